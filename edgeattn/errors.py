@@ -3,12 +3,13 @@
     EdgeattnError                   70  a fault of ours, unless a subclass says otherwise
     ├── UsageError                   2  what was asked cannot be done as asked
     │   ├── SampleError              2  samples that do not fit the model
-    │   └── OutputError              2  a result that cannot be written where it was asked for
+    │   ├── OutputError              2  a result that cannot be written where it was asked for
+    │   └── BundleError              2  a bundle that is incomplete, changed or not a bundle
     ├── UnsupportedModelError        3  a file that is no model, or a model that cannot be converted
     │   └── ConversionError          3  a conversion stage failed or crashed
     ├── UnsafeModelError             4  a file that is refused before anything in it is run
-    ├── BundleError                  2  a bundle that is incomplete, changed or not a bundle
-    └── RuntimeUnavailableError      5  no runtime here that can run the artifact, or it died doing so
+    ├── RuntimeUnavailableError      5  no runtime for the artifact is installed here
+    └── ArtifactError                5  an artifact that its runtime cannot load or run, or died of
 
 Every error has a message (what was expected, what came), and most have a hint: the next thing to
 try. They are turned into text and an exit code in one place, ``edgeattn/cli/main.py``.
@@ -66,6 +67,12 @@ class UnsafeModelError(EdgeattnError):
 
 
 class RuntimeUnavailableError(EdgeattnError):
-    """No runtime here can run the artifact, or the runtime died running it."""
+    """No runtime for the artifact is installed here."""
+
+    exit_code = 5
+
+
+class ArtifactError(EdgeattnError):
+    """An artifact that its runtime cannot load or run, or that killed it."""
 
     exit_code = 5

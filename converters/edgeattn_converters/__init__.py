@@ -1,1 +1,136 @@
 """The host's half of edgeattn: from a trained Keras model to a bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeattn.bundle import (
+    FORMATS,
+    Artifact,
+    Bundle,
+    Manifest,
+    check_target,
+    write_manifest,
+    writing,
+)
+from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError, UsageError
+
+__all__ = ["Conversion", "convert"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A bundle that was made, what was found when its artifacts were run, and what failed."""
+
+    bundle: Bundle
+    report: Any  # edgeattn.validation.Report
+    failures: tuple[dict[str, str], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where an artifact does not match Keras, 3 where one could not be made, else 0."""
+        return int(self.report.exit_code) or (
+            UnsupportedModelError.exit_code if self.failures else 0
+        )
+
+
+def convert(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    formats: Sequence[str] = FORMATS,
+    schemes: Sequence[str] = ("float32",),
+    samples: str | os.PathLike[str] | None = None,
+    time_steps: int | None = None,
+    custom_objects: str | os.PathLike[str] | None = None,
+    architecture: str | None = None,
+    trust: str | None = None,
+    attention: bool = True,
+    lowering: str = "auto",
+    batch: int = 1,
+    force: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+) -> Conversion:
+    """Convert a trained Keras file to a bundle, run what was made, and say what was found.
+
+    The bundle is written aside and renamed to ``output`` (``MODEL.edge`` beside the model) when all
+    is done. A format or scheme that cannot be made is among the ``failures``; where none can,
+    :class:`ConversionError` is raised and nothing is written.
+    """
+    from edgeattn_converters.isolation import Host
+    from edgeattn_converters.recipes import recipe_for
+    from edgeattn_converters.stages import Job
+
+    source = Path(model)
+    if not source.exists():
+        raise UsageError(f"No such file: {source}", hint="Give a Keras .h5 or .keras file.")
+    if samples is not None and not Path(samples).is_file():
+        raise UsageError(f"No such file of samples: {samples}")
+    target = Path(output) if output is not None else source.with_suffix(".edge")
+    check_target(target, force=force)
+    for scheme in schemes:
+        recipe_for(scheme)
+    job = Job(
+        path=str(source),
+        samples=None if samples is None else str(samples),
+        time_steps=time_steps,
+        custom_objects=None if custom_objects is None else str(custom_objects),
+        architecture=architecture,
+        trust=trust,
+        attention=attention,
+        lowering=lowering,
+        batch=batch,
+    ).to_json()
+
+    with writing(target, force=force) as folder:
+        artifacts: list[Artifact] = []
+        failures: list[dict[str, str]] = []
+        with Host(on_progress) as host:
+            described = host.call("describe", {"job": job}, what=f"loading {source.name}")
+            reference = host.call(
+                "write_reference", {"job": job, "folder": str(folder)}, what="the reference"
+            )
+            for scheme in schemes:
+                for format in formats:
+                    arguments = {
+                        "job": job,
+                        "folder": str(folder),
+                        "format": format,
+                        "scheme": scheme,
+                    }
+                    try:
+                        made = host.call("write_artifact", arguments, what=f"{format} {scheme}")
+                        artifacts.append(Artifact.from_json(made))
+                    except UnsupportedModelError as error:
+                        (folder / f"{source.stem}.{scheme}.{format}").unlink(missing_ok=True)
+                        failures.append(
+                            {"format": format, "scheme": scheme, "reason": error.message}
+                        )
+            made_with = host.call("made_with", {}, what="the manifest")
+        if not artifacts:
+            raise _nothing_made(source, failures)
+        manifest = Manifest(described, tuple(artifacts), reference, made_with, tuple(failures))
+        write_manifest(folder, manifest)
+        report = judge(Bundle(folder, manifest), on_progress)
+    return Conversion(Bundle(target, manifest), report, tuple(failures))
+
+
+def judge(bundle: Bundle, on_progress: Callable[[str], None] | None = None) -> Any:
+    """Run every artifact of ``bundle`` in its own runtime against what Keras said."""
+    from edgeattn.validation import validate_isolated
+
+    if on_progress is not None:
+        on_progress("running what was made")
+    return validate_isolated(bundle, bundle.manifest.artifacts)
+
+
+def _nothing_made(source: Path, failures: list[dict[str, str]]) -> EdgeattnError:
+    reasons = "\n".join(f"  {f['format']} {f['scheme']}: {f['reason']}" for f in failures)
+    return ConversionError(
+        f"{source.name} could not be converted to anything:\n{reasons}",
+        hint=f"See what is in it with: edgeattn inspect {source}",
+    )

@@ -1,0 +1,75 @@
+"""Attention weights as named outputs, of the same computation that gives the model's answer."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edgeattn_converters.lowering import replaced_calls
+from edgeattn_converters.lowering.cells import is_keras_class
+
+PREFIX = "attention/"
+KERAS_LAYERS = (
+    "Attention",
+    "AdditiveAttention",
+    "MultiHeadAttention",
+    "GroupedQueryAttention",
+    "GroupQueryAttention",
+)
+
+Found = list[tuple[str, Any]]
+
+
+@contextlib.contextmanager
+def exposed(model: Any) -> Iterator[Found]:
+    """Within it, a call of ``model`` adds ``(name, weights)`` of every attention layer to the list.
+
+    A name is ``attention/LAYER``, with ``_1``, ``_2`` behind it where one layer is called more than
+    once. Weights have the batch axis first and the keys last.
+    """
+    found: Found = []
+
+    def note(layer: Any, weights: Any) -> None:
+        taken = {name for name, _ in found}
+        name = base = f"{PREFIX}{layer.name}"
+        count = 0
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        found.append((name, weights))
+
+    with replaced_calls(model, lambda layer: _exposing(layer, note)):
+        yield found
+
+
+def is_attention(layer: Any) -> bool:
+    """Whether the weights of ``layer`` can be told."""
+    return _is_ours(layer) or (
+        is_keras_class(layer, *KERAS_LAYERS)
+        and "return_attention_scores" in inspect.signature(layer.call).parameters
+    )
+
+
+def _is_ours(layer: Any) -> bool:
+    kind = type(layer)
+    return kind.__name__ == "Attention" and kind.__module__.startswith("edgeattn.layers")
+
+
+def _exposing(layer: Any, note: Callable[[Any, Any], None]) -> Callable[..., Any] | None:
+    if not is_attention(layer):
+        return None
+    original = layer.call
+    if _is_ours(layer):
+        option, asked_by_default = "return_attention_weights", layer.return_attention_weights
+    else:
+        option, asked_by_default = "return_attention_scores", False
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        asked = kwargs.pop(option, None)
+        result, weights = original(*args, **{**kwargs, option: True})
+        note(layer, weights)
+        return (result, weights) if (asked_by_default if asked is None else asked) else result
+
+    return call

@@ -1,0 +1,119 @@
+"""What a model file holds, and what its conversion will meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import EdgeattnError, UsageError
+from edgeattn_converters import audit, source
+from edgeattn_converters.exposure import is_attention
+from edgeattn_converters.lowering import all_layers
+from edgeattn_converters.lowering.cells import KINDS, is_keras_class
+
+
+def inspect(
+    path: str,
+    *,
+    custom_objects: str | None = None,
+    architecture: str | None = None,
+    trust: str | None = None,
+) -> dict[str, Any]:
+    """What ``edgeattn inspect`` tells of a Keras file.
+
+    A file that is no model, or is refused as unsafe, raises as it does when it is converted. One
+    that is a model but cannot be loaded as it is has ``loads`` false and the reason.
+    """
+    file = audit.audit(Path(path), trust=trust)
+    found: dict[str, Any] = {
+        "kind": file.kind,
+        "file": file.path.name,
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "keras_version": file.keras_version,
+        "backend": file.backend,
+        "loads": True,
+        "reason": None,
+    }
+    try:
+        loaded = source.load(
+            file,
+            custom_objects=None if custom_objects is None else Path(custom_objects),
+            architecture=architecture,
+            keep_free=True,
+        )
+    except UsageError as error:
+        # Something is to be said with a flag: the error names it.
+        return {**found, "loads": False, "reason": error.message, "next": error.hint}
+    except EdgeattnError as error:
+        if error.exit_code != 3:
+            raise
+        return {**found, "loads": False, "reason": error.message, "next": error.hint}
+    return {**found, **_described(loaded, path)}
+
+
+def _described(loaded: source.LoadedModel, path: str) -> dict[str, Any]:
+    model = loaded.model
+    layers = all_layers(model)
+    free = [tensor for tensor in model.inputs if None in tuple(tensor.shape)[1:]]
+    meets = []
+    if free:
+        meets.append("a free time axis: fixed with --time-steps N, or by --samples")
+    if any(_masks(layer) for layer in layers):
+        meets.append("masks: steps of padding are left out, as Keras does it")
+    stateful = [layer.name for layer in layers if getattr(layer, "stateful", False)]
+    if stateful:
+        meets.append(f"stateful layers: {', '.join(stateful)}")
+    policies = {str(layer.compute_dtype) for layer in layers} - {"float32", "None"}
+    if policies:
+        meets.append(f"layers that compute in {', '.join(sorted(policies))}")
+    steps = " --time-steps N" if free else ""
+    return {
+        "era": loaded.era,
+        "parameters": int(model.count_params()),
+        "inputs": [_tensor(tensor) for tensor in model.inputs],
+        "outputs": [_tensor(tensor) for tensor in model.outputs],
+        "layers": list(_outline(model)),
+        "attention": [layer.name for layer in layers if is_attention(layer)],
+        "recurrent": [layer.name for layer in layers if is_keras_class(layer, *KINDS)],
+        "custom_classes": sorted({type(layer).__name__ for layer in layers if _custom(layer)}),
+        "notes": list(loaded.notes),
+        "meets": meets,
+        "next": f"edgeattn convert {path}{steps}",
+    }
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    dtype = tensor.dtype if isinstance(tensor.dtype, str) else tensor.dtype.name
+    history = getattr(tensor, "_keras_history", None)
+    layer = getattr(history, "operation", None) or getattr(history, "layer", None)
+    return {
+        "name": str(getattr(layer, "name", tensor.name)),
+        "shape": list(tensor.shape),
+        "dtype": dtype,
+    }
+
+
+def _outline(model: Any, inside: str = "") -> Iterator[dict[str, Any]]:
+    """The layers as their author placed them: those of nested models too, no cells and the like."""
+    for layer in model.layers:
+        name = f"{inside}{layer.name}"
+        parameters = int(layer.count_params()) if layer.built else 0
+        yield {"name": name, "class": type(layer).__name__, "parameters": parameters}
+        if hasattr(layer, "layers"):
+            yield from _outline(layer, f"{name}/")
+
+
+def _masks(layer: Any) -> bool:
+    kind = type(layer).__name__
+    return kind == "Masking" or bool(kind == "Embedding" and layer.mask_zero)
+
+
+def _custom(layer: Any) -> bool:
+    return type(layer).__module__.split(".")[0] not in (
+        "keras",
+        "tf_keras",
+        "edgeattn",
+        "edgeattn_converters",
+    )

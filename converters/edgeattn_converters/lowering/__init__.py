@@ -1,0 +1,51 @@
+"""Recurrent layers as graphs that edge runtimes run right.
+
+While a model is traced for a target, the ``call`` of each layer that has a lowering is replaced;
+everything else of the model, nested and shared layers among it, is traced as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edgeattn_converters.lowering.recurrent import Recurrence, lower_layer
+
+
+@contextlib.contextmanager
+def lowered(model: Any, recurrence: Recurrence) -> Iterator[None]:
+    """Within it, ``model`` computes its recurrences with ``recurrence``."""
+    with replaced_calls(model, lambda layer: lower_layer(layer, recurrence)):
+        yield
+
+
+@contextlib.contextmanager
+def replaced_calls(
+    model: Any, replacement: Callable[[Any], Callable[..., Any] | None]
+) -> Iterator[None]:
+    """Within it, each layer for which ``replacement`` gives a function has that as its ``call``."""
+    replaced = []
+    try:
+        for layer in all_layers(model):
+            call = replacement(layer)
+            if call is not None:
+                before = layer.__dict__.get("call")
+                # Past Keras' own __setattr__, which would track the function as state.
+                object.__setattr__(layer, "call", call)
+                replaced.append((layer, before))
+        yield
+    finally:
+        for layer, before in reversed(replaced):
+            if before is None:
+                object.__delattr__(layer, "call")
+            else:
+                object.__setattr__(layer, "call", before)
+
+
+def all_layers(model: Any) -> list[Any]:
+    """Every layer of a Keras 3 or tf_keras model, those inside of others too, each once."""
+    seen: dict[int, Any] = {}
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        seen.setdefault(id(layer), layer)
+    return list(seen.values())

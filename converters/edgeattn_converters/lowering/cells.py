@@ -1,0 +1,86 @@
+"""A recurrent layer of Keras 3 or tf_keras as plain values: what the lowerings are written from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn.tensors import Array
+
+KINDS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn"}
+# Gates side by side in a kernel's last axis, in Keras' order.
+GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One step of a recurrence.
+
+    ``kernel`` is (features, gates * units), ``recurrent_kernel`` (units, gates * units), the gates
+    in Keras' order: i, f, c, o for LSTM, z, r, h for GRU. ``bias`` is (gates * units,), and
+    (2, gates * units) for a GRU with ``reset_after``: its input's and its state's.
+    """
+
+    kind: str
+    units: int
+    kernel: Array
+    recurrent_kernel: Array
+    bias: Array
+    activation: Callable[[Any], Any]
+    recurrent_activation: Callable[[Any], Any] | None = None
+    reset_after: bool = False
+
+    @property
+    def states(self) -> int:
+        return 2 if self.kind == "lstm" else 1
+
+
+def is_keras_class(layer: Any, *names: str) -> bool:
+    """Whether ``layer`` is exactly this class of Keras 3 or tf_keras.
+
+    A user's subclass is not: it may compute something else.
+    """
+    kind = type(layer)
+    return kind.__name__ in names and kind.__module__.split(".")[0] in ("keras", "tf_keras")
+
+
+def cell_of(layer: Any) -> Cell:
+    """The cell of an LSTM, GRU or SimpleRNN layer, its weights as float32."""
+    kind = KINDS[type(layer).__name__]
+    cell = layer.cell
+    kernel, recurrent = _float32(cell.kernel), _float32(cell.recurrent_kernel)
+    reset_after = bool(getattr(cell, "reset_after", False))
+    if cell.use_bias:
+        bias = _float32(cell.bias)
+    else:
+        width = GATES[kind] * cell.units
+        bias = np.zeros((2, width) if reset_after else (width,), np.float32)
+    if getattr(layer, "time_major", False):
+        raise UnsupportedModelError(
+            f"Layer {layer.name!r} is time-major, which is not supported.",
+            hint="Rebuild it with the batch axis first.",
+        )
+    if layer.stateful:
+        raise UnsupportedModelError(
+            f"Layer {layer.name!r} is stateful: its answers depend on what it was asked before.",
+            hint="Rebuild the model with stateful=False and load the weights into it.",
+        )
+    return Cell(
+        kind,
+        int(cell.units),
+        kernel,
+        recurrent,
+        bias,
+        cell.activation,
+        getattr(cell, "recurrent_activation", None),
+        reset_after,
+    )
+
+
+def _float32(variable: Any) -> Array:
+    value = variable.numpy() if hasattr(variable, "numpy") else variable
+    return np.asarray(value, np.float32)

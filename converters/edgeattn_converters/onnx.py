@@ -1,0 +1,159 @@
+"""Traced model and recipe -> an ``.onnx`` file with a free batch axis and real recurrent nodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import ConversionError
+from edgeattn.tensors import TensorSpec
+from edgeattn_converters.lowering import functions, lowered
+from edgeattn_converters.lowering.nodes import Nodes
+from edgeattn_converters.recipes import Recipe
+from edgeattn_converters.tracing import Interface, Traced, trace
+
+RUNTIMES = {"onnxruntime": ">=1.17"}
+# The highest that tf2onnx writes; every onnxruntime since 1.14 reads it.
+OPSET = 18
+BATCH_AXIS = "batch"
+
+
+def convert(
+    model: Any,
+    interface: Interface,
+    recipe: Recipe,
+    path: Path,
+    *,
+    attention: bool = True,
+    lowering: str = "auto",
+    batch: int = 1,
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...], dict[str, Any]]:
+    """Write ``path``: the specs of its inputs and outputs, its maps' names, what it consists of.
+
+    ``lowering`` and ``batch`` are TFLite's: here a recurrence is a node, and the batch is free.
+
+    Raises :class:`ConversionError` where the converter gives up, or gives a file that
+    ``onnx.checker`` refuses.
+    """
+    import onnx
+
+    nodes = Nodes()
+    traced = trace(
+        model,
+        interface,
+        batch=None,
+        attention=attention,
+        lowering=lambda: lowered(model, nodes.recurrence),
+    )
+    try:
+        proto = _to_onnx(traced, nodes)
+    except ConversionError:
+        raise
+    except Exception as error:  # tf2onnx raises whatever its handlers do
+        raise ConversionError(f"The ONNX converter gave up: {_first_line(error)}") from error
+    _name_values(proto, traced)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:
+        raise ConversionError(f"onnx.checker refuses the file: {_first_line(error)}") from error
+    path.write_bytes(proto.SerializeToString())
+    return traced.inputs, traced.outputs, traced.attention, audit(proto)
+
+
+def _to_onnx(traced: Traced, nodes: Nodes) -> Any:
+    import tensorflow as tf
+    from tf2onnx import optimizer, tf_loader, tfonnx
+
+    inputs = [tensor.name for tensor in traced.function.inputs]
+    outputs = [tensor.name for tensor in traced.function.outputs]
+    with tf.Graph().as_default():
+        definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+        written = tfonnx.process_tf_graph(
+            graph,
+            opset=OPSET,
+            custom_op_handlers={**functions.handlers(), **nodes.handlers()},
+            input_names=inputs,
+            output_names=outputs,
+        )
+    return optimizer.optimize_graph(written).make_model("edgeattn")
+
+
+def _name_values(proto: Any, traced: Traced) -> None:
+    """Put the model's own names on the inputs and outputs, in place, and name the batch axis."""
+    graph = proto.graph
+    renamed = {}
+    for specs, tensors, values in (
+        (traced.inputs, traced.function.inputs, graph.input),
+        (traced.outputs, traced.function.outputs, graph.output),
+    ):
+        there = {value.name: value for value in values}
+        if len(there) != len(specs):
+            extra = sorted(set(there) - {tensor.name for tensor in tensors})
+            raise ConversionError(f"The ONNX converter made something else an input: {extra}.")
+        for spec, tensor in zip(specs, tensors, strict=True):
+            value = there[tensor.name]
+            renamed[value.name] = spec.name
+            shape = value.type.tensor_type.shape
+            del shape.dim[:]
+            for position, axis in enumerate(spec.shape):
+                dim = shape.dim.add()
+                if axis is None:
+                    dim.dim_param = BATCH_AXIS if position == 0 else f"axis_{position}"
+                else:
+                    dim.dim_value = axis
+    _rename(graph, renamed)
+    ordered = {value.name: value for value in graph.output}
+    values = [ordered[spec.name] for spec in traced.outputs]
+    del graph.output[:]
+    graph.output.extend(values)
+
+
+def _rename(graph: Any, renamed: dict[str, str]) -> None:
+    inner = {name for node in graph.node for name in node.output} | {
+        item.name for item in graph.initializer
+    }
+    # A value inside may already have the name: it steps aside.
+    for name in set(renamed.values()) & inner - set(renamed):
+        renamed[name] = f"{name}__inner"
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                _rename(body, renamed)
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for value in values:
+            value.name = renamed.get(value.name, value.name)
+
+
+def audit(proto: Any) -> dict[str, Any]:
+    """What a model consists of: operators and weights by dtype."""
+    import onnx
+
+    operators: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
+
+    def count(graph: Any) -> None:
+        for item in graph.initializer:
+            kind = onnx.TensorProto.DataType.Name(item.data_type).lower()
+            weights[kind] += len(onnx.numpy_helper.to_array(item).tobytes())
+        for node in graph.node:
+            operators[node.op_type] += 1
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    count(attribute.g)
+
+    count(proto.graph)
+    return {
+        "operators": dict(sorted(operators.items())),
+        "weight_bytes": dict(sorted(weights.items())),
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+    }
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

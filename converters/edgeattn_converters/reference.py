@@ -1,0 +1,202 @@
+"""What Keras says: the inputs, outputs and attention maps that every artifact is held to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn import samples as sample_files
+from edgeattn.errors import EdgeattnError, OutputError, UnsupportedModelError
+from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn_converters.lowering import all_layers
+from edgeattn_converters.tracing import Interface, _pack, trace, vocabulary_of
+
+SEED = 20240607
+SEEDED = 16
+# Of the samples in a file, how many go into the bundle: it travels to the device.
+KEPT = 64
+# Beyond what the samples hold: an artifact that clips or saturates shows it here.
+EXTREME = 3.0
+TARGETS = "target"
+
+
+def time_steps_of(path: Path) -> int | None:
+    """The length of the sequences in a file of samples, where its arrays agree on one."""
+    if path.suffix.lower() == ".npz":
+        arrays = [a for name, a in sample_files.read_npz(path).items() if name != "y"]
+    elif path.suffix.lower() == ".npy":
+        try:
+            arrays = [np.load(path, allow_pickle=False, mmap_mode="r")]
+        except (OSError, ValueError, EOFError):
+            return None  # read() will say what is wrong with it
+    else:
+        return None
+    lengths = {array.shape[1] for array in arrays if array.ndim > 1}
+    return int(lengths.pop()) if len(lengths) == 1 else None
+
+
+def write(
+    model: Any, interface: Interface, path: Path, *, samples: Path | None, attention: bool
+) -> dict[str, Any]:
+    """Write ``path``: the samples (seeded plausible ones where there are none) and edge cases.
+
+    Rows ``[0, samples)`` are the samples, ``[samples, samples + edge_cases)`` the edge cases:
+    zeros, constant and alternating extremes, scaled-up samples, and padding where the model masks.
+    """
+    vocabulary = vocabulary_of(model, interface)
+    generator = np.random.default_rng(SEED)
+    padding = _padding(model, interface)
+    targets = None
+    inputs: Tensors
+    if samples is None:
+        inputs = _plausible(interface, vocabulary, padding, generator)
+    else:
+        read = sample_files.read(samples, interface.inputs)[:KEPT]
+        inputs, targets = read.inputs, read.targets
+        _check_vocabulary(inputs, vocabulary, samples)
+    count = len(next(iter(inputs.values())))
+    edges = _edge_cases(inputs, interface, vocabulary, padding)
+    everything = {name: np.concatenate([inputs[name], edges[name]]) for name in inputs}
+    outputs, maps = _ask(model, interface, everything, attention=attention)
+    arrays: dict[str, Array] = {f"input/{name}": value for name, value in everything.items()}
+    arrays |= {f"output/{name}": value for name, value in outputs.items()}
+    arrays |= maps  # named attention/LAYER
+    if targets is not None:
+        arrays[TARGETS] = targets
+    try:
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise OutputError(f"Cannot write {path.name}: {error.strerror or error}") from error
+    edge_count = len(next(iter(edges.values())))
+    return {
+        "samples": count,
+        "edge_cases": edge_count,
+        "source": "seeded" if samples is None else samples.name,
+        "seed": SEED if samples is None else None,
+    }
+
+
+def _ask(
+    model: Any, interface: Interface, inputs: Tensors, *, attention: bool
+) -> tuple[Tensors, Tensors]:
+    """Keras' outputs and maps; the outputs are those of ``model.predict``, maps or not."""
+    import tensorflow as tf
+
+    ordered = [inputs[spec.name] for spec in interface.inputs]
+    predicted = model.predict(_pack(model, tuple(ordered)), verbose=0, batch_size=32)
+    names = [spec.name for spec in interface.outputs]
+    # One for one by name, unless a name had to be changed.
+    by_name = isinstance(predicted, dict) and set(names) == set(predicted)
+    flat = [predicted[name] for name in names] if by_name else tf.nest.flatten(predicted)
+    outputs = {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}
+    for spec in interface.outputs:
+        if not np.isfinite(outputs[spec.name]).all():
+            raise UnsupportedModelError(
+                f"Keras itself gives NaN or infinity for output {spec.name!r}.",
+                hint="Look for weights that are not finite, or give real samples: --samples FILE.",
+            )
+    # Not frozen: layers with dropout keep the state of their random numbers in variables.
+    traced = trace(model, interface, batch=None, attention=attention, freeze=False)
+    if not traced.attention:
+        return outputs, {}
+    results = traced.function(*[tf.constant(value) for value in ordered])
+    told = dict(zip([spec.name for spec in traced.outputs], results, strict=True))
+    for spec in interface.outputs:
+        again = told[spec.name].numpy()
+        if not np.allclose(again, outputs[spec.name], atol=1e-5, rtol=1e-4):
+            raise EdgeattnError(
+                f"Telling the attention weights changes output {spec.name!r} of Keras itself.",
+                hint="Convert without them: --no-attention. And please report this model.",
+            )
+    return outputs, {name: told[name].numpy() for name in traced.attention}
+
+
+def _plausible(
+    interface: Interface,
+    vocabulary: dict[str, int],
+    padding: dict[str, float],
+    generator: np.random.Generator,
+) -> dict[str, Array]:
+    inputs = {}
+    for spec in interface.inputs:
+        shape = (SEEDED, *(axis or 1 for axis in spec.shape[1:]))
+        values: Array
+        if spec.name in vocabulary:
+            first = 1 if spec.name in padding and vocabulary[spec.name] > 1 else 0
+            values = generator.integers(first, vocabulary[spec.name], size=shape)
+        elif np.issubdtype(np.dtype(spec.dtype), np.integer):
+            values = generator.integers(0, 2, size=shape)
+        else:
+            values = generator.standard_normal(shape)
+        values = np.asarray(values, spec.dtype)
+        if spec.name in padding and len(shape) > 1:
+            # Every length from one step to all of them, padded at the end.
+            for row, length in enumerate(np.linspace(1, shape[1], SEEDED // 2).astype(int)):
+                values[row, length:] = padding[spec.name]
+        inputs[spec.name] = values
+    return inputs
+
+
+def _edge_cases(
+    inputs: Tensors, interface: Interface, vocabulary: dict[str, int], padding: dict[str, float]
+) -> dict[str, Array]:
+    return {
+        spec.name: _edge_rows(
+            inputs[spec.name], spec, vocabulary.get(spec.name), padding.get(spec.name)
+        )
+        for spec in interface.inputs
+    }
+
+
+def _edge_rows(
+    values: Array, spec: TensorSpec, vocabulary: int | None, padding: float | None
+) -> Array:
+    """Six rows: zero, high, low, alternating, a sample scaled up, the last one padded in front."""
+    row = values[0]
+    dtype = np.dtype(spec.dtype)
+    if vocabulary is not None:
+        low, high = 0.0, vocabulary - 1.0
+    elif dtype.kind == "f":
+        high = EXTREME * float(np.abs(values).max(initial=1.0))
+        low = -high
+    else:
+        low, high = float(values.min()), float(values.max())
+    flat = np.where(np.arange(row.size) % 2 == 0, low, high).reshape(row.shape)
+    scaled = row if vocabulary is not None or dtype.kind != "f" else row * EXTREME
+    padded = values[-1].copy()
+    if padding is not None and padded.ndim:
+        padded[: len(padded) // 2] = padding
+    rows = [np.zeros_like(row), np.full(row.shape, high), np.full(row.shape, low), flat]
+    return np.stack([*rows, scaled, padded]).astype(dtype)
+
+
+def _padding(model: Any, interface: Interface) -> dict[str, float]:
+    """The value that means "no step here", for each input where a model with one mask has one."""
+    values: dict[str, float] = {}
+    for layer in all_layers(model):
+        kind = type(layer).__name__
+        if kind == "Masking":
+            value = float(layer.mask_value)
+        elif kind == "Embedding" and layer.mask_zero:
+            value = 0.0
+        else:
+            continue
+        for spec in interface.inputs:
+            values.setdefault(spec.name, value)
+    return values
+
+
+def _check_vocabulary(inputs: Tensors, vocabulary: dict[str, int], path: Path) -> None:
+    from edgeattn.errors import SampleError
+
+    for name, size in vocabulary.items():
+        values = inputs[name]
+        if values.min() < 0 or values.max() >= size:
+            raise SampleError(
+                f"Input {name!r} takes tokens from 0 to {size - 1}; "
+                f"{path} holds {values.min()} to {values.max()}.",
+                hint="Replace words outside the vocabulary by the token for unknown words.",
+            )

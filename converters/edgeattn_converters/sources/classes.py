@@ -1,0 +1,122 @@
+"""Which class and module names a config may mention.
+
+A name on these lists is a layer, an initializer or the like of Keras itself. Names of Keras that
+run code, import or read files are refused; all other names are the user's own classes, which are
+never imported because a file says so, only taken from ``--custom-objects``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Layers of Keras 1 to 3 and tf.keras, by the names found in files.
+LAYERS = _words(
+    """
+    Activation ActivityRegularization AdaptiveAveragePooling1D AdaptiveAveragePooling2D
+    AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D Add
+    AdditiveAttention AlphaDropout Attention AugMix AutoContrast Average AveragePooling1D
+    AveragePooling2D AveragePooling3D AvgPool1D AvgPool2D AvgPool3D BatchNormalization
+    BatchNormalizationV1 BatchNormalizationV2 Bidirectional CategoryEncoding CenterCrop
+    Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D
+    ConvLSTM2D ConvLSTM3D Convolution1D Convolution1DTranspose Convolution2D
+    Convolution2DTranspose Convolution3D Convolution3DTranspose Cropping1D Cropping2D Cropping3D
+    CuDNNGRU CuDNNLSTM CutMix Dense DepthwiseConv1D DepthwiseConv2D Discretization Dot Dropout ELU
+    EinsumDense Embedding Equalization Flatten GRU GRUCell GRUV1 GaussianDropout GaussianNoise
+    GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D GlobalAvgPool1D
+    GlobalAvgPool2D GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D
+    GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization
+    GroupQueryAttention GroupedQueryAttention HashedCrossing Hashing Highway Identity InputLayer
+    IntegerLookup LSTM LSTMCell LSTMV1 LayerNormalization LeakyReLU LocallyConnected1D
+    LocallyConnected2D Masking MaxPool1D MaxPool2D MaxPool3D MaxPooling1D MaxPooling2D
+    MaxPooling3D Maximum MaxoutDense MelSpectrogram Merge Minimum MixUp MultiHeadAttention
+    Multiply Normalization PReLU ParametricSoftplus Permute Pipeline RNN RMSNormalization
+    RandomBrightness RandomContrast RandomCrop RandomErasing RandomFlip RandomGaussianBlur
+    RandomGrayscale RandomHeight RandomHue RandomInvert RandomRotation RandomTranslation
+    RandomWidth RandomZoom ReLU RepeatVector Rescaling Reshape Resizing ReversibleEmbedding
+    STFTSpectrogram SReLU SeparableConv1D SeparableConv2D SeparableConvolution1D
+    SeparableConvolution2D SimpleRNN SimpleRNNCell SlicingOpLambda Softmax SpatialDropout1D
+    SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells StringLookup Subtract
+    SyncBatchNormalization TFOpLambda TensorFlowOpLayer TextVectorization ThresholdedReLU
+    TimeDistributed TimeDistributedDense UnitNormalization UpSampling1D UpSampling2D UpSampling3D
+    ZeroPadding1D ZeroPadding2D ZeroPadding3D Functional Model Sequential
+    """
+)
+
+# What is not a layer and can stand in a layer's config.
+PARTS = _words(
+    """
+    Constant GlorotNormal GlorotUniform HeNormal HeUniform IdentityInitializer Initializer
+    LecunNormal LecunUniform Ones Orthogonal OrthogonalInitializer RandomNormal RandomUniform STFT
+    STFTInitializer TruncatedNormal VarianceScaling Zeros constant glorot_normal glorot_uniform
+    he_normal he_uniform identity lecun_normal lecun_uniform ones orthogonal random_normal
+    random_uniform truncated_normal variance_scaling zeros Constraint L1 L1L2 L2 MaxNorm
+    MinMaxNorm NonNeg OrthogonalRegularizer Regularizer UnitNorm l1 l1_l2 l2 max_norm min_max_norm
+    non_neg orthogonal_regularizer unit_norm DTypePolicy DTypePolicyMap FloatDTypePolicy Policy
+    PolicyV1 QuantizedDTypePolicy QuantizedFloat8DTypePolicy GPTQDTypePolicy AWQDTypePolicy
+    Int4DTypePolicy LossScaleOptimizer SeedGenerator TensorShape TypeSpec TensorSpec
+    RaggedTensorSpec SparseTensorSpec __keras_tensor__ __tensor__ __numpy__ __ellipsis__ __slice__
+    __tuple__ __typespec__ slice
+    """
+)
+
+FUNCTIONS = _words(
+    """
+    celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh
+    leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink
+    softmax softmax_v2 softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish
+    tanh tanh_shrink threshold dot concat cosine
+    """
+)
+
+# Layers of Keras that run code, load a graph or unpickle: refused whatever they hold.
+CODE_CARRYING: dict[str, str] = {
+    "TFSMLayer": "runs a TensorFlow graph from another folder",
+    "TorchModuleWrapper": "unpickles a PyTorch module",
+    "FlaxLayer": "runs a Python function out of the file",
+    "JaxLayer": "runs a Python function out of the file",
+}
+
+OURS = frozenset({"edgeattn>Attention"})
+
+_KERAS_ROOTS = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras", "keras_core")
+# Parts of Keras where its models live. Everything else in there is tools: downloads, backends.
+_KERAS_PLACES = (
+    "layers", "models", "initializers", "regularizers", "constraints", "activations", "ops",
+    "dtype_policies", "mixed_precision", "engine", "legacy", "random", "metrics", "losses",
+    "optimizers", "quantizers", "feature_column", "distribute", "api",
+)  # fmt: skip
+# Libraries of a usual machine that hold something to call, and never a user's own layer.
+_LIBRARIES = _words(
+    """
+    builtins __builtin__ numpy scipy pandas tensorflow torch jax h5py requests urllib3 pip
+    setuptools six yaml cloudpickle joblib dill IPython
+    """
+)
+
+
+def is_keras_module(module: str) -> bool:
+    """Whether the module belongs to Keras or to a Keras of another name."""
+    return any(module == root or module.startswith(root + ".") for root in _KERAS_ROOTS)
+
+
+def is_keras_model_module(module: str) -> bool:
+    """Whether it is a part of Keras that holds layers and what they are made of."""
+    parts = [part for part in module.split(".") if part not in ("src", "python", "_tf_keras")]
+    parts = parts[parts.index("keras") + 1 :] if "keras" in parts else parts[1:]
+    return not parts or parts[0] in _KERAS_PLACES
+
+
+def is_library_module(module: str) -> bool:
+    """Whether naming it can only mean calling into Python itself or a common library."""
+    root = module.split(".", 1)[0]
+    return root in _LIBRARIES or root in sys.stdlib_module_names
+
+
+def is_operation_module(module: str) -> bool:
+    """Whether it holds the tensor operations of Keras 3 (``x + y`` in a functional model)."""
+    return module.startswith(("keras.src.ops.", "keras.ops", "keras.src.random.", "keras.random"))

@@ -1,0 +1,189 @@
+"""Functions of Keras' backend, TensorFlow and ``keras.ops`` that only compute on tensors.
+
+One line each: the operation of ours, the names others call it by, its arguments with defaults.
+This is the registry to extend: a line here and, for a new operation, one in ``operations``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+REQUIRED = object()
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The operation, and its arguments in order with their defaults."""
+
+    operation: str
+    arguments: Mapping[str, Any]
+
+
+_ELEMENTWISE = (
+    "sigmoid tanh exp log log1p sqrt rsqrt square abs sign round floor ceil sin cos elu selu "
+    "softplus softsign silu swish erf zeros_like ones_like identity stop_gradient negative "
+    "logical_not"
+)
+_PAIRS = (
+    "add subtract multiply divide maximum minimum equal not_equal greater greater_equal less "
+    "less_equal logical_and logical_or squared_difference floor_divide"
+)
+
+# The backend of Keras 1 and 2.
+_BACKEND = """
+mean sum max min prod std var any all logsumexp: x axis=None keepdims=False
+argmax argmin: x axis=-1
+expand_dims: x axis=-1
+squeeze: x axis
+stack: x axis=0
+concatenate: tensors axis=-1
+reshape: x shape
+transpose=permute_dimensions: x pattern
+transpose: x
+softmax: x axis=-1
+relu: x
+power=pow: x a
+clip: x min_value max_value
+l2_normalize: x axis=None
+cast: x dtype
+dot: x y
+batch_dot: x y axes=None
+flip=reverse: x axes
+repeat_vector=repeat: x n
+repeat_elements: x rep axis
+tile: x n
+take=gather: reference indices
+one_hot: indices num_classes
+cumsum: x axis=0
+batch_flatten: x
+flatten: x
+shape=int_shape: x
+shape: x
+hard_sigmoid_keras2=hard_sigmoid: x
+"""
+_TENSORFLOW = """
+mean=reduce_mean sum=reduce_sum max=reduce_max min=reduce_min prod=reduce_prod std=reduce_std \
+var=reduce_variance any=reduce_any all=reduce_all logsumexp=reduce_logsumexp: \
+input_tensor axis=None keepdims=False
+argmax argmin: input axis=0
+expand_dims: input axis
+squeeze: input axis=None
+stack: values axis=0
+concatenate=concat: values axis
+reshape: tensor shape
+transpose: a perm=None
+matmul: a b transpose_a=False transpose_b=False
+softmax: logits axis=-1
+log_softmax: logits axis=-1
+relu: features
+relu6: features
+leaky_relu: features alpha=0.2
+gelu: features approximate=False
+power=pow: x y
+divide=truediv: x y
+divide=div: x y
+clip=clip_by_value: t clip_value_min clip_value_max
+l2_normalize: x axis=None
+cast: x dtype
+flip=reverse: tensor axis
+repeat: input repeats axis=None
+tile: input multiples
+take=gather: params indices validate_indices=None axis=0
+where: condition x y
+one_hot: indices depth
+cumsum: x axis=0
+unstack: value num=None axis=0
+split: value num_or_size_splits axis=0
+slice: input_ begin size
+pad: tensor paddings
+shape: input
+"""
+_OPS = """
+mean sum max min prod std var any all logsumexp: x axis=None keepdims=False
+argmax argmin: x axis=None
+expand_dims: x axis
+squeeze: x axis=None
+stack: x axis=0
+concatenate: xs axis=0
+reshape: x newshape
+transpose: x axes=None
+matmul: x1 x2
+softmax: x axis=-1
+log_softmax: x axis=-1
+relu: x
+relu6: x
+leaky_relu: x negative_slope=0.2
+gelu: x approximate=True
+hard_sigmoid: x
+power: x1 x2
+clip: x x_min x_max
+l2_normalize=normalize: x axis=-1
+cast: x dtype
+flip: x axis=None
+repeat: x repeats axis=None
+tile: x repeats
+take: x indices axis=None
+where: condition x1 x2
+one_hot: x num_classes
+cumsum: x axis=None
+unstack: x num=None axis=0
+split: x indices_or_sections axis=0
+shape: x
+"""
+# Other names of the same argument, in older versions or other functions.
+ALIASES = {
+    "keep_dims": "keepdims", "reduction_indices": "axis", "squeeze_dims": "axis", "dim": "axis",
+    "axes": "axis", "concat_dim": "axis", "newshape": "shape", "values": "tensors",
+}  # fmt: skip
+
+
+def _parse(text: str, *, pair: tuple[str, str]) -> dict[str, Signature]:
+    """Lines ``operation[=name] ...: argument[=default] ...``."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    lines += [f"{_ELEMENTWISE}: x", f"{_PAIRS}: {pair[0]} {pair[1]}"]
+    found: dict[str, Signature] = {}
+    for line in lines:
+        names, _, arguments = line.partition(":")
+        parsed: dict[str, Any] = {}
+        for argument in arguments.split():
+            name, equals, default = argument.partition("=")
+            parsed[name] = _literal(default) if equals else REQUIRED
+        for entry in names.split():
+            operation, _, name = entry.partition("=")
+            found[name or operation] = Signature(operation, parsed)
+    return found
+
+
+def _literal(text: str) -> Any:
+    known = {"None": None, "False": False, "True": True}
+    if text in known:
+        return known[text]
+    return float(text) if "." in text else int(text)
+
+
+FAMILIES: Mapping[str, Mapping[str, Signature]] = {
+    "backend": _parse(_BACKEND, pair=("x", "y")),
+    "tensorflow": _parse(_TENSORFLOW, pair=("x", "y")),
+    "ops": _parse(_OPS, pair=("x1", "x2")),
+}
+_ROOTS = {
+    "backend": "K k KB kb backend keras.backend tf.keras.backend tensorflow.keras.backend "
+    "tensorflow.python.keras.backend tf.python.keras.backend keras.src.backend tfk.backend "
+    "ks.backend tf_keras.backend keras_backend",
+    "tensorflow": "tf tensorflow tf.math tensorflow.math tf.nn tensorflow.nn tf.linalg "
+    "tf.compat.v1 tf.compat.v1.nn tf.compat.v1.math tensorflow.python.ops.math_ops math_ops "
+    "tensorflow.python.ops.array_ops array_ops tensorflow.python.ops.nn_ops nn nn_ops "
+    "tf.keras.activations keras.activations activations tensorflow.python.ops.gen_math_ops "
+    "tensorflow.python.ops.gen_nn_ops tensorflow.python.ops.gen_array_ops tf.compat.v2",
+    "ops": "ops keras.ops kops keras.src.ops",
+}
+FAMILY_OF = {root: family for family, roots in _ROOTS.items() for root in roots.split()}
+
+
+def find(path: str) -> Signature | None:
+    """The signature of a function by its dotted name; None for one not known here."""
+    root, _, name = path.rpartition(".")
+    family = FAMILY_OF.get(root)
+    return FAMILIES[family].get(name) if family else None

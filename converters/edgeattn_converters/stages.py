@@ -1,0 +1,140 @@
+"""What runs in the host's child process: everything that touches TensorFlow or the model file."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeattn.bundle import REFERENCE, Artifact, sha256
+from edgeattn.child import progress
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters import audit, reference, source
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing import Interface, interface_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model to convert, and how it is to be read."""
+
+    path: str
+    samples: str | None = None
+    time_steps: int | None = None
+    custom_objects: str | None = None
+    architecture: str | None = None
+    trust: str | None = None
+    attention: bool = True
+    lowering: str = "auto"
+    batch: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@functools.cache
+def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
+    progress(f"loading {job.path}")
+    file = audit.audit(Path(job.path), trust=job.trust)
+    time_steps = job.time_steps
+    if time_steps is None and job.samples is not None:
+        time_steps = reference.time_steps_of(Path(job.samples))
+    loaded = source.load(
+        file,
+        custom_objects=None if job.custom_objects is None else Path(job.custom_objects),
+        architecture=job.architecture,
+        time_steps=time_steps,
+    )
+    return loaded, interface_of(loaded.model, time_steps=time_steps)
+
+
+def describe(job: dict[str, Any]) -> dict[str, Any]:
+    """Load the model: what it is, for the manifest, and how long that took."""
+    loaded, interface = _open(Job(**job))
+    model = loaded.model
+    return {
+        "name": str(getattr(model, "name", "model")),
+        "file": loaded.file.path.name,
+        "sha256": loaded.file.sha256,
+        "bytes": loaded.file.size,
+        "kind": loaded.file.kind,
+        "keras_version": loaded.file.keras_version,
+        "era": loaded.era,
+        "parameters": int(model.count_params()),
+        "inputs": [spec.to_json() for spec in interface.inputs],
+        "outputs": [spec.to_json() for spec in interface.outputs],
+        "attention": [spec.to_json() for spec in interface.attention],
+        "notes": list(loaded.notes),
+    }
+
+
+def made_with() -> dict[str, str]:
+    """The versions of what the bundle is made with."""
+    names = ("edgeattn", "tensorflow", "keras", "tf_keras", "onnx", "tf2onnx", "numpy")
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_reference(job: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Write ``reference.npz``: what Keras says, for the runners to be held to."""
+    progress("asking Keras for the reference")
+    parsed = Job(**job)
+    loaded, interface = _open(parsed)
+    path = Path(folder) / REFERENCE
+    samples = None if parsed.samples is None else Path(parsed.samples)
+    made = reference.write(
+        loaded.model, interface, path, samples=samples, attention=parsed.attention
+    )
+    return {"path": REFERENCE, "sha256": sha256(path), **made}
+
+
+def write_artifact(job: dict[str, Any], folder: str, format: str, scheme: str) -> dict[str, Any]:
+    """Convert to one format and scheme: the artifact's entry in the manifest."""
+    progress(f"converting to {format} {scheme}")
+    parsed = Job(**job)
+    loaded, interface = _open(parsed)
+    converter = importlib.import_module(f"edgeattn_converters.{format}")
+    name = f"{Path(parsed.path).stem}.{scheme}.{format}"
+    path = Path(folder) / name
+    start = time.perf_counter()
+    try:
+        inputs, outputs, attention, achieved = converter.convert(
+            loaded.model,
+            interface,
+            recipe_for(scheme),
+            path,
+            attention=parsed.attention,
+            lowering=parsed.lowering,
+            batch=parsed.batch,
+        )
+    except RecursionError as error:
+        raise UnsupportedModelError("The model is nested too deeply to be traced.") from error
+    achieved["seconds"] = round(time.perf_counter() - start, 3)
+    return Artifact(
+        format=format,
+        scheme=scheme,
+        path=name,
+        sha256=sha256(path),
+        bytes=path.stat().st_size,
+        inputs=inputs,
+        outputs=outputs,
+        attention=attention,
+        achieved=achieved,
+        runtimes=converter.RUNTIMES,
+    ).to_json()
+
+
+def inspect(path: str, **options: Any) -> dict[str, Any]:
+    """What ``edgeattn inspect`` tells of a Keras file."""
+    from edgeattn_converters import inspection
+
+    return inspection.inspect(path, **options)

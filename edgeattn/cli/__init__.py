@@ -1,0 +1,1 @@
+"""The command line: a file per command, options shared, errors turned into text in ``main``."""

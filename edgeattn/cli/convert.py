@@ -1,0 +1,188 @@
+"""``edgeattn convert``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeattn.bundle import FORMATS
+from edgeattn.cli import options, output
+from edgeattn.errors import UsageError
+from edgeattn.inspection import NEEDS_HOST, check_host
+
+if TYPE_CHECKING:
+    from edgeattn_converters import Conversion
+
+
+@click.command("convert")
+@click.argument("model", type=options.PATH)
+@click.option("-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.edge")
+@options.formats_option
+@click.option(
+    "--scheme",
+    "schemes",
+    type=click.Choice(["float32", options.ALL]),
+    multiple=True,
+    help="Precision scheme; repeatable. Default: float32.",
+)
+@click.option(
+    "--samples",
+    type=options.PATH,
+    help="Real inputs for the reference: .npz, .npy or .csv. Default: seeded plausible ones.",
+)
+@click.option(
+    "--time-steps",
+    type=click.IntRange(min=1),
+    help="Steps of a sequence, where the model leaves them free.",
+)
+@click.option("--custom-objects", type=options.PATH, help="A .py file with the model's own layers.")
+@click.option(
+    "--architecture",
+    metavar="FILE.json|FILE.py:FUNCTION",
+    help="The architecture of a file that holds weights only.",
+)
+@click.option(
+    "--trust", metavar="SHA256", help="Load this one file though it was refused as unsafe."
+)
+@click.option(
+    "--no-attention", is_flag=True, help="Leave the attention weights out of the outputs."
+)
+@click.option(
+    "--lowering",
+    type=click.Choice(["auto", "unrolled", "chunked", "fused"]),
+    default="auto",
+    show_default=True,
+    help="How TFLite computes recurrences; fused is the smallest, auto aims at the fastest.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Sequences a call of the TFLite file takes; ONNX takes any number.",
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that exists.")
+@options.json_option
+@options.quiet_option
+def command(
+    model: Path,
+    target: Path | None,
+    formats: tuple[str, ...],
+    schemes: tuple[str, ...],
+    samples: Path | None,
+    time_steps: int | None,
+    custom_objects: Path | None,
+    architecture: str | None,
+    trust: str | None,
+    no_attention: bool,
+    lowering: str,
+    batch: int,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and check them against it.
+
+    Every file that is made is run in its own runtime on several sequences, one after the other, and
+    compared with what Keras computes. The table says what was found.
+    """
+    check_host()
+    try:
+        from edgeattn_converters import convert
+    except ImportError as error:
+        raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
+    shown = output.progress(quiet or as_json)
+    try:
+        made = convert(
+            model,
+            target,
+            formats=options.chosen(formats) or FORMATS,
+            schemes=options.chosen(schemes) or ("float32",),
+            samples=samples,
+            time_steps=time_steps,
+            custom_objects=custom_objects,
+            architecture=architecture,
+            trust=trust,
+            attention=not no_attention,
+            lowering=lowering,
+            batch=batch,
+            force=force,
+            on_progress=shown,
+        )
+    finally:
+        output.end_progress(shown)
+    if as_json:
+        output.emit_json(as_document(made))
+    else:
+        click.echo(as_text(made))
+    return made.exit_code
+
+
+def as_document(made: Conversion) -> dict[str, Any]:
+    """The keys that scripts may rely on."""
+    return {
+        "bundle": str(made.bundle.path),
+        "artifacts": [
+            {
+                "format": report.artifact.format,
+                "scheme": report.artifact.scheme,
+                "path": report.artifact.path,
+                "bytes": report.artifact.bytes,
+                "max_abs_error": report.max_abs_error,
+                "verdict": report.verdict,
+                "achieved": dict(report.artifact.achieved),
+                "reason": report.reason,
+            }
+            for report in made.report.artifacts
+        ],
+        "failures": [dict(failure) for failure in made.failures],
+        "notes": list(made.bundle.manifest.model["notes"]),
+    }
+
+
+def as_text(made: Conversion) -> str:
+    manifest = made.bundle.manifest
+    model, reference = manifest.model, manifest.reference
+    rows = [
+        [
+            report.artifact.format,
+            report.artifact.scheme,
+            output.size(report.artifact.bytes),
+            output.number(report.max_abs_error),
+            report.verdict,
+        ]
+        for report in made.report.artifacts
+    ]
+    rows += [[f["format"], f["scheme"], "-", "-", "not made"] for f in made.failures]
+    header = ["format", "scheme", "size", "max abs error", "verdict"]
+    lines = [
+        f"{model['file']}: {model['parameters']:,} parameters, {output.size(model['bytes'])}, "
+        f"saved by Keras {model['keras_version'] or 'of an unknown version'}",
+        *(f"note: {note}" for note in model["notes"]),
+        "",
+        output.table(header, rows, right=(2, 3)),
+        "",
+        f"Compared with Keras on {reference['samples']} samples "
+        f"({reference['source']}) and {reference['edge_cases']} edge cases, in a row.",
+    ]
+    if model["attention"] and any(report.artifact.attention for report in made.report.artifacts):
+        lines.append(f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}")
+    for report in made.report.artifacts:
+        lines += why(report)
+    lines += [f"{f['format']} {f['scheme']}: {f['reason']}" for f in made.failures]
+    lines.append(f"Wrote {made.bundle.path}")
+    return "\n".join(lines)
+
+
+def why(report: Any) -> list[str]:
+    """A line for each thing that failed an artifact, or kept it from running."""
+    lines = [f"{report.artifact.label}: {report.reason}"] if report.reason else []
+    for check in report.failed:
+        where = f" of {check.output}" if check.output else ""
+        lines.append(
+            f"{report.artifact.label}: {check.metric}{where} is {check.value:.3g}, "
+            f"and must be {check.better} {check.limit:.3g}"
+        )
+    return lines

@@ -1,0 +1,120 @@
+"""An artifact in a child process: a file that crashes its runtime ends as one readable line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeattn.child import Child, ChildDied
+from edgeattn.errors import ArtifactError, EdgeattnError
+
+if TYPE_CHECKING:
+    from edgeattn.bundle import Artifact
+    from edgeattn.runners import Runner
+    from edgeattn.tensors import Tensors
+
+
+class IsolatedRunner:
+    """A runner whose runtime lives in ``child``; a child serves one runner at a time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        artifact: Artifact,
+        child: Child,
+        *,
+        threads: int = 1,
+        judged: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        self.inputs = artifact.inputs
+        self.outputs = artifact.outputs
+        self._child = child
+        self._path = folder / artifact.path
+        self._timeout = timeout
+        self._lost = False
+        self.runtime = str(
+            self._call(
+                "load",
+                {
+                    "path": str(self._path),
+                    "format": artifact.format,
+                    "inputs": [spec.to_json() for spec in artifact.inputs],
+                    "outputs": [spec.to_json() for spec in artifact.outputs],
+                    "threads": threads,
+                    "judged": judged,
+                },
+            )[0]
+        )
+
+    def run(self, tensors: Tensors) -> Tensors:
+        return self._call("run", {}, tensors)[1]
+
+    def close(self) -> None:
+        if not self._lost:
+            self._call("unload", {})
+
+    def _call(
+        self, name: str, arguments: dict[str, Any], tensors: Tensors | None = None
+    ) -> tuple[Any, Tensors]:
+        verb = {"load": "loading", "run": "running"}.get(name, "closing")
+        if self._lost:
+            raise ArtifactError(f"{self._path.name} is not loaded any more: its runtime died.")
+        try:
+            return self._child.call(
+                f"edgeattn.runners.isolated:{name}", arguments, tensors, timeout=self._timeout
+            )
+        except ChildDied as error:
+            self._lost = True
+            raise ArtifactError(
+                f"The runtime {error.message} while {verb} {self._path.name}."
+            ) from error
+        except EdgeattnError:
+            raise
+        except BaseException:
+            self._lost = True  # Ctrl-C and the like end the child as well
+            raise
+
+
+# The other side of the pipe: one runner at a time.
+_open: dict[str, Runner] = {}
+
+
+def load(
+    path: str,
+    format: str,
+    inputs: list[dict[str, Any]],
+    outputs: list[dict[str, Any]],
+    threads: int,
+    judged: bool,
+) -> str:
+    """In the child: load the artifact; the runtime's name and version."""
+    from edgeattn.runners import open_runner
+    from edgeattn.tensors import TensorSpec
+
+    unload()
+    runner = open_runner(
+        Path(path),
+        format,
+        tuple(TensorSpec.from_json(item) for item in inputs),
+        tuple(TensorSpec.from_json(item) for item in outputs),
+        threads=threads,
+        judged=judged,
+    )
+    _open["runner"] = runner
+    return runner.runtime
+
+
+def run(tensors: Tensors) -> tuple[None, Tensors]:
+    """In the child: run the loaded artifact."""
+    try:
+        return None, _open["runner"].run(tensors)
+    except MemoryError as error:
+        raise ArtifactError("The machine has not enough memory to run this artifact.") from error
+
+
+def unload() -> None:
+    """In the child: let go of the loaded artifact."""
+    runner = _open.pop("runner", None)
+    if runner is not None:
+        runner.close()

@@ -1,0 +1,97 @@
+"""One artifact on a file of samples, its outputs to a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeattn import samples
+from edgeattn.bundle import Artifact, Bundle, umask
+from edgeattn.child import Child
+from edgeattn.errors import BundleError, OutputError, RuntimeUnavailableError
+from edgeattn.runners.isolated import IsolatedRunner
+from edgeattn.tensors import Tensors
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an artifact answered, and where it ran."""
+
+    artifact: Artifact
+    runtime: str
+    samples: int
+    outputs: Tensors
+
+
+def run_bundle(
+    bundle: Path,
+    source: Path,
+    target: Path,
+    *,
+    formats: tuple[str, ...] = (),
+    schemes: tuple[str, ...] = (),
+    threads: int = 1,
+    force: bool = False,
+) -> Outcome:
+    """Run the first artifact that fits and whose runtime is here; write ``target`` at the end.
+
+    The artifact's file must be the one that the manifest names, by its hash.
+    """
+    opened = Bundle.open(bundle)
+    candidates = opened.select(formats, schemes)
+    _check_target(target, force=force)
+    opened.verify()
+    with Child() as child:
+        artifact, runner = _first_that_runs(opened, candidates, child, threads)
+        read = samples.read(source, artifact.inputs)
+        outputs = runner.run(read.inputs)
+        runtime = runner.runtime
+    _write(target, outputs)
+    return Outcome(artifact, runtime, len(read), outputs)
+
+
+def _first_that_runs(
+    bundle: Bundle, candidates: tuple[Artifact, ...], child: Child, threads: int
+) -> tuple[Artifact, IsolatedRunner]:
+    missing: RuntimeUnavailableError | None = None
+    for artifact in candidates:
+        try:
+            return artifact, IsolatedRunner(bundle.path, artifact, child, threads=threads)
+        except RuntimeUnavailableError as error:
+            missing = missing or error
+    raise missing or BundleError(f"{bundle.path} has no artifacts.")
+
+
+def _check_target(target: Path, *, force: bool) -> None:
+    if target.exists() and not target.is_file():
+        raise OutputError(
+            f"{target} is there and is not a file.", hint="Choose another with -o FILE."
+        )
+    if target.exists() and not force:
+        raise OutputError(
+            f"The output file exists: {target}", hint="Replace it with --force, or use -o FILE."
+        )
+    if not target.parent.is_dir():
+        raise OutputError(
+            f"No such folder: {target.parent}", hint="Make it, or choose another with -o FILE."
+        )
+
+
+def _write(target: Path, outputs: Tensors) -> None:
+    """Write aside and rename: a full disk leaves nothing half-written."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        aside = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                samples.write_npz(file, outputs)
+            aside.chmod(0o666 & ~umask())
+            aside.rename(target)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {target}: {error.strerror or error}", hint="Choose another with -o FILE."
+        ) from error

@@ -1,0 +1,93 @@
+"""What a tensor is called, how large it is and what its numbers stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Tensors = Mapping[str, Array]
+
+# What goes into models and comes out of them.
+DTYPES = (
+    *("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64"),
+)
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a model.
+
+    ``shape`` counts the batch axis first; ``None`` is an axis of any length. ``scale`` and
+    ``zero_point`` are those of a per-tensor quantized integer tensor, as TFLite defines them:
+    ``real = (integer - zero_point) * scale``; both are ``None`` where the numbers are meant as
+    they stand.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    def __str__(self) -> str:
+        axes = ", ".join("?" if axis is None else str(axis) for axis in self.shape)
+        return f"{self.name} ({axes}) {self.dtype}"
+
+    @property
+    def quantized(self) -> bool:
+        return self.scale is not None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "scale": self.scale,
+            "zero_point": self.zero_point,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
+        """What :meth:`to_json` gave; ``ValueError`` for a tensor that there cannot be."""
+        spec = cls(
+            name=str(data["name"]),
+            shape=tuple(None if axis is None else int(axis) for axis in list(data["shape"])),
+            dtype=str(data["dtype"]),
+            scale=None if data.get("scale") is None else float(data["scale"]),
+            zero_point=None if data.get("zero_point") is None else int(data["zero_point"]),
+        )
+        if spec.dtype not in DTYPES:
+            raise ValueError(f"tensor {spec.name!r} is of {spec.dtype!r}")
+        if not spec.shape or any(axis is not None and axis < 1 for axis in spec.shape):
+            raise ValueError(f"tensor {spec.name!r} has the shape {spec.shape}")
+        if spec.scale is not None:
+            if not (math.isfinite(spec.scale) and spec.scale > 0):
+                raise ValueError(f"tensor {spec.name!r} has the scale {spec.scale}")
+            if "int" not in spec.dtype:
+                raise ValueError(f"tensor {spec.name!r} has a scale and is of {spec.dtype}")
+        return spec
+
+
+def quantize(array: Array, spec: TensorSpec) -> Array:
+    """Real numbers of any shape as ``spec``'s integers, rounded half to even and saturated."""
+    if spec.scale is None:
+        return np.asarray(array, dtype=spec.dtype)
+    limits = np.iinfo(spec.dtype)
+    integers: Array = np.rint(np.asarray(array, np.float64) / spec.scale) + (spec.zero_point or 0)
+    saturated: Array = np.clip(integers, limits.min, limits.max)
+    return saturated.astype(spec.dtype)
+
+
+def dequantize(array: Array, spec: TensorSpec) -> Array:
+    """``spec``'s integers of any shape as the float32 numbers they stand for."""
+    if spec.scale is None:
+        return np.asarray(array)
+    real: Array = (array.astype(np.float64) - (spec.zero_point or 0)) * spec.scale
+    return real.astype(np.float32)

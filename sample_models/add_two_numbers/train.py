@@ -1,0 +1,94 @@
+"""Trains the model of this folder: two marked numbers of twenty, added by attention.
+
+Each of the two follows a delimiter, 0; the target is half their sum. The other numbers are there to
+be ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from edgeattn.layers import Attention
+
+TIME = 20
+SEED = 0
+# Every pair of positions where neither number is overwritten by the delimiter of the other.
+PAIRS = np.array([(a, b) for a in range(1, TIME) for b in range(a + 2, TIME)])
+
+
+def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(count, TIME, 1)`` numbers of (0, 1] with two zeros, and the targets, ``(count, 1)``."""
+    rng = np.random.default_rng(seed)
+    x = 1 - rng.random((count, TIME), dtype="float32")
+    positions = PAIRS[rng.integers(len(PAIRS), size=count)]  # (count, 2)
+    rows = np.arange(count)[:, None]
+    x[rows, positions - 1] = 0
+    return x[:, :, None], x[rows, positions].mean(axis=1, keepdims=True)
+
+
+def build() -> keras.Model:
+    """LSTM 100, attention with 128 units and Bahdanau's score, dropout 0.2, one linear output."""
+    return keras.Sequential(
+        [
+            keras.Input((TIME, 1)),
+            keras.layers.LSTM(100, return_sequences=True),
+            Attention(128, "bahdanau", name="attention"),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(1),
+        ]
+    )
+
+
+def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The figures of the README."""
+    attention = model.get_layer("attention")
+    states = keras.Model(model.inputs, attention.input).predict(x, batch_size=1000, verbose=0)
+    weights = keras.ops.convert_to_numpy(attention.attention_weights(states))  # (count, TIME)
+    numbers = np.nonzero(x[:, :, 0] == 0)[1].reshape(-1, 2) + 1  # (count, 2), in order
+    largest = np.sort(np.argsort(weights, axis=1)[:, -2:], axis=1)  # (count, 2), in order
+    late = np.minimum(numbers + 1, TIME - 1)
+    error = np.abs(model.predict(x, batch_size=1000, verbose=0) - y)
+    return {
+        "mean absolute error": float(error.mean()),
+        "two largest weights are on the two numbers": float((largest == numbers).all(1).mean()),
+        "two largest weights are one step late": float((largest == late).all(1).mean()),
+        "mean weight on the two numbers": float(
+            np.take_along_axis(weights, numbers, axis=1).sum(axis=1).mean()
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).parent,
+        metavar="DIR",
+        help="default: this folder",
+    )
+    parser.add_argument("--quick", action="store_true", help="a few steps only, to try the script")
+    options = parser.parse_args()
+    count, epochs, batch = (500, 1, 100) if options.quick else (20_000, 30, 32)
+
+    keras.utils.set_random_seed(SEED)
+    x, y = sequences(count, SEED)
+    model = build()
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * count // batch)
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss="mae")
+    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=2)
+    for name, value in measure(model, *sequences(5000, SEED + 1)).items():
+        print(f"{name}: {value:.4f}")
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    model.save(options.output / "model.h5", include_optimizer=False)
+    x, y = sequences(200, SEED + 2)
+    np.savez_compressed(options.output / "samples.npz", x=x, y=y)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Functions that the tests of ``edgeattn.child`` call in a child process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeattn import child, errors
+
+
+def echo(**arguments: Any) -> Any:
+    tensors = arguments.pop("tensors", None)
+    return arguments if tensors is None else (arguments, tensors)
+
+
+def kinds(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {name: [array.dtype.str, list(array.shape)] for name, array in tensors.items()}
+
+
+def process_id() -> int:
+    return os.getpid()
+
+
+def kill(number: int) -> None:
+    print("last words", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), number)
+    time.sleep(30)
+
+
+def leave(status: int) -> None:
+    os._exit(status)
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def refuse(kind: str) -> None:
+    raise getattr(errors, kind)("expected this, came that", hint="try this")
+
+
+def stumble() -> None:
+    raise ZeroDivisionError("by nothing")
+
+
+def run_out_of_memory() -> None:
+    raise MemoryError
+
+
+def print_a_lot() -> str:
+    print("noise on stdout " * 10_000)
+    os.write(1, b"\xff" * 10_000)
+    return "heard"
+
+
+def read_standard_input() -> str:
+    return sys.stdin.read()
+
+
+def report_progress(steps: list[str]) -> str:
+    for step in steps:
+        child.progress(step)
+    return "done"
+
+
+def return_a_set() -> object:
+    return {1, 2}
+
+
+def return_objects() -> object:
+    return None, {"it": np.array([object()])}
+
+
+def return_a_pair() -> object:
+    return 1, 2

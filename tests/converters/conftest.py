@@ -1,0 +1,19 @@
+"""TensorFlow for the tests of the host's half: quiet, on the CPU, imported once a process."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from edgeattn_converters.isolation import ENVIRONMENT
+
+# Before anything imports Keras: the environment that conversion stages run in.
+os.environ.update({name: value for name, value in ENVIRONMENT.items() if name != "PYTHONWARNINGS"})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """TensorFlow, Keras and tf2onnx warn of their own doings; the tests are about ours."""
+    for item in items:
+        if "converters" in item.path.parts:
+            item.add_marker(pytest.mark.filterwarnings("default"))

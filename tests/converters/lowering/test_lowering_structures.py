@@ -1,0 +1,160 @@
+"""Recurrent layers within others, any activation, and many sequences in a row."""
+
+import importlib
+
+import numpy as np
+import pytest
+from recurrent_models import (
+    FEATURES,
+    KERAS,
+    ROWS,
+    SATURATION,
+    UNITS,
+    Builder,
+    Converted,
+    feed,
+    randomise,
+    sequences,
+)
+
+BOTH = ("tflite", "onnx")
+ACTIVATIONS = ("relu", "hard_sigmoid", "linear", "elu", "softsign", "gelu", "softmax", "softplus")
+
+
+def _halved_sine(x):
+    """An activation of the user's own."""
+    import tensorflow as tf
+
+    return 0.5 * tf.sin(x)
+
+
+@pytest.mark.parametrize("era", KERAS)
+def test_any_activation(era, tmp_path):
+    keras = importlib.import_module(era)
+    builder = Builder(keras, 3, masked=False)
+    layers = keras.layers
+    for name in (*ACTIVATIONS, _halved_sine):
+        label = name if isinstance(name, str) else name.__name__.strip("_")
+        for kind in (layers.LSTM, layers.SimpleRNN):
+            builder.add(f"{kind.__name__}_{label}", kind(UNITS, activation=name))
+    for name in ("hard_sigmoid", "softsign", "softmax"):
+        for kind in (layers.LSTM, layers.GRU):
+            builder.add(f"{kind.__name__}_gates_{name}", kind(UNITS, recurrent_activation=name))
+    builder.add("GRU_leaky", layers.GRU(UNITS, activation=keras.activations.get("leaky_relu")))
+    converted = Converted(builder.build("activations"), tmp_path, BOTH)
+    wrong = converted.errors(feed(converted, 3))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("era", KERAS)
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+def test_bidirectional(era, masked, tmp_path):
+    keras = importlib.import_module(era)
+    builder = Builder(keras, 7, masked=masked)
+    layers = keras.layers
+    for mode in ("concat", "sum", "mul", "ave", None):
+        for options in ({"return_sequences": True}, {}):
+            name = f"{mode}_{'sequences' if options else 'last'}"
+            builder.add(name, layers.Bidirectional(layers.LSTM(UNITS, **options), merge_mode=mode))
+    all_of = {"return_sequences": True, "return_state": True}
+    builder.add("gru_state", layers.Bidirectional(layers.GRU(UNITS, **all_of)))
+    builder.add("rnn_state", layers.Bidirectional(layers.SimpleRNN(UNITS, return_state=True)))
+    different = layers.Bidirectional(
+        layers.LSTM(UNITS, return_sequences=True),
+        backward_layer=layers.GRU(UNITS, return_sequences=True, go_backwards=True),
+    )
+    builder.add("different", different)
+    if not masked:
+        states = [*builder.states, *builder.states]
+        made = layers.Bidirectional(layers.LSTM(UNITS, return_sequences=True))
+        builder.keep("initial", made(builder.x, initial_state=states))
+    converted = Converted(builder.build("bidirectional"), tmp_path, BOTH)
+    wrong = converted.errors(feed(converted, 7))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("era", KERAS)
+def test_layers_within_layers(era, tmp_path):
+    """Masking by value, a stack, a shared layer, TimeDistributed and a model within the model."""
+    keras = importlib.import_module(era)
+    layers = keras.layers
+    x = keras.Input((7, FEATURES), name="x")
+    masked = layers.Masking(0.0)(x)
+    stacked = layers.LSTM(UNITS, return_sequences=True)(masked)
+    stacked = layers.Dropout(0.5)(layers.LSTM(UNITS, return_sequences=True, dropout=0.3)(stacked))
+    shared = layers.GRU(UNITS, return_sequences=True, recurrent_dropout=0.2)
+    twice = shared(layers.Dense(UNITS)(shared(layers.Dense(UNITS)(masked))))
+    spread = layers.TimeDistributed(layers.Dense(2))(stacked)
+    windows = layers.Reshape((7, FEATURES, 1))(x)
+    inner = layers.TimeDistributed(layers.LSTM(UNITS))(windows)
+    inside = keras.Input((7, FEATURES))
+    nested = keras.Model(inside, layers.Bidirectional(layers.GRU(UNITS))(inside), name="nested")
+    outputs = [layers.GRU(UNITS)(stacked), twice, spread, inner, nested(masked), nested(2 * x)]
+    model = randomise(keras.Model(x, outputs, name="within"))
+    converted = Converted(model, tmp_path, BOTH)
+    tensors = {"x": sequences(7)}
+    for row, length in enumerate((7, 0, 1, 3)):
+        tensors["x"][row, length:] = 0
+    tensors["x"][4, :3] = 0
+    tensors["x"][5, 2:5] = 0
+    wrong = converted.errors(tensors)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("lowering", ["auto", "unrolled"])
+def test_fifty_sequences_in_a_row_without_reset(lowering, tmp_path):
+    import keras
+
+    time = 50
+    x = keras.Input((time, FEATURES), name="x")
+    steps = keras.layers.LSTM(13, return_sequences=True)(x)
+    model = keras.Model(
+        x, [steps, keras.layers.Bidirectional(keras.layers.GRU(7))(steps)], name=f"row_{lowering}"
+    )
+    converted = Converted(randomise(model), tmp_path, BOTH, lowering=lowering)
+    few = sequences(time)
+    assert len(few) == ROWS
+    rows = np.concatenate([few, SATURATION * few, few[::-1], -few, few])[:50]
+    rows = np.concatenate([rows, rows[:1]])
+    wrong = converted.errors({"x": rows})
+    assert not wrong, "\n".join(wrong)
+    for runner in converted.runners.values():
+        for value in runner.run({"x": rows}).values():
+            np.testing.assert_array_equal(value[0], value[-1])
+
+
+def test_a_batch_of_more_than_one(tmp_path):
+    import keras
+
+    x = keras.Input((19, FEATURES), name="x")
+    masked = keras.layers.Masking(0.0)(x)
+    steps = keras.layers.LSTM(UNITS, return_sequences=True)(masked)
+    model = keras.Model(x, [steps, keras.layers.GRU(UNITS)(steps)], name="batch")
+    converted = Converted(randomise(model), tmp_path, ("tflite",), lowering="chunked", batch=3)
+    assert converted.runners["tflite"].inputs[0].shape == (3, 19, FEATURES)
+    values = sequences(19)
+    values[2, 11:] = 0
+    values[3, :5] = 0
+    wrong = converted.errors({"x": values})
+    assert not wrong, "\n".join(wrong)
+
+
+def test_long_sequences_are_small_and_quick_to_convert(tmp_path):
+    import time
+
+    import keras
+
+    seconds = {}
+    for steps in (250, 2000):
+        x = keras.Input((steps, 2), name="x")
+        layer = keras.layers.LSTM(31, return_sequences=True)
+        model = randomise(keras.Model(x, layer(x), name=f"long_{steps}"))
+        start = time.perf_counter()
+        converted = Converted(model, tmp_path, ("tflite",))
+        seconds[steps] = time.perf_counter() - start
+        wrong = converted.errors({"x": np.random.default_rng(3).random((2, steps, 2), np.float32)})
+        assert not wrong, "\n".join(wrong)
+    weights = sum(w.nbytes for w in model.get_weights())
+    # What is not weights does not grow with the sequence.
+    assert converted.paths["tflite"].stat().st_size < weights + 40_000
+    assert seconds[2000] < 8 * seconds[250] + 5

@@ -1,0 +1,349 @@
+"""The whole pipeline through the command line: what users get for good files and for bad ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from edgeattn.bundle import MANIFEST, Bundle
+
+COMMAND = [sys.executable, "-m", "edgeattn"]
+ROOT = Path(__file__).parents[2]
+
+
+def edgeattn(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "model.h5"
+    models.filled(models.lstm_luong()).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(saved: Path) -> Path:
+    target = saved.parent / "made.edge"
+    done = edgeattn("convert", saved, "-o", target, "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["bundle"] == str(target)
+    assert document["failures"] == []
+    found = {(item["format"], item["scheme"]): item for item in document["artifacts"]}
+    assert set(found) == {("tflite", "float32"), ("onnx", "float32")}
+    for item in found.values():
+        assert item["verdict"] == "pass"
+        assert item["max_abs_error"] <= 1e-5
+        assert (target / item["path"]).stat().st_size == item["bytes"]
+    return target
+
+
+def test_the_bundle_is_whole(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    opened.verify()
+    listed = {item.path for item in opened.manifest.artifacts}
+    assert {file.name for file in bundle.iterdir()} == {*listed, MANIFEST, "reference.npz"}
+    assert opened.manifest.model["attention"][0]["name"] == "attention/look"
+    reference = opened.reference()
+    rows = opened.manifest.reference["samples"] + opened.manifest.reference["edge_cases"]
+    assert reference["input/sensor"].shape == (rows, 13, 3)
+    assert reference["attention/look"].shape == (rows, 13)
+
+
+def test_the_reference_is_what_keras_predicts(bundle: Path) -> None:
+    reference = Bundle.open(bundle).reference()
+    expected = models.filled(models.lstm_luong()).predict(reference["input/sensor"], verbose=0)
+    np.testing.assert_allclose(reference["output/answer"], expected, atol=1e-6)
+
+
+def test_validate_and_run_on_it(bundle: Path, tmp_path: Path) -> None:
+    done = edgeattn("validate", bundle, "--json")
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "pass")
+    reference = Bundle.open(bundle).reference()
+    np.save(tmp_path / "x.npy", reference["input/sensor"])
+    for format in ("tflite", "onnx"):
+        done = edgeattn(
+            "run", bundle, "--input", "x.npy", "--format", format, "--force", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / "x.outputs.npz") as outputs:
+            np.testing.assert_allclose(
+                outputs["answer"], reference["output/answer"], atol=1e-5, rtol=1e-4
+            )
+
+
+def test_one_format_and_real_samples(saved: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(5, 13, 3)).astype("float32")
+    np.savez(tmp_path / "samples.npz", x=x, y=np.arange(5))
+    target = tmp_path / "one.edge"
+    done = edgeattn(
+        "convert", saved, "-o", target, "--format", "onnx", "--samples", tmp_path / "samples.npz"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tflite" not in done.stdout
+    reference = Bundle.open(target).reference()
+    np.testing.assert_array_equal(reference["input/sensor"][:5], x)
+    np.testing.assert_array_equal(reference["target"], np.arange(5))
+
+
+def test_free_time_axis(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.Input((None, 3), name="sensor")
+    states = keras.layers.LSTM(5, return_sequences=True)(inputs)
+    free = models.filled(keras.Model(inputs, models.Attention(2)(states)))
+    free.save(tmp_path / "free.keras")
+    refused = edgeattn("convert", "free.keras", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--time-steps" in refused.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["free.keras"]
+    done = edgeattn("convert", "free.keras", "--time-steps", "7", "--format", "onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    x = np.ones((2, 11, 3), "float32")
+    np.savez(tmp_path / "samples.npz", x=x)
+    done = edgeattn(
+        *("convert", "free.keras", "--samples", "samples.npz", "--format", "onnx", "--force"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Bundle.open(tmp_path / "free.edge").manifest.artifacts[0].inputs[0].shape[1] == 11
+
+
+def _no_such(folder: Path, saved: Path) -> str:
+    return "No such file"
+
+
+def _empty(folder: Path, saved: Path) -> str:
+    (folder / "bad.h5").write_bytes(b"")
+    return "empty"
+
+
+def _text(folder: Path, saved: Path) -> str:
+    (folder / "bad.h5").write_text("epoch,loss\n1,0.5\n")
+    return "text"
+
+
+def _truncated(folder: Path, saved: Path) -> str:
+    (folder / "bad.h5").write_bytes(saved.read_bytes()[:9000])
+    return "cut short"
+
+
+def _folder(folder: Path, saved: Path) -> str:
+    (folder / "bad.h5").mkdir()
+    return "folder"
+
+
+def _no_weights(folder: Path, saved: Path) -> str:
+    import keras
+
+    keras.Sequential([keras.Input((5, 3)), keras.layers.Flatten()]).save(folder / "bad.h5")
+    return "weights"
+
+
+def _only_config(folder: Path, saved: Path) -> str:
+    import h5py
+
+    (folder / "bad.h5").write_bytes(saved.read_bytes())
+    with h5py.File(folder / "bad.h5", "a") as file:
+        del file["model_weights"]
+    return "weights"
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (_no_such, 2),
+        (_empty, 3),
+        (_text, 3),
+        (_truncated, 3),
+        (_folder, 3),
+        (_no_weights, 3),
+        (_only_config, 3),
+    ],
+)
+def test_bad_models(
+    make: Callable[[Path, Path], str], code: int, saved: Path, tmp_path: Path
+) -> None:
+    told = make(tmp_path, saved)
+    before = sorted(tmp_path.rglob("*"))
+    done = edgeattn("convert", "bad.h5", cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"x": np.zeros((3, 12, 3), "float32")}, "(samples, 13, 3) expected"),
+        ({"x": np.zeros((13, 3), "float32")}, "x[None]"),
+        ({"x": np.full((3, 13, 3), np.nan)}, "NaN"),
+        ({"x": np.full((3, 13, 3), np.inf)}, "infinite"),
+        ({"x": np.array(["a", "b"])}, "numbers expected|expected, the samples are"),
+        ({"z": np.zeros((3, 13, 3))}, "'sensor'"),
+        ({"x": np.zeros((3, 13, 3)), "y": np.zeros(2)}, "different numbers"),
+        ({"x": np.zeros((0, 13, 3))}, "no samples"),
+    ],
+)
+def test_bad_samples(arrays: dict[str, Any], told: str, saved: Path, tmp_path: Path) -> None:
+    """In this process: each of them ends before TensorFlow has anything to do."""
+    import re
+
+    from edgeattn.errors import SampleError
+    from edgeattn.tensors import TensorSpec
+    from edgeattn_converters import reference
+    from edgeattn_converters.tracing import Interface
+
+    path = tmp_path / "samples.npz"
+    np.savez(path, **arrays)
+    interface = Interface((TensorSpec("sensor", (None, 13, 3), "float32"),), (), ())
+    with pytest.raises(SampleError) as caught:
+        reference.write(_NoModel(), interface, tmp_path / "out.npz", samples=path, attention=True)
+    assert re.search("|".join(map(re.escape, told.split("|"))), str(caught.value))
+    assert not (tmp_path / "out.npz").exists()
+
+
+class _NoModel:
+    """Stands for a model whose layers do not matter."""
+
+    inputs = (None,)
+
+    def _flatten_layers(self, **_: Any) -> Iterator[Any]:
+        return iter(())
+
+
+def test_bad_samples_end_the_command(saved: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", x=np.full((3, 13, 3), np.nan, "float32"))
+    done = edgeattn("convert", saved, "-o", "out.edge", "--samples", "samples.npz", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "NaN" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["samples.npz"]
+
+
+def test_an_output_that_exists(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.edge").mkdir()
+    kept = tmp_path / "out.edge" / "precious.txt"
+    kept.write_text("mine")
+    for force in ([], ["--force"]):
+        done = edgeattn("convert", saved, "-o", tmp_path / "out.edge", *force)
+        assert done.returncode == 2, done.stderr
+    assert kept.read_text() == "mine"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
+
+
+def test_force_replaces_a_bundle(bundle: Path, saved: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.edge"
+    target.mkdir()
+    (target / MANIFEST).write_text("an old one")
+    done = edgeattn("convert", saved, "-o", target, "--force", "--format", "onnx")
+    assert done.returncode == 0, done.stderr
+    Bundle.open(target).verify()
+    assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
+
+
+def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
+    def limit() -> None:
+        # A file may not grow beyond this: writing fails as it does on a full disk.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+    done = edgeattn("convert", saved, "-o", tmp_path / "out.edge", preexec_fn=limit)
+    assert done.returncode == 2, done.stderr
+    assert "Free some space" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
+)
+def test_interrupted(number: signal.Signals, code: int, saved: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "convert", str(saved), "-o", str(tmp_path / "out.edge")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    # Ctrl-C reaches the whole group; a service manager's signal the first process.
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ProcessLookupError):  # nobody of the group is left
+        os.killpg(process.pid, 0)
+
+
+def test_a_stage_that_crashes_is_one_line(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The TFLite stage dies of a signal; ONNX is made, and what failed is said."""
+    from edgeattn_converters import convert
+
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'edgeattn_converters.tflite':\n"
+        "            os.kill(os.getpid(), 11)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made = convert(saved, tmp_path / "out.edge")
+    assert made.exit_code == 3
+    assert [item.format for item in made.bundle.manifest.artifacts] == ["onnx"]
+    (failure,) = made.failures
+    assert failure["format"] == "tflite"
+    assert failure["reason"] == "The process for tflite float32 died of SIGSEGV."
+    Bundle.open(tmp_path / "out.edge").verify()
+
+
+def test_an_artifact_that_does_not_match_fails(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A converter that gets a number wrong: the table says so and the exit code is 1."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.abc, sys\n"
+        "class Finder(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name != 'edgeattn_converters.onnx':\n"
+        "            return None\n"
+        "        sys.meta_path.remove(self)\n"
+        "        import edgeattn_converters.lowering.nodes as nodes\n"
+        "        right = nodes.onnx_weights\n"
+        "        def wrong(*arguments, **options):\n"
+        "            w, *rest = right(*arguments, **options)\n"
+        "            return (w * 1.01, *rest)\n"
+        "        nodes.onnx_weights = wrong\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = edgeattn("convert", saved, "-o", tmp_path / "out.edge", env=environment)
+    assert done.returncode == 1, done.stderr
+    rows = {
+        line.split()[0]: line.split()[-1] for line in done.stdout.splitlines() if "float32 " in line
+    }
+    assert rows["tflite"] == "pass"
+    assert "onnx float32: tolerance_ratio of answer is" in done.stdout

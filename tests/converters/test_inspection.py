@@ -1,0 +1,104 @@
+"""``edgeattn inspect`` on Keras files, artifacts and bundles."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import models
+from edgeattn_converters import inspection
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edgeattn", "inspect", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_keras_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    models.filled(models.gru_bahdanau_masked()).save(path)
+    found = inspection.inspect(str(path))
+    assert (found["kind"], found["loads"]) == ("keras-zip", True)
+    assert found["inputs"] == [{"name": "tokens", "shape": [None, 11], "dtype": "float32"}]
+    assert found["outputs"] == [{"name": "answer", "shape": [None, 1], "dtype": "float32"}]
+    # 17*5 + 2*(3*(5*3 + 3*3) + 2*9) + (2*6*6 + 6) + 12*7 + 7*1+1, by hand
+    assert found["parameters"] == 85 + 2 * (72 + 18) + 78 + 84 + 8
+    assert [item["class"] for item in found["layers"] if item["name"] == "look"] == ["Attention"]
+    assert found["attention"] == ["look"]
+    assert len(found["recurrent"]) == 2
+    assert any("masks" in item for item in found["meets"])
+    assert found["next"] == f"edgeattn convert {path}"
+
+
+def test_nested_models_are_outlined(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    models.filled(models.nested()).save(path)
+    names = [item["name"] for item in inspection.inspect(str(path))["layers"]]
+    assert any(name.endswith("/look") for name in names)
+
+
+def test_a_free_axis_is_told(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.Input((None, 3), name="sensor")
+    model = models.filled(keras.Model(inputs, keras.layers.LSTM(2)(inputs)))
+    model.save(tmp_path / "model.keras")
+    found = inspection.inspect(str(tmp_path / "model.keras"))
+    assert found["inputs"][0]["shape"] == [None, None, 3]
+    assert "--time-steps" in found["next"]
+
+
+def test_command_on_a_keras_file() -> None:
+    done = command(ROOT / "sample_models" / "digits" / "model.h5")
+    assert done.returncode == 0, done.stderr
+    assert "attention: attention" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("next: edgeattn convert ")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from edgeattn_converters import convert
+
+    folder = tmp_path_factory.mktemp("inspected")
+    models.filled(models.lstm_luong()).save(folder / "model.h5")
+    return convert(folder / "model.h5").bundle
+
+
+def test_artifacts_and_bundle(bundle: Any) -> None:
+    for artifact in bundle.manifest.artifacts:
+        if artifact.scheme != "float32":
+            continue
+        done = command(bundle.artifact_path(artifact), "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["kind"] == artifact.format
+        assert [item["name"] for item in found["inputs"]] == ["sensor"]
+        assert [item["name"] for item in found["outputs"]] == ["answer", "attention/look"]
+        assert found["operators"] == artifact.achieved["operators"]
+    done = command(bundle.path, "--json")
+    assert json.loads(done.stdout)["kind"] == "bundle"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"", 3), (b"some text\n", 3), (b"\0\0\0\0TFL3 and no more", 5)]
+)
+def test_bad_files(content: bytes, code: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    done = command(tmp_path / "file")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    assert command(tmp_path / "nothing").returncode == 2

@@ -1,0 +1,83 @@
+"""ONNX files in onnxruntime: batches, dtypes, files that are wrong."""
+
+import sys
+from dataclasses import replace
+
+import artifacts
+import numpy as np
+import pytest
+from artifacts import X, Y, dense, samples
+
+from edgeattn.errors import ArtifactError, RuntimeUnavailableError
+from edgeattn.runners import open_runner
+from edgeattn.runners.onnx import ONNXRunner
+from edgeattn.tensors import TensorSpec
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 11])
+@pytest.mark.parametrize("judged", [True, False])
+def test_batches_that_the_file_fixes(tmp_path, batch, judged):
+    artifacts.write_dense_onnx(tmp_path / "m.onnx", batch=batch)
+    x, y = (replace(spec, shape=(batch, *spec.shape[1:])) for spec in (X, Y))
+    runner = open_runner(tmp_path / "m.onnx", "onnx", (x,), (y,), judged=judged)
+    np.testing.assert_array_equal(runner.run({"x": samples(7)})["score"], dense(samples(7)))
+
+
+@pytest.mark.parametrize(("judged", "calls"), [(True, 7), (False, 1)])
+def test_judged_means_one_sequence_a_call(tmp_path, judged, calls):
+    artifacts.write_dense_onnx(tmp_path / "m.onnx")
+    runner = open_runner(tmp_path / "m.onnx", "onnx", (X,), (Y,), judged=judged)
+    session, seen = runner._session, []
+
+    class Counting:
+        def run(self, names, feeds):
+            seen.append(len(feeds["x"]))
+            return session.run(names, feeds)
+
+    runner._session = Counting()
+    np.testing.assert_array_equal(runner.run({"x": samples(7)})["score"], dense(samples(7)))
+    assert len(seen) == calls
+    assert sum(seen) == 7
+
+
+def test_booleans_and_integers(tmp_path):
+    artifacts.write_kinds_onnx(tmp_path / "m.onnx")
+    outputs = (TensorSpec("best", (None,), "int64"), TensorSpec("sign", (None, 3), "bool"))
+    x = samples(131)
+    got = ONNXRunner(tmp_path / "m.onnx", (X,), outputs).run({"x": x})
+    assert [(name, array.dtype.name) for name, array in got.items()] == [
+        ("best", "int64"),
+        ("sign", "bool"),
+    ]
+    np.testing.assert_array_equal(got["best"], x.argmax(1))
+    np.testing.assert_array_equal(got["sign"], x > 0)
+
+
+def test_outputs_are_fetched_by_name(tmp_path):
+    artifacts.write_dense_onnx(tmp_path / "m.onnx", outputs=("score", "other"))
+    outputs = (replace(Y, name="other"), Y)
+    got = ONNXRunner(tmp_path / "m.onnx", (X,), outputs).run({"x": samples()})
+    np.testing.assert_array_equal(got["other"], -dense(samples()))
+    np.testing.assert_array_equal(got["score"], dense(samples()))
+
+
+def test_names_that_are_not_there(tmp_path):
+    artifacts.write_dense_onnx(tmp_path / "m.onnx")
+    for inputs, outputs in [((replace(X, name="z"),), (Y,)), ((X,), (replace(Y, name="z"),))]:
+        runner = ONNXRunner(tmp_path / "m.onnx", inputs, outputs)
+        with pytest.raises(ArtifactError, match="stopped"):
+            runner.run({"x": samples(), "z": samples()})
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 999])
+def test_files_that_are_no_model(tmp_path, content):
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"cannot load m\.onnx"):
+        ONNXRunner(tmp_path / "m.onnx", (X,), (Y,))
+
+
+def test_no_runtime(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RuntimeUnavailableError) as told:
+        ONNXRunner(tmp_path / "m.onnx", (X,), (Y,))
+    assert "edgeattn[onnx]" in told.value.hint

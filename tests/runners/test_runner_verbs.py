@@ -1,0 +1,122 @@
+"""What every runner does alike, whatever runs behind it."""
+
+import artifacts
+import numpy as np
+import pytest
+from artifacts import X, Y, dense, samples
+
+from edgeattn.errors import ArtifactError, SampleError, UsageError
+from edgeattn.runners import batches, count_samples, joined, open_artifact, open_runner
+from edgeattn.runners.function import FunctionRunner
+from edgeattn.runners.isolated import IsolatedRunner
+from edgeattn.tensors import TensorSpec
+
+
+@pytest.fixture(params=["function", "tflite", "onnx", "isolated tflite", "isolated onnx"])
+def runner(request, tmp_path, child):
+    """A dense layer behind each of the runners."""
+    if request.param == "function":
+        yield FunctionRunner(lambda tensors: {"score": dense(tensors["x"])}, (X,), (Y,))
+        return
+    format = request.param.split()[-1]
+    made = artifacts.write_dense_bundle(tmp_path, formats=(format,))
+    (entry,) = made.manifest.artifacts
+    if request.param.startswith("isolated"):
+        opened = IsolatedRunner(tmp_path, entry, child)
+    else:
+        opened = open_artifact(tmp_path, entry)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 131])
+def test_any_number_of_samples(runner, count):
+    x = samples(count)
+    got = runner.run({"x": x})
+    assert list(got) == ["score"]
+    assert got["score"].dtype == np.float32
+    np.testing.assert_array_equal(got["score"], dense(x))
+
+
+def test_arrays_of_any_layout(runner):
+    x = samples(7)
+    for array in (np.asfortranarray(x), x[::-1][::-1], x.astype(">f4"), x.astype(np.float64)):
+        np.testing.assert_array_equal(runner.run({"x": array})["score"], dense(x))
+
+
+def test_arguments_are_not_modified(runner):
+    x = samples(7)
+    x.flags.writeable = False
+    given = {"x": x, "more": np.zeros(3)}
+    runner.run(given)
+    assert list(given) == ["x", "more"]
+
+
+def test_results_are_the_callers_own(runner):
+    first = runner.run({"x": samples(7)})["score"]
+    kept = first.copy()
+    runner.run({"x": samples(7) + 1})
+    np.testing.assert_array_equal(first, kept)
+    first[...] = 0
+
+
+def test_missing_inputs_and_no_samples(runner):
+    with pytest.raises(SampleError, match=r"Input x \(.*\) float32 is missing: there is 'z'"):
+        runner.run({"z": samples()})
+    with pytest.raises(SampleError, match="no samples"):
+        runner.run({"x": samples(7)[:0]})
+    with pytest.raises(SampleError, match="no samples"):
+        runner.run({"x": np.float32(1)[()] * np.ones(())})
+
+
+def test_wrong_shapes(runner):
+    if isinstance(runner, FunctionRunner):
+        return  # a function takes what it likes
+    for x in (np.zeros((7, 5)), np.zeros((7, 3, 1)), np.zeros(7)):
+        with pytest.raises(ArtifactError, match="stopped"):
+            runner.run({"x": x.astype(np.float32)})
+    np.testing.assert_array_equal(runner.run({"x": samples()})["score"], dense(samples()))
+
+
+def test_unknown_format(tmp_path):
+    with pytest.raises(UsageError, match="'exe'"):
+        open_runner(tmp_path / "m.exe", "exe", (X,), (Y,))
+
+
+# Batches
+
+
+def test_inputs_that_disagree():
+    specs = (X, TensorSpec("ids", (None, 3), "int32"))
+    arrays = {"x": samples(7), "ids": np.zeros((5, 3), np.int32)}
+    with pytest.raises(SampleError, match=r"\(x: 7, ids: 5\)"):
+        count_samples(arrays, specs)
+    with pytest.raises(SampleError, match="different numbers"):
+        list(batches(arrays, specs, 2, fixed=False))
+
+
+def test_batches_that_do_not_divide():
+    x = samples(7)
+    free = list(batches({"x": x}, (X,), 3, fixed=False))
+    assert [(len(feeds["x"]), rows) for feeds, rows in free] == [(3, 3), (3, 3), (1, 1)]
+    fixed = list(batches({"x": x}, (X,), 3, fixed=True))
+    assert [(len(feeds["x"]), rows) for feeds, rows in fixed] == [(3, 3), (3, 3), (3, 1)]
+    np.testing.assert_array_equal(fixed[2][0]["x"], x[[6, 6, 6]])
+
+
+def test_batches_are_quantized():
+    (call,) = batches({"x": np.array([[1.0, 2.5, 1e9]])}, (artifacts.INT8_X,), 1, fixed=True)
+    assert call[0]["x"].tolist() == [[-1, 2, 127]]
+    assert call[0]["x"].dtype == np.int8
+
+
+def test_joined():
+    parts = [np.array([[-3]], np.int8), np.array([[7]], np.int8)]
+    assert joined(parts, artifacts.INT8_Y).tolist() == [[0.0], [5.0]]
+    for wrong in (
+        [np.float32(1)],
+        [np.zeros((1, 2)), np.zeros((1, 3))],
+        [np.zeros(1), np.ones(())],
+    ):
+        with pytest.raises(ArtifactError, match="Output score"):
+            joined([np.asarray(part) for part in wrong], Y)

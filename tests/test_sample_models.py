@@ -1,0 +1,109 @@
+"""The sample models: their scripts run, their files load, their README tells the truth."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import edgeattn.layers  # noqa: F401  so that the files load without custom objects
+
+# Raised inside Keras 3.15, whose variables know numpy 1's ``__array__`` only.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept:DeprecationWarning"
+)
+
+ROOT = Path(__file__).parent.parent / "sample_models"
+NAMES = ["find_max", "add_two_numbers", "digits"]
+LIMITS = {
+    "find_max": {"mean absolute error": 0.002, "largest weight is on the maximum": 0.95},
+    "add_two_numbers": {
+        "mean absolute error": 0.02,
+        "two largest weights are on the two numbers": 0.95,
+    },
+    "digits": {"accuracy": 0.95},
+}
+
+
+def script(name):
+    """A folder's train.py as a module."""
+    spec = importlib.util.spec_from_file_location(f"train_{name}", ROOT / name / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load(folder):
+    with np.load(folder / "samples.npz") as samples:
+        x, y = samples["x"], samples["y"]
+    return keras.saving.load_model(folder / "model.h5"), x, y
+
+
+def stated(name):
+    """The figures of a README: the rows ``| name | value |`` of its table, as they are written."""
+    text = (ROOT / name / "README.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^\| (.+?) \| ([\d.]+%?) \|$", text, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_runs_and_its_files_load(name, tmp_path):
+    printed = subprocess.run(
+        [sys.executable, ROOT / name / "train.py", "--quick", "--output", tmp_path / "made"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
+    )
+    assert printed.returncode == 0, printed.stderr
+    assert sorted(file.name for file in (tmp_path / "made").iterdir()) == [
+        "model.h5",
+        "samples.npz",
+    ]
+    model, x, y = load(tmp_path / "made")
+    assert x.dtype == np.float32
+    assert len(model.predict(x, verbose=0)) == len(x) == len(y)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_are_those_of_the_script(name):
+    module = script(name)
+    _, x, y = load(ROOT / name)
+    if name == "digits":
+        _, expected_x, _, expected_y = module.pictures()
+    else:
+        expected_x, expected_y = module.sequences(200, module.SEED + 2)
+    np.testing.assert_allclose(x, expected_x, rtol=1e-6)
+    np.testing.assert_allclose(y, expected_y, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_model_keeps_its_promise_on_the_samples(name):
+    figures = script(name).measure(*load(ROOT / name))
+    for figure, limit in LIMITS[name].items():
+        if "error" in figure:
+            assert figures[figure] <= limit
+        else:
+            assert figures[figure] >= limit
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_readme_states_what_is_measured(name):
+    module = script(name)
+    model, x, y = load(ROOT / name)
+    if name != "digits":
+        x, y = module.sequences(5000, module.SEED + 1)
+    figures = module.measure(model, x, y)
+    written = stated(name)
+    assert set(written) == set(figures)
+    for figure, text in written.items():
+        percent = text.endswith("%")
+        value = figures[figure] * 100 if percent else figures[figure]
+        digits = len(text.rstrip("%").partition(".")[2])
+        # Rounding, and one unit in the last place for machines that round otherwise.
+        assert abs(float(text.rstrip("%")) - value) <= 1.5 * 10**-digits, figure
