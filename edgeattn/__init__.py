@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         ArtifactError,
         BundleError,
         ConversionError,
+        DeviceError,
         EdgeattnError,
         OutputError,
         RuntimeUnavailableError,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
+    from edgeattn.loading import Model, load
     from edgeattn.runners import Runner, open_runner
     from edgeattn.running import run_bundle
     from edgeattn.tensors import TensorSpec
@@ -33,8 +35,10 @@ __all__ = [
     "BundleError",
     "Check",
     "ConversionError",
+    "DeviceError",
     "EdgeattnError",
     "Manifest",
+    "Model",
     "OutputError",
     "Report",
     "Runner",
@@ -45,6 +49,7 @@ __all__ = [
     "UnsupportedModelError",
     "UsageError",
     "__version__",
+    "load",
     "open_runner",
     "run_bundle",
     "validate",
@@ -54,6 +59,7 @@ __all__ = [
 # Imported when they are first asked for: the command line's help needs no numpy.
 _ROOMS = {
     "bundle": ("Artifact", "Bundle", "Manifest"),
+    "loading": ("Model", "load"),
     "runners": ("Runner", "open_runner"),
     "running": ("run_bundle",),
     "tensors": ("TensorSpec",),

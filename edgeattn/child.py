@@ -38,7 +38,9 @@ CHUNK = 16 * 2**20
 # What an array may hold: booleans, integers, real and complex numbers.
 KINDS = "buifc"
 # What writing fails with where the disk, a quota or a limit is full, or it cannot be written.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What a file of the user's fails with that is there and may not be opened.
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 # The part of a dead child's output that a person reads.
 TAIL = 4000
 
@@ -326,6 +328,9 @@ def _answer(request: Mapping[str, Any], tensors: Tensors) -> tuple[dict[str, Any
     except errors.EdgeattnError as error:
         return {"error": _describe(error)}, {}
     except OSError as error:
+        if error.errno in _NO_ACCESS:
+            refused = errors.UsageError(f"{error.strerror}: {error.filename}")
+            return {"error": _describe(refused)}, {}
         if error.errno not in _NO_ROOM:
             return {"error": _fault(error)}, {}
         where = f" {error.filename}" if error.filename else ""

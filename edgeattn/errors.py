@@ -9,6 +9,7 @@
     │   └── ConversionError          3  a conversion stage failed or crashed
     ├── UnsafeModelError             4  a file that is refused before anything in it is run
     ├── RuntimeUnavailableError      5  no runtime for the artifact is installed here
+    ├── DeviceError                  5  another machine or interpreter that does not answer
     └── ArtifactError                5  an artifact that its runtime cannot load or run, or died of
 
 Every error has a message (what was expected, what came), and most have a hint: the next thing to
@@ -68,6 +69,12 @@ class UnsafeModelError(EdgeattnError):
 
 class RuntimeUnavailableError(EdgeattnError):
     """No runtime for the artifact is installed here."""
+
+    exit_code = 5
+
+
+class DeviceError(EdgeattnError):
+    """Another machine, root or interpreter that does not answer as edgeattn does."""
 
     exit_code = 5
 

@@ -12,8 +12,10 @@ import numpy as np
 
 from edgeattn.tensors import Array
 
-# Two scores closer than this share of their range are a tie: rounding may decide between them.
+# Two scores closer than this share of the largest are a tie: rounding may decide between them.
 NEAR_TIE = 1e-3
+# The keys of a row that are looked at most, as a person would name them.
+TOP_KEYS = 3
 
 
 def max_abs_error(expected: Array, actual: Array) -> float:
@@ -47,28 +49,117 @@ def snr_db(expected: Array, actual: Array) -> float:
     return 10.0 * math.log10(signal / noise)
 
 
+def minimal_atol(expected: Array, actual: Array, *, rtol: float) -> float:
+    """The smallest ``atol`` with which numpy's allclose holds at this ``rtol``: the tightest test.
+
+    ``max(|a - e| - rtol |e|)``, and 0 where that is less.
+    """
+    with np.errstate(invalid="ignore"):
+        beyond = _difference(expected, actual) - rtol * np.abs(_f64(expected))
+    return float(np.max(beyond, initial=0.0))
+
+
+def cosine(expected: Array, actual: Array) -> float:
+    """``sum(e a) / sqrt(sum(e^2) sum(a^2))`` over all numbers: 1 where one is the other, scaled.
+
+    1 where both are all zeros, 0 where one is.
+    """
+    one, other = _f64(expected).ravel(), _f64(actual).ravel()
+    with np.errstate(invalid="ignore"):
+        norms = float(np.linalg.norm(one)), float(np.linalg.norm(other))
+        if 0.0 in norms:
+            # A NaN on the other side has a NaN for its norm.
+            return math.nan if math.isnan(sum(norms)) else float(norms[0] == norms[1])
+        return float(np.clip(np.dot(one / norms[0], other / norms[1]), -1.0, 1.0))
+
+
 def top1_agreement(expected: Array, actual: Array, *, near_tie: float = NEAR_TIE) -> float:
     """Share of rows whose largest score has the same index, over the last axis.
 
-    A row in which the expected two largest lie closer than ``near_tie`` times the row's range is
-    left out: either answer is right. 1.0 where every row is.
+    A row whose expected two largest lie closer than ``near_tie`` times the row's largest magnitude,
+    to which rounding is proportional, is left out: either answer is right. 1.0 where every row is.
+    """
+    return topk_agreement(expected, actual, k=1, near_tie=near_tie)
+
+
+def topk_agreement(expected: Array, actual: Array, *, k: int, near_tie: float = NEAR_TIE) -> float:
+    """Share of rows whose ``k`` largest scores have the same indices, in any order.
+
+    Left out are rows in which the last that is in and the first that is out nearly tie, as in
+    :func:`top1_agreement`; a row of ``k`` scores or fewer leaves nothing out.
     """
     if np.isnan(_f64(expected)).any() or np.isnan(_f64(actual)).any():
         return math.nan
-    if expected.shape[-1] < 2:
+    width = expected.shape[-1]
+    if width <= k or not expected.size:
         return 1.0
-    rows = _f64(expected).reshape(-1, expected.shape[-1])  # (rows, classes)
+    rows = _f64(expected).reshape(-1, width)  # (rows, classes)
     ordered = np.sort(rows, axis=-1)
-    clear = ordered[:, -1] - ordered[:, -2] > near_tie * (ordered[:, -1] - ordered[:, 0])
+    lead = ordered[:, -k] - ordered[:, -k - 1]
+    clear = lead > near_tie * np.abs(rows).max(-1)
     if not clear.any():
         return 1.0
-    same = np.argmax(rows, -1) == np.argmax(_f64(actual).reshape(rows.shape), -1)
-    return float(np.mean(same[clear]))
+    same = _top(rows, k) == _top(_f64(actual).reshape(rows.shape), k)  # (rows, classes)
+    return float(np.mean(same.all(-1)[clear]))
 
 
-def row_sum_error(weights: Array) -> float:
-    """The largest ``|sum over keys - 1|`` of an attention map; keys are the last axis."""
-    return float(np.max(np.abs(_f64(weights).sum(-1) - 1.0), initial=0.0))
+def row_sum_error(expected: Array, actual: Array) -> float:
+    """The largest difference between the sums of an attention row; keys are the last axis.
+
+    ``|sum a - sum e|``, which is ``|sum a - 1|`` where the original's rows sum to one: a row that
+    sees nothing but padding may sum to zero.
+    """
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(_f64(actual).sum(-1) - _f64(expected).sum(-1))
+    return float(np.max(difference, initial=0.0))
+
+
+def masked_mass(expected: Array, actual: Array) -> float:
+    """The most that a row gives to keys whose expected weight is exactly 0: those that are masked.
+
+    ``max over rows of sum(|a| where e = 0)``; a softmax gives an exact zero to masked keys only,
+    or to keys so far below the rest that nothing is lost by treating them as such.
+    """
+    masked = _f64(expected) == 0.0
+    mass = np.where(masked, np.abs(_f64(actual)), 0.0).sum(-1)
+    if np.isnan(_f64(expected)).any() or np.isnan(_f64(actual)).any():
+        return math.nan
+    return float(np.max(mass, initial=0.0))
+
+
+def topk_overlap(
+    expected: Array, actual: Array, *, k: int = TOP_KEYS, near_tie: float = NEAR_TIE
+) -> float:
+    """Mean share of a row's ``k`` most attended keys that are among the original's.
+
+    A key counts that is nearly as large as the original's ``k``-th: in a row of equals every key is
+    among the largest.
+    """
+    if np.isnan(_f64(expected)).any() or np.isnan(_f64(actual)).any():
+        return math.nan
+    width = expected.shape[-1]
+    if not expected.size:
+        return 1.0
+    k = min(k, width)
+    rows = _f64(expected).reshape(-1, width)  # (rows, keys)
+    least = np.sort(rows, axis=-1)[:, -k, None] - near_tie * np.abs(rows).max(-1, keepdims=True)
+    chosen = _top(_f64(actual).reshape(rows.shape), k)
+    return float(np.mean((chosen & (rows >= least)).sum(-1) / k))
+
+
+def argmax_stability(expected: Array, actual: Array, *, near_tie: float = NEAR_TIE) -> float:
+    """Share of rows whose most attended key is the original's, or nearly ties with it."""
+    return topk_overlap(expected, actual, k=1, near_tie=near_tie)
+
+
+def entropy_shift(expected: Array, actual: Array) -> float:
+    """The largest change of a row's entropy, in nats: how much wider or narrower it looks.
+
+    ``|H(q) - H(p)|`` with ``H(p) = -sum p ln p`` (Shannon 1948) of rows that are normalised first.
+    """
+    p, q = _normalised(expected), _normalised(actual)
+    shift = np.abs(_entropy(p) - _entropy(q))
+    return float(np.max(shift, initial=0.0))
 
 
 def jensen_shannon(expected: Array, actual: Array) -> float:
@@ -82,6 +173,20 @@ def jensen_shannon(expected: Array, actual: Array) -> float:
     m = (p + q) / 2
     divergence = (_xlogx(p, m) + _xlogx(q, m)).sum(-1) / 2
     return float(np.mean(np.maximum(divergence, 0.0))) if divergence.size else 0.0
+
+
+def _top(rows: Array, k: int) -> Array:
+    """Where the ``k`` largest of each row are, ``(rows, width)`` of booleans, the first of ties."""
+    order = np.argsort(-rows, axis=-1, kind="stable")[:, :k]
+    chosen = np.zeros(rows.shape, np.bool_)
+    np.put_along_axis(chosen, order, True, axis=-1)
+    return chosen
+
+
+def _entropy(p: Array) -> Array:
+    none = p == 0.0
+    terms: Array = np.where(none, 0.0, p * np.log(np.where(none, 1.0, p)))
+    return -terms.sum(-1)
 
 
 def _normalised(weights: Array) -> Array:

@@ -66,11 +66,13 @@ def _load(path: Path, kind: str, hint: str | None = None) -> Any:
         raise SampleError(f"{path} cannot be read as {kind}: {reason}", hint=hint) from error
 
 
-def write_npz(file: IO[bytes], tensors: Tensors) -> None:
+def write_npz(file: IO[bytes], tensors: Tensors, *, compress: bool = False) -> None:
     """As ``numpy.savez``, for arrays of any name: there, ``file`` and ``allow_pickle`` clash."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for name, array in tensors.items():
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+            entry = zipfile.ZipInfo(f"{name}.npy")  # without a date: equal arrays, equal bytes
+            entry.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+            with archive.open(entry, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,14 @@ def edgeattn(
 
 @pytest.fixture
 def edgeattn_process(tmp_path: Path) -> Callable[..., Ended]:
-    """As ``edgeattn``, in a process of its own; options go to :func:`subprocess.run`."""
+    """As ``edgeattn``, in a process of its own; options go to :func:`subprocess.run`.
 
-    def run(*arguments: object, **options: Any) -> Ended:
+    ``before`` is a command that the command line is appended to.
+    """
+
+    def run(*arguments: object, before: Sequence[str] = (), **options: Any) -> Ended:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "edgeattn", *map(str, arguments)],
+            [*before, sys.executable, "-P", "-m", "edgeattn", *map(str, arguments)],
             capture_output=True,
             text=True,
             check=False,

@@ -14,6 +14,14 @@ ALL = [
     metrics.snr_db,
     metrics.top1_agreement,
     metrics.jensen_shannon,
+    metrics.cosine,
+    metrics.row_sum_error,
+    metrics.masked_mass,
+    metrics.topk_overlap,
+    metrics.argmax_stability,
+    metrics.entropy_shift,
+    lambda expected, actual: metrics.topk_agreement(expected, actual, k=1),
+    lambda expected, actual: metrics.minimal_atol(expected, actual, rtol=1e-4),
     lambda expected, actual: metrics.tolerance_ratio(expected, actual, atol=1e-5, rtol=1e-4),
 ]
 
@@ -81,6 +89,43 @@ def test_top1_leaves_near_ties_out():
     assert metrics.top1_agreement(array([0.5, 0.5]), array([0, 1])) == 1.0
 
 
+def test_near_ties_are_measured_by_the_largest_of_the_row():
+    # Of 400, a thousandth is 0.4: a lead of 0.3 is a tie, one of 0.5 is none.
+    assert metrics.top1_agreement(array([400.3, 400, 0.3]), array([0, 1, 0])) == 1.0
+    assert metrics.top1_agreement(array([400.5, 400, 0.5]), array([0, 1, 0])) == 0.0
+    # Two classes are no further apart than their lead: what decides is how large they are.
+    assert metrics.top1_agreement(array([0.5001, 0.4999]), array([0, 1])) == 1.0
+    assert metrics.top1_agreement(array([0.55, 0.45]), array([0, 1])) == 0.0
+    assert metrics.top1_agreement(array([0.55, 0.45]), array([0, 1]), near_tie=0.2) == 1.0
+
+
+def test_topk_by_hand():
+    expected = array([4, 3, 2, 1], [4, 3, 2, 1], [4, 3, 2.999, 1], dtype=np.float64)
+    actual = array([3, 4, 2, 1], [4, 2, 3, 1], [4, 2, 3, 1], dtype=np.float64)
+    # Two largest: the same in another order, one of them wrong, and a tie that is left out.
+    assert metrics.topk_agreement(expected, actual, k=2) == 0.5
+    assert metrics.topk_agreement(expected, actual, k=3) == 1.0
+    assert metrics.topk_agreement(expected, actual, k=4) == 1.0
+    assert metrics.topk_agreement(expected, actual, k=9) == 1.0
+
+
+def test_cosine_by_hand():
+    # [3, 4] . [4, 3] = 24, of norms 5 and 5.
+    assert metrics.cosine(array([3, 4]), array([4, 3])) == pytest.approx(24 / 25)
+    assert metrics.cosine(array([3, 4]), array([30, 40])) == pytest.approx(1)
+    assert metrics.cosine(array([3, 4]), array([-3, -4])) == pytest.approx(-1)
+    assert metrics.cosine(array([0, 0]), array([0, 0])) == 1.0
+    assert metrics.cosine(array([0, 0]), array([0, 1])) == 0.0
+    assert metrics.cosine(array([3, 4]), array([0, 0])) == 0.0
+    assert math.isnan(metrics.cosine(array([0, 0]), array([0, NAN])))
+
+
+def test_minimal_atol_by_hand():
+    # |10 - 8| - 0.125 * 8 = 1, |0.5 - 0| - 0 = 0.5.
+    assert metrics.minimal_atol(array([8, 0]), array([10, 0.5]), rtol=0.125) == 1.0
+    assert metrics.minimal_atol(array([8]), array([8.5]), rtol=0.125) == 0.0
+
+
 def test_top1_over_the_last_axis():
     expected = np.zeros((2, 3, 5))
     expected[..., 4] = 1.0
@@ -91,9 +136,42 @@ def test_top1_over_the_last_axis():
 
 
 def test_row_sum_error():
-    assert metrics.row_sum_error(array([0.5, 0.5], [0.5, 0.25])) == 0.25
-    assert metrics.row_sum_error(array([0.75, 0.75], [1, 0])) == 0.5
-    assert math.isnan(metrics.row_sum_error(array([0.5, NAN])))
+    whole = array([0.5, 0.5], [0.5, 0.5])
+    assert metrics.row_sum_error(whole, array([0.5, 0.5], [0.5, 0.25])) == 0.25
+    assert metrics.row_sum_error(whole, array([0.75, 0.75], [1, 0])) == 0.5
+    # A row of padding only sums to zero, and is to stay so.
+    assert metrics.row_sum_error(array([0, 0]), array([0, 0])) == 0.0
+    assert metrics.row_sum_error(array([0, 0]), array([0.5, 0.5])) == 1.0
+
+
+def test_masked_mass_is_what_stands_on_exact_zeros():
+    expected = array([0.5, 0.5, 0, 0], [0.25, 0.75, 0, 0])
+    assert metrics.masked_mass(expected, expected) == 0.0
+    assert metrics.masked_mass(expected, array([0.5, 0.25, 0.25, 0], [0.25, 0.75, 0, 0])) == 0.25
+    assert metrics.masked_mass(expected, array([1, 1, 0.25, -0.25], [1, 1, 0, 0])) == 0.5
+    assert metrics.masked_mass(array([0.5, 1e-30]), array([0.5, 0.5])) == 0.0
+
+
+def test_topk_overlap_by_hand():
+    expected = array([0.4, 0.3, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25])
+    actual = array([0.1, 0.4, 0.2, 0.3], [0.1, 0.2, 0.3, 0.4])
+    # Of the keys 0 and 1 it has 1, and 3 instead of 0; among equals every key is right.
+    assert metrics.topk_overlap(expected, actual, k=2) == 0.75
+    assert metrics.topk_overlap(expected[:1], actual[:1], k=3) == pytest.approx(2 / 3)
+    assert metrics.topk_overlap(expected[:1], actual[:1], k=7) == 1.0
+    assert metrics.argmax_stability(expected, actual) == 0.5
+    assert metrics.argmax_stability(array([0.5, 0.4999, 0]), array([0, 1, 0])) == 1.0
+
+
+def test_entropy_shift_by_hand():
+    # From one key, of entropy 0, to four equal ones, of ln 4; and back.
+    one, four = array([1, 0, 0, 0]), array([0.25, 0.25, 0.25, 0.25])
+    assert metrics.entropy_shift(one, four) == pytest.approx(math.log(4))
+    assert metrics.entropy_shift(four, one) == pytest.approx(math.log(4))
+    assert metrics.entropy_shift(four, 3 * four) == 0.0
+    two = array([0.5, 0.5, 0, 0])
+    both = metrics.entropy_shift(np.concatenate([four, one]), np.concatenate([two, one]))
+    assert both == pytest.approx(math.log(2))
 
 
 def test_jensen_shannon_by_hand():
@@ -119,16 +197,19 @@ def test_jensen_shannon_of_rows_that_lost_mass():
 
 
 @pytest.mark.parametrize("metric", ALL)
-@pytest.mark.parametrize("side", [0, 1])
-def test_nan_stays_nan(metric, side):
+@pytest.mark.parametrize("sides", [(0,), (1,), (0, 1)])
+def test_nan_stays_nan(metric, sides):
     # The other rows are equal, and what would stand for the row of NaNs, uniform, is expected.
     pair = [array([0.5, 0.5], [0.25, 0.75]), array([0.5, 0.5], [0.25, 0.75])]
     for broken in ([NAN, NAN], [NAN, 0.5], [0.5, NAN]):
-        pair[side][0] = broken
+        for side in sides:
+            pair[side][0] = broken
         assert math.isnan(metric(*pair))
 
 
-@pytest.mark.parametrize("metric", [metrics.max_abs_error, metrics.mean_abs_error, ALL[-1]])
+@pytest.mark.parametrize(
+    "metric", [metrics.max_abs_error, metrics.mean_abs_error, ALL[-1], ALL[-2]]
+)
 def test_infinity_is_an_error_and_no_warning(metric):
     assert metric(array([1.0]), array([INF])) == INF
     assert math.isnan(metric(array([INF]), array([INF])))

@@ -15,8 +15,10 @@ NAMES = [
     "BundleError",
     "Check",
     "ConversionError",
+    "DeviceError",
     "EdgeattnError",
     "Manifest",
+    "Model",
     "OutputError",
     "Report",
     "Runner",
@@ -27,6 +29,7 @@ NAMES = [
     "UnsupportedModelError",
     "UsageError",
     "__version__",
+    "load",
     "open_runner",
     "run_bundle",
     "validate",
@@ -42,6 +45,7 @@ CODES = {
     "ConversionError": 3,
     "UnsafeModelError": 4,
     "RuntimeUnavailableError": 5,
+    "DeviceError": 5,
     "ArtifactError": 5,
 }
 

@@ -42,8 +42,9 @@ def convert(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
-    formats: Sequence[str] = FORMATS,
-    schemes: Sequence[str] = ("float32",),
+    formats: Sequence[str] = (),
+    schemes: Sequence[str] = (),
+    targets: Sequence[str] = (),
     samples: str | os.PathLike[str] | None = None,
     time_steps: int | None = None,
     custom_objects: str | os.PathLike[str] | None = None,
@@ -52,17 +53,26 @@ def convert(
     attention: bool = True,
     lowering: str = "auto",
     batch: int = 1,
+    calibration: str | os.PathLike[str] | None = None,
+    integer_io: bool = False,
+    attention_precision: str = "auto",
+    opset: int | None = None,
+    allow_float_fallback: bool = False,
     force: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> Conversion:
     """Convert a trained Keras file to a bundle, run what was made, and say what was found.
+
+    Where no ``schemes`` are named, all are made that can be: ``int8`` and ``int16x8`` need
+    ``calibration``, a file of real inputs that the result is not judged on. ``targets`` are the
+    runtimes the files are for, and choose the ``formats`` where none is named.
 
     The bundle is written aside and renamed to ``output`` (``MODEL.edge`` beside the model) when all
     is done. A format or scheme that cannot be made is among the ``failures``; where none can,
     :class:`ConversionError` is raised and nothing is written.
     """
     from edgeattn_converters.isolation import Host
-    from edgeattn_converters.recipes import recipe_for
+    from edgeattn_converters.recipes import Options, default_schemes, formats_for, recipe_for
     from edgeattn_converters.stages import Job
 
     source = Path(model)
@@ -72,8 +82,17 @@ def convert(
         raise UsageError(f"No such file of samples: {samples}")
     target = Path(output) if output is not None else source.with_suffix(".edge")
     check_target(target, force=force)
-    for scheme in schemes:
-        recipe_for(scheme)
+    formats = tuple(formats) or formats_for(targets) or FORMATS
+    schemes = tuple(schemes) or default_schemes(calibrated=calibration is not None)
+    recipes = [recipe_for(scheme) for scheme in schemes]
+    options = Options(
+        calibration=None if calibration is None else str(calibration),
+        integer_io=integer_io,
+        attention_precision=attention_precision,
+        runtime="tflite-runtime" if "tflite-runtime" in targets else "litert",
+        opset=opset,
+        allow_float_fallback=allow_float_fallback,
+    ).to_json()
     job = Job(
         path=str(source),
         samples=None if samples is None else str(samples),
@@ -94,13 +113,25 @@ def convert(
             reference = host.call(
                 "write_reference", {"job": job, "folder": str(folder)}, what="the reference"
             )
-            for scheme in schemes:
+            refused = None
+            if any(recipe.needs_calibration for recipe in recipes):
+                refused = _calibrate(host, job, folder, options, described)
+            if refused is not None and all(recipe.needs_calibration for recipe in recipes):
+                raise refused
+            for recipe in recipes:
+                scheme = recipe.scheme
                 for format in formats:
+                    if refused is not None and recipe.needs_calibration:
+                        failures.append(
+                            {"format": format, "scheme": scheme, "reason": refused.message}
+                        )
+                        continue
                     arguments = {
                         "job": job,
                         "folder": str(folder),
                         "format": format,
                         "scheme": scheme,
+                        "options": options,
                     }
                     try:
                         made = host.call("write_artifact", arguments, what=f"{format} {scheme}")
@@ -117,6 +148,19 @@ def convert(
         write_manifest(folder, manifest)
         report = judge(Bundle(folder, manifest), on_progress)
     return Conversion(Bundle(target, manifest), report, tuple(failures))
+
+
+def _calibrate(
+    host: Any, job: dict[str, Any], folder: Path, options: dict[str, Any], model: dict[str, Any]
+) -> UsageError | None:
+    """What is wrong with the calibration samples, if anything; else their notes join the model's."""
+    arguments = {"job": job, "folder": str(folder), "options": options}
+    try:
+        found = host.call("check_calibration", arguments, what="the calibration samples")
+    except UsageError as error:
+        return error
+    model["notes"] = [*model["notes"], *found["notes"]]
+    return None
 
 
 def judge(bundle: Bundle, on_progress: Callable[[str], None] | None = None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,9 +71,25 @@ def audit(path: Path, *, trust: str | None = None) -> ModelFile:
     hint = f"If you know this file and trust it, pin it: --trust {sha256}"
     version, backend, config = _look(path, kind, hint=hint, trusted=trusted)
     kind = "weights-hdf5" if kind == "keras-hdf5" and not config else kind
-    if config:
+    with as_damaged(path):
         screening.screen(config, hint=hint, trusted=trusted)
     return ModelFile(path, sha256, size, kind, version, backend, config, trusted)
+
+
+@contextmanager
+def as_damaged(path: Path) -> Iterator[None]:
+    """Within it, a config in which a word stands for a number, or the like, is a damaged file.
+
+    What Keras writes has one form; checking every value of it at every use would bury the rest.
+    """
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, OSError,
+            RuntimeError, MemoryError) as error:  # fmt: skip
+        raise UnsupportedModelError(
+            f"{path.name} is not as Keras writes it ({type(error).__name__}: {str(error)[:200]})",
+            hint="The file is damaged, or of a kind not known here. Save the model again.",
+        ) from error
 
 
 def digest(path: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn_converters.lowering import replaced_calls
+from edgeattn_converters.lowering.attention import masks_in
 from edgeattn_converters.lowering.cells import is_keras_class
 
 PREFIX = "attention/"
@@ -68,8 +69,20 @@ def _exposing(layer: Any, note: Callable[[Any, Any], None]) -> Callable[..., Any
 
     def call(*args: Any, **kwargs: Any) -> Any:
         asked = kwargs.pop(option, None)
-        result, weights = original(*args, **{**kwargs, option: True})
-        note(layer, weights)
-        return (result, weights) if (asked_by_default if asked is None else asked) else result
+        asked = asked_by_default if asked is None else asked
+        if _is_ours(layer) or asked or not masks_in(kwargs):
+            result, weights = original(*args, **{**kwargs, option: True})
+            note(layer, weights)
+            return (result, weights) if asked else result
+        # Keras' two ways through a layer, with scores and without, differ where a query is padding
+        # itself: the model's answer goes the way it always went, and the scores beside it. A call
+        # takes the masks off its arguments, so they are put back in between.
+        tensors = [value for value in (*args, *kwargs.values()) if hasattr(value, "_keras_mask")]
+        worn = [tensor._keras_mask for tensor in tensors]
+        result = original(*args, **kwargs)
+        for tensor, mask in zip(tensors, worn, strict=True):
+            tensor._keras_mask = mask
+        note(layer, original(*args, **{**kwargs, option: True})[1])
+        return result
 
     return call

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError
-from edgeattn.tensors import TensorSpec
+from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn_converters.lowering import functions, lowered
+from edgeattn_converters.lowering.attention import lower_attention, lower_heads
 from edgeattn_converters.lowering.nodes import Nodes
-from edgeattn_converters.recipes import Recipe
+from edgeattn_converters.lowering.placeholders import Placeholders
+from edgeattn_converters.lowering.plain import lower_dense, lower_embedding, lower_normalization
+from edgeattn_converters.quantization.judging import Ends
+from edgeattn_converters.quantization.onnx import quantize
+from edgeattn_converters.recipes import Options, Recipe
 from edgeattn_converters.tracing import Interface, Traced, trace
 
 RUNTIMES = {"onnxruntime": ">=1.17"}
@@ -28,40 +34,59 @@ def convert(
     attention: bool = True,
     lowering: str = "auto",
     batch: int = 1,
+    options: Options = Options(),  # noqa: B008 - frozen
+    samples: Tensors | None = None,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...], dict[str, Any]]:
     """Write ``path``: the specs of its inputs and outputs, its maps' names, what it consists of.
 
     ``lowering`` and ``batch`` are TFLite's: here a recurrence is a node, and the batch is free.
+    ``samples`` are real inputs, for recipes that need calibration.
 
     Raises :class:`ConversionError` where the converter gives up, or gives a file that
     ``onnx.checker`` refuses.
     """
-    import onnx
+    traced, proto = _float_model(model, interface, attention, options.opset or OPSET)
+    ends = Ends(traced.inputs, traced.outputs, traced.attention)
+    made = quantize(proto, ends, recipe, options, samples)
+    _check(made.proto)
+    path.write_bytes(made.proto.SerializeToString())
+    return made.inputs, made.outputs, traced.attention, {**audit(made.proto), **made.achieved}
 
-    nodes = Nodes()
+
+@functools.lru_cache(maxsize=1)
+def _float_model(
+    model: Any, interface: Interface, attention: bool, opset: int
+) -> tuple[Traced, Any]:
+    """What every scheme of one model is made from: kept, since it takes seconds."""
+    placeholders = Placeholders()
+    others = (lower_attention, lower_dense, lower_embedding, lower_normalization(placeholders))
     traced = trace(
         model,
         interface,
         batch=None,
         attention=attention,
-        lowering=lambda: lowered(model, nodes.recurrence),
+        lowering=lambda: lowered(model, Nodes(placeholders).recurrence, others),
     )
     try:
-        proto = _to_onnx(traced, nodes)
+        proto = _to_onnx(traced, placeholders, opset)
     except ConversionError:
         raise
     except Exception as error:  # tf2onnx raises whatever its handlers do
         raise ConversionError(f"The ONNX converter gave up: {_first_line(error)}") from error
     _name_values(proto, traced)
+    return traced, proto
+
+
+def _check(proto: Any) -> None:
+    import onnx
+
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
         raise ConversionError(f"onnx.checker refuses the file: {_first_line(error)}") from error
-    path.write_bytes(proto.SerializeToString())
-    return traced.inputs, traced.outputs, traced.attention, audit(proto)
 
 
-def _to_onnx(traced: Traced, nodes: Nodes) -> Any:
+def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
     import tensorflow as tf
     from tf2onnx import optimizer, tf_loader, tfonnx
 
@@ -73,8 +98,8 @@ def _to_onnx(traced: Traced, nodes: Nodes) -> Any:
         tf.import_graph_def(definition, name="")
         written = tfonnx.process_tf_graph(
             graph,
-            opset=OPSET,
-            custom_op_handlers={**functions.handlers(), **nodes.handlers()},
+            opset=opset,
+            custom_op_handlers={**functions.handlers(), **placeholders.handlers()},
             input_names=inputs,
             output_names=outputs,
         )
@@ -127,6 +152,11 @@ def _rename(graph: Any, renamed: dict[str, str]) -> None:
     for values in (graph.input, graph.output, graph.value_info, graph.initializer):
         for value in values:
             value.name = renamed.get(value.name, value.name)
+
+
+def runtimes(achieved: dict[str, Any]) -> dict[str, str]:
+    """The lowest version of each runtime that can run a file which consists of this."""
+    return RUNTIMES
 
 
 def audit(proto: Any) -> dict[str, Any]:

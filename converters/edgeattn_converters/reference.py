@@ -67,7 +67,7 @@ def write(
         arrays[TARGETS] = targets
     try:
         with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            sample_files.write_npz(file, arrays, compress=True)
     except OSError as error:
         raise OutputError(f"Cannot write {path.name}: {error.strerror or error}") from error
     edge_count = len(next(iter(edges.values())))

@@ -17,8 +17,18 @@ from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 
-from .audit import ModelFile, read_architecture
-from .sources import archive, axes, custom, graph, hdf5, merge, saved_model
+from .audit import ModelFile, as_damaged, read_architecture
+from .sources import (
+    archive,
+    axes,
+    custom,
+    graph,
+    hdf5,
+    merge,
+    precision,
+    preprocessing,
+    saved_model,
+)
 from .sources.context import Context, Shape, era_of, version_numbers
 
 _LOADABLE = ("keras-hdf5", "keras-zip", "weights-hdf5", "saved-model")
@@ -109,26 +119,35 @@ def _rebuild(
     keep_free: bool,
 ) -> Any:
     """Config repaired, model built, weights filled in."""
-    graph.require_layers(stored)
-    stored = merge.as_graph(stored) if merge.starts_chain(stored) else stored
-    version = version_numbers(file.keras_version or _version_in(stored))
-    era = era_of(version, stored)
+    with as_damaged(file.path):
+        graph.require_layers(stored)
+        stored = merge.as_graph(stored) if merge.starts_chain(stored) else stored
+        version = version_numbers(file.keras_version or _version_in(stored))
+        era = era_of(version, stored)
+        masked = graph.is_model(stored) and graph.has_masks(stored)
+    with as_damaged(file.path), _open_weights(file) as weights:
+        shapes = _shapes(weights, stored)
     with _open_weights(file) as weights:
         ctx = Context(
             era=era,
             version=version,
             accepted=_accepted,
             custom=mine,
-            shapes=_shapes(weights, stored),
-            masked=graph.is_model(stored) and graph.has_masks(stored),
+            shapes=shapes,
+            masked=masked,
             note=notes.append,
         )
-        repaired = graph.model(stored, ctx)
-        if not keep_free:
-            repaired = axes.fix_time(repaired, time_steps)
+        with as_damaged(file.path):
+            repaired = preprocessing.cut(graph.model(stored, ctx), notes.append)
+            if not keep_free:
+                repaired = axes.fix_time(repaired, time_steps)
+        repaired, half = precision.in_float32(repaired)
+        if half:
+            notes.append(f"trained in {', '.join(sorted(half))}; computed in float32 here.")
         model = _build(file, repaired, mine, weights)
-        _fill(file, weights, model, stored, era)
-    if time_steps is None:
+        with as_damaged(file.path):
+            _fill(file, weights, model, stored, era)
+    if not keep_free:
         from .sources.comparing import compare
 
         notes.extend(compare(file.path, file.kind, stored, model, ctx))

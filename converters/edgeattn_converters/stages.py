@@ -12,9 +12,9 @@ from typing import Any
 
 from edgeattn.bundle import REFERENCE, Artifact, sha256
 from edgeattn.child import progress
-from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters import audit, reference, source
-from edgeattn_converters.recipes import recipe_for
+from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn_converters import audit, calibration, reference, source
+from edgeattn_converters.recipes import Options, recipe_for
 from edgeattn_converters.tracing import Interface, interface_of
 
 
@@ -97,11 +97,38 @@ def write_reference(job: dict[str, Any], folder: str) -> dict[str, Any]:
     return {"path": REFERENCE, "sha256": sha256(path), **made}
 
 
-def write_artifact(job: dict[str, Any], folder: str, format: str, scheme: str) -> dict[str, Any]:
+def check_calibration(job: dict[str, Any], folder: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Read the calibration samples before anything is converted: how many, and what to know."""
+    progress("reading the calibration samples")
+    measured = _calibration(Job(**job), Options(**options), folder)
+    return {"samples": len(measured), "notes": list(measured.notes)}
+
+
+@functools.cache
+def _calibration(job: Job, options: Options, folder: str) -> calibration.Calibration:
+    from edgeattn.samples import read_npz
+
+    _, interface = _open(job)
+    if options.calibration is None:
+        raise UsageError("This scheme measures activations: --calibration FILE is missing.")
+    judged = read_npz(Path(folder) / REFERENCE)
+    evaluation = {spec.name: judged[f"input/{spec.name}"] for spec in interface.inputs}
+    return calibration.read(Path(options.calibration), interface, evaluation)
+
+
+def write_artifact(
+    job: dict[str, Any],
+    folder: str,
+    format: str,
+    scheme: str,
+    options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Convert to one format and scheme: the artifact's entry in the manifest."""
     progress(f"converting to {format} {scheme}")
     parsed = Job(**job)
     loaded, interface = _open(parsed)
+    recipe, chosen = recipe_for(scheme), Options(**(options or {}))
+    measured = _calibration(parsed, chosen, folder) if recipe.needs_calibration else None
     converter = importlib.import_module(f"edgeattn_converters.{format}")
     name = f"{Path(parsed.path).stem}.{scheme}.{format}"
     path = Path(folder) / name
@@ -110,14 +137,18 @@ def write_artifact(job: dict[str, Any], folder: str, format: str, scheme: str) -
         inputs, outputs, attention, achieved = converter.convert(
             loaded.model,
             interface,
-            recipe_for(scheme),
+            recipe,
             path,
             attention=parsed.attention,
             lowering=parsed.lowering,
             batch=parsed.batch,
+            options=chosen,
+            samples=None if measured is None else measured.inputs,
         )
     except RecursionError as error:
         raise UnsupportedModelError("The model is nested too deeply to be traced.") from error
+    if measured is not None:
+        achieved["calibration"] = {"samples": len(measured), "notes": list(measured.notes)}
     achieved["seconds"] = round(time.perf_counter() - start, 3)
     return Artifact(
         format=format,
@@ -129,7 +160,7 @@ def write_artifact(job: dict[str, Any], folder: str, format: str, scheme: str) -
         outputs=outputs,
         attention=attention,
         achieved=achieved,
-        runtimes=converter.RUNTIMES,
+        runtimes=converter.runtimes(achieved),
     ).to_json()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,19 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ConversionError
-from edgeattn.tensors import TensorSpec
+from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn_converters.lowering import lowered
-from edgeattn_converters.lowering.choice import recurrence_for
-from edgeattn_converters.recipes import Recipe
+from edgeattn_converters.lowering.attention import lower_attention, lower_heads
+from edgeattn_converters.lowering.choice import FUSED, recurrence_for
+from edgeattn_converters.lowering.fused import OPERATOR, Fused
+from edgeattn_converters.quantization.judging import Ends
+from edgeattn_converters.quantization.tflite import quantize, recurrent_layers
+from edgeattn_converters.recipes import Options, Recipe
 from edgeattn_converters.tracing import Interface, Traced, trace
 
 RUNTIMES = {"ai-edge-litert": ">=2.1"}
+# The last that was published, and the one for 32-bit ARM.
+TFLITE_RUNTIME = (2, 14)
 SIGNATURE = "serving_default"
 
 
@@ -28,41 +35,59 @@ def convert(
     attention: bool = True,
     lowering: str = "auto",
     batch: int = 1,
+    options: Options = Options(),  # noqa: B008 - frozen
+    samples: Tensors | None = None,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...], dict[str, Any]]:
     """Write ``path``: the specs of its inputs and outputs, its maps' names, what it consists of.
 
-    ``lowering`` is a name of :mod:`edgeattn_converters.lowering.choice`.
+    ``lowering`` is a name of :mod:`edgeattn_converters.lowering.choice`; ``samples`` are real
+    inputs, for recipes that need calibration.
 
     Raises :class:`ConversionError` where the converter gives up, or gives a file that a device
     without TensorFlow cannot run, or one that would remember the last sequence.
     """
+    traced, content = _float_file(model, interface, attention, lowering, batch)
+    ends = Ends(traced.inputs, traced.outputs, traced.attention, recurrent_layers(model))
+    made = quantize(content, ends, recipe, options, samples)
+    achieved = {**audit(made.content), **made.achieved}
+    _check(achieved)
+    path.write_bytes(made.content)
+    return made.inputs, made.outputs, traced.attention, achieved
+
+
+@functools.lru_cache(maxsize=1)
+def _float_file(
+    model: Any, interface: Interface, attention: bool, lowering: str, batch: int
+) -> tuple[Traced, bytes]:
+    """What every scheme of one model is made from: kept, since it takes seconds."""
+    fused = Fused(recurrence_for("auto")) if lowering == FUSED else None
+    recurrence = recurrence_for(lowering) if fused is None else fused.recurrence
     traced = trace(
         model,
         interface,
         batch=batch,
         attention=attention,
-        lowering=lambda: lowered(model, recurrence_for(lowering)),
+        lowering=lambda: lowered(model, recurrence, (lower_attention, lower_heads)),
     )
-    content = _name_tensors(_stock_convert(traced), traced)
-    achieved = audit(content)
-    _check(achieved)
-    path.write_bytes(content)
-    return traced.inputs, traced.outputs, traced.attention, achieved
+    return traced, _name_tensors(_stock_convert(traced, custom=fused is not None), traced, fused)
 
 
-def _stock_convert(traced: Traced) -> bytes:
+def _stock_convert(traced: Traced, *, custom: bool = False) -> bytes:
     import tensorflow as tf
 
     # Without the Keras model as second argument: with it, weights of Keras 3 become NaN.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function])
+    converter.allow_custom_ops = custom
     try:
         return bytes(converter.convert())
     except Exception as error:  # the converter raises what MLIR gives it, of many classes
         raise ConversionError(f"The TFLite converter gave up: {_first_line(error)}") from error
 
 
-def _name_tensors(content: bytes, traced: Traced) -> bytes:
+def _name_tensors(content: bytes, traced: Traced, fused: Fused | None = None) -> bytes:
     """The same graph with the model's own names on its inputs and outputs, and a signature.
+
+    Where operators stand for fused ones, those take their place.
 
     The converter calls them ``input_0`` and ``Identity_1`` and promises no order; the tensors of
     the frozen function tell which is which.
@@ -71,6 +96,8 @@ def _name_tensors(content: bytes, traced: Traced) -> bytes:
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
+    if fused is not None:
+        fused.write(model)
     graph = model.subgraphs[0]
     ends = (
         ("inputs", traced.inputs, traced.function.inputs),
@@ -156,6 +183,7 @@ def audit(content: bytes) -> dict[str, Any]:
     weights: Counter[str] = Counter()
     activations: Counter[str] = Counter()
     variables = 0
+    clips = []
     for graph in model.subgraphs:
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex]
@@ -163,6 +191,8 @@ def audit(content: bytes) -> dict[str, Any]:
             if name == "CUSTOM":
                 name = f"CUSTOM {code.customCode.decode()}"
             operators[name] += 1
+            if name == OPERATOR:
+                clips.append(float(operator.builtinOptions.cellClip))
         for tensor in graph.tensors:
             data = model.buffers[tensor.buffer].data
             variables += bool(tensor.isVariable)
@@ -176,6 +206,7 @@ def audit(content: bytes) -> dict[str, Any]:
         "weight_bytes": dict(sorted(weights.items())),
         "activations": dict(sorted(activations.items())),
         "variables": variables,
+        "cell_clips": clips,
         "min_runtime_version": _min_runtime(model),
     }
 
@@ -188,6 +219,15 @@ def _min_runtime(model: Any) -> str | None:
     return None
 
 
+def runtimes(achieved: dict[str, Any]) -> dict[str, str]:
+    """The lowest version of each runtime that can run a file which consists of this."""
+    needed = str(achieved.get("min_runtime_version") or "0")
+    numbers = tuple(int(part) for part in needed.split(".")[:2] if part.isdigit())
+    if numbers > TFLITE_RUNTIME:
+        return RUNTIMES
+    return {**RUNTIMES, "tflite-runtime": f">={needed}"}
+
+
 def _check(achieved: dict[str, Any]) -> None:
     custom = [name for name in achieved["operators"] if name.startswith("CUSTOM")]
     if custom:
@@ -196,8 +236,11 @@ def _check(achieved: dict[str, Any]) -> None:
             hint="See what stands in the way with: edgeattn inspect MODEL",
         )
     stateful = {"VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE"} & set(achieved["operators"])
-    if achieved["variables"] or stateful:
+    # A fused LSTM has two, and clears them itself.
+    if achieved["variables"] != 2 * len(achieved["cell_clips"]) or stateful:
         raise ConversionError("The TFLite file would remember the last sequence in variables.")
+    if any(achieved["cell_clips"]):
+        raise ConversionError("A fused LSTM of the TFLite file clips its cell, as Keras does not.")
 
 
 def _first_line(error: Exception) -> str:

@@ -74,7 +74,9 @@ def trace(
 
     wanted = [spec.name for spec in interface.attention] if attention else []
     with lowering():
-        concrete, names, maps = _concrete(model, interface.inputs, batch=batch, expose=wanted)
+        concrete, names, maps = _concrete(
+            model, interface.inputs, batch=batch, expose=wanted, inline=freeze
+        )
     if freeze:
         # Control flow stays as While and If: TFLite knows no Enter and Exit.
         concrete = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
@@ -94,10 +96,12 @@ def _concrete(
     *,
     batch: int | None,
     expose: Sequence[str] | None,
+    inline: bool = False,
 ) -> tuple[Any, list[str], list[str]]:
     """The traced function, the names of its outputs, and the names of the maps behind them.
 
-    ``expose`` names the maps that are wanted; ``None`` asks for all there are.
+    ``expose`` names the maps that are wanted; ``None`` asks for all there are. ``inline`` makes a
+    graph for converters, which TensorFlow itself need not be able to run.
     """
     import tensorflow as tf
 
@@ -110,7 +114,8 @@ def _concrete(
             contextlib.nullcontext([]) if expose == [] else exposed(model)
         )
         with context as found:
-            answer = model(_pack(model, tensors), training=False)
+            with _inlined() if inline else contextlib.nullcontext():
+                answer = model(_pack(model, tensors), training=False)
             outputs = dict(_named_outputs(model, answer, [spec.name for spec in inputs]))
         # Weights of a layer inside a loop live in the loop's own graph: they cannot leave it.
         told = [
@@ -129,6 +134,21 @@ def _concrete(
     ]
     concrete = tf.function(function, input_signature=signature, autograph=False)
     return concrete.get_concrete_function(), names, maps
+
+
+@contextlib.contextmanager
+def _inlined() -> Iterator[None]:
+    """Functions within the model, such as those that Keras compiles for grouped convolutions, are
+    traced into its graph: a converter cannot look into a call.
+    """
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def _inputs(model: Any, time_steps: int | None) -> tuple[TensorSpec, ...]:

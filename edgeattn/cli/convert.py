@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeattn.bundle import FORMATS
+from edgeattn.bundle import SCHEMES
 from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
 from edgeattn.inspection import NEEDS_HOST, check_host
@@ -23,9 +23,41 @@ if TYPE_CHECKING:
 @click.option(
     "--scheme",
     "schemes",
-    type=click.Choice(["float32", options.ALL]),
+    type=click.Choice([*SCHEMES, options.ALL]),
     multiple=True,
-    help="Precision scheme; repeatable. Default: float32.",
+    help="Precision scheme; repeatable. Default: all; int8 and int16x8 need --calibration.",
+)
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(["litert", "tflite-runtime", "onnxruntime"]),
+    multiple=True,
+    help="Runtime the files are for; repeatable. Default: litert and onnxruntime.",
+)
+@click.option(
+    "--calibration",
+    type=options.PATH,
+    help="Real inputs to measure activations on, other than --samples: .npz, .npy or .csv.",
+)
+@click.option(
+    "--integer-io", is_flag=True, help="int8: integers in and out, as the manifest's scales say."
+)
+@click.option(
+    "--attention-precision",
+    type=click.Choice(["auto", "int8", "int16", "float32"]),
+    default="auto",
+    show_default=True,
+    help="int8: how attention's softmax and scores compute; auto keeps the map within its limits.",
+)
+@click.option(
+    "--allow-float-fallback",
+    is_flag=True,
+    help="Keep a file that did not reach its scheme; what it reached is told.",
+)
+@click.option(
+    "--opset",
+    type=click.IntRange(13, 18),
+    help="ONNX operator set. Default: 18.",
 )
 @click.option(
     "--samples",
@@ -71,6 +103,12 @@ def command(
     target: Path | None,
     formats: tuple[str, ...],
     schemes: tuple[str, ...],
+    targets: tuple[str, ...],
+    calibration: Path | None,
+    integer_io: bool,
+    attention_precision: str,
+    allow_float_fallback: bool,
+    opset: int | None,
     samples: Path | None,
     time_steps: int | None,
     custom_objects: Path | None,
@@ -98,8 +136,14 @@ def command(
         made = convert(
             model,
             target,
-            formats=options.chosen(formats) or FORMATS,
-            schemes=options.chosen(schemes) or ("float32",),
+            formats=options.chosen(formats),
+            schemes=options.chosen(schemes),
+            targets=targets,
+            calibration=calibration,
+            integer_io=integer_io,
+            attention_precision=attention_precision,
+            allow_float_fallback=allow_float_fallback,
+            opset=opset,
             samples=samples,
             time_steps=time_steps,
             custom_objects=custom_objects,
@@ -169,6 +213,11 @@ def as_text(made: Conversion) -> str:
     ]
     if model["attention"] and any(report.artifact.attention for report in made.report.artifacts):
         lines.append(f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}")
+    lines += [
+        f"{report.artifact.label}: {report.artifact.achieved['summary']}"
+        for report in made.report.artifacts
+        if report.artifact.achieved.get("summary")
+    ]
     for report in made.report.artifacts:
         lines += why(report)
     lines += [f"{f['format']} {f['scheme']}: {f['reason']}" for f in made.failures]

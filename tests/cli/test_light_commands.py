@@ -351,22 +351,16 @@ def test_closed_streams(dense_bundle):
 
 
 def test_a_full_disk(edgeattn, edgeattn_process, dense_bundle, tmp_path):
-    """A limit on the size of files, which a write meets as it does a full disk."""
-    import resource
-
+    """A limit on the size of files, 80 blocks of 512 bytes, which a write meets as a full disk."""
     np.save(tmp_path / "x.npy", samples(20_000))
     before = listing(tmp_path)
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-
-    told = edgeattn_process(
-        "run", dense_bundle.path, "--input", "x.npy", "--json", preexec_fn=limit
-    )
+    limited = ["sh", "-c", 'ulimit -f 80; exec "$@"', "sh"]
+    arguments = ["run", dense_bundle.path, "--input", "x.npy", "--json"]
+    told = edgeattn_process(*arguments, before=limited)
     assert told.code == 2
     assert "Cannot write x.outputs.npz" in told.document["error"]["message"]
     assert listing(tmp_path) == before
-    assert edgeattn("run", dense_bundle.path, "--input", "x.npy").code == 0
+    assert edgeattn(*arguments).code == 0
 
 
 @pytest.fixture

@@ -65,6 +65,23 @@ def transformer() -> Any:
     return keras.Model(inputs, layers.Dense(2, name="answer")(layers.Flatten()(query)))
 
 
+def masked_heads() -> Any:
+    """Padding that asks: Keras' MultiHeadAttention answers it in its own way."""
+    inputs = keras.Input((11,), name="tokens")
+    states = layers.Embedding(17, 6, mask_zero=True)(inputs)
+    attended = layers.MultiHeadAttention(2, 3, name="heads")(states, states)
+    mixed = layers.Attention(name="dots")([attended, states])
+    return keras.Model(inputs, layers.Dense(2, name="answer")(mixed))
+
+
+def grouped() -> Any:
+    """A grouped convolution, which Keras compiles as a function of its own."""
+    inputs = keras.Input((11, 6), name="signal")
+    x = layers.Conv1D(6, 3, groups=3)(inputs)
+    x = layers.GroupQueryAttention(4, 4, 2, name="heads")(x, x)
+    return keras.Model(inputs, layers.Dense(2, name="answer")(x))
+
+
 def two_ends() -> Any:
     """Two inputs of different dtypes, outputs that could swap places, one of them an input."""
     signal = keras.Input((7, 3), name="signal")
@@ -114,6 +131,8 @@ MODELS: dict[str, Callable[[], Any]] = {
         gru_bahdanau_masked,
         convolutional,
         transformer,
+        masked_heads,
+        grouped,
         two_ends,
         nested,
         sequential,

@@ -90,13 +90,13 @@ def test_both_formats_tell_the_same_maps(
 ) -> None:
     path, specs, outputs, attention, _ = converted[format]
     actual = open_runner(path, format, specs, outputs, judged=True).run(inputs)
-    traced = tracing.trace(model, interface, batch=None, attention=True)
+    traced = tracing.trace(model, interface, batch=None, attention=True, freeze=False)
     told = traced.function(*[tensorflow.constant(inputs[spec.name]) for spec in interface.inputs])
     maps = dict(zip([spec.name for spec in traced.outputs], told, strict=True))
     assert attention == traced.attention
     for name in attention:
         np.testing.assert_allclose(actual[name], maps[name], atol=1e-5, err_msg=name)
-        if name != "attention/look" or "tokens" not in inputs:
+        if "tokens" not in inputs:  # a row that is padding, or all padding, sums to less
             np.testing.assert_allclose(actual[name].sum(-1), 1.0, atol=1e-5)
 
 

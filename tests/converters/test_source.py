@@ -25,7 +25,7 @@ def seeded(model: Any) -> Any:
     generator = np.random.default_rng(17)
     for variable in model.weights:
         value = generator.normal(0, 0.5, variable.shape)
-        variable.assign(np.abs(value) + 0.5 if "variance" in variable.path else value)
+        variable.assign(np.abs(value) + 0.5 if "variance" in variable.name else value)
     return model
 
 
@@ -104,6 +104,31 @@ def test_notes_say_what_was_repaired(tmp_path: Path) -> None:
     assert loaded.notes == ("hard_sigmoid is kept as Keras 2 computed it (0.2x+0.5).",)
     # 0.2 * 1 + 0.5 and 0.2 * -4 + 0.5, cut off at 0
     np.testing.assert_allclose(loaded.model(np.array([[1.0, -4.0, 9.0]])), [[0.7, 0.0]], atol=1e-7)
+
+
+def test_masks_before_keras_2_10_and_a_second_opinion(tmp_path: Path) -> None:
+    """MultiHeadAttention ignored masks then; tf_keras, which opens the file, does not."""
+    import tf_keras
+
+    inputs = tf_keras.Input((STEPS,))
+    words = tf_keras.layers.Embedding(11, FEATURES, mask_zero=True)(inputs)
+    looked = tf_keras.layers.MultiHeadAttention(2, 3)(words, words)
+    model = seeded(tf_keras.Model(inputs, tf_keras.layers.GlobalMaxPooling1D()(looked)))
+    path = tmp_path / "m.h5"
+    model.save(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["keras_version"] = "2.8.0"
+    loaded = load(audit(path))
+    assert "masks as in Keras 2.8.0" in loaded.notes[0]
+    assert "tf_keras opens this file too and computes something else" in loaded.notes[1]
+    x = np.array([[3, 5, 0, 0, 0, 0, 0]])
+    table = loaded.model.layers[1].get_weights()[0]
+    unmasked = keras.layers.MultiHeadAttention(2, 3)
+    plain = keras.Input((STEPS, FEATURES))
+    unmasked(plain, plain)
+    unmasked.set_weights(loaded.model.layers[2].get_weights())
+    expected = np.asarray(unmasked(table[x], table[x])).max(axis=1)
+    np.testing.assert_allclose(loaded.model(x), expected, rtol=1e-5, atol=1e-5)
 
 
 def save_json(model: Any, folder: Path) -> tuple[Path, Path]:
@@ -262,6 +287,39 @@ def test_other_free_axes_are_not_supported(tmp_path: Path) -> None:
     keras.Model(inputs, layers.Conv2D(2, 3)(inputs)).save(path)
     with pytest.raises(UnsupportedModelError, match="only the batch and the time axis"):
         load(audit(path), time_steps=STEPS)
+
+
+def test_tables_of_words_are_cut_off(tmp_path: Path) -> None:
+    text = keras.Input((1,), dtype="string", name="text")
+    numbers = layers.TextVectorization(
+        vocabulary=["red", "blue"], output_sequence_length=STEPS, name="words"
+    )(text)
+    hidden = layers.LSTM(UNITS)(layers.Embedding(4, FEATURES, mask_zero=True)(numbers))
+    other = keras.Input((2,), name="other")
+    model = seeded(keras.Model([text, other], layers.Concatenate()([hidden, other])))
+    path = tmp_path / "m.keras"
+    model.save(path)
+    loaded = load(audit(path))
+    assert [tensor.name for tensor in loaded.model.inputs] == ["words", "other"]
+    assert loaded.model.inputs[0].shape == (None, STEPS)
+    assert "words: TextVectorization was cut off" in loaded.notes[0]
+    x = steps(2, 2)
+    words = keras.ops.convert_to_tensor([["red blue"], ["blue"]])
+    expected = model([words, keras.ops.convert_to_tensor(x)])
+    given = np.array([[2, 3, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0]])
+    np.testing.assert_allclose(loaded.model([given, x]), expected, atol=1e-6)
+
+
+def test_a_chain_without_an_input_gets_it_from_what_is_stored(tmp_path: Path) -> None:
+    model = keras.Sequential([layers.LSTM(UNITS), layers.Dense(2)])
+    model(steps(2, STEPS, FEATURES))
+    seeded(model)
+    for name in ("m.keras", "m.h5"):
+        path = tmp_path / name
+        model.save(path)
+        loaded = load(audit(path), time_steps=STEPS)
+        assert loaded.model.inputs[0].shape == (None, STEPS, FEATURES)
+        same(loaded, model, steps(2, STEPS, FEATURES))
 
 
 def test_a_model_without_weights(tmp_path: Path) -> None:

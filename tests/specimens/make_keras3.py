@@ -82,7 +82,7 @@ def masking():
     "AdditiveAttention",
     "MultiHeadAttention",
     "LayerNormalization",
-    "score_mode stored as a function in .h5",
+    "score_mode dot, for which Keras 3.15 puts a function when it reads an .h5",
 )
 def builtin_attention():
     x = Input((T, FEATURES))
@@ -95,7 +95,11 @@ def builtin_attention():
     return Model(x, layers.Dense(ANSWERS)(layers.GlobalMaxPooling1D()(h))), X
 
 
-@specimen("built-in Attention dot", "AdditiveAttention", "score_mode stored as a function in .h5")
+@specimen(
+    "built-in Attention dot",
+    "AdditiveAttention",
+    "score_mode dot, for which Keras 3.15 puts a function when it reads an .h5",
+)
 def dot_attention():
     x = Input((T, FEATURES))
     h = layers.GRU(HIDDEN, return_sequences=True)(x)

@@ -7,16 +7,27 @@ everything else of the model, nested and shared layers among it, is traced as it
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from edgeattn_converters.lowering.recurrent import Recurrence, lower_layer
 
+# For a layer, what takes the place of its ``call``; None where that stays.
+Lowering = Callable[[Any], Callable[..., Any] | None]
+
 
 @contextlib.contextmanager
-def lowered(model: Any, recurrence: Recurrence) -> Iterator[None]:
-    """Within it, ``model`` computes its recurrences with ``recurrence``."""
-    with replaced_calls(model, lambda layer: lower_layer(layer, recurrence)):
+def lowered(model: Any, recurrence: Recurrence, others: Sequence[Lowering] = ()) -> Iterator[None]:
+    """Within it, ``model`` computes its recurrences with ``recurrence``, and what the first of the
+    ``others`` takes as that says."""
+
+    def replacement(layer: Any) -> Callable[..., Any] | None:
+        for lowering in (lambda layer: lower_layer(layer, recurrence), *others):
+            if (call := lowering(layer)) is not None:
+                return call
+        return None
+
+    with replaced_calls(model, replacement):
         yield
 
 

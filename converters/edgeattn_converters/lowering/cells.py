@@ -52,10 +52,10 @@ def cell_of(layer: Any) -> Cell:
     """The cell of an LSTM, GRU or SimpleRNN layer, its weights as float32."""
     kind = KINDS[type(layer).__name__]
     cell = layer.cell
-    kernel, recurrent = _float32(cell.kernel), _float32(cell.recurrent_kernel)
+    kernel, recurrent = as_float32(cell.kernel), as_float32(cell.recurrent_kernel)
     reset_after = bool(getattr(cell, "reset_after", False))
     if cell.use_bias:
-        bias = _float32(cell.bias)
+        bias = as_float32(cell.bias)
     else:
         width = GATES[kind] * cell.units
         bias = np.zeros((2, width) if reset_after else (width,), np.float32)
@@ -81,6 +81,7 @@ def cell_of(layer: Any) -> Cell:
     )
 
 
-def _float32(variable: Any) -> Array:
+def as_float32(variable: Any) -> Array:
+    """The value of a variable of Keras 3 or tf_keras; not while a function is being traced."""
     value = variable.numpy() if hasattr(variable, "numpy") else variable
     return np.asarray(value, np.float32)

@@ -18,7 +18,8 @@ from edgeattn_converters.lowering.chunked import Chunked
 from edgeattn_converters.lowering.recurrent import Recurrence
 from edgeattn_converters.lowering.unrolled import unrolled
 
-NAMES = ("auto", "unrolled", "chunked", "fused")
+NAMES = ("auto", "unrolled", "chunked")
+FUSED = "fused"  # see edgeattn_converters.lowering.fused
 CACHE_BYTES = 512 * 1024
 FEWEST, MOST = 4, 10
 SHORT = 16
@@ -37,11 +38,7 @@ def recurrence_for(name: str) -> Recurrence:
         return _chunked
     if name == "auto":
         return _auto
-    if name == "fused":
-        from edgeattn_converters.lowering.fused import fused_or
-
-        return fused_or(_auto)
-    raise UsageError(f"No lowering {name!r}: there is {', '.join(NAMES)}.")
+    raise UsageError(f"No lowering {name!r}: there is {', '.join(NAMES)}, {FUSED}.")
 
 
 def _auto(cell: Cell, x: Any, *rest: Any, **options: Any) -> tuple[Any, list[Any]]:

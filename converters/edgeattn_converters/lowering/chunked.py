@@ -36,6 +36,7 @@ class Chunked:
         reverse: bool,
         zero_masked: bool,
         sequences: bool,
+        final: bool,
     ) -> tuple[Any, list[Any]]:
         """Time and batch are static."""
         steps = Steps(

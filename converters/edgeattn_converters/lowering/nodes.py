@@ -1,8 +1,7 @@
 """A recurrence for ONNX: the LSTM, GRU and RNN nodes of the standard, written from the weights.
 
-While the model is traced, a placeholder operation stands for each recurrence; when tf2onnx meets
-it, the nodes take its place. The semantics are those of the ONNX operator specification; gates are
-reordered from Keras' i, f, c, o to ONNX' i, o, f, c (LSTM), and stay z, r, h (GRU).
+The semantics are those of the ONNX operator specification; gates are reordered from Keras'
+i, f, c, o to ONNX' i, o, f, c (LSTM), and stay z, r, h (GRU).
 
 Masks: ``sequence_lens`` knows only padding at the end. So the real steps are moved to the front,
 in their order, and the outputs back to where their steps were: exact for every pattern.
@@ -10,23 +9,20 @@ in their order, and the outputs back to where their steps were: exact for every 
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from edgeattn.tensors import Array
 from edgeattn_converters.lowering.cells import Cell
-
-# The operation that stands for a recurrence until its nodes are written: it takes any inputs,
-# carries a text, and no optimizer looks into it.
-PLACEHOLDER = "PyFuncStateless"
+from edgeattn_converters.lowering.placeholders import Graph, Placeholders
 
 
 @dataclass(frozen=True)
-class Placeholder:
-    """What a placeholder stands for; its inputs are x, then the mask, then the states, if any."""
+class Sequence:
+    """A recurrence to be written; its inputs are x, then the mask, then the states, if any."""
 
     cell: Cell
     activations: dict[str, Any]
@@ -38,11 +34,10 @@ class Placeholder:
 
 
 class Nodes:
-    """The recurrences of one model: traced with :meth:`recurrence`, written by :meth:`handlers`."""
+    """The recurrences of one model."""
 
-    def __init__(self) -> None:
-        self._placeholders: dict[str, Placeholder] = {}
-        self._counter = itertools.count()
+    def __init__(self, placeholders: Placeholders) -> None:
+        self._placeholders = placeholders
 
     def recurrence(
         self,
@@ -54,6 +49,7 @@ class Nodes:
         reverse: bool,
         zero_masked: bool,
         sequences: bool,
+        final: bool,
     ) -> tuple[Any, list[Any]]:
         """See :class:`edgeattn_converters.lowering.recurrent.Recurrence`; the batch may be free."""
         import tensorflow as tf
@@ -64,59 +60,29 @@ class Nodes:
             from edgeattn_converters.lowering.unrolled import unrolled
 
             return unrolled(
-                cell, x, states, mask, reverse=reverse, zero_masked=zero_masked, sequences=sequences
+                cell,
+                x,
+                states,
+                mask,
+                reverse=reverse,
+                zero_masked=zero_masked,
+                sequences=sequences,
+                final=final,
             )
         batch, time, _ = x.shape
-        token = f"edgeattn/{next(self._counter)}"
-        self._placeholders[token] = Placeholder(
+        place = Sequence(
             cell, activations, time, reverse, zero_masked, mask is not None, states is not None
         )
         inputs = [x]
         if mask is not None:
             inputs.append(tf.cast(mask, tf.int32))
         inputs.extend(states or [])
-        results = tf.raw_ops.PyFuncStateless(
-            input=inputs, token=token, Tout=[tf.float32] * (1 + cell.states)
-        )
-        outputs = tf.ensure_shape(results[0], (batch, time, cell.units))
-        final = [tf.ensure_shape(state, (batch, cell.units)) for state in results[1:]]
-        return (outputs if sequences else None), final
-
-    def handlers(self) -> dict[str, Any]:
-        """tf2onnx's ``custom_op_handlers``."""
-        return {PLACEHOLDER: (self._write, [])}
-
-    def _write(self, ctx: Any, node: Any, name: str, args: Any) -> None:
-        place = self._placeholders[node.get_attr_str("token")]
-        inputs, outputs = list(node.input), list(node.output)
-        shapes = [ctx.get_shape(item) for item in outputs]
-        dtypes = [ctx.get_dtype(item) for item in outputs]
-        ctx.remove_node(node.name)
-        graph = _Graph(ctx, node.name)
-        results = _author(graph, place, inputs)
-        for result, output, shape, dtype in zip(results, outputs, shapes, dtypes, strict=True):
-            ctx.make_node("Identity", [result], outputs=[output], shapes=[shape], dtypes=[dtype])
+        shapes = [(batch, time, cell.units), *[(batch, cell.units)] * cell.states]
+        outputs, *last = self._placeholders.put(partial(_author, place), inputs, shapes)
+        return (outputs if sequences else None), last
 
 
-class _Graph:
-    """tf2onnx's graph with names, constants and nodes in one call each."""
-
-    def __init__(self, ctx: Any, prefix: str) -> None:
-        self._ctx = ctx
-        self._prefix = prefix
-        self._counter = itertools.count()
-
-    def const(self, value: Array | list[int]) -> str:
-        array = np.asarray(value, np.int64) if isinstance(value, list) else value
-        node = self._ctx.make_const(f"{self._prefix}/const_{next(self._counter)}", array)
-        return str(node.output[0])
-
-    def node(self, kind: str, *inputs: str, count: int = 1, **attributes: Any) -> Any:
-        made = self._ctx.make_node(kind, list(inputs), attr=attributes, output_count=count)
-        return made.output[0] if count == 1 else list(made.output)
-
-
-def _author(graph: _Graph, place: Placeholder, inputs: list[str]) -> list[str]:
+def _author(place: Sequence, graph: Graph, inputs: list[str]) -> list[str]:
     """The nodes of one recurrence: the values of its outputs and its final states."""
     x, *rest = inputs
     mask = rest.pop(0) if place.masked else None
@@ -146,7 +112,7 @@ def _author(graph: _Graph, place: Placeholder, inputs: list[str]) -> list[str]:
     return [outputs, *final]
 
 
-def _front(graph: _Graph, mask: str, time: int) -> str:
+def _front(graph: Graph, mask: str, time: int) -> str:
     """Indices (batch, time) that take the real steps to the front and keep their order."""
     falling = graph.const(-np.arange(time, dtype=np.int64)[None])
     bonus = graph.node("Mul", mask, graph.const(np.array(time, np.int64)))
@@ -156,14 +122,14 @@ def _front(graph: _Graph, mask: str, time: int) -> str:
     )
 
 
-def _take(graph: _Graph, x: str, steps: str) -> str:
+def _take(graph: Graph, x: str, steps: str) -> str:
     """The steps of x (batch, time, ...) at the indices (batch, time)."""
     return str(
         graph.node("GatherND", x, graph.node("Unsqueeze", steps, graph.const([2])), batch_dims=1)
     )
 
 
-def _back(graph: _Graph, place: Placeholder, outputs: str, mask: str, counted: str) -> str:
+def _back(graph: Graph, place: Sequence, outputs: str, mask: str, counted: str) -> str:
     """Outputs of the moved steps (batch, time, units) at the steps' own times."""
     if place.reverse:
         # The last one computed at or after t: as many real steps lie before it as before t.
@@ -187,12 +153,12 @@ def _back(graph: _Graph, place: Placeholder, outputs: str, mask: str, counted: s
     return str(graph.node("Where", there, taken, graph.const(np.zeros((1, 1, 1), np.float32))))
 
 
-def _one(graph: _Graph) -> str:
+def _one(graph: Graph) -> str:
     return graph.const(np.array(1, np.int64))
 
 
 def _recurrent_node(
-    graph: _Graph, place: Placeholder, x: str, lengths: str, states: list[str]
+    graph: Graph, place: Sequence, x: str, lengths: str, states: list[str]
 ) -> list[str]:
     cell = place.cell
     w, r, b = onnx_weights(cell)

@@ -18,7 +18,8 @@ class Recurrence(Protocol):
     ``x`` is (batch, time, features), ``states`` the initial ones, zero where ``None``, ``mask`` a
     boolean (batch, time). ``reverse`` starts at the end. At a masked step the state stays, and the
     output is that of the step before it, or zero with ``zero_masked``. Outputs are
-    (batch, time, units) in the order of ``x``, or ``None`` where ``sequences`` is not asked for.
+    (batch, time, units) in the order of ``x``, or ``None`` where ``sequences`` is not asked for; of
+    the final states only the first is needed where ``final`` is not.
     """
 
     def __call__(
@@ -31,6 +32,7 @@ class Recurrence(Protocol):
         reverse: bool,
         zero_masked: bool,
         sequences: bool,
+        final: bool,
     ) -> tuple[Any, list[Any]]: ...
 
 
@@ -82,6 +84,7 @@ def _run(
         reverse=bool(layer.go_backwards),
         zero_masked=bool(getattr(layer, "zero_output_for_mask", False)),
         sequences=bool(layer.return_sequences),
+        final=bool(layer.return_state),
     )
     if layer.return_sequences:
         # Keras hands the outputs over in the order in which they were computed.

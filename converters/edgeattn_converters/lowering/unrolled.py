@@ -21,6 +21,7 @@ def unrolled(
     reverse: bool,
     zero_masked: bool,
     sequences: bool,
+    final: bool,
 ) -> tuple[Any, list[Any]]:
     """See :class:`edgeattn_converters.lowering.recurrent.Recurrence`; time is static."""
     steps = Steps(

@@ -13,7 +13,8 @@ from .context import Config
 def fix_time(config: dict[str, Any], time_steps: int | None) -> dict[str, Any]:
     """A translated model's config with every input's time axis (axis 1) fixed.
 
-    Ensures that only batch axes are free.
+    Ensures that batch axes are free, also where data of one batch size gave the shape, and no
+    others. Requires layers that keep no state from one batch to the next.
 
     Raises:
         UsageError: it is free and no length was given, or it is fixed to another length.
@@ -39,8 +40,10 @@ def fix_time(config: dict[str, Any], time_steps: int | None) -> dict[str, Any]:
 def _fix_input(layer: Config, time_steps: int | None) -> Config:
     shape = layer["config"].get("batch_shape")
     name = layer["config"].get("name")
-    if not isinstance(shape, list | tuple) or len(shape) < 2:
+    if not isinstance(shape, list | tuple) or not shape:
         return layer
+    if len(shape) == 1:
+        return {**layer, "config": {**layer["config"], "batch_shape": [None]}}
     if any(size is None for size in shape[2:]):
         raise UnsupportedModelError(
             f"input {name!r} has shape {_shown(shape)}: only the batch and the time axis "
@@ -53,9 +56,7 @@ def _fix_input(layer: Config, time_steps: int | None) -> Config:
             "needs its length",
             hint="Give the number of steps: --time-steps N (or samples of that length).",
         )
-    if shape[1] is not None:
-        return layer
-    fixed = [shape[0], time_steps, *shape[2:]]
+    fixed = [None, time_steps if shape[1] is None else shape[1], *shape[2:]]
     return {**layer, "config": {**layer["config"], "batch_shape": fixed}}
 
 

@@ -20,19 +20,9 @@ from .context import Config, Context, shown
 PACKAGE = "edgeattn_user"
 # Every layer has these, whoever wrote it.
 _BASE = frozenset(
-    [
-        "name",
-        "trainable",
-        "dtype",
-        "batch_input_shape",
-        "batch_shape",
-        "dynamic",
-        "activity_regularizer",
-        "input_dtype",
-        "input_shape",
-        "autocast",
-    ]
-)
+    {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "dynamic",
+     "activity_regularizer", "input_dtype", "input_shape", "autocast"}
+)  # fmt: skip
 
 
 def load_module(path: Path, *, flag: str) -> Any:

@@ -21,6 +21,8 @@ ATTENTION_HEADS = "edgeattn>EraMultiHeadAttention"
 MERGE = "edgeattn>EraMerge"
 CONCATENATE = "edgeattn>EraConcatenate"
 IGNORE = "ignore"
+# Their configs hold more than their constructors take.
+_READ_OTHERWISE = frozenset({"TextVectorization", "StringLookup", "IntegerLookup", "Hashing"})
 _MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"})
 
 _CLASSES = {
@@ -38,29 +40,12 @@ _CLASSES = {
 
 # Arguments without a meaning at prediction, or without one any more: dropped whatever they say.
 _IDLE = frozenset(
-    [
-        "implementation",
-        "input_length",
-        "batch_input_shape",
-        "batch_shape_hint",
-        "input_dtype",
-        "dynamic",
-        "num_constants",
-        "_keras_api_names",
-        "experimental_autocast",
-        "autocast_hint",
-        "reset_after_hint",
-        "query_shape",
-        "key_shape",
-        "value_shape",
-        "fused",
-        "adjustment",
-        "renorm_clipping",
-        "renorm_momentum",
-        "synchronized",
-        "sparse_grad",
-    ]
-)
+    {"implementation", "input_length", "batch_input_shape", "batch_shape_hint", "input_dtype",
+     "dynamic", "num_constants", "_keras_api_names", "experimental_autocast", "autocast_hint",
+     "reset_after_hint", "query_shape", "key_shape", "value_shape", "fused", "adjustment",
+     "renorm_clipping", "renorm_momentum", "synchronized", "sparse_grad", "robust_masking",
+     "softmax_robust_masking"}
+)  # fmt: skip
 # Arguments that may be dropped only with this value.
 _ONLY = {
     "time_major": False, "ragged": False, "sparse": False, "causal": False, "renorm": False,
@@ -99,6 +84,9 @@ def layer(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[str,
             f"{name!r} takes the time axis first (time_major=True), which Keras 3 cannot",
             hint="Rebuild the model with time_major=False; its weights fit unchanged.",
         )
+    if new.get("stateful"):
+        ctx.note(f"{name}: was stateful; here every sequence starts from a clean state.")
+        new["stateful"] = False
     new.pop("causal", None)  # translated where the layer is called
     return today, _known_only(today, new, ctx)
 
@@ -131,7 +119,7 @@ def _shown(version: tuple[int, ...]) -> str:
 def _known_only(class_name: str, config: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Drop what has no meaning today. Ensures that nothing with a meaning is dropped."""
     accepted = ctx.accepted(class_name)
-    if accepted is None:
+    if accepted is None or (ctx.era == 3 and class_name in _READ_OTHERWISE):
         return config
     kept = {}
     for key, value in config.items():

@@ -98,7 +98,7 @@ def randomise(model: Any, seed: int = 7) -> Any:
         scale = SATURATION if "saturated" in layer.name else 1.0
         layer.set_weights(
             [
-                (scale * generator.standard_normal(w.shape) / np.sqrt(w.shape[0] + 1)).astype(
+                (scale * generator.standard_normal(w.shape) / np.sqrt(w.size / max(w.shape[-1:] or (1,)) + 1)).astype(
                     w.dtype
                 )
                 for w in layer.get_weights()

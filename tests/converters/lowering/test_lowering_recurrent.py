@@ -3,7 +3,7 @@
 import importlib
 
 import pytest
-from recurrent_models import KERAS, KINDS, UNITS, Builder, Converted, feed, variants
+from recurrent_models import KINDS, UNITS, Builder, Converted, feed, variants
 
 BOTH = ("tflite", "onnx")
 

@@ -1,0 +1,76 @@
+"""Which operators are the attention: the softmax, the scores that go in, the sum that comes out.
+
+An int8 softmax has the fixed scale of 1/256, so weights under 1/512 vanish; and an int8 score has
+as few steps over a range that the exponential makes of. Kept in float32, the map survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator of any format: its kind, and the values it takes and makes, by name."""
+
+    kind: str
+    inputs: Names
+    outputs: Names
+
+
+def region(
+    nodes: Iterable[Node], softmax: str, heavy: frozenset[str], maps: Iterable[str] = ()
+) -> set[int]:
+    """Positions of the nodes that make attention scores, weights, and what the weights make.
+
+    From every ``softmax`` node back to the ``heavy`` operators (products and sums) that make its
+    scores, and on to those that its weights go into, these included. A softmax that nothing
+    comes after and that is none of the ``maps`` is a classifier's, and is left out.
+    """
+    listed = list(nodes)
+    made = {name: k for k, node in enumerate(listed) for name in node.outputs}
+    taken: dict[str, list[int]] = {}
+    for k, node in enumerate(listed):
+        for name in node.inputs:
+            taken.setdefault(name, []).append(k)
+    found: set[int] = set()
+    shown = set(maps)
+    for k, node in enumerate(listed):
+        if node.kind != softmax:
+            continue
+        if not any(name in taken or name in shown for name in node.outputs):
+            continue
+        found.add(k)
+        found |= _walk(
+            listed,
+            node.inputs,
+            lambda name: [made[name]] if name in made else [],
+            lambda item: item.inputs,
+            heavy,
+        )
+        found |= _walk(
+            listed, node.outputs, lambda name: taken.get(name, []), lambda item: item.outputs, heavy
+        )
+    return found
+
+
+def _walk(
+    nodes: list[Node],
+    start: Iterable[str],
+    reach: Callable[[str], list[int]],
+    onward: Callable[[Node], Names],
+    heavy: frozenset[str],
+) -> set[int]:
+    found: set[int] = set()
+    todo = list(start)
+    while todo:
+        for k in reach(todo.pop()):
+            if k in found:
+                continue
+            found.add(k)
+            if nodes[k].kind not in heavy:
+                todo.extend(onward(nodes[k]))
+    return found

@@ -1,0 +1,132 @@
+"""A ``.tflite`` file as objects: what the passes over it share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from edgeattn.tensors import Array
+
+IDENTIFIER = b"TFL3"
+DTYPES = {
+    "FLOAT32": np.float32,
+    "FLOAT16": np.float16,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+}
+
+
+class Flatbuffer:
+    """``content`` unpacked: operators by name, constants as arrays."""
+
+    def __init__(self, content: bytes) -> None:
+        from tensorflow.lite.python import schema_py_generated as schema
+
+        self.schema: Any = schema
+        self.model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+        self._operators = {
+            v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)
+        }
+        self._types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
+
+    def pack(self) -> bytes:
+        """The file, without the buffers that nothing uses any more."""
+        import flatbuffers
+
+        self._drop_unused()
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _drop_unused(self) -> None:
+        # The first buffer is that of all tensors without a value, by convention.
+        holders = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
+        holders += list(self.model.metadata or [])
+        used = sorted({0, *(int(holder.buffer) for holder in holders)})
+        moved = {old: new for new, old in enumerate(used)}
+        for holder in holders:
+            holder.buffer = moved[int(holder.buffer)]
+        self.model.buffers = [self.model.buffers[old] for old in used]
+
+    def shorten_names(self) -> None:
+        """Names of tensors inside go: in a quantized file they are a fair part of the bytes.
+
+        Inputs, outputs and what a signature names keep theirs; so do loops' graphs theirs, which
+        have no others.
+        """
+        for graph in self.model.subgraphs:
+            kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
+            for index, tensor in enumerate(graph.tensors):
+                if index not in kept:
+                    tensor.name = ""
+
+    def needs_runtime(self, version: str) -> None:
+        """Raise the runtime version that the file says it needs, to ``version`` at least."""
+        for entry in self.model.metadata or []:
+            name = entry.name.decode() if isinstance(entry.name, bytes) else entry.name
+            if name != "min_runtime_version":
+                continue
+            data = self.model.buffers[entry.buffer].data
+            told = bytes(data).split(b"\0")[0].decode()
+            if _numbers(told) < _numbers(version):
+                padded = version.encode().ljust(16, b"\0")
+                self.model.buffers[entry.buffer].data = np.frombuffer(padded, np.uint8)
+
+    @property
+    def main(self) -> Any:
+        return self.model.subgraphs[0]
+
+    def kind(self, operator: Any) -> str:
+        code = self.model.operatorCodes[operator.opcodeIndex]
+        return str(self._operators[max(code.builtinCode, code.deprecatedBuiltinCode)])
+
+    def operators(self) -> Iterator[tuple[Any, Any, str]]:
+        """``(graph, operator, name)`` of all graphs, those of loops among them."""
+        for graph in self.model.subgraphs:
+            for operator in graph.operators:
+                yield graph, operator, self.kind(operator)
+
+    def dtype(self, tensor: Any) -> str:
+        return str(self._types[tensor.type])
+
+    def name(self, tensor: Any) -> str:
+        name = tensor.name
+        return name.decode() if isinstance(name, bytes) else str(name or "")
+
+    def constant(self, tensor: Any) -> Array | None:
+        """The value of a constant tensor, None where it is computed."""
+        data = self.model.buffers[tensor.buffer].data
+        if data is None or not len(data) or self.dtype(tensor) not in DTYPES:
+            return None
+        flat = np.frombuffer(bytes(data), DTYPES[self.dtype(tensor)])
+        return flat.reshape(tensor.shape)
+
+    def add_buffer(self, value: Array) -> int:
+        buffer = self.schema.BufferT()
+        buffer.data = np.frombuffer(value.tobytes(), np.uint8)
+        self.model.buffers.append(buffer)
+        return len(self.model.buffers) - 1
+
+    def type_code(self, name: str) -> int:
+        return int(getattr(self.schema.TensorType, name))
+
+    def code_index(self, name: str, version: int = 1) -> int:
+        """The index of an operator code, which is added where the file has none."""
+        builtin = int(getattr(self.schema.BuiltinOperator, name))
+        for index, code in enumerate(self.model.operatorCodes):
+            if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
+                code.version = max(code.version, version)
+                return index
+        code = self.schema.OperatorCodeT()
+        code.builtinCode, code.version = builtin, version
+        code.deprecatedBuiltinCode = min(builtin, 127)
+        self.model.operatorCodes.append(code)
+        return len(self.model.operatorCodes) - 1
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -1,0 +1,44 @@
+"""The account of a ``.tflite`` file."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from edgeattn_converters.quantization.account import WEIGHTS, Account
+from edgeattn_converters.quantization.flatbuffers import Flatbuffer
+from edgeattn_converters.quantization.weights import MIN_ELEMENTS
+
+# They change how a number is written, or run what is counted itself.
+UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "WHILE", "IF"}
+REAL = ("FLOAT32", "FLOAT16", "INT8", "INT16")
+
+
+def account(content: bytes) -> Account:
+    file = Flatbuffer(content)
+    computes = []
+    stored: Counter[str] = Counter()
+    large: Counter[str] = Counter()
+    for graph in file.model.subgraphs:
+        constants = [file.constant(tensor) for tensor in graph.tensors]
+        for operator in graph.operators:
+            kind = file.kind(operator)
+            if kind in UNCOUNTED or not len(operator.outputs):
+                continue
+            made = file.dtype(graph.tensors[int(operator.outputs[0])])
+            if made not in REAL:
+                continue
+            integer_weights = made == "FLOAT32" and any(
+                int(i) >= 0
+                and constants[int(i)] is not None
+                and file.dtype(graph.tensors[int(i)]) == "INT8"
+                for i in operator.inputs
+            )
+            computes.append((kind, WEIGHTS if integer_weights else made.lower()))
+        for tensor, value in zip(graph.tensors, constants, strict=True):
+            if value is None or file.dtype(tensor) not in REAL or not value.ndim:
+                continue
+            dtype = file.dtype(tensor).lower()
+            stored[dtype] += value.size
+            if value.size >= MIN_ELEMENTS:
+                large[dtype] += value.size
+    return Account(tuple(computes), dict(stored), dict(large))

@@ -1,0 +1,158 @@
+"""Constants of a ``.tflite`` file in fewer bits, where its operators still compute in float32.
+
+Written over the file and not asked of TensorFlow's converter, which leaves operators that were
+fused after it as they are; the arithmetic is the same. Loops' bodies are files' graphs like the
+main one, so recurrent weights in them are reached too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeattn.tensors import Array
+from edgeattn_converters.quantization.flatbuffers import Flatbuffer
+
+# Below it a weight is not worth its scales: TensorFlow's quantizer draws the same line.
+MIN_ELEMENTS = 1024
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+# Axis of the output channels of an operator's weights (its second input).
+CHANNELS = {"FULLY_CONNECTED": 0, "CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
+# Versions of an operator whose weights are int8 and whose input is float32, from TensorFlow's
+# op_version.cc: per channel, and per tensor.
+VERSIONS = {
+    "FULLY_CONNECTED": (12, 9),
+    "CONV_2D": (5, 5),
+    "DEPTHWISE_CONV_2D": (6, 6),
+    "GATHER": (2, 2),
+    "DEQUANTIZE": (3, 3),
+}
+
+# The TensorFlow whose runtime is the first to know FULLY_CONNECTED in these versions.
+RUNTIMES = ("2.17.0", "2.4.0")
+
+
+def symmetric(value: Array, axis: int | None, levels: int = 127) -> tuple[Array, Array]:
+    """int8 and scales, zero at zero: ``value ~ int8 * scale``, a scale per index of ``axis``."""
+    axes = tuple(k for k in range(value.ndim) if k != axis) if axis is not None else None
+    largest = np.abs(value).max(axis=axes, keepdims=True)
+    scale = np.where(largest == 0, 1.0, largest / levels).astype(np.float32)
+    integers = np.clip(np.rint(value / scale), -levels, levels).astype(np.int8)
+    return integers, scale.reshape(-1)
+
+
+def hybrid(file: Flatbuffer, *, per_channel_dense: bool) -> None:
+    """Weights of products, convolutions and embeddings become int8, in place.
+
+    The operators scale their inputs to int8 at run time, by what they find in them.
+    """
+    for graph in file.model.subgraphs:
+        users = _users(graph)
+        for operator in list(graph.operators):
+            kind = file.kind(operator)
+            if kind == "GATHER":
+                _gather(file, graph, operator, users)
+            elif kind in CHANNELS:
+                _product(file, graph, operator, users, per_channel_dense)
+
+
+def half(file: Flatbuffer) -> None:
+    """Float32 constants become float16, in place, each behind a DEQUANTIZE."""
+    for graph in file.model.subgraphs:
+        extra = []
+        for index in range(len(graph.tensors)):
+            tensor = graph.tensors[index]
+            value = file.constant(tensor)
+            if value is None or file.dtype(tensor) != "FLOAT32" or value.size < MIN_ELEMENTS:
+                continue
+            # What float16 cannot hold would become infinity: it stays.
+            if np.abs(value).max() > FLOAT16_MAX or index in set(map(int, graph.outputs)):
+                continue
+            stored = file.schema.TensorT()
+            stored.name, stored.shape = file.name(tensor) + "/float16", tensor.shape
+            stored.type = file.type_code("FLOAT16")
+            stored.buffer = file.add_buffer(value.astype(np.float16))
+            graph.tensors.append(stored)
+            tensor.buffer = 0
+            extra.append(_dequantize(file, len(graph.tensors) - 1, index))
+        graph.operators[:0] = extra
+
+
+def _dequantize(file: Flatbuffer, source: int, target: int) -> Any:
+    operator = file.schema.OperatorT()
+    operator.opcodeIndex = file.code_index("DEQUANTIZE", VERSIONS["DEQUANTIZE"][0])
+    operator.inputs, operator.outputs = [source], [target]
+    return operator
+
+
+def _users(graph: Any) -> dict[int, list[tuple[Any, int]]]:
+    """For each tensor the operators that take it, and at which position."""
+    found: dict[int, list[tuple[Any, int]]] = {}
+    for operator in graph.operators:
+        for position, index in enumerate(operator.inputs):
+            found.setdefault(int(index), []).append((operator, position))
+    return found
+
+
+def _weight(file: Flatbuffer, tensor: Any) -> Array | None:
+    value = file.constant(tensor)
+    if value is None or file.dtype(tensor) != "FLOAT32" or value.size < MIN_ELEMENTS:
+        return None
+    return value
+
+
+def _store(file: Flatbuffer, tensor: Any, value: Array, axis: int | None) -> None:
+    integers, scale = symmetric(value, axis)
+    tensor.buffer = file.add_buffer(integers)
+    tensor.type = file.type_code("INT8")
+    tensor.quantization = file.schema.QuantizationParametersT()
+    tensor.quantization.scale = scale
+    tensor.quantization.zeroPoint = np.zeros(len(scale), np.int64)
+    tensor.quantization.quantizedDimension = axis or 0
+
+
+def _product(
+    file: Flatbuffer, graph: Any, operator: Any, users: dict[int, Any], per_channel_dense: bool
+) -> None:
+    index = int(operator.inputs[1])
+    tensor = graph.tensors[index]
+    kind = file.kind(operator)
+    value = _weight(file, tensor)
+    same = all(file.kind(user) == kind and at == 1 for user, at in users[index])
+    inputs_float = file.dtype(graph.tensors[int(operator.inputs[0])]) == "FLOAT32"
+    if value is None or not same or not inputs_float:
+        return
+    per_channel = kind != "FULLY_CONNECTED" or per_channel_dense
+    _store(file, tensor, value, CHANNELS[kind] if per_channel else None)
+    for user, _ in users[index]:
+        if user.builtinOptions is not None and hasattr(
+            user.builtinOptions, "asymmetricQuantizeInputs"
+        ):
+            user.builtinOptions.asymmetricQuantizeInputs = True
+    file.code_index(kind, VERSIONS[kind][0 if per_channel else 1])
+    if kind == "FULLY_CONNECTED":
+        file.needs_runtime(RUNTIMES[0 if per_channel else 1])
+
+
+def _gather(file: Flatbuffer, graph: Any, operator: Any, users: dict[int, Any]) -> None:
+    """The table in int8, and only what was looked up made float32 again."""
+    index = int(operator.inputs[0])
+    tensor = graph.tensors[index]
+    value = _weight(file, tensor)
+    if value is None or any(file.kind(u) != "GATHER" or at != 0 for u, at in users[index]):
+        return
+    _store(file, tensor, value, None)
+    file.code_index("GATHER", VERSIONS["GATHER"][0])
+    for user, _ in users[index]:
+        result = int(user.outputs[0])
+        looked_up = file.schema.TensorT()
+        looked_up.name = file.name(graph.tensors[result]) + "/int8"
+        looked_up.shape, looked_up.type = graph.tensors[result].shape, tensor.type
+        looked_up.shapeSignature = graph.tensors[result].shapeSignature
+        looked_up.buffer = 0
+        looked_up.quantization = tensor.quantization
+        graph.tensors.append(looked_up)
+        user.outputs = [len(graph.tensors) - 1]
+        at = next(k for k, item in enumerate(graph.operators) if item is user) + 1
+        graph.operators.insert(at, _dequantize(file, len(graph.tensors) - 1, result))

@@ -1,0 +1,163 @@
+"""A model of a bundle as a function, for programs that run on the device.
+
+    import edgeattn
+
+    model = edgeattn.load("model.edge")
+    for reading in sensor:                  # one sample, in the shape of the model's input
+        print(model(reading)["score"])
+
+The arrays that come back are the same ones at every call, overwritten by the next: copy what is
+to be kept. Nothing here guards against a file that crashes its runtime; ``edgeattn validate`` has
+said so before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeattn.bundle import Artifact, Bundle
+from edgeattn.errors import BundleError, RuntimeUnavailableError, SampleError
+from edgeattn.tensors import Array, Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from edgeattn.runners.direct import Direct
+
+
+def load(
+    bundle: Path | str,
+    *,
+    format: str | None = None,
+    scheme: str | None = None,
+    threads: int = 1,
+) -> Model:
+    """The first artifact of ``bundle`` that fits and whose runtime is here, ready to be called.
+
+    Every file is held to the manifest's hashes first. Raises :class:`BundleError` where that
+    fails or nothing fits, :class:`RuntimeUnavailableError` where no runtime is installed,
+    :class:`ArtifactError` where the runtime cannot load the file.
+    """
+    from edgeattn.runners.direct import open_direct
+
+    opened = Bundle.open(Path(bundle))
+    candidates = opened.select((format,) if format else (), (scheme,) if scheme else ())
+    opened.verify()
+    missing: RuntimeUnavailableError | None = None
+    for artifact in candidates:
+        path = opened.artifact_path(artifact)
+        ends = (artifact.inputs, artifact.outputs)
+        try:
+            return Model(artifact, open_direct(path, artifact.format, *ends, threads=threads))
+        except RuntimeUnavailableError as error:
+            missing = missing or error
+    raise missing or BundleError(f"{opened.path} has no artifacts.")
+
+
+class Model:
+    """An artifact as a function of one sample; real numbers go in and come out."""
+
+    def __init__(self, artifact: Artifact, direct: Direct) -> None:
+        self.artifact = artifact
+        self.runtime = direct.runtime
+        self.inputs = artifact.inputs
+        self.outputs = artifact.outputs
+        self._invoke = direct.invoke
+        self._writers = tuple(map(_Writer, self.inputs, direct.feeds))
+        readers = tuple(map(_Reader, self.outputs, direct.fetches))
+        # Those without a scale are in place as soon as the runtime is done.
+        self._readers = tuple(reader for reader in readers if reader.spec.quantized)
+        self._answer: Tensors = {reader.spec.name: reader.real for reader in readers}
+
+    def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:
+        """The outputs by name for one sample: an array, or where there are several inputs a
+        mapping of them by name.
+
+        With its batch axis of one or without. The arrays are the same at every call.
+        """
+        if isinstance(sample, Mapping):
+            for writer in self._writers:
+                if writer.spec.name not in sample:
+                    there = ", ".join(map(repr, sample)) or "nothing"
+                    raise SampleError(f"Input {writer.spec} is missing: there is {there}.")
+                writer.write(sample[writer.spec.name])
+        elif len(self._writers) == 1:
+            self._writers[0].write(sample)
+        else:
+            names = ", ".join(spec.name for spec in self.inputs)
+            raise SampleError(f"The model has several inputs: give a mapping of {names}.")
+        self._invoke()
+        for reader in self._readers:
+            reader.read()
+        return self._answer
+
+
+class _Writer:
+    """Puts a sample where the runtime reads it, quantized where it must be."""
+
+    def __init__(self, spec: TensorSpec, feed: Array) -> None:
+        self.spec = spec
+        self._feed = feed
+        self._sample = feed[0]
+        self._shapes = (feed.shape, feed.shape[1:]) if len(feed) == 1 else (feed.shape,)
+        self._casting: npt._CastingKind = "same_kind" if feed.dtype.kind == "f" else "safe"
+        if spec.quantized:
+            self._real = np.zeros(feed.shape)
+            self._limits = np.iinfo(feed.dtype)
+
+    def write(self, sample: Array) -> None:
+        if not isinstance(sample, np.ndarray):
+            sample = np.asarray(sample)
+        if sample.shape not in self._shapes:
+            raise SampleError(
+                f"Input {self.spec.name} takes one sample of shape {self._shapes[-1]}; "
+                f"it came as {sample.shape}."
+            )
+        if self.spec.quantized:
+            self._quantize(sample)
+            return
+        target = self._feed if sample.ndim == self._feed.ndim else self._sample
+        if sample.dtype == target.dtype or np.can_cast(sample.dtype, target.dtype, self._casting):
+            np.copyto(target, sample, casting=self._casting)
+        else:
+            self._copy_exactly(target, sample)
+
+    def _copy_exactly(self, target: Array, sample: Array) -> None:
+        """Whole numbers of another dtype, as token numbers often are."""
+        narrowed = sample.astype(target.dtype)
+        if not np.array_equal(narrowed, sample):
+            raise SampleError(
+                f"Input {self.spec.name} is of {target.dtype}, and what came, of "
+                f"{sample.dtype}, does not fit into it."
+            )
+        np.copyto(target, narrowed)
+
+    def _quantize(self, sample: Array) -> None:
+        """As :func:`edgeattn.tensors.quantize`, into arrays that are there."""
+        real = self._real
+        np.divide(sample, self.spec.scale, out=real)
+        np.rint(real, out=real)
+        np.add(real, self.spec.zero_point or 0, out=real)
+        np.clip(real, self._limits.min, self._limits.max, out=real)
+        np.copyto(self._feed, real, casting="unsafe")
+
+
+class _Reader:
+    """An output as real numbers, in an array that is there."""
+
+    def __init__(self, spec: TensorSpec, fetch: Array) -> None:
+        self.spec = spec
+        self._fetch = fetch
+        self.real = np.zeros(fetch.shape, np.float32) if spec.quantized else fetch
+        self._wide = np.zeros(fetch.shape) if spec.quantized else fetch
+
+    def read(self) -> None:
+        """As :func:`edgeattn.tensors.dequantize`."""
+        np.copyto(self._wide, self._fetch)
+        np.subtract(self._wide, self.spec.zero_point or 0, out=self._wide)
+        np.multiply(self._wide, self.spec.scale, out=self._wide)
+        np.copyto(self.real, self._wide, casting="same_kind")
