@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks
 MODEL := sample_models/find_max
 
-.PHONY: demo test quick lint format typecheck environment clean
+.PHONY: demo test fuzz specimens quick lint format typecheck environment bench clean
 
 environment: $(VENV)/.complete
 
@@ -26,6 +26,14 @@ test: environment
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
 
+# 10,000 broken variants of real files; the tests run a few hundred.
+fuzz: environment
+	$(BIN)/python tests/fuzz/fuzz.py --count 10000
+
+# Every specimen of every Keras, to both formats; the tests take one in twelve.
+specimens: environment
+	EDGEATTN_ALL_SPECIMENS=1 $(BIN)/python -m pytest -n 2 tests/converters/test_specimens_convert.py
+
 lint: environment
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -39,3 +47,7 @@ format: environment
 
 clean:
 	rm -rf $(VENV) .out build dist
+
+# edgeattn beside the stock routes and the machine's limit; wants an idle machine. See benchmarks/.
+bench: environment
+	$(BIN)/python benchmarks/bench.py

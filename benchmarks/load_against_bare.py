@@ -44,9 +44,7 @@ def bare_onnx(path: Path, artifact: Artifact) -> Callable[[dict[str, np.ndarray]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [spec.name for spec in artifact.outputs]
     return lambda sample: session.run(names, sample)
 

@@ -32,6 +32,8 @@ REFERENCE = "reference.npz"
 # The layout of the manifest; a reader refuses a newer one.
 FORMAT_VERSION = 1
 MAX_MANIFEST = 16 * 2**20
+# Within what every file system allows a name.
+MAX_PATH = 200
 
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 FORMATS = ("tflite", "onnx")
@@ -244,6 +246,8 @@ def _check_inside(relative: str) -> None:
     pure = PurePosixPath(relative)
     if pure.is_absolute() or ".." in pure.parts or "\\" in relative or not pure.parts:
         raise ValueError(f"a path that leaves the bundle: {relative!r}")
+    if len(relative) > MAX_PATH or "\0" in relative:
+        raise ValueError(f"a path that no system has: {relative[:50]!r}...")
 
 
 def _is_own_file(folder: Path, relative: str) -> bool:

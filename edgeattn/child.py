@@ -31,6 +31,8 @@ from edgeattn import errors
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
 
+# Set in its environment, the child leaves the network and limits its memory.
+CONFINED = "EDGEATTN_CONFINED"
 # A reply's JSON is small: a larger one is a fault, not an answer.
 MAX_HEADER = 64 * 2**20
 MAX_ARRAY = 8 * 2**30
@@ -371,6 +373,10 @@ def main() -> None:
     # Ctrl-C reaches the whole group: it is the parent that decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
+    if os.environ.get(CONFINED):
+        from edgeattn.confinement import confine
+
+        confine()
     # What native code prints must not end up among the answers, and what a called function reads
     # must not be taken from the requests.
     _reply = os.fdopen(os.dup(1), "wb")

@@ -70,24 +70,21 @@ def read_tflite(path: str) -> dict[str, Any]:
     make, runtime = interpreter_class()
     try:
         interpreter = make(model_path=path)
-    except (ValueError, RuntimeError) as error:
+        operators = Counter(item["op_name"] for item in interpreter._get_ops_details())
+        # The runtime counts its own delegate among the operators.
+        operators.pop("DELEGATE", None)
+        tensors = Counter(_dtype(item["dtype"]) for item in interpreter.get_tensor_details())
+        return {
+            "inputs": [_tflite_tensor(item) for item in interpreter.get_input_details()],
+            "outputs": [_tflite_tensor(item) for item in interpreter.get_output_details()],
+            "operators": dict(sorted(operators.items())),
+            "tensors": dict(sorted(tensors.items())),
+        }
+    except (ValueError, RuntimeError) as error:  # names that are no text among the former
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ArtifactError(
             f"{runtime} cannot load {Path(path).name}: {lines[-1].strip() if lines else error}"
         ) from error
-    operators = Counter(item["op_name"] for item in interpreter._get_ops_details())
-    # The runtime counts its own delegate among the operators.
-    operators.pop("DELEGATE", None)
-    return {
-        "inputs": [_tflite_tensor(item) for item in interpreter.get_input_details()],
-        "outputs": [_tflite_tensor(item) for item in interpreter.get_output_details()],
-        "operators": dict(sorted(operators.items())),
-        "tensors": dict(
-            sorted(
-                Counter(_dtype(item["dtype"]) for item in interpreter.get_tensor_details()).items()
-            )
-        ),
-    }
 
 
 def _dtype(dtype: Any) -> str:
@@ -110,6 +107,8 @@ def _tflite_tensor(item: Any) -> dict[str, Any]:
 
 def read_onnx(path: str) -> dict[str, Any]:
     """In the child: what is in an ONNX file; operators where the onnx package is here."""
+    from edgeattn.runners.external_data import refuse_external_data
+
     try:
         import onnxruntime
     except ImportError as error:
@@ -117,6 +116,7 @@ def read_onnx(path: str) -> dict[str, Any]:
             "ONNX files need onnxruntime, and it is not installed here.",
             hint="Install it with: pip install 'edgeattn[onnx]'",
         ) from error
+    refuse_external_data(Path(path))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     # As it is in the file, not as the runtime would rewrite it.
@@ -162,6 +162,7 @@ def inspect_keras(path: Path, **options: Any) -> dict[str, Any]:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
     arguments = {name: None if value is None else str(value) for name, value in options.items()}
     with Host() as host:
+        host.audit(path, arguments.get("trust"))
         found: dict[str, Any] = host.call(
             "inspect", {"path": str(path), **arguments}, what=f"loading {path.name}"
         )

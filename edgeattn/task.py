@@ -208,7 +208,8 @@ def _one_hot(labels: Array) -> bool:
 
 
 def _class_of(scores: Array) -> Array:
-    return np.argmax(np.where(np.isnan(scores), -np.inf, scores), -1)
+    best: Array = np.argmax(np.where(np.isnan(scores), -np.inf, scores), -1)
+    return best
 
 
 def _yes(before: Array) -> Any:

@@ -16,6 +16,8 @@ HEAVY = {
     *("onnx", "tf2onnx", "edgeattn_converters"),
 }
 INSPECTION = Path("inspection.py")
+# Where the converters are asked, if they are there.
+ASKING = (Path("cli/convert.py"), INSPECTION, Path("trial.py"))
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
 LIGHT = [path for path in sorted(PACKAGE.rglob("*.py")) if LAYERS not in path.parents]
 
@@ -69,10 +71,10 @@ def test_the_light_half_imports_nothing_heavy(path):
         if name not in HEAVY | RUNTIMES or node in unseen:
             continue
         # A runtime where it is missing is an error that says what to install, and so are the
-        # converters, which `convert` and `inspect` ask about Keras files.
+        # converters, which are asked about Keras files and for Keras' answers.
         room = path.relative_to(PACKAGE)
         allowed = name in RUNTIMES and (room.parts[0] == "runners" or room == INSPECTION)
-        allowed |= name == "edgeattn_converters" and room in (Path("cli/convert.py"), INSPECTION)
+        allowed |= name == "edgeattn_converters" and room in ASKING
         assert allowed, f"{path.name}:{node.lineno} imports {name}"
         assert node in in_try, f"{path.name}:{node.lineno} imports {name} without a guard"
 

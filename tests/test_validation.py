@@ -262,8 +262,8 @@ def test_top1_is_checked_on_class_probabilities(tmp_path):
     artifacts.write_dense_onnx(tmp_path / "m.onnx")
     entries = [artifacts.artifact(tmp_path / "m.onnx", scheme="int8")]
     x = samples(count=11)
-    scores = np.full((11, 2), 0.48, np.float32)
-    scores[:, 0] = 0.52
+    scores = np.full((11, 2), 0.44, np.float32)
+    scores[:, 0] = 0.56
     made = artifacts.write_bundle(tmp_path, entries, {"input/x": x, "output/score": scores})
 
     def one_flips(tensors):
@@ -273,7 +273,7 @@ def test_top1_is_checked_on_class_probabilities(tmp_path):
         return {"score": got}
 
     found = judged(made, one_flips, "int8")
-    # 30 dB, and 10 of 11 right where 98% must be.
+    # 23 dB, and 10 of 11 right where 98% must be.
     assert failed(found) == {("top1_agreement", "score")}
 
 

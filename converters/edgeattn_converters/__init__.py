@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle import (
     FORMATS,
@@ -18,6 +19,12 @@ from edgeattn.bundle import (
     writing,
 )
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError, UsageError
+
+if TYPE_CHECKING:
+    from edgeattn_converters.isolation import Host
+
+# Loading takes seconds; a file that keeps its loader turning is given up.
+LOAD_SECONDS = 900.0
 
 __all__ = ["Conversion", "convert"]
 
@@ -106,41 +113,28 @@ def convert(
     ).to_json()
 
     with writing(target, force=force) as folder:
-        artifacts: list[Artifact] = []
-        failures: list[dict[str, str]] = []
+        asked = {"job": job, "folder": str(folder)}
         with Host(on_progress) as host:
-            described = host.call("describe", {"job": job}, what=f"loading {source.name}")
-            reference = host.call(
-                "write_reference", {"job": job, "folder": str(folder)}, what="the reference"
+            host.audit(source, trust)
+            described = host.call(
+                "describe", {"job": job}, what=f"loading {source.name}", timeout=LOAD_SECONDS
             )
+            reference = host.call("write_reference", asked, what="the reference")
             refused = None
             if any(recipe.needs_calibration for recipe in recipes):
                 refused = _calibrate(host, job, folder, options, described)
             if refused is not None and all(recipe.needs_calibration for recipe in recipes):
                 raise refused
-            for recipe in recipes:
-                scheme = recipe.scheme
-                for format in formats:
-                    if refused is not None and recipe.needs_calibration:
-                        failures.append(
-                            {"format": format, "scheme": scheme, "reason": refused.message}
-                        )
-                        continue
-                    arguments = {
-                        "job": job,
-                        "folder": str(folder),
-                        "format": format,
-                        "scheme": scheme,
-                        "options": options,
-                    }
-                    try:
-                        made = host.call("write_artifact", arguments, what=f"{format} {scheme}")
-                        artifacts.append(Artifact.from_json(made))
-                    except UnsupportedModelError as error:
-                        (folder / f"{source.stem}.{scheme}.{format}").unlink(missing_ok=True)
-                        failures.append(
-                            {"format": format, "scheme": scheme, "reason": error.message}
-                        )
+            artifacts: list[Artifact] = []
+            failures: list[dict[str, str]] = []
+            for recipe, format in itertools.product(recipes, formats):
+                unusable = refused if recipe.needs_calibration else None
+                made = unusable or _make(host, {**asked, "options": options}, format, recipe.scheme)
+                if isinstance(made, Artifact):
+                    artifacts.append(made)
+                    continue
+                (folder / f"{source.stem}.{recipe.scheme}.{format}").unlink(missing_ok=True)
+                failures.append({"format": format, "scheme": recipe.scheme, "reason": made.message})
             made_with = host.call("made_with", {}, what="the manifest")
         if not artifacts:
             raise _nothing_made(source, failures)
@@ -153,7 +147,7 @@ def convert(
 def _calibrate(
     host: Any, job: dict[str, Any], folder: Path, options: dict[str, Any], model: dict[str, Any]
 ) -> UsageError | None:
-    """What is wrong with the calibration samples, if anything; else their notes join the model's."""
+    """What is wrong with the calibration samples, if anything; their notes join the model's."""
     arguments = {"job": job, "folder": str(folder), "options": options}
     try:
         found = host.call("check_calibration", arguments, what="the calibration samples")
@@ -170,6 +164,17 @@ def judge(bundle: Bundle, on_progress: Callable[[str], None] | None = None) -> A
     if on_progress is not None:
         on_progress("running what was made")
     return validate_isolated(bundle, bundle.manifest.artifacts)
+
+
+def _make(
+    host: Host, asked: dict[str, Any], format: str, scheme: str
+) -> Artifact | UnsupportedModelError:
+    """One artifact, or why it cannot be made."""
+    arguments = {**asked, "format": format, "scheme": scheme}
+    try:
+        return Artifact.from_json(host.call("write_artifact", arguments, what=f"{format} {scheme}"))
+    except UnsupportedModelError as error:
+        return error
 
 
 def _nothing_made(source: Path, failures: list[dict[str, str]]) -> EdgeattnError:

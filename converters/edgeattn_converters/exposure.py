@@ -47,10 +47,23 @@ def exposed(model: Any) -> Iterator[Found]:
 
 def is_attention(layer: Any) -> bool:
     """Whether the weights of ``layer`` can be told."""
+    known = is_keras_class(layer, *KERAS_LAYERS) or _is_of_an_era(layer)
     return _is_ours(layer) or (
-        is_keras_class(layer, *KERAS_LAYERS)
-        and "return_attention_scores" in inspect.signature(layer.call).parameters
+        known and "return_attention_scores" in inspect.signature(_keras_call(layer)).parameters
     )
+
+
+def _is_of_an_era(layer: Any) -> bool:
+    """MultiHeadAttention with the masks of an older Keras (edgeattn_converters.sources)."""
+    kind = type(layer)
+    return kind.__name__ == "EraMultiHeadAttention" and kind.__module__.startswith(
+        "edgeattn_converters."
+    )
+
+
+def _keras_call(layer: Any) -> Any:
+    # An era's own call passes on what its parent takes.
+    return vars(type(layer).__mro__[1])["call"] if _is_of_an_era(layer) else layer.call
 
 
 def _is_ours(layer: Any) -> bool:

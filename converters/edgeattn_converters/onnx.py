@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Tensors, TensorSpec
-from edgeattn_converters.lowering import functions, lowered
+from edgeattn_converters.lowering import Lowering, functions, lowered
 from edgeattn_converters.lowering.attention import lower_attention, lower_heads
 from edgeattn_converters.lowering.nodes import Nodes
 from edgeattn_converters.lowering.placeholders import Placeholders
@@ -17,12 +17,14 @@ from edgeattn_converters.lowering.plain import lower_dense, lower_embedding, low
 from edgeattn_converters.quantization.judging import Ends
 from edgeattn_converters.quantization.onnx import quantize
 from edgeattn_converters.recipes import Options, Recipe
-from edgeattn_converters.tracing import Interface, Traced, trace
+from edgeattn_converters.tracing import Interface, Traced, trace, vocabulary_of
 
 RUNTIMES = {"onnxruntime": ">=1.17"}
 # The highest that tf2onnx writes; every onnxruntime since 1.14 reads it.
 OPSET = 18
 BATCH_AXIS = "batch"
+# The opset since which the standard has this node.
+LAYER_NORMALIZATION = 17
 
 
 def convert(
@@ -46,7 +48,9 @@ def convert(
     ``onnx.checker`` refuses.
     """
     traced, proto = _float_model(model, interface, attention, options.opset or OPSET)
-    ends = Ends(traced.inputs, traced.outputs, traced.attention)
+    ends = Ends(
+        traced.inputs, traced.outputs, traced.attention, tuple(vocabulary_of(model, interface))
+    )
     made = quantize(proto, ends, recipe, options, samples)
     _check(made.proto)
     path.write_bytes(made.proto.SerializeToString())
@@ -59,7 +63,9 @@ def _float_model(
 ) -> tuple[Traced, Any]:
     """What every scheme of one model is made from: kept, since it takes seconds."""
     placeholders = Placeholders()
-    others = (lower_attention, lower_dense, lower_embedding, lower_normalization(placeholders))
+    others: list[Lowering] = [lower_attention, lower_heads, lower_dense, lower_embedding]
+    if opset >= LAYER_NORMALIZATION:
+        others.append(lower_normalization(placeholders))
     traced = trace(
         model,
         interface,
@@ -156,7 +162,9 @@ def _rename(graph: Any, renamed: dict[str, str]) -> None:
 
 def runtimes(achieved: dict[str, Any]) -> dict[str, str]:
     """The lowest version of each runtime that can run a file which consists of this."""
-    return RUNTIMES
+    # Operator set 21, which has int16, came with onnxruntime 1.18.
+    wide = achieved["opset"].get("ai.onnx", 0) > OPSET
+    return {"onnxruntime": ">=1.18"} if wide else RUNTIMES
 
 
 def audit(proto: Any) -> dict[str, Any]:

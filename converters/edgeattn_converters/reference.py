@@ -20,6 +20,9 @@ KEPT = 64
 # Beyond what the samples hold: an artifact that clips or saturates shows it here.
 EXTREME = 3.0
 TARGETS = "target"
+# At most so many rows for the lengths of sequences, and for the words of a vocabulary.
+MOST_LENGTHS = 16
+MOST_WORDS = 16
 
 
 def time_steps_of(path: Path) -> int | None:
@@ -42,8 +45,10 @@ def write(
 ) -> dict[str, Any]:
     """Write ``path``: the samples (seeded plausible ones where there are none) and edge cases.
 
-    Rows ``[0, samples)`` are the samples, ``[samples, samples + edge_cases)`` the edge cases:
-    zeros, constant and alternating extremes, scaled-up samples, and padding where the model masks.
+    Rows ``[0, samples)`` are the samples, ``[samples, samples + edge_cases)`` the edge cases. The
+    first ``ordinary_edge_cases`` of those are what real samples could be: cut to every length where
+    the model masks, and every word of a vocabulary. The rest is far beyond: zeros, constant and
+    alternating extremes, a sample scaled up, one padded in front.
     """
     vocabulary = vocabulary_of(model, interface)
     generator = np.random.default_rng(SEED)
@@ -57,7 +62,7 @@ def write(
         inputs, targets = read.inputs, read.targets
         _check_vocabulary(inputs, vocabulary, samples)
     count = len(next(iter(inputs.values())))
-    edges = _edge_cases(inputs, interface, vocabulary, padding)
+    edges, ordinary = _edge_cases(inputs, interface, vocabulary, padding)
     everything = {name: np.concatenate([inputs[name], edges[name]]) for name in inputs}
     outputs, maps = _ask(model, interface, everything, attention=attention)
     arrays: dict[str, Array] = {f"input/{name}": value for name, value in everything.items()}
@@ -74,9 +79,23 @@ def write(
     return {
         "samples": count,
         "edge_cases": edge_count,
+        "ordinary_edge_cases": ordinary,
         "source": "seeded" if samples is None else samples.name,
         "seed": SEED if samples is None else None,
     }
+
+
+def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Array]:
+    """What ``model.predict`` gives for ``inputs``, by the names of the outputs."""
+    import tensorflow as tf
+
+    ordered = tuple(inputs[spec.name] for spec in interface.inputs)
+    predicted = model.predict(_pack(model, ordered), verbose=0, batch_size=32)
+    names = [spec.name for spec in interface.outputs]
+    # One for one by name, unless a name had to be changed.
+    by_name = isinstance(predicted, dict) and set(names) == set(predicted)
+    flat = [predicted[name] for name in names] if by_name else tf.nest.flatten(predicted)
+    return {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}
 
 
 def _ask(
@@ -86,12 +105,7 @@ def _ask(
     import tensorflow as tf
 
     ordered = [inputs[spec.name] for spec in interface.inputs]
-    predicted = model.predict(_pack(model, tuple(ordered)), verbose=0, batch_size=32)
-    names = [spec.name for spec in interface.outputs]
-    # One for one by name, unless a name had to be changed.
-    by_name = isinstance(predicted, dict) and set(names) == set(predicted)
-    flat = [predicted[name] for name in names] if by_name else tf.nest.flatten(predicted)
-    outputs = {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}
+    outputs = predict(model, interface, inputs)
     for spec in interface.outputs:
         if not np.isfinite(outputs[spec.name]).all():
             raise UnsupportedModelError(
@@ -142,13 +156,54 @@ def _plausible(
 
 def _edge_cases(
     inputs: Tensors, interface: Interface, vocabulary: dict[str, int], padding: dict[str, float]
-) -> dict[str, Array]:
-    return {
-        spec.name: _edge_rows(
-            inputs[spec.name], spec, vocabulary.get(spec.name), padding.get(spec.name)
-        )
-        for spec in interface.inputs
-    }
+) -> tuple[dict[str, Array], int]:
+    """Rows that samples may lack, and how many of them, the first, are as ordinary as samples."""
+    lengths = _lengths(inputs, padding)
+    words = max(
+        (
+            -(-size // max(1, inputs[name][0].size))
+            for name, size in vocabulary.items()
+            if name in inputs
+        ),
+        default=0,
+    )
+    ordinary = len(lengths) + min(words, MOST_WORDS)
+    rows = {}
+    for spec in interface.inputs:
+        values, size = inputs[spec.name], vocabulary.get(spec.name)
+        parts = [
+            _shortened(values, lengths, padding.get(spec.name)),
+            _every_word(values, ordinary - len(lengths), size),
+            _edge_rows(values, spec, size, padding.get(spec.name)),
+        ]
+        rows[spec.name] = np.concatenate(parts).astype(values.dtype)
+    return rows, ordinary
+
+
+def _lengths(inputs: Tensors, padding: dict[str, float]) -> list[int]:
+    """Every length of a sequence below the whole, or an even choice of them, where one masks."""
+    steps = {inputs[name].shape[1] for name in padding if inputs[name].ndim > 1}
+    if not steps or min(steps) < 2:
+        return []
+    whole = min(steps)
+    return [int(n) for n in np.unique(np.linspace(1, whole - 1, min(whole - 1, MOST_LENGTHS)))]
+
+
+def _shortened(values: Array, lengths: list[int], padding: float | None) -> Array:
+    """Samples, cut to ``lengths`` and filled up where the input has padding."""
+    rows = values[np.arange(len(lengths)) % len(values)].copy()
+    if padding is not None:
+        for row, length in zip(rows, lengths, strict=True):
+            row[length:] = padding
+    return rows
+
+
+def _every_word(values: Array, count: int, vocabulary: int | None) -> Array:
+    """Rows that walk through the vocabulary, so that no row of an embedding goes unread."""
+    rows = values[np.arange(count) % len(values)].copy()
+    if vocabulary is None:
+        return rows
+    return (np.arange(rows.size) % vocabulary).reshape(rows.shape)
 
 
 def _edge_rows(

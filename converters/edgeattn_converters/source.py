@@ -125,9 +125,9 @@ def _rebuild(
         version = version_numbers(file.keras_version or _version_in(stored))
         era = era_of(version, stored)
         masked = graph.is_model(stored) and graph.has_masks(stored)
-    with as_damaged(file.path), _open_weights(file) as weights:
-        shapes = _shapes(weights, stored)
     with _open_weights(file) as weights:
+        with as_damaged(file.path):
+            shapes = _shapes(weights, stored)
         ctx = Context(
             era=era,
             version=version,

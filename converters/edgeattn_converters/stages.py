@@ -13,6 +13,8 @@ from typing import Any
 from edgeattn.bundle import REFERENCE, Artifact, sha256
 from edgeattn.child import progress
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.tensors import Tensors
+from edgeattn.trial import row_digests
 from edgeattn_converters import audit, calibration, reference, source
 from edgeattn_converters.recipes import Options, recipe_for
 from edgeattn_converters.tracing import Interface, interface_of
@@ -37,9 +39,20 @@ class Job:
 
 
 @functools.cache
+def _audited(path: str, trust: str | None) -> audit.ModelFile:
+    return audit.audit(Path(path), trust=trust)
+
+
+def look_through(path: str, trust: str | None) -> None:
+    """The static audit, before anything is loaded."""
+    progress(f"looking through {path}")
+    _audited(path, trust)
+
+
+@functools.cache
 def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
     progress(f"loading {job.path}")
-    file = audit.audit(Path(job.path), trust=job.trust)
+    file = _audited(job.path, job.trust)
     time_steps = job.time_steps
     if time_steps is None and job.samples is not None:
         time_steps = reference.time_steps_of(Path(job.samples))
@@ -116,6 +129,12 @@ def _calibration(job: Job, options: Options, folder: str) -> calibration.Calibra
     return calibration.read(Path(options.calibration), interface, evaluation)
 
 
+def predict(job: dict[str, Any], tensors: Tensors) -> tuple[None, Tensors]:
+    """Keras' own answers to ``tensors``, named as the model's inputs are."""
+    loaded, interface = _open(Job(**job))
+    return None, reference.predict(loaded.model, interface, tensors)
+
+
 def write_artifact(
     job: dict[str, Any],
     folder: str,
@@ -148,7 +167,11 @@ def write_artifact(
     except RecursionError as error:
         raise UnsupportedModelError("The model is nested too deeply to be traced.") from error
     if measured is not None:
-        achieved["calibration"] = {"samples": len(measured), "notes": list(measured.notes)}
+        achieved["calibration"] = {
+            "samples": len(measured),
+            "notes": list(measured.notes),
+            "digests": row_digests(measured.inputs, interface.inputs),
+        }
     achieved["seconds"] = round(time.perf_counter() - start, 3)
     return Artifact(
         format=format,

@@ -18,7 +18,7 @@ from edgeattn_converters.lowering.fused import OPERATOR, Fused
 from edgeattn_converters.quantization.judging import Ends
 from edgeattn_converters.quantization.tflite import quantize, recurrent_layers
 from edgeattn_converters.recipes import Options, Recipe
-from edgeattn_converters.tracing import Interface, Traced, trace
+from edgeattn_converters.tracing import Interface, Traced, trace, vocabulary_of
 
 RUNTIMES = {"ai-edge-litert": ">=2.1"}
 # The last that was published, and the one for 32-bit ARM.
@@ -47,7 +47,13 @@ def convert(
     without TensorFlow cannot run, or one that would remember the last sequence.
     """
     traced, content = _float_file(model, interface, attention, lowering, batch)
-    ends = Ends(traced.inputs, traced.outputs, traced.attention, recurrent_layers(model))
+    ends = Ends(
+        traced.inputs,
+        traced.outputs,
+        traced.attention,
+        tuple(vocabulary_of(model, interface)),
+        recurrent_layers(model),
+    )
     made = quantize(content, ends, recipe, options, samples)
     achieved = {**audit(made.content), **made.achieved}
     _check(achieved)

@@ -60,7 +60,7 @@ def number(value: float | None) -> str:
 
 def progress(quiet: bool) -> Callable[[str], None] | None:
     """Where a stage says what it does: a line on stderr that the next replaces, on terminals."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         return None
 
     def show(message: str) -> None:

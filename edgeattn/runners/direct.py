@@ -116,9 +116,7 @@ class DirectONNX:
         self.fetches = _arrays(outputs)
         self._binding: Any = self._session.io_binding()
         for spec, feed in zip(inputs, self.feeds, strict=True):
-            self._binding.bind_input(
-                spec.name, "cpu", 0, feed.dtype, feed.shape, feed.ctypes.data
-            )
+            self._binding.bind_input(spec.name, "cpu", 0, feed.dtype, feed.shape, feed.ctypes.data)
         for spec, fetch in zip(outputs, self.fetches, strict=True):
             self._binding.bind_output(
                 spec.name, "cpu", 0, fetch.dtype, fetch.shape, fetch.ctypes.data
@@ -129,4 +127,3 @@ class DirectONNX:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # onnxruntime's own exceptions have no public base class
             raise ArtifactError(f"{self.runtime} stopped: {error}") from error
-

@@ -108,9 +108,7 @@ def validate_in(place: Place, bundle: Bundle, artifacts: tuple[Artifact, ...]) -
 
     with place.start() as child:
         meet(place, bundle, child)
-        return validate(
-            bundle, artifacts, lambda item: place.runner(child, item, judged=True)
-        )
+        return validate(bundle, artifacts, lambda item: place.runner(child, item, judged=True))
 
 
 def introduce(folder: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError
 from edgeattn.runners import batches, joined
+from edgeattn.runners.external_data import refuse_external_data
 from edgeattn.tensors import Tensors, TensorSpec
 
 # Samples a call: bounds what the intermediate tensors of a long sequence take.
@@ -32,6 +33,7 @@ class ONNXRunner:
                 "ONNX files need onnxruntime, and it is not installed here.",
                 hint="Install it with: pip install 'edgeattn[onnx]'",
             ) from error
+        refuse_external_data(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

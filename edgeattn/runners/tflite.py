@@ -49,6 +49,9 @@ class TFLiteRunner:
         try:
             self._interpreter = make(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
+            # Reading the names fails where they are no text.
+            there_in = {item["name"]: item for item in self._interpreter.get_input_details()}
+            there_out = {item["name"]: item for item in self._interpreter.get_output_details()}
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(
                 f"{distribution} cannot load {path.name}: {_last_line(error)}"
@@ -57,8 +60,6 @@ class TFLiteRunner:
         self.outputs = outputs
         self.runtime = f"{distribution} {_version(distribution)}"
         self._reset = reset
-        there_in = {item["name"]: item for item in self._interpreter.get_input_details()}
-        there_out = {item["name"]: item for item in self._interpreter.get_output_details()}
         self._feeds = [(spec, _index(there_in, spec, path)) for spec in inputs]
         self._fetches = [(spec, _index(there_out, spec, path)) for spec in outputs]
 

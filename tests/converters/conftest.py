@@ -6,10 +6,12 @@ import os
 
 import pytest
 
+from edgeattn.child import CONFINED
 from edgeattn_converters.isolation import ENVIRONMENT
 
 # Before anything imports Keras: the environment that conversion stages run in.
-os.environ.update({name: value for name, value in ENVIRONMENT.items() if name != "PYTHONWARNINGS"})
+NOT_FOR_TESTS = ("PYTHONWARNINGS", CONFINED)
+os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in NOT_FOR_TESTS})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

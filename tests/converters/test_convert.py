@@ -20,6 +20,7 @@ import models
 from edgeattn.bundle import MANIFEST, Bundle
 
 COMMAND = [sys.executable, "-m", "edgeattn"]
+FLOAT = ("--scheme", "float32")
 ROOT = Path(__file__).parents[2]
 
 
@@ -45,10 +46,12 @@ def bundle(saved: Path) -> Path:
     assert document["bundle"] == str(target)
     assert document["failures"] == []
     found = {(item["format"], item["scheme"]): item for item in document["artifacts"]}
-    assert set(found) == {("tflite", "float32"), ("onnx", "float32")}
-    for item in found.values():
+    schemes = ("float32", "float16", "dynamic_int8")
+    assert set(found) == {(format, scheme) for format in ("tflite", "onnx") for scheme in schemes}
+    for (_, scheme), item in found.items():
         assert item["verdict"] == "pass"
-        assert item["max_abs_error"] <= 1e-5
+        if scheme == "float32":
+            assert item["max_abs_error"] <= 1e-5
         assert (target / item["path"]).stat().st_size == item["bytes"]
     return target
 
@@ -92,7 +95,8 @@ def test_one_format_and_real_samples(saved: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "samples.npz", x=x, y=np.arange(5))
     target = tmp_path / "one.edge"
     done = edgeattn(
-        "convert", saved, "-o", target, "--format", "onnx", "--samples", tmp_path / "samples.npz"
+        *("convert", *FLOAT, saved, "-o", target, "--format", "onnx", "--samples"),
+        tmp_path / "samples.npz",
     )
     assert done.returncode == 0, done.stderr
     assert "tflite" not in done.stdout
@@ -108,16 +112,27 @@ def test_free_time_axis(tmp_path: Path) -> None:
     states = keras.layers.LSTM(5, return_sequences=True)(inputs)
     free = models.filled(keras.Model(inputs, models.Attention(2)(states)))
     free.save(tmp_path / "free.keras")
-    refused = edgeattn("convert", "free.keras", cwd=tmp_path)
+    refused = edgeattn("convert", *FLOAT, "free.keras", cwd=tmp_path)
     assert refused.returncode == 2
     assert "--time-steps" in refused.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["free.keras"]
-    done = edgeattn("convert", "free.keras", "--time-steps", "7", "--format", "onnx", cwd=tmp_path)
+    done = edgeattn(
+        "convert", *FLOAT, "free.keras", "--time-steps", "7", "--format", "onnx", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     x = np.ones((2, 11, 3), "float32")
     np.savez(tmp_path / "samples.npz", x=x)
     done = edgeattn(
-        *("convert", "free.keras", "--samples", "samples.npz", "--format", "onnx", "--force"),
+        *(
+            "convert",
+            *FLOAT,
+            "free.keras",
+            "--samples",
+            "samples.npz",
+            "--format",
+            "onnx",
+            "--force",
+        ),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -181,7 +196,7 @@ def test_bad_models(
 ) -> None:
     told = make(tmp_path, saved)
     before = sorted(tmp_path.rglob("*"))
-    done = edgeattn("convert", "bad.h5", cwd=tmp_path)
+    done = edgeattn("convert", *FLOAT, "bad.h5", cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     assert told in done.stderr
@@ -232,7 +247,9 @@ class _NoModel:
 
 def test_bad_samples_end_the_command(saved: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "samples.npz", x=np.full((3, 13, 3), np.nan, "float32"))
-    done = edgeattn("convert", saved, "-o", "out.edge", "--samples", "samples.npz", cwd=tmp_path)
+    done = edgeattn(
+        "convert", *FLOAT, saved, "-o", "out.edge", "--samples", "samples.npz", cwd=tmp_path
+    )
     assert done.returncode == 2
     assert "NaN" in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["samples.npz"]
@@ -243,7 +260,7 @@ def test_an_output_that_exists(saved: Path, tmp_path: Path) -> None:
     kept = tmp_path / "out.edge" / "precious.txt"
     kept.write_text("mine")
     for force in ([], ["--force"]):
-        done = edgeattn("convert", saved, "-o", tmp_path / "out.edge", *force)
+        done = edgeattn("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", *force)
         assert done.returncode == 2, done.stderr
     assert kept.read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
@@ -253,7 +270,7 @@ def test_force_replaces_a_bundle(bundle: Path, saved: Path, tmp_path: Path) -> N
     target = tmp_path / "out.edge"
     target.mkdir()
     (target / MANIFEST).write_text("an old one")
-    done = edgeattn("convert", saved, "-o", target, "--force", "--format", "onnx")
+    done = edgeattn("convert", *FLOAT, saved, "-o", target, "--force", "--format", "onnx")
     assert done.returncode == 0, done.stderr
     Bundle.open(target).verify()
     assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
@@ -265,7 +282,7 @@ def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
-    done = edgeattn("convert", saved, "-o", tmp_path / "out.edge", preexec_fn=limit)
+    done = edgeattn("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", preexec_fn=limit)
     assert done.returncode == 2, done.stderr
     assert "Free some space" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -276,7 +293,7 @@ def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
 )
 def test_interrupted(number: signal.Signals, code: int, saved: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "convert", str(saved), "-o", str(tmp_path / "out.edge")],
+        [*COMMAND, "convert", *FLOAT, str(saved), "-o", str(tmp_path / "out.edge")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -311,7 +328,7 @@ def test_a_stage_that_crashes_is_one_line(
         "sys.meta_path.insert(0, Finder())\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    made = convert(saved, tmp_path / "out.edge")
+    made = convert(saved, tmp_path / "out.edge", schemes=("float32",))
     assert made.exit_code == 3
     assert [item.format for item in made.bundle.manifest.artifacts] == ["onnx"]
     (failure,) = made.failures
@@ -340,7 +357,7 @@ def test_an_artifact_that_does_not_match_fails(
         "sys.meta_path.insert(0, Finder())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = edgeattn("convert", saved, "-o", tmp_path / "out.edge", env=environment)
+    done = edgeattn("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", env=environment)
     assert done.returncode == 1, done.stderr
     rows = {
         line.split()[0]: line.split()[-1] for line in done.stdout.splitlines() if "float32 " in line

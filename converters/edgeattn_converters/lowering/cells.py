@@ -12,6 +12,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Array
 
 KINDS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn"}
+CELLS = {f"{layer}Cell": kind for layer, kind in KINDS.items()}
 # Gates side by side in a kernel's last axis, in Keras' order.
 GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
 
@@ -48,10 +49,15 @@ def is_keras_class(layer: Any, *names: str) -> bool:
     return kind.__name__ in names and kind.__module__.split(".")[0] in ("keras", "tf_keras")
 
 
+def is_recurrent(layer: Any) -> bool:
+    """Whether this is an LSTM, GRU or SimpleRNN, or an RNN of the cell of one."""
+    return is_keras_class(layer, *KINDS, "RNN") and is_keras_class(layer.cell, *CELLS)
+
+
 def cell_of(layer: Any) -> Cell:
-    """The cell of an LSTM, GRU or SimpleRNN layer, its weights as float32."""
-    kind = KINDS[type(layer).__name__]
+    """The cell of a recurrent layer, its weights as float32."""
     cell = layer.cell
+    kind = CELLS[type(cell).__name__]
     kernel, recurrent = as_float32(cell.kernel), as_float32(cell.recurrent_kernel)
     reset_after = bool(getattr(cell, "reset_after", False))
     if cell.use_bias:

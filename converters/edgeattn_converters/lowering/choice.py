@@ -4,7 +4,7 @@ The cost model of ``auto``. Every step that is written out has its own packed co
 weights. What they take must stay in the cache: half a megabyte is what a core of a Raspberry Pi 5
 has, and half of what the four of a Pi 4 share. So as many steps are written out as fit, but no
 fewer than 4, below which the loop's own cost shows, and no more than 10. Where the copies of all
-steps fit, or there are no more than 16 steps, a loop costs more than it saves. And a loop copies
+steps fit, or there are no more than 32 steps, a loop costs more than it saves. And a loop copies
 the outputs so far in every round: beyond 256 steps there are two loops, whose inner one has few.
 """
 
@@ -22,7 +22,7 @@ NAMES = ("auto", "unrolled", "chunked")
 FUSED = "fused"  # see edgeattn_converters.lowering.fused
 CACHE_BYTES = 512 * 1024
 FEWEST, MOST = 4, 10
-SHORT = 16
+SHORT = 32
 LONG = 256
 # However small the weights: converting an operator costs time, and it takes room in the file.
 WRITTEN_OUT = 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from edgeattn_converters.lowering.cells import KINDS, Cell, cell_of, is_keras_class
+from edgeattn_converters.lowering.cells import Cell, cell_of, is_keras_class, is_recurrent
 
 
 class Recurrence(Protocol):
@@ -38,11 +38,11 @@ class Recurrence(Protocol):
 
 def lower_layer(layer: Any, recurrence: Recurrence) -> Callable[..., Any] | None:
     """What takes the place of ``layer.call``, or None where this is no recurrent layer of Keras."""
-    if is_keras_class(layer, *KINDS):
+    if is_recurrent(layer):
         return _lower_rnn(layer, recurrence)
     if is_keras_class(layer, "Bidirectional"):
         inner = (layer.forward_layer, layer.backward_layer)
-        if all(is_keras_class(item, *KINDS) for item in inner):
+        if all(is_recurrent(item) for item in inner):
             return _lower_bidirectional(layer, recurrence)
     return None
 

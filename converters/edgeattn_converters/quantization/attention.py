@@ -22,13 +22,20 @@ class Node:
 
 
 def region(
-    nodes: Iterable[Node], softmax: str, heavy: frozenset[str], maps: Iterable[str] = ()
+    nodes: Iterable[Node],
+    softmax: str,
+    heavy: frozenset[str],
+    maps: Iterable[str] = (),
+    *,
+    deep: bool = False,
 ) -> set[int]:
     """Positions of the nodes that make attention scores, weights, and what the weights make.
 
     From every ``softmax`` node back to the ``heavy`` operators (products and sums) that make its
     scores, and on to those that its weights go into, these included. A softmax that nothing
-    comes after and that is none of the ``maps`` is a classifier's, and is left out.
+    comes after and that is none of the ``maps`` is a classifier's, and is left out. ``deep`` goes
+    two products further back: to the projections that make queries and keys, and to what they are
+    made of.
     """
     listed = list(nodes)
     made = {name: k for k, node in enumerate(listed) for name in node.outputs}
@@ -36,6 +43,16 @@ def region(
     for k, node in enumerate(listed):
         for name in node.inputs:
             taken.setdefault(name, []).append(k)
+
+    def back(names: Iterable[str]) -> set[int]:
+        return _walk(
+            listed,
+            names,
+            lambda name: [made[name]] if name in made else [],
+            lambda item: item.inputs,
+            heavy,
+        )
+
     found: set[int] = set()
     shown = set(maps)
     for k, node in enumerate(listed):
@@ -44,15 +61,17 @@ def region(
         if not any(name in taken or name in shown for name in node.outputs):
             continue
         found.add(k)
+        scores = back(node.inputs)
+        for _ in range(2 if deep else 0):
+            ends = [item for item in scores if listed[item].kind in heavy]
+            scores |= back([name for item in ends for name in listed[item].inputs])
+        found |= scores
         found |= _walk(
             listed,
-            node.inputs,
-            lambda name: [made[name]] if name in made else [],
-            lambda item: item.inputs,
+            node.outputs,
+            lambda name: taken.get(name, []),
+            lambda item: item.outputs,
             heavy,
-        )
-        found |= _walk(
-            listed, node.outputs, lambda name: taken.get(name, []), lambda item: item.outputs, heavy
         )
     return found
 

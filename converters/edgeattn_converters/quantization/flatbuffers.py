@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from edgeattn.tensors import Array
+from edgeattn.tensors import Array, TensorSpec
 
 IDENTIFIER = b"TFL3"
 DTYPES = {
@@ -43,6 +43,12 @@ class Flatbuffer:
         return bytes(builder.Output())
 
     def _drop_unused(self) -> None:
+        for graph in self.model.subgraphs:
+            taken = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs)}
+            taken.update(int(i) for i in (*graph.inputs, *graph.outputs))
+            for index, tensor in enumerate(graph.tensors):
+                if index not in taken:
+                    tensor.buffer = 0
         # The first buffer is that of all tensors without a value, by convention.
         holders = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
         holders += list(self.model.metadata or [])
@@ -63,6 +69,17 @@ class Flatbuffer:
             for index, tensor in enumerate(graph.tensors):
                 if index not in kept:
                     tensor.name = ""
+
+    def sign(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> None:
+        """The signature's names for the main graph's inputs and outputs, in their order."""
+        for signature in self.model.signatureDefs or []:
+            for specs, end in ((inputs, "inputs"), (outputs, "outputs")):
+                entries = []
+                for spec, index in zip(specs, getattr(self.main, end), strict=True):
+                    entry = self.schema.TensorMapT()
+                    entry.name, entry.tensorIndex = spec.name, int(index)
+                    entries.append(entry)
+                setattr(signature, end, entries)
 
     def needs_runtime(self, version: str) -> None:
         """Raise the runtime version that the file says it needs, to ``version`` at least."""
@@ -110,6 +127,23 @@ class Flatbuffer:
         buffer.data = np.frombuffer(value.tobytes(), np.uint8)
         self.model.buffers.append(buffer)
         return len(self.model.buffers) - 1
+
+    def copied(self, index: int) -> int:
+        """A new tensor of the main graph with the value of another: of a RESHAPE to its shape."""
+        source = self.main.tensors[index]
+        sizes, target = self.schema.TensorT(), self.schema.TensorT()
+        sizes.name, sizes.type = "", self.type_code("INT32")
+        sizes.shape = [len(source.shape)]
+        sizes.buffer = self.add_buffer(np.asarray(source.shape, np.int32))
+        target.name, target.type, target.shape, target.buffer = "", source.type, source.shape, 0
+        target.quantization = source.quantization
+        self.main.tensors.extend([sizes, target])
+        count = len(self.main.tensors)
+        operator = self.schema.OperatorT()
+        operator.opcodeIndex = self.code_index("RESHAPE")
+        operator.inputs, operator.outputs = [index, count - 2], [count - 1]
+        self.main.operators.append(operator)
+        return count - 1
 
     def type_code(self, name: str) -> int:
         return int(getattr(self.schema.TensorType, name))

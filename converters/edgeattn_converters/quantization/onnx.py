@@ -13,8 +13,10 @@ import numpy as np
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.quantization import attention, stored
-from edgeattn_converters.quantization.judging import Ends, Plan, Tried, chosen
+from edgeattn_converters.quantization.judging import Ends, Plan, Tried, chosen, split
 from edgeattn_converters.quantization.onnx_account import account
+from edgeattn_converters.quantization.onnx_integers import integer_ends
+from edgeattn_converters.quantization.wide import HEADROOM
 from edgeattn_converters.recipes import Options, Recipe
 
 HEAVY = frozenset({"MatMul", "Gemm", "Einsum", "ReduceSum"})
@@ -48,6 +50,8 @@ def quantize(
     """
     made = _made(_copied(proto), ends, recipe, options, samples)
     found = account(made.proto)
+    if recipe.scheme != "float32":
+        _shorten_names(made.proto)
     if not options.allow_float_fallback:
         found.check(recipe)
     told = {} if recipe.scheme == "float32" else {"summary": found.sentence(recipe, made.told)}
@@ -69,6 +73,31 @@ def _made(
     stored.tables(proto)
     stored.int8(proto)
     return Quantized(_dynamic(proto, ("MatMul", "LSTM")), ends.inputs, ends.outputs)
+
+
+def _shorten_names(proto: Any) -> None:
+    """Values inside get short names, in place: the quantizers' are a fair part of the bytes."""
+    graph = proto.graph
+    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        return  # a loop's graph may name the values around it
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    short: dict[str, str] = {}
+
+    def renamed(name: str) -> str:
+        if not name or name in kept:
+            return name
+        if name not in short:
+            short[name] = f"_{len(short):x}"
+        return short[name]
+
+    for node in graph.node:
+        node.name, node.doc_string = "", ""
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+    for item in graph.initializer:
+        item.name = renamed(item.name)
+    # Only hints, which onnxruntime infers itself.
+    del graph.value_info[:]
 
 
 def _copied(proto: Any) -> Any:
@@ -108,13 +137,20 @@ def _dynamic(proto: Any, kinds: tuple[str, ...]) -> Any:
 def _static(
     proto: Any, ends: Ends, recipe: Recipe, options: Options, samples: Tensors
 ) -> Quantized:
-    region = attention.region(_nodes(proto), "Softmax", HEAVY, ends.maps)
+    nodes = _nodes(proto)
+    region = attention.region(nodes, "Softmax", HEAVY, ends.maps)
+    deeper = attention.region(nodes, "Softmax", HEAVY, ends.maps, deep=True)
     asked = options.attention_precision
     kept = {"int8": (False,), "float32": (True,)}.get(asked, (False, True))
+    measuring, judged = split(samples)
     plans = [Plan(attention=item, recurrence=False) for item in (kept if region else (False,))]
+    if deeper and True in kept and recipe.activations == "int8":
+        plans.append(Plan(attention=True, recurrence=False, deep=True))
 
     def make(plan: Plan) -> Quantized:
-        return _quantized(_copied(proto), ends, recipe, options, samples, region, plan)
+        return _quantized(
+            _copied(proto), ends, recipe, measuring, deeper if plan.deep else region, plan
+        )
 
     def run(made: Quantized | None, data: Tensors) -> Tensors:
         if made is None:
@@ -129,16 +165,23 @@ def _static(
         except Exception as error:  # onnxruntime's quantizer raises what its handlers do
             if plan is plans[-1] and not tried:
                 raise ConversionError(f"onnxruntime's quantizer gave up: {error}") from error
-    best, told = chosen(tried, run, ends, recipe.scheme, samples)
-    result: Quantized = best
-    return replace(result, told=told)
+    best, told = chosen(tried, run, ends, recipe.scheme, judged)
+    result: Quantized = replace(best, told=told)
+    if options.integer_io:
+        seen = {**samples, **run(None, samples)}
+        for name in ends.tokens:
+            del seen[name]
+        inputs, outputs = integer_ends(
+            result.proto, ends.inputs, ends.outputs, seen, recipe.activations
+        )
+        result = replace(result, inputs=inputs, outputs=outputs)
+    return result
 
 
 def _quantized(
     proto: Any,
     ends: Ends,
     recipe: Recipe,
-    options: Options,
     samples: Tensors,
     region: set[int],
     plan: Plan,
@@ -167,9 +210,30 @@ def _quantized(
             },
         )
     )
+    if wide:
+        _give_headroom(made)
     stored.tables(made)
     stored.int8(made, ("GRU", "RNN"))
     return Quantized(_dynamic(made, ("LSTM", "MatMul")), ends.inputs, ends.outputs)
+
+
+def _give_headroom(proto: Any) -> None:
+    """Double the ranges of int16 activations, in place; see ``quantization/wide.py``."""
+    from onnx import TensorProto, numpy_helper
+
+    constants = {item.name: item for item in proto.graph.initializer}
+    scales = set()
+    for node in proto.graph.node:
+        if node.op_type != "QuantizeLinear" or len(node.input) < 3:
+            continue
+        zero_point = constants.get(node.input[2])
+        if zero_point is not None and zero_point.data_type == TensorProto.INT16:
+            scales.add(node.input[1])
+    for name in scales & set(constants):
+        value = numpy_helper.to_array(constants[name])
+        constants[name].CopyFrom(
+            numpy_helper.from_array(np.asarray(value * HEADROOM, np.float32), name)
+        )
 
 
 class _Reader:

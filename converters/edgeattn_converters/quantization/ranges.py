@@ -17,10 +17,16 @@ Ranges = dict[int, tuple[float, float]]
 # is real. exp(-FILL) is nothing in any precision.
 FILL = 1e4
 NARROWEST = 1e-6
+SUBSETS = 4
 
 
-def measure(file: Flatbuffer, content: bytes, samples: Tensors, names: list[str]) -> Ranges:
-    """By index, the lowest and highest value of each computed float tensor of the main graph."""
+def measure(
+    file: Flatbuffer, content: bytes, samples: Tensors, names: list[str]
+) -> tuple[Ranges, tuple[str, ...]]:
+    """By index, the lowest and highest value of each computed float tensor of the main graph.
+
+    And how far they lie apart in subsets of the samples, for people.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(
@@ -28,15 +34,16 @@ def measure(file: Flatbuffer, content: bytes, samples: Tensors, names: list[str]
     )
     interpreter.allocate_tensors()
     feeds = {item["name"]: item["index"] for item in interpreter.get_input_details()}
-    batch = interpreter.get_input_details()[0]["shape"][0]
+    batch = int(interpreter.get_input_details()[0]["shape"][0])
     floats = [
         index
         for index, tensor in enumerate(file.main.tensors)
         if file.dtype(tensor) == "FLOAT32" and file.constant(tensor) is None
     ]
-    found: Ranges = {}
     rows = len(samples[names[0]])
-    for start in range(0, rows, batch):
+    count = SUBSETS if rows >= 2 * SUBSETS * batch else 1
+    parts: list[Ranges] = [{} for _ in range(count)]
+    for turn, start in enumerate(range(0, rows, batch)):
         for name in names:
             part = samples[name][start : start + batch]
             if len(part) < batch:
@@ -44,8 +51,27 @@ def measure(file: Flatbuffer, content: bytes, samples: Tensors, names: list[str]
             interpreter.set_tensor(feeds[name], part)
         interpreter.invoke()
         for index in floats:
-            _note(found, index, interpreter, file)
-    return found
+            _note(parts[turn % count], index, interpreter, file)
+    found: Ranges = {}
+    for part_of in parts:
+        for index, (low, high) in part_of.items():
+            before = found.get(index, (low, high))
+            found[index] = (min(low, before[0]), max(high, before[1]))
+    return found, _spread(found, parts)
+
+
+def _spread(found: Ranges, parts: list[Ranges]) -> tuple[str, ...]:
+    shares = []
+    for index, (low, high) in found.items():
+        widths = [part[index][1] - part[index][0] for part in parts if index in part]
+        if high > low and len(widths) > 1:
+            shares.append((max(widths) - min(widths)) / (high - low))
+    if not shares:
+        return ()
+    return (
+        f"ranges differ by {float(np.median(shares)):.0%} (median) between {len(parts)} subsets "
+        "of the calibration samples",
+    )
 
 
 def _note(found: Ranges, index: int, interpreter: object, file: Flatbuffer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from edgeattn.errors import ConversionError
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn_converters.lowering import all_layers
 from edgeattn_converters.lowering.cells import KINDS, is_keras_class
-from edgeattn_converters.quantization import attention, ranges, weights
+from edgeattn_converters.quantization import attention, ranges, weights, wide
 from edgeattn_converters.quantization.flatbuffers import Flatbuffer
-from edgeattn_converters.quantization.judging import Ends, Plan, Tried, chosen
+from edgeattn_converters.quantization.integers import integer_ends
+from edgeattn_converters.quantization.judging import Ends, Plan, Tried, chosen, split
 from edgeattn_converters.quantization.tflite_account import account
 from edgeattn_converters.recipes import Options, Recipe
 
@@ -57,8 +58,6 @@ def _made(
     if recipe.needs_calibration:
         if not samples:
             raise ConversionError(f"{recipe.scheme} needs samples: --calibration FILE")
-        if recipe.scheme == "int16x8":
-            raise ConversionError("int16x8 is not made for TFLite by this version.")
         return _static(content, ends, recipe, options, samples)
     file = Flatbuffer(content)
     if recipe.scheme == "float16":
@@ -84,11 +83,12 @@ def _static(
     content: bytes, ends: Ends, recipe: Recipe, options: Options, samples: Tensors
 ) -> Quantized:
     file = Flatbuffer(content)
-    measured = ranges.measure(file, content, samples, [spec.name for spec in ends.inputs])
+    measuring, judged = split(samples)
+    measured, spread = ranges.measure(file, content, measuring, [s.name for s in ends.inputs])
     tried, reasons = [], []
-    for plan in _plans(file, ends, options):
+    for plan in _plans(file, ends, recipe, options):
         try:
-            made = _quantized(content, measured, ends, options, plan)
+            made = _quantized(content, measured, ends, recipe, options, plan)
             tried.append(Tried(plan, len(made.content), made))
         except Exception as error:  # the quantizer raises what MLIR gives it, of many classes
             reasons.append(str(error) or type(error).__name__)
@@ -100,78 +100,106 @@ def _static(
             return _run(content, ends.inputs, ends.outputs, data)
         return _run(made.content, made.inputs, made.outputs, data)
 
-    best, told = chosen(tried, run, ends, recipe.scheme, samples)
+    best, told = chosen(tried, run, ends, recipe.scheme, judged)
     result: Quantized = best
-    return replace(result, told=told)
+    return replace(result, told=(*told, *spread))
 
 
-def _plans(file: Flatbuffer, ends: Ends, options: Options) -> list[Plan]:
+def _plans(file: Flatbuffer, ends: Ends, recipe: Recipe, options: Options) -> list[Plan]:
     attended = bool(_attention(file, ends.maps))
     asked = options.attention_precision
-    if asked == "int16" and attended:
+    if asked == "int16" and attended and recipe.activations != "int16":
         raise ConversionError(
             "TFLite's quantizer has one integer type for all activations of a file: attention in "
             "int16 is int16x8's, or ONNX'."
         )
     kept = {"auto": (False, True), "int8": (False,), "float32": (True,)}.get(asked, (False, True))
     steps = _recurrent(file, ends.recurrent)
-    return [
+    plans = [
         Plan(attention, recurrence)
         for attention in (kept if attended else (False,))
         for recurrence in ((False, True) if steps else (False,))
     ]
+    if attended and True in kept and recipe.activations == "int8":
+        plans.append(Plan(attention=True, recurrence=bool(steps), deep=True))
+    return plans
 
 
 def _quantized(
     content: bytes,
     measured: ranges.Ranges,
     ends: Ends,
+    recipe: Recipe,
     options: Options,
     plan: Plan,
 ) -> Quantized:
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
-
     file = Flatbuffer(content)
+    before = Flatbuffer(content).main
     kept: set[str] = set()
     if plan.attention:
-        kept |= _attention(file, ends.maps)
+        kept |= _attention(file, ends.maps, deep=plan.deep)
     if plan.recurrence:
         kept |= _recurrent(file, ends.recurrent)
-    ranges.annotate(file, measured)
-    ends_dtype = tf.int8 if options.integer_io else tf.float32
-    result = mlir_quantize(
-        file.pack(),
-        input_data_type=ends_dtype,
-        output_data_type=ends_dtype,
-        denylisted_nodes=kept or None,
-        disable_per_channel_for_dense_layers=not _per_channel_dense(options),
-    )
-    made = Flatbuffer(bytes(result))
+    if recipe.activations == "int16":
+        wide.widen(file, measured, kept, per_channel_dense=_per_channel_dense(options))
+        made = file
+    else:
+        made = _integers(file, measured, kept, options)
     weights.hybrid(made, per_channel_dense=_per_channel_dense(options))
-    inputs = tuple(_spec(made, spec, made.main.inputs) for spec in ends.inputs)
-    outputs = tuple(_spec(made, spec, made.main.outputs) for spec in ends.outputs)
+    inputs, outputs = ends.inputs, ends.outputs
+    made.sign(inputs, outputs)
+    if options.integer_io:
+        # The same inputs and outputs at the same places, whatever their numbers are now.
+        known = dict(
+            zip(
+                map(int, (*made.main.inputs, *made.main.outputs)),
+                map(int, (*before.inputs, *before.outputs)),
+                strict=True,
+            )
+        )
+        tokens = {
+            int(i)
+            for i, spec in zip(before.inputs, ends.inputs, strict=True)
+            if spec.name in ends.tokens
+        }
+        there = {
+            new: measured[old]
+            for new, old in known.items()
+            if old in measured and old not in tokens
+        }
+        inputs, outputs = integer_ends(made, inputs, outputs, there, recipe.activations)
     made.shorten_names()
     return Quantized(made.pack(), inputs, outputs)
 
 
-def _spec(file: Flatbuffer, spec: TensorSpec, indices: Iterable[int]) -> TensorSpec:
-    """``spec`` as the file has it: with a scale where it is an integer."""
-    for index in indices:
-        tensor = file.main.tensors[int(index)]
-        if file.name(tensor) != spec.name:
-            continue
-        dtype = file.dtype(tensor).lower()
-        if dtype == spec.dtype:
-            return spec
-        quantization = tensor.quantization
-        return replace(
-            spec,
-            dtype=dtype,
-            scale=float(quantization.scale[0]),
-            zero_point=int(quantization.zeroPoint[0]),
-        )
-    raise ConversionError(f"The quantizer left no tensor called {spec.name!r}.")
+def _integers(
+    file: Flatbuffer, measured: ranges.Ranges, kept: set[str], options: Options
+) -> Flatbuffer:
+    """TensorFlow's quantizer, on ranges measured here, all but the operators called ``kept``."""
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
+    ranges.annotate(file, measured)
+    names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
+    result = mlir_quantize(
+        file.pack(),
+        input_data_type=tf.float32,
+        output_data_type=tf.float32,
+        denylisted_nodes=kept or None,
+        disable_per_channel_for_dense_layers=not _per_channel_dense(options),
+    )
+    made = Flatbuffer(bytes(result))
+    # It keeps the order of the outputs, and not every name.
+    taken = {int(i) for i in made.main.inputs}
+    indices = []
+    for index, name in zip(map(int, made.main.outputs), names, strict=True):
+        # Nor every copy: an output that is an input as it stands has lost its own tensor.
+        own = made.copied(index) if index in taken else index
+        taken.add(own)
+        made.main.tensors[own].name = name
+        indices.append(own)
+    made.main.outputs = indices
+    return made
 
 
 def _nodes(file: Flatbuffer) -> list[attention.Node]:
@@ -190,11 +218,11 @@ def _nodes(file: Flatbuffer) -> list[attention.Node]:
     ]
 
 
-def _attention(file: Flatbuffer, maps: tuple[str, ...]) -> set[str]:
+def _attention(file: Flatbuffer, maps: tuple[str, ...], *, deep: bool = False) -> set[str]:
     """The names by which the quantizer knows the operators of attention."""
     names = {file.name(tensor): str(k) for k, tensor in enumerate(file.main.tensors)}
     found = attention.region(
-        _nodes(file), "SOFTMAX", HEAVY, [names[name] for name in maps if name in names]
+        _nodes(file), "SOFTMAX", HEAVY, [names[name] for name in maps if name in names], deep=deep
     )
     operators = file.main.operators
     return {file.name(file.main.tensors[int(i)]) for k in found for i in operators[k].outputs}

@@ -30,11 +30,13 @@ def compare(path: Path, kind: str, stored: Config, model: Any, ctx: Context) -> 
 
     Requires an audited file, and the model that was made of it.
     """
-    if kind not in ("keras-hdf5", "keras-zip") or ctx.era == 1 or not _only_builtins(stored):
+    if kind not in ("keras-hdf5", "keras-zip") or ctx.era == 1:
         return ()
     loader = "Keras 3" if ctx.era == 3 else "tf_keras"
-    samples = _samples(model, stored)
     try:
+        if not _only_builtins(stored):
+            return ()
+        samples = _samples(model, stored)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             other = _stock(path, kind, stored, ctx)

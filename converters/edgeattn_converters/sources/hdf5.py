@@ -170,7 +170,7 @@ def with_slashes(file: Any) -> Any:
 
     if not any("\\" in path for path in (*file, *file.get("layers", ()))):
         return file
-    copy = h5py.File("normalised.h5", "w", driver="core", backing_store=False)
+    copy = h5py.File(io.BytesIO(), "w")
     for path, dataset in datasets(file):
         copy[path.replace("\\", "/")] = dataset[()]
     return copy

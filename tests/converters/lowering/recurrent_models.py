@@ -96,14 +96,11 @@ def randomise(model: Any, seed: int = 7) -> Any:
     generator = np.random.default_rng(seed)
     for layer in model.layers:
         scale = SATURATION if "saturated" in layer.name else 1.0
-        layer.set_weights(
-            [
-                (scale * generator.standard_normal(w.shape) / np.sqrt(w.size / max(w.shape[-1:] or (1,)) + 1)).astype(
-                    w.dtype
-                )
-                for w in layer.get_weights()
-            ]
-        )
+        weights = []
+        for w in layer.get_weights():
+            fan_in = w.size / max(w.shape[-1:] or (1,))
+            weights.append(scale * generator.standard_normal(w.shape) / np.sqrt(fan_in + 1))
+        layer.set_weights([w.astype(np.float32) for w in weights])
     return model
 
 

@@ -30,7 +30,7 @@ def _everything(era: str, time: int, masked: bool):
         ("keras", 2, False, "auto", BOTH),
         ("keras", 7, True, "unrolled", BOTH),
         ("keras", 13, True, "chunked", ("tflite",)),
-        ("tf_keras", 7, True, "unrolled", BOTH),
+        ("tf_keras", 5, True, "unrolled", BOTH),
         ("tf_keras", 13, False, "chunked", ("tflite",)),
     ],
 )

@@ -33,10 +33,10 @@ def test_any_activation(era, tmp_path):
     keras = importlib.import_module(era)
     builder = Builder(keras, 3, masked=False)
     layers = keras.layers
-    for name in (*ACTIVATIONS, _halved_sine):
+    for index, name in enumerate((*ACTIVATIONS, _halved_sine)):
         label = name if isinstance(name, str) else name.__name__.strip("_")
-        for kind in (layers.LSTM, layers.SimpleRNN):
-            builder.add(f"{kind.__name__}_{label}", kind(UNITS, activation=name))
+        kind = (layers.LSTM, layers.SimpleRNN, layers.GRU)[index % 3]
+        builder.add(f"{kind.__name__}_{label}", kind(UNITS, activation=name))
     for name in ("hard_sigmoid", "softsign", "softmax"):
         for kind in (layers.LSTM, layers.GRU):
             builder.add(f"{kind.__name__}_gates_{name}", kind(UNITS, recurrent_activation=name))
@@ -50,7 +50,7 @@ def test_any_activation(era, tmp_path):
 @pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 def test_bidirectional(era, masked, tmp_path):
     keras = importlib.import_module(era)
-    builder = Builder(keras, 7, masked=masked)
+    builder = Builder(keras, 3, masked=masked)
     layers = keras.layers
     for mode in ("concat", "sum", "mul", "ave", None):
         for options in ({"return_sequences": True}, {}):
@@ -69,7 +69,7 @@ def test_bidirectional(era, masked, tmp_path):
         made = layers.Bidirectional(layers.LSTM(UNITS, return_sequences=True))
         builder.keep("initial", made(builder.x, initial_state=states))
     converted = Converted(builder.build("bidirectional"), tmp_path, BOTH)
-    wrong = converted.errors(feed(converted, 7))
+    wrong = converted.errors(feed(converted, 3))
     assert not wrong, "\n".join(wrong)
 
 
@@ -158,3 +158,30 @@ def test_long_sequences_are_small_and_quick_to_convert(tmp_path):
     # What is not weights does not grow with the sequence.
     assert converted.paths["tflite"].stat().st_size < weights + 40_000
     assert seconds[2000] < 8 * seconds[250] + 5
+
+
+@pytest.mark.parametrize("era", KERAS)
+@pytest.mark.parametrize("format", BOTH)
+def test_cells_and_convolutions(era, format, tmp_path):
+    """RNN of a cell is lowered; stacked cells and convolutions stay what the tools make of them."""
+    keras = importlib.import_module(era)
+    layers = keras.layers
+    x = keras.Input((6, 8), name="x")
+    masked = layers.Masking(0.0)(x)
+    image = layers.Reshape((6, 4, 2))(x)
+    stacked = layers.StackedRNNCells([layers.LSTMCell(4), layers.GRUCell(5)])
+    outputs = [
+        layers.RNN(layers.LSTMCell(4), return_sequences=True)(masked),
+        layers.RNN(layers.SimpleRNNCell(3))(x),
+        layers.RNN(stacked, return_sequences=True)(x),
+        layers.RNN(layers.GRUCell(5, reset_after=False), go_backwards=True)(masked),
+        layers.ConvLSTM1D(3, 3, return_sequences=True, padding="same")(image),
+        layers.ConvLSTM2D(2, 2)(layers.Reshape((6, 2, 2, 2))(x)),
+    ]
+    model = randomise(keras.Model(x, outputs, name="cells"))
+    converted = Converted(model, tmp_path, (format,))
+    values = np.random.default_rng(2).standard_normal((ROWS, 6, 8)).astype(np.float32)
+    values[2, 4:] = 0
+    values[3, :2] = 0
+    wrong = converted.errors({"x": values})
+    assert not wrong, "\n".join(wrong)

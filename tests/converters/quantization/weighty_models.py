@@ -1,0 +1,135 @@
+"""Models of every kind with weights that are large enough to be quantized, and data for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from edgeattn.layers import Attention
+from edgeattn.runners import open_runner
+from edgeattn.tensors import Tensors
+from edgeattn_converters import onnx, tflite
+from edgeattn_converters.recipes import Options, recipe_for
+from edgeattn_converters.tracing import Interface, interface_of
+
+CONVERTERS = {"tflite": tflite, "onnx": onnx}
+SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
+VOCABULARY = 211
+ROWS, CALIBRATED = 23, 64
+
+
+def lstm() -> Any:
+    inputs = keras.Input((19, 5), name="sensor")
+    states = layers.LSTM(37, return_sequences=True)(inputs)
+    vector = Attention(31, name="look")(states)
+    return keras.Model(inputs, layers.Dense(3, activation="softmax", name="answer")(vector))
+
+
+def text() -> Any:
+    """An embedding, a mask, GRUs of both kinds and both directions."""
+    inputs = keras.Input((11,), name="tokens", dtype="int32")
+    states = layers.Embedding(VOCABULARY, 17, mask_zero=True)(inputs)
+    states = layers.Bidirectional(layers.GRU(37, return_sequences=True))(states)
+    states = layers.GRU(41, return_sequences=True, reset_after=False)(states)
+    vector = Attention(37, score="bahdanau", name="look")(states)
+    return keras.Model(inputs, layers.Dense(2, name="answer")(vector))
+
+
+def convolutional() -> Any:
+    inputs = keras.Input((23, 7), name="signal")
+    x = layers.Conv1D(41, 5, padding="same", activation="relu")(inputs)
+    x = layers.MaxPooling1D(2)(layers.BatchNormalization()(x))
+    x = layers.Conv1D(31, 3, padding="causal", dilation_rate=2)(x)
+    x = layers.SimpleRNN(37)(layers.Activation("tanh")(x))
+    return keras.Model(inputs, layers.Dense(3, name="answer")(x))
+
+
+def transformer() -> Any:
+    inputs = keras.Input((13, 34), name="sequence")
+    x = layers.MultiHeadAttention(2, 17, name="heads")(inputs, inputs)
+    x = layers.LayerNormalization()(layers.Add()([inputs, x]))
+    x = layers.LayerNormalization()(
+        layers.Add()([x, layers.Dense(34)(layers.Dense(61, activation="gelu")(x))])
+    )
+    x = layers.Attention(name="dot")([x, x])
+    return keras.Model(inputs, layers.Dense(2, name="answer")(layers.Flatten()(x)))
+
+
+MODELS: dict[str, Callable[[], Any]] = {
+    build.__name__: build for build in (lstm, text, convolutional, transformer)
+}
+
+
+def filled(model: Any) -> Any:
+    """Seeded weights of the size that training leaves."""
+    generator = np.random.default_rng(11)
+    for variable in model.variables:
+        if "seed" in variable.path:
+            continue
+        shape = variable.shape
+        scale = 1 / np.sqrt(shape[0]) if len(shape) > 1 else 0.1
+        value = generator.normal(0, scale, shape)
+        if "variance" in variable.path or "gamma" in variable.path:
+            value = np.abs(value) + 0.7
+        variable.assign(value.astype("float32"))
+    return model
+
+
+def data(interface: Interface, rows: int, seed: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    made = {}
+    for spec in interface.inputs:
+        shape = (rows, *(axis or 1 for axis in spec.shape[1:]))
+        if spec.name == "tokens":
+            values = generator.integers(1, VOCABULARY, shape)
+            values[1, 4:] = values[2, 9:] = 0
+        else:
+            values = generator.normal(0, 1, shape)
+        made[spec.name] = values.astype(spec.dtype)
+    return made
+
+
+@dataclass(frozen=True)
+class Made:
+    """One file, its ends and its account, and what it says to the model's data."""
+
+    path: Path
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
+    maps: tuple[str, ...]
+    achieved: dict[str, Any]
+    actual: Tensors
+
+
+class Workshop:
+    """A model's files, each made when it is first asked for."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.model = filled(MODELS[name]())
+        self.interface = interface_of(self.model)
+        self.inputs = data(self.interface, ROWS, seed=5)
+        self.samples = data(self.interface, CALIBRATED, seed=6)
+        self._folder = folder
+        self._made: dict[Any, Made] = {}
+
+    def make(self, format: str, scheme: str, **options: Any) -> Made:
+        key = (format, scheme, *sorted(options.items()))
+        if key not in self._made:
+            path = self._folder / f"{len(self._made)}.{scheme}.{format}"
+            inputs, outputs, maps, achieved = CONVERTERS[format].convert(
+                self.model,
+                self.interface,
+                recipe_for(scheme),
+                path,
+                options=Options(**options),
+                samples=self.samples,
+            )
+            actual = open_runner(path, format, inputs, outputs, judged=True).run(self.inputs)
+            self._made[key] = Made(path, inputs, outputs, maps, achieved, actual)
+        return self._made[key]

@@ -1,0 +1,150 @@
+"""Every fault and every sound artifact through the verdict, and the table of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeattn import trial as trials
+from edgeattn.bundle import Artifact, Bundle
+from edgeattn.runners import Runner, open_runner
+from edgeattn.validation import FAIL, PASS, ArtifactReport, _with_stand_in, judge
+
+from .making import ROOT
+from .planting import FAULTS, LOADING, TASK, Fault
+
+# Sound files that are beyond their scheme's limits, and why: no fault, and no pass.
+BEYOND = {
+    ("digits", "int16x8"): "its attention is 0.01 off, and 0.005 is allowed",
+    ("add_two_numbers", "dynamic_int8"): "trained to point at two steps: 8-bit weights blur that",
+}
+START, END = "<!-- planted faults -->", "<!-- end of planted faults -->"
+PAGE = ROOT / "docs" / "verdict.md"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What became of a fault: the stages that failed, and the first check that did."""
+
+    fault: Fault
+    stages: tuple[str, ...]
+    first: str
+
+    @property
+    def caught(self) -> bool:
+        others = set(self.stages) - {self.fault.stage}
+        return self.fault.stage in self.stages and not (self.fault.only and others)
+
+
+def opened(path: Path, artifact: Artifact) -> Runner:
+    return open_runner(path, artifact.format, artifact.inputs, artifact.outputs, judged=True)
+
+
+def judge_sound(bundles: Mapping[str, Bundle]) -> dict[tuple[str, str, str], ArtifactReport]:
+    """Every artifact as it was converted, by model, format and scheme."""
+    return {
+        (name, item.format, item.scheme): judge(
+            bundle, item, bundle.reference(), lambda a, b=bundle: opened(b.artifact_path(a), a)
+        )
+        for name, bundle in bundles.items()
+        for item in bundle.manifest.artifacts
+    }
+
+
+def judge_faults(bundles: Mapping[str, Bundle], folder: Path) -> list[Found]:
+    """Every fault, planted in a file in ``folder``."""
+    bundle = bundles["digits"]
+    labelled = trials.read(ROOT / "sample_models" / "digits" / "samples.npz", bundle)
+    labelled = _with_stand_in(
+        bundle,
+        labelled,
+        bundle.reference(),
+        lambda a: opened(bundle.artifact_path(a), a),
+        (),
+    )
+    return [_judge(fault, bundles[fault.model], folder, labelled) for fault in FAULTS]
+
+
+def _judge(fault: Fault, bundle: Bundle, folder: Path, labelled: Any) -> Found:
+    (right,) = bundle.select((fault.format,), (fault.scheme,))
+    content = bundle.artifact_path(right).read_bytes()
+    if fault.plant is not None:
+        content = fault.plant(content)
+    path = folder / f"planted.{fault.format}"
+    path.write_bytes(content)
+    wrong = right if fault.entry is None else fault.entry(right, content)
+
+    def open_wrong(artifact: Artifact) -> Runner:
+        runner = opened(path, artifact)
+        return runner if fault.wrap is None else fault.wrap(runner)
+
+    trial = labelled if fault.stage == TASK else None
+    if trial is not None:
+        # Against Keras' stand-in, and not against itself.
+        trial = trials.replace(trial, stand_in=None)
+    report = judge(bundle, wrong, bundle.reference(), open_wrong, trial=trial)
+    stages = tuple(name for name, verdict in report.stages.items() if verdict == FAIL)
+    if report.broken:
+        return Found(fault, (LOADING,), "the runtime refuses it")
+    return Found(fault, stages, _first(fault, report))
+
+
+def _first(fault: Fault, report: ArtifactReport) -> str:
+    for check in report.failed:
+        if check.stage == fault.stage:
+            return f"`{check.metric}` is {check.value:.2g}, {check.better} {check.limit:.2g} needed"
+    if report.task is not None and report.task.verdict == FAIL:
+        outcome = report.task.outcomes[0]
+        return f"{outcome.score} from {outcome.before:.3f} to {outcome.after:.3f}"
+    return "nothing"
+
+
+def table(sound: Mapping[tuple[str, str, str], ArtifactReport], found: Sequence[Found]) -> str:
+    """The part of the page that is made: both tables and their counts."""
+    held = {key: report for key, report in sound.items() if (key[0], key[2]) not in BEYOND}
+    passed = sum(report.verdict == PASS for report in held.values())
+    caught = sum(item.caught for item in found)
+    models = sorted({key[0] for key in sound})
+    columns = sorted({key[1:] for key in sound}, key=_column)
+    lines = [
+        START,
+        f"**{caught} of {len(found)} planted faults are caught by the stage that must see them, "
+        f"{passed} of {len(held)} sound artifacts pass.**",
+        "",
+        "| fault | in | must be seen by | caught by | seen as |",
+        "|---|---|---|---|---|",
+        *(_fault_row(item) for item in found),
+        "",
+        "| sound: model | " + " | ".join(f"{f} {s}" for f, s in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for model in models:
+        cells = [
+            _cell(model, scheme, sound.get((model, format, scheme))) for format, scheme in columns
+        ]
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    lines += ["", "Beyond their scheme's limits without any fault, and told as that:", ""]
+    lines += [f"- {model} {scheme}: {why}." for (model, scheme), why in BEYOND.items()]
+    return "\n".join([*lines, END])
+
+
+def _column(key: tuple[str, str]) -> tuple[int, str]:
+    order = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
+    return order.index(key[1]), key[0]
+
+
+def _fault_row(item: Found) -> str:
+    fault = item.fault
+    where = f"{fault.model}, {fault.format} {fault.scheme}"
+    seen = ", ".join(item.stages) or "nothing"
+    # Numbers move by a rounding from machine to machine, so what is seen is named and not told.
+    metric = item.first.split(" is ")[0]
+    return f"| {fault.name} | {where} | {fault.stage} | {seen} | {metric} |"
+
+
+def _cell(model: str, scheme: str, report: ArtifactReport | None) -> str:
+    if report is None:
+        return "-"
+    return "beyond" if (model, scheme) in BEYOND else report.verdict

@@ -1,0 +1,73 @@
+"""ONNX files that keep weights elsewhere are refused; others are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeattn.errors import UnsafeModelError
+from edgeattn.runners.external_data import refuse_external_data
+
+onnx = pytest.importorskip("onnx", reason="the files are made with the onnx package")
+helper = onnx.helper
+
+
+def tensor(*, external: bool) -> object:
+    made = onnx.numpy_helper.from_array(np.ones((5, 3), np.float32), "w")
+    if external:
+        made.ClearField("raw_data")
+        made.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", "60")):
+            made.external_data.add(key=key, value=value)
+    return made
+
+
+def graph(*, initializer: object = None, attribute: object = None, body: object = None) -> object:
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 5])
+    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    if attribute is not None:
+        nodes.append(helper.make_node("Constant", [], ["c"], value=attribute))
+    if body is not None:
+        nodes.append(helper.make_node("If", ["x"], ["z"], then_branch=body, else_branch=body))
+    return helper.make_graph(nodes, "g", [x], [y], [initializer] if initializer else [])
+
+
+def saved(made: object, folder: Path) -> Path:
+    path = folder / "model.onnx"
+    path.write_bytes(helper.make_model(made).SerializeToString())
+    return path
+
+
+def test_weights_inside_are_fine(tmp_path: Path) -> None:
+    inner = graph(initializer=tensor(external=False))
+    made = graph(initializer=tensor(external=False), attribute=tensor(external=False), body=inner)
+    refuse_external_data(saved(made, tmp_path))
+
+
+@pytest.mark.parametrize("place", ["initializer", "attribute", "body"])
+def test_weights_elsewhere_are_refused(place: str, tmp_path: Path) -> None:
+    outside = tensor(external=True)
+    made = graph(body=graph(initializer=outside)) if place == "body" else graph(**{place: outside})
+    with pytest.raises(UnsafeModelError, match="keeps the tensor 'w' in another file"):
+        refuse_external_data(saved(made, tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x08\x07\xff", b"\x0f" * 40, b"\x3a\xff\xff\xff\x7f"])
+def test_what_is_no_model_is_left_to_the_runtime(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    refuse_external_data(path)
+
+
+def test_neither_inspect_nor_a_runner_opens_it(tmp_path: Path) -> None:
+    from edgeattn.inspection import read_onnx
+    from edgeattn.runners.onnx import ONNXRunner
+
+    path = saved(graph(initializer=tensor(external=True)), tmp_path)
+    with pytest.raises(UnsafeModelError):
+        read_onnx(str(path))
+    with pytest.raises(UnsafeModelError):
+        ONNXRunner(path, (), ())
