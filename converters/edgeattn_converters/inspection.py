@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import EdgeattnError, UsageError
+from edgeattn.bundle import FORMATS
+from edgeattn.child import progress
+from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn_converters import audit, source
 from edgeattn_converters.exposure import is_attention
 from edgeattn_converters.lowering import all_layers
 from edgeattn_converters.lowering.cells import KINDS, is_keras_class
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing import interface_of
 
 
 def inspect(
@@ -19,11 +25,13 @@ def inspect(
     custom_objects: str | None = None,
     architecture: str | None = None,
     trust: str | None = None,
+    trial: bool = True,
 ) -> dict[str, Any]:
     """What ``edgeattn inspect`` tells of a Keras file.
 
     A file that is no model, or is refused as unsafe, raises as it does when it is converted. One
     that is a model but cannot be loaded as it is has ``loads`` false and the reason.
+    ``trial`` converts the model to each format in float32: the only way to know whether it can be.
     """
     file = audit.audit(Path(path), trust=trust)
     found: dict[str, Any] = {
@@ -50,10 +58,10 @@ def inspect(
         if error.exit_code != 3:
             raise
         return {**found, "loads": False, "reason": error.message, "next": error.hint}
-    return {**found, **_described(loaded, path)}
+    return {**found, **_described(loaded, path, trial=trial)}
 
 
-def _described(loaded: source.LoadedModel, path: str) -> dict[str, Any]:
+def _described(loaded: source.LoadedModel, path: str, *, trial: bool) -> dict[str, Any]:
     model = loaded.model
     layers = all_layers(model)
     free = [tensor for tensor in model.inputs if None in tuple(tensor.shape)[1:]]
@@ -80,8 +88,25 @@ def _described(loaded: source.LoadedModel, path: str) -> dict[str, Any]:
         "custom_classes": sorted({type(layer).__name__ for layer in layers if _custom(layer)}),
         "notes": list(loaded.notes),
         "meets": meets,
+        "converts": _trial(loaded.model) if trial and not free else {},
         "next": f"edgeattn convert {path}{steps}",
     }
+
+
+def _trial(model: Any) -> dict[str, str]:
+    """Whether each format can be made, found out by making it: ``yes``, or why not."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for format in FORMATS:
+            progress(f"trying {format}")
+            converter = importlib.import_module(f"edgeattn_converters.{format}")
+            try:
+                path = Path(folder) / f"model.{format}"
+                converter.convert(model, interface_of(model), recipe_for("float32"), path)
+                found[format] = "yes"
+            except UnsupportedModelError as error:
+                found[format] = error.message
+    return found
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def _keras(found: dict[str, Any]) -> Iterator[str]:
         yield f"classes of your own: {', '.join(found['custom_classes'])}"
     yield from (f"note: {note}" for note in found["notes"])
     yield from (f"conversion meets {item}" for item in found["meets"])
+    yield from (f"converts to {name}: {answer}" for name, answer in found["converts"].items())
     yield f"next: {found['next']}"
 
 

@@ -74,8 +74,7 @@ class DirectTFLite:
         self.feeds = _arrays(inputs)
         self.fetches = _arrays(outputs)
         self._into = [
-            (self._interpreter.tensor(index), feed)
-            for (_, index), feed in zip(made._feeds, self.feeds, strict=True)
+            (index, feed) for (_, index), feed in zip(made._feeds, self.feeds, strict=True)
         ]
         self._from = [
             (fetch, self._interpreter.tensor(index))
@@ -85,11 +84,11 @@ class DirectTFLite:
     def invoke(self) -> None:
         try:
             self._interpreter.reset_all_variables()
-            # tensor() gives a view that must not outlive this line: the interpreter refuses to
-            # run while somebody holds one.
-            for view, feed in self._into:
-                np.copyto(view(), feed)
+            for index, feed in self._into:
+                self._interpreter.set_tensor(index, feed)
             self._interpreter.invoke()
+            # tensor() gives a view that must not outlive its line: the interpreter refuses to
+            # run while somebody holds one.
             for fetch, view in self._from:
                 np.copyto(fetch, view())
         except (ValueError, RuntimeError) as error:

@@ -38,7 +38,20 @@ def test_keras_file(tmp_path: Path) -> None:
     assert found["attention"] == ["look"]
     assert len(found["recurrent"]) == 2
     assert any("masks" in item for item in found["meets"])
+    assert found["converts"] == {"tflite": "yes", "onnx": "yes"}
     assert found["next"] == f"edgeattn convert {path}"
+
+
+def test_an_operation_that_a_format_lacks_is_told(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.Input((7,), name="x")
+    cut = keras.layers.Discretization(bin_boundaries=[-1.0, 0.0, 1.0])(inputs)
+    model = models.filled(keras.Model(inputs, keras.layers.Dense(2)(cut)))
+    model.save(tmp_path / "model.keras")
+    found = inspection.inspect(str(tmp_path / "model.keras"))
+    assert found["converts"]["tflite"] == "yes"
+    assert "Bucketize" in found["converts"]["onnx"]
 
 
 def test_nested_models_are_outlined(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_source_specimens import CUSTOM, ENTRIES, SPECIMENS, UNREADABLE, _beside, _inputs, _outputs
 
 from edgeattn.runners import open_runner
 from edgeattn_converters import onnx, tflite
@@ -19,6 +18,7 @@ from edgeattn_converters.audit import audit
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.source import load
 from edgeattn_converters.tracing import interface_of
+from test_source_specimens import CUSTOM, ENTRIES, SPECIMENS, UNREADABLE, _beside, _inputs, _outputs
 
 STEP = 1 if os.environ.get("EDGEATTN_ALL_SPECIMENS") else 12
 CHOSEN = [entry for entry in ENTRIES if entry["file"] not in UNREADABLE][::STEP]

@@ -59,7 +59,7 @@ def _integers(folder: Path) -> Bundle:
     hand.write_int8_tflite(file)
     entry = hand.artifact(file, scheme="int8", inputs=(hand.INT8_X,), outputs=(hand.INT8_Y,))
     x = hand.samples()
-    half = (np.rint(x * 2) / 2).astype(np.float32)
+    half = (np.rint(x) / 2).astype(np.float32)
     return hand.write_bundle(folder, [entry], {"input/x": half, "output/same": half})
 
 

@@ -193,7 +193,8 @@ def examine(path: Path, host: Child, light: Child) -> str:
             bundle.verify()
             bundle.reference()
         elif kind == "keras":
-            host.call("edgeattn_converters.stages:inspect", {"path": str(path)}, timeout=SECONDS)
+            asked = {"path": str(path), "trial": False}
+            host.call("edgeattn_converters.stages:inspect", asked, timeout=SECONDS)
         else:
             assert {read_tflite.__name__, read_onnx.__name__} == {"read_tflite", "read_onnx"}
             light.call(f"edgeattn.inspection:read_{kind}", {"path": str(path)}, timeout=SECONDS)

@@ -58,8 +58,8 @@ class Flatbuffer:
             holder.buffer = moved[int(holder.buffer)]
         self.model.buffers = [self.model.buffers[old] for old in used]
 
-    def shorten_names(self) -> None:
-        """Names of tensors inside go: in a quantized file they are a fair part of the bytes.
+    def strip(self) -> None:
+        """What only people read goes: in a quantized file it is a fair part of the bytes.
 
         Inputs, outputs and what a signature names keep theirs; so do loops' graphs theirs, which
         have no others.
@@ -68,7 +68,11 @@ class Flatbuffer:
             kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
             for index, tensor in enumerate(graph.tensors):
                 if index not in kept:
-                    tensor.name = ""
+                    tensor.name = None
+                if self.dtype(tensor) == "FLOAT32":
+                    tensor.quantization = None
+                # Every axis is fixed: the signature only repeats the shape.
+                tensor.shapeSignature = None
 
     def sign(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> None:
         """The signature's names for the main graph's inputs and outputs, in their order."""

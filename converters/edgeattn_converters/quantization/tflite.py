@@ -64,7 +64,7 @@ def _made(
         weights.half(file)
     else:
         weights.hybrid(file, per_channel_dense=_per_channel_dense(options))
-    file.shorten_names()
+    file.strip()
     return Quantized(file.pack(), ends.inputs, ends.outputs)
 
 
@@ -168,7 +168,7 @@ def _quantized(
             if old in measured and old not in tokens
         }
         inputs, outputs = integer_ends(made, inputs, outputs, there, recipe.activations)
-    made.shorten_names()
+    made.strip()
     return Quantized(made.pack(), inputs, outputs)
 
 
