@@ -43,22 +43,14 @@ def digits() -> Case:
 def activity(data: Path) -> Case:
     with np.load(data / "uci_har" / "uci_har_subset.npz") as file:
         arrays = {name.lower(): file[name] for name in file.files}
-    names = {key: next(n for n in arrays if n in options) for key, options in _NAMES.items()}
-    train, test = (arrays[names[key]].astype("float32") for key in ("train", "test"))
-    labels, truth = (arrays[names[key]].astype(int) - 1 for key in ("train_y", "test_y"))
+    train, test = arrays["x_train"].astype("float32"), arrays["x_test"].astype("float32")
+    # The labels count from one.
+    labels, truth = arrays["y_train"].astype(int) - 1, arrays["y_test"].astype(int) - 1
     path = OUT / "activity.keras"
     if not path.exists():
         _train_activity(path, train, labels)
     chosen = np.random.default_rng(SEED).permutation(len(train))[:CALIBRATED]
     return "activity", path, train[chosen], test, truth
-
-
-_NAMES = {
-    "train": ("x_train", "train_x", "xtrain"),
-    "test": ("x_test", "test_x", "xtest"),
-    "train_y": ("y_train", "train_y", "ytrain"),
-    "test_y": ("y_test", "test_y", "ytest"),
-}
 
 
 def _train_activity(path: Path, x: np.ndarray, y: np.ndarray) -> None:
@@ -89,9 +81,8 @@ def drop(right: np.ndarray, now: np.ndarray) -> tuple[float, float, float]:
 
 
 def rows(case: Case, scratch: Path) -> Iterator[str]:
-    from edgeattn_converters import convert
-
     from edgeattn.runners import open_artifact
+    from edgeattn_converters import convert
 
     name, model, calibration, x, y = case
     np.save(scratch / "calibration.npy", calibration)
@@ -133,10 +124,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder that uci_har lies in")
     data = parser.parse_args().data
     OUT.mkdir(parents=True, exist_ok=True)
-    print(
-        "| model | format | scheme | bytes | of float32 | accuracy | drop | ms | of float32 | verdict |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    header = ["model", "format", "scheme", "bytes", "of float32", "accuracy", "drop", "ms"]
+    header += ["of float32", "verdict"]
+    print("|", " | ".join(header), "|")
+    print("|" + "---|" * len(header))
     cases = [digits()]
     if data is not None and (data / "uci_har").is_dir():
         cases.append(activity(data))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -24,8 +24,6 @@ from edgeattn.errors import BundleError, RuntimeUnavailableError, SampleError
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from edgeattn.runners.direct import Direct
 
 
@@ -104,7 +102,9 @@ class _Writer:
         self._feed = feed
         self._sample = feed[0]
         self._shapes = (feed.shape, feed.shape[1:]) if len(feed) == 1 else (feed.shape,)
-        self._casting: npt._CastingKind = "same_kind" if feed.dtype.kind == "f" else "safe"
+        floats = feed.dtype.kind == "f"
+        self._casting: Literal["same_kind", "safe"] = "same_kind" if floats else "safe"
+        self._scale = spec.scale or 1.0
         if spec.quantized:
             self._real = np.zeros(feed.shape)
             self._limits = np.iinfo(feed.dtype)
@@ -139,7 +139,7 @@ class _Writer:
     def _quantize(self, sample: Array) -> None:
         """As :func:`edgeattn.tensors.quantize`, into arrays that are there."""
         real = self._real
-        np.divide(sample, self.spec.scale, out=real)
+        np.divide(sample, self._scale, out=real)
         np.rint(real, out=real)
         np.add(real, self.spec.zero_point or 0, out=real)
         np.clip(real, self._limits.min, self._limits.max, out=real)
@@ -154,10 +154,11 @@ class _Reader:
         self._fetch = fetch
         self.real = np.zeros(fetch.shape, np.float32) if spec.quantized else fetch
         self._wide = np.zeros(fetch.shape) if spec.quantized else fetch
+        self._scale = spec.scale or 1.0
 
     def read(self) -> None:
         """As :func:`edgeattn.tensors.dequantize`."""
         np.copyto(self._wide, self._fetch)
         np.subtract(self._wide, self.spec.zero_point or 0, out=self._wide)
-        np.multiply(self._wide, self.spec.scale, out=self._wide)
+        np.multiply(self._wide, self._scale, out=self._wide)
         np.copyto(self.real, self._wide, casting="same_kind")

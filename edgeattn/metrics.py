@@ -30,8 +30,10 @@ def mean_abs_error(expected: Array, actual: Array) -> float:
 def tolerance_ratio(expected: Array, actual: Array, *, atol: float, rtol: float) -> float:
     """The largest ``|actual - expected| / (atol + rtol |expected|)``: numpy's allclose is <= 1."""
     allowed = atol + rtol * np.abs(_f64(expected))
-    with np.errstate(invalid="ignore"):
-        ratio = _difference(expected, actual) / allowed
+    difference = _difference(expected, actual)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Where nothing differs nothing is needed, not even a tolerance of zero.
+        ratio = np.where(difference == 0.0, 0.0, difference / allowed)
     return float(np.max(ratio, initial=0.0))
 
 
@@ -185,8 +187,8 @@ def _top(rows: Array, k: int) -> Array:
 
 def _entropy(p: Array) -> Array:
     none = p == 0.0
-    terms: Array = np.where(none, 0.0, p * np.log(np.where(none, 1.0, p)))
-    return -terms.sum(-1)
+    entropy: Array = -np.where(none, 0.0, p * np.log(np.where(none, 1.0, p))).sum(-1)
+    return entropy
 
 
 def _normalised(weights: Array) -> Array:

@@ -44,7 +44,7 @@ def run_bundle(
     _check_target(target, force=force)
     opened.verify()
     with Child() as child:
-        artifact, runner = _first_that_runs(opened, candidates, child, threads)
+        artifact, runner = first_that_runs(opened, candidates, child, threads)
         read = samples.read(source, artifact.inputs)
         outputs = runner.run(read.inputs)
         runtime = runner.runtime
@@ -52,9 +52,10 @@ def run_bundle(
     return Outcome(artifact, runtime, len(read), outputs)
 
 
-def _first_that_runs(
+def first_that_runs(
     bundle: Bundle, candidates: tuple[Artifact, ...], child: Child, threads: int
 ) -> tuple[Artifact, IsolatedRunner]:
+    """The first of ``candidates`` whose runtime is here, loaded in ``child``."""
     missing: RuntimeUnavailableError | None = None
     for artifact in candidates:
         try:

@@ -333,7 +333,7 @@ def unseen_loss(samples: int, lead: Array | None = None, error: float = math.inf
     the most that a lead has moved, ``error``. How many leads are so small is told from the
     :data:`NEAREST` smallest, taken to be spread evenly down to zero, plus two standard errors.
     """
-    counted = 1.0 - 0.05 ** (1.0 / samples)
+    counted = 1.0 - math.pow(0.05, 1.0 / samples)
     if lead is None or len(lead) < 2 * NEAREST or not math.isfinite(error):
         return counted
     reach = float(np.sort(lead)[NEAREST - 1])
@@ -416,7 +416,7 @@ def _amounts(output: str, truth: Array, before: Array, after: Array, retention: 
 
 
 def _rms(difference: Array) -> float:
-    return math.sqrt(float((difference**2).mean()))
+    return float(np.sqrt((difference**2).mean()))
 
 
 # Labels in a file

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle import (
     FORMATS,
+    MANIFEST,
     Artifact,
     Bundle,
     Manifest,
@@ -87,7 +88,15 @@ def convert(
         raise UsageError(f"No such file: {source}", hint="Give a Keras .h5 or .keras file.")
     if samples is not None and not Path(samples).is_file():
         raise UsageError(f"No such file of samples: {samples}")
-    target = Path(output) if output is not None else source.with_suffix(".edge")
+    if (source / MANIFEST).is_file():
+        raise UsageError(
+            f"{source} is a bundle already.", hint=f"See what it holds: edgeattn inspect {source}"
+        )
+    target = (
+        Path(output)
+        if output is not None
+        else (source if source.name else source.absolute()).with_suffix(".edge")
+    )
     check_target(target, force=force)
     formats = tuple(formats) or formats_for(targets) or FORMATS
     schemes = tuple(schemes) or default_schemes(calibrated=calibration is not None)

@@ -14,7 +14,7 @@ from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn_converters import audit, source
 from edgeattn_converters.exposure import is_attention
 from edgeattn_converters.lowering import all_layers
-from edgeattn_converters.lowering.cells import KINDS, is_keras_class
+from edgeattn_converters.lowering.cells import is_recurrent
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import interface_of
 
@@ -84,7 +84,7 @@ def _described(loaded: source.LoadedModel, path: str, *, trial: bool) -> dict[st
         "outputs": [_tensor(tensor) for tensor in model.outputs],
         "layers": list(_outline(model)),
         "attention": [layer.name for layer in layers if is_attention(layer)],
-        "recurrent": [layer.name for layer in layers if is_keras_class(layer, *KINDS)],
+        "recurrent": [layer.name for layer in layers if is_recurrent(layer)],
         "custom_classes": sorted({type(layer).__name__ for layer in layers if _custom(layer)}),
         "notes": list(loaded.notes),
         "meets": meets,

@@ -62,7 +62,15 @@ def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
         architecture=job.architecture,
         time_steps=time_steps,
     )
-    return loaded, interface_of(loaded.model, time_steps=time_steps)
+    interface = interface_of(loaded.model, time_steps=time_steps)
+    lengths = [spec.shape[1] for spec in interface.inputs if len(spec.shape) > 1]
+    if job.time_steps is not None and job.time_steps not in lengths:
+        raise UsageError(
+            f"--time-steps {job.time_steps}: the model's time axis is not free, its inputs are "
+            f"{', '.join(map(str, interface.inputs))}.",
+            hint="Leave --time-steps out.",
+        )
+    return loaded, interface
 
 
 def describe(job: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from edgeattn import __version__
-from edgeattn.cli import convert, inspect, run, validate
+from edgeattn.cli import bench, convert, doctor, inspect, run, validate
 from edgeattn.errors import EdgeattnError, OutputError
 
 FAULT = EdgeattnError.exit_code
@@ -36,8 +36,8 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (convert.command, inspect.command, run.command, validate.command):
-    cli.add_command(command)
+for room in (bench, convert, doctor, inspect, run, validate):
+    cli.add_command(room.command)
 
 
 def main() -> NoReturn:

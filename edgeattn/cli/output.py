@@ -16,6 +16,11 @@ def emit_json(document: Any) -> None:
     click.echo(json.dumps(_plain(document), indent=1, allow_nan=False))
 
 
+def emit_line(document: Any) -> None:
+    """A document as one line of a stream, there before the next is made."""
+    click.echo(json.dumps(_plain(document), allow_nan=False))
+
+
 def _plain(value: Any) -> Any:
     """``value`` as JSON can hold it, which has no infinity and no NaN: they are told as text."""
     if isinstance(value, float) and not math.isfinite(value):

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.errors import UsageError
+
+if TYPE_CHECKING:
+    import io
 
 
 @click.command("run")
 @click.argument("bundle", type=options.PATH)
 @click.option(
-    "--input", "source", type=options.PATH, required=True, help="Samples: .npz, .npy or .csv."
+    "--input",
+    "source",
+    type=options.PATH,
+    required=True,
+    help="Samples: .npz, .npy or .csv; - reads them from stdin as they come.",
 )
 @click.option(
     "-o", "--output", "target", type=options.PATH, help="Default: INPUT.outputs.npz, here."
@@ -37,7 +47,12 @@ def command(
     """Run one artifact of BUNDLE on data, its outputs to an .npz file.
 
     Takes the first artifact that fits --format and --scheme and whose runtime is here.
+
+    With --input - a line of stdin is a sample (numbers, or JSON), or .npy arrays follow each other,
+    and each is answered at once by a line of JSON on stdout.
     """
+    if str(source) == "-":
+        return _stream(bundle, target, options.chosen(formats), options.chosen(schemes), threads)
     from edgeattn.running import run_bundle
 
     target = target or Path(f"{source.stem}.outputs.npz")
@@ -73,6 +88,25 @@ def command(
         click.echo(f"{outcome.artifact.label} in {outcome.runtime}, {outcome.samples} samples")
     click.echo(output.table(["output", "shape", "dtype", "first"], rows))
     click.echo(f"Wrote {target}")
+    return 0
+
+
+def _stream(
+    bundle: Path,
+    target: Path | None,
+    formats: tuple[str, ...],
+    schemes: tuple[str, ...],
+    threads: int,
+) -> int:
+    """A line of JSON for each sample of stdin, before the next one is read."""
+    from edgeattn.streaming import stream_bundle
+
+    if target is not None:
+        raise UsageError("A stream is answered on stdout: --input - takes no --output.")
+    source = cast("io.BufferedReader", sys.stdin.buffer)
+    answers = stream_bundle(bundle, source, formats=formats, schemes=schemes, threads=threads)
+    for outputs in answers:
+        output.emit_line({name: array[0].tolist() for name, array in outputs.items()})
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgeattn.errors import ArtifactError, UsageError
+from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from edgeattn.tensors import Array, TensorSpec
 
 
@@ -126,3 +126,19 @@ class DirectONNX:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:  # onnxruntime's own exceptions have no public base class
             raise ArtifactError(f"{self.runtime} stopped: {error}") from error
+
+
+def import_runtime(format: str) -> None:
+    """Import the runtime of ``format``, so that what loads a file next is not charged for it."""
+    if format == "tflite":
+        from edgeattn.runners.tflite import interpreter_class
+
+        interpreter_class()
+    else:
+        try:
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            raise RuntimeUnavailableError(
+                "ONNX files need onnxruntime, and it is not installed here.",
+                hint="Install it with: pip install 'edgeattn[onnx]'",
+            ) from error

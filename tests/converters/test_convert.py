@@ -139,6 +139,25 @@ def test_free_time_axis(tmp_path: Path) -> None:
     assert Bundle.open(tmp_path / "free.edge").manifest.artifacts[0].inputs[0].shape[1] == 11
 
 
+def test_time_steps_of_a_model_that_has_them(saved: Path, tmp_path: Path) -> None:
+    done = edgeattn("convert", saved, "--time-steps", "7", "-o", tmp_path / "out.edge")
+    assert done.returncode == 2
+    assert "not free" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_not_a_model(bundle: Path) -> None:
+    done = edgeattn("convert", bundle)
+    assert done.returncode == 2
+    assert "is a bundle already" in done.stderr
+
+
+def test_this_folder_is_not_a_model(tmp_path: Path) -> None:
+    done = edgeattn("convert", ".", cwd=tmp_path)
+    assert done.returncode == 3
+    assert list(tmp_path.iterdir()) == []
+
+
 def _no_such(folder: Path, saved: Path) -> str:
     return "No such file"
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import artifacts
 import numpy as np
 import pytest
-from emulated import BOOKWORM, Place
+from emulated import Place
 
 MEGABYTE = 10**6
 
@@ -39,7 +38,9 @@ def bytes_under(folder: Path) -> int:
 
 
 def test_the_root_is_what_it_says(pi):
-    code = "import platform, sys, os; print(platform.machine(), sys.version_info[:2], os.cpu_count())"
+    code = (
+        "import platform, sys, os; print(platform.machine(), sys.version_info[:2], os.cpu_count())"
+    )
     told = pi.run("python3", "-c", code)
     assert (told.returncode, told.stdout) == (0, "aarch64 (3, 11) 4\n")
 

@@ -22,6 +22,10 @@ JUDGED = 128
 MARGIN = 0.5
 # Where none is within: what a plan that keeps more in float32 must gain over the one before it.
 GAIN = 1.1
+NO_INT16 = (
+    "An int8 file has one integer type for its activations: attention can be int8 or float32 in "
+    "it. For int16, ask for the scheme int16x8."
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.quantization import attention, stored
-from edgeattn_converters.quantization.judging import Ends, Plan, Tried, chosen, split
+from edgeattn_converters.quantization.judging import NO_INT16, Ends, Plan, Tried, chosen, split
 from edgeattn_converters.quantization.onnx_account import account
 from edgeattn_converters.quantization.onnx_integers import integer_ends
 from edgeattn_converters.quantization.wide import HEADROOM
@@ -141,6 +141,8 @@ def _static(
     region = attention.region(nodes, "Softmax", HEAVY, ends.maps)
     deeper = attention.region(nodes, "Softmax", HEAVY, ends.maps, deep=True)
     asked = options.attention_precision
+    if asked == "int16" and region and recipe.activations != "int16":
+        raise ConversionError(NO_INT16)
     kept = {"int8": (False,), "float32": (True,)}.get(asked, (False, True))
     measuring, judged = split(samples)
     plans = [Plan(attention=item, recurrence=False) for item in (kept if region else (False,))]

@@ -16,7 +16,7 @@ from edgeattn_converters.lowering.cells import KINDS, is_keras_class
 from edgeattn_converters.quantization import attention, ranges, weights, wide
 from edgeattn_converters.quantization.flatbuffers import Flatbuffer
 from edgeattn_converters.quantization.integers import integer_ends
-from edgeattn_converters.quantization.judging import Ends, Plan, Tried, chosen, split
+from edgeattn_converters.quantization.judging import NO_INT16, Ends, Plan, Tried, chosen, split
 from edgeattn_converters.quantization.tflite_account import account
 from edgeattn_converters.recipes import Options, Recipe
 
@@ -109,10 +109,7 @@ def _plans(file: Flatbuffer, ends: Ends, recipe: Recipe, options: Options) -> li
     attended = bool(_attention(file, ends.maps))
     asked = options.attention_precision
     if asked == "int16" and attended and recipe.activations != "int16":
-        raise ConversionError(
-            "TFLite's quantizer has one integer type for all activations of a file: attention in "
-            "int16 is int16x8's, or ONNX'."
-        )
+        raise ConversionError(NO_INT16)
     kept = {"auto": (False, True), "int8": (False,), "float32": (True,)}.get(asked, (False, True))
     steps = _recurrent(file, ends.recurrent)
     plans = [

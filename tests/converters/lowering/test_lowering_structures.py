@@ -52,7 +52,8 @@ def test_bidirectional(era, masked, tmp_path):
     keras = importlib.import_module(era)
     builder = Builder(keras, 3, masked=masked)
     layers = keras.layers
-    for mode in ("concat", "sum", "mul", "ave", None):
+    # Merging is the same code for both eras; the layers around it are not.
+    for mode in ("concat", "sum", "mul", "ave", None) if era == "keras" else ("concat", None):
         for options in ({"return_sequences": True}, {}):
             name = f"{mode}_{'sequences' if options else 'last'}"
             builder.add(name, layers.Bidirectional(layers.LSTM(UNITS, **options), merge_mode=mode))
@@ -89,7 +90,7 @@ def test_layers_within_layers(era, tmp_path):
     inner = layers.TimeDistributed(layers.LSTM(UNITS))(windows)
     inside = keras.Input((7, FEATURES))
     nested = keras.Model(inside, layers.Bidirectional(layers.GRU(UNITS))(inside), name="nested")
-    outputs = [layers.GRU(UNITS)(stacked), twice, spread, inner, nested(masked), nested(2 * x)]
+    outputs = [layers.GRU(UNITS)(stacked), twice, spread, inner, nested(x), nested(2 * x)]
     model = randomise(keras.Model(x, outputs, name="within"))
     converted = Converted(model, tmp_path, BOTH)
     tensors = {"x": sequences(7)}

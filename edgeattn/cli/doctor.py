@@ -1,0 +1,104 @@
+"""``edgeattn doctor``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeattn.cli import options, output
+
+if TYPE_CHECKING:
+    from edgeattn.device import Device, Finding, RuntimeCheck
+
+# Features that decide which kernels a runtime takes; the rest of a long list is for --json.
+TOLD = ("asimd", "neon", "asimdhp", "asimddp", "i8mm", "avx2", "avx512f", "avx512_vnni", "amx_int8")
+
+
+@click.command("doctor")
+@options.json_option
+def command(as_json: bool) -> int:
+    """Say which machine this is, what installs, loads and computes right here, and what to do.
+
+    Each runtime that is installed runs a tiny model in a process of its own, so that a crash
+    becomes a line. Ends with 5 where no runtime works.
+    """
+    from edgeattn import device
+
+    found = device.describe()
+    checks = device.check_runtimes()
+    advice = device.findings(found, checks)
+    works = any(check.state == device.PASS for check in checks)
+    if as_json:
+        output.emit_json(as_document(found, checks, advice, works))
+    else:
+        click.echo(as_text(found, checks, advice))
+    return 0 if works else 5
+
+
+def as_document(
+    found: Device, checks: tuple[RuntimeCheck, ...], advice: tuple[Finding, ...], works: bool
+) -> dict[str, Any]:
+    """The keys that scripts may rely on."""
+    from dataclasses import asdict
+
+    from edgeattn.device import fitting
+
+    return {
+        "verdict": "pass" if works else "fail",
+        "device": found.to_json(),
+        "wheels": [
+            {"distribution": name, "fits": why is None, "reason": why}
+            for name, why in fitting(found).items()
+        ],
+        "runtimes": [asdict(check) for check in checks],
+        "findings": [asdict(finding) for finding in advice],
+    }
+
+
+def as_text(found: Device, checks: tuple[RuntimeCheck, ...], advice: tuple[Finding, ...]) -> str:
+    from edgeattn.device import fitting
+
+    fits = fitting(found)
+    features = [name for name in TOLD if name in found.features]
+    hot = "not told" if found.temperature_c is None else f"{found.temperature_c:.1f} degrees"
+    rows = [
+        ["board", found.board or "not told"],
+        ["processor", f"{found.cpu or 'not told'}, {found.cores} cores, {found.machine}"],
+        ["features", " ".join(features) or "none that matter here"],
+        ["memory", _memory(found)],
+        ["system", f"{found.os or 'not told'}, {found.libc}, Python {found.python}"],
+        ["governor", found.governor or "not told"],
+        ["temperature", hot],
+        ["throttling", _throttling(found)],
+        *([f"{name} wheel", why or "fits"] for name, why in fits.items()),
+        *([f"{check.format} runtime", _runtime(check)] for check in checks),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name.ljust(width)}  {text}" for name, text in rows]
+    for finding in advice:
+        lines += ["", f"{finding.level}: {finding.what}", f"  {finding.remedy}"]
+    return "\n".join(lines)
+
+
+def _memory(found: Device) -> str:
+    if found.memory_bytes is None:
+        return "not told"
+    free = "" if found.available_bytes is None else f", {output.size(found.available_bytes)} free"
+    return output.size(found.memory_bytes) + free
+
+
+def _throttling(found: Device) -> str:
+    if found.conditions is None:
+        return "not told"
+    now, ever = found.conditions["now"], found.conditions["since_start"]
+    told = [f"now: {', '.join(now)}"] if now else []
+    told += [f"since the start: {', '.join(ever)}"] if ever else []
+    return "; ".join(told) or "none since the start"
+
+
+def _runtime(check: RuntimeCheck) -> str:
+    if check.state != "pass":
+        return check.state if check.state == "not installed" else f"fails: {check.reason}"
+    xnnpack = {True: ", XNNPACK on", False: ", XNNPACK off", None: ""}[check.xnnpack]
+    return f"{check.runtime}, computes right{xnnpack}"

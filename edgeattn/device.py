@@ -1,0 +1,411 @@
+"""Which machine this is, how it fares, which runtimes it can have and which of them work.
+
+What is read are the kernel's files under a ``root``, so that a folder can stand in for a Pi.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeattn.child import Child, ChildDied
+from edgeattn.errors import ArtifactError, EdgeattnError, RuntimeUnavailableError
+
+ROOT = Path("/")
+# What the firmware of a Pi tells about its supply: the bit of now; 16 higher, that it has been so.
+THROTTLED = {
+    0: "under-voltage",
+    1: "frequency capped",
+    2: "throttled",
+    3: "soft temperature limit",
+}
+NOW = 0xF
+# Degrees: a Pi's firmware slows it down from 80 on.
+HOT = 75.0
+CHECK_SECONDS = 120.0
+
+PASS, FAIL, MISSING = "pass", "fail", "not installed"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A machine as its kernel describes it; ``None`` is what it does not tell."""
+
+    board: str | None
+    machine: str
+    cpu: str | None
+    cores: int
+    features: tuple[str, ...]
+    memory_bytes: int | None
+    available_bytes: int | None
+    os: str | None
+    libc: str
+    python: str
+    governor: str | None
+    temperature_c: float | None
+    throttled: int | None
+
+    @property
+    def conditions(self) -> dict[str, tuple[str, ...]] | None:
+        """What the firmware says is wrong now, and what was since the start."""
+        if self.throttled is None:
+            return None
+        return {
+            "now": tuple(name for bit, name in THROTTLED.items() if self.throttled >> bit & 1),
+            "since_start": tuple(
+                name for bit, name in THROTTLED.items() if self.throttled >> (bit + 16) & 1
+            ),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        told = {key: value for key, value in asdict(self).items() if key != "throttled"}
+        return {**told, "features": list(self.features), "throttled": self.conditions}
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Where a runtime's wheels install: machines, the oldest glibc, Python's minor versions."""
+
+    distribution: str
+    machines: tuple[str, ...]
+    glibc: tuple[int, int]
+    pythons: tuple[int, int]
+    format: str
+
+
+# Of the tested versions: ai-edge-litert 2.3, onnxruntime 1.32, tflite-runtime 2.14.
+WHEELS = (
+    Wheel("ai-edge-litert", ("x86_64", "aarch64"), (2, 27), (10, 14), "tflite"),
+    Wheel("tflite-runtime", ("x86_64", "aarch64", "armv7l"), (2, 34), (8, 11), "tflite"),
+    Wheel("onnxruntime", ("x86_64", "aarch64"), (2, 28), (11, 14), "onnx"),
+)
+
+
+@dataclass(frozen=True)
+class RuntimeCheck:
+    """Whether a runtime imported, loaded a tiny model and computed it right, in a child."""
+
+    format: str
+    state: str
+    runtime: str | None = None
+    xnnpack: bool | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a user should know, and what to do about it."""
+
+    level: str  # "error" keeps models from running, "warning" spoils results, "note" does neither
+    what: str
+    remedy: str
+
+
+def describe(
+    root: Path = ROOT,
+    *,
+    machine: str | None = None,
+    python: str | None = None,
+    libc: str | None = None,
+    ask_firmware: Callable[[], str | None] | None = None,
+) -> Device:
+    """The machine whose kernel's files lie under ``root``; this one unless told otherwise."""
+    info = _text(root / "proc/cpuinfo") or ""
+    release = _text(root / "etc/os-release") or ""
+    return Device(
+        board=board(root),
+        machine=machine or platform.machine(),
+        cpu=_field(info, "model name") or _arm_core(info),
+        cores=len(re.findall(r"^processor\s*:", info, re.M)) or os.cpu_count() or 1,
+        features=tuple((_field(info, "Features") or _field(info, "flags") or "").split()),
+        memory_bytes=_memory(root, "MemTotal"),
+        available_bytes=_memory(root, "MemAvailable"),
+        os=_quoted(release, "PRETTY_NAME"),
+        libc=libc or " ".join(platform.libc_ver()),
+        python=python or platform.python_version(),
+        governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        temperature_c=temperature(root),
+        throttled=throttled(root, ask_firmware),
+    )
+
+
+def board(root: Path = ROOT) -> str | None:
+    """What the device tree, or a PC's firmware, calls the board."""
+    model = _text(root / "proc/device-tree/model")
+    if model is None:
+        model = _text(root / "sys/devices/virtual/dmi/id/product_name")
+    return model
+
+
+def temperature(root: Path = ROOT) -> float | None:
+    """The hottest of the kernel's thermal zones, in degrees Celsius."""
+    found = []
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        text = _text(zone / "temp") or ""
+        if re.fullmatch(r"-?\d+", text):
+            found.append(int(text) / 1000)
+    return max(found, default=None)
+
+
+def throttled(
+    root: Path = ROOT, ask_firmware: Callable[[], str | None] | None = None
+) -> int | None:
+    """The firmware's bits, see ``THROTTLED``; ``None`` where nothing tells.
+
+    A Pi's kernel gives them in a file, hexadecimal; an older or newer one only through vcgencmd,
+    as ``throttled=0x50000``.
+    """
+    for file in sorted((root / "sys/devices/platform/soc").glob("*firmware/get_throttled")):
+        text = _text(file) or ""
+        if re.fullmatch(r"(0x)?[0-9a-fA-F]+", text):
+            return int(text, 16)
+    told = ask_firmware() if ask_firmware else _vcgencmd() if root == ROOT else None
+    found = re.search(r"throttled=0x([0-9a-fA-F]+)", told or "")
+    return int(found[1], 16) if found else None
+
+
+def slowed(before: int | None, after: int | None) -> bool | None:
+    """Whether the machine was slowed down between two readings of :func:`throttled`."""
+    if before is None or after is None:
+        return None
+    return bool((before | after) & NOW) or bool((after & ~before) >> 16 & NOW)
+
+
+def unfit(wheel: Wheel, machine: str, python: str, libc: str) -> str | None:
+    """Why ``wheel`` does not install on such a machine; ``None`` where it does."""
+    if machine not in wheel.machines:
+        return f"no wheel for {machine}"
+    major, minor = (int(part) for part in python.split(".")[:2])
+    low, high = wheel.pythons
+    if major != 3 or not low <= minor <= high:
+        return f"no wheel for Python {major}.{minor}, only 3.{low} to 3.{high}"
+    found = re.search(r"glibc (\d+)\.(\d+)", libc)
+    if found is None:
+        return f"needs glibc, and this is {libc or 'another library'}"
+    if (int(found[1]), int(found[2])) < wheel.glibc:
+        return f"needs glibc {wheel.glibc[0]}.{wheel.glibc[1]}, and this is {libc}"
+    return None
+
+
+def fitting(device: Device) -> dict[str, str | None]:
+    """Each runtime's distribution and why it does not fit; ``None`` where it does."""
+    return {
+        wheel.distribution: unfit(wheel, device.machine, device.python, device.libc)
+        for wheel in WHEELS
+    }
+
+
+def check_runtimes(start: Callable[[], Child] = Child) -> tuple[RuntimeCheck, ...]:
+    """Both formats' runtimes, each in a child of its own: what kills one becomes a line."""
+    return tuple(_check(format, start) for format in ("tflite", "onnx"))
+
+
+def _check(format: str, start: Callable[[], Child]) -> RuntimeCheck:
+    with start() as child:
+        try:
+            told, _ = child.call("edgeattn.device:probe", {"format": format}, timeout=CHECK_SECONDS)
+        except ChildDied as error:
+            reason = f"its process {error.message} on importing it or running a tiny model"
+            return RuntimeCheck(format, FAIL, reason=reason)
+        except RuntimeUnavailableError as error:
+            return RuntimeCheck(format, MISSING, reason=error.message)
+        except EdgeattnError as error:
+            return RuntimeCheck(format, FAIL, reason=error.message)
+    return RuntimeCheck(
+        format,
+        PASS if told["right"] else FAIL,
+        str(told["runtime"]),
+        told["xnnpack"],
+        None if told["right"] else f"it computed a tiny model wrong, by {told['error']:.3g}",
+    )
+
+
+# score = x @ [[1, -2], [0.5, 4], [-0.25, 8]] + [0.125, -1], one dense layer without rounding in
+# any order of its sums. tests/test_device.py makes these files and holds them to what is here.
+TINY = {
+    "tflite": """
+GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAABgAAAAnAEAAAMAAAADAAAATAAAACQAAAAEAAAA6v///wQAAAAIAAAA
+AAAAPgAAgL8AAAYACAAEAAYAAAAEAAAAGAAAAAAAgD8AAAA/AACAvgAAAMAAAIBAAAAAQaj///8BAAAAEAAAAAwAFAAQAAwA
+CAAEAAwAAAAQAAAAWAAAAFwAAABgAAAAAQAAABQAAAAAAA4AFAAAABAADAALAAQADgAAABQAAAAAAAAIEAAAABQAAAAEAAQA
+BAAAAAEAAAADAAAAAwAAAAAAAAABAAAAAgAAAAEAAAADAAAAAQAAAAAAAAAEAAAAmAAAAGAAAAAsAAAABAAAAIT///8IAAAA
+EAAAAAUAAABzY29yZQAAAAIAAAABAAAAAgAAANz///8MAAAAAgAAABAAAAAEAAAAYmlhcwAAAAABAAAAAgAAAAwAEAAMAAAA
+CAAEAAwAAAAMAAAAAQAAABAAAAAGAAAAa2VybmVsAAACAAAAAgAAAAMAAAAMAAwACAAAAAAABAAMAAAACAAAAAwAAAABAAAA
+eAAAAAIAAAABAAAAAwAAAAEAAAAQAAAADAAMAAsAAAAAAAQADAAAAAkAAAAAAAAJ
+""",
+    "onnx": """
+CAg6lQEKHgoBeAoGa2VybmVsCgRiaWFzEgVzY29yZSIER2VtbRIFbW9kZWwqKAgDCAIQAUIGa2VybmVsShgAAIA/AAAAwAAA
+AD8AAIBAAACAvgAAAEEqFAgCEAFCBGJpYXNKCAAAAD4AAIC/WhMKAXgSDgoMCAESCAoCCAEKAggDYhcKBXNjb3JlEg4KDAgB
+EggKAggBCgIIAkIECgAQEQ==
+""",
+}
+TINY_INPUT, TINY_OUTPUT = [[2.0, -4.0, 8.0]], [[-1.875, 43.0]]
+
+
+def probe(format: str) -> dict[str, Any]:
+    """In the child: import the runtime, load the tiny model, run it, look at what it printed."""
+    import numpy as np
+
+    from edgeattn.runners import open_runner
+    from edgeattn.tensors import TensorSpec
+
+    ends = (TensorSpec("x", (1, 3), "float32"),), (TensorSpec("score", (1, 2), "float32"),)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"tiny.{format}"
+        path.write_bytes(base64.b64decode(TINY[format]))
+        with _printed(Path(folder) / "printed") as printed:
+            runner = open_runner(path, format, *ends)
+            got = runner.run({"x": np.array(TINY_INPUT, np.float32)})["score"]
+        text = printed()
+    if got.shape != (1, 2):
+        raise ArtifactError(f"a tiny model's output came with the shape {got.shape}")
+    error = float(np.max(np.abs(got - np.array(TINY_OUTPUT))))
+    return {
+        "runtime": runner.runtime,
+        "right": error == 0,
+        "error": error if error == error else "NaN",
+        "xnnpack": "XNNPACK delegate" in text if format == "tflite" else None,
+    }
+
+
+@contextlib.contextmanager
+def _printed(file: Path) -> Iterator[Callable[[], str]]:
+    """What native code prints on stderr meanwhile, in ``file``."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with file.open("wb") as stream:
+            os.dup2(stream.fileno(), 2)
+        yield lambda: file.read_text("utf-8", "replace")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def findings(device: Device, checks: tuple[RuntimeCheck, ...]) -> tuple[Finding, ...]:
+    """What to do about what was found; nothing where all is well."""
+    return (*_about_runtimes(device, checks), *_about_condition(device))
+
+
+def _about_runtimes(device: Device, checks: tuple[RuntimeCheck, ...]) -> Iterator[Finding]:
+    fits = fitting(device)
+    for check in checks:
+        names = [wheel.distribution for wheel in WHEELS if wheel.format == check.format]
+        can = [name for name in names if fits[name] is None]
+        if check.state == MISSING and can:
+            level = "error" if check.format == "tflite" else "note"
+            yield Finding(level, f"No runtime for {check.format} files.", f"pip install {can[0]}")
+        elif check.state == MISSING:
+            why = "; ".join(f"{name}: {fits[name]}" for name in names)
+            yield Finding(
+                "note",
+                f"No runtime for {check.format} files installs here ({why}).",
+                "Use the other format, or a 64-bit system with Python 3.11 to 3.13.",
+            )
+        elif check.state == FAIL:
+            yield Finding(
+                "error",
+                f"The runtime for {check.format} files does not work: {check.reason}.",
+                "Install another version of it; a crash on import is mostly a wheel for a newer "
+                "processor than this one.",
+            )
+        elif check.xnnpack is False:
+            yield Finding(
+                "warning",
+                "TFLite runs without XNNPACK: int8 is several times slower.",
+                "Use ai-edge-litert's own wheel, and let it see /proc/cpuinfo and /sys.",
+            )
+
+
+def _about_condition(device: Device) -> Iterator[Finding]:
+    conditions = device.conditions or {"now": (), "since_start": ()}
+    for name in conditions["now"]:
+        yield Finding("warning", f"The board is slowed down now: {name}.", _REMEDIES[name])
+    for name in conditions["since_start"]:
+        if name not in conditions["now"]:
+            yield Finding("note", f"Since the start there was: {name}.", _REMEDIES[name])
+    if device.temperature_c is not None and device.temperature_c >= HOT:
+        yield Finding(
+            "warning",
+            f"It is hot: {device.temperature_c:.0f} degrees, and from 80 on a Pi slows down.",
+            "Add a heat sink or a fan before you measure.",
+        )
+    if device.governor not in (None, "performance"):
+        yield Finding(
+            "note",
+            f"The frequency governor is {device.governor}: short runs may see a slow clock.",
+            "To measure: echo performance | sudo tee "
+            "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+        )
+    if device.available_bytes is not None and device.available_bytes < 200 * 10**6:
+        yield Finding(
+            "warning", "Less than 200 MB of memory are free.", "Stop other programs first."
+        )
+
+
+_REMEDIES = {
+    "under-voltage": "Use the official power supply and a short, thick cable.",
+    "frequency capped": "Cool the board, and use the official power supply.",
+    "throttled": "Cool the board, and use the official power supply.",
+    "soft temperature limit": "Add a heat sink or a fan.",
+}
+
+
+def _vcgencmd() -> str | None:
+    tool = shutil.which("vcgencmd")
+    if tool is None:
+        return None
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [tool, "get_throttled"], capture_output=True, text=True, check=False, timeout=5
+        )
+        return done.stdout
+    return None
+
+
+def _text(file: Path) -> str | None:
+    """What a file of the kernel's says, without the NUL of the device tree's strings."""
+    try:
+        return file.read_text("utf-8", "replace").strip("\0 \n") or None
+    except OSError:
+        return None
+
+
+def _field(text: str, name: str) -> str | None:
+    found = re.search(rf"^{name}\s*:\s*(.*)$", text, re.M)
+    return found[1].strip() if found else None
+
+
+def _quoted(text: str, name: str) -> str | None:
+    found = re.search(rf'^{name}="?([^"\n]*)"?$', text, re.M)
+    return found[1] if found else None
+
+
+# Arm's numbers for the cores of Raspberry Pis.
+_CORES = {
+    "0xb76": "ARM1176",
+    "0xc07": "Cortex-A7",
+    "0xd03": "Cortex-A53",
+    "0xd08": "Cortex-A72",
+    "0xd0b": "Cortex-A76",
+}
+
+
+def _arm_core(info: str) -> str | None:
+    part = _field(info, "CPU part")
+    return _CORES.get(part, f"part {part}") if part else None
+
+
+def _memory(root: Path, name: str) -> int | None:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", _text(root / "proc/meminfo") or "", re.M)
+    return int(found[1]) * 1024 if found else None
