@@ -132,7 +132,7 @@ def describe(
         memory_bytes=_memory(root, "MemTotal"),
         available_bytes=_memory(root, "MemAvailable"),
         os=_quoted(release, "PRETTY_NAME"),
-        libc=libc or " ".join(platform.libc_ver()),
+        libc=" ".join(platform.libc_ver()) if libc is None else libc,
         python=python or platform.python_version(),
         governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         temperature_c=temperature(root),

@@ -24,7 +24,6 @@ from .sources import (
     custom,
     graph,
     hdf5,
-    merge,
     precision,
     preprocessing,
     saved_model,
@@ -121,7 +120,7 @@ def _rebuild(
     """Config repaired, model built, weights filled in."""
     with as_damaged(file.path):
         graph.require_layers(stored)
-        stored = merge.as_graph(stored) if merge.starts_chain(stored) else stored
+        stored = graph.with_calls(stored)
         version = version_numbers(file.keras_version or _version_in(stored))
         era = era_of(version, stored)
         masked = graph.is_model(stored) and graph.has_masks(stored)

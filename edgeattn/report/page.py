@@ -244,9 +244,9 @@ def _task(item: ArtifactReport) -> Iterator[str]:
         low, high = outcome.interval
         text = (
             f"{outcome.score.capitalize()} {outcome.before:.4f} with {task.reference}, "
-            f"{outcome.after:.4f} with this artifact, on {outcome.samples:,} samples. The drop is {100 * outcome.drop:.2f} "
-            f"points, its 95% interval {100 * low:.2f} to {100 * high:.2f}, and "
-            f"{100 * outcome.margin:.2f} may be lost."
+            f"{outcome.after:.4f} with this artifact, on {outcome.samples:,} samples. "
+            f"The drop is {100 * outcome.drop:.2f} points, its 95% interval {100 * low:.2f} to "
+            f"{100 * high:.2f}, and {100 * outcome.margin:.2f} may be lost."
         )
         if outcome.p_value is not None:
             text += (

@@ -130,6 +130,7 @@ def _images(figure: Any, axes: Any, want: Array, got: Array, head: int, several:
     axes[0].set_ylabel("query")
     for axis in axes:
         axis.set_xlabel("key")
+        axis.locator_params(integer=True)
 
 
 def _bars(expected: Array, actual: Array, title: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from artifacts import TensorSpec, dense, samples
 
-COMMANDS = ["convert", "inspect", "run", "validate"]
+COMMANDS = ["bench", "convert", "doctor", "inspect", "run", "validate"]
 
 
 @pytest.fixture

@@ -15,10 +15,14 @@ from edgeattn.validation import FAIL, PASS, ArtifactReport, _with_stand_in, judg
 from .making import ROOT
 from .planting import FAULTS, LOADING, TASK, Fault
 
+POINTING = "it looks at two steps of twenty, and 8-bit weights blur which"
 # Sound files that are beyond their scheme's limits, and why: no fault, and no pass.
 BEYOND = {
-    ("digits", "int16x8"): "its attention is 0.01 off, and 0.005 is allowed",
-    ("add_two_numbers", "dynamic_int8"): "trained to point at two steps: 8-bit weights blur that",
+    ("digits", "tflite", "int8"): "a weight of its attention is 0.07 off, and 0.05 is allowed",
+    ("digits", "tflite", "int16x8"): "a weight of its attention is 0.01 off, and 0.005 is allowed",
+    ("digits", "onnx", "int16x8"): "a weight of its attention is 0.01 off, and 0.005 is allowed",
+    ("add_two_numbers", "tflite", "dynamic_int8"): POINTING,
+    ("add_two_numbers", "onnx", "dynamic_int8"): POINTING,
 }
 START, END = "<!-- planted faults -->", "<!-- end of planted faults -->"
 PAGE = ROOT / "docs" / "verdict.md"
@@ -103,7 +107,7 @@ def _first(fault: Fault, report: ArtifactReport) -> str:
 
 def table(sound: Mapping[tuple[str, str, str], ArtifactReport], found: Sequence[Found]) -> str:
     """The part of the page that is made: both tables and their counts."""
-    held = {key: report for key, report in sound.items() if (key[0], key[2]) not in BEYOND}
+    held = {key: report for key, report in sound.items() if key not in BEYOND}
     passed = sum(report.verdict == PASS for report in held.values())
     caught = sum(item.caught for item in found)
     models = sorted({key[0] for key in sound})
@@ -121,12 +125,10 @@ def table(sound: Mapping[tuple[str, str, str], ArtifactReport], found: Sequence[
         "|---|" + "---|" * len(columns),
     ]
     for model in models:
-        cells = [
-            _cell(model, scheme, sound.get((model, format, scheme))) for format, scheme in columns
-        ]
+        cells = [_cell((model, *column), sound) for column in columns]
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
     lines += ["", "Beyond their scheme's limits without any fault, and told as that:", ""]
-    lines += [f"- {model} {scheme}: {why}." for (model, scheme), why in BEYOND.items()]
+    lines += [f"- {' '.join(key)}: {why}." for key, why in BEYOND.items()]
     return "\n".join([*lines, END])
 
 
@@ -140,11 +142,11 @@ def _fault_row(item: Found) -> str:
     where = f"{fault.model}, {fault.format} {fault.scheme}"
     seen = ", ".join(item.stages) or "nothing"
     # Numbers move by a rounding from machine to machine, so what is seen is named and not told.
-    metric = item.first.split(" is ")[0]
+    metric = item.first.split(" is ")[0].split(" from ")[0]
     return f"| {fault.name} | {where} | {fault.stage} | {seen} | {metric} |"
 
 
-def _cell(model: str, scheme: str, report: ArtifactReport | None) -> str:
-    if report is None:
+def _cell(key: tuple[str, str, str], sound: Mapping[tuple[str, str, str], ArtifactReport]) -> str:
+    if key not in sound:
         return "-"
-    return "beyond" if (model, scheme) in BEYOND else report.verdict
+    return "beyond" if key in BEYOND else sound[key].verdict

@@ -26,9 +26,9 @@ from typing import Any
 
 from edgeattn.bundle import MANIFEST, Bundle
 from edgeattn.child import Child, ChildDied
-from edgeattn.errors import EdgeattnError
+from edgeattn.errors import ConversionError, EdgeattnError
 from edgeattn.inspection import kind_of, read_onnx, read_tflite
-from edgeattn_converters.isolation import ENVIRONMENT
+from edgeattn_converters.isolation import Host
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
@@ -184,7 +184,7 @@ def variant(source: Path, folder: Path, chance: random.Random) -> Path:
     return target
 
 
-def examine(path: Path, host: Child, light: Child) -> str:
+def examine(path: Path, host: Host, light: Child) -> str:
     """What edgeattn makes of ``path``: ``fine``, the error's class, or ``died``."""
     try:
         kind = kind_of(path)
@@ -194,12 +194,14 @@ def examine(path: Path, host: Child, light: Child) -> str:
             bundle.reference()
         elif kind == "keras":
             asked = {"path": str(path), "trial": False}
-            host.call("edgeattn_converters.stages:inspect", asked, timeout=SECONDS)
+            host.audit(path, None)
+            host.call("inspect", asked, what=f"loading {path.name}", timeout=SECONDS)
         else:
             assert {read_tflite.__name__, read_onnx.__name__} == {"read_tflite", "read_onnx"}
             light.call(f"edgeattn.inspection:read_{kind}", {"path": str(path)}, timeout=SECONDS)
         return "fine"
-    except ChildDied as error:
+    except (ChildDied, ConversionError) as error:
+        # Looking a file through is given up in time; loading what was looked through must end.
         return "hang" if "took longer" in error.message else "died"
     except EdgeattnError as error:
         return type(error).__name__ if error.exit_code != 70 else f"fault: {error.message}"
@@ -217,7 +219,7 @@ def fuzz(
     findings: list[Finding] = []
     start = time.monotonic()
     with (
-        Child(environment=ENVIRONMENT) as host,
+        Host() as host,
         Child() as light,
         tempfile.TemporaryDirectory() as top,
     ):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import artifacts
 import numpy as np
 import pytest
-from emulated import Place
+from emulated import CLAIM, PROJECT, Place
+
+from edgeattn.benchmark import bench
+from edgeattn.bundle import Bundle
+from edgeattn.runners.elsewhere import entered, here, meet, validate_in
 
 MEGABYTE = 10**6
 
@@ -83,3 +90,120 @@ def test_a_file_that_crashes_its_runtime_ends_as_a_line(at_home, home):
     artifacts.rehash(made.path)
     code, document, _ = edgeattn(at_home, "validate", "broken.edge", "--json")
     assert (code, document["verdict"]) == (1, "fail")
+
+
+def test_doctor(pi):
+    code, document, err = edgeattn(pi, "doctor", "--json")
+    assert (code, err) == (0, "")
+    told = document["device"]
+    assert (told["board"], told["machine"]) == (pi.board.model, "aarch64")
+    assert told["cpu"] == {"pi4": "Cortex-A72", "pi5": "Cortex-A76"}[pi.board.name]
+    assert ("asimddp" in told["features"]) == (pi.board.name == "pi5")
+    assert [item["fits"] for item in document["wheels"]] == [True, True, True]
+    tflite, onnx = document["runtimes"]
+    # Without XNNPACK nothing here would say anything about what a Pi computes.
+    assert (tflite["state"], tflite["xnnpack"]) == ("pass", True)
+    assert (onnx["state"], onnx["reason"]) == ("pass", None)
+
+
+def test_selftest(at_home, home):
+    artifacts.write_dense_bundle(home / "dense.edge")
+    done = at_home.run("python3", "-P", "-m", "edgeattn.selftest", "dense.edge")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("verdict: pass\n")
+
+
+def test_a_function_of_a_sample(at_home, home):
+    artifacts.write_dense_bundle(home / "dense.edge")
+    code = """
+import edgeattn
+for format in ("tflite", "onnx"):
+    model = edgeattn.load("dense.edge", format=format)
+    print(model([1, 2, 3])["score"].tolist())
+"""
+    done = at_home.run("python3", "-P", "-c", code)
+    assert done.returncode == 0, done.stderr
+    want = str(artifacts.dense(np.float32([[1, 2, 3]])).tolist())
+    assert done.stdout.splitlines() == [want, want]
+
+
+def test_bench_runs(at_home, home):
+    """That it runs: what it measures here is the emulator."""
+    made = artifacts.write_dense_bundle(home / "dense.edge")
+    place = entered(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
+    found = bench(made, made.select(), place, runs=2)
+    assert (found.exit_code, found.place) == (0, CLAIM)
+    assert [len(item.timing.nanoseconds) for item in found.measured] == [2, 2]
+
+
+def test_judged_from_here(at_home, home):
+    made = artifacts.write_dense_bundle(home / "dense.edge")
+    place = entered(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
+    there = validate_in(place, made, made.select())
+    assert there.verdict == "pass"
+    # Sums without rounding: bit for bit what x86 computes.
+    assert there == validate_in(here(made), made, made.select())
+
+
+# A trained model in every scheme
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory):
+    """find_max in all schemes; some may fail their limits, which is not what is asked here."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("converting needs the host's half")
+    model = PROJECT / "sample_models" / "find_max"
+    target = tmp_path_factory.mktemp("converted") / "find_max.edge"
+    samples = str(model / "samples.npz")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "edgeattn", "convert", str(model / "model.h5")),
+            *("--samples", samples, "--calibration", samples, "-o", str(target), "--json"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return Bundle.open(target)
+
+
+def tolerance(scheme: str, expected: np.ndarray) -> float:
+    """What ARM may differ by from x86: of integer schemes two steps of 256 over the range."""
+    if scheme in ("int8", "int16x8"):
+        return 2 * float(np.ptp(expected)) / 255
+    return {"float32": 1e-5, "float16": 1e-4, "dynamic_int8": 1e-3}[scheme]
+
+
+def test_every_scheme_computes_what_x86_computes(pi, converted):
+    there = pi.showing(converted.path, "/home/pi/find_max.edge")
+    place = entered(CLAIM, there.command("python3"), "/home/pi/find_max.edge")
+    reference = converted.reference()
+    schemes = set()
+    with place.start() as far, here(converted).start() as near:
+        meet(place, converted, far)
+        for artifact in converted.select():
+            inputs = {spec.name: reference[f"input/{spec.name}"][:20] for spec in artifact.inputs}
+            want = here(converted).runner(near, artifact, judged=True).run(inputs)
+            got = place.runner(far, artifact, judged=True).run(inputs)
+            for name, expected in want.items():
+                limit = tolerance(artifact.scheme, expected)
+                error = float(np.abs(got[name] - expected).max())
+                assert error <= limit, (artifact.label, name, error)
+                if name in artifact.attention:
+                    same = got[name].argmax(-1) == expected.argmax(-1)
+                    assert same.all(), (artifact.label, name)
+            schemes.add((artifact.format, artifact.scheme))
+    assert {("tflite", "float32"), ("onnx", "float32"), ("tflite", "dynamic_int8")} <= schemes
+
+
+def test_the_device_judges_as_the_host_does(pi, converted):
+    """The same verdict for each artifact that the device claims: float and dynamic ones."""
+    there = pi.showing(converted.path, "/home/pi/find_max.edge")
+    schemes = ("--scheme", "float32", "--scheme", "float16", "--scheme", "dynamic_int8")
+    code, document, err = edgeattn(there, "validate", "find_max.edge", *schemes, "--json")
+    assert (code, err, document["verdict"]) == (0, "", "pass")
+    for item in document["artifacts"]:
+        assert item["stages"]["attention"] == "pass", item

@@ -20,6 +20,7 @@ from edgeattn_converters.quantization.judging import NO_INT16, Ends, Plan, Tried
 from edgeattn_converters.quantization.tflite_account import account
 from edgeattn_converters.recipes import Options, Recipe
 
+CARRYING = ("RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")
 HEAVY = frozenset({"BATCH_MATMUL", "FULLY_CONNECTED", "SUM", "CONV_2D", "REDUCE_SUM"})
 
 
@@ -230,12 +231,19 @@ def _recurrent(file: Flatbuffer, layers: tuple[str, ...]) -> set[str]:
     if not layers:
         return set()
     inside = re.compile(rf"(^|[/;])({'|'.join(map(re.escape, layers))})(_\d+)?/")
-    return {
-        file.name(file.main.tensors[int(i)])
-        for operator in file.main.operators
-        for i in operator.outputs
-        if inside.search(file.name(file.main.tensors[int(i)]))
-    }
+    tensors = file.main.tensors
+    found: set[str] = set()
+    taken: set[int] = set()
+    # Backwards, so that what only carries an input to the steps is found with them: rounding the
+    # input to int8 on the way would undo what keeping the steps is for.
+    for operator in reversed(file.main.operators):
+        made = [int(i) for i in operator.outputs]
+        names = [file.name(tensors[i]) for i in made]
+        carries = file.kind(operator) in CARRYING and taken.issuperset(made)
+        if carries or any(inside.search(name) for name in names):
+            found.update(names)
+            taken.update(int(i) for i in operator.inputs)
+    return found
 
 
 def _run(

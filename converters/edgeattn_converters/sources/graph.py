@@ -12,7 +12,17 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 
-from . import attention_package, custom, keras1, keras2, lambdas, merge, nodes, tensorflow_ops
+from . import (
+    attention_package,
+    custom,
+    flattened,
+    keras1,
+    keras2,
+    lambdas,
+    merge,
+    nodes,
+    tensorflow_ops,
+)
 from .context import Config, Context
 
 WRAPPERS = frozenset({"Bidirectional", "TimeDistributed", "Wrapper", "SpectralNormalization"})
@@ -73,10 +83,16 @@ def model(stored: Config, ctx: Context) -> dict[str, Any]:
     if is_graph(stored):
         return _functional(stored, ctx)
     if is_sequential(stored):
-        if merge.starts_chain(stored):
-            return _functional(merge.as_graph(stored), ctx)
-        return _sequential(stored, ctx)
+        drawn = with_calls(stored)
+        return _functional(drawn, ctx) if is_graph(drawn) else _sequential(drawn, ctx)
     return custom.layer(stored, ctx)
+
+
+def with_calls(stored: Config) -> Config:
+    """The model itself, or the graph of a chain that is none."""
+    if merge.starts_chain(stored):
+        return merge.as_graph(stored)
+    return flattened.as_graph(stored) if flattened.holds_attention(stored) else stored
 
 
 def _wrap(class_name: str, config: Config) -> dict[str, Any]:
