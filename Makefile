@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks
 MODEL := sample_models/find_max
 
-.PHONY: demo test fuzz specimens quick lint format typecheck environment bench clean
+.PHONY: demo test test-pi fuzz specimens quick lint format typecheck environment bench clean
 
 environment: $(VENV)/.complete
 
@@ -25,6 +25,10 @@ demo: environment
 test: environment
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
+
+# The light half in ARM user space under emulation; `make test` runs these too.
+test-pi: environment
+	$(BIN)/python -m pytest tests/pi
 
 # 10,000 broken variants of real files; the tests run a few hundred.
 fuzz: environment

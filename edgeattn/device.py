@@ -323,7 +323,9 @@ def _about_runtimes(device: Device, checks: tuple[RuntimeCheck, ...]) -> Iterato
             yield Finding(
                 "warning",
                 "TFLite runs without XNNPACK: int8 is several times slower.",
-                "Use ai-edge-litert's own wheel, and let it see /proc/cpuinfo and /sys.",
+                "Use ai-edge-litert's own wheel, and let it see /proc/cpuinfo and /sys."
+                if fits["ai-edge-litert"] is None
+                else "A 64-bit system can have ai-edge-litert, which brings it.",
             )
 
 

@@ -107,3 +107,18 @@ def test_readme_states_what_is_measured(name):
         digits = len(text.rstrip("%").partition(".")[2])
         # Rounding, and one unit in the last place for machines that round otherwise.
         assert abs(float(text.rstrip("%")) - value) <= 1.5 * 10**-digits, figure
+
+
+@pytest.mark.parametrize("name", ["find_max", "add_two_numbers", "digits"])
+def test_every_default_artifact_passes(name: str, tmp_path: Path) -> None:
+    """Both formats in float32 within 1e-5, and the smaller schemes within their limits."""
+    converters = pytest.importorskip("edgeattn_converters", reason="needs the host's half")
+    folder = ROOT / name
+    made = converters.convert(
+        folder / "model.h5", tmp_path / "model.edge", samples=folder / "samples.npz"
+    )
+    assert [report.failed for report in made.report.artifacts] == [()] * 6
+    assert made.exit_code == 0
+    for report in made.report.artifacts:
+        if report.artifact.scheme == "float32":
+            assert report.max_abs_error <= 1e-5

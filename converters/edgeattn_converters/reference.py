@@ -98,6 +98,17 @@ def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Arra
     return {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}
 
 
+def trial_inputs(model: Any, interface: Interface, samples: Path | None) -> Tensors:
+    """Inputs beside those of the reference: samples behind them in the file, or seeded others."""
+    if samples is not None:
+        more = sample_files.read(samples, interface.inputs)[KEPT : 2 * KEPT]
+        if len(more):
+            return more.inputs
+    generator = np.random.default_rng(SEED + 1)
+    padding = _padding(model, interface)
+    return _plausible(interface, vocabulary_of(model, interface), padding, generator)
+
+
 def _ask(
     model: Any, interface: Interface, inputs: Tensors, *, attention: bool
 ) -> tuple[Tensors, Tensors]:

@@ -143,6 +143,14 @@ def predict(job: dict[str, Any], tensors: Tensors) -> tuple[None, Tensors]:
     return None, reference.predict(loaded.model, interface, tensors)
 
 
+@functools.cache
+def _trial_inputs(job: Job) -> Tensors:
+    """Inputs that a choice between two files may be made on: not those of the reference."""
+    loaded, interface = _open(job)
+    path = None if job.samples is None else Path(job.samples)
+    return reference.trial_inputs(loaded.model, interface, path)
+
+
 def write_artifact(
     job: dict[str, Any],
     folder: str,
@@ -156,6 +164,9 @@ def write_artifact(
     loaded, interface = _open(parsed)
     recipe, chosen = recipe_for(scheme), Options(**(options or {}))
     measured = _calibration(parsed, chosen, folder) if recipe.needs_calibration else None
+    samples = None if measured is None else measured.inputs
+    if scheme == "dynamic_int8":
+        samples = _trial_inputs(parsed)
     converter = importlib.import_module(f"edgeattn_converters.{format}")
     name = f"{Path(parsed.path).stem}.{scheme}.{format}"
     path = Path(folder) / name
@@ -170,7 +181,7 @@ def write_artifact(
             lowering=parsed.lowering,
             batch=parsed.batch,
             options=chosen,
-            samples=None if measured is None else measured.inputs,
+            samples=samples,
         )
     except RecursionError as error:
         raise UnsupportedModelError("The model is nested too deeply to be traced.") from error

@@ -73,6 +73,12 @@ def enter(
 
 
 @pytest.fixture(scope="session", params=[PI4, PI5], ids=lambda board: board.name)
-def pi(request: pytest.FixtureRequest, enter: Callable[[Recipe, Board], Place]) -> Place:
-    """64-bit Bookworm as a Pi 4 and as a Pi 5."""
+def either_pi(request: pytest.FixtureRequest, enter: Callable[[Recipe, Board], Place]) -> Place:
+    """64-bit Bookworm as a Pi 4 and as a Pi 5: for what depends on the processor."""
     return enter(BOOKWORM, request.param)
+
+
+@pytest.fixture(scope="session")
+def pi(enter: Callable[[Recipe, Board], Place]) -> Place:
+    """64-bit Bookworm as a Pi 4: for what does not."""
+    return enter(BOOKWORM, PI4)

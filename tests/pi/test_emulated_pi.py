@@ -11,7 +11,7 @@ from pathlib import Path
 import artifacts
 import numpy as np
 import pytest
-from emulated import CLAIM, PROJECT, Place
+from emulated import BOOKWORM_32, CLAIM, PI4, PROJECT, TRIXIE, Place
 
 from edgeattn.benchmark import bench
 from edgeattn.bundle import Bundle
@@ -92,13 +92,13 @@ def test_a_file_that_crashes_its_runtime_ends_as_a_line(at_home, home):
     assert (code, document["verdict"]) == (1, "fail")
 
 
-def test_doctor(pi):
-    code, document, err = edgeattn(pi, "doctor", "--json")
+def test_doctor(either_pi):
+    code, document, err = edgeattn(either_pi, "doctor", "--json")
     assert (code, err) == (0, "")
     told = document["device"]
-    assert (told["board"], told["machine"]) == (pi.board.model, "aarch64")
-    assert told["cpu"] == {"pi4": "Cortex-A72", "pi5": "Cortex-A76"}[pi.board.name]
-    assert ("asimddp" in told["features"]) == (pi.board.name == "pi5")
+    assert (told["board"], told["machine"]) == (either_pi.board.model, "aarch64")
+    assert told["cpu"] == {"pi4": "Cortex-A72", "pi5": "Cortex-A76"}[either_pi.board.name]
+    assert ("asimddp" in told["features"]) == (either_pi.board.name == "pi5")
     assert [item["fits"] for item in document["wheels"]] == [True, True, True]
     tflite, onnx = document["runtimes"]
     # Without XNNPACK nothing here would say anything about what a Pi computes.
@@ -177,8 +177,8 @@ def tolerance(scheme: str, expected: np.ndarray) -> float:
     return {"float32": 1e-5, "float16": 1e-4, "dynamic_int8": 1e-3}[scheme]
 
 
-def test_every_scheme_computes_what_x86_computes(pi, converted):
-    there = pi.showing(converted.path, "/home/pi/find_max.edge")
+def test_every_scheme_computes_what_x86_computes(either_pi, converted):
+    there = either_pi.showing(converted.path, "/home/pi/find_max.edge")
     place = entered(CLAIM, there.command("python3"), "/home/pi/find_max.edge")
     reference = converted.reference()
     schemes = set()
@@ -199,11 +199,40 @@ def test_every_scheme_computes_what_x86_computes(pi, converted):
     assert {("tflite", "float32"), ("onnx", "float32"), ("tflite", "dynamic_int8")} <= schemes
 
 
-def test_the_device_judges_as_the_host_does(pi, converted):
+def test_the_device_judges_as_the_host_does(either_pi, converted):
     """The same verdict for each artifact that the device claims: float and dynamic ones."""
-    there = pi.showing(converted.path, "/home/pi/find_max.edge")
+    there = either_pi.showing(converted.path, "/home/pi/find_max.edge")
     schemes = ("--scheme", "float32", "--scheme", "float16", "--scheme", "dynamic_int8")
     code, document, err = edgeattn(there, "validate", "find_max.edge", *schemes, "--json")
     assert (code, err, document["verdict"]) == (0, "", "pass")
     for item in document["artifacts"]:
         assert item["stages"]["attention"] == "pass", item
+
+
+# Other systems that a Pi may have
+
+
+def test_trixie(enter, home):
+    artifacts.write_dense_bundle(home / "dense.edge")
+    place = enter(TRIXIE, PI4).showing(home, "/home/pi")
+    code, document, err = edgeattn(place, "doctor", "--json")
+    assert (code, err, document["device"]["python"][:4]) == (0, "", "3.13")
+    fits = {item["distribution"]: item["fits"] for item in document["wheels"]}
+    assert fits == {"ai-edge-litert": True, "tflite-runtime": False, "onnxruntime": True}
+    tflite, onnx = document["runtimes"]
+    assert (tflite["state"], tflite["xnnpack"], onnx["state"]) == ("pass", True, "pass")
+    code, document, err = edgeattn(place, "validate", "dense.edge", "--json")
+    assert (code, err, document["verdict"]) == (0, "", "pass")
+
+
+def test_32_bit_bookworm_has_tflite_runtime(enter, home):
+    artifacts.write_dense_bundle(home / "dense.edge")
+    place = enter(BOOKWORM_32, PI4).showing(home, "/home/pi")
+    code, document, err = edgeattn(place, "doctor", "--json")
+    assert (code, err, document["device"]["machine"]) == (0, "", "armv7l")
+    tflite, onnx = document["runtimes"]
+    assert (tflite["state"], tflite["runtime"].split()[0]) == ("pass", "tflite-runtime")
+    assert onnx["state"] == "not installed"
+    code, document, err = edgeattn(place, "validate", "dense.edge", "--json")
+    assert (code, err, document["verdict"]) == (0, "", "pass")
+    assert [item["verdict"] for item in document["artifacts"]] == ["pass", "not run"]

@@ -103,6 +103,37 @@ def chosen(
     return best.made, _told(best, score, others, scheme)
 
 
+def dynamic(
+    computing: Callable[[], Any],
+    only: Callable[[], Any],
+    run: Callable[[Any, Tensors], Tensors],
+    ends: Ends,
+    scheme: str,
+    samples: Tensors | None,
+) -> tuple[Any, tuple[str, ...]]:
+    """The file that computes over int8 weights with int8 activations, or with float32 ones.
+
+    The former is the faster and is taken where it keeps the scheme's limits on ``samples``, or
+    where there are none to see it on; the latter where that one does not and it does better.
+    """
+    fast = computing()
+    if samples is None:
+        return fast, ()
+    judged = {name: array[:JUDGED] for name, array in samples.items()}
+    expected = run(None, judged)
+    score = excess(expected, run(fast, judged), ends, scheme)
+    if score <= MARGIN:
+        return fast, ()
+    careful = only()
+    better = excess(expected, run(careful, judged), ends, scheme)
+    if not better < score:
+        return fast, ()
+    return careful, (
+        "activations kept float32 on purpose "
+        f"(scaled to int8, an error would be {score:.1f} times its limit)",
+    )
+
+
 def excess(expected: Tensors, actual: Tensors, ends: Ends, scheme: str) -> float:
     """How many times its limit the worst figure is: at most 1 where all are within."""
     limits = LIMITS[scheme]

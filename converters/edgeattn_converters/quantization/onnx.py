@@ -13,7 +13,15 @@ import numpy as np
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.quantization import attention, stored
-from edgeattn_converters.quantization.judging import NO_INT16, Ends, Plan, Tried, chosen, split
+from edgeattn_converters.quantization.judging import (
+    NO_INT16,
+    Ends,
+    Plan,
+    Tried,
+    chosen,
+    dynamic,
+    split,
+)
 from edgeattn_converters.quantization.onnx_account import account
 from edgeattn_converters.quantization.onnx_integers import integer_ends
 from edgeattn_converters.quantization.wide import HEADROOM
@@ -71,8 +79,23 @@ def _made(
         stored.half(proto)
         return Quantized(proto, ends.inputs, ends.outputs)
     stored.tables(proto)
-    stored.int8(proto)
-    return Quantized(_dynamic(proto, ("MatMul", "LSTM")), ends.inputs, ends.outputs)
+
+    def computing() -> Quantized:
+        made = _copied(proto)
+        stored.int8(made)
+        return Quantized(_dynamic(made, ("MatMul", "LSTM")), ends.inputs, ends.outputs)
+
+    def only() -> Quantized:
+        made = _copied(proto)
+        stored.int8(made, tuple(stored.AXES))
+        return Quantized(made, ends.inputs, ends.outputs)
+
+    def run(item: Quantized | None, data: Tensors) -> Tensors:
+        return _run(item.proto if item else proto, ends.inputs, ends.outputs, data)
+
+    best, told = dynamic(computing, only, run, ends, recipe.scheme, samples)
+    result: Quantized = best
+    return replace(result, told=told)
 
 
 def _shorten_names(proto: Any) -> None:

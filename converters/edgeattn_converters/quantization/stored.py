@@ -18,6 +18,8 @@ from edgeattn_converters.quantization.weights import FLOAT16_MAX, MIN_ELEMENTS, 
 # Positions of the weights, and the axis of their channels, in operators with no kernel for int8
 # weights under float32 activations that is as fast as float32's.
 STORED = {"GRU": {1: 1, 2: 1}, "RNN": {1: 1, 2: 1}, "Conv": {1: 0}, "ConvTranspose": {1: 1}}
+# And in those that have one, which scales its activations to int8 as well.
+AXES = {**STORED, "LSTM": {1: 1, 2: 1}, "MatMul": {1: 1}, "Gemm": {1: 0}}
 
 
 def half(proto: Any) -> None:
@@ -37,7 +39,7 @@ def int8(proto: Any, kinds: tuple[str, ...] = tuple(STORED)) -> None:
         found = uses.get(item.name, [])
         if value is None or not found:
             continue
-        axes = {STORED.get(node.op_type, {}).get(position) for node, position in found}
+        axes = {AXES.get(node.op_type, {}).get(position) for node, position in found}
         if None in axes or len(axes) != 1 or any(node.op_type not in kinds for node, _ in found):
             continue
         integers, scale = symmetric(value, axis := axes.pop())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from edgeattn_converters.lowering.cells import KINDS, is_keras_class
 from edgeattn_converters.quantization import attention, ranges, weights, wide
 from edgeattn_converters.quantization.flatbuffers import Flatbuffer
 from edgeattn_converters.quantization.integers import integer_ends
-from edgeattn_converters.quantization.judging import NO_INT16, Ends, Plan, Tried, chosen, split
+from edgeattn_converters.quantization.judging import (
+    NO_INT16,
+    Ends,
+    Plan,
+    Tried,
+    chosen,
+    dynamic,
+    split,
+)
 from edgeattn_converters.quantization.tflite_account import account
 from edgeattn_converters.recipes import Options, Recipe
 
@@ -63,10 +71,23 @@ def _made(
     file = Flatbuffer(content)
     if recipe.scheme == "float16":
         weights.half(file)
-    else:
-        weights.hybrid(file, per_channel_dense=_per_channel_dense(options))
-    file.strip()
-    return Quantized(file.pack(), ends.inputs, ends.outputs)
+        file.strip()
+        return Quantized(file.pack(), ends.inputs, ends.outputs)
+
+    def made(write: Callable[..., None]) -> Quantized:
+        written = Flatbuffer(content)
+        write(written, per_channel_dense=_per_channel_dense(options))
+        written.strip()
+        return Quantized(written.pack(), ends.inputs, ends.outputs)
+
+    def run(item: Quantized | None, data: Tensors) -> Tensors:
+        return _run(item.content if item else content, ends.inputs, ends.outputs, data)
+
+    best, told = dynamic(
+        lambda: made(weights.hybrid), lambda: made(weights.only), run, ends, recipe.scheme, samples
+    )
+    result: Quantized = best
+    return replace(result, told=told)
 
 
 def recurrent_layers(model: Any) -> tuple[str, ...]:

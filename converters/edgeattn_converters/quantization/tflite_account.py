@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
+from edgeattn.tensors import Array
 from edgeattn_converters.quantization.account import WEIGHTS, Account
 from edgeattn_converters.quantization.flatbuffers import Flatbuffer
 from edgeattn_converters.quantization.weights import MIN_ELEMENTS
@@ -20,6 +22,7 @@ def account(content: bytes) -> Account:
     large: Counter[str] = Counter()
     for graph in file.model.subgraphs:
         constants = [file.constant(tensor) for tensor in graph.tensors]
+        integer = _integer_constants(file, graph, constants)
         for operator in graph.operators:
             kind = file.kind(operator)
             if kind in UNCOUNTED or not len(operator.outputs):
@@ -27,12 +30,7 @@ def account(content: bytes) -> Account:
             made = file.dtype(graph.tensors[int(operator.outputs[0])])
             if made not in REAL:
                 continue
-            integer_weights = made == "FLOAT32" and any(
-                int(i) >= 0
-                and constants[int(i)] is not None
-                and file.dtype(graph.tensors[int(i)]) == "INT8"
-                for i in operator.inputs
-            )
+            integer_weights = made == "FLOAT32" and any(int(i) in integer for i in operator.inputs)
             computes.append((kind, WEIGHTS if integer_weights else made.lower()))
         for tensor, value in zip(graph.tensors, constants, strict=True):
             if value is None or file.dtype(tensor) not in REAL or not value.ndim:
@@ -42,3 +40,18 @@ def account(content: bytes) -> Account:
             if value.size >= MIN_ELEMENTS:
                 large[dtype] += value.size
     return Account(tuple(computes), dict(stored), dict(large))
+
+
+def _integer_constants(file: Flatbuffer, graph: Any, constants: list[Array | None]) -> set[int]:
+    """The int8 constants of a graph, and what DEQUANTIZE makes of them."""
+    found = {
+        index
+        for index, value in enumerate(constants)
+        if value is not None and file.dtype(graph.tensors[index]) == "INT8"
+    }
+    made = {
+        int(operator.outputs[0])
+        for operator in graph.operators
+        if file.kind(operator) == "DEQUANTIZE" and int(operator.inputs[0]) in found
+    }
+    return found | made

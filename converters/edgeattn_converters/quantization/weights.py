@@ -7,6 +7,7 @@ main one, so recurrent weights in them are reached too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ VERSIONS = {
     "CONV_2D": (5, 5),
     "DEPTHWISE_CONV_2D": (6, 6),
     "GATHER": (2, 2),
-    "DEQUANTIZE": (3, 3),
+    "DEQUANTIZE": (3, 5),
 }
 
 # The TensorFlow whose runtime is the first to know FULLY_CONNECTED in these versions.
@@ -59,29 +60,67 @@ def hybrid(file: Flatbuffer, *, per_channel_dense: bool) -> None:
 
 def half(file: Flatbuffer) -> None:
     """Float32 constants become float16, in place, each behind a DEQUANTIZE."""
+
+    def store(stored: Any, value: Array, _: int | None) -> bool:
+        # What float16 cannot hold would become infinity: it stays.
+        if np.abs(value).max() > FLOAT16_MAX:
+            return False
+        stored.type = file.type_code("FLOAT16")
+        stored.buffer = file.add_buffer(value.astype(np.float16))
+        return True
+
+    _behind_dequantize(file, "float16", VERSIONS["DEQUANTIZE"][0], store)
+
+
+def only(file: Flatbuffer, *, per_channel_dense: bool) -> None:
+    """Weights become int8, in place, each behind a DEQUANTIZE: activations are left alone.
+
+    A constant is made float32 again once, when the file is loaded.
+    """
+
+    def store(stored: Any, value: Array, axis: int | None) -> bool:
+        _store(file, stored, value, axis if per_channel_dense else None)
+        return True
+
     for graph in file.model.subgraphs:
+        users = _users(graph)
+        for operator in list(graph.operators):
+            if file.kind(operator) == "GATHER":
+                _gather(file, graph, operator, users)
+    _behind_dequantize(file, "int8", VERSIONS["DEQUANTIZE"][1 if per_channel_dense else 0], store)
+
+
+def _behind_dequantize(
+    file: Flatbuffer, suffix: str, version: int, store: Callable[[Any, Array, int | None], bool]
+) -> None:
+    """Large constants are kept as ``store`` writes them, given the axis of their channels."""
+    for graph in file.model.subgraphs:
+        users = _users(graph)
+        outputs = set(map(int, graph.outputs))
         extra = []
         for index in range(len(graph.tensors)):
             tensor = graph.tensors[index]
-            value = file.constant(tensor)
-            if value is None or file.dtype(tensor) != "FLOAT32" or value.size < MIN_ELEMENTS:
+            value = _weight(file, tensor)
+            if value is None or index in outputs:
                 continue
-            # What float16 cannot hold would become infinity: it stays.
-            if np.abs(value).max() > FLOAT16_MAX or index in set(map(int, graph.outputs)):
-                continue
+            axes = {
+                CHANNELS.get(file.kind(op))
+                for op, position in users.get(index, ())
+                if position == 1
+            }
             stored = file.schema.TensorT()
-            stored.name, stored.shape = file.name(tensor) + "/float16", tensor.shape
-            stored.type = file.type_code("FLOAT16")
-            stored.buffer = file.add_buffer(value.astype(np.float16))
+            stored.name, stored.shape = f"{file.name(tensor)}/{suffix}", tensor.shape
+            if not store(stored, value, axes.pop() if len(axes) == 1 else None):
+                continue
             graph.tensors.append(stored)
             tensor.buffer = 0
-            extra.append(_dequantize(file, len(graph.tensors) - 1, index))
+            extra.append(_dequantize(file, len(graph.tensors) - 1, index, version))
         graph.operators[:0] = extra
 
 
-def _dequantize(file: Flatbuffer, source: int, target: int) -> Any:
+def _dequantize(file: Flatbuffer, source: int, target: int, version: int) -> Any:
     operator = file.schema.OperatorT()
-    operator.opcodeIndex = file.code_index("DEQUANTIZE", VERSIONS["DEQUANTIZE"][0])
+    operator.opcodeIndex = file.code_index("DEQUANTIZE", version)
     operator.inputs, operator.outputs = [source], [target]
     return operator
 
@@ -155,4 +194,5 @@ def _gather(file: Flatbuffer, graph: Any, operator: Any, users: dict[int, Any]) 
         graph.tensors.append(looked_up)
         user.outputs = [len(graph.tensors) - 1]
         at = next(k for k, item in enumerate(graph.operators) if item is user) + 1
-        graph.operators.insert(at, _dequantize(file, len(graph.tensors) - 1, result))
+        version = VERSIONS["DEQUANTIZE"][0]
+        graph.operators.insert(at, _dequantize(file, len(graph.tensors) - 1, result, version))

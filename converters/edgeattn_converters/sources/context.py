@@ -35,6 +35,23 @@ class Context:
     note: Callable[[str], None]
 
 
+def without_slashes(name: str) -> str:
+    """The name of an input: Keras 3 allows everything in it but slashes."""
+    return name.replace("/", "_").replace("\\", "_")
+
+
+def safe_name(name: str) -> str:
+    """The name of a layer or model, made of what TensorFlow allows in the names of scopes.
+
+    ``"My LSTM>"`` -> ``"My_LSTM_"``. Letters of other scripts keep their numbers, to stay apart.
+    """
+    return re.sub(
+        r"[^A-Za-z0-9_.\-]",
+        lambda found: "_" if found[0].isascii() else f"u{ord(found[0]):x}",
+        name,
+    )
+
+
 def shown(config: Any) -> str:
     """A config for a person to read, cut where it gets long."""
     text = json.dumps(config, default=str)

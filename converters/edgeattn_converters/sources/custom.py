@@ -15,7 +15,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError, UsageError
 
 from . import attention_package, classes
-from .context import Config, Context, shown
+from .context import Config, Context, safe_name, shown
 
 PACKAGE = "edgeattn_user"
 # Every layer has these, whoever wrote it.
@@ -160,7 +160,7 @@ def layer(item: Config, ctx: Context) -> dict[str, Any]:
     if ctx.era < 3 and isinstance(config.get("dtype"), dict):
         config["dtype"] = (config["dtype"].get("config") or {}).get("name", "float32")
     if isinstance(config.get("name"), str):
-        config["name"] = config["name"].replace("/", "_")
+        config["name"] = safe_name(config["name"])
     extra = {"build_config": item["build_config"]} if item.get("build_config") else {}
     return {"module": None, "class_name": bare(class_name), "config": config,
             "registered_name": key(class_name), **extra}  # fmt: skip

@@ -7,7 +7,7 @@ their neighbours; here are models within models, wrappers, and who is called wit
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
@@ -23,15 +23,10 @@ from . import (
     nodes,
     tensorflow_ops,
 )
-from .context import Config, Context
+from .context import Config, Context, safe_name, without_slashes
 
 WRAPPERS = frozenset({"Bidirectional", "TimeDistributed", "Wrapper", "SpectralNormalization"})
 _BASE = ("name", "trainable", "dtype")
-
-
-def safe_name(name: str) -> str:
-    """A layer's name as Keras 3 allows it: without slashes."""
-    return name.replace("/", "_").replace("\\", "_")
 
 
 def is_sequential(stored: Config) -> bool:
@@ -177,13 +172,12 @@ def _keras1_shape(config: Config) -> list[int | None] | None:
 
 def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
     config = stored["config"]
-    table = nodes.Table.of(
-        config["layers"], names=safe_name, models=_model_names(config), era=ctx.era
-    )
+    names = _names(config)
+    table = nodes.Table.of(config["layers"], names=names, models=_model_names(config), era=ctx.era)
     layers = []
     for item in config["layers"]:
         translated, calls = _graph_layer(item, table, ctx)
-        layers.append({**translated, "name": safe_name(layer_name(item)), "inbound_nodes": calls})
+        layers.append({**translated, "name": names(layer_name(item)), "inbound_nodes": calls})
     return _wrap(
         "Functional",
         {
@@ -194,6 +188,12 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
             "output_layers": table.ends(config["output_layers"]),
         },
     )
+
+
+def _names(config: Config) -> Callable[[str], str]:
+    """What the layers are called here. Inputs have no scope, and their names are the user's."""
+    inputs = {layer_name(item) for item in config["layers"] if item["class_name"] == "InputLayer"}
+    return lambda name: without_slashes(name) if name in inputs else safe_name(name)
 
 
 def _model_names(config: Config) -> Mapping[str, str]:
@@ -229,7 +229,8 @@ def layer(item: Config, ctx: Context) -> dict[str, Any]:
         return model(item, dataclasses.replace(ctx, shapes=_within(ctx, layer_name(item))))
     class_name = str(item.get("class_name"))
     config = {**(item.get("config") or {})}
-    config["name"] = safe_name(layer_name({"config": config, **item}))
+    name = layer_name({"config": config, **item})
+    config["name"] = without_slashes(name) if class_name == "InputLayer" else safe_name(name)
     registered = item.get("registered_name")
     known = custom.is_ours(class_name, registered)
     if known:

@@ -15,7 +15,7 @@ from typing import Any
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 
 from . import bytecode, custom, expressions, marshalled
-from .context import Config, Context
+from .context import Config, Context, safe_name
 from .expressions import Expression, NotRecognisedError
 
 
@@ -170,7 +170,7 @@ def layer(item: Config, ctx: Context) -> dict[str, Any]:
     """
     config = item.get("config") or {}
     name = str(config.get("name") or item.get("name"))
-    safe = name.replace("/", "_")
+    safe = safe_name(name)
     mine = _identifier(name)
     stored_name = _stored_name(config)
     for candidate in (mine, stored_name):

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 
-from .context import Config, Context
+from .context import Config, Context, safe_name
 
 _MODES = {
     "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate",
@@ -35,7 +35,7 @@ def layer(item: Config, ctx: Context) -> dict[str, Any]:
             hint="Rebuild the model with a layer that does the same.",
         )
     class_name = _MODES[mode]
-    new: dict[str, Any] = {"name": str(config.get("name")).replace("/", "_")}
+    new: dict[str, Any] = {"name": safe_name(str(config.get("name")))}
     if class_name == "Concatenate":
         new["axis"] = config.get("concat_axis", -1)
     if class_name == "Dot":

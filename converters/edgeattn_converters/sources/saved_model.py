@@ -15,7 +15,7 @@ from typing import Any
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 
 from . import attention_package, graph, hdf5, limits
-from .context import Config
+from .context import Config, safe_name
 
 VARIABLES = "variables/variables"
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -165,8 +165,7 @@ def _assign_model(
     weighted = [
         (item, layer)
         for item in graph.stored_layers(stored)
-        if (layer := layers.get(graph.safe_name(graph.layer_name(item)))) is not None
-        and layer.weights
+        if (layer := layers.get(safe_name(graph.layer_name(item)))) is not None and layer.weights
     ]
     if len(counted) != len(weighted):
         raise UnsupportedModelError(

@@ -12,7 +12,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 
 from . import expressions, graph_ops, lambdas, nodes
-from .context import Config, Context
+from .context import Config, Context, safe_name
 from .expressions import Expression, NotRecognisedError
 
 _CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
@@ -58,7 +58,7 @@ def layer(
         new_calls.append({"args": [tensors], "kwargs": {}})
     if len(found) != 1:
         raise _unsupported(name, path, "it is called in several ways")
-    safe = name.replace("/", "_")
+    safe = safe_name(name)
     return lambdas.expression_layer(safe, found[0], {}), new_calls
 
 
@@ -75,7 +75,7 @@ def _graph_layer(
         first = call["args"][0]
         tensors = first if isinstance(first, list) else [first]
         new_calls.append({"args": [tensors], "kwargs": {}})
-    return lambdas.expression_layer(name.replace("/", "_"), found, {}), new_calls
+    return lambdas.expression_layer(safe_name(name), found, {}), new_calls
 
 
 def _unsupported(name: str, path: str, reason: object) -> UnsupportedModelError:

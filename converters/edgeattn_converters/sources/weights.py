@@ -15,7 +15,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 
 from . import attention_package, graph, hdf5
-from .context import Config
+from .context import Config, safe_name
 from .converting import Array, convert
 
 _DAMAGED = "The file and its architecture do not belong together, or the file is damaged."
@@ -89,7 +89,7 @@ def assign_layers(
 
 
 def _find(model: Any, name: str) -> Any:
-    return next((one for one in model.layers if one.name == graph.safe_name(name)), None)
+    return next((one for one in model.layers if one.name == safe_name(name)), None)
 
 
 def _find_deep(model: Any, stored: Config, name: str) -> tuple[Config, Any] | None:
