@@ -121,7 +121,9 @@ class _Writer:
             self._quantize(sample)
             return
         target = self._feed if sample.ndim == self._feed.ndim else self._sample
-        if sample.dtype == target.dtype or np.can_cast(sample.dtype, target.dtype, self._casting):
+        if sample.dtype == target.dtype:
+            target[...] = sample
+        elif np.can_cast(sample.dtype, target.dtype, self._casting):
             np.copyto(target, sample, casting=self._casting)
         else:
             self._copy_exactly(target, sample)

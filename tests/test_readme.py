@@ -35,7 +35,8 @@ def comparable(text: str) -> list[str]:
     A size may differ by a few bytes with the versions of what wrote the file: its digits behind the
     point are left out. Everything else must be as shown.
     """
-    text = re.sub(r"\d(\.\d+)?e-\d+", "TINY", text)
+    text = re.sub(r"\d(\.\d+)?e-\d+|\b0\.0\d+", "TINY", text)
+    text = re.sub(r"[\d.]+ times its limit", "SOME times its limit", text)
     text = re.sub(r"(\d+)\.\d (k|M)B", r"\1 \2B", text)
     return [re.sub(r" +", " ", line).strip() for line in text.strip().splitlines()]
 

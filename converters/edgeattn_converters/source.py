@@ -143,7 +143,12 @@ def _rebuild(
         repaired, half = precision.in_float32(repaired)
         if half:
             notes.append(f"trained in {', '.join(sorted(half))}; computed in float32 here.")
-        model = _build(file, repaired, mine, weights)
+        try:
+            model = _build(file, repaired, mine, weights)
+        except UnsupportedModelError:
+            if keep_free:
+                axes.fix_time(repaired, None)  # a length that is missing says more
+            raise
         with as_damaged(file.path):
             _fill(file, weights, model, stored, era)
     if not keep_free:

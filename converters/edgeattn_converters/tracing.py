@@ -114,7 +114,10 @@ def _concrete(
             contextlib.nullcontext([]) if expose == [] else exposed(model)
         )
         with context as found:
-            with _inlined() if inline else contextlib.nullcontext():
+            with contextlib.ExitStack() as stack:
+                if inline:
+                    stack.enter_context(_inlined())
+                    stack.enter_context(_sums_by_shape())
                 answer = model(_pack(model, tensors), training=False)
             outputs = dict(_named_outputs(model, answer, [spec.name for spec in inputs]))
         # Weights of a layer inside a loop live in the loop's own graph: they cannot leave it.
@@ -149,6 +152,51 @@ def _inlined() -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def _sums_by_shape() -> Iterator[None]:
+    """Sums of data are sums, whatever their shapes.
+
+    Keras adds a tensor as a bias where all its axes but one are 1. With the batch fixed to 1 that
+    befalls data of one feature, (1, time, 1), which it never is while the batch is free: TFLite has
+    no such bias, and as many features as steps would get it along the wrong axis.
+    """
+    import keras
+    import tensorflow as tf
+    from keras.src.backend.tensorflow import numpy
+
+    original = numpy.add
+
+    def add(x1: Any, x2: Any) -> Any:
+        if not (tf.is_tensor(x1) and tf.is_tensor(x2)) or len(x2.shape) < 2 or not _is_data(x2):
+            return original(x1, x2)
+        dtype = keras.backend.result_type(x1.dtype.name, x2.dtype.name)
+        return tf.add(tf.cast(x1, dtype), tf.cast(x2, dtype))
+
+    numpy.add = add
+    try:
+        yield
+    finally:
+        numpy.add = original
+
+
+def _is_data(tensor: Any) -> bool:
+    """Whether its values come from the model's inputs, and not from weights alone."""
+    import tensorflow as tf
+
+    if tf.executing_eagerly() or not hasattr(tensor, "op"):
+        return False
+    waiting, seen = [tensor.op], set()
+    while waiting:
+        operation = waiting.pop()
+        # Weights come into a function as placeholders too, of their handles.
+        if operation.type == "Placeholder" and operation.outputs[0].dtype != tf.resource:
+            return True
+        if operation.name not in seen:
+            seen.add(operation.name)
+            waiting.extend(source.op for source in operation.inputs)
+    return False
 
 
 def _inputs(model: Any, time_steps: int | None) -> tuple[TensorSpec, ...]:

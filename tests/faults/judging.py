@@ -15,14 +15,11 @@ from edgeattn.validation import FAIL, PASS, ArtifactReport, _with_stand_in, judg
 from .making import ROOT
 from .planting import FAULTS, LOADING, TASK, Fault
 
-POINTING = "it looks at two steps of twenty, and 8-bit weights blur which"
 # Sound files that are beyond their scheme's limits, and why: no fault, and no pass.
 BEYOND = {
     ("digits", "tflite", "int8"): "a weight of its attention is 0.07 off, and 0.05 is allowed",
     ("digits", "tflite", "int16x8"): "a weight of its attention is 0.01 off, and 0.005 is allowed",
     ("digits", "onnx", "int16x8"): "a weight of its attention is 0.01 off, and 0.005 is allowed",
-    ("add_two_numbers", "tflite", "dynamic_int8"): POINTING,
-    ("add_two_numbers", "onnx", "dynamic_int8"): POINTING,
 }
 START, END = "<!-- planted faults -->", "<!-- end of planted faults -->"
 PAGE = ROOT / "docs" / "verdict.md"

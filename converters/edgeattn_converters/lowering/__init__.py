@@ -15,6 +15,8 @@ from edgeattn_converters.lowering.recurrent import Recurrence, lower_layer
 # For a layer, what takes the place of its ``call``; None where that stays.
 Lowering = Callable[[Any], Callable[..., Any] | None]
 
+_DRAWS = "_maybe_config_dropout_masks"
+
 
 @contextlib.contextmanager
 def lowered(model: Any, recurrence: Recurrence, others: Sequence[Lowering] = ()) -> Iterator[None]:
@@ -27,8 +29,25 @@ def lowered(model: Any, recurrence: Recurrence, others: Sequence[Lowering] = ())
                 return call
         return None
 
-    with replaced_calls(model, replacement):
+    with replaced_calls(model, replacement), _without_dropout_masks(model):
         yield
+
+
+@contextlib.contextmanager
+def _without_dropout_masks(model: Any) -> Iterator[None]:
+    """Within it, recurrent layers that stay as they are draw no random masks.
+
+    Keras draws them ahead of a sequence even where it only predicts, uses none, and writes down
+    the state of its random numbers: a variable, which a frozen graph cannot have.
+    """
+    layers = [item for item in all_layers(model) if hasattr(item, _DRAWS)]
+    try:
+        for layer in layers:
+            object.__setattr__(layer, _DRAWS, lambda *_: None)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop(_DRAWS, None)
 
 
 @contextlib.contextmanager

@@ -121,7 +121,8 @@ def _built_input(stored: Config, items: Sequence[Config], ctx: Context) -> list[
 
 def _shape_by_weights(items: Sequence[Config], ctx: Context) -> list[int | None] | None:
     """The features by the first kernel; how many axes there are, by the kind of layer."""
-    kinds = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "Bidirectional": 3, "Conv1D": 3, "Dense": 2}
+    kinds = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "Bidirectional": 3, "Conv1D": 3, "Dense": 2,
+             "CuDNNLSTM": 3, "CuDNNGRU": 3}  # fmt: skip
     for item in items:
         stored = ctx.shapes(layer_name(item))
         if item.get("class_name") == "Embedding":
