@@ -1,0 +1,50 @@
+"""Hostile artifacts and samples of ``specimens/make_hostile.py`` get their intended answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeattn import samples
+from edgeattn.errors import EdgeattnError, SampleError
+from edgeattn.inspection import inspect_artifact
+from edgeattn.tensors import TensorSpec
+
+SPECIMENS = Path(__file__).parent / "specimens"
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    pytest.importorskip("h5py", reason="the script that makes them writes HDF5 too")
+    sys.path.insert(0, str(SPECIMENS))
+    try:
+        import make_hostile
+    finally:
+        sys.path.remove(str(SPECIMENS))
+    made: list[dict[str, Any]] = make_hostile.make_all(tmp_path_factory.mktemp("hostile"))
+    return made
+
+
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+def test_artifacts(format: str, cases: list[dict[str, Any]]) -> None:
+    if format == "onnx":
+        pytest.importorskip("onnxruntime", reason="ONNX files need a runtime to be looked at")
+    mine = [case for case in cases if case["path"].suffix == f".{format}"]
+    assert len(mine) >= 5
+    for case in mine:
+        if case["expect"] == "accept":
+            assert inspect_artifact(case["path"], format)["outputs"]
+            continue
+        with pytest.raises(EdgeattnError) as caught:
+            inspect_artifact(case["path"], format)
+        expected = 4 if "external data" in case["danger"] else 5
+        assert caught.value.exit_code == expected, case["name"]
+
+
+def test_samples_that_are_pickled(cases: list[dict[str, Any]]) -> None:
+    (case,) = (case for case in cases if case["name"] == "pickled_samples.npz")
+    with pytest.raises(SampleError):
+        samples.read(case["path"], [TensorSpec("x", (None, 2), "float32")])
