@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import BundleError, OutputError, SampleError
+from edgeattn.schemes import FORMATS, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors, TensorSpec
@@ -34,9 +35,6 @@ FORMAT_VERSION = 1
 MAX_MANIFEST = 16 * 2**20
 # Within what every file system allows a name.
 MAX_PATH = 200
-
-SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
-FORMATS = ("tflite", "onnx")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle import (
-    FORMATS,
     MANIFEST,
     Artifact,
     Bundle,
@@ -20,6 +19,7 @@ from edgeattn.bundle import (
     writing,
 )
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn.schemes import FORMATS
 
 if TYPE_CHECKING:
     from edgeattn_converters.isolation import Host

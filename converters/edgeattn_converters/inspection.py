@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeattn.bundle import FORMATS
 from edgeattn.child import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn.schemes import FORMATS
 from edgeattn_converters import audit, source
 from edgeattn_converters.exposure import is_attention
 from edgeattn_converters.lowering import all_layers

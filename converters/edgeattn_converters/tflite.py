@@ -15,6 +15,7 @@ from edgeattn_converters.lowering import lowered
 from edgeattn_converters.lowering.attention import lower_attention, lower_heads
 from edgeattn_converters.lowering.choice import FUSED, recurrence_for
 from edgeattn_converters.lowering.fused import OPERATOR, Fused
+from edgeattn_converters.lowering.plain import lower_single
 from edgeattn_converters.quantization.judging import Ends
 from edgeattn_converters.quantization.tflite import quantize, recurrent_layers
 from edgeattn_converters.recipes import Options, Recipe
@@ -73,7 +74,7 @@ def _float_file(
         interface,
         batch=batch,
         attention=attention,
-        lowering=lambda: lowered(model, recurrence, (lower_attention, lower_heads)),
+        lowering=lambda: lowered(model, recurrence, (lower_attention, lower_heads, lower_single)),
     )
     return traced, _name_tensors(_stock_convert(traced, custom=fused is not None), traced, fused)
 

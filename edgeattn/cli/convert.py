@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeattn.bundle import SCHEMES
 from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
-from edgeattn.inspection import NEEDS_HOST, check_host
+from edgeattn.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn_converters import Conversion
@@ -126,6 +125,8 @@ def command(
     Every file that is made is run in its own runtime on several sequences, one after the other, and
     compared with what Keras computes. The table says what was found.
     """
+    from edgeattn.inspection import NEEDS_HOST, check_host
+
     check_host()
     try:
         from edgeattn_converters import convert

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeattn.bundle import FORMATS, SCHEMES
+from edgeattn.schemes import FORMATS, SCHEMES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)

@@ -15,7 +15,7 @@ import pytest
 from keras import layers
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters import onnx, tflite
+from edgeattn_converters import onnx, reference, tflite
 from edgeattn_converters.audit import audit
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.source import load
@@ -159,6 +159,27 @@ def of_one_feature(kind: str) -> Any:
 @pytest.mark.parametrize("kind", ["attention", "square"])
 def test_sums_with_data_of_one_feature(kind: str, tmp_path: Path) -> None:
     converts(of_one_feature(kind), tmp_path)
+
+
+def test_a_normalization_of_one_feature(tmp_path: Path) -> None:
+    inputs = keras.Input((STEPS, 1))
+    normal = layers.LayerNormalization(epsilon=1e-6)
+    model = keras.Model(inputs, layers.Dense(2)(inputs + normal(inputs * 100.0)))
+    normal.beta.assign([0.25])
+    converts(model, tmp_path)
+
+
+def test_extremes_that_keras_is_not_sure_of_tell_nothing(tmp_path: Path) -> None:
+    inputs = keras.Input((4, 1))
+    summed = layers.GlobalAveragePooling1D()(inputs)
+    model = keras.Model(inputs, layers.Dense(1)(keras.ops.sin(summed * 1e5)))
+    path = tmp_path / "reference.npz"
+    told = reference.write(model, interface_of(model), path, samples=None, attention=False)
+    with np.load(path) as arrays:
+        rows = {len(value) for value in arrays.values()}
+    assert rows == {told["samples"] + told["edge_cases"]}
+    assert told["samples"] == reference.SEEDED
+    assert 0 < told["edge_cases"] < 6  # zeros stay
 
 
 def test_a_length_that_only_the_weights_know_is_asked_for(tmp_path: Path) -> None:

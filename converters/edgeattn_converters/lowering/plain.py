@@ -46,6 +46,26 @@ def lower_embedding(layer: Any) -> Callable[..., Any] | None:
     return call
 
 
+def lower_single(layer: Any) -> Callable[..., Any] | None:
+    """LayerNormalization of one feature, whose answer is its shift.
+
+    ``x`` less its mean is 0. Keras multiplies both by a thousand and more before it subtracts them,
+    and what TFLite makes of that is rounding.
+    """
+    if not is_keras_class(layer, "LayerNormalization") or not _is_plain(layer):
+        return None
+    if not layer.built or getattr(layer, "rms_scaling", False):
+        return None
+    if any(weight.shape != (1,) for weight in layer.weights) or not layer.weights:
+        return None
+
+    def call(inputs: Any) -> Any:
+        nothing = inputs - inputs
+        return nothing + layer.beta if layer.center else nothing
+
+    return call
+
+
 def lower_normalization(placeholders: Placeholders) -> Callable[[Any], Callable[..., Any] | None]:
     """LayerNormalization of the last axis, the standard's node since opset 17."""
 

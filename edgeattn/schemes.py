@@ -1,0 +1,6 @@
+"""The names of schemes and formats, apart from all else: the command line needs them at once."""
+
+from __future__ import annotations
+
+SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
+FORMATS = ("tflite", "onnx")
