@@ -16,6 +16,7 @@ from edgeattn_converters.lowering.attention import lower_attention, lower_heads
 from edgeattn_converters.lowering.choice import FUSED, recurrence_for
 from edgeattn_converters.lowering.fused import OPERATOR, Fused
 from edgeattn_converters.lowering.plain import lower_single
+from edgeattn_converters.lowering.pooling import lower_pooling
 from edgeattn_converters.quantization.judging import Ends
 from edgeattn_converters.quantization.tflite import quantize, recurrent_layers
 from edgeattn_converters.recipes import Options, Recipe
@@ -74,7 +75,9 @@ def _float_file(
         interface,
         batch=batch,
         attention=attention,
-        lowering=lambda: lowered(model, recurrence, (lower_attention, lower_heads, lower_single)),
+        lowering=lambda: lowered(
+            model, recurrence, (lower_attention, lower_heads, lower_single, lower_pooling)
+        ),
     )
     return traced, _name_tensors(_stock_convert(traced, custom=fused is not None), traced, fused)
 

@@ -406,6 +406,12 @@ def running(group, count, deadline=20.0):
     pytest.fail(f"the group is {members(group)}")
 
 
+def heeding():
+    """Signals as a terminal's programs get them: who runs the tests may have them ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc")
 @pytest.mark.parametrize(
     ("number", "code", "whole_group"),
@@ -427,6 +433,7 @@ def test_interrupted(slow_bundle, tmp_path, source, command, number, code, whole
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heeding,
     )
     try:
         running(process.pid, 2)

@@ -317,6 +317,8 @@ def test_interrupted(number: signal.Signals, code: int, saved: Path, tmp_path: P
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Who runs the tests may have it ignored, as shells do for what runs behind them.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from keras import layers
 
-from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters import onnx, reference, tflite
 from edgeattn_converters.audit import audit
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.source import load
+from edgeattn_converters.sources import screening
 from edgeattn_converters.tracing import interface_of
 
 SPECIMENS = Path(__file__).parents[1] / "specimens"
@@ -161,6 +162,17 @@ def test_sums_with_data_of_one_feature(kind: str, tmp_path: Path) -> None:
     converts(of_one_feature(kind), tmp_path)
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("size", [(1, 2, 2), (2, 3, 2)])
+@pytest.mark.parametrize("kind", [layers.MaxPooling3D, layers.AveragePooling3D])
+def test_pooling_over_time_and_image(
+    kind: Any, size: tuple[int, ...], padding: str, tmp_path: Path
+) -> None:
+    inputs = keras.Input((5, 5, 7, 2))
+    pooled = kind(size, padding=padding)(inputs)
+    converts(keras.Model(inputs, layers.Dense(1)(layers.Flatten()(pooled))), tmp_path)
+
+
 def test_a_normalization_of_one_feature(tmp_path: Path) -> None:
     inputs = keras.Input((STEPS, 1))
     normal = layers.LayerNormalization(epsilon=1e-6)
@@ -200,3 +212,12 @@ def test_a_length_that_only_the_weights_know_is_asked_for(tmp_path: Path) -> Non
     x = np.ones((2, STEPS, FEATURES), "float32")
     loaded = load(audit(path), time_steps=STEPS).model
     np.testing.assert_allclose(loaded(x), model(x), rtol=1e-6)
+
+
+def test_a_raw_operation_that_is_not_known_is_named() -> None:
+    node = {"name": "fft", "op": "FFT", "input": ["x"], "attr": {}}
+    item = {"class_name": "TensorFlowOpLayer", "config": {"name": "fft", "node_def": node}}
+    config = {"class_name": "Sequential", "config": {"name": "s", "layers": [item]}}
+    with pytest.raises(UnsafeModelError, match="FFT") as caught:
+        screening.screen(config, hint="", trusted=False)
+    assert "Keras layers in its place" in str(caught.value.hint)

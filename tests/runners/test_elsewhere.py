@@ -28,9 +28,14 @@ def newer_python():
         name = f"python3.{minor}"
         managed = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}"))
         found = next(iter(managed), None) or shutil.which(name)
-        if found and minor != sys.version_info.minor:
+        if found and minor != sys.version_info.minor and _runs(found):
             return Path(found), name
     pytest.skip("no Python 3.12, 3.13 or 3.14 beside this one")
+
+
+def _runs(python):
+    """Whether it is there in earnest: a shim of a version manager may be all there is."""
+    return subprocess.run([python, "-c", "import venv"], capture_output=True).returncode == 0
 
 
 def installed(python, name):

@@ -14,6 +14,7 @@ from typing import Any
 from edgeattn.errors import UnsafeModelError
 
 from . import classes, graph_ops, lambdas, limits
+from .expressions import NotRecognisedError
 
 _URL = re.compile(r"^\s*(https?|ftp|file|gs|s3|hdfs|data|kaggle|hf)://", re.IGNORECASE)
 _ELSEWHERE = re.compile(r"^(/|~|[A-Za-z]:[\\/]|\\\\)|(^|[\\/])\.\.([\\/]|$)")
@@ -48,6 +49,7 @@ _NEVER = (
     "Nothing in a model needs this, and it is never run, trusted or not. "
     "Ask its maker for a file without it."
 )
+_RAW = "It is never run, trusted or not. Rebuild the model with Keras layers in its place."
 
 
 def screen(config: Mapping[str, Any], *, hint: str, trusted: bool) -> None:
@@ -201,7 +203,15 @@ def _check_graph_op(item: Item) -> None:
     """A raw graph operation: its kind must be on the list of those that only compute."""
     config = item.value.get("config")
     if not isinstance(config, dict) or not graph_ops.is_known(config):
-        raise _refuse(item, "it is a raw TensorFlow operation of a kind not known here", _NEVER)
+        what = f"it is a raw TensorFlow operation of a kind not known here{_kind_of(config)}"
+        raise _refuse(item, what, _RAW)
+
+
+def _kind_of(config: Any) -> str:
+    try:
+        return f": {graph_ops.kind(config):.60}"
+    except (NotRecognisedError, AttributeError):
+        return ""
 
 
 def _check_string(item: Item) -> None:
