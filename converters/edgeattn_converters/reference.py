@@ -87,6 +87,7 @@ def write(
         "samples": count,
         "edge_cases": edge_count,
         "ordinary_edge_cases": ordinary,
+        "left_out": len(told) - int(told.sum()),
         "source": "seeded" if samples is None else samples.name,
         "seed": SEED if samples is None else None,
     }

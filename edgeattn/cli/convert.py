@@ -212,6 +212,11 @@ def as_text(made: Conversion) -> str:
         f"Compared with Keras on {reference['samples']} samples "
         f"({reference['source']}) and {reference['edge_cases']} edge cases, in a row.",
     ]
+    if reference["left_out"]:
+        lines.append(
+            f"{reference['left_out']} extreme edge cases were left out: there Keras itself answers "
+            "otherwise when an input changes in its last digit."
+        )
     if model["attention"] and any(report.artifact.attention for report in made.report.artifacts):
         lines.append(f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}")
     lines += [

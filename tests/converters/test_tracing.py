@@ -139,3 +139,16 @@ def test_a_model_that_gives_nan_is_refused(tmp_path: Path) -> None:
     model.layers[-1].kernel.assign(np.full((2, 1), np.nan))
     with pytest.raises(UnsupportedModelError, match="NaN"):
         written(model, tmp_path)
+
+
+def test_edge_cases_that_keras_is_not_sure_of_are_left_out_and_counted(tmp_path: Path) -> None:
+    """A recurrence with relu grows by powers: in the far rows Keras' own rounding decides."""
+    inputs = keras.Input((40, 1), name="x")
+    states = layers.SimpleRNN(7, activation="relu")(inputs)
+    unsure = models.filled(keras.Model(inputs, layers.Dense(1, name="y")(states)), scale=1.0)
+    made, arrays = written(unsure, tmp_path)
+    sure, _ = written(models.filled(models.sequential()), tmp_path)
+    assert sure["left_out"] == 0
+    assert made["left_out"] > 0
+    assert made["edge_cases"] + made["left_out"] == sure["edge_cases"]
+    assert arrays["input/x"].shape[0] == made["samples"] + made["edge_cases"]
