@@ -83,3 +83,18 @@ class ArtifactError(EdgeattnError):
     """An artifact that its runtime cannot load or run, or that killed it."""
 
     exit_code = 5
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first; its class where it says nothing."""
+    return _lines(error)[0]
+
+
+def last_line(error: BaseException) -> str:
+    """What a library's error says last: runtimes put the cause there."""
+    return _lines(error)[-1]
+
+
+def _lines(error: BaseException) -> list[str]:
+    lines = [line.strip() for line in str(error).splitlines()]
+    return [line for line in lines if line] or [type(error).__name__]

@@ -10,7 +10,13 @@ from typing import Any
 
 from edgeattn.bundle import MANIFEST, Bundle
 from edgeattn.child import Child, ChildDied
-from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
+from edgeattn.errors import (
+    ArtifactError,
+    RuntimeUnavailableError,
+    UsageError,
+    first_line,
+    last_line,
+)
 
 # What the converters import, in a process of their own.
 HOST = ("tensorflow", "keras", "h5py", "onnx")
@@ -81,9 +87,8 @@ def read_tflite(path: str) -> dict[str, Any]:
             "tensors": dict(sorted(tensors.items())),
         }
     except (ValueError, RuntimeError) as error:  # names that are no text among the former
-        lines = [line for line in str(error).splitlines() if line.strip()]
         raise ArtifactError(
-            f"{runtime} cannot load {Path(path).name}: {lines[-1].strip() if lines else error}"
+            f"{runtime} cannot load {Path(path).name}: {last_line(error)}"
         ) from error
 
 
@@ -125,7 +130,7 @@ def read_onnx(path: str) -> dict[str, Any]:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no public base class
         raise ArtifactError(
-            f"onnxruntime cannot load {Path(path).name}: {str(error).splitlines()[0]}"
+            f"onnxruntime cannot load {Path(path).name}: {first_line(error)}"
         ) from error
     return {
         "inputs": [_onnx_value(item) for item in session.get_inputs()],

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgeattn.errors import SampleError
+from edgeattn.errors import SampleError, first_line
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 TARGETS = "y"
@@ -60,7 +60,7 @@ def _load(path: Path, kind: str, hint: str | None = None) -> Any:
                 return loaded
             return {name: loaded[name] for name in loaded.files}
     except Exception as error:  # zipfile, zlib, tokenize and numpy each have their own
-        reason = _first_line(error)
+        reason = first_line(error)
         if "pickled" in reason:  # numpy's answer to any file it does not know
             reason = "it is neither that nor holds numbers only"
         raise SampleError(f"{path} cannot be read as {kind}: {reason}", hint=hint) from error
@@ -140,7 +140,7 @@ def _read_csv(path: Path, spec: TensorSpec) -> Array:
             raise SampleError(f"{path} holds no samples.")
         table = np.loadtxt(lines, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
-        raise SampleError(f"{path} cannot be read as .csv: {_first_line(error)}") from error
+        raise SampleError(f"{path} cannot be read as .csv: {first_line(error)}") from error
     width = math.prod(axis for axis in spec.shape[1:] if axis is not None)
     if table.shape[1] != width:
         raise SampleError(
@@ -249,7 +249,3 @@ def _check_shape(array: Array, spec: TensorSpec) -> None:
     raise SampleError(
         f"Input {spec.name}: shape {wanted} expected, the samples are {array.shape}.", hint=hint
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

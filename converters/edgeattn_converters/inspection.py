@@ -16,7 +16,7 @@ from edgeattn_converters.exposure import is_attention
 from edgeattn_converters.lowering import all_layers
 from edgeattn_converters.lowering.cells import is_recurrent
 from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing import interface_of
+from edgeattn_converters.tracing import dtype_of, interface_of, layer_name
 
 
 def inspect(
@@ -110,13 +110,10 @@ def _trial(model: Any) -> dict[str, str]:
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:
-    dtype = tensor.dtype if isinstance(tensor.dtype, str) else tensor.dtype.name
-    history = getattr(tensor, "_keras_history", None)
-    layer = getattr(history, "operation", None) or getattr(history, "layer", None)
     return {
-        "name": str(getattr(layer, "name", tensor.name)),
+        "name": layer_name(tensor),
         "shape": list(tensor.shape),
-        "dtype": dtype,
+        "dtype": dtype_of(tensor),
     }
 
 

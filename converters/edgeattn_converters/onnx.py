@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import ConversionError
+from edgeattn.errors import ConversionError, first_line
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn_converters.lowering import Lowering, functions, lowered
 from edgeattn_converters.lowering.attention import lower_attention, lower_heads
@@ -78,7 +78,7 @@ def _float_model(
     except ConversionError:
         raise
     except Exception as error:  # tf2onnx raises whatever its handlers do
-        raise ConversionError(f"The ONNX converter gave up: {_first_line(error)}") from error
+        raise ConversionError(f"The ONNX converter gave up: {first_line(error)}") from error
     _name_values(proto, traced)
     return traced, proto
 
@@ -89,7 +89,7 @@ def _check(proto: Any) -> None:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
-        raise ConversionError(f"onnx.checker refuses the file: {_first_line(error)}") from error
+        raise ConversionError(f"onnx.checker refuses the file: {first_line(error)}") from error
 
 
 def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
@@ -190,8 +190,3 @@ def audit(proto: Any) -> dict[str, Any]:
         "weight_bytes": dict(sorted(weights.items())),
         "opset": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
     }
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -11,7 +11,7 @@ from edgeattn import samples as sample_files
 from edgeattn.errors import EdgeattnError, OutputError, UnsupportedModelError
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.lowering import all_layers
-from edgeattn_converters.tracing import Interface, _pack, trace, vocabulary_of
+from edgeattn_converters.tracing import Interface, pack, trace, vocabulary_of
 
 SEED = 20240607
 SEEDED = 16
@@ -98,7 +98,7 @@ def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Arra
     import tensorflow as tf
 
     ordered = tuple(inputs[spec.name] for spec in interface.inputs)
-    predicted = model.predict(_pack(model, ordered), verbose=0, batch_size=32)
+    predicted = model.predict(pack(model, ordered), verbose=0, batch_size=32)
     names = [spec.name for spec in interface.outputs]
     # One for one by name, unless a name had to be changed.
     by_name = isinstance(predicted, dict) and set(names) == set(predicted)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import ConversionError
+from edgeattn.errors import ConversionError, first_line
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn_converters.lowering import lowered
 from edgeattn_converters.lowering.attention import lower_attention, lower_heads
@@ -91,7 +91,7 @@ def _stock_convert(traced: Traced, *, custom: bool = False) -> bytes:
     try:
         return bytes(converter.convert())
     except Exception as error:  # the converter raises what MLIR gives it, of many classes
-        raise ConversionError(f"The TFLite converter gave up: {_first_line(error)}") from error
+        raise ConversionError(f"The TFLite converter gave up: {first_line(error)}") from error
 
 
 def _name_tensors(content: bytes, traced: Traced, fused: Fused | None = None) -> bytes:
@@ -251,8 +251,3 @@ def _check(achieved: dict[str, Any]) -> None:
         raise ConversionError("The TFLite file would remember the last sequence in variables.")
     if any(achieved["cell_clips"]):
         raise ConversionError("A fused LSTM of the TFLite file clips its cell, as Keras does not.")
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

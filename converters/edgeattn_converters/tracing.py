@@ -118,7 +118,7 @@ def _concrete(
                 if inline:
                     stack.enter_context(_inlined())
                     stack.enter_context(_sums_by_shape())
-                answer = model(_pack(model, tensors), training=False)
+                answer = model(pack(model, tensors), training=False)
             outputs = dict(_named_outputs(model, answer, [spec.name for spec in inputs]))
         # Weights of a layer inside a loop live in the loop's own graph: they cannot leave it.
         told = [
@@ -206,9 +206,9 @@ def _inputs(model: Any, time_steps: int | None) -> tuple[TensorSpec, ...]:
             f"The model ({type(model).__name__}) does not say what its inputs are.",
             hint="Build it with the functional API: keras.Model(inputs, model(inputs)).",
         )
-    names = _unique([_layer_name(tensor) for tensor in tensors])
+    names = _unique([layer_name(tensor) for tensor in tensors])
     return tuple(
-        _fixed(TensorSpec(name, tuple(tensor.shape), _dtype(tensor)), time_steps)
+        _fixed(TensorSpec(name, tuple(tensor.shape), dtype_of(tensor)), time_steps)
         for name, tensor in zip(names, tensors, strict=True)
     )
 
@@ -226,12 +226,12 @@ def _fixed(spec: TensorSpec, time_steps: int | None) -> TensorSpec:
     return replace(spec, shape=(None, *axes[1:]))
 
 
-def _dtype(tensor: Any) -> str:
+def dtype_of(tensor: Any) -> str:
     dtype = tensor.dtype
     return dtype if isinstance(dtype, str) else str(dtype.name)
 
 
-def _layer_name(tensor: Any) -> str:
+def layer_name(tensor: Any) -> str:
     """The name of the layer that a symbolic tensor comes from."""
     history = getattr(tensor, "_keras_history", None)
     layer = getattr(history, "operation", None) or getattr(history, "layer", None)
@@ -250,7 +250,7 @@ def _unique(names: list[str], taken: Sequence[str] = ()) -> list[str]:
     return result
 
 
-def _pack(model: Any, tensors: tuple[Any, ...]) -> Any:
+def pack(model: Any, tensors: tuple[Any, ...]) -> Any:
     """The flat inputs in the structure that the model was built with."""
     struct = getattr(model, "_inputs_struct", None)  # Keras 3 functional
     if struct is not None:
@@ -277,7 +277,7 @@ def _named_outputs(model: Any, outputs: Any, taken: Sequence[str]) -> Iterator[t
         symbolic = list(getattr(model, "outputs", None) or [])
         known = [f"output_{index}" for index in range(len(values))]
         if len(symbolic) == len(values):
-            known = [_layer_name(tensor) for tensor in symbolic]
+            known = [layer_name(tensor) for tensor in symbolic]
         flat = list(zip(known, values, strict=True))
     # An output that is an input has its name: a file needs two.
     names = _unique([name for name, _ in flat], taken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import ArtifactError, RuntimeUnavailableError
+from edgeattn.errors import ArtifactError, RuntimeUnavailableError, first_line
 from edgeattn.runners import batches, joined
 from edgeattn.runners.external_data import refuse_external_data
 from edgeattn.tensors import Tensors, TensorSpec
@@ -44,7 +44,7 @@ class ONNXRunner:
             )
         except Exception as error:  # onnxruntime's own exceptions have no public base class
             raise ArtifactError(
-                f"onnxruntime cannot load {path.name}: {_first_line(error)}"
+                f"onnxruntime cannot load {path.name}: {first_line(error)}"
             ) from error
         self.inputs = inputs
         self.outputs = outputs
@@ -60,7 +60,7 @@ class ONNXRunner:
                 told = self._session.run(names, feeds)
             except Exception as error:
                 raise ArtifactError(
-                    f"{self.runtime} stopped in the middle of a sequence: {_first_line(error)}"
+                    f"{self.runtime} stopped in the middle of a sequence: {first_line(error)}"
                 ) from error
             for name, whole in zip(names, told, strict=True):
                 results[name].append(whole[:rows] if self._fixed and whole.ndim else whole)
@@ -68,8 +68,3 @@ class ONNXRunner:
 
     def close(self) -> None:
         self._session = None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -6,7 +6,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import ArtifactError, RuntimeUnavailableError
+from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
 from edgeattn.runners import batches, joined
 from edgeattn.tensors import Tensors, TensorSpec
 
@@ -54,7 +54,7 @@ class TFLiteRunner:
             there_out = {item["name"]: item for item in self._interpreter.get_output_details()}
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(
-                f"{distribution} cannot load {path.name}: {_last_line(error)}"
+                f"{distribution} cannot load {path.name}: {last_line(error)}"
             ) from error
         self.inputs = inputs
         self.outputs = outputs
@@ -77,7 +77,7 @@ class TFLiteRunner:
                     results[spec.name].append(whole[:rows] if whole.ndim else whole)
             except (ValueError, RuntimeError) as error:
                 raise ArtifactError(
-                    f"{self.runtime} stopped in the middle of a sequence: {_last_line(error)}"
+                    f"{self.runtime} stopped in the middle of a sequence: {last_line(error)}"
                 ) from error
         return {spec.name: joined(results[spec.name], spec) for spec in self.outputs}
 
@@ -99,8 +99,3 @@ def _index(there: dict[str, Any], spec: TensorSpec, path: Path) -> int:
             f"it has {', '.join(map(repr, there))}."
         )
     return int(there[spec.name]["index"])
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
