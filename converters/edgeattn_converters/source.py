@@ -24,6 +24,7 @@ from .sources import (
     custom,
     graph,
     hdf5,
+    outline,
     precision,
     preprocessing,
     saved_model,
@@ -123,7 +124,7 @@ def _rebuild(
         stored = graph.with_calls(stored)
         version = version_numbers(file.keras_version or _version_in(stored))
         era = era_of(version, stored)
-        masked = graph.is_model(stored) and graph.has_masks(stored)
+        masked = outline.is_model(stored) and graph.has_masks(stored)
     with _open_weights(file) as weights:
         with as_damaged(file.path):
             shapes = _shapes(weights, stored)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import classes, graph
+from . import classes, outline
 from .context import Config, Context
 
 SEED = 20150817
@@ -61,11 +61,11 @@ def compare(path: Path, kind: str, stored: Config, model: Any, ctx: Context) -> 
 
 def _only_builtins(stored: Config) -> bool:
     """Whether every part, at any depth, is a layer of Keras that holds no code."""
-    if not graph.is_model(stored):
+    if not outline.is_model(stored):
         return False
-    for item in graph.stored_layers(stored):
+    for item in outline.stored_layers(stored):
         class_name = item.get("class_name")
-        if graph.is_model(item):
+        if outline.is_model(item):
             if not _only_builtins(item):
                 return False
         elif class_name not in classes.LAYERS or class_name in _CODE:
@@ -93,7 +93,7 @@ def _stock(path: Path, kind: str, stored: Config, ctx: Context) -> Any:
     if isinstance(config, list):
         config = {"name": "model", "layers": config}
         model = tf_keras.Sequential.from_config(config)
-    elif graph.is_sequential(stored):
+    elif outline.is_sequential(stored):
         model = tf_keras.Sequential.from_config(config)
     else:
         model = tf_keras.Model.from_config(config)
@@ -120,8 +120,8 @@ def _samples(model: Any, stored: Config) -> list[Any]:
 
 def _vocabularies(stored: Config) -> list[int]:
     found: list[int] = []
-    for item in graph.stored_layers(stored):
-        if graph.is_model(item):
+    for item in outline.stored_layers(stored):
+        if outline.is_model(item):
             found += _vocabularies(item)
         config = item.get("config")
         if isinstance(config, Mapping) and item.get("class_name") == "Embedding":

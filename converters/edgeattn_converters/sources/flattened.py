@@ -13,6 +13,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 
 from .context import Config
+from .outline import input_of
 
 _STATES = "what the layer was called with"
 _LAST = "last_hidden_state"
@@ -52,8 +53,6 @@ def as_graph(stored: Config) -> dict[str, Any]:
     Raises:
         UnsupportedModelError: parts that are missing, or not where they belong.
     """
-    from .graph import input_of
-
     items = list(stored["config"]["layers"])
     items = [*input_of(items[0]), *items] if items[0]["class_name"] != "InputLayer" else items
     names = [_name(item) for item in items]

@@ -8,6 +8,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 
 from .context import Config, Context, safe_name
+from .outline import input_of
 
 _MODES = {
     "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate",
@@ -98,8 +99,6 @@ def _branch(branch: Config, index: int, layers: list[dict[str, Any]]) -> tuple[s
             "not a Sequential",
             hint="Rebuild the model with the functional API and load its weights.",
         )
-    from .graph import input_of
-
     inputs = input_of(items[0])
     if not inputs and items[0]["class_name"] != "InputLayer":
         raise UnsupportedModelError(

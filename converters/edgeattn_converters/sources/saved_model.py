@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 
-from . import attention_package, graph, hdf5, limits
+from . import attention_package, hdf5, limits, outline
 from .context import Config, safe_name
 
 VARIABLES = "variables/variables"
@@ -37,7 +37,7 @@ def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
         if '"class_name"' not in text:
             continue
         config = hdf5.parse_config(text, name=path.name)
-        if not graph.is_model(config):
+        if not outline.is_model(config):
             break
         version = config.get("keras_version")
         backend = config.get("backend")
@@ -164,8 +164,8 @@ def _assign_model(
     layers = {layer.name: layer for layer in model.layers}
     weighted = [
         (item, layer)
-        for item in graph.stored_layers(stored)
-        if (layer := layers.get(safe_name(graph.layer_name(item)))) is not None and layer.weights
+        for item in outline.stored_layers(stored)
+        if (layer := layers.get(safe_name(outline.layer_name(item)))) is not None and layer.weights
     ]
     if len(counted) != len(weighted):
         raise UnsupportedModelError(
@@ -174,7 +174,7 @@ def _assign_model(
         )
     for index, (item, layer) in zip(sorted(counted), weighted, strict=True):
         inner = f"{prefix}layer_with_weights-{index}/"
-        if graph.is_model(item):
+        if outline.is_model(item):
             _assign_model(variables, inner, layer, item, filled)
             continue
         for name, value in variables.items():

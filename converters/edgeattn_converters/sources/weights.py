@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 
-from . import attention_package, graph, hdf5
+from . import attention_package, hdf5, outline
 from .context import Config, safe_name
 from .converting import Array, convert
 
@@ -39,7 +39,7 @@ def stored_shapes(file: Any, stored: Config) -> dict[str, list[tuple[str, tuple[
     """Path and shape of a layer's arrays, by its name, in a file of any era."""
     root = file.get("model_weights", file)
     names = list(hdf5.texts(root, "layer_names"))
-    if names or not graph.is_model(stored):
+    if names or not outline.is_model(stored):
         return {
             name: [(path, tuple(root[name][path].shape)) for path in
                    hdf5.texts(root[name], "weight_names")]
@@ -47,8 +47,8 @@ def stored_shapes(file: Any, stored: Config) -> dict[str, list[tuple[str, tuple[
             if name in root
         }  # fmt: skip
     return {
-        graph.layer_name(item): [
-            (f"{graph.layer_name(item)}/bias" if path.endswith("vars/2") else path, shape)
+        outline.layer_name(item): [
+            (f"{outline.layer_name(item)}/bias" if path.endswith("vars/2") else path, shape)
             for path, shape in ((p, tuple(a.shape)) for p, a in hdf5.datasets(group))
         ]
         for item, group in _archived(file, stored)
@@ -69,7 +69,7 @@ def assign_layers(
         UnsupportedModelError: a layer that does not fit, or has nothing stored.
     """
     filled: set[int] = set()
-    items = {graph.layer_name(item): (item, None) for item in graph.stored_layers(stored)}
+    items = {outline.layer_name(item): (item, None) for item in outline.stored_layers(stored)}
     places = {name: (item, _find(model, name)) for name, (item, _) in items.items()}
     for name, named in arrays.items():
         if not named:
@@ -94,14 +94,14 @@ def _find(model: Any, name: str) -> Any:
 
 def _find_deep(model: Any, stored: Config, name: str) -> tuple[Config, Any] | None:
     """A layer within a model within this one."""
-    for item in graph.stored_layers(stored):
-        if not graph.is_model(item):
+    for item in outline.stored_layers(stored):
+        if not outline.is_model(item):
             continue
-        inner = _find(model, graph.layer_name(item))
+        inner = _find(model, outline.layer_name(item))
         if inner is None:
             continue
-        for below in graph.stored_layers(item):
-            if graph.layer_name(below) == name and _find(inner, name) is not None:
+        for below in outline.stored_layers(item):
+            if outline.layer_name(below) == name and _find(inner, name) is not None:
                 return below, _find(inner, name)
         found = _find_deep(inner, item, name)
         if found:
@@ -120,10 +120,10 @@ def _pairs(
     """Variables and their values for one layer or one model within the model."""
     if layer is None:
         raise UnsupportedModelError(
-            f"the layer {graph.layer_name(item)!r} has weights stored, but was not built",
+            f"the layer {outline.layer_name(item)!r} has weights stored, but was not built",
             hint=_DAMAGED,
         )
-    if not graph.is_model(item):
+    if not outline.is_model(item):
         values = convert(item, [array for _, array in named], era=era, backend=backend)
         yield from _zip(layer.name, _variables(layer), values)
         return
@@ -151,11 +151,11 @@ def _variables(layer: Any) -> list[Any]:
 
 def _leaves(item: Config, model: Any) -> Iterator[tuple[Config, Any]]:
     """The layers with weights of a model, in their stored order."""
-    for below in graph.stored_layers(item):
-        inner = _find(model, graph.layer_name(below))
+    for below in outline.stored_layers(item):
+        inner = _find(model, outline.layer_name(below))
         if inner is None:
             continue
-        if graph.is_model(below):
+        if outline.is_model(below):
             yield from _leaves(below, inner)
         elif inner.weights:
             yield below, inner
@@ -165,7 +165,7 @@ def _by_name(
     leaves: Sequence[tuple[Config, Any]], named: Sequence[tuple[str, Array]]
 ) -> list[list[tuple[str, Array]]] | None:
     """Arrays by the layer's name in their own; None when that does not come out even."""
-    names = [graph.layer_name(item) for item, _ in leaves]
+    names = [outline.layer_name(item) for item, _ in leaves]
     if len(set(names)) != len(names):
         return None
     parts: dict[str, list[tuple[str, Array]]] = {name: [] for name in names}
@@ -237,14 +237,14 @@ def assign_archive(file: Any, model: Any, stored: Config, *, era: int) -> None:
 
 def _fill_model(group: Any, model: Any, stored: Config, filled: set[int], era: int) -> None:
     """The layers of a model lie in one group, by their class and a count, in stored order."""
-    if not graph.is_model(stored):
+    if not outline.is_model(stored):
         _fill_layer(group, model, filled)
         return
     for item, part in _archived(group, stored):
-        layer = _find(model, graph.layer_name(item))
+        layer = _find(model, outline.layer_name(item))
         if layer is None:
             continue
-        if graph.is_model(item):
+        if outline.is_model(item):
             _fill_model(part, layer, item, filled, era)
         else:
             _fill_layer(part, layer, filled)
@@ -257,7 +257,7 @@ def _archived(group: Any, stored: Config) -> Iterator[tuple[Config, Any]]:
         return
     counts: dict[str, int] = {}
     entries = []
-    for item in graph.stored_layers(stored):
+    for item in outline.stored_layers(stored):
         key = _snake(str(item.get("class_name")).rsplit(">", 1)[-1])
         if _is_operation(item):
             continue
@@ -266,7 +266,7 @@ def _archived(group: Any, stored: Config) -> Iterator[tuple[Config, Any]]:
         entries.append((item, key if index == 0 else f"{key}_{index}"))
     named = {_name_attribute(layers[key]): key for key in layers if _name_attribute(layers[key])}
     for item, key in entries:
-        here = named.get(graph.layer_name(item), key)
+        here = named.get(outline.layer_name(item), key)
         if here in layers:
             yield item, layers[here]
 
