@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := edgeattn converters tests sample_models benchmarks
+SOURCES := edgeattn converters tests sample_models benchmarks examples
 MODEL := sample_models/find_max
 
-.PHONY: demo test test-pi fuzz specimens quick lint format typecheck environment bench clean
+.PHONY: demo test test-pi fuzz specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -38,6 +38,10 @@ fuzz: environment
 specimens: environment
 	EDGEATTN_ALL_SPECIMENS=1 $(BIN)/python -m pytest -n 2 tests/converters/test_specimens_convert.py
 
+# The tables of docs/results.md, from what the examples recorded.
+results: environment
+	$(BIN)/python examples/results.py
+
 lint: environment
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -52,6 +56,15 @@ format: environment
 clean:
 	rm -rf $(VENV) .out build dist
 
-# edgeattn beside the stock routes and the machine's limit; wants an idle machine. See benchmarks/.
+# edgeattn beside the stock routes and the machine's limit; wants an idle machine. Compares with the
+# table in docs/benchmarks.md; RENEW=1 keeps the last run's instead.
 bench: environment
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python -m benchmarks.bench $(if $(RENEW),--renew)
+
+# One model, few rounds: that it works, not how fast it is.
+bench-quick: environment
+	$(BIN)/python -m benchmarks.bench --quick
+
+# ARM instructions of one inference, under emulation; RENEW=1 keeps the new figures.
+instructions: environment
+	$(BIN)/python -m benchmarks.instructions $(if $(RENEW),--renew)

@@ -1,67 +1,79 @@
-"""edgeattn beside the stock routes and the machine's limit: ``make bench``, or this file.
+"""edgeattn beside the stock routes and the machine's limit: ``make bench``.
 
-Everything in one run and one process, on one thread. In every round each route gets its turn, so
-that what disturbs the machine disturbs them alike; the table shows medians over the rounds, and
-ratios of medians. A route whose answers differ from Keras' by more than 1e-4 is named wrong.
+Every model has a process of its own, on one thread, in which each route gets its turn in every
+round. What a model gave is kept until the run is complete: one that was interrupted goes on where
+it was. At the end the ratios are compared with those of the table in the repository; the exit code
+is 1 where one has become worse beyond noise. ``--renew`` keeps the last run's table instead.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import math
 import os
-import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 # Before numpy and TensorFlow are imported, which read them then.
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
+os.environ.update(CUDA_VISIBLE_DEVICES="-1", KERAS_BACKEND="tensorflow")
 
-import machine
-import numpy as np
-from routes import ROUTES
-
-import models
+from benchmarks import page, tables, targets
+from benchmarks.names import NAMES
 
 SEQUENCES = 6
-TOLERANCE = 1e-4
-# Seconds that one turn of a route takes, about: far above what the clock resolves.
-TURN = 0.005
-SCALING = (50, 100, 200, 500, 1000, 2000)
+ROUNDS, SITTINGS = 75, 3
+QUICK_ROUNDS = 9
+QUICK = ("T10-LSTM128",)
+KEPT = page.RESULTS / "latest.json"
+LAST = page.SCRATCH / "latest.json"
+CONVERSIONS, COMMANDS = 3, 15
 
 
-def measure(name: str, rounds: int) -> dict[str, Any]:
-    """All routes of one model, interleaved."""
+def measure(name: str, rounds: int, sittings: int) -> dict[str, Any]:
+    """All routes of one model, interleaved, in this process."""
+    import numpy as np
+    import tensorflow as tf
+
+    from benchmarks import machine, models, timing
+    from benchmarks.routes import ROUTES, first_line, judged, opened
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     model = models.build(name)
     x = models.inputs(model, SEQUENCES)
-    expected = np.concatenate([model.predict(row[None], verbose=0) for row in x])
-    routes, found = {}, {}
-    for label, make in ROUTES.items():
+    rows = [row[None] for row in x]
+    expected = np.concatenate([model.predict(row, verbose=0) for row in rows])
+    opening: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for label, route in ROUTES.items():
         start = time.perf_counter()
         try:
-            run = make(name)
-            got = np.concatenate([run(row[None]) for row in x])
-        except Exception as error:  # whatever a tool gives up with is a result
-            found[label] = {"failed": (str(error).strip() or type(error).__name__).splitlines()[0]}
+            made = route.make(name)
+            run = opened(route, made)
+            got = np.concatenate([run(row) for row in rows])
+        except Exception as error:
+            found[label] = {"failed": first_line(error)}
             continue
-        wrong = float(np.abs(got - expected).max())
         found[label] = {
-            "made_s": time.perf_counter() - start,
-            "max_abs_error": wrong,
-            "right": wrong < TOLERANCE,
-            "bytes": getattr(run, "size", None),
+            "made_s": round(time.perf_counter() - start, 3),
+            "bytes": len(made) if isinstance(made, bytes) else None,
+            **judged(route, expected, got),
         }
-        routes[label] = run
-    for label, times in _interleaved(routes, x, rounds).items():
-        found[label] |= _summary(times)
+        opening[label] = lambda route=route, made=made: opened(route, made)
+    times = timing.interleaved(opening, rows, rounds, sittings)
+    for label, each in times.items():
+        found[label] |= timing.summary(each)
     total, streamed = models.multiplications(model)
     steps = {layer.output.shape[1] for layer in model.layers if hasattr(layer, "return_sequences")}
-    weights = streamed // max(steps) if streamed else 0
-    limit = machine.limit(total, streamed, weights)
+    limit = machine.limit(total, streamed, streamed // max(steps) if streamed else 0)
     return {
         "routes": found,
+        "ratios": targets.ratios_of(found, times),
         "multiplications": total,
         "streamed_bytes": streamed,
         "limit_ms": 1e3 * limit,
@@ -69,173 +81,136 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def _interleaved(routes: dict[str, Any], x: np.ndarray, rounds: int) -> dict[str, list[float]]:
-    calls = {}
-    for label, run in routes.items():
-        start = time.perf_counter()
-        run(x[:1])
-        calls[label] = max(1, round(TURN / (time.perf_counter() - start)))
-    times: dict[str, list[float]] = {label: [] for label in routes}
-    for turn in range(rounds):
-        row = x[turn % len(x)][None]
-        for label, run in routes.items():
-            run(row)  # what the others left in the caches is not its fault
-            start = time.perf_counter()
-            for _ in range(calls[label]):
-                run(row)
-            times[label].append((time.perf_counter() - start) / calls[label])
-    return times
+def run_all(
+    names: tuple[str, ...], rounds: int, sittings: int, folder: Path, *, whole: bool
+) -> dict[str, Any]:
+    """The document of a run; parts that an interrupted run with the same sources left are taken."""
+    from benchmarks import command_line, conversion, machine
 
-
-def _summary(times: list[float]) -> dict[str, float]:
-    ordered = sorted(times)
-    return {
-        "median_ms": 1e3 * statistics.median(times),
-        "p10_ms": 1e3 * ordered[len(ordered) // 10],
-        "p90_ms": 1e3 * ordered[-1 - len(ordered) // 10],
+    parts = folder / f"parts-{_sources(rounds, sittings)}"
+    parts.mkdir(parents=True, exist_ok=True)
+    jobs: dict[str, Any] = {
+        name: lambda name=name: _in_child(name, rounds, sittings) for name in names
     }
+    if whole:
+        jobs["steps"] = lambda: _answer(["-m", "benchmarks.steps"], "steps")
+        jobs["command line"] = lambda: command_line.measured(COMMANDS)
+        jobs["conversion"] = lambda: conversion.measured(CONVERSIONS)
+    results = {}
+    for name, job in jobs.items():
+        path = parts / f"{name}.json"
+        kept = page.read(path)
+        print(f"{name}{' (kept)' if kept else ''}", file=sys.stderr, flush=True)
+        if kept is None:
+            page.write(path, kept := job())
+        results[name] = kept
+    document = {
+        "machine": machine.described(),
+        "measured": time.strftime("%Y-%m-%d"),
+        "rounds": rounds,
+        "sittings": sittings,
+        "models": {name: results[name] for name in names},
+        "ratios": targets.ratios({name: results[name] for name in names}),
+        "steps": results.get("steps"),
+        "command line": results.get("command line"),
+        "conversion": results.get("conversion"),
+    }
+    page.write(folder / "latest.json", document)
+    for path in parts.iterdir():
+        path.unlink()
+    parts.rmdir()
+    return document
 
 
-def scaling() -> dict[str, float]:
-    """Seconds to convert LSTM(64) sequences of so many steps to TFLite, by steps."""
-    import tempfile
-
-    import keras
-
-    from edgeattn_converters import tflite
-    from edgeattn_converters.recipes import recipe_for
-    from edgeattn_converters.tracing import interface_of
-
-    seconds = {}
-    for steps in SCALING:
-        x = keras.Input((steps, 16))
-        model = keras.Model(x, keras.layers.LSTM(64, return_sequences=True)(x))
-        interface = interface_of(model)
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            tflite.convert(model, interface, recipe_for("float32"), Path(folder) / "model.tflite")
-            seconds[str(steps)] = time.perf_counter() - start
-    return seconds
+def _in_child(name: str, rounds: int, sittings: int) -> dict[str, Any]:
+    arguments = ["-m", "benchmarks.bench", "--only", name]
+    return _answer([*arguments, "--rounds", str(rounds), "--sittings", str(sittings)], name)
 
 
-def ratios(results: dict[str, Any]) -> dict[str, float | None]:
-    """What the targets are stated in, as ratios of medians: more than 1 is faster."""
-    told: dict[str, float | None] = {}
-    against: dict[str, list[float]] = {"tflite/a": [], "onnx/c": []}
-    for name, result in results.items():
-        best = [_median(result, label) for label in ("a stock TFLite", "b stock unroll")]
-        right = [value for value in best if value is not None]
-        ours, onnx = _median(result, "edgeattn TFLite"), _median(result, "edgeattn ONNX")
-        stock, exported = _median(result, "a stock TFLite"), _median(result, "c Keras ONNX")
-        if ours and right:
-            told[f"{name}: TFLite over the best right stock TFLite"] = min(right) / ours
-        if onnx and exported:
-            told[f"{name}: ONNX over Keras' export"] = exported / onnx
-            against["onnx/c"].append(exported / onnx)
-        if ours and stock and name in models.RECURRENT:
-            against["tflite/a"].append(stock / ours)
-        for label, value in (("TFLite", ours), ("ONNX", onnx)):
-            if value:
-                told[f"{name}: {label}, times the limit"] = value / result["limit_ms"]
-    told["TFLite over stock (a), geometric mean of the recurrent"] = _mean(against["tflite/a"])
-    told["ONNX over Keras' export (c), geometric mean"] = _mean(against["onnx/c"])
-    return told
+def _answer(arguments: list[str], what: str) -> dict[str, Any]:
+    """The JSON in the last line that a Python process prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=page.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{what} was not measured: {done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def _median(result: dict[str, Any], label: str) -> float | None:
-    route = result["routes"].get(label, {})
-    return route.get("median_ms") if route.get("right") else None
+def _sources(rounds: int, sittings: int) -> str:
+    """What parts of an earlier run must have been made of."""
+    digest = hashlib.sha256(repr((rounds, sittings)).encode())
+    for folder in ("edgeattn", "converters", "benchmarks"):
+        for path in sorted((page.ROOT / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    digest.update((page.ROOT / "constraints.txt").read_bytes())
+    return digest.hexdigest()[:12]
 
 
-def _mean(values: list[float]) -> float | None:
-    return math.exp(statistics.fmean(map(math.log, values))) if values else None
+def keep() -> None:
+    """Make the last run's table the one that is kept, and the page anew."""
+    page.write(KEPT, page.read(LAST))
+    latest = page.read(KEPT)
+    tables.plot(latest, page.ROOT / "docs" / "benchmarks.svg")
+    if latest["conversion"]:
+        tables.plot_conversion(latest["conversion"], page.ROOT / "docs" / "conversion.svg")
+    page.renew()
+    print(f"Kept in {KEPT.relative_to(page.ROOT)} and {page.PAGE.relative_to(page.ROOT)}.")
 
 
-def table(document: dict[str, Any]) -> str:
-    """The results as Markdown."""
-    about = document["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    lines = [
-        f"{about['processor']}, one thread of {about['processors']}, "
-        f"Python {about['python']}, {versions}.",
-        f"Medians of {document['rounds']} rounds in milliseconds, with the tenth and the ninetieth "
-        "percentile in brackets.",
-        "",
-        "| model | " + " | ".join(ROUTES) + " | limit |",
-        "|---|" + "---|" * (len(ROUTES) + 1),
-    ]
-    for name, result in document["models"].items():
-        cells = [_cell(result["routes"][label]) for label in ROUTES]
-        lines.append(f"| {name} | {' | '.join(cells)} | {result['limit_ms']:.3f} |")
-    lines += ["", "| ratio of medians | |", "|---|---|"]
-    lines += [f"| {label} | {value:.2f} |" for label, value in document["ratios"].items() if value]
-    if document["scaling_s"]:
-        lines += ["", "| steps | seconds to convert LSTM(64) to TFLite |", "|---|---|"]
-        lines += [f"| {steps} | {value:.2f} |" for steps, value in document["scaling_s"].items()]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(route: dict[str, Any]) -> str:
-    if "failed" in route:
-        return "not made"
-    time = f"{route['median_ms']:.3f} ({route['p10_ms']:.3f}-{route['p90_ms']:.3f})"
-    return time if route["right"] else f"wrong by {route['max_abs_error']:.2g}: {time}"
-
-
-def plot(document: dict[str, Any], path: Path) -> None:
-    """Milliseconds of every route, and the limit, on a logarithmic axis."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = list(document["models"])
-    figure, axes = pyplot.subplots(figsize=(11, 0.9 * len(names) + 2))
-    height = 0.8 / len(ROUTES)
-    for index, label in enumerate(ROUTES):
-        values = [document["models"][n]["routes"][label].get("median_ms", 0) for n in names]
-        at = np.arange(len(names)) + index * height
-        axes.barh(at, values, height, label=label)
-    for row, name in enumerate(names):
-        limit = document["models"][name]["limit_ms"]
-        axes.plot([limit, limit], [row - height, row + 0.8], "k:", label=None if row else "limit")
-    axes.set_yticks(np.arange(len(names)) + 0.4, names)
-    axes.set_xscale("log")
-    axes.set_xlabel("milliseconds, one sequence, one thread")
-    axes.invert_yaxis()
-    axes.legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+def compare(before: dict[str, Any], now: dict[str, Any]) -> int:
+    """Print what has moved: 1 where a ratio is worse beyond noise, on the same processor."""
+    for line in targets.differences(before["machine"], now["machine"]):
+        print(line)
+    worse, better = targets.changes(before["ratios"], now["ratios"])
+    for title, lines in (("Worse beyond noise", worse), ("Better beyond noise", better)):
+        print(f"{title}: {len(lines)} of {len(now['ratios'])} ratios.")
+        for line in lines:
+            print(f"  {line}")
+    if before["machine"]["processor"] != now["machine"]["processor"]:
+        print("The kept table is another processor's: nothing is judged by it.")
+        return 0
+    return int(bool(worse))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three models, few rounds, no plot")
-    parser.add_argument("--model", choices=models.MODELS, action="append", help="only these")
-    parser.add_argument("--rounds", type=int, help="default: 80, with --quick 20")
-    parser.add_argument("--output", type=Path, default=Path(".out/bench"), metavar="DIR")
+    parser.add_argument("--quick", action="store_true", help="one model, few rounds; no judgement")
+    parser.add_argument("--model", choices=NAMES, action="append", help="only these")
+    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
+    parser.add_argument("--sittings", type=int, default=SITTINGS)
+    parser.add_argument("--renew", action="store_true", help="keep the last run's table")
+    parser.add_argument("--output", type=Path, default=page.SCRATCH, metavar="DIR")
+    parser.add_argument("--only", choices=NAMES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    rounds = options.rounds or (20 if options.quick else 80)
-    chosen = options.model or (models.QUICK if options.quick else tuple(models.MODELS))
-
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    results = {name: measure(name, rounds) for name in chosen}
-    document = {
-        "machine": machine.described(),
-        "rounds": rounds,
-        "models": results,
-        "ratios": ratios(results),
-        "scaling_s": {} if options.quick or options.model else scaling(),
-    }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "bench.json").write_text(json.dumps(document, indent=2) + "\n")
-    (options.output / "bench.md").write_text(table(document))
-    if not options.quick:
-        plot(document, options.output / "bench.png")
-    print(table(document))
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    if options.only:
+        print(json.dumps(measure(options.only, rounds, options.sittings)))
+        return
+    if options.renew:
+        if not LAST.exists():
+            parser.error("there is no finished run to keep: make bench")
+        keep()
+        return
+    names = tuple(options.model or (QUICK if options.quick else NAMES))
+    part = options.quick or bool(options.model)
+    folder = options.output / "part" if part else options.output
+    document = run_all(names, rounds, options.sittings, folder, whole=not part)
+    text = tables.page_of(document, page.read(page.RESULTS / "instructions.json"))
+    (folder / "bench.md").write_text(text)
+    print(text)
+    kept = page.read(KEPT)
+    if kept is None and not part:
+        keep()
+    elif kept is not None and not options.quick:
+        code = compare(kept, document)
+        if code:
+            print("If it is meant to be so: make bench RENEW=1 keeps this run's table.")
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from benchmarks.names import NAMES
 from edgeattn.layers import Attention
 
 layers = keras.layers
@@ -77,6 +78,13 @@ def t100_stack_heads(unroll: bool = False) -> keras.Model:
     return keras.Model(x, layers.Dense(4)(layers.GlobalAveragePooling1D()(steps)))
 
 
+def of_length(steps: int) -> keras.Model:
+    """T50 of any length: for what converting costs."""
+    x = keras.Input((steps, 16))
+    states = layers.LSTM(64, return_sequences=True)(x)
+    return keras.Model(x, layers.Dense(6, activation="softmax")(Attention(32)(states)))
+
+
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "T10-LSTM128": t10_lstm128,
     "T50-LSTM64": t50_lstm64,
@@ -87,8 +95,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "T64-transformer": t64_transformer,
     "T100-2LSTM64-heads": t100_stack_heads,
 }
-RECURRENT = tuple(name for name in MODELS if name != "T64-transformer")
-QUICK = ("T10-LSTM128", "T50-LSTM64", "T50-GRU64")
+assert tuple(MODELS) == NAMES
 
 
 def build(name: str, *, unroll: bool = False) -> keras.Model:

@@ -95,7 +95,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """All that was measured. No board here tells its energy, so there is none."""
+    """All that was measured. Energy is told of runs without a pause: :mod:`edgeattn.sustained`."""
 
     measured: tuple[Measured, ...]
     place: str = "here"

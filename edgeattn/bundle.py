@@ -146,8 +146,15 @@ class Bundle:
 
     @classmethod
     def open(cls, path: Path) -> Bundle:
-        """Read a bundle's manifest; :class:`BundleError` where there is none that can be read."""
+        """Read a bundle's manifest; :class:`BundleError` where there is none that can be read.
+
+        A packed bundle is unpacked into a cache: :mod:`edgeattn.packing` says what is refused.
+        """
         path = Path(path)
+        if path.is_file() and _begins_as_zip(path):
+            from edgeattn.packing import unpacked
+
+            path = unpacked(path)
         try:
             data = _read_manifest(path)
             version = data["format_version"]
@@ -232,6 +239,12 @@ def _read_manifest(path: Path) -> Any:
     if file.stat().st_size > MAX_MANIFEST:
         raise ValueError(f"over {MAX_MANIFEST} bytes")
     return json.loads(file.read_text("utf-8"))
+
+
+def _begins_as_zip(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+    return False
 
 
 def _check_types(what: str, data: Mapping[str, Any], **types: type) -> None:

@@ -17,6 +17,7 @@ import importlib
 import json
 import math
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -154,6 +155,12 @@ class Child:
                 return header, arrays
             if self._on_progress is not None:
                 self._on_progress(str(header["progress"]))
+
+    def kill(self) -> None:
+        """From another thread: end the process, and with it, as :class:`ChildDied`, its call."""
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
         """End the child and forget what it printed."""
@@ -319,6 +326,28 @@ def progress(message: str) -> None:
         write_message(_reply, {"progress": message})
 
 
+_incoming: IO[bytes] | None = None
+
+
+def end_with_connection() -> None:
+    """From inside a called function: end this process when nobody can ask it any more.
+
+    A parent on another machine does not take its children along when it dies: what they notice is
+    that the pipe is closed, and while they work they do not look.
+    """
+    if _incoming is None:
+        return
+    watched = select.poll()
+    # That it hangs up is told unasked; of a socket, that nobody writes any more, is asked for.
+    watched.register(_incoming, getattr(select, "POLLRDHUP", 0))
+
+    def watch() -> None:
+        watched.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _answer(request: Mapping[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
     try:
         module, _, name = str(request["call"]).partition(":")
@@ -369,7 +398,7 @@ def _requests(stream: IO[bytes]) -> Iterator[tuple[dict[str, Any], Tensors]]:
 
 def main() -> None:
     """Answer calls until the other end closes."""
-    global _reply
+    global _reply, _incoming
     # Ctrl-C reaches the whole group: it is the parent that decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
@@ -380,7 +409,7 @@ def main() -> None:
     # What native code prints must not end up among the answers, and what a called function reads
     # must not be taken from the requests.
     _reply = os.fdopen(os.dup(1), "wb")
-    requests = os.fdopen(os.dup(0), "rb")
+    _incoming = requests = os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for request, tensors in _requests(requests):

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,20 @@ NOW = 0xF
 HOT = 75.0
 CHECK_SECONDS = 120.0
 
-PASS, FAIL, MISSING = "pass", "fail", "not installed"
+PASS, FAIL, MISSING, UNASKED = "pass", "fail", "not installed", "not asked"
+# What is read under a root; a device that is looked at from afar sends these.
+KERNEL_FILES = (
+    "proc/cpuinfo",
+    "proc/meminfo",
+    "etc/os-release",
+    "proc/device-tree/model",
+    "sys/devices/virtual/dmi/id/product_name",
+    "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor",
+    "sys/class/thermal/thermal_zone*/temp",
+    "sys/devices/platform/soc/*firmware/get_throttled",
+    "sys/class/hwmon/hwmon*/name",
+    "sys/class/hwmon/hwmon*/in0_lcrit_alarm",
+)
 
 
 @dataclass(frozen=True)
@@ -118,16 +131,20 @@ def describe(
     machine: str | None = None,
     python: str | None = None,
     libc: str | None = None,
+    cores: int | None = None,
     ask_firmware: Callable[[], str | None] | None = None,
 ) -> Device:
-    """The machine whose kernel's files lie under ``root``; this one unless told otherwise."""
+    """The machine whose kernel's files lie under ``root``; this one unless told otherwise.
+
+    ``machine`` is what its Python's wheels are for: on a 64-bit kernel a 32-bit one takes armv7l's.
+    """
     info = _text(root / "proc/cpuinfo") or ""
     release = _text(root / "etc/os-release") or ""
     return Device(
         board=board(root),
-        machine=machine or platform.machine(),
+        machine=machine or userland(platform.machine(), 64 if sys.maxsize > 2**32 else 32),
         cpu=_field(info, "model name") or _arm_core(info),
-        cores=len(re.findall(r"^processor\s*:", info, re.M)) or os.cpu_count() or 1,
+        cores=len(re.findall(r"^processor\s*:", info, re.M)) or cores or os.cpu_count() or 1,
         features=tuple((_field(info, "Features") or _field(info, "flags") or "").split()),
         memory_bytes=_memory(root, "MemTotal"),
         available_bytes=_memory(root, "MemAvailable"),
@@ -138,6 +155,32 @@ def describe(
         temperature_c=temperature(root),
         throttled=throttled(root, ask_firmware),
     )
+
+
+def userland(machine: str, bits: int) -> str:
+    """What wheels are for: Raspberry Pi OS of 32 bits has a kernel of 64 on newer boards."""
+    return {"aarch64": "armv7l", "x86_64": "i686"}.get(machine, machine) if bits == 32 else machine
+
+
+def from_look(told: Mapping[str, Any]) -> Device:
+    """The machine that :func:`edgeattn.remote.look` looked at."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for name, text in told["files"].items():
+            file = root / name
+            # What comes from another machine writes nowhere else.
+            if ".." in file.parts or not file.is_relative_to(root):
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str(text), "utf-8")
+        return describe(
+            root,
+            machine=userland(str(told["machine"]), int(told["bits"])),
+            python=str(told["python"]),
+            libc=str(told["libc"]),
+            cores=told["cores"],
+            ask_firmware=lambda: told["firmware"],
+        )
 
 
 def board(root: Path = ROOT) -> str | None:
@@ -172,7 +215,19 @@ def throttled(
             return int(text, 16)
     told = ask_firmware() if ask_firmware else _vcgencmd() if root == ROOT else None
     found = re.search(r"throttled=0x([0-9a-fA-F]+)", told or "")
-    return int(found[1], 16) if found else None
+    return int(found[1], 16) if found else _undervolted(root)
+
+
+def _undervolted(root: Path) -> int | None:
+    """Under-voltage alone, which the kernel's own driver rpi_volt tells where no firmware does.
+
+    Its alarm holds that there was one since it was last asked: a second or two ago.
+    """
+    for name in sorted((root / "sys/class/hwmon").glob("hwmon*/name")):
+        if _text(name) == "rpi_volt":
+            alarm = _text(name.with_name("in0_lcrit_alarm"))
+            return 0x10001 if alarm == "1" else None
+    return None
 
 
 def slowed(before: int | None, after: int | None) -> bool | None:
@@ -300,6 +355,8 @@ def findings(device: Device, checks: tuple[RuntimeCheck, ...]) -> tuple[Finding,
 def _about_runtimes(device: Device, checks: tuple[RuntimeCheck, ...]) -> Iterator[Finding]:
     fits = fitting(device)
     for check in checks:
+        if check.state == UNASKED:
+            continue
         names = [wheel.distribution for wheel in WHEELS if wheel.format == check.format]
         can = [name for name in names if fits[name] is None]
         if check.state == MISSING and can:

@@ -8,6 +8,7 @@
     ├── UnsupportedModelError        3  a file that is no model, or a model that cannot be converted
     │   └── ConversionError          3  a conversion stage failed or crashed
     ├── UnsafeModelError             4  a file that is refused before anything in it is run
+    ├── SignatureError               4  a bundle that nobody trusted signed, where that is asked for
     ├── RuntimeUnavailableError      5  no runtime for the artifact is installed here
     ├── DeviceError                  5  another machine or interpreter that does not answer
     └── ArtifactError                5  an artifact that its runtime cannot load or run, or died of
@@ -63,6 +64,12 @@ class ConversionError(UnsupportedModelError):
 
 class UnsafeModelError(EdgeattnError):
     """A model file that is refused before anything in it is run."""
+
+    exit_code = 4
+
+
+class SignatureError(EdgeattnError):
+    """A bundle that is unsigned, changed since, or signed by nobody who is trusted."""
 
     exit_code = 4
 

@@ -33,6 +33,8 @@ def kind_of(path: Path) -> str:
         return BUNDLE if (path / MANIFEST).is_file() else KERAS
     with path.open("rb") as file:
         head = file.read(8)
+    if head[:4] == b"PK\x03\x04" and path.suffix.lower() == ".zip":
+        return BUNDLE
     if head[4:8] == b"TFL3":
         return TFLITE
     # ONNX has no magic number: its first field is the version of its own layout, as a varint.

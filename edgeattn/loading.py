@@ -7,8 +7,9 @@
         print(model(reading)["score"])
 
 The arrays that come back are the same ones at every call, overwritten by the next: copy what is
-to be kept. Nothing here guards against a file that crashes its runtime; ``edgeattn validate`` has
-said so before.
+to be kept. A sequence that comes in parts goes through an artifact with states (``edgeattn convert
+--states``), loaded with ``carry_states=True``. Nothing here guards against a file that crashes its
+runtime; ``edgeattn validate`` has said so before.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ def load(
     format: str | None = None,
     scheme: str | None = None,
     threads: int = 1,
+    carry_states: bool = False,
 ) -> Model:
     """The first artifact of ``bundle`` that fits and whose runtime is here, ready to be called.
 
-    Every file is held to the manifest's hashes first. Raises :class:`BundleError` where that
-    fails or nothing fits, :class:`RuntimeUnavailableError` where no runtime is installed,
+    With ``carry_states`` each call goes on where the one before it ended. Every file is held to the
+    manifest's hashes first. Raises :class:`BundleError` where that fails, where nothing fits or
+    there are no states, :class:`RuntimeUnavailableError` where no runtime is installed,
     :class:`ArtifactError` where the runtime cannot load the file.
     """
     from edgeattn.runners.direct import open_direct
@@ -45,12 +48,18 @@ def load(
     opened = Bundle.open(Path(bundle))
     candidates = opened.select((format,) if format else (), (scheme,) if scheme else ())
     opened.verify()
+    if carry_states and not any(spec.state for spec in candidates[0].inputs):
+        raise BundleError(
+            f"{opened.path} has no states to carry: every sequence starts clean in it.",
+            hint="Make one that has them: edgeattn convert MODEL --states",
+        )
     missing: RuntimeUnavailableError | None = None
     for artifact in candidates:
         path = opened.artifact_path(artifact)
         ends = (artifact.inputs, artifact.outputs)
         try:
-            return Model(artifact, open_direct(path, artifact.format, *ends, threads=threads))
+            direct = open_direct(path, artifact.format, *ends, threads=threads)
+            return Model(artifact, direct, carry_states=carry_states)
         except RuntimeUnavailableError as error:
             missing = missing or error
     raise missing or BundleError(f"{opened.path} has no artifacts.")
@@ -59,24 +68,41 @@ def load(
 class Model:
     """An artifact as a function of one sample; real numbers go in and come out."""
 
-    def __init__(self, artifact: Artifact, direct: Direct) -> None:
+    def __init__(self, artifact: Artifact, direct: Direct, *, carry_states: bool = False) -> None:
         self.artifact = artifact
         self.runtime = direct.runtime
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
         self._invoke = direct.invoke
-        self._writers = tuple(map(_Writer, self.inputs, direct.feeds))
+        writers = tuple(map(_Writer, self.inputs, direct.feeds))
+        self._writers = tuple(writer for writer in writers if writer.spec.state is None)
         readers = tuple(map(_Reader, self.outputs, direct.fetches))
         # Those without a scale are in place as soon as the runtime is done.
         self._readers = tuple(reader for reader in readers if reader.spec.quantized)
         self._answer: Tensors = {reader.spec.name: reader.real for reader in readers}
+        self._states = tuple(
+            (writer, self._answer[writer.spec.state])
+            for writer in writers
+            if writer.spec.state is not None
+        )
+        self._carry = carry_states
+        self._starts = True
 
     def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:
         """The outputs by name for one sample: an array, or where there are several inputs a
         mapping of them by name.
 
-        With its batch axis of one or without. The arrays are the same at every call.
+        With its batch axis of one or without. A state that the mapping does not hold is zero, or,
+        where states are carried, what the last call left. The arrays are the same at every call.
         """
+        for writer, final in self._states:
+            if isinstance(sample, Mapping) and writer.spec.name in sample:
+                writer.write(sample[writer.spec.name])
+            elif self._carry and not self._starts:
+                writer.write(final)
+            else:
+                writer.clear()
+        self._starts = False
         if isinstance(sample, Mapping):
             for writer in self._writers:
                 if writer.spec.name not in sample:
@@ -86,12 +112,16 @@ class Model:
         elif len(self._writers) == 1:
             self._writers[0].write(sample)
         else:
-            names = ", ".join(spec.name for spec in self.inputs)
+            names = ", ".join(writer.spec.name for writer in self._writers)
             raise SampleError(f"The model has several inputs: give a mapping of {names}.")
         self._invoke()
         for reader in self._readers:
             reader.read()
         return self._answer
+
+    def reset(self) -> None:
+        """The next call starts a sequence anew; without ``carry_states`` every call does."""
+        self._starts = True
 
 
 class _Writer:
@@ -127,6 +157,10 @@ class _Writer:
             np.copyto(target, sample, casting=self._casting)
         else:
             self._copy_exactly(target, sample)
+
+    def clear(self) -> None:
+        """Zero, whatever integer stands for it."""
+        self._feed[...] = (self.spec.zero_point or 0) if self.spec.quantized else 0
 
     def _copy_exactly(self, target: Array, sample: Array) -> None:
         """Whole numbers of another dtype, as token numbers often are."""

@@ -39,9 +39,18 @@ def tolerance_ratio(expected: Array, actual: Array, *, atol: float, rtol: float)
 
 def snr_db(expected: Array, actual: Array) -> float:
     """Signal-to-noise ratio in decibels, ``10 log10(sum e^2 / sum (a - e)^2)``; inf where equal."""
-    wide = _f64(expected)
-    noise = float(np.sum(_difference(expected, actual) ** 2))
-    signal = float(np.sum(wide**2))
+    return decibels(*energies(expected, actual))
+
+
+def energies(expected: Array, actual: Array) -> tuple[float, float]:
+    """Signal and noise of :func:`snr_db`: ``sum e^2`` and ``sum (a - e)^2``. Parts add up."""
+    with np.errstate(invalid="ignore"):
+        signal = float(np.sum(_f64(expected) ** 2))
+        return signal, float(np.sum(_difference(expected, actual) ** 2))
+
+
+def decibels(signal: float, noise: float) -> float:
+    """``10 log10(signal / noise)``: inf without noise, -inf with nothing else."""
     if math.isnan(noise) or math.isnan(signal):
         return math.nan
     if noise == 0.0:
@@ -66,13 +75,24 @@ def cosine(expected: Array, actual: Array) -> float:
 
     1 where both are all zeros, 0 where one is.
     """
+    product, other = products(expected, actual)
+    return cosine_of(product, energies(expected, actual)[0], other)
+
+
+def products(expected: Array, actual: Array) -> tuple[float, float]:
+    """``sum(e a)`` and ``sum(a^2)`` of :func:`cosine`. Parts add up."""
     one, other = _f64(expected).ravel(), _f64(actual).ravel()
     with np.errstate(invalid="ignore"):
-        norms = float(np.linalg.norm(one)), float(np.linalg.norm(other))
-        if 0.0 in norms:
-            # A NaN on the other side has a NaN for its norm.
-            return math.nan if math.isnan(sum(norms)) else float(norms[0] == norms[1])
-        return float(np.clip(np.dot(one / norms[0], other / norms[1]), -1.0, 1.0))
+        return float(one @ other), float(other @ other)
+
+
+def cosine_of(product: float, first: float, second: float) -> float:
+    """``product / sqrt(first second)``, the latter two being sums of squares."""
+    if 0.0 in (first, second):
+        # A NaN on the other side is a NaN in its sum.
+        return math.nan if math.isnan(first + second) else float(first == second)
+    # One root for each: their product may be more than a float holds.
+    return float(np.clip(product / math.sqrt(first) / math.sqrt(second), -1.0, 1.0))
 
 
 def top1_agreement(expected: Array, actual: Array, *, near_tie: float = NEAR_TIE) -> float:
@@ -92,17 +112,23 @@ def topk_agreement(expected: Array, actual: Array, *, k: int, near_tie: float = 
     """
     if np.isnan(_f64(expected)).any() or np.isnan(_f64(actual)).any():
         return math.nan
+    agreed, clear = topk_counts(expected, actual, k=k, near_tie=near_tie)
+    return agreed / clear if clear else 1.0
+
+
+def topk_counts(
+    expected: Array, actual: Array, *, k: int, near_tie: float = NEAR_TIE
+) -> tuple[int, int]:
+    """Rows that agree, and rows that count, of :func:`topk_agreement`. Parts add up."""
     width = expected.shape[-1]
     if width <= k or not expected.size:
-        return 1.0
+        return 0, 0
     rows = _f64(expected).reshape(-1, width)  # (rows, classes)
     ordered = np.sort(rows, axis=-1)
     lead = ordered[:, -k] - ordered[:, -k - 1]
     clear = lead > near_tie * np.abs(rows).max(-1)
-    if not clear.any():
-        return 1.0
     same = _top(rows, k) == _top(_f64(actual).reshape(rows.shape), k)  # (rows, classes)
-    return float(np.mean(same.all(-1)[clear]))
+    return int(same.all(-1)[clear].sum()), int(clear.sum())
 
 
 def row_sum_error(expected: Array, actual: Array) -> float:

@@ -12,6 +12,7 @@ from edgeattn.bundle import Artifact, Bundle, umask
 from edgeattn.child import Child
 from edgeattn.errors import BundleError, OutputError, RuntimeUnavailableError
 from edgeattn.runners.isolated import IsolatedRunner
+from edgeattn.states import Carrying
 from edgeattn.tensors import Tensors
 
 
@@ -33,11 +34,13 @@ def run_bundle(
     formats: tuple[str, ...] = (),
     schemes: tuple[str, ...] = (),
     threads: int = 1,
+    carry_states: bool = False,
     force: bool = False,
 ) -> Outcome:
     """Run the first artifact that fits and whose runtime is here; write ``target`` at the end.
 
-    The artifact's file must be the one that the manifest names, by its hash.
+    The artifact's file must be the one that the manifest names, by its hash. With ``carry_states``
+    each sample goes on where the one before it ended.
     """
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
@@ -46,7 +49,8 @@ def run_bundle(
     with Child() as child:
         artifact, runner = first_that_runs(opened, candidates, child, threads)
         read = samples.read(source, artifact.inputs)
-        outputs = runner.run(read.inputs)
+        through = Carrying(runner) if carry_states else runner
+        outputs = through.run(read.inputs)
         runtime = runner.runtime
     _write(target, outputs)
     return Outcome(artifact, runtime, len(read), outputs)

@@ -3,20 +3,25 @@
 An ``.npz`` holds one array per input name, or ``x`` where there is one input, and labels or
 targets under ``y``. A ``.npy`` is the one input. A ``.csv`` has a sample per row, its numbers in
 row-major order (step after step), under an optional header line.
+
+:func:`open_samples` reads some samples at a time, :func:`read` all of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from edgeattn.errors import SampleError, first_line
+from edgeattn.errors import SampleError
+from edgeattn.rows import ARRAYS_ONLY, Rows, csv_rows, npy_rows, npz_members, reading
+from edgeattn.states import clean, given
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 TARGETS = "y"
@@ -26,44 +31,84 @@ EXACT = 2**53
 
 @dataclass(frozen=True)
 class Samples:
-    """``inputs``: one array per input, the sample axis first; ``targets``: labels, where known."""
+    """``inputs``: one array per input, the sample axis first; ``targets``: labels, where known.
+
+    ``labels`` are those that say whose they are, ``y/OUTPUT``.
+    """
 
     inputs: Tensors
     targets: Array | None = None
+    labels: Tensors = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
-    def __getitem__(self, rows: slice) -> Samples:
+    def __getitem__(self, rows: slice | Array) -> Samples:
         targets = None if self.targets is None else self.targets[rows]
-        return Samples({name: array[rows] for name, array in self.inputs.items()}, targets)
+        return Samples(
+            {name: array[rows] for name, array in self.inputs.items()},
+            targets,
+            {name: array[rows] for name, array in self.labels.items()},
+        )
+
+
+@dataclass(frozen=True)
+class SampleFile:
+    """A file of samples whose shapes fit the model's ``specs``; values are checked when read.
+
+    ``inputs`` are by the inputs' names, ``labels`` by their own: ``y`` and ``y/OUTPUT``. ``unused``
+    are arrays that nothing asks for.
+    """
+
+    path: Path
+    specs: tuple[TensorSpec, ...]
+    inputs: Mapping[str, Rows]
+    labels: Mapping[str, Rows] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return self.inputs[self.specs[0].name].shape[0]
+
+    def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Samples]:
+        """Samples ``[start, stop)``, ``size`` at a time, the last batch smaller.
+
+        Holds one batch in memory, whatever the file's size. Raises :class:`SampleError` for a value
+        that does not fit, once it is met.
+        """
+        stop = len(self) if stop is None else min(stop, len(self))
+        with contextlib.ExitStack() as stack:
+            readers = {k: stack.enter_context(rows.open()) for k, rows in self.inputs.items()}
+            told = {k: stack.enter_context(rows.open()) for k, rows in self.labels.items()}
+            for first in range(start, stop, size):
+                rows = (first, min(first + size, stop))
+                inputs = {
+                    spec.name: self._fitted(readers[spec.name].read(*rows), spec, first)
+                    for spec in self.specs
+                    if spec.name in readers
+                }
+                labels = {name: reader.read(*rows) for name, reader in told.items()}
+                yield Samples(clean(inputs, self.specs), labels.pop(TARGETS, None), labels)
+
+    def _fitted(self, array: Array, spec: TensorSpec, first: int) -> Array:
+        if self.path.suffix.lower() == ".csv":
+            axes = [axis for axis in spec.shape[1:] if axis is not None]
+            array = _as_written(array, np.dtype(spec.dtype), spec).reshape(len(array), *axes)
+        return _fit(array, spec, first)
 
 
 def read_npz(path: Path) -> Tensors:
     """All arrays of an ``.npz``; :class:`SampleError` where it is none. Never unpickles."""
-    hint = "Write it with numpy.savez(path, x=...), arrays of numbers only."
-    loaded: Array | dict[str, Array] = _load(path, ".npz", hint)
-    if isinstance(loaded, np.ndarray):
-        raise SampleError(f"{path} is a single array, not an .npz: name it .npy.")
-    for name, array in loaded.items():
+    with reading(path, ".npz", ARRAYS_ONLY), path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise SampleError(f"{path} is a single array, not an .npz: name it .npy.")
+        arrays = {name: loaded[name] for name in loaded.files}
+    for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
-            raise SampleError(f"{path} is a zip file, but {name!r} in it is no array.", hint=hint)
-    return loaded
-
-
-def _load(path: Path, kind: str, hint: str | None = None) -> Any:
-    """The array of a ``.npy`` or the arrays, by name, of an ``.npz``."""
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            return {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # zipfile, zlib, tokenize and numpy each have their own
-        reason = first_line(error)
-        if "pickled" in reason:  # numpy's answer to any file it does not know
-            reason = "it is neither that nor holds numbers only"
-        raise SampleError(f"{path} cannot be read as {kind}: {reason}", hint=hint) from error
+            raise SampleError(
+                f"{path} is a zip file, but {name!r} in it is no array.", hint=ARRAYS_ONLY
+            )
+    return arrays
 
 
 def write_npz(file: IO[bytes], tensors: Tensors, *, compress: bool = False) -> None:
@@ -77,35 +122,59 @@ def write_npz(file: IO[bytes], tensors: Tensors, *, compress: bool = False) -> N
 
 
 def read(path: Path, specs: Sequence[TensorSpec]) -> Samples:
-    """The samples in ``path``, checked against the model's inputs ``specs``.
+    """All the samples in ``path``; raises as :func:`open_samples` and its batches do."""
+    found = open_samples(path, specs)
+    (everything,) = found.batches(len(found))
+    return everything
 
-    Shapes are ``(samples, ...)`` with the axes of the spec behind the batch axis. Raises
-    :class:`SampleError` for a file that cannot be read, an array that is missing, and a shape,
-    dtype or value that does not fit.
+
+def open_samples(path: Path, specs: Sequence[TensorSpec]) -> SampleFile:
+    """The file of samples at ``path``, its arrays held to the model's inputs ``specs``.
+
+    Shapes are ``(samples, ...)`` with the axes of the spec behind the batch axis. Reads headers,
+    and of a ``.csv`` how many lines it has. Raises :class:`SampleError` for a file that cannot be
+    read, an array that is missing, and a shape or dtype that does not fit. A state that the file
+    does not bring is zero.
     """
     path = Path(path)
     if not path.is_file():
+        # A folder, too, is no file of samples.
         raise SampleError(f"No such file of samples: {path}")
     suffix = path.suffix.lower()
+    names = {spec.name for spec in specs}
+    labels: dict[str, Rows] = {}
+    unused: tuple[str, ...] = ()
     if suffix == ".npz":
-        named = dict(read_npz(path))
-        targets = named.pop(TARGETS, None) if TARGETS not in [s.name for s in specs] else None
+        members = npz_members(path)
+        brought = given(specs)
+        there = [*brought, *(s for s in specs if s.state is not None and s.name in members)]
+        picked = {spec.name: _pick(members, spec, brought, path) for spec in there}
+        inputs: dict[str, Rows] = {k: npy_rows(path, members[n]) for k, n in picked.items()}
+        left = [name for name in members if name not in names | set(picked.values())]
+        labels = {n: npy_rows(path, members[n]) for n in left if _is_label(n)}
+        unused = tuple(name for name in left if not _is_label(name))
     elif suffix in (".npy", ".csv"):
-        _need_one_input(path, specs)
-        named = {specs[0].name: _read_npy(path) if suffix == ".npy" else _read_csv(path, specs[0])}
-        targets = None
+        _need_one_input(path, given(specs))
+        rows = _open_npy(path) if suffix == ".npy" else _open_csv(path, specs[0])
+        inputs = {specs[0].name: rows}
     else:
         raise SampleError(f"Samples are .npz, .npy or .csv files, not {path.name!r}.")
-    inputs = {spec.name: _fit(_pick(named, spec, specs, path), spec) for spec in specs}
-    counts = {name: len(array) for name, array in inputs.items()}
-    if targets is not None:
-        counts[TARGETS] = len(targets) if targets.ndim else 0
+    for spec in specs:
+        if suffix != ".csv" and spec.name in inputs:
+            _check_shape(inputs[spec.name].shape, spec)
+    counts = {name: rows.shape[0] for name, rows in inputs.items()}
+    if TARGETS in labels:
+        counts[TARGETS] = labels[TARGETS].shape[0] if labels[TARGETS].shape else 0
     if len(set(counts.values())) != 1:
         told = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise SampleError(f"The arrays of {path} have different numbers of samples ({told}).")
     if not next(iter(counts.values())):
         raise SampleError(f"{path} holds no samples.")
-    return Samples(inputs, targets)
+    return SampleFile(path, tuple(specs), inputs, labels, unused)
+
+
+def _is_label(name: str) -> bool:
+    return name == TARGETS or name.startswith(f"{TARGETS}/")
 
 
 def _need_one_input(path: Path, specs: Sequence[TensorSpec]) -> None:
@@ -117,38 +186,26 @@ def _need_one_input(path: Path, specs: Sequence[TensorSpec]) -> None:
         )
 
 
-def _read_npy(path: Path) -> Array:
-    array = _load(path, ".npy")
-    if not isinstance(array, np.ndarray):
+def _open_npy(path: Path) -> Rows:
+    if zipfile.is_zipfile(path):
         raise SampleError(f"{path} is an archive of arrays, not a .npy: name it .npz.")
-    return array
+    return npy_rows(path)
 
 
-def _read_csv(path: Path, spec: TensorSpec) -> Array:
+def _open_csv(path: Path, spec: TensorSpec) -> Rows:
     if None in spec.shape[1:]:
         raise SampleError(
             f"A .csv row cannot be cut into steps: input {spec} has a free axis.",
             hint="Use an .npz or .npy, which say their shape.",
         )
-    try:
-        # A spreadsheet puts a byte order mark in front: it is no part of the first number.
-        lines = [line.partition("#")[0] for line in path.read_text("utf-8-sig").splitlines()]
-        lines = [line for line in lines if line.strip()]
-        if lines and _is_header(lines[0]):
-            lines = lines[1:]
-        if not lines:
-            raise SampleError(f"{path} holds no samples.")
-        table = np.loadtxt(lines, delimiter=",", ndmin=2)
-    except (OSError, ValueError) as error:
-        raise SampleError(f"{path} cannot be read as .csv: {first_line(error)}") from error
+    rows = csv_rows(path)
     width = math.prod(axis for axis in spec.shape[1:] if axis is not None)
-    if table.shape[1] != width:
+    if rows.shape[1] != width:
         raise SampleError(
             f"Each row of {path} must hold {width} numbers for input {spec}; "
-            f"it holds {table.shape[1]}."
+            f"it holds {rows.shape[1]}."
         )
-    table = _as_written(table, np.dtype(spec.dtype), spec)
-    return table.reshape(len(table), *(axis for axis in spec.shape[1:] if axis is not None))
+    return rows
 
 
 def _as_written(table: Array, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
@@ -167,24 +224,14 @@ def _as_written(table: Array, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
     return table.astype(np.int64)
 
 
-def _is_header(line: str) -> bool:
-    """Whether no cell is a number: a row with some numbers is a row, if a broken one."""
-    return not any(_is_number(cell) for cell in line.split(","))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _pick(named: Tensors, spec: TensorSpec, specs: Sequence[TensorSpec], path: Path) -> Array:
+def _pick(
+    named: Mapping[str, str], spec: TensorSpec, specs: Sequence[TensorSpec], path: Path
+) -> str:
+    """The name of the array for an input."""
     if spec.name in named:
-        return named[spec.name]
+        return spec.name
     if len(specs) == 1 and "x" in named:
-        return named["x"]
+        return "x"
     wanted = ", ".join(repr(item.name) for item in specs)
     also = " (or 'x')" if len(specs) == 1 else ""
     raise SampleError(
@@ -193,9 +240,12 @@ def _pick(named: Tensors, spec: TensorSpec, specs: Sequence[TensorSpec], path: P
     )
 
 
-def _fit(array: Array, spec: TensorSpec) -> Array:
-    """``array`` in ``spec``'s dtype, after its shape, dtype and values were found to fit."""
-    _check_shape(array, spec)
+def _fit(array: Array, spec: TensorSpec, first: int = 0) -> Array:
+    """``array`` in ``spec``'s dtype, after its shape, dtype and values were found to fit.
+
+    ``first`` is the number of its first sample in the file.
+    """
+    _check_shape(array.shape, spec)
     # A quantized input is fed with the real numbers that its integers stand for.
     dtype = np.dtype("float32" if spec.quantized else spec.dtype)
     kind = array.dtype.kind
@@ -204,7 +254,8 @@ def _fit(array: Array, spec: TensorSpec) -> Array:
     if kind == "f":
         bad = ~np.isfinite(array)
         if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            row, *rest = (int(i) for i in np.argwhere(bad)[0])
+            where = (first + row, *rest)
             raise SampleError(
                 f"Input {spec.name}: {int(bad.sum())} of the samples' values are NaN or infinite, "
                 f"the first at {where}.",
@@ -232,20 +283,19 @@ def _fit(array: Array, spec: TensorSpec) -> Array:
     return np.ascontiguousarray(result)
 
 
-def _check_shape(array: Array, spec: TensorSpec) -> None:
+def _check_shape(shape: tuple[int, ...], spec: TensorSpec) -> None:
     expected = spec.shape[1:]
-    fits = array.ndim == len(spec.shape) and all(
-        axis is None or axis == length
-        for axis, length in zip(expected, array.shape[1:], strict=True)
+    fits = len(shape) == len(spec.shape) and all(
+        axis is None or axis == length for axis, length in zip(expected, shape[1:], strict=True)
     )
     if fits:
         return
     wanted = f"({', '.join(['samples', *('any' if a is None else str(a) for a in expected)])})"
     hint = None
-    if array.ndim == len(expected) and all(
-        axis in (None, length) for axis, length in zip(expected, array.shape, strict=True)
+    if len(shape) == len(expected) and all(
+        axis in (None, length) for axis, length in zip(expected, shape, strict=True)
     ):
         hint = "The sample axis is missing: use x[None]."
     raise SampleError(
-        f"Input {spec.name}: shape {wanted} expected, the samples are {array.shape}.", hint=hint
+        f"Input {spec.name}: shape {wanted} expected, the samples are {shape}.", hint=hint
     )

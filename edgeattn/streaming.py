@@ -18,6 +18,7 @@ from edgeattn.bundle import Artifact, Bundle
 from edgeattn.child import Child
 from edgeattn.errors import SampleError
 from edgeattn.running import first_that_runs
+from edgeattn.states import Carrying, clean, given
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 if TYPE_CHECKING:
@@ -34,24 +35,27 @@ def stream_bundle(
     formats: tuple[str, ...] = (),
     schemes: tuple[str, ...] = (),
     threads: int = 1,
+    carry_states: bool = False,
 ) -> Iterator[Tensors]:
     """The outputs for each sample of ``source``, each as soon as its sample is there.
 
-    Arrays of one row. Raises :class:`SampleError` naming the line or array that does not fit.
+    Arrays of one row. With ``carry_states`` a sample goes on where the one before it ended. Raises
+    :class:`SampleError` naming the line or array that does not fit.
     """
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
     opened.verify()
     with Child() as child:
         artifact, runner = first_that_runs(opened, candidates, child, threads)
+        through = Carrying(runner) if carry_states else runner
         for sample in samples(source, artifact):
-            yield runner.run(sample)
+            yield through.run(clean(sample, artifact.inputs))
 
 
 def samples(source: io.BufferedReader, artifact: Artifact) -> Iterator[Tensors]:
     """The samples of a stream, each with a batch axis of one."""
     if source.peek(len(MAGIC))[: len(MAGIC)] == MAGIC:
-        yield from _arrays(source, artifact.inputs)
+        yield from _arrays(source, given(artifact.inputs))
     else:
         yield from _lines(source, artifact.inputs)
 
@@ -101,15 +105,20 @@ def _sample(text: str, inputs: tuple[TensorSpec, ...], where: str) -> Tensors:
         told: Any = json.loads(text)
     else:
         told = [float(word) for word in text.replace(",", " ").split()]
+    brought = given(inputs)
     if not isinstance(told, dict):
-        if len(inputs) != 1:
-            names = ", ".join(spec.name for spec in inputs)
+        if len(brought) != 1:
+            names = ", ".join(spec.name for spec in brought)
             raise SampleError(f"{where} must be a JSON object with {names}: the model has several.")
-        told = {inputs[0].name: told}
-    missing = [spec.name for spec in inputs if spec.name not in told]
+        told = {brought[0].name: told}
+    missing = [spec.name for spec in brought if spec.name not in told]
     if missing:
         raise SampleError(f"{where} has no input {missing[0]!r}.")
-    return {spec.name: _fitted(np.asarray(told[spec.name]), spec, where) for spec in inputs}
+    return {
+        spec.name: _fitted(np.asarray(told[spec.name]), spec, where)
+        for spec in inputs
+        if spec.name in told
+    }
 
 
 def _fitted(array: Array, spec: TensorSpec, where: str) -> Array:

@@ -27,7 +27,8 @@ class TensorSpec:
     ``shape`` counts the batch axis first; ``None`` is an axis of any length. ``scale`` and
     ``zero_point`` are those of a per-tensor quantized integer tensor, as TFLite defines them:
     ``real = (integer - zero_point) * scale``; both are ``None`` where the numbers are meant as
-    they stand.
+    they stand. ``state`` marks an input that is a state: it names the output which holds what the
+    next part of the sequence is to be given here, and is zero where a sequence starts.
     """
 
     name: str
@@ -35,6 +36,7 @@ class TensorSpec:
     dtype: str
     scale: float | None = None
     zero_point: int | None = None
+    state: str | None = None
 
     def __str__(self) -> str:
         axes = ", ".join("?" if axis is None else str(axis) for axis in self.shape)
@@ -51,6 +53,7 @@ class TensorSpec:
             "dtype": self.dtype,
             "scale": self.scale,
             "zero_point": self.zero_point,
+            **({} if self.state is None else {"state": self.state}),
         }
 
     @classmethod
@@ -62,6 +65,7 @@ class TensorSpec:
             dtype=str(data["dtype"]),
             scale=None if data.get("scale") is None else float(data["scale"]),
             zero_point=None if data.get("zero_point") is None else int(data["zero_point"]),
+            state=None if data.get("state") is None else str(data["state"]),
         )
         if spec.dtype not in DTYPES:
             raise ValueError(f"tensor {spec.name!r} is of {spec.dtype!r}")

@@ -36,6 +36,12 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
+def sleep_while_asked(seconds: float) -> None:
+    child.end_with_connection()
+    child.progress("asleep")
+    time.sleep(seconds)
+
+
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
 

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -276,6 +277,32 @@ def test_the_child_ends_with_its_parent():
     while alive(int(printed.stdout)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not alive(int(printed.stdout))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_call_ends_with_the_connection(kind):
+    """As sshd gives it: the process that asked is on another machine, and only the pipe ends."""
+    if kind == "pipe":
+        there, here = os.pipe()
+    else:
+        pair = socket.socketpair()
+        there, here = (end.detach() for end in pair)
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "edgeattn.child"],
+        stdin=there,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    os.close(there)
+    asked = {"call": "called:sleep_while_asked", "arguments": {"seconds": 60}}
+    with os.fdopen(here, "wb") as requests:
+        write_message(requests, asked)
+        assert read_message(process.stdout)[0] == {"progress": "asleep"}
+    try:
+        assert process.wait(timeout=20) == 1
+    finally:
+        process.kill()
+        process.stdout.close()
 
 
 def test_messages_through_a_buffer():

@@ -91,6 +91,61 @@ def test_the_firmware_is_asked_where_no_file_tells(tmp_path, told, bits):
 
 
 @pytest.mark.parametrize(
+    ("name", "alarm", "bits"),
+    [("rpi_volt", "1", 0x10001), ("rpi_volt", "0", None), ("cpu_thermal", "1", None)],
+)
+def test_under_voltage_where_only_the_kernel_tells(tmp_path, name, alarm, bits):
+    folder = tmp_path / "sys/class/hwmon/hwmon1"
+    folder.mkdir(parents=True)
+    (folder / "name").write_text(name + "\n")
+    (folder / "in0_lcrit_alarm").write_text(alarm + "\n")
+    assert device.throttled(tmp_path, lambda: None) == bits
+    # What the firmware says is more.
+    assert device.throttled(tmp_path, lambda: "throttled=0x50000\n") == 0x50000
+
+
+@pytest.mark.parametrize(
+    ("machine", "bits", "wheels_for"),
+    [
+        ("aarch64", 64, "aarch64"),
+        # 32-bit Raspberry Pi OS has a 64-bit kernel on a Pi 4.
+        ("aarch64", 32, "armv7l"),
+        ("armv7l", 32, "armv7l"),
+        ("x86_64", 64, "x86_64"),
+    ],
+)
+def test_what_wheels_are_for(machine, bits, wheels_for):
+    assert device.userland(machine, bits) == wheels_for
+
+
+def looked_at(**changes):
+    """What a device answers that is looked at from afar."""
+    return {
+        "files": {**PI, "sys/devices/platform/soc/soc:firmware/get_throttled": ""},
+        "firmware": "throttled=0x50005\n",
+        "machine": "aarch64",
+        "bits": 64,
+        "python": "3.11.2",
+        "libc": "glibc 2.36",
+        "cores": 4,
+        **changes,
+    }
+
+
+def test_a_pi_from_afar_is_as_it_is_from_near(pi):
+    assert device.from_look(looked_at()) == described(pi)
+    assert device.from_look(looked_at(bits=32)).machine == "armv7l"
+    assert device.from_look(looked_at(files={})).cores == 4
+
+
+def test_a_device_that_lies_writes_nothing_here(tmp_path):
+    outside = tmp_path / "outside"
+    names = (str(outside), f"../{outside.name}", f"proc/../../../../../../..{outside}", "../../x")
+    device.from_look(looked_at(files=dict.fromkeys(names, "evil")))
+    assert not outside.exists()
+
+
+@pytest.mark.parametrize(
     ("before", "after", "slow"),
     [
         (0, 0, False),

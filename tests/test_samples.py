@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import SampleError
-from edgeattn.samples import Samples, read, read_npz, write_npz
+from edgeattn.samples import Samples, open_samples, read, read_npz, write_npz
 from edgeattn.tensors import TensorSpec
 
 # A different prime for every axis.
@@ -479,3 +479,94 @@ def test_arrays_of_any_name_are_written(tmp_path):
 def test_objects_are_not_written():
     with pytest.raises(ValueError, match="Object arrays"):
         write_npz(io.BytesIO(), {"x": np.array([object()])})
+
+
+# Some rows at a time
+
+
+def compressed(tmp_path, array):
+    np.savez_compressed(tmp_path / "c.npz", x=array, y=np.arange(len(array)))
+    return tmp_path / "c.npz"
+
+
+def stored(tmp_path, array):
+    return saved(tmp_path, x=array, y=np.arange(len(array)))
+
+
+def as_rows_of_csv(tmp_path, array):
+    lines = [",".join(map(str, row.ravel())) for row in array]
+    return as_csv(tmp_path, "# made\na,b,c,d,e,f\n\n" + "\n".join(lines))
+
+
+def columns(make):
+    return lambda tmp_path, array: make(tmp_path, np.asfortranarray(array))
+
+
+MAKERS = {
+    "npy": as_npy,
+    "npy by columns": columns(as_npy),
+    "stored": stored,
+    "compressed": compressed,
+    "compressed by columns": columns(compressed),
+    "csv": as_rows_of_csv,
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_batches_are_the_rows_of_the_whole(tmp_path, make):
+    array = np.random.default_rng(2).integers(-9, 9, (29, 3, 2)) / 4
+    found = open_samples(make(tmp_path, array), [X])
+    assert len(found) == 29
+    for size, start, stop in [(29, 0, None), (1, 0, None), (7, 0, None), (7, 5, 23), (50, 28, 99)]:
+        parts = list(found.batches(size, start=start, stop=stop))
+        assert all(len(part) == size for part in parts[:-1])
+        rows = np.concatenate([part.inputs["x_in"] for part in parts])
+        np.testing.assert_array_equal(rows, array[start:stop])
+        if found.labels:
+            labels = np.concatenate([part.targets for part in parts])
+            assert labels.tolist() == list(range(29))[start:stop]
+    assert list(found.batches(7, start=29)) == []
+
+
+def test_labels_by_output_and_arrays_that_nothing_asks_for(tmp_path):
+    path = saved(tmp_path, **{"x": VALUES, "y/a": np.arange(5), "label": np.arange(5)})
+    found = open_samples(path, [X])
+    assert (list(found.labels), found.unused) == (["y/a"], ("label",))
+    (part,) = found.batches(5)
+    assert part.targets is None
+    assert part[np.array([False, True, False, False, True])].labels["y/a"].tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_a_bad_value_is_told_with_its_row_in_the_file(tmp_path, make):
+    array = np.ones((29, 3, 2))
+    array[17, 2, 1] = np.inf
+    batches = open_samples(make(tmp_path, array), [X]).batches(10)
+    assert len(next(batches)) == 10
+    with pytest.raises(SampleError, match=r"first at \(17, 2, 1\)"):
+        next(batches)
+
+
+def test_damage_behind_the_header_is_found_when_it_is_read(tmp_path):
+    """A stored member's numbers are covered by its sum, whichever rows are asked for."""
+    path = stored(tmp_path, np.ones((29, 3, 2)))
+    content = bytearray(path.read_bytes())
+    content[content.index(np.ones(2).tobytes()) + 8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SampleError, match=r"cannot be read as \.npz: Bad CRC"):
+        list(open_samples(path, [X]).batches(10))
+
+
+def test_rows_that_are_not_there_are_known_before_any_is_read(tmp_path):
+    path = as_npy(tmp_path, VALUES)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(SampleError, match="8 bytes short"):
+        open_samples(path, [X])
+
+
+def test_a_line_of_another_width_is_told(tmp_path):
+    path = as_csv(tmp_path, "1,2,3,4,5,6\n" * 12 + "1,2,3\n" * 3)
+    batches = open_samples(path, [X]).batches(12)
+    assert len(next(batches)) == 12
+    with pytest.raises(SampleError, match="rows 12 to 14 hold 3 numbers each, and others 6"):
+        next(batches)

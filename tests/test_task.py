@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeattn import task
+from edgeattn import statistics, task
 from edgeattn.errors import SampleError
 from edgeattn.task import AMOUNTS, CLASSES, FAIL, INCONCLUSIVE, PASS, YES_NO
 
@@ -22,7 +22,9 @@ def decisions(samples, *, wrong_before=0, lost=0, gained=0):
 
 
 def judged(*args, retention=0.99, **kwargs):
-    return task.judge_decisions(*decisions(*args, **kwargs), retention)
+    """The outcome of two classes, the first of them true; scores move further than leads are."""
+    before, after = (np.stack([right, ~right], -1) for right in decisions(*args, **kwargs))
+    return task.compare("a", np.zeros(len(before), int), before, 3.0 * after, retention=retention)
 
 
 # McNemar
@@ -30,18 +32,18 @@ def judged(*args, retention=0.99, **kwargs):
 
 def test_mcnemar_by_hand():
     # Of 5 throws none: 2 / 32. Of 4 one: 2 (1 + 4) / 16. As many: more than certain, so 1.
-    assert task.mcnemar(0, 5) == pytest.approx(2 / 32)
-    assert task.mcnemar(5, 0) == pytest.approx(2 / 32)
-    assert task.mcnemar(1, 3) == pytest.approx(10 / 16)
-    assert task.mcnemar(3, 3) == 1.0
-    assert task.mcnemar(0, 0) == 1.0
+    assert statistics.mcnemar(0, 5) == pytest.approx(2 / 32)
+    assert statistics.mcnemar(5, 0) == pytest.approx(2 / 32)
+    assert statistics.mcnemar(1, 3) == pytest.approx(10 / 16)
+    assert statistics.mcnemar(3, 3) == 1.0
+    assert statistics.mcnemar(0, 0) == 1.0
 
 
 @pytest.mark.parametrize(("lost", "gained"), [(0, 1), (2, 9), (17, 31), (400, 480), (5000, 5300)])
 def test_mcnemar_is_the_exact_binomial_test(lost, gained):
     stats = pytest.importorskip("scipy.stats")
     expected = stats.binomtest(lost, lost + gained, 0.5).pvalue
-    assert task.mcnemar(lost, gained) == pytest.approx(expected, rel=1e-7)
+    assert statistics.mcnemar(lost, gained) == pytest.approx(expected, rel=1e-7)
 
 
 # The bootstrap
@@ -50,19 +52,19 @@ def test_mcnemar_is_the_exact_binomial_test(lost, gained):
 def test_bootstrap_of_decisions_is_as_wide_as_the_normal_distribution_says():
     loss = np.zeros(10_000)
     loss[:300], loss[300:400] = 1, -1
-    low, high = task.bootstrap(loss)
+    low, high = statistics.bootstrap(loss)
     # Mean 0.02, variance 0.04 - 0.0004: 1.96 standard errors are 0.0039.
     assert low == pytest.approx(0.02 - 0.0039, abs=2e-4)
     assert high == pytest.approx(0.02 + 0.0039, abs=2e-4)
-    assert task.bootstrap(loss) == (low, high)
+    assert statistics.bootstrap(loss) == (low, high)
 
 
 @pytest.mark.parametrize("samples", [300, 50_000])
 def test_bootstrap_of_amounts(samples):
     """Whether every sample is a pile of its own or shares one."""
     loss = np.random.default_rng(3).standard_normal(samples) * 2 + 1
-    low, high = task.bootstrap(loss)
-    half = task.Z * loss.std() / math.sqrt(samples)
+    low, high = statistics.bootstrap(loss)
+    half = statistics.Z * loss.std() / math.sqrt(samples)
     assert low == pytest.approx(loss.mean() - half, abs=0.08 * half)
     assert high == pytest.approx(loss.mean() + half, abs=0.08 * half)
 
@@ -72,7 +74,7 @@ def test_bootstrap_covers_as_often_as_it_says():
     held = 0
     for _ in range(200):
         loss = generator.choice([-1, 0, 1], p=[0.03, 0.92, 0.05], size=800)
-        low, high = task.bootstrap(loss, resamples=1000)
+        low, high = statistics.bootstrap(loss)
         held += low <= 0.02 <= high
     assert 180 <= held <= 199
 
@@ -82,19 +84,20 @@ def test_bootstrap_covers_as_often_as_it_says():
 
 def test_the_rule_of_three():
     # (1 - p)^n = 0.05: about 3 / n.
-    assert task.unseen_loss(300) == pytest.approx(0.009936, abs=1e-6)
-    assert (1 - task.unseen_loss(1000)) ** 1000 == pytest.approx(0.05)
+    assert statistics.unseen_loss(300) == pytest.approx(0.009936, abs=1e-6)
+    assert (1 - statistics.unseen_loss(1000)) ** 1000 == pytest.approx(0.05)
 
 
 def test_leads_know_more_than_counts():
-    lead = np.linspace(0.001, 1.0, 1000)
+    lead = statistics.smallest(np.linspace(0.001, 1.0, 1000))
+    assert lead.tolist() == pytest.approx([k / 1000 for k in range(1, 11)])
     # Ten leads reach to 0.01, and the error to a tenth of that: (10 + 2 sqrt 10) / 1000 / 10.
-    assert task.unseen_loss(1000, lead, 0.001) == pytest.approx(0.001632, abs=1e-6)
-    assert task.unseen_loss(1000, lead, 0.0) == 0.0
+    assert statistics.unseen_loss(1000, lead, 1000, 0.001) == pytest.approx(0.001632, abs=1e-6)
+    assert statistics.unseen_loss(1000, lead, 1000, 0.0) == 0.0
     # Where the error reaches the leads, or cannot be told, counting is all there is.
     for error in (0.01, 0.5, math.inf, math.nan):
-        assert task.unseen_loss(1000, lead, error) == task.unseen_loss(1000)
-    assert task.unseen_loss(12, lead[:12], 0.0) == task.unseen_loss(12)
+        assert statistics.unseen_loss(1000, lead, 1000, error) == statistics.unseen_loss(1000)
+    assert statistics.unseen_loss(12, lead, 12, 0.0) == statistics.unseen_loss(12)
 
 
 # The decision
@@ -112,46 +115,48 @@ def test_leads_know_more_than_counts():
     ],
 )
 def test_non_inferiority(interval, verdict):
-    assert task.non_inferior(interval, 0.01) == verdict
+    assert statistics.non_inferior(interval, 0.01) == verdict
 
 
 def test_nothing_lost_on_few_samples_is_no_proof():
     few = judged(100)
-    assert (few["verdict"], few["before"], few["after"]) == (INCONCLUSIVE, 1.0, 1.0)
+    assert (few.verdict, few.before, few.after) == (INCONCLUSIVE, 1.0, 1.0)
     # (1 - 0.01)^n = 0.05.
-    assert few["needed"] == 299
-    assert judged(few["needed"])["verdict"] == PASS
-    assert judged(few["needed"] - 2)["verdict"] == INCONCLUSIVE
+    assert few.needed == 299
+    assert judged(few.needed).verdict == PASS
+    assert judged(few.needed - 2).verdict == INCONCLUSIVE
 
 
 def test_what_was_lost_decides():
-    assert judged(1000, lost=60)["verdict"] == FAIL
-    assert judged(1000, lost=10)["verdict"] == INCONCLUSIVE
-    assert judged(1000, lost=2, wrong_before=100)["verdict"] == PASS
+    assert judged(1000, lost=60).verdict == FAIL
+    assert judged(1000, lost=10).verdict == INCONCLUSIVE
+    assert judged(1000, lost=2, wrong_before=100).verdict == PASS
     found = judged(1000, wrong_before=100, lost=20, gained=12)
-    assert found["before"] == pytest.approx(0.9)
-    assert found["after"] == pytest.approx(0.892)
-    assert found["margin"] == pytest.approx(0.009)
-    assert (found["lost"], found["gained"]) == (20, 12)
-    assert found["verdict"] == INCONCLUSIVE
+    assert found.before == pytest.approx(0.9)
+    assert found.after == pytest.approx(0.892)
+    assert found.margin == pytest.approx(0.009)
+    assert (found.lost, found.gained) == (20, 12)
+    assert found.verdict == INCONCLUSIVE
 
 
 def test_as_many_samples_as_are_said_to_be_needed_settle_it():
     small = judged(500, wrong_before=50, lost=6, gained=4)
-    assert small["verdict"] == INCONCLUSIVE
-    times = math.ceil(small["needed"] / 500)
+    assert small.verdict == INCONCLUSIVE
+    times = math.ceil(small.needed / 500)
     large = judged(500 * times, wrong_before=50 * times, lost=6 * times, gained=4 * times)
-    assert large["verdict"] == PASS
+    assert large.verdict == PASS
     bad = judged(300, lost=6, gained=0)
-    assert bad["verdict"] == INCONCLUSIVE
-    times = math.ceil(bad["needed"] / 300)
-    assert judged(300 * times, lost=6 * times)["verdict"] == FAIL
+    assert bad.verdict == INCONCLUSIVE
+    times = math.ceil(bad.needed / 300)
+    assert judged(300 * times, lost=6 * times).verdict == FAIL
 
 
 def test_a_drop_on_the_margin_is_never_settled():
-    loss = np.array([1.0] + [0.0] * 99)
-    assert task.needed_samples(loss, 0.01) is None
-    assert task.needed_samples(np.zeros(50), 0.0) is None
+    # One of a hundred was lost: a drop of 0.01, and 0.0995 about it.
+    assert statistics.needed_samples(0.01, 0.0995, 100, 0.01) is None
+    assert statistics.needed_samples(0.0, 0.0, 50, 0.0) is None
+    # 1.96 standard errors of 0.2 / sqrt(n) are 0.01.
+    assert statistics.needed_samples(0.0, 0.2, 100, 0.01) == 1537
 
 
 # Labels

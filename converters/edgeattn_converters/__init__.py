@@ -59,8 +59,10 @@ def convert(
     architecture: str | None = None,
     trust: str | None = None,
     attention: bool = True,
+    attention_layers: Sequence[str] = (),
     lowering: str = "auto",
     batch: int = 1,
+    states: bool = False,
     calibration: str | os.PathLike[str] | None = None,
     integer_io: bool = False,
     attention_precision: str = "auto",
@@ -73,7 +75,10 @@ def convert(
 
     Where no ``schemes`` are named, all are made that can be: ``int8`` and ``int16x8`` need
     ``calibration``, a file of real inputs that the result is not judged on. ``targets`` are the
-    runtimes the files are for, and choose the ``formats`` where none is named.
+    runtimes the files are for, and choose the ``formats`` where none is named. With ``states`` those
+    of recurrent layers are inputs and outputs.
+
+    ``attention_layers`` are layers whose softmax is told as a map beside those that are found.
 
     The bundle is written aside and renamed to ``output`` (``MODEL.edge`` beside the model) when all
     is done. A format or scheme that cannot be made is among the ``failures``; where none can,
@@ -84,6 +89,8 @@ def convert(
     from edgeattn_converters.stages import Job
 
     source = Path(model)
+    if attention_layers and not attention:
+        raise UsageError("--attention and --no-attention contradict each other.")
     if not source.exists():
         raise UsageError(f"No such file: {source}", hint="Give a Keras .h5 or .keras file.")
     if samples is not None and not Path(samples).is_file():
@@ -119,6 +126,8 @@ def convert(
         attention=attention,
         lowering=lowering,
         batch=batch,
+        states=states,
+        attention_layers=tuple(attention_layers),
     ).to_json()
 
     with writing(target, force=force) as folder:

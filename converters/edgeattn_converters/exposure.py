@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from edgeattn_converters.lowering import replaced_calls
-from edgeattn_converters.lowering.attention import masks_in
+from edgeattn.errors import UsageError
+from edgeattn.tensors import TensorSpec
+from edgeattn_converters.lowering import all_layers, replaced_calls
 from edgeattn_converters.lowering.cells import is_keras_class
+from edgeattn_converters.lowering.scores import masks_in
+from edgeattn_converters.softmaxes import NO_PRODUCT, called, softmaxes
 
 PREFIX = "attention/"
 KERAS_LAYERS = (
@@ -20,29 +25,139 @@ KERAS_LAYERS = (
     "GroupQueryAttention",
 )
 
-Found = list[tuple[str, Any]]
+
+@dataclass(frozen=True)
+class Map:
+    """Attention weights of a traced graph: the batch axis first, the keys last.
+
+    ``name`` is ``attention/LAYER``, with ``_1``, ``_2`` behind it where one layer has more than
+    one. ``known`` are layers whose own word for it is taken; of a softmax that was found in the
+    graph, ``doubt`` says why it may be no attention. ``inside`` are the layers around it.
+    """
+
+    name: str
+    layer: str
+    weights: Any
+    known: bool = True
+    doubt: str | None = None
+    inside: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
-def exposed(model: Any) -> Iterator[Found]:
-    """Within it, a call of ``model`` adds ``(name, weights)`` of every attention layer to the list.
+def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[Map]]]:
+    """Within it, after a call of ``model``, the function tells the maps that the call made.
 
-    A name is ``attention/LAYER``, with ``_1``, ``_2`` behind it where one layer is called more than
-    once. Weights have the batch axis first and the keys last.
+    ``lengths`` are those of the model's sequences.
     """
-    found: Found = []
+    import tensorflow as tf
 
-    def note(layer: Any, weights: Any) -> None:
-        taken = {name for name, _ in found}
-        name = base = f"{PREFIX}{layer.name}"
-        count = 0
-        while name in taken:
-            count += 1
-            name = f"{base}_{count}"
-        found.append((name, weights))
+    noted: list[tuple[str, Any]] = []
+    attention = [layer.name for layer in all_layers(model) if is_attention(layer)]
 
-    with replaced_calls(model, lambda layer: _exposing(layer, note)):
-        yield found
+    def told() -> list[Map]:
+        graph = tf.compat.v1.get_default_graph()
+        others = softmaxes(graph, calls, attention, lengths)
+        maps: list[Map] = []
+
+        def add(layer: str, weights: Any, **more: Any) -> None:
+            taken = {item.name for item in maps}
+            name = base = f"{PREFIX}{layer}"
+            count = 0
+            while name in taken:
+                count += 1
+                name = f"{base}_{count}"
+            maps.append(Map(name, layer, weights, **more))
+
+        for layer, weights in noted:
+            add(layer, weights)
+        for item in others:
+            add(item.layer, item.keys_last(), known=False, doubt=item.doubt, inside=item.inside)
+        return maps
+
+    with (
+        replaced_calls(
+            model,
+            lambda layer: _exposing(layer, lambda item, value: noted.append((item.name, value))),
+        ),
+        called(model) as calls,
+    ):
+        yield told
+
+
+class Doubtful(NamedTuple):
+    """A layer that may have a map which is not told, and whether naming it would tell it."""
+
+    layer: str
+    why: str
+    can_be_told: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The layers of ``model`` that a user names as attention: ``convert --attention LAYER``."""
+
+    model: Any
+    layers: Sequence[str] = field(default=())
+
+    def choose(
+        self,
+        found: Sequence[tuple[Map, TensorSpec]],
+        lost: Sequence[Map],
+        strange: Collection[str],
+    ) -> tuple[tuple[TensorSpec, ...], tuple[Doubtful, ...]]:
+        """The maps that are told, and those that may be one and are not.
+
+        ``lost`` are those inside of loops, ``strange`` the names of those whose first axis is not
+        the batch's. :class:`UsageError` where a layer that was named has none.
+        """
+        chosen: list[TensorSpec] = []
+        doubtful: list[Doubtful] = []
+        for item, spec in found:
+            doubt: str | None = None
+            possible = False
+            if None in spec.shape[1:] or len(spec.shape) < 2:
+                # Only known at run time, it cannot be an output of a static graph.
+                doubt = "the size of its map depends on the input's values"
+            elif item.name in strange:
+                doubt = "the first axis of its map is not the batch's: no sample has its own"
+            elif not self._named(item):
+                doubt, possible = item.doubt, True
+            if doubt is None:
+                chosen.append(spec)
+            elif item.doubt != NO_PRODUCT:
+                doubtful.append(Doubtful(item.layer, doubt, possible))
+        doubtful += [
+            Doubtful(item.layer, "it is inside a loop and cannot leave it", False)
+            for item in lost
+            if item.doubt != NO_PRODUCT
+        ]
+        self._check([item for item, _ in found], [item.layer for item in doubtful], chosen)
+        return tuple(chosen), tuple(doubtful)
+
+    def _named(self, item: Map) -> bool:
+        return item.layer in self.layers or bool(set(item.inside) & set(self.layers))
+
+    def _check(self, maps: list[Map], doubtful: list[str], chosen: list[TensorSpec]) -> None:
+        candidates = list(dict.fromkeys([*(item.layer for item in maps), *doubtful]))
+        there = (
+            f"Layers with a softmax: {', '.join(candidates)}."
+            if candidates
+            else ("No layer of this model has a softmax.")
+        )
+        told = {spec.name for spec in chosen}
+        for name in self.layers:
+            if any(item.name in told and name in (item.layer, *item.inside) for item in maps):
+                continue
+            names = [layer.name for layer in all_layers(self.model)]
+            if name in names or name in candidates:
+                raise UsageError(
+                    f"--attention {name}: this layer has no map that can be told.", hint=there
+                )
+            near = difflib.get_close_matches(name, [*candidates, *names], 1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            raise UsageError(
+                f"--attention {name}: the model has no layer of this name.{meant}", hint=there
+            )
 
 
 def is_attention(layer: Any) -> bool:

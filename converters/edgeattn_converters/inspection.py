@@ -12,7 +12,7 @@ from edgeattn.child import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.schemes import FORMATS
 from edgeattn_converters import audit, source
-from edgeattn_converters.exposure import is_attention
+from edgeattn_converters.exposure import PREFIX, is_attention
 from edgeattn_converters.lowering import all_layers
 from edgeattn_converters.lowering.cells import is_recurrent
 from edgeattn_converters.recipes import recipe_for
@@ -83,13 +83,27 @@ def _described(loaded: source.LoadedModel, path: str, *, trial: bool) -> dict[st
         "inputs": [_tensor(tensor) for tensor in model.inputs],
         "outputs": [_tensor(tensor) for tensor in model.outputs],
         "layers": list(_outline(model)),
-        "attention": [layer.name for layer in layers if is_attention(layer)],
+        **_attention(model, free=bool(free)),
         "recurrent": [layer.name for layer in layers if is_recurrent(layer)],
         "custom_classes": sorted({type(layer).__name__ for layer in layers if _custom(layer)}),
         "notes": list(loaded.notes),
         "meets": meets,
         "converts": _trial(loaded.model) if trial and not free else {},
         "next": f"edgeattn convert {path}{steps}",
+    }
+
+
+def _attention(model: Any, *, free: bool) -> dict[str, Any]:
+    """Layers whose maps are told, and those that may have one which is not."""
+    known = [layer.name for layer in all_layers(model) if is_attention(layer)]
+    if free:
+        # Without its length a model cannot be traced: only what layers are called is known.
+        return {"attention": known, "attention_doubtful": []}
+    interface = interface_of(model)
+    named = [spec.name.removeprefix(PREFIX) for spec in interface.attention]
+    return {
+        "attention": list(dict.fromkeys([*known, *named])),
+        "attention_doubtful": [item._asdict() for item in interface.doubtful],
     }
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn_converters.lowering import Lowering, functions, lowered
-from edgeattn_converters.lowering.attention import lower_attention, lower_heads
+from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
+from edgeattn_converters.lowering.heads import lower_heads
 from edgeattn_converters.lowering.nodes import Nodes
 from edgeattn_converters.lowering.placeholders import Placeholders
 from edgeattn_converters.lowering.plain import lower_dense, lower_embedding, lower_normalization
+from edgeattn_converters.lowering.scores import where
 from edgeattn_converters.quantization.judging import Ends
+from edgeattn_converters.quantization.layers import layers_of
 from edgeattn_converters.quantization.onnx import quantize
 from edgeattn_converters.recipes import Options, Recipe
 from edgeattn_converters.tracing import Interface, Traced, trace, vocabulary_of
@@ -22,9 +26,12 @@ from edgeattn_converters.tracing import Interface, Traced, trace, vocabulary_of
 RUNTIMES = {"onnxruntime": ">=1.17"}
 # The highest that tf2onnx writes; every onnxruntime since 1.14 reads it.
 OPSET = 18
+# The one that has int16.
+WIDE = 21
 BATCH_AXIS = "batch"
 # The opset since which the standard has this node.
 LAYER_NORMALIZATION = 17
+_ATTENTION = (lower_attention, lower_keras_attention, lower_heads)
 
 
 def convert(
@@ -49,21 +56,28 @@ def convert(
     """
     traced, proto = _float_model(model, interface, attention, options.opset or OPSET)
     ends = Ends(
-        traced.inputs, traced.outputs, traced.attention, tuple(vocabulary_of(model, interface))
+        traced.inputs,
+        traced.outputs,
+        traced.attention,
+        tuple(vocabulary_of(model, interface)),
+        layers=layers_of(model),
     )
     made = quantize(proto, ends, recipe, options, samples)
-    _check(made.proto)
-    path.write_bytes(made.proto.SerializeToString())
-    return made.inputs, made.outputs, traced.attention, {**audit(made.proto), **made.achieved}
+    _check(made.content)
+    path.write_bytes(made.content.SerializeToString())
+    return made.inputs, made.outputs, traced.attention, {**audit(made.content), **made.achieved}
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # with the maps and without
 def _float_model(
     model: Any, interface: Interface, attention: bool, opset: int
 ) -> tuple[Traced, Any]:
     """What every scheme of one model is made from: kept, since it takes seconds."""
     placeholders = Placeholders()
-    others: list[Lowering] = [lower_attention, lower_heads, lower_dense, lower_embedding]
+    others: list[Lowering] = [
+        *(partial(lowering, select=where) for lowering in _ATTENTION),
+        *(lower_dense, lower_embedding),
+    ]
     if opset >= LAYER_NORMALIZATION:
         others.append(lower_normalization(placeholders))
     traced = trace(
@@ -71,16 +85,29 @@ def _float_model(
         interface,
         batch=None,
         attention=attention,
-        lowering=lambda: lowered(model, Nodes(placeholders).recurrence, others),
+        lowering=lambda: lowered(model, Nodes(placeholders), others),
     )
     try:
-        proto = _to_onnx(traced, placeholders, opset)
+        proto = _to_onnx(traced, placeholders, min(opset, OPSET))
     except ConversionError:
         raise
     except Exception as error:  # tf2onnx raises whatever its handlers do
         raise ConversionError(f"The ONNX converter gave up: {first_line(error)}") from error
     _name_values(proto, traced)
-    return traced, proto
+    return traced, proto if opset <= OPSET else _raised(proto, opset)
+
+
+def _raised(proto: Any, opset: int) -> Any:
+    """The same in a higher operator set than tf2onnx writes."""
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(proto, opset)
+    except Exception as error:  # the converter knows neither every node nor every class of error
+        raise ConversionError(
+            f"The model cannot be written in ONNX operator set {opset}: {first_line(error)}",
+            hint=f"Leave --opset out, or take {OPSET}.",
+        ) from error
 
 
 def _check(proto: Any) -> None:
@@ -163,7 +190,7 @@ def _rename(graph: Any, renamed: dict[str, str]) -> None:
 def runtimes(achieved: dict[str, Any]) -> dict[str, str]:
     """The lowest version of each runtime that can run a file which consists of this."""
     # Operator set 21, which has int16, came with onnxruntime 1.18.
-    wide = achieved["opset"].get("ai.onnx", 0) > OPSET
+    wide = achieved["opset"].get("ai.onnx", 0) >= WIDE
     return {"onnxruntime": ">=1.18"} if wide else RUNTIMES
 
 

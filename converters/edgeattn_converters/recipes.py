@@ -34,7 +34,12 @@ TARGETS: Mapping[str, str] = {
     "tflite-runtime": "tflite",
     "onnxruntime": "onnx",
 }
+# Operator sets of ONNX that files are made of and tested in.
+OPSETS = range(13, 22)
 ATTENTION_PRECISIONS = ("auto", "int8", "int16", "float32")
+# Of a layer's weights; ``int8`` also has the layer compute as its scheme says, and ``int8_weights``
+# leaves its activations float32.
+PRECISIONS = ("float32", "float16", "int8", "int8_weights")
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Options:
     """How a recipe is to be followed: what is the same for all schemes of one conversion.
 
     ``calibration`` is a file of samples. ``runtime`` is the TFLite runtime that the file is for,
-    ``opset`` the ONNX operator set.
+    ``opset`` the ONNX operator set. ``precision`` is that of single layers' weights, by the layer's
+    name (a mapping will do), where it is not to be the scheme's: one of :data:`PRECISIONS`.
     """
 
     calibration: str | None = None
@@ -51,6 +57,21 @@ class Options:
     runtime: str = "litert"
     opset: int | None = None
     allow_float_fallback: bool = False
+    precision: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.opset is not None and self.opset not in OPSETS:
+            raise UsageError(
+                f"No ONNX operator set {self.opset}: files are made of {OPSETS[0]} to {OPSETS[-1]}."
+            )
+        pairs = dict(self.precision)
+        for name, how in pairs.items():
+            if how not in PRECISIONS:
+                raise UsageError(
+                    f"No precision {how!r} for layer {name!r}: there is {', '.join(PRECISIONS)}."
+                )
+        # Options are keys of caches and travel as JSON: pairs, in one order.
+        object.__setattr__(self, "precision", tuple(sorted(pairs.items())))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -9,7 +9,9 @@ import numpy as np
 
 from edgeattn import samples as sample_files
 from edgeattn.errors import EdgeattnError, OutputError, UnsupportedModelError
+from edgeattn.states import given
 from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn_converters import states
 from edgeattn_converters.lowering import all_layers
 from edgeattn_converters.tracing import Interface, pack, trace, vocabulary_of
 
@@ -19,10 +21,14 @@ SEEDED = 16
 KEPT = 64
 # Beyond what the samples hold: an artifact that clips or saturates shows it here.
 EXTREME = 3.0
+# Rows of them: see _edge_rows.
+EXTREMES = 6
 TARGETS = "target"
 # At most so many rows for the lengths of sequences, and for the words of a vocabulary.
 MOST_LENGTHS = 16
 MOST_WORDS = 16
+# And so many for sequences that go on.
+MOST_PARTS = 16
 # How often an extreme input is changed in its last digit, and how far the answer may move: half of
 # what a float32 artifact may be off.
 NUDGES = 4
@@ -50,8 +56,9 @@ def write(
     """Write ``path``: the samples (seeded plausible ones where there are none) and edge cases.
 
     Rows ``[0, samples)`` are the samples, ``[samples, samples + edge_cases)`` the edge cases. The
-    first ``ordinary_edge_cases`` of those are what real samples could be: cut to every length where
-    the model masks, and every word of a vocabulary. The rest is far beyond: zeros, constant and
+    first ``ordinary_edge_cases`` of those are what real samples could be: samples that go on where
+    others ended, where states are inputs, cut to every length where the model masks, and every word
+    of a vocabulary. The rest is far beyond: zeros, constant and
     alternating extremes, a sample scaled up, one padded in front; without those rows where Keras
     itself is not sure of its answer.
     """
@@ -68,7 +75,11 @@ def write(
         _check_vocabulary(inputs, vocabulary, samples)
     count = len(next(iter(inputs.values())))
     edges, ordinary = _edge_cases(inputs, interface, vocabulary, padding)
-    everything = {name: np.concatenate([inputs[name], edges[name]]) for name in inputs}
+    going_on = _going_on(model, interface, inputs)
+    ordinary += len(next(iter(going_on.values())))
+    everything = {
+        name: np.concatenate([inputs[name], going_on[name], edges[name]]) for name in inputs
+    }
     outputs, maps = _ask(model, interface, everything, attention=attention)
     told = _steady(model, interface, everything, outputs, first=count + ordinary)
     arrays: dict[str, Array] = {f"input/{name}": value for name, value in everything.items()}
@@ -111,10 +122,23 @@ def trial_inputs(model: Any, interface: Interface, samples: Path | None) -> Tens
     if samples is not None:
         more = sample_files.read(samples, interface.inputs)[KEPT : 2 * KEPT]
         if len(more):
-            return more.inputs
+            return in_a_row(model, interface, more.inputs)
     generator = np.random.default_rng(SEED + 1)
     padding = _padding(model, interface)
-    return _plausible(interface, vocabulary_of(model, interface), padding, generator)
+    seeded = _plausible(interface, vocabulary_of(model, interface), padding, generator)
+    return in_a_row(model, interface, seeded)
+
+
+def in_a_row(model: Any, interface: Interface, inputs: Tensors) -> Tensors:
+    """``inputs`` with the states that Keras has after other sequences, where states are inputs."""
+    return states.in_a_row(lambda asked: predict(model, interface, asked), interface, inputs)
+
+
+def _going_on(model: Any, interface: Interface, inputs: Tensors) -> Tensors:
+    """Samples that start from the states that others left, where states are inputs."""
+    rows = len(next(iter(inputs.values())))
+    most = min(rows, MOST_PARTS) if len(given(interface.inputs)) < len(interface.inputs) else 0
+    return in_a_row(model, interface, {name: array[:most] for name, array in inputs.items()})
 
 
 def _steady(
@@ -183,7 +207,9 @@ def _plausible(
     for spec in interface.inputs:
         shape = (SEEDED, *(axis or 1 for axis in spec.shape[1:]))
         values: Array
-        if spec.name in vocabulary:
+        if spec.state is not None:
+            values = np.zeros(shape)
+        elif spec.name in vocabulary:
             first = 1 if spec.name in padding and vocabulary[spec.name] > 1 else 0
             values = generator.integers(first, vocabulary[spec.name], size=shape)
         elif np.issubdtype(np.dtype(spec.dtype), np.integer):
@@ -216,6 +242,10 @@ def _edge_cases(
     rows = {}
     for spec in interface.inputs:
         values, size = inputs[spec.name], vocabulary.get(spec.name)
+        if spec.state is not None:
+            # Far beyond anything a recurrence leaves, a state says nothing: these start clean.
+            rows[spec.name] = np.zeros((ordinary + EXTREMES, *values.shape[1:]), values.dtype)
+            continue
         parts = [
             _shortened(values, lengths, padding.get(spec.name)),
             _every_word(values, ordinary - len(lengths), size),
@@ -276,6 +306,7 @@ def _edge_rows(
 def _padding(model: Any, interface: Interface) -> dict[str, float]:
     """The value that means "no step here", for each input where a model with one mask has one."""
     values: dict[str, float] = {}
+    brought = given(interface.inputs)
     for layer in all_layers(model):
         kind = type(layer).__name__
         if kind == "Masking":
@@ -284,7 +315,7 @@ def _padding(model: Any, interface: Interface) -> dict[str, float]:
             value = 0.0
         else:
             continue
-        for spec in interface.inputs:
+        for spec in brought:
             values.setdefault(spec.name, value)
     return values
 

@@ -43,12 +43,14 @@ class LoadedModel:
         model: the Keras model.
         era: ``keras3`` or ``tf_keras``: which Keras it is a model of.
         notes: every repair made, for the user.
+        stateful: the names of the layers that kept their state from one call to the next.
     """
 
     file: ModelFile
     model: Any
     era: str
     notes: tuple[str, ...]
+    stateful: tuple[str, ...] = ()
 
 
 def load(
@@ -80,19 +82,20 @@ def load(
         )
     _check_architecture(file, architecture)
     notes: list[str] = []
+    stateful: list[str] = []
     mine = custom.load_objects(custom_objects)
     if architecture is not None and not architecture.endswith(".json"):
         model = _call_function(architecture)
         _fill_given(file, model)
     else:
         stored = read_architecture(Path(architecture)) if architecture else file.config
-        model = _rebuild(file, stored, mine, time_steps, notes, keep_free=keep_free)
+        model = _rebuild(file, stored, mine, time_steps, notes, stateful, keep_free=keep_free)
     if not model.weights:
         raise UnsupportedModelError(
             f"expected a trained model, but {file.path.name} has a model without any weights",
             hint="Save the trained model with model.save('model.keras').",
         )
-    return LoadedModel(file, model, "keras3", tuple(dict.fromkeys(notes)))
+    return LoadedModel(file, model, "keras3", tuple(dict.fromkeys(notes)), tuple(stateful))
 
 
 def _check_architecture(file: ModelFile, architecture: str | None) -> None:
@@ -115,6 +118,7 @@ def _rebuild(
     mine: Mapping[str, Any],
     time_steps: int | None,
     notes: list[str],
+    stateful: list[str],
     *,
     keep_free: bool,
 ) -> Any:
@@ -136,6 +140,7 @@ def _rebuild(
             shapes=shapes,
             masked=masked,
             note=notes.append,
+            stateful=stateful.append,
         )
         with as_damaged(file.path):
             repaired = preprocessing.cut(graph.model(stored, ctx), notes.append)

@@ -6,18 +6,20 @@ import functools
 import importlib
 import importlib.metadata
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeattn.bundle import REFERENCE, Artifact, sha256
 from edgeattn.child import progress
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.states import given
 from edgeattn.tensors import Tensors
 from edgeattn.trial import row_digests
-from edgeattn_converters import audit, calibration, reference, source
+from edgeattn_converters import agreement, audit, calibration, reference, source, states
 from edgeattn_converters.recipes import Options, recipe_for
-from edgeattn_converters.tracing import Interface, interface_of
+from edgeattn_converters.sources.keras2 import STARTS_CLEAN
+from edgeattn_converters.tracing import Interface, interface_of, vocabulary_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Job:
     attention: bool = True
     lowering: str = "auto"
     batch: int = 1
+    states: bool = False
+    attention_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A list where it came as JSON, and jobs are kept by their values.
+        object.__setattr__(self, "attention_layers", tuple(self.attention_layers))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,8 +70,11 @@ def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
         architecture=job.architecture,
         time_steps=time_steps,
     )
-    interface = interface_of(loaded.model, time_steps=time_steps)
-    lengths = [spec.shape[1] for spec in interface.inputs if len(spec.shape) > 1]
+    loaded, pairs = _with_states(loaded) if job.states else (loaded, {})
+    named = job.attention_layers if job.attention else ()
+    interface = interface_of(loaded.model, time_steps=time_steps, attention=named)
+    interface = states.marked(interface, pairs)
+    lengths = [spec.shape[1] for spec in given(interface.inputs) if len(spec.shape) > 1]
     if job.time_steps is not None and job.time_steps not in lengths:
         raise UsageError(
             f"--time-steps {job.time_steps}: the model's time axis is not free, its inputs are "
@@ -73,9 +84,19 @@ def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
     return loaded, interface
 
 
+def _with_states(loaded: source.LoadedModel) -> tuple[source.LoadedModel, dict[str, str]]:
+    model, pairs = states.with_states(loaded.model, loaded.stateful)
+    notes = [note for note in loaded.notes if not note.endswith(STARTS_CLEAN)]
+    notes.append(
+        f"states are inputs, zero where a sequence starts, and outputs: {', '.join(pairs.values())}"
+    )
+    return replace(loaded, model=model, notes=tuple(notes)), pairs
+
+
 def describe(job: dict[str, Any]) -> dict[str, Any]:
     """Load the model: what it is, for the manifest, and how long that took."""
-    loaded, interface = _open(Job(**job))
+    parsed = Job(**job)
+    loaded, interface = _open(parsed)
     model = loaded.model
     return {
         "name": str(getattr(model, "name", "model")),
@@ -89,8 +110,17 @@ def describe(job: dict[str, Any]) -> dict[str, Any]:
         "inputs": [spec.to_json() for spec in interface.inputs],
         "outputs": [spec.to_json() for spec in interface.outputs],
         "attention": [spec.to_json() for spec in interface.attention],
-        "notes": list(loaded.notes),
+        "notes": [*loaded.notes, *(untold(interface) if parsed.attention else ())],
     }
+
+
+def untold(interface: Interface) -> list[str]:
+    """A line for each layer that may have an attention map which is not among the outputs."""
+    return [
+        f"{layer} may be attention, and its map is not told: {why}."
+        + (f" Tell it with --attention {layer}" if can_be_told else "")
+        for layer, why, can_be_told in interface.doubtful
+    ]
 
 
 def made_with() -> dict[str, str]:
@@ -125,16 +155,41 @@ def check_calibration(job: dict[str, Any], folder: str, options: dict[str, Any])
     return {"samples": len(measured), "notes": list(measured.notes)}
 
 
-@functools.cache
 def _calibration(job: Job, options: Options, folder: str) -> calibration.Calibration:
-    from edgeattn.samples import read_npz
-
-    _, interface = _open(job)
     if options.calibration is None:
         raise UsageError("This scheme measures activations: --calibration FILE is missing.")
+    return _calibrated(job, options.calibration, folder)
+
+
+@functools.cache
+def _calibrated(job: Job, file: str, folder: str) -> calibration.Calibration:
+    from edgeattn.samples import read_npz
+
+    loaded, interface = _open(job)
     judged = read_npz(Path(folder) / REFERENCE)
     evaluation = {spec.name: judged[f"input/{spec.name}"] for spec in interface.inputs}
-    return calibration.read(Path(options.calibration), interface, evaluation)
+    vocabulary = vocabulary_of(loaded.model, interface)
+    found = calibration.read(Path(file), interface, evaluation, vocabulary)
+    # Zeros alone would leave a state no range.
+    return replace(found, inputs=reference.in_a_row(loaded.model, interface, found.inputs))
+
+
+def calibration_digests(job: dict[str, Any], folder: str, options: dict[str, Any]) -> list[str]:
+    """The hashes of the calibration samples: a task must not be judged on these."""
+    measured = _calibration(Job(**job), Options(**options), folder)
+    return row_digests(measured.inputs, _open(Job(**job))[1].inputs)
+
+
+def parts(job: dict[str, Any]) -> dict[str, Any]:
+    """What may differ between files of this model: its large layers, and how steps are computed."""
+    from edgeattn_converters.quantization.layers import layers_of
+    from edgeattn_converters.quantization.tflite import recurrent_layers
+
+    model = _open(Job(**job))[0].model
+    return {
+        "layers": [[layer.name, 4 * layer.size] for layer in layers_of(model)],
+        "recurrent": list(recurrent_layers(model)),
+    }
 
 
 def predict(job: dict[str, Any], tensors: Tensors) -> tuple[None, Tensors]:
@@ -157,13 +212,19 @@ def write_artifact(
     format: str,
     scheme: str,
     options: dict[str, Any] | None = None,
+    lowering: str | None = None,
 ) -> dict[str, Any]:
-    """Convert to one format and scheme: the artifact's entry in the manifest."""
+    """Convert to one format and scheme: the artifact's entry in the manifest.
+
+    ``lowering`` is another than the job's.
+    """
     progress(f"converting to {format} {scheme}")
     parsed = Job(**job)
     loaded, interface = _open(parsed)
     recipe, chosen = recipe_for(scheme), Options(**(options or {}))
-    measured = _calibration(parsed, chosen, folder) if recipe.needs_calibration else None
+    # The same samples whatever the layers' precision: they are read once.
+    same = replace(chosen, precision=())
+    measured = _calibration(parsed, same, folder) if recipe.needs_calibration else None
     samples = None if measured is None else measured.inputs
     if scheme == "dynamic_int8":
         samples = _trial_inputs(parsed)
@@ -178,13 +239,33 @@ def write_artifact(
             recipe,
             path,
             attention=parsed.attention,
-            lowering=parsed.lowering,
+            lowering=lowering or parsed.lowering,
             batch=parsed.batch,
             options=chosen,
             samples=samples,
         )
     except RecursionError as error:
         raise UnsupportedModelError("The model is nested too deeply to be traced.") from error
+    if attention:
+        # The converter's own file without maps, once; of the schemes made of it, the same file cut.
+        without = functools.partial(
+            converter.convert,
+            loaded.model,
+            interface,
+            recipe,
+            attention=False,
+            lowering=lowering or parsed.lowering,
+            batch=parsed.batch,
+            options=chosen,
+        )
+        achieved["difference_by_maps"] = agreement.compare(
+            path,
+            format,
+            scheme,
+            agreement.Ends(inputs, outputs, attention),
+            _trial_inputs(parsed),
+            without if scheme == "float32" else None,
+        )
     if measured is not None:
         achieved["calibration"] = {
             "samples": len(measured),

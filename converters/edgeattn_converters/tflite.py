@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy as np
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn_converters.lowering import lowered
-from edgeattn_converters.lowering.attention import lower_attention, lower_heads
+from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.choice import FUSED, recurrence_for
 from edgeattn_converters.lowering.fused import OPERATOR, Fused
-from edgeattn_converters.lowering.plain import lower_single
+from edgeattn_converters.lowering.heads import lower_heads
+from edgeattn_converters.lowering.plain import lower_centred, lower_single
 from edgeattn_converters.lowering.pooling import lower_pooling
+from edgeattn_converters.lowering.scores import arithmetic
 from edgeattn_converters.quantization.judging import Ends
+from edgeattn_converters.quantization.layers import layers_of
 from edgeattn_converters.quantization.tflite import quantize, recurrent_layers
 from edgeattn_converters.recipes import Options, Recipe
 from edgeattn_converters.tracing import Interface, Traced, trace, vocabulary_of
@@ -26,6 +30,12 @@ RUNTIMES = {"ai-edge-litert": ">=2.1"}
 # The last that was published, and the one for 32-bit ARM.
 TFLITE_RUNTIME = (2, 14)
 SIGNATURE = "serving_default"
+_OTHERS = (
+    partial(lower_attention, select=arithmetic),
+    partial(lower_keras_attention, select=arithmetic),
+    partial(lower_heads, select=arithmetic),
+    *(lower_single, lower_centred, lower_pooling),
+)
 
 
 def convert(
@@ -55,6 +65,7 @@ def convert(
         traced.attention,
         tuple(vocabulary_of(model, interface)),
         recurrent_layers(model),
+        layers_of(model),
     )
     made = quantize(content, ends, recipe, options, samples)
     achieved = {**audit(made.content), **made.achieved}
@@ -63,7 +74,7 @@ def convert(
     return made.inputs, made.outputs, traced.attention, achieved
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # with the maps and without
 def _float_file(
     model: Any, interface: Interface, attention: bool, lowering: str, batch: int
 ) -> tuple[Traced, bytes]:
@@ -75,9 +86,7 @@ def _float_file(
         interface,
         batch=batch,
         attention=attention,
-        lowering=lambda: lowered(
-            model, recurrence, (lower_attention, lower_heads, lower_single, lower_pooling)
-        ),
+        lowering=lambda: lowered(model, recurrence, _OTHERS),
     )
     return traced, _name_tensors(_stock_convert(traced, custom=fused is not None), traced, fused)
 

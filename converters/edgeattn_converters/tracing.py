@@ -11,20 +11,26 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.tensors import TensorSpec
-from edgeattn_converters.exposure import Found, exposed
+from edgeattn_converters.exposure import Asked, Doubtful, Map, maps_of
 from edgeattn_converters.lowering import all_layers
+from edgeattn_converters.weighing import is_data
+
+# A batch of so many tells the batch's axis from all others.
+PROBED = 3
 
 
 @dataclass(frozen=True)
 class Interface:
     """A model's inputs and outputs by name; the batch axis is free, as Keras has it.
 
-    ``attention`` are the maps that can be told beside the outputs.
+    ``attention`` are the maps that can be told beside the outputs, ``doubtful`` the layers that may
+    have one which is not told.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     attention: tuple[TensorSpec, ...]
+    doubtful: tuple[Doubtful, ...] = ()
 
     @property
     def all_outputs(self) -> tuple[TensorSpec, ...]:
@@ -41,20 +47,36 @@ class Traced:
     attention: tuple[str, ...]
 
 
-def interface_of(model: Any, *, time_steps: int | None = None) -> Interface:
-    """What goes into ``model`` and comes out of it, every axis but the batch's fixed."""
+def interface_of(
+    model: Any, *, time_steps: int | None = None, attention: Sequence[str] = ()
+) -> Interface:
+    """What goes into ``model`` and comes out of it, every axis but the batch's fixed.
+
+    ``attention`` names layers whose maps are wanted beside those that are found by themselves;
+    :class:`UsageError` where the model has no such layer, or that one has no map.
+    """
     inputs = _inputs(model, time_steps)
-    concrete, names, attention = _concrete(model, inputs, batch=None, expose=None)
+    asked = Asked(model, attention)
+    concrete, names, maps, lost = _concrete(model, inputs, batch=None, expose=None)
     specs = [
         TensorSpec(name, tuple(tensor.shape.as_list()), tensor.dtype.name)
-        for name, tensor in zip([*names, *attention], concrete.outputs, strict=True)
+        for name, tensor in zip(
+            [*names, *(item.name for item in maps)], concrete.outputs, strict=True
+        )
     ]
     for spec in specs[: len(names)]:
         if None in spec.shape[1:]:
             raise UnsupportedModelError(f"The size of output {spec} depends on the input's values.")
-    # A map whose size is only known at run time cannot be an output of a static graph.
-    maps = tuple(s for s in specs[len(names) :] if None not in s.shape[1:] and len(s.shape) > 1)
-    return Interface(inputs, tuple(specs[: len(names)]), maps)
+    strange: set[str] = set()
+    if any(not item.known for item in maps):
+        # With the batch free, another first axis than the batch's cannot be told from it.
+        fixed, _, again, _ = _concrete(model, inputs, batch=PROBED, expose=None)
+        shapes = [tensor.shape.as_list() for tensor in fixed.outputs[len(names) :]]
+        strange = {
+            item.name for item, shape in zip(again, shapes, strict=True) if shape[0] != PROBED
+        }
+    told, doubtful = asked.choose(list(zip(maps, specs[len(names) :], strict=True)), lost, strange)
+    return Interface(inputs, tuple(specs[: len(names)]), told, doubtful)
 
 
 def trace(
@@ -74,9 +96,10 @@ def trace(
 
     wanted = [spec.name for spec in interface.attention] if attention else []
     with lowering():
-        concrete, names, maps = _concrete(
+        concrete, names, found, _ = _concrete(
             model, interface.inputs, batch=batch, expose=wanted, inline=freeze
         )
+    maps = [item.name for item in found]
     if freeze:
         # Control flow stays as While and If: TFLite knows no Enter and Exit.
         concrete = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
@@ -97,8 +120,8 @@ def _concrete(
     batch: int | None,
     expose: Sequence[str] | None,
     inline: bool = False,
-) -> tuple[Any, list[str], list[str]]:
-    """The traced function, the names of its outputs, and the names of the maps behind them.
+) -> tuple[Any, list[str], list[Map], list[Map]]:
+    """The traced function, the names of its outputs, the maps behind them, and those that are lost.
 
     ``expose`` names the maps that are wanted; ``None`` asks for all there are. ``inline`` makes a
     graph for converters, which TensorFlow itself need not be able to run.
@@ -106,12 +129,16 @@ def _concrete(
     import tensorflow as tf
 
     names: list[str] = []
-    maps: list[str] = []
+    maps: list[Map] = []
+    lost: list[Map] = []
+    lengths = [
+        axis for spec in inputs for axis in spec.shape[1 : max(2, len(spec.shape) - 1)] if axis
+    ]
 
     def function(*tensors: Any) -> list[Any]:
         graph = tf.compat.v1.get_default_graph()
-        context: contextlib.AbstractContextManager[Found] = (
-            contextlib.nullcontext([]) if expose == [] else exposed(model)
+        context: contextlib.AbstractContextManager[Callable[[], list[Map]]] = (
+            contextlib.nullcontext(list) if expose == [] else maps_of(model, lengths)
         )
         with context as found:
             with contextlib.ExitStack() as stack:
@@ -119,24 +146,22 @@ def _concrete(
                     stack.enter_context(_inlined())
                     stack.enter_context(_sums_by_shape())
                 answer = model(pack(model, tensors), training=False)
-            outputs = dict(_named_outputs(model, answer, [spec.name for spec in inputs]))
-        # Weights of a layer inside a loop live in the loop's own graph: they cannot leave it.
-        told = [
-            (name, value)
-            for name, value in found
-            if value.graph is graph and (expose is None or name in expose)
-        ]
+            outputs = dict(named_outputs(model, answer, [spec.name for spec in inputs]))
+            # Weights of a layer inside a loop live in the loop's own graph: they cannot leave it.
+            told = [item for item in found() if expose is None or item.name in expose]
         names[:] = list(outputs)
-        maps[:] = [name for name, _ in told]
+        maps[:] = [item for item in told if item.weights.graph is graph]
+        lost[:] = [item for item in told if item.weights.graph is not graph]
         # An identity of its own: an output may be an input, or another output, as it stands.
-        return [tf.identity(value) for value in (*outputs.values(), *(v for _, v in told))]
+        values = (*outputs.values(), *(item.weights for item in maps))
+        return [tf.identity(value) for value in values]
 
     signature = [
         tf.TensorSpec((batch, *spec.shape[1:]), spec.dtype, name=f"input_{index}")
         for index, spec in enumerate(inputs)
     ]
     concrete = tf.function(function, input_signature=signature, autograph=False)
-    return concrete.get_concrete_function(), names, maps
+    return concrete.get_concrete_function(), names, maps, lost
 
 
 @contextlib.contextmanager
@@ -169,7 +194,7 @@ def _sums_by_shape() -> Iterator[None]:
     original = numpy.add
 
     def add(x1: Any, x2: Any) -> Any:
-        if not (tf.is_tensor(x1) and tf.is_tensor(x2)) or len(x2.shape) < 2 or not _is_data(x2):
+        if not (tf.is_tensor(x1) and tf.is_tensor(x2)) or len(x2.shape) < 2 or not is_data(x2):
             return original(x1, x2)
         dtype = keras.backend.result_type(x1.dtype.name, x2.dtype.name)
         return tf.add(tf.cast(x1, dtype), tf.cast(x2, dtype))
@@ -181,24 +206,6 @@ def _sums_by_shape() -> Iterator[None]:
         numpy.add = original
 
 
-def _is_data(tensor: Any) -> bool:
-    """Whether its values come from the model's inputs, and not from weights alone."""
-    import tensorflow as tf
-
-    if tf.executing_eagerly() or not hasattr(tensor, "op"):
-        return False
-    waiting, seen = [tensor.op], set()
-    while waiting:
-        operation = waiting.pop()
-        # Weights come into a function as placeholders too, of their handles.
-        if operation.type == "Placeholder" and operation.outputs[0].dtype != tf.resource:
-            return True
-        if operation.name not in seen:
-            seen.add(operation.name)
-            waiting.extend(source.op for source in operation.inputs)
-    return False
-
-
 def _inputs(model: Any, time_steps: int | None) -> tuple[TensorSpec, ...]:
     tensors = getattr(model, "inputs", None)
     if not tensors:
@@ -206,7 +213,7 @@ def _inputs(model: Any, time_steps: int | None) -> tuple[TensorSpec, ...]:
             f"The model ({type(model).__name__}) does not say what its inputs are.",
             hint="Build it with the functional API: keras.Model(inputs, model(inputs)).",
         )
-    names = _unique([layer_name(tensor) for tensor in tensors])
+    names = unique([layer_name(tensor) for tensor in tensors])
     return tuple(
         _fixed(TensorSpec(name, tuple(tensor.shape), dtype_of(tensor)), time_steps)
         for name, tensor in zip(names, tensors, strict=True)
@@ -238,7 +245,7 @@ def layer_name(tensor: Any) -> str:
     return str(getattr(layer, "name", None) or tensor.name.split(":")[0])
 
 
-def _unique(names: list[str], taken: Sequence[str] = ()) -> list[str]:
+def unique(names: list[str], taken: Sequence[str] = ()) -> list[str]:
     """``names``, a number behind those that came before or are taken."""
     result: list[str] = []
     for name in names:
@@ -265,7 +272,7 @@ def pack(model: Any, tensors: tuple[Any, ...]) -> Any:
     return tensors[0] if len(tensors) == 1 else list(tensors)
 
 
-def _named_outputs(model: Any, outputs: Any, taken: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def named_outputs(model: Any, outputs: Any, taken: Sequence[str]) -> Iterator[tuple[str, Any]]:
     if isinstance(outputs, dict) and not any(
         isinstance(v, dict | list | tuple) for v in outputs.values()
     ):
@@ -280,7 +287,7 @@ def _named_outputs(model: Any, outputs: Any, taken: Sequence[str]) -> Iterator[t
             known = [layer_name(tensor) for tensor in symbolic]
         flat = list(zip(known, values, strict=True))
     # An output that is an input has its name: a file needs two.
-    names = _unique([name for name, _ in flat], taken)
+    names = unique([name for name, _ in flat], taken)
     yield from zip(names, [value for _, value in flat], strict=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from edgeattn.cli import options, output
 
 if TYPE_CHECKING:
     from edgeattn.benchmark import Benchmark
+    from edgeattn.sustained import Sustained
 
 
 @click.command("bench")
@@ -39,10 +39,15 @@ if TYPE_CHECKING:
     help="End the runs of a number of threads after this long, all artifacts together.",
 )
 @click.option(
-    "--python",
-    type=options.PATH,
-    help="Run in this other Python of the machine, which has edgeattn.",
+    "--sustained",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Instead, run each artifact so long without a pause: heat, throttling and energy.",
 )
+@options.on_option
+@options.python_option
+@options.ssh_config_option
+@options.signature_option
 @options.json_option
 @options.quiet_option
 def command(
@@ -52,32 +57,48 @@ def command(
     threads: tuple[int, ...],
     runs: int,
     seconds: float,
-    python: Path | None,
+    sustained: float | None,
+    on: str | None,
+    python: str | None,
+    ssh_config: Path | None,
+    require_signature: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Measure how long the artifacts of BUNDLE take here: cold start, load and warm latency.
+    """Measure how long the artifacts of BUNDLE take: cold start, load and warm latency.
 
     Artifacts take turns. Runs during which the board was throttled are void. A percentile that too
     few runs support is left out.
     """
     from edgeattn.benchmark import bench
-    from edgeattn.bundle import Bundle
-    from edgeattn.runners.elsewhere import here, interpreter
+    from edgeattn.runners.elsewhere import at, cores
 
-    opened = Bundle.open(bundle)
+    opened = options.opened(bundle, require_signature)
     artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
     shown = output.progress(quiet or as_json)
     try:
-        found = bench(
-            opened,
-            artifacts,
-            interpreter(python, opened) if python else here(opened),
-            threads=threads or doubling(os.cpu_count() or 1),
-            runs=runs,
-            seconds=seconds,
-            on_progress=shown,
-        )
+        with at(opened, on, python, config=ssh_config, on_progress=shown) as place:
+            if sustained is not None:
+                from edgeattn.sustained import sustain
+
+                held = sustain(
+                    opened,
+                    artifacts,
+                    place,
+                    seconds=sustained,
+                    threads=threads or (1,),
+                    on_progress=shown,
+                )
+                return tell_sustained(held, place.name, as_json=as_json)
+            found = bench(
+                opened,
+                artifacts,
+                place,
+                threads=threads or doubling(cores(place)),
+                runs=runs,
+                seconds=seconds,
+                on_progress=shown,
+            )
     finally:
         output.end_progress(shown)
     if as_json:
@@ -85,6 +106,58 @@ def command(
     else:
         click.echo(as_text(found, quiet=quiet))
     return found.exit_code
+
+
+def tell_sustained(held: tuple[Sustained, ...], place: str, *, as_json: bool) -> int:
+    """Print what was seen under load; the exit code is 0 where all that could run did."""
+    broken = any(item.reason and not item.unavailable for item in held)
+    ran = any(item.windows for item in held)
+    if as_json:
+        told = any(item.millijoules for item in held)
+        output.emit_json(
+            {
+                "sustained": [item.to_json() for item in held],
+                "place": place,
+                "energy": "measured" if told else "not measurable",
+            }
+        )
+    else:
+        click.echo(sustained_text(held))
+    return 0 if ran and not broken else 5
+
+
+def sustained_text(held: tuple[Sustained, ...]) -> str:
+    rows = []
+    for item in held:
+        heat, energy = item.temperature_c, item.millijoules
+        rows.append(
+            [
+                item.artifact.format,
+                item.artifact.scheme,
+                item.runtime or "-",
+                str(item.threads),
+                str(item.runs),
+                str(item.void),
+                milliseconds(item.first_ms),
+                milliseconds(item.last_ms),
+                "-" if heat is None else f"{heat[0]:.0f} to {heat[1]:.0f}",
+                "-" if energy is None else f"{energy[1]:.3g} of {energy[0]:.3g}",
+            ]
+        )
+    header = ["format", "scheme", "runtime", "threads", "runs", "void", "first", "last", "degrees"]
+    lines = [output.table([*header, "mJ"], rows, right=tuple(range(3, 10)))]
+    lines += [f"{item.artifact.label}: {item.reason}" for item in held if item.reason]
+    lines += [
+        "",
+        "First and last: medians in ms over the first and the last third of the time.",
+        "Runs while the board was throttled are void. mJ: what a run takes beyond the idle board,",
+        "of all that the board's chips take in that time.",
+    ]
+    if not any(item.millijoules for item in held):
+        lines.append("Energy: not measurable, no power controller tells here (a Pi 5's does).")
+    if all(window.throttled is None for item in held for window in item.windows):
+        lines.append("This machine does not tell whether it is throttled.")
+    return "\n".join(lines)
 
 
 def doubling(cores: int) -> tuple[int, ...]:
@@ -119,7 +192,8 @@ def as_text(found: Benchmark, *, quiet: bool = False) -> str:
             )
     if not quiet:
         lines += ["", "Times in ms; cold is from a process' start to its first result."]
-        lines.append("Memory is the peak of the whole process. Energy: not measurable.")
+        lines.append("Memory is the peak of the whole process.")
+        lines.append("Energy: not measurable in turns; see --sustained.")
         if all(item.throttled is None for item in found.measured):
             lines.append("This machine does not tell whether it is throttled.")
     return "\n".join(lines)

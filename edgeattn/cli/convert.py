@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--opset",
-    type=click.IntRange(13, 18),
+    type=click.IntRange(13, 21),
     help="ONNX operator set. Default: 18.",
 )
 @click.option(
@@ -78,6 +78,13 @@ if TYPE_CHECKING:
     "--trust", metavar="SHA256", help="Load this one file though it was refused as unsafe."
 )
 @click.option(
+    "--attention",
+    "attention_layers",
+    metavar="LAYER",
+    multiple=True,
+    help="Tell this layer's softmax as an attention map too; repeatable.",
+)
+@click.option(
     "--no-attention", is_flag=True, help="Leave the attention weights out of the outputs."
 )
 @click.option(
@@ -93,6 +100,11 @@ if TYPE_CHECKING:
     default=1,
     show_default=True,
     help="Sequences a call of the TFLite file takes; ONNX takes any number.",
+)
+@click.option(
+    "--states",
+    is_flag=True,
+    help="Recurrent layers' states as inputs and outputs, for sequences that come in parts.",
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that exists.")
 @options.json_option
@@ -113,9 +125,11 @@ def command(
     custom_objects: Path | None,
     architecture: str | None,
     trust: str | None,
+    attention_layers: tuple[str, ...],
     no_attention: bool,
     lowering: str,
     batch: int,
+    states: bool,
     force: bool,
     as_json: bool,
     quiet: bool,
@@ -151,8 +165,10 @@ def command(
             architecture=architecture,
             trust=trust,
             attention=not no_attention,
+            attention_layers=attention_layers,
             lowering=lowering,
             batch=batch,
+            states=states,
             force=force,
             on_progress=shown,
         )

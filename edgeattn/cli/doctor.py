@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeattn.device import Device, Finding, RuntimeCheck
@@ -16,18 +18,29 @@ TOLD = ("asimd", "neon", "asimdhp", "asimddp", "i8mm", "avx2", "avx512f", "avx51
 
 
 @click.command("doctor")
+@click.argument("host", metavar="[USER@HOST]", required=False)
+@options.device_python_option
+@options.ssh_config_option
 @options.json_option
-def command(as_json: bool) -> int:
-    """Say which machine this is, what installs, loads and computes right here, and what to do.
+def command(host: str | None, python: str | None, ssh_config: Path | None, as_json: bool) -> int:
+    """Say which machine this or USER@HOST is, what installs and computes right there, what to do.
 
     Each runtime that is installed runs a tiny model in a process of its own, so that a crash
-    becomes a line. Ends with 5 where no runtime works.
+    becomes a line. Ends with 5 where no runtime works. A host needs nothing but a Python 3 to be
+    looked at; without edgeattn there, its runtimes are told as not asked.
     """
     from edgeattn import device
 
-    found = device.describe()
-    checks = device.check_runtimes()
-    advice = device.findings(found, checks)
+    hindered: tuple[Finding, ...] = ()
+    if host is None:
+        if python is not None or ssh_config is not None:
+            raise UsageError("--python and --ssh-config are for another machine: give USER@HOST.")
+        found, checks = device.describe(), device.check_runtimes()
+    else:
+        from edgeattn.deployment.doctor import examine
+
+        found, checks, hindered = examine(host, python, ssh_config)
+    advice = (*hindered, *device.findings(found, checks))
     works = any(check.state == device.PASS for check in checks)
     if as_json:
         output.emit_json(as_document(found, checks, advice, works))
@@ -99,6 +112,6 @@ def _throttling(found: Device) -> str:
 
 def _runtime(check: RuntimeCheck) -> str:
     if check.state != "pass":
-        return check.state if check.state == "not installed" else f"fails: {check.reason}"
+        return f"fails: {check.reason}" if check.state == "fail" else check.state
     xnnpack = {True: ", XNNPACK on", False: ", XNNPACK off", None: ""}[check.xnnpack]
     return f"{check.runtime}, computes right{xnnpack}"

@@ -89,6 +89,9 @@ def _keras(found: dict[str, Any]) -> Iterator[str]:
     yield output.table(["layer", "class", "parameters"], rows, right=(2,))
     yield f"{found['parameters']:,} parameters"
     yield f"attention: {', '.join(found['attention']) or 'none found'}"
+    for item in found["attention_doubtful"]:
+        tell = f" (convert --attention {item['layer']} tells its map)" * item["can_be_told"]
+        yield f"may be attention: {item['layer']}: {item['why']}{tell}"
     if found["custom_classes"]:
         yield f"classes of your own: {', '.join(found['custom_classes'])}"
     yield from (f"note: {note}" for note in found["notes"])

@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import sys
-import traceback
 from types import FrameType
 from typing import NoReturn
 
 import click
 
 from edgeattn import __version__
-from edgeattn.cli import bench, convert, doctor, inspect, run, validate
+from edgeattn.cli.commands import Commands
 from edgeattn.errors import EdgeattnError, OutputError
 
 FAULT = EdgeattnError.exit_code
@@ -23,7 +22,10 @@ INTERRUPTED = 130
 UNREAD = 141
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="edgeattn")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
@@ -34,10 +36,6 @@ def cli(debug: bool) -> None:
     4 refused as unsafe, 5 device or transport, 6 inconclusive, 70 a fault of edgeattn,
     130 interrupted.
     """
-
-
-for room in (bench, convert, doctor, inspect, run, validate):
-    cli.add_command(room.command)
 
 
 def main() -> NoReturn:
@@ -84,13 +82,13 @@ def _run(arguments: list[str], debug: bool) -> int:
         return error.exit_code
     except EdgeattnError as error:
         if debug:
-            traceback.print_exc()
+            _show_traceback()
         return _tell(error, error.exit_code, as_json)
     except BrokenPipeError:
         raise
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _show_traceback()
         if isinstance(error, OSError) and error.strerror:
             where = f": {error.filename}" if error.filename else ""
             told: EdgeattnError = OutputError(f"{error.strerror}{where}")
@@ -110,6 +108,12 @@ def _tell(error: EdgeattnError, code: int, as_json: bool) -> int:
         document = {"message": error.message, "hint": error.hint, "exit_code": code}
         click.echo(json.dumps({"error": document}, indent=1))
     return code
+
+
+def _show_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgeattn.schemes import FORMATS, SCHEMES
+
+if TYPE_CHECKING:
+    from edgeattn.bundle import Bundle
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -46,6 +49,57 @@ def schemes_option(command: Command) -> Command:
         multiple=True,
         help="Precision scheme; repeatable. Default: all that the bundle holds.",
     )(command)
+
+
+def on_option(command: Command) -> Command:
+    return click.option(
+        "--on",
+        metavar="USER@HOST",
+        help="Run the artifacts on this machine, over ssh. Default: here.",
+    )(command)
+
+
+def python_option(command: Command) -> Command:
+    return click.option(
+        "--python",
+        metavar="PATH",
+        help="Run the artifacts in this Python, which has edgeattn: one of that machine with --on.",
+    )(command)
+
+
+def device_python_option(command: Command) -> Command:
+    return click.option(
+        "--python",
+        metavar="PATH",
+        help="The device's Python. Default: ~/edge/bin/python where it is there, or python3.",
+    )(command)
+
+
+def ssh_config_option(command: Command) -> Command:
+    return click.option(
+        "--ssh-config", type=PATH, metavar="FILE", help="Read by ssh instead of ~/.ssh/config."
+    )(command)
+
+
+def signature_option(command: Command) -> Command:
+    return click.option(
+        "--require-signature",
+        type=PATH,
+        metavar="ALLOWED_SIGNERS",
+        help="Refuse a bundle that none of these signed; see edgeattn sign.",
+    )(command)
+
+
+def opened(bundle: Path, require_signature: Path | None) -> Bundle:
+    """The bundle, signed by somebody in the file of allowed signers where one is given."""
+    from edgeattn.bundle import Bundle
+
+    found = Bundle.open(bundle)
+    if require_signature is not None:
+        from edgeattn.signing import check_signature
+
+        check_signature(found, require_signature)
+    return found
 
 
 def chosen(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,22 +13,22 @@ import click
 
 def emit_json(document: Any) -> None:
     """The one document that ``--json`` promises on stdout."""
-    click.echo(json.dumps(_plain(document), indent=1, allow_nan=False))
+    click.echo(json.dumps(plain(document), indent=1, allow_nan=False))
 
 
 def emit_line(document: Any) -> None:
     """A document as one line of a stream, there before the next is made."""
-    click.echo(json.dumps(_plain(document), allow_nan=False))
+    click.echo(json.dumps(plain(document), allow_nan=False))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """``value`` as JSON can hold it, which has no infinity and no NaN: they are told as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

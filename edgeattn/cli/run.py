@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 @options.formats_option
 @options.schemes_option
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--carry-states",
+    is_flag=True,
+    help="Each sample goes on where the one before it ended; needs convert --states.",
+)
 @click.option("--force", is_flag=True, help="Replace an output file that exists.")
+@options.signature_option
 @options.json_option
 @options.quiet_option
 def command(
@@ -40,7 +46,9 @@ def command(
     formats: tuple[str, ...],
     schemes: tuple[str, ...],
     threads: int,
+    carry_states: bool,
     force: bool,
+    require_signature: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -51,8 +59,11 @@ def command(
     With --input - a line of stdin is a sample (numbers, or JSON), or .npy arrays follow each other,
     and each is answered at once by a line of JSON on stdout.
     """
+    if require_signature is not None:
+        bundle = options.opened(bundle, require_signature).path
     if str(source) == "-":
-        return _stream(bundle, target, options.chosen(formats), options.chosen(schemes), threads)
+        chosen = (options.chosen(formats), options.chosen(schemes))
+        return _stream(bundle, target, *chosen, threads, carry_states)
     from edgeattn.running import run_bundle
 
     target = target or Path(f"{source.stem}.outputs.npz")
@@ -63,6 +74,7 @@ def command(
         formats=options.chosen(formats),
         schemes=options.chosen(schemes),
         threads=threads,
+        carry_states=carry_states,
         force=force,
     )
     if as_json:
@@ -97,6 +109,7 @@ def _stream(
     formats: tuple[str, ...],
     schemes: tuple[str, ...],
     threads: int,
+    carry_states: bool,
 ) -> int:
     """A line of JSON for each sample of stdin, before the next one is read."""
     from edgeattn.streaming import stream_bundle
@@ -104,7 +117,14 @@ def _stream(
     if target is not None:
         raise UsageError("A stream is answered on stdout: --input - takes no --output.")
     source = cast("io.BufferedReader", sys.stdin.buffer)
-    answers = stream_bundle(bundle, source, formats=formats, schemes=schemes, threads=threads)
+    answers = stream_bundle(
+        bundle,
+        source,
+        formats=formats,
+        schemes=schemes,
+        threads=threads,
+        carry_states=carry_states,
+    )
     for outputs in answers:
         output.emit_line({name: array[0].tolist() for name, array in outputs.items()})
     return 0

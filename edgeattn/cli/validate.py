@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgeattn.cli import explained as explaining
 from edgeattn.cli import options, output
 from edgeattn.cli.convert import why
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeattn.bundle import Bundle
+    from edgeattn.checks import Check
     from edgeattn.task import TaskReport
-    from edgeattn.trial import Trial
+    from edgeattn.trial import Stream
     from edgeattn.validation import ArtifactReport, Report
 
 
@@ -26,7 +29,20 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=options.PATH,
-    help="Samples with labels 'y', for the task's accuracy: an .npz.",
+    help="Samples of any number, with labels 'y' for the task's accuracy: .npz, .npy or .csv.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Runtimes that work side by side, to the same result. Default: a core each.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Keep what is done of --data, and go on with what was kept."
+)
+@click.option(
+    "--resume-file",
+    type=options.PATH,
+    help="Where --resume keeps it. Default: beside the bundle.",
 )
 @click.option(
     "--model",
@@ -49,8 +65,17 @@ if TYPE_CHECKING:
     multiple=True,
     help="Another limit than the scheme's, for all outputs or one; repeatable.",
 )
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Take the files apart, and name the operator that goes wrong first and the cure.",
+)
 @click.option("--report", type=options.PATH, help="Write a page for people: one .html file.")
 @click.option("--junit", type=options.PATH, help="Write JUnit XML, for other people's CI.")
+@options.on_option
+@options.python_option
+@options.ssh_config_option
+@options.signature_option
 @options.json_option
 @options.quiet_option
 def command(
@@ -58,31 +83,49 @@ def command(
     formats: tuple[str, ...],
     schemes: tuple[str, ...],
     data: Path | None,
+    jobs: int | None,
+    resume: bool,
+    resume_file: Path | None,
     model: Path | None,
     custom_objects: Path | None,
     architecture: str | None,
     trust: str | None,
     limits: tuple[str, ...],
+    explain: bool,
     report: Path | None,
     junit: Path | None,
+    on: str | None,
+    python: str | None,
+    ssh_config: Path | None,
+    require_signature: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
     """Hold the artifacts of BUNDLE to what Keras computed, which the bundle brings with it.
 
     Needs no TensorFlow: run it on the device. An artifact whose runtime is not installed here is
-    "not run". With --data, the task is judged too: against Keras where it and the model's file are
-    here, else against the bundle's float32 artifact.
+    "not run". With --data, numbers and task are judged on that too: against Keras where it and the
+    model's file are here, else the task against the bundle's float32 artifact.
+
+    With --on or --python the artifacts run there, the same code judges them here, and the stage
+    "device" compares the numbers with this machine's.
     """
-    from edgeattn.bundle import Bundle
+    from edgeattn.runners import elsewhere
     from edgeattn.validation import Limit, validate_isolated
 
-    opened = Bundle.open(bundle)
+    opened = options.opened(bundle, require_signature)
     artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
     changed = tuple(Limit.parse(text) for text in limits)
     if data is None and model is not None:
         raise UsageError("--model is for the task, which needs samples: --data FILE")
-    _check_writable(report, junit)
+    unfinished = _resume_file(bundle, data, resume, resume_file)
+    if (on or python) and (unfinished or jobs):
+        raise UsageError(
+            "--jobs and --resume are for work in this place, not with --on or --python."
+        )
+    if explain and (on or python):
+        raise UsageError("--explain takes files apart in this place, not with --on or --python.")
+    _check_writable(report, junit, unfinished)
     shown = output.progress(quiet or as_json)
     try:
         trial = None
@@ -93,38 +136,70 @@ def command(
                 "architecture": architecture,
                 "trust": trust,
             }
-            trial = _trial(opened, data, model, how, shown)
-        found = validate_isolated(opened, artifacts, trial=trial, limits=changed, on_progress=shown)
+            trial = _stream(opened, data, model, how, shown)
+        if on is None and python is None:
+            found = validate_isolated(
+                opened,
+                artifacts,
+                trial=trial,
+                limits=changed,
+                jobs=jobs or len(os.sched_getaffinity(0)),
+                resume=unfinished,
+                on_progress=shown,
+            )
+        else:
+            with elsewhere.at(opened, on, python, config=ssh_config, on_progress=shown) as place:
+                found = elsewhere.validate_device(
+                    place, opened, artifacts, trial=trial, limits=changed, on_progress=shown
+                )
+        explained = None
+        if explain:
+            explained = explaining.explain_found(opened, found, changed, shown)
     finally:
         output.end_progress(shown)
-    _write(opened, found, trial, report, junit)
+    _write(opened, found, report, junit)
     if as_json:
-        output.emit_json(found.to_json())
+        told = {} if explained is None else {"explanation": [x.to_json() for x in explained]}
+        output.emit_json({**found.to_json(), **told})
     else:
         click.echo(as_text(opened, found, data is not None, quiet))
+        if explained is not None:
+            click.echo("\n".join(explaining.as_lines(explained)))
     return found.exit_code
 
 
-def _trial(
+def _stream(
     bundle: Bundle,
     data: Path,
     model: Path | None,
     how: dict[str, str | None],
     shown: Callable[[str], None] | None,
-) -> Trial:
+) -> Stream:
+    from edgeattn import keras_answers
     from edgeattn import trial as trials
 
-    trial = trials.read(data, bundle, shown)
-    original = trials.original_model(bundle, model)
-    if original is None:
-        return trial
-    answered = trials.ask_keras(trial, bundle, original, how)
-    if answered is None and model is not None:
+    original = keras_answers.original_model(bundle, model)
+    stream = trials.open_stream(data, bundle, shown)
+    keras = None
+    if original is not None:
+        keras = keras_answers.keras_of(bundle, original, how, shown)
+    if keras is None and model is not None:
         raise UsageError(
             "Keras is not installed here, and --model asks for it.",
             hint="Leave --model out: the bundle's float32 artifact then takes Keras' place.",
         )
-    return answered or trial
+    if keras is None and not stream.facts:
+        raise trials.no_labels(data.name)
+    return stream if keras is None else stream.answered_by(keras)
+
+
+def _resume_file(bundle: Path, data: Path | None, resume: bool, given: Path | None) -> Path | None:
+    if data is None and (resume or given is not None):
+        raise UsageError("--resume is for work on samples: --data FILE")
+    if given is not None or not resume:
+        return given
+    beside = bundle.absolute()
+    return beside.with_name(f"{beside.name}.{data.stem if data else ''}.unfinished.npz")
 
 
 def _check_writable(*targets: Path | None) -> None:
@@ -134,9 +209,7 @@ def _check_writable(*targets: Path | None) -> None:
             raise UsageError(f"Not a place for a file: {target}")
 
 
-def _write(
-    bundle: Bundle, found: Report, trial: Trial | None, report: Path | None, junit: Path | None
-) -> None:
+def _write(bundle: Bundle, found: Report, report: Path | None, junit: Path | None) -> None:
     if report is not None:
         from edgeattn.report import write_html
 
@@ -170,14 +243,24 @@ def as_text(bundle: Bundle, report: Report, with_task: bool, quiet: bool) -> str
         lines += ["", *_task_lines(report.artifacts)]
     if not quiet:
         reference = bundle.manifest.reference
-        missing = "Device: not run." if with_task else "Task and device: not run."
+        missing = _not_run(report)
         lines += [
             "",
             f"Held to Keras on {reference['samples']} samples ({reference['source']}) and "
-            f"{reference['edge_cases']} edge cases. {missing}",
+            f"{reference['edge_cases']} edge cases.{missing}",
         ]
     lines.append(f"Verdict: {report.verdict}")
     return "\n".join(lines)
+
+
+def _not_run(report: Report) -> str:
+    """The stages that no artifact went through."""
+    stages = [
+        stage
+        for stage in ("task", "device")
+        if all(item.stages[stage] == "not run" for item in report.artifacts)
+    ]
+    return f" {' and '.join(stages).capitalize()}: not run." if stages else ""
 
 
 def _task_lines(artifacts: tuple[ArtifactReport, ...]) -> list[str]:
@@ -205,10 +288,48 @@ def _task_lines(artifacts: tuple[ArtifactReport, ...]) -> list[str]:
     header += ["allowed", "verdict"]
     if rows:
         lines.append(output.table(header, rows, right=(3, 4, 5, 6, 7)))
-    for label, task in tasks:
-        lines += _task_notes(label, task)
+    reasons = {task.reason for _, task in tasks}
+    if len(reasons) == 1 and first.reason:
+        lines = [f"Task: not run. {first.reason}"]
+    else:
+        for label, task in tasks:
+            lines += _task_notes(label, task)
+    lines += _numbers_lines(artifacts, first)
     lines += [f"note: {note}" for note in first.notes]
     return lines
+
+
+def _numbers_lines(artifacts: tuple[ArtifactReport, ...], task: TaskReport) -> list[str]:
+    """How far the answers to the user's samples are from the reference's, judged or only told."""
+    found = [
+        (item.artifact.label, check.output or "", check)
+        for item in artifacts
+        for check in item.checks
+        if check.data is not None
+    ]
+    rows: dict[tuple[str, str], dict[str, Check]] = {}
+    for label, name, check in found:
+        rows.setdefault((label, name), {})[check.metric] = check
+    if not rows:
+        return []
+    judged = any(check.limit is not None and check.metric != "non_finite" for *_, check in found)
+    told = "" if judged else ", told and not judged: numbers are judged by Keras alone"
+    lines = ["", f"Numbers on {task.source}, compared with {task.reference}{told}:"]
+    metrics = ("max_abs_error", "snr_db", "top1_agreement")
+    cells = [
+        [label, name, *(_told(checks.get(metric)) for metric in metrics)]
+        for (label, name), checks in rows.items()
+    ]
+    header = ["artifact", "output", "max abs error", "SNR, dB", "same class"]
+    return [*lines, output.table(header, cells, right=(2, 3, 4))]
+
+
+def _told(check: Check | None) -> str:
+    if check is None:
+        return "-"
+    if check.metric == "top1_agreement":
+        return _share(check.value)
+    return output.number(check.value) if check.metric != "snr_db" else f"{check.value:.1f}"
 
 
 def _task_notes(label: str, task: TaskReport) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle import umask
 from edgeattn.errors import OutputError
@@ -16,15 +17,26 @@ if TYPE_CHECKING:
     from edgeattn.validation import Report
 
 
-def write_html(path: Path, bundle: Bundle, report: Report) -> None:
+def write_html(
+    path: Path,
+    bundle: Bundle,
+    report: Report,
+    *,
+    bench: Mapping[str, Any] | None = None,
+    vocabulary: Sequence[str] | None = None,
+    explanations: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Write the page for ``report`` to ``path``.
 
-    Raises :class:`UsageError` where the plotting library is missing, :class:`OutputError` where the
-    file cannot be written.
+    ``bench`` is the document of ``edgeattn bench --json``, ``vocabulary`` the words that a text's
+    numbers stand for, ``explanations`` are paragraphs by the label of an artifact. Raises
+    :class:`UsageError` where the plotting library is missing, :class:`OutputError` where the file
+    cannot be written.
     """
     from edgeattn.report.page import render
 
-    write_aside(path, render(bundle, report))
+    text = render(bundle, report, bench=bench, vocabulary=vocabulary, explanations=explanations)
+    write_aside(path, text)
 
 
 def write_aside(path: Path, text: str) -> None:

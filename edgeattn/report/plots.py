@@ -1,7 +1,7 @@
 """Figures as SVG text, drawn by matplotlib; ink takes the colour of the page, dark or light.
 
-Colours are the Okabe-Ito palette and the maps cividis and PuOr, which people with any of the common
-colour deficiencies tell apart.
+Colours are those of :mod:`edgeattn.plots`, which people with any of the common colour deficiencies
+tell apart.
 """
 
 from __future__ import annotations
@@ -12,56 +12,60 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgeattn.errors import UsageError
+from edgeattn.plots import style
+from edgeattn.plots.drawing import bars, image, ticks
+from edgeattn.plots.style import BLUE, DIFFERENCES, ORANGE, RED, WEIGHTS, Look
+from edgeattn.report import frontier
 from edgeattn.tensors import Array
 
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 # Replaced by the text's colour once the figure is text itself.
 INK = "#010203"
 # In front of the names of a figure's parts, until the page numbers its figures.
 NUMBER = "figure_number_"
-# Of a map with more keys or queries than a screen has points for, neighbours are averaged.
-MOST_CELLS = 160
-MOST_HEADS = 8
+# A panel, in inches: three beside each other, or below each other where the screen is narrow.
+WIDTH, HEIGHT = 3.1, 2.2
+# Of so few steps each has its number.
+FEW = 16
 
-Drop = tuple[str, float, float, float, float]  # label, drop, low, high, margin
+
+@dataclass(frozen=True)
+class Drop:
+    """What an artifact loses, in shares: measured, its interval, and what may be lost."""
+
+    label: str
+    drop: float
+    low: float
+    high: float
+    margin: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Speed:
+    """An artifact's size in bytes and its median latency in milliseconds."""
+
+    label: str
+    bytes: int
+    p50_ms: float
+    verdict: str
 
 
 @contextmanager
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[Any]:
+def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
     try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
+        with style.figure(width, height, look=Look(INK, "none")) as (made, axes):
+            yield made, axes[0, 0]
+    except UsageError as error:
         raise UsageError(
             "The page is drawn with matplotlib, and it is not installed here.",
             hint="Install it with: pip install 'edgeattn[report]'",
         ) from error
-    style: Any = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "edgeattn",
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": INK,
-        "axes.titlecolor": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        figure.patch.set_alpha(0)
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for axis in axes.ravel():
-            axis.patch.set_alpha(0)
-        yield figure, axes
 
 
 def _svg(figure: Any, title: str) -> str:
@@ -71,114 +75,151 @@ def _svg(figure: Any, title: str) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Half of what matplotlib writes are line breaks, and digits of places that no screen shows.
+    text = re.sub(r"\s*\n\s*", " ", text)
+    text = re.sub(r' (d|x|y)="[^"]*"', lambda place: _rounded(place.group()), text)
     # Every figure counts its parts from one: on one page they need names of their own.
     prefix = NUMBER
-    text = re.sub(r'id="([^"]+)"', rf'id="{prefix}\1"', text)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}\1"', text)
     label = html.escape(title, quote=True)
     return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-def histogram(errors: Array, limit: float | None, title: str) -> str:
-    """How large the errors are, on a logarithmic axis; the limit as a line."""
+def _rounded(places: str) -> str:
+    """Coordinates to the hundredth of a point; never what is written beside an axis."""
+    return re.sub(r"(\d\.\d{2})\d+", r"\1", places)
+
+
+def histogram(errors: Array, title: str) -> str:
+    """How large the errors are, on a logarithmic axis."""
     sizes = np.abs(errors[np.isfinite(errors)]).ravel()
     shown = sizes[sizes > 0]
-    with _figure(5.2, 2.3) as (figure, axes):
-        axis = axes[0, 0]
+    with _figure(4.4, 2.1) as (figure, axis):
         if len(shown):
             low = math.floor(math.log10(max(float(shown.min()), 1e-12)))
             high = max(math.ceil(math.log10(float(shown.max()))), low + 1)
-            axis.hist(shown, bins=np.logspace(low, high, 40).tolist(), color=BLUE)
+            counts, edges = np.histogram(shown, bins=np.logspace(low, high, 40))
+            axis.stairs(counts, edges, fill=True, color=BLUE)
             axis.set_xscale("log")
-        if limit:
-            axis.axvline(limit, color=RED, linestyle="--")
-            axis.text(limit, 0.97, " limit", transform=axis.get_xaxis_transform(), va="top")
         axis.set_xlabel("absolute error")
         axis.set_ylabel("values")
+        axis.set_ylim(bottom=0)
         return _svg(figure, title)
 
 
-def maps(expected: Array, actual: Array, title: str) -> str:
-    """One sample's attention, Keras' and the artifact's, and their difference.
+def maps(
+    expected: Array, actual: Array, title: str, names: list[str] | None = None, first: int = 0
+) -> list[str]:
+    """One head's attention to one sample: Keras', the artifact's, and their difference.
 
-    ``(keys,)``: bars over the steps. ``(queries, keys)`` or ``(heads, queries, keys)``: images.
+    ``(keys,)`` gives bars over the steps, ``(queries, keys)`` images. ``names`` stand at the keys.
+    ``first`` is the number of the first key that is shown, where padding is left out.
     """
-    if expected.ndim == 1:
-        return _bars(expected, actual, title)
-    heads = expected if expected.ndim == 3 else expected[None]
-    others = actual if actual.ndim == 3 else actual[None]
-    heads, others = heads[:MOST_HEADS], others[:MOST_HEADS]
-    with _figure(7.6, 2.1 * len(heads) + 0.3, len(heads), 3) as (figure, axes):
-        for row, (want, got) in enumerate(zip(heads, others, strict=True)):
-            _images(figure, axes[row], _smaller(want), _smaller(got), row, len(heads) > 1)
-        return _svg(figure, title)
-
-
-def _images(figure: Any, axes: Any, want: Array, got: Array, head: int, several: bool) -> None:
-    top = max(float(want.max()), 1e-6)
-    difference = got - want
-    most = max(float(np.abs(np.nan_to_num(difference)).max()), 1e-9)
-    named = (("Keras", want), ("artifact", got))
-    for axis, (name, image) in zip(axes, named, strict=False):
-        drawn = axis.imshow(image, cmap="cividis", vmin=0, vmax=top, aspect="auto")
-        axis.set_title(f"{name}, head {head + 1}" if several else name)
-    figure.colorbar(drawn, ax=axes[1])
-    drawn = axes[2].imshow(difference, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
-    axes[2].set_title("difference")
-    figure.colorbar(drawn, ax=axes[2], format="%.0e")
-    axes[0].set_ylabel("query")
-    for axis in axes:
-        axis.set_xlabel("key")
-        axis.locator_params(integer=True)
-
-
-def _bars(expected: Array, actual: Array, title: str) -> str:
-    want, got = _smaller(expected[None])[0], _smaller(actual[None])[0]
-    steps = np.arange(len(want)) * (len(expected) / len(want)) + 1
-    width = 0.9 * (steps[1] - steps[0] if len(steps) > 1 else 1)
-    with _figure(7.6, 2.3, 1, 3) as (figure, axes):
-        for axis, values, color, name in zip(
-            axes[0],
-            (want, got, got - want),
-            (BLUE, ORANGE, RED),
-            ("Keras", "artifact", "difference"),
-            strict=True,
-        ):
-            axis.bar(steps, values, width=width, color=color)
+    difference = actual - expected
+    end = style.top(expected, actual)
+    most = style.top(np.abs(difference))
+    power = math.floor(math.log10(most))
+    told = f"difference, in 1e{power:+03d}"
+    panels = (("Keras", expected, BLUE), ("artifact", actual, ORANGE), (told, None, RED))
+    if names is None and expected.shape[-1] <= FEW:
+        names, unit = [str(first + k + 1) for k in range(expected.shape[-1])], "step"
+    else:
+        unit = "step" if names is None else ""
+    figures = []
+    for name, weights, color in panels:
+        with _figure(WIDTH, HEIGHT if expected.ndim == 1 else HEIGHT + 0.5) as (figure, axis):
+            if expected.ndim == 1:
+                # Laid out by hand: matplotlib's own way takes half as long again.
+                figure.set_layout_engine("none")
+                axis.set_position((0.17, 0.22, 0.8, 0.66))
+                _bars(axis, difference if weights is None else weights, color, end, most, weights)
+                if weights is None:
+                    axis.yaxis.set_major_formatter(_in(power))
+            elif weights is None:
+                drawn = image(axis, difference, DIFFERENCES, -most, most)
+                _colorbar(figure, drawn, axis, _in(power))
+            else:
+                drawn = image(axis, weights, WEIGHTS, 0, end)
+                _colorbar(figure, drawn, axis)
             axis.set_title(name)
-            axis.set_xlabel("step")
-            axis.locator_params(axis="x", integer=True)
-        seen = np.concatenate([want, got])
-        top = float(np.max(seen[np.isfinite(seen)], initial=1e-6)) * 1.05
-        axes[0, 0].set_ylim(0, top)
-        axes[0, 1].set_ylim(0, top)
-        axes[0, 2].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-        axes[0, 2].axhline(0, color=INK, linewidth=0.8)
-        axes[0, 0].set_ylabel("weight")
-        return _svg(figure, title)
+            axis.set_xlabel(unit)
+            ticks(axis.xaxis, expected.shape[-1], names, room=WIDTH - 0.6)
+            if first and names is None:
+                axis.xaxis.set_major_formatter(_counted_from(first))
+            if expected.ndim == 2:
+                axis.set_ylabel("asking step")
+                square = expected.shape[0] == expected.shape[1]
+                ticks(axis.yaxis, expected.shape[0], names if square else None, room=HEIGHT - 0.5)
+            figures.append(_svg(figure, f"{name}: {title}"))
+    return figures
 
 
-def _smaller(image: Array) -> Array:
-    """``(rows, columns)`` with neighbours averaged down to :data:`MOST_CELLS` on a side."""
-    for axis in (0, 1):
-        length = image.shape[axis]
-        if length > MOST_CELLS:
-            parts = np.array_split(np.arange(length), MOST_CELLS)
-            image = np.stack([image.take(part, axis).mean(axis) for part in parts], axis)
-    return image
+def _bars(axis: Any, values: Array, color: str, end: float, most: float, given: Any) -> None:
+    bars(axis, values, color, most if given is None else end)
+    if given is None:
+        axis.set_ylim(-1.05 * most, 1.05 * most)
+        axis.axhline(0, color=INK, linewidth=0.8)
+    else:
+        axis.set_ylim(0, 1.05 * end)
+        axis.set_ylabel("weight")
+
+
+def _colorbar(figure: Any, drawn: Any, axis: Any, format: Any = None) -> None:
+    figure.colorbar(drawn, ax=axis, aspect=25, pad=0.02, format=format)
+
+
+def _in(power: int) -> Any:
+    """Numbers as so many of a power of ten, which the title tells."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: f"{value / 10.0**power:g}")
+
+
+def _counted_from(first: int) -> Any:
+    """Numbers of steps as in the whole sequence, of which the beginning is not shown."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda step, _: f"{step + first:.0f}")
 
 
 def drops(rows: Sequence[Drop], title: str) -> str:
     """Each artifact's drop in points with its interval; the mark is what may be lost."""
-    with _figure(7.6, 0.42 * len(rows) + 1.1) as (figure, axes):
-        axis = axes[0, 0]
-        for place, (_, drop, low, high, margin) in enumerate(rows):
-            axis.plot([100 * low, 100 * high], [place, place], color=BLUE, linewidth=2.5)
-            axis.plot([100 * drop], [place], "o", color=BLUE)
-            axis.plot([100 * margin], [place], marker="|", color=RED, markersize=16, mew=3)
-        axis.axvline(0, color=INK, linewidth=0.8)
-        axis.set_yticks(range(len(rows)), [row[0] for row in rows])
-        axis.invert_yaxis()
-        axis.set_xlabel("drop in points: measured, its 95% interval, and | what may be lost")
+    colors = {"pass": BLUE, "fail": RED, "inconclusive": ORANGE}
+    with _figure(4.6, 0.36 * len(rows) + 0.9) as (figure, axis):
+        for place, row in enumerate(rows):
+            color = colors.get(row.verdict, INK)
+            axis.plot([100 * row.low, 100 * row.high], [place, place], color=color, linewidth=2.5)
+            axis.plot([100 * row.drop], [place], "o", color=color)
+            axis.plot([100 * row.margin], [place], marker="|", color=INK, markersize=14, mew=2)
+        axis.axvline(0, color=INK, linewidth=0.6)
+        axis.set_yticks(range(len(rows)), [row.label for row in rows], parse_math=False)
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_xlabel("points lost: measured ●, 95% interval, allowed |")
+        return _svg(figure, title)
+
+
+def speeds(points: Sequence[Speed], title: str) -> str:
+    """Size against latency; what does not pass is hollow."""
+    with _figure(4.6, 3.6) as (figure, axis):
+        for point in points:
+            format, _, scheme = point.label.partition(" ")
+            # Black is the ink of a page that may be dark.
+            color = INK if scheme == "float32" else frontier.COLORS.get(scheme, INK)
+            axis.plot(
+                [point.bytes / 1e3],
+                [point.p50_ms],
+                frontier.MARKERS.get(format, "^"),
+                color=color,
+                markerfacecolor=color if point.verdict == "pass" else "none",
+                markersize=7,
+                linestyle="none",
+                label=point.label,
+            )
+        axis.set_xlabel("size, kB")
+        axis.set_ylabel("median latency, ms")
+        axis.set_xlim(0, 1.1 * max(point.bytes for point in points) / 1e3)
+        axis.set_ylim(0, 1.2 * max(point.p50_ms for point in points))
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         return _svg(figure, title)

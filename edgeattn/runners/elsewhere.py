@@ -2,14 +2,15 @@
 
 A place is a command that starts ``python -m edgeattn.child`` there and the folder in which the
 bundle lies there. What goes through the pipe are the calls of :mod:`edgeattn.child`: names,
-numbers and arrays, never a file and never code. Another interpreter of this machine is such a
-place, an emulated root, or what a remote shell starts.
+numbers and arrays, never code. Another interpreter of this machine is such a place, an emulated
+root, or a host that ssh reaches, to which the bundle's files are sent by the same calls.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ from edgeattn.runners.isolated import IsolatedRunner
 
 if TYPE_CHECKING:
     from edgeattn.bundle import Artifact
-    from edgeattn.validation import Report
+    from edgeattn.remote import Remote
+    from edgeattn.trial import Samples
+    from edgeattn.validation import Limit, Report
 
 # Python and edgeattn start within seconds, under emulation too; a dead link never answers.
 PATIENCE = 120.0
@@ -33,11 +36,13 @@ class Place:
     """Where artifacts run: how to start a child there, and where the bundle lies there.
 
     ``command`` is empty for this interpreter. ``folder`` is a path of that place, not of this one.
+    ``remote`` is the machine, where it is another.
     """
 
     name: str
     folder: str
     command: tuple[str, ...] = ()
+    remote: Remote | None = None
 
     def start(self) -> Child:
         """A child process of that place; it starts at its first call."""
@@ -75,6 +80,38 @@ def entered(name: str, prefix: Sequence[str], folder: str) -> Place:
     return Place(name, folder, (*prefix, *MODULE))
 
 
+@contextlib.contextmanager
+def at(
+    bundle: Bundle,
+    on: str | None = None,
+    python: str | None = None,
+    *,
+    config: Path | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> Iterator[Place]:
+    """The place that a user named: a host ``on`` which ssh reaches, a ``python``, both or none.
+
+    The bundle is sent to a host, as far as it is not there; the last eight that were are kept
+    there, in ``~/.cache/edgeattn``. Raises :class:`UsageError` for a host that is none,
+    :class:`DeviceError` where nothing answers.
+    """
+    if on is None:
+        yield interpreter(Path(python), bundle) if python else here(bundle)
+        return
+    from edgeattn import remote as ssh
+    from edgeattn.deployment.receiver import files_of
+    from edgeattn.deployment.sending import ask, send
+
+    bundle.verify()
+    with ssh.connected(on, config) as remote:
+        files = files_of(bundle)
+        with ssh.child_of(remote, python) as child:
+            ask(child, remote, "visit", digest=files[MANIFEST])
+            send(child, remote, bundle.path, files, on_progress)
+            folder = ask(child, remote, "settle", files=files)
+        yield Place(on, folder, remote.python(python, *MODULE), remote)
+
+
 def meet(place: Place, bundle: Bundle, child: Child) -> There:
     """Ask a place what it is, and whether the bundle there is ``bundle``, file by file.
 
@@ -86,12 +123,7 @@ def meet(place: Place, bundle: Bundle, child: Child) -> There:
             "edgeattn.runners.elsewhere:introduce", {"folder": place.folder}, timeout=PATIENCE
         )
     except ChildDied as error:
-        last = error.output.strip().splitlines()
-        raise DeviceError(
-            f"{place.name} does not answer: its Python {error.message}"
-            + (f": {last[-1]}" if last else "."),
-            hint="It needs edgeattn itself: pip install edgeattn, there.",
-        ) from error
+        raise _silent(place, error) from error
     there = There(**{key: str(told[key]) for key in ("edgeattn", "machine", "python", "manifest")})
     if there.manifest != _manifest(bundle.path):
         raise BundleError(
@@ -102,13 +134,79 @@ def meet(place: Place, bundle: Bundle, child: Child) -> There:
     return there
 
 
-def validate_in(place: Place, bundle: Bundle, artifacts: tuple[Artifact, ...]) -> Report:
+def validate_in(
+    place: Place,
+    bundle: Bundle,
+    artifacts: tuple[Artifact, ...],
+    *,
+    trial: Samples | None = None,
+    limits: Sequence[Limit] = (),
+    on_progress: Callable[[str], None] | None = None,
+) -> Report:
     """As :func:`edgeattn.validate`, the artifacts run in ``place`` and the judging done here."""
     from edgeattn.validation import validate
 
     with place.start() as child:
         meet(place, bundle, child)
-        return validate(bundle, artifacts, lambda item: place.runner(child, item, judged=True))
+        return validate(
+            bundle,
+            artifacts,
+            lambda item: place.runner(child, item, judged=True),
+            trial=trial,
+            limits=limits,
+            on_progress=on_progress,
+        )
+
+
+def validate_device(
+    place: Place,
+    bundle: Bundle,
+    artifacts: tuple[Artifact, ...],
+    *,
+    trial: Samples | None = None,
+    limits: Sequence[Limit] = (),
+    on_progress: Callable[[str], None] | None = None,
+) -> Report:
+    """As :func:`validate_in`, and the device's stage: the place against this interpreter."""
+    from edgeattn import parity, validate_isolated
+
+    there = validate_in(
+        place, bundle, artifacts, trial=trial, limits=limits, on_progress=on_progress
+    )
+    near = validate_isolated(bundle, artifacts, limits=limits, on_progress=on_progress)
+    return parity.with_device(there, near, bundle)
+
+
+def _silent(place: Place, error: ChildDied) -> DeviceError:
+    if place.remote is not None:
+        return place.remote.failed(error.output or f"the connection {error.message}")
+    last = error.output.strip().splitlines()
+    return DeviceError(
+        f"{place.name} does not answer: its Python {error.message}"
+        + (f": {last[-1]}" if last else "."),
+        hint="It needs edgeattn itself: pip install edgeattn, there.",
+    )
+
+
+def cores(place: Place) -> int:
+    """How many processors that place has; :class:`DeviceError` where nothing answers."""
+    import os
+
+    if not place.command:
+        return os.cpu_count() or 1
+    with place.start() as child:
+        try:
+            told, _ = child.call("edgeattn.runners.elsewhere:count_cores", {}, timeout=PATIENCE)
+        except ChildDied as error:
+            raise _silent(place, error) from error
+    return int(told)
+
+
+def count_cores() -> int:
+    """There: how many processors this place has."""
+    import os
+
+    return os.cpu_count() or 1
 
 
 def introduce(folder: str) -> dict[str, Any]:

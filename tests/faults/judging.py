@@ -10,7 +10,7 @@ from typing import Any
 from edgeattn import trial as trials
 from edgeattn.bundle import Artifact, Bundle
 from edgeattn.runners import Runner, open_runner
-from edgeattn.validation import FAIL, PASS, ArtifactReport, _with_stand_in, judge
+from edgeattn.validation import FAIL, PASS, ArtifactReport, judge
 
 from .making import ROOT
 from .planting import FAULTS, LOADING, TASK, Fault
@@ -58,13 +58,8 @@ def judge_faults(bundles: Mapping[str, Bundle], folder: Path) -> list[Found]:
     """Every fault, planted in a file in ``folder``."""
     bundle = bundles["digits"]
     labelled = trials.read(ROOT / "sample_models" / "digits" / "samples.npz", bundle)
-    labelled = _with_stand_in(
-        bundle,
-        labelled,
-        bundle.reference(),
-        lambda a: opened(bundle.artifact_path(a), a),
-        (),
-    )
+    stand_in = next(item for item in bundle.manifest.artifacts if item.scheme == "float32")
+    labelled = labelled.answered_by(stand_in, opened(bundle.artifact_path(stand_in), stand_in))
     return [_judge(fault, bundles[fault.model], folder, labelled) for fault in FAULTS]
 
 

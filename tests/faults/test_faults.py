@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeattn import keras_answers
 from edgeattn import trial as trials
 from edgeattn.validation import PASS, validate_isolated
 
@@ -58,8 +59,10 @@ def test_keras_itself_answers_where_it_is(converted):
     home = ROOT / "sample_models" / "digits"
     bundle = converted["digits"]
     trial = trials.read(home / "samples.npz", bundle)
-    assert trials.original_model(bundle, home / "model.h5") == home / "model.h5"
-    answered = trials.ask_keras(trial, bundle, home / "model.h5")
+    assert keras_answers.original_model(bundle, home / "model.h5") == home / "model.h5"
+    keras = keras_answers.keras_of(bundle, home / "model.h5")
+    answered = trial.answered_by_keras(keras)
+    keras.close()
     assert (answered.reference, answered.stand_in) == ("Keras", None)
     truth = bundle.reference()["output/dense"][:64]
     np.testing.assert_allclose(answered.answers["dense"][:64], truth, atol=1e-6)

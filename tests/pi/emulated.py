@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from email import message_from_string
 from pathlib import Path
 
@@ -91,6 +91,16 @@ TRIXIE = Recipe(
     platforms=("manylinux_2_39_aarch64", *AARCH64),
     apart={"onnx": ("onnxruntime",)},
     links={},
+)
+# As a Pi comes: a shell for sshd, and what makes environments, but nothing of edgeattn.
+BOOKWORM_FRESH = replace(
+    BOOKWORM,
+    packages=(
+        *BOOKWORM.packages,
+        *("dash", "python3-venv", "python3-pip-whl", "python3-setuptools-whl", "base-files"),
+    ),
+    apart={},
+    links={"usr/bin/sh": "dash"},
 )
 BOOKWORM_32 = Recipe(
     suite="bookworm",
@@ -164,12 +174,13 @@ class Place:
         """What to start here to run ``arguments`` there."""
         handler = f"/usr/lib/binfmt.d/qemu-{self.recipe.qemu}.conf"
         shown = [text for here, there in self.shown for text in (str(here), there)]
-        path = ":".join(["/opt/edgeattn", "/opt/light", *(f"/opt/{n}" for n in self.recipe.apart)])
+        seen = [there for _, there in self.shown if there.startswith("/opt/")]
+        path = ":".join([*reversed(seen), *(f"/opt/{name}" for name in self.recipe.apart)])
         environment = {
             "HOME": HOME,
             "PATH": "/usr/bin",
             "LANG": "C.UTF-8",
-            "PYTHONPATH": path,
+            **({"PYTHONPATH": path} if path else {}),
             "PYTHONDONTWRITEBYTECODE": "1",
             # In 32-bit mode qemu has no such core: the nearest that it has.
             "QEMU_CPU": self.board.cpu if self.recipe.architecture == "arm64" else "cortex-a15",
@@ -389,13 +400,15 @@ def _describe(board: Board, folder: Path) -> None:
         (folder / name).write_text(text)
 
 
-def _ask(command: Sequence[str]) -> str:
+def _ask(command: Sequence[str], cwd: Path | None = None) -> str:
+    """What a command of this machine prints; :class:`CannotEmulate` where the network is amiss."""
     done = subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=False,
         timeout=900,
+        cwd=cwd,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
     )
     if done.returncode:

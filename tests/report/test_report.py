@@ -2,27 +2,21 @@
 
 import html.parser
 import re
-from dataclasses import replace
+import shutil
 from xml.etree import ElementTree
 
 import artifacts
 import numpy as np
 import pytest
 
-from edgeattn import task
 from edgeattn.errors import OutputError, UsageError
-from edgeattn.report import page, plots, write_html
+from edgeattn.report import attention, latency, page, plots, write_html
 from edgeattn.report.junit import write_junit
-from edgeattn.runners.function import FunctionRunner
-from edgeattn.task import TaskReport
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation import ArtifactReport, Report, validate
+from edgeattn.validation import ArtifactReport, Report
 
 pytest.importorskip("matplotlib")
 
-HEADS, QUERIES, KEYS = 2, 3, 5
-ROW = TensorSpec("attention/row", (None, KEYS), "float32")
-MAP = TensorSpec("attention/heads", (None, HEADS, QUERIES, KEYS), "float32")
 # Elements that have no end tag in HTML.
 VOID = {"meta", "br", "img", "input", "hr", "link"}
 
@@ -52,103 +46,71 @@ class Reader(html.parser.HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def softmax(values):
-    powers = np.exp(values)
-    return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
-
-
-@pytest.fixture
-def bundle(tmp_path):
-    artifacts.write_dense_onnx(tmp_path / "m.onnx")
-    x = artifacts.samples()
-    generator = np.random.default_rng(3)
-    entry = artifacts.artifact(
-        tmp_path / "m.onnx", outputs=(artifacts.Y, ROW, MAP), attention=(ROW.name, MAP.name)
-    )
-    arrays = {
-        "input/x": x,
-        "output/score": artifacts.dense(x),
-        ROW.name: softmax(generator.standard_normal((7, KEYS))),
-        MAP.name: softmax(generator.standard_normal((7, HEADS, QUERIES, KEYS))),
-    }
-    return artifacts.write_bundle(tmp_path, [entry, replace(entry, scheme="int8")], arrays)
-
-
-@pytest.fixture
-def report(bundle):
-    """float32 with one wrong number, int8 with a task."""
-    reference = bundle.reference()
-
-    def answer(tensors):
-        count = len(tensors["x"])
-        got = {
-            "score": reference["output/score"][:count].copy(),
-            ROW.name: reference[ROW.name][:count],
-            MAP.name: reference[MAP.name][:count],
-        }
-        got["score"][0, 0] += 0.01
-        return got
-
-    made = validate(
-        bundle,
-        bundle.manifest.artifacts,
-        lambda item: FunctionRunner(answer, item.inputs, item.outputs),
-    )
-    truth = np.repeat([0, 1], 200)
-    scores = np.eye(2)[truth]
-    after = scores.copy()
-    after[:2] = after[:2, ::-1]
-    outcome = task.compare("score", truth, scores, after, retention=0.99)
-    first, second = made.artifacts
-    return Report((first, replace(second, task=TaskReport("Keras", (outcome,), "t.npz", ("n",)))))
-
-
 def test_the_page_is_whole_and_loads_nothing(bundle, report, tmp_path):
     write_html(tmp_path / "r.html", bundle, report)
     text = (tmp_path / "r.html").read_text("utf-8")
     read = Reader(text)
     assert len(read.ids) == len(set(read.ids))
     for tag in ("script", "img", "link", "iframe"):
-        assert not any("src" in attributes or "href" in attributes for attributes in read.of(tag))
-    loaded = re.findall(r'(?:href|src)="(?!#|data:image/png;base64,)([^"]*)"', text)
+        there = [attributes.get("src", attributes.get("href")) for attributes in read.of(tag)]
+        assert set(there) <= {None, "data:,"}
+    loaded = re.findall(r'(?:href|src)="(?!#|data:image/png;base64,|data:,)([^"]*)"', text)
     assert loaded == []
     assert "@import" not in text
     assert text.count("</svg>") == len(read.of("svg"))
     assert len(text) < 5_000_000
 
 
-def test_the_page_tells_the_verdict_first_and_the_failures(bundle, report):
-    text = page.render(bundle, report)
+def test_the_page_tells_the_verdict_first_and_the_failures(report, text):
     assert report.verdict == "fail"
-    assert text.index("fail</span></h1>") < text.index("<table")
-    assert "tolerance_ratio of score is" in text
+    assert text.index('class="badge fail"') < text.index("<table")
+    assert text.index("share of the tolerance used of score is") < text.index("<table")
+    assert "at most 1 is allowed (tolerance_ratio)" in text
     assert "inconclusive" in text
     assert "samples like these would settle it" in text
-    assert "Confusion after: true class by row, answer by column" in text
+    assert "Confusion after conversion, score: true class by row, answer by column" in text
+    assert "Where it went wrong</h3><p>The first operation that is off is MatMul_3.</p>" in text
 
 
-def test_figures_are_described_and_tables_have_headers(bundle, report):
-    read = Reader(page.render(bundle, report))
+def test_figures_are_described_and_tables_have_headers(text):
+    read = Reader(text)
     assert all(a.get("role") == "img" and a.get("aria-label") for a in read.of("svg"))
-    assert len(read.of("figcaption")) == len(read.of("figure")) == len(read.of("svg"))
+    assert len(read.of("figcaption")) == len(read.of("figure"))
     assert all("scope" in attributes for attributes in read.of("th"))
     assert len(read.of("caption")) == len(read.of("table"))
-    # Two artifacts of two maps of three samples, one picker for each map.
-    picked = [a for a in read.of("figure") if "data-pick" in a]
-    assert len(picked) == 12
-    assert {a["data-picks"] for a in read.of("select")} == {a["data-pick"] for a in picked}
+    named = {a.get("aria-labelledby") for a in read.of("section")}
+    assert named <= set(read.ids)
+    # Two artifacts of two maps of three samples, one of them of two heads: three panels each.
+    drawn = [a for a in read.of("figure") if "data-map" in a]
+    assert len(drawn) == 2 * 3 * (1 + 2)
+    pickers = read.of("select")
+    assert {a["data-picks"] for a in pickers} == {a["data-map"] for a in drawn}
+    assert sorted(a["data-axis"] for a in pickers) == ["head"] * 2 + ["sample"] * 4
+
+
+def test_samples_are_worst_median_and_best(text):
+    """Of seven, the second head of each is further off than the one before."""
+    for kind, row in (("worst", 6), ("median", 3), ("best", 0)):
+        assert f"head 2: the {kind} of 7 samples, number {row}, off by" in text
+    # The head that differs most is the first to be picked.
+    picker = text[text.index('data-picks="onnx-float32-map-1" data-axis="head"') :]
+    assert picker.index(">2, off by 0.006<") < picker.index(">1, off by 0<")
 
 
 def test_the_page_is_the_same_when_made_again(bundle, report):
-    assert page.render(bundle, report) == page.render(bundle, report)
+    first, second = (page.render(bundle, Report(report.artifacts[:1])) for _ in range(2))
+    assert first == second
 
 
-def test_names_are_text_and_no_markup(bundle, report):
+def test_names_are_text_and_no_markup(bundle, report, tmp_path):
     def change(data):
         data["model"]["file"] = "<script>alert(1)</script>.h5"
 
-    artifacts.edit_manifest(bundle.path, change)
-    text = page.render(type(bundle).open(bundle.path), report)
+    copied = tmp_path / "copy"
+    shutil.copytree(bundle.path, copied)
+    artifacts.edit_manifest(copied, change)
+    made = type(bundle).open(copied)
+    text = page.render(made, Report(()))
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
 
@@ -160,25 +122,103 @@ def test_what_did_not_run_is_told(bundle):
     text = page.render(bundle, Report(items))
     Reader(text)
     assert "no runtime" in text
-    assert "not run</span></h1>" in text
+    assert text.index("not run</span>") < text.index("<table")
+    assert "Latency: not measured" in text
 
 
-@pytest.mark.parametrize("shape", [(5,), (1,), (700,), (3, 5), (400, 300), (2, 3, 5), (11, 2, 2)])
+@pytest.mark.parametrize("shape", [(5,), (1,), (100,), (700,), (3, 5), (400, 300), (1, 1)])
 def test_maps_of_every_shape_and_of_nan(shape):
     weights = np.full(shape, 1 / shape[-1])
     broken = weights.copy()
     broken[..., 0] = np.nan
-    for actual in (weights, broken, weights * 0):
-        svg = plots.maps(weights, actual, "a title & more")
-        assert svg.startswith('<svg role="img" aria-label="a title &amp; more"')
-        assert len(svg) < 400_000
-        assert plots.INK not in svg
+    for actual in (weights, broken):
+        panels = plots.maps(weights, actual, "a title & more")
+        assert len(panels) == 3
+        for panel in panels:
+            assert panel.startswith('<svg role="img" aria-label="')
+            assert ": a title &amp; more" in panel
+            assert plots.INK not in panel
+        assert sum(map(len, panels)) < 300_000
 
 
 @pytest.mark.parametrize("errors", [np.zeros(5), np.array([1e-9, 1.0]), np.array([np.nan, 1.0])])
 def test_histograms(errors):
-    assert "<svg" in plots.histogram(errors, 0.5, "errors")
-    assert "<svg" in plots.histogram(errors, None, "errors")
+    assert "<svg" in plots.histogram(errors, "errors")
+
+
+def test_numbers_beside_an_axis_are_not_cut():
+    """Coordinates are shortened, and what is written is not: 0.005 must not be told as 0.00."""
+    points = [plots.Speed("onnx float32", 1000, 0.005, "pass")]
+    written = re.findall(r"<text[^>]*>([^<]*)</text>", plots.speeds(points, "t"))
+    assert {"0.000", "0.001", "0.006"} <= set(written)
+    drop = plots.Drop("a", 0.00015, 0.0001, 0.0002, 0.0002, "pass")
+    written = re.findall(r"<text[^>]*>([^<]*)</text>", plots.drops([drop], "t"))
+    assert "0.015" in written
+
+
+def test_steps_that_are_shown_keep_their_numbers_and_words_theirs():
+    weights = np.full(3, 1 / 3)
+    for names, first, expected in (
+        (None, 0, {"1", "2", "3"}),
+        (None, 7, {"8", "9", "10"}),
+        (["a", "$b", "c"], 7, {"a", "$b", "c"}),
+    ):
+        (panel, *_) = plots.maps(weights, weights, "t", names, first)
+        assert expected <= set(re.findall(r"<text[^>]*>([^<]*)</text>", panel))
+
+
+# Texts
+
+
+@pytest.fixture
+def read_text(bundle):
+    """Maps over a text of nine words, which the padding follows; two heads."""
+
+    def sections(vocabulary=None, budget=1_000_000, heads=2):
+        tokens = np.zeros((4, 9), np.int32)
+        tokens[:, :4] = [[5, 2, 3, 1], [2, 2, 2, 2], [1, 1, 1, 1], [3, 3, 3, 3]]
+        want = np.zeros((4, heads, 1, 9), np.float32)
+        want[..., :4] = 0.25
+        spec = TensorSpec("words", (None, 9), "int32")
+        name = "attention/a"
+        entry = replace(bundle.manifest.artifacts[0], inputs=(spec,), attention=(name,))
+        arrays = {"input/words": tokens, name: want}
+        return "".join(attention.sections(entry, arrays, {name: want}, 4, "k", budget, vocabulary))
+
+    return sections
+
+
+def test_words_stand_at_the_steps_and_padding_is_left_out(read_text):
+    plain, words = read_text(), read_text(["-", "the", "film", "was", "so", "good"])
+    assert "Steps 1 to 4 of 9; the rest is padding." in plain
+    assert ">5</text>" in plain
+    assert ">good</text>" in words
+    assert "Both look most at step 1 (good)." in words
+
+
+def test_heads_that_do_not_fit_are_counted(read_text):
+    small = read_text(budget=1000, heads=3)
+    assert "Of 3 heads the 1 that differ most are drawn" in small
+    assert len(small) < 0.5 * len(read_text(heads=3))
+
+
+# Latency
+
+
+def test_latency_is_told_where_it_was_measured(text):
+    assert "Latency as measured" in text
+    row = text[text.index("Latency as measured") :]
+    assert row.index("0.0125") < row.index("0.025") < row.index("3.5")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"artifacts": [{"format": 1}]}', "\xff"])
+def test_what_bench_did_not_print_is_refused(tmp_path, content):
+    path = tmp_path / "b.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UsageError, match="not what edgeattn bench prints"):
+        latency.read(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        latency.read(tmp_path / "none.json")
 
 
 def test_no_plotting_library_is_told(monkeypatch, bundle, report):

@@ -7,7 +7,7 @@ everything else of the model, nested and shared layers among it, is traced as it
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeattn_converters.lowering.recurrent import Recurrence, lower_layer
@@ -71,6 +71,23 @@ def replaced_calls(
                 object.__delattr__(layer, "call")
             else:
                 object.__setattr__(layer, "call", before)
+
+
+@contextlib.contextmanager
+def with_attributes(layer: Any, values: Mapping[str, Any]) -> Iterator[None]:
+    """Within it, ``layer`` itself has these, whatever its class or Keras says."""
+    before = {name: layer.__dict__[name] for name in values if name in layer.__dict__}
+    try:
+        for name, value in values.items():
+            # Past Keras' own __setattr__, which would track them as state.
+            object.__setattr__(layer, name, value)
+        yield
+    finally:
+        for name in values:
+            if name in before:
+                object.__setattr__(layer, name, before[name])
+            else:
+                object.__delattr__(layer, name)
 
 
 def all_layers(model: Any) -> list[Any]:

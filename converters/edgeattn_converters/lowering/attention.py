@@ -1,6 +1,4 @@
-"""Attention layers on their cheap paths.
-
-Ours: the Luong score computed the cheap way round.
+"""Our attention layer, the Luong score computed the cheap way round, and Keras' two simple ones.
 
 ``h_T · (W h_s)`` is ``(h_T W') · h_s`` with W transposed: one product of the query instead of one
 of every state, features² instead of time · features² multiplications.
@@ -8,17 +6,15 @@ of every state, features² instead of time · features² multiplications.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from edgeattn_converters.lowering import with_attributes
 from edgeattn_converters.lowering.cells import is_keras_class
-
-# As in edgeattn.layers: next to nothing below the highest score, and near enough to be quantized.
-FILL = -100.0
+from edgeattn_converters.lowering.scores import Select, both, causal, masked
 
 
-def lower_attention(layer: Any) -> Callable[..., Any] | None:
+def lower_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
     """What takes the place of ``layer.call``, or None where this is not our layer."""
     kind = type(layer)
     if kind.__name__ != "Attention" or not kind.__module__.startswith("edgeattn.layers"):
@@ -39,7 +35,7 @@ def lower_attention(layer: Any) -> Callable[..., Any] | None:
         if scores is None:
             energy = tf.expand_dims(layer.bahdanau_w1(query), 1) + layer.bahdanau_w2(inputs)
             scores = layer.bahdanau_v(tf.tanh(energy))  # (batch, time, 1)
-        weights = _softmax(tf.squeeze(scores, axis=2), mask)  # (batch, time)
+        weights = _softmax(tf.squeeze(scores, axis=2), mask, select)  # (batch, time)
         context = tf.matmul(tf.expand_dims(weights, 1), inputs)  # (batch, 1, features)
         both = tf.concat([tf.squeeze(context, axis=1), query], axis=-1)
         vector = layer.w_c(both)  # (batch, units)
@@ -67,46 +63,46 @@ def _last_real(states: Any, mask: Any) -> Any:
     return tf.squeeze(tf.matmul(tf.expand_dims(last, 1), states), axis=1)
 
 
-def _softmax(scores: Any, mask: Any) -> Any:
+def _softmax(scores: Any, mask: Any, select: Select) -> Any:
     """Softmax over the real steps, (batch, time), as the layer defines it."""
     import tensorflow as tf
 
     if mask is None:
         return tf.nn.softmax(scores)
-    lowest = tf.reduce_min(scores, axis=-1, keepdims=True)  # (batch, 1)
-    top = tf.reduce_max(tf.where(mask, scores, lowest), axis=-1, keepdims=True)  # (batch, 1)
-    weights = tf.nn.softmax(tf.where(mask, scores, top + FILL))
-    return tf.where(mask, weights, 0.0)  # a row without a real step: all zeros
+    # A row without a real step is all zeros.
+    return select(mask, tf.nn.softmax(masked(scores, mask, select)), 0.0)
 
 
-def lower_heads(layer: Any) -> Callable[..., Any] | None:
-    """MultiHeadAttention and GroupedQueryAttention by the path that gives the scores.
-
-    Without them Keras 3 takes another one, for accelerators, that becomes shape arithmetic. Where
-    a query is padding itself the two give different answers: with masks a layer keeps its own way.
-    """
-    if not is_keras_class(layer, "MultiHeadAttention", "GroupedQueryAttention"):
+def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
+    """Keras 3's Attention and AdditiveAttention, their masks as :mod:`.scores` writes them."""
+    if not is_keras_class(layer, "Attention", "AdditiveAttention"):
         return None
-    if "return_attention_scores" not in inspect.signature(layer.call).parameters:
+    names = ("_apply_scores", "_calculate_score_mask")
+    plain = type(layer).__module__.startswith("keras.") and layer.compute_dtype == "float32"
+    if not plain or not all(hasattr(layer, name) for name in names):
         return None
     original = layer.call
 
-    def call(*args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
-        if not return_attention_scores and masks_in(kwargs):
+    def apply(scores: Any, value: Any, scores_mask: Any = None, training: Any = None) -> Any:
+        import tensorflow as tf
+
+        if scores_mask is not None:
+            if len(scores_mask.shape) == 2:
+                scores_mask = tf.expand_dims(scores_mask, 1)  # (batch, 1, keys)
+            scores = masked(scores, scores_mask, select)
+        weights = tf.nn.softmax(scores)
+        return tf.matmul(weights, value), weights
+
+    def mask_of(scores: Any, v_mask: Any, use_causal_mask: bool) -> Any:
+        import tensorflow as tf
+
+        if not use_causal_mask:
+            return v_mask
+        seen = causal(*scores.shape[-2:])
+        return seen if v_mask is None else both(tf.expand_dims(v_mask, 1), seen)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with with_attributes(layer, dict(zip(names, (apply, mask_of), strict=True))):
             return original(*args, **kwargs)
-        result, scores = original(*args, return_attention_scores=True, **kwargs)
-        return (result, scores) if return_attention_scores else result
 
     return call
-
-
-def masks_in(arguments: Mapping[str, Any]) -> list[Any]:
-    """The masks among a layer's arguments; of a list of them, each."""
-    found = [v for name, v in arguments.items() if name == "mask" or name.endswith("_mask")]
-    return [
-        item
-        for value in found
-        if not isinstance(value, bool)  # use_causal_mask
-        for item in (value if isinstance(value, list | tuple) else [value])
-        if item is not None
-    ]

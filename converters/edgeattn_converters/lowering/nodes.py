@@ -1,5 +1,7 @@
 """A recurrence for ONNX: the LSTM, GRU and RNN nodes of the standard, written from the weights.
 
+The two directions of a Bidirectional are one node where their cells are of one kind.
+
 The semantics are those of the ONNX operator specification; gates are reordered from Keras'
 i, f, c, o to ONNX' i, o, f, c (LSTM), and stay z, r, h (GRU).
 
@@ -18,19 +20,30 @@ import numpy as np
 from edgeattn.tensors import Array
 from edgeattn_converters.lowering.cells import Cell
 from edgeattn_converters.lowering.placeholders import Graph, Placeholders
+from edgeattn_converters.lowering.recurrent import Both
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """A recurrence to be written; its inputs are x, then the mask, then the states, if any."""
+    """A recurrence to be written; its inputs are x, then the mask, then the states, if any.
 
-    cell: Cell
+    One cell runs forward, or in ``reverse``; of two, the second runs in reverse. ``joined`` asks
+    for their outputs side by side, and for their last ones.
+    """
+
+    cells: tuple[Cell, ...]
     activations: dict[str, Any]
     time: int
     reverse: bool
     zero_masked: bool
     masked: bool
-    stateful: bool
+    joined: bool = False
+
+    @property
+    def direction(self) -> str:
+        if len(self.cells) == 2:
+            return "bidirectional"
+        return "reverse" if self.reverse else "forward"
 
 
 class Nodes:
@@ -39,7 +52,7 @@ class Nodes:
     def __init__(self, placeholders: Placeholders) -> None:
         self._placeholders = placeholders
 
-    def recurrence(
+    def __call__(
         self,
         cell: Cell,
         x: Any,
@@ -70,20 +83,66 @@ class Nodes:
                 final=final,
             )
         batch, time, _ = x.shape
-        place = Sequence(
-            cell, activations, time, reverse, zero_masked, mask is not None, states is not None
+        place = Sequence((cell,), activations, time, reverse, zero_masked, mask is not None)
+        shapes = [(batch, time, cell.units), *[(batch, cell.units)] * cell.states]
+        outputs, *last = self._put(place, x, mask, states, shapes)
+        return (outputs if sequences else None), last
+
+    def both(
+        self, cells: tuple[Cell, Cell], x: Any, states: list[Any] | None, mask: Any, **options: Any
+    ) -> Both | None:
+        """See :class:`edgeattn_converters.lowering.recurrent.Directions`."""
+        first, second = cells
+        activations = [activations_of(cell) for cell in cells]
+        alike = all(
+            getattr(first, name) == getattr(second, name)
+            for name in ("kind", "units", "reset_after")
         )
+        if not alike or activations[0] is None or activations[1] is None:
+            return None
+        # The lists of the forward direction come first, then those of the other.
+        named = {**activations[0], **activations[1]}
+        merged = {
+            name: [*activations[0].get(name, ()), *activations[1].get(name, ())] for name in named
+        }
+        batch, time, _ = x.shape
+        place = Sequence(
+            cells, merged, time, False, options["zero_masked"], mask is not None, options["joined"]
+        )
+        outputs, last = (batch, time, first.units), (batch, first.units)
+        shapes: list[tuple[Any, ...]] = [outputs, outputs, *[last] * 2 * first.states]
+        if place.joined:
+            shapes += [(batch, time, 2 * first.units), (batch, 2 * first.units)]
+        forward, backward, *rest = self._put(place, x, mask, states, shapes)
+        ends, joined = rest[: 2 * first.states], rest[2 * first.states :]
+        return Both(
+            (forward, backward),
+            (ends[: first.states], ends[first.states :]),
+            (joined[0], joined[1]) if joined else None,
+        )
+
+    def _put(
+        self,
+        place: Sequence,
+        x: Any,
+        mask: Any,
+        states: list[Any] | None,
+        shapes: list[tuple[Any, ...]],
+    ) -> list[Any]:
+        import tensorflow as tf
+
         inputs = [x]
         if mask is not None:
             inputs.append(tf.cast(mask, tf.int32))
         inputs.extend(states or [])
-        shapes = [(batch, time, cell.units), *[(batch, cell.units)] * cell.states]
-        outputs, *last = self._placeholders.put(partial(_author, place), inputs, shapes)
-        return (outputs if sequences else None), last
+        return self._placeholders.put(partial(_author, place), inputs, shapes)
 
 
 def _author(place: Sequence, graph: Graph, inputs: list[str]) -> list[str]:
-    """The nodes of one recurrence: the values of its outputs and its final states."""
+    """The nodes of one recurrence: the values of its outputs, its final states, and of both joined.
+
+    What nothing asks for is dropped when the graph is optimized.
+    """
     x, *rest = inputs
     mask = rest.pop(0) if place.masked else None
     lengths = ""
@@ -95,13 +154,24 @@ def _author(place: Sequence, graph: Graph, inputs: list[str]) -> list[str]:
         lengths = graph.node("Cast", total, to=_INT32)  # (batch,)
         x = _take(graph, x, _front(graph, mask, place.time))
     sequence = graph.node("Transpose", x, perm=[1, 0, 2])  # (time, batch, features)
-    states = [graph.node("Unsqueeze", state, graph.const([0])) for state in rest]
-    y, *final = _recurrent_node(graph, place, sequence, lengths, states)
-    # (time, 1, batch, units) -> (batch, time, units)
-    outputs = graph.node("Transpose", graph.node("Squeeze", y, graph.const([1])), perm=[1, 0, 2])
+    y, *ends = _recurrent_node(graph, place, sequence, lengths, _initial(graph, place, rest))
+    # Y is (time, directions, batch, units), the states (directions, batch, units).
+    outputs = [
+        graph.node("Transpose", graph.node("Squeeze", part, graph.const([1])), perm=[1, 0, 2])
+        for part in _directions(graph, place, y, axis=1)
+    ]
     if mask is not None:
-        outputs = _back(graph, place, outputs, mask, counted)
-    final = [graph.node("Squeeze", state, graph.const([0])) for state in final]
+        outputs = [
+            _back(graph, place, output, mask, counted, reverse=place.reverse or number == 1)
+            for number, output in enumerate(outputs)
+        ]
+    parts = [_directions(graph, place, end, axis=0) for end in ends]
+    # By direction, then h and c.
+    final = [
+        graph.node("Squeeze", part[number], graph.const([0]))
+        for number in range(len(place.cells))
+        for part in parts
+    ]
     if mask is not None and rest:
         # A row without a real step keeps its initial state; the nodes say zero there.
         none = graph.node("Not", graph.node("Cast", lengths, to=_BOOL))
@@ -109,7 +179,45 @@ def _author(place: Sequence, graph: Graph, inputs: list[str]) -> list[str]:
         final = [
             graph.node("Where", none, first, last) for first, last in zip(rest, final, strict=True)
         ]
-    return [outputs, *final]
+    if not place.joined:
+        return [*outputs, *final]
+    return [*outputs, *final, *_joined(graph, place, y, ends[0], outputs, final)]
+
+
+def _joined(
+    graph: Graph, place: Sequence, y: str, h: str, outputs: list[str], final: list[str]
+) -> list[str]:
+    """Outputs (batch, time, 2 * units) and last ones (batch, 2 * units)."""
+    if place.masked:
+        last = [final[number * place.cells[0].states] for number in (0, 1)]
+        return [
+            graph.node("Concat", *outputs, axis=2),
+            graph.node("Concat", *last, axis=1),
+        ]
+    wide = 2 * place.cells[0].units
+    y = graph.node("Transpose", y, perm=[2, 0, 1, 3])
+    h = graph.node("Transpose", h, perm=[1, 0, 2])
+    return [
+        graph.node("Reshape", y, graph.const([0, place.time, wide])),
+        graph.node("Reshape", h, graph.const([0, wide])),
+    ]
+
+
+def _directions(graph: Graph, place: Sequence, value: str, axis: int) -> list[str]:
+    if len(place.cells) == 1:
+        return [value]
+    return list(graph.node("Split", value, graph.const([1, 1]), axis=axis, count=2))
+
+
+def _initial(graph: Graph, place: Sequence, states: list[str]) -> list[str]:
+    """h and c, (directions, batch, units) each, of those of the first direction, then the next."""
+    if not states:
+        return []
+    each = [graph.node("Unsqueeze", state, graph.const([0])) for state in states]
+    if len(place.cells) == 1:
+        return each
+    count = place.cells[0].states
+    return [graph.node("Concat", each[k], each[count + k], axis=0) for k in range(count)]
 
 
 def _front(graph: Graph, mask: str, time: int) -> str:
@@ -129,9 +237,11 @@ def _take(graph: Graph, x: str, steps: str) -> str:
     )
 
 
-def _back(graph: Graph, place: Sequence, outputs: str, mask: str, counted: str) -> str:
+def _back(
+    graph: Graph, place: Sequence, outputs: str, mask: str, counted: str, *, reverse: bool
+) -> str:
     """Outputs of the moved steps (batch, time, units) at the steps' own times."""
-    if place.reverse:
+    if reverse:
         # The last one computed at or after t: as many real steps lie before it as before t.
         steps = graph.node("Sub", counted, mask)
         last = graph.node(
@@ -160,16 +270,16 @@ def _one(graph: Graph) -> str:
 def _recurrent_node(
     graph: Graph, place: Sequence, x: str, lengths: str, states: list[str]
 ) -> list[str]:
-    cell = place.cell
-    w, r, b = onnx_weights(cell)
+    cell = place.cells[0]
+    weights = zip(*map(onnx_weights, place.cells), strict=True)
     attributes: dict[str, Any] = {
         "hidden_size": cell.units,
-        "direction": "reverse" if place.reverse else "forward",
+        "direction": place.direction,
         **place.activations,
     }
     if cell.kind == "gru":
         attributes["linear_before_reset"] = int(cell.reset_after)
-    inputs = [x, graph.const(w[None]), graph.const(r[None]), graph.const(b[None]), lengths, *states]
+    inputs = [x, *(graph.const(np.stack(item)) for item in weights), lengths, *states]
     while not inputs[-1]:
         inputs.pop()
     made = graph.node(_OPERATORS[cell.kind], *inputs, count=1 + cell.states, **attributes)

@@ -7,6 +7,7 @@ started from; the layers differ in what they make of that.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgeattn_converters.lowering.cells import Cell, cell_of, is_keras_class, is_recurrent
@@ -34,6 +35,37 @@ class Recurrence(Protocol):
         sequences: bool,
         final: bool,
     ) -> tuple[Any, list[Any]]: ...
+
+
+@dataclass(frozen=True)
+class Both:
+    """What two cells make of one sequence, the second from its end: forward's, then backward's.
+
+    ``joined`` are the outputs and the last ones of both side by side, where that was asked for.
+    """
+
+    outputs: tuple[Any, Any]
+    states: tuple[list[Any], list[Any]]
+    joined: tuple[Any, Any] | None = None
+
+
+class Directions(Protocol):
+    """A recurrence that can run two cells at once: its method ``both``.
+
+    Arguments as of :class:`Recurrence`, ``states`` the forward cell's and then the backward's;
+    None where these cells do not go together.
+    """
+
+    def __call__(
+        self,
+        cells: tuple[Cell, Cell],
+        x: Any,
+        states: list[Any] | None,
+        mask: Any,
+        *,
+        zero_masked: bool,
+        joined: bool,
+    ) -> Both | None: ...
 
 
 def lower_layer(layer: Any, recurrence: Recurrence) -> Callable[..., Any] | None:
@@ -72,10 +104,7 @@ def _run(
     import tensorflow as tf
 
     x = tf.cast(sequences, tf.float32)
-    if isinstance(mask, list | tuple):
-        mask = mask[0]
-    if mask is not None:
-        mask = tf.cast(mask, tf.bool)
+    mask = _as_mask(mask)
     outputs, states = recurrence(
         cell,
         x,
@@ -97,6 +126,14 @@ def _run(
     return (result, *(tf.cast(item, dtype) for item in states)) if layer.return_state else result
 
 
+def _as_mask(mask: Any) -> Any:
+    import tensorflow as tf
+
+    if isinstance(mask, list | tuple):
+        mask = mask[0]
+    return None if mask is None else tf.cast(mask, tf.bool)
+
+
 def _as_states(initial_state: Any) -> list[Any] | None:
     import tensorflow as tf
 
@@ -110,6 +147,35 @@ def _as_states(initial_state: Any) -> list[Any] | None:
 def _lower_bidirectional(layer: Any, recurrence: Recurrence) -> Callable[..., Any]:
     forward, backward = layer.forward_layer, layer.backward_layer
     cells = cell_of(forward), cell_of(backward)
+    directions: Directions | None = getattr(recurrence, "both", None)
+    if forward.go_backwards or not backward.go_backwards:
+        directions = None
+
+    def at_once(sequences: Any, initial_state: Any, mask: Any) -> Any:
+        import tensorflow as tf
+
+        assert directions is not None
+        found = directions(
+            cells,
+            tf.cast(sequences, tf.float32),
+            _as_states(initial_state),
+            _as_mask(mask),
+            zero_masked=bool(getattr(forward, "zero_output_for_mask", False)),
+            joined=layer.merge_mode == "concat",
+        )
+        if found is None:
+            return None
+        last = (found.states[0][0], found.states[1][0])
+        if found.joined is None:
+            ends = found.outputs if forward.return_sequences else last
+            merged = _merge(layer.merge_mode, *ends)
+        else:
+            merged = found.joined[0 if forward.return_sequences else 1]
+        merged = tf.nest.map_structure(lambda x: tf.cast(x, layer.compute_dtype), merged)
+        if not forward.return_state:
+            return merged
+        final = tuple(tf.cast(s, layer.compute_dtype) for side in found.states for s in side)
+        return (*merged, *final) if isinstance(merged, tuple) else (merged, *final)
 
     def call(
         sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
@@ -118,6 +184,9 @@ def _lower_bidirectional(layer: Any, recurrence: Recurrence) -> Callable[..., An
         if initial_state is not None:
             half = len(initial_state) // 2
             states = initial_state[:half], initial_state[half:]
+        made = None if directions is None else at_once(sequences, initial_state, mask)
+        if made is not None:
+            return made
         results = [
             _run(inner, cell, recurrence, sequences, state, mask, time_order=True)
             for inner, cell, state in zip((forward, backward), cells, states, strict=True)

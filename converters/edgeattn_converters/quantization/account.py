@@ -54,13 +54,16 @@ class Account:
             parts.append("none is large enough to gain by it")
         return f"{recipe.scheme} asked; " + "; ".join([*parts, *told])
 
-    def check(self, recipe: Recipe) -> None:
-        """:class:`ConversionError` where the file is not what was asked for."""
+    def check(self, recipe: Recipe, *, weights_kept: bool = False) -> None:
+        """:class:`ConversionError` where the file is not what was asked for.
+
+        ``weights_kept`` says that some were left in more bits on purpose.
+        """
         if recipe.scheme == FLOAT:
             return
         total = sum(self.large.values())
         share = self.large.get(recipe.weights, 0) / total if total else 1.0
-        if share < SHARE:
+        if share < SHARE and not weights_kept:
             raise ConversionError(
                 f"{recipe.scheme} was not reached: {share:.0%} of the weights are "
                 f"{recipe.weights}, the rest stayed {_listed(Counter(self.large))}.",

@@ -76,6 +76,23 @@ def region(
     return found
 
 
+def upstream(
+    nodes: Iterable[Node], softmax: str, heavy: frozenset[str], maps: Iterable[str] = ()
+) -> set[int]:
+    """Positions of the nodes of the :func:`region`, and of all that its scores are made of."""
+    listed = list(nodes)
+    made = {name: k for k, node in enumerate(listed) for name in node.outputs}
+    found = region(listed, softmax, heavy, maps)
+    start = [name for k in found if listed[k].kind == softmax for name in listed[k].inputs]
+    return found | _walk(
+        listed,
+        start,
+        lambda name: [made[name]] if name in made else [],
+        lambda item: item.inputs,
+        frozenset(),
+    )
+
+
 def _walk(
     nodes: list[Node],
     start: Iterable[str],

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array, TensorSpec
+from edgeattn_converters.quantization import packing
 
 IDENTIFIER = b"TFL3"
+RUNTIME = "min_runtime_version"
 DTYPES = {
     "FLOAT32": np.float32,
     "FLOAT16": np.float16,
@@ -34,20 +36,17 @@ class Flatbuffer:
         self._types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
 
     def pack(self) -> bytes:
-        """The file, without the buffers that nothing uses any more."""
-        import flatbuffers
-
+        """The file, without the buffers that nothing uses any more, and what is equal only once."""
         self._drop_unused()
-        builder = flatbuffers.Builder(1 << 16)
-        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
-        return bytes(builder.Output())
+        return packing.packed(self.model, self.schema, IDENTIFIER)
 
     def _drop_unused(self) -> None:
         for graph in self.model.subgraphs:
             taken = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs)}
             taken.update(int(i) for i in (*graph.inputs, *graph.outputs))
             for index, tensor in enumerate(graph.tensors):
-                if index not in taken:
+                data = self.model.buffers[int(tensor.buffer)].data
+                if index not in taken or data is None or not len(data):
                     tensor.buffer = 0
         # The first buffer is that of all tensors without a value, by convention.
         holders = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
@@ -64,6 +63,10 @@ class Flatbuffer:
         Inputs, outputs and what a signature names keep theirs; so do loops' graphs theirs, which
         have no others.
         """
+        self.model.description = None
+        self.model.metadata = [
+            entry for entry in self.model.metadata or [] if _text(entry.name) == RUNTIME
+        ]
         for graph in self.model.subgraphs:
             kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
             for index, tensor in enumerate(graph.tensors):
@@ -88,8 +91,7 @@ class Flatbuffer:
     def needs_runtime(self, version: str) -> None:
         """Raise the runtime version that the file says it needs, to ``version`` at least."""
         for entry in self.model.metadata or []:
-            name = entry.name.decode() if isinstance(entry.name, bytes) else entry.name
-            if name != "min_runtime_version":
+            if _text(entry.name) != RUNTIME:
                 continue
             data = self.model.buffers[entry.buffer].data
             told = bytes(data).split(b"\0")[0].decode()
@@ -111,12 +113,23 @@ class Flatbuffer:
             for operator in graph.operators:
                 yield graph, operator, self.kind(operator)
 
+    def within(self, operator: Any) -> Iterator[tuple[Any, Any]]:
+        """``(graph, operator)`` of this one of the main graph's, and of the loops that it is."""
+        waiting = [(self.main, operator)]
+        while waiting:
+            graph, item = waiting.pop()
+            yield graph, item
+            for field in ("condSubgraphIndex", "bodySubgraphIndex"):
+                index = getattr(item.builtinOptions, field, None)
+                if index is not None:
+                    inner = self.model.subgraphs[index]
+                    waiting += [(inner, other) for other in inner.operators]
+
     def dtype(self, tensor: Any) -> str:
         return str(self._types[tensor.type])
 
     def name(self, tensor: Any) -> str:
-        name = tensor.name
-        return name.decode() if isinstance(name, bytes) else str(name or "")
+        return _text(tensor.name)
 
     def constant(self, tensor: Any) -> Array | None:
         """The value of a constant tensor, None where it is computed."""
@@ -164,6 +177,10 @@ class Flatbuffer:
         code.deprecatedBuiltinCode = min(builtin, 127)
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
+
+
+def _text(name: bytes | str | None) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name or "")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from edgeattn import metrics
-from edgeattn.errors import ConversionError
+from edgeattn.errors import ConversionError, UsageError, first_line
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn.validation import LIMITS
+from edgeattn_converters.quantization.account import Account
+from edgeattn_converters.quantization.layers import LayerWeights
+from edgeattn_converters.quantization.plans import MARGIN, PLAIN, Plan, Step
+from edgeattn_converters.recipes import Options, Recipe
 
 # Every so many samples one is not measured on: choices are made on those, since a file that cuts
 # off what it has not seen must not look good. So few samples are used for both.
 APART = 4
 FEW = 32
 JUDGED = 128
-# Of its limits a file must keep so far away here: the verdict is passed on other samples.
-MARGIN = 0.5
 # Where none is within: what a plan that keeps more in float32 must gain over the one before it.
 GAIN = 1.1
-NO_INT16 = (
-    "An int8 file has one integer type for its activations: attention can be int8 or float32 in "
-    "it. For int16, ask for the scheme int16x8."
-)
+# Files are timed in turns, the best of each counts.
+TURNS, TIMED = 5, 8
 
 
 @dataclass(frozen=True)
@@ -37,101 +39,133 @@ class Ends:
     maps: tuple[str, ...]
     tokens: tuple[str, ...] = ()  # inputs that an embedding looks up
     recurrent: tuple[str, ...] = ()
+    layers: tuple[LayerWeights, ...] = ()
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What stays float32 beyond what has no integer operator."""
+class Quantized:
+    """A file of either format: ``content`` is the bytes of a ``.tflite``, or an ONNX model.
 
-    attention: bool
-    recurrence: bool
-    deep: bool = False  # the projections that make queries and keys too
+    ``told`` says why it became this and not something else, for people; ``cost`` what that costs
+    beside the file with integers throughout: ``bytes`` more, and ``time`` as a ratio.
+    """
+
+    content: Any
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    plan: Plan = PLAIN
+    told: tuple[str, ...] = ()
+    achieved: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def kept(self) -> int:
-        return self.attention + self.recurrence + self.deep
+    def size(self) -> int:
+        return len(self.content) if isinstance(self.content, bytes) else self.content.ByteSize()
+
+
+Run = Callable[[Tensors], Tensors]
+# A file opened in its runtime; ``None`` is the float32 one.
+Opened = Callable[[Quantized | None], AbstractContextManager[Run]]
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A file that was made after a plan: ``made`` is whatever its format calls one."""
+class _Tried:
+    item: Quantized
+    score: float
 
-    plan: Plan
-    size: int
-    made: Any
+
+def accounted(made: Quantized, found: Account, recipe: Recipe, options: Options) -> Quantized:
+    """``made`` with what ``found`` says of it; :class:`ConversionError` where that is not what was
+    asked for, and nobody said that it might be."""
+    if not (options.allow_float_fallback or options.precision):
+        found.check(recipe, weights_kept=bool(made.plan.half))
+    achieved: dict[str, Any] = found.to_json()
+    if recipe.scheme != "float32":
+        achieved["summary"] = found.sentence(recipe, made.told)
+    if made.cost:
+        achieved["cost"] = dict(made.cost)
+    return replace(made, achieved=achieved)
 
 
 def split(samples: Tensors) -> tuple[Tensors, Tensors]:
-    """Samples to measure on, and others to judge on."""
-    if len(next(iter(samples.values()))) < FEW:
+    """Samples to measure on, and samples to judge on: first those that are not measured on.
+
+    The worst of a map's weights is found in many samples only, so the others follow.
+    """
+    rows = np.arange(len(next(iter(samples.values()))))
+    if len(rows) < FEW:
         return samples, samples
-    measured = {name: array[np.arange(len(array)) % APART != 0] for name, array in samples.items()}
-    return measured, {name: array[::APART] for name, array in samples.items()}
+    apart = rows % APART == 0
+    order = np.concatenate([rows[apart], rows[~apart]])
+    measured = {name: array[~apart] for name, array in samples.items()}
+    return measured, {name: array[order] for name, array in samples.items()}
 
 
 def chosen(
-    tried: Sequence[Tried],
-    run: Callable[[Any, Tensors], Tensors],
-    ends: Ends,
-    scheme: str,
-    samples: Tensors,
-) -> tuple[Any, tuple[str, ...]]:
-    """The smallest file within the scheme's limits, and why; else the one that comes nearest.
-
-    ``run`` gives the outputs of a file, and those of the float32 model for ``None``; ``samples``
-    are those that nothing was measured on.
-    """
-    judged = {name: array[:JUDGED] for name, array in samples.items()}
-    expected = run(None, judged)
-    scored = []
-    reasons = []
-    for item in tried:
-        try:
-            actual = run(item.made, judged)
-        except Exception as error:  # runtimes refuse in classes of their own
-            reasons.append(str(error) or type(error).__name__)
-            continue
-        scored.append((max(MARGIN, excess(expected, actual, ends, scheme)), item.size, item))
-    if not scored:
-        raise ConversionError(f"The runtime refuses every {scheme} file: {reasons[0]}")
-    within = [entry for entry in scored if entry[0] <= MARGIN]
-    if within:
-        score, _, best = min(within, key=lambda entry: entry[1])
-    else:
-        score, _, best = min(scored, key=lambda entry: entry[0] * GAIN ** entry[2].plan.kept)
-    others = [(s, item) for s, _, item in scored if item is not best]
-    return best.made, _told(best, score, others, scheme)
-
-
-def dynamic(
-    computing: Callable[[], Any],
-    only: Callable[[], Any],
-    run: Callable[[Any, Tensors], Tensors],
+    steps: Iterable[Step],
+    make: Callable[[Plan], Quantized],
+    opened: Opened,
     ends: Ends,
     scheme: str,
     samples: Tensors | None,
-) -> tuple[Any, tuple[str, ...]]:
-    """The file that computes over int8 weights with int8 activations, or with float32 ones.
+) -> Quantized:
+    """The smallest file within the scheme's limits, and why; else the one that comes nearest.
 
-    The former is the faster and is taken where it keeps the scheme's limits on ``samples``, or
-    where there are none to see it on; the latter where that one does not and it does better.
+    ``samples`` are those that nothing was measured on; without any, the first plan is followed.
+    Raises :class:`ConversionError` where no plan gives a file that its runtime takes.
     """
-    fast = computing()
+    listed = list(steps)
     if samples is None:
-        return fast, ()
+        return make(listed[0].plans[0])
     judged = {name: array[:JUDGED] for name, array in samples.items()}
-    expected = run(None, judged)
-    score = excess(expected, run(fast, judged), ends, scheme)
-    if score <= MARGIN:
-        return fast, ()
-    careful = only()
-    better = excess(expected, run(careful, judged), ends, scheme)
-    if not better < score:
-        return fast, ()
-    return careful, (
-        "activations kept float32 on purpose "
-        f"(scaled to int8, an error would be {score:.1f} times its limit)",
-    )
+    with opened(None) as run:
+        expected = run(judged)
+    tried: list[_Tried] = []
+    reasons: list[str] = []
+    for step in listed:
+        if tried and min(item.score for item in tried) <= step.above:
+            break
+        for plan in step.plans:
+            try:
+                made = make(plan)
+                with opened(made) as run:
+                    score = excess(expected, run(judged), ends, scheme)
+            except UsageError:
+                raise
+            except Exception as error:  # quantizers and runtimes refuse in classes of their own
+                reasons.append(first_line(error) or type(error).__name__)
+                continue
+            tried.append(_Tried(made, score))
+    if not tried:
+        raise ConversionError(f"No {scheme} file can be made of this model: {reasons[0]}")
+    best = _best(tried)
+    cost = _cost(best, tried, opened, judged)
+    return replace(best.item, told=_told(best, tried, scheme, cost), cost=cost)
+
+
+def _best(tried: Sequence[_Tried]) -> _Tried:
+    within = [entry for entry in tried if entry.score <= MARGIN]
+    if within:
+        return min(within, key=lambda entry: entry.item.size)
+    return min(tried, key=lambda entry: max(MARGIN, entry.score) * GAIN**entry.item.plan.kept)
+
+
+def _cost(
+    best: _Tried, tried: Sequence[_Tried], opened: Opened, judged: Tensors
+) -> Mapping[str, float]:
+    """What ``best`` costs beside the plain plan, where that gave a file."""
+    plain = next((entry.item for entry in tried if entry.item.plan.plain), None)
+    if plain is None or plain is best.item or best.item.plan.careful:
+        return {}
+    few = {name: array[:TIMED] for name, array in judged.items()}
+    took: dict[int, float] = {}
+    with opened(plain) as one, opened(best.item) as other:
+        for _ in range(TURNS):
+            for key, run in enumerate((one, other)):
+                start = time.perf_counter()
+                run(few)
+                took[key] = min(took.get(key, np.inf), time.perf_counter() - start)
+    return {"bytes": best.item.size - plain.size, "time": round(took[1] / took[0], 2)}
 
 
 def excess(expected: Tensors, actual: Tensors, ends: Ends, scheme: str) -> float:
@@ -146,32 +180,35 @@ def excess(expected: Tensors, actual: Tensors, ends: Ends, scheme: str) -> float
         elif want.dtype.kind == "f":
             # Noise is an amplitude: 20 dB are a factor of ten.
             worst = max(worst, 10 ** ((limits.snr_db - metrics.snr_db(want, got)) / 20))
-    return worst
+    return float(worst)
 
 
 def _told(
-    best: Tried, score: float, others: list[tuple[float, Tried]], scheme: str
+    best: _Tried, tried: Sequence[_Tried], scheme: str, cost: Mapping[str, float]
 ) -> tuple[str, ...]:
-    kept = [
-        name
-        for name, is_kept in (
-            ("attention's softmax, scores and context", best.plan.attention),
-            ("its projections, over int8 weights", best.plan.deep),
-            ("recurrent steps, over int8 weights", best.plan.recurrence),
-        )
-        if is_kept
-    ]
-    if not kept:
+    plan = best.item.plan
+    if plan.plain:
         return ()
-    what = f"kept float32 on purpose: {', '.join(kept)}"
-    if not others:
-        return (f"{what} (as asked)",)
-    worse = max((s for s, _ in others), default=1.0)
-    all_integer = next(
-        (item for _, item in others if not any((item.plan.attention, item.plan.recurrence))),
-        others[0][1],
+    others = [entry for entry in tried if entry is not best]
+    worse = max((entry.score for entry in others), default=0.0)
+    halved = {"": "", "recurrent": "recurrent weights", "all": "weights"}[plan.half]
+    weights = f"; {halved} of what attention's scores are made of are float16" if halved else ""
+    if plan.careful:
+        return (
+            "activations kept float32 on purpose "
+            f"(scaled to int8, an error would be {worse:.1f} times its limit){weights}",
+        )
+    names = (
+        ("attention's softmax, scores and context", plan.attention),
+        ("its projections, over int8 weights", plan.deep),
+        ("recurrent steps, over int8 weights", plan.recurrence),
+        ("all that its scores are made of", plan.upstream),
     )
-    cost = f"{best.size - all_integer.size:+,} bytes"
-    if worse > score:
-        return (f"{what} (in {scheme}, an error would be {worse:.1f} times its limit; {cost})",)
-    return (f"{what} (it makes the smaller file: {cost})",)
+    what = f"kept float32 on purpose: {', '.join(name for name, kept in names if kept)}"
+    price = f"{cost['bytes']:+,} bytes, {cost['time']:.2f} times the time" if cost else ""
+    why = "as asked"
+    if others:
+        why = f"in {scheme}, an error would be {worse:.1f} times its limit"
+        if worse <= best.score:
+            why = "it makes the smaller file"
+    return (f"{what} ({'; '.join(filter(None, (why, price)))}){weights}",)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +15,36 @@ from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.quantization import attention, stored
 from edgeattn_converters.quantization.judging import (
-    NO_INT16,
     Ends,
-    Plan,
-    Tried,
+    Opened,
+    Quantized,
+    Run,
+    accounted,
     chosen,
-    dynamic,
     split,
 )
+from edgeattn_converters.quantization.layers import Chosen, key_of, precisions, under
 from edgeattn_converters.quantization.onnx_account import account
 from edgeattn_converters.quantization.onnx_integers import integer_ends
+from edgeattn_converters.quantization.plans import PLAIN, Plan, dynamic_steps, static_steps
+from edgeattn_converters.quantization.weights import Wanted
 from edgeattn_converters.quantization.wide import HEADROOM
 from edgeattn_converters.recipes import Options, Recipe
 
 HEAVY = frozenset({"MatMul", "Gemm", "Einsum", "ReduceSum"})
+# What its dynamic quantizer has integer kernels for.
+DYNAMIC = ("MatMul", "LSTM")
+# Multiplications of a sequence below which a product stays float32.
+WORTH = 1 << 16
 # What onnxruntime has int8 kernels for that are worth their conversions.
 STATIC = (
     *("MatMul", "Gemm", "Conv", "Add", "Mul", "Relu", "Sigmoid", "MaxPool", "AveragePool"),
     *("GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze"),
 )
+# The operator set since which there are int16 values between QuantizeLinear and its reverse.
+INT16_OPSET = 21
 # int16 has none: the products are what matters, and onnxruntime emulates them.
 WIDE = ("MatMul", "Gemm", "Conv", "Add", "Mul")
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """``told`` says why it became this and not something else, for people."""
-
-    proto: Any
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    told: tuple[str, ...] = ()
-    achieved: Mapping[str, Any] = field(default_factory=dict)
 
 
 def quantize(
@@ -57,13 +56,10 @@ def quantize(
     :class:`ConversionError` where the scheme cannot be made of this model, or was not reached.
     """
     made = _made(_copied(proto), ends, recipe, options, samples)
-    found = account(made.proto)
+    found = account(made.content)
     if recipe.scheme != "float32":
-        _shorten_names(made.proto)
-    if not options.allow_float_fallback:
-        found.check(recipe)
-    told = {} if recipe.scheme == "float32" else {"summary": found.sentence(recipe, made.told)}
-    return replace(made, achieved={**found.to_json(), **told})
+        _shorten_names(made.content)
+    return accounted(made, found, recipe, options)
 
 
 def _made(
@@ -71,31 +67,83 @@ def _made(
 ) -> Quantized:
     if recipe.scheme == "float32":
         return Quantized(proto, ends.inputs, ends.outputs)
+    if recipe.activations == "int16" and (options.opset or INT16_OPSET) < INT16_OPSET:
+        raise ConversionError(
+            f"{recipe.scheme} needs ONNX operator set {INT16_OPSET}, and --opset {options.opset} "
+            "is asked for.",
+            hint=f"Leave --opset out for it, or take {INT16_OPSET}.",
+        )
     if recipe.needs_calibration:
         if not samples:
             raise ConversionError(f"{recipe.scheme} needs samples: --calibration FILE")
         return _static(proto, ends, recipe, options, samples)
+    usual = {"float16": "float16"}.get(recipe.scheme, "int8")
+    attended, upstream = _upstream(proto, ends.maps)
+
+    def make(plan: Plan) -> Quantized:
+        how = "int8_weights" if plan.careful else usual
+        precision_of = _precision_of(plan, ends, options, how, upstream)
+        return Quantized(_store(_copied(proto), precision_of), ends.inputs, ends.outputs, plan)
+
     if recipe.scheme == "float16":
-        stored.half(proto)
-        return Quantized(proto, ends.inputs, ends.outputs)
-    stored.tables(proto)
+        return make(PLAIN)
+    steps = dynamic_steps(attended=bool(attended), recurrent=_recurs(ends))
+    return chosen(steps, make, _opener(proto, ends), ends, recipe.scheme, samples)
 
-    def computing() -> Quantized:
-        made = _copied(proto)
-        stored.int8(made)
-        return Quantized(_dynamic(made, ("MatMul", "LSTM")), ends.inputs, ends.outputs)
 
-    def only() -> Quantized:
-        made = _copied(proto)
-        stored.int8(made, tuple(stored.AXES))
-        return Quantized(made, ends.inputs, ends.outputs)
+def _precision_of(
+    plan: Plan, ends: Ends, options: Options, usual: str, upstream: set[bytes]
+) -> Chosen:
+    own = precisions(options.precision, ends.layers, usual)
+    return under(plan, own, upstream, ends.layers)
 
-    def run(item: Quantized | None, data: Tensors) -> Tensors:
-        return _run(item.proto if item else proto, ends.inputs, ends.outputs, data)
 
-    best, told = dynamic(computing, only, run, ends, recipe.scheme, samples)
-    result: Quantized = best
-    return replace(result, told=told)
+def _recurs(ends: Ends) -> bool:
+    return any(layer.recurrent for layer in ends.layers)
+
+
+def _store(proto: Any, precision_of: Chosen) -> Any:
+    """Each large weight in its precision, in place, and what onnxruntime then makes of it."""
+    light = _light(proto)
+
+    def of(*hows: str) -> Wanted:
+        def wanted(value: Array) -> bool:
+            how = precision_of(value)
+            if how == "int8" and key_of(value) in light:
+                how = "int8_weights"
+            return how in hows
+
+        return wanted
+
+    stored.tables(proto, of("int8", "int8_weights"))
+    stored.int8(proto, stored.AXES, of("int8_weights"))
+    stored.int8(proto, stored.STORED, of("int8"))
+    stored.half(proto, of("float16"))
+    return _dynamic(proto, DYNAMIC, of("int8"))
+
+
+def _light(proto: Any) -> set[bytes]:
+    """The keys of weights of products too small to gain by integers.
+
+    Scaling what goes in and what comes out costs more than such a product: attention's of one query
+    are 3% slower with it.
+    """
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    shapes = {
+        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.input)
+    }
+    large = stored.large(proto)
+    found = set()
+    for node in proto.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in large and node.input[0] in shapes:
+            value = large[node.input[1]]
+            rows = int(np.prod(shapes[node.input[0]][:-1]))
+            if rows * value.size < WORTH:
+                found.add(key_of(value))
+    return found
 
 
 def _shorten_names(proto: Any) -> None:
@@ -131,11 +179,11 @@ def _copied(proto: Any) -> Any:
     return copy
 
 
-def _dynamic(proto: Any, kinds: tuple[str, ...]) -> Any:
-    """onnxruntime's dynamic quantizer on nodes of these kinds whose weights are worth it."""
+def _dynamic(proto: Any, kinds: tuple[str, ...], wanted: Wanted) -> Any:
+    """onnxruntime's dynamic quantizer on nodes of these kinds with weights that are wanted."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    worth = stored.large(proto)
+    worth = {name for name, value in stored.large(proto).items() if wanted(value)}
     names = _named(proto)
     nodes = [
         names[k]
@@ -160,62 +208,60 @@ def _dynamic(proto: Any, kinds: tuple[str, ...]) -> Any:
 def _static(
     proto: Any, ends: Ends, recipe: Recipe, options: Options, samples: Tensors
 ) -> Quantized:
-    nodes = _nodes(proto)
-    region = attention.region(nodes, "Softmax", HEAVY, ends.maps)
-    deeper = attention.region(nodes, "Softmax", HEAVY, ends.maps, deep=True)
-    asked = options.attention_precision
-    if asked == "int16" and region and recipe.activations != "int16":
-        raise ConversionError(NO_INT16)
-    kept = {"int8": (False,), "float32": (True,)}.get(asked, (False, True))
     measuring, judged = split(samples)
-    plans = [Plan(attention=item, recurrence=False) for item in (kept if region else (False,))]
-    if deeper and True in kept and recipe.activations == "int8":
-        plans.append(Plan(attention=True, recurrence=False, deep=True))
-
-    def make(plan: Plan) -> Quantized:
-        return _quantized(
-            _copied(proto), ends, recipe, measuring, deeper if plan.deep else region, plan
-        )
-
-    def run(made: Quantized | None, data: Tensors) -> Tensors:
-        if made is None:
-            return _run(proto, ends.inputs, ends.outputs, data)
-        return _run(made.proto, made.inputs, made.outputs, data)
-
-    tried = []
-    for plan in plans:
-        try:
-            made = make(plan)
-            tried.append(Tried(plan, made.proto.ByteSize(), made))
-        except Exception as error:  # onnxruntime's quantizer raises what its handlers do
-            if plan is plans[-1] and not tried:
-                raise ConversionError(f"onnxruntime's quantizer gave up: {error}") from error
-    best, told = chosen(tried, run, ends, recipe.scheme, judged)
-    result: Quantized = replace(best, told=told)
-    if options.integer_io:
-        seen = {**samples, **run(None, samples)}
-        for name in ends.tokens:
-            del seen[name]
-        inputs, outputs = integer_ends(
-            result.proto, ends.inputs, ends.outputs, seen, recipe.activations
-        )
-        result = replace(result, inputs=inputs, outputs=outputs)
-    return result
+    opened = _opener(proto, ends)
+    steps = static_steps(
+        recipe,
+        options,
+        attended=bool(attention.region(_nodes(proto), "Softmax", HEAVY, ends.maps)),
+        recurrent=_recurs(ends),
+        written_out=False,
+    )
+    best = chosen(
+        steps,
+        lambda plan: _quantized(_copied(proto), ends, recipe, options, measuring, plan),
+        opened,
+        ends,
+        recipe.scheme,
+        judged,
+    )
+    if not options.integer_io:
+        return best
+    with opened(None) as run:
+        seen = {**samples, **run(samples)}
+    for name in ends.tokens:
+        del seen[name]
+    inputs, outputs = integer_ends(
+        best.content, ends.inputs, ends.outputs, seen, recipe.activations
+    )
+    return replace(best, inputs=inputs, outputs=outputs)
 
 
 def _quantized(
     proto: Any,
     ends: Ends,
     recipe: Recipe,
+    options: Options,
     samples: Tensors,
-    region: set[int],
     plan: Plan,
 ) -> Quantized:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     names = _named(proto)
     wide = recipe.activations == "int16"
-    excluded = [names[k] for k in region] if plan.attention else []
+    made_of, upstream = _upstream(proto, ends.maps)
+    precision_of = _precision_of(plan, ends, options, "int8", upstream)
+    other = {n for n, value in stored.large(proto).items() if precision_of(value) != "int8"}
+    kept: set[int] = set()
+    if plan.attention:
+        kept |= attention.region(_nodes(proto), "Softmax", HEAVY, ends.maps, deep=plan.deep)
+    if plan.upstream:
+        kept |= made_of
+    excluded = [
+        names[k]
+        for k, node in enumerate(proto.graph.node)
+        if k in kept or other.intersection(node.input)
+    ]
     made = _written(
         lambda path: quantize_static(
             proto,
@@ -237,9 +283,15 @@ def _quantized(
     )
     if wide:
         _give_headroom(made)
-    stored.tables(made)
-    stored.int8(made, ("GRU", "RNN"))
-    return Quantized(_dynamic(made, ("LSTM", "MatMul")), ends.inputs, ends.outputs)
+    return Quantized(_store(made, precision_of), ends.inputs, ends.outputs, plan)
+
+
+def _upstream(proto: Any, maps: tuple[str, ...]) -> tuple[set[int], set[bytes]]:
+    """Positions of the nodes that attention and its scores are made of, and the keys of the large
+    constants among those."""
+    found = attention.upstream(_nodes(proto), "Softmax", HEAVY, maps)
+    taken = {name for k in found for name in proto.graph.node[k].input}
+    return found, {key_of(v) for name, v in stored.large(proto).items() if name in taken}
 
 
 def _give_headroom(proto: Any) -> None:
@@ -319,12 +371,16 @@ def _written(write: Any) -> Any:
         return onnx.load(path)
 
 
-def _run(
-    proto: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], data: Tensors
-) -> Tensors:
+def _opener(proto: Any, ends: Ends) -> Opened:
+    """Opens what was made, or the float32 model ``proto``, in onnxruntime."""
     from edgeattn.runners.onnx import ONNXRunner
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        path.write_bytes(proto.SerializeToString())
-        return ONNXRunner(path, inputs, outputs).run(data)
+    @contextlib.contextmanager
+    def opened(made: Quantized | None) -> Iterator[Run]:
+        item = made or Quantized(proto, ends.inputs, ends.outputs)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(item.content.SerializeToString())
+            yield ONNXRunner(path, item.inputs, item.outputs).run
+
+    return opened

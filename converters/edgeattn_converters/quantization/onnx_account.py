@@ -33,6 +33,11 @@ def account(proto: Any) -> Account:
         item.name: onnx.TensorProto.DataType.Name(item.data_type)
         for item in proto.graph.initializer
     }
+    float_weights = {
+        item.name
+        for item in proto.graph.initializer
+        if item.data_type == onnx.TensorProto.FLOAT and np.prod(item.dims) >= MIN_ELEMENTS
+    }
     computes = []
     for node in proto.graph.node:
         if node.op_type in UNCOUNTED or folded.issuperset(node.output):
@@ -40,7 +45,11 @@ def account(proto: Any) -> Account:
         if node.op_type in DYNAMIC:
             computes.append((node.op_type, WEIGHTS))
         elif node.output[0] in real:
-            computes.append((node.op_type, _how(node, producers, takers, zero_points, folded)))
+            # Between two conversions, too, a product of float32 weights computes in float32.
+            how = _how(node, producers, takers, zero_points, folded)
+            computes.append(
+                (node.op_type, FLOAT if float_weights.intersection(node.input) else how)
+            )
     stored: Counter[str] = Counter()
     large: Counter[str] = Counter()
     for item in proto.graph.initializer:

@@ -8,30 +8,38 @@ session is told to (``session.disable_quant_qdq``), and other people's sessions 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from edgeattn.tensors import Array
-from edgeattn_converters.quantization.weights import FLOAT16_MAX, MIN_ELEMENTS, symmetric
+from edgeattn_converters.quantization.weights import (
+    FLOAT16_MAX,
+    MIN_ELEMENTS,
+    Wanted,
+    everything,
+    symmetric,
+)
 
 # Positions of the weights, and the axis of their channels, in operators with no kernel for int8
 # weights under float32 activations that is as fast as float32's.
 STORED = {"GRU": {1: 1, 2: 1}, "RNN": {1: 1, 2: 1}, "Conv": {1: 0}, "ConvTranspose": {1: 1}}
+RECURRENT = ("GRU", "RNN", "LSTM")
 # And in those that have one, which scales its activations to int8 as well.
 AXES = {**STORED, "LSTM": {1: 1, 2: 1}, "MatMul": {1: 1}, "Gemm": {1: 0}}
 
 
-def half(proto: Any) -> None:
+def half(proto: Any, wanted: Wanted = everything) -> None:
     """Large float32 constants become float16, in place."""
     for item in list(proto.graph.initializer):
         value = _large(item)
-        if value is None or np.abs(value).max() > FLOAT16_MAX:
+        if value is None or np.abs(value).max() > FLOAT16_MAX or not wanted(value):
             continue
         _replace(proto, item, value.astype(np.float16), None)
 
 
-def int8(proto: Any, kinds: tuple[str, ...] = tuple(STORED)) -> None:
+def int8(proto: Any, kinds: Iterable[str] = tuple(STORED), wanted: Wanted = everything) -> None:
     """Large weights of these operators become int8 with a scale per channel, in place."""
     uses = users(proto)
     for item in list(proto.graph.initializer):
@@ -39,16 +47,24 @@ def int8(proto: Any, kinds: tuple[str, ...] = tuple(STORED)) -> None:
         found = uses.get(item.name, [])
         if value is None or not found:
             continue
+        if not wanted(value):
+            continue
         axes = {AXES.get(node.op_type, {}).get(position) for node, position in found}
         if None in axes or len(axes) != 1 or any(node.op_type not in kinds for node, _ in found):
             continue
-        integers, scale = symmetric(value, axis := axes.pop())
+        axis = axes.pop()
         shape = [1] * value.ndim
         shape[axis or 0] = -1
+        if all(node.op_type in RECURRENT for node, _ in found):
+            # (directions, gates, features): each direction has scales of its own.
+            integers, scale = symmetric(value.reshape(-1, value.shape[2]), 0)
+            integers, shape = integers.reshape(value.shape), [*value.shape[:2], 1]
+        else:
+            integers, scale = symmetric(value, axis)
         _replace(proto, item, integers, scale.reshape(shape))
 
 
-def tables(proto: Any) -> None:
+def tables(proto: Any, wanted: Wanted = everything) -> None:
     """Embedding tables become int8, in place: only what was looked up is made float32 again."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -59,6 +75,8 @@ def tables(proto: Any) -> None:
         if value is None or not found:
             continue
         if any(node.op_type != "Gather" or position != 0 for node, position in found):
+            continue
+        if not wanted(value):
             continue
         integers, scale = symmetric(value, None)
         name = item.name

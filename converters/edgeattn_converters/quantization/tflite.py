@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError
-from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.lowering import all_layers
-from edgeattn_converters.lowering.cells import KINDS, is_keras_class
+from edgeattn_converters.lowering.cells import is_recurrent
 from edgeattn_converters.quantization import attention, ranges, weights, wide
 from edgeattn_converters.quantization.flatbuffers import Flatbuffer
 from edgeattn_converters.quantization.integers import integer_ends
 from edgeattn_converters.quantization.judging import (
-    NO_INT16,
     Ends,
-    Plan,
-    Tried,
+    Opened,
+    Quantized,
+    Run,
+    accounted,
     chosen,
-    dynamic,
     split,
 )
+from edgeattn_converters.quantization.layers import Chosen, key_of, precisions, under
+from edgeattn_converters.quantization.plans import PLAIN, Plan, dynamic_steps, static_steps
 from edgeattn_converters.quantization.tflite_account import account
 from edgeattn_converters.recipes import Options, Recipe
 
 CARRYING = ("RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")
 HEAVY = frozenset({"BATCH_MATMUL", "FULLY_CONNECTED", "SUM", "CONV_2D", "REDUCE_SUM"})
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """``told`` says why it became this and not something else, for people."""
-
-    content: bytes
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    told: tuple[str, ...] = ()
-    achieved: Mapping[str, Any] = field(default_factory=dict)
 
 
 def quantize(
@@ -52,11 +44,7 @@ def quantize(
     :class:`ConversionError` where the scheme cannot be made of this file, or was not reached.
     """
     made = _made(content, ends, recipe, options, samples)
-    found = account(made.content)
-    if not options.allow_float_fallback:
-        found.check(recipe)
-    told = {} if recipe.scheme == "float32" else {"summary": found.sentence(recipe, made.told)}
-    return replace(made, achieved={**found.to_json(), **told})
+    return accounted(made, account(made.content), recipe, options)
 
 
 def _made(
@@ -68,31 +56,49 @@ def _made(
         if not samples:
             raise ConversionError(f"{recipe.scheme} needs samples: --calibration FILE")
         return _static(content, ends, recipe, options, samples)
-    file = Flatbuffer(content)
-    if recipe.scheme == "float16":
-        weights.half(file)
+    usual = {"float16": "float16"}.get(recipe.scheme, "int8")
+    before = Flatbuffer(content)
+    attended, upstream = _upstream(before, ends.maps)
+
+    def make(plan: Plan) -> Quantized:
+        file = Flatbuffer(content)
+        how = "int8_weights" if plan.careful else usual
+        _store(file, _precision_of(plan, ends, options, how, upstream), options)
         file.strip()
-        return Quantized(file.pack(), ends.inputs, ends.outputs)
+        return Quantized(file.pack(), ends.inputs, ends.outputs, plan)
 
-    def made(write: Callable[..., None]) -> Quantized:
-        written = Flatbuffer(content)
-        write(written, per_channel_dense=_per_channel_dense(options))
-        written.strip()
-        return Quantized(written.pack(), ends.inputs, ends.outputs)
+    if recipe.scheme == "float16":
+        return make(PLAIN)
+    steps = dynamic_steps(attended=bool(attended), recurrent=_recurs(ends))
+    return chosen(steps, make, _opener(content, ends), ends, recipe.scheme, samples)
 
-    def run(item: Quantized | None, data: Tensors) -> Tensors:
-        return _run(item.content if item else content, ends.inputs, ends.outputs, data)
 
-    best, told = dynamic(
-        lambda: made(weights.hybrid), lambda: made(weights.only), run, ends, recipe.scheme, samples
-    )
-    result: Quantized = best
-    return replace(result, told=told)
+def _precision_of(
+    plan: Plan, ends: Ends, options: Options, usual: str, upstream: set[bytes]
+) -> Chosen:
+    own = precisions(options.precision, ends.layers, usual)
+    return under(plan, own, upstream, ends.layers)
+
+
+def _recurs(ends: Ends) -> bool:
+    return any(layer.recurrent for layer in ends.layers)
+
+
+def _store(file: Flatbuffer, precision_of: Chosen, options: Options) -> None:
+    """Each large weight in its precision, in place."""
+
+    def stored(how: str) -> Callable[[Array], bool]:
+        return lambda value: precision_of(value) == how
+
+    dense = _per_channel_dense(options)
+    weights.hybrid(file, per_channel_dense=dense, wanted=stored("int8"))
+    weights.only(file, per_channel_dense=dense, wanted=stored("int8_weights"))
+    weights.half(file, stored("float16"))
 
 
 def recurrent_layers(model: Any) -> tuple[str, ...]:
     """The names of Keras' recurrent layers in ``model``."""
-    return tuple(str(x.name) for x in all_layers(model) if is_keras_class(x, *KINDS))
+    return tuple(str(x.name) for x in all_layers(model) if is_recurrent(x))
 
 
 def _per_channel_dense(options: Options) -> bool:
@@ -107,41 +113,22 @@ def _static(
     file = Flatbuffer(content)
     measuring, judged = split(samples)
     measured, spread = ranges.measure(file, content, measuring, [s.name for s in ends.inputs])
-    tried, reasons = [], []
-    for plan in _plans(file, ends, recipe, options):
-        try:
-            made = _quantized(content, measured, ends, recipe, options, plan)
-            tried.append(Tried(plan, len(made.content), made))
-        except Exception as error:  # the quantizer raises what MLIR gives it, of many classes
-            reasons.append(str(error) or type(error).__name__)
-    if not tried:
-        raise ConversionError(f"TensorFlow's quantizer gave up: {reasons[0]}")
-
-    def run(made: Quantized | None, data: Tensors) -> Tensors:
-        if made is None:
-            return _run(content, ends.inputs, ends.outputs, data)
-        return _run(made.content, made.inputs, made.outputs, data)
-
-    best, told = chosen(tried, run, ends, recipe.scheme, judged)
-    result: Quantized = best
-    return replace(result, told=(*told, *spread))
-
-
-def _plans(file: Flatbuffer, ends: Ends, recipe: Recipe, options: Options) -> list[Plan]:
-    attended = bool(_attention(file, ends.maps))
-    asked = options.attention_precision
-    if asked == "int16" and attended and recipe.activations != "int16":
-        raise ConversionError(NO_INT16)
-    kept = {"auto": (False, True), "int8": (False,), "float32": (True,)}.get(asked, (False, True))
-    steps = _recurrent(file, ends.recurrent)
-    plans = [
-        Plan(attention, recurrence)
-        for attention in (kept if attended else (False,))
-        for recurrence in ((False, True) if steps else (False,))
-    ]
-    if attended and True in kept and recipe.activations == "int8":
-        plans.append(Plan(attention=True, recurrence=bool(steps), deep=True))
-    return plans
+    steps = static_steps(
+        recipe,
+        options,
+        attended=bool(_attention(file, ends.maps)),
+        recurrent=_recurs(ends),
+        written_out=bool(_recurrent(file, ends.recurrent)),
+    )
+    best = chosen(
+        steps,
+        lambda plan: _quantized(content, measured, ends, recipe, options, plan),
+        _opener(content, ends),
+        ends,
+        recipe.scheme,
+        judged,
+    )
+    return replace(best, told=(*best.told, *spread))
 
 
 def _quantized(
@@ -154,9 +141,13 @@ def _quantized(
 ) -> Quantized:
     file = Flatbuffer(content)
     before = Flatbuffer(content).main
-    kept: set[str] = set()
+    made_of, upstream = _upstream(file, ends.maps)
+    precision_of = _precision_of(plan, ends, options, "int8", upstream)
+    kept = _with_weights(file, lambda value: precision_of(value) != "int8")
     if plan.attention:
         kept |= _attention(file, ends.maps, deep=plan.deep)
+    if plan.upstream:
+        kept |= made_of
     if plan.recurrence:
         kept |= _recurrent(file, ends.recurrent)
     if recipe.activations == "int16":
@@ -164,7 +155,7 @@ def _quantized(
         made = file
     else:
         made = _integers(file, measured, kept, options)
-    weights.hybrid(made, per_channel_dense=_per_channel_dense(options))
+    _store(made, precision_of, options)
     inputs, outputs = ends.inputs, ends.outputs
     made.sign(inputs, outputs)
     if options.integer_io:
@@ -188,7 +179,7 @@ def _quantized(
         }
         inputs, outputs = integer_ends(made, inputs, outputs, there, recipe.activations)
     made.strip()
-    return Quantized(made.pack(), inputs, outputs)
+    return Quantized(made.pack(), inputs, outputs, plan)
 
 
 def _integers(
@@ -198,7 +189,8 @@ def _integers(
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
-    ranges.annotate(file, measured)
+    meeting = _meeting(file, kept)
+    ranges.annotate(file, {k: v for k, v in measured.items() if k in meeting})
     names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
     result = mlir_quantize(
         file.pack(),
@@ -221,6 +213,20 @@ def _integers(
     return made
 
 
+def _meeting(file: Flatbuffer, kept: set[str]) -> set[int]:
+    """The tensors that an operator makes or takes that is not ``kept``.
+
+    The quantizer knows operators of several outputs (``SPLIT``, ``UNPACK``) by no name: only where
+    it is told no range does it leave those alone.
+    """
+    found: set[int] = set()
+    for operator in file.main.operators:
+        made = [int(i) for i in operator.outputs]
+        if not kept.issuperset(file.name(file.main.tensors[i]) for i in made):
+            found.update((*made, *map(int, operator.inputs)))
+    return found
+
+
 def _nodes(file: Flatbuffer) -> list[attention.Node]:
     tensors = file.main.tensors
     return [
@@ -239,12 +245,43 @@ def _nodes(file: Flatbuffer) -> list[attention.Node]:
 
 def _attention(file: Flatbuffer, maps: tuple[str, ...], *, deep: bool = False) -> set[str]:
     """The names by which the quantizer knows the operators of attention."""
+    found = attention.region(_nodes(file), "SOFTMAX", HEAVY, _shown(file, maps), deep=deep)
+    return _made_by(file, found)
+
+
+def _upstream(file: Flatbuffer, maps: tuple[str, ...]) -> tuple[set[str], set[bytes]]:
+    """The same with all that attention's scores are made of; and the keys of the large constants
+    among those, in loops too."""
+    found = attention.upstream(_nodes(file), "SOFTMAX", HEAVY, _shown(file, maps))
+    keys: set[bytes] = set()
+    for k in found:
+        for graph, operator in file.within(file.main.operators[k]):
+            values = [file.constant(graph.tensors[int(i)]) for i in operator.inputs if int(i) >= 0]
+            keys.update(
+                key_of(v) for v in values if v is not None and v.size >= weights.MIN_ELEMENTS
+            )
+    return _made_by(file, found), keys
+
+
+def _shown(file: Flatbuffer, maps: tuple[str, ...]) -> list[str]:
     names = {file.name(tensor): str(k) for k, tensor in enumerate(file.main.tensors)}
-    found = attention.region(
-        _nodes(file), "SOFTMAX", HEAVY, [names[name] for name in maps if name in names], deep=deep
-    )
-    operators = file.main.operators
-    return {file.name(file.main.tensors[int(i)]) for k in found for i in operators[k].outputs}
+    return [names[name] for name in maps if name in names]
+
+
+def _made_by(file: Flatbuffer, positions: set[int]) -> set[str]:
+    operators, tensors = file.main.operators, file.main.tensors
+    return {file.name(tensors[int(i)]) for k in positions for i in operators[k].outputs}
+
+
+def _with_weights(file: Flatbuffer, wanted: weights.Wanted) -> set[str]:
+    """The same of operators with large weights of this kind."""
+    tensors = file.main.tensors
+    found: set[str] = set()
+    for operator in file.main.operators:
+        values = [file.constant(tensors[int(i)]) for i in operator.inputs if int(i) >= 0]
+        if any(v is not None and v.size >= weights.MIN_ELEMENTS and wanted(v) for v in values):
+            found.update(file.name(tensors[int(i)]) for i in operator.outputs)
+    return found
 
 
 def _recurrent(file: Flatbuffer, layers: tuple[str, ...]) -> set[str]:
@@ -267,16 +304,20 @@ def _recurrent(file: Flatbuffer, layers: tuple[str, ...]) -> set[str]:
     return found
 
 
-def _run(
-    content: bytes, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], data: Tensors
-) -> Tensors:
+def _opener(content: bytes, ends: Ends) -> Opened:
+    """Opens what was made, or the float32 file ``content``, in LiteRT."""
     from edgeattn.runners.tflite import TFLiteRunner
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        path.write_bytes(content)
-        runner = TFLiteRunner(path, inputs, outputs)
-        try:
-            return runner.run(data)
-        finally:
-            runner.close()
+    @contextlib.contextmanager
+    def opened(made: Quantized | None) -> Iterator[Run]:
+        item = made or Quantized(content, ends.inputs, ends.outputs)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.tflite"
+            path.write_bytes(item.content)
+            runner = TFLiteRunner(path, item.inputs, item.outputs)
+            try:
+                yield runner.run
+            finally:
+                runner.close()
+
+    return opened

@@ -16,7 +16,7 @@ from edgeattn.tensors import Array
 from edgeattn_converters.quantization.flatbuffers import Flatbuffer
 
 # Below it a weight is not worth its scales: TensorFlow's quantizer draws the same line.
-MIN_ELEMENTS = 1024
+MIN_ELEMENTS = 512
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 # Axis of the output channels of an operator's weights (its second input).
 CHANNELS = {"FULLY_CONNECTED": 0, "CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
@@ -29,6 +29,9 @@ VERSIONS = {
     "GATHER": (2, 2),
     "DEQUANTIZE": (3, 5),
 }
+
+# Which constants a pass is about.
+Wanted = Callable[[Array], bool]
 
 # The TensorFlow whose runtime is the first to know FULLY_CONNECTED in these versions.
 RUNTIMES = ("2.17.0", "2.4.0")
@@ -43,7 +46,11 @@ def symmetric(value: Array, axis: int | None, levels: int = 127) -> tuple[Array,
     return integers, scale.reshape(-1)
 
 
-def hybrid(file: Flatbuffer, *, per_channel_dense: bool) -> None:
+def everything(value: Array) -> bool:
+    return True
+
+
+def hybrid(file: Flatbuffer, *, per_channel_dense: bool, wanted: Wanted = everything) -> None:
     """Weights of products, convolutions and embeddings become int8, in place.
 
     The operators scale their inputs to int8 at run time, by what they find in them.
@@ -53,12 +60,12 @@ def hybrid(file: Flatbuffer, *, per_channel_dense: bool) -> None:
         for operator in list(graph.operators):
             kind = file.kind(operator)
             if kind == "GATHER":
-                _gather(file, graph, operator, users)
+                _gather(file, graph, operator, users, wanted)
             elif kind in CHANNELS:
-                _product(file, graph, operator, users, per_channel_dense)
+                _product(file, graph, operator, users, per_channel_dense, wanted)
 
 
-def half(file: Flatbuffer) -> None:
+def half(file: Flatbuffer, wanted: Wanted = everything) -> None:
     """Float32 constants become float16, in place, each behind a DEQUANTIZE."""
 
     def store(stored: Any, value: Array, _: int | None) -> bool:
@@ -69,10 +76,10 @@ def half(file: Flatbuffer) -> None:
         stored.buffer = file.add_buffer(value.astype(np.float16))
         return True
 
-    _behind_dequantize(file, "float16", VERSIONS["DEQUANTIZE"][0], store)
+    _behind_dequantize(file, "float16", VERSIONS["DEQUANTIZE"][0], store, wanted)
 
 
-def only(file: Flatbuffer, *, per_channel_dense: bool) -> None:
+def only(file: Flatbuffer, *, per_channel_dense: bool, wanted: Wanted = everything) -> None:
     """Weights become int8, in place, each behind a DEQUANTIZE: activations are left alone.
 
     A constant is made float32 again once, when the file is loaded.
@@ -86,12 +93,17 @@ def only(file: Flatbuffer, *, per_channel_dense: bool) -> None:
         users = _users(graph)
         for operator in list(graph.operators):
             if file.kind(operator) == "GATHER":
-                _gather(file, graph, operator, users)
-    _behind_dequantize(file, "int8", VERSIONS["DEQUANTIZE"][1 if per_channel_dense else 0], store)
+                _gather(file, graph, operator, users, wanted)
+    version = VERSIONS["DEQUANTIZE"][1 if per_channel_dense else 0]
+    _behind_dequantize(file, "int8", version, store, wanted)
 
 
 def _behind_dequantize(
-    file: Flatbuffer, suffix: str, version: int, store: Callable[[Any, Array, int | None], bool]
+    file: Flatbuffer,
+    suffix: str,
+    version: int,
+    store: Callable[[Any, Array, int | None], bool],
+    wanted: Wanted,
 ) -> None:
     """Large constants are kept as ``store`` writes them, given the axis of their channels."""
     for graph in file.model.subgraphs:
@@ -101,7 +113,7 @@ def _behind_dequantize(
         for index in range(len(graph.tensors)):
             tensor = graph.tensors[index]
             value = _weight(file, tensor)
-            if value is None or index in outputs:
+            if value is None or index in outputs or not wanted(value):
                 continue
             axes = {
                 CHANNELS.get(file.kind(op))
@@ -152,7 +164,12 @@ def _store(file: Flatbuffer, tensor: Any, value: Array, axis: int | None) -> Non
 
 
 def _product(
-    file: Flatbuffer, graph: Any, operator: Any, users: dict[int, Any], per_channel_dense: bool
+    file: Flatbuffer,
+    graph: Any,
+    operator: Any,
+    users: dict[int, Any],
+    per_channel_dense: bool,
+    wanted: Wanted,
 ) -> None:
     index = int(operator.inputs[1])
     tensor = graph.tensors[index]
@@ -160,7 +177,7 @@ def _product(
     value = _weight(file, tensor)
     same = all(file.kind(user) == kind and at == 1 for user, at in users[index])
     inputs_float = file.dtype(graph.tensors[int(operator.inputs[0])]) == "FLOAT32"
-    if value is None or not same or not inputs_float:
+    if value is None or not same or not inputs_float or not wanted(value):
         return
     per_channel = kind != "FULLY_CONNECTED" or per_channel_dense
     _store(file, tensor, value, CHANNELS[kind] if per_channel else None)
@@ -174,12 +191,16 @@ def _product(
         file.needs_runtime(RUNTIMES[0 if per_channel else 1])
 
 
-def _gather(file: Flatbuffer, graph: Any, operator: Any, users: dict[int, Any]) -> None:
+def _gather(
+    file: Flatbuffer, graph: Any, operator: Any, users: dict[int, Any], wanted: Wanted
+) -> None:
     """The table in int8, and only what was looked up made float32 again."""
     index = int(operator.inputs[0])
     tensor = graph.tensors[index]
     value = _weight(file, tensor)
     if value is None or any(file.kind(u) != "GATHER" or at != 0 for u, at in users[index]):
+        return
+    if not wanted(value):
         return
     _store(file, tensor, value, None)
     file.code_index("GATHER", VERSIONS["GATHER"][0])

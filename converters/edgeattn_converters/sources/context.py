@@ -24,6 +24,7 @@ class Context:
         shapes: path and shape of the arrays stored for a layer, in order; empty if unknown.
         masked: whether some layer of the model makes a mask.
         note: takes a sentence for the user about something repaired.
+        stateful: takes the name of a layer that kept its state from one call to the next.
     """
 
     era: int
@@ -33,6 +34,7 @@ class Context:
     shapes: Callable[[str], Sequence[tuple[str, Shape]]]
     masked: bool
     note: Callable[[str], None]
+    stateful: Callable[[str], None] = lambda name: None
 
 
 def without_slashes(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 
-from .context import Config, Context, shown
+from .context import Config, Context, safe_name, shown
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
 STORED = "edgeattn>StoredWeights"
@@ -54,6 +54,10 @@ _ONLY = {
     "activity_regularizer": None, "noise_shape": None, "seed": None, "unroll": False,
     "keepdims": False, "autocast": True, "optional": False, "rms_scaling": False,
 }  # fmt: skip
+STARTS_CLEAN = (
+    "was stateful; here every sequence starts from a clean state. With --states its state is an "
+    "input and an output."
+)
 _RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "SimpleRNNCell",
                         "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"})  # fmt: skip
 
@@ -85,7 +89,8 @@ def layer(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[str,
             hint="Rebuild the model with time_major=False; its weights fit unchanged.",
         )
     if new.get("stateful"):
-        ctx.note(f"{name}: was stateful; here every sequence starts from a clean state.")
+        ctx.note(f"{name}: {STARTS_CLEAN}")
+        ctx.stateful(safe_name(name))
         new["stateful"] = False
     new.pop("causal", None)  # translated where the layer is called
     return today, _known_only(today, new, ctx)

@@ -3,9 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from recurrent_models import FEATURES, ROWS, Converted, masks, randomise, sequences
 
 from edgeattn.layers import Attention
+from edgeattn_converters.lowering.scores import BELOW, arithmetic, masked, where
+from edgeattn_converters.tflite import audit
 
 BOTH = ("tflite", "onnx")
 SCAFFOLDING = {"Shape", "ReduceProd", "Loop", "Scan", "If", "Size"}
@@ -40,18 +43,146 @@ def test_our_layer(attention, tmp_path):
     assert len(maps) == (7 if attention else 0)
 
 
+KINDS = {
+    "heads": lambda q, v, **options: layers.MultiHeadAttention(2, 5)(q, v, **options),
+    "gated": lambda q, v, **options: layers.MultiHeadAttention(2, 3, use_gate=True)(
+        q, v, **options
+    ),
+    # With dropout Keras goes the way that gives the scores, which makes nothing of padding.
+    "dropping": lambda q, v, **options: layers.MultiHeadAttention(2, 3, dropout=0.1)(
+        q, v, **options
+    ),
+    "grouped": lambda q, v, **options: layers.GroupQueryAttention(5, 4, 2)(q, v, **options),
+    "window": lambda q, v, **options: layers.GroupQueryAttention(3, 4, 2, sliding_window=2)(
+        q, v, **options
+    ),
+    "dot": lambda q, v, **options: layers.Attention(use_scale=True)([q, v], **options),
+    "concat": lambda q, v, **options: layers.Attention(score_mode="concat")([q, v], **options),
+    "additive": lambda q, v, **options: layers.AdditiveAttention()([q, v], **options),
+}
+
+
+def _every_kind(kinds, *, padded):
+    x = keras.Input((7, 10), name="x")
+    given = layers.Masking(0.0)(x) if padded else x
+    outputs = [
+        layers.Activation("linear", name=f"{kind}_{causal}")(
+            KINDS[kind](given, given, use_causal_mask=causal)
+        )
+        for kind in kinds
+        for causal in (False, True)
+    ]
+    return keras.Model(x, outputs, name="kinds")
+
+
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("attention", [True, False])
+def test_every_kind_of_keras(attention, padded, tmp_path):
+    model = randomise(_every_kind(KINDS, padded=padded))
+    converted = Converted(model, tmp_path, BOTH, attention=attention)
+    x = 3 * np.random.default_rng(1).standard_normal((ROWS, 7, 10))
+    if padded:
+        x *= masks(7)[:, :, None]
+    wrong = converted.errors({"x": x.astype(np.float32)})
+    assert not wrong, "\n".join(wrong)
+
+
+# Unsqueeze and one Cast belong to the masks themselves: an axis for the heads, Masking's any().
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("kind", ["heads", "grouped", "dot", "additive"])
+def test_masks_leave_no_scaffolding(kind, padded, tmp_path):
+    converted = Converted(
+        randomise(_every_kind([kind], padded=padded)), tmp_path, ("onnx",), attention=True
+    )
+    operators = converted.achieved["onnx"]["operators"]
+    arithmetic = {"Gather", "Slice", "Concat", "Expand", "Tile", "Range", "ConstantOfShape"}
+    assert not (SCAFFOLDING | arithmetic) & set(operators), operators
+    # One Where a mask: of the scores, of a query that is padding, and Masking's own.
+    assert operators.get("Where", 0) <= (5 if padded else 1), operators
+    assert operators.get("Cast", 0) <= (1 if padded else 0), operators
+    if not padded and kind != "additive":
+        assert "Unsqueeze" not in operators
+
+
+def test_a_filled_score_counts_for_nothing():
+    """In float32, whatever the scores are; and what is left has a range that integers can hold."""
+    generator = np.random.default_rng(3)
+    scores = np.float32(20 * generator.standard_normal((40, 3, 50)))
+    real = generator.random((40, 1, 50)) < 0.4
+    real[..., 0] = True
+    scores[~np.broadcast_to(real, scores.shape)] *= 50  # far above, far below
+    for select in (arithmetic, where):
+        filled = masked(tf.constant(scores), tf.constant(real), select)
+        got = tf.nn.softmax(filled).numpy()
+        want = np.where(
+            real, np.exp(scores - scores.max(-1, where=real, initial=-1e9)[..., None]), 0
+        )
+        want /= want.sum(-1, keepdims=True)
+        np.testing.assert_allclose(got, want, rtol=3e-6, atol=1e-12)
+        assert np.all(np.ptp(filled, axis=-1) <= np.ptp(scores, axis=-1) + BELOW + 1e-3)
+    # Scores of an ordinary size, in int8: the map is kept, where a fill of -1e9 makes it even.
+    ordinary = np.float32(2 * generator.standard_normal((40, 1, 50)))
+    filled = masked(tf.constant(ordinary), tf.constant(real), where).numpy()
+    lost = np.where(real, ordinary, np.float32(-1e9))
+    exact = tf.nn.softmax(filled).numpy()
+    error = [np.abs(tf.nn.softmax(_in_int8(s)).numpy() - exact).max() for s in (filled, lost)]
+    assert error[0] < 0.05 < 0.3 < error[1]
+
+
+def _in_int8(values):
+    scale = np.ptp(values) / 255
+    return np.rint(values / scale) * scale
+
+
+def _transformer():
+    """As benchmarks/models.py has it: two blocks of 64 features and four heads."""
+    x = keras.Input((64, 64), name="x")
+    hidden = x
+    for _ in range(2):
+        hidden = layers.LayerNormalization()(
+            hidden + layers.MultiHeadAttention(4, 16)(hidden, hidden)
+        )
+        forward = layers.Dense(64)(layers.Dense(128, activation="relu")(hidden))
+        hidden = layers.LayerNormalization()(hidden + forward)
+    return keras.Model(x, layers.GlobalAveragePooling1D()(hidden), name="transformer")
+
+
+def test_a_transformer_is_all_xnnpack_takes_and_less_than_the_stock_converter_makes(tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model = randomise(_transformer())
+    converted = Converted(model, tmp_path, ("tflite",), attention=False)
+    x = np.random.default_rng(1).standard_normal((3, 64, 64)).astype(np.float32)
+    wrong = converted.errors({"x": x})
+    assert not wrong, "\n".join(wrong)
+    interpreter = Interpreter(model_path=str(converted.paths["tflite"]), num_threads=1)
+    interpreter.allocate_tensors()
+    taken = [op for op in interpreter._get_ops_details() if op["op_name"] == "DELEGATE"]
+    # One part that makes the output of the input: every operator is in it.
+    assert len(taken) == 1
+    assert interpreter.get_input_details()[0]["index"] in taken[0]["inputs"]
+    assert [*taken[0]["outputs"]] == [interpreter.get_output_details()[0]["index"]]
+    function = tf.function(
+        lambda x: model(x, training=False), input_signature=[tf.TensorSpec((1, 64, 64))]
+    ).get_concrete_function()
+    stock = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    there = audit(stock)["operators"]
+    ours = converted.achieved["tflite"]["operators"]
+    assert sum(ours.values()) < sum(there.values())
+    assert ours["TRANSPOSE"] <= there["TRANSPOSE"]
+
+
 def _keras_layers():
     tokens = keras.Input((7,), dtype="int32", name="tokens")
     x = layers.Embedding(13, 10)(tokens)
     normal = layers.LayerNormalization(epsilon=1e-3)(x)
     outputs = [
         layers.MultiHeadAttention(2, 5, name="heads")(normal, normal),
-        layers.MultiHeadAttention(2, 5, name="causal")(x, x, use_causal_mask=True),
         layers.GroupQueryAttention(5, 4, 2, name="grouped")(x, normal),
-        layers.Attention(use_scale=True, score_mode="dot", name="dot")([x, normal]),
-        layers.AdditiveAttention(name="additive")([x, normal]),
         layers.LayerNormalization(center=False, scale=False)(x),
+        layers.LayerNormalization(axis=1)(x),
         layers.Dense(3, activation="gelu", use_bias=False)(layers.Dense(4, activation="relu")(x)),
+        layers.Dense(3, activation="celu")(x),
     ]
     return keras.Model(tokens, outputs, name="keras_layers")
 
@@ -65,6 +196,21 @@ def test_layers_of_keras(attention, tmp_path):
     operators = converted.achieved["onnx"]["operators"]
     assert operators["LayerNormalization"] == 2
     assert not {"Loop", "Scan", "If"} & set(operators), operators
+
+
+def test_what_is_not_selected_may_be_infinite(tmp_path):
+    """A selection is no multiplication: tf2onnx's own would make NaN of it."""
+    x = keras.Input((3,), name="x")
+    inverse = layers.Lambda(lambda x: tf.where(x == 0, 0.0, 1 / x), name="inverse")(x)
+    either = layers.Lambda(
+        lambda x: tf.cast(tf.where(x > 1, x < 3, x < 0), tf.float32), name="either"
+    )(x)
+    kernel = layers.Dense(3)(inverse)
+    converted = Converted(
+        randomise(keras.Model(x, [kernel, either], name="select")), tmp_path, BOTH
+    )
+    wrong = converted.errors({"x": np.float32([[0, 1, 2], [-1, 0, 4]])})
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("attention", [True, False])

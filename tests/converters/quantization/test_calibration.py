@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +22,13 @@ INTERFACE = Interface((TensorSpec("x", (None, 5, 3), "float32"),), (), ())
 
 def _values(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(rows, 5, 3)).astype("float32")
+
+
+def _late(value: float) -> np.ndarray:
+    """Samples of which only one that is not measured on holds a value that must not be there."""
+    values = _values(1111)
+    values[1010, 2, 1] = value
+    return values
 
 
 def _saved(folder: Path, values: np.ndarray) -> Path:
@@ -72,9 +84,68 @@ def test_an_outlier_is_told(tmp_path: Path) -> None:
         (_values(9) * 1e9, "values up to"),
         (np.zeros((0, 5, 3)), "holds no samples"),
         (np.zeros((9, 4, 3)), "(samples, 5, 3) expected"),
+        (_late(np.nan), "the first at (1010, 2, 1)"),
+        (_late(3e7), "values up to 3e+07"),
     ],
 )
 def test_bad_samples(values: np.ndarray, told: str, tmp_path: Path) -> None:
     with pytest.raises(SampleError) as caught:
         calibration.read(_saved(tmp_path, values), INTERFACE)
     assert told in str(caught.value)
+
+
+TOKENS = Interface((TensorSpec("t", (None, 4), "int32"),), (), ())
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.full((9, 4), 3), "Every value in c.npy is the same"),
+        (np.arange(36).reshape(9, 4), "tokens from 0 to 35 in c.npy, and the embedding knows 35"),
+    ],
+)
+def test_bad_tokens(values: np.ndarray, told: str, tmp_path: Path) -> None:
+    with pytest.raises(SampleError) as caught:
+        calibration.read(_saved(tmp_path, values), TOKENS, vocabulary={"t": 35})
+    assert told in str(caught.value)
+
+
+def test_tokens(tmp_path: Path) -> None:
+    values = np.arange(36).reshape(9, 4)
+    found = calibration.read(_saved(tmp_path, values), TOKENS, vocabulary={"t": 36})
+    np.testing.assert_array_equal(found.inputs["t"], values)
+
+
+CHILD = """
+import resource, sys
+from pathlib import Path
+from edgeattn.tensors import TensorSpec
+from edgeattn_converters import calibration
+from edgeattn_converters.tracing import Interface
+interface = Interface((TensorSpec("x", (None, 64, 16), "float32"),), (), ())
+now = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
+limit = now * 1024 + 100 * 2**20
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+print(len(calibration.read(Path(sys.argv[1]), interface)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.parametrize("kind", ["npy", "npz"])
+def test_a_file_larger_than_the_memory(kind: str, tmp_path: Path) -> None:
+    """200 MB of samples where 100 MB are left."""
+    block = np.random.default_rng(0).normal(size=(1000, 64, 16)).astype("float32")
+    path = tmp_path / f"c.{kind}"
+    with contextlib.ExitStack() as stack:
+        file: Any = stack.enter_context(path.open("wb"))
+        if kind == "npz":
+            archive = stack.enter_context(zipfile.ZipFile(file, "w"))
+            file = stack.enter_context(archive.open("x.npy", "w", force_zip64=True))
+        header = {"descr": "<f4", "fortran_order": False, "shape": (50_000, 64, 16)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _ in range(50):
+            file.write(block.tobytes())
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, timeout=100
+    )
+    assert (done.stdout.strip(), done.returncode) == ("512", 0), done.stderr[-500:]

@@ -26,7 +26,7 @@ ROWS, CALIBRATED = 23, 64
 
 def lstm() -> Any:
     inputs = keras.Input((19, 5), name="sensor")
-    states = layers.LSTM(37, return_sequences=True)(inputs)
+    states = layers.LSTM(37, return_sequences=True, name="steps")(inputs)
     vector = Attention(31, name="look")(states)
     return keras.Model(inputs, layers.Dense(3, activation="softmax", name="answer")(vector))
 
@@ -34,19 +34,19 @@ def lstm() -> Any:
 def text() -> Any:
     """An embedding, a mask, GRUs of both kinds and both directions."""
     inputs = keras.Input((11,), name="tokens", dtype="int32")
-    states = layers.Embedding(VOCABULARY, 17, mask_zero=True)(inputs)
-    states = layers.Bidirectional(layers.GRU(37, return_sequences=True))(states)
-    states = layers.GRU(41, return_sequences=True, reset_after=False)(states)
+    states = layers.Embedding(VOCABULARY, 17, mask_zero=True, name="words")(inputs)
+    both = layers.Bidirectional(layers.GRU(37, return_sequences=True), name="both_ways")
+    states = layers.GRU(41, return_sequences=True, reset_after=False, name="steps")(both(states))
     vector = Attention(37, score="bahdanau", name="look")(states)
     return keras.Model(inputs, layers.Dense(2, name="answer")(vector))
 
 
 def convolutional() -> Any:
     inputs = keras.Input((23, 7), name="signal")
-    x = layers.Conv1D(41, 5, padding="same", activation="relu")(inputs)
+    x = layers.Conv1D(41, 5, padding="same", activation="relu", name="first")(inputs)
     x = layers.MaxPooling1D(2)(layers.BatchNormalization()(x))
-    x = layers.Conv1D(31, 3, padding="causal", dilation_rate=2)(x)
-    x = layers.SimpleRNN(37)(layers.Activation("tanh")(x))
+    x = layers.Conv1D(31, 3, padding="causal", dilation_rate=2, name="second")(x)
+    x = layers.SimpleRNN(37, name="steps")(layers.Activation("tanh")(x))
     return keras.Model(inputs, layers.Dense(3, name="answer")(x))
 
 
@@ -54,9 +54,8 @@ def transformer() -> Any:
     inputs = keras.Input((13, 34), name="sequence")
     x = layers.MultiHeadAttention(2, 17, name="heads")(inputs, inputs)
     x = layers.LayerNormalization()(layers.Add()([inputs, x]))
-    x = layers.LayerNormalization()(
-        layers.Add()([x, layers.Dense(34)(layers.Dense(61, activation="gelu")(x))])
-    )
+    wide = layers.Dense(61, activation="gelu", name="wide")
+    x = layers.LayerNormalization()(layers.Add()([x, layers.Dense(34, name="narrow")(wide(x))]))
     x = layers.Attention(name="dot")([x, x])
     return keras.Model(inputs, layers.Dense(2, name="answer")(layers.Flatten()(x)))
 
@@ -111,6 +110,7 @@ class Workshop:
     """A model's files, each made when it is first asked for."""
 
     def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
         self.model = filled(MODELS[name]())
         self.interface = interface_of(self.model)
         self.inputs = data(self.interface, ROWS, seed=5)

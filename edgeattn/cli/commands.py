@@ -1,0 +1,56 @@
+"""The commands by name, each imported when it is asked for: to list them takes none of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+# The first sentence of each command's help; a test holds them to be the same.
+COMMANDS = {
+    "bench": "Measure how long the artifacts of BUNDLE take: cold start, load and warm latency.",
+    "convert": (
+        "Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and check them "
+        "against it."
+    ),
+    "deploy": "Copy BUNDLE to devices, judge it there, and let it serve where it passes.",
+    "doctor": (
+        "Say which machine this or USER@HOST is, what installs and computes right there, what "
+        "to do."
+    ),
+    "inspect": "Say what is in PATH: a Keras file, a .tflite or .onnx file, or a bundle.",
+    "pack": "Make BUNDLE a single file, the same bytes every time.",
+    "run": "Run one artifact of BUNDLE on data, its outputs to an .npz file.",
+    "sign": "Sign BUNDLE, a folder, with an ssh key.",
+    "tune": "Search for the smallest or fastest file of MODEL that still passes the verdict.",
+    "validate": (
+        "Hold the artifacts of BUNDLE to what Keras computed, which the bundle brings with it."
+    ),
+}
+
+
+class Commands(click.Group):
+    """A group whose command ``NAME`` is ``edgeattn.cli.NAME:command``."""
+
+    def __init__(self, **options: Any) -> None:
+        # Stand-ins, which is all that the list, and the guess at a misspelt name, look at.
+        listed = {name: click.Command(name, help=told) for name, told in COMMANDS.items()}
+        super().__init__(commands=listed, **options)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"edgeattn.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What click does, without importing the commands."""
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, self.commands[name].get_short_help_str(limit))
+                    for name in self.list_commands(ctx)
+                ]
+            )

@@ -1,0 +1,40 @@
+"""What a device is and which of its runtimes work, asked from here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgeattn.child import ChildDied
+from edgeattn.device import UNASKED, Device, Finding, RuntimeCheck
+
+
+def examine(
+    host: str, python: str | None = None, config: Path | None = None
+) -> tuple[Device, tuple[RuntimeCheck, ...], tuple[Finding, ...]]:
+    """The machine ``host``, its runtimes, and what hinders asking these.
+
+    A machine without edgeattn is described all the same. Raises :class:`DeviceError` where nothing
+    answers, :class:`UsageError` for a host that is none.
+    """
+    from edgeattn import device
+    from edgeattn import remote as ssh
+
+    with ssh.connected(host, config) as remote:
+        found = device.from_look(ssh.look(remote, python))
+        try:
+            with ssh.child_of(remote, python) as child:
+                told, _ = child.call("edgeattn.deployment.doctor:runtimes", timeout=600)
+        except ChildDied as error:
+            why = remote.failed(error.output or f"the connection {error.message}")
+            checks = tuple(RuntimeCheck(name, UNASKED) for name in ("tflite", "onnx"))
+            return found, checks, (Finding("error", why.message, why.hint or "Ask again."),)
+    return found, tuple(RuntimeCheck(**item) for item in told), ()
+
+
+def runtimes() -> list[dict[str, Any]]:
+    """There: whether each runtime computes a tiny model right."""
+    from edgeattn import device
+
+    return [asdict(check) for check in device.check_runtimes()]

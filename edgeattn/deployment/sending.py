@@ -1,0 +1,81 @@
+"""On the host: a bundle's files to a device that lacks them, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgeattn.child import ChildDied
+from edgeattn.deployment.store import PIECE
+from edgeattn.errors import DeviceError
+from edgeattn.remote import Remote
+
+RECEIVER = "edgeattn.deployment.receiver"
+# A dead link ends a call by itself, ssh sees to it; this ends one to a device that hangs.
+PATIENCE = 900.0
+
+
+class Caller(Protocol):
+    """What calls functions over there: :class:`edgeattn.child.Child`, or a test's stand-in."""
+
+    def call(
+        self,
+        function: str,
+        arguments: Mapping[str, Any] | None = None,
+        tensors: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> tuple[Any, Any]: ...
+
+
+def ask(child: Caller, remote: Remote, name: str, **arguments: Any) -> Any:
+    """A function of the receiver; :class:`DeviceError` where the connection or the device ends."""
+    return ask_both(child, remote, name, **arguments)[0]
+
+
+def ask_both(
+    child: Caller,
+    remote: Remote,
+    name: str,
+    tensors: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> tuple[Any, Any]:
+    try:
+        return child.call(f"{RECEIVER}:{name}", arguments, tensors, timeout=PATIENCE)
+    except ChildDied as error:
+        raise remote.failed(error.output or f"the connection {error.message}") from error
+
+
+def send(
+    child: Caller,
+    remote: Remote,
+    folder: Path,
+    files: Mapping[str, str],
+    on_progress: Callable[[str], None] | None = None,
+) -> int:
+    """Copy those of ``files`` (path in ``folder``: hash) that are lacking; how many bytes went."""
+    import numpy as np
+
+    paths = {digest: folder / relative for relative, digest in files.items()}
+    sizes = {digest: path.stat().st_size for digest, path in paths.items()}
+    missing: dict[str, int] = ask(child, remote, "lacking", files=sizes)
+    total = sum(sizes[digest] - came for digest, came in missing.items())
+    sent = 0
+    for digest, came in missing.items():
+        with paths[digest].open("rb") as file:
+            file.seek(came)
+            offset, whole = came, False
+            # Once, too, for what is empty.
+            while not whole:
+                piece = file.read(PIECE)
+                if not piece and offset < sizes[digest]:
+                    raise DeviceError(f"{paths[digest]} changed while it was copied.")
+                told = {"sha256": digest, "offset": offset, "size": sizes[digest]}
+                array = {"piece": np.frombuffer(piece, np.uint8)}
+                whole, _ = ask_both(child, remote, "put", array, **told)
+                offset += len(piece)
+                sent += len(piece)
+                if on_progress is not None:
+                    on_progress(f"copying: {sent:,} of {total:,} bytes")
+    return sent

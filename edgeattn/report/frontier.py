@@ -1,0 +1,114 @@
+"""What a search tried, drawn: bytes against the task's score, and against latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import OutputError, UsageError
+
+RED, INK = "#D55E00", "#333333"
+# Okabe and Ito's, which people with any of the common colour deficiencies tell apart.
+COLORS = {
+    "float32": "#000000",
+    "float16": "#56B4E9",
+    "dynamic_int8": "#0072B2",
+    "int8": "#E69F00",
+    "int16x8": "#009E73",
+    "int4": "#CC79A7",
+}
+MARKERS = {"tflite": "o", "onnx": "s"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A candidate: its bytes, its score, its median latency in milliseconds where it was timed."""
+
+    label: str
+    bytes: int
+    score: float | None
+    p50_ms: float | None
+    passed: bool
+    chosen: bool = False
+
+
+def check() -> None:
+    """:class:`UsageError` where plots cannot be drawn here."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "Plots are drawn with matplotlib, and it is not installed here.",
+            hint="Install it with: pip install 'edgeattn[report]'",
+        ) from error
+
+
+def draw(points: Sequence[Point], path: Path, *, floor: float | None = None) -> None:
+    """Write the plot to ``path``, an ``.svg`` or ``.png``; ``floor`` is the score to be kept.
+
+    On the left the task's score against the size, on the right the median latency against it.
+    """
+    check()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    style: Any = {"font.size": 10, "svg.hashsalt": "edgeattn", "svg.fonttype": "none"}
+    with rc_context(style):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _scatter(left, [(point, point.score) for point in points])
+        _scatter(right, [(point, point.p50_ms) for point in points])
+        left.set_ylabel("score of the task")
+        right.set_ylabel("median latency on this machine, ms")
+        right.set_ylim(bottom=0)
+        if floor is not None:
+            left.axhline(floor, color=RED, linestyle="--", linewidth=1)
+            place = left.get_yaxis_transform()
+            left.text(0.99, floor, "allowed", transform=place, ha="right", va="bottom", color=RED)
+        drawn, labels = left.get_legend_handles_labels()
+        named = dict(zip(labels, drawn, strict=True))  # each label once
+        figure.legend(
+            [named[label] for label in sorted(named)],
+            sorted(named),
+            loc="outside lower center",
+            ncols=6,
+            frameon=False,
+            fontsize=8,
+        )
+        try:
+            figure.savefig(path, dpi=150)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _scatter(axis: Any, points: Sequence[tuple[Point, float | None]]) -> None:
+    for point, value in points:
+        if value is None:
+            continue
+        format, _, rest = point.label.partition(" ")
+        scheme = rest.split(",")[0]
+        color = COLORS.get(scheme, INK)
+        axis.scatter(
+            [point.bytes / 1e3],
+            [value],
+            s=42,
+            marker=MARKERS.get(format, "^"),
+            facecolors=color if point.passed else "none",
+            edgecolors=color,
+            label=f"{format} {scheme}" + ("" if point.passed else ", fails"),
+            zorder=2,
+        )
+        if point.chosen:
+            axis.scatter(
+                [point.bytes / 1e3], [value], s=190, facecolors="none", edgecolors=INK, zorder=1
+            )
+            axis.annotate(
+                "chosen", (point.bytes / 1e3, value), xytext=(0, 11),
+                textcoords="offset points", ha="center", fontsize=9,
+            )  # fmt: skip
+    axis.set_xlabel("size, kB")
+    axis.set_xlim(left=0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.margins(0.12)

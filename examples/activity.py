@@ -1,0 +1,40 @@
+"""UCI HAR: what is somebody doing, from 2.56 seconds of a phone's motion sensors?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from common import Run, data_option, example, learn
+from edgeattn.layers import Attention
+from public_data import activity
+
+
+def build() -> keras.Model:
+    """Bidirectional LSTM 2 x 64, attention with 64 units (Luong), softmax over six activities."""
+    model = keras.Sequential(
+        [
+            keras.Input((128, 9), name="signals"),
+            keras.layers.Bidirectional(keras.layers.LSTM(64, return_sequences=True)),
+            Attention(64, name="attention"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(6, activation="softmax", name="activity"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@example
+@data_option
+def main(run: Run, data: Path | None) -> int:
+    """Human activity from a phone: six activities, (128, 9), bidirectional LSTM and attention.
+
+    --data takes uci_har_subset.npz, the zip of the UCI repository, or a folder with one of them.
+    """
+    return learn(run, build, activity(data), epochs=30, batch_size=64, quick_rows=64)
+
+
+if __name__ == "__main__":
+    main()

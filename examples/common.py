@@ -1,0 +1,346 @@
+"""What the examples share: their options, the way to the edge formats, and the result's document.
+
+An example trains a model into its folder and hands it to :func:`to_edge`, which runs the command
+line as a user would: ``convert --scheme all --calibration``, ``bench``, and ``validate --data`` on
+the whole test set with a report.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+import training
+from public_data import Data
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+FORMATS = ("tflite", "onnx")
+SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
+QUICK_SCHEMES = ("float32", "int8")
+# From "passed" to "could not all be made": the command has answered. Anything else ends the run.
+ANSWERED = (0, 1, 3, 6)
+# The normal distribution's, for the 95% in the middle.
+Z = 1.959964
+
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the command line asked for: ``folder`` takes all that is made.
+
+    ``quick`` is for tests: little data, few epochs, two schemes, figures that mean nothing.
+    ``record`` is whether the figures go to ``examples/results`` too, ``command`` what to type for
+    the same again.
+    """
+
+    name: str
+    folder: Path
+    quick: bool
+    seed: int
+    convert: bool
+    record: bool
+    command: str
+
+
+def example(function: Callable[..., int]) -> click.Command:
+    """``function(run, **own options)`` as a command with the options that all examples have."""
+    name = Path(function.__code__.co_filename).stem
+
+    @click.command(name, help=function.__doc__)
+    @click.option("--quick", is_flag=True, help="Try the script: under a minute, means nothing.")
+    @click.option("--seed", type=int, default=1, show_default=True)
+    @click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        help=f"Takes all that is made; what is there is resumed. Default: .out/examples/{name}",
+    )
+    @click.option("--convert/--no-convert", default=True, help="Or end with the trained model.")
+    @click.option("--record", is_flag=True, help="Write the figures to examples/results too.")
+    @functools.wraps(function)
+    def command(
+        quick: bool, seed: int, output: Path | None, convert: bool, record: bool, **own: Any
+    ) -> None:
+        if quick and record:
+            raise click.UsageError("--record is for the figures of a full run, not of --quick.")
+        default = ROOT / ".out" / "examples" / (f"{name}-quick" if quick else name)
+        folder = (output or default).absolute()
+        run = Run(name, folder, quick, seed, convert, record, _typed(name))
+        run.folder.mkdir(parents=True, exist_ok=True)
+        sys.exit(function(run, **own))
+
+    return command
+
+
+def _typed(name: str) -> str:
+    """The command that runs here, without the paths of this machine."""
+    context = click.get_current_context()
+    words = ["python", f"examples/{name}.py"]
+    for option in context.command.params:
+        value = context.params.get(option.name or "")
+        source = context.get_parameter_source(option.name or "")
+        if source is not click.core.ParameterSource.COMMANDLINE or option.name in (
+            "output",
+            "convert",
+        ):
+            continue
+        words.append(f"--{option.name}")
+        if not isinstance(value, bool):
+            words.append("PATH" if isinstance(value, Path) else str(value))
+    return shlex.join(words)
+
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True),
+    help="A local copy of the data: the file, or a folder with it. Default: download it, checked.",
+)
+
+
+def learn(
+    run: Run,
+    build: Callable[[], keras.Model],
+    data: Data,
+    *,
+    epochs: int,
+    batch_size: int,
+    quick_rows: int,
+    calibration: int = 500,
+) -> int:
+    """Train a classifier for that many epochs and bring it :func:`to_edge`.
+
+    The last epoch's model is taken, whatever it scored: the test set chooses nothing.
+    """
+    if run.quick:
+        data, epochs = data.some(quick_rows, run.seed), 1
+    rows, test = (data.x, data.y), (data.x_test, data.y_test)
+    history = training.train(
+        build, run.folder / "training", rows, test,
+        epochs=epochs, batch_size=batch_size, seed=run.seed, metric="accuracy",
+    )  # fmt: skip
+    model = keras.saving.load_model(run.folder / "training" / "last.keras")
+    told = training.about(
+        history, epochs - 1, data=data.source, rows=len(data.x), chosen="the last epoch"
+    )
+    return to_edge(run, model, rows=rows, test=test, about=told, calibration=calibration)
+
+
+def to_edge(
+    run: Run,
+    model: keras.Model,
+    *,
+    rows: Rows,
+    test: Rows,
+    about: Mapping[str, Any],
+    figures: Mapping[str, Any] | None = None,
+    calibration: int = 500,
+    samples: int = 64,
+) -> int:
+    """Convert ``model`` in all schemes, judge it on all of ``test``; the exit code of the verdict.
+
+    ``calibration`` and ``samples`` rows are drawn from ``rows`` with the run's seed, none twice.
+    ``about`` says how the model was trained, ``figures`` what else was measured; both go into the
+    result's document as they are. Writes model.h5, model.edge, report.html and result.json.
+    """
+    folder = run.folder
+    model.save(folder / "model.h5", include_optimizer=False)
+    if not run.convert:
+        click.echo(f"Wrote {folder / 'model.h5'}")
+        return 0
+    _write_samples(run, rows[0], calibration, samples)
+    np.savez(folder / "test.npz", x=test[0], y=test[1])
+
+    schemes = QUICK_SCHEMES if run.quick else SCHEMES
+    bundle = folder / "model.edge"
+    asked = [part for scheme in schemes for part in ("--scheme", scheme)] if run.quick else []
+    asked = asked or ["--scheme", "all"]
+    started = time.monotonic()
+    converted, _ = edgeattn(
+        "convert", folder / "model.h5", "-o", bundle, "--force", *asked,
+        "--calibration", folder / "calibration.npz", "--samples", folder / "samples.npz",
+    )  # fmt: skip
+    timed, _ = edgeattn("bench", bundle, "--threads", 1, "--runs", 20 if run.quick else 300)
+    validated, code = edgeattn(
+        "validate", bundle, "--data", folder / "test.npz", "--report", folder / "report.html",
+        "--resume",
+    )  # fmt: skip
+    spent = time.monotonic() - started
+    result = {
+        **_circumstances(run),
+        "training": dict(about),
+        "figures": dict(figures or {}),
+        "parameters": model.count_params(),
+        "model_bytes": (folder / "model.h5").stat().st_size,
+        "conversion_and_validation_seconds": round(spent, 1),
+        "verdict": validated["verdict"],
+        **_artifacts(converted, validated, timed),
+    }
+    write_json(folder / "result.json", result)
+    if run.record:
+        write_json(RESULTS / f"{run.name}.json", result)
+    click.echo(as_text(result))
+    click.echo(f"Report: {folder / 'report.html'}")
+    return code
+
+
+def edgeattn(*arguments: object) -> tuple[dict[str, Any], int]:
+    """What the command line answers with ``--json``, and its exit code; ends the run on errors."""
+    words = [str(argument) for argument in arguments]
+    click.echo(f"edgeattn {shlex.join(words)}", err=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "edgeattn", *words, "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    document = json.loads(ended.stdout) if ended.stdout.strip() else {}
+    if ended.returncode not in ANSWERED or "artifacts" not in document:
+        click.echo(f"edgeattn {words[0]} ended with {ended.returncode}.", err=True)
+        sys.exit(ended.returncode or 70)
+    return document, ended.returncode
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95% score interval of a share of ``count`` decisions (Wilson 1927)."""
+    middle = share + Z**2 / (2 * count)
+    half = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
+    scale = 1 + Z**2 / count
+    return (middle - half) / scale, (middle + half) / scale
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write aside, then rename: never half a document."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"new-{path.name}")
+    beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def as_text(result: Mapping[str, Any]) -> str:
+    """The result as a table for the terminal."""
+    original = result["keras"]
+    lines = [f"{result['example']}: {result['parameters']:,} parameters", ""]
+    if original is not None:
+        lines += [f"Keras: {told_score(original)} on {original['samples']:,} test samples", ""]
+    for item in result["artifacts"]:
+        score = "task not run" if item["score"] is None else told_score(item)
+        lines.append(
+            f"{item['format']:7}{item['scheme']:13}{item['bytes']:>10,} bytes  {item['verdict']:13}"
+            f"{score}"
+        )
+    lines += [f"{f['format']} {f['scheme']}: {f['reason']}" for f in result["failures"]]
+    return "\n".join([*lines, "", f"Verdict: {result['verdict']}"])
+
+
+def told_score(item: Mapping[str, Any]) -> str:
+    """``accuracy 91.20% (89.1 to 93.0)``, or the score of amounts."""
+    if item["interval"] is None:
+        return f"{item['kind']} {item['score']:.4f}"
+    low, high = item["interval"]
+    return f"{item['kind']} {100 * item['score']:.2f}% ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def _write_samples(run: Run, x: np.ndarray, calibration: int, samples: int) -> None:
+    order = np.random.default_rng([run.seed, 77]).permutation(len(x))
+    # The bundle's own samples are in the report and judge numbers: not those calibrated on.
+    samples = min(samples, len(x) // 4)
+    np.savez(run.folder / "samples.npz", x=x[order[:samples]])
+    np.savez(run.folder / "calibration.npz", x=x[order[samples : samples + calibration]])
+
+
+def _circumstances(run: Run) -> dict[str, Any]:
+    versions = {"python": platform.python_version(), "keras": keras.__version__}
+    return {
+        "example": run.name,
+        "command": run.command,
+        "quick": run.quick,
+        "seed": run.seed,
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "backend": keras.backend.backend(),
+        "versions": versions,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _artifacts(
+    converted: Mapping[str, Any], validated: Mapping[str, Any], timed: Mapping[str, Any]
+) -> dict[str, Any]:
+    achieved = {_key(item): item["achieved"].get("summary") for item in converted["artifacts"]}
+    sizes = {_key(item): item["bytes"] for item in converted["artifacts"]}
+    times = {_key(item): item["p50_ms"] for item in timed["artifacts"]}
+    unit = times.get(("tflite", "float32")) or times.get(("onnx", "float32"))
+    rows, original = [], None
+    for item in validated["artifacts"]:
+        outcomes = (item["task"] or {}).get("outputs") or [None]
+        outcome = outcomes[0]
+        if outcome is not None and original is None:
+            original = _score(outcome, outcome["reference"])
+        milliseconds = times.get(_key(item))
+        rows.append(
+            {
+                "format": item["format"],
+                "scheme": item["scheme"],
+                "runtime": item["runtime"],
+                "bytes": sizes[_key(item)],
+                "verdict": item["verdict"],
+                "stages": item["stages"],
+                **({"score": None} if outcome is None else _score(outcome, outcome["artifact"])),
+                "drop": outcome and outcome["drop"],
+                "drop_interval": outcome and outcome["interval"],
+                "attention": _fidelity(item["checks"]),
+                "latency_ratio": milliseconds / unit if milliseconds and unit else None,
+                "achieved": achieved.get(_key(item)),
+                "notes": list((item["task"] or {}).get("notes", [])),
+                "failed": [
+                    f"{c['metric']} {c['value']:.3g}, limit {c['limit']:.3g}"
+                    for c in item["checks"]
+                    if c["passed"] is False
+                ],
+            }
+        )
+    return {"keras": original, "artifacts": rows, "failures": converted["failures"]}
+
+
+def _score(outcome: Mapping[str, Any], value: float) -> dict[str, Any]:
+    decisions = outcome["score"] == "accuracy"
+    return {
+        "kind": outcome["score"],
+        "score": value,
+        "interval": list(wilson(value, outcome["samples"])) if decisions else None,
+        "samples": outcome["samples"],
+    }
+
+
+def _fidelity(checks: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """The attention map's metrics, the worst of all maps."""
+    told = ("max_abs_error", "jensen_shannon", "argmax_stability")
+    found: dict[str, list[float]] = {}
+    for check in checks:
+        if check["stage"] == "attention" and check["metric"] in told:
+            found.setdefault(check["metric"], []).append(float(check["value"]))
+    return {k: (min if k == "argmax_stability" else max)(v) for k, v in found.items()} or None
+
+
+def _key(item: Mapping[str, Any]) -> tuple[str, str]:
+    return item["format"], item["scheme"]

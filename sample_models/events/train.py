@@ -1,0 +1,105 @@
+"""Trains the model of this folder: which movement is somewhere in a recording of unequal length.
+
+Made-up recordings of a three-axis accelerometer: noise of 20 to 60 steps, in which one of five
+movements of eight steps takes place at some moment. Recordings are padded with zeros to 60 steps,
+and the mask tells the padding from the noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from edgeattn.layers import Attention
+
+TIME, SHORTEST = 60, 20
+SEED = 0
+NOISE = 0.2
+EVENTS = ("tap", "double tap", "shake", "tilt", "swing")
+
+STEP = np.arange(8)
+ZERO = np.zeros(8)
+SWING = np.sin(np.pi * STEP / 7)
+# (event, step, axis), each within -1..1.
+SHAPES = np.stack(
+    [
+        np.stack([ZERO, ZERO, np.isin(STEP, [0, 1])], axis=1),
+        np.stack([ZERO, ZERO, np.isin(STEP, [0, 1, 5, 6])], axis=1),
+        np.stack([(-1.0) ** STEP, ZERO, ZERO], axis=1),
+        np.stack([STEP / 7, -STEP / 7, ZERO], axis=1),
+        np.stack([SWING, SWING, -SWING], axis=1),
+    ]
+)
+
+
+def recordings(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``(count, TIME, 3)`` recordings, the event of each and the step at which it begins."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(SHORTEST, TIME + 1, size=count)
+    events = rng.integers(len(EVENTS), size=count)
+    starts = rng.integers(lengths - len(STEP) + 1)
+    strength = rng.uniform(0.6, 1.4, size=(count, 1, 1))
+    x = rng.normal(0, NOISE, (count, TIME, 3))
+    rows = np.arange(count)[:, None]
+    x[rows, starts[:, None] + STEP] += strength * SHAPES[events]
+    x[np.arange(TIME) >= lengths[:, None]] = 0
+    return x.astype("float32"), events, starts
+
+
+def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(count, TIME, 3)`` recordings and the event in each, ``(count,)``."""
+    x, events, _ = recordings(count, seed)
+    return x, events
+
+
+def build() -> keras.Model:
+    """Masking, GRU 48, attention with 32 units (Luong), softmax over the five events."""
+    return keras.Sequential(
+        [
+            keras.Input((TIME, 3)),
+            keras.layers.Masking(0.0),
+            keras.layers.GRU(48, return_sequences=True),
+            Attention(32, name="attention"),
+            keras.layers.Dense(len(EVENTS), activation="softmax"),
+        ]
+    )
+
+
+def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The figures of the README."""
+    return {"accuracy": float((model.predict(x, verbose=0).argmax(axis=1) == y).mean())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).parent,
+        metavar="DIR",
+        help="default: this folder",
+    )
+    parser.add_argument("--quick", action="store_true", help="a few steps only, to try the script")
+    options = parser.parse_args()
+    count, epochs, batch = (500, 1, 100) if options.quick else (6_000, 16, 32)
+
+    keras.utils.set_random_seed(SEED)
+    x, y = sequences(count, SEED)
+    model = build()
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, epochs * count // batch)
+    model.compile(optimizer=keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy")
+    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=2)
+    for name, value in measure(model, *sequences(5000, SEED + 1)).items():
+        print(f"{name}: {value:.4f}")
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    model.save(options.output / "model.h5", include_optimizer=False)
+    x, y = sequences(200, SEED + 2)
+    np.savez_compressed(options.output / "samples.npz", x=x, y=y)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The page of results, from documents."""
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("modules")
+
+
+def item(**changed):
+    return {
+        "format": "tflite",
+        "scheme": "int8",
+        "runtime": "litert",
+        "bytes": 25_000,
+        "verdict": "pass",
+        "stages": {},
+        "kind": "accuracy",
+        "score": 0.5,
+        "interval": [0.2993, 0.7007],
+        "samples": 20,
+        "drop": 0.05,
+        "drop_interval": [-0.1, 0.2],
+        "attention": {"max_abs_error": 0.01, "jensen_shannon": 2e-4, "argmax_stability": 0.975},
+        "latency_ratio": 0.5,
+        "achieved": "int8 asked; 99% of weights are int8",
+        "notes": ["two left out"],
+        "failed": [],
+        **changed,
+    }
+
+
+DOCUMENT = {
+    "example": "vowels",
+    "command": "python examples/vowels.py --data PATH",
+    "quick": False,
+    "seed": 1,
+    "date": "2026-01-02",
+    "backend": "jax",
+    "versions": {"python": "3.11"},
+    "machine": "x86_64, 2 cores",
+    "training": {"epochs": 3, "seconds": 120.0, "data": "made up", "rows": 10},
+    "figures": {"steps": 7},
+    "parameters": 1234,
+    "model_bytes": 1,
+    "verdict": "pass",
+    "keras": {"kind": "accuracy", "score": 0.55, "interval": [0.3, 0.8], "samples": 20},
+    "artifacts": [item(scheme="float32", bytes=100_000), item()],
+    "failures": [{"format": "onnx", "scheme": "int16x8", "reason": "not there"}],
+}
+
+
+@pytest.fixture
+def page(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "vowels.json").write_text(json.dumps(DOCUMENT))
+    path = tmp_path / "page.md"
+    path.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
+    return path
+
+
+def run(page, *more):
+    from click.testing import CliRunner
+
+    import results
+
+    arguments = ["--results", str(page.parent / "results"), "--page", str(page), *more]
+    return CliRunner().invoke(results.main, arguments)
+
+
+def test_the_page_has_a_row_an_artifact_between_its_markers(page):
+    assert run(page).exit_code == 0
+    text = page.read_text()
+    assert text.startswith("before\n<!-- results: begin -->\n")
+    assert text.endswith("<!-- results: end -->\nafter\n")
+    assert "old" not in text
+    assert (
+        "| tflite | int8 | 25.0 | 0.25 | 50.00% (29.93 to 70.07) | +5.00 (-10.00 to +20.00) | "
+        "1.0e-02 | 2.0e-04 | 97.5% | 0.50 | pass |"
+    ) in text
+    assert "Keras: 55.00% (30.00 to 80.00) on all 20 test samples." in text
+    assert "- onnx int16x8: not there" in text
+    assert "- steps: 7" in text
+    assert "- tflite int8: int8 asked; 99% of weights are int8\n" in text
+    assert text.count("Note: two left out.") == 1
+
+
+def test_a_page_that_is_not_what_was_measured_is_told(page):
+    assert run(page, "--check").exit_code == 1
+    assert "old" in page.read_text()
+    run(page)
+    assert run(page, "--check").exit_code == 0
+
+
+def test_intervals_of_shares():
+    from common import wilson
+
+    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20 and 1 of 29.
+    for right, count, interval in (
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ):
+        assert wilson(right / count, count) == pytest.approx(interval, abs=5e-5)

@@ -1,0 +1,232 @@
+"""Planted faults, and where they are: ``--explain`` must name the operator that holds the fault."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import numpy_helper
+
+from edgeattn.bundle import Artifact, Bundle, sha256, write_manifest
+from edgeattn.cli.validate import command
+from edgeattn.explaining import Explanation, explain
+from edgeattn.validation import PASS, judge
+
+from .judging import opened
+from .planting import FAULTS, Fault, operators, tflite_fault
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+# For faults inside of an operator: its kind, and what its name must say.
+HELD_BY = {
+    ("input and output gate swapped", "onnx"): ("LSTM", "memory"),
+    ("GRU's update and reset gate swapped", "onnx"): ("GRU", "memory"),
+    ("one gate's recurrent kernel transposed", "onnx"): ("LSTM", "memory"),
+    ("hard_sigmoid of Keras 2 in the gates", "onnx"): ("LSTM", "memory"),
+    ("sequence read backwards", "onnx"): ("LSTM", "memory"),
+    ("both directions read forwards", "onnx"): ("GRU", "both"),
+    ("halves of both directions swapped", "onnx"): ("Concat", "both"),
+    ("reset_after taken for reset_before", "onnx"): ("GRU", "memory"),
+    ("gate activations cut at 1", "onnx"): ("LSTM", "memory"),
+    ("query one step off", "onnx"): ("Gather", "look"),
+    ("score kernel transposed", "onnx"): ("MatMul", "bahdanau_w2"),
+    ("softmax over the wrong axis", "onnx"): ("Softmax", "look"),
+    ("softmax left out of the answer", "onnx"): ("Identity", "answer"),
+    ("scores not scaled", "onnx"): ("Mul", "look"),
+    ("stale row of the embedding", "onnx"): ("Gather", "words"),
+    ("one class's bias moved by 0.01", "onnx"): ("Add", "answer"),
+    ("one weight off by 0.01", "onnx"): ("MatMul", "w_c"),
+    ("tanh of the attentional vector left out", "onnx"): ("Identity", "w_c"),
+    ("normalization's epsilon a hundred times too small", "onnx"): ("LayerNormalization", "norm"),
+    ("bias behind the heads dropped", "onnx"): ("Add", "attention_output"),
+    ("map of another head", "onnx"): ("Gather", "attention/look"),
+    ("one gate's recurrent kernel transposed", "tflite"): ("FULLY_CONNECTED", "memory"),
+    ("recurrent gates rolled", "tflite"): ("FULLY_CONNECTED", "memory"),
+    ("attention's softmax half as warm", "tflite"): ("SOFTMAX", "look"),
+    ("one class's bias moved by 0.01", "tflite"): ("FULLY_CONNECTED", "answer"),
+    ("stale row of the embedding", "tflite"): ("GATHER", "words"),
+    ("NaN in one word's embedding", "tflite"): ("GATHER", "words"),
+    ("a weight that overflowed float16", "tflite"): ("FULLY_CONNECTED", "w_c"),
+    ("int8 scales of the recurrence one row off", "tflite"): ("FULLY_CONNECTED", "lstm"),
+    ("int8 scales of the recurrence doubled", "tflite"): ("FULLY_CONNECTED", "lstm"),
+    ("int8 weights read as uint8", "tflite"): ("FULLY_CONNECTED", "lstm"),
+    ("int8 scales of the recurrence halved", "tflite"): ("FULLY_CONNECTED", "lstm"),
+}
+
+
+def planted(bundle: Bundle, fault: Fault, folder: Path) -> tuple[Bundle, Artifact]:
+    """A copy of ``bundle`` with the fault in its file, and a manifest that says so."""
+    shutil.copytree(bundle.path, folder, dirs_exist_ok=True)
+    (right,) = bundle.select((fault.format,), (fault.scheme,))
+    path = folder / right.path
+    content = path.read_bytes()
+    path.write_bytes(fault.plant(content) if fault.plant else content)
+    wrong = replace(right, sha256=sha256(path))
+    made = tuple(wrong if item.label == wrong.label else item for item in bundle.manifest.artifacts)
+    copy = Bundle(folder, replace(bundle.manifest, artifacts=made))
+    write_manifest(folder, copy.manifest)
+    return copy, wrong
+
+
+def explained(bundle: Bundle, *artifacts: Artifact) -> tuple[Explanation, ...]:
+    reference = bundle.reference()
+
+    def judged(item: Artifact) -> Any:
+        return judge(bundle, item, reference, lambda a: opened(bundle.artifact_path(a), a))
+
+    return explain(bundle, [judged(item) for item in artifacts], judge=judged)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in FAULTS if (fault.name, fault.format) in HELD_BY],
+    ids=lambda fault: f"{fault.format} {fault.name}",
+)
+def test_the_operator_that_holds_the_fault_is_named(fault: Fault, converted, tmp_path) -> None:
+    kind, name = HELD_BY[fault.name, fault.format]
+    (found,) = explained(*planted(converted[fault.model], fault, tmp_path))
+    operator = found.told.operator
+    assert operator is not None, found.told.sentence
+    assert (operator.kind, name in operator.name) == (kind, True), found.told.sentence
+    assert operator.name in found.told.sentence
+    assert found.told.cure is not None
+
+
+def test_names_that_are_swapped_are_no_operators_fault(converted, tmp_path) -> None:
+    swaps = [fault for fault in FAULTS if fault.name in ("outputs swapped", "inputs swapped")]
+    for number, fault in enumerate(swaps):
+        folder = tmp_path / str(number)
+        (found,) = explained(*planted(converted[fault.model], fault, folder))
+        assert found.told.operator is None
+        assert "names" in found.told.sentence
+
+
+# Faults that only integers have, in whatever operator rounds first
+
+
+def first_quantized(model: Any) -> tuple[Any, Any]:
+    """The first operator that makes integers of numbers, and the tensor it makes."""
+    operator = next(
+        o for o in operators(model, "QUANTIZE") if model.subgraphs[0].tensors[o.inputs[0]].type == 0
+    )
+    return operator, model.subgraphs[0].tensors[operator.outputs[0]]
+
+
+def scaled(factor: float) -> Callable[[Any], None]:
+    def edit(model: Any) -> None:
+        quantization = first_quantized(model)[1].quantization
+        quantization.scale = np.array(quantization.scale) * factor
+
+    return edit
+
+
+def moved(model: Any) -> None:
+    """What only moves integers gives them another zero point: they mean something else."""
+    graph = model.subgraphs[0]
+    for operator in operators(model, "SPLIT"):
+        tensor = graph.tensors[operator.outputs[0]]
+        if tensor.quantization is not None and tensor.quantization.scale is not None:
+            tensor.quantization.zeroPoint = np.array(tensor.quantization.zeroPoint) + 1
+            return
+    raise AssertionError("nothing was planted")
+
+
+@pytest.mark.parametrize(
+    ("edit", "kind", "cause", "cure"),
+    [
+        (scaled(0.1), "QUANTIZE", "cut off", "--calibration"),
+        (scaled(40.0), "QUANTIZE", "coarse", "--scheme int16x8"),
+        (moved, "SPLIT", "shifted", "--force"),
+    ],
+    ids=["scale too small", "scale of a fill of -1e9", "zero point off by one"],
+)
+def test_integers_of_tflite(edit, kind, cause, cure, converted, tmp_path) -> None:
+    fault = tflite_fault("", "digits", "numbers", edit, scheme="int8")
+    (found,) = explained(*planted(converted["digits"], fault, tmp_path))
+    operator = found.told.operator
+    assert operator is not None, found.told.sentence
+    assert (operator.kind, operator.cause) == (kind, cause), found.told.sentence
+    assert cure in str(found.told.cure)
+
+
+def onnx_scaled(factor: float) -> Callable[[bytes], bytes]:
+    def plant(content: bytes) -> bytes:
+        proto = onnx.load_from_string(content)
+        node = next(n for n in proto.graph.node if n.op_type == "QuantizeLinear")
+        item = next(i for i in proto.graph.initializer if i.name == node.input[1])
+        value = numpy_helper.to_array(item) * np.float32(factor)
+        item.CopyFrom(numpy_helper.from_array(value, item.name))
+        made: bytes = proto.SerializeToString()
+        return made
+
+    return plant
+
+
+def onnx_shifted(content: bytes) -> bytes:
+    """The zero point with which integers are made, and not the one with which they are read."""
+    proto = onnx.load_from_string(content)
+    node = next(n for n in proto.graph.node if n.op_type == "QuantizeLinear")
+    item = next(i for i in proto.graph.initializer if i.name == node.input[2])
+    value = numpy_helper.to_array(item)
+    proto.graph.initializer.append(
+        numpy_helper.from_array((value + (1 if value < 100 else -1)).astype(value.dtype), "off")
+    )
+    node.input[2] = "off"
+    made: bytes = proto.SerializeToString()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("plant", "causes"),
+    [
+        (onnx_scaled(0.1), {"cut off"}),
+        (onnx_scaled(40.0), {"coarse"}),
+        (onnx_shifted, {"shifted"}),
+    ],
+    ids=["scale too small", "scale of a fill of -1e9", "zero point off by one"],
+)
+def test_integers_of_onnx(plant, causes, converted, tmp_path) -> None:
+    fault = Fault("", "digits", "numbers", plant, scheme="int8")
+    (found,) = explained(*planted(converted["digits"], fault, tmp_path))
+    operator = found.told.operator
+    assert operator is not None, found.told.sentence
+    assert operator.kind in ("QuantizeLinear", "DequantizeLinear")
+    assert operator.cause in causes
+
+
+def test_nothing_stands_out_in_sound_artifacts(converted) -> None:
+    compared = 0
+    for bundle in converted.values():
+        for found in explained(bundle, *bundle.manifest.artifacts):
+            if found.verdict != PASS or found.reference is None:
+                continue
+            label = f"{bundle.path.stem} {found.artifact.label}"
+            assert found.told.operator is None, f"{label}: {found.told.sentence}"
+            assert "Nothing stands out" in found.told.sentence, label
+            assert found.compared.unmatched == 0, label
+            compared += 1
+    assert compared >= 20
+
+
+def test_the_command_tells_it_in_words_and_in_json(converted, tmp_path) -> None:
+    fault = next(f for f in FAULTS if f.name == "int8 scales of the recurrence halved")
+    bundle, _ = planted(converted["digits"], fault, tmp_path / "digits.edge")
+    asked = [str(bundle.path), "--format", "tflite", "--scheme", "int8", "--explain"]
+    result = CliRunner().invoke(command, asked, standalone_mode=False)
+    assert result.return_value == 1
+    assert "FULLY_CONNECTED" in result.stdout
+    assert "edgeattn convert model.h5 --force" in result.stdout
+    document = json.loads(CliRunner().invoke(command, [*asked, "--json"]).stdout)
+    (told,) = document["explanation"]
+    assert told["reference"] == "tflite float32"
+    assert told["operator"]["operator"] == "FULLY_CONNECTED"
+    assert told["operator"]["cause"] == "weights"
+    assert told["worst"][0]["position"] == told["operator"]["position"]
