@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -32,9 +33,11 @@ QUICK = ("T10-LSTM128",)
 KEPT = page.RESULTS / "latest.json"
 LAST = page.SCRATCH / "latest.json"
 CONVERSIONS, COMMANDS = 3, 15
+# What a child says on stderr before each route, for the case that it dies of it.
+MAKING = "making: "
 
 
-def measure(name: str, rounds: int, sittings: int) -> dict[str, Any]:
+def measure(name: str, rounds: int, sittings: int, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """All routes of one model, interleaved, in this process."""
     import numpy as np
     import tensorflow as tf
@@ -51,6 +54,10 @@ def measure(name: str, rounds: int, sittings: int) -> dict[str, Any]:
     opening: dict[str, Any] = {}
     found: dict[str, dict[str, Any]] = {}
     for label, route in ROUTES.items():
+        if label in without:
+            found[label] = {"failed": "the process died of it"}
+            continue
+        print(f"{MAKING}{label}", file=sys.stderr, flush=True)
         start = time.perf_counter()
         try:
             made = route.make(name)
@@ -65,6 +72,7 @@ def measure(name: str, rounds: int, sittings: int) -> dict[str, Any]:
             **judged(route, expected, got),
         }
         opening[label] = lambda route=route, made=made: opened(route, made)
+    print(MAKING, file=sys.stderr, flush=True)
     times = timing.interleaved(opening, rows, rounds, sittings)
     for label, each in times.items():
         found[label] |= timing.summary(each)
@@ -87,7 +95,9 @@ def run_all(
     """The document of a run; parts that an interrupted run with the same sources left are taken."""
     from benchmarks import command_line, conversion, machine
 
-    parts = folder / f"parts-{_sources(rounds, sittings)}"
+    parts = folder / f"parts-{(sources := _sources(rounds, sittings))}"
+    for stale in set(folder.glob("parts-*")) - {parts}:
+        shutil.rmtree(stale)
     parts.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, Any] = {
         name: lambda name=name: _in_child(name, rounds, sittings) for name in names
@@ -116,15 +126,30 @@ def run_all(
         "conversion": results.get("conversion"),
     }
     page.write(folder / "latest.json", document)
-    for path in parts.iterdir():
-        path.unlink()
-    parts.rmdir()
+    shutil.rmtree(parts)
+    if _sources(rounds, sittings) != sources:
+        print("The sources were changed while it ran: run it again.", file=sys.stderr)
     return document
 
 
 def _in_child(name: str, rounds: int, sittings: int) -> dict[str, Any]:
+    """A model's part; without the routes that kill the process, which some stock ones do."""
     arguments = ["-m", "benchmarks.bench", "--only", name]
-    return _answer([*arguments, "--rounds", str(rounds), "--sittings", str(sittings)], name)
+    arguments += ["--rounds", str(rounds), "--sittings", str(sittings)]
+    without: list[str] = []
+    while True:
+        try:
+            return _answer([*arguments, *(f"--without={label}" for label in without)], name)
+        except _Died as died:
+            lines = [line for line in str(died).splitlines() if line.startswith(MAKING)]
+            label = lines[-1].removeprefix(MAKING) if lines else ""
+            if not label or label in without:
+                raise SystemExit(f"{name} was not measured: {str(died)[-3000:]}") from None
+            without.append(label)
+
+
+class _Died(Exception):
+    """A signal ended the process: what it had said on stderr."""
 
 
 def _answer(arguments: list[str], what: str) -> dict[str, Any]:
@@ -136,6 +161,8 @@ def _answer(arguments: list[str], what: str) -> dict[str, Any]:
         text=True,
         check=False,
     )
+    if done.returncode < 0:
+        raise _Died(done.stderr)
     if done.returncode:
         raise SystemExit(f"{what} was not measured: {done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
@@ -186,10 +213,12 @@ def main() -> None:
     parser.add_argument("--renew", action="store_true", help="keep the last run's table")
     parser.add_argument("--output", type=Path, default=page.SCRATCH, metavar="DIR")
     parser.add_argument("--only", choices=NAMES, help=argparse.SUPPRESS)
+    parser.add_argument("--without", action="append", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     if options.only:
-        print(json.dumps(measure(options.only, rounds, options.sittings)))
+        found = measure(options.only, rounds, options.sittings, tuple(options.without))
+        print(json.dumps(found))
         return
     if options.renew:
         if not LAST.exists():
@@ -199,7 +228,11 @@ def main() -> None:
     names = tuple(options.model or (QUICK if options.quick else NAMES))
     part = options.quick or bool(options.model)
     folder = options.output / "part" if part else options.output
-    document = run_all(names, rounds, options.sittings, folder, whole=not part)
+    try:
+        document = run_all(names, rounds, options.sittings, folder, whole=not part)
+    except KeyboardInterrupt:
+        print("Interrupted: the same command goes on where it was.", file=sys.stderr)
+        sys.exit(130)
     text = tables.page_of(document, page.read(page.RESULTS / "instructions.json"))
     (folder / "bench.md").write_text(text)
     print(text)

@@ -139,7 +139,7 @@ def _with_packed(route: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two models, only what edgeattn makes")
-    parser.add_argument("--model", action="append", help="only these")
+    parser.add_argument("--model", choices=NAMES, action="append", help="only these")
     parser.add_argument("--renew", action="store_true", help="keep the new figures")
     parser.add_argument(
         "--output", type=Path, default=page.SCRATCH / "instructions.json", metavar="FILE"

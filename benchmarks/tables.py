@@ -15,6 +15,19 @@ DYNAMIC = (
     *("a dynamic", "b dynamic", "edgeattn TFLite dynamic", "c dynamic", "edgeattn ONNX dynamic"),
 )
 NONE = "Not measured yet."
+# Stock routes cool, ours warm; a dynamic one has the colour of the float one.
+COLOURS = {
+    "a stock TFLite": "#9ecae1",
+    "b stock unroll": "#4292c6",
+    "c Keras ONNX": "#a1d99b",
+    "d tf2onnx": "#41ab5d",
+    "e tf.function": "#bdbdbd",
+    "edgeattn TFLite": "#c4161c",
+    "edgeattn TFLite fused": "#f49a9c",
+    "edgeattn ONNX": "#f28e2b",
+}
+COLOURS |= {"a dynamic": "#9ecae1", "b dynamic": "#4292c6", "c dynamic": "#a1d99b"}
+COLOURS |= {f"{label} dynamic": COLOURS[label] for label in ("edgeattn TFLite", "edgeattn ONNX")}
 
 
 def sections(document: Any) -> dict[str, str]:
@@ -151,14 +164,14 @@ def plot(document: Any, path: Path) -> None:
         panels, (FLOAT, DYNAMIC), ("float32", "dynamic_int8"), strict=True
     ):
         height = 0.84 / len(labels)
-        colours = pyplot.get_cmap("tab20")(np.arange(len(FLOAT)))
         for index, label in enumerate(labels):
             routes = [document["models"][name]["routes"].get(label, {}) for name in names]
             at = np.arange(len(names)) + (index + 0.5) * height
             values = [route.get("median_ms", np.nan) for route in routes]
             hatches = ["" if route.get("right") else "////" for route in routes]
-            axes.barh(at, values, height * 0.9, label=label, color=colours[index], hatch=hatches)
-        for row, name in enumerate(names):
+            axes.barh(at, values, height * 0.9, label=label, color=COLOURS[label], hatch=hatches)
+        # That of a file with weights of four bytes.
+        for row, name in enumerate(names if labels == FLOAT else []):
             limit = document["models"][name]["limit_ms"]
             axes.plot([limit] * 2, [row, row + 0.84], "k:", label=None if row else "limit")
         axes.set(title=title, xscale="log", xlabel="milliseconds; hatched: wrong")

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import BundleError, OutputError, SampleError
-from edgeattn.schemes import FORMATS, SCHEMES
+from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors, TensorSpec
@@ -88,7 +88,7 @@ class Artifact:
             achieved=dict(data.get("achieved", {})),
             runtimes=dict(data.get("runtimes", {})),
         )
-        if artifact.format not in FORMATS or artifact.scheme not in SCHEMES:
+        if artifact.format not in FORMATS or artifact.scheme not in (*SCHEMES, *EXPERIMENTAL):
             raise ValueError(f"an artifact of the unknown kind {artifact.label!r}")
         if not artifact.inputs or not artifact.outputs:
             raise ValueError(f"{artifact.path} has no inputs or no outputs")

@@ -42,6 +42,8 @@ LIMITS: Mapping[str, Limits] = {
     "int16x8": Limits(40.0, 0.995, 5e-3, 1e-4, extremes=False),
     "dynamic_int8": Limits(30.0, 0.99, 0.03, 1e-3, retention=0.99, extremes=False),
     "int8": Limits(20.0, 0.98, 0.05, 5e-3, retention=0.99, extremes=False),
+    # Experimental, and held to what int8 is held to: the widest limits there are.
+    "int4": Limits(20.0, 0.98, 0.05, 5e-3, retention=0.99, extremes=False),
 }
 # The limits that can be set by name, for all outputs or for one.
 SETTABLE = tuple(spec.name for spec in fields(Limits) if spec.name != "extremes")

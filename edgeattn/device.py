@@ -5,7 +5,6 @@ What is read are the kernel's files under a ``root``, so that a folder can stand
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import platform
@@ -14,13 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from edgeattn.child import Child, ChildDied
-from edgeattn.errors import ArtifactError, EdgeattnError, RuntimeUnavailableError
 
 ROOT = Path("/")
 # What the firmware of a Pi tells about its supply: the bit of now; 16 higher, that it has been so.
@@ -31,11 +27,7 @@ THROTTLED = {
     3: "soft temperature limit",
 }
 NOW = 0xF
-# Degrees: a Pi's firmware slows it down from 80 on.
-HOT = 75.0
-CHECK_SECONDS = 120.0
 
-PASS, FAIL, MISSING, UNASKED = "pass", "fail", "not installed", "not asked"
 # What is read under a root; a device that is looked at from afar sends these.
 KERNEL_FILES = (
     "proc/cpuinfo",
@@ -103,26 +95,6 @@ WHEELS = (
     Wheel("tflite-runtime", ("x86_64", "aarch64", "armv7l"), (2, 34), (8, 11), "tflite"),
     Wheel("onnxruntime", ("x86_64", "aarch64"), (2, 28), (11, 14), "onnx"),
 )
-
-
-@dataclass(frozen=True)
-class RuntimeCheck:
-    """Whether a runtime imported, loaded a tiny model and computed it right, in a child."""
-
-    format: str
-    state: str
-    runtime: str | None = None
-    xnnpack: bool | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something a user should know, and what to do about it."""
-
-    level: str  # "error" keeps models from running, "warning" spoils results, "note" does neither
-    what: str
-    remedy: str
 
 
 def describe(
@@ -259,165 +231,6 @@ def fitting(device: Device) -> dict[str, str | None]:
         wheel.distribution: unfit(wheel, device.machine, device.python, device.libc)
         for wheel in WHEELS
     }
-
-
-def check_runtimes(start: Callable[[], Child] = Child) -> tuple[RuntimeCheck, ...]:
-    """Both formats' runtimes, each in a child of its own: what kills one becomes a line."""
-    return tuple(_check(format, start) for format in ("tflite", "onnx"))
-
-
-def _check(format: str, start: Callable[[], Child]) -> RuntimeCheck:
-    with start() as child:
-        try:
-            told, _ = child.call("edgeattn.device:probe", {"format": format}, timeout=CHECK_SECONDS)
-        except ChildDied as error:
-            reason = f"its process {error.message} on importing it or running a tiny model"
-            return RuntimeCheck(format, FAIL, reason=reason)
-        except RuntimeUnavailableError as error:
-            return RuntimeCheck(format, MISSING, reason=error.message)
-        except EdgeattnError as error:
-            return RuntimeCheck(format, FAIL, reason=error.message)
-    return RuntimeCheck(
-        format,
-        PASS if told["right"] else FAIL,
-        str(told["runtime"]),
-        told["xnnpack"],
-        None if told["right"] else f"it computed a tiny model wrong, by {told['error']:.3g}",
-    )
-
-
-# score = x @ [[1, -2], [0.5, 4], [-0.25, 8]] + [0.125, -1], one dense layer without rounding in
-# any order of its sums. tests/test_device.py makes these files and holds them to what is here.
-TINY = {
-    "tflite": """
-GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAABgAAAAnAEAAAMAAAADAAAATAAAACQAAAAEAAAA6v///wQAAAAIAAAA
-AAAAPgAAgL8AAAYACAAEAAYAAAAEAAAAGAAAAAAAgD8AAAA/AACAvgAAAMAAAIBAAAAAQaj///8BAAAAEAAAAAwAFAAQAAwA
-CAAEAAwAAAAQAAAAWAAAAFwAAABgAAAAAQAAABQAAAAAAA4AFAAAABAADAALAAQADgAAABQAAAAAAAAIEAAAABQAAAAEAAQA
-BAAAAAEAAAADAAAAAwAAAAAAAAABAAAAAgAAAAEAAAADAAAAAQAAAAAAAAAEAAAAmAAAAGAAAAAsAAAABAAAAIT///8IAAAA
-EAAAAAUAAABzY29yZQAAAAIAAAABAAAAAgAAANz///8MAAAAAgAAABAAAAAEAAAAYmlhcwAAAAABAAAAAgAAAAwAEAAMAAAA
-CAAEAAwAAAAMAAAAAQAAABAAAAAGAAAAa2VybmVsAAACAAAAAgAAAAMAAAAMAAwACAAAAAAABAAMAAAACAAAAAwAAAABAAAA
-eAAAAAIAAAABAAAAAwAAAAEAAAAQAAAADAAMAAsAAAAAAAQADAAAAAkAAAAAAAAJ
-""",
-    "onnx": """
-CAg6lQEKHgoBeAoGa2VybmVsCgRiaWFzEgVzY29yZSIER2VtbRIFbW9kZWwqKAgDCAIQAUIGa2VybmVsShgAAIA/AAAAwAAA
-AD8AAIBAAACAvgAAAEEqFAgCEAFCBGJpYXNKCAAAAD4AAIC/WhMKAXgSDgoMCAESCAoCCAEKAggDYhcKBXNjb3JlEg4KDAgB
-EggKAggBCgIIAkIECgAQEQ==
-""",
-}
-TINY_INPUT, TINY_OUTPUT = [[2.0, -4.0, 8.0]], [[-1.875, 43.0]]
-
-
-def probe(format: str) -> dict[str, Any]:
-    """In the child: import the runtime, load the tiny model, run it, look at what it printed."""
-    import numpy as np
-
-    from edgeattn.runners import open_runner
-    from edgeattn.tensors import TensorSpec
-
-    ends = (TensorSpec("x", (1, 3), "float32"),), (TensorSpec("score", (1, 2), "float32"),)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"tiny.{format}"
-        path.write_bytes(base64.b64decode(TINY[format]))
-        with _printed(Path(folder) / "printed") as printed:
-            runner = open_runner(path, format, *ends)
-            got = runner.run({"x": np.array(TINY_INPUT, np.float32)})["score"]
-        text = printed()
-    if got.shape != (1, 2):
-        raise ArtifactError(f"a tiny model's output came with the shape {got.shape}")
-    error = float(np.max(np.abs(got - np.array(TINY_OUTPUT))))
-    return {
-        "runtime": runner.runtime,
-        "right": error == 0,
-        "error": error if error == error else "NaN",
-        "xnnpack": "XNNPACK delegate" in text if format == "tflite" else None,
-    }
-
-
-@contextlib.contextmanager
-def _printed(file: Path) -> Iterator[Callable[[], str]]:
-    """What native code prints on stderr meanwhile, in ``file``."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with file.open("wb") as stream:
-            os.dup2(stream.fileno(), 2)
-        yield lambda: file.read_text("utf-8", "replace")
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def findings(device: Device, checks: tuple[RuntimeCheck, ...]) -> tuple[Finding, ...]:
-    """What to do about what was found; nothing where all is well."""
-    return (*_about_runtimes(device, checks), *_about_condition(device))
-
-
-def _about_runtimes(device: Device, checks: tuple[RuntimeCheck, ...]) -> Iterator[Finding]:
-    fits = fitting(device)
-    for check in checks:
-        if check.state == UNASKED:
-            continue
-        names = [wheel.distribution for wheel in WHEELS if wheel.format == check.format]
-        can = [name for name in names if fits[name] is None]
-        if check.state == MISSING and can:
-            level = "error" if check.format == "tflite" else "note"
-            yield Finding(level, f"No runtime for {check.format} files.", f"pip install {can[0]}")
-        elif check.state == MISSING:
-            why = "; ".join(f"{name}: {fits[name]}" for name in names)
-            yield Finding(
-                "note",
-                f"No runtime for {check.format} files installs here ({why}).",
-                "Use the other format, or a 64-bit system with Python 3.11 to 3.13.",
-            )
-        elif check.state == FAIL:
-            yield Finding(
-                "error",
-                f"The runtime for {check.format} files does not work: {check.reason}.",
-                "Install another version of it; a crash on import is mostly a wheel for a newer "
-                "processor than this one.",
-            )
-        elif check.xnnpack is False:
-            yield Finding(
-                "warning",
-                "TFLite runs without XNNPACK: int8 is several times slower.",
-                "Use ai-edge-litert's own wheel, and let it see /proc/cpuinfo and /sys."
-                if fits["ai-edge-litert"] is None
-                else "A 64-bit system can have ai-edge-litert, which brings it.",
-            )
-
-
-def _about_condition(device: Device) -> Iterator[Finding]:
-    conditions = device.conditions or {"now": (), "since_start": ()}
-    for name in conditions["now"]:
-        yield Finding("warning", f"The board is slowed down now: {name}.", _REMEDIES[name])
-    for name in conditions["since_start"]:
-        if name not in conditions["now"]:
-            yield Finding("note", f"Since the start there was: {name}.", _REMEDIES[name])
-    if device.temperature_c is not None and device.temperature_c >= HOT:
-        yield Finding(
-            "warning",
-            f"It is hot: {device.temperature_c:.0f} degrees, and from 80 on a Pi slows down.",
-            "Add a heat sink or a fan before you measure.",
-        )
-    if device.governor not in (None, "performance"):
-        yield Finding(
-            "note",
-            f"The frequency governor is {device.governor}: short runs may see a slow clock.",
-            "To measure: echo performance | sudo tee "
-            "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
-        )
-    if device.available_bytes is not None and device.available_bytes < 200 * 10**6:
-        yield Finding(
-            "warning", "Less than 200 MB of memory are free.", "Stop other programs first."
-        )
-
-
-_REMEDIES = {
-    "under-voltage": "Use the official power supply and a short, thick cable.",
-    "frequency capped": "Cool the board, and use the official power supply.",
-    "throttled": "Cool the board, and use the official power supply.",
-    "soft temperature limit": "Add a heat sink or a fan.",
-}
 
 
 def _vcgencmd() -> str | None:

@@ -31,15 +31,26 @@ OLDEST = (3, 11)
 PATIENCE = 1800.0
 # Reads the script that follows, so that no more than a line goes through the device's shell.
 _LOADER = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline())).decode())"
+# What was installed is written down last, and believed where it can still be imported.
 _HAVE = """
-import hashlib, json, os
+import hashlib, json, os, subprocess
 folder = os.path.expanduser("~/.cache/edgeattn/wheels")
 found = {}
 for name in os.listdir(folder) if os.path.isdir(folder) else []:
     with open(os.path.join(folder, name), "rb") as file:
         found[name] = hashlib.sha256(file.read()).hexdigest()
-print(json.dumps(found))
-"""
+home = os.path.expanduser("~/" + "ENVIRONMENT")
+installed = None
+try:
+    with open(os.path.join(home, "edgeattn-installed.json")) as file:
+        installed = json.load(file)
+    python = os.path.join(home, "bin", "python")
+    if subprocess.call([python, "-c", "import click, numpy, edgeattn"]):
+        installed = None
+except (IOError, OSError, ValueError):
+    pass
+print(json.dumps({"wheels": found, "installed": installed}))
+""".replace("ENVIRONMENT", ENVIRONMENT)
 _INSTALL = """
 import hashlib, json, os, subprocess, sys
 told = json.loads(sys.stdin.buffer.readline().decode())
@@ -64,12 +75,17 @@ def ask(*command):
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         sys.exit(done.stdout.decode("utf-8", "replace"))
+note = os.path.join(home, "edgeattn-installed.json")
+if os.path.exists(note):
+    os.remove(note)
 if not os.path.exists(os.path.join(home, "bin", "pip")):
     ask(sys.executable, "-m", "venv", "--clear", home)
 pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index",
        "--no-compile"]
 ask(*(pip + ["--find-links", folder] + told["requirements"]))
 ask(*(pip + ["--no-deps", "--force-reinstall", os.path.join(folder, told["own"])]))
+with open(note, "w") as file:
+    json.dump(told["digests"], file)
 """
 
 
@@ -96,12 +112,15 @@ def install(
         files = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     there = json.loads(_ask(remote, _HAVE).decode().splitlines()[-1])
-    missing = [name for name, digest in digests.items() if there.get(name) != digest]
+    if there["installed"] == digests:
+        return 0
+    missing = [name for name, digest in digests.items() if there["wheels"].get(name) != digest]
     order = {
         "files": [
             {"name": name, "sha256": digests[name], "bytes": len(files[name])} for name in missing
         ],
         "names": sorted(files),
+        "digests": digests,
         "environment": ENVIRONMENT,
         "requirements": asked,
         "own": own.name,

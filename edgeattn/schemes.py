@@ -3,4 +3,6 @@
 from __future__ import annotations
 
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
+# Made where they are asked for by name, and left out of "all".
+EXPERIMENTAL = ("int4",)
 FORMATS = ("tflite", "onnx")

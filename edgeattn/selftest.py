@@ -18,12 +18,12 @@ from edgeattn.errors import EdgeattnError
 
 def selftest(bundle: Path) -> tuple[list[str], int]:
     """What was found, line by line, and the exit code."""
-    from edgeattn import device
+    from edgeattn import probing
     from edgeattn.bundle import Bundle
     from edgeattn.validation import validate_isolated
 
     lines = []
-    for check in device.check_runtimes():
+    for check in probing.check_runtimes():
         xnnpack = {True: ", XNNPACK on", False: ", XNNPACK off", None: ""}[check.xnnpack]
         told = f"{check.runtime or check.format} {check.state}{xnnpack}"
         lines.append(told + (f": {check.reason}" if check.reason else ""))

@@ -10,7 +10,6 @@ and the reference's answers in memory, for those who judge many artifacts on the
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,12 +21,12 @@ import numpy as np
 from edgeattn import samples as sample_files
 from edgeattn import task
 from edgeattn.bundle import sha256
+from edgeattn.digests import calibration_digests, reference_digests, row_digests
 from edgeattn.errors import SampleError
 from edgeattn.keras_answers import NAME as KERAS
 from edgeattn.keras_answers import Keras
 from edgeattn.labels import LabelFacts
-from edgeattn.states import given
-from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
     from edgeattn.bundle import Artifact, Bundle
@@ -333,33 +332,3 @@ def read(path: Path, bundle: Bundle, on_progress: Callable[[str], None] | None =
 
 def no_labels(source: str) -> SampleError:
     return SampleError(f"{source} holds no labels: the task cannot be judged.", hint=NEEDS_LABELS)
-
-
-def row_digests(inputs: Tensors, specs: tuple[TensorSpec, ...]) -> list[str]:
-    """A short hash of each sample: the bytes of its inputs, one after the other, without states."""
-    specs = given(specs)
-    count = len(inputs[specs[0].name])
-    return [
-        hashlib.sha256(
-            b"".join(np.ascontiguousarray(inputs[spec.name][row]).tobytes() for spec in specs)
-        ).hexdigest()[:16]
-        for row in range(count)
-    ]
-
-
-def calibration_digests(bundle: Bundle) -> set[str]:
-    """The hashes of samples that an artifact of the bundle was calibrated on."""
-    found: set[str] = set()
-    for artifact in bundle.manifest.artifacts:
-        told = artifact.achieved.get("calibration")
-        if isinstance(told, Mapping):
-            found.update(str(digest) for digest in told.get("digests", ()))
-    return found
-
-
-def reference_digests(bundle: Bundle, specs: tuple[TensorSpec, ...]) -> list[str]:
-    """The hashes of the samples in the bundle's reference."""
-    reference = bundle.reference()
-    rows = int(bundle.manifest.reference["samples"])
-    inputs = {spec.name: reference[f"input/{spec.name}"][:rows] for spec in specs}
-    return row_digests(inputs, specs)

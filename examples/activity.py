@@ -10,6 +10,8 @@ from common import Run, data_option, example, learn
 from edgeattn.layers import Attention
 from public_data import activity
 
+CLASSES = ("walking", "upstairs", "downstairs", "sitting", "standing", "lying")
+
 
 def build() -> keras.Model:
     """Bidirectional LSTM 2 x 64, attention with 64 units (Luong), softmax over six activities."""
@@ -33,7 +35,15 @@ def main(run: Run, data: Path | None) -> int:
 
     --data takes uci_har_subset.npz, the zip of the UCI repository, or a folder with one of them.
     """
-    return learn(run, build, activity(data), epochs=30, batch_size=64, quick_rows=64)
+    return learn(
+        run,
+        build,
+        activity(data),
+        classes=CLASSES,
+        epochs=30,
+        batch_size=64,
+        quick_rows=64,
+    )
 
 
 if __name__ == "__main__":

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 import json
 import math
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -30,10 +31,12 @@ import keras
 import numpy as np
 
 import training
+from edgeattn import __version__
 from public_data import Data
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
+PICTURES = ROOT / "docs" / "experiments"
 FORMATS = ("tflite", "onnx")
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 QUICK_SCHEMES = ("float32", "int8")
@@ -43,6 +46,7 @@ ANSWERED = (0, 1, 3, 6)
 Z = 1.959964
 
 Rows = tuple[np.ndarray, np.ndarray]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,10 @@ def learn(
     epochs: int,
     batch_size: int,
     quick_rows: int,
+    classes: Sequence[str],
     calibration: int = 500,
 ) -> int:
-    """Train a classifier for that many epochs and bring it :func:`to_edge`.
+    """Train a classifier for that many epochs, draw where it looks and bring it :func:`to_edge`.
 
     The last epoch's model is taken, whatever it scored: the test set chooses nothing.
     """
@@ -143,7 +148,32 @@ def learn(
     told = training.about(
         history, epochs - 1, data=data.source, rows=len(data.x), chosen="the last epoch"
     )
+    draw_classes(run, model, test, classes)
     return to_edge(run, model, rows=rows, test=test, about=told, calibration=calibration)
+
+
+def draw_classes(run: Run, model: keras.Model, test: Rows, classes: Sequence[str]) -> None:
+    """Where the model looks in the test samples of each class, on average, as a picture."""
+    from edgeattn import plots
+    from edgeattn.layers import attention_maps
+
+    maps, present = attention_maps(model, test[0]), np.unique(test[1])
+    means = np.stack([maps[test[1] == number].mean(axis=0) for number in present])
+    names = [classes[number] for number in present]
+    title = "Mean attention over the steps, by class"
+    steps = [str(step) for step in range(1, means.shape[1] + 1)]
+    figure = plots.attention(means, tokens=steps, queries=names, title=title)
+    figure.axes[0].set(xlabel="step", ylabel="")
+    save_picture(run, figure)
+
+
+def save_picture(run: Run, figure: Any) -> None:
+    """``attention.png`` in the run's folder, and with ``--record`` in the documentation."""
+    from edgeattn import plots
+
+    plots.save(figure, run.folder / "attention.png")
+    if run.record:
+        shutil.copyfile(run.folder / "attention.png", PICTURES / f"{run.name}.png")
 
 
 def to_edge(
@@ -171,28 +201,14 @@ def to_edge(
     _write_samples(run, rows[0], calibration, samples)
     np.savez(folder / "test.npz", x=test[0], y=test[1])
 
-    schemes = QUICK_SCHEMES if run.quick else SCHEMES
     bundle = folder / "model.edge"
-    asked = [part for scheme in schemes for part in ("--scheme", scheme)] if run.quick else []
-    asked = asked or ["--scheme", "all"]
-    started = time.monotonic()
-    converted, _ = edgeattn(
-        "convert", folder / "model.h5", "-o", bundle, "--force", *asked,
-        "--calibration", folder / "calibration.npz", "--samples", folder / "samples.npz",
-    )  # fmt: skip
-    timed, _ = edgeattn("bench", bundle, "--threads", 1, "--runs", 20 if run.quick else 300)
-    validated, code = edgeattn(
-        "validate", bundle, "--data", folder / "test.npz", "--report", folder / "report.html",
-        "--resume",
-    )  # fmt: skip
-    spent = time.monotonic() - started
+    converted, timed, validated, code = _judged(run, bundle)
     result = {
         **_circumstances(run),
         "training": dict(about),
         "figures": dict(figures or {}),
         "parameters": model.count_params(),
         "model_bytes": (folder / "model.h5").stat().st_size,
-        "conversion_and_validation_seconds": round(spent, 1),
         "verdict": validated["verdict"],
         **_artifacts(converted, validated, timed),
     }
@@ -202,6 +218,62 @@ def to_edge(
     click.echo(as_text(result))
     click.echo(f"Report: {folder / 'report.html'}")
     return code
+
+
+def _judged(run: Run, bundle: Path) -> tuple[Any, Any, Any, int]:
+    """What ``convert``, ``bench`` and ``validate`` answer, and the exit code of the last."""
+    folder = run.folder
+    schemes = QUICK_SCHEMES if run.quick else ("all",)
+    inputs = ("model.h5", "calibration.npz", "samples.npz")
+    made_of = {name: sha256(folder / name) for name in inputs} | {"schemes": list(schemes)}
+    made_of |= {"edgeattn": __version__}
+    for made, answer in ((bundle, "converted.json"), (folder / "report.html", "validated.json")):
+        if not made.exists():
+            (folder / answer).unlink(missing_ok=True)
+    converted, _ = kept(
+        folder / "converted.json", made_of,
+        lambda: edgeattn(
+            "convert", folder / "model.h5", "-o", bundle, "--force",
+            *(part for scheme in schemes for part in ("--scheme", scheme)),
+            "--calibration", folder / "calibration.npz", "--samples", folder / "samples.npz",
+        ),
+    )  # fmt: skip
+    made_of = {
+        "bundle": sha256(bundle / "manifest.json"),
+        "test.npz": sha256(folder / "test.npz"),
+        "edgeattn": __version__,
+    }
+    timed, _ = kept(
+        folder / "timed.json", made_of,
+        lambda: edgeattn("bench", bundle, "--threads", 1, "--runs", 20 if run.quick else 300),
+    )  # fmt: skip
+    validated, code = kept(
+        folder / "validated.json", made_of,
+        lambda: edgeattn(
+            "validate", bundle, "--data", folder / "test.npz",
+            "--report", folder / "report.html",
+            "--resume", "--resume-file", folder / f"unfinished-{made_of['bundle']}.npz",
+        ),
+    )  # fmt: skip
+    return converted, timed, validated, code
+
+
+def kept(path: Path, made_of: Any, make: Callable[[], Answer]) -> Answer:
+    """The answer in ``path`` where it is one to the same question, ``made_of``; else a new one."""
+    if path.exists():
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.get("made_of") == made_of:
+            answer: Answer = document["answer"]
+            return answer
+    answer = make()
+    write_json(path, {"made_of": made_of, "answer": answer})
+    return answer
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def edgeattn(*arguments: object) -> tuple[dict[str, Any], int]:
@@ -270,7 +342,11 @@ def _write_samples(run: Run, x: np.ndarray, calibration: int, samples: int) -> N
 
 
 def _circumstances(run: Run) -> dict[str, Any]:
-    versions = {"python": platform.python_version(), "keras": keras.__version__}
+    versions = {
+        "edgeattn": __version__,
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+    }
     return {
         "example": run.name,
         "command": run.command,

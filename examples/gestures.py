@@ -10,6 +10,8 @@ from common import Run, data_option, example, learn
 from edgeattn.layers import Attention
 from public_data import gestures
 
+CLASSES = ("still", "clockwise", "counterclockwise", "moving")
+
 
 def build() -> keras.Model:
     """LSTM 32, attention with 32 units (Bahdanau), softmax over four gestures."""
@@ -33,7 +35,15 @@ def main(run: Run, data: Path | None) -> int:
 
     --data takes point_history.csv or a folder with it.
     """
-    return learn(run, build, gestures(data), epochs=40, batch_size=64, quick_rows=128)
+    return learn(
+        run,
+        build,
+        gestures(data),
+        classes=CLASSES,
+        epochs=40,
+        batch_size=64,
+        quick_rows=128,
+    )
 
 
 if __name__ == "__main__":

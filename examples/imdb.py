@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ import click
 import keras
 
 import training
-from common import Run, data_option, example, to_edge
+from common import Run, data_option, example, save_picture, to_edge
 from edgeattn.layers import Attention
-from reviews import reviews
+from reviews import numbered, pad, reviews, tokens
 
 WORDS, STEPS = 5000, 500
+# For a picture: no review of the data set may be passed on.
+REVIEW = (
+    "I had been looking forward to this film for months, and what a waste of time it was. The "
+    "story is dull, the acting is awful and the ending makes no sense at all. The music is "
+    "wonderful, and the first ten minutes are quite funny, but nothing could save the rest."
+)
 KINDS = ("attention", "plain")
 # The read-me of the package attention, over ten runs of ten epochs.
 PUBLISHED = {
@@ -69,7 +76,7 @@ def main(run: Run, data: Path | None, runs: int, epochs: int) -> int:
     aclImdb_v1.tar.gz, or a folder with one of them.
     """
     steps = 40 if run.quick else STEPS
-    found = reviews(data, WORDS, steps)
+    found, ranks = reviews(data, WORDS, steps)
     if run.quick:
         found, runs, epochs = found.some(128, run.seed), 1, 1
     rows, test = (found.x, found.y), (found.x_test, found.y_test)
@@ -90,8 +97,25 @@ def main(run: Run, data: Path | None, runs: int, epochs: int) -> int:
     told = training.about(
         first, best, data=found.source, rows=len(found.x), chosen="the best test accuracy"
     )
+    if ranks:
+        draw(run, model, ranks, steps)
     figures = {kind: spread(histories[kind]) for kind in KINDS} | {"published": PUBLISHED}
     return to_edge(run, model, rows=rows, test=test, about=told, figures=figures)
+
+
+def draw(run: Run, model: keras.Model, ranks: Mapping[str, int], steps: int) -> None:
+    """Where the model looks in a review that nobody wrote."""
+    from edgeattn import plots
+    from edgeattn.layers import attention_maps
+
+    known = [word for word in tokens(REVIEW) if word in ranks]
+    x = pad([numbered(known, ranks)], WORDS, steps)
+    map_ = attention_maps(model, x)[0]  # (steps,)
+    weights = map_[-min(len(known), steps) :]
+    good = float(model.predict(x, verbose=0)[0, 0])
+    share = 100 * float(weights.sum())
+    title = f"Good: {100 * good:.0f}%; {share:.0f}% of the attention is on words, not on padding"
+    save_picture(run, plots.words(known[-len(weights) :], weights, title=title))
 
 
 def run_folder(run: Run, kind: str, number: int) -> Path:

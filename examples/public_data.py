@@ -7,16 +7,24 @@ read where they lie, nothing is unpacked.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import tarfile
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import click
 import keras
 import numpy as np
+
+Parameters = ParamSpec("Parameters")
+Loaded = TypeVar("Loaded")
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -83,11 +91,10 @@ def fetch(remote: Remote) -> Path:
         path = keras.utils.get_file(
             remote.name, remote.address, file_hash=remote.sha256, hash_algorithm="sha256"
         )
-    except (OSError, ValueError) as error:
-        # Keras raises a bare Exception for what the server said, these for the rest.
-        raise _no_download(remote, error) from error
-    except Exception as error:
-        raise _no_download(remote, error) from error
+    except Exception as error:  # Keras raises just that for what a server answers
+        raise click.ClickException(
+            f"Downloading {remote.address} failed: {error}\nGive a local copy with --data PATH."
+        ) from error
     check(Path(path), remote.sha256)
     return Path(path)
 
@@ -122,9 +129,26 @@ def missing(data: Path, expected: str) -> click.ClickException:
     )
 
 
+def loader(function: Callable[Parameters, Loaded]) -> Callable[Parameters, Loaded]:
+    """A function that reads files of others: what is wrong with them is told, not traced."""
+
+    @functools.wraps(function)
+    def told(*arguments: Parameters.args, **named: Parameters.kwargs) -> Loaded:
+        try:
+            return function(*arguments, **named)
+        except (ValueError, LookupError, OSError, EOFError, *BROKEN) as error:
+            raise click.ClickException(
+                f"The data cannot be read as {function.__name__}: {error}\n"
+                "Give another copy with --data, or none to download it."
+            ) from error
+
+    return told
+
+
 # Activity: windows of 128 steps at 50 Hz, nine signals of a phone at the waist, six activities
 
 
+@loader
 def activity(data: Path | None) -> Data:
     """UCI HAR as ``(n, 128, 9)`` float32: body acceleration, gyroscope, total acceleration.
 
@@ -177,6 +201,7 @@ def _har(parts: Mapping[str, np.ndarray], source: str) -> Data:
 # Gestures: the last 16 positions of a finger tip, four movements
 
 
+@loader
 def gestures(data: Path | None) -> Data:
     """Finger positions as ``(n, 16, 2)`` float32; the last quarter of each movement is the test.
 
@@ -207,6 +232,7 @@ def gestures(data: Path | None) -> Data:
 # Vowels: nine speakers, 7 to 29 steps of 12 coefficients
 
 
+@loader
 def vowels(data: Path | None) -> Data:
     """Japanese vowels as ``(n, 29, 12)`` float32, zeros behind the end of each."""
     parts = {}
@@ -236,9 +262,3 @@ def read_ts(path: Path, steps: int = VOWEL_STEPS) -> tuple[np.ndarray, np.ndarra
     if not series:
         raise click.ClickException(f"{path}: no samples behind a line @data.")
     return np.stack(series), np.array(labels)
-
-
-def _no_download(remote: Remote, error: Exception) -> click.ClickException:
-    return click.ClickException(
-        f"Downloading {remote.address} failed: {error}\nGive a local copy with --data PATH."
-    )

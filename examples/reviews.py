@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from public_data import Data, Remote, check, fetch, find, missing
+from public_data import Data, Remote, check, fetch, find, loader, missing
 
 ARCHIVE = Remote(
     "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
@@ -31,13 +31,17 @@ SEPARATORS = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n',
 Texts = tuple[list[str], np.ndarray]
 
 
-def reviews(data: Path | None, words: int, steps: int) -> Data:
-    """Word numbers ``(n, steps)`` int32, padded in front, and labels, 1 for a good review."""
+@loader
+def reviews(data: Path | None, words: int, steps: int) -> tuple[Data, dict[str, int]]:
+    """Word numbers ``(n, steps)`` int32, padded in front, and labels, 1 for a good review.
+
+    And the rank of each word, which Keras' own file does not bring: empty then.
+    """
     if data is None:
         data = fetch(ARCHIVE)
     numbers = find(data, "imdb.npz")
     if numbers is not None:
-        return _from_keras(numbers, words, steps)
+        return _from_keras(numbers, words, steps), {}
     archive = find(data, "aclImdb*.tar.gz")
     lines = find(data, "train.jsonl.gz")
     if archive is not None:
@@ -55,7 +59,7 @@ def reviews(data: Path | None, words: int, steps: int) -> Data:
         for part in (split, split_test)
     )
     source = "texts of the Large Movie Review Dataset, words numbered by the training reviews"
-    return Data(x, y, x_test, y_test, source)
+    return Data(x, y, x_test, y_test, source), ranks
 
 
 def tokens(text: str) -> list[str]:

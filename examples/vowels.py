@@ -10,6 +10,8 @@ from common import Run, data_option, example, learn
 from edgeattn.layers import Attention
 from public_data import VOWEL_STEPS, vowels
 
+CLASSES = tuple(f"speaker {number}" for number in range(1, 10))
+
 
 def build() -> keras.Model:
     """Padding masked, GRU 64, attention with 64 units (Luong), softmax over nine speakers."""
@@ -35,7 +37,14 @@ def main(run: Run, data: Path | None) -> int:
     --data takes a folder with JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts.
     """
     return learn(
-        run, build, vowels(data), epochs=100, batch_size=16, quick_rows=128, calibration=200
+        run,
+        build,
+        vowels(data),
+        classes=CLASSES,
+        epochs=100,
+        batch_size=16,
+        quick_rows=128,
+        calibration=200,
     )
 
 

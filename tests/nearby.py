@@ -21,7 +21,7 @@ from typing import Any
 import artifacts
 
 from edgeattn import child as frames
-from edgeattn import device, validation
+from edgeattn import probing, validation
 from edgeattn.bundle import MANIFEST, Bundle, sha256
 from edgeattn.child import ChildDied
 from edgeattn.deployment import Order, Outcome, carry_out, receiver, sending
@@ -112,8 +112,8 @@ def no_runtimes() -> None:
         )
 
     validation.validate_isolated = judged
-    device.check_runtimes = lambda: tuple(
-        device.RuntimeCheck(name, device.PASS) for name in ("tflite", "onnx")
+    probing.check_runtimes = lambda: tuple(
+        probing.RuntimeCheck(name, probing.PASS) for name in ("tflite", "onnx")
     )
     receiver.LEASE, receiver.PATIENCE = 0, 0.0
     sending.PIECE = 700

@@ -366,6 +366,30 @@ def test_a_command_that_fails_is_no_figure():
         conversion.spent([sys.executable, "-c", "raise SystemExit('no good')"])
 
 
+def test_a_route_that_kills_the_process_is_left_out(monkeypatch):
+    asked = []
+
+    def answer(arguments, what):
+        without = [word for word in arguments if word.startswith("--without")]
+        asked.append(without)
+        if len(without) < 2:
+            raise bench._Died(f"noise\n{bench.MAKING}{'ab'[len(without)]}\nCheck failed")
+        return {"what": what}
+
+    monkeypatch.setattr(bench, "_answer", answer)
+    assert bench._in_child(NAMES[0], 4, 1) == {"what": NAMES[0]}
+    assert asked == [[], ["--without=a"], ["--without=a", "--without=b"]]
+
+
+def test_a_death_that_no_route_explains_is_told(monkeypatch):
+    def answer(arguments, what):
+        raise bench._Died("nothing was made")
+
+    monkeypatch.setattr(bench, "_answer", answer)
+    with pytest.raises(SystemExit, match="was not measured: nothing was made"):
+        bench._in_child(NAMES[0], 4, 1)
+
+
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
     names, asked = NAMES[:2], []
 

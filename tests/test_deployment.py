@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from nearby import ORDER, Nearby, deploy, hang_up, left_over, serving
 
-from edgeattn import device, validation
+from edgeattn import probing, validation
 from edgeattn.bundle import MANIFEST, Bundle, sha256
 from edgeattn.deployment import (
     Outcome,
@@ -40,7 +40,7 @@ def home(tmp_path, monkeypatch):
     """The device's home folder; runtimes are the oracle, files go in pieces of 700 bytes."""
     for module, name in (
         (validation, "validate_isolated"),
-        (device, "check_runtimes"),
+        (probing, "check_runtimes"),
         (receiver, "LEASE"),
         (receiver, "PATIENCE"),
         (sending, "PIECE"),
@@ -208,10 +208,10 @@ def test_a_device_that_computes_something_else_fails(home, old, monkeypatch):
 
 def test_no_runtime_works_there(home, old, monkeypatch):
     checks = (
-        device.RuntimeCheck("tflite", "fail", reason="its process died of SIGILL"),
-        device.RuntimeCheck("onnx", "not installed"),
+        probing.RuntimeCheck("tflite", "fail", reason="its process died of SIGILL"),
+        probing.RuntimeCheck("onnx", "not installed"),
     )
-    monkeypatch.setattr(device, "check_runtimes", lambda: checks)
+    monkeypatch.setattr(probing, "check_runtimes", lambda: checks)
     caller = Nearby()
     outcome = deploy(old, caller)
     assert (outcome.state, outcome.exit_code) == ("failed", 5)
@@ -411,6 +411,18 @@ def test_side_by_side():
         ("b", "failed"),
         ("c", "serves now"),
     ]
+
+
+def test_a_device_that_answers_nonsense_is_a_failed_one(home, old, monkeypatch):
+    """Not the end of what is done on others."""
+    import contextlib
+
+    from edgeattn import deployment, remote
+
+    monkeypatch.setattr(remote, "connected", lambda *_: contextlib.nullcontext(nearby.REMOTE))
+    monkeypatch.setattr(remote, "look", lambda *_: {"files": 7})
+    outcome = deployment.deploy(old, "pi@board", ORDER)
+    assert (outcome.state, outcome.exit_code) == ("failed", 70)
 
 
 def test_the_worst_exit_code():

@@ -8,9 +8,11 @@ import os
 import artifacts
 import pytest
 
-from edgeattn import device
+from edgeattn import device, probing
 from edgeattn.child import Child
-from edgeattn.device import Device, RuntimeCheck
+from edgeattn.device import Device
+from edgeattn.findings import findings
+from edgeattn.probing import RuntimeCheck
 
 PI4_INFO = """processor\t: 0
 Features\t: fp asimd evtstrm crc32 cpuid
@@ -79,7 +81,7 @@ def test_a_machine_that_tells_nothing(tmp_path):
     silent = ("board", "cpu", "memory_bytes", "available_bytes", "os", "governor")
     assert [getattr(found, name) for name in silent] == [None] * 6
     assert (found.temperature_c, found.throttled, found.conditions) == (None, None, None)
-    assert device.findings(found, GOOD) == ()
+    assert findings(found, GOOD) == ()
 
 
 @pytest.mark.parametrize(
@@ -185,7 +187,7 @@ def test_findings_say_what_to_do(pi):
         RuntimeCheck("tflite", "pass", "t 1", xnnpack=False),
         RuntimeCheck("onnx", "fail", reason="its process died of SIGILL"),
     )
-    advice = device.findings(described(pi), checks)
+    advice = findings(described(pi), checks)
     text = "\n".join(f"{item.level}: {item.what}" for item in advice)
     assert all(item.remedy for item in advice)
     assert "warning: TFLite runs without XNNPACK" in text
@@ -209,7 +211,7 @@ def test_findings_say_what_to_do(pi):
 )
 def test_a_missing_runtime(tmp_path, machine, format, level, remedy):
     checks = (RuntimeCheck(format, "not installed", reason="none"),)
-    (finding,) = device.findings(described(tmp_path, machine=machine), checks)
+    (finding,) = findings(described(tmp_path, machine=machine), checks)
     assert finding.level == level
     assert remedy in finding.remedy
 
@@ -217,13 +219,13 @@ def test_a_missing_runtime(tmp_path, machine, format, level, remedy):
 def test_the_tiny_models_are_what_the_code_here_makes(tmp_path):
     artifacts.write_dense_tflite(tmp_path / "tiny.tflite")
     artifacts.write_dense_onnx(tmp_path / "tiny.onnx", batch=1)
-    for format, kept in device.TINY.items():
+    for format, kept in probing.TINY.items():
         assert base64.b64decode(kept) == (tmp_path / f"tiny.{format}").read_bytes(), format
-    assert artifacts.dense(device.TINY_INPUT).tolist() == device.TINY_OUTPUT
+    assert artifacts.dense(probing.TINY_INPUT).tolist() == probing.TINY_OUTPUT
 
 
 def test_the_runtimes_here_work():
-    tflite, onnx = device.check_runtimes()
+    tflite, onnx = probing.check_runtimes()
     assert (tflite.state, tflite.xnnpack, tflite.reason) == ("pass", True, None)
     assert tflite.runtime.startswith("ai-edge-litert ")
     assert (onnx.state, onnx.xnnpack, onnx.reason) == ("pass", None, None)
@@ -238,7 +240,7 @@ def instead_of(tmp_path, package, code):
 
 def test_a_runtime_that_kills_its_process_is_a_line(tmp_path):
     start = instead_of(tmp_path, "onnxruntime", "import os, signal; os.kill(os.getpid(), 4)")
-    tflite, onnx = device.check_runtimes(start)
+    tflite, onnx = probing.check_runtimes(start)
     assert tflite.state == "pass"
     assert onnx.state == "fail"
     assert "died of SIGILL" in onnx.reason
@@ -253,11 +255,11 @@ class InferenceSession:
     def __init__(self, *a, **k): pass
     def run(self, names, feeds): return [numpy.array([[-1.875, 43.5]], "float32")]
 """
-    _, onnx = device.check_runtimes(instead_of(tmp_path, "onnxruntime", code))
+    _, onnx = probing.check_runtimes(instead_of(tmp_path, "onnxruntime", code))
     assert (onnx.state, onnx.reason) == ("fail", "it computed a tiny model wrong, by 0.5")
 
 
 def test_a_runtime_that_is_not_installed(tmp_path):
     start = instead_of(tmp_path, "onnxruntime", "raise ModuleNotFoundError('none')")
-    _, onnx = device.check_runtimes(start)
+    _, onnx = probing.check_runtimes(start)
     assert onnx.state == "not installed"

@@ -130,6 +130,7 @@ def test_install(tmp_path, monkeypatch):
     def gathered(folder, names, look, wheels):
         asked.append(names)
         _little_wheel(folder, "numpy")
+        _little_wheel(folder, "click")
 
     # One wheel for all: the tree may change while this runs.
     (tmp_path / "own").mkdir()
@@ -138,7 +139,7 @@ def test_install(tmp_path, monkeypatch):
         installing, "light_wheel", lambda folder: Path(shutil.copy(own, folder / own.name))
     )
     monkeypatch.setattr(installing, "gather", gathered)
-    monkeypatch.setattr(installing, "requirements", lambda look: ["numpy"])
+    monkeypatch.setattr(installing, "requirements", lambda look: ["numpy", "click"])
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
     remote = Remote("pi@host", program=str(ssh))
     sent = install(remote, PI)
@@ -147,10 +148,18 @@ def test_install(tmp_path, monkeypatch):
     code = "import edgeattn, numpy; print(edgeattn.__version__, numpy.little)"
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [edgeattn.__version__, "True"]
-    # Again: nothing is sent. What the wheels of another time were is removed.
+    # Again: nothing is sent, and nothing done.
+    module = next((home / "edge").glob("lib/*/site-packages/numpy.py"))
+    before = module.stat().st_mtime_ns
     (home / ".cache/edgeattn/wheels/old.whl").write_bytes(b"x")
     assert install(remote, PI) == 0
+    assert module.stat().st_mtime_ns == before
+    # What does not import any more is installed again, the wheels of another time are removed.
+    shutil.rmtree(next((home / "edge").glob("lib/*/site-packages/edgeattn")))
+    assert install(remote, PI) == 0
     assert not (home / ".cache/edgeattn/wheels/old.whl").exists()
+    subprocess.run([python, "-I", "-c", code], check=True, capture_output=True)
+    (home / "edge/edgeattn-installed.json").unlink()
     monkeypatch.setattr(installing, "requirements", lambda look: ["no-such-package"])
     with pytest.raises(DeviceError, match="no-such-package"):
         install(remote, PI)

@@ -17,7 +17,7 @@ HEAVY = {
 }
 INSPECTION = Path("inspection.py")
 # Where the converters are asked, if they are there.
-ASKING = (Path("cli/convert.py"), INSPECTION, Path("trial.py"))
+ASKING = (Path("cli/convert.py"), Path("cli/tune.py"), INSPECTION, Path("keras_answers.py"))
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
 LIGHT = [path for path in sorted(PACKAGE.rglob("*.py")) if LAYERS not in path.parents]
 

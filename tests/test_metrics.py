@@ -73,6 +73,22 @@ def test_snr_by_hand():
     assert metrics.snr_db(array([3, 4]), array([-3, -4])) == pytest.approx(10 * math.log10(1 / 4))
 
 
+def test_parts_of_a_metric_add_up():
+    """Sums of two halves are those of the whole: 9 + 16, 0.25 + 0; 3*3.5 + 4*4; 3.5² + 4²."""
+    expected, actual = array([3, 4]), array([3.5, 4])
+    assert metrics.energies(expected, actual) == (25.0, 0.25)
+    halves = [metrics.energies(expected[:, k : k + 1], actual[:, k : k + 1]) for k in (0, 1)]
+    assert halves == [(9.0, 0.25), (16.0, 0.0)]
+    assert metrics.decibels(25.0, 0.25) == metrics.snr_db(expected, actual)
+    assert metrics.products(expected, actual) == (26.5, 28.25)
+    assert metrics.cosine_of(24.0, 25.0, 25.0) == pytest.approx(24 / 25)
+    assert metrics.cosine_of(1e300, 1e300, 1e300) == 1.0
+    rows = array([0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.5, 0.0])
+    other = array([0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.0, 0.5, 0.5])
+    # One agrees, one does not, and the tie counts for nothing.
+    assert metrics.topk_counts(rows, other, k=1) == (1, 2)
+
+
 def test_top1_by_hand():
     expected = array([0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2])
     actual = array([0.4, 0.3, 0.3], [0.2, 0.1, 0.7], [0.1, 0.1, 0.8], [0.5, 0.3, 0.2])

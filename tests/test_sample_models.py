@@ -19,7 +19,11 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 ROOT = Path(__file__).parent.parent / "sample_models"
-NAMES = ["find_max", "add_two_numbers", "digits"]
+NAMES = ["find_max", "add_two_numbers", "digits", "digits_transformer", "events", "commands"]
+# Whose samples are held-back pictures; the others' are drawn.
+PICTURES = ("digits", "digits_transformer")
+# Those that are also converted to int8 here.
+INTEGER = ("digits_transformer", "events", "commands")
 LIMITS = {
     "find_max": {"mean absolute error": 0.002, "largest weight is on the maximum": 0.95},
     "add_two_numbers": {
@@ -27,6 +31,9 @@ LIMITS = {
         "two largest weights are on the two numbers": 0.95,
     },
     "digits": {"accuracy": 0.95},
+    "digits_transformer": {"accuracy": 0.94},
+    "events": {"accuracy": 0.97},
+    "commands": {"accuracy": 0.99},
 }
 
 
@@ -66,7 +73,7 @@ def test_training_runs_and_its_files_load(name, tmp_path):
         "samples.npz",
     ]
     model, x, y = load(tmp_path / "made")
-    assert x.dtype == np.float32
+    assert x.dtype == (np.int32 if name == "commands" else np.float32)
     assert len(model.predict(x, verbose=0)) == len(x) == len(y)
 
 
@@ -74,7 +81,7 @@ def test_training_runs_and_its_files_load(name, tmp_path):
 def test_samples_are_those_of_the_script(name):
     module = script(name)
     _, x, y = load(ROOT / name)
-    if name == "digits":
+    if name in PICTURES:
         _, expected_x, _, expected_y = module.pictures()
     else:
         expected_x, expected_y = module.sequences(200, module.SEED + 2)
@@ -96,7 +103,7 @@ def test_model_keeps_its_promise_on_the_samples(name):
 def test_readme_states_what_is_measured(name):
     module = script(name)
     model, x, y = load(ROOT / name)
-    if name != "digits":
+    if name not in PICTURES:
         x, y = module.sequences(5000, module.SEED + 1)
     figures = module.measure(model, x, y)
     written = stated(name)
@@ -109,15 +116,39 @@ def test_readme_states_what_is_measured(name):
         assert abs(float(text.rstrip("%")) - value) <= 1.5 * 10**-digits, figure
 
 
-@pytest.mark.parametrize("name", ["find_max", "add_two_numbers", "digits"])
+def test_together_they_cover_what_people_bring():
+    """Said in the table of the README, and true of the files."""
+    found = {}
+    for name in NAMES:
+        model, _, y = load(ROOT / name)
+        layers = list(model._flatten_layers())
+        found[name] = {type(layer).__name__ for layer in layers}
+        found[name] |= {layer.score for layer in layers if hasattr(layer, "score")}
+        found[name].add("classes" if np.issubdtype(y.dtype, np.integer) else "amounts")
+        assert (ROOT / name / "model.h5").stat().st_size < 2_000_000
+    table = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \[(\w+)\]\(\1\) ", table, re.MULTILINE) == NAMES
+    assert set().union(*found.values()) >= {
+        *("luong", "bahdanau", "LSTM", "GRU", "Bidirectional", "Masking", "Embedding"),
+        *("MultiHeadAttention", "classes", "amounts"),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_default_artifact_passes(name: str, tmp_path: Path) -> None:
     """Both formats in float32 within 1e-5, and the smaller schemes within their limits."""
     converters = pytest.importorskip("edgeattn_converters", reason="needs the host's half")
-    folder = ROOT / name
+    folder, module = ROOT / name, script(name)
+    asked = {}
+    if name in INTEGER:
+        x = module.pictures()[0] if name in PICTURES else module.sequences(100, module.SEED + 3)[0]
+        np.savez(tmp_path / "calibration.npz", x=x[:100])
+        schemes = ("float32", "float16", "dynamic_int8", "int8")
+        asked = {"calibration": tmp_path / "calibration.npz", "schemes": schemes}
     made = converters.convert(
-        folder / "model.h5", tmp_path / "model.edge", samples=folder / "samples.npz"
+        folder / "model.h5", tmp_path / "model.edge", samples=folder / "samples.npz", **asked
     )
-    assert [report.failed for report in made.report.artifacts] == [()] * 6
+    assert [report.failed for report in made.report.artifacts] == [()] * (8 if asked else 6)
     assert made.exit_code == 0
     for report in made.report.artifacts:
         if report.artifact.scheme == "float32":

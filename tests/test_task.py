@@ -69,6 +69,19 @@ def test_bootstrap_of_amounts(samples):
     assert high == pytest.approx(loss.mean() + half, abs=0.08 * half)
 
 
+def test_piles_are_the_same_however_they_come():
+    losses = np.random.default_rng(4).standard_normal(9_000)
+    whole, parts = statistics.Piles(), statistics.Piles()
+    whole.add(losses)
+    for part in np.array_split(losses, 7):
+        parts.add(part)
+    assert parts.sizes.tolist() == whole.sizes.tolist()
+    assert set(whole.sizes.tolist()) == {2.0, 3.0}
+    np.testing.assert_allclose(parts.sums, whole.sums)
+    assert whole.sums.sum() == pytest.approx(losses.sum())
+    assert whole.bootstrap(2.0) == pytest.approx(tuple(2 * x for x in whole.bootstrap()))
+
+
 def test_bootstrap_covers_as_often_as_it_says():
     generator = np.random.default_rng(5)
     held = 0
@@ -98,6 +111,26 @@ def test_leads_know_more_than_counts():
     for error in (0.01, 0.5, math.inf, math.nan):
         assert statistics.unseen_loss(1000, lead, 1000, error) == statistics.unseen_loss(1000)
     assert statistics.unseen_loss(12, lead, 12, 0.0) == statistics.unseen_loss(12)
+
+
+# The interval of a share
+
+
+def test_wilson_by_hand():
+    # z² = 3.8415. Of 10 throws 5: 0.5 ± 1.96 sqrt(0.025 + 0.0096) / 1.384.
+    low, high = statistics.wilson(5, 10)
+    assert (low, high) == (pytest.approx(0.2366, abs=1e-4), pytest.approx(0.7634, abs=1e-4))
+    # Of all: from n / (n + z²) to 1.
+    assert statistics.wilson(100, 100) == pytest.approx((100 / 103.8415, 1.0), abs=1e-6)
+    assert statistics.wilson(0, 100) == pytest.approx((0.0, 3.8415 / 103.8415), abs=1e-6)
+
+
+@pytest.mark.parametrize(("right", "samples"), [(350, 360), (1, 7), (99, 100), (0, 3)])
+def test_wilson_is_that_of_another_library(right, samples):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(right, samples).proportion_ci(method="wilson")
+    found = statistics.wilson(right, samples)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-6)
 
 
 # The decision

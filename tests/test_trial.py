@@ -226,6 +226,13 @@ def test_validate_writes_its_page_and_xml(edgeattn, bundle, data, tmp_path):
         ("--model", "m.h5"),
         ("--data", "none.npz"),
         ("--report", "no/such/place.html"),
+        ("--bench", "b.json"),
+        ("--vocabulary", "w.txt"),
+        ("--report", "r.html", "--bench", "none.json"),
+        ("--report", "r.html", "--vocabulary", "none.txt"),
+        ("--resume",),
+        ("--resume-file", "f"),
+        ("--jobs", "0"),
     ],
 )
 def test_validate_refuses(edgeattn, bundle, options):

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn import samples as sample_files
+from edgeattn.digests import row_digests
 from edgeattn.errors import SampleError
 from edgeattn.states import given
 from edgeattn.tensors import Array, Tensors, TensorSpec
-from edgeattn.trial import row_digests
 from edgeattn_converters.tracing import Interface
 
 # Ranges of activations settle after a hundred samples or so; TensorFlow's guide says 100 to 500.

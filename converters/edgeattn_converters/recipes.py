@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeattn.errors import UsageError
+from edgeattn.schemes import EXPERIMENTAL
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("dynamic_int8", "int8", "float32"),
         Recipe("int8", "int8", "int8", needs_calibration=True),
         Recipe("int16x8", "int8", "int16", needs_calibration=True),
+        Recipe("int4", "int4", "float32"),
     )
 }
 TARGETS: Mapping[str, str] = {
@@ -38,8 +40,8 @@ TARGETS: Mapping[str, str] = {
 OPSETS = range(13, 22)
 ATTENTION_PRECISIONS = ("auto", "int8", "int16", "float32")
 # Of a layer's weights; ``int8`` also has the layer compute as its scheme says, and ``int8_weights``
-# leaves its activations float32.
-PRECISIONS = ("float32", "float16", "int8", "int8_weights")
+# leaves its activations float32. ``int4`` is for weights too, and experimental.
+PRECISIONS = ("float32", "float16", "int8", "int8_weights", "int4")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def recipe_for(scheme: str) -> Recipe:
 def default_schemes(*, calibrated: bool) -> tuple[str, ...]:
     """What is made where nothing was asked for: all that can be, with this data or without."""
     return tuple(
-        recipe.scheme for recipe in RECIPES.values() if calibrated or not recipe.needs_calibration
+        recipe.scheme
+        for recipe in RECIPES.values()
+        if recipe.scheme not in EXPERIMENTAL and (calibrated or not recipe.needs_calibration)
     )
 
 

@@ -25,7 +25,7 @@ EXTREME = 3.0
 EXTREMES = 6
 TARGETS = "target"
 # At most so many rows for the lengths of sequences, and for the words of a vocabulary.
-MOST_LENGTHS = 16
+MOST_LENGTHS = 64
 MOST_WORDS = 16
 # And so many for sequences that go on.
 MOST_PARTS = 16

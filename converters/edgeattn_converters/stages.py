@@ -12,10 +12,10 @@ from typing import Any
 
 from edgeattn.bundle import REFERENCE, Artifact, sha256
 from edgeattn.child import progress
+from edgeattn.digests import row_digests
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.states import given
 from edgeattn.tensors import Tensors
-from edgeattn.trial import row_digests
 from edgeattn_converters import agreement, audit, calibration, reference, source, states
 from edgeattn_converters.recipes import Options, recipe_for
 from edgeattn_converters.sources.keras2 import STARTS_CLEAN

@@ -9,7 +9,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
-from edgeattn.schemes import SCHEMES
+from edgeattn.schemes import EXPERIMENTAL, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn_converters import Conversion
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 @click.option(
     "--scheme",
     "schemes",
-    type=click.Choice([*SCHEMES, options.ALL]),
+    type=click.Choice([*SCHEMES, *EXPERIMENTAL, options.ALL]),
     multiple=True,
-    help="Precision scheme; repeatable. Default: all; int8 and int16x8 need --calibration.",
+    help="Precision scheme; repeatable. Default: all; int8 and int16x8 need --calibration. int4 is "
+    "experimental, and made where it is named only.",
 )
 @click.option(
     "--target",
@@ -209,7 +210,7 @@ def as_text(made: Conversion) -> str:
     rows = [
         [
             report.artifact.format,
-            report.artifact.scheme,
+            _scheme(report.artifact.scheme),
             output.size(report.artifact.bytes),
             output.number(report.max_abs_error),
             report.verdict,
@@ -245,6 +246,10 @@ def as_text(made: Conversion) -> str:
     lines += [f"{f['format']} {f['scheme']}: {f['reason']}" for f in made.failures]
     lines.append(f"Wrote {made.bundle.path}")
     return "\n".join(lines)
+
+
+def _scheme(name: str) -> str:
+    return f"{name} (experimental)" if name in EXPERIMENTAL else name
 
 
 def why(report: Any) -> list[str]:

@@ -11,7 +11,9 @@ from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeattn.device import Device, Finding, RuntimeCheck
+    from edgeattn.device import Device
+    from edgeattn.findings import Finding
+    from edgeattn.probing import RuntimeCheck
 
 # Features that decide which kernels a runtime takes; the rest of a long list is for --json.
 TOLD = ("asimd", "neon", "asimdhp", "asimddp", "i8mm", "avx2", "avx512f", "avx512_vnni", "amx_int8")
@@ -29,19 +31,20 @@ def command(host: str | None, python: str | None, ssh_config: Path | None, as_js
     becomes a line. Ends with 5 where no runtime works. A host needs nothing but a Python 3 to be
     looked at; without edgeattn there, its runtimes are told as not asked.
     """
-    from edgeattn import device
+    from edgeattn import device, probing
+    from edgeattn.findings import findings
 
     hindered: tuple[Finding, ...] = ()
     if host is None:
         if python is not None or ssh_config is not None:
             raise UsageError("--python and --ssh-config are for another machine: give USER@HOST.")
-        found, checks = device.describe(), device.check_runtimes()
+        found, checks = device.describe(), probing.check_runtimes()
     else:
         from edgeattn.deployment.doctor import examine
 
         found, checks, hindered = examine(host, python, ssh_config)
-    advice = (*hindered, *device.findings(found, checks))
-    works = any(check.state == device.PASS for check in checks)
+    advice = (*hindered, *findings(found, checks))
+    works = any(check.state == probing.PASS for check in checks)
     if as_json:
         output.emit_json(as_document(found, checks, advice, works))
     else:

@@ -71,6 +71,14 @@ def as_lines(explained: Sequence[Explanation]) -> Iterator[str]:
             yield output.table(header, rows, right=(0, 3, 4, 5))
 
 
+def as_paragraphs(explained: Sequence[Explanation]) -> dict[str, list[str]]:
+    """The same for the page, by the labels of the artifacts."""
+    return {
+        item.artifact.label: [text for text in (item.told.sentence, item.told.cure) if text]
+        for item in explained
+    }
+
+
 def _db(value: float) -> str:
     return f"{value:.1f}" if math.isfinite(value) else ("exact" if value > 0 else "lost")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgeattn.schemes import FORMATS, SCHEMES
+from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn.bundle import Bundle
@@ -45,7 +45,7 @@ def schemes_option(command: Command) -> Command:
     return click.option(
         "--scheme",
         "schemes",
-        type=click.Choice([*SCHEMES, ALL]),
+        type=click.Choice([*SCHEMES, *EXPERIMENTAL, ALL]),
         multiple=True,
         help="Precision scheme; repeatable. Default: all that the bundle holds.",
     )(command)

@@ -9,7 +9,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
-from edgeattn.schemes import SCHEMES
+from edgeattn.schemes import EXPERIMENTAL, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn_converters.tuning import Tuned
@@ -51,9 +51,10 @@ if TYPE_CHECKING:
 @click.option(
     "--scheme",
     "schemes",
-    type=click.Choice([*SCHEMES, options.ALL]),
+    type=click.Choice([*SCHEMES, *EXPERIMENTAL, options.ALL]),
     multiple=True,
-    help="Schemes to try and to mix; repeatable. Default: all.",
+    help="Schemes to try and to mix; repeatable. Default: all. int4 is experimental and not among "
+    "all: add --scheme int4.",
 )
 @click.option(
     "--samples",
@@ -130,7 +131,7 @@ def command(
             max_drop=max_drop,
             aim=aim,
             formats=options.chosen(formats),
-            schemes=options.chosen(schemes),
+            schemes=schemes,
             samples=samples,
             time_steps=time_steps,
             custom_objects=custom_objects,

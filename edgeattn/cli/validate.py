@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeattn.cli import explained as explaining
-from edgeattn.cli import options, output
-from edgeattn.cli.convert import why
+from edgeattn.cli import options, output, verdicts
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeattn.bundle import Bundle
-    from edgeattn.checks import Check
-    from edgeattn.task import TaskReport
     from edgeattn.trial import Stream
-    from edgeattn.validation import ArtifactReport, Report
+    from edgeattn.validation import Report
 
 
 @click.command("validate")
@@ -71,6 +68,16 @@ if TYPE_CHECKING:
     help="Take the files apart, and name the operator that goes wrong first and the cure.",
 )
 @click.option("--report", type=options.PATH, help="Write a page for people: one .html file.")
+@click.option(
+    "--bench",
+    type=options.PATH,
+    help="Latencies for the page: what edgeattn bench --json printed.",
+)
+@click.option(
+    "--vocabulary",
+    type=options.PATH,
+    help="Words for the page's maps of texts: one a line, or JSON of words or {word: number}.",
+)
 @click.option("--junit", type=options.PATH, help="Write JUnit XML, for other people's CI.")
 @options.on_option
 @options.python_option
@@ -93,6 +100,8 @@ def command(
     limits: tuple[str, ...],
     explain: bool,
     report: Path | None,
+    bench: Path | None,
+    vocabulary: Path | None,
     junit: Path | None,
     on: str | None,
     python: str | None,
@@ -126,6 +135,7 @@ def command(
     if explain and (on or python):
         raise UsageError("--explain takes files apart in this place, not with --on or --python.")
     _check_writable(report, junit, unfinished)
+    extras = _extras(report, bench, vocabulary)
     shown = output.progress(quiet or as_json)
     try:
         trial = None
@@ -155,14 +165,21 @@ def command(
         explained = None
         if explain:
             explained = explaining.explain_found(opened, found, changed, shown)
+    except (KeyboardInterrupt, SystemExit):
+        if unfinished is not None and unfinished.exists():
+            output.end_progress(shown)
+            click.echo(f"What is done is kept in {unfinished}; the same command goes on.", err=True)
+        raise
     finally:
         output.end_progress(shown)
-    _write(opened, found, report, junit)
+    if explained is not None:
+        extras["explanations"] = explaining.as_paragraphs(explained)
+    _write(opened, found, report, junit, extras)
     if as_json:
         told = {} if explained is None else {"explanation": [x.to_json() for x in explained]}
         output.emit_json({**found.to_json(), **told})
     else:
-        click.echo(as_text(opened, found, data is not None, quiet))
+        click.echo(verdicts.as_text(opened, found, data is not None, quiet))
         if explained is not None:
             click.echo("\n".join(explaining.as_lines(explained)))
     return found.exit_code
@@ -209,142 +226,34 @@ def _check_writable(*targets: Path | None) -> None:
             raise UsageError(f"Not a place for a file: {target}")
 
 
-def _write(bundle: Bundle, found: Report, report: Path | None, junit: Path | None) -> None:
+def _extras(report: Path | None, bench: Path | None, vocabulary: Path | None) -> dict[str, Any]:
+    """What else the page tells; read before any work, and checked."""
+    if report is None and (bench is not None or vocabulary is not None):
+        raise UsageError("--bench and --vocabulary are for the page: --report FILE.html")
+    extras: dict[str, Any] = {}
+    if bench is not None:
+        from edgeattn.report import latency
+
+        extras["bench"] = latency.read(bench)
+    if vocabulary is not None:
+        from edgeattn.report import vocabulary as words
+
+        extras["vocabulary"] = words.read(vocabulary)
+    return extras
+
+
+def _write(
+    bundle: Bundle,
+    found: Report,
+    report: Path | None,
+    junit: Path | None,
+    extras: Mapping[str, Any],
+) -> None:
     if report is not None:
         from edgeattn.report import write_html
 
-        write_html(report, bundle, found)
+        write_html(report, bundle, found, **extras)
     if junit is not None:
         from edgeattn.report.junit import write_junit
 
         write_junit(junit, bundle, found)
-
-
-def as_text(bundle: Bundle, report: Report, with_task: bool, quiet: bool) -> str:
-    rows = [
-        [
-            item.artifact.format,
-            item.artifact.scheme,
-            item.runtime or "-",
-            item.stages["numbers"],
-            item.stages["attention"],
-            *([item.stages["task"]] if with_task else []),
-            output.number(item.max_abs_error),
-            item.verdict,
-        ]
-        for item in report.artifacts
-    ]
-    header = ["format", "scheme", "runtime", "numbers", "attention"]
-    header += [*(["task"] if with_task else []), "max abs error", "verdict"]
-    lines = [output.table(header, rows, right=(len(header) - 2,))]
-    for item in report.artifacts:
-        lines += why(item)
-    if with_task:
-        lines += ["", *_task_lines(report.artifacts)]
-    if not quiet:
-        reference = bundle.manifest.reference
-        missing = _not_run(report)
-        lines += [
-            "",
-            f"Held to Keras on {reference['samples']} samples ({reference['source']}) and "
-            f"{reference['edge_cases']} edge cases.{missing}",
-        ]
-    lines.append(f"Verdict: {report.verdict}")
-    return "\n".join(lines)
-
-
-def _not_run(report: Report) -> str:
-    """The stages that no artifact went through."""
-    stages = [
-        stage
-        for stage in ("task", "device")
-        if all(item.stages[stage] == "not run" for item in report.artifacts)
-    ]
-    return f" {' and '.join(stages).capitalize()}: not run." if stages else ""
-
-
-def _task_lines(artifacts: tuple[ArtifactReport, ...]) -> list[str]:
-    tasks = [(item.artifact.label, item.task) for item in artifacts if item.task is not None]
-    if not tasks:
-        return []
-    first = next((task for _, task in tasks if task.outcomes), tasks[0][1])
-    lines = [f"Task on {first.source}, compared with {first.reference}:"]
-    rows = [
-        [
-            label,
-            outcome.output,
-            f"{outcome.score} of {outcome.samples:,}",
-            _share(outcome.before),
-            _share(outcome.after),
-            f"{100 * outcome.drop:+.2f}",
-            f"{100 * outcome.interval[0]:+.2f} to {100 * outcome.interval[1]:+.2f}",
-            f"{100 * outcome.margin:.2f}",
-            outcome.verdict,
-        ]
-        for label, task in tasks
-        for outcome in task.outcomes
-    ]
-    header = ["artifact", "output", "score", "before", "after", "drop, points", "95% interval"]
-    header += ["allowed", "verdict"]
-    if rows:
-        lines.append(output.table(header, rows, right=(3, 4, 5, 6, 7)))
-    reasons = {task.reason for _, task in tasks}
-    if len(reasons) == 1 and first.reason:
-        lines = [f"Task: not run. {first.reason}"]
-    else:
-        for label, task in tasks:
-            lines += _task_notes(label, task)
-    lines += _numbers_lines(artifacts, first)
-    lines += [f"note: {note}" for note in first.notes]
-    return lines
-
-
-def _numbers_lines(artifacts: tuple[ArtifactReport, ...], task: TaskReport) -> list[str]:
-    """How far the answers to the user's samples are from the reference's, judged or only told."""
-    found = [
-        (item.artifact.label, check.output or "", check)
-        for item in artifacts
-        for check in item.checks
-        if check.data is not None
-    ]
-    rows: dict[tuple[str, str], dict[str, Check]] = {}
-    for label, name, check in found:
-        rows.setdefault((label, name), {})[check.metric] = check
-    if not rows:
-        return []
-    judged = any(check.limit is not None and check.metric != "non_finite" for *_, check in found)
-    told = "" if judged else ", told and not judged: numbers are judged by Keras alone"
-    lines = ["", f"Numbers on {task.source}, compared with {task.reference}{told}:"]
-    metrics = ("max_abs_error", "snr_db", "top1_agreement")
-    cells = [
-        [label, name, *(_told(checks.get(metric)) for metric in metrics)]
-        for (label, name), checks in rows.items()
-    ]
-    header = ["artifact", "output", "max abs error", "SNR, dB", "same class"]
-    return [*lines, output.table(header, cells, right=(2, 3, 4))]
-
-
-def _told(check: Check | None) -> str:
-    if check is None:
-        return "-"
-    if check.metric == "top1_agreement":
-        return _share(check.value)
-    return output.number(check.value) if check.metric != "snr_db" else f"{check.value:.1f}"
-
-
-def _task_notes(label: str, task: TaskReport) -> list[str]:
-    lines = [f"{label}: task not run. {task.reason}"] if task.reason else []
-    for outcome in task.outcomes:
-        if outcome.verdict != "inconclusive":
-            continue
-        more = (
-            f"about {outcome.needed:,} samples like these would settle it"
-            if outcome.needed
-            else "the drop lies on the limit itself, and no number of samples would settle it"
-        )
-        lines.append(f"{label}: {outcome.output} is inconclusive; {more}.")
-    return lines
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.2f}%"

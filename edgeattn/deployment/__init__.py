@@ -8,96 +8,35 @@ attempt goes on where the first one ended.
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.deployment import sending
+from edgeattn.deployment.fleet import Work, on_each, worst
+from edgeattn.deployment.outcome import (
+    FAILED,
+    REFUSED,
+    ROLLED_BACK,
+    SWITCHED,
+    UNCHANGED,
+    Order,
+    Outcome,
+)
 from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 
 if TYPE_CHECKING:
     from edgeattn.bundle import Artifact, Bundle
-    from edgeattn.child import Child
     from edgeattn.device import Device
     from edgeattn.remote import Remote
     from edgeattn.tensors import Tensors
     from edgeattn.validation import Report
 
-SWITCHED, UNCHANGED, REFUSED = "serves now", "served already", "refused"
-ROLLED_BACK, FAILED = "rolled back", "failed"
-# Hosts that are deployed to at the same time.
-SIDE_BY_SIDE = 8
+__all__ = ["Order", "Outcome", "Work", "default_folder", "deploy", "on_each", "roll_back", "worst"]
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to do on each device.
-
-    ``folder`` is one of the device, from its user's home folder unless it is absolute. Artifacts
-    of ``formats`` and ``schemes`` are judged and measured, all of them where none is named.
-    ``python`` is the device's, ``config`` stands in for ``~/.ssh/config``. ``install`` prepares
-    the device first; it is given the connection.
-    """
-
-    folder: str
-    formats: tuple[str, ...] = ()
-    schemes: tuple[str, ...] = ()
-    runs: int = 700
-    seconds: float = 10.0
-    measure: bool = True
-    keep: int = 3
-    python: str | None = None
-    config: Path | None = None
-    install: Callable[[Remote], object] | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a device; ``error`` says why it did not come to an end."""
-
-    host: str
-    state: str
-    folder: str | None = None
-    version: str | None = None
-    previous: str | None = None
-    sent: int = 0
-    device: Device | None = None
-    report: Report | None = None
-    bench: dict[str, Any] | None = None
-    removed: tuple[str, ...] = ()
-    error: EdgeattnError | None = field(default=None, compare=False)
-
-    @property
-    def exit_code(self) -> int:
-        if self.error is not None:
-            return self.error.exit_code
-        return 0 if self.report is None else self.report.exit_code
-
-    def to_json(self) -> dict[str, Any]:
-        told = None
-        if self.error is not None:
-            told = {"message": self.error.message, "hint": self.error.hint}
-        return {
-            "host": self.host,
-            "state": self.state,
-            "verdict": "not run" if self.report is None else self.report.verdict,
-            "exit_code": self.exit_code,
-            "folder": self.folder,
-            "version": self.version,
-            "previous": self.previous,
-            "bytes_sent": self.sent,
-            "removed": list(self.removed),
-            "device": None if self.device is None else self.device.to_json(),
-            "artifacts": [] if self.report is None else self.report.to_json()["artifacts"],
-            "bench": self.bench,
-            "error": told,
-        }
 
 
 def default_folder(bundle: Path) -> str:
@@ -109,35 +48,6 @@ def default_folder(bundle: Path) -> str:
             hint="Say where it goes: --to edgeattn/NAME",
         )
     return f"edgeattn/{name}"
-
-
-class Work:
-    """Deployments under way on several threads, which can be broken off from another."""
-
-    def __init__(self) -> None:
-        self._children: set[Child] = set()
-        self._ended = False
-        self._turn = threading.Lock()
-
-    @contextlib.contextmanager
-    def on(self, child: Child) -> Iterator[Child]:
-        with self._turn:
-            if self._ended:
-                raise DeviceError("Interrupted before it began.")
-            self._children.add(child)
-        try:
-            with child:
-                yield child
-        finally:
-            with self._turn:
-                self._children.discard(child)
-
-    def end(self) -> None:
-        """Break off what is under way, and let nothing more begin: nothing is switched any more."""
-        with self._turn:
-            self._ended = True
-            for child in self._children:
-                child.kill()
 
 
 def deploy(
@@ -169,6 +79,10 @@ def deploy(
                 return carry_out(bundle, remote, child, order, tell, device=device)
     except EdgeattnError as error:
         return Outcome(host, FAILED, device=device, error=error)
+    except Exception as error:
+        # A fault of ours, or a device that answers what it should not: other devices go on.
+        fault = EdgeattnError(f"{type(error).__name__}: {error}")
+        return Outcome(host, FAILED, device=device, error=fault)
 
 
 def look(remote: Remote) -> tuple[Device, dict[str, Any]]:
@@ -206,12 +120,21 @@ def carry_out(
     version = ask("assemble", files=files)
     tell("judging there")
     which: dict[str, Any] = {"formats": list(order.formats), "schemes": list(order.schemes)}
-    told, answers = sending.ask_both(child, remote, "judge", None, version=version, **which)
+    told, answers = sending.ask_both(child, remote, "judge", version=version, **which)
     report = judged(bundle, chosen, told, answers)
     bench = None
     if order.measure and report.exit_code == 0:
         tell("measuring there")
-        bench = ask("measure", version=version, runs=order.runs, seconds=order.seconds, **which)
+        bench, _ = sending.ask_both(
+            child,
+            remote,
+            "measure",
+            patience=sending.PATIENCE + order.seconds,
+            version=version,
+            runs=order.runs,
+            seconds=order.seconds,
+            **which,
+        )
     outcome = Outcome(
         remote.destination,
         UNCHANGED if start["current"] == version else SWITCHED,
@@ -224,13 +147,13 @@ def carry_out(
         bench,
     )
     if report.exit_code:
-        outcome = _with(outcome, state=REFUSED)
+        outcome = replace(outcome, state=REFUSED)
     ask("note", version=version, report={**_plain(outcome.to_json()), "state": None})
     if outcome.state == REFUSED:
         return outcome
     if outcome.state == SWITCHED:
         ask("switch", version=version)
-    return _with(outcome, removed=tuple(ask("prune", keep=order.keep)))
+    return replace(outcome, removed=tuple(ask("prune", keep=order.keep)))
 
 
 def roll_back(host: str, order: Order, work: Work | None = None) -> Outcome:
@@ -248,31 +171,6 @@ def roll_back(host: str, order: Order, work: Work | None = None) -> Outcome:
     except EdgeattnError as error:
         return Outcome(host, FAILED, error=error)
     return Outcome(host, ROLLED_BACK, start["folder"], told["to"], told["from"])
-
-
-def on_each(hosts: Sequence[str], action: Callable[[str, Work], Outcome]) -> tuple[Outcome, ...]:
-    """``action`` for every host, several at a time; the outcomes in the order of ``hosts``.
-
-    Ctrl-C and the like break all of them off.
-    """
-    from concurrent.futures import ThreadPoolExecutor
-
-    work = Work()
-    with ThreadPoolExecutor(min(len(hosts), SIDE_BY_SIDE)) as pool:
-        under_way = [pool.submit(action, host, work) for host in hosts]
-        try:
-            return tuple(each.result() for each in under_way)
-        except BaseException:
-            for each in under_way:
-                each.cancel()
-            work.end()
-            raise
-
-
-def worst(outcomes: Sequence[Outcome]) -> int:
-    """The exit code for all: a fault of ours first, then a failed check, then what was refused."""
-    codes = {outcome.exit_code for outcome in outcomes}
-    return next((code for code in (70, 1, 4, 2, 3, 5, 6) if code in codes), 0)
 
 
 def judged(
@@ -339,12 +237,6 @@ def _can_run(remote: Remote, chosen: Sequence[Artifact], checks: Sequence[dict[s
             f"No runtime for {' or '.join(asked)} files works on {remote.destination}: {told}",
             hint=f"Ask: edgeattn doctor {remote.destination}",
         )
-
-
-def _with(outcome: Outcome, **changes: Any) -> Outcome:
-    from dataclasses import replace
-
-    return replace(outcome, **changes)
 
 
 def _plain(document: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.child import ChildDied
-from edgeattn.device import UNASKED, Device, Finding, RuntimeCheck
+from edgeattn.device import Device
+from edgeattn.findings import Finding
+from edgeattn.probing import UNASKED, RuntimeCheck
 
 
 def examine(
@@ -35,6 +37,6 @@ def examine(
 
 def runtimes() -> list[dict[str, Any]]:
     """There: whether each runtime computes a tiny model right."""
-    from edgeattn import device
+    from edgeattn import probing
 
-    return [asdict(check) for check in device.check_runtimes()]
+    return [asdict(check) for check in probing.check_runtimes()]

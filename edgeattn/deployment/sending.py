@@ -39,10 +39,12 @@ def ask_both(
     remote: Remote,
     name: str,
     tensors: Mapping[str, Any] | None = None,
+    patience: float | None = None,
     **arguments: Any,
 ) -> tuple[Any, Any]:
+    timeout = PATIENCE if patience is None else patience
     try:
-        return child.call(f"{RECEIVER}:{name}", arguments, tensors, timeout=PATIENCE)
+        return child.call(f"{RECEIVER}:{name}", arguments, tensors, timeout=timeout)
     except ChildDied as error:
         raise remote.failed(error.output or f"the connection {error.message}") from error
 
@@ -71,7 +73,7 @@ def send(
                 piece = file.read(PIECE)
                 if not piece and offset < sizes[digest]:
                     raise DeviceError(f"{paths[digest]} changed while it was copied.")
-                told = {"sha256": digest, "offset": offset, "size": sizes[digest]}
+                told: dict[str, Any] = {"sha256": digest, "offset": offset, "size": sizes[digest]}
                 array = {"piece": np.frombuffer(piece, np.uint8)}
                 whole, _ = ask_both(child, remote, "put", array, **told)
                 offset += len(piece)

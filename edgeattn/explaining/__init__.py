@@ -16,8 +16,8 @@ import numpy as np
 
 from edgeattn.child import Child, ChildDied
 from edgeattn.errors import EdgeattnError
+from edgeattn.explaining.figures import Compared, Measured
 from edgeattn.explaining.graphs import MOVING
-from edgeattn.explaining.measuring import Compared, Measured
 from edgeattn.explaining.words import Told, told
 from edgeattn.task import FAIL, PASS
 
@@ -110,9 +110,8 @@ def explain(
     found = []
     with Child(on_progress=on_progress) as child:
         for report in reports:
-            if report.runtime is None or (
-                report.artifact.scheme == "float32" and report.verdict == PASS
-            ):
+            absent = report.runtime is None and not report.broken
+            if absent or (report.artifact.scheme == "float32" and report.verdict == PASS):
                 continue
             if on_progress is not None:
                 on_progress(f"taking {report.artifact.label} apart")
@@ -174,7 +173,8 @@ def _one(
     wrong = [check for check in report.failed if check.stage != "structure"]
     verdict = report.verdict if wrong or report.stages["task"] == FAIL else PASS
     model = str(bundle.manifest.model["file"])
-    words = told(compared, artifact, verdict, limit, reference, model)
+    stages = {name for name, found in report.stages.items() if found == FAIL}
+    words = told(compared, artifact, verdict, limit, reference, model, stages)
     if verdict != report.verdict and report.verdict == FAIL:
         # What rounds too much is not what fails it.
         failed = ", ".join(sorted({check.metric for check in report.failed}))

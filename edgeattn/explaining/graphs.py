@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,7 +14,7 @@ from edgeattn.tensors import Array, Tensors
 # What only moves numbers about, with the rounding of what it is given.
 MOVING = frozenset(
     {"RESHAPE", "TRANSPOSE", "SPLIT", "SPLIT_V", "UNPACK", "PACK", "SQUEEZE", "EXPAND_DIMS"}
-    | {"STRIDED_SLICE", "SLICE", "GATHER", "CONCATENATION"}
+    | {"DEQUANTIZE", "DequantizeLinear", "STRIDED_SLICE", "SLICE", "GATHER", "CONCATENATION"}
     | {"Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat"}
 )
 # Values of these kinds have the scale that TFLite's specification of int8 and int16 gives them.
@@ -92,6 +93,7 @@ class Graph:
 
     ``inputs`` and ``outputs`` are the graph's own ends: the model's name of each, and the tensor's.
     ``titles`` are what people know tensors by, where the file tells.
+    ``bodies`` are the graphs of loops, by the loop's position.
     """
 
     operators: tuple[Operator, ...]
@@ -100,6 +102,17 @@ class Graph:
     outputs: Mapping[str, str]
     stored: Mapping[str, Stored] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    bodies: Mapping[int, Graph] = field(default_factory=dict)
+
+    @functools.cached_property
+    def makers(self) -> dict[str, Operator]:
+        """For each tensor that is computed, the operator that does."""
+        return {name: operator for operator in self.operators for name in operator.outputs}
+
+    @functools.cached_property
+    def at(self) -> dict[int, Operator]:
+        """The operators by their positions."""
+        return {operator.position: operator for operator in self.operators}
 
     def keeping(self, tensor: str) -> Stored:
         return self.stored.get(tensor, Stored("float32"))

@@ -45,14 +45,9 @@ class Match:
 def match(reference: Graph, judged: Graph) -> Match:
     """What of ``judged`` is the same as what of ``reference``; the rest is left out."""
     names = {name: name for name in judged.inputs if name in reference.inputs}
-    found = _replaced(reference, judged, names)
+    found = _laid(reference, judged, names, {})
     if found.without(judged):
-        for one, other in itertools.combinations(names, 2):
-            turned = _replaced(reference, judged, {**names, one: other, other: one})
-            if not turned.without(judged):
-                turned.swapped = ((one, other),)
-                found = turned
-                break
+        found = _swapped(reference, judged, names) or _replaced(reference, judged, names)
     ends = {tensor: name for name, tensor in reference.outputs.items()}
     for name, tensor in judged.outputs.items():
         partner = found.tensors.get(tensor)
@@ -61,6 +56,16 @@ def match(reference: Graph, judged: Graph) -> Match:
         elif name in reference.outputs:
             found.tensors[tensor] = reference.outputs[name]
     return found
+
+
+def _swapped(reference: Graph, judged: Graph, names: Mapping[str, str]) -> Match | None:
+    """The match in which all have their like, where two inputs go by each other's names."""
+    for one, other in itertools.combinations(names, 2):
+        turned = _laid(reference, judged, {**names, one: other, other: one}, {})
+        if not turned.without(judged):
+            turned.swapped = ((one, other),)
+            return turned
+    return None
 
 
 def _replaced(reference: Graph, judged: Graph, inputs: Mapping[str, str]) -> Match:

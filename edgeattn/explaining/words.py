@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeattn.explaining.measuring import (
+from edgeattn.explaining.causes import (
     COARSE,
     CUT,
     NO_ROUNDING,
@@ -15,9 +15,9 @@ from edgeattn.explaining.measuring import (
     SETTINGS,
     SHIFT,
     WEIGHTS,
-    Compared,
-    Measured,
 )
+from edgeattn.explaining.figures import Compared, Measured
+from edgeattn.explaining.graphs import MOVING
 from edgeattn.task import PASS
 
 if TYPE_CHECKING:
@@ -50,10 +50,12 @@ def told(
     limit_db: float,
     against: Artifact,
     model: str,
+    stages: Collection[str] = (),
 ) -> Told:
     """What is wrong with ``artifact``, its operators ``compared`` with those of ``against``.
 
-    An artifact that passes is only reproached with what no rounding explains.
+    An artifact that passes is only reproached with what no rounding explains. ``stages`` are those
+    of the verdict that failed.
     """
     operators, reference = compared.operators, against.label
     again = f"Convert the model again: edgeattn convert {model} --force. And please report it."
@@ -62,6 +64,8 @@ def told(
     reproached = FAULTS if verdict == PASS else (*FAULTS, CUT, COARSE, ROUNDING)
     first = next((item for item in operators if item.cause in reproached), None)
     if first is None:
+        if set(stages) == {"attention"} and artifact.scheme != "float32":
+            return _in_the_map(compared, artifact)
         return _nothing(compared, artifact, verdict, limit_db, against)
     say = _SENTENCES[str(first.cause)]
     cures: dict[str, str] = {
@@ -79,8 +83,8 @@ def told(
     named = f"{subject(first)} is the first operator whose inputs are right and whose output is not"
     if first.before:
         named = (
-            f"{subject(first)} is the first that is not right; {first.before} operators before it "
-            f"have no like in {reference}, and the fault may be theirs"
+            f"{subject(first)} is the first that is not right; of what is before it, "
+            f"{_counted(first.before, 'operator')} without a like in {reference} may be at fault"
         )
     return Told(f"{named}. {say(first, artifact, limit_db, reference)}", cure, first)
 
@@ -108,6 +112,24 @@ def _finer(item: Measured, artifact: Artifact) -> str:
     if item.recurrent and artifact.format == "tflite" and artifact.scheme == "int8":
         return "Give the steps finer numbers: --scheme int16x8, or --scheme dynamic_int8"
     return f"Convert with finer numbers: --scheme {FINER.get(artifact.scheme, 'float32')}"
+
+
+def _in_the_map(compared: Compared, artifact: Artifact) -> Told:
+    """Only the map fails, which has limits of its own: what rounds most among what makes it."""
+    made = [
+        item
+        for item in compared.operators
+        if item.attention and item.kind not in MOVING and math.isfinite(item.isolated_db)
+    ]
+    if not made:
+        return Told("No operator that makes the attention map is wrong by itself.")
+    worst = min(made, key=lambda item: item.isolated_db)
+    return Told(
+        "No operator is wrong by itself, and no output but the attention map fails. Of what makes "
+        f"the map, {subject(worst)} rounds most: {worst.isolated_db:.0f} dB are left of it.",
+        _finer(worst, artifact),
+        worst,
+    )
 
 
 def _nothing(
@@ -178,10 +200,15 @@ def _cut(item: Measured, artifact: Artifact, limit: float, reference: str) -> st
 def _coarse(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
     d = item.detail
     return (
-        f"Its numbers have {max(1.0, d['steps']):.0f} integer steps for themselves: the file keeps "
+        f"Its numbers have {_counted(d['steps'], 'integer step')} for themselves: the file keeps "
         f"{d['kept_low']:.3g} to {d['kept_high']:.3g}, for a few values far from the others, as "
         "the fill of a mask is."
     )
+
+
+def _counted(number: float, what: str) -> str:
+    rounded = max(1, round(number))
+    return f"{rounded:,} {what}{'' if rounded == 1 else 's'}"
 
 
 def _unexplained(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
@@ -192,8 +219,8 @@ def _unexplained(item: Measured, artifact: Artifact, limit: float, reference: st
     if math.isinf(item.explained_db):
         would = "nothing in it rounds"
     return (
-        f"Given the right numbers, it makes ones that {made}; {would}. That is a fault of the file, "
-        "or of the runtime."
+        f"Given the right numbers, it makes ones that {made}; {would}. That is a fault of the "
+        "file, or of the runtime."
     )
 
 

@@ -21,8 +21,6 @@ FRAMES = {
     3: "(epochs, rows, steps)",
     4: "(epochs, heads, queries, keys)",
 }
-# Inks that a frame of an animation may have: enough for cividis without visible bands.
-INKS = 96
 
 
 def over_epochs(
@@ -135,7 +133,7 @@ def animation(
     path = Path(path)
     scene = _Scene(weights, losses, truth, tokens, title, loss_name, PAPER)
     frames = list(_drawn(scene, dpi))
-    palette = _palette(frames)
+    palette = _palette()
     reduced = [frame.quantize(palette=palette, dither=0) for frame in frames]
     durations = [int(1000 * seconds)] * (len(reduced) - 1) + [2500]
     with style.aside(path) as part:
@@ -282,16 +280,18 @@ def _drawn(scene: _Scene, dpi: float) -> Iterator[Any]:
         yield Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def _palette(frames: Sequence[Any]) -> Any:
-    """One palette for all frames, so that what stands still has the same colour in each."""
+def _palette() -> Any:
+    """One palette for all frames: the map's colours, and each ink's way to the paper."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_rgb
     from PIL import Image
 
-    first = frames[0]
-    some = [frames[k] for k in sorted({0, len(frames) // 3, 2 * len(frames) // 3, len(frames) - 1})]
-    sheet = Image.new("RGB", (first.width, first.height * len(some)))
-    for place, frame in enumerate(some):
-        sheet.paste(frame, (0, place * first.height))
-    return sheet.quantize(colors=INKS)
+    inks = [colormaps[WEIGHTS](np.linspace(0, 1, 128))[:, :3]]
+    for ink in ("black", BLUE, RED, ORANGE):
+        inks.append(np.linspace(to_rgb(ink), (1, 1, 1), 32))
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.rint(255 * np.concatenate(inks)).astype(np.uint8).ravel().tolist())
+    return palette
 
 
 def _losses(losses: ArrayLike | None, epochs: int) -> Array | None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 PICKED = ("worst", "median", "best")
 # Of what all figures of maps may take together, in bytes: a page is to be sent by mail.
-BUDGET = 3_000_000
+BUDGET = 2_400_000
+# Of the largest weight: a word that gets less stands on the page's own ground.
+FAINT = 0.02
 
 
 def sections(
@@ -29,18 +31,25 @@ def sections(
     budget: int,
     vocabulary: Sequence[str] | None = None,
 ) -> Iterator[str]:
-    """HTML of each map of an artifact, at most about ``budget`` bytes of it.
+    """HTML of the maps of an artifact, at most about ``budget`` bytes of it.
 
-    Of several heads those that differ most are shown first; where not all fit, it is told how many
-    are.
+    Maps and heads that differ most are drawn first; where not all fit, it is told how many do.
     """
-    there = [
-        name
+    errors = {
+        name: metrics.max_abs_error(arrays[name][:samples], answers[name][:samples])
         for name in artifact.attention
         if name in answers and arrays[name].shape == answers[name].shape
-    ]
+    }
+    # NaN is the largest of errors.
+    there = sorted(errors, key=lambda name: -np.nan_to_num(errors[name], nan=np.inf))
     left = budget
     for place, name in enumerate(there):
+        if left <= 0:
+            yield (
+                f"<p>Of {len(there)} maps the {place} that differ most are drawn: the page is to "
+                "stay small.</p>"
+            )
+            return
         shown = list(
             _section(
                 name,
@@ -48,7 +57,7 @@ def sections(
                 answers[name][:samples],
                 _tokens(artifact, arrays, name, samples),
                 vocabulary,
-                f"{key}-map-{place}",
+                f"{key}-map-{artifact.attention.index(name)}",
                 left // (len(there) - place),
             )
         )
@@ -148,7 +157,24 @@ def _figure(
         differ = f"Keras looks most at {steps[0]}, the artifact at {steps[1]}"
         caption += f" {(same if most[0] == most[1] else differ).capitalize()}."
     panels = "".join(plots.maps(shown[0], shown[1], caption, names, first))
-    return figure(f'<div class="panels">{panels}</div>', caption, extra)
+    text = ""
+    if vocabulary is not None and names is not None and shown[0].ndim == 1:
+        text = _shaded(names, shown[0], shown[1])
+    return figure(f'<div class="panels">{panels}</div>{text}', caption, extra)
+
+
+def _shaded(names: Sequence[str], want: Array, got: Array) -> str:
+    """The text, twice, each word on a ground that is the stronger, the more it is looked at."""
+    end = max(float(np.nanmax(a, initial=1e-9)) for a in (want, got))
+    rows = []
+    for name, weights in (("Keras", want), ("artifact", got)):
+        words = []
+        for word, weight in zip(names, np.nan_to_num(weights), strict=True):
+            share = min(1.0, max(0.0, float(weight) / end))
+            faint = share < FAINT
+            words.append(e(word) if faint else f'<b style="--w:{share:.2f}">{e(word)}</b>')
+        rows.append(f"<div><dt>{name}</dt><dd>{' '.join(words)}</dd></div>")
+    return f'<dl class="shaded">{"".join(rows)}</dl>'
 
 
 def _tokens(artifact: Artifact, arrays: Tensors, name: str, samples: int) -> Array | None:

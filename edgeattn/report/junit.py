@@ -34,7 +34,7 @@ def _suite(report: ArtifactReport) -> ElementTree.Element:
     for check in report.checks:
         if check.passed is None:
             continue
-        found = case(f"{check.metric} {check.output or ''}".strip(), check.stage)
+        found = case(check.name, check.stage)
         if not check.passed:
             told = f"{check.metric} is {check.value:.3g}, must be {check.better} {check.limit:.3g}"
             ElementTree.SubElement(found, "failure", message=told)

@@ -30,7 +30,7 @@ INK = "#010203"
 NUMBER = "figure_number_"
 # A panel, in inches: three beside each other, or below each other where the screen is narrow.
 WIDTH, HEIGHT = 3.1, 2.2
-# Of so few steps each has its number.
+# Of so few steps each has its number, or its word.
 FEW = 16
 
 
@@ -122,18 +122,21 @@ def maps(
     most = style.top(np.abs(difference))
     power = math.floor(math.log10(most))
     told = f"difference, in 1e{power:+03d}"
-    panels = (("Keras", expected, BLUE), ("artifact", actual, ORANGE), (told, None, RED))
-    if names is None and expected.shape[-1] <= FEW:
-        names, unit = [str(first + k + 1) for k in range(expected.shape[-1])], "step"
-    else:
-        unit = "step" if names is None else ""
+    both = (("Keras, weights", expected, BLUE), ("artifact, weights", actual, ORANGE))
+    panels = (*both, (told, None, RED))
+    length = expected.shape[-1]
+    # Words that would not be drawn leave the axis to the numbers of the steps.
+    words = names is not None and length <= FEW
+    if not words:
+        names = [str(first + k + 1) for k in range(length)] if length <= FEW else None
     figures = []
     for name, weights, color in panels:
         with _figure(WIDTH, HEIGHT if expected.ndim == 1 else HEIGHT + 0.5) as (figure, axis):
             if expected.ndim == 1:
-                # Laid out by hand: matplotlib's own way takes half as long again.
-                figure.set_layout_engine("none")
-                axis.set_position((0.17, 0.22, 0.8, 0.66))
+                if not words:
+                    # Laid out by hand: matplotlib's own way takes half as long again.
+                    figure.set_layout_engine("none")
+                    axis.set_position((0.17, 0.22, 0.8, 0.66))
                 _bars(axis, difference if weights is None else weights, color, end, most, weights)
                 if weights is None:
                     axis.yaxis.set_major_formatter(_in(power))
@@ -144,14 +147,16 @@ def maps(
                 drawn = image(axis, weights, WEIGHTS, 0, end)
                 _colorbar(figure, drawn, axis)
             axis.set_title(name)
-            axis.set_xlabel(unit)
-            ticks(axis.xaxis, expected.shape[-1], names, room=WIDTH - 0.6)
+            axis.set_xlabel("" if words else "step")
+            ticks(axis.xaxis, length, names, room=WIDTH - 0.6)
             if first and names is None:
                 axis.xaxis.set_major_formatter(_counted_from(first))
             if expected.ndim == 2:
                 axis.set_ylabel("asking step")
                 square = expected.shape[0] == expected.shape[1]
                 ticks(axis.yaxis, expected.shape[0], names if square else None, room=HEIGHT - 0.5)
+                if square and first and names is None:
+                    axis.yaxis.set_major_formatter(_counted_from(first))
             figures.append(_svg(figure, f"{name}: {title}"))
     return figures
 
@@ -163,7 +168,6 @@ def _bars(axis: Any, values: Array, color: str, end: float, most: float, given: 
         axis.axhline(0, color=INK, linewidth=0.8)
     else:
         axis.set_ylim(0, 1.05 * end)
-        axis.set_ylabel("weight")
 
 
 def _colorbar(figure: Any, drawn: Any, axis: Any, format: Any = None) -> None:

@@ -13,17 +13,11 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
-from edgeattn.explaining.graphs import Constant, Graph, Opened, Operator, Stored
+from edgeattn.explaining.graphs import Opened, Stored
 from edgeattn.explaining.measuring import measure
+from edgeattn.runners.described import DTYPES, read_graph, type_names
 from edgeattn.runners.tflite import interpreter_class
 from edgeattn.tensors import Array, Tensors, TensorSpec
-
-ROUNDING = ("QUANTIZE", "DEQUANTIZE")
-# What tells operators of one kind with the same inputs from each other.
-TELLING = ("axis", "num", "keepDims", "fusedActivationFunction", "strideH", "strideW")
-
-# What a quantizer leaves as it is.
-NUMBERS = ("beta", "alpha", "cellClip", "projClip", "epsilon")
 
 
 class OpenedTFLite:
@@ -44,7 +38,12 @@ class OpenedTFLite:
             results = {spec.name: named_out[spec.name] for spec in outputs}
         except (ValueError, RuntimeError, KeyError) as error:
             raise ArtifactError(f"{path.name} cannot be taken apart: {last_line(error)}") from error
-        self.graph = self._graph(ends, results)
+        self.graph = read_graph(
+            self._schema,
+            self._model,
+            inputs={name: str(index) for name, index in ends.items()},
+            outputs={name: str(index) for name, index in results.items()},
+        )
         # A result that nothing takes need not be computed.
         taken = {name for operator in self.graph.operators for name in operator.inputs}
         taken |= set(self.graph.outputs.values())
@@ -74,7 +73,9 @@ class OpenedTFLite:
         model = self._schema.ModelT.InitFromPackedBuf(self._content, 0)
         graph = model.subgraphs[0]
         for name, value in constants.items():
-            _replace(self._schema, model, graph.tensors[int(name)], value)
+            inside, _, place = name.rpartition(":")
+            tensor = model.subgraphs[int(inside or 0)].tensors[int(place)]
+            _replace(self._schema, model, tensor, value)
         own = [int(i) for i in graph.inputs]
         entries: dict[int, int] = {}  # the tensor, and the input that stands for it
         for index in map(int, tensors):
@@ -100,82 +101,14 @@ class OpenedTFLite:
 
         return run
 
-    def _graph(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> Graph:
-        tensors = self._main.tensors
-        constants: dict[str, Constant] = {}
-        stored: dict[str, Stored] = {}
-        for index, tensor in enumerate(tensors):
-            kept = _stored(self._schema, tensor)
-            value = _constant(self._model, tensor, kept)
-            if value is not None:
-                constants[str(index)] = Constant(value, kept)
-            elif kept.scale is not None:
-                stored[str(index)] = kept
-        operators = []
-        derived: set[str] = set()
-        for position, operator in enumerate(self._main.operators):
-            kind = _kind(self._schema, self._model, operator)
-            names = tuple("" if int(i) < 0 else str(int(i)) for i in operator.inputs)
-            results = tuple(str(int(i)) for i in operator.outputs)
-            if kind in ROUNDING and names[0] in constants:
-                constants[results[0]] = constants[names[0]]  # weights, kept small
-                derived.add(results[0])
-                continue
-            settings = ",".join(
-                f"{name}={getattr(operator.builtinOptions, name)}"
-                for name in TELLING
-                if hasattr(operator.builtinOptions, name)
-            )
-            # Integer weights beside numbers that are none: those are scaled to integers inside.
-            hybrid = (
-                any(
-                    name in constants
-                    and constants[name].stored.dtype == "int8"
-                    and name not in derived
-                    for name in names
-                )
-                and names[0] not in stored
-            )
-            operators.append(
-                Operator(
-                    position,
-                    kind,
-                    names,
-                    results,
-                    kind in ROUNDING,
-                    hybrid,
-                    settings,
-                    {
-                        name: f"{getattr(operator.builtinOptions, name):.6g}"
-                        for name in NUMBERS
-                        if hasattr(operator.builtinOptions, name)
-                    },
-                )
-            )
-        titles = {str(k): _text(tensor.name) for k, tensor in enumerate(tensors) if tensor.name}
-        return Graph(
-            tuple(operators),
-            constants,
-            {name: str(index) for name, index in inputs.items()},
-            {name: str(index) for name, index in outputs.items()},
-            stored,
-            titles,
-        )
-
     def _dtype(self, name: str) -> str:
-        return _DTYPES[_type_names(self._schema)[self._main.tensors[int(name)].type]]
+        return DTYPES[type_names(self._schema)[self._main.tensors[int(name)].type]]
 
     def _real(self, index: int, value: Array) -> Array:
         stored = self.graph.keeping(str(index))
         if stored.scale is None:
             return np.asarray(value, np.float32 if value.dtype == np.float16 else None)
         return np.asarray((value.astype(np.float64) - stored.zero_point) * stored.scale, np.float32)
-
-
-_DTYPES = {
-    name.upper(): name
-    for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
-}
 
 
 def _schema() -> Any:
@@ -204,50 +137,6 @@ def _interpreter(content: bytes, *, everything: bool) -> Any:
 
 def _named(details: list[dict[str, Any]]) -> dict[str, int]:
     return {str(item["name"]): int(item["index"]) for item in details}
-
-
-def _text(name: Any) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
-
-
-def _type_names(schema: Any) -> dict[int, str]:
-    return {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
-
-
-def _kind(schema: Any, model: Any, operator: Any) -> str:
-    code = model.operatorCodes[operator.opcodeIndex]
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    return str(names[max(code.builtinCode, code.deprecatedBuiltinCode)])
-
-
-def _stored(schema: Any, tensor: Any) -> Stored:
-    dtype = _DTYPES.get(_type_names(schema)[tensor.type], "other")
-    parameters = tensor.quantization
-    scales = None if parameters is None else parameters.scale
-    if scales is None or not len(scales) or "int" not in dtype:
-        return Stored(dtype)
-    zero = parameters.zeroPoint
-    if len(scales) > 1:
-        return Stored(dtype, None, 0, int(parameters.quantizedDimension))
-    return Stored(dtype, float(scales[0]), 0 if zero is None else int(zero[0]))
-
-
-def _constant(model: Any, tensor: Any, stored: Stored) -> Array | None:
-    data = model.buffers[tensor.buffer].data
-    if data is None or not len(data) or stored.dtype == "other":
-        return None
-    value = np.frombuffer(bytes(data), stored.dtype).reshape(
-        tensor.shape if tensor.shape is not None else ()
-    )
-    if stored.scale is None and stored.channels is None:
-        return value.astype(np.float32) if stored.dtype == "float16" else value
-    scale = np.asarray(tensor.quantization.scale, np.float64)
-    zero = np.asarray(tensor.quantization.zeroPoint, np.float64)
-    if stored.channels is not None:
-        shape = [1] * value.ndim
-        shape[stored.channels] = len(scale)
-        scale, zero = scale.reshape(shape), zero.reshape(shape)
-    return np.asarray((value - zero) * scale, np.float32)
 
 
 def _kept(value: Array, stored: Stored, dtype: str) -> Array:

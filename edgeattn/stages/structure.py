@@ -36,7 +36,13 @@ def audit(artifact: Artifact) -> Iterator[Check]:
 
 
 # What a scheme stores weights in, and what it computes with where that is not float32.
-_STORED = {"float16": "float16", "dynamic_int8": "int8", "int8": "int8", "int16x8": "int8"}
+_STORED = {
+    "float16": "float16",
+    "dynamic_int8": "int8",
+    "int8": "int8",
+    "int16x8": "int8",
+    "int4": "int4",
+}
 _COMPUTED = {"int8": "int8", "int16x8": "int16"}
 # Smaller models gain nothing by a scheme, and converters leave their weights alone.
 _WORTHWHILE = 10_000
@@ -48,7 +54,9 @@ def _scheme_reached(
     weights = achieved.get("weights")
     if weights:
         total = sum(weights.values())
-        share = weights.get(_STORED[scheme], 0) / total if total else 0.0
+        # Weights that attention's scores are made of may have more bits, so that its map survives.
+        kept = sum(achieved.get("kept_weights", {}).values())
+        share = (weights.get(_STORED[scheme], 0) + kept) / total if total else 0.0
         limit = 0.5 if total >= _WORTHWHILE and not achieved.get("fallback") else None
         yield check("weights_in_scheme", share, limit, ">=")
     computed = achieved.get("computes_in")

@@ -103,14 +103,14 @@ def overheard(x: np.ndarray, seed: int) -> np.ndarray:
 
 
 def build() -> keras.Model:
-    """Embedding 16 with a mask, BiLSTM 2 x 24, dropout 0.2, attention with 32 units (Bahdanau), softmax."""
+    """Embedding 16 with a mask, BiLSTM 2 x 24, dropout 0.2, attention 32 (Luong), softmax."""
     return keras.Sequential(
         [
             keras.Input((TIME,), dtype="int32"),
             keras.layers.Embedding(len(VOCABULARY), 16, mask_zero=True),
             keras.layers.Bidirectional(keras.layers.LSTM(24, return_sequences=True)),
             keras.layers.Dropout(0.2),
-            Attention(32, "bahdanau", name="attention"),
+            Attention(32, name="attention"),
             keras.layers.Dense(len(INTENTS), activation="softmax"),
         ]
     )
@@ -132,7 +132,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a few steps only, to try the script")
     options = parser.parse_args()
-    count, epochs, batch = (500, 1, 100) if options.quick else (6_000, 8, 32)
+    count, epochs, batch = (500, 1, 100) if options.quick else (6_000, 5, 32)
 
     keras.utils.set_random_seed(SEED)
     x, y = sequences(count, SEED)

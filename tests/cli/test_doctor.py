@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from edgeattn import device
+from edgeattn import probing
 from edgeattn.cli.doctor import as_text
-from edgeattn.device import Device, Finding, RuntimeCheck
+from edgeattn.device import Device
+from edgeattn.findings import Finding
+from edgeattn.probing import RuntimeCheck
 
 
 def test_the_document(edgeattn):
@@ -29,7 +31,7 @@ def test_the_document(edgeattn):
 
 def test_no_runtime_works(edgeattn, monkeypatch):
     missing = tuple(RuntimeCheck(name, "not installed") for name in ("tflite", "onnx"))
-    monkeypatch.setattr(device, "check_runtimes", lambda: missing)
+    monkeypatch.setattr(probing, "check_runtimes", lambda: missing)
     told = edgeattn("doctor")
     assert told.code == 5
     assert "pip install ai-edge-litert" in told.out

@@ -15,7 +15,7 @@ from attentive import FOUND, KERAS, OTHERS, T
 from edgeattn.errors import ConversionError, UsageError
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
-from edgeattn_converters import agreement, onnx, tflite
+from edgeattn_converters import agreement, convert, onnx, tflite
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import Interface, interface_of
 
@@ -141,3 +141,28 @@ def test_a_map_that_changes_the_answer_is_refused(tmp_path: Path) -> None:
         assert agreement.compare(path, "onnx", "float32", ends, samples(), sound) < 1e-5
     with pytest.raises(ConversionError, match="maps told and without"):
         agreement.compare(path, "onnx", "float32", ends, samples(), without(other))
+
+
+def test_a_named_layer_goes_all_the_way(tmp_path: Path) -> None:
+    """Into the bundle's reference and its artifacts; unnamed it is in the notes, and in no file."""
+    model = models.filled(attentive.experts())
+    path = tmp_path / "experts.keras"
+    model.save(path)
+    asked: dict[str, Any] = {"formats": ("onnx",), "schemes": ("float32", "float16")}
+    told = convert(path, attention_layers=("gate",), **asked)
+    assert told.exit_code == 0
+    reference = told.bundle.reference()
+    part = next(item for item in model.operations if item.name == "gate")
+    gate = keras.Model(model.inputs, part.output).predict(reference["input/sensor"], verbose=0)
+    np.testing.assert_allclose(reference["attention/gate"], gate, atol=1e-6)
+    for artifact in told.bundle.manifest.artifacts:
+        assert artifact.attention == ("attention/gate",)
+        assert artifact.achieved["difference_by_maps"] <= 1e-5
+    for options in ({}, {"attention": False}):
+        plain = convert(path, tmp_path / "plain.edge", force=True, **options, **asked)
+        assert [item.attention for item in plain.bundle.manifest.artifacts] == [(), ()]
+        assert not [name for name in plain.bundle.reference() if name.startswith("attention/")]
+        notes = " ".join(plain.bundle.manifest.model["notes"])
+        assert ("Tell it with --attention gate" in notes) == (options == {})
+    with pytest.raises(UsageError, match="contradict"):
+        convert(path, attention=False, attention_layers=("gate",))

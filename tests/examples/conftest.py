@@ -36,7 +36,7 @@ def run_example(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=600,
             env={**os.environ, "KERAS_BACKEND": backend},
         )
         # Hardly trained, a model may lose more than its margin, or on too few samples to tell.

@@ -74,9 +74,9 @@ def test_the_authors_archive_is_read_where_it_lies(tmp_path, monkeypatch):
     )
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr(reviews, "ARCHIVE", reviews.Remote("https://nowhere.invalid/a", sha256))
-    data = reviews.reviews(tmp_path, 50, 4)
-    # bad 1, film 2 and good 3 in the order of reading, were they equally frequent; film and good
-    # occur twice, bad once, and film comes first.
+    data, ranks = reviews.reviews(tmp_path, 50, 4)
+    # Reviews are taken in the order of their names, and so film is met before good.
+    assert ranks == {"film": 1, "good": 2, "bad": 3}
     np.testing.assert_array_equal(data.x, [[0, 1, 6, 4], [1, 5, 5, 4]])
     np.testing.assert_array_equal(data.y, [0, 1])
     np.testing.assert_array_equal(data.x_test, [[0, 1, 6, 5]])
@@ -109,7 +109,7 @@ def test_kerass_own_file_is_numbered_as_keras_does(tmp_path, monkeypatch):
     path = tmp_path / "imdb.npz"
     np.savez(path, x_train=rows, y_train=[0, 1], x_test=rows, y_test=[1, 0])
     monkeypatch.setattr(reviews, "KERAS_SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
-    data = reviews.reviews(path, 50, 4)
+    data, _ = reviews.reviews(path, 50, 4)
     np.testing.assert_array_equal(data.x, [[1, 4, 5, 12], [0, 1, 49, 2]])
     np.testing.assert_array_equal(data.y_test, [1, 0])
 

@@ -73,6 +73,28 @@ def test_an_empty_folder_is_told_what_was_expected(tmp_path, name):
         getattr(public_data, name)(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "content"),
+    [
+        ("gestures", "point_history.csv", b"a,b\n1,2\n"),
+        ("gestures", "point_history.csv", b"1,2\n1,2\n"),
+        ("gestures", "point_history.csv", b""),
+        ("activity", "uci_har_subset.npz", b"PK\3\4 and no more"),
+        ("activity", "UCI HAR Dataset.zip", b"no zip"),
+        ("vowels", "JapaneseVowels_TRAIN.ts", b"@data\n1,2:x\n"),
+        ("vowels", "JapaneseVowels_TRAIN.ts", b"\xff\xfe"),
+    ],
+)
+def test_a_broken_file_is_told_of(tmp_path, name, file, content):
+    import click
+
+    import public_data
+
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(click.ClickException):
+        getattr(public_data, name)(tmp_path)
+
+
 def test_a_download_is_used_only_when_it_is_the_file_that_we_know(tmp_path, monkeypatch):
     import click
     import keras

@@ -103,3 +103,13 @@ def test_intervals_of_shares():
         (1, 29, (0.0061, 0.1718)),
     ):
         assert wilson(right / count, count) == pytest.approx(interval, abs=5e-5)
+
+
+def test_an_answer_to_the_same_question_is_kept(tmp_path):
+    from common import kept
+
+    asked = []
+    for question in (["a"], ["a"], ["b"], ["a"]):
+        answer = kept(tmp_path / "it.json", question, lambda q=question: asked.append(q) or [q, 0])
+        assert answer == [question, 0]
+    assert asked == [["a"], ["b"], ["a"]]

@@ -6,7 +6,8 @@ import pytest
 from stand_ins import write_gestures, write_har_subset, write_vowels
 
 
-def check(result, samples):
+def check(result, folder, samples):
+    assert (folder / "made" / "attention.png").stat().st_size > 0
     assert {(a["format"], a["scheme"]) for a in result["artifacts"]} == {
         (format, scheme) for format in ("tflite", "onnx") for scheme in ("float32", "int8")
     }
@@ -22,18 +23,18 @@ def check(result, samples):
 
 def test_activity(tmp_path, run_example):
     write_har_subset(tmp_path / "uci_har_subset.npz")
-    check(run_example("activity", "--data", tmp_path, backend="jax"), 48)
+    check(run_example("activity", "--data", tmp_path, backend="jax"), tmp_path, 48)
 
 
 def test_gestures(tmp_path, run_example):
     write_gestures(tmp_path / "point_history.csv")
-    check(run_example("gestures", "--data", tmp_path / "point_history.csv"), 120)
+    check(run_example("gestures", "--data", tmp_path / "point_history.csv"), tmp_path, 120)
 
 
 def test_vowels(tmp_path, run_example):
     write_vowels(tmp_path)
     result = run_example("vowels", "--data", tmp_path, backend="jax")
-    check(result, 36)
+    check(result, tmp_path, 36)
     import keras
 
     import edgeattn.layers  # noqa: F401  so that the file loads without custom objects

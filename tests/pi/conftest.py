@@ -21,6 +21,7 @@ from emulated import (
     Recipe,
     as_board,
     built,
+    compiled,
     install,
     light_requirements,
     wheel,
@@ -61,9 +62,11 @@ def enter(
     def open_as(recipe: Recipe, board: Board) -> Place:
         try:
             root = built(recipe)
-            light = dependencies(recipe, the_wheel)
+            light = compiled(recipe, dependencies(recipe, the_wheel))
             ours = tmp_path_factory.mktemp("edgeattn")
             install(recipe, ours, [str(the_wheel)], "--no-deps")
+            for folder in (ours, root / "usr/lib" / f"python{recipe.python}", root / "opt"):
+                compiled(recipe, folder)
         except CannotEmulate as why:
             pytest.skip(str(why))
         place = as_board(root, recipe, board)

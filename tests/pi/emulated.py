@@ -14,9 +14,11 @@ a Pi. And qemu's default processor computes some int8 kernels wrong: ``QEMU_CPU`
 
 from __future__ import annotations
 
+import compileall
 import functools
 import hashlib
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -274,6 +276,21 @@ def install(recipe: Recipe, target: Path, requirements: Sequence[str], *extra: s
             *("--python-version", recipe.python, *abis, *platforms, *extra, *requirements),
         ]
     )
+
+
+def compiled(recipe: Recipe, folder: Path) -> Path:
+    """``folder`` with its modules compiled here, where the same Python runs.
+
+    Emulated, that takes several times as long, and at every start: nothing is written there.
+    """
+    marker = folder / ".compiled"
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if recipe.python == here and not marker.exists():
+        compileall.compile_dir(
+            folder, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+        )
+        marker.touch()
+    return folder
 
 
 def light_requirements(recipe: Recipe, wheel: Path) -> list[str]:

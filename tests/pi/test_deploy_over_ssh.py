@@ -19,7 +19,7 @@ import sys
 import artifacts
 import numpy as np
 import pytest
-from emulated import BOOKWORM_FRESH, CACHE, PI4, PROJECT, CannotEmulate, as_board, built
+from emulated import BOOKWORM_FRESH, CACHE, PI4, PROJECT, CannotEmulate, as_board, built, compiled
 from sshd import open_door
 
 from edgeattn.bundle import MANIFEST, Bundle, sha256
@@ -44,7 +44,9 @@ def home():
 def pi_at(home):
     """A Pi as it comes, with a Python and nothing of edgeattn, behind a real sshd."""
     try:
-        place = as_board(built(BOOKWORM_FRESH), BOOKWORM_FRESH, PI4).showing(home, "/home/pi")
+        root = built(BOOKWORM_FRESH)
+        compiled(BOOKWORM_FRESH, root / "usr/lib" / f"python{BOOKWORM_FRESH.python}")
+        place = as_board(root, BOOKWORM_FRESH, PI4).showing(home, "/home/pi")
         with open_door(place) as opened:
             yield opened
     except CannotEmulate as why:
@@ -209,7 +211,8 @@ def test_the_page_from_a_model_to_a_verdict(installed, edgeattn, work, home):
     assert [words[0] for words in ours] == ["convert", "doctor", "deploy", "validate"]
     # pip and ssh-copy-id are what this test's fixtures did.
     assert [words[0] for words in commands if words[0] != "edgeattn"] == ["pip", "ssh-copy-id"]
-    shutil.copy(PROJECT / "sample_models" / "find_max" / "model.h5", work)
+    for name in ("model.h5", "samples.npz"):
+        shutil.copy(PROJECT / "sample_models" / "find_max" / name, work)
     told = {}
     for words in ours:
         words = ["raspberrypi" if word == "pi@raspberrypi.local" else word for word in words]

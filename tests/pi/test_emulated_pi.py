@@ -199,8 +199,18 @@ def tolerance(scheme: str, expected: np.ndarray) -> float:
     return {"float32": 1e-5, "float16": 1e-4, "dynamic_int8": 1e-3}[scheme]
 
 
-def schemes_that_agree(there: Place, converted: Bundle) -> set[tuple[str, str]]:
-    """The artifacts that compute there what they compute here; that they do is asserted."""
+# What 32-bit ARM's float kernels of tflite-runtime 2.14 do to find_max's steep attention map: it was
+# 2.85e-5 off, its outputs 5e-6. docs/device.md tells it.
+MAPS_OF_32_BIT = 4e-5
+
+
+def schemes_that_agree(
+    there: Place, converted: Bundle, *, maps: float = 0.0
+) -> set[tuple[str, str]]:
+    """The artifacts that compute there what they compute here; that they do is asserted.
+
+    Attention maps may be ``maps`` apart where that is more than the scheme's tolerance.
+    """
     there = there.showing(converted.path, "/home/pi/find_max.edge")
     place = entered(CLAIM, there.command("python3"), "/home/pi/find_max.edge")
     reference = converted.reference()
@@ -216,6 +226,8 @@ def schemes_that_agree(there: Place, converted: Bundle) -> set[tuple[str, str]]:
                 continue
             for name, expected in want.items():
                 limit = tolerance(artifact.scheme, expected)
+                if name in artifact.attention:
+                    limit = max(limit, maps)
                 error = float(np.abs(got[name] - expected).max())
                 assert error <= limit, (artifact.label, name, error)
                 if name in artifact.attention:
@@ -234,7 +246,9 @@ def test_every_scheme_computes_what_x86_computes(any_64_bit, converted):
 
 
 def test_every_scheme_of_32_bit_systems(enter, converted_for_tflite_runtime):
-    found = schemes_that_agree(enter(BOOKWORM_32, PI4), converted_for_tflite_runtime)
+    found = schemes_that_agree(
+        enter(BOOKWORM_32, PI4), converted_for_tflite_runtime, maps=MAPS_OF_32_BIT
+    )
     assert {("tflite", scheme) for scheme in ("float32", "dynamic_int8", "int8")} <= found
 
 

@@ -6,6 +6,7 @@ of every state, features² instead of time · features² multiplications.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,7 @@ def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | No
         seen = causal(*scores.shape[-2:])
         return seen if v_mask is None else both(tf.expand_dims(v_mask, 1), seen)
 
+    @functools.wraps(original)  # its signature says whether scores can be asked for
     def call(*args: Any, **kwargs: Any) -> Any:
         with with_attributes(layer, dict(zip(names, (apply, mask_of), strict=True))):
             return original(*args, **kwargs)

@@ -9,6 +9,7 @@ query without any key, each keeps: nothing with the scores, the mean of the valu
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,7 @@ def lower_heads(layer: Any, select: Select) -> Callable[..., Any] | None:
         return _by_scores(original)
     grouped = type(layer).__name__ == "GroupedQueryAttention"
 
+    @functools.wraps(original)  # its signature says whether scores can be asked for
     def call(*args: Any, **kwargs: Any) -> Any:
         with with_attributes(
             layer, {"_compute_attention": heads, "_compute_causal_mask": _causal_mask(layer)}

@@ -65,7 +65,6 @@ class Nodes:
         final: bool,
     ) -> tuple[Any, list[Any]]:
         """See :class:`edgeattn_converters.lowering.recurrent.Recurrence`; the batch may be free."""
-        import tensorflow as tf
 
         activations = activations_of(cell)
         if activations is None:

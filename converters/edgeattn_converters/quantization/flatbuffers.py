@@ -134,7 +134,11 @@ class Flatbuffer:
     def constant(self, tensor: Any) -> Array | None:
         """The value of a constant tensor, None where it is computed."""
         data = self.model.buffers[tensor.buffer].data
-        if data is None or not len(data) or self.dtype(tensor) not in DTYPES:
+        if data is None or not len(data):
+            return None
+        if self.dtype(tensor) == "INT4":
+            return packing.from_nibbles(np.frombuffer(bytes(data), np.uint8), tensor.shape)
+        if self.dtype(tensor) not in DTYPES:
             return None
         flat = np.frombuffer(bytes(data), DTYPES[self.dtype(tensor)])
         return flat.reshape(tensor.shape)

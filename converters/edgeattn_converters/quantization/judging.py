@@ -77,11 +77,17 @@ class _Tried:
 def accounted(made: Quantized, found: Account, recipe: Recipe, options: Options) -> Quantized:
     """``made`` with what ``found`` says of it; :class:`ConversionError` where that is not what was
     asked for, and nobody said that it might be."""
-    if not (options.allow_float_fallback or options.precision):
-        found.check(recipe, weights_kept=bool(made.plan.half))
     achieved: dict[str, Any] = found.to_json()
+    try:
+        found.check(recipe, weights_kept=bool(made.plan.half))
+    except ConversionError:
+        if not (options.allow_float_fallback or options.precision):
+            raise
+        achieved["fallback"] = True
     if recipe.scheme != "float32":
         achieved["summary"] = found.sentence(recipe, made.told)
+    if made.plan.half and recipe.weights != "float16":
+        achieved["kept_weights"] = {"float16": found.stored.get("float16", 0)}
     if made.cost:
         achieved["cost"] = dict(made.cost)
     return replace(made, achieved=achieved)

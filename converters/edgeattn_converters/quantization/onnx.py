@@ -26,6 +26,7 @@ from edgeattn_converters.quantization.judging import (
 from edgeattn_converters.quantization.layers import Chosen, key_of, precisions, under
 from edgeattn_converters.quantization.onnx_account import account
 from edgeattn_converters.quantization.onnx_integers import integer_ends
+from edgeattn_converters.quantization.onnx_ranges import spread
 from edgeattn_converters.quantization.plans import PLAIN, Plan, dynamic_steps, static_steps
 from edgeattn_converters.quantization.weights import Wanted
 from edgeattn_converters.quantization.wide import HEADROOM
@@ -41,8 +42,8 @@ STATIC = (
     *("MatMul", "Gemm", "Conv", "Add", "Mul", "Relu", "Sigmoid", "MaxPool", "AveragePool"),
     *("GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze"),
 )
-# The operator set since which there are int16 values between QuantizeLinear and its reverse.
-INT16_OPSET = 21
+# The operator set since which there are int4, and int16 behind QuantizeLinear; and its IR version.
+SMALL_OPSET, SMALL_IR = 21, 10
 # int16 has none: the products are what matters, and onnxruntime emulates them.
 WIDE = ("MatMul", "Gemm", "Conv", "Add", "Mul")
 
@@ -67,17 +68,20 @@ def _made(
 ) -> Quantized:
     if recipe.scheme == "float32":
         return Quantized(proto, ends.inputs, ends.outputs)
-    if recipe.activations == "int16" and (options.opset or INT16_OPSET) < INT16_OPSET:
+    needs = recipe.activations == "int16" or recipe.weights == "int4"
+    if needs and (options.opset or SMALL_OPSET) < SMALL_OPSET:
         raise ConversionError(
-            f"{recipe.scheme} needs ONNX operator set {INT16_OPSET}, and --opset {options.opset} "
+            f"{recipe.scheme} needs ONNX operator set {SMALL_OPSET}, and --opset {options.opset} "
             "is asked for.",
-            hint=f"Leave --opset out for it, or take {INT16_OPSET}.",
+            hint=f"Leave --opset out for it, or take {SMALL_OPSET}.",
         )
     if recipe.needs_calibration:
         if not samples:
             raise ConversionError(f"{recipe.scheme} needs samples: --calibration FILE")
         return _static(proto, ends, recipe, options, samples)
-    usual = {"float16": "float16"}.get(recipe.scheme, "int8")
+    usual = {"float16": "float16", "int4": "int4"}.get(recipe.scheme, "int8")
+    if "int4" in (usual, *dict(options.precision).values()):
+        proto = _raised(proto)
     attended, upstream = _upstream(proto, ends.maps)
 
     def make(plan: Plan) -> Quantized:
@@ -85,10 +89,19 @@ def _made(
         precision_of = _precision_of(plan, ends, options, how, upstream)
         return Quantized(_store(_copied(proto), precision_of), ends.inputs, ends.outputs, plan)
 
-    if recipe.scheme == "float16":
+    if recipe.scheme in ("float16", "int4"):
         return make(PLAIN)
     steps = dynamic_steps(attended=bool(attended), recurrent=_recurs(ends))
     return chosen(steps, make, _opener(proto, ends), ends, recipe.scheme, samples)
+
+
+def _raised(proto: Any) -> Any:
+    """The same in the operator set that has int4."""
+    from onnx import version_converter
+
+    made = version_converter.convert_version(proto, SMALL_OPSET)
+    made.ir_version = max(made.ir_version, SMALL_IR)
+    return made
 
 
 def _precision_of(
@@ -115,9 +128,10 @@ def _store(proto: Any, precision_of: Chosen) -> Any:
 
         return wanted
 
-    stored.tables(proto, of("int8", "int8_weights"))
-    stored.int8(proto, stored.AXES, of("int8_weights"))
-    stored.int8(proto, stored.STORED, of("int8"))
+    stored.tables(proto, of("int8", "int8_weights", "int4"))
+    stored.integers(proto, stored.AXES, of("int8_weights"))
+    stored.integers(proto, stored.AXES, of("int4"), bits=4)
+    stored.integers(proto, stored.STORED, of("int8"))
     stored.half(proto, of("float16"))
     return _dynamic(proto, DYNAMIC, of("int8"))
 
@@ -225,6 +239,7 @@ def _static(
         recipe.scheme,
         judged,
     )
+    best = replace(best, told=(*best.told, *spread(proto, samples)))
     if not options.integer_io:
         return best
     with opened(None) as run:

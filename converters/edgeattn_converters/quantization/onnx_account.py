@@ -10,7 +10,7 @@ import numpy as np
 from edgeattn_converters.quantization.account import FLOAT, WEIGHTS, Account
 from edgeattn_converters.quantization.weights import MIN_ELEMENTS
 
-STORED = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8", "UINT8": "int8"}
+STORED = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8", "UINT8": "int8", "INT4": "int4"}
 # Their int8 weights meet activations that they scale to int8 as they come.
 DYNAMIC = {"MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM"}
 UNCOUNTED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"}

@@ -7,7 +7,7 @@ tensors have in common is shared. Steps that are written out are made of little 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,19 @@ from edgeattn.tensors import Array
 # Where kernels may read many values at once, the schema wants a weight to begin.
 ALIGNMENT = 16
 INT32 = ("inputs", "outputs", "intermediates", "mutatingVariableInputs")
+
+
+def to_nibbles(value: Array) -> Array:
+    """int8 from -8 to 7, two to a byte, the first in the lower half."""
+    flat = value.reshape(-1).astype(np.uint8) & 15
+    flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
+    return np.asarray(flat[0::2] | (flat[1::2] << 4), np.uint8)
+
+
+def from_nibbles(data: Array, shape: Sequence[int]) -> Array:
+    """What :func:`to_nibbles` made bytes of."""
+    halves = np.stack([data & 15, data >> 4], axis=1).reshape(-1)[: int(np.prod(shape))]
+    return np.where(halves > 7, halves.astype(np.int8) - 16, halves).astype(np.int8).reshape(shape)
 
 
 def packed(model: Any, schema: Any, identifier: bytes) -> bytes:

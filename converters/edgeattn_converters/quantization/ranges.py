@@ -6,13 +6,18 @@ dies of a segmentation fault on any ``WHILE``.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
 import numpy as np
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Tensors
 from edgeattn_converters.quantization.flatbuffers import Flatbuffer
 
-Ranges = dict[int, tuple[float, float]]
+Range = tuple[float, float]
+Ranges = dict[int, Range]
+Key = TypeVar("Key", bound=Hashable)
 # Masks are filled with -1e9 or float32's lowest: as a range that would leave one step for all that
 # is real. exp(-FILL) is nothing in any precision.
 FILL = 1e4
@@ -52,18 +57,24 @@ def measure(
         interpreter.invoke()
         for index in floats:
             _note(parts[turn % count], index, interpreter, file)
-    found: Ranges = {}
-    for part_of in parts:
-        for index, (low, high) in part_of.items():
-            before = found.get(index, (low, high))
-            found[index] = (min(low, before[0]), max(high, before[1]))
-    return found, _spread(found, parts)
+    return _joined(parts), spread_of(parts)
 
 
-def _spread(found: Ranges, parts: list[Ranges]) -> tuple[str, ...]:
+def _joined(parts: Iterable[Mapping[Key, Range]]) -> dict[Key, Range]:
+    """By key, from the lowest of all parts to the highest."""
+    found: dict[Key, Range] = {}
+    for part in parts:
+        for key, (low, high) in part.items():
+            before = found.get(key, (low, high))
+            found[key] = (min(low, before[0]), max(high, before[1]))
+    return found
+
+
+def spread_of(parts: Sequence[Mapping[Key, Range]]) -> tuple[str, ...]:
+    """How far ranges lie apart that were measured on subsets, for people."""
     shares = []
-    for index, (low, high) in found.items():
-        widths = [part[index][1] - part[index][0] for part in parts if index in part]
+    for key, (low, high) in _joined(parts).items():
+        widths = [part[key][1] - part[key][0] for part in parts if key in part]
         if high > low and len(widths) > 1:
             shares.append((max(widths) - min(widths)) / (high - low))
     if not shares:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
+from edgeattn_converters.quantization.packing import to_nibbles
 from edgeattn_converters.quantization.weights import (
     FLOAT16_MAX,
     MIN_ELEMENTS,
@@ -39,8 +40,14 @@ def half(proto: Any, wanted: Wanted = everything) -> None:
         _replace(proto, item, value.astype(np.float16), None)
 
 
-def int8(proto: Any, kinds: Iterable[str] = tuple(STORED), wanted: Wanted = everything) -> None:
-    """Large weights of these operators become int8 with a scale per channel, in place."""
+def integers(
+    proto: Any,
+    kinds: Iterable[str] = tuple(STORED),
+    wanted: Wanted = everything,
+    bits: int = 8,
+) -> None:
+    """Large weights of these operators become int8 or int4 with a scale per channel, in place."""
+    levels = 2 ** (bits - 1) - 1
     uses = users(proto)
     for item in list(proto.graph.initializer):
         value = _large(item)
@@ -57,11 +64,11 @@ def int8(proto: Any, kinds: Iterable[str] = tuple(STORED), wanted: Wanted = ever
         shape[axis or 0] = -1
         if all(node.op_type in RECURRENT for node, _ in found):
             # (directions, gates, features): each direction has scales of its own.
-            integers, scale = symmetric(value.reshape(-1, value.shape[2]), 0)
-            integers, shape = integers.reshape(value.shape), [*value.shape[:2], 1]
+            small, scale = symmetric(value.reshape(-1, value.shape[2]), 0, levels)
+            small, shape = small.reshape(value.shape), [*value.shape[:2], 1]
         else:
-            integers, scale = symmetric(value, axis)
-        _replace(proto, item, integers, scale.reshape(shape))
+            small, scale = symmetric(value, axis, levels)
+        _replace(proto, item, small, scale.reshape(shape), bits)
 
 
 def tables(proto: Any, wanted: Wanted = everything) -> None:
@@ -125,12 +132,16 @@ def _large(item: Any) -> Array | None:
     return value
 
 
-def _replace(proto: Any, item: Any, small: Array, scale: Array | None) -> None:
+def _replace(proto: Any, item: Any, small: Array, scale: Array | None, bits: int = 8) -> None:
     from onnx import TensorProto, helper, numpy_helper
 
     name = item.name
     proto.graph.initializer.remove(item)
-    proto.graph.initializer.append(numpy_helper.from_array(small, f"{name}/stored"))
+    kept = numpy_helper.from_array(small, f"{name}/stored")
+    if bits == 4:
+        data = to_nibbles(small).tobytes()
+        kept = helper.make_tensor(kept.name, TensorProto.INT4, small.shape, data, raw=True)
+    proto.graph.initializer.append(kept)
     cast = name if scale is None else f"{name}/cast"
     nodes = [helper.make_node("Cast", [f"{name}/stored"], [cast], to=TensorProto.FLOAT)]
     if scale is not None:

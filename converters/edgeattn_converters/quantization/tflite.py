@@ -56,7 +56,12 @@ def _made(
         if not samples:
             raise ConversionError(f"{recipe.scheme} needs samples: --calibration FILE")
         return _static(content, ends, recipe, options, samples)
-    usual = {"float16": "float16"}.get(recipe.scheme, "int8")
+    usual = {"float16": "float16", "int4": "int4"}.get(recipe.scheme, "int8")
+    if usual == "int4" and options.runtime != "litert":
+        raise ConversionError(
+            f"{options.runtime} has no kernel for int4 weights: they need LiteRT.",
+            hint="Make them with --target litert.",
+        )
     before = Flatbuffer(content)
     attended, upstream = _upstream(before, ends.maps)
 
@@ -67,7 +72,7 @@ def _made(
         file.strip()
         return Quantized(file.pack(), ends.inputs, ends.outputs, plan)
 
-    if recipe.scheme == "float16":
+    if recipe.scheme in ("float16", "int4"):
         return make(PLAIN)
     steps = dynamic_steps(attended=bool(attended), recurrent=_recurs(ends))
     return chosen(steps, make, _opener(content, ends), ends, recipe.scheme, samples)
@@ -91,7 +96,12 @@ def _store(file: Flatbuffer, precision_of: Chosen, options: Options) -> None:
         return lambda value: precision_of(value) == how
 
     dense = _per_channel_dense(options)
-    weights.hybrid(file, per_channel_dense=dense, wanted=stored("int8"))
+    weights.hybrid(
+        file,
+        per_channel_dense=dense,
+        wanted=lambda value: precision_of(value) in ("int8", "int4"),
+        four_bits=stored("int4"),
+    )
     weights.only(file, per_channel_dense=dense, wanted=stored("int8_weights"))
     weights.half(file, stored("float16"))
 
@@ -111,6 +121,12 @@ def _static(
     content: bytes, ends: Ends, recipe: Recipe, options: Options, samples: Tensors
 ) -> Quantized:
     file = Flatbuffer(content)
+    if any(kind == weights.FUSED for _, _, kind in file.operators()):
+        raise ConversionError(
+            f"{recipe.scheme} cannot be made of fused LSTMs: their states, whose ranges would be "
+            "needed, are never seen from outside.",
+            hint="Leave --lowering out; dynamic_int8 can be fused.",
+        )
     measuring, judged = split(samples)
     measured, spread = ranges.measure(file, content, measuring, [s.name for s in ends.inputs])
     steps = static_steps(

@@ -12,7 +12,7 @@ from edgeattn_converters.quantization.weights import MIN_ELEMENTS
 
 # They change how a number is written, or run what is counted itself.
 UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "WHILE", "IF"}
-REAL = ("FLOAT32", "FLOAT16", "INT8", "INT16")
+REAL = ("FLOAT32", "FLOAT16", "INT8", "INT16", "INT4")
 
 
 def account(content: bytes) -> Account:
@@ -47,7 +47,7 @@ def _integer_constants(file: Flatbuffer, graph: Any, constants: list[Array | Non
     found = {
         index
         for index, value in enumerate(constants)
-        if value is not None and file.dtype(graph.tensors[index]) == "INT8"
+        if value is not None and file.dtype(graph.tensors[index]) in ("INT8", "INT4")
     }
     made = {
         int(operator.outputs[0])

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeattn.tensors import Array
 from edgeattn_converters.quantization.flatbuffers import Flatbuffer
+from edgeattn_converters.quantization.packing import to_nibbles
 
 # Below it a weight is not worth its scales: TensorFlow's quantizer draws the same line.
 MIN_ELEMENTS = 512
@@ -28,7 +29,11 @@ VERSIONS = {
     "DEPTHWISE_CONV_2D": (6, 6),
     "GATHER": (2, 2),
     "DEQUANTIZE": (3, 5),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (2, 2),
 }
+# The fused LSTM, and where its weights are among its inputs; see lowering/fused.py.
+FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+FUSED_WEIGHTS = slice(1, 9)
 
 # Which constants a pass is about.
 Wanted = Callable[[Array], bool]
@@ -50,10 +55,21 @@ def everything(value: Array) -> bool:
     return True
 
 
-def hybrid(file: Flatbuffer, *, per_channel_dense: bool, wanted: Wanted = everything) -> None:
+def nothing(value: Array) -> bool:
+    return False
+
+
+def hybrid(
+    file: Flatbuffer,
+    *,
+    per_channel_dense: bool,
+    wanted: Wanted = everything,
+    four_bits: Wanted = nothing,
+) -> None:
     """Weights of products, convolutions and embeddings become int8, in place.
 
-    The operators scale their inputs to int8 at run time, by what they find in them.
+    The operators scale their inputs to int8 at run time, by what they find in them. Of the wanted
+    weights, those of products may have ``four_bits``.
     """
     for graph in file.model.subgraphs:
         users = _users(graph)
@@ -62,7 +78,9 @@ def hybrid(file: Flatbuffer, *, per_channel_dense: bool, wanted: Wanted = everyt
             if kind == "GATHER":
                 _gather(file, graph, operator, users, wanted)
             elif kind in CHANNELS:
-                _product(file, graph, operator, users, per_channel_dense, wanted)
+                _product(file, graph, operator, users, per_channel_dense, wanted, four_bits)
+            elif kind == FUSED:
+                _fused(file, graph, operator, wanted)
 
 
 def half(file: Flatbuffer, wanted: Wanted = everything) -> None:
@@ -153,10 +171,10 @@ def _weight(file: Flatbuffer, tensor: Any) -> Array | None:
     return value
 
 
-def _store(file: Flatbuffer, tensor: Any, value: Array, axis: int | None) -> None:
-    integers, scale = symmetric(value, axis)
-    tensor.buffer = file.add_buffer(integers)
-    tensor.type = file.type_code("INT8")
+def _store(file: Flatbuffer, tensor: Any, value: Array, axis: int | None, bits: int = 8) -> None:
+    integers, scale = symmetric(value, axis, 2 ** (bits - 1) - 1)
+    tensor.buffer = file.add_buffer(integers if bits == 8 else to_nibbles(integers))
+    tensor.type = file.type_code(f"INT{bits}")
     tensor.quantization = file.schema.QuantizationParametersT()
     tensor.quantization.scale = scale
     tensor.quantization.zeroPoint = np.zeros(len(scale), np.int64)
@@ -170,6 +188,7 @@ def _product(
     users: dict[int, Any],
     per_channel_dense: bool,
     wanted: Wanted,
+    four_bits: Wanted,
 ) -> None:
     index = int(operator.inputs[1])
     tensor = graph.tensors[index]
@@ -180,7 +199,8 @@ def _product(
     if value is None or not same or not inputs_float or not wanted(value):
         return
     per_channel = kind != "FULLY_CONNECTED" or per_channel_dense
-    _store(file, tensor, value, CHANNELS[kind] if per_channel else None)
+    bits = 4 if kind == "FULLY_CONNECTED" and four_bits(value) else 8
+    _store(file, tensor, value, CHANNELS[kind] if per_channel else None, bits)
     for user, _ in users[index]:
         if user.builtinOptions is not None and hasattr(
             user.builtinOptions, "asymmetricQuantizeInputs"
@@ -189,6 +209,21 @@ def _product(
     file.code_index(kind, VERSIONS[kind][0 if per_channel else 1])
     if kind == "FULLY_CONNECTED":
         file.needs_runtime(RUNTIMES[0 if per_channel else 1])
+
+
+def _fused(file: Flatbuffer, graph: Any, operator: Any, wanted: Wanted) -> None:
+    """The weights of a fused LSTM: all eight or none, each with one scale, as its kernel wants."""
+    indices = [int(i) for i in operator.inputs[FUSED_WEIGHTS]]
+    values = [file.constant(graph.tensors[i]) for i in indices]
+    large = [v for v in values if v is not None and v.size >= MIN_ELEMENTS]
+    if not large or not all(wanted(value) for value in large):
+        return
+    if any(file.dtype(graph.tensors[i]) != "FLOAT32" for i in indices):
+        return
+    for index, value in zip(indices, values, strict=True):
+        assert value is not None
+        _store(file, graph.tensors[index], value, None)
+    file.code_index(FUSED, VERSIONS[FUSED][0])
 
 
 def _gather(

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["AIMS", "Tuned", "tune"]
 
 AIMS = ("size", "latency")
+ALL = "all"
 MOST = 80
 # What is timed at the end: the best by bytes, and no more than can be timed well.
 TIMED, RUNS, SECONDS = 16, 256, 60.0
@@ -221,9 +222,10 @@ def _space(
     """What there is to try for this model."""
     from edgeattn_converters.recipes import RECIPES, default_schemes
 
-    chosen = tuple(schemes) or default_schemes(calibrated=calibrated)
-    if "int4" in RECIPES and not schemes:
-        chosen = (*chosen, "int4")
+    chosen = tuple(scheme for scheme in schemes if scheme != ALL)
+    if not schemes or ALL in schemes:
+        # What is experimental is tried where it was named as well.
+        chosen = (*default_schemes(calibrated=calibrated), *chosen)
     # float32 first: it is the model as it is, and what others are measured against.
     ordered = sorted(dict.fromkeys(("float32", *chosen)), key=list(RECIPES).index)
     singles = []

@@ -2,8 +2,19 @@
 
 import importlib
 
+import numpy as np
 import pytest
-from recurrent_models import KINDS, UNITS, Builder, Converted, feed, variants
+from recurrent_models import (
+    FEATURES,
+    KINDS,
+    UNITS,
+    Builder,
+    Converted,
+    feed,
+    randomise,
+    sequences,
+    variants,
+)
 
 BOTH = ("tflite", "onnx")
 
@@ -46,3 +57,40 @@ def test_every_option_matches_keras(era, time, masked, lowering, formats, tmp_pa
         assert converted.achieved["tflite"]["operators"]["WHILE"] > 20
     wrong = converted.errors(feed(converted, time))
     assert not wrong, "\n".join(wrong)
+
+
+def test_steps_multiply_by_the_faster_operator(tmp_path):
+    """The sums of FULLY_CONNECTED, bit for bit, by an operator that XNNPACK is faster at."""
+    import keras
+
+    from edgeattn.runners.tflite import TFLiteRunner
+    from edgeattn_converters import tflite
+    from edgeattn_converters.recipes import Options, recipe_for
+
+    x = keras.Input((5, FEATURES), name="x")
+    steps = keras.layers.LSTM(UNITS, return_sequences=True)(
+        keras.layers.GRU(3, return_sequences=True)(x)
+    )
+    model = randomise(keras.Model(x, keras.layers.Dense(2)(steps[:, -1]), name="rows"))
+    converted = Converted(model, tmp_path, ("tflite",))
+    operators = converted.achieved["tflite"]["operators"]
+    assert operators["BATCH_MATMUL"] >= 2 * (5 - 1)
+    # For an older runtime, and for schemes that have kernels for that alone.
+    for scheme, runtime in (("float32", "tflite-runtime"), ("dynamic_int8", "litert")):
+        path = tmp_path / f"{scheme}.tflite"
+        inputs, outputs, _, achieved = tflite.convert(
+            model,
+            converted.interface,
+            recipe_for(scheme),
+            path,
+            options=Options(runtime=runtime),
+            samples={"x": sequences(5)},
+        )
+        assert "BATCH_MATMUL" not in achieved["operators"]
+        assert achieved["operators"]["FULLY_CONNECTED"] == (
+            operators["BATCH_MATMUL"] + operators["FULLY_CONNECTED"]
+        )
+        if scheme == "float32":
+            other = TFLiteRunner(path, inputs, outputs).run({"x": sequences(5)})
+    for name, value in converted.runners["tflite"].run({"x": sequences(5)}).items():
+        np.testing.assert_array_equal(value, other[name])

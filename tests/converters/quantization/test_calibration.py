@@ -15,6 +15,7 @@ import pytest
 from edgeattn.errors import SampleError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
+from edgeattn_converters.quantization.ranges import spread_of
 from edgeattn_converters.tracing import Interface
 
 INTERFACE = Interface((TensorSpec("x", (None, 5, 3), "float32"),), (), ())
@@ -121,6 +122,7 @@ import resource, sys
 from pathlib import Path
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
+from edgeattn_converters.quantization.ranges import spread_of
 from edgeattn_converters.tracing import Interface
 interface = Interface((TensorSpec("x", (None, 64, 16), "float32"),), (), ())
 now = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
@@ -149,3 +151,10 @@ def test_a_file_larger_than_the_memory(kind: str, tmp_path: Path) -> None:
         [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, timeout=100
     )
     assert (done.stdout.strip(), done.returncode) == ("512", 0), done.stderr[-500:]
+
+
+def test_the_spread_between_subsets() -> None:
+    # Widths 2, 4 and 3 of a range of -1 to 3, and no difference: 50% and 0%, 25% in the middle.
+    parts = [{"a": (0.0, 2.0), "b": (0.0, 1.0)}, {"a": (-1.0, 3.0), "b": (0.0, 1.0)}]
+    (note,) = spread_of([*parts, {"a": (0.0, 3.0), "b": (0.0, 1.0)}])
+    assert note.startswith("ranges differ by 25% (median) between 3 subsets")

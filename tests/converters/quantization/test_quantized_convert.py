@@ -9,7 +9,7 @@ import pytest
 import weighty_models
 
 from edgeattn.bundle import Bundle
-from edgeattn.errors import SampleError, UsageError
+from edgeattn.errors import ConversionError, SampleError, UsageError
 from edgeattn_converters import convert
 
 
@@ -86,3 +86,65 @@ def test_int16_attention_in_an_int8_file(saved: Path, calibration: Path, tmp_pat
     )
     (failure,) = made.failures
     assert "ask for the scheme int16x8" in failure["reason"]
+
+
+def _shaped(*shape: int) -> np.ndarray:
+    return np.random.default_rng(8).normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (_shaped(9, 19, 5) * 1e9, "values up to"),
+        (_shaped(0, 19, 5), "holds no samples"),
+        (_shaped(9, 17, 5), "shape (samples, 19, 5) expected, the samples are (9, 17, 5)"),
+    ],
+    ids=["huge", "empty", "wrong shape"],
+)
+def test_whatever_is_wrong_with_it(
+    saved: Path, values: np.ndarray, told: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "bad.npy", values)
+    made = convert(
+        saved,
+        tmp_path / "out.edge",
+        formats=["onnx"],
+        schemes=["float32", "int8", "int16x8"],
+        calibration=tmp_path / "bad.npy",
+    )
+    assert made.exit_code == 3
+    assert [failure["scheme"] for failure in made.failures] == ["int8", "int16x8"]
+    assert all(told in failure["reason"] for failure in made.failures)
+    opened = Bundle.open(tmp_path / "out.edge")
+    opened.verify()
+    assert [report.verdict for report in made.report.artifacts] == ["pass"]
+
+
+def test_a_target_that_cannot_run_a_scheme(saved: Path, tmp_path: Path) -> None:
+    made = convert(
+        saved,
+        tmp_path / "out.edge",
+        schemes=["float32", "int4"],
+        targets=["tflite-runtime"],
+    )
+    (failure,) = made.failures
+    assert made.exit_code == 3
+    assert (failure["format"], failure["scheme"]) == ("tflite", "int4")
+    assert "no kernel for int4" in failure["reason"]
+    assert [item.scheme for item in Bundle.open(tmp_path / "out.edge").manifest.artifacts] == [
+        "float32"
+    ]
+
+
+def test_a_fallback_that_was_allowed_is_told(saved: Path, tmp_path: Path) -> None:
+    """A file that did not reach its scheme is no failure where that was allowed."""
+    path = tmp_path / "model.h5"
+    weighty_models.filled(weighty_models.convolutional()).save(path)
+    arguments = {"schemes": ["int4"], "formats": ["tflite"]}
+    with pytest.raises(ConversionError, match="int4 was not reached"):
+        convert(path, tmp_path / "refused.edge", **arguments)
+    made = convert(path, tmp_path / "kept.edge", **arguments, allow_float_fallback=True)
+    (report,) = made.report.artifacts
+    assert report.artifact.achieved["fallback"] is True
+    assert "32% of" in report.artifact.achieved["summary"]
+    assert "weights_in_scheme" not in [check.metric for check in report.failed]

@@ -43,6 +43,8 @@ def test_a_file_is_what_it_says(workshop: Workshop, format: str, scheme: str) ->
         share += stored["float16"]  # kept on purpose, and told
     assert share / sum(stored.values()) > 0.75
     assert made.achieved["summary"].startswith(f"{scheme} asked; ")
+    if scheme in ("int8", "int16x8"):
+        assert "between 4 subsets of the calibration samples" in made.achieved["summary"]
     if scheme != "float16":
         assert BITS[scheme] in made.achieved["computes_in"]
     if scheme in ("float16", "dynamic_int8"):

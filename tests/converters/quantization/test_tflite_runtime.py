@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from weighty_models import SCHEMES, Workshop
+from weighty_models import SCHEMES, Made, Workshop
 
 from edgeattn import metrics
 from edgeattn.tensors import dequantize, quantize
@@ -53,6 +53,13 @@ def python() -> Path:
     return executable
 
 
+@pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic_int8"])
+def test_a_fused_lstm(scheme: str, python: Path, tmp_path: Path) -> None:
+    workshop = Workshop("lstm", tmp_path)
+    made = workshop.make("tflite", scheme, runtime="tflite-runtime", lowering="fused")
+    _holds(made, workshop, python, tmp_path)
+
+
 @pytest.mark.parametrize("integer_io", [False, True])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_runs_there_as_here(
@@ -61,6 +68,11 @@ def test_runs_there_as_here(
     if integer_io and scheme != "int8":
         return
     made = workshop.make("tflite", scheme, runtime="tflite-runtime", integer_io=integer_io)
+    _holds(made, workshop, python, tmp_path)
+
+
+def _holds(made: Made, workshop: Workshop, python: Path, tmp_path: Path) -> None:
+    """The same answers there as here."""
     feeds = {spec.name: quantize(workshop.inputs[spec.name], spec) for spec in made.inputs}
     np.savez(tmp_path / "in.npz", **feeds)
     arguments = [str(made.path), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]

@@ -118,8 +118,8 @@ class Workshop:
         self._folder = folder
         self._made: dict[Any, Made] = {}
 
-    def make(self, format: str, scheme: str, **options: Any) -> Made:
-        key = (format, scheme, *sorted(options.items()))
+    def make(self, format: str, scheme: str, *, lowering: str = "auto", **options: Any) -> Made:
+        key = (format, scheme, lowering, *sorted(options.items()))
         if key not in self._made:
             path = self._folder / f"{len(self._made)}.{scheme}.{format}"
             inputs, outputs, maps, achieved = CONVERTERS[format].convert(
@@ -128,6 +128,7 @@ class Workshop:
                 recipe_for(scheme),
                 path,
                 options=Options(**options),
+                lowering=lowering,
                 samples=self.samples,
             )
             actual = open_runner(path, format, inputs, outputs, judged=True).run(self.inputs)

@@ -1,0 +1,215 @@
+"""The page in headless Chromium, driven by selenium; skipped where there is none."""
+
+import base64
+import json
+import os
+import shutil
+
+import pytest
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None,
+    reason="no Chromium and chromedriver here: apt-get install chromium chromium-driver",
+)
+
+PHONE, DESK = (390, 844), (1200, 900)
+# Text and its ground, as they are painted: the worst contrast of any word (WCAG 2, 1.4.3).
+CONTRAST = """
+const channel = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+const parse = (text) => {
+  const n = text.match(/-?[\\d.]+(e-?\\d+)?/g).map(Number);
+  const scale = text.startsWith("rgb") ? 255 : 1;
+  return [n[0] / scale, n[1] / scale, n[2] / scale, n.length > 3 ? n[3] : 1];
+};
+const over = (top, ground) => top.slice(0, 3).map((v, k) => v * top[3] + ground[k] * (1 - top[3]));
+const ground = (element) => {
+  if (element === null) return [1, 1, 1];
+  const own = parse(getComputedStyle(element).backgroundColor);
+  return own[3] === 1 ? own.slice(0, 3) : over(own, ground(element.parentElement));
+};
+const light = (c) => 0.2126 * channel(c[0]) + 0.7152 * channel(c[1]) + 0.0722 * channel(c[2]);
+let worst = [99, ""];
+const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walk.nextNode()) {
+  const element = walk.currentNode.parentElement;
+  const drawn = element.closest("svg, script");
+  if (drawn || !walk.currentNode.data.trim() || !element.checkVisibility()) continue;
+  const below = ground(element);
+  const ink = over(parse(getComputedStyle(element).color), below);
+  const [one, other] = [light(ink), light(below)].sort((a, b) => b - a);
+  const ratio = (one + 0.05) / (other + 0.05);
+  if (ratio < worst[0]) worst = [ratio, walk.currentNode.data.trim()];
+}
+return worst;
+"""
+SHOWN = (
+    "return [...document.querySelectorAll('figure[data-map]')].filter(it => it.checkVisibility())"
+)
+
+
+@pytest.fixture(scope="module")
+def page_url(text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(text, "utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
+        options.add_argument(f"--{argument}")
+    if os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # root has none
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(browser, page_url):
+    """The page as it comes, on a desk or a phone, light or dark."""
+
+    def open_page(size=DESK, dark=False):
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
+        screen["mobile"] = size == PHONE
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.get("about:blank")
+        browser.get_log("performance")
+        browser.get(page_url)
+        ready = "return document.readyState === 'complete' && location.href !== 'about:blank'"
+        WebDriverWait(browser, 30).until(lambda it: it.execute_script(ready))
+        return browser
+
+    return open_page
+
+
+def shown(browser, name):
+    """The samples and heads of the figures of a map that are to be seen."""
+    figures = browser.execute_script(SHOWN)
+    return [
+        (figure.get_attribute("data-sample"), figure.get_attribute("data-head"))
+        for figure in figures
+        if figure.get_attribute("data-map") == name
+    ]
+
+
+def pick(browser, name, axis, value):
+    chosen = f'select[data-picks="{name}"][data-axis="{axis}"]'
+    Select(browser.find_element("css selector", chosen)).select_by_value(value)
+
+
+def test_it_renders_without_a_word_of_complaint_and_asks_for_nothing(opened, page_url, tmp_path):
+    browser = opened()
+    assert "fail" in browser.title
+    heading = browser.find_element("css selector", "h1")
+    assert heading.is_displayed()
+    assert heading.text.endswith("FAIL")
+    assert browser.get_log("browser") == []
+    asked = [
+        message["params"]["request"]["url"]
+        for entry in browser.get_log("performance")
+        if (message := json.loads(entry["message"])["message"])["method"]
+        == "Network.requestWillBeSent"
+    ]
+    assert asked
+    assert [url for url in asked if url != page_url and not url.startswith("data:")] == []
+    assert browser.save_screenshot(str(tmp_path / "page.png"))
+    assert (tmp_path / "page.png").stat().st_size > 20_000
+
+
+def test_samples_and_heads_are_picked(opened):
+    browser = opened()
+    name = "onnx-float32-map-1"
+    assert shown(browser, name) == [("worst", "1")]
+    before = browser.find_element("css selector", f'figure[data-map="{name}"]').text
+    pick(browser, name, "sample", "best")
+    assert shown(browser, name) == [("best", "1")]
+    pick(browser, name, "head", "0")
+    assert shown(browser, name) == [("best", "0")]
+    caption = next(
+        it.text for it in browser.execute_script(SHOWN) if it.get_attribute("data-map") == name
+    )
+    assert "head 1: the best of 7 samples, number" in caption
+    assert before != caption
+    # The other map stays as it was.
+    assert shown(browser, "onnx-float32-map-0") == [("worst", "0")]
+
+
+def test_what_passed_is_folded_and_a_link_unfolds_it(opened, page_url):
+    browser = opened()
+    folded = "return document.querySelector('#{} > details').open"
+    for name in ("onnx-float32", "onnx-int8"):
+        link = browser.find_element("css selector", f'nav a[href="#{name}"]')
+        browser.execute_script("arguments[0].click()", link)
+        browser.execute_async_script("requestAnimationFrame(() => arguments[0]())")
+        assert browser.execute_script(folded.format(name)) is True
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_word_is_read_against_its_ground(opened, dark, size, tmp_path):
+    browser = opened(size, dark)
+    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
+    browser.execute_script("document.querySelectorAll('details').forEach(it => { it.open = true })")
+    worst, word = browser.execute_script(CONTRAST)
+    assert worst >= 4.5, word
+    browser.save_screenshot(str(tmp_path / "page.png"))
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(opened):
+    browser = opened(PHONE)
+    browser.execute_script("document.querySelectorAll('details').forEach(it => { it.open = true })")
+    wide = browser.execute_script(
+        """
+        const wide = [...document.querySelectorAll("main *, header *")].filter((it) =>
+          it.checkVisibility() && !it.closest(".scroll, svg, thead")
+          && it.getBoundingClientRect().right > innerWidth + 1);
+        const told = wide.map((it) => it.outerHTML.slice(0, 80));
+        return [document.documentElement.scrollWidth, ...told];
+        """
+    )
+    assert wide == [PHONE[0]]
+
+
+def test_on_paper_nothing_is_folded_and_every_sample_of_the_head_is_there(opened, tmp_path):
+    browser = opened()
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    name = "onnx-float32-map-1"
+    assert shown(browser, name) == [("worst", "1"), ("median", "1"), ("best", "1")]
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert shown(browser, name) == [("worst", "1")]
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+    content = base64.b64decode(printed["data"])
+    (tmp_path / "page.pdf").write_bytes(content)
+    assert content.startswith(b"%PDF")
+    # A page for the verdict, and one for each artifact at least.
+    assert content.count(b"/Type /Page\n") >= 3
+
+
+def test_a_screen_reader_is_told_what_is_there(opened):
+    browser = opened()
+    browser.execute_cdp_cmd("Accessibility.enable", {})
+    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    named: dict[str, list[str]] = {}
+    for node in nodes:
+        if not node.get("ignored"):
+            name = node.get("name", {}).get("value", "")
+            named.setdefault(node["role"]["value"], []).append(name.strip())
+    for role in ("image", "table", "combobox", "navigation", "region"):
+        assert named[role], role
+        assert all(named[role]), role
+    assert {"cell", "columnheader", "rowheader"} <= set(named)
+    assert any(
+        name.startswith("Keras, weights: Attention of heads, head 2") for name in named["image"]
+    )
