@@ -107,7 +107,7 @@ def _cell(route: dict[str, Any]) -> str:
 def choices(document: dict[str, Any]) -> str:
     """For each model the lowering that takes fewest, beside what ``--lowering auto`` made."""
     lines = [
-        f"Millions of ARM {CLAIM}; in brackets the megabytes of weights that XNNPACK packs.",
+        f"Millions of ARM {CLAIM}; in brackets the megabytes of packed constants.",
         "",
         "| model | processor | best right stock | auto | unrolled | chunked | fused | fewest "
         "| auto over the fewest |",

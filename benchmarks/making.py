@@ -44,16 +44,16 @@ def make(name: str, folder: Path, labels: list[str]) -> None:
 
 
 def packed(content: bytes) -> int:
-    """Bytes of weights that XNNPACK packs: those of every FULLY_CONNECTED, however often shared."""
+    """Bytes of constants that the operators take, counted at each that takes them: XNNPACK packs
+    a copy for every one."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
-    kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     total = 0
     for graph in model.subgraphs:
         for operator in graph.operators:
-            if kinds[operator.opcodeIndex] == schema.BuiltinOperator.FULLY_CONNECTED:
-                data = model.buffers[graph.tensors[operator.inputs[1]].buffer].data
+            for index in operator.inputs:
+                data = model.buffers[graph.tensors[index].buffer].data if index >= 0 else None
                 total += 0 if data is None else len(data)
     return total
 

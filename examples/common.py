@@ -189,7 +189,7 @@ def to_edge(
 ) -> int:
     """Convert ``model`` in all schemes, judge it on all of ``test``; the exit code of the verdict.
 
-    ``calibration`` and ``samples`` rows are drawn from ``rows`` with the run's seed, none twice.
+    ``calibration`` and ``samples`` rows are drawn from ``rows`` with the run's seed.
     ``about`` says how the model was trained, ``figures`` what else was measured; both go into the
     result's document as they are. Writes model.h5, model.edge, report.html and result.json.
     """
@@ -198,7 +198,7 @@ def to_edge(
     if not run.convert:
         click.echo(f"Wrote {folder / 'model.h5'}")
         return 0
-    _write_samples(run, rows[0], calibration, samples)
+    write_samples(run, rows[0], test[0], calibration, samples)
     np.savez(folder / "test.npz", x=test[0], y=test[1])
 
     bundle = folder / "model.edge"
@@ -333,10 +333,18 @@ def told_score(item: Mapping[str, Any]) -> str:
     return f"{item['kind']} {100 * item['score']:.2f}% ({100 * low:.2f} to {100 * high:.2f})"
 
 
-def _write_samples(run: Run, x: np.ndarray, calibration: int, samples: int) -> None:
+def write_samples(
+    run: Run, x: np.ndarray, test: np.ndarray, calibration: int, samples: int
+) -> None:
+    """Training rows as samples.npz and calibration.npz, apart, and none that is tested on.
+
+    Real data hold some rows in both sets; calibrated on, they would be left out of the test.
+    """
+    tested = {row.tobytes() for row in test}
     order = np.random.default_rng([run.seed, 77]).permutation(len(x))
+    order = np.array([row for row in order if x[row].tobytes() not in tested])
     # The bundle's own samples are in the report and judge numbers: not those calibrated on.
-    samples = min(samples, len(x) // 4)
+    samples = min(samples, len(order) // 4)
     np.savez(run.folder / "samples.npz", x=x[order[:samples]])
     np.savez(run.folder / "calibration.npz", x=x[order[samples : samples + calibration]])
 

@@ -148,7 +148,9 @@ def _beside_published(figures: Mapping[str, Any]) -> list[str]:
         "published, no attention": figures["published"]["plain"],
         "published, with attention": figures["published"]["attention"],
     }
-    rows = [["runs", *(str(column["runs"]) for column in columns.values())]]
+    rows = [
+        [told, *(str(column[told]) for column in columns.values())] for told in ("runs", "epochs")
+    ]
     rows += [
         [f"{told} of the best test accuracy, %", *(_percent(c[name]) for c in columns.values())]
         for name, told in (("max", "max"), ("mean", "mean"), ("sd", "standard deviation"))

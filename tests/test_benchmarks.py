@@ -359,6 +359,12 @@ def test_a_command_and_all_its_children_are_measured():
     assert conversion.spent([sys.executable, "-c", code])["peak_bytes"] > 100e6
 
 
+def test_what_run_takes_beyond_a_script_and_numpy():
+    each = {"edgeattn run": 0.5, "script": 0.2, "import numpy": 0.15, "python": 0.05}
+    ran = {name: {"seconds": value} for name, value in each.items()}
+    assert command_line._more(ran, "seconds") == pytest.approx(0.2)
+
+
 def test_a_command_that_fails_is_no_figure():
     with pytest.raises(RuntimeError, match="no good"):
         command_line.spent([sys.executable, "-c", "raise SystemExit('no good')"])

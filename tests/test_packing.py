@@ -302,5 +302,3 @@ def test_damage_anywhere_is_an_error_of_ours_or_noticed(packed, tmp_path, seed):
     assert opened.manifest == Bundle.open(packed).manifest or data != packed.read_bytes()
     for item in opened.manifest.artifacts:
         assert artifacts.sha256(opened.path / item.path) == item.sha256
-
-

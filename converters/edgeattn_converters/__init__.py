@@ -139,9 +139,10 @@ def convert(
             )
             reference = host.call("write_reference", asked, what="the reference")
             refused = None
-            if any(recipe.needs_calibration for recipe in recipes):
+            needing = [recipe for recipe in recipes if recipe.needs_calibration]
+            if needing or calibration is not None:
                 refused = _calibrate(host, job, folder, options, described)
-            if refused is not None and all(recipe.needs_calibration for recipe in recipes):
+            if refused is not None and len(needing) in (0, len(recipes)):
                 raise refused
             artifacts: list[Artifact] = []
             failures: list[dict[str, str]] = []

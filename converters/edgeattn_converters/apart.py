@@ -117,10 +117,10 @@ class _Reader:
 
         self._graph = proto.graph
         self._values = {item.name: numpy_helper.to_array(item) for item in self._graph.initializer}
+        wider = {"float16": np.float32, "int4": np.int8}
         self._constants = {
             name: Constant(
-                value.astype(np.float32) if value.dtype == np.float16 else value,
-                Stored(value.dtype.name),
+                value.astype(wider.get(value.dtype.name, value.dtype)), Stored(value.dtype.name)
             )
             for name, value in self._values.items()
         }
@@ -172,9 +172,9 @@ class _Reader:
                 made = Constant(first.value.astype(np.float32), first.stored)
                 if first.stored.dtype == "int64":
                     continue
-            elif node.op_type == "Mul" and first.stored.dtype == "int8":
+            elif node.op_type == "Mul" and first.stored.dtype in ("int8", "int4"):
                 scale = np.asarray(rest[0])
-                made = Constant(first.value * scale, _channels("int8", scale.shape))
+                made = Constant(first.value * scale, _channels(first.stored.dtype, scale.shape))
             elif node.op_type == "DequantizeLinear":
                 made = self._dequantized(node, first, rest)
             else:
@@ -192,7 +192,7 @@ class _Reader:
         else:
             shape = []
         value = (first.value - zero.reshape(shape)) * scale.reshape(shape)
-        dtype = first.value.dtype.name
+        dtype = first.stored.dtype
         return Constant(np.asarray(value, np.float32), _channels(dtype, tuple(shape)))
 
     def _plain(self, position: int, node: Any) -> Operator:

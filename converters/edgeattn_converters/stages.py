@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -225,8 +226,13 @@ def write_artifact(
     # The same samples whatever the layers' precision: they are read once.
     same = replace(chosen, precision=())
     measured = _calibration(parsed, same, folder) if recipe.needs_calibration else None
+    if measured is None and scheme == "dynamic_int8" and chosen.calibration is not None:
+        # It measures nothing, but chooses: real inputs show what plausible ones may not. Where
+        # they are refused, the schemes that need them say so.
+        with contextlib.suppress(UsageError):
+            measured = _calibration(parsed, same, folder)
     samples = None if measured is None else measured.inputs
-    if scheme == "dynamic_int8":
+    if measured is None and scheme == "dynamic_int8":
         samples = _trial_inputs(parsed)
     converter = importlib.import_module(f"edgeattn_converters.{format}")
     name = f"{Path(parsed.path).stem}.{scheme}.{format}"

@@ -231,6 +231,10 @@ def _extras(report: Path | None, bench: Path | None, vocabulary: Path | None) ->
     if report is None and (bench is not None or vocabulary is not None):
         raise UsageError("--bench and --vocabulary are for the page: --report FILE.html")
     extras: dict[str, Any] = {}
+    if report is not None:
+        from edgeattn.report import frontier
+
+        frontier.check()
     if bench is not None:
         from edgeattn.report import latency
 

@@ -32,7 +32,7 @@ WORST, OTHERS = 4, 8
 LISTED = 8
 # What can be told apart in float32.
 FINEST_DB = 60.0
-PRECISE = ("float32", "float16", "int16x8", "dynamic_int8", "int8")
+PRECISE = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
 _CALLS = {
     "tflite": "edgeattn.runners.apart:explain",
     "onnx": "edgeattn_converters.apart:explain",

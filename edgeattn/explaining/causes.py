@@ -18,6 +18,8 @@ UNEXPLAINED = 4.0
 SHIFTED = 0.7
 # Below, numbers are the same but for the order in which sums were made.
 SAME_DB = 90.0
+# Of what is zero in the reference.
+NOTHING = 1e-9
 WEIGHTS, SETTINGS, SHIFT, CUT, COARSE, NO_ROUNDING, ROUNDING = (
     *("weights", "settings", "shifted", "cut off", "coarse", "no rounding"),
     "rounding",
@@ -44,6 +46,14 @@ class Sums:
             np.ravel(item) if item is not None and np.size(item) == wide.size else lost
             for item in (whole, alone, right if explained is None else explained)
         )
+        # An infinity that both have, such as that of a mask, is no difference.
+        odd = ~np.isfinite(wide)
+        if odd.any():
+            whole, alone, explained = (
+                np.where(odd & ((item == wide) | (np.isnan(item) & np.isnan(wide))), 0.0, item)
+                for item in (whole, alone, explained)
+            )
+            wide = np.where(odd, 0.0, wide)
         with np.errstate(all="ignore"):
             own = np.asarray(alone, np.float64) - wide
             self.count += wide.size
@@ -150,7 +160,7 @@ def _weights(kept: Constant, right: Constant) -> dict[str, float] | None:
         axis = kept.stored.channels
         axes = tuple(k for k in range(wanted.ndim) if k != axis)
         most = np.abs(wanted).max(axes if axis is not None else None, keepdims=True)
-        step = {"float32": 1e-5, "float16": 2.0**-10}.get(kept.stored.dtype, 1 / 127)
+        step = {"float32": 1e-5, "float16": 2.0**-10, "int4": 1 / 7}.get(kept.stored.dtype, 1 / 127)
         if right.stored.dtype == "float16":
             step = max(step, 2.0**-10)
         worst = np.abs(stored - wanted) / np.maximum(most * step, 1e-9)
@@ -164,8 +174,12 @@ def _weights(kept: Constant, right: Constant) -> dict[str, float] | None:
 
 
 def decibels(signal: float, noise: float) -> float:
+    """``10 log10(signal / noise)``: infinite where nothing differs, -inf where all is lost."""
     if math.isnan(noise) or math.isinf(noise):
         return -math.inf
     if noise == 0.0:
         return math.inf
-    return 10.0 * math.log10(signal / noise) if signal > 0 else -math.inf
+    if signal == 0.0:
+        # Next to nothing is nothing.
+        return math.inf if noise < NOTHING else -math.inf
+    return 10.0 * math.log10(signal / noise)

@@ -146,7 +146,7 @@ def ideal(real: Array, stored: Stored) -> Array:
         return np.asarray(real.astype(np.float16), np.float32)
     if stored.scale is None and stored.channels is None:
         return real
-    top = float(np.iinfo(stored.dtype).max)
+    top = 7.0 if stored.dtype == "int4" else float(np.iinfo(stored.dtype).max)
     axes = tuple(k for k in range(real.ndim) if k != stored.channels)
     whole = stored.channels is None
     most = np.abs(real).max() if whole else np.abs(real).max(axes, keepdims=True)

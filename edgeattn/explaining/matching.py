@@ -18,6 +18,7 @@ from edgeattn.tensors import Array
 
 _COMMUTATIVE = frozenset({"ADD", "MUL", "MAXIMUM", "MINIMUM", "Add", "Mul", "Max", "Min"})
 
+_PLAIN_PRODUCT = "fusedActivationFunction=0"
 # An operator that is not the right one is found so often; each time the graphs are laid anew.
 MOST_REPLACED = 8
 Key = tuple[str, str, tuple[str, ...]]
@@ -102,7 +103,7 @@ def _laid(
     for operator in reference.operators:
         if not operator.rounds and operator.position not in kept:
             tokens = [_token(reference, name, there.get(name, name)) for name in operator.inputs]
-            left.setdefault(_key(operator, tokens), []).append(operator)
+            left.setdefault(_key(operator, tokens, reference), []).append(operator)
     found.tensors.update({judged.inputs[a]: reference.inputs[b] for a, b in inputs.items()})
     unused = {o.position: o for same in left.values() for o in same}
     for operator in judged.operators:
@@ -112,7 +113,7 @@ def _laid(
                 found.tensors[operator.outputs[0]] = source
             continue
         tokens = [_token(judged, name, found.tensors.get(name)) for name in operator.inputs]
-        same = [o for o in left.get(_key(operator, tokens), []) if o.position in unused]
+        same = [o for o in left.get(_key(operator, tokens, judged), []) if o.position in unused]
         partner = forced.get(operator.position) or _nearest(operator, same, judged, reference)
         if partner is None:
             continue
@@ -145,12 +146,16 @@ def _token(graph: Graph, name: str, same: str | None) -> str:
     return f"{constant.value.ravel().tolist()[:64]}"
 
 
-def _key(operator: Operator, tokens: list[str]) -> Key:
+def _key(operator: Operator, tokens: list[str], graph: Graph) -> Key:
     while tokens and not tokens[-1]:
         tokens.pop()
     if operator.kind in _COMMUTATIVE:
         tokens = sorted(tokens)
-    return operator.kind, operator.settings, tuple(tokens)
+    kind, settings = operator.kind, operator.settings
+    if kind == "BATCH_MATMUL" and operator.inputs[1] in graph.constants:
+        # TFLite has two operators for a product with weights, and quantizers choose the other.
+        kind, settings = "FULLY_CONNECTED", _PLAIN_PRODUCT
+    return kind, settings, tuple(tokens)
 
 
 def _paired(

@@ -192,10 +192,13 @@ def _judged(
         cause = causes.SETTINGS
     if cause is None and isolated_db < causes.SAME_DB:
         # What a loop rounds on its way is not known from its ends.
-        known = operator.kind not in places.HIDING
-        if known and alone > causes.UNEXPLAINED * explained and isolated_db < limit_db + 10:
+        known = operator.kind not in places.HIDING and not before
+        if before and isolated_db < limit_db:
+            # Nor is what operators without a like round, which are run with it.
             cause = causes.NO_ROUNDING
-        elif isolated_db < limit_db:
+        elif known and alone > causes.UNEXPLAINED * explained and isolated_db < limit_db + 10:
+            cause = causes.NO_ROUNDING
+        elif not before and isolated_db < limit_db:
             cause = causes.ROUNDING
     return Measured(
         operator.position,

@@ -30,6 +30,7 @@ FINER = {
     "int8": "int16x8",
     "dynamic_int8": "float16",
     "int16x8": "float16",
+    "int4": "dynamic_int8",
     "float16": "float32",
 }
 
@@ -62,7 +63,14 @@ def told(
     if compared.swapped or compared.misnamed:
         return Told(_ends(compared), again)
     reproached = FAULTS if verdict == PASS else (*FAULTS, CUT, COARSE, ROUNDING)
-    first = next((item for item in operators if item.cause in reproached), None)
+    first = next(
+        (
+            item
+            for item in operators
+            if item.cause in reproached and not (verdict == PASS and item.before)
+        ),
+        None,
+    )
     if first is None:
         if set(stages) == {"attention"} and artifact.scheme != "float32":
             return _in_the_map(compared, artifact)

@@ -59,13 +59,14 @@ class Speed:
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
     try:
-        with style.figure(width, height, look=Look(INK, "none")) as (made, axes):
-            yield made, axes[0, 0]
-    except UsageError as error:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
         raise UsageError(
             "The page is drawn with matplotlib, and it is not installed here.",
             hint="Install it with: pip install 'edgeattn[report]'",
         ) from error
+    with style.figure(width, height, look=Look(INK, "none")) as (made, axes):
+        yield made, axes[0, 0]
 
 
 def _svg(figure: Any, title: str) -> str:

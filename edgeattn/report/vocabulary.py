@@ -21,10 +21,8 @@ def read(path: Path) -> list[str]:
         if path.stat().st_size > MOST:
             raise UsageError(f"{path} is no vocabulary: it is over {MOST:,} bytes.", hint=HINT)
         text = path.read_text("utf-8-sig")
-        if path.suffix.lower() != ".json":
-            return text.splitlines()
-        told = json.loads(text)
-        if isinstance(told, list):
+        told = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
+        if isinstance(told, list) and told:
             return [str(word) for word in told]
         numbered = {int(number): str(word) for word, number in told.items()}
     except OSError as error:

@@ -18,7 +18,7 @@ TELLING = ("axis", "num", "keepDims", "fusedActivationFunction", "strideH", "str
 NUMBERS = ("beta", "alpha", "cellClip", "projClip", "epsilon")
 DTYPES = {
     name.upper(): name
-    for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")
+    for name in ("float32", "float16", "int4", "int8", "uint8", "int16", "int32", "int64", "bool")
 }
 
 
@@ -118,12 +118,22 @@ def _stored(schema: Any, tensor: Any) -> Stored:
     return Stored(dtype, float(scales[0]), 0 if zero is None else int(zero[0]))
 
 
+def _unpacked(data: Any, shape: Any) -> Array:
+    """Two int4 in each byte, the first in its lower half."""
+    packed = np.frombuffer(bytes(data), np.uint8)
+    halves = np.stack([packed & 15, packed >> 4], axis=-1).ravel()[: int(np.prod(shape))]
+    return ((halves.astype(np.int8) ^ 8) - 8).reshape(shape)
+
+
 def _constant(model: Any, tensor: Any, stored: Stored) -> Array | None:
     data = model.buffers[tensor.buffer].data
     if data is None or not len(data) or stored.dtype == "other":
         return None
-    value = np.frombuffer(bytes(data), stored.dtype).reshape(
-        tensor.shape if tensor.shape is not None else ()
+    shape = tensor.shape if tensor.shape is not None else ()
+    value = (
+        _unpacked(data, shape)
+        if stored.dtype == "int4"
+        else (np.frombuffer(bytes(data), stored.dtype).reshape(shape))
     )
     if stored.scale is None and stored.channels is None:
         return value.astype(np.float32) if stored.dtype == "float16" else value

@@ -113,3 +113,22 @@ def test_an_answer_to_the_same_question_is_kept(tmp_path):
         answer = kept(tmp_path / "it.json", question, lambda q=question: asked.append(q) or [q, 0])
         assert answer == [question, 0]
     assert asked == [["a"], ["b"], ["a"]]
+
+
+def test_rows_that_are_in_the_test_too_are_neither_samples_nor_calibrated_on(tmp_path):
+    import numpy as np
+
+    from common import Run, write_samples
+
+    x = np.arange(12, dtype="float32").reshape(12, 1)
+    run = Run("made_up", tmp_path, False, 1, True, False, "")
+    write_samples(run, x, x[::3], calibration=5, samples=2)
+    with np.load(tmp_path / "samples.npz") as file:
+        samples = file["x"].ravel().tolist()
+    with np.load(tmp_path / "calibration.npz") as file:
+        calibration = file["x"].ravel().tolist()
+    # 0, 3, 6 and 9 are tested on.
+    assert len(samples) == 2
+    assert len(calibration) == 5
+    assert set(samples) | set(calibration) <= {1, 2, 4, 5, 7, 8, 10, 11}
+    assert not set(samples) & set(calibration)

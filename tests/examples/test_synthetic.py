@@ -1,4 +1,4 @@
-"""Adding two numbers and finding the maximum: from training to a verdict, and watched on the way."""
+"""Adding two numbers and finding the maximum: from training to a verdict, watched on the way."""
 
 from __future__ import annotations
 

@@ -71,3 +71,14 @@ def test_ends_by_each_others_names():
     assert match(right, ends("right", "left", ("n", "a"))).swapped == (("l", "r"),)
     same = match(right, right)
     assert (same.misnamed, same.swapped) == ({}, ())
+
+
+def test_tflite_has_two_operators_for_a_product_with_weights():
+    def product(kind: str, settings: str) -> Graph:
+        operator = Operator(0, kind, ("x", "w", ""), ("y",), settings=settings)
+        weights = {"w": Constant(np.eye(3, dtype=np.float32), Stored("float32"))}
+        return Graph((operator,), weights, {"x": "x"}, {"y": "y"})
+
+    right = product("BATCH_MATMUL", "")
+    found = match(right, product("FULLY_CONNECTED", "fusedActivationFunction=0"))
+    assert found.operators == {0: 0}

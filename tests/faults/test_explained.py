@@ -25,6 +25,8 @@ from .planting import FAULTS, Fault, operators, tflite_fault
 
 pytestmark = pytest.mark.filterwarnings("default")
 
+# TFLite has two operators for a product with weights.
+PRODUCTS = {"FULLY_CONNECTED": ("FULLY_CONNECTED", "BATCH_MATMUL")}
 # For faults inside of an operator: its kind, and what its name must say.
 HELD_BY = {
     ("input and output gate swapped", "onnx"): ("LSTM", "memory"),
@@ -38,7 +40,6 @@ HELD_BY = {
     ("score kernel transposed", "onnx"): ("MatMul", "bahdanau_w2"),
     ("softmax over the wrong axis", "onnx"): ("Softmax", "look"),
     ("softmax left out of the answer", "onnx"): ("Identity", "answer"),
-    ("scores not scaled", "onnx"): ("Mul", "look"),
     ("stale row of the embedding", "onnx"): ("Gather", "words"),
     ("one class's bias moved by 0.01", "onnx"): ("Add", "answer"),
     ("one weight off by 0.01", "onnx"): ("MatMul", "w_c"),
@@ -46,8 +47,8 @@ HELD_BY = {
     ("normalization's epsilon a hundred times too small", "onnx"): ("LayerNormalization", "norm"),
     ("bias behind the heads dropped", "onnx"): ("Add", "attention_output"),
     ("map of another head", "onnx"): ("Gather", "attention/look"),
-    ("one gate's recurrent kernel transposed", "tflite"): ("FULLY_CONNECTED", "memory"),
-    ("recurrent gates rolled", "tflite"): ("FULLY_CONNECTED", "memory"),
+    ("one gate's recurrent kernel transposed", "tflite"): ("BATCH_MATMUL", "memory"),
+    ("recurrent gates rolled", "tflite"): ("BATCH_MATMUL", "memory"),
     ("attention's softmax half as warm", "tflite"): ("SOFTMAX", "look"),
     ("one class's bias moved by 0.01", "tflite"): ("FULLY_CONNECTED", "answer"),
     ("stale row of the embedding", "tflite"): ("GATHER", "words"),
@@ -93,7 +94,8 @@ def test_the_operator_that_holds_the_fault_is_named(fault: Fault, converted, tmp
     (found,) = explained(*planted(converted[fault.model], fault, tmp_path))
     operator = found.told.operator
     assert operator is not None, found.told.sentence
-    assert (operator.kind, name in operator.name) == (kind, True), found.told.sentence
+    assert operator.kind in PRODUCTS.get(kind, (kind,)), found.told.sentence
+    assert name in operator.name, found.told.sentence
     assert operator.name in found.told.sentence
     assert found.told.cure is not None
 
@@ -229,3 +231,11 @@ def test_the_command_tells_it_in_words_and_in_json(converted, tmp_path) -> None:
     assert told["operator"]["operator"] == "FULLY_CONNECTED"
     assert told["operator"]["cause"] == "weights"
     assert told["worst"][0]["position"] == told["operator"]["position"]
+
+
+def test_without_the_package_onnx_it_says_what_to_install(converted, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (artifact,) = converted["digits"].select(("onnx",), ("float16",))
+    (found,) = explained(converted["digits"], artifact)
+    assert found.reference is None
+    assert "edgeattn[convert]" in str(found.told.cure)

@@ -1,8 +1,9 @@
-"""A real sshd on this machine's loopback, whose users find themselves in an emulated root.
+"""A real sshd on this machine's loopback, whose users find themselves where they are put.
 
 It has a key of its own, thrown away with its folder, listens on a free high port of 127.0.0.1, lets
-in one throw-away key and nobody else, and hands every command to the root. Where there is no sshd,
-Debian's is unpacked into the cache and run from there: nothing is installed, no service starts.
+in one throw-away key and nobody else, and hands every command on, to an emulated root say. Where
+there is no sshd, Debian's is unpacked into the cache and run from there: nothing is installed, no
+service starts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +62,20 @@ class Door:
     log: Path
 
 
+def shell_of(place: Place) -> list[str]:
+    """What runs a command in ``place``.
+
+    As on a Pi, modules are compiled once: emulated, importing NumPy costs seconds otherwise.
+    """
+    return place.command("env", "-u", "PYTHONDONTWRITEBYTECODE", "sh", "-c")
+
+
 @contextlib.contextmanager
-def open_door(place: Place, name: str = "raspberrypi") -> Iterator[Door]:
-    """An sshd before ``place``, ended with the block; :class:`CannotEmulate` where none runs."""
+def open_door(shell: Sequence[str], name: str = "raspberrypi") -> Iterator[Door]:
+    """An sshd that appends each command to ``shell``; :class:`CannotEmulate` where none runs.
+
+    It ends with the block.
+    """
     sshd, environment = _sshd()
     # Not under pytest's folder: sshd wants short paths, and every part of them its owner's.
     with tempfile.TemporaryDirectory(prefix="edgeattn-sshd-") as text:
@@ -71,9 +83,8 @@ def open_door(place: Place, name: str = "raspberrypi") -> Iterator[Door]:
         for key in ("host", "user"):
             _ask(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", f"{text}/{key}"])
         shutil.copy(folder / "user.pub", folder / "allowed")
-        # As on a Pi, modules are compiled once: emulated, importing NumPy costs seconds otherwise.
-        entering = shlex.join(place.command("env", "-u", "PYTHONDONTWRITEBYTECODE", "sh", "-c"))
-        (folder / "enter").write_text(f'#!/bin/sh\nexec {entering} "$SSH_ORIGINAL_COMMAND"\n')
+        entering = f'exec {shlex.join(shell)} "$SSH_ORIGINAL_COMMAND"'
+        (folder / "enter").write_text(f"#!/bin/sh\n{entering}\n")
         (folder / "enter").chmod(0o755)
         port = _free_port()
         (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder))

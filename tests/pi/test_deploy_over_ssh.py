@@ -20,7 +20,7 @@ import artifacts
 import numpy as np
 import pytest
 from emulated import BOOKWORM_FRESH, CACHE, PI4, PROJECT, CannotEmulate, as_board, built, compiled
-from sshd import open_door
+from sshd import open_door, shell_of
 
 from edgeattn.bundle import MANIFEST, Bundle, sha256
 
@@ -32,7 +32,6 @@ def home():
     What is installed into it then is edgeattn itself, and what else has changed.
     """
     digest = hashlib.sha256((PROJECT / "constraints.txt").read_bytes())
-    digest.update((PROJECT / "pyproject.toml").read_bytes())
     folder = CACHE / f"home-{BOOKWORM_FRESH.key}-{digest.hexdigest()[:12]}"
     for lasting in ("edgeattn", ".cache/edgeattn/judged"):
         shutil.rmtree(folder / lasting, ignore_errors=True)
@@ -47,7 +46,7 @@ def pi_at(home):
         root = built(BOOKWORM_FRESH)
         compiled(BOOKWORM_FRESH, root / "usr/lib" / f"python{BOOKWORM_FRESH.python}")
         place = as_board(root, BOOKWORM_FRESH, PI4).showing(home, "/home/pi")
-        with open_door(place) as opened:
+        with open_door(shell_of(place)) as opened:
             yield opened
     except CannotEmulate as why:
         pytest.skip(str(why))

@@ -199,8 +199,8 @@ def tolerance(scheme: str, expected: np.ndarray) -> float:
     return {"float32": 1e-5, "float16": 1e-4, "dynamic_int8": 1e-3}[scheme]
 
 
-# What 32-bit ARM's float kernels of tflite-runtime 2.14 do to find_max's steep attention map: it was
-# 2.85e-5 off, its outputs 5e-6. docs/device.md tells it.
+# What 32-bit ARM's float kernels of tflite-runtime 2.14 do to find_max's steep attention map: it
+# was 2.85e-5 off, its outputs 5e-6. docs/device.md tells it.
 MAPS_OF_32_BIT = 4e-5
 
 

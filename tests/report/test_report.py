@@ -191,12 +191,16 @@ def test_numbers_without_a_word_stay_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"3", b"{}", b'{"a": -1}', b'{"a": "b"}', b'{"a": 1e400}', b"\xff", b"[["]
+    "content",
+    [b"", b"3", b"[]", b"{}", b'{"a": -1}', b'{"a": "b"}', b'{"a": 1e400}', b"\xff", b"[["],
 )
 def test_what_is_no_vocabulary_is_refused(tmp_path, content):
     (tmp_path / "w.json").write_bytes(content)
     with pytest.raises(UsageError, match="no vocabulary"):
         vocabulary.read(tmp_path / "w.json")
+    (tmp_path / "w.txt").write_text("")
+    with pytest.raises(UsageError, match="no vocabulary"):
+        vocabulary.read(tmp_path / "w.txt")
 
 
 @pytest.fixture
@@ -285,6 +289,18 @@ def test_no_plotting_library_is_told(monkeypatch, bundle, report):
     with pytest.raises(UsageError, match="matplotlib") as told:
         page.render(bundle, report)
     assert "edgeattn[report]" in told.value.hint
+
+
+def test_no_plotting_library_is_told_before_any_work(edgeattn, dense_bundle, monkeypatch):
+    import sys
+
+    from edgeattn import validation
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(validation, "validate_isolated", lambda *_, **__: pytest.fail("it ran"))
+    ended = edgeattn("validate", dense_bundle.path, "--report", "r.html")
+    assert ended.code == 2
+    assert "edgeattn[report]" in ended.err
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing(bundle, tmp_path):

@@ -6,6 +6,7 @@ The model is that of ``benchmarks/quantization.py``, trained there or here once.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def case() -> Any:
     assert spec is not None
     assert spec.loader is not None
     benchmark = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = benchmark  # its dataclasses look themselves up
     spec.loader.exec_module(benchmark)
     return benchmark.activity(DATA)
 

@@ -1,0 +1,54 @@
+"""The trained models of the experiments, and the page that tells what they do."""
+
+import json
+
+import numpy as np
+import pytest
+
+from conftest import EXAMPLES, ROOT
+
+NAMES = ["imdb", "activity", "gestures", "vowels"]
+
+
+def recorded(name):
+    return json.loads((EXAMPLES / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def load(name):
+    import keras
+
+    import edgeattn.layers  # noqa: F401  so that the files load without custom objects
+
+    return keras.saving.load_model(ROOT / "sample_models" / name / "model.h5")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sample_model_is_the_one_that_was_measured(name):
+    path = ROOT / "sample_models" / name / "model.h5"
+    assert path.stat().st_size < 2_000_000
+    result = recorded(name)
+    assert path.stat().st_size == result["model_bytes"]
+    assert load(name).count_params() == result["parameters"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["README.md", "model.h5"]
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize("name", ["gestures", "vowels"])
+def test_on_the_real_data_it_scores_what_was_recorded(name, real):
+    import public_data
+
+    data = getattr(public_data, name)(real)
+    right = load(name).predict(data.x_test, batch_size=256, verbose=0).argmax(1) == data.y_test
+    told = recorded(name)["keras"]
+    assert told["samples"] == len(right)
+    assert told["score"] == pytest.approx(np.mean(right), abs=1e-3)
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_page_is_what_was_recorded():
+    from click.testing import CliRunner
+
+    import results
+
+    ended = CliRunner().invoke(results.main, ["--check"])
+    assert ended.exit_code == 0, ended.output
