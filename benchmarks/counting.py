@@ -33,6 +33,13 @@ BOARDS = {board.cpu: board for board in (PI4, PI5)}
 QEMU = "qemu-aarch64"  # the dynamic one: qemu-aarch64-static takes no plugins
 RUNTIMES = ("ai-edge-litert", "numpy")
 SECONDS = 900
+INSTRUCTIONS, FETCHED = "instructions", "lines_fetched"
+# Kilobytes and ways of the data caches that a core of a Pi 4 and of a Pi 5 reaches, first to last:
+# Arm's manuals of the Cortex-A72 and A76, and Raspberry Pi's of the two boards' processors.
+CACHES = {
+    "cortex-a72": ("cache=32/2", "cache=1024/16"),
+    "cortex-a76": ("cache=64/4", "cache=512/8", "cache=2048/16"),
+}
 
 # The descriptions of the board are seen where programs look for them, and nowhere but here.
 ENTER = """
@@ -45,8 +52,8 @@ exec "$@"
 
 
 @functools.cache
-def plugin() -> Path:
-    """The plugin, compiled for this machine; :class:`CannotEmulate` where it cannot be."""
+def plugin(name: str = "count.c") -> Path:
+    """A plugin, compiled for this machine; :class:`CannotEmulate` where it cannot be."""
     if shutil.which("gcc") is None:
         raise CannotEmulate("counting instructions needs gcc, which is not here")
     if shutil.which(QEMU) is None:
@@ -54,8 +61,8 @@ def plugin() -> Path:
             raise CannotEmulate("install qemu-user: it is not here, and we are not root")
         emulated._ask(["apt-get", "update", "-qq"])
         emulated._ask(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user"])
-    source = HERE / "count.c"
-    made = CACHE / f"count-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
+    source = HERE / name
+    made = CACHE / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         aside = made.with_suffix(f".{os.getpid()}")
@@ -94,6 +101,12 @@ def versions() -> dict[str, str]:
     return {**dict(sorted(found.items())), "qemu": told.stdout.split()[2]}
 
 
+PLUGINS = {
+    INSTRUCTIONS: lambda cpu: (str(plugin()),),
+    FETCHED: lambda cpu: (str(plugin("fetch.c")), *CACHES[cpu]),
+}
+
+
 def made(name: str, labels: list[str], folder: Path) -> dict[str, Any]:
     """The files of these routes, by a process of their own: where each is, or why there is none."""
     done = subprocess.run(
@@ -108,19 +121,23 @@ def made(name: str, labels: list[str], folder: Path) -> dict[str, Any]:
     return json.loads((folder / "made.json").read_text())  # type: ignore[no-any-return]
 
 
-def counted(folder: Path, files: dict[str, Any], cpu: str) -> dict[str, dict[str, Any]]:
+def counted(
+    folder: Path, files: dict[str, Any], cpu: str, what: str = INSTRUCTIONS
+) -> dict[str, dict[str, Any]]:
     """For each route the instructions of one inference on ``cpu``, and how right its answers are.
+
+    Or, where ``what`` is :data:`FETCHED`, the cache lines that it fetches from memory.
 
     All files go through one process; where that dies, each gets its own.
     """
     labels = [label for label, file in files.items() if "path" in file]
     try:
-        found = _counted(folder, labels, files, cpu)
+        found = _counted(folder, labels, files, cpu, what)
     except _Died:
         found = {}
         for label in labels:
             try:
-                found |= _counted(folder, [label], files, cpu)
+                found |= _counted(folder, [label], files, cpu, what)
             except _Died as error:
                 found[label] = {"failed": str(error)}
     failed = {label: {"failed": f["failed"]} for label, f in files.items() if "failed" in f}
@@ -138,14 +155,14 @@ class _Died(Exception):
 
 
 def _counted(
-    folder: Path, labels: list[str], files: dict[str, Any], cpu: str
+    folder: Path, labels: list[str], files: dict[str, Any], cpu: str, what: str
 ) -> dict[str, dict[str, Any]]:
     routes = {**ROUTES, **FORCED}
     plan = [{"path": files[label]["path"], "runtime": routes[label].runtime} for label in labels]
     (folder / "plan.json").write_text(json.dumps(plan))
     counts = folder / "counts.txt"
     done = subprocess.run(
-        _command(BOARDS[cpu], folder, counts),
+        _command(BOARDS[cpu], folder, counts, what),
         capture_output=True,
         text=True,
         check=False,
@@ -173,13 +190,13 @@ def _counted(
         each = [-next(marks) + next(marks) for _ in range(item["counted"])]
         answers = np.load(folder / f"{item['number']}.npy")
         found[label] = {
-            "instructions": round(sum(each) / len(each)),
+            what: round(sum(each) / len(each)),
             **judged(routes[label], expected, answers),
         }
     return found
 
 
-def _command(board: Board, folder: Path, counts: Path) -> list[str]:
+def _command(board: Board, folder: Path, counts: Path, what: str) -> list[str]:
     root = emulated.built(BOOKWORM)
     machine = CACHE / "boards" / board.name
     emulated._describe(board, machine)
@@ -190,7 +207,7 @@ def _command(board: Board, folder: Path, counts: Path) -> list[str]:
         *("unshare", "-Urm", "sh", "-c", ENTER, "enter", str(root), str(machine)),
         *("env", "-i", "PATH=/usr/bin", "LANG=C.UTF-8", *("setarch", "-R")),
         *(shutil.which(QEMU) or QEMU, "-cpu", board.cpu, "-L", str(root)),
-        *("-plugin", f"{plugin()},out={counts}"),
+        *("-plugin", ",".join((*PLUGINS[what](board.cpu), f"out={counts}"))),
         *(word for name, value in environment.items() for word in ("-E", f"{name}={value}")),
         *(str(root / "usr/bin/python3.11"), "-P", str(HERE / "infer.py"), str(folder)),
     ]

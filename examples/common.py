@@ -11,7 +11,6 @@ import datetime
 import functools
 import hashlib
 import json
-import math
 import os
 import platform
 import shlex
@@ -32,6 +31,7 @@ import numpy as np
 
 import training
 from edgeattn import __version__
+from outcomes import as_text, verdicts
 from public_data import Data
 
 ROOT = Path(__file__).parent.parent
@@ -42,8 +42,6 @@ SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 QUICK_SCHEMES = ("float32", "int8")
 # From "passed" to "could not all be made": the command has answered. Anything else ends the run.
 ANSWERED = (0, 1, 3, 6)
-# The normal distribution's, for the 95% in the middle.
-Z = 1.959964
 
 Rows = tuple[np.ndarray, np.ndarray]
 Answer = TypeVar("Answer")
@@ -210,7 +208,7 @@ def to_edge(
         "parameters": model.count_params(),
         "model_bytes": (folder / "model.h5").stat().st_size,
         "verdict": validated["verdict"],
-        **_artifacts(converted, validated, timed),
+        **verdicts(converted, validated, timed),
     }
     write_json(folder / "result.json", result)
     if run.record:
@@ -293,44 +291,12 @@ def edgeattn(*arguments: object) -> tuple[dict[str, Any], int]:
     return document, ended.returncode
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95% score interval of a share of ``count`` decisions (Wilson 1927)."""
-    middle = share + Z**2 / (2 * count)
-    half = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    scale = 1 + Z**2 / count
-    return (middle - half) / scale, (middle + half) / scale
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write aside, then rename: never half a document."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"new-{path.name}")
     beside.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)
-
-
-def as_text(result: Mapping[str, Any]) -> str:
-    """The result as a table for the terminal."""
-    original = result["keras"]
-    lines = [f"{result['example']}: {result['parameters']:,} parameters", ""]
-    if original is not None:
-        lines += [f"Keras: {told_score(original)} on {original['samples']:,} test samples", ""]
-    for item in result["artifacts"]:
-        score = "task not run" if item["score"] is None else told_score(item)
-        lines.append(
-            f"{item['format']:7}{item['scheme']:13}{item['bytes']:>10,} bytes  {item['verdict']:13}"
-            f"{score}"
-        )
-    lines += [f"{f['format']} {f['scheme']}: {f['reason']}" for f in result["failures"]]
-    return "\n".join([*lines, "", f"Verdict: {result['verdict']}"])
-
-
-def told_score(item: Mapping[str, Any]) -> str:
-    """``accuracy 91.20% (89.1 to 93.0)``, or the score of amounts."""
-    if item["interval"] is None:
-        return f"{item['kind']} {item['score']:.4f}"
-    low, high = item["interval"]
-    return f"{item['kind']} {100 * item['score']:.2f}% ({100 * low:.2f} to {100 * high:.2f})"
 
 
 def write_samples(
@@ -365,66 +331,3 @@ def _circumstances(run: Run) -> dict[str, Any]:
         "versions": versions,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-
-
-def _artifacts(
-    converted: Mapping[str, Any], validated: Mapping[str, Any], timed: Mapping[str, Any]
-) -> dict[str, Any]:
-    achieved = {_key(item): item["achieved"].get("summary") for item in converted["artifacts"]}
-    sizes = {_key(item): item["bytes"] for item in converted["artifacts"]}
-    times = {_key(item): item["p50_ms"] for item in timed["artifacts"]}
-    unit = times.get(("tflite", "float32")) or times.get(("onnx", "float32"))
-    rows, original = [], None
-    for item in validated["artifacts"]:
-        outcomes = (item["task"] or {}).get("outputs") or [None]
-        outcome = outcomes[0]
-        if outcome is not None and original is None:
-            original = _score(outcome, outcome["reference"])
-        milliseconds = times.get(_key(item))
-        rows.append(
-            {
-                "format": item["format"],
-                "scheme": item["scheme"],
-                "runtime": item["runtime"],
-                "bytes": sizes[_key(item)],
-                "verdict": item["verdict"],
-                "stages": item["stages"],
-                **({"score": None} if outcome is None else _score(outcome, outcome["artifact"])),
-                "drop": outcome and outcome["drop"],
-                "drop_interval": outcome and outcome["interval"],
-                "attention": _fidelity(item["checks"]),
-                "latency_ratio": milliseconds / unit if milliseconds and unit else None,
-                "achieved": achieved.get(_key(item)),
-                "notes": list((item["task"] or {}).get("notes", [])),
-                "failed": [
-                    f"{c['metric']} {c['value']:.3g}, limit {c['limit']:.3g}"
-                    for c in item["checks"]
-                    if c["passed"] is False
-                ],
-            }
-        )
-    return {"keras": original, "artifacts": rows, "failures": converted["failures"]}
-
-
-def _score(outcome: Mapping[str, Any], value: float) -> dict[str, Any]:
-    decisions = outcome["score"] == "accuracy"
-    return {
-        "kind": outcome["score"],
-        "score": value,
-        "interval": list(wilson(value, outcome["samples"])) if decisions else None,
-        "samples": outcome["samples"],
-    }
-
-
-def _fidelity(checks: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
-    """The attention map's metrics, the worst of all maps."""
-    told = ("max_abs_error", "jensen_shannon", "argmax_stability")
-    found: dict[str, list[float]] = {}
-    for check in checks:
-        if check["stage"] == "attention" and check["metric"] in told:
-            found.setdefault(check["metric"], []).append(float(check["value"]))
-    return {k: (min if k == "argmax_stability" else max)(v) for k, v in found.items()} or None
-
-
-def _key(item: Mapping[str, Any]) -> tuple[str, str]:
-    return item["format"], item["scheme"]

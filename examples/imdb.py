@@ -108,14 +108,16 @@ def draw(run: Run, model: keras.Model, ranks: Mapping[str, int], steps: int) -> 
     from edgeattn import plots
     from edgeattn.layers import attention_maps
 
-    known = [word for word in tokens(REVIEW) if word in ranks]
+    known = [word for word in tokens(REVIEW) if word in ranks][-steps:]
+    if not known:
+        return
     x = pad([numbered(known, ranks)], WORDS, steps)
     map_ = attention_maps(model, x)[0]  # (steps,)
-    weights = map_[-min(len(known), steps) :]
+    weights = map_[-len(known) :]
     good = float(model.predict(x, verbose=0)[0, 0])
     share = 100 * float(weights.sum())
     title = f"Good: {100 * good:.0f}%; {share:.0f}% of the attention is on words, not on padding"
-    save_picture(run, plots.words(known[-len(weights) :], weights, title=title))
+    save_picture(run, plots.words(known, weights, title=title))
 
 
 def run_folder(run: Run, kind: str, number: int) -> Path:

@@ -75,8 +75,8 @@ def convert(
 
     Where no ``schemes`` are named, all are made that can be: ``int8`` and ``int16x8`` need
     ``calibration``, a file of real inputs that the result is not judged on. ``targets`` are the
-    runtimes the files are for, and choose the ``formats`` where none is named. With ``states`` those
-    of recurrent layers are inputs and outputs.
+    runtimes the files are for, and choose the ``formats`` where none is named. With ``states``
+    those of recurrent layers are inputs and outputs.
 
     ``attention_layers`` are layers whose softmax is told as a map beside those that are found.
 

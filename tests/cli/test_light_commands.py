@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from artifacts import TensorSpec, dense, samples
 
-COMMANDS = ["bench", "convert", "doctor", "inspect", "run", "validate"]
+COMMANDS = [
+    *("bench", "convert", "deploy", "doctor", "inspect", "pack", "run", "sign", "tune"),
+    "validate",
+]
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_every_command_has_help(edgeattn):
         options = told.out.split("Options:")[1].strip().splitlines()
         # An option's text stands beside it, or on the next line.
         for line, following in zip(options, [*options[1:], ""], strict=True):
-            if re.match(r" *-", line):
+            if re.match(r" {0,6}-", line):
                 assert re.search(r"\S  +\S", line.strip()) or following.startswith("    "), line
         assert edgeattn(name, "-h").out == told.out
 

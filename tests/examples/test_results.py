@@ -93,7 +93,7 @@ def test_a_page_that_is_not_what_was_measured_is_told(page):
 
 
 def test_intervals_of_shares():
-    from common import wilson
+    from outcomes import wilson
 
     # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20 and 1 of 29.
     for right, count, interval in (

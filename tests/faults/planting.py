@@ -201,12 +201,13 @@ def _look_at_future(graph: Any) -> None:
 
 
 def _wrong_scale(graph: Any) -> None:
+    known = {item.name for item in graph.initializer}
     scale = next(
         n
         for n in nodes(graph, "Mul")
-        if any("look" in i and "Add" in i for i in n.input) and any("Cast" in i for i in n.input)
+        if any("look" in i and "Add" in i for i in n.input) and known.intersection(n.input)
     )
-    position = next(k for k, name in enumerate(scale.input) if "Cast" in name)
+    position = next(k for k, name in enumerate(scale.input) if name in known)
     scale.input[position] = given(graph, "no_scale", np.array(1.0, np.float32))
 
 
@@ -226,11 +227,43 @@ def _equal_context(graph: Any) -> None:
         graph.node.insert(position + 1 + offset, item)
 
 
-def _swapped_ends(graph: Any) -> None:
-    concat = next(
-        n for n in nodes(graph, "Concat") if any(a.name == "axis" and a.i == 2 for a in n.attribute)
+def _both_ways(graph: Any) -> Any:
+    """The node that reads from both ends: ``(steps, 2, batch, units)``."""
+    return next(
+        node
+        for node in nodes(graph, "GRU")
+        if any(item.name == "direction" and item.s == b"bidirectional" for item in node.attribute)
     )
-    concat.input[:] = list(reversed(concat.input))
+
+
+def _swapped_ends(graph: Any) -> None:
+    node = _both_ways(graph)
+    order = given(graph, "swapped", np.array([1, 0], np.int64))
+    told, node.output[0] = node.output[0], "both_ways"
+    at = list(graph.node).index(node) + 1
+    graph.node.insert(at, helper.make_node("Gather", ["both_ways", order], [told], axis=1))
+
+
+def _both_forwards(graph: Any) -> None:
+    node = _both_ways(graph)
+    at = list(graph.node).index(node)
+    weights = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    made = []
+    for k in range(2):
+        names = [
+            given(graph, f"{name}/{k}", weights[name][k : k + 1].copy()) for name in node.input[1:4]
+        ]
+        one = helper.make_node("GRU", [node.input[0], *names], [f"forwards_{k}"])
+        one.attribute.extend(item for item in node.attribute if item.name != "direction")
+        # Both have activations of their own; one direction takes the first two.
+        for item in one.attribute:
+            if item.name == "activations":
+                del item.strings[2:]
+        made.append(one)
+    made.append(helper.make_node("Concat", ["forwards_0", "forwards_1"], [node.output[0]], axis=1))
+    graph.node.remove(node)
+    for offset, item in enumerate(made):
+        graph.node.insert(at + offset, item)
 
 
 def _gelu_by_tanh(graph: Any) -> None:
@@ -317,7 +350,7 @@ IN_ONNX = [
         "both directions read forwards",
         "counter",
         NUMBERS,
-        attribute("GRU", "direction", "forward", 2),
+        _both_forwards,
     ),
     onnx_fault("halves of both directions swapped", "counter", NUMBERS, _swapped_ends),
     onnx_fault(

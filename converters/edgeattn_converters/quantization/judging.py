@@ -200,9 +200,10 @@ def _told(
     halved = {"": "", "recurrent": "recurrent weights", "all": "weights"}[plan.half]
     weights = f"; {halved} of what attention's scores are made of are float16" if halved else ""
     if plan.careful:
+        aim = "" if worse > 1 else f"; no more than {MARGIN} is aimed for"
         return (
             "activations kept float32 on purpose "
-            f"(scaled to int8, an error would be {worse:.1f} times its limit){weights}",
+            f"(scaled to int8, an error would be {worse:.2g} times its limit{aim}){weights}",
         )
     names = (
         ("attention's softmax, scores and context", plan.attention),
