@@ -8,6 +8,7 @@ file is executed, and nothing a file names is imported.
 from __future__ import annotations
 
 import inspect as python_inspect
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ from .sources import (
 from .sources.context import Context, Shape, era_of, version_numbers
 
 _LOADABLE = ("keras-hdf5", "keras-zip", "weights-hdf5", "saved-model")
+
+
+# How names in a TensorFlow graph begin, where nothing is around them.
+NAME_OF_GRAPH = re.compile(r"[A-Za-z0-9.]")
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ def load(
             f"expected a trained model, but {file.path.name} has a model without any weights",
             hint="Save the trained model with model.save('model.keras').",
         )
+    if not NAME_OF_GRAPH.match(model.name):
+        # Keras itself could not predict with it on TensorFlow.
+        notes.append(f"the model's name, {model.name!r}, is none that TensorFlow takes: left out")
+        model.name = "model"
     return LoadedModel(file, model, "keras3", tuple(dict.fromkeys(notes)), tuple(stateful))
 
 

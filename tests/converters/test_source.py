@@ -89,6 +89,21 @@ def test_trained_with_a_loss_nobody_has(suffix: str, tmp_path: Path) -> None:
     same(load(audit(path)), model, steps(2, FEATURES))
 
 
+@pytest.mark.parametrize("name", ["-a b", "______config___1_____"])
+def test_a_model_whose_name_no_graph_takes(name: str, tmp_path: Path) -> None:
+    """Found by the fuzzer: Keras takes any name, and then cannot predict with the model."""
+    from edgeattn_converters.tracing import interface_of
+
+    model = seeded(keras.Sequential([keras.Input((STEPS, FEATURES)), layers.GRU(UNITS)], name=name))
+    model.save(tmp_path / "model.keras")
+    loaded = load(audit(tmp_path / "model.keras"))
+    x = np.ones((2, STEPS, FEATURES), np.float32)
+    same(loaded, model, x)
+    assert loaded.model.predict(x, verbose=0).shape == (2, UNITS)
+    assert interface_of(loaded.model).outputs
+    assert any("none that TensorFlow takes" in note for note in loaded.notes)
+
+
 def test_notes_say_what_was_repaired(tmp_path: Path) -> None:
     old = {"name": "a", "units": 2, "activation": "hard_sigmoid", "batch_input_shape": [None, 3]}
     config = {"class_name": "Sequential", "config": [{"class_name": "Dense", "config": old}]}

@@ -65,7 +65,8 @@ def test_installed_size(pi):
     numpy = sum(bytes_under(folder) for folder in shown["/opt/light"].glob("numpy*"))
     # Over half of it is numpy's, and half of that its BLAS: a Pi has it for other reasons too.
     assert whole - numpy < 80 * MEGABYTE
-    assert whole < 110 * MEGABYTE
+    # With the bytecode that pip makes of every module, a sixth of it.
+    assert whole < 130 * MEGABYTE
 
 
 def test_validate(at_home, home):
