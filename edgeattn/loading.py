@@ -65,6 +65,10 @@ def load(
     raise missing or BundleError(f"{opened.path} has no artifacts.")
 
 
+# A dict is known at once, another mapping by asking for all that it can.
+MAPPINGS = (dict, Mapping)
+
+
 class Model:
     """An artifact as a function of one sample; real numbers go in and come out."""
 
@@ -76,6 +80,7 @@ class Model:
         self._invoke = direct.invoke
         writers = tuple(map(_Writer, self.inputs, direct.feeds))
         self._writers = tuple(writer for writer in writers if writer.spec.state is None)
+        self._only = self._writers[0] if len(self._writers) == 1 else None
         readers = tuple(map(_Reader, self.outputs, direct.fetches))
         # Those without a scale are in place as soon as the runtime is done.
         self._readers = tuple(reader for reader in readers if reader.spec.quantized)
@@ -95,6 +100,29 @@ class Model:
         With its batch axis of one or without. A state that the mapping does not hold is zero, or,
         where states are carried, what the last call left. The arrays are the same at every call.
         """
+        if self._states:
+            self._write_states(sample)
+        # First what is asked for most: to know a mapping that is no dict takes longer than to copy
+        # a small array.
+        if self._only is not None and isinstance(sample, np.ndarray):
+            self._only.write(sample)
+        elif isinstance(sample, MAPPINGS):
+            for writer in self._writers:
+                if writer.name not in sample:
+                    there = ", ".join(map(repr, sample)) or "nothing"
+                    raise SampleError(f"Input {writer.spec} is missing: there is {there}.")
+                writer.write(sample[writer.name])
+        elif self._only is not None:
+            self._only.write(sample)
+        else:
+            names = ", ".join(writer.spec.name for writer in self._writers)
+            raise SampleError(f"The model has several inputs: give a mapping of {names}.")
+        self._invoke()
+        for reader in self._readers:
+            reader.read()
+        return self._answer
+
+    def _write_states(self, sample: Array | Mapping[str, Array]) -> None:
         for writer, final in self._states:
             if isinstance(sample, Mapping) and writer.spec.name in sample:
                 writer.write(sample[writer.spec.name])
@@ -103,21 +131,6 @@ class Model:
             else:
                 writer.clear()
         self._starts = False
-        if isinstance(sample, Mapping):
-            for writer in self._writers:
-                if writer.spec.name not in sample:
-                    there = ", ".join(map(repr, sample)) or "nothing"
-                    raise SampleError(f"Input {writer.spec} is missing: there is {there}.")
-                writer.write(sample[writer.spec.name])
-        elif len(self._writers) == 1:
-            self._writers[0].write(sample)
-        else:
-            names = ", ".join(writer.spec.name for writer in self._writers)
-            raise SampleError(f"The model has several inputs: give a mapping of {names}.")
-        self._invoke()
-        for reader in self._readers:
-            reader.read()
-        return self._answer
 
     def reset(self) -> None:
         """The next call starts a sequence anew; without ``carry_states`` every call does."""
@@ -129,6 +142,8 @@ class _Writer:
 
     def __init__(self, spec: TensorSpec, feed: Array) -> None:
         self.spec = spec
+        self.name = spec.name
+        self._quantized = spec.quantized
         self._feed = feed
         self._sample = feed[0]
         self._shapes = (feed.shape, feed.shape[1:]) if len(feed) == 1 else (feed.shape,)
@@ -147,7 +162,7 @@ class _Writer:
                 f"Input {self.spec.name} takes one sample of shape {self._shapes[-1]}; "
                 f"it came as {sample.shape}."
             )
-        if self.spec.quantized:
+        if self._quantized:
             self._quantize(sample)
             return
         target = self._feed if sample.ndim == self._feed.ndim else self._sample
