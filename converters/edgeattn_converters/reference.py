@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,9 @@ def write(
     everything = {
         name: np.concatenate([inputs[name], going_on[name], edges[name]]) for name in inputs
     }
-    outputs, maps = _ask(model, interface, everything, attention=attention)
-    told = _steady(model, interface, everything, outputs, first=count + ordinary)
+    ask = _asker(model, interface, attention=attention)
+    outputs, maps = ask(everything, True)
+    told = _steady(ask, everything, {**outputs, **maps}, first=count + ordinary)
     arrays: dict[str, Array] = {f"input/{name}": value for name, value in everything.items()}
     arrays |= {f"output/{name}": value for name, value in outputs.items()}
     arrays |= maps  # named attention/LAYER
@@ -141,16 +143,19 @@ def _going_on(model: Any, interface: Interface, inputs: Tensors) -> Tensors:
     return in_a_row(model, interface, {name: array[:most] for name, array in inputs.items()})
 
 
-def _steady(
-    model: Any, interface: Interface, inputs: Tensors, outputs: Tensors, *, first: int
-) -> Array:
+# What Keras says to inputs, outputs and maps apart; whether they are to be what they must is asked.
+_Ask = Callable[[Tensors, bool], tuple[dict[str, Array], dict[str, Array]]]
+
+
+def _steady(ask: _Ask, inputs: Tensors, answers: Tensors, *, first: int) -> Array:
     """Which rows can tell anything: of those from ``first`` on, the ones that Keras is sure of.
 
-    Far beyond the samples a recurrence with relu grows by powers, and a normalization of one
-    feature divides nothing by nothing: there Keras' own rounding is more than is allowed, and it
-    answers otherwise when an input changes in its last digit.
+    Far beyond the samples a recurrence with relu grows by powers, a softmax of scores in the
+    hundreds tips over, and a normalization of one feature divides nothing by nothing: there Keras'
+    own rounding is more than is allowed, and it answers otherwise when an input changes in its last
+    digit.
     """
-    steady = np.ones(len(next(iter(outputs.values()))), bool)
+    steady = np.ones(len(next(iter(answers.values()))), bool)
     generator = np.random.default_rng(SEED)
     for _ in range(NUDGES):
         nudged = {name: value.copy() for name, value in inputs.items()}
@@ -158,43 +163,56 @@ def _steady(
             if value.dtype.kind == "f":
                 last_digit = generator.choice((-1, 1), value.shape) * np.finfo(value.dtype).eps
                 value[first:] *= (1 + last_digit[first:]).astype(value.dtype)
-        told = predict(model, interface, {name: value[first:] for name, value in nudged.items()})
-        for name, value in told.items():
-            before = outputs[name][first:]
+        outputs, maps = ask({name: value[first:] for name, value in nudged.items()}, False)
+        for name, value in {**outputs, **maps}.items():
+            before = answers[name][first:]
             if before.dtype.kind == "f":
-                moved = np.abs(value - before) > ATOL + RTOL * np.abs(before)
+                # A map is held to an absolute limit alone.
+                relative = 0.0 if name in maps else RTOL * np.abs(before)
+                moved = np.abs(value - before) > ATOL + relative
                 steady[first:] &= ~moved.reshape(len(moved), -1).any(axis=1)
     return steady
 
 
-def _ask(
-    model: Any, interface: Interface, inputs: Tensors, *, attention: bool
-) -> tuple[Tensors, Tensors]:
-    """Keras' outputs and maps; the outputs are those of ``model.predict``, maps or not."""
+def _asker(model: Any, interface: Interface, *, attention: bool) -> _Ask:
+    """Asks Keras for outputs and maps; the outputs are those of ``model.predict``, maps or not."""
     import tensorflow as tf
 
-    ordered = [inputs[spec.name] for spec in interface.inputs]
-    outputs = predict(model, interface, inputs)
+    # Not frozen: layers with dropout keep the state of their random numbers in variables.
+    traced = trace(model, interface, batch=None, attention=attention, freeze=False)
+
+    def ask(inputs: Tensors, check: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+        outputs = predict(model, interface, inputs)
+        if check:
+            _check_finite(interface, outputs)
+        if not traced.attention:
+            return outputs, {}
+        results = traced.function(*[tf.constant(inputs[spec.name]) for spec in interface.inputs])
+        names = [spec.name for spec in traced.outputs]
+        told = {name: value.numpy() for name, value in zip(names, results, strict=True)}
+        if check:
+            _check_unmoved(interface, outputs, told)
+        return outputs, {name: told[name] for name in traced.attention}
+
+    return ask
+
+
+def _check_finite(interface: Interface, outputs: Tensors) -> None:
     for spec in interface.outputs:
         if not np.isfinite(outputs[spec.name]).all():
             raise UnsupportedModelError(
                 f"Keras itself gives NaN or infinity for output {spec.name!r}.",
                 hint="Look for weights that are not finite, or give real samples: --samples FILE.",
             )
-    # Not frozen: layers with dropout keep the state of their random numbers in variables.
-    traced = trace(model, interface, batch=None, attention=attention, freeze=False)
-    if not traced.attention:
-        return outputs, {}
-    results = traced.function(*[tf.constant(value) for value in ordered])
-    told = dict(zip([spec.name for spec in traced.outputs], results, strict=True))
+
+
+def _check_unmoved(interface: Interface, outputs: Tensors, told: Tensors) -> None:
     for spec in interface.outputs:
-        again = told[spec.name].numpy()
-        if not np.allclose(again, outputs[spec.name], atol=1e-5, rtol=1e-4):
+        if not np.allclose(told[spec.name], outputs[spec.name], atol=1e-5, rtol=1e-4):
             raise EdgeattnError(
                 f"Telling the attention weights changes output {spec.name!r} of Keras itself.",
                 hint="Convert without them: --no-attention. And please report this model.",
             )
-    return outputs, {name: told[name].numpy() for name in traced.attention}
 
 
 def _plausible(
