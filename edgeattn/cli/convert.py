@@ -59,25 +59,8 @@ if TYPE_CHECKING:
     type=click.IntRange(13, 21),
     help="ONNX operator set. Default: 18.",
 )
-@click.option(
-    "--samples",
-    type=options.PATH,
-    help="Real inputs for the reference: .npz, .npy or .csv. Default: seeded plausible ones.",
-)
-@click.option(
-    "--time-steps",
-    type=click.IntRange(min=1),
-    help="Steps of a sequence, where the model leaves them free.",
-)
-@click.option("--custom-objects", type=options.PATH, help="A .py file with the model's own layers.")
-@click.option(
-    "--architecture",
-    metavar="FILE.json|FILE.py:FUNCTION",
-    help="The architecture of a file that holds weights only.",
-)
-@click.option(
-    "--trust", metavar="SHA256", help="Load this one file though it was refused as unsafe."
-)
+@options.reference_options
+@options.loading_options
 @click.option(
     "--attention",
     "attention_layers",

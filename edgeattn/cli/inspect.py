@@ -13,15 +13,7 @@ from edgeattn.cli import options, output
 
 @click.command("inspect")
 @click.argument("path", type=options.PATH)
-@click.option("--custom-objects", type=options.PATH, help="A .py file with the model's own layers.")
-@click.option(
-    "--architecture",
-    metavar="FILE.json|FILE.py:FUNCTION",
-    help="The architecture of a file that holds weights only.",
-)
-@click.option(
-    "--trust", metavar="SHA256", help="Load this one file though it was refused as unsafe."
-)
+@options.loading_options
 @options.json_option
 def command(
     path: Path,

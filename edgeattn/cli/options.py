@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgeattn.errors import UsageError
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
 
 if TYPE_CHECKING:
@@ -49,6 +50,37 @@ def schemes_option(command: Command) -> Command:
         multiple=True,
         help="Precision scheme; repeatable. Default: all that the bundle holds.",
     )(command)
+
+
+def loading_options(command: Command) -> Command:
+    """How a Keras file is loaded: ``--custom-objects``, ``--architecture`` and ``--trust``."""
+    for option in (
+        click.option(
+            "--trust", metavar="SHA256", help="Load this one file though it was refused as unsafe."
+        ),
+        click.option(
+            "--architecture",
+            metavar="FILE.json|FILE.py:FUNCTION",
+            help="The architecture of a file that holds weights only.",
+        ),
+        click.option("--custom-objects", type=PATH, help="A .py file with the model's own layers."),
+    ):
+        command = option(command)
+    return command
+
+
+def reference_options(command: Command) -> Command:
+    """What Keras is asked about: ``--samples`` and ``--time-steps``."""
+    steps = click.option(
+        "--time-steps",
+        type=click.IntRange(min=1),
+        help="Steps of a sequence, where the model leaves them free.",
+    )
+    return click.option(
+        "--samples",
+        type=PATH,
+        help="Real inputs for the reference: .npz, .npy or .csv. Default: seeded plausible ones.",
+    )(steps(command))
 
 
 def on_option(command: Command) -> Command:
@@ -100,6 +132,13 @@ def opened(bundle: Path, require_signature: Path | None) -> Bundle:
 
         check_signature(found, require_signature)
     return found
+
+
+def check_writable(*targets: Path | None) -> None:
+    """Before any work: a page that cannot be written is better known now."""
+    for target in targets:
+        if target is not None and (target.is_dir() or not target.absolute().parent.is_dir()):
+            raise UsageError(f"Not a place for a file: {target}")
 
 
 def chosen(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -56,25 +56,8 @@ if TYPE_CHECKING:
     help="Schemes to try and to mix; repeatable. Default: all. int4 is experimental and not among "
     "all: add --scheme int4.",
 )
-@click.option(
-    "--samples",
-    type=options.PATH,
-    help="Real inputs for the reference: .npz, .npy or .csv. Default: seeded plausible ones.",
-)
-@click.option(
-    "--time-steps",
-    type=click.IntRange(min=1),
-    help="Steps of a sequence, where the model leaves them free.",
-)
-@click.option("--custom-objects", type=options.PATH, help="A .py file with the model's own layers.")
-@click.option(
-    "--architecture",
-    metavar="FILE.json|FILE.py:FUNCTION",
-    help="The architecture of a file that holds weights only.",
-)
-@click.option(
-    "--trust", metavar="SHA256", help="Load this one file though it was refused as unsafe."
-)
+@options.reference_options
+@options.loading_options
 @click.option(
     "--most",
     type=click.IntRange(min=1),
@@ -158,11 +141,10 @@ def command(
 def _check_plot(plot: Path) -> None:
     if plot.suffix.lower() not in (".svg", ".png"):
         raise UsageError(f"A plot is an .svg or a .png, not {plot.name}.")
-    if plot.is_dir() or not plot.absolute().parent.is_dir():
-        raise UsageError(f"Not a place for a file: {plot}")
-    from edgeattn.report import frontier
+    options.check_writable(plot)
+    from edgeattn.plots import style
 
-    frontier.check()
+    style.need_matplotlib("Plots are", "report")
 
 
 def _draw(tuned: Tuned, plot: Path) -> None:

@@ -46,15 +46,7 @@ if TYPE_CHECKING:
     type=options.PATH,
     help="The Keras file that the bundle was made of. Default: the one beside the bundle.",
 )
-@click.option("--custom-objects", type=options.PATH, help="A .py file with the model's own layers.")
-@click.option(
-    "--architecture",
-    metavar="FILE.json|FILE.py:FUNCTION",
-    help="The architecture of a file that holds weights only.",
-)
-@click.option(
-    "--trust", metavar="SHA256", help="Load this one file though it was refused as unsafe."
-)
+@options.loading_options
 @click.option(
     "--limit",
     "limits",
@@ -134,7 +126,7 @@ def command(
         )
     if explain and (on or python):
         raise UsageError("--explain takes files apart in this place, not with --on or --python.")
-    _check_writable(report, junit, unfinished)
+    options.check_writable(report, junit, unfinished)
     extras = _extras(report, bench, vocabulary)
     shown = output.progress(quiet or as_json)
     try:
@@ -219,22 +211,15 @@ def _resume_file(bundle: Path, data: Path | None, resume: bool, given: Path | No
     return beside.with_name(f"{beside.name}.{data.stem if data else ''}.unfinished.npz")
 
 
-def _check_writable(*targets: Path | None) -> None:
-    """Before any work: a page that cannot be written is better known now."""
-    for target in targets:
-        if target is not None and (target.is_dir() or not target.absolute().parent.is_dir()):
-            raise UsageError(f"Not a place for a file: {target}")
-
-
 def _extras(report: Path | None, bench: Path | None, vocabulary: Path | None) -> dict[str, Any]:
     """What else the page tells; read before any work, and checked."""
     if report is None and (bench is not None or vocabulary is not None):
         raise UsageError("--bench and --vocabulary are for the page: --report FILE.html")
     extras: dict[str, Any] = {}
     if report is not None:
-        from edgeattn.report import frontier
+        from edgeattn.plots import style
 
-        frontier.check()
+        style.need_matplotlib("The page is", "report")
     if bench is not None:
         from edgeattn.report import latency
 

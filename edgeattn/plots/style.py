@@ -38,6 +38,17 @@ class Look:
 PAPER = Look()
 
 
+def need_matplotlib(what: str = "Pictures are", extra: str = "plots") -> None:
+    """:class:`UsageError` where matplotlib is missing: ``what`` it draws, the ``extra`` with it."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"{what} drawn with matplotlib, and it is not installed here.",
+            hint=f"Install it with: pip install 'edgeattn[{extra}]'",
+        ) from error
+
+
 @contextmanager
 def figure(
     width: float,
@@ -52,15 +63,11 @@ def figure(
 
     Raises :class:`UsageError` where matplotlib is missing.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise UsageError(
-            "Pictures are drawn with matplotlib, and it is not installed here.",
-            hint="Install it with: pip install 'edgeattn[plots]'",
-        ) from error
+    need_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "edgeattn",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import OutputError, UsageError
+from edgeattn.plots import style
+from edgeattn.plots.style import RED, Look
 
-RED, INK = "#D55E00", "#333333"
+INK = "#333333"
 # Okabe and Ito's, which people with any of the common colour deficiencies tell apart.
 COLORS = {
     "float32": "#000000",
@@ -34,30 +35,13 @@ class Point:
     chosen: bool = False
 
 
-def check() -> None:
-    """:class:`UsageError` where plots cannot be drawn here."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "Plots are drawn with matplotlib, and it is not installed here.",
-            hint="Install it with: pip install 'edgeattn[report]'",
-        ) from error
-
-
 def draw(points: Sequence[Point], path: Path, *, floor: float | None = None) -> None:
     """Write the plot to ``path``, an ``.svg`` or ``.png``; ``floor`` is the score to be kept.
 
     On the left the task's score against the size, on the right the median latency against it.
     """
-    check()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    style: Any = {"font.size": 10, "svg.hashsalt": "edgeattn", "svg.fonttype": "none"}
-    with rc_context(style):
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
+    with style.figure(10, 4.2, 1, 2, look=Look(ink=INK)) as (figure, axes):
+        left, right = axes[0]
         _scatter(left, [(point, point.score) for point in points])
         _scatter(right, [(point, point.p50_ms) for point in points])
         left.set_ylabel("score of the task")
@@ -77,10 +61,7 @@ def draw(points: Sequence[Point], path: Path, *, floor: float | None = None) -> 
             frameon=False,
             fontsize=8,
         )
-        try:
-            figure.savefig(path, dpi=150)
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        style.save(figure, path)
 
 
 def _scatter(axis: Any, points: Sequence[tuple[Point, float | None]]) -> None:
@@ -110,5 +91,4 @@ def _scatter(axis: Any, points: Sequence[tuple[Point, float | None]]) -> None:
             )  # fmt: skip
     axis.set_xlabel("size, kB")
     axis.set_xlim(left=0)
-    axis.spines[["top", "right"]].set_visible(False)
     axis.margins(0.12)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import UsageError
 from edgeattn.plots import style
 from edgeattn.plots.drawing import bars, image, ticks
 from edgeattn.plots.style import BLUE, DIFFERENCES, ORANGE, RED, WEIGHTS, Look
@@ -58,13 +57,7 @@ class Speed:
 
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "The page is drawn with matplotlib, and it is not installed here.",
-            hint="Install it with: pip install 'edgeattn[report]'",
-        ) from error
+    style.need_matplotlib("The page is", "report")
     with style.figure(width, height, look=Look(INK, "none")) as (made, axes):
         yield made, axes[0, 0]
 

@@ -15,7 +15,7 @@ from edgeattn.errors import ConversionError, UsageError, first_line
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn.validation import LIMITS
 from edgeattn_converters.quantization.account import Account
-from edgeattn_converters.quantization.layers import LayerWeights
+from edgeattn_converters.quantization.layers import Chosen, LayerWeights, precisions, under
 from edgeattn_converters.quantization.plans import MARGIN, PLAIN, Plan, Step
 from edgeattn_converters.recipes import Options, Recipe
 
@@ -40,6 +40,10 @@ class Ends:
     tokens: tuple[str, ...] = ()  # inputs that an embedding looks up
     recurrent: tuple[str, ...] = ()
     layers: tuple[LayerWeights, ...] = ()
+
+    @property
+    def recurs(self) -> bool:
+        return any(layer.recurrent for layer in self.layers)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,14 @@ def accounted(made: Quantized, found: Account, recipe: Recipe, options: Options)
     if made.cost:
         achieved["cost"] = dict(made.cost)
     return replace(made, achieved=achieved)
+
+
+def precision_under(
+    plan: Plan, ends: Ends, options: Options, usual: str, upstream: set[bytes]
+) -> Chosen:
+    """What a constant is stored in under ``plan``: as asked for its layer, or the ``usual``."""
+    own = precisions(options.precision, ends.layers, usual)
+    return under(plan, own, upstream, ends.layers)
 
 
 def split(samples: Tensors) -> tuple[Tensors, Tensors]:

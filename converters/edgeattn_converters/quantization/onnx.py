@@ -21,9 +21,10 @@ from edgeattn_converters.quantization.judging import (
     Run,
     accounted,
     chosen,
+    precision_under,
     split,
 )
-from edgeattn_converters.quantization.layers import Chosen, key_of, precisions, under
+from edgeattn_converters.quantization.layers import Chosen, key_of
 from edgeattn_converters.quantization.onnx_account import account
 from edgeattn_converters.quantization.onnx_integers import integer_ends
 from edgeattn_converters.quantization.onnx_ranges import spread
@@ -86,12 +87,12 @@ def _made(
 
     def make(plan: Plan) -> Quantized:
         how = "int8_weights" if plan.careful else usual
-        precision_of = _precision_of(plan, ends, options, how, upstream)
+        precision_of = precision_under(plan, ends, options, how, upstream)
         return Quantized(_store(_copied(proto), precision_of), ends.inputs, ends.outputs, plan)
 
     if recipe.scheme in ("float16", "int4"):
         return make(PLAIN)
-    steps = dynamic_steps(attended=bool(attended), recurrent=_recurs(ends))
+    steps = dynamic_steps(attended=bool(attended), recurrent=ends.recurs)
     return chosen(steps, make, _opener(proto, ends), ends, recipe.scheme, samples)
 
 
@@ -102,17 +103,6 @@ def _raised(proto: Any) -> Any:
     made = version_converter.convert_version(proto, SMALL_OPSET)
     made.ir_version = max(made.ir_version, SMALL_IR)
     return made
-
-
-def _precision_of(
-    plan: Plan, ends: Ends, options: Options, usual: str, upstream: set[bytes]
-) -> Chosen:
-    own = precisions(options.precision, ends.layers, usual)
-    return under(plan, own, upstream, ends.layers)
-
-
-def _recurs(ends: Ends) -> bool:
-    return any(layer.recurrent for layer in ends.layers)
 
 
 def _store(proto: Any, precision_of: Chosen) -> Any:
@@ -228,7 +218,7 @@ def _static(
         recipe,
         options,
         attended=bool(attention.region(_nodes(proto), "Softmax", HEAVY, ends.maps)),
-        recurrent=_recurs(ends),
+        recurrent=ends.recurs,
         written_out=False,
     )
     best = chosen(
@@ -265,7 +255,7 @@ def _quantized(
     names = _named(proto)
     wide = recipe.activations == "int16"
     made_of, upstream = _upstream(proto, ends.maps)
-    precision_of = _precision_of(plan, ends, options, "int8", upstream)
+    precision_of = precision_under(plan, ends, options, "int8", upstream)
     other = {n for n, value in stored.large(proto).items() if precision_of(value) != "int8"}
     kept: set[int] = set()
     if plan.attention:

@@ -24,9 +24,10 @@ from edgeattn_converters.quantization.judging import (
     Run,
     accounted,
     chosen,
+    precision_under,
     split,
 )
-from edgeattn_converters.quantization.layers import Chosen, key_of, precisions, under
+from edgeattn_converters.quantization.layers import Chosen, key_of
 from edgeattn_converters.quantization.plans import PLAIN, Plan, dynamic_steps, static_steps
 from edgeattn_converters.quantization.tflite_account import account
 from edgeattn_converters.recipes import Options, Recipe
@@ -68,25 +69,14 @@ def _made(
     def make(plan: Plan) -> Quantized:
         file = Flatbuffer(content)
         how = "int8_weights" if plan.careful else usual
-        _store(file, _precision_of(plan, ends, options, how, upstream), options)
+        _store(file, precision_under(plan, ends, options, how, upstream), options)
         file.strip()
         return Quantized(file.pack(), ends.inputs, ends.outputs, plan)
 
     if recipe.scheme in ("float16", "int4"):
         return make(PLAIN)
-    steps = dynamic_steps(attended=bool(attended), recurrent=_recurs(ends))
+    steps = dynamic_steps(attended=bool(attended), recurrent=ends.recurs)
     return chosen(steps, make, _opener(content, ends), ends, recipe.scheme, samples)
-
-
-def _precision_of(
-    plan: Plan, ends: Ends, options: Options, usual: str, upstream: set[bytes]
-) -> Chosen:
-    own = precisions(options.precision, ends.layers, usual)
-    return under(plan, own, upstream, ends.layers)
-
-
-def _recurs(ends: Ends) -> bool:
-    return any(layer.recurrent for layer in ends.layers)
 
 
 def _store(file: Flatbuffer, precision_of: Chosen, options: Options) -> None:
@@ -133,7 +123,7 @@ def _static(
         recipe,
         options,
         attended=bool(_attention(file, ends.maps)),
-        recurrent=_recurs(ends),
+        recurrent=ends.recurs,
         written_out=bool(_recurrent(file, ends.recurrent)),
     )
     best = chosen(
@@ -158,7 +148,7 @@ def _quantized(
     file = Flatbuffer(content)
     before = Flatbuffer(content).main
     made_of, upstream = _upstream(file, ends.maps)
-    precision_of = _precision_of(plan, ends, options, "int8", upstream)
+    precision_of = precision_under(plan, ends, options, "int8", upstream)
     kept = _with_weights(file, lambda value: precision_of(value) != "int8")
     if plan.attention:
         kept |= _attention(file, ends.maps, deep=plan.deep)

@@ -24,9 +24,9 @@ from edgeattn.bundle import (
 )
 from edgeattn.errors import ConversionError, UsageError
 from edgeattn.schemes import FORMATS
+from edgeattn.statistics import INCONCLUSIVE
 from edgeattn_converters.tuning.attempts import Attempts, Memory, timed, was_tried
 from edgeattn_converters.tuning.search import (
-    INCONCLUSIVE,
     LEVELS,
     Candidate,
     Layer,
@@ -150,9 +150,10 @@ def tune(
         resumed = len(memory)
         space = _space(parts, formats, schemes, calibrated=calibration is not None)
         attempts = Attempts(host, folder, job, options, manifest)
+        first, made_first = _first(attempts, space, memory)
         attempts.trial = _trial(
             attempts,
-            _first(attempts, space, memory),
+            made_first,
             Path(data),
             digests,
             lambda chunk: host.ask("predict", {"job": job}, chunk, what="Keras' answers"),
@@ -167,9 +168,9 @@ def tune(
                 if on_progress is not None:
                     on_progress(f"trying {candidate.label} ({len(memory)} tried)")
                 earlier = memory.get(candidate, False)
-                made = (
-                    Artifact.from_json(earlier.artifact) if earlier and earlier.artifact else None
-                )
+                made = made_first if candidate == first else None
+                if earlier is not None and earlier.artifact:
+                    made = Artifact.from_json(earlier.artifact)
                 known = attempts.evaluate(candidate, task, made)
                 memory.add(known, task)
             return known
@@ -239,16 +240,16 @@ def _space(
     return Space(tuple(singles), layers, levels)
 
 
-def _first(attempts: Attempts, space: Space, memory: Memory) -> Artifact:
+def _first(attempts: Attempts, space: Space, memory: Memory) -> tuple[Candidate, Artifact]:
     """Any file that can be made: it says what the task's samples must look like."""
     reasons = []
     for candidate in space.singles:
         known = memory.get(candidate, False)
         if known is not None and known.artifact:
-            return Artifact.from_json(known.artifact)
+            return candidate, Artifact.from_json(known.artifact)
         made = attempts.make(candidate) if known is None else None
         if isinstance(made, Artifact):
-            return made
+            return candidate, made
         reasons.append(f"  {candidate.label}: {known.shortfall if known else made}")
     raise ConversionError("The model could not be converted to anything:\n" + "\n".join(reasons))
 

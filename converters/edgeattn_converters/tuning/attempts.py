@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle import Artifact, Bundle, Manifest, sha256
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
-from edgeattn_converters.tuning.search import FAIL, INCONCLUSIVE, NOT_MADE, Candidate, Result
+from edgeattn.statistics import FAIL, INCONCLUSIVE, PASS
+from edgeattn_converters.tuning.search import NOT_MADE, Candidate, Result
 
 if TYPE_CHECKING:
     from edgeattn.trial import Trial
@@ -131,7 +132,7 @@ class Attempts:
 
         bundle = Bundle(self.folder, replace(self.manifest, artifacts=(artifact,)))
         report = validate_isolated(bundle, (artifact,), limits=self.limits).artifacts[0]
-        if task and self.trial is not None and report.verdict == "pass":
+        if task and self.trial is not None and report.verdict == PASS:
             found = validate_isolated(bundle, (artifact,), trial=self.trial, limits=self.limits)
             report = found.artifacts[0]
         return report

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-PASS, FAIL, INCONCLUSIVE, NOT_RUN = "pass", "fail", "inconclusive", "not run"
+from edgeattn.statistics import FAIL, INCONCLUSIVE, NOT_RUN, PASS
+
 NOT_MADE = "not made"
 # From the fewest bytes to the most: those of which weights may be mixed in one file.
 LEVELS = ("int4", "dynamic_int8", "float16", "float32")
