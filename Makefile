@@ -36,7 +36,7 @@ fuzz: environment
 
 # Every specimen of every Keras, to both formats; the tests take one in twelve.
 specimens: environment
-	EDGEATTN_ALL_SPECIMENS=1 $(BIN)/python -m pytest -n 2 tests/converters/test_specimens_convert.py
+	EDGEATTN_ALL_SPECIMENS=1 $(BIN)/python -m pytest -n 2 tests/converters/loading/test_convert_specimens.py
 
 # The tables of docs/results.md, from what the examples recorded.
 results: environment

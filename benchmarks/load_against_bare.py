@@ -17,7 +17,8 @@ from statistics import median
 import numpy as np
 
 import edgeattn
-from edgeattn.bundle import Artifact, Bundle
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import Artifact
 
 ROUNDS, CALLS = 60, 200
 

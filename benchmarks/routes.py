@@ -96,9 +96,10 @@ def edgeattn(
     name: str, format: str = "tflite", scheme: str = "float32", lowering: str = "auto"
 ) -> bytes:
     """What ``edgeattn convert --no-attention`` makes."""
-    from edgeattn_converters import onnx, reference, tflite
+    from edgeattn_converters import reference
+    from edgeattn_converters.formats import onnx, tflite
     from edgeattn_converters.recipes import recipe_for
-    from edgeattn_converters.tracing import interface_of
+    from edgeattn_converters.tracing.trace import interface_of
 
     model = _model(name)
     interface = interface_of(model)
@@ -172,7 +173,7 @@ def opened(route: Route, made: Any) -> Run:
 
 def judged(route: Route, expected: np.ndarray, got: np.ndarray) -> dict[str, Any]:
     """How far the answers are from Keras', and whether that is right for the scheme."""
-    from edgeattn.metrics import snr_db
+    from edgeattn.metrics.pairwise import snr_db
 
     error = float(np.abs(got - expected).max()) if np.isfinite(got).all() else float("inf")
     noise = snr_db(expected, got)

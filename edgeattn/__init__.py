@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Artifact, Bundle, Manifest
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import Artifact, Manifest
     from edgeattn.errors import (
         ArtifactError,
         BundleError,
@@ -20,11 +21,17 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
-    from edgeattn.loading import Model, load
+    from edgeattn.inference.batch import run_bundle
+    from edgeattn.inference.model import Model, load
     from edgeattn.runners import Runner, open_runner
-    from edgeattn.running import run_bundle
     from edgeattn.tensors import TensorSpec
-    from edgeattn.validation import ArtifactReport, Check, Report, validate, validate_isolated
+    from edgeattn.validation.validate import (
+        ArtifactReport,
+        Check,
+        Report,
+        validate,
+        validate_isolated,
+    )
 
 __version__ = "0.1.0.dev0"
 
@@ -59,13 +66,16 @@ __all__ = [
 ]
 
 # Imported when they are first asked for: the command line's help needs no numpy.
-_ROOMS = {
-    "bundle": ("Artifact", "Bundle", "Manifest"),
-    "loading": ("Model", "load"),
+_MODULES = {
+    "bundle.bundle": ("Bundle",),
+    "bundle.manifest": ("Artifact", "Manifest"),
+    "inference.batch": ("run_bundle",),
+    "inference.model": ("Model", "load"),
+    "metrics.limits": ("Check",),
     "runners": ("Runner", "open_runner"),
-    "running": ("run_bundle",),
     "tensors": ("TensorSpec",),
-    "validation": ("ArtifactReport", "Check", "Report", "validate", "validate_isolated"),
+    "validation.report": ("ArtifactReport", "Report"),
+    "validation.validate": ("validate", "validate_isolated"),
 }
 
 
@@ -73,8 +83,8 @@ def __getattr__(name: str) -> object:
     import importlib
 
     if name in __all__:
-        room = next((room for room, names in _ROOMS.items() if name in names), "errors")
-        return getattr(importlib.import_module(f"edgeattn.{room}"), name)
+        module = next((path for path, names in _MODULES.items() if name in names), "errors")
+        return getattr(importlib.import_module(f"edgeattn.{module}"), name)
     raise AttributeError(f"module 'edgeattn' has no attribute {name!r}")
 
 

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgeattn.bundle import MANIFEST, Bundle
-from edgeattn.child import Child, ChildDied
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import (
     ArtifactError,
     RuntimeUnavailableError,
@@ -17,6 +17,7 @@ from edgeattn.errors import (
     first_line,
     last_line,
 )
+from edgeattn.process.worker import Child, ChildDied
 
 # What the converters import, in a process of their own.
 HOST = ("tensorflow", "keras", "h5py", "onnx")
@@ -164,7 +165,7 @@ def inspect_keras(path: Path, **options: Any) -> dict[str, Any]:
     """What the host's half finds in a Keras file, in its child process."""
     check_host()
     try:
-        from edgeattn_converters.isolation import Host
+        from edgeattn_converters.worker.host import Host
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
     arguments = {name: None if value is None else str(value) for name, value in options.items()}

@@ -18,9 +18,9 @@ from edgeattn.errors import EdgeattnError
 
 def selftest(bundle: Path) -> tuple[list[str], int]:
     """What was found, line by line, and the exit code."""
-    from edgeattn import probing
-    from edgeattn.bundle import Bundle
-    from edgeattn.validation import validate_isolated
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.device import runtime_check as probing
+    from edgeattn.validation.validate import validate_isolated
 
     lines = []
     for check in probing.check_runtimes():

@@ -11,7 +11,7 @@ import numpy as np
 
 import edgeattn
 from edgeattn import plots
-from edgeattn.bundle import Bundle
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import EdgeattnError
 
 ROOT = Path(__file__).parent.parent

@@ -18,8 +18,9 @@ import onnx
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeattn.bundle import REFERENCE, Artifact, Bundle, Manifest, sha256, write_manifest
-from edgeattn.samples import write_npz
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, write_manifest
+from edgeattn.samples.files import write_npz
 from edgeattn.tensors import TensorSpec
 
 FEATURES = 3

@@ -1,4 +1,4 @@
-"""Functions that the tests of ``edgeattn.child`` call in a child process."""
+"""Functions that the tests of ``edgeattn.process.worker`` call in a child process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn import child, errors
+from edgeattn import errors
+from edgeattn.process import server
 
 
 def echo(**arguments: Any) -> Any:
@@ -37,8 +38,8 @@ def leave(status: int) -> None:
 
 
 def sleep_while_asked(seconds: float) -> None:
-    child.end_with_connection()
-    child.progress("asleep")
+    server.end_with_connection()
+    server.progress("asleep")
     time.sleep(seconds)
 
 
@@ -70,7 +71,7 @@ def read_standard_input() -> str:
 
 def report_progress(steps: list[str]) -> str:
     for step in steps:
-        child.progress(step)
+        server.progress(step)
     return "done"
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from edgeattn.bundle import Bundle
-from edgeattn.child import Child
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.process.worker import Child
 
 TESTS = Path(__file__).parent
 

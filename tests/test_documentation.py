@@ -66,7 +66,7 @@ def test_moving_from_the_package_attention(tmp_path):
 
 
 def test_every_generation_that_is_named_has_a_specimen():
-    """Each is loaded and held to its own Keras in converters/test_source_specimens.py."""
+    """Each is loaded and held to its own Keras in converters/test_load_specimens.py."""
     table = (DOCS / "moving-from-attention.md").read_text("utf-8")
     rows = re.findall(r"^\| (\d[^|]*) \|", table, re.M)
     named = {version for row in rows for version in re.findall(r"\d\.\d", row)}

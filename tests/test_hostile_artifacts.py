@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgeattn import samples
 from edgeattn.errors import EdgeattnError, SampleError
 from edgeattn.inspection import inspect_artifact
+from edgeattn.samples import files as samples
 from edgeattn.tensors import TensorSpec
 
 SPECIMENS = Path(__file__).parent / "specimens"

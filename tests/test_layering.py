@@ -16,8 +16,13 @@ HEAVY = {
     *("onnx", "tf2onnx", "edgeattn_converters"),
 }
 INSPECTION = Path("inspection.py")
+# Read the operators of a TFLite file with the schema that its runtime brings along.
+READING = (INSPECTION, Path("diagnosis/tflite.py"))
 # Where the converters are asked, if they are there.
-ASKING = (Path("cli/convert.py"), Path("cli/tune.py"), INSPECTION, Path("keras_answers.py"))
+ASKING = (
+    *(Path("cli/convert.py"), Path("cli/tune.py"), INSPECTION),
+    Path("evaluation/keras_reference.py"),
+)
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
 LIGHT = [path for path in sorted(PACKAGE.rglob("*.py")) if LAYERS not in path.parents]
 
@@ -73,7 +78,7 @@ def test_the_light_half_imports_nothing_heavy(path):
         # A runtime where it is missing is an error that says what to install, and so are the
         # converters, which are asked about Keras files and for Keras' answers.
         room = path.relative_to(PACKAGE)
-        allowed = name in RUNTIMES and (room.parts[0] == "runners" or room == INSPECTION)
+        allowed = name in RUNTIMES and (room.parts[0] == "runners" or room in READING)
         allowed |= name == "edgeattn_converters" and room in ASKING
         assert allowed, f"{path.name}:{node.lineno} imports {name}"
         assert node in in_try, f"{path.name}:{node.lineno} imports {name} without a guard"
@@ -114,7 +119,7 @@ def loaded(code):
         "from edgeattn.cli.main import main; sys.argv = ['edgeattn', 'convert', '--help']; main()",
         "from edgeattn.cli.main import main; sys.argv = ['edgeattn', 'run', '--help']; main()",
         "from edgeattn.cli.main import main; sys.argv = ['edgeattn', 'validate', '-x']; main()",
-        "import edgeattn.errors, edgeattn.child, edgeattn.bundle, edgeattn.runners",
+        "import edgeattn.errors, edgeattn.process.worker, edgeattn.bundle.bundle, edgeattn.runners",
     ],
 )
 def test_help_loads_neither_numpy_nor_a_runtime(code):

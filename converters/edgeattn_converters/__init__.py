@@ -9,20 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.bundle import (
-    MANIFEST,
-    Artifact,
-    Bundle,
-    Manifest,
-    check_target,
-    write_manifest,
-    writing,
-)
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST, Artifact, Manifest, write_manifest
+from edgeattn.bundle.writer import check_target, writing
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.schemes import FORMATS
 
 if TYPE_CHECKING:
-    from edgeattn_converters.isolation import Host
+    from edgeattn_converters.worker.host import Host
 
 # Loading takes seconds; a file that keeps its loader turning is given up.
 LOAD_SECONDS = 900.0
@@ -35,7 +29,7 @@ class Conversion:
     """A bundle that was made, what was found when its artifacts were run, and what failed."""
 
     bundle: Bundle
-    report: Any  # edgeattn.validation.Report
+    report: Any  # edgeattn.validation.validate.Report
     failures: tuple[dict[str, str], ...]
 
     @property
@@ -84,9 +78,9 @@ def convert(
     is done. A format or scheme that cannot be made is among the ``failures``; where none can,
     :class:`ConversionError` is raised and nothing is written.
     """
-    from edgeattn_converters.isolation import Host
     from edgeattn_converters.recipes import Options, default_schemes, formats_for, recipe_for
-    from edgeattn_converters.stages import Job
+    from edgeattn_converters.worker.host import Host
+    from edgeattn_converters.worker.tasks import Job
 
     source = Path(model)
     if attention_layers and not attention:
@@ -178,7 +172,7 @@ def _calibrate(
 
 def judge(bundle: Bundle, on_progress: Callable[[str], None] | None = None) -> Any:
     """Run every artifact of ``bundle`` in its own runtime against what Keras said."""
-    from edgeattn.validation import validate_isolated
+    from edgeattn.validation.validate import validate_isolated
 
     if on_progress is not None:
         on_progress("running what was made")

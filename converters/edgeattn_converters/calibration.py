@@ -1,6 +1,6 @@
 """Samples that activations are measured on: read, screened, and held apart from the evaluation's.
 
-An ``.npz``, ``.npy`` or ``.csv`` as everywhere; see :mod:`edgeattn.samples`.
+An ``.npz``, ``.npy`` or ``.csv`` as everywhere; see :mod:`edgeattn.samples.files`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeattn import samples as sample_files
-from edgeattn.digests import row_digests
 from edgeattn.errors import SampleError
-from edgeattn.states import given
+from edgeattn.samples import files as sample_files
+from edgeattn.samples.fingerprints import row_digests
+from edgeattn.samples.states import given
 from edgeattn.tensors import Array, Tensors, TensorSpec
-from edgeattn_converters.tracing import Interface
+from edgeattn_converters.tracing.trace import Interface
 
 # Ranges of activations settle after a hundred samples or so; TensorFlow's guide says 100 to 500.
 ENOUGH = 100

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeattn.child import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn.process.server import progress
 from edgeattn.schemes import FORMATS
-from edgeattn_converters import audit, source
-from edgeattn_converters.exposure import PREFIX, is_attention
-from edgeattn_converters.lowering import all_layers
-from edgeattn_converters.lowering.cells import is_recurrent
+from edgeattn_converters.loading import audit
+from edgeattn_converters.loading import load as source
+from edgeattn_converters.lowering.replacement import all_layers
+from edgeattn_converters.lowering.rnn.cells import is_recurrent
 from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing import dtype_of, interface_of, layer_name
+from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention
+from edgeattn_converters.tracing.trace import dtype_of, interface_of, layer_name
 
 
 def inspect(
@@ -113,7 +114,7 @@ def _trial(model: Any) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         for format in FORMATS:
             progress(f"trying {format}")
-            converter = importlib.import_module(f"edgeattn_converters.{format}")
+            converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
             try:
                 path = Path(folder) / f"model.{format}"
                 converter.convert(model, interface_of(model), recipe_for("float32"), path)

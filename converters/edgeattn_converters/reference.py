@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn import samples as sample_files
 from edgeattn.errors import EdgeattnError, OutputError, UnsupportedModelError
-from edgeattn.states import given
+from edgeattn.samples import files as sample_files
+from edgeattn.samples.states import given
 from edgeattn.tensors import Array, Tensors, TensorSpec
-from edgeattn_converters import states
-from edgeattn_converters.lowering import all_layers
-from edgeattn_converters.tracing import Interface, pack, trace, vocabulary_of
+from edgeattn_converters.lowering.replacement import all_layers
+from edgeattn_converters.tracing import states
+from edgeattn_converters.tracing.trace import Interface, pack, trace, vocabulary_of
 
 SEED = 20240607
 SEEDED = 16

@@ -10,8 +10,8 @@ import click
 from edgeattn.cli import options, output
 
 if TYPE_CHECKING:
-    from edgeattn.benchmark import Benchmark
-    from edgeattn.sustained import Sustained
+    from edgeattn.benchmark.latency import Benchmark
+    from edgeattn.benchmark.sustained import Sustained
 
 
 @click.command("bench")
@@ -70,8 +70,8 @@ def command(
     Artifacts take turns. Runs during which the board was throttled are void. A percentile that too
     few runs support is left out.
     """
-    from edgeattn.benchmark import bench
-    from edgeattn.runners.elsewhere import at, cores
+    from edgeattn.benchmark.latency import bench
+    from edgeattn.targets.target import at, cores
 
     opened = options.opened(bundle, require_signature)
     artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
@@ -79,7 +79,7 @@ def command(
     try:
         with at(opened, on, python, config=ssh_config, on_progress=shown) as place:
             if sustained is not None:
-                from edgeattn.sustained import sustain
+                from edgeattn.benchmark.sustained import sustain
 
                 held = sustain(
                     opened,

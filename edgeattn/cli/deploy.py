@@ -14,8 +14,8 @@ from edgeattn.cli import options, output
 from edgeattn.errors import EdgeattnError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Bundle
-    from edgeattn.deployment import Order, Outcome
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.deployment.deploy import Order, Outcome
 
 
 @click.command("deploy")
@@ -93,8 +93,8 @@ def command(
     The reports are written beside BUNDLE, as BUNDLE.HOST.json and BUNDLE.HOST.html. The exit code
     is the worst of all hosts.
     """
-    from edgeattn import deployment
-    from edgeattn.remote import parse
+    from edgeattn.deployment import deploy as deployment
+    from edgeattn.targets.ssh import parse
 
     named = [parse(host) for host in (*hosts, *_listed(listed))]
     if not named:
@@ -138,7 +138,7 @@ def _deploy(
     wheels: Path | None,
     shown: Callable[[str], None] | None,
 ) -> tuple[Outcome, ...]:
-    from edgeattn import deployment
+    from edgeattn.deployment import deploy as deployment
 
     turn = threading.Lock()
 
@@ -153,8 +153,8 @@ def _deploy(
 
         chosen = order
         if install:
-            from edgeattn import installing
-            from edgeattn.remote import look
+            from edgeattn.deployment import install as installing
+            from edgeattn.targets.ssh import look
 
             chosen = replace(
                 order,

@@ -11,9 +11,9 @@ from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeattn.device import Device
-    from edgeattn.findings import Finding
-    from edgeattn.probing import RuntimeCheck
+    from edgeattn.device.advice import Finding
+    from edgeattn.device.info import Device
+    from edgeattn.device.runtime_check import RuntimeCheck
 
 # Features that decide which kernels a runtime takes; the rest of a long list is for --json.
 TOLD = ("asimd", "neon", "asimdhp", "asimddp", "i8mm", "avx2", "avx512f", "avx512_vnni", "amx_int8")
@@ -31,8 +31,9 @@ def command(host: str | None, python: str | None, ssh_config: Path | None, as_js
     becomes a line. Ends with 5 where no runtime works. A host needs nothing but a Python 3 to be
     looked at; without edgeattn there, its runtimes are told as not asked.
     """
-    from edgeattn import device, probing
-    from edgeattn.findings import findings
+    from edgeattn.device import info as device
+    from edgeattn.device import runtime_check as probing
+    from edgeattn.device.advice import findings
 
     hindered: tuple[Finding, ...] = ()
     if host is None:
@@ -40,7 +41,7 @@ def command(host: str | None, python: str | None, ssh_config: Path | None, as_js
             raise UsageError("--python and --ssh-config are for another machine: give USER@HOST.")
         found, checks = device.describe(), probing.check_runtimes()
     else:
-        from edgeattn.deployment.doctor import examine
+        from edgeattn.targets.doctor import examine
 
         found, checks, hindered = examine(host, python, ssh_config)
     advice = (*hindered, *findings(found, checks))
@@ -58,7 +59,7 @@ def as_document(
     """The keys that scripts may rely on."""
     from dataclasses import asdict
 
-    from edgeattn.device import fitting
+    from edgeattn.device.info import fitting
 
     return {
         "verdict": "pass" if works else "fail",
@@ -73,7 +74,7 @@ def as_document(
 
 
 def as_text(found: Device, checks: tuple[RuntimeCheck, ...], advice: tuple[Finding, ...]) -> str:
-    from edgeattn.device import fitting
+    from edgeattn.device.info import fitting
 
     fits = fitting(found)
     features = [name for name in TOLD if name in found.features]

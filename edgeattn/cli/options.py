@@ -12,7 +12,7 @@ from edgeattn.errors import UsageError
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Bundle
+    from edgeattn.bundle.bundle import Bundle
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -124,11 +124,11 @@ def signature_option(command: Command) -> Command:
 
 def opened(bundle: Path, require_signature: Path | None) -> Bundle:
     """The bundle, signed by somebody in the file of allowed signers where one is given."""
-    from edgeattn.bundle import Bundle
+    from edgeattn.bundle.bundle import Bundle
 
     found = Bundle.open(bundle)
     if require_signature is not None:
-        from edgeattn.signing import check_signature
+        from edgeattn.bundle.signing import check_signature
 
         check_signature(found, require_signature)
     return found

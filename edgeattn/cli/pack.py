@@ -23,8 +23,9 @@ def command(bundle: Path, target: Path | None, force: bool, as_json: bool, quiet
     Every command that takes a bundle takes that file. Its SHA-256 is that of all it holds; a
     signature travels with it.
     """
-    from edgeattn.bundle import Bundle, sha256
-    from edgeattn.packing import pack
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import sha256
+    from edgeattn.bundle.pack import pack
 
     opened = Bundle.open(bundle)
     if target is None:

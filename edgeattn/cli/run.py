@@ -64,7 +64,7 @@ def command(
     if str(source) == "-":
         chosen = (options.chosen(formats), options.chosen(schemes))
         return _stream(bundle, target, *chosen, threads, carry_states)
-    from edgeattn.running import run_bundle
+    from edgeattn.inference.batch import run_bundle
 
     target = target or Path(f"{source.stem}.outputs.npz")
     outcome = run_bundle(
@@ -112,7 +112,7 @@ def _stream(
     carry_states: bool,
 ) -> int:
     """A line of JSON for each sample of stdin, before the next one is read."""
-    from edgeattn.streaming import stream_bundle
+    from edgeattn.inference.stream import stream_bundle
 
     if target is not None:
         raise UsageError("A stream is answered on stdout: --input - takes no --output.")

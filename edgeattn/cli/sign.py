@@ -26,8 +26,8 @@ def command(bundle: Path, key: Path, as_json: bool, quiet: bool) -> int:
     The signature is OpenSSH's and lies in the bundle, over the manifest, which holds the hash of
     every file. Check it with --require-signature of run, validate, bench and deploy.
     """
-    from edgeattn.bundle import Bundle
-    from edgeattn.signing import sign
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.signing import sign
 
     if bundle.is_file():
         raise UsageError(f"{bundle} is packed: sign the folder, then pack it.")

@@ -12,8 +12,8 @@ from edgeattn.errors import UsageError
 from edgeattn.schemes import EXPERIMENTAL, SCHEMES
 
 if TYPE_CHECKING:
-    from edgeattn_converters.tuning import Tuned
     from edgeattn_converters.tuning.search import Result
+    from edgeattn_converters.tuning.tune import Tuned
 
 
 @click.command("tune")
@@ -99,7 +99,7 @@ def command(
 
     check_host()
     try:
-        from edgeattn_converters.tuning import tune
+        from edgeattn_converters.tuning.tune import tune
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
     if plot is not None:

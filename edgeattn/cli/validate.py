@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeattn.cli import explained as explaining
-from edgeattn.cli import options, output, verdicts
+from edgeattn.cli import diagnosis as explaining
+from edgeattn.cli import options, output
+from edgeattn.cli import verdict as verdicts
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Bundle
-    from edgeattn.trial import Stream
-    from edgeattn.validation import Report
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.evaluation.dataset import Stream
+    from edgeattn.validation.validate import Report
 
 
 @click.command("validate")
@@ -111,8 +112,9 @@ def command(
     With --on or --python the artifacts run there, the same code judges them here, and the stage
     "device" compares the numbers with this machine's.
     """
-    from edgeattn.runners import elsewhere
-    from edgeattn.validation import Limit, validate_isolated
+    from edgeattn.targets import target as elsewhere
+    from edgeattn.validation import on_target
+    from edgeattn.validation.validate import Limit, validate_isolated
 
     opened = options.opened(bundle, require_signature)
     artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
@@ -151,7 +153,7 @@ def command(
             )
         else:
             with elsewhere.at(opened, on, python, config=ssh_config, on_progress=shown) as place:
-                found = elsewhere.validate_device(
+                found = on_target.validate_device(
                     place, opened, artifacts, trial=trial, limits=changed, on_progress=shown
                 )
         explained = None
@@ -184,8 +186,8 @@ def _stream(
     how: dict[str, str | None],
     shown: Callable[[str], None] | None,
 ) -> Stream:
-    from edgeattn import keras_answers
-    from edgeattn import trial as trials
+    from edgeattn.evaluation import dataset as trials
+    from edgeattn.evaluation import keras_reference as keras_answers
 
     original = keras_answers.original_model(bundle, model)
     stream = trials.open_stream(data, bundle, shown)

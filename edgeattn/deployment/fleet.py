@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edgeattn.deployment.outcome import Outcome
+from edgeattn.deployment.results import Outcome
 from edgeattn.errors import DeviceError
 
 if TYPE_CHECKING:
-    from edgeattn.child import Child
+    from edgeattn.process.worker import Child
 
 # Hosts that are deployed to at the same time.
 SIDE_BY_SIDE = 8

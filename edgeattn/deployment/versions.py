@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from edgeattn.bundle import MANIFEST, Bundle
-from edgeattn.deployment.store import Store, sync
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import BundleError, DeviceError
+from edgeattn.targets.store import Store, sync
 
 CURRENT, RECORD, REPORT = "current", "record.json", "report.json"
 _VERSION = re.compile(r"(\d{4,})-([0-9a-f]{12})")

@@ -21,7 +21,7 @@ from typing import Any
 from edgeattn.plots.epochs import animation, epoch, over_epochs
 from edgeattn.plots.maps import attention, comparison, panels
 from edgeattn.plots.style import PAPER, Look, save
-from edgeattn.plots.words import words
+from edgeattn.plots.text import words
 
 __all__ = [
     "PAPER",

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.bundle import umask
+from edgeattn.bundle.writer import umask
 from edgeattn.errors import OutputError
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Bundle
-    from edgeattn.validation import Report
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.validation.validate import Report
 
 
 def write_html(

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeattn.report import attention, outcome, plots, words
+from edgeattn.report import descriptions as words
+from edgeattn.report import figures as plots
+from edgeattn.report import map_figures as attention
+from edgeattn.report import task as outcome
 from edgeattn.report.markup import badge, e, facts, figure, number, size, table
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Bundle
-    from edgeattn.validation import ArtifactReport, Check
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.validation.validate import ArtifactReport, Check
 
 
 def anchor(item: ArtifactReport) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from edgeattn.evaluation.task import FAIL, PASS
 from edgeattn.report import write_aside
-from edgeattn.task import FAIL, PASS
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Bundle
-    from edgeattn.validation import ArtifactReport, Report
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.validation.validate import ArtifactReport, Report
 
 
 def write_junit(path: Path, bundle: Bundle, report: Report) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import UsageError
-from edgeattn.report import plots
+from edgeattn.report import figures as plots
 from edgeattn.report.markup import badge, e, figure, number, size, table
 
 if TYPE_CHECKING:
-    from edgeattn.validation import Report
+    from edgeattn.validation.validate import Report
 
 HINT = "Write one with: edgeattn bench BUNDLE --json > bench.json"
 COLUMNS = ("p50_ms", "p90_ms", "p99_ms", "load_ms")

@@ -7,14 +7,18 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from edgeattn import __version__
-from edgeattn.report import artifact, attention, latency, outcome, plots, words
+from edgeattn.report import artifact, latency
+from edgeattn.report import descriptions as words
+from edgeattn.report import figures as plots
+from edgeattn.report import map_figures as attention
+from edgeattn.report import task as outcome
 from edgeattn.report.markup import SIGNS, badge, e, facts, number, size, table
 from edgeattn.tensors import Tensors
-from edgeattn.verdicts import STAGES
+from edgeattn.validation.report import STAGES
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Bundle
-    from edgeattn.validation import ArtifactReport, Report
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.validation.validate import ArtifactReport, Report
 
 SAID = {
     "pass": "Every artifact that ran computes what Keras computed, within its limits.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgeattn.errors import ArtifactError, SampleError, UsageError
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Artifact
+    from edgeattn.bundle.manifest import Artifact
     from edgeattn.tensors import Array, Tensors, TensorSpec
 
 

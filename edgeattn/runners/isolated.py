@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.child import Child, ChildDied
 from edgeattn.errors import ArtifactError, EdgeattnError
+from edgeattn.process.worker import Child, ChildDied
 
 if TYPE_CHECKING:
-    from edgeattn.bundle import Artifact
+    from edgeattn.bundle.manifest import Artifact
     from edgeattn.runners import Runner
     from edgeattn.tensors import Tensors
 

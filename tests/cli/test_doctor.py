@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from edgeattn import probing
 from edgeattn.cli.doctor import as_text
-from edgeattn.device import Device
-from edgeattn.findings import Finding
-from edgeattn.probing import RuntimeCheck
+from edgeattn.device import runtime_check as probing
+from edgeattn.device.advice import Finding
+from edgeattn.device.info import Device
+from edgeattn.device.runtime_check import RuntimeCheck
 
 
 def test_the_document(edgeattn):

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from edgeattn.child import CONFINED
-from edgeattn_converters.isolation import ENVIRONMENT
+from edgeattn.process.worker import CONFINED
+from edgeattn_converters.worker.host import ENVIRONMENT
 
 # Before anything imports Keras: the environment that conversion stages run in.
 NOT_FOR_TESTS = ("PYTHONWARNINGS", CONFINED)

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import models
-from edgeattn.bundle import MANIFEST, Bundle
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST
 
 COMMAND = [sys.executable, "-m", "edgeattn"]
 FLOAT = ("--scheme", "float32")
@@ -244,7 +245,7 @@ def test_bad_samples(arrays: dict[str, Any], told: str, saved: Path, tmp_path: P
     from edgeattn.errors import SampleError
     from edgeattn.tensors import TensorSpec
     from edgeattn_converters import reference
-    from edgeattn_converters.tracing import Interface
+    from edgeattn_converters.tracing.trace import Interface
 
     path = tmp_path / "samples.npz"
     np.savez(path, **arrays)
@@ -344,7 +345,7 @@ def test_a_stage_that_crashes_is_one_line(
         "import os, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'edgeattn_converters.tflite':\n"
+        "        if name == 'edgeattn_converters.formats.tflite':\n"
         "            os.kill(os.getpid(), 11)\n"
         "sys.meta_path.insert(0, Finder())\n"
     )
@@ -366,10 +367,10 @@ def test_an_artifact_that_does_not_match_fails(
         "import importlib.abc, sys\n"
         "class Finder(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name != 'edgeattn_converters.onnx':\n"
+        "        if name != 'edgeattn_converters.formats.onnx':\n"
         "            return None\n"
         "        sys.meta_path.remove(self)\n"
-        "        import edgeattn_converters.lowering.nodes as nodes\n"
+        "        import edgeattn_converters.lowering.rnn.onnx_nodes as nodes\n"
         "        right = nodes.onnx_weights\n"
         "        def wrong(*arguments, **options):\n"
         "            w, *rest = right(*arguments, **options)\n"

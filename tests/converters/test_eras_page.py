@@ -17,7 +17,7 @@ Made from the bank of specimens; `python tests/converters/test_eras_page.py` ren
 
 Each row is a set of small files, made by the Keras that it names (`tests/specimens/` has the
 scripts), together with what that Keras predicted. The tests load every one of them
-(`test_source_specimens.py`) and compare with that, to 1e-5 of the largest value. "Reloads" counts
+(`test_load_specimens.py`) and compare with that, to 1e-5 of the largest value. "Reloads" counts
 the files that the Keras which wrote them reads back itself.
 
 Old configurations are repaired to today's Keras and filled by the names in the file; the notes that

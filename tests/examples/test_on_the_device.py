@@ -99,7 +99,7 @@ def test_the_program_in_cpp_refuses_what_is_no_model(classify, tmp_path):
 
 def test_litert_alone(bundle, expected, tmp_path):
     pytest.importorskip("ai_edge_litert")
-    flatbuffers = pytest.importorskip("edgeattn_converters.quantization.flatbuffers")
+    flatbuffers = pytest.importorskip("edgeattn_converters.graphs.tflite_file")
     np.save(tmp_path / "samples.npy", SAMPLES)
     artifact = bundle.manifest.artifacts[0]
     file = bundle.artifact_path(artifact)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeattn.bundle import Bundle
+from edgeattn.bundle.bundle import Bundle
 
 from .making import bundles, digits_to_calibrate_on
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeattn import trial as trials
-from edgeattn.bundle import Artifact, Bundle
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import Artifact
+from edgeattn.evaluation import dataset as trials
 from edgeattn.runners import Runner, open_runner
-from edgeattn.validation import FAIL, PASS, ArtifactReport, judge
+from edgeattn.validation.validate import FAIL, PASS, ArtifactReport, judge
 
 from .making import ROOT
 from .planting import FAULTS, LOADING, TASK, Fault

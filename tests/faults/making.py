@@ -9,16 +9,17 @@ from typing import Any
 import artifacts as hand
 import numpy as np
 
-from edgeattn.bundle import Artifact, Bundle, Manifest, write_manifest
-from edgeattn.child import Child
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.isolation import ENVIRONMENT
+from edgeattn.process.worker import Child
 from edgeattn_converters.recipes import Options
+from edgeattn_converters.worker.host import ENVIRONMENT
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 SAMPLES = ("digits", "find_max", "add_two_numbers")
-STAGES = "edgeattn_converters.stages"
+STAGES = "edgeattn_converters.worker.tasks"
 FORMATS = ("tflite", "onnx")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgeattn.bundle import Artifact
+from edgeattn.bundle.manifest import Artifact
 from edgeattn.runners import Runner
 
 Array = np.ndarray
@@ -518,7 +518,7 @@ def _clipped(model: Any) -> None:
 
 def _reaudited(artifact: Artifact, content: bytes) -> Artifact:
     """What the converter would have written in the manifest of this file."""
-    from edgeattn_converters.tflite import audit
+    from edgeattn_converters.formats.tflite import audit
 
     return replace(artifact, achieved={**artifact.achieved, **audit(content)})
 

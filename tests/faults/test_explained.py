@@ -15,10 +15,11 @@ import pytest
 from click.testing import CliRunner
 from onnx import numpy_helper
 
-from edgeattn.bundle import Artifact, Bundle, sha256, write_manifest
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import Artifact, sha256, write_manifest
 from edgeattn.cli.validate import command
-from edgeattn.explaining import Explanation, explain
-from edgeattn.validation import PASS, judge
+from edgeattn.diagnosis.diagnose import Explanation, explain
+from edgeattn.validation.validate import PASS, judge
 
 from .judging import opened
 from .planting import FAULTS, Fault, operators, tflite_fault

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeattn import keras_answers
-from edgeattn import trial as trials
-from edgeattn.validation import PASS, validate_isolated
+from edgeattn.evaluation import dataset as trials
+from edgeattn.evaluation import keras_reference as keras_answers
+from edgeattn.validation.validate import PASS, validate_isolated
 
 from .judging import BEYOND, END, PAGE, START, judge_faults, judge_sound, table
 from .making import ROOT

@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeattn.bundle import MANIFEST, Bundle
-from edgeattn.child import Child, ChildDied
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import ConversionError, EdgeattnError
 from edgeattn.inspection import kind_of, read_onnx, read_tflite
-from edgeattn_converters.isolation import Host
+from edgeattn.process.worker import Child, ChildDied
+from edgeattn_converters.worker.host import Host
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0

@@ -22,7 +22,8 @@ import pytest
 from emulated import BOOKWORM_FRESH, CACHE, PI4, PROJECT, CannotEmulate, as_board, built, compiled
 from sshd import open_door, shell_of
 
-from edgeattn.bundle import MANIFEST, Bundle, sha256
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST, sha256
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from emulated import BOOKWORM, BOOKWORM_32, CLAIM, PI4, PI5, PROJECT, TRIXIE, Place
 
-from edgeattn.benchmark import bench
-from edgeattn.bundle import Bundle
+from edgeattn.benchmark.latency import bench
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import RuntimeUnavailableError
-from edgeattn.runners.elsewhere import entered, here, meet, validate_in
+from edgeattn.targets.target import entered, here, meet
+from edgeattn.validation.on_target import validate_in
 
 MEGABYTE = 10**6
 

@@ -14,7 +14,7 @@ import pytest
 from emulated import CannotEmulate
 from sshd import open_door
 
-from edgeattn.bundle import MANIFEST, sha256
+from edgeattn.bundle.manifest import MANIFEST, sha256
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import artifacts
 import numpy as np
 import pytest
 
-from edgeattn import task
+from edgeattn.evaluation import task
+from edgeattn.evaluation.task import TaskReport
 from edgeattn.runners.function import FunctionRunner
-from edgeattn.task import TaskReport
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation import Report, validate
+from edgeattn.validation.validate import Report, validate
 
 HEADS, QUERIES, KEYS = 2, 3, 5
 ROW = TensorSpec("attention/row", (None, KEYS), "float32")

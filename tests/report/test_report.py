@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import OutputError, UsageError
-from edgeattn.report import attention, latency, page, plots, vocabulary, write_html
+from edgeattn.report import figures as plots
+from edgeattn.report import latency, page, vocabulary, write_html
+from edgeattn.report import map_figures as attention
 from edgeattn.report.junit import write_junit
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation import ArtifactReport, Report
+from edgeattn.validation.validate import ArtifactReport, Report
 
 pytest.importorskip("matplotlib")
 
@@ -294,7 +296,7 @@ def test_no_plotting_library_is_told(monkeypatch, bundle, report):
 def test_no_plotting_library_is_told_before_any_work(edgeattn, dense_bundle, monkeypatch):
     import sys
 
-    from edgeattn import validation
+    from edgeattn.validation import validate as validation
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(validation, "validate_isolated", lambda *_, **__: pytest.fail("it ran"))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from artifacts import dense, samples
 
-from edgeattn.child import Child
 from edgeattn.errors import ArtifactError
+from edgeattn.process.worker import Child
 from edgeattn.runners.isolated import IsolatedRunner
 
 

@@ -10,9 +10,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from edgeattn_converters.lowering import with_attributes
-from edgeattn_converters.lowering.cells import is_keras_class
-from edgeattn_converters.lowering.scores import Select, both, causal, masked
+from edgeattn_converters.lowering.masking import Select, both, causal, masked
+from edgeattn_converters.lowering.replacement import with_attributes
+from edgeattn_converters.lowering.rnn.cells import is_keras_class
 
 
 def lower_attention(layer: Any, select: Select) -> Callable[..., Any] | None:

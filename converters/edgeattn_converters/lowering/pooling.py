@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edgeattn_converters.lowering.cells import is_keras_class
+from edgeattn_converters.lowering.rnn.cells import is_keras_class
 
 
 def lower_pooling(layer: Any) -> Callable[..., Any] | None:

@@ -13,8 +13,14 @@ import numpy as np
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors, TensorSpec
-from edgeattn_converters.quantization import attention, stored
-from edgeattn_converters.quantization.judging import (
+from edgeattn_converters.quantization import attention_region as attention
+from edgeattn_converters.quantization import onnx_weights as stored
+from edgeattn_converters.quantization.candidates import PLAIN, Plan, dynamic_steps, static_steps
+from edgeattn_converters.quantization.layer_weights import Chosen, key_of
+from edgeattn_converters.quantization.onnx_integer_io import integer_ends
+from edgeattn_converters.quantization.onnx_ranges import spread
+from edgeattn_converters.quantization.onnx_summary import account
+from edgeattn_converters.quantization.selection import (
     Ends,
     Opened,
     Quantized,
@@ -24,13 +30,8 @@ from edgeattn_converters.quantization.judging import (
     precision_under,
     split,
 )
-from edgeattn_converters.quantization.layers import Chosen, key_of
-from edgeattn_converters.quantization.onnx_account import account
-from edgeattn_converters.quantization.onnx_integers import integer_ends
-from edgeattn_converters.quantization.onnx_ranges import spread
-from edgeattn_converters.quantization.plans import PLAIN, Plan, dynamic_steps, static_steps
-from edgeattn_converters.quantization.weights import Wanted
-from edgeattn_converters.quantization.wide import HEADROOM
+from edgeattn_converters.quantization.tflite_int16 import HEADROOM
+from edgeattn_converters.quantization.tflite_weights import Wanted
 from edgeattn_converters.recipes import Options, Recipe
 
 HEAVY = frozenset({"MatMul", "Gemm", "Einsum", "ReduceSum"})

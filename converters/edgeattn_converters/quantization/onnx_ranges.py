@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.quantization.ranges import FILL, SUBSETS, spread_of
+from edgeattn_converters.quantization.tflite_ranges import FILL, SUBSETS, spread_of
 
 # Of a subset, so many samples are looked at: every value inside is kept of each.
 LOOKED_AT = 32
 
 
 def spread(proto: Any, samples: Tensors) -> tuple[str, ...]:
-    """For people, as :func:`edgeattn_converters.quantization.ranges.measure` tells it of TFLite."""
+    """Notes for people, as :func:`.tflite_ranges.measure` gives them for TFLite."""
     import onnx
     import onnxruntime
 

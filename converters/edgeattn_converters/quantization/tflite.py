@@ -12,12 +12,16 @@ from typing import Any
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.lowering import all_layers
-from edgeattn_converters.lowering.cells import is_recurrent
-from edgeattn_converters.quantization import attention, ranges, weights, wide
-from edgeattn_converters.quantization.flatbuffers import Flatbuffer
-from edgeattn_converters.quantization.integers import integer_ends
-from edgeattn_converters.quantization.judging import (
+from edgeattn_converters.graphs.tflite_file import Flatbuffer
+from edgeattn_converters.lowering.replacement import all_layers
+from edgeattn_converters.lowering.rnn.cells import is_recurrent
+from edgeattn_converters.quantization import attention_region as attention
+from edgeattn_converters.quantization import tflite_int16 as wide
+from edgeattn_converters.quantization import tflite_ranges as ranges
+from edgeattn_converters.quantization import tflite_weights as weights
+from edgeattn_converters.quantization.candidates import PLAIN, Plan, dynamic_steps, static_steps
+from edgeattn_converters.quantization.layer_weights import Chosen, key_of
+from edgeattn_converters.quantization.selection import (
     Ends,
     Opened,
     Quantized,
@@ -27,9 +31,8 @@ from edgeattn_converters.quantization.judging import (
     precision_under,
     split,
 )
-from edgeattn_converters.quantization.layers import Chosen, key_of
-from edgeattn_converters.quantization.plans import PLAIN, Plan, dynamic_steps, static_steps
-from edgeattn_converters.quantization.tflite_account import account
+from edgeattn_converters.quantization.tflite_integer_io import integer_ends
+from edgeattn_converters.quantization.tflite_summary import account
 from edgeattn_converters.recipes import Options, Recipe
 
 CARRYING = ("RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")

@@ -12,15 +12,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.bundle import Artifact, Bundle, Manifest, sha256
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import Artifact, Manifest, sha256
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
-from edgeattn.statistics import FAIL, INCONCLUSIVE, PASS
+from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, PASS
 from edgeattn_converters.tuning.search import NOT_MADE, Candidate, Result
 
 if TYPE_CHECKING:
-    from edgeattn.trial import Trial
-    from edgeattn.validation import ArtifactReport, Check, Limit
-    from edgeattn_converters.isolation import Host
+    from edgeattn.evaluation.dataset import Trial
+    from edgeattn.validation.validate import ArtifactReport, Check, Limit
+    from edgeattn_converters.worker.host import Host
 
 TRIED = "tried.jsonl"
 
@@ -128,7 +129,7 @@ class Attempts:
 
     def judge(self, artifact: Artifact, *, task: bool) -> ArtifactReport:
         """The numbers and the map; the task only where those are within their limits."""
-        from edgeattn.validation import validate_isolated
+        from edgeattn.validation.validate import validate_isolated
 
         bundle = Bundle(self.folder, replace(self.manifest, artifacts=(artifact,)))
         report = validate_isolated(bundle, (artifact,), limits=self.limits).artifacts[0]
@@ -222,9 +223,9 @@ def timed(
     on_progress: Callable[[str], None] | None = None,
 ) -> tuple[Result, ...]:
     """``results`` with their median latency on this machine, all measured in turns of one run."""
-    from edgeattn import benchmark
-    from edgeattn.bundle import write_manifest
-    from edgeattn.runners.elsewhere import here
+    from edgeattn.benchmark import latency as benchmark
+    from edgeattn.bundle.manifest import write_manifest
+    from edgeattn.targets.target import here
 
     there = [result for result in results if result.artifact]
     artifacts = tuple(Artifact.from_json(result.artifact) for result in there)

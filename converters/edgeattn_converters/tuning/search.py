@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgeattn.statistics import FAIL, INCONCLUSIVE, NOT_RUN, PASS
+from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 
 NOT_MADE = "not made"
 # From the fewest bytes to the most: those of which weights may be mixed in one file.

@@ -16,7 +16,7 @@ import numpy as np
 from edgeattn.runners.onnx import ONNXRunner
 from edgeattn.runners.tflite import TFLiteRunner
 from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing import Interface, interface_of
+from edgeattn_converters.tracing.trace import Interface, interface_of
 
 FEATURES, UNITS, ROWS = 3, 5, 11
 KERAS = ("keras", "tf_keras")
@@ -37,7 +37,7 @@ class Converted:
         self.paths: dict[str, Path] = {}
         for format in formats:
             path = folder / f"{model.name}.{format}"
-            converter = importlib.import_module(f"edgeattn_converters.{format}")
+            converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
             inputs, outputs, _, self.achieved[format] = converter.convert(
                 model, self.interface, recipe_for("float32"), path, **options
             )

@@ -7,8 +7,8 @@ import tensorflow as tf
 from recurrent_models import FEATURES, ROWS, Converted, masks, randomise, sequences
 
 from edgeattn.layers import Attention
-from edgeattn_converters.lowering.scores import BELOW, arithmetic, masked, where
-from edgeattn_converters.tflite import audit
+from edgeattn_converters.formats.tflite import audit
+from edgeattn_converters.lowering.masking import BELOW, arithmetic, masked, where
 from edgeattn_converters.tracing import trace
 
 BOTH = ("tflite", "onnx")

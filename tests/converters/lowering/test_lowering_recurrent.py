@@ -46,7 +46,7 @@ def _everything(era: str, time: int, masked: bool):
     ],
 )
 def test_every_option_matches_keras(era, time, masked, lowering, formats, tmp_path, monkeypatch):
-    from edgeattn_converters.lowering import choice
+    from edgeattn_converters.lowering.rnn import strategy as choice
 
     # Chunks of 4 or 3 steps, in rounds of one loop and of two.
     monkeypatch.setattr(choice, "MOST", 4)
@@ -64,7 +64,7 @@ def test_steps_multiply_by_the_faster_operator(tmp_path):
     import keras
 
     from edgeattn.runners.tflite import TFLiteRunner
-    from edgeattn_converters import tflite
+    from edgeattn_converters.formats import tflite
     from edgeattn_converters.recipes import Options, recipe_for
 
     x = keras.Input((5, FEATURES), name="x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgeattn.errors import ConversionError
-from edgeattn_converters.quantization.account import Account
+from edgeattn_converters.quantization.summary import Account
 from edgeattn_converters.recipes import recipe_for
 
 INT8 = Account(

@@ -15,7 +15,7 @@ from weighty_models import CONVERTERS, SCHEMES
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing import interface_of
+from edgeattn_converters.tracing.trace import interface_of
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT.parent / "shared" / "data"

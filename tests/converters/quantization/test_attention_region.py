@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeattn_converters.quantization.attention import Node, region
+from edgeattn_converters.quantization.attention_region import Node, region
 
 HEAVY = frozenset({"product"})
 

@@ -15,8 +15,8 @@ import pytest
 from edgeattn.errors import SampleError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
-from edgeattn_converters.quantization.ranges import spread_of
-from edgeattn_converters.tracing import Interface
+from edgeattn_converters.quantization.tflite_ranges import spread_of
+from edgeattn_converters.tracing.trace import Interface
 
 INTERFACE = Interface((TensorSpec("x", (None, 5, 3), "float32"),), (), ())
 
@@ -122,8 +122,8 @@ import resource, sys
 from pathlib import Path
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
-from edgeattn_converters.quantization.ranges import spread_of
-from edgeattn_converters.tracing import Interface
+from edgeattn_converters.quantization.tflite_ranges import spread_of
+from edgeattn_converters.tracing.trace import Interface
 interface = Interface((TensorSpec("x", (None, 64, 16), "float32"),), (), ())
 now = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
 limit = now * 1024 + 100 * 2**20

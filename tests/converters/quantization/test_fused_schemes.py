@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from weighty_models import Workshop
 
-from edgeattn import metrics
 from edgeattn.errors import ConversionError
+from edgeattn.metrics import pairwise as metrics
 from edgeattn.runners import open_runner
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from weighty_models import Workshop
 
-from edgeattn import metrics
 from edgeattn.errors import ConversionError
+from edgeattn.metrics import pairwise as metrics
 from edgeattn.schemes import EXPERIMENTAL, SCHEMES
-from edgeattn_converters.quantization.packing import from_nibbles, to_nibbles
+from edgeattn_converters.graphs.tflite_pack import from_nibbles, to_nibbles
 from edgeattn_converters.recipes import RECIPES, default_schemes
 
 

@@ -10,7 +10,7 @@ import pytest
 from weighty_models import Workshop
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.quantization.layers import LayerWeights, layers_of, owns, precisions
+from edgeattn_converters.quantization.layer_weights import LayerWeights, layers_of, owns, precisions
 from edgeattn_converters.recipes import Options
 
 # The layers that each has its large weights in, by hand.

@@ -10,7 +10,7 @@ import pytest
 from weighty_models import Workshop
 
 from edgeattn.errors import ConversionError, UsageError
-from edgeattn_converters.onnx import runtimes
+from edgeattn_converters.formats.onnx import runtimes
 from edgeattn_converters.recipes import OPSETS, Options
 
 

@@ -11,8 +11,14 @@ import pytest
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import TensorSpec
-from edgeattn_converters.quantization.judging import Ends, Quantized, Run, chosen, split
-from edgeattn_converters.quantization.plans import PLAIN, Plan, Step, dynamic_steps, static_steps
+from edgeattn_converters.quantization.candidates import (
+    PLAIN,
+    Plan,
+    Step,
+    dynamic_steps,
+    static_steps,
+)
+from edgeattn_converters.quantization.selection import Ends, Quantized, Run, chosen, split
 from edgeattn_converters.recipes import Options, recipe_for
 
 SPEC = TensorSpec("y", (None, 2), "float32")

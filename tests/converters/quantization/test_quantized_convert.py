@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import weighty_models
 
-from edgeattn.bundle import Bundle
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import ConversionError, SampleError, UsageError
 from edgeattn_converters import convert
 

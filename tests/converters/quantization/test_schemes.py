@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from weighty_models import CONVERTERS, SCHEMES, Workshop
 
-from edgeattn import metrics
-from edgeattn.validation import LIMITS
+from edgeattn.metrics import pairwise as metrics
+from edgeattn.validation.validate import LIMITS
+from edgeattn_converters.graphs.tflite_file import Flatbuffer
 from edgeattn_converters.quantization import tflite
-from edgeattn_converters.quantization.flatbuffers import Flatbuffer
-from edgeattn_converters.quantization.plans import Plan, Step
+from edgeattn_converters.quantization.candidates import Plan, Step
 
 QUANTIZED = SCHEMES[1:]
 STORED = {"float16": "float16", "dynamic_int8": "int8", "int8": "int8", "int16x8": "int8"}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from weighty_models import SCHEMES, Made, Workshop
 
-from edgeattn import metrics
+from edgeattn.metrics import pairwise as metrics
 from edgeattn.tensors import dequantize, quantize
 
 FOLDER = Path(__file__).parents[3] / ".out" / "tflite-runtime-2.14"

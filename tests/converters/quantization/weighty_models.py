@@ -14,9 +14,9 @@ from keras import layers
 from edgeattn.layers import Attention
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
-from edgeattn_converters import onnx, tflite
+from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.recipes import Options, recipe_for
-from edgeattn_converters.tracing import Interface, interface_of
+from edgeattn_converters.tracing.trace import Interface, interface_of
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from edgeattn.bundle import Bundle
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import UsageError
-from edgeattn.validation import Check
+from edgeattn.validation.validate import Check
 from edgeattn_converters.tuning import tune
 from edgeattn_converters.tuning.attempts import Memory, excess
 from edgeattn_converters.tuning.search import Candidate, Result
@@ -69,7 +69,7 @@ def test_the_embedding_is_raised_and_the_rest_stays_int8(tuned):
 
 
 def test_the_bundle_holds_what_was_chosen_and_passes_by_itself(tuned, text):
-    from edgeattn.validation import validate_isolated
+    from edgeattn.validation.validate import validate_isolated
 
     bundle = Bundle.open(text / "tuned.edge")
     (artifact,) = bundle.manifest.artifacts

@@ -1,0 +1,1 @@
+"""Operator-by-operator runs that need the host's packages."""

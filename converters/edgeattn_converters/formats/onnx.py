@@ -1,0 +1,223 @@
+"""Traced model and recipe -> an ``.onnx`` file with a free batch axis and real recurrent nodes."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import ConversionError, first_line
+from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn_converters.lowering import onnx_functions as functions
+from edgeattn_converters.lowering.attention import (
+    lower_attention,
+    lower_keras_attention,
+)
+from edgeattn_converters.lowering.dense import lower_dense, lower_embedding, lower_normalization
+from edgeattn_converters.lowering.masking import where
+from edgeattn_converters.lowering.multi_head import lower_heads
+from edgeattn_converters.lowering.onnx_placeholders import Placeholders
+from edgeattn_converters.lowering.replacement import Lowering, lowered
+from edgeattn_converters.lowering.rnn.onnx_nodes import Nodes
+from edgeattn_converters.quantization.layer_weights import layers_of
+from edgeattn_converters.quantization.onnx import quantize
+from edgeattn_converters.quantization.selection import Ends
+from edgeattn_converters.recipes import Options, Recipe
+from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
+
+RUNTIMES = {"onnxruntime": ">=1.17"}
+# The highest that tf2onnx writes; every onnxruntime since 1.14 reads it.
+OPSET = 18
+# The one that has int16.
+WIDE = 21
+BATCH_AXIS = "batch"
+# The opset since which the standard has this node.
+LAYER_NORMALIZATION = 17
+_ATTENTION = (lower_attention, lower_keras_attention, lower_heads)
+
+
+def convert(
+    model: Any,
+    interface: Interface,
+    recipe: Recipe,
+    path: Path,
+    *,
+    attention: bool = True,
+    lowering: str = "auto",
+    batch: int = 1,
+    options: Options = Options(),  # noqa: B008 - frozen
+    samples: Tensors | None = None,
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...], dict[str, Any]]:
+    """Write ``path``: the specs of its inputs and outputs, its maps' names, what it consists of.
+
+    ``lowering`` and ``batch`` are TFLite's: here a recurrence is a node, and the batch is free.
+    ``samples`` are real inputs, for recipes that need calibration.
+
+    Raises :class:`ConversionError` where the converter gives up, or gives a file that
+    ``onnx.checker`` refuses.
+    """
+    traced, proto = _float_model(model, interface, attention, options.opset or OPSET)
+    ends = Ends(
+        traced.inputs,
+        traced.outputs,
+        traced.attention,
+        tuple(vocabulary_of(model, interface)),
+        layers=layers_of(model),
+    )
+    made = quantize(proto, ends, recipe, options, samples)
+    _check(made.content)
+    path.write_bytes(made.content.SerializeToString())
+    return made.inputs, made.outputs, traced.attention, {**audit(made.content), **made.achieved}
+
+
+@functools.lru_cache(maxsize=2)  # with the maps and without
+def _float_model(
+    model: Any, interface: Interface, attention: bool, opset: int
+) -> tuple[Traced, Any]:
+    """What every scheme of one model is made from: kept, since it takes seconds."""
+    placeholders = Placeholders()
+    others: list[Lowering] = [
+        *(partial(lowering, select=where) for lowering in _ATTENTION),
+        *(lower_dense, lower_embedding),
+    ]
+    if opset >= LAYER_NORMALIZATION:
+        others.append(lower_normalization(placeholders))
+    traced = trace(
+        model,
+        interface,
+        batch=None,
+        attention=attention,
+        lowering=lambda: lowered(model, Nodes(placeholders), others),
+    )
+    try:
+        proto = _to_onnx(traced, placeholders, min(opset, OPSET))
+    except ConversionError:
+        raise
+    except Exception as error:  # tf2onnx raises whatever its handlers do
+        raise ConversionError(f"The ONNX converter gave up: {first_line(error)}") from error
+    _name_values(proto, traced)
+    return traced, proto if opset <= OPSET else _raised(proto, opset)
+
+
+def _raised(proto: Any, opset: int) -> Any:
+    """The same in a higher operator set than tf2onnx writes."""
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(proto, opset)
+    except Exception as error:  # the converter knows neither every node nor every class of error
+        raise ConversionError(
+            f"The model cannot be written in ONNX operator set {opset}: {first_line(error)}",
+            hint=f"Leave --opset out, or take {OPSET}.",
+        ) from error
+
+
+def _check(proto: Any) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:
+        raise ConversionError(f"onnx.checker refuses the file: {first_line(error)}") from error
+
+
+def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
+    import tensorflow as tf
+    from tf2onnx import optimizer, tf_loader, tfonnx
+
+    inputs = [tensor.name for tensor in traced.function.inputs]
+    outputs = [tensor.name for tensor in traced.function.outputs]
+    with tf.Graph().as_default():
+        definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
+    with tf.Graph().as_default() as graph:
+        tf.import_graph_def(definition, name="")
+        written = tfonnx.process_tf_graph(
+            graph,
+            opset=opset,
+            custom_op_handlers={**functions.handlers(), **placeholders.handlers()},
+            input_names=inputs,
+            output_names=outputs,
+        )
+    return optimizer.optimize_graph(written).make_model("edgeattn")
+
+
+def _name_values(proto: Any, traced: Traced) -> None:
+    """Put the model's own names on the inputs and outputs, in place, and name the batch axis."""
+    graph = proto.graph
+    renamed = {}
+    for specs, tensors, values in (
+        (traced.inputs, traced.function.inputs, graph.input),
+        (traced.outputs, traced.function.outputs, graph.output),
+    ):
+        there = {value.name: value for value in values}
+        if len(there) != len(specs):
+            extra = sorted(set(there) - {tensor.name for tensor in tensors})
+            raise ConversionError(f"The ONNX converter made something else an input: {extra}.")
+        for spec, tensor in zip(specs, tensors, strict=True):
+            value = there[tensor.name]
+            renamed[value.name] = spec.name
+            shape = value.type.tensor_type.shape
+            del shape.dim[:]
+            for position, axis in enumerate(spec.shape):
+                dim = shape.dim.add()
+                if axis is None:
+                    dim.dim_param = BATCH_AXIS if position == 0 else f"axis_{position}"
+                else:
+                    dim.dim_value = axis
+    _rename(graph, renamed)
+    ordered = {value.name: value for value in graph.output}
+    values = [ordered[spec.name] for spec in traced.outputs]
+    del graph.output[:]
+    graph.output.extend(values)
+
+
+def _rename(graph: Any, renamed: dict[str, str]) -> None:
+    inner = {name for node in graph.node for name in node.output} | {
+        item.name for item in graph.initializer
+    }
+    # A value inside may already have the name: it steps aside.
+    for name in set(renamed.values()) & inner - set(renamed):
+        renamed[name] = f"{name}__inner"
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for body in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
+                _rename(body, renamed)
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        for value in values:
+            value.name = renamed.get(value.name, value.name)
+
+
+def runtimes(achieved: dict[str, Any]) -> dict[str, str]:
+    """The lowest version of each runtime that can run a file which consists of this."""
+    # Operator set 21, which has int16, came with onnxruntime 1.18.
+    wide = achieved["opset"].get("ai.onnx", 0) >= WIDE
+    return {"onnxruntime": ">=1.18"} if wide else RUNTIMES
+
+
+def audit(proto: Any) -> dict[str, Any]:
+    """What a model consists of: operators and weights by dtype."""
+    import onnx
+
+    operators: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
+
+    def count(graph: Any) -> None:
+        for item in graph.initializer:
+            kind = onnx.TensorProto.DataType.Name(item.data_type).lower()
+            weights[kind] += len(onnx.numpy_helper.to_array(item).tobytes())
+        for node in graph.node:
+            operators[node.op_type] += 1
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    count(attribute.g)
+
+    count(proto.graph)
+    return {
+        "operators": dict(sorted(operators.items())),
+        "weight_bytes": dict(sorted(weights.items())),
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
+    }

@@ -1,0 +1,1 @@
+"""Model files as objects: reading, writing and packing."""

@@ -1,0 +1,1 @@
+"""Static readers of model files: HDF5, ``.keras`` archives and SavedModel folders."""

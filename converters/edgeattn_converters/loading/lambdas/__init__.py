@@ -1,0 +1,1 @@
+"""Lambda layers, recognized by their bytecode, which is never executed."""

@@ -1,0 +1,171 @@
+"""What a recognised function computes, as plain data: ``{"op": "mean", "args": [...]}``.
+
+An expression is one of ``{"input": None}`` (all the layer was called with), ``{"input": i}``,
+``{"const": value}``, ``{"tuple": [...]}``, ``{"slice": [start, stop, step]}``,
+``{"ellipsis": true}`` and ``{"op": name, "args": [...]}``. ``operations`` computes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeattn_converters.loading.lambdas import signatures
+from edgeattn_converters.loading.lambdas.signatures import REQUIRED
+
+Expression = dict[str, Any]
+INPUT: Expression = {"input": None}
+REGISTERED = "edgeattn>Expression"
+
+_DTYPES = frozenset(
+    {"float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
+     "uint16", "bool"}
+)  # fmt: skip
+# In Python 2 these are globals like any other.
+_CONSTANTS = {"True": True, "False": False, "None": None, "tf.newaxis": None, "np.newaxis": None}
+
+
+class NotRecognisedError(ValueError):
+    """A function that is not one of those known to only compute."""
+
+
+def constant(value: Any) -> Expression:
+    """A constant of the code: numbers, texts, None, the ellipsis and tuples of them.
+
+    Raises:
+        NotRecognisedError: anything else, such as a function within the function.
+    """
+    if value is Ellipsis:
+        return {"ellipsis": True}
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    if isinstance(value, tuple | list):
+        return {"tuple": [constant(item) for item in value]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return {"const": value}
+    raise NotRecognisedError(f"a constant of type {type(value).__name__}")
+
+
+def call(operation: str, arguments: Sequence[Expression], _named: Mapping[str, Any]) -> Expression:
+    """An operation of ours on expressions."""
+    return {"op": operation, "args": list(arguments)}
+
+
+def item(owner: Expression, key: Expression) -> Expression:
+    """``owner[key]``."""
+    if "tuple" in owner and isinstance(key.get("const"), int):
+        return dict(owner["tuple"][key["const"]])
+    return {"op": "getitem", "args": [owner, key]}
+
+
+def named_value(path: str) -> Expression:
+    """A global used as a value: a dtype such as ``tf.float32``.
+
+    Raises:
+        NotRecognisedError: any other one; its value is not in the file.
+    """
+    last = path.rsplit(".", 1)[-1]
+    if "." in path and last in _DTYPES:
+        return {"const": last}
+    if path in _CONSTANTS:
+        return {"const": _CONSTANTS[path]}
+    raise NotRecognisedError(f"it uses {path!r}, whose value is not in the file")
+
+
+def function(
+    path: str, arguments: Sequence[Expression], named: Mapping[str, Expression]
+) -> Expression:
+    """A call of a function by its dotted name.
+
+    Raises:
+        NotRecognisedError: it is not in the registry, or is called in another way.
+    """
+    if path.endswith(".floatx") and not arguments:
+        return {"const": "float32"}
+    if path.endswith((".constant", ".convert_to_tensor")) and len(arguments) == 1 and not named:
+        return arguments[0]
+    if path == "slice" and not named:
+        start = [] if len(arguments) > 1 else [{"const": None}]
+        return {"slice": [*start, *arguments, {"const": None}][:3]}
+    signature = signatures.find(path)
+    if signature is None:
+        raise NotRecognisedError(f"it calls {path!r}")
+    return {"op": signature.operation, "args": _bind(path, signature, arguments, named)}
+
+
+def _bind(
+    path: str,
+    signature: signatures.Signature,
+    arguments: Sequence[Expression],
+    named: Mapping[str, Expression],
+) -> list[Expression]:
+    """All arguments in the order of the signature, defaults filled in."""
+    names = list(signature.arguments)
+    if len(arguments) > len(names):
+        raise NotRecognisedError(f"{path!r} is called with {len(arguments)} arguments")
+    bound = dict(zip(names, arguments, strict=False))
+    for key, value in named.items():
+        if key == "name" or (key == "dtype" and "dtype" not in names and _is_none(value)):
+            continue
+        word = key if key in names else _alias(key, names)
+        if word is None or word in bound:
+            if _is_none(value) or value == {"const": False}:
+                continue
+            raise NotRecognisedError(f"{path!r} is called with {sorted(named)}")
+        bound[word] = value
+    values = []
+    for name, default in signature.arguments.items():
+        if name not in bound and default is REQUIRED:
+            raise NotRecognisedError(f"{path!r} is called without {name!r}")
+        values.append(bound.get(name, {"const": default}))
+    return values
+
+
+def _alias(key: str, names: Sequence[str]) -> str | None:
+    """The signature's word for a keyword of another version."""
+    today = signatures.ALIASES.get(key, key)
+    for name in names:
+        if today == name or signatures.ALIASES.get(name) == today:
+            return name
+    return None
+
+
+def _is_none(value: Expression) -> bool:
+    return "const" in value and value["const"] is None
+
+
+def method(
+    name: str, owner: Expression, arguments: Sequence[Expression], named: Mapping[str, Expression]
+) -> Expression:
+    """A call of a tensor's own method.
+
+    Raises:
+        NotRecognisedError: any but ``x.get_shape()`` and ``x.shape.as_list()``.
+    """
+    if named or arguments:
+        raise NotRecognisedError(f"it calls the method {name!r}")
+    if name == "get_shape":
+        return {"op": "shape", "args": [owner]}
+    if name == "as_list" and owner.get("op") == "shape":
+        return owner
+    raise NotRecognisedError(f"it calls the method {name!r}")
+
+
+def describe(expression: Expression) -> str:
+    """The expression as a person writes it."""
+    if "input" in expression:
+        return "x" if expression["input"] is None else f"x{expression['input']}"
+    if "const" in expression:
+        return repr(expression["const"])
+    if "ellipsis" in expression:
+        return "..."
+    if "tuple" in expression:
+        return "(" + ", ".join(describe(part) for part in expression["tuple"]) + ")"
+    if "slice" in expression:
+        parts = ["" if _is_none(part) else describe(part) for part in expression["slice"]]
+        return ":".join(parts[:2] if not parts[2] else parts)
+    arguments = [describe(part) for part in expression["args"]]
+    if expression["op"] == "getitem":
+        key = arguments[1]
+        return f"{arguments[0]}[{key[1:-1] if key.startswith('(') else key}]"
+    return f"{expression['op']}({', '.join(arguments)})"

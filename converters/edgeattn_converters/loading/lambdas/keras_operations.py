@@ -1,0 +1,181 @@
+"""Expressions computed with ``keras.ops``: one short function per operation of ours."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras import ops
+
+from edgeattn_converters.loading.lambdas.expressions import Expression
+
+
+def evaluate(expression: Expression, inputs: Any) -> Any:
+    """The value of an expression.
+
+    Args:
+        expression: as in ``expressions``.
+        inputs: the tensor, or the list of tensors, that the layer was called with.
+    """
+    if "input" in expression:
+        index = expression["input"]
+        return inputs if index is None else inputs[index]
+    if "const" in expression:
+        return expression["const"]
+    if "ellipsis" in expression:
+        return Ellipsis
+    if "tuple" in expression:
+        return tuple(evaluate(part, inputs) for part in expression["tuple"])
+    if "slice" in expression:
+        return slice(*(evaluate(part, inputs) for part in expression["slice"]))
+    values = [evaluate(part, inputs) for part in expression["args"]]
+    return _OPERATIONS[expression["op"]](*values)
+
+
+def _axes(axis: Any) -> Any:
+    return tuple(axis) if isinstance(axis, list | tuple) else axis
+
+
+def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, axis, keepdims: function(x, axis=_axes(axis), keepdims=bool(keepdims))
+
+
+def _plain(values: tuple[Any, ...]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
+
+
+def _binary(on_tensors: Callable[..., Any], on_numbers: Callable[..., Any]) -> Callable[..., Any]:
+    """Numbers stay numbers: the size of an axis divided by two is no tensor."""
+    return lambda *values: (on_numbers if _plain(values) else on_tensors)(*values)
+
+
+def _getitem(owner: Any, key: Any) -> Any:
+    return owner[key]
+
+
+def _squeeze(x: Any, axis: Any) -> Any:
+    return ops.squeeze(x, axis=_axes(axis))
+
+
+def _matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
+    first = ops.swapaxes(a, -1, -2) if transpose_a else a
+    return ops.matmul(first, ops.swapaxes(b, -1, -2) if transpose_b else b)
+
+
+def _dot(x: Any, y: Any) -> Any:
+    """The last axis of x with the last but one of y, as Keras 2's backend."""
+    return ops.tensordot(x, y, axes=[[len(x.shape) - 1], [max(len(y.shape) - 2, 0)]])
+
+
+def _batch_dot(x: Any, y: Any, axes: Any) -> Any:
+    import keras
+
+    if axes is None:
+        axes = (len(x.shape) - 1, max(len(y.shape) - 2, 1))
+    return keras.layers.Dot(axes=axes if isinstance(axes, int) else tuple(axes))([x, y])
+
+
+def _l2_normalize(x: Any, axis: Any) -> Any:
+    total = ops.sum(ops.square(x), axis=_axes(axis), keepdims=True)
+    return x * ops.rsqrt(ops.maximum(total, 1e-12))
+
+
+def _repeat_vector(x: Any, n: int) -> Any:
+    return ops.repeat(ops.expand_dims(x, 1), n, axis=1)
+
+
+def _batch_flatten(x: Any) -> Any:
+    return ops.reshape(x, (ops.shape(x)[0], -1))
+
+
+def _slice(x: Any, begin: Any, size: Any) -> Any:
+    """``tf.slice``: a size of -1 is all that is left."""
+    key = tuple(
+        slice(start, None if length == -1 else start + length)
+        for start, length in zip(begin, size, strict=True)
+    )
+    return x[key]
+
+
+def _flip(x: Any, axis: Any) -> Any:
+    for one in axis if isinstance(axis, list | tuple) else [axis]:
+        x = ops.flip(x, axis=one)
+    return x
+
+
+def _split(x: Any, parts: Any, axis: int) -> Any:
+    if isinstance(parts, list | tuple):
+        ends = [sum(parts[: index + 1]) for index in range(len(parts) - 1)]
+        return ops.split(x, ends, axis=axis)
+    return ops.split(x, parts, axis=axis)
+
+
+def _gelu(x: Any, approximate: bool) -> Any:
+    return ops.gelu(x, approximate=bool(approximate))
+
+
+def _elementwise() -> Mapping[str, Callable[..., Any]]:
+    names = (
+        "sigmoid tanh exp log log1p sqrt rsqrt square sign round floor ceil sin cos elu selu "
+        "softplus softsign silu erf zeros_like ones_like relu relu6 hard_sigmoid maximum minimum "
+        "equal not_equal greater greater_equal less less_equal logical_and logical_or logical_not "
+        "power stop_gradient"
+    )
+    return {name: getattr(ops, name) for name in names.split()}
+
+
+_OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    **_elementwise(),
+    **{
+        name: _reduction(getattr(ops, name))
+        for name in ("mean", "sum", "max", "min", "prod", "std", "var", "any", "all", "logsumexp")
+    },
+    "add": _binary(ops.add, operator.add),
+    "subtract": _binary(ops.subtract, operator.sub),
+    "multiply": _binary(ops.multiply, operator.mul),
+    "divide": _binary(ops.true_divide, operator.truediv),
+    "floor_divide": _binary(ops.floor_divide, operator.floordiv),
+    "remainder": _binary(ops.mod, operator.mod),
+    "negative": _binary(ops.negative, operator.neg),
+    "squared_difference": lambda x, y: ops.square(ops.subtract(x, y)),
+    "abs": ops.absolute,
+    "swish": ops.silu,
+    "identity": lambda x: x,
+    "getitem": _getitem,
+    "shape": ops.shape,
+    "argmax": lambda x, axis: ops.argmax(x, axis=axis),
+    "argmin": lambda x, axis: ops.argmin(x, axis=axis),
+    "expand_dims": lambda x, axis: ops.expand_dims(x, _axes(axis)),
+    "squeeze": _squeeze,
+    "stack": lambda x, axis: ops.stack(x, axis=axis),
+    "unstack": lambda x, num, axis: ops.unstack(x, num, axis=axis),
+    "concatenate": lambda x, axis: ops.concatenate(x, axis=axis),
+    "reshape": ops.reshape,
+    "transpose": lambda x, axes=None: ops.transpose(x, _axes(axes)),
+    "softmax": lambda x, axis: ops.softmax(x, axis=axis),
+    "log_softmax": lambda x, axis: ops.log_softmax(x, axis=axis),
+    "leaky_relu": lambda x, slope: ops.leaky_relu(x, negative_slope=slope),
+    "gelu": _gelu,
+    "hard_sigmoid_keras2": lambda x: ops.clip(x * 0.2 + 0.5, 0.0, 1.0),
+    "clip": ops.clip,
+    "l2_normalize": _l2_normalize,
+    "cast": ops.cast,
+    "dot": _dot,
+    "matmul": _matmul,
+    "batch_dot": _batch_dot,
+    "flip": _flip,
+    "repeat": lambda x, repeats, axis: ops.repeat(x, repeats, axis=axis),
+    "repeat_elements": lambda x, rep, axis: ops.repeat(x, rep, axis=axis),
+    "repeat_vector": _repeat_vector,
+    "tile": ops.tile,
+    "take": lambda x, indices, *rest: ops.take(x, indices, axis=rest[-1] if rest else 0),
+    "where": ops.where,
+    "one_hot": lambda x, count: ops.one_hot(x, count),
+    "cumsum": lambda x, axis: ops.cumsum(x, axis=axis),
+    "batch_flatten": _batch_flatten,
+    "flatten": lambda x: ops.reshape(x, (-1,)),
+    "split": _split,
+    "slice": _slice,
+    "pad": lambda x, paddings: ops.pad(x, paddings),
+}

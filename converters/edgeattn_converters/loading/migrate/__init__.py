@@ -1,0 +1,1 @@
+"""Configurations and weights of older Keras versions, rewritten for the current Keras."""

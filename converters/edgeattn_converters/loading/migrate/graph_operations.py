@@ -1,0 +1,189 @@
+"""Single operations of a TensorFlow graph, which Keras 2.0 to 2.3 kept as layers.
+
+``TensorFlowOpLayer`` holds a node of the graph and its constant inputs. Known kinds become an
+expression of ours; nothing is made of the node itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edgeattn_converters.loading.lambdas import expressions
+from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognisedError
+from edgeattn_converters.loading.migrate.context import Config
+
+Attributes = Mapping[str, Any]
+
+
+def node(config: Config) -> Mapping[str, Any]:
+    """The graph node in a layer's config, which some versions kept as JSON text.
+
+    Raises:
+        NotRecognisedError: it is kept in another way.
+    """
+    found = config.get("node_def")
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except ValueError as error:
+            raise NotRecognisedError("its node is in no known form") from error
+    if not isinstance(found, Mapping):
+        raise NotRecognisedError("its node is in no known form")
+    return found
+
+
+def kind(config: Config) -> str:
+    """Which operation it is, as ``"StridedSlice"``."""
+    return str(node(config).get("op"))
+
+
+def is_known(config: Config) -> bool:
+    """Whether the operation only computes, and is on the list."""
+    try:
+        return kind(config) in _KNOWN
+    except NotRecognisedError:
+        return False
+
+
+def expression(config: Config) -> Expression:
+    """What the node computes of the tensors it is called with, in their order.
+
+    Raises:
+        NotRecognisedError: an operation that is not on the list.
+    """
+    found = node(config)
+    operation = str(found.get("op"))
+    if operation not in _KNOWN:
+        raise NotRecognisedError(f"a graph operation {operation}")
+    constants = config.get("constants") or {}
+    names = [name for name in found.get("input") or () if not str(name).startswith("^")]
+    arguments: list[Expression] = []
+    tensors = 0
+    for index in range(len(names)):
+        if str(index) in constants:
+            arguments.append(expressions.constant(constants[str(index)]))
+        else:
+            arguments.append({"input": tensors})
+            tensors += 1
+    attributes = {key: _attribute(value) for key, value in (found.get("attr") or {}).items()}
+    return _KNOWN[operation](arguments, attributes)
+
+
+def _attribute(value: Any) -> Any:
+    """``{"i": "2"}`` -> 2, ``{"list": {"i": ["-1"]}}`` -> [-1]."""
+    if not isinstance(value, Mapping) or not value:
+        return None
+    name, inner = next(iter(value.items()))
+    if name == "list":
+        items: list[Any] = next(iter(inner.values()), []) if isinstance(inner, Mapping) else []
+        return [int(item) for item in items if str(item).lstrip("-").isdigit()]
+    return int(inner) if name == "i" else inner
+
+
+def _plain(operation: str) -> Callable[[Sequence[Expression], Attributes], Expression]:
+    return lambda arguments, _attributes: {"op": operation, "args": list(arguments)}
+
+
+def _reduction(operation: str) -> Callable[[Sequence[Expression], Attributes], Expression]:
+    def build(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
+        keep = {"const": bool(attributes.get("keep_dims"))}
+        return {"op": operation, "args": [*arguments, keep]}
+
+    return build
+
+
+def _matmul(first: str, second: str) -> Callable[[Sequence[Expression], Attributes], Expression]:
+    def build(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
+        flags = [{"const": bool(attributes.get(name))} for name in (first, second)]
+        return {"op": "matmul", "args": [*arguments, *flags]}
+
+    return build
+
+
+def _squeeze(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
+    axes = attributes.get("squeeze_dims") or None
+    return {"op": "squeeze", "args": [arguments[0], expressions.constant(axes)]}
+
+
+def _softmax(arguments: Sequence[Expression], _attributes: Attributes) -> Expression:
+    return {"op": "softmax", "args": [arguments[0], {"const": -1}]}
+
+
+def _concat(arguments: Sequence[Expression], _attributes: Attributes) -> Expression:
+    return {"op": "concatenate", "args": [{"tuple": list(arguments[:-1])}, arguments[-1]]}
+
+
+def _pack(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
+    axis = {"const": int(attributes.get("axis") or 0)}
+    return {"op": "stack", "args": [{"tuple": list(arguments)}, axis]}
+
+
+_DTYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_DOUBLE": "float64",
+           "DT_INT32": "int32", "DT_INT64": "int64", "DT_BOOL": "bool"}  # fmt: skip
+
+
+def _cast(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
+    name = _DTYPES.get(str(attributes.get("DstT")))
+    if name is None:
+        raise NotRecognisedError("a cast to an unusual type")
+    return {"op": "cast", "args": [arguments[0], {"const": name}]}
+
+
+def _strided_slice(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
+    """The bits of the masks say which bounds are left out, and which axes go or come."""
+    owner, *bounds = arguments
+    if not all("tuple" in bound for bound in bounds) or attributes.get("ellipsis_mask"):
+        raise NotRecognisedError("a slice with computed bounds")
+    begins, ends, strides = (bound["tuple"] for bound in bounds)
+
+    def masked(name: str, axis: int) -> bool:
+        return bool(int(attributes.get(name) or 0) >> axis & 1)
+
+    none: Expression = {"const": None}
+    keys: list[Expression] = []
+    for axis, (begin, end, stride) in enumerate(zip(begins, ends, strides, strict=True)):
+        if masked("new_axis_mask", axis):
+            keys.append(none)
+        elif masked("shrink_axis_mask", axis):
+            keys.append(begin)
+        else:
+            start = none if masked("begin_mask", axis) else begin
+            stop = none if masked("end_mask", axis) else end
+            keys.append({"slice": [start, stop, stride]})
+    return expressions.item(owner, {"tuple": keys})
+
+
+# The graph's name and ours, where inputs and arguments are the same.
+_SAME = """
+Abs=abs Add=add AddV2=add BiasAdd=add Cos=cos Div=divide Elu=elu Equal=equal Erf=erf Exp=exp
+ExpandDims=expand_dims Floor=floor FloorDiv=floor_divide Greater=greater
+GreaterEqual=greater_equal Identity=identity Less=less LessEqual=less_equal Log=log
+LogicalAnd=logical_and LogicalNot=logical_not LogicalOr=logical_or Maximum=maximum
+Minimum=minimum Mul=multiply Neg=negative NotEqual=not_equal OnesLike=ones_like Pad=pad
+Pow=power RealDiv=divide Relu=relu Relu6=relu6 Reshape=reshape ReverseV2=flip Round=round
+Rsqrt=rsqrt Select=where SelectV2=where Selu=selu Sigmoid=sigmoid Sign=sign Sin=sin
+Softplus=softplus Softsign=softsign Sqrt=sqrt Square=square
+SquaredDifference=squared_difference Sub=subtract Tanh=tanh Tile=tile Transpose=transpose
+ZerosLike=zeros_like
+"""
+
+_KNOWN: Mapping[str, Callable[[Sequence[Expression], Attributes], Expression]] = {
+    **{graph: _plain(ours) for graph, ours in (pair.split("=") for pair in _SAME.split())},
+    **{
+        graph: _reduction(ours)
+        for graph, ours in (("Mean", "mean"), ("Sum", "sum"), ("Max", "max"), ("Min", "min"),
+                            ("Prod", "prod"), ("Any", "any"), ("All", "all"))
+    },
+    "MatMul": _matmul("transpose_a", "transpose_b"),
+    "BatchMatMul": _matmul("adj_x", "adj_y"),
+    "BatchMatMulV2": _matmul("adj_x", "adj_y"),
+    "Squeeze": _squeeze,
+    "Softmax": _softmax,
+    "ConcatV2": _concat,
+    "Pack": _pack,
+    "Cast": _cast,
+    "GatherV2": _plain("take"),
+    "StridedSlice": _strided_slice,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Checks that a model file must pass before anything loads it."""

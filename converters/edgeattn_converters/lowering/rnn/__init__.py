@@ -1,0 +1,1 @@
+"""Recurrent layers as unrolled, chunked or fused graphs, or as ONNX nodes."""

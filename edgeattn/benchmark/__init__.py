@@ -1,0 +1,1 @@
+"""Latency, load time and memory of artifacts, cold, warm and under sustained load."""

@@ -1,0 +1,87 @@
+"""``edgeattn validate --explain``: where each artifact goes wrong, for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from edgeattn.cli import output
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.diagnosis.diagnose import Explanation
+    from edgeattn.metrics.limits import Limit
+    from edgeattn.validation.validate import Report
+
+WIDTH = 48
+
+
+def explain_found(
+    bundle: Bundle,
+    found: Report,
+    limits: Sequence[Limit],
+    shown: Callable[[str], None] | None,
+) -> tuple[Explanation, ...]:
+    """What is inside the artifacts of a verdict; those beside them are judged where needed."""
+    from edgeattn.diagnosis.diagnose import explain
+    from edgeattn.validation.validate import validate_isolated
+
+    return explain(
+        bundle,
+        found.artifacts,
+        judge=lambda item: validate_isolated(bundle, (item,), limits=limits).artifacts[0],
+        on_progress=shown,
+    )
+
+
+def as_lines(explained: Sequence[Explanation]) -> Iterator[str]:
+    """A paragraph for each artifact, and the operators that add most noise."""
+    if not explained:
+        yield "\nNothing to explain: float32 artifacts that are right have no other to be held to."
+    for item in explained:
+        against = f", held to {item.reference}" if item.reference else ""
+        yield f"\n{item.artifact.label}{against}: {item.told.sentence}"
+        if item.told.cure:
+            yield item.told.cure
+        if item.compared.unmatched:
+            yield f"{item.compared.unmatched} operators have no like there and were not compared."
+        rows = [
+            [
+                str(operator.position),
+                operator.kind,
+                _short(operator.name),
+                _db(operator.isolated_db),
+                _db(operator.explained_db),
+                _db(operator.accumulated_db),
+                operator.cause or "",
+            ]
+            for operator in item.worst
+        ]
+        if rows:
+            header = [
+                "position",
+                "operator",
+                "of",
+                "isolated dB",
+                "explained dB",
+                "accumulated dB",
+                "cause",
+            ]
+            yield output.table(header, rows, right=(0, 3, 4, 5))
+
+
+def as_paragraphs(explained: Sequence[Explanation]) -> dict[str, list[str]]:
+    """The same for the page, by the labels of the artifacts."""
+    return {
+        item.artifact.label: [text for text in (item.told.sentence, item.told.cure) if text]
+        for item in explained
+    }
+
+
+def _db(value: float) -> str:
+    return f"{value:.1f}" if math.isfinite(value) else ("exact" if value > 0 else "lost")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= WIDTH else f"...{name[3 - WIDTH :]}"

@@ -1,0 +1,1 @@
+"""Artifacts on a user's own labelled data: task scores, paired with the reference's."""

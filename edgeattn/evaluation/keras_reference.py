@@ -1,0 +1,85 @@
+"""Keras' own answers to samples, where the converters and the model's file are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeattn.bundle.manifest import sha256
+from edgeattn.errors import UsageError
+from edgeattn.samples import states
+from edgeattn.tensors import Tensors
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.bundle import Bundle
+
+NAME = "Keras"
+
+
+def original_model(bundle: Bundle, given: Path | None) -> Path | None:
+    """The Keras file that the bundle was made of, by its hash: the one given, or one beside it.
+
+    Raises :class:`UsageError` where the one that was given is another file.
+    """
+    name, expected = str(bundle.manifest.model["file"]), bundle.manifest.model.get("sha256")
+    if given is not None:
+        if not given.is_file():
+            raise UsageError(f"No such file: {given}")
+        if sha256(given) != expected:
+            raise UsageError(
+                f"{given.name} is not the file that {bundle.path.name} was made of: its SHA-256 "
+                "differs.",
+                hint=f"Give the original {name}, or convert again.",
+            )
+        return given
+    beside = bundle.path.absolute().parent / Path(name).name
+    return beside if beside.is_file() and sha256(beside) == expected else None
+
+
+class Keras:
+    """The original model in a process of its own, which starts with the first question."""
+
+    def __init__(self, host: Any, job: Mapping[str, Any]) -> None:
+        self._host, self._job = host, dict(job)
+
+    def __call__(self, inputs: Tensors) -> Tensors:
+        """What ``model.predict`` gives for ``inputs``, by the names of the outputs."""
+        answers: Tensors = self._host.ask(
+            "predict", {"job": self._job}, inputs, what="Keras' answers"
+        )
+        return answers
+
+    def close(self) -> None:
+        self._host.__exit__()
+
+
+def keras_of(
+    bundle: Bundle,
+    model: Path,
+    options: Mapping[str, Any] | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> Keras | None:
+    """The Keras ``model`` that ``bundle`` was made of; None where the converters are not here."""
+    try:
+        from edgeattn_converters.worker.host import Host
+    except ImportError:
+        return None
+    from edgeattn.inspection import check_host
+
+    try:
+        check_host()
+    except UsageError:
+        return None
+    job = {"path": str(model), **(options or {})}
+    steps = {
+        spec.shape[1]
+        for spec in states.given(bundle.manifest.artifacts[0].inputs)
+        if len(spec.shape) > 1 and spec.shape[1] is not None
+    }
+    if len(steps) == 1:
+        job["time_steps"] = steps.pop()
+    inputs = bundle.manifest.artifacts[0].inputs
+    if len(states.given(inputs)) < len(inputs):
+        job["states"] = True
+    return Keras(Host(on_progress), job)

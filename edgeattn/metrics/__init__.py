@@ -1,0 +1,1 @@
+"""Numbers that compare two arrays, their limits, and statistics of paired results."""

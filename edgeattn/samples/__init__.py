@@ -1,0 +1,1 @@
+"""Samples in files: arrays, labels, states and fingerprints."""

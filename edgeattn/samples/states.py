@@ -1,0 +1,35 @@
+"""States as inputs and outputs: of artifacts that take a sequence in parts.
+
+A state that a sample does not bring is zero: the sequence starts clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeattn.tensors import Array, Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    pass
+
+
+def given(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """The inputs that a sample must bring: all but the states."""
+    return tuple(spec for spec in specs if spec.state is None)
+
+
+def clean(tensors: Tensors, specs: Sequence[TensorSpec]) -> Tensors:
+    """``tensors`` with zeros for the states that are missing, as many rows as of the rest."""
+    missing = [spec for spec in specs if spec.state is not None and spec.name not in tensors]
+    rows = [len(tensors[spec.name]) for spec in given(specs) if spec.name in tensors]
+    if not missing or not rows:
+        return tensors
+    return {**tensors, **{spec.name: _zeros(spec, rows[0]) for spec in missing}}
+
+
+def _zeros(spec: TensorSpec, rows: int) -> Array:
+    shape = (rows, *(axis or 1 for axis in spec.shape[1:]))
+    return np.zeros(shape, "float32" if spec.quantized else spec.dtype)

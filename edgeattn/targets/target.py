@@ -1,0 +1,185 @@
+"""Artifacts run in another place, and judged here by the same code.
+
+A place is a command that starts ``python -m edgeattn.child`` there and the folder in which the
+bundle lies there. What goes through the pipe are the calls of
+:mod:`edgeattn.process.worker`: names, numbers and arrays, never code. Another interpreter of this machine is such a place, an emulated
+root, or a host that ssh reaches, to which the bundle's files are sent by the same calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST
+from edgeattn.errors import BundleError, DeviceError
+from edgeattn.process.worker import Child, ChildDied
+from edgeattn.runners.isolated import IsolatedRunner
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.manifest import Artifact
+    from edgeattn.targets.ssh import Remote
+
+# Python and edgeattn start within seconds, under emulation too; a dead link never answers.
+PATIENCE = 120.0
+MODULE = ("-P", "-m", "edgeattn.child")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where artifacts run: how to start a child there, and where the bundle lies there.
+
+    ``command`` is empty for this interpreter. ``folder`` is a path of that place, not of this one.
+    ``remote`` is the machine, where it is another.
+    """
+
+    name: str
+    folder: str
+    command: tuple[str, ...] = ()
+    remote: Remote | None = None
+
+    def start(self) -> Child:
+        """A child process of that place; it starts at its first call."""
+        return Child(command=self.command or None)
+
+    def runner(
+        self, child: Child, artifact: Artifact, *, threads: int = 1, judged: bool = False
+    ) -> IsolatedRunner:
+        """``artifact`` in a ``child`` of this place."""
+        return IsolatedRunner(Path(self.folder), artifact, child, threads=threads, judged=judged)
+
+
+@dataclass(frozen=True)
+class There:
+    """What a place said about itself."""
+
+    edgeattn: str
+    machine: str
+    python: str
+    manifest: str  # the SHA-256 of the bundle's manifest there
+
+
+def here(bundle: Bundle) -> Place:
+    """This interpreter, and the bundle where it is."""
+    return Place("here", str(bundle.path))
+
+
+def interpreter(python: Path, bundle: Bundle) -> Place:
+    """Another interpreter of this machine, which has edgeattn and sees the bundle where it is."""
+    return Place(str(python), str(bundle.path.absolute()), (str(python), *MODULE))
+
+
+def entered(name: str, prefix: Sequence[str], folder: str) -> Place:
+    """What ``prefix`` enters, ending in a Python of that place."""
+    return Place(name, folder, (*prefix, *MODULE))
+
+
+@contextlib.contextmanager
+def at(
+    bundle: Bundle,
+    on: str | None = None,
+    python: str | None = None,
+    *,
+    config: Path | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> Iterator[Place]:
+    """The place that a user named: a host ``on`` which ssh reaches, a ``python``, both or none.
+
+    The bundle is sent to a host, as far as it is not there; the last eight that were are kept
+    there, in ``~/.cache/edgeattn``. Raises :class:`UsageError` for a host that is none,
+    :class:`DeviceError` where nothing answers.
+    """
+    if on is None:
+        yield interpreter(Path(python), bundle) if python else here(bundle)
+        return
+    from edgeattn.bundle.bundle import files_of
+    from edgeattn.targets import ssh
+    from edgeattn.targets.transfer import ask, send
+
+    bundle.verify()
+    with ssh.connected(on, config) as remote:
+        files = files_of(bundle)
+        with ssh.child_of(remote, python) as child:
+            ask(child, remote, "edgeattn.targets.receiver:visit", digest=files[MANIFEST])
+            send(child, remote, bundle.path, files, on_progress)
+            folder = ask(child, remote, "edgeattn.targets.receiver:settle", files=files)
+        yield Place(on, folder, remote.python(python, *MODULE), remote)
+
+
+def meet(place: Place, bundle: Bundle, child: Child) -> There:
+    """Ask a place what it is, and whether the bundle there is ``bundle``, file by file.
+
+    :class:`DeviceError` where nothing answers, :class:`BundleError` where what lies there is
+    another bundle or was changed.
+    """
+    try:
+        told, _ = child.call(
+            "edgeattn.targets.target:introduce", {"folder": place.folder}, timeout=PATIENCE
+        )
+    except ChildDied as error:
+        raise _silent(place, error) from error
+    there = There(**{key: str(told[key]) for key in ("edgeattn", "machine", "python", "manifest")})
+    if there.manifest != _manifest(bundle.path):
+        raise BundleError(
+            f"The bundle in {place.folder} of {place.name} is not the one that is here: "
+            "their manifests differ.",
+            hint="Copy the bundle there again.",
+        )
+    return there
+
+
+def _silent(place: Place, error: ChildDied) -> DeviceError:
+    if place.remote is not None:
+        return place.remote.failed(error.output or f"the connection {error.message}")
+    last = error.output.strip().splitlines()
+    return DeviceError(
+        f"{place.name} does not answer: its Python {error.message}"
+        + (f": {last[-1]}" if last else "."),
+        hint="It needs edgeattn itself: pip install edgeattn, there.",
+    )
+
+
+def cores(place: Place) -> int:
+    """How many processors that place has; :class:`DeviceError` where nothing answers."""
+    import os
+
+    if not place.command:
+        return os.cpu_count() or 1
+    with place.start() as child:
+        try:
+            told, _ = child.call("edgeattn.targets.target:count_cores", {}, timeout=PATIENCE)
+        except ChildDied as error:
+            raise _silent(place, error) from error
+    return int(told)
+
+
+def count_cores() -> int:
+    """There: how many processors this place has."""
+    import os
+
+    return os.cpu_count() or 1
+
+
+def introduce(folder: str) -> dict[str, Any]:
+    """There: what this place is, after hashing the whole bundle in ``folder``."""
+    import platform
+
+    from edgeattn import __version__
+
+    bundle = Bundle.open(Path(folder))
+    bundle.verify()
+    return {
+        "edgeattn": __version__,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "manifest": _manifest(bundle.path),
+    }
+
+
+def _manifest(folder: Path) -> str:
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()

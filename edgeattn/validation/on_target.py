@@ -1,0 +1,58 @@
+"""Validation of artifacts that run on a target, with the checks computed on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from edgeattn.bundle.bundle import Bundle
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.manifest import Artifact
+    from edgeattn.evaluation.dataset import Samples
+    from edgeattn.validation.validate import Limit, Report
+from edgeattn.targets.target import Place, meet
+
+
+def validate_in(
+    place: Place,
+    bundle: Bundle,
+    artifacts: tuple[Artifact, ...],
+    *,
+    trial: Samples | None = None,
+    limits: Sequence[Limit] = (),
+    on_progress: Callable[[str], None] | None = None,
+) -> Report:
+    """As :func:`edgeattn.validate`, the artifacts run in ``place`` and the judging done here."""
+    from edgeattn.validation.validate import validate
+
+    with place.start() as child:
+        meet(place, bundle, child)
+        return validate(
+            bundle,
+            artifacts,
+            lambda item: place.runner(child, item, judged=True),
+            trial=trial,
+            limits=limits,
+            on_progress=on_progress,
+        )
+
+
+def validate_device(
+    place: Place,
+    bundle: Bundle,
+    artifacts: tuple[Artifact, ...],
+    *,
+    trial: Samples | None = None,
+    limits: Sequence[Limit] = (),
+    on_progress: Callable[[str], None] | None = None,
+) -> Report:
+    """As :func:`validate_in`, and the device's stage: the place against this interpreter."""
+    from edgeattn import validate_isolated
+    from edgeattn.validation import device_parity as parity
+
+    there = validate_in(
+        place, bundle, artifacts, trial=trial, limits=limits, on_progress=on_progress
+    )
+    near = validate_isolated(bundle, artifacts, limits=limits, on_progress=on_progress)
+    return parity.with_device(there, near, bundle)

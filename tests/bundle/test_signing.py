@@ -1,0 +1,168 @@
+"""Bundles that are signed, and the refusal of those that are not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import artifacts
+import numpy as np
+import pytest
+
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST
+from edgeattn.bundle.pack import pack
+from edgeattn.bundle.signing import NAMESPACE, SIGNATURE, check_signature, sign
+from edgeattn.errors import BundleError, SignatureError, UsageError
+
+if shutil.which("ssh-keygen") is None:
+    pytest.skip("ssh-keygen is not installed", allow_module_level=True)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    """Two keys, and a file that allows one of them to sign."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("release", "stranger"):
+        make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f")
+        subprocess.run([*make, str(folder / name)], check=True)
+    public = (folder / "release.pub").read_text()
+    (folder / "allowed").write_text(f'release@example.org namespaces="{NAMESPACE}" {public}')
+    return folder
+
+
+@pytest.fixture
+def signed(dense_bundle, keys):
+    sign(dense_bundle, keys / "release")
+    return dense_bundle
+
+
+def test_signed_and_checked(signed, keys):
+    assert check_signature(signed, keys / "allowed") == "release@example.org"
+
+
+def test_ssh_keygen_by_hand_says_so_too(signed, keys):
+    done = subprocess.run(
+        [
+            *("ssh-keygen", "-Y", "verify", "-f", str(keys / "allowed"), "-n", NAMESPACE),
+            *("-I", "release@example.org", "-s", str(signed.path / SIGNATURE)),
+        ],
+        input=(signed.path / MANIFEST).read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"Good" in done.stdout
+
+
+def test_unsigned(dense_bundle, keys):
+    with pytest.raises(SignatureError, match="not signed"):
+        check_signature(dense_bundle, keys / "allowed")
+
+
+def test_of_a_stranger(dense_bundle, keys):
+    sign(dense_bundle, keys / "stranger")
+    with pytest.raises(SignatureError, match="nobody that allowed lists"):
+        check_signature(dense_bundle, keys / "allowed")
+
+
+def test_for_something_else(dense_bundle, keys):
+    """A signature of the same key over the same bytes, made for another purpose."""
+    command = ("ssh-keygen", "-Y", "sign", "-q", "-n", "file", "-f", str(keys / "release"))
+    subprocess.run([*command, str(dense_bundle.path / MANIFEST)], check=True, capture_output=True)
+    with pytest.raises(SignatureError):
+        check_signature(dense_bundle, keys / "allowed")
+
+
+def test_a_manifest_that_was_changed(signed, keys):
+    artifacts.edit_manifest(signed.path, lambda data: data["model"].update(file="other.h5"))
+    with pytest.raises(SignatureError, match="does not fit its manifest"):
+        check_signature(Bundle.open(signed.path), keys / "allowed")
+
+
+def test_a_file_that_was_changed(signed, keys):
+    (signed.path / "reference.npz").write_bytes(b"x")
+    with pytest.raises(BundleError, match="is not the file"):
+        check_signature(signed, keys / "allowed")
+
+
+def test_an_artifact_that_was_put_in_anew(signed, keys):
+    """A whole new artifact with its hash in the manifest: the signature is what notices."""
+    artifacts.write_dense_tflite(
+        signed.path / "dense.float32.tflite", bias=artifacts.BIAS + np.float32(1)
+    )
+    artifacts.rehash(signed.path)
+    changed = Bundle.open(signed.path)
+    changed.verify()
+    with pytest.raises(SignatureError, match="does not fit"):
+        check_signature(changed, keys / "allowed")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "-----BEGIN SSH SIGNATURE-----\nAAAA\n", "x" * 70000]
+)
+def test_what_is_no_signature(dense_bundle, keys, text):
+    (dense_bundle.path / SIGNATURE).write_text(text)
+    with pytest.raises(SignatureError):
+        check_signature(dense_bundle, keys / "allowed")
+
+
+def test_signed_twice_counts_the_last(signed, keys):
+    sign(signed, keys / "stranger")
+    with pytest.raises(SignatureError):
+        check_signature(signed, keys / "allowed")
+    sign(signed, keys / "release")
+    check_signature(signed, keys / "allowed")
+
+
+def test_keys_that_cannot_sign(dense_bundle, keys, tmp_path):
+    with pytest.raises(UsageError, match="No such key"):
+        sign(dense_bundle, tmp_path / "none")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(UsageError, match="cannot sign"):
+        sign(dense_bundle, tmp_path / "text")
+    assert not (dense_bundle.path / SIGNATURE).exists()
+    assert {p.name for p in dense_bundle.path.iterdir()} == {
+        *("manifest.json", "reference.npz"),
+        *("dense.float32.tflite", "dense.float32.onnx"),
+    }
+
+
+def test_no_file_of_allowed_signers(signed, tmp_path):
+    with pytest.raises(UsageError, match="No such file of allowed signers"):
+        check_signature(signed, tmp_path / "none")
+
+
+# On the command line
+
+
+def test_commands(edgeattn, dense_bundle, keys, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    np.save(tmp_path / "x.npy", artifacts.samples())
+    required = ("--require-signature", keys / "allowed")
+    commands = (
+        ("run", "dense.edge", "--input", "x.npy", "--force"),
+        ("validate", "dense.edge"),
+        ("bench", "dense.edge", "--runs", "1", "--threads", "1"),
+    )
+    for command in (*commands, ("deploy", "dense.edge", "pi@host.invalid")):
+        told = edgeattn(*command, *required)
+        assert told.code == 4
+        assert "is not signed" in told.err
+        assert "edgeattn sign" in told.err
+    assert edgeattn("sign", "dense.edge", "--key", keys / "release").code == 0
+    for command in commands:
+        assert edgeattn(*command, *required).code == 0
+    # The signature is packed too.
+    pack(Bundle.open(dense_bundle.path), tmp_path / "dense.edge.zip")
+    assert edgeattn("validate", "dense.edge.zip", *required).code == 0
+    told = edgeattn("sign", "dense.edge.zip", "--key", keys / "release")
+    assert (told.code, "sign the folder" in told.err) == (2, True)
+
+
+def test_json(edgeattn, dense_bundle, keys):
+    told = edgeattn("validate", "dense.edge", "--require-signature", keys / "allowed", "--json")
+    assert (told.code, told.document["error"]["exit_code"]) == (4, 4)
+    told = edgeattn("sign", "dense.edge", "--key", keys / "release", "--json")
+    assert json.loads(told.out)["path"].endswith(SIGNATURE)

@@ -1,0 +1,142 @@
+"""Both formats against Keras' own predict, in the runtimes the files are meant for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow
+
+import models
+from edgeattn.runners import open_runner
+from edgeattn.tensors import Tensors
+from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing import trace as tracing
+from edgeattn_converters.tracing.trace import Interface, interface_of
+
+CONVERTERS = {"tflite": tflite, "onnx": onnx}
+SEQUENCES = 9
+
+
+@pytest.fixture(scope="module", params=sorted(models.MODELS))
+def model(request: pytest.FixtureRequest) -> Any:
+    return models.filled(models.MODELS[request.param]())
+
+
+@pytest.fixture(scope="module")
+def interface(model: Any) -> Interface:
+    return interface_of(model)
+
+
+@pytest.fixture(scope="module")
+def inputs(interface: Interface) -> Tensors:
+    generator = np.random.default_rng(5)
+    made = {}
+    for spec in interface.inputs:
+        shape = (SEQUENCES, *(axis or 1 for axis in spec.shape[1:]))
+        if spec.name in ("tokens", "token"):
+            values = generator.integers(1, 13, shape)
+            values[1, 4:] = values[2, :3] = values[3, 2:4] = values[4] = 0
+        else:
+            values = generator.normal(0, 2, shape)
+        made[spec.name] = values.astype(spec.dtype)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(model: Any, interface: Interface, inputs: Tensors) -> Tensors:
+    ordered = [inputs[spec.name] for spec in interface.inputs]
+    predicted = model.predict(ordered if len(ordered) > 1 else ordered[0], verbose=0)
+    values = predicted if isinstance(predicted, list) else [predicted]
+    return {spec.name: v for spec, v in zip(interface.outputs, values, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def converted(
+    model: Any, interface: Interface, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("converted")
+    found = {}
+    for name, converter in CONVERTERS.items():
+        path = folder / f"model.{name}"
+        found[name] = (path, *converter.convert(model, interface, recipe_for("float32"), path))
+    return found
+
+
+@pytest.mark.parametrize("format", sorted(CONVERTERS))
+def test_outputs_are_those_of_keras(
+    format: str, converted: dict[str, Any], inputs: Tensors, expected: Tensors
+) -> None:
+    path, specs, outputs, _, _ = converted[format]
+    actual = open_runner(path, format, specs, outputs, judged=True).run(inputs)
+    for name, values in expected.items():
+        np.testing.assert_allclose(actual[name], values, atol=1e-5, rtol=1e-4, err_msg=name)
+
+
+def test_onnx_takes_any_batch(
+    converted: dict[str, Any], inputs: Tensors, expected: Tensors
+) -> None:
+    path, specs, outputs, _, _ = converted["onnx"]
+    actual = open_runner(path, "onnx", specs, outputs).run(inputs)
+    for name, values in expected.items():
+        np.testing.assert_allclose(actual[name], values, atol=1e-5, rtol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("format", sorted(CONVERTERS))
+def test_both_formats_tell_the_same_maps(
+    format: str, converted: dict[str, Any], inputs: Tensors, model: Any, interface: Interface
+) -> None:
+    path, specs, outputs, attention, _ = converted[format]
+    actual = open_runner(path, format, specs, outputs, judged=True).run(inputs)
+    traced = tracing.trace(model, interface, batch=None, attention=True, freeze=False)
+    told = traced.function(*[tensorflow.constant(inputs[spec.name]) for spec in interface.inputs])
+    maps = dict(zip([spec.name for spec in traced.outputs], told, strict=True))
+    assert attention == traced.attention
+    for name in attention:
+        np.testing.assert_allclose(actual[name], maps[name], atol=1e-5, err_msg=name)
+        if "tokens" not in inputs:  # a row that is padding, or all padding, sums to less
+            np.testing.assert_allclose(actual[name].sum(-1), 1.0, atol=1e-5)
+
+
+def test_tflite_is_builtin_and_stateless(converted: dict[str, Any]) -> None:
+    path, *_, achieved = converted["tflite"]
+    assert not [name for name in achieved["operators"] if name.startswith(("CUSTOM", "FLEX"))]
+    assert achieved["variables"] == 0
+    assert "VAR_HANDLE" not in achieved["operators"]
+    assert tflite.audit(path.read_bytes())["operators"] == achieved["operators"]
+
+
+def test_onnx_has_real_recurrent_nodes(converted: dict[str, Any], model: Any) -> None:
+    *_, achieved = converted["onnx"]
+    assert "Loop" not in achieved["operators"]
+    assert "Scan" not in achieved["operators"]
+    kinds = {type(layer).__name__ for layer in models.layers_of(model)}
+    for keras_name, onnx_name in {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}.items():
+        assert (onnx_name in achieved["operators"]) == (keras_name in kinds)
+
+
+def test_every_end_has_the_models_names(converted: dict[str, Any], interface: Interface) -> None:
+    for _, specs, outputs, attention, _ in converted.values():
+        assert [spec.name for spec in specs] == [spec.name for spec in interface.inputs]
+        assert [spec.name for spec in outputs] == [spec.name for spec in interface.all_outputs]
+        assert set(attention) == {spec.name for spec in interface.attention}
+    # In the files themselves too, main outputs first: other people's code goes by position.
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = converted["tflite"][0]
+    details = Interpreter(model_path=str(path)).get_output_details()
+    assert [item["name"] for item in details] == [spec.name for spec in interface.all_outputs]
+
+
+def test_without_attention(model: Any, interface: Interface, tmp_path: Path) -> None:
+    for name, converter in CONVERTERS.items():
+        path = tmp_path / f"model.{name}"
+        _, outputs, attention, _ = converter.convert(
+            model, interface, recipe_for("float32"), path, attention=False
+        )
+        assert attention == ()
+        assert [spec.name for spec in outputs] == [spec.name for spec in interface.outputs]
+        assert path.is_file()

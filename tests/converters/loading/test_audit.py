@@ -1,0 +1,279 @@
+"""What is in a file is found out without running any of it, and without Keras."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn_converters.loading import audit as auditing
+from edgeattn_converters.loading.audit import ModelFile, audit, digest
+from edgeattn_converters.loading.safety import config_screening as screening
+from edgeattn_converters.loading.safety import size_limits as limits
+
+SPECIMENS = Path(__file__).parents[2] / "specimens"
+
+
+def dense(name: str = "dense", **more: Any) -> dict[str, Any]:
+    return {"class_name": "Dense", "config": {"name": name, "units": 3, **more}}
+
+
+def sequential(*layers: Any) -> dict[str, Any]:
+    shape = {"name": "x", "batch_shape": [None, 5], "dtype": "float32"}
+    inputs = {"class_name": "InputLayer", "config": shape}
+    return {"class_name": "Sequential", "config": {"name": "m", "layers": [inputs, *layers]}}
+
+
+def write_h5(path: Path, config: Any = None, version: str | None = "3.15.1") -> Path:
+    with h5py.File(path, "w") as file:
+        if config is not None:
+            file.attrs["model_config"] = json.dumps(config)
+        if version:
+            file.attrs["keras_version"] = version
+            file.attrs["backend"] = "tensorflow"
+        weights = file.create_group("model_weights")
+        weights.attrs["layer_names"] = [b"dense"]
+        layer = weights.create_group("dense")
+        layer.attrs["weight_names"] = [b"dense/kernel", b"dense/bias"]
+        layer["dense/kernel"] = np.arange(15, dtype="float32").reshape(5, 3)
+        layer["dense/bias"] = np.ones(3, "float32")
+    return path
+
+
+def write_keras(path: Path, config: Any) -> Path:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["layers/dense/vars/0"] = np.ones((5, 3), "float32")
+        file["layers/dense/vars/1"] = np.ones(3, "float32")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": "3.11.3"}))
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("model.weights.h5", buffer.getvalue())
+    return path
+
+
+def test_an_hdf5_file_by_its_content(tmp_path: Path) -> None:
+    config = sequential(dense())
+    path = write_h5(tmp_path / "named.keras", config)
+    found = audit(path)
+    assert found == ModelFile(
+        path=path,
+        sha256=digest(path),
+        size=path.stat().st_size,
+        kind="keras-hdf5",
+        keras_version="3.15.1",
+        backend="tensorflow",
+        config=config,
+        trusted=False,
+    )
+
+
+def test_a_zip_by_its_content(tmp_path: Path) -> None:
+    found = audit(write_keras(tmp_path / "named.h5", sequential(dense())))
+    assert (found.kind, found.keras_version) == ("keras-zip", "3.11.3")
+
+
+def test_other_kinds(tmp_path: Path) -> None:
+    lite, onnx, bundle = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    lite.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
+    onnx.write_bytes(b"\x08\x0a\x12\x04test" + bytes(20))
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    weights = write_h5(tmp_path / "d")
+    kinds = [audit(path).kind for path in (lite, onnx, bundle, weights)]
+    assert kinds == ["tflite", "onnx", "bundle", "weights-hdf5"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"dear diary", "is text"),
+        (b"<html>not found</html>", "a web page"),
+        (b'{"class_name": "Sequential"}', "an architecture without weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS"),
+        (bytes(range(256)), "something else"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "complete HDF5"),
+        (b"PK\x03\x04" + bytes(100), "complete zip"),
+    ],
+)
+def test_no_model(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    path.write_bytes(content)
+    with pytest.raises(UnsupportedModelError, match=said) as error:
+        audit(path)
+    assert error.value.hint
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        audit(tmp_path / "absent.h5")
+
+
+def test_a_truncated_file(tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "m.h5", sequential(dense()))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UnsupportedModelError, match="cut short"):
+        audit(path)
+
+
+def test_an_hdf5_file_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w") as file:
+        file["measurements"] = np.zeros(3)
+    with pytest.raises(UnsupportedModelError, match="measurements"):
+        audit(path)
+
+
+def test_an_architecture_without_weights(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(sequential(dense()))
+    with pytest.raises(UnsupportedModelError, match="has none"):
+        audit(path)
+
+
+def test_trust_pins_one_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_h5(tmp_path / "m.h5", sequential(dense()))
+    monkeypatch.setattr(limits, "MAX_DECLARED_BYTES", 10)
+    with pytest.raises(UnsafeModelError, match=f"--trust {digest(path)}"):
+        audit(path)
+    assert audit(path, trust=digest(path)).trusted
+    with pytest.raises(UnsafeModelError, match="not the file that was trusted"):
+        audit(path, trust="0" * 64)
+
+
+def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest(tmp_path / "f") == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ({"class_name": "TFSMLayer", "config": {"filepath": "x"}}, "graph from another folder"),
+        ({"class_name": "TorchModuleWrapper", "config": {"module": {}}}, "unpickles"),
+        ({"class_name": "JaxLayer", "config": {"call_fn": "f"}}, "Python function"),
+        ({"module": "os", "class_name": "Popen", "config": {}}, "import os.Popen"),
+        (
+            {"module": "keras.src.utils.file_utils", "class_name": "get_file", "config": {}},
+            "import",
+        ),
+        ({"module": "keras.utils", "class_name": "function", "config": "get_file"}, "would call"),
+        ({"module": "numpy", "class_name": "function", "config": "load"}, "would call numpy.load"),
+        ({"class_name": "StringLookup", "config": {"vocabulary": "words.txt"}}, "points at a file"),
+        ({"class_name": "Thing", "config": {"weights": "../../secret"}}, "points at a file"),
+        ({"class_name": "Thing", "config": {"x": "https://example.invalid/"}}, "an address"),
+        ({"class_name": "TFOpLambda", "config": {"function": "io.read_file"}}, "io.read_file"),
+        ({"class_name": "TFOpLambda", "config": {"function": "py_function"}}, "py_function"),
+        (
+            {"class_name": "TensorFlowOpLayer", "config": {"node_def": {"op": "WriteFile"}}},
+            "raw TensorFlow operation",
+        ),
+        (dense(units=1 << 40), "units=1099511627776"),
+    ],
+)
+@pytest.mark.parametrize("write", [write_h5, write_keras])
+def test_refused(layer: dict[str, Any], said: str, write: Any, tmp_path: Path) -> None:
+    layer["config"] = (
+        {"name": "culprit", **layer["config"]}
+        if isinstance(layer["config"], dict)
+        else layer["config"]
+    )
+    path = write(tmp_path / "m", sequential(dense(), layer))
+    with pytest.raises(UnsafeModelError, match="refused at") as error:
+        audit(path)
+    assert said in error.value.message
+    assert error.value.hint
+    if isinstance(layer["config"], dict) and "units" not in layer["config"]:
+        assert "'culprit'" in error.value.message
+
+
+def test_what_looks_odd_and_is_innocent(tmp_path: Path) -> None:
+    """Slashes in names, words like paths in a vocabulary, unknown losses and metrics."""
+    words = ["", "[UNK]", "/etc/passwd", "https://example.invalid"]
+    layers = [
+        dense("block/1"),
+        {"class_name": "StringLookup", "config": {"name": "s", "vocabulary": words}},
+        {"class_name": "Mine", "module": "my_project.layers", "config": {"name": "own"}},
+    ]
+    config = {
+        **sequential(*layers),
+        "compile_config": {
+            "loss": {"module": "builtins", "class_name": "function", "config": "my_loss"},
+            "optimizer": {"module": "keras.optimizers", "class_name": "Adam", "config": {}},
+        },
+    }
+    assert audit(write_keras(tmp_path / "m.keras", config)).config == config
+
+
+def test_an_audit_imports_no_framework(tmp_path: Path) -> None:
+    path = write_h5(tmp_path / "m.h5", sequential(dense()))
+    code = (
+        "import sys, pathlib; from edgeattn_converters.loading.audit import audit; "
+        f"audit(pathlib.Path({str(path)!r})); "
+        "print([m for m in ('keras', 'tensorflow', 'tf_keras', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_large_config_is_walked_without_recursion() -> None:
+    deep: dict[str, Any] = {"class_name": "Dense", "config": {}}
+    for _ in range(limits.MAX_CONFIG_DEPTH):
+        deep = {"config": deep}
+    with pytest.raises(UnsafeModelError, match="nested too deeply"):
+        screening.screen(deep, hint="", trusted=False)
+
+
+def hostile() -> list[Any]:
+    """The bank's hostile files, made on the spot when their maker is there."""
+    maker = SPECIMENS / "make_hostile.py"
+    if not maker.exists():
+        return []
+    spec = importlib.util.spec_from_file_location("make_hostile", maker)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    keras = [name for name in module.CASES if not name.endswith((".onnx", ".tflite", ".npz"))]
+    return [pytest.param(module, name, id=name) for name in keras]
+
+
+@pytest.mark.parametrize(("module", "name"), hostile())
+def test_hostile_files(
+    module: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused, or answered with a readable error; nothing in them runs, and none hangs."""
+    from edgeattn_converters.loading.load import load
+
+    canary = tmp_path / "ran"
+    monkeypatch.setenv(module.CANARY, str(canary))
+    case = module.make(name, tmp_path)
+    if case["expect"] == "accept":
+        assert load(audit(case["path"])).model.count_params() > 0
+    else:
+        kind = UnsafeModelError if case["expect"] == "refuse" else EdgeattnError
+        with pytest.raises(kind) as error:
+            load(audit(case["path"]))
+        assert error.value.exit_code in ((4,) if case["expect"] == "refuse" else (2, 3))
+        assert error.value.hint
+    assert not canary.exists()
+
+
+def test_the_kinds_are_those_documented() -> None:
+    documented = auditing.ModelFile.__doc__ or ""
+    for kind in ("keras-hdf5", "keras-zip", "weights-hdf5", "saved-model", "tflite", "onnx"):
+        assert kind in documented

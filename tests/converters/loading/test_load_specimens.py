@@ -1,0 +1,127 @@
+"""Every file of the bank, made by a Keras of its own time, predicts what that Keras predicted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.audit import audit
+from edgeattn_converters.loading.load import load
+
+SPECIMENS = Path(__file__).parents[2] / "specimens"
+SHARED = Path(__file__).parents[4] / "shared" / "models"
+INDEX = SPECIMENS / "index.json"
+ENTRIES = json.loads(INDEX.read_text()) if INDEX.exists() else []
+# Not even their own Keras can read these: a reference within them leads nowhere.
+UNREADABLE = {"tf2.15/nested_unreadable.h5"}
+
+# What the user of one specimen has to write; its mathematics is in specimens/make_keras3.py.
+CUSTOM = """
+import keras
+from keras import ops
+
+class TimeAttention(keras.layers.Layer):
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 1))
+        self.b = self.add_weight(shape=(shape[1], 1))
+
+    def call(self, x):
+        scores = ops.tanh(ops.matmul(x, self.w) + self.b)  # (batch, time, 1)
+        return ops.sum(ops.softmax(scores, axis=1) * x, axis=1)
+"""
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["file"])
+def test_specimen(entry: dict[str, Any], tmp_path: Path) -> None:
+    path = SPECIMENS / entry["file"]
+    truth = np.load(SPECIMENS / entry["truth"])
+    if entry["file"] in UNREADABLE:
+        with pytest.raises(UnsupportedModelError, match="not in it"):
+            load(audit(path))
+        return
+    own = tmp_path / "own.py"
+    own.write_text(CUSTOM)
+    loaded = load(
+        audit(path),
+        architecture=_beside(path),
+        custom_objects=own if "custom_layer" in path.name else None,
+    )
+    outputs = loaded.model(_inputs(loaded.model, truth), training=False)
+    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    for expected, output in zip(_outputs(truth), outputs, strict=True):
+        tolerance = 1e-5 * max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(output, expected, rtol=1e-5, atol=tolerance)
+
+
+def _beside(path: Path) -> str | None:
+    """The architecture of a file of weights only, which lies beside it."""
+    beside = path.with_name(path.name.split(".")[0] + ".json")
+    return str(beside) if "weights_only" in path.name else None
+
+
+def _inputs(model: Any, truth: Any) -> Any:
+    if "x" in truth.files:
+        return truth["x"]
+    given = [name for name in truth.files if not name.startswith(("y", "attention"))]
+    by_name = [tensor.name for tensor in model.inputs]
+    names = by_name if set(by_name) <= set(given) else given
+    return [truth[name] for name in names]
+
+
+def _outputs(truth: Any) -> list[Any]:
+    names = sorted(name for name in truth.files if name == "y" or name.startswith("y_"))
+    return [truth[name] for name in names]
+
+
+REAL = {
+    "A13_vsl_lstm_mha.h5": None,
+    "A21_authai_mha.keras": None,
+    "R02_countnet_rnn.h5": ("countnet_rnn.npz", "prob"),
+    "R03_cmapss_lstm_bin.h5": ("cmapss_bin.npz", "pred"),
+    "R05_pems_gru.h5": ("pems_gru.npz", "pred"),
+    "R08_ethnicolr.h5": None,
+    "R10_masked_lstm.keras": None,
+}
+
+
+@pytest.mark.parametrize("name", sorted(REAL))
+def test_real_model(name: str) -> None:
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{name} is not here: it lies outside the project, in ../shared/models")
+    model = load(audit(path)).model
+    if (stored := REAL[name]) is not None:
+        truth = np.load(SHARED / stored[0])
+        expected = truth[stored[1]]
+        output = np.asarray(model(truth["x"], training=False)).reshape(expected.shape)
+    else:
+        x = _plausible(model)
+        expected = _own_keras(path, x)
+        output = np.asarray(model(x, training=False))
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def _plausible(model: Any) -> Any:
+    generator = np.random.default_rng(7)
+    shape = (5, *model.inputs[0].shape[1:])
+    if len(shape) == 2:
+        return generator.integers(1, 900, shape).astype("float32")
+    x = generator.normal(size=shape).astype("float32")
+    x[:2, shape[1] // 2 :] = 0  # padding, for models with masks
+    return x
+
+
+def _own_keras(path: Path, x: Any) -> Any:
+    """The prediction of the loader that opens the file as it is."""
+    if path.name.startswith("R08"):
+        import tf_keras
+
+        return tf_keras.models.load_model(path, compile=False)(x, training=False)
+    import keras
+
+    return keras.saving.load_model(path, compile=False)(x, training=False)

@@ -1,0 +1,58 @@
+"""Models trained in half precision are converted in float32, and say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import models
+from edgeattn_converters.loading import audit
+from edgeattn_converters.loading import load as source
+from edgeattn_converters.loading.migrate.mixed_precision import in_float32
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy: str, suffix: str, tmp_path: Path) -> None:
+    def built() -> keras.Model:
+        inputs = keras.Input((7, 3), name="x")
+        states = keras.layers.LSTM(5, return_sequences=True, name="lstm")(inputs)
+        vector = models.Attention(2, name="look")(states)
+        return keras.Model(inputs, keras.layers.Dense(2, dtype="float32", name="y")(vector))
+
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy(policy)
+    try:
+        trained = models.filled(built())
+        trained.save(tmp_path / f"model.{suffix}")
+    finally:
+        keras.mixed_precision.set_dtype_policy(before)
+    loaded = source.load(audit.audit(tmp_path / f"model.{suffix}"))
+    assert any(policy in note for note in loaded.notes)
+    assert {layer.compute_dtype for layer in loaded.model.layers} == {"float32"}
+    plain = models.filled(built())
+    x = np.random.default_rng(1).normal(size=(3, 7, 3)).astype("float32")
+    np.testing.assert_allclose(
+        loaded.model.predict(x, verbose=0), plain.predict(x, verbose=0), atol=1e-6
+    )
+    # And near to what the half-precision model says.
+    np.testing.assert_allclose(
+        loaded.model.predict(x, verbose=0), trained.predict(x, verbose=0), atol=0.05
+    )
+
+
+def test_only_half_precision_is_changed() -> None:
+    config = {
+        "dtype": {"class_name": "Policy", "config": {"name": "mixed_float16"}},
+        "layers": [{"dtype": "int32"}, {"dtype": "bfloat16", "name": "float16"}],
+    }
+    repaired, found = in_float32(config)
+    assert repaired == {
+        "dtype": "float32",
+        "layers": [{"dtype": "int32"}, {"dtype": "float32", "name": "float16"}],
+    }
+    assert found == {"mixed_float16", "bfloat16"}
+    assert config["layers"][1]["dtype"] == "bfloat16"  # type: ignore[index]

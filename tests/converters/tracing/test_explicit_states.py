@@ -1,0 +1,178 @@
+"""``convert --states``: a sequence in parts is the whole, as in Keras' stateful layers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import edgeattn
+from edgeattn.errors import UnsupportedModelError
+from edgeattn.runners.stateful import Carrying
+from edgeattn_converters import convert
+from edgeattn_converters.loading import audit
+from edgeattn_converters.loading import load as source
+from edgeattn_converters.tracing.states import in_a_row, marked, with_states
+from edgeattn_converters.tracing.trace import interface_of
+
+sys.path.append(str(Path(__file__).parents[1] / "lowering"))
+from recurrent_models import Converted, randomise
+
+layers = keras.layers
+PARTS, TIME, FEATURES = 5, 7, 3
+BOTH = ("tflite", "onnx")
+
+
+def _parts(seed: int = 3) -> np.ndarray:
+    values = np.random.default_rng(seed).standard_normal((PARTS, TIME, FEATURES))
+    return values.astype(np.float32)
+
+
+def _every_kind(x, stateful):
+    """Outputs of all kinds of layers that keep a state, nested and twice called ones too."""
+    steps = layers.LSTM(5, return_sequences=True, stateful=stateful, name="lstm")(x)
+    back = layers.GRU(5, go_backwards=True, return_state=True, stateful=stateful)(steps)
+    inner = layers.GRU(2, return_sequences=True, stateful=stateful)
+    both = layers.Bidirectional(inner, merge_mode="sum", name="both")(steps)
+    cells = [layers.LSTMCell(4), layers.SimpleRNNCell(3)]
+    stack = layers.RNN(cells, stateful=stateful, name="stack")(both)
+    inside = keras.Input(batch_shape=x.shape)
+    nested = keras.Model(inside, layers.SimpleRNN(3, stateful=stateful, name="within")(inside))
+    twice = layers.SimpleRNN(FEATURES, return_sequences=True, stateful=stateful, name="twice")
+    image = layers.Reshape((TIME, FEATURES, 1))(x)
+    convolved = layers.ConvLSTM1D(2, 2, stateful=stateful, name="convolved")(image)
+    return [*back, stack, nested(x), twice(twice(x)), convolved]
+
+
+def _model(*, masked: bool = False, stateful: bool = True):
+    x = keras.Input(batch_shape=(1 if stateful else None, TIME, FEATURES), name="x")
+    if masked:
+        steps = layers.Masking(0.0)(x)
+        steps = layers.LSTM(5, return_sequences=True, stateful=True, name="lstm")(steps)
+        both = layers.Bidirectional(layers.LSTM(3, stateful=True), name="both")(steps)
+        return randomise(keras.Model(x, [steps, both], name="masked"))
+    return randomise(keras.Model(x, _every_kind(x, stateful), name="kinds"))
+
+
+def _as_stateful_keras(model, parts):
+    """What Keras itself answers to the parts, one after the other."""
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        # Not reset_state(), which does not know stacked cells.
+        for state in keras.tree.flatten(getattr(layer, "states", None) or []):
+            state.assign(keras.ops.zeros_like(state))
+    told = [keras.tree.flatten(model.predict(part[None], verbose=0)) for part in parts]
+    return [np.concatenate(values) for values in zip(*told, strict=True)]
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["kinds", "masked"])
+def test_parts_are_as_in_stateful_keras(masked, tmp_path):
+    parts = _parts()
+    if masked:
+        parts[1, 4:] = parts[2, :3] = parts[3, 2:5] = 0
+    model = _model(masked=masked)
+    path = tmp_path / "stateful.keras"
+    model.save(path)
+    expected = _as_stateful_keras(model, parts)
+    loaded = source.load(audit.audit(path))
+    assert len(loaded.stateful) >= 2
+    explicit, pairs = with_states(loaded.model, loaded.stateful)
+    own = len(interface_of(loaded.model).outputs)
+    for lowering in ("unrolled", "chunked") if masked else ("auto",):
+        converted = Converted(explicit, tmp_path, BOTH, lowering=lowering)
+        for format, runner in converted.runners.items():
+            specs = marked(converted.interface, pairs).inputs
+            runner.inputs = tuple(
+                type(spec)(spec.name, fixed.shape, spec.dtype, state=spec.state)
+                for spec, fixed in zip(specs, runner.inputs, strict=True)
+            )
+            got = Carrying(runner).run({"x": parts})
+            names = [spec.name for spec in converted.interface.outputs][:own]
+            for name, value in zip(names, expected, strict=True):
+                np.testing.assert_allclose(
+                    got[name], value, atol=1e-5, rtol=1e-4, err_msg=f"{format} {lowering} {name}"
+                )
+
+
+def test_names_say_whose_state_it_is():
+    explicit, pairs = with_states(_model(stateful=False))
+    assert pairs["lstm_initial_h"] == "lstm_final_h"
+    assert pairs["both_initial_backward_h"] == "both_final_backward_h"
+    assert {"stack_initial_2", "within_initial_h", "convolved_initial_c"} <= pairs.keys()
+    assert [tensor.name for tensor in explicit.inputs] == ["x", *pairs]
+    outputs = [spec.name for spec in interface_of(explicit).outputs]
+    assert outputs[-len(pairs) :] == [*pairs.values()]
+
+
+def test_only_the_layers_that_keep_theirs():
+    x = keras.Input((TIME, FEATURES))
+    encoded, *state = layers.LSTM(4, return_state=True, return_sequences=True, name="encoder")(x)
+    # The decoder's state is given to it within the model.
+    decoded = layers.LSTM(4, name="decoder")(encoded, initial_state=state)
+    windows = layers.TimeDistributed(layers.LSTM(2))(layers.Reshape((TIME, FEATURES, 1))(x))
+    model = keras.Model(x, [layers.GRU(2, name="other")(encoded), decoded, windows])
+    assert [*with_states(model)[1]] == [
+        *("encoder_initial_h", "encoder_initial_c", "other_initial_h"),
+    ]
+    assert [*with_states(model, ["other"])[1]] == ["other_initial_h"]
+
+
+def test_nothing_that_has_a_state():
+    x = keras.Input((TIME, FEATURES))
+    with pytest.raises(UnsupportedModelError, match="No layer of this model has a state"):
+        with_states(keras.Model(x, layers.Dense(2)(x)))
+    windows = layers.Reshape((TIME, FEATURES, 1))(x)
+    model = keras.Model(x, layers.TimeDistributed(layers.LSTM(2))(windows))
+    with pytest.raises(UnsupportedModelError, match="No layer of this model has a state"):
+        with_states(model)
+
+
+def test_states_in_a_row_are_those_of_a_stream():
+    """A state like those in the middle of a stream: what the rows before have left."""
+    model = keras.Sequential([keras.Input((TIME, FEATURES)), layers.GRU(4)])
+    explicit, pairs = with_states(model)
+    interface = marked(interface_of(explicit), pairs)
+
+    def predict(tensors):
+        values = [tensors[spec.name] for spec in interface.inputs]
+        return explicit.predict(values, verbose=0)
+
+    (name,) = pairs
+    told = in_a_row(predict, interface, {interface.inputs[0].name: _parts()})[name]
+    state = np.zeros((1, 4), np.float32)
+    for part in _parts()[1:4]:
+        state = np.asarray(model.layers[-1](part[None], initial_state=state))
+    np.testing.assert_allclose(told[4], state[0], atol=1e-6)
+
+
+def test_a_bundle_with_states(tmp_path):
+    """The whole way: a file of stateful layers, judged, calibrated and run in parts."""
+    x = keras.Input(batch_shape=(1, TIME, FEATURES), name="x")
+    # Enough of a forget gate for the cell to leave the range of one sequence.
+    layer = layers.LSTM(6, stateful=True, bias_initializer="ones", name="lstm")
+    model = randomise(keras.Model(x, layers.Dense(2, name="score")(layer(x)), name="stream"))
+    model.save(tmp_path / "stream.keras")
+    np.savez(tmp_path / "calibration.npz", x=np.concatenate([_parts(seed) for seed in range(24)]))
+    made = convert(
+        tmp_path / "stream.keras",
+        tmp_path / "stream.edge",
+        schemes=("float32", "int8"),
+        calibration=tmp_path / "calibration.npz",
+        states=True,
+    )
+    assert made.exit_code == 0
+    assert any("lstm_final_c" in note for note in made.bundle.manifest.model["notes"])
+    reference = made.bundle.reference()
+    count = made.bundle.manifest.reference["samples"]
+    assert not reference["input/lstm_initial_c"][:count].any()
+    assert reference["input/lstm_initial_c"][count : count + 4].any(axis=1).all()
+    (expected,) = _as_stateful_keras(model, _parts(99))
+    for format in BOTH:
+        for scheme, atol in (("float32", 1e-5), ("int8", 0.15)):
+            carrying = edgeattn.load(
+                made.bundle.path, format=format, scheme=scheme, carry_states=True
+            )
+            got = [carrying(part)["score"].copy() for part in _parts(99)]
+            np.testing.assert_allclose(np.concatenate(got), expected, atol=atol)

@@ -1,0 +1,251 @@
+"""Labelled samples: what is read, what is left out, who answers first."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import artifacts
+import numpy as np
+import pytest
+
+from edgeattn.bundle.manifest import write_manifest
+from edgeattn.errors import SampleError, UsageError
+from edgeattn.evaluation import dataset as trials
+from edgeattn.evaluation import keras_reference as keras_answers
+from edgeattn.runners.function import FunctionRunner
+from edgeattn.validation.validate import validate
+
+COUNT = 400
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return artifacts.write_dense_bundle(tmp_path / "dense.edge")
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Samples whose labels the dense model tells."""
+    x = artifacts.samples(COUNT)
+    x[:, 1] += np.arange(COUNT) / 4
+    path = tmp_path / "test.npz"
+    np.savez(path, x=x, y=artifacts.dense(x).argmax(1))
+    return path
+
+
+def right(tensors):
+    return {"score": artifacts.dense(tensors["x"])}
+
+
+def judged(bundle, trial, function=right):
+    """The report on the ONNX file, and on what the TFLite file is replaced by."""
+
+    def open_judged(item):
+        return FunctionRunner(
+            right if item.format == "tflite" else function, item.inputs, item.outputs
+        )
+
+    return validate(bundle, bundle.manifest.artifacts, open_judged, trial=trial)
+
+
+def test_a_float32_artifact_stands_in_for_keras_and_is_named(bundle, data):
+    report = judged(bundle, trials.read(data, bundle))
+    stand_in, other = report.artifacts
+    assert stand_in.task.verdict == "not run"
+    assert "cannot be compared with itself" in stand_in.task.reason
+    assert other.task.verdict == "pass"
+    assert other.task.reference == "tflite float32 of this bundle, in the place of Keras"
+    assert report.verdict == "pass"
+    document = json.loads(json.dumps(other.to_json(), allow_nan=False))
+    assert document["task"]["reference"] == other.task.reference
+    assert document["task"]["outputs"][0]["samples"] == COUNT
+
+
+def test_a_stand_in_must_be_as_keras_is(bundle, data):
+    def wrong(tensors):
+        return {"score": artifacts.dense(tensors["x"]) + 1}
+
+    report = validate(
+        bundle,
+        bundle.manifest.artifacts,
+        lambda item: FunctionRunner(wrong, item.inputs, item.outputs),
+        trial=trials.read(data, bundle),
+    )
+    for item in report.artifacts:
+        assert item.task.verdict == "not run"
+        assert "nothing to compare with" in item.task.reason
+
+
+def test_answers_of_keras_are_used_first(bundle, data):
+    asked = []
+
+    def keras(tensors):
+        asked.append(len(tensors["x"]))
+        return right(tensors)
+
+    trial = trials.read(data, bundle).answered_by_keras(keras)
+    assert sum(asked) == COUNT
+    report = judged(bundle, trial)
+    assert [item.task.reference for item in report.artifacts] == ["Keras", "Keras"]
+    assert report.verdict == "pass"
+
+
+def test_a_task_that_is_lost_fails_though_the_reference_does_not_show_it(bundle, data):
+    def lazy(tensors):
+        score = artifacts.dense(tensors["x"])
+        if len(score) > 50:
+            score[::5] = score[::5, ::-1]
+        return {"score": score}
+
+    _, other = judged(bundle, trials.read(data, bundle), lazy).artifacts
+    assert (other.stages["numbers"], other.stages["task"]) == ("pass", "fail")
+    assert other.verdict == "fail"
+
+
+def test_too_few_samples_are_inconclusive(bundle, data):
+    trial = trials.read(data, bundle)
+    few = replace(
+        trial,
+        inputs={"x": trial.inputs["x"][:9]},
+        labels={"score": trial.labels["score"][:9]},
+    )
+
+    def noisy(tensors):
+        return {"score": artifacts.dense(tensors["x"]) + np.float32(1e-6)}
+
+    report = judged(bundle, few, noisy)
+    assert report.verdict == "inconclusive"
+    assert report.exit_code == 6
+    assert report.artifacts[1].task.outcomes[0].needed > 1000
+
+
+def test_samples_are_asked_in_chunks(bundle, data, monkeypatch):
+    monkeypatch.setattr(trials, "CHUNK", 64)
+    asked, told = [], []
+
+    def slow(tensors):
+        asked.append(len(tensors["x"]))
+        return right(tensors)
+
+    trial = trials.read(data, bundle, told.append).answered_by_keras(slow)
+    assert asked == [64] * 6 + [16]
+    assert "asking Keras: 64 of 400 samples" in told
+    assert trial.answers["score"].tolist() == right(trial.inputs)["score"].tolist()
+
+
+# What is left out
+
+
+def test_calibration_samples_are_left_out_and_counted(bundle, data):
+    x = np.load(data)["x"]
+    digests = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in x[:30]]
+    entries = [
+        replace(item, achieved={"calibration": {"digests": digests}})
+        for item in bundle.manifest.artifacts
+    ]
+    write_manifest(bundle.path, replace(bundle.manifest, artifacts=tuple(entries)))
+    calibrated = type(bundle).open(bundle.path)
+    trial = trials.read(data, calibrated)
+    assert len(trial) == COUNT - 30
+    assert trial.notes[0].startswith("30 of 400 samples left out") or trial.notes[0].startswith(
+        "30 of 400 left out"
+    )
+    np.savez(data, x=x[:30], y=np.zeros(30, int))
+    with pytest.raises(SampleError, match="calibrated on"):
+        trials.read(data, calibrated)
+
+
+def test_samples_of_the_reference_are_told(bundle, tmp_path):
+    x = artifacts.samples(7)
+    np.savez(tmp_path / "d.npz", x=x, y=np.zeros(7, int))
+    assert trials.read(tmp_path / "d.npz", bundle).notes == (
+        "7 of the samples are among the bundle's reference too",
+    )
+
+
+# What is refused
+
+
+def test_samples_without_labels_are_refused(bundle, tmp_path):
+    np.savez(tmp_path / "d.npz", x=artifacts.samples())
+    with pytest.raises(SampleError, match="no labels"):
+        trials.read(tmp_path / "d.npz", bundle)
+    np.save(tmp_path / "d.npy", artifacts.samples())
+    with pytest.raises(SampleError, match="no labels"):
+        trials.read(tmp_path / "d.npy", bundle)
+
+
+def test_the_original_model_is_known_by_its_hash(bundle, tmp_path):
+    model = tmp_path / "hand.h5"
+    model.write_bytes(b"weights")
+    assert keras_answers.original_model(bundle, None) is None
+    with pytest.raises(UsageError, match="not the file"):
+        keras_answers.original_model(bundle, model)
+    with pytest.raises(UsageError, match="No such file"):
+        keras_answers.original_model(bundle, tmp_path / "none.h5")
+
+    def change(data):
+        data["model"]["sha256"] = hashlib.sha256(b"weights").hexdigest()
+
+    artifacts.edit_manifest(bundle.path, change)
+    known = type(bundle).open(bundle.path)
+    assert keras_answers.original_model(known, None) == model
+    assert keras_answers.original_model(known, model) == model
+
+
+# The command
+
+
+def test_validate_with_data(edgeattn, bundle, data):
+    ended = edgeattn("validate", bundle.path, "--data", data, "--json")
+    assert ended.code == 0
+    tasks = [item["task"] for item in ended.document["artifacts"]]
+    assert [item["verdict"] for item in tasks] == ["not run", "pass"]
+    shown = edgeattn("validate", bundle.path, "--data", data)
+    assert "compared with tflite float32 of this bundle, in the place of Keras" in shown.out
+    assert "cannot be compared with itself" in shown.out
+
+
+def test_validate_writes_its_page_and_xml(edgeattn, bundle, data, tmp_path):
+    pytest.importorskip("matplotlib")
+    page, xml = tmp_path / "r.html", tmp_path / "r.xml"
+    ended = edgeattn(
+        "validate", bundle.path, "--data", data, "--report", page, "--junit", xml, "--quiet"
+    )
+    assert ended.code == 0
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert xml.read_text("utf-8").startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--limit", "snr=3"),
+        ("--limit", "snr_db"),
+        ("--limit", "snr_db=much"),
+        ("--model", "m.h5"),
+        ("--data", "none.npz"),
+        ("--report", "no/such/place.html"),
+        ("--bench", "b.json"),
+        ("--vocabulary", "w.txt"),
+        ("--report", "r.html", "--bench", "none.json"),
+        ("--report", "r.html", "--vocabulary", "none.txt"),
+        ("--resume",),
+        ("--resume-file", "f"),
+        ("--jobs", "0"),
+    ],
+)
+def test_validate_refuses(edgeattn, bundle, options):
+    ended = edgeattn("validate", bundle.path, *options)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+
+
+def test_limits_are_for_all_outputs_or_one(edgeattn, tmp_path):
+    bias = artifacts.BIAS + np.float32(1 / 64)
+    made = artifacts.write_dense_bundle(tmp_path / "off.edge", formats=("onnx",), bias=bias)
+    assert edgeattn("validate", made.path).code == 1
+    for limit, code in (("atol=0.02", 0), ("score:atol=0.02", 0), ("other:atol=0.02", 1)):
+        assert edgeattn("validate", made.path, "--limit", limit).code == code
+    both = ("--limit", "score:atol=0.001", "--limit", "atol=0.02")
+    assert edgeattn("validate", made.path, *both).code == 1

@@ -1,0 +1,572 @@
+"""Files of samples: what fits is read as it stands, what does not fit is said."""
+
+import io
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeattn.errors import SampleError
+from edgeattn.samples.files import Samples, open_samples, read, read_npz, write_npz
+from edgeattn.tensors import TensorSpec
+
+# A different prime for every axis.
+X = TensorSpec("x_in", (None, 3, 2), "float32")
+IDS = TensorSpec("ids", (None, 3), "int32")
+LONG = TensorSpec("ids", (None, 3), "int64")
+FLAG = TensorSpec("flag", (None, 2), "bool")
+VALUES = np.arange(30, dtype=np.float64).reshape(5, 3, 2) / 4
+
+
+def saved(tmp_path, name="x.npz", **arrays):
+    np.savez(tmp_path / name, **arrays)
+    return tmp_path / name
+
+
+def as_npy(tmp_path, array):
+    np.save(tmp_path / "x.npy", array)
+    return tmp_path / "x.npy"
+
+
+def as_csv(tmp_path, text):
+    (tmp_path / "x.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return tmp_path / "x.csv"
+
+
+# .npz
+
+
+@pytest.mark.parametrize("name", ["x_in", "x"])
+def test_npz(tmp_path, name):
+    got = read(saved(tmp_path, **{name: VALUES}), [X])
+    assert list(got.inputs) == ["x_in"]
+    assert got.inputs["x_in"].dtype == np.float32
+    np.testing.assert_array_equal(got.inputs["x_in"], VALUES)
+    assert got.targets is None
+    assert len(got) == 5
+
+
+def test_npz_with_targets_and_slices(tmp_path):
+    got = read(saved(tmp_path, x=VALUES, y=np.arange(5)), [X])
+    part = got[1:3]
+    assert isinstance(part, Samples)
+    assert len(part) == 2
+    assert part.targets.tolist() == [1, 2]
+    np.testing.assert_array_equal(part.inputs["x_in"], VALUES[1:3])
+
+
+def test_an_input_called_y_is_no_target(tmp_path):
+    spec = TensorSpec("y", (None, 3, 2), "float32")
+    assert read(saved(tmp_path, y=VALUES), [spec]).targets is None
+
+
+def test_npz_of_two_inputs(tmp_path):
+    path = saved(tmp_path, ids=np.ones((5, 3), np.int64), x_in=VALUES)
+    got = read(path, [X, IDS])
+    assert {name: array.dtype.name for name, array in got.inputs.items()} == {
+        "x_in": "float32",
+        "ids": "int32",
+    }
+    with pytest.raises(SampleError, match="no array for input 'x_in'") as told:
+        read(saved(tmp_path, ids=np.ones((5, 3), int), x=VALUES), [X, IDS])
+    assert told.value.hint == "It must hold 'x_in', 'ids'; it holds 'ids', 'x'."
+
+
+@pytest.mark.parametrize(
+    "arrays", [{"ids": np.ones((4, 3), int)}, {"ids": np.ones((5, 3), int), "y": np.arange(4)}]
+)
+def test_different_numbers_of_samples(tmp_path, arrays):
+    with pytest.raises(SampleError, match=r"different numbers of samples \(x_in: 5, "):
+        read(saved(tmp_path, x_in=VALUES, **arrays), [X, IDS])
+
+
+def test_scalar_targets(tmp_path):
+    with pytest.raises(SampleError, match="y: 0"):
+        read(saved(tmp_path, x=VALUES, y=3), [X])
+
+
+def test_missing_arrays(tmp_path):
+    with pytest.raises(SampleError) as told:
+        read(saved(tmp_path, z=VALUES), [X])
+    assert told.value.hint == "It must hold 'x_in' (or 'x'); it holds 'z'."
+    with pytest.raises(SampleError) as told:
+        read(saved(tmp_path), [X])
+    assert told.value.hint.endswith("it holds nothing.")
+
+
+def pickled(tmp_path):
+    (tmp_path / "x.npz").write_bytes(pickle.dumps(VALUES))
+
+
+def object_array(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.array([[1, 2], [3]], dtype=object))
+
+
+def object_npy(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([1, None], dtype=object))
+
+
+def npy_named_npz(tmp_path):
+    with (tmp_path / "x.npz").open("wb") as file:
+        np.save(file, VALUES)
+
+
+def zip_of_text(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x", "1,2,3")
+
+
+def text(tmp_path):
+    (tmp_path / "x.npz").write_text("1,2,3\n")
+
+
+def empty(tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"")
+
+
+def empty_npy(tmp_path):
+    (tmp_path / "x.npy").write_bytes(b"")
+
+
+def text_npy(tmp_path):
+    (tmp_path / "x.npy").write_text("1,2,3\n")
+
+
+def truncated(tmp_path):
+    path = saved(tmp_path, x=VALUES)
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def npz_named_npy(tmp_path):
+    saved(tmp_path, x=VALUES).rename(tmp_path / "x.npy")
+
+
+def huge(tmp_path):
+    """Announces 8 TB, of which there is nothing."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+    )
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+
+
+def folder(tmp_path):
+    (tmp_path / "x.npz").mkdir()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pickled,
+        object_array,
+        object_npy,
+        npy_named_npz,
+        zip_of_text,
+        text,
+        text_npy,
+        empty,
+        empty_npy,
+        truncated,
+        npz_named_npy,
+        huge,
+        folder,
+    ],
+)
+def test_files_that_are_something_else(tmp_path, make):
+    make(tmp_path)
+    (path,) = tmp_path.iterdir()
+    with pytest.raises(SampleError) as told:
+        read(path, [X])
+    assert str(path) in told.value.message
+    assert "unsafely" not in told.value.message
+
+
+def test_nothing_is_unpickled(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "taken over",)
+
+    for name in ("x.npz", "x.npy"):
+        (tmp_path / name).write_bytes(pickle.dumps(Payload()))
+        with pytest.raises(SampleError):
+            read(tmp_path / name, [X])
+    np.savez(tmp_path / "y.npz", x=np.array([Payload()], dtype=object))
+    with pytest.raises(SampleError):
+        read(tmp_path / "y.npz", [X])
+    assert not (tmp_path / "taken over").exists()
+
+
+def test_damaged_files_are_read_or_refused(tmp_path):
+    """400 damages, seeded: each is a SampleError or harmless, never another error."""
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=VALUES, y=np.arange(5))
+    whole = path.read_bytes()
+    generator = np.random.default_rng(3)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for position in generator.integers(0, len(whole), size=generator.integers(1, 6)):
+            damaged[position] = generator.integers(0, 256)
+        path.write_bytes(damaged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                read_npz(path)
+            except SampleError:
+                refused += 1
+    assert refused > 200
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.h5"])
+def test_other_kinds_of_file(tmp_path, name):
+    (tmp_path / name).write_text("1")
+    with pytest.raises(SampleError, match=r"\.npz, \.npy or \.csv"):
+        read(tmp_path / name, [X])
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(SampleError, match="No such file"):
+        read(tmp_path / "x.npz", [X])
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.csv"])
+def test_one_array_for_two_inputs(tmp_path, name):
+    (tmp_path / name).write_text("1")
+    with pytest.raises(SampleError, match=r"2 inputs \(x_in, ids\)"):
+        read(tmp_path / name, [X, IDS])
+
+
+# Shapes, dtypes and values, whatever the file
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((5, 2, 3), None),
+        ((5, 6), None),
+        ((5,), None),
+        ((), None),
+        ((3, 2), "The sample axis is missing: use x[None]."),
+        ((5, 1, 3, 2), None),
+    ],
+)
+def test_wrong_shapes(tmp_path, shape, hint):
+    with pytest.raises(SampleError, match=r"shape \(samples, 3, 2\) expected") as told:
+        read(as_npy(tmp_path, np.zeros(shape)), [X])
+    assert told.value.hint == hint
+
+
+def test_free_axes_take_any_length(tmp_path):
+    spec = TensorSpec("x", (None, None, 2), "float32")
+    assert read(as_npy(tmp_path, np.zeros((5, 11, 2))), [spec]).inputs["x"].shape == (5, 11, 2)
+    with pytest.raises(SampleError, match=r"\(samples, any, 2\)"):
+        read(as_npy(tmp_path, np.zeros((5, 11, 3))), [spec])
+
+
+def test_inputs_without_further_axes(tmp_path):
+    spec = TensorSpec("x", (None,), "float32")
+    assert read(as_npy(tmp_path, np.arange(5)), [spec]).inputs["x"].tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(SampleError, match=r"shape \(samples\) expected"):
+        read(as_npy(tmp_path, np.zeros((5, 2))), [spec])
+    assert read(as_csv(tmp_path, "1\n2\n"), [spec]).inputs["x"].tolist() == [1, 2]
+
+
+def test_no_samples(tmp_path):
+    with pytest.raises(SampleError, match="holds no samples"):
+        read(as_npy(tmp_path, np.zeros((0, 3, 2))), [X])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_not_finite(tmp_path, bad):
+    values = VALUES.copy()
+    values[4, 2, 1] = values[4, 2, 0] = bad
+    with pytest.raises(SampleError, match=r"2 of the samples' values .* first at \(4, 2, 0\)"):
+        read(as_npy(tmp_path, values), [X])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((5, 3, 2), "1"),
+        np.full((5, 3, 2), b"1"),
+        np.zeros((5, 3, 2), complex),
+        np.zeros((5, 3, 2), "M8[s]"),
+        np.zeros((5, 3, 2), "V4"),
+    ],
+)
+def test_what_is_no_number(tmp_path, array):
+    with pytest.raises(SampleError, match="numbers expected"):
+        read(as_npy(tmp_path, array), [X])
+
+
+@pytest.mark.parametrize(
+    "dtype", ["f2", "f4", "f8", ">f4", ">f8", "g", "i1", "u1", "i8", ">i4", "?"]
+)
+def test_numbers_of_all_kinds_fit_float_inputs(tmp_path, dtype):
+    array = np.asfortranarray(np.arange(30).reshape(5, 3, 2) % 2).astype(dtype)
+    got = read(as_npy(tmp_path, array), [X]).inputs["x_in"]
+    assert got.dtype == np.float32
+    assert got.flags.c_contiguous
+    np.testing.assert_array_equal(got, array.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float32", 1e39),
+        ("float16", 70000.0),
+        ("float16", 100000),
+        ("float32", np.longdouble(1e300)),
+    ],
+)
+def test_overflow_of_float_inputs(tmp_path, dtype, value):
+    spec = TensorSpec("x", (None, 1), dtype)
+    with pytest.raises(SampleError, match="overflow"):
+        read(as_npy(tmp_path, np.array([[value]])), [spec])
+
+
+def test_integer_inputs(tmp_path):
+    ids = np.arange(15).reshape(5, 3)
+    assert read(as_npy(tmp_path, ids), [IDS]).inputs["ids"].dtype == np.int32
+    with pytest.raises(SampleError, match="integers expected") as told:
+        read(as_npy(tmp_path, ids.astype(float)), [IDS])
+    assert told.value.hint == "Convert them first: x.astype('int32')"
+    with pytest.raises(SampleError, match="do not fit int32"):
+        read(as_npy(tmp_path, ids + 2**31 - 10), [IDS])
+    with pytest.raises(SampleError, match="do not fit int64"):
+        read(as_npy(tmp_path, np.full((5, 3), 2**63, np.uint64)), [LONG])
+
+
+def test_quantized_inputs_take_real_numbers(tmp_path):
+    spec = TensorSpec("x", (1, 3, 2), "int8", 0.5, -3)
+    got = read(as_npy(tmp_path, VALUES), [spec]).inputs["x"]
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, VALUES)
+
+
+def test_boolean_inputs(tmp_path):
+    array = np.array([[True, False]])
+    assert read(as_npy(tmp_path, array), [FLAG]).inputs["flag"].tolist() == [[True, False]]
+    with pytest.raises(SampleError, match="booleans expected"):
+        read(as_npy(tmp_path, array.astype(int)), [FLAG])
+
+
+# .csv
+
+
+ROW = "0,0.25,0.5,0.75,1,1.25"
+NEXT = "1.5,1.75,2,2.25,2.5,2.75"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{ROW}\n{NEXT}\n",
+        f"{ROW}\n{NEXT}",
+        f"{ROW}\r\n{NEXT}\r\n",
+        f"a,b,c,d,e,f\n{ROW}\n{NEXT}\n",
+        f'"a","b c",c,d,e,f\n{ROW}\n{NEXT}\n',
+        f"\n\na,b,c,d,e,f\n\n{ROW}\n\n{NEXT}\n\n",
+        f"# a comment\n{ROW}\n{NEXT}\n",
+        f"{ROW.replace(',', ' , ')}\n{NEXT}\n",
+        f"\ufeff{ROW}\n{NEXT}\n",
+        f"\ufeffa,b,c,d,e,f\r\n{ROW}\r\n{NEXT}\r\n",
+    ],
+)
+def test_csv(tmp_path, content):
+    got = read(as_csv(tmp_path, content), [X]).inputs["x_in"]
+    np.testing.assert_array_equal(got, VALUES[:2])
+
+
+@pytest.mark.parametrize("header", ["", "a,b,c,d,e,f\n"])
+def test_csv_of_one_row(tmp_path, header):
+    got = read(as_csv(tmp_path, header + ROW), [X]).inputs["x_in"]
+    np.testing.assert_array_equal(got, VALUES[:1])
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "a,b,c,d,e,f\n", "# nothing\n", "\ufeff"])
+def test_csv_without_samples(tmp_path, content):
+    with pytest.raises(SampleError, match="holds no samples"):
+        read(as_csv(tmp_path, content), [X])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "1,2,3,4,5,6\n1,2,3\n",  # ragged
+        "1,2,3,4,5,6\n1,2,3,4,5,6,7\n",
+        "1,2,,4,5,6\n1,2,3,4,5,6\n",  # a hole in the first row does not make it a header
+        "1,2,3,4,5,six\n1,2,3,4,5,6\n",
+        "1,2,3,4,5,6\n1,2,3,4,5,six\n",
+        "a,b,c,d,e,f\na,b,c,d,e,f\n1,2,3,4,5,6\n",
+        b"\xff\xfe1\x00,\x002\x00",
+    ],
+)
+def test_csv_that_cannot_be_read(tmp_path, content):
+    with pytest.raises(SampleError, match=r"cannot be read as \.csv"):
+        read(as_csv(tmp_path, content), [X])
+
+
+@pytest.mark.parametrize("content", ["1,2,3\n4,5,6\n", "1,2,3,4,5,6,7\n"])
+def test_csv_of_another_width(tmp_path, content):
+    with pytest.raises(SampleError, match="must hold 6 numbers for input x_in"):
+        read(as_csv(tmp_path, content), [X])
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "1e400"])
+def test_csv_that_is_not_finite(tmp_path, bad):
+    with pytest.raises(SampleError, match="NaN or infinite"):
+        read(as_csv(tmp_path, f"1,2,3,4,5,{bad}\n"), [X])
+    for spec in (IDS, LONG):
+        with pytest.raises(SampleError, match="NaN or infinite"):
+            read(as_csv(tmp_path, f"1,2,{bad}\n"), [spec])
+
+
+def test_csv_of_integers(tmp_path):
+    got = read(as_csv(tmp_path, "1,2,3\n4,5.0,6e0\n"), [IDS]).inputs["ids"]
+    assert got.dtype == np.int32
+    assert got.tolist() == [[1, 2, 3], [4, 5, 6]]
+    with pytest.raises(SampleError, match="integers expected"):
+        read(as_csv(tmp_path, "1,2,3.5\n"), [IDS])
+    with pytest.raises(SampleError, match="do not fit int32"):
+        read(as_csv(tmp_path, "1,2,3000000000\n"), [IDS])
+
+
+def test_csv_of_huge_integers(tmp_path):
+    assert read(as_csv(tmp_path, f"0,0,{2**53}\n"), [LONG]).inputs["ids"][0, 2] == 2**53
+    # 2**53 + 1 is no float64, and 1e300 no int64: neither may pass for another number.
+    for value in (2**53 + 2, 2**63, "1e300", f"-{2**60}"):
+        with pytest.raises(SampleError, match="lose digits"):
+            read(as_csv(tmp_path, f"0,0,{value}\n"), [LONG])
+
+
+def test_csv_of_booleans(tmp_path):
+    assert read(as_csv(tmp_path, "0,1\n"), [FLAG]).inputs["flag"].tolist() == [[False, True]]
+    with pytest.raises(SampleError, match="booleans expected"):
+        read(as_csv(tmp_path, "0,2\n"), [FLAG])
+
+
+def test_csv_needs_fixed_axes(tmp_path):
+    with pytest.raises(SampleError, match="free axis"):
+        read(as_csv(tmp_path, "1,2\n"), [TensorSpec("x", (None, None, 2), "float32")])
+
+
+# Writing
+
+
+def test_arrays_of_any_name_are_written(tmp_path):
+    arrays = {
+        name: np.arange(number).astype(dtype)
+        for number, (name, dtype) in enumerate(
+            [("file", "f4"), ("allow_pickle", "i2"), ("attention/x:0", "f2"), ("ü.npy", "?")]
+        )
+    }
+    with (tmp_path / "a.npz").open("wb") as file:
+        write_npz(file, {**arrays, "scalar": np.float32(7)})
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as got:
+        assert got["scalar"] == 7
+    got = read_npz(tmp_path / "a.npz")
+    assert set(got) == {*arrays, "scalar"}
+    for name, array in arrays.items():
+        assert got[name].dtype == array.dtype
+        np.testing.assert_array_equal(got[name], array)
+
+
+def test_objects_are_not_written():
+    with pytest.raises(ValueError, match="Object arrays"):
+        write_npz(io.BytesIO(), {"x": np.array([object()])})
+
+
+# Some rows at a time
+
+
+def compressed(tmp_path, array):
+    np.savez_compressed(tmp_path / "c.npz", x=array, y=np.arange(len(array)))
+    return tmp_path / "c.npz"
+
+
+def stored(tmp_path, array):
+    return saved(tmp_path, x=array, y=np.arange(len(array)))
+
+
+def as_rows_of_csv(tmp_path, array):
+    lines = [",".join(map(str, row.ravel())) for row in array]
+    return as_csv(tmp_path, "# made\na,b,c,d,e,f\n\n" + "\n".join(lines))
+
+
+def columns(make):
+    return lambda tmp_path, array: make(tmp_path, np.asfortranarray(array))
+
+
+MAKERS = {
+    "npy": as_npy,
+    "npy by columns": columns(as_npy),
+    "stored": stored,
+    "compressed": compressed,
+    "compressed by columns": columns(compressed),
+    "csv": as_rows_of_csv,
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_batches_are_the_rows_of_the_whole(tmp_path, make):
+    array = np.random.default_rng(2).integers(-9, 9, (29, 3, 2)) / 4
+    found = open_samples(make(tmp_path, array), [X])
+    assert len(found) == 29
+    for size, start, stop in [(29, 0, None), (1, 0, None), (7, 0, None), (7, 5, 23), (50, 28, 99)]:
+        parts = list(found.batches(size, start=start, stop=stop))
+        assert all(len(part) == size for part in parts[:-1])
+        rows = np.concatenate([part.inputs["x_in"] for part in parts])
+        np.testing.assert_array_equal(rows, array[start:stop])
+        if found.labels:
+            labels = np.concatenate([part.targets for part in parts])
+            assert labels.tolist() == list(range(29))[start:stop]
+    assert list(found.batches(7, start=29)) == []
+
+
+def test_labels_by_output_and_arrays_that_nothing_asks_for(tmp_path):
+    path = saved(tmp_path, **{"x": VALUES, "y/a": np.arange(5), "label": np.arange(5)})
+    found = open_samples(path, [X])
+    assert (list(found.labels), found.unused) == (["y/a"], ("label",))
+    (part,) = found.batches(5)
+    assert part.targets is None
+    assert part[np.array([False, True, False, False, True])].labels["y/a"].tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_a_bad_value_is_told_with_its_row_in_the_file(tmp_path, make):
+    array = np.ones((29, 3, 2))
+    array[17, 2, 1] = np.inf
+    batches = open_samples(make(tmp_path, array), [X]).batches(10)
+    assert len(next(batches)) == 10
+    with pytest.raises(SampleError, match=r"first at \(17, 2, 1\)"):
+        next(batches)
+
+
+def test_damage_behind_the_header_is_found_when_it_is_read(tmp_path):
+    """A stored member's numbers are covered by its sum, whichever rows are asked for."""
+    path = stored(tmp_path, np.ones((29, 3, 2)))
+    content = bytearray(path.read_bytes())
+    content[content.index(np.ones(2).tobytes()) + 8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SampleError, match=r"cannot be read as \.npz: Bad CRC"):
+        list(open_samples(path, [X]).batches(10))
+
+
+def test_rows_that_are_not_there_are_known_before_any_is_read(tmp_path):
+    path = as_npy(tmp_path, VALUES)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(SampleError, match="8 bytes short"):
+        open_samples(path, [X])
+
+
+def test_a_line_of_another_width_is_told(tmp_path):
+    path = as_csv(tmp_path, "1,2,3,4,5,6\n" * 12 + "1,2,3\n" * 3)
+    batches = open_samples(path, [X]).batches(12)
+    assert len(next(batches)) == 12
+    with pytest.raises(SampleError, match="rows 12 to 14 hold 3 numbers each, and others 6"):
+        next(batches)

@@ -1,0 +1,509 @@
+"""The verdict: what passes, and above all what does not."""
+
+import json
+import math
+import shutil
+
+import artifacts
+import numpy as np
+import pytest
+from artifacts import KERNEL, X, Y, dense, samples
+
+from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, RuntimeUnavailableError
+from edgeattn.runners.function import FunctionRunner
+from edgeattn.tensors import TensorSpec
+from edgeattn.validation.validate import (
+    FAIL,
+    INCONCLUSIVE,
+    LIMITS,
+    NOT_RUN,
+    PASS,
+    ArtifactReport,
+    Check,
+    Report,
+    compare,
+    validate,
+    validate_isolated,
+)
+
+KEYS = 5
+MAP = TensorSpec("attention/a", (None, KEYS), "float32")
+
+
+def attention(count=7):
+    """Maps that sum to one: row i has 1/2 on key i mod 5 and 1/8 on the others."""
+    weights = np.full((count, KEYS), 0.125, np.float32)
+    weights[np.arange(count), np.arange(count) % KEYS] = 0.5
+    return weights
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Two outputs of one shape, ``score`` and ``other`` (its negative), and an attention map."""
+    artifacts.write_dense_onnx(tmp_path / "m.onnx")
+    other = TensorSpec("other", Y.shape, "float32")
+    entries = [
+        artifacts.artifact(
+            tmp_path / "m.onnx", scheme=scheme, outputs=(Y, other, MAP), attention=(MAP.name,)
+        )
+        for scheme in LIMITS
+    ]
+    x = samples()
+    return artifacts.write_bundle(
+        tmp_path,
+        entries,
+        {
+            "input/x": x,
+            "output/score": dense(x),
+            "output/other": -dense(x),
+            "attention/a": attention(),
+        },
+    )
+
+
+def right(tensors):
+    x = tensors["x"]
+    rows = [int(np.flatnonzero((samples() == row).all(1))[0]) for row in x]
+    return {"score": dense(x), "other": -dense(x), "attention/a": attention()[rows]}
+
+
+def judged(bundle, function, scheme="float32", runner=FunctionRunner):
+    chosen = bundle.select(schemes=(scheme,))
+    report = validate(bundle, chosen, lambda item: runner(function, item.inputs, item.outputs))
+    (found,) = report.artifacts
+    assert report.verdict == found.verdict
+    return found
+
+
+def failed(found):
+    return {(check.metric, check.output) for check in found.failed}
+
+
+def changed(**changes):
+    """The right outputs, changed by a function per output."""
+
+    def function(tensors):
+        outputs = dict(right(tensors))
+        for name, change in changes.items():
+            name = {"map": "attention/a"}.get(name, name)
+            outputs[name] = change(outputs[name].copy())
+        return outputs
+
+    return function
+
+
+def put(value, at=(3, 0)):
+    def change(array):
+        if len(array) > at[0]:
+            array[at] = value
+        return array
+
+    return change
+
+
+# One artifact
+
+
+@pytest.mark.parametrize("scheme", LIMITS)
+def test_right_passes(bundle, scheme):
+    found = judged(bundle, right, scheme)
+    assert found.verdict == PASS
+    assert found.stages == {
+        "structure": PASS,
+        "numbers": PASS,
+        "attention": PASS,
+        "task": NOT_RUN,
+        "device": NOT_RUN,
+    }
+    assert found.max_abs_error == 0
+    assert found.runtime == "function"
+
+
+@pytest.mark.parametrize("scheme", LIMITS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("output", ["score", "other", "map"])
+def test_not_finite_fails(bundle, scheme, value, output):
+    found = judged(bundle, changed(**{output: put(value)}), scheme)
+    assert found.verdict == FAIL
+    assert ("non_finite", {"map": "attention/a"}.get(output, output)) in failed(found)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_the_same_infinity_as_keras_passes(bundle):
+    x = samples()
+    expected = {"score": dense(x), "other": -dense(x), "attention/a": attention()}
+    expected["score"][0] = [np.nan, np.inf]
+    entry = bundle.select(schemes=("float32",))[0]
+
+    def verdict(actual):
+        again = {name: array[:1] for name, array in actual.items()}
+        return ArtifactReport(entry, "r", tuple(compare(entry, expected, actual, again))).verdict
+
+    assert verdict(dict(expected)) == PASS
+    for value in ([np.nan, -np.inf], [np.nan, 7.0], [7.0, np.inf], [np.inf, np.inf]):
+        other = expected["score"].copy()
+        other[0] = value
+        assert verdict({**expected, "score": other}) == FAIL
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array[:-1],
+        lambda array: array[:, :1],
+        lambda array: array.T,
+        lambda array: array[..., None],
+        lambda array: array.reshape(-1),
+        lambda array: array[:0],
+    ],
+)
+@pytest.mark.parametrize("output", ["score", "map"])
+def test_wrong_shape_fails(bundle, change, output):
+    found = judged(bundle, changed(**{output: change}))
+    assert found.verdict == FAIL
+    assert [check.metric for check in found.failed] == ["wrong_shape"]
+
+
+def test_swapped_outputs_fail(bundle):
+    def swapped(tensors):
+        outputs = right(tensors)
+        return {**outputs, "score": outputs["other"], "other": outputs["score"]}
+
+    for scheme in LIMITS:
+        found = judged(bundle, swapped, scheme)
+        assert {output for _, output in failed(found)} == {"score", "other"}
+
+
+def test_outputs_are_matched_by_name_not_by_order(bundle):
+    found = judged(bundle, lambda tensors: dict(reversed(right(tensors).items())))
+    assert found.verdict == PASS
+
+
+def test_missing_output_fails(bundle):
+    class Forgetful(FunctionRunner):
+        def run(self, tensors):
+            return {name: self._function(tensors)[name] for name in ("score", "attention/a")}
+
+    found = judged(bundle, right, runner=Forgetful)
+    assert failed(found) == {("missing", "other")}
+    told = judged(bundle, lambda tensors: {"score": dense(tensors["x"])})
+    assert (told.verdict, told.reason) == (FAIL, "The function gave no output 'other'.")
+
+
+def test_state_that_is_kept_fails(bundle):
+    """Right for all sequences in their first order, and wrong once they come again."""
+    calls = []
+
+    def keeps(tensors):
+        calls.append(len(tensors["x"]))
+        outputs = right(tensors)
+        return {**outputs, "score": outputs["score"] + 1e-5 * (len(calls) - 1)}
+
+    found = judged(bundle, keeps)
+    assert calls == [7, 1]
+    assert failed(found) == {("repeat_error", "score")}
+
+
+def test_samples_in_another_order_fail(bundle):
+    found = judged(bundle, changed(score=lambda array: array[::-1]))
+    assert found.verdict == FAIL
+
+
+@pytest.mark.parametrize("scheme", LIMITS)
+def test_signal_to_noise_limits(bundle, scheme):
+    """An output passes just above its limit and fails just below, or by float32's tolerance."""
+    limit = LIMITS[scheme].snr_db
+
+    def noisy(db):
+        def change(array):
+            whole = dense(samples()).astype(np.float64)
+            size = math.sqrt((whole**2).mean() / 10 ** (db / 10))
+            return array + size * np.where(np.arange(array.size) % 2, 1, -1).reshape(array.shape)
+
+        return changed(score=change)
+
+    if scheme == "float32":
+        assert judged(bundle, noisy(130), scheme).verdict == PASS
+        assert failed(judged(bundle, noisy(60), scheme)) == {("tolerance_ratio", "score")}
+    else:
+        assert judged(bundle, noisy(limit + 0.5), scheme).verdict == PASS
+        assert failed(judged(bundle, noisy(limit - 0.5), scheme)) == {("snr_db", "score")}
+
+
+@pytest.mark.parametrize("scheme", LIMITS)
+def test_attention_limits(bundle, scheme):
+    limit = LIMITS[scheme].attention_max_abs
+
+    def moved(by):
+        """``by`` from the first key to the second, in the first row."""
+
+        def change(array):
+            array[0, 0] -= by
+            array[0, 1] += by
+            return array
+
+        return changed(map=change)
+
+    assert judged(bundle, moved(0.9 * limit), scheme).verdict == PASS
+    found = judged(bundle, moved(1.1 * limit), scheme)
+    assert ("max_abs_error", "attention/a") in failed(found)
+    assert found.stages["attention"] == FAIL
+    assert found.stages["numbers"] == PASS
+    assert found.verdict == FAIL
+
+
+def test_attention_that_looks_elsewhere_fails(bundle):
+    for scheme in LIMITS:
+        found = judged(bundle, changed(map=lambda array: np.roll(array, 1, axis=-1)), scheme)
+        assert {metric for metric, _ in failed(found)} == {"max_abs_error", "jensen_shannon"}
+
+
+def test_top1_is_checked_on_class_probabilities(tmp_path):
+    artifacts.write_dense_onnx(tmp_path / "m.onnx")
+    entries = [artifacts.artifact(tmp_path / "m.onnx", scheme="int8")]
+    x = samples(count=11)
+    scores = np.full((11, 2), 0.44, np.float32)
+    scores[:, 0] = 0.56
+    made = artifacts.write_bundle(tmp_path, entries, {"input/x": x, "output/score": scores})
+
+    def one_flips(tensors):
+        got = scores[: len(tensors["x"])].copy()
+        if len(got) > 4:
+            got[4] = got[4, ::-1]
+        return {"score": got}
+
+    found = judged(made, one_flips, "int8")
+    # 23 dB, and 10 of 11 right where 98% must be.
+    assert failed(found) == {("top1_agreement", "score")}
+
+
+def test_booleans_and_integers_are_compared(tmp_path):
+    artifacts.write_kinds_onnx(tmp_path / "m.onnx")
+    outputs = (TensorSpec("sign", (None, 3), "bool"), TensorSpec("best", (None,), "int64"))
+    entries = [artifacts.artifact(tmp_path / "m.onnx", outputs=outputs)]
+    x = samples()
+    truth = {"output/sign": x > 0, "output/best": x.argmax(1)}
+    made = artifacts.write_bundle(tmp_path, entries, {"input/x": x, **truth})
+    assert validate_isolated(made, made.manifest.artifacts).verdict == PASS
+    for name in truth:
+        wrong = {**truth, name: truth[name].copy()}
+        wrong[name][2:3] = ~wrong[name][2:3] if name == "output/sign" else 2 - wrong[name][2:3] + 1
+        made = artifacts.write_bundle(tmp_path, entries, {"input/x": x, **wrong})
+        report = validate_isolated(made, made.manifest.artifacts)
+        assert {check.output for check in report.artifacts[0].failed} == {name.split("/")[1]}
+
+
+# What does not run
+
+
+def test_no_runtime_is_not_run(bundle):
+    def unavailable(_):
+        raise RuntimeUnavailableError("nothing here")
+
+    report = validate(bundle, bundle.manifest.artifacts[:1], unavailable)
+    (found,) = report.artifacts
+    assert (report.verdict, report.exit_code, found.reason) == (NOT_RUN, 5, "nothing here")
+    assert set(found.stages.values()) == {NOT_RUN}
+    assert found.max_abs_error is None
+
+
+def test_an_artifact_that_does_not_load_fails(bundle):
+    def broken(_):
+        raise ArtifactError("does not load")
+
+    report = validate(bundle, bundle.manifest.artifacts[:1], broken)
+    assert (report.verdict, report.exit_code) == (FAIL, 1)
+    assert report.artifacts[0].stages["numbers"] == NOT_RUN
+
+
+def test_whole_files_alone_are_no_pass(bundle):
+    entry = bundle.manifest.artifacts[0]
+    structure = Check(entry.label, "structure", "changed_files", 0.0, 0.0)
+    looks = Check(entry.label, "attention", "max_abs_error", 0.0, 1.0)
+    told = Check(entry.label, "numbers", "max_abs_error", 0.0)
+    assert ArtifactReport(entry, "r", (structure,)).verdict == NOT_RUN
+    assert ArtifactReport(entry, "r", (structure, looks, told)).verdict == NOT_RUN
+    assert ArtifactReport(entry, "r", ()).verdict == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict", "code"),
+    [
+        ([PASS, PASS], PASS, 0),
+        ([PASS, NOT_RUN], PASS, 0),
+        ([NOT_RUN, NOT_RUN], NOT_RUN, 5),
+        ([], NOT_RUN, 5),
+        ([PASS, FAIL], FAIL, 1),
+        ([NOT_RUN, FAIL], FAIL, 1),
+    ],
+)
+def test_overall_verdict(bundle, verdicts, verdict, code):
+    entry = bundle.manifest.artifacts[0]
+    made = {
+        PASS: ArtifactReport(entry, "r", (Check("a", "numbers", "m", 0.0, 0.0),)),
+        FAIL: ArtifactReport(entry, "r", (Check("a", "numbers", "m", 1.0, 0.0),)),
+        NOT_RUN: ArtifactReport(entry, None, ()),
+    }
+    report = Report(tuple(made[name] for name in verdicts))
+    assert [item.verdict for item in report.artifacts] == verdicts
+    assert (report.verdict, report.exit_code) == (verdict, code)
+    assert INCONCLUSIVE not in verdicts
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, 1.0, 2.0])
+@pytest.mark.parametrize("better", ["<=", ">="])
+def test_check(value, better):
+    passed = Check("a", "numbers", "m", value, 1.0, better).passed
+    if math.isnan(value):
+        assert passed is False
+    else:
+        assert passed is (value <= 1 if better == "<=" else value >= 1)
+    assert Check("a", "numbers", "m", value).passed is None
+    document = Check("a", "numbers", "m", value, math.inf, better).to_json()
+    json.dumps(document, allow_nan=False)
+
+
+# The reference
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.pop("input/x"),
+        lambda arrays: arrays.pop("output/score"),
+        lambda arrays: arrays.clear(),
+        lambda arrays: arrays.update({"output/score": arrays["output/score"][:-1]}),
+        lambda arrays: arrays.update({"input/x": arrays["input/x"][:3]}),
+        lambda arrays: arrays.update({"input/x": np.float32(1)}),
+        lambda arrays: arrays.update({name: array[:0] for name, array in arrays.items()}),
+    ],
+)
+def test_a_reference_that_proves_nothing_is_refused(tmp_path, change):
+    made = artifacts.write_dense_bundle(tmp_path)
+    arrays = dict(made.reference())
+    change(arrays)
+    made = artifacts.write_bundle(tmp_path, made.manifest.artifacts, arrays)
+    with pytest.raises(BundleError, match="The reference of"):
+        validate_isolated(made, made.manifest.artifacts)
+
+
+def test_changed_bytes_are_never_run(dense_bundle):
+    file = dense_bundle.path / "dense.float32.onnx"
+    file.write_bytes(file.read_bytes() + b"\0")
+
+    def never(_):
+        pytest.fail("it was run")
+
+    with pytest.raises(BundleError, match="SHA-256"):
+        validate(dense_bundle, dense_bundle.manifest.artifacts, never)
+
+
+# In the real runtimes
+
+
+def test_both_runtimes_pass(dense_bundle):
+    report = validate_isolated(dense_bundle, dense_bundle.manifest.artifacts)
+    assert report.verdict == PASS
+    assert [item.runtime.split()[0] for item in report.artifacts] == [
+        "ai-edge-litert",
+        "onnxruntime",
+    ]
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_a_wrong_number_is_found(tmp_path, format):
+    bias = artifacts.BIAS + np.array([0, 1e-2], np.float32)
+    made = artifacts.write_dense_bundle(tmp_path, formats=(format,), bias=bias)
+    (found,) = validate_isolated(made, made.manifest.artifacts).artifacts
+    assert failed(found) == {("tolerance_ratio", "score")}
+    assert found.max_abs_error == pytest.approx(1e-2, rel=1e-3)
+
+
+def test_state_kept_by_a_real_file_is_found(tmp_path):
+    artifacts.write_counter_tflite(tmp_path / "m.tflite")
+    entry = artifacts.artifact(
+        tmp_path / "m.tflite", inputs=(artifacts.COUNTER_X,), outputs=(artifacts.COUNTER_Y,)
+    )
+    x = np.arange(1, 6, dtype=np.float32)[:, None]
+    made = artifacts.write_bundle(tmp_path, [entry], {"input/x": x, "output/total": x})
+    (found,) = validate_isolated(made, (entry,)).artifacts
+    assert failed(found) == {("repeat_error", "total"), ("tolerance_ratio", "total")}
+    # Of one sequence too, for which Keras and the first call agree: the second call does not.
+    made = artifacts.write_bundle(tmp_path, [entry], {"input/x": x[:1], "output/total": x[:1]})
+    (found,) = validate_isolated(made, (entry,)).artifacts
+    assert failed(found) == {("repeat_error", "total")}
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, "half"])
+def test_a_broken_file_fails_and_the_other_is_judged(dense_bundle, format, content):
+    file = dense_bundle.path / f"dense.float32.{format}"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    artifacts.rehash(dense_bundle.path)
+    made = type(dense_bundle).open(dense_bundle.path)
+    report = validate_isolated(made, made.manifest.artifacts)
+    verdicts = {item.artifact.format: item.verdict for item in report.artifacts}
+    assert verdicts == {"tflite": PASS, "onnx": PASS, format: FAIL}
+    assert report.verdict == FAIL
+    assert all(item.reason for item in report.artifacts if item.verdict == FAIL)
+
+
+def test_a_manifest_that_names_other_tensors_fails(dense_bundle):
+    def change(data):
+        for entry in data["artifacts"]:
+            entry["inputs"][0]["name"] = "elsewhere"
+
+    artifacts.edit_manifest(dense_bundle.path, change)
+    made = type(dense_bundle).open(dense_bundle.path)
+    arrays = dict(made.reference())
+    arrays["input/elsewhere"] = arrays["input/x"]
+    made = artifacts.write_bundle(made.path, made.manifest.artifacts, arrays)
+    report = validate_isolated(made, made.manifest.artifacts)
+    assert {item.verdict for item in report.artifacts} == {FAIL}
+
+
+def test_inputs_of_another_shape_fail(dense_bundle):
+    arrays = dict(dense_bundle.reference())
+    arrays["input/x"] = np.concatenate([arrays["input/x"]] * 2, axis=1)
+    made = artifacts.write_bundle(dense_bundle.path, dense_bundle.manifest.artifacts, arrays)
+    report = validate_isolated(made, made.manifest.artifacts)
+    assert {item.verdict for item in report.artifacts} == {FAIL}
+    assert all("stopped" in item.reason for item in report.artifacts)
+
+
+def test_swapped_outputs_of_a_real_file_fail(tmp_path):
+    artifacts.write_dense_onnx(tmp_path / "m.onnx", outputs=("other", "score"))
+    outputs = (Y, TensorSpec("other", Y.shape, "float32"))
+    entry = artifacts.artifact(tmp_path / "m.onnx", outputs=outputs)
+    x = samples()
+    arrays = {"input/x": x, "output/score": dense(x), "output/other": -dense(x)}
+    made = artifacts.write_bundle(tmp_path, [entry], arrays)
+    (found,) = validate_isolated(made, (entry,)).artifacts
+    assert {output for _, output in failed(found)} == {"score", "other"}
+    arrays = {"input/x": x, "output/score": -dense(x), "output/other": dense(x)}
+    made = artifacts.write_bundle(tmp_path, [entry], arrays)
+    assert validate_isolated(made, (entry,)).verdict == PASS
+
+
+def test_a_moved_bundle_is_judged(dense_bundle, tmp_path):
+    moved = tmp_path / "else where" / "b.edge"
+    shutil.copytree(dense_bundle.path, moved)
+    made = type(dense_bundle).open(moved)
+    assert validate_isolated(made, made.manifest.artifacts).verdict == PASS
+
+
+def test_a_fault_in_a_runner_is_no_verdict(bundle):
+    def stumbles(_):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        judged(bundle, stumbles)
+    assert issubclass(ArtifactError, EdgeattnError)
+
+
+def test_the_oracle_is_that_of_the_kernel():
+    # [2, 4, -8] @ [[1, -2], [.5, 4], [-.25, 8]] + [.125, -1] = [2+2+2+.125, -4+16-64-1].
+    assert dense(np.array([[2, 4, -8]], np.float32)).tolist() == [[6.125, -53.0]]
+    assert KERNEL.shape == (3, 2)
+    assert X.shape == (None, 3)
