@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn import errors
+from edgeattn import errors, progress
 from edgeattn.process import server
 
 
@@ -39,7 +39,7 @@ def leave(status: int) -> None:
 
 def sleep_while_asked(seconds: float) -> None:
     server.end_with_connection()
-    server.progress("asleep")
+    progress.report("asleep")
     time.sleep(seconds)
 
 
@@ -71,7 +71,7 @@ def read_standard_input() -> str:
 
 def report_progress(steps: list[str]) -> str:
     for step in steps:
-        server.progress(step)
+        progress.report(step)
     return "done"
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_target, writing
@@ -63,7 +64,6 @@ def convert(
     opset: int | None = None,
     allow_float_fallback: bool = False,
     force: bool = False,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Conversion:
     """Convert a trained Keras file to a bundle, run what was made, and say what was found.
 
@@ -126,7 +126,7 @@ def convert(
 
     with writing(target, force=force) as folder:
         asked = {"job": job, "folder": str(folder)}
-        with Host(on_progress) as host:
+        with Host() as host:
             host.audit(source, trust)
             described = host.call(
                 "describe", {"job": job}, what=f"loading {source.name}", timeout=LOAD_SECONDS
@@ -153,7 +153,7 @@ def convert(
             raise _nothing_made(source, failures)
         manifest = Manifest(described, tuple(artifacts), reference, made_with, tuple(failures))
         write_manifest(folder, manifest)
-        report = judge(Bundle(folder, manifest), on_progress)
+        report = judge(Bundle(folder, manifest))
     return Conversion(Bundle(target, manifest), report, tuple(failures))
 
 
@@ -170,12 +170,11 @@ def _calibrate(
     return None
 
 
-def judge(bundle: Bundle, on_progress: Callable[[str], None] | None = None) -> Any:
+def judge(bundle: Bundle) -> Any:
     """Run every artifact of ``bundle`` in its own runtime against what Keras said."""
     from edgeattn.validation.validate import validate_isolated
 
-    if on_progress is not None:
-        on_progress("running what was made")
+    progress.report("running what was made")
     return validate_isolated(bundle, bundle.manifest.artifacts)
 
 

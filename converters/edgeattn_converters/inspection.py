@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
-from edgeattn.process.server import progress
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.loading import audit
 from edgeattn_converters.loading import load as source
@@ -113,7 +113,7 @@ def _trial(model: Any) -> dict[str, str]:
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for format in FORMATS:
-            progress(f"trying {format}")
+            progress.report(f"trying {format}")
             converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
             try:
                 path = Path(folder) / f"model.{format}"

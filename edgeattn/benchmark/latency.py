@@ -1,8 +1,8 @@
 """How long an artifact takes: cold, to load, and warm, measured where it runs.
 
 Every artifact has a child process of its own and is called there through
-:mod:`edgeattn.inference.model`, so no pipe is in a figure. Artifacts take turns, a short round each, so that a machine that grows
-hot or busy is so for all of them; a round in which the firmware reports throttling is void.
+:mod:`edgeattn.inference.model`, so no pipe is in a figure. Artifacts take turns, a short round each,
+so that a machine that grows hot or busy is so for all of them; a round in which the firmware reports throttling is void.
 
 A percentile is told where enough runs support it. With n runs the chance that all of them stay
 under the true quantile q is q^n; 0.9^64 and 0.99^662 are about 0.0012: from there on the measured
@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
@@ -123,7 +124,6 @@ def bench(
     threads: Sequence[int] = (1,),
     runs: int = RUNS,
     seconds: float = SECONDS,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Benchmark:
     """Measure ``artifacts`` in ``place``, for each number of threads in turn.
 
@@ -141,10 +141,10 @@ def bench(
         with contextlib.ExitStack() as stack:
             stands = []
             for artifact in artifacts:
-                _tell(on_progress, f"starting {artifact.label}, threads {count}")
+                progress.report(f"starting {artifact.label}, threads {count}")
                 child = stack.enter_context(place.start())
                 stands.append(_Stand(artifact, count, child, place.folder, reference))
-            _take_turns(stands, runs, seconds, on_progress)
+            _take_turns(stands, runs, seconds)
             measured += [stand.measured() for stand in stands]
     return Benchmark(tuple(measured), place.name)
 
@@ -153,7 +153,6 @@ def _take_turns(
     stands: Sequence[_Stand],
     runs: int,
     seconds: float,
-    on_progress: Callable[[str], None] | None,
 ) -> None:
     end = time.monotonic() + seconds
     while True:
@@ -161,7 +160,7 @@ def _take_turns(
         if not waiting:
             return
         for stand in waiting:
-            _tell(on_progress, f"{stand.artifact.label}: {stand.runs} of {runs} runs")
+            progress.report(f"{stand.artifact.label}: {stand.runs} of {runs} runs")
             stand.round(min(ROUND_RUNS, runs - stand.runs))
         # At least one round each, however long it took.
         if time.monotonic() > end:
@@ -250,11 +249,6 @@ class _Stand:
 
 def _limits(count: int, seconds: float) -> dict[str, Any]:
     return {"count": count, "seconds": seconds}
-
-
-def _tell(on_progress: Callable[[str], None] | None, message: str) -> None:
-    if on_progress is not None:
-        on_progress(message)
 
 
 # The other side of the pipe: one artifact, and the samples that it is given in turn.

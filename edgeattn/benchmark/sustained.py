@@ -9,11 +9,12 @@ board.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from edgeattn import progress
 from edgeattn.benchmark.latency import INPUTS, PATIENCE
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
@@ -139,7 +140,6 @@ def sustain(
     *,
     seconds: float,
     threads: Sequence[int] = (1,),
-    on_progress: Callable[[str], None] | None = None,
 ) -> tuple[Sustained, ...]:
     """Run each artifact for ``seconds`` without a pause, for each number of threads in turn.
 
@@ -155,7 +155,7 @@ def sustain(
     for count in threads:
         for artifact in artifacts:
             told = Sustained(artifact, count)
-            found.append(_sustained(told, place, reference, seconds, on_progress))
+            found.append(_sustained(told, place, reference, seconds))
     return tuple(found)
 
 
@@ -164,7 +164,6 @@ def _sustained(
     place: Place,
     reference: Tensors,
     seconds: float,
-    on_progress: Callable[[str], None] | None,
 ) -> Sustained:
     artifact = told.artifact
     inputs = {spec.name: reference[f"input/{spec.name}"][:INPUTS] for spec in artifact.inputs}
@@ -181,8 +180,7 @@ def _sustained(
             told = replace(told, idle_watts=idle["watts"])
             begun = time.monotonic()
             while (start := time.monotonic() - begun) < seconds or not windows:
-                if on_progress is not None:
-                    on_progress(f"{artifact.label}: {start:.0f} of {seconds:.0f} s under load")
+                progress.report(f"{artifact.label}: {start:.0f} of {seconds:.0f} s under load")
                 window, _ = child.call(
                     "edgeattn.benchmark.sustained:hold",
                     {"seconds": length},

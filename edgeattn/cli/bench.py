@@ -75,32 +75,29 @@ def command(
 
     opened = options.opened(bundle, require_signature)
     artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
-    shown = output.progress(quiet or as_json)
-    try:
-        with at(opened, on, python, config=ssh_config, on_progress=shown) as place:
-            if sustained is not None:
-                from edgeattn.benchmark.sustained import sustain
+    with (
+        output.progress(quiet or as_json),
+        at(opened, on, python, config=ssh_config) as place,
+    ):
+        if sustained is not None:
+            from edgeattn.benchmark.sustained import sustain
 
-                held = sustain(
-                    opened,
-                    artifacts,
-                    place,
-                    seconds=sustained,
-                    threads=threads or (1,),
-                    on_progress=shown,
-                )
-                return tell_sustained(held, place.name, as_json=as_json)
-            found = bench(
+            held = sustain(
                 opened,
                 artifacts,
                 place,
-                threads=threads or doubling(cores(place)),
-                runs=runs,
-                seconds=seconds,
-                on_progress=shown,
+                seconds=sustained,
+                threads=threads or (1,),
             )
-    finally:
-        output.end_progress(shown)
+            return tell_sustained(held, place.name, as_json=as_json)
+        found = bench(
+            opened,
+            artifacts,
+            place,
+            threads=threads or doubling(cores(place)),
+            runs=runs,
+            seconds=seconds,
+        )
     if as_json:
         output.emit_json(found.to_json())
     else:

@@ -130,8 +130,7 @@ def command(
         from edgeattn_converters import convert
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
-    shown = output.progress(quiet or as_json)
-    try:
+    with output.progress(quiet or as_json):
         made = convert(
             model,
             target,
@@ -154,10 +153,7 @@ def command(
             batch=batch,
             states=states,
             force=force,
-            on_progress=shown,
         )
-    finally:
-        output.end_progress(shown)
     if as_json:
         output.emit_json(as_document(made))
     else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgeattn import progress
 from edgeattn.cli import options, output
 from edgeattn.errors import EdgeattnError, OutputError, UsageError
 
@@ -120,7 +120,8 @@ def command(
     else:
         opened = options.opened(bundle, require_signature)
         opened.select(order.formats, order.schemes)
-        outcomes = _deploy(opened, named, order, install, wheels, output.progress(quiet or as_json))
+        with output.progress(quiet or as_json):
+            outcomes = _deploy(opened, named, order, install, wheels)
         outcomes = tuple(_keep_report(bundle, opened, outcome) for outcome in outcomes)
     code = deployment.worst(outcomes)
     if as_json:
@@ -136,21 +137,10 @@ def _deploy(
     order: Order,
     install: bool,
     wheels: Path | None,
-    shown: Callable[[str], None] | None,
 ) -> tuple[Outcome, ...]:
     from edgeattn.deployment import deploy as deployment
 
-    turn = threading.Lock()
-
-    def tell(host: str, message: str) -> None:
-        if shown is not None:
-            with turn:
-                shown(f"{host}: {message}")
-
     def on(host: str, work: deployment.Work) -> Outcome:
-        def told(message: str) -> None:
-            tell(host, message)
-
         chosen = order
         if install:
             from edgeattn.deployment import install as installing
@@ -158,16 +148,12 @@ def _deploy(
 
             chosen = replace(
                 order,
-                install=lambda remote: installing.install(
-                    remote, look(remote, "python3"), wheels, told
-                ),
+                install=lambda remote: installing.install(remote, look(remote, "python3"), wheels),
             )
-        return deployment.deploy(bundle, host, chosen, told, work)
+        with progress.labelled(host):
+            return deployment.deploy(bundle, host, chosen, work)
 
-    try:
-        return deployment.on_each(hosts, on)
-    finally:
-        output.end_progress(shown)
+    return deployment.on_each(hosts, on)
 
 
 def _listed(file: Path | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
@@ -21,7 +21,6 @@ def explain_found(
     bundle: Bundle,
     found: Report,
     limits: Sequence[Limit],
-    shown: Callable[[str], None] | None,
 ) -> tuple[Explanation, ...]:
     """What is inside the artifacts of a verdict; those beside them are judged where needed."""
     from edgeattn.diagnosis.diagnose import explain
@@ -31,7 +30,6 @@ def explain_found(
         bundle,
         found.artifacts,
         judge=lambda item: validate_isolated(bundle, (item,), limits=limits).artifacts[0],
-        on_progress=shown,
     )
 
 

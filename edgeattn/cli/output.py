@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
+
+from edgeattn import progress as messages
 
 
 def emit_json(document: Any) -> None:
@@ -63,17 +67,20 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2g}"
 
 
-def progress(quiet: bool) -> Callable[[str], None] | None:
-    """Where a stage says what it does: a line on stderr that the next replaces, on terminals."""
+@contextlib.contextmanager
+def progress(quiet: bool) -> Iterator[None]:
+    """Show progress messages on stderr, each replacing the last, if stderr is a terminal."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
-        return None
+        yield
+        return
+    turn = threading.Lock()
 
     def show(message: str) -> None:
-        click.echo(f"\r\x1b[2K{message} ...", nl=False, err=True)
+        with turn:
+            click.echo(f"\r\x1b[2K{message} ...", nl=False, err=True)
 
-    return show
-
-
-def end_progress(shown: Callable[[str], None] | None) -> None:
-    if shown is not None:
+    try:
+        with messages.shown_by(show):
+            yield
+    finally:
         click.echo("\r\x1b[2K", nl=False, err=True)

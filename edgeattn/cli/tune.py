@@ -104,31 +104,28 @@ def command(
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
     if plot is not None:
         _check_plot(plot)
-    shown = output.progress(quiet or as_json)
     try:
-        tuned = tune(
-            model,
-            data,
-            target,
-            calibration=calibration,
-            max_drop=max_drop,
-            aim=aim,
-            formats=options.chosen(formats),
-            schemes=schemes,
-            samples=samples,
-            time_steps=time_steps,
-            custom_objects=custom_objects,
-            architecture=architecture,
-            trust=trust,
-            most=most,
-            force=force,
-            on_progress=shown,
-        )
+        with output.progress(quiet or as_json):
+            tuned = tune(
+                model,
+                data,
+                target,
+                calibration=calibration,
+                max_drop=max_drop,
+                aim=aim,
+                formats=options.chosen(formats),
+                schemes=schemes,
+                samples=samples,
+                time_steps=time_steps,
+                custom_objects=custom_objects,
+                architecture=architecture,
+                trust=trust,
+                most=most,
+                force=force,
+            )
     except KeyboardInterrupt:
         click.echo("What was tried is kept: the same command goes on from there.", err=True)
         raise
-    finally:
-        output.end_progress(shown)
     if plot is not None:
         _draw(tuned, plot)
     if as_json:

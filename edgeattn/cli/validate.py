@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,42 +130,38 @@ def command(
         raise UsageError("--explain takes files apart in this place, not with --on or --python.")
     options.check_writable(report, junit, unfinished)
     extras = _extras(report, bench, vocabulary)
-    shown = output.progress(quiet or as_json)
     try:
-        trial = None
-        if data is not None:
-            opened.verify()
-            how = {
-                "custom_objects": None if custom_objects is None else str(custom_objects),
-                "architecture": architecture,
-                "trust": trust,
-            }
-            trial = _stream(opened, data, model, how, shown)
-        if on is None and python is None:
-            found = validate_isolated(
-                opened,
-                artifacts,
-                trial=trial,
-                limits=changed,
-                jobs=jobs or len(os.sched_getaffinity(0)),
-                resume=unfinished,
-                on_progress=shown,
-            )
-        else:
-            with elsewhere.at(opened, on, python, config=ssh_config, on_progress=shown) as place:
-                found = on_target.validate_device(
-                    place, opened, artifacts, trial=trial, limits=changed, on_progress=shown
+        with output.progress(quiet or as_json):
+            trial = None
+            if data is not None:
+                opened.verify()
+                how = {
+                    "custom_objects": None if custom_objects is None else str(custom_objects),
+                    "architecture": architecture,
+                    "trust": trust,
+                }
+                trial = _stream(opened, data, model, how)
+            if on is None and python is None:
+                found = validate_isolated(
+                    opened,
+                    artifacts,
+                    trial=trial,
+                    limits=changed,
+                    jobs=jobs or len(os.sched_getaffinity(0)),
+                    resume=unfinished,
                 )
-        explained = None
-        if explain:
-            explained = explaining.explain_found(opened, found, changed, shown)
+            else:
+                with elsewhere.at(opened, on, python, config=ssh_config) as place:
+                    found = on_target.validate_device(
+                        place, opened, artifacts, trial=trial, limits=changed
+                    )
+            explained = None
+            if explain:
+                explained = explaining.explain_found(opened, found, changed)
     except (KeyboardInterrupt, SystemExit):
         if unfinished is not None and unfinished.exists():
-            output.end_progress(shown)
             click.echo(f"What is done is kept in {unfinished}; the same command goes on.", err=True)
         raise
-    finally:
-        output.end_progress(shown)
     if explained is not None:
         extras["explanations"] = explaining.as_paragraphs(explained)
     _write(opened, found, report, junit, extras)
@@ -184,16 +180,15 @@ def _stream(
     data: Path,
     model: Path | None,
     how: dict[str, str | None],
-    shown: Callable[[str], None] | None,
 ) -> Stream:
     from edgeattn.evaluation import dataset as trials
     from edgeattn.evaluation import keras_reference as keras_answers
 
     original = keras_answers.original_model(bundle, model)
-    stream = trials.open_stream(data, bundle, shown)
+    stream = trials.open_stream(data, bundle)
     keras = None
     if original is not None:
-        keras = keras_answers.keras_of(bundle, original, how, shown)
+        keras = keras_answers.keras_of(bundle, original, how)
     if keras is None and model is not None:
         raise UsageError(
             "Keras is not installed here, and --model asks for it.",

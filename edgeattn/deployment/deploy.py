@@ -9,11 +9,12 @@ attempt goes on where the first one ended.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeattn import progress
 from edgeattn.deployment.fleet import Work, on_each, worst
 from edgeattn.deployment.results import (
     FAILED,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Order", "Outcome", "Work", "default_folder", "deploy", "on_each", "roll_back", "worst"]
 
-Progress = Callable[[str], None]
-
 
 def default_folder(bundle: Path) -> str:
     """Where on a device a bundle goes unless told otherwise: ``edgeattn/NAME``."""
@@ -55,7 +54,6 @@ def deploy(
     bundle: Bundle,
     host: str,
     order: Order,
-    on_progress: Progress | None = None,
     work: Work | None = None,
 ) -> Outcome:
     """Deploy ``bundle`` to ``host``; what goes wrong on the way is in the outcome.
@@ -67,17 +65,16 @@ def deploy(
 
     ssh.parse(host)
     bundle.verify()
-    tell = on_progress or _quiet
     device: Device | None = None
     try:
         with ssh.connected(host, order.config) as remote:
-            tell("looking")
+            progress.report("looking")
             device, _ = look(remote)
             if order.install is not None:
-                tell("installing")
+                progress.report("installing")
                 order.install(remote)
             with (work or Work()).on(ssh.child_of(remote, order.python)) as child:
-                return carry_out(bundle, remote, child, order, tell, device=device)
+                return carry_out(bundle, remote, child, order, device=device)
     except EdgeattnError as error:
         return Outcome(host, FAILED, device=device, error=error)
     except Exception as error:
@@ -100,7 +97,6 @@ def carry_out(
     remote: Remote,
     child: sending.Caller,
     order: Order,
-    tell: Progress,
     *,
     device: Device | None = None,
 ) -> Outcome:
@@ -113,13 +109,13 @@ def carry_out(
     chosen = bundle.select(order.formats, order.schemes)
     start = ask("edgeattn.deployment.receiver:begin", folder=order.folder)
     _same_edgeattn(remote, start)
-    tell("asking its runtimes")
+    progress.report("asking its runtimes")
     _can_run(remote, chosen, ask("edgeattn.deployment.receiver:runtimes"))
     files = files_of(bundle)
-    sent = sending.send(child, remote, bundle.path, files, tell)
-    tell("hashing every file there")
+    sent = sending.send(child, remote, bundle.path, files)
+    progress.report("hashing every file there")
     version = ask("edgeattn.deployment.receiver:assemble", files=files)
-    tell("judging there")
+    progress.report("judging there")
     which: dict[str, Any] = {"formats": list(order.formats), "schemes": list(order.schemes)}
     told, answers = sending.ask_both(
         child, remote, "edgeattn.deployment.receiver:judge", version=version, **which
@@ -127,7 +123,7 @@ def carry_out(
     report = judged(bundle, chosen, told, answers)
     bench = None
     if order.measure and report.exit_code == 0:
-        tell("measuring there")
+        progress.report("measuring there")
         bench, _ = sending.ask_both(
             child,
             remote,
@@ -256,7 +252,3 @@ def _plain(document: dict[str, Any]) -> dict[str, Any]:
     import json
 
     return dict(json.loads(json.dumps(document), parse_constant=str))
-
-
-def _quiet(message: str) -> None:
-    pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -55,7 +56,9 @@ def on_each(hosts: Sequence[str], action: Callable[[str, Work], Outcome]) -> tup
 
     work = Work()
     with ThreadPoolExecutor(min(len(hosts), SIDE_BY_SIDE)) as pool:
-        under_way = [pool.submit(action, host, work) for host in hosts]
+        under_way = [
+            pool.submit(contextvars.copy_context().run, action, host, work) for host in hosts
+        ]
         try:
             return tuple(each.result() for each in under_way)
         except BaseException:

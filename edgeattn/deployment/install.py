@@ -16,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
 from edgeattn.bundle.pack import MOMENT
 from edgeattn.device.info import WHEELS, unfit, userland
 from edgeattn.errors import DeviceError
@@ -93,7 +94,6 @@ def install(
     remote: Remote,
     look: Mapping[str, Any],
     wheels: Path | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> int:
     """Install edgeattn and its runtimes into ``~/edge`` of a machine that was looked at.
 
@@ -101,13 +101,12 @@ def install(
     bytes that were sent. Raises :class:`DeviceError` where the device cannot have them, or pip
     says so, here or there.
     """
-    tell = on_progress or (lambda message: None)
     _check_fits(remote, look)
     with tempfile.TemporaryDirectory(prefix="edgeattn-wheels-") as name:
         folder = Path(name)
         own = light_wheel(folder)
         asked = requirements(look)
-        tell("gathering wheels")
+        progress.report("gathering wheels")
         gather(folder, asked, look, wheels)
         files = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -126,7 +125,7 @@ def install(
         "own": own.name,
     }
     sent = sum(len(files[name]) for name in missing)
-    tell(f"sending {sent:,} bytes of wheels and installing them")
+    progress.report(f"sending {sent:,} bytes of wheels and installing them")
     payload = json.dumps(order).encode() + b"\n" + b"".join(files[name] for name in missing)
     _ask(remote, _INSTALL, payload)
     return sent

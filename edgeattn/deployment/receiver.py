@@ -73,12 +73,11 @@ def judge(
     version: str, formats: list[str], schemes: list[str]
 ) -> tuple[list[dict[str, Any]], Tensors]:
     """Hold a version to what Keras computed: all that a report is made of, and the answers."""
-    from edgeattn.process import server
     from edgeattn.validation.validate import validate_isolated
 
     bundle = Bundle.open(_versions().bundle(version))
     chosen = bundle.select(tuple(formats), tuple(schemes))
-    report = validate_isolated(bundle, chosen, on_progress=server.progress)
+    report = validate_isolated(bundle, chosen)
     told, answers = [], {}
     for number, item in enumerate(report.artifacts):
         told.append(
@@ -101,14 +100,11 @@ def measure(
 ) -> dict[str, Any]:
     """How long a version's artifacts take here, with one thread."""
     from edgeattn.benchmark.latency import bench
-    from edgeattn.process import server
     from edgeattn.targets.target import here
 
     bundle = Bundle.open(_versions().bundle(version))
     chosen = bundle.select(tuple(formats), tuple(schemes))
-    return bench(
-        bundle, chosen, here(bundle), runs=runs, seconds=seconds, on_progress=server.progress
-    ).to_json()
+    return bench(bundle, chosen, here(bundle), runs=runs, seconds=seconds).to_json()
 
 
 @leased

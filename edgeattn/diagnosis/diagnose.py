@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeattn import progress
 from edgeattn.diagnosis.graph import MOVING
 from edgeattn.diagnosis.messages import Told, told
 from edgeattn.diagnosis.results import Compared, Measured
@@ -92,7 +93,6 @@ def explain(
     reports: Sequence[ArtifactReport],
     *,
     judge: Callable[[Artifact], ArtifactReport],
-    on_progress: Callable[[str], None] | None = None,
 ) -> tuple[Explanation, ...]:
     """What is inside the artifacts of ``reports``, as :func:`edgeattn.validate` gave them.
 
@@ -109,13 +109,12 @@ def explain(
 
     arrays = bundle.reference()
     found = []
-    with Child(on_progress=on_progress) as child:
+    with Child() as child:
         for report in reports:
             absent = report.runtime is None and not report.broken
             if absent or (report.artifact.scheme == "float32" and report.verdict == PASS):
                 continue
-            if on_progress is not None:
-                on_progress(f"taking {report.artifact.label} apart")
+            progress.report(f"taking {report.artifact.label} apart")
             found.append(_one(bundle, report, report_on, arrays, child))
     return tuple(found)
 

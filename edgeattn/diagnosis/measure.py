@@ -10,8 +10,8 @@ rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
+from edgeattn import progress
 from edgeattn.diagnosis import causes
 from edgeattn.diagnosis import locate as places
 from edgeattn.diagnosis.causes import Sums, decibels
@@ -27,7 +27,6 @@ def measure(
     inputs: Tensors,
     limit_db: float,
     maps: tuple[str, ...] = (),
-    on_progress: Callable[[str], None] | None = None,
 ) -> Compared:
     """Every operator of ``judged`` that has its like in ``reference``.
 
@@ -58,8 +57,7 @@ def measure(
     sums: dict[str, Sums] = {name: Sums() for o in compared for name in o.outputs}
     ranges: dict[str, tuple[float, float]] = {}
     for row in range(rows):
-        if on_progress is not None:
-            on_progress(f"comparing operators, sequence {row + 1} of {rows}")
+        progress.report(f"comparing operators, sequence {row + 1} of {rows}")
         one = {name: array[row : row + 1] for name, array in inputs.items()}
         right, whole = reference.values(one), judged.values(one)
         own = alone({name: right[same.tensors[name]].reshape(shapes[name]) for name in cuts})

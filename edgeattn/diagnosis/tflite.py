@@ -192,8 +192,6 @@ def compare_opened(
     tensors: Tensors,
 ) -> dict[str, Any]:
     """Both files opened and measured: :class:`edgeattn.diagnosis.measure.Compared` as JSON."""
-    from edgeattn.process.server import progress
-
     right, wrong = (
         opened(
             Path(file["path"]),
@@ -202,4 +200,4 @@ def compare_opened(
         )
         for file in (reference, judged)
     )
-    return measure(right, wrong, tensors, limit_db, tuple(maps), progress).to_json()
+    return measure(right, wrong, tensors, limit_db, tuple(maps)).to_json()

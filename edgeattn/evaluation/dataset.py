@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from edgeattn import progress
 from edgeattn.bundle.fingerprints import calibration_digests, reference_digests
 from edgeattn.bundle.manifest import sha256
 from edgeattn.errors import SampleError
@@ -109,7 +110,6 @@ class Trial:
     answers: Tensors = field(default_factory=dict)
     stand_in: str | None = None
     notes: tuple[str, ...] = ()
-    on_progress: Callable[[str], None] | None = field(default=None, compare=False)
     identity: str | None = None
     keras: None = None
 
@@ -144,8 +144,7 @@ class Trial:
     def _in_chunks(self, ask: Callable[[Tensors], Tensors], what: str) -> Tensors:
         parts: dict[str, list[Array]] = {name: [] for name in self.labels}
         for segment in self.segments():
-            if self.on_progress is not None:
-                self.on_progress(f"{what}: {segment.number * CHUNK:,} of {len(self):,} samples")
+            progress.report(f"{what}: {segment.number * CHUNK:,} of {len(self):,} samples")
             told = ask(segment.inputs)
             for name, kept in parts.items():
                 kept.append(np.asarray(told[name]))
@@ -214,9 +213,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return told.st_ino, told.st_size, told.st_mtime_ns
 
 
-def open_stream(
-    path: Path, bundle: Bundle, on_progress: Callable[[str], None] | None = None
-) -> Stream:
+def open_stream(path: Path, bundle: Bundle) -> Stream:
     """The samples in ``path``, all of them looked at once, before anything is run.
 
     Those that an artifact was calibrated on are left out. Raises :class:`SampleError` where any of
@@ -240,8 +237,7 @@ def open_stream(
     left_out: list[int] = []
     shared = 0
     for number, part in enumerate(found.batches(rows)):
-        if on_progress is not None:
-            on_progress(f"looking through {path.name}: {number * rows:,} of {len(found):,} samples")
+        progress.report(f"looking through {path.name}: {number * rows:,} of {len(found):,} samples")
         for output, labels in labels_in(part, arrays).items():
             told = LabelFacts.of(labels)
             facts[output] = facts[output] | told if output in facts else told
@@ -308,12 +304,12 @@ def _notes(source: str, count: int, left_out: int, shared: int) -> tuple[str, ..
     return tuple(notes)
 
 
-def read(path: Path, bundle: Bundle, on_progress: Callable[[str], None] | None = None) -> Trial:
+def read(path: Path, bundle: Bundle) -> Trial:
     """The samples and labels in ``path``, in memory, without those that were calibrated on.
 
     Raises :class:`SampleError` where they do not fit the model, have no labels, or none is left.
     """
-    stream = open_stream(path, bundle, on_progress)
+    stream = open_stream(path, bundle)
     if not stream.facts:
         raise no_labels(path.name)
     parts = list(stream.segments())
@@ -327,7 +323,6 @@ def read(path: Path, bundle: Bundle, on_progress: Callable[[str], None] | None =
         joined("labels"),
         path.name,
         notes=stream.notes,
-        on_progress=on_progress,
         identity=stream.identity,
     )
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeattn import progress
 from edgeattn.errors import ArtifactError
 from edgeattn.evaluation import checkpoint as partials
 from edgeattn.evaluation.accumulators import TaskTally
@@ -55,7 +56,6 @@ def try_all(
     stand_in: Artifact | None = None,
     limits: Sequence[Limit] = (),
     partial: Partial | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> dict[str, Tried]:
     """Each artifact on all samples, by its label.
 
@@ -72,7 +72,7 @@ def try_all(
     tried = [item for item in artifacts if item.label != in_place]
     run = _Run(samples, tried, workers, None if answered else stand_in, limits, reference)
     if tried:
-        run.go(partial, on_progress)
+        run.go(partial)
     found = {item.label: run.found(item) for item in tried}
     itself = f"{in_place} is the reference here: it cannot be compared with itself."
     for item in artifacts:
@@ -114,7 +114,7 @@ class _Run:
             for item in artifacts
         }
 
-    def go(self, partial: Partial | None, on_progress: Callable[[str], None] | None) -> None:
+    def go(self, partial: Partial | None) -> None:
         """Answer and count all segments, or those that an earlier run left."""
         following, done = 0, 0
         found = None if partial is None else partial.load()
@@ -122,7 +122,7 @@ class _Run:
             following, self._broken, state = found
             done = int(state["done"])
             self._restore(state)
-        progress = _Progress(self._samples, done, on_progress)
+        shown = _Progress(self._samples, done)
         segments = self._samples.segments(following)
         # As many at once as keep all workers busy, and no more: each is in memory.
         several = self._workers.count > 1
@@ -139,7 +139,7 @@ class _Run:
                 asked = pending.popleft()
                 self._count(asked)
                 done += len(asked.segment)
-                progress.show(done)
+                shown.show(done)
                 if partial is None:
                     continue
                 # What interrupts the counting of a segment finds the state before it.
@@ -292,22 +292,18 @@ def _check_shapes(before: Tensors, after: Tensors) -> None:
 class _Progress:
     """How many samples are done, and how long the rest will take at this pace."""
 
-    def __init__(
-        self, samples: Samples, done: int, on_progress: Callable[[str], None] | None
-    ) -> None:
-        self._samples, self._first, self._tell = samples, done, on_progress
+    def __init__(self, samples: Samples, done: int) -> None:
+        self._samples, self._first = samples, done
         self._start = time.monotonic()
         self.show(done)
 
     def show(self, done: int) -> None:
-        if self._tell is None:
-            return
         total = len(self._samples)
         text = f"{self._samples.source}: {done:,} of {total:,} samples"
         if done > self._first:
             pace = (time.monotonic() - self._start) / (done - self._first)
             text += f", {_duration(pace * (total - done))} left"
-        self._tell(text)
+        progress.report(text)
 
 
 def _duration(seconds: float) -> str:

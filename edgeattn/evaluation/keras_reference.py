@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,6 @@ def keras_of(
     bundle: Bundle,
     model: Path,
     options: Mapping[str, Any] | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Keras | None:
     """The Keras ``model`` that ``bundle`` was made of; None where the converters are not here."""
     try:
@@ -82,4 +81,4 @@ def keras_of(
     inputs = bundle.manifest.artifacts[0].inputs
     if len(states.given(inputs)) < len(inputs):
         job["states"] = True
-    return Keras(Host(on_progress), job)
+    return Keras(Host(), job)

@@ -6,6 +6,7 @@ made of it depends on how many workers there are.
 
 from __future__ import annotations
 
+import contextvars
 import queue
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -79,7 +80,8 @@ class Workers:
 
 def _submitted(pool: ThreadPoolExecutor | None, work: Callable[[], Result]) -> Future[Result]:
     if pool is not None:
-        return pool.submit(work)
+        # The thread reports its progress to whom the caller does.
+        return pool.submit(contextvars.copy_context().run, work)
     future: Future[Result] = Future()
     try:
         future.set_result(work())

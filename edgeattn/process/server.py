@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from edgeattn import errors
+from edgeattn import errors, progress
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
@@ -34,15 +34,6 @@ def _fault(error: Exception) -> dict[str, Any]:
 
     told = describe(errors.EdgeattnError(f"{type(error).__name__}: {error}"))
     return {**told, "traceback": "".join(traceback.format_exception(error))}
-
-
-_reply: IO[bytes] | None = None
-
-
-def progress(message: str) -> None:
-    """From inside a called function: tell whoever called what is being done."""
-    if _reply is not None:
-        write_message(_reply, {"progress": message})
 
 
 _incoming: IO[bytes] | None = None
@@ -117,7 +108,7 @@ def _requests(stream: IO[bytes]) -> Iterator[tuple[dict[str, Any], Tensors]]:
 
 def main() -> None:
     """Answer calls until the other end closes."""
-    global _reply, _incoming
+    global _incoming
     # Ctrl-C reaches the whole group: it is the parent that decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
@@ -127,14 +118,19 @@ def main() -> None:
         confine()
     # What native code prints must not end up among the answers, and what a called function reads
     # must not be taken from the requests.
-    _reply = os.fdopen(os.dup(1), "wb")
+    replies = os.fdopen(os.dup(1), "wb")
     _incoming = requests = os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    with progress.shown_by(lambda message: write_message(replies, {"progress": message})):
+        _serve(requests, replies)
+
+
+def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     for request, tensors in _requests(requests):
         header, arrays = _answer(request, tensors)
         try:
             reply = frame(header, arrays)
         except (TypeError, ValueError) as error:
             reply = frame({"error": _fault(error)})
-        write(_reply, reply)
+        write(replies, reply)

@@ -18,10 +18,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from edgeattn import errors
+from edgeattn import errors, progress
 from edgeattn.process.protocol import frame, read_message, rebuild, write
 
 if TYPE_CHECKING:
@@ -57,12 +57,10 @@ class Child:
         *,
         command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
-        on_progress: Callable[[str], None] | None = None,
     ) -> None:
         # -P: whatever lies in the current folder, a json.py say, is not to be imported.
         self._command = list(command or [sys.executable, "-P", "-m", "edgeattn.child"])
         self._environment = {**os.environ, **(environment or {})}
-        self._on_progress = on_progress
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -138,8 +136,7 @@ class Child:
                 raise _NoAnswer from error
             if "progress" not in header:
                 return header, arrays
-            if self._on_progress is not None:
-                self._on_progress(str(header["progress"]))
+            progress.report(str(header["progress"]))
 
     def kill(self) -> None:
         """From another thread: end the process, and with it, as :class:`ChildDied`, its call."""

@@ -2,15 +2,15 @@
 
 A place is a command that starts ``python -m edgeattn.child`` there and the folder in which the
 bundle lies there. What goes through the pipe are the calls of
-:mod:`edgeattn.process.worker`: names, numbers and arrays, never code. Another interpreter of this machine is such a place, an emulated
-root, or a host that ssh reaches, to which the bundle's files are sent by the same calls.
+:mod:`edgeattn.process.worker`: names, numbers and arrays, never code. Another interpreter of this
+machine is such a place, an emulated root, or a host that ssh reaches, to which the bundle's files are sent by the same calls.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +86,6 @@ def at(
     python: str | None = None,
     *,
     config: Path | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Iterator[Place]:
     """The place that a user named: a host ``on`` which ssh reaches, a ``python``, both or none.
 
@@ -106,7 +105,7 @@ def at(
         files = files_of(bundle)
         with ssh.child_of(remote, python) as child:
             ask(child, remote, "edgeattn.targets.receiver:visit", digest=files[MANIFEST])
-            send(child, remote, bundle.path, files, on_progress)
+            send(child, remote, bundle.path, files)
             folder = ask(child, remote, "edgeattn.targets.receiver:settle", files=files)
         yield Place(on, folder, remote.python(python, *MODULE), remote)
 

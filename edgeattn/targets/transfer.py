@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from edgeattn import progress
 from edgeattn.errors import DeviceError
 from edgeattn.process.worker import ChildDied
 from edgeattn.targets.ssh import Remote
@@ -53,7 +54,6 @@ def send(
     remote: Remote,
     folder: Path,
     files: Mapping[str, str],
-    on_progress: Callable[[str], None] | None = None,
 ) -> int:
     """Copy those of ``files`` (path in ``folder``: hash) that are lacking; how many bytes went."""
     import numpy as np
@@ -77,6 +77,5 @@ def send(
                 whole, _ = ask_both(child, remote, "edgeattn.targets.receiver:put", array, **told)
                 offset += len(piece)
                 sent += len(piece)
-                if on_progress is not None:
-                    on_progress(f"copying: {sent:,} of {total:,} bytes")
+                progress.report(f"copying: {sent:,} of {total:,} bytes")
     return sent

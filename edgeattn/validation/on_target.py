@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeattn.bundle.bundle import Bundle
@@ -21,7 +21,6 @@ def validate_in(
     *,
     trial: Samples | None = None,
     limits: Sequence[Limit] = (),
-    on_progress: Callable[[str], None] | None = None,
 ) -> Report:
     """As :func:`edgeattn.validate`, the artifacts run in ``place`` and the judging done here."""
     from edgeattn.validation.validate import validate
@@ -34,7 +33,6 @@ def validate_in(
             lambda item: place.runner(child, item, judged=True),
             trial=trial,
             limits=limits,
-            on_progress=on_progress,
         )
 
 
@@ -45,14 +43,11 @@ def validate_device(
     *,
     trial: Samples | None = None,
     limits: Sequence[Limit] = (),
-    on_progress: Callable[[str], None] | None = None,
 ) -> Report:
     """As :func:`validate_in`, and the device's stage: the place against this interpreter."""
     from edgeattn import validate_isolated
     from edgeattn.validation import device_parity as parity
 
-    there = validate_in(
-        place, bundle, artifacts, trial=trial, limits=limits, on_progress=on_progress
-    )
-    near = validate_isolated(bundle, artifacts, limits=limits, on_progress=on_progress)
+    there = validate_in(place, bundle, artifacts, trial=trial, limits=limits)
+    near = validate_isolated(bundle, artifacts, limits=limits)
     return parity.with_device(there, near, bundle)

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, BundleError, RuntimeUnavailableError, UsageError
@@ -60,7 +61,6 @@ def validate(
     trial: Samples | None = None,
     limits: Sequence[Limit] = (),
     resume: Path | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Run ``artifacts`` on the bundle's reference, each sequence after the last without a reset.
 
@@ -70,7 +70,7 @@ def validate(
     where the bundle's files are not those it was made with.
     """
     with Workers([open_judged]) as workers:
-        return _validate(bundle, artifacts, workers, trial, limits, on_progress, resume)
+        return _validate(bundle, artifacts, workers, trial, limits, resume)
 
 
 def validate_isolated(
@@ -81,7 +81,6 @@ def validate_isolated(
     limits: Sequence[Limit] = (),
     jobs: int = 1,
     resume: Path | None = None,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Report:
     """As :func:`validate`, in ``jobs`` child processes side by side: the result is the same."""
     from edgeattn.process.worker import Child
@@ -94,7 +93,7 @@ def validate_isolated(
         children = [stack.enter_context(Child()) for _ in range(jobs)]
         workers = Workers([opener(child) for child in children], [c.close for c in children])
         stack.enter_context(workers)
-        return _validate(bundle, artifacts, workers, trial, limits, on_progress, resume)
+        return _validate(bundle, artifacts, workers, trial, limits, resume)
 
 
 def _validate(
@@ -103,20 +102,18 @@ def _validate(
     workers: Workers,
     trial: Samples | None,
     limits: Sequence[Limit],
-    on_progress: Callable[[str], None] | None,
     resume: Path | None,
 ) -> Report:
     bundle.verify()
     reference = bundle.reference()
 
     def on_reference(opener: Callable[[Artifact], Runner], item: Artifact) -> ArtifactReport:
-        if on_progress is not None:
-            on_progress(f"running {item.label}")
+        progress.report(f"running {item.label}")
         return judge(bundle, item, reference, opener, limits=limits)
 
     reports = workers.each(on_reference, artifacts)
     if trial is not None:
-        reports = _tried(bundle, reports, trial, workers, on_reference, limits, on_progress, resume)
+        reports = _tried(bundle, reports, trial, workers, on_reference, limits, resume)
     return Report(tuple(reports))
 
 
@@ -127,7 +124,6 @@ def _tried(
     workers: Workers,
     on_reference: Callable[[Callable[[Artifact], Runner], Artifact], ArtifactReport],
     limits: Sequence[Limit],
-    on_progress: Callable[[str], None] | None,
     resume: Path | None,
 ) -> list[ArtifactReport]:
     """``reports`` with what became of each artifact that runs on the user's samples."""
@@ -157,7 +153,6 @@ def _tried(
         stand_in=stand_in,
         limits=limits,
         partial=partial,
-        on_progress=on_progress,
     )
     return [_with(item, tried[item.artifact.label]) if item in there else item for item in reports]
 

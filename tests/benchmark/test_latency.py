@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from artifacts import rehash, write_dense_bundle
 
+from edgeattn import progress
 from edgeattn.benchmark import latency as benchmark
 from edgeattn.benchmark.latency import Timing, bench
 from edgeattn.bundle.bundle import Bundle
@@ -49,13 +50,10 @@ def test_bench(dense_bundle):
 def test_artifacts_take_turns(dense_bundle, monkeypatch):
     monkeypatch.setattr(benchmark, "ROUND_RUNS", 3)
     seen = []
-    bench(
-        dense_bundle,
-        dense_bundle.select(),
-        here(dense_bundle),
-        runs=7,
-        on_progress=lambda line: seen.append(line.split(":")[0]) if " runs" in line else None,
-    )
+    with progress.shown_by(
+        lambda line: seen.append(line.split(":")[0]) if " runs" in line else None
+    ):
+        bench(dense_bundle, dense_bundle.select(), here(dense_bundle), runs=7)
     assert seen == ["tflite float32", "onnx float32"] * 3
 
 

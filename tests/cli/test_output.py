@@ -2,6 +2,7 @@
 
 import json
 
+from edgeattn import progress
 from edgeattn.cli import output
 
 
@@ -37,11 +38,12 @@ def test_json_without_what_json_has_not(capsys):
 
 
 def test_progress_is_for_terminals(capsys, monkeypatch):
-    assert output.progress(quiet=False) is None  # stderr is caught here, and is no terminal
+    def printed(quiet):
+        with output.progress(quiet):
+            progress.report("loading")
+        return capsys.readouterr().err
+
+    assert printed(quiet=False) == ""  # stderr is captured, and is not a terminal
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert output.progress(quiet=True) is None
-    show = output.progress(quiet=False)
-    show("loading")
-    output.end_progress(show)
-    output.end_progress(None)
-    assert "loading ..." in capsys.readouterr().err
+    assert printed(quiet=True) == ""
+    assert "loading ..." in printed(quiet=False)

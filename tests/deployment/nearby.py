@@ -97,7 +97,7 @@ def hang_up() -> None:
 def deploy(bundle: Bundle, caller: Nearby | None = None, order: Order = ORDER) -> Outcome:
     """As :func:`edgeattn.deployment.deploy.deploy`, the connection standing."""
     try:
-        return carry_out(bundle, REMOTE, caller or Nearby(), order, lambda message: None)
+        return carry_out(bundle, REMOTE, caller or Nearby(), order)
     except EdgeattnError as error:
         return Outcome(REMOTE.destination, "failed", error=error)
     finally:

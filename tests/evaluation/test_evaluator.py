@@ -12,6 +12,7 @@ import artifacts
 import numpy as np
 import pytest
 
+from edgeattn import progress
 from edgeattn.errors import ArtifactError, SampleError, UsageError
 from edgeattn.evaluation import checkpoint as partial
 from edgeattn.evaluation import dataset as trials
@@ -350,7 +351,8 @@ def test_a_segment_is_no_larger_than_its_memory(bundle):
 
 def test_progress_tells_how_far_it_is_and_what_is_left(bundle, data):
     told = []
-    judged(bundle, trials.open_stream(data, bundle, told.append), on_progress=told.append)
+    with progress.shown_by(told.append):
+        judged(bundle, trials.open_stream(data, bundle))
     assert "looking through test.npz: 64 of 330 samples" in told
     assert "test.npz: 0 of 330 samples" in told
     assert any(line.startswith("test.npz: 330 of 330 samples, 0 s left") for line in told)

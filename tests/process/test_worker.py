@@ -16,7 +16,7 @@ import called  # noqa: F401  what the child calls
 import numpy as np
 import pytest
 
-from edgeattn import errors
+from edgeattn import errors, progress
 from edgeattn.process.protocol import MAX_HEADER, read_message, write_message
 from edgeattn.process.worker import Child, ChildDied
 
@@ -167,7 +167,7 @@ def test_requests_are_not_read_by_what_is_called(child):
 def test_progress():
     heard = []
     environment = {"PYTHONPATH": HERE}
-    with Child(on_progress=heard.append, environment=environment) as child:
+    with progress.shown_by(heard.append), Child(environment=environment) as child:
         child.call("called:report_progress", {"steps": ["a", "b"]})
     assert heard == ["a", "b"]
 
@@ -177,8 +177,7 @@ def test_interrupted_call_ends_the_child(child):
         raise KeyboardInterrupt
 
     process_id, _ = child.call("called:process_id")
-    child._on_progress = interrupt
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), progress.shown_by(interrupt):
         child.call("called:report_progress", {"steps": ["a"]})
     assert not alive(process_id)
 

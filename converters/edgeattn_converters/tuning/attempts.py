@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,7 +220,6 @@ def timed(
     *,
     runs: int,
     seconds: float,
-    on_progress: Callable[[str], None] | None = None,
 ) -> tuple[Result, ...]:
     """``results`` with their median latency on this machine, all measured in turns of one run."""
     from edgeattn.benchmark import latency as benchmark
@@ -234,9 +233,7 @@ def timed(
     bundle = Bundle(folder, replace(manifest, artifacts=artifacts))
     # The place is met by its manifest's hash: the one on disk is of all that is timed.
     write_manifest(folder, bundle.manifest)
-    found = benchmark.bench(
-        bundle, artifacts, here(bundle), runs=runs, seconds=seconds, on_progress=on_progress
-    )
+    found = benchmark.bench(bundle, artifacts, here(bundle), runs=runs, seconds=seconds)
     median = {item.artifact.path: item.timing.percentile_ms(50) for item in found.measured}
     return tuple(
         replace(result, p50_ms=median.get(str(result.artifact.get("path")))) for result in results

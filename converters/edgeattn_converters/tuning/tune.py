@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn import __version__
+from edgeattn import __version__, progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, write_manifest
 from edgeattn.bundle.writer import check_target, writing
@@ -86,7 +86,6 @@ def tune(
     trust: str | None = None,
     most: int = MOST,
     force: bool = False,
-    on_progress: Callable[[str], None] | None = None,
 ) -> Tuned:
     """Search for the smallest or fastest artifact of ``model`` that passes the verdict.
 
@@ -126,7 +125,7 @@ def tune(
         "job": {k: v for k, v in job.items() if k not in ("path", "samples", "lowering")},
         "max_drop": max_drop,
     }
-    with _folder(target) as folder, Host(on_progress) as host:
+    with _folder(target) as folder, Host() as host:
         host.audit(source, trust)
         described = host.call("describe", {"job": job}, what=f"loading {source.name}")
         reference = host.call(
@@ -150,7 +149,6 @@ def tune(
             Path(data),
             digests,
             lambda chunk: host.ask("predict", {"job": job}, chunk, what="Keras' answers"),
-            on_progress,
         )
         scores = _scores(attempts.trial)
         attempts.limits = tuple(_limit(name, score, max_drop) for name, score in scores.items())
@@ -158,8 +156,7 @@ def tune(
         def evaluate(candidate: Candidate, task: bool) -> Result:
             known = memory.get(candidate, task)
             if known is None:
-                if on_progress is not None:
-                    on_progress(f"trying {candidate.label} ({len(memory)} tried)")
+                progress.report(f"trying {candidate.label} ({len(memory)} tried)")
                 earlier = memory.get(candidate, False)
                 made = made_first if candidate == first else None
                 if earlier is not None and earlier.artifact:
@@ -169,7 +166,7 @@ def tune(
             return known
 
         results = search(space, evaluate, most=most)
-        results = _timed(results, folder, manifest, on_progress)
+        results = _timed(results, folder, manifest)
         chosen = best(results, aim)
         if chosen is None:
             raise ConversionError(
@@ -253,14 +250,13 @@ def _trial(
     data: Path,
     digests: Sequence[str],
     ask: Callable[[Tensors], Tensors],
-    on_progress: Callable[[str], None] | None,
 ) -> Trial:
     """The task's samples with Keras' answers, without those that are calibrated on."""
     from edgeattn.evaluation import dataset as trials
 
     seen = {**artifact.achieved, "calibration": {"digests": list(digests)}}
     manifest = replace(attempts.manifest, artifacts=(replace(artifact, achieved=seen),))
-    trial = trials.read(data, Bundle(attempts.folder, manifest), on_progress)
+    trial = trials.read(data, Bundle(attempts.folder, manifest))
     return trial.answered_by_keras(ask)
 
 
@@ -291,17 +287,13 @@ def _timed(
     results: tuple[Result, ...],
     folder: Path,
     manifest: Manifest,
-    on_progress: Callable[[str], None] | None,
 ) -> tuple[Result, ...]:
     """The results with the latency of those that may be chosen."""
     passing = [r for r in results if r.passed]
     nearest = best(results, "size")
     chosen = sorted(passing, key=lambda r: r.bytes or 0)[:TIMED] or ([nearest] if nearest else [])
     by_candidate = {
-        r.candidate: r
-        for r in timed(
-            chosen, folder, manifest, runs=RUNS, seconds=SECONDS, on_progress=on_progress
-        )
+        r.candidate: r for r in timed(chosen, folder, manifest, runs=RUNS, seconds=SECONDS)
     }
     return tuple(by_candidate.get(r.candidate, r) for r in results)
 

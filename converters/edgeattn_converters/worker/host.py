@@ -7,7 +7,7 @@ failed with one readable line, and the next stage gets a new child.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ AUDIT_BYTES_A_SECOND = 10e6
 class Host:
     """Calls functions of :mod:`edgeattn_converters.worker.tasks` in a child that has TensorFlow."""
 
-    def __init__(self, on_progress: Callable[[str], None] | None = None) -> None:
-        self._child = Child(environment=ENVIRONMENT, on_progress=on_progress)
+    def __init__(self) -> None:
+        self._child = Child(environment=ENVIRONMENT)
 
     def __enter__(self) -> Host:
         return self

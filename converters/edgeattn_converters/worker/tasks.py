@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn.process.server import progress
 from edgeattn.samples.fingerprints import row_digests
 from edgeattn.samples.states import given
 from edgeattn.tensors import Tensors
@@ -58,13 +58,13 @@ def _audited(path: str, trust: str | None) -> audit.ModelFile:
 
 def look_through(path: str, trust: str | None) -> None:
     """The static audit, before anything is loaded."""
-    progress(f"looking through {path}")
+    progress.report(f"looking through {path}")
     _audited(path, trust)
 
 
 @functools.cache
 def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
-    progress(f"loading {job.path}")
+    progress.report(f"loading {job.path}")
     file = _audited(job.path, job.trust)
     time_steps = job.time_steps
     if time_steps is None and job.samples is not None:
@@ -142,7 +142,7 @@ def made_with() -> dict[str, str]:
 
 def write_reference(job: dict[str, Any], folder: str) -> dict[str, Any]:
     """Write ``reference.npz``: what Keras says, for the runners to be held to."""
-    progress("asking Keras for the reference")
+    progress.report("asking Keras for the reference")
     parsed = Job(**job)
     loaded, interface = _open(parsed)
     path = Path(folder) / REFERENCE
@@ -155,7 +155,7 @@ def write_reference(job: dict[str, Any], folder: str) -> dict[str, Any]:
 
 def check_calibration(job: dict[str, Any], folder: str, options: dict[str, Any]) -> dict[str, Any]:
     """Read the calibration samples before anything is converted: how many, and what to know."""
-    progress("reading the calibration samples")
+    progress.report("reading the calibration samples")
     measured = _calibration(Job(**job), Options(**options), folder)
     return {"samples": len(measured), "notes": list(measured.notes)}
 
@@ -223,7 +223,7 @@ def write_artifact(
 
     ``lowering`` is another than the job's.
     """
-    progress(f"converting to {format} {scheme}")
+    progress.report(f"converting to {format} {scheme}")
     parsed = Job(**job)
     loaded, interface = _open(parsed)
     recipe, chosen = recipe_for(scheme), Options(**(options or {}))
