@@ -17,7 +17,7 @@ from edgeattn.errors import (
     first_line,
     last_line,
 )
-from edgeattn.process.worker import Child, ChildDied
+from edgeattn.process.worker import Worker, WorkerDied
 
 # What the converters import, in a process of their own.
 HOST = ("tensorflow", "keras", "h5py", "onnx")
@@ -60,12 +60,12 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
 
 def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
     """Inputs, outputs and operators of a ``.tflite`` or ``.onnx`` file, read in a child process."""
-    with Child() as child:
+    with Worker() as child:
         try:
             found, _ = child.call(
                 f"edgeattn.inspection:read_{kind}", {"path": os.fspath(path)}, timeout=120
             )
-        except ChildDied as error:
+        except WorkerDied as error:
             raise ArtifactError(
                 f"The runtime {error.message} while loading {path.name}."
             ) from error

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.process.worker import Child
+from edgeattn.process.worker import Worker
 
 TESTS = Path(__file__).parent
 
@@ -87,7 +87,7 @@ def dense_bundle(tmp_path: Path) -> Bundle:
 
 
 @pytest.fixture
-def child() -> Iterator[Child]:
+def child() -> Iterator[Worker]:
     """A child process that can import what lies in ``tests``."""
-    with Child(environment={"PYTHONPATH": str(TESTS)}) as it:
+    with Worker(environment={"PYTHONPATH": str(TESTS)}) as it:
         yield it

@@ -13,8 +13,8 @@ import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.samples import files as sample_files
-from edgeattn.samples.fingerprints import row_digests
-from edgeattn.samples.states import given
+from edgeattn.samples.fingerprints import row_fingerprints
+from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.tracing.trace import Interface
 
@@ -55,15 +55,15 @@ def read(
     fit, for values that are constant or absurd, and where nothing is left.
     """
     file = sample_files.open_samples(path, interface.inputs)
-    specs = given(interface.inputs)
-    known = set() if evaluation is None else set(row_digests(evaluation, specs))
+    specs = sample_inputs(interface.inputs)
+    known = set() if evaluation is None else set(row_fingerprints(evaluation, specs))
     seen = {spec.name: _Seen() for spec in specs}
     fresh = np.zeros(len(file), bool)
     rows = _rows_at_once(file)
     for first, batch in zip(range(0, len(file), rows), file.batches(rows), strict=True):
         for spec in specs:
             seen[spec.name].add(batch.inputs[spec.name])
-        digests = row_digests(batch.inputs, specs) if known else [""] * len(batch)
+        digests = row_fingerprints(batch.inputs, specs) if known else [""] * len(batch)
         fresh[first : first + len(batch)] = [digest not in known for digest in digests]
     if not fresh.any():
         raise SampleError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeattn.errors import EdgeattnError, OutputError, UnsupportedModelError
 from edgeattn.samples import files as sample_files
-from edgeattn.samples.states import given
+from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.lowering.replacement import all_layers
 from edgeattn_converters.tracing import states
@@ -139,7 +139,9 @@ def in_a_row(model: Any, interface: Interface, inputs: Tensors) -> Tensors:
 def _going_on(model: Any, interface: Interface, inputs: Tensors) -> Tensors:
     """Samples that start from the states that others left, where states are inputs."""
     rows = len(next(iter(inputs.values())))
-    most = min(rows, MOST_PARTS) if len(given(interface.inputs)) < len(interface.inputs) else 0
+    most = (
+        min(rows, MOST_PARTS) if len(sample_inputs(interface.inputs)) < len(interface.inputs) else 0
+    )
     return in_a_row(model, interface, {name: array[:most] for name, array in inputs.items()})
 
 
@@ -324,7 +326,7 @@ def _edge_rows(
 def _padding(model: Any, interface: Interface) -> dict[str, float]:
     """The value that means "no step here", for each input where a model with one mask has one."""
     values: dict[str, float] = {}
-    brought = given(interface.inputs)
+    brought = sample_inputs(interface.inputs)
     for layer in all_layers(model):
         kind = type(layer).__name__
         if kind == "Masking":

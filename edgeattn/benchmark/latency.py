@@ -1,8 +1,9 @@
 """How long an artifact takes: cold, to load, and warm, measured where it runs.
 
 Every artifact has a child process of its own and is called there through
-:mod:`edgeattn.inference.model`, so no pipe is in a figure. Artifacts take turns, a short round each,
-so that a machine that grows hot or busy is so for all of them; a round in which the firmware reports throttling is void.
+:mod:`edgeattn.inference.model`, so no pipe is in a figure. Artifacts take turns, a short round
+each, so that a machine that grows hot or busy is so for all of them; a round in which the firmware
+reports throttling is void.
 
 A percentile is told where enough runs support it. With n runs the chance that all of them stay
 under the true quantile q is q^n; 0.9^64 and 0.99^662 are about 0.0012: from there on the measured
@@ -22,7 +23,7 @@ from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
-from edgeattn.process.worker import Child, ChildDied
+from edgeattn.process.worker import Worker, WorkerDied
 
 if TYPE_CHECKING:
     from edgeattn.inference.model import Model
@@ -171,7 +172,7 @@ class _Stand:
     """One artifact in its child, and what was measured of it so far."""
 
     def __init__(
-        self, artifact: Artifact, threads: int, child: Child, folder: str, reference: Tensors
+        self, artifact: Artifact, threads: int, child: Worker, folder: str, reference: Tensors
     ) -> None:
         self.artifact = artifact
         self.reason: str | None = None
@@ -223,7 +224,7 @@ class _Stand:
             self.reason, self._unavailable = error.message, True
         except (ArtifactError, UsageError) as error:
             self.reason = error.message
-        except ChildDied as error:
+        except WorkerDied as error:
             self.reason = f"The runtime {error.message}."
 
     def measured(self) -> Measured:

@@ -20,7 +20,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.device.power import Sampler
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
-from edgeattn.process.worker import ChildDied
+from edgeattn.process.worker import WorkerDied
 
 if TYPE_CHECKING:
     from edgeattn.targets.target import Place
@@ -191,7 +191,7 @@ def _sustained(
             told = replace(told, reason=error.message, unavailable=True)
         except (ArtifactError, UsageError) as error:
             told = replace(told, reason=error.message)
-        except ChildDied as error:
+        except WorkerDied as error:
             told = replace(told, reason=f"The runtime {error.message}.")
     return replace(told, windows=tuple(windows))
 

@@ -9,10 +9,10 @@ from edgeattn.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-from edgeattn.samples.fingerprints import row_digests
+from edgeattn.samples.fingerprints import row_fingerprints
 
 
-def calibration_digests(bundle: Bundle) -> set[str]:
+def calibration_fingerprints(bundle: Bundle) -> set[str]:
     """The hashes of samples that an artifact of the bundle was calibrated on."""
     found: set[str] = set()
     for artifact in bundle.manifest.artifacts:
@@ -22,9 +22,9 @@ def calibration_digests(bundle: Bundle) -> set[str]:
     return found
 
 
-def reference_digests(bundle: Bundle, specs: tuple[TensorSpec, ...]) -> list[str]:
+def reference_fingerprints(bundle: Bundle, specs: tuple[TensorSpec, ...]) -> list[str]:
     """The hashes of the samples in the bundle's reference."""
     reference = bundle.reference()
     rows = int(bundle.manifest.reference["samples"])
     inputs = {spec.name: reference[f"input/{spec.name}"][:rows] for spec in specs}
-    return row_digests(inputs, specs)
+    return row_fingerprints(inputs, specs)

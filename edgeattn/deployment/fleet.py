@@ -12,7 +12,7 @@ from edgeattn.deployment.results import Outcome
 from edgeattn.errors import DeviceError
 
 if TYPE_CHECKING:
-    from edgeattn.process.worker import Child
+    from edgeattn.process.worker import Worker
 
 # Hosts that are deployed to at the same time.
 SIDE_BY_SIDE = 8
@@ -22,12 +22,12 @@ class Work:
     """Deployments under way on several threads, which can be broken off from another."""
 
     def __init__(self) -> None:
-        self._children: set[Child] = set()
+        self._children: set[Worker] = set()
         self._ended = False
         self._turn = threading.Lock()
 
     @contextlib.contextmanager
-    def on(self, child: Child) -> Iterator[Child]:
+    def on(self, child: Worker) -> Iterator[Worker]:
         with self._turn:
             if self._ended:
                 raise DeviceError("Interrupted before it began.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ArtifactError, EdgeattnError, RuntimeUnavailableError
-from edgeattn.process.worker import Child, ChildDied
+from edgeattn.process.worker import Worker, WorkerDied
 
 CHECK_SECONDS = 120.0
 PASS, FAIL, MISSING, UNASKED = "pass", "fail", "not installed", "not asked"
@@ -33,18 +33,18 @@ class RuntimeCheck:
     reason: str | None = None
 
 
-def check_runtimes(start: Callable[[], Child] = Child) -> tuple[RuntimeCheck, ...]:
+def check_runtimes(start: Callable[[], Worker] = Worker) -> tuple[RuntimeCheck, ...]:
     """Both formats' runtimes, each in a child of its own: what kills one becomes a line."""
     return tuple(_check(format, start) for format in ("tflite", "onnx"))
 
 
-def _check(format: str, start: Callable[[], Child]) -> RuntimeCheck:
+def _check(format: str, start: Callable[[], Worker]) -> RuntimeCheck:
     with start() as child:
         try:
             told, _ = child.call(
                 "edgeattn.device.runtime_check:probe", {"format": format}, timeout=CHECK_SECONDS
             )
-        except ChildDied as error:
+        except WorkerDied as error:
             reason = f"its process {error.message} on importing it or running a tiny model"
             return RuntimeCheck(format, FAIL, reason=reason)
         except RuntimeUnavailableError as error:

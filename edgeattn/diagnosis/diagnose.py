@@ -20,7 +20,7 @@ from edgeattn.diagnosis.messages import Told, told
 from edgeattn.diagnosis.results import Compared, Measured
 from edgeattn.errors import EdgeattnError
 from edgeattn.evaluation.task import FAIL, PASS
-from edgeattn.process.worker import Child, ChildDied
+from edgeattn.process.worker import Worker, WorkerDied
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -109,7 +109,7 @@ def explain(
 
     arrays = bundle.reference()
     found = []
-    with Child() as child:
+    with Worker() as child:
         for report in reports:
             absent = report.runtime is None and not report.broken
             if absent or (report.artifact.scheme == "float32" and report.verdict == PASS):
@@ -124,7 +124,7 @@ def _one(
     report: ArtifactReport,
     report_on: Callable[[Artifact], ArtifactReport],
     arrays: Tensors,
-    child: Child,
+    child: Worker,
 ) -> Explanation:
     artifact = report.artifact
     if report.broken:
@@ -163,7 +163,7 @@ def _one(
             },
             inputs,
         )
-    except ChildDied as error:
+    except WorkerDied as error:
         reason = Told(f"It cannot be taken apart: the process for it {error.message}.")
         return Explanation(artifact, report.verdict, _both(lowering, reason))
     except EdgeattnError as error:

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgeattn import progress
-from edgeattn.bundle.fingerprints import calibration_digests, reference_digests
+from edgeattn.bundle.fingerprints import calibration_fingerprints, reference_fingerprints
 from edgeattn.bundle.manifest import sha256
 from edgeattn.errors import SampleError
 from edgeattn.evaluation import task
 from edgeattn.evaluation.keras_reference import NAME as KERAS
 from edgeattn.evaluation.keras_reference import Keras
 from edgeattn.samples import files as sample_files
-from edgeattn.samples.fingerprints import row_digests
+from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.labels import LabelFacts
 from edgeattn.tensors import Array, Tensors
 
@@ -232,7 +232,7 @@ def open_stream(path: Path, bundle: Bundle) -> Stream:
                 f"{path.name} has {len(found)} samples and other labels for {output!r}."
             )
     rows = segment_rows(artifact, {name: part.shape for name, part in found.inputs.items()})
-    calibrated, known = calibration_digests(bundle), set(reference_digests(bundle, specs))
+    calibrated, known = calibration_fingerprints(bundle), set(reference_fingerprints(bundle, specs))
     facts: dict[str, LabelFacts] = {}
     left_out: list[int] = []
     shared = 0
@@ -241,7 +241,7 @@ def open_stream(path: Path, bundle: Bundle) -> Stream:
         for output, labels in labels_in(part, arrays).items():
             told = LabelFacts.of(labels)
             facts[output] = facts[output] | told if output in facts else told
-        for row, digest in enumerate(row_digests(part.inputs, specs), number * rows):
+        for row, digest in enumerate(row_fingerprints(part.inputs, specs), number * rows):
             if digest in calibrated:
                 left_out.append(row)
             elif digest in known:

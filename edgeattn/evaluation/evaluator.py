@@ -26,7 +26,7 @@ from edgeattn.evaluation.keras_reference import NAME as KERAS
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.metrics.limits import Check, Limit, limits_for
 from edgeattn.metrics.running import Agreement
-from edgeattn.process.pool import Opener, Workers
+from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Tried:
 def try_all(
     samples: Samples,
     artifacts: Sequence[Artifact],
-    workers: Workers,
+    workers: RunnerPool,
     *,
     stand_in: Artifact | None = None,
     limits: Sequence[Limit] = (),
@@ -90,7 +90,7 @@ class _Run:
         self,
         samples: Samples,
         artifacts: Sequence[Artifact],
-        workers: Workers,
+        workers: RunnerPool,
         stand_in: Artifact | None,
         limits: Sequence[Limit],
         reference: str,

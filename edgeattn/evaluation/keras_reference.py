@@ -73,12 +73,12 @@ def keras_of(
     job = {"path": str(model), **(options or {})}
     steps = {
         spec.shape[1]
-        for spec in states.given(bundle.manifest.artifacts[0].inputs)
+        for spec in states.sample_inputs(bundle.manifest.artifacts[0].inputs)
         if len(spec.shape) > 1 and spec.shape[1] is not None
     }
     if len(steps) == 1:
         job["time_steps"] = steps.pop()
     inputs = bundle.manifest.artifacts[0].inputs
-    if len(states.given(inputs)) < len(inputs):
+    if len(states.sample_inputs(inputs)) < len(inputs):
         job["states"] = True
     return Keras(Host(), job)

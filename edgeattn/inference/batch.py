@@ -11,9 +11,9 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.bundle.writer import umask
 from edgeattn.errors import BundleError, OutputError, RuntimeUnavailableError
-from edgeattn.process.worker import Child
+from edgeattn.process.worker import Worker
 from edgeattn.runners.isolated import IsolatedRunner
-from edgeattn.runners.stateful import Carrying
+from edgeattn.runners.stateful import StatefulRunner
 from edgeattn.samples import files as samples
 from edgeattn.tensors import Tensors
 
@@ -48,10 +48,10 @@ def run_bundle(
     candidates = opened.select(formats, schemes)
     _check_target(target, force=force)
     opened.verify()
-    with Child() as child:
+    with Worker() as child:
         artifact, runner = first_that_runs(opened, candidates, child, threads)
         read = samples.read(source, artifact.inputs)
-        through = Carrying(runner) if carry_states else runner
+        through = StatefulRunner(runner) if carry_states else runner
         outputs = through.run(read.inputs)
         runtime = runner.runtime
     _write(target, outputs)
@@ -59,7 +59,7 @@ def run_bundle(
 
 
 def first_that_runs(
-    bundle: Bundle, candidates: tuple[Artifact, ...], child: Child, threads: int
+    bundle: Bundle, candidates: tuple[Artifact, ...], child: Worker, threads: int
 ) -> tuple[Artifact, IsolatedRunner]:
     """The first of ``candidates`` whose runtime is here, loaded in ``child``."""
     missing: RuntimeUnavailableError | None = None

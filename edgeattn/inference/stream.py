@@ -18,9 +18,9 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import SampleError
 from edgeattn.inference.batch import first_that_runs
-from edgeattn.process.worker import Child
-from edgeattn.runners.stateful import Carrying
-from edgeattn.samples.states import clean, given
+from edgeattn.process.worker import Worker
+from edgeattn.runners.stateful import StatefulRunner
+from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 if TYPE_CHECKING:
@@ -47,17 +47,17 @@ def stream_bundle(
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
     opened.verify()
-    with Child() as child:
+    with Worker() as child:
         artifact, runner = first_that_runs(opened, candidates, child, threads)
-        through = Carrying(runner) if carry_states else runner
+        through = StatefulRunner(runner) if carry_states else runner
         for sample in samples(source, artifact):
-            yield through.run(clean(sample, artifact.inputs))
+            yield through.run(with_initial_states(sample, artifact.inputs))
 
 
 def samples(source: io.BufferedReader, artifact: Artifact) -> Iterator[Tensors]:
     """The samples of a stream, each with a batch axis of one."""
     if source.peek(len(MAGIC))[: len(MAGIC)] == MAGIC:
-        yield from _arrays(source, given(artifact.inputs))
+        yield from _arrays(source, sample_inputs(artifact.inputs))
     else:
         yield from _lines(source, artifact.inputs)
 
@@ -107,7 +107,7 @@ def _sample(text: str, inputs: tuple[TensorSpec, ...], where: str) -> Tensors:
         told: Any = json.loads(text)
     else:
         told = [float(word) for word in text.replace(",", " ").split()]
-    brought = given(inputs)
+    brought = sample_inputs(inputs)
     if not isinstance(told, dict):
         if len(brought) != 1:
             names = ", ".join(spec.name for spec in brought)

@@ -1,1 +1,1 @@
-"""Child processes: native code crashes, and untrusted files are opened where that harms nobody."""
+"""Worker processes: native code crashes, and untrusted files are opened where that harms nobody."""

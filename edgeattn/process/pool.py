@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 Opener = Callable[["Artifact"], "Runner"]
 
 
-class Workers:
+class RunnerPool:
     """``openers`` each give runners of their own, one at a time. One works in the caller's thread.
 
     ``closers`` end whatever the workers still do, when the work is over or interrupted.
@@ -40,7 +40,7 @@ class Workers:
         self._threads = ThreadPoolExecutor(self.count) if several else None
         self._beside = ThreadPoolExecutor(1) if several else None
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> RunnerPool:
         return self
 
     def __exit__(self, *_: object) -> None:

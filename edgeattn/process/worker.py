@@ -3,7 +3,7 @@
 The child is this interpreter (or another one that has edgeattn), reading calls on its standard
 input and answering on its standard output. A message is JSON with numpy arrays behind it, so that
 nothing that comes back is ever executed; and the death of the child, whatever killed it, is one
-:class:`ChildDied` with the last of what it printed.
+:class:`WorkerDied` with the last of what it printed.
 
 A frame: 8 bytes, the length of the JSON in little-endian order; the JSON; then the bytes of each
 array in the order of its ``arrays`` list. A file is never passed: both ends see the same disk.
@@ -33,7 +33,7 @@ CONFINED = "EDGEATTN_CONFINED"
 TAIL = 4000
 
 
-class ChildDied(errors.EdgeattnError):
+class WorkerDied(errors.EdgeattnError):
     """The child process ended, or was ended, before it answered."""
 
     def __init__(self, message: str, *, output: str = "") -> None:
@@ -49,7 +49,7 @@ class _NoAnswer(Exception):
     """What came through the pipe is no frame."""
 
 
-class Child:
+class Worker:
     """A process that calls functions by name, started at its first call and again after a death."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +82,7 @@ class Child:
 
         The function gets ``arguments`` as keywords and, where ``tensors`` are given, those as
         ``tensors``. It returns something that JSON can hold, or a pair of that and arrays.
-        Errors of edgeattn's own arrive as they were raised; :class:`ChildDied` says that the
+        Errors of edgeattn's own arrive as they were raised; :class:`WorkerDied` says that the
         process ended, with the signal's name, or that it took longer than ``timeout`` seconds.
         """
         request = frame({"call": function, "arguments": dict(arguments or {})}, tensors)
@@ -139,7 +139,7 @@ class Child:
             progress.report(str(header["progress"]))
 
     def kill(self) -> None:
-        """From another thread: end the process, and with it, as :class:`ChildDied`, its call."""
+        """From another thread: end the process, and with it, as :class:`WorkerDied`, its call."""
         process = self._process
         if process is not None:
             process.kill()
@@ -171,10 +171,10 @@ class Child:
                 )
             except OSError as error:
                 self.close()
-                raise ChildDied(f"could not be started: {error}") from error
+                raise WorkerDied(f"could not be started: {error}") from error
         return self._process
 
-    def _died(self, why: str | None, *, patience: float) -> ChildDied:
+    def _died(self, why: str | None, *, patience: float) -> WorkerDied:
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=patience)
@@ -188,7 +188,7 @@ class Child:
                 why = f"ended with exit status {code}"
         output = self._tail()
         self.close()
-        return ChildDied(why, output=output)
+        return WorkerDied(why, output=output)
 
     def _tail(self) -> str:
         if self._log is None:

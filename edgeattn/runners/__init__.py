@@ -46,21 +46,21 @@ def open_runner(
     outputs: tuple[TensorSpec, ...],
     *,
     threads: int = 1,
-    judged: bool = False,
+    as_deployed: bool = False,
 ) -> Runner:
     """The runner for the artifact at ``path``.
 
-    ``judged`` runs it as the plainest code on a device would, so that validation sees what such
-    code would get: one sequence a call, and variables that the file may hold left as they are.
+    With ``as_deployed`` it runs as in the simplest program on a device, so that validation sees
+    the same results: one sequence per call, and variables in the file keep their values.
     """
     if format == "tflite":
         from edgeattn.runners.tflite import TFLiteRunner
 
-        return TFLiteRunner(path, inputs, outputs, threads=threads, reset=not judged)
+        return TFLiteRunner(path, inputs, outputs, threads=threads, reset=not as_deployed)
     if format == "onnx":
         from edgeattn.runners.onnx import BATCH, ONNXRunner
 
-        return ONNXRunner(path, inputs, outputs, threads=threads, batch=1 if judged else BATCH)
+        return ONNXRunner(path, inputs, outputs, threads=threads, batch=1 if as_deployed else BATCH)
     raise UsageError(f"No runner for the format {format!r}.")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import ArtifactError, EdgeattnError
-from edgeattn.process.worker import Child, ChildDied
+from edgeattn.process.worker import Worker, WorkerDied
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
@@ -21,10 +21,10 @@ class IsolatedRunner:
         self,
         folder: Path,
         artifact: Artifact,
-        child: Child,
+        child: Worker,
         *,
         threads: int = 1,
-        judged: bool = False,
+        as_deployed: bool = False,
         timeout: float | None = None,
     ) -> None:
         self.inputs = artifact.inputs
@@ -42,7 +42,7 @@ class IsolatedRunner:
                     "inputs": [spec.to_json() for spec in artifact.inputs],
                     "outputs": [spec.to_json() for spec in artifact.outputs],
                     "threads": threads,
-                    "judged": judged,
+                    "as_deployed": as_deployed,
                 },
             )[0]
         )
@@ -64,7 +64,7 @@ class IsolatedRunner:
             return self._child.call(
                 f"edgeattn.runners.isolated:{name}", arguments, tensors, timeout=self._timeout
             )
-        except ChildDied as error:
+        except WorkerDied as error:
             self._lost = True
             raise ArtifactError(
                 f"The runtime {error.message} while {verb} {self._path.name}."
@@ -86,7 +86,7 @@ def load(
     inputs: list[dict[str, Any]],
     outputs: list[dict[str, Any]],
     threads: int,
-    judged: bool,
+    as_deployed: bool,
 ) -> str:
     """In the child: load the artifact; the runtime's name and version."""
     from edgeattn.runners import open_runner
@@ -99,7 +99,7 @@ def load(
         tuple(TensorSpec.from_json(item) for item in inputs),
         tuple(TensorSpec.from_json(item) for item in outputs),
         threads=threads,
-        judged=judged,
+        as_deployed=as_deployed,
     )
     _open["runner"] = runner
     return runner.runtime

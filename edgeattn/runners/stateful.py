@@ -12,10 +12,10 @@ from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
     from edgeattn.runners import Runner
-from edgeattn.samples.states import clean, given
+from edgeattn.samples.states import sample_inputs, with_initial_states
 
 
-class Carrying:
+class StatefulRunner:
     """A runner whose sequences go on, each where the one before it ended.
 
     The first starts clean, or from the states that ``run`` is given. Raises :class:`UsageError`
@@ -23,7 +23,7 @@ class Carrying:
     """
 
     def __init__(self, runner: Runner) -> None:
-        if len(given(runner.inputs)) == len(runner.inputs):
+        if len(sample_inputs(runner.inputs)) == len(runner.inputs):
             raise UsageError(
                 "There are no states to carry: every sequence starts clean in this artifact.",
                 hint="Make one that has them: edgeattn convert MODEL --states",
@@ -37,7 +37,7 @@ class Carrying:
         told: list[Mapping[str, Array]] = []
         for row in range(len(next(iter(tensors.values())))):
             sample = {name: array[row : row + 1] for name, array in tensors.items()}
-            answers = self._runner.run(clean(sample | self._states, self.inputs))
+            answers = self._runner.run(with_initial_states(sample | self._states, self.inputs))
             self._states = {
                 spec.name: answers[spec.state] for spec in self.inputs if spec.state is not None
             }

@@ -21,7 +21,7 @@ import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.samples.arrays import ARRAYS_ONLY, Rows, csv_rows, npy_rows, npz_members, reading
-from edgeattn.samples.states import clean, given
+from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 TARGETS = "y"
@@ -87,7 +87,9 @@ class SampleFile:
                     if spec.name in readers
                 }
                 labels = {name: reader.read(*rows) for name, reader in told.items()}
-                yield Samples(clean(inputs, self.specs), labels.pop(TARGETS, None), labels)
+                yield Samples(
+                    with_initial_states(inputs, self.specs), labels.pop(TARGETS, None), labels
+                )
 
     def _fitted(self, array: Array, spec: TensorSpec, first: int) -> Array:
         if self.path.suffix.lower() == ".csv":
@@ -146,7 +148,7 @@ def open_samples(path: Path, specs: Sequence[TensorSpec]) -> SampleFile:
     unused: tuple[str, ...] = ()
     if suffix == ".npz":
         members = npz_members(path)
-        brought = given(specs)
+        brought = sample_inputs(specs)
         there = [*brought, *(s for s in specs if s.state is not None and s.name in members)]
         picked = {spec.name: _pick(members, spec, brought, path) for spec in there}
         inputs: dict[str, Rows] = {k: npy_rows(path, members[n]) for k, n in picked.items()}
@@ -154,7 +156,7 @@ def open_samples(path: Path, specs: Sequence[TensorSpec]) -> SampleFile:
         labels = {n: npy_rows(path, members[n]) for n in left if _is_label(n)}
         unused = tuple(name for name in left if not _is_label(name))
     elif suffix in (".npy", ".csv"):
-        _need_one_input(path, given(specs))
+        _need_one_input(path, sample_inputs(specs))
         rows = _open_npy(path) if suffix == ".npy" else _open_csv(path, specs[0])
         inputs = {specs[0].name: rows}
     else:

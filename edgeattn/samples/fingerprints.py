@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeattn.samples.states import given
+from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Tensors, TensorSpec
 
 if TYPE_CHECKING:
     pass
 
 
-def row_digests(inputs: Tensors, specs: tuple[TensorSpec, ...]) -> list[str]:
+def row_fingerprints(inputs: Tensors, specs: tuple[TensorSpec, ...]) -> list[str]:
     """A short hash of each sample: the bytes of its inputs, one after the other, without states."""
-    specs = given(specs)
+    specs = sample_inputs(specs)
     count = len(inputs[specs[0].name])
     return [
         hashlib.sha256(

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     pass
 
 
-def given(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+def sample_inputs(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     """The inputs that a sample must bring: all but the states."""
     return tuple(spec for spec in specs if spec.state is None)
 
 
-def clean(tensors: Tensors, specs: Sequence[TensorSpec]) -> Tensors:
+def with_initial_states(tensors: Tensors, specs: Sequence[TensorSpec]) -> Tensors:
     """``tensors`` with zeros for the states that are missing, as many rows as of the rest."""
     missing = [spec for spec in specs if spec.state is not None and spec.name not in tensors]
-    rows = [len(tensors[spec.name]) for spec in given(specs) if spec.name in tensors]
+    rows = [len(tensors[spec.name]) for spec in sample_inputs(specs) if spec.name in tensors]
     if not missing or not rows:
         return tensors
     return {**tensors, **{spec.name: _zeros(spec, rows[0]) for spec in missing}}

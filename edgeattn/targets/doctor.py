@@ -9,7 +9,7 @@ from typing import Any
 from edgeattn.device.advice import Finding
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import UNASKED, RuntimeCheck
-from edgeattn.process.worker import ChildDied
+from edgeattn.process.worker import WorkerDied
 
 
 def examine(
@@ -28,7 +28,7 @@ def examine(
         try:
             with ssh.child_of(remote, python) as child:
                 told, _ = child.call("edgeattn.targets.doctor:runtimes", timeout=600)
-        except ChildDied as error:
+        except WorkerDied as error:
             why = remote.failed(error.output or f"the connection {error.message}")
             checks = tuple(RuntimeCheck(name, UNASKED) for name in ("tflite", "onnx"))
             return found, checks, (Finding("error", why.message, why.hint or "Ask again."),)

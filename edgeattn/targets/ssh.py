@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import DeviceError, UsageError
-from edgeattn.process.worker import TAIL, Child
+from edgeattn.process.worker import TAIL, Worker
 
 # USER@HOST as ssh takes it, or ssh://USER@HOST:PORT. Neither part may begin with a hyphen: ssh
 # would read it as an option.
@@ -183,9 +183,9 @@ def connected(destination: str, config: Path | None = None) -> Iterator[Remote]:
                 subprocess.run(end, capture_output=True, check=False, timeout=10)
 
 
-def child_of(remote: Remote, python: str | None = None) -> Child:
+def child_of(remote: Remote, python: str | None = None) -> Worker:
     """A child process there; it starts at its first call."""
-    return Child(command=remote.python(python, "-P", "-m", "edgeattn.child"))
+    return Worker(command=remote.python(python, "-P", "-m", "edgeattn.child"))
 
 
 # What a device is asked before anything is known of it: a Python of any age answers.

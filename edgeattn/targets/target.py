@@ -3,7 +3,8 @@
 A place is a command that starts ``python -m edgeattn.child`` there and the folder in which the
 bundle lies there. What goes through the pipe are the calls of
 :mod:`edgeattn.process.worker`: names, numbers and arrays, never code. Another interpreter of this
-machine is such a place, an emulated root, or a host that ssh reaches, to which the bundle's files are sent by the same calls.
+machine is such a place, an emulated root, or a host that ssh reaches, to which the bundle's files
+are sent by the same calls.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import BundleError, DeviceError
-from edgeattn.process.worker import Child, ChildDied
+from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners.isolated import IsolatedRunner
 
 if TYPE_CHECKING:
@@ -43,15 +44,17 @@ class Place:
     command: tuple[str, ...] = ()
     remote: Remote | None = None
 
-    def start(self) -> Child:
+    def start(self) -> Worker:
         """A child process of that place; it starts at its first call."""
-        return Child(command=self.command or None)
+        return Worker(command=self.command or None)
 
     def runner(
-        self, child: Child, artifact: Artifact, *, threads: int = 1, judged: bool = False
+        self, child: Worker, artifact: Artifact, *, threads: int = 1, as_deployed: bool = False
     ) -> IsolatedRunner:
         """``artifact`` in a ``child`` of this place."""
-        return IsolatedRunner(Path(self.folder), artifact, child, threads=threads, judged=judged)
+        return IsolatedRunner(
+            Path(self.folder), artifact, child, threads=threads, as_deployed=as_deployed
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def at(
         yield Place(on, folder, remote.python(python, *MODULE), remote)
 
 
-def meet(place: Place, bundle: Bundle, child: Child) -> There:
+def meet(place: Place, bundle: Bundle, child: Worker) -> There:
     """Ask a place what it is, and whether the bundle there is ``bundle``, file by file.
 
     :class:`DeviceError` where nothing answers, :class:`BundleError` where what lies there is
@@ -120,7 +123,7 @@ def meet(place: Place, bundle: Bundle, child: Child) -> There:
         told, _ = child.call(
             "edgeattn.targets.target:introduce", {"folder": place.folder}, timeout=PATIENCE
         )
-    except ChildDied as error:
+    except WorkerDied as error:
         raise _silent(place, error) from error
     there = There(**{key: str(told[key]) for key in ("edgeattn", "machine", "python", "manifest")})
     if there.manifest != _manifest(bundle.path):
@@ -132,7 +135,7 @@ def meet(place: Place, bundle: Bundle, child: Child) -> There:
     return there
 
 
-def _silent(place: Place, error: ChildDied) -> DeviceError:
+def _silent(place: Place, error: WorkerDied) -> DeviceError:
     if place.remote is not None:
         return place.remote.failed(error.output or f"the connection {error.message}")
     last = error.output.strip().splitlines()
@@ -152,7 +155,7 @@ def cores(place: Place) -> int:
     with place.start() as child:
         try:
             told, _ = child.call("edgeattn.targets.target:count_cores", {}, timeout=PATIENCE)
-        except ChildDied as error:
+        except WorkerDied as error:
             raise _silent(place, error) from error
     return int(told)
 

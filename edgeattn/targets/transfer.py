@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from edgeattn import progress
 from edgeattn.errors import DeviceError
-from edgeattn.process.worker import ChildDied
+from edgeattn.process.worker import WorkerDied
 from edgeattn.targets.ssh import Remote
 from edgeattn.targets.store import PIECE
 
@@ -17,7 +17,7 @@ PATIENCE = 900.0
 
 
 class Caller(Protocol):
-    """Calls functions on the device: :class:`edgeattn.process.worker.Child` or a fake."""
+    """Calls functions on the device: :class:`edgeattn.process.worker.Worker` or a fake."""
 
     def call(
         self,
@@ -45,7 +45,7 @@ def ask_both(
     timeout = PATIENCE if patience is None else patience
     try:
         return child.call(function, arguments, tensors, timeout=timeout)
-    except ChildDied as error:
+    except WorkerDied as error:
         raise remote.failed(error.output or f"the connection {error.message}") from error
 
 

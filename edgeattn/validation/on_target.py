@@ -30,7 +30,7 @@ def validate_in(
         return validate(
             bundle,
             artifacts,
-            lambda item: place.runner(child, item, judged=True),
+            lambda item: place.runner(child, item, as_deployed=True),
             trial=trial,
             limits=limits,
         )

@@ -19,7 +19,7 @@ from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, BundleError, RuntimeUnavailableError, UsageError
 from edgeattn.metrics.limits import LIMITS, SETTABLE, Check, Limit, Limits, limits_for
 from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, NOT_RUN, PASS
-from edgeattn.process.pool import Workers
+from edgeattn.process.pool import RunnerPool
 from edgeattn.runners import Runner
 from edgeattn.tensors import Tensors
 from edgeattn.validation.comparison import compare
@@ -69,7 +69,7 @@ def validate(
     gone on with where it is found. ``limits`` replace the scheme's. Raises :class:`BundleError`
     where the bundle's files are not those it was made with.
     """
-    with Workers([open_judged]) as workers:
+    with RunnerPool([open_judged]) as workers:
         return _validate(bundle, artifacts, workers, trial, limits, resume)
 
 
@@ -83,15 +83,15 @@ def validate_isolated(
     resume: Path | None = None,
 ) -> Report:
     """As :func:`validate`, in ``jobs`` child processes side by side: the result is the same."""
-    from edgeattn.process.worker import Child
+    from edgeattn.process.worker import Worker
     from edgeattn.runners.isolated import IsolatedRunner
 
-    def opener(child: Child) -> Callable[[Artifact], Runner]:
-        return lambda item: IsolatedRunner(bundle.path, item, child, judged=True)
+    def opener(child: Worker) -> Callable[[Artifact], Runner]:
+        return lambda item: IsolatedRunner(bundle.path, item, child, as_deployed=True)
 
     with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(Child()) for _ in range(jobs)]
-        workers = Workers([opener(child) for child in children], [c.close for c in children])
+        children = [stack.enter_context(Worker()) for _ in range(jobs)]
+        workers = RunnerPool([opener(child) for child in children], [c.close for c in children])
         stack.enter_context(workers)
         return _validate(bundle, artifacts, workers, trial, limits, resume)
 
@@ -99,7 +99,7 @@ def validate_isolated(
 def _validate(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
-    workers: Workers,
+    workers: RunnerPool,
     trial: Samples | None,
     limits: Sequence[Limit],
     resume: Path | None,
@@ -121,7 +121,7 @@ def _tried(
     bundle: Bundle,
     reports: list[ArtifactReport],
     trial: Samples,
-    workers: Workers,
+    workers: RunnerPool,
     on_reference: Callable[[Callable[[Artifact], Runner], Artifact], ArtifactReport],
     limits: Sequence[Limit],
     resume: Path | None,
@@ -224,7 +224,7 @@ def judge(
         return report
     from edgeattn.evaluation.evaluator import try_all
 
-    with Workers([open_judged]) as workers:
+    with RunnerPool([open_judged]) as workers:
         return _with(report, try_all(trial, [artifact], workers, limits=limits)[artifact.label])
 
 

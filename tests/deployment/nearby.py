@@ -27,7 +27,7 @@ from edgeattn.deployment.deploy import Order, Outcome, carry_out
 from edgeattn.device import runtime_check as probing
 from edgeattn.errors import EdgeattnError
 from edgeattn.process import protocol, server
-from edgeattn.process.worker import ChildDied
+from edgeattn.process.worker import WorkerDied
 from edgeattn.runners.function import FunctionRunner
 from edgeattn.targets import receiver as targets_receiver
 from edgeattn.targets import transfer as sending
@@ -76,7 +76,7 @@ class Nearby:
 
     def _gone(self) -> None:
         hang_up()
-        raise ChildDied("ended", output="client_loop: send disconnect: Broken pipe\n")
+        raise WorkerDied("ended", output="client_loop: send disconnect: Broken pipe\n")
 
 
 def _there(header: Mapping[str, Any], tensors: Any) -> tuple[Any, Any]:

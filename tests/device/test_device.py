@@ -13,7 +13,7 @@ from edgeattn.device import runtime_check as probing
 from edgeattn.device.advice import findings
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import RuntimeCheck
-from edgeattn.process.worker import Child
+from edgeattn.process.worker import Worker
 
 PI4_INFO = """processor\t: 0
 Features\t: fp asimd evtstrm crc32 cpuid
@@ -236,7 +236,7 @@ def instead_of(tmp_path, package, code):
     """Starts children in which ``package`` is ``code``."""
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").write_text(code)
-    return lambda: Child(environment={"PYTHONPATH": str(tmp_path)})
+    return lambda: Worker(environment={"PYTHONPATH": str(tmp_path)})
 
 
 def test_a_runtime_that_kills_its_process_is_a_line(tmp_path):

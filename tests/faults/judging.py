@@ -37,7 +37,7 @@ class Found:
 
 
 def opened(path: Path, artifact: Artifact) -> Runner:
-    return open_runner(path, artifact.format, artifact.inputs, artifact.outputs, judged=True)
+    return open_runner(path, artifact.format, artifact.inputs, artifact.outputs, as_deployed=True)
 
 
 def judge_sound(bundles: Mapping[str, Bundle]) -> dict[tuple[str, str, str], ArtifactReport]:

@@ -12,7 +12,7 @@ import numpy as np
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.errors import UnsupportedModelError
-from edgeattn.process.worker import Child
+from edgeattn.process.worker import Worker
 from edgeattn_converters.recipes import Options
 from edgeattn_converters.worker.host import ENVIRONMENT
 
@@ -38,7 +38,7 @@ class Wanted:
 def bundles(folder: Path, calibration: Path) -> dict[str, Bundle]:
     """Every model's bundle, by name; ``calibration`` are digits that nothing is judged on."""
     simple = ("float32", "float16", "dynamic_int8")
-    with Child(environment={**ENVIRONMENT, "PYTHONPATH": str(TESTS)}) as child:
+    with Worker(environment={**ENVIRONMENT, "PYTHONPATH": str(TESTS)}) as child:
         child.call("faults.models:save", {"folder": str(folder)})
         wanted = [Wanted(path.stem, path, simple) for path in sorted(folder.glob("*.keras"))]
         for name in SAMPLES:
@@ -64,7 +64,7 @@ def _integers(folder: Path) -> Bundle:
     return hand.write_bundle(folder, [entry], {"input/x": half, "output/same": half})
 
 
-def _convert(child: Child, folder: Path, wanted: Wanted) -> Bundle:
+def _convert(child: Worker, folder: Path, wanted: Wanted) -> Bundle:
     """As ``edgeattn_converters.convert`` does it, but for the verdict at its end."""
     folder.mkdir()
     job: dict[str, Any] = {"path": str(wanted.path), "lowering": wanted.lowering}

@@ -28,7 +28,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import ConversionError, EdgeattnError
 from edgeattn.inspection import kind_of, read_onnx, read_tflite
-from edgeattn.process.worker import Child, ChildDied
+from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn_converters.worker.host import Host
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +185,7 @@ def variant(source: Path, folder: Path, chance: random.Random) -> Path:
     return target
 
 
-def examine(path: Path, host: Host, light: Child) -> str:
+def examine(path: Path, host: Host, light: Worker) -> str:
     """What edgeattn makes of ``path``: ``fine``, the error's class, or ``died``."""
     try:
         kind = kind_of(path)
@@ -201,7 +201,7 @@ def examine(path: Path, host: Host, light: Child) -> str:
             assert {read_tflite.__name__, read_onnx.__name__} == {"read_tflite", "read_onnx"}
             light.call(f"edgeattn.inspection:read_{kind}", {"path": str(path)}, timeout=SECONDS)
         return "fine"
-    except (ChildDied, ConversionError) as error:
+    except (WorkerDied, ConversionError) as error:
         # Looking a file through is given up in time; loading what was looked through must end.
         return "hang" if "took longer" in error.message else "died"
     except EdgeattnError as error:
@@ -221,7 +221,7 @@ def fuzz(
     start = time.monotonic()
     with (
         Host() as host,
-        Child() as light,
+        Worker() as light,
         tempfile.TemporaryDirectory() as top,
     ):
         for number in range(seed, seed + count):

@@ -221,9 +221,9 @@ def schemes_that_agree(
         meet(place, converted, far)
         for artifact in converted.select():
             inputs = {spec.name: reference[f"input/{spec.name}"][:20] for spec in artifact.inputs}
-            want = here(converted).runner(near, artifact, judged=True).run(inputs)
+            want = here(converted).runner(near, artifact, as_deployed=True).run(inputs)
             try:
-                got = place.runner(far, artifact, judged=True).run(inputs)
+                got = place.runner(far, artifact, as_deployed=True).run(inputs)
             except RuntimeUnavailableError:
                 continue
             for name, expected in want.items():

@@ -18,7 +18,7 @@ import pytest
 
 from edgeattn import errors, progress
 from edgeattn.process.protocol import MAX_HEADER, read_message, write_message
-from edgeattn.process.worker import Child, ChildDied
+from edgeattn.process.worker import Worker, WorkerDied
 
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
 
@@ -85,7 +85,7 @@ def test_one_process_answers_many_calls(child):
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
 def test_death_by_signal_is_named_and_the_next_call_gets_a_new_process(child, number):
-    with pytest.raises(ChildDied, match=f"died of {number.name}") as told:
+    with pytest.raises(WorkerDied, match=f"died of {number.name}") as told:
         child.call("called:kill", {"number": int(number)})
     assert "last words" in told.value.output
     assert child.call("called:echo", {"a": 1})[0] == {"a": 1}
@@ -93,14 +93,14 @@ def test_death_by_signal_is_named_and_the_next_call_gets_a_new_process(child, nu
 
 @pytest.mark.parametrize("status", [0, 3])
 def test_exit_is_told(child, status):
-    with pytest.raises(ChildDied, match=f"exit status {status}"):
+    with pytest.raises(WorkerDied, match=f"exit status {status}"):
         child.call("called:leave", {"status": status})
 
 
 def test_timeout(child):
     process_id, _ = child.call("called:process_id")
     start = time.monotonic()
-    with pytest.raises(ChildDied, match=r"longer than 0\.2 s"):
+    with pytest.raises(WorkerDied, match=r"longer than 0\.2 s"):
         child.call("called:sleep", {"seconds": 30}, timeout=0.2)
     assert time.monotonic() - start < 5
     assert not alive(process_id)
@@ -167,7 +167,7 @@ def test_requests_are_not_read_by_what_is_called(child):
 def test_progress():
     heard = []
     environment = {"PYTHONPATH": HERE}
-    with progress.shown_by(heard.append), Child(environment=environment) as child:
+    with progress.shown_by(heard.append), Worker(environment=environment) as child:
         child.call("called:report_progress", {"steps": ["a", "b"]})
     assert heard == ["a", "b"]
 
@@ -190,7 +190,7 @@ def test_what_lies_in_the_current_folder_is_not_imported(tmp_path, monkeypatch, 
 
 
 def test_no_such_interpreter():
-    with Child(command=["/no/such/python"]) as child, pytest.raises(ChildDied, match="started"):
+    with Worker(command=["/no/such/python"]) as child, pytest.raises(WorkerDied, match="started"):
         child.call("called:echo")
 
 
@@ -218,7 +218,7 @@ def test_garbage_is_no_answer(said):
         f"import sys,time; sys.stdout.buffer.write({said!r}); sys.stdout.flush(); time.sleep(9)"
     )
     start = time.monotonic()
-    with Child(command=[sys.executable, "-c", script]) as child, pytest.raises(ChildDied) as told:
+    with Worker(command=[sys.executable, "-c", script]) as child, pytest.raises(WorkerDied) as told:
         child.call("called:echo")
     assert str(told.value) == "answered with something that is no answer"
     assert time.monotonic() - start < 5
@@ -237,26 +237,26 @@ def test_garbage_is_no_answer(said):
 def test_half_an_answer_is_a_death(said):
     script = f"import sys; sys.stdout.buffer.write({said!r}); sys.exit(7)"
     with (
-        Child(command=[sys.executable, "-c", script]) as child,
-        pytest.raises(ChildDied, match="exit status 7"),
+        Worker(command=[sys.executable, "-c", script]) as child,
+        pytest.raises(WorkerDied, match="exit status 7"),
     ):
         child.call("called:echo")
 
 
 def test_a_large_request_to_a_dead_child_does_not_hang():
     with (
-        Child(command=[sys.executable, "-c", "raise SystemExit(7)"]) as child,
-        pytest.raises(ChildDied, match="exit status 7"),
+        Worker(command=[sys.executable, "-c", "raise SystemExit(7)"]) as child,
+        pytest.raises(WorkerDied, match="exit status 7"),
     ):
         child.call("called:echo", {}, {"x": np.zeros(10**6)})
 
 
-@pytest.mark.parametrize("kind", ["annotations", "__doc__", "ChildDied", "nonsense"])
+@pytest.mark.parametrize("kind", ["annotations", "__doc__", "WorkerDied", "nonsense"])
 def test_an_error_of_an_unknown_kind_is_a_fault(kind):
     answer = framed({"error": {"type": kind, "message": "m", "hint": None}, "arrays": []})
     script = f"import sys; sys.stdout.buffer.write({answer!r})"
     with (
-        Child(command=[sys.executable, "-c", script]) as child,
+        Worker(command=[sys.executable, "-c", script]) as child,
         pytest.raises(errors.EdgeattnError) as told,
     ):
         child.call("called:echo")
@@ -266,7 +266,7 @@ def test_an_error_of_an_unknown_kind_is_a_fault(kind):
 def test_the_child_ends_with_its_parent():
     """Whatever ended the parent: here nothing is left to it to clean up."""
     script = (
-        "import os, sys; from edgeattn.process.worker import Child; child = Child();"
+        "import os, sys; from edgeattn.process.worker import Worker; child = Worker();"
         "print(child.call('called:process_id')[0], flush=True); os._exit(0)"
     )
     environment = {**os.environ, "PYTHONPATH": HERE}

@@ -10,7 +10,7 @@ import pytest
 from artifacts import dense, samples
 
 from edgeattn.errors import ArtifactError
-from edgeattn.process.worker import Child
+from edgeattn.process.worker import Worker
 from edgeattn.runners.isolated import IsolatedRunner
 
 
@@ -37,7 +37,7 @@ def test_a_crash_while_running_is_one_line_and_the_next_artifact_runs(dense_bund
 def test_a_crash_while_loading(dense_bundle):
     (entry, *_) = dense_bundle.manifest.artifacts
     command = ["sh", "-c", "kill -ABRT $$"]
-    with Child(command=command) as child, pytest.raises(ArtifactError, match="SIGABRT while load"):
+    with Worker(command=command) as child, pytest.raises(ArtifactError, match="SIGABRT while load"):
         IsolatedRunner(dense_bundle.path, entry, child)
 
 

@@ -15,18 +15,18 @@ from edgeattn.tensors import TensorSpec
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 11])
-@pytest.mark.parametrize("judged", [True, False])
-def test_batches_that_the_file_fixes(tmp_path, batch, judged):
+@pytest.mark.parametrize("as_deployed", [True, False])
+def test_batches_that_the_file_fixes(tmp_path, batch, as_deployed):
     artifacts.write_dense_onnx(tmp_path / "m.onnx", batch=batch)
     x, y = (replace(spec, shape=(batch, *spec.shape[1:])) for spec in (X, Y))
-    runner = open_runner(tmp_path / "m.onnx", "onnx", (x,), (y,), judged=judged)
+    runner = open_runner(tmp_path / "m.onnx", "onnx", (x,), (y,), as_deployed=as_deployed)
     np.testing.assert_array_equal(runner.run({"x": samples(7)})["score"], dense(samples(7)))
 
 
-@pytest.mark.parametrize(("judged", "calls"), [(True, 7), (False, 1)])
-def test_judged_means_one_sequence_a_call(tmp_path, judged, calls):
+@pytest.mark.parametrize(("as_deployed", "calls"), [(True, 7), (False, 1)])
+def test_deployed_artifacts_take_one_sequence_per_call(tmp_path, as_deployed, calls):
     artifacts.write_dense_onnx(tmp_path / "m.onnx")
-    runner = open_runner(tmp_path / "m.onnx", "onnx", (X,), (Y,), judged=judged)
+    runner = open_runner(tmp_path / "m.onnx", "onnx", (X,), (Y,), as_deployed=as_deployed)
     session, seen = runner._session, []
 
     class Counting:

@@ -25,7 +25,7 @@ def test_sequences_start_from_a_clean_state_unless_judged(tmp_path):
 
     assert totals() == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]
     # As plain code on a device gets it: each on top of all before.
-    assert totals(judged=True) == [[1, 3, 6, 10, 15], [16, 18, 21, 25, 30]]
+    assert totals(as_deployed=True) == [[1, 3, 6, 10, 15], [16, 18, 21, 25, 30]]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 11])

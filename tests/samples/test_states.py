@@ -13,7 +13,7 @@ import edgeattn
 from edgeattn.inference.batch import run_bundle
 from edgeattn.inference.stream import stream_bundle
 from edgeattn.samples import files as sample_files
-from edgeattn.samples.states import clean, given
+from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import TensorSpec
 
 X = TensorSpec("x", (None, 3), "float32")
@@ -52,7 +52,7 @@ def file(tmp_path):
 def test_the_manifest_tells_states_apart(summing):
     (x, before) = edgeattn.Bundle.open(summing.path).manifest.artifacts[0].inputs
     assert before == BEFORE
-    assert given((x, before)) == (x,)
+    assert sample_inputs((x, before)) == (x,)
     assert "state" not in x.to_json()
 
 
@@ -67,7 +67,7 @@ def test_a_state_that_is_missing_is_zero(file, tmp_path):
     assert sample_files.read(tmp_path / "x.npz", (X, BEFORE)).inputs.keys() == {"x", "sum_initial"}
     (tmp_path / "x.csv").write_text("1,2,3\n4,5,6\n")
     assert len(sample_files.read(tmp_path / "x.csv", (X, BEFORE))) == 2
-    assert clean({"x": ROWS[:2]}, (X, BEFORE))["sum_initial"].shape == (2, 3)
+    assert with_initial_states({"x": ROWS[:2]}, (X, BEFORE))["sum_initial"].shape == (2, 3)
 
 
 def test_running_starts_every_sample_clean_or_carries_on(summing, file, tmp_path):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn.samples.states import clean
+from edgeattn.samples.states import with_initial_states
 from edgeattn.tensors import Tensors
 from edgeattn_converters.lowering.replacement import all_layers, replaced_calls
 from edgeattn_converters.tracing.trace import Interface, named_outputs, pack, unique
@@ -85,7 +85,7 @@ def in_a_row(
     The state that a row starts from is what :data:`ROUNDS` rows before it have left.
     """
     states = {spec.name: spec.state for spec in interface.inputs if spec.state is not None}
-    told = dict(clean(inputs, interface.inputs))
+    told = dict(with_initial_states(inputs, interface.inputs))
     for _ in range(ROUNDS if states and len(next(iter(told.values()))) else 0):
         answers = predict(told)
         for name, final in states.items():

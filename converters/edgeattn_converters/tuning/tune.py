@@ -135,7 +135,7 @@ def tune(
         digests: Sequence[str] = ()
         if calibration is not None:
             asked = {"job": job, "folder": str(folder), "options": options}
-            digests = host.call("calibration_digests", asked, what="the calibration samples")
+            digests = host.call("calibration_fingerprints", asked, what="the calibration samples")
         made_with = host.call("made_with", {}, what="the manifest")
         manifest = Manifest(described, (), reference, made_with)
         memory = Memory(folder, {**question, "reference": reference["sha256"]})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError, UnsupportedModelError
-from edgeattn.process.worker import CONFINED, Child, ChildDied
+from edgeattn.process.worker import CONFINED, Worker, WorkerDied
 from edgeattn.tensors import Tensors
 
 ENVIRONMENT = {
@@ -38,7 +38,7 @@ class Host:
     """Calls functions of :mod:`edgeattn_converters.worker.tasks` in a child that has TensorFlow."""
 
     def __init__(self) -> None:
-        self._child = Child(environment=ENVIRONMENT)
+        self._child = Worker(environment=ENVIRONMENT)
 
     def __enter__(self) -> Host:
         return self
@@ -57,7 +57,7 @@ class Host:
             self._child.call(
                 "edgeattn_converters.worker.tasks:look_through", arguments, timeout=seconds
             )
-        except ChildDied as error:
+        except WorkerDied as error:
             raise UnsupportedModelError(
                 f"{path.name} cannot be read: the process that looked it through {error.message}.",
                 hint="The file is damaged. Get it again, or save the model again in Keras.",
@@ -87,7 +87,7 @@ class Host:
             return self._child.call(
                 f"edgeattn_converters.worker.tasks:{stage}", arguments, tensors, timeout=timeout
             )
-        except ChildDied as error:
+        except WorkerDied as error:
             raise ConversionError(
                 f"The process for {what} {error.message}.{_memory(error.message)}"
             ) from error

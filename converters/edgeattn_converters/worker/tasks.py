@@ -14,8 +14,8 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn.samples.fingerprints import row_digests
-from edgeattn.samples.states import given
+from edgeattn.samples.fingerprints import row_fingerprints
+from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Tensors
 from edgeattn_converters import calibration, reference
 from edgeattn_converters.formats import attention_output_effect as agreement
@@ -79,7 +79,7 @@ def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
     named = job.attention_layers if job.attention else ()
     interface = interface_of(loaded.model, time_steps=time_steps, attention=named)
     interface = states.marked(interface, pairs)
-    lengths = [spec.shape[1] for spec in given(interface.inputs) if len(spec.shape) > 1]
+    lengths = [spec.shape[1] for spec in sample_inputs(interface.inputs) if len(spec.shape) > 1]
     if job.time_steps is not None and job.time_steps not in lengths:
         raise UsageError(
             f"--time-steps {job.time_steps}: the model's time axis is not free, its inputs are "
@@ -179,10 +179,12 @@ def _calibrated(job: Job, file: str, folder: str) -> calibration.Calibration:
     return replace(found, inputs=reference.in_a_row(loaded.model, interface, found.inputs))
 
 
-def calibration_digests(job: dict[str, Any], folder: str, options: dict[str, Any]) -> list[str]:
+def calibration_fingerprints(
+    job: dict[str, Any], folder: str, options: dict[str, Any]
+) -> list[str]:
     """The hashes of the calibration samples: a task must not be judged on these."""
     measured = _calibration(Job(**job), Options(**options), folder)
-    return row_digests(measured.inputs, _open(Job(**job))[1].inputs)
+    return row_fingerprints(measured.inputs, _open(Job(**job))[1].inputs)
 
 
 def parts(job: dict[str, Any]) -> dict[str, Any]:
@@ -280,7 +282,7 @@ def write_artifact(
         achieved["calibration"] = {
             "samples": len(measured),
             "notes": list(measured.notes),
-            "digests": row_digests(measured.inputs, interface.inputs),
+            "digests": row_fingerprints(measured.inputs, interface.inputs),
         }
     achieved["seconds"] = round(time.perf_counter() - start, 3)
     return Artifact(

@@ -71,7 +71,7 @@ def test_outputs_are_those_of_keras(
     format: str, converted: dict[str, Any], inputs: Tensors, expected: Tensors
 ) -> None:
     path, specs, outputs, _, _ = converted[format]
-    actual = open_runner(path, format, specs, outputs, judged=True).run(inputs)
+    actual = open_runner(path, format, specs, outputs, as_deployed=True).run(inputs)
     for name, values in expected.items():
         np.testing.assert_allclose(actual[name], values, atol=1e-5, rtol=1e-4, err_msg=name)
 
@@ -90,7 +90,7 @@ def test_both_formats_tell_the_same_maps(
     format: str, converted: dict[str, Any], inputs: Tensors, model: Any, interface: Interface
 ) -> None:
     path, specs, outputs, attention, _ = converted[format]
-    actual = open_runner(path, format, specs, outputs, judged=True).run(inputs)
+    actual = open_runner(path, format, specs, outputs, as_deployed=True).run(inputs)
     traced = tracing.trace(model, interface, batch=None, attention=True, freeze=False)
     told = traced.function(*[tensorflow.constant(inputs[spec.name]) for spec in interface.inputs])
     maps = dict(zip([spec.name for spec in traced.outputs], told, strict=True))

@@ -41,7 +41,7 @@ def test_both_formats(entry: dict[str, Any], tmp_path: Path) -> None:
     for format, converter in (("tflite", tflite), ("onnx", onnx)):
         file = tmp_path / f"model.{format}"
         specs, outputs, *_ = converter.convert(model, interface, recipe_for("float32"), file)
-        runner = open_runner(file, format, specs, outputs, judged=True)
+        runner = open_runner(file, format, specs, outputs, as_deployed=True)
         feeds = {s.name: np.asarray(x, s.dtype) for s, x in zip(specs, inputs, strict=True)}
         actual = runner.run(feeds)
         for spec, wanted in zip(outputs, expected, strict=False):  # maps come behind

@@ -53,7 +53,7 @@ def test_bytes_and_accuracy(case: Any, format: str, tmp_path: Path) -> None:
         inputs, outputs, _, _ = CONVERTERS[format].convert(
             model, interface, recipe_for(scheme), path, samples={name: case.calibration}
         )
-        answers = open_runner(path, format, inputs, outputs, judged=True).run({name: case.x})
+        answers = open_runner(path, format, inputs, outputs, as_deployed=True).run({name: case.x})
         sizes[scheme] = path.stat().st_size
         accuracies[scheme] = 100 * float((answers["answer"].argmax(-1) == case.y).mean())
     for scheme, most in BYTES.items():

@@ -22,7 +22,7 @@ def test_dynamic_int8(workshop: Workshop) -> None:
     achieved = made.achieved
     assert achieved["operators"]["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 1
     assert achieved["weights"]["int8"] / sum(achieved["weights"].values()) > 0.9
-    runner = open_runner(made.path, "tflite", made.inputs, made.outputs, judged=True)
+    runner = open_runner(made.path, "tflite", made.inputs, made.outputs, as_deployed=True)
     for _ in range(2):
         actual = runner.run(workshop.inputs)
         for name, want in expected.items():

@@ -131,6 +131,6 @@ class Workshop:
                 lowering=lowering,
                 samples=self.samples,
             )
-            actual = open_runner(path, format, inputs, outputs, judged=True).run(self.inputs)
+            actual = open_runner(path, format, inputs, outputs, as_deployed=True).run(self.inputs)
             self._made[key] = Made(path, inputs, outputs, maps, achieved, actual)
         return self._made[key]

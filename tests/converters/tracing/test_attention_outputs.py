@@ -76,7 +76,7 @@ def test_found_and_told_by_both_formats(kind: str, tmp_path: Path) -> None:
             model, interface, recipe_for("float32"), path
         )
         assert attention == (name,)
-        actual = open_runner(path, format, inputs, outputs, judged=True).run(x)
+        actual = open_runner(path, format, inputs, outputs, as_deployed=True).run(x)
         np.testing.assert_allclose(actual[name], weights, atol=1e-5, err_msg=format)
         np.testing.assert_allclose(
             actual["answer"], model.predict(x["sensor"], verbose=0), atol=1e-5, err_msg=format

@@ -11,7 +11,7 @@ import pytest
 
 import edgeattn
 from edgeattn.errors import UnsupportedModelError
-from edgeattn.runners.stateful import Carrying
+from edgeattn.runners.stateful import StatefulRunner
 from edgeattn_converters import convert
 from edgeattn_converters.loading import audit
 from edgeattn_converters.loading import load as source
@@ -88,7 +88,7 @@ def test_parts_are_as_in_stateful_keras(masked, tmp_path):
                 type(spec)(spec.name, fixed.shape, spec.dtype, state=spec.state)
                 for spec, fixed in zip(specs, runner.inputs, strict=True)
             )
-            got = Carrying(runner).run({"x": parts})
+            got = StatefulRunner(runner).run({"x": parts})
             names = [spec.name for spec in converted.interface.outputs][:own]
             for name, value in zip(names, expected, strict=True):
                 np.testing.assert_allclose(

@@ -58,11 +58,11 @@ def test_there_is_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "        return type(error).__name__\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    from edgeattn.process.worker import Child
+    from edgeattn.process.worker import Worker
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with Child() as free:
+        with Worker() as free:
             assert free.call("reaching:reach", {"port": port})[0] == "reached"
-        with Child(environment=isolation.ENVIRONMENT) as confined:
+        with Worker(environment=isolation.ENVIRONMENT) as confined:
             assert confined.call("reaching:reach", {"port": port})[0] != "reached"
