@@ -104,7 +104,7 @@ def test_litert_alone(bundle, expected, tmp_path):
     artifact = bundle.manifest.artifacts[0]
     file = bundle.artifact_path(artifact)
     # The file of the tests is written by hand; those of `convert` have a signature.
-    signed = flatbuffers.Flatbuffer(file.read_bytes())
+    signed = flatbuffers.TFLiteFile(file.read_bytes())
     signature = signed.schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
     signed.model.signatureDefs = [signature]

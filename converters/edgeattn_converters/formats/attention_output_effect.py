@@ -91,9 +91,9 @@ def _run(path: Path, format: str, inputs: Specs, outputs: Specs, data: Tensors) 
 
 
 def _tflite_without(content: bytes, ends: Ends) -> bytes:
-    from edgeattn_converters.graphs.tflite_file import Flatbuffer
+    from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
-    file = Flatbuffer(content)
+    file = TFLiteFile(content)
     kept = [
         int(index)
         for index, spec in zip(file.main.outputs, ends.outputs, strict=True)

@@ -15,13 +15,17 @@ from edgeattn_converters.lowering.attention import (
     lower_attention,
     lower_keras_attention,
 )
-from edgeattn_converters.lowering.dense import lower_dense, lower_embedding, lower_normalization
-from edgeattn_converters.lowering.masking import where
-from edgeattn_converters.lowering.multi_head import lower_heads
+from edgeattn_converters.lowering.dense import (
+    lower_dense,
+    lower_embedding,
+    onnx_layer_normalization,
+)
+from edgeattn_converters.lowering.masking import select_by_where
+from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.onnx_placeholders import Placeholders
 from edgeattn_converters.lowering.replacement import Lowering, lowered
-from edgeattn_converters.lowering.rnn.onnx_nodes import Nodes
-from edgeattn_converters.quantization.layer_weights import layers_of
+from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
+from edgeattn_converters.quantization.layer_weights import layer_weights
 from edgeattn_converters.quantization.onnx import quantize
 from edgeattn_converters.quantization.selection import Ends
 from edgeattn_converters.recipes import Options, Recipe
@@ -35,7 +39,7 @@ WIDE = 21
 BATCH_AXIS = "batch"
 # The opset since which the standard has this node.
 LAYER_NORMALIZATION = 17
-_ATTENTION = (lower_attention, lower_keras_attention, lower_heads)
+_ATTENTION = (lower_attention, lower_keras_attention, lower_multi_head_attention)
 
 
 def convert(
@@ -64,7 +68,7 @@ def convert(
         traced.outputs,
         traced.attention,
         tuple(vocabulary_of(model, interface)),
-        layers=layers_of(model),
+        layers=layer_weights(model),
     )
     made = quantize(proto, ends, recipe, options, samples)
     _check(made.content)
@@ -79,17 +83,17 @@ def _float_model(
     """What every scheme of one model is made from: kept, since it takes seconds."""
     placeholders = Placeholders()
     others: list[Lowering] = [
-        *(partial(lowering, select=where) for lowering in _ATTENTION),
+        *(partial(lowering, select=select_by_where) for lowering in _ATTENTION),
         *(lower_dense, lower_embedding),
     ]
     if opset >= LAYER_NORMALIZATION:
-        others.append(lower_normalization(placeholders))
+        others.append(onnx_layer_normalization(placeholders))
     traced = trace(
         model,
         interface,
         batch=None,
         attention=attention,
-        lowering=lambda: lowered(model, Nodes(placeholders), others),
+        lowering=lambda: lowered(model, ONNXRecurrence(placeholders), others),
     )
     try:
         proto = _to_onnx(traced, placeholders, min(opset, OPSET))

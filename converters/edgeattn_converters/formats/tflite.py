@@ -17,17 +17,20 @@ from edgeattn_converters.lowering.attention import (
     lower_attention,
     lower_keras_attention,
 )
-from edgeattn_converters.lowering.dense import lower_centred, lower_single
-from edgeattn_converters.lowering.masking import arithmetic
-from edgeattn_converters.lowering.matmul import rows_as_batches
-from edgeattn_converters.lowering.multi_head import lower_heads
+from edgeattn_converters.lowering.dense import (
+    lower_layer_normalization,
+    lower_single_feature_normalization,
+)
+from edgeattn_converters.lowering.masking import select_by_arithmetic
+from edgeattn_converters.lowering.matmul import use_batch_matmul
+from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.pooling import lower_pooling
 from edgeattn_converters.lowering.replacement import lowered
-from edgeattn_converters.lowering.rnn.fused import OPERATOR, Fused
+from edgeattn_converters.lowering.rnn.fused import OPERATOR, FusedLSTM
 from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_for
-from edgeattn_converters.quantization.layer_weights import layers_of
+from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.selection import Ends
-from edgeattn_converters.quantization.tflite import quantize, recurrent_layers
+from edgeattn_converters.quantization.tflite import quantize
 from edgeattn_converters.recipes import Options, Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
 
@@ -36,10 +39,10 @@ RUNTIMES = {"ai-edge-litert": ">=2.1"}
 TFLITE_RUNTIME = (2, 14)
 SIGNATURE = "serving_default"
 _OTHERS = (
-    partial(lower_attention, select=arithmetic),
-    partial(lower_keras_attention, select=arithmetic),
-    partial(lower_heads, select=arithmetic),
-    *(lower_single, lower_centred, lower_pooling),
+    partial(lower_attention, select=select_by_arithmetic),
+    partial(lower_keras_attention, select=select_by_arithmetic),
+    partial(lower_multi_head_attention, select=select_by_arithmetic),
+    *(lower_single_feature_normalization, lower_layer_normalization, lower_pooling),
 )
 
 
@@ -70,12 +73,12 @@ def convert(
         traced.attention,
         tuple(vocabulary_of(model, interface)),
         recurrent_layers(model),
-        layers_of(model),
+        layer_weights(model),
     )
     made = quantize(content, ends, recipe, options, samples)
     if recipe.scheme == "float32" and options.runtime == "litert":
         # In tflite-runtime 2.14 it gains nothing.
-        made = replace(made, content=rows_as_batches(made.content))
+        made = replace(made, content=use_batch_matmul(made.content))
     achieved = {**audit(made.content), **made.achieved}
     _check(achieved)
     path.write_bytes(made.content)
@@ -87,7 +90,7 @@ def _float_file(
     model: Any, interface: Interface, attention: bool, lowering: str, batch: int
 ) -> tuple[Traced, bytes]:
     """What every scheme of one model is made from: kept, since it takes seconds."""
-    fused = Fused(recurrence_for("auto")) if lowering == FUSED else None
+    fused = FusedLSTM(recurrence_for("auto")) if lowering == FUSED else None
     recurrence = recurrence_for(lowering) if fused is None else fused.recurrence
     traced = trace(
         model,
@@ -111,7 +114,7 @@ def _stock_convert(traced: Traced, *, custom: bool = False) -> bytes:
         raise ConversionError(f"The TFLite converter gave up: {first_line(error)}") from error
 
 
-def _name_tensors(content: bytes, traced: Traced, fused: Fused | None = None) -> bytes:
+def _name_tensors(content: bytes, traced: Traced, fused: FusedLSTM | None = None) -> bytes:
     """The same graph with the model's own names on its inputs and outputs, and a signature.
 
     Where operators stand for fused ones, those take their place.

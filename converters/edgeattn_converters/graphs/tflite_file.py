@@ -22,7 +22,7 @@ DTYPES = {
 }
 
 
-class Flatbuffer:
+class TFLiteFile:
     """``content`` unpacked: operators by name, constants as arrays."""
 
     def __init__(self, content: bytes) -> None:
@@ -137,7 +137,7 @@ class Flatbuffer:
         if data is None or not len(data):
             return None
         if self.dtype(tensor) == "INT4":
-            return packing.from_nibbles(np.frombuffer(bytes(data), np.uint8), tensor.shape)
+            return packing.unpack_int4(np.frombuffer(bytes(data), np.uint8), tensor.shape)
         if self.dtype(tensor) not in DTYPES:
             return None
         flat = np.frombuffer(bytes(data), DTYPES[self.dtype(tensor)])

@@ -19,15 +19,15 @@ ALIGNMENT = 16
 INT32 = ("inputs", "outputs", "intermediates", "mutatingVariableInputs")
 
 
-def to_nibbles(value: Array) -> Array:
+def pack_int4(value: Array) -> Array:
     """int8 from -8 to 7, two to a byte, the first in the lower half."""
     flat = value.reshape(-1).astype(np.uint8) & 15
     flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
     return np.asarray(flat[0::2] | (flat[1::2] << 4), np.uint8)
 
 
-def from_nibbles(data: Array, shape: Sequence[int]) -> Array:
-    """What :func:`to_nibbles` made bytes of."""
+def unpack_int4(data: Array, shape: Sequence[int]) -> Array:
+    """What :func:`pack_int4` made bytes of."""
     halves = np.stack([data & 15, data >> 4], axis=1).reshape(-1)[: int(np.prod(shape))]
     return np.where(halves > 7, halves.astype(np.int8) - 16, halves).astype(np.int8).reshape(shape)
 

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from edgeattn_converters.lowering.masking import Select, both, causal, masked
+from edgeattn_converters.lowering.masking import Select, causal_mask, combine_masks, mask_scores
 from edgeattn_converters.lowering.replacement import with_attributes
 from edgeattn_converters.lowering.rnn.cells import is_keras_class
 
@@ -71,7 +71,7 @@ def _softmax(scores: Any, mask: Any, select: Select) -> Any:
     if mask is None:
         return tf.nn.softmax(scores)
     # A row without a real step is all zeros.
-    return select(mask, tf.nn.softmax(masked(scores, mask, select)), 0.0)
+    return select(mask, tf.nn.softmax(mask_scores(scores, mask, select)), 0.0)
 
 
 def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
@@ -90,7 +90,7 @@ def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | No
         if scores_mask is not None:
             if len(scores_mask.shape) == 2:
                 scores_mask = tf.expand_dims(scores_mask, 1)  # (batch, 1, keys)
-            scores = masked(scores, scores_mask, select)
+            scores = mask_scores(scores, scores_mask, select)
         weights = tf.nn.softmax(scores)
         return tf.matmul(weights, value), weights
 
@@ -99,8 +99,8 @@ def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | No
 
         if not use_causal_mask:
             return v_mask
-        seen = causal(*scores.shape[-2:])
-        return seen if v_mask is None else both(tf.expand_dims(v_mask, 1), seen)
+        seen = causal_mask(*scores.shape[-2:])
+        return seen if v_mask is None else combine_masks(tf.expand_dims(v_mask, 1), seen)
 
     @functools.wraps(original)  # its signature says whether scores can be asked for
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.lowering.onnx_placeholders import Graph, Placeholders
+from edgeattn_converters.lowering.onnx_placeholders import NodeWriter, Placeholders
 from edgeattn_converters.lowering.rnn.cells import as_float32, is_keras_class
 
 
@@ -46,7 +46,7 @@ def lower_embedding(layer: Any) -> Callable[..., Any] | None:
     return call
 
 
-def lower_single(layer: Any) -> Callable[..., Any] | None:
+def lower_single_feature_normalization(layer: Any) -> Callable[..., Any] | None:
     """LayerNormalization of one feature, whose answer is its shift.
 
     ``x`` less its mean is 0. Keras multiplies both by a thousand and more before it subtracts them,
@@ -66,7 +66,7 @@ def lower_single(layer: Any) -> Callable[..., Any] | None:
     return call
 
 
-def lower_centred(layer: Any) -> Callable[..., Any] | None:
+def lower_layer_normalization(layer: Any) -> Callable[..., Any] | None:
     """LayerNormalization of the last axis in the fewest operators over all of the data.
 
     ``d = x - mean(x)`` first, and its own square's mean: five of them, where Keras has six.
@@ -97,7 +97,9 @@ def _of_last_axis(layer: Any, inputs: Any) -> bool:
     return axis in ([-1], [len(inputs.shape) - 1])
 
 
-def lower_normalization(placeholders: Placeholders) -> Callable[[Any], Callable[..., Any] | None]:
+def onnx_layer_normalization(
+    placeholders: Placeholders,
+) -> Callable[[Any], Callable[..., Any] | None]:
     """LayerNormalization of the last axis, the standard's node since opset 17."""
 
     def lowering(layer: Any) -> Callable[..., Any] | None:
@@ -119,7 +121,7 @@ def lower_normalization(placeholders: Placeholders) -> Callable[[Any], Callable[
             scale = np.ones(size, np.float32) if gamma is None else gamma
             shift = np.zeros(size, np.float32) if beta is None else beta
 
-            def author(graph: Graph, names: list[str]) -> list[str]:
+            def author(graph: NodeWriter, names: list[str]) -> list[str]:
                 (x,) = names
                 return [
                     graph.node(

@@ -15,13 +15,13 @@ import numpy as np
 
 from edgeattn.tensors import Array
 
-BELOW = 30.0
+MASK_OFFSET = 30.0
 
 # ``(mask, yes, no)``: ``yes`` where the boolean mask, a tensor or an array, says so, else ``no``.
 Select = Callable[[Any, Any, Any], Any]
 
 
-def arithmetic(mask: Any, yes: Any, no: Any) -> Any:
+def select_by_arithmetic(mask: Any, yes: Any, no: Any) -> Any:
     """A selection in operators that XNNPACK takes; exact with 0 and 1, of finite numbers."""
     import tensorflow as tf
 
@@ -33,29 +33,29 @@ def arithmetic(mask: Any, yes: Any, no: Any) -> Any:
     return yes * real + no * (1.0 - real)
 
 
-def where(mask: Any, yes: Any, no: Any) -> Any:
+def select_by_where(mask: Any, yes: Any, no: Any) -> Any:
     """A selection in one operator, where the runtime has a quick one."""
     import tensorflow as tf
 
     return tf.where(mask, yes, no)
 
 
-def masked(scores: Any, mask: Any, select: Select) -> Any:
+def mask_scores(scores: Any, mask: Any, select: Select) -> Any:
     """``scores`` (..., keys), far below all others where ``mask`` says no.
 
     The mask broadcasts to them. A row without any key that counts is filled evenly.
     """
     import tensorflow as tf
 
-    return select(mask, scores, tf.reduce_min(scores, axis=-1, keepdims=True) - BELOW)
+    return select(mask, scores, tf.reduce_min(scores, axis=-1, keepdims=True) - MASK_OFFSET)
 
 
-def causal(queries: int, keys: int) -> Array:
+def causal_mask(queries: int, keys: int) -> Array:
     """(1, queries, keys): whether a query may look at a key."""
     return np.tril(np.ones((1, queries, keys), bool))
 
 
-def both(first: Any, second: Any) -> Any:
+def combine_masks(first: Any, second: Any) -> Any:
     """Where both of two masks say yes; None says it everywhere."""
     import tensorflow as tf
 
@@ -66,7 +66,7 @@ def both(first: Any, second: Any) -> Any:
     return tf.logical_and(tf.cast(first, tf.bool), tf.cast(second, tf.bool))
 
 
-def masks_in(arguments: Mapping[str, Any]) -> list[Any]:
+def mask_arguments(arguments: Mapping[str, Any]) -> list[Any]:
     """The masks among a layer's arguments; of a list of them, each."""
     found = [v for name, v in arguments.items() if name == "mask" or name.endswith("_mask")]
     return [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def rows_as_batches(content: bytes) -> bytes:
+def use_batch_matmul(content: bytes) -> bytes:
     """A ``.tflite`` file in which each FULLY_CONNECTED of one row is a BATCH_MATMUL.
 
     Those with a bias or an activation of their own, which a BATCH_MATMUL has not, stay.

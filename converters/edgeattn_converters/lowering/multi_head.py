@@ -16,14 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.lowering.masking import Select, both, causal, masked, masks_in
+from edgeattn_converters.lowering.masking import (
+    Select,
+    causal_mask,
+    combine_masks,
+    mask_arguments,
+    mask_scores,
+)
 from edgeattn_converters.lowering.replacement import with_attributes
 from edgeattn_converters.lowering.rnn.cells import is_keras_class
 
 CLASSES = ("MultiHeadAttention", "GroupedQueryAttention")
 
 
-def lower_heads(layer: Any, select: Select) -> Callable[..., Any] | None:
+def lower_multi_head_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
     """What takes the place of ``layer.call``, or None where this is no such layer."""
     if not is_keras_class(layer, *CLASSES):
         return None
@@ -49,7 +55,7 @@ def _by_scores(original: Callable[..., Any]) -> Callable[..., Any]:
     """By the way that gives the scores. With masks, where the two differ, a layer keeps its own."""
 
     def call(*args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
-        if not return_attention_scores and masks_in(kwargs):
+        if not return_attention_scores and mask_arguments(kwargs):
             return original(*args, **kwargs)
         result, scores = original(*args, return_attention_scores=True, **kwargs)
         return (result, scores) if return_attention_scores else result
@@ -91,7 +97,7 @@ def _heads(layer: Any, select: Select) -> Callable[..., Any] | None:
                 **options,
             )
         if use_causal_mask:
-            attention_mask = both(attention_mask, layer._compute_causal_mask(query, key))
+            attention_mask = combine_masks(attention_mask, layer._compute_causal_mask(query, key))
         mask = None if attention_mask is None else _for_heads(attention_mask)
         weights = _weights(query * scale, key, mask, select)
         if mask is not None and (return_attention_scores or dropout > 0):
@@ -142,7 +148,7 @@ def _causal_mask(layer: Any) -> Callable[..., Any]:
         lengths = query.shape[1], (query if value is None else value).shape[1]
         if None in lengths:
             return type(layer)._compute_causal_mask(layer, query, value)
-        return causal(*lengths)
+        return causal_mask(*lengths)
 
     return mask
 
@@ -163,7 +169,7 @@ def _weights(query: Any, key: Any, mask: Any, select: Select) -> Any:
     scores = tf.matmul(query, key, transpose_b=True)
     if groups > 1:
         scores = tf.reshape(scores, (-1, heads, queries, key.shape[2]))
-    return tf.nn.softmax(scores if mask is None else masked(scores, mask, select))
+    return tf.nn.softmax(scores if mask is None else mask_scores(scores, mask, select))
 
 
 def _sums(weights: Any, value: Any) -> Any:

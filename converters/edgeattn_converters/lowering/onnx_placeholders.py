@@ -18,7 +18,7 @@ from edgeattn.tensors import Array
 OPERATION = "PyFuncStateless"
 
 
-class Graph:
+class NodeWriter:
     """tf2onnx's graph with names, constants and nodes in one call each."""
 
     def __init__(self, ctx: Any, prefix: str) -> None:
@@ -37,7 +37,7 @@ class Graph:
 
 
 # Writes the nodes, of the inputs' names, and gives the outputs' names.
-Author = Callable[[Graph, list[str]], list[str]]
+Author = Callable[[NodeWriter, list[str]], list[str]]
 
 
 class Placeholders:
@@ -70,6 +70,6 @@ class Placeholders:
         shapes = [ctx.get_shape(item) for item in outputs]
         dtypes = [ctx.get_dtype(item) for item in outputs]
         ctx.remove_node(node.name)
-        results = author(Graph(ctx, node.name), inputs)
+        results = author(NodeWriter(ctx, node.name), inputs)
         for result, output, shape, dtype in zip(results, outputs, shapes, dtypes, strict=True):
             ctx.make_node("Identity", [result], outputs=[output], shapes=[shape], dtypes=[dtype])

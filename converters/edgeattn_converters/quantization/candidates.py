@@ -18,7 +18,7 @@ NO_INT16 = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class Candidate:
     """What stays float32 beyond what has no integer operator.
 
     ``attention`` is its softmax, scores and context, ``deep`` the projections that make queries and
@@ -45,29 +45,29 @@ class Plan:
         return not self.kept
 
 
-PLAIN = Plan()
+PLAIN = Candidate()
 
 
 @dataclass(frozen=True)
-class Step:
+class Stage:
     """Plans that are tried where none of those before came within ``above`` of the limits."""
 
-    plans: tuple[Plan, ...]
+    plans: tuple[Candidate, ...]
     above: float = 0.0
 
 
-def dynamic_steps(*, attended: bool, recurrent: bool) -> tuple[Step, ...]:
+def dynamic_stages(*, attended: bool, recurrent: bool) -> tuple[Stage, ...]:
     """Plans for int8 weights whose activations are scaled to int8 as they come, or not at all.
 
     The first is the fastest, the second keeps its size.
     """
-    steps = [Step((PLAIN,)), Step((Plan(careful=True),), MARGIN)]
+    steps = [Stage((PLAIN,)), Stage((Candidate(careful=True),), MARGIN)]
     return (*steps, *_halves(attended, recurrent, above=ENOUGH, careful=True))
 
 
-def static_steps(
+def static_stages(
     recipe: Recipe, options: Options, *, attended: bool, recurrent: bool, written_out: bool
-) -> tuple[Step, ...]:
+) -> tuple[Stage, ...]:
     """Plans for activations whose ranges were measured.
 
     ``written_out`` says whether there are steps of a recurrence among the operators. Raises
@@ -78,28 +78,28 @@ def static_steps(
         raise ConversionError(NO_INT16)
     kept = {"auto": (False, True), "int8": (False,), "float32": (True,)}.get(asked, (False, True))
     plans = [
-        Plan(attention=attention, recurrence=recurrence)
+        Candidate(attention=attention, recurrence=recurrence)
         for attention in (kept if attended else (False,))
         for recurrence in ((False, True) if written_out else (False,))
     ]
     if not attended or True not in kept:
-        return (Step(tuple(plans)),)
+        return (Stage(tuple(plans)),)
     if recipe.activations == "int8":
-        plans.append(Plan(attention=True, recurrence=written_out, deep=True))
-    careful = Plan(attention=True, upstream=True)
+        plans.append(Candidate(attention=True, recurrence=written_out, deep=True))
+    careful = Candidate(attention=True, upstream=True)
     return (
-        Step(tuple(plans)),
-        Step((careful,), MARGIN),
+        Stage(tuple(plans)),
+        Stage((careful,), MARGIN),
         # int16 activations are asked for where it is precision that counts.
         *_halves(attended, recurrent, above=MARGIN if recipe.activations == "int16" else ENOUGH),
     )
 
 
-def _halves(attended: bool, recurrent: bool, *, above: float, careful: bool = False) -> list[Step]:
+def _halves(attended: bool, recurrent: bool, *, above: float, careful: bool = False) -> list[Stage]:
     if not attended:
         return []
     kinds = ("recurrent", "all") if recurrent else ("all",)
     return [
-        Step((Plan(attention=not careful, upstream=True, half=kind, careful=careful),), above)
+        Stage((Candidate(attention=not careful, upstream=True, half=kind, careful=careful),), above)
         for kind in kinds
     ]

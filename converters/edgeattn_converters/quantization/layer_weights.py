@@ -15,15 +15,16 @@ import numpy as np
 
 from edgeattn.errors import UsageError
 from edgeattn.tensors import Array
+from edgeattn_converters.lowering.replacement import all_layers
 from edgeattn_converters.lowering.rnn.cells import as_float32, is_recurrent
-from edgeattn_converters.quantization.candidates import Plan
+from edgeattn_converters.quantization.candidates import Candidate
 from edgeattn_converters.quantization.tflite_weights import MIN_ELEMENTS
 
 # Of a constant's values that are not zero, how many must be a layer's.
 SAME = 0.99
 CLOSE = 1e-5
 
-Chosen = Callable[[Array], str]
+PrecisionOf = Callable[[Array], str]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class LayerWeights:
         return sum(value.size for value in self.values)
 
 
-def layers_of(model: Any) -> tuple[LayerWeights, ...]:
+def layer_weights(model: Any) -> tuple[LayerWeights, ...]:
     """The layers of a Keras model with large weights, in its order; those of models in it too.
 
     What a layer is made of (the projections of an attention, the cell of a recurrence) belongs to
@@ -53,6 +54,11 @@ def layers_of(model: Any) -> tuple[LayerWeights, ...]:
         if large:
             found.append(LayerWeights(str(layer.name), large, _recurs(layer)))
     return tuple(found)
+
+
+def recurrent_layers(model: Any) -> tuple[str, ...]:
+    """The names of Keras' recurrent layers in ``model``."""
+    return tuple(str(layer.name) for layer in all_layers(model) if is_recurrent(layer))
 
 
 def _recurs(layer: Any) -> bool:
@@ -72,7 +78,7 @@ def _outermost(model: Any) -> Iterator[Any]:
 
 def precisions(
     precision: Iterable[tuple[str, str]], layers: Iterable[LayerWeights], usual: str
-) -> Chosen:
+) -> PrecisionOf:
     """For a constant's value the precision it is stored in: its layer's, or the ``usual`` one.
 
     Raises :class:`UsageError` for a layer that is none of the model's with large weights.
@@ -95,8 +101,8 @@ def precisions(
 
 
 def under(
-    plan: Plan, precision_of: Chosen, upstream: set[bytes], layers: Iterable[LayerWeights]
-) -> Chosen:
+    plan: Candidate, precision_of: PrecisionOf, upstream: set[bytes], layers: Iterable[LayerWeights]
+) -> PrecisionOf:
     """``precision_of`` where ``plan`` leaves it be; ``upstream`` are the keys of the constants that
     attention's scores are made of."""
     if not plan.upstream:

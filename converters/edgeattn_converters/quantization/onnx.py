@@ -15,23 +15,28 @@ from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.quantization import attention_region as attention
 from edgeattn_converters.quantization import onnx_weights as stored
-from edgeattn_converters.quantization.candidates import PLAIN, Plan, dynamic_steps, static_steps
-from edgeattn_converters.quantization.layer_weights import Chosen, key_of
-from edgeattn_converters.quantization.onnx_integer_io import integer_ends
+from edgeattn_converters.quantization.candidates import (
+    PLAIN,
+    Candidate,
+    dynamic_stages,
+    static_stages,
+)
+from edgeattn_converters.quantization.layer_weights import PrecisionOf, key_of
+from edgeattn_converters.quantization.onnx_integer_io import use_integer_io
 from edgeattn_converters.quantization.onnx_ranges import spread
-from edgeattn_converters.quantization.onnx_summary import account
+from edgeattn_converters.quantization.onnx_summary import summarize
 from edgeattn_converters.quantization.selection import (
     Ends,
-    Opened,
-    Quantized,
-    Run,
-    accounted,
-    chosen,
-    precision_under,
-    split,
+    OpenModel,
+    QuantizedModel,
+    RunFunction,
+    candidate_precision,
+    select_candidate,
+    split_samples,
+    with_summary,
 )
 from edgeattn_converters.quantization.tflite_int16 import HEADROOM
-from edgeattn_converters.quantization.tflite_weights import Wanted
+from edgeattn_converters.quantization.tflite_weights import WeightFilter
 from edgeattn_converters.recipes import Options, Recipe
 
 HEAVY = frozenset({"MatMul", "Gemm", "Einsum", "ReduceSum"})
@@ -52,24 +57,24 @@ WIDE = ("MatMul", "Gemm", "Conv", "Add", "Mul")
 
 def quantize(
     proto: Any, ends: Ends, recipe: Recipe, options: Options, samples: Tensors | None
-) -> Quantized:
+) -> QuantizedModel:
     """``proto`` in the scheme of ``recipe``, and the account of it; ``proto`` stays as it is.
 
     ``samples`` are real inputs, for the schemes that measure activations. Raises
     :class:`ConversionError` where the scheme cannot be made of this model, or was not reached.
     """
     made = _made(_copied(proto), ends, recipe, options, samples)
-    found = account(made.content)
+    found = summarize(made.content)
     if recipe.scheme != "float32":
         _shorten_names(made.content)
-    return accounted(made, found, recipe, options)
+    return with_summary(made, found, recipe, options)
 
 
 def _made(
     proto: Any, ends: Ends, recipe: Recipe, options: Options, samples: Tensors | None
-) -> Quantized:
+) -> QuantizedModel:
     if recipe.scheme == "float32":
-        return Quantized(proto, ends.inputs, ends.outputs)
+        return QuantizedModel(proto, ends.inputs, ends.outputs)
     needs = recipe.activations == "int16" or recipe.weights == "int4"
     if needs and (options.opset or SMALL_OPSET) < SMALL_OPSET:
         raise ConversionError(
@@ -86,15 +91,15 @@ def _made(
         proto = _raised(proto)
     attended, upstream = _upstream(proto, ends.maps)
 
-    def make(plan: Plan) -> Quantized:
+    def make(plan: Candidate) -> QuantizedModel:
         how = "int8_weights" if plan.careful else usual
-        precision_of = precision_under(plan, ends, options, how, upstream)
-        return Quantized(_store(_copied(proto), precision_of), ends.inputs, ends.outputs, plan)
+        precision_of = candidate_precision(plan, ends, options, how, upstream)
+        return QuantizedModel(_store(_copied(proto), precision_of), ends.inputs, ends.outputs, plan)
 
     if recipe.scheme in ("float16", "int4"):
         return make(PLAIN)
-    steps = dynamic_steps(attended=bool(attended), recurrent=ends.recurs)
-    return chosen(steps, make, _opener(proto, ends), ends, recipe.scheme, samples)
+    steps = dynamic_stages(attended=bool(attended), recurrent=ends.recurs)
+    return select_candidate(steps, make, _opener(proto, ends), ends, recipe.scheme, samples)
 
 
 def _raised(proto: Any) -> Any:
@@ -106,11 +111,11 @@ def _raised(proto: Any) -> Any:
     return made
 
 
-def _store(proto: Any, precision_of: Chosen) -> Any:
+def _store(proto: Any, precision_of: PrecisionOf) -> Any:
     """Each large weight in its precision, in place, and what onnxruntime then makes of it."""
     light = _light(proto)
 
-    def of(*hows: str) -> Wanted:
+    def of(*hows: str) -> WeightFilter:
         def wanted(value: Array) -> bool:
             how = precision_of(value)
             if how == "int8" and key_of(value) in light:
@@ -184,7 +189,7 @@ def _copied(proto: Any) -> Any:
     return copy
 
 
-def _dynamic(proto: Any, kinds: tuple[str, ...], wanted: Wanted) -> Any:
+def _dynamic(proto: Any, kinds: tuple[str, ...], wanted: WeightFilter) -> Any:
     """onnxruntime's dynamic quantizer on nodes of these kinds with weights that are wanted."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -212,17 +217,17 @@ def _dynamic(proto: Any, kinds: tuple[str, ...], wanted: Wanted) -> Any:
 
 def _static(
     proto: Any, ends: Ends, recipe: Recipe, options: Options, samples: Tensors
-) -> Quantized:
-    measuring, judged = split(samples)
+) -> QuantizedModel:
+    measuring, judged = split_samples(samples)
     opened = _opener(proto, ends)
-    steps = static_steps(
+    steps = static_stages(
         recipe,
         options,
         attended=bool(attention.region(_nodes(proto), "Softmax", HEAVY, ends.maps)),
         recurrent=ends.recurs,
         written_out=False,
     )
-    best = chosen(
+    best = select_candidate(
         steps,
         lambda plan: _quantized(_copied(proto), ends, recipe, options, measuring, plan),
         opened,
@@ -237,7 +242,7 @@ def _static(
         seen = {**samples, **run(samples)}
     for name in ends.tokens:
         del seen[name]
-    inputs, outputs = integer_ends(
+    inputs, outputs = use_integer_io(
         best.content, ends.inputs, ends.outputs, seen, recipe.activations
     )
     return replace(best, inputs=inputs, outputs=outputs)
@@ -249,14 +254,14 @@ def _quantized(
     recipe: Recipe,
     options: Options,
     samples: Tensors,
-    plan: Plan,
-) -> Quantized:
+    plan: Candidate,
+) -> QuantizedModel:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     names = _named(proto)
     wide = recipe.activations == "int16"
     made_of, upstream = _upstream(proto, ends.maps)
-    precision_of = precision_under(plan, ends, options, "int8", upstream)
+    precision_of = candidate_precision(plan, ends, options, "int8", upstream)
     other = {n for n, value in stored.large(proto).items() if precision_of(value) != "int8"}
     kept: set[int] = set()
     if plan.attention:
@@ -289,7 +294,7 @@ def _quantized(
     )
     if wide:
         _give_headroom(made)
-    return Quantized(_store(made, precision_of), ends.inputs, ends.outputs, plan)
+    return QuantizedModel(_store(made, precision_of), ends.inputs, ends.outputs, plan)
 
 
 def _upstream(proto: Any, maps: tuple[str, ...]) -> tuple[set[int], set[bytes]]:
@@ -377,13 +382,13 @@ def _written(write: Any) -> Any:
         return onnx.load(path)
 
 
-def _opener(proto: Any, ends: Ends) -> Opened:
+def _opener(proto: Any, ends: Ends) -> OpenModel:
     """Opens what was made, or the float32 model ``proto``, in onnxruntime."""
     from edgeattn.runners.onnx import ONNXRunner
 
     @contextlib.contextmanager
-    def opened(made: Quantized | None) -> Iterator[Run]:
-        item = made or Quantized(proto, ends.inputs, ends.outputs)
+    def opened(made: QuantizedModel | None) -> Iterator[RunFunction]:
+        item = made or QuantizedModel(proto, ends.inputs, ends.outputs)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             path.write_bytes(item.content.SerializeToString())

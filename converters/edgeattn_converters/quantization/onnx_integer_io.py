@@ -14,7 +14,7 @@ from edgeattn_converters.quantization.tflite_integer_io import scale_of
 CODES = {"int8": 3, "int16": 5}  # TensorProto.DataType
 
 
-def integer_ends(
+def use_integer_io(
     proto: Any,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],

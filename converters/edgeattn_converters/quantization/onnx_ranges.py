@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.quantization.tflite_ranges import FILL, SUBSETS, spread_of
+from edgeattn_converters.quantization.tflite_ranges import FILL, SUBSETS, range_spread_notes
 
 # Of a subset, so many samples are looked at: every value inside is kept of each.
 LOOKED_AT = 32
@@ -47,4 +47,4 @@ def spread(proto: Any, samples: Tensors) -> tuple[str, ...]:
             if real.size:
                 part[name] = (float(real.min()), float(real.max()))
         parts.append(part)
-    return spread_of(parts)
+    return range_spread_notes(parts)

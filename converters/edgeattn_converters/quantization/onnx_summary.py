@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.quantization.summary import FLOAT, WEIGHTS, Account
+from edgeattn_converters.quantization.summary import FLOAT, WEIGHTS, SchemeSummary
 from edgeattn_converters.quantization.tflite_weights import MIN_ELEMENTS
 
 STORED = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8", "UINT8": "int8", "INT4": "int4"}
@@ -18,7 +18,7 @@ UNCOUNTED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cas
 MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Gather", "Concat", "Slice", "Split"}
 
 
-def account(proto: Any) -> Account:
+def summarize(proto: Any) -> SchemeSummary:
     import onnx
 
     real = _real_values(proto)
@@ -60,7 +60,7 @@ def account(proto: Any) -> Account:
         stored[dtype] += size
         if size >= MIN_ELEMENTS:
             large[dtype] += size
-    return Account(tuple(computes), dict(stored), dict(large))
+    return SchemeSummary(tuple(computes), dict(stored), dict(large))
 
 
 def _folded(proto: Any, constants: set[str]) -> set[str]:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
-from edgeattn_converters.graphs.tflite_pack import to_nibbles
+from edgeattn_converters.graphs.tflite_pack import pack_int4
 from edgeattn_converters.quantization.tflite_weights import (
     FLOAT16_MAX,
     MIN_ELEMENTS,
-    Wanted,
+    WeightFilter,
     everything,
     symmetric,
 )
@@ -31,7 +31,7 @@ RECURRENT = ("GRU", "RNN", "LSTM")
 AXES = {**STORED, "LSTM": {1: 1, 2: 1}, "MatMul": {1: 1}, "Gemm": {1: 0}}
 
 
-def half(proto: Any, wanted: Wanted = everything) -> None:
+def half(proto: Any, wanted: WeightFilter = everything) -> None:
     """Large float32 constants become float16, in place."""
     for item in list(proto.graph.initializer):
         value = _large(item)
@@ -43,7 +43,7 @@ def half(proto: Any, wanted: Wanted = everything) -> None:
 def integers(
     proto: Any,
     kinds: Iterable[str] = tuple(STORED),
-    wanted: Wanted = everything,
+    wanted: WeightFilter = everything,
     bits: int = 8,
 ) -> None:
     """Large weights of these operators become int8 or int4 with a scale per channel, in place."""
@@ -71,7 +71,7 @@ def integers(
         _replace(proto, item, small, scale.reshape(shape), bits)
 
 
-def tables(proto: Any, wanted: Wanted = everything) -> None:
+def tables(proto: Any, wanted: WeightFilter = everything) -> None:
     """Embedding tables become int8, in place: only what was looked up is made float32 again."""
     from onnx import TensorProto, helper, numpy_helper
 
@@ -139,7 +139,7 @@ def _replace(proto: Any, item: Any, small: Array, scale: Array | None, bits: int
     proto.graph.initializer.remove(item)
     kept = numpy_helper.from_array(small, f"{name}/stored")
     if bits == 4:
-        data = to_nibbles(small).tobytes()
+        data = pack_int4(small).tobytes()
         kept = helper.make_tensor(kept.name, TensorProto.INT4, small.shape, data, raw=True)
     proto.graph.initializer.append(kept)
     cast = name if scale is None else f"{name}/cast"

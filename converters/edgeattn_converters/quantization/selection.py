@@ -14,9 +14,14 @@ from edgeattn.errors import ConversionError, UsageError, first_line
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn.validation.validate import LIMITS
-from edgeattn_converters.quantization.candidates import MARGIN, PLAIN, Plan, Step
-from edgeattn_converters.quantization.layer_weights import Chosen, LayerWeights, precisions, under
-from edgeattn_converters.quantization.summary import Account
+from edgeattn_converters.quantization.candidates import MARGIN, PLAIN, Candidate, Stage
+from edgeattn_converters.quantization.layer_weights import (
+    LayerWeights,
+    PrecisionOf,
+    precisions,
+    under,
+)
+from edgeattn_converters.quantization.summary import SchemeSummary
 from edgeattn_converters.recipes import Options, Recipe
 
 # Every so many samples one is not measured on: choices are made on those, since a file that cuts
@@ -47,7 +52,7 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class Quantized:
+class QuantizedModel:
     """A file of either format: ``content`` is the bytes of a ``.tflite``, or an ONNX model.
 
     ``told`` says why it became this and not something else, for people; ``cost`` what that costs
@@ -57,7 +62,7 @@ class Quantized:
     content: Any
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    plan: Plan = PLAIN
+    plan: Candidate = PLAIN
     told: tuple[str, ...] = ()
     achieved: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
@@ -67,18 +72,20 @@ class Quantized:
         return len(self.content) if isinstance(self.content, bytes) else self.content.ByteSize()
 
 
-Run = Callable[[Tensors], Tensors]
+RunFunction = Callable[[Tensors], Tensors]
 # A file opened in its runtime; ``None`` is the float32 one.
-Opened = Callable[[Quantized | None], AbstractContextManager[Run]]
+OpenModel = Callable[[QuantizedModel | None], AbstractContextManager[RunFunction]]
 
 
 @dataclass(frozen=True)
 class _Tried:
-    item: Quantized
+    item: QuantizedModel
     score: float
 
 
-def accounted(made: Quantized, found: Account, recipe: Recipe, options: Options) -> Quantized:
+def with_summary(
+    made: QuantizedModel, found: SchemeSummary, recipe: Recipe, options: Options
+) -> QuantizedModel:
     """``made`` with what ``found`` says of it; :class:`ConversionError` where that is not what was
     asked for, and nobody said that it might be."""
     achieved: dict[str, Any] = found.to_json()
@@ -97,15 +104,15 @@ def accounted(made: Quantized, found: Account, recipe: Recipe, options: Options)
     return replace(made, achieved=achieved)
 
 
-def precision_under(
-    plan: Plan, ends: Ends, options: Options, usual: str, upstream: set[bytes]
-) -> Chosen:
+def candidate_precision(
+    plan: Candidate, ends: Ends, options: Options, usual: str, upstream: set[bytes]
+) -> PrecisionOf:
     """What a constant is stored in under ``plan``: as asked for its layer, or the ``usual``."""
     own = precisions(options.precision, ends.layers, usual)
     return under(plan, own, upstream, ends.layers)
 
 
-def split(samples: Tensors) -> tuple[Tensors, Tensors]:
+def split_samples(samples: Tensors) -> tuple[Tensors, Tensors]:
     """Samples to measure on, and samples to judge on: first those that are not measured on.
 
     The worst of a map's weights is found in many samples only, so the others follow.
@@ -119,14 +126,14 @@ def split(samples: Tensors) -> tuple[Tensors, Tensors]:
     return measured, {name: array[order] for name, array in samples.items()}
 
 
-def chosen(
-    steps: Iterable[Step],
-    make: Callable[[Plan], Quantized],
-    opened: Opened,
+def select_candidate(
+    steps: Iterable[Stage],
+    make: Callable[[Candidate], QuantizedModel],
+    opened: OpenModel,
     ends: Ends,
     scheme: str,
     samples: Tensors | None,
-) -> Quantized:
+) -> QuantizedModel:
     """The smallest file within the scheme's limits, and why; else the one that comes nearest.
 
     ``samples`` are those that nothing was measured on; without any, the first plan is followed.
@@ -169,7 +176,7 @@ def _best(tried: Sequence[_Tried]) -> _Tried:
 
 
 def _cost(
-    best: _Tried, tried: Sequence[_Tried], opened: Opened, judged: Tensors
+    best: _Tried, tried: Sequence[_Tried], opened: OpenModel, judged: Tensors
 ) -> Mapping[str, float]:
     """What ``best`` costs beside the plain plan, where that gave a file."""
     plain = next((entry.item for entry in tried if entry.item.plan.plain), None)

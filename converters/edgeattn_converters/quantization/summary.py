@@ -18,7 +18,7 @@ FEW = 4
 
 
 @dataclass(frozen=True)
-class Account:
+class SchemeSummary:
     """``computes``: ``(kind, how)`` of each operator that computes with real numbers.
 
     ``stored``: values of the weights by dtype; ``large``: the same of the weights that a scheme is

@@ -8,31 +8,33 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.graphs.tflite_file import Flatbuffer
-from edgeattn_converters.lowering.replacement import all_layers
-from edgeattn_converters.lowering.rnn.cells import is_recurrent
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import attention_region as attention
 from edgeattn_converters.quantization import tflite_int16 as wide
 from edgeattn_converters.quantization import tflite_ranges as ranges
 from edgeattn_converters.quantization import tflite_weights as weights
-from edgeattn_converters.quantization.candidates import PLAIN, Plan, dynamic_steps, static_steps
-from edgeattn_converters.quantization.layer_weights import Chosen, key_of
+from edgeattn_converters.quantization.candidates import (
+    PLAIN,
+    Candidate,
+    dynamic_stages,
+    static_stages,
+)
+from edgeattn_converters.quantization.layer_weights import PrecisionOf, key_of
 from edgeattn_converters.quantization.selection import (
     Ends,
-    Opened,
-    Quantized,
-    Run,
-    accounted,
-    chosen,
-    precision_under,
-    split,
+    OpenModel,
+    QuantizedModel,
+    RunFunction,
+    candidate_precision,
+    select_candidate,
+    split_samples,
+    with_summary,
 )
-from edgeattn_converters.quantization.tflite_integer_io import integer_ends
-from edgeattn_converters.quantization.tflite_summary import account
+from edgeattn_converters.quantization.tflite_integer_io import use_integer_io
+from edgeattn_converters.quantization.tflite_summary import summarize
 from edgeattn_converters.recipes import Options, Recipe
 
 CARRYING = ("RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")
@@ -41,21 +43,21 @@ HEAVY = frozenset({"BATCH_MATMUL", "FULLY_CONNECTED", "SUM", "CONV_2D", "REDUCE_
 
 def quantize(
     content: bytes, ends: Ends, recipe: Recipe, options: Options, samples: Tensors | None
-) -> Quantized:
+) -> QuantizedModel:
     """``content`` in the scheme of ``recipe``, and the account of it.
 
     ``samples`` are real inputs, for the schemes that measure activations. Raises
     :class:`ConversionError` where the scheme cannot be made of this file, or was not reached.
     """
     made = _made(content, ends, recipe, options, samples)
-    return accounted(made, account(made.content), recipe, options)
+    return with_summary(made, summarize(made.content), recipe, options)
 
 
 def _made(
     content: bytes, ends: Ends, recipe: Recipe, options: Options, samples: Tensors | None
-) -> Quantized:
+) -> QuantizedModel:
     if recipe.scheme == "float32":
-        return Quantized(content, ends.inputs, ends.outputs)
+        return QuantizedModel(content, ends.inputs, ends.outputs)
     if recipe.needs_calibration:
         if not samples:
             raise ConversionError(f"{recipe.scheme} needs samples: --calibration FILE")
@@ -66,23 +68,23 @@ def _made(
             f"{options.runtime} has no kernel for int4 weights: they need LiteRT.",
             hint="Make them with --target litert.",
         )
-    before = Flatbuffer(content)
+    before = TFLiteFile(content)
     attended, upstream = _upstream(before, ends.maps)
 
-    def make(plan: Plan) -> Quantized:
-        file = Flatbuffer(content)
+    def make(plan: Candidate) -> QuantizedModel:
+        file = TFLiteFile(content)
         how = "int8_weights" if plan.careful else usual
-        _store(file, precision_under(plan, ends, options, how, upstream), options)
+        _store(file, candidate_precision(plan, ends, options, how, upstream), options)
         file.strip()
-        return Quantized(file.pack(), ends.inputs, ends.outputs, plan)
+        return QuantizedModel(file.pack(), ends.inputs, ends.outputs, plan)
 
     if recipe.scheme in ("float16", "int4"):
         return make(PLAIN)
-    steps = dynamic_steps(attended=bool(attended), recurrent=ends.recurs)
-    return chosen(steps, make, _opener(content, ends), ends, recipe.scheme, samples)
+    steps = dynamic_stages(attended=bool(attended), recurrent=ends.recurs)
+    return select_candidate(steps, make, _opener(content, ends), ends, recipe.scheme, samples)
 
 
-def _store(file: Flatbuffer, precision_of: Chosen, options: Options) -> None:
+def _store(file: TFLiteFile, precision_of: PrecisionOf, options: Options) -> None:
     """Each large weight in its precision, in place."""
 
     def stored(how: str) -> Callable[[Array], bool]:
@@ -99,11 +101,6 @@ def _store(file: Flatbuffer, precision_of: Chosen, options: Options) -> None:
     weights.half(file, stored("float16"))
 
 
-def recurrent_layers(model: Any) -> tuple[str, ...]:
-    """The names of Keras' recurrent layers in ``model``."""
-    return tuple(str(x.name) for x in all_layers(model) if is_recurrent(x))
-
-
 def _per_channel_dense(options: Options) -> bool:
     # tflite-runtime 2.14 knows FULLY_CONNECTED up to version 11, and computes wrong numbers for
     # int8 weights with a scale per channel.
@@ -112,24 +109,24 @@ def _per_channel_dense(options: Options) -> bool:
 
 def _static(
     content: bytes, ends: Ends, recipe: Recipe, options: Options, samples: Tensors
-) -> Quantized:
-    file = Flatbuffer(content)
+) -> QuantizedModel:
+    file = TFLiteFile(content)
     if any(kind == weights.FUSED for _, _, kind in file.operators()):
         raise ConversionError(
             f"{recipe.scheme} cannot be made of fused LSTMs: their states, whose ranges would be "
             "needed, are never seen from outside.",
             hint="Leave --lowering out; dynamic_int8 can be fused.",
         )
-    measuring, judged = split(samples)
+    measuring, judged = split_samples(samples)
     measured, spread = ranges.measure(file, content, measuring, [s.name for s in ends.inputs])
-    steps = static_steps(
+    steps = static_stages(
         recipe,
         options,
         attended=bool(_attention(file, ends.maps)),
         recurrent=ends.recurs,
         written_out=bool(_recurrent(file, ends.recurrent)),
     )
-    best = chosen(
+    best = select_candidate(
         steps,
         lambda plan: _quantized(content, measured, ends, recipe, options, plan),
         _opener(content, ends),
@@ -146,12 +143,12 @@ def _quantized(
     ends: Ends,
     recipe: Recipe,
     options: Options,
-    plan: Plan,
-) -> Quantized:
-    file = Flatbuffer(content)
-    before = Flatbuffer(content).main
+    plan: Candidate,
+) -> QuantizedModel:
+    file = TFLiteFile(content)
+    before = TFLiteFile(content).main
     made_of, upstream = _upstream(file, ends.maps)
-    precision_of = precision_under(plan, ends, options, "int8", upstream)
+    precision_of = candidate_precision(plan, ends, options, "int8", upstream)
     kept = _with_weights(file, lambda value: precision_of(value) != "int8")
     if plan.attention:
         kept |= _attention(file, ends.maps, deep=plan.deep)
@@ -186,14 +183,14 @@ def _quantized(
             for new, old in known.items()
             if old in measured and old not in tokens
         }
-        inputs, outputs = integer_ends(made, inputs, outputs, there, recipe.activations)
+        inputs, outputs = use_integer_io(made, inputs, outputs, there, recipe.activations)
     made.strip()
-    return Quantized(made.pack(), inputs, outputs, plan)
+    return QuantizedModel(made.pack(), inputs, outputs, plan)
 
 
 def _integers(
-    file: Flatbuffer, measured: ranges.Ranges, kept: set[str], options: Options
-) -> Flatbuffer:
+    file: TFLiteFile, measured: ranges.Ranges, kept: set[str], options: Options
+) -> TFLiteFile:
     """TensorFlow's quantizer, on ranges measured here, all but the operators called ``kept``."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
@@ -208,7 +205,7 @@ def _integers(
         denylisted_nodes=kept or None,
         disable_per_channel_for_dense_layers=not _per_channel_dense(options),
     )
-    made = Flatbuffer(bytes(result))
+    made = TFLiteFile(bytes(result))
     # It keeps the order of the outputs, and not every name.
     taken = {int(i) for i in made.main.inputs}
     indices = []
@@ -222,7 +219,7 @@ def _integers(
     return made
 
 
-def _meeting(file: Flatbuffer, kept: set[str]) -> set[int]:
+def _meeting(file: TFLiteFile, kept: set[str]) -> set[int]:
     """The tensors that an operator makes or takes that is not ``kept``.
 
     The quantizer knows operators of several outputs (``SPLIT``, ``UNPACK``) by no name: only where
@@ -236,7 +233,7 @@ def _meeting(file: Flatbuffer, kept: set[str]) -> set[int]:
     return found
 
 
-def _nodes(file: Flatbuffer) -> list[attention.Node]:
+def _nodes(file: TFLiteFile) -> list[attention.Node]:
     tensors = file.main.tensors
     return [
         attention.Node(
@@ -252,13 +249,13 @@ def _nodes(file: Flatbuffer) -> list[attention.Node]:
     ]
 
 
-def _attention(file: Flatbuffer, maps: tuple[str, ...], *, deep: bool = False) -> set[str]:
+def _attention(file: TFLiteFile, maps: tuple[str, ...], *, deep: bool = False) -> set[str]:
     """The names by which the quantizer knows the operators of attention."""
     found = attention.region(_nodes(file), "SOFTMAX", HEAVY, _shown(file, maps), deep=deep)
     return _made_by(file, found)
 
 
-def _upstream(file: Flatbuffer, maps: tuple[str, ...]) -> tuple[set[str], set[bytes]]:
+def _upstream(file: TFLiteFile, maps: tuple[str, ...]) -> tuple[set[str], set[bytes]]:
     """The same with all that attention's scores are made of; and the keys of the large constants
     among those, in loops too."""
     found = attention.upstream(_nodes(file), "SOFTMAX", HEAVY, _shown(file, maps))
@@ -272,17 +269,17 @@ def _upstream(file: Flatbuffer, maps: tuple[str, ...]) -> tuple[set[str], set[by
     return _made_by(file, found), keys
 
 
-def _shown(file: Flatbuffer, maps: tuple[str, ...]) -> list[str]:
+def _shown(file: TFLiteFile, maps: tuple[str, ...]) -> list[str]:
     names = {file.name(tensor): str(k) for k, tensor in enumerate(file.main.tensors)}
     return [names[name] for name in maps if name in names]
 
 
-def _made_by(file: Flatbuffer, positions: set[int]) -> set[str]:
+def _made_by(file: TFLiteFile, positions: set[int]) -> set[str]:
     operators, tensors = file.main.operators, file.main.tensors
     return {file.name(tensors[int(i)]) for k in positions for i in operators[k].outputs}
 
 
-def _with_weights(file: Flatbuffer, wanted: weights.Wanted) -> set[str]:
+def _with_weights(file: TFLiteFile, wanted: weights.WeightFilter) -> set[str]:
     """The same of operators with large weights of this kind."""
     tensors = file.main.tensors
     found: set[str] = set()
@@ -293,7 +290,7 @@ def _with_weights(file: Flatbuffer, wanted: weights.Wanted) -> set[str]:
     return found
 
 
-def _recurrent(file: Flatbuffer, layers: tuple[str, ...]) -> set[str]:
+def _recurrent(file: TFLiteFile, layers: tuple[str, ...]) -> set[str]:
     """The same of steps of recurrent layers that are written out: names tell their layer."""
     if not layers:
         return set()
@@ -313,13 +310,13 @@ def _recurrent(file: Flatbuffer, layers: tuple[str, ...]) -> set[str]:
     return found
 
 
-def _opener(content: bytes, ends: Ends) -> Opened:
+def _opener(content: bytes, ends: Ends) -> OpenModel:
     """Opens what was made, or the float32 file ``content``, in LiteRT."""
     from edgeattn.runners.tflite import TFLiteRunner
 
     @contextlib.contextmanager
-    def opened(made: Quantized | None) -> Iterator[Run]:
-        item = made or Quantized(content, ends.inputs, ends.outputs)
+    def opened(made: QuantizedModel | None) -> Iterator[RunFunction]:
+        item = made or QuantizedModel(content, ends.inputs, ends.outputs)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.tflite"
             path.write_bytes(item.content)

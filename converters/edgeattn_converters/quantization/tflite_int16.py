@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
-from edgeattn_converters.graphs.tflite_file import Flatbuffer
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.tflite_ranges import Ranges
 from edgeattn_converters.quantization.tflite_weights import CHANNELS, symmetric
 
@@ -37,14 +37,14 @@ ACTIVATIONS = {
 }
 
 
-def widen(file: Flatbuffer, measured: Ranges, kept: set[str], *, per_channel_dense: bool) -> None:
+def widen(file: TFLiteFile, measured: Ranges, kept: set[str], *, per_channel_dense: bool) -> None:
     """Operators of the main graph become int16, in place, those called ``kept`` excepted."""
     _Pass(file, measured, kept, per_channel_dense).run()
 
 
 class _Pass:
     def __init__(
-        self, file: Flatbuffer, measured: Ranges, kept: set[str], per_channel_dense: bool
+        self, file: TFLiteFile, measured: Ranges, kept: set[str], per_channel_dense: bool
     ) -> None:
         self._file = file
         self._graph = file.main

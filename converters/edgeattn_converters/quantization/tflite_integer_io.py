@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import TensorSpec
-from edgeattn_converters.graphs.tflite_file import Flatbuffer
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.tflite_ranges import Ranges
 
 LIMITS = {"int8": (-128, 127), "int16": (-32768, 32767)}
@@ -30,8 +30,8 @@ def scale_of(low: float, high: float, dtype: str) -> tuple[float, int]:
     return scale, int(np.clip(round(smallest - low / scale), smallest, largest))
 
 
-def integer_ends(
-    file: Flatbuffer,
+def use_integer_io(
+    file: TFLiteFile,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
     measured: Ranges,
@@ -69,7 +69,7 @@ def integer_ends(
     return tuple(told[0]), tuple(told[1])
 
 
-def _input(file: Flatbuffer, index: int, low: float, high: float, dtype: str) -> int:
+def _input(file: TFLiteFile, index: int, low: float, high: float, dtype: str) -> int:
     graph = file.main
     users = [o for o in graph.operators if index in map(int, o.inputs)]
     quantizing = [o for o in users if file.kind(o) == "QUANTIZE"]
@@ -81,7 +81,7 @@ def _input(file: Flatbuffer, index: int, low: float, high: float, dtype: str) ->
     return twin
 
 
-def _output(file: Flatbuffer, index: int, low: float, high: float, dtype: str) -> int:
+def _output(file: TFLiteFile, index: int, low: float, high: float, dtype: str) -> int:
     graph = file.main
     maker = next((o for o in graph.operators if index in map(int, o.outputs)), None)
     taken = any(index in map(int, o.inputs) for o in graph.operators)
@@ -95,7 +95,7 @@ def _output(file: Flatbuffer, index: int, low: float, high: float, dtype: str) -
     return twin
 
 
-def _twin(file: Flatbuffer, index: int, low: float, high: float, dtype: str) -> int:
+def _twin(file: TFLiteFile, index: int, low: float, high: float, dtype: str) -> int:
     source = file.main.tensors[index]
     scale, zero_point = scale_of(low, high, dtype)
     tensor = file.schema.TensorT()
@@ -108,7 +108,7 @@ def _twin(file: Flatbuffer, index: int, low: float, high: float, dtype: str) -> 
     return len(file.main.tensors) - 1
 
 
-def _operator(file: Flatbuffer, kind: str, source: int, target: int) -> Any:
+def _operator(file: TFLiteFile, kind: str, source: int, target: int) -> Any:
     operator = file.schema.OperatorT()
     operator.opcodeIndex = file.code_index(kind, 2)
     operator.inputs, operator.outputs = [source], [target]

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Tensors
-from edgeattn_converters.graphs.tflite_file import Flatbuffer
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
 Range = tuple[float, float]
 Ranges = dict[int, Range]
@@ -26,7 +26,7 @@ SUBSETS = 4
 
 
 def measure(
-    file: Flatbuffer, content: bytes, samples: Tensors, names: list[str]
+    file: TFLiteFile, content: bytes, samples: Tensors, names: list[str]
 ) -> tuple[Ranges, tuple[str, ...]]:
     """By index, the lowest and highest value of each computed float tensor of the main graph.
 
@@ -57,7 +57,7 @@ def measure(
         interpreter.invoke()
         for index in floats:
             _note(parts[turn % count], index, interpreter, file)
-    return _joined(parts), spread_of(parts)
+    return _joined(parts), range_spread_notes(parts)
 
 
 def _joined(parts: Iterable[Mapping[Key, Range]]) -> dict[Key, Range]:
@@ -70,7 +70,7 @@ def _joined(parts: Iterable[Mapping[Key, Range]]) -> dict[Key, Range]:
     return found
 
 
-def spread_of(parts: Sequence[Mapping[Key, Range]]) -> tuple[str, ...]:
+def range_spread_notes(parts: Sequence[Mapping[Key, Range]]) -> tuple[str, ...]:
     """How far ranges lie apart that were measured on subsets, for people."""
     shares = []
     for key, (low, high) in _joined(parts).items():
@@ -85,7 +85,7 @@ def spread_of(parts: Sequence[Mapping[Key, Range]]) -> tuple[str, ...]:
     )
 
 
-def _note(found: Ranges, index: int, interpreter: object, file: Flatbuffer) -> None:
+def _note(found: Ranges, index: int, interpreter: object, file: TFLiteFile) -> None:
     try:
         value = interpreter.get_tensor(index)  # type: ignore[attr-defined]
     except ValueError:
@@ -103,7 +103,7 @@ def _note(found: Ranges, index: int, interpreter: object, file: Flatbuffer) -> N
     found[index] = (min(low, before[0]), max(high, before[1]))
 
 
-def annotate(file: Flatbuffer, ranges: Ranges) -> None:
+def annotate(file: TFLiteFile, ranges: Ranges) -> None:
     """Write the ranges where the quantizer reads them, in place."""
     for index, (low, high) in ranges.items():
         low, high = min(low, 0.0), max(high, 0.0)

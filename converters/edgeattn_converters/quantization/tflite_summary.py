@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 from edgeattn.tensors import Array
-from edgeattn_converters.graphs.tflite_file import Flatbuffer
-from edgeattn_converters.quantization.summary import WEIGHTS, Account
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.summary import WEIGHTS, SchemeSummary
 from edgeattn_converters.quantization.tflite_weights import MIN_ELEMENTS
 
 # They change how a number is written, or run what is counted itself.
@@ -15,8 +15,8 @@ UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "WHILE", "IF"}
 REAL = ("FLOAT32", "FLOAT16", "INT8", "INT16", "INT4")
 
 
-def account(content: bytes) -> Account:
-    file = Flatbuffer(content)
+def summarize(content: bytes) -> SchemeSummary:
+    file = TFLiteFile(content)
     computes = []
     stored: Counter[str] = Counter()
     large: Counter[str] = Counter()
@@ -39,10 +39,10 @@ def account(content: bytes) -> Account:
             stored[dtype] += value.size
             if value.size >= MIN_ELEMENTS:
                 large[dtype] += value.size
-    return Account(tuple(computes), dict(stored), dict(large))
+    return SchemeSummary(tuple(computes), dict(stored), dict(large))
 
 
-def _integer_constants(file: Flatbuffer, graph: Any, constants: list[Array | None]) -> set[int]:
+def _integer_constants(file: TFLiteFile, graph: Any, constants: list[Array | None]) -> set[int]:
     """The int8 constants of a graph, and what DEQUANTIZE makes of them."""
     found = {
         index

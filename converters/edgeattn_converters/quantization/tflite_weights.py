@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
-from edgeattn_converters.graphs.tflite_file import Flatbuffer
-from edgeattn_converters.graphs.tflite_pack import to_nibbles
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.graphs.tflite_pack import pack_int4
 
 # Below it a weight is not worth its scales: TensorFlow's quantizer draws the same line.
 MIN_ELEMENTS = 512
@@ -36,7 +36,7 @@ FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 FUSED_WEIGHTS = slice(1, 9)
 
 # Which constants a pass is about.
-Wanted = Callable[[Array], bool]
+WeightFilter = Callable[[Array], bool]
 
 # The TensorFlow whose runtime is the first to know FULLY_CONNECTED in these versions.
 RUNTIMES = ("2.17.0", "2.4.0")
@@ -60,11 +60,11 @@ def nothing(value: Array) -> bool:
 
 
 def hybrid(
-    file: Flatbuffer,
+    file: TFLiteFile,
     *,
     per_channel_dense: bool,
-    wanted: Wanted = everything,
-    four_bits: Wanted = nothing,
+    wanted: WeightFilter = everything,
+    four_bits: WeightFilter = nothing,
 ) -> None:
     """Weights of products, convolutions and embeddings become int8, in place.
 
@@ -83,7 +83,7 @@ def hybrid(
                 _fused(file, graph, operator, wanted)
 
 
-def half(file: Flatbuffer, wanted: Wanted = everything) -> None:
+def half(file: TFLiteFile, wanted: WeightFilter = everything) -> None:
     """Float32 constants become float16, in place, each behind a DEQUANTIZE."""
 
     def store(stored: Any, value: Array, _: int | None) -> bool:
@@ -97,7 +97,7 @@ def half(file: Flatbuffer, wanted: Wanted = everything) -> None:
     _behind_dequantize(file, "float16", VERSIONS["DEQUANTIZE"][0], store, wanted)
 
 
-def only(file: Flatbuffer, *, per_channel_dense: bool, wanted: Wanted = everything) -> None:
+def only(file: TFLiteFile, *, per_channel_dense: bool, wanted: WeightFilter = everything) -> None:
     """Weights become int8, in place, each behind a DEQUANTIZE: activations are left alone.
 
     A constant is made float32 again once, when the file is loaded.
@@ -117,11 +117,11 @@ def only(file: Flatbuffer, *, per_channel_dense: bool, wanted: Wanted = everythi
 
 
 def _behind_dequantize(
-    file: Flatbuffer,
+    file: TFLiteFile,
     suffix: str,
     version: int,
     store: Callable[[Any, Array, int | None], bool],
-    wanted: Wanted,
+    wanted: WeightFilter,
 ) -> None:
     """Large constants are kept as ``store`` writes them, given the axis of their channels."""
     for graph in file.model.subgraphs:
@@ -148,7 +148,7 @@ def _behind_dequantize(
         graph.operators[:0] = extra
 
 
-def _dequantize(file: Flatbuffer, source: int, target: int, version: int) -> Any:
+def _dequantize(file: TFLiteFile, source: int, target: int, version: int) -> Any:
     operator = file.schema.OperatorT()
     operator.opcodeIndex = file.code_index("DEQUANTIZE", version)
     operator.inputs, operator.outputs = [source], [target]
@@ -164,16 +164,16 @@ def _users(graph: Any) -> dict[int, list[tuple[Any, int]]]:
     return found
 
 
-def _weight(file: Flatbuffer, tensor: Any) -> Array | None:
+def _weight(file: TFLiteFile, tensor: Any) -> Array | None:
     value = file.constant(tensor)
     if value is None or file.dtype(tensor) != "FLOAT32" or value.size < MIN_ELEMENTS:
         return None
     return value
 
 
-def _store(file: Flatbuffer, tensor: Any, value: Array, axis: int | None, bits: int = 8) -> None:
+def _store(file: TFLiteFile, tensor: Any, value: Array, axis: int | None, bits: int = 8) -> None:
     integers, scale = symmetric(value, axis, 2 ** (bits - 1) - 1)
-    tensor.buffer = file.add_buffer(integers if bits == 8 else to_nibbles(integers))
+    tensor.buffer = file.add_buffer(integers if bits == 8 else pack_int4(integers))
     tensor.type = file.type_code(f"INT{bits}")
     tensor.quantization = file.schema.QuantizationParametersT()
     tensor.quantization.scale = scale
@@ -182,13 +182,13 @@ def _store(file: Flatbuffer, tensor: Any, value: Array, axis: int | None, bits: 
 
 
 def _product(
-    file: Flatbuffer,
+    file: TFLiteFile,
     graph: Any,
     operator: Any,
     users: dict[int, Any],
     per_channel_dense: bool,
-    wanted: Wanted,
-    four_bits: Wanted,
+    wanted: WeightFilter,
+    four_bits: WeightFilter,
 ) -> None:
     index = int(operator.inputs[1])
     tensor = graph.tensors[index]
@@ -211,7 +211,7 @@ def _product(
         file.needs_runtime(RUNTIMES[0 if per_channel else 1])
 
 
-def _fused(file: Flatbuffer, graph: Any, operator: Any, wanted: Wanted) -> None:
+def _fused(file: TFLiteFile, graph: Any, operator: Any, wanted: WeightFilter) -> None:
     """The weights of a fused LSTM: all eight or none, each with one scale, as its kernel wants."""
     indices = [int(i) for i in operator.inputs[FUSED_WEIGHTS]]
     values = [file.constant(graph.tensors[i]) for i in indices]
@@ -227,7 +227,7 @@ def _fused(file: Flatbuffer, graph: Any, operator: Any, wanted: Wanted) -> None:
 
 
 def _gather(
-    file: Flatbuffer, graph: Any, operator: Any, users: dict[int, Any], wanted: Wanted
+    file: TFLiteFile, graph: Any, operator: Any, users: dict[int, Any], wanted: WeightFilter
 ) -> None:
     """The table in int8, and only what was looked up made float32 again."""
     index = int(operator.inputs[0])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from edgeattn.errors import UsageError
 from edgeattn.tensors import TensorSpec
-from edgeattn_converters.lowering.masking import masks_in
+from edgeattn_converters.lowering.masking import mask_arguments
 from edgeattn_converters.lowering.replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.rnn.cells import is_keras_class
 from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, called, softmaxes
@@ -198,7 +198,7 @@ def _exposing(layer: Any, note: Callable[[Any, Any], None]) -> Callable[..., Any
     def call(*args: Any, **kwargs: Any) -> Any:
         asked = kwargs.pop(option, None)
         asked = asked_by_default if asked is None else asked
-        if _is_ours(layer) or asked or not masks_in(kwargs):
+        if _is_ours(layer) or asked or not mask_arguments(kwargs):
             result, weights = original(*args, **{**kwargs, option: True})
             note(layer, weights)
             return (result, weights) if asked else result

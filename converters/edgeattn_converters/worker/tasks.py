@@ -189,12 +189,11 @@ def calibration_fingerprints(
 
 def parts(job: dict[str, Any]) -> dict[str, Any]:
     """What may differ between files of this model: its large layers, and how steps are computed."""
-    from edgeattn_converters.quantization.layer_weights import layers_of
-    from edgeattn_converters.quantization.tflite import recurrent_layers
+    from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 
     model = _open(Job(**job))[0].model
     return {
-        "layers": [[layer.name, 4 * layer.size] for layer in layers_of(model)],
+        "layers": [[layer.name, 4 * layer.size] for layer in layer_weights(model)],
         "recurrent": list(recurrent_layers(model)),
     }
 

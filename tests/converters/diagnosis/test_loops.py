@@ -12,14 +12,14 @@ import models
 from edgeattn.diagnosis.measure import measure
 from edgeattn.diagnosis.tflite import OpenedTFLite
 from edgeattn_converters.formats import tflite
-from edgeattn_converters.graphs.tflite_file import Flatbuffer
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
 
 def halved(content: bytes) -> bytes:
     """The scales of the first int8 weights that only a loop has."""
-    file = Flatbuffer(content)
+    file = TFLiteFile(content)
     body = next(
         graph
         for graph in file.model.subgraphs[1:]
@@ -41,7 +41,7 @@ def test_the_operator_in_the_body_is_named(tmp_path: Path) -> None:
         path = tmp_path / f"{scheme}.tflite"
         ends = tflite.convert(model, interface, recipe_for(scheme), path, lowering="chunked")
         made[scheme] = (path, *ends[:2])
-    assert Flatbuffer(made["float32"][0].read_bytes()).model.subgraphs[1:]
+    assert TFLiteFile(made["float32"][0].read_bytes()).model.subgraphs[1:]
     x = {"x": np.random.default_rng(1).normal(0, 1, (3, 40, 16)).astype("float32")}
     right = OpenedTFLite(*made["float32"])
     sound = measure(right, OpenedTFLite(*made["dynamic_int8"]), x, 30.0)

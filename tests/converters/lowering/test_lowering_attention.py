@@ -8,7 +8,12 @@ from recurrent_models import FEATURES, ROWS, Converted, masks, randomise, sequen
 
 from edgeattn.layers import Attention
 from edgeattn_converters.formats.tflite import audit
-from edgeattn_converters.lowering.masking import BELOW, arithmetic, masked, where
+from edgeattn_converters.lowering.masking import (
+    MASK_OFFSET,
+    mask_scores,
+    select_by_arithmetic,
+    select_by_where,
+)
 from edgeattn_converters.tracing import trace
 
 BOTH = ("tflite", "onnx")
@@ -121,18 +126,18 @@ def test_a_filled_score_counts_for_nothing():
     real = generator.random((40, 1, 50)) < 0.4
     real[..., 0] = True
     scores[~np.broadcast_to(real, scores.shape)] *= 50  # far above, far below
-    for select in (arithmetic, where):
-        filled = masked(tf.constant(scores), tf.constant(real), select)
+    for select in (select_by_arithmetic, select_by_where):
+        filled = mask_scores(tf.constant(scores), tf.constant(real), select)
         got = tf.nn.softmax(filled).numpy()
         want = np.where(
             real, np.exp(scores - scores.max(-1, where=real, initial=-1e9)[..., None]), 0
         )
         want /= want.sum(-1, keepdims=True)
         np.testing.assert_allclose(got, want, rtol=3e-6, atol=1e-12)
-        assert np.all(np.ptp(filled, axis=-1) <= np.ptp(scores, axis=-1) + BELOW + 1e-3)
+        assert np.all(np.ptp(filled, axis=-1) <= np.ptp(scores, axis=-1) + MASK_OFFSET + 1e-3)
     # Scores of an ordinary size, in int8: the map is kept, where a fill of -1e9 makes it even.
     ordinary = np.float32(2 * generator.standard_normal((40, 1, 50)))
-    filled = masked(tf.constant(ordinary), tf.constant(real), where).numpy()
+    filled = mask_scores(tf.constant(ordinary), tf.constant(real), select_by_where).numpy()
     lost = np.where(real, ordinary, np.float32(-1e9))
     exact = tf.nn.softmax(filled).numpy()
     error = [np.abs(tf.nn.softmax(_in_int8(s)).numpy() - exact).max() for s in (filled, lost)]

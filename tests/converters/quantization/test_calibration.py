@@ -15,7 +15,7 @@ import pytest
 from edgeattn.errors import SampleError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
-from edgeattn_converters.quantization.tflite_ranges import spread_of
+from edgeattn_converters.quantization.tflite_ranges import range_spread_notes
 from edgeattn_converters.tracing.trace import Interface
 
 INTERFACE = Interface((TensorSpec("x", (None, 5, 3), "float32"),), (), ())
@@ -122,7 +122,7 @@ import resource, sys
 from pathlib import Path
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
-from edgeattn_converters.quantization.tflite_ranges import spread_of
+from edgeattn_converters.quantization.tflite_ranges import range_spread_notes
 from edgeattn_converters.tracing.trace import Interface
 interface = Interface((TensorSpec("x", (None, 64, 16), "float32"),), (), ())
 now = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
@@ -156,5 +156,5 @@ def test_a_file_larger_than_the_memory(kind: str, tmp_path: Path) -> None:
 def test_the_spread_between_subsets() -> None:
     # Widths 2, 4 and 3 of a range of -1 to 3, and no difference: 50% and 0%, 25% in the middle.
     parts = [{"a": (0.0, 2.0), "b": (0.0, 1.0)}, {"a": (-1.0, 3.0), "b": (0.0, 1.0)}]
-    (note,) = spread_of([*parts, {"a": (0.0, 3.0), "b": (0.0, 1.0)}])
+    (note,) = range_spread_notes([*parts, {"a": (0.0, 3.0), "b": (0.0, 1.0)}])
     assert note.startswith("ranges differ by 25% (median) between 3 subsets")

@@ -11,15 +11,15 @@ from weighty_models import Workshop
 from edgeattn.errors import ConversionError
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.schemes import EXPERIMENTAL, SCHEMES
-from edgeattn_converters.graphs.tflite_pack import from_nibbles, to_nibbles
+from edgeattn_converters.graphs.tflite_pack import pack_int4, unpack_int4
 from edgeattn_converters.recipes import RECIPES, default_schemes
 
 
 def test_two_to_a_byte() -> None:
     # 1 in the lower half and -2 (14) in the upper, 7 and nothing.
-    assert list(to_nibbles(np.array([1, -2, 7], np.int8))) == [0xE1, 0x07]
+    assert list(pack_int4(np.array([1, -2, 7], np.int8))) == [0xE1, 0x07]
     values = np.arange(-8, 7, dtype=np.int8).reshape(3, 5)
-    np.testing.assert_array_equal(from_nibbles(to_nibbles(values), (3, 5)), values)
+    np.testing.assert_array_equal(unpack_int4(pack_int4(values), (3, 5)), values)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])

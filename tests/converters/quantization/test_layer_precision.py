@@ -10,7 +10,12 @@ import pytest
 from weighty_models import Workshop
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.quantization.layer_weights import LayerWeights, layers_of, owns, precisions
+from edgeattn_converters.quantization.layer_weights import (
+    LayerWeights,
+    layer_weights,
+    owns,
+    precisions,
+)
 from edgeattn_converters.recipes import Options
 
 # The layers that each has its large weights in, by hand.
@@ -60,7 +65,7 @@ def _counted(workshop: Workshop, format: str, scheme: str, **precision: str) -> 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_one_layer_in_another_precision(workshop: Workshop, format: str) -> None:
-    layers = layers_of(workshop.model)
+    layers = layer_weights(workshop.model)
     assert [layer.name for layer in layers] == LAYERS[workshop.name]
     usual = _counted(workshop, format, "dynamic_int8")
     for layer, how in zip((layers[0], layers[-1]), ("float32", "float16"), strict=True):

@@ -13,12 +13,18 @@ from edgeattn.errors import ConversionError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters.quantization.candidates import (
     PLAIN,
-    Plan,
-    Step,
-    dynamic_steps,
-    static_steps,
+    Candidate,
+    Stage,
+    dynamic_stages,
+    static_stages,
 )
-from edgeattn_converters.quantization.selection import Ends, Quantized, Run, chosen, split
+from edgeattn_converters.quantization.selection import (
+    Ends,
+    QuantizedModel,
+    RunFunction,
+    select_candidate,
+    split_samples,
+)
 from edgeattn_converters.recipes import Options, recipe_for
 
 SPEC = TensorSpec("y", (None, 2), "float32")
@@ -26,29 +32,29 @@ ENDS = Ends((TensorSpec("x", (None, 2), "float32"),), (SPEC,), ())
 X = {"x": np.array([[3.0, 4.0], [0.0, 5.0]], np.float32)}
 
 
-CAREFUL = Plan(careful=True)
+CAREFUL = Candidate(careful=True)
 
 
 def taken(
-    noise: dict[Plan, float],
+    noise: dict[Candidate, float],
     samples: Any = X,
-    sizes: dict[Plan, int] | None = None,
-    steps: tuple[Step, ...] = dynamic_steps(attended=False, recurrent=False),
+    sizes: dict[Candidate, int] | None = None,
+    steps: tuple[Stage, ...] = dynamic_stages(attended=False, recurrent=False),
     scheme: str = "dynamic_int8",
-) -> Quantized:
+) -> QuantizedModel:
     """What is chosen among files whose errors are these shares of the output."""
 
-    def make(plan: Plan) -> Quantized:
+    def make(plan: Candidate) -> QuantizedModel:
         if plan not in noise:
             raise ValueError("the quantizer gave up")
-        return Quantized(bytes((sizes or {}).get(plan, 9)), ENDS.inputs, ENDS.outputs, plan)
+        return QuantizedModel(bytes((sizes or {}).get(plan, 9)), ENDS.inputs, ENDS.outputs, plan)
 
     @contextlib.contextmanager
-    def opened(made: Quantized | None) -> Iterator[Run]:
+    def opened(made: QuantizedModel | None) -> Iterator[RunFunction]:
         share = 0.0 if made is None else noise[made.plan]
         yield lambda data: {"y": data["x"] * (1 + share)}
 
-    return chosen(steps, make, opened, ENDS, scheme, samples)
+    return select_candidate(steps, make, opened, ENDS, scheme, samples)
 
 
 def test_integer_activations_where_they_do() -> None:
@@ -72,21 +78,21 @@ def test_nothing_to_see_it_on() -> None:
     assert taken({PLAIN: 0.1, CAREFUL: 0.0}, samples=None).plan == PLAIN
 
 
-KEPT, UPSTREAM = Plan(attention=True), Plan(attention=True, upstream=True)
-HALF = Plan(attention=True, upstream=True, half="all")
-STATIC = static_steps(
+KEPT, UPSTREAM = Candidate(attention=True), Candidate(attention=True, upstream=True)
+HALF = Candidate(attention=True, upstream=True, half="all")
+STATIC = static_stages(
     recipe_for("int8"), Options(), attended=True, recurrent=False, written_out=False
 )
 
 
 def test_the_smallest_of_those_within() -> None:
     made = taken(
-        {PLAIN: 0.08, KEPT: 0.02, Plan(attention=True, deep=True): 0.01},
-        sizes={KEPT: 30, Plan(attention=True, deep=True): 20},
+        {PLAIN: 0.08, KEPT: 0.02, Candidate(attention=True, deep=True): 0.01},
+        sizes={KEPT: 30, Candidate(attention=True, deep=True): 20},
         steps=STATIC,
         scheme="int8",
     )
-    assert made.plan == Plan(attention=True, deep=True)
+    assert made.plan == Candidate(attention=True, deep=True)
 
 
 def test_what_costs_more_is_made_only_where_nothing_else_does() -> None:
@@ -109,13 +115,13 @@ def test_no_file_at_all() -> None:
 
 def test_what_was_asked_for_is_not_gone_beyond() -> None:
     asked = Options(attention_precision="int8")
-    (step,) = static_steps(
+    (step,) = static_stages(
         recipe_for("int8"), asked, attended=True, recurrent=True, written_out=False
     )
     assert step.plans == (PLAIN,)
 
 
 def test_samples_that_nothing_is_measured_on_come_first() -> None:
-    measured, judged = split({"x": np.arange(40)})
+    measured, judged = split_samples({"x": np.arange(40)})
     assert not set(measured["x"]) & set(judged["x"][:10])
     assert sorted(judged["x"]) == list(range(40))

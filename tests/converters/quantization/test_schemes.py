@@ -8,9 +8,9 @@ from weighty_models import CONVERTERS, SCHEMES, Workshop
 
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.validation.validate import LIMITS
-from edgeattn_converters.graphs.tflite_file import Flatbuffer
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import tflite
-from edgeattn_converters.quantization.candidates import Plan, Step
+from edgeattn_converters.quantization.candidates import Candidate, Stage
 
 QUANTIZED = SCHEMES[1:]
 STORED = {"float16": "float16", "dynamic_int8": "int8", "int8": "int8", "int16x8": "int8"}
@@ -103,10 +103,10 @@ def test_steps_that_are_kept_are_kept_whole(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorFlow's quantizer made int8 of what it was told to leave, if of many outputs."""
-    plan = Plan(recurrence=True)
-    monkeypatch.setattr(tflite, "static_steps", lambda *_, **__: (Step((plan,)),))
+    plan = Candidate(recurrence=True)
+    monkeypatch.setattr(tflite, "static_stages", lambda *_, **__: (Stage((plan,)),))
     workshop = Workshop("lstm", tmp_path_factory.mktemp("lstm"))
-    file = Flatbuffer(workshop.make("tflite", "int8").path.read_bytes())
+    file = TFLiteFile(workshop.make("tflite", "int8").path.read_bytes())
     kept = [
         {file.dtype(graph.tensors[int(i)]) for i in operator.outputs}
         for graph, operator, kind in file.operators()

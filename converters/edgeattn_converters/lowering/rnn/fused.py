@@ -8,8 +8,8 @@ exactly zero, and with them the cell state ``f * c + i * g`` and the output ``o 
 that step gives is dropped. (A state of NaN or infinity is not cleared by this.)
 
 While the model is traced, a call of a function stands for the operator; TensorFlow's converter
-makes a custom operator of it, and :meth:`Fused.write` puts the real one in its place. No cell is
-clipped: the option is zero, where the converter's own fusion writes 10, which Keras does not do.
+makes a custom operator of it, and :meth:`FusedLSTM.write` puts the real one in its place. No cell
+is clipped: the option is zero, where the converter's own fusion writes 10, which Keras does not do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PREFIX = "edgeattn_lstm_"
 CLEARED = 1e4
 
 
-class Fused:
+class FusedLSTM:
     """The fused operators of one model; what cannot be fused is computed as ``otherwise`` does."""
 
     def __init__(self, otherwise: Recurrence) -> None:

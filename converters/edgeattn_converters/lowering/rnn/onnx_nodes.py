@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
-from edgeattn_converters.lowering.onnx_placeholders import Graph, Placeholders
+from edgeattn_converters.lowering.onnx_placeholders import NodeWriter, Placeholders
 from edgeattn_converters.lowering.rnn.cells import Cell
 from edgeattn_converters.lowering.rnn.layers import Both
 
@@ -46,7 +46,7 @@ class Sequence:
         return "reverse" if self.reverse else "forward"
 
 
-class Nodes:
+class ONNXRecurrence:
     """The recurrences of one model."""
 
     def __init__(self, placeholders: Placeholders) -> None:
@@ -137,7 +137,7 @@ class Nodes:
         return self._placeholders.put(partial(_author, place), inputs, shapes)
 
 
-def _author(place: Sequence, graph: Graph, inputs: list[str]) -> list[str]:
+def _author(place: Sequence, graph: NodeWriter, inputs: list[str]) -> list[str]:
     """The nodes of one recurrence: the values of its outputs, its final states, and of both joined.
 
     What nothing asks for is dropped when the graph is optimized.
@@ -184,7 +184,7 @@ def _author(place: Sequence, graph: Graph, inputs: list[str]) -> list[str]:
 
 
 def _joined(
-    graph: Graph, place: Sequence, y: str, h: str, outputs: list[str], final: list[str]
+    graph: NodeWriter, place: Sequence, y: str, h: str, outputs: list[str], final: list[str]
 ) -> list[str]:
     """Outputs (batch, time, 2 * units) and last ones (batch, 2 * units)."""
     if place.masked:
@@ -202,13 +202,13 @@ def _joined(
     ]
 
 
-def _directions(graph: Graph, place: Sequence, value: str, axis: int) -> list[str]:
+def _directions(graph: NodeWriter, place: Sequence, value: str, axis: int) -> list[str]:
     if len(place.cells) == 1:
         return [value]
     return list(graph.node("Split", value, graph.const([1, 1]), axis=axis, count=2))
 
 
-def _initial(graph: Graph, place: Sequence, states: list[str]) -> list[str]:
+def _initial(graph: NodeWriter, place: Sequence, states: list[str]) -> list[str]:
     """h and c, (directions, batch, units) each, of those of the first direction, then the next."""
     if not states:
         return []
@@ -219,7 +219,7 @@ def _initial(graph: Graph, place: Sequence, states: list[str]) -> list[str]:
     return [graph.node("Concat", each[k], each[count + k], axis=0) for k in range(count)]
 
 
-def _front(graph: Graph, mask: str, time: int) -> str:
+def _front(graph: NodeWriter, mask: str, time: int) -> str:
     """Indices (batch, time) that take the real steps to the front and keep their order."""
     falling = graph.const(-np.arange(time, dtype=np.int64)[None])
     bonus = graph.node("Mul", mask, graph.const(np.array(time, np.int64)))
@@ -229,7 +229,7 @@ def _front(graph: Graph, mask: str, time: int) -> str:
     )
 
 
-def _take(graph: Graph, x: str, steps: str) -> str:
+def _take(graph: NodeWriter, x: str, steps: str) -> str:
     """The steps of x (batch, time, ...) at the indices (batch, time)."""
     return str(
         graph.node("GatherND", x, graph.node("Unsqueeze", steps, graph.const([2])), batch_dims=1)
@@ -237,7 +237,7 @@ def _take(graph: Graph, x: str, steps: str) -> str:
 
 
 def _back(
-    graph: Graph, place: Sequence, outputs: str, mask: str, counted: str, *, reverse: bool
+    graph: NodeWriter, place: Sequence, outputs: str, mask: str, counted: str, *, reverse: bool
 ) -> str:
     """Outputs of the moved steps (batch, time, units) at the steps' own times."""
     if reverse:
@@ -262,12 +262,12 @@ def _back(
     return str(graph.node("Where", there, taken, graph.const(np.zeros((1, 1, 1), np.float32))))
 
 
-def _one(graph: Graph) -> str:
+def _one(graph: NodeWriter) -> str:
     return graph.const(np.array(1, np.int64))
 
 
 def _recurrent_node(
-    graph: Graph, place: Sequence, x: str, lengths: str, states: list[str]
+    graph: NodeWriter, place: Sequence, x: str, lengths: str, states: list[str]
 ) -> list[str]:
     cell = place.cells[0]
     weights = zip(*map(onnx_weights, place.cells), strict=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edgeattn.errors import ConversionError
-from edgeattn_converters.quantization.summary import Account
+from edgeattn_converters.quantization.summary import SchemeSummary
 from edgeattn_converters.recipes import recipe_for
 
-INT8 = Account(
+INT8 = SchemeSummary(
     (("FULLY_CONNECTED", "int8"), ("ADD", "int8"), ("SOFTMAX", "float32")),
     {"int8": 9000, "float32": 1000},
     {"int8": 9000},
@@ -25,19 +25,19 @@ def test_the_sentence_says_what_stayed() -> None:
 
 
 def test_weights_that_stayed_float32_are_no_int8() -> None:
-    half = Account((("ADD", "int8"),), {"float32": 9000}, {"float32": 6000, "int8": 3000})
+    half = SchemeSummary((("ADD", "int8"),), {"float32": 9000}, {"float32": 6000, "int8": 3000})
     with pytest.raises(ConversionError, match="33% of the weights are int8"):
         half.check(recipe_for("int8"))
 
 
 def test_activations_that_stayed_float32_are_no_int8() -> None:
-    stayed = Account((("ADD", "float32"),), {"int8": 9000}, {"int8": 9000})
+    stayed = SchemeSummary((("ADD", "float32"),), {"int8": 9000}, {"int8": 9000})
     with pytest.raises(ConversionError, match="no operator computes in int8"):
         stayed.check(recipe_for("int8"))
     stayed.check(recipe_for("dynamic_int8"))
 
 
 def test_small_weights_are_told_and_are_no_failure() -> None:
-    small = Account((("ADD", "float32"),), {"float32": 90}, {})
+    small = SchemeSummary((("ADD", "float32"),), {"float32": 90}, {})
     small.check(recipe_for("float16"))
     assert "none is large enough" in small.sentence(recipe_for("float16"))
