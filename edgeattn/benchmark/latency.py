@@ -27,7 +27,7 @@ from edgeattn.process.worker import Worker, WorkerDied
 
 if TYPE_CHECKING:
     from edgeattn.inference.model import Model
-    from edgeattn.targets.target import Place
+    from edgeattn.targets.target import Target
     from edgeattn.tensors import Array, Tensors
 
 # Runs below which a percentile is not told.
@@ -120,7 +120,7 @@ class Benchmark:
 def bench(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
-    place: Place,
+    place: Target,
     *,
     threads: Sequence[int] = (1,),
     runs: int = RUNS,
@@ -131,11 +131,11 @@ def bench(
     Ends after ``runs`` runs of each that count, or after ``seconds`` for all artifacts together.
     Raises :class:`BundleError` where the files are not those the bundle was made with.
     """
-    from edgeattn.targets.target import meet
+    from edgeattn.targets.target import identify
 
     bundle.verify()
     with place.start() as child:
-        meet(place, bundle, child)
+        identify(place, bundle, child)
     reference = bundle.reference()
     measured: list[Measured] = []
     for count in threads:

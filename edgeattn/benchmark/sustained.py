@@ -23,7 +23,7 @@ from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from edgeattn.process.worker import WorkerDied
 
 if TYPE_CHECKING:
-    from edgeattn.targets.target import Place
+    from edgeattn.targets.target import Target
     from edgeattn.tensors import Tensors
 
 WINDOWS = 12
@@ -136,7 +136,7 @@ class Sustained:
 def sustain(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
-    place: Place,
+    place: Target,
     *,
     seconds: float,
     threads: Sequence[int] = (1,),
@@ -145,11 +145,11 @@ def sustain(
 
     Raises :class:`BundleError` where the files are not those the bundle was made with.
     """
-    from edgeattn.targets.target import meet
+    from edgeattn.targets.target import identify
 
     bundle.verify()
     with place.start() as child:
-        meet(place, bundle, child)
+        identify(place, bundle, child)
     reference = bundle.reference()
     found = []
     for count in threads:
@@ -161,7 +161,7 @@ def sustain(
 
 def _sustained(
     told: Sustained,
-    place: Place,
+    place: Target,
     reference: Tensors,
     seconds: float,
 ) -> Sustained:

@@ -71,13 +71,13 @@ def command(
     few runs support is left out.
     """
     from edgeattn.benchmark.latency import bench
-    from edgeattn.targets.target import at, cores
+    from edgeattn.targets.target import cpu_count, open_target
 
     opened = options.opened(bundle, require_signature)
     artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
     with (
         output.progress(quiet or as_json),
-        at(opened, on, python, config=ssh_config) as place,
+        open_target(opened, on, python, config=ssh_config) as place,
     ):
         if sustained is not None:
             from edgeattn.benchmark.sustained import sustain
@@ -94,7 +94,7 @@ def command(
             opened,
             artifacts,
             place,
-            threads=threads or doubling(cores(place)),
+            threads=threads or doubling(cpu_count(place)),
             runs=runs,
             seconds=seconds,
         )

@@ -15,7 +15,7 @@ from edgeattn.errors import EdgeattnError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.deployment.deploy import Order, Outcome
+    from edgeattn.deployment.deploy import DeploymentOptions, DeploymentResult
 
 
 @click.command("deploy")
@@ -103,7 +103,7 @@ def command(
         raise UsageError("A host is named twice: it can take one deployment at a time.")
     if wheels is not None and not install:
         raise UsageError("--wheels is for --install.")
-    order = deployment.Order(
+    order = deployment.DeploymentOptions(
         folder or deployment.default_folder(bundle),
         options.chosen(formats),
         options.chosen(schemes),
@@ -134,13 +134,13 @@ def command(
 def _deploy(
     bundle: Bundle,
     hosts: Sequence[str],
-    order: Order,
+    order: DeploymentOptions,
     install: bool,
     wheels: Path | None,
-) -> tuple[Outcome, ...]:
+) -> tuple[DeploymentResult, ...]:
     from edgeattn.deployment import deploy as deployment
 
-    def on(host: str, work: deployment.Work) -> Outcome:
+    def on(host: str, work: deployment.Work) -> DeploymentResult:
         chosen = order
         if install:
             from edgeattn.deployment import install as installing
@@ -167,7 +167,7 @@ def _listed(file: Path | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def _keep_report(given: Path, bundle: Bundle, outcome: Outcome) -> Outcome:
+def _keep_report(given: Path, bundle: Bundle, outcome: DeploymentResult) -> DeploymentResult:
     """Beside the bundle, the device's report: as JSON, and as a page where the plots are here.
 
     What cannot be written is told with the outcome, which is what it is all the same.
@@ -204,7 +204,7 @@ def report_path(bundle: Path, host: str, suffix: str) -> Path:
     return given.with_name(f"{given.name.removesuffix('.zip')}.{told}{suffix}")
 
 
-def as_text(outcomes: Sequence[Outcome], bundle: Path, *, quiet: bool = False) -> str:
+def as_text(outcomes: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = False) -> str:
     rows = [
         [
             item.host,
@@ -231,21 +231,21 @@ def as_text(outcomes: Sequence[Outcome], bundle: Path, *, quiet: bool = False) -
     return "\n".join(lines)
 
 
-def _why(outcome: Outcome) -> list[str]:
+def _why(outcome: DeploymentResult) -> list[str]:
     from edgeattn.cli.convert import why
 
     assert outcome.report is not None
     return [f"{outcome.host}: {line}" for item in outcome.report.artifacts for line in why(item)]
 
 
-def _fastest(outcome: Outcome) -> str:
+def _fastest(outcome: DeploymentResult) -> str:
     """The smallest median of the artifacts, the one that a program would choose."""
     told = (outcome.bench or {}).get("artifacts", ())
     found = [item["p50_ms"] for item in told if item.get("p50_ms") is not None]
     return f"{min(found):.3g}" if found else "-"
 
 
-def _notes(outcomes: Sequence[Outcome], bundle: Path) -> list[str]:
+def _notes(outcomes: Sequence[DeploymentResult], bundle: Path) -> list[str]:
     lines = []
     serving = next((item for item in outcomes if item.folder and not item.error), None)
     if serving is not None:

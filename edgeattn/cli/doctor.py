@@ -41,9 +41,9 @@ def command(host: str | None, python: str | None, ssh_config: Path | None, as_js
             raise UsageError("--python and --ssh-config are for another machine: give USER@HOST.")
         found, checks = device.describe(), probing.check_runtimes()
     else:
-        from edgeattn.targets.doctor import examine
+        from edgeattn.targets.host_check import check_host
 
-        found, checks, hindered = examine(host, python, ssh_config)
+        found, checks, hindered = check_host(host, python, ssh_config)
     advice = (*hindered, *findings(found, checks))
     works = any(check.state == probing.PASS for check in checks)
     if as_json:

@@ -112,7 +112,7 @@ def command(
     With --on or --python the artifacts run there, the same code judges them here, and the stage
     "device" compares the numbers with this machine's.
     """
-    from edgeattn.targets import target as elsewhere
+    from edgeattn.targets.target import open_target
     from edgeattn.validation import on_target
     from edgeattn.validation.validate import Limit, validate_isolated
 
@@ -151,7 +151,7 @@ def command(
                     resume=unfinished,
                 )
             else:
-                with elsewhere.at(opened, on, python, config=ssh_config) as place:
+                with open_target(opened, on, python, config=ssh_config) as place:
                     found = on_target.validate_device(
                         place, opened, artifacts, trial=trial, limits=changed
                     )

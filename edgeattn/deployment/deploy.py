@@ -22,8 +22,8 @@ from edgeattn.deployment.results import (
     ROLLED_BACK,
     SWITCHED,
     UNCHANGED,
-    Order,
-    Outcome,
+    DeploymentOptions,
+    DeploymentResult,
 )
 from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 from edgeattn.targets import transfer as sending
@@ -32,11 +32,20 @@ if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.device.info import Device
-    from edgeattn.targets.ssh import Remote
+    from edgeattn.targets.ssh import SSHHost
     from edgeattn.tensors import Tensors
     from edgeattn.validation.validate import Report
 
-__all__ = ["Order", "Outcome", "Work", "default_folder", "deploy", "on_each", "roll_back", "worst"]
+__all__ = [
+    "DeploymentOptions",
+    "DeploymentResult",
+    "Work",
+    "default_folder",
+    "deploy",
+    "on_each",
+    "roll_back",
+    "worst",
+]
 
 
 def default_folder(bundle: Path) -> str:
@@ -53,9 +62,9 @@ def default_folder(bundle: Path) -> str:
 def deploy(
     bundle: Bundle,
     host: str,
-    order: Order,
+    order: DeploymentOptions,
     work: Work | None = None,
-) -> Outcome:
+) -> DeploymentResult:
     """Deploy ``bundle`` to ``host``; what goes wrong on the way is in the outcome.
 
     Raises :class:`UsageError` for a host that is none and :class:`BundleError` for a bundle that is
@@ -73,17 +82,17 @@ def deploy(
             if order.install is not None:
                 progress.report("installing")
                 order.install(remote)
-            with (work or Work()).on(ssh.child_of(remote, order.python)) as child:
+            with (work or Work()).on(ssh.worker_on(remote, order.python)) as child:
                 return carry_out(bundle, remote, child, order, device=device)
     except EdgeattnError as error:
-        return Outcome(host, FAILED, device=device, error=error)
+        return DeploymentResult(host, FAILED, device=device, error=error)
     except Exception as error:
         # A fault of ours, or a device that answers what it should not: other devices go on.
         fault = EdgeattnError(f"{type(error).__name__}: {error}")
-        return Outcome(host, FAILED, device=device, error=fault)
+        return DeploymentResult(host, FAILED, device=device, error=fault)
 
 
-def look(remote: Remote) -> tuple[Device, dict[str, Any]]:
+def look(remote: SSHHost) -> tuple[Device, dict[str, Any]]:
     """What a machine is, which need not have edgeattn, and what else it said of itself."""
     from edgeattn.device import info as device
     from edgeattn.targets import ssh
@@ -94,12 +103,12 @@ def look(remote: Remote) -> tuple[Device, dict[str, Any]]:
 
 def carry_out(
     bundle: Bundle,
-    remote: Remote,
+    remote: SSHHost,
     child: sending.Caller,
-    order: Order,
+    order: DeploymentOptions,
     *,
     device: Device | None = None,
-) -> Outcome:
+) -> DeploymentResult:
     """The steps after the connection stands."""
     from edgeattn.bundle.bundle import files_of
 
@@ -107,18 +116,18 @@ def carry_out(
         return sending.ask(child, remote, function, **arguments)
 
     chosen = bundle.select(order.formats, order.schemes)
-    start = ask("edgeattn.deployment.receiver:begin", folder=order.folder)
+    start = ask("edgeattn.deployment.on_device.steps:begin", folder=order.folder)
     _same_edgeattn(remote, start)
     progress.report("asking its runtimes")
-    _can_run(remote, chosen, ask("edgeattn.deployment.receiver:runtimes"))
+    _can_run(remote, chosen, ask("edgeattn.deployment.on_device.steps:runtimes"))
     files = files_of(bundle)
     sent = sending.send(child, remote, bundle.path, files)
     progress.report("hashing every file there")
-    version = ask("edgeattn.deployment.receiver:assemble", files=files)
+    version = ask("edgeattn.deployment.on_device.steps:assemble", files=files)
     progress.report("judging there")
     which: dict[str, Any] = {"formats": list(order.formats), "schemes": list(order.schemes)}
     told, answers = sending.ask_both(
-        child, remote, "edgeattn.deployment.receiver:judge", version=version, **which
+        child, remote, "edgeattn.deployment.on_device.steps:judge", version=version, **which
     )
     report = judged(bundle, chosen, told, answers)
     bench = None
@@ -127,14 +136,14 @@ def carry_out(
         bench, _ = sending.ask_both(
             child,
             remote,
-            "edgeattn.deployment.receiver:measure",
+            "edgeattn.deployment.on_device.steps:measure",
             patience=sending.PATIENCE + order.seconds,
             version=version,
             runs=order.runs,
             seconds=order.seconds,
             **which,
         )
-    outcome = Outcome(
+    outcome = DeploymentResult(
         remote.destination,
         UNCHANGED if start["current"] == version else SWITCHED,
         start["folder"],
@@ -148,20 +157,20 @@ def carry_out(
     if report.exit_code:
         outcome = replace(outcome, state=REFUSED)
     ask(
-        "edgeattn.deployment.receiver:note",
+        "edgeattn.deployment.on_device.steps:note",
         version=version,
         report={**_plain(outcome.to_json()), "state": None},
     )
     if outcome.state == REFUSED:
         return outcome
     if outcome.state == SWITCHED:
-        ask("edgeattn.deployment.receiver:switch", version=version)
+        ask("edgeattn.deployment.on_device.steps:switch", version=version)
     return replace(
-        outcome, removed=tuple(ask("edgeattn.deployment.receiver:prune", keep=order.keep))
+        outcome, removed=tuple(ask("edgeattn.deployment.on_device.steps:prune", keep=order.keep))
     )
 
 
-def roll_back(host: str, order: Order, work: Work | None = None) -> Outcome:
+def roll_back(host: str, order: DeploymentOptions, work: Work | None = None) -> DeploymentResult:
     """Let the version serve on ``host`` that served before."""
     from edgeattn.targets import ssh
 
@@ -169,15 +178,15 @@ def roll_back(host: str, order: Order, work: Work | None = None) -> Outcome:
     try:
         with (
             ssh.connected(host, order.config) as remote,
-            (work or Work()).on(ssh.child_of(remote, order.python)) as child,
+            (work or Work()).on(ssh.worker_on(remote, order.python)) as child,
         ):
             start = sending.ask(
-                child, remote, "edgeattn.deployment.receiver:begin", folder=order.folder
+                child, remote, "edgeattn.deployment.on_device.steps:begin", folder=order.folder
             )
-            told = sending.ask(child, remote, "edgeattn.deployment.receiver:roll_back")
+            told = sending.ask(child, remote, "edgeattn.deployment.on_device.steps:roll_back")
     except EdgeattnError as error:
-        return Outcome(host, FAILED, error=error)
-    return Outcome(host, ROLLED_BACK, start["folder"], told["to"], told["from"])
+        return DeploymentResult(host, FAILED, error=error)
+    return DeploymentResult(host, ROLLED_BACK, start["folder"], told["to"], told["from"])
 
 
 def judged(
@@ -220,7 +229,7 @@ def judged(
     return parity.with_device(Report(tuple(reports)), here, bundle)
 
 
-def _same_edgeattn(remote: Remote, start: dict[str, Any]) -> None:
+def _same_edgeattn(remote: SSHHost, start: dict[str, Any]) -> None:
     from edgeattn import __version__
 
     if start["edgeattn"] != __version__:
@@ -231,7 +240,7 @@ def _same_edgeattn(remote: Remote, start: dict[str, Any]) -> None:
         )
 
 
-def _can_run(remote: Remote, chosen: Sequence[Artifact], checks: Sequence[dict[str, Any]]) -> None:
+def _can_run(remote: SSHHost, chosen: Sequence[Artifact], checks: Sequence[dict[str, Any]]) -> None:
     """Before anything is copied: a runtime that computes a tiny model right."""
     works = {check["format"] for check in checks if check["state"] == "pass"}
     if not any(item.format in works for item in chosen):

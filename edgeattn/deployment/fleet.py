@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edgeattn.deployment.results import Outcome
+from edgeattn.deployment.results import DeploymentResult
 from edgeattn.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -47,7 +47,9 @@ class Work:
                 child.kill()
 
 
-def on_each(hosts: Sequence[str], action: Callable[[str, Work], Outcome]) -> tuple[Outcome, ...]:
+def on_each(
+    hosts: Sequence[str], action: Callable[[str, Work], DeploymentResult]
+) -> tuple[DeploymentResult, ...]:
     """``action`` for every host, several at a time; the outcomes in the order of ``hosts``.
 
     Ctrl-C and the like break all of them off.
@@ -68,7 +70,7 @@ def on_each(hosts: Sequence[str], action: Callable[[str, Work], Outcome]) -> tup
             raise
 
 
-def worst(outcomes: Sequence[Outcome]) -> int:
+def worst(outcomes: Sequence[DeploymentResult]) -> int:
     """The exit code for all: a fault of ours first, then a failed check, then what was refused."""
     codes = {outcome.exit_code for outcome in outcomes}
     return next((code for code in (70, 1, 4, 2, 3, 5, 6) if code in codes), 0)

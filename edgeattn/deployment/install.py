@@ -25,7 +25,7 @@ from edgeattn import progress
 from edgeattn.bundle.pack import MOMENT
 from edgeattn.device.info import WHEELS, unfit, userland
 from edgeattn.errors import DeviceError
-from edgeattn.targets.ssh import ENVIRONMENT, Remote
+from edgeattn.targets.ssh import ENVIRONMENT, SSHHost
 
 NAME = "edgeattn"
 OLDEST = (3, 11)
@@ -91,7 +91,7 @@ with open(note, "w") as file:
 
 
 def install(
-    remote: Remote,
+    remote: SSHHost,
     look: Mapping[str, Any],
     wheels: Path | None = None,
 ) -> int:
@@ -131,14 +131,14 @@ def install(
     return sent
 
 
-def _ask(remote: Remote, script: str, payload: bytes = b"") -> bytes:
+def _ask(remote: SSHHost, script: str, payload: bytes = b"") -> bytes:
     code = script.encode()
     data = str(len(code)).encode() + b"\n" + code + payload
     # The device's own Python: the environment may be the one that is broken.
     return remote.run(remote.python("python3", "-c", _LOADER), data=data, timeout=PATIENCE)
 
 
-def _check_fits(remote: Remote, look: Mapping[str, Any]) -> None:
+def _check_fits(remote: SSHHost, look: Mapping[str, Any]) -> None:
     who, version = remote.destination, tuple(look["version"])
     if version < OLDEST:
         raise DeviceError(

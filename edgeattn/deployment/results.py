@@ -11,7 +11,7 @@ from edgeattn.errors import EdgeattnError
 
 if TYPE_CHECKING:
     from edgeattn.device.info import Device
-    from edgeattn.targets.ssh import Remote
+    from edgeattn.targets.ssh import SSHHost
     from edgeattn.validation.validate import Report
 
 SWITCHED, UNCHANGED, REFUSED = "serves now", "served already", "refused"
@@ -19,7 +19,7 @@ ROLLED_BACK, FAILED = "rolled back", "failed"
 
 
 @dataclass(frozen=True)
-class Order:
+class DeploymentOptions:
     """What to do on each device.
 
     ``folder`` is one of the device, from its user's home folder unless it is absolute. Artifacts
@@ -37,11 +37,11 @@ class Order:
     keep: int = 3
     python: str | None = None
     config: Path | None = None
-    install: Callable[[Remote], object] | None = None
+    install: Callable[[SSHHost], object] | None = None
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeploymentResult:
     """What became of a device; ``error`` says why it did not come to an end."""
 
     host: str

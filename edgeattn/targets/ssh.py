@@ -79,7 +79,7 @@ _ADVICE = (
 
 
 @dataclass(frozen=True)
-class Remote:
+class SSHHost:
     """A machine that ssh reaches. ``options`` are further arguments of ssh, such as ``-F FILE``."""
 
     destination: str
@@ -154,7 +154,7 @@ def parse(destination: str) -> str:
 
 
 @contextlib.contextmanager
-def connected(destination: str, config: Path | None = None) -> Iterator[Remote]:
+def connected(destination: str, config: Path | None = None) -> Iterator[SSHHost]:
     """``destination``, its connections sharing one where this system's ssh can.
 
     ``config`` stands in for ``~/.ssh/config``. :class:`UsageError` for a destination that is none,
@@ -176,14 +176,14 @@ def connected(destination: str, config: Path | None = None) -> Iterator[Remote]:
             *("-o", f"ControlPersist={PERSIST}"),
         )
         try:
-            yield Remote(destination, (*options, *shared), program)
+            yield SSHHost(destination, (*options, *shared), program)
         finally:
             end = (program, *options, *shared, "-O", "exit", "--", destination)
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 subprocess.run(end, capture_output=True, check=False, timeout=10)
 
 
-def child_of(remote: Remote, python: str | None = None) -> Worker:
+def worker_on(remote: SSHHost, python: str | None = None) -> Worker:
     """A child process there; it starts at its first call."""
     return Worker(command=remote.python(python, "-P", "-m", "edgeattn.child"))
 
@@ -229,7 +229,7 @@ print(json.dumps({
 """
 
 
-def look(remote: Remote, python: str | None = None) -> dict[str, Any]:
+def look(remote: SSHHost, python: str | None = None) -> dict[str, Any]:
     """What a machine says of itself without edgeattn: the kernel's files and its Python."""
     from edgeattn.device.info import KERNEL_FILES
 

@@ -1,10 +1,8 @@
-"""Artifacts run in another place, and judged here by the same code.
+"""Targets: the interpreters and machines that artifacts run on.
 
-A place is a command that starts ``python -m edgeattn.child`` there and the folder in which the
-bundle lies there. What goes through the pipe are the calls of
-:mod:`edgeattn.process.worker`: names, numbers and arrays, never code. Another interpreter of this
-machine is such a place, an emulated root, or a host that ssh reaches, to which the bundle's files
-are sent by the same calls.
+A target is a command that starts ``python -m edgeattn.child`` and the folder of the bundle on that
+machine: this interpreter, another one, an emulated root file system, or a host reached over ssh.
+Calls carry function names, numbers and arrays, never code (see :mod:`edgeattn.process.worker`).
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from edgeattn.runners.isolated import IsolatedRunner
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
-    from edgeattn.targets.ssh import Remote
+    from edgeattn.targets.ssh import SSHHost
 
 # Python and edgeattn start within seconds, under emulation too; a dead link never answers.
 PATIENCE = 120.0
@@ -32,7 +30,7 @@ MODULE = ("-P", "-m", "edgeattn.child")
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where artifacts run: how to start a child there, and where the bundle lies there.
 
     ``command`` is empty for this interpreter. ``folder`` is a path of that place, not of this one.
@@ -42,7 +40,7 @@ class Place:
     name: str
     folder: str
     command: tuple[str, ...] = ()
-    remote: Remote | None = None
+    remote: SSHHost | None = None
 
     def start(self) -> Worker:
         """A child process of that place; it starts at its first call."""
@@ -52,13 +50,11 @@ class Place:
         self, child: Worker, artifact: Artifact, *, threads: int = 1, as_deployed: bool = False
     ) -> IsolatedRunner:
         """``artifact`` in a ``child`` of this place."""
-        return IsolatedRunner(
-            Path(self.folder), artifact, child, threads=threads, as_deployed=as_deployed
-        )
+        return IsolatedRunner(Path(self.folder), artifact, child, threads=threads, as_deployed=as_deployed)
 
 
 @dataclass(frozen=True)
-class There:
+class TargetInfo:
     """What a place said about itself."""
 
     edgeattn: str
@@ -67,29 +63,29 @@ class There:
     manifest: str  # the SHA-256 of the bundle's manifest there
 
 
-def here(bundle: Bundle) -> Place:
+def local_target(bundle: Bundle) -> Target:
     """This interpreter, and the bundle where it is."""
-    return Place("here", str(bundle.path))
+    return Target("here", str(bundle.path))
 
 
-def interpreter(python: Path, bundle: Bundle) -> Place:
+def interpreter_target(python: Path, bundle: Bundle) -> Target:
     """Another interpreter of this machine, which has edgeattn and sees the bundle where it is."""
-    return Place(str(python), str(bundle.path.absolute()), (str(python), *MODULE))
+    return Target(str(python), str(bundle.path.absolute()), (str(python), *MODULE))
 
 
-def entered(name: str, prefix: Sequence[str], folder: str) -> Place:
+def command_target(name: str, prefix: Sequence[str], folder: str) -> Target:
     """What ``prefix`` enters, ending in a Python of that place."""
-    return Place(name, folder, (*prefix, *MODULE))
+    return Target(name, folder, (*prefix, *MODULE))
 
 
 @contextlib.contextmanager
-def at(
+def open_target(
     bundle: Bundle,
     on: str | None = None,
     python: str | None = None,
     *,
     config: Path | None = None,
-) -> Iterator[Place]:
+) -> Iterator[Target]:
     """The place that a user named: a host ``on`` which ssh reaches, a ``python``, both or none.
 
     The bundle is sent to a host, as far as it is not there; the last eight that were are kept
@@ -97,7 +93,7 @@ def at(
     :class:`DeviceError` where nothing answers.
     """
     if on is None:
-        yield interpreter(Path(python), bundle) if python else here(bundle)
+        yield interpreter_target(Path(python), bundle) if python else local_target(bundle)
         return
     from edgeattn.bundle.bundle import files_of
     from edgeattn.targets import ssh
@@ -106,14 +102,14 @@ def at(
     bundle.verify()
     with ssh.connected(on, config) as remote:
         files = files_of(bundle)
-        with ssh.child_of(remote, python) as child:
-            ask(child, remote, "edgeattn.targets.receiver:visit", digest=files[MANIFEST])
+        with ssh.worker_on(remote, python) as child:
+            ask(child, remote, "edgeattn.targets.on_device.session:visit", digest=files[MANIFEST])
             send(child, remote, bundle.path, files)
-            folder = ask(child, remote, "edgeattn.targets.receiver:settle", files=files)
-        yield Place(on, folder, remote.python(python, *MODULE), remote)
+            folder = ask(child, remote, "edgeattn.targets.on_device.session:settle", files=files)
+        yield Target(on, folder, remote.python(python, *MODULE), remote)
 
 
-def meet(place: Place, bundle: Bundle, child: Worker) -> There:
+def identify(place: Target, bundle: Bundle, child: Worker) -> TargetInfo:
     """Ask a place what it is, and whether the bundle there is ``bundle``, file by file.
 
     :class:`DeviceError` where nothing answers, :class:`BundleError` where what lies there is
@@ -125,17 +121,17 @@ def meet(place: Place, bundle: Bundle, child: Worker) -> There:
         )
     except WorkerDied as error:
         raise _silent(place, error) from error
-    there = There(**{key: str(told[key]) for key in ("edgeattn", "machine", "python", "manifest")})
-    if there.manifest != _manifest(bundle.path):
+    info = TargetInfo(**{key: str(value) for key, value in told.items()})
+    if info.manifest != _manifest(bundle.path):
         raise BundleError(
             f"The bundle in {place.folder} of {place.name} is not the one that is here: "
             "their manifests differ.",
             hint="Copy the bundle there again.",
         )
-    return there
+    return info
 
 
-def _silent(place: Place, error: WorkerDied) -> DeviceError:
+def _silent(place: Target, error: WorkerDied) -> DeviceError:
     if place.remote is not None:
         return place.remote.failed(error.output or f"the connection {error.message}")
     last = error.output.strip().splitlines()
@@ -146,7 +142,7 @@ def _silent(place: Place, error: WorkerDied) -> DeviceError:
     )
 
 
-def cores(place: Place) -> int:
+def cpu_count(place: Target) -> int:
     """How many processors that place has; :class:`DeviceError` where nothing answers."""
     import os
 

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 from edgeattn import progress
 from edgeattn.errors import DeviceError
 from edgeattn.process.worker import WorkerDied
-from edgeattn.targets.ssh import Remote
-from edgeattn.targets.store import PIECE
+from edgeattn.targets.on_device.file_store import PIECE
+from edgeattn.targets.ssh import SSHHost
 
 # A dead link ends a call by itself, ssh sees to it; this ends one to a device that hangs.
 PATIENCE = 900.0
+SESSION = "edgeattn.targets.on_device.session"
 
 
 class Caller(Protocol):
@@ -29,14 +30,14 @@ class Caller(Protocol):
     ) -> tuple[Any, Any]: ...
 
 
-def ask(child: Caller, remote: Remote, function: str, **arguments: Any) -> Any:
+def ask(child: Caller, remote: SSHHost, function: str, **arguments: Any) -> Any:
     """Call ``"module:function"`` on the device; :class:`DeviceError` if the connection ends."""
     return ask_both(child, remote, function, **arguments)[0]
 
 
 def ask_both(
     child: Caller,
-    remote: Remote,
+    remote: SSHHost,
     function: str,
     tensors: Mapping[str, Any] | None = None,
     patience: float | None = None,
@@ -51,7 +52,7 @@ def ask_both(
 
 def send(
     child: Caller,
-    remote: Remote,
+    remote: SSHHost,
     folder: Path,
     files: Mapping[str, str],
 ) -> int:
@@ -60,7 +61,9 @@ def send(
 
     paths = {digest: folder / relative for relative, digest in files.items()}
     sizes = {digest: path.stat().st_size for digest, path in paths.items()}
-    missing: dict[str, int] = ask(child, remote, "edgeattn.targets.receiver:lacking", files=sizes)
+    missing: dict[str, int] = ask(
+        child, remote, "edgeattn.targets.on_device.session:lacking", files=sizes
+    )
     total = sum(sizes[digest] - came for digest, came in missing.items())
     sent = 0
     for digest, came in missing.items():
@@ -74,7 +77,7 @@ def send(
                     raise DeviceError(f"{paths[digest]} changed while it was copied.")
                 told: dict[str, Any] = {"sha256": digest, "offset": offset, "size": sizes[digest]}
                 array = {"piece": np.frombuffer(piece, np.uint8)}
-                whole, _ = ask_both(child, remote, "edgeattn.targets.receiver:put", array, **told)
+                whole, _ = ask_both(child, remote, f"{SESSION}:put", array, **told)
                 offset += len(piece)
                 sent += len(piece)
                 progress.report(f"copying: {sent:,} of {total:,} bytes")

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.evaluation.dataset import Samples
     from edgeattn.validation.validate import Limit, Report
-from edgeattn.targets.target import Place, meet
+from edgeattn.targets.target import Target, identify
 
 
 def validate_in(
-    place: Place,
+    place: Target,
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
     *,
@@ -26,7 +26,7 @@ def validate_in(
     from edgeattn.validation.validate import validate
 
     with place.start() as child:
-        meet(place, bundle, child)
+        identify(place, bundle, child)
         return validate(
             bundle,
             artifacts,
@@ -37,7 +37,7 @@ def validate_in(
 
 
 def validate_device(
-    place: Place,
+    place: Target,
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
     *,

@@ -12,7 +12,7 @@ from edgeattn.benchmark.latency import Timing, bench
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.device import info as device
 from edgeattn.errors import BundleError
-from edgeattn.targets.target import here
+from edgeattn.targets.target import local_target
 
 
 def test_percentiles_are_told_where_enough_runs_support_them():
@@ -29,7 +29,9 @@ def test_percentiles_are_told_where_enough_runs_support_them():
 
 
 def test_bench(dense_bundle):
-    found = bench(dense_bundle, dense_bundle.select(), here(dense_bundle), threads=(1, 2), runs=70)
+    found = bench(
+        dense_bundle, dense_bundle.select(), local_target(dense_bundle), threads=(1, 2), runs=70
+    )
     assert found.exit_code == 0
     assert [(m.artifact.format, m.threads) for m in found.measured] == [
         ("tflite", 1),
@@ -53,12 +55,14 @@ def test_artifacts_take_turns(dense_bundle, monkeypatch):
     with progress.shown_by(
         lambda line: seen.append(line.split(":")[0]) if " runs" in line else None
     ):
-        bench(dense_bundle, dense_bundle.select(), here(dense_bundle), runs=7)
+        bench(dense_bundle, dense_bundle.select(), local_target(dense_bundle), runs=7)
     assert seen == ["tflite float32", "onnx float32"] * 3
 
 
 def test_it_ends_in_time_and_every_artifact_has_had_a_turn(dense_bundle):
-    found = bench(dense_bundle, dense_bundle.select(), here(dense_bundle), runs=10**6, seconds=0)
+    found = bench(
+        dense_bundle, dense_bundle.select(), local_target(dense_bundle), runs=10**6, seconds=0
+    )
     assert [len(item.timing.nanoseconds) for item in found.measured] == [64, 64]
 
 
@@ -68,7 +72,7 @@ def test_one_artifact_that_cannot_be_loaded_spoils_no_other(tmp_path):
     file.write_bytes(b"no model")
     rehash(made.path)
     made = Bundle.open(made.path)
-    found = bench(made, made.select(), here(made), runs=5)
+    found = bench(made, made.select(), local_target(made), runs=5)
     broken, whole = found.measured
     assert "cannot load" in broken.reason
     assert broken.to_json()["p50_ms"] is None
@@ -80,7 +84,7 @@ def test_a_bundle_that_was_changed_is_not_timed(dense_bundle):
     file = dense_bundle.artifact_path(dense_bundle.manifest.artifacts[0])
     file.write_bytes(file.read_bytes() + b"!")
     with pytest.raises(BundleError, match="differs from the manifest"):
-        bench(dense_bundle, dense_bundle.select(), here(dense_bundle), runs=5)
+        bench(dense_bundle, dense_bundle.select(), local_target(dense_bundle), runs=5)
 
 
 class Answering:

@@ -15,7 +15,7 @@ from edgeattn.cli.bench import sustained_text
 from edgeattn.cli.main import cli
 from edgeattn.device import power
 from edgeattn.device.power import Sampler, watts
-from edgeattn.targets.target import here
+from edgeattn.targets.target import local_target
 
 # As a Pi 5 writes it: three rails, the input's voltage and a battery's.
 PI5 = """   3V7_WL_SW_A current(0)=0.10000000A
@@ -60,7 +60,7 @@ def test_a_board_that_does_not_tell_is_asked_once():
 
 
 def test_every_artifact_is_run_in_windows(dense_bundle):
-    told = sustain(dense_bundle, dense_bundle.select(), here(dense_bundle), seconds=0.3)
+    told = sustain(dense_bundle, dense_bundle.select(), local_target(dense_bundle), seconds=0.3)
     assert [item.artifact.format for item in told] == ["tflite", "onnx"]
     for item in told:
         assert item.runs == sum(window.runs for window in item.windows) > 0
@@ -74,7 +74,7 @@ def test_an_artifact_that_cannot_be_loaded_is_told_of(tmp_path):
     made.artifact_path(made.manifest.artifacts[0]).write_bytes(b"no model")
     rehash(made.path)
     made = Bundle.open(made.path)
-    broken, whole = sustain(made, made.select(), here(made), seconds=0.1)
+    broken, whole = sustain(made, made.select(), local_target(made), seconds=0.1)
     assert "cannot load" in broken.reason
     assert broken.windows == ()
     assert whole.runs > 0
@@ -144,15 +144,15 @@ def test_what_the_child_was_told_reaches_the_window(dense_bundle, monkeypatch):
                 "throttled": slowed, "watts": 3.5,
             }, {}  # fmt: skip
 
-    class Place:
+    class Target:
         name, folder = "a board", "/there"
 
         def start(self):
             return Answering()
 
-    monkeypatch.setattr("edgeattn.targets.target.meet", lambda *_: None)
+    monkeypatch.setattr("edgeattn.targets.target.identify", lambda *_: None)
     (artifact, *_) = dense_bundle.select()
-    (item,) = sustain(dense_bundle, (artifact,), Place(), seconds=0.05)
+    (item,) = sustain(dense_bundle, (artifact,), Target(), seconds=0.05)
     assert [window.void for window in item.windows] == [False, True, False]
     assert item.idle_watts == 2.5
     # One watt more than idle, for a second of ten runs each.

@@ -22,20 +22,20 @@ import artifacts
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
-from edgeattn.deployment import receiver
-from edgeattn.deployment.deploy import Order, Outcome, carry_out
+from edgeattn.deployment.deploy import DeploymentOptions, DeploymentResult, carry_out
+from edgeattn.deployment.on_device import steps as receiver
 from edgeattn.device import runtime_check as probing
 from edgeattn.errors import EdgeattnError
 from edgeattn.process import protocol, server
 from edgeattn.process.worker import WorkerDied
 from edgeattn.runners.function import FunctionRunner
-from edgeattn.targets import receiver as targets_receiver
 from edgeattn.targets import transfer as sending
-from edgeattn.targets.ssh import Remote
+from edgeattn.targets.on_device import session as targets_receiver
+from edgeattn.targets.ssh import SSHHost
 from edgeattn.validation import validate as validation
 
-REMOTE = Remote("pi@board")
-ORDER = Order("edgeattn/dense", measure=False, keep=2)
+REMOTE = SSHHost("pi@board")
+ORDER = DeploymentOptions("edgeattn/dense", measure=False, keep=2)
 # What audit hooks are told of that changes a disk.
 CHANGES = {
     *("os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.chmod"),
@@ -94,12 +94,14 @@ def hang_up() -> None:
     targets_receiver.connection.clear()
 
 
-def deploy(bundle: Bundle, caller: Nearby | None = None, order: Order = ORDER) -> Outcome:
+def deploy(
+    bundle: Bundle, caller: Nearby | None = None, order: DeploymentOptions = ORDER
+) -> DeploymentResult:
     """As :func:`edgeattn.deployment.deploy.deploy`, the connection standing."""
     try:
         return carry_out(bundle, REMOTE, caller or Nearby(), order)
     except EdgeattnError as error:
-        return Outcome(REMOTE.destination, "failed", error=error)
+        return DeploymentResult(REMOTE.destination, "failed", error=error)
     finally:
         hang_up()
 

@@ -19,14 +19,14 @@ from nearby import ORDER, Nearby, deploy, hang_up, left_over, serving
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
-from edgeattn.deployment import receiver
-from edgeattn.deployment.deploy import Outcome, default_folder, on_each, roll_back, worst
-from edgeattn.deployment.versions import Versions
+from edgeattn.deployment.deploy import DeploymentResult, default_folder, on_each, roll_back, worst
+from edgeattn.deployment.on_device import steps as receiver
+from edgeattn.deployment.on_device.versions import Versions
 from edgeattn.device import runtime_check as probing
 from edgeattn.errors import DeviceError, UsageError
-from edgeattn.targets import receiver as targets_receiver
 from edgeattn.targets import transfer as sending
-from edgeattn.targets.store import Store
+from edgeattn.targets.on_device import session as targets_receiver
+from edgeattn.targets.on_device.file_store import Store
 from edgeattn.validation import validate as validation
 
 TESTS = Path(__file__).parent
@@ -140,12 +140,12 @@ def roll_back_here():
     caller = Nearby()
     try:
         sending.ask(
-            caller, nearby.REMOTE, "edgeattn.deployment.receiver:begin", folder=ORDER.folder
+            caller, nearby.REMOTE, "edgeattn.deployment.on_device.steps:begin", folder=ORDER.folder
         )
-        told = sending.ask(caller, nearby.REMOTE, "edgeattn.deployment.receiver:roll_back")
-        return Outcome("pi@board", "rolled back", None, told["to"], told["from"])
+        told = sending.ask(caller, nearby.REMOTE, "edgeattn.deployment.on_device.steps:roll_back")
+        return DeploymentResult("pi@board", "rolled back", None, told["to"], told["from"])
     except EdgeattnError as error:
-        return Outcome("pi@board", "failed", error=error)
+        return DeploymentResult("pi@board", "failed", error=error)
     finally:
         hang_up()
 
@@ -406,7 +406,7 @@ def test_what_stands_in_the_place_of_current_stays(home, old):
 
 def test_side_by_side():
     def action(host, work):
-        return Outcome(host, "failed" if host == "b" else "serves now")
+        return DeploymentResult(host, "failed" if host == "b" else "serves now")
 
     assert [(o.host, o.state) for o in on_each(["a", "b", "c"], action)] == [
         ("a", "serves now"),
@@ -432,7 +432,7 @@ def test_the_worst_exit_code():
     def ended(code):
         error = DeviceError("gone")
         error.exit_code = code
-        return Outcome("a", "failed", error=error if code else None)
+        return DeploymentResult("a", "failed", error=error if code else None)
 
     assert worst([ended(0), ended(5), ended(1)]) == 1
     assert worst([ended(0), ended(6), ended(5)]) == 5

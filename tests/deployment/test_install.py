@@ -17,7 +17,7 @@ import edgeattn
 from edgeattn.deployment import install as installing
 from edgeattn.deployment.install import gather, install, light_wheel, platforms, requirements
 from edgeattn.errors import DeviceError
-from edgeattn.targets.ssh import Remote
+from edgeattn.targets.ssh import SSHHost
 
 PI = {
     "machine": "aarch64",
@@ -66,7 +66,7 @@ def test_the_runtimes_that_fit_of_the_versions_that_are_here(changes, runtimes):
 )
 def test_devices_that_cannot_have_it(changes, said):
     with pytest.raises(DeviceError, match=said):
-        install(Remote("pi@host", program="/nonexistent"), {**PI, **changes})
+        install(SSHHost("pi@host", program="/nonexistent"), {**PI, **changes})
 
 
 def test_the_oldest_python_is_that_of_the_package():
@@ -141,7 +141,7 @@ def test_install(tmp_path, monkeypatch):
     monkeypatch.setattr(installing, "gather", gathered)
     monkeypatch.setattr(installing, "requirements", lambda look: ["numpy", "click"])
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
-    remote = Remote("pi@host", program=str(ssh))
+    remote = SSHHost("pi@host", program=str(ssh))
     sent = install(remote, PI)
     assert sent > 100_000
     python = home / "edge/bin/python"

@@ -16,7 +16,7 @@ from emulated import BOOKWORM, BOOKWORM_32, CLAIM, PI4, PI5, PROJECT, TRIXIE, Pl
 from edgeattn.benchmark.latency import bench
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import RuntimeUnavailableError
-from edgeattn.targets.target import entered, here, meet
+from edgeattn.targets.target import command_target, identify, local_target
 from edgeattn.validation.on_target import validate_in
 
 MEGABYTE = 10**6
@@ -133,7 +133,7 @@ for format in ("tflite", "onnx"):
 def test_bench_runs(at_home, home):
     """That it runs: what it measures here is the emulator."""
     made = artifacts.write_dense_bundle(home / "dense.edge")
-    place = entered(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
+    place = command_target(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
     found = bench(made, made.select(), place, runs=2)
     assert (found.exit_code, found.place) == (0, CLAIM)
     assert [len(item.timing.nanoseconds) for item in found.measured] == [2, 2]
@@ -141,11 +141,11 @@ def test_bench_runs(at_home, home):
 
 def test_judged_from_here(at_home, home):
     made = artifacts.write_dense_bundle(home / "dense.edge")
-    place = entered(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
+    place = command_target(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
     there = validate_in(place, made, made.select())
     assert there.verdict == "pass"
     # Sums without rounding: bit for bit what x86 computes.
-    assert there == validate_in(here(made), made, made.select())
+    assert there == validate_in(local_target(made), made, made.select())
 
 
 # A trained model in every scheme
@@ -214,14 +214,14 @@ def schemes_that_agree(
     Attention maps may be ``maps`` apart where that is more than the scheme's tolerance.
     """
     there = there.showing(converted.path, "/home/pi/find_max.edge")
-    place = entered(CLAIM, there.command("python3"), "/home/pi/find_max.edge")
+    place = command_target(CLAIM, there.command("python3"), "/home/pi/find_max.edge")
     reference = converted.reference()
     schemes = set()
-    with place.start() as far, here(converted).start() as near:
-        meet(place, converted, far)
+    with place.start() as far, local_target(converted).start() as near:
+        identify(place, converted, far)
         for artifact in converted.select():
             inputs = {spec.name: reference[f"input/{spec.name}"][:20] for spec in artifact.inputs}
-            want = here(converted).runner(near, artifact, as_deployed=True).run(inputs)
+            want = local_target(converted).runner(near, artifact, as_deployed=True).run(inputs)
             try:
                 got = place.runner(far, artifact, as_deployed=True).run(inputs)
             except RuntimeUnavailableError:

@@ -19,7 +19,7 @@ import pytest
 
 from edgeattn.errors import DeviceError, UsageError
 from edgeattn.targets import ssh
-from edgeattn.targets.ssh import Remote
+from edgeattn.targets.ssh import SSHHost
 
 # In the place of ssh: the words after the host go to a shell, as sshd hands them on, in another
 # home folder. What it was given is kept, a line a call.
@@ -120,7 +120,7 @@ def test_hosts_reach_no_ssh_unchecked(edgeattn, network, dense_bundle):
 
 
 def test_options():
-    command = Remote("pi@host", ("-F", "config")).command("echo", "a b", "$HOME; reboot")
+    command = SSHHost("pi@host", ("-F", "config")).command("echo", "a b", "$HOME; reboot")
     assert command[:4] == ("ssh", "-T", "-F", "config")
     assert command[-3:] == ("--", "pi@host", "echo 'a b' '$HOME; reboot'")
     said = dict(word.split("=", 1) for word in command if "=" in word)
@@ -194,7 +194,7 @@ def test_connections_end_with_the_work(network):
     ],
 )
 def test_advice(said, advice):
-    error = Remote("pi@host").failed(f"a warning of before\n{said}\n")
+    error = SSHHost("pi@host").failed(f"a warning of before\n{said}\n")
     assert error.message == f"pi@host: {said}"
     assert advice in error.hint
 

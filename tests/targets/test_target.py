@@ -15,7 +15,7 @@ import pytest
 import edgeattn
 from edgeattn.benchmark.latency import bench
 from edgeattn.errors import BundleError, DeviceError
-from edgeattn.targets.target import Place, here, interpreter, meet
+from edgeattn.targets.target import Target, identify, interpreter_target, local_target
 from edgeattn.validation.on_target import validate_in
 
 PROJECT = Path(__file__).parents[2]
@@ -78,9 +78,9 @@ def python(request, tmp_path_factory):
 
 
 def test_it_is_another_one(python, dense_bundle):
-    place = interpreter(python, dense_bundle)
+    place = interpreter_target(python, dense_bundle)
     with place.start() as child:
-        told = meet(place, dense_bundle, child)
+        told = identify(place, dense_bundle, child)
     assert told.edgeattn == edgeattn.__version__
     if CACHE in python.parents:
         assert told.python.split(".")[:2] != [str(n) for n in sys.version_info[:2]]
@@ -88,19 +88,21 @@ def test_it_is_another_one(python, dense_bundle):
 
 def test_the_report_is_that_of_here(python, dense_bundle):
     chosen = dense_bundle.select()
-    there = validate_in(interpreter(python, dense_bundle), dense_bundle, chosen)
+    there = validate_in(interpreter_target(python, dense_bundle), dense_bundle, chosen)
     assert there.verdict == "pass"
-    assert there == validate_in(here(dense_bundle), dense_bundle, chosen)
+    assert there == validate_in(local_target(dense_bundle), dense_bundle, chosen)
 
 
 def test_it_can_fail(python, tmp_path):
     bias = artifacts.BIAS + np.float32(1e-2)
     wrong = artifacts.write_dense_bundle(tmp_path / "wrong.edge", bias=bias)
-    assert validate_in(interpreter(python, wrong), wrong, wrong.select()).verdict == "fail"
+    assert validate_in(interpreter_target(python, wrong), wrong, wrong.select()).verdict == "fail"
 
 
 def test_bench_measures_there(python, dense_bundle):
-    found = bench(dense_bundle, dense_bundle.select(), interpreter(python, dense_bundle), runs=3)
+    found = bench(
+        dense_bundle, dense_bundle.select(), interpreter_target(python, dense_bundle), runs=3
+    )
     assert found.exit_code == 0
     assert found.place == str(python)
     assert [len(item.timing.nanoseconds) for item in found.measured] == [3, 3]
@@ -116,7 +118,7 @@ def test_bench_measures_there(python, dense_bundle):
     ],
 )
 def test_a_place_that_does_not_answer(dense_bundle, command, told):
-    place = Place("over there", str(dense_bundle.path), command)
+    place = Target("over there", str(dense_bundle.path), command)
     with pytest.raises(DeviceError, match=told) as failed:
         validate_in(place, dense_bundle, dense_bundle.select())
     assert "over there does not answer" in failed.value.message
@@ -125,7 +127,7 @@ def test_a_place_that_does_not_answer(dense_bundle, command, told):
 
 def test_another_bundle_lies_there(dense_bundle, tmp_path):
     other = artifacts.write_dense_bundle(tmp_path / "other.edge", count=5)
-    place = Place("over there", str(other.path))
+    place = Target("over there", str(other.path))
     with pytest.raises(BundleError, match="manifests differ"):
         validate_in(place, dense_bundle, dense_bundle.select())
 
@@ -136,11 +138,11 @@ def test_the_bundle_there_was_changed(dense_bundle, tmp_path):
     file = copy / dense_bundle.manifest.artifacts[1].path
     file.write_bytes(file.read_bytes() + b"!")
     with pytest.raises(BundleError, match="differs from the manifest"):
-        validate_in(Place("over there", str(copy)), dense_bundle, dense_bundle.select())
+        validate_in(Target("over there", str(copy)), dense_bundle, dense_bundle.select())
 
 
 def test_no_bundle_lies_there(dense_bundle, tmp_path):
     with pytest.raises(BundleError, match="No such bundle"):
         validate_in(
-            Place("over there", str(tmp_path / "none")), dense_bundle, dense_bundle.select()
+            Target("over there", str(tmp_path / "none")), dense_bundle, dense_bundle.select()
         )

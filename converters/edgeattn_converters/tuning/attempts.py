@@ -224,7 +224,7 @@ def timed(
     """``results`` with their median latency on this machine, all measured in turns of one run."""
     from edgeattn.benchmark import latency as benchmark
     from edgeattn.bundle.manifest import write_manifest
-    from edgeattn.targets.target import here
+    from edgeattn.targets.target import local_target
 
     there = [result for result in results if result.artifact]
     artifacts = tuple(Artifact.from_json(result.artifact) for result in there)
@@ -233,7 +233,7 @@ def timed(
     bundle = Bundle(folder, replace(manifest, artifacts=artifacts))
     # The place is met by its manifest's hash: the one on disk is of all that is timed.
     write_manifest(folder, bundle.manifest)
-    found = benchmark.bench(bundle, artifacts, here(bundle), runs=runs, seconds=seconds)
+    found = benchmark.bench(bundle, artifacts, local_target(bundle), runs=runs, seconds=seconds)
     median = {item.artifact.path: item.timing.percentile_ms(50) for item in found.measured}
     return tuple(
         replace(result, p50_ms=median.get(str(result.artifact.get("path")))) for result in results

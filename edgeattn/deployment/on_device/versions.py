@@ -25,7 +25,7 @@ from typing import IO, Any
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import BundleError, DeviceError
-from edgeattn.targets.store import Store, sync
+from edgeattn.targets.on_device.file_store import Store, sync
 
 CURRENT, RECORD, REPORT = "current", "record.json", "report.json"
 _VERSION = re.compile(r"(\d{4,})-([0-9a-f]{12})")

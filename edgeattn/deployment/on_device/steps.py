@@ -11,9 +11,9 @@ from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.deployment.versions import REPORT, Versions, write
+from edgeattn.deployment.on_device.versions import REPORT, Versions, write
 from edgeattn.errors import DeviceError
-from edgeattn.targets.receiver import connection, leased, place
+from edgeattn.targets.on_device.session import connection, leased, place
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
@@ -63,9 +63,9 @@ def assemble(files: dict[str, str]) -> str:
 @leased
 def runtimes() -> list[dict[str, Any]]:
     """Whether each runtime computes a tiny model right."""
-    from edgeattn.targets import doctor
+    from edgeattn.targets import host_check
 
-    return doctor.runtimes()
+    return host_check.runtimes()
 
 
 @leased
@@ -100,11 +100,11 @@ def measure(
 ) -> dict[str, Any]:
     """How long a version's artifacts take here, with one thread."""
     from edgeattn.benchmark.latency import bench
-    from edgeattn.targets.target import here
+    from edgeattn.targets.target import local_target
 
     bundle = Bundle.open(_versions().bundle(version))
     chosen = bundle.select(tuple(formats), tuple(schemes))
-    return bench(bundle, chosen, here(bundle), runs=runs, seconds=seconds).to_json()
+    return bench(bundle, chosen, local_target(bundle), runs=runs, seconds=seconds).to_json()
 
 
 @leased

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import BundleError, DeviceError
-from edgeattn.targets.store import Store, digest_of
+from edgeattn.targets.on_device.file_store import Store, digest_of
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors

@@ -12,7 +12,7 @@ from edgeattn.device.runtime_check import UNASKED, RuntimeCheck
 from edgeattn.process.worker import WorkerDied
 
 
-def examine(
+def check_host(
     host: str, python: str | None = None, config: Path | None = None
 ) -> tuple[Device, tuple[RuntimeCheck, ...], tuple[Finding, ...]]:
     """The machine ``host``, its runtimes, and what hinders asking these.
@@ -26,8 +26,8 @@ def examine(
     with ssh.connected(host, config) as remote:
         found = device.from_look(ssh.look(remote, python))
         try:
-            with ssh.child_of(remote, python) as child:
-                told, _ = child.call("edgeattn.targets.doctor:runtimes", timeout=600)
+            with ssh.worker_on(remote, python) as child:
+                told, _ = child.call("edgeattn.targets.host_check:runtimes", timeout=600)
         except WorkerDied as error:
             why = remote.failed(error.output or f"the connection {error.message}")
             checks = tuple(RuntimeCheck(name, UNASKED) for name in ("tflite", "onnx"))
