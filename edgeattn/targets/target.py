@@ -50,7 +50,9 @@ class Target:
         self, child: Worker, artifact: Artifact, *, threads: int = 1, as_deployed: bool = False
     ) -> IsolatedRunner:
         """``artifact`` in a ``child`` of this place."""
-        return IsolatedRunner(Path(self.folder), artifact, child, threads=threads, as_deployed=as_deployed)
+        return IsolatedRunner(
+            Path(self.folder), artifact, child, threads=threads, as_deployed=as_deployed
+        )
 
 
 @dataclass(frozen=True)
