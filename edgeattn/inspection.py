@@ -165,11 +165,11 @@ def inspect_keras(path: Path, **options: Any) -> dict[str, Any]:
     """What the host's half finds in a Keras file, in its child process."""
     check_host()
     try:
-        from edgeattn_converters.worker.host import Host
+        from edgeattn_converters.worker.client import ConversionWorker
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
     arguments = {name: None if value is None else str(value) for name, value in options.items()}
-    with Host() as host:
+    with ConversionWorker() as host:
         host.audit(path, arguments.get("trust"))
         found: dict[str, Any] = host.call(
             "inspect", {"path": str(path), **arguments}, what=f"loading {path.name}"

@@ -17,7 +17,7 @@ from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelErro
 from edgeattn.schemes import FORMATS
 
 if TYPE_CHECKING:
-    from edgeattn_converters.worker.host import Host
+    from edgeattn_converters.worker.client import ConversionWorker
 
 # Loading takes seconds; a file that keeps its loader turning is given up.
 LOAD_SECONDS = 900.0
@@ -78,8 +78,9 @@ def convert(
     is done. A format or scheme that cannot be made is among the ``failures``; where none can,
     :class:`ConversionError` is raised and nothing is written.
     """
-    from edgeattn_converters.recipes import Options, default_schemes, formats_for, recipe_for
-    from edgeattn_converters.worker.host import Host
+    from edgeattn_converters.options import QuantizationOptions
+    from edgeattn_converters.recipes import default_schemes, formats_for, recipe_for
+    from edgeattn_converters.worker.client import ConversionWorker
     from edgeattn_converters.worker.tasks import Job
 
     source = Path(model)
@@ -102,7 +103,7 @@ def convert(
     formats = tuple(formats) or formats_for(targets) or FORMATS
     schemes = tuple(schemes) or default_schemes(calibrated=calibration is not None)
     recipes = [recipe_for(scheme) for scheme in schemes]
-    options = Options(
+    options = QuantizationOptions(
         calibration=None if calibration is None else str(calibration),
         integer_io=integer_io,
         attention_precision=attention_precision,
@@ -126,7 +127,7 @@ def convert(
 
     with writing(target, force=force) as folder:
         asked = {"job": job, "folder": str(folder)}
-        with Host() as host:
+        with ConversionWorker() as host:
             host.audit(source, trust)
             described = host.call(
                 "describe", {"job": job}, what=f"loading {source.name}", timeout=LOAD_SECONDS
@@ -179,7 +180,7 @@ def judge(bundle: Bundle) -> Any:
 
 
 def _make(
-    host: Host, asked: dict[str, Any], format: str, scheme: str
+    host: ConversionWorker, asked: dict[str, Any], format: str, scheme: str
 ) -> Artifact | UnsupportedModelError:
     """One artifact, or why it cannot be made."""
     arguments = {**asked, "format": format, "scheme": scheme}

@@ -1,10 +1,9 @@
-"""What a scheme means: how weights and activations are stored, and what it needs to know."""
+"""Schemes, and the runtimes and operator sets that files can be made for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from edgeattn.errors import UsageError
 from edgeattn.schemes import EXPERIMENTAL
@@ -12,7 +11,7 @@ from edgeattn.schemes import EXPERIMENTAL
 
 @dataclass(frozen=True)
 class Recipe:
-    """A scheme: the dtypes of weights and activations, and whether they are measured on samples."""
+    """A scheme: the dtypes of weights and activations, and whether it needs calibration."""
 
     scheme: str
     weights: str
@@ -36,58 +35,22 @@ TARGETS: Mapping[str, str] = {
     "tflite-runtime": "tflite",
     "onnxruntime": "onnx",
 }
-# Operator sets of ONNX that files are made of and tested in.
+# ONNX operator sets that files are made and tested in.
 OPSETS = range(13, 22)
-ATTENTION_PRECISIONS = ("auto", "int8", "int16", "float32")
-# Of a layer's weights; ``int8`` also has the layer compute as its scheme says, and ``int8_weights``
-# leaves its activations float32. ``int4`` is for weights too, and experimental.
+# Precisions of one layer's weights. ``int8`` lets the layer compute as its scheme does,
+# ``int8_weights`` keeps its activations float32. ``int4``, of weights only, is experimental.
 PRECISIONS = ("float32", "float16", "int8", "int8_weights", "int4")
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a recipe is to be followed: what is the same for all schemes of one conversion.
-
-    ``calibration`` is a file of samples. ``runtime`` is the TFLite runtime that the file is for,
-    ``opset`` the ONNX operator set. ``precision`` is that of single layers' weights, by the layer's
-    name (a mapping will do), where it is not to be the scheme's: one of :data:`PRECISIONS`.
-    """
-
-    calibration: str | None = None
-    integer_io: bool = False
-    attention_precision: str = "auto"
-    runtime: str = "litert"
-    opset: int | None = None
-    allow_float_fallback: bool = False
-    precision: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.opset is not None and self.opset not in OPSETS:
-            raise UsageError(
-                f"No ONNX operator set {self.opset}: files are made of {OPSETS[0]} to {OPSETS[-1]}."
-            )
-        pairs = dict(self.precision)
-        for name, how in pairs.items():
-            if how not in PRECISIONS:
-                raise UsageError(
-                    f"No precision {how!r} for layer {name!r}: there is {', '.join(PRECISIONS)}."
-                )
-        # Options are keys of caches and travel as JSON: pairs, in one order.
-        object.__setattr__(self, "precision", tuple(sorted(pairs.items())))
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def recipe_for(scheme: str) -> Recipe:
-    """The recipe of a scheme's name; :class:`UsageError` names those there are."""
+    """The recipe of a scheme. Raises :class:`UsageError` if there is none of this name."""
     if scheme not in RECIPES:
-        raise UsageError(f"No scheme {scheme!r}: there is {', '.join(RECIPES)}.")
+        raise UsageError(f"Unknown scheme {scheme!r}.", hint=f"Choose one of {', '.join(RECIPES)}.")
     return RECIPES[scheme]
 
 
 def default_schemes(*, calibrated: bool) -> tuple[str, ...]:
-    """What is made where nothing was asked for: all that can be, with this data or without."""
+    """Every scheme but the experimental ones; those that need calibration if ``calibrated``."""
     return tuple(
         recipe.scheme
         for recipe in RECIPES.values()
@@ -96,10 +59,12 @@ def default_schemes(*, calibrated: bool) -> tuple[str, ...]:
 
 
 def formats_for(targets: Iterable[str]) -> tuple[str, ...]:
-    """The formats that these runtimes read, each once; :class:`UsageError` for unknown ones."""
+    """The formats of these runtimes, each once. Raises :class:`UsageError` for an unknown one."""
     formats = []
     for target in targets:
         if target not in TARGETS:
-            raise UsageError(f"No target {target!r}: there is {', '.join(TARGETS)}.")
+            raise UsageError(
+                f"Unknown target {target!r}.", hint=f"Choose one of {', '.join(TARGETS)}."
+            )
         formats.append(TARGETS[target])
     return tuple(dict.fromkeys(formats))

@@ -61,7 +61,7 @@ def keras_of(
 ) -> Keras | None:
     """The Keras ``model`` that ``bundle`` was made of; None where the converters are not here."""
     try:
-        from edgeattn_converters.worker.host import Host
+        from edgeattn_converters.worker.client import ConversionWorker
     except ImportError:
         return None
     from edgeattn.inspection import check_host
@@ -81,4 +81,4 @@ def keras_of(
     inputs = bundle.manifest.artifacts[0].inputs
     if len(states.sample_inputs(inputs)) < len(inputs):
         job["states"] = True
-    return Keras(Host(), job)
+    return Keras(ConversionWorker(), job)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from edgeattn.process.worker import CONFINED
-from edgeattn_converters.worker.host import ENVIRONMENT
+from edgeattn_converters.worker.client import ENVIRONMENT
 
 # Before anything imports Keras: the environment that conversion stages run in.
 NOT_FOR_TESTS = ("PYTHONWARNINGS", CONFINED)

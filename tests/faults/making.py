@@ -13,8 +13,8 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.process.worker import Worker
-from edgeattn_converters.recipes import Options
-from edgeattn_converters.worker.host import ENVIRONMENT
+from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.worker.client import ENVIRONMENT
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
@@ -71,7 +71,7 @@ def _convert(child: Worker, folder: Path, wanted: Wanted) -> Bundle:
     if wanted.samples is not None:
         job["samples"] = str(wanted.samples)
     calibration = None if wanted.calibration is None else str(wanted.calibration)
-    options = Options(calibration=calibration).to_json()
+    options = QuantizationOptions(calibration=calibration).to_json()
     shared = {"job": job, "folder": str(folder)}
     described, _ = child.call(f"{STAGES}:describe", {"job": job})
     reference, _ = child.call(f"{STAGES}:write_reference", shared)

@@ -29,7 +29,7 @@ from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import ConversionError, EdgeattnError
 from edgeattn.inspection import kind_of, read_onnx, read_tflite
 from edgeattn.process.worker import Worker, WorkerDied
-from edgeattn_converters.worker.host import Host
+from edgeattn_converters.worker.client import ConversionWorker
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
@@ -185,7 +185,7 @@ def variant(source: Path, folder: Path, chance: random.Random) -> Path:
     return target
 
 
-def examine(path: Path, host: Host, light: Worker) -> str:
+def examine(path: Path, host: ConversionWorker, light: Worker) -> str:
     """What edgeattn makes of ``path``: ``fine``, the error's class, or ``died``."""
     try:
         kind = kind_of(path)
@@ -220,7 +220,7 @@ def fuzz(
     findings: list[Finding] = []
     start = time.monotonic()
     with (
-        Host() as host,
+        ConversionWorker() as host,
         Worker() as light,
         tempfile.TemporaryDirectory() as top,
     ):

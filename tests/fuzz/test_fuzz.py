@@ -45,7 +45,7 @@ def test_names_that_are_no_text(sources: list[Path], tmp_path: Path) -> None:
     assert name in data
     path = tmp_path / "model.tflite"
     path.write_bytes(data.replace(name, b"\xff" * len(name)))
-    with fuzz.Host() as host, fuzz.Worker() as child:
+    with fuzz.ConversionWorker() as host, fuzz.Worker() as child:
         assert fuzz.examine(path, host, child) == "ArtifactError"
 
 
@@ -57,5 +57,5 @@ def test_a_path_that_no_system_has(sources: list[Path], tmp_path: Path) -> None:
     manifest = json.loads((path / fuzz.MANIFEST).read_text())
     manifest["artifacts"][0]["path"] = "x" * 1000
     (path / fuzz.MANIFEST).write_text(json.dumps(manifest))
-    with fuzz.Host() as host, fuzz.Worker() as child:
+    with fuzz.ConversionWorker() as host, fuzz.Worker() as child:
         assert fuzz.examine(path, host, child) == "BundleError"

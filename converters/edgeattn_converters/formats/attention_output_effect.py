@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from edgeattn.errors import ConversionError
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn_converters.quantization.selection import ModelIO
 
 # Samples that both files are run on.
 COMPARED = 16
@@ -25,24 +25,11 @@ COMPARED = 16
 Specs = tuple[TensorSpec, ...]
 
 
-@dataclass(frozen=True)
-class Ends:
-    """A file's inputs, its main outputs, and its maps, which come after those."""
-
-    inputs: Specs
-    outputs: Specs
-    maps: tuple[str, ...]
-
-    @property
-    def main(self) -> Specs:
-        return tuple(spec for spec in self.outputs if spec.name not in self.maps)
-
-
 def compare(
     path: Path,
     format: str,
     scheme: str,
-    ends: Ends,
+    ends: ModelIO,
     samples: Tensors,
     convert_without: Callable[[Path], Any] | None,
 ) -> float:
@@ -90,7 +77,7 @@ def _run(path: Path, format: str, inputs: Specs, outputs: Specs, data: Tensors) 
         runner.close()
 
 
-def _tflite_without(content: bytes, ends: Ends) -> bytes:
+def _tflite_without(content: bytes, ends: ModelIO) -> bytes:
     from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
     file = TFLiteFile(content)
@@ -105,7 +92,7 @@ def _tflite_without(content: bytes, ends: Ends) -> bytes:
     return file.pack()
 
 
-def _onnx_without(content: bytes, ends: Ends) -> bytes:
+def _onnx_without(content: bytes, ends: ModelIO) -> bytes:
     import onnx
 
     proto = onnx.load_from_string(content)
@@ -116,7 +103,7 @@ def _onnx_without(content: bytes, ends: Ends) -> bytes:
     return made
 
 
-_CUT: dict[str, Callable[[bytes, Ends], bytes]] = {
+_CUT: dict[str, Callable[[bytes, ModelIO], bytes]] = {
     "tflite": _tflite_without,
     "onnx": _onnx_without,
 }

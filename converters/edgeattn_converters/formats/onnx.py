@@ -25,10 +25,11 @@ from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.onnx_placeholders import Placeholders
 from edgeattn_converters.lowering.replacement import Lowering, lowered
 from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
+from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights
 from edgeattn_converters.quantization.onnx import quantize
-from edgeattn_converters.quantization.selection import Ends
-from edgeattn_converters.recipes import Options, Recipe
+from edgeattn_converters.quantization.selection import ModelIO
+from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
 
 RUNTIMES = {"onnxruntime": ">=1.17"}
@@ -51,7 +52,7 @@ def convert(
     attention: bool = True,
     lowering: str = "auto",
     batch: int = 1,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
     samples: Tensors | None = None,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...], dict[str, Any]]:
     """Write ``path``: the specs of its inputs and outputs, its maps' names, what it consists of.
@@ -63,7 +64,7 @@ def convert(
     ``onnx.checker`` refuses.
     """
     traced, proto = _float_model(model, interface, attention, options.opset or OPSET)
-    ends = Ends(
+    ends = ModelIO(
         traced.inputs,
         traced.outputs,
         traced.attention,

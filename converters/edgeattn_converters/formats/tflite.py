@@ -28,10 +28,11 @@ from edgeattn_converters.lowering.pooling import lower_pooling
 from edgeattn_converters.lowering.replacement import lowered
 from edgeattn_converters.lowering.rnn.fused import OPERATOR, FusedLSTM
 from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_for
+from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.selection import Ends
+from edgeattn_converters.quantization.selection import ModelIO
 from edgeattn_converters.quantization.tflite import quantize
-from edgeattn_converters.recipes import Options, Recipe
+from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
 
 RUNTIMES = {"ai-edge-litert": ">=2.1"}
@@ -55,7 +56,7 @@ def convert(
     attention: bool = True,
     lowering: str = "auto",
     batch: int = 1,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
     samples: Tensors | None = None,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...], dict[str, Any]]:
     """Write ``path``: the specs of its inputs and outputs, its maps' names, what it consists of.
@@ -67,7 +68,7 @@ def convert(
     without TensorFlow cannot run, or one that would remember the last sequence.
     """
     traced, content = _float_file(model, interface, attention, lowering, batch)
-    ends = Ends(
+    ends = ModelIO(
         traced.inputs,
         traced.outputs,
         traced.attention,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeattn.errors import ConversionError
-from edgeattn_converters.recipes import Options, Recipe
+from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.recipes import Recipe
 
 # Of its limits a file must keep so far away here: the verdict is passed on other samples.
 MARGIN = 0.5
@@ -66,7 +67,12 @@ def dynamic_stages(*, attended: bool, recurrent: bool) -> tuple[Stage, ...]:
 
 
 def static_stages(
-    recipe: Recipe, options: Options, *, attended: bool, recurrent: bool, written_out: bool
+    recipe: Recipe,
+    options: QuantizationOptions,
+    *,
+    attended: bool,
+    recurrent: bool,
+    written_out: bool,
 ) -> tuple[Stage, ...]:
     """Plans for activations whose ranges were measured.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization import attention_region as attention
 from edgeattn_converters.quantization import onnx_weights as stored
 from edgeattn_converters.quantization.candidates import (
@@ -26,7 +27,7 @@ from edgeattn_converters.quantization.onnx_integer_io import use_integer_io
 from edgeattn_converters.quantization.onnx_ranges import spread
 from edgeattn_converters.quantization.onnx_summary import summarize
 from edgeattn_converters.quantization.selection import (
-    Ends,
+    ModelIO,
     OpenModel,
     QuantizedModel,
     RunFunction,
@@ -37,7 +38,7 @@ from edgeattn_converters.quantization.selection import (
 )
 from edgeattn_converters.quantization.tflite_int16 import HEADROOM
 from edgeattn_converters.quantization.tflite_weights import WeightFilter
-from edgeattn_converters.recipes import Options, Recipe
+from edgeattn_converters.recipes import Recipe
 
 HEAVY = frozenset({"MatMul", "Gemm", "Einsum", "ReduceSum"})
 # What its dynamic quantizer has integer kernels for.
@@ -56,7 +57,7 @@ WIDE = ("MatMul", "Gemm", "Conv", "Add", "Mul")
 
 
 def quantize(
-    proto: Any, ends: Ends, recipe: Recipe, options: Options, samples: Tensors | None
+    proto: Any, ends: ModelIO, recipe: Recipe, options: QuantizationOptions, samples: Tensors | None
 ) -> QuantizedModel:
     """``proto`` in the scheme of ``recipe``, and the account of it; ``proto`` stays as it is.
 
@@ -71,7 +72,7 @@ def quantize(
 
 
 def _made(
-    proto: Any, ends: Ends, recipe: Recipe, options: Options, samples: Tensors | None
+    proto: Any, ends: ModelIO, recipe: Recipe, options: QuantizationOptions, samples: Tensors | None
 ) -> QuantizedModel:
     if recipe.scheme == "float32":
         return QuantizedModel(proto, ends.inputs, ends.outputs)
@@ -216,7 +217,7 @@ def _dynamic(proto: Any, kinds: tuple[str, ...], wanted: WeightFilter) -> Any:
 
 
 def _static(
-    proto: Any, ends: Ends, recipe: Recipe, options: Options, samples: Tensors
+    proto: Any, ends: ModelIO, recipe: Recipe, options: QuantizationOptions, samples: Tensors
 ) -> QuantizedModel:
     measuring, judged = split_samples(samples)
     opened = _opener(proto, ends)
@@ -250,9 +251,9 @@ def _static(
 
 def _quantized(
     proto: Any,
-    ends: Ends,
+    ends: ModelIO,
     recipe: Recipe,
-    options: Options,
+    options: QuantizationOptions,
     samples: Tensors,
     plan: Candidate,
 ) -> QuantizedModel:
@@ -382,7 +383,7 @@ def _written(write: Any) -> Any:
         return onnx.load(path)
 
 
-def _opener(proto: Any, ends: Ends) -> OpenModel:
+def _opener(proto: Any, ends: ModelIO) -> OpenModel:
     """Opens what was made, or the float32 model ``proto``, in onnxruntime."""
     from edgeattn.runners.onnx import ONNXRunner
 

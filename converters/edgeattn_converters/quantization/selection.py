@@ -14,6 +14,7 @@ from edgeattn.errors import ConversionError, UsageError, first_line
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn.validation.validate import LIMITS
+from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import MARGIN, PLAIN, Candidate, Stage
 from edgeattn_converters.quantization.layer_weights import (
     LayerWeights,
@@ -22,7 +23,7 @@ from edgeattn_converters.quantization.layer_weights import (
     under,
 )
 from edgeattn_converters.quantization.summary import SchemeSummary
-from edgeattn_converters.recipes import Options, Recipe
+from edgeattn_converters.recipes import Recipe
 
 # Every so many samples one is not measured on: choices are made on those, since a file that cuts
 # off what it has not seen must not look good. So few samples are used for both.
@@ -36,7 +37,7 @@ TURNS, TIMED = 5, 8
 
 
 @dataclass(frozen=True)
-class Ends:
+class ModelIO:
     """What a file takes and gives: all outputs, and which of them are attention maps."""
 
     inputs: tuple[TensorSpec, ...]
@@ -45,6 +46,11 @@ class Ends:
     tokens: tuple[str, ...] = ()  # inputs that an embedding looks up
     recurrent: tuple[str, ...] = ()
     layers: tuple[LayerWeights, ...] = ()
+
+    @property
+    def main(self) -> tuple[TensorSpec, ...]:
+        """The outputs that are not attention maps."""
+        return tuple(spec for spec in self.outputs if spec.name not in self.maps)
 
     @property
     def recurs(self) -> bool:
@@ -84,7 +90,7 @@ class _Tried:
 
 
 def with_summary(
-    made: QuantizedModel, found: SchemeSummary, recipe: Recipe, options: Options
+    made: QuantizedModel, found: SchemeSummary, recipe: Recipe, options: QuantizationOptions
 ) -> QuantizedModel:
     """``made`` with what ``found`` says of it; :class:`ConversionError` where that is not what was
     asked for, and nobody said that it might be."""
@@ -105,7 +111,7 @@ def with_summary(
 
 
 def candidate_precision(
-    plan: Candidate, ends: Ends, options: Options, usual: str, upstream: set[bytes]
+    plan: Candidate, ends: ModelIO, options: QuantizationOptions, usual: str, upstream: set[bytes]
 ) -> PrecisionOf:
     """What a constant is stored in under ``plan``: as asked for its layer, or the ``usual``."""
     own = precisions(options.precision, ends.layers, usual)
@@ -130,7 +136,7 @@ def select_candidate(
     steps: Iterable[Stage],
     make: Callable[[Candidate], QuantizedModel],
     opened: OpenModel,
-    ends: Ends,
+    ends: ModelIO,
     scheme: str,
     samples: Tensors | None,
 ) -> QuantizedModel:
@@ -193,7 +199,7 @@ def _cost(
     return {"bytes": best.item.size - plain.size, "time": round(took[1] / took[0], 2)}
 
 
-def excess(expected: Tensors, actual: Tensors, ends: Ends, scheme: str) -> float:
+def excess(expected: Tensors, actual: Tensors, ends: ModelIO, scheme: str) -> float:
     """How many times its limit the worst figure is: at most 1 where all are within."""
     limits = LIMITS[scheme]
     worst = 0.0

@@ -12,6 +12,7 @@ from pathlib import Path
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization import attention_region as attention
 from edgeattn_converters.quantization import tflite_int16 as wide
 from edgeattn_converters.quantization import tflite_ranges as ranges
@@ -24,7 +25,7 @@ from edgeattn_converters.quantization.candidates import (
 )
 from edgeattn_converters.quantization.layer_weights import PrecisionOf, key_of
 from edgeattn_converters.quantization.selection import (
-    Ends,
+    ModelIO,
     OpenModel,
     QuantizedModel,
     RunFunction,
@@ -35,14 +36,18 @@ from edgeattn_converters.quantization.selection import (
 )
 from edgeattn_converters.quantization.tflite_integer_io import use_integer_io
 from edgeattn_converters.quantization.tflite_summary import summarize
-from edgeattn_converters.recipes import Options, Recipe
+from edgeattn_converters.recipes import Recipe
 
 CARRYING = ("RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")
 HEAVY = frozenset({"BATCH_MATMUL", "FULLY_CONNECTED", "SUM", "CONV_2D", "REDUCE_SUM"})
 
 
 def quantize(
-    content: bytes, ends: Ends, recipe: Recipe, options: Options, samples: Tensors | None
+    content: bytes,
+    ends: ModelIO,
+    recipe: Recipe,
+    options: QuantizationOptions,
+    samples: Tensors | None,
 ) -> QuantizedModel:
     """``content`` in the scheme of ``recipe``, and the account of it.
 
@@ -54,7 +59,11 @@ def quantize(
 
 
 def _made(
-    content: bytes, ends: Ends, recipe: Recipe, options: Options, samples: Tensors | None
+    content: bytes,
+    ends: ModelIO,
+    recipe: Recipe,
+    options: QuantizationOptions,
+    samples: Tensors | None,
 ) -> QuantizedModel:
     if recipe.scheme == "float32":
         return QuantizedModel(content, ends.inputs, ends.outputs)
@@ -84,7 +93,7 @@ def _made(
     return select_candidate(steps, make, _opener(content, ends), ends, recipe.scheme, samples)
 
 
-def _store(file: TFLiteFile, precision_of: PrecisionOf, options: Options) -> None:
+def _store(file: TFLiteFile, precision_of: PrecisionOf, options: QuantizationOptions) -> None:
     """Each large weight in its precision, in place."""
 
     def stored(how: str) -> Callable[[Array], bool]:
@@ -101,14 +110,14 @@ def _store(file: TFLiteFile, precision_of: PrecisionOf, options: Options) -> Non
     weights.half(file, stored("float16"))
 
 
-def _per_channel_dense(options: Options) -> bool:
+def _per_channel_dense(options: QuantizationOptions) -> bool:
     # tflite-runtime 2.14 knows FULLY_CONNECTED up to version 11, and computes wrong numbers for
     # int8 weights with a scale per channel.
     return options.runtime != "tflite-runtime"
 
 
 def _static(
-    content: bytes, ends: Ends, recipe: Recipe, options: Options, samples: Tensors
+    content: bytes, ends: ModelIO, recipe: Recipe, options: QuantizationOptions, samples: Tensors
 ) -> QuantizedModel:
     file = TFLiteFile(content)
     if any(kind == weights.FUSED for _, _, kind in file.operators()):
@@ -140,9 +149,9 @@ def _static(
 def _quantized(
     content: bytes,
     measured: ranges.Ranges,
-    ends: Ends,
+    ends: ModelIO,
     recipe: Recipe,
-    options: Options,
+    options: QuantizationOptions,
     plan: Candidate,
 ) -> QuantizedModel:
     file = TFLiteFile(content)
@@ -189,7 +198,7 @@ def _quantized(
 
 
 def _integers(
-    file: TFLiteFile, measured: ranges.Ranges, kept: set[str], options: Options
+    file: TFLiteFile, measured: ranges.Ranges, kept: set[str], options: QuantizationOptions
 ) -> TFLiteFile:
     """TensorFlow's quantizer, on ranges measured here, all but the operators called ``kept``."""
     import tensorflow as tf
@@ -310,7 +319,7 @@ def _recurrent(file: TFLiteFile, layers: tuple[str, ...]) -> set[str]:
     return found
 
 
-def _opener(content: bytes, ends: Ends) -> OpenModel:
+def _opener(content: bytes, ends: ModelIO) -> OpenModel:
     """Opens what was made, or the float32 file ``content``, in LiteRT."""
     from edgeattn.runners.tflite import TFLiteRunner
 

@@ -21,7 +21,7 @@ from edgeattn_converters.tuning.search import NOT_MADE, Candidate, Result
 if TYPE_CHECKING:
     from edgeattn.evaluation.dataset import Trial
     from edgeattn.validation.validate import ArtifactReport, Check, Limit
-    from edgeattn_converters.worker.host import Host
+    from edgeattn_converters.worker.client import ConversionWorker
 
 TRIED = "tried.jsonl"
 
@@ -94,7 +94,7 @@ class Attempts:
 
     def __init__(
         self,
-        host: Host,
+        host: ConversionWorker,
         folder: Path,
         job: Mapping[str, Any],
         options: Mapping[str, Any],

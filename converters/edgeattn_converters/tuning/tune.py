@@ -97,8 +97,8 @@ def tune(
     Returns the best found, with its shortfall where none passes. Raises :class:`ConversionError`
     where nothing could be made at all.
     """
-    from edgeattn_converters.recipes import Options
-    from edgeattn_converters.worker.host import Host
+    from edgeattn_converters.options import QuantizationOptions
+    from edgeattn_converters.worker.client import ConversionWorker
     from edgeattn_converters.worker.tasks import Job
 
     source = Path(model)
@@ -109,7 +109,9 @@ def tune(
         raise UsageError(f"max_drop is a share of the score between 0 and 1, not {max_drop:g}.")
     target = Path(output) if output is not None else source.with_suffix(".tuned.edge")
     check_target(target, force=force)
-    options = Options(calibration=None if calibration is None else str(calibration)).to_json()
+    options = QuantizationOptions(
+        calibration=None if calibration is None else str(calibration)
+    ).to_json()
     job = Job(
         path=str(source),
         samples=None if samples is None else str(samples),
@@ -125,7 +127,7 @@ def tune(
         "job": {k: v for k, v in job.items() if k not in ("path", "samples", "lowering")},
         "max_drop": max_drop,
     }
-    with _folder(target) as folder, Host() as host:
+    with _folder(target) as folder, ConversionWorker() as host:
         host.audit(source, trust)
         described = host.call("describe", {"job": job}, what=f"loading {source.name}")
         reference = host.call(

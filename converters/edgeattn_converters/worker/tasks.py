@@ -22,7 +22,9 @@ from edgeattn_converters.formats import attention_output_effect as agreement
 from edgeattn_converters.loading import audit
 from edgeattn_converters.loading import load as source
 from edgeattn_converters.loading.migrate.keras2 import STARTS_CLEAN
-from edgeattn_converters.recipes import Options, recipe_for
+from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.quantization.selection import ModelIO
+from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.trace import Interface, interface_of, vocabulary_of
 
@@ -156,14 +158,14 @@ def write_reference(job: dict[str, Any], folder: str) -> dict[str, Any]:
 def check_calibration(job: dict[str, Any], folder: str, options: dict[str, Any]) -> dict[str, Any]:
     """Read the calibration samples before anything is converted: how many, and what to know."""
     progress.report("reading the calibration samples")
-    measured = _calibration(Job(**job), Options(**options), folder)
+    measured = _calibration(Job(**job), QuantizationOptions(**options), folder)
     return {"samples": len(measured), "notes": list(measured.notes)}
 
 
-def _calibration(job: Job, options: Options, folder: str) -> calibration.Calibration:
+def _calibration(job: Job, options: QuantizationOptions, folder: str) -> calibration.Calibration:
     if options.calibration is None:
         raise UsageError("This scheme measures activations: --calibration FILE is missing.")
-    return _calibrated(job, options.calibration, folder)
+    return _calibrated(job, str(options.calibration), folder)
 
 
 @functools.cache
@@ -183,7 +185,7 @@ def calibration_fingerprints(
     job: dict[str, Any], folder: str, options: dict[str, Any]
 ) -> list[str]:
     """The hashes of the calibration samples: a task must not be judged on these."""
-    measured = _calibration(Job(**job), Options(**options), folder)
+    measured = _calibration(Job(**job), QuantizationOptions(**options), folder)
     return row_fingerprints(measured.inputs, _open(Job(**job))[1].inputs)
 
 
@@ -227,7 +229,7 @@ def write_artifact(
     progress.report(f"converting to {format} {scheme}")
     parsed = Job(**job)
     loaded, interface = _open(parsed)
-    recipe, chosen = recipe_for(scheme), Options(**(options or {}))
+    recipe, chosen = recipe_for(scheme), QuantizationOptions(**(options or {}))
     # The same samples whatever the layers' precision: they are read once.
     same = replace(chosen, precision=())
     measured = _calibration(parsed, same, folder) if recipe.needs_calibration else None
@@ -273,7 +275,7 @@ def write_artifact(
             path,
             format,
             scheme,
-            agreement.Ends(inputs, outputs, attention),
+            ModelIO(inputs, outputs, attention),
             _trial_inputs(parsed),
             without if scheme == "float32" else None,
         )

@@ -65,7 +65,8 @@ def test_steps_multiply_by_the_faster_operator(tmp_path):
 
     from edgeattn.runners.tflite import TFLiteRunner
     from edgeattn_converters.formats import tflite
-    from edgeattn_converters.recipes import Options, recipe_for
+    from edgeattn_converters.options import QuantizationOptions
+    from edgeattn_converters.recipes import recipe_for
 
     x = keras.Input((5, FEATURES), name="x")
     steps = keras.layers.LSTM(UNITS, return_sequences=True)(
@@ -83,7 +84,7 @@ def test_steps_multiply_by_the_faster_operator(tmp_path):
             converted.interface,
             recipe_for(scheme),
             path,
-            options=Options(runtime=runtime),
+            options=QuantizationOptions(runtime=runtime),
             samples={"x": sequences(5)},
         )
         assert "BATCH_MATMUL" not in achieved["operators"]

@@ -10,13 +10,13 @@ import pytest
 from weighty_models import Workshop
 
 from edgeattn.errors import UsageError
+from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import (
     LayerWeights,
     layer_weights,
     owns,
     precisions,
 )
-from edgeattn_converters.recipes import Options
 
 # The layers that each has its large weights in, by hand.
 LAYERS = {
@@ -48,14 +48,15 @@ def test_a_name_that_is_no_layer() -> None:
     layers = (LayerWeights("lstm", (_weights(1, 40, 40),)),)
     with pytest.raises(UsageError, match=r"No layer 'lstn' .* there is lstm"):
         precisions([("lstn", "float32")], layers, "int8")
-    with pytest.raises(UsageError, match="No precision 'int7' for layer 'lstm'"):
-        Options(precision=(("lstm", "int7"),))
+    with pytest.raises(UsageError, match="Layer 'lstm' has an unknown precision: 'int7'"):
+        QuantizationOptions(precision=(("lstm", "int7"),))
 
 
 def test_options_travel_as_json() -> None:
-    options = Options(precision=(("b", "float32"), ("a", "int8")))
+    options = QuantizationOptions(precision=(("b", "float32"), ("a", "int8")))
     assert (
-        Options(**{**options.to_json(), "precision": [["b", "float32"], ["a", "int8"]]}) == options
+        QuantizationOptions(**{**options.to_json(), "precision": [["b", "float32"], ["a", "int8"]]})
+        == options
     )
 
 

@@ -11,7 +11,8 @@ from weighty_models import Workshop
 
 from edgeattn.errors import ConversionError, UsageError
 from edgeattn_converters.formats.onnx import runtimes
-from edgeattn_converters.recipes import OPSETS, Options
+from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.recipes import OPSETS
 
 
 @pytest.fixture(scope="module", params=["transformer", "text"])
@@ -48,5 +49,5 @@ def test_int16_in_the_set_that_has_it(shop: Workshop) -> None:
 
 @pytest.mark.parametrize("opset", [OPSETS[0] - 1, OPSETS[-1] + 1])
 def test_others_are_refused(opset: int) -> None:
-    with pytest.raises(UsageError, match=f"No ONNX operator set {opset}"):
-        Options(opset=opset)
+    with pytest.raises(UsageError, match=f"ONNX operator set {opset} is not supported"):
+        QuantizationOptions(opset=opset)

@@ -11,6 +11,7 @@ import pytest
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import TensorSpec
+from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import (
     PLAIN,
     Candidate,
@@ -19,16 +20,16 @@ from edgeattn_converters.quantization.candidates import (
     static_stages,
 )
 from edgeattn_converters.quantization.selection import (
-    Ends,
+    ModelIO,
     QuantizedModel,
     RunFunction,
     select_candidate,
     split_samples,
 )
-from edgeattn_converters.recipes import Options, recipe_for
+from edgeattn_converters.recipes import recipe_for
 
 SPEC = TensorSpec("y", (None, 2), "float32")
-ENDS = Ends((TensorSpec("x", (None, 2), "float32"),), (SPEC,), ())
+ENDS = ModelIO((TensorSpec("x", (None, 2), "float32"),), (SPEC,), ())
 X = {"x": np.array([[3.0, 4.0], [0.0, 5.0]], np.float32)}
 
 
@@ -81,7 +82,7 @@ def test_nothing_to_see_it_on() -> None:
 KEPT, UPSTREAM = Candidate(attention=True), Candidate(attention=True, upstream=True)
 HALF = Candidate(attention=True, upstream=True, half="all")
 STATIC = static_stages(
-    recipe_for("int8"), Options(), attended=True, recurrent=False, written_out=False
+    recipe_for("int8"), QuantizationOptions(), attended=True, recurrent=False, written_out=False
 )
 
 
@@ -114,7 +115,7 @@ def test_no_file_at_all() -> None:
 
 
 def test_what_was_asked_for_is_not_gone_beyond() -> None:
-    asked = Options(attention_precision="int8")
+    asked = QuantizationOptions(attention_precision="int8")
     (step,) = static_stages(
         recipe_for("int8"), asked, attended=True, recurrent=True, written_out=False
     )

@@ -15,7 +15,8 @@ from edgeattn.layers import Attention
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.recipes import Options, recipe_for
+from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
@@ -127,7 +128,7 @@ class Workshop:
                 self.interface,
                 recipe_for(scheme),
                 path,
-                options=Options(**options),
+                options=QuantizationOptions(**options),
                 lowering=lowering,
                 samples=self.samples,
             )

@@ -18,6 +18,7 @@ from edgeattn.tensors import Array
 from edgeattn_converters import convert
 from edgeattn_converters.formats import attention_output_effect as agreement
 from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.quantization.selection import ModelIO
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
@@ -132,7 +133,7 @@ def test_a_map_that_changes_the_answer_is_refused(tmp_path: Path) -> None:
     interface = interface_of(model)
     path = tmp_path / "model.onnx"
     inputs, outputs, maps, _ = onnx.convert(model, interface, recipe_for("float32"), path)
-    ends = agreement.Ends(inputs, outputs, maps)
+    ends = ModelIO(inputs, outputs, maps)
 
     def without(of: Any) -> Any:
         return lambda target: onnx.convert(

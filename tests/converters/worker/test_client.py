@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError
-from edgeattn_converters.worker import host as isolation
-from edgeattn_converters.worker.host import Host
+from edgeattn_converters.worker import client
+from edgeattn_converters.worker.client import ConversionWorker
 
 
 def test_an_unknown_stage_is_a_fault_of_ours() -> None:
-    with Host() as host, pytest.raises(EdgeattnError) as caught:
+    with ConversionWorker() as host, pytest.raises(EdgeattnError) as caught:
         host.call("no_such_stage", {}, what="nothing")
     assert caught.value.exit_code == 70
 
 
 def test_a_stage_that_takes_too_long() -> None:
     told = r"The process for waiting took longer than 0\.05 s"
-    with Host() as host, pytest.raises(ConversionError, match=told):
+    with ConversionWorker() as host, pytest.raises(ConversionError, match=told):
         host.call("made_with", {}, what="waiting", timeout=0.05)
 
 
@@ -32,8 +32,11 @@ def test_a_file_that_never_ends_to_be_read(tmp_path: Path, monkeypatch: pytest.M
     """The HDF5 library can turn forever in a damaged file: looking a file through has an end."""
     path = tmp_path / "model.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    monkeypatch.setattr(isolation, "AUDIT_SECONDS", 0.05)
-    with Host() as host, pytest.raises(UnsupportedModelError, match=r"model\.h5 cannot be read"):
+    monkeypatch.setattr(client, "AUDIT_SECONDS", 0.05)
+    with (
+        ConversionWorker() as host,
+        pytest.raises(UnsupportedModelError, match=r"model\.h5 cannot be read"),
+    ):
         host.audit(path, None)
 
 
@@ -64,5 +67,5 @@ def test_there_is_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         port = server.getsockname()[1]
         with Worker() as free:
             assert free.call("reaching:reach", {"port": port})[0] == "reached"
-        with Worker(environment=isolation.ENVIRONMENT) as confined:
+        with Worker(environment=client.ENVIRONMENT) as confined:
             assert confined.call("reaching:reach", {"port": port})[0] != "reached"

@@ -34,13 +34,13 @@ AUDIT_SECONDS = 30.0
 AUDIT_BYTES_A_SECOND = 10e6
 
 
-class Host:
+class ConversionWorker:
     """Calls functions of :mod:`edgeattn_converters.worker.tasks` in a child that has TensorFlow."""
 
     def __init__(self) -> None:
         self._child = Worker(environment=ENVIRONMENT)
 
-    def __enter__(self) -> Host:
+    def __enter__(self) -> ConversionWorker:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,130 @@
+"""What a caller can choose: the model to load, the files to write, and how to quantize them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from edgeattn.errors import UsageError
+from edgeattn_converters.recipes import OPSETS, PRECISIONS
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A trained Keras model and what is needed to load it.
+
+    Attributes:
+        path: A ``.h5`` or ``.keras`` file, or a SavedModel folder.
+        samples: An ``.npz``, ``.npy`` or ``.csv`` file of real inputs for the reference.
+            Without it, plausible inputs are generated from a fixed seed.
+        time_steps: The sequence length, if the model leaves it free.
+        custom_objects: A ``.py`` file that defines the model's custom layers and functions.
+        architecture: ``FILE.json`` or ``FILE.py:FUNCTION``: the architecture of a file that
+            holds weights only.
+        trust: The SHA-256 of this one file, to load it although the audit refused it as unsafe.
+    """
+
+    path: StrPath
+    samples: StrPath | None = None
+    time_steps: int | None = None
+    custom_objects: StrPath | None = None
+    architecture: str | None = None
+    trust: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("path", "samples", "custom_objects"):
+            value = getattr(self, name)
+            # Plain strings travel as JSON and make equal sources equal cache keys.
+            object.__setattr__(self, name, None if value is None else os.fspath(value))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ConversionOptions:
+    """The files to write, and what they compute.
+
+    Attributes:
+        formats, schemes: ``tflite`` and ``onnx``; names of
+            :data:`~edgeattn_converters.recipes.RECIPES`. Default: every format of the
+            ``targets``, and every scheme that the given data allows.
+        targets: The runtimes the files are for: names of
+            :data:`~edgeattn_converters.recipes.TARGETS`.
+        attention: Whether attention maps are outputs of the files.
+        attention_layers: Layers whose softmax is exported as a map in addition to those that
+            are detected.
+        lowering: How a TFLite file computes recurrences; a name of
+            :mod:`edgeattn_converters.lowering.rnn.strategy`.
+        batch: The batch size of TFLite files; ONNX files accept any.
+        states: Whether the states of recurrent layers are inputs and outputs.
+    """
+
+    formats: Sequence[str] = ()
+    schemes: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    attention: bool = True
+    attention_layers: Sequence[str] = ()
+    lowering: str = "auto"
+    batch: int = 1
+    states: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("formats", "schemes", "targets", "attention_layers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.attention_layers and not self.attention:
+            raise UsageError("--attention and --no-attention contradict each other.")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """How weights and activations are quantized, for all schemes of one conversion.
+
+    Attributes:
+        calibration: An ``.npz``, ``.npy`` or ``.csv`` file of real inputs on which ranges of
+            activations are measured; ``int8`` and ``int16x8`` need it.
+        integer_io: Whether inputs and outputs of ``int8`` files are integers.
+        attention_precision: ``int8``, ``int16`` or ``float32`` for the softmax and scores of
+            attention in ``int8`` files; ``auto`` keeps the maps within their limits.
+        runtime: The TFLite runtime the files are for: ``litert`` or ``tflite-runtime``.
+        opset: The ONNX operator set, one of :data:`~edgeattn_converters.recipes.OPSETS`.
+        allow_float_fallback: Whether a file is kept that does not achieve its scheme.
+        precision: The precision of single layers' weights by layer name, as a mapping or as
+            pairs: values of :data:`~edgeattn_converters.recipes.PRECISIONS`.
+    """
+
+    calibration: StrPath | None = None
+    integer_io: bool = False
+    attention_precision: str = "auto"
+    runtime: str = "litert"
+    opset: int | None = None
+    allow_float_fallback: bool = False
+    precision: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.calibration is not None:
+            object.__setattr__(self, "calibration", os.fspath(self.calibration))
+        if self.opset is not None and self.opset not in OPSETS:
+            raise UsageError(
+                f"ONNX operator set {self.opset} is not supported.",
+                hint=f"Choose one from {OPSETS[0]} to {OPSETS[-1]}.",
+            )
+        pairs = dict(self.precision)
+        for layer, precision in pairs.items():
+            if precision not in PRECISIONS:
+                raise UsageError(
+                    f"Layer {layer!r} has an unknown precision: {precision!r}.",
+                    hint=f"Choose one of {', '.join(PRECISIONS)}.",
+                )
+        # Sorted pairs: hashable, and equal however they were given.
+        object.__setattr__(self, "precision", tuple(sorted(pairs.items())))
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
