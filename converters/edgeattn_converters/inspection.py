@@ -11,8 +11,8 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.schemes import FORMATS
-from edgeattn_converters.loading import audit
-from edgeattn_converters.loading import load as source
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.lowering.replacement import all_layers
 from edgeattn_converters.lowering.rnn.cells import is_recurrent
 from edgeattn_converters.recipes import recipe_for
@@ -34,7 +34,7 @@ def inspect(
     that is a model but cannot be loaded as it is has ``loads`` false and the reason.
     ``trial`` converts the model to each format in float32: the only way to know whether it can be.
     """
-    file = audit.audit(Path(path), trust=trust)
+    file = audit_file(Path(path), trust=trust)
     found: dict[str, Any] = {
         "kind": file.kind,
         "file": file.path.name,
@@ -46,11 +46,11 @@ def inspect(
         "reason": None,
     }
     try:
-        loaded = source.load(
+        loaded = load_model(
             file,
             custom_objects=None if custom_objects is None else Path(custom_objects),
             architecture=architecture,
-            keep_free=True,
+            allow_free_time=True,
         )
     except UsageError as error:
         # Something is to be said with a flag: the error names it.
@@ -62,7 +62,7 @@ def inspect(
     return {**found, **_described(loaded, path, trial=trial)}
 
 
-def _described(loaded: source.LoadedModel, path: str, *, trial: bool) -> dict[str, Any]:
+def _described(loaded: LoadedModel, path: str, *, trial: bool) -> dict[str, Any]:
     model = loaded.model
     layers = all_layers(model)
     free = [tensor for tensor in model.inputs if None in tuple(tensor.shape)[1:]]
@@ -79,7 +79,7 @@ def _described(loaded: source.LoadedModel, path: str, *, trial: bool) -> dict[st
         meets.append(f"layers that compute in {', '.join(sorted(policies))}")
     steps = " --time-steps N" if free else ""
     return {
-        "era": loaded.era,
+        "era": "keras3",
         "parameters": int(model.count_params()),
         "inputs": [_tensor(tensor) for tensor in model.inputs],
         "outputs": [_tensor(tensor) for tensor in model.outputs],

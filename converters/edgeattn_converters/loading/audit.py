@@ -49,7 +49,7 @@ class ModelFile:
     trusted: bool
 
 
-def audit(path: Path, *, trust: str | None = None) -> ModelFile:
+def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
     """Look through a model file.
 
     Raises:

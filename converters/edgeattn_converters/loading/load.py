@@ -42,34 +42,32 @@ class LoadedModel:
     Attributes:
         file: where it came from.
         model: the Keras model.
-        era: ``keras3`` or ``tf_keras``: which Keras it is a model of.
         notes: every repair made, for the user.
         stateful: the names of the layers that kept their state from one call to the next.
     """
 
     file: ModelFile
     model: Any
-    era: str
     notes: tuple[str, ...]
     stateful: tuple[str, ...] = ()
 
 
-def load(
+def load_model(
     file: ModelFile,
     *,
     custom_objects: Path | None = None,
     architecture: str | None = None,
     time_steps: int | None = None,
-    keep_free: bool = False,
+    allow_free_time: bool = False,
 ) -> LoadedModel:
     """Load an audited file.
 
     Args:
-        file: as :func:`audit` returned it.
+        file: as :func:`audit_file` returned it.
         custom_objects: a Python file of the user's own with classes that the model needs.
         architecture: ``FILE.json`` or ``FILE.py:function``, for a file of weights only.
         time_steps: the length of a free time axis.
-        keep_free: leave a free time axis free, to look at the model and not to convert it.
+        allow_free_time: leave a free time axis free, to look at the model and not to convert it.
 
     Raises:
         UsageError: flags that do not fit the file.
@@ -90,7 +88,9 @@ def load(
         _fill_given(file, model)
     else:
         stored = read_architecture(Path(architecture)) if architecture else file.config
-        model = _rebuild(file, stored, mine, time_steps, notes, stateful, keep_free=keep_free)
+        model = _rebuild(
+            file, stored, mine, time_steps, notes, stateful, allow_free_time=allow_free_time
+        )
     if not model.weights:
         raise UnsupportedModelError(
             f"expected a trained model, but {file.path.name} has a model without any weights",
@@ -100,7 +100,7 @@ def load(
         # Keras itself could not predict with it on TensorFlow.
         notes.append(f"the model's name, {model.name!r}, is none that TensorFlow takes: left out")
         model.name = "model"
-    return LoadedModel(file, model, "keras3", tuple(dict.fromkeys(notes)), tuple(stateful))
+    return LoadedModel(file, model, tuple(dict.fromkeys(notes)), tuple(stateful))
 
 
 def _check_architecture(file: ModelFile, architecture: str | None) -> None:
@@ -125,7 +125,7 @@ def _rebuild(
     notes: list[str],
     stateful: list[str],
     *,
-    keep_free: bool,
+    allow_free_time: bool,
 ) -> Any:
     """Config repaired, model built, weights filled in."""
     with as_damaged(file.path):
@@ -149,7 +149,7 @@ def _rebuild(
         )
         with as_damaged(file.path):
             repaired = preprocessing.cut(graph.model(stored, ctx), notes.append)
-            if not keep_free:
+            if not allow_free_time:
                 repaired = axes.fix_time(repaired, time_steps)
         repaired, half = precision.in_float32(repaired)
         if half:
@@ -157,12 +157,12 @@ def _rebuild(
         try:
             model = _build(file, repaired, mine, weights)
         except UnsupportedModelError:
-            if keep_free:
+            if allow_free_time:
                 axes.fix_time(repaired, None)  # a length that is missing says more
             raise
         with as_damaged(file.path):
             _fill(file, weights, model, stored, era)
-    if not keep_free:
+    if not allow_free_time:
         from edgeattn_converters.loading.cross_check import compare
 
         notes.extend(compare(file.path, file.kind, stored, model, ctx))
@@ -229,6 +229,7 @@ def _build(file: ModelFile, config: dict[str, Any], mine: Mapping[str, Any], wei
     import keras
 
     import edgeattn.layers  # noqa: F401  registers our layer
+    from edgeattn_converters.loading.migrate import mask_layers  # noqa: F401  registers its layers
     from edgeattn_converters.loading.migrate import registered_objects as objects
 
     arrays = weights.items() if isinstance(weights, dict) else hdf5.datasets(weights)

@@ -171,7 +171,7 @@ def is_attention(layer: Any) -> bool:
 def _is_of_an_era(layer: Any) -> bool:
     """MultiHeadAttention with the masks of an older Keras (edgeattn_converters.loading)."""
     kind = type(layer)
-    return kind.__name__ == "EraMultiHeadAttention" and kind.__module__.startswith(
+    return kind.__name__ == "LegacyMultiHeadAttention" and kind.__module__.startswith(
         "edgeattn_converters."
     )
 

@@ -19,9 +19,9 @@ from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Tensors
 from edgeattn_converters import calibration, reference
 from edgeattn_converters.formats import attention_output_effect as agreement
-from edgeattn_converters.loading import audit
-from edgeattn_converters.loading import load as source
-from edgeattn_converters.loading.migrate.keras2 import STARTS_CLEAN
+from edgeattn_converters.loading.audit import ModelFile, audit_file
+from edgeattn_converters.loading.load import LoadedModel, load_model
+from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.selection import ModelIO
 from edgeattn_converters.recipes import recipe_for
@@ -54,8 +54,8 @@ class Job:
 
 
 @functools.cache
-def _audited(path: str, trust: str | None) -> audit.ModelFile:
-    return audit.audit(Path(path), trust=trust)
+def _audited(path: str, trust: str | None) -> ModelFile:
+    return audit_file(Path(path), trust=trust)
 
 
 def look_through(path: str, trust: str | None) -> None:
@@ -65,13 +65,13 @@ def look_through(path: str, trust: str | None) -> None:
 
 
 @functools.cache
-def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
+def _open(job: Job) -> tuple[LoadedModel, Interface]:
     progress.report(f"loading {job.path}")
     file = _audited(job.path, job.trust)
     time_steps = job.time_steps
     if time_steps is None and job.samples is not None:
         time_steps = reference.time_steps_of(Path(job.samples))
-    loaded = source.load(
+    loaded = load_model(
         file,
         custom_objects=None if job.custom_objects is None else Path(job.custom_objects),
         architecture=job.architecture,
@@ -91,9 +91,9 @@ def _open(job: Job) -> tuple[source.LoadedModel, Interface]:
     return loaded, interface
 
 
-def _with_states(loaded: source.LoadedModel) -> tuple[source.LoadedModel, dict[str, str]]:
+def _with_states(loaded: LoadedModel) -> tuple[LoadedModel, dict[str, str]]:
     model, pairs = states.with_states(loaded.model, loaded.stateful)
-    notes = [note for note in loaded.notes if not note.endswith(STARTS_CLEAN)]
+    notes = [note for note in loaded.notes if not note.endswith(STATE_RESET_NOTE)]
     notes.append(
         f"states are inputs, zero where a sequence starts, and outputs: {', '.join(pairs.values())}"
     )
@@ -112,7 +112,7 @@ def describe(job: dict[str, Any]) -> dict[str, Any]:
         "bytes": loaded.file.size,
         "kind": loaded.file.kind,
         "keras_version": loaded.file.keras_version,
-        "era": loaded.era,
+        "era": "keras3",
         "parameters": int(model.count_params()),
         "inputs": [spec.to_json() for spec in interface.inputs],
         "outputs": [spec.to_json() for spec in interface.outputs],

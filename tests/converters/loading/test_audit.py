@@ -17,7 +17,7 @@ import pytest
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import audit as auditing
-from edgeattn_converters.loading.audit import ModelFile, audit, digest
+from edgeattn_converters.loading.audit import ModelFile, audit_file, digest
 from edgeattn_converters.loading.safety import config_screening as screening
 from edgeattn_converters.loading.safety import size_limits as limits
 
@@ -65,7 +65,7 @@ def write_keras(path: Path, config: Any) -> Path:
 def test_an_hdf5_file_by_its_content(tmp_path: Path) -> None:
     config = sequential(dense())
     path = write_h5(tmp_path / "named.keras", config)
-    found = audit(path)
+    found = audit_file(path)
     assert found == ModelFile(
         path=path,
         sha256=digest(path),
@@ -79,7 +79,7 @@ def test_an_hdf5_file_by_its_content(tmp_path: Path) -> None:
 
 
 def test_a_zip_by_its_content(tmp_path: Path) -> None:
-    found = audit(write_keras(tmp_path / "named.h5", sequential(dense())))
+    found = audit_file(write_keras(tmp_path / "named.h5", sequential(dense())))
     assert (found.kind, found.keras_version) == ("keras-zip", "3.11.3")
 
 
@@ -90,7 +90,7 @@ def test_other_kinds(tmp_path: Path) -> None:
     bundle.mkdir()
     (bundle / "manifest.json").write_text("{}")
     weights = write_h5(tmp_path / "d")
-    kinds = [audit(path).kind for path in (lite, onnx, bundle, weights)]
+    kinds = [audit_file(path).kind for path in (lite, onnx, bundle, weights)]
     assert kinds == ["tflite", "onnx", "bundle", "weights-hdf5"]
 
 
@@ -111,20 +111,20 @@ def test_no_model(content: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     path.write_bytes(content)
     with pytest.raises(UnsupportedModelError, match=said) as error:
-        audit(path)
+        audit_file(path)
     assert error.value.hint
 
 
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
-        audit(tmp_path / "absent.h5")
+        audit_file(tmp_path / "absent.h5")
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "m.h5", sequential(dense()))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UnsupportedModelError, match="cut short"):
-        audit(path)
+        audit_file(path)
 
 
 def test_an_hdf5_file_of_something_else(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_hdf5_file_of_something_else(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["measurements"] = np.zeros(3)
     with pytest.raises(UnsupportedModelError, match="measurements"):
-        audit(path)
+        audit_file(path)
 
 
 def test_an_architecture_without_weights(tmp_path: Path) -> None:
@@ -140,17 +140,17 @@ def test_an_architecture_without_weights(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(sequential(dense()))
     with pytest.raises(UnsupportedModelError, match="has none"):
-        audit(path)
+        audit_file(path)
 
 
 def test_trust_pins_one_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_h5(tmp_path / "m.h5", sequential(dense()))
     monkeypatch.setattr(limits, "MAX_DECLARED_BYTES", 10)
     with pytest.raises(UnsafeModelError, match=f"--trust {digest(path)}"):
-        audit(path)
-    assert audit(path, trust=digest(path)).trusted
+        audit_file(path)
+    assert audit_file(path, trust=digest(path)).trusted
     with pytest.raises(UnsafeModelError, match="not the file that was trusted"):
-        audit(path, trust="0" * 64)
+        audit_file(path, trust="0" * 64)
 
 
 def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_refused(layer: dict[str, Any], said: str, write: Any, tmp_path: Path) -
     )
     path = write(tmp_path / "m", sequential(dense(), layer))
     with pytest.raises(UnsafeModelError, match="refused at") as error:
-        audit(path)
+        audit_file(path)
     assert said in error.value.message
     assert error.value.hint
     if isinstance(layer["config"], dict) and "units" not in layer["config"]:
@@ -216,14 +216,14 @@ def test_what_looks_odd_and_is_innocent(tmp_path: Path) -> None:
             "optimizer": {"module": "keras.optimizers", "class_name": "Adam", "config": {}},
         },
     }
-    assert audit(write_keras(tmp_path / "m.keras", config)).config == config
+    assert audit_file(write_keras(tmp_path / "m.keras", config)).config == config
 
 
 def test_an_audit_imports_no_framework(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "m.h5", sequential(dense()))
     code = (
-        "import sys, pathlib; from edgeattn_converters.loading.audit import audit; "
-        f"audit(pathlib.Path({str(path)!r})); "
+        "import sys, pathlib; from edgeattn_converters.loading.audit import audit_file; "
+        f"audit_file(pathlib.Path({str(path)!r})); "
         "print([m for m in ('keras', 'tensorflow', 'tf_keras', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -257,17 +257,17 @@ def test_hostile_files(
     module: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refused, or answered with a readable error; nothing in them runs, and none hangs."""
-    from edgeattn_converters.loading.load import load
+    from edgeattn_converters.loading.load import load_model
 
     canary = tmp_path / "ran"
     monkeypatch.setenv(module.CANARY, str(canary))
     case = module.make(name, tmp_path)
     if case["expect"] == "accept":
-        assert load(audit(case["path"])).model.count_params() > 0
+        assert load_model(audit_file(case["path"])).model.count_params() > 0
     else:
         kind = UnsafeModelError if case["expect"] == "refuse" else EdgeattnError
         with pytest.raises(kind) as error:
-            load(audit(case["path"]))
+            load_model(audit_file(case["path"]))
         assert error.value.exit_code in ((4,) if case["expect"] == "refuse" else (2, 3))
         assert error.value.hint
     assert not canary.exists()

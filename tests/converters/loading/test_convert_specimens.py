@@ -15,8 +15,8 @@ from test_load_specimens import CUSTOM, ENTRIES, SPECIMENS, UNREADABLE, _beside,
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.loading.audit import audit
-from edgeattn_converters.loading.load import load
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -29,8 +29,8 @@ def test_both_formats(entry: dict[str, Any], tmp_path: Path) -> None:
     path = SPECIMENS / entry["file"]
     own = tmp_path / "own.py"
     own.write_text(CUSTOM)
-    model = load(
-        audit(path),
+    model = load_model(
+        audit_file(path),
         architecture=_beside(path),
         custom_objects=own if "custom_layer" in path.name else None,
     ).model

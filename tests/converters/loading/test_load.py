@@ -15,8 +15,8 @@ from keras import layers
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn.layers import Attention
-from edgeattn_converters.loading.audit import audit
-from edgeattn_converters.loading.load import LoadedModel, load
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import LoadedModel, load_model
 
 FEATURES, UNITS, STEPS = 3, 5, 7
 
@@ -33,7 +33,6 @@ def same(loaded: LoadedModel, model: Any, *inputs: Any) -> None:
     given = list(inputs) if len(inputs) > 1 else inputs[0]
     expected = keras.tree.flatten(model(given, training=False))
     actual = keras.tree.flatten(loaded.model(given, training=False))
-    assert loaded.era == "keras3"
     for one, other in zip(actual, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
@@ -77,7 +76,7 @@ def test_what_todays_keras_saves(build: Any, suffix: str, tmp_path: Path) -> Non
     path = tmp_path / f"model{suffix}"
     model.save(path)
     inputs = [steps(2, STEPS, FEATURES) for _ in model.inputs]
-    same(load(audit(path)), model, *inputs)
+    same(load_model(audit_file(path)), model, *inputs)
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
@@ -86,7 +85,7 @@ def test_trained_with_a_loss_nobody_has(suffix: str, tmp_path: Path) -> None:
     model.compile("adam", loss=lambda y, p: keras.ops.mean((y - p) ** 2), metrics=["mae"])
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    same(load(audit(path)), model, steps(2, FEATURES))
+    same(load_model(audit_file(path)), model, steps(2, FEATURES))
 
 
 @pytest.mark.parametrize("name", ["-a b", "______config___1_____"])
@@ -96,7 +95,7 @@ def test_a_model_whose_name_no_graph_takes(name: str, tmp_path: Path) -> None:
 
     model = seeded(keras.Sequential([keras.Input((STEPS, FEATURES)), layers.GRU(UNITS)], name=name))
     model.save(tmp_path / "model.keras")
-    loaded = load(audit(tmp_path / "model.keras"))
+    loaded = load_model(audit_file(tmp_path / "model.keras"))
     x = np.ones((2, STEPS, FEATURES), np.float32)
     same(loaded, model, x)
     assert loaded.model.predict(x, verbose=0).shape == (2, UNITS)
@@ -115,7 +114,7 @@ def test_notes_say_what_was_repaired(tmp_path: Path) -> None:
         group.attrs["weight_names"] = [b"a/kernel:0", b"a/bias:0"]
         group["a/kernel:0"] = np.eye(3, 2, dtype="float32")
         group["a/bias:0"] = np.zeros(2, "float32")
-    loaded = load(audit(path))
+    loaded = load_model(audit_file(path))
     assert loaded.notes == ("hard_sigmoid is kept as Keras 2 computed it (0.2x+0.5).",)
     # 0.2 * 1 + 0.5 and 0.2 * -4 + 0.5, cut off at 0
     np.testing.assert_allclose(loaded.model(np.array([[1.0, -4.0, 9.0]])), [[0.7, 0.0]], atol=1e-7)
@@ -133,7 +132,7 @@ def test_masks_before_keras_2_10_and_a_second_opinion(tmp_path: Path) -> None:
     model.save(path)
     with h5py.File(path, "a") as file:
         file.attrs["keras_version"] = "2.8.0"
-    loaded = load(audit(path))
+    loaded = load_model(audit_file(path))
     assert "masks as in Keras 2.8.0" in loaded.notes[0]
     assert "tf_keras opens this file too and computes something else" in loaded.notes[1]
     x = np.array([[3, 5, 0, 0, 0, 0, 0]])
@@ -156,9 +155,13 @@ def save_json(model: Any, folder: Path) -> tuple[Path, Path]:
 def test_weights_apart_from_their_architecture(tmp_path: Path) -> None:
     model = seeded(ours())
     weights, architecture = save_json(model, tmp_path)
-    same(load(audit(weights), architecture=str(architecture)), model, steps(2, STEPS, FEATURES))
+    same(
+        load_model(audit_file(weights), architecture=str(architecture)),
+        model,
+        steps(2, STEPS, FEATURES),
+    )
     with pytest.raises(UnsupportedModelError, match="no architecture") as error:
-        load(audit(weights))
+        load_model(audit_file(weights))
     assert "--architecture FILE.json" in str(error.value)
 
 
@@ -179,7 +182,7 @@ def test_an_architecture_made_by_a_function(tmp_path: Path) -> None:
     maker.write_text("\n".join(line[4:] for line in code.splitlines()))
     model = seeded(keras.Sequential([keras.Input((FEATURES,)), layers.Dense(2)]))
     weights, _ = save_json(model, tmp_path)
-    same(load(audit(weights), architecture=f"{maker}:build"), model, steps(2, FEATURES))
+    same(load_model(audit_file(weights), architecture=f"{maker}:build"), model, steps(2, FEATURES))
     for flag, said in [
         (f"{maker}:nothing", "not a built Keras model"),
         (f"{maker}:broken", "KeyError"),
@@ -189,14 +192,14 @@ def test_an_architecture_made_by_a_function(tmp_path: Path) -> None:
         ("absent.json", "no such file"),
     ]:
         with pytest.raises(UsageError, match=said):
-            load(audit(weights), architecture=flag)
+            load_model(audit_file(weights), architecture=flag)
 
 
 def test_architecture_is_for_weights_only(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(2)])
     model.save(tmp_path / "m.keras")
     with pytest.raises(UsageError, match="has its own"):
-        load(audit(tmp_path / "m.keras"), architecture="m.json")
+        load_model(audit_file(tmp_path / "m.keras"), architecture="m.json")
 
 
 OWN = """
@@ -240,9 +243,9 @@ def test_own_classes_also_where_keras_has_the_name(
     model, file = own_model
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    same(load(audit(path), custom_objects=file), model, steps(2, STEPS, FEATURES))
+    same(load_model(audit_file(path), custom_objects=file), model, steps(2, STEPS, FEATURES))
     with pytest.raises(UnsupportedModelError, match="'Attention'") as error:
-        load(audit(path))
+        load_model(audit_file(path))
     assert "step_dim" in str(error.value)
     assert "--custom-objects" in str(error.value)
 
@@ -257,11 +260,11 @@ def test_own_function_for_a_lambda_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "model.keras"
     model.save(path)
     with pytest.raises(UnsafeModelError, match="odd_one"):
-        audit(path)
-    trusted = audit(path, trust=audit_digest(path))
+        audit_file(path)
+    trusted = audit_file(path, trust=audit_digest(path))
     with pytest.raises(UnsafeModelError, match="odd_one"):
-        load(trusted)
-    same(load(trusted, custom_objects=file), model, steps(2, FEATURES))
+        load_model(trusted)
+    same(load_model(trusted, custom_objects=file), model, steps(2, FEATURES))
 
 
 def audit_digest(path: Path) -> str:
@@ -280,7 +283,7 @@ def test_custom_objects_that_do_not_load(text: str | None, said: str, tmp_path: 
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=said):
-        load(audit(path), custom_objects=file)
+        load_model(audit_file(path), custom_objects=file)
 
 
 def test_a_free_time_axis_gets_its_length(tmp_path: Path) -> None:
@@ -289,9 +292,9 @@ def test_a_free_time_axis_gets_its_length(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     model.save(path)
     with pytest.raises(UsageError, match=r"'sensor' has shape \(free, free, 3\)") as error:
-        load(audit(path))
+        load_model(audit_file(path))
     assert "--time-steps" in str(error.value)
-    loaded = load(audit(path), time_steps=STEPS)
+    loaded = load_model(audit_file(path), time_steps=STEPS)
     assert loaded.model.inputs[0].shape == (None, STEPS, FEATURES)
     same(loaded, model, steps(2, STEPS, FEATURES))
 
@@ -301,7 +304,7 @@ def test_other_free_axes_are_not_supported(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     keras.Model(inputs, layers.Conv2D(2, 3)(inputs)).save(path)
     with pytest.raises(UnsupportedModelError, match="only the batch and the time axis"):
-        load(audit(path), time_steps=STEPS)
+        load_model(audit_file(path), time_steps=STEPS)
 
 
 def test_tables_of_words_are_cut_off(tmp_path: Path) -> None:
@@ -314,7 +317,7 @@ def test_tables_of_words_are_cut_off(tmp_path: Path) -> None:
     model = seeded(keras.Model([text, other], layers.Concatenate()([hidden, other])))
     path = tmp_path / "m.keras"
     model.save(path)
-    loaded = load(audit(path))
+    loaded = load_model(audit_file(path))
     assert [tensor.name for tensor in loaded.model.inputs] == ["words", "other"]
     assert loaded.model.inputs[0].shape == (None, STEPS)
     assert "words: TextVectorization was cut off" in loaded.notes[0]
@@ -332,7 +335,7 @@ def test_a_chain_without_an_input_gets_it_from_what_is_stored(tmp_path: Path) ->
     for name in ("m.keras", "m.h5"):
         path = tmp_path / name
         model.save(path)
-        loaded = load(audit(path), time_steps=STEPS)
+        loaded = load_model(audit_file(path), time_steps=STEPS)
         assert loaded.model.inputs[0].shape == (None, STEPS, FEATURES)
         same(loaded, model, steps(2, STEPS, FEATURES))
 
@@ -341,7 +344,7 @@ def test_a_model_without_weights(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     keras.Sequential([keras.Input((FEATURES,)), layers.Activation("tanh")]).save(path)
     with pytest.raises(UnsupportedModelError, match="without any weights"):
-        load(audit(path))
+        load_model(audit_file(path))
 
 
 def test_no_weight_may_be_missing(tmp_path: Path) -> None:
@@ -351,7 +354,7 @@ def test_no_weight_may_be_missing(tmp_path: Path) -> None:
         names = file["model_weights"].attrs["layer_names"]
         file["model_weights"].attrs["layer_names"] = [n for n in names if b"gru" not in n.encode()]
     with pytest.raises(UnsupportedModelError, match="no weights for 3 of"):
-        load(audit(path))
+        load_model(audit_file(path))
 
 
 def test_declared_sizes_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
@@ -365,11 +368,11 @@ def test_declared_sizes_are_refused_before_they_are_allocated(tmp_path: Path) ->
                 data = data.replace(b'"units": 5', b'"units": 500000')
             bomb.writestr(name, data)
     with pytest.raises(UnsafeModelError, match="more than the file holds"):
-        load(audit(other))
+        load_model(audit_file(other))
 
 
 def test_artifacts_are_no_models(tmp_path: Path) -> None:
     lite = tmp_path / "m.tflite"
     lite.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
     with pytest.raises(UsageError, match="is a tflite"):
-        load(audit(lite))
+        load_model(audit_file(lite))

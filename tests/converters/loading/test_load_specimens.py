@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.audit import audit
-from edgeattn_converters.loading.load import load
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 SHARED = Path(__file__).parents[4] / "shared" / "models"
@@ -42,12 +42,12 @@ def test_specimen(entry: dict[str, Any], tmp_path: Path) -> None:
     truth = np.load(SPECIMENS / entry["truth"])
     if entry["file"] in UNREADABLE:
         with pytest.raises(UnsupportedModelError, match="not in it"):
-            load(audit(path))
+            load_model(audit_file(path))
         return
     own = tmp_path / "own.py"
     own.write_text(CUSTOM)
-    loaded = load(
-        audit(path),
+    loaded = load_model(
+        audit_file(path),
         architecture=_beside(path),
         custom_objects=own if "custom_layer" in path.name else None,
     )
@@ -94,7 +94,7 @@ def test_real_model(name: str) -> None:
     path = SHARED / name
     if not path.exists():
         pytest.skip(f"{name} is not here: it lies outside the project, in ../shared/models")
-    model = load(audit(path)).model
+    model = load_model(audit_file(path)).model
     if (stored := REAL[name]) is not None:
         truth = np.load(SHARED / stored[0])
         expected = truth[stored[1]]

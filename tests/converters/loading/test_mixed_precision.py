@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import models
-from edgeattn_converters.loading import audit
-from edgeattn_converters.loading import load as source
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.migrate.mixed_precision import in_float32
 
 
@@ -30,7 +30,7 @@ def test_mixed_precision(policy: str, suffix: str, tmp_path: Path) -> None:
         trained.save(tmp_path / f"model.{suffix}")
     finally:
         keras.mixed_precision.set_dtype_policy(before)
-    loaded = source.load(audit.audit(tmp_path / f"model.{suffix}"))
+    loaded = load_model(audit_file(tmp_path / f"model.{suffix}"))
     assert any(policy in note for note in loaded.notes)
     assert {layer.compute_dtype for layer in loaded.model.layers} == {"float32"}
     plain = models.filled(built())

@@ -17,8 +17,8 @@ from keras import layers
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters import reference
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.loading.audit import audit
-from edgeattn_converters.loading.load import load
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.safety import config_screening as screening
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
@@ -91,9 +91,9 @@ def as_chain(config: dict[str, Any]) -> None:
 def test_an_expanded_attention_within_a_sequential(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     shutil.copy(SPECIMENS / f"{name}.h5", path)
-    graph = load(audit(path), time_steps=7, keep_free=True).model
+    graph = load_model(audit_file(path), time_steps=7, allow_free_time=True).model
     rewritten(path, as_chain)
-    chain = load(audit(path), time_steps=7, keep_free=True).model
+    chain = load_model(audit_file(path), time_steps=7, allow_free_time=True).model
     shape = (3, *(7 if size is None else size for size in graph.inputs[0].shape[1:]))
     x = np.random.default_rng(1).integers(1, 9, shape).astype(graph.inputs[0].dtype)
     np.testing.assert_allclose(chain(x), graph(x), rtol=1e-6, atol=1e-6)
@@ -110,7 +110,7 @@ def test_an_expanded_attention_that_lacks_a_part_is_refused(tmp_path: Path) -> N
 
     rewritten(path, broken)
     with pytest.raises(UnsupportedModelError, match="attention_weight"):
-        load(audit(path))
+        load_model(audit_file(path))
 
 
 @pytest.mark.parametrize("name", ["words>lstm>", "My LSTM (v2)", "слой-1", "a[0]"])
@@ -128,7 +128,7 @@ def test_names_that_tensorflow_has_no_scope_for(name: str, tmp_path: Path) -> No
         weights.move("odd", name)
         names = [str(one).replace("odd", name) for one in weights.attrs["layer_names"]]
         weights.attrs["layer_names"] = [one.encode() for one in names]
-    loaded = load(audit(path)).model
+    loaded = load_model(audit_file(path)).model
     np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, rtol=1e-6)
     assert [spec.name for spec in interface_of(loaded).inputs] == ["in put"]
     converts(loaded, tmp_path)
@@ -208,10 +208,10 @@ def test_a_length_that_only_the_weights_know_is_asked_for(tmp_path: Path) -> Non
 
     rewritten(path, unsaid)
     with pytest.raises(UsageError) as caught:
-        load(audit(path), keep_free=True)
+        load_model(audit_file(path), allow_free_time=True)
     assert "--time-steps" in str(caught.value.hint)
     x = np.ones((2, STEPS, FEATURES), "float32")
-    loaded = load(audit(path), time_steps=STEPS).model
+    loaded = load_model(audit_file(path), time_steps=STEPS).model
     np.testing.assert_allclose(loaded(x), model(x), rtol=1e-6)
 
 

@@ -13,8 +13,8 @@ import edgeattn
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners.stateful import StatefulRunner
 from edgeattn_converters import convert
-from edgeattn_converters.loading import audit
-from edgeattn_converters.loading import load as source
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.tracing.states import in_a_row, marked, with_states
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -76,7 +76,7 @@ def test_parts_are_as_in_stateful_keras(masked, tmp_path):
     path = tmp_path / "stateful.keras"
     model.save(path)
     expected = _as_stateful_keras(model, parts)
-    loaded = source.load(audit.audit(path))
+    loaded = load_model(audit_file(path))
     assert len(loaded.stateful) >= 2
     explicit, pairs = with_states(loaded.model, loaded.stateful)
     own = len(interface_of(loaded.model).outputs)

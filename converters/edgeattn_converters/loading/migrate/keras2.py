@@ -16,9 +16,9 @@ HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
 STORED = "edgeattn>StoredWeights"
 THRESHOLDED_RELU = "edgeattn>ThresholdedReLU"
 HIGHWAY = "edgeattn>Highway"
-ATTENTION_HEADS = "edgeattn>EraMultiHeadAttention"
-MERGE = "edgeattn>EraMerge"
-CONCATENATE = "edgeattn>EraConcatenate"
+ATTENTION_HEADS = "edgeattn>LegacyMultiHeadAttention"
+MERGE = "edgeattn>LegacyMerge"
+CONCATENATE = "edgeattn>LegacyConcatenate"
 IGNORE = "ignore"
 # Their configs hold more than their constructors take.
 _READ_OTHERWISE = frozenset({"TextVectorization", "StringLookup", "IntegerLookup", "Hashing"})
@@ -53,7 +53,7 @@ _ONLY = {
     "activity_regularizer": None, "noise_shape": None, "seed": None, "unroll": False,
     "keepdims": False, "autocast": True, "optional": False, "rms_scaling": False,
 }  # fmt: skip
-STARTS_CLEAN = (
+STATE_RESET_NOTE = (
     "was stateful; here every sequence starts from a clean state. With --states its state is an "
     "input and an output."
 )
@@ -88,7 +88,7 @@ def layer(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[str,
             hint="Rebuild the model with time_major=False; its weights fit unchanged.",
         )
     if new.get("stateful"):
-        ctx.note(f"{name}: {STARTS_CLEAN}")
+        ctx.note(f"{name}: {STATE_RESET_NOTE}")
         ctx.stateful(safe_name(name))
         new["stateful"] = False
     new.pop("causal", None)  # translated where the layer is called

@@ -16,7 +16,7 @@ from edgeattn_converters.loading.migrate.keras2 import IGNORE
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
-class EraMultiHeadAttention(keras.layers.MultiHeadAttention):
+class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
     """``MultiHeadAttention`` with the masks of its time.
 
     ``masks="ignore"``: before Keras 2.10 masks that came with its inputs did nothing.
@@ -84,7 +84,7 @@ _MERGES: Mapping[str, Any] = {
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
-class EraMerge(keras.layers.Layer):
+class LegacyMerge(keras.layers.Layer):
     """Keras 2's Add, Subtract, Multiply, Average, Maximum and Minimum: blind to masks.
 
     A step of the result counts if it counts in every input. Keras 3 fills in where some inputs
@@ -120,7 +120,7 @@ class EraMerge(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
-class EraConcatenate(keras.layers.Concatenate):
+class LegacyConcatenate(keras.layers.Concatenate):
     """Keras 2's Concatenate along the features: a step counts if it counts in every input."""
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
