@@ -1,4 +1,4 @@
-# The two commands of the README are `make demo` and `make test`; both make the environment first.
+# The README's commands are `make demo` and `make test`; both create the environment first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,8 +10,10 @@ MODEL := sample_models/find_max
 environment: $(VENV)/.complete
 
 $(VENV)/.complete: pyproject.toml constraints.txt
+	@echo "Installing edgeattn, TensorFlow, Keras, the runtimes and the test tools into $(VENV):"
+	@echo "a download of about 1 GB, and 3 GB on disk."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(BIN)/python -m pip install --disable-pip-version-check \
 	    --constraint constraints.txt --editable '.[convert,dev]'
 	touch $@
 
@@ -23,22 +25,23 @@ demo: environment
 	    --output .out/find_max.outputs.npz --force
 
 test: environment
+	@echo "Running all tests: about 10 minutes on two idle cores, longer beside other work."
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
 
-# The light half in ARM user space under emulation; `make test` runs these too.
+# The device half in ARM user space under emulation; `make test` includes these tests.
 test-pi: environment
 	$(BIN)/python -m pytest tests/pi
 
-# 10,000 broken variants of real files; the tests run a few hundred.
+# Loads 10,000 corrupted variants of real files; the tests load a few hundred.
 fuzz: environment
 	$(BIN)/python tests/fuzz/fuzz.py --count 10000
 
-# Every specimen of every Keras, to both formats; the tests take one in twelve.
+# Converts every specimen of every Keras to both formats; the tests convert one in twelve.
 specimens: environment
 	EDGEATTN_ALL_SPECIMENS=1 $(BIN)/python -m pytest -n 2 tests/converters/loading/test_convert_specimens.py
 
-# The tables of docs/results.md, from what the examples recorded.
+# Writes the tables of docs/results.md from the recorded results of the examples.
 results: environment
 	$(BIN)/python examples/results.py
 
@@ -56,15 +59,15 @@ format: environment
 clean:
 	rm -rf $(VENV) .out build dist
 
-# edgeattn beside the stock routes and the machine's limit; wants an idle machine. Compares with the
-# table in docs/benchmarks.md; RENEW=1 keeps the last run's instead.
+# Compares edgeattn with the stock routes on an idle machine, and the ratios with docs/benchmarks.md;
+# RENEW=1 writes the ratios of this run into that page.
 bench: environment
 	$(BIN)/python -m benchmarks.bench $(if $(RENEW),--renew)
 
-# One model, few rounds: that it works, not how fast it is.
+# One model and few rounds: checks that the benchmarks run.
 bench-quick: environment
 	$(BIN)/python -m benchmarks.bench --quick
 
-# ARM instructions of one inference, under emulation; RENEW=1 keeps the new figures.
+# Counts the ARM instructions of one inference under emulation; RENEW=1 records the counts.
 instructions: environment
 	$(BIN)/python -m benchmarks.instructions $(if $(RENEW),--renew)
