@@ -141,7 +141,7 @@ def _check_plot(plot: Path) -> None:
     options.check_writable(plot)
     from edgeattn.plots import style
 
-    style.need_matplotlib("Plots are", "report")
+    style.require("matplotlib", extra="report")
 
 
 def _draw(tuned: Tuned, plot: Path) -> None:

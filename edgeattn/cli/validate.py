@@ -214,17 +214,17 @@ def _extras(report: Path | None, bench: Path | None, vocabulary: Path | None) ->
         raise UsageError("--bench and --vocabulary are for the page: --report FILE.html")
     extras: dict[str, Any] = {}
     if report is not None:
-        from edgeattn.plots import style
+        from edgeattn.report import require_libraries
 
-        style.need_matplotlib("The page is", "report")
+        require_libraries()
     if bench is not None:
-        from edgeattn.report import latency
+        from edgeattn.report.latency_section import read_bench
 
-        extras["bench"] = latency.read(bench)
+        extras["bench"] = read_bench(bench)
     if vocabulary is not None:
-        from edgeattn.report import vocabulary as words
+        from edgeattn.report.vocabulary import read_vocabulary
 
-        extras["vocabulary"] = words.read(vocabulary)
+        extras["vocabulary"] = read_vocabulary(vocabulary)
     return extras
 
 

@@ -1,6 +1,6 @@
 """Many-to-one attention over the states of a sequence, for any backend of Keras.
 
-The same mathematics as :mod:`edgeattn.attention`, which the tests hold this layer to.
+The same mathematics as :mod:`edgeattn.numpy_attention`, which the tests hold this layer to.
 """
 
 from __future__ import annotations

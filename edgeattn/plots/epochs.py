@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from edgeattn.errors import UsageError
 from edgeattn.plots import style
-from edgeattn.plots.parts import bars, image, ticks, titled
+from edgeattn.plots.axes import bars, image, ticks, titled
 from edgeattn.plots.style import BLUE, ORANGE, PAPER, RED, WEIGHTS, Look
 from edgeattn.tensors import Array
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,19 @@ class Look:
 PAPER = Look()
 
 
-def need_matplotlib(what: str = "Pictures are", extra: str = "plots") -> None:
-    """:class:`UsageError` where matplotlib is missing: ``what`` it draws, the ``extra`` with it."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"{what} drawn with matplotlib, and it is not installed here.",
-            hint=f"Install it with: pip install 'edgeattn[{extra}]'",
-        ) from error
+def require(*modules: str, purpose: str = "Plotting", extra: str = "plots") -> None:
+    """Check that ``modules`` are importable.
+
+    Raises :class:`UsageError`, with the ``pip install`` command of ``extra``, if one is missing.
+    """
+    for name in modules:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise UsageError(
+                f"{purpose} needs {name}, which is not installed.",
+                hint=f"Install it: pip install 'edgeattn[{extra}]'",
+            ) from error
 
 
 @contextmanager
@@ -63,7 +68,7 @@ def figure(
 
     Raises :class:`UsageError` where matplotlib is missing.
     """
-    need_matplotlib()
+    require("matplotlib")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

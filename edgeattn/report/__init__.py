@@ -39,6 +39,16 @@ def write_html(
     write_aside(path, text)
 
 
+def require_libraries() -> None:
+    """Check that the libraries of the extra ``report`` are installed.
+
+    Raises :class:`UsageError` if Matplotlib or Jinja2 is missing.
+    """
+    from edgeattn.plots.style import require
+
+    require("matplotlib", "jinja2", purpose="The HTML report", extra="report")
+
+
 def write_aside(path: Path, text: str) -> None:
     """Write and rename, so that no half of a page is ever there."""
     try:

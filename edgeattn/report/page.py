@@ -7,11 +7,12 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from edgeattn import __version__
-from edgeattn.report import artifact, latency
-from edgeattn.report import descriptions as words
-from edgeattn.report import figures as plots
-from edgeattn.report import map_figures as attention
-from edgeattn.report import task as outcome
+from edgeattn.report import artifact_section as artifact
+from edgeattn.report import check_descriptions as words
+from edgeattn.report import latency_section as latency
+from edgeattn.report import map_section as attention
+from edgeattn.report import svg_figures as plots
+from edgeattn.report import task_section as outcome
 from edgeattn.report.markup import SIGNS, badge, e, facts, number, size, table
 from edgeattn.tensors import Tensors
 from edgeattn.validation.report import STAGES

@@ -11,7 +11,7 @@ HINT = "A word a line, the first being number 0; or JSON: a list of words, or {w
 MOST = 10_000_000
 
 
-def read(path: Path) -> list[str]:
+def read_vocabulary(path: Path) -> list[str]:
     """Words by their number, numbers without a word as the number itself.
 
     Reads text, and ``.json`` of a list or of an object as Keras' tokenizers write it. Raises

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from edgeattn.attention import attention_output, attention_weights
 from edgeattn.layers import Attention
+from edgeattn.numpy_attention import attention_output, attention_weights
 
 # Raised inside Keras 3.15, whose variables know numpy 1's ``__array__`` only; it shows on JAX.
 pytestmark = pytest.mark.filterwarnings(

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from edgeattn import attention
+from edgeattn import numpy_attention as attention
 from edgeattn.errors import SampleError, UsageError
 from edgeattn.layers import Attention, AttentionOverEpochs, attention_maps
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import OutputError, UsageError
-from edgeattn.report import figures as plots
-from edgeattn.report import latency, page, vocabulary, write_html
-from edgeattn.report import map_figures as attention
+from edgeattn.report import latency_section as latency
+from edgeattn.report import map_section as attention
+from edgeattn.report import page, vocabulary, write_html
+from edgeattn.report import svg_figures as plots
 from edgeattn.report.junit import write_junit
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.validate import ArtifactReport, Report
@@ -184,12 +185,12 @@ def test_steps_that_are_shown_keep_their_numbers_and_words_theirs():
 )
 def test_vocabularies(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    assert vocabulary.read(tmp_path / name) == ["the", "film", "3", "good"]
+    assert vocabulary.read_vocabulary(tmp_path / name) == ["the", "film", "3", "good"]
 
 
 def test_numbers_without_a_word_stay_numbers(tmp_path):
     (tmp_path / "w.json").write_text('{"film": 1, "good": 3}')
-    assert vocabulary.read(tmp_path / "w.json") == ["0", "film", "2", "good"]
+    assert vocabulary.read_vocabulary(tmp_path / "w.json") == ["0", "film", "2", "good"]
 
 
 @pytest.mark.parametrize(
@@ -199,10 +200,10 @@ def test_numbers_without_a_word_stay_numbers(tmp_path):
 def test_what_is_no_vocabulary_is_refused(tmp_path, content):
     (tmp_path / "w.json").write_bytes(content)
     with pytest.raises(UsageError, match="no vocabulary"):
-        vocabulary.read(tmp_path / "w.json")
+        vocabulary.read_vocabulary(tmp_path / "w.json")
     (tmp_path / "w.txt").write_text("")
     with pytest.raises(UsageError, match="no vocabulary"):
-        vocabulary.read(tmp_path / "w.txt")
+        vocabulary.read_vocabulary(tmp_path / "w.txt")
 
 
 @pytest.fixture
@@ -279,9 +280,9 @@ def test_what_bench_did_not_print_is_refused(tmp_path, content):
     path = tmp_path / "b.json"
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(UsageError, match="not what edgeattn bench prints"):
-        latency.read(path)
+        latency.read_bench(path)
     with pytest.raises(UsageError, match="cannot be read"):
-        latency.read(tmp_path / "none.json")
+        latency.read_bench(tmp_path / "none.json")
 
 
 def test_no_plotting_library_is_told(monkeypatch, bundle, report):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeattn.metrics import pairwise as metrics
-from edgeattn.report import figures as plots
+from edgeattn.report import svg_figures as plots
 from edgeattn.report.markup import e, figure, number, select
 from edgeattn.tensors import Array, Tensors
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgeattn.attention import attention_output, attention_weights
+from edgeattn.numpy_attention import attention_output, attention_weights
 
 E = np.e
 # One feature and the kernel [[1]]: the Luong score of a step is its state times the query's state.
@@ -143,7 +143,7 @@ def test_output_says_what_does_not_fit(weights, kernel, message):
 
 
 def test_needs_no_keras():
-    code = "import sys, edgeattn.attention; print({'keras', 'tensorflow', 'jax'} & {*sys.modules})"
+    code = "import sys, edgeattn.numpy_attention; print({'keras', 'tensorflow', 'jax'} & {*sys.modules})"
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

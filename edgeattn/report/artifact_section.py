@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeattn.report import descriptions as words
-from edgeattn.report import figures as plots
-from edgeattn.report import map_figures as attention
-from edgeattn.report import task as outcome
+from edgeattn.report import check_descriptions as words
+from edgeattn.report import map_section as attention
+from edgeattn.report import svg_figures as plots
+from edgeattn.report import task_section as outcome
 from edgeattn.report.markup import badge, e, facts, figure, number, size, table
 from edgeattn.tensors import Array, Tensors
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.plots import style
-from edgeattn.plots.parts import bars, image, ticks
+from edgeattn.plots.axes import bars, image, ticks
 from edgeattn.plots.style import BLUE, DIFFERENCES, ORANGE, RED, WEIGHTS, Look
 from edgeattn.report import frontier
 from edgeattn.tensors import Array
@@ -57,7 +57,7 @@ class Speed:
 
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    style.need_matplotlib("The page is", "report")
+    style.require("matplotlib", extra="report")
     with style.figure(width, height, look=Look(INK, "none")) as (made, axes):
         yield made, axes[0, 0]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import UsageError
-from edgeattn.report import figures as plots
+from edgeattn.report import svg_figures as plots
 from edgeattn.report.markup import badge, e, figure, number, size, table
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ HINT = "Write one with: edgeattn bench BUNDLE --json > bench.json"
 COLUMNS = ("p50_ms", "p90_ms", "p99_ms", "load_ms")
 
 
-def read(path: Path) -> Mapping[str, Any]:
+def read_bench(path: Path) -> Mapping[str, Any]:
     """What ``edgeattn bench --json`` printed; :class:`UsageError` where the file is another."""
     try:
         document = json.loads(path.read_text("utf-8"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeattn.metrics import statistics
-from edgeattn.report import figures as plots
+from edgeattn.report import svg_figures as plots
 from edgeattn.report.markup import badge, e, figure, number, share, table
 from edgeattn.tensors import Array
 
