@@ -19,11 +19,11 @@ from edgeattn.errors import EdgeattnError
 def selftest(bundle: Path) -> tuple[list[str], int]:
     """What was found, line by line, and the exit code."""
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.device import runtime_check as probing
+    from edgeattn.device import runtime_check
     from edgeattn.validation.validate import validate_isolated
 
     lines = []
-    for check in probing.check_runtimes():
+    for check in runtime_check.check_runtimes():
         xnnpack = {True: ", XNNPACK on", False: ", XNNPACK off", None: ""}[check.xnnpack]
         told = f"{check.runtime or check.format} {check.state}{xnnpack}"
         lines.append(told + (f": {check.reason}" if check.reason else ""))

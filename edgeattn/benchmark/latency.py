@@ -1,9 +1,6 @@
 """How long an artifact takes: cold, to load, and warm, measured where it runs.
 
-Every artifact has a child process of its own and is called there through
-:mod:`edgeattn.inference.model`, so no pipe is in a figure. Artifacts take turns, a short round
-each, so that a machine that grows hot or busy is so for all of them; a round in which the firmware
-reports throttling is void.
+Every artifact is called in a worker process of its own, so no pipe is in a figure.
 
 A percentile is told where enough runs support it. With n runs the chance that all of them stay
 under the true quantile q is q^n; 0.9^64 and 0.99^662 are about 0.0012: from there on the measured
@@ -56,7 +53,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Measured:
+class LatencyResult:
     """What was measured of one artifact with a number of threads.
 
     ``cold_start_ms`` is from starting a process to its first result, Python and the runtime's
@@ -97,27 +94,27 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class LatencyReport:
     """All measured artifacts. Energy is measured by :mod:`edgeattn.benchmark.sustained`."""
 
-    measured: tuple[Measured, ...]
+    results: tuple[LatencyResult, ...]
     place: str = "here"
 
     @property
     def exit_code(self) -> int:
-        broken = any(item.reason and not item.unavailable for item in self.measured)
-        ran = any(item.timing.nanoseconds for item in self.measured)
+        broken = any(item.reason and not item.unavailable for item in self.results)
+        ran = any(item.timing.nanoseconds for item in self.results)
         return 0 if ran and not broken else 5
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "artifacts": [item.to_json() for item in self.measured],
+            "artifacts": [item.to_json() for item in self.results],
             "place": self.place,
             "energy": "not measurable",
         }
 
 
-def bench(
+def measure_latency(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
     place: Target,
@@ -125,7 +122,7 @@ def bench(
     threads: Sequence[int] = (1,),
     runs: int = RUNS,
     seconds: float = SECONDS,
-) -> Benchmark:
+) -> LatencyReport:
     """Measure ``artifacts`` in ``place``, for each number of threads in turn.
 
     Ends after ``runs`` runs of each that count, or after ``seconds`` for all artifacts together.
@@ -137,7 +134,7 @@ def bench(
     with place.start() as child:
         identify(place, bundle, child)
     reference = bundle.reference()
-    measured: list[Measured] = []
+    measured: list[LatencyResult] = []
     for count in threads:
         with contextlib.ExitStack() as stack:
             stands = []
@@ -147,7 +144,7 @@ def bench(
                 stands.append(_Stand(artifact, count, child, place.folder, reference))
             _take_turns(stands, runs, seconds)
             measured += [stand.measured() for stand in stands]
-    return Benchmark(tuple(measured), place.name)
+    return LatencyReport(tuple(measured), place.name)
 
 
 def _take_turns(
@@ -227,9 +224,9 @@ class _Stand:
         except WorkerDied as error:
             self.reason = f"The runtime {error.message}."
 
-    def measured(self) -> Measured:
+    def measured(self) -> LatencyResult:
         known = [value for value in self._throttled if value is not None]
-        return Measured(
+        return LatencyResult(
             self.artifact,
             self._threads,
             Timing(tuple(self._durations)),
@@ -292,10 +289,10 @@ def measure(count: int, seconds: float) -> tuple[dict[str, Any], Tensors]:
 
     import numpy as np
 
-    from edgeattn.device import info as device
+    from edgeattn.device import info
 
     model, samples, clock = _loaded["model"], _samples, time.perf_counter_ns
-    before = device.throttled()
+    before = info.throttling_flags()
     durations = np.empty(count, np.int64)
     done, end = 0, clock() + int(seconds * 1e9)
     while done < count:
@@ -308,8 +305,8 @@ def measure(count: int, seconds: float) -> tuple[dict[str, Any], Tensors]:
         if stop > end:
             break
     told = {
-        "throttled": device.slowed(before, device.throttled()),
-        "temperature_c": device.temperature(),
+        "throttled": info.was_throttled(before, info.throttling_flags()),
+        "temperature_c": info.temperature_c(),
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
     return told, {"nanoseconds": durations[:done]}

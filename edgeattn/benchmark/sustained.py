@@ -1,4 +1,4 @@
-"""Sustained load: latency, temperature, throttling and power of one artifact over time.
+"""SustainedResult load: latency, temperature, throttling and power of one artifact over time.
 
 One artifact at a time runs without a pause, unlike in :mod:`edgeattn.benchmark.latency`, where
 artifacts take turns so that they can be compared. The result is a series of time windows. A window
@@ -18,7 +18,7 @@ from edgeattn import progress
 from edgeattn.benchmark.latency import INPUTS, PATIENCE
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.device.power import Sampler
+from edgeattn.device.power import PowerSampler
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from edgeattn.process.worker import WorkerDied
 
@@ -55,7 +55,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Sustained:
+class SustainedResult:
     """One artifact's windows, in order; ``reason`` says why there are none."""
 
     artifact: Artifact
@@ -133,14 +133,14 @@ class Sustained:
         }
 
 
-def sustain(
+def measure_sustained(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
     place: Target,
     *,
     seconds: float,
     threads: Sequence[int] = (1,),
-) -> tuple[Sustained, ...]:
+) -> tuple[SustainedResult, ...]:
     """Run each artifact for ``seconds`` without a pause, for each number of threads in turn.
 
     Raises :class:`BundleError` where the files are not those the bundle was made with.
@@ -154,17 +154,17 @@ def sustain(
     found = []
     for count in threads:
         for artifact in artifacts:
-            told = Sustained(artifact, count)
+            told = SustainedResult(artifact, count)
             found.append(_sustained(told, place, reference, seconds))
     return tuple(found)
 
 
 def _sustained(
-    told: Sustained,
+    told: SustainedResult,
     place: Target,
     reference: Tensors,
     seconds: float,
-) -> Sustained:
+) -> SustainedResult:
     artifact = told.artifact
     inputs = {spec.name: reference[f"input/{spec.name}"][:INPUTS] for spec in artifact.inputs}
     asked = {"folder": place.folder, "artifact": artifact.to_json(), "threads": told.threads}
@@ -201,9 +201,9 @@ def _sustained(
 
 def rest(seconds: float) -> dict[str, Any]:
     """In the child: what the board draws while nothing runs."""
-    with Sampler() as sampler:
+    with PowerSampler() as sampler:
         # A board that does not tell is not waited for.
-        if sampler.telling:
+        if sampler.supported:
             time.sleep(seconds)
     return {"watts": sampler.watts}
 
@@ -213,7 +213,7 @@ def hold(seconds: float) -> dict[str, Any]:
     from edgeattn.benchmark.latency import measure
 
     start = time.perf_counter()
-    with Sampler() as sampler:
+    with PowerSampler() as sampler:
         told, arrays = measure(MOST, seconds)
     nanoseconds = arrays["nanoseconds"]
     return {

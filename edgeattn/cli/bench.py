@@ -10,8 +10,8 @@ import click
 from edgeattn.cli import options, output
 
 if TYPE_CHECKING:
-    from edgeattn.benchmark.latency import Benchmark
-    from edgeattn.benchmark.sustained import Sustained
+    from edgeattn.benchmark.latency import LatencyReport
+    from edgeattn.benchmark.sustained import SustainedResult
 
 
 @click.command("bench")
@@ -70,7 +70,7 @@ def command(
     Artifacts take turns. Runs during which the board was throttled are void. A percentile that too
     few runs support is left out.
     """
-    from edgeattn.benchmark.latency import bench
+    from edgeattn.benchmark.latency import measure_latency
     from edgeattn.targets.target import cpu_count, open_target
 
     opened = options.opened(bundle, require_signature)
@@ -80,9 +80,9 @@ def command(
         open_target(opened, on, python, config=ssh_config) as place,
     ):
         if sustained is not None:
-            from edgeattn.benchmark.sustained import sustain
+            from edgeattn.benchmark.sustained import measure_sustained
 
-            held = sustain(
+            held = measure_sustained(
                 opened,
                 artifacts,
                 place,
@@ -90,7 +90,7 @@ def command(
                 threads=threads or (1,),
             )
             return tell_sustained(held, place.name, as_json=as_json)
-        found = bench(
+        found = measure_latency(
             opened,
             artifacts,
             place,
@@ -105,7 +105,7 @@ def command(
     return found.exit_code
 
 
-def tell_sustained(held: tuple[Sustained, ...], place: str, *, as_json: bool) -> int:
+def tell_sustained(held: tuple[SustainedResult, ...], place: str, *, as_json: bool) -> int:
     """Print what was seen under load; the exit code is 0 where all that could run did."""
     broken = any(item.reason and not item.unavailable for item in held)
     ran = any(item.windows for item in held)
@@ -123,7 +123,7 @@ def tell_sustained(held: tuple[Sustained, ...], place: str, *, as_json: bool) ->
     return 0 if ran and not broken else 5
 
 
-def sustained_text(held: tuple[Sustained, ...]) -> str:
+def sustained_text(held: tuple[SustainedResult, ...]) -> str:
     rows = []
     for item in held:
         heat, energy = item.temperature_c, item.millijoules
@@ -162,7 +162,7 @@ def doubling(cores: int) -> tuple[int, ...]:
     return tuple(1 << power for power in range(cores.bit_length()))
 
 
-def as_text(found: Benchmark, *, quiet: bool = False) -> str:
+def as_text(found: LatencyReport, *, quiet: bool = False) -> str:
     rows = [
         [
             item.artifact.format,
@@ -175,11 +175,11 @@ def as_text(found: Benchmark, *, quiet: bool = False) -> str:
             milliseconds(item.cold_start_ms),
             "-" if item.memory_bytes is None else output.size(item.memory_bytes),
         ]
-        for item in found.measured
+        for item in found.results
     ]
     header = ["format", "scheme", "runtime", "threads", "runs", "p50", "p90", "p99", "load"]
     lines = [output.table([*header, "cold", "memory"], rows, right=tuple(range(3, 11)))]
-    for item in found.measured:
+    for item in found.results:
         if item.reason:
             lines.append(f"{item.artifact.label}, threads {item.threads}: {item.reason}")
         if item.void:
@@ -191,7 +191,7 @@ def as_text(found: Benchmark, *, quiet: bool = False) -> str:
         lines += ["", "Times in ms; cold is from a process' start to its first result."]
         lines.append("Memory is the peak of the whole process.")
         lines.append("Energy: not measurable in turns; see --sustained.")
-        if all(item.throttled is None for item in found.measured):
+        if all(item.throttled is None for item in found.results):
             lines.append("This machine does not tell whether it is throttled.")
     return "\n".join(lines)
 

@@ -15,10 +15,7 @@ COMMANDS = {
         "against it."
     ),
     "deploy": "Copy BUNDLE to devices, judge it there, and let it serve where it passes.",
-    "doctor": (
-        "Say which machine this or USER@HOST is, what installs and computes right there, what "
-        "to do."
-    ),
+    "doctor": "Check whether this machine, or USER@HOST, can run bundles, and suggest fixes.",
     "inspect": "Say what is in PATH: a Keras file, a .tflite or .onnx file, or a bundle.",
     "pack": "Make BUNDLE a single file, the same bytes every time.",
     "run": "Run one artifact of BUNDLE on data, its outputs to an .npz file.",

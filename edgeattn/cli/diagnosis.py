@@ -10,38 +10,38 @@ from edgeattn.cli import output
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.diagnosis.diagnose import Explanation
+    from edgeattn.diagnosis.diagnose import ArtifactDiagnosis
     from edgeattn.metrics.limits import Limit
     from edgeattn.validation.validate import Report
 
 WIDTH = 48
 
 
-def explain_found(
+def diagnose_report(
     bundle: Bundle,
     found: Report,
     limits: Sequence[Limit],
-) -> tuple[Explanation, ...]:
+) -> tuple[ArtifactDiagnosis, ...]:
     """What is inside the artifacts of a verdict; those beside them are judged where needed."""
-    from edgeattn.diagnosis.diagnose import explain
+    from edgeattn.diagnosis.diagnose import diagnose
     from edgeattn.validation.validate import validate_isolated
 
-    return explain(
+    return diagnose(
         bundle,
         found.artifacts,
         judge=lambda item: validate_isolated(bundle, (item,), limits=limits).artifacts[0],
     )
 
 
-def as_lines(explained: Sequence[Explanation]) -> Iterator[str]:
+def format_lines(explained: Sequence[ArtifactDiagnosis]) -> Iterator[str]:
     """A paragraph for each artifact, and the operators that add most noise."""
     if not explained:
         yield "\nNothing to explain: float32 artifacts that are right have no other to be held to."
     for item in explained:
         against = f", held to {item.reference}" if item.reference else ""
-        yield f"\n{item.artifact.label}{against}: {item.told.sentence}"
-        if item.told.cure:
-            yield item.told.cure
+        yield f"\n{item.artifact.label}{against}: {item.diagnosis.message}"
+        if item.diagnosis.remedy:
+            yield item.diagnosis.remedy
         if item.compared.unmatched:
             yield f"{item.compared.unmatched} operators have no like there and were not compared."
         rows = [
@@ -69,10 +69,12 @@ def as_lines(explained: Sequence[Explanation]) -> Iterator[str]:
             yield output.table(header, rows, right=(0, 3, 4, 5))
 
 
-def as_paragraphs(explained: Sequence[Explanation]) -> dict[str, list[str]]:
+def messages_by_artifact(explained: Sequence[ArtifactDiagnosis]) -> dict[str, list[str]]:
     """The same for the page, by the labels of the artifacts."""
     return {
-        item.artifact.label: [text for text in (item.told.sentence, item.told.cure) if text]
+        item.artifact.label: [
+            text for text in (item.diagnosis.message, item.diagnosis.remedy) if text
+        ]
         for item in explained
     }
 

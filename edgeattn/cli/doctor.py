@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,16 @@ from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeattn.device.advice import Finding
+    from edgeattn.device.advice import Advice
     from edgeattn.device.info import Device
     from edgeattn.device.runtime_check import RuntimeCheck
 
-# Features that decide which kernels a runtime takes; the rest of a long list is for --json.
-TOLD = ("asimd", "neon", "asimdhp", "asimddp", "i8mm", "avx2", "avx512f", "avx512_vnni", "amx_int8")
+UNKNOWN = "unknown"
+# CPU features that decide which kernels a runtime selects; --json lists all features.
+RELEVANT_FEATURES = (
+    *("asimd", "neon", "asimdhp", "asimddp", "i8mm"),
+    *("avx2", "avx512f", "avx512_vnni", "amx_int8"),
+)
 
 
 @click.command("doctor")
@@ -25,97 +30,104 @@ TOLD = ("asimd", "neon", "asimdhp", "asimddp", "i8mm", "avx2", "avx512f", "avx51
 @options.ssh_config_option
 @options.json_option
 def command(host: str | None, python: str | None, ssh_config: Path | None, as_json: bool) -> int:
-    """Say which machine this or USER@HOST is, what installs and computes right there, what to do.
+    """Check whether this machine, or USER@HOST, can run bundles, and suggest fixes.
 
-    Each runtime that is installed runs a tiny model in a process of its own, so that a crash
-    becomes a line. Ends with 5 where no runtime works. A host needs nothing but a Python 3 to be
-    looked at; without edgeattn there, its runtimes are told as not asked.
+    Prints the hardware, the runtime wheels that can be installed, and whether each installed
+    runtime computes a tiny model correctly. The exit code is 5 if no runtime works. A remote host
+    needs only Python 3; its runtimes are checked if edgeattn is installed on it.
     """
-    from edgeattn.device import info as device
-    from edgeattn.device import runtime_check as probing
-    from edgeattn.device.advice import findings
+    from edgeattn.device import runtime_check
+    from edgeattn.device.advice import advise
+    from edgeattn.device.info import describe_device
 
-    hindered: tuple[Finding, ...] = ()
+    obstacles: tuple[Advice, ...] = ()
     if host is None:
         if python is not None or ssh_config is not None:
-            raise UsageError("--python and --ssh-config are for another machine: give USER@HOST.")
-        found, checks = device.describe(), probing.check_runtimes()
+            raise UsageError("--python and --ssh-config require USER@HOST.")
+        device, checks = describe_device(), runtime_check.check_runtimes()
     else:
         from edgeattn.targets.host_check import check_host
 
-        found, checks, hindered = check_host(host, python, ssh_config)
-    advice = (*hindered, *findings(found, checks))
-    works = any(check.state == probing.PASS for check in checks)
+        device, checks, obstacles = check_host(host, python, ssh_config)
+    advice = (*obstacles, *advise(device, checks))
+    works = any(check.state == runtime_check.PASS for check in checks)
     if as_json:
-        output.emit_json(as_document(found, checks, advice, works))
+        output.emit_json(to_document(device, checks, advice, works))
     else:
-        click.echo(as_text(found, checks, advice))
+        click.echo(format_text(device, checks, advice))
     return 0 if works else 5
 
 
-def as_document(
-    found: Device, checks: tuple[RuntimeCheck, ...], advice: tuple[Finding, ...], works: bool
+def to_document(
+    device: Device, checks: tuple[RuntimeCheck, ...], advice: tuple[Advice, ...], works: bool
 ) -> dict[str, Any]:
-    """The keys that scripts may rely on."""
-    from dataclasses import asdict
-
-    from edgeattn.device.info import fitting
+    """Return the document printed by ``--json``. Its keys are stable."""
+    from edgeattn.device.wheels import wheel_incompatibilities
 
     return {
         "verdict": "pass" if works else "fail",
-        "device": found.to_json(),
+        "device": device.to_json(),
         "wheels": [
-            {"distribution": name, "fits": why is None, "reason": why}
-            for name, why in fitting(found).items()
+            {"distribution": name, "fits": reason is None, "reason": reason}
+            for name, reason in wheel_incompatibilities(device).items()
         ],
         "runtimes": [asdict(check) for check in checks],
-        "findings": [asdict(finding) for finding in advice],
+        "findings": [item.to_json() for item in advice],
     }
 
 
-def as_text(found: Device, checks: tuple[RuntimeCheck, ...], advice: tuple[Finding, ...]) -> str:
-    from edgeattn.device.info import fitting
+def format_text(
+    device: Device, checks: tuple[RuntimeCheck, ...], advice: tuple[Advice, ...]
+) -> str:
+    from edgeattn.device.wheels import wheel_incompatibilities
 
-    fits = fitting(found)
-    features = [name for name in TOLD if name in found.features]
-    hot = "not told" if found.temperature_c is None else f"{found.temperature_c:.1f} degrees"
+    features = [name for name in RELEVANT_FEATURES if name in device.features]
+    celsius = device.temperature_c
     rows = [
-        ["board", found.board or "not told"],
-        ["processor", f"{found.cpu or 'not told'}, {found.cores} cores, {found.machine}"],
-        ["features", " ".join(features) or "none that matter here"],
-        ["memory", _memory(found)],
-        ["system", f"{found.os or 'not told'}, {found.libc}, Python {found.python}"],
-        ["governor", found.governor or "not told"],
-        ["temperature", hot],
-        ["throttling", _throttling(found)],
-        *([f"{name} wheel", why or "fits"] for name, why in fits.items()),
+        ["board", device.board or UNKNOWN],
+        ["processor", f"{device.cpu or UNKNOWN}, {device.cores} cores, {device.machine}"],
+        ["CPU features", " ".join(features) or "none relevant to the runtimes"],
+        ["memory", _memory(device)],
+        ["system", f"{device.os or UNKNOWN}, {device.libc}, Python {device.python}"],
+        ["CPU governor", device.governor or UNKNOWN],
+        ["temperature", UNKNOWN if celsius is None else f"{celsius:.1f} °C"],
+        ["throttling", _throttling(device)],
+        *(
+            [f"{name} wheel", reason or "installable"]
+            for name, reason in wheel_incompatibilities(device).items()
+        ),
         *([f"{check.format} runtime", _runtime(check)] for check in checks),
     ]
     width = max(len(name) for name, _ in rows)
     lines = [f"{name.ljust(width)}  {text}" for name, text in rows]
-    for finding in advice:
-        lines += ["", f"{finding.level}: {finding.what}", f"  {finding.remedy}"]
+    for item in advice:
+        lines += ["", f"{item.level}: {item.message}", f"  {item.remedy}"]
     return "\n".join(lines)
 
 
-def _memory(found: Device) -> str:
-    if found.memory_bytes is None:
-        return "not told"
-    free = "" if found.available_bytes is None else f", {output.size(found.available_bytes)} free"
-    return output.size(found.memory_bytes) + free
+def _memory(device: Device) -> str:
+    if device.memory_bytes is None:
+        return UNKNOWN
+    total = output.size(device.memory_bytes)
+    if device.available_bytes is None:
+        return total
+    return f"{total}, {output.size(device.available_bytes)} available"
 
 
-def _throttling(found: Device) -> str:
-    if found.conditions is None:
-        return "not told"
-    now, ever = found.conditions["now"], found.conditions["since_start"]
-    told = [f"now: {', '.join(now)}"] if now else []
-    told += [f"since the start: {', '.join(ever)}"] if ever else []
-    return "; ".join(told) or "none since the start"
+def _throttling(device: Device) -> str:
+    if device.conditions is None:
+        return UNKNOWN
+    phases = (("now", "now"), ("since_start", "since boot"))
+    texts = [
+        f"{label}: {', '.join(device.conditions[key])}"
+        for key, label in phases
+        if device.conditions[key]
+    ]
+    return "; ".join(texts) or "none since boot"
 
 
 def _runtime(check: RuntimeCheck) -> str:
     if check.state != "pass":
         return f"fails: {check.reason}" if check.state == "fail" else check.state
     xnnpack = {True: ", XNNPACK on", False: ", XNNPACK off", None: ""}[check.xnnpack]
-    return f"{check.runtime}, computes right{xnnpack}"
+    return f"{check.runtime}, works{xnnpack}"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeattn.cli import diagnosis as explaining
-from edgeattn.cli import options, output
+from edgeattn.cli import diagnosis, options, output
 from edgeattn.cli import verdict as verdicts
 from edgeattn.errors import UsageError
 
@@ -155,23 +154,23 @@ def command(
                     found = on_target.validate_device(
                         place, opened, artifacts, trial=trial, limits=changed
                     )
-            explained = None
+            diagnoses = None
             if explain:
-                explained = explaining.explain_found(opened, found, changed)
+                diagnoses = diagnosis.diagnose_report(opened, found, changed)
     except (KeyboardInterrupt, SystemExit):
         if unfinished is not None and unfinished.exists():
             click.echo(f"What is done is kept in {unfinished}; the same command goes on.", err=True)
         raise
-    if explained is not None:
-        extras["explanations"] = explaining.as_paragraphs(explained)
+    if diagnoses is not None:
+        extras["explanations"] = diagnosis.messages_by_artifact(diagnoses)
     _write(opened, found, report, junit, extras)
     if as_json:
-        told = {} if explained is None else {"explanation": [x.to_json() for x in explained]}
+        told = {} if diagnoses is None else {"explanation": [x.to_json() for x in diagnoses]}
         output.emit_json({**found.to_json(), **told})
     else:
         click.echo(verdicts.as_text(opened, found, data is not None, quiet))
-        if explained is not None:
-            click.echo("\n".join(explaining.as_lines(explained)))
+        if diagnoses is not None:
+            click.echo("\n".join(diagnosis.format_lines(diagnoses)))
     return found.exit_code
 
 

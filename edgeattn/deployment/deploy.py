@@ -94,11 +94,11 @@ def deploy(
 
 def look(remote: SSHHost) -> tuple[Device, dict[str, Any]]:
     """What a machine is, which need not have edgeattn, and what else it said of itself."""
-    from edgeattn.device import info as device
+    from edgeattn.device.info import device_from_snapshot
     from edgeattn.targets import ssh
 
     told = ssh.look(remote)
-    return device.from_look(told), told
+    return device_from_snapshot(told), told
 
 
 def carry_out(

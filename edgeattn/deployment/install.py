@@ -23,7 +23,8 @@ from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.pack import MOMENT
-from edgeattn.device.info import WHEELS, unfit, userland
+from edgeattn.device.info import wheel_machine
+from edgeattn.device.wheels import RUNTIME_WHEELS, wheel_incompatibility
 from edgeattn.errors import DeviceError
 from edgeattn.targets.ssh import ENVIRONMENT, SSHHost
 
@@ -162,14 +163,15 @@ def requirements(look: Mapping[str, Any]) -> list[str]:
 
     Runtimes are of the versions that are here, where they are: the same code judges on both sides.
     """
-    machine = userland(str(look["machine"]), int(look["bits"]))
+    machine = wheel_machine(str(look["machine"]), int(look["bits"]))
     asked = [f"{name}{_specifier(name)}" for name in ("click", "numpy")]
     for format in ("tflite", "onnx"):
         fitting = [
             wheel.distribution
-            for wheel in WHEELS
+            for wheel in RUNTIME_WHEELS
             if wheel.format == format
-            and unfit(wheel, machine, str(look["python"]), str(look["libc"])) is None
+            and wheel_incompatibility(wheel, machine, str(look["python"]), str(look["libc"]))
+            is None
         ]
         if fitting:
             asked.append(f"{fitting[0]}{_specifier(fitting[0], pinned=True)}")
@@ -216,7 +218,7 @@ def gather(
 
 def platforms(look: Mapping[str, Any]) -> list[str]:
     """The platform tags that the device takes, newest first: pip expands none of them (PEP 600)."""
-    machine = userland(str(look["machine"]), int(look["bits"]))
+    machine = wheel_machine(str(look["machine"]), int(look["bits"]))
     found = re.search(r"glibc 2\.(\d+)", str(look["libc"]))
     if found is None:
         raise DeviceError(f"The device has {look['libc'] or 'no glibc'}: no wheel is made for it.")

@@ -1,94 +1,109 @@
-"""What to do about what a machine and its runtimes were found to be."""
+"""Advice on the state of a machine and its runtimes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edgeattn.device.info import WHEELS, Device, fitting
-from edgeattn.device.runtime_check import FAIL, MISSING, UNASKED, RuntimeCheck
+from edgeattn.device.info import Device
+from edgeattn.device.runtime_check import FAIL, MISSING, NOT_CHECKED, RuntimeCheck
+from edgeattn.device.wheels import RUNTIME_WHEELS, wheel_incompatibilities
 
-# Degrees: a Pi's firmware slows it down from 80 on.
-HOT = 75.0
+# Degrees Celsius. The firmware of a Raspberry Pi throttles from 80 °C.
+HOT_C = 75.0
+LOW_MEMORY_BYTES = 200 * 10**6
+
+_THROTTLING_REMEDIES = {
+    "under-voltage": "Use the official power supply and a short, thick cable.",
+    "frequency capped": "Cool the board and use the official power supply.",
+    "throttled": "Cool the board and use the official power supply.",
+    "soft temperature limit": "Add a heat sink or a fan.",
+}
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something a user should know, and what to do about it."""
+class Advice:
+    """A condition of the machine and what to do about it.
 
-    level: str  # "error" keeps models from running, "warning" spoils results, "note" does neither
-    what: str
+    ``level`` is ``error`` if models cannot run, ``warning`` if results or timings suffer, and
+    ``note`` otherwise.
+    """
+
+    level: str
+    message: str
     remedy: str
 
-
-def findings(device: Device, checks: tuple[RuntimeCheck, ...]) -> tuple[Finding, ...]:
-    """What to do about what was found; nothing where all is well."""
-    return (*_about_runtimes(device, checks), *_about_condition(device))
+    def to_json(self) -> dict[str, str]:
+        return {"level": self.level, "what": self.message, "remedy": self.remedy}
 
 
-def _about_runtimes(device: Device, checks: tuple[RuntimeCheck, ...]) -> Iterator[Finding]:
-    fits = fitting(device)
+def advise(device: Device, checks: tuple[RuntimeCheck, ...]) -> tuple[Advice, ...]:
+    """Return advice on ``device`` and its runtime ``checks``; empty if all is well."""
+    return (*_runtime_advice(device, checks), *_condition_advice(device))
+
+
+def _runtime_advice(device: Device, checks: tuple[RuntimeCheck, ...]) -> Iterator[Advice]:
+    incompatibilities = wheel_incompatibilities(device)
     for check in checks:
-        if check.state == UNASKED:
+        if check.state == NOT_CHECKED:
             continue
-        names = [wheel.distribution for wheel in WHEELS if wheel.format == check.format]
-        can = [name for name in names if fits[name] is None]
-        if check.state == MISSING and can:
-            level = "error" if check.format == "tflite" else "note"
-            yield Finding(level, f"No runtime for {check.format} files.", f"pip install {can[0]}")
+        names = [wheel.distribution for wheel in RUNTIME_WHEELS if wheel.format == check.format]
+        installable = [name for name in names if incompatibilities[name] is None]
+        if check.state == MISSING and installable:
+            yield Advice(
+                "error" if check.format == "tflite" else "note",
+                f"No {check.format} runtime is installed.",
+                f"pip install {installable[0]}",
+            )
         elif check.state == MISSING:
-            why = "; ".join(f"{name}: {fits[name]}" for name in names)
-            yield Finding(
+            reasons = "; ".join(f"{name}: {incompatibilities[name]}" for name in names)
+            yield Advice(
                 "note",
-                f"No runtime for {check.format} files installs here ({why}).",
+                f"No {check.format} runtime can be installed on this machine ({reasons}).",
                 "Use the other format, or a 64-bit system with Python 3.11 to 3.13.",
             )
         elif check.state == FAIL:
-            yield Finding(
+            yield Advice(
                 "error",
-                f"The runtime for {check.format} files does not work: {check.reason}.",
-                "Install another version of it; a crash on import is mostly a wheel for a newer "
-                "processor than this one.",
+                f"The {check.format} runtime does not work: {check.reason}.",
+                "Install another version of the runtime. If it crashes on import, its wheel is "
+                "probably built for a newer processor.",
             )
         elif check.xnnpack is False:
-            yield Finding(
+            yield Advice(
                 "warning",
-                "TFLite runs without XNNPACK: int8 is several times slower.",
-                "Use ai-edge-litert's own wheel, and let it see /proc/cpuinfo and /sys."
-                if fits["ai-edge-litert"] is None
-                else "A 64-bit system can have ai-edge-litert, which brings it.",
+                "TFLite runs without XNNPACK: int8 models are several times slower.",
+                "Install the ai-edge-litert wheel from PyPI and give its process read access to "
+                "/proc/cpuinfo and /sys."
+                if incompatibilities["ai-edge-litert"] is None
+                else "Use a 64-bit system: ai-edge-litert includes XNNPACK there.",
             )
 
 
-def _about_condition(device: Device) -> Iterator[Finding]:
+def _condition_advice(device: Device) -> Iterator[Advice]:
     conditions = device.conditions or {"now": (), "since_start": ()}
     for name in conditions["now"]:
-        yield Finding("warning", f"The board is slowed down now: {name}.", _REMEDIES[name])
+        yield Advice(
+            "warning", f"The board is being slowed down: {name}.", _THROTTLING_REMEDIES[name]
+        )
     for name in conditions["since_start"]:
         if name not in conditions["now"]:
-            yield Finding("note", f"Since the start there was: {name}.", _REMEDIES[name])
-    if device.temperature_c is not None and device.temperature_c >= HOT:
-        yield Finding(
+            yield Advice(
+                "note", f"The board was slowed down since boot: {name}.", _THROTTLING_REMEDIES[name]
+            )
+    if device.temperature_c is not None and device.temperature_c >= HOT_C:
+        yield Advice(
             "warning",
-            f"It is hot: {device.temperature_c:.0f} degrees, and from 80 on a Pi slows down.",
-            "Add a heat sink or a fan before you measure.",
+            f"The board is at {device.temperature_c:.0f} °C; a Raspberry Pi throttles from 80 °C.",
+            "Add a heat sink or a fan before measuring.",
         )
     if device.governor not in (None, "performance"):
-        yield Finding(
+        yield Advice(
             "note",
-            f"The frequency governor is {device.governor}: short runs may see a slow clock.",
-            "To measure: echo performance | sudo tee "
+            f"The CPU frequency governor is {device.governor}: short runs may be timed at a low "
+            "clock rate.",
+            "Before measuring, run: echo performance | sudo tee "
             "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
         )
-    if device.available_bytes is not None and device.available_bytes < 200 * 10**6:
-        yield Finding(
-            "warning", "Less than 200 MB of memory are free.", "Stop other programs first."
-        )
-
-
-_REMEDIES = {
-    "under-voltage": "Use the official power supply and a short, thick cable.",
-    "frequency capped": "Cool the board, and use the official power supply.",
-    "throttled": "Cool the board, and use the official power supply.",
-    "soft temperature limit": "Add a heat sink or a fan.",
-}
+    if device.available_bytes is not None and device.available_bytes < LOW_MEMORY_BYTES:
+        yield Advice("warning", "Less than 200 MB of memory are free.", "Stop other programs.")

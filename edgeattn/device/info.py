@@ -1,6 +1,7 @@
-"""Which machine this is, how it fares, which runtimes it can have and which of them work.
+"""Hardware, operating system, temperature and throttling state of a machine.
 
-What is read are the kernel's files under a ``root``, so that a folder can stand in for a Pi.
+All files are read below a ``root`` folder. On the machine itself it is ``/``; for a remote device
+and in tests it is a folder with copies of the device's kernel files.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path("/")
-# What the firmware of a Pi tells about its supply: the bit of now; 16 higher, that it has been so.
-THROTTLED = {
+# Bits of the throttling flags of a Raspberry Pi's firmware. Bit n is set while the condition
+# lasts, bit n + 16 if it has occurred since boot.
+THROTTLING_BITS = {
     0: "under-voltage",
     1: "frequency capped",
     2: "throttled",
     3: "soft temperature limit",
 }
-NOW = 0xF
+ACTIVE_MASK = 0xF
 
-# What is read under a root; a device that is looked at from afar sends these.
+# The files read by this module; a remote device sends their content.
 KERNEL_FILES = (
     "proc/cpuinfo",
     "proc/meminfo",
@@ -42,10 +44,23 @@ KERNEL_FILES = (
     "sys/class/hwmon/hwmon*/in0_lcrit_alarm",
 )
 
+# Part numbers of the Arm cores in Raspberry Pi boards.
+_ARM_CORES = {
+    "0xb76": "ARM1176",
+    "0xc07": "Cortex-A7",
+    "0xd03": "Cortex-A53",
+    "0xd08": "Cortex-A72",
+    "0xd0b": "Cortex-A76",
+}
+
 
 @dataclass(frozen=True)
 class Device:
-    """A machine as its kernel describes it; ``None`` is what it does not tell."""
+    """A machine as its kernel describes it. ``None`` means that the value is not available.
+
+    ``machine`` is the platform that wheels must be built for, such as ``aarch64``; ``throttled``
+    holds the bits of ``THROTTLING_BITS``.
+    """
 
     board: str | None
     machine: str
@@ -63,190 +78,167 @@ class Device:
 
     @property
     def conditions(self) -> dict[str, tuple[str, ...]] | None:
-        """What the firmware says is wrong now, and what was since the start."""
+        """The throttling conditions that are active ``now`` and those that occurred
+        ``since_start``, that is, since boot."""
         if self.throttled is None:
             return None
         return {
-            "now": tuple(name for bit, name in THROTTLED.items() if self.throttled >> bit & 1),
-            "since_start": tuple(
-                name for bit, name in THROTTLED.items() if self.throttled >> (bit + 16) & 1
-            ),
+            key: tuple(
+                name for bit, name in THROTTLING_BITS.items() if self.throttled >> (bit + shift) & 1
+            )
+            for key, shift in (("now", 0), ("since_start", 16))
         }
 
     def to_json(self) -> dict[str, Any]:
-        told = {key: value for key, value in asdict(self).items() if key != "throttled"}
-        return {**told, "features": list(self.features), "throttled": self.conditions}
+        return {**asdict(self), "features": list(self.features), "throttled": self.conditions}
 
 
-@dataclass(frozen=True)
-class Wheel:
-    """Where a runtime's wheels install: machines, the oldest glibc, Python's minor versions."""
-
-    distribution: str
-    machines: tuple[str, ...]
-    glibc: tuple[int, int]
-    pythons: tuple[int, int]
-    format: str
-
-
-# Of the tested versions: ai-edge-litert 2.3, onnxruntime 1.32, tflite-runtime 2.14.
-WHEELS = (
-    Wheel("ai-edge-litert", ("x86_64", "aarch64"), (2, 27), (10, 14), "tflite"),
-    Wheel("tflite-runtime", ("x86_64", "aarch64", "armv7l"), (2, 34), (8, 11), "tflite"),
-    Wheel("onnxruntime", ("x86_64", "aarch64"), (2, 28), (11, 14), "onnx"),
-)
-
-
-def describe(
+def describe_device(
     root: Path = ROOT,
     *,
     machine: str | None = None,
     python: str | None = None,
     libc: str | None = None,
     cores: int | None = None,
-    ask_firmware: Callable[[], str | None] | None = None,
+    read_firmware: Callable[[], str | None] | None = None,
 ) -> Device:
-    """The machine whose kernel's files lie under ``root``; this one unless told otherwise.
+    """Return the :class:`Device` whose kernel files are below ``root``.
 
-    ``machine`` is what its Python's wheels are for: on a 64-bit kernel a 32-bit one takes armv7l's.
+    The other arguments replace values of the machine this runs on: ``machine`` see
+    :func:`wheel_machine`, ``cores`` is the fallback if ``proc/cpuinfo`` lists none, and
+    ``read_firmware`` see :func:`throttling_flags`.
     """
-    info = _text(root / "proc/cpuinfo") or ""
-    release = _text(root / "etc/os-release") or ""
+    cpu_info = _read_text(root / "proc/cpuinfo") or ""
+    release = _read_text(root / "etc/os-release") or ""
     return Device(
-        board=board(root),
-        machine=machine or userland(platform.machine(), 64 if sys.maxsize > 2**32 else 32),
-        cpu=_field(info, "model name") or _arm_core(info),
-        cores=len(re.findall(r"^processor\s*:", info, re.M)) or cores or os.cpu_count() or 1,
-        features=tuple((_field(info, "Features") or _field(info, "flags") or "").split()),
-        memory_bytes=_memory(root, "MemTotal"),
-        available_bytes=_memory(root, "MemAvailable"),
-        os=_quoted(release, "PRETTY_NAME"),
+        board=_board(root),
+        machine=machine or wheel_machine(platform.machine(), 64 if sys.maxsize > 2**32 else 32),
+        cpu=_field(cpu_info, "model name") or _arm_core(cpu_info),
+        cores=len(re.findall(r"^processor\s*:", cpu_info, re.M)) or cores or os.cpu_count() or 1,
+        features=tuple((_field(cpu_info, "Features") or _field(cpu_info, "flags") or "").split()),
+        memory_bytes=_memory_bytes(root, "MemTotal"),
+        available_bytes=_memory_bytes(root, "MemAvailable"),
+        os=_match(r'^PRETTY_NAME="?([^"\n]*)"?$', release),
         libc=" ".join(platform.libc_ver()) if libc is None else libc,
         python=python or platform.python_version(),
-        governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        temperature_c=temperature(root),
-        throttled=throttled(root, ask_firmware),
+        governor=_read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        temperature_c=temperature_c(root),
+        throttled=throttling_flags(root, read_firmware),
     )
 
 
-def userland(machine: str, bits: int) -> str:
-    """What wheels are for: Raspberry Pi OS of 32 bits has a kernel of 64 on newer boards."""
+def wheel_machine(machine: str, bits: int) -> str:
+    """Return the platform that wheels must be built for.
+
+    32-bit Raspberry Pi OS runs a 64-bit kernel on newer boards, so a kernel's ``aarch64`` with a
+    Python of 32 ``bits`` is ``armv7l``.
+    """
     return {"aarch64": "armv7l", "x86_64": "i686"}.get(machine, machine) if bits == 32 else machine
 
 
-def from_look(told: Mapping[str, Any]) -> Device:
-    """The machine that :func:`edgeattn.targets.ssh.look` looked at."""
+def device_from_snapshot(snapshot: Mapping[str, Any]) -> Device:
+    """Return the :class:`Device` described by the snapshot that a remote device sent.
+
+    ``snapshot`` has the content of ``KERNEL_FILES`` as ``files`` and the output of vcgencmd as
+    ``firmware``, beside ``machine``, ``bits``, ``python``, ``libc`` and ``cores``.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        for name, text in told["files"].items():
+        for name, text in snapshot["files"].items():
             file = root / name
-            # What comes from another machine writes nowhere else.
+            # The names come from another machine and must not lead out of the folder.
             if ".." in file.parts or not file.is_relative_to(root):
                 continue
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(str(text), "utf-8")
-        return describe(
+        return describe_device(
             root,
-            machine=userland(str(told["machine"]), int(told["bits"])),
-            python=str(told["python"]),
-            libc=str(told["libc"]),
-            cores=told["cores"],
-            ask_firmware=lambda: told["firmware"],
+            machine=wheel_machine(str(snapshot["machine"]), int(snapshot["bits"])),
+            python=str(snapshot["python"]),
+            libc=str(snapshot["libc"]),
+            cores=snapshot["cores"],
+            read_firmware=lambda: snapshot["firmware"],
         )
 
 
-def board(root: Path = ROOT) -> str | None:
-    """What the device tree, or a PC's firmware, calls the board."""
-    model = _text(root / "proc/device-tree/model")
-    if model is None:
-        model = _text(root / "sys/devices/virtual/dmi/id/product_name")
-    return model
-
-
-def temperature(root: Path = ROOT) -> float | None:
-    """The hottest of the kernel's thermal zones, in degrees Celsius."""
-    found = []
+def temperature_c(root: Path = ROOT) -> float | None:
+    """Return the temperature of the hottest thermal zone in degrees Celsius, if there is any."""
+    temperatures = []
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        text = _text(zone / "temp") or ""
+        text = _read_text(zone / "temp") or ""
         if re.fullmatch(r"-?\d+", text):
-            found.append(int(text) / 1000)
-    return max(found, default=None)
+            temperatures.append(int(text) / 1000)
+    return max(temperatures, default=None)
 
 
-def throttled(
-    root: Path = ROOT, ask_firmware: Callable[[], str | None] | None = None
+def throttling_flags(
+    root: Path = ROOT, read_firmware: Callable[[], str | None] | None = None
 ) -> int | None:
-    """The firmware's bits, see ``THROTTLED``; ``None`` where nothing tells.
+    """Return the firmware's throttling flags, see ``THROTTLING_BITS``, or ``None`` if unknown.
 
-    A Pi's kernel gives them in a file, hexadecimal; an older or newer one only through vcgencmd,
-    as ``throttled=0x50000``.
+    Some kernels of the Raspberry Pi expose them as a hexadecimal file. If there is none, the output
+    of ``read_firmware`` is parsed, by default that of ``vcgencmd get_throttled``:
+    ``throttled=0x50000``.
     """
     for file in sorted((root / "sys/devices/platform/soc").glob("*firmware/get_throttled")):
-        text = _text(file) or ""
+        text = _read_text(file) or ""
         if re.fullmatch(r"(0x)?[0-9a-fA-F]+", text):
             return int(text, 16)
-    told = ask_firmware() if ask_firmware else _vcgencmd() if root == ROOT else None
-    found = re.search(r"throttled=0x([0-9a-fA-F]+)", told or "")
-    return int(found[1], 16) if found else _undervolted(root)
+    if read_firmware is None and root == ROOT:
+        read_firmware = _vcgencmd_throttled
+    flags = _match(r"throttled=0x([0-9a-fA-F]+)", (read_firmware() if read_firmware else "") or "")
+    return _under_voltage_flag(root) if flags is None else int(flags, 16)
 
 
-def _undervolted(root: Path) -> int | None:
-    """Under-voltage alone, which the kernel's own driver rpi_volt tells where no firmware does.
+def was_throttled(before: int | None, after: int | None) -> bool | None:
+    """Return whether the machine was throttled between two values of :func:`throttling_flags`."""
+    if before is None or after is None:
+        return None
+    return bool((before | after) & ACTIVE_MASK) or bool((after & ~before) >> 16 & ACTIVE_MASK)
 
-    Its alarm holds that there was one since it was last asked: a second or two ago.
+
+def _under_voltage_flag(root: Path) -> int | None:
+    """Return the under-voltage flag from the kernel driver rpi_volt, which needs no vcgencmd.
+
+    Its alarm is set if the voltage was low since the driver's last poll, a second or two ago.
     """
     for name in sorted((root / "sys/class/hwmon").glob("hwmon*/name")):
-        if _text(name) == "rpi_volt":
-            alarm = _text(name.with_name("in0_lcrit_alarm"))
+        if _read_text(name) == "rpi_volt":
+            alarm = _read_text(name.with_name("in0_lcrit_alarm"))
             return 0x10001 if alarm == "1" else None
     return None
 
 
-def slowed(before: int | None, after: int | None) -> bool | None:
-    """Whether the machine was slowed down between two readings of :func:`throttled`."""
-    if before is None or after is None:
-        return None
-    return bool((before | after) & NOW) or bool((after & ~before) >> 16 & NOW)
-
-
-def unfit(wheel: Wheel, machine: str, python: str, libc: str) -> str | None:
-    """Why ``wheel`` does not install on such a machine; ``None`` where it does."""
-    if machine not in wheel.machines:
-        return f"no wheel for {machine}"
-    major, minor = (int(part) for part in python.split(".")[:2])
-    low, high = wheel.pythons
-    if major != 3 or not low <= minor <= high:
-        return f"no wheel for Python {major}.{minor}, only 3.{low} to 3.{high}"
-    found = re.search(r"glibc (\d+)\.(\d+)", libc)
-    if found is None:
-        return f"needs glibc, and this is {libc or 'another library'}"
-    if (int(found[1]), int(found[2])) < wheel.glibc:
-        return f"needs glibc {wheel.glibc[0]}.{wheel.glibc[1]}, and this is {libc}"
-    return None
-
-
-def fitting(device: Device) -> dict[str, str | None]:
-    """Each runtime's distribution and why it does not fit; ``None`` where it does."""
-    return {
-        wheel.distribution: unfit(wheel, device.machine, device.python, device.libc)
-        for wheel in WHEELS
-    }
-
-
-def _vcgencmd() -> str | None:
+def _vcgencmd_throttled() -> str | None:
     tool = shutil.which("vcgencmd")
     if tool is None:
         return None
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(
+        return subprocess.run(
             [tool, "get_throttled"], capture_output=True, text=True, check=False, timeout=5
-        )
-        return done.stdout
+        ).stdout
     return None
 
 
-def _text(file: Path) -> str | None:
-    """What a file of the kernel's says, without the NUL of the device tree's strings."""
+def _board(root: Path) -> str | None:
+    """Return the board's name from the device tree or, on a PC, from its firmware."""
+    return _read_text(root / "proc/device-tree/model") or _read_text(
+        root / "sys/devices/virtual/dmi/id/product_name"
+    )
+
+
+def _arm_core(cpu_info: str) -> str | None:
+    part = _field(cpu_info, "CPU part")
+    return _ARM_CORES.get(part, f"part {part}") if part else None
+
+
+def _memory_bytes(root: Path, field: str) -> int | None:
+    kibibytes = _match(rf"^{field}:\s+(\d+) kB$", _read_text(root / "proc/meminfo") or "")
+    return int(kibibytes) * 1024 if kibibytes else None
+
+
+def _read_text(file: Path) -> str | None:
+    """Return a kernel file's content without the NUL that ends strings of the device tree."""
     try:
         return file.read_text("utf-8", "replace").strip("\0 \n") or None
     except OSError:
@@ -254,30 +246,11 @@ def _text(file: Path) -> str | None:
 
 
 def _field(text: str, name: str) -> str | None:
-    found = re.search(rf"^{name}\s*:\s*(.*)$", text, re.M)
-    return found[1].strip() if found else None
+    value = _match(rf"^{name}\s*:\s*(.*)$", text)
+    return value.strip() if value is not None else None
 
 
-def _quoted(text: str, name: str) -> str | None:
-    found = re.search(rf'^{name}="?([^"\n]*)"?$', text, re.M)
-    return found[1] if found else None
-
-
-# Arm's numbers for the cores of Raspberry Pis.
-_CORES = {
-    "0xb76": "ARM1176",
-    "0xc07": "Cortex-A7",
-    "0xd03": "Cortex-A53",
-    "0xd08": "Cortex-A72",
-    "0xd0b": "Cortex-A76",
-}
-
-
-def _arm_core(info: str) -> str | None:
-    part = _field(info, "CPU part")
-    return _CORES.get(part, f"part {part}") if part else None
-
-
-def _memory(root: Path, name: str) -> int | None:
-    found = re.search(rf"^{name}:\s+(\d+) kB$", _text(root / "proc/meminfo") or "", re.M)
-    return int(found[1]) * 1024 if found else None
+def _match(pattern: str, text: str) -> str | None:
+    """Return the first group of the pattern's first match."""
+    match = re.search(pattern, text, re.M)
+    return match[1] if match else None

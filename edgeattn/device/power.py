@@ -1,8 +1,8 @@
-"""What the board draws, where its power controller tells: a Raspberry Pi 5's does.
+"""Power consumption of a board with a readable power controller, such as a Raspberry Pi 5.
 
-``vcgencmd pmic_read_adc`` lists the current and the voltage of each rail behind the controller.
-Their products, summed, are what the board's chips take; what the controller itself loses, and what
-USB devices draw, is not in it.
+``vcgencmd pmic_read_adc`` prints the current and the voltage of each rail behind the controller.
+The sum of their products is the power of the board's chips. It includes neither the losses of the
+controller itself nor USB devices.
 """
 
 from __future__ import annotations
@@ -13,72 +13,77 @@ import subprocess
 import threading
 from collections.abc import Callable
 
-# "   VDD_CORE_A current(7)=1.14112000A", and from other firmware "VDD_CORE_A=1.1411A".
-RAIL = re.compile(r"^\s*(\w+)_([AV])(?:\s+\w+\(\d+\))?\s*=\s*([0-9.]+)[AV]\s*$", re.M)
-EVERY = 0.5
+# "   VDD_CORE_A current(7)=1.14112000A"; other firmware prints "VDD_CORE_A=1.1411A".
+_RAIL = re.compile(r"^\s*(\w+)_([AV])(?:\s+\w+\(\d+\))?\s*=\s*([0-9.]+)[AV]\s*$", re.M)
+INTERVAL_SECONDS = 0.5
 
 
-def watts(told: str | None) -> float | None:
-    """The power of all rails of which current and voltage are told; None where none is."""
-    figures: dict[tuple[str, str], float] = {}
-    for name, unit, number in RAIL.findall(told or ""):
+def total_watts(reading: str | None) -> float | None:
+    """Return the power of all rails in ``reading``, the output of ``vcgencmd pmic_read_adc``.
+
+    Rails without both a current and a voltage are ignored. Returns ``None`` if no rail is left.
+    """
+    values: dict[tuple[str, str], float] = {}
+    for rail, unit, number in _RAIL.findall(reading or ""):
         try:
-            figures[name, unit] = float(number)
+            values[rail, unit] = float(number)
         except ValueError:
             continue
-    rails = [name for name, unit in figures if unit == "A" and (name, "V") in figures]
+    rails = [rail for rail, unit in values if unit == "A" and (rail, "V") in values]
     if not rails:
         return None
-    return sum(figures[name, "A"] * figures[name, "V"] for name in rails)
+    return sum(values[rail, "A"] * values[rail, "V"] for rail in rails)
 
 
-def ask_controller() -> str | None:
-    """What this board's power controller says; None where there is none to ask."""
+def read_power_controller() -> str | None:
+    """Return the output of ``vcgencmd pmic_read_adc``, or ``None`` if it fails."""
     command = shutil.which("vcgencmd")
     if command is None:
         return None
     try:
-        done = subprocess.run(
+        return subprocess.run(
             [command, "pmic_read_adc"], capture_output=True, text=True, timeout=5, check=True
-        )
+        ).stdout
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return done.stdout
 
 
-class Sampler:
-    """Asks for the power now and then while something else runs; the mean is in :attr:`watts`."""
+class PowerSampler:
+    """Context manager that samples the power in a background thread.
 
-    def __init__(self, ask: Callable[[], str | None] = ask_controller) -> None:
-        self._ask = ask
-        self._seen: list[float] = []
-        self._done = threading.Event()
+    ``read`` returns the output of ``vcgencmd pmic_read_adc``. It is called every
+    ``INTERVAL_SECONDS``, or only once if the first call has no readable power.
+    """
+
+    def __init__(self, read: Callable[[], str | None] = read_power_controller) -> None:
+        self._read = read
+        self._samples: list[float] = []
+        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Sampler:
-        # Where it cannot be told once, nothing more is asked.
-        if watts(self._ask()) is not None:
+    def __enter__(self) -> PowerSampler:
+        if total_watts(self._read()) is not None:
             self._thread = threading.Thread(target=self._sample, daemon=True)
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
+        self._stop.set()
         if self._thread is not None:
             self._thread.join()
 
     def _sample(self) -> None:
-        while not self._done.wait(EVERY):
-            value = watts(self._ask())
+        while not self._stop.wait(INTERVAL_SECONDS):
+            value = total_watts(self._read())
             if value is not None:
-                self._seen.append(value)
+                self._samples.append(value)
 
     @property
-    def telling(self) -> bool:
-        """Whether the board tells what it draws."""
+    def supported(self) -> bool:
+        """Whether the board's power can be read."""
         return self._thread is not None
 
     @property
     def watts(self) -> float | None:
-        """The mean of what was seen; None where nothing was."""
-        return sum(self._seen) / len(self._seen) if self._seen else None
+        """Mean power of the samples in watts, ``None`` if there are none."""
+        return sum(self._samples) / len(self._samples) if self._samples else None

@@ -1,6 +1,7 @@
-"""Which runtimes work: each imports, loads a tiny model and computes it, in a child process.
+"""Checks of the installed runtimes.
 
-What kills a runtime, a wheel for a newer processor among it, becomes a line.
+Each runtime is imported in a worker process of its own and runs a tiny model there, so a runtime
+that crashes the process, such as a wheel built for a newer processor, is reported like any failure.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from typing import Any
 from edgeattn.errors import ArtifactError, EdgeattnError, RuntimeUnavailableError
 from edgeattn.process.worker import Worker, WorkerDied
 
-CHECK_SECONDS = 120.0
-PASS, FAIL, MISSING, UNASKED = "pass", "fail", "not installed", "not asked"
+TIMEOUT_SECONDS = 120.0
+PASS, FAIL, MISSING, NOT_CHECKED = "pass", "fail", "not installed", "not checked"
 
 
 @dataclass(frozen=True)
 class RuntimeCheck:
-    """Whether a runtime imported, loaded a tiny model and computed it right, in a child."""
+    """Result of checking the runtime of one format.
+
+    ``state`` is ``PASS``, ``FAIL``, ``MISSING`` or ``NOT_CHECKED``. ``xnnpack`` is whether TFLite
+    uses the XNNPACK delegate, and ``None`` if unknown or for another format.
+    """
 
     format: str
     state: str
@@ -33,36 +38,40 @@ class RuntimeCheck:
     reason: str | None = None
 
 
-def check_runtimes(start: Callable[[], Worker] = Worker) -> tuple[RuntimeCheck, ...]:
-    """Both formats' runtimes, each in a child of its own: what kills one becomes a line."""
-    return tuple(_check(format, start) for format in ("tflite", "onnx"))
+def check_runtimes(start_worker: Callable[[], Worker] = Worker) -> tuple[RuntimeCheck, ...]:
+    """Check the runtimes of both formats, each in a worker process of its own."""
+    return tuple(_check_runtime(format, start_worker) for format in ("tflite", "onnx"))
 
 
-def _check(format: str, start: Callable[[], Worker]) -> RuntimeCheck:
-    with start() as child:
+def _check_runtime(format: str, start_worker: Callable[[], Worker]) -> RuntimeCheck:
+    with start_worker() as worker:
         try:
-            told, _ = child.call(
-                "edgeattn.device.runtime_check:probe", {"format": format}, timeout=CHECK_SECONDS
+            result, _ = worker.call(
+                "edgeattn.device.runtime_check:run_tiny_model",
+                {"format": format},
+                timeout=TIMEOUT_SECONDS,
             )
         except WorkerDied as error:
-            reason = f"its process {error.message} on importing it or running a tiny model"
+            reason = f"its process {error.message} when importing it or running a tiny model"
             return RuntimeCheck(format, FAIL, reason=reason)
         except RuntimeUnavailableError as error:
             return RuntimeCheck(format, MISSING, reason=error.message)
         except EdgeattnError as error:
             return RuntimeCheck(format, FAIL, reason=error.message)
+    reason = f"its result for a tiny model is off by {result['error']:.3g}"
     return RuntimeCheck(
         format,
-        PASS if told["right"] else FAIL,
-        str(told["runtime"]),
-        told["xnnpack"],
-        None if told["right"] else f"it computed a tiny model wrong, by {told['error']:.3g}",
+        PASS if result["correct"] else FAIL,
+        str(result["runtime"]),
+        result["xnnpack"],
+        None if result["correct"] else reason,
     )
 
 
-# score = x @ [[1, -2], [0.5, 4], [-0.25, 8]] + [0.125, -1], one dense layer without rounding in
-# any order of its sums. tests/device/test_device.py makes these files and compares them.
-TINY = {
+# One dense layer, score = x @ [[1, -2], [0.5, 4], [-0.25, 8]] + [0.125, -1], base64-encoded. With
+# TINY_INPUT every partial sum is exact in float32, so the order of summation does not matter.
+# tests/device/test_device.py rebuilds these files and compares them.
+TINY_MODELS = {
     "tflite": """
 GAAAAFRGTDMAAA4AFAAQAAwACAAAAAQADgAAABAAAABgAAAAnAEAAAMAAAADAAAATAAAACQAAAAEAAAA6v///wQAAAAIAAAA
 AAAAPgAAgL8AAAYACAAEAAYAAAAEAAAAGAAAAAAAgD8AAAA/AACAvgAAAMAAAIBAAAAAQaj///8BAAAAEAAAAAwAFAAQAAwA
@@ -81,41 +90,48 @@ EggKAggBCgIIAkIECgAQEQ==
 TINY_INPUT, TINY_OUTPUT = [[2.0, -4.0, 8.0]], [[-1.875, 43.0]]
 
 
-def probe(format: str) -> dict[str, Any]:
-    """In the child: import the runtime, load the tiny model, run it, look at what it printed."""
+def run_tiny_model(format: str) -> dict[str, Any]:
+    """In the worker: import the runtime, run the tiny model and compare its output.
+
+    Returns ``runtime``, ``correct``, ``error`` (max abs error) and ``xnnpack``, which is read from
+    what TFLite logs.
+    """
     import numpy as np
 
     from edgeattn.runners import open_runner
     from edgeattn.tensors import TensorSpec
 
-    ends = (TensorSpec("x", (1, 3), "float32"),), (TensorSpec("score", (1, 2), "float32"),)
+    inputs, outputs = (
+        (TensorSpec("x", (1, 3), "float32"),),
+        (TensorSpec("score", (1, 2), "float32"),),
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"tiny.{format}"
-        path.write_bytes(base64.b64decode(TINY[format]))
-        with _printed(Path(folder) / "printed") as printed:
-            runner = open_runner(path, format, *ends)
-            got = runner.run({"x": np.array(TINY_INPUT, np.float32)})["score"]
-        text = printed()
-    if got.shape != (1, 2):
-        raise ArtifactError(f"a tiny model's output came with the shape {got.shape}")
-    error = float(np.max(np.abs(got - np.array(TINY_OUTPUT))))
+        path.write_bytes(base64.b64decode(TINY_MODELS[format]))
+        with _capture_stderr(Path(folder) / "stderr") as read_stderr:
+            runner = open_runner(path, format, inputs, outputs)
+            score = runner.run({"x": np.array(TINY_INPUT, np.float32)})["score"]
+        log = read_stderr()
+    if score.shape != (1, 2):
+        raise ArtifactError(f"its output for a tiny model has shape {score.shape}, not (1, 2)")
+    error = float(np.max(np.abs(score - np.array(TINY_OUTPUT))))
     return {
         "runtime": runner.runtime,
-        "right": error == 0,
+        "correct": error == 0,
         "error": error if error == error else "NaN",
-        "xnnpack": "XNNPACK delegate" in text if format == "tflite" else None,
+        "xnnpack": "XNNPACK delegate" in log if format == "tflite" else None,
     }
 
 
 @contextlib.contextmanager
-def _printed(file: Path) -> Iterator[Callable[[], str]]:
-    """What native code prints on stderr meanwhile, in ``file``."""
+def _capture_stderr(file: Path) -> Iterator[Callable[[], str]]:
+    """Redirect file descriptor 2, which native code writes to, to ``file``."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     try:
         with file.open("wb") as stream:
             os.dup2(stream.fileno(), 2)
         yield lambda: file.read_text("utf-8", "replace")
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)

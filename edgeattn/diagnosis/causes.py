@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeattn.diagnosis.graph import FIXED_SCALES, Constant, Graph, Operator, Stored
+from edgeattn.diagnosis.graph import FIXED_SCALES, Constant, Encoding, Graph, Operator
 from edgeattn.diagnosis.locate import Loop, title
 from edgeattn.diagnosis.matching import Match
 from edgeattn.tensors import Array
@@ -103,7 +103,7 @@ def step_of(operator: Operator, graph: Graph, name: str, low: float, high: float
     return max(high, -low) / info.max if stored.dtype == "int16" else (high - low) / 255
 
 
-def _keeping(operator: Operator, graph: Graph, name: str) -> Stored:
+def _keeping(operator: Operator, graph: Graph, name: str) -> Encoding:
     """How a result is kept; one that integers were read back to is as fine as those."""
     stored = graph.keeping(name)
     return graph.keeping(operator.inputs[0]) if operator.rounds and not stored.scale else stored

@@ -16,8 +16,8 @@ import numpy as np
 
 from edgeattn import progress
 from edgeattn.diagnosis.graph import MOVING
-from edgeattn.diagnosis.messages import Told, told
-from edgeattn.diagnosis.results import Compared, Measured
+from edgeattn.diagnosis.messages import Diagnosis, told
+from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.errors import EdgeattnError
 from edgeattn.evaluation.task import FAIL, PASS
 from edgeattn.process.worker import Worker, WorkerDied
@@ -36,13 +36,13 @@ LISTED = 8
 FINEST_DB = 60.0
 PRECISE = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
 _CALLS = {
-    "tflite": "edgeattn.diagnosis.tflite:explain",
-    "onnx": "edgeattn_converters.diagnosis.onnx:explain",
+    "tflite": "edgeattn.diagnosis.tflite:compare_files",
+    "onnx": "edgeattn_converters.diagnosis.onnx:compare_files",
 }
 
 
 @dataclass(frozen=True)
-class Explanation:
+class ArtifactDiagnosis:
     """What was found inside of an artifact.
 
     ``reference`` is the label of the artifact it was compared with; without one, ``told`` says why.
@@ -51,18 +51,18 @@ class Explanation:
 
     artifact: Artifact
     verdict: str
-    told: Told
+    diagnosis: Diagnosis
     reference: str | None = None
-    compared: Compared = field(default_factory=lambda: Compared(()))
+    compared: GraphComparison = field(default_factory=lambda: GraphComparison(()))
 
     @property
-    def operators(self) -> tuple[Measured, ...]:
+    def operators(self) -> tuple[OperatorComparison, ...]:
         return self.compared.operators
 
     @property
-    def worst(self) -> tuple[Measured, ...]:
+    def worst(self) -> tuple[OperatorComparison, ...]:
         """The operators that add most noise by themselves, the one that is named at the top."""
-        first = self.told.operator
+        first = self.diagnosis.operator
         noisy = [
             item
             for item in self.operators
@@ -72,14 +72,14 @@ class Explanation:
         return tuple(ordered[:LISTED])
 
     def to_json(self) -> dict[str, Any]:
-        first = self.told.operator
+        first = self.diagnosis.operator
         return {
             "format": self.artifact.format,
             "scheme": self.artifact.scheme,
             "verdict": self.verdict,
             "reference": self.reference,
-            "found": self.told.sentence,
-            "cure": self.told.cure,
+            "found": self.diagnosis.message,
+            "cure": self.diagnosis.remedy,
             "operator": None if first is None else first.to_json(),
             "compared": len(self.operators),
             "unmatched": self.compared.unmatched,
@@ -88,12 +88,12 @@ class Explanation:
         }
 
 
-def explain(
+def diagnose(
     bundle: Bundle,
     reports: Sequence[ArtifactReport],
     *,
     judge: Callable[[Artifact], ArtifactReport],
-) -> tuple[Explanation, ...]:
+) -> tuple[ArtifactDiagnosis, ...]:
     """What is inside the artifacts of ``reports``, as :func:`edgeattn.validate` gave them.
 
     ``judge`` tells the verdict on an artifact of the bundle that is not among them. A float32
@@ -125,15 +125,17 @@ def _one(
     report_on: Callable[[Artifact], ArtifactReport],
     arrays: Tensors,
     child: Worker,
-) -> Explanation:
+) -> ArtifactDiagnosis:
     artifact = report.artifact
     if report.broken:
-        return Explanation(artifact, report.verdict, Told(f"It does not run: {report.reason}"))
+        return ArtifactDiagnosis(
+            artifact, report.verdict, Diagnosis(f"It does not run: {report.reason}")
+        )
     if artifact.format == "onnx" and importlib.util.find_spec("onnx") is None:
-        return Explanation(
+        return ArtifactDiagnosis(
             artifact,
             report.verdict,
-            Told(
+            Diagnosis(
                 "To explain an ONNX file, it is taken apart with the package onnx, which is not "
                 "installed here.",
                 "Do it where the model was converted: pip install 'edgeattn[convert]'",
@@ -142,11 +144,11 @@ def _one(
     reference = _reference(bundle, artifact, report_on)
     lowering = _lowering_fault(bundle, artifact, report_on)
     if reference is None:
-        alone = Told(
+        alone = Diagnosis(
             f"The bundle has no other {artifact.format} artifact that is right, to hold it to.",
             "Convert in more schemes: --scheme float32 --scheme float16",
         )
-        return Explanation(artifact, report.verdict, lowering or alone)
+        return ArtifactDiagnosis(artifact, report.verdict, lowering or alone)
     from edgeattn.metrics.limits import LIMITS
 
     limit = min(LIMITS[artifact.scheme].snr_db, LIMITS[reference.scheme].snr_db, FINEST_DB)
@@ -164,12 +166,12 @@ def _one(
             inputs,
         )
     except WorkerDied as error:
-        reason = Told(f"It cannot be taken apart: the process for it {error.message}.")
-        return Explanation(artifact, report.verdict, _both(lowering, reason))
+        reason = Diagnosis(f"It cannot be taken apart: the process for it {error.message}.")
+        return ArtifactDiagnosis(artifact, report.verdict, _both(lowering, reason))
     except EdgeattnError as error:
-        reason = Told(error.message, error.hint)
-        return Explanation(artifact, report.verdict, _both(lowering, reason))
-    compared = Compared.from_json(answer)
+        reason = Diagnosis(error.message, error.hint)
+        return ArtifactDiagnosis(artifact, report.verdict, _both(lowering, reason))
+    compared = GraphComparison.from_json(answer)
     wrong = [check for check in report.failed if check.stage != "structure"]
     verdict = report.verdict if wrong or report.stages["task"] == FAIL else PASS
     model = str(bundle.manifest.model["file"])
@@ -179,17 +181,17 @@ def _one(
         # What rounds too much is not what fails it.
         failed = ", ".join(sorted({check.metric for check in report.failed}))
         why = f"What fails it is no number of its outputs, but: {failed}."
-        words = Told(f"{why} {words.sentence}", None, words.operator)
+        words = Diagnosis(f"{why} {words.message}", None, words.operator)
     words = _both(lowering, words)
-    return Explanation(artifact, report.verdict, words, reference.label, compared)
+    return ArtifactDiagnosis(artifact, report.verdict, words, reference.label, compared)
 
 
-def _both(lowering: Told | None, words: Told) -> Told:
+def _both(lowering: Diagnosis | None, words: Diagnosis) -> Diagnosis:
     """That float32 is wrong first, then what was found in this artifact."""
     if lowering is None:
         return words
-    cure = words.cure or lowering.cure
-    return Told(f"{lowering.sentence} {words.sentence}", cure, words.operator)
+    cure = words.remedy or lowering.remedy
+    return Diagnosis(f"{lowering.message} {words.message}", cure, words.operator)
 
 
 def _reference(
@@ -216,7 +218,7 @@ def _numbers_pass(report: ArtifactReport) -> bool:
 
 def _lowering_fault(
     bundle: Bundle, artifact: Artifact, report_on: Callable[[Artifact], ArtifactReport]
-) -> Told | None:
+) -> Diagnosis | None:
     """That float32 itself is wrong, which no precision cures."""
     for item in bundle.manifest.artifacts:
         if item.format != artifact.format or item.scheme != "float32":
@@ -225,7 +227,7 @@ def _lowering_fault(
         wrong = sorted({check.output for check in report.failed if check.output})
         if report.runtime is None or not wrong:
             return None
-        return Told(
+        return Diagnosis(
             f"{item.label} itself is not what Keras computed ({', '.join(wrong)}): the fault is in "
             "how the model was lowered, or in the file, and not in its precision.",
             "Convert again with another lowering: --lowering unrolled. And please report it.",

@@ -27,7 +27,7 @@ FIXED_SCALES: Mapping[str, float] = {
 
 
 @dataclass(frozen=True)
-class Stored:
+class Encoding:
     """How a tensor's numbers are kept: ``real = (integer - zero_point) * scale`` where it says so.
 
     ``channels`` is the axis along which a constant has a scale for each index. ``dynamic`` is what
@@ -51,7 +51,7 @@ class Stored:
     def rounded(self, real: Array) -> Array:
         """``real`` as it comes back from being kept so."""
         if self.dynamic:
-            return ideal(real, Stored(self.dtype, 1.0))
+            return ideal(real, Encoding(self.dtype, 1.0))
         if self.scale is None:
             return real
         info = np.iinfo(self.dtype)
@@ -65,7 +65,7 @@ class Constant:
     """A constant's real numbers, and how the file keeps them."""
 
     value: Array
-    stored: Stored
+    stored: Encoding
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Graph:
     constants: Mapping[str, Constant]
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    stored: Mapping[str, Stored] = field(default_factory=dict)
+    stored: Mapping[str, Encoding] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     bodies: Mapping[int, Graph] = field(default_factory=dict)
 
@@ -114,11 +114,11 @@ class Graph:
         """The operators by their positions."""
         return {operator.position: operator for operator in self.operators}
 
-    def keeping(self, tensor: str) -> Stored:
-        return self.stored.get(tensor, Stored("float32"))
+    def keeping(self, tensor: str) -> Encoding:
+        return self.stored.get(tensor, Encoding("float32"))
 
 
-class Opened(Protocol):
+class InstrumentedModel(Protocol):
     """A file whose inside can be seen and run: one of each format."""
 
     graph: Graph
@@ -137,7 +137,7 @@ class Opened(Protocol):
         ...
 
 
-def ideal(real: Array, stored: Stored) -> Array:
+def ideal(real: Array, stored: Encoding) -> Array:
     """``real``, a constant, kept as well as the dtype of ``stored`` can: symmetric, to its maximum.
 
     Per channel where ``stored`` is.

@@ -15,19 +15,19 @@ from edgeattn import progress
 from edgeattn.diagnosis import causes
 from edgeattn.diagnosis import locate as places
 from edgeattn.diagnosis.causes import Sums, decibels
-from edgeattn.diagnosis.graph import Graph, Opened, Operator, Stored, ideal
+from edgeattn.diagnosis.graph import Encoding, Graph, InstrumentedModel, Operator, ideal
 from edgeattn.diagnosis.matching import Match, match
-from edgeattn.diagnosis.results import Compared, Measured
+from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.tensors import Array, Tensors
 
 
 def measure(
-    reference: Opened,
-    judged: Opened,
+    reference: InstrumentedModel,
+    judged: InstrumentedModel,
     inputs: Tensors,
     limit_db: float,
     maps: tuple[str, ...] = (),
-) -> Compared:
+) -> GraphComparison:
     """Every operator of ``judged`` that has its like in ``reference``.
 
     ``inputs`` hold some sequences. ``limit_db`` is what an output of the judged scheme must reach,
@@ -102,7 +102,7 @@ def measure(
         for name, tensor in judged.graph.outputs.items()
         if tensor in sums and sums[tensor].count and name not in same.misnamed
     }
-    return Compared(tuple(told), len(lone), same.swapped, same.misnamed, ends)
+    return GraphComparison(tuple(told), len(lone), same.swapped, same.misnamed, ends)
 
 
 def _cuts(graph: Graph, same: Match) -> set[str]:
@@ -114,7 +114,7 @@ def _cuts(graph: Graph, same: Match) -> set[str]:
 
 
 def _agreed(
-    same: Match, reference: Opened, judged: Opened, inputs: Tensors
+    same: Match, reference: InstrumentedModel, judged: InstrumentedModel, inputs: Tensors
 ) -> dict[str, tuple[int, ...]]:
     """The judged tensors' shapes; one that is not as large as its like has none after all."""
     first = {name: array[:1] for name, array in inputs.items()}
@@ -131,14 +131,14 @@ def _agreed(
     return shapes
 
 
-def _as_read(graph: Graph, same: Match) -> dict[str, list[Stored]]:
+def _as_read(graph: Graph, same: Match) -> dict[str, list[Encoding]]:
     """For tensors of the reference: how the judged file's operators read them, where rounded."""
-    read: dict[str, list[Stored]] = {}
+    read: dict[str, list[Encoding]] = {}
     for operator in graph.operators:
         if operator.rounds:
             continue
         if operator.scales and operator.inputs[0] in same.tensors:
-            own = Stored("int8", dynamic=True)
+            own = Encoding("int8", dynamic=True)
             read.setdefault(same.tensors[operator.inputs[0]], []).append(own)
         for name in operator.inputs:
             source = _kept_in(graph, name)
@@ -155,7 +155,7 @@ def _kept_in(graph: Graph, name: str) -> str | None:
     return _kept_in(graph, maker.inputs[0]) if maker is not None and maker.rounds else None
 
 
-def _rounded(value: Array, kept: list[Stored]) -> Array:
+def _rounded(value: Array, kept: list[Encoding]) -> Array:
     return kept[0].rounded(value) if kept and value.dtype.kind == "f" else value
 
 
@@ -173,7 +173,7 @@ def _judged(
     recurrent: bool,
     inside: tuple[str, dict[str, float]] | None,
     before: int,
-) -> Measured:
+) -> OperatorComparison:
     signal = sum(total.signal for total in sums)
     alone = sum(total.alone for total in sums)
     explained = sum(
@@ -199,7 +199,7 @@ def _judged(
             cause = causes.NO_ROUNDING
         elif not before and isolated_db < limit_db:
             cause = causes.ROUNDING
-    return Measured(
+    return OperatorComparison(
         operator.position,
         operator.kind,
         where,

@@ -17,7 +17,7 @@ from edgeattn.diagnosis.causes import (
     WEIGHTS,
 )
 from edgeattn.diagnosis.graph import MOVING
-from edgeattn.diagnosis.results import Compared, Measured
+from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.evaluation.task import PASS
 
 if TYPE_CHECKING:
@@ -36,23 +36,23 @@ FINER = {
 
 
 @dataclass(frozen=True)
-class Told:
+class Diagnosis:
     """A paragraph, what would cure it, and the operator it names."""
 
-    sentence: str
-    cure: str | None = None
-    operator: Measured | None = None
+    message: str
+    remedy: str | None = None
+    operator: OperatorComparison | None = None
 
 
 def told(
-    compared: Compared,
+    compared: GraphComparison,
     artifact: Artifact,
     verdict: str,
     limit_db: float,
     against: Artifact,
     model: str,
     stages: Collection[str] = (),
-) -> Told:
+) -> Diagnosis:
     """What is wrong with ``artifact``, its operators ``compared`` with those of ``against``.
 
     An artifact that passes is only reproached with what no rounding explains. ``stages`` are those
@@ -61,7 +61,7 @@ def told(
     operators, reference = compared.operators, against.label
     again = f"Convert the model again: edgeattn convert {model} --force. And please report it."
     if compared.swapped or compared.misnamed:
-        return Told(_ends(compared), again)
+        return Diagnosis(_ends(compared), again)
     reproached = FAULTS if verdict == PASS else (*FAULTS, CUT, COARSE, ROUNDING)
     first = next(
         (
@@ -94,10 +94,10 @@ def told(
             f"{subject(first)} is the first that is not right; of what is before it, "
             f"{_counted(first.before, 'operator')} without a like in {reference} may be at fault"
         )
-    return Told(f"{named}. {say(first, artifact, limit_db, reference)}", cure, first)
+    return Diagnosis(f"{named}. {say(first, artifact, limit_db, reference)}", cure, first)
 
 
-def _ends(compared: Compared) -> str:
+def _ends(compared: GraphComparison) -> str:
     """Inputs or outputs that go by each other's names."""
     parts = [
         f"The file takes its input {one!r} for {other!r}, and the other way round."
@@ -110,11 +110,11 @@ def _ends(compared: Compared) -> str:
     return " ".join([*parts, "Inside, that is no operator's fault, but that of the names."])
 
 
-def subject(item: Measured) -> str:
+def subject(item: OperatorComparison) -> str:
     return f"{item.kind} {item.name} (operator {item.position})"
 
 
-def _finer(item: Measured, artifact: Artifact) -> str:
+def _finer(item: OperatorComparison, artifact: Artifact) -> str:
     if artifact.scheme == "int8" and item.attention:
         return "Keep attention in float32: --attention-precision float32"
     if item.recurrent and artifact.format == "tflite" and artifact.scheme == "int8":
@@ -122,7 +122,7 @@ def _finer(item: Measured, artifact: Artifact) -> str:
     return f"Convert with finer numbers: --scheme {FINER.get(artifact.scheme, 'float32')}"
 
 
-def _in_the_map(compared: Compared, artifact: Artifact) -> Told:
+def _in_the_map(compared: GraphComparison, artifact: Artifact) -> Diagnosis:
     """Only the map fails, which has limits of its own: what rounds most among what makes it."""
     made = [
         item
@@ -130,9 +130,9 @@ def _in_the_map(compared: Compared, artifact: Artifact) -> Told:
         if item.attention and item.kind not in MOVING and math.isfinite(item.isolated_db)
     ]
     if not made:
-        return Told("No operator that makes the attention map is wrong by itself.")
+        return Diagnosis("No operator that makes the attention map is wrong by itself.")
     worst = min(made, key=lambda item: item.isolated_db)
-    return Told(
+    return Diagnosis(
         "No operator is wrong by itself, and no output but the attention map fails. Of what makes "
         f"the map, {subject(worst)} rounds most: {worst.isolated_db:.0f} dB are left of it.",
         _finer(worst, artifact),
@@ -141,23 +141,23 @@ def _in_the_map(compared: Compared, artifact: Artifact) -> Told:
 
 
 def _nothing(
-    compared: Compared, artifact: Artifact, verdict: str, limit_db: float, against: Artifact
-) -> Told:
+    compared: GraphComparison, artifact: Artifact, verdict: str, limit_db: float, against: Artifact
+) -> Diagnosis:
     operators = compared.operators
     listed = " Those that add most noise are listed."
     if verdict == PASS:
-        return Told(
+        return Diagnosis(
             f"Nothing stands out: every operator is as right as {artifact.scheme} lets it be."
             + listed
         )
     if artifact.scheme == "float32":
-        return Told(
+        return Diagnosis(
             f"Held to {against.label}, no operator of it stands out: the fault is smaller than "
             f"what {against.scheme} rounds, or in both of them." + listed
         )
     reached = min(compared.outputs_db.values(), default=limit_db)
     if reached >= limit_db:
-        return Told(
+        return Diagnosis(
             f"On single sequences from a clean state its outputs reach {reached:.0f} dB, and "
             f"{limit_db:.0f} dB are needed: what fails it is a few numbers among many, or is "
             "carried from one sequence to the next." + listed,
@@ -165,7 +165,7 @@ def _nothing(
         )
     steps = sum(item.recurrent for item in operators)
     where = f", {steps} of them in steps of a recurrence, which hand it on" if steps else ""
-    return Told(
+    return Diagnosis(
         f"No operator is wrong by itself: each rounds a little, and over {len(operators)} "
         f"operators{where}, {reached:.0f} dB are left of the {limit_db:.0f} dB that are needed."
         + listed,
@@ -173,7 +173,7 @@ def _nothing(
     )
 
 
-def _weights(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
+def _weights(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
     wrong = item.detail["share"] * item.detail["count"]
     return (
         f"{wrong:,.0f} of its {item.detail['count']:,.0f} stored weights are not those of "
@@ -182,7 +182,7 @@ def _weights(item: Measured, artifact: Artifact, limit: float, reference: str) -
     )
 
 
-def _settings(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
+def _settings(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
     pairs = [f"{name} is {is_}, and {ought} there" for name, (is_, ought) in item.settings.items()]
     return (
         f"It is not set as in {reference}: {'; '.join(pairs)}. That is a fault of the file and not "
@@ -190,14 +190,14 @@ def _settings(item: Measured, artifact: Artifact, limit: float, reference: str) 
     )
 
 
-def _shift(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
+def _shift(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
     return (
         f"All it makes lies {item.detail['steps']:+.1f} integer steps beside what is right, as a "
         "wrong zero point does. That is a fault of the file and not of its precision."
     )
 
 
-def _cut(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
+def _cut(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
     d = item.detail
     return (
         f"Its numbers go from {d['low']:.3g} to {d['high']:.3g} on these samples, and the file "
@@ -205,7 +205,7 @@ def _cut(item: Measured, artifact: Artifact, limit: float, reference: str) -> st
     )
 
 
-def _coarse(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
+def _coarse(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
     d = item.detail
     return (
         f"Its numbers have {_counted(d['steps'], 'integer step')} for themselves: the file keeps "
@@ -219,7 +219,7 @@ def _counted(number: float, what: str) -> str:
     return f"{rounded:,} {what}{'' if rounded == 1 else 's'}"
 
 
-def _unexplained(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
+def _unexplained(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
     made = f"are right to {item.isolated_db:.0f} dB"
     if item.isolated_db == -math.inf:
         made = "are no numbers, or another count of them"
@@ -232,14 +232,14 @@ def _unexplained(item: Measured, artifact: Artifact, limit: float, reference: st
     )
 
 
-def _rounding(item: Measured, artifact: Artifact, limit: float, reference: str) -> str:
+def _rounding(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
     return (
         f"Rounding to {artifact.scheme} alone leaves it {item.isolated_db:.0f} dB, and an output "
         f"needs {limit:.0f} dB."
     )
 
 
-_SENTENCES: dict[str, Callable[[Measured, Artifact, float, str], str]] = {
+_SENTENCES: dict[str, Callable[[OperatorComparison, Artifact, float, str], str]] = {
     WEIGHTS: _weights,
     SETTINGS: _settings,
     SHIFT: _shift,

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Measured:
+class OperatorComparison:
     """One operator; figures are in decibels, infinite where nothing differs.
 
     ``cause`` is None where the operator is as right as its dtypes let it be and within the scheme's
@@ -51,7 +51,7 @@ class Measured:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measured:
+    def from_json(cls, data: Mapping[str, Any]) -> OperatorComparison:
         return cls(
             int(data["position"]),
             str(data["operator"]),
@@ -69,7 +69,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Compared:
+class GraphComparison:
     """Every operator that has its like in the reference, in the order they run in.
 
     ``unmatched`` counts those that have none. ``swapped`` and ``misnamed`` are as
@@ -77,7 +77,7 @@ class Compared:
     when every sequence starts from a clean state.
     """
 
-    operators: tuple[Measured, ...]
+    operators: tuple[OperatorComparison, ...]
     unmatched: int = 0
     swapped: tuple[tuple[str, str], ...] = ()
     misnamed: Mapping[str, str] = field(default_factory=dict)
@@ -96,9 +96,9 @@ class Compared:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Compared:
+    def from_json(cls, data: Mapping[str, Any]) -> GraphComparison:
         return cls(
-            tuple(Measured.from_json(item) for item in data["operators"]),
+            tuple(OperatorComparison.from_json(item) for item in data["operators"]),
             int(data["unmatched"]),
             tuple((str(one), str(other)) for one, other in data["swapped"]),
             {str(name): str(other) for name, other in data["misnamed"].items()},

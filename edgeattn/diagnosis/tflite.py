@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.diagnosis.graph import Opened, Stored
+from edgeattn.diagnosis.graph import Encoding, InstrumentedModel
 from edgeattn.diagnosis.measure import measure
 from edgeattn.diagnosis.tflite_graph import DTYPES, read_graph, type_names
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
@@ -20,8 +20,8 @@ from edgeattn.runners.tflite import interpreter_class
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 
-class OpenedTFLite:
-    """See :class:`edgeattn.diagnosis.graph.Opened`. A loop is one operator."""
+class InstrumentedTFLite:
+    """See :class:`edgeattn.diagnosis.graph.InstrumentedModel`. A loop is one operator."""
 
     def __init__(
         self, path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
@@ -139,7 +139,7 @@ def _named(details: list[dict[str, Any]]) -> dict[str, int]:
     return {str(item["name"]): int(item["index"]) for item in details}
 
 
-def _kept(value: Array, stored: Stored, dtype: str) -> Array:
+def _kept(value: Array, stored: Encoding, dtype: str) -> Array:
     if stored.scale is None:
         return np.ascontiguousarray(value, dtype=dtype)
     info = np.iinfo(dtype)
@@ -172,7 +172,7 @@ def _packed(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def explain(
+def compare_files(
     reference: Mapping[str, Any],
     judged: Mapping[str, Any],
     limit_db: float,
@@ -180,18 +180,18 @@ def explain(
     tensors: Tensors,
 ) -> dict[str, Any]:
     """In the child: every operator of one file against the same of another."""
-    return compare_opened(OpenedTFLite, reference, judged, limit_db, maps, tensors)
+    return compare_opened(InstrumentedTFLite, reference, judged, limit_db, maps, tensors)
 
 
 def compare_opened(
-    opened: Callable[[Path, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], Opened],
+    opened: Callable[[Path, tuple[TensorSpec, ...], tuple[TensorSpec, ...]], InstrumentedModel],
     reference: Mapping[str, Any],
     judged: Mapping[str, Any],
     limit_db: float,
     maps: list[str],
     tensors: Tensors,
 ) -> dict[str, Any]:
-    """Both files opened and measured: :class:`edgeattn.diagnosis.measure.Compared` as JSON."""
+    """Return the comparison of both files as JSON."""
     right, wrong = (
         opened(
             Path(file["path"]),

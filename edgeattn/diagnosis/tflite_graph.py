@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.diagnosis.graph import Constant, Graph, Operator, Stored
+from edgeattn.diagnosis.graph import Constant, Encoding, Graph, Operator
 from edgeattn.tensors import Array
 
 ROUNDING = ("QUANTIZE", "DEQUANTIZE")
@@ -42,7 +42,7 @@ def read_graph(
         return f"{before}{int(index)}"
 
     constants: dict[str, Constant] = {}
-    stored: dict[str, Stored] = {}
+    stored: dict[str, Encoding] = {}
     for index, tensor in enumerate(graph.tensors):
         kept = _stored(schema, tensor)
         value = _constant(model, tensor, kept)
@@ -106,16 +106,16 @@ def _kind(schema: Any, model: Any, operator: Any) -> str:
     return str(names[max(code.builtinCode, code.deprecatedBuiltinCode)])
 
 
-def _stored(schema: Any, tensor: Any) -> Stored:
+def _stored(schema: Any, tensor: Any) -> Encoding:
     dtype = DTYPES.get(type_names(schema)[tensor.type], "other")
     parameters = tensor.quantization
     scales = None if parameters is None else parameters.scale
     if scales is None or not len(scales) or "int" not in dtype:
-        return Stored(dtype)
+        return Encoding(dtype)
     zero = parameters.zeroPoint
     if len(scales) > 1:
-        return Stored(dtype, None, 0, int(parameters.quantizedDimension))
-    return Stored(dtype, float(scales[0]), 0 if zero is None else int(zero[0]))
+        return Encoding(dtype, None, 0, int(parameters.quantizedDimension))
+    return Encoding(dtype, float(scales[0]), 0 if zero is None else int(zero[0]))
 
 
 def _unpacked(data: Any, shape: Any) -> Array:
@@ -125,7 +125,7 @@ def _unpacked(data: Any, shape: Any) -> Array:
     return ((halves.astype(np.int8) ^ 8) - 8).reshape(shape)
 
 
-def _constant(model: Any, tensor: Any, stored: Stored) -> Array | None:
+def _constant(model: Any, tensor: Any, stored: Encoding) -> Array | None:
     data = model.buffers[tensor.buffer].data
     if data is None or not len(data) or stored.dtype == "other":
         return None

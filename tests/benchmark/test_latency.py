@@ -8,7 +8,7 @@ from artifacts import rehash, write_dense_bundle
 
 from edgeattn import progress
 from edgeattn.benchmark import latency as benchmark
-from edgeattn.benchmark.latency import Timing, bench
+from edgeattn.benchmark.latency import Timing, measure_latency
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.device import info as device
 from edgeattn.errors import BundleError
@@ -29,17 +29,17 @@ def test_percentiles_are_told_where_enough_runs_support_them():
 
 
 def test_bench(dense_bundle):
-    found = bench(
+    found = measure_latency(
         dense_bundle, dense_bundle.select(), local_target(dense_bundle), threads=(1, 2), runs=70
     )
     assert found.exit_code == 0
-    assert [(m.artifact.format, m.threads) for m in found.measured] == [
+    assert [(m.artifact.format, m.threads) for m in found.results] == [
         ("tflite", 1),
         ("onnx", 1),
         ("tflite", 2),
         ("onnx", 2),
     ]
-    for item in found.measured:
+    for item in found.results:
         told = item.to_json()
         assert (told["runs"], told["void"], told["reason"]) == (70, 0, None)
         assert 0 < told["p50_ms"] <= told["p90_ms"]
@@ -55,15 +55,15 @@ def test_artifacts_take_turns(dense_bundle, monkeypatch):
     with progress.shown_by(
         lambda line: seen.append(line.split(":")[0]) if " runs" in line else None
     ):
-        bench(dense_bundle, dense_bundle.select(), local_target(dense_bundle), runs=7)
+        measure_latency(dense_bundle, dense_bundle.select(), local_target(dense_bundle), runs=7)
     assert seen == ["tflite float32", "onnx float32"] * 3
 
 
 def test_it_ends_in_time_and_every_artifact_has_had_a_turn(dense_bundle):
-    found = bench(
+    found = measure_latency(
         dense_bundle, dense_bundle.select(), local_target(dense_bundle), runs=10**6, seconds=0
     )
-    assert [len(item.timing.nanoseconds) for item in found.measured] == [64, 64]
+    assert [len(item.timing.nanoseconds) for item in found.results] == [64, 64]
 
 
 def test_one_artifact_that_cannot_be_loaded_spoils_no_other(tmp_path):
@@ -72,8 +72,8 @@ def test_one_artifact_that_cannot_be_loaded_spoils_no_other(tmp_path):
     file.write_bytes(b"no model")
     rehash(made.path)
     made = Bundle.open(made.path)
-    found = bench(made, made.select(), local_target(made), runs=5)
-    broken, whole = found.measured
+    found = measure_latency(made, made.select(), local_target(made), runs=5)
+    broken, whole = found.results
     assert "cannot load" in broken.reason
     assert broken.to_json()["p50_ms"] is None
     assert len(whole.timing.nanoseconds) == 5
@@ -84,7 +84,7 @@ def test_a_bundle_that_was_changed_is_not_timed(dense_bundle):
     file = dense_bundle.artifact_path(dense_bundle.manifest.artifacts[0])
     file.write_bytes(file.read_bytes() + b"!")
     with pytest.raises(BundleError, match="differs from the manifest"):
-        bench(dense_bundle, dense_bundle.select(), local_target(dense_bundle), runs=5)
+        measure_latency(dense_bundle, dense_bundle.select(), local_target(dense_bundle), runs=5)
 
 
 class Answering:
@@ -106,7 +106,7 @@ def test_throttled_runs_are_void(dense_bundle):
     # The first answer is to the warming up.
     child = Answering([True, False, True, False])
     stand = benchmark._Stand(artifact, 1, child, "", dense_bundle.reference())
-    benchmark._take_turns([stand], 100, 60, None)
+    benchmark._take_turns([stand], 100, 60)
     told = stand.measured().to_json()
     assert (told["runs"], told["void"], told["throttled"]) == (100, 36, True)
     assert told["temperature_c"] == 60.0
@@ -116,7 +116,7 @@ def test_a_board_that_is_always_throttled_has_no_figures(dense_bundle):
     (artifact,) = dense_bundle.select(("onnx",))
     child = Answering([True] * 9)
     stand = benchmark._Stand(artifact, 1, child, "", dense_bundle.reference())
-    benchmark._take_turns([stand], 100, 0, None)
+    benchmark._take_turns([stand], 100, 0)
     told = stand.measured().to_json()
     assert (told["runs"], told["p50_ms"], told["void"]) == (0, None, 64)
     assert "void" in told["reason"]

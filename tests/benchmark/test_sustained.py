@@ -9,12 +9,12 @@ import pytest
 from artifacts import rehash, write_dense_bundle
 
 from edgeattn.benchmark import sustained
-from edgeattn.benchmark.sustained import Sustained, Window, sustain
+from edgeattn.benchmark.sustained import SustainedResult, Window, measure_sustained
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.cli.bench import sustained_text
 from edgeattn.cli.main import cli
 from edgeattn.device import power
-from edgeattn.device.power import Sampler, watts
+from edgeattn.device.power import PowerSampler, watts
 from edgeattn.targets.target import local_target
 
 # As a Pi 5 writes it: three rails, the input's voltage and a battery's.
@@ -44,7 +44,7 @@ def test_a_board_that_does_not_tell_has_no_power(told):
 
 def test_power_is_sampled_while_something_runs(monkeypatch):
     monkeypatch.setattr(power, "EVERY", 0.01)
-    with Sampler(lambda: "X_A=2A\nX_V=3V\n") as sampler:
+    with PowerSampler(lambda: "X_A=2A\nX_V=3V\n") as sampler:
         assert sampler.telling
         deadline = time.monotonic() + 10
         while sampler.watts is None and time.monotonic() < deadline:
@@ -54,13 +54,15 @@ def test_power_is_sampled_while_something_runs(monkeypatch):
 
 def test_a_board_that_does_not_tell_is_asked_once():
     asked = []
-    with Sampler(lambda: asked.append(1)) as sampler:
+    with PowerSampler(lambda: asked.append(1)) as sampler:
         time.sleep(0.05)
     assert (sampler.telling, sampler.watts, len(asked)) == (False, None, 1)
 
 
 def test_every_artifact_is_run_in_windows(dense_bundle):
-    told = sustain(dense_bundle, dense_bundle.select(), local_target(dense_bundle), seconds=0.3)
+    told = measure_sustained(
+        dense_bundle, dense_bundle.select(), local_target(dense_bundle), seconds=0.3
+    )
     assert [item.artifact.format for item in told] == ["tflite", "onnx"]
     for item in told:
         assert item.runs == sum(window.runs for window in item.windows) > 0
@@ -74,7 +76,7 @@ def test_an_artifact_that_cannot_be_loaded_is_told_of(tmp_path):
     made.artifact_path(made.manifest.artifacts[0]).write_bytes(b"no model")
     rehash(made.path)
     made = Bundle.open(made.path)
-    broken, whole = sustain(made, made.select(), local_target(made), seconds=0.1)
+    broken, whole = measure_sustained(made, made.select(), local_target(made), seconds=0.1)
     assert "cannot load" in broken.reason
     assert broken.windows == ()
     assert whole.runs > 0
@@ -90,7 +92,7 @@ def windows(*figures):
 
 def test_what_was_throttled_is_void(dense_bundle):
     (artifact, *_) = dense_bundle.select()
-    item = Sustained(
+    item = SustainedResult(
         artifact,
         1,
         windows(
@@ -117,7 +119,7 @@ def test_what_was_throttled_is_void(dense_bundle):
 
 def test_where_all_was_throttled_nothing_is_told(dense_bundle):
     (artifact, *_) = dense_bundle.select()
-    item = Sustained(artifact, 1, windows((9.0, 85.0, True, None)))
+    item = SustainedResult(artifact, 1, windows((9.0, 85.0, True, None)))
     assert (item.runs, item.first_ms, item.last_ms, item.millijoules) == (0, None, None, None)
 
 
@@ -152,7 +154,7 @@ def test_what_the_child_was_told_reaches_the_window(dense_bundle, monkeypatch):
 
     monkeypatch.setattr("edgeattn.targets.target.identify", lambda *_: None)
     (artifact, *_) = dense_bundle.select()
-    (item,) = sustain(dense_bundle, (artifact,), Target(), seconds=0.05)
+    (item,) = measure_sustained(dense_bundle, (artifact,), Target(), seconds=0.05)
     assert [window.void for window in item.windows] == [False, True, False]
     assert item.idle_watts == 2.5
     # One watt more than idle, for a second of ten runs each.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgeattn.cli.doctor import as_text
-from edgeattn.device import runtime_check as probing
-from edgeattn.device.advice import Finding
+from edgeattn.device import runtime_check
+from edgeattn.device.advice import Advice
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import RuntimeCheck
 
@@ -31,7 +31,7 @@ def test_the_document(edgeattn):
 
 def test_no_runtime_works(edgeattn, monkeypatch):
     missing = tuple(RuntimeCheck(name, "not installed") for name in ("tflite", "onnx"))
-    monkeypatch.setattr(probing, "check_runtimes", lambda: missing)
+    monkeypatch.setattr(runtime_check, "check_runtimes", lambda: missing)
     told = edgeattn("doctor")
     assert told.code == 5
     assert "pip install ai-edge-litert" in told.out
@@ -67,7 +67,7 @@ def test_the_text(bits, told):
         RuntimeCheck("tflite", "pass", "ai-edge-litert 2.3.0", xnnpack=True),
         RuntimeCheck("onnx", "fail", reason="its process died of SIGILL"),
     )
-    advice = (Finding("note", "Something is so.", "Do this."),)
+    advice = (Advice("note", "Something is so.", "Do this."),)
     lines = [" ".join(line.split()) for line in as_text(found, checks, advice).splitlines()]
     assert lines == [
         "board Raspberry Pi 5",

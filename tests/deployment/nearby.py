@@ -24,7 +24,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
 from edgeattn.deployment.deploy import DeploymentOptions, DeploymentResult, carry_out
 from edgeattn.deployment.on_device import steps as receiver
-from edgeattn.device import runtime_check as probing
+from edgeattn.device import runtime_check
 from edgeattn.errors import EdgeattnError
 from edgeattn.process import protocol, server
 from edgeattn.process.worker import WorkerDied
@@ -119,8 +119,8 @@ def no_runtimes() -> None:
         )
 
     validation.validate_isolated = judged
-    probing.check_runtimes = lambda: tuple(
-        probing.RuntimeCheck(name, probing.PASS) for name in ("tflite", "onnx")
+    runtime_check.check_runtimes = lambda: tuple(
+        runtime_check.RuntimeCheck(name, runtime_check.PASS) for name in ("tflite", "onnx")
     )
     targets_receiver.LEASE, receiver.PATIENCE = 0, 0.0
     sending.PIECE = 700

@@ -22,7 +22,7 @@ from edgeattn.bundle.manifest import MANIFEST, sha256
 from edgeattn.deployment.deploy import DeploymentResult, default_folder, on_each, roll_back, worst
 from edgeattn.deployment.on_device import steps as receiver
 from edgeattn.deployment.on_device.versions import Versions
-from edgeattn.device import runtime_check as probing
+from edgeattn.device import runtime_check
 from edgeattn.errors import DeviceError, UsageError
 from edgeattn.targets import transfer as sending
 from edgeattn.targets.on_device import session as targets_receiver
@@ -37,7 +37,7 @@ def home(tmp_path, monkeypatch):
     """The device's home folder; runtimes are the oracle, files go in pieces of 700 bytes."""
     for module, name in (
         (validation, "validate_isolated"),
-        (probing, "check_runtimes"),
+        (runtime_check, "check_runtimes"),
         (targets_receiver, "LEASE"),
         (receiver, "PATIENCE"),
         (sending, "PIECE"),
@@ -207,10 +207,10 @@ def test_a_device_that_computes_something_else_fails(home, old, monkeypatch):
 
 def test_no_runtime_works_there(home, old, monkeypatch):
     checks = (
-        probing.RuntimeCheck("tflite", "fail", reason="its process died of SIGILL"),
-        probing.RuntimeCheck("onnx", "not installed"),
+        runtime_check.RuntimeCheck("tflite", "fail", reason="its process died of SIGILL"),
+        runtime_check.RuntimeCheck("onnx", "not installed"),
     )
-    monkeypatch.setattr(probing, "check_runtimes", lambda: checks)
+    monkeypatch.setattr(runtime_check, "check_runtimes", lambda: checks)
     caller = Nearby()
     outcome = deploy(old, caller)
     assert (outcome.state, outcome.exit_code) == ("failed", 5)

@@ -9,8 +9,8 @@ import artifacts
 import pytest
 
 from edgeattn.device import info as device
-from edgeattn.device import runtime_check as probing
-from edgeattn.device.advice import findings
+from edgeattn.device import runtime_check
+from edgeattn.device.advice import advise
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import RuntimeCheck
 from edgeattn.process.worker import Worker
@@ -49,7 +49,7 @@ def pi(tmp_path):
 
 def described(root, **changes):
     there = {"machine": "aarch64", "python": "3.11.2", "libc": "glibc 2.36", **changes}
-    return device.describe(root, **there)
+    return device.describe_device(root, **there)
 
 
 def test_a_pi(pi):
@@ -82,7 +82,7 @@ def test_a_machine_that_tells_nothing(tmp_path):
     silent = ("board", "cpu", "memory_bytes", "available_bytes", "os", "governor")
     assert [getattr(found, name) for name in silent] == [None] * 6
     assert (found.temperature_c, found.throttled, found.conditions) == (None, None, None)
-    assert findings(found, GOOD) == ()
+    assert advise(found, GOOD) == ()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_under_voltage_where_only_the_kernel_tells(tmp_path, name, alarm, bits):
     ],
 )
 def test_what_wheels_are_for(machine, bits, wheels_for):
-    assert device.userland(machine, bits) == wheels_for
+    assert device.wheel_machine(machine, bits) == wheels_for
 
 
 def looked_at(**changes):
@@ -136,15 +136,15 @@ def looked_at(**changes):
 
 
 def test_a_pi_from_afar_is_as_it_is_from_near(pi):
-    assert device.from_look(looked_at()) == described(pi)
-    assert device.from_look(looked_at(bits=32)).machine == "armv7l"
-    assert device.from_look(looked_at(files={})).cores == 4
+    assert device.device_from_snapshot(looked_at()) == described(pi)
+    assert device.device_from_snapshot(looked_at(bits=32)).machine == "armv7l"
+    assert device.device_from_snapshot(looked_at(files={})).cores == 4
 
 
 def test_a_device_that_lies_writes_nothing_here(tmp_path):
     outside = tmp_path / "outside"
     names = (str(outside), f"../{outside.name}", f"proc/../../../../../../..{outside}", "../../x")
-    device.from_look(looked_at(files=dict.fromkeys(names, "evil")))
+    device.device_from_snapshot(looked_at(files=dict.fromkeys(names, "evil")))
     assert not outside.exists()
 
 
@@ -160,7 +160,7 @@ def test_a_device_that_lies_writes_nothing_here(tmp_path):
     ],
 )
 def test_slowed(before, after, slow):
-    assert device.slowed(before, after) is slow
+    assert device.was_throttled(before, after) is slow
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_findings_say_what_to_do(pi):
         RuntimeCheck("tflite", "pass", "t 1", xnnpack=False),
         RuntimeCheck("onnx", "fail", reason="its process died of SIGILL"),
     )
-    advice = findings(described(pi), checks)
+    advice = advise(described(pi), checks)
     text = "\n".join(f"{item.level}: {item.what}" for item in advice)
     assert all(item.remedy for item in advice)
     assert "warning: TFLite runs without XNNPACK" in text
@@ -212,7 +212,7 @@ def test_findings_say_what_to_do(pi):
 )
 def test_a_missing_runtime(tmp_path, machine, format, level, remedy):
     checks = (RuntimeCheck(format, "not installed", reason="none"),)
-    (finding,) = findings(described(tmp_path, machine=machine), checks)
+    (finding,) = advise(described(tmp_path, machine=machine), checks)
     assert finding.level == level
     assert remedy in finding.remedy
 
@@ -220,13 +220,13 @@ def test_a_missing_runtime(tmp_path, machine, format, level, remedy):
 def test_the_tiny_models_are_what_the_code_here_makes(tmp_path):
     artifacts.write_dense_tflite(tmp_path / "tiny.tflite")
     artifacts.write_dense_onnx(tmp_path / "tiny.onnx", batch=1)
-    for format, kept in probing.TINY.items():
+    for format, kept in runtime_check.TINY.items():
         assert base64.b64decode(kept) == (tmp_path / f"tiny.{format}").read_bytes(), format
-    assert artifacts.dense(probing.TINY_INPUT).tolist() == probing.TINY_OUTPUT
+    assert artifacts.dense(runtime_check.TINY_INPUT).tolist() == runtime_check.TINY_OUTPUT
 
 
 def test_the_runtimes_here_work():
-    tflite, onnx = probing.check_runtimes()
+    tflite, onnx = runtime_check.check_runtimes()
     assert (tflite.state, tflite.xnnpack, tflite.reason) == ("pass", True, None)
     assert tflite.runtime.startswith("ai-edge-litert ")
     assert (onnx.state, onnx.xnnpack, onnx.reason) == ("pass", None, None)
@@ -241,7 +241,7 @@ def instead_of(tmp_path, package, code):
 
 def test_a_runtime_that_kills_its_process_is_a_line(tmp_path):
     start = instead_of(tmp_path, "onnxruntime", "import os, signal; os.kill(os.getpid(), 4)")
-    tflite, onnx = probing.check_runtimes(start)
+    tflite, onnx = runtime_check.check_runtimes(start)
     assert tflite.state == "pass"
     assert onnx.state == "fail"
     assert "died of SIGILL" in onnx.reason
@@ -256,11 +256,11 @@ class InferenceSession:
     def __init__(self, *a, **k): pass
     def run(self, names, feeds): return [numpy.array([[-1.875, 43.5]], "float32")]
 """
-    _, onnx = probing.check_runtimes(instead_of(tmp_path, "onnxruntime", code))
+    _, onnx = runtime_check.check_runtimes(instead_of(tmp_path, "onnxruntime", code))
     assert (onnx.state, onnx.reason) == ("fail", "it computed a tiny model wrong, by 0.5")
 
 
 def test_a_runtime_that_is_not_installed(tmp_path):
     start = instead_of(tmp_path, "onnxruntime", "raise ModuleNotFoundError('none')")
-    _, onnx = probing.check_runtimes(start)
+    _, onnx = runtime_check.check_runtimes(start)
     assert onnx.state == "not installed"

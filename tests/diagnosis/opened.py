@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.diagnosis.graph import Constant, Graph, Operator, Stored
+from edgeattn.diagnosis.graph import Constant, Encoding, Graph, Operator
 from edgeattn.tensors import Array, Tensors
 
 FUNCTIONS: Mapping[str, Callable[..., Array]] = {
@@ -54,8 +54,8 @@ class Made:
 
 def chain(
     *steps: tuple[str, float | None],
-    stored: Mapping[str, Stored] | None = None,
-    kept: Mapping[str, Stored] | None = None,
+    stored: Mapping[str, Encoding] | None = None,
+    kept: Mapping[str, Encoding] | None = None,
     names: str = "t",
 ) -> Made:
     """``x`` through one operator after the other, each with a constant or none.
@@ -69,7 +69,7 @@ def chain(
         if constant is not None:
             name = f"c{number}"
             value = np.array([constant], np.float32)
-            constants[name] = Constant(value, (kept or {}).get(name, Stored("float32")))
+            constants[name] = Constant(value, (kept or {}).get(name, Encoding("float32")))
             inputs.append(name)
         before = f"{names}{number}"
         rounds = kind in ("QUANTIZE", "DEQUANTIZE")

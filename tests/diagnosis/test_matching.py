@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from opened import chain
 
-from edgeattn.diagnosis.graph import Constant, Graph, Operator, Stored
+from edgeattn.diagnosis.graph import Constant, Encoding, Graph, Operator
 from edgeattn.diagnosis.matching import match
 
 
@@ -36,10 +36,10 @@ def branches(*order: int, weights: tuple[Constant, ...]) -> Graph:
 
 def test_of_operators_with_the_same_inputs_the_weights_tell():
     values = [np.array(v, np.float32) for v in ([1, 2, 3], [3, -1, 0], [0, 0, 5])]
-    exact = tuple(Constant(v, Stored("float32")) for v in values)
+    exact = tuple(Constant(v, Encoding("float32")) for v in values)
     # Rounded, one of them to half its size: still more like itself than like the others.
     rounded = tuple(
-        Constant(v * f, Stored("int8", 0.1)) for v, f in zip(values, (1, 0.5, 1), strict=True)
+        Constant(v * f, Encoding("int8", 0.1)) for v, f in zip(values, (1, 0.5, 1), strict=True)
     )
     right = branches(0, 1, 2, weights=exact)
     found = match(right, branches(2, 0, 1, weights=rounded))
@@ -76,7 +76,7 @@ def test_ends_by_each_others_names():
 def test_tflite_has_two_operators_for_a_product_with_weights():
     def product(kind: str, settings: str) -> Graph:
         operator = Operator(0, kind, ("x", "w", ""), ("y",), settings=settings)
-        weights = {"w": Constant(np.eye(3, dtype=np.float32), Stored("float32"))}
+        weights = {"w": Constant(np.eye(3, dtype=np.float32), Encoding("float32"))}
         return Graph((operator,), weights, {"x": "x"}, {"y": "y"})
 
     right = product("BATCH_MATMUL", "")

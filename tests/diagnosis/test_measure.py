@@ -20,23 +20,25 @@ from edgeattn.diagnosis.causes import (
     SHIFT,
     WEIGHTS,
 )
-from edgeattn.diagnosis.graph import Stored, ideal
+from edgeattn.diagnosis.graph import Encoding, ideal
 from edgeattn.diagnosis.measure import measure
 from edgeattn.diagnosis.messages import told
-from edgeattn.diagnosis.results import Compared
+from edgeattn.diagnosis.results import GraphComparison
 
 X = {"x": np.array([[3.0, -4.0], [1.0, 2.0]], np.float32)}
 RIGHT = (("MUL", 2.0), ("ADD", 1.0), ("NEG", None))
 
 
-def compared(judged: Any, limit: float = 20.0) -> Compared:
+def compared(judged: Any, limit: float = 20.0) -> GraphComparison:
     found = measure(chain(*RIGHT), judged, X, limit)
     # What travels between processes is the same afterwards.
-    assert Compared.from_json(found.to_json()) == found
+    assert GraphComparison.from_json(found.to_json()) == found
     return found
 
 
-def words(found: Compared, scheme: str = "int8", verdict: str = "fail", stages: Any = ()) -> Any:
+def words(
+    found: GraphComparison, scheme: str = "int8", verdict: str = "fail", stages: Any = ()
+) -> Any:
     artifact: Any = SimpleNamespace(scheme=scheme, format="tflite", label=f"tflite {scheme}")
     against: Any = SimpleNamespace(scheme="float32", label="tflite float32")
     return told(found, artifact, verdict, 20.0, against, "model.h5", stages)
@@ -48,7 +50,7 @@ def test_what_is_the_same_is_exact():
     assert found.outputs_db == {"y": math.inf}
     said = words(found, verdict="pass")
     assert said.operator is None
-    assert "Nothing stands out" in said.sentence
+    assert "Nothing stands out" in said.message
 
 
 def test_a_wrong_constant_is_the_fault_of_one_operator_and_the_noise_of_all_behind_it():
@@ -65,7 +67,7 @@ def test_a_wrong_constant_is_the_fault_of_one_operator_and_the_noise_of_all_behi
     assert plus.detail == {"share": 1.0, "largest": 0.5, "count": 1.0}
     said = words(found)
     assert said.operator == plus
-    assert "--force" in said.cure
+    assert "--force" in said.remedy
 
 
 def test_another_operator_is_no_rounding():
@@ -77,7 +79,7 @@ def test_another_operator_is_no_rounding():
 
 
 def integers(scale: float, zero_point: int = 0) -> Any:
-    return chain(*RIGHT, stored={"t1": Stored("int8", scale, zero_point)})
+    return chain(*RIGHT, stored={"t1": Encoding("int8", scale, zero_point)})
 
 
 def test_rounding_that_dtypes_mean_is_explained():
@@ -98,7 +100,7 @@ def test_what_is_beyond_the_range_is_cut_off():
     assert plus.detail["kept_low"] == pytest.approx(-1.28)
     assert plus.detail["kept_high"] == pytest.approx(1.27)
     assert (plus.detail["low"], plus.detail["high"]) == (-7.0, 7.0)
-    assert "--calibration" in words(found).cure
+    assert "--calibration" in words(found).remedy
     # A pass is not reproached with it.
     assert words(found, verdict="pass").operator is None
 
@@ -107,8 +109,8 @@ def test_a_range_for_a_few_values_leaves_few_steps_for_the_others():
     found = compared(integers(1e9 / 255))
     assert found.operators[1].cause == "coarse"
     said = words(found)
-    assert "1 integer step for themselves" in said.sentence
-    assert "--scheme int16x8" in said.cure
+    assert "1 integer step for themselves" in said.message
+    assert "--scheme int16x8" in said.remedy
 
 
 def test_a_zero_point_off_by_one_is_a_shift():
@@ -120,31 +122,31 @@ def test_a_zero_point_off_by_one_is_a_shift():
     found = compared(Shifted(integers(0.25).graph))
     assert found.operators[1].cause == "shifted"
     assert found.operators[1].detail == {"steps": pytest.approx(1.0)}
-    assert "+1.0 integer steps" in words(found).sentence
+    assert "+1.0 integer steps" in words(found).message
 
 
 def test_many_small_roundings_are_no_operators_fault():
     found = compared(integers(0.08))
     said = words(found)
     assert said.operator is None
-    assert "--scheme int16x8" in said.cure
+    assert "--scheme int16x8" in said.remedy
 
 
 def test_where_only_the_map_fails_what_rounds_most_in_attention_is_named():
-    judged = chain(*RIGHT, stored={"t1": Stored("int8", 0.08)})
+    judged = chain(*RIGHT, stored={"t1": Encoding("int8", 0.08)})
     found = measure(chain(*RIGHT), judged, X, 20.0, ("y",))
     said = words(found, stages={"attention"})
     assert (said.operator.kind, said.operator.attention) == ("ADD", True)
-    assert "--attention-precision float32" in said.cure
+    assert "--attention-precision float32" in said.remedy
 
 
 def test_constants_as_well_as_a_dtype_can_keep_them():
     value = np.array([[1.0, 0.1], [-0.5, 0.254]], np.float32)
-    whole = ideal(value, Stored("int8", 0.3))
+    whole = ideal(value, Encoding("int8", 0.3))
     np.testing.assert_allclose(whole, np.rint(value * 127) / 127, atol=1e-7)
-    rows = ideal(value, Stored("int8", None, 0, 1))
+    rows = ideal(value, Encoding("int8", None, 0, 1))
     np.testing.assert_allclose(rows[:, 1], np.rint(value[:, 1] / 0.002) * 0.002, atol=1e-7)
-    np.testing.assert_array_equal(ideal(value, Stored("float32")), value)
+    np.testing.assert_array_equal(ideal(value, Encoding("float32")), value)
 
 
 def test_a_pass_by_a_broken_file_is_told():

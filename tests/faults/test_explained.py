@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, sha256, write_manifest
 from edgeattn.cli.validate import command
-from edgeattn.diagnosis.diagnose import Explanation, explain
+from edgeattn.diagnosis.diagnose import ArtifactDiagnosis, diagnose
 from edgeattn.validation.validate import PASS, judge
 
 from .judging import opened
@@ -76,13 +76,13 @@ def planted(bundle: Bundle, fault: Fault, folder: Path) -> tuple[Bundle, Artifac
     return copy, wrong
 
 
-def explained(bundle: Bundle, *artifacts: Artifact) -> tuple[Explanation, ...]:
+def explained(bundle: Bundle, *artifacts: Artifact) -> tuple[ArtifactDiagnosis, ...]:
     reference = bundle.reference()
 
     def judged(item: Artifact) -> Any:
         return judge(bundle, item, reference, lambda a: opened(bundle.artifact_path(a), a))
 
-    return explain(bundle, [judged(item) for item in artifacts], judge=judged)
+    return diagnose(bundle, [judged(item) for item in artifacts], judge=judged)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def explained(bundle: Bundle, *artifacts: Artifact) -> tuple[Explanation, ...]:
 def test_the_operator_that_holds_the_fault_is_named(fault: Fault, converted, tmp_path) -> None:
     kind, name = HELD_BY[fault.name, fault.format]
     (found,) = explained(*planted(converted[fault.model], fault, tmp_path))
-    operator = found.told.operator
-    assert operator is not None, found.told.sentence
-    assert operator.kind in PRODUCTS.get(kind, (kind,)), found.told.sentence
-    assert name in operator.name, found.told.sentence
-    assert operator.name in found.told.sentence
-    assert found.told.cure is not None
+    operator = found.diagnosis.operator
+    assert operator is not None, found.diagnosis.message
+    assert operator.kind in PRODUCTS.get(kind, (kind,)), found.diagnosis.message
+    assert name in operator.name, found.diagnosis.message
+    assert operator.name in found.diagnosis.message
+    assert found.diagnosis.remedy is not None
 
 
 def test_names_that_are_swapped_are_no_operators_fault(converted, tmp_path) -> None:
@@ -106,8 +106,8 @@ def test_names_that_are_swapped_are_no_operators_fault(converted, tmp_path) -> N
     for number, fault in enumerate(swaps):
         folder = tmp_path / str(number)
         (found,) = explained(*planted(converted[fault.model], fault, folder))
-        assert found.told.operator is None
-        assert "names" in found.told.sentence
+        assert found.diagnosis.operator is None
+        assert "names" in found.diagnosis.message
 
 
 # Faults that only integers have
@@ -153,10 +153,10 @@ def halved(model: Any) -> None:
 def test_integers_of_tflite(edit, kind, cause, cure, converted, tmp_path) -> None:
     fault = tflite_fault("", "digits", "numbers", edit, scheme="int8")
     (found,) = explained(*planted(converted["digits"], fault, tmp_path))
-    operator = found.told.operator
-    assert operator is not None, found.told.sentence
-    assert (operator.kind, operator.cause) == (kind, cause), found.told.sentence
-    assert cure in str(found.told.cure)
+    operator = found.diagnosis.operator
+    assert operator is not None, found.diagnosis.message
+    assert (operator.kind, operator.cause) == (kind, cause), found.diagnosis.message
+    assert cure in str(found.diagnosis.remedy)
 
 
 def onnx_scaled(factor: float) -> Callable[[bytes], bytes]:
@@ -198,8 +198,8 @@ def onnx_shifted(content: bytes) -> bytes:
 def test_integers_of_onnx(plant, causes, converted, tmp_path) -> None:
     fault = Fault("", "digits", "numbers", plant, scheme="int8")
     (found,) = explained(*planted(converted["digits"], fault, tmp_path))
-    operator = found.told.operator
-    assert operator is not None, found.told.sentence
+    operator = found.diagnosis.operator
+    assert operator is not None, found.diagnosis.message
     assert operator.kind in ("QuantizeLinear", "DequantizeLinear")
     assert operator.cause in causes
 
@@ -211,8 +211,8 @@ def test_nothing_stands_out_in_sound_artifacts(converted) -> None:
             if found.verdict != PASS or found.reference is None:
                 continue
             label = f"{bundle.path.stem} {found.artifact.label}"
-            assert found.told.operator is None, f"{label}: {found.told.sentence}"
-            assert "Nothing stands out" in found.told.sentence, label
+            assert found.diagnosis.operator is None, f"{label}: {found.diagnosis.message}"
+            assert "Nothing stands out" in found.diagnosis.message, label
             assert found.compared.unmatched == 0, label
             compared += 1
     assert compared >= 20
@@ -239,4 +239,4 @@ def test_without_the_package_onnx_it_says_what_to_install(converted, monkeypatch
     (artifact,) = converted["digits"].select(("onnx",), ("float16",))
     (found,) = explained(converted["digits"], artifact)
     assert found.reference is None
-    assert "edgeattn[convert]" in str(found.told.cure)
+    assert "edgeattn[convert]" in str(found.diagnosis.remedy)

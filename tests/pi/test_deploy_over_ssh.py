@@ -104,7 +104,7 @@ def test_a_fresh_device_is_looked_at(work, tmp_path):
         told = edgeattn("doctor", "raspberrypi", "--json", code=5)
         assert told["device"]["board"] == PI4.model
         assert (told["device"]["machine"], told["device"]["cpu"]) == ("aarch64", "Cortex-A72")
-        assert [item["state"] for item in told["runtimes"]] == ["not asked", "not asked"]
+        assert [item["state"] for item in told["runtimes"]] == ["not checked", "not checked"]
         assert "--install" in told["findings"][0]["remedy"]
         text = edgeattn("deploy", "dense.edge", "raspberrypi", code=5)
         assert "edgeattn deploy BUNDLE raspberrypi --install" in text

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from emulated import BOOKWORM, BOOKWORM_32, CLAIM, PI4, PI5, PROJECT, TRIXIE, Place
 
-from edgeattn.benchmark.latency import bench
+from edgeattn.benchmark.latency import measure_latency
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import RuntimeUnavailableError
 from edgeattn.targets.target import command_target, identify, local_target
@@ -134,9 +134,9 @@ def test_bench_runs(at_home, home):
     """That it runs: what it measures here is the emulator."""
     made = artifacts.write_dense_bundle(home / "dense.edge")
     place = command_target(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
-    found = bench(made, made.select(), place, runs=2)
+    found = measure_latency(made, made.select(), place, runs=2)
     assert (found.exit_code, found.place) == (0, CLAIM)
-    assert [len(item.timing.nanoseconds) for item in found.measured] == [2, 2]
+    assert [len(item.timing.nanoseconds) for item in found.results] == [2, 2]
 
 
 def test_judged_from_here(at_home, home):

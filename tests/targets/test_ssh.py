@@ -239,10 +239,10 @@ def test_doctor_of_a_device_without_edgeattn(edgeattn, network):
     )
     told = edgeattn("doctor", "pi@host", "--json")
     assert told.code == 5
-    assert [item["state"] for item in told.document["runtimes"]] == ["not asked", "not asked"]
+    assert [item["state"] for item in told.document["runtimes"]] == ["not checked", "not checked"]
     assert told.document["device"]["python"].startswith("3.")
     assert "--install" in told.document["findings"][0]["remedy"]
-    assert "not asked" in edgeattn("doctor", "pi@host").out
+    assert "not checked" in edgeattn("doctor", "pi@host").out
 
 
 def test_doctor_of_a_device_without_python(edgeattn, network):

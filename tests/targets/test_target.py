@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import edgeattn
-from edgeattn.benchmark.latency import bench
+from edgeattn.benchmark.latency import measure_latency
 from edgeattn.errors import BundleError, DeviceError
 from edgeattn.targets.target import Target, identify, interpreter_target, local_target
 from edgeattn.validation.on_target import validate_in
@@ -100,12 +100,12 @@ def test_it_can_fail(python, tmp_path):
 
 
 def test_bench_measures_there(python, dense_bundle):
-    found = bench(
+    found = measure_latency(
         dense_bundle, dense_bundle.select(), interpreter_target(python, dense_bundle), runs=3
     )
     assert found.exit_code == 0
     assert found.place == str(python)
-    assert [len(item.timing.nanoseconds) for item in found.measured] == [3, 3]
+    assert [len(item.timing.nanoseconds) for item in found.results] == [3, 3]
 
 
 @pytest.mark.parametrize(

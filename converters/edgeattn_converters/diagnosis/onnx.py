@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.diagnosis.graph import Constant, Graph, Operator, Stored
+from edgeattn.diagnosis.graph import Constant, Encoding, Graph, Operator
 from edgeattn.diagnosis.tflite import compare_opened
 from edgeattn.errors import ArtifactError, first_line
 from edgeattn.tensors import Array, Tensors, TensorSpec
@@ -21,8 +21,8 @@ _KEEPS = ("QuantizeLinear", "DequantizeLinear")
 _SETTINGS = ("axis", "axes", "perm", "direction", "strides", "dilations", "to", "transA", "transB")
 
 
-class OpenedONNX:
-    """See :class:`edgeattn.diagnosis.graph.Opened`. Loops are one operator each."""
+class InstrumentedONNX:
+    """See :class:`edgeattn.diagnosis.graph.InstrumentedModel`. Loops are one operator each."""
 
     def __init__(
         self, path: Path, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
@@ -120,7 +120,7 @@ class _Reader:
         wider = {"float16": np.float32, "int4": np.int8}
         self._constants = {
             name: Constant(
-                value.astype(wider.get(value.dtype.name, value.dtype)), Stored(value.dtype.name)
+                value.astype(wider.get(value.dtype.name, value.dtype)), Encoding(value.dtype.name)
             )
             for name, value in self._values.items()
         }
@@ -129,7 +129,7 @@ class _Reader:
         for node in self._graph.node:
             for name in node.input:
                 self._takers.setdefault(name, []).append(node)
-        self._stored: dict[str, Stored] = {}
+        self._stored: dict[str, Encoding] = {}
         self._inside: set[int] = set()  # nodes that are part of another's
 
     def graph(self, inputs: list[str], outputs: list[str]) -> Graph:
@@ -223,7 +223,7 @@ class _Reader:
         kept = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
         # As the operator that makes the integers says it; another may read them otherwise.
         if node.op_type == "QuantizeLinear" or kept not in self._stored:
-            self._stored[kept] = Stored(
+            self._stored[kept] = Encoding(
                 zero.dtype.name, float(scale.reshape(())), int(zero.reshape(()))
             )
 
@@ -274,7 +274,7 @@ class _Reader:
             value = (weights.astype(np.float64) - wide[1]) * wide[0]
             # The standard's LSTM has (1, gates, features), this one (1, features, gates).
             self._constants[inputs[place]] = Constant(
-                np.asarray(value.transpose(0, 2, 1), np.float32), Stored("int8", None, 0, 1)
+                np.asarray(value.transpose(0, 2, 1), np.float32), Encoding("int8", None, 0, 1)
             )
         settings = ",".join(
             f"{item.name}={list(item.ints) or item.i or item.s}"
@@ -293,7 +293,7 @@ class _Reader:
         scale = self._values.get(following[1].input[1])
         if scale is None:
             return None
-        self._constants[node.input[0]] = Constant(table.value * scale, Stored("int8", 1.0))
+        self._constants[node.input[0]] = Constant(table.value * scale, Encoding("int8", 1.0))
         self._inside.update(map(id, following))
         return Operator(position, "Gather", tuple(node.input), (following[1].output[0],))
 
@@ -313,12 +313,12 @@ def _attributes(node: Any) -> dict[str, str]:
     return found
 
 
-def _channels(dtype: str, shape: tuple[int, ...]) -> Stored:
+def _channels(dtype: str, shape: tuple[int, ...]) -> Encoding:
     """How a constant is kept whose scales have this shape."""
     axes = [k for k, size in enumerate(shape) if size != 1]
     if not axes:
-        return Stored(dtype, 1.0)
-    return Stored(dtype, None, 0, axes[0])
+        return Encoding(dtype, 1.0)
+    return Encoding(dtype, None, 0, axes[0])
 
 
 def _copied(proto: Any) -> Any:
@@ -362,7 +362,7 @@ def _dtype(item: Any) -> str:
     return {"float": "float32", "double": "float64"}.get(name, name)
 
 
-def _kept(value: Array, stored: Stored, dtype: str | None) -> Array:
+def _kept(value: Array, stored: Encoding, dtype: str | None) -> Array:
     if stored.scale is None:
         return np.ascontiguousarray(value, dtype=dtype)
     info = np.iinfo(stored.dtype)
@@ -371,7 +371,7 @@ def _kept(value: Array, stored: Stored, dtype: str | None) -> Array:
     return made
 
 
-def explain(
+def compare_files(
     reference: Mapping[str, Any],
     judged: Mapping[str, Any],
     limit_db: float,
@@ -379,4 +379,4 @@ def explain(
     tensors: Tensors,
 ) -> dict[str, Any]:
     """In the child: every operator of one file against the same of another."""
-    return compare_opened(OpenedONNX, reference, judged, limit_db, maps, tensors)
+    return compare_opened(InstrumentedONNX, reference, judged, limit_db, maps, tensors)

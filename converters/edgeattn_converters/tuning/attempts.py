@@ -222,7 +222,7 @@ def timed(
     seconds: float,
 ) -> tuple[Result, ...]:
     """``results`` with their median latency on this machine, all measured in turns of one run."""
-    from edgeattn.benchmark import latency as benchmark
+    from edgeattn.benchmark.latency import measure_latency
     from edgeattn.bundle.manifest import write_manifest
     from edgeattn.targets.target import local_target
 
@@ -233,8 +233,8 @@ def timed(
     bundle = Bundle(folder, replace(manifest, artifacts=artifacts))
     # The place is met by its manifest's hash: the one on disk is of all that is timed.
     write_manifest(folder, bundle.manifest)
-    found = benchmark.bench(bundle, artifacts, local_target(bundle), runs=runs, seconds=seconds)
-    median = {item.artifact.path: item.timing.percentile_ms(50) for item in found.measured}
+    found = measure_latency(bundle, artifacts, local_target(bundle), runs=runs, seconds=seconds)
+    median = {item.artifact.path: item.timing.percentile_ms(50) for item in found.results}
     return tuple(
         replace(result, p50_ms=median.get(str(result.artifact.get("path")))) for result in results
     )

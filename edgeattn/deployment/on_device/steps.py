@@ -99,12 +99,14 @@ def measure(
     version: str, formats: list[str], schemes: list[str], runs: int, seconds: float
 ) -> dict[str, Any]:
     """How long a version's artifacts take here, with one thread."""
-    from edgeattn.benchmark.latency import bench
+    from edgeattn.benchmark.latency import measure_latency
     from edgeattn.targets.target import local_target
 
     bundle = Bundle.open(_versions().bundle(version))
     chosen = bundle.select(tuple(formats), tuple(schemes))
-    return bench(bundle, chosen, local_target(bundle), runs=runs, seconds=seconds).to_json()
+    return measure_latency(
+        bundle, chosen, local_target(bundle), runs=runs, seconds=seconds
+    ).to_json()
 
 
 @leased

@@ -10,7 +10,7 @@ import numpy as np
 
 import models
 from edgeattn.diagnosis.measure import measure
-from edgeattn.diagnosis.tflite import OpenedTFLite
+from edgeattn.diagnosis.tflite import InstrumentedTFLite
 from edgeattn_converters.formats import tflite
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.recipes import recipe_for
@@ -43,13 +43,13 @@ def test_the_operator_in_the_body_is_named(tmp_path: Path) -> None:
         made[scheme] = (path, *ends[:2])
     assert TFLiteFile(made["float32"][0].read_bytes()).model.subgraphs[1:]
     x = {"x": np.random.default_rng(1).normal(0, 1, (3, 40, 16)).astype("float32")}
-    right = OpenedTFLite(*made["float32"])
-    sound = measure(right, OpenedTFLite(*made["dynamic_int8"]), x, 30.0)
+    right = InstrumentedTFLite(*made["float32"])
+    sound = measure(right, InstrumentedTFLite(*made["dynamic_int8"]), x, 30.0)
     assert [item.cause for item in sound.operators if item.cause] == []
     assert sound.unmatched == 0
     path, *ends = made["dynamic_int8"]
     path.write_bytes(halved(path.read_bytes()))
-    found = measure(right, OpenedTFLite(path, *ends), x, 30.0)
+    found = measure(right, InstrumentedTFLite(path, *ends), x, 30.0)
     first = next(item for item in found.operators if item.cause)
     assert (first.kind, first.cause) == ("WHILE", "weights")
     assert "FULLY_CONNECTED" in first.name
