@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from edgeattn.cli.doctor import as_text
+from edgeattn.cli.doctor import format_text
 from edgeattn.device import runtime_check
 from edgeattn.device.advice import Advice
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import RuntimeCheck
 
 
-def test_the_document(edgeattn):
-    told = edgeattn("doctor", "--json")
-    assert (told.code, told.err) == (0, "")
-    document = told.document
+def test_json_document(edgeattn):
+    result = edgeattn("doctor", "--json")
+    assert (result.code, result.err) == (0, "")
+    document = result.document
     assert list(document) == ["verdict", "device", "wheels", "runtimes", "findings"]
     assert document["verdict"] == "pass"
     assert {"board", "cores", "memory_bytes", "throttled", "governor"} <= set(document["device"])
@@ -29,26 +29,26 @@ def test_the_document(edgeattn):
     ]
 
 
-def test_no_runtime_works(edgeattn, monkeypatch):
+def test_exit_code_without_working_runtime(edgeattn, monkeypatch):
     missing = tuple(RuntimeCheck(name, "not installed") for name in ("tflite", "onnx"))
     monkeypatch.setattr(runtime_check, "check_runtimes", lambda: missing)
-    told = edgeattn("doctor")
-    assert told.code == 5
-    assert "pip install ai-edge-litert" in told.out
+    result = edgeattn("doctor")
+    assert result.code == 5
+    assert "pip install ai-edge-litert" in result.out
     assert edgeattn("doctor", "--json").document["verdict"] == "fail"
 
 
 @pytest.mark.parametrize(
-    ("bits", "told"),
+    ("flags", "throttling"),
     [
-        (None, "not told"),
-        (0, "none since the start"),
-        (0x10001, "now: under-voltage; since the start: under-voltage"),
-        (0x40000, "since the start: throttled"),
+        (None, "unknown"),
+        (0, "none since boot"),
+        (0x10001, "now: under-voltage; since boot: under-voltage"),
+        (0x40000, "since boot: throttled"),
     ],
 )
-def test_the_text(bits, told):
-    found = Device(
+def test_text(flags, throttling):
+    device = Device(
         board="Raspberry Pi 5",
         machine="aarch64",
         cpu="Cortex-A76",
@@ -61,29 +61,29 @@ def test_the_text(bits, told):
         python="3.11.2",
         governor="ondemand",
         temperature_c=51.04,
-        throttled=bits,
+        throttled=flags,
     )
     checks = (
         RuntimeCheck("tflite", "pass", "ai-edge-litert 2.3.0", xnnpack=True),
         RuntimeCheck("onnx", "fail", reason="its process died of SIGILL"),
     )
-    advice = (Advice("note", "Something is so.", "Do this."),)
-    lines = [" ".join(line.split()) for line in as_text(found, checks, advice).splitlines()]
+    advice = (Advice("note", "A condition.", "Do this."),)
+    lines = [" ".join(line.split()) for line in format_text(device, checks, advice).splitlines()]
     assert lines == [
         "board Raspberry Pi 5",
         "processor Cortex-A76, 4 cores, aarch64",
-        "features asimd asimddp",
-        "memory 8.0 GB, 7.0 GB free",
+        "CPU features asimd asimddp",
+        "memory 8.0 GB, 7.0 GB available",
         "system Debian, glibc 2.36, Python 3.11.2",
-        "governor ondemand",
-        "temperature 51.0 degrees",
-        f"throttling {told}",
-        "ai-edge-litert wheel fits",
-        "tflite-runtime wheel fits",
-        "onnxruntime wheel fits",
-        "tflite runtime ai-edge-litert 2.3.0, computes right, XNNPACK on",
+        "CPU governor ondemand",
+        "temperature 51.0 °C",
+        f"throttling {throttling}",
+        "ai-edge-litert wheel installable",
+        "tflite-runtime wheel installable",
+        "onnxruntime wheel installable",
+        "tflite runtime ai-edge-litert 2.3.0, works, XNNPACK on",
         "onnx runtime fails: its process died of SIGILL",
         "",
-        "note: Something is so.",
+        "note: A condition.",
         "Do this.",
     ]
