@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from edgeattn.benchmark.latency import LatencyReport
     from edgeattn.benchmark.sustained import SustainedResult
 
+NO_THROTTLING_FLAGS = "This machine does not report whether it is throttled."
+
 
 @click.command("bench")
 @click.argument("bundle", type=options.PATH)
@@ -22,27 +24,28 @@ if TYPE_CHECKING:
     "--threads",
     type=click.IntRange(min=1),
     multiple=True,
-    help="Repeatable. Default: 1, 2, 4 and so on, up to the cores that are here.",
+    help="Number of threads; repeatable. Default: the powers of two up to the number of cores.",
 )
 @click.option(
     "--runs",
     type=click.IntRange(min=1),
     default=700,
     show_default=True,
-    help="Runs of each artifact: 64 are needed for p90, 662 for p99.",
+    help="Valid runs of each artifact; p90 requires 64, p99 requires 662.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=60,
     show_default=True,
-    help="End the runs of a number of threads after this long, all artifacts together.",
+    help="Time limit for all artifacts together, per number of threads.",
 )
 @click.option(
     "--sustained",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Instead, run each artifact so long without a pause: heat, throttling and energy.",
+    help="Run each artifact this long without pause instead, to measure temperature, throttling "
+    "and energy.",
 )
 @options.on_option
 @options.python_option
@@ -65,134 +68,131 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Measure how long the artifacts of BUNDLE take: cold start, load and warm latency.
+    """Measure cold start, load time and latency of the artifacts of BUNDLE.
 
-    Artifacts take turns. Runs during which the board was throttled are void. A percentile that too
-    few runs support is left out.
+    The artifacts take turns. Runs during which the board was throttled are void. Percentiles that
+    require more runs are omitted.
     """
     from edgeattn.benchmark.latency import measure_latency
+    from edgeattn.benchmark.sustained import measure_sustained
     from edgeattn.targets.target import cpu_count, open_target
 
     opened = options.opened(bundle, require_signature)
     artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
     with (
         output.progress(quiet or as_json),
-        open_target(opened, on, python, config=ssh_config) as place,
+        open_target(opened, on, python, config=ssh_config) as target,
     ):
         if sustained is not None:
-            from edgeattn.benchmark.sustained import measure_sustained
-
-            held = measure_sustained(
-                opened,
-                artifacts,
-                place,
-                seconds=sustained,
-                threads=threads or (1,),
+            results = measure_sustained(
+                opened, artifacts, target, seconds=sustained, threads=threads or (1,)
             )
-            return tell_sustained(held, place.name, as_json=as_json)
-        found = measure_latency(
+            return print_sustained(results, target.name, as_json=as_json)
+        report = measure_latency(
             opened,
             artifacts,
-            place,
-            threads=threads or doubling(cpu_count(place)),
+            target,
+            threads=threads or powers_of_two(cpu_count(target)),
             runs=runs,
             seconds=seconds,
         )
     if as_json:
-        output.emit_json(found.to_json())
+        output.emit_json(report.to_json())
     else:
-        click.echo(as_text(found, quiet=quiet))
-    return found.exit_code
+        click.echo(format_latency(report, quiet=quiet))
+    return report.exit_code
 
 
-def tell_sustained(held: tuple[SustainedResult, ...], place: str, *, as_json: bool) -> int:
-    """Print what was seen under load; the exit code is 0 where all that could run did."""
-    broken = any(item.reason and not item.unavailable for item in held)
-    ran = any(item.windows for item in held)
+def print_sustained(results: tuple[SustainedResult, ...], target: str, *, as_json: bool) -> int:
+    """Print the results and return the exit code, see :attr:`LatencyReport.exit_code`."""
+    failed = any(result.reason and not result.unavailable for result in results)
+    ran = any(result.windows for result in results)
     if as_json:
-        told = any(item.millijoules for item in held)
+        has_energy = any(result.millijoules for result in results)
         output.emit_json(
             {
-                "sustained": [item.to_json() for item in held],
-                "place": place,
-                "energy": "measured" if told else "not measurable",
+                "sustained": [result.to_json() for result in results],
+                "place": target,
+                "energy": "measured" if has_energy else "not measurable",
             }
         )
     else:
-        click.echo(sustained_text(held))
-    return 0 if ran and not broken else 5
+        click.echo(format_sustained(results))
+    return 0 if ran and not failed else 5
 
 
-def sustained_text(held: tuple[SustainedResult, ...]) -> str:
+def format_sustained(results: tuple[SustainedResult, ...]) -> str:
     rows = []
-    for item in held:
-        heat, energy = item.temperature_c, item.millijoules
+    for result in results:
+        celsius, energy = result.temperature_c, result.millijoules
         rows.append(
             [
-                item.artifact.format,
-                item.artifact.scheme,
-                item.runtime or "-",
-                str(item.threads),
-                str(item.runs),
-                str(item.void),
-                milliseconds(item.first_ms),
-                milliseconds(item.last_ms),
-                "-" if heat is None else f"{heat[0]:.0f} to {heat[1]:.0f}",
-                "-" if energy is None else f"{energy[1]:.3g} of {energy[0]:.3g}",
+                result.artifact.format,
+                result.artifact.scheme,
+                result.runtime or "-",
+                str(result.threads),
+                str(result.runs),
+                str(result.void),
+                milliseconds(result.first_ms),
+                milliseconds(result.last_ms),
+                "-" if celsius is None else f"{celsius[0]:.0f} to {celsius[1]:.0f}",
+                "-" if energy is None else f"{energy[0]:.3g}",
+                "-" if energy is None else f"{energy[1]:.3g}",
             ]
         )
-    header = ["format", "scheme", "runtime", "threads", "runs", "void", "first", "last", "degrees"]
-    lines = [output.table([*header, "mJ"], rows, right=tuple(range(3, 10)))]
-    lines += [f"{item.artifact.label}: {item.reason}" for item in held if item.reason]
+    header = ["format", "scheme", "runtime", "threads", "runs", "void"]
+    header += ["first (ms)", "last (ms)", "board (°C)", "energy (mJ)", "above idle (mJ)"]
+    lines = [output.table(header, rows, right=tuple(range(3, 11)))]
+    lines += [f"{result.artifact.label}: {result.reason}" for result in results if result.reason]
     lines += [
         "",
-        "First and last: medians in ms over the first and the last third of the time.",
-        "Runs while the board was throttled are void. mJ: what a run takes beyond the idle board,",
-        "of all that the board's chips take in that time.",
+        "First, last: median latency over the first and the last third of the time.",
+        "Void: runs while the board was throttled. Energy: per run, of all chips on the board.",
     ]
-    if not any(item.millijoules for item in held):
-        lines.append("Energy: not measurable, no power controller tells here (a Pi 5's does).")
-    if all(window.throttled is None for item in held for window in item.windows):
-        lines.append("This machine does not tell whether it is throttled.")
+    if not any(result.millijoules for result in results):
+        lines.append("Energy was not measured: it requires a power controller as in a Pi 5.")
+    if all(window.throttled is None for result in results for window in result.windows):
+        lines.append(NO_THROTTLING_FLAGS)
     return "\n".join(lines)
 
 
-def doubling(cores: int) -> tuple[int, ...]:
-    """1, 2, 4 and so on, up to ``cores``."""
-    return tuple(1 << power for power in range(cores.bit_length()))
+def powers_of_two(limit: int) -> tuple[int, ...]:
+    """Return the powers of two from 1 up to ``limit``."""
+    return tuple(1 << power for power in range(limit.bit_length()))
 
 
-def as_text(found: LatencyReport, *, quiet: bool = False) -> str:
+def format_latency(report: LatencyReport, *, quiet: bool = False) -> str:
     rows = [
         [
-            item.artifact.format,
-            item.artifact.scheme,
-            item.runtime or "-",
-            str(item.threads),
-            str(len(item.timing.nanoseconds)),
-            *(milliseconds(item.timing.percentile_ms(percent)) for percent in (50, 90, 99)),
-            milliseconds(item.load_ms),
-            milliseconds(item.cold_start_ms),
-            "-" if item.memory_bytes is None else output.size(item.memory_bytes),
+            result.artifact.format,
+            result.artifact.scheme,
+            result.runtime or "-",
+            str(result.threads),
+            str(len(result.timing.nanoseconds)),
+            *(milliseconds(result.timing.percentile_ms(percent)) for percent in (50, 90, 99)),
+            milliseconds(result.load_ms),
+            milliseconds(result.cold_start_ms),
+            "-" if result.memory_bytes is None else f"{result.memory_bytes / 1e6:.1f}",
         ]
-        for item in found.results
+        for result in report.results
     ]
-    header = ["format", "scheme", "runtime", "threads", "runs", "p50", "p90", "p99", "load"]
-    lines = [output.table([*header, "cold", "memory"], rows, right=tuple(range(3, 11)))]
-    for item in found.results:
-        if item.reason:
-            lines.append(f"{item.artifact.label}, threads {item.threads}: {item.reason}")
-        if item.void:
-            lines.append(
-                f"{item.artifact.label}, threads {item.threads}: {item.void} runs are void, "
-                "the board was throttled"
-            )
+    header = ["format", "scheme", "runtime", "threads", "runs", "p50 (ms)", "p90 (ms)", "p99 (ms)"]
+    header += ["load (ms)", "cold (ms)", "memory (MB)"]
+    lines = [output.table(header, rows, right=tuple(range(3, 11)))]
+    for result in report.results:
+        label = f"{result.artifact.label}, threads {result.threads}"
+        if result.reason:
+            lines.append(f"{label}: {result.reason}")
+        if result.void:
+            lines.append(f"{label}: {result.void} runs are void because the board was throttled.")
     if not quiet:
-        lines += ["", "Times in ms; cold is from a process' start to its first result."]
-        lines.append("Memory is the peak of the whole process.")
-        lines.append("Energy: not measurable in turns; see --sustained.")
-        if all(item.throttled is None for item in found.results):
-            lines.append("This machine does not tell whether it is throttled.")
+        lines += [
+            "",
+            "Cold: from the start of a process to its first output.",
+            "Memory: peak of the whole process. Energy: see --sustained.",
+        ]
+        if all(result.throttled is None for result in report.results):
+            lines.append(NO_THROTTLING_FLAGS)
     return "\n".join(lines)
 
 

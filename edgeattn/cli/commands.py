@@ -9,7 +9,7 @@ import click
 
 # The first sentence of each command's help; a test holds them to be the same.
 COMMANDS = {
-    "bench": "Measure how long the artifacts of BUNDLE take: cold start, load and warm latency.",
+    "bench": "Measure cold start, load time and latency of the artifacts of BUNDLE.",
     "convert": (
         "Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and check them "
         "against it."

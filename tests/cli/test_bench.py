@@ -6,15 +6,15 @@ import sys
 
 import pytest
 
-from edgeattn.cli.bench import doubling
+from edgeattn.cli.bench import powers_of_two
 
 KEYS = ["format", "scheme", "runtime", "threads", "runs", "p50_ms", "p90_ms", "p99_ms", "load_ms"]
 
 
-def test_the_document(edgeattn, dense_bundle):
-    told = edgeattn("bench", dense_bundle.path, "--json", "--threads", 1, "--runs", 64)
-    assert (told.code, told.err) == (0, "")
-    document = told.document
+def test_json_document(edgeattn, dense_bundle):
+    result = edgeattn("bench", dense_bundle.path, "--json", "--threads", 1, "--runs", 64)
+    assert (result.code, result.err) == (0, "")
+    document = result.document
     assert [item["format"] for item in document["artifacts"]] == ["tflite", "onnx"]
     for item in document["artifacts"]:
         assert set(KEYS) <= set(item)
@@ -23,30 +23,30 @@ def test_the_document(edgeattn, dense_bundle):
     assert document["energy"] == "not measurable"
 
 
-def test_the_text(edgeattn, dense_bundle):
-    told = edgeattn("bench", dense_bundle.path, "--format", "onnx", "--runs", 5, "--threads", 2)
-    assert (told.code, told.err) == (0, "")
-    words = told.out.splitlines()[1].split()
-    assert words[:2] == ["onnx", "float32"]
-    assert words[4:6] == ["2", "5"]
-    assert words[7:9] == ["-", "-"]  # 5 runs support neither p90 nor p99
-    assert "Energy: not measurable" in told.out
+def test_text(edgeattn, dense_bundle):
+    result = edgeattn("bench", dense_bundle.path, "--format", "onnx", "--runs", 5, "--threads", 2)
+    assert (result.code, result.err) == (0, "")
+    cells = result.out.splitlines()[1].split()
+    assert cells[:2] == ["onnx", "float32"]
+    assert cells[4:6] == ["2", "5"]
+    assert cells[7:9] == ["-", "-"]  # p90 and p99 require more than 5 runs
+    assert "Energy: see --sustained" in result.out
 
 
 def test_another_python(edgeattn, dense_bundle):
     arguments = ("--python", sys.executable, "--runs", 1, "--threads", 1, "--json")
-    told = edgeattn("bench", dense_bundle.path, *arguments)
-    assert (told.code, told.document["place"]) == (0, sys.executable)
+    result = edgeattn("bench", dense_bundle.path, *arguments)
+    assert (result.code, result.document["place"]) == (0, sys.executable)
 
 
-def test_a_python_that_is_none(edgeattn, dense_bundle):
-    told = edgeattn("bench", dense_bundle.path, "--python", "/bin/false", "--threads", 1)
-    assert told.code == 5
-    assert "does not answer" in told.err
+def test_error_for_a_command_that_is_not_python(edgeattn, dense_bundle):
+    result = edgeattn("bench", dense_bundle.path, "--python", "/bin/false", "--threads", 1)
+    assert result.code == 5
+    assert "does not answer" in result.err
 
 
 @pytest.mark.parametrize(
-    ("cores", "threads"), [(1, (1,)), (2, (1, 2)), (3, (1, 2)), (4, (1, 2, 4)), (6, (1, 2, 4))]
+    ("cores", "expected"), [(1, (1,)), (2, (1, 2)), (3, (1, 2)), (4, (1, 2, 4)), (6, (1, 2, 4))]
 )
-def test_threads_by_default(cores, threads):
-    assert doubling(cores) == threads
+def test_default_threads(cores, expected):
+    assert powers_of_two(cores) == expected

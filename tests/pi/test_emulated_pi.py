@@ -135,7 +135,7 @@ def test_bench_runs(at_home, home):
     made = artifacts.write_dense_bundle(home / "dense.edge")
     place = command_target(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
     found = measure_latency(made, made.select(), place, runs=2)
-    assert (found.exit_code, found.place) == (0, CLAIM)
+    assert (found.exit_code, found.target) == (0, CLAIM)
     assert [len(item.timing.nanoseconds) for item in found.results] == [2, 2]
 
 

@@ -104,7 +104,7 @@ def test_bench_measures_there(python, dense_bundle):
         dense_bundle, dense_bundle.select(), interpreter_target(python, dense_bundle), runs=3
     )
     assert found.exit_code == 0
-    assert found.place == str(python)
+    assert found.target == str(python)
     assert [len(item.timing.nanoseconds) for item in found.results] == [3, 3]
 
 
