@@ -1,16 +1,17 @@
-"""Traced model and recipe -> a ``.tflite`` file of builtin operators that keeps no state."""
+"""TFLite files: built-in operators only, and no state between calls."""
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
-from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn.tensors import Tensors
+from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering.attention import (
     lower_attention,
@@ -27,7 +28,7 @@ from edgeattn_converters.lowering.pooling import lower_pooling
 from edgeattn_converters.lowering.replacement import lowered
 from edgeattn_converters.lowering.rnn.fused import OPERATOR, FusedLSTM
 from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_lowering
-from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.selection import ModelIO
 from edgeattn_converters.quantization.tflite import quantize
@@ -35,9 +36,9 @@ from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
 
 RUNTIMES = {"ai-edge-litert": ">=2.1"}
-# The last that was published, and the one for 32-bit ARM.
+# The last published version, which is the one for 32-bit ARM.
 TFLITE_RUNTIME = (2, 14)
-_OTHERS = (
+_LOWERINGS = (
     partial(lower_attention, select=select_by_arithmetic),
     partial(lower_keras_attention, select=select_by_arithmetic),
     partial(lower_multi_head_attention, select=select_by_arithmetic),
@@ -51,22 +52,19 @@ def convert(
     recipe: Recipe,
     path: Path,
     *,
-    attention: bool = True,
-    lowering: str = "auto",
-    batch: int = 1,
-    options: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
+    options: ConversionOptions = ConversionOptions(),  # noqa: B008 - frozen
+    quantization: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
     samples: Tensors | None = None,
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...], dict[str, Any]]:
-    """Write ``path``: the specs of its inputs and outputs, its maps' names, what it consists of.
+) -> ConvertedFile:
+    """Write ``model`` to ``path``; ``samples`` are real inputs, for schemes that need calibration.
 
-    ``lowering`` is a name of :mod:`edgeattn_converters.lowering.rnn.strategy`; ``samples`` are real
-    inputs, for recipes that need calibration.
-
-    Raises :class:`ConversionError` where the converter gives up, or gives a file that a device
-    without TensorFlow cannot run, or one that would remember the last sequence.
+    Raises :class:`ConversionError` if the converter fails, or writes a file that a device without
+    TensorFlow cannot run or that keeps state between calls.
     """
-    traced, content = _float_file(model, interface, attention, lowering, batch)
-    ends = ModelIO(
+    traced, content = _float_file(
+        model, interface, options.attention, options.lowering, options.batch
+    )
+    model_io = ModelIO(
         traced.inputs,
         traced.outputs,
         traced.attention,
@@ -74,21 +72,22 @@ def convert(
         recurrent_layers(model),
         layer_weights(model),
     )
-    made = quantize(content, ends, recipe, options, samples)
-    if recipe.scheme == "float32" and options.runtime == "litert":
-        # In tflite-runtime 2.14 it gains nothing.
-        made = replace(made, content=use_batch_matmul(made.content))
-    achieved = {**audit(made.content), **made.achieved}
+    quantized = quantize(content, model_io, recipe, quantization, samples)
+    content = quantized.content
+    if recipe.scheme == "float32" and quantization.runtime == "litert":
+        # tflite-runtime 2.14 does not run faster with it.
+        content = use_batch_matmul(content)
+    achieved = {**audit(content), **quantized.achieved}
     _check(achieved)
-    path.write_bytes(made.content)
-    return made.inputs, made.outputs, traced.attention, achieved
+    path.write_bytes(content)
+    return ConvertedFile(quantized.inputs, quantized.outputs, traced.attention, achieved)
 
 
-@functools.lru_cache(maxsize=2)  # with the maps and without
+@functools.lru_cache(maxsize=2)  # with attention maps and without
 def _float_file(
     model: Any, interface: Interface, attention: bool, lowering: str, batch: int
 ) -> tuple[Traced, bytes]:
-    """What every scheme of one model is made from: kept, since it takes seconds."""
+    """The float32 file that every scheme starts from; cached, because it takes seconds."""
     fused = FusedLSTM(recurrence_lowering("auto")) if lowering == FUSED else None
     recurrence = recurrence_lowering(lowering) if fused is None else fused.lower
     traced = trace(
@@ -96,25 +95,25 @@ def _float_file(
         interface,
         batch=batch,
         attention=attention,
-        lowering=lambda: lowered(model, recurrence, _OTHERS),
+        lowering=lambda: lowered(model, recurrence, _LOWERINGS),
     )
-    file = TFLiteFile(_stock_convert(traced, custom=fused is not None))
+    file = TFLiteFile(_convert_traced(traced, custom=fused is not None))
     if fused is not None:
         fused.write(file)
     _name_tensors(file, traced)
     return traced, file.to_bytes()
 
 
-def _stock_convert(traced: Traced, *, custom: bool = False) -> bytes:
+def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
     import tensorflow as tf
 
-    # Without the Keras model as second argument: with it, weights of Keras 3 become NaN.
+    # Without the Keras model as second argument, with which weights of Keras 3 become NaN.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function])
     converter.allow_custom_ops = custom
     try:
         return bytes(converter.convert())
-    except Exception as error:  # the converter raises what MLIR gives it, of many classes
-        raise ConversionError(f"The TFLite converter gave up: {first_line(error)}") from error
+    except Exception as error:  # MLIR errors arrive as many classes
+        raise ConversionError(f"The TFLite converter failed: {first_line(error)}") from error
 
 
 def _name_tensors(file: TFLiteFile, traced: Traced) -> None:
@@ -187,25 +186,25 @@ def audit(content: bytes) -> dict[str, Any]:
     }
 
 
-def runtimes(achieved: dict[str, Any]) -> dict[str, str]:
-    """The lowest version of each runtime that can run a file which consists of this."""
-    needed = str(achieved.get("min_runtime_version") or "0")
-    numbers = tuple(int(part) for part in needed.split(".")[:2] if part.isdigit())
+def runtimes(achieved: Mapping[str, Any]) -> dict[str, str]:
+    """The lowest version of each runtime that can run a file, from its :func:`audit`."""
+    version = str(achieved.get("min_runtime_version") or "0")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers > TFLITE_RUNTIME:
         return RUNTIMES
-    return {**RUNTIMES, "tflite-runtime": f">={needed}"}
+    return {**RUNTIMES, "tflite-runtime": f">={version}"}
 
 
-def _check(achieved: dict[str, Any]) -> None:
+def _check(achieved: Mapping[str, Any]) -> None:
     custom = [name for name in achieved["operators"] if name.startswith("CUSTOM")]
     if custom:
         raise ConversionError(
-            f"No device runtime can run these operators: {', '.join(custom)}.",
-            hint="See what stands in the way with: edgeattn inspect MODEL",
+            f"The file needs operators that no device runtime has: {', '.join(custom)}.",
+            hint="Find the layers they come from: edgeattn inspect MODEL",
         )
     stateful = {"VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE"} & set(achieved["operators"])
-    # A fused LSTM has two, and clears them itself.
+    # A fused LSTM has two variables, and clears them itself.
     if achieved["variables"] != 2 * len(achieved["cell_clips"]) or stateful:
-        raise ConversionError("The TFLite file would remember the last sequence in variables.")
+        raise ConversionError("The TFLite file keeps state in variables between sequences.")
     if any(achieved["cell_clips"]):
-        raise ConversionError("A fused LSTM of the TFLite file clips its cell, as Keras does not.")
+        raise ConversionError("A fused LSTM of the TFLite file clips its cell, unlike Keras.")

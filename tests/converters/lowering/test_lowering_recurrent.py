@@ -84,7 +84,7 @@ def test_steps_multiply_by_the_faster_operator(tmp_path):
             converted.interface,
             recipe_for(scheme),
             path,
-            options=QuantizationOptions(runtime=runtime),
+            quantization=QuantizationOptions(runtime=runtime),
             samples={"x": sequences(5)},
         )
         assert "BATCH_MATMUL" not in achieved["operators"]
