@@ -243,7 +243,9 @@ def write_artifact(
         raise UnsupportedModelError("The model is nested too deeply to be traced.") from error
     achieved = dict(file.achieved)
     if file.attention:
-        without_maps = functools.partial(convert, options=replace(parsed, attention=False))
+        without_maps = functools.partial(
+            convert, options=replace(parsed, attention=False, attention_layers=())
+        )
         achieved["difference_by_maps"] = compare_without_maps(
             path,
             format,

@@ -122,11 +122,11 @@ def test_only_the_layers_that_keep_theirs():
 
 def test_nothing_that_has_a_state():
     x = keras.Input((TIME, FEATURES))
-    with pytest.raises(UnsupportedModelError, match="No layer of this model has a state"):
+    with pytest.raises(UnsupportedModelError, match="No recurrent layer of this model has a state"):
         with_states(keras.Model(x, layers.Dense(2)(x)))
     windows = layers.Reshape((TIME, FEATURES, 1))(x)
     model = keras.Model(x, layers.TimeDistributed(layers.LSTM(2))(windows))
-    with pytest.raises(UnsupportedModelError, match="No layer of this model has a state"):
+    with pytest.raises(UnsupportedModelError, match="No recurrent layer of this model has a state"):
         with_states(model)
 
 

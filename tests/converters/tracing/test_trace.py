@@ -79,7 +79,7 @@ def test_a_model_without_inputs_is_refused() -> None:
         def call(self, x: Any) -> Any:
             return x
 
-    with pytest.raises(UnsupportedModelError, match="does not say what its inputs are"):
+    with pytest.raises(UnsupportedModelError, match="does not define its inputs"):
         interface_of(Bare())
 
 
