@@ -143,15 +143,16 @@ def drop(right: np.ndarray, now: np.ndarray) -> tuple[float, float, float]:
 def ours(case: Case) -> list[Row]:
     """Every scheme in both formats, as ``edgeattn convert`` makes them."""
     from edgeattn.runners import open_artifact
-    from edgeattn_converters import ModelSource, QuantizationOptions, convert
+    from edgeattn_converters import convert
 
     calibration, samples = OUT / "calibration.npy", OUT / "samples.npy"
     np.save(calibration, case.calibration)
     np.save(samples, case.x)
     made = convert(
-        ModelSource(case.model, samples=samples),
+        case.model,
         OUT / f"{case.name}.edge",
-        quantization=QuantizationOptions(calibration=calibration),
+        samples=samples,
+        calibration=calibration,
         force=True,
     )
     found = []

@@ -98,7 +98,6 @@ def edgeattn(
     """What ``edgeattn convert --no-attention`` makes."""
     from edgeattn_converters import reference
     from edgeattn_converters.formats import onnx, tflite
-    from edgeattn_converters.options import ConversionOptions
     from edgeattn_converters.recipes import recipe_for
     from edgeattn_converters.tracing.trace import interface_of
 
@@ -106,7 +105,7 @@ def edgeattn(
     interface = interface_of(model)
     samples = None
     if scheme == "dynamic_int8":
-        samples = reference.selection_inputs(model, interface, None)
+        samples = reference.trial_inputs(model, interface, None)
     converter = {"tflite": tflite, "onnx": onnx}[format]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model.{format}"
@@ -115,7 +114,8 @@ def edgeattn(
             interface,
             recipe_for(scheme),
             path,
-            options=ConversionOptions(attention=False, lowering=lowering),
+            attention=False,
+            lowering=lowering,
             samples=samples,
         )
         return path.read_bytes()

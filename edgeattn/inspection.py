@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.bundle import bundle_folder, read_manifest
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import (
     ArtifactError,
@@ -55,7 +55,7 @@ def check_host() -> None:
 
 
 def inspect_bundle(path: Path) -> dict[str, Any]:
-    return {"kind": BUNDLE, **Bundle.open(path).manifest.to_json()}
+    return {"kind": BUNDLE, **read_manifest(bundle_folder(path)).to_json()}
 
 
 def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
@@ -168,11 +168,10 @@ def inspect_keras(path: Path, **options: Any) -> dict[str, Any]:
         from edgeattn_converters.worker.client import ConversionWorker
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
-    source = {name: None if value is None else str(value) for name, value in options.items()}
-    source["path"] = str(path)
-    with ConversionWorker() as worker:
-        worker.audit(path, source.get("trust"))
-        document: dict[str, Any] = worker.call(
-            "inspect", {"source": source}, activity=f"loading {path.name}"
+    arguments = {name: None if value is None else str(value) for name, value in options.items()}
+    with ConversionWorker() as host:
+        host.audit(path, arguments.get("trust"))
+        found: dict[str, Any] = host.call(
+            "inspect", {"path": str(path), **arguments}, what=f"loading {path.name}"
         )
-    return document
+    return found

@@ -70,13 +70,12 @@ class ArtifactWorker:
 
 
 def identify_target(bundle: Bundle, target: Target) -> None:
-    """Check the bundle here and on ``target``.
+    """Check that ``target`` has the same bundle.
 
-    Raises :class:`BundleError` if a file differs from the manifest or the target has another
-    bundle, and :class:`DeviceError` if the target does not respond.
+    Raises :class:`BundleError` if it does not, and :class:`DeviceError` if the target does not
+    respond.
     """
     from edgeattn.targets.target import identify
 
-    bundle.verify()
     with target.start() as worker:
         identify(target, bundle, worker)

@@ -1,1 +1,1 @@
-"""Bundles on disk: manifest, artifacts, reference, archives and signatures."""
+"""Bundles: a folder or zip file with artifacts, the Keras reference and a manifest."""

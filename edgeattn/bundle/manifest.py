@@ -1,4 +1,4 @@
-"""``manifest.json``: artifacts, the model, the reference and the versions that made them."""
+"""``manifest.json``: the artifacts, model and reference of a bundle, and the versions used."""
 
 from __future__ import annotations
 
@@ -15,28 +15,24 @@ if TYPE_CHECKING:
     from edgeattn.tensors import TensorSpec
 
 MANIFEST = "manifest.json"
-
-
+SIGNATURE = MANIFEST + ".sig"
 REFERENCE = "reference.npz"
-
-
-# The layout of the manifest; a reader refuses a newer one.
+# Version of the manifest's layout. Newer layouts are refused.
 FORMAT_VERSION = 1
-
-
-MAX_MANIFEST = 16 * 2**20
-
-
-# Within what every file system allows a name.
+MAX_MANIFEST = 16 * 2**20  # bytes
+MAX_SIGNATURE = 2**16  # bytes
+# Characters; all file systems allow names of this length.
 MAX_PATH = 200
+# Exceptions that parsing a malformed manifest can raise.
+MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file of the bundle: where it is, what goes in and out, what became of what was asked.
+    """A model file of the bundle, with its inputs and outputs.
 
-    ``outputs`` holds all outputs in the file's order; those named in ``attention`` are maps.
-    ``achieved`` is the audit of the file: operators and dtypes counted.
+    ``outputs`` lists all outputs in the file's order; those named in ``attention`` are attention
+    maps. ``achieved`` describes the file as it was made: numbers of operators and dtypes.
     """
 
     format: str
@@ -67,7 +63,7 @@ class Artifact:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Artifact:
-        """What :meth:`to_json` gave; ``ValueError`` for an artifact that nothing here can run."""
+        """Inverse of :meth:`to_json`. Raises one of :data:`MALFORMED` if ``data`` is invalid."""
         from edgeattn.tensors import TensorSpec
 
         artifact = cls(
@@ -83,19 +79,19 @@ class Artifact:
             runtimes=dict(data.get("runtimes", {})),
         )
         if artifact.format not in FORMATS or artifact.scheme not in (*SCHEMES, *EXPERIMENTAL):
-            raise ValueError(f"an artifact of the unknown kind {artifact.label!r}")
+            raise ValueError(f"unknown format or scheme: {artifact.label!r}")
         if not artifact.inputs or not artifact.outputs:
             raise ValueError(f"{artifact.path} has no inputs or no outputs")
-        _check_inside(artifact.path)
+        _check_path(artifact.path)
         return artifact
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the host knew when it made the bundle.
+    """Contents and origin of a bundle.
 
-    ``model`` has a ``file`` and its ``parameters``, ``reference`` a ``path``, its ``sha256``, its
-    ``source`` and how many ``samples`` and ``edge_cases`` it holds; readers rely on these.
+    ``model`` always has ``file`` and ``parameters``; ``reference`` always has ``path``, ``sha256``,
+    ``source`` and the numbers of ``samples`` and ``edge_cases``.
     """
 
     model: Mapping[str, Any]
@@ -103,6 +99,13 @@ class Manifest:
     reference: Mapping[str, Any]
     made_with: Mapping[str, str]
     failures: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each artifact and the reference, by the path in the bundle."""
+        reference = self.reference
+        artifacts = {artifact.path: artifact.sha256 for artifact in self.artifacts}
+        return {**artifacts, str(reference["path"]): str(reference["sha256"])}
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -116,12 +119,12 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
-        """What :meth:`to_json` gave; ``ValueError`` or ``KeyError`` where readers would stumble."""
+        """Inverse of :meth:`to_json`. Raises one of :data:`MALFORMED` if ``data`` is invalid."""
         model, reference = dict(data["model"]), dict(data["reference"])
         _check_types("model", model, file=str, parameters=int)
         _check_types("reference", reference, path=str, sha256=str, source=str)
         _check_types("reference", reference, samples=int, edge_cases=int)
-        _check_inside(reference["path"])
+        _check_path(reference["path"])
         return cls(
             model=model,
             artifacts=tuple(Artifact.from_json(item) for item in data["artifacts"]),
@@ -131,28 +134,25 @@ class Manifest:
         )
 
 
-def _check_types(what: str, data: Mapping[str, Any], **types: type) -> None:
-    for key, kind in types.items():
-        if type(data[key]) is not kind:
-            raise ValueError(f"{what}: {key} is {data[key]!r}, not {kind.__name__}")
+def _check_types(section: str, data: Mapping[str, Any], **types: type) -> None:
+    for key, expected in types.items():
+        if type(data[key]) is not expected:
+            raise ValueError(f"{section}: {key} is {data[key]!r}, not {expected.__name__}")
 
 
-def _check_inside(relative: str) -> None:
+def _check_path(relative: str) -> None:
     pure = PurePosixPath(relative)
     if pure.is_absolute() or ".." in pure.parts or "\\" in relative or not pure.parts:
-        raise ValueError(f"a path that leaves the bundle: {relative!r}")
+        raise ValueError(f"path outside the bundle: {relative!r}")
     if len(relative) > MAX_PATH or "\0" in relative:
-        raise ValueError(f"a path that no system has: {relative[:50]!r}...")
+        raise ValueError(f"invalid path: {relative[:50]!r}...")
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest.to_json(), indent=1) + "\n", "utf-8")
 
 
-def named(manifest: Manifest) -> set[str]:
-    return {item.path for item in manifest.artifacts} | {str(manifest.reference["path"])}
-
-
 def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -176,7 +176,8 @@ def _keep_report(given: Path, bundle: Bundle, outcome: DeploymentResult) -> Depl
         return outcome
     import json
 
-    from edgeattn.report import write_aside, write_html
+    from edgeattn.files import write_text
+    from edgeattn.report import write_html
 
     page = report_path(given, outcome.host, ".html")
     try:
@@ -188,7 +189,7 @@ def _keep_report(given: Path, bundle: Bundle, outcome: DeploymentResult) -> Depl
             # The page needs the extra "report", and the text says so; an old one is not this one's.
             page.unlink(missing_ok=True)
         document = json.dumps(output.plain(outcome.to_json()), indent=1, allow_nan=False)
-        write_aside(report_path(given, outcome.host, ".json"), document + "\n")
+        write_text(report_path(given, outcome.host, ".json"), document + "\n")
     except EdgeattnError as error:
         return replace(outcome, error=error)
     except Exception as error:
@@ -232,14 +233,10 @@ def as_text(outcomes: Sequence[DeploymentResult], bundle: Path, *, quiet: bool =
 
 
 def _why(outcome: DeploymentResult) -> list[str]:
-    from edgeattn.cli.convert import failure_lines
+    from edgeattn.cli.convert import why
 
     assert outcome.report is not None
-    return [
-        f"{outcome.host}: {line}"
-        for item in outcome.report.artifacts
-        for line in failure_lines(item)
-    ]
+    return [f"{outcome.host}: {line}" for item in outcome.report.artifacts for line in why(item)]
 
 
 def _fastest(outcome: DeploymentResult) -> str:

@@ -133,7 +133,6 @@ def command(
         with output.progress(quiet or as_json):
             trial = None
             if data is not None:
-                opened.verify()
                 how = {
                     "custom_objects": None if custom_objects is None else str(custom_objects),
                     "architecture": architecture,

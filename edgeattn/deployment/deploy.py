@@ -73,7 +73,6 @@ def deploy(
     from edgeattn.targets import ssh
 
     ssh.parse(host)
-    bundle.verify()
     device: Device | None = None
     try:
         with ssh.connected(host, order.config) as remote:
@@ -110,7 +109,6 @@ def carry_out(
     device: Device | None = None,
 ) -> DeploymentResult:
     """The steps after the connection stands."""
-    from edgeattn.bundle.bundle import files_of
 
     def ask(function: str, **arguments: Any) -> Any:
         return sending.ask(child, remote, function, **arguments)
@@ -120,7 +118,7 @@ def carry_out(
     _same_edgeattn(remote, start)
     progress.report("asking its runtimes")
     _can_run(remote, chosen, ask("edgeattn.deployment.on_device.steps:runtimes"))
-    files = files_of(bundle)
+    files = bundle.file_hashes()
     sent = sending.send(child, remote, bundle.path, files)
     progress.report("hashing every file there")
     version = ask("edgeattn.deployment.on_device.steps:assemble", files=files)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn import progress
-from edgeattn.bundle.pack import MOMENT
+from edgeattn.bundle.pack import EARLIEST_DATE
 from edgeattn.device.info import wheel_machine
 from edgeattn.device.wheels import RUNTIME_WHEELS, wheel_incompatibility
 from edgeattn.errors import DeviceError
@@ -256,7 +256,7 @@ def light_wheel(folder: Path) -> Path:
     target = folder / f"{NAME}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
-            entry = zipfile.ZipInfo(name, MOMENT)
+            entry = zipfile.ZipInfo(name, EARLIEST_DATE)
             entry.external_attr = 0o644 << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)

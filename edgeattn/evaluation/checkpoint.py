@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import OutputError, SampleError, UsageError
+from edgeattn.errors import SampleError, UsageError
+from edgeattn.files import atomic_write
 from edgeattn.samples.files import read_npz, write_npz
 from edgeattn.tensors import Array, Tensors
 
@@ -63,21 +62,9 @@ class Partial:
             _NEXT: np.array(following),
             _BROKEN: _bytes(json.dumps(dict(broken))),
         }
-        folder = self.path.absolute().parent
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=folder)
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    write_npz(file, {**told, **state})
-                Path(name).rename(self.path)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    Path(name).unlink()
-        except OSError as error:
-            raise OutputError(
-                f"Cannot keep what is done in {self.path}: {error.strerror or error}",
-                hint="Name another file with --resume-file, or leave --resume out.",
-            ) from error
+        hint = "Choose another file with --resume-file, or omit --resume."
+        with atomic_write(self.path, hint=hint) as file:
+            write_npz(file, {**told, **state})
 
     def remove(self) -> None:
         """The work is done."""

@@ -1,26 +1,26 @@
-"""One artifact on a file of samples, its outputs to a file."""
+"""One artifact run on a file of samples; its outputs are written to a file."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.bundle.writer import umask
 from edgeattn.errors import BundleError, OutputError, RuntimeUnavailableError
+from edgeattn.files import atomic_write
 from edgeattn.process.worker import Worker
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.runners.stateful import StatefulRunner
-from edgeattn.samples import files as samples
+from edgeattn.samples.files import read, write_npz
 from edgeattn.tensors import Tensors
+
+_OTHER_FILE = "Choose another file with -o FILE."
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What an artifact answered, and where it ran."""
+class RunResult:
+    """Outputs of one artifact, and the runtime that computed them."""
 
     artifact: Artifact
     runtime: str
@@ -38,67 +38,50 @@ def run_bundle(
     threads: int = 1,
     carry_states: bool = False,
     force: bool = False,
-) -> Outcome:
-    """Run the first artifact that fits and whose runtime is here; write ``target`` at the end.
+) -> RunResult:
+    """Run the first matching artifact whose runtime is installed, and write ``target``.
 
-    The artifact's file must be the one that the manifest names, by its hash. With ``carry_states``
-    each sample goes on where the one before it ended.
+    ``source`` is a file of samples (.npz, .npy or .csv), ``target`` an .npz file with one array per
+    output. With ``carry_states`` each sample starts from the final states of the one before it.
+    Raises :class:`BundleError` if no artifact matches or the bundle is damaged,
+    :class:`SampleError` if the samples do not fit the model, :class:`OutputError` if ``target``
+    exists (without ``force``) or cannot be written, :class:`RuntimeUnavailableError` if no runtime
+    is installed, and :class:`ArtifactError` if the runtime fails.
     """
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
     _check_target(target, force=force)
-    opened.verify()
-    with Worker() as child:
-        artifact, runner = first_that_runs(opened, candidates, child, threads)
-        read = samples.read(source, artifact.inputs)
-        through = StatefulRunner(runner) if carry_states else runner
-        outputs = through.run(read.inputs)
+    with Worker() as worker:
+        artifact, runner = first_available(opened, candidates, worker, threads)
+        samples = read(source, artifact.inputs)
+        outputs = (StatefulRunner(runner) if carry_states else runner).run(samples.inputs)
         runtime = runner.runtime
-    _write(target, outputs)
-    return Outcome(artifact, runtime, len(read), outputs)
+    with atomic_write(target, hint=_OTHER_FILE) as file:
+        write_npz(file, outputs)
+    return RunResult(artifact, runtime, len(samples), outputs)
 
 
-def first_that_runs(
-    bundle: Bundle, candidates: tuple[Artifact, ...], child: Worker, threads: int
+def first_available(
+    bundle: Bundle, candidates: tuple[Artifact, ...], worker: Worker, threads: int
 ) -> tuple[Artifact, IsolatedRunner]:
-    """The first of ``candidates`` whose runtime is here, loaded in ``child``."""
-    missing: RuntimeUnavailableError | None = None
+    """The first of ``candidates`` whose runtime is installed, loaded in ``worker``."""
+    unavailable: RuntimeUnavailableError | None = None
     for artifact in candidates:
         try:
-            return artifact, IsolatedRunner(bundle.path, artifact, child, threads=threads)
+            return artifact, IsolatedRunner(bundle.path, artifact, worker, threads=threads)
         except RuntimeUnavailableError as error:
-            missing = missing or error
-    raise missing or BundleError(f"{bundle.path} has no artifacts.")
+            unavailable = unavailable or error
+    raise unavailable or BundleError(f"{bundle.path} has no artifacts.")
 
 
 def _check_target(target: Path, *, force: bool) -> None:
     if target.exists() and not target.is_file():
-        raise OutputError(
-            f"{target} is there and is not a file.", hint="Choose another with -o FILE."
-        )
+        raise OutputError(f"{target} exists and is not a file.", hint=_OTHER_FILE)
     if target.exists() and not force:
         raise OutputError(
             f"The output file exists: {target}", hint="Replace it with --force, or use -o FILE."
         )
     if not target.parent.is_dir():
         raise OutputError(
-            f"No such folder: {target.parent}", hint="Make it, or choose another with -o FILE."
+            f"No such folder: {target.parent}", hint="Create it, or choose another file with -o."
         )
-
-
-def _write(target: Path, outputs: Tensors) -> None:
-    """Write aside and rename: a full disk leaves nothing half-written."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        aside = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                samples.write_npz(file, outputs)
-            aside.chmod(0o666 & ~umask())
-            aside.rename(target)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write {target}: {error.strerror or error}", hint="Choose another with -o FILE."
-        ) from error

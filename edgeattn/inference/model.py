@@ -48,7 +48,6 @@ def load(
 
     opened = Bundle.open(Path(bundle))
     candidates = opened.select((format,) if format else (), (scheme,) if scheme else ())
-    opened.verify()
     if carry_states and not any(spec.state for spec in candidates[0].inputs):
         raise BundleError(
             f"{opened.path} has no states to carry: every sequence starts clean in it.",

@@ -17,7 +17,7 @@ import numpy as np
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import SampleError
-from edgeattn.inference.batch import first_that_runs
+from edgeattn.inference.batch import first_available
 from edgeattn.process.worker import Worker
 from edgeattn.runners.stateful import StatefulRunner
 from edgeattn.samples.states import sample_inputs, with_initial_states
@@ -46,9 +46,8 @@ def stream_bundle(
     """
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
-    opened.verify()
     with Worker() as child:
-        artifact, runner = first_that_runs(opened, candidates, child, threads)
+        artifact, runner = first_available(opened, candidates, child, threads)
         through = StatefulRunner(runner) if carry_states else runner
         for sample in samples(source, artifact):
             yield through.run(with_initial_states(sample, artifact.inputs))

@@ -12,9 +12,10 @@ import keras
 import numpy as np
 
 from edgeattn.errors import SampleError, UsageError
+from edgeattn.files import atomic_write
 from edgeattn.layers.attention import Attention
 from edgeattn.plots.epochs import animation, epoch, over_epochs
-from edgeattn.plots.style import aside, save
+from edgeattn.plots.style import save
 from edgeattn.tensors import Array
 
 # Layers that tell their weights when they are called with the argument of that name.
@@ -143,7 +144,7 @@ class AttentionOverEpochs(keras.callbacks.Callback):
         """Record where ``model`` looks now, and draw it; for training loops of one's own."""
         self._weights.append(attention_maps(model, self.x, self.layer))
         self._losses.append(loss)
-        with aside(self.folder / RECORD) as part, part.open("wb") as file:
+        with atomic_write(self.folder / RECORD, parents=True) as file:
             np.savez_compressed(file, weights=self.weights, losses=self.losses)
         if self.frames:
             number = len(self._weights) - 1

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeattn.errors import UsageError
+from edgeattn.files import atomic_write
 from edgeattn.plots import style
 from edgeattn.plots.axes import bars, image, ticks, titled
 from edgeattn.plots.style import BLUE, ORANGE, PAPER, RED, WEIGHTS, Look
@@ -136,9 +137,9 @@ def animation(
     palette = _palette()
     reduced = [frame.quantize(palette=palette, dither=0) for frame in frames]
     durations = [int(1000 * seconds)] * (len(reduced) - 1) + [2500]
-    with style.aside(path) as part:
+    with atomic_write(path, parents=True) as file:
         reduced[0].save(
-            part,
+            file,
             format="GIF",
             save_all=True,
             append_images=reduced[1:],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from edgeattn.errors import OutputError, UsageError
+from edgeattn.files import atomic_write
 from edgeattn.tensors import Array
 
 # Okabe and Ito, "Color Universal Design", 2008.
@@ -117,28 +117,9 @@ def save(figure: Any, path: str | os.PathLike[str], *, dpi: float = 150) -> Path
         )
     # The scale beside an image gets its labels in the first layout, and their room in the second.
     figure.draw_without_rendering()
-    with aside(path) as part:
-        figure.savefig(part, format=kind, dpi=dpi)
+    with atomic_write(path, parents=True) as file:
+        figure.savefig(file, format=kind, dpi=dpi)
     return path
-
-
-@contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, renamed to it in the end; :class:`OutputError`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
-        os.close(handle)
-        part = Path(name)
-        try:
-            yield part
-            part.chmod(0o644)
-            part.replace(path)
-        finally:
-            with suppress(FileNotFoundError):
-                part.unlink()
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror or error}") from error
 
 
 def checked(weights: ArrayLike, name: str, shapes: dict[int, str]) -> Array:

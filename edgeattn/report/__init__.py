@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.bundle.writer import umask
-from edgeattn.errors import OutputError
+from edgeattn.files import write_text
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -36,7 +32,7 @@ def write_html(
     from edgeattn.report.page import render
 
     text = render(bundle, report, bench=bench, vocabulary=vocabulary, explanations=explanations)
-    write_aside(path, text)
+    write_text(path, text)
 
 
 def require_libraries() -> None:
@@ -47,19 +43,3 @@ def require_libraries() -> None:
     from edgeattn.plots.style import require
 
     require("matplotlib", "jinja2", purpose="The HTML report", extra="report")
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write and rename, so that no half of a page is ever there."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).chmod(0o666 & ~umask())
-            Path(name).rename(path)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                Path(name).unlink()
-    except OSError as error:
-        raise OutputError(f"Cannot write {path}: {error.strerror or error}") from error

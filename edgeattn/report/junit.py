@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from edgeattn.evaluation.task import FAIL, PASS
-from edgeattn.report import write_aside
+from edgeattn.files import write_text
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -21,7 +21,7 @@ def write_junit(path: Path, bundle: Bundle, report: Report) -> None:
         root.append(_suite(item))
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
-    write_aside(path, text + "\n")
+    write_text(path, text + "\n")
 
 
 def _suite(report: ArtifactReport) -> ElementTree.Element:

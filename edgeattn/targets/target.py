@@ -97,13 +97,11 @@ def open_target(
     if on is None:
         yield interpreter_target(Path(python), bundle) if python else local_target(bundle)
         return
-    from edgeattn.bundle.bundle import files_of
     from edgeattn.targets import ssh
     from edgeattn.targets.transfer import ask, send
 
-    bundle.verify()
     with ssh.connected(on, config) as remote:
-        files = files_of(bundle)
+        files = bundle.file_hashes()
         with ssh.worker_on(remote, python) as child:
             ask(child, remote, "edgeattn.targets.on_device.session:visit", digest=files[MANIFEST])
             send(child, remote, bundle.path, files)
@@ -172,7 +170,6 @@ def introduce(folder: str) -> dict[str, Any]:
     from edgeattn import __version__
 
     bundle = Bundle.open(Path(folder))
-    bundle.verify()
     return {
         "edgeattn": __version__,
         "machine": platform.machine(),

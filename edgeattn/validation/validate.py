@@ -104,7 +104,6 @@ def _validate(
     limits: Sequence[Limit],
     resume: Path | None,
 ) -> Report:
-    bundle.verify()
     reference = bundle.reference()
 
     def on_reference(opener: Callable[[Artifact], Runner], item: Artifact) -> ArtifactReport:

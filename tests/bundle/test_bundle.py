@@ -1,4 +1,4 @@
-"""Bundles: what is read, what is refused, and that a half-written one is never left."""
+"""Bundles: reading, refusal of damaged ones, and writing all or nothing."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from artifacts import edit_manifest, rehash, samples, write_bundle, write_dense_
 from edgeattn.bundle import bundle as bundle_module
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
-from edgeattn.bundle.writer import check_target, writing
+from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import BundleError, OutputError
 
 
@@ -22,36 +22,37 @@ def listing(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_manifest_survives_json(dense_bundle):
-    again = Bundle.open(dense_bundle.path)
-    assert again.manifest == dense_bundle.manifest
-    assert json.loads((again.path / MANIFEST).read_text()) == again.manifest.to_json()
+def test_the_manifest_is_read_as_it_was_written(dense_bundle):
+    opened = Bundle.open(dense_bundle.path)
+    assert opened.manifest == dense_bundle.manifest
+    assert json.loads((opened.path / MANIFEST).read_text()) == opened.manifest.to_json()
 
 
-def test_reference_is_what_was_written(dense_bundle):
-    dense_bundle.verify()
+def test_the_reference_is_read_as_it_was_written(dense_bundle):
     np.testing.assert_array_equal(dense_bundle.reference()["input/x"], samples())
 
 
 def test_select(dense_bundle):
     assert [item.format for item in dense_bundle.select()] == ["tflite", "onnx"]
     assert [item.format for item in dense_bundle.select(("onnx",), ("float32", "int8"))] == ["onnx"]
-    with pytest.raises(BundleError, match="no artifact for onnx int8: it holds tflite float32, "):
+    with pytest.raises(
+        BundleError, match="no artifact for onnx int8\\. Its artifacts: tflite float32, "
+    ):
         dense_bundle.select(("onnx",), ("int8",))
 
 
-def test_an_empty_bundle_selects_nothing(tmp_path):
-    made = write_bundle(tmp_path, [], {"input/x": samples()})
-    with pytest.raises(BundleError, match="it holds nothing"):
-        made.select()
+def test_selecting_from_an_empty_bundle_fails(tmp_path):
+    empty = write_bundle(tmp_path, [], {"input/x": samples()})
+    with pytest.raises(BundleError, match="Its artifacts: none"):
+        empty.select()
 
 
-def test_what_is_no_bundle(tmp_path):
+def test_paths_without_a_bundle(tmp_path):
     (tmp_path / "file").write_text("x")
     for path, message in [("nowhere", "No such"), (".", "Not a bundle"), ("file", "Not a bundle")]:
-        with pytest.raises(BundleError, match=message) as told:
+        with pytest.raises(BundleError, match=message) as caught:
             Bundle.open(tmp_path / path)
-        assert "edgeattn convert" in told.value.hint
+        assert "edgeattn convert" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -71,20 +72,20 @@ def test_what_is_no_bundle(tmp_path):
         b'{"format_version": 0}',
     ],
 )
-def test_manifest_that_is_none(tmp_path, text):
+def test_malformed_manifests(tmp_path, text):
     (tmp_path / MANIFEST).write_bytes(text)
     with pytest.raises(BundleError, match="cannot be read"):
         Bundle.open(tmp_path)
 
 
-def test_newer_layout(dense_bundle):
+def test_newer_layouts_are_refused(dense_bundle):
     edit_manifest(dense_bundle.path, lambda data: data.update(format_version=2))
-    with pytest.raises(BundleError, match="newer edgeattn") as told:
+    with pytest.raises(BundleError, match="newer edgeattn") as caught:
         Bundle.open(dense_bundle.path)
-    assert "upgrade" in told.value.hint
+    assert "upgrade" in caught.value.hint
 
 
-def test_huge_manifest(dense_bundle, monkeypatch):
+def test_huge_manifests_are_refused(dense_bundle, monkeypatch):
     monkeypatch.setattr(bundle_module, "MAX_MANIFEST", 100)
     with pytest.raises(BundleError, match="over 100 bytes"):
         Bundle.open(dense_bundle.path)
@@ -118,85 +119,87 @@ def test_huge_manifest(dense_bundle, monkeypatch):
         lambda data: first(data).update(achieved=[1]),
     ],
 )
-def test_manifest_of_the_wrong_types(dense_bundle, change):
+def test_manifests_with_missing_or_invalid_values(dense_bundle, change):
     edit_manifest(dense_bundle.path, change)
     with pytest.raises(BundleError, match="cannot be read"):
         Bundle.open(dense_bundle.path)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "..", "", ".", "a\\..\\x"])
-@pytest.mark.parametrize("where", ["artifact", "reference"])
-def test_paths_that_leave_the_bundle(dense_bundle, path, where):
+@pytest.mark.parametrize("owner", ["artifact", "reference"])
+def test_paths_outside_the_bundle_are_refused(dense_bundle, path, owner):
     def change(data):
-        (first(data) if where == "artifact" else data["reference"])["path"] = path
+        (first(data) if owner == "artifact" else data["reference"])["path"] = path
 
     edit_manifest(dense_bundle.path, change)
-    with pytest.raises(BundleError, match="leaves the bundle"):
+    with pytest.raises(BundleError, match="path outside the bundle"):
         Bundle.open(dense_bundle.path)
 
 
-def test_links_are_no_files_of_the_bundle(dense_bundle, tmp_path):
+def test_linked_files_are_refused(dense_bundle, tmp_path):
     outside = tmp_path / "outside.onnx"
     file = dense_bundle.path / "dense.float32.onnx"
     file.rename(outside)
     file.symlink_to(outside)
     with pytest.raises(BundleError, match=r"incomplete: dense\.float32\.onnx"):
-        dense_bundle.verify()
+        Bundle.open(dense_bundle.path)
 
 
-def test_a_folder_that_is_a_link_is_none_of_the_bundle(dense_bundle, tmp_path):
+def test_files_in_linked_folders_are_refused(dense_bundle, tmp_path):
     (tmp_path / "outside").mkdir()
     (dense_bundle.path / "dense.float32.onnx").rename(tmp_path / "outside" / "m.onnx")
     (dense_bundle.path / "sub").symlink_to(tmp_path / "outside")
     edit_manifest(dense_bundle.path, lambda data: data["artifacts"][1].update(path="sub/m.onnx"))
     with pytest.raises(BundleError, match=r"incomplete: sub/m\.onnx"):
-        Bundle.open(dense_bundle.path).verify()
+        Bundle.open(dense_bundle.path)
 
 
-def test_a_file_in_a_folder_of_the_bundle(dense_bundle):
+def test_files_in_subfolders(dense_bundle):
     (dense_bundle.path / "sub").mkdir()
     (dense_bundle.path / "dense.float32.onnx").rename(dense_bundle.path / "sub" / "m.onnx")
     edit_manifest(dense_bundle.path, lambda data: data["artifacts"][1].update(path="sub/m.onnx"))
-    Bundle.open(dense_bundle.path).verify()
+    Bundle.open(dense_bundle.path)
 
 
-def test_a_bundle_behind_a_link_is_one(dense_bundle, tmp_path):
+def test_a_link_to_a_bundle_can_be_opened(dense_bundle, tmp_path):
     (tmp_path / "link").symlink_to(dense_bundle.path)
-    Bundle.open(tmp_path / "link").verify()
+    Bundle.open(tmp_path / "link")
 
 
 @pytest.mark.parametrize("name", ["dense.float32.tflite", "dense.float32.onnx", "reference.npz"])
-def test_every_changed_byte_is_seen(dense_bundle, name):
+def test_changed_and_missing_files_are_refused(dense_bundle, name):
     file = dense_bundle.path / name
-    whole = file.read_bytes()
-    for position in (0, len(whole) // 2, len(whole) - 1):
-        file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        with pytest.raises(BundleError, match=f"{name} is not the file"):
-            dense_bundle.verify()
-    file.write_bytes(whole[:-1])
-    with pytest.raises(BundleError, match=f"{name} is not the file"):
-        dense_bundle.verify()
+    content = file.read_bytes()
+    for position in (0, len(content) // 2, len(content) - 1):
+        file.write_bytes(
+            content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+        )
+        with pytest.raises(BundleError, match=f"{name} has changed"):
+            Bundle.open(dense_bundle.path)
+    file.write_bytes(content[:-1])
+    with pytest.raises(BundleError, match=f"{name} has changed"):
+        Bundle.open(dense_bundle.path)
     file.unlink()
     with pytest.raises(BundleError, match=f"{name} is missing"):
-        dense_bundle.verify()
-    os.mkfifo(file)  # which would never end
+        Bundle.open(dense_bundle.path)
+    os.mkfifo(file)  # reading it would block forever
     with pytest.raises(BundleError, match=f"{name} is missing"):
-        dense_bundle.verify()
+        Bundle.open(dense_bundle.path)
 
 
-def test_a_reference_that_is_no_npz(dense_bundle):
+def test_a_reference_that_is_not_an_npz_file(dense_bundle):
     (dense_bundle.path / "reference.npz").write_bytes(b"something else")
     rehash(dense_bundle.path)
     with pytest.raises(BundleError, match="cannot be read"):
         Bundle.open(dense_bundle.path).reference()
 
 
-# Writing.
+# Writing
 
 
-def test_writing_appears_at_the_end(tmp_path):
+def test_a_new_bundle_appears_when_it_is_complete(tmp_path):
     target = tmp_path / "deep" / "er" / "a.edge"
-    with writing(target) as folder:
+    with new_bundle(target) as folder:
         (folder / "x").write_text("x")
         assert folder.parent == target.parent
         assert not target.exists()
@@ -206,31 +209,31 @@ def test_writing_appears_at_the_end(tmp_path):
     assert target.stat().st_mode & 0o777 == 0o777 & ~mask
 
 
-def write_half(target, error):
-    with writing(target, force=True) as folder:
+def write_partly(target, error):
+    with new_bundle(target, force=True) as folder:
         (folder / "x").write_text("x")
         raise error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError, OSError])
-def test_writing_that_ends_early_leaves_nothing(tmp_path, error):
+def test_an_error_leaves_no_files(tmp_path, error):
     with pytest.raises((error, OutputError)):
-        write_half(tmp_path / "deep" / "a.edge", error)
+        write_partly(tmp_path / "deep" / "a.edge", error)
     assert listing(tmp_path) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_writing_that_ends_early_leaves_the_old_one(tmp_path, error):
+def test_an_error_leaves_the_old_bundle(tmp_path, error):
     old = write_dense_bundle(tmp_path / "a.edge")
     before = listing(tmp_path)
     with pytest.raises((error, OutputError)):
-        write_half(old.path, error)
+        write_partly(old.path, error)
     assert listing(tmp_path) == before
-    old.verify()
+    Bundle.open(old.path)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_the_old_one_survives_an_end_between_the_two_renames(tmp_path, error, monkeypatch):
+def test_an_error_between_the_two_renames_restores_the_old_bundle(tmp_path, error, monkeypatch):
     old = write_dense_bundle(tmp_path / "a.edge")
     before = listing(tmp_path)
     rename = type(tmp_path).rename
@@ -243,20 +246,20 @@ def test_the_old_one_survives_an_end_between_the_two_renames(tmp_path, error, mo
         return rename(self, target)
 
     monkeypatch.setattr(type(tmp_path), "rename", second_fails)
-    with pytest.raises((error, OutputError)), writing(old.path, force=True) as folder:
+    with pytest.raises((error, OutputError)), new_bundle(old.path, force=True) as folder:
         (folder / "x").write_text("x")
     assert listing(tmp_path) == before
-    old.verify()
+    Bundle.open(old.path)
 
 
 def test_force_replaces_a_bundle(tmp_path):
     old = write_dense_bundle(tmp_path / "a.edge")
-    with writing(old.path, force=True) as folder:
+    with new_bundle(old.path, force=True) as folder:
         (folder / "new").write_text("x")
     assert listing(tmp_path) == ["a.edge", "a.edge/new"]
 
 
-def test_targets_that_are_refused(tmp_path):
+def test_refused_targets(tmp_path):
     bundle = write_dense_bundle(tmp_path / "a.edge").path
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(bundle)
@@ -271,18 +274,18 @@ def test_targets_that_are_refused(tmp_path):
         ("empty", False, "exists"),
     ]:
         with pytest.raises(OutputError, match=message):
-            check_target(tmp_path / name, force=force)
-        with pytest.raises(OutputError, match=message), writing(tmp_path / name, force=force):
-            pytest.fail("nothing is to be done")
-    check_target(bundle, force=True)
-    check_target(tmp_path / "empty", force=True)
-    check_target(tmp_path / "new", force=False)
+            check_new_bundle(tmp_path / name, force=force)
+        with pytest.raises(OutputError, match=message), new_bundle(tmp_path / name, force=force):
+            pytest.fail("a refused target was opened")
+    check_new_bundle(bundle, force=True)
+    check_new_bundle(tmp_path / "empty", force=True)
+    check_new_bundle(tmp_path / "new", force=False)
 
 
-def test_nowhere_to_write(tmp_path):
+def test_a_parent_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x")
     with (
-        pytest.raises(OutputError, match="Cannot write to"),
-        writing(tmp_path / "file" / "a.edge"),
+        pytest.raises(OutputError, match="Cannot write the bundle"),
+        new_bundle(tmp_path / "file" / "a.edge"),
     ):
-        pytest.fail("there is no folder to write in")
+        pytest.fail("no folder can exist")

@@ -130,7 +130,7 @@ def test_roll_back_refuses_a_version_that_was_changed(home, old, new):
     file.write_bytes(b"something else")
     told = roll_back_here()
     assert (told.state, told.exit_code) == ("failed", 2)
-    assert "reference.npz is not the file" in told.error.message
+    assert "reference.npz has changed" in told.error.message
     assert serving(home) == hash_of(new)
 
 

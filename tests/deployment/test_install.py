@@ -175,9 +175,9 @@ def _little_wheel(folder, name):
             f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         }
         for path, text in files.items():
-            archive.writestr(zipfile.ZipInfo(path, installing.MOMENT), text)
+            archive.writestr(zipfile.ZipInfo(path, installing.EARLIEST_DATE), text)
         record = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
-        archive.writestr(zipfile.ZipInfo(f"{info}/RECORD", installing.MOMENT), record)
+        archive.writestr(zipfile.ZipInfo(f"{info}/RECORD", installing.EARLIEST_DATE), record)
 
 
 def test_what_the_look_says_is_what_installing_reads():

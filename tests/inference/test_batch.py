@@ -122,7 +122,7 @@ def test_nothing_is_left_of_a_run_that_fails(dense_bundle, source, tmp_path, mon
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(running.samples, "write_npz", full)
+        monkeypatch.setattr(running, "write_npz", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(expected):
         run_bundle(dense_bundle.path, source, tmp_path / "out.npz")

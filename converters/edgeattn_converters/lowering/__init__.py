@@ -1,1 +1,1 @@
-"""Lowerings: Keras layers rewritten as graphs that edge runtimes execute fast and correctly."""
+"""Layers rewritten as graphs that edge runtimes run fast and correctly."""

@@ -1,7 +1,7 @@
-"""ONNX nodes in the place of a layer.
+"""ONNX nodes of one's own choice where a layer stands.
 
-While the model is traced, a placeholder operation represents the nodes; when tf2onnx reaches it,
-the nodes replace it.
+While the model is traced a placeholder operation stands for them; when tf2onnx meets it, the nodes
+take its place.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 
 from edgeattn.tensors import Array
 
-# It accepts any inputs, has a text attribute, and no optimizer evaluates it.
+# It takes any inputs, carries a text, and no optimizer looks into it.
 OPERATION = "PyFuncStateless"
 
 
 class NodeWriter:
-    """Adds nodes and constants with unique names to a tf2onnx graph."""
+    """tf2onnx's graph with names, constants and nodes in one call each."""
 
     def __init__(self, ctx: Any, prefix: str) -> None:
         self._ctx = ctx
@@ -27,33 +27,28 @@ class NodeWriter:
         self._counter = itertools.count()
 
     def const(self, value: Array | list[int]) -> str:
-        """Add a constant, a list as int64; returns its name."""
         array = np.asarray(value, np.int64) if isinstance(value, list) else value
         node = self._ctx.make_const(f"{self._prefix}/const_{next(self._counter)}", array)
         return str(node.output[0])
 
     def node(self, kind: str, *inputs: str, count: int = 1, **attributes: Any) -> Any:
-        """Add a node with ``count`` outputs; returns the name of its output, or a list of names."""
-        node = self._ctx.make_node(kind, list(inputs), attr=attributes, output_count=count)
-        return node.output[0] if count == 1 else list(node.output)
+        made = self._ctx.make_node(kind, list(inputs), attr=attributes, output_count=count)
+        return made.output[0] if count == 1 else list(made.output)
 
 
-# Writes nodes for inputs of these names, and returns the names of the outputs.
+# Writes the nodes, of the inputs' names, and gives the outputs' names.
 Author = Callable[[NodeWriter, list[str]], list[str]]
 
 
 class Placeholders:
-    """The placeholders of one model: :meth:`put` while it is traced, then :meth:`handlers`."""
+    """Those of one model: put with :meth:`put` while it is traced, written by :meth:`handlers`."""
 
     def __init__(self) -> None:
         self._authors: dict[str, Author] = {}
         self._counter = itertools.count()
 
     def put(self, author: Author, inputs: list[Any], shapes: list[tuple[Any, ...]]) -> list[Any]:
-        """Add a placeholder for the nodes that ``author`` will write.
-
-        Returns its float32 outputs, of these shapes.
-        """
+        """The float32 outputs, of these shapes, of what ``author`` will write of ``inputs``."""
         import tensorflow as tf
 
         token = f"edgeattn/{next(self._counter)}"
@@ -66,7 +61,7 @@ class Placeholders:
         ]
 
     def handlers(self) -> dict[str, Any]:
-        """The ``custom_op_handlers`` for tf2onnx."""
+        """tf2onnx's ``custom_op_handlers``."""
         return {OPERATION: (self._write, [])}
 
     def _write(self, ctx: Any, node: Any, name: str, args: Any) -> None:

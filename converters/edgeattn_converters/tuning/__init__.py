@@ -1,1 +1,1 @@
-"""Searches for the smallest or fastest artifact that passes."""
+"""Search for the smallest or fastest artifact that passes."""

@@ -12,7 +12,6 @@ ends the work leaves what served serving, and what lies about is removed by the 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -25,7 +24,8 @@ from typing import IO, Any
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import BundleError, DeviceError
-from edgeattn.targets.on_device.file_store import Store, sync
+from edgeattn.files import sync
+from edgeattn.targets.on_device.file_store import Store
 
 CURRENT, RECORD, REPORT = "current", "record.json", "report.json"
 _VERSION = re.compile(r"(\d{4,})-([0-9a-f]{12})")
@@ -134,12 +134,12 @@ class Versions:
         target.parent.mkdir(exist_ok=True)
         aside.rename(target)
         sync(target.parent)
-        Bundle.open(target / "bundle").verify()
+        Bundle.open(target / "bundle")
         return version
 
     def _whole(self, version: str) -> bool:
         try:
-            Bundle.open(self.bundle(version)).verify()
+            Bundle.open(self.bundle(version))
         except BundleError:
             return False
         return True
@@ -165,7 +165,7 @@ class Versions:
                 f"{self.root} has no earlier version to go back to.",
                 hint="Deploy another bundle: edgeattn deploy BUNDLE HOST",
             )
-        Bundle.open(self.bundle(history[1])).verify()
+        Bundle.open(self.bundle(history[1]))
         self.switch(history[1])
         return history[0], history[1]
 
@@ -187,13 +187,13 @@ class Versions:
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
-    """A JSON file, aside and renamed, on the disk when this returns."""
-    aside = path.with_name(f".{path.name}")
-    with aside.open("w", encoding="utf-8") as file:
+    """Write a JSON file beside ``path`` and rename it; it is on disk when this returns."""
+    # A fixed name: what a power failure leaves is overwritten by the next deployment.
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", encoding="utf-8") as file:
         json.dump(document, file, indent=1)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    aside.rename(path)
-    with contextlib.suppress(OSError):
-        sync(path.parent)
+    temporary.rename(path)
+    sync(path.parent)

@@ -9,7 +9,6 @@ cut off in between is gone on with at the next attempt.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from edgeattn.bundle.manifest import sha256
 from edgeattn.errors import DeviceError
+from edgeattn.files import sync
 
 # Bytes of a file in one message: little enough for a slow line, enough for a fast one.
 PIECE = 2**18
@@ -123,17 +123,6 @@ class Store:
                 file.unlink()
         for file in self.root.glob("partial/*"):
             file.unlink()
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold a file, or a folder's names, before going on."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        # Some file systems, FAT among them, know no such thing for folders.
-        with contextlib.suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def digest_of(data: bytes) -> str:

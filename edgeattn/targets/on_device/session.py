@@ -16,7 +16,6 @@ from edgeattn.targets.on_device.file_store import Store, digest_of
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
-from edgeattn.bundle.bundle import files_of
 
 LEASE = 300
 
@@ -113,12 +112,11 @@ def settle(files: dict[str, str]) -> str:
     try:
         # Another process may be judging it: what is whole stays.
         bundle = Bundle.open(folder)
-        bundle.verify()
-        if files_of(bundle) == files:
+        if bundle.file_hashes() == files:
             return str(folder)
     except BundleError:
         pass
     shutil.rmtree(folder, ignore_errors=True)
     store.assemble(folder, files)
-    Bundle.open(folder).verify()
+    Bundle.open(folder)
     return str(folder)
