@@ -1,4 +1,4 @@
-"""A verdict as a page that a team attaches to a release: one ``.html`` file, nothing loaded."""
+"""The verdict as a self-contained HTML file, as JUnit XML, and the plot of ``edgeattn tune``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeattn.files import write_text
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.validation.validate import Report
+    from edgeattn.validation.report import Report
 
 
 def write_html(
@@ -22,17 +22,24 @@ def write_html(
     vocabulary: Sequence[str] | None = None,
     explanations: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Write the page for ``report`` to ``path``.
+    """Write ``report`` on ``bundle`` to ``path`` as one HTML file that loads nothing.
 
-    ``bench`` is the document of ``edgeattn bench --json``, ``vocabulary`` the words that a text's
-    numbers stand for, ``explanations`` are paragraphs by the label of an artifact. Raises
-    :class:`UsageError` where the plotting library is missing, :class:`OutputError` where the file
-    cannot be written.
+    Args:
+        path: the file, replaced if it exists.
+        bundle: the bundle that was validated.
+        report: the result of :func:`edgeattn.validation.validate.validate`.
+        bench: the document that ``edgeattn bench --json`` prints.
+        vocabulary: the tokens of a text model by id.
+        explanations: paragraphs of a diagnosis by the label of the artifact.
+
+    Raises:
+        UsageError: Matplotlib or Jinja2 is not installed.
+        OutputError: the file cannot be written.
     """
     from edgeattn.report.page import render
 
-    text = render(bundle, report, bench=bench, vocabulary=vocabulary, explanations=explanations)
-    write_text(path, text)
+    html = render(bundle, report, bench=bench, vocabulary=vocabulary, explanations=explanations)
+    write_text(path, html)
 
 
 def require_libraries() -> None:

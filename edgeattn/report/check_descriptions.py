@@ -1,92 +1,124 @@
-"""What the checks are, for people who have not read how they are computed."""
+"""Titles and one-sentence explanations of the checks, for readers of the report."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from edgeattn.report.markup import number
+from edgeattn.report.number_formats import format_number
 
 if TYPE_CHECKING:
-    from edgeattn.validation.validate import Check
+    from edgeattn.metrics.limits import Check
 
-# name: (a few words, a sentence)
+# metric: (title, explanation)
 CHECKS = {
-    "changed_files": ("files changed", "Files that are not those the bundle was made with."),
+    "changed_files": (
+        "changed files",
+        "Files whose SHA-256 differs from the one recorded in the bundle.",
+    ),
     "custom_operators": (
-        "operators that devices lack",
-        "Operators outside the runtime's own, which no device has.",
+        "custom operators",
+        "Operators that are not built into the runtime, so that no device has them.",
     ),
     "state_variables": (
-        "state kept",
-        "Variables that would carry one sequence over into the next.",
+        "state variables",
+        "Variables that would carry state from one sequence into the next.",
     ),
-    "cell_clip": ("cell cut", "The value at which an LSTM's cell is cut; Keras does not cut it."),
-    "weights_in_scheme": ("weights in the scheme", "Share of the weights stored as was asked."),
-    "operators_in_scheme": ("operators in the scheme", "Operators that compute as was asked."),
-    "missing": ("output missing", "The artifact does not have this output."),
-    "wrong_shape": ("shape wrong", "The output came in another shape than Keras'."),
-    "non_finite": ("NaN or infinity", "Values that are not finite where Keras' are."),
+    "cell_clip": (
+        "cell clipping",
+        "The value at which an LSTM's cell state is clipped. Keras does not clip it.",
+    ),
+    "weights_in_scheme": (
+        "weights in scheme",
+        "Share of the weights that are stored in the type of the requested scheme.",
+    ),
+    "operators_in_scheme": (
+        "operators in scheme",
+        "Operators that compute in the type of the requested scheme.",
+    ),
+    "missing": ("missing output", "The artifact does not have this output."),
+    "wrong_shape": ("wrong shape", "The shape of the output differs from that in Keras."),
+    "non_finite": ("NaN or infinity", "Non-finite values where the values of Keras are finite."),
     "repeat_error": (
-        "change when repeated",
-        "How far the first sequence's answer moved when it came again after all others.",
+        "repeatability error",
+        "The largest change of the first sequence's outputs when it runs again after all others.",
     ),
-    "max_abs_error": ("largest error", "The largest |artifact - Keras|."),
-    "mean_abs_error": ("mean error", "The mean |artifact - Keras|."),
-    "cosine": ("cosine", "1 where the outputs are Keras' up to a factor."),
+    "max_abs_error": ("max abs error", "The maximum of |artifact - Keras|."),
+    "mean_abs_error": ("mean abs error", "The mean of |artifact - Keras|."),
+    "cosine": ("cosine similarity", "1 if the outputs equal those of Keras up to a factor."),
     "minimal_atol": (
-        "tightest tolerance",
-        "The smallest absolute tolerance with which a comparison would have passed.",
+        "minimal absolute tolerance",
+        "The smallest absolute tolerance with which the comparison would have passed.",
     ),
     "tolerance_ratio": (
-        "share of the tolerance used",
-        "The largest |artifact - Keras| / (atol + rtol |Keras|); numpy's allclose is 1 or less.",
+        "tolerance ratio",
+        "The maximum of |artifact - Keras| / (atol + rtol |Keras|). numpy.allclose accepts 1.",
     ),
     "snr_db": (
-        "signal to noise, dB",
-        "10 log10(sum Keras² / sum (artifact - Keras)²): 20 dB is an error of a tenth.",
+        "signal-to-noise ratio (dB)",
+        "10 log10(sum Keras² / sum (artifact - Keras)²). At 20 dB the error is one tenth.",
     ),
     "top1_agreement": (
-        "same class",
-        "Share of samples whose largest score is the same, near ties left out.",
+        "top-1 agreement",
+        "Share of samples with the same highest class score. Near ties are excluded.",
     ),
     "top3_agreement": (
-        "same three classes",
-        "Share of samples whose three largest scores are the same, near ties left out.",
+        "top-3 agreement",
+        "Share of samples with the same three highest class scores. Near ties are excluded.",
     ),
     "jensen_shannon": (
-        "divergence of the map",
-        "Mean Jensen-Shannon divergence of attention rows, in nats: 0 where equal, 0.69 apart.",
+        "attention divergence",
+        "Mean Jensen-Shannon divergence of the attention rows in nats, from 0 (equal) to 0.69.",
     ),
-    "row_sum_error": ("mass lost", "The largest change of a row's sum, which is one in Keras."),
-    "masked_mass": ("mass on padding", "The most that a row gives to steps Keras masks."),
-    "entropy_shift": ("width of the look", "The largest change of a row's entropy, in nats."),
+    "row_sum_error": (
+        "row sum error",
+        "The largest change of the sum of an attention row, which is 1 in Keras.",
+    ),
+    "masked_mass": (
+        "attention on padding",
+        "The largest attention of a row to steps that Keras masks.",
+    ),
+    "entropy_shift": (
+        "entropy shift",
+        "The largest change of the entropy of an attention row, in nats.",
+    ),
     "topk_overlap": (
-        "same three steps",
-        "Mean share of the three most attended steps that are Keras' too.",
+        "top-3 step overlap",
+        "Mean share of the three most attended steps that are also the top three in Keras.",
     ),
-    "argmax_stability": ("same step", "Share of rows that look most where Keras looks most."),
+    "argmax_stability": (
+        "same most attended step",
+        "Share of attention rows whose largest weight is at the same step as in Keras.",
+    ),
     "difference_from_host": (
         "difference from the host",
-        "How far the device's answers are from this machine's.",
+        "The largest difference between the outputs of the device and those of this machine.",
     ),
     "same_class_as_host": (
-        "same class as the host",
-        "Share of samples on which device and host say the same.",
+        "same class as on the host",
+        "Share of samples for which the device and this machine predict the same class.",
     ),
 }
 
 
 def title(metric: str) -> str:
-    """A few words for a metric; its own name where there are none."""
+    """The title of ``metric``, or its name with spaces if it is not in :data:`CHECKS`."""
     return CHECKS.get(metric, (metric.replace("_", " "), ""))[0]
 
 
-def sentence(check: Check) -> str:
-    """A check that failed, in words."""
+def describe(check: Check) -> str:
+    """The result of one check as a line of text: ``max abs error of score: 0.2, limit ≤ 0.1``."""
     of = f" of {check.output}" if check.output else ""
     on = f" on {check.data}" if check.data else ""
+    text = f"{title(check.metric)}{of}{on}: {format_number(check.value)}"
     if check.limit is None:
-        return f"{title(check.metric)}{of}{on}: {number(check.value)}"
-    bounds = {"<=": "at most {} is allowed", ">=": "at least {} is needed"}
-    bound = bounds[check.better].format(number(check.limit))
-    return f"{title(check.metric)}{of}{on} is {number(check.value)}; {bound} ({check.metric})"
+        return text
+    sign = {"<=": "≤", ">=": "≥"}[check.better]
+    return f"{text}, limit {sign} {format_number(check.limit)} ({check.metric})"
+
+
+def percent_of_limit(check: Check) -> float | None:
+    """The value in percent of an upper limit; None if that has no meaning."""
+    if check.limit is None or check.better != "<=" or check.limit <= 0:
+        return None
+    return 100 * check.value / check.limit if math.isfinite(check.value) else None

@@ -1,4 +1,4 @@
-"""What a search tried, drawn: bytes against the task's score, and against latency."""
+"""A plot of the candidates of ``edgeattn tune``: score and latency against size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edgeattn.plots import style
 from edgeattn.plots.style import RED, Look
 
 INK = "#333333"
-# Okabe and Ito's, which people with any of the common colour deficiencies tell apart.
+# The palette of Okabe and Ito, which people with color vision deficiencies can tell apart.
 COLORS = {
     "float32": "#000000",
     "float16": "#56B4E9",
@@ -25,7 +25,7 @@ MARKERS = {"tflite": "o", "onnx": "s"}
 
 @dataclass(frozen=True)
 class Point:
-    """A candidate: its bytes, its score, its median latency in milliseconds where it was timed."""
+    """A candidate: size in bytes, score, and median latency in milliseconds if measured."""
 
     label: str
     bytes: int
@@ -36,31 +36,32 @@ class Point:
 
 
 def draw(points: Sequence[Point], path: Path, *, floor: float | None = None) -> None:
-    """Write the plot to ``path``, an ``.svg`` or ``.png``; ``floor`` is the score to be kept.
+    """Write the plot to ``path``, an ``.svg`` or ``.png`` file.
 
-    On the left the task's score against the size, on the right the median latency against it.
+    The left panel shows the score, the right panel the median latency, both against the size.
+    ``floor`` is the lowest allowed score. Raises :class:`OutputError` if the file cannot be
+    written.
     """
     with style.figure(10, 4.2, 1, 2, look=Look(ink=INK)) as (figure, axes):
         left, right = axes[0]
         _scatter(left, [(point, point.score) for point in points])
         _scatter(right, [(point, point.p50_ms) for point in points])
-        left.set_ylabel("score of the task")
-        right.set_ylabel("median latency on this machine, ms")
+        left.set_ylabel("score")
+        right.set_ylabel("median latency on this machine (ms)")
         right.set_ylim(bottom=0)
         if floor is not None:
             left.axhline(floor, color=RED, linestyle="--", linewidth=1)
-            place = left.get_yaxis_transform()
-            left.text(0.99, floor, "allowed", transform=place, ha="right", va="bottom", color=RED)
-        drawn, labels = left.get_legend_handles_labels()
-        named = dict(zip(labels, drawn, strict=True))  # each label once
+            transform = left.get_yaxis_transform()
+            left.text(
+                0.99, floor, "lowest allowed", transform=transform,
+                ha="right", va="bottom", color=RED,
+            )  # fmt: skip
+        handles, labels = left.get_legend_handles_labels()
+        by_label = dict(sorted(zip(labels, handles, strict=True), key=lambda pair: pair[0]))
         figure.legend(
-            [named[label] for label in sorted(named)],
-            sorted(named),
-            loc="outside lower center",
-            ncols=6,
-            frameon=False,
-            fontsize=8,
-        )
+            by_label.values(), by_label.keys(), loc="outside lower center", ncols=6,
+            frameon=False, fontsize=8,
+        )  # fmt: skip
         style.save(figure, path)
 
 
@@ -78,7 +79,7 @@ def _scatter(axis: Any, points: Sequence[tuple[Point, float | None]]) -> None:
             marker=MARKERS.get(format, "^"),
             facecolors=color if point.passed else "none",
             edgecolors=color,
-            label=f"{format} {scheme}" + ("" if point.passed else ", fails"),
+            label=f"{format} {scheme}" + ("" if point.passed else ", failed"),
             zorder=2,
         )
         if point.chosen:
@@ -89,6 +90,6 @@ def _scatter(axis: Any, points: Sequence[tuple[Point, float | None]]) -> None:
                 "chosen", (point.bytes / 1e3, value), xytext=(0, 11),
                 textcoords="offset points", ha="center", fontsize=9,
             )  # fmt: skip
-    axis.set_xlabel("size, kB")
+    axis.set_xlabel("size (kB)")
     axis.set_xlim(left=0)
     axis.margins(0.12)

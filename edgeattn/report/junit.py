@@ -1,4 +1,4 @@
-"""A verdict as JUnit XML, which other people's CI shows: an artifact is a suite, a check a case."""
+"""The verdict as JUnit XML for CI systems: a suite for each artifact, a case for each check."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from edgeattn.evaluation.task import FAIL, PASS
 from edgeattn.files import write_text
+from edgeattn.metrics.statistics import FAIL, PASS
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.validation.validate import ArtifactReport, Report
+    from edgeattn.validation.report import ArtifactReport, Report
 
 
 def write_junit(path: Path, bundle: Bundle, report: Report) -> None:
-    """Write ``path``: failed checks are failures, what did not run or cannot tell is skipped."""
+    """Write ``report`` to ``path``.
+
+    Failed checks are failures; what did not run or is inconclusive is skipped. Raises
+    :class:`OutputError` if the file cannot be written.
+    """
     root = ElementTree.Element("testsuites", name=f"edgeattn validate {bundle.path.name}")
     for item in report.artifacts:
         root.append(_suite(item))
@@ -28,34 +32,29 @@ def _suite(report: ArtifactReport) -> ElementTree.Element:
     label = report.artifact.label
     suite = ElementTree.Element("testsuite", name=label)
 
-    def case(name: str, stage: str) -> ElementTree.Element:
-        return ElementTree.SubElement(suite, "testcase", name=name, classname=f"{label}.{stage}")
+    def add_case(name: str, stage: str, result: str | None = None, message: str = "") -> None:
+        case = ElementTree.SubElement(suite, "testcase", name=name, classname=f"{label}.{stage}")
+        if result is not None:
+            ElementTree.SubElement(case, result, message=message)
 
     for check in report.checks:
-        if check.passed is None:
-            continue
-        found = case(check.name, check.stage)
-        if not check.passed:
-            told = f"{check.metric} is {check.value:.3g}, must be {check.better} {check.limit:.3g}"
-            ElementTree.SubElement(found, "failure", message=told)
+        if check.limit is not None:
+            message = f"{check.metric} {check.value:.3g}, limit {check.better} {check.limit:.3g}"
+            add_case(check.name, check.stage, None if check.passed else "failure", message)
     if report.reason is not None:
-        kind = "failure" if report.broken else "skipped"
-        ElementTree.SubElement(case("runs", "runtime"), kind, message=report.reason)
+        add_case("runs", "runtime", "failure" if report.broken else "skipped", report.reason)
     if report.task is not None:
         for outcome in report.task.outcomes:
-            found = case(f"{outcome.score} {outcome.output}", "task")
-            told = (
-                f"{outcome.score} {outcome.before:.4f} before, {outcome.after:.4f} after; the drop "
-                f"is {outcome.interval[0]:.4f} to {outcome.interval[1]:.4f}, and may be "
-                f"{outcome.margin:.4f}"
+            message = (
+                f"{outcome.verdict}: {outcome.score} {outcome.before:.4f} before, "
+                f"{outcome.after:.4f} after; drop {outcome.interval[0]:.4f} to "
+                f"{outcome.interval[1]:.4f}, allowed {outcome.margin:.4f}"
             )
-            if outcome.verdict != PASS:
-                kind = "failure" if outcome.verdict == FAIL else "skipped"
-                ElementTree.SubElement(found, kind, message=f"{outcome.verdict}: {told}")
+            result = {PASS: None, FAIL: "failure"}.get(outcome.verdict, "skipped")
+            add_case(f"{outcome.score} {outcome.output}", "task", result, message)
         if report.task.reason:
-            ElementTree.SubElement(case("task", "task"), "skipped", message=report.task.reason)
-    cases = suite.findall("testcase")
-    suite.set("tests", str(len(cases)))
-    for kind, name in (("failure", "failures"), ("skipped", "skipped")):
-        suite.set(name, str(sum(found.find(kind) is not None for found in cases)))
+            add_case("task", "task", "skipped", report.task.reason)
+    suite.set("tests", str(len(suite)))
+    for result, attribute in (("failure", "failures"), ("skipped", "skipped")):
+        suite.set(attribute, str(sum(case.find(result) is not None for case in suite)))
     return suite

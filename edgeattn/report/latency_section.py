@@ -1,79 +1,81 @@
-"""Size against latency on the page, where somebody measured it."""
+"""Values of the section on size and latency, from the results of ``edgeattn bench``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import UsageError
-from edgeattn.report import svg_figures as plots
-from edgeattn.report.markup import badge, e, figure, number, size, table
+from edgeattn.report.svg_figures import Figure, LatencyPoint, latency_plot
 
 if TYPE_CHECKING:
-    from edgeattn.validation.validate import Report
+    from edgeattn.validation.report import ArtifactReport, Report
 
 HINT = "Write one with: edgeattn bench BUNDLE --json > bench.json"
 COLUMNS = ("p50_ms", "p90_ms", "p99_ms", "load_ms")
 
 
+@dataclass(frozen=True)
+class LatencySection:
+    """``rows`` are artifacts with their latencies in the order of :data:`COLUMNS`."""
+
+    figure: Figure
+    rows: list[tuple[ArtifactReport, list[float | None]]]
+
+
 def read_bench(path: Path) -> Mapping[str, Any]:
-    """What ``edgeattn bench --json`` printed; :class:`UsageError` where the file is another."""
+    """Read a file that ``edgeattn bench --json`` printed.
+
+    Raises :class:`UsageError` if the file cannot be read or holds something else.
+    """
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
         for item in document["artifacts"]:
             _ = (item["format"], item["scheme"], item["threads"], item["runs"])
             if not all(isinstance(item.get(name), float | int | None) for name in COLUMNS):
-                raise ValueError("a latency that is no number")
+                raise ValueError("a latency is not a number")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint=HINT) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is not what edgeattn bench prints.", hint=HINT) from error
-    told: Mapping[str, Any] = document
-    return told
+        raise UsageError(f"{path} is not the JSON output of edgeattn bench.", hint=HINT) from error
+    return document
 
 
-def section(report: Report, bench: Mapping[str, Any] | None) -> Iterator[str]:
-    """A figure and a table, or that nothing was measured."""
-    yield '<section id="latency" aria-labelledby="latency-title">'
-    yield '<h2 id="latency-title">Size and latency</h2>'
+def latency_section(report: Report, bench: Mapping[str, Any] | None) -> LatencySection | None:
+    """A figure and a table row for each measured artifact; None if there is no measurement."""
     measured = {} if bench is None else _fewest_threads(bench)
     rows, points = [], []
     for item in report.artifacts:
         artifact = item.artifact
-        told = measured.get((artifact.format, artifact.scheme))
-        if told is None or told.get("p50_ms") is None:
-            continue
-        points.append(plots.Speed(artifact.label, artifact.bytes, told["p50_ms"], item.verdict))
-        latencies = [_milliseconds(told.get(name)) for name in COLUMNS]
-        rows.append([e(artifact.label), badge(item.verdict), size(artifact.bytes), *latencies])
-    if not points:
-        yield (
-            "<p>Latency: not measured. <code>edgeattn bench</code> measures it, and "
-            "<code>edgeattn validate --bench bench.json</code> puts it here.</p></section>"
-        )
-        return
-    assert bench is not None
-    threads = {item["threads"] for item in measured.values()}
-    place = bench.get("place", "here")
-    where = "the machine that measured" if place == "here" else str(place)
-    count = ", ".join(f"{n} thread" + "s" * (n != 1) for n in sorted(threads))
-    caption = f"Median latency of one sequence against size, on {where}, {count}. Hollow: no pass."
-    yield figure(plots.speeds(points, caption), caption)
-    header = ["artifact", "verdict", "size", "p50, ms", "p90, ms", "p99, ms", "load, ms"]
-    yield table("Latency as measured", header, rows, kind="cards")
-    yield "</section>"
+        result = measured.get((artifact.format, artifact.scheme), {})
+        if result.get("p50_ms") is not None:
+            points.append(
+                LatencyPoint(artifact.label, artifact.bytes, result["p50_ms"], item.verdict)
+            )
+            rows.append((item, [result.get(name) for name in COLUMNS]))
+    if bench is None or not points:
+        return None
+    target = bench.get("place", "here")
+    machine = "the machine that ran edgeattn bench" if target == "here" else str(target)
+    threads = ", ".join(
+        f"{count} thread" + "s" * (count != 1)
+        for count in sorted({item["threads"] for item in measured.values()})
+    )
+    caption = (
+        f"Size and median latency of one sequence on {machine}, {threads}. "
+        "Hollow markers: verdict other than pass."
+    )
+    return LatencySection(Figure(latency_plot(points, caption), caption), rows)
 
 
 def _fewest_threads(bench: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
-    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    """The result with the fewest threads of every format and scheme."""
+    results: dict[tuple[str, str], Mapping[str, Any]] = {}
     for item in bench["artifacts"]:
         key = (str(item["format"]), str(item["scheme"]))
-        if key not in found or item["threads"] < found[key]["threads"]:
-            found[key] = item
-    return found
-
-
-def _milliseconds(value: float | None) -> str:
-    return "–" if value is None else number(value)
+        if key not in results or item["threads"] < results[key]["threads"]:
+            results[key] = item
+    return results

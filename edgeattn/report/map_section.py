@@ -1,194 +1,228 @@
-"""Attention maps on the page: Keras, the artifact and their difference, sample by sample."""
+"""Attention maps in the report: Keras, the artifact and their difference, sample by sample."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeattn.metrics import pairwise as metrics
-from edgeattn.report import svg_figures as plots
-from edgeattn.report.markup import e, figure, number, select
+from edgeattn.metrics.pairwise import max_abs_error
+from edgeattn.report.number_formats import format_number
+from edgeattn.report.svg_figures import map_panels
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
 
-PICKED = ("worst", "median", "best")
-# Of what all figures of maps may take together, in bytes: a page is to be sent by mail.
-BUDGET = 2_400_000
-# Of the largest weight: a word that gets less stands on the page's own ground.
-FAINT = 0.02
+# For all maps of all artifacts together, so that the report can be sent by mail.
+MAX_MAP_BYTES = 2_400_000
+# Tokens below this share of the largest weight are not shaded.
+MIN_SHADE = 0.02
+
+# A label, and each token with its shade from 0 to 1; None if it is not shaded.
+ShadedText = tuple[str, list[tuple[str, float | None]]]
 
 
-def sections(
+@dataclass(frozen=True)
+class MapFigure:
+    """One head on one sample; ``rank`` is ``worst``, ``median`` or ``best``, ``head`` from 0."""
+
+    rank: str
+    head: int
+    panels: list[str]
+    caption: str
+    texts: list[ShadedText]
+
+    @property
+    def bytes(self) -> int:
+        """Roughly what the figure adds to the report."""
+        return sum(map(len, self.panels)) + len(self.caption) + 250
+
+
+@dataclass(frozen=True)
+class MapFigures:
+    """The figures of one map, and the options of its pickers as values and labels.
+
+    ``number`` is the map's index in the artifact. ``head_options`` is empty for a map without
+    heads, and holds fewer than ``heads`` options if not all of them fit.
+    """
+
+    name: str
+    number: int
+    heads: int
+    sample_options: list[tuple[str, str]]
+    head_options: list[tuple[str, str]]
+    figures: list[MapFigure]
+
+
+@dataclass(frozen=True)
+class MapSection:
+    """The maps that are drawn, and the number of maps that the artifact has."""
+
+    maps: list[MapFigures]
+    count: int
+
+
+@dataclass(frozen=True)
+class _HeadMaps:
+    """One map in Keras and the artifact, ``(samples, heads, [queries,] keys)``.
+
+    ``tokens`` are the token ids ``(samples, keys)`` at the keys, if an input holds such.
+    """
+
+    name: str
+    has_heads: bool
+    expected: Array
+    actual: Array
+    tokens: Array | None
+    vocabulary: Sequence[str] | None
+
+    def errors(self) -> Array:
+        """Max abs errors, ``(samples, heads)``; infinity replaces NaN."""
+        errors = np.array(
+            [
+                [max_abs_error(w[None], g[None]) for w, g in zip(want, got, strict=True)]
+                for want, got in zip(self.expected, self.actual, strict=True)
+            ]
+        )
+        return np.where(np.isnan(errors), np.inf, errors)
+
+
+def map_section(
     artifact: Artifact,
-    arrays: Tensors,
-    answers: Tensors,
-    samples: int,
-    key: str,
-    budget: int,
+    expected: Tensors,
+    outputs: Tensors,
+    max_bytes: int,
     vocabulary: Sequence[str] | None = None,
-) -> Iterator[str]:
-    """HTML of the maps of an artifact, at most about ``budget`` bytes of it.
+) -> MapSection:
+    """Draw the attention maps of ``artifact`` in at most about ``max_bytes`` bytes.
 
-    Maps and heads that differ most are drawn first; where not all fit, it is told how many do.
+    ``expected`` are arrays of the reference, ``outputs`` the artifact's on the same samples. Maps
+    and heads with the largest errors are drawn first.
     """
     errors = {
-        name: metrics.max_abs_error(arrays[name][:samples], answers[name][:samples])
+        name: max_abs_error(expected[name], outputs[name])
         for name in artifact.attention
-        if name in answers and arrays[name].shape == answers[name].shape
+        if name in outputs and expected[name].shape == outputs[name].shape
     }
-    # NaN is the largest of errors.
-    there = sorted(errors, key=lambda name: -np.nan_to_num(errors[name], nan=np.inf))
-    left = budget
-    for place, name in enumerate(there):
-        if left <= 0:
-            yield (
-                f"<p>Of {len(there)} maps the {place} that differ most are drawn: the page is to "
-                "stay small.</p>"
-            )
-            return
-        shown = list(
-            _section(
-                name,
-                arrays[name][:samples],
-                answers[name][:samples],
-                _tokens(artifact, arrays, name, samples),
-                vocabulary,
-                f"{key}-map-{artifact.attention.index(name)}",
-                left // (len(there) - place),
-            )
-        )
-        left -= sum(map(len, shown))
-        yield from shown
-
-
-def _section(
-    name: str,
-    want: Array,
-    got: Array,
-    tokens: Array | None,
-    vocabulary: Sequence[str] | None,
-    key: str,
-    budget: int,
-) -> Iterator[str]:
-    # One axis of heads for all: (samples, heads, [queries,] keys).
-    several = want.ndim == 4
-    want, got = (a if several else a[:, None] for a in (want, got))
-    each = np.array(
-        [
-            [metrics.max_abs_error(w[None], g[None]) for w, g in zip(one, other, strict=True)]
-            for one, other in zip(want, got, strict=True)
-        ]
-    )  # (samples, heads)
-    each = np.where(np.isnan(each), np.inf, each)
-    by_sample = each.max(1)
-    order = np.argsort(by_sample, kind="stable")
-    chosen = {"worst": order[-1], "median": order[len(order) // 2], "best": order[0]}
-    heads = np.argsort(-each.max(0), kind="stable")
-    figures: list[str] = []
-    drawn: list[int] = []
-    for head in heads:
-        parts = [
-            _figure(
-                f"Attention of {name.removeprefix('attention/')}"
-                + (f", head {head + 1}" if several else ""),
-                kind,
-                row,
-                len(want),
-                (want[row, head], got[row, head]),
-                float(each[row, head]),
-                None if tokens is None else tokens[row],
-                vocabulary,
-                f' data-map="{key}" data-sample="{kind}" data-head="{head}"',
-            )
-            for kind, row in chosen.items()
-        ]
-        size = sum(map(len, figures)) + sum(map(len, parts))
-        if drawn and size > budget:
+    # NaN counts as the largest error.
+    names = sorted(errors, key=lambda name: -np.nan_to_num(errors[name], nan=np.inf))
+    maps: list[MapFigures] = []
+    remaining = max_bytes
+    for position, name in enumerate(names):
+        if remaining <= 0:
             break
-        figures += parts
-        drawn.append(int(head))
-    yield f"<h4>{e(name.removeprefix('attention/'))}</h4>"
-    options = [
-        (kind, f"{kind}: number {row}, off by {number(float(by_sample[row]))}")
-        for kind, row in chosen.items()
-    ]
-    pickers = [select("Sample", key, "sample", options)]
-    if several:
-        worst = each.max(0)
-        named = [(str(h), f"{h + 1}, off by {number(float(worst[h]))}") for h in drawn]
-        pickers.append(select("Head", key, "head", named))
-    yield f'<div class="pickers">{"".join(pickers)}</div>'
-    if len(drawn) < len(heads):
-        yield (
-            f"<p>Of {len(heads)} heads the {len(drawn)} that differ most are drawn: the page is to "
-            "stay small.</p>"
-        )
-    yield f'<div aria-live="polite">{"".join(figures)}</div>'
+        has_heads = expected[name].ndim == 4
+        want, got = (a[name] if has_heads else a[name][:, None] for a in (expected, outputs))
+        tokens = _token_ids(artifact, expected, name)
+        short_name = name.removeprefix("attention/")
+        heads = _HeadMaps(short_name, has_heads, want, got, tokens, vocabulary)
+        budget = remaining // (len(names) - position)
+        drawn = _draw_map(heads, artifact.attention.index(name), budget)
+        remaining -= sum(figure.bytes for figure in drawn.figures)
+        maps.append(drawn)
+    return MapSection(maps, len(names))
 
 
-def _figure(
-    title: str,
-    kind: str,
-    row: int,
-    samples: int,
-    pair: tuple[Array, Array],
-    error: float,
-    tokens: Array | None,
-    vocabulary: Sequence[str] | None,
-    extra: str,
-) -> str:
-    first, last = _real(pair[0], tokens)
-    shown = [a[..., first:last] for a in pair]
-    if pair[0].ndim == 2 and pair[0].shape[0] == pair[0].shape[1]:
-        shown = [a[first:last] for a in shown]
-    names = None if tokens is None else _names(tokens[first:last], vocabulary)
-    caption = f"{title}: the {kind} of {samples} samples, number {row}, off by {number(error)}."
-    if last - first < pair[0].shape[-1]:
-        caption += f" Steps {first + 1} to {last} of {pair[0].shape[-1]}; the rest is padding."
-    looked = [a.reshape(-1, a.shape[-1]).mean(0) for a in shown]
-    if all(np.isfinite(a).all() for a in looked):
-        most = [int(np.argmax(a)) for a in looked]
-        steps = [f"step {m + first + 1}" + (f" ({names[m]})" if names else "") for m in most]
-        same = "both look most at " + steps[0]
-        differ = f"Keras looks most at {steps[0]}, the artifact at {steps[1]}"
-        caption += f" {(same if most[0] == most[1] else differ).capitalize()}."
-    panels = "".join(plots.maps(shown[0], shown[1], caption, names, first))
-    text = ""
-    if vocabulary is not None and names is not None and shown[0].ndim == 1:
-        text = _shaded(names, shown[0], shown[1])
-    return figure(f'<div class="panels">{panels}</div>{text}', caption, extra)
+def _draw_map(maps: _HeadMaps, number: int, max_bytes: int) -> MapFigures:
+    errors = maps.errors()
+    by_sample, by_head = errors.max(1), errors.max(0)
+    order = np.argsort(by_sample, kind="stable")
+    ranks = {"worst": order[-1], "median": order[len(order) // 2], "best": order[0]}
+    figures: list[MapFigure] = []
+    drawn: list[int] = []
+    for head in np.argsort(-by_head, kind="stable").tolist():
+        added = [
+            _draw_head(maps, rank, int(row), head, float(errors[row, head]))
+            for rank, row in ranks.items()
+        ]
+        if drawn and sum(figure.bytes for figure in figures + added) > max_bytes:
+            break
+        figures += added
+        drawn.append(head)
+    return MapFigures(
+        name=maps.name,
+        number=number,
+        heads=errors.shape[1],
+        sample_options=[
+            (rank, f"{rank}: number {row}, max abs error {format_number(float(by_sample[row]))}")
+            for rank, row in ranks.items()
+        ],
+        head_options=[
+            (str(head), f"{head + 1}, max abs error {format_number(float(by_head[head]))}")
+            for head in drawn
+            if maps.has_heads
+        ],
+        figures=figures,
+    )
 
 
-def _shaded(names: Sequence[str], want: Array, got: Array) -> str:
-    """The text, twice, each word on a ground that is the stronger, the more it is looked at."""
-    end = max(float(np.nanmax(a, initial=1e-9)) for a in (want, got))
-    rows = []
-    for name, weights in (("Keras", want), ("artifact", got)):
-        words = []
-        for word, weight in zip(names, np.nan_to_num(weights), strict=True):
-            share = min(1.0, max(0.0, float(weight) / end))
-            faint = share < FAINT
-            words.append(e(word) if faint else f'<b style="--w:{share:.2f}">{e(word)}</b>')
-        rows.append(f"<div><dt>{name}</dt><dd>{' '.join(words)}</dd></div>")
-    return f'<dl class="shaded">{"".join(rows)}</dl>'
+def _draw_head(maps: _HeadMaps, rank: str, row: int, head: int, error: float) -> MapFigure:
+    want, got = maps.expected[row, head], maps.actual[row, head]
+    tokens = None if maps.tokens is None else maps.tokens[row]
+    steps = want.shape[-1]
+    first, last = _without_padding(want, tokens)
+    shown = [array[..., first:last] for array in (want, got)]
+    if want.ndim == 2 and want.shape[0] == want.shape[1]:
+        shown = [array[first:last] for array in shown]
+    names = None if tokens is None else _token_names(tokens[first:last], maps.vocabulary)
+    caption = f"Attention of {maps.name}" + (f", head {head + 1}" if maps.has_heads else "")
+    caption += (
+        f": the {rank} of {len(maps.expected)} samples, number {row}, "
+        f"max abs error {format_number(error)}."
+    )
+    if last - first < steps:
+        caption += f" Steps {first + 1} to {last} of {steps}; the others are padding."
+    caption += _most_attended(shown, names, first)
+    return MapFigure(
+        rank=rank,
+        head=head,
+        panels=map_panels(shown[0], shown[1], caption, names, first),
+        caption=caption,
+        texts=[]
+        if maps.vocabulary is None or names is None or shown[0].ndim > 1
+        else _shaded_texts(names, shown[0], shown[1]),
+    )
 
 
-def _tokens(artifact: Artifact, arrays: Tensors, name: str, samples: int) -> Array | None:
-    """The numbers of the words that stand at a map's keys, where an input is made of such."""
+def _most_attended(shown: Sequence[Array], names: Sequence[str] | None, first: int) -> str:
+    """A sentence on the step with the largest mean weight, or nothing if weights are not finite."""
+    means = [array.reshape(-1, array.shape[-1]).mean(0) for array in shown]
+    if not all(np.isfinite(mean).all() for mean in means):
+        return ""
+    top = [int(np.argmax(mean)) for mean in means]
+    keras, artifact = (f"step {t + first + 1}" + (f" ({names[t]})" if names else "") for t in top)
+    if top[0] == top[1]:
+        return f" Largest weight in both: {keras}."
+    return f" Largest weight in Keras: {keras}; in the artifact: {artifact}."
+
+
+def _shaded_texts(names: Sequence[str], want: Array, got: Array) -> list[ShadedText]:
+    """The tokens, once by Keras' and once by the artifact's weights, on one scale."""
+    scale = max(float(np.nanmax(array, initial=1e-9)) for array in (want, got))
+
+    def shades(weights: Array) -> Iterator[tuple[str, float | None]]:
+        for name, weight in zip(names, np.nan_to_num(weights), strict=True):
+            share = min(1.0, max(0.0, float(weight) / scale))
+            yield name, None if share < MIN_SHADE else share
+
+    return [("Keras", list(shades(want))), ("artifact", list(shades(got)))]
+
+
+def _token_ids(artifact: Artifact, arrays: Tensors, name: str) -> Array | None:
+    """The integer input with one value for each key of the map, if there is one."""
     keys = arrays[name].shape[-1]
     for spec in artifact.inputs:
         values = arrays.get(f"input/{spec.name}")
         if values is not None and values.dtype.kind in "iu" and values.shape[1:] == (keys,):
-            return values[:samples]
+            return values
     return None
 
 
-def _real(weights: Array, tokens: Array | None) -> tuple[int, int]:
-    """The keys from the first to the last that are no padding: number 0, and no weight in Keras."""
+def _without_padding(weights: Array, tokens: Array | None) -> tuple[int, int]:
+    """The range of keys without padding at the ends: token 0 with no weight in Keras."""
     length = weights.shape[-1]
     if tokens is None:
         return 0, length
@@ -196,8 +230,6 @@ def _real(weights: Array, tokens: Array | None) -> tuple[int, int]:
     return (int(real[0]), int(real[-1]) + 1) if len(real) else (0, length)
 
 
-def _names(tokens: Array, vocabulary: Sequence[str] | None) -> list[str]:
-    if vocabulary is None:
-        return [str(token) for token in tokens.tolist()]
-    known = len(vocabulary)
-    return [vocabulary[t] if 0 <= t < known else str(t) for t in tokens.tolist()]
+def _token_names(tokens: Array, vocabulary: Sequence[str] | None) -> list[str]:
+    names = vocabulary or ()
+    return [names[t] if 0 <= t < len(names) else str(t) for t in tokens.tolist()]

@@ -1,32 +1,25 @@
-"""The page: verdict first, then what failed, the task, size and latency, and each artifact."""
+"""The HTML report: the verdict first, then failures, task, size and latency, and each artifact."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeattn import __version__
-from edgeattn.report import artifact_section as artifact
-from edgeattn.report import check_descriptions as words
-from edgeattn.report import latency_section as latency
-from edgeattn.report import map_section as attention
-from edgeattn.report import svg_figures as plots
-from edgeattn.report import task_section as outcome
-from edgeattn.report.markup import SIGNS, badge, e, facts, number, size, table
-from edgeattn.tensors import Tensors
+from edgeattn.report import require_libraries
+from edgeattn.report.artifact_section import artifact_section
+from edgeattn.report.check_descriptions import CHECKS, describe
+from edgeattn.report.latency_section import latency_section
+from edgeattn.report.map_section import MAX_MAP_BYTES
+from edgeattn.report.svg_figures import ID_PREFIX
+from edgeattn.report.task_section import task_section
+from edgeattn.report.templating import VERDICT_SIGNS, render_template
 from edgeattn.validation.report import STAGES
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.validation.validate import ArtifactReport, Report
-
-SAID = {
-    "pass": "Every artifact that ran computes what Keras computed, within its limits.",
-    "fail": "At least one artifact does not compute what Keras computed.",
-    "inconclusive": "Nothing failed, and the samples cannot tell whether the task is kept.",
-    "not run": "Nothing could be run here: no runtime is installed.",
-}
+    from edgeattn.validation.report import ArtifactReport, Report
 
 
 def render(
@@ -37,173 +30,61 @@ def render(
     vocabulary: Sequence[str] | None = None,
     explanations: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """The whole page as text.
-
-    ``bench`` is what ``edgeattn bench --json`` printed, ``vocabulary`` the words that numbers of a
-    text stand for, ``explanations`` paragraphs by an artifact's label.
-    """
-    reference = _arrays(bundle, report)
-    budget = attention.BUDGET // max(1, len(report.artifacts))
-    parts = [
-        '<a class="skip" href="#verdict">Skip to the verdict</a>',
-        _header(bundle, report),
-        "<main>",
-        _failures(report),
-        _overview(report),
-        *outcome.overview(report),
-        *latency.section(report, bench),
-        *(
-            artifact.section(
-                bundle,
-                item,
-                reference,
-                budget,
-                vocabulary,
-                (explanations or {}).get(item.artifact.label, ()),
-                len(report.artifacts) == 1,
-            )
-            for item in report.artifacts
-        ),
-        _glossary(report),
-        "</main>",
-        _footer(bundle),
-    ]
-    # Styles and script lie beside this file, so that editors know them for what they are.
-    here = resources.files("edgeattn.report")
-    style = (here / "page.css").read_text("utf-8")
-    script = (here / "page.js").read_text("utf-8")
-    title = e(f"{bundle.path.name}: {report.verdict}")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        # Without an icon of its own, a browser would ask a server for one.
-        '<link rel="icon" href="data:,">'
-        f"<title>{title}</title><style>{style}</style></head><body>"
-        + _numbered("\n".join(part for part in parts if part))
-        + f"<script>{script}</script></body></html>\n"
-    )
-
-
-def _arrays(bundle: Bundle, report: Report) -> Tensors:
-    # Where nothing was run there is nothing to draw, and the reference need not even be there.
-    return bundle.reference() if any(item.answers for item in report.artifacts) else {}
-
-
-def _numbered(text: str) -> str:
-    """Names that no two figures share: the same figure may well be drawn twice."""
-    first, *figures = text.split("<svg ")
-    named = [part.replace(plots.NUMBER, f"f{k}_") for k, part in enumerate(figures)]
-    return "<svg ".join([first, *named])
-
-
-def _header(bundle: Bundle, report: Report) -> str:
-    model, reference = bundle.manifest.model, bundle.manifest.reference
-    count = dict.fromkeys(SIGNS, 0)
-    for item in report.artifacts:
-        count[item.verdict] += 1
-    told = ", ".join(f"{n} {verdict}" for verdict, n in count.items() if n)
-    links = "".join(
-        f'<li><a href="#{artifact.anchor(item)}"><span aria-hidden="true">{SIGNS[item.verdict]}'
-        f"</span> {e(item.artifact.label)}</a></li>"
-        for item in report.artifacts
-    )
-    kind = report.verdict.replace(" ", "-")
-    held = (
-        f"{reference['samples']} samples ({e(reference['source'])}) and "
-        f"{reference['edge_cases']} edge cases, in a row"
-    )
-    sources = {task.source for item in report.artifacts if (task := item.task) and task.outcomes}
-    pairs = [
-        ("Model", f"<code>{e(model['file'])}</code>, {model['parameters']:,} parameters"),
-        ("Artifacts", e(told or "none")),
-        ("Held to Keras on", held),
-        *([("Task judged on", e(", ".join(sorted(sources))))] if sources else []),
-    ]
-    return (
-        f'<header id="verdict"><h1><span class="name">{e(bundle.path.name)}</span> '
-        f'<span class="verdict {kind}">{badge(report.verdict)}</span></h1>'
-        f"<p>{SAID[report.verdict]}</p>{facts(pairs)}"
-        f'<nav aria-label="Artifacts"><ul>{links}</ul></nav></header>'
-    )
-
-
-def _overview(report: Report) -> str:
-    largest = max((item.artifact.bytes for item in report.artifacts), default=1)
-    rows = []
-    for item in report.artifacts:
-        stages = item.stages
-        error = "–" if item.max_abs_error is None else number(item.max_abs_error)
-        share = 100 * item.artifact.bytes / largest
-        bar = f'<span class="bar" style="--share:{share:.1f}%"></span>'
-        rows.append(
-            [
-                f'<a href="#{artifact.anchor(item)}">{e(item.artifact.label)}</a>',
-                badge(item.verdict),
-                *(badge(stages[name]) for name in STAGES),
-                error,
-                f"{bar} {size(item.artifact.bytes)}",
-            ]
+    """The report as HTML text; the arguments are those of :func:`edgeattn.report.write_html`."""
+    require_libraries()
+    # Without outputs there is nothing to draw, and the reference may be missing.
+    has_outputs = any(item.answers for item in report.artifacts)
+    reference = bundle.reference() if has_outputs else {}
+    sections = [
+        artifact_section(
+            item,
+            reference,
+            int(bundle.manifest.reference["samples"]),
+            max_map_bytes=MAX_MAP_BYTES // len(report.artifacts),
+            vocabulary=vocabulary,
+            explanation=(explanations or {}).get(item.artifact.label, ()),
         )
-    header = ["artifact", "verdict", *STAGES, "largest error", "size"]
-    return (
-        '<section aria-labelledby="overview-title"><h2 id="overview-title">Overview</h2>'
-        + table("All artifacts and their stages", header, rows, kind="cards")
-        + "</section>"
-    )
-
-
-def _failures(report: Report) -> str:
-    """What failed, all in one place: it is what is read first."""
-    lines = [
-        f'<li><a href="#{artifact.anchor(item)}">{e(item.artifact.label)}</a>: {e(text)}</li>'
         for item in report.artifacts
-        for text in _reasons(item)
     ]
-    if not lines:
-        return ""
-    return (
-        '<section aria-labelledby="why-title"><h2 id="why-title">Why</h2>'
-        f'<ul class="failed">{"".join(lines)}</ul></section>'
+    verdicts = Counter(item.verdict for item in report.artifacts)
+    tasks = [item.task for item in report.artifacts if item.task is not None]
+    metrics = {check.metric for item in report.artifacts for check in item.checks}
+    html = render_template(
+        "page.html",
+        bundle=bundle,
+        report=report,
+        version=__version__,
+        stages=list(STAGES),
+        counts=[f"{verdicts[name]} {name}" for name in VERDICT_SIGNS if verdicts[name]],
+        task_sources=sorted({task.source for task in tasks if task.outcomes}),
+        failures=[(item, text) for item in report.artifacts for text in _failures(item)],
+        largest=max((item.artifact.bytes for item in report.artifacts), default=1),
+        sections=sections,
+        task=task_section(report),
+        latency=latency_section(report, bench),
+        glossary={name: texts for name, texts in CHECKS.items() if name in metrics},
     )
+    return _number_figures(html)
 
 
-def _reasons(item: ArtifactReport) -> list[str]:
-    reasons = [item.reason] if item.reason else []
-    reasons += [words.sentence(check) for check in item.failed]
-    for found in () if item.task is None else item.task.outcomes:
-        if found.verdict == "fail":
-            reasons.append(
-                f"{found.score} of {found.output} drops by {100 * found.drop:.2f} points; "
-                f"{100 * found.margin:.2f} may be lost"
+def _number_figures(html: str) -> str:
+    """Make the ids of every figure unique; the same figure may be drawn twice."""
+    first, *figures = html.split("<svg ")
+    numbered = [text.replace(ID_PREFIX, f"f{number}_") for number, text in enumerate(figures)]
+    return "<svg ".join([first, *numbered])
+
+
+def _failures(item: ArtifactReport) -> Iterator[str]:
+    """A line of text for everything that keeps the artifact from a pass."""
+    if item.reason:
+        yield item.reason
+    yield from map(describe, item.failed)
+    for outcome in () if item.task is None else item.task.outcomes:
+        if outcome.verdict == "fail":
+            yield (
+                f"{outcome.score} of {outcome.output}: drop {100 * outcome.drop:.2f} points, "
+                f"allowed {100 * outcome.margin:.2f}"
             )
-        elif found.verdict == "inconclusive":
-            more = f"; about {found.needed:,} would settle it" if found.needed else ""
-            reasons.append(f"{found.samples:,} samples cannot tell whether the task is kept{more}")
-    return reasons
-
-
-def _glossary(report: Report) -> str:
-    there = {check.metric for item in report.artifacts for check in item.checks}
-    terms = [(name, *told) for name, told in words.CHECKS.items() if name in there]
-    parts = "".join(
-        f"<dt>{e(title)} <code>{e(name)}</code></dt><dd>{e(text)}</dd>"
-        for name, title, text in terms
-    )
-    if not parts:
-        return ""
-    return (
-        '<section aria-labelledby="words-title"><h2 id="words-title">What the checks mean</h2>'
-        f'<details><summary>{len(terms)} checks</summary><dl class="words">{parts}</dl></details>'
-        "</section>"
-    )
-
-
-def _footer(bundle: Bundle) -> str:
-    made = ", ".join(f"{name} {version}" for name, version in bundle.manifest.made_with.items())
-    digest = bundle.manifest.model.get("sha256")
-    told = f" Model's SHA-256: <code>{e(digest)}</code>." if digest else ""
-    return (
-        f"<footer><p>Made by edgeattn {e(__version__)}; bundle made with {e(made or '–')}.{told}"
-        "</p></footer>"
-    )
+        elif outcome.verdict == "inconclusive":
+            needed = f"; about {outcome.needed:,} would be enough" if outcome.needed else ""
+            yield f"{outcome.samples:,} samples are too few to judge the task{needed}"

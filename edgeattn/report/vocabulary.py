@@ -1,4 +1,4 @@
-"""The words that the numbers of a text stand for, as people keep them."""
+"""Vocabulary files: the tokens that the integers of a text input stand for."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 
 from edgeattn.errors import UsageError
 
-HINT = "A word a line, the first being number 0; or JSON: a list of words, or {word: number}."
-MOST = 10_000_000
+HINT = "Write one token per line, starting with id 0, or JSON: a list of tokens or {token: id}."
+MAX_BYTES = 10_000_000
 
 
 def read_vocabulary(path: Path) -> list[str]:
-    """Words by their number, numbers without a word as the number itself.
+    """Read tokens by id; an id without a token is its own text.
 
-    Reads text, and ``.json`` of a list or of an object as Keras' tokenizers write it. Raises
-    :class:`UsageError` for anything else.
+    Reads text with a token per line and, with the suffix ``.json``, a list or an object such as
+    ``word_index`` of the Keras tokenizer. Raises :class:`UsageError` for anything else.
     """
     try:
-        if path.stat().st_size > MOST:
-            raise UsageError(f"{path} is no vocabulary: it is over {MOST:,} bytes.", hint=HINT)
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path} is larger than {MAX_BYTES:,} bytes.", hint=HINT)
         text = path.read_text("utf-8-sig")
-        told = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
-        if isinstance(told, list) and told:
-            return [str(word) for word in told]
-        numbered = {int(number): str(word) for word, number in told.items()}
+        content = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
+        if isinstance(content, list) and content:
+            return [str(token) for token in content]
+        tokens = {int(token_id): str(token) for token, token_id in content.items()}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint=HINT) from error
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise UsageError(f"{path} is no vocabulary.", hint=HINT) from error
-    if not numbered or min(numbered) < 0 or max(numbered) > MOST:
-        raise UsageError(f"{path} is no vocabulary.", hint=HINT)
-    return [numbered.get(number, str(number)) for number in range(max(numbered) + 1)]
+        raise UsageError(f"{path} is not a vocabulary.", hint=HINT) from error
+    if not tokens or min(tokens) < 0 or max(tokens) > MAX_BYTES:
+        raise UsageError(f"{path} is not a vocabulary.", hint=HINT)
+    return [tokens.get(token_id, str(token_id)) for token_id in range(max(tokens) + 1)]

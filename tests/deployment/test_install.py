@@ -81,7 +81,8 @@ def test_the_wheel_is_the_light_half(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     package = Path(edgeattn.__file__).parent
-    assert {"edgeattn/__init__.py", "edgeattn/report/page.css", "edgeattn/py.typed"} & names
+    templates = {f"edgeattn/report/templates/{name}" for name in ("page.html", "page.css")}
+    assert {"edgeattn/__init__.py", "edgeattn/py.typed", *templates} <= names
     there = {p.relative_to(package.parent).as_posix() for p in package.rglob("*.py")}
     assert there <= names
     assert not any("converters" in name or "__pycache__" in name for name in names)

@@ -1,4 +1,4 @@
-"""A bundle with two maps, one of them of two heads, and a report on it: one of each verdict."""
+"""A bundle with two attention maps, one of them with two heads, and a report with two verdicts."""
 
 from dataclasses import replace
 
@@ -24,11 +24,11 @@ def softmax(values):
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
-    tmp_path = tmp_path_factory.mktemp("reported")
+    tmp_path = tmp_path_factory.mktemp("report")
     artifacts.write_dense_onnx(tmp_path / "m.onnx")
     x = artifacts.samples()
     generator = np.random.default_rng(3)
-    entry = artifacts.artifact(
+    artifact = artifacts.artifact(
         tmp_path / "m.onnx", outputs=(artifacts.Y, ROW, MAP), attention=(ROW.name, MAP.name)
     )
     arrays = {
@@ -37,50 +37,51 @@ def bundle(tmp_path_factory):
         ROW.name: softmax(generator.standard_normal((7, KEYS))),
         MAP.name: softmax(generator.standard_normal((7, HEADS, QUERIES, KEYS))),
     }
-    return artifacts.write_bundle(tmp_path, [entry, replace(entry, scheme="int8")], arrays)
+    return artifacts.write_bundle(tmp_path, [artifact, replace(artifact, scheme="int8")], arrays)
 
 
 @pytest.fixture(scope="session")
 def report(bundle):
-    """float32 with one wrong number, int8 with a task."""
+    """float32 with one wrong value fails; int8 has a task that is inconclusive."""
     reference = bundle.reference()
 
-    def answer(tensors):
+    def run(tensors):
         count = len(tensors["x"])
-        got = {
+        outputs = {
             "score": reference["output/score"][:count].copy(),
             ROW.name: reference[ROW.name][:count],
             MAP.name: reference[MAP.name][:count].copy(),
         }
-        got["score"][0, 0] += 0.01
-        # The second head moves from one key to another, by more from sample to sample.
-        moved = 1e-3 * np.arange(count, dtype=np.float32)[:, None]
-        got[MAP.name][:, 1, :, 0] -= moved
-        got[MAP.name][:, 1, :, 1] += moved
-        return got
+        outputs["score"][0, 0] += 0.01
+        # In the second head, weight moves from one key to another, more with every sample.
+        shift = 1e-3 * np.arange(count, dtype=np.float32)[:, None]
+        outputs[MAP.name][:, 1, :, 0] -= shift
+        outputs[MAP.name][:, 1, :, 1] += shift
+        return outputs
 
-    made = validate(
+    validated = validate(
         bundle,
         bundle.manifest.artifacts,
-        lambda item: FunctionRunner(answer, item.inputs, item.outputs),
+        lambda item: FunctionRunner(run, item.inputs, item.outputs),
     )
-    truth = np.repeat([0, 1], 200)
-    scores = np.eye(2)[truth]
-    after = scores.copy()
+    labels = np.repeat([0, 1], 200)
+    before = np.eye(2)[labels]
+    after = before.copy()
     after[:2] = after[:2, ::-1]
-    outcome = task.compare("score", truth, scores, after, retention=0.99)
-    first, second = made.artifacts
+    outcome = task.compare("score", labels, before, after, retention=0.99)
+    first, second = validated.artifacts
     return Report((first, replace(second, task=TaskReport("Keras", (outcome,), "t.npz", ("n",)))))
 
 
 @pytest.fixture(scope="session")
 def text(bundle, report):
-    """The page, with a latency of one artifact and a word on what went wrong."""
+    """The HTML report, with the latency of one artifact and a diagnosis of one."""
     pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
     from edgeattn.report import page
 
-    timed = {"format": "onnx", "scheme": "float32", "threads": 1, "runs": 700}
-    timed |= {"p50_ms": 0.0125, "p90_ms": 0.025, "p99_ms": None, "load_ms": 3.5}
-    bench = {"artifacts": [timed], "place": "here"}
-    told = {"onnx float32": ["The first operation that is off is MatMul_3."]}
-    return page.render(bundle, report, bench=bench, explanations=told)
+    latency = {"format": "onnx", "scheme": "float32", "threads": 1, "runs": 700}
+    latency |= {"p50_ms": 0.0125, "p90_ms": 0.025, "p99_ms": None, "load_ms": 3.5}
+    bench = {"artifacts": [latency], "place": "here"}
+    explanations = {"onnx float32": ["The first operation with an error is MatMul_3."]}
+    return page.render(bundle, report, bench=bench, explanations=explanations)

@@ -1,4 +1,4 @@
-"""The page in headless Chromium, driven by selenium; skipped where there is none."""
+"""The HTML report in headless Chromium, driven by Selenium; skipped without a browser."""
 
 import base64
 import json
@@ -14,11 +14,11 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     BROWSER is None or DRIVER is None,
-    reason="no Chromium and chromedriver here: apt-get install chromium chromium-driver",
+    reason="Chromium is not installed: apt-get install chromium chromium-driver",
 )
 
-PHONE, DESK = (390, 844), (1200, 900)
-# Text and its ground, as they are painted: the worst contrast of any word (WCAG 2, 1.4.3).
+PHONE, DESKTOP = (390, 844), (1200, 900)
+# The lowest contrast between a text and its background (WCAG 2, 1.4.3).
 CONTRAST = """
 const channel = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
 const parse = (text) => {
@@ -47,7 +47,7 @@ while (walk.nextNode()) {
 }
 return worst;
 """
-SHOWN = (
+VISIBLE = (
     "return [...document.querySelectorAll('figure[data-map]')].filter(it => it.checkVisibility())"
 )
 
@@ -66,7 +66,7 @@ def browser():
     for argument in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
         options.add_argument(f"--{argument}")
     if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # root has none
+        options.add_argument("--no-sandbox")  # root has no sandbox
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield driver
@@ -75,9 +75,9 @@ def browser():
 
 @pytest.fixture
 def opened(browser, page_url):
-    """The page as it comes, on a desk or a phone, light or dark."""
+    """Opens the report on a desktop or a phone, in light or dark mode."""
 
-    def open_page(size=DESK, dark=False):
+    def open_page(size=DESKTOP, dark=False):
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
@@ -93,9 +93,9 @@ def opened(browser, page_url):
     return open_page
 
 
-def shown(browser, name):
-    """The samples and heads of the figures of a map that are to be seen."""
-    figures = browser.execute_script(SHOWN)
+def visible(browser, name):
+    """The samples and heads of the visible figures of a map."""
+    figures = browser.execute_script(VISIBLE)
     return [
         (figure.get_attribute("data-sample"), figure.get_attribute("data-head"))
         for figure in figures
@@ -104,70 +104,70 @@ def shown(browser, name):
 
 
 def pick(browser, name, axis, value):
-    chosen = f'select[data-picks="{name}"][data-axis="{axis}"]'
-    Select(browser.find_element("css selector", chosen)).select_by_value(value)
+    selector = f'select[data-picks="{name}"][data-axis="{axis}"]'
+    Select(browser.find_element("css selector", selector)).select_by_value(value)
 
 
-def test_it_renders_without_a_word_of_complaint_and_asks_for_nothing(opened, page_url, tmp_path):
+def test_the_page_renders_without_warnings_and_requests_nothing(opened, page_url, tmp_path):
     browser = opened()
     assert "fail" in browser.title
     heading = browser.find_element("css selector", "h1")
     assert heading.is_displayed()
     assert heading.text.endswith("FAIL")
     assert browser.get_log("browser") == []
-    asked = [
+    requests = [
         message["params"]["request"]["url"]
         for entry in browser.get_log("performance")
         if (message := json.loads(entry["message"])["message"])["method"]
         == "Network.requestWillBeSent"
     ]
-    assert asked
-    assert [url for url in asked if url != page_url and not url.startswith("data:")] == []
+    assert requests
+    assert [url for url in requests if url != page_url and not url.startswith("data:")] == []
     assert browser.save_screenshot(str(tmp_path / "page.png"))
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
 
-def test_samples_and_heads_are_picked(opened):
+def test_pickers_choose_sample_and_head(opened):
     browser = opened()
     name = "onnx-float32-map-1"
-    assert shown(browser, name) == [("worst", "1")]
+    assert visible(browser, name) == [("worst", "1")]
     before = browser.find_element("css selector", f'figure[data-map="{name}"]').text
     pick(browser, name, "sample", "best")
-    assert shown(browser, name) == [("best", "1")]
+    assert visible(browser, name) == [("best", "1")]
     pick(browser, name, "head", "0")
-    assert shown(browser, name) == [("best", "0")]
+    assert visible(browser, name) == [("best", "0")]
     caption = next(
-        it.text for it in browser.execute_script(SHOWN) if it.get_attribute("data-map") == name
+        it.text for it in browser.execute_script(VISIBLE) if it.get_attribute("data-map") == name
     )
     assert "head 1: the best of 7 samples, number" in caption
     assert before != caption
-    # The other map stays as it was.
-    assert shown(browser, "onnx-float32-map-0") == [("worst", "0")]
+    # The other map is unchanged.
+    assert visible(browser, "onnx-float32-map-0") == [("worst", "0")]
 
 
-def test_what_passed_is_folded_and_a_link_unfolds_it(opened, page_url):
+def test_links_unfold_the_artifacts_that_passed(opened):
     browser = opened()
-    folded = "return document.querySelector('#{} > details').open"
+    is_open = "return document.querySelector('#{} > details').open"
     for name in ("onnx-float32", "onnx-int8"):
         link = browser.find_element("css selector", f'nav a[href="#{name}"]')
         browser.execute_script("arguments[0].click()", link)
         browser.execute_async_script("requestAnimationFrame(() => arguments[0]())")
-        assert browser.execute_script(folded.format(name)) is True
+        assert browser.execute_script(is_open.format(name)) is True
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_every_word_is_read_against_its_ground(opened, dark, size, tmp_path):
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_every_text_has_enough_contrast(opened, dark, size, tmp_path):
     browser = opened(size, dark)
-    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert ground == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
     browser.execute_script("document.querySelectorAll('details').forEach(it => { it.open = true })")
-    worst, word = browser.execute_script(CONTRAST)
-    assert worst >= 4.5, word
+    contrast, lowest = browser.execute_script(CONTRAST)
+    assert contrast >= 4.5, lowest
     browser.save_screenshot(str(tmp_path / "page.png"))
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(opened):
+def test_a_phone_needs_no_horizontal_scrolling(opened):
     browser = opened(PHONE)
     browser.execute_script("document.querySelectorAll('details').forEach(it => { it.open = true })")
     wide = browser.execute_script(
@@ -175,29 +175,29 @@ def test_a_phone_shows_it_without_scrolling_sideways(opened):
         const wide = [...document.querySelectorAll("main *, header *")].filter((it) =>
           it.checkVisibility() && !it.closest(".scroll, svg, thead")
           && it.getBoundingClientRect().right > innerWidth + 1);
-        const told = wide.map((it) => it.outerHTML.slice(0, 80));
-        return [document.documentElement.scrollWidth, ...told];
+        const tags = wide.map((it) => it.outerHTML.slice(0, 80));
+        return [document.documentElement.scrollWidth, ...tags];
         """
     )
     assert wide == [PHONE[0]]
 
 
-def test_on_paper_nothing_is_folded_and_every_sample_of_the_head_is_there(opened, tmp_path):
+def test_print_shows_every_artifact_and_every_sample_of_the_head(opened, tmp_path):
     browser = opened()
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
     name = "onnx-float32-map-1"
-    assert shown(browser, name) == [("worst", "1"), ("median", "1"), ("best", "1")]
+    assert visible(browser, name) == [("worst", "1"), ("median", "1"), ("best", "1")]
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert shown(browser, name) == [("worst", "1")]
+    assert visible(browser, name) == [("worst", "1")]
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
     content = base64.b64decode(printed["data"])
     (tmp_path / "page.pdf").write_bytes(content)
     assert content.startswith(b"%PDF")
-    # A page for the verdict, and one for each artifact at least.
+    # At least one page for the verdict and one for each artifact.
     assert content.count(b"/Type /Page\n") >= 3
 
 
-def test_a_screen_reader_is_told_what_is_there(opened):
+def test_screen_readers_get_names_and_roles(opened):
     browser = opened()
     browser.execute_cdp_cmd("Accessibility.enable", {})
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
