@@ -143,16 +143,15 @@ def drop(right: np.ndarray, now: np.ndarray) -> tuple[float, float, float]:
 def ours(case: Case) -> list[Row]:
     """Every scheme in both formats, as ``edgeattn convert`` makes them."""
     from edgeattn.runners import open_artifact
-    from edgeattn_converters import convert
+    from edgeattn_converters import ModelSource, QuantizationOptions, convert
 
     calibration, samples = OUT / "calibration.npy", OUT / "samples.npy"
     np.save(calibration, case.calibration)
     np.save(samples, case.x)
     made = convert(
-        case.model,
+        ModelSource(case.model, samples=samples),
         OUT / f"{case.name}.edge",
-        samples=samples,
-        calibration=calibration,
+        quantization=QuantizationOptions(calibration=calibration),
         force=True,
     )
     found = []

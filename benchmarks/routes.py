@@ -98,6 +98,7 @@ def edgeattn(
     """What ``edgeattn convert --no-attention`` makes."""
     from edgeattn_converters import reference
     from edgeattn_converters.formats import onnx, tflite
+    from edgeattn_converters.options import ConversionOptions
     from edgeattn_converters.recipes import recipe_for
     from edgeattn_converters.tracing.trace import interface_of
 
@@ -105,7 +106,7 @@ def edgeattn(
     interface = interface_of(model)
     samples = None
     if scheme == "dynamic_int8":
-        samples = reference.trial_inputs(model, interface, None)
+        samples = reference.selection_inputs(model, interface, None)
     converter = {"tflite": tflite, "onnx": onnx}[format]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model.{format}"
@@ -114,8 +115,7 @@ def edgeattn(
             interface,
             recipe_for(scheme),
             path,
-            attention=False,
-            lowering=lowering,
+            options=ConversionOptions(attention=False, lowering=lowering),
             samples=samples,
         )
         return path.read_bytes()

@@ -168,10 +168,11 @@ def inspect_keras(path: Path, **options: Any) -> dict[str, Any]:
         from edgeattn_converters.worker.client import ConversionWorker
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
-    arguments = {name: None if value is None else str(value) for name, value in options.items()}
-    with ConversionWorker() as host:
-        host.audit(path, arguments.get("trust"))
-        found: dict[str, Any] = host.call(
-            "inspect", {"path": str(path), **arguments}, what=f"loading {path.name}"
+    source = {name: None if value is None else str(value) for name, value in options.items()}
+    source["path"] = str(path)
+    with ConversionWorker() as worker:
+        worker.audit(path, source.get("trust"))
+        document: dict[str, Any] = worker.call(
+            "inspect", {"source": source}, activity=f"loading {path.name}"
         )
-    return found
+    return document

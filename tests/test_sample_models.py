@@ -139,16 +139,21 @@ def test_every_default_artifact_passes(name: str, tmp_path: Path) -> None:
     """Both formats in float32 within 1e-5, and the smaller schemes within their limits."""
     converters = pytest.importorskip("edgeattn_converters", reason="needs the host's half")
     folder, module = ROOT / name, script(name)
-    asked = {}
+    options, quantization = converters.ConversionOptions(), converters.QuantizationOptions()
     if name in INTEGER:
         x = module.pictures()[0] if name in PICTURES else module.sequences(100, module.SEED + 3)[0]
         np.savez(tmp_path / "calibration.npz", x=x[:100])
         schemes = ("float32", "float16", "dynamic_int8", "int8")
-        asked = {"calibration": tmp_path / "calibration.npz", "schemes": schemes}
+        options = converters.ConversionOptions(schemes=schemes)
+        quantization = converters.QuantizationOptions(calibration=tmp_path / "calibration.npz")
     made = converters.convert(
-        folder / "model.h5", tmp_path / "model.edge", samples=folder / "samples.npz", **asked
+        converters.ModelSource(folder / "model.h5", samples=folder / "samples.npz"),
+        tmp_path / "model.edge",
+        options=options,
+        quantization=quantization,
     )
-    assert [report.failed for report in made.report.artifacts] == [()] * (8 if asked else 6)
+    count = 8 if name in INTEGER else 6
+    assert [report.failed for report in made.report.artifacts] == [()] * count
     assert made.exit_code == 0
     for report in made.report.artifacts:
         if report.artifact.scheme == "float32":

@@ -1,198 +1,144 @@
-"""The host's half of edgeattn: from a trained Keras model to a bundle."""
+"""Converts trained Keras models to bundles. Needs TensorFlow, so it runs on a workstation."""
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import MANIFEST, Artifact, Manifest, write_manifest
+from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError, UsageError
-from edgeattn.schemes import FORMATS
+from edgeattn.validation.validate import Report, validate_isolated
+from edgeattn_converters.options import (
+    ConversionOptions,
+    ModelSource,
+    QuantizationOptions,
+    StrPath,
+)
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.worker.client import ConversionWorker
 
-if TYPE_CHECKING:
-    from edgeattn_converters.worker.client import ConversionWorker
-
-# Loading takes seconds; a file that keeps its loader turning is given up.
-LOAD_SECONDS = 900.0
-
-__all__ = ["Conversion", "convert"]
+__all__ = ["Conversion", "ConversionOptions", "ModelSource", "QuantizationOptions", "convert"]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A bundle that was made, what was found when its artifacts were run, and what failed."""
+    """The written bundle, the report on its artifacts, and the artifacts that failed to convert."""
 
     bundle: Bundle
-    report: Any  # edgeattn.validation.validate.Report
+    report: Report
     failures: tuple[dict[str, str], ...]
 
     @property
     def exit_code(self) -> int:
-        """1 where an artifact does not match Keras, 3 where one could not be made, else 0."""
+        """1 if an artifact does not match Keras, 3 if one could not be converted, else 0."""
         return int(self.report.exit_code) or (
             UnsupportedModelError.exit_code if self.failures else 0
         )
 
 
 def convert(
-    model: str | os.PathLike[str],
-    output: str | os.PathLike[str] | None = None,
+    source: StrPath | ModelSource,
+    output: StrPath | None = None,
     *,
-    formats: Sequence[str] = (),
-    schemes: Sequence[str] = (),
-    targets: Sequence[str] = (),
-    samples: str | os.PathLike[str] | None = None,
-    time_steps: int | None = None,
-    custom_objects: str | os.PathLike[str] | None = None,
-    architecture: str | None = None,
-    trust: str | None = None,
-    attention: bool = True,
-    attention_layers: Sequence[str] = (),
-    lowering: str = "auto",
-    batch: int = 1,
-    states: bool = False,
-    calibration: str | os.PathLike[str] | None = None,
-    integer_io: bool = False,
-    attention_precision: str = "auto",
-    opset: int | None = None,
-    allow_float_fallback: bool = False,
+    options: ConversionOptions = ConversionOptions(),  # noqa: B008 - frozen
+    quantization: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
     force: bool = False,
 ) -> Conversion:
-    """Convert a trained Keras file to a bundle, run what was made, and say what was found.
+    """Convert a trained Keras model to a bundle, and compare every artifact with Keras.
 
-    Where no ``schemes`` are named, all are made that can be: ``int8`` and ``int16x8`` need
-    ``calibration``, a file of real inputs that the result is not judged on. ``targets`` are the
-    runtimes the files are for, and choose the ``formats`` where none is named. With ``states``
-    those of recurrent layers are inputs and outputs.
+    ``source`` is a path or a :class:`ModelSource`. The bundle is written to ``output``, by default
+    ``MODEL.edge`` beside the model, and appears there only when it is complete; ``force`` replaces
+    an existing one.
 
-    ``attention_layers`` are layers whose softmax is told as a map beside those that are found.
-
-    The bundle is written aside and renamed to ``output`` (``MODEL.edge`` beside the model) when all
-    is done. A format or scheme that cannot be made is among the ``failures``; where none can,
-    :class:`ConversionError` is raised and nothing is written.
+    An artifact that cannot be converted is listed in ``failures``. Raises
+    :class:`ConversionError`, and writes nothing, if none can be converted; raises
+    :class:`UsageError` if an argument or a file of samples is invalid.
     """
-    from edgeattn_converters.options import QuantizationOptions
-    from edgeattn_converters.recipes import default_schemes, formats_for, recipe_for
-    from edgeattn_converters.worker.client import ConversionWorker
-    from edgeattn_converters.worker.tasks import Job
-
-    source = Path(model)
-    if attention_layers and not attention:
-        raise UsageError("--attention and --no-attention contradict each other.")
-    if not source.exists():
-        raise UsageError(f"No such file: {source}", hint="Give a Keras .h5 or .keras file.")
-    if samples is not None and not Path(samples).is_file():
-        raise UsageError(f"No such file of samples: {samples}")
-    if (source / MANIFEST).is_file():
-        raise UsageError(
-            f"{source} is a bundle already.", hint=f"See what it holds: edgeattn inspect {source}"
-        )
-    target = (
-        Path(output)
-        if output is not None
-        else (source if source.name else source.absolute()).with_suffix(".edge")
-    )
+    source = ModelSource.of(source)
+    source.check_files()
+    target = Path(output) if output is not None else source.beside(".edge")
     check_new_bundle(target, force=force)
-    formats = tuple(formats) or formats_for(targets) or FORMATS
-    schemes = tuple(schemes) or default_schemes(calibrated=calibration is not None)
-    recipes = [recipe_for(scheme) for scheme in schemes]
-    options = QuantizationOptions(
-        calibration=None if calibration is None else str(calibration),
-        integer_io=integer_io,
-        attention_precision=attention_precision,
-        runtime="tflite-runtime" if "tflite-runtime" in targets else "litert",
-        opset=opset,
-        allow_float_fallback=allow_float_fallback,
-    ).to_json()
-    job = Job(
-        path=str(source),
-        samples=None if samples is None else str(samples),
-        time_steps=time_steps,
-        custom_objects=None if custom_objects is None else str(custom_objects),
-        architecture=architecture,
-        trust=trust,
-        attention=attention,
-        lowering=lowering,
-        batch=batch,
-        states=states,
-        attention_layers=tuple(attention_layers),
-    ).to_json()
-
+    options = options.with_defaults(calibrated=quantization.calibration is not None)
+    if "tflite-runtime" in options.targets:
+        quantization = replace(quantization, runtime="tflite-runtime")
     with new_bundle(target, force=force) as folder:
-        asked = {"job": job, "folder": str(folder)}
-        with ConversionWorker() as host:
-            host.audit(source, trust)
-            described = host.call(
-                "describe", {"job": job}, what=f"loading {source.name}", timeout=LOAD_SECONDS
-            )
-            reference = host.call("write_reference", asked, what="the reference")
-            refused = None
-            needing = [recipe for recipe in recipes if recipe.needs_calibration]
-            if needing or calibration is not None:
-                refused = _calibrate(host, job, folder, options, described)
-            if refused is not None and len(needing) in (0, len(recipes)):
-                raise refused
-            artifacts: list[Artifact] = []
-            failures: list[dict[str, str]] = []
-            for recipe, format in itertools.product(recipes, formats):
-                unusable = refused if recipe.needs_calibration else None
-                made = unusable or _make(host, {**asked, "options": options}, format, recipe.scheme)
-                if isinstance(made, Artifact):
-                    artifacts.append(made)
-                    continue
-                (folder / f"{source.stem}.{recipe.scheme}.{format}").unlink(missing_ok=True)
-                failures.append({"format": format, "scheme": recipe.scheme, "reason": made.message})
-            made_with = host.call("made_with", {}, what="the manifest")
-        if not artifacts:
-            raise _nothing_made(source, failures)
-        manifest = Manifest(described, tuple(artifacts), reference, made_with, tuple(failures))
+        with ConversionWorker() as worker:
+            model, reference = worker.prepare(source, options, folder)
+            request = {
+                "source": source.to_json(),
+                "options": options.to_json(),
+                "quantization": quantization.to_json(),
+                "folder": str(folder),
+            }
+            notes, calibration_error = _check_calibration(worker, request)
+            model["notes"] += notes
+            artifacts, failures = _write_artifacts(worker, request, calibration_error)
+            versions = worker.call("package_versions", {}, activity="reading package versions")
+        manifest = Manifest(model, artifacts, reference, versions, failures)
         write_manifest(folder, manifest)
-        report = judge(Bundle(folder, manifest))
-    return Conversion(Bundle(target, manifest), report, tuple(failures))
+        progress.report("validating the artifacts")
+        report = validate_isolated(Bundle(folder, manifest), artifacts)
+    return Conversion(Bundle(target, manifest), report, failures)
 
 
-def _calibrate(
-    host: Any, job: dict[str, Any], folder: Path, options: dict[str, Any], model: dict[str, Any]
-) -> UsageError | None:
-    """What is wrong with the calibration samples, if anything; their notes join the model's."""
-    arguments = {"job": job, "folder": str(folder), "options": options}
+def _check_calibration(
+    worker: ConversionWorker, request: Mapping[str, Any]
+) -> tuple[list[str], UsageError | None]:
+    """Notes on the calibration samples, or why they are rejected.
+
+    Raises that error if no scheme could be converted, or if no scheme needs the samples.
+    """
+    schemes = request["options"]["schemes"]
+    needing = [scheme for scheme in schemes if recipe_for(scheme).needs_calibration]
+    if not needing and request["quantization"]["calibration"] is None:
+        return [], None
     try:
-        found = host.call("check_calibration", arguments, what="the calibration samples")
+        return worker.call(
+            "check_calibration", request, activity="reading the calibration samples"
+        )["notes"], None
     except UsageError as error:
-        return error
-    model["notes"] = [*model["notes"], *found["notes"]]
-    return None
+        if len(needing) in (0, len(schemes)):
+            raise
+        return [], error
 
 
-def judge(bundle: Bundle) -> Any:
-    """Run every artifact of ``bundle`` in its own runtime against what Keras said."""
-    from edgeattn.validation.validate import validate_isolated
+def _write_artifacts(
+    worker: ConversionWorker, request: Mapping[str, Any], calibration_error: UsageError | None
+) -> tuple[tuple[Artifact, ...], tuple[dict[str, str], ...]]:
+    """The artifacts of all schemes and formats, and those that failed, with the reasons."""
+    options, model = request["options"], Path(request["source"]["path"])
+    artifacts: list[Artifact] = []
+    failures: list[dict[str, str]] = []
+    for scheme, format in itertools.product(options["schemes"], options["formats"]):
+        error: EdgeattnError | None = calibration_error
+        if error is None or not recipe_for(scheme).needs_calibration:
+            arguments = {**request, "format": format, "scheme": scheme}
+            activity = f"converting to {format} {scheme}"
+            try:
+                entry = worker.call("write_artifact", arguments, activity=activity)
+                artifacts.append(Artifact.from_json(entry))
+                continue
+            except UnsupportedModelError as failure:
+                error = failure
+        (Path(request["folder"]) / f"{model.stem}.{scheme}.{format}").unlink(missing_ok=True)
+        failures.append({"format": format, "scheme": scheme, "reason": error.message})
+    if not artifacts:
+        raise nothing_converted(
+            model, {f"{f['format']} {f['scheme']}": f["reason"] for f in failures}
+        )
+    return tuple(artifacts), tuple(failures)
 
-    progress.report("running what was made")
-    return validate_isolated(bundle, bundle.manifest.artifacts)
 
-
-def _make(
-    host: ConversionWorker, asked: dict[str, Any], format: str, scheme: str
-) -> Artifact | UnsupportedModelError:
-    """One artifact, or why it cannot be made."""
-    arguments = {**asked, "format": format, "scheme": scheme}
-    try:
-        return Artifact.from_json(host.call("write_artifact", arguments, what=f"{format} {scheme}"))
-    except UnsupportedModelError as error:
-        return error
-
-
-def _nothing_made(source: Path, failures: list[dict[str, str]]) -> EdgeattnError:
-    reasons = "\n".join(f"  {f['format']} {f['scheme']}: {f['reason']}" for f in failures)
+def nothing_converted(model: Path, reasons: Mapping[str, str]) -> ConversionError:
+    """The error if no artifact could be converted; ``reasons`` by artifact."""
+    lines = "\n".join(f"  {label}: {reason}" for label, reason in reasons.items())
     return ConversionError(
-        f"{source.name} could not be converted to anything:\n{reasons}",
-        hint=f"See what is in it with: edgeattn inspect {source}",
+        f"{model.name} could not be converted to any format:\n{lines}",
+        hint=f"List the contents of the model: edgeattn inspect {model}",
     )

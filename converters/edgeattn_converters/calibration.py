@@ -1,6 +1,6 @@
-"""Samples that activations are measured on: read, screened, and held apart from the evaluation's.
+"""Calibration samples: read, checked, and without those that the reference contains.
 
-An ``.npz``, ``.npy`` or ``.csv`` as everywhere; see :mod:`edgeattn.samples.files`.
+File formats are those of :mod:`edgeattn.samples.files`.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.tracing.trace import Interface
 
-# Ranges of activations settle after a hundred samples or so; TensorFlow's guide says 100 to 500.
-ENOUGH = 100
-MOST = 512
-# A file may be larger than the machine's memory: so many bytes of it are held at a time.
-AT_ONCE = 8 * 2**20
-# Values so far out are faults of a sensor or a missing scaling, and would be the range.
-HUGE = 1e6
-# The largest value may be this many times the 99.9th percentile before it is worth a word.
-OUTLIER = 20.0
+# TensorFlow's guide recommends 100 to 500 samples.
+RECOMMENDED = 100
+MAX_SAMPLES = 512
+# A file may be larger than memory, so it is read in batches of this many bytes.
+BATCH_BYTES = 8 * 2**20
+# Larger values are sensor faults or a missing scaling, and would determine the range.
+MAX_VALUE = 1e6
+# A note is given if the largest value is this many times the 99.9th percentile.
+OUTLIER_RATIO = 20.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """``inputs`` as the model takes them; ``notes`` for people."""
+    """``inputs`` by name, and ``notes`` for the user."""
 
     inputs: Tensors
     notes: tuple[str, ...]
@@ -46,69 +46,71 @@ def read(
     evaluation: Tensors | None = None,
     vocabulary: Mapping[str, int] | None = None,
 ) -> Calibration:
-    """The samples in ``path``, the evaluation's own left out, at most :data:`MOST` of them.
+    """At most :data:`MAX_SAMPLES` samples of ``path``, none of them in ``evaluation``.
 
-    ``vocabulary`` says of inputs that an embedding looks up how many different tokens there are.
+    ``vocabulary`` is the number of tokens by input. The file is read twice in batches: once to
+    check all samples, and once for those that are used.
 
-    Reads the file twice, some samples at a time: all of them are looked through, and those are kept
-    that are measured on. Raises :class:`SampleError` for a file that cannot be read or does not
-    fit, for values that are constant or absurd, and where nothing is left.
+    Raises :class:`SampleError` if the file cannot be read or does not fit the model, if values are
+    constant or implausible, and if no samples remain.
     """
     file = sample_files.open_samples(path, interface.inputs)
     specs = sample_inputs(interface.inputs)
     known = set() if evaluation is None else set(row_fingerprints(evaluation, specs))
-    seen = {spec.name: _Seen() for spec in specs}
-    fresh = np.zeros(len(file), bool)
-    rows = _rows_at_once(file)
+    ranges = {spec.name: _Range() for spec in specs}
+    usable = np.zeros(len(file), bool)
+    rows = _rows_per_batch(file)
     for first, batch in zip(range(0, len(file), rows), file.batches(rows), strict=True):
         for spec in specs:
-            seen[spec.name].add(batch.inputs[spec.name])
-        digests = row_fingerprints(batch.inputs, specs) if known else [""] * len(batch)
-        fresh[first : first + len(batch)] = [digest not in known for digest in digests]
-    if not fresh.any():
+            ranges[spec.name].add(batch.inputs[spec.name])
+        fingerprints = row_fingerprints(batch.inputs, specs) if known else [""] * len(batch)
+        usable[first : first + len(batch)] = [item not in known for item in fingerprints]
+    if not usable.any():
         raise SampleError(
-            f"Every sample in {path.name} is also one that the result is judged on.",
+            f"Every sample in {path.name} is also in the reference.",
             hint="Calibrate on samples of the training set.",
         )
     notes = []
-    if not fresh.all():
+    if not usable.all():
         notes.append(
-            f"{(~fresh).sum()} of {len(file)} calibration samples left out: the result is judged "
-            "on them"
+            f"{(~usable).sum()} of {len(file)} calibration samples are not used: they are in the "
+            "reference"
         )
-    chosen = np.flatnonzero(fresh)
-    if len(chosen) > MOST:
-        chosen = chosen[np.linspace(0, len(chosen) - 1, MOST).astype(int)]
-    inputs = _picked(file, chosen, rows)
+    selected = np.flatnonzero(usable)
+    if len(selected) > MAX_SAMPLES:
+        selected = selected[np.linspace(0, len(selected) - 1, MAX_SAMPLES).astype(int)]
+    inputs = _select(file, selected, rows)
     for spec in specs:
-        notes += _screen(spec, seen[spec.name], inputs[spec.name], path)
-    _screen_tokens(specs, seen, vocabulary or {}, path)
-    if len(chosen) < ENOUGH:
-        notes.append(f"{len(chosen)} calibration samples are few: aim for {ENOUGH} or more")
+        notes += _check_values(spec, ranges[spec.name], inputs[spec.name], path)
+    _check_tokens(specs, ranges, vocabulary or {}, path)
+    if len(selected) < RECOMMENDED:
+        notes.append(
+            f"only {len(selected)} calibration samples: at least {RECOMMENDED} are recommended"
+        )
     return Calibration(inputs, tuple(notes))
 
 
-def _rows_at_once(file: sample_files.SampleFile) -> int:
-    """So many samples as take :data:`AT_ONCE` bytes as float64, the widest they are read as."""
+def _rows_per_batch(file: sample_files.SampleFile) -> int:
+    """The number of samples in :data:`BATCH_BYTES` as float64, the widest type that is read."""
     values = sum(
         int(np.prod([axis for axis in spec.shape[1:] if axis is not None])) for spec in file.specs
     )
-    return max(1, min(len(file), AT_ONCE // (8 * max(1, values))))
+    return max(1, min(len(file), BATCH_BYTES // (8 * max(1, values))))
 
 
-def _picked(file: sample_files.SampleFile, chosen: Array, rows: int) -> Tensors:
-    """The samples at these places."""
+def _select(file: sample_files.SampleFile, selected: Array, rows: int) -> Tensors:
+    """The samples with these indices."""
     parts: dict[str, list[Array]] = {spec.name: [] for spec in file.specs}
-    last = int(chosen[-1]) + 1
-    for first, batch in zip(range(0, last, rows), file.batches(rows, stop=last), strict=True):
-        here = chosen[(chosen >= first) & (chosen < first + len(batch))] - first
+    stop = int(selected[-1]) + 1
+    for first, batch in zip(range(0, stop, rows), file.batches(rows, stop=stop), strict=True):
+        indices = selected[(selected >= first) & (selected < first + len(batch))] - first
         for name, array in batch.inputs.items():
-            parts[name].append(array[here])
+            parts[name].append(array[indices])
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-class _Seen:
-    """The lowest and the highest of all values that went by."""
+class _Range:
+    """The range of all values of an input, over batches."""
 
     def __init__(self) -> None:
         self.low, self.high, self.count = np.inf, -np.inf, 0
@@ -124,45 +126,47 @@ class _Seen:
         return self.count > 1 and self.low == self.high
 
 
-def _screen_tokens(
-    specs: Sequence[TensorSpec], seen: Mapping[str, _Seen], sizes: Mapping[str, int], path: Path
+def _check_tokens(
+    specs: Sequence[TensorSpec],
+    ranges: Mapping[str, _Range],
+    sizes: Mapping[str, int],
+    path: Path,
 ) -> None:
     for spec in specs:
-        found = seen[spec.name]
-        size = sizes.get(spec.name)
-        if size is not None and (found.high >= size or found.low < -size):
+        tokens, size = ranges[spec.name], sizes.get(spec.name)
+        if size is not None and (tokens.high >= size or tokens.low < -size):
             raise SampleError(
-                f"Input {spec.name}: tokens from {found.low:g} to {found.high:g} in {path.name}, "
-                f"and the embedding knows {size}, from 0.",
-                hint="Number the words as for training.",
+                f"Input {spec.name}: tokens in {path.name} range from {tokens.low:g} to "
+                f"{tokens.high:g}, but the embedding has {size}.",
+                hint="Number the words as in training.",
             )
-    if all(np.dtype(s.dtype).kind in "iu" and seen[s.name].constant for s in specs):
-        raise SampleError(
-            f"Every value in {path.name} is the same; no range can be measured on that.",
-            hint="Calibrate on real samples, prepared as for training.",
-        )
+    if all(np.dtype(s.dtype).kind in "iu" and ranges[s.name].constant for s in specs):
+        raise _constant("Inputs", path, ranges[specs[0].name].low)
 
 
-def _screen(spec: TensorSpec, seen: _Seen, values: Array, path: Path) -> list[str]:
-    """What is told of the values of an input: ``seen`` are all, ``values`` those that are kept."""
+def _constant(name: str, path: Path, value: float) -> SampleError:
+    return SampleError(
+        f"{name}: every value in {path.name} is {value:g}, so there is no range to measure.",
+        hint="Calibrate on real samples, preprocessed as in training.",
+    )
+
+
+def _check_values(spec: TensorSpec, all_values: _Range, values: Array, path: Path) -> list[str]:
+    """Notes on the values of a float input; ``values`` are those of the selected samples."""
     if values.dtype.kind != "f":
         return []
-    largest = max(abs(seen.low), abs(seen.high))
-    if seen.constant:
+    if all_values.constant:
+        raise _constant(f"Input {spec.name}", path, all_values.low)
+    largest = max(abs(all_values.low), abs(all_values.high))
+    if largest > MAX_VALUE:
         raise SampleError(
-            f"Input {spec.name}: every value in {path.name} is {seen.low:g}; "
-            "no range can be measured on that.",
-            hint="Calibrate on real samples, prepared as for training.",
-        )
-    if largest > HUGE:
-        raise SampleError(
-            f"Input {spec.name}: values up to {largest:g} in {path.name}.",
-            hint="Scale them as for training; a sensor's fault must not set the range.",
+            f"Input {spec.name}: {path.name} contains values up to {largest:g}.",
+            hint="Scale them as in training, and remove sensor faults.",
         )
     usual = float(np.quantile(np.abs(values), 0.999))
-    if usual > 0 and largest > OUTLIER * usual:
+    if usual > 0 and largest > OUTLIER_RATIO * usual:
         return [
             f"calibration input {spec.name}: the largest value, {largest:g}, is "
-            f"{largest / usual:.0f} times the 99.9th percentile, and would cost resolution"
+            f"{largest / usual:.0f} times the 99.9th percentile and reduces the resolution"
         ]
     return []

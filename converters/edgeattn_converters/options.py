@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import UsageError
-from edgeattn_converters.recipes import OPSETS, PRECISIONS
+from edgeattn.schemes import FORMATS
+from edgeattn_converters.recipes import (
+    OPSETS,
+    PRECISIONS,
+    default_schemes,
+    formats_for,
+    recipe_for,
+)
 
 StrPath = str | os.PathLike[str]
 
@@ -40,6 +49,28 @@ class ModelSource:
             value = getattr(self, name)
             # Plain strings travel as JSON and make equal sources equal cache keys.
             object.__setattr__(self, name, None if value is None else os.fspath(value))
+
+    @classmethod
+    def of(cls, source: StrPath | ModelSource) -> ModelSource:
+        """``source``, or the source at this path."""
+        return source if isinstance(source, ModelSource) else cls(source)
+
+    def beside(self, suffix: str) -> Path:
+        """The model's path with another suffix."""
+        path = Path(self.path)
+        return (path if path.name else path.absolute()).with_suffix(suffix)
+
+    def check_files(self) -> None:
+        """Raises :class:`UsageError` if a file is missing, or if the model is a bundle."""
+        path = Path(self.path)
+        if not path.exists():
+            raise UsageError(f"No such file: {path}", hint="Pass a Keras .h5 or .keras file.")
+        if (path / MANIFEST).is_file():
+            raise UsageError(
+                f"{path} is already a bundle.", hint=f"List its contents: edgeattn inspect {path}"
+            )
+        if self.samples is not None and not Path(self.samples).is_file():
+            raise UsageError(f"No such file of samples: {self.samples}")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,6 +109,19 @@ class ConversionOptions:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.attention_layers and not self.attention:
             raise UsageError("--attention and --no-attention contradict each other.")
+
+    def with_defaults(self, *, calibrated: bool) -> ConversionOptions:
+        """The options with every format and scheme named.
+
+        Raises :class:`UsageError` if a target or scheme is unknown.
+        """
+        for scheme in self.schemes:
+            recipe_for(scheme)
+        return replace(
+            self,
+            formats=self.formats or formats_for(self.targets) or FORMATS,
+            schemes=self.schemes or default_schemes(calibrated=calibrated),
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

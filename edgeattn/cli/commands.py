@@ -11,8 +11,7 @@ import click
 COMMANDS = {
     "bench": "Measure cold start, load time and latency of the artifacts of BUNDLE.",
     "convert": (
-        "Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and check them "
-        "against it."
+        "Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and validate the files."
     ),
     "deploy": "Copy BUNDLE to devices, judge it there, and let it serve where it passes.",
     "doctor": "Check whether this machine, or USER@HOST, can run bundles, and suggest fixes.",
@@ -20,7 +19,7 @@ COMMANDS = {
     "pack": "Make BUNDLE a single file, the same bytes every time.",
     "run": "Run one artifact of BUNDLE on data, its outputs to an .npz file.",
     "sign": "Sign BUNDLE, a folder, with an ssh key.",
-    "tune": "Search for the smallest or fastest file of MODEL that still passes the verdict.",
+    "tune": "Search for the smallest or fastest artifact of MODEL that passes the verdict.",
     "validate": (
         "Hold the artifacts of BUNDLE to what Keras computed, which the bundle brings with it."
     ),

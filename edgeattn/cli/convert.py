@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,24 @@ from edgeattn.errors import UsageError
 from edgeattn.schemes import EXPERIMENTAL, SCHEMES
 
 if TYPE_CHECKING:
+    from edgeattn.bundle.manifest import Artifact
+    from edgeattn.validation.report import ArtifactReport
     from edgeattn_converters import Conversion
 
 
 @click.command("convert")
 @click.argument("model", type=options.PATH)
-@click.option("-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.edge")
+@click.option(
+    "-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.edge."
+)
 @options.formats_option
 @click.option(
     "--scheme",
     "schemes",
     type=click.Choice([*SCHEMES, *EXPERIMENTAL, options.ALL]),
     multiple=True,
-    help="Precision scheme; repeatable. Default: all; int8 and int16x8 need --calibration. int4 is "
-    "experimental, and made where it is named only.",
+    help="Precision scheme; repeatable. Default: all but int4, which is experimental; int8 and "
+    "int16x8 need --calibration.",
 )
 @click.option(
     "--target",
@@ -37,28 +42,26 @@ if TYPE_CHECKING:
 @click.option(
     "--calibration",
     type=options.PATH,
-    help="Real inputs to measure activations on, other than --samples: .npz, .npy or .csv.",
+    help="Real inputs for calibration, other than --samples: .npz, .npy or .csv.",
 )
 @click.option(
-    "--integer-io", is_flag=True, help="int8: integers in and out, as the manifest's scales say."
+    "--integer-io",
+    is_flag=True,
+    help="int8: integer inputs and outputs, with their scales in the manifest.",
 )
 @click.option(
     "--attention-precision",
     type=click.Choice(["auto", "int8", "int16", "float32"]),
     default="auto",
     show_default=True,
-    help="int8: how attention's softmax and scores compute; auto keeps the map within its limits.",
+    help="int8: precision of attention's scores and softmax; auto keeps maps within their limits.",
 )
 @click.option(
     "--allow-float-fallback",
     is_flag=True,
-    help="Keep a file that did not reach its scheme; what it reached is told.",
+    help="Keep files that do not achieve their scheme, instead of failing.",
 )
-@click.option(
-    "--opset",
-    type=click.IntRange(13, 21),
-    help="ONNX operator set. Default: 18.",
-)
+@click.option("--opset", type=click.IntRange(13, 21), help="ONNX operator set. Default: 18.")
 @options.reference_options
 @options.loading_options
 @click.option(
@@ -66,33 +69,32 @@ if TYPE_CHECKING:
     "attention_layers",
     metavar="LAYER",
     multiple=True,
-    help="Tell this layer's softmax as an attention map too; repeatable.",
+    help="Export this layer's softmax as an attention map too; repeatable.",
 )
-@click.option(
-    "--no-attention", is_flag=True, help="Leave the attention weights out of the outputs."
-)
+@click.option("--no-attention", is_flag=True, help="Do not export attention maps.")
 @click.option(
     "--lowering",
     type=click.Choice(["auto", "unrolled", "chunked", "fused"]),
     default="auto",
     show_default=True,
-    help="How TFLite computes recurrences; fused is the smallest, auto aims at the fastest.",
+    help="Form of recurrences in TFLite: auto aims at speed, fused gives the smallest file.",
 )
 @click.option(
     "--batch",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Sequences a call of the TFLite file takes; ONNX takes any number.",
+    help="Batch size of the TFLite file; ONNX files accept any.",
 )
 @click.option(
     "--states",
     is_flag=True,
-    help="Recurrent layers' states as inputs and outputs, for sequences that come in parts.",
+    help="Make states of recurrent layers inputs and outputs, to process sequences in parts.",
 )
-@click.option("--force", is_flag=True, help="Replace a bundle that exists.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @options.json_option
 @options.quiet_option
+@options.verbose_option
 def command(
     model: Path,
     target: Path | None,
@@ -117,54 +119,59 @@ def command(
     force: bool,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
 ) -> int:
-    """Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and check them against it.
+    """Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and validate the files.
 
-    Every file that is made is run in its own runtime on several sequences, one after the other, and
-    compared with what Keras computes. The table says what was found.
+    Every file is run in its own runtime on several sequences, run consecutively, and its outputs
+    and attention maps are compared with those of Keras.
     """
     from edgeattn.inspection import NEEDS_HOST, check_host
 
     check_host()
     try:
-        from edgeattn_converters import convert
+        from edgeattn_converters import (
+            ConversionOptions,
+            ModelSource,
+            QuantizationOptions,
+            convert,
+        )
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
     with output.progress(quiet or as_json):
-        made = convert(
-            model,
+        conversion = convert(
+            ModelSource(model, samples, time_steps, custom_objects, architecture, trust),
             target,
-            formats=options.chosen(formats),
-            schemes=options.chosen(schemes),
-            targets=targets,
-            calibration=calibration,
-            integer_io=integer_io,
-            attention_precision=attention_precision,
-            allow_float_fallback=allow_float_fallback,
-            opset=opset,
-            samples=samples,
-            time_steps=time_steps,
-            custom_objects=custom_objects,
-            architecture=architecture,
-            trust=trust,
-            attention=not no_attention,
-            attention_layers=attention_layers,
-            lowering=lowering,
-            batch=batch,
-            states=states,
+            options=ConversionOptions(
+                formats=options.chosen(formats),
+                schemes=options.chosen(schemes),
+                targets=targets,
+                attention=not no_attention,
+                attention_layers=attention_layers,
+                lowering=lowering,
+                batch=batch,
+                states=states,
+            ),
+            quantization=QuantizationOptions(
+                calibration=calibration,
+                integer_io=integer_io,
+                attention_precision=attention_precision,
+                opset=opset,
+                allow_float_fallback=allow_float_fallback,
+            ),
             force=force,
         )
     if as_json:
-        output.emit_json(as_document(made))
+        output.emit_json(as_document(conversion))
     else:
-        click.echo(as_text(made))
-    return made.exit_code
+        click.echo("\n".join(as_lines(conversion, verbose=verbose)))
+    return conversion.exit_code
 
 
-def as_document(made: Conversion) -> dict[str, Any]:
-    """The keys that scripts may rely on."""
+def as_document(conversion: Conversion) -> dict[str, Any]:
+    """The document of ``--json``, whose keys scripts may rely on."""
     return {
-        "bundle": str(made.bundle.path),
+        "bundle": str(conversion.bundle.path),
         "artifacts": [
             {
                 "format": report.artifact.format,
@@ -176,68 +183,115 @@ def as_document(made: Conversion) -> dict[str, Any]:
                 "achieved": dict(report.artifact.achieved),
                 "reason": report.reason,
             }
-            for report in made.report.artifacts
+            for report in conversion.report.artifacts
         ],
-        "failures": [dict(failure) for failure in made.failures],
-        "notes": list(made.bundle.manifest.model["notes"]),
+        "failures": [dict(failure) for failure in conversion.failures],
+        "notes": list(conversion.bundle.manifest.model["notes"]),
     }
 
 
-def as_text(made: Conversion) -> str:
-    manifest = made.bundle.manifest
+def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
+    manifest = conversion.bundle.manifest
     model, reference = manifest.model, manifest.reference
-    rows = [
-        [
-            report.artifact.format,
-            _scheme(report.artifact.scheme),
-            output.size(report.artifact.bytes),
-            output.number(report.max_abs_error),
-            report.verdict,
-        ]
-        for report in made.report.artifacts
-    ]
-    rows += [[f["format"], f["scheme"], "-", "-", "not made"] for f in made.failures]
-    header = ["format", "scheme", "size", "max abs error", "verdict"]
-    lines = [
+    yield (
         f"{model['file']}: {model['parameters']:,} parameters, {output.size(model['bytes'])}, "
-        f"saved by Keras {model['keras_version'] or 'of an unknown version'}",
-        *(f"note: {note}" for note in model["notes"]),
-        "",
-        output.table(header, rows, right=(2, 3)),
-        "",
-        f"Compared with Keras on {reference['samples']} samples "
-        f"({reference['source']}) and {reference['edge_cases']} edge cases, in a row.",
-    ]
-    if reference["left_out"]:
-        lines.append(
-            f"{reference['left_out']} extreme edge cases were left out: there Keras itself answers "
-            "otherwise when an input changes in its last digit."
+        f"saved by Keras {model['keras_version'] or 'of an unknown version'}"
+    )
+    yield from (f"note: {note}" for note in model["notes"])
+    yield from ("", _table(conversion), "")
+    yield (
+        f"Compared with Keras on {reference['samples']} samples ({reference['source']}) and "
+        f"{reference['edge_cases']} edge cases, run consecutively."
+    )
+    if reference["left_out"] and verbose:
+        yield (
+            f"{reference['left_out']} extreme edge cases are excluded, because Keras' own outputs "
+            "change when an input changes in its last digit."
         )
-    if model["attention"] and any(report.artifact.attention for report in made.report.artifacts):
-        lines.append(f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}")
-    lines += [
-        f"{report.artifact.label}: {report.artifact.achieved['summary']}"
-        for report in made.report.artifacts
-        if report.artifact.achieved.get("summary")
+    reports = conversion.report.artifacts
+    if model["attention"] and any(report.artifact.attention for report in reports):
+        yield f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}"
+    for report in reports:
+        yield from _advice(report)
+        summary = report.artifact.achieved.get("summary")
+        if summary and verbose:
+            yield f"{report.artifact.label}: {summary}"
+    yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in conversion.failures)
+    yield f"Wrote {conversion.bundle.path}"
+
+
+def _table(conversion: Conversion) -> str:
+    header = [
+        *("format", "scheme", "size (kB)", "quantized weights (%)", "integer ops"),
+        *("max abs error", "verdict"),
     ]
-    for report in made.report.artifacts:
-        lines += why(report)
-    lines += [f"{f['format']} {f['scheme']}: {f['reason']}" for f in made.failures]
-    lines.append(f"Wrote {made.bundle.path}")
-    return "\n".join(lines)
+    rows = []
+    for report in conversion.report.artifacts:
+        artifact = report.artifact
+        rows.append(
+            [
+                artifact.format,
+                _scheme(artifact.scheme),
+                f"{artifact.bytes / 1000:,.1f}",
+                _quantized_weights(artifact),
+                _integer_operators(artifact),
+                output.number(report.max_abs_error),
+                report.verdict,
+            ]
+        )
+    rows += [
+        [failure["format"], _scheme(failure["scheme"]), "-", "-", "-", "-", "not converted"]
+        for failure in conversion.failures
+    ]
+    return output.table(header, rows, right=(2, 3, 4, 5))
 
 
 def _scheme(name: str) -> str:
     return f"{name} (experimental)" if name in EXPERIMENTAL else name
 
 
-def why(report: Any) -> list[str]:
-    """A line for each thing that failed an artifact, or kept it from running."""
-    lines = [f"{report.artifact.label}: {report.reason}"] if report.reason else []
+def _quantized_weights(artifact: Artifact) -> str:
+    """The percentage of weights that are not float32."""
+    weights: Mapping[str, int] = artifact.achieved.get("weights", {})
+    total = sum(weights.values())
+    if artifact.scheme == "float32" or not total:
+        return "-"
+    return f"{100 * (1 - weights.get('float32', 0) / total):.0f}"
+
+
+def _integer_operators(artifact: Artifact) -> str:
+    """How many of the operators compute in integers, if the scheme quantizes activations."""
+    if artifact.scheme not in ("int8", "int16x8"):
+        return "-"
+    counts = {
+        dtype: sum(kinds.values())
+        for dtype, kinds in artifact.achieved.get("computes_in", {}).items()
+    }
+    return f"{counts.get('int8', 0) + counts.get('int16', 0)} / {sum(counts.values())}"
+
+
+def _advice(report: ArtifactReport) -> Iterator[str]:
+    """At most one sentence: why an artifact fails, or how to change what was converted."""
+    artifact = report.artifact
+    if report.reason or report.failed:
+        yield from failure_lines(report)[:1]
+    elif artifact.achieved.get("fallback"):
+        yield f"{artifact.label}: did not achieve its scheme (kept by --allow-float-fallback)."
+    elif "cost" in artifact.achieved and artifact.scheme in ("int8", "int16x8"):
+        yield (
+            f"{artifact.label}: some operators stay float32 to reduce the error; "
+            "--attention-precision int8 quantizes attention too."
+        )
+
+
+def failure_lines(report: ArtifactReport) -> list[str]:
+    """A line for each reason why an artifact fails or does not run."""
+    label = report.artifact.label
+    lines = [f"{label}: {report.reason}"] if report.reason else []
     for check in report.failed:
-        where = f" of {check.output}" if check.output else ""
+        of = f" of {check.output}" if check.output else ""
         lines.append(
-            f"{report.artifact.label}: {check.metric}{where} is {check.value:.3g}, "
-            f"and must be {check.better} {check.limit:.3g}"
+            f"{label}: {check.metric}{of} is {check.value:.3g} "
+            f"(limit {check.better} {check.limit:.3g})"
         )
     return lines

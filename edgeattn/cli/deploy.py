@@ -233,10 +233,14 @@ def as_text(outcomes: Sequence[DeploymentResult], bundle: Path, *, quiet: bool =
 
 
 def _why(outcome: DeploymentResult) -> list[str]:
-    from edgeattn.cli.convert import why
+    from edgeattn.cli.convert import failure_lines
 
     assert outcome.report is not None
-    return [f"{outcome.host}: {line}" for item in outcome.report.artifacts for line in why(item)]
+    return [
+        f"{outcome.host}: {line}"
+        for item in outcome.report.artifacts
+        for line in failure_lines(item)
+    ]
 
 
 def _fastest(outcome: DeploymentResult) -> str:

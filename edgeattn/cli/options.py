@@ -32,6 +32,10 @@ def quiet_option(command: Command) -> Command:
     return click.option("-q", "--quiet", is_flag=True, help="Print results only.")(command)
 
 
+def verbose_option(command: Command) -> Command:
+    return click.option("-v", "--verbose", is_flag=True, help="Print details too.")(command)
+
+
 def formats_option(command: Command) -> Command:
     return click.option(
         "--format",

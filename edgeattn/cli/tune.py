@@ -13,7 +13,7 @@ from edgeattn.schemes import EXPERIMENTAL, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn_converters.tuning.search import Result
-    from edgeattn_converters.tuning.tune import Tuned
+    from edgeattn_converters.tuning.tune import TuningResult
 
 
 @click.command("tune")
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     "--data",
     type=options.PATH,
     required=True,
-    help="Samples with labels 'y' that the task is judged on: an .npz.",
+    help="Samples with labels 'y' on which the task is evaluated: an .npz.",
 )
 @click.option(
     "--calibration",
     type=options.PATH,
-    help="Real inputs to measure activations on, other than --data; int8 and int16x8 need them.",
+    help="Real inputs for calibration, other than --data; int8 and int16x8 need them.",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.01,
     show_default=True,
-    help="How much of its score the task may lose, at 95%: 0.01 is one point in a hundred.",
+    help="Largest loss of the task's score at 95% confidence: 0.01 is one percentage point.",
 )
 @click.option(
     "--for",
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     type=click.Choice(["size", "latency"]),
     default="size",
     show_default=True,
-    help="What is to be least: bytes, or the median time of a run on this machine.",
+    help="What to minimize: bytes, or the median latency on this machine.",
 )
 @click.option(
-    "-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.tuned.edge"
+    "-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.tuned.edge."
 )
 @options.formats_option
 @click.option(
@@ -53,20 +53,21 @@ if TYPE_CHECKING:
     "schemes",
     type=click.Choice([*SCHEMES, *EXPERIMENTAL, options.ALL]),
     multiple=True,
-    help="Schemes to try and to mix; repeatable. Default: all. int4 is experimental and not among "
-    "all: add --scheme int4.",
+    help="Schemes to try and to mix; repeatable. Default: all but int4, which is experimental: "
+    "add it with --scheme all --scheme int4.",
 )
 @options.reference_options
 @options.loading_options
 @click.option(
     "--most",
+    "max_candidates",
     type=click.IntRange(min=1),
     default=80,
     show_default=True,
-    help="Files to try, at most.",
+    help="Largest number of files to convert.",
 )
-@click.option("--plot", type=options.PATH, help="Draw size, score and latency: an .svg or .png.")
-@click.option("--force", is_flag=True, help="Replace a bundle that exists.")
+@click.option("--plot", type=options.PATH, help="Plot of size, score and latency: .svg or .png.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @options.json_option
 @options.quiet_option
 def command(
@@ -83,68 +84,66 @@ def command(
     custom_objects: Path | None,
     architecture: str | None,
     trust: str | None,
-    most: int,
+    max_candidates: int,
     plot: Path | None,
     force: bool,
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Search for the smallest or fastest file of MODEL that still passes the verdict.
+    """Search for the smallest or fastest artifact of MODEL that passes the verdict.
 
-    Schemes, formats and lowerings are tried as a whole; where the smallest do not pass, layers that
-    suffer most get a larger precision. Without one that passes, the best found is written, with
-    what it lacks. Ended early, the same command goes on where it was.
+    Every scheme, format and lowering is tried as a whole. If the smallest ones do not pass, the
+    most sensitive layers get a larger scheme. If no candidate passes, the closest one is written.
+    After an interruption, rerun the command to resume.
     """
     from edgeattn.inspection import NEEDS_HOST, check_host
 
     check_host()
     try:
-        from edgeattn_converters.tuning.tune import tune
+        from edgeattn_converters import ModelSource
+        from edgeattn_converters.tuning.tune import TuningOptions, tune
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
     if plot is not None:
         _check_plot(plot)
     try:
         with output.progress(quiet or as_json):
-            tuned = tune(
-                model,
+            result = tune(
+                ModelSource(model, samples, time_steps, custom_objects, architecture, trust),
                 data,
                 target,
-                calibration=calibration,
-                max_drop=max_drop,
-                aim=aim,
-                formats=options.chosen(formats),
-                schemes=schemes,
-                samples=samples,
-                time_steps=time_steps,
-                custom_objects=custom_objects,
-                architecture=architecture,
-                trust=trust,
-                most=most,
+                options=TuningOptions(
+                    max_drop=max_drop,
+                    aim=aim,
+                    formats=options.chosen(formats),
+                    schemes=schemes,
+                    calibration=calibration,
+                    max_candidates=max_candidates,
+                ),
                 force=force,
             )
     except KeyboardInterrupt:
-        click.echo("What was tried is kept: the same command goes on from there.", err=True)
+        click.echo("Results so far are stored. Rerun the command to resume.", err=True)
         raise
     if plot is not None:
-        _draw(tuned, plot)
+        _plot(result, plot)
     if as_json:
-        output.emit_json(as_document(tuned))
+        output.emit_json(as_document(result))
     else:
-        click.echo(as_text(tuned, everything=not quiet))
-    return tuned.exit_code
+        click.echo(as_text(result, table=not quiet))
+    return result.exit_code
 
 
 def _check_plot(plot: Path) -> None:
     if plot.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"A plot is an .svg or a .png, not {plot.name}.")
+        raise UsageError(f"Unknown format of plots: {plot.name}.", hint="Use .svg or .png.")
     options.check_writable(plot)
     from edgeattn.plots import style
 
     style.require("matplotlib", extra="report")
 
 
-def _draw(tuned: Tuned, plot: Path) -> None:
+def _plot(result: TuningResult, plot: Path) -> None:
     from edgeattn.report import frontier
 
     points = [
@@ -154,26 +153,27 @@ def _draw(tuned: Tuned, plot: Path) -> None:
             item.score,
             item.p50_ms,
             item.passed,
-            item.candidate == tuned.chosen.candidate,
+            item.candidate == result.chosen.candidate,
         )
-        for item in tuned.results
+        for item in result.results
         if item.score is not None
     ]
-    floors = [score - tuned.max_drop for score in tuned.reference_scores.values()]
+    floors = [score - result.max_drop for score in result.reference_scores.values()]
     frontier.draw(points, plot, floor=max(floors, default=None))
 
 
-def as_document(tuned: Tuned) -> dict[str, Any]:
-    """The keys that scripts may rely on."""
+def as_document(result: TuningResult) -> dict[str, Any]:
+    """The document of ``--json``, whose keys scripts may rely on."""
+    uniform = result.best_uniform
     return {
-        "bundle": str(tuned.bundle.path),
-        "aim": tuned.aim,
-        "max_drop": tuned.max_drop,
-        "reference": dict(tuned.reference_scores),
-        "chosen": _entry(tuned.chosen),
-        "best_single": None if tuned.single is None else _entry(tuned.single),
-        "frontier": [_entry(item) for item in tuned.frontier],
-        "tried": [_entry(item) for item in tuned.results],
+        "bundle": str(result.bundle.path),
+        "aim": result.aim,
+        "max_drop": result.max_drop,
+        "reference": dict(result.reference_scores),
+        "chosen": _entry(result.chosen),
+        "best_single": None if uniform is None else _entry(uniform),
+        "frontier": [_entry(item) for item in result.frontier],
+        "tried": [_entry(item) for item in result.results],
     }
 
 
@@ -195,52 +195,56 @@ def _entry(result: Result) -> dict[str, Any]:
     }
 
 
-def as_text(tuned: Tuned, *, everything: bool) -> str:
+def as_text(result: TuningResult, *, table: bool) -> str:
     lines = []
-    if everything:
-        made = [r for r in tuned.results if r.bytes is not None]
+    if table:
+        converted = [item for item in result.results if item.bytes is not None]
         lines += [
-            f"Tried {len(tuned.results)} candidates, {len(made)} could be made, "
-            f"{sum(r.passed for r in made)} pass.",
+            f"{len(result.results)} candidates: {len(converted)} converted, "
+            f"{sum(item.passed for item in converted)} pass.",
+            "",
+            "Candidates that no other beats in size, score and latency at once:",
+            _table(result.frontier or (result.chosen,), result.chosen),
             "",
         ]
-        shown = tuned.frontier or (tuned.chosen,)
-        lines += ["Not beaten in size, score and latency at once:", _table(shown, tuned.chosen), ""]
-    scores = ", ".join(f"{score:.4f}" for score in tuned.reference_scores.values())
-    lines.append(
-        f"Keras scores {scores} on these samples; a drop of {tuned.max_drop:g} is allowed."
-    )
-    lines += _conclusion(tuned)
-    lines.append(f"Wrote {tuned.bundle.path}")
+    scores = ", ".join(f"{score:.4f}" for score in result.reference_scores.values())
+    lines.append(f"Score of Keras: {scores}; allowed drop: {result.max_drop:g}.")
+    lines += _conclusion(result)
+    lines.append(f"Wrote {result.bundle.path}")
     return "\n".join(lines)
 
 
-def _conclusion(tuned: Tuned) -> list[str]:
-    chosen, single = tuned.chosen, tuned.single
+def _conclusion(result: TuningResult) -> list[str]:
+    chosen, uniform = result.chosen, result.best_uniform
     if not chosen.passed:
         return [
-            f"Nothing passes. The nearest is {chosen.candidate.label}: {chosen.shortfall}.",
-            "Allow a larger --max-drop, or give more samples, if that is not enough.",
+            f"No candidate passes. The closest is {chosen.candidate.label}: {chosen.shortfall}.",
+            "Increase --max-drop, or pass more samples.",
         ]
-    most, more = ("smallest", "smaller") if tuned.aim == "size" else ("fastest", "faster")
-    lines = [f"The {most} that passes: {chosen.candidate.label}, {output.size(chosen.bytes or 0)}."]
+    smallest, smaller = ("Smallest", "smaller") if result.aim == "size" else ("Fastest", "faster")
+    size = output.size(chosen.bytes or 0)
+    lines = [f"{smallest} artifact that passes: {chosen.candidate.label}, {size}."]
     if not chosen.candidate.precision:
-        return [*lines, f"No mixture of precisions that was tried is {more}."]
-    if single is not None and single.bytes:
-        share = 100 * (1 - (chosen.bytes or 0) / single.bytes)
+        return [*lines, f"No mixture of schemes that was tried is {smaller}."]
+    if uniform is not None and uniform.bytes:
+        share = 100 * (1 - (chosen.bytes or 0) / uniform.bytes)
         lines.append(
-            f"The best single scheme is {single.candidate.label}, {output.size(single.bytes)}: "
-            f"the mixture is {share:.1f}% smaller."
+            f"It is {share:.1f}% smaller than the best single scheme, {uniform.candidate.label}, "
+            f"{output.size(uniform.bytes)}."
         )
     return lines
 
 
 def _table(results: tuple[Result, ...], chosen: Result) -> str:
+    header = [
+        *("", "candidate", "size (kB)", "score", "drop (95% interval)"),
+        *("median latency (ms)", "verdict"),
+    ]
     rows = [
         [
             "*" if item.candidate == chosen.candidate else "",
             item.candidate.label,
-            output.size(item.bytes or 0),
+            f"{(item.bytes or 0) / 1000:,.1f}",
             "-" if item.score is None else f"{item.score:.4f}",
             "-" if item.drop is None else f"{item.drop[1]:+.4f} to {item.drop[2]:+.4f}",
             "-" if item.p50_ms is None else f"{item.p50_ms:.3f}",
@@ -248,5 +252,4 @@ def _table(results: tuple[Result, ...], chosen: Result) -> str:
         ]
         for item in results
     ]
-    header = ["", "candidate", "size", "score", "drop, 95%", "median ms", "verdict"]
     return output.table(header, rows, right=(2, 3, 5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
-from edgeattn.cli.convert import why
+from edgeattn.cli.convert import failure_lines
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -32,7 +32,7 @@ def as_text(bundle: Bundle, report: Report, with_task: bool, quiet: bool) -> str
     header += [*(["task"] if with_task else []), "max abs error", "verdict"]
     lines = [output.table(header, rows, right=(len(header) - 2,))]
     for item in report.artifacts:
-        lines += why(item)
+        lines += failure_lines(item)
     if with_task:
         lines += ["", *_task_lines(report.artifacts)]
     if not quiet:

@@ -40,18 +40,16 @@ def original_model(bundle: Bundle, given: Path | None) -> Path | None:
 class Keras:
     """The original model in a process of its own, which starts with the first question."""
 
-    def __init__(self, host: Any, job: Mapping[str, Any]) -> None:
-        self._host, self._job = host, dict(job)
+    def __init__(self, worker: Any, source: Any, options: Any) -> None:
+        self._worker, self._source, self._options = worker, source, options
 
     def __call__(self, inputs: Tensors) -> Tensors:
         """What ``model.predict`` gives for ``inputs``, by the names of the outputs."""
-        answers: Tensors = self._host.ask(
-            "predict", {"job": self._job}, inputs, what="Keras' answers"
-        )
-        return answers
+        outputs: Tensors = self._worker.predict(self._source, self._options, inputs)
+        return outputs
 
     def close(self) -> None:
-        self._host.__exit__()
+        self._worker.close()
 
 
 def keras_of(
@@ -61,6 +59,7 @@ def keras_of(
 ) -> Keras | None:
     """The Keras ``model`` that ``bundle`` was made of; None where the converters are not here."""
     try:
+        from edgeattn_converters.options import ConversionOptions, ModelSource
         from edgeattn_converters.worker.client import ConversionWorker
     except ImportError:
         return None
@@ -70,15 +69,16 @@ def keras_of(
         check_host()
     except UsageError:
         return None
-    job = {"path": str(model), **(options or {})}
     steps = {
         spec.shape[1]
         for spec in states.sample_inputs(bundle.manifest.artifacts[0].inputs)
         if len(spec.shape) > 1 and spec.shape[1] is not None
     }
-    if len(steps) == 1:
-        job["time_steps"] = steps.pop()
+    time_steps = steps.pop() if len(steps) == 1 else None
     inputs = bundle.manifest.artifacts[0].inputs
-    if len(states.sample_inputs(inputs)) < len(inputs):
-        job["states"] = True
-    return Keras(ConversionWorker(), job)
+    with_states = len(states.sample_inputs(inputs)) < len(inputs)
+    return Keras(
+        ConversionWorker(),
+        ModelSource(model, **{"time_steps": time_steps, **(options or {})}),
+        ConversionOptions(states=with_states),
+    )

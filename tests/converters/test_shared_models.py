@@ -15,6 +15,7 @@ import pytest
 
 from edgeattn.runners import open_artifact
 from edgeattn_converters import Conversion, convert
+from edgeattn_converters.options import ConversionOptions
 
 MODELS = Path(__file__).parents[3] / "shared" / "models"
 pytestmark = pytest.mark.skipif(
@@ -48,7 +49,9 @@ OWN: dict[str, Callable[[Path, Any], Any]] = {
 
 
 def converted(name: str, folder: Path) -> Conversion:
-    made = convert(MODELS / name, folder / "model.edge", schemes=("float32",))
+    made = convert(
+        MODELS / name, folder / "model.edge", options=ConversionOptions(schemes=("float32",))
+    )
     assert made.exit_code == 0, [report.failed for report in made.report.artifacts]
     assert [item.label for item in made.bundle.manifest.artifacts] == [
         "tflite float32",

@@ -105,10 +105,7 @@ def test_litert_alone(bundle, expected, tmp_path):
     file = bundle.artifact_path(artifact)
     # The file of the tests is written by hand; those of `convert` have a signature.
     signed = flatbuffers.TFLiteFile(file.read_bytes())
-    signature = signed.schema.SignatureDefT()
-    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
-    signed.model.signatureDefs = [signature]
-    signed.sign(artifact.inputs, artifact.outputs)
+    signed.set_signature(artifact.inputs, artifact.outputs)
     file.write_bytes(signed.pack())
     done = subprocess.run(
         [sys.executable, DEVICE / "plain_litert.py", file, tmp_path / "samples.npy"],

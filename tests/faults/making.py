@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import artifacts as hand
 import numpy as np
@@ -13,7 +12,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.process.worker import Worker
-from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.worker.client import ENVIRONMENT
 
 TESTS = Path(__file__).parents[1]
@@ -67,19 +66,23 @@ def _integers(folder: Path) -> Bundle:
 def _convert(child: Worker, folder: Path, wanted: Wanted) -> Bundle:
     """As ``edgeattn_converters.convert`` does it, but for the verdict at its end."""
     folder.mkdir()
-    job: dict[str, Any] = {"path": str(wanted.path), "lowering": wanted.lowering}
-    if wanted.samples is not None:
-        job["samples"] = str(wanted.samples)
-    calibration = None if wanted.calibration is None else str(wanted.calibration)
-    options = QuantizationOptions(calibration=calibration).to_json()
-    shared = {"job": job, "folder": str(folder)}
-    described, _ = child.call(f"{STAGES}:describe", {"job": job})
+    source = ModelSource(wanted.path, samples=wanted.samples).to_json()
+    options = ConversionOptions(lowering=wanted.lowering).to_json()
+    quantization = QuantizationOptions(calibration=wanted.calibration).to_json()
+    model = {"source": source, "options": options}
+    shared = {**model, "folder": str(folder)}
+    described, _ = child.call(f"{STAGES}:describe", model)
     reference, _ = child.call(f"{STAGES}:write_reference", shared)
     made = []
     formats = FORMATS if wanted.lowering == "auto" else FORMATS[:1]
     for format in formats:
         for scheme in wanted.schemes:
-            asked = {**shared, "format": format, "scheme": scheme, "options": options}
+            asked = {
+                **shared,
+                "format": format,
+                "scheme": scheme,
+                "quantization": quantization,
+            }
             try:
                 made.append(Artifact.from_json(child.call(f"{STAGES}:write_artifact", asked)[0]))
             except UnsupportedModelError:

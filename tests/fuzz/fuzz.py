@@ -29,6 +29,7 @@ from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import ConversionError, EdgeattnError
 from edgeattn.inspection import kind_of, read_onnx, read_tflite
 from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.worker.client import ConversionWorker
 
 ROOT = Path(__file__).parents[2]
@@ -194,9 +195,9 @@ def examine(path: Path, host: ConversionWorker, light: Worker) -> str:
             bundle.verify()
             bundle.reference()
         elif kind == "keras":
-            asked = {"path": str(path), "trial": False}
+            arguments = {"source": {"path": str(path)}, "attempt_conversion": False}
             host.audit(path, None)
-            host.call("inspect", asked, what=f"loading {path.name}", timeout=SECONDS)
+            host.call("inspect", arguments, activity=f"loading {path.name}", timeout=SECONDS)
         else:
             assert {read_tflite.__name__, read_onnx.__name__} == {"read_tflite", "read_onnx"}
             light.call(f"edgeattn.inspection:read_{kind}", {"path": str(path)}, timeout=SECONDS)
@@ -261,7 +262,9 @@ def specimens(folder: Path) -> list[Path]:
     found = sorted(bank.glob("*/*.h5"))[::7] + sorted(bank.glob("*/*.keras"))[::4]
     small = [path for path in found if path.stat().st_size < 60_000]
     digits = ROOT / "sample_models" / "digits" / "model.h5"
-    bundle = convert(digits, folder / "model.edge", schemes=("float32",)).bundle
+    bundle = convert(
+        digits, folder / "model.edge", options=ConversionOptions(schemes=("float32",))
+    ).bundle
     artifacts = [bundle.artifact_path(item) for item in bundle.manifest.artifacts]
     # Bundles and artifacts as often as Keras files, of which there are many.
     return [*small, *artifacts * 6, *[bundle.path] * 12]

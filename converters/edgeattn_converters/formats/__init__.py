@@ -1,1 +1,17 @@
-"""One module per output format."""
+"""One module per output format, each with ``convert`` and ``runtimes``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from edgeattn.tensors import TensorSpec
+
+
+class ConvertedFile(NamedTuple):
+    """Specs of a written file, the names of its attention maps, and what it consists of."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    attention: tuple[str, ...]
+    achieved: Mapping[str, Any]

@@ -1,7 +1,7 @@
-"""Does telling the maps change the answer? A file with its maps against the same without.
+"""Checks that exporting attention maps does not change a file's other outputs.
 
-A map that leaves a graph keeps the operators before it from being fused, by the converter and by
-the runtime: the numbers behind it may become others.
+A map that is an output keeps the converter and the runtime from fusing the operators before it, so
+the results of the operators behind it may differ.
 """
 
 from __future__ import annotations
@@ -16,94 +16,98 @@ import numpy as np
 from edgeattn.errors import ConversionError
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
+from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors, TensorSpec
 from edgeattn_converters.quantization.selection import ModelIO
 
-# Samples that both files are run on.
+# Number of samples that both files are run on.
 COMPARED = 16
 
 Specs = tuple[TensorSpec, ...]
 
 
-def compare(
+def compare_without_maps(
     path: Path,
     format: str,
     scheme: str,
-    ends: ModelIO,
+    model_io: ModelIO,
     samples: Tensors,
-    convert_without: Callable[[Path], Any] | None,
+    convert_without_maps: Callable[[Path], Any] | None,
 ) -> float:
-    """The largest difference of a main output of the file at ``path``, with its maps and without.
+    """The largest difference between the main outputs with and without attention maps.
 
-    ``convert_without`` writes the file that the converter makes where no maps are asked for;
-    without it, the maps are taken off the outputs of the file itself. Raises
-    :class:`ConversionError` where the two are not the same within the scheme's limits.
+    ``convert_without_maps`` writes the file that the converter makes without maps. If it is
+    ``None``, the maps are removed from the outputs of the file at ``path`` instead. Raises
+    :class:`ConversionError` if the difference exceeds the scheme's limits.
     """
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / f"without.{format}"
-        if convert_without is None:
-            other.write_bytes(_CUT[format](path.read_bytes(), ends))
+        if convert_without_maps is None:
+            other.write_bytes(_REMOVE_MAPS[format](path.read_bytes(), model_io))
         else:
-            convert_without(other)
+            convert_without_maps(other)
         rows = {name: array[:COMPARED] for name, array in samples.items()}
-        told = _run(path, format, ends.inputs, ends.outputs, rows)
-        plain = _run(other, format, ends.inputs, ends.main, rows)
-    return max(_difference(spec.name, scheme, told, plain) for spec in ends.main)
+        with_maps = _run(path, format, model_io.inputs, model_io.outputs, rows)
+        without = _run(other, format, model_io.inputs, model_io.main, rows)
+    return max(
+        _difference(spec.name, scheme, without[spec.name], with_maps[spec.name])
+        for spec in model_io.main
+    )
 
 
-def _difference(name: str, scheme: str, told: Tensors, plain: Tensors) -> float:
+def _difference(name: str, scheme: str, without: Any, with_maps: Any) -> float:
     limits = LIMITS[scheme]
-    one, other = np.nan_to_num(plain[name]), np.nan_to_num(told[name])
-    if one.shape != other.shape:
-        raise ConversionError(f"With its maps the file's output {name!r} has another shape.")
-    ratio = metrics.tolerance_ratio(one, other, atol=limits.atol, rtol=limits.rtol)
-    difference = metrics.max_abs_error(one, other)
-    if ratio > 1 and metrics.snr_db(one, other) < limits.snr_db:
+    without, with_maps = np.nan_to_num(without), np.nan_to_num(with_maps)
+    if without.shape != with_maps.shape:
         raise ConversionError(
-            f"Output {name!r} differs by {difference:.2g} with the attention maps told and "
-            "without: one of the two is wrong.",
-            hint="Convert without them: --no-attention. And please report this model.",
+            f"Exporting attention maps changes the shape of output {name!r} from "
+            f"{without.shape} to {with_maps.shape}.",
+            hint="Convert with --no-attention, and please report this model.",
+        )
+    ratio = metrics.tolerance_ratio(without, with_maps, atol=limits.atol, rtol=limits.rtol)
+    difference = metrics.max_abs_error(without, with_maps)
+    if ratio > 1 and metrics.snr_db(without, with_maps) < limits.snr_db:
+        raise ConversionError(
+            f"Exporting attention maps changes output {name!r} by {difference:.2g}.",
+            hint="Convert with --no-attention, and please report this model.",
         )
     return difference
 
 
-def _run(path: Path, format: str, inputs: Specs, outputs: Specs, data: Tensors) -> Tensors:
-    from edgeattn.runners import open_runner
-
+def _run(path: Path, format: str, inputs: Specs, outputs: Specs, samples: Tensors) -> Tensors:
     runner = open_runner(path, format, inputs, outputs)
     try:
-        return runner.run(data)
+        return runner.run(samples)
     finally:
         runner.close()
 
 
-def _tflite_without(content: bytes, ends: ModelIO) -> bytes:
+def _remove_maps_tflite(content: bytes, model_io: ModelIO) -> bytes:
     from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
     file = TFLiteFile(content)
-    kept = [
+    main = [
         int(index)
-        for index, spec in zip(file.main.outputs, ends.outputs, strict=True)
-        if spec.name not in ends.maps
+        for index, spec in zip(file.main.outputs, model_io.outputs, strict=True)
+        if spec.name not in model_io.maps
     ]
-    file.main.outputs = kept
+    file.main.outputs = main
     for signature in file.model.signatureDefs or []:
-        signature.outputs = [item for item in signature.outputs if int(item.tensorIndex) in kept]
+        signature.outputs = [item for item in signature.outputs if int(item.tensorIndex) in main]
     return file.pack()
 
 
-def _onnx_without(content: bytes, ends: ModelIO) -> bytes:
+def _remove_maps_onnx(content: bytes, model_io: ModelIO) -> bytes:
     import onnx
 
     proto = onnx.load_from_string(content)
-    kept = [value for value in proto.graph.output if value.name not in ends.maps]
+    main = [value for value in proto.graph.output if value.name not in model_io.maps]
     del proto.graph.output[:]
-    proto.graph.output.extend(kept)
-    made: bytes = proto.SerializeToString()
-    return made
+    proto.graph.output.extend(main)
+    return bytes(proto.SerializeToString())
 
 
-_CUT: dict[str, Callable[[bytes, ModelIO], bytes]] = {
-    "tflite": _tflite_without,
-    "onnx": _onnx_without,
+_REMOVE_MAPS: dict[str, Callable[[bytes, ModelIO], bytes]] = {
+    "tflite": _remove_maps_tflite,
+    "onnx": _remove_maps_onnx,
 }

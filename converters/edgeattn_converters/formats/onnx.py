@@ -1,15 +1,17 @@
-"""Traced model and recipe -> an ``.onnx`` file with a free batch axis and real recurrent nodes."""
+"""ONNX files: a free batch axis, and recurrences as LSTM, GRU and RNN nodes."""
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
-from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn.tensors import Tensors
+from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.lowering import onnx_functions as functions
 from edgeattn_converters.lowering.attention import (
     lower_attention,
@@ -25,7 +27,7 @@ from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.onnx_placeholders import Placeholders
 from edgeattn_converters.lowering.replacement import Lowering, lowered
 from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
-from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights
 from edgeattn_converters.quantization.onnx import quantize
 from edgeattn_converters.quantization.selection import ModelIO
@@ -33,13 +35,13 @@ from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
 
 RUNTIMES = {"onnxruntime": ">=1.17"}
-# The highest that tf2onnx writes; every onnxruntime since 1.14 reads it.
+# The highest operator set that tf2onnx writes; every onnxruntime since 1.14 reads it.
 OPSET = 18
-# The one that has int16.
-WIDE = 21
+# The first operator set with int16, and the first onnxruntime that reads it.
+INT16_OPSET, INT16_RUNTIMES = 21, {"onnxruntime": ">=1.18"}
 BATCH_AXIS = "batch"
-# The opset since which the standard has this node.
-LAYER_NORMALIZATION = 17
+# The first operator set with the node LayerNormalization.
+LAYER_NORMALIZATION_OPSET = 17
 _ATTENTION = (lower_attention, lower_keras_attention, lower_multi_head_attention)
 
 
@@ -49,73 +51,71 @@ def convert(
     recipe: Recipe,
     path: Path,
     *,
-    attention: bool = True,
-    lowering: str = "auto",
-    batch: int = 1,
-    options: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
+    options: ConversionOptions = ConversionOptions(),  # noqa: B008 - frozen
+    quantization: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
     samples: Tensors | None = None,
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], tuple[str, ...], dict[str, Any]]:
-    """Write ``path``: the specs of its inputs and outputs, its maps' names, what it consists of.
+) -> ConvertedFile:
+    """Write ``model`` to ``path``; ``samples`` are real inputs, for schemes that need calibration.
 
-    ``lowering`` and ``batch`` are TFLite's: here a recurrence is a node, and the batch is free.
-    ``samples`` are real inputs, for recipes that need calibration.
-
-    Raises :class:`ConversionError` where the converter gives up, or gives a file that
-    ``onnx.checker`` refuses.
+    ``options.lowering`` and ``options.batch`` have no effect: a recurrence is one node, and the
+    batch axis is free. Raises :class:`ConversionError` if the converter fails, or writes a file
+    that ``onnx.checker`` rejects.
     """
-    traced, proto = _float_model(model, interface, attention, options.opset or OPSET)
-    ends = ModelIO(
+    opset = quantization.opset or OPSET
+    traced, proto = _float_model(model, interface, options.attention, opset)
+    model_io = ModelIO(
         traced.inputs,
         traced.outputs,
         traced.attention,
         tuple(vocabulary_of(model, interface)),
         layers=layer_weights(model),
     )
-    made = quantize(proto, ends, recipe, options, samples)
-    _check(made.content)
-    path.write_bytes(made.content.SerializeToString())
-    return made.inputs, made.outputs, traced.attention, {**audit(made.content), **made.achieved}
+    quantized = quantize(proto, model_io, recipe, quantization, samples)
+    _check(quantized.content)
+    path.write_bytes(quantized.content.SerializeToString())
+    achieved = {**audit(quantized.content), **quantized.achieved}
+    return ConvertedFile(quantized.inputs, quantized.outputs, traced.attention, achieved)
 
 
-@functools.lru_cache(maxsize=2)  # with the maps and without
+@functools.lru_cache(maxsize=2)  # with attention maps and without
 def _float_model(
     model: Any, interface: Interface, attention: bool, opset: int
 ) -> tuple[Traced, Any]:
-    """What every scheme of one model is made from: kept, since it takes seconds."""
+    """The float32 model that every scheme starts from; cached, because it takes seconds."""
     placeholders = Placeholders()
-    others: list[Lowering] = [
+    lowerings: list[Lowering] = [
         *(partial(lowering, select=select_by_where) for lowering in _ATTENTION),
         *(lower_dense, lower_embedding),
     ]
-    if opset >= LAYER_NORMALIZATION:
-        others.append(onnx_layer_normalization(placeholders))
+    if opset >= LAYER_NORMALIZATION_OPSET:
+        lowerings.append(onnx_layer_normalization(placeholders))
     traced = trace(
         model,
         interface,
         batch=None,
         attention=attention,
-        lowering=lambda: lowered(model, ONNXRecurrence(placeholders), others),
+        lowering=lambda: lowered(model, ONNXRecurrence(placeholders), lowerings),
     )
     try:
         proto = _to_onnx(traced, placeholders, min(opset, OPSET))
     except ConversionError:
         raise
     except Exception as error:  # tf2onnx raises whatever its handlers do
-        raise ConversionError(f"The ONNX converter gave up: {first_line(error)}") from error
+        raise ConversionError(f"The ONNX converter failed: {first_line(error)}") from error
     _name_values(proto, traced)
-    return traced, proto if opset <= OPSET else _raised(proto, opset)
+    return traced, proto if opset <= OPSET else _convert_opset(proto, opset)
 
 
-def _raised(proto: Any, opset: int) -> Any:
-    """The same in a higher operator set than tf2onnx writes."""
+def _convert_opset(proto: Any, opset: int) -> Any:
+    """The same model in a higher operator set than tf2onnx writes."""
     from onnx import version_converter
 
     try:
         return version_converter.convert_version(proto, opset)
-    except Exception as error:  # the converter knows neither every node nor every class of error
+    except Exception as error:  # it lacks some nodes, and raises many classes
         raise ConversionError(
             f"The model cannot be written in ONNX operator set {opset}: {first_line(error)}",
-            hint=f"Leave --opset out, or take {OPSET}.",
+            hint=f"Omit --opset, or pass --opset {OPSET}.",
         ) from error
 
 
@@ -125,7 +125,7 @@ def _check(proto: Any) -> None:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
-        raise ConversionError(f"onnx.checker refuses the file: {first_line(error)}") from error
+        raise ConversionError(f"onnx.checker rejects the file: {first_line(error)}") from error
 
 
 def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
@@ -149,19 +149,19 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
 
 
 def _name_values(proto: Any, traced: Traced) -> None:
-    """Put the model's own names on the inputs and outputs, in place, and name the batch axis."""
+    """Give the inputs and outputs the model's names and name the batch axis, in place."""
     graph = proto.graph
     renamed = {}
     for specs, tensors, values in (
         (traced.inputs, traced.function.inputs, graph.input),
         (traced.outputs, traced.function.outputs, graph.output),
     ):
-        there = {value.name: value for value in values}
-        if len(there) != len(specs):
-            extra = sorted(set(there) - {tensor.name for tensor in tensors})
-            raise ConversionError(f"The ONNX converter made something else an input: {extra}.")
+        by_name = {value.name: value for value in values}
+        if len(by_name) != len(specs):
+            extra = sorted(set(by_name) - {tensor.name for tensor in tensors})
+            raise ConversionError(f"The ONNX converter added inputs: {extra}.")
         for spec, tensor in zip(specs, tensors, strict=True):
-            value = there[tensor.name]
+            value = by_name[tensor.name]
             renamed[value.name] = spec.name
             shape = value.type.tensor_type.shape
             del shape.dim[:]
@@ -182,7 +182,7 @@ def _rename(graph: Any, renamed: dict[str, str]) -> None:
     inner = {name for node in graph.node for name in node.output} | {
         item.name for item in graph.initializer
     }
-    # A value inside may already have the name: it steps aside.
+    # An inner value that already has one of the new names is renamed too.
     for name in set(renamed.values()) & inner - set(renamed):
         renamed[name] = f"{name}__inner"
     for node in graph.node:
@@ -196,15 +196,13 @@ def _rename(graph: Any, renamed: dict[str, str]) -> None:
             value.name = renamed.get(value.name, value.name)
 
 
-def runtimes(achieved: dict[str, Any]) -> dict[str, str]:
-    """The lowest version of each runtime that can run a file which consists of this."""
-    # Operator set 21, which has int16, came with onnxruntime 1.18.
-    wide = achieved["opset"].get("ai.onnx", 0) >= WIDE
-    return {"onnxruntime": ">=1.18"} if wide else RUNTIMES
+def runtimes(achieved: Mapping[str, Any]) -> dict[str, str]:
+    """The lowest version of each runtime that can run a file, from its :func:`audit`."""
+    return INT16_RUNTIMES if achieved["opset"].get("ai.onnx", 0) >= INT16_OPSET else RUNTIMES
 
 
 def audit(proto: Any) -> dict[str, Any]:
-    """What a model consists of: operators and weights by dtype."""
+    """Operators, weights by dtype, and the operator sets of a model."""
     import onnx
 
     operators: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""A ``.tflite`` file as objects: what the passes over it share."""
+"""Reading, editing and writing ``.tflite`` files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array, TensorSpec
-from edgeattn_converters.graphs import tflite_pack as packing
+from edgeattn_converters.graphs import tflite_pack
 
 IDENTIFIER = b"TFL3"
-RUNTIME = "min_runtime_version"
+SIGNATURE = "serving_default"
+RUNTIME_KEY = "min_runtime_version"
 DTYPES = {
     "FLOAT32": np.float32,
     "FLOAT16": np.float16,
@@ -23,155 +24,211 @@ DTYPES = {
 
 
 class TFLiteFile:
-    """``content`` unpacked: operators by name, constants as arrays."""
+    """A ``.tflite`` file in TensorFlow's object API.
+
+    ``model`` is the file's ``ModelT``. The methods name operators and dtypes as the schema does
+    (``FULLY_CONNECTED``, ``FLOAT32``) and give constants as arrays.
+    """
 
     def __init__(self, content: bytes) -> None:
         from tensorflow.lite.python import schema_py_generated as schema
 
         self.schema: Any = schema
         self.model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
-        self._operators = {
-            v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)
-        }
-        self._types = {v: k for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
-
-    def pack(self) -> bytes:
-        """The file, without the buffers that nothing uses any more, and what is equal only once."""
-        self._drop_unused()
-        return packing.packed(self.model, self.schema, IDENTIFIER)
-
-    def _drop_unused(self) -> None:
-        for graph in self.model.subgraphs:
-            taken = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs)}
-            taken.update(int(i) for i in (*graph.inputs, *graph.outputs))
-            for index, tensor in enumerate(graph.tensors):
-                data = self.model.buffers[int(tensor.buffer)].data
-                if index not in taken or data is None or not len(data):
-                    tensor.buffer = 0
-        # The first buffer is that of all tensors without a value, by convention.
-        holders = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
-        holders += list(self.model.metadata or [])
-        used = sorted({0, *(int(holder.buffer) for holder in holders)})
-        moved = {old: new for new, old in enumerate(used)}
-        for holder in holders:
-            holder.buffer = moved[int(holder.buffer)]
-        self.model.buffers = [self.model.buffers[old] for old in used]
-
-    def strip(self) -> None:
-        """What only people read goes: in a quantized file it is a fair part of the bytes.
-
-        Inputs, outputs and what a signature names keep theirs; so do loops' graphs theirs, which
-        have no others.
-        """
-        self.model.description = None
-        self.model.metadata = [
-            entry for entry in self.model.metadata or [] if _text(entry.name) == RUNTIME
-        ]
-        for graph in self.model.subgraphs:
-            kept = {int(index) for index in (*graph.inputs, *graph.outputs)}
-            for index, tensor in enumerate(graph.tensors):
-                if index not in kept:
-                    tensor.name = None
-                if self.dtype(tensor) == "FLOAT32":
-                    tensor.quantization = None
-                # Every axis is fixed: the signature only repeats the shape.
-                tensor.shapeSignature = None
-
-    def sign(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> None:
-        """The signature's names for the main graph's inputs and outputs, in their order."""
-        for signature in self.model.signatureDefs or []:
-            for specs, end in ((inputs, "inputs"), (outputs, "outputs")):
-                entries = []
-                for spec, index in zip(specs, getattr(self.main, end), strict=True):
-                    entry = self.schema.TensorMapT()
-                    entry.name, entry.tensorIndex = spec.name, int(index)
-                    entries.append(entry)
-                setattr(signature, end, entries)
-
-    def needs_runtime(self, version: str) -> None:
-        """Raise the runtime version that the file says it needs, to ``version`` at least."""
-        for entry in self.model.metadata or []:
-            if _text(entry.name) != RUNTIME:
-                continue
-            data = self.model.buffers[entry.buffer].data
-            told = bytes(data).split(b"\0")[0].decode()
-            if _numbers(told) < _numbers(version):
-                padded = version.encode().ljust(16, b"\0")
-                self.model.buffers[entry.buffer].data = np.frombuffer(padded, np.uint8)
+        self._operator_types = _names(schema.BuiltinOperator)
+        self._dtypes = _names(schema.TensorType)
 
     @property
     def main(self) -> Any:
+        """The graph that a runtime invokes; the others are the bodies of loops."""
         return self.model.subgraphs[0]
 
+    def to_bytes(self) -> bytes:
+        """The file with every table written where it is used."""
+        import flatbuffers
+
+        builder = flatbuffers.Builder(1 << 16)
+        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
+        return bytes(builder.Output())
+
+    def pack(self) -> bytes:
+        """The file without unused buffers and with equal tables written once."""
+        self._drop_unused_buffers()
+        return tflite_pack.pack(self.model, IDENTIFIER)
+
+    def _drop_unused_buffers(self) -> None:
+        for graph in self.model.subgraphs:
+            used = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs)}
+            used.update(int(i) for i in (*graph.inputs, *graph.outputs))
+            for index, tensor in enumerate(graph.tensors):
+                data = self.model.buffers[int(tensor.buffer)].data
+                if index not in used or data is None or not len(data):
+                    tensor.buffer = 0
+        # By convention, buffer 0 belongs to all tensors without a value.
+        owners = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
+        owners += list(self.model.metadata or [])
+        retained = sorted({0, *(int(owner.buffer) for owner in owners)})
+        renumbered = {old: new for new, old in enumerate(retained)}
+        for owner in owners:
+            owner.buffer = renumbered[int(owner.buffer)]
+        self.model.buffers = [self.model.buffers[old] for old in retained]
+
+    def strip(self) -> None:
+        """Remove what no runtime reads: in a quantized file it is a fair share of the bytes.
+
+        The inputs and outputs of every graph keep their names: runtimes and signatures use those
+        of the main graph, and loops have no other names.
+        """
+        self.model.description = None
+        self.model.metadata = [
+            entry for entry in self.model.metadata or [] if _text(entry.name) == RUNTIME_KEY
+        ]
+        for graph in self.model.subgraphs:
+            named = {int(index) for index in (*graph.inputs, *graph.outputs)}
+            for index, tensor in enumerate(graph.tensors):
+                if index not in named:
+                    tensor.name = None
+                if self.dtype(tensor) == "FLOAT32":
+                    tensor.quantization = None
+                # Every axis has a fixed size: the shape signature only repeats the shape.
+                tensor.shapeSignature = None
+
+    def set_signature(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> None:
+        """Replace all signatures by one that names the main graph's inputs and outputs in order."""
+        signature = self.schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = SIGNATURE, 0
+        for specs, side in ((inputs, "inputs"), (outputs, "outputs")):
+            entries = []
+            for spec, index in zip(specs, getattr(self.main, side), strict=True):
+                entry = self.schema.TensorMapT()
+                entry.name, entry.tensorIndex = spec.name, int(index)
+                entries.append(entry)
+            setattr(signature, side, entries)
+        self.model.signatureDefs = [signature]
+
+    @property
+    def min_runtime_version(self) -> str | None:
+        """The TensorFlow version that a runtime needs, as the metadata states it."""
+        for entry in self.model.metadata or []:
+            if _text(entry.name) == RUNTIME_KEY:
+                data = bytes(self.model.buffers[entry.buffer].data)
+                return data.split(b"\0")[0].decode() or None
+        return None
+
+    def require_runtime(self, version: str) -> None:
+        """Raise the stated minimum runtime version to ``version``, if it is lower."""
+        stated = self.min_runtime_version
+        if stated is None or _numbers(stated) >= _numbers(version):
+            return
+        entry = next(item for item in self.model.metadata if _text(item.name) == RUNTIME_KEY)
+        padded = version.encode().ljust(16, b"\0")
+        self.model.buffers[entry.buffer].data = np.frombuffer(padded, np.uint8)
+
     def kind(self, operator: Any) -> str:
+        """The operator's type, such as ``SOFTMAX``."""
         code = self.model.operatorCodes[operator.opcodeIndex]
-        return str(self._operators[max(code.builtinCode, code.deprecatedBuiltinCode)])
+        return self._operator_types[max(code.builtinCode, code.deprecatedBuiltinCode)]
 
     def operators(self) -> Iterator[tuple[Any, Any, str]]:
-        """``(graph, operator, name)`` of all graphs, those of loops among them."""
+        """``(graph, operator, type)`` of every graph, including the bodies of loops."""
         for graph in self.model.subgraphs:
             for operator in graph.operators:
                 yield graph, operator, self.kind(operator)
 
-    def within(self, operator: Any) -> Iterator[tuple[Any, Any]]:
-        """``(graph, operator)`` of this one of the main graph's, and of the loops that it is."""
-        waiting = [(self.main, operator)]
-        while waiting:
-            graph, item = waiting.pop()
+    def nested_operators(self, operator: Any) -> Iterator[tuple[Any, Any]]:
+        """``(graph, operator)`` of an operator of the main graph and of the loops inside it."""
+        pending = [(self.main, operator)]
+        while pending:
+            graph, item = pending.pop()
             yield graph, item
-            for field in ("condSubgraphIndex", "bodySubgraphIndex"):
-                index = getattr(item.builtinOptions, field, None)
+            for option in ("condSubgraphIndex", "bodySubgraphIndex"):
+                index = getattr(item.builtinOptions, option, None)
                 if index is not None:
-                    inner = self.model.subgraphs[index]
-                    waiting += [(inner, other) for other in inner.operators]
+                    body = self.model.subgraphs[index]
+                    pending += [(body, other) for other in body.operators]
 
     def dtype(self, tensor: Any) -> str:
-        return str(self._types[tensor.type])
+        """The tensor's dtype, such as ``FLOAT32``."""
+        return self._dtypes[tensor.type]
 
     def name(self, tensor: Any) -> str:
         return _text(tensor.name)
 
     def constant(self, tensor: Any) -> Array | None:
-        """The value of a constant tensor, None where it is computed."""
+        """The value of a constant tensor; None if it is computed or of another dtype."""
         data = self.model.buffers[tensor.buffer].data
         if data is None or not len(data):
             return None
         if self.dtype(tensor) == "INT4":
-            return packing.unpack_int4(np.frombuffer(bytes(data), np.uint8), tensor.shape)
+            return tflite_pack.unpack_int4(np.frombuffer(bytes(data), np.uint8), tensor.shape)
         if self.dtype(tensor) not in DTYPES:
             return None
         flat = np.frombuffer(bytes(data), DTYPES[self.dtype(tensor)])
         return flat.reshape(tensor.shape)
 
+    def type_code(self, dtype: str) -> int:
+        return int(getattr(self.schema.TensorType, dtype))
+
     def add_buffer(self, value: Array) -> int:
+        """Append a buffer with the bytes of ``value``; returns its index."""
         buffer = self.schema.BufferT()
         buffer.data = np.frombuffer(value.tobytes(), np.uint8)
         self.model.buffers.append(buffer)
         return len(self.model.buffers) - 1
 
-    def copied(self, index: int) -> int:
-        """A new tensor of the main graph with the value of another: of a RESHAPE to its shape."""
-        source = self.main.tensors[index]
-        sizes, target = self.schema.TensorT(), self.schema.TensorT()
-        sizes.name, sizes.type = "", self.type_code("INT32")
-        sizes.shape = [len(source.shape)]
-        sizes.buffer = self.add_buffer(np.asarray(source.shape, np.int32))
-        target.name, target.type, target.shape, target.buffer = "", source.type, source.shape, 0
-        target.quantization = source.quantization
-        self.main.tensors.extend([sizes, target])
-        count = len(self.main.tensors)
+    def quantization(self, scale: Array, zero_point: int = 0, axis: int = 0) -> Any:
+        """Parameters of ``real = scale * (integer - zero_point)``, one scale per index of ``axis``
+        or one in all."""
+        parameters = self.schema.QuantizationParametersT()
+        parameters.scale = scale
+        parameters.zeroPoint = np.full(len(scale), zero_point, np.int64)
+        parameters.quantizedDimension = axis
+        return parameters
+
+    def add_tensor(
+        self,
+        graph: Any,
+        name: str,
+        dtype: str,
+        shape: Iterable[int],
+        *,
+        value: Array | None = None,
+        quantization: Any = None,
+    ) -> int:
+        """Append a tensor to ``graph``, a constant if it has a ``value``; returns its index."""
+        tensor = self.schema.TensorT()
+        tensor.name, tensor.type, tensor.shape = name, self.type_code(dtype), shape
+        tensor.buffer = 0 if value is None else self.add_buffer(value)
+        tensor.quantization = quantization
+        graph.tensors.append(tensor)
+        return len(graph.tensors) - 1
+
+    def new_operator(
+        self, kind: str, inputs: list[int], outputs: list[int], version: int = 1
+    ) -> Any:
+        """An operator without options, in no graph yet."""
         operator = self.schema.OperatorT()
-        operator.opcodeIndex = self.code_index("RESHAPE")
-        operator.inputs, operator.outputs = [index, count - 2], [count - 1]
-        self.main.operators.append(operator)
-        return count - 1
+        operator.opcodeIndex = self.code_index(kind, version)
+        operator.inputs, operator.outputs = inputs, outputs
+        return operator
 
-    def type_code(self, name: str) -> int:
-        return int(getattr(self.schema.TensorType, name))
+    def copy_tensor(self, index: int) -> int:
+        """Append a copy of a tensor of the main graph, made by a RESHAPE to its own shape."""
+        source = self.main.tensors[index]
+        shape = np.asarray(source.shape, np.int32)
+        sizes = self.add_tensor(self.main, f"shape_{index}", "INT32", [len(shape)], value=shape)
+        copy = self.add_tensor(
+            self.main, "", self.dtype(source), source.shape, quantization=source.quantization
+        )
+        self.main.operators.append(self.new_operator("RESHAPE", [index, sizes], [copy]))
+        return copy
 
-    def code_index(self, name: str, version: int = 1) -> int:
-        """The index of an operator code, which is added where the file has none."""
-        builtin = int(getattr(self.schema.BuiltinOperator, name))
+    def code_index(self, kind: str, version: int = 1) -> int:
+        """The index of the code of an operator type, which is added if the file has none.
+
+        The version of the code is raised to ``version`` if it is lower.
+        """
+        builtin = int(getattr(self.schema.BuiltinOperator, kind))
         for index, code in enumerate(self.model.operatorCodes):
             if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:
                 code.version = max(code.version, version)
@@ -181,6 +238,10 @@ class TFLiteFile:
         code.deprecatedBuiltinCode = min(builtin, 127)
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1
+
+
+def _names(enumeration: Any) -> dict[int, str]:
+    return {v: k for k, v in vars(enumeration).items() if isinstance(v, int)}
 
 
 def _text(name: bytes | str | None) -> str:

@@ -1,7 +1,8 @@
-"""A ``.tflite`` file with everything in it that is equal written once.
+"""Writing a ``.tflite`` file with equal parts stored once, and packing int4 values.
 
-A flatbuffer holds offsets, and several may lead to the same place: what shapes, scales, options and
-tensors have in common is shared. Steps that are written out are made of little else.
+A flatbuffer refers to its parts by offset, and several offsets may point to the same part. Sharing
+the shapes, scales, options and tensors that are equal makes an unrolled recurrence much smaller,
+because its steps differ in little else.
 """
 
 from __future__ import annotations
@@ -14,56 +15,56 @@ import numpy as np
 
 from edgeattn.tensors import Array
 
-# Where kernels may read many values at once, the schema wants a weight to begin.
+# The schema aligns the data of buffers to 16 bytes, for kernels that load many values at once.
 ALIGNMENT = 16
-INT32 = ("inputs", "outputs", "intermediates", "mutatingVariableInputs")
+INDEX_FIELDS = ("inputs", "outputs", "intermediates", "mutatingVariableInputs")
 
 
-def pack_int4(value: Array) -> Array:
-    """int8 from -8 to 7, two to a byte, the first in the lower half."""
-    flat = value.reshape(-1).astype(np.uint8) & 15
+def pack_int4(values: Array) -> Array:
+    """Pack integers from -8 to 7 two to a byte, the first in the lower half: uint8, 1-D."""
+    flat = values.reshape(-1).astype(np.uint8) & 15
     flat = np.append(flat, np.zeros(flat.size % 2, np.uint8))
     return np.asarray(flat[0::2] | (flat[1::2] << 4), np.uint8)
 
 
 def unpack_int4(data: Array, shape: Sequence[int]) -> Array:
-    """What :func:`pack_int4` made bytes of."""
+    """The int8 array of ``shape`` that :func:`pack_int4` packed into ``data``."""
     halves = np.stack([data & 15, data >> 4], axis=1).reshape(-1)[: int(np.prod(shape))]
     return np.where(halves > 7, halves.astype(np.int8) - 16, halves).astype(np.int8).reshape(shape)
 
 
-def packed(model: Any, schema: Any, identifier: bytes) -> bytes:
-    """``model`` (a ``ModelT``) as bytes."""
-    builder = _builder()
-    with _shared(model, schema):
+def pack(model: Any, identifier: bytes) -> bytes:
+    """Write ``model``, a ``ModelT`` of the object API, to bytes."""
+    builder = _sharing_builder()
+    with _shared_tables(model):
         offset = model.Pack(builder)
     builder.Finish(offset, file_identifier=identifier)
     return bytes(builder.Output())
 
 
-def _builder() -> Any:
+def _sharing_builder() -> Any:
     import flatbuffers
 
     class Builder(flatbuffers.Builder):
-        """Writes a vector of numbers once, and aligns what may be a weight."""
+        """Writes equal vectors of numbers once, and aligns those that may be weights."""
 
         def __init__(self) -> None:
             super().__init__(1 << 16)
-            self._written: dict[tuple[str, bytes], int] = {}
+            self._offsets: dict[tuple[str, bytes], int] = {}
 
         def CreateNumpyVector(self, x: Array) -> int:
             key = (x.dtype.str, x.tobytes())
-            if key not in self._written:
+            if key not in self._offsets:
                 if x.dtype == np.uint8 and x.size >= ALIGNMENT:
                     self.Prep(ALIGNMENT, x.size)
-                self._written[key] = int(super().CreateNumpyVector(x))
-            return self._written[key]
+                self._offsets[key] = int(super().CreateNumpyVector(x))
+            return self._offsets[key]
 
     return Builder()
 
 
-class _Once:
-    """Stands for equal tables: packs the one, and says where it lies from then on."""
+class _SharedTable:
+    """Packs a table once and returns the same offset from then on."""
 
     def __init__(self, table: Any) -> None:
         self._table, self._offset = table, 0
@@ -75,51 +76,50 @@ class _Once:
 
 
 @contextlib.contextmanager
-def _shared(model: Any, schema: Any) -> Iterator[None]:
-    """Within it, equal tables of ``model`` are one, and its lists of numbers are arrays."""
-    once: dict[Any, _Once] = {}
-    before: list[tuple[Any, str, Any]] = []
+def _shared_tables(model: Any) -> Iterator[None]:
+    """Within the context, equal tables of ``model`` are one object and its lists are arrays."""
+    shared: dict[Any, _SharedTable] = {}
+    originals: list[tuple[Any, str, Any]] = []
 
-    def put(holder: Any, field: str, value: Any) -> None:
-        before.append((holder, field, getattr(holder, field)))
-        setattr(holder, field, value)
+    def replace(owner: Any, field: str, value: Any) -> None:
+        originals.append((owner, field, getattr(owner, field)))
+        setattr(owner, field, value)
 
-    def one(table: Any) -> Any:
-        key = _key(table)
-        return None if table is None else once.setdefault(key, _Once(table))
+    def share(table: Any) -> Any:
+        return None if table is None else shared.setdefault(_key(table), _SharedTable(table))
 
     for graph in model.subgraphs:
         for tensor in graph.tensors:
             for field in ("shape", "shapeSignature"):
                 if getattr(tensor, field) is not None:
-                    put(tensor, field, np.asarray(getattr(tensor, field), np.int32))
+                    replace(tensor, field, np.asarray(getattr(tensor, field), np.int32))
             if tensor.quantization is not None:
-                _as_arrays(tensor.quantization)
+                _to_arrays(tensor.quantization)
         for operator in graph.operators:
-            for field in INT32:
+            for field in INDEX_FIELDS:
                 value = getattr(operator, field)
                 if value is not None:
-                    kind = np.int32 if field != "mutatingVariableInputs" else np.bool_
-                    put(operator, field, np.asarray(value, kind) if len(value) else None)
-            put(operator, "builtinOptions", one(operator.builtinOptions))
-        put(graph, "tensors", [one(tensor) for tensor in graph.tensors])
+                    dtype = np.int32 if field != "mutatingVariableInputs" else np.bool_
+                    replace(operator, field, np.asarray(value, dtype) if len(value) else None)
+            replace(operator, "builtinOptions", share(operator.builtinOptions))
+        replace(graph, "tensors", [share(tensor) for tensor in graph.tensors])
     try:
         yield
     finally:
-        for holder, field, value in reversed(before):
-            setattr(holder, field, value)
+        for owner, field, value in reversed(originals):
+            setattr(owner, field, value)
 
 
-def _as_arrays(parameters: Any) -> None:
-    kinds = {"scale": np.float32, "zeroPoint": np.int64, "min": np.float32, "max": np.float32}
-    for field, kind in kinds.items():
+def _to_arrays(parameters: Any) -> None:
+    dtypes = {"scale": np.float32, "zeroPoint": np.int64, "min": np.float32, "max": np.float32}
+    for field, dtype in dtypes.items():
         value = getattr(parameters, field)
         if value is not None:
-            setattr(parameters, field, np.asarray(value, kind))
+            setattr(parameters, field, np.asarray(value, dtype))
 
 
 def _key(value: Any) -> Any:
-    """What makes a table equal to another."""
+    """A hashable value that is equal for equal tables."""
     if isinstance(value, np.ndarray):
         return (value.dtype.str, value.shape, value.tobytes())
     if isinstance(value, list | tuple):

@@ -1,1 +1,1 @@
-"""Layers rewritten as graphs that edge runtimes run fast and correctly."""
+"""Lowerings: Keras layers rewritten as graphs that edge runtimes execute fast and correctly."""

@@ -1,7 +1,7 @@
-"""Our attention layer, the Luong score computed the cheap way round, and Keras' two simple ones.
+"""Lowerings of ``edgeattn.layers.Attention`` and of Keras' Attention and AdditiveAttention.
 
-``h_T · (W h_s)`` is ``(h_T W') · h_s`` with W transposed: one product of the query instead of one
-of every state, features² instead of time · features² multiplications.
+The Luong score ``h_T · (W h_s)`` is computed as ``(h_T W') · h_s``, with W transposed: one product
+of the query instead of one per state, features² multiplications instead of time · features².
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edgeattn_converters.lowering.rnn.cells import is_keras_class
 
 
 def lower_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
-    """What takes the place of ``layer.call``, or None where this is not our layer."""
+    """The replacement of ``layer.call`` for :class:`edgeattn.layers.Attention`, otherwise None."""
     kind = type(layer)
     if kind.__name__ != "Attention" or not kind.__module__.startswith("edgeattn.layers"):
         return None
@@ -32,16 +32,17 @@ def lower_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
         else:
             inputs = tf.where(tf.expand_dims(mask, 2), inputs, 0.0)
             query = _last_real(inputs, mask)  # (batch, features)
-        scores = _luong(layer, query, inputs) if layer.score == "luong" else None
-        if scores is None:
+        if layer.score == "luong":
+            scores = _luong(layer, query, inputs)
+        else:
             energy = tf.expand_dims(layer.bahdanau_w1(query), 1) + layer.bahdanau_w2(inputs)
             scores = layer.bahdanau_v(tf.tanh(energy))  # (batch, time, 1)
         weights = _softmax(tf.squeeze(scores, axis=2), mask, select)  # (batch, time)
         context = tf.matmul(tf.expand_dims(weights, 1), inputs)  # (batch, 1, features)
-        both = tf.concat([tf.squeeze(context, axis=1), query], axis=-1)
-        vector = layer.w_c(both)  # (batch, units)
-        asked = layer._returns_weights(return_attention_weights)
-        return (vector, weights) if asked else vector
+        vector = layer.w_c(tf.concat([tf.squeeze(context, axis=1), query], axis=-1))
+        if layer._returns_weights(return_attention_weights):
+            return vector, weights
+        return vector  # (batch, units)
 
     return call
 
@@ -50,32 +51,34 @@ def _luong(layer: Any, query: Any, states: Any) -> Any:
     """(batch, time, 1): ``h_T · (W h_s)`` as ``(h_T W') · h_s``."""
     import tensorflow as tf
 
-    turned = tf.matmul(query, layer.luong_w.kernel, transpose_b=True)  # (batch, features)
-    return tf.matmul(states, tf.expand_dims(turned, 2))
+    projected = tf.matmul(query, layer.luong_w.kernel, transpose_b=True)  # (batch, features)
+    return tf.matmul(states, tf.expand_dims(projected, 2))
 
 
 def _last_real(states: Any, mask: Any) -> Any:
-    """The last real state of every row, (batch, features); zero where there is none."""
+    """The last real state of every row, (batch, features); zero for a row without one."""
     import tensorflow as tf
 
-    # The steps after the last real one are those without a real step at or after them.
+    # A real step is the last one if no real step follows it.
     after = tf.cumsum(tf.cast(mask, tf.float32), axis=1, exclusive=True, reverse=True)
     last = tf.cast(tf.logical_and(mask, tf.less(after, 0.5)), tf.float32)  # (batch, time), one 1
     return tf.squeeze(tf.matmul(tf.expand_dims(last, 1), states), axis=1)
 
 
 def _softmax(scores: Any, mask: Any, select: Select) -> Any:
-    """Softmax over the real steps, (batch, time), as the layer defines it."""
+    """Softmax over the real steps, (batch, time); all zeros for a row without a real step."""
     import tensorflow as tf
 
     if mask is None:
         return tf.nn.softmax(scores)
-    # A row without a real step is all zeros.
     return select(mask, tf.nn.softmax(mask_scores(scores, mask, select)), 0.0)
 
 
 def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
-    """Keras 3's Attention and AdditiveAttention, their masks as :mod:`.scores` writes them."""
+    """The replacement of ``layer.call`` for Keras 3's Attention and AdditiveAttention.
+
+    None for any other layer. Masks are applied as in :mod:`edgeattn_converters.lowering.masking`.
+    """
     if not is_keras_class(layer, "Attention", "AdditiveAttention"):
         return None
     names = ("_apply_scores", "_calculate_score_mask")
@@ -84,7 +87,7 @@ def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | No
         return None
     original = layer.call
 
-    def apply(scores: Any, value: Any, scores_mask: Any = None, training: Any = None) -> Any:
+    def apply_scores(scores: Any, value: Any, scores_mask: Any = None, training: Any = None) -> Any:
         import tensorflow as tf
 
         if scores_mask is not None:
@@ -94,17 +97,18 @@ def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | No
         weights = tf.nn.softmax(scores)
         return tf.matmul(weights, value), weights
 
-    def mask_of(scores: Any, v_mask: Any, use_causal_mask: bool) -> Any:
+    def score_mask(scores: Any, v_mask: Any, use_causal_mask: bool) -> Any:
         import tensorflow as tf
 
         if not use_causal_mask:
             return v_mask
-        seen = causal_mask(*scores.shape[-2:])
-        return seen if v_mask is None else combine_masks(tf.expand_dims(v_mask, 1), seen)
+        visible = causal_mask(*scores.shape[-2:])
+        return visible if v_mask is None else combine_masks(tf.expand_dims(v_mask, 1), visible)
 
-    @functools.wraps(original)  # its signature says whether scores can be asked for
+    @functools.wraps(original)  # callers read its signature to request the scores
     def call(*args: Any, **kwargs: Any) -> Any:
-        with with_attributes(layer, dict(zip(names, (apply, mask_of), strict=True))):
+        replacements = dict(zip(names, (apply_scores, score_mask), strict=True))
+        with with_attributes(layer, replacements):
             return original(*args, **kwargs)
 
     return call

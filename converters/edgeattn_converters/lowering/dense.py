@@ -1,6 +1,7 @@
-"""Dense, Embedding and LayerNormalization as the one ONNX node that each of them is.
+"""Lowerings of Dense, Embedding and LayerNormalization.
 
-With a free batch, Keras' own computation becomes shape arithmetic around that node.
+Each of them is one ONNX node; with a free batch, Keras' own computation would add shape arithmetic
+around it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.lowering.onnx_placeholders import NodeWriter, Placeholders
+from edgeattn_converters.lowering.replacement import Lowering
 from edgeattn_converters.lowering.rnn.cells import as_float32, is_keras_class
 
 
 def lower_dense(layer: Any) -> Callable[..., Any] | None:
-    """``x @ kernel`` of any rank is one MatMul."""
+    """Dense over inputs of any rank as one MatMul."""
     if not is_keras_class(layer, "Dense") or not _is_plain(layer):
         return None
     original = layer.call
@@ -34,7 +36,7 @@ def lower_dense(layer: Any) -> Callable[..., Any] | None:
 
 
 def lower_embedding(layer: Any) -> Callable[..., Any] | None:
-    """Gather, to which a negative index means what it means to Keras."""
+    """Embedding as one Gather, in which a negative index means the same as in Keras."""
     if not is_keras_class(layer, "Embedding") or not _is_plain(layer):
         return None
 
@@ -47,40 +49,37 @@ def lower_embedding(layer: Any) -> Callable[..., Any] | None:
 
 
 def lower_single_feature_normalization(layer: Any) -> Callable[..., Any] | None:
-    """LayerNormalization of one feature, whose answer is its shift.
+    """LayerNormalization of a single feature, whose output is its shift.
 
-    ``x`` less its mean is 0. Keras multiplies both by a thousand and more before it subtracts them,
-    and what TFLite makes of that is rounding.
+    ``x - mean(x)`` is 0. Keras first multiplies both terms by a thousand or more, and TFLite then
+    returns the rounding error of their difference.
     """
-    if not is_keras_class(layer, "LayerNormalization") or not _is_plain(layer):
+    if not _is_layer_normalization(layer):
         return None
-    if not layer.built or getattr(layer, "rms_scaling", False):
-        return None
-    if any(weight.shape != (1,) for weight in layer.weights) or not layer.weights:
+    if not layer.weights or any(weight.shape != (1,) for weight in layer.weights):
         return None
 
     def call(inputs: Any) -> Any:
-        nothing = inputs - inputs
-        return nothing + layer.beta if layer.center else nothing
+        zero = inputs - inputs
+        return zero + layer.beta if layer.center else zero
 
     return call
 
 
 def lower_layer_normalization(layer: Any) -> Callable[..., Any] | None:
-    """LayerNormalization of the last axis in the fewest operators over all of the data.
+    """LayerNormalization over the last axis with five operators over all of the data; Keras has
+    six.
 
-    ``d = x - mean(x)`` first, and its own square's mean: five of them, where Keras has six.
+    ``d * rsqrt(mean(d²) + epsilon)`` with ``d = x - mean(x)``.
     """
-    if not is_keras_class(layer, "LayerNormalization") or not _is_plain(layer):
-        return None
-    if not layer.built or getattr(layer, "rms_scaling", False):
+    if not _is_layer_normalization(layer):
         return None
     original = layer.call
 
     def call(inputs: Any) -> Any:
         import tensorflow as tf
 
-        if not _of_last_axis(layer, inputs) or inputs.dtype != tf.float32:
+        if not _is_over_last_axis(layer, inputs):
             return original(inputs)
         centred = inputs - tf.reduce_mean(inputs, axis=-1, keepdims=True)
         variance = tf.reduce_mean(centred * centred, axis=-1, keepdims=True)
@@ -92,47 +91,28 @@ def lower_layer_normalization(layer: Any) -> Callable[..., Any] | None:
     return call
 
 
-def _of_last_axis(layer: Any, inputs: Any) -> bool:
-    axis = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    return axis in ([-1], [len(inputs.shape) - 1])
-
-
-def onnx_layer_normalization(
-    placeholders: Placeholders,
-) -> Callable[[Any], Callable[..., Any] | None]:
-    """LayerNormalization of the last axis, the standard's node since opset 17."""
+def onnx_layer_normalization(placeholders: Placeholders) -> Lowering:
+    """A lowering of LayerNormalization over the last axis to ONNX's node, which opset 17 added."""
 
     def lowering(layer: Any) -> Callable[..., Any] | None:
-        if not is_keras_class(layer, "LayerNormalization") or not _is_plain(layer):
-            return None
-        if not layer.built or getattr(layer, "rms_scaling", False):
+        if not _is_layer_normalization(layer):
             return None
         original = layer.call
-        # Read here: while a function is traced, a variable has no value.
+        # A variable has no value while a function is traced: read it before.
         gamma = as_float32(layer.gamma) if layer.scale else None
         beta = as_float32(layer.beta) if layer.center else None
 
         def call(inputs: Any) -> Any:
-            import tensorflow as tf
-
-            if not _of_last_axis(layer, inputs) or inputs.dtype != tf.float32:
+            if not _is_over_last_axis(layer, inputs):
                 return original(inputs)
             size = inputs.shape[-1]
             scale = np.ones(size, np.float32) if gamma is None else gamma
             shift = np.zeros(size, np.float32) if beta is None else beta
 
             def author(graph: NodeWriter, names: list[str]) -> list[str]:
-                (x,) = names
-                return [
-                    graph.node(
-                        "LayerNormalization",
-                        x,
-                        graph.const(scale),
-                        graph.const(shift),
-                        axis=-1,
-                        epsilon=float(layer.epsilon),
-                    )
-                ]
+                operands = (names[0], graph.const(scale), graph.const(shift))
+                epsilon = float(layer.epsilon)
+                return [graph.node("LayerNormalization", *operands, axis=-1, epsilon=epsilon)]
 
             (result,) = placeholders.put(author, [inputs], [tuple(inputs.shape)])
             return result
@@ -142,8 +122,23 @@ def onnx_layer_normalization(
     return lowering
 
 
+def _is_layer_normalization(layer: Any) -> bool:
+    return (
+        is_keras_class(layer, "LayerNormalization")
+        and _is_plain(layer)
+        and bool(layer.built)
+        and not getattr(layer, "rms_scaling", False)
+    )
+
+
+def _is_over_last_axis(layer: Any, inputs: Any) -> bool:
+    """Whether the layer normalizes float32 inputs over their last axis."""
+    axis = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    return axis in ([-1], [len(inputs.shape) - 1]) and inputs.dtype == "float32"
+
+
 def _is_plain(layer: Any) -> bool:
-    """In float32, and neither quantized nor with an adapter beside its weights."""
+    """Whether the layer computes in float32, without quantized weights or a LoRA adapter."""
     return (
         layer.compute_dtype == "float32"
         and not getattr(layer, "quantization_mode", None)

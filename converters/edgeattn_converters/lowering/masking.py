@@ -1,9 +1,9 @@
-"""Scores under a mask, in operators that XNNPACK takes and with a fill that integers can hold.
+"""Masked scores, in operators that XNNPACK supports and with a fill value that suits integers.
 
-A masked score becomes the lowest of its row, less 30. That is at least 30 below every score that
-counts, so of a thousand masked keys the softmax's sum gains 1e-10 of its largest term: nothing, in
-float32, whose next number after 1 is 1.2e-7 away. And the range of the scores grows by 30 only,
-where Keras' fill of -1e9 would leave an int8 one step for all that is real.
+A masked score becomes the minimum of its row minus 30. That is at least 30 below every real score,
+so a thousand masked keys add 1e-10 of the largest term to the softmax's sum; in float32, whose next
+number after 1 is 1.2e-7 away, that adds nothing. The range of the scores grows by 30 only, whereas
+Keras' fill value of -1e9 would leave a single int8 step for all real scores.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from edgeattn.tensors import Array
 
 MASK_OFFSET = 30.0
 
-# ``(mask, yes, no)``: ``yes`` where the boolean mask, a tensor or an array, says so, else ``no``.
+# ``(mask, yes, no)``: ``yes`` if the boolean mask, a tensor or an array, is True, otherwise ``no``.
 Select = Callable[[Any, Any, Any], Any]
 
 
 def select_by_arithmetic(mask: Any, yes: Any, no: Any) -> Any:
-    """A selection in operators that XNNPACK takes; exact with 0 and 1, of finite numbers."""
+    """Select by multiplication, which XNNPACK supports: exact for finite numbers."""
     import tensorflow as tf
 
-    # A constant mask stays one.
+    # A constant mask stays constant.
     constant = isinstance(mask, np.ndarray)
     real = mask.astype(np.float32) if constant else tf.cast(mask, tf.float32)
     if isinstance(no, float) and no == 0:
@@ -34,16 +34,17 @@ def select_by_arithmetic(mask: Any, yes: Any, no: Any) -> Any:
 
 
 def select_by_where(mask: Any, yes: Any, no: Any) -> Any:
-    """A selection in one operator, where the runtime has a quick one."""
+    """Select with one operator, for runtimes in which it is fast."""
     import tensorflow as tf
 
     return tf.where(mask, yes, no)
 
 
 def mask_scores(scores: Any, mask: Any, select: Select) -> Any:
-    """``scores`` (..., keys), far below all others where ``mask`` says no.
+    """``scores`` (..., keys) with the masked ones far below all others.
 
-    The mask broadcasts to them. A row without any key that counts is filled evenly.
+    ``mask`` is True for real keys and broadcasts to the scores. A row without a real key gets equal
+    scores.
     """
     import tensorflow as tf
 
@@ -51,12 +52,12 @@ def mask_scores(scores: Any, mask: Any, select: Select) -> Any:
 
 
 def causal_mask(queries: int, keys: int) -> Array:
-    """(1, queries, keys): whether a query may look at a key."""
+    """(1, queries, keys): True if the key is not after the query."""
     return np.tril(np.ones((1, queries, keys), bool))
 
 
 def combine_masks(first: Any, second: Any) -> Any:
-    """Where both of two masks say yes; None says it everywhere."""
+    """The logical and of two masks; None is True everywhere."""
     import tensorflow as tf
 
     if first is None or second is None:
@@ -67,11 +68,11 @@ def combine_masks(first: Any, second: Any) -> Any:
 
 
 def mask_arguments(arguments: Mapping[str, Any]) -> list[Any]:
-    """The masks among a layer's arguments; of a list of them, each."""
-    found = [v for name, v in arguments.items() if name == "mask" or name.endswith("_mask")]
+    """The masks among a layer's arguments, those of a list one by one."""
+    values = [v for name, v in arguments.items() if name == "mask" or name.endswith("_mask")]
     return [
         item
-        for value in found
+        for value in values
         if not isinstance(value, bool)  # use_causal_mask
         for item in (value if isinstance(value, list | tuple) else [value])
         if item is not None

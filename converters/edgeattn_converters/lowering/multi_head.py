@@ -1,10 +1,11 @@
-"""MultiHeadAttention and GroupedQueryAttention of Keras 3 as few products.
+"""Lowerings of Keras 3's MultiHeadAttention and GroupedQueryAttention to a few products.
 
-Keras takes one of two ways through these layers: with the scores, where they are asked for or
-dropped out, and without them, by a path for accelerators that becomes shape arithmetic here. Both
-are written as the same two batched products, with the heads' axis in front of the steps': the
-scores come out as the softmax takes them, and no map is transposed. What the two ways make of a
-query without any key, each keeps: nothing with the scores, the mean of the values without them.
+Keras has two code paths for these layers: one with the scores, used if they are requested or
+dropped out, and one without them, for accelerators, which becomes shape arithmetic in a graph. Both
+become the same two batched products here. The axis of the heads precedes that of the steps, so the
+scores have the layout that the softmax needs, and no attention map is transposed. A query without
+any real key keeps the result of its path in Keras: zero with the scores, the mean of the values
+without them.
 """
 
 from __future__ import annotations
@@ -30,29 +31,33 @@ CLASSES = ("MultiHeadAttention", "GroupedQueryAttention")
 
 
 def lower_multi_head_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
-    """What takes the place of ``layer.call``, or None where this is no such layer."""
+    """The replacement of ``layer.call``, or None if this is another layer."""
     if not is_keras_class(layer, *CLASSES):
         return None
     if "return_attention_scores" not in inspect.signature(layer.call).parameters:
         return None
     original = layer.call
-    heads = _heads(layer, select)
-    if heads is None:
-        return _by_scores(original)
+    attention = _projected_attention(layer, select)
+    if attention is None:
+        return _with_scores(original)
     grouped = type(layer).__name__ == "GroupedQueryAttention"
 
-    @functools.wraps(original)  # its signature says whether scores can be asked for
+    @functools.wraps(original)  # callers read its signature to request the scores
     def call(*args: Any, **kwargs: Any) -> Any:
-        with with_attributes(
-            layer, {"_compute_attention": heads, "_compute_causal_mask": _causal_mask(layer)}
-        ):
-            return _grouped(layer, heads, *args, **kwargs) if grouped else original(*args, **kwargs)
+        replacements = {
+            "_compute_attention": attention,
+            "_compute_causal_mask": _causal_mask_method(layer),
+        }
+        with with_attributes(layer, replacements):
+            if grouped:
+                return _grouped_call(layer, attention, *args, **kwargs)
+            return original(*args, **kwargs)
 
     return call
 
 
-def _by_scores(original: Callable[..., Any]) -> Callable[..., Any]:
-    """By the way that gives the scores. With masks, where the two differ, a layer keeps its own."""
+def _with_scores(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Always compute the scores, except with masks, for which the two paths of Keras differ."""
 
     def call(*args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
         if not return_attention_scores and mask_arguments(kwargs):
@@ -63,8 +68,8 @@ def _by_scores(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _heads(layer: Any, select: Select) -> Callable[..., Any] | None:
-    """What computes attention of projected heads; None where this is not Keras 3's plain layer."""
+def _projected_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
+    """A replacement of ``_compute_attention``, or None if this is not Keras 3's own layer."""
     kind = type(layer)
     scale = getattr(layer, "_inverse_sqrt_key_dim", getattr(layer, "_inverse_sqrt_head_dim", None))
     dropout: Any = getattr(layer, "_dropout", getattr(layer, "dropout", None))
@@ -88,7 +93,10 @@ def _heads(layer: Any, select: Select) -> Callable[..., Any] | None:
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
     ) -> Any:
-        """(batch, queries, heads, size) and (batch, keys, heads, size) -> as the query, weights."""
+        """Attention of a query (batch, queries, heads, size) over keys (batch, keys, heads, size).
+
+        Returns an output of the query's shape and the weights (batch, heads, queries, keys).
+        """
         if len(query.shape) != 4:  # attention over more than one axis
             options = {"use_causal_mask": True} if use_causal_mask else {}
             return kind._compute_attention(
@@ -98,18 +106,18 @@ def _heads(layer: Any, select: Select) -> Callable[..., Any] | None:
             )
         if use_causal_mask:
             attention_mask = combine_masks(attention_mask, layer._compute_causal_mask(query, key))
-        mask = None if attention_mask is None else _for_heads(attention_mask)
+        mask = None if attention_mask is None else _with_head_axis(attention_mask)
         weights = _weights(query * scale, key, mask, select)
         if mask is not None and (return_attention_scores or dropout > 0):
             weights = select(mask, weights, 0.0)
-        return _sums(weights, value), weights
+        return _weighted_sum(weights, value), weights
 
     return attention
 
 
-def _grouped(
+def _grouped_call(
     layer: Any,
-    heads: Callable[..., Any],
+    attention: Callable[..., Any],
     query: Any,
     value: Any,
     key: Any = None,
@@ -121,7 +129,7 @@ def _grouped(
     training: Any = None,
     use_causal_mask: bool = False,
 ) -> Any:
-    """The call of GroupedQueryAttention, keys and values not repeated for each head of queries."""
+    """``GroupedQueryAttention.call`` without repeating keys and values for each query head."""
     mask = layer._compute_attention_mask(
         query,
         value,
@@ -136,14 +144,14 @@ def _grouped(
         layer._key_dense(value if key is None else key),
         layer._value_dense(value),
     )
-    sums, weights = heads(*projected, mask, training, return_attention_scores)
+    sums, weights = attention(*projected, mask, training, return_attention_scores)
     if getattr(layer, "use_gate", False):
         sums = sums * layer._gate_dense(query)
     output = layer._output_dense(sums)
     return (output, weights) if return_attention_scores else output
 
 
-def _causal_mask(layer: Any) -> Callable[..., Any]:
+def _causal_mask_method(layer: Any) -> Callable[..., Any]:
     def mask(query: Any, value: Any = None) -> Any:
         lengths = query.shape[1], (query if value is None else value).shape[1]
         if None in lengths:
@@ -154,9 +162,9 @@ def _causal_mask(layer: Any) -> Callable[..., Any]:
 
 
 def _weights(query: Any, key: Any, mask: Any, select: Select) -> Any:
-    """(batch, heads, queries, keys), of queries that are scaled.
+    """The weights (batch, heads, queries, keys) of scaled queries.
 
-    Where several heads of queries share a key, they lie behind each other as one long query.
+    Query heads that share a key are concatenated along the axis of the queries.
     """
     import tensorflow as tf
 
@@ -172,8 +180,8 @@ def _weights(query: Any, key: Any, mask: Any, select: Select) -> Any:
     return tf.nn.softmax(scores if mask is None else mask_scores(scores, mask, select))
 
 
-def _sums(weights: Any, value: Any) -> Any:
-    """(batch, queries, heads, size): values, weighed."""
+def _weighted_sum(weights: Any, value: Any) -> Any:
+    """The weighted sum of the values, (batch, queries, heads, size)."""
     import tensorflow as tf
 
     _, heads, queries, keys = weights.shape
@@ -187,8 +195,8 @@ def _sums(weights: Any, value: Any) -> Any:
     return tf.transpose(sums, (0, 2, 1, 3))
 
 
-def _for_heads(mask: Any) -> Any:
-    """A mask of (batch, queries, keys) for scores with an axis of heads."""
+def _with_head_axis(mask: Any) -> Any:
+    """Add the axis of the heads to a mask of (batch, queries, keys)."""
     import tensorflow as tf
 
     while len(mask.shape) < 4:

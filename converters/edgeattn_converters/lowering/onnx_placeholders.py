@@ -1,7 +1,7 @@
-"""ONNX nodes of one's own choice where a layer stands.
+"""ONNX nodes in the place of a layer.
 
-While the model is traced a placeholder operation stands for them; when tf2onnx meets it, the nodes
-take its place.
+While the model is traced, a placeholder operation represents the nodes; when tf2onnx reaches it,
+the nodes replace it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 
 from edgeattn.tensors import Array
 
-# It takes any inputs, carries a text, and no optimizer looks into it.
+# It accepts any inputs, has a text attribute, and no optimizer evaluates it.
 OPERATION = "PyFuncStateless"
 
 
 class NodeWriter:
-    """tf2onnx's graph with names, constants and nodes in one call each."""
+    """Adds nodes and constants with unique names to a tf2onnx graph."""
 
     def __init__(self, ctx: Any, prefix: str) -> None:
         self._ctx = ctx
@@ -27,28 +27,33 @@ class NodeWriter:
         self._counter = itertools.count()
 
     def const(self, value: Array | list[int]) -> str:
+        """Add a constant, a list as int64; returns its name."""
         array = np.asarray(value, np.int64) if isinstance(value, list) else value
         node = self._ctx.make_const(f"{self._prefix}/const_{next(self._counter)}", array)
         return str(node.output[0])
 
     def node(self, kind: str, *inputs: str, count: int = 1, **attributes: Any) -> Any:
-        made = self._ctx.make_node(kind, list(inputs), attr=attributes, output_count=count)
-        return made.output[0] if count == 1 else list(made.output)
+        """Add a node with ``count`` outputs; returns the name of its output, or a list of names."""
+        node = self._ctx.make_node(kind, list(inputs), attr=attributes, output_count=count)
+        return node.output[0] if count == 1 else list(node.output)
 
 
-# Writes the nodes, of the inputs' names, and gives the outputs' names.
+# Writes nodes for inputs of these names, and returns the names of the outputs.
 Author = Callable[[NodeWriter, list[str]], list[str]]
 
 
 class Placeholders:
-    """Those of one model: put with :meth:`put` while it is traced, written by :meth:`handlers`."""
+    """The placeholders of one model: :meth:`put` while it is traced, then :meth:`handlers`."""
 
     def __init__(self) -> None:
         self._authors: dict[str, Author] = {}
         self._counter = itertools.count()
 
     def put(self, author: Author, inputs: list[Any], shapes: list[tuple[Any, ...]]) -> list[Any]:
-        """The float32 outputs, of these shapes, of what ``author`` will write of ``inputs``."""
+        """Add a placeholder for the nodes that ``author`` will write.
+
+        Returns its float32 outputs, of these shapes.
+        """
         import tensorflow as tf
 
         token = f"edgeattn/{next(self._counter)}"
@@ -61,7 +66,7 @@ class Placeholders:
         ]
 
     def handlers(self) -> dict[str, Any]:
-        """tf2onnx's ``custom_op_handlers``."""
+        """The ``custom_op_handlers`` for tf2onnx."""
         return {OPERATION: (self._write, [])}
 
     def _write(self, ctx: Any, node: Any, name: str, args: Any) -> None:

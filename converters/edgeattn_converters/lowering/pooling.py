@@ -1,7 +1,7 @@
-"""Pooling over three axes as two poolings of images: TFLite has no other.
+"""Pooling over three axes as two poolings over images, because TFLite has no other.
 
-The largest of the largest is the largest, and so it is with averages: also at the edges, where the
-steps that count are those of one axis times those of the others.
+The maximum of maxima is the maximum, and the same holds for averages. It also holds at the edges,
+where the number of pooled elements is the product of the numbers along the axes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from edgeattn_converters.lowering.rnn.cells import is_keras_class
 
 
 def lower_pooling(layer: Any) -> Callable[..., Any] | None:
-    """What takes the place of ``layer.call`` for MaxPooling3D and AveragePooling3D."""
+    """The replacement of ``layer.call`` for MaxPooling3D and AveragePooling3D, otherwise None."""
     if not is_keras_class(layer, "MaxPooling3D", "AveragePooling3D"):
         return None
     if layer.data_format != "channels_last":
@@ -23,29 +23,19 @@ def lower_pooling(layer: Any) -> Callable[..., Any] | None:
     def call(inputs: Any) -> Any:
         import tensorflow as tf
 
-        def pooled(images: Any, axes: slice) -> Any:
-            return tf.nn.pool(
-                images,
-                layer.pool_size[axes],
-                kind,
-                strides=layer.strides[axes],
-                padding=layer.padding.upper(),
-            )
+        def pool(images: Any, sizes: tuple[int, int], strides: tuple[int, int]) -> Any:
+            padding = layer.padding.upper()
+            return tf.nn.pool(images, sizes, kind, strides=strides, padding=padding)
 
         _, time, height, width, channels = inputs.shape
-        x = pooled(tf.reshape(inputs, (-1, height, width, channels)), slice(1, 3))
+        x = tf.reshape(inputs, (-1, height, width, channels))
+        x = pool(x, layer.pool_size[1:], layer.strides[1:])
         _, height, width, _ = x.shape
         if layer.pool_size[0] == layer.strides[0] == 1:
             return tf.reshape(x, (-1, time, height, width, channels))
-        # The other two axes side by side: each is a column that is pooled over time.
+        # Height and width become one axis, of which each element is pooled over time.
         x = tf.reshape(x, (-1, time, height * width, channels))
-        x = tf.nn.pool(
-            x,
-            (layer.pool_size[0], 1),
-            kind,
-            strides=(layer.strides[0], 1),
-            padding=layer.padding.upper(),
-        )
+        x = pool(x, (layer.pool_size[0], 1), (layer.strides[0], 1))
         return tf.reshape(x, (-1, x.shape[1], height, width, channels))
 
     return call

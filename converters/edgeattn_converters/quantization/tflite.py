@@ -172,7 +172,7 @@ def _quantized(
         made = _integers(file, measured, kept, options)
     _store(made, precision_of, options)
     inputs, outputs = ends.inputs, ends.outputs
-    made.sign(inputs, outputs)
+    made.set_signature(inputs, outputs)
     if options.integer_io:
         # The same inputs and outputs at the same places, whatever their numbers are now.
         known = dict(
@@ -220,7 +220,7 @@ def _integers(
     indices = []
     for index, name in zip(map(int, made.main.outputs), names, strict=True):
         # Nor every copy: an output that is an input as it stands has lost its own tensor.
-        own = made.copied(index) if index in taken else index
+        own = made.copy_tensor(index) if index in taken else index
         taken.add(own)
         made.main.tensors[own].name = name
         indices.append(own)
@@ -270,7 +270,7 @@ def _upstream(file: TFLiteFile, maps: tuple[str, ...]) -> tuple[set[str], set[by
     found = attention.upstream(_nodes(file), "SOFTMAX", HEAVY, _shown(file, maps))
     keys: set[bytes] = set()
     for k in found:
-        for graph, operator in file.within(file.main.operators[k]):
+        for graph, operator in file.nested_operators(file.main.operators[k]):
             values = [file.constant(graph.tensors[int(i)]) for i in operator.inputs if int(i) >= 0]
             keys.update(
                 key_of(v) for v in values if v is not None and v.size >= weights.MIN_ELEMENTS

@@ -65,7 +65,7 @@ def use_integer_io(
             graph.tensors[twin].name = spec.name
             indices[position] = twin
         setattr(graph, end, indices)
-    file.sign(inputs, outputs)
+    file.set_signature(inputs, outputs)
     return tuple(told[0]), tuple(told[1])
 
 

@@ -208,7 +208,7 @@ def _product(
             user.builtinOptions.asymmetricQuantizeInputs = True
     file.code_index(kind, VERSIONS[kind][0 if per_channel else 1])
     if kind == "FULLY_CONNECTED":
-        file.needs_runtime(RUNTIMES[0 if per_channel else 1])
+        file.require_runtime(RUNTIMES[0 if per_channel else 1])
 
 
 def _fused(file: TFLiteFile, graph: Any, operator: Any, wanted: WeightFilter) -> None:

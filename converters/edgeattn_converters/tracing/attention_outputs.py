@@ -1,4 +1,4 @@
-"""Attention weights as named outputs, of the same computation that gives the model's answer."""
+"""Exports attention weights as outputs of the same computation that gives the model's outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeattn.tensors import TensorSpec
 from edgeattn_converters.lowering.masking import mask_arguments
 from edgeattn_converters.lowering.replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.rnn.cells import is_keras_class
-from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, called, softmaxes
+from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, record_calls, softmaxes
 
 PREFIX = "attention/"
 KERAS_LAYERS = (
@@ -27,12 +27,17 @@ KERAS_LAYERS = (
 
 
 @dataclass(frozen=True)
-class Map:
-    """Attention weights of a traced graph: the batch axis first, the keys last.
+class AttentionMap:
+    """Attention weights in a traced graph, of shape (batch, ..., keys).
 
-    ``name`` is ``attention/LAYER``, with ``_1``, ``_2`` behind it where one layer has more than
-    one. ``known`` are layers whose own word for it is taken; of a softmax that was found in the
-    graph, ``doubt`` says why it may be no attention. ``inside`` are the layers around it.
+    Attributes:
+        name: ``attention/LAYER``, with a suffix ``_1``, ``_2`` if a layer has several.
+        layer: The innermost layer that computes the weights.
+        weights: The tensor.
+        known: Whether the layer is an attention layer; otherwise the weights are a softmax that
+            was detected in the graph.
+        doubt: Why a detected softmax may not be attention.
+        inside: The layers around it, from the innermost to the outermost.
     """
 
     name: str
@@ -44,141 +49,146 @@ class Map:
 
 
 @contextlib.contextmanager
-def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[Map]]]:
-    """Within it, after a call of ``model``, the function tells the maps that the call made.
+def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[AttentionMap]]]:
+    """A context whose function returns the maps of the last call of ``model`` within it.
 
-    ``lengths`` are those of the model's sequences.
+    ``lengths`` are the sequence lengths of the model's inputs.
     """
     import tensorflow as tf
 
-    noted: list[tuple[str, Any]] = []
+    recorded: list[tuple[str, Any]] = []
     attention = [layer.name for layer in all_layers(model) if is_attention(layer)]
 
-    def told() -> list[Map]:
+    def collect() -> list[AttentionMap]:
         graph = tf.compat.v1.get_default_graph()
-        others = softmaxes(graph, calls, attention, lengths)
-        maps: list[Map] = []
+        maps: list[AttentionMap] = []
 
         def add(layer: str, weights: Any, **more: Any) -> None:
-            taken = {item.name for item in maps}
+            names = {item.name for item in maps}
             name = base = f"{PREFIX}{layer}"
             count = 0
-            while name in taken:
+            while name in names:
                 count += 1
                 name = f"{base}_{count}"
-            maps.append(Map(name, layer, weights, **more))
+            maps.append(AttentionMap(name, layer, weights, **more))
 
-        for layer, weights in noted:
+        detected = softmaxes(graph, calls, attention, lengths)
+        for layer, weights in recorded:
             add(layer, weights)
-        for item in others:
+        for item in detected:
             add(item.layer, item.keys_last(), known=False, doubt=item.doubt, inside=item.inside)
         return maps
 
-    with (
-        replaced_calls(
-            model,
-            lambda layer: _exposing(layer, lambda item, value: noted.append((item.name, value))),
-        ),
-        called(model) as calls,
-    ):
-        yield told
+    def exposing(layer: Any) -> Callable[..., Any] | None:
+        return _exposing(layer, lambda item, weights: recorded.append((item.name, weights)))
+
+    with replaced_calls(model, exposing), record_calls(model) as calls:
+        yield collect
 
 
 class Doubtful(NamedTuple):
-    """A layer that may have a map which is not told, and whether naming it would tell it."""
+    """A layer that may be attention but whose map is not exported.
+
+    ``exportable`` says whether naming the layer exports the map.
+    """
 
     layer: str
-    why: str
-    can_be_told: bool
+    reason: str
+    exportable: bool
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The layers of ``model`` that a user names as attention: ``convert --attention LAYER``."""
+class MapSelection:
+    """Selects the maps to export; ``layers`` are named by the user: ``--attention LAYER``."""
 
     model: Any
     layers: Sequence[str] = field(default=())
 
-    def choose(
+    def select(
         self,
-        found: Sequence[tuple[Map, TensorSpec]],
-        lost: Sequence[Map],
-        strange: Collection[str],
+        maps: Sequence[tuple[AttentionMap, TensorSpec]],
+        in_loops: Sequence[AttentionMap],
+        without_batch: Collection[str],
     ) -> tuple[tuple[TensorSpec, ...], tuple[Doubtful, ...]]:
-        """The maps that are told, and those that may be one and are not.
+        """The maps to export, and the layers that may have another.
 
-        ``lost`` are those inside of loops, ``strange`` the names of those whose first axis is not
-        the batch's. :class:`UsageError` where a layer that was named has none.
+        ``without_batch`` names the maps whose first axis is not the batch axis. Raises
+        :class:`UsageError` if a named layer has no map.
         """
-        chosen: list[TensorSpec] = []
+        exported: list[TensorSpec] = []
         doubtful: list[Doubtful] = []
-        for item, spec in found:
-            doubt: str | None = None
-            possible = False
+        for item, spec in maps:
+            reason: str | None = None
+            exportable = False
             if None in spec.shape[1:] or len(spec.shape) < 2:
-                # Only known at run time, it cannot be an output of a static graph.
-                doubt = "the size of its map depends on the input's values"
-            elif item.name in strange:
-                doubt = "the first axis of its map is not the batch's: no sample has its own"
-            elif not self._named(item):
-                doubt, possible = item.doubt, True
-            if doubt is None:
-                chosen.append(spec)
+                reason = "the shape of its map depends on the input's values"
+            elif item.name in without_batch:
+                reason = "the first axis of its map is not the batch axis"
+            elif not self._is_named(item):
+                reason, exportable = item.doubt, True
+            if reason is None:
+                exported.append(spec)
             elif item.doubt != NO_PRODUCT:
-                doubtful.append(Doubtful(item.layer, doubt, possible))
+                doubtful.append(Doubtful(item.layer, reason, exportable))
         doubtful += [
-            Doubtful(item.layer, "it is inside a loop and cannot leave it", False)
-            for item in lost
+            Doubtful(item.layer, "it is computed inside a loop", False)
+            for item in in_loops
             if item.doubt != NO_PRODUCT
         ]
-        self._check([item for item, _ in found], [item.layer for item in doubtful], chosen)
-        return tuple(chosen), tuple(doubtful)
+        self._check_names([item for item, _ in maps], doubtful, exported)
+        return tuple(exported), tuple(doubtful)
 
-    def _named(self, item: Map) -> bool:
+    def _is_named(self, item: AttentionMap) -> bool:
         return item.layer in self.layers or bool(set(item.inside) & set(self.layers))
 
-    def _check(self, maps: list[Map], doubtful: list[str], chosen: list[TensorSpec]) -> None:
-        candidates = list(dict.fromkeys([*(item.layer for item in maps), *doubtful]))
-        there = (
-            f"Layers with a softmax: {', '.join(candidates)}."
+    def _check_names(
+        self,
+        maps: Sequence[AttentionMap],
+        doubtful: Sequence[Doubtful],
+        exported: Sequence[TensorSpec],
+    ) -> None:
+        layers = [*(item.layer for item in maps), *(item.layer for item in doubtful)]
+        candidates = list(dict.fromkeys(layers))
+        hint = (
+            f"Choose a layer with a softmax: {', '.join(candidates)}."
             if candidates
-            else ("No layer of this model has a softmax.")
+            else "Omit --attention; no layer of this model has a softmax."
         )
-        told = {spec.name for spec in chosen}
+        exported_names = {spec.name for spec in exported}
         for name in self.layers:
-            if any(item.name in told and name in (item.layer, *item.inside) for item in maps):
+            if any(
+                item.name in exported_names and name in (item.layer, *item.inside) for item in maps
+            ):
                 continue
             names = [layer.name for layer in all_layers(self.model)]
             if name in names or name in candidates:
-                raise UsageError(
-                    f"--attention {name}: this layer has no map that can be told.", hint=there
-                )
-            near = difflib.get_close_matches(name, [*candidates, *names], 1)
-            meant = f" Did you mean {near[0]}?" if near else ""
+                raise UsageError(f"--attention {name}: this layer has no map to export.", hint=hint)
+            similar = difflib.get_close_matches(name, [*candidates, *names], 1)
+            suggestion = f" Did you mean {similar[0]}?" if similar else ""
             raise UsageError(
-                f"--attention {name}: the model has no layer of this name.{meant}", hint=there
+                f"--attention {name}: the model has no layer with this name.{suggestion}",
+                hint=hint,
             )
 
 
 def is_attention(layer: Any) -> bool:
-    """Whether the weights of ``layer`` can be told."""
-    known = is_keras_class(layer, *KERAS_LAYERS) or _is_of_an_era(layer)
+    """Whether ``layer`` is an attention layer that can return its weights."""
+    known = is_keras_class(layer, *KERAS_LAYERS) or _has_legacy_masks(layer)
     return _is_ours(layer) or (
         known and "return_attention_scores" in inspect.signature(_keras_call(layer)).parameters
     )
 
 
-def _is_of_an_era(layer: Any) -> bool:
-    """MultiHeadAttention with the masks of an older Keras (edgeattn_converters.loading)."""
-    kind = type(layer)
-    return kind.__name__ == "LegacyMultiHeadAttention" and kind.__module__.startswith(
-        "edgeattn_converters."
-    )
+def _has_legacy_masks(layer: Any) -> bool:
+    """Whether it is the MultiHeadAttention with the masks of an older Keras."""
+    from edgeattn_converters.loading.migrate.mask_layers import LegacyMultiHeadAttention
+
+    return type(layer) is LegacyMultiHeadAttention
 
 
 def _keras_call(layer: Any) -> Any:
-    # An era's own call passes on what its parent takes.
-    return vars(type(layer).__mro__[1])["call"] if _is_of_an_era(layer) else layer.call
+    # The subclass passes all arguments on, so that only its parent's signature names them.
+    return vars(type(layer).__mro__[1])["call"] if _has_legacy_masks(layer) else layer.call
 
 
 def _is_ours(layer: Any) -> bool:
@@ -186,31 +196,32 @@ def _is_ours(layer: Any) -> bool:
     return kind.__name__ == "Attention" and kind.__module__.startswith("edgeattn.layers")
 
 
-def _exposing(layer: Any, note: Callable[[Any, Any], None]) -> Callable[..., Any] | None:
+def _exposing(layer: Any, record: Callable[[Any, Any], None]) -> Callable[..., Any] | None:
+    """A call that passes the layer's weights to ``record`` and returns what it always returned."""
     if not is_attention(layer):
         return None
     original = layer.call
     if _is_ours(layer):
-        option, asked_by_default = "return_attention_weights", layer.return_attention_weights
+        option, default = "return_attention_weights", layer.return_attention_weights
     else:
-        option, asked_by_default = "return_attention_scores", False
+        option, default = "return_attention_scores", False
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        asked = kwargs.pop(option, None)
-        asked = asked_by_default if asked is None else asked
-        if _is_ours(layer) or asked or not mask_arguments(kwargs):
+        requested = kwargs.pop(option, None)
+        requested = default if requested is None else requested
+        if _is_ours(layer) or requested or not mask_arguments(kwargs):
             result, weights = original(*args, **{**kwargs, option: True})
-            note(layer, weights)
-            return (result, weights) if asked else result
-        # Keras' two ways through a layer, with scores and without, differ where a query is padding
-        # itself: the model's answer goes the way it always went, and the scores beside it. A call
-        # takes the masks off its arguments, so they are put back in between.
+            record(layer, weights)
+            return (result, weights) if requested else result
+        # Keras computes different outputs with scores and without if a query is padding, so the
+        # output is computed without and the scores separately. A call removes the masks from its
+        # arguments, so they are restored in between.
         tensors = [value for value in (*args, *kwargs.values()) if hasattr(value, "_keras_mask")]
-        worn = [tensor._keras_mask for tensor in tensors]
+        masks = [tensor._keras_mask for tensor in tensors]
         result = original(*args, **kwargs)
-        for tensor, mask in zip(tensors, worn, strict=True):
+        for tensor, mask in zip(tensors, masks, strict=True):
             tensor._keras_mask = mask
-        note(layer, original(*args, **{**kwargs, option: True})[1])
+        record(layer, original(*args, **{**kwargs, option: True})[1])
         return result
 
     return call

@@ -1,30 +1,30 @@
-"""Softmaxes that weigh something, found in a traced graph: attention that no layer calls by name.
+"""Detects attention in a traced graph: softmaxes whose results weight the positions of a sequence.
 
-A weight is what a softmax gives; it is attention where it reaches, through operations that only
-move it about, a product with data that has positions to weigh. A classifier's softmax reaches none.
+A softmax is attention if its result reaches a product with a sequence through operations that only
+move data. A classifier's softmax reaches none.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgeattn_converters.lowering.replacement import all_layers
 from edgeattn_converters.lowering.rnn.cells import is_recurrent
-from edgeattn_converters.tracing.dataflow import Weighed, weighed_by
+from edgeattn_converters.tracing.dataflow import WeightedSum, find_weighted_sum
 
 NO_PRODUCT = "its weights multiply no data"
-_SUMS = ("Sum",)
-# What may stand between exp(x) and its sum, or between the sum and the division by it.
-_PLAIN = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "BroadcastTo")
+# Operations allowed between exp(x), its sum, and the division by it.
+_NEUTRAL = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "BroadcastTo")
 _GUARDS = ("AddV2", "Add", "Maximum")
 
 
 @dataclass(frozen=True)
 class Call:
-    """A layer or operation that was called while the graph was traced: its operations' numbers."""
+    """A call of a layer while the graph was traced: the range of its operations in the graph."""
 
     name: str
     start: int
@@ -34,27 +34,25 @@ class Call:
 
 @dataclass(frozen=True)
 class Softmax:
-    """A softmax of the graph: ``weights`` are normalised over ``axis``.
+    """A softmax in the graph, whose ``weights`` are normalized over ``axis``.
 
-    ``layer`` is the innermost layer or operation that it belongs to, ``inside`` all of them.
-    ``weighed`` is what its weights go to, None where they go to no product with data.
+    ``layer`` is the innermost layer or Keras operation that computes it, ``inside`` all of them.
+    ``weighted_sum`` is the data that the weights multiply, if any.
     """
 
     layer: str
     inside: tuple[str, ...]
     weights: Any
     axis: int
-    weighed: Weighed | None
+    weighted_sum: WeightedSum | None
 
     @property
     def doubt(self) -> str | None:
-        """Why it may be no attention; None where it is."""
-        if self.weighed is None:
-            return NO_PRODUCT
-        return self.weighed.doubt
+        """Why it may not be attention, if there is a reason."""
+        return NO_PRODUCT if self.weighted_sum is None else self.weighted_sum.doubt
 
     def keys_last(self) -> Any:
-        """The weights as a map: (batch, ..., keys), without an axis of one in the middle."""
+        """The weights in the shape of a map: (batch, ..., keys), or (batch, keys) for one query."""
         import tensorflow as tf
 
         weights, rank = self.weights, len(self.weights.shape)
@@ -67,15 +65,15 @@ class Softmax:
 
 
 @contextlib.contextmanager
-def called(model: Any) -> Iterator[list[Call]]:
-    """Within it, calls of ``model``'s layers and operations add what they make to the list."""
+def record_calls(model: Any) -> Iterator[list[Call]]:
+    """A context in which calls of ``model``'s layers and operations are appended to the list."""
     calls: list[Call] = []
     replaced = []
     try:
         for item in _parts(model):
             before = item.__dict__.get("call")
-            # Past Keras' own __setattr__, which would track the function as state.
-            object.__setattr__(item, "call", _noting(item, calls))
+            # Bypasses Keras' __setattr__, which would track the function as state.
+            object.__setattr__(item, "call", _recording(item, calls))
             replaced.append((item, before))
         yield calls
     finally:
@@ -87,7 +85,7 @@ def called(model: Any) -> Iterator[list[Call]]:
 
 
 def _parts(model: Any) -> list[Any]:
-    """Layers, and the operations of functional graphs that are no layers."""
+    """Layers, and the Keras operations of functional models."""
     layers = all_layers(model)
     known = {id(layer) for layer in layers} | {id(model)}
     parts = list(layers)
@@ -99,12 +97,10 @@ def _parts(model: Any) -> list[Any]:
     return parts
 
 
-def _noting(item: Any, calls: list[Call]) -> Callable[..., Any]:
-    import functools
-
+def _recording(item: Any, calls: list[Call]) -> Callable[..., Any]:
     original, name, recurrent = item.call, str(item.name), is_recurrent(item)
 
-    # Keras looks at a call's signature for masks and the like: it must look the same.
+    # Keras inspects the signature of a call, for masks for example.
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         graph = _graph()
@@ -124,35 +120,35 @@ def _graph() -> Any:
 
 
 def softmaxes(
-    graph: Any, calls: Sequence[Call], but: Sequence[str] = (), lengths: Sequence[int] = ()
+    graph: Any, calls: Sequence[Call], excluded: Sequence[str] = (), lengths: Sequence[int] = ()
 ) -> list[Softmax]:
-    """Every softmax of ``graph`` in its order, those of layers in ``but`` and of cells left out.
+    """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers.
 
-    ``lengths`` are those of the model's sequences.
+    ``lengths`` are the sequence lengths of the model's inputs.
     """
-    found = []
+    result = []
     for number, operation in enumerate(graph.get_operations()):
-        told = _softmax(operation)
-        if told is None:
+        softmax = _softmax(operation)
+        if softmax is None:
             continue
         around = sorted(
             (call for call in calls if call.start <= number < call.end),
             key=lambda call: call.end - call.start,
         )
-        if any(call.recurrent or call.name in but for call in around):
+        if any(call.recurrent or call.name in excluded for call in around):
             continue
-        weights, axis = told
+        weights, axis = softmax
         inside = tuple(call.name for call in around)
-        found.append(
+        result.append(
             Softmax(
                 inside[0] if inside else _scope(operation.name),
                 inside,
                 weights,
                 axis,
-                weighed_by(weights, axis, lengths),
+                find_weighted_sum(weights, axis, lengths),
             )
         )
-    return found
+    return result
 
 
 def _scope(name: str) -> str:
@@ -161,35 +157,35 @@ def _scope(name: str) -> str:
 
 
 def _softmax(operation: Any) -> tuple[Any, int] | None:
-    """The weights that ``operation`` makes and the axis they are normalised over, if it does."""
+    """The result of ``operation`` and the axis it is normalized over, if it is a softmax."""
     result = operation.outputs[0] if operation.outputs else None
     if result is None or result.shape.rank is None or result.shape.rank < 2:
         return None
     if operation.type == "Softmax":
         return result, int(result.shape.rank) - 1
     if operation.type in ("RealDiv", "Div"):
-        axis = _normalised(*operation.inputs)
+        axis = _normalized_axis(*operation.inputs)
         return None if axis is None else (result, axis)
     return None
 
 
-def _normalised(top: Any, bottom: Any) -> int | None:
-    """The axis of ``exp(x) / sum(exp(x), axis)``; the sum may be kept from zero by a constant."""
+def _normalized_axis(numerator: Any, denominator: Any) -> int | None:
+    """The axis of ``exp(x) / sum(exp(x), axis)``; a constant may be added to the sum."""
     import tensorflow as tf
 
-    if not _is_exponential(top):
+    if not _is_exponential(numerator):
         return None
-    waiting = [bottom]
+    waiting = [denominator]
     for _ in range(8):
         operation = waiting.pop().op
-        if operation.type in _SUMS:
+        if operation.type == "Sum":
             axes = tf.get_static_value(operation.inputs[1])
-            same = _behind(operation.inputs[0]) is _behind(top)
+            same = _source(operation.inputs[0]) is _source(numerator)
             if not same or axes is None or axes.size != 1:
                 return None
             axis = int(axes.reshape(-1)[0]) % int(operation.inputs[0].shape.rank)
             return axis or None
-        if operation.type in _PLAIN:
+        if operation.type in _NEUTRAL:
             waiting.append(operation.inputs[0])
         elif operation.type in _GUARDS:
             steps = [t for t in operation.inputs if tf.get_static_value(t) is None]
@@ -201,17 +197,17 @@ def _normalised(top: Any, bottom: Any) -> int | None:
     return None
 
 
-def _behind(tensor: Any) -> Any:
+def _source(tensor: Any) -> Any:
     while tensor.op.type in ("Identity", "Cast", "StopGradient"):
         tensor = tensor.op.inputs[0]
     return tensor
 
 
 def _is_exponential(tensor: Any) -> bool:
-    operation = _behind(tensor).op
+    operation = _source(tensor).op
     if operation.type == "Exp":
         return True
-    # With a mask: exp(x) * mask.
+    # Or exp(x) * mask.
     return operation.type == "Mul" and any(
-        _behind(item).op.type == "Exp" for item in operation.inputs
+        _source(item).op.type == "Exp" for item in operation.inputs
     )

@@ -1,11 +1,11 @@
-"""The states of recurrent layers as named inputs and outputs, for sequences that come in parts.
+"""States of recurrent layers as inputs and outputs, for sequences that are processed in parts.
 
-A layer's state goes in as ``LAYER_initial_h`` (and ``_c`` of an LSTM) and comes out as
-``LAYER_final_h``: given to the next call, the sequence goes on where this call ended, as it does of
-itself in Keras' ``stateful`` layers. Given zeros, a sequence starts clean.
+A layer's state is the input ``LAYER_initial_h`` (and ``_c`` for an LSTM) and the output
+``LAYER_final_h``. Passed to the next call, it continues the sequence, as Keras does in ``stateful``
+layers; zeros start a new sequence.
 
-What is made is a Keras model like any other, so that the reference, the converters and the
-quantizers need not know of it.
+The result is an ordinary Keras model, so the reference, the converters and the quantizers need no
+special cases.
 """
 
 from __future__ import annotations
@@ -25,144 +25,147 @@ from edgeattn.tensors import Tensors
 from edgeattn_converters.lowering.replacement import all_layers, replaced_calls
 from edgeattn_converters.tracing.trace import Interface, named_outputs, pack, unique
 
-# What Keras calls the states of these layers; those of others are numbered.
-_LETTERS: Mapping[str, Sequence[str]] = {
+# Keras' names of the states of these layers; states of other layers are numbered.
+_STATE_NAMES: Mapping[str, Sequence[str]] = {
     **dict.fromkeys(("LSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), "hc"),
     **dict.fromkeys(("GRU", "SimpleRNN"), "h"),
 }
-# Sequences in a row until a state is like one in the middle of a stream.
-ROUNDS = 3
+# The number of preceding sequences after which states resemble those within a stream.
+PRECEDING = 3
 
 Shape = tuple[int, ...]
 
 
 def with_states(model: Any, stateful: Collection[str] = ()) -> tuple[Any, dict[str, str]]:
-    """``model`` with the states of its recurrent layers beside its own inputs and outputs.
+    """``model`` with the states of its recurrent layers as further inputs and outputs.
 
-    ``stateful`` are the names of the layers that keep theirs; where there is none, all do. The
-    mapping says for the input of each state which output holds it in the end. A layer that is given
-    initial states within the model keeps none; the state of one that is called twice goes from the
-    first call to the second, as in Keras.
+    ``stateful`` names the layers whose states are exported; if it is empty, all are. Layers that
+    receive initial states within the model are excluded. If a layer is called twice, its state
+    passes from the first call to the second, as in Keras.
 
-    Raises :class:`UnsupportedModelError` where there is no state to give.
+    Returns the model and, for each input of a state, the name of the output with its final value.
+    Raises :class:`UnsupportedModelError` if there is no state to export.
     """
     import keras
 
     own = [tensor.name for tensor in model.inputs]
-    layers = _recurrent(model, stateful)
-    shapes = _shapes(model, layers)
+    layers = _recurrent_layers(model, stateful)
+    shapes = _state_shapes(model, layers)
     if not shapes:
         raise UnsupportedModelError(
-            "No layer of this model has a state that could be an input.",
-            hint="Leave --states out.",
+            "No recurrent layer of this model has a state that can be an input.",
+            hint="Omit --states.",
         )
-    letters = {name: _letters(layers[name], len(found)) for name, found in shapes.items()}
-    initial = [f"{name}_initial_{letter}" for name in shapes for letter in letters[name]]
-    final = [f"{name}_final_{letter}" for name in shapes for letter in letters[name]]
+    suffixes = {name: _state_names(layers[name], len(states)) for name, states in shapes.items()}
+    initial = [f"{name}_initial_{suffix}" for name in shapes for suffix in suffixes[name]]
+    final = [f"{name}_final_{suffix}" for name in shapes for suffix in suffixes[name]]
     initial = unique(initial, own)
-    sizes = [shape for found in shapes.values() for shape in found]
-    given = [keras.Input(size, name=name) for name, size in zip(initial, sizes, strict=True)]
-    kept = {name: layers[name] for name in shapes}
-    counts = [len(found) for found in shapes.values()]
-    inputs = [*model.inputs, *given]
-    layer = _layer_class()(model, kept, counts, final)
+    state_shapes = [shape for states in shapes.values() for shape in states]
+    state_inputs = [
+        keras.Input(shape, name=name) for name, shape in zip(initial, state_shapes, strict=True)
+    ]
+    counts = [len(states) for states in shapes.values()]
+    inputs = [*model.inputs, *state_inputs]
+    layer = _layer_class()(model, {name: layers[name] for name in shapes}, counts, final)
     outputs = layer(inputs)
-    made = keras.Model(inputs, outputs, name=model.name)
-    return made, dict(zip(initial, layer.final, strict=True))
+    return keras.Model(inputs, outputs, name=model.name), dict(
+        zip(initial, layer.final, strict=True)
+    )
 
 
-def marked(interface: Interface, pairs: Mapping[str, str]) -> Interface:
-    """``interface`` with the inputs of states told apart from what a sample must bring."""
+def mark_states(interface: Interface, pairs: Mapping[str, str]) -> Interface:
+    """``interface`` with the inputs of states marked, because samples do not contain them."""
     inputs = tuple(replace(spec, state=pairs.get(spec.name)) for spec in interface.inputs)
     return replace(interface, inputs=inputs)
 
 
-def in_a_row(
+def with_running_states(
     predict: Callable[[Tensors], Tensors], interface: Interface, inputs: Tensors
 ) -> dict[str, Any]:
-    """``inputs`` with states as they are when each sequence goes on where the one before it ended.
+    """``inputs`` with states as they are if each row continues the row before it.
 
-    The state that a row starts from is what :data:`ROUNDS` rows before it have left.
+    The state of a row is what the :data:`PRECEDING` rows before it leave.
     """
     states = {spec.name: spec.state for spec in interface.inputs if spec.state is not None}
-    told = dict(with_initial_states(inputs, interface.inputs))
-    for _ in range(ROUNDS if states and len(next(iter(told.values()))) else 0):
-        answers = predict(told)
+    result = dict(with_initial_states(inputs, interface.inputs))
+    for _ in range(PRECEDING if states and len(next(iter(result.values()))) else 0):
+        outputs = predict(result)
         for name, final in states.items():
-            told[name] = np.roll(np.asarray(answers[final]), 1, axis=0)
-    return told
+            result[name] = np.roll(np.asarray(outputs[final]), 1, axis=0)
+    return result
 
 
-def _recurrent(model: Any, stateful: Collection[str]) -> dict[str, Any]:
-    """The layers that may keep a state, by names that are theirs alone."""
+def _recurrent_layers(model: Any, stateful: Collection[str]) -> dict[str, Any]:
+    """The layers that may have a state, by unique names."""
     import keras
 
     inside: set[int] = set()
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.Bidirectional):
-            # They are asked for by the layer around them.
+            # Bidirectional has the states of both.
             inside |= {id(layer.forward_layer), id(layer.backward_layer)}
         elif isinstance(layer, keras.layers.TimeDistributed):
-            # Every step is a sequence of its own to what is inside: nothing goes on there.
+            # Every step is a sequence of its own for the inner layers.
             inside |= {id(item) for item in layer._flatten_layers(include_self=False)}
-    found = [
+    recurrent = [
         layer
         for layer in all_layers(model)
         if isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional)
         and id(layer) not in inside
         and "initial_state" in inspect.signature(layer.call).parameters
-        and (not stateful or not {*_names(layer)}.isdisjoint(stateful))
+        and (not stateful or any(item.name in stateful for item in _with_directions(layer)))
     ]
-    return dict(zip(unique([layer.name for layer in found]), found, strict=True))
+    return dict(zip(unique([layer.name for layer in recurrent]), recurrent, strict=True))
 
 
-def _names(layer: Any) -> list[str]:
-    halves = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
-    return [item.name for item in (layer, *halves) if item is not None]
+def _with_directions(layer: Any) -> list[Any]:
+    """The layer and, of Bidirectional, the layers of both directions."""
+    directions = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
+    return [item for item in (layer, *directions) if item is not None]
 
 
-def _letters(layer: Any, count: int) -> Sequence[str]:
+def _state_names(layer: Any, count: int) -> Sequence[str]:
     import keras
 
     if isinstance(layer, keras.layers.Bidirectional):
-        halves = (layer.forward_layer, layer.backward_layer)
+        directions = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
         return [
-            f"{side}_{letter}"
-            for side, half in zip(("forward", "backward"), halves, strict=True)
-            for letter in _letters(half, count // 2)
+            f"{direction}_{name}"
+            for direction, item in directions
+            for name in _state_names(item, count // 2)
         ]
-    known = _LETTERS.get(type(layer).__name__, ())
+    known = _STATE_NAMES.get(type(layer).__name__, ())
     return known if len(known) == count else [str(index) for index in range(count)]
 
 
-def _shapes(model: Any, layers: Mapping[str, Any]) -> dict[str, list[Shape]]:
-    """The shapes of the states that each layer ends with, without the batch axis."""
+def _state_shapes(model: Any, layers: Mapping[str, Any]) -> dict[str, list[Shape]]:
+    """The shapes of each layer's states, without the batch axis."""
     import tensorflow as tf
 
-    found: dict[str, list[Shape]] = {}
+    shapes: dict[str, list[Shape]] = {}
 
     def function(*tensors: Any) -> Any:
         states: dict[str, list[Any]] = {}
-        with _carrying(layers, states, model):
+        with _exposed_states(layers, states, model):
             model(pack(model, tensors), training=False)
         for name, values in states.items():
-            found[name] = [tuple(value.shape.as_list()[1:]) for value in values]
+            shapes[name] = [tuple(value.shape.as_list()[1:]) for value in values]
         return tf.constant(0)
 
     signature = [tf.TensorSpec((None, *t.shape[1:]), t.dtype) for t in model.inputs]
     tf.function(function, input_signature=signature, autograph=False).get_concrete_function()
-    return found
+    return shapes
 
 
 @contextlib.contextmanager
-def _carrying(
+def _exposed_states(
     layers: Mapping[str, Any], states: dict[str, list[Any]], model: Any
 ) -> Iterator[None]:
-    """Within it, each of ``layers`` starts from its ``states``, if there are, and puts the final
-    ones in their place."""
+    """A context in which each of ``layers`` starts from its entry in ``states``, if there is one,
+    and replaces it by its final states."""
     names = {id(layer): name for name, layer in layers.items()}
 
-    def carrying(layer: Any) -> Callable[..., Any] | None:
+    def exposing(layer: Any) -> Callable[..., Any] | None:
         name = names.get(id(layer))
         if name is None:
             return None
@@ -174,30 +177,29 @@ def _carrying(
             if name in states:
                 initial_state = _packed(layer, states[name])
             with _returning_states(layer):
-                told = original(sequences, initial_state=initial_state, **options)
-            answers = 2 if getattr(layer, "merge_mode", "") is None else 1
-            states[name] = _flat(told[answers:])
+                result = original(sequences, initial_state=initial_state, **options)
+            outputs = 2 if getattr(layer, "merge_mode", "") is None else 1
+            states[name] = _flat(result[outputs:])
             if layer.return_state:
-                return told
-            return told[:answers] if answers > 1 else told[0]
+                return result
+            return result[:outputs] if outputs > 1 else result[0]
 
         return call
 
-    with replaced_calls(model, carrying):
+    with replaced_calls(model, exposing):
         yield
 
 
 @contextlib.contextmanager
 def _returning_states(layer: Any) -> Iterator[None]:
-    halves = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
-    asked = [item for item in (layer, *halves) if item is not None]
-    before = [item.return_state for item in asked]
+    layers = _with_directions(layer)
+    before = [item.return_state for item in layers]
     try:
-        for item in asked:
+        for item in layers:
             item.return_state = True
         yield
     finally:
-        for item, value in zip(asked, before, strict=True):
+        for item, value in zip(layers, before, strict=True):
             item.return_state = value
 
 
@@ -208,7 +210,7 @@ def _flat(states: Any) -> list[Any]:
 
 
 def _packed(layer: Any, states: list[Any]) -> Any:
-    """States in the structure that the layer takes them in: stacked cells have lists of lists."""
+    """States in the structure that the layer takes: nested lists for stacked cells."""
     import keras
 
     if hasattr(layer, "forward_layer"):
@@ -218,7 +220,7 @@ def _packed(layer: Any, states: list[Any]) -> Any:
             *_packed(layer.backward_layer, states[half:]),
         ]
     sizes = layer.state_size
-    if len(_flat(sizes)) != len(states):  # a convolution's sizes are those of channels
+    if len(_flat(sizes)) != len(states):  # of a convolution: sizes are channels
         return list(states)
     return keras.tree.pack_sequence_as(list(sizes), list(states))
 
@@ -228,7 +230,7 @@ def _layer_class() -> Any:
     import keras
 
     class WithStates(keras.layers.Layer):
-        """A model as a layer whose states are inputs and outputs among the others."""
+        """A model as a layer, with states among its inputs and outputs."""
 
         def __init__(
             self, model: Any, layers: Mapping[str, Any], counts: list[int], final: list[str]
@@ -236,24 +238,24 @@ def _layer_class() -> Any:
             super().__init__(name="with_states")
             self.model = model
             self.built = True
-            # Past Keras' tracking: these layers are the model's.
-            object.__setattr__(self, "_carriers", dict(layers))
+            # Bypasses Keras' tracking, because these layers belong to the model.
+            object.__setattr__(self, "_recurrent", dict(layers))
             self._counts = counts
-            self._wanted = final
+            self._final_names = final
             self.final: list[str] = []
 
         def call(self, inputs: list[Any]) -> dict[str, Any]:
             own = len(self.model.inputs)
-            waiting = list(inputs[own:])
+            remaining = list(inputs[own:])
             states = {}
-            for name, count in zip(self._carriers, self._counts, strict=True):
-                states[name], waiting = waiting[:count], waiting[count:]
-            with _carrying(self._carriers, states, self.model):
-                answer = self.model(pack(self.model, tuple(inputs[:own])), training=False)
+            for name, count in zip(self._recurrent, self._counts, strict=True):
+                states[name], remaining = remaining[:count], remaining[count:]
+            with _exposed_states(self._recurrent, states, self.model):
+                result = self.model(pack(self.model, tuple(inputs[:own])), training=False)
             names = [tensor.name for tensor in self.model.inputs]
-            outputs = dict(named_outputs(self.model, answer, names))
-            self.final = unique(self._wanted, [*outputs, *names])
-            values = [value for found in states.values() for value in found]
+            outputs = dict(named_outputs(self.model, result, names))
+            self.final = unique(self._final_names, [*outputs, *names])
+            values = [value for group in states.values() for value in group]
             return outputs | dict(zip(self.final, values, strict=True))
 
     return WithStates

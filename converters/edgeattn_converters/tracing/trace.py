@@ -1,4 +1,4 @@
-"""A Keras model as a frozen TensorFlow function with fixed shapes and outputs in known order."""
+"""Traces a Keras model to a frozen TensorFlow function with fixed shapes and ordered outputs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters.lowering.replacement import all_layers
-from edgeattn_converters.tracing.attention_outputs import Asked, Doubtful, Map, maps_of
+from edgeattn_converters.tracing.attention_outputs import (
+    AttentionMap,
+    Doubtful,
+    MapSelection,
+    maps_of,
+)
 from edgeattn_converters.tracing.dataflow import is_data
 
-# A batch of so many tells the batch's axis from all others.
-PROBED = 3
+# A batch size that tells the batch axis from other axes.
+PROBE_BATCH = 3
 
 
 @dataclass(frozen=True)
 class Interface:
-    """A model's inputs and outputs by name; the batch axis is free, as Keras has it.
+    """Specs of a model's inputs, outputs and attention maps, with a free batch axis.
 
-    ``attention`` are the maps that can be told beside the outputs, ``doubtful`` the layers that may
-    have one which is not told.
+    ``doubtful`` are layers that may be attention but whose maps are not exported.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -39,7 +43,10 @@ class Interface:
 
 @dataclass(frozen=True)
 class Traced:
-    """``function``'s tensors are in the specs' order; frozen, its weights are constants."""
+    """A concrete function whose inputs and outputs have the order of ``inputs`` and ``outputs``.
+
+    ``attention`` names the outputs that are attention maps.
+    """
 
     function: Any
     inputs: tuple[TensorSpec, ...]
@@ -50,14 +57,15 @@ class Traced:
 def interface_of(
     model: Any, *, time_steps: int | None = None, attention: Sequence[str] = ()
 ) -> Interface:
-    """What goes into ``model`` and comes out of it, every axis but the batch's fixed.
+    """The interface of ``model``, with every axis fixed but the batch axis.
 
-    ``attention`` names layers whose maps are wanted beside those that are found by themselves;
-    :class:`UsageError` where the model has no such layer, or that one has no map.
+    ``attention`` names layers whose maps are exported in addition to those that are detected.
+    Raises :class:`UsageError` if the model has no such layer or the layer has no map, or if an axis
+    is free and ``time_steps`` is missing.
     """
     inputs = _inputs(model, time_steps)
-    asked = Asked(model, attention)
-    concrete, names, maps, lost = _concrete(model, inputs, batch=None, expose=None)
+    selection = MapSelection(model, attention)
+    concrete, names, maps, in_loops = _concrete(model, inputs, batch=None, expose=None)
     specs = [
         TensorSpec(name, tuple(tensor.shape.as_list()), tensor.dtype.name)
         for name, tensor in zip(
@@ -66,17 +74,22 @@ def interface_of(
     ]
     for spec in specs[: len(names)]:
         if None in spec.shape[1:]:
-            raise UnsupportedModelError(f"The size of output {spec} depends on the input's values.")
-    strange: set[str] = set()
+            raise UnsupportedModelError(
+                f"The shape of output {spec} depends on the input's values."
+            )
+    without_batch: set[str] = set()
     if any(not item.known for item in maps):
-        # With the batch free, another first axis than the batch's cannot be told from it.
-        fixed, _, again, _ = _concrete(model, inputs, batch=PROBED, expose=None)
+        # While the batch axis is free, it looks like any other free first axis.
+        fixed, _, fixed_maps, _ = _concrete(model, inputs, batch=PROBE_BATCH, expose=None)
         shapes = [tensor.shape.as_list() for tensor in fixed.outputs[len(names) :]]
-        strange = {
-            item.name for item, shape in zip(again, shapes, strict=True) if shape[0] != PROBED
+        without_batch = {
+            item.name
+            for item, shape in zip(fixed_maps, shapes, strict=True)
+            if shape[0] != PROBE_BATCH
         }
-    told, doubtful = asked.choose(list(zip(maps, specs[len(names) :], strict=True)), lost, strange)
-    return Interface(inputs, tuple(specs[: len(names)]), told, doubtful)
+    map_specs = list(zip(maps, specs[len(names) :], strict=True))
+    exported, doubtful = selection.select(map_specs, in_loops, without_batch)
+    return Interface(inputs, tuple(specs[: len(names)]), exported, doubtful)
 
 
 def trace(
@@ -88,28 +101,28 @@ def trace(
     freeze: bool = True,
     lowering: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Traced:
-    """``model`` with its inputs and outputs as ``interface`` names them, for this batch size.
+    """Trace ``model`` for this batch size; ``None`` keeps the batch axis free.
 
-    The lowering's context holds while the model is traced.
+    ``lowering`` is a context in which the model is traced. ``freeze`` turns weights to constants.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    wanted = [spec.name for spec in interface.attention] if attention else []
+    expose = [spec.name for spec in interface.attention] if attention else []
     with lowering():
-        concrete, names, found, _ = _concrete(
-            model, interface.inputs, batch=batch, expose=wanted, inline=freeze
+        concrete, names, maps, _ = _concrete(
+            model, interface.inputs, batch=batch, expose=expose, inline=freeze
         )
-    maps = [item.name for item in found]
+    map_names = [item.name for item in maps]
     if freeze:
-        # Control flow stays as While and If: TFLite knows no Enter and Exit.
+        # Control flow remains While and If, because TFLite has no Enter and Exit.
         concrete = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
-    there = {spec.name: spec for spec in interface.all_outputs}
-    specs = [there[name] for name in (*names, *maps)]
+    by_name = {spec.name: spec for spec in interface.all_outputs}
+    specs = [by_name[name] for name in (*names, *map_names)]
     return Traced(
         concrete,
         tuple(replace(spec, shape=(batch, *spec.shape[1:])) for spec in interface.inputs),
         tuple(replace(spec, shape=(batch, *spec.shape[1:])) for spec in specs),
-        tuple(maps),
+        tuple(map_names),
     )
 
 
@@ -120,39 +133,39 @@ def _concrete(
     batch: int | None,
     expose: Sequence[str] | None,
     inline: bool = False,
-) -> tuple[Any, list[str], list[Map], list[Map]]:
-    """The traced function, the names of its outputs, the maps behind them, and those that are lost.
+) -> tuple[Any, list[str], list[AttentionMap], list[AttentionMap]]:
+    """The concrete function, the names of its outputs, the maps after them, and the maps in loops.
 
-    ``expose`` names the maps that are wanted; ``None`` asks for all there are. ``inline`` makes a
-    graph for converters, which TensorFlow itself need not be able to run.
+    ``expose`` names the maps to return; ``None`` means all. ``inline`` traces a graph for
+    converters, which TensorFlow itself may be unable to run.
     """
     import tensorflow as tf
 
     names: list[str] = []
-    maps: list[Map] = []
-    lost: list[Map] = []
+    maps: list[AttentionMap] = []
+    in_loops: list[AttentionMap] = []
     lengths = [
         axis for spec in inputs for axis in spec.shape[1 : max(2, len(spec.shape) - 1)] if axis
     ]
 
     def function(*tensors: Any) -> list[Any]:
         graph = tf.compat.v1.get_default_graph()
-        context: contextlib.AbstractContextManager[Callable[[], list[Map]]] = (
+        context: contextlib.AbstractContextManager[Callable[[], list[AttentionMap]]] = (
             contextlib.nullcontext(list) if expose == [] else maps_of(model, lengths)
         )
-        with context as found:
+        with context as collect_maps:
             with contextlib.ExitStack() as stack:
                 if inline:
                     stack.enter_context(_inlined())
                     stack.enter_context(_sums_by_shape())
-                answer = model(pack(model, tensors), training=False)
-            outputs = dict(named_outputs(model, answer, [spec.name for spec in inputs]))
-            # Weights of a layer inside a loop live in the loop's own graph: they cannot leave it.
-            told = [item for item in found() if expose is None or item.name in expose]
+                result = model(pack(model, tensors), training=False)
+            outputs = dict(named_outputs(model, result, [spec.name for spec in inputs]))
+            exposed = [item for item in collect_maps() if expose is None or item.name in expose]
         names[:] = list(outputs)
-        maps[:] = [item for item in told if item.weights.graph is graph]
-        lost[:] = [item for item in told if item.weights.graph is not graph]
-        # An identity of its own: an output may be an input, or another output, as it stands.
+        # A layer inside a loop computes its weights in the loop's graph, which they cannot leave.
+        maps[:] = [item for item in exposed if item.weights.graph is graph]
+        in_loops[:] = [item for item in exposed if item.weights.graph is not graph]
+        # Every output needs a tensor of its own, also one that is an input or another output.
         values = (*outputs.values(), *(item.weights for item in maps))
         return [tf.identity(value) for value in values]
 
@@ -161,13 +174,14 @@ def _concrete(
         for index, spec in enumerate(inputs)
     ]
     concrete = tf.function(function, input_signature=signature, autograph=False)
-    return concrete.get_concrete_function(), names, maps, lost
+    return concrete.get_concrete_function(), names, maps, in_loops
 
 
 @contextlib.contextmanager
 def _inlined() -> Iterator[None]:
-    """Functions within the model, such as those that Keras compiles for grouped convolutions, are
-    traced into its graph: a converter cannot look into a call.
+    """Trace functions within the model into its graph, because converters cannot convert calls.
+
+    Keras compiles such functions for grouped convolutions.
     """
     import tensorflow as tf
 
@@ -181,11 +195,11 @@ def _inlined() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _sums_by_shape() -> Iterator[None]:
-    """Sums of data are sums, whatever their shapes.
+    """Add data tensors as tensors, not as biases.
 
-    Keras adds a tensor as a bias where all its axes but one are 1. With the batch fixed to 1 that
-    befalls data of one feature, (1, time, 1), which it never is while the batch is free: TFLite has
-    no such bias, and as many features as steps would get it along the wrong axis.
+    Keras adds a tensor as a bias if all its axes but one are 1. With a batch of 1 this includes
+    data with one feature, (1, time, 1). TFLite has no such bias, and if there are as many features
+    as steps, it would be added along the wrong axis.
     """
     import keras
     import tensorflow as tf
@@ -210,7 +224,7 @@ def _inputs(model: Any, time_steps: int | None) -> tuple[TensorSpec, ...]:
     tensors = getattr(model, "inputs", None)
     if not tensors:
         raise UnsupportedModelError(
-            f"The model ({type(model).__name__}) does not say what its inputs are.",
+            f"The model ({type(model).__name__}) does not define its inputs.",
             hint="Build it with the functional API: keras.Model(inputs, model(inputs)).",
         )
     names = unique([layer_name(tensor) for tensor in tensors])
@@ -226,10 +240,10 @@ def _fixed(spec: TensorSpec, time_steps: int | None) -> TensorSpec:
         axes[1] = time_steps
     if None in axes[1:]:
         raise UsageError(
-            f"Input {spec} has a free axis, and an edge artifact needs every length fixed.",
-            hint="Say how many steps a sequence has: --time-steps N (shorter ones are padded).",
+            f"Input {spec} has a free axis, but artifacts need fixed shapes.",
+            hint="Pass the sequence length: --time-steps N (pad shorter sequences).",
         )
-    # A fixed batch in the file (batch_shape, stateful models) is the training's, not the device's.
+    # A fixed batch size in the file is that of training, not of inference.
     return replace(spec, shape=(None, *axes[1:]))
 
 
@@ -239,14 +253,14 @@ def dtype_of(tensor: Any) -> str:
 
 
 def layer_name(tensor: Any) -> str:
-    """The name of the layer that a symbolic tensor comes from."""
+    """The name of the layer that produces a symbolic tensor."""
     history = getattr(tensor, "_keras_history", None)
     layer = getattr(history, "operation", None) or getattr(history, "layer", None)
     return str(getattr(layer, "name", None) or tensor.name.split(":")[0])
 
 
 def unique(names: list[str], taken: Sequence[str] = ()) -> list[str]:
-    """``names``, a number behind those that came before or are taken."""
+    """``names``, with a numeric suffix for those that repeat or are taken."""
     result: list[str] = []
     for name in names:
         free, count = name, 0
@@ -258,7 +272,7 @@ def unique(names: list[str], taken: Sequence[str] = ()) -> list[str]:
 
 
 def pack(model: Any, tensors: tuple[Any, ...]) -> Any:
-    """The flat inputs in the structure that the model was built with."""
+    """The flat inputs in the structure that the model takes."""
     struct = getattr(model, "_inputs_struct", None)  # Keras 3 functional
     if struct is not None:
         import keras
@@ -273,6 +287,7 @@ def pack(model: Any, tensors: tuple[Any, ...]) -> Any:
 
 
 def named_outputs(model: Any, outputs: Any, taken: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """``(name, tensor)`` of each output, with names that are unique and not ``taken``."""
     if isinstance(outputs, dict) and not any(
         isinstance(v, dict | list | tuple) for v in outputs.values()
     ):
@@ -286,13 +301,13 @@ def named_outputs(model: Any, outputs: Any, taken: Sequence[str]) -> Iterator[tu
         if len(symbolic) == len(values):
             known = [layer_name(tensor) for tensor in symbolic]
         flat = list(zip(known, values, strict=True))
-    # An output that is an input has its name: a file needs two.
+    # An output that is an input needs a name of its own in the file.
     names = unique([name for name, _ in flat], taken)
     yield from zip(names, [value for _, value in flat], strict=True)
 
 
 def vocabulary_of(model: Any, interface: Interface) -> dict[str, int]:
-    """For each input that an Embedding reads directly, how many different tokens it takes."""
+    """The number of different tokens, for each input that an Embedding reads directly."""
     sizes: dict[str, int] = {}
     names = [spec.name for spec in interface.inputs]
     by_id = {id(tensor): name for name, tensor in zip(names, model.inputs, strict=True)}
@@ -307,12 +322,14 @@ def vocabulary_of(model: Any, interface: Interface) -> dict[str, int]:
                     size = int(layer.input_dim)
                     sizes[name] = min(size, sizes.get(name, size))
     if not sizes and len(names) == 1:
-        # Sequential and nested models: the one input is what the embedding reads.
-        found = [
+        # In Sequential and nested models, the only input is what the embedding reads.
+        vocabularies = [
             int(layer.input_dim)
             for layer in all_layers(model)
             if type(layer).__name__ == "Embedding"
         ]
-        if found and not np.issubdtype(np.dtype(interface.inputs[0].dtype), np.complexfloating):
-            sizes[names[0]] = min(found)
+        if vocabularies and not np.issubdtype(
+            np.dtype(interface.inputs[0].dtype), np.complexfloating
+        ):
+            sizes[names[0]] = min(vocabularies)
     return sizes

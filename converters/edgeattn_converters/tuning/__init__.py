@@ -1,1 +1,1 @@
-"""Search for the smallest or fastest artifact that passes."""
+"""Searches for the smallest or fastest artifact that passes."""

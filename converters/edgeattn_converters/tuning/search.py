@@ -1,10 +1,12 @@
-"""Which candidates to try, given what became of the ones before: no file and no model in here.
+"""Chooses which candidates to evaluate next, from the results so far, and which one is best.
 
-First every scheme as a whole. Then, where the smallest do not pass, mixtures of two schemes: each
-layer is lowered alone to see what it costs, layers are raised in the order of that cost until the
-file passes, and those that were raised in vain are lowered again. That a file which passes still
-does with one layer more raised is assumed in between and never in the end: what is chosen was made
-and judged itself.
+First every scheme is evaluated as a whole. If the smallest ones do not pass, mixtures of two
+schemes follow: each layer is quantized alone to measure its cost, layers are raised to the larger
+scheme in the order of that cost until the file passes, and raised layers that turn out not to
+matter are lowered again. The search assumes on the way that a passing file still passes with one
+more layer raised, but the final choice has always been converted and validated itself.
+
+This module handles no files and no models.
 """
 
 from __future__ import annotations
@@ -17,16 +19,16 @@ from typing import Any
 
 from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 
-NOT_MADE = "not made"
-# From the fewest bytes to the most: those of which weights may be mixed in one file.
+NOT_CONVERTED = "not made"
+# Schemes whose weights can be mixed in one file, by size.
 LEVELS = ("int4", "dynamic_int8", "float16", "float32")
-# Medians closer than this are the same speed: the smaller file is better then.
+# Medians closer than this ratio count as the same speed, and the smaller file is better.
 SAME_SPEED = 1.03
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights worth quantizing, and their bytes in float32."""
+    """A layer with weights worth quantizing; ``bytes`` is their size in float32."""
 
     name: str
     bytes: int
@@ -34,7 +36,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file to try: a scheme, but for the layers in ``precision``, which have their own."""
+    """A file to evaluate: one scheme, except for the layers in ``precision``."""
 
     format: str
     scheme: str
@@ -43,7 +45,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """``tflite dynamic_int8, chunked, float16 in dense``."""
+        """For example ``tflite dynamic_int8, chunked, float16 in dense``."""
         parts = [f"{self.format} {self.scheme}"]
         if self.lowering != "auto":
             parts.append(self.lowering)
@@ -58,12 +60,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a candidate.
+    """The evaluation of a candidate.
 
-    ``excess`` is how many times its limit the worst figure of numbers and attention is: at most 1
-    where all are within. ``drop`` is what the task lost, of the output that lost most: the drop and
-    its 95% interval, in points of the ``score`` from 0 to 1. ``shortfall`` says what kept it from
-    passing.
+    Attributes:
+        excess: The worst check of outputs and attention maps as a multiple of its limit.
+        score: The task's score, from 0 to 1, of the output that lost most.
+        drop: The loss of that score and its 95% interval.
+        shortfall: Why the candidate does not pass.
+        artifact: The entry of the file in a manifest; empty if it could not be converted.
+        p50_ms: The median latency in milliseconds, if it was measured.
     """
 
     candidate: Candidate
@@ -83,140 +88,139 @@ class Result:
 
 @dataclass(frozen=True)
 class Space:
-    """The whole schemes to try, the layers that may differ, and the schemes they may have."""
+    """Candidates with one scheme, layers that may differ, and the schemes these may have."""
 
-    singles: tuple[Candidate, ...]
+    uniform: tuple[Candidate, ...]
     layers: tuple[Layer, ...] = ()
     levels: tuple[str, ...] = LEVELS
 
 
-# A candidate, and whether its task is asked for too: without it a result says "not run" of it.
+# Evaluates a candidate; the flag says whether to evaluate the task too.
 Evaluate = Callable[[Candidate, bool], Result]
 
 
-class _Spent(Exception):
-    """As many candidates were tried as were allowed."""
+class _BudgetSpent(Exception):
+    """The largest number of candidates has been evaluated."""
 
 
-def search(space: Space, evaluate: Evaluate, *, most: int) -> tuple[Result, ...]:
-    """Every result, in the order of trying: ``most`` candidates at most, one at least."""
-    tried: dict[Candidate, Result] = {}
-    judged: set[Candidate] = set()
+def search(space: Space, evaluate: Evaluate, *, max_candidates: int) -> tuple[Result, ...]:
+    """All results in the order of their evaluation, at least one."""
+    results: dict[Candidate, Result] = {}
+    with_task: set[Candidate] = set()
 
-    def ask(candidate: Candidate, task: bool = True) -> Result:
-        if candidate not in tried and len(tried) >= max(1, most):
-            raise _Spent
-        if candidate not in tried or (task and candidate not in judged):
-            tried[candidate] = evaluate(candidate, task)
+    def evaluate_once(candidate: Candidate, task: bool = True) -> Result:
+        if candidate not in results and len(results) >= max(1, max_candidates):
+            raise _BudgetSpent
+        if candidate not in results or (task and candidate not in with_task):
+            results[candidate] = evaluate(candidate, task)
             if task:
-                judged.add(candidate)
-        return tried[candidate]
+                with_task.add(candidate)
+        return results[candidate]
 
-    with contextlib.suppress(_Spent):
-        for single in space.singles:
-            ask(single)
-        for start, above in _mixable(space, tuple(tried.values())):
-            _mix(ask, start, above, space.layers)
-    return tuple(tried.values())
+    with contextlib.suppress(_BudgetSpent):
+        for candidate in space.uniform:
+            evaluate_once(candidate)
+        for start, above in _mixable(space, tuple(results.values())):
+            _mix(evaluate_once, start, above, space.layers)
+    return tuple(results.values())
 
 
 def _mixable(space: Space, results: Sequence[Result]) -> list[tuple[Candidate, str]]:
-    """For each format the schemes that fail though a larger one passes, each with that one."""
-    found = []
+    """Failing candidates for which a larger scheme of the same format passes, with that scheme."""
+    pairs = []
     for format in dict.fromkeys(result.candidate.format for result in results):
         smallest: dict[str, Result] = {}
         for level in space.levels:
-            there = [
+            files = [
                 r
                 for r in results
                 if (r.candidate.format, r.candidate.scheme) == (format, level) and r.bytes
             ]
-            if there:
-                passing = [r for r in there if r.passed]
-                smallest[level] = min(passing or there, key=lambda r: r.bytes or 0)
+            if files:
+                passing = [r for r in files if r.passed]
+                smallest[level] = min(passing or files, key=lambda r: r.bytes or 0)
         levels = [level for level in space.levels if level in smallest]
         for k, level in enumerate(levels):
             if smallest[level].passed:
                 break
             above = next((u for u in levels[k + 1 :] if smallest[u].passed), None)
             if above is not None:
-                found.append((smallest[level].candidate, above))
-    return found
+                pairs.append((smallest[level].candidate, above))
+    return pairs
 
 
-def _mix(ask: Callable[..., Result], start: Candidate, above: str, layers: Sequence[Layer]) -> None:
-    """Raise layers of ``start`` to the scheme ``above`` until it passes, and no more of them."""
+def _mix(
+    evaluate: Callable[..., Result], start: Candidate, above: str, layers: Sequence[Layer]
+) -> None:
+    """Raise layers of ``start`` to the scheme ``above`` until it passes, and as few as possible."""
     if len(layers) < 2:
         return
 
     def raised(names: Sequence[str]) -> Candidate:
         return start.with_precision(dict.fromkeys(names, above))
 
-    # Alone among layers of the better scheme: what is seen is this layer's doing.
+    # With all other layers raised, the excess is due to this layer.
     cost = {
-        layer.name: ask(raised([other.name for other in layers if other is not layer]), False)
+        layer.name: evaluate(raised([other.name for other in layers if other is not layer]), False)
         for layer in layers
     }
     order = sorted(layers, key=lambda layer: (-cost[layer.name].excess, layer.bytes))
     names = [layer.name for layer in order]
-    low, high = 1, len(names)  # all of them raised is the scheme above, and passes
+    low, high = 1, len(names)  # with all layers raised, it is the larger scheme, which passes
     while low < high:
         middle = (low + high) // 2
-        if ask(raised(names[:middle])).passed:
+        if evaluate(raised(names[:middle])).passed:
             high = middle
         else:
             low = middle + 1
-    kept = names[:low]
-    if len(kept) < len(names) and not ask(raised(kept)).passed:
+    needed = names[:low]
+    if len(needed) < len(names) and not evaluate(raised(needed)).passed:
         return
     for layer in sorted(order[:low], key=lambda layer: -layer.bytes):
-        fewer = [name for name in kept if name != layer.name]
-        if fewer and ask(raised(fewer)).passed:
-            kept = fewer
-
-
-# Which is best
+        fewer = [name for name in needed if name != layer.name]
+        if fewer and evaluate(raised(fewer)).passed:
+            needed = fewer
 
 
 def best(results: Sequence[Result], aim: str) -> Result | None:
-    """The smallest or fastest that passes; where none does, the one that comes nearest.
+    """The smallest or fastest result that passes, or else the one closest to passing.
 
-    None only where nothing could be made.
+    ``None`` if no candidate could be converted.
     """
-    made = [result for result in results if result.bytes is not None]
-    passing = [result for result in made if result.passed]
+    converted = [result for result in results if result.bytes is not None]
+    passing = [result for result in converted if result.passed]
     if not passing:
-        return min(made, key=_away, default=None)
+        return min(converted, key=_distance, default=None)
     if aim == "latency" and (timed := [r for r in passing if r.p50_ms is not None]):
         fastest = min(r.p50_ms or math.inf for r in timed)
         passing = [r for r in timed if (r.p50_ms or math.inf) <= SAME_SPEED * fastest]
     return min(passing, key=lambda r: (r.bytes or 0, r.excess))
 
 
-def _away(result: Result) -> tuple[Any, ...]:
-    """How far from passing: an open verdict is nearer than a failed one."""
+def _distance(result: Result) -> tuple[Any, ...]:
+    """Sorts by distance from passing: an inconclusive verdict is closer than a failed one."""
     rank = (INCONCLUSIVE, FAIL, NOT_RUN).index(result.verdict)
     high = math.inf if result.drop is None else result.drop[2]
     return (rank, max(result.excess, 1.0), high, result.bytes)
 
 
 def frontier(results: Sequence[Result], aim: str = "size") -> tuple[Result, ...]:
-    """The results that no other beats in bytes, in the task's score and, where timed, in speed."""
+    """Results that no other beats in size, score and latency (if measured) at once."""
 
     def figures(result: Result) -> tuple[float, ...]:
         time = math.inf if result.p50_ms is None else result.p50_ms
         score = -math.inf if result.score is None else result.score
         return (float(result.bytes or 0), -score, time)
 
-    made = [result for result in results if result.bytes is not None and result.score is not None]
-    kept: list[Result] = []
-    for result in made:
+    scored = [result for result in results if result.bytes is not None and result.score is not None]
+    optimal: list[Result] = []
+    for result in scored:
         own = figures(result)
         beaten = any(
             all(a <= b for a, b in zip(figures(other), own, strict=True)) and figures(other) != own
-            for other in made
+            for other in scored
         )
-        if not beaten and own not in [figures(other) for other in kept]:
-            kept.append(result)
-    by = (lambda r: r.p50_ms or math.inf) if aim == "latency" else (lambda r: r.bytes or 0)
-    return tuple(sorted(kept, key=by))
+        if not beaten and own not in [figures(other) for other in optimal]:
+            optimal.append(result)
+    key = (lambda r: r.p50_ms or math.inf) if aim == "latency" else (lambda r: r.bytes or 0)
+    return tuple(sorted(optimal, key=key))

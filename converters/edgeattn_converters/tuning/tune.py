@@ -1,12 +1,11 @@
-"""The smallest or fastest file of a model that passes: schemes, lowerings and mixtures, tried."""
+"""Searches schemes, lowerings and mixtures of schemes for the best artifact of a model."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +14,22 @@ from edgeattn import __version__, progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
-from edgeattn.errors import ConversionError, UsageError
+from edgeattn.errors import UsageError
 from edgeattn.metrics.statistics import INCONCLUSIVE
 from edgeattn.schemes import FORMATS
-from edgeattn_converters.tuning.attempts import Attempts, Memory, timed, was_tried
+from edgeattn_converters import nothing_converted
+from edgeattn_converters.options import (
+    ConversionOptions,
+    ModelSource,
+    StrPath,
+)
+from edgeattn_converters.recipes import RECIPES, default_schemes
+from edgeattn_converters.tuning.evaluation import (
+    CandidateEvaluator,
+    ResultStore,
+    has_results,
+    timed,
+)
 from edgeattn_converters.tuning.search import (
     LEVELS,
     Candidate,
@@ -29,31 +40,58 @@ from edgeattn_converters.tuning.search import (
     frontier,
     search,
 )
+from edgeattn_converters.worker.client import ConversionWorker
 
 if TYPE_CHECKING:
-    from edgeattn.evaluation.dataset import Trial
-    from edgeattn.tensors import Tensors
+    from edgeattn.validation.validate import Limit
 
-__all__ = ["AIMS", "Tuned", "tune"]
+__all__ = ["AIMS", "TuningOptions", "TuningResult", "tune"]
 
 AIMS = ("size", "latency")
 ALL = "all"
-MOST = 80
-# What is timed at the end: the best by bytes, and no more than can be timed well.
-TIMED, RUNS, SECONDS = 16, 256, 60.0
 LOWERINGS = ("unrolled", "chunked", "fused")
+# Latency is measured at the end, for the smallest that pass: how many, runs of each, seconds.
+TIMED, RUNS, SECONDS = 16, 256, 60.0
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The bundle with what was ``chosen``, and everything that was tried on the way.
+class TuningOptions:
+    """What a search optimizes, and over which candidates.
 
-    ``single`` is the best of the whole schemes, where one passed: what a mixture has to beat.
+    Attributes:
+        max_drop: The largest loss of the task's score at 95% confidence, from 0 to 1.
+        aim: ``size`` or ``latency``.
+        formats: ``tflite`` and ``onnx``; default: both.
+        schemes: Schemes to combine; ``all`` stands for all but the experimental ones.
+        calibration: A file of calibration samples for ``int8`` and ``int16x8``.
+        max_candidates: The largest number of files to convert.
+    """
+
+    max_drop: float = 0.01
+    aim: str = "size"
+    formats: Sequence[str] = ()
+    schemes: Sequence[str] = ()
+    calibration: StrPath | None = None
+    max_candidates: int = 80
+
+    def __post_init__(self) -> None:
+        if self.aim not in AIMS:
+            raise UsageError(f"Unknown aim {self.aim!r}.", hint=f"Choose one of {', '.join(AIMS)}.")
+        if not 0 < self.max_drop < 1:
+            raise UsageError(f"max_drop is {self.max_drop:g}, but must be between 0 and 1.")
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """The bundle with the ``chosen`` artifact, and all results of the search.
+
+    ``best_uniform`` is the best result without a mixture, if one passes. ``resumed`` counts the
+    results of an earlier search that were reused.
     """
 
     bundle: Bundle
     chosen: Result
-    single: Result | None
+    best_uniform: Result | None
     results: tuple[Result, ...]
     frontier: tuple[Result, ...]
     reference_scores: Mapping[str, float]
@@ -63,270 +101,250 @@ class Tuned:
 
     @property
     def exit_code(self) -> int:
-        """0 where it passed, 6 where that is open, 1 where it is only the nearest."""
+        """0 if the chosen artifact passes, 6 if that is inconclusive, else 1."""
         if self.chosen.passed:
             return 0
         return 6 if self.chosen.verdict == INCONCLUSIVE else 1
 
 
 def tune(
-    model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
-    output: str | os.PathLike[str] | None = None,
+    source: StrPath | ModelSource,
+    data: StrPath,
+    output: StrPath | None = None,
     *,
-    calibration: str | os.PathLike[str] | None = None,
-    max_drop: float = 0.01,
-    aim: str = "size",
-    formats: Sequence[str] = (),
-    schemes: Sequence[str] = (),
-    samples: str | os.PathLike[str] | None = None,
-    time_steps: int | None = None,
-    custom_objects: str | os.PathLike[str] | None = None,
-    architecture: str | None = None,
-    trust: str | None = None,
-    most: int = MOST,
+    options: TuningOptions = TuningOptions(),
     force: bool = False,
-) -> Tuned:
-    """Search for the smallest or fastest artifact of ``model`` that passes the verdict.
+) -> TuningResult:
+    """Search for the smallest or fastest artifact of a model that passes.
 
-    ``data`` are samples with labels, on which the task may lose ``max_drop`` of its score (0.01 is
-    one point in a hundred) and no more, at 95%. ``most`` bounds how many files are tried. What was
-    tried is kept beside ``output`` until the search is done: the same call goes on where an earlier
-    one was ended.
+    ``source`` is a path or a :class:`ModelSource`, ``data`` a file of samples with labels. The
+    bundle is written to ``output``, by default ``MODEL.tuned.edge`` beside the model. Results are
+    stored beside it until the search is complete; the same call resumes an interrupted search.
 
-    Returns the best found, with its shortfall where none passes. Raises :class:`ConversionError`
-    where nothing could be made at all.
+    If no candidate passes, the closest one is chosen. Raises :class:`ConversionError` if none can
+    be converted, and :class:`UsageError` if an argument, or the data, is invalid.
     """
-    from edgeattn_converters.options import QuantizationOptions
-    from edgeattn_converters.worker.client import ConversionWorker
-    from edgeattn_converters.worker.tasks import Job
-
-    source = Path(model)
-    _check(source, data=Path(data), samples=samples, calibration=calibration)
-    if aim not in AIMS:
-        raise UsageError(f"No aim {aim!r}: there is {', '.join(AIMS)}.")
-    if not 0 < max_drop < 1:
-        raise UsageError(f"max_drop is a share of the score between 0 and 1, not {max_drop:g}.")
-    target = Path(output) if output is not None else source.with_suffix(".tuned.edge")
+    source = ModelSource.of(source)
+    calibration = None if options.calibration is None else str(options.calibration)
+    _check_files(source, data=data, calibration=calibration)
+    target = Path(output) if output is not None else source.beside(".tuned.edge")
     check_new_bundle(target, force=force)
-    options = QuantizationOptions(
-        calibration=None if calibration is None else str(calibration)
-    ).to_json()
-    job = Job(
-        path=str(source),
-        samples=None if samples is None else str(samples),
-        time_steps=time_steps,
-        custom_objects=None if custom_objects is None else str(custom_objects),
-        architecture=architecture,
-        trust=trust,
-    ).to_json()
-    files = {"model": source, "data": data, "samples": samples, "calibration": calibration}
-    question = {
-        "edgeattn": __version__,
-        "files": {k: sha256(Path(v)) for k, v in files.items() if v is not None},
-        "job": {k: v for k, v in job.items() if k not in ("path", "samples", "lowering")},
-        "max_drop": max_drop,
-    }
-    with _folder(target) as folder, ConversionWorker() as host:
-        host.audit(source, trust)
-        described = host.call("describe", {"job": job}, what=f"loading {source.name}")
-        reference = host.call(
-            "write_reference", {"job": job, "folder": str(folder)}, what="the reference"
-        )
-        parts = host.call("parts", {"job": job}, what="the layers")
-        digests: Sequence[str] = ()
-        if calibration is not None:
-            asked = {"job": job, "folder": str(folder), "options": options}
-            digests = host.call("calibration_fingerprints", asked, what="the calibration samples")
-        made_with = host.call("made_with", {}, what="the manifest")
-        manifest = Manifest(described, (), reference, made_with)
-        memory = Memory(folder, {**question, "reference": reference["sha256"]})
-        resumed = len(memory)
-        space = _space(parts, formats, schemes, calibrated=calibration is not None)
-        attempts = Attempts(host, folder, job, options, manifest)
-        first, made_first = _first(attempts, space, memory)
-        attempts.trial = _trial(
-            attempts,
-            made_first,
-            Path(data),
-            digests,
-            lambda chunk: host.ask("predict", {"job": job}, chunk, what="Keras' answers"),
-        )
-        scores = _scores(attempts.trial)
-        attempts.limits = tuple(_limit(name, score, max_drop) for name, score in scores.items())
+    with _search_folder(target) as folder, ConversionWorker() as worker:
+        evaluator = _evaluator(worker, source, calibration, folder)
+        store = ResultStore(folder, _inputs(source, data, options, evaluator.manifest))
+        resumed = len(store)
+        layers = worker.call("describe_layers", evaluator.request, activity="listing the layers")
+        space = _space(layers, options)
+        first = _first_file(evaluator, space, store)
+        scores = _load_task(evaluator, first[1], Path(data), options.max_drop)
 
         def evaluate(candidate: Candidate, task: bool) -> Result:
-            known = memory.get(candidate, task)
-            if known is None:
-                progress.report(f"trying {candidate.label} ({len(memory)} tried)")
-                earlier = memory.get(candidate, False)
-                made = made_first if candidate == first else None
-                if earlier is not None and earlier.artifact:
-                    made = Artifact.from_json(earlier.artifact)
-                known = attempts.evaluate(candidate, task, made)
-                memory.add(known, task)
-            return known
+            return _stored_result(evaluator, store, candidate, task, first)
 
-        results = search(space, evaluate, most=most)
-        results = _timed(results, folder, manifest)
-        chosen = best(results, aim)
+        results = search(space, evaluate, max_candidates=options.max_candidates)
+        results = _with_latencies(results, folder, evaluator.manifest)
+        chosen = best(results, options.aim)
         if chosen is None:
-            raise ConversionError(
-                f"{source.name} could not be converted to anything:\n"
-                + "\n".join(f"  {r.candidate.label}: {r.shortfall}" for r in results),
-                hint=f"See what is in it with: edgeattn inspect {source}",
-            )
-        single = best([r for r in results if r.passed and not r.candidate.precision], aim)
-        bundle = _written(target, folder, manifest, chosen, source, aim, max_drop, force=force)
-    shutil.rmtree(_beside(target), ignore_errors=True)
-    line = frontier([r for r in results if r.score is not None], aim)
-    return Tuned(bundle, chosen, single, results, line, scores, aim, max_drop, resumed)
+            reasons = {r.candidate.label: r.shortfall for r in results}
+            raise nothing_converted(Path(source.path), reasons)
+        with new_bundle(target, force=force) as bundle_folder:
+            manifest = _write_bundle(bundle_folder, evaluator, chosen, options)
+    shutil.rmtree(_search_path(target), ignore_errors=True)
+    uniform = [r for r in results if r.passed and not r.candidate.precision]
+    return TuningResult(
+        bundle=Bundle(target, manifest),
+        chosen=chosen,
+        best_uniform=best(uniform, options.aim),
+        results=results,
+        frontier=frontier([r for r in results if r.score is not None], options.aim),
+        reference_scores=scores,
+        aim=options.aim,
+        max_drop=options.max_drop,
+        resumed=resumed,
+    )
 
 
-def _check(source: Path, *, data: Path, samples: Any, calibration: Any) -> None:
-    if not source.is_file():
-        raise UsageError(f"No such file: {source}", hint="Give a Keras .h5 or .keras file.")
-    named = {"data": data, "samples": samples, "calibration": calibration}
-    for what, path in named.items():
+def _check_files(source: ModelSource, **files: StrPath | None) -> None:
+    source.check_files()
+    if not Path(source.path).is_file():
+        raise UsageError(f"{source.path} is a folder.", hint="Pass a Keras .h5 or .keras file.")
+    for kind, path in files.items():
         if path is not None and not Path(path).is_file():
-            raise UsageError(f"No such file of {what}: {path}")
+            raise UsageError(f"No such file of {kind}: {path}")
 
 
-def _beside(target: Path) -> Path:
+def _search_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.search")
 
 
 @contextlib.contextmanager
-def _folder(target: Path) -> Iterator[Path]:
-    """Where the search keeps what it tried; it goes when nothing was tried in it."""
-    folder = _beside(target)
+def _search_folder(target: Path) -> Iterator[Path]:
+    """The folder with the files of the search; it is removed if it contains no results."""
+    folder = _search_path(target)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
     except BaseException:
-        if not was_tried(folder):
+        if not has_results(folder):
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _space(
-    parts: dict[str, Any], formats: Sequence[str], schemes: Sequence[str], *, calibrated: bool
-) -> Space:
-    """What there is to try for this model."""
-    from edgeattn_converters.recipes import RECIPES, default_schemes
+def _evaluator(
+    worker: ConversionWorker, source: ModelSource, calibration: str | None, folder: Path
+) -> CandidateEvaluator:
+    """Loads the model and writes its reference."""
+    model, reference = worker.prepare(source, ConversionOptions(), folder)
+    versions = worker.call("package_versions", {}, activity="reading package versions")
+    manifest = Manifest(model, (), reference, versions)
+    return CandidateEvaluator(worker, folder, source, calibration, manifest)
 
-    chosen = tuple(scheme for scheme in schemes if scheme != ALL)
-    if not schemes or ALL in schemes:
-        # What is experimental is tried where it was named as well.
-        chosen = (*default_schemes(calibrated=calibrated), *chosen)
-    # float32 first: it is the model as it is, and what others are measured against.
-    ordered = sorted(dict.fromkeys(("float32", *chosen)), key=list(RECIPES).index)
-    singles = []
-    for format in tuple(formats) or FORMATS:
+
+def _inputs(
+    source: ModelSource, data: StrPath, options: TuningOptions, manifest: Manifest
+) -> dict[str, Any]:
+    """Everything that results depend on besides the candidate."""
+    files = {
+        "model": source.path,
+        "data": data,
+        "samples": source.samples,
+        "calibration": options.calibration,
+    }
+    loading = source.to_json()
+    del loading["path"], loading["samples"]
+    return {
+        "edgeattn": __version__,
+        "files": {kind: sha256(Path(path)) for kind, path in files.items() if path is not None},
+        "loading": loading,
+        "max_drop": options.max_drop,
+        "reference": manifest.reference["sha256"],
+    }
+
+
+def _space(layers: Mapping[str, Any], options: TuningOptions) -> Space:
+    schemes = tuple(scheme for scheme in options.schemes if scheme != ALL)
+    if not options.schemes or ALL in options.schemes:
+        # Experimental schemes are added if they are named.
+        schemes = (*default_schemes(calibrated=options.calibration is not None), *schemes)
+    # float32 is always included, as the baseline.
+    ordered = sorted(dict.fromkeys(("float32", *schemes)), key=list(RECIPES).index)
+    uniform = []
+    for format in tuple(options.formats) or FORMATS:
         for scheme in ordered:
-            singles.append(Candidate(format, scheme))
-            if format == "tflite" and parts["recurrent"]:
-                singles += [Candidate(format, scheme, lowering) for lowering in LOWERINGS]
-    layers = tuple(Layer(str(name), int(size)) for name, size in parts["layers"])
+            uniform.append(Candidate(format, scheme))
+            if format == "tflite" and layers["recurrent"]:
+                uniform += [Candidate(format, scheme, lowering) for lowering in LOWERINGS]
     levels = tuple(level for level in LEVELS if level in ordered)
-    return Space(tuple(singles), layers, levels)
+    return Space(
+        tuple(uniform),
+        tuple(Layer(str(name), int(size)) for name, size in layers["layers"]),
+        levels,
+    )
 
 
-def _first(attempts: Attempts, space: Space, memory: Memory) -> tuple[Candidate, Artifact]:
-    """Any file that can be made: it says what the task's samples must look like."""
-    reasons = []
-    for candidate in space.singles:
-        known = memory.get(candidate, False)
-        if known is not None and known.artifact:
-            return candidate, Artifact.from_json(known.artifact)
-        made = attempts.make(candidate) if known is None else None
-        if isinstance(made, Artifact):
-            return candidate, made
-        reasons.append(f"  {candidate.label}: {known.shortfall if known else made}")
-    raise ConversionError("The model could not be converted to anything:\n" + "\n".join(reasons))
+def _first_file(
+    evaluator: CandidateEvaluator, space: Space, store: ResultStore
+) -> tuple[Candidate, Artifact]:
+    """Any candidate that can be converted; its specs are needed to read the task's samples."""
+    reasons = {}
+    for candidate in space.uniform:
+        result = store.get(candidate, False)
+        if result is not None and result.artifact:
+            return candidate, Artifact.from_json(result.artifact)
+        converted = evaluator.convert(candidate) if result is None else None
+        if isinstance(converted, Artifact):
+            return candidate, converted
+        reasons[candidate.label] = result.shortfall if result else str(converted)
+    raise nothing_converted(Path(evaluator.source.path), reasons)
 
 
-def _trial(
-    attempts: Attempts,
-    artifact: Artifact,
-    data: Path,
-    digests: Sequence[str],
-    ask: Callable[[Tensors], Tensors],
-) -> Trial:
-    """The task's samples with Keras' answers, without those that are calibrated on."""
+def _stored_result(
+    evaluator: CandidateEvaluator,
+    store: ResultStore,
+    candidate: Candidate,
+    task: bool,
+    first: tuple[Candidate, Artifact],
+) -> Result:
+    """The stored result, or a new one that reuses a file that was converted before."""
+    result = store.get(candidate, task)
+    if result is None:
+        progress.report(f"evaluating {candidate.label} ({len(store)} done)")
+        artifact = first[1] if candidate == first[0] else None
+        without_task = store.get(candidate, False)
+        if without_task is not None and without_task.artifact:
+            artifact = Artifact.from_json(without_task.artifact)
+        result = evaluator.evaluate(candidate, task, artifact)
+        store.add(result, task)
+    return result
+
+
+def _load_task(
+    evaluator: CandidateEvaluator, artifact: Artifact, data: Path, max_drop: float
+) -> dict[str, float]:
+    """Read the task's samples without those in the calibration; the scores of Keras by output."""
     from edgeattn.evaluation import dataset as trials
-
-    seen = {**artifact.achieved, "calibration": {"digests": list(digests)}}
-    manifest = replace(attempts.manifest, artifacts=(replace(artifact, achieved=seen),))
-    trial = trials.read(data, Bundle(attempts.folder, manifest))
-    return trial.answered_by_keras(ask)
-
-
-def _scores(trial: Trial) -> dict[str, float]:
-    """What Keras itself scores with each output: what it answers, paired with itself."""
     from edgeattn.evaluation import task
 
-    found = {}
-    for name, labels in trial.labels.items():
-        answers = trial.answers[name]
-        found[name] = task.compare(name, labels, answers, answers, retention=1.0).before
-    return found
+    achieved = {
+        **artifact.achieved,
+        "calibration": {"digests": evaluator.calibration_fingerprints()},
+    }
+    manifest = replace(evaluator.manifest, artifacts=(replace(artifact, achieved=achieved),))
+    dataset = trials.read(data, Bundle(evaluator.folder, manifest))
+    dataset = dataset.answered_by_keras(evaluator.keras_outputs)
+    scores = {}
+    for name, labels in dataset.labels.items():
+        outputs = dataset.answers[name]
+        scores[name] = task.compare(name, labels, outputs, outputs, retention=1.0).before
+    evaluator.dataset = dataset
+    evaluator.limits = tuple(_limit(name, score, max_drop) for name, score in scores.items())
+    return scores
 
 
-def _limit(output: str, score: float, max_drop: float) -> Any:
+def _limit(output: str, score: float, max_drop: float) -> Limit:
+    """The limit on the share of the score that is retained."""
     from edgeattn.validation.validate import Limit
 
     if not score > 0 or not math.isfinite(score):
         raise UsageError(
-            f"Keras itself scores {score:.3g} with output {output!r} on these samples: there is "
-            "nothing to keep.",
-            hint="Are these the labels of this model?",
+            f"Keras scores {score:.3g} with output {output!r} on these samples.",
+            hint="Check that the labels belong to this model.",
         )
     return Limit("retention", max(0.0, 1.0 - max_drop / score), output)
 
 
-def _timed(
-    results: tuple[Result, ...],
-    folder: Path,
-    manifest: Manifest,
+def _with_latencies(
+    results: tuple[Result, ...], folder: Path, manifest: Manifest
 ) -> tuple[Result, ...]:
-    """The results with the latency of those that may be chosen."""
+    """The results, with the latencies of the smallest that pass, or of the closest."""
     passing = [r for r in results if r.passed]
-    nearest = best(results, "size")
-    chosen = sorted(passing, key=lambda r: r.bytes or 0)[:TIMED] or ([nearest] if nearest else [])
+    closest = best(results, "size")
+    chosen = sorted(passing, key=lambda r: r.bytes or 0)[:TIMED] or ([closest] if closest else [])
     by_candidate = {
         r.candidate: r for r in timed(chosen, folder, manifest, runs=RUNS, seconds=SECONDS)
     }
     return tuple(by_candidate.get(r.candidate, r) for r in results)
 
 
-def _written(
-    target: Path,
-    folder: Path,
-    manifest: Manifest,
-    chosen: Result,
-    source: Path,
-    aim: str,
-    max_drop: float,
-    *,
-    force: bool,
-) -> Bundle:
-    """The bundle of the one that was chosen."""
+def _write_bundle(
+    folder: Path, evaluator: CandidateEvaluator, chosen: Result, options: TuningOptions
+) -> Manifest:
+    """Write the bundle of the chosen artifact to ``folder``."""
     artifact = Artifact.from_json(chosen.artifact)
     candidate = chosen.candidate
-    name = f"{source.stem}.{candidate.scheme}.{candidate.format}"
-    told = {
-        "aim": aim,
-        "max_drop": max_drop,
+    path = f"{Path(evaluator.source.path).stem}.{candidate.scheme}.{candidate.format}"
+    tuned = {
+        "aim": options.aim,
+        "max_drop": options.max_drop,
         "lowering": candidate.lowering,
         "precision": dict(candidate.precision),
         "verdict": chosen.verdict,
         "shortfall": chosen.shortfall,
     }
-    kept = replace(artifact, path=name, achieved={**artifact.achieved, "tuned": told})
-    with new_bundle(target, force=force) as aside:
-        shutil.copyfile(folder / artifact.path, aside / name)
-        shutil.copyfile(folder / REFERENCE, aside / REFERENCE)
-        written = replace(manifest, artifacts=(kept,))
-        write_manifest(aside, written)
-    return Bundle(target, written)
+    achieved = {**artifact.achieved, "tuned": tuned}
+    shutil.copyfile(evaluator.folder / artifact.path, folder / path)
+    shutil.copyfile(evaluator.folder / REFERENCE, folder / REFERENCE)
+    renamed = replace(artifact, path=path, achieved=achieved)
+    manifest = replace(evaluator.manifest, artifacts=(renamed,))
+    write_manifest(folder, manifest)
+    return manifest

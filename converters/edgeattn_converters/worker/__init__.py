@@ -1,1 +1,1 @@
-"""The child process that imports TensorFlow, and the tasks that run in it."""
+"""The worker process that imports TensorFlow: its client, and the tasks it runs."""

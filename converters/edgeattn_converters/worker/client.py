@@ -1,8 +1,8 @@
-"""A conversion stage in a child process.
+"""Runs conversion tasks in a worker process.
 
-Converters are native code that crashes, leaks and prints. One child does all the stages of a model,
-so that TensorFlow is imported and the model loaded once; when it dies in a stage, that stage has
-failed with one readable line, and the next stage gets a new child.
+Converters are native code that can crash, leak memory and print. One worker runs all tasks for a
+model, so that TensorFlow is imported and the model is loaded once. If the worker dies, the current
+task fails with a one-line error, and the next task starts a new worker.
 """
 
 from __future__ import annotations
@@ -14,82 +14,115 @@ from typing import Any
 from edgeattn.errors import ConversionError, UnsupportedModelError
 from edgeattn.process.worker import CONFINED, Worker, WorkerDied
 from edgeattn.tensors import Tensors
+from edgeattn_converters.options import ConversionOptions, ModelSource
 
+TASKS = "edgeattn_converters.worker.tasks"
 ENVIRONMENT = {
-    # The reference is what Keras computes on TensorFlow; a GPU would give other kernels and
-    # operations that only a GPU has.
+    # The reference is what Keras computes with TensorFlow on the CPU; a GPU has other kernels, and
+    # operations of its own.
     "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "PYTHONWARNINGS": "ignore",
-    # Nothing in a model file is to be fetched.
+    # No network, so that nothing in a model file can download anything.
     CONFINED: "1",
-    # Inputs that Keras writes while it is imported must not depend on who runs it.
+    # Overrides the user's setting, on which the reference must not depend.
     "TF_USE_LEGACY_KERAS": "0",
 }
-
-
+# Loading takes seconds. A file that keeps its loader busy for longer than this is rejected.
+LOAD_SECONDS = 900.0
 AUDIT_SECONDS = 30.0
-AUDIT_BYTES_A_SECOND = 10e6
+AUDIT_BYTES_PER_SECOND = 10e6
 
 
 class ConversionWorker:
-    """Calls functions of :mod:`edgeattn_converters.worker.tasks` in a child that has TensorFlow."""
+    """Calls the functions of :mod:`edgeattn_converters.worker.tasks` in a worker process."""
 
     def __init__(self) -> None:
-        self._child = Worker(environment=ENVIRONMENT)
+        self._worker = Worker(environment=ENVIRONMENT)
 
     def __enter__(self) -> ConversionWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._child.close()
+        self.close()
+
+    def close(self) -> None:
+        self._worker.close()
 
     def audit(self, path: Path, trust: str | None) -> None:
-        """Look through the file before anything loads it, within a time that it cannot stretch.
+        """Audit the file before anything loads it, within a time limit proportional to its size.
 
-        A damaged HDF5 file can keep its library turning forever.
+        A damaged HDF5 file can keep the HDF5 library in an endless loop. Raises
+        :class:`UnsupportedModelError` if the audit does not end.
         """
-        seconds = AUDIT_SECONDS + _size(path) / AUDIT_BYTES_A_SECOND
-        arguments = {"path": str(path), "trust": trust}
+        seconds = AUDIT_SECONDS + _size(path) / AUDIT_BYTES_PER_SECOND
         try:
-            self._child.call(
-                "edgeattn_converters.worker.tasks:look_through", arguments, timeout=seconds
+            self._worker.call(
+                f"{TASKS}:audit", {"path": str(path), "trust": trust}, timeout=seconds
             )
         except WorkerDied as error:
             raise UnsupportedModelError(
-                f"{path.name} cannot be read: the process that looked it through {error.message}.",
-                hint="The file is damaged. Get it again, or save the model again in Keras.",
+                f"{path.name} cannot be read: the audit process {error.message}.",
+                hint="Copy the file again, or save the model again in Keras; it is damaged.",
             ) from error
 
-    def call(
-        self, stage: str, arguments: Mapping[str, Any], *, what: str, timeout: float | None = None
-    ) -> Any:
-        """The stage's result; :class:`ConversionError` where its process died of ``what``."""
-        return self._call(stage, arguments, None, what, timeout)[0]
+    def prepare(
+        self, source: ModelSource, options: ConversionOptions, folder: Path
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Audit and load the model, and write its reference to ``folder``.
 
-    def ask(
-        self, stage: str, arguments: Mapping[str, Any], tensors: Tensors, *, what: str
-    ) -> Tensors:
-        """The arrays that a stage makes of ``tensors``; raises as :meth:`call` does."""
-        return self._call(stage, arguments, tensors, what, None)[1]
+        Returns the manifest's entries for the model and for the reference.
+        """
+        path = Path(source.path)
+        self.audit(path, source.trust)
+        arguments = {"source": source.to_json(), "options": options.to_json()}
+        model = self.call(
+            "describe", arguments, activity=f"loading {path.name}", timeout=LOAD_SECONDS
+        )
+        reference = self.call(
+            "write_reference",
+            {**arguments, "folder": str(folder)},
+            activity="computing the reference",
+        )
+        return model, reference
+
+    def call(
+        self,
+        task: str,
+        arguments: Mapping[str, Any],
+        *,
+        activity: str,
+        timeout: float | None = None,
+    ) -> Any:
+        """The result of a task.
+
+        Raises :class:`ConversionError` if the worker dies or runs for more than ``timeout``
+        seconds; its message says while which ``activity``, such as "loading model.h5".
+        """
+        return self._call(task, arguments, None, activity, timeout)[0]
+
+    def predict(self, source: ModelSource, options: ConversionOptions, inputs: Tensors) -> Tensors:
+        """The outputs of Keras' ``model.predict`` by name; raises as :meth:`call` does."""
+        arguments = {"source": source.to_json(), "options": options.to_json()}
+        return self._call("predict", arguments, inputs, "running the model in Keras", None)[1]
 
     def _call(
         self,
-        stage: str,
+        task: str,
         arguments: Mapping[str, Any],
         tensors: Tensors | None,
-        what: str,
+        activity: str,
         timeout: float | None,
     ) -> tuple[Any, Tensors]:
         try:
-            return self._child.call(
-                f"edgeattn_converters.worker.tasks:{stage}", arguments, tensors, timeout=timeout
-            )
+            return self._worker.call(f"{TASKS}:{task}", arguments, tensors, timeout=timeout)
         except WorkerDied as error:
+            killed = "SIGKILL" in error.message
             raise ConversionError(
-                f"The process for {what} {error.message}.{_memory(error.message)}"
+                f"The worker process {error.message} while {activity}.",
+                hint="Free some memory; the system may have run out of it." if killed else None,
             ) from error
 
 
@@ -97,7 +130,3 @@ def _size(path: Path) -> int:
     if not path.is_dir():
         return path.stat().st_size if path.exists() else 0
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def _memory(message: str) -> str:
-    return " The machine may have run out of memory." if "SIGKILL" in message else ""

@@ -1,4 +1,8 @@
-"""What runs in the host's child process: everything that touches TensorFlow or the model file."""
+"""Tasks of the worker process: everything that uses TensorFlow or opens the model file.
+
+Arguments and results are JSON. ``source``, ``options`` and ``quantization`` are the fields of
+:class:`ModelSource`, :class:`ConversionOptions` and :class:`QuantizationOptions`.
+"""
 
 from __future__ import annotations
 
@@ -7,283 +11,255 @@ import functools
 import importlib
 import importlib.metadata
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.samples.files import read_npz
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Tensors
-from edgeattn_converters import calibration, reference
-from edgeattn_converters.formats import attention_output_effect as agreement
+from edgeattn_converters import calibration, inspection, reference
+from edgeattn_converters.formats import ConvertedFile
+from edgeattn_converters.formats.attention_output_effect import compare_without_maps
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
-from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
+from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.selection import ModelIO
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.trace import Interface, interface_of, vocabulary_of
 
-
-@dataclass(frozen=True)
-class Job:
-    """A model to convert, and how it is to be read."""
-
-    path: str
-    samples: str | None = None
-    time_steps: int | None = None
-    custom_objects: str | None = None
-    architecture: str | None = None
-    trust: str | None = None
-    attention: bool = True
-    lowering: str = "auto"
-    batch: int = 1
-    states: bool = False
-    attention_layers: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        # A list where it came as JSON, and jobs are kept by their values.
-        object.__setattr__(self, "attention_layers", tuple(self.attention_layers))
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+Json = Mapping[str, Any]
 
 
-@functools.cache
-def _audited(path: str, trust: str | None) -> ModelFile:
-    return audit_file(Path(path), trust=trust)
+@dataclass(frozen=True, eq=False)  # hashed by identity, as a cache key
+class OpenModel:
+    """A loaded model and its inputs and outputs."""
+
+    source: ModelSource
+    loaded: LoadedModel
+    interface: Interface
+
+    @property
+    def model(self) -> Any:
+        return self.loaded.model
+
+    @property
+    def samples(self) -> Path | None:
+        return None if self.source.samples is None else Path(self.source.samples)
 
 
-def look_through(path: str, trust: str | None) -> None:
-    """The static audit, before anything is loaded."""
-    progress.report(f"looking through {path}")
-    _audited(path, trust)
+def _open(source: Json, options: Json) -> OpenModel:
+    parsed = ConversionOptions(**options)
+    return _load(ModelSource(**source), tuple(parsed.attention_layers), parsed.states)
 
 
 @functools.cache
-def _open(job: Job) -> tuple[LoadedModel, Interface]:
-    progress.report(f"loading {job.path}")
-    file = _audited(job.path, job.trust)
-    time_steps = job.time_steps
-    if time_steps is None and job.samples is not None:
-        time_steps = reference.time_steps_of(Path(job.samples))
+def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: bool) -> OpenModel:
+    progress.report(f"loading {source.path}")
+    time_steps = source.time_steps
+    if time_steps is None and source.samples is not None:
+        time_steps = reference.time_steps_of(Path(source.samples))
     loaded = load_model(
-        file,
-        custom_objects=None if job.custom_objects is None else Path(job.custom_objects),
-        architecture=job.architecture,
+        _audit(str(source.path), source.trust),
+        custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
+        architecture=source.architecture,
         time_steps=time_steps,
     )
-    loaded, pairs = _with_states(loaded) if job.states else (loaded, {})
-    named = job.attention_layers if job.attention else ()
-    interface = interface_of(loaded.model, time_steps=time_steps, attention=named)
-    interface = states.marked(interface, pairs)
+    loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
+    interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
+    interface = states.mark_states(interface, pairs)
     lengths = [spec.shape[1] for spec in sample_inputs(interface.inputs) if len(spec.shape) > 1]
-    if job.time_steps is not None and job.time_steps not in lengths:
+    if source.time_steps is not None and source.time_steps not in lengths:
         raise UsageError(
-            f"--time-steps {job.time_steps}: the model's time axis is not free, its inputs are "
-            f"{', '.join(map(str, interface.inputs))}.",
-            hint="Leave --time-steps out.",
+            f"--time-steps {source.time_steps}: the model has a fixed sequence length; its inputs "
+            f"are {', '.join(map(str, interface.inputs))}.",
+            hint="Omit --time-steps.",
         )
-    return loaded, interface
+    return OpenModel(source, loaded, interface)
 
 
 def _with_states(loaded: LoadedModel) -> tuple[LoadedModel, dict[str, str]]:
     model, pairs = states.with_states(loaded.model, loaded.stateful)
     notes = [note for note in loaded.notes if not note.endswith(STATE_RESET_NOTE)]
-    notes.append(
-        f"states are inputs, zero where a sequence starts, and outputs: {', '.join(pairs.values())}"
-    )
+    notes.append(f"states are inputs (zero at the start) and outputs: {', '.join(pairs.values())}")
     return replace(loaded, model=model, notes=tuple(notes)), pairs
 
 
-def describe(job: dict[str, Any]) -> dict[str, Any]:
-    """Load the model: what it is, for the manifest, and how long that took."""
-    parsed = Job(**job)
-    loaded, interface = _open(parsed)
-    model = loaded.model
+@functools.cache
+def _audit(path: str, trust: str | None) -> ModelFile:
+    return audit_file(Path(path), trust=trust)
+
+
+def audit(path: str, trust: str | None) -> None:
+    """The static audit, before anything is loaded."""
+    progress.report(f"auditing {path}")
+    _audit(path, trust)
+
+
+def describe(source: Json, options: Json) -> dict[str, Any]:
+    """Load the model and describe it for the manifest."""
+    opened = _open(source, options)
+    file, model, interface = opened.loaded.file, opened.model, opened.interface
+    doubtful = _attention_notes(interface) if ConversionOptions(**options).attention else []
     return {
         "name": str(getattr(model, "name", "model")),
-        "file": loaded.file.path.name,
-        "sha256": loaded.file.sha256,
-        "bytes": loaded.file.size,
-        "kind": loaded.file.kind,
-        "keras_version": loaded.file.keras_version,
+        "file": file.path.name,
+        "sha256": file.sha256,
+        "bytes": file.size,
+        "kind": file.kind,
+        "keras_version": file.keras_version,
         "era": "keras3",
         "parameters": int(model.count_params()),
         "inputs": [spec.to_json() for spec in interface.inputs],
         "outputs": [spec.to_json() for spec in interface.outputs],
         "attention": [spec.to_json() for spec in interface.attention],
-        "notes": [*loaded.notes, *(untold(interface) if parsed.attention else ())],
+        "notes": [*opened.loaded.notes, *doubtful],
     }
 
 
-def untold(interface: Interface) -> list[str]:
-    """A line for each layer that may have an attention map which is not among the outputs."""
+def _attention_notes(interface: Interface) -> list[str]:
+    """A note for each layer that may be attention but whose map is not exported."""
     return [
-        f"{layer} may be attention, and its map is not told: {why}."
-        + (f" Tell it with --attention {layer}" if can_be_told else "")
-        for layer, why, can_be_told in interface.doubtful
+        f"{item.layer} may be attention, but its map is not exported: {item.reason}."
+        + (f" To export it, pass --attention {item.layer}." if item.exportable else "")
+        for item in interface.doubtful
     ]
 
 
-def made_with() -> dict[str, str]:
-    """The versions of what the bundle is made with."""
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that made the bundle."""
     names = ("edgeattn", "tensorflow", "keras", "tf_keras", "onnx", "tf2onnx", "numpy")
-    found = {}
+    versions = {}
     for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
-def write_reference(job: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Write ``reference.npz``: what Keras says, for the runners to be held to."""
-    progress.report("asking Keras for the reference")
-    parsed = Job(**job)
-    loaded, interface = _open(parsed)
+def write_reference(source: Json, options: Json, folder: str) -> dict[str, Any]:
+    """Write the reference to ``folder``; its entry in the manifest."""
+    progress.report("computing the reference in Keras")
+    opened = _open(source, options)
     path = Path(folder) / REFERENCE
-    samples = None if parsed.samples is None else Path(parsed.samples)
-    made = reference.write(
-        loaded.model, interface, path, samples=samples, attention=parsed.attention
+    entry = reference.write(
+        opened.model,
+        opened.interface,
+        path,
+        samples=opened.samples,
+        attention=ConversionOptions(**options).attention,
     )
-    return {"path": REFERENCE, "sha256": sha256(path), **made}
+    return {"path": REFERENCE, "sha256": sha256(path), **entry}
 
 
-def check_calibration(job: dict[str, Any], folder: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Read the calibration samples before anything is converted: how many, and what to know."""
+def check_calibration(
+    source: Json, options: Json, quantization: Json, folder: str
+) -> dict[str, Any]:
+    """Read the calibration samples before anything is converted: their notes for the user."""
     progress.report("reading the calibration samples")
-    measured = _calibration(Job(**job), QuantizationOptions(**options), folder)
-    return {"samples": len(measured), "notes": list(measured.notes)}
+    samples = _calibration(_open(source, options), QuantizationOptions(**quantization), folder)
+    return {"samples": len(samples), "notes": list(samples.notes)}
 
 
-def _calibration(job: Job, options: QuantizationOptions, folder: str) -> calibration.Calibration:
-    if options.calibration is None:
-        raise UsageError("This scheme measures activations: --calibration FILE is missing.")
-    return _calibrated(job, str(options.calibration), folder)
+def _calibration(
+    opened: OpenModel, quantization: QuantizationOptions, folder: str
+) -> calibration.Calibration:
+    if quantization.calibration is None:
+        raise UsageError(
+            "This scheme needs calibration samples.", hint="Pass them with --calibration FILE."
+        )
+    return _read_calibration(opened, str(quantization.calibration), folder)
 
 
 @functools.cache
-def _calibrated(job: Job, file: str, folder: str) -> calibration.Calibration:
-    from edgeattn.samples.files import read_npz
-
-    loaded, interface = _open(job)
-    judged = read_npz(Path(folder) / REFERENCE)
-    evaluation = {spec.name: judged[f"input/{spec.name}"] for spec in interface.inputs}
-    vocabulary = vocabulary_of(loaded.model, interface)
-    found = calibration.read(Path(file), interface, evaluation, vocabulary)
-    # Zeros alone would leave a state no range.
-    return replace(found, inputs=reference.in_a_row(loaded.model, interface, found.inputs))
+def _read_calibration(opened: OpenModel, path: str, folder: str) -> calibration.Calibration:
+    model, interface = opened.model, opened.interface
+    arrays = read_npz(Path(folder) / REFERENCE)
+    evaluation = {spec.name: arrays[f"input/{spec.name}"] for spec in interface.inputs}
+    samples = calibration.read(Path(path), interface, evaluation, vocabulary_of(model, interface))
+    # States that are always zero would have no range.
+    return replace(samples, inputs=reference.with_running_states(model, interface, samples.inputs))
 
 
 def calibration_fingerprints(
-    job: dict[str, Any], folder: str, options: dict[str, Any]
+    source: Json, options: Json, quantization: Json, folder: str
 ) -> list[str]:
-    """The hashes of the calibration samples: a task must not be judged on these."""
-    measured = _calibration(Job(**job), QuantizationOptions(**options), folder)
-    return row_fingerprints(measured.inputs, _open(Job(**job))[1].inputs)
+    """Fingerprints of the calibration samples, which a task must not be evaluated on."""
+    opened = _open(source, options)
+    samples = _calibration(opened, QuantizationOptions(**quantization), folder)
+    return row_fingerprints(samples.inputs, opened.interface.inputs)
 
 
-def parts(job: dict[str, Any]) -> dict[str, Any]:
-    """What may differ between files of this model: its large layers, and how steps are computed."""
-    from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-
-    model = _open(Job(**job))[0].model
+def describe_layers(source: Json, options: Json) -> dict[str, Any]:
+    """Names and float32 sizes (bytes) of layers with large weights; names of recurrent layers."""
+    model = _open(source, options).model
     return {
         "layers": [[layer.name, 4 * layer.size] for layer in layer_weights(model)],
         "recurrent": list(recurrent_layers(model)),
     }
 
 
-def predict(job: dict[str, Any], tensors: Tensors) -> tuple[None, Tensors]:
-    """Keras' own answers to ``tensors``, named as the model's inputs are."""
-    loaded, interface = _open(Job(**job))
-    return None, reference.predict(loaded.model, interface, tensors)
+def predict(source: Json, options: Json, tensors: Tensors) -> tuple[None, Tensors]:
+    """The outputs of Keras' ``model.predict`` for ``tensors``, by name."""
+    opened = _open(source, options)
+    return None, reference.predict(opened.model, opened.interface, tensors)
 
 
 @functools.cache
-def _trial_inputs(job: Job) -> Tensors:
-    """Inputs that a choice between two files may be made on: not those of the reference."""
-    loaded, interface = _open(job)
-    path = None if job.samples is None else Path(job.samples)
-    return reference.trial_inputs(loaded.model, interface, path)
+def _selection_inputs(opened: OpenModel) -> Tensors:
+    """Inputs that are not in the reference, on which candidates of one scheme are compared."""
+    return reference.selection_inputs(opened.model, opened.interface, opened.samples)
 
 
 def write_artifact(
-    job: dict[str, Any],
-    folder: str,
-    format: str,
-    scheme: str,
-    options: dict[str, Any] | None = None,
-    lowering: str | None = None,
+    source: Json, options: Json, quantization: Json, folder: str, format: str, scheme: str
 ) -> dict[str, Any]:
-    """Convert to one format and scheme: the artifact's entry in the manifest.
-
-    ``lowering`` is another than the job's.
-    """
+    """Convert to one format and scheme; the artifact's entry in the manifest."""
     progress.report(f"converting to {format} {scheme}")
-    parsed = Job(**job)
-    loaded, interface = _open(parsed)
-    recipe, chosen = recipe_for(scheme), QuantizationOptions(**(options or {}))
-    # The same samples whatever the layers' precision: they are read once.
-    same = replace(chosen, precision=())
-    measured = _calibration(parsed, same, folder) if recipe.needs_calibration else None
-    if measured is None and scheme == "dynamic_int8" and chosen.calibration is not None:
-        # It measures nothing, but chooses: real inputs show what plausible ones may not. Where
-        # they are refused, the schemes that need them say so.
-        with contextlib.suppress(UsageError):
-            measured = _calibration(parsed, same, folder)
-    samples = None if measured is None else measured.inputs
-    if measured is None and scheme == "dynamic_int8":
-        samples = _trial_inputs(parsed)
-    converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
-    name = f"{Path(parsed.path).stem}.{scheme}.{format}"
+    opened, parsed = _open(source, options), ConversionOptions(**options)
+    chosen = QuantizationOptions(**quantization)
+    measured, samples = _quantization_samples(opened, chosen, folder, scheme)
+    name = f"{Path(opened.source.path).stem}.{scheme}.{format}"
     path = Path(folder) / name
     start = time.perf_counter()
+    converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
+    convert = functools.partial(
+        converter.convert,
+        opened.model,
+        opened.interface,
+        recipe_for(scheme),
+        quantization=chosen,
+    )
     try:
-        inputs, outputs, attention, achieved = converter.convert(
-            loaded.model,
-            interface,
-            recipe,
-            path,
-            attention=parsed.attention,
-            lowering=lowering or parsed.lowering,
-            batch=parsed.batch,
-            options=chosen,
-            samples=samples,
-        )
+        file: ConvertedFile = convert(path, options=parsed, samples=samples)
     except RecursionError as error:
         raise UnsupportedModelError("The model is nested too deeply to be traced.") from error
-    if attention:
-        # The converter's own file without maps, once; of the schemes made of it, the same file cut.
-        without = functools.partial(
-            converter.convert,
-            loaded.model,
-            interface,
-            recipe,
-            attention=False,
-            lowering=lowering or parsed.lowering,
-            batch=parsed.batch,
-            options=chosen,
+    achieved = dict(file.achieved)
+    if file.attention:
+        without_maps = functools.partial(
+            convert, options=replace(parsed, attention=False, attention_layers=())
         )
-        achieved["difference_by_maps"] = agreement.compare(
+        achieved["difference_by_maps"] = compare_without_maps(
             path,
             format,
             scheme,
-            ModelIO(inputs, outputs, attention),
-            _trial_inputs(parsed),
-            without if scheme == "float32" else None,
+            ModelIO(file.inputs, file.outputs, file.attention),
+            _selection_inputs(opened),
+            # The other schemes are made from the float32 file, so one conversion is enough.
+            without_maps if scheme == "float32" else None,
         )
     if measured is not None:
         achieved["calibration"] = {
             "samples": len(measured),
             "notes": list(measured.notes),
-            "digests": row_fingerprints(measured.inputs, interface.inputs),
+            "digests": row_fingerprints(measured.inputs, opened.interface.inputs),
         }
     achieved["seconds"] = round(time.perf_counter() - start, 3)
     return Artifact(
@@ -292,16 +268,32 @@ def write_artifact(
         path=name,
         sha256=sha256(path),
         bytes=path.stat().st_size,
-        inputs=inputs,
-        outputs=outputs,
-        attention=attention,
+        inputs=file.inputs,
+        outputs=file.outputs,
+        attention=file.attention,
         achieved=achieved,
         runtimes=converter.runtimes(achieved),
     ).to_json()
 
 
-def inspect(path: str, **options: Any) -> dict[str, Any]:
-    """What ``edgeattn inspect`` tells of a Keras file."""
-    from edgeattn_converters import inspection
+def _quantization_samples(
+    opened: OpenModel, quantization: QuantizationOptions, folder: str, scheme: str
+) -> tuple[calibration.Calibration | None, Tensors | None]:
+    """The calibration samples, if the scheme uses any, and the inputs to quantize with."""
+    if recipe_for(scheme).needs_calibration:
+        measured = _calibration(opened, quantization, folder)
+        return measured, measured.inputs
+    if scheme != "dynamic_int8":
+        return None, None
+    # It measures no ranges, but chooses among candidates: better on real inputs. If they are
+    # rejected, the schemes that need them report why.
+    if quantization.calibration is not None:
+        with contextlib.suppress(UsageError):
+            measured = _calibration(opened, quantization, folder)
+            return measured, measured.inputs
+    return None, _selection_inputs(opened)
 
-    return inspection.inspect(path, **options)
+
+def inspect(source: Json, attempt_conversion: bool = True) -> dict[str, Any]:
+    """The contents of a Keras file, for ``edgeattn inspect``."""
+    return inspection.inspect(ModelSource(**source), attempt_conversion=attempt_conversion)

@@ -13,6 +13,7 @@ from edgeattn.diagnosis.measure import measure
 from edgeattn.diagnosis.tflite import InstrumentedTFLite
 from edgeattn_converters.formats import tflite
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -39,7 +40,13 @@ def test_the_operator_in_the_body_is_named(tmp_path: Path) -> None:
     made: dict[str, Any] = {}
     for scheme in ("float32", "dynamic_int8"):
         path = tmp_path / f"{scheme}.tflite"
-        ends = tflite.convert(model, interface, recipe_for(scheme), path, lowering="chunked")
+        ends = tflite.convert(
+            model,
+            interface,
+            recipe_for(scheme),
+            path,
+            options=ConversionOptions(lowering="chunked"),
+        )
         made[scheme] = (path, *ends[:2])
     assert TFLiteFile(made["float32"][0].read_bytes()).model.subgraphs[1:]
     x = {"x": np.random.default_rng(1).normal(0, 1, (3, 40, 16)).astype("float32")}

@@ -13,6 +13,7 @@ import models
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import trace as tracing
 from edgeattn_converters.tracing.trace import Interface, interface_of
@@ -135,7 +136,11 @@ def test_without_attention(model: Any, interface: Interface, tmp_path: Path) -> 
     for name, converter in CONVERTERS.items():
         path = tmp_path / f"model.{name}"
         _, outputs, attention, _ = converter.convert(
-            model, interface, recipe_for("float32"), path, attention=False
+            model,
+            interface,
+            recipe_for("float32"),
+            path,
+            options=ConversionOptions(attention=False),
         )
         assert attention == ()
         assert [spec.name for spec in outputs] == [spec.name for spec in interface.outputs]

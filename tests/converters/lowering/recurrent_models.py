@@ -15,6 +15,7 @@ import numpy as np
 
 from edgeattn.runners.onnx import ONNXRunner
 from edgeattn.runners.tflite import TFLiteRunner
+from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
@@ -39,7 +40,11 @@ class Converted:
             path = folder / f"{model.name}.{format}"
             converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
             inputs, outputs, _, self.achieved[format] = converter.convert(
-                model, self.interface, recipe_for("float32"), path, **options
+                model,
+                self.interface,
+                recipe_for("float32"),
+                path,
+                options=ConversionOptions(**options),
             )
             self.paths[format] = path
             self.runners[format] = (

@@ -14,7 +14,7 @@ from edgeattn_converters.lowering.masking import (
     select_by_arithmetic,
     select_by_where,
 )
-from edgeattn_converters.tracing import trace
+from edgeattn_converters.tracing.trace import trace
 
 BOTH = ("tflite", "onnx")
 SCAFFOLDING = {"Shape", "ReduceProd", "Loop", "Scan", "If", "Size"}

@@ -46,12 +46,12 @@ def _everything(era: str, time: int, masked: bool):
     ],
 )
 def test_every_option_matches_keras(era, time, masked, lowering, formats, tmp_path, monkeypatch):
-    from edgeattn_converters.lowering.rnn import strategy as choice
+    from edgeattn_converters.lowering.rnn import strategy
 
     # Chunks of 4 or 3 steps, in rounds of one loop and of two.
-    monkeypatch.setattr(choice, "MOST", 4)
-    monkeypatch.setattr(choice, "LONG", 12)
-    monkeypatch.setattr(choice, "SPAN", 6)
+    monkeypatch.setattr(strategy, "MAX_CHUNK", 4)
+    monkeypatch.setattr(strategy, "SINGLE_LOOP", 12)
+    monkeypatch.setattr(strategy, "OUTER_STEPS", 6)
     converted = Converted(_everything(era, time, masked), tmp_path, formats, lowering=lowering)
     if lowering == "chunked":
         assert converted.achieved["tflite"]["operators"]["WHILE"] > 20
@@ -84,7 +84,7 @@ def test_steps_multiply_by_the_faster_operator(tmp_path):
             converted.interface,
             recipe_for(scheme),
             path,
-            options=QuantizationOptions(runtime=runtime),
+            quantization=QuantizationOptions(runtime=runtime),
             samples={"x": sequences(5)},
         )
         assert "BATCH_MATMUL" not in achieved["operators"]

@@ -49,23 +49,23 @@ def test_samples_that_are_judged_on_are_left_out(tmp_path: Path) -> None:
     values = _values(120)
     found = calibration.read(_saved(tmp_path, values), INTERFACE, {"x": values[:7]})
     np.testing.assert_array_equal(found.inputs["x"], values[7:])
-    assert found.notes == ("7 of 120 calibration samples left out: the result is judged on them",)
+    assert found.notes == ("7 of 120 calibration samples are not used: they are in the reference",)
 
 
 def test_nothing_but_what_is_judged_on(tmp_path: Path) -> None:
     values = _values(7)
-    with pytest.raises(SampleError, match="is also one that the result is judged on"):
+    with pytest.raises(SampleError, match="is also in the reference"):
         calibration.read(_saved(tmp_path, values), INTERFACE, {"x": values})
 
 
 def test_few_samples_say_how_many_to_aim_for(tmp_path: Path) -> None:
     (note,) = calibration.read(_saved(tmp_path, _values(7)), INTERFACE).notes
-    assert note == "7 calibration samples are few: aim for 100 or more"
+    assert note == "only 7 calibration samples: at least 100 are recommended"
 
 
 def test_many_samples_are_a_cross_section(tmp_path: Path) -> None:
     found = calibration.read(_saved(tmp_path, _values(1111)), INTERFACE)
-    assert len(found) == calibration.MOST
+    assert len(found) == calibration.MAX_SAMPLES
     np.testing.assert_array_equal(found.inputs["x"][-1], _values(1111)[-1])
 
 
@@ -101,8 +101,11 @@ TOKENS = Interface((TensorSpec("t", (None, 4), "int32"),), (), ())
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        (np.full((9, 4), 3), "Every value in c.npy is the same"),
-        (np.arange(36).reshape(9, 4), "tokens from 0 to 35 in c.npy, and the embedding knows 35"),
+        (np.full((9, 4), 3), "every value in c.npy is 3"),
+        (
+            np.arange(36).reshape(9, 4),
+            "tokens in c.npy range from 0 to 35, but the embedding has 35",
+        ),
     ],
 )
 def test_bad_tokens(values: np.ndarray, told: str, tmp_path: Path) -> None:

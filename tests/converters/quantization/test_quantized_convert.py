@@ -11,6 +11,7 @@ import weighty_models
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import ConversionError, SampleError, UsageError
 from edgeattn_converters import convert
+from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,12 @@ def calibration(saved: Path) -> Path:
 
 def test_all_schemes_for_one_target(saved: Path, calibration: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.edge"
-    made = convert(saved, target, calibration=calibration, targets=["tflite-runtime"])
+    made = convert(
+        saved,
+        target,
+        options=ConversionOptions(targets=["tflite-runtime"]),
+        quantization=QuantizationOptions(calibration=calibration),
+    )
     assert made.failures == ()
     artifacts = Bundle.open(target).manifest.artifacts
     assert [(item.format, item.scheme) for item in artifacts] == [
@@ -39,7 +45,7 @@ def test_all_schemes_for_one_target(saved: Path, calibration: Path, tmp_path: Pa
         assert "tflite-runtime" in item.runtimes
     assert artifacts[3].achieved["calibration"]["samples"] == 64
     notes = made.bundle.manifest.model["notes"]
-    assert "64 calibration samples are few: aim for 100 or more" in notes
+    assert "only 64 calibration samples: at least 100 are recommended" in notes
 
 
 def test_bad_calibration_leaves_the_others_whole(saved: Path, tmp_path: Path) -> None:
@@ -47,8 +53,8 @@ def test_bad_calibration_leaves_the_others_whole(saved: Path, tmp_path: Path) ->
     made = convert(
         saved,
         tmp_path / "out.edge",
-        schemes=["dynamic_int8", "int8"],
-        calibration=tmp_path / "constant.npy",
+        options=ConversionOptions(schemes=["dynamic_int8", "int8"]),
+        quantization=QuantizationOptions(calibration=tmp_path / "constant.npy"),
     )
     assert made.exit_code == 3
     assert {failure["scheme"] for failure in made.failures} == {"int8"}
@@ -60,12 +66,12 @@ def test_bad_calibration_leaves_the_others_whole(saved: Path, tmp_path: Path) ->
 
 def test_bad_calibration_alone_is_an_error(saved: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "constant.npy", np.full((9, 19, 5), 0.5, "float32"))
-    with pytest.raises(SampleError, match="no range can be measured"):
+    with pytest.raises(SampleError, match="there is no range to measure"):
         convert(
             saved,
             tmp_path / "out.edge",
-            schemes=["int8"],
-            calibration=tmp_path / "constant.npy",
+            options=ConversionOptions(schemes=["int8"]),
+            quantization=QuantizationOptions(calibration=tmp_path / "constant.npy"),
         )
     assert not (tmp_path / "out.edge").exists()
 
@@ -74,11 +80,16 @@ def test_dynamic_int8_is_chosen_on_the_calibration_samples(
     saved: Path, calibration: Path, tmp_path: Path
 ) -> None:
     """Seeded inputs may not show what real ones do: a map may be far sharper on these."""
-    asked = {"schemes": ["dynamic_int8"], "formats": ["onnx"]}
-    made = convert(saved, tmp_path / "a.edge", calibration=calibration, **asked)
+    options = ConversionOptions(schemes=["dynamic_int8"], formats=["onnx"])
+    made = convert(
+        saved,
+        tmp_path / "a.edge",
+        options=options,
+        quantization=QuantizationOptions(calibration=calibration),
+    )
     (artifact,) = made.bundle.manifest.artifacts
     assert artifact.achieved["calibration"]["samples"] == 64
-    made = convert(saved, tmp_path / "b.edge", **asked)
+    made = convert(saved, tmp_path / "b.edge", options=options)
     (artifact,) = made.bundle.manifest.artifacts
     assert "calibration" not in artifact.achieved
 
@@ -91,25 +102,23 @@ def test_calibration_that_only_a_choice_is_made_on_must_be_right_too(
         convert(
             saved,
             tmp_path / "out.edge",
-            calibration=tmp_path / "bad.npy",
-            schemes=["dynamic_int8"],
+            options=ConversionOptions(schemes=["dynamic_int8"]),
+            quantization=QuantizationOptions(calibration=tmp_path / "bad.npy"),
         )
     assert not (tmp_path / "out.edge").exists()
 
 
 def test_a_scheme_that_measures_without_samples(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--calibration FILE"):
-        convert(saved, tmp_path / "out.edge", schemes=["int8"])
+        convert(saved, tmp_path / "out.edge", options=ConversionOptions(schemes=["int8"]))
 
 
 def test_int16_attention_in_an_int8_file(saved: Path, calibration: Path, tmp_path: Path) -> None:
     made = convert(
         saved,
         tmp_path / "out.edge",
-        schemes=["float32", "int8"],
-        formats=["onnx"],
-        calibration=calibration,
-        attention_precision="int16",
+        options=ConversionOptions(schemes=["float32", "int8"], formats=["onnx"]),
+        quantization=QuantizationOptions(calibration=calibration, attention_precision="int16"),
     )
     (failure,) = made.failures
     assert "ask for the scheme int16x8" in failure["reason"]
@@ -135,9 +144,8 @@ def test_whatever_is_wrong_with_it(
     made = convert(
         saved,
         tmp_path / "out.edge",
-        formats=["onnx"],
-        schemes=["float32", "int8", "int16x8"],
-        calibration=tmp_path / "bad.npy",
+        options=ConversionOptions(formats=["onnx"], schemes=["float32", "int8", "int16x8"]),
+        quantization=QuantizationOptions(calibration=tmp_path / "bad.npy"),
     )
     assert made.exit_code == 3
     assert [failure["scheme"] for failure in made.failures] == ["int8", "int16x8"]
@@ -151,8 +159,7 @@ def test_a_target_that_cannot_run_a_scheme(saved: Path, tmp_path: Path) -> None:
     made = convert(
         saved,
         tmp_path / "out.edge",
-        schemes=["float32", "int4"],
-        targets=["tflite-runtime"],
+        options=ConversionOptions(schemes=["float32", "int4"], targets=["tflite-runtime"]),
     )
     (failure,) = made.failures
     assert made.exit_code == 3
@@ -167,10 +174,15 @@ def test_a_fallback_that_was_allowed_is_told(saved: Path, tmp_path: Path) -> Non
     """A file that did not reach its scheme is no failure where that was allowed."""
     path = tmp_path / "model.h5"
     weighty_models.filled(weighty_models.convolutional()).save(path)
-    arguments = {"schemes": ["int4"], "formats": ["tflite"]}
+    options = ConversionOptions(schemes=["int4"], formats=["tflite"])
     with pytest.raises(ConversionError, match="int4 was not reached"):
-        convert(path, tmp_path / "refused.edge", **arguments)
-    made = convert(path, tmp_path / "kept.edge", **arguments, allow_float_fallback=True)
+        convert(path, tmp_path / "refused.edge", options=options)
+    made = convert(
+        path,
+        tmp_path / "kept.edge",
+        options=options,
+        quantization=QuantizationOptions(allow_float_fallback=True),
+    )
     (report,) = made.report.artifacts
     assert report.artifact.achieved["fallback"] is True
     assert "31% of" in report.artifact.achieved["summary"]

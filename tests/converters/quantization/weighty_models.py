@@ -15,7 +15,7 @@ from edgeattn.layers import Attention
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
@@ -128,8 +128,8 @@ class Workshop:
                 self.interface,
                 recipe_for(scheme),
                 path,
-                options=QuantizationOptions(**options),
-                lowering=lowering,
+                options=ConversionOptions(lowering=lowering),
+                quantization=QuantizationOptions(**options),
                 samples=self.samples,
             )
             actual = open_runner(path, format, inputs, outputs, as_deployed=True).run(self.inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from edgeattn.errors import ConversionError, UsageError
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
 from edgeattn_converters import convert
-from edgeattn_converters.formats import attention_output_effect as agreement
 from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.formats.attention_output_effect import compare_without_maps
+from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.quantization.selection import ModelIO
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
@@ -98,7 +100,7 @@ def test_others_are_not_taken_for_attention(kind: str) -> None:
     interface = interface_of(models.filled(build()))
     assert interface.attention == ()
     assert tuple(item.layer for item in interface.doubtful) == doubtful
-    assert all(item.why for item in interface.doubtful)
+    assert all(item.reason for item in interface.doubtful)
 
 
 def test_a_doubtful_one_is_told_when_it_is_named() -> None:
@@ -113,9 +115,9 @@ def test_a_name_that_leads_to_no_map_is_refused_with_those_that_do() -> None:
     with pytest.raises(UsageError, match="Did you mean weights") as unknown:
         interface_of(model, attention=("weigths",))
     assert "weights" in str(unknown.value.hint)
-    with pytest.raises(UsageError, match="no map that can be told"):
+    with pytest.raises(UsageError, match="no map to export"):
         interface_of(model, attention=("memory",))
-    with pytest.raises(UsageError, match="no map that can be told"):
+    with pytest.raises(UsageError, match="no map to export"):
         interface_of(models.filled(attentive.custom(attentive.Folded)), attention=("own",))
 
 
@@ -137,13 +139,17 @@ def test_a_map_that_changes_the_answer_is_refused(tmp_path: Path) -> None:
 
     def without(of: Any) -> Any:
         return lambda target: onnx.convert(
-            of, interface_of(of), recipe_for("float32"), target, attention=False
+            of,
+            interface_of(of),
+            recipe_for("float32"),
+            target,
+            options=ConversionOptions(attention=False),
         )
 
     for sound in (without(model), None):
-        assert agreement.compare(path, "onnx", "float32", ends, samples(), sound) < 1e-5
-    with pytest.raises(ConversionError, match="maps told and without"):
-        agreement.compare(path, "onnx", "float32", ends, samples(), without(other))
+        assert compare_without_maps(path, "onnx", "float32", ends, samples(), sound) < 1e-5
+    with pytest.raises(ConversionError, match="Exporting attention maps changes output"):
+        compare_without_maps(path, "onnx", "float32", ends, samples(), without(other))
 
 
 def test_a_named_layer_goes_all_the_way(tmp_path: Path) -> None:
@@ -151,21 +157,26 @@ def test_a_named_layer_goes_all_the_way(tmp_path: Path) -> None:
     model = models.filled(attentive.experts())
     path = tmp_path / "experts.keras"
     model.save(path)
-    asked: dict[str, Any] = {"formats": ("onnx",), "schemes": ("float32", "float16")}
-    told = convert(path, attention_layers=("gate",), **asked)
-    assert told.exit_code == 0
-    reference = told.bundle.reference()
+    options = ConversionOptions(formats=("onnx",), schemes=("float32", "float16"))
+    conversion = convert(path, options=replace(options, attention_layers=("gate",)))
+    assert conversion.exit_code == 0
+    reference = conversion.bundle.reference()
     part = next(item for item in model.operations if item.name == "gate")
     gate = keras.Model(model.inputs, part.output).predict(reference["input/sensor"], verbose=0)
     np.testing.assert_allclose(reference["attention/gate"], gate, atol=1e-6)
-    for artifact in told.bundle.manifest.artifacts:
+    for artifact in conversion.bundle.manifest.artifacts:
         assert artifact.attention == ("attention/gate",)
         assert artifact.achieved["difference_by_maps"] <= 1e-5
-    for options in ({}, {"attention": False}):
-        plain = convert(path, tmp_path / "plain.edge", force=True, **options, **asked)
+    for attention in (True, False):
+        plain = convert(
+            path,
+            tmp_path / "plain.edge",
+            options=replace(options, attention=attention),
+            force=True,
+        )
         assert [item.attention for item in plain.bundle.manifest.artifacts] == [(), ()]
         assert not [name for name in plain.bundle.reference() if name.startswith("attention/")]
         notes = " ".join(plain.bundle.manifest.model["notes"])
-        assert ("Tell it with --attention gate" in notes) == (options == {})
+        assert ("pass --attention gate" in notes) == attention
     with pytest.raises(UsageError, match="contradict"):
-        convert(path, attention=False, attention_layers=("gate",))
+        convert(path, options=ConversionOptions(attention=False, attention_layers=("gate",)))

@@ -15,7 +15,8 @@ from edgeattn.runners.stateful import StatefulRunner
 from edgeattn_converters import convert
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.tracing.states import in_a_row, marked, with_states
+from edgeattn_converters.options import ConversionOptions, QuantizationOptions
+from edgeattn_converters.tracing.states import mark_states, with_running_states, with_states
 from edgeattn_converters.tracing.trace import interface_of
 
 sys.path.append(str(Path(__file__).parents[1] / "lowering"))
@@ -83,7 +84,7 @@ def test_parts_are_as_in_stateful_keras(masked, tmp_path):
     for lowering in ("unrolled", "chunked") if masked else ("auto",):
         converted = Converted(explicit, tmp_path, BOTH, lowering=lowering)
         for format, runner in converted.runners.items():
-            specs = marked(converted.interface, pairs).inputs
+            specs = mark_states(converted.interface, pairs).inputs
             runner.inputs = tuple(
                 type(spec)(spec.name, fixed.shape, spec.dtype, state=spec.state)
                 for spec, fixed in zip(specs, runner.inputs, strict=True)
@@ -121,11 +122,11 @@ def test_only_the_layers_that_keep_theirs():
 
 def test_nothing_that_has_a_state():
     x = keras.Input((TIME, FEATURES))
-    with pytest.raises(UnsupportedModelError, match="No layer of this model has a state"):
+    with pytest.raises(UnsupportedModelError, match="No recurrent layer of this model has a state"):
         with_states(keras.Model(x, layers.Dense(2)(x)))
     windows = layers.Reshape((TIME, FEATURES, 1))(x)
     model = keras.Model(x, layers.TimeDistributed(layers.LSTM(2))(windows))
-    with pytest.raises(UnsupportedModelError, match="No layer of this model has a state"):
+    with pytest.raises(UnsupportedModelError, match="No recurrent layer of this model has a state"):
         with_states(model)
 
 
@@ -133,14 +134,14 @@ def test_states_in_a_row_are_those_of_a_stream():
     """A state like those in the middle of a stream: what the rows before have left."""
     model = keras.Sequential([keras.Input((TIME, FEATURES)), layers.GRU(4)])
     explicit, pairs = with_states(model)
-    interface = marked(interface_of(explicit), pairs)
+    interface = mark_states(interface_of(explicit), pairs)
 
     def predict(tensors):
         values = [tensors[spec.name] for spec in interface.inputs]
         return explicit.predict(values, verbose=0)
 
     (name,) = pairs
-    told = in_a_row(predict, interface, {interface.inputs[0].name: _parts()})[name]
+    told = with_running_states(predict, interface, {interface.inputs[0].name: _parts()})[name]
     state = np.zeros((1, 4), np.float32)
     for part in _parts()[1:4]:
         state = np.asarray(model.layers[-1](part[None], initial_state=state))
@@ -158,9 +159,8 @@ def test_a_bundle_with_states(tmp_path):
     made = convert(
         tmp_path / "stream.keras",
         tmp_path / "stream.edge",
-        schemes=("float32", "int8"),
-        calibration=tmp_path / "calibration.npz",
-        states=True,
+        options=ConversionOptions(schemes=("float32", "int8"), states=True),
+        quantization=QuantizationOptions(calibration=tmp_path / "calibration.npz"),
     )
     assert made.exit_code == 0
     assert any("lstm_final_c" in note for note in made.bundle.manifest.model["notes"])

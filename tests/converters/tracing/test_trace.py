@@ -43,7 +43,7 @@ def test_outputs_in_a_dictionary_keep_their_keys() -> None:
     shapes = {spec.name: spec.shape for spec in interface.outputs}
     assert shapes == {"zulu": (None, 2), "alpha": (None, 7)}
     x = np.ones((3, 5, 3), "float32")
-    found, _ = reference._asker(model, interface, attention=True)({"x": x}, True)
+    found, _ = reference._keras_runner(model, interface, attention=True)({"x": x}, True)
     for name, values in model.predict(x, verbose=0).items():
         np.testing.assert_array_equal(found[name], values)
 
@@ -79,7 +79,7 @@ def test_a_model_without_inputs_is_refused() -> None:
         def call(self, x: Any) -> Any:
             return x
 
-    with pytest.raises(UnsupportedModelError, match="does not say what its inputs are"):
+    with pytest.raises(UnsupportedModelError, match="does not define its inputs"):
         interface_of(Bare())
 
 

@@ -1,4 +1,4 @@
-"""The search on a real model: a text classifier whose embedding does not survive int8."""
+"""The search on a real model: a text classifier whose embedding is inaccurate in int8."""
 
 import json
 import subprocess
@@ -11,17 +11,18 @@ import pytest
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import UsageError
 from edgeattn.validation.validate import Check
-from edgeattn_converters.tuning import tune
-from edgeattn_converters.tuning.attempts import Memory, excess
+from edgeattn_converters import ModelSource
+from edgeattn_converters.tuning.evaluation import ResultStore, excess
 from edgeattn_converters.tuning.search import Candidate, Result
+from edgeattn_converters.tuning.tune import TuningOptions, tune
 
 STEPS, WORDS = 12, 200
-ASKED = {"formats": ("onnx",), "schemes": ("float16", "dynamic_int8")}
+OPTIONS = TuningOptions(max_drop=0.02, formats=("onnx",), schemes=("float16", "dynamic_int8"))
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """A model, samples with Keras' own decisions as labels, and other samples to calibrate on."""
+    """A model, samples labeled by Keras, and other samples for the reference."""
     import keras
 
     folder = tmp_path_factory.mktemp("text")
@@ -32,7 +33,7 @@ def text(tmp_path_factory):
     x = keras.layers.Flatten()(x)
     model = keras.Model(inputs, keras.layers.Dense(4, activation="softmax", name="head")(x))
     table = model.get_layer("embedding").get_weights()[0] * 20
-    # One word that no sample has is so large that int8, one scale for the table, has no other left.
+    # One row that no sample uses determines the scale of the table, so int8 cannot resolve others.
     table[WORDS - 1] = 500.0
     model.get_layer("embedding").set_weights([table])
     kernel, bias = model.get_layer("head").get_weights()
@@ -48,27 +49,21 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tuned(text):
-    return tune(
-        text / "text.keras",
-        text / "data.npz",
-        text / "tuned.edge",
-        samples=text / "samples.npz",
-        max_drop=0.02,
-        **ASKED,
-    )
+    source = ModelSource(text / "text.keras", samples=text / "samples.npz")
+    return tune(source, text / "data.npz", text / "tuned.edge", options=OPTIONS)
 
 
-def test_the_embedding_is_raised_and_the_rest_stays_int8(tuned):
+def test_only_the_embedding_is_raised(tuned):
     assert tuned.exit_code == 0
     assert dict(tuned.chosen.candidate.precision) == {"embedding": "float16"}
     assert tuned.chosen.candidate.scheme == "dynamic_int8"
     whole = {r.candidate.scheme: r for r in tuned.results if not r.candidate.precision}
     assert not whole["dynamic_int8"].passed
-    assert tuned.single.candidate.scheme == "float16"
-    assert whole["dynamic_int8"].bytes < tuned.chosen.bytes < tuned.single.bytes
+    assert tuned.best_uniform.candidate.scheme == "float16"
+    assert whole["dynamic_int8"].bytes < tuned.chosen.bytes < tuned.best_uniform.bytes
 
 
-def test_the_bundle_holds_what_was_chosen_and_passes_by_itself(tuned, text):
+def test_the_bundle_contains_the_chosen_artifact_and_passes(tuned, text):
     from edgeattn.validation.validate import validate_isolated
 
     bundle = Bundle.open(text / "tuned.edge")
@@ -78,17 +73,17 @@ def test_the_bundle_holds_what_was_chosen_and_passes_by_itself(tuned, text):
     assert validate_isolated(bundle, (artifact,)).verdict == "pass"
 
 
-def test_keras_scores_what_it_was_asked_for_and_nothing_is_left_beside(tuned, text):
+def test_the_score_of_keras_and_the_removal_of_the_search_folder(tuned, text):
     assert list(tuned.reference_scores.values()) == [1.0]
     assert not list(text.glob(".*search"))
 
 
-def test_what_passes_was_timed_and_lies_on_the_frontier(tuned):
+def test_the_chosen_candidate_is_timed_and_on_the_frontier(tuned):
     assert tuned.chosen.p50_ms > 0
     assert tuned.chosen in tuned.frontier
 
 
-def test_a_search_that_was_killed_goes_on(text, tmp_path):
+def test_a_killed_search_resumes(text, tmp_path):
     model = tmp_path / "text.keras"
     model.write_bytes((text / "text.keras").read_bytes())
     command = [
@@ -98,9 +93,7 @@ def test_a_search_that_was_killed_goes_on(text, tmp_path):
     ]
     folder = tmp_path / ".text.tuned.edge.search"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    for _ in range(1200):
-        if (folder / "tried.jsonl").is_file() and _lines(folder) >= 3:
-            break
+    while not (folder / "tried.jsonl").is_file() or _count_lines(folder) < 3:
         assert process.poll() is None
         time.sleep(0.1)
     process.kill()
@@ -110,88 +103,81 @@ def test_a_search_that_was_killed_goes_on(text, tmp_path):
     files = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.onnx")}
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["chosen"]["precision"] == {"embedding": "float16"}
-    # What was tried before the kill is there as it was, and was not made again.
-    kept = [json.loads(line)["bytes"] for line in before]
-    assert [entry["bytes"] for entry in found["tried"]][: len(kept)] == kept
+    document = json.loads(done.stdout)
+    assert document["chosen"]["precision"] == {"embedding": "float16"}
+    # Results from before the kill are reused.
+    sizes = [json.loads(line)["bytes"] for line in before]
+    assert [entry["bytes"] for entry in document["tried"]][: len(sizes)] == sizes
     assert len(files) >= 2
     assert not folder.exists()
 
 
-def _lines(folder):
+def _count_lines(folder):
     return len((folder / "tried.jsonl").read_text().splitlines())
 
 
-def test_where_nothing_passes_the_nearest_is_written_and_the_exit_code_says_so(text, tmp_path):
-    found = tune(
-        text / "text.keras",
+def test_the_closest_candidate_is_written_if_none_passes(text, tmp_path):
+    result = tune(
+        ModelSource(text / "text.keras", samples=text / "samples.npz"),
         text / "data.npz",
         tmp_path / "out.edge",
-        samples=text / "samples.npz",
-        max_drop=1e-6,  # no number of samples shows so little
-        formats=("onnx",),
-        schemes=("float32",),
+        # No number of samples can show so small a drop.
+        options=TuningOptions(max_drop=1e-6, formats=("onnx",), schemes=("float32",)),
     )
-    assert found.chosen.verdict in ("inconclusive", "fail")
-    assert found.exit_code in (1, 6)
-    assert "drops by" in found.chosen.shortfall
+    assert result.chosen.verdict in ("inconclusive", "fail")
+    assert result.exit_code in (1, 6)
+    assert "drops by" in result.chosen.shortfall
     assert Bundle.open(tmp_path / "out.edge").manifest.artifacts
 
 
-def test_labels_that_keras_does_not_meet_are_refused(text, tmp_path):
+def test_labels_that_keras_does_not_predict_are_rejected(text, tmp_path):
     data = dict(np.load(text / "data.npz"))
-    decided = data["y"]
-    np.savez(tmp_path / "wrong.npz", words=data["words"], y=(decided + 1) % 4)
-    with pytest.raises(UsageError, match="Keras itself scores 0"):
-        tune(text / "text.keras", tmp_path / "wrong.npz", tmp_path / "out.edge", **ASKED)
+    np.savez(tmp_path / "wrong.npz", words=data["words"], y=(data["y"] + 1) % 4)
+    with pytest.raises(UsageError, match="Keras scores 0"):
+        tune(text / "text.keras", tmp_path / "wrong.npz", tmp_path / "out.edge", options=OPTIONS)
     assert not list(tmp_path.glob("*.edge"))
     assert not list(tmp_path.glob(".*search"))
 
 
-# What is remembered
-
-
-def test_a_memory_of_another_question_is_begun_anew(tmp_path):
+def test_results_of_other_inputs_are_discarded(tmp_path):
     result = Result(Candidate("onnx", "int8"), "fail", shortfall="because")
-    memory = Memory(tmp_path, {"model": "a"})
-    memory.add(result, True)
-    assert Memory(tmp_path, {"model": "a"}).get(result.candidate, True) == result
-    assert len(Memory(tmp_path, {"model": "b"})) == 0
-    assert len(Memory(tmp_path, {"model": "a"})) == 0
+    store = ResultStore(tmp_path, {"model": "a"})
+    store.add(result, True)
+    assert ResultStore(tmp_path, {"model": "a"}).get(result.candidate, True) == result
+    assert len(ResultStore(tmp_path, {"model": "b"})) == 0
+    assert len(ResultStore(tmp_path, {"model": "a"})) == 0
 
 
-def test_a_line_that_was_cut_off_is_forgotten_and_the_next_is_not(tmp_path):
+def test_an_incomplete_line_is_ignored(tmp_path):
     first = Result(Candidate("onnx", "int8"), "fail")
     second = Result(Candidate("onnx", "float16", precision=(("lstm", "float32"),)), "fail")
-    memory = Memory(tmp_path, {})
-    memory.add(first, True)
-    memory.add(second, False)
+    store = ResultStore(tmp_path, {})
+    store.add(first, True)
+    store.add(second, False)
     path = tmp_path / "tried.jsonl"
     path.write_text(path.read_text()[:-30])
-    memory = Memory(tmp_path, {})
-    assert memory.get(first.candidate, True) == first
-    assert memory.get(second.candidate, False) is None
-    memory.add(second, False)
-    again = Memory(tmp_path, {})
-    assert again.get(second.candidate, False) == second
-    # Of a task that was not asked for nothing is known; of one that was, both are.
-    assert again.get(second.candidate, True) is None
-    assert again.get(first.candidate, False) == first
+    store = ResultStore(tmp_path, {})
+    assert store.get(first.candidate, True) == first
+    assert store.get(second.candidate, False) is None
+    store.add(second, False)
+    reopened = ResultStore(tmp_path, {})
+    assert reopened.get(second.candidate, False) == second
+    # A result with the task also serves without it, but not the other way around.
+    assert reopened.get(second.candidate, True) is None
+    assert reopened.get(first.candidate, False) == first
 
 
-def test_a_file_that_was_changed_is_not_what_was_tried(tmp_path):
+def test_results_of_changed_files_are_ignored(tmp_path):
     import hashlib
 
-    (tmp_path / "a.onnx").write_bytes(b"what was tried")
-    artifact = {"path": "a.onnx", "sha256": hashlib.sha256(b"what was tried").hexdigest()}
-    Memory(tmp_path, {}).add(Result(Candidate("onnx", "int8"), "pass", 14, artifact=artifact), True)
-    assert len(Memory(tmp_path, {})) == 1
+    (tmp_path / "a.onnx").write_bytes(b"original content")
+    artifact = {"path": "a.onnx", "sha256": hashlib.sha256(b"original content").hexdigest()}
+    ResultStore(tmp_path, {}).add(
+        Result(Candidate("onnx", "int8"), "pass", 14, artifact=artifact), True
+    )
+    assert len(ResultStore(tmp_path, {})) == 1
     (tmp_path / "a.onnx").write_bytes(b"something else")
-    assert len(Memory(tmp_path, {})) == 0
-
-
-# How far over its limit a figure is
+    assert len(ResultStore(tmp_path, {})) == 0
 
 
 @pytest.mark.parametrize(
@@ -206,7 +192,7 @@ def test_a_file_that_was_changed_is_not_what_was_tried(tmp_path):
         ("max_abs_error", np.nan, 0.03, "<=", np.inf),
     ],
 )
-def test_how_far_over_its_limit_a_figure_is(metric, value, limit, better, expected):
+def test_excess_is_a_multiple_of_the_limit(metric, value, limit, better, expected):
     check = Check("onnx int8", "numbers", metric, value, limit, better)
-    told = Check("onnx int8", "numbers", "mean_abs_error", 99.0)
-    assert excess([told, check]) == pytest.approx(expected)
+    without_limit = Check("onnx int8", "numbers", "mean_abs_error", 99.0)
+    assert excess([without_limit, check]) == pytest.approx(expected)

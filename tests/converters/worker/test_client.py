@@ -1,4 +1,4 @@
-"""What becomes of the host's child process, and what it may not do."""
+"""The conversion worker: its failures, its time limits and its sandbox."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from edgeattn_converters.worker import client
 from edgeattn_converters.worker.client import ConversionWorker
 
 
-def test_an_unknown_stage_is_a_fault_of_ours() -> None:
-    with ConversionWorker() as host, pytest.raises(EdgeattnError) as caught:
-        host.call("no_such_stage", {}, what="nothing")
+def test_an_unknown_task_is_an_internal_error() -> None:
+    with ConversionWorker() as worker, pytest.raises(EdgeattnError) as caught:
+        worker.call("no_such_task", {}, activity="testing")
     assert caught.value.exit_code == 70
 
 
-def test_a_stage_that_takes_too_long() -> None:
-    told = r"The process for waiting took longer than 0\.05 s"
-    with ConversionWorker() as host, pytest.raises(ConversionError, match=told):
-        host.call("made_with", {}, what="waiting", timeout=0.05)
+def test_a_task_that_exceeds_its_time_limit() -> None:
+    message = r"The worker process took longer than 0\.05 s while testing"
+    with ConversionWorker() as worker, pytest.raises(ConversionError, match=message):
+        worker.call("package_versions", {}, activity="testing", timeout=0.05)
 
 
-def test_a_file_that_never_ends_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The HDF5 library can turn forever in a damaged file: looking a file through has an end."""
+def test_an_audit_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged file can keep the HDF5 library in an endless loop, so the audit has a limit."""
     path = tmp_path / "model.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     monkeypatch.setattr(client, "AUDIT_SECONDS", 0.05)
     with (
-        ConversionWorker() as host,
+        ConversionWorker() as worker,
         pytest.raises(UnsupportedModelError, match=r"model\.h5 cannot be read"),
     ):
-        host.audit(path, None)
+        worker.audit(path, None)
 
 
-def _may_leave_network() -> bool:
+def _supports_network_namespaces() -> bool:
     flags = 0x40000000 if os.geteuid() == 0 else 0x50000000
     probe = f"import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare({flags}) != 0)"
     return subprocess.run([sys.executable, "-c", probe]).returncode == 0
 
 
 @pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "unshare") or not _may_leave_network(),
-    reason="this system gives a process no network namespace of its own",
+    not hasattr(ctypes.CDLL(None), "unshare") or not _supports_network_namespaces(),
+    reason="this system does not support network namespaces for processes",
 )
-def test_there_is_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "reaching.py").write_text(
+def test_the_worker_has_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "connecting.py").write_text(
         "import socket\n"
-        "def reach(port):\n"
+        "def connect(port):\n"
         "    try:\n"
-        "        socket.create_connection(('127.0.0.1', port), timeout=2).close()\n"
-        "        return 'reached'\n"
+        "        socket.create_connection(('127.0.0.1', port), timeout=600).close()\n"
+        "        return 'connected'\n"
         "    except OSError as error:\n"
         "        return type(error).__name__\n"
     )
@@ -65,7 +65,7 @@ def test_there_is_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with Worker() as free:
-            assert free.call("reaching:reach", {"port": port})[0] == "reached"
+        with Worker() as unconfined:
+            assert unconfined.call("connecting:connect", {"port": port})[0] == "connected"
         with Worker(environment=client.ENVIRONMENT) as confined:
-            assert confined.call("reaching:reach", {"port": port})[0] != "reached"
+            assert confined.call("connecting:connect", {"port": port})[0] != "connected"

@@ -1,4 +1,4 @@
-"""A recurrent layer of Keras 3 or tf_keras as plain values: what the lowerings are written from."""
+"""The cell of a recurrent Keras layer as plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeattn.tensors import Array
 
 KINDS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn"}
 CELLS = {f"{layer}Cell": kind for layer, kind in KINDS.items()}
-# Gates side by side in a kernel's last axis, in Keras' order.
+# Number of gates, which lie side by side in the last axis of a kernel.
 GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
 
 
@@ -21,9 +21,9 @@ GATES = {"lstm": 4, "gru": 3, "simple_rnn": 1}
 class Cell:
     """One step of a recurrence.
 
-    ``kernel`` is (features, gates * units), ``recurrent_kernel`` (units, gates * units), the gates
-    in Keras' order: i, f, c, o for LSTM, z, r, h for GRU. ``bias`` is (gates * units,), and
-    (2, gates * units) for a GRU with ``reset_after``: its input's and its state's.
+    ``kernel`` is (features, gates * units) and ``recurrent_kernel`` (units, gates * units), with
+    the gates in Keras' order: i, f, c, o for LSTM, z, r, h for GRU. ``bias`` is (gates * units,);
+    for a GRU with ``reset_after`` it is (2, gates * units), of the input and of the state.
     """
 
     kind: str
@@ -37,28 +37,31 @@ class Cell:
 
     @property
     def states(self) -> int:
+        """Number of states: h and c for LSTM, otherwise h."""
         return 2 if self.kind == "lstm" else 1
 
 
 def is_keras_class(layer: Any, *names: str) -> bool:
-    """Whether ``layer`` is exactly this class of Keras 3 or tf_keras.
+    """Whether ``layer`` is exactly one of these classes of Keras 3 or tf_keras.
 
-    A user's subclass is not: it may compute something else.
+    A user's subclass is not, because it may compute something else.
     """
     kind = type(layer)
     return kind.__name__ in names and kind.__module__.split(".")[0] in ("keras", "tf_keras")
 
 
 def is_recurrent(layer: Any) -> bool:
-    """Whether this is an LSTM, GRU or SimpleRNN, or an RNN of the cell of one."""
+    """Whether ``layer`` is an LSTM, GRU or SimpleRNN, or an RNN of one of their cells."""
     return is_keras_class(layer, *KINDS, "RNN") and is_keras_class(layer.cell, *CELLS)
 
 
 def cell_of(layer: Any) -> Cell:
-    """The cell of a recurrent layer, its weights as float32."""
+    """The cell of a recurrent layer, with its weights as float32.
+
+    Raises :class:`UnsupportedModelError` if the layer is time-major or stateful.
+    """
     cell = layer.cell
     kind = CELLS[type(cell).__name__]
-    kernel, recurrent = as_float32(cell.kernel), as_float32(cell.recurrent_kernel)
     reset_after = bool(getattr(cell, "reset_after", False))
     if cell.use_bias:
         bias = as_float32(cell.bias)
@@ -72,14 +75,14 @@ def cell_of(layer: Any) -> Cell:
         )
     if layer.stateful:
         raise UnsupportedModelError(
-            f"Layer {layer.name!r} is stateful: its answers depend on what it was asked before.",
+            f"Layer {layer.name!r} is stateful: its outputs depend on the previous calls.",
             hint="Rebuild the model with stateful=False and load the weights into it.",
         )
     return Cell(
         kind,
         int(cell.units),
-        kernel,
-        recurrent,
+        as_float32(cell.kernel),
+        as_float32(cell.recurrent_kernel),
         bias,
         cell.activation,
         getattr(cell, "recurrent_activation", None),
@@ -88,6 +91,6 @@ def cell_of(layer: Any) -> Cell:
 
 
 def as_float32(variable: Any) -> Array:
-    """The value of a variable of Keras 3 or tf_keras; not while a function is being traced."""
+    """The value of a Keras 3 or tf_keras variable. Not available while a function is traced."""
     value = variable.numpy() if hasattr(variable, "numpy") else variable
     return np.asarray(value, np.float32)

@@ -1,84 +1,75 @@
-"""A recurrence for TFLite whose steps are written out only for a chunk of the sequence.
+"""A recurrence for TFLite with a loop whose body is a chunk of unrolled steps.
 
-A ``WHILE`` runs the chunk until the sequence is through. XNNPACK packs a copy of the recurrent
-weights for every step that is written out: of a long sequence unrolled, they fall out of the cache;
-of a chunk they stay. What the steps need of the inputs is one product for all of them before the
-loop; the outputs are written in place (``DYNAMIC_UPDATE_SLICE``).
+XNNPACK packs a copy of the recurrent weights for every unrolled step. Those of a whole long
+sequence do not fit into the cache; those of a chunk do. The input products of all steps are one
+matrix product before the loop, and the outputs are written in place (``DYNAMIC_UPDATE_SLICE``).
 
-In place or not, a ``WHILE`` copies what it carries in every round, the outputs so far among it. So
-long sequences are cut twice: the inner loop's outputs are few, and the outer loop has few rounds.
+A ``WHILE`` copies its loop variables in every iteration, including the outputs so far. Long
+sequences are therefore split twice: the inner loop has few outputs, the outer loop few iterations.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from edgeattn_converters.lowering.rnn.cells import Cell
+from edgeattn_converters.lowering.rnn.recurrence import Recurrence
 from edgeattn_converters.lowering.rnn.steps import Steps
 
 
 class Chunked:
-    """A :class:`edgeattn_converters.lowering.rnn.layers.Recurrence` in chunks within loops.
+    """A :class:`~edgeattn_converters.lowering.rnn.recurrence.RecurrenceLowering` with loops.
 
-    ``sizes`` are the steps of a round: of the outermost loop first, of the written-out chunk last.
+    ``sizes`` are the steps per iteration of each loop, outermost first; the last is the number of
+    unrolled steps. The number of steps and the batch size are fixed.
     """
 
     def __init__(self, *sizes: int) -> None:
         self._sizes = sizes
 
     def __call__(
-        self,
-        cell: Cell,
-        x: Any,
-        states: list[Any] | None,
-        mask: Any,
-        *,
-        reverse: bool,
-        zero_masked: bool,
-        sequences: bool,
-        final: bool,
+        self, recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
     ) -> tuple[Any, list[Any]]:
-        """Time and batch are static."""
-        steps = Steps(
-            cell, reverse=reverse, zero_masked=zero_masked, has_initial_states=states is not None
-        )
+        steps = Steps(recurrence, has_initial_states=states is not None)
         products, mask = steps.prepare(x, mask)
-        loops = _Loops(steps, cell.units, reverse=reverse, sequences=sequences)
         carried = steps.start(products, states, mask)
-        outputs, carried = loops.run(products, mask, carried, self._sizes)
-        return (steps.finish(outputs) if sequences else None), steps.states(carried)
+        outputs, carried = _Loops(steps, recurrence).run(products, mask, carried, self._sizes)
+        return (steps.finish(outputs) if recurrence.sequences else None), steps.states(carried)
 
 
 class _Loops:
-    def __init__(self, steps: Steps, units: int, *, reverse: bool, sequences: bool) -> None:
+    def __init__(self, steps: Steps, recurrence: Recurrence) -> None:
         self._steps = steps
-        self._units = units
-        self._reverse = reverse
-        self._sequences = sequences
+        self._units = recurrence.cell.units
+        self._reverse = recurrence.reverse
+        self._sequences = recurrence.sequences
 
     def run(
         self, products: Any, mask: Any, carried: list[Any], sizes: tuple[int, ...]
     ) -> tuple[Any, list[Any]]:
-        """Outputs (time, batch, units), if asked for, of products (time, batch, width)."""
+        """Run loops of ``sizes`` over products of (time, batch, width).
+
+        Returns the outputs (time, batch, units), or None if they are not used, and the loop
+        variables after the last step.
+        """
         import tensorflow as tf
 
         if not sizes:
             return self._steps.run(products, mask, carried)
         size, *inner = sizes
-        rounds, rest = divmod(products.shape[0], size)
-        if rounds < 2:
+        iterations, rest = divmod(products.shape[0], size)
+        if iterations < 2:
             return self.run(products, mask, carried, tuple(inner))
-        # The steps that fill no round come first, in the order of the computation.
-        cut = rounds * size if self._reverse else rest
-        ahead, looped = slice(0, rest), slice(rest, None)
+        # The steps that fill no iteration are computed first.
         if self._reverse:
-            ahead, looped = slice(cut, None), slice(0, cut)
+            first, looped = slice(iterations * size, None), slice(0, iterations * size)
+        else:
+            first, looped = slice(0, rest), slice(rest, None)
         parts = []
         if rest:
-            first, carried = self.run(products[ahead], _cut(mask, ahead), carried, tuple(inner))
-            parts = [first]
+            outputs, carried = self.run(products[first], _slice(mask, first), carried, tuple(inner))
+            parts = [outputs]
         outputs, carried = self._loop(
-            products[looped], _cut(mask, looped), carried, size, tuple(inner)
+            products[looped], _slice(mask, looped), carried, size, tuple(inner)
         )
         if not self._sequences:
             return None, carried
@@ -92,30 +83,30 @@ class _Loops:
         from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
         time, batch, width = products.shape
-        rounds = time // size
+        iterations = time // size
 
-        def body(turn: Any, *carry: Any) -> list[Any]:
-            now = list(carry)
-            written = now.pop() if self._sequences else None
-            at = (rounds - 1 - turn if self._reverse else turn) * size
-            part = tf.slice(products, [at, 0, 0], [size, batch, width])
-            real = None if mask is None else tf.slice(mask, [at, 0, 0], [size, batch, 1])
-            outputs, now = self.run(part, real, now, inner)
+        def body(iteration: Any, *variables: Any) -> list[Any]:
+            carried = list(variables)
+            outputs = carried.pop() if self._sequences else None
+            start = (iterations - 1 - iteration if self._reverse else iteration) * size
+            chunk = tf.slice(products, [start, 0, 0], [size, batch, width])
+            real = None if mask is None else tf.slice(mask, [start, 0, 0], [size, batch, 1])
+            chunk_outputs, carried = self.run(chunk, real, carried, inner)
             if self._sequences:
-                written = gen_xla_ops.xla_dynamic_update_slice(
-                    input=written, update=outputs, indices=tf.stack([at, 0, 0])
+                outputs = gen_xla_ops.xla_dynamic_update_slice(
+                    input=outputs, update=chunk_outputs, indices=tf.stack([start, 0, 0])
                 )
-                now.append(written)
-            return [turn + 1, *now]
+                carried.append(outputs)
+            return [iteration + 1, *carried]
 
-        start = [tf.constant(0), *carried]
+        variables = [tf.constant(0), *carried]
         if self._sequences:
-            # Every place of it is overwritten: zeros would be stored in the file, as a constant.
-            start.append(products[:, :, : self._units])
-        _, *now = tf.while_loop(lambda turn, *_: turn < rounds, body, start)
-        outputs = now.pop() if self._sequences else None
-        return outputs, now
+            # Every element is overwritten. Zeros would be stored in the file, as a constant.
+            variables.append(products[:, :, : self._units])
+        _, *carried = tf.while_loop(lambda iteration, *_: iteration < iterations, body, variables)
+        outputs = carried.pop() if self._sequences else None
+        return outputs, carried
 
 
-def _cut(mask: Any, steps: slice) -> Any:
+def _slice(mask: Any, steps: slice) -> Any:
     return None if mask is None else mask[steps]

@@ -1,15 +1,16 @@
-"""An LSTM for TFLite as its one fused operator, made to forget the last sequence by itself.
+"""An LSTM for TFLite as one fused operator that clears its own state.
 
-The operator UNIDIRECTIONAL_SEQUENCE_LSTM is the smallest way to write an LSTM, but it keeps its
-states in variable tensors from one call to the next. Here every sequence begins with a step of its
-own that clears them: the inputs get one more feature, a flag, set on that step only. Its weights
-make the pre-activations of the input, forget and output gates so negative that all three are
-exactly zero, and with them the cell state ``f * c + i * g`` and the output ``o * tanh(c)``. What
-that step gives is dropped. (A state of NaN or infinity is not cleared by this.)
+The operator UNIDIRECTIONAL_SEQUENCE_LSTM is the smallest form of an LSTM, but it stores its states
+in variable tensors between two calls. Here every sequence is preceded by a step that clears them:
+the inputs get one more feature, a flag that is set in that step only. Its weights make the
+pre-activations of the input, forget and output gates so negative that all three gates are exactly
+zero, and with them the cell state ``f * c + i * g`` and the output ``o * tanh(c)``. The output of
+that step is dropped. (A state of NaN or infinity is not cleared.)
 
-While the model is traced, a call of a function stands for the operator; TensorFlow's converter
-makes a custom operator of it, and :meth:`FusedLSTM.write` puts the real one in its place. No cell
-is clipped: the option is zero, where the converter's own fusion writes 10, which Keras does not do.
+While the model is traced, a function call is the placeholder of the operator. TensorFlow's
+converter turns it into a custom operator, and :meth:`FusedLSTM.write` replaces it by the builtin
+one. The cell is not clipped: the converter's own fusion sets a clip of 10, which Keras does not
+have.
 """
 
 from __future__ import annotations
@@ -22,53 +23,41 @@ import numpy as np
 
 from edgeattn.errors import ConversionError, UnsupportedModelError
 from edgeattn.tensors import Array
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering.rnn.cells import Cell
-from edgeattn_converters.lowering.rnn.layers import Recurrence
+from edgeattn_converters.lowering.rnn.recurrence import Recurrence, RecurrenceLowering
 
 OPERATOR = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 _PREFIX = "edgeattn_lstm_"
-# sigmoid(-CLEARED) is zero in float32, whatever the other terms add to it.
+# sigmoid(-CLEARED) is zero in float32, whatever the other terms add.
 CLEARED = 1e4
 
 
 class FusedLSTM:
-    """The fused operators of one model; what cannot be fused is computed as ``otherwise`` does."""
+    """The fused operators of one model; other recurrences are lowered by ``fallback``."""
 
-    def __init__(self, otherwise: Recurrence) -> None:
-        self._otherwise = otherwise
+    def __init__(self, fallback: RecurrenceLowering) -> None:
+        self._fallback = fallback
         self._cells: dict[str, Cell] = {}
         self._counter = itertools.count()
 
-    def recurrence(
-        self,
-        cell: Cell,
-        x: Any,
-        states: list[Any] | None,
-        mask: Any,
-        *,
-        reverse: bool,
-        zero_masked: bool,
-        sequences: bool,
-        final: bool,
+    def lower(
+        self, recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
     ) -> tuple[Any, list[Any]]:
-        """See :class:`~edgeattn_converters.lowering.rnn.layers.Recurrence`; shapes are static."""
+        """See :class:`~edgeattn_converters.lowering.rnn.recurrence.RecurrenceLowering`.
+
+        Shapes are fixed.
+        """
         import tensorflow as tf
 
-        if not _is_standard(cell) or states is not None or mask is not None or final:
-            return self._otherwise(
-                cell,
-                x,
-                states,
-                mask,
-                reverse=reverse,
-                zero_masked=zero_masked,
-                sequences=sequences,
-                final=final,
-            )
+        cell = recurrence.cell
+        fusible = _is_standard(cell) and states is None and mask is None
+        if not fusible or recurrence.final:
+            return self._fallback(recurrence, x, states, mask)
         batch, time, features = x.shape
         name = f"{_PREFIX}{next(self._counter)}"
         self._cells[name] = cell
-        x = tf.reverse(x, axis=[1]) if reverse else x
+        x = tf.reverse(x, axis=[1]) if recurrence.reverse else x
         clearing = np.zeros((batch, 1, features + 1), np.float32)
         clearing[:, :, -1] = flag(cell)
         x = tf.concat([clearing, tf.pad(x, [[0, 0], [0, 0], [0, 1]])], axis=1)
@@ -76,84 +65,76 @@ class FusedLSTM:
             _placeholder(name, x, (batch, time + 1, cell.units)), [0, 1, 0], [-1, -1, -1]
         )
         last = outputs[:, -1]
-        outputs = tf.reverse(outputs, axis=[1]) if reverse else outputs
-        # The cell state stays inside of the operator; nobody asked for it.
+        outputs = tf.reverse(outputs, axis=[1]) if recurrence.reverse else outputs
+        # The cell state stays inside the operator: without `final`, the layer does not use it.
         return outputs, [last, None]
 
-    def write(self, model: Any) -> None:
-        """Put the operators in the place of their placeholders in a model of the object API."""
+    def write(self, file: TFLiteFile) -> None:
+        """Replace the placeholders in ``file`` by the operators, in place.
+
+        Raises :class:`UnsupportedModelError` if no layer of the model can be fused.
+        """
         if not self._cells:
             raise UnsupportedModelError(
                 "No layer of this model can become a fused LSTM.",
                 hint="It takes an LSTM with tanh and sigmoid, without a mask or initial states.",
             )
-        kind = _operator_code(model)
-        waiting = dict(self._cells)
-        for graph in model.subgraphs:
+        code = file.code_index(OPERATOR)
+        pending = dict(self._cells)
+        for graph in file.model.subgraphs:
             for operator in graph.operators:
-                called = (
-                    bytes(operator.customOptions) if operator.customOptions is not None else b""
-                )
-                name = next((n for n in waiting if f"{n}\0".encode() in called), None)
+                options = operator.customOptions
+                content = b"" if options is None else bytes(options)
+                name = next((n for n in pending if f"{n}\0".encode() in content), None)
                 if name is not None:
-                    operator.opcodeIndex = kind
-                    _write(model, graph, operator, waiting.pop(name))
-        if waiting:
-            raise ConversionError(f"The converter lost {len(waiting)} fused operators.")
-        _drop_subgraphs(model, self._cells)
+                    operator.opcodeIndex = code
+                    _write(file, graph, operator, pending.pop(name))
+        if pending:
+            raise ConversionError(f"The converter lost {len(pending)} fused operators.")
+        _drop_subgraphs(file.model, self._cells)
 
 
 def _is_standard(cell: Cell) -> bool:
     if cell.kind != "lstm":
         return False
-    wanted = ((cell.activation, "tanh"), (cell.recurrent_activation, "sigmoid"))
+    expected = ((cell.activation, "tanh"), (cell.recurrent_activation, "sigmoid"))
     return all(
         getattr(function, "__name__", None) == name
         and str(getattr(function, "__module__", "")).split(".")[0] in ("keras", "tf_keras")
-        for function, name in wanted
+        for function, name in expected
     )
 
 
-def _weight(cell: Cell) -> float:
-    """What the flag is multiplied with: no larger than the weights beside it, which share its
-    scale where they are quantized."""
+def _flag_weight(cell: Cell) -> float:
+    """The weight of the flag: no larger than the others, whose scale it shares if quantized."""
     return float(np.abs(cell.kernel).max()) or 1.0
 
 
 def flag(cell: Cell) -> float:
-    """The value of the flag on the clearing step: enough to drown what the last output adds."""
+    """The flag's value in the clearing step: it outweighs what the last output can add."""
     others = np.abs(cell.recurrent_kernel).sum(axis=0) + np.abs(cell.bias)
-    return (CLEARED + float(others.max())) / _weight(cell)
+    return (CLEARED + float(others.max())) / _flag_weight(cell)
 
 
 def _placeholder(name: str, x: Any, shape: tuple[int, ...]) -> Any:
-    """A call that the converter keeps, with ``name`` in it: inlined, it would be forgotten."""
+    """A function call that the converter does not inline and that carries ``name`` in the file."""
     import tensorflow as tf
 
-    def stand_in(x: Any) -> Any:
+    def placeholder(x: Any) -> Any:
         return tf.broadcast_to(tf.reduce_sum(x), shape)
 
-    stand_in.__name__ = name
-    function = tf.function(stand_in, experimental_attributes={"_noinline": True}, autograph=False)
+    placeholder.__name__ = name
+    function = tf.function(
+        placeholder, experimental_attributes={"_noinline": True}, autograph=False
+    )
     concrete = function.get_concrete_function(tf.TensorSpec(x.shape, x.dtype))
     concrete.add_to_graph(tf.compat.v1.get_default_graph())
-    # Of the attributes of a call, the executor's is a text that comes through to the file.
+    # Of a call's attributes, the executor type is a text that survives into the file.
     (result,) = tf.raw_ops.PartitionedCall(
         args=[x], Tout=[tf.float32], f=concrete, executor_type=name
     )
     result.set_shape(shape)
     return result
-
-
-def _operator_code(model: Any) -> int:
-    """The index of a new entry for the operator."""
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    code = schema.OperatorCodeT()
-    code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, OPERATOR)
-    code.version = 1
-    model.operatorCodes.append(code)
-    return len(model.operatorCodes) - 1
 
 
 _SUBGRAPH_OPTIONS = (
@@ -166,76 +147,69 @@ _SUBGRAPH_OPTIONS = (
 
 
 def _drop_subgraphs(model: Any, names: Iterable[str]) -> None:
-    """Remove what the placeholders called; loops find their subgraphs by number, so renumber."""
-    gone = tuple(f"{name}_".encode() for name in names)
-    kept = [
+    """Remove the placeholders' functions, and renumber the subgraphs that loops refer to."""
+    prefixes = tuple(f"{name}_".encode() for name in names)
+    retained = [
         index
         for index, graph in enumerate(model.subgraphs)
-        if not any(name in bytes(graph.name or b"") for name in gone)
+        if not any(prefix in bytes(graph.name or b"") for prefix in prefixes)
     ]
-    number = {old: new for new, old in enumerate(kept)}
-    model.subgraphs = [model.subgraphs[index] for index in kept]
+    renumbered = {old: new for new, old in enumerate(retained)}
+    model.subgraphs = [model.subgraphs[index] for index in retained]
     for graph in model.subgraphs:
         for operator in graph.operators:
             options = operator.builtinOptions
             for option in _SUBGRAPH_OPTIONS:
                 if hasattr(options, option):
-                    setattr(options, option, number[getattr(options, option)])
+                    setattr(options, option, renumbered[getattr(options, option)])
 
 
-def _write(model: Any, graph: Any, operator: Any, cell: Cell) -> None:
-    """One operator. Its inputs, by the kernel's numbering: x, four input weights (units, features),
-    four recurrent weights (units, units), three peepholes, four biases, projection weights and
-    bias, output state, cell state, four of layer normalisation. Gates are i, f, c, o, as Keras'.
+def _write(file: TFLiteFile, graph: Any, operator: Any, cell: Cell) -> None:
+    """Turn a placeholder into the operator, in place.
+
+    Its inputs, in the kernel's order: x, four input weights (units, features), four recurrent
+    weights (units, units), three peepholes, four biases, projection weights and bias, output state,
+    cell state, four of layer normalisation. The gates are i, f, c, o, as in Keras.
     """
-    from tensorflow.lite.python import schema_py_generated as schema
-
     (x,), (output,) = operator.inputs, operator.outputs
     batch = int(graph.tensors[int(x)].shape[0])
-    last = np.full((1, cell.kernel.shape[1]), -_weight(cell), np.float32)
-    last[:, 2 * cell.units : 3 * cell.units] = 0
-    kernels = np.split(np.concatenate([cell.kernel, last]), 4, axis=1)
-    recurrent = np.split(cell.recurrent_kernel, 4, axis=1)
-    biases = np.split(cell.bias, 4)
-    none = -1
-    state = (batch, cell.units)
+    flag_weights = np.full((1, cell.kernel.shape[1]), -_flag_weight(cell), np.float32)
+    flag_weights[:, 2 * cell.units : 3 * cell.units] = 0
+
+    def constants(matrices: Iterable[Array]) -> list[int]:
+        return [
+            file.add_tensor(
+                graph,
+                f"{_PREFIX}weights_{len(graph.tensors)}",
+                "FLOAT32",
+                list(matrix.T.shape),
+                value=np.ascontiguousarray(matrix.T),
+            )
+            for matrix in matrices
+        ]
+
+    def state(name: str) -> int:
+        shape = [batch, cell.units]
+        index = file.add_tensor(graph, f"{_PREFIX}{name}_{output}", "FLOAT32", shape)
+        graph.tensors[index].isVariable = True
+        return index
+
+    absent = -1
     operator.inputs = [
         int(x),
-        *(_constant(model, graph, kernel.T) for kernel in kernels),
-        *(_constant(model, graph, kernel.T) for kernel in recurrent),
-        *[none] * 3,
-        *(_constant(model, graph, bias) for bias in biases),
-        *[none] * 2,
-        _variable(graph, state, f"{_PREFIX}output_{output}"),
-        _variable(graph, state, f"{_PREFIX}cell_{output}"),
-        *[none] * 4,
+        *constants(np.split(np.concatenate([cell.kernel, flag_weights]), 4, axis=1)),
+        *constants(np.split(cell.recurrent_kernel, 4, axis=1)),
+        *[absent] * 3,
+        *constants(np.split(cell.bias, 4)),
+        *[absent] * 2,
+        state("output"),
+        state("cell"),
+        *[absent] * 4,
     ]
-    options = schema.UnidirectionalSequenceLSTMOptionsT()
-    options.fusedActivationFunction = schema.ActivationFunctionType.TANH
+    options = file.schema.UnidirectionalSequenceLSTMOptionsT()
+    options.fusedActivationFunction = file.schema.ActivationFunctionType.TANH
     options.cellClip = options.projClip = 0.0
     options.timeMajor = False
-    operator.builtinOptionsType = schema.BuiltinOptions.UnidirectionalSequenceLSTMOptions
+    operator.builtinOptionsType = file.schema.BuiltinOptions.UnidirectionalSequenceLSTMOptions
     operator.builtinOptions = options
     operator.customOptions = None
-
-
-def _constant(model: Any, graph: Any, value: Array) -> int:
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(np.ascontiguousarray(value).tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    index = _variable(graph, value.shape, f"{_PREFIX}weights_{len(graph.tensors)}")
-    graph.tensors[index].buffer = len(model.buffers) - 1
-    graph.tensors[index].isVariable = False
-    return index
-
-
-def _variable(graph: Any, shape: tuple[int, ...], name: str) -> int:
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    tensor = schema.TensorT()
-    tensor.name, tensor.shape, tensor.type = name, list(shape), schema.TensorType.FLOAT32
-    tensor.buffer, tensor.isVariable = 0, True
-    graph.tensors.append(tensor)
-    return len(graph.tensors) - 1

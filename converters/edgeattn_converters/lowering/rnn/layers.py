@@ -1,92 +1,44 @@
-"""What Keras' recurrent layers promise, written once over a recurrence that a target provides.
+"""Keras' recurrent layers on top of a target's lowering of a recurrence.
 
-A recurrence runs a cell over a sequence and gives the outputs at their own times, whichever end it
-started from; the layers differ in what they make of that.
+A lowering returns the outputs in the order of the steps, whichever end it started from. This module
+adds what the layers promise: their results, states, order and merge modes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from edgeattn_converters.lowering.rnn.cells import Cell, cell_of, is_keras_class, is_recurrent
+from edgeattn_converters.lowering.rnn.recurrence import (
+    BidirectionalLowering,
+    Recurrence,
+    RecurrenceLowering,
+)
 
 
-class Recurrence(Protocol):
-    """``(outputs, final states)`` of ``cell`` over ``x``.
-
-    ``x`` is (batch, time, features), ``states`` the initial ones, zero where ``None``, ``mask`` a
-    boolean (batch, time). ``reverse`` starts at the end. At a masked step the state stays, and the
-    output is that of the step before it, or zero with ``zero_masked``. Outputs are
-    (batch, time, units) in the order of ``x``, or ``None`` where ``sequences`` is not asked for; of
-    the final states only the first is needed where ``final`` is not.
-    """
-
-    def __call__(
-        self,
-        cell: Cell,
-        x: Any,
-        states: list[Any] | None,
-        mask: Any,
-        *,
-        reverse: bool,
-        zero_masked: bool,
-        sequences: bool,
-        final: bool,
-    ) -> tuple[Any, list[Any]]: ...
-
-
-@dataclass(frozen=True)
-class Both:
-    """What two cells make of one sequence, the second from its end: forward's, then backward's.
-
-    ``joined`` are the outputs and the last ones of both side by side, where that was asked for.
-    """
-
-    outputs: tuple[Any, Any]
-    states: tuple[list[Any], list[Any]]
-    joined: tuple[Any, Any] | None = None
-
-
-class Directions(Protocol):
-    """A recurrence that can run two cells at once: its method ``both``.
-
-    Arguments as of :class:`Recurrence`, ``states`` the forward cell's and then the backward's;
-    None where these cells do not go together.
-    """
-
-    def __call__(
-        self,
-        cells: tuple[Cell, Cell],
-        x: Any,
-        states: list[Any] | None,
-        mask: Any,
-        *,
-        zero_masked: bool,
-        joined: bool,
-    ) -> Both | None: ...
-
-
-def lower_layer(layer: Any, recurrence: Recurrence) -> Callable[..., Any] | None:
-    """What takes the place of ``layer.call``, or None where this is no recurrent layer of Keras."""
+def lower_layer(layer: Any, lowering: RecurrenceLowering) -> Callable[..., Any] | None:
+    """The replacement of ``layer.call``, or None if this is no recurrent layer of Keras."""
     if is_recurrent(layer):
-        return _lower_rnn(layer, recurrence)
-    if is_keras_class(layer, "Bidirectional"):
-        inner = (layer.forward_layer, layer.backward_layer)
-        if all(is_recurrent(item) for item in inner):
-            return _lower_bidirectional(layer, recurrence)
-    return None
+        return _lower_rnn(layer, lowering)
+    if not is_keras_class(layer, "Bidirectional"):
+        return None
+    both = is_recurrent(layer.forward_layer) and is_recurrent(layer.backward_layer)
+    return _lower_bidirectional(layer, lowering) if both else None
 
 
-def _lower_rnn(layer: Any, recurrence: Recurrence) -> Callable[..., Any]:
+def _lower_rnn(layer: Any, lowering: RecurrenceLowering) -> Callable[..., Any]:
     cell = cell_of(layer)
 
     # The arguments of Keras 3 and of tf_keras: both pass all but the first by name.
     def call(
         sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
     ) -> Any:
-        return _run(layer, cell, recurrence, sequences, initial_state, mask)
+        result, states = _run(layer, cell, lowering, sequences, initial_state, mask)
+        if layer.return_sequences and layer.go_backwards:
+            # Keras returns the outputs in the order in which they were computed.
+            result = result[:, ::-1]
+        return (result, *states) if layer.return_state else result
 
     return call
 
@@ -94,36 +46,28 @@ def _lower_rnn(layer: Any, recurrence: Recurrence) -> Callable[..., Any]:
 def _run(
     layer: Any,
     cell: Cell,
-    recurrence: Recurrence,
+    lowering: RecurrenceLowering,
     sequences: Any,
     initial_state: Any,
     mask: Any,
-    *,
-    time_order: bool = False,
-) -> Any:
+) -> tuple[Any, list[Any]]:
+    """The layer's outputs in the order of the steps, or its last output; and its final states."""
     import tensorflow as tf
 
-    x = tf.cast(sequences, tf.float32)
-    mask = _as_mask(mask)
-    outputs, states = recurrence(
+    recurrence = Recurrence(
         cell,
-        x,
-        _as_states(initial_state),
-        mask,
         reverse=bool(layer.go_backwards),
         zero_masked=bool(getattr(layer, "zero_output_for_mask", False)),
         sequences=bool(layer.return_sequences),
         final=bool(layer.return_state),
     )
-    if layer.return_sequences:
-        # Keras hands the outputs over in the order in which they were computed.
-        result = outputs[:, ::-1] if layer.go_backwards and not time_order else outputs
-    else:
-        # The output of LSTM, GRU and SimpleRNN is their first state.
-        result = states[0]
-    dtype = layer.compute_dtype
-    result = tf.cast(result, dtype)
-    return (result, *(tf.cast(item, dtype) for item in states)) if layer.return_state else result
+    x = tf.cast(sequences, tf.float32)
+    outputs, states = lowering(recurrence, x, _as_states(initial_state), _as_mask(mask))
+    # The output of LSTM, GRU and SimpleRNN is their first state.
+    result = tf.cast(outputs if layer.return_sequences else states[0], layer.compute_dtype)
+    if not layer.return_state:
+        return result, []
+    return result, [tf.cast(state, layer.compute_dtype) for state in states]
 
 
 def _as_mask(mask: Any) -> Any:
@@ -144,59 +88,54 @@ def _as_states(initial_state: Any) -> list[Any] | None:
     return [tf.cast(state, tf.float32) for state in initial_state]
 
 
-def _lower_bidirectional(layer: Any, recurrence: Recurrence) -> Callable[..., Any]:
+def _lower_bidirectional(layer: Any, lowering: RecurrenceLowering) -> Callable[..., Any]:
     forward, backward = layer.forward_layer, layer.backward_layer
     cells = cell_of(forward), cell_of(backward)
-    directions: Directions | None = getattr(recurrence, "both", None)
+    combined: BidirectionalLowering | None = getattr(lowering, "bidirectional", None)
     if forward.go_backwards or not backward.go_backwards:
-        directions = None
+        combined = None
 
-    def at_once(sequences: Any, initial_state: Any, mask: Any) -> Any:
+    def run_combined(sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, list[Any]] | None:
         import tensorflow as tf
 
-        assert directions is not None
-        found = directions(
+        assert combined is not None
+        result = combined(
             cells,
             tf.cast(sequences, tf.float32),
             _as_states(initial_state),
             _as_mask(mask),
             zero_masked=bool(getattr(forward, "zero_output_for_mask", False)),
-            joined=layer.merge_mode == "concat",
+            concatenate=layer.merge_mode == "concat",
         )
-        if found is None:
+        if result is None:
             return None
-        last = (found.states[0][0], found.states[1][0])
-        if found.joined is None:
-            ends = found.outputs if forward.return_sequences else last
-            merged = _merge(layer.merge_mode, *ends)
+        if result.concatenated is not None:
+            merged = result.concatenated[0 if forward.return_sequences else 1]
+        elif forward.return_sequences:
+            merged = _merge(layer.merge_mode, *result.outputs)
         else:
-            merged = found.joined[0 if forward.return_sequences else 1]
+            merged = _merge(layer.merge_mode, result.states[0][0], result.states[1][0])
         merged = tf.nest.map_structure(lambda x: tf.cast(x, layer.compute_dtype), merged)
-        if not forward.return_state:
-            return merged
-        final = tuple(tf.cast(s, layer.compute_dtype) for side in found.states for s in side)
-        return (*merged, *final) if isinstance(merged, tuple) else (merged, *final)
+        return merged, [tf.cast(s, layer.compute_dtype) for side in result.states for s in side]
 
-    def call(
-        sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
-    ) -> Any:
+    def run_separately(sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, list[Any]]:
         states: tuple[Any, Any] = (None, None)
         if initial_state is not None:
             half = len(initial_state) // 2
             states = initial_state[:half], initial_state[half:]
-        made = None if directions is None else at_once(sequences, initial_state, mask)
-        if made is not None:
-            return made
         results = [
-            _run(inner, cell, recurrence, sequences, state, mask, time_order=True)
+            _run(inner, cell, lowering, sequences, state, mask)
             for inner, cell, state in zip((forward, backward), cells, states, strict=True)
         ]
-        final: tuple[Any, ...] = ()
-        if forward.return_state:
-            final = (*results[0][1:], *results[1][1:])
-            results = [result[0] for result in results]
-        merged = _merge(layer.merge_mode, *results)
-        if not final:
+        merged = _merge(layer.merge_mode, *(result for result, _ in results))
+        return merged, [state for _, final in results for state in final]
+
+    def call(
+        sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = None
+    ) -> Any:
+        result = None if combined is None else run_combined(sequences, initial_state, mask)
+        merged, final = result or run_separately(sequences, initial_state, mask)
+        if not forward.return_state:
             return merged
         return (*merged, *final) if isinstance(merged, tuple) else (merged, *final)
 
@@ -204,10 +143,10 @@ def _lower_bidirectional(layer: Any, recurrence: Recurrence) -> Callable[..., An
 
 
 def _merge(mode: str | None, forward: Any, backward: Any) -> Any:
-    import tensorflow as tf
-
     match mode:
         case "concat":
+            import tensorflow as tf
+
             return tf.concat([forward, backward], axis=-1)
         case "sum":
             return forward + backward

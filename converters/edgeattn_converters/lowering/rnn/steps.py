@@ -1,8 +1,8 @@
-"""The steps of a recurrence written out in operators that XNNPACK takes, for TFLite.
+"""The steps of a recurrence in operators that XNNPACK supports, for TFLite.
 
-The time axis comes first, so that a step is a slice of what lies together in memory. What all steps
-need of the inputs is one product, (time * batch, features) x (features, gates * units); a step is
-left with its state's product and what follows from it.
+The time axis comes first, so that a step is a contiguous slice. The input products of all steps are
+one matrix product, (time * batch, features) x (features, gates * units); each step then multiplies
+its state only.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ from typing import Any
 
 from edgeattn.tensors import Array
 from edgeattn_converters.lowering.rnn.cells import Cell
+from edgeattn_converters.lowering.rnn.recurrence import Recurrence
 
 
 class Steps:
-    """Runs of steps of one recurrence.
+    """Runs consecutive steps of one recurrence.
 
-    What is carried from step to step are the states; and the last output, where a masked step
-    repeats it and it may differ from the first state, which is so before the first real step.
+    The values that go from step to step are the states. The last output is among them if a masked
+    step repeats it and it can differ from the first state: that is the case before the first real
+    step, if there are initial states.
     """
 
-    def __init__(
-        self, cell: Cell, *, reverse: bool, zero_masked: bool, has_initial_states: bool
-    ) -> None:
-        self._cell = cell
-        self._step = Step(cell)
-        self._reverse = reverse
-        self._zero_masked = zero_masked
-        self._carries_output = has_initial_states and not zero_masked
+    def __init__(self, recurrence: Recurrence, *, has_initial_states: bool) -> None:
+        self._cell = recurrence.cell
+        self._step = Step(recurrence.cell)
+        self._reverse = recurrence.reverse
+        self._zero_masked = recurrence.zero_masked
+        self._carries_output = has_initial_states and not recurrence.zero_masked
 
     def prepare(self, x: Any, mask: Any) -> tuple[Any, Any]:
-        """(batch, time, ...) as the steps take it: (time, batch, gates * units), (time, batch, 1).
+        """Turn ``x`` (batch, time, features) and ``mask`` (batch, time) into the steps' inputs.
 
-        Time is static, the batch may be free.
+        Returns the products (time, batch, gates * units) and the mask (time, batch, 1). The number
+        of steps is fixed; the batch may be free.
         """
         import tensorflow as tf
 
         batch, time, features = x.shape
         x = tf.reshape(x, (time, 1, features)) if batch == 1 else tf.transpose(x, (1, 0, 2))
         products = self._step.inputs(tf.reshape(x, (-1, features)))
-        free = -1 if batch is None else batch
-        products = tf.reshape(products, (time, free, products.shape[-1]))
+        products = tf.reshape(products, (time, -1 if batch is None else batch, products.shape[-1]))
         if mask is not None:
             mask = tf.reshape(mask, (time, 1, 1)) if batch == 1 else tf.transpose(mask)[:, :, None]
         return products, mask
 
     def start(self, products: Any, states: list[Any] | None, mask: Any) -> list[Any]:
-        """What the first step is given."""
+        """The values that the first step receives."""
         import tensorflow as tf
 
         batch, units = products.shape[1], self._cell.units
@@ -59,11 +59,11 @@ class Steps:
         return [*states, zero] if mask is not None and self._carries_output else list(states)
 
     def states(self, carried: list[Any]) -> list[Any]:
-        """The final states, of what the last step carried on."""
+        """The states among the values that a step passes on."""
         return carried[: self._cell.states]
 
     def finish(self, outputs: Any) -> Any:
-        """(time, batch, units) -> (batch, time, units)"""
+        """Transpose (time, batch, units) to (batch, time, units)."""
         import tensorflow as tf
 
         time, batch, units = outputs.shape
@@ -72,7 +72,7 @@ class Steps:
         return tf.transpose(outputs, (1, 0, 2))
 
     def run(self, products: Any, mask: Any, carried: list[Any]) -> tuple[Any, list[Any]]:
-        """Outputs (time, batch, units) of these steps, and what they carry on."""
+        """Outputs (time, batch, units) of these steps, and the values after the last one."""
         import tensorflow as tf
 
         time = products.shape[0]
@@ -88,11 +88,11 @@ class Steps:
     ) -> tuple[list[Any], Any]:
         import tensorflow as tf
 
-        before = self.states(carried)
-        new = self._step(product, before)
+        previous = self.states(carried)
+        new = self._step(product, previous)
         if real is None:
             return new, new[0]
-        states = [tf.where(real, one, other) for one, other in zip(new, before, strict=True)]
+        states = [tf.where(real, *pair) for pair in zip(new, previous, strict=True)]
         if self._zero_masked:
             return states, tf.where(real, new[0], tf.zeros_like(new[0]))
         if self._carries_output:
@@ -102,11 +102,11 @@ class Steps:
 
 
 class Step:
-    """``(input product, states) -> states`` of a cell, gates in Keras' order.
+    """One step of a cell: ``(input product, states) -> states``, with gates in Keras' order.
 
-    The activations are applied gate by gate: any function of Keras or of the user is right there,
-    those that look along the units, as softmax does, too. Slices that do not halve or quarter would
-    keep XNNPACK from taking the whole step, so products are cut for all steps at once.
+    Each gate has an activation operator of its own, so any function of Keras or of the user works,
+    including those that act along the units, such as softmax. The products are split for all steps
+    at once: a slice of anything but a half or a quarter would keep XNNPACK from taking the step.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -114,10 +114,10 @@ class Step:
         self._constants: dict[tuple[int, str], Any] = {}
 
     def _matmul(self, x: Any, name: str, weights: Array) -> Any:
-        """x @ weights, with one constant a graph.
+        """``x @ weights``, with one constant per graph.
 
-        One a step would fill the graph with copies of the weights, and one from outside of a loop
-        would not be constant inside of it.
+        One constant per step would fill the graph with copies of the weights, and one from outside
+        a loop would not be constant inside it.
         """
         import tensorflow as tf
 
@@ -127,13 +127,13 @@ class Step:
         return tf.matmul(x, self._constants[key])
 
     def inputs(self, rows: Any) -> Any:
-        """(rows, features) -> (rows, gates * units): what the steps need of the inputs."""
+        """The input products of (rows, features), with the bias: (rows, gates * units)."""
         cell = self._cell
         bias = cell.bias if cell.bias.ndim == 1 else cell.bias[0]
         return self._matmul(rows, "kernel", cell.kernel) + bias
 
     def unstack(self, products: Any) -> list[tuple[Any, ...]]:
-        """(time, batch, gates * units) -> for every step the products it takes, 2-D each."""
+        """Split products of (time, batch, gates * units) into the 2-D products of each step."""
         import tensorflow as tf
 
         parts = [products]
@@ -143,7 +143,7 @@ class Step:
         return list(zip(*(tf.unstack(part, axis=0) for part in parts), strict=True))
 
     def __call__(self, products: tuple[Any, ...], states: list[Any]) -> list[Any]:
-        """One step's products and states of (batch, units) -> the new states."""
+        """The states (batch, units) after a step with these products."""
         return list(getattr(self, f"_{self._cell.kind}")(*products, *states))
 
     def _recurrent_activation(self, x: Any) -> Any:
@@ -174,7 +174,7 @@ class Step:
         else:
             inner = self._matmul(r * h, "h", kernel[:, cut:])
         candidate = cell.activation(product_h + inner)
-        # z * h + (1 - z) * candidate, with an operation less.
+        # z * h + (1 - z) * candidate with one operation fewer.
         return (candidate + z * (h - candidate),)
 
     def _simple_rnn(self, product: Any, h: Any) -> tuple[Any]:

@@ -1,11 +1,11 @@
-"""Which graph a recurrence becomes in TFLite: by name, or by what the weights and steps cost.
+"""Choosing the lowering of a recurrence for TFLite, by name or by cost.
 
-The cost model of ``auto``. Every step that is written out has its own packed copy of the recurrent
-weights. What they take must stay in the cache: half a megabyte is what a core of a Raspberry Pi 5
-has, and half of what the four of a Pi 4 share. So as many steps are written out as fit, but no
-fewer than 4, below which the loop's own cost shows, and no more than 10. Where the copies of all
-steps fit, or there are no more than 32 steps, a loop costs more than it saves. And a loop copies
-the outputs so far in every round: beyond 256 steps there are two loops, whose inner one has few.
+The cost model of ``auto``: every unrolled step has a packed copy of the recurrent weights, and all
+copies together must stay in the cache. Half a megabyte is what a core of a Raspberry Pi 5 has, and
+half of what the four cores of a Pi 4 share. As many steps are unrolled as fit, but at least 4,
+because below that the loop's own cost shows, and at most 10. A loop costs more than it saves if the
+copies of all steps fit or the sequence has at most 32 steps. A loop copies the outputs so far in
+every iteration, so sequences of more than 256 steps get two loops, the inner one with few outputs.
 """
 
 from __future__ import annotations
@@ -13,52 +13,57 @@ from __future__ import annotations
 from typing import Any
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.lowering.rnn.cells import Cell
 from edgeattn_converters.lowering.rnn.chunked import Chunked
-from edgeattn_converters.lowering.rnn.layers import Recurrence
+from edgeattn_converters.lowering.rnn.recurrence import Recurrence, RecurrenceLowering
 from edgeattn_converters.lowering.rnn.unrolled import unrolled
 
 NAMES = ("auto", "unrolled", "chunked")
 FUSED = "fused"  # see edgeattn_converters.lowering.rnn.fused
 CACHE_BYTES = 512 * 1024
-FEWEST, MOST = 4, 10
-SHORT = 32
-LONG = 256
-# However small the weights: converting an operator costs time, and it takes room in the file.
-WRITTEN_OUT = 64
-# Steps of a round of the outer loop, about.
-SPAN = 80
+MIN_CHUNK, MAX_CHUNK = 4, 10
+ALWAYS_UNROLLED = 32
+SINGLE_LOOP = 256
+# Longest sequence that is unrolled however small the weights are: every operator takes conversion
+# time and bytes.
+MAX_UNROLLED = 64
+# Approximate number of steps per iteration of the outer of two loops.
+OUTER_STEPS = 80
 
 
-def recurrence_for(name: str) -> Recurrence:
-    """The lowering of that name; :class:`UsageError` tells those there are."""
-    if name == "unrolled":
-        return unrolled
-    if name == "chunked":
-        return _chunked
-    if name == "auto":
-        return _auto
-    raise UsageError(f"No lowering {name!r}: there is {', '.join(NAMES)}, {FUSED}.")
+def recurrence_lowering(name: str) -> RecurrenceLowering:
+    """The lowering called ``name``, one of :data:`NAMES`.
+
+    Raises :class:`UsageError` for any other name.
+    """
+    lowerings = {"auto": _auto, "unrolled": unrolled, "chunked": _chunked}
+    if name not in lowerings:
+        raise UsageError(
+            f"Unknown lowering {name!r}.", hint=f"Choose one of {', '.join((*NAMES, FUSED))}."
+        )
+    return lowerings[name]
 
 
-def _auto(cell: Cell, x: Any, *rest: Any, **options: Any) -> tuple[Any, list[Any]]:
+def _auto(
+    recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
+) -> tuple[Any, list[Any]]:
     time = x.shape[1]
-    fits = time <= WRITTEN_OUT and time * cell.recurrent_kernel.nbytes <= CACHE_BYTES
-    lowering = unrolled if time <= SHORT or fits else _chunked
-    return lowering(cell, x, *rest, **options)
+    fits = time <= MAX_UNROLLED and time * recurrence.cell.recurrent_kernel.nbytes <= CACHE_BYTES
+    lowering = unrolled if time <= ALWAYS_UNROLLED or fits else _chunked
+    return lowering(recurrence, x, states, mask)
 
 
-def _chunked(cell: Cell, x: Any, *rest: Any, **options: Any) -> tuple[Any, list[Any]]:
-    return Chunked(*chunk_sizes(x.shape[1], cell.recurrent_kernel.nbytes))(
-        cell, x, *rest, **options
-    )
+def _chunked(
+    recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
+) -> tuple[Any, list[Any]]:
+    sizes = chunk_sizes(x.shape[1], recurrence.cell.recurrent_kernel.nbytes)
+    return Chunked(*sizes)(recurrence, x, states, mask)
 
 
 def chunk_sizes(time: int, weight_bytes: int) -> tuple[int, ...]:
-    """Steps of a round of each loop, outermost first; the last are those written out."""
-    most = max(FEWEST, min(MOST, CACHE_BYTES // max(1, weight_bytes)))
-    # Of the sizes close to it the one that leaves the fewest steps over, which are written out too.
-    size = min(range(most, max(1, most // 2) - 1, -1), key=lambda size: time % size)
-    if time <= LONG:
+    """Steps per iteration of each loop, outermost first; the last is that of unrolled steps."""
+    largest = max(MIN_CHUNK, min(MAX_CHUNK, CACHE_BYTES // max(1, weight_bytes)))
+    # Of the sizes near the largest, the one that leaves the fewest steps outside the loop.
+    size = min(range(largest, max(1, largest // 2) - 1, -1), key=lambda size: time % size)
+    if time <= SINGLE_LOOP:
         return (size,)
-    return (max(1, round(SPAN / size)) * size, size)
+    return (max(1, round(OUTER_STEPS / size)) * size, size)
