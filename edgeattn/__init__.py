@@ -23,15 +23,11 @@ if TYPE_CHECKING:
     )
     from edgeattn.inference.batch import run_bundle
     from edgeattn.inference.model import Model, load
+    from edgeattn.metrics.limits import Check
     from edgeattn.runners import Runner, open_runner
     from edgeattn.tensors import TensorSpec
-    from edgeattn.validation.validate import (
-        ArtifactReport,
-        Check,
-        Report,
-        validate,
-        validate_isolated,
-    )
+    from edgeattn.validation.report import ArtifactReport, Report
+    from edgeattn.validation.validate import validate, validate_isolated
 
 __version__ = "0.1.0.dev0"
 

@@ -13,7 +13,8 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError, UsageError
-from edgeattn.validation.validate import Report, validate_isolated
+from edgeattn.validation.report import Report
+from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters.options import (
     ConversionOptions,
     ModelSource,

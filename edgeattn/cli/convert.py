@@ -292,6 +292,6 @@ def failure_lines(report: ArtifactReport) -> list[str]:
         of = f" of {check.output}" if check.output else ""
         lines.append(
             f"{label}: {check.metric}{of} is {check.value:.3g} "
-            f"(limit {check.better} {check.limit:.3g})"
+            f"(limit {check.relation} {check.limit:.3g})"
         )
     return lines

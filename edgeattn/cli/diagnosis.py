@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.diagnosis.diagnose import ArtifactDiagnosis
     from edgeattn.metrics.limits import Limit
-    from edgeattn.validation.validate import Report
+    from edgeattn.validation.report import Report
 
 WIDTH = 48
 
@@ -24,12 +24,13 @@ def diagnose_report(
 ) -> tuple[ArtifactDiagnosis, ...]:
     """What is inside the artifacts of a verdict; those beside them are judged where needed."""
     from edgeattn.diagnosis.diagnose import diagnose
-    from edgeattn.validation.validate import validate_isolated
+    from edgeattn.validation.validate import ValidationOptions, validate_isolated
 
+    options = ValidationOptions(limits=limits)
     return diagnose(
         bundle,
         found.artifacts,
-        judge=lambda item: validate_isolated(bundle, (item,), limits=limits).artifacts[0],
+        judge=lambda item: validate_isolated(bundle, (item,), options=options).artifacts[0],
     )
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeattn.cli import diagnosis, options, output
-from edgeattn.cli import verdict as verdicts
+from edgeattn.cli.verdict import verdict_text
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.evaluation.dataset import Stream
-    from edgeattn.validation.validate import Report
+    from edgeattn.evaluation.file_dataset import FileDataset
+    from edgeattn.validation.report import Report
 
 
 @click.command("validate")
@@ -26,25 +26,27 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=options.PATH,
-    help="Samples of any number, with labels 'y' for the task's accuracy: .npz, .npy or .csv.",
+    help="Dataset to evaluate on too (.npz, .npy or .csv), with labels 'y' for the task's score.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    help="Runtimes that work side by side, to the same result. Default: a core each.",
+    help="Number of parallel worker processes. Default: one per core.",
 )
 @click.option(
-    "--resume", is_flag=True, help="Keep what is done of --data, and go on with what was kept."
+    "--resume",
+    is_flag=True,
+    help="Store unfinished work on --data in a checkpoint, and resume from it if it exists.",
 )
 @click.option(
     "--resume-file",
     type=options.PATH,
-    help="Where --resume keeps it. Default: beside the bundle.",
+    help="Checkpoint of --resume. Default: BUNDLE.DATA.unfinished.npz, beside the bundle.",
 )
 @click.option(
     "--model",
     type=options.PATH,
-    help="The Keras file that the bundle was made of. Default: the one beside the bundle.",
+    help="Keras file that the bundle was converted from. Default: the one beside the bundle.",
 )
 @options.loading_options
 @click.option(
@@ -52,25 +54,26 @@ if TYPE_CHECKING:
     "limits",
     metavar="[OUTPUT:]NAME=NUMBER",
     multiple=True,
-    help="Another limit than the scheme's, for all outputs or one; repeatable.",
+    help="Limit to use instead of the scheme's, for all outputs or for one; repeatable.",
 )
 @click.option(
     "--explain",
     is_flag=True,
-    help="Take the files apart, and name the operator that goes wrong first and the cure.",
+    help="Find the first operator that computes wrong values, and suggest a remedy.",
 )
-@click.option("--report", type=options.PATH, help="Write a page for people: one .html file.")
+@click.option("--report", type=options.PATH, help="HTML report to write.")
 @click.option(
     "--bench",
     type=options.PATH,
-    help="Latencies for the page: what edgeattn bench --json printed.",
+    help="Latencies to show in the report: the output of edgeattn bench --json.",
 )
 @click.option(
     "--vocabulary",
     type=options.PATH,
-    help="Words for the page's maps of texts: one a line, or JSON of words or {word: number}.",
+    help="Words for attention maps of texts in the report: one per line, or JSON (a list, or "
+    "{word: number}).",
 )
-@click.option("--junit", type=options.PATH, help="Write JUnit XML, for other people's CI.")
+@click.option("--junit", type=options.PATH, help="JUnit XML file to write, for CI systems.")
 @options.on_option
 @options.python_option
 @options.ssh_config_option
@@ -102,114 +105,126 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Hold the artifacts of BUNDLE to what Keras computed, which the bundle brings with it.
+    """Compare the artifacts of BUNDLE with the outputs of Keras, which the bundle contains.
 
-    Needs no TensorFlow: run it on the device. An artifact whose runtime is not installed here is
-    "not run". With --data, numbers and task are judged on that too: against Keras where it and the
-    model's file are here, else the task against the bundle's float32 artifact.
+    TensorFlow is not needed, so this also runs on the device. An artifact is "not run" if its
+    runtime is not installed.
 
-    With --on or --python the artifacts run there, the same code judges them here, and the stage
-    "device" compares the numbers with this machine's.
+    With --data, artifacts are also evaluated on your samples. They are compared with Keras if it is
+    installed and the model's file is present, otherwise with the bundle's float32 artifact.
+
+    With --on or --python, the artifacts run on that target and are checked on this machine. The
+    stage "device" then compares the target's outputs with this machine's.
     """
+    from edgeattn.metrics.limits import Limit
     from edgeattn.targets.target import open_target
-    from edgeattn.validation import on_target
-    from edgeattn.validation.validate import Limit, validate_isolated
+    from edgeattn.validation.on_target import validate_with_device_stage
+    from edgeattn.validation.validate import ValidationOptions, validate_isolated
 
     opened = options.opened(bundle, require_signature)
     artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
-    changed = tuple(Limit.parse(text) for text in limits)
+    overrides = tuple(Limit.parse(text) for text in limits)
     if data is None and model is not None:
-        raise UsageError("--model is for the task, which needs samples: --data FILE")
-    unfinished = _resume_file(bundle, data, resume, resume_file)
-    if (on or python) and (unfinished or jobs):
-        raise UsageError(
-            "--jobs and --resume are for work in this place, not with --on or --python."
-        )
-    if explain and (on or python):
-        raise UsageError("--explain takes files apart in this place, not with --on or --python.")
-    options.check_writable(report, junit, unfinished)
-    extras = _extras(report, bench, vocabulary)
+        raise UsageError("--model has no effect without --data.", hint="Add --data FILE.")
+    checkpoint = _checkpoint_path(bundle, data, resume, resume_file)
+    if on or python:
+        _check_local(jobs=jobs, resume=checkpoint, explain=explain)
+    options.check_writable(report, junit, checkpoint)
+    extras = _report_extras(report, bench, vocabulary)
     try:
         with output.progress(quiet or as_json):
-            trial = None
+            dataset = None
             if data is not None:
-                how = {
+                loading = {
                     "custom_objects": None if custom_objects is None else str(custom_objects),
                     "architecture": architecture,
                     "trust": trust,
                 }
-                trial = _stream(opened, data, model, how)
+                dataset = _open_dataset(opened, data, model, loading)
+            validation = ValidationOptions(
+                overrides, jobs or len(os.sched_getaffinity(0)), checkpoint
+            )
             if on is None and python is None:
-                found = validate_isolated(
-                    opened,
-                    artifacts,
-                    trial=trial,
-                    limits=changed,
-                    jobs=jobs or len(os.sched_getaffinity(0)),
-                    resume=unfinished,
-                )
+                result = validate_isolated(opened, artifacts, dataset=dataset, options=validation)
             else:
-                with open_target(opened, on, python, config=ssh_config) as place:
-                    found = on_target.validate_device(
-                        place, opened, artifacts, trial=trial, limits=changed
+                with open_target(opened, on, python, config=ssh_config) as target:
+                    result = validate_with_device_stage(
+                        target, opened, artifacts, dataset=dataset, options=validation
                     )
             diagnoses = None
             if explain:
-                diagnoses = diagnosis.diagnose_report(opened, found, changed)
+                diagnoses = diagnosis.diagnose_report(opened, result, overrides)
     except (KeyboardInterrupt, SystemExit):
-        if unfinished is not None and unfinished.exists():
-            click.echo(f"What is done is kept in {unfinished}; the same command goes on.", err=True)
+        if checkpoint is not None and checkpoint.exists():
+            click.echo(
+                f"Unfinished work is in {checkpoint}. Rerun the command to resume.", err=True
+            )
         raise
     if diagnoses is not None:
         extras["explanations"] = diagnosis.messages_by_artifact(diagnoses)
-    _write(opened, found, report, junit, extras)
+    _write_reports(opened, result, report, junit, extras)
     if as_json:
-        told = {} if diagnoses is None else {"explanation": [x.to_json() for x in diagnoses]}
-        output.emit_json({**found.to_json(), **told})
+        document = result.to_json()
+        if diagnoses is not None:
+            document["explanation"] = [item.to_json() for item in diagnoses]
+        output.emit_json(document)
     else:
-        click.echo(verdicts.as_text(opened, found, data is not None, quiet))
+        click.echo(verdict_text(opened, result, quiet=quiet))
         if diagnoses is not None:
             click.echo("\n".join(diagnosis.format_lines(diagnoses)))
-    return found.exit_code
+    return result.exit_code
 
 
-def _stream(
-    bundle: Bundle,
-    data: Path,
-    model: Path | None,
-    how: dict[str, str | None],
-) -> Stream:
-    from edgeattn.evaluation import dataset as trials
-    from edgeattn.evaluation import keras_reference as keras_answers
+def _check_local(**values: Any) -> None:
+    for name, value in values.items():
+        if value:
+            raise UsageError(
+                f"--{name} works on this machine only.", hint="Omit it, or omit --on and --python."
+            )
 
-    original = keras_answers.original_model(bundle, model)
-    stream = trials.open_stream(data, bundle)
-    keras = None
-    if original is not None:
-        keras = keras_answers.keras_of(bundle, original, how)
-    if keras is None and model is not None:
+
+def _open_dataset(
+    bundle: Bundle, data: Path, model: Path | None, loading: dict[str, str | None]
+) -> FileDataset:
+    """The dataset in ``data``, with Keras as its reference if that is available."""
+    from edgeattn.evaluation.file_dataset import missing_labels, open_dataset
+    from edgeattn.evaluation.keras_reference import find_original, open_keras
+
+    original = find_original(bundle, model)
+    dataset = open_dataset(data, bundle)
+    keras = None if original is None else open_keras(bundle, original, loading)
+    if keras is not None:
+        return dataset.with_keras(keras)
+    if model is not None:
         raise UsageError(
-            "Keras is not installed here, and --model asks for it.",
-            hint="Leave --model out: the bundle's float32 artifact then takes Keras' place.",
+            "--model needs Keras, which is not installed.",
+            hint="Omit --model to compare with the bundle's float32 artifact instead.",
         )
-    if keras is None and not stream.facts:
-        raise trials.no_labels(data.name)
-    return stream if keras is None else stream.answered_by(keras)
+    if not dataset.label_facts:
+        raise missing_labels(data.name)
+    return dataset
 
 
-def _resume_file(bundle: Path, data: Path | None, resume: bool, given: Path | None) -> Path | None:
-    if data is None and (resume or given is not None):
-        raise UsageError("--resume is for work on samples: --data FILE")
-    if given is not None or not resume:
-        return given
+def _checkpoint_path(
+    bundle: Path, data: Path | None, resume: bool, resume_file: Path | None
+) -> Path | None:
+    if data is None and (resume or resume_file is not None):
+        raise UsageError("--resume has no effect without --data.", hint="Add --data FILE.")
+    if resume_file is not None or not resume:
+        return resume_file
     beside = bundle.absolute()
     return beside.with_name(f"{beside.name}.{data.stem if data else ''}.unfinished.npz")
 
 
-def _extras(report: Path | None, bench: Path | None, vocabulary: Path | None) -> dict[str, Any]:
-    """What else the page tells; read before any work, and checked."""
+def _report_extras(
+    report: Path | None, bench: Path | None, vocabulary: Path | None
+) -> dict[str, Any]:
+    """The optional parts of the HTML report, read and checked before any work starts."""
     if report is None and (bench is not None or vocabulary is not None):
-        raise UsageError("--bench and --vocabulary are for the page: --report FILE.html")
+        raise UsageError(
+            "--bench and --vocabulary have no effect without --report.",
+            hint="Add --report FILE.html.",
+        )
     extras: dict[str, Any] = {}
     if report is not None:
         from edgeattn.report import require_libraries
@@ -226,9 +241,9 @@ def _extras(report: Path | None, bench: Path | None, vocabulary: Path | None) ->
     return extras
 
 
-def _write(
+def _write_reports(
     bundle: Bundle,
-    found: Report,
+    result: Report,
     report: Path | None,
     junit: Path | None,
     extras: Mapping[str, Any],
@@ -236,8 +251,8 @@ def _write(
     if report is not None:
         from edgeattn.report import write_html
 
-        write_html(report, bundle, found, **extras)
+        write_html(report, bundle, result, **extras)
     if junit is not None:
         from edgeattn.report.junit import write_junit
 
-        write_junit(junit, bundle, found)
+        write_junit(junit, bundle, result)

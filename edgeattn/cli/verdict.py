@@ -1,144 +1,149 @@
-"""A verdict as text for the terminal."""
+"""The report of a validation as text for the terminal, the verdict in the first column."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
 from edgeattn.cli.convert import failure_lines
+from edgeattn.metrics.verdict import INCONCLUSIVE, NOT_RUN
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.evaluation.task import TaskReport
+    from edgeattn.evaluation.results import TaskReport
     from edgeattn.metrics.limits import Check
-    from edgeattn.validation.validate import ArtifactReport, Report
+    from edgeattn.validation.report import ArtifactReport, Report
+
+Tasks = list[tuple["ArtifactReport", "TaskReport"]]
 
 
-def as_text(bundle: Bundle, report: Report, with_task: bool, quiet: bool) -> str:
+def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> str:
+    """The table of artifacts, the checks that failed, and the verdict on the last line."""
+    artifacts = report.artifacts
+    stages = [
+        stage
+        for stage in ("numbers", "attention", "task", "device")
+        if stage == "numbers" or any(item.stages[stage] != NOT_RUN for item in artifacts)
+    ]
     rows = [
         [
-            item.artifact.format,
-            item.artifact.scheme,
-            item.runtime or "-",
-            item.stages["numbers"],
-            item.stages["attention"],
-            *([item.stages["task"]] if with_task else []),
+            *_identity(item, item.verdict),
+            *(item.stages[stage] for stage in stages),
             output.number(item.max_abs_error),
-            item.verdict,
+            item.runtime or "-",
         ]
-        for item in report.artifacts
+        for item in artifacts
     ]
-    header = ["format", "scheme", "runtime", "numbers", "attention"]
-    header += [*(["task"] if with_task else []), "max abs error", "verdict"]
+    header = ["verdict", "format", "scheme", *stages, "max abs error", "runtime"]
     lines = [output.table(header, rows, right=(len(header) - 2,))]
-    for item in report.artifacts:
+    for item in artifacts:
         lines += failure_lines(item)
-    if with_task:
-        lines += ["", *_task_lines(report.artifacts)]
+    tasks: Tasks = [(item, item.task) for item in artifacts if item.task is not None]
+    if tasks:
+        lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks)]
     if not quiet:
-        reference = bundle.manifest.reference
-        missing = _not_run(report)
-        lines += [
-            "",
-            f"Held to Keras on {reference['samples']} samples ({reference['source']}) and "
-            f"{reference['edge_cases']} edge cases.{missing}",
-        ]
+        lines += ["", _reference_line(bundle, artifacts)]
     lines.append(f"Verdict: {report.verdict}")
     return "\n".join(lines)
 
 
-def _not_run(report: Report) -> str:
-    """The stages that no artifact went through."""
-    stages = [
+def _identity(item: ArtifactReport, verdict: str) -> list[str]:
+    return [verdict, item.artifact.format, item.artifact.scheme]
+
+
+def _reference_line(bundle: Bundle, artifacts: Sequence[ArtifactReport]) -> str:
+    reference = bundle.manifest.reference
+    missing = [
         stage
         for stage in ("task", "device")
-        if all(item.stages[stage] == "not run" for item in report.artifacts)
+        if all(item.stages[stage] == NOT_RUN for item in artifacts)
     ]
-    return f" {' and '.join(stages).capitalize()}: not run." if stages else ""
+    text = (
+        f"Compared with Keras on {reference['samples']} samples ({reference['source']}) and "
+        f"{reference['edge_cases']} edge cases."
+    )
+    return f"{text} Not run: {', '.join(missing)}." if missing else text
 
 
-def _task_lines(artifacts: tuple[ArtifactReport, ...]) -> list[str]:
-    tasks = [(item.artifact.label, item.task) for item in artifacts if item.task is not None]
-    if not tasks:
-        return []
-    first = next((task for _, task in tasks if task.outcomes), tasks[0][1])
-    lines = [f"Task on {first.source}, compared with {first.reference}:"]
-    rows = [
-        [
-            label,
-            outcome.output,
-            f"{outcome.score} of {outcome.samples:,}",
-            _share(outcome.before),
-            _share(outcome.after),
-            f"{100 * outcome.drop:+.2f}",
-            f"{100 * outcome.interval[0]:+.2f} to {100 * outcome.interval[1]:+.2f}",
-            f"{100 * outcome.margin:.2f}",
-            outcome.verdict,
+def _task_lines(tasks: Tasks) -> list[str]:
+    """The scores of each artifact on the user's samples."""
+    first = next((task for _, task in tasks if task.results), tasks[0][1])
+    results = [(item, result) for item, task in tasks for result in task.results]
+    lines = []
+    if results:
+        rows = [
+            [
+                *_identity(item, result.verdict),
+                result.output,
+                result.metric,
+                f"{100 * result.reference_score:.2f}",
+                f"{100 * result.artifact_score:.2f}",
+                f"{100 * result.drop:+.2f}",
+                f"{100 * result.interval[0]:+.2f} to {100 * result.interval[1]:+.2f}",
+                f"{100 * result.margin:.2f}",
+            ]
+            for item, result in results
         ]
-        for label, task in tasks
-        for outcome in task.outcomes
-    ]
-    header = ["artifact", "output", "score", "before", "after", "drop, points", "95% interval"]
-    header += ["allowed", "verdict"]
-    if rows:
-        lines.append(output.table(header, rows, right=(3, 4, 5, 6, 7)))
+        header = ["verdict", "format", "scheme", "output", "metric", "reference (%)"]
+        header += ["artifact (%)", "drop (points)", "95% interval", "max drop"]
+        lines = [
+            f"Task on {first.source} ({results[0][1].samples:,} samples), compared with "
+            f"{first.reference_name}:",
+            output.table(header, rows, right=(5, 6, 7, 8, 9)),
+        ]
     reasons = {task.reason for _, task in tasks}
     if len(reasons) == 1 and first.reason:
-        lines = [f"Task: not run. {first.reason}"]
-    else:
-        for label, task in tasks:
-            lines += _task_notes(label, task)
-    lines += _numbers_lines(artifacts, first)
-    lines += [f"note: {note}" for note in first.notes]
+        return [f"Task: not run. {first.reason}"]
+    for item, task in tasks:
+        if task.reason:
+            lines.append(f"{item.artifact.label}: task not run. {task.reason}")
+        for result in task.results:
+            if result.verdict == INCONCLUSIVE:
+                remedy = (
+                    f"A verdict takes about {result.needed_samples:,} samples."
+                    if result.needed_samples
+                    else "The drop equals its limit, so that more samples will not help."
+                )
+                lines.append(f"{item.artifact.label}: {result.output} is inconclusive. {remedy}")
     return lines
 
 
-def _numbers_lines(artifacts: tuple[ArtifactReport, ...], task: TaskReport) -> list[str]:
-    """How far the answers to the user's samples are from the reference's, judged or only told."""
-    found = [
-        (item.artifact.label, check.output or "", check)
-        for item in artifacts
-        for check in item.checks
-        if check.data is not None
+def _dataset_lines(artifacts: Sequence[ArtifactReport], tasks: Tasks) -> list[str]:
+    """The differences between outputs of artifacts and of the reference on the user's samples."""
+    checks: dict[tuple[str, str, str], dict[str, Check]] = {}
+    for item in artifacts:
+        for check in item.checks:
+            if check.data is not None:
+                key = (item.artifact.format, item.artifact.scheme, check.output or "")
+                checks.setdefault(key, {})[check.metric] = check
+    task = next((task for _, task in tasks if task.results), tasks[0][1])
+    notes = [f"note: {note}" for note in task.notes]
+    if not checks:
+        return notes
+    rows = [
+        [
+            *key,
+            _value(by_metric.get("max_abs_error"), ".2g"),
+            _value(by_metric.get("snr_db"), ".1f"),
+            _value(by_metric.get("top1_agreement"), ".2f", scale=100),
+        ]
+        for key, by_metric in checks.items()
     ]
-    rows: dict[tuple[str, str], dict[str, Check]] = {}
-    for label, name, check in found:
-        rows.setdefault((label, name), {})[check.metric] = check
-    if not rows:
-        return []
-    judged = any(check.limit is not None and check.metric != "non_finite" for *_, check in found)
-    lines = ["", f"Numbers on {task.source}, compared with {task.reference}:"]
-    metrics = ("max_abs_error", "snr_db", "top1_agreement")
-    cells = [
-        [label, name, *(_told(checks.get(metric)) for metric in metrics)]
-        for (label, name), checks in rows.items()
+    limited = any(_has_limit(by_metric) for by_metric in checks.values())
+    title = f"Outputs on {task.source}, compared with {task.reference_name}"
+    header = ["format", "scheme", "output", "max abs error", "SNR (dB)", "same class (%)"]
+    return [
+        "",
+        f"{title}:" if limited else f"{title} (for information, without limits):",
+        output.table(header, rows, right=(3, 4, 5)),
+        *notes,
     ]
-    header = ["artifact", "output", "max abs error", "SNR, dB", "same class"]
-    lines.append(output.table(header, cells, right=(2, 3, 4)))
-    return lines if judged else [*lines, "These are told and judge nothing: only Keras does."]
 
 
-def _told(check: Check | None) -> str:
-    if check is None:
-        return "-"
-    if check.metric == "top1_agreement":
-        return _share(check.value)
-    return output.number(check.value) if check.metric != "snr_db" else f"{check.value:.1f}"
+def _has_limit(checks: dict[str, Check]) -> bool:
+    return any(c.limit is not None for name, c in checks.items() if name != "non_finite")
 
 
-def _task_notes(label: str, task: TaskReport) -> list[str]:
-    lines = [f"{label}: task not run. {task.reason}"] if task.reason else []
-    for outcome in task.outcomes:
-        if outcome.verdict != "inconclusive":
-            continue
-        more = (
-            f"about {outcome.needed:,} samples like these would settle it"
-            if outcome.needed
-            else "the drop lies on the limit itself, and no number of samples would settle it"
-        )
-        lines.append(f"{label}: {outcome.output} is inconclusive; {more}.")
-    return lines
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.2f}%"
+def _value(check: Check | None, spec: str, *, scale: int = 1) -> str:
+    return "-" if check is None else format(scale * check.value, spec)

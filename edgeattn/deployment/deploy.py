@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgeattn.device.info import Device
     from edgeattn.targets.ssh import SSHHost
     from edgeattn.tensors import Tensors
-    from edgeattn.validation.validate import Report
+    from edgeattn.validation.report import Report
 
 __all__ = [
     "DeploymentOptions",
@@ -210,7 +210,7 @@ def judged(
             tuple(Check(**{**check, "heads": tuple(check["heads"])}) for check in item["checks"]),
             reason=item["reason"],
             broken=item["broken"],
-            answers={
+            outputs={
                 name.removeprefix(prefix): array
                 for name, array in answers.items()
                 if name.startswith(prefix)
@@ -224,7 +224,7 @@ def judged(
             )
         reports.append(there)
     here = validate_isolated(bundle, chosen)
-    return parity.with_device(Report(tuple(reports)), here, bundle)
+    return parity.add_device_stage(Report(tuple(reports)), here, bundle)
 
 
 def _same_edgeattn(remote: SSHHost, start: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from edgeattn.errors import EdgeattnError
 if TYPE_CHECKING:
     from edgeattn.device.info import Device
     from edgeattn.targets.ssh import SSHHost
-    from edgeattn.validation.validate import Report
+    from edgeattn.validation.report import Report
 
 SWITCHED, UNCHANGED, REFUSED = "serves now", "served already", "refused"
 ROLLED_BACK, FAILED = "rolled back", "failed"

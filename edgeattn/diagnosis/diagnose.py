@@ -19,14 +19,14 @@ from edgeattn.diagnosis.graph import MOVING
 from edgeattn.diagnosis.messages import Diagnosis, told
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.errors import EdgeattnError
-from edgeattn.evaluation.task import FAIL, PASS
+from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.process.worker import Worker, WorkerDied
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.tensors import Array, Tensors
-    from edgeattn.validation.validate import ArtifactReport
+    from edgeattn.validation.report import ArtifactReport
 
 # Sequences that are looked at: the worst, and others evenly.
 WORST, OTHERS = 4, 8
@@ -243,7 +243,7 @@ def _rows(bundle: Bundle, report: ArtifactReport, arrays: Tensors) -> Array:
     first = arrays[f"input/{artifact.inputs[0].name}"]
     count = min(count or len(first), len(first))
     errors = np.zeros(count)
-    for name, answer in report.answers.items():
+    for name, answer in report.outputs.items():
         expected = arrays.get(name, arrays.get(f"output/{name}"))
         if expected is None or expected.shape != answer.shape:
             continue

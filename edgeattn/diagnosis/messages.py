@@ -18,7 +18,7 @@ from edgeattn.diagnosis.causes import (
 )
 from edgeattn.diagnosis.graph import MOVING
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
-from edgeattn.evaluation.task import PASS
+from edgeattn.metrics.verdict import PASS
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact

@@ -1,7 +1,7 @@
-"""A task judged batch by batch: what is kept of the answers has one size, however many there are.
+"""Scores of a task, accumulated batch by batch in memory of constant size.
 
-A tally's ``state`` are plain arrays, so that work that was cut short goes on where it stood, to the
-same result bit for bit.
+The ``state`` of an accumulator is a dictionary of plain arrays. An evaluation that was interrupted
+restores it and ends with the same result, bit for bit.
 """
 
 from __future__ import annotations
@@ -12,49 +12,51 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeattn.errors import SampleError
-from edgeattn.evaluation.results import Outcome
+from edgeattn.evaluation.results import TaskResult
 from edgeattn.metrics import statistics
-from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, Piles
+from edgeattn.metrics.statistics import LossGroups
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE
 from edgeattn.samples.labels import AMOUNTS, CLASSES, YES_NO, LabelFacts, kind_of, truth_of
 from edgeattn.tensors import Array
 
-# A confusion matrix of more classes is too large to be told.
-MOST_CLASSES = 200
+# Confusion matrices of more classes are not stored.
+MAX_CONFUSION_CLASSES = 200
 
 State = dict[str, Array]
 
 
-class Tally(Protocol):
+class ScoreAccumulator(Protocol):
     state: State
 
-    def add(self, truth: Array, before: Array, after: Array) -> None:
-        """Some more samples: what is true, what the reference answers, what the artifact does."""
+    def add(self, truth: Array, expected: Array, actual: Array) -> None:
+        """Add a batch: true values, and outputs of the reference and of the artifact."""
         ...
 
-    def outcome(self, output: str, retention: float) -> Outcome:
-        """What all of them come to; ``retention`` is the share of the score to be kept."""
+    def result(self, output: str, retention: float) -> TaskResult:
+        """The result of all batches; ``retention`` is the lowest share of the score to retain."""
         ...
 
 
-class Decisions:
-    """Classes, or yes and no at a ``threshold``: accuracy before and after.
+class DecisionAccumulator:
+    """Accuracy of classes or, with a ``threshold``, of binary decisions.
 
-    A sample of several decisions counts with the share of them that is right.
+    ``shape`` is that of one sample's output. A sample with several decisions counts with the share
+    of them that is right.
     """
 
-    def __init__(self, answer: tuple[int, ...], threshold: float | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], threshold: float | None = None) -> None:
         self._threshold = threshold
-        classes = answer[-1] if threshold is None else 2
-        self._each = math.prod(answer[:-1] if threshold is None else answer)
-        shape = (2, classes, classes) if classes <= MOST_CLASSES else (2, 0, 0)
+        classes = shape[-1] if threshold is None else 2
+        self._decisions = math.prod(shape[:-1] if threshold is None else shape)
+        matrices = (2, classes, classes) if classes <= MAX_CONFUSION_CLASSES else (2, 0, 0)
         self.state: State = {
-            # samples, right before, right after, lost, gained, leads
+            # samples, right by the reference, right by the artifact, lost, gained, leads
             "counts": np.zeros(6, np.int64),
-            # How many samples lost so many of their decisions, from all gained to all lost.
-            "losses": np.zeros(2 * self._each + 1, np.int64),
+            # The number of samples by their balance of lost decisions, from all gained to all lost.
+            "losses": np.zeros(2 * self._decisions + 1, np.int64),
             "nearest": np.full(statistics.NEAREST, np.inf),
             "moved": np.zeros(()),
-            "confusions": np.zeros(shape, np.int64),
+            "confusions": np.zeros(matrices, np.int64),
         }
 
     def _decide(self, scores: Array) -> Array:
@@ -63,50 +65,49 @@ class Decisions:
         best: Array = np.argmax(np.where(np.isnan(scores), -np.inf, scores), -1)
         return best
 
-    def add(self, truth: Array, before: Array, after: Array) -> None:
+    def add(self, truth: Array, expected: Array, actual: Array) -> None:
         samples, state = len(truth), self.state
-        answers = self._decide(before), self._decide(after)
-        # A NaN decides nothing: such an answer is wrong.
-        sound = np.isfinite(after).reshape(samples, -1).all(-1, keepdims=True)
-        right = (answers[0] == truth).reshape(samples, -1)
-        kept = (answers[1] == truth).reshape(samples, -1) & sound
-        lead, moved = self._leads(before, after)
-        lost, gained = right & ~kept, kept & ~right
-        sums = (part.sum() for part in (right, kept, lost, gained))
-        state["counts"] += np.array([samples, *sums, lead.size], np.int64)
+        decisions = self._decide(expected), self._decide(actual)
+        # A sample with a NaN or an infinity has no valid decision.
+        finite = np.isfinite(actual).reshape(samples, -1).all(-1, keepdims=True)
+        right_before = (decisions[0] == truth).reshape(samples, -1)
+        right_after = (decisions[1] == truth).reshape(samples, -1) & finite
+        leads, moved = self._leads(expected, actual)
+        lost, gained = right_before & ~right_after, right_after & ~right_before
+        sums = (part.sum() for part in (right_before, right_after, lost, gained))
+        state["counts"] += np.array([samples, *sums, leads.size], np.int64)
         balance = lost.sum(-1) - gained.sum(-1)  # (samples,)
-        state["losses"] += np.bincount(balance + self._each, minlength=2 * self._each + 1)
-        nearest = statistics.smallest(np.concatenate([state["nearest"], lead]))
-        state["nearest"] = nearest
-        state["moved"] = np.maximum(state["moved"], moved)  # keeps a NaN
+        state["losses"] += np.bincount(balance + self._decisions, minlength=2 * self._decisions + 1)
+        state["nearest"] = statistics.smallest(np.concatenate([state["nearest"], leads]))
+        state["moved"] = np.maximum(state["moved"], moved)  # preserves NaN
         if state["confusions"].size:
-            for matrix, answer in zip(state["confusions"], answers, strict=True):
-                matrix += statistics.confusion(truth, answer, len(matrix))
+            for matrix, predicted in zip(state["confusions"], decisions, strict=True):
+                matrix += statistics.confusion(truth, predicted, len(matrix))
 
-    def _leads(self, before: Array, after: Array) -> tuple[Array, Array]:
-        """How far each decision of the reference is from another; the most a lead has moved."""
-        before, after = before.astype(np.float64), after.astype(np.float64)
+    def _leads(self, expected: Array, actual: Array) -> tuple[Array, Array]:
+        """The lead of each decision of the reference, and the largest change of a lead."""
+        expected, actual = expected.astype(np.float64), actual.astype(np.float64)
         with np.errstate(invalid="ignore"):
-            moved = np.max(np.abs(after - before), initial=0.0)
+            moved = np.max(np.abs(actual - expected), initial=0.0)
         if self._threshold is not None:
-            return np.abs(before - self._threshold).ravel(), moved
-        top = np.partition(before, -2, -1)
+            return np.abs(expected - self._threshold).ravel(), moved
+        top = np.partition(expected, -2, -1)
         return (top[..., -1] - top[..., -2]).ravel(), 2 * moved
 
-    def outcome(self, output: str, retention: float) -> Outcome:
-        samples, right, kept, lost, gained, leads = (int(n) for n in self.state["counts"])
-        there = np.flatnonzero(self.state["losses"])
-        counts = self.state["losses"][there]
-        values = (there - self._each) / self._each
-        before, after = right / samples / self._each, kept / samples / self._each
+    def result(self, output: str, retention: float) -> TaskResult:
+        samples, right_before, right_after, lost, gained, leads = map(int, self.state["counts"])
+        occurring = np.flatnonzero(self.state["losses"])
+        counts = self.state["losses"][occurring]
+        values = (occurring - self._decisions) / self._decisions
+        reference_score = right_before / samples / self._decisions
         low, high = statistics.bootstrap_counts(values, counts)
         gaining = int(counts[values < 0].sum())
         if not lost:
-            # What was never seen cannot be resampled.
+            # Resampling cannot produce a loss that no sample shows.
             moved = float(self.state["moved"])
             unseen = statistics.unseen_loss(samples, self.state["nearest"], leads, moved)
             high = max(high, unseen - gaining / samples)
-        margin = (1.0 - retention) * before
+        margin = (1.0 - retention) * reference_score
         verdict = statistics.non_inferior((low, high), margin)
         needed = None
         if verdict == INCONCLUSIVE:
@@ -114,128 +115,134 @@ class Decisions:
             spread = math.sqrt(float((values - drop) ** 2 @ counts) / samples)
             needed = statistics.needed_samples(drop, spread, samples, margin)
         matrices = self.state["confusions"]
-        return Outcome(
+        return TaskResult(
             output=output,
             kind=CLASSES if self._threshold is None else YES_NO,
-            score="accuracy",
+            metric="accuracy",
             samples=samples,
-            before=before,
-            after=after,
+            reference_score=reference_score,
+            artifact_score=right_after / samples / self._decisions,
             interval=(low, high),
             margin=margin,
             verdict=verdict,
-            needed=needed,
+            needed_samples=needed,
             lost=lost,
             gained=gained,
-            # By samples: decisions of one sample are not independent of each other.
+            # Counted by sample, because decisions on one sample are not independent.
             p_value=statistics.mcnemar(int(counts[values > 0].sum()), gaining),
             confusions=(matrices[0], matrices[1]) if matrices.size else None,
         )
 
 
-class YesOrNo:
-    """Yes from one half on where all scores are probabilities, from zero on where they are logits.
+class BinaryAccumulator:
+    """Accuracy of binary decisions, with a threshold of 0.5 for probabilities and 0 for logits.
 
-    Which of both is known at the end only, so both are tallied.
+    Scores are probabilities if all are within 0 and 1, which is known only after the last batch.
+    Until then both thresholds are accumulated.
     """
 
-    def __init__(self, answer: tuple[int, ...]) -> None:
-        self._of = {"probability": Decisions(answer, 0.5), "logit": Decisions(answer, 0.0)}
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._parts = {
+            "probability": DecisionAccumulator(shape, 0.5),
+            "logit": DecisionAccumulator(shape, 0.0),
+        }
         self._bounds = np.array([np.inf, -np.inf])
 
     @property
     def state(self) -> State:
-        parts = {f"{k}/{n}": a for k, part in self._of.items() for n, a in part.state.items()}
-        return {**parts, "bounds": self._bounds}
+        arrays = {f"{k}/{n}": a for k, part in self._parts.items() for n, a in part.state.items()}
+        return {**arrays, "bounds": self._bounds}
 
     @state.setter
     def state(self, state: State) -> None:
         self._bounds = state["bounds"]
-        for name, part in self._of.items():
+        for name, part in self._parts.items():
             part.state = {key: state[f"{name}/{key}"] for key in part.state}
 
-    def add(self, truth: Array, before: Array, after: Array) -> None:
+    def add(self, truth: Array, expected: Array, actual: Array) -> None:
         low, high = self._bounds
-        self._bounds = np.array([min(low, before.min()), max(high, before.max())], np.float64)
-        for part in self._of.values():
-            part.add(truth, before, after)
+        self._bounds = np.array([min(low, expected.min()), max(high, expected.max())], np.float64)
+        for part in self._parts.values():
+            part.add(truth, expected, actual)
 
-    def outcome(self, output: str, retention: float) -> Outcome:
+    def result(self, output: str, retention: float) -> TaskResult:
         low, high = self._bounds
         kind = "probability" if low >= 0 and high <= 1 else "logit"
-        return self._of[kind].outcome(output, retention)
+        return self._parts[kind].result(output, retention)
 
 
-class Amounts:
-    """Regression: the share of variance explained, R2, must be kept; MAE and RMSE are told.
+class RegressionAccumulator:
+    """The coefficient of determination R2, with MAE and RMSE for information.
 
     ``R2 = 1 - sum (y - f)^2 / sum (y - mean y)^2`` over the samples, every column centred. Means
-    and sums of squares are joined as Chan, Golub and LeVeque (1979) do.
+    and sums of squares of batches are combined as in Chan, Golub and LeVeque (1979).
     """
 
-    def __init__(self, answer: tuple[int, ...]) -> None:
-        columns = math.prod(answer)
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        columns = math.prod(shape)
         self.state: State = {
             "samples": np.zeros((), np.int64),
             "mean": np.zeros(columns),
             "squares": np.zeros(columns),
-            # Of the mean squared error that a sample has more: its mean and sum of squares.
+            # The increase of a sample's mean squared error: its mean and sum of squares.
             "loss": np.zeros(2),
+            # Sums of absolute and squared errors of the reference and of the artifact.
             "absolute": np.zeros(2),
             "squared": np.zeros(2),
-            "sums": np.zeros(statistics.PILES),
-            "sizes": np.zeros(statistics.PILES),
+            "sums": np.zeros(statistics.GROUPS),
+            "sizes": np.zeros(statistics.GROUPS),
         }
 
-    def add(self, truth: Array, before: Array, after: Array) -> None:
+    def add(self, truth: Array, expected: Array, actual: Array) -> None:
         samples, state = len(truth), self.state
-        y, one, other = (a.reshape(samples, -1).astype(np.float64) for a in (truth, before, after))
-        errors = [one - y, other - y]  # (samples, columns)
+        y, before, after = (
+            array.reshape(samples, -1).astype(np.float64) for array in (truth, expected, actual)
+        )
+        errors = [before - y, after - y]  # (samples, columns)
         with np.errstate(invalid="ignore", over="ignore"):
             state["absolute"] += [np.abs(error).sum() for error in errors]
             squares = [(error**2).mean(-1) for error in errors]  # (samples,)
             state["squared"] += [part.sum() for part in squares]
             loss = squares[1] - squares[0]
-            Piles(state["sums"], state["sizes"]).add(loss)
+            LossGroups(state["sums"], state["sizes"]).add(loss)
             count = int(state["samples"])
-            mean, total = _joined(count, state["loss"][:1], state["loss"][1:], loss[:, None])
+            mean, total = _combined(count, state["loss"][:1], state["loss"][1:], loss[:, None])
             state["loss"] = np.concatenate([mean, total])
-        state["mean"], state["squares"] = _joined(count, state["mean"], state["squares"], y)
+        state["mean"], state["squares"] = _combined(count, state["mean"], state["squares"], y)
         state["samples"] = state["samples"] + samples
 
-    def outcome(self, output: str, retention: float) -> Outcome:
+    def result(self, output: str, retention: float) -> TaskResult:
         state, samples = self.state, int(self.state["samples"])
         columns = len(state["mean"])
-        total = float(state["squares"].sum()) / (samples * columns)
-        if total == 0.0:
+        variance = float(state["squares"].sum()) / (samples * columns)
+        if variance == 0.0:
             raise SampleError(
-                f"The labels of output {output!r} are all the same: no error can be weighed on "
-                "them.",
-                hint="Give samples whose labels differ.",
+                f"The labels of output {output!r} are all the same, so that R2 is undefined.",
+                hint="Give samples with different labels.",
             )
         squared = state["squared"] / samples
-        before, after = (1.0 - float(part) / total for part in squared)
-        margin = (1.0 - retention) * max(before, 0.0)
+        reference_score, artifact_score = (1.0 - float(part) / variance for part in squared)
+        margin = (1.0 - retention) * max(reference_score, 0.0)
         interval, verdict, needed = (math.nan, math.nan), FAIL, None
         if np.isfinite(state["sums"]).all():
-            interval = Piles(state["sums"], state["sizes"]).bootstrap(1.0 / total)
+            interval = LossGroups(state["sums"], state["sizes"]).bootstrap(1.0 / variance)
             verdict = statistics.non_inferior(interval, margin)
         if verdict == INCONCLUSIVE:
-            drop = float(state["loss"][0]) / total
-            spread = math.sqrt(float(state["loss"][1]) / samples) / total
+            drop = float(state["loss"][0]) / variance
+            spread = math.sqrt(float(state["loss"][1]) / samples) / variance
             needed = statistics.needed_samples(drop, spread, samples, margin)
         absolute = state["absolute"] / (samples * columns)
-        return Outcome(
+        return TaskResult(
             output=output,
             kind=AMOUNTS,
-            score="r2",
+            metric="r2",
             samples=samples,
-            before=before,
-            after=after,
+            reference_score=reference_score,
+            artifact_score=artifact_score,
             interval=interval,
             margin=margin,
             verdict=verdict,
-            needed=needed,
+            needed_samples=needed,
             errors={
                 "mae": (float(absolute[0]), float(absolute[1])),
                 "rmse": (math.sqrt(squared[0]), math.sqrt(squared[1])),
@@ -243,62 +250,69 @@ class Amounts:
         )
 
 
-def _joined(count: int, mean: Array, squares: Array, more: Array) -> tuple[Array, Array]:
-    """The mean of each column and its sum of squared distances to it, of ``count`` and ``more``."""
-    added, both = len(more), count + len(more)
-    middle = more.mean(0)
-    away = middle - mean
+def _combined(count: int, mean: Array, squares: Array, batch: Array) -> tuple[Array, Array]:
+    """Column means and sums of squared deviations of ``count`` earlier rows and of ``batch``."""
+    added, total = len(batch), count + len(batch)
+    batch_mean = batch.mean(0)
+    difference = batch_mean - mean
     return (
-        mean + away * (added / both),
-        squares + ((more - middle) ** 2).sum(0) + away**2 * (count * added / both),
+        mean + difference * (added / total),
+        squares + ((batch - batch_mean) ** 2).sum(0) + difference**2 * (count * added / total),
     )
 
 
-class TaskTally:
-    """An output's answers against its labels; what kind of task it is shows with the first."""
+class TaskAccumulator:
+    """The score of one output; the first batch determines the kind of task."""
 
     def __init__(self, output: str, facts: LabelFacts) -> None:
         self.output = output
         self._facts = facts
         self._kind: str | None = None
-        self._tally: Any = None
+        self._scores: Any = None
 
-    def _start(self, answer: tuple[int, ...]) -> None:
-        self._kind = kind_of(self.output, self._facts, answer)
-        kinds = {CLASSES: Decisions, YES_NO: YesOrNo, AMOUNTS: Amounts}
-        self._answer = answer
-        self._tally = kinds[self._kind](answer)
+    def _start(self, shape: tuple[int, ...]) -> None:
+        self._kind = kind_of(self.output, self._facts, shape)
+        kinds = {
+            CLASSES: DecisionAccumulator,
+            YES_NO: BinaryAccumulator,
+            AMOUNTS: RegressionAccumulator,
+        }
+        self._shape = shape
+        self._scores = kinds[self._kind](shape)
 
-    def add(self, labels: Array, before: Array, after: Array) -> None:
-        """Some more samples; raises :class:`SampleError` for labels that fit no such answers."""
-        before, after = np.asarray(before), np.asarray(after)
-        if self._tally is None:
-            self._start(before.shape[1:])
-        if after.shape != before.shape:
+    def add(self, labels: Array, expected: Array, actual: Array) -> None:
+        """Add a batch: labels, and outputs of the reference and of the artifact.
+
+        Raises :class:`SampleError` if the labels do not fit the output.
+        """
+        expected, actual = np.asarray(expected), np.asarray(actual)
+        if self._scores is None:
+            self._start(expected.shape[1:])
+        if actual.shape != expected.shape:
             raise SampleError(
-                f"Output {self.output!r}: {after.shape} came where the reference has "
-                f"{before.shape}."
+                f"Output {self.output!r} has the shape {actual.shape}, and that of the reference "
+                f"has {expected.shape}."
             )
         assert self._kind is not None
-        self._tally.add(truth_of(self._kind, labels, self._answer), before, after)
+        self._scores.add(truth_of(self._kind, labels, self._shape), expected, actual)
 
-    def outcome(self, retention: float) -> Outcome | None:
-        """What all of them come to; None where there were none."""
-        if self._tally is None:
+    def result(self, retention: float) -> TaskResult | None:
+        """The result of all batches; None if there were none."""
+        if self._scores is None:
             return None
-        found: Outcome = self._tally.outcome(self.output, retention)
-        return found
+        result: TaskResult = self._scores.result(self.output, retention)
+        return result
 
     @property
     def state(self) -> State:
-        if self._tally is None:
+        if self._scores is None:
             return {}
-        return {**self._tally.state, "answer": np.array(self._answer, np.int64)}
+        return {**self._scores.state, "answer": np.array(self._shape, np.int64)}
 
     @state.setter
     def state(self, state: State) -> None:
         if state:
             state = dict(state)
             self._start(tuple(int(axis) for axis in state.pop("answer")))
-            # Arrays that were read are not always to be written to.
-            self._tally.state = {name: np.array(array) for name, array in state.items()}
+            # Arrays from a file can be read-only.
+            self._scores.state = {name: np.array(array) for name, array in state.items()}

@@ -1,4 +1,4 @@
-"""Work on a user's data that was cut short, kept so that it can go on where it stood."""
+"""Checkpoints of an evaluation, from which it resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -17,63 +17,64 @@ from edgeattn.files import atomic_write
 from edgeattn.samples.files import read_npz, write_npz
 from edgeattn.tensors import Array, Tensors
 
-# What is kept is written again at most so often, in seconds.
-EVERY = 5.0
+# Shortest time between two writes, in seconds.
+SAVE_INTERVAL_S = 5.0
 _KEY, _NEXT, _BROKEN = "key", "next", "broken"
 
 
 @dataclass(frozen=True)
-class Partial:
-    """A file in which unfinished work is kept, and the ``key`` of what the work is.
+class Checkpoint:
+    """A file that stores an unfinished evaluation.
 
-    The key is a hash of the artifacts, the data, the limits, the reference and the runtimes: what
-    would make another result, makes another key.
+    ``key`` is a hash of everything that the result depends on: artifacts, data, limits, reference
+    and runtimes.
     """
 
     path: Path
     key: str
 
     def load(self) -> tuple[int, dict[str, str], Tensors] | None:
-        """The segment to go on with, what broke before it, and the state; None where none is kept.
+        """The next batch, errors by artifact, and the state; None if the file does not exist.
 
-        Raises :class:`UsageError` where the file holds something else.
+        Raises :class:`UsageError` if the file is no checkpoint, or that of another evaluation.
         """
         if not self.path.exists():
             return None
-        hint = "Remove it to begin anew, or name another file with --resume-file."
+        hint = "Remove it to start again, or name another file with --resume-file."
         try:
-            arrays = dict(read_npz(self.path))
-            key = _text(arrays.pop(_KEY))
-            following = int(arrays.pop(_NEXT))
-            broken = json.loads(_text(arrays.pop(_BROKEN)))
+            state = dict(read_npz(self.path))
+            key = _text(state.pop(_KEY))
+            next_batch = int(state.pop(_NEXT))
+            errors = json.loads(_text(state.pop(_BROKEN)))
         except (SampleError, KeyError, ValueError) as error:
-            raise UsageError(f"{self.path} holds no unfinished validation.", hint=hint) from error
+            raise UsageError(f"{self.path} is not an unfinished validation.", hint=hint) from error
         if key != self.key:
             raise UsageError(
-                f"{self.path} holds the unfinished validation of other artifacts, data or limits.",
+                f"{self.path} is an unfinished validation of other artifacts, data or limits.",
                 hint=hint,
             )
-        return following, broken, arrays
+        return next_batch, errors, state
 
-    def save(self, following: int, broken: Mapping[str, str], state: Tensors) -> None:
-        """Keep this; written aside and renamed, so that what is there is always whole."""
-        told = {
+    def save(self, next_batch: int, errors: Mapping[str, str], state: Tensors) -> None:
+        """Replace the file atomically. Raises :class:`OutputError` if it cannot be written."""
+        arrays = {
             _KEY: _bytes(self.key),
-            _NEXT: np.array(following),
-            _BROKEN: _bytes(json.dumps(dict(broken))),
+            _NEXT: np.array(next_batch),
+            _BROKEN: _bytes(json.dumps(dict(errors))),
+            **state,
         }
         hint = "Choose another file with --resume-file, or omit --resume."
         with atomic_write(self.path, hint=hint) as file:
-            write_npz(file, {**told, **state})
+            write_npz(file, arrays)
 
     def remove(self) -> None:
-        """The work is done."""
+        """Remove the file after the evaluation is finished."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
 
 
-def key_of(*parts: Any) -> str:
-    """A hash of what JSON can hold."""
+def checkpoint_key(*parts: Any) -> str:
+    """A SHA-256 of values that JSON can represent."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""Artifacts tried on a user's own samples, segment by segment.
+"""Evaluation of artifacts on a dataset, batch by batch.
 
-A segment is answered by the reference and by every artifact, counted, and forgotten. Each artifact
-is loaded afresh for each segment and runs its samples one after the other: what it answers depends
-neither on how many workers there are nor on where work that was cut short went on.
+The reference and every artifact run a batch, the results are accumulated, and the batch is
+discarded. An artifact is loaded anew for each batch and runs its samples consecutively, so that its
+outputs depend neither on the number of workers nor on interruptions.
 """
 
 from __future__ import annotations
@@ -19,229 +19,246 @@ import numpy as np
 
 from edgeattn import progress
 from edgeattn.errors import ArtifactError
-from edgeattn.evaluation import checkpoint as partials
-from edgeattn.evaluation.accumulators import TaskTally
-from edgeattn.evaluation.dataset import Samples, Segment, main_outputs, stands_in
-from edgeattn.evaluation.keras_reference import NAME as KERAS
+from edgeattn.evaluation import checkpoint as checkpoints
+from edgeattn.evaluation.accumulators import TaskAccumulator
+from edgeattn.evaluation.dataset import Batch, Dataset, fallback_name, main_outputs
+from edgeattn.evaluation.keras_reference import KERAS
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.metrics.limits import Check, Limit, limits_for
-from edgeattn.metrics.running import Agreement
+from edgeattn.metrics.output_metrics import RunningMetrics
 from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
-    from edgeattn.evaluation.checkpoint import Partial
+    from edgeattn.evaluation.checkpoint import Checkpoint
 
-NOTHING = (
-    "There is nothing to compare with: Keras or the model's file is not here, and no float32 "
-    "artifact of the bundle is as Keras is."
+NO_REFERENCE = (
+    "There is no reference: Keras or the model's file is missing, and no float32 artifact of the "
+    "bundle agrees with Keras."
 )
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What became of one artifact; ``broken`` says how it stopped, where it did."""
+class EvaluationResult:
+    """The result of one artifact; ``error`` is the message of the artifact's failure, if any."""
 
     task: TaskReport
     checks: tuple[Check, ...] = ()
-    broken: str | None = None
+    error: str | None = None
 
 
-def try_all(
-    samples: Samples,
+def evaluate(
+    dataset: Dataset,
     artifacts: Sequence[Artifact],
-    workers: RunnerPool,
+    pool: RunnerPool,
     *,
-    stand_in: Artifact | None = None,
+    fallback_reference: Artifact | None = None,
     limits: Sequence[Limit] = (),
-    partial: Partial | None = None,
-) -> dict[str, Tried]:
-    """Each artifact on all samples, by its label.
+    checkpoint: Checkpoint | None = None,
+) -> dict[str, EvaluationResult]:
+    """Evaluate each artifact on all samples of a dataset.
 
-    The reference is what ``samples`` bring along, else Keras as they know it, else the float32
-    artifact ``stand_in``. With ``partial``, what is done is kept there every few seconds, and what
-    an earlier run kept is not done again. Raises :class:`SampleError` for labels that fit no
-    output.
+    The reference is what the dataset brings, its own outputs or a Keras model, else the float32
+    artifact ``fallback_reference``. With a ``checkpoint``, an earlier evaluation is resumed, and
+    unfinished work is stored every few seconds.
+
+    Returns the results by label. Raises :class:`SampleError` if labels do not fit their output.
     """
-    answered = bool(samples.reference)
-    if not answered and stand_in is None:
-        return {item.label: Tried(_untried("nothing", samples, NOTHING)) for item in artifacts}
-    reference = samples.reference if stand_in is None or answered else stands_in(stand_in)
-    in_place = samples.stand_in if answered or stand_in is None else stand_in.label
-    tried = [item for item in artifacts if item.label != in_place]
-    run = _Run(samples, tried, workers, None if answered else stand_in, limits, reference)
-    if tried:
-        run.go(partial)
-    found = {item.label: run.found(item) for item in tried}
-    itself = f"{in_place} is the reference here: it cannot be compared with itself."
-    for item in artifacts:
-        if item.label == in_place:
-            found[item.label] = Tried(_untried(reference, samples, itself))
-    return found
+    fallback = None if dataset.reference_name else fallback_reference
+    if not dataset.reference_name and fallback is None:
+        missing = _not_run("none", dataset, NO_REFERENCE)
+        return {artifact.label: EvaluationResult(missing) for artifact in artifacts}
+    name = dataset.reference_name if fallback is None else fallback_name(fallback)
+    reference_label = dataset.fallback_reference if fallback is None else fallback.label
+    others = [artifact for artifact in artifacts if artifact.label != reference_label]
+    evaluation = _Evaluation(dataset, others, pool, fallback, limits, name)
+    if others:
+        evaluation.run(checkpoint)
+    itself = _not_run(name, dataset, f"{reference_label} is the reference itself.")
+    return {
+        artifact.label: EvaluationResult(itself)
+        if artifact.label == reference_label
+        else evaluation.result(artifact)
+        for artifact in artifacts
+    }
 
 
-def _untried(reference: str, samples: Samples, reason: str) -> TaskReport:
-    return TaskReport(reference, (), samples.source, samples.notes, reason)
+def _not_run(reference_name: str, dataset: Dataset, reason: str) -> TaskReport:
+    return TaskReport(reference_name, (), dataset.source, dataset.notes, reason)
 
 
-class _Run:
+@dataclass(frozen=True)
+class _PendingBatch:
+    """A batch that was submitted to the pool, and the outputs to wait for."""
+
+    batch: Batch
+    expected: Future[Tensors]
+    actual: Mapping[str, Future[Tensors]]
+
+
+class _Evaluation:
+    """The state of one call of :func:`evaluate`."""
+
     def __init__(
         self,
-        samples: Samples,
+        dataset: Dataset,
         artifacts: Sequence[Artifact],
-        workers: RunnerPool,
-        stand_in: Artifact | None,
+        pool: RunnerPool,
+        fallback: Artifact | None,
         limits: Sequence[Limit],
-        reference: str,
+        reference_name: str,
     ) -> None:
-        self._samples, self._artifacts, self._workers = samples, artifacts, workers
-        self._stand_in, self._limits, self._reference = stand_in, limits, reference
-        self._broken: dict[str, str] = {}
-        self._lost: str | None = None
-        facts = samples.facts
-        self._tasks = {
-            item.label: {
-                name: TaskTally(name, facts[name]) for name in main_outputs(item) if name in facts
+        self._dataset, self._artifacts, self._pool = dataset, artifacts, pool
+        self._fallback, self._limits, self._reference_name = fallback, limits, reference_name
+        self._errors: dict[str, str] = {}
+        self._reference_error: str | None = None
+        facts = dataset.label_facts
+        self._scores = {
+            artifact.label: {
+                name: TaskAccumulator(name, facts[name])
+                for name in main_outputs(artifact)
+                if name in facts
             }
-            for item in artifacts
+            for artifact in artifacts
         }
-        self._agreements = {
-            item.label: {
-                name: Agreement(limits_for(item.scheme, name, limits))
-                for name in main_outputs(item)
+        self._metrics = {
+            artifact.label: {
+                name: RunningMetrics(limits_for(artifact.scheme, name, limits))
+                for name in main_outputs(artifact)
             }
-            for item in artifacts
+            for artifact in artifacts
         }
 
-    def go(self, partial: Partial | None) -> None:
-        """Answer and count all segments, or those that an earlier run left."""
-        following, done = 0, 0
-        found = None if partial is None else partial.load()
-        if found is not None:
-            following, self._broken, state = found
+    def run(self, checkpoint: Checkpoint | None) -> None:
+        """Run all batches, or those that follow the checkpoint."""
+        first, done = 0, 0
+        stored = None if checkpoint is None else checkpoint.load()
+        if stored is not None:
+            first, self._errors, state = stored
             done = int(state["done"])
             self._restore(state)
-        shown = _Progress(self._samples, done)
-        segments = self._samples.segments(following)
-        # As many at once as keep all workers busy, and no more: each is in memory.
-        several = self._workers.count > 1
-        ahead = 1 + several * math.ceil(self._workers.count / len(self._artifacts))
-        pending: deque[_Asked] = deque()
-        saved, kept = time.monotonic(), None
+        display = _Progress(self._dataset, done)
+        batches = self._dataset.batches(first)
+        # Submit as many batches as keep all runners busy, and no more: each takes memory.
+        parallel = self._pool.count > 1
+        ahead = 1 + parallel * math.ceil(self._pool.count / len(self._artifacts))
+        pending: deque[_PendingBatch] = deque()
+        saved_at, latest = time.monotonic(), None
         try:
-            while self._lost is None:
-                while len(pending) < ahead and (segment := next(segments, None)) is not None:
-                    if len(segment):
-                        pending.append(self._ask(segment))
+            while self._reference_error is None:
+                while len(pending) < ahead and (batch := next(batches, None)) is not None:
+                    if len(batch):
+                        pending.append(self._submit(batch))
                 if not pending:
                     break
-                asked = pending.popleft()
-                self._count(asked)
-                done += len(asked.segment)
-                shown.show(done)
-                if partial is None:
+                submitted = pending.popleft()
+                self._accumulate(submitted)
+                done += len(submitted.batch)
+                display.show(done)
+                if checkpoint is None:
                     continue
-                # What interrupts the counting of a segment finds the state before it.
-                kept = (asked.segment.number + 1, dict(self._broken), self._state(done))
-                if time.monotonic() - saved >= partials.EVERY:
-                    partial.save(*kept)
-                    saved = time.monotonic()
+                # An interruption during the next batch stores the state before it.
+                latest = (submitted.batch.number + 1, dict(self._errors), self._state(done))
+                if time.monotonic() - saved_at >= checkpoints.SAVE_INTERVAL_S:
+                    checkpoint.save(*latest)
+                    saved_at = time.monotonic()
         except (KeyboardInterrupt, SystemExit):
-            if partial is not None and kept is not None:
-                partial.save(*kept)
+            if checkpoint is not None and latest is not None:
+                checkpoint.save(*latest)
             raise
-        if partial is not None:
-            partial.remove()
+        if checkpoint is not None:
+            checkpoint.remove()
 
-    def _ask(self, segment: Segment) -> _Asked:
-        wanted = tuple(segment.answers or ()) or None
-        if segment.answers is not None:
-            before: Future[Tensors] = Future()
-            before.set_result(segment.answers)
-        elif self._samples.keras is not None:
-            before = self._workers.beside(self._samples.keras, segment.inputs)
+    def _submit(self, batch: Batch) -> _PendingBatch:
+        required = tuple(batch.reference_outputs or ()) or None
+        if batch.reference_outputs is not None:
+            expected: Future[Tensors] = Future()
+            expected.set_result(batch.reference_outputs)
+        elif self._dataset.keras is not None:
+            expected = self._pool.beside(self._dataset.keras, batch.inputs)
         else:
-            assert self._stand_in is not None
-            before = self._workers.submit(_answer, self._stand_in, segment.inputs, None)
-        after = {
-            item.label: self._workers.submit(_answer, item, segment.inputs, wanted)
-            for item in self._artifacts
-            if item.label not in self._broken
+            assert self._fallback is not None
+            expected = self._pool.submit(_outputs, self._fallback, batch.inputs, None)
+        actual = {
+            artifact.label: self._pool.submit(_outputs, artifact, batch.inputs, required)
+            for artifact in self._artifacts
+            if artifact.label not in self._errors
         }
-        return _Asked(segment, before, after)
+        return _PendingBatch(batch, expected, actual)
 
-    def _count(self, asked: _Asked) -> None:
+    def _accumulate(self, submitted: _PendingBatch) -> None:
         try:
-            before = asked.before.result()
+            expected = submitted.expected.result()
         except ArtifactError as error:
-            assert self._stand_in is not None
-            self._lost = f"{self._stand_in.label}, in the place of Keras, stopped: {error.message}"
+            assert self._fallback is not None
+            self._reference_error = (
+                f"The fallback reference {self._fallback.label} stopped: {error.message}"
+            )
             return
-        # All answers first: what interrupts the waiting finds either all of them counted or none.
-        answers: dict[str, Tensors] = {}
-        for label, future in asked.after.items():
+        # Wait for all outputs first, so that an interruption leaves no batch half accumulated.
+        outputs: dict[str, Tensors] = {}
+        for label, future in submitted.actual.items():
             try:
-                after = future.result()
-                _check_shapes(before, after)
-                answers[label] = after
+                actual = future.result()
+                _check_shapes(expected, actual)
+                outputs[label] = actual
             except ArtifactError as error:
-                self._broken.setdefault(label, error.message)
-        for label, after in answers.items():
-            if label in self._broken:
+                self._errors.setdefault(label, error.message)
+        for label, actual in outputs.items():
+            if label in self._errors:
                 continue
-            for name, agreement in self._agreements[label].items():
-                if name in before:
-                    agreement.add(np.asarray(before[name]), after[name])
-            for name, tally in self._tasks[label].items():
-                tally.add(asked.segment.labels[name], before[name], after[name])
+            for name, metrics in self._metrics[label].items():
+                if name in expected:
+                    metrics.add(np.asarray(expected[name]), actual[name])
+            for name, scores in self._scores[label].items():
+                scores.add(submitted.batch.labels[name], expected[name], actual[name])
 
-    def found(self, item: Artifact) -> Tried:
-        """What all segments come to for one artifact."""
-        samples, label = self._samples, item.label
-        reason = self._lost
-        broken = self._broken.get(label)
-        if broken is not None:
-            reason = f"{label} stopped: {broken}"
+    def result(self, artifact: Artifact) -> EvaluationResult:
+        """The result of all batches for one artifact."""
+        dataset, label = self._dataset, artifact.label
+        error = self._errors.get(label)
+        reason = self._reference_error if error is None else f"{label} stopped: {error}"
         if reason is not None:
-            return Tried(_untried(self._reference, samples, reason), broken=broken)
-        outcomes = tuple(
-            outcome
-            for name, tally in self._tasks[label].items()
-            if (outcome := tally.outcome(limits_for(item.scheme, name, self._limits).retention))
+            report = _not_run(self._reference_name, dataset, reason)
+            return EvaluationResult(report, error=error)
+        results = tuple(
+            result
+            for name, scores in self._scores[label].items()
+            if (result := scores.result(limits_for(artifact.scheme, name, self._limits).retention))
         )
-        told = None if outcomes else f"{samples.source} holds no labels."
-        task = TaskReport(self._reference, outcomes, samples.source, samples.notes, told)
-        return Tried(task, tuple(self._checks(item)))
+        missing = None if results else f"{dataset.source} contains no labels."
+        task = TaskReport(self._reference_name, results, dataset.source, dataset.notes, missing)
+        return EvaluationResult(task, tuple(self._checks(artifact)))
 
-    def _checks(self, item: Artifact) -> Iterator[Check]:
-        for name, agreement in self._agreements[item.label].items():
+    def _checks(self, artifact: Artifact) -> Iterator[Check]:
+        for name, metrics in self._metrics[artifact.label].items():
 
             def check(
                 metric: str,
                 value: float,
                 limit: float | None = None,
-                better: str = "<=",
+                relation: str = "<=",
                 *,
                 output: str = name,
             ) -> Check:
-                source = self._samples.source
+                source = self._dataset.source
                 return Check(
-                    item.label, "numbers", metric, value, limit, better, output, data=source
+                    artifact.label, "numbers", metric, value, limit, relation, output, data=source
                 )
 
-            # A stand-in has errors of its own: numbers are judged by Keras alone.
-            yield from agreement.checks(check, judged=self._reference == KERAS)
+            # The fallback reference has errors of its own, so limits apply to Keras only.
+            yield from metrics.checks(check, with_limits=self._reference_name == KERAS)
 
-    def _parts(self) -> Iterator[tuple[str, TaskTally | Agreement]]:
-        for number, item in enumerate(self._artifacts):
-            for place, tally in enumerate(self._tasks[item.label].values()):
-                yield f"{number}.{place}.task.", tally
-            for place, agreement in enumerate(self._agreements[item.label].values()):
-                yield f"{number}.{place}.numbers.", agreement
+    def _parts(self) -> Iterator[tuple[str, TaskAccumulator | RunningMetrics]]:
+        for number, artifact in enumerate(self._artifacts):
+            for position, scores in enumerate(self._scores[artifact.label].values()):
+                yield f"{number}.{position}.task.", scores
+            for position, metrics in enumerate(self._metrics[artifact.label].values()):
+                yield f"{number}.{position}.numbers.", metrics
 
     def _state(self, done: int) -> dict[str, Array]:
-        """A copy of all that was counted."""
+        """A copy of the state of all accumulators."""
         state = {"done": np.array(done)}
         for prefix, part in self._parts():
             state |= {f"{prefix}{name}": np.array(array) for name, array in part.state.items()}
@@ -249,7 +266,7 @@ class _Run:
 
     def _restore(self, state: Tensors) -> None:
         for prefix, part in self._parts():
-            # Arrays that were read are not always to be written to.
+            # Arrays from a file can be read-only.
             part.state = {
                 name.removeprefix(prefix): np.array(array)
                 for name, array in state.items()
@@ -257,49 +274,42 @@ class _Run:
             }
 
 
-@dataclass(frozen=True)
-class _Asked:
-    segment: Segment
-    before: Future[Tensors]
-    after: Mapping[str, Future[Tensors]]
-
-
-def _answer(
-    opener: Opener, artifact: Artifact, inputs: Tensors, wanted: Sequence[str] | None
+def _outputs(
+    opener: Opener, artifact: Artifact, inputs: Tensors, required: Sequence[str] | None
 ) -> Tensors:
-    """The main outputs of a freshly loaded artifact."""
+    """The main outputs of a freshly loaded artifact, of which those ``required`` must exist."""
     runner = opener(artifact)
     try:
-        told = runner.run(inputs)
+        outputs = runner.run(inputs)
     finally:
         runner.close()
     names = main_outputs(artifact)
-    missing = [name for name in wanted or names if name not in told]
+    missing = [name for name in required or names if name not in outputs]
     if missing:
-        raise ArtifactError(f"It gave no output {missing[0]!r}.")
-    return {name: told[name] for name in names}
+        raise ArtifactError(f"Output {missing[0]!r} is missing.")
+    return {name: outputs[name] for name in names}
 
 
-def _check_shapes(before: Tensors, after: Tensors) -> None:
-    for name, array in after.items():
-        if name in before and np.shape(before[name]) != array.shape:
+def _check_shapes(expected: Tensors, actual: Tensors) -> None:
+    for name, array in actual.items():
+        if name in expected and np.shape(expected[name]) != array.shape:
             raise ArtifactError(
-                f"Output {name!r} came with the shape {array.shape}, and the reference's is "
-                f"{np.shape(before[name])}."
+                f"Output {name!r} has the shape {array.shape}, and that of the reference has "
+                f"{np.shape(expected[name])}."
             )
 
 
 class _Progress:
-    """How many samples are done, and how long the rest will take at this pace."""
+    """Reports how many samples are done, and an estimate of the remaining time."""
 
-    def __init__(self, samples: Samples, done: int) -> None:
-        self._samples, self._first = samples, done
+    def __init__(self, dataset: Dataset, done: int) -> None:
+        self._dataset, self._first = dataset, done
         self._start = time.monotonic()
         self.show(done)
 
     def show(self, done: int) -> None:
-        total = len(self._samples)
-        text = f"{self._samples.source}: {done:,} of {total:,} samples"
+        total = len(self._dataset)
+        text = f"{self._dataset.source}: {done:,} of {total:,} samples"
         if done > self._first:
             pace = (time.monotonic() - self._start) / (done - self._first)
             text += f", {_duration(pace * (total - done))} left"

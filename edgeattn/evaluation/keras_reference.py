@@ -1,4 +1,4 @@
-"""Keras' own answers to samples, where the converters and the model's file are."""
+"""The original Keras model as the reference, if the converters and the model's file are present."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle.manifest import sha256
 from edgeattn.errors import UsageError
-from edgeattn.samples import states
+from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Tensors
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
 
-NAME = "Keras"
+KERAS = "Keras"
 
 
-def original_model(bundle: Bundle, given: Path | None) -> Path | None:
-    """The Keras file that the bundle was made of, by its hash: the one given, or one beside it.
+def find_original(bundle: Bundle, path: Path | None) -> Path | None:
+    """The Keras file that the bundle was converted from: ``path``, or a file beside the bundle.
 
-    Raises :class:`UsageError` where the one that was given is another file.
+    The file is recognized by its SHA-256. Raises :class:`UsageError` if ``path`` is another file.
     """
     name, expected = str(bundle.manifest.model["file"]), bundle.manifest.model.get("sha256")
-    if given is not None:
-        if not given.is_file():
-            raise UsageError(f"No such file: {given}")
-        if sha256(given) != expected:
-            raise UsageError(
-                f"{given.name} is not the file that {bundle.path.name} was made of: its SHA-256 "
-                "differs.",
-                hint=f"Give the original {name}, or convert again.",
-            )
-        return given
-    beside = bundle.path.absolute().parent / Path(name).name
-    return beside if beside.is_file() and sha256(beside) == expected else None
+    if path is None:
+        beside = bundle.path.absolute().parent / Path(name).name
+        return beside if beside.is_file() and sha256(beside) == expected else None
+    if not path.is_file():
+        raise UsageError(f"No such file: {path}")
+    if sha256(path) != expected:
+        raise UsageError(
+            f"{bundle.path.name} was converted from another file than {path.name}: the SHA-256 "
+            "differs.",
+            hint=f"Pass the original {name}, or convert {path.name} again.",
+        )
+    return path
 
 
 class Keras:
-    """The original model in a process of its own, which starts with the first question."""
+    """The original model in a worker process, which starts with the first call."""
 
     def __init__(self, worker: Any, source: Any, options: Any) -> None:
         self._worker, self._source, self._options = worker, source, options
 
     def __call__(self, inputs: Tensors) -> Tensors:
-        """What ``model.predict`` gives for ``inputs``, by the names of the outputs."""
+        """The outputs of ``model.predict`` by name, for ``inputs`` with the sample axis first."""
         outputs: Tensors = self._worker.predict(self._source, self._options, inputs)
         return outputs
 
@@ -52,12 +52,13 @@ class Keras:
         self._worker.close()
 
 
-def keras_of(
-    bundle: Bundle,
-    model: Path,
-    options: Mapping[str, Any] | None = None,
+def open_keras(
+    bundle: Bundle, model: Path, options: Mapping[str, Any] | None = None
 ) -> Keras | None:
-    """The Keras ``model`` that ``bundle`` was made of; None where the converters are not here."""
+    """Open the Keras file that ``bundle`` was converted from.
+
+    ``options`` are those of loading the file. Returns None if the converters are not installed.
+    """
     try:
         from edgeattn_converters.options import ConversionOptions, ModelSource
         from edgeattn_converters.worker.client import ConversionWorker
@@ -69,16 +70,16 @@ def keras_of(
         check_host()
     except UsageError:
         return None
+    inputs = bundle.manifest.artifacts[0].inputs
+    without_states = sample_inputs(inputs)
     steps = {
         spec.shape[1]
-        for spec in states.sample_inputs(bundle.manifest.artifacts[0].inputs)
+        for spec in without_states
         if len(spec.shape) > 1 and spec.shape[1] is not None
     }
     time_steps = steps.pop() if len(steps) == 1 else None
-    inputs = bundle.manifest.artifacts[0].inputs
-    with_states = len(states.sample_inputs(inputs)) < len(inputs)
     return Keras(
         ConversionWorker(),
         ModelSource(model, **{"time_steps": time_steps, **(options or {})}),
-        ConversionOptions(states=with_states),
+        ConversionOptions(states=len(without_states) < len(inputs)),
     )

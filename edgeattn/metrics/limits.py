@@ -1,4 +1,4 @@
-"""A number held against its limit, and the limits of every scheme."""
+"""Checks, and the limits of each scheme."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from edgeattn.errors import UsageError
-from edgeattn.metrics import pairwise as metrics
+from edgeattn.metrics.pairwise import NEAR_TIE
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an artifact of a scheme may differ by; see "The verdict" in the documentation.
+    """The largest accepted differences between an artifact and Keras.
 
-    Outputs pass that are within ``atol + rtol |expected|`` or reach ``snr_db``. ``retention`` is
-    the share of the task's score that must be kept. ``extremes`` says whether numbers are held to
-    Keras' on inputs far beyond the samples too: integers saturate there by design, and must only
-    stay finite.
+    An output passes if it is within ``atol + rtol |expected|`` or reaches ``snr_db``.
+
+    Attributes:
+        snr_db: Lowest signal-to-noise ratio of an output, in dB.
+        top1_agreement: Lowest share of samples whose predicted class stays the same.
+        attention_max_abs: Largest absolute error of an attention weight.
+        attention_jsd: Largest mean Jensen-Shannon divergence of attention rows, in nats.
+        retention: Lowest share of the task's score that must be retained.
+        atol: Absolute tolerance of an output.
+        rtol: Relative tolerance of an output.
+        extremes: Whether the limits apply to extreme edge cases too. Integers saturate there by
+            design and must only stay finite.
     """
 
     snr_db: float
@@ -32,8 +40,8 @@ class Limits:
 
     @property
     def near_tie(self) -> float:
-        """Classes this close, as a share of the larger, the noise that is allowed may swap."""
-        return max(metrics.NEAR_TIE, math.pow(10.0, -self.snr_db / 20.0))
+        """Scores that differ by less than this share of the largest may swap within ``snr_db``."""
+        return max(NEAR_TIE, math.pow(10.0, -self.snr_db / 20.0))
 
 
 LIMITS: Mapping[str, Limits] = {
@@ -42,16 +50,16 @@ LIMITS: Mapping[str, Limits] = {
     "int16x8": Limits(40.0, 0.995, 5e-3, 1e-4, extremes=False),
     "dynamic_int8": Limits(30.0, 0.99, 0.03, 1e-3, retention=0.99, extremes=False),
     "int8": Limits(20.0, 0.98, 0.05, 5e-3, retention=0.99, extremes=False),
-    # Experimental, and held to what int8 is held to: the widest limits there are.
+    # Experimental, with the limits of int8, which are the widest.
     "int4": Limits(20.0, 0.98, 0.05, 5e-3, retention=0.99, extremes=False),
 }
-# The limits that can be set by name, for all outputs or for one.
+# The names that the user can set, for all outputs or for one.
 SETTABLE = tuple(spec.name for spec in fields(Limits) if spec.name != "extremes")
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit set by the user: for every output, or for one."""
+    """A limit set by the user, for one output or (``output=None``) for all."""
 
     name: str
     value: float
@@ -59,7 +67,7 @@ class Limit:
 
     @classmethod
     def parse(cls, text: str) -> Limit:
-        """``[OUTPUT:]NAME=NUMBER``; :class:`UsageError` for anything else."""
+        """Parse ``[OUTPUT:]NAME=NUMBER``. Raises :class:`UsageError` if ``text`` is malformed."""
         left, _, number = text.partition("=")
         output, _, name = left.rpartition(":")
         try:
@@ -68,27 +76,33 @@ class Limit:
             value = math.nan
         if name not in SETTABLE or math.isnan(value):
             raise UsageError(
-                f"A limit is [OUTPUT:]NAME=NUMBER, not {text!r}.",
-                hint=f"Names are {', '.join(SETTABLE)}.",
+                f"{text!r} is not a limit of the form [OUTPUT:]NAME=NUMBER.",
+                hint=f"Use one of these names: {', '.join(SETTABLE)}.",
             )
         return cls(name, value, output or None)
 
 
-def limits_for(scheme: str, output: str, changes: Sequence[Limit] = ()) -> Limits:
-    """The limits of an output: the scheme's, changed for all outputs, then for this one."""
-    ordered = sorted(changes, key=lambda change: change.output is not None)
-    chosen = {c.name: c.value for c in ordered if c.output in (None, output)}
-    return replace(LIMITS[scheme], **chosen)  # type: ignore[arg-type]
+def limits_for(scheme: str, output: str, overrides: Sequence[Limit] = ()) -> Limits:
+    """The limits of one output: the scheme's, then ``overrides``, those of the output last."""
+    ordered = sorted(overrides, key=lambda limit: limit.output is not None)
+    values = {limit.name: limit.value for limit in ordered if limit.output in (None, output)}
+    return replace(LIMITS[scheme], **values)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One number held against its limit.
+    """A metric's value and its limit.
 
-    ``better`` says on which side of the limit it must lie, ``"<="`` or ``">="``. Without a limit
-    the number is told and judges nothing. NaN never passes. Where an attention layer has several
-    heads, ``heads`` are theirs, and ``value`` is the worst of them. ``data`` names the user's file
-    that it was taken on; without it, that is the bundle's reference.
+    Attributes:
+        artifact: Label of the artifact.
+        stage: Stage of the validation: structure, numbers, attention, task or device.
+        metric: Name of the metric.
+        value: Value of the metric, for an attention map that of the worst head. NaN never passes.
+        limit: Limit of the value; None for a metric that is reported only.
+        relation: ``"<="`` if the limit is an upper one, ``">="`` if it is a lower one.
+        output: Name of the output, if the check is about one.
+        heads: Values of the heads of a multi-head attention layer.
+        data: File name of the user's dataset; None for the bundle's reference.
     """
 
     artifact: str
@@ -96,22 +110,23 @@ class Check:
     metric: str
     value: float
     limit: float | None = None
-    better: str = "<="
+    relation: str = "<="
     output: str | None = None
     heads: tuple[float, ...] = ()
     data: str | None = None
 
     @property
     def name(self) -> str:
-        """What it is a check of, for people: ``snr_db of score on test.npz``."""
+        """The metric with its output and dataset, such as ``snr_db of score on test.npz``."""
         of = f" of {self.output}" if self.output else ""
         return self.metric + of + (f" on {self.data}" if self.data else "")
 
     @property
     def passed(self) -> bool | None:
+        """Whether the value is within its limit; None if there is no limit."""
         if self.limit is None:
             return None
-        if self.better == "<=":
+        if self.relation == "<=":
             return self.value <= self.limit
         return self.value >= self.limit
 
@@ -129,5 +144,5 @@ class Check:
 
 
 def json_number(value: float) -> float | str:
-    """JSON has no infinity and no NaN: they are told as text."""
+    """``value``, as a string if it is infinite or NaN, which JSON cannot represent."""
     return value if math.isfinite(value) else str(value)

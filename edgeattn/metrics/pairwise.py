@@ -1,7 +1,8 @@
-"""Pure comparisons: ``(expected, actual) -> number``, in float64.
+"""Metrics of two arrays, ``(expected, actual) -> float``, computed in float64.
 
-``expected`` is what Keras computed, ``actual`` what an artifact did, of one shape with the sample
-axis first, unless a docstring says otherwise. A NaN in either of them is a NaN in what comes out.
+``expected`` are the values of Keras, ``actual`` those of an artifact. Both have the same shape and
+the sample axis first, unless a docstring states otherwise. If either contains NaN, the result is
+NaN.
 """
 
 from __future__ import annotations
@@ -12,45 +13,53 @@ import numpy as np
 
 from edgeattn.tensors import Array
 
-# Two scores closer than this share of the largest are a tie: rounding may decide between them.
+# Two scores tie if they differ by less than this share of the largest: rounding may swap them.
 NEAR_TIE = 1e-3
-# The keys of a row that are looked at most, as a person would name them.
+# The number of most attended keys, and of highest class scores, whose agreement is reported.
 TOP_KEYS = 3
+TOP_CLASSES = 3
 
 
 def max_abs_error(expected: Array, actual: Array) -> float:
-    """The largest ``|actual - expected|``; NaN where either holds one."""
+    """``max |actual - expected|``, in the unit of the arrays."""
     return float(np.max(_difference(expected, actual), initial=0.0))
 
 
 def mean_abs_error(expected: Array, actual: Array) -> float:
+    """``mean |actual - expected|``, in the unit of the arrays; 0 for empty arrays."""
     return float(np.mean(_difference(expected, actual))) if expected.size else 0.0
 
 
 def tolerance_ratio(expected: Array, actual: Array, *, atol: float, rtol: float) -> float:
-    """The largest ``|actual - expected| / (atol + rtol |expected|)``: numpy's allclose is <= 1."""
+    """``max |actual - expected| / (atol + rtol |expected|)``.
+
+    The result is at most 1 exactly if ``numpy.allclose`` is true for these tolerances.
+    """
     allowed = atol + rtol * np.abs(_f64(expected))
     difference = _difference(expected, actual)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # Where nothing differs nothing is needed, not even a tolerance of zero.
+        # Equal values need no tolerance, so that 0 / 0 counts as 0.
         ratio = np.where(difference == 0.0, 0.0, difference / allowed)
     return float(np.max(ratio, initial=0.0))
 
 
 def snr_db(expected: Array, actual: Array) -> float:
-    """Signal-to-noise ratio in decibels, ``10 log10(sum e^2 / sum (a - e)^2)``; inf where equal."""
+    """Signal-to-noise ratio in dB, ``10 log10(sum e^2 / sum (a - e)^2)``; inf for equal arrays."""
     return decibels(*energies(expected, actual))
 
 
 def energies(expected: Array, actual: Array) -> tuple[float, float]:
-    """Signal and noise of :func:`snr_db`: ``sum e^2`` and ``sum (a - e)^2``. Parts add up."""
+    """Signal and noise of :func:`snr_db`: ``sum e^2`` and ``sum (a - e)^2``.
+
+    The energies of batches add up to those of the whole.
+    """
     with np.errstate(invalid="ignore"):
         signal = float(np.sum(_f64(expected) ** 2))
         return signal, float(np.sum(_difference(expected, actual) ** 2))
 
 
 def decibels(signal: float, noise: float) -> float:
-    """``10 log10(signal / noise)``: inf without noise, -inf with nothing else."""
+    """``10 log10(signal / noise)``: inf without noise, -inf without signal."""
     if math.isnan(noise) or math.isnan(signal):
         return math.nan
     if noise == 0.0:
@@ -61,9 +70,9 @@ def decibels(signal: float, noise: float) -> float:
 
 
 def minimal_atol(expected: Array, actual: Array, *, rtol: float) -> float:
-    """The smallest ``atol`` with which numpy's allclose holds at this ``rtol``: the tightest test.
+    """The smallest ``atol`` for which ``numpy.allclose`` is true at this ``rtol``.
 
-    ``max(|a - e| - rtol |e|)``, and 0 where that is less.
+    ``max(0, max(|a - e| - rtol |e|))``
     """
     with np.errstate(invalid="ignore"):
         beyond = _difference(expected, actual) - rtol * np.abs(_f64(expected))
@@ -71,35 +80,35 @@ def minimal_atol(expected: Array, actual: Array, *, rtol: float) -> float:
 
 
 def cosine(expected: Array, actual: Array) -> float:
-    """``sum(e a) / sqrt(sum(e^2) sum(a^2))`` over all numbers: 1 where one is the other, scaled.
+    """Cosine similarity ``sum(e a) / sqrt(sum(e^2) sum(a^2))`` over all values.
 
-    1 where both are all zeros, 0 where one is.
+    1 if both arrays are all zeros, 0 if only one is.
     """
-    product, other = products(expected, actual)
-    return cosine_of(product, energies(expected, actual)[0], other)
+    product, squares = products(expected, actual)
+    return cosine_of(product, energies(expected, actual)[0], squares)
 
 
 def products(expected: Array, actual: Array) -> tuple[float, float]:
-    """``sum(e a)`` and ``sum(a^2)`` of :func:`cosine`. Parts add up."""
-    one, other = _f64(expected).ravel(), _f64(actual).ravel()
+    """``sum(e a)`` and ``sum(a^2)`` of :func:`cosine`; those of batches add up."""
+    e, a = _f64(expected).ravel(), _f64(actual).ravel()
     with np.errstate(invalid="ignore"):
-        return float(one @ other), float(other @ other)
+        return float(e @ a), float(a @ a)
 
 
 def cosine_of(product: float, first: float, second: float) -> float:
-    """``product / sqrt(first second)``, the latter two being sums of squares."""
+    """``product / sqrt(first second)``, with ``first`` and ``second`` sums of squares."""
     if 0.0 in (first, second):
-        # A NaN on the other side is a NaN in its sum.
+        # A NaN in either array makes its sum of squares NaN.
         return math.nan if math.isnan(first + second) else float(first == second)
-    # One root for each: their product may be more than a float holds.
+    # Two roots, because the product of both sums may overflow.
     return float(np.clip(product / math.sqrt(first) / math.sqrt(second), -1.0, 1.0))
 
 
 def top1_agreement(expected: Array, actual: Array, *, near_tie: float = NEAR_TIE) -> float:
-    """Share of rows whose largest score has the same index, over the last axis.
+    """Share of rows whose largest score has the same index; classes are the last axis.
 
-    A row whose expected two largest lie closer than ``near_tie`` times the row's largest magnitude,
-    to which rounding is proportional, is left out: either answer is right. 1.0 where every row is.
+    A row is left out if its two largest expected scores differ by less than ``near_tie`` times the
+    row's largest magnitude, because rounding may swap them. 1.0 if every row is left out.
     """
     return topk_agreement(expected, actual, k=1, near_tie=near_tie)
 
@@ -107,19 +116,19 @@ def top1_agreement(expected: Array, actual: Array, *, near_tie: float = NEAR_TIE
 def topk_agreement(expected: Array, actual: Array, *, k: int, near_tie: float = NEAR_TIE) -> float:
     """Share of rows whose ``k`` largest scores have the same indices, in any order.
 
-    Left out are rows in which the last that is in and the first that is out nearly tie, as in
-    :func:`top1_agreement`; a row of ``k`` scores or fewer leaves nothing out.
+    A row is left out if its expected scores of rank ``k`` and ``k + 1`` nearly tie, as in
+    :func:`top1_agreement`. 1.0 if rows have at most ``k`` scores.
     """
     if np.isnan(_f64(expected)).any() or np.isnan(_f64(actual)).any():
         return math.nan
-    agreed, clear = topk_counts(expected, actual, k=k, near_tie=near_tie)
-    return agreed / clear if clear else 1.0
+    agreeing, counted = topk_counts(expected, actual, k=k, near_tie=near_tie)
+    return agreeing / counted if counted else 1.0
 
 
 def topk_counts(
     expected: Array, actual: Array, *, k: int, near_tie: float = NEAR_TIE
 ) -> tuple[int, int]:
-    """Rows that agree, and rows that count, of :func:`topk_agreement`. Parts add up."""
+    """The numbers of agreeing and of counted rows of :func:`topk_agreement`; batches add up."""
     width = expected.shape[-1]
     if width <= k or not expected.size:
         return 0, 0
@@ -132,10 +141,9 @@ def topk_counts(
 
 
 def row_sum_error(expected: Array, actual: Array) -> float:
-    """The largest difference between the sums of an attention row; keys are the last axis.
+    """``max |sum a - sum e|`` over attention rows; keys are the last axis.
 
-    ``|sum a - sum e|``, which is ``|sum a - 1|`` where the original's rows sum to one: a row that
-    sees nothing but padding may sum to zero.
+    The expected sum is used instead of 1, because a row with only masked keys may sum to 0.
     """
     with np.errstate(invalid="ignore"):
         difference = np.abs(_f64(actual).sum(-1) - _f64(expected).sum(-1))
@@ -143,10 +151,10 @@ def row_sum_error(expected: Array, actual: Array) -> float:
 
 
 def masked_mass(expected: Array, actual: Array) -> float:
-    """The most that a row gives to keys whose expected weight is exactly 0: those that are masked.
+    """The largest weight that an attention row gives to masked keys, ``max sum(|a| [e = 0])``.
 
-    ``max over rows of sum(|a| where e = 0)``; a softmax gives an exact zero to masked keys only,
-    or to keys so far below the rest that nothing is lost by treating them as such.
+    A key counts as masked if its expected weight is exactly 0. The softmax also underflows to 0 for
+    scores far below the maximum; such keys carry no weight either.
     """
     masked = _f64(expected) == 0.0
     mass = np.where(masked, np.abs(_f64(actual)), 0.0).sum(-1)
@@ -158,10 +166,9 @@ def masked_mass(expected: Array, actual: Array) -> float:
 def topk_overlap(
     expected: Array, actual: Array, *, k: int = TOP_KEYS, near_tie: float = NEAR_TIE
 ) -> float:
-    """Mean share of a row's ``k`` most attended keys that are among the original's.
+    """Mean share of a row's ``k`` most attended keys that are among those expected.
 
-    A key counts that is nearly as large as the original's ``k``-th: in a row of equals every key is
-    among the largest.
+    Keys whose expected weight nearly ties with the ``k``-th largest count as expected too.
     """
     if np.isnan(_f64(expected)).any() or np.isnan(_f64(actual)).any():
         return math.nan
@@ -170,20 +177,20 @@ def topk_overlap(
         return 1.0
     k = min(k, width)
     rows = _f64(expected).reshape(-1, width)  # (rows, keys)
-    least = np.sort(rows, axis=-1)[:, -k, None] - near_tie * np.abs(rows).max(-1, keepdims=True)
-    chosen = _top(_f64(actual).reshape(rows.shape), k)
-    return float(np.mean((chosen & (rows >= least)).sum(-1) / k))
+    lowest = np.sort(rows, axis=-1)[:, -k, None] - near_tie * np.abs(rows).max(-1, keepdims=True)
+    top = _top(_f64(actual).reshape(rows.shape), k)
+    return float(np.mean((top & (rows >= lowest)).sum(-1) / k))
 
 
 def argmax_stability(expected: Array, actual: Array, *, near_tie: float = NEAR_TIE) -> float:
-    """Share of rows whose most attended key is the original's, or nearly ties with it."""
+    """Share of rows whose most attended key is the expected one, or nearly ties with it."""
     return topk_overlap(expected, actual, k=1, near_tie=near_tie)
 
 
 def entropy_shift(expected: Array, actual: Array) -> float:
-    """The largest change of a row's entropy, in nats: how much wider or narrower it looks.
+    """The largest change of a row's entropy, in nats: ``max |H(q) - H(p)|``.
 
-    ``|H(q) - H(p)|`` with ``H(p) = -sum p ln p`` (Shannon 1948) of rows that are normalised first.
+    ``H(p) = -sum p ln p`` (Shannon 1948) of the normalised row.
     """
     p, q = _normalised(expected), _normalised(actual)
     shift = np.abs(_entropy(p) - _entropy(q))
@@ -194,8 +201,8 @@ def jensen_shannon(expected: Array, actual: Array) -> float:
     """Mean Jensen-Shannon divergence of attention rows, in nats; keys are the last axis.
 
     ``(KL(p || m) + KL(q || m)) / 2`` with ``m = (p + q) / 2`` (Lin 1991, "Divergence measures
-    based on the Shannon entropy"); from 0 for equal rows to ln 2 for disjoint ones. Rows are
-    normalised first: a map that has lost mass is caught by :func:`row_sum_error`.
+    based on the Shannon entropy"), from 0 for equal rows to ln 2 for disjoint ones. Rows are
+    normalised first; :func:`row_sum_error` detects lost mass.
     """
     p, q = _normalised(expected), _normalised(actual)
     m = (p + q) / 2
@@ -204,35 +211,35 @@ def jensen_shannon(expected: Array, actual: Array) -> float:
 
 
 def _top(rows: Array, k: int) -> Array:
-    """Where the ``k`` largest of each row are, ``(rows, width)`` of booleans, the first of ties."""
+    """A mask ``(rows, width)`` of the ``k`` largest values of each row; of ties, the first."""
     order = np.argsort(-rows, axis=-1, kind="stable")[:, :k]
-    chosen = np.zeros(rows.shape, np.bool_)
-    np.put_along_axis(chosen, order, True, axis=-1)
-    return chosen
+    mask = np.zeros(rows.shape, np.bool_)
+    np.put_along_axis(mask, order, True, axis=-1)
+    return mask
 
 
 def _entropy(p: Array) -> Array:
-    none = p == 0.0
-    entropy: Array = -np.where(none, 0.0, p * np.log(np.where(none, 1.0, p))).sum(-1)
+    entropy: Array = -_xlogx(p, np.ones_like(p)).sum(-1)
     return entropy
 
 
 def _normalised(weights: Array) -> Array:
-    wide = np.maximum(_f64(weights), 0.0)
-    total = wide.sum(-1, keepdims=True)
-    uniform = 1.0 / max(1, wide.shape[-1])
+    """Rows scaled to a sum of 1; a row of zeros becomes uniform."""
+    positive = np.maximum(_f64(weights), 0.0)
+    total = positive.sum(-1, keepdims=True)
+    uniform = 1.0 / max(1, positive.shape[-1])
     with np.errstate(invalid="ignore"):
-        return np.where(total == 0.0, uniform, wide / np.where(total == 0.0, 1.0, total))
+        return np.where(total == 0.0, uniform, positive / np.where(total == 0.0, 1.0, total))
 
 
 def _xlogx(p: Array, m: Array) -> Array:
-    """``p log(p / m)``, 0 where ``p`` is."""
-    none = p == 0.0
-    return np.where(none, 0.0, p * np.log(np.where(none, 1.0, p) / np.where(none, 1.0, m)))
+    """``p ln(p / m)``, and 0 for ``p = 0``."""
+    zero = p == 0.0
+    return np.where(zero, 0.0, p * np.log(np.where(zero, 1.0, p) / np.where(zero, 1.0, m)))
 
 
 def _difference(expected: Array, actual: Array) -> Array:
-    with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, and is told as that
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN
         difference: Array = np.abs(_f64(actual) - _f64(expected))
     return difference
 
@@ -241,12 +248,8 @@ def _f64(array: Array) -> Array:
     return np.asarray(array, np.float64)
 
 
-# How many of the largest scores are told to agree.
-TOP = 3
-
-
 def is_distribution(scores: Array) -> bool:
-    """Whether rows are class probabilities: two columns or more, none negative, sums of one."""
+    """Whether rows are class probabilities: 2 or more columns, none negative, sum 1 ± 1e-3."""
     return (
         scores.ndim >= 2
         and scores.shape[-1] > 1
@@ -256,11 +259,12 @@ def is_distribution(scores: Array) -> bool:
 
 
 def new_non_finite(expected: Array, actual: Array) -> float:
+    """The number of values that are finite in ``expected`` and NaN or infinite in ``actual``."""
     return float(np.sum(~np.isfinite(actual) & np.isfinite(expected)))
 
 
-def without_agreed(expected: Array, actual: Array) -> tuple[Array, Array]:
-    """Both, with 0 where they hold the same infinity or NaN: that is no difference."""
+def mask_equal_non_finite(expected: Array, actual: Array) -> tuple[Array, Array]:
+    """Both arrays, with 0 in place of values that are NaN, or the same infinity, in both."""
     same = (expected == actual) | (np.isnan(expected) & np.isnan(actual))
     agreed = ~np.isfinite(expected) & same
     if not agreed.any():

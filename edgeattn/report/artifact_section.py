@@ -42,14 +42,14 @@ def artifact_section(
 ) -> ArtifactSection:
     """Draw the figures of one artifact on the first ``samples`` rows of ``reference``."""
     expected = {name: array[:samples] for name, array in reference.items()}
-    outputs = {name: array[:samples] for name, array in item.answers.items()}
+    outputs = {name: array[:samples] for name, array in item.outputs.items()}
     return ArtifactSection(
         report=item,
         weights=_weight_types(item.artifact.achieved.get("weights")),
         operators=_operator_types(item.artifact.achieved.get("computes_in")),
         errors=list(_error_histograms(item, expected, outputs)),
         maps=map_section(item.artifact, expected, outputs, max_map_bytes, vocabulary),
-        outcomes=[] if item.task is None else [outcome_details(o) for o in item.task.outcomes],
+        outcomes=[] if item.task is None else [outcome_details(o) for o in item.task.results],
         explanation=explanation,
     )
 

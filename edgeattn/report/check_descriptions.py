@@ -113,12 +113,12 @@ def describe(check: Check) -> str:
     text = f"{title(check.metric)}{of}{on}: {format_number(check.value)}"
     if check.limit is None:
         return text
-    sign = {"<=": "≤", ">=": "≥"}[check.better]
+    sign = {"<=": "≤", ">=": "≥"}[check.relation]
     return f"{text}, limit {sign} {format_number(check.limit)} ({check.metric})"
 
 
 def percent_of_limit(check: Check) -> float | None:
     """The value in percent of an upper limit; None if that has no meaning."""
-    if check.limit is None or check.better != "<=" or check.limit <= 0:
+    if check.limit is None or check.relation != "<=" or check.limit <= 0:
         return None
     return 100 * check.value / check.limit if math.isfinite(check.value) else None

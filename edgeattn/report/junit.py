@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from edgeattn.files import write_text
-from edgeattn.metrics.statistics import FAIL, PASS
+from edgeattn.metrics.verdict import FAIL, PASS
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -39,19 +39,19 @@ def _suite(report: ArtifactReport) -> ElementTree.Element:
 
     for check in report.checks:
         if check.limit is not None:
-            message = f"{check.metric} {check.value:.3g}, limit {check.better} {check.limit:.3g}"
+            message = f"{check.metric} {check.value:.3g}, limit {check.relation} {check.limit:.3g}"
             add_case(check.name, check.stage, None if check.passed else "failure", message)
     if report.reason is not None:
         add_case("runs", "runtime", "failure" if report.broken else "skipped", report.reason)
     if report.task is not None:
-        for outcome in report.task.outcomes:
+        for outcome in report.task.results:
             message = (
-                f"{outcome.verdict}: {outcome.score} {outcome.before:.4f} before, "
-                f"{outcome.after:.4f} after; drop {outcome.interval[0]:.4f} to "
+                f"{outcome.verdict}: {outcome.metric} {outcome.reference_score:.4f} before, "
+                f"{outcome.artifact_score:.4f} after; drop {outcome.interval[0]:.4f} to "
                 f"{outcome.interval[1]:.4f}, allowed {outcome.margin:.4f}"
             )
             result = {PASS: None, FAIL: "failure"}.get(outcome.verdict, "skipped")
-            add_case(f"{outcome.score} {outcome.output}", "task", result, message)
+            add_case(f"{outcome.metric} {outcome.output}", "task", result, message)
         if report.task.reason:
             add_case("task", "task", "skipped", report.task.reason)
     suite.set("tests", str(len(suite)))

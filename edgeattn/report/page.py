@@ -33,7 +33,7 @@ def render(
     """The report as HTML text; the arguments are those of :func:`edgeattn.report.write_html`."""
     require_libraries()
     # Without outputs there is nothing to draw, and the reference may be missing.
-    has_outputs = any(item.answers for item in report.artifacts)
+    has_outputs = any(item.outputs for item in report.artifacts)
     reference = bundle.reference() if has_outputs else {}
     sections = [
         artifact_section(
@@ -56,7 +56,7 @@ def render(
         version=__version__,
         stages=list(STAGES),
         counts=[f"{verdicts[name]} {name}" for name in VERDICT_SIGNS if verdicts[name]],
-        task_sources=sorted({task.source for task in tasks if task.outcomes}),
+        task_sources=sorted({task.source for task in tasks if task.results}),
         failures=[(item, text) for item in report.artifacts for text in _failures(item)],
         largest=max((item.artifact.bytes for item in report.artifacts), default=1),
         sections=sections,
@@ -79,12 +79,12 @@ def _failures(item: ArtifactReport) -> Iterator[str]:
     if item.reason:
         yield item.reason
     yield from map(describe, item.failed)
-    for outcome in () if item.task is None else item.task.outcomes:
+    for outcome in () if item.task is None else item.task.results:
         if outcome.verdict == "fail":
             yield (
-                f"{outcome.score} of {outcome.output}: drop {100 * outcome.drop:.2f} points, "
+                f"{outcome.metric} of {outcome.output}: drop {100 * outcome.drop:.2f} points, "
                 f"allowed {100 * outcome.margin:.2f}"
             )
         elif outcome.verdict == "inconclusive":
-            needed = f"; about {outcome.needed:,} would be enough" if outcome.needed else ""
+            needed = f"; about {outcome.needed_samples:,} would be enough" if outcome.needed_samples else ""
             yield f"{outcome.samples:,} samples are too few to judge the task{needed}"

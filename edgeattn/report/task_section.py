@@ -14,7 +14,7 @@ from edgeattn.report.svg_figures import Drop, Figure, drop_plot
 from edgeattn.tensors import Array
 
 if TYPE_CHECKING:
-    from edgeattn.evaluation.results import Outcome, TaskReport
+    from edgeattn.evaluation.results import TaskReport, TaskResult
     from edgeattn.validation.report import Report
 
 # A confusion matrix of more classes is replaced by a table of its largest confusions.
@@ -29,7 +29,7 @@ class TaskRow:
     """One output of one artifact; ``before`` and ``after`` are a score and its interval."""
 
     label: str
-    outcome: Outcome
+    outcome: TaskResult
     before: tuple[str, str]
     after: tuple[str, str]
 
@@ -52,7 +52,7 @@ class OutcomeDetails:
     true class, predicted class, count before and count after, the most frequent first.
     """
 
-    outcome: Outcome
+    outcome: TaskResult
     matrices: list[tuple[str, list[MatrixRow]]]
     confusions: list[tuple[int, int, int, int]]
 
@@ -62,19 +62,19 @@ def task_section(report: Report) -> TaskSection | None:
     tasks = [(item, item.task) for item in report.artifacts if item.task is not None]
     if not tasks:
         return None
-    first = next((task for _, task in tasks if task.outcomes), tasks[0][1])
+    first = next((task for _, task in tasks if task.results), tasks[0][1])
     rows = [
         TaskRow(
-            item.artifact.label + (f", {outcome.output}" if len(task.outcomes) > 1 else ""),
+            item.artifact.label + (f", {outcome.output}" if len(task.results) > 1 else ""),
             outcome,
-            _score(outcome, outcome.before),
-            _score(outcome, outcome.after),
+            _score(outcome, outcome.reference_score),
+            _score(outcome, outcome.artifact_score),
         )
         for item, task in tasks
-        for outcome in task.outcomes
+        for outcome in task.results
     ]
     caption = (
-        f"Drop of each artifact on {first.source}, compared with {first.reference}. An interval "
+        f"Drop of each artifact on {first.source}, compared with {first.reference_name}. An interval "
         "left of its mark passes; one that crosses it needs more samples."
     )
     drops = [
@@ -90,9 +90,9 @@ def task_section(report: Report) -> TaskSection | None:
     )
 
 
-def _score(outcome: Outcome, value: float) -> tuple[str, str]:
+def _score(outcome: TaskResult, value: float) -> tuple[str, str]:
     """A score and, if every sample counts once, its own 95% interval."""
-    if outcome.score != "accuracy":
+    if outcome.metric != "accuracy":
         return format_number(value), ""
     text = f"{100 * value:.2f}%"
     if outcome.confusions is None or outcome.confusions[0].sum() != outcome.samples:
@@ -101,7 +101,7 @@ def _score(outcome: Outcome, value: float) -> tuple[str, str]:
     return text, f"({100 * low:.1f} to {100 * high:.1f})"
 
 
-def outcome_details(outcome: Outcome) -> OutcomeDetails:
+def outcome_details(outcome: TaskResult) -> OutcomeDetails:
     """The confusions of one output, as matrices or, with many classes, as a list."""
     if outcome.confusions is None:
         return OutcomeDetails(outcome, [], [])

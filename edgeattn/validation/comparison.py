@@ -1,32 +1,39 @@
-"""What an artifact answered to the reference's inputs, held to what Keras did."""
+"""Checks of an artifact's outputs and attention maps against those of Keras."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.metrics import pairwise as metrics
-from edgeattn.metrics.limits import Check, Limit, limits_for
-from edgeattn.metrics.pairwise import new_non_finite, without_agreed
-from edgeattn.tensors import Tensors
-from edgeattn.validation.attention_maps import judge_map
-from edgeattn.validation.outputs import judge_numbers
+from edgeattn.metrics import pairwise
+from edgeattn.metrics.limits import Check, Limit, Limits, limits_for
+from edgeattn.metrics.output_metrics import OutputMetrics
+from edgeattn.tensors import Array, Tensors
+
+AttentionMetric = Callable[[Array, Array], float]
 
 
-def compare(
+def comparison_checks(
     artifact: Artifact,
     expected: Tensors,
     actual: Tensors,
-    again: Tensors,
+    repeated: Tensors,
     ordinary: int | None = None,
     *,
     limits: Sequence[Limit] = (),
 ) -> Iterator[Check]:
-    """The numbers and attention checks of one artifact.
+    """The checks of the stages numbers and attention for one artifact.
 
-    ``expected`` and ``actual`` hold every output for all sequences, ``again`` the outputs for the
-    first sequence run once more after the last one: it must come out as it did at first. Rows from
-    ``ordinary`` on are far beyond the samples; without it, none is.
+    Args:
+        artifact: The artifact.
+        expected: Outputs of Keras by name, the sample axis first.
+        actual: Outputs of the artifact for the same inputs.
+        repeated: Outputs for the first sample, run again after the last one. They differ from the
+            first ones if the artifact keeps state between samples.
+        ordinary: The number of rows before the extreme edge cases; None if there are none.
+        limits: Limits that replace those of the scheme.
     """
     for spec in artifact.outputs:
         stage = "attention" if spec.name in artifact.attention else "numbers"
@@ -37,28 +44,56 @@ def compare(
             metric: str,
             value: float,
             limit: float | None = None,
-            better: str = "<=",
-            *,
+            relation: str = "<=",
             heads: tuple[float, ...] = (),
+            *,
             stage: str = stage,
             output: str = spec.name,
         ) -> Check:
-            return Check(artifact.label, stage, metric, value, limit, better, output, heads)
+            return Check(artifact.label, stage, metric, value, limit, relation, output, heads)
 
-        if spec.name not in actual or spec.name not in again:
+        if spec.name not in actual or spec.name not in repeated:
             yield check("missing", 1.0, 0.0)
             continue
-        got, repeated = actual[spec.name], again[spec.name]
-        if want.shape != got.shape or repeated.shape != got[:1].shape:
+        got, again = actual[spec.name], repeated[spec.name]
+        if want.shape != got.shape or again.shape != got[:1].shape:
             yield check("wrong_shape", 1.0, 0.0)
             continue
-        yield check("non_finite", new_non_finite(want, got), 0.0)
-        first, repeated = without_agreed(got[:1], repeated)
-        yield check("repeat_error", metrics.max_abs_error(first, repeated), 0.0)
-        want, got = without_agreed(want, got)
+        yield check("non_finite", pairwise.new_non_finite(want, got), 0.0)
+        first, again = pairwise.mask_equal_non_finite(got[:1], again)
+        yield check("repeat_error", pairwise.max_abs_error(first, again), 0.0)
+        want, got = pairwise.mask_equal_non_finite(want, got)
         if not chosen.extremes:
             want, got = want[:ordinary], got[:ordinary]
         if stage == "attention":
-            yield from judge_map(check, want, got, chosen)
+            yield from attention_checks(check, want, got, chosen)
         else:
-            yield from judge_numbers(check, want, got, chosen, ordinary)
+            yield from OutputMetrics.of(want, got, chosen, ordinary).checks(check, chosen)
+
+
+def attention_checks(
+    check: Callable[..., Check], expected: Array, actual: Array, limits: Limits
+) -> Iterator[Check]:
+    """The checks of attention maps ``(samples, [heads,] [queries,] keys)``, head by head.
+
+    The value of a check is that of the worst head, so that one lost head is not averaged away.
+    """
+    multi_head = expected.ndim == 4
+    count = expected.shape[1] if multi_head else 1
+    pairs = [
+        (expected[:, h], actual[:, h]) if multi_head else (expected, actual) for h in range(count)
+    ]
+    most = limits.attention_max_abs
+    table: tuple[tuple[str, AttentionMetric, float | None, str], ...] = (
+        ("max_abs_error", pairwise.max_abs_error, most, "<="),
+        ("jensen_shannon", pairwise.jensen_shannon, limits.attention_jsd, "<="),
+        ("row_sum_error", pairwise.row_sum_error, most, "<="),
+        ("masked_mass", pairwise.masked_mass, most, "<="),
+        ("entropy_shift", pairwise.entropy_shift, None, "<="),
+        ("topk_overlap", pairwise.topk_overlap, None, ">="),
+        ("argmax_stability", pairwise.argmax_stability, None, ">="),
+    )
+    for name, metric, limit, relation in table:
+        values = tuple(metric(*pair) for pair in pairs)
+        worst = float(np.max(values) if relation == "<=" else np.min(values))
+        yield check(name, worst, limit, relation, values if multi_head else ())

@@ -1,84 +1,82 @@
-"""What one machine may differ by from another in running the same artifact: the device's stage.
+"""The device stage: does the device compute what this machine computes from the same artifact?
 
-Keras is what an artifact is judged by. This asks something else: does the device's code compute
-what this machine's code computes from the same file? The limits are what rounding in another order
-does, and no more:
+Rounding in another order is the only difference that is accepted:
 
-    float32            1e-5 of the output's size, or of 1 where that is larger
-    float16, dynamic   1e-3 of it
-    int8, int16x8      two steps of 256 over what the output spans, and the same class where the
-                       first two are not within them
+    float32                1e-5 times the largest magnitude of the output, or times 1 if larger
+    float16, dynamic_int8  1e-3 times the same
+    int8, int16x8, int4    two steps of 1/255 of the output's range; the predicted class must be
+                           the same, unless the two highest scores are closer than that
 
-Only samples count, and edge cases as ordinary as those: on inputs far beyond them integers saturate
-by design, and Keras' limits say what must hold there.
+Only samples and ordinary edge cases are compared. On extreme inputs, integers saturate by design.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgeattn.metrics import pairwise as metrics
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import Artifact
+from edgeattn.metrics import pairwise
+from edgeattn.metrics.limits import Check
 from edgeattn.tensors import Array, Tensors
+from edgeattn.validation.report import ArtifactReport, Report
 
-if TYPE_CHECKING:
-    from edgeattn import ArtifactReport, Check, Report
-    from edgeattn.bundle.bundle import Bundle
-    from edgeattn.bundle.manifest import Artifact
-
-FLOATS = {"float32": 1e-5, "float16": 1e-3, "dynamic_int8": 1e-3}
-STEPS = 2
+FLOAT_TOLERANCES = {"float32": 1e-5, "float16": 1e-3, "dynamic_int8": 1e-3}
+INTEGER_STEPS = 2
 
 
 def tolerance(scheme: str, expected: Array) -> float:
-    """The largest difference that two machines may show in an output, given one's answers."""
-    if scheme in FLOATS:
-        return FLOATS[scheme] * max(1.0, float(np.abs(expected).max(initial=0.0)))
-    return STEPS * float(np.ptp(expected)) / 255
+    """The largest accepted difference between two machines, from the outputs of one of them."""
+    if scheme in FLOAT_TOLERANCES:
+        return FLOAT_TOLERANCES[scheme] * max(1.0, float(np.abs(expected).max(initial=0.0)))
+    return INTEGER_STEPS * float(np.ptp(np.asarray(expected, np.float64))) / 255
 
 
-def compare(
-    artifact: Artifact, here: Tensors, there: Tensors, rows: int | None = None
+def device_checks(
+    artifact: Artifact, host_outputs: Tensors, device_outputs: Tensors, rows: int | None = None
 ) -> Iterator[Check]:
-    """The device's stage of one artifact, over the first ``rows`` answers of both machines, or all.
+    """The checks of the device stage for one artifact.
 
-    What is not finite on both sides alike is no difference.
+    Outputs are dictionaries of arrays by name, the sample axis first; the first ``rows`` samples
+    are compared, or all. Equal infinities and NaN on both sides are no difference.
     """
-    from edgeattn import Check
-
     for spec in artifact.outputs:
-        if spec.name not in here or spec.name not in there:
+        if spec.name not in host_outputs or spec.name not in device_outputs:
             continue
-        want, got = here[spec.name][:rows], there[spec.name][:rows]
-        same = ~np.isfinite(want) & ((want == got) | (np.isnan(want) & np.isnan(got)))
-        want, got = np.where(same, 0, want), np.where(same, 0, got)
-        limit = tolerance(artifact.scheme, want)
-        error = metrics.max_abs_error(want, got)
-        told = ("device", "difference_from_host", error, limit, "<=", spec.name)
-        yield Check(artifact.label, *told)
-        if artifact.scheme not in FLOATS and want.ndim >= 2 and want.shape[-1] > 1:
-            # Classes that lie within those steps of each other may well swap.
-            largest = float(np.abs(want).max(initial=0.0)) or 1.0
-            near = max(metrics.NEAR_TIE, limit / largest)
-            agreed = metrics.top1_agreement(want, got, near_tie=near)
-            told = ("device", "same_class_as_host", agreed, 1.0, ">=", spec.name)
-            yield Check(artifact.label, *told)
+        expected, actual = pairwise.mask_equal_non_finite(
+            host_outputs[spec.name][:rows], device_outputs[spec.name][:rows]
+        )
+        limit = tolerance(artifact.scheme, expected)
+        error = pairwise.max_abs_error(expected, actual)
+        metric = "difference_from_host"
+        yield Check(artifact.label, "device", metric, error, limit, "<=", spec.name)
+        if artifact.scheme not in FLOAT_TOLERANCES and _has_classes(expected):
+            # Classes whose scores are closer than the tolerance may swap.
+            largest = float(np.abs(expected).max(initial=0.0)) or 1.0
+            near_tie = max(pairwise.NEAR_TIE, limit / largest)
+            share = pairwise.top1_agreement(expected, actual, near_tie=near_tie)
+            metric = "same_class_as_host"
+            yield Check(artifact.label, "device", metric, share, 1.0, ">=", spec.name)
 
 
-def with_device(there: Report, here: Report, bundle: Bundle) -> Report:
-    """``there`` with the device's stage, for the artifacts that ran on both machines."""
-    told = bundle.manifest.reference
-    rows = int(told["samples"]) + int(told.get("ordinary_edge_cases", 0))
-    near = {item.artifact.path: item for item in here.artifacts}
-    found = (_with(item, near.get(item.artifact.path), rows) for item in there.artifacts)
-    return replace(there, artifacts=tuple(found))
+def _has_classes(scores: Array) -> bool:
+    return scores.ndim >= 2 and scores.shape[-1] > 1
 
 
-def _with(there: ArtifactReport, here: ArtifactReport | None, rows: int) -> ArtifactReport:
-    if here is None or not there.answers or not here.answers:
-        return there
-    checks = compare(there.artifact, here.answers, there.answers, rows)
-    return replace(there, checks=(*there.checks, *checks))
+def add_device_stage(report: Report, host_report: Report, bundle: Bundle) -> Report:
+    """``report`` of a device, with the device stage for artifacts that ran on both machines."""
+    reference = bundle.manifest.reference
+    rows = int(reference["samples"]) + int(reference.get("ordinary_edge_cases", 0))
+    on_host = {item.artifact.path: item for item in host_report.artifacts}
+
+    def extended(item: ArtifactReport) -> ArtifactReport:
+        host_item = on_host.get(item.artifact.path)
+        if host_item is None or not item.outputs or not host_item.outputs:
+            return item
+        checks = device_checks(item.artifact, host_item.outputs, item.outputs, rows)
+        return replace(item, checks=(*item.checks, *checks))
+
+    return replace(report, artifacts=tuple(extended(item) for item in report.artifacts))

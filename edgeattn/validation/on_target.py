@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgeattn.bundle.bundle import Bundle
+from edgeattn.targets.target import Target, identify
+from edgeattn.validation.device_parity import add_device_stage
+from edgeattn.validation.validate import ValidationOptions, validate, validate_isolated
 
 if TYPE_CHECKING:
+    from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
-    from edgeattn.evaluation.dataset import Samples
-    from edgeattn.validation.validate import Limit, Report
-from edgeattn.targets.target import Target, identify
+    from edgeattn.evaluation.dataset import Dataset
+    from edgeattn.validation.report import Report
 
 
-def validate_in(
-    place: Target,
+def validate_on_target(
+    target: Target,
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
     *,
-    trial: Samples | None = None,
-    limits: Sequence[Limit] = (),
+    dataset: Dataset | None = None,
+    options: ValidationOptions = ValidationOptions(),  # noqa: B008
 ) -> Report:
-    """As :func:`edgeattn.validate`, the artifacts run in ``place`` and the judging done here."""
-    from edgeattn.validation.validate import validate
+    """Validate as :func:`edgeattn.validate` does, but run the artifacts on ``target``.
 
-    with place.start() as child:
-        identify(place, bundle, child)
+    Raises :class:`DeviceError` if the target cannot be reached.
+    """
+    with target.start() as child:
+        identify(target, bundle, child)
         return validate(
             bundle,
             artifacts,
-            lambda item: place.runner(child, item, as_deployed=True),
-            trial=trial,
-            limits=limits,
+            lambda artifact: target.runner(child, artifact, as_deployed=True),
+            dataset=dataset,
+            options=options,
         )
 
 
-def validate_device(
-    place: Target,
+def validate_with_device_stage(
+    target: Target,
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
     *,
-    trial: Samples | None = None,
-    limits: Sequence[Limit] = (),
+    dataset: Dataset | None = None,
+    options: ValidationOptions = ValidationOptions(),  # noqa: B008
 ) -> Report:
-    """As :func:`validate_in`, and the device's stage: the place against this interpreter."""
-    from edgeattn import validate_isolated
-    from edgeattn.validation import device_parity as parity
-
-    there = validate_in(place, bundle, artifacts, trial=trial, limits=limits)
-    near = validate_isolated(bundle, artifacts, limits=limits)
-    return parity.with_device(there, near, bundle)
+    """Validate on ``target``, and compare its outputs with those of this machine."""
+    report = validate_on_target(target, bundle, artifacts, dataset=dataset, options=options)
+    host_report = validate_isolated(bundle, artifacts, options=options)
+    return add_device_stage(report, host_report, bundle)

@@ -1,4 +1,4 @@
-"""What was found about artifacts, and the verdict that it comes to."""
+"""The report of a validation: checks and verdicts of each artifact and of the bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.metrics.limits import Check
-from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, NOT_RUN, PASS
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS, combined
 from edgeattn.tensors import Tensors
 
 STAGES = ("structure", "numbers", "attention", "task", "device")
@@ -18,7 +18,17 @@ STAGES = ("structure", "numbers", "attention", "task", "device")
 
 @dataclass(frozen=True)
 class ArtifactReport:
-    """What was found about one artifact; ``reason`` says why it did not run, or could not."""
+    """The report on one artifact.
+
+    Attributes:
+        artifact: The artifact.
+        runtime: Name and version of the runtime; None if no runtime is installed.
+        checks: The checks of all stages.
+        reason: Why the artifact did not run, or why it stopped.
+        broken: Whether its runtime could not load or run it.
+        task: The report on the user's dataset, if one was given.
+        outputs: Outputs for the reference inputs by name, the sample axis first.
+    """
 
     artifact: Artifact
     runtime: str | None
@@ -26,37 +36,40 @@ class ArtifactReport:
     reason: str | None = None
     broken: bool = False
     task: TaskReport | None = None
-    # What the artifact answered to the reference's inputs, for those who draw it.
-    answers: Tensors = field(default_factory=dict, compare=False, repr=False)
+    outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def verdict(self) -> str:
-        if self.broken or FAIL in self.stages.values():
+        """``"pass"``, ``"fail"``, ``"inconclusive"`` or ``"not run"``."""
+        stages = self.stages
+        if self.broken or FAIL in stages.values():
             return FAIL
-        # Whole files alone prove nothing: an output must have been held to Keras' numbers.
-        if self.stages["numbers"] != PASS:
+        # An intact file is no evidence by itself: at least one output must be within its limits.
+        if stages["numbers"] != PASS:
             return NOT_RUN
-        return INCONCLUSIVE if self.stages["task"] == INCONCLUSIVE else PASS
+        return INCONCLUSIVE if stages["task"] == INCONCLUSIVE else PASS
 
     @property
     def stages(self) -> dict[str, str]:
-        found = dict.fromkeys(STAGES, NOT_RUN)
+        """The verdict of each stage."""
+        verdicts = dict.fromkeys(STAGES, NOT_RUN)
         for check in self.checks:
-            if check.passed is not None and found[check.stage] != FAIL:
-                found[check.stage] = PASS if check.passed else FAIL
+            if check.passed is not None and verdicts[check.stage] != FAIL:
+                verdicts[check.stage] = PASS if check.passed else FAIL
         if self.task is not None:
-            found["task"] = self.task.verdict
-        return found
+            verdicts["task"] = self.task.verdict
+        return verdicts
 
     @property
     def max_abs_error(self) -> float | None:
-        """The largest error of a main output on the reference; None where nothing was run."""
-        wanted = ("numbers", "max_abs_error", None)
-        errors = [c.value for c in self.checks if (c.stage, c.metric, c.data) == wanted]
+        """The largest absolute error of an output on the reference; None if it did not run."""
+        key = ("numbers", "max_abs_error", None)
+        errors = [c.value for c in self.checks if (c.stage, c.metric, c.data) == key]
         return float(np.max(errors)) if errors else None
 
     @property
     def failed(self) -> tuple[Check, ...]:
+        """The checks that are not within their limits."""
         return tuple(check for check in self.checks if check.passed is False)
 
     def to_json(self) -> dict[str, Any]:
@@ -74,17 +87,13 @@ class ArtifactReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdict on a bundle: a failure anywhere fails it."""
+    """The report on a bundle. It fails if any artifact fails."""
 
     artifacts: tuple[ArtifactReport, ...]
 
     @property
     def verdict(self) -> str:
-        verdicts = {report.verdict for report in self.artifacts}
-        for worst in (FAIL, INCONCLUSIVE, PASS):
-            if worst in verdicts:
-                return worst
-        return NOT_RUN
+        return combined(report.verdict for report in self.artifacts)
 
     @property
     def exit_code(self) -> int:

@@ -1,15 +1,14 @@
-"""The verdict: does an artifact compute what the Keras original computed?
+"""Validation: does an artifact compute what the original Keras model computes?
 
-Stages: structure, numbers, attention, task, device. A stage that did not run says "not run". What
-is expected comes out of the bundle alone (``reference.npz``), so a device without TensorFlow can
-judge for itself.
+An artifact passes through the stages structure, numbers, attention, task and device. The expected
+values come from the bundle itself (``reference.npz``), so a device without TensorFlow can validate.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,233 +16,256 @@ from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, BundleError, RuntimeUnavailableError, UsageError
-from edgeattn.metrics.limits import LIMITS, SETTABLE, Check, Limit, Limits, limits_for
-from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, NOT_RUN, PASS
+from edgeattn.metrics.limits import Limit
+from edgeattn.metrics.verdict import PASS
 from edgeattn.process.pool import RunnerPool
 from edgeattn.runners import Runner
 from edgeattn.tensors import Tensors
-from edgeattn.validation.comparison import compare
-from edgeattn.validation.report import STAGES, ArtifactReport, Report
-from edgeattn.validation.structure import audit
+from edgeattn.validation.comparison import comparison_checks
+from edgeattn.validation.report import ArtifactReport, Report
+from edgeattn.validation.structure import structure_checks
 
 if TYPE_CHECKING:
-    from edgeattn.evaluation.checkpoint import Partial
-    from edgeattn.evaluation.dataset import Samples
-    from edgeattn.evaluation.evaluator import Tried
+    from edgeattn.evaluation.checkpoint import Checkpoint
+    from edgeattn.evaluation.dataset import Dataset
+    from edgeattn.evaluation.evaluator import EvaluationResult
 
-__all__ = [
-    "FAIL",
-    "INCONCLUSIVE",
-    "LIMITS",
-    "NOT_RUN",
-    "PASS",
-    "SETTABLE",
-    "STAGES",
-    "ArtifactReport",
-    "Check",
-    "Limit",
-    "Limits",
-    "Report",
-    "audit",
-    "compare",
-    "judge",
-    "limits_for",
-    "validate",
-    "validate_isolated",
-]
+Opener = Callable[[Artifact], Runner]
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """How artifacts are validated.
+
+    Attributes:
+        limits: Limits that replace those of the scheme.
+        jobs: Worker processes that run in parallel. The result does not depend on it.
+        checkpoint: File that stores unfinished work on a dataset. If it exists, work resumes from
+            it.
+    """
+
+    limits: Sequence[Limit] = ()
+    jobs: int = 1
+    checkpoint: Path | None = None
 
 
 def validate(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
-    open_judged: Callable[[Artifact], Runner],
+    open_runner_function: Opener,
     *,
-    trial: Samples | None = None,
-    limits: Sequence[Limit] = (),
-    resume: Path | None = None,
+    dataset: Dataset | None = None,
+    options: ValidationOptions = ValidationOptions(),
 ) -> Report:
-    """Run ``artifacts`` on the bundle's reference, each sequence after the last without a reset.
+    """Run artifacts of a bundle in this process and compare their outputs with the reference.
 
-    ``open_judged`` gives the runner for an artifact. With a ``trial``, each that could be run is
-    tried on samples of the user's too; in the file ``resume`` unfinished work on those is kept, and
-    gone on with where it is found. ``limits`` replace the scheme's. Raises :class:`BundleError`
-    where the bundle's files are not those it was made with.
+    The sequences of the reference run one after the other, without a reset in between.
+
+    Args:
+        bundle: The bundle, which contains the reference inputs and the outputs of Keras.
+        artifacts: Artifacts of the bundle to validate.
+        open_runner_function: Opens a :class:`~edgeattn.Runner` for an artifact.
+        dataset: Samples of the user. Artifacts that ran on the reference are evaluated on these
+            too.
+        options: Limits and checkpoint. ``jobs`` has no effect here.
+
+    Raises :class:`BundleError` if a file of the bundle is damaged or the reference is incomplete.
     """
-    with RunnerPool([open_judged]) as workers:
-        return _validate(bundle, artifacts, workers, trial, limits, resume)
+    with RunnerPool([open_runner_function]) as workers:
+        return _validate(bundle, artifacts, workers, dataset, options)
 
 
 def validate_isolated(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
     *,
-    trial: Samples | None = None,
-    limits: Sequence[Limit] = (),
-    jobs: int = 1,
-    resume: Path | None = None,
+    dataset: Dataset | None = None,
+    options: ValidationOptions = ValidationOptions(),
 ) -> Report:
-    """As :func:`validate`, in ``jobs`` child processes side by side: the result is the same."""
+    """Validate as :func:`validate` does, but run the artifacts in ``options.jobs`` workers.
+
+    A crash of a runtime ends its worker process and fails the artifact. The report is the same for
+    any number of workers.
+    """
     from edgeattn.process.worker import Worker
     from edgeattn.runners.isolated import IsolatedRunner
 
-    def opener(child: Worker) -> Callable[[Artifact], Runner]:
-        return lambda item: IsolatedRunner(bundle.path, item, child, as_deployed=True)
+    def opener(child: Worker) -> Opener:
+        return lambda artifact: IsolatedRunner(bundle.path, artifact, child, as_deployed=True)
 
     with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(Worker()) for _ in range(jobs)]
+        children = [stack.enter_context(Worker()) for _ in range(options.jobs)]
         workers = RunnerPool([opener(child) for child in children], [c.close for c in children])
         stack.enter_context(workers)
-        return _validate(bundle, artifacts, workers, trial, limits, resume)
+        return _validate(bundle, artifacts, workers, dataset, options)
 
 
 def _validate(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
     workers: RunnerPool,
-    trial: Samples | None,
-    limits: Sequence[Limit],
-    resume: Path | None,
+    dataset: Dataset | None,
+    options: ValidationOptions,
 ) -> Report:
     reference = bundle.reference()
 
-    def on_reference(opener: Callable[[Artifact], Runner], item: Artifact) -> ArtifactReport:
-        progress.report(f"running {item.label}")
-        return judge(bundle, item, reference, opener, limits=limits)
+    def on_reference(opener: Opener, artifact: Artifact) -> ArtifactReport:
+        progress.report(f"running {artifact.label}")
+        return validate_artifact(bundle, artifact, reference, opener, limits=options.limits)
 
     reports = workers.each(on_reference, artifacts)
-    if trial is not None:
-        reports = _tried(bundle, reports, trial, workers, on_reference, limits, resume)
+    if dataset is not None:
+        fallback = None
+        if not dataset.reference_name:
+            fallback = _fallback_reference(bundle, reports, workers, on_reference)
+        reports = _evaluated(bundle, reports, dataset, workers, fallback, options)
     return Report(tuple(reports))
 
 
-def _tried(
+def _fallback_reference(
+    bundle: Bundle,
+    reports: Sequence[ArtifactReport],
+    workers: RunnerPool,
+    on_reference: Callable[[Opener, Artifact], ArtifactReport],
+) -> Artifact | None:
+    """The first float32 artifact that passes on the reference; None if none does."""
+    known = {report.artifact.label: report for report in reports}
+    for artifact in bundle.manifest.artifacts:
+        if artifact.scheme == "float32":
+            report = known.get(artifact.label) or workers.each(on_reference, [artifact])[0]
+            if report.verdict == PASS:
+                return artifact
+    return None
+
+
+def _evaluated(
     bundle: Bundle,
     reports: list[ArtifactReport],
-    trial: Samples,
+    dataset: Dataset,
     workers: RunnerPool,
-    on_reference: Callable[[Callable[[Artifact], Runner], Artifact], ArtifactReport],
-    limits: Sequence[Limit],
-    resume: Path | None,
+    fallback: Artifact | None,
+    options: ValidationOptions,
 ) -> list[ArtifactReport]:
-    """``reports`` with what became of each artifact that runs on the user's samples."""
-    from edgeattn.evaluation.evaluator import try_all
+    """``reports``, extended with an evaluation of every artifact that runs."""
+    from edgeattn.evaluation.evaluator import evaluate
 
-    if trial.keras is not None and hasattr(trial.keras, "close"):
-        workers.close_at_end(trial.keras.close)
-    stand_in = None
-    if not trial.reference:
-        # Judged already, or judged now: a float32 artifact that was found to be as Keras is.
-        known = {report.artifact.label: report for report in reports}
-        for item in bundle.manifest.artifacts:
-            if item.scheme != "float32":
-                continue
-            found = known.get(item.label) or workers.each(on_reference, [item])[0]
-            if found.verdict == PASS:
-                stand_in = item
-                break
-    there = [item for item in reports if item.runtime is not None and not item.broken]
-    partial = None
-    if resume is not None:
-        partial = _partial(resume, bundle, trial, there, stand_in, limits)
-    tried = try_all(
-        trial,
-        [item.artifact for item in there],
+    if dataset.keras is not None and hasattr(dataset.keras, "close"):
+        workers.close_at_end(dataset.keras.close)
+    running = [report for report in reports if report.runtime is not None and not report.broken]
+    checkpoint = None
+    if options.checkpoint is not None:
+        checkpoint = _checkpoint(
+            options.checkpoint, bundle, dataset, running, fallback, options.limits
+        )
+    results = evaluate(
+        dataset,
+        [report.artifact for report in running],
         workers,
-        stand_in=stand_in,
-        limits=limits,
-        partial=partial,
+        fallback_reference=fallback,
+        limits=options.limits,
+        checkpoint=checkpoint,
     )
-    return [_with(item, tried[item.artifact.label]) if item in there else item for item in reports]
+    return [
+        _with_evaluation(report, results[report.artifact.label]) if report in running else report
+        for report in reports
+    ]
 
 
-def _with(report: ArtifactReport, tried: Tried) -> ArtifactReport:
-    checks = (*report.checks, *tried.checks)
-    broken, reason = tried.broken is not None, tried.broken or report.reason
-    return replace(report, checks=checks, task=tried.task, broken=broken, reason=reason)
+def _with_evaluation(report: ArtifactReport, result: EvaluationResult) -> ArtifactReport:
+    return replace(
+        report,
+        checks=(*report.checks, *result.checks),
+        task=result.task,
+        broken=result.error is not None,
+        reason=result.error or report.reason,
+    )
 
 
-def _partial(
+def _checkpoint(
     path: Path,
     bundle: Bundle,
-    trial: Samples,
+    dataset: Dataset,
     reports: Sequence[ArtifactReport],
-    stand_in: Artifact | None,
+    fallback: Artifact | None,
     limits: Sequence[Limit],
-) -> Partial:
-    """Where unfinished work is kept, under a key of all that its result depends on."""
+) -> Checkpoint:
+    """The checkpoint in ``path``, with a key of everything that the result depends on."""
     from edgeattn import __version__
-    from edgeattn.evaluation.checkpoint import Partial, key_of
-    from edgeattn.evaluation.dataset import CHUNK, SEGMENT_BYTES
+    from edgeattn.evaluation.checkpoint import Checkpoint, checkpoint_key
+    from edgeattn.evaluation.dataset import BATCH_BYTES, BATCH_SIZE
 
-    if trial.identity is None:
-        raise UsageError("Only work on a file of samples can be resumed.")
-    key = key_of(
+    if dataset.fingerprint is None:
+        raise UsageError("Only an evaluation on a file of samples can be resumed.")
+    key = checkpoint_key(
         __version__,
-        trial.identity,
+        dataset.fingerprint,
         [(item.artifact.label, item.artifact.sha256, item.runtime) for item in reports],
         bundle.manifest.model.get("sha256"),
         bundle.manifest.reference["sha256"],
-        [trial.reference, None if stand_in is None else stand_in.sha256],
+        [dataset.reference_name, None if fallback is None else fallback.sha256],
         [asdict(limit) for limit in limits],
-        [CHUNK, SEGMENT_BYTES],
+        [BATCH_SIZE, BATCH_BYTES],
     )
-    return Partial(path, key)
+    return Checkpoint(path, key)
 
 
-def judge(
+def validate_artifact(
     bundle: Bundle,
     artifact: Artifact,
     reference: Tensors,
-    open_judged: Callable[[Artifact], Runner],
+    open_runner_function: Opener,
     *,
-    trial: Samples | None = None,
+    dataset: Dataset | None = None,
     limits: Sequence[Limit] = (),
 ) -> ArtifactReport:
-    """One artifact against the reference arrays, and on a ``trial`` that brings its answers."""
+    """Validate one artifact on the arrays of the reference and, if given, on a dataset.
+
+    ``dataset`` must contain the outputs of the reference. Raises :class:`BundleError` if the
+    reference lacks an array of the artifact.
+    """
     inputs, expected = _expected(bundle, artifact, reference)
-    structure = tuple(audit(artifact))
+    structure = tuple(structure_checks(artifact))
     runtime = None
     try:
-        runner = open_judged(artifact)
+        runner = open_runner_function(artifact)
         runtime = runner.runtime
         try:
             actual = runner.run(inputs)
-            first = {name: array[:1] for name, array in inputs.items()}
-            again = runner.run(first)
+            repeated = runner.run({name: array[:1] for name, array in inputs.items()})
         finally:
             runner.close()
     except RuntimeUnavailableError as error:
         return ArtifactReport(artifact, None, (), reason=error.message)
     except ArtifactError as error:
         return ArtifactReport(artifact, runtime, structure, reason=error.message, broken=True)
-    rows = _ordinary_rows(bundle)
-    checks = (*structure, *compare(artifact, expected, actual, again, rows, limits=limits))
-    report = ArtifactReport(artifact, runtime, checks, answers=actual)
-    if trial is None:
+    ordinary = _ordinary_rows(bundle)
+    compared = comparison_checks(artifact, expected, actual, repeated, ordinary, limits=limits)
+    report = ArtifactReport(artifact, runtime, (*structure, *compared), outputs=actual)
+    if dataset is None:
         return report
-    from edgeattn.evaluation.evaluator import try_all
+    from edgeattn.evaluation.evaluator import evaluate
 
-    with RunnerPool([open_judged]) as workers:
-        return _with(report, try_all(trial, [artifact], workers, limits=limits)[artifact.label])
+    with RunnerPool([open_runner_function]) as workers:
+        results = evaluate(dataset, [artifact], workers, limits=limits)
+    return _with_evaluation(report, results[artifact.label])
 
 
 def _ordinary_rows(bundle: Bundle) -> int | None:
-    """How many rows of the reference are samples or as ordinary as those; extremes come after."""
-    told = bundle.manifest.reference
-    return (
-        int(told["samples"]) + int(told.get("ordinary_edge_cases", 0))
-        if told["edge_cases"]
-        else None
-    )
+    """The number of rows before the extreme edge cases; None if the reference has no edge cases."""
+    reference = bundle.manifest.reference
+    if not reference["edge_cases"]:
+        return None
+    return int(reference["samples"]) + int(reference.get("ordinary_edge_cases", 0))
 
 
 def _expected(bundle: Bundle, artifact: Artifact, reference: Tensors) -> tuple[Tensors, Tensors]:
+    """The inputs and the expected outputs of an artifact, by name."""
     inputs, expected = {}, {}
     try:
         for spec in artifact.inputs:
             inputs[spec.name] = reference[f"input/{spec.name}"]
         for spec in artifact.outputs:
-            # A map's name says "attention/" itself.
+            # The name of an attention map starts with "attention/" already.
             key = spec.name if spec.name in artifact.attention else f"output/{spec.name}"
             expected[spec.name] = reference[key]
     except KeyError as error:
@@ -254,8 +276,9 @@ def _expected(bundle: Bundle, artifact: Artifact, reference: Tensors) -> tuple[T
     counts = {len(array) if array.ndim else 0 for array in [*inputs.values(), *expected.values()]}
     if len(counts) != 1 or 0 in counts:
         raise BundleError(
-            f"The reference of {bundle.path} must hold as many rows of every array, at least one; "
-            f"it holds {' and '.join(map(str, sorted(counts)))}.",
+            f"The reference of {bundle.path} has arrays of "
+            f"{' and '.join(map(str, sorted(counts)))} rows; all must have the same number of "
+            "rows, at least 1.",
             hint="Convert the model again.",
         )
     return inputs, expected

@@ -192,7 +192,7 @@ def test_a_device_that_computes_something_else_fails(home, old, monkeypatch):
         return replace(
             report,
             artifacts=tuple(
-                replace(item, answers={n: a + np.float32(0.01) for n, a in item.answers.items()})
+                replace(item, outputs={n: a + np.float32(0.01) for n, a in item.outputs.items()})
                 for item in report.artifacts
             ),
         )

@@ -8,10 +8,12 @@ import artifacts
 import numpy as np
 import pytest
 
+from edgeattn import progress
 from edgeattn.bundle.manifest import write_manifest
 from edgeattn.errors import SampleError, UsageError
-from edgeattn.evaluation import dataset as trials
-from edgeattn.evaluation import keras_reference as keras_answers
+from edgeattn.evaluation import dataset as datasets
+from edgeattn.evaluation.file_dataset import read_dataset
+from edgeattn.evaluation.keras_reference import find_original
 from edgeattn.runners.function import FunctionRunner
 from edgeattn.validation.validate import validate
 
@@ -37,7 +39,7 @@ def right(tensors):
     return {"score": artifacts.dense(tensors["x"])}
 
 
-def judged(bundle, trial, function=right):
+def judged(bundle, dataset, function=right):
     """The report on the ONNX file, and on what the TFLite file is replaced by."""
 
     def open_judged(item):
@@ -45,19 +47,19 @@ def judged(bundle, trial, function=right):
             right if item.format == "tflite" else function, item.inputs, item.outputs
         )
 
-    return validate(bundle, bundle.manifest.artifacts, open_judged, trial=trial)
+    return validate(bundle, bundle.manifest.artifacts, open_judged, dataset=dataset)
 
 
 def test_a_float32_artifact_stands_in_for_keras_and_is_named(bundle, data):
-    report = judged(bundle, trials.read(data, bundle))
-    stand_in, other = report.artifacts
-    assert stand_in.task.verdict == "not run"
-    assert "cannot be compared with itself" in stand_in.task.reason
+    report = judged(bundle, read_dataset(data, bundle))
+    fallback_reference, other = report.artifacts
+    assert fallback_reference.task.verdict == "not run"
+    assert "is the reference itself" in fallback_reference.task.reason
     assert other.task.verdict == "pass"
-    assert other.task.reference == "tflite float32 of this bundle, in the place of Keras"
+    assert other.task.reference_name == "tflite float32 of this bundle (fallback reference)"
     assert report.verdict == "pass"
     document = json.loads(json.dumps(other.to_json(), allow_nan=False))
-    assert document["task"]["reference"] == other.task.reference
+    assert document["task"]["reference"] == other.task.reference_name
     assert document["task"]["outputs"][0]["samples"] == COUNT
 
 
@@ -69,11 +71,11 @@ def test_a_stand_in_must_be_as_keras_is(bundle, data):
         bundle,
         bundle.manifest.artifacts,
         lambda item: FunctionRunner(wrong, item.inputs, item.outputs),
-        trial=trials.read(data, bundle),
+        dataset=read_dataset(data, bundle),
     )
     for item in report.artifacts:
         assert item.task.verdict == "not run"
-        assert "nothing to compare with" in item.task.reason
+        assert "no reference" in item.task.reason
 
 
 def test_answers_of_keras_are_used_first(bundle, data):
@@ -83,10 +85,10 @@ def test_answers_of_keras_are_used_first(bundle, data):
         asked.append(len(tensors["x"]))
         return right(tensors)
 
-    trial = trials.read(data, bundle).answered_by_keras(keras)
+    dataset = read_dataset(data, bundle).with_keras_outputs(keras)
     assert sum(asked) == COUNT
-    report = judged(bundle, trial)
-    assert [item.task.reference for item in report.artifacts] == ["Keras", "Keras"]
+    report = judged(bundle, dataset)
+    assert [item.task.reference_name for item in report.artifacts] == ["Keras", "Keras"]
     assert report.verdict == "pass"
 
 
@@ -97,17 +99,17 @@ def test_a_task_that_is_lost_fails_though_the_reference_does_not_show_it(bundle,
             score[::5] = score[::5, ::-1]
         return {"score": score}
 
-    _, other = judged(bundle, trials.read(data, bundle), lazy).artifacts
+    _, other = judged(bundle, read_dataset(data, bundle), lazy).artifacts
     assert (other.stages["numbers"], other.stages["task"]) == ("pass", "fail")
     assert other.verdict == "fail"
 
 
 def test_too_few_samples_are_inconclusive(bundle, data):
-    trial = trials.read(data, bundle)
+    dataset = read_dataset(data, bundle)
     few = replace(
-        trial,
-        inputs={"x": trial.inputs["x"][:9]},
-        labels={"score": trial.labels["score"][:9]},
+        dataset,
+        inputs={"x": dataset.inputs["x"][:9]},
+        labels={"score": dataset.labels["score"][:9]},
     )
 
     def noisy(tensors):
@@ -116,21 +118,22 @@ def test_too_few_samples_are_inconclusive(bundle, data):
     report = judged(bundle, few, noisy)
     assert report.verdict == "inconclusive"
     assert report.exit_code == 6
-    assert report.artifacts[1].task.outcomes[0].needed > 1000
+    assert report.artifacts[1].task.results[0].needed_samples > 1000
 
 
 def test_samples_are_asked_in_chunks(bundle, data, monkeypatch):
-    monkeypatch.setattr(trials, "CHUNK", 64)
-    asked, told = [], []
+    monkeypatch.setattr(datasets, "BATCH_SIZE", 64)
+    asked, messages = [], []
 
     def slow(tensors):
         asked.append(len(tensors["x"]))
         return right(tensors)
 
-    trial = trials.read(data, bundle, told.append).answered_by_keras(slow)
+    with progress.shown_by(messages.append):
+        dataset = read_dataset(data, bundle).with_keras_outputs(slow)
     assert asked == [64] * 6 + [16]
-    assert "asking Keras: 64 of 400 samples" in told
-    assert trial.answers["score"].tolist() == right(trial.inputs)["score"].tolist()
+    assert "running Keras: 64 of 400 samples" in messages
+    assert dataset.reference_outputs["score"].tolist() == right(dataset.inputs)["score"].tolist()
 
 
 # What is left out
@@ -145,21 +148,19 @@ def test_calibration_samples_are_left_out_and_counted(bundle, data):
     ]
     write_manifest(bundle.path, replace(bundle.manifest, artifacts=tuple(entries)))
     calibrated = type(bundle).open(bundle.path)
-    trial = trials.read(data, calibrated)
-    assert len(trial) == COUNT - 30
-    assert trial.notes[0].startswith("30 of 400 samples left out") or trial.notes[0].startswith(
-        "30 of 400 left out"
-    )
+    dataset = read_dataset(data, calibrated)
+    assert len(dataset) == COUNT - 30
+    assert dataset.notes == ("30 of 400 samples excluded, used for calibration",)
     np.savez(data, x=x[:30], y=np.zeros(30, int))
-    with pytest.raises(SampleError, match="calibrated on"):
-        trials.read(data, calibrated)
+    with pytest.raises(SampleError, match="calibrated on all 30 samples"):
+        read_dataset(data, calibrated)
 
 
 def test_samples_of_the_reference_are_told(bundle, tmp_path):
     x = artifacts.samples(7)
     np.savez(tmp_path / "d.npz", x=x, y=np.zeros(7, int))
-    assert trials.read(tmp_path / "d.npz", bundle).notes == (
-        "7 of the samples are among the bundle's reference too",
+    assert read_dataset(tmp_path / "d.npz", bundle).notes == (
+        "7 samples are also in the bundle's reference",
     )
 
 
@@ -169,28 +170,28 @@ def test_samples_of_the_reference_are_told(bundle, tmp_path):
 def test_samples_without_labels_are_refused(bundle, tmp_path):
     np.savez(tmp_path / "d.npz", x=artifacts.samples())
     with pytest.raises(SampleError, match="no labels"):
-        trials.read(tmp_path / "d.npz", bundle)
+        read_dataset(tmp_path / "d.npz", bundle)
     np.save(tmp_path / "d.npy", artifacts.samples())
     with pytest.raises(SampleError, match="no labels"):
-        trials.read(tmp_path / "d.npy", bundle)
+        read_dataset(tmp_path / "d.npy", bundle)
 
 
 def test_the_original_model_is_known_by_its_hash(bundle, tmp_path):
     model = tmp_path / "hand.h5"
     model.write_bytes(b"weights")
-    assert keras_answers.original_model(bundle, None) is None
-    with pytest.raises(UsageError, match="not the file"):
-        keras_answers.original_model(bundle, model)
+    assert find_original(bundle, None) is None
+    with pytest.raises(UsageError, match="another file than hand"):
+        find_original(bundle, model)
     with pytest.raises(UsageError, match="No such file"):
-        keras_answers.original_model(bundle, tmp_path / "none.h5")
+        find_original(bundle, tmp_path / "none.h5")
 
     def change(data):
         data["model"]["sha256"] = hashlib.sha256(b"weights").hexdigest()
 
     artifacts.edit_manifest(bundle.path, change)
     known = type(bundle).open(bundle.path)
-    assert keras_answers.original_model(known, None) == model
-    assert keras_answers.original_model(known, model) == model
+    assert find_original(known, None) == model
+    assert find_original(known, model) == model
 
 
 # The command
@@ -202,8 +203,8 @@ def test_validate_with_data(edgeattn, bundle, data):
     tasks = [item["task"] for item in ended.document["artifacts"]]
     assert [item["verdict"] for item in tasks] == ["not run", "pass"]
     shown = edgeattn("validate", bundle.path, "--data", data)
-    assert "compared with tflite float32 of this bundle, in the place of Keras" in shown.out
-    assert "cannot be compared with itself" in shown.out
+    assert "compared with tflite float32 of this bundle (fallback reference)" in shown.out
+    assert "is the reference itself" in shown.out
 
 
 def test_validate_writes_its_page_and_xml(edgeattn, bundle, data, tmp_path):

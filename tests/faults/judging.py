@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.evaluation import dataset as trials
+from edgeattn.evaluation.dataset import InMemoryDataset
+from edgeattn.evaluation.file_dataset import read_dataset
+from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.runners import Runner, open_runner
-from edgeattn.validation.validate import FAIL, PASS, ArtifactReport, judge
+from edgeattn.validation.report import ArtifactReport
+from edgeattn.validation.validate import validate_artifact
 
 from .making import ROOT
 from .planting import FAULTS, LOADING, TASK, Fault
@@ -43,7 +45,7 @@ def opened(path: Path, artifact: Artifact) -> Runner:
 def judge_sound(bundles: Mapping[str, Bundle]) -> dict[tuple[str, str, str], ArtifactReport]:
     """Every artifact as it was converted, by model, format and scheme."""
     return {
-        (name, item.format, item.scheme): judge(
+        (name, item.format, item.scheme): validate_artifact(
             bundle, item, bundle.reference(), lambda a, b=bundle: opened(b.artifact_path(a), a)
         )
         for name, bundle in bundles.items()
@@ -54,13 +56,14 @@ def judge_sound(bundles: Mapping[str, Bundle]) -> dict[tuple[str, str, str], Art
 def judge_faults(bundles: Mapping[str, Bundle], folder: Path) -> list[Found]:
     """Every fault, planted in a file in ``folder``."""
     bundle = bundles["digits"]
-    labelled = trials.read(ROOT / "sample_models" / "digits" / "samples.npz", bundle)
-    stand_in = next(item for item in bundle.manifest.artifacts if item.scheme == "float32")
-    labelled = labelled.answered_by(stand_in, opened(bundle.artifact_path(stand_in), stand_in))
-    return [_judge(fault, bundles[fault.model], folder, labelled) for fault in FAULTS]
+    dataset = read_dataset(ROOT / "sample_models" / "digits" / "samples.npz", bundle)
+    fallback = next(item for item in bundle.manifest.artifacts if item.scheme == "float32")
+    runner = opened(bundle.artifact_path(fallback), fallback)
+    dataset = dataset.with_fallback_reference(fallback, runner)
+    return [_judge(fault, bundles[fault.model], folder, dataset) for fault in FAULTS]
 
 
-def _judge(fault: Fault, bundle: Bundle, folder: Path, labelled: Any) -> Found:
+def _judge(fault: Fault, bundle: Bundle, folder: Path, labelled: InMemoryDataset) -> Found:
     (right,) = bundle.select((fault.format,), (fault.scheme,))
     content = bundle.artifact_path(right).read_bytes()
     if fault.plant is not None:
@@ -73,11 +76,11 @@ def _judge(fault: Fault, bundle: Bundle, folder: Path, labelled: Any) -> Found:
         runner = opened(path, artifact)
         return runner if fault.wrap is None else fault.wrap(runner)
 
-    trial = labelled if fault.stage == TASK else None
-    if trial is not None:
-        # Against Keras' stand-in, and not against itself.
-        trial = trials.replace(trial, stand_in=None)
-    report = judge(bundle, wrong, bundle.reference(), open_wrong, trial=trial)
+    dataset = labelled if fault.stage == TASK else None
+    if dataset is not None:
+        # The faulty artifact has the label of the fallback reference, and must still be compared.
+        dataset = replace(dataset, fallback_reference=None)
+    report = validate_artifact(bundle, wrong, bundle.reference(), open_wrong, dataset=dataset)
     stages = tuple(name for name, verdict in report.stages.items() if verdict == FAIL)
     if report.broken:
         return Found(fault, (LOADING,), "the runtime refuses it")
@@ -87,10 +90,11 @@ def _judge(fault: Fault, bundle: Bundle, folder: Path, labelled: Any) -> Found:
 def _first(fault: Fault, report: ArtifactReport) -> str:
     for check in report.failed:
         if check.stage == fault.stage:
-            return f"`{check.metric}` is {check.value:.2g}, {check.better} {check.limit:.2g} needed"
+            bound = f"{check.relation} {check.limit:.2g}"
+            return f"`{check.metric}` is {check.value:.2g}, {bound} needed"
     if report.task is not None and report.task.verdict == FAIL:
-        outcome = report.task.outcomes[0]
-        return f"{outcome.score} from {outcome.before:.3f} to {outcome.after:.3f}"
+        result = report.task.results[0]
+        return f"{result.metric} from {result.reference_score:.3f} to {result.artifact_score:.3f}"
     return "nothing"
 
 

@@ -19,7 +19,8 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, sha256, write_manifest
 from edgeattn.cli.validate import command
 from edgeattn.diagnosis.diagnose import ArtifactDiagnosis, diagnose
-from edgeattn.validation.validate import PASS, judge
+from edgeattn.metrics.verdict import PASS
+from edgeattn.validation.validate import validate_artifact
 
 from .judging import opened
 from .planting import FAULTS, Fault, operators, tflite_fault
@@ -80,7 +81,9 @@ def explained(bundle: Bundle, *artifacts: Artifact) -> tuple[ArtifactDiagnosis, 
     reference = bundle.reference()
 
     def judged(item: Artifact) -> Any:
-        return judge(bundle, item, reference, lambda a: opened(bundle.artifact_path(a), a))
+        return validate_artifact(
+            bundle, item, reference, lambda a: opened(bundle.artifact_path(a), a)
+        )
 
     return diagnose(bundle, [judged(item) for item in artifacts], judge=judged)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeattn.evaluation import dataset as trials
-from edgeattn.evaluation import keras_reference as keras_answers
-from edgeattn.validation.validate import PASS, validate_isolated
+from edgeattn.evaluation.file_dataset import read_dataset
+from edgeattn.evaluation.keras_reference import find_original, open_keras
+from edgeattn.metrics.verdict import PASS
+from edgeattn.validation.validate import validate_isolated
 
 from .judging import BEYOND, END, PAGE, START, judge_faults, judge_sound, table
 from .making import ROOT
@@ -58,18 +59,18 @@ def test_keras_itself_answers_where_it_is(converted):
     """The reference of the task is the model's own file, known by its hash."""
     home = ROOT / "sample_models" / "digits"
     bundle = converted["digits"]
-    trial = trials.read(home / "samples.npz", bundle)
-    assert keras_answers.original_model(bundle, home / "model.h5") == home / "model.h5"
-    keras = keras_answers.keras_of(bundle, home / "model.h5")
-    answered = trial.answered_by_keras(keras)
+    dataset = read_dataset(home / "samples.npz", bundle)
+    assert find_original(bundle, home / "model.h5") == home / "model.h5"
+    keras = open_keras(bundle, home / "model.h5")
+    answered = dataset.with_keras_outputs(keras)
     keras.close()
-    assert (answered.reference, answered.stand_in) == ("Keras", None)
+    assert (answered.reference_name, answered.fallback_reference) == ("Keras", None)
     truth = bundle.reference()["output/dense"][:64]
-    np.testing.assert_allclose(answered.answers["dense"][:64], truth, atol=1e-6)
+    np.testing.assert_allclose(answered.reference_outputs["dense"][:64], truth, atol=1e-6)
     chosen = bundle.select(("onnx",), ("float32", "float16"))
-    report = validate_isolated(bundle, chosen, trial=answered)
+    report = validate_isolated(bundle, chosen, dataset=answered)
     assert [item.task.verdict for item in report.artifacts] == [PASS, PASS]
-    assert [item.task.outcomes[0].lost for item in report.artifacts] == [0, 0]
+    assert [item.task.results[0].lost for item in report.artifacts] == [0, 0]
     assert len(answered) == 360
 
 

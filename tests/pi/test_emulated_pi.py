@@ -17,7 +17,7 @@ from edgeattn.benchmark.latency import measure_latency
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import RuntimeUnavailableError
 from edgeattn.targets.target import command_target, identify, local_target
-from edgeattn.validation.on_target import validate_in
+from edgeattn.validation.on_target import validate_on_target
 
 MEGABYTE = 10**6
 
@@ -142,10 +142,10 @@ def test_bench_runs(at_home, home):
 def test_judged_from_here(at_home, home):
     made = artifacts.write_dense_bundle(home / "dense.edge")
     place = command_target(CLAIM, at_home.command("python3"), "/home/pi/dense.edge")
-    there = validate_in(place, made, made.select())
+    there = validate_on_target(place, made, made.select())
     assert there.verdict == "pass"
     # Sums without rounding: bit for bit what x86 computes.
-    assert there == validate_in(local_target(made), made, made.select())
+    assert there == validate_on_target(local_target(made), made, made.select())
 
 
 # A trained model in every scheme

@@ -6,11 +6,12 @@ import artifacts
 import numpy as np
 import pytest
 
-from edgeattn.evaluation import task
-from edgeattn.evaluation.task import TaskReport
+from edgeattn.evaluation.task import compare_scores
+from edgeattn.evaluation.results import TaskReport
 from edgeattn.runners.function import FunctionRunner
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation.validate import Report, validate
+from edgeattn.validation.report import Report
+from edgeattn.validation.validate import validate
 
 HEADS, QUERIES, KEYS = 2, 3, 5
 ROW = TensorSpec("attention/row", (None, KEYS), "float32")
@@ -68,7 +69,7 @@ def report(bundle):
     before = np.eye(2)[labels]
     after = before.copy()
     after[:2] = after[:2, ::-1]
-    outcome = task.compare("score", labels, before, after, retention=0.99)
+    outcome = compare_scores("score", labels, before, after, retention=0.99)
     first, second = validated.artifacts
     return Report((first, replace(second, task=TaskReport("Keras", (outcome,), "t.npz", ("n",)))))
 

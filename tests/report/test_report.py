@@ -18,7 +18,7 @@ from edgeattn.report.latency_section import read_bench
 from edgeattn.report.templating import render_template
 from edgeattn.report.vocabulary import read_vocabulary
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation.validate import ArtifactReport, Report
+from edgeattn.validation.report import ArtifactReport, Report
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
@@ -116,8 +116,8 @@ def test_samples_are_worst_median_and_best(text):
 
 def test_the_page_is_deterministic(bundle, report, tmp_path):
     (item, _) = report.artifacts
-    answers = {name: a for name, a in item.answers.items() if name != "attention/heads"}
-    smaller = Report((replace(item, answers=answers),))
+    answers = {name: a for name, a in item.outputs.items() if name != "attention/heads"}
+    smaller = Report((replace(item, outputs=answers),))
     write_html(tmp_path / "r.html", bundle, smaller)
     assert (tmp_path / "r.html").read_text("utf-8") == page.render(bundle, smaller)
 
@@ -161,9 +161,9 @@ def test_many_classes_are_listed_instead_of_drawn(bundle, report):
     after = matrix.copy()
     after[3, 5], after[7, 1] = 2, 4
     (_, item) = report.artifacts
-    (outcome,) = item.task.outcomes
-    task = replace(item.task, outcomes=(replace(outcome, confusions=(matrix, after)),))
-    text = page.render(bundle, Report((replace(item, task=task, answers={}),)))
+    (outcome,) = item.task.results
+    task = replace(item.task, results=(replace(outcome, confusions=(matrix, after)),))
+    text = page.render(bundle, Report((replace(item, task=task, outputs={}),)))
     Reader(text)
     assert "Confusion after conversion" not in text
     rows = re.findall(r'rowheader">(\d+)</th>', text)
@@ -326,7 +326,7 @@ def test_a_page_with_many_maps_stays_small(bundle, monkeypatch):
     answers = {name: want + np.float32(1e-3 * k) for k, name in enumerate(names)}
     monkeypatch.setattr(type(bundle), "reference", lambda _: dict.fromkeys(names, want))
     items = [
-        ArtifactReport(replace(artifact, inputs=(), attention=names), "r", (), answers=answers)
+        ArtifactReport(replace(artifact, inputs=(), attention=names), "r", (), outputs=answers)
         for artifact in bundle.manifest.artifacts
     ]
     text = page.render(bundle, Report(tuple(items)))

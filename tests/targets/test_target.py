@@ -16,7 +16,7 @@ import edgeattn
 from edgeattn.benchmark.latency import measure_latency
 from edgeattn.errors import BundleError, DeviceError
 from edgeattn.targets.target import Target, identify, interpreter_target, local_target
-from edgeattn.validation.on_target import validate_in
+from edgeattn.validation.on_target import validate_on_target
 
 PROJECT = Path(__file__).parents[2]
 CACHE = PROJECT / ".out" / "other-python"
@@ -88,15 +88,18 @@ def test_it_is_another_one(python, dense_bundle):
 
 def test_the_report_is_that_of_here(python, dense_bundle):
     chosen = dense_bundle.select()
-    there = validate_in(interpreter_target(python, dense_bundle), dense_bundle, chosen)
+    there = validate_on_target(interpreter_target(python, dense_bundle), dense_bundle, chosen)
     assert there.verdict == "pass"
-    assert there == validate_in(local_target(dense_bundle), dense_bundle, chosen)
+    assert there == validate_on_target(local_target(dense_bundle), dense_bundle, chosen)
 
 
 def test_it_can_fail(python, tmp_path):
     bias = artifacts.BIAS + np.float32(1e-2)
     wrong = artifacts.write_dense_bundle(tmp_path / "wrong.edge", bias=bias)
-    assert validate_in(interpreter_target(python, wrong), wrong, wrong.select()).verdict == "fail"
+    assert (
+        validate_on_target(interpreter_target(python, wrong), wrong, wrong.select()).verdict
+        == "fail"
+    )
 
 
 def test_bench_measures_there(python, dense_bundle):
@@ -120,7 +123,7 @@ def test_bench_measures_there(python, dense_bundle):
 def test_a_place_that_does_not_answer(dense_bundle, command, told):
     place = Target("over there", str(dense_bundle.path), command)
     with pytest.raises(DeviceError, match=told) as failed:
-        validate_in(place, dense_bundle, dense_bundle.select())
+        validate_on_target(place, dense_bundle, dense_bundle.select())
     assert "over there does not answer" in failed.value.message
     assert "pip install edgeattn" in failed.value.hint
 
@@ -129,7 +132,7 @@ def test_another_bundle_lies_there(dense_bundle, tmp_path):
     other = artifacts.write_dense_bundle(tmp_path / "other.edge", count=5)
     place = Target("over there", str(other.path))
     with pytest.raises(BundleError, match="manifests differ"):
-        validate_in(place, dense_bundle, dense_bundle.select())
+        validate_on_target(place, dense_bundle, dense_bundle.select())
 
 
 def test_the_bundle_there_was_changed(dense_bundle, tmp_path):
@@ -138,11 +141,11 @@ def test_the_bundle_there_was_changed(dense_bundle, tmp_path):
     file = copy / dense_bundle.manifest.artifacts[1].path
     file.write_bytes(file.read_bytes() + b"!")
     with pytest.raises(BundleError, match="differs from the manifest"):
-        validate_in(Target("over there", str(copy)), dense_bundle, dense_bundle.select())
+        validate_on_target(Target("over there", str(copy)), dense_bundle, dense_bundle.select())
 
 
 def test_no_bundle_lies_there(dense_bundle, tmp_path):
     with pytest.raises(BundleError, match="No such bundle"):
-        validate_in(
+        validate_on_target(
             Target("over there", str(tmp_path / "none")), dense_bundle, dense_bundle.select()
         )

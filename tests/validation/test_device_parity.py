@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation.device_parity import compare, tolerance
+from edgeattn.validation.device_parity import device_checks, tolerance
 
 SCORE = TensorSpec("score", (None, 4), "float32")
 
@@ -39,7 +39,7 @@ def test_tolerances(scheme, span, expected):
 def test_float32(tmp_path, difference, passed):
     here = np.eye(4)[None, 0].repeat(3, axis=0)
     there = here + difference
-    (check,) = compare(made(tmp_path, "float32"), {"score": here}, {"score": there})
+    (check,) = device_checks(made(tmp_path, "float32"), {"score": here}, {"score": there})
     assert (check.stage, check.metric, check.passed) == ("device", "difference_from_host", passed)
     assert check.value == pytest.approx(difference, rel=1e-6)
 
@@ -48,12 +48,12 @@ def test_int8_must_agree_on_the_class(tmp_path):
     here = np.array([[0.0, 1.0, 0.5, 0.25], [1.0, 0.0, 0.25, 0.5]])
     there = here.copy()
     there[1] = [0.49, 0.0, 0.25, 0.5]
-    size, same = compare(made(tmp_path, "int8"), {"score": here}, {"score": there})
+    size, same = device_checks(made(tmp_path, "int8"), {"score": here}, {"score": there})
     assert (size.passed, same.passed, same.value) == (False, False, 0.5)
     # Two steps of 256 may swap classes that are as near as that.
     here = np.array([[0.0, 1.0, 0.995, 0.0]])
     there = np.array([[0.0, 0.994, 1.0, 0.0]])
-    checks = list(compare(made(tmp_path, "int8"), {"score": here}, {"score": there}))
+    checks = list(device_checks(made(tmp_path, "int8"), {"score": here}, {"score": there}))
     assert [check.passed for check in checks] == [True, True]
 
 
@@ -62,17 +62,17 @@ def test_only_ordinary_rows_count(tmp_path):
     there = here.copy()
     there[2] = 7.0
     artifact = made(tmp_path, "float32")
-    (check,) = compare(artifact, {"score": here}, {"score": there}, rows=2)
+    (check,) = device_checks(artifact, {"score": here}, {"score": there}, rows=2)
     assert check.passed
-    (check,) = compare(artifact, {"score": here}, {"score": there})
+    (check,) = device_checks(artifact, {"score": here}, {"score": there})
     assert not check.passed
 
 
 def test_the_same_infinity_is_no_difference_and_nan_is(tmp_path):
     artifact = made(tmp_path, "float32")
     here = np.array([[np.inf, -np.inf, np.nan, 1.0]])
-    (check,) = compare(artifact, {"score": here}, {"score": here.copy()})
+    (check,) = device_checks(artifact, {"score": here}, {"score": here.copy()})
     assert (check.value, check.passed) == (0.0, True)
     there = np.array([[np.inf, -np.inf, np.nan, np.nan]])
-    (check,) = compare(artifact, {"score": here}, {"score": there})
+    (check,) = device_checks(artifact, {"score": here}, {"score": there})
     assert not check.passed

@@ -10,21 +10,13 @@ import pytest
 from artifacts import KERNEL, X, Y, dense, samples
 
 from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, RuntimeUnavailableError
+from edgeattn.metrics.limits import LIMITS, Check
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 from edgeattn.runners.function import FunctionRunner
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation.validate import (
-    FAIL,
-    INCONCLUSIVE,
-    LIMITS,
-    NOT_RUN,
-    PASS,
-    ArtifactReport,
-    Check,
-    Report,
-    compare,
-    validate,
-    validate_isolated,
-)
+from edgeattn.validation.comparison import comparison_checks
+from edgeattn.validation.report import ArtifactReport, Report
+from edgeattn.validation.validate import validate, validate_isolated
 
 KEYS = 5
 MAP = TensorSpec("attention/a", (None, KEYS), "float32")
@@ -137,7 +129,9 @@ def test_the_same_infinity_as_keras_passes(bundle):
 
     def verdict(actual):
         again = {name: array[:1] for name, array in actual.items()}
-        return ArtifactReport(entry, "r", tuple(compare(entry, expected, actual, again))).verdict
+        return ArtifactReport(
+            entry, "r", tuple(comparison_checks(entry, expected, actual, again))
+        ).verdict
 
     assert verdict(dict(expected)) == PASS
     for value in ([np.nan, -np.inf], [np.nan, 7.0], [7.0, np.inf], [np.inf, np.inf]):
@@ -351,15 +345,15 @@ def test_overall_verdict(bundle, verdicts, verdict, code):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, 1.0, 2.0])
-@pytest.mark.parametrize("better", ["<=", ">="])
-def test_check(value, better):
-    passed = Check("a", "numbers", "m", value, 1.0, better).passed
+@pytest.mark.parametrize("relation", ["<=", ">="])
+def test_check(value, relation):
+    passed = Check("a", "numbers", "m", value, 1.0, relation).passed
     if math.isnan(value):
         assert passed is False
     else:
-        assert passed is (value <= 1 if better == "<=" else value >= 1)
+        assert passed is (value <= 1 if relation == "<=" else value >= 1)
     assert Check("a", "numbers", "m", value).passed is None
-    document = Check("a", "numbers", "m", value, math.inf, better).to_json()
+    document = Check("a", "numbers", "m", value, math.inf, relation).to_json()
     json.dumps(document, allow_nan=False)
 
 

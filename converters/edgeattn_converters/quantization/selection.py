@@ -12,8 +12,8 @@ import numpy as np
 
 from edgeattn.errors import ConversionError, UsageError, first_line
 from edgeattn.metrics import pairwise as metrics
+from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Tensors, TensorSpec
-from edgeattn.validation.validate import LIMITS
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import MARGIN, PLAIN, Candidate, Stage
 from edgeattn_converters.quantization.layer_weights import (

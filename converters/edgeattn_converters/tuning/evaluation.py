@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, Manifest, sha256, write_manifest
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
-from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, PASS
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.tuning.search import NOT_CONVERTED, Candidate, Result
 
 if TYPE_CHECKING:
-    from edgeattn.evaluation.dataset import Trial
+    from edgeattn.evaluation.dataset import InMemoryDataset
     from edgeattn.tensors import Tensors
-    from edgeattn.validation.validate import ArtifactReport, Check, Limit
+    from edgeattn.metrics.limits import Check, Limit
+    from edgeattn.validation.report import ArtifactReport
     from edgeattn_converters.worker.client import ConversionWorker
 
 RESULTS = "tried.jsonl"
@@ -104,7 +105,7 @@ class CandidateEvaluator:
         calibration: str | None,
         manifest: Manifest,
     ) -> None:
-        self.dataset: Trial | None = None
+        self.dataset: InMemoryDataset | None = None
         self.limits: tuple[Limit, ...] = ()
         self.manifest = manifest
         self.folder = folder
@@ -160,13 +161,14 @@ class CandidateEvaluator:
 
     def validate(self, artifact: Artifact, *, task: bool) -> ArtifactReport:
         """The report on outputs and attention maps; on the task only if these pass."""
-        from edgeattn.validation.validate import validate_isolated
+        from edgeattn.validation.validate import ValidationOptions, validate_isolated
 
         bundle = Bundle(self.folder, replace(self.manifest, artifacts=(artifact,)))
-        report = validate_isolated(bundle, (artifact,), limits=self.limits).artifacts[0]
+        options = ValidationOptions(limits=self.limits)
+        report = validate_isolated(bundle, (artifact,), options=options).artifacts[0]
         if task and self.dataset is not None and report.verdict == PASS:
             report = validate_isolated(
-                bundle, (artifact,), trial=self.dataset, limits=self.limits
+                bundle, (artifact,), dataset=self.dataset, options=options
             ).artifacts[0]
         return report
 
@@ -178,14 +180,14 @@ class CandidateEvaluator:
         if isinstance(converted, EdgeattnError):
             return Result(candidate, NOT_CONVERTED, shortfall=converted.message)
         report = self.validate(converted, task=task)
-        outcomes = () if report.task is None else report.task.outcomes
+        outcomes = () if report.task is None else report.task.results
         worst = max(outcomes, key=lambda outcome: outcome.interval[1], default=None)
         return Result(
             candidate,
             report.verdict,
             bytes=converted.bytes,
             excess=excess(report.checks),
-            score=None if worst is None else worst.after,
+            score=None if worst is None else worst.artifact_score,
             drop=None if worst is None else (worst.drop, *worst.interval),
             shortfall=_shortfall(report),
             artifact=converted.to_json(),
@@ -207,7 +209,7 @@ def _ratio(check: Check) -> float:
     value, limit = check.value, float(check.limit or 0.0)
     if math.isnan(value):
         return math.inf
-    if check.better == "<=":
+    if check.relation == "<=":
         return value / limit if limit > 0 else (0.0 if value <= limit else math.inf)
     if check.metric == "snr_db":
         # Of amplitudes: 20 dB are a factor of ten.
@@ -225,12 +227,12 @@ def _shortfall(report: ArtifactReport) -> str:
     if report.failed:
         check = max(report.failed, key=_ratio)
         of = f" of {check.output}" if check.output else ""
-        return f"{check.metric}{of} is {check.value:.3g} (limit {check.better} {check.limit:.3g})"
-    for outcome in () if report.task is None else report.task.outcomes:
+        return f"{check.metric}{of} is {check.value:.3g} (limit {check.relation} {check.limit:.3g})"
+    for outcome in () if report.task is None else report.task.results:
         if outcome.verdict in (FAIL, INCONCLUSIVE):
-            more = f"; {outcome.needed:,} samples would settle it" if outcome.needed else ""
+            more = f"; {outcome.needed_samples:,} samples would settle it" if outcome.needed_samples else ""
             return (
-                f"{outcome.score} of {outcome.output} drops by {outcome.drop:.4f} "
+                f"{outcome.metric} of {outcome.output} drops by {outcome.drop:.4f} "
                 f"({outcome.interval[0]:.4f} to {outcome.interval[1]:.4f} at 95%), "
                 f"{outcome.margin:.4f} is allowed{more}"
             )

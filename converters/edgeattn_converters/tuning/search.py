@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgeattn.metrics.statistics import FAIL, INCONCLUSIVE, NOT_RUN, PASS
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 
 NOT_CONVERTED = "not made"
 # Schemes whose weights can be mixed in one file, by size.

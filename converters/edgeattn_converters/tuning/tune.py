@@ -15,7 +15,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import UsageError
-from edgeattn.metrics.statistics import INCONCLUSIVE
+from edgeattn.metrics.verdict import INCONCLUSIVE
 from edgeattn.schemes import FORMATS
 from edgeattn_converters import nothing_converted
 from edgeattn_converters.options import (
@@ -43,7 +43,7 @@ from edgeattn_converters.tuning.search import (
 from edgeattn_converters.worker.client import ConversionWorker
 
 if TYPE_CHECKING:
-    from edgeattn.validation.validate import Limit
+    from edgeattn.metrics.limits import Limit
 
 __all__ = ["AIMS", "TuningOptions", "TuningResult", "tune"]
 
@@ -282,20 +282,21 @@ def _load_task(
     evaluator: CandidateEvaluator, artifact: Artifact, data: Path, max_drop: float
 ) -> dict[str, float]:
     """Read the task's samples without those in the calibration; the scores of Keras by output."""
-    from edgeattn.evaluation import dataset as trials
-    from edgeattn.evaluation import task
+    from edgeattn.evaluation.file_dataset import read_dataset
+    from edgeattn.evaluation.task import compare_scores
 
     achieved = {
         **artifact.achieved,
         "calibration": {"digests": evaluator.calibration_fingerprints()},
     }
     manifest = replace(evaluator.manifest, artifacts=(replace(artifact, achieved=achieved),))
-    dataset = trials.read(data, Bundle(evaluator.folder, manifest))
-    dataset = dataset.answered_by_keras(evaluator.keras_outputs)
+    dataset = read_dataset(data, Bundle(evaluator.folder, manifest))
+    dataset = dataset.with_keras_outputs(evaluator.keras_outputs)
     scores = {}
     for name, labels in dataset.labels.items():
-        outputs = dataset.answers[name]
-        scores[name] = task.compare(name, labels, outputs, outputs, retention=1.0).before
+        outputs = dataset.reference_outputs[name]
+        result = compare_scores(name, labels, outputs, outputs, retention=1.0)
+        scores[name] = result.reference_score
     evaluator.dataset = dataset
     evaluator.limits = tuple(_limit(name, score, max_drop) for name, score in scores.items())
     return scores
@@ -303,7 +304,7 @@ def _load_task(
 
 def _limit(output: str, score: float, max_drop: float) -> Limit:
     """The limit on the share of the score that is retained."""
-    from edgeattn.validation.validate import Limit
+    from edgeattn.metrics.limits import Limit
 
     if not score > 0 or not math.isfinite(score):
         raise UsageError(

@@ -90,7 +90,7 @@ def judge(
                 "checks": [asdict(check) for check in item.checks],
             }
         )
-        answers.update({f"{number}/{name}": array for name, array in item.answers.items()})
+        answers.update({f"{number}/{name}": array for name, array in item.outputs.items()})
     return told, answers
 
 

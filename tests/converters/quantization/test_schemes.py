@@ -7,7 +7,7 @@ import pytest
 from weighty_models import CONVERTERS, SCHEMES, Workshop
 
 from edgeattn.metrics import pairwise as metrics
-from edgeattn.validation.validate import LIMITS
+from edgeattn.metrics.limits import LIMITS
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import tflite
 from edgeattn_converters.quantization.candidates import Candidate, Stage

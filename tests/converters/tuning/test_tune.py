@@ -10,7 +10,7 @@ import pytest
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import UsageError
-from edgeattn.validation.validate import Check
+from edgeattn.metrics.limits import Check
 from edgeattn_converters import ModelSource
 from edgeattn_converters.tuning.evaluation import ResultStore, excess
 from edgeattn_converters.tuning.search import Candidate, Result
@@ -181,7 +181,7 @@ def test_results_of_changed_files_are_ignored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("metric", "value", "limit", "better", "expected"),
+    ("metric", "value", "limit", "relation", "expected"),
     [
         ("max_abs_error", 0.06, 0.03, "<=", 2.0),
         ("max_abs_error", 0.0, 0.0, "<=", 0.0),

@@ -1,0 +1,13 @@
+"""The four verdicts, and how the verdicts of parts combine into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+PASS, FAIL, INCONCLUSIVE, NOT_RUN = "pass", "fail", "inconclusive", "not run"
+
+
+def combined(verdicts: Iterable[str]) -> str:
+    """The verdict of a whole: the worst of its parts, ignoring parts that did not run."""
+    present = set(verdicts)
+    return next((v for v in (FAIL, INCONCLUSIVE, PASS) if v in present), NOT_RUN)

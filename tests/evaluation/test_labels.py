@@ -1,0 +1,80 @@
+"""Labels: the kind of task that they define for an output."""
+
+import numpy as np
+import pytest
+
+from edgeattn.errors import SampleError
+from edgeattn.evaluation.task import compare_scores
+from edgeattn.samples.labels import (
+    AMOUNTS,
+    CLASSES,
+    YES_NO,
+    LabelFacts,
+    kind_of,
+    labels_for,
+    truth_of,
+)
+
+SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]])
+
+
+def kind_and_truth(labels, outputs):
+    kind = kind_of("answer", LabelFacts.of(labels), outputs.shape[1:])
+    return kind, truth_of(kind, labels, outputs.shape[1:])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0, 1, 2, 0]),
+        np.array([0.0, 1.0, 2.0, 0.0]),
+        np.array([[0], [1], [2], [0]]),
+        np.eye(3)[[0, 1, 2, 0]],
+        np.eye(3, dtype=bool)[[0, 1, 2, 0]],
+    ],
+)
+def test_classes(labels):
+    kind, truth = kind_and_truth(labels, SCORES)
+    assert kind == CLASSES
+    assert truth.tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+@pytest.mark.parametrize("labels", [[0, 1, 1, 0], [False, True, True, False]])
+def test_binary_decisions(labels, shape):
+    kind, truth = kind_and_truth(np.array(labels), np.zeros(shape))
+    assert (kind, truth.shape, truth.ravel().tolist()) == (YES_NO, shape, [0, 1, 1, 0])
+
+
+def test_amounts():
+    for labels in ([0.5, 1, 2, 3], [3, 1, 4, 1], [1, 1, 1, 1]):
+        assert kind_and_truth(np.array(labels), np.zeros((4, 1)))[0] == AMOUNTS
+    steps = np.zeros((4, 5, 2))
+    assert kind_and_truth(np.full((4, 5, 2), 0.5), steps)[0] == AMOUNTS
+    assert kind_and_truth(np.ones((4, 5), int), steps)[0] == CLASSES
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0, 1, 2, 3]),
+        np.array([0, 1, -1, 2]),
+        np.array([0.5, 1, 2, 0]),
+        np.array([0, 1, 2]),
+        np.array(["a", "b", "c", "d"]),
+        np.array([0, 1, np.nan, 2]),
+        np.zeros((4, 7)),
+    ],
+)
+def test_labels_that_do_not_fit_the_output(labels):
+    with pytest.raises(SampleError, match="answer"):
+        compare_scores("answer", labels, SCORES, SCORES, retention=0.99)
+
+
+def test_labels_by_output():
+    a, b = np.zeros(3), np.ones(3)
+    assert list(labels_for({"y": a}, ("one",))) == ["one"]
+    assert list(labels_for({"y/two": b}, ("one", "two"))) == ["two"]
+    assert labels_for({}, ("one",)) == {}
+    with pytest.raises(SampleError, match="2 outputs"):
+        labels_for({"y": a}, ("one", "two"))
