@@ -21,7 +21,7 @@ COMMANDS = {
     "sign": "Sign BUNDLE, a folder, with an ssh key.",
     "tune": "Search for the smallest or fastest artifact of MODEL that passes the verdict.",
     "validate": (
-        "Hold the artifacts of BUNDLE to what Keras computed, which the bundle brings with it."
+        "Compare the artifacts of BUNDLE with the outputs of Keras, which the bundle contains."
     ),
 }
 

@@ -41,7 +41,7 @@ def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> str:
         lines += failure_lines(item)
     tasks: Tasks = [(item, item.task) for item in artifacts if item.task is not None]
     if tasks:
-        lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks)]
+        lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
     if not quiet:
         lines += ["", _reference_line(bundle, artifacts)]
     lines.append(f"Verdict: {report.verdict}")
@@ -68,33 +68,11 @@ def _reference_line(bundle: Bundle, artifacts: Sequence[ArtifactReport]) -> str:
 
 def _task_lines(tasks: Tasks) -> list[str]:
     """The scores of each artifact on the user's samples."""
-    first = next((task for _, task in tasks if task.results), tasks[0][1])
-    results = [(item, result) for item, task in tasks for result in task.results]
-    lines = []
-    if results:
-        rows = [
-            [
-                *_identity(item, result.verdict),
-                result.output,
-                result.metric,
-                f"{100 * result.reference_score:.2f}",
-                f"{100 * result.artifact_score:.2f}",
-                f"{100 * result.drop:+.2f}",
-                f"{100 * result.interval[0]:+.2f} to {100 * result.interval[1]:+.2f}",
-                f"{100 * result.margin:.2f}",
-            ]
-            for item, result in results
-        ]
-        header = ["verdict", "format", "scheme", "output", "metric", "reference (%)"]
-        header += ["artifact (%)", "drop (points)", "95% interval", "max drop"]
-        lines = [
-            f"Task on {first.source} ({results[0][1].samples:,} samples), compared with "
-            f"{first.reference_name}:",
-            output.table(header, rows, right=(5, 6, 7, 8, 9)),
-        ]
     reasons = {task.reason for _, task in tasks}
-    if len(reasons) == 1 and first.reason:
-        return [f"Task: not run. {first.reason}"]
+    reason = tasks[0][1].reason
+    if len(reasons) == 1 and reason:
+        return [f"Task: not run. {reason}"]
+    lines = _score_lines(tasks) if any(task.results for _, task in tasks) else []
     for item, task in tasks:
         if task.reason:
             lines.append(f"{item.artifact.label}: task not run. {task.reason}")
@@ -109,40 +87,65 @@ def _task_lines(tasks: Tasks) -> list[str]:
     return lines
 
 
-def _dataset_lines(artifacts: Sequence[ArtifactReport], tasks: Tasks) -> list[str]:
+def _score_lines(tasks: Tasks) -> list[str]:
+    results = [(item, result) for item, task in tasks for result in task.results]
+    first = next(task for _, task in tasks if task.results)
+    # One output is named once, in the title.
+    subjects = {f"{result.metric} of {result.output}" for _, result in results}
+    several = len(subjects) > 1
+    rows = [
+        [
+            *_identity(item, result.verdict),
+            *([f"{result.metric} of {result.output}"] if several else []),
+            f"{100 * result.reference_score:.2f}",
+            f"{100 * result.artifact_score:.2f}",
+            f"{100 * result.drop:+.2f}",
+            f"{100 * result.interval[0]:+.2f} to {100 * result.interval[1]:+.2f}",
+            f"{100 * result.margin:.2f}",
+        ]
+        for item, result in results
+    ]
+    header = ["verdict", "format", "scheme", *(["score"] if several else []), "reference (%)"]
+    header += ["artifact (%)", "drop (points)", "95% interval", "limit"]
+    title = "Task" if several else f"Task: {subjects.pop()}"
+    return [
+        f"{title} on {first.source} ({results[0][1].samples:,} samples)",
+        f"Reference: {first.reference_name}",
+        output.table(header, rows, right=range(len(header))[-5:]),
+    ]
+
+
+def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> list[str]:
     """The differences between outputs of artifacts and of the reference on the user's samples."""
+    from edgeattn.evaluation.keras_reference import KERAS
+
     checks: dict[tuple[str, str, str], dict[str, Check]] = {}
     for item in artifacts:
         for check in item.checks:
             if check.data is not None:
                 key = (item.artifact.format, item.artifact.scheme, check.output or "")
                 checks.setdefault(key, {})[check.metric] = check
-    task = next((task for _, task in tasks if task.results), tasks[0][1])
     notes = [f"note: {note}" for note in task.notes]
     if not checks:
         return notes
     rows = [
         [
             *key,
-            _value(by_metric.get("max_abs_error"), ".2g"),
-            _value(by_metric.get("snr_db"), ".1f"),
-            _value(by_metric.get("top1_agreement"), ".2f", scale=100),
+            _value(metrics.get("max_abs_error"), ".2g"),
+            _value(metrics.get("snr_db"), ".1f"),
+            _value(metrics.get("top1_agreement"), ".2f", scale=100),
         ]
-        for key, by_metric in checks.items()
+        for key, metrics in checks.items()
     ]
-    limited = any(_has_limit(by_metric) for by_metric in checks.values())
-    title = f"Outputs on {task.source}, compared with {task.reference_name}"
+    limits = "" if task.reference_name == KERAS else " (no limits: the reference is not Keras)"
     header = ["format", "scheme", "output", "max abs error", "SNR (dB)", "same class (%)"]
     return [
         "",
-        f"{title}:" if limited else f"{title} (for information, without limits):",
+        f"Outputs on {task.source}"
+        + ("" if limited else " (no limits: the reference is not Keras)"),
         output.table(header, rows, right=(3, 4, 5)),
         *notes,
     ]
-
-
-def _has_limit(checks: dict[str, Check]) -> bool:
-    return any(c.limit is not None for name, c in checks.items() if name != "non_finite")
 
 
 def _value(check: Check | None, spec: str, *, scale: int = 1) -> str:

@@ -162,7 +162,7 @@ def _notes(file: SampleFile, labelled: bool, excluded: int, shared: int) -> tupl
     if excluded:
         notes.append(f"{excluded} of {count} samples excluded, used for calibration")
     if shared:
-        notes.append(f"{shared} samples are also in the bundle's reference")
+        notes.append(f"{shared} of {count} samples are also in the bundle's reference")
     if not labelled and file.unused:
         names = ", ".join(map(repr, file.unused))
         notes.append(f"no labels under 'y'; unused arrays in {source}: {names}")

@@ -86,5 +86,9 @@ def _failures(item: ArtifactReport) -> Iterator[str]:
                 f"allowed {100 * outcome.margin:.2f}"
             )
         elif outcome.verdict == "inconclusive":
-            needed = f"; about {outcome.needed_samples:,} would be enough" if outcome.needed_samples else ""
+            needed = (
+                f"; about {outcome.needed_samples:,} would be enough"
+                if outcome.needed_samples
+                else ""
+            )
             yield f"{outcome.samples:,} samples are too few to judge the task{needed}"

@@ -74,8 +74,8 @@ def task_section(report: Report) -> TaskSection | None:
         for outcome in task.results
     ]
     caption = (
-        f"Drop of each artifact on {first.source}, compared with {first.reference_name}. An interval "
-        "left of its mark passes; one that crosses it needs more samples."
+        f"Drop of each artifact on {first.source}, compared with {first.reference_name}. An "
+        "interval left of its mark passes; one that crosses it needs more samples."
     )
     drops = [
         Drop(row.label, o.drop, *o.interval, o.margin, o.verdict)

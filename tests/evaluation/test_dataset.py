@@ -160,7 +160,7 @@ def test_samples_of_the_reference_are_told(bundle, tmp_path):
     x = artifacts.samples(7)
     np.savez(tmp_path / "d.npz", x=x, y=np.zeros(7, int))
     assert read_dataset(tmp_path / "d.npz", bundle).notes == (
-        "7 samples are also in the bundle's reference",
+        "7 of 7 samples are also in the bundle's reference",
     )
 
 

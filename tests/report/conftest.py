@@ -6,8 +6,8 @@ import artifacts
 import numpy as np
 import pytest
 
-from edgeattn.evaluation.task import compare_scores
 from edgeattn.evaluation.results import TaskReport
+from edgeattn.evaluation.task import compare_scores
 from edgeattn.runners.function import FunctionRunner
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.report import Report

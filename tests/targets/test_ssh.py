@@ -264,7 +264,7 @@ def test_validate_on(edgeattn, network, dense_bundle):
         # Sums without rounding: bit for bit.
         assert (found["metric"], found["value"]) == ("difference_from_host", 0.0)
     text = edgeattn("validate", "dense.edge", "--on", "pi@host").out
-    assert "Task: not run." in text
+    assert "Not run: task." in text
     # The second time nothing had to be sent; what was judged stays there.
     assert len(list(network.homes.glob("host/.cache/edgeattn/judged/*"))) == 1
 

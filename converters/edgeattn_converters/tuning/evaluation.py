@@ -21,8 +21,8 @@ from edgeattn_converters.tuning.search import NOT_CONVERTED, Candidate, Result
 
 if TYPE_CHECKING:
     from edgeattn.evaluation.dataset import InMemoryDataset
-    from edgeattn.tensors import Tensors
     from edgeattn.metrics.limits import Check, Limit
+    from edgeattn.tensors import Tensors
     from edgeattn.validation.report import ArtifactReport
     from edgeattn_converters.worker.client import ConversionWorker
 
@@ -230,7 +230,11 @@ def _shortfall(report: ArtifactReport) -> str:
         return f"{check.metric}{of} is {check.value:.3g} (limit {check.relation} {check.limit:.3g})"
     for outcome in () if report.task is None else report.task.results:
         if outcome.verdict in (FAIL, INCONCLUSIVE):
-            more = f"; {outcome.needed_samples:,} samples would settle it" if outcome.needed_samples else ""
+            more = (
+                f"; {outcome.needed_samples:,} samples would settle it"
+                if outcome.needed_samples
+                else ""
+            )
             return (
                 f"{outcome.metric} of {outcome.output} drops by {outcome.drop:.4f} "
                 f"({outcome.interval[0]:.4f} to {outcome.interval[1]:.4f} at 95%), "
