@@ -1,7 +1,7 @@
-"""Where an artifact goes wrong: the first operator whose inputs are right and whose output is not.
+"""Diagnosis of artifacts: the first operator with correct inputs and a wrong output.
 
-The reference is the float32 artifact of the same format, which the verdict holds to Keras. Where
-that one is wrong itself, it is the most precise artifact of the bundle that is right.
+The reference is the float32 artifact of the same format, which validation compares with Keras. If
+it is wrong itself, the reference is the most precise artifact of the format that is correct.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeattn import progress
-from edgeattn.diagnosis.graph import MOVING
-from edgeattn.diagnosis.messages import Diagnosis, told
+from edgeattn.diagnosis.graph import DATA_MOVEMENT
+from edgeattn.diagnosis.messages import Comparison, Diagnosis, diagnosis_of
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.errors import EdgeattnError
 from edgeattn.metrics.verdict import FAIL, PASS
@@ -28,48 +28,44 @@ if TYPE_CHECKING:
     from edgeattn.tensors import Array, Tensors
     from edgeattn.validation.report import ArtifactReport
 
-# Sequences that are looked at: the worst, and others evenly.
-WORST, OTHERS = 4, 8
-# Operators that are listed.
-LISTED = 8
-# What can be told apart in float32.
-FINEST_DB = 60.0
-PRECISE = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
-_CALLS = {
-    "tflite": "edgeattn.diagnosis.tflite:compare_files",
-    "onnx": "edgeattn_converters.diagnosis.onnx:compare_files",
+# Samples that are compared: those with the largest errors, and others at even distances.
+WORST_SAMPLES, OTHER_SAMPLES = 4, 8
+LISTED_OPERATORS = 8
+# The highest SNR that is required, since float32 itself rounds.
+MAX_LIMIT_DB = 60.0
+BY_PRECISION = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
+_COMPARE_FILES = {
+    "tflite": "edgeattn.diagnosis.tflite:compare_tflite",
+    "onnx": "edgeattn_converters.diagnosis.onnx:compare_onnx",
 }
 
 
 @dataclass(frozen=True)
 class ArtifactDiagnosis:
-    """What was found inside of an artifact.
+    """The diagnosis of one artifact.
 
-    ``reference`` is the label of the artifact it was compared with; without one, ``told`` says why.
-    ``compared`` are all operators that the reference has the like of.
+    ``reference`` is the label of the artifact that it was compared with, ``None`` if it could not
+    be compared.
     """
 
     artifact: Artifact
     verdict: str
     diagnosis: Diagnosis
     reference: str | None = None
-    compared: GraphComparison = field(default_factory=lambda: GraphComparison(()))
-
-    @property
-    def operators(self) -> tuple[OperatorComparison, ...]:
-        return self.compared.operators
+    comparison: GraphComparison = field(default_factory=lambda: GraphComparison(()))
 
     @property
     def worst(self) -> tuple[OperatorComparison, ...]:
-        """The operators that add most noise by themselves, the one that is named at the top."""
+        """The operators with the largest isolated errors, after the one the diagnosis names."""
         first = self.diagnosis.operator
-        noisy = [
-            item
-            for item in self.operators
-            if item is first or (math.isfinite(item.isolated_db) and item.kind not in MOVING)
+        candidates = [
+            operator
+            for operator in self.comparison.operators
+            if operator is first
+            or (math.isfinite(operator.isolated_db) and operator.kind not in DATA_MOVEMENT)
         ]
-        ordered = sorted(noisy, key=lambda item: (item is not first, item.isolated_db))
-        return tuple(ordered[:LISTED])
+        candidates.sort(key=lambda operator: (operator is not first, operator.isolated_db))
+        return tuple(candidates[:LISTED_OPERATORS])
 
     def to_json(self) -> dict[str, Any]:
         first = self.diagnosis.operator
@@ -81,10 +77,10 @@ class ArtifactDiagnosis:
             "found": self.diagnosis.message,
             "cure": self.diagnosis.remedy,
             "operator": None if first is None else first.to_json(),
-            "compared": len(self.operators),
-            "unmatched": self.compared.unmatched,
-            "outputs_snr_db": self.compared.to_json()["outputs_db"],
-            "worst": [item.to_json() for item in self.worst],
+            "compared": len(self.comparison.operators),
+            "unmatched": self.comparison.unmatched,
+            "outputs_snr_db": self.comparison.to_json()["outputs_db"],
+            "worst": [operator.to_json() for operator in self.worst],
         }
 
 
@@ -92,168 +88,177 @@ def diagnose(
     bundle: Bundle,
     reports: Sequence[ArtifactReport],
     *,
-    judge: Callable[[Artifact], ArtifactReport],
+    validate: Callable[[Artifact], ArtifactReport],
 ) -> tuple[ArtifactDiagnosis, ...]:
-    """What is inside the artifacts of ``reports``, as :func:`edgeattn.validate` gave them.
+    """Diagnose the artifacts of ``reports``, which :func:`edgeattn.validate` returned.
 
-    ``judge`` tells the verdict on an artifact of the bundle that is not among them. A float32
-    artifact that is right needs no explanation and gets none. A file that cannot be taken apart is
-    explained with the reason why.
+    ``validate`` is called for reference artifacts that have no report. Omitted are float32
+    artifacts that pass and artifacts without an installed runtime. A file that cannot be compared
+    gets a diagnosis with the reason.
     """
-    known = {report.artifact.label: report for report in reports}
-
-    def report_on(artifact: Artifact) -> ArtifactReport:
-        if artifact.label not in known:
-            known[artifact.label] = judge(artifact)
-        return known[artifact.label]
-
-    arrays = bundle.reference()
-    found = []
-    with Worker() as child:
-        for report in reports:
-            absent = report.runtime is None and not report.broken
-            if absent or (report.artifact.scheme == "float32" and report.verdict == PASS):
-                continue
-            progress.report(f"taking {report.artifact.label} apart")
-            found.append(_one(bundle, report, report_on, arrays, child))
-    return tuple(found)
-
-
-def _one(
-    bundle: Bundle,
-    report: ArtifactReport,
-    report_on: Callable[[Artifact], ArtifactReport],
-    arrays: Tensors,
-    child: Worker,
-) -> ArtifactDiagnosis:
-    artifact = report.artifact
-    if report.broken:
-        return ArtifactDiagnosis(
-            artifact, report.verdict, Diagnosis(f"It does not run: {report.reason}")
+    with Worker() as worker:
+        diagnoser = _Diagnoser(bundle, reports, validate, worker)
+        return tuple(
+            diagnoser.diagnose(report)
+            for report in reports
+            if (report.runtime is not None or report.broken)
+            and (report.artifact.scheme != "float32" or report.verdict != PASS)
         )
-    if artifact.format == "onnx" and importlib.util.find_spec("onnx") is None:
+
+
+class _Diagnoser:
+    """Diagnoses artifacts of one bundle and remembers the reports on their references."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        reports: Sequence[ArtifactReport],
+        validate: Callable[[Artifact], ArtifactReport],
+        worker: Worker,
+    ) -> None:
+        self._bundle = bundle
+        self._arrays = bundle.reference()
+        self._reports = {report.artifact.label: report for report in reports}
+        self._validate = validate
+        self._worker = worker
+
+    def diagnose(self, report: ArtifactReport) -> ArtifactDiagnosis:
+        artifact = report.artifact
+        progress.report(f"diagnosing {artifact.label}")
+        if report.broken:
+            failure = Diagnosis(f"The artifact does not run: {report.reason}")
+            return ArtifactDiagnosis(artifact, report.verdict, failure)
+        if artifact.format == "onnx" and importlib.util.find_spec("onnx") is None:
+            missing = Diagnosis(
+                "The diagnosis of ONNX files requires the package onnx, which is not installed.",
+                "Install it, or run this command where the model was converted: pip install "
+                "'edgeattn[convert]'",
+            )
+            return ArtifactDiagnosis(artifact, report.verdict, missing)
+        lowering = self._lowering_fault(artifact)
+        reference = self._reference(artifact)
+        if reference is None:
+            no_reference = Diagnosis(
+                f"The bundle has no other correct {artifact.format} artifact to compare with.",
+                "Convert with more schemes: --scheme float32 --scheme float16",
+            )
+            return ArtifactDiagnosis(artifact, report.verdict, lowering or no_reference)
+        try:
+            comparison = self._compare(report, reference)
+        except WorkerDied as error:
+            failure = Diagnosis(f"The artifact cannot be diagnosed: the worker {error.message}.")
+            return ArtifactDiagnosis(artifact, report.verdict, _combine(lowering, failure))
+        except EdgeattnError as error:
+            failure = Diagnosis(error.message, error.hint)
+            return ArtifactDiagnosis(artifact, report.verdict, _combine(lowering, failure))
+        diagnosis = diagnosis_of(comparison)
+        if comparison.verdict != report.verdict and report.verdict == FAIL:
+            metrics = ", ".join(sorted({check.metric for check in report.failed}))
+            message = f"The outputs are within their limits; the artifact fails by: {metrics}."
+            diagnosis = Diagnosis(f"{message} {diagnosis.message}", None, diagnosis.operator)
         return ArtifactDiagnosis(
             artifact,
             report.verdict,
-            Diagnosis(
-                "To explain an ONNX file, it is taken apart with the package onnx, which is not "
-                "installed here.",
-                "Do it where the model was converted: pip install 'edgeattn[convert]'",
-            ),
+            _combine(lowering, diagnosis),
+            reference.label,
+            comparison.graphs,
         )
-    reference = _reference(bundle, artifact, report_on)
-    lowering = _lowering_fault(bundle, artifact, report_on)
-    if reference is None:
-        alone = Diagnosis(
-            f"The bundle has no other {artifact.format} artifact that is right, to hold it to.",
-            "Convert in more schemes: --scheme float32 --scheme float16",
-        )
-        return ArtifactDiagnosis(artifact, report.verdict, lowering or alone)
-    from edgeattn.metrics.limits import LIMITS
 
-    limit = min(LIMITS[artifact.scheme].snr_db, LIMITS[reference.scheme].snr_db, FINEST_DB)
-    rows = _rows(bundle, report, arrays)
-    inputs = {spec.name: arrays[f"input/{spec.name}"][rows] for spec in artifact.inputs}
-    try:
-        answer, _ = child.call(
-            _CALLS[artifact.format],
+    def _compare(self, report: ArtifactReport, reference: Artifact) -> Comparison:
+        from edgeattn.metrics.limits import LIMITS
+
+        artifact = report.artifact
+        limit_db = min(
+            LIMITS[artifact.scheme].snr_db, LIMITS[reference.scheme].snr_db, MAX_LIMIT_DB
+        )
+        samples = _select_samples(self._bundle, report, self._arrays)
+        result, _ = self._worker.call(
+            _COMPARE_FILES[artifact.format],
             {
-                "reference": _file(bundle, reference),
-                "judged": _file(bundle, artifact),
-                "limit_db": limit,
+                "reference": _file(self._bundle, reference),
+                "artifact": _file(self._bundle, artifact),
+                "limit_db": limit_db,
                 "maps": list(artifact.attention),
             },
-            inputs,
+            {spec.name: self._arrays[f"input/{spec.name}"][samples] for spec in artifact.inputs},
         )
-    except WorkerDied as error:
-        reason = Diagnosis(f"It cannot be taken apart: the process for it {error.message}.")
-        return ArtifactDiagnosis(artifact, report.verdict, _both(lowering, reason))
-    except EdgeattnError as error:
-        reason = Diagnosis(error.message, error.hint)
-        return ArtifactDiagnosis(artifact, report.verdict, _both(lowering, reason))
-    compared = GraphComparison.from_json(answer)
-    wrong = [check for check in report.failed if check.stage != "structure"]
-    verdict = report.verdict if wrong or report.stages["task"] == FAIL else PASS
-    model = str(bundle.manifest.model["file"])
-    stages = {name for name, found in report.stages.items() if found == FAIL}
-    words = told(compared, artifact, verdict, limit, reference, model, stages)
-    if verdict != report.verdict and report.verdict == FAIL:
-        # What rounds too much is not what fails it.
-        failed = ", ".join(sorted({check.metric for check in report.failed}))
-        why = f"What fails it is no number of its outputs, but: {failed}."
-        words = Diagnosis(f"{why} {words.message}", None, words.operator)
-    words = _both(lowering, words)
-    return ArtifactDiagnosis(artifact, report.verdict, words, reference.label, compared)
+        outputs_fail = any(check.stage != "structure" for check in report.failed)
+        return Comparison(
+            GraphComparison.from_json(result),
+            artifact,
+            reference,
+            report.verdict if outputs_fail or report.stages["task"] == FAIL else PASS,
+            limit_db,
+            str(self._bundle.manifest.model["file"]),
+            {name for name, state in report.stages.items() if state == FAIL},
+        )
+
+    def _report_on(self, artifact: Artifact) -> ArtifactReport:
+        if artifact.label not in self._reports:
+            self._reports[artifact.label] = self._validate(artifact)
+        return self._reports[artifact.label]
+
+    def _reference(self, artifact: Artifact) -> Artifact | None:
+        """Return the most precise other artifact of the format that is correct."""
+        others = [
+            other
+            for other in self._bundle.manifest.artifacts
+            if other.format == artifact.format and other.label != artifact.label
+        ]
+        for other in sorted(others, key=lambda other: BY_PRECISION.index(other.scheme)):
+            report = self._report_on(other)
+            if report.verdict == PASS or (report.runtime and _outputs_pass(report)):
+                return other
+        return None
+
+    def _lowering_fault(self, artifact: Artifact) -> Diagnosis | None:
+        """Return a diagnosis if the float32 artifact is wrong, whatever the precision."""
+        for other in self._bundle.manifest.artifacts:
+            if other.format != artifact.format or other.scheme != "float32":
+                continue
+            report = self._report_on(other)
+            outputs = sorted({check.output for check in report.failed if check.output})
+            if report.runtime is None or not outputs:
+                return None
+            return Diagnosis(
+                f"{other.label} itself differs from Keras ({', '.join(outputs)}): the fault is in "
+                "the lowering of the model or in the file, not in the precision.",
+                "Convert with another lowering: --lowering unrolled. Please report this as a bug.",
+            )
+        return None
 
 
-def _both(lowering: Diagnosis | None, words: Diagnosis) -> Diagnosis:
-    """That float32 is wrong first, then what was found in this artifact."""
+def _combine(lowering: Diagnosis | None, diagnosis: Diagnosis) -> Diagnosis:
     if lowering is None:
-        return words
-    cure = words.remedy or lowering.remedy
-    return Diagnosis(f"{lowering.message} {words.message}", cure, words.operator)
+        return diagnosis
+    message = f"{lowering.message} {diagnosis.message}"
+    return Diagnosis(message, diagnosis.remedy or lowering.remedy, diagnosis.operator)
 
 
-def _reference(
-    bundle: Bundle, artifact: Artifact, report_on: Callable[[Artifact], ArtifactReport]
-) -> Artifact | None:
-    """The most precise other artifact of the format that is right."""
-    others = [
-        item
-        for item in bundle.manifest.artifacts
-        if item.format == artifact.format and item.label != artifact.label
-    ]
-    for item in sorted(others, key=lambda item: PRECISE.index(item.scheme)):
-        found = report_on(item)
-        if found.verdict == PASS or (found.runtime and _numbers_pass(found)):
-            return item
-    return None
-
-
-def _numbers_pass(report: ArtifactReport) -> bool:
-    """Whether all that was compared with Keras is right, whatever became of the task."""
+def _outputs_pass(report: ArtifactReport) -> bool:
+    """Return whether all outputs agree with Keras, regardless of the task."""
     stages = report.stages
-    return stages["numbers"] == PASS and stages["attention"] != "fail" and not report.broken
+    return stages["numbers"] == PASS and stages["attention"] != FAIL and not report.broken
 
 
-def _lowering_fault(
-    bundle: Bundle, artifact: Artifact, report_on: Callable[[Artifact], ArtifactReport]
-) -> Diagnosis | None:
-    """That float32 itself is wrong, which no precision cures."""
-    for item in bundle.manifest.artifacts:
-        if item.format != artifact.format or item.scheme != "float32":
-            continue
-        report = report_on(item)
-        wrong = sorted({check.output for check in report.failed if check.output})
-        if report.runtime is None or not wrong:
-            return None
-        return Diagnosis(
-            f"{item.label} itself is not what Keras computed ({', '.join(wrong)}): the fault is in "
-            "how the model was lowered, or in the file, and not in its precision.",
-            "Convert again with another lowering: --lowering unrolled. And please report it.",
-        )
-    return None
-
-
-def _rows(bundle: Bundle, report: ArtifactReport, arrays: Tensors) -> Array:
-    """The sequences to look at: where the artifact is worst, and others."""
-    told_of = bundle.manifest.reference
-    artifact = report.artifact
-    count = int(told_of["samples"]) + int(told_of.get("ordinary_edge_cases", 0))
-    first = arrays[f"input/{artifact.inputs[0].name}"]
-    count = min(count or len(first), len(first))
+def _select_samples(bundle: Bundle, report: ArtifactReport, arrays: Tensors) -> Array:
+    """Return the indices of the samples with the largest errors, and of others."""
+    artifact, reference = report.artifact, bundle.manifest.reference
+    count = int(reference["samples"]) + int(reference.get("ordinary_edge_cases", 0))
+    available = len(arrays[f"input/{artifact.inputs[0].name}"])
+    count = min(count or available, available)
     errors = np.zeros(count)
-    for name, answer in report.outputs.items():
+    for name, values in report.outputs.items():
         expected = arrays.get(name, arrays.get(f"output/{name}"))
-        if expected is None or expected.shape != answer.shape:
+        if expected is None or expected.shape != values.shape:
             continue
         with np.errstate(all="ignore"):
-            difference = np.abs(answer[:count].astype(float) - expected[:count])
+            difference = np.abs(values[:count].astype(float) - expected[:count])
         difference = np.nan_to_num(difference, nan=np.inf, posinf=np.inf)
         errors = np.maximum(errors, difference.reshape(count, -1).max(axis=1))
-    worst = np.argsort(-errors, kind="stable")[:WORST]
-    even = np.linspace(0, count - 1, min(OTHERS, count)).astype(int)
-    return np.unique(np.concatenate([worst, even]))
+    worst = np.argsort(-errors, kind="stable")[:WORST_SAMPLES]
+    others = np.linspace(0, count - 1, min(OTHER_SAMPLES, count)).astype(int)
+    return np.unique(np.concatenate([worst, others]))
 
 
 def _file(bundle: Bundle, artifact: Artifact) -> Mapping[str, Any]:

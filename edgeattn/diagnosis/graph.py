@@ -1,23 +1,23 @@
-"""A model file as operators and tensors, whatever its format: what explanations are made of."""
+"""Model files as graphs of operators and tensors, independent of the file format."""
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from edgeattn.tensors import Array, Tensors
 
-# What only moves numbers about, with the rounding of what it is given.
-MOVING = frozenset(
+# Operators that move data and add no rounding of their own.
+DATA_MOVEMENT = frozenset(
     {"RESHAPE", "TRANSPOSE", "SPLIT", "SPLIT_V", "UNPACK", "PACK", "SQUEEZE", "EXPAND_DIMS"}
     | {"DEQUANTIZE", "DequantizeLinear", "STRIDED_SLICE", "SLICE", "GATHER", "CONCATENATION"}
     | {"Reshape", "Transpose", "Split", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat"}
 )
-# Values of these kinds have the scale that TFLite's specification of int8 and int16 gives them.
+# Output scales that TFLite's quantization specification prescribes for int8.
 FIXED_SCALES: Mapping[str, float] = {
     "SOFTMAX": 1 / 256,
     "LOGISTIC": 1 / 256,
@@ -28,127 +28,177 @@ FIXED_SCALES: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a tensor's numbers are kept: ``real = (integer - zero_point) * scale`` where it says so.
+    """How the values of a tensor are stored.
 
-    ``channels`` is the axis along which a constant has a scale for each index. ``dynamic`` is what
-    is given a scale anew for every sequence.
+    With a ``scale``, integers are stored: ``value = (integer - zero_point) * scale``.
+    ``channel_axis`` is the axis of a constant with one scale per index. ``dynamic`` marks a tensor
+    whose scale is computed anew for every input.
     """
 
     dtype: str
     scale: float | None = None
     zero_point: int = 0
-    channels: int | None = None
+    channel_axis: int | None = None
     dynamic: bool = False
 
     @property
     def limits(self) -> tuple[float, float] | None:
-        """The lowest and highest number that can be kept; None where nothing is cut off."""
+        """The lowest and the highest value that integers can represent, ``None`` for floats."""
         if self.scale is None:
             return None
         info = np.iinfo(self.dtype)
         return (info.min - self.zero_point) * self.scale, (info.max - self.zero_point) * self.scale
 
-    def rounded(self, real: Array) -> Array:
-        """``real`` as it comes back from being kept so."""
-        if self.dynamic:
-            return ideal(real, Encoding(self.dtype, 1.0))
+    def encode(self, values: Array, dtype: str | None = None) -> Array:
+        """Return ``values`` as stored; without a scale, as ``dtype``."""
         if self.scale is None:
-            return real
+            return np.ascontiguousarray(values, dtype=dtype)
+        return self._integers(values, self.scale).astype(self.dtype)
+
+    def decode(self, stored: Array) -> Array:
+        """Return the values that ``stored`` represents, float16 as float32."""
+        if self.scale is None:
+            return np.asarray(stored, np.float32 if stored.dtype == np.float16 else None)
+        return np.asarray((stored.astype(np.float64) - self.zero_point) * self.scale, np.float32)
+
+    def round(self, values: Array) -> Array:
+        """Return ``values`` after they were encoded and decoded."""
+        if self.dynamic:
+            return round_constant(values, Encoding(self.dtype, 1.0))
+        return values if self.scale is None else self.decode(self._integers(values, self.scale))
+
+    def _integers(self, values: Array, scale: float) -> Array:
         info = np.iinfo(self.dtype)
-        integers = np.rint(np.asarray(real, np.float64) / self.scale) + self.zero_point
-        kept = (np.clip(integers, info.min, info.max) - self.zero_point) * self.scale
-        return np.asarray(kept, np.float32)
+        integers = np.rint(np.asarray(values, np.float64) / scale) + self.zero_point
+        return np.asarray(np.clip(integers, info.min, info.max))
 
 
 @dataclass(frozen=True)
 class Constant:
-    """A constant's real numbers, and how the file keeps them."""
+    """The decoded values of a constant, and how the file stores them."""
 
-    value: Array
-    stored: Encoding
+    values: Array
+    encoding: Encoding
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator; ``""`` among its inputs is one that is left out.
+    """One operator of a graph.
 
-    ``rounds`` marks one that only changes how numbers are kept, ``scales`` one that makes integers
-    of the first thing it reads itself. ``settings`` tell it from others of its kind with the same
-    inputs; ``attributes`` are what it is set to, and its like must be as well.
+    Args:
+        inputs: tensor names; an omitted optional input is ``""``.
+        recodes: whether the operator only changes the encoding of its input.
+        quantizes_input: whether it quantizes its first input itself, with a dynamic scale.
+        variant: attributes that distinguish operators of one kind with the same inputs.
+        attributes: attributes that must equal those of the counterpart.
     """
 
     position: int
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    rounds: bool = False
-    scales: bool = False
-    settings: str = ""
+    recodes: bool = False
+    quantizes_input: bool = False
+    variant: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Operators in the order in which they run; every tensor has a name of its own.
+    """Operators in order of execution.
 
-    ``inputs`` and ``outputs`` are the graph's own ends: the model's name of each, and the tensor's.
-    ``titles`` are what people know tensors by, where the file tells.
-    ``bodies`` are the graphs of loops, by the loop's position.
+    Args:
+        inputs: the tensor of each model input, by the input's name.
+        outputs: the tensor of each model output, by the output's name.
+        encodings: of tensors that are not float32.
+        names: readable names of tensors, if the file has them.
+        bodies: the graphs of loop bodies, by the position of the loop operator.
     """
 
     operators: tuple[Operator, ...]
     constants: Mapping[str, Constant]
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    stored: Mapping[str, Encoding] = field(default_factory=dict)
-    titles: Mapping[str, str] = field(default_factory=dict)
+    encodings: Mapping[str, Encoding] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     bodies: Mapping[int, Graph] = field(default_factory=dict)
 
     @functools.cached_property
-    def makers(self) -> dict[str, Operator]:
-        """For each tensor that is computed, the operator that does."""
+    def producers(self) -> dict[str, Operator]:
+        """The operator that computes each tensor."""
         return {name: operator for operator in self.operators for name in operator.outputs}
 
     @functools.cached_property
-    def at(self) -> dict[int, Operator]:
-        """The operators by their positions."""
+    def by_position(self) -> dict[int, Operator]:
         return {operator.position: operator for operator in self.operators}
 
-    def keeping(self, tensor: str) -> Encoding:
-        return self.stored.get(tensor, Encoding("float32"))
+    @functools.cached_property
+    def consumed(self) -> set[str]:
+        """The tensors that operators read."""
+        return {name for operator in self.operators for name in operator.inputs}
+
+    def encoding(self, tensor: str) -> Encoding:
+        return self.encodings.get(tensor, Encoding("float32"))
 
 
-class InstrumentedModel(Protocol):
-    """A file whose inside can be seen and run: one of each format."""
+class InstrumentedModel(abc.ABC):
+    """A model file whose inner tensors can be read and replaced."""
 
     graph: Graph
 
-    def values(self, row: Tensors) -> Tensors:
-        """Every tensor, as real numbers, for one sequence of inputs (the batch axis is 1)."""
-        ...
+    def tensor_values(self, inputs: Tensors) -> Tensors:
+        """Return the decoded values of all tensors for ``inputs`` with a batch axis of 1."""
+        feeds = {
+            tensor: self._encode(tensor, inputs[name]) for name, tensor in self.graph.inputs.items()
+        }
+        return self._decode({**feeds, **self._run(feeds)})
 
-    def apart(
-        self, tensors: Collection[str], constants: Mapping[str, Array]
+    def isolate(
+        self, boundaries: Collection[str], constants: Mapping[str, Array]
     ) -> Callable[[Tensors], Tensors]:
-        """The operators cut from each other at ``tensors``, with other ``constants`` where given.
+        """Cut the graph at the tensors ``boundaries`` and replace ``constants``.
 
-        The function takes real numbers for ``tensors`` and gives what the operators make of them.
+        The returned function takes values for all boundaries. It returns, for each boundary, the
+        values that the operators before it compute from the boundaries before them.
         """
-        ...
+        run = self._cut(boundaries, constants)
+        return lambda values: self._decode(
+            run({tensor: self._encode(tensor, values[tensor]) for tensor in boundaries})
+        )
+
+    def _encode(self, tensor: str, values: Array) -> Array:
+        return self.graph.encoding(tensor).encode(values, self._dtype(tensor))
+
+    def _decode(self, stored: Tensors) -> Tensors:
+        return {name: self.graph.encoding(name).decode(array) for name, array in stored.items()}
+
+    @abc.abstractmethod
+    def _dtype(self, tensor: str) -> str | None:
+        """Return the dtype that the runtime expects, ``None`` for that of the given values."""
+
+    @abc.abstractmethod
+    def _run(self, feeds: Tensors) -> Tensors:
+        """Return the encoded tensors computed from the encoded inputs."""
+
+    @abc.abstractmethod
+    def _cut(
+        self, boundaries: Collection[str], constants: Mapping[str, Array]
+    ) -> Callable[[Tensors], Tensors]:
+        """As :meth:`isolate`, with encoded tensors."""
 
 
-def ideal(real: Array, stored: Encoding) -> Array:
-    """``real``, a constant, kept as well as the dtype of ``stored`` can: symmetric, to its maximum.
+def round_constant(values: Array, encoding: Encoding) -> Array:
+    """Return ``values`` with the smallest rounding that the dtype of ``encoding`` allows.
 
-    Per channel where ``stored`` is.
+    Integers are symmetric, scaled to the largest absolute value, per channel if ``encoding`` is.
     """
-    if stored.dtype == "float16":
-        return np.asarray(real.astype(np.float16), np.float32)
-    if stored.scale is None and stored.channels is None:
-        return real
-    top = 7.0 if stored.dtype == "int4" else float(np.iinfo(stored.dtype).max)
-    axes = tuple(k for k in range(real.ndim) if k != stored.channels)
-    whole = stored.channels is None
-    most = np.abs(real).max() if whole else np.abs(real).max(axes, keepdims=True)
-    scale = np.where(most > 0, most / top, 1.0)
-    return np.asarray(np.rint(real / scale) * scale, np.float32)
+    if encoding.dtype == "float16":
+        return np.asarray(values.astype(np.float16), np.float32)
+    axis = encoding.channel_axis
+    if encoding.scale is None and axis is None:
+        return values
+    max_integer = 7.0 if encoding.dtype == "int4" else float(np.iinfo(encoding.dtype).max)
+    other_axes = tuple(k for k in range(values.ndim) if k != axis)
+    largest = np.abs(values).max(None if axis is None else other_axes, keepdims=True)
+    scale = np.where(largest > 0, largest / max_integer, 1.0)
+    return np.asarray(np.rint(values / scale) * scale, np.float32)

@@ -1,97 +1,91 @@
-"""Where an operator is: its name for people, in attention or in a recurrence, in a loop."""
+"""Location of an operator: its readable name, and whether it is in attention or a recurrence."""
 
 from __future__ import annotations
 
 from edgeattn.diagnosis.graph import Graph, Operator
-from edgeattn.diagnosis.matching import Match, match
+from edgeattn.diagnosis.matching import GraphPair
 
-_HEAVY = frozenset(
+_REDUCTIONS = frozenset(
     {"BATCH_MATMUL", "FULLY_CONNECTED", "SUM", "CONV_2D", "MatMul", "Gemm", "Einsum", "ReduceSum"}
 )
-# What rounds inside where it cannot be seen.
-HIDING = frozenset({"WHILE", "IF", "Loop", "If", "Scan"})
-_LOOPS = frozenset({"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "GRU", "RNN", "Loop", "Scan"})
-Loop = tuple[Graph, Graph, Match]
+# Operators whose bodies round without being visible from outside.
+OPAQUE = frozenset({"WHILE", "IF", "Loop", "If", "Scan"})
+_RECURRENT = frozenset(
+    {"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "LSTM", "GRU", "RNN", "Loop", "Scan"}
+)
 
 
-def loops(reference: Graph, judged: Graph, same: Match) -> dict[int, Loop]:
-    """Loops that are each other's like, by their positions: both bodies, laid side by side."""
-    found = {}
-    for position, body in judged.bodies.items():
-        right = reference.bodies.get(same.operators.get(position, -1))
-        if right is not None:
-            found[position] = (right, body, match(right, body))
-    return found
+def unmatched_before(operator: Operator, graph: Graph, unmatched: set[int], cuts: set[str]) -> int:
+    """Count the ``unmatched`` operators between ``operator`` and the tensors ``cuts``."""
+    counted: set[int] = set()
+    pending = [name for name in operator.inputs if name not in cuts]
+    while pending:
+        producer = graph.producers.get(pending.pop())
+        if producer is not None and producer.position in unmatched - counted:
+            counted.add(producer.position)
+            pending += [name for name in producer.inputs if name not in cuts]
+    return len(counted)
 
 
-def before(operator: Operator, graph: Graph, lone: set[int], cuts: set[str]) -> int:
-    """How many operators without a like lie between ``operator`` and what it is given."""
-    made = graph.makers
-    found: set[int] = set()
-    waiting = [name for name in operator.inputs if name not in cuts]
-    while waiting:
-        maker = made.get(waiting.pop())
-        if maker is not None and maker.position in lone - found:
-            found.add(maker.position)
-            waiting += [name for name in maker.inputs if name not in cuts]
-    return len(found)
+def readable_name(operator: Operator, pair: GraphPair) -> str:
+    """Return a name from the operator's outputs or weights, without the name of the model.
 
-
-def title(operator: Operator, graph: Graph, reference: Graph, same: Match) -> str:
-    partners = [same.tensors.get(name, "") for name in operator.outputs]
-    titles = [reference.titles.get(partner) for partner in partners]
-    titles += [graph.titles.get(name) for name in operator.outputs]
-    # Where what it makes is not named after a layer, what it is made of may be.
-    weights = [same.constants.get(name, "") for name in operator.inputs]
-    told = [reference.titles.get(name) for name in weights]
-    told += [graph.titles.get(name) for name in operator.inputs if name in graph.constants]
-    layers = [title.rsplit("/", 2)[0] for title in told if title and title.count("/") > 1]
-    known = [title for title in titles if title]
-    for title in (*(item for item in known if "/" in item), *layers, *known):
-        first, *rest = title.split(";")[0].removesuffix(":0").split("/")
-        # The first part is the model's own name.
+    A name with a layer's path is preferred, first that of an output, then that of a weight.
+    """
+    match, artifact, reference = pair.match, pair.artifact.names, pair.reference.names
+    outputs = [reference.get(match.tensors.get(name, "")) for name in operator.outputs]
+    outputs += [artifact.get(name) for name in operator.outputs]
+    weights = [reference.get(match.constants.get(name, "")) for name in operator.inputs]
+    weights += [artifact.get(name) for name in operator.inputs if name in pair.artifact.constants]
+    output_names = [name for name in outputs if name]
+    layers = [name.rsplit("/", 2)[0] for name in weights if name and name.count("/") > 1]
+    for name in (*(n for n in output_names if "/" in n), *layers, *output_names):
+        first, *rest = name.split(";")[0].removesuffix(":0").split("/")
         return "/".join(rest) if rest and first != "attention" else "/".join([first, *rest])
     return "without a name"
 
 
-def attending(graph: Graph, maps: tuple[str, ...]) -> set[int]:
-    """Positions of the operators that make scores, weights and what the weights make."""
-    made = graph.makers
-    found: set[int] = set()
-    ends = [graph.outputs[name] for name in maps if name in graph.outputs]
-    waiting = list(ends)
-    while waiting:
-        operator = made.get(waiting.pop())
-        if operator is not None and operator.position not in found:
-            found.add(operator.position)
-            if operator.kind not in _HEAVY:
-                waiting += operator.inputs
-    known = set(ends)
+def attention_positions(graph: Graph, maps: tuple[str, ...]) -> set[int]:
+    """Return the positions of the operators that produce or apply the attention maps.
+
+    They are found from the map outputs, back to the products that compute the scores and on to the
+    products that apply the weights.
+    """
+    positions: set[int] = set()
+    map_tensors = [graph.outputs[name] for name in maps if name in graph.outputs]
+    pending = list(map_tensors)
+    while pending:
+        operator = graph.producers.get(pending.pop())
+        if operator is not None and operator.position not in positions:
+            positions.add(operator.position)
+            if operator.kind not in _REDUCTIONS:
+                pending += operator.inputs
+    reached = set(map_tensors)
     for operator in graph.operators:
-        if known & set(operator.inputs):
-            found.add(operator.position)
-            if operator.kind not in _HEAVY:
-                known |= set(operator.outputs)
-    return found
+        if reached & set(operator.inputs):
+            positions.add(operator.position)
+            if operator.kind not in _REDUCTIONS:
+                reached |= set(operator.outputs)
+    return positions
 
 
-def beside(operator: Operator, same: Match, attending: set[int], reference: Graph) -> bool:
-    """Whether one that only rounds does so to what attention makes."""
-    if not operator.rounds:
+def recodes_attention(operator: Operator, pair: GraphPair, attention: set[int]) -> bool:
+    """Return whether ``operator`` changes the encoding of a tensor that attention produces."""
+    if not operator.recodes:
         return False
-    maker = reference.makers.get(same.tensors.get(operator.outputs[0], ""))
-    return maker is not None and maker.position in attending
+    producer = pair.reference.producers.get(pair.match.tensors.get(operator.outputs[0], ""))
+    return producer is not None and producer.position in attention
 
 
-def stepping(graph: Graph) -> set[int]:
-    """Positions of recurrences: loops, and steps that are written out, which all share weights."""
-    users: dict[str, list[Operator]] = {}
+def recurrent_positions(graph: Graph) -> set[int]:
+    """Return the positions of recurrences: loops, and unrolled steps, which share weights."""
+    readers: dict[str, list[int]] = {}
     for operator in graph.operators:
         for name in operator.inputs:
-            if name in graph.constants and graph.constants[name].value.ndim == 2:
-                users.setdefault(name, []).append(operator)
-    found = {o.position for o in graph.operators if o.kind in _LOOPS}
-    for same in users.values():
-        if len(same) > 2:
-            found.update(range(same[0].position, same[-1].position + 1))
-    return found
+            if name in graph.constants and graph.constants[name].values.ndim == 2:
+                readers.setdefault(name, []).append(operator.position)
+    positions = {o.position for o in graph.operators if o.kind in _RECURRENT}
+    for steps in readers.values():
+        if len(steps) > 2:
+            positions.update(range(steps[0], steps[-1] + 1))
+    return positions

@@ -1,8 +1,8 @@
-"""Which tensor of one file is which of another: two graphs of one lowering, laid side by side.
+"""Matching of the tensors and operators of two graphs made from the same model.
 
-Quantizers put operators between that only change how numbers are kept, may reorder what does not
-depend on each other, and drop names. What stays is what every operator makes of what: operators of
-one kind with the same inputs are the same, and where several are, their weights tell.
+Quantizers insert operators that only change the encoding, reorder independent operators and drop
+tensor names, but keep the dataflow. Operators of the same kind with the same inputs are matched;
+among several such operators, the one with the most similar weights is chosen.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ from edgeattn.diagnosis.graph import Constant, Graph, Operator
 from edgeattn.tensors import Array
 
 _COMMUTATIVE = frozenset({"ADD", "MUL", "MAXIMUM", "MINIMUM", "Add", "Mul", "Max", "Min"})
-
-_PLAIN_PRODUCT = "fusedActivationFunction=0"
-# An operator that is not the right one is found so often; each time the graphs are laid anew.
-MOST_REPLACED = 8
-Key = tuple[str, str, tuple[str, ...]]
+_NO_ACTIVATION = "fusedActivationFunction=0"
+# Limits the search for operators of another kind, since each one repeats the matching.
+MAX_SUBSTITUTIONS = 8
+OperatorKey = tuple[str, str, tuple[str, ...]]
 
 
 @dataclass
 class Match:
-    """For tensors, operators' positions and constants of the judged graph: the reference's.
+    """Counterparts in the reference graph of tensors, operators (by position) and constants.
 
-    ``swapped`` are pairs of inputs that the judged file takes for each other, ``misnamed`` says
-    under which name it tells an output of the reference.
+    ``swapped`` are pairs of inputs that are interchanged in the artifact. ``misnamed`` maps the
+    name of an output of the artifact to that of the reference's output with the same tensor.
     """
 
     tensors: dict[str, str] = field(default_factory=dict)
@@ -38,169 +37,211 @@ class Match:
     swapped: tuple[tuple[str, str], ...] = ()
     misnamed: dict[str, str] = field(default_factory=dict)
 
-    def without(self, graph: Graph) -> list[Operator]:
-        """The operators of ``graph`` that have no like, in their order."""
-        return [o for o in graph.operators if not o.rounds and o.position not in self.operators]
+    def unmatched(self, graph: Graph) -> list[Operator]:
+        """Return the operators of the artifact's ``graph`` without a counterpart."""
+        return [o for o in graph.operators if not o.recodes and o.position not in self.operators]
 
 
-def match(reference: Graph, judged: Graph) -> Match:
-    """What of ``judged`` is the same as what of ``reference``; the rest is left out."""
-    names = {name: name for name in judged.inputs if name in reference.inputs}
-    found = _laid(reference, judged, names, {})
-    if found.without(judged):
-        found = _swapped(reference, judged, names) or _replaced(reference, judged, names)
-    ends = {tensor: name for name, tensor in reference.outputs.items()}
-    for name, tensor in judged.outputs.items():
-        partner = found.tensors.get(tensor)
-        if partner is not None and ends.get(partner, name) != name:
-            found.misnamed[name] = ends[partner]
+@dataclass(frozen=True)
+class GraphPair:
+    """The graphs of a reference and an artifact, and their match."""
+
+    reference: Graph
+    artifact: Graph
+    match: Match
+
+    @classmethod
+    def of(cls, reference: Graph, artifact: Graph) -> GraphPair:
+        return cls(reference, artifact, match_graphs(reference, artifact))
+
+    def counterpart(self, operator: Operator) -> Operator | None:
+        return self.reference.by_position.get(self.match.operators.get(operator.position, -1))
+
+    def constant_pairs(self, operator: Operator) -> list[tuple[Constant, Constant]]:
+        """Return the constants that ``operator`` reads, with their counterparts."""
+        return [
+            (self.artifact.constants[name], self.reference.constants[self.match.constants[name]])
+            for name in operator.inputs
+            if name in self.match.constants
+        ]
+
+    def bodies(self) -> dict[int, GraphPair]:
+        """Return the matched loop bodies by the position of the artifact's loop operator."""
+        return {
+            position: GraphPair.of(self.reference.bodies[self.match.operators[position]], body)
+            for position, body in self.artifact.bodies.items()
+            if self.match.operators.get(position, -1) in self.reference.bodies
+        }
+
+
+def match_graphs(reference: Graph, artifact: Graph) -> Match:
+    """Match the graph of an artifact with that of its reference."""
+    names = {name: name for name in artifact.inputs if name in reference.inputs}
+    match = _match_in_order(reference, artifact, names, {})
+    if match.unmatched(artifact):
+        match = _match_swapped_inputs(reference, artifact, names) or _match_substitutions(
+            reference, artifact, names
+        )
+    output_names = {tensor: name for name, tensor in reference.outputs.items()}
+    for name, tensor in artifact.outputs.items():
+        partner = match.tensors.get(tensor)
+        if partner is not None and output_names.get(partner, name) != name:
+            match.misnamed[name] = output_names[partner]
         elif name in reference.outputs:
-            found.tensors[tensor] = reference.outputs[name]
-    return found
+            match.tensors[tensor] = reference.outputs[name]
+    return match
 
 
-def _swapped(reference: Graph, judged: Graph, names: Mapping[str, str]) -> Match | None:
-    """The match in which all have their like, where two inputs go by each other's names."""
+def _match_swapped_inputs(
+    reference: Graph, artifact: Graph, names: Mapping[str, str]
+) -> Match | None:
+    """Return the match of all operators with two inputs interchanged, if there is one."""
     for one, other in itertools.combinations(names, 2):
-        turned = _laid(reference, judged, {**names, one: other, other: one}, {})
-        if not turned.without(judged):
-            turned.swapped = ((one, other),)
-            return turned
+        match = _match_in_order(reference, artifact, {**names, one: other, other: one}, {})
+        if not match.unmatched(artifact):
+            match.swapped = ((one, other),)
+            return match
     return None
 
 
-def _replaced(reference: Graph, judged: Graph, inputs: Mapping[str, str]) -> Match:
-    """As :func:`_laid`; an operator of another kind is the like of the one whose place it takes."""
-    forced: dict[int, Operator] = {}
-    found = _laid(reference, judged, inputs, forced)
-    roots = _roots(reference)
-    for _ in range(MOST_REPLACED):
-        taken = set(found.operators.values())
-        unused = [o for o in reference.operators if not o.rounds and o.position not in taken]
-        odd = next(
+def _match_substitutions(reference: Graph, artifact: Graph, inputs: Mapping[str, str]) -> Match:
+    """Match operators that were replaced by one of another kind or with other settings."""
+    fixed: dict[int, Operator] = {}
+    match = _match_in_order(reference, artifact, inputs, fixed)
+    sources = _recoded_sources(reference)
+    for _ in range(MAX_SUBSTITUTIONS):
+        matched = set(match.operators.values())
+        unused = [o for o in reference.operators if not o.recodes and o.position not in matched]
+        substitution = next(
             (
-                (operator, same[0])
-                for operator in found.without(judged)
-                if len(same := _in_place(operator, unused, found, roots)) == 1
+                (operator, candidates[0])
+                for operator in match.unmatched(artifact)
+                if len(candidates := _replaceable(operator, unused, match, sources)) == 1
             ),
             None,
         )
-        if odd is None:
+        if substitution is None:
             break
-        forced[odd[0].position] = odd[1]
-        found = _laid(reference, judged, inputs, forced)
-    return found
+        fixed[substitution[0].position] = substitution[1]
+        match = _match_in_order(reference, artifact, inputs, fixed)
+    return match
 
 
-def _laid(
-    reference: Graph, judged: Graph, inputs: Mapping[str, str], forced: Mapping[int, Operator]
+def _match_in_order(
+    reference: Graph, artifact: Graph, inputs: Mapping[str, str], fixed: Mapping[int, Operator]
 ) -> Match:
-    """The graphs laid side by side from their inputs on, the ``forced`` operators as they say."""
-    found = Match()
-    there = _roots(reference)
-    kept = {operator.position for operator in forced.values()}
-    left: dict[Key, list[Operator]] = {}
+    """Match operators from the inputs on; the counterparts in ``fixed`` are prescribed."""
+    match = Match()
+    sources = _recoded_sources(reference)
+    reserved = {operator.position for operator in fixed.values()}
+    candidates: dict[OperatorKey, list[Operator]] = {}
     for operator in reference.operators:
-        if not operator.rounds and operator.position not in kept:
-            tokens = [_token(reference, name, there.get(name, name)) for name in operator.inputs]
-            left.setdefault(_key(operator, tokens, reference), []).append(operator)
-    found.tensors.update({judged.inputs[a]: reference.inputs[b] for a, b in inputs.items()})
-    unused = {o.position: o for same in left.values() for o in same}
-    for operator in judged.operators:
-        if operator.rounds:
-            source = found.tensors.get(operator.inputs[0])
+        if not operator.recodes and operator.position not in reserved:
+            tokens = [_token(reference, name, sources.get(name, name)) for name in operator.inputs]
+            candidates.setdefault(_key(operator, tokens, reference), []).append(operator)
+    match.tensors.update({artifact.inputs[a]: reference.inputs[b] for a, b in inputs.items()})
+    unused = {o.position for operators in candidates.values() for o in operators}
+    for operator in artifact.operators:
+        if operator.recodes:
+            source = match.tensors.get(operator.inputs[0])
             if source is not None:
-                found.tensors[operator.outputs[0]] = source
+                match.tensors[operator.outputs[0]] = source
             continue
-        tokens = [_token(judged, name, found.tensors.get(name)) for name in operator.inputs]
-        same = [o for o in left.get(_key(operator, tokens, judged), []) if o.position in unused]
-        partner = forced.get(operator.position) or _nearest(operator, same, judged, reference)
+        tokens = [_token(artifact, name, match.tensors.get(name)) for name in operator.inputs]
+        same_key = candidates.get(_key(operator, tokens, artifact), [])
+        partner = fixed.get(operator.position) or _most_similar(
+            operator, [o for o in same_key if o.position in unused], artifact, reference
+        )
         if partner is None:
             continue
-        unused.pop(partner.position, None)
-        found.operators[operator.position] = partner.position
-        found.tensors.update(zip(operator.outputs, partner.outputs, strict=False))
-        pairs = _paired(operator, partner, judged, reference)
-        found.constants.update({mine: its for mine, its in pairs if mine not in found.constants})
-    return found
+        unused.discard(partner.position)
+        match.operators[operator.position] = partner.position
+        match.tensors.update(zip(operator.outputs, partner.outputs, strict=False))
+        for name, reference_name in _paired_constants(operator, partner, artifact, reference):
+            match.constants.setdefault(name, reference_name)
+    return match
 
 
-def _roots(graph: Graph) -> dict[str, str]:
-    """For what only keeps another tensor's numbers otherwise: that tensor."""
-    roots: dict[str, str] = {}
+def _recoded_sources(graph: Graph) -> dict[str, str]:
+    """Map each tensor with a changed encoding to the tensor that it was made from."""
+    sources: dict[str, str] = {}
     for operator in graph.operators:
-        if operator.rounds:
+        if operator.recodes:
             source = operator.inputs[0]
-            roots[operator.outputs[0]] = roots.get(source, source)
-    return roots
+            sources[operator.outputs[0]] = sources.get(source, source)
+    return sources
 
 
-def _token(graph: Graph, name: str, same: str | None) -> str:
+def _token(graph: Graph, name: str, reference_name: str | None) -> str:
+    """Return a text that is equal for inputs that are equal apart from their encoding."""
     if not name:
         return ""
     constant = graph.constants.get(name)
     if constant is None:
-        return f"={same}" if same is not None else "?"
-    if constant.value.dtype.kind in "fc":
-        return f"float{tuple(d for d in constant.value.shape if d != 1)}"
-    return f"{constant.value.ravel().tolist()[:64]}"
+        return f"={reference_name}" if reference_name is not None else "?"
+    if constant.values.dtype.kind in "fc":
+        return f"float{tuple(size for size in constant.values.shape if size != 1)}"
+    return f"{constant.values.ravel().tolist()[:64]}"
 
 
-def _key(operator: Operator, tokens: list[str], graph: Graph) -> Key:
+def _key(operator: Operator, tokens: list[str], graph: Graph) -> OperatorKey:
     while tokens and not tokens[-1]:
         tokens.pop()
     if operator.kind in _COMMUTATIVE:
         tokens = sorted(tokens)
-    kind, settings = operator.kind, operator.settings
+    kind, variant = operator.kind, operator.variant
     if kind == "BATCH_MATMUL" and operator.inputs[1] in graph.constants:
-        # TFLite has two operators for a product with weights, and quantizers choose the other.
-        kind, settings = "FULLY_CONNECTED", _PLAIN_PRODUCT
-    return kind, settings, tuple(tokens)
+        # TFLite has two operators for a product with weights, and quantizers exchange them.
+        kind, variant = "FULLY_CONNECTED", _NO_ACTIVATION
+    return kind, variant, tuple(tokens)
 
 
-def _paired(
-    one: Operator, other: Operator, judged: Graph, reference: Graph
+def _paired_constants(
+    operator: Operator, partner: Operator, artifact: Graph, reference: Graph
 ) -> list[tuple[str, str]]:
-    """Constants of two operators that are the same but for how they are kept."""
-    mine = [name for name in one.inputs if name in judged.constants]
-    its = [name for name in other.inputs if name in reference.constants]
+    """Return the names of the float constants of equal size that both operators read."""
+    names = [name for name in operator.inputs if name in artifact.constants]
+    partner_names = [name for name in partner.inputs if name in reference.constants]
     return [
         (a, b)
-        for a, b in zip(mine, its, strict=False)
-        if judged.constants[a].value.size == reference.constants[b].value.size
-        and reference.constants[b].value.dtype.kind == "f"
+        for a, b in zip(names, partner_names, strict=False)
+        if artifact.constants[a].values.size == reference.constants[b].values.size
+        and reference.constants[b].values.dtype.kind == "f"
     ]
 
 
-def _nearest(
-    operator: Operator, same: list[Operator], judged: Graph, reference: Graph
+def _most_similar(
+    operator: Operator, candidates: list[Operator], artifact: Graph, reference: Graph
 ) -> Operator | None:
-    """Of operators with the same inputs, the one whose weights are most alike."""
+    """Return the candidate whose weights have the largest cosine similarity."""
 
-    def likeness(other: Operator) -> float:
-        pairs = _paired(operator, other, judged, reference)
-        return sum(_cosine(judged.constants[a], reference.constants[b]) for a, b in pairs)
+    def similarity(candidate: Operator) -> float:
+        pairs = _paired_constants(operator, candidate, artifact, reference)
+        return sum(_cosine(artifact.constants[a], reference.constants[b]) for a, b in pairs)
 
-    return max(same, key=likeness, default=None)
+    return max(candidates, key=similarity, default=None)
 
 
 def _cosine(one: Constant, other: Constant) -> float:
-    a: Array = np.nan_to_num(one.value.astype(np.float64).ravel())
-    b: Array = np.nan_to_num(other.value.astype(np.float64).ravel())
+    a: Array = np.nan_to_num(one.values.astype(np.float64).ravel())
+    b: Array = np.nan_to_num(other.values.astype(np.float64).ravel())
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norm if norm else 0.0
 
 
-def _in_place(
-    operator: Operator, unused: Iterable[Operator], found: Match, roots: Mapping[str, str]
+def _replaceable(
+    operator: Operator, unused: Iterable[Operator], match: Match, sources: Mapping[str, str]
 ) -> list[Operator]:
-    """Those that take all that ``operator`` takes and make as much; of its kind, if there are."""
-    known = {found.tensors[name] for name in operator.inputs if name in found.tensors}
-    same = [
+    """Return the operators that ``operator`` may replace, of its own kind if there are any.
+
+    They read all matched inputs of ``operator`` and have as many outputs.
+    """
+    inputs = {match.tensors[name] for name in operator.inputs if name in match.tensors}
+    candidates = [
         other
         for other in unused
-        if known
-        and known <= {roots.get(name, name) for name in other.inputs}
+        if inputs
+        and inputs <= {sources.get(name, name) for name in other.inputs}
         and len(other.outputs) == len(operator.outputs)
     ]
-    return [other for other in same if other.kind == operator.kind] or same
+    return [other for other in candidates if other.kind == operator.kind] or candidates

@@ -1,32 +1,24 @@
-"""What was found inside of an artifact, in plain words, and the setting that would cure it."""
+"""Diagnoses in words: what is wrong with an artifact, and which setting corrects it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeattn.diagnosis.causes import (
-    COARSE,
-    CUT,
-    NO_ROUNDING,
-    ROUNDING,
-    SETTINGS,
-    SHIFT,
-    WEIGHTS,
-)
-from edgeattn.diagnosis.graph import MOVING
+from edgeattn.diagnosis import causes
+from edgeattn.diagnosis.graph import DATA_MOVEMENT
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.metrics.verdict import PASS
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
 
-# What only a broken file, or a runtime that is, can do.
-FAULTS = (WEIGHTS, SETTINGS, SHIFT, NO_ROUNDING)
-# The next scheme that keeps more.
-FINER = {
+# Causes that only a faulty file or runtime can have.
+FAULTS = (causes.WEIGHTS, causes.ATTRIBUTES, causes.OFFSET, causes.UNEXPLAINED)
+# The next scheme of higher precision.
+HIGHER_PRECISION = {
     "int8": "int16x8",
     "dynamic_int8": "float16",
     "int16x8": "float16",
@@ -37,214 +29,219 @@ FINER = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A paragraph, what would cure it, and the operator it names."""
+    """A message, the setting that corrects the problem, and the operator that causes it."""
 
     message: str
     remedy: str | None = None
     operator: OperatorComparison | None = None
 
 
-def told(
-    compared: GraphComparison,
-    artifact: Artifact,
-    verdict: str,
-    limit_db: float,
-    against: Artifact,
-    model: str,
-    stages: Collection[str] = (),
-) -> Diagnosis:
-    """What is wrong with ``artifact``, its operators ``compared`` with those of ``against``.
+@dataclass(frozen=True)
+class Comparison:
+    """The comparison of ``artifact`` with ``reference``, and what validation found.
 
-    An artifact that passes is only reproached with what no rounding explains. ``stages`` are those
-    of the verdict that failed.
+    ``verdict`` is that on the artifact's outputs, ``failed_stages`` are the stages of validation
+    that failed, ``limit_db`` is the SNR that outputs must reach, and ``model`` the Keras file.
     """
-    operators, reference = compared.operators, against.label
-    again = f"Convert the model again: edgeattn convert {model} --force. And please report it."
-    if compared.swapped or compared.misnamed:
-        return Diagnosis(_ends(compared), again)
-    reproached = FAULTS if verdict == PASS else (*FAULTS, CUT, COARSE, ROUNDING)
-    first = next(
-        (
-            item
-            for item in operators
-            if item.cause in reproached and not (verdict == PASS and item.before)
-        ),
-        None,
+
+    graphs: GraphComparison
+    artifact: Artifact
+    reference: Artifact
+    verdict: str
+    limit_db: float
+    model: str
+    failed_stages: Collection[str] = ()
+
+
+def diagnosis_of(comparison: Comparison) -> Diagnosis:
+    """Return the diagnosis of an artifact.
+
+    For an artifact that passes, only faults are reported, not rounding.
+    """
+    if comparison.graphs.swapped or comparison.graphs.misnamed:
+        return Diagnosis(_interchanged_names(comparison.graphs), _convert_again(comparison))
+    passed = comparison.verdict == PASS
+    reported = FAULTS if passed else (*FAULTS, causes.CLIPPING, causes.COARSE, causes.ROUNDING)
+    for operator in comparison.graphs.operators:
+        if operator.cause in reported and not (passed and operator.unmatched_before):
+            return _faulty_operator(operator, comparison)
+    if set(comparison.failed_stages) == {"attention"} and comparison.artifact.scheme != "float32":
+        return _failed_map(comparison)
+    return _no_faulty_operator(comparison)
+
+
+def _faulty_operator(operator: OperatorComparison, comparison: Comparison) -> Diagnosis:
+    location = (
+        f"{operator_label(operator)} is the first operator with correct inputs and a wrong output."
     )
-    if first is None:
-        if set(stages) == {"attention"} and artifact.scheme != "float32":
-            return _in_the_map(compared, artifact)
-        return _nothing(compared, artifact, verdict, limit_db, against)
-    say = _SENTENCES[str(first.cause)]
-    cures: dict[str, str] = {
-        WEIGHTS: again,
-        SETTINGS: again,
-        SHIFT: again,
-        NO_ROUNDING: again,
-        CUT: "Calibrate on more samples, and ones like those it meets: --calibration FILE",
-        COARSE: _finer(first, artifact),
-        ROUNDING: _finer(first, artifact),
-    }
-    cure = cures[str(first.cause)]
-    if first.cause == NO_ROUNDING and first.recurrent and artifact.format == "tflite":
-        cure = "Convert with the steps written out: --lowering unrolled. And please report it."
-    named = f"{subject(first)} is the first operator whose inputs are right and whose output is not"
-    if first.before:
-        named = (
-            f"{subject(first)} is the first that is not right; of what is before it, "
-            f"{_counted(first.before, 'operator')} without a like in {reference} may be at fault"
+    if operator.unmatched_before:
+        location = (
+            f"{operator_label(operator)} is the first operator with a wrong output; the cause may "
+            f"also be one of the {_count(operator.unmatched_before, 'operator')} before it that "
+            f"have no counterpart in {comparison.reference.label}."
         )
-    return Diagnosis(f"{named}. {say(first, artifact, limit_db, reference)}", cure, first)
-
-
-def _ends(compared: GraphComparison) -> str:
-    """Inputs or outputs that go by each other's names."""
-    parts = [
-        f"The file takes its input {one!r} for {other!r}, and the other way round."
-        for one, other in compared.swapped
-    ]
-    parts += [
-        f"What it gives as {name!r} is what ought to be {other!r}."
-        for name, other in compared.misnamed.items()
-    ]
-    return " ".join([*parts, "Inside, that is no operator's fault, but that of the names."])
-
-
-def subject(item: OperatorComparison) -> str:
-    return f"{item.kind} {item.name} (operator {item.position})"
-
-
-def _finer(item: OperatorComparison, artifact: Artifact) -> str:
-    if artifact.scheme == "int8" and item.attention:
-        return "Keep attention in float32: --attention-precision float32"
-    if item.recurrent and artifact.format == "tflite" and artifact.scheme == "int8":
-        return "Give the steps finer numbers: --scheme int16x8, or --scheme dynamic_int8"
-    return f"Convert with finer numbers: --scheme {FINER.get(artifact.scheme, 'float32')}"
-
-
-def _in_the_map(compared: GraphComparison, artifact: Artifact) -> Diagnosis:
-    """Only the map fails, which has limits of its own: what rounds most among what makes it."""
-    made = [
-        item
-        for item in compared.operators
-        if item.attention and item.kind not in MOVING and math.isfinite(item.isolated_db)
-    ]
-    if not made:
-        return Diagnosis("No operator that makes the attention map is wrong by itself.")
-    worst = min(made, key=lambda item: item.isolated_db)
     return Diagnosis(
-        "No operator is wrong by itself, and no output but the attention map fails. Of what makes "
-        f"the map, {subject(worst)} rounds most: {worst.isolated_db:.0f} dB are left of it.",
-        _finer(worst, artifact),
+        f"{location} {_cause_message(operator, comparison)}",
+        _remedy(operator, comparison),
+        operator,
+    )
+
+
+def _cause_message(operator: OperatorComparison, comparison: Comparison) -> str:
+    detail, scheme = operator.detail, comparison.artifact.scheme
+    reference, file_fault = comparison.reference.label, "The file is faulty, not its precision."
+    match operator.cause:
+        case causes.WEIGHTS:
+            return (
+                f"{detail['share'] * detail['count']:,.0f} of its {detail['count']:,.0f} weights "
+                f"differ from {reference} by up to {detail['largest']:.2g}, more than the rounding "
+                f"of {scheme}. {file_fault}"
+            )
+        case causes.ATTRIBUTES:
+            values = [
+                f"{name} is {own} instead of {expected}"
+                for name, (own, expected) in operator.attributes.items()
+            ]
+            return f"Its attributes differ from {reference}: {'; '.join(values)}. {file_fault}"
+        case causes.OFFSET:
+            return (
+                f"All its values are off by {detail['steps']:+.1f} integer steps, which indicates "
+                f"a wrong zero point. {file_fault}"
+            )
+        case causes.CLIPPING:
+            return (
+                f"Its values range from {detail['low']:.3g} to {detail['high']:.3g} on these "
+                f"samples, but the file stores only {_stored_range(detail)}: other values are "
+                "clipped."
+            )
+        case causes.COARSE:
+            return (
+                f"Its values span only {_count(detail['steps'], 'integer step')}, because the file "
+                f"stores {_stored_range(detail)} for a few outliers, such as the fill value of a "
+                "mask."
+            )
+        case causes.ROUNDING:
+            return (
+                f"Rounding to {scheme} leaves an SNR of {operator.isolated_db:.0f} dB; outputs "
+                f"require {comparison.limit_db:.0f} dB."
+            )
+    return (
+        f"{_unexplained_error(operator, scheme)} The file or the runtime is faulty, not the "
+        "precision."
+    )
+
+
+def _stored_range(detail: Mapping[str, float]) -> str:
+    return f"{detail['kept_low']:.3g} to {detail['kept_high']:.3g}"
+
+
+def _unexplained_error(operator: OperatorComparison, scheme: str) -> str:
+    result = f"an SNR of {operator.isolated_db:.0f} dB"
+    if operator.isolated_db == -math.inf:
+        result = "non-finite values or the wrong number of values"
+    expected = f"rounding to {scheme} explains {operator.explained_db:.0f} dB"
+    if math.isinf(operator.explained_db):
+        expected = "nothing in it is rounded"
+    return f"With correct inputs, it computes {result}, although {expected}."
+
+
+def _remedy(operator: OperatorComparison, comparison: Comparison) -> str:
+    artifact = comparison.artifact
+    if operator.cause == causes.UNEXPLAINED and operator.recurrent and artifact.format == "tflite":
+        return "Convert with unrolled steps: --lowering unrolled. Please report this as a bug."
+    if operator.cause in FAULTS:
+        return _convert_again(comparison)
+    if operator.cause == causes.CLIPPING:
+        return "Calibrate on more samples, or on samples that resemble the data: --calibration FILE"
+    return _higher_precision(operator, artifact)
+
+
+def _convert_again(comparison: Comparison) -> str:
+    return (
+        f"Convert the model again: edgeattn convert {comparison.model} --force. Please report this "
+        "as a bug."
+    )
+
+
+def _higher_precision(operator: OperatorComparison | None, artifact: Artifact) -> str:
+    if operator is not None and artifact.scheme == "int8":
+        if operator.attention:
+            return "Keep attention in float32: --attention-precision float32"
+        if operator.recurrent and artifact.format == "tflite":
+            return (
+                "Convert the recurrence with higher precision: --scheme int16x8 or --scheme "
+                "dynamic_int8"
+            )
+    scheme = HIGHER_PRECISION.get(artifact.scheme, "float32")
+    return f"Convert with higher precision: --scheme {scheme}"
+
+
+def _interchanged_names(graphs: GraphComparison) -> str:
+    parts = [f"The inputs {one!r} and {other!r} are interchanged." for one, other in graphs.swapped]
+    parts += [
+        f"The output named {name!r} holds the values of {other!r}."
+        for name, other in graphs.misnamed.items()
+    ]
+    return " ".join([*parts, "The operators are correct; only the names are wrong."])
+
+
+def operator_label(operator: OperatorComparison) -> str:
+    return f"{operator.kind} {operator.name} (operator {operator.position})"
+
+
+def _failed_map(comparison: Comparison) -> Diagnosis:
+    """Name the operator of attention that rounds most; only the map exceeds its limits."""
+    candidates = [
+        operator
+        for operator in comparison.graphs.operators
+        if operator.attention
+        and operator.kind not in DATA_MOVEMENT
+        and math.isfinite(operator.isolated_db)
+    ]
+    if not candidates:
+        return Diagnosis("No operator that computes the attention map has an error of its own.")
+    worst = min(candidates, key=lambda operator: operator.isolated_db)
+    return Diagnosis(
+        "Only the attention map fails, and no single operator is faulty. Among the operators that "
+        f"compute the map, {operator_label(worst)} has the largest rounding error, with an SNR of "
+        f"{worst.isolated_db:.0f} dB.",
+        _higher_precision(worst, comparison.artifact),
         worst,
     )
 
 
-def _nothing(
-    compared: GraphComparison, artifact: Artifact, verdict: str, limit_db: float, against: Artifact
-) -> Diagnosis:
-    operators = compared.operators
-    listed = " Those that add most noise are listed."
-    if verdict == PASS:
+def _no_faulty_operator(comparison: Comparison) -> Diagnosis:
+    artifact, graphs = comparison.artifact, comparison.graphs
+    limit_db, reference = comparison.limit_db, comparison.reference
+    listing = " The operators with the largest errors are listed."
+    if comparison.verdict == PASS:
         return Diagnosis(
-            f"Nothing stands out: every operator is as right as {artifact.scheme} lets it be."
-            + listed
+            f"No faults: every operator is as accurate as {artifact.scheme} allows." + listing
         )
     if artifact.scheme == "float32":
         return Diagnosis(
-            f"Held to {against.label}, no operator of it stands out: the fault is smaller than "
-            f"what {against.scheme} rounds, or in both of them." + listed
+            f"No operator differs from {reference.label} by more than the rounding of "
+            f"{reference.scheme}: the fault is smaller than that, or in both artifacts." + listing
         )
-    reached = min(compared.outputs_db.values(), default=limit_db)
-    if reached >= limit_db:
+    remedy = _higher_precision(None, artifact)
+    output_db = min(graphs.outputs_db.values(), default=limit_db)
+    if output_db >= limit_db:
         return Diagnosis(
-            f"On single sequences from a clean state its outputs reach {reached:.0f} dB, and "
-            f"{limit_db:.0f} dB are needed: what fails it is a few numbers among many, or is "
-            "carried from one sequence to the next." + listed,
-            f"Convert with finer numbers: --scheme {FINER.get(artifact.scheme, 'float32')}",
+            f"On single samples from initial states, the outputs reach an SNR of {output_db:.0f} "
+            f"dB, and the limit is {limit_db:.0f} dB: only a few values fail, or errors carried "
+            "from one sample to the next." + listing,
+            remedy,
         )
-    steps = sum(item.recurrent for item in operators)
-    where = f", {steps} of them in steps of a recurrence, which hand it on" if steps else ""
+    steps = sum(operator.recurrent for operator in graphs.operators)
+    recurrent = f", {steps} of them in steps of a recurrence," if steps else ""
     return Diagnosis(
-        f"No operator is wrong by itself: each rounds a little, and over {len(operators)} "
-        f"operators{where}, {reached:.0f} dB are left of the {limit_db:.0f} dB that are needed."
-        + listed,
-        f"Convert with finer numbers: --scheme {FINER.get(artifact.scheme, 'float32')}",
+        f"No single operator is faulty. The rounding errors of {len(graphs.operators)} operators"
+        f"{recurrent} add up to an SNR of {output_db:.0f} dB; outputs require {limit_db:.0f} dB."
+        + listing,
+        remedy,
     )
 
 
-def _weights(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
-    wrong = item.detail["share"] * item.detail["count"]
-    return (
-        f"{wrong:,.0f} of its {item.detail['count']:,.0f} stored weights are not those of "
-        f"{reference}: they differ by up to {item.detail['largest']:.2g}, more than "
-        f"{artifact.scheme} rounds. That is a fault of the file and not of its precision."
-    )
-
-
-def _settings(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
-    pairs = [f"{name} is {is_}, and {ought} there" for name, (is_, ought) in item.settings.items()]
-    return (
-        f"It is not set as in {reference}: {'; '.join(pairs)}. That is a fault of the file and not "
-        "of its precision."
-    )
-
-
-def _shift(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
-    return (
-        f"All it makes lies {item.detail['steps']:+.1f} integer steps beside what is right, as a "
-        "wrong zero point does. That is a fault of the file and not of its precision."
-    )
-
-
-def _cut(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
-    d = item.detail
-    return (
-        f"Its numbers go from {d['low']:.3g} to {d['high']:.3g} on these samples, and the file "
-        f"keeps {d['kept_low']:.3g} to {d['kept_high']:.3g}: what is beyond is cut off."
-    )
-
-
-def _coarse(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
-    d = item.detail
-    return (
-        f"Its numbers have {_counted(d['steps'], 'integer step')} for themselves: the file keeps "
-        f"{d['kept_low']:.3g} to {d['kept_high']:.3g}, for a few values far from the others, as "
-        "the fill of a mask is."
-    )
-
-
-def _counted(number: float, what: str) -> str:
+def _count(number: float, noun: str) -> str:
     rounded = max(1, round(number))
-    return f"{rounded:,} {what}{'' if rounded == 1 else 's'}"
-
-
-def _unexplained(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
-    made = f"are right to {item.isolated_db:.0f} dB"
-    if item.isolated_db == -math.inf:
-        made = "are no numbers, or another count of them"
-    would = f"rounding to {artifact.scheme} would leave {item.explained_db:.0f} dB"
-    if math.isinf(item.explained_db):
-        would = "nothing in it rounds"
-    return (
-        f"Given the right numbers, it makes ones that {made}; {would}. That is a fault of the "
-        "file, or of the runtime."
-    )
-
-
-def _rounding(item: OperatorComparison, artifact: Artifact, limit: float, reference: str) -> str:
-    return (
-        f"Rounding to {artifact.scheme} alone leaves it {item.isolated_db:.0f} dB, and an output "
-        f"needs {limit:.0f} dB."
-    )
-
-
-_SENTENCES: dict[str, Callable[[OperatorComparison, Artifact, float, str], str]] = {
-    WEIGHTS: _weights,
-    SETTINGS: _settings,
-    SHIFT: _shift,
-    CUT: _cut,
-    COARSE: _coarse,
-    NO_ROUNDING: _unexplained,
-    ROUNDING: _rounding,
-}
+    return f"{rounded:,} {noun}{'' if rounded == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What was measured of operators: plain values that travel as JSON."""
+"""Results of comparing the operators of two files, serializable as JSON."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class OperatorComparison:
-    """One operator; figures are in decibels, infinite where nothing differs.
+    """One operator of the artifact, compared with its counterpart.
 
-    ``cause`` is None where the operator is as right as its dtypes let it be and within the scheme's
-    limit. ``detail`` are the numbers that its words need, ``settings`` those that are not the
-    reference's: what it is set to, and what it ought to be. ``before`` counts operators without a
-    like that it was run together with.
+    The SNRs ``accumulated_db``, ``isolated_db`` and ``explained_db`` are in decibels, infinite if
+    nothing differs; see :mod:`edgeattn.diagnosis.comparison`.
+
+    Args:
+        cause: one of the causes in :mod:`edgeattn.diagnosis.causes`; ``None`` if the error is
+            explained by rounding and within the limit.
+        detail: figures for the message of the cause.
+        attributes: attributes that differ: own value, reference's value.
+        unmatched_before: number of operators without a counterpart that are included in the
+            isolated error.
     """
 
     position: int
@@ -28,26 +34,23 @@ class OperatorComparison:
     attention: bool = False
     recurrent: bool = False
     detail: Mapping[str, float] = field(default_factory=dict)
-    settings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    before: int = 0
+    attributes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unmatched_before: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        def plain(value: float) -> float | str:
-            return value if math.isfinite(value) else str(value)
-
         return {
             "position": self.position,
             "operator": self.kind,
             "name": self.name,
-            "accumulated_snr_db": plain(self.accumulated_db),
-            "isolated_snr_db": plain(self.isolated_db),
-            "explained_snr_db": plain(self.explained_db),
+            "accumulated_snr_db": _json_number(self.accumulated_db),
+            "isolated_snr_db": _json_number(self.isolated_db),
+            "explained_snr_db": _json_number(self.explained_db),
             "cause": self.cause,
             "attention": self.attention,
             "recurrent": self.recurrent,
-            "detail": {name: plain(value) for name, value in self.detail.items()},
-            "settings": {name: list(pair) for name, pair in self.settings.items()},
-            "before": self.before,
+            "detail": {name: _json_number(value) for name, value in self.detail.items()},
+            "settings": {name: list(pair) for name, pair in self.attributes.items()},
+            "before": self.unmatched_before,
         }
 
     @classmethod
@@ -63,18 +66,18 @@ class OperatorComparison:
             bool(data["attention"]),
             bool(data["recurrent"]),
             {name: float(value) for name, value in data["detail"].items()},
-            {name: (str(one), str(other)) for name, (one, other) in data["settings"].items()},
+            {name: (str(own), str(other)) for name, (own, other) in data["settings"].items()},
             int(data["before"]),
         )
 
 
 @dataclass(frozen=True)
 class GraphComparison:
-    """Every operator that has its like in the reference, in the order they run in.
+    """All operators with a counterpart in the reference, in order of execution.
 
-    ``unmatched`` counts those that have none. ``swapped`` and ``misnamed`` are as
-    :class:`edgeattn.diagnosis.matching.Match` has them. ``outputs_db`` is what the outputs reach
-    when every sequence starts from a clean state.
+    ``unmatched`` counts the others. ``swapped`` and ``misnamed`` are as in
+    :class:`edgeattn.diagnosis.matching.Match`. ``outputs_db`` is the SNR in decibels of each output
+    if every sample starts from initial states.
     """
 
     operators: tuple[OperatorComparison, ...]
@@ -85,14 +88,11 @@ class GraphComparison:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "operators": [item.to_json() for item in self.operators],
+            "operators": [operator.to_json() for operator in self.operators],
             "unmatched": self.unmatched,
             "swapped": [list(pair) for pair in self.swapped],
             "misnamed": dict(self.misnamed),
-            "outputs_db": {
-                name: value if math.isfinite(value) else str(value)
-                for name, value in self.outputs_db.items()
-            },
+            "outputs_db": {name: _json_number(value) for name, value in self.outputs_db.items()},
         }
 
     @classmethod
@@ -104,3 +104,7 @@ class GraphComparison:
             {str(name): str(other) for name, other in data["misnamed"].items()},
             {str(name): float(value) for name, value in data["outputs_db"].items()},
         )
+
+
+def _json_number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)

@@ -1,31 +1,31 @@
-"""Two graphs of one lowering, laid side by side."""
+"""Matching of two graphs made from the same model."""
 
 from __future__ import annotations
 
 import numpy as np
-from opened import chain
+from elementwise_model import chain
 
 from edgeattn.diagnosis.graph import Constant, Encoding, Graph, Operator
-from edgeattn.diagnosis.matching import match
+from edgeattn.diagnosis.matching import match_graphs
 
 
-def test_what_only_rounds_stands_for_what_it_rounds():
-    right = chain(("MUL", 2.0), ("NEG", None)).graph
-    kept = chain(("QUANTIZE", None), ("MUL", 2.0), ("DEQUANTIZE", None), ("NEG", None), names="q")
-    found = match(right, kept.graph)
-    assert found.tensors == {
+def test_recoded_tensors_match_their_source():
+    reference = chain(("MUL", 2.0), ("NEG", None)).graph
+    steps = ("QUANTIZE", None), ("MUL", 2.0), ("DEQUANTIZE", None), ("NEG", None)
+    match = match_graphs(reference, chain(*steps, prefix="q").graph)
+    assert match.tensors == {
         "x": "x",
         "q0": "x",
         "q1": "t0",
         "q2": "t0",
         "q3": "t1",
     }
-    assert found.operators == {1: 0, 3: 1}
-    assert found.constants == {"c1": "c0"}
+    assert match.operators == {1: 0, 3: 1}
+    assert match.constants == {"c1": "c0"}
 
 
 def branches(*order: int, weights: tuple[Constant, ...]) -> Graph:
-    """Products of one input with several weights, in some order."""
+    """Return products of one input with several weights, in the given order."""
     return Graph(
         tuple(Operator(k, "MUL", ("x", f"w{w}"), (f"p{w}",)) for k, w in enumerate(order)),
         {f"w{k}": constant for k, constant in enumerate(weights)},
@@ -34,51 +34,53 @@ def branches(*order: int, weights: tuple[Constant, ...]) -> Graph:
     )
 
 
-def test_of_operators_with_the_same_inputs_the_weights_tell():
+def test_operators_with_the_same_inputs_are_matched_by_weights():
     values = [np.array(v, np.float32) for v in ([1, 2, 3], [3, -1, 0], [0, 0, 5])]
     exact = tuple(Constant(v, Encoding("float32")) for v in values)
-    # Rounded, one of them to half its size: still more like itself than like the others.
+    # The second one is also halved, but is still more similar to itself than to the others.
     rounded = tuple(
         Constant(v * f, Encoding("int8", 0.1)) for v, f in zip(values, (1, 0.5, 1), strict=True)
     )
-    right = branches(0, 1, 2, weights=exact)
-    found = match(right, branches(2, 0, 1, weights=rounded))
-    assert found.tensors == {"x": "x", "p0": "p0", "p1": "p1", "p2": "p2"}
+    reference = branches(0, 1, 2, weights=exact)
+    match = match_graphs(reference, branches(2, 0, 1, weights=rounded))
+    assert match.tensors == {"x": "x", "p0": "p0", "p1": "p1", "p2": "p2"}
 
 
-def test_an_operator_of_another_kind_is_the_like_of_the_one_in_whose_place_it_is():
-    found = match(
+def test_operator_of_another_kind_matches_the_one_it_replaces():
+    match = match_graphs(
         chain(("MUL", 2.0), ("ABS", None), ("ADD", 1.0)).graph,
         chain(("MUL", 2.0), ("NEG", None), ("ADD", 1.0)).graph,
     )
-    assert found.operators == {0: 0, 1: 1, 2: 2}
+    assert match.operators == {0: 0, 1: 1, 2: 2}
 
 
-def test_one_too_many_has_no_like():
-    right = chain(("MUL", 2.0), ("ADD", 1.0)).graph
+def test_additional_operator_has_no_match():
+    reference = chain(("MUL", 2.0), ("ADD", 1.0)).graph
     longer = chain(("MUL", 2.0), ("NEG", None), ("ABS", None), ("ADD", 1.0)).graph
-    assert [o.kind for o in match(right, longer).without(longer)] != []
+    assert match_graphs(reference, longer).unmatched(longer) != []
 
 
-def ends(first: str, second: str, outputs: tuple[str, str]) -> Graph:
+def two_branches(first: str, second: str, outputs: tuple[str, str]) -> Graph:
     operators = (Operator(0, "NEG", (first,), ("n",)), Operator(1, "ABS", (second,), ("a",)))
     return Graph(operators, {}, {"l": "left", "r": "right"}, dict(zip("no", outputs, strict=True)))
 
 
-def test_ends_by_each_others_names():
-    right = ends("left", "right", ("n", "a"))
-    assert match(right, ends("left", "right", ("a", "n"))).misnamed == {"n": "o", "o": "n"}
-    assert match(right, ends("right", "left", ("n", "a"))).swapped == (("l", "r"),)
-    same = match(right, right)
+def test_interchanged_inputs_and_outputs():
+    reference = two_branches("left", "right", ("n", "a"))
+    swapped_outputs = two_branches("left", "right", ("a", "n"))
+    assert match_graphs(reference, swapped_outputs).misnamed == {"n": "o", "o": "n"}
+    swapped_inputs = two_branches("right", "left", ("n", "a"))
+    assert match_graphs(reference, swapped_inputs).swapped == (("l", "r"),)
+    same = match_graphs(reference, reference)
     assert (same.misnamed, same.swapped) == ({}, ())
 
 
-def test_tflite_has_two_operators_for_a_product_with_weights():
-    def product(kind: str, settings: str) -> Graph:
-        operator = Operator(0, kind, ("x", "w", ""), ("y",), settings=settings)
+def test_tflite_operators_for_products_with_weights_are_equivalent():
+    def product(kind: str, variant: str) -> Graph:
+        operator = Operator(0, kind, ("x", "w", ""), ("y",), variant=variant)
         weights = {"w": Constant(np.eye(3, dtype=np.float32), Encoding("float32"))}
         return Graph((operator,), weights, {"x": "x"}, {"y": "y"})
 
-    right = product("BATCH_MATMUL", "")
-    found = match(right, product("FULLY_CONNECTED", "fusedActivationFunction=0"))
-    assert found.operators == {0: 0}
+    reference = product("BATCH_MATMUL", "")
+    match = match_graphs(reference, product("FULLY_CONNECTED", "fusedActivationFunction=0"))
+    assert match.operators == {0: 0}

@@ -1,4 +1,4 @@
-"""A fault in the steps of a loop, which is one operator from outside."""
+"""A fault inside a loop, which is a single operator of the main graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 import models
-from edgeattn.diagnosis.measure import measure
+from edgeattn.diagnosis.comparison import compare_models
 from edgeattn.diagnosis.tflite import InstrumentedTFLite
 from edgeattn_converters.formats import tflite
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -18,8 +18,8 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
 
-def halved(content: bytes) -> bytes:
-    """The scales of the first int8 weights that only a loop has."""
+def with_halved_scales(content: bytes) -> bytes:
+    """Halve the scales of the first int8 weights that only a loop body has."""
     file = TFLiteFile(content)
     body = next(
         graph
@@ -31,32 +31,27 @@ def halved(content: bytes) -> bytes:
     return file.pack()
 
 
-def test_the_operator_in_the_body_is_named(tmp_path: Path) -> None:
+def test_operator_in_a_loop_body_is_named(tmp_path: Path) -> None:
     inputs = keras.Input((40, 16), name="x")
     states = keras.layers.LSTM(24, return_sequences=True, name="memory")(inputs)
     vector = models.Attention(5, name="look")(states)
     model = models.filled(keras.Model(inputs, keras.layers.Dense(2, name="y")(vector)), scale=0.2)
     interface = interface_of(model)
-    made: dict[str, Any] = {}
+    files: dict[str, Any] = {}
     for scheme in ("float32", "dynamic_int8"):
         path = tmp_path / f"{scheme}.tflite"
-        ends = tflite.convert(
-            model,
-            interface,
-            recipe_for(scheme),
-            path,
-            options=ConversionOptions(lowering="chunked"),
-        )
-        made[scheme] = (path, *ends[:2])
-    assert TFLiteFile(made["float32"][0].read_bytes()).model.subgraphs[1:]
-    x = {"x": np.random.default_rng(1).normal(0, 1, (3, 40, 16)).astype("float32")}
-    right = InstrumentedTFLite(*made["float32"])
-    sound = measure(right, InstrumentedTFLite(*made["dynamic_int8"]), x, 30.0)
-    assert [item.cause for item in sound.operators if item.cause] == []
-    assert sound.unmatched == 0
-    path, *ends = made["dynamic_int8"]
-    path.write_bytes(halved(path.read_bytes()))
-    found = measure(right, InstrumentedTFLite(path, *ends), x, 30.0)
-    first = next(item for item in found.operators if item.cause)
+        options = ConversionOptions(lowering="chunked")
+        specs = tflite.convert(model, interface, recipe_for(scheme), path, options=options)
+        files[scheme] = (path, *specs[:2])
+    assert TFLiteFile(files["float32"][0].read_bytes()).model.subgraphs[1:]
+    samples = {"x": np.random.default_rng(1).normal(0, 1, (3, 40, 16)).astype("float32")}
+    reference = InstrumentedTFLite(*files["float32"])
+    correct = compare_models(reference, InstrumentedTFLite(*files["dynamic_int8"]), samples, 30.0)
+    assert [operator.cause for operator in correct.operators if operator.cause] == []
+    assert correct.unmatched == 0
+    path, *specs = files["dynamic_int8"]
+    path.write_bytes(with_halved_scales(path.read_bytes()))
+    faulty = compare_models(reference, InstrumentedTFLite(path, *specs), samples, 30.0)
+    first = next(operator for operator in faulty.operators if operator.cause)
     assert (first.kind, first.cause) == ("WHILE", "weights")
     assert "FULLY_CONNECTED" in first.name
