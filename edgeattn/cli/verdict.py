@@ -141,8 +141,7 @@ def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> lis
     header = ["format", "scheme", "output", "max abs error", "SNR (dB)", "same class (%)"]
     return [
         "",
-        f"Outputs on {task.source}"
-        + ("" if limited else " (no limits: the reference is not Keras)"),
+        f"Outputs on {task.source}{limits}",
         output.table(header, rows, right=(3, 4, 5)),
         *notes,
     ]
