@@ -49,10 +49,10 @@ def watching(watcher: AttentionOverEpochs, folder: Path) -> Callable[[keras.Mode
         except UsageError:  # cut off between an epoch's end and its picture
             watcher.resume(len(history) - 1)
             last = keras.saving.load_model(folder / "last.keras")
-            watcher.see(last, history[-1]["test_loss"])
+            watcher.record(last, history[-1]["test_loss"])
 
     def on_epoch(model: keras.Model, number: int) -> None:
         losses = [entry["test_loss"] for entry in training.read_history(folder)]
-        watcher.see(model, losses[number - 1] if number else np.nan)
+        watcher.record(model, losses[number - 1] if number else np.nan)
 
     return on_epoch

@@ -1,6 +1,7 @@
-"""Many-to-one attention over the states of a sequence, for any backend of Keras.
+"""The Keras layer ``Attention``, for all backends.
 
-The same mathematics as :mod:`edgeattn.numpy_attention`, which the tests hold this layer to.
+:mod:`edgeattn.numpy_attention` computes the same in numpy, as the reference of the tests. Saved
+models contain the path of this module: it must not move.
 """
 
 from __future__ import annotations
@@ -10,42 +11,46 @@ from typing import Any
 import keras
 from keras import ops
 
-# Below the highest score of the row, exp(-100) is nothing next to its 1 in any precision, and yet
-# a fill so near leaves an integer quantizer the resolution that the customary -1e9 takes away.
+# Score of masked steps, relative to the highest score of the row. exp(-100) vanishes in every
+# precision; the usual -1e9 would take the whole range of an integer quantizer.
 FILL = -100.0
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
 class Attention(keras.layers.Layer):
-    """Reduces the states of a sequence to one vector, looking where the last state looks.
+    """Many-to-one attention: reduces the states h_1 .. h_T of a sequence to one vector.
 
-    ``luong``, arXiv 1508.04025: score_s = h_T · (W h_s). ``bahdanau``, arXiv 1409.0473:
-    score_s = v · tanh(W1 h_T + W2 h_s). The weights are a = softmax(score), the context is
-    c = sum_s a_s h_s and the output tanh(Wc [c; h_T]). No biases.
+    The query is the last state, h_T. The score of step s is
 
-    A mask that comes with the inputs is used up here: padding gets a weight of exactly zero and is
-    never read, the query is the last real state, and a row without a real step gives zeros.
+    - ``luong``: score_s = h_T · (W h_s) (Luong et al., arXiv 1508.04025, equation 8);
+    - ``bahdanau``: score_s = v · tanh(W1 h_T + W2 h_s) (Bahdanau et al., arXiv 1409.0473).
 
-    Scores are computed in the layer's compute dtype, the softmax in float32 at least; under mixed
-    precision the weights are then rounded to the compute dtype.
+    The weights are a = softmax(score), the context is c = sum_s a_s h_s, and the output is
+    tanh(Wc [c; h_T]). There are no biases.
+
+    The layer consumes the mask of its inputs: the weight of a masked step is exactly zero and its
+    state is never read, the query is the last unmasked state, and the output of a fully masked row
+    is zero.
+
+    Scores have the compute dtype of the layer. The softmax is computed in float32 or better; with
+    mixed precision its result is rounded to the compute dtype.
 
     Args:
         units: size of the output.
         score: ``"luong"`` or ``"bahdanau"``.
-        return_attention_weights: whether to return ``(vector, weights)``, not only the vector.
+        return_attention_weights: whether to return ``(vector, weights)`` instead of the vector.
         use_mask: ``False`` ignores masks, as the PyPI package ``attention`` does: the query is
-            then the very last state, and padding is weighted like any step. For models that were
-            trained that way.
+            the last state and padding gets weights. For models that were trained that way.
 
     Call arguments:
-        inputs: ``(batch, time, features)``, as of ``LSTM(..., return_sequences=True)``.
-        mask: bool ``(batch, time)``, true where a step is real. Keras passes it by itself.
-        return_attention_weights: overrides the constructor's for this one call. In a functional
-            model all calls of one layer must agree, which is a rule of Keras.
+        inputs: ``(batch, time, features)``, as from ``LSTM(..., return_sequences=True)``.
+        mask: bool ``(batch, time)``, true for unmasked steps. Keras passes it automatically.
+        return_attention_weights: overrides the constructor argument for this call. In a functional
+            model, Keras requires the same value in all calls of a layer.
 
     Returns:
-        The vector, ``(batch, units)``; with ``return_attention_weights``, and the weights,
-        ``(batch, time)``.
+        The vector, ``(batch, units)``, or with ``return_attention_weights`` the vector and the
+        weights, ``(batch, time)``.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class Attention(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make and build the inner layers, in the order in which older files list their weights."""
+        """Build the inner layers, in the order in which existing files list their weights."""
         features = _check_shape(input_shape)[-1]
         if features is None:
             raise ValueError(
@@ -87,13 +92,13 @@ class Attention(keras.layers.Layer):
     def call(
         self, inputs: Any, mask: Any = None, return_attention_weights: bool | None = None
     ) -> Any:
-        """The vector, or the vector and the weights; see the class."""
+        """Return the vector, or the vector and the weights; see the class."""
         mask = self._check_mask(mask)
         if mask is None:
             query = inputs[:, -1]  # (batch, features)
         else:
             inputs = ops.where(mask[:, :, None], inputs, ops.zeros_like(inputs))
-            query = _last_real(inputs, mask)  # (batch, features)
+            query = _last_unmasked(inputs, mask)  # (batch, features)
 
         weights = _softmax(self._scores(query, inputs), mask)  # (batch, time)
         weights = ops.cast(weights, inputs.dtype)
@@ -102,25 +107,25 @@ class Attention(keras.layers.Layer):
         return (vector, weights) if self._returns_weights(return_attention_weights) else vector
 
     def attention_weights(self, inputs: Any, mask: Any = None) -> Any:
-        """Where this layer looks, ``(batch, time)``: the map that a call on the same inputs uses.
+        """Return the attention weights of a call, ``(batch, time)``, for tensors or arrays.
 
-        For tensors and arrays; as a model's output the map comes from the constructor's
-        ``return_attention_weights``.
+        For weights as an output of a model use ``return_attention_weights``. Raises
+        :class:`ValueError` if ``inputs`` are symbolic.
         """
         if isinstance(inputs, keras.KerasTensor):
             raise ValueError(
-                "attention_weights() needs values; for the map as an output of a model make the "
+                "attention_weights() needs values. For the weights as a model output, create the "
                 f"layer with return_attention_weights=True. Received: inputs={inputs}"
             )
         return self(inputs, mask=mask, return_attention_weights=True)[1]
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
-        """There is no time axis left to mask."""
+        """Return None: the output has no time axis."""
 
     def compute_output_shape(
         self, input_shape: tuple[int | None, ...], return_attention_weights: bool | None = None
     ) -> Any:
-        """``(batch, units)``; with the weights, ``((batch, units), (batch, time))``."""
+        """Return ``(batch, units)``, or ``((batch, units), (batch, time))`` with the weights."""
         batch, time, _ = _check_shape(input_shape)
         vector, weights = (batch, self.units), (batch, time)
         return (vector, weights) if self._returns_weights(return_attention_weights) else vector
@@ -128,7 +133,7 @@ class Attention(keras.layers.Layer):
     def compute_output_spec(
         self, inputs: Any, mask: Any = None, return_attention_weights: bool | None = None
     ) -> Any:
-        """The output's shapes and dtype, for any batch size and any length."""
+        """Return the shapes and the dtype of the outputs, for any batch size and length."""
         self._check_mask(mask)
         vector, weights = self.compute_output_shape(inputs.shape, return_attention_weights=True)
         spec = keras.KerasTensor(vector, dtype=self.compute_dtype)
@@ -137,7 +142,7 @@ class Attention(keras.layers.Layer):
         return spec, keras.KerasTensor(weights, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """What the constructor needs to make this layer again."""
+        """Return the arguments of the constructor."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -164,11 +169,11 @@ class Attention(keras.layers.Layer):
             )
         return ops.cast(mask, "bool")
 
-    def _returns_weights(self, asked: bool | None) -> bool:
-        return self.return_attention_weights if asked is None else asked
+    def _returns_weights(self, requested: bool | None) -> bool:
+        return self.return_attention_weights if requested is None else requested
 
     def _scores(self, query: Any, states: Any) -> Any:
-        """How well every state answers the query, ``(batch, time)``."""
+        """The score of every state for the query, ``(batch, time)``."""
         if self.score == "luong":
             keys = self.luong_w(states)  # (batch, time, features)
             return ops.matmul(keys, query[:, :, None])[:, :, 0]  # (batch, time)
@@ -179,25 +184,25 @@ class Attention(keras.layers.Layer):
 def _check_shape(input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
     if len(input_shape) != 3:
         raise ValueError(
-            "the inputs should have the shape (batch, time, features), as of a recurrent layer "
+            "the inputs should have the shape (batch, time, features), as from a recurrent layer "
             f"with return_sequences=True. Received: input_shape={input_shape}"
         )
     return input_shape
 
 
-def _last_real(states: Any, mask: Any) -> Any:
-    """The last real state of every row, ``(batch, features)``; zero where there is none."""
-    seen = ops.cumsum(ops.cast(mask, "int32"), axis=1)  # (batch, time)
-    last = ops.logical_and(mask, seen == seen[:, -1:])  # (batch, time), at most one true in a row
+def _last_unmasked(states: Any, mask: Any) -> Any:
+    """The last unmasked state of every row, ``(batch, features)``, or zero if there is none."""
+    count = ops.cumsum(ops.cast(mask, "int32"), axis=1)  # (batch, time)
+    last = ops.logical_and(mask, count == count[:, -1:])  # (batch, time), at most one true in a row
     return ops.sum(ops.where(last[:, :, None], states, ops.zeros_like(states)), axis=1)
 
 
 def _softmax(scores: Any, mask: Any) -> Any:
-    """Softmax over the real steps, ``(batch, time)``, in float32 at least."""
+    """Softmax over the unmasked steps, ``(batch, time)``, in float32 or better."""
     scores = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
     if mask is None:
         return ops.softmax(scores, axis=-1)
     lowest = ops.min(scores, axis=-1, keepdims=True)  # (batch, 1)
     top = ops.max(ops.where(mask, scores, lowest), axis=-1, keepdims=True)  # (batch, 1)
     weights = ops.softmax(ops.where(mask, scores, top + FILL), axis=-1)
-    return ops.where(mask, weights, ops.zeros_like(weights))  # a row without a real step: all zeros
+    return ops.where(mask, weights, ops.zeros_like(weights))  # zeros for a fully masked row

@@ -1,24 +1,24 @@
-"""Pictures of attention, for papers and for looking at one's own models.
+"""Figures of attention weights.
 
     from edgeattn import plots
 
-    plots.save(plots.attention(weights, tokens=words), "attention.png")
+    plots.save(plots.attention(weights, tokens=tokens), "attention.png")
 
-Every function takes arrays and gives a :class:`matplotlib.figure.Figure`, which ``savefig`` or
-:func:`save` writes in any format that matplotlib knows; :func:`animation` writes a GIF. Needs
-``pip install 'edgeattn[plots]'``. Keras is needed by :class:`AttentionOverEpochs` alone, the
-callback that watches a model in training; with :func:`edgeattn.layers.attention_maps` it lives in
-:mod:`edgeattn.layers`.
+Every function takes arrays and returns a :class:`matplotlib.figure.Figure`, which ``savefig`` or
+:func:`save` writes in any format that Matplotlib supports; :func:`animation` writes a GIF. Requires
+``pip install 'edgeattn[plots]'``. Only the callback :class:`AttentionOverEpochs`, which is defined
+in :mod:`edgeattn.layers`, requires Keras.
 
-Colours are the Okabe-Ito palette and the maps cividis and PuOr, which people with any of the common
-colour deficiencies tell apart. Weights that are no numbers are painted vermilion, never as zero.
+The palette of Okabe and Ito and the color maps cividis and PuOr suit readers with color vision
+deficiencies. NaN and infinity are drawn in vermilion, never as zero.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from edgeattn.plots.epochs import animation, epoch, over_epochs
+from edgeattn.plots.epochs import over_epochs
+from edgeattn.plots.frames import animation, epoch
 from edgeattn.plots.maps import attention, comparison, panels
 from edgeattn.plots.style import PAPER, Look, save
 from edgeattn.plots.text import words
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The callback, on first use: it is the one name here that needs Keras."""
+    """Import the callback on first use, because it requires Keras."""
     if name == "AttentionOverEpochs":
         from edgeattn.layers import AttentionOverEpochs
 

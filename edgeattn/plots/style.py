@@ -1,4 +1,4 @@
-"""What every picture shares: colours, type, how arrays are checked and figures are written."""
+"""What all figures share: colors, fonts, validation of arrays, and files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from edgeattn.tensors import Array
 # Okabe and Ito, "Color Universal Design", 2008.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 WEIGHTS, DIFFERENCES = "cividis", "PuOr"
-# Of an image with more cells on a side than it has points for, neighbours share one.
-MOST_CELLS = 160
-# Up to so many steps have a bar each, and up to so many tokens a label each.
-MOST_BARS, MOST_LABELS = 80, 40
-# As many heads as a page has room for.
-MOST_HEADS = 16
+# An image with more cells per side is reduced: a screen has no more pixels for it.
+MAX_CELLS = 160
+# Longer sequences get an outline instead of bars, and numbers instead of token labels.
+MAX_BARS, MAX_LABELS = 80, 40
+# Heads in one figure.
+MAX_HEADS = 16
 
 
 @dataclass(frozen=True)
 class Look:
-    """The colours of what is not data: ``ink`` of text and lines, ``background`` of the page."""
+    """Colors of a figure besides the data: ``ink`` for text and lines, and ``background``."""
 
     ink: str = "black"
     background: str = "white"
@@ -64,9 +64,10 @@ def figure(
     look: Look = PAPER,
     **grid: Any,
 ) -> Iterator[tuple[Any, Any]]:
-    """A figure of ``width`` by ``height`` inches and its axes, ``(rows, columns)``, to draw on.
+    """Yield a figure of ``width`` by ``height`` inches and its axes, ``(rows, columns)``.
 
-    Raises :class:`UsageError` where matplotlib is missing.
+    ``grid`` are options of :meth:`matplotlib.figure.Figure.subplots`. Raises :class:`UsageError`
+    if Matplotlib is not installed.
     """
     require("matplotlib")
     from matplotlib import rc_context
@@ -93,91 +94,88 @@ def figure(
         "ytick.color": look.ink,
     }
     with rc_context(style):
-        room = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)  # inches
-        made = Figure(figsize=(width, height), layout=room)
-        axes = made.subplots(rows, columns, squeeze=False, **grid)
+        layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)  # inches
+        new_figure = Figure(figsize=(width, height), layout=layout)
+        axes = new_figure.subplots(rows, columns, squeeze=False, **grid)
         for axis in axes.ravel():
-            # Ticks are made when they are drawn, outside this context.
+            # Matplotlib creates ticks when it draws, after this context has ended.
             axis.tick_params(color=look.ink, labelcolor=look.ink, labelsize=9)
-        yield made, axes
+        yield new_figure, axes
 
 
 def save(figure: Any, path: str | os.PathLike[str], *, dpi: float = 150) -> Path:
-    """Write ``figure`` to ``path`` in the format of its suffix, aside and renamed; the path.
+    """Write ``figure`` to ``path`` in the format of its suffix, and return the path.
 
-    Raises :class:`OutputError` where it cannot be written or the suffix is no picture's.
+    Missing folders are created. Raises :class:`OutputError` if the file cannot be written or
+    Matplotlib does not support the format.
     """
     path = Path(path)
-    kinds = figure.canvas.get_supported_filetypes()
-    kind = path.suffix[1:].lower()
-    if kind not in kinds:
+    formats = figure.canvas.get_supported_filetypes()
+    format = path.suffix[1:].lower()
+    if format not in formats:
         raise OutputError(
-            f"A picture's name ends in its format, and {path.name!r} does not.",
-            hint=f"End it in one of: {', '.join('.' + name for name in sorted(kinds))}",
+            f"The suffix of {path.name!r} is not a supported figure format.",
+            hint=f"Use one of: {', '.join('.' + name for name in sorted(formats))}",
         )
-    # The scale beside an image gets its labels in the first layout, and their room in the second.
+    # A colorbar gets its labels in the first layout, and space for them in the second.
     figure.draw_without_rendering()
     with atomic_write(path, parents=True) as file:
-        figure.savefig(file, format=kind, dpi=dpi)
+        figure.savefig(file, format=format, dpi=dpi)
     return path
 
 
-def checked(weights: ArrayLike, name: str, shapes: dict[int, str]) -> Array:
-    """``weights`` as float64 with one of the numbers of axes in ``shapes``, none of them empty.
+def as_array(values: ArrayLike, name: str, shapes: dict[int, str]) -> Array:
+    """``values`` as a float64 array with at least one element on every axis.
 
-    ``shapes`` maps a number of axes to what they are. Raises :class:`UsageError` naming them.
+    ``shapes`` maps each allowed number of axes to a description. Raises :class:`UsageError`, with
+    ``name`` and the allowed shapes, for anything else.
     """
     try:
-        array = np.asarray(weights, dtype=np.float64)
+        array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{name} should be an array of numbers, not {_kind(weights)}.") from error
+        kind = type(values).__name__
+        if isinstance(values, Sequence) and not isinstance(values, str):
+            kind += " with rows of different length or other elements"
+        raise UsageError(f"{name} should be an array of numbers. Received: {kind}.") from error
     if array.ndim not in shapes or 0 in array.shape:
-        wanted = " or ".join(shapes.values())
-        raise UsageError(f"{name} should have the shape {wanted}. Received: {array.shape}.")
+        allowed = " or ".join(shapes.values())
+        raise UsageError(f"{name} should have the shape {allowed}. Received: {array.shape}.")
     return array
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"a {type(value).__name__} whose rows differ or hold something else"
-    return f"a {type(value).__name__}"
-
-
 def labels(tokens: Sequence[object] | None, length: int, name: str = "tokens") -> list[str] | None:
-    """``tokens`` as text, one for each of ``length`` steps; :class:`UsageError` if they are not."""
+    """``tokens`` as text. Raises :class:`UsageError` if their number is not ``length``."""
     if tokens is None:
         return None
-    told = [str(token) for token in tokens]
-    if len(told) != length:
-        raise UsageError(f"{name} should be {length}, one for each step. Received: {len(told)}.")
-    return told
+    texts = [str(token) for token in tokens]
+    if len(texts) != length:
+        raise UsageError(
+            f"{name} should have {length} elements, one for each step. Received: {len(texts)}."
+        )
+    return texts
 
 
-def brightest(image: Array, most: int = MOST_CELLS) -> Array:
-    """``(rows, columns)`` with at most ``most`` on a side: of neighbours, the one farthest from 0.
+def reduce_cells(image: Array, limit: int = MAX_CELLS) -> Array:
+    """Reduce ``(rows, columns)`` to at most ``limit`` per side.
 
-    An average would pale a single step that is looked at among hundreds, and hide a single error.
+    Of neighboring cells, the one farthest from zero remains: a mean would hide a single large
+    weight or error among hundreds of cells.
     """
     for axis in (0, 1):
-        if image.shape[axis] > most:
-            parts = np.array_split(np.arange(image.shape[axis]), most)
-            image = np.stack([_farthest(image.take(part, axis), axis) for part in parts], axis)
+        if image.shape[axis] > limit:
+            groups = np.array_split(np.arange(image.shape[axis]), limit)
+            image = np.stack([_farthest(image.take(group, axis), axis) for group in groups], axis)
     return image
 
 
 def _farthest(image: Array, axis: int) -> Array:
     sizes = np.where(np.isnan(image), np.inf, np.abs(image))
-    places = np.expand_dims(sizes.argmax(axis), axis)
-    chosen: Array = np.take_along_axis(image, places, axis).squeeze(axis)
-    return chosen
+    indices = np.expand_dims(sizes.argmax(axis), axis)
+    farthest: Array = np.take_along_axis(image, indices, axis).squeeze(axis)
+    return farthest
 
 
 def top(*arrays: Array) -> float:
-    """The end of a scale that starts at zero and holds every finite number of ``arrays``."""
-    return (
-        max(
-            (float(np.max(a[np.isfinite(a)], initial=0.0)) for a in arrays),
-            default=0.0,
-        )
-        or 1e-6
-    )
+    """The largest finite value of ``arrays`` as the end of a scale from zero, never zero itself."""
+    largest = (float(np.max(a[np.isfinite(a)], initial=0.0)) for a in arrays)
+    return max(largest, default=0.0) or 1e-6

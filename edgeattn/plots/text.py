@@ -1,8 +1,9 @@
-"""A text with every word on a ground that is the darker, the more it is looked at."""
+"""A text whose tokens are shaded by their attention weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -11,11 +12,22 @@ from edgeattn.errors import UsageError
 from edgeattn.plots import style
 from edgeattn.plots.style import PAPER, RED, Look
 
-# From paper to Okabe and Ito's orange: lightness alone tells it, and black is read on all of it.
-GROUND = ("#ffffff", "#FFE9B8", "#E69F00")
-SIZE = 10  # points
-LINE = 17  # points from one line to the next
-GAP = 4  # points between words
+# White to the orange of Okabe and Ito: lightness alone shows the weight, and black text stays
+# readable on every shade.
+SHADES = ("#ffffff", "#FFE9B8", "#E69F00")
+# In points.
+FONT_SIZE, LINE_HEIGHT, WORD_GAP, MARGIN = 10, 17, 4, 12
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A token with its weight, its position from the left and width in points, and its line."""
+
+    text: str
+    weight: float
+    x: float
+    width: float
+    line: int
 
 
 def words(
@@ -26,110 +38,91 @@ def words(
     width: float = 7.0,
     look: Look = PAPER,
 ) -> Any:
-    """A text, wrapped, with the attention of each word behind it; any length.
+    """Draw a text of any length, wrapped, with every token shaded by its attention weight.
 
     Args:
-        tokens: the words, one for each weight; empty ones, as for padding, are left out.
+        tokens: a token for each weight; empty tokens, such as padding, are skipped.
         weights: ``(steps,)``.
-        title: above the text.
-        width: of the figure, in inches.
-        look: the colours of what is not data; the words are black on their ground.
+        title: title of the figure.
+        width: width of the figure in inches.
+        look: colors of text, lines and background; tokens are always black.
 
     Returns:
         :class:`matplotlib.figure.Figure`, as high as the text needs.
 
     Raises:
-        UsageError: shapes that do not fit, no word at all, or matplotlib is missing.
+        UsageError: the number of tokens is wrong, all are empty, or Matplotlib is not installed.
     """
-    array = style.checked(weights, "weights", {1: "(steps,)"})
-    told = style.labels(tokens, len(array)) or []
-    shown = [(text, value) for text, value in zip(told, array, strict=True) if text]
-    if not shown:
-        raise UsageError("tokens should hold at least one word. Received: empty ones only.")
-    with style.figure(width, 1.0, look=look) as (made, axes):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-        made.set_layout_engine("none")
-        canvas = FigureCanvasAgg(made)
-        across = [_width(canvas, text) for text, _ in shown]  # points
-        places, lines = _wrapped(across, 72 * width - 24)
-        above, below = (26 if title else 10), 46  # points, below for the scale
-        height = above + lines * LINE + below
-        made.set_size_inches(width, height / 72)
+    array = style.as_array(weights, "weights", {1: "(steps,)"})
+    texts = style.labels(tokens, len(array)) or []
+    pairs = [(text, value) for text, value in zip(texts, array, strict=True) if text]
+    if not pairs:
+        raise UsageError("tokens should have at least one element that is not empty.")
+    end = style.top(array)
+    with style.figure(width, 1.0, look=look) as (figure, axes):
+        figure.set_layout_engine("none")
+        wrapped = _wrap(figure, pairs, 72 * width - 2 * MARGIN)
+        above, below = (26 if title else 10), 46  # points; the color scale is below
+        height = above + (wrapped[-1].line + 1) * LINE_HEIGHT + below
+        figure.set_size_inches(width, height / 72)
         axis = axes[0, 0]
         axis.set_position((0, 0, 1, 1))
         axis.set_axis_off()
         axis.set_xlim(0, 72 * width)
         axis.set_ylim(height, 0)
-        _write(axis, shown, places, across, above, style.top(array))
+        _draw_words(axis, wrapped, above, end)
         if title:
-            axis.text(12, 12, title, fontsize=11, va="center", parse_math=False)
-        _scale(made, style.top(array), height, width)
-        return made
+            axis.text(MARGIN, 12, title, fontsize=11, va="center", parse_math=False)
+        _draw_scale(figure, end, height, width)
+        return figure
 
 
-def _width(canvas: Any, text: str) -> float:
-    """Points that ``text`` is wide."""
+def _wrap(figure: Any, pairs: Sequence[tuple[str, float]], room: float) -> list[_Word]:
+    """Break the tokens into lines of at most ``room`` points."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.font_manager import FontProperties
 
-    font = FontProperties(size=SIZE)
-    wide, _, _ = canvas.get_renderer().get_text_width_height_descent(text, font, False)
-    return float(wide) * 72 / float(canvas.figure.dpi)
-
-
-def _wrapped(across: Sequence[float], room: float) -> tuple[list[tuple[float, int]], int]:
-    """Where each word stands, ``(points from the left, line)``, and how many lines there are."""
-    places, x, line = [], 0.0, 0
-    for wide in across:
-        if x and x + wide > room:
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    font = FontProperties(size=FONT_SIZE)
+    wrapped, x, line = [], 0.0, 0
+    for text, weight in pairs:
+        pixels, _, _ = renderer.get_text_width_height_descent(text, font, False)
+        width = float(pixels) * 72 / float(figure.dpi)
+        if x and x + width > room:
             x, line = 0.0, line + 1
-        places.append((x, line))
-        x += wide + GAP
-    return places, line + 1
+        wrapped.append(_Word(text, weight, MARGIN + x, width, line))
+        x += width + WORD_GAP
+    return wrapped
 
 
 def _colors() -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("ground", GROUND).with_extremes(bad=RED)
+    return LinearSegmentedColormap.from_list("shades", SHADES).with_extremes(bad=RED)
 
 
-def _write(
-    axis: Any,
-    shown: Sequence[tuple[str, float]],
-    places: Sequence[tuple[float, int]],
-    across: Sequence[float],
-    above: float,
-    end: float,
-) -> None:
+def _draw_words(axis: Any, wrapped: Sequence[_Word], above: float, end: float) -> None:
     from matplotlib.patches import Rectangle
 
     colors = _colors()
-    for (text, value), (x, line), wide in zip(shown, places, across, strict=True):
-        middle = above + (line + 0.5) * LINE
-        box = (12 + x - GAP / 2, middle - LINE / 2 + 1)
-        ground = colors(value / end)
-        axis.add_patch(Rectangle(box, wide + GAP, LINE - 2, facecolor=ground, linewidth=0))
+    for word in wrapped:
+        middle = above + (word.line + 0.5) * LINE_HEIGHT
+        corner = (word.x - WORD_GAP / 2, middle - LINE_HEIGHT / 2 + 1)
+        size = (word.width + WORD_GAP, LINE_HEIGHT - 2)
+        axis.add_patch(Rectangle(corner, *size, facecolor=colors(word.weight / end), linewidth=0))
         axis.text(
-            12 + x,
-            middle,
-            text,
-            fontsize=SIZE,
-            va="center_baseline",
-            color="black",
+            word.x, middle, word.text, fontsize=FONT_SIZE, va="center_baseline", color="black",
             parse_math=False,
-        )
+        )  # fmt: skip
 
 
-def _scale(made: Any, end: float, height: float, width: float) -> None:
+def _draw_scale(figure: Any, end: float, height: float, width: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    place = (12 / (72 * width), 32 / height, 1.6 / width, 7 / height)
-    axis = made.add_axes(place)
-    bar = made.colorbar(
-        ScalarMappable(Normalize(0, end), _colors()), cax=axis, orientation="horizontal"
-    )
+    axis = figure.add_axes((MARGIN / (72 * width), 32 / height, 1.6 / width, 7 / height))
+    colors = ScalarMappable(Normalize(0, end), _colors())
+    bar = figure.colorbar(colors, cax=axis, orientation="horizontal")
     bar.set_ticks([0, end], labels=["0", f"{end:.2g}"])
-    bar.ax.tick_params(labelsize=8, length=2)
-    bar.ax.text(1.08, 0.5, "attention weight", transform=bar.ax.transAxes, va="center", fontsize=8)
+    axis.tick_params(labelsize=8, length=2)
+    axis.text(1.08, 0.5, "attention weight", transform=axis.transAxes, va="center", fontsize=8)

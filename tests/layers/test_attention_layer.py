@@ -1,4 +1,4 @@
-"""The Keras layer against the oracle. Any backend: ``KERAS_BACKEND=jax pytest tests/layers``."""
+"""The Keras layer against numpy. For other backends: ``KERAS_BACKEND=jax pytest tests/layers``."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from keras import ops
 from edgeattn.layers import Attention
 from edgeattn.numpy_attention import attention_output, attention_weights
 
-# Raised inside Keras 3.15, whose variables know numpy 1's ``__array__`` only; it shows on JAX.
+# Raised in Keras 3.15 on JAX, whose variables implement the ``__array__`` of numpy 1.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept:DeprecationWarning"
 )
 
-# A different prime for every axis, so that no two can be exchanged unnoticed.
+# A different prime for every axis, so that exchanged axes are noticed.
 BATCH, TIME, FEATURES, UNITS = 5, 7, 3, 11
 SCORES = ["luong", "bahdanau"]
 INNER = {
@@ -26,12 +26,12 @@ INNER = {
     "bahdanau": ["bahdanau_v", "bahdanau_w1", "bahdanau_w2", "w_c"],
 }
 MASKS = {
-    "all real": np.ones((BATCH, TIME), bool),
+    "unmasked": np.ones((BATCH, TIME), bool),
     "right": np.arange(TIME) < np.array([[7], [5], [3], [2], [1]]),
     "left": np.arange(TIME) >= np.array([[0], [2], [4], [5], [6]]),
     "ragged": np.random.default_rng(2).random((BATCH, TIME)) < 0.5,
-    "one row empty": np.arange(TIME) < np.array([[7], [0], [3], [0], [1]]),
-    "all empty": np.zeros((BATCH, TIME), bool),
+    "one row masked": np.arange(TIME) < np.array([[7], [0], [3], [0], [1]]),
+    "fully masked": np.zeros((BATCH, TIME), bool),
 }
 # Rounding of the compute dtype, over scores of about 1: a few units in the last place.
 TOLERANCE = {"float32": 2e-6, "mixed_float16": 4e-3, "mixed_bfloat16": 4e-2}
@@ -55,8 +55,8 @@ def numpy(tensor):
     return ops.convert_to_numpy(ops.cast(tensor, "float32"))
 
 
-def oracle(attention, hidden, mask=None):
-    """Vector and weights by the oracle in float64, with the kernels of a built layer."""
+def expected_outputs(attention, hidden, mask=None):
+    """Vector and weights computed by numpy in float64, with the kernels of a built layer."""
     kernels = {name: numpy(getattr(attention, name).kernel) for name in INNER[attention.score]}
     vector_kernel = kernels.pop("w_c")
     states = np.asarray(hidden, np.float64)
@@ -70,28 +70,28 @@ def assert_agrees(outputs, expected, tolerance=TOLERANCE["float32"]):
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_equals_the_oracle(score, hidden):
+def test_equals_numpy(score, hidden):
     attention = layer(score, return_attention_weights=True)
     vector, weights = attention(hidden)
     assert tuple(vector.shape) == (BATCH, UNITS)
     assert tuple(weights.shape) == (BATCH, TIME)
-    assert_agrees((vector, weights), oracle(attention, hidden))
+    assert_agrees((vector, weights), expected_outputs(attention, hidden))
 
 
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("score", SCORES)
-def test_equals_the_oracle_under_a_mask(score, kind, hidden):
+def test_equals_numpy_with_a_mask(score, kind, hidden):
     mask = MASKS[kind]
     attention = layer(score, return_attention_weights=True)
     vector, weights = attention(hidden, mask=mask)
-    assert_agrees((vector, weights), oracle(attention, hidden, mask))
+    assert_agrees((vector, weights), expected_outputs(attention, hidden, mask))
     assert not numpy(weights)[~mask].any()
     np.testing.assert_allclose(numpy(weights).sum(axis=1), mask.any(axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_padding_is_never_read(score, hidden):
-    mask = MASKS["one row empty"]
+    mask = MASKS["one row masked"]
     attention = layer(score, return_attention_weights=True)
     expected = attention(hidden, mask=mask)
     poisoned = np.where(mask[..., None], hidden, np.nan).astype("float32")
@@ -99,22 +99,22 @@ def test_padding_is_never_read(score, hidden):
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_scores_far_below_the_fill(sign, hidden):
-    # Scores in the thousands, of either sign: the padding's fill has to move along.
+def test_scores_far_from_the_fill(sign, hidden):
+    # Scores in the thousands, of either sign: the score of masked steps must follow them.
     mask = MASKS["right"]
     attention = layer(return_attention_weights=True)
     attention.build(hidden.shape)
     attention.luong_w.kernel.assign(sign * 1000 * np.eye(FEATURES, dtype="float32"))
     vector, weights = attention(hidden, mask=mask)
-    assert_agrees((vector, weights), oracle(attention, hidden, mask), 1e-4)
+    assert_agrees((vector, weights), expected_outputs(attention, hidden, mask), 1e-4)
     np.testing.assert_allclose(numpy(weights).sum(axis=1), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_use_mask_false_weighs_the_padding(score, hidden):
+def test_use_mask_false_ignores_masks(score, hidden):
     mask = MASKS["right"]
     attention = layer(score, return_attention_weights=True, use_mask=False)
-    assert_agrees(attention(hidden, mask=mask), oracle(attention, hidden))
+    assert_agrees(attention(hidden, mask=mask), expected_outputs(attention, hidden))
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -123,7 +123,7 @@ def test_attention_weights_are_those_of_the_call(score, hidden):
     vector = attention(hidden, mask=MASKS["left"])
     assert tuple(vector.shape) == (BATCH, UNITS)
     weights = attention.attention_weights(hidden, mask=MASKS["left"])
-    assert_agrees((vector, weights), oracle(attention, hidden, MASKS["left"]))
+    assert_agrees((vector, weights), expected_outputs(attention, hidden, MASKS["left"]))
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -139,14 +139,14 @@ def test_order_and_shape_of_the_weights(score, hidden):
     assert [weight.path.split("/")[-2] for weight in attention.weights] == INNER[score]
 
 
-@pytest.mark.parametrize("kind", ["all real", "ragged", "all empty"])
+@pytest.mark.parametrize("kind", ["unmasked", "ragged", "fully masked"])
 @pytest.mark.parametrize("score", SCORES)
 def test_trains(score, kind, hidden):
     model = keras.Sequential([Attention(UNITS, score), keras.layers.Dense(1)])
     mask = MASKS[kind]
 
     class Masked(keras.Model):
-        """A subclassed model that passes the mask itself."""
+        """A subclassed model that passes the mask explicitly."""
 
         def __init__(self):
             super().__init__()
@@ -166,19 +166,19 @@ def test_trains(score, kind, hidden):
     assert np.isfinite(history.history["loss"]).all()
     assert all(np.isfinite(weight).all() for weight in after)
     if mask.any():
-        moved = [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
-        assert all(moved), dict(zip([w.path for w in masked.weights], moved, strict=True))
+        changed = [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
+        assert all(changed), dict(zip([w.path for w in masked.weights], changed, strict=True))
 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_gradient_flows_through_the_mask(score, hidden):
-    """A central difference along one direction, against what one step of SGD does."""
+    """A central difference along one direction, compared with one step of SGD."""
     mask = MASKS["ragged"]
     attention = layer(score, return_attention_weights=True)
     attention.build(hidden.shape)
 
     class Frozen(keras.Model):
-        """The states are the trained variable, so that the step shows their gradient."""
+        """The states are the only trained variable, so that the step is their gradient."""
 
         def __init__(self):
             super().__init__()
@@ -199,10 +199,11 @@ def test_gradient_flows_through_the_mask(score, hidden):
     assert not gradient[~mask].any()
 
     direction = np.random.default_rng(5).normal(size=hidden.shape)
-    ahead, behind = (
-        oracle(attention, hidden + step * direction, mask)[0].sum() for step in (1e-6, -1e-6)
+    upper, lower = (
+        expected_outputs(attention, hidden + step * direction, mask)[0].sum()
+        for step in (1e-6, -1e-6)
     )
-    np.testing.assert_allclose((gradient * direction).sum(), (ahead - behind) / 2e-6, rtol=1e-3)
+    np.testing.assert_allclose((gradient * direction).sum(), (upper - lower) / 2e-6, rtol=1e-3)
 
 
 def test_symbolic_shapes_of_unknown_batch_and_length():
@@ -225,7 +226,8 @@ def test_one_model_for_every_length(score, hidden):
     model = keras.Model(states, attention(states))
     for length in (TIME, 2, 1):
         assert_agrees(
-            model.predict(hidden[:, :length], verbose=0), oracle(attention, hidden[:, :length])
+            model.predict(hidden[:, :length], verbose=0),
+            expected_outputs(attention, hidden[:, :length]),
         )
 
 
@@ -234,7 +236,7 @@ TOKENS = np.array(
 )
 
 
-def test_mask_arrives_from_an_embedding_through_an_lstm():
+def test_the_mask_of_an_embedding_arrives_through_an_lstm():
     tokens = keras.Input((None,), dtype="int32")
     embedded = keras.layers.Embedding(13, 2, mask_zero=True)(tokens)
     states = keras.layers.LSTM(FEATURES, return_sequences=True)(embedded)
@@ -242,12 +244,12 @@ def test_mask_arrives_from_an_embedding_through_an_lstm():
     outputs = attention(states)
     vector, weights = keras.Model(tokens, outputs).predict(TOKENS, verbose=0)
     values = keras.Model(tokens, states).predict(TOKENS, verbose=0)
-    assert_agrees((vector, weights), oracle(attention, values, TOKENS != 0))
+    assert_agrees((vector, weights), expected_outputs(attention, values, TOKENS != 0))
     assert not weights[TOKENS == 0].any()
     assert all(getattr(output, "_keras_mask", None) is None for output in outputs)
 
 
-def test_mask_arrives_from_masking_through_an_lstm_in_sequential(hidden):
+def test_the_mask_of_a_masking_layer_arrives_through_an_lstm_in_sequential(hidden):
     mask = MASKS["right"]
     padded = np.where(mask[..., None], hidden, 0).astype("float32")
     attention = layer(return_attention_weights=True)
@@ -255,10 +257,10 @@ def test_mask_arrives_from_masking_through_an_lstm_in_sequential(hidden):
     model = keras.Sequential([keras.layers.Masking(), recurrent, attention])
     outputs = model.predict(padded, verbose=0)
     states = numpy(recurrent(padded, mask=ops.convert_to_tensor(mask)))
-    assert_agrees(outputs, oracle(attention, states, mask))
+    assert_agrees(outputs, expected_outputs(attention, states, mask))
 
 
-def test_attention_weights_find_the_mask_of_a_call():
+def test_attention_weights_use_the_mask_of_the_inputs():
     embedding = keras.layers.Embedding(13, FEATURES, mask_zero=True)
     weights = numpy(layer().attention_weights(embedding(TOKENS)))
     assert not weights[TOKENS == 0].any()
@@ -275,7 +277,7 @@ def test_mixed_precision(score, kind, policy, hidden):
     compute = policy.removeprefix("mixed_")
     assert [keras.backend.standardize_dtype(output.dtype) for output in outputs] == [compute] * 2
     assert {keras.backend.standardize_dtype(w.dtype) for w in attention.weights} == {"float32"}
-    assert_agrees(outputs, oracle(attention, hidden, mask), TOLERANCE[policy])
+    assert_agrees(outputs, expected_outputs(attention, hidden, mask), TOLERANCE[policy])
     assert not numpy(outputs[1])[~mask].any()
 
 
@@ -319,7 +321,7 @@ def functional(score):
 
 @keras.saving.register_keras_serializable(package="tests")
 class Subclassed(keras.Model):
-    """A model with its own ``call``; only the ``.keras`` format saves such."""
+    """A model with a custom ``call``, which only the ``.keras`` format supports."""
 
     def __init__(self, score, **kwargs):
         super().__init__(**kwargs)
@@ -336,7 +338,7 @@ class Subclassed(keras.Model):
 
 @pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize(
-    ("make", "suffix"),
+    ("build", "suffix"),
     [
         (sequential, ".keras"),
         (sequential, ".h5"),
@@ -345,8 +347,8 @@ class Subclassed(keras.Model):
         (Subclassed, ".keras"),
     ],
 )
-def test_saved_and_loaded(make, suffix, score, tmp_path):
-    model = make(score)
+def test_saved_and_loaded(build, suffix, score, tmp_path):
+    model = build(score)
     expected = model.predict(TOKENS, verbose=0)
     model.save(tmp_path / f"model{suffix}")
     loaded = keras.saving.load_model(tmp_path / f"model{suffix}", compile=False)
@@ -361,36 +363,44 @@ LOAD = """
 import json, sys
 import keras
 import edgeattn.layers
-tokens = keras.ops.convert_to_tensor(json.loads(sys.argv[2]))
-model = keras.saving.load_model(sys.argv[1], compile=False)
-print(json.dumps(keras.ops.convert_to_numpy(model(tokens)).tolist()))
+tokens = keras.ops.convert_to_tensor(json.loads(sys.argv[1]))
+for path in sys.argv[2:]:
+    model = keras.saving.load_model(path, compile=False)
+    print(json.dumps(keras.ops.convert_to_numpy(model(tokens)).tolist()))
 """
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_loads_in_a_fresh_process_without_custom_objects(suffix, tmp_path):
+def test_loads_in_a_new_process_without_custom_objects(tmp_path):
     model = sequential("bahdanau")
     expected = model.predict(TOKENS, verbose=0)
-    path = tmp_path / f"model{suffix}"
-    model.save(path)
-    printed = subprocess.run(
-        [sys.executable, "-c", LOAD, str(path), json.dumps(TOKENS.tolist())],
+    paths = [tmp_path / "model.keras", tmp_path / "model.h5"]
+    for path in paths:
+        model.save(path)
+    ended = subprocess.run(
+        [sys.executable, "-c", LOAD, json.dumps(TOKENS.tolist()), *map(str, paths)],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
     )
-    assert printed.returncode == 0, printed.stderr
-    actual = json.loads(printed.stdout.splitlines()[-1])
-    np.testing.assert_allclose(actual, expected, atol=1e-6)
+    assert ended.returncode == 0, ended.stderr
+    outputs = [json.loads(line) for line in ended.stdout.splitlines()[-2:]]
+    assert len(outputs) == 2
+    for output in outputs:
+        np.testing.assert_allclose(output, expected, atol=1e-6)
 
 
-def test_config_comes_back():
+def test_files_name_the_module_of_the_layer():
+    """Keras imports it if the layer is not registered, so it must not move."""
+    assert Attention.__module__ == "edgeattn.layers.attention"
+
+
+def test_config_round_trip():
     attention = Attention(
         UNITS, "bahdanau", return_attention_weights=True, use_mask=False, name="map"
     )
-    again = Attention.from_config(json.loads(json.dumps(attention.get_config())))
-    assert again.get_config() == attention.get_config()
+    restored = Attention.from_config(json.loads(json.dumps(attention.get_config())))
+    assert restored.get_config() == attention.get_config()
     assert keras.saving.get_registered_name(Attention) == "edgeattn>Attention"
 
 
@@ -406,40 +416,40 @@ def test_defaults():
 
 
 @pytest.mark.parametrize("units", [0, -1, 2.0, "128", None, True])
-def test_says_which_units(units):
+def test_wrong_units_are_an_error(units):
     with pytest.raises(ValueError, match=r"positive integer. Received: units="):
         Attention(units)
 
 
 @pytest.mark.parametrize("score", ["dot", "Luong", None])
-def test_says_which_score(score):
+def test_an_unknown_score_is_an_error(score):
     with pytest.raises(ValueError, match=r"'luong' or 'bahdanau'. Received: score="):
         Attention(score=score)
 
 
 @pytest.mark.parametrize("shape", [(TIME,), (TIME, FEATURES, 2)])
-def test_says_which_rank(shape):
+def test_a_wrong_rank_is_an_error(shape):
     with pytest.raises(ValueError, match=r"\(batch, time, features\).*Received: input_shape="):
         layer()(keras.Input(shape))
 
 
-def test_says_that_the_features_are_undefined():
+def test_undefined_features_are_an_error():
     with pytest.raises(ValueError, match=r"last dimension .* defined. Received: input_shape="):
         layer()(keras.Input((TIME, None)))
 
 
-def test_says_that_the_features_changed(hidden):
+def test_changed_features_are_an_error(hidden):
     attention = layer()
     attention(hidden)
     with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3"):
         attention(hidden[..., :2])
 
 
-def test_says_which_mask(hidden):
+def test_a_mask_of_the_wrong_shape_is_an_error(hidden):
     with pytest.raises(ValueError, match=r"\(batch, time\). Received: mask.shape="):
         layer()(hidden, mask=np.ones((BATCH, TIME, 1), bool))
 
 
-def test_says_that_the_map_needs_values():
+def test_attention_weights_of_symbolic_inputs_are_an_error():
     with pytest.raises(ValueError, match=r"needs values.*return_attention_weights=True. Received"):
         layer().attention_weights(keras.Input((TIME, FEATURES)))
