@@ -1,7 +1,18 @@
-"""What stands behind ``audit`` and ``source``: one file per kind of file, era or repair.
+"""Loading Keras files of every version without running anything stored in them.
 
-Looking (``limits``, ``hdf5``, ``archive``, ``saved_model``, ``classes``, ``screening``,
-``marshalled``, ``bytecode``, ``lambdas``) needs neither Keras nor TensorFlow and runs nothing.
-Repairing (``keras1``, ``keras2``, ``graph``) is configuration in, configuration out. Only
-``objects``, ``weights`` and ``building`` touch Keras.
+:mod:`.load` shows the whole path: audit the file, migrate its configuration to the current Keras,
+build the model, assign its weights, cross-check its outputs.
+
+==================  ===============================================================
+``audit``           static checks of a file, without Keras and TensorFlow
+``formats``         readers of HDF5 files, ``.keras`` archives and SavedModel folders
+``safety``          size limits and the classes that a configuration may name
+``lambdas``         recognition of Lambda layers from their bytecode
+``migrate``         configurations of Keras 1 and 2 as Keras 3 writes them
+``build``           the migrated configuration as a Keras model
+``weights``         stored arrays assigned to the layers they belong to
+``cross_check``     comparison with the outputs of a stock Keras loader
+``custom_objects``  classes and functions from the user's own Python file
+``architecture``    the ``--architecture`` option, for files that contain weights only
+==================  ===============================================================
 """

@@ -1,12 +1,11 @@
-"""What is in this file? Found out without running any of it, without Keras and TensorFlow.
+"""Static checks of a model file, without Keras, TensorFlow, or running any of its content.
 
-In this order: size, kind by content, structure, configuration, hash.
+In this order: size, SHA-256, kind by content, structure, configuration.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,29 +13,30 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
-from edgeattn_converters.loading.formats import hdf5, saved_model
-from edgeattn_converters.loading.formats import keras_archive as archive
-from edgeattn_converters.loading.safety import config_screening as screening
-from edgeattn_converters.loading.safety import size_limits as limits
+from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
+from edgeattn_converters.loading.safety import config_screening, size_limits
+from edgeattn_converters.loading.safety.size_limits import FileLimits
 
-_SAVE = "Save the whole trained model in Keras, with model.save('model.keras')."
+_SAVE_AGAIN = "Save the whole trained model in Keras: model.save('model.keras')"
 _BLOCK = 1 << 20
+_PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_Inspected = tuple[str | None, str | None, Mapping[str, Any]]  # Keras version, backend, config
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that was looked through and may be loaded.
+    """An audited file.
 
     Attributes:
-        path: where it is.
-        sha256: its digest; of a folder, that of its files' names and contents.
-        size: in bytes.
+        path: path of the file or folder.
+        sha256: SHA-256 of the file; of a folder, over the names and contents of its files.
+        size: size in bytes.
         kind: ``keras-hdf5``, ``keras-zip``, ``weights-hdf5``, ``saved-model``, ``tflite``,
             ``onnx`` or ``bundle``.
-        keras_version: as the file says it.
-        backend: as the file says it.
-        config: the architecture as stored; empty where there is none.
-        trusted: whether ``--trust`` gave this very digest, which lifts the size caps.
+        keras_version: Keras version stored in the file, None if absent.
+        backend: Keras backend stored in the file, None if absent.
+        config: model configuration as stored; empty for files that have none.
+        trusted: whether ``--trust`` named this SHA-256, which lifts the size limits.
     """
 
     path: Path
@@ -50,52 +50,60 @@ class ModelFile:
 
 
 def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
-    """Look through a model file.
+    """Check a model file before anything of it is loaded.
+
+    Args:
+        path: the file or SavedModel folder.
+        trust: SHA-256 of the file if the user trusts it.
 
     Raises:
-        UsageError: no such file.
-        UnsupportedModelError: no model, or a damaged one.
-        UnsafeModelError: it would run, import, read or fetch something, or is a bomb.
+        UsageError: the file does not exist.
+        UnsupportedModelError: the file contains no model, or is damaged.
+        UnsafeModelError: loading it could run, import, read or fetch something, or exhaust memory.
     """
     if not path.exists():
-        raise UsageError(f"no such file: {path}", hint="Give the path of a .h5 or .keras file.")
+        raise UsageError(f"No such file: {path}.", hint="Pass the path of a .h5 or .keras file.")
     size = sum(_size(file) for file in _files(path))
     if path.is_file() and size == 0:
-        raise UnsupportedModelError(f"expected a Keras model, but {path.name} is empty", hint=_SAVE)
-    if size > limits.MAX_FILE_BYTES and trust is None:
+        raise UnsupportedModelError(f"{path.name} is empty.", hint=_SAVE_AGAIN)
+    if size > size_limits.MAX_FILE_BYTES and trust is None:
         raise UnsafeModelError(
-            f"{path.name} has {size} bytes, more than the {limits.MAX_FILE_BYTES} allowed",
-            hint=f"If you trust it: --trust with its SHA-256 (sha256sum {path.name})",
+            f"Refused {path.name}: it has {size} bytes, more than {size_limits.MAX_FILE_BYTES}.",
+            hint=f"If you trust the file, pass its SHA-256 (sha256sum {path.name}): --trust SHA256",
         )
     sha256 = digest(path)
     trusted = _check_trust(path, sha256, trust)
+    limits = FileLimits(
+        path.name, f"If you know this file and trust it, pass --trust {sha256}", trusted
+    )
     kind = _kind(path)
-    hint = f"If you know this file and trust it, pin it: --trust {sha256}"
-    version, backend, config = _look(path, kind, hint=hint, trusted=trusted)
+    version, backend, config = _inspect(path, kind, limits)
     kind = "weights-hdf5" if kind == "keras-hdf5" and not config else kind
     with as_damaged(path):
-        screening.screen(config, hint=hint, trusted=trusted)
+        config_screening.screen(config, hint=limits.hint, trusted=trusted)
     return ModelFile(path, sha256, size, kind, version, backend, config, trusted)
 
 
 @contextmanager
 def as_damaged(path: Path) -> Iterator[None]:
-    """Within it, a config in which a word stands for a number, or the like, is a damaged file.
+    """Report errors of code that reads a config as damage of the file.
 
-    What Keras writes has one form; checking every value of it at every use would bury the rest.
+    Keras writes configs in one form. Checking the type of every value wherever it is used would
+    obscure the code that uses them.
     """
     try:
         yield
     except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, OSError,
             RuntimeError, MemoryError) as error:  # fmt: skip
         raise UnsupportedModelError(
-            f"{path.name} is not as Keras writes it ({type(error).__name__}: {str(error)[:200]})",
-            hint="The file is damaged, or of a kind not known here. Save the model again.",
+            f"The configuration in {path.name} is damaged or of an unknown form "
+            f"({type(error).__name__}: {str(error)[:200]}).",
+            hint="Save the model again in Keras: model.save('model.keras')",
         ) from error
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a file, or of a folder's files with their names, in order of names."""
+    """Return the SHA-256 of a file, or of a folder's files with their names, sorted by name."""
     total = hashlib.sha256()
     for file in _files(path):
         if path.is_dir():
@@ -107,15 +115,16 @@ def digest(path: Path) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    """The file, or a folder's files; a link inside a folder is refused."""
+    """Yield the file, or the files of a folder, which must not contain links."""
     if not path.is_dir():
         yield path
         return
     for count, file in enumerate(sorted(path.rglob("*"))):
-        if file.is_symlink() or count > limits.MAX_ZIP_ENTRIES:
+        if file.is_symlink() or count > size_limits.MAX_ZIP_ENTRIES:
+            problem = f"{file.name!r} is a link" if file.is_symlink() else "it has too many files"
             raise UnsafeModelError(
-                f"refused {path.name}: {file.name!r} is a link, or the folder has too many files",
-                hint="Give a folder that holds the model and nothing else.",
+                f"Refused the folder {path.name}: {problem}.",
+                hint="Pass a folder that contains the files of the model and nothing else.",
             )
         if file.is_file():
             yield file
@@ -130,57 +139,56 @@ def _check_trust(path: Path, sha256: str, trust: str | None) -> bool:
         return False
     if trust.strip().lower().removeprefix("sha256:") != sha256:
         raise UnsafeModelError(
-            f"{path.name} is not the file that was trusted: expected SHA-256 {trust}, "
-            f"it is {sha256}",
-            hint="Get the file you trusted, or look at this one again before you trust it.",
+            f"{path.name} is not the trusted file: its SHA-256 is {sha256}, not {trust}.",
+            hint="Get the file that you trust, or examine this one before you trust it.",
         )
     return True
 
 
 def _kind(path: Path) -> str:
-    """The kind of file, by what it starts with and never by its name."""
+    """Return the kind of a file by its first bytes, never by its name."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return "saved-model"
         if (path / "manifest.json").is_file():
             return "bundle"
         raise UnsupportedModelError(
-            f"expected a model, but the folder {path.name} has neither saved_model.pb nor "
-            "manifest.json in it",
-            hint=_SAVE,
+            f"The folder {path.name} contains no model: it has neither saved_model.pb nor "
+            "manifest.json.",
+            hint=_SAVE_AGAIN,
         )
     if not path.is_file():
-        raise UsageError(f"{path} is no regular file", hint="Give a .h5 or .keras file.")
+        raise UsageError(f"{path} is not a regular file.", hint="Pass a .h5 or .keras file.")
     with path.open("rb") as stream:
         head = stream.read(_BLOCK)
     if head.startswith(hdf5.MAGIC):
         return "keras-hdf5"
-    if head.startswith(archive.MAGIC):
+    if head.startswith(keras_archive.MAGIC):
         return "keras-zip"
     if head[4:8] == b"TFL3":
         return "tflite"
     if _looks_like_onnx(head):
         return "onnx"
-    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    if head.startswith(_PICKLE_MAGIC):
         raise UnsafeModelError(
-            f"refused {path.name}: it is a Python pickle, which runs code when it is opened",
-            hint=_SAVE,
+            f"Refused {path.name}: it is a Python pickle, which runs code when it is opened.",
+            hint=_SAVE_AGAIN,
         )
-    raise UnsupportedModelError(_not_a_model(path, head), hint=_SAVE)
+    content, hint = _identify(head)
+    raise UnsupportedModelError(
+        f"{path.name} is not a Keras model (HDF5 or zip): it is {content}.", hint=hint
+    )
 
 
-def _not_a_model(path: Path, head: bytes) -> str:
-    """What it is instead, as far as its first bytes say."""
-    what = "something else"
+def _identify(head: bytes) -> tuple[str, str]:
+    """Return what a file that is not a model contains, and the hint for it."""
     if head.startswith(b"version https://git-lfs"):
-        what = "a pointer of Git LFS to it (git lfs pull gets the file)"
-    elif head.lstrip()[:1] == b"<":
-        what = "a web page"
-    elif head.lstrip()[:1] == b"{" and b"class_name" in head:
-        what = "an architecture without weights"
-    elif _is_text(head):
-        what = "text"
-    return f"expected a Keras model (HDF5 or zip), but {path.name} is {what}"
+        return "a Git LFS pointer", "Download the file that it points to: git lfs pull"
+    if head.lstrip()[:1] == b"<":
+        return "a web page", "Download the model again, from the link to the file itself."
+    if head.lstrip()[:1] == b"{" and b"class_name" in head:
+        return "an architecture without weights", _SAVE_AGAIN
+    return "text" if _is_text(head) else "a file of an unknown format", _SAVE_AGAIN
 
 
 def _is_text(head: bytes) -> bool:
@@ -191,75 +199,40 @@ def _is_text(head: bytes) -> bool:
 
 
 def _looks_like_onnx(head: bytes) -> bool:
-    """An ONNX model is a protobuf whose first field is ir_version, a small number."""
+    """Return whether the bytes start with ir_version, the first protobuf field of ONNX models."""
     return len(head) > 16 and head[0] == 0x08 and head[1] < 0x40 and head[2] in (0x12, 0x3A, 0x42)
 
 
-def _look(
-    path: Path, kind: str, *, hint: str, trusted: bool
-) -> tuple[str | None, str | None, Mapping[str, Any]]:
-    """Keras version, backend and architecture, after the structure was checked."""
+def _inspect(path: Path, kind: str, limits: FileLimits) -> _Inspected:
+    """Check the structure of a file; return its Keras version, backend and configuration."""
     if kind == "keras-zip":
-        found = archive.inspect(path, hint=hint, trusted=trusted)
-        if not found.has_weights:
+        archive = keras_archive.inspect(path, limits)
+        if not archive.has_weights:
             raise UnsupportedModelError(
-                f"expected trained weights, but {path.name} has no {archive.WEIGHTS} in it",
-                hint=_SAVE,
+                f"{path.name} contains no weights: {keras_archive.WEIGHTS} is missing.",
+                hint=_SAVE_AGAIN,
             )
-        return found.keras_version, None, found.config
+        return archive.keras_version, None, archive.config
     if kind == "keras-hdf5":
-        return _look_hdf5(path, hint=hint, trusted=trusted)
+        return _inspect_hdf5(path, limits)
     if kind == "saved-model":
         return saved_model.inspect(path)
     return None, None, {}
 
 
-def _look_hdf5(
-    path: Path, *, hint: str, trusted: bool
-) -> tuple[str | None, str | None, Mapping[str, Any]]:
-    found = hdf5.inspect(path, name=path.name, hint=hint, trusted=trusted)
-    text = found["model_config"]
+def _inspect_hdf5(path: Path, limits: FileLimits) -> _Inspected:
+    contents = hdf5.inspect(path, limits)
     config: Mapping[str, Any] = {}
-    if text is not None:
-        config = hdf5.parse_config(text, name=path.name, hint=hint, trusted=trusted)
-    screening.screen_training(found["training_config"])
-    known = found["layer_names"] or {"layers", "_layer_checkpoint_dependencies"} & set(
-        found["objects"]
-    )
-    if not config and not known:
+    if contents.model_config is not None:
+        config = hdf5.parse_config(contents.model_config, limits)
+    config_screening.screen_training(contents.training_config)
+    keras_groups = {"layers", "_layer_checkpoint_dependencies"} & set(contents.top_level)
+    if not (config or contents.layer_names or keras_groups):
         raise UnsupportedModelError(
-            f"expected a Keras model, but {path.name} is an HDF5 file of something else "
-            f"(it holds {', '.join(found['objects'][:5]) or 'nothing'})",
-            hint=_SAVE,
+            f"{path.name} is an HDF5 file but not a Keras model: it contains "
+            f"{', '.join(contents.top_level[:5]) or 'nothing'}.",
+            hint=_SAVE_AGAIN,
         )
-    if not found["stored"]:
-        raise UnsupportedModelError(
-            f"expected trained weights, but {path.name} has none in it", hint=_SAVE
-        )
-    return found["keras_version"], found["backend"], config
-
-
-def read_architecture(path: Path) -> Mapping[str, Any]:
-    """An architecture kept apart from its weights, as ``model.to_json()`` writes it.
-
-    Raises:
-        UsageError: no such file.
-        UnsupportedModelError: not such a JSON.
-        UnsafeModelError: it would run, import, read or fetch something.
-    """
-    if not path.is_file():
-        raise UsageError(
-            f"--architecture: no such file: {path}",
-            hint="Give FILE.json (model.to_json()) or FILE.py:function.",
-        )
-    try:
-        text = path.read_text("utf-8")
-        if isinstance(inner := json.loads(text), str):
-            text = inner  # a JSON text dumped as JSON once more, as many people do
-    except (ValueError, RecursionError) as error:
-        raise UnsupportedModelError(
-            f"expected {path.name} to be JSON: {error}", hint="Write it with model.to_json()."
-        ) from error
-    config = hdf5.parse_config(text, name=path.name)
-    screening.screen(config, hint="", trusted=False)
-    return config
+    if not contents.arrays:
+        raise UnsupportedModelError(f"{path.name} contains no weights.", hint=_SAVE_AGAIN)
+    return contents.keras_version, contents.backend, config

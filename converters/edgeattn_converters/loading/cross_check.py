@@ -1,7 +1,7 @@
-"""A second opinion: the same file as a stock loader opens it, on seeded samples.
+"""Compare a loaded model with the same file as a stock Keras loader opens it.
 
-Keras 3 for files of Keras 3, tf_keras for those of Keras 2. Only files without any code in them,
-without classes of the user's own, and after the audit: tf_keras would run a Lambda it is given.
+The stock loader is Keras 3 for files of Keras 3 and tf_keras for files of Keras 2. Only audited
+files without code and custom classes are compared, because tf_keras would run a stored Lambda.
 """
 
 from __future__ import annotations
@@ -9,125 +9,134 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.loading.migrate import config_summary as outline
-from edgeattn_converters.loading.migrate.context import Config, Context
-from edgeattn_converters.loading.safety import allowed_classes as classes
+from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.safety.allowed_classes import LAYERS
+from edgeattn_converters.loading.stored_config import (
+    Config,
+    is_model,
+    is_sequential,
+    stored_layers,
+)
 
 SEED = 20150817
-ROWS = 4
-# Different kernels of the same mathematics differ by this much at most, relative to the largest.
+SAMPLES = 4
+# Relative to the largest value; different kernels of the same operation differ by less.
 TOLERANCE = 1e-4
-# They keep code, or name functions; a loader might run or look up what they name.
-_CODE = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
+# These layers contain code or the names of functions, which a loader might run or look up.
+_CODE_LAYERS = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 
 
-def compare(path: Path, kind: str, stored: Config, model: Any, ctx: Context) -> tuple[str, ...]:
-    """A note when a stock loader opens the file and computes something else; else nothing.
+def compare_with_stock_loader(
+    file: ModelFile, stored: Config, model: Any, major: int
+) -> tuple[str, ...]:
+    """Return a note if a stock loader opens the file and computes different outputs, else ``()``.
 
-    Requires an audited file, and the model that was made of it.
+    Args:
+        file: the audited file.
+        stored: its configuration, before the migration.
+        model: the loaded model.
+        major: major version of the Keras that wrote the file.
     """
-    if kind not in ("keras-hdf5", "keras-zip") or ctx.era == 1:
+    if file.kind not in ("keras-hdf5", "keras-zip") or major == 1:
         return ()
-    loader = "Keras 3" if ctx.era == 3 else "tf_keras"
+    loader = "Keras 3" if major == 3 else "tf_keras"
     try:
-        if not _only_builtins(stored):
+        if not _is_built_in(stored):
             return ()
         samples = _samples(model, stored)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            other = _stock(path, kind, stored, ctx)
-            if other is None:
+            stock_model = _load_stock(file, stored, major)
+            if stock_model is None:
                 return ()
-            theirs = _predict(other, samples)
-            ours = _predict(model, samples)
-    except Exception:  # whatever a stock loader dies of is why the repairs are there
+            expected = _predict(stock_model, samples)
+            actual = _predict(model, samples)
+    except Exception:  # stock loaders fail in many ways on the files that need a migration
         return ()
-    if len(ours) != len(theirs):
-        return (f"{loader} opens this file too, with {len(theirs)} outputs, not {len(ours)}.",)
-    error = max(
-        (_error(one, another) for one, another in zip(ours, theirs, strict=True)), default=0.0
-    )
+    if len(actual) != len(expected):
+        return (
+            f"{loader} opens this file too, with {len(expected)} outputs instead of {len(actual)}.",
+        )
+    error = max(map(_relative_error, actual, expected), default=0.0)
     if error <= TOLERANCE:
         return ()
     return (
-        f"{loader} opens this file too and computes something else (by {error:.1e} of the largest "
-        f"value on {ROWS} seeded samples): the above repairs keep what its own Keras computed.",
+        f"{loader} opens this file too and computes different outputs (max error {error:.1e} of "
+        f"the largest value on {SAMPLES} seeded samples). The changes above restore what the Keras "
+        "that saved the file computed.",
     )
 
 
-def _only_builtins(stored: Config) -> bool:
-    """Whether every part, at any depth, is a layer of Keras that holds no code."""
-    if not outline.is_model(stored):
+def _is_built_in(stored: Config) -> bool:
+    """Return whether all layers, at any depth, are Keras layers without code."""
+    if not is_model(stored):
         return False
-    for item in outline.stored_layers(stored):
+    for item in stored_layers(stored):
         class_name = item.get("class_name")
-        if outline.is_model(item):
-            if not _only_builtins(item):
+        if is_model(item):
+            if not _is_built_in(item):
                 return False
-        elif class_name not in classes.LAYERS or class_name in _CODE:
+        elif class_name not in LAYERS or class_name in _CODE_LAYERS:
             return False
         config = item.get("config")
-        for inner in config.values() if isinstance(config, Mapping) else ():
-            wrapped = isinstance(inner, Mapping) and "class_name" in inner
-            if wrapped and (inner["class_name"] in _CODE or inner["class_name"] == "__lambda__"):
+        for value in config.values() if isinstance(config, Mapping) else ():
+            inner = value.get("class_name") if isinstance(value, Mapping) else None
+            if inner == "__lambda__" or inner in _CODE_LAYERS:
                 return False
     return True
 
 
-def _stock(path: Path, kind: str, stored: Config, ctx: Context) -> Any:
-    """The model as the stock loader makes it; None where the choice of the era is ours to make."""
-    if ctx.era == 3:
+def _load_stock(file: ModelFile, stored: Config, major: int) -> Any:
+    """Return the model as the stock loader builds it, None if its defaults may not apply."""
+    if major == 3:
         import keras
 
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    unsaid = "'GRU" in repr(stored) and "'reset_after'" not in repr(stored)
-    if kind != "keras-hdf5" or unsaid:
+        return keras.saving.load_model(file.path, compile=False, safe_mode=True)
+    # The default of reset_after differs between Keras versions.
+    ambiguous_gru = "'GRU" in repr(stored) and "'reset_after'" not in repr(stored)
+    if file.kind != "keras-hdf5" or ambiguous_gru:
         return None
     import tf_keras
 
     config = copy.deepcopy(stored["config"])
     if isinstance(config, list):
         config = {"name": "model", "layers": config}
-        model = tf_keras.Sequential.from_config(config)
-    elif outline.is_sequential(stored):
-        model = tf_keras.Sequential.from_config(config)
-    else:
-        model = tf_keras.Model.from_config(config)
-    model.load_weights(str(path))
+    model_class = tf_keras.Sequential if is_sequential(stored) else tf_keras.Model
+    model = model_class.from_config(config)
+    model.load_weights(str(file.path))
     return model
 
 
 def _samples(model: Any, stored: Config) -> list[Any]:
-    """Seeded inputs: numbers, or word numbers with padding where an Embedding reads them."""
+    """Return seeded inputs: random numbers, or word indices if the model has an Embedding."""
     generator = np.random.default_rng(SEED)
-    words = min(_vocabularies(stored), default=None)
+    vocabulary = min(_vocabulary_sizes(stored), default=None)
     samples = []
     for tensor in model.inputs:
-        shape = (ROWS, *tensor.shape[1:])
-        if words is not None and len(shape) == 2:
-            x = generator.integers(1, max(words, 2), shape).astype("float64")
+        shape = (SAMPLES, *tensor.shape[1:])
+        if vocabulary is not None and len(shape) == 2:
+            x = generator.integers(1, max(vocabulary, 2), shape).astype("float64")
         else:
             x = generator.normal(size=shape)
-        for row in range(1, ROWS):  # the later rows are padded, each a little more
-            x[row, -row * shape[1] // (2 * ROWS) or shape[1] :] = 0
+        for row in range(1, SAMPLES):  # every row after the first has more padding
+            x[row, -row * shape[1] // (2 * SAMPLES) or shape[1] :] = 0
         samples.append(x.astype(tensor.dtype))
     return samples
 
 
-def _vocabularies(stored: Config) -> list[int]:
-    found: list[int] = []
-    for item in outline.stored_layers(stored):
-        if outline.is_model(item):
-            found += _vocabularies(item)
+def _vocabulary_sizes(stored: Config) -> list[int]:
+    sizes: list[int] = []
+    for item in stored_layers(stored):
+        if is_model(item):
+            sizes += _vocabulary_sizes(item)
         config = item.get("config")
         if isinstance(config, Mapping) and item.get("class_name") == "Embedding":
-            found.append(int(config.get("input_dim") or 2))
-    return found
+            sizes.append(int(config.get("input_dim") or 2))
+    return sizes
 
 
 def _predict(model: Any, samples: Sequence[Any]) -> list[Any]:
@@ -138,8 +147,8 @@ def _predict(model: Any, samples: Sequence[Any]) -> list[Any]:
     return [np.asarray(output, "float64") for output in outputs]
 
 
-def _error(ours: Any, theirs: Any) -> float:
-    if ours.shape != theirs.shape:
+def _relative_error(actual: Any, expected: Any) -> float:
+    if actual.shape != expected.shape:
         return float("inf")
-    largest = max(float(np.abs(theirs).max(initial=0.0)), 1e-6)
-    return float(np.abs(ours - theirs).max(initial=0.0)) / largest
+    largest = max(float(np.abs(expected).max(initial=0.0)), 1e-6)
+    return float(np.abs(actual - expected).max(initial=0.0)) / largest

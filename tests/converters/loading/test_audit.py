@@ -1,4 +1,4 @@
-"""What is in a file is found out without running any of it, and without Keras."""
+"""The audit of model files, which runs none of their content and imports no Keras."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError, UsageError
-from edgeattn_converters.loading import audit as auditing
 from edgeattn_converters.loading.audit import ModelFile, audit_file, digest
-from edgeattn_converters.loading.safety import config_screening as screening
-from edgeattn_converters.loading.safety import size_limits as limits
+from edgeattn_converters.loading.safety import config_screening, size_limits
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 
@@ -62,11 +60,10 @@ def write_keras(path: Path, config: Any) -> Path:
     return path
 
 
-def test_an_hdf5_file_by_its_content(tmp_path: Path) -> None:
+def test_hdf5_is_recognized_by_its_content(tmp_path: Path) -> None:
     config = sequential(dense())
     path = write_h5(tmp_path / "named.keras", config)
-    found = audit_file(path)
-    assert found == ModelFile(
+    assert audit_file(path) == ModelFile(
         path=path,
         sha256=digest(path),
         size=path.stat().st_size,
@@ -78,12 +75,12 @@ def test_an_hdf5_file_by_its_content(tmp_path: Path) -> None:
     )
 
 
-def test_a_zip_by_its_content(tmp_path: Path) -> None:
-    found = audit_file(write_keras(tmp_path / "named.h5", sequential(dense())))
-    assert (found.kind, found.keras_version) == ("keras-zip", "3.11.3")
+def test_zip_is_recognized_by_its_content(tmp_path: Path) -> None:
+    file = audit_file(write_keras(tmp_path / "named.h5", sequential(dense())))
+    assert (file.kind, file.keras_version) == ("keras-zip", "3.11.3")
 
 
-def test_other_kinds(tmp_path: Path) -> None:
+def test_other_kinds_are_recognized(tmp_path: Path) -> None:
     lite, onnx, bundle = tmp_path / "a", tmp_path / "b", tmp_path / "c"
     lite.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
     onnx.write_bytes(b"\x08\x0a\x12\x04test" + bytes(20))
@@ -95,39 +92,39 @@ def test_other_kinds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"dear diary", "is text"),
         (b"<html>not found</html>", "a web page"),
         (b'{"class_name": "Sequential"}', "an architecture without weights"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS"),
-        (bytes(range(256)), "something else"),
+        (bytes(range(256)), "a file of an unknown format"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "complete HDF5"),
         (b"PK\x03\x04" + bytes(100), "complete zip"),
     ],
 )
-def test_no_model(content: bytes, said: str, tmp_path: Path) -> None:
+def test_files_without_a_model(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     path.write_bytes(content)
-    with pytest.raises(UnsupportedModelError, match=said) as error:
+    with pytest.raises(UnsupportedModelError, match=message) as error:
         audit_file(path)
     assert error.value.hint
 
 
-def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such file"):
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
         audit_file(tmp_path / "absent.h5")
 
 
-def test_a_truncated_file(tmp_path: Path) -> None:
+def test_truncated_file(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "m.h5", sequential(dense()))
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UnsupportedModelError, match="cut short"):
         audit_file(path)
 
 
-def test_an_hdf5_file_of_something_else(tmp_path: Path) -> None:
+def test_hdf5_file_without_a_model(tmp_path: Path) -> None:
     path = tmp_path / "data.h5"
     with h5py.File(path, "w") as file:
         file["measurements"] = np.zeros(3)
@@ -135,25 +132,25 @@ def test_an_hdf5_file_of_something_else(tmp_path: Path) -> None:
         audit_file(path)
 
 
-def test_an_architecture_without_weights(tmp_path: Path) -> None:
+def test_architecture_without_weights(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(sequential(dense()))
-    with pytest.raises(UnsupportedModelError, match="has none"):
+    with pytest.raises(UnsupportedModelError, match="contains no weights"):
         audit_file(path)
 
 
-def test_trust_pins_one_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trust_applies_to_one_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_h5(tmp_path / "m.h5", sequential(dense()))
-    monkeypatch.setattr(limits, "MAX_DECLARED_BYTES", 10)
+    monkeypatch.setattr(size_limits, "MAX_DECLARED_BYTES", 10)
     with pytest.raises(UnsafeModelError, match=f"--trust {digest(path)}"):
         audit_file(path)
     assert audit_file(path, trust=digest(path)).trusted
-    with pytest.raises(UnsafeModelError, match="not the file that was trusted"):
+    with pytest.raises(UnsafeModelError, match="not the trusted file"):
         audit_file(path, trust="0" * 64)
 
 
-def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+def test_digest_is_the_sha256_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -161,7 +158,7 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "said"),
+    ("layer", "message"),
     [
         ({"class_name": "TFSMLayer", "config": {"filepath": "x"}}, "graph from another folder"),
         ({"class_name": "TorchModuleWrapper", "config": {"module": {}}}, "unpickles"),
@@ -186,27 +183,29 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("write", [write_h5, write_keras])
-def test_refused(layer: dict[str, Any], said: str, write: Any, tmp_path: Path) -> None:
+def test_unsafe_config_is_refused(
+    layer: dict[str, Any], message: str, write: Any, tmp_path: Path
+) -> None:
     layer["config"] = (
         {"name": "culprit", **layer["config"]}
         if isinstance(layer["config"], dict)
         else layer["config"]
     )
     path = write(tmp_path / "m", sequential(dense(), layer))
-    with pytest.raises(UnsafeModelError, match="refused at") as error:
+    with pytest.raises(UnsafeModelError, match="Refused at") as error:
         audit_file(path)
-    assert said in error.value.message
+    assert message in error.value.message
     assert error.value.hint
     if isinstance(layer["config"], dict) and "units" not in layer["config"]:
         assert "'culprit'" in error.value.message
 
 
-def test_what_looks_odd_and_is_innocent(tmp_path: Path) -> None:
-    """Slashes in names, words like paths in a vocabulary, unknown losses and metrics."""
-    words = ["", "[UNK]", "/etc/passwd", "https://example.invalid"]
+def test_unusual_but_harmless_config_is_accepted(tmp_path: Path) -> None:
+    """Slashes in names, paths as words of a vocabulary, unknown losses and metrics."""
+    vocabulary = ["", "[UNK]", "/etc/passwd", "https://example.invalid"]
     layers = [
         dense("block/1"),
-        {"class_name": "StringLookup", "config": {"name": "s", "vocabulary": words}},
+        {"class_name": "StringLookup", "config": {"name": "s", "vocabulary": vocabulary}},
         {"class_name": "Mine", "module": "my_project.layers", "config": {"name": "own"}},
     ]
     config = {
@@ -219,44 +218,46 @@ def test_what_looks_odd_and_is_innocent(tmp_path: Path) -> None:
     assert audit_file(write_keras(tmp_path / "m.keras", config)).config == config
 
 
-def test_an_audit_imports_no_framework(tmp_path: Path) -> None:
+def test_audit_imports_no_framework(tmp_path: Path) -> None:
     path = write_h5(tmp_path / "m.h5", sequential(dense()))
     code = (
         "import sys, pathlib; from edgeattn_converters.loading.audit import audit_file; "
         f"audit_file(pathlib.Path({str(path)!r})); "
         "print([m for m in ('keras', 'tensorflow', 'tf_keras', 'torch') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
 
 
-def test_a_large_config_is_walked_without_recursion() -> None:
+def test_deeply_nested_config_is_refused() -> None:
     deep: dict[str, Any] = {"class_name": "Dense", "config": {}}
-    for _ in range(limits.MAX_CONFIG_DEPTH):
+    for _ in range(size_limits.MAX_CONFIG_DEPTH):
         deep = {"config": deep}
     with pytest.raises(UnsafeModelError, match="nested too deeply"):
-        screening.screen(deep, hint="", trusted=False)
+        config_screening.screen(deep, hint="", trusted=False)
 
 
-def hostile() -> list[Any]:
-    """The bank's hostile files, made on the spot when their maker is there."""
-    maker = SPECIMENS / "make_hostile.py"
-    if not maker.exists():
+def hostile_cases() -> list[Any]:
+    """Return the cases of make_hostile.py, which writes the files at test time."""
+    script = SPECIMENS / "make_hostile.py"
+    if not script.exists():
         return []
-    spec = importlib.util.spec_from_file_location("make_hostile", maker)
+    spec = importlib.util.spec_from_file_location("make_hostile", script)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    keras = [name for name in module.CASES if not name.endswith((".onnx", ".tflite", ".npz"))]
-    return [pytest.param(module, name, id=name) for name in keras]
+    names = [name for name in module.CASES if not name.endswith((".onnx", ".tflite", ".npz"))]
+    return [pytest.param(module, name, id=name) for name in names]
 
 
-@pytest.mark.parametrize(("module", "name"), hostile())
+@pytest.mark.parametrize(("module", "name"), hostile_cases())
 def test_hostile_files(
     module: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused, or answered with a readable error; nothing in them runs, and none hangs."""
+    """Each file is accepted or refused as expected, and none of its code runs."""
     from edgeattn_converters.loading.load import load_model
 
     canary = tmp_path / "ran"
@@ -273,7 +274,7 @@ def test_hostile_files(
     assert not canary.exists()
 
 
-def test_the_kinds_are_those_documented() -> None:
-    documented = auditing.ModelFile.__doc__ or ""
+def test_kinds_are_documented() -> None:
+    documented = ModelFile.__doc__ or ""
     for kind in ("keras-hdf5", "keras-zip", "weights-hdf5", "saved-model", "tflite", "onnx"):
         assert kind in documented

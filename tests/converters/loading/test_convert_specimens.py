@@ -1,6 +1,6 @@
-"""Specimens of every Keras, all the way to both formats, against what their own Keras predicted.
+"""Specimens converted to both formats compute what the Keras version that saved them computed.
 
-One in twelve; ``make specimens`` takes all of them.
+One in twelve specimens is tested; ``make specimens`` tests all of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_load_specimens import CUSTOM, ENTRIES, SPECIMENS, UNREADABLE, _beside, _inputs, _outputs
+from test_load_specimens import (
+    CUSTOM,
+    ENTRIES,
+    SPECIMENS,
+    UNREADABLE,
+    architecture_of,
+    inputs_of,
+    outputs_of,
+)
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -21,21 +29,21 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
 STEP = 1 if os.environ.get("EDGEATTN_ALL_SPECIMENS") else 12
-CHOSEN = [entry for entry in ENTRIES if entry["file"] not in UNREADABLE][::STEP]
+SELECTED = [entry for entry in ENTRIES if entry["file"] not in UNREADABLE][::STEP]
 
 
-@pytest.mark.parametrize("entry", CHOSEN, ids=lambda entry: entry["file"])
+@pytest.mark.parametrize("entry", SELECTED, ids=lambda entry: entry["file"])
 def test_both_formats(entry: dict[str, Any], tmp_path: Path) -> None:
     path = SPECIMENS / entry["file"]
-    own = tmp_path / "own.py"
-    own.write_text(CUSTOM)
+    custom = tmp_path / "custom.py"
+    custom.write_text(CUSTOM)
     model = load_model(
         audit_file(path),
-        architecture=_beside(path),
-        custom_objects=own if "custom_layer" in path.name else None,
+        architecture=architecture_of(path),
+        custom_objects=custom if "custom_layer" in path.name else None,
     ).model
     with np.load(SPECIMENS / entry["truth"]) as truth:
-        inputs, expected = _inputs(model, truth), _outputs(truth)
+        inputs, expected = inputs_of(model, truth), outputs_of(truth)
     inputs = inputs if isinstance(inputs, list) else [inputs]
     interface = interface_of(model)
     for format, converter in (("tflite", tflite), ("onnx", onnx)):
@@ -44,8 +52,8 @@ def test_both_formats(entry: dict[str, Any], tmp_path: Path) -> None:
         runner = open_runner(file, format, specs, outputs, as_deployed=True)
         feeds = {s.name: np.asarray(x, s.dtype) for s, x in zip(specs, inputs, strict=True)}
         actual = runner.run(feeds)
-        for spec, wanted in zip(outputs, expected, strict=False):  # maps come behind
-            tolerance = 1e-5 * max(1.0, float(np.abs(wanted).max()))
+        for spec, reference in zip(outputs, expected, strict=False):  # attention maps come last
+            tolerance = 1e-5 * max(1.0, float(np.abs(reference).max()))
             np.testing.assert_allclose(
-                actual[spec.name], wanted, rtol=1e-4, atol=tolerance, err_msg=format
+                actual[spec.name], reference, rtol=1e-4, atol=tolerance, err_msg=format
             )

@@ -1,7 +1,7 @@
-"""Lambda layers: read in the bytecode of every Python, computed right, and never run.
+"""Recognition of Lambda layers in the bytecode of every Python version, without running it.
 
-``lambdas.json`` holds the marshalled code of each function as every Python from 2.7 to 3.13 wrote
-it; ``specimens/make_lambdas.py`` makes whole models of that kind.
+``lambdas.json`` contains the marshalled code of each function from Python 2.7 to 3.13;
+``specimens/make_lambdas.py`` creates whole models with Lambda layers.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import UnsafeModelError
-from edgeattn_converters.loading.lambdas import bytecode, expressions
-from edgeattn_converters.loading.lambdas import marshal_reader as marshalled
-from edgeattn_converters.loading.lambdas import recognition as lambdas
-from edgeattn_converters.loading.lambdas.expressions import NotRecognisedError
+from edgeattn_converters.loading.lambdas import (
+    bytecode,
+    expressions,
+    marshal_reader,
+    recognition,
+)
+from edgeattn_converters.loading.lambdas.expressions import NotRecognizedError
 
 STORED = json.loads((Path(__file__).parent / "lambdas.json").read_text())
 
-# Written by hand; the batch is 2, time 7, features 5.
-MEANINGS: dict[str, Callable[[Any], Any]] = {
+# The same functions in NumPy, for inputs of shape (batch 2, time 7, features 5).
+NUMPY_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "lambda x: x[:, -1, :]": lambda x: x[:, 6],
     "lambda x: K.mean(x, axis=1)": lambda x: x.sum(axis=1) / 7,
     "lambda x: K.expand_dims(x)": lambda x: x.reshape(2, 7, 5, 1),
@@ -46,36 +49,34 @@ MEANINGS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def recognised(source: str, python: str) -> dict[str, Any]:
+def recognized(source: str, python: str) -> dict[str, Any]:
     code, defaults = STORED[python][source]
-    return bytecode.recognise(
-        base64.b64decode(code), defaults=tuple(defaults), closure=(), given={}
-    )
+    return bytecode.recognize(base64.b64decode(code), defaults=tuple(defaults), arguments={})
 
 
 @pytest.mark.parametrize("python", sorted(STORED))
-@pytest.mark.parametrize("source", sorted(MEANINGS))
-def test_recognised_in_every_python_and_computed(source: str, python: str) -> None:
+@pytest.mark.parametrize("source", sorted(NUMPY_FUNCTIONS))
+def test_functions_are_recognized_in_every_python_version(source: str, python: str) -> None:
     from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 
     x = np.random.default_rng(0).normal(size=(2, 7, 5)).astype("float32")
-    computed = np.asarray(evaluate(recognised(source, python), x))
-    np.testing.assert_allclose(computed, MEANINGS[source](x), rtol=1e-5, atol=1e-6)
+    computed = np.asarray(evaluate(recognized(source, python), x))
+    np.testing.assert_allclose(computed, NUMPY_FUNCTIONS[source](x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("python", sorted(STORED))
-def test_lists_of_tensors_and_axes_of_one(python: str) -> None:
+def test_lists_of_tensors_and_single_axes(python: str) -> None:
     from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 
     a, b = np.arange(6.0).reshape(2, 3), np.ones((2, 3))
-    stacked = evaluate(recognised("lambda x: K.stack([x[0], x[1]], axis=1)", python), [a, b])
+    stacked = evaluate(recognized("lambda x: K.stack([x[0], x[1]], axis=1)", python), [a, b])
     assert np.asarray(stacked).shape == (2, 2, 3)
-    squeezed = evaluate(recognised("lambda x: K.squeeze(x, 2)", python), a.reshape(2, 3, 1))
+    squeezed = evaluate(recognized("lambda x: K.squeeze(x, 2)", python), a.reshape(2, 3, 1))
     np.testing.assert_array_equal(np.asarray(squeezed), a)
 
 
 def config_of(function: Any, **more: Any) -> dict[str, Any]:
-    """A Lambda's config as Keras 2 writes it, of this very Python."""
+    """Return the config of a Lambda as Keras 2 stores it, with code of this Python version."""
     code = base64.b64encode(marshal.dumps(function.__code__)).decode()
     return {"name": "it", "function": [code, None, None], "function_type": "lambda", **more}
 
@@ -105,71 +106,71 @@ def from_source(source: str) -> Any:
         "def f():\n    return 1",
     ],
 )
-def test_anything_else_is_not_recognised(source: str) -> None:
-    with pytest.raises(NotRecognisedError):
-        lambdas.recognise(config_of(from_source(source)))
+def test_other_code_is_not_recognized(source: str) -> None:
+    with pytest.raises(NotRecognizedError):
+        recognition.recognize(config_of(from_source(source)))
 
 
-def test_a_function_of_several_lines_is_followed() -> None:
+def test_function_of_several_lines_is_recognized() -> None:
     source = "def f(x):\n    last = x[:, -1]\n    return tf.concat([last, last], axis=-1)"
-    found = lambdas.recognise(config_of(from_source(source)))
-    assert expressions.describe(found) == "concatenate((x[:, -1], x[:, -1]), -1)"
+    expression = recognition.recognize(config_of(from_source(source)))
+    assert expressions.describe(expression) == "concatenate((x[:, -1], x[:, -1]), -1)"
 
 
-def test_arguments_and_closures_are_values_of_the_file() -> None:
-    given = lambdas.recognise(
+def test_arguments_and_closures_are_read_from_the_file() -> None:
+    expression = recognition.recognize(
         config_of(from_source("f = lambda x, axis: K.sum(x, axis)"), arguments={"axis": 2})
     )
-    assert expressions.describe(given) == "sum(x, 2, False)"
+    assert expressions.describe(expression) == "sum(x, 2, False)"
     outer = from_source("def f(n):\n    return lambda x: x[:, n:]")(4)
     config = config_of(outer)
     config["function"][2] = [4]
-    assert expressions.describe(lambdas.recognise(config)) == "x[:, 4:]"
+    assert expressions.describe(recognition.recognize(config)) == "x[:, 4:]"
 
 
-def test_keras_3_and_keras_1_keep_the_code_otherwise() -> None:
+def test_code_as_keras_1_and_keras_3_store_it() -> None:
     code = config_of(from_source("f = lambda x: x[:, 0]"))["function"][0]
     modern = {
         "class_name": "__lambda__",
         "config": {"code": code, "defaults": None, "closure": None},
     }
-    assert expressions.describe(lambdas.recognise({"function": modern})) == "x[:, 0]"
+    assert expressions.describe(recognition.recognize({"function": modern})) == "x[:, 0]"
     raw = base64.b64decode(STORED["2.7"]["lambda x: x[:, -1, :]"][0]).decode("latin-1")
     old = {"function": raw, "function_type": "lambda"}
-    assert expressions.describe(lambdas.recognise(old)) == "x[:, -1, :]"
+    assert expressions.describe(recognition.recognize(old)) == "x[:, -1, :]"
 
 
-def test_bytes_of_any_kind_never_crash_the_reader() -> None:
-    """Cut anywhere, or with any byte replaced, code is read or refused."""
+def test_damaged_code_never_crashes_the_reader() -> None:
+    """Code that is cut at any byte, or has a replaced byte, is read or refused."""
     generator = np.random.default_rng(0)
     for python in STORED:
         data = base64.b64decode(STORED[python]["lambda x: K.mean(x, axis=1)"][0])
-        changed = [data[:length] for length in range(len(data))]
+        damaged = [data[:length] for length in range(len(data))]
         for _ in range(200):
             mutated = bytearray(data)
             mutated[generator.integers(len(data))] = generator.integers(256)
-            changed.append(bytes(mutated))
-        for bad in changed:
+            damaged.append(bytes(mutated))
+        for code in damaged:
             try:
-                marshalled.read(bad)
-                bytecode.recognise(bad, defaults=(), closure=(), given={})
-            except (marshalled.UnreadableCodeError, NotRecognisedError):
+                marshal_reader.read(code)
+                bytecode.recognize(code, arguments={})
+            except (marshal_reader.UnreadableCodeError, NotRecognizedError):
                 continue
 
 
-def test_nested_and_endless_code_is_cut_off() -> None:
+def test_oversized_code_is_refused() -> None:
     for data in (b")\x01" * 10_000, b"(\xff\xff\xff\x7f", b"\xe3" + bytes(70_000)):
-        with pytest.raises(marshalled.UnreadableCodeError):
-            marshalled.read(data)
+        with pytest.raises(marshal_reader.UnreadableCodeError):
+            marshal_reader.read(data)
 
 
-def test_a_refusal_names_the_layer_and_says_what_to_do(tmp_path: Path) -> None:
+def test_refusal_names_the_layer_and_the_option_to_pass(tmp_path: Path) -> None:
     canary = tmp_path / "ran"
     source = f"f = lambda x: open({os.fspath(canary)!r}, 'w')"
     config = config_of(from_source(source))
-    with pytest.raises(UnsafeModelError, match="refused at 'odd one'") as refused:
-        lambdas.check("odd one", config, trusted=False)
+    with pytest.raises(UnsafeModelError, match="Refused at 'odd one'") as refused:
+        recognition.check("odd one", config, trusted=False)
     assert "odd_one(x)" in str(refused.value)
     assert "--custom-objects" in str(refused.value)
-    lambdas.check("odd one", config, trusted=True)
+    recognition.check("odd one", config, trusted=True)
     assert not canary.exists()

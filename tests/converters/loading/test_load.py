@@ -1,4 +1,4 @@
-"""Files become models of the right era: bad flags, the user's own classes, free axes."""
+"""Loading model files: options, the user's own classes, free axes, migrated configs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras import layers
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn.layers import Attention
-from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.audit import audit_file, digest
 from edgeattn_converters.loading.load import LoadedModel, load_model
 
 FEATURES, UNITS, STEPS = 3, 5, 7
@@ -29,26 +29,26 @@ def seeded(model: Any) -> Any:
     return model
 
 
-def same(loaded: LoadedModel, model: Any, *inputs: Any) -> None:
-    given = list(inputs) if len(inputs) > 1 else inputs[0]
-    expected = keras.tree.flatten(model(given, training=False))
-    actual = keras.tree.flatten(loaded.model(given, training=False))
-    for one, other in zip(actual, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+def assert_same_outputs(loaded: LoadedModel, model: Any, *inputs: Any) -> None:
+    arguments = list(inputs) if len(inputs) > 1 else inputs[0]
+    expected = keras.tree.flatten(model(arguments, training=False))
+    actual = keras.tree.flatten(loaded.model(arguments, training=False))
+    for output, reference in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(output, reference, rtol=1e-6, atol=1e-6)
 
 
-def steps(*shape: int) -> Any:
+def random_input(*shape: int) -> Any:
     return np.random.default_rng(5).normal(size=shape).astype("float32")
 
 
-def ours() -> Any:
+def edgeattn_attention() -> Any:
     inputs = keras.Input((STEPS, FEATURES))
     states = layers.GRU(UNITS, return_sequences=True)(inputs)
     return keras.Model(inputs, Attention(2, score="bahdanau")(states))
 
 
 def operators() -> Any:
-    """``x + y``, slices and built-in attentions: operations beside layers."""
+    """Return a model of operations (``x + y``, slices) and built-in attention layers."""
     inputs = keras.Input((STEPS, FEATURES))
     states = layers.LSTM(UNITS, return_sequences=True)(inputs)
     first = layers.Attention(use_scale=True)([states, states])
@@ -70,40 +70,40 @@ def nested() -> Any:
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
-@pytest.mark.parametrize("build", [ours, operators, nested])
-def test_what_todays_keras_saves(build: Any, suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("build", [edgeattn_attention, operators, nested])
+def test_files_of_the_current_keras(build: Any, suffix: str, tmp_path: Path) -> None:
     model = seeded(build())
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    inputs = [steps(2, STEPS, FEATURES) for _ in model.inputs]
-    same(load_model(audit_file(path)), model, *inputs)
+    inputs = [random_input(2, STEPS, FEATURES) for _ in model.inputs]
+    assert_same_outputs(load_model(audit_file(path)), model, *inputs)
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
-def test_trained_with_a_loss_nobody_has(suffix: str, tmp_path: Path) -> None:
+def test_unknown_loss_is_ignored(suffix: str, tmp_path: Path) -> None:
     model = seeded(keras.Sequential([keras.Input((FEATURES,)), layers.Dense(2)]))
     model.compile("adam", loss=lambda y, p: keras.ops.mean((y - p) ** 2), metrics=["mae"])
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    same(load_model(audit_file(path)), model, steps(2, FEATURES))
+    assert_same_outputs(load_model(audit_file(path)), model, random_input(2, FEATURES))
 
 
 @pytest.mark.parametrize("name", ["-a b", "______config___1_____"])
-def test_a_model_whose_name_no_graph_takes(name: str, tmp_path: Path) -> None:
-    """Found by the fuzzer: Keras takes any name, and then cannot predict with the model."""
+def test_model_name_that_tensorflow_rejects(name: str, tmp_path: Path) -> None:
+    """Keras accepts any name, and then cannot predict with the model. Found by the fuzzer."""
     from edgeattn_converters.tracing.trace import interface_of
 
     model = seeded(keras.Sequential([keras.Input((STEPS, FEATURES)), layers.GRU(UNITS)], name=name))
     model.save(tmp_path / "model.keras")
     loaded = load_model(audit_file(tmp_path / "model.keras"))
     x = np.ones((2, STEPS, FEATURES), np.float32)
-    same(loaded, model, x)
+    assert_same_outputs(loaded, model, x)
     assert loaded.model.predict(x, verbose=0).shape == (2, UNITS)
     assert interface_of(loaded.model).outputs
-    assert any("none that TensorFlow takes" in note for note in loaded.notes)
+    assert any("TensorFlow does not accept" in note for note in loaded.notes)
 
 
-def test_notes_say_what_was_repaired(tmp_path: Path) -> None:
+def test_notes_list_what_was_migrated(tmp_path: Path) -> None:
     old = {"name": "a", "units": 2, "activation": "hard_sigmoid", "batch_input_shape": [None, 3]}
     config = {"class_name": "Sequential", "config": [{"class_name": "Dense", "config": old}]}
     path = tmp_path / "old.h5"
@@ -115,26 +115,26 @@ def test_notes_say_what_was_repaired(tmp_path: Path) -> None:
         group["a/kernel:0"] = np.eye(3, 2, dtype="float32")
         group["a/bias:0"] = np.zeros(2, "float32")
     loaded = load_model(audit_file(path))
-    assert loaded.notes == ("hard_sigmoid is kept as Keras 2 computed it (0.2x+0.5).",)
-    # 0.2 * 1 + 0.5 and 0.2 * -4 + 0.5, cut off at 0
+    assert loaded.notes == ("hard_sigmoid is computed as in Keras 2 (0.2x+0.5).",)
+    # 0.2 * 1 + 0.5 and 0.2 * -4 + 0.5, clipped at 0
     np.testing.assert_allclose(loaded.model(np.array([[1.0, -4.0, 9.0]])), [[0.7, 0.0]], atol=1e-7)
 
 
-def test_masks_before_keras_2_10_and_a_second_opinion(tmp_path: Path) -> None:
-    """MultiHeadAttention ignored masks then; tf_keras, which opens the file, does not."""
+def test_masks_before_keras_2_10_and_the_cross_check(tmp_path: Path) -> None:
+    """MultiHeadAttention ignored masks in Keras 2.8; tf_keras opens the file but applies them."""
     import tf_keras
 
     inputs = tf_keras.Input((STEPS,))
     words = tf_keras.layers.Embedding(11, FEATURES, mask_zero=True)(inputs)
-    looked = tf_keras.layers.MultiHeadAttention(2, 3)(words, words)
-    model = seeded(tf_keras.Model(inputs, tf_keras.layers.GlobalMaxPooling1D()(looked)))
+    attended = tf_keras.layers.MultiHeadAttention(2, 3)(words, words)
+    model = seeded(tf_keras.Model(inputs, tf_keras.layers.GlobalMaxPooling1D()(attended)))
     path = tmp_path / "m.h5"
     model.save(path)
     with h5py.File(path, "a") as file:
         file.attrs["keras_version"] = "2.8.0"
     loaded = load_model(audit_file(path))
     assert "masks as in Keras 2.8.0" in loaded.notes[0]
-    assert "tf_keras opens this file too and computes something else" in loaded.notes[1]
+    assert "tf_keras opens this file too and computes different outputs" in loaded.notes[1]
     x = np.array([[3, 5, 0, 0, 0, 0, 0]])
     table = loaded.model.layers[1].get_weights()[0]
     unmasked = keras.layers.MultiHeadAttention(2, 3)
@@ -152,20 +152,20 @@ def save_json(model: Any, folder: Path) -> tuple[Path, Path]:
     return weights, architecture
 
 
-def test_weights_apart_from_their_architecture(tmp_path: Path) -> None:
-    model = seeded(ours())
+def test_weights_only_with_an_architecture_file(tmp_path: Path) -> None:
+    model = seeded(edgeattn_attention())
     weights, architecture = save_json(model, tmp_path)
-    same(
+    assert_same_outputs(
         load_model(audit_file(weights), architecture=str(architecture)),
         model,
-        steps(2, STEPS, FEATURES),
+        random_input(2, STEPS, FEATURES),
     )
     with pytest.raises(UnsupportedModelError, match="no architecture") as error:
         load_model(audit_file(weights))
     assert "--architecture FILE.json" in str(error.value)
 
 
-def test_an_architecture_made_by_a_function(tmp_path: Path) -> None:
+def test_architecture_from_a_function(tmp_path: Path) -> None:
     code = """
     import keras
 
@@ -178,24 +178,28 @@ def test_an_architecture_made_by_a_function(tmp_path: Path) -> None:
     def broken():
         raise KeyError("oh")
     """
-    maker = tmp_path / "maker.py"
-    maker.write_text("\n".join(line[4:] for line in code.splitlines()))
+    script = tmp_path / "architecture.py"
+    script.write_text("\n".join(line[4:] for line in code.splitlines()))
     model = seeded(keras.Sequential([keras.Input((FEATURES,)), layers.Dense(2)]))
     weights, _ = save_json(model, tmp_path)
-    same(load_model(audit_file(weights), architecture=f"{maker}:build"), model, steps(2, FEATURES))
-    for flag, said in [
-        (f"{maker}:nothing", "not a built Keras model"),
-        (f"{maker}:broken", "KeyError"),
-        (f"{maker}:absent", "no function 'absent'"),
-        (f"{tmp_path}/absent.py:build", "no file"),
-        ("model.txt", "expected FILE.json"),
+    assert_same_outputs(
+        load_model(audit_file(weights), architecture=f"{script}:build"),
+        model,
+        random_input(2, FEATURES),
+    )
+    for option, message in [
+        (f"{script}:nothing", "not a built Keras model"),
+        (f"{script}:broken", "KeyError"),
+        (f"{script}:absent", "no function 'absent'"),
+        (f"{tmp_path}/absent.py:build", "no such file"),
+        ("model.txt", "neither FILE.json"),
         ("absent.json", "no such file"),
     ]:
-        with pytest.raises(UsageError, match=said):
-            load_model(audit_file(weights), architecture=flag)
+        with pytest.raises(UsageError, match=message):
+            load_model(audit_file(weights), architecture=option)
 
 
-def test_architecture_is_for_weights_only(tmp_path: Path) -> None:
+def test_architecture_is_rejected_for_whole_models(tmp_path: Path) -> None:
     model = keras.Sequential([keras.Input((FEATURES,)), layers.Dense(2)])
     model.save(tmp_path / "m.keras")
     with pytest.raises(UsageError, match="has its own"):
@@ -237,20 +241,22 @@ def own_model(tmp_path: Path) -> tuple[Any, Path]:
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
-def test_own_classes_also_where_keras_has_the_name(
+def test_custom_class_with_the_name_of_a_keras_class(
     suffix: str, own_model: tuple[Any, Path], tmp_path: Path
 ) -> None:
     model, file = own_model
     path = tmp_path / f"model{suffix}"
     model.save(path)
-    same(load_model(audit_file(path), custom_objects=file), model, steps(2, STEPS, FEATURES))
+    assert_same_outputs(
+        load_model(audit_file(path), custom_objects=file), model, random_input(2, STEPS, FEATURES)
+    )
     with pytest.raises(UnsupportedModelError, match="'Attention'") as error:
         load_model(audit_file(path))
     assert "step_dim" in str(error.value)
     assert "--custom-objects" in str(error.value)
 
 
-def test_own_function_for_a_lambda_by_its_name(tmp_path: Path) -> None:
+def test_custom_function_replaces_a_lambda(tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text("def odd_one(x):\n    return 2 * x + 1\n")
     inputs = keras.Input((FEATURES,))
@@ -261,32 +267,27 @@ def test_own_function_for_a_lambda_by_its_name(tmp_path: Path) -> None:
     model.save(path)
     with pytest.raises(UnsafeModelError, match="odd_one"):
         audit_file(path)
-    trusted = audit_file(path, trust=audit_digest(path))
+    trusted = audit_file(path, trust=digest(path))
     with pytest.raises(UnsafeModelError, match="odd_one"):
         load_model(trusted)
-    same(load_model(trusted, custom_objects=file), model, steps(2, FEATURES))
-
-
-def audit_digest(path: Path) -> str:
-    from edgeattn_converters.loading.audit import digest
-
-    return digest(path)
+    assert_same_outputs(load_model(trusted, custom_objects=file), model, random_input(2, FEATURES))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("raise ValueError('no')", "ValueError: no"), (None, "no file")]
+    ("text", "message"),
+    [("raise ValueError('no')", "ValueError: no"), (None, "no such file")],
 )
-def test_custom_objects_that_do_not_load(text: str | None, said: str, tmp_path: Path) -> None:
+def test_custom_objects_that_do_not_load(text: str | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
-    seeded(ours()).save(path)
+    seeded(edgeattn_attention()).save(path)
     file = tmp_path / "own.py"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         load_model(audit_file(path), custom_objects=file)
 
 
-def test_a_free_time_axis_gets_its_length(tmp_path: Path) -> None:
+def test_free_time_axis_gets_its_length(tmp_path: Path) -> None:
     inputs = keras.Input((None, FEATURES), name="sensor")
     model = seeded(keras.Model(inputs, layers.LSTM(UNITS)(inputs)))
     path = tmp_path / "m.keras"
@@ -296,7 +297,7 @@ def test_a_free_time_axis_gets_its_length(tmp_path: Path) -> None:
     assert "--time-steps" in str(error.value)
     loaded = load_model(audit_file(path), time_steps=STEPS)
     assert loaded.model.inputs[0].shape == (None, STEPS, FEATURES)
-    same(loaded, model, steps(2, STEPS, FEATURES))
+    assert_same_outputs(loaded, model, random_input(2, STEPS, FEATURES))
 
 
 def test_other_free_axes_are_not_supported(tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_other_free_axes_are_not_supported(tmp_path: Path) -> None:
         load_model(audit_file(path), time_steps=STEPS)
 
 
-def test_tables_of_words_are_cut_off(tmp_path: Path) -> None:
+def test_text_vectorization_is_removed(tmp_path: Path) -> None:
     text = keras.Input((1,), dtype="string", name="text")
     numbers = layers.TextVectorization(
         vocabulary=["red", "blue"], output_sequence_length=STEPS, name="words"
@@ -320,36 +321,36 @@ def test_tables_of_words_are_cut_off(tmp_path: Path) -> None:
     loaded = load_model(audit_file(path))
     assert [tensor.name for tensor in loaded.model.inputs] == ["words", "other"]
     assert loaded.model.inputs[0].shape == (None, STEPS)
-    assert "words: TextVectorization was cut off" in loaded.notes[0]
-    x = steps(2, 2)
+    assert "words: removed TextVectorization" in loaded.notes[0]
+    x = random_input(2, 2)
     words = keras.ops.convert_to_tensor([["red blue"], ["blue"]])
     expected = model([words, keras.ops.convert_to_tensor(x)])
-    given = np.array([[2, 3, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0]])
-    np.testing.assert_allclose(loaded.model([given, x]), expected, atol=1e-6)
+    indices = np.array([[2, 3, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0]])
+    np.testing.assert_allclose(loaded.model([indices, x]), expected, atol=1e-6)
 
 
-def test_a_chain_without_an_input_gets_it_from_what_is_stored(tmp_path: Path) -> None:
+def test_input_shape_of_a_sequential_built_from_data(tmp_path: Path) -> None:
     model = keras.Sequential([layers.LSTM(UNITS), layers.Dense(2)])
-    model(steps(2, STEPS, FEATURES))
+    model(random_input(2, STEPS, FEATURES))
     seeded(model)
     for name in ("m.keras", "m.h5"):
         path = tmp_path / name
         model.save(path)
         loaded = load_model(audit_file(path), time_steps=STEPS)
         assert loaded.model.inputs[0].shape == (None, STEPS, FEATURES)
-        same(loaded, model, steps(2, STEPS, FEATURES))
+        assert_same_outputs(loaded, model, random_input(2, STEPS, FEATURES))
 
 
-def test_a_model_without_weights(tmp_path: Path) -> None:
+def test_model_without_weights(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     keras.Sequential([keras.Input((FEATURES,)), layers.Activation("tanh")]).save(path)
-    with pytest.raises(UnsupportedModelError, match="without any weights"):
+    with pytest.raises(UnsupportedModelError, match="has no weights"):
         load_model(audit_file(path))
 
 
-def test_no_weight_may_be_missing(tmp_path: Path) -> None:
+def test_missing_weights_are_an_error(tmp_path: Path) -> None:
     path = tmp_path / "m.h5"
-    seeded(ours()).save(path)
+    seeded(edgeattn_attention()).save(path)
     with h5py.File(path, "a") as file:
         names = file["model_weights"].attrs["layer_names"]
         file["model_weights"].attrs["layer_names"] = [n for n in names if b"gru" not in n.encode()]
@@ -357,9 +358,9 @@ def test_no_weight_may_be_missing(tmp_path: Path) -> None:
         load_model(audit_file(path))
 
 
-def test_declared_sizes_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
+def test_declared_sizes_are_checked_before_allocation(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
-    seeded(ours()).save(path)
+    seeded(edgeattn_attention()).save(path)
     other = tmp_path / "bomb.keras"
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "w") as bomb:
         for name in source.namelist():
@@ -367,12 +368,12 @@ def test_declared_sizes_are_refused_before_they_are_allocated(tmp_path: Path) ->
             if name == "config.json":
                 data = data.replace(b'"units": 5', b'"units": 500000')
             bomb.writestr(name, data)
-    with pytest.raises(UnsafeModelError, match="more than the file holds"):
+    with pytest.raises(UnsafeModelError, match="more than the file contains"):
         load_model(audit_file(other))
 
 
-def test_artifacts_are_no_models(tmp_path: Path) -> None:
+def test_artifacts_are_not_loaded(tmp_path: Path) -> None:
     lite = tmp_path / "m.tflite"
     lite.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
-    with pytest.raises(UsageError, match="is a tflite"):
+    with pytest.raises(UsageError, match="is a TFLite model"):
         load_model(audit_file(lite))

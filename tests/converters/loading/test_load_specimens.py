@@ -1,4 +1,4 @@
-"""Every file of the bank, made by a Keras of its own time, predicts what that Keras predicted."""
+"""Specimens compute what the Keras version that saved them computed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SPECIMENS = Path(__file__).parents[2] / "specimens"
 SHARED = Path(__file__).parents[4] / "shared" / "models"
 INDEX = SPECIMENS / "index.json"
 ENTRIES = json.loads(INDEX.read_text()) if INDEX.exists() else []
-# Not even their own Keras can read these: a reference within them leads nowhere.
+# The Keras that saved these files cannot read them: a connection refers to a missing layer.
 UNREADABLE = {"tf2.15/nested_unreadable.h5"}
 
-# What the user of one specimen has to write; its mathematics is in specimens/make_keras3.py.
+# The class that a user of one specimen has to define, see specimens/make_keras3.py.
 CUSTOM = """
 import keras
 from keras import ops
@@ -44,36 +44,36 @@ def test_specimen(entry: dict[str, Any], tmp_path: Path) -> None:
         with pytest.raises(UnsupportedModelError, match="not in it"):
             load_model(audit_file(path))
         return
-    own = tmp_path / "own.py"
-    own.write_text(CUSTOM)
+    custom = tmp_path / "custom.py"
+    custom.write_text(CUSTOM)
     loaded = load_model(
         audit_file(path),
-        architecture=_beside(path),
-        custom_objects=own if "custom_layer" in path.name else None,
+        architecture=architecture_of(path),
+        custom_objects=custom if "custom_layer" in path.name else None,
     )
-    outputs = loaded.model(_inputs(loaded.model, truth), training=False)
+    outputs = loaded.model(inputs_of(loaded.model, truth), training=False)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-    for expected, output in zip(_outputs(truth), outputs, strict=True):
+    for expected, output in zip(outputs_of(truth), outputs, strict=True):
         tolerance = 1e-5 * max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(output, expected, rtol=1e-5, atol=tolerance)
 
 
-def _beside(path: Path) -> str | None:
-    """The architecture of a file of weights only, which lies beside it."""
-    beside = path.with_name(path.name.split(".")[0] + ".json")
-    return str(beside) if "weights_only" in path.name else None
+def architecture_of(path: Path) -> str | None:
+    """Return the path of the architecture stored next to a file that contains weights only."""
+    architecture = path.with_name(path.name.split(".")[0] + ".json")
+    return str(architecture) if "weights_only" in path.name else None
 
 
-def _inputs(model: Any, truth: Any) -> Any:
+def inputs_of(model: Any, truth: Any) -> Any:
     if "x" in truth.files:
         return truth["x"]
-    given = [name for name in truth.files if not name.startswith(("y", "attention"))]
+    stored = [name for name in truth.files if not name.startswith(("y", "attention"))]
     by_name = [tensor.name for tensor in model.inputs]
-    names = by_name if set(by_name) <= set(given) else given
+    names = by_name if set(by_name) <= set(stored) else stored
     return [truth[name] for name in names]
 
 
-def _outputs(truth: Any) -> list[Any]:
+def outputs_of(truth: Any) -> list[Any]:
     names = sorted(name for name in truth.files if name == "y" or name.startswith("y_"))
     return [truth[name] for name in names]
 
@@ -93,20 +93,20 @@ REAL = {
 def test_real_model(name: str) -> None:
     path = SHARED / name
     if not path.exists():
-        pytest.skip(f"{name} is not here: it lies outside the project, in ../shared/models")
+        pytest.skip(f"{name} is not part of the repository and not in ../shared/models")
     model = load_model(audit_file(path)).model
-    if (stored := REAL[name]) is not None:
-        truth = np.load(SHARED / stored[0])
-        expected = truth[stored[1]]
+    if (outputs := REAL[name]) is not None:
+        truth = np.load(SHARED / outputs[0])
+        expected = truth[outputs[1]]
         output = np.asarray(model(truth["x"], training=False)).reshape(expected.shape)
     else:
-        x = _plausible(model)
-        expected = _own_keras(path, x)
+        x = plausible_input(model)
+        expected = stock_output(path, x)
         output = np.asarray(model(x, training=False))
     np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
 
 
-def _plausible(model: Any) -> Any:
+def plausible_input(model: Any) -> Any:
     generator = np.random.default_rng(7)
     shape = (5, *model.inputs[0].shape[1:])
     if len(shape) == 2:
@@ -116,8 +116,8 @@ def _plausible(model: Any) -> Any:
     return x
 
 
-def _own_keras(path: Path, x: Any) -> Any:
-    """The prediction of the loader that opens the file as it is."""
+def stock_output(path: Path, x: Any) -> Any:
+    """Return the output of the Keras version that opens the file without a migration."""
     if path.name.startswith("R08"):
         import tf_keras
 

@@ -1,4 +1,4 @@
-"""Models trained in half precision are converted in float32, and say so."""
+"""Models trained in half precision are loaded in float32, with a note."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeattn_converters.loading.migrate.mixed_precision import in_float32
 @pytest.mark.parametrize("suffix", ["h5", "keras"])
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(policy: str, suffix: str, tmp_path: Path) -> None:
-    def built() -> keras.Model:
+    def build() -> keras.Model:
         inputs = keras.Input((7, 3), name="x")
         states = keras.layers.LSTM(5, return_sequences=True, name="lstm")(inputs)
         vector = models.Attention(2, name="look")(states)
@@ -26,19 +26,19 @@ def test_mixed_precision(policy: str, suffix: str, tmp_path: Path) -> None:
     before = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy(policy)
     try:
-        trained = models.filled(built())
+        trained = models.filled(build())
         trained.save(tmp_path / f"model.{suffix}")
     finally:
         keras.mixed_precision.set_dtype_policy(before)
     loaded = load_model(audit_file(tmp_path / f"model.{suffix}"))
     assert any(policy in note for note in loaded.notes)
     assert {layer.compute_dtype for layer in loaded.model.layers} == {"float32"}
-    plain = models.filled(built())
+    plain = models.filled(build())
     x = np.random.default_rng(1).normal(size=(3, 7, 3)).astype("float32")
     np.testing.assert_allclose(
         loaded.model.predict(x, verbose=0), plain.predict(x, verbose=0), atol=1e-6
     )
-    # And near to what the half-precision model says.
+    # Close to the outputs of the half-precision model.
     np.testing.assert_allclose(
         loaded.model.predict(x, verbose=0), trained.predict(x, verbose=0), atol=0.05
     )
@@ -49,10 +49,10 @@ def test_only_half_precision_is_changed() -> None:
         "dtype": {"class_name": "Policy", "config": {"name": "mixed_float16"}},
         "layers": [{"dtype": "int32"}, {"dtype": "bfloat16", "name": "float16"}],
     }
-    repaired, found = in_float32(config)
-    assert repaired == {
+    converted, replaced = in_float32(config)
+    assert converted == {
         "dtype": "float32",
         "layers": [{"dtype": "int32"}, {"dtype": "float32", "name": "float16"}],
     }
-    assert found == {"mixed_float16", "bfloat16"}
+    assert replaced == {"mixed_float16", "bfloat16"}
     assert config["layers"][1]["dtype"] == "bfloat16"  # type: ignore[index]

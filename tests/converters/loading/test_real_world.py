@@ -1,4 +1,4 @@
-"""Constructs met in people's files, each made small."""
+"""Small models with constructs that occur in published model files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgeattn_converters import reference
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.loading.safety import config_screening as screening
+from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -27,15 +27,15 @@ SPECIMENS = Path(__file__).parents[2] / "specimens"
 STEPS, FEATURES = 6, 3
 
 
-def made(model: Any, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The model in both formats."""
+def artifacts(model: Any, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield format and path of the model in both formats."""
     for name, converter in (("tflite", tflite), ("onnx", onnx)):
         path = folder / f"model.{name}"
         converter.convert(model, interface_of(model), recipe_for("float32"), path)
         yield name, path
 
 
-def answer(name: str, path: Path, x: Any) -> Any:
+def run(name: str, path: Path, x: Any) -> Any:
     if name == "onnx":
         import onnxruntime
 
@@ -50,30 +50,30 @@ def answer(name: str, path: Path, x: Any) -> Any:
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
 
-def converts(model: Any, folder: Path) -> None:
-    """Both formats answer as Keras does with a batch of more than one."""
+def assert_converts(model: Any, folder: Path) -> None:
+    """Assert that both formats compute what Keras computes for a batch of two."""
     x = np.random.default_rng(3).normal(size=(2, *model.inputs[0].shape[1:])).astype("float32")
     expected = np.asarray(model(x, training=False))[:1]
-    for name, path in made(model, folder):
-        np.testing.assert_allclose(answer(name, path, x[:1]), expected, rtol=1e-5, atol=1e-5)
+    for name, path in artifacts(model, folder):
+        np.testing.assert_allclose(run(name, path, x[:1]), expected, rtol=1e-5, atol=1e-5)
 
 
 def stored_config(path: Path) -> dict[str, Any]:
     with h5py.File(path) as file:
-        found: dict[str, Any] = json.loads(file.attrs["model_config"])
-    return found
+        config: dict[str, Any] = json.loads(file.attrs["model_config"])
+    return config
 
 
-def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """The file, its config changed."""
+def rewrite_config(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the config that a file stores."""
     config = stored_config(path)
     change(config)
     with h5py.File(path, "r+") as file:
         file.attrs["model_config"] = json.dumps(config)
 
 
-def as_chain(config: dict[str, Any]) -> None:
-    """What a Sequential keeps of a graph: the layers, without who calls whom."""
+def as_sequential(config: dict[str, Any]) -> None:
+    """Turn a functional config into that of a Sequential: the layers without connections."""
     for item in config["config"]["layers"]:
         del item["inbound_nodes"], item["name"]
     config["class_name"] = "Sequential"
@@ -88,33 +88,35 @@ def as_chain(config: dict[str, Any]) -> None:
         "attention-3.0-tf2.8/luong_masked",
     ],
 )
-def test_an_expanded_attention_within_a_sequential(name: str, tmp_path: Path) -> None:
+def test_expanded_attention_in_a_sequential(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     shutil.copy(SPECIMENS / f"{name}.h5", path)
-    graph = load_model(audit_file(path), time_steps=7, allow_free_time=True).model
-    rewritten(path, as_chain)
-    chain = load_model(audit_file(path), time_steps=7, allow_free_time=True).model
-    shape = (3, *(7 if size is None else size for size in graph.inputs[0].shape[1:]))
-    x = np.random.default_rng(1).integers(1, 9, shape).astype(graph.inputs[0].dtype)
-    np.testing.assert_allclose(chain(x), graph(x), rtol=1e-6, atol=1e-6)
+    functional = load_model(audit_file(path), time_steps=7, allow_free_time=True).model
+    rewrite_config(path, as_sequential)
+    sequential = load_model(audit_file(path), time_steps=7, allow_free_time=True).model
+    shape = (3, *(7 if size is None else size for size in functional.inputs[0].shape[1:]))
+    x = np.random.default_rng(1).integers(1, 9, shape).astype(functional.inputs[0].dtype)
+    np.testing.assert_allclose(sequential(x), functional(x), rtol=1e-6, atol=1e-6)
 
 
-def test_an_expanded_attention_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
+def test_incomplete_expanded_attention_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     shutil.copy(SPECIMENS / "attention-5.0.0-debug-tf2.8/luong_functional.h5", path)
 
-    def broken(config: dict[str, Any]) -> None:
-        as_chain(config)
-        kept = [i for i in config["config"]["layers"] if i["config"]["name"] != "attention_score"]
-        config["config"]["layers"] = kept
+    def without_score(config: dict[str, Any]) -> None:
+        as_sequential(config)
+        layers = config["config"]["layers"]
+        config["config"]["layers"] = [
+            item for item in layers if item["config"]["name"] != "attention_score"
+        ]
 
-    rewritten(path, broken)
+    rewrite_config(path, without_score)
     with pytest.raises(UnsupportedModelError, match="attention_weight"):
         load_model(audit_file(path))
 
 
 @pytest.mark.parametrize("name", ["words>lstm>", "My LSTM (v2)", "слой-1", "a[0]"])
-def test_names_that_tensorflow_has_no_scope_for(name: str, tmp_path: Path) -> None:
+def test_names_that_tensorflow_rejects(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
     inputs = keras.Input((STEPS, FEATURES), name="in put")
     model = keras.Model(inputs, layers.Dense(2)(layers.LSTM(4, name="odd")(inputs)), name="odd")
@@ -126,15 +128,15 @@ def test_names_that_tensorflow_has_no_scope_for(name: str, tmp_path: Path) -> No
         file.attrs["model_config"] = config
         weights = file["model_weights"]
         weights.move("odd", name)
-        names = [str(one).replace("odd", name) for one in weights.attrs["layer_names"]]
-        weights.attrs["layer_names"] = [one.encode() for one in names]
+        names = [str(stored).replace("odd", name) for stored in weights.attrs["layer_names"]]
+        weights.attrs["layer_names"] = [stored.encode() for stored in names]
     loaded = load_model(audit_file(path)).model
     np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, rtol=1e-6)
     assert [spec.name for spec in interface_of(loaded).inputs] == ["in put"]
-    converts(loaded, tmp_path)
+    assert_converts(loaded, tmp_path)
 
 
-def stays(kind: str) -> Any:
+def recurrent_with_dropout(kind: str) -> Any:
     image = keras.Input((3, 5, 5, 2))
     steps = keras.Input((STEPS, FEATURES))
     if kind == "convolution":
@@ -144,23 +146,23 @@ def stays(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["convolution", "cells"])
-def test_dropout_of_recurrences_that_stay_as_they_are(kind: str, tmp_path: Path) -> None:
-    converts(stays(kind), tmp_path)
+def test_dropout_of_recurrences_that_are_not_lowered(kind: str, tmp_path: Path) -> None:
+    assert_converts(recurrent_with_dropout(kind), tmp_path)
 
 
-def of_one_feature(kind: str) -> Any:
+def with_one_feature(kind: str) -> Any:
     inputs = keras.Input((STEPS, 1))
     if kind == "attention":
         heads = layers.MultiHeadAttention(2, 3)(inputs, inputs)
         return keras.Model(inputs, heads + inputs)
-    # As many features as steps: Keras would add along the other axis.
+    # With as many features as steps, Keras would broadcast along the other axis.
     wide = layers.Conv1D(STEPS, 3, padding="same")(inputs)
     return keras.Model(inputs, wide + layers.Dense(1)(inputs))
 
 
 @pytest.mark.parametrize("kind", ["attention", "square"])
-def test_sums_with_data_of_one_feature(kind: str, tmp_path: Path) -> None:
-    converts(of_one_feature(kind), tmp_path)
+def test_sums_with_one_feature(kind: str, tmp_path: Path) -> None:
+    assert_converts(with_one_feature(kind), tmp_path)
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -171,42 +173,47 @@ def test_pooling_over_time_and_image(
 ) -> None:
     inputs = keras.Input((5, 5, 7, 2))
     pooled = kind(size, padding=padding)(inputs)
-    converts(keras.Model(inputs, layers.Dense(1)(layers.Flatten()(pooled))), tmp_path)
+    assert_converts(keras.Model(inputs, layers.Dense(1)(layers.Flatten()(pooled))), tmp_path)
 
 
-def test_a_normalization_of_one_feature(tmp_path: Path) -> None:
+def test_normalization_of_one_feature(tmp_path: Path) -> None:
     inputs = keras.Input((STEPS, 1))
     normal = layers.LayerNormalization(epsilon=1e-6)
     model = keras.Model(inputs, layers.Dense(2)(inputs + normal(inputs * 100.0)))
     normal.beta.assign([0.25])
-    converts(model, tmp_path)
+    assert_converts(model, tmp_path)
 
 
-def test_extremes_that_keras_is_not_sure_of_tell_nothing(tmp_path: Path) -> None:
+def test_ill_conditioned_edge_cases_are_left_out_of_the_reference(tmp_path: Path) -> None:
     inputs = keras.Input((4, 1))
     summed = layers.GlobalAveragePooling1D()(inputs)
     model = keras.Model(inputs, layers.Dense(1)(keras.ops.sin(summed * 1e5)))
     path = tmp_path / "reference.npz"
-    told = reference.write(model, interface_of(model), path, samples=None, attention=False)
+    summary = reference.write(model, interface_of(model), path, samples=None, attention=False)
     with np.load(path) as arrays:
         rows = {len(value) for value in arrays.values()}
-    assert rows == {told["samples"] + told["edge_cases"]}
-    assert told["samples"] == reference.SEEDED
-    assert 0 < told["edge_cases"] < 6  # zeros stay
+    assert rows == {summary["samples"] + summary["edge_cases"]}
+    assert summary["samples"] == reference.SEEDED
+    assert 0 < summary["edge_cases"] < 6  # the rows of zeros remain
 
 
-def test_a_length_that_only_the_weights_know_is_asked_for(tmp_path: Path) -> None:
+def test_length_that_only_the_weights_imply_is_requested(tmp_path: Path) -> None:
     path = tmp_path / "model.h5"
-    chain = [keras.Input((STEPS, FEATURES)), layers.Conv1D(2, 2), layers.Flatten(), layers.Dense(1)]
-    model = keras.Sequential(chain)
+    sequence = [
+        keras.Input((STEPS, FEATURES)),
+        layers.Conv1D(2, 2),
+        layers.Flatten(),
+        layers.Dense(1),
+    ]
+    model = keras.Sequential(sequence)
     model.save(path)
 
-    def unsaid(config: dict[str, Any]) -> None:
+    def without_input(config: dict[str, Any]) -> None:
         config["config"]["layers"] = config["config"]["layers"][1:]
         config["config"].pop("build_input_shape", None)
         config.pop("build_config", None)
 
-    rewritten(path, unsaid)
+    rewrite_config(path, without_input)
     with pytest.raises(UsageError) as caught:
         load_model(audit_file(path), allow_free_time=True)
     assert "--time-steps" in str(caught.value.hint)
@@ -215,10 +222,10 @@ def test_a_length_that_only_the_weights_know_is_asked_for(tmp_path: Path) -> Non
     np.testing.assert_allclose(loaded(x), model(x), rtol=1e-6)
 
 
-def test_a_raw_operation_that_is_not_known_is_named() -> None:
+def test_unknown_raw_operation_is_named() -> None:
     node = {"name": "fft", "op": "FFT", "input": ["x"], "attr": {}}
     item = {"class_name": "TensorFlowOpLayer", "config": {"name": "fft", "node_def": node}}
     config = {"class_name": "Sequential", "config": {"name": "s", "layers": [item]}}
     with pytest.raises(UnsafeModelError, match="FFT") as caught:
-        screening.screen(config, hint="", trusted=False)
+        config_screening.screen(config, hint="", trusted=False)
     assert "Keras layers in its place" in str(caught.value.hint)

@@ -1,6 +1,6 @@
-"""The static look at an HDF5 file, and what Keras keeps in its attributes.
+"""Static checks of HDF5 files, and the attributes that Keras stores in them.
 
-Every object is visited by ``getlink``: following a link is what a hostile file waits for.
+Objects are visited with ``getlink``, because a hostile file may contain links to other files.
 """
 
 from __future__ import annotations
@@ -8,113 +8,119 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.loading.safety import size_limits as limits
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError, first_line
+from edgeattn_converters.loading.safety import size_limits
+from edgeattn_converters.loading.safety.size_limits import FileLimits
 
-NEVER = "Keras saves no such file; do not use it, and ask its maker for another."
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
-def inspect(source: Path | io.BytesIO, *, name: str, hint: str, trusted: bool) -> Mapping[str, Any]:
-    """Walk the whole file without reading an array; its root attributes come back.
+@dataclass(frozen=True)
+class HDF5Contents:
+    """What an HDF5 file contains, without the values of its arrays.
 
-    Returns:
-        ``keras_version``, ``backend``, ``model_config`` and ``training_config`` as text,
-        ``layer_names``, ``objects``: the names at the top, ``stored``: how many arrays.
+    Attributes:
+        keras_version, backend, model_config, training_config: attributes of Keras; None if absent.
+        layer_names: layers with stored weights, in a file of ``model.save`` or ``save_weights``.
+        top_level: names of the top-level groups and arrays.
+        arrays: number of weight arrays.
+    """
+
+    keras_version: str | None
+    backend: str | None
+    model_config: str | None
+    training_config: str | None
+    layer_names: tuple[str, ...]
+    top_level: tuple[str, ...]
+    arrays: int
+
+
+def inspect(source: Path | io.BytesIO, limits: FileLimits) -> HDF5Contents:
+    """Check a whole file without reading an array, and return what it contains.
 
     Raises:
-        UnsupportedModelError: not to be read as HDF5, as when it was cut short.
-        UnsafeModelError: links, virtual or external arrays, or arrays larger than the file
-            can hold.
+        UnsupportedModelError: the file is not complete HDF5.
+        UnsafeModelError: it contains links, virtual or external arrays, or arrays that declare
+            more bytes than they store.
     """
     import h5py
 
     try:
         with h5py.File(source, "r") as file:
-            _walk(file, name=name, hint=hint, trusted=trusted)
+            _check_objects(file, limits)
             weights = file.get("model_weights", file)
-            attributes = {
-                key: _text(file.attrs.get(key, weights.attrs.get(key)))
-                for key in ("keras_version", "backend")
-            }
-            return {
-                **attributes,
-                "model_config": _text(file.attrs.get("model_config")),
-                "training_config": _text(file.attrs.get("training_config")),
-                "layer_names": tuple(texts(weights, "layer_names")),
-                "objects": tuple(file.keys()),
-                "stored": sum(1 for _ in datasets(weights)),
-            }
+            return HDF5Contents(
+                keras_version=_text(
+                    file.attrs.get("keras_version", weights.attrs.get("keras_version"))
+                ),
+                backend=_text(file.attrs.get("backend", weights.attrs.get("backend"))),
+                model_config=_text(file.attrs.get("model_config")),
+                training_config=_text(file.attrs.get("training_config")),
+                layer_names=tuple(texts(weights, "layer_names")),
+                top_level=tuple(file.keys()),
+                arrays=sum(1 for _ in datasets(weights)),
+            )
     except UnsafeModelError:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UnsupportedModelError(
-            f"expected a complete HDF5 file, but {name} cannot be read as one: "
-            f"{_first_line(error)}",
-            hint="The file was probably cut short in a download or a copy; get it again.",
+            f"{limits.name} is not a complete HDF5 file: {first_line(error)[:200]}",
+            hint="Download or copy the file again: it was probably cut short.",
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _walk(file: Any, *, name: str, hint: str, trusted: bool) -> None:
-    """Refuse links that leave their place, and arrays that are not really there."""
+def _check_objects(file: Any, limits: FileLimits) -> None:
+    """Refuse links, groups that contain themselves, and arrays without stored values."""
     import h5py
 
-    seen, declared = 0, 0
+    count, declared = 0, 0
     stack: list[tuple[str, Any]] = [("", file)]
     visited: set[Any] = set()
     while stack:
-        path, group = stack.pop()
+        parent, group = stack.pop()
         for key in group:
-            seen += 1
-            here = f"{path}/{key}"
-            if seen > limits.MAX_HDF5_OBJECTS or here.count("/") > limits.MAX_HDF5_DEPTH:
-                raise UnsafeModelError(
-                    f"{name} has more groups and arrays, or deeper ones, than a model", hint=hint
+            count += 1
+            path = f"{parent}/{key}"
+            if count > size_limits.MAX_HDF5_OBJECTS or path.count("/") > size_limits.MAX_HDF5_DEPTH:
+                raise limits.refusal(
+                    "it has more groups and arrays than a model, or more deeply nested ones",
+                    limits.hint,
                 )
             link = group.get(key, getlink=True)
             if not isinstance(link, h5py.HardLink):
-                kind = type(link).__name__
-                raise UnsafeModelError(
-                    f"refused {name}: {here!r} is not data but a link to elsewhere ({kind})",
-                    hint=NEVER,
+                raise limits.refusal(
+                    f"{path!r} contains no data but a link to another place ({type(link).__name__})"
                 )
             child = group[key]
             if isinstance(child, h5py.Group):
                 address = h5py.h5o.get_info(child.id).addr
                 if address in visited:
-                    raise UnsafeModelError(
-                        f"refused {name}: {here!r} is a group that is there twice", hint=NEVER
-                    )
+                    raise limits.refusal(f"the group {path!r} is linked from two places")
                 visited.add(address)
-                stack.append((here, child))
+                stack.append((path, child))
             elif isinstance(child, h5py.Dataset):
-                declared += _check_dataset(
-                    child, where=f"{name}, {here!r}", hint=hint, trusted=trusted
-                )
-    if declared > limits.MAX_DECLARED_BYTES and not trusted:
-        raise UnsafeModelError(f"{name} declares {declared} bytes of arrays", hint=hint)
+                declared += _check_dataset(child, path, limits)
+    limits.require(
+        declared <= size_limits.MAX_DECLARED_BYTES, f"it declares {declared} bytes of arrays"
+    )
 
 
-def _check_dataset(dataset: Any, *, where: str, hint: str, trusted: bool) -> int:
-    """How many bytes the array is, once it is known to be in this file and really that large."""
+def _check_dataset(dataset: Any, path: str, limits: FileLimits) -> int:
+    """Return the size in bytes of an array that is stored in this file."""
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count():
-        raise UnsafeModelError(f"refused {where}: its values lie in another file", hint=NEVER)
+        raise limits.refusal(f"the values of {path!r} are in another file")
     size = int(dataset.size or 0) * int(dataset.dtype.itemsize)
     stored = int(dataset.id.get_storage_size())
-    if plist.get_layout() == 0:  # compact: kept in the header, never large
-        return size
-    if size > max(limits.SMALL_ARRAY_BYTES, stored * limits.MAX_HDF5_RATIO) and not trusted:
-        raise UnsafeModelError(
-            f"refused {where}: it declares {size} bytes and holds {stored}", hint=hint
-        )
+    compact = plist.get_layout() == 0  # stored in the header, which bounds its size
+    allowed = max(size_limits.SMALL_ARRAY_BYTES, stored * size_limits.MAX_HDF5_RATIO)
+    limits.require(
+        compact or size <= allowed, f"{path!r} declares {size} bytes and stores {stored}"
+    )
     return size
 
 
@@ -127,7 +133,7 @@ def _text(value: Any) -> str | None:
 
 
 def texts(group: Any, name: str) -> Iterator[str]:
-    """A list of names kept as an attribute, which Keras splits when it is long."""
+    """Yield a list of names stored as an attribute, which Keras splits if it is long."""
     if name in group.attrs:
         parts = [group.attrs[name]]
     else:
@@ -141,7 +147,7 @@ def texts(group: Any, name: str) -> Iterator[str]:
 
 
 def datasets(group: Any) -> Iterator[tuple[str, Any]]:
-    """Every array under the group with its path, depth first in order of names."""
+    """Yield path and array of every dataset below a group, depth first in order of names."""
     import h5py
 
     for key in group:
@@ -153,18 +159,8 @@ def datasets(group: Any) -> Iterator[tuple[str, Any]]:
                 yield f"{key}/{path}", dataset
 
 
-def _plain(value: dict[str, Any]) -> Any:
-    """Tuples and shapes, for which JSON has no word."""
-    if isinstance(items := value.get("items"), list):
-        if value.get("class_name") == "__tuple__":
-            return tuple(items)
-        if value.get("class_name") == "TensorShape":
-            return items
-    return value
-
-
-def with_slashes(file: Any) -> Any:
-    """The file, or a copy in memory without the backslashes that Windows wrote into its paths."""
+def with_forward_slashes(file: Any) -> Any:
+    """Return the file, or a copy in memory if Windows wrote backslashes into its paths."""
     import h5py
 
     if not any("\\" in path for path in (*file, *file.get("layers", ()))):
@@ -175,36 +171,39 @@ def with_slashes(file: Any) -> Any:
     return copy
 
 
-def parse_config(
-    text: str, *, name: str, hint: str = NEVER, trusted: bool = False
-) -> Mapping[str, Any]:
-    """The architecture as stored, from its JSON.
+def parse_config(text: str, limits: FileLimits) -> Mapping[str, Any]:
+    """Parse the JSON text of a model configuration.
 
     Raises:
-        UnsupportedModelError: no JSON object, or not of a model.
-        UnsafeModelError: too large.
+        UnsupportedModelError: the text is not JSON, or not the configuration of a model.
+        UnsafeModelError: it is too large or too deeply nested.
     """
-    if len(text) > limits.MAX_CONFIG_BYTES and not trusted:
-        raise UnsafeModelError(
-            f"refused {name}: its configuration has {len(text)} characters, "
-            f"more than the {limits.MAX_CONFIG_BYTES} allowed",
-            hint=hint,
-        )
+    limits.require(
+        len(text) <= size_limits.MAX_CONFIG_BYTES,
+        f"its configuration has {len(text)} characters, more than {size_limits.MAX_CONFIG_BYTES}",
+    )
     try:
-        config = json.loads(text, object_hook=_plain)
+        config = json.loads(text, object_hook=_decode_tuple)
     except RecursionError as error:
-        raise UnsafeModelError(
-            f"refused {name}: its configuration is nested too deeply",
-            hint="No model that Keras made looks like this; do not use the file.",
-        ) from error
+        raise limits.refusal("its configuration is nested too deeply") from error
     except ValueError as error:
         raise UnsupportedModelError(
-            f"expected the configuration in {name} to be JSON: {error}",
-            hint="The file is damaged; save the model again.",
+            f"The model configuration in {limits.name} is not valid JSON: {error}",
+            hint="Save the model again: the file is damaged.",
         ) from error
     if not isinstance(config, dict) or "class_name" not in config or "config" not in config:
         raise UnsupportedModelError(
-            f"expected the configuration of a Keras model in {name}, with class_name and config",
-            hint="Save the whole model, with model.save(...).",
+            f"{limits.name} contains no Keras model: its config has no class_name or config key.",
+            hint="Save the whole model: model.save('model.keras')",
         )
     return config
+
+
+def _decode_tuple(value: dict[str, Any]) -> Any:
+    """Decode tuples and shapes, which JSON does not have."""
+    if isinstance(items := value.get("items"), list):
+        if value.get("class_name") == "__tuple__":
+            return tuple(items)
+        if value.get("class_name") == "TensorShape":
+            return items
+    return value

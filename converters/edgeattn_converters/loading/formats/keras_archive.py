@@ -1,4 +1,4 @@
-"""The static look at a ``.keras`` file, which is a zip of two JSON files and an HDF5 file."""
+"""Static checks of a ``.keras`` file: a zip archive of two JSON files and an HDF5 file."""
 
 from __future__ import annotations
 
@@ -10,142 +10,123 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgeattn.errors import UnsafeModelError, UnsupportedModelError
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.formats import hdf5
-from edgeattn_converters.loading.safety import size_limits as limits
+from edgeattn_converters.loading.safety import size_limits
+from edgeattn_converters.loading.safety.size_limits import FileLimits
 
 MAGIC = b"PK\x03\x04"
-_PICKLES = (".npz", ".npy", ".pkl", ".pickle", ".joblib")
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_PICKLES = (".npz", ".npy", ".pkl", ".pickle", ".joblib")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What the zip holds, before anything of it is believed."""
+    """Contents of an archive that passed the checks; the config is not screened yet."""
 
     config: Mapping[str, Any]
     keras_version: str | None
     has_weights: bool
 
 
-def inspect(path: Path, *, hint: str, trusted: bool) -> Archive:
-    """Check entries, sizes and names, and read the two JSON files.
+def inspect(path: Path, limits: FileLimits) -> Archive:
+    """Check the entries of an archive and read its two JSON files.
 
     Raises:
-        UnsupportedModelError: not a complete zip, or one without a Keras model.
-        UnsafeModelError: names that leave the archive, links, bombs.
+        UnsupportedModelError: the file is not a complete zip, or contains no Keras model.
+        UnsafeModelError: an entry has an unsafe name, is a link, or unpacks to too many bytes.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            names = _check_entries(archive, path, hint=hint, trusted=trusted)
-            if CONFIG not in names:
+            entries = _check_entries(archive, limits)
+            if CONFIG not in entries:
                 raise UnsupportedModelError(
-                    f"expected a .keras archive, but {path.name} has no {CONFIG} in it",
-                    hint="Save the whole model, with model.save('model.keras').",
+                    f"{path.name} is a zip archive but not a Keras model: it has no {CONFIG}.",
+                    hint="Save the whole model: model.save('model.keras')",
                 )
-            text = archive.read(names[CONFIG]).decode("utf-8", errors="replace")
-            config = hdf5.parse_config(text, name=path.name, hint=hint, trusted=trusted)
-            version = _version(archive, names)
-            if WEIGHTS in names:
-                _inspect_weights(archive, names[WEIGHTS], path, hint=hint, trusted=trusted)
+            text = archive.read(entries[CONFIG]).decode("utf-8", errors="replace")
+            config = hdf5.parse_config(text, limits)
+            version = _keras_version(archive, entries)
+            if WEIGHTS in entries:
+                weights = io.BytesIO(archive.read(entries[WEIGHTS]))
+                name = f"{WEIGHTS} in {path.name}"
+                hdf5.inspect(weights, FileLimits(name, limits.hint, limits.trusted))
     except zipfile.BadZipFile as error:
         if "CRC" in str(error):
-            raise UnsafeModelError(
-                f"refused {path.name}: an entry is not what the archive's directory says: {error}",
-                hint="It is damaged, or made to mislead. Get the file again.",
+            raise limits.refusal(
+                f"the content of an entry does not match the archive's directory: {error}",
+                "Download or copy the file again: it is damaged or was manipulated.",
             ) from error
         raise _damaged(path, error) from error
-    except (EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from error
-    except ValueError as error:
-        raise UnsupportedModelError(
-            f"{path.name} is a damaged zip archive: {error}", hint="Get the file again."
-        ) from error
-    return Archive(config, version, WEIGHTS in names)
+    return Archive(config, version, WEIGHTS in entries)
 
 
 def _damaged(path: Path, error: Exception) -> UnsupportedModelError:
     return UnsupportedModelError(
-        f"expected a complete zip archive, but {path.name} cannot be read as one: {error}",
-        hint="The file was probably cut short in a download or a copy; get it again.",
+        f"{path.name} is not a complete zip archive: {error}",
+        hint="Download or copy the file again: it was probably cut short.",
     )
 
 
-def _check_entries(
-    archive: zipfile.ZipFile, path: Path, *, hint: str, trusted: bool
-) -> Mapping[str, zipfile.ZipInfo]:
-    """Entries by their name with forward slashes, once every one of them is harmless."""
+def _check_entries(archive: zipfile.ZipFile, limits: FileLimits) -> Mapping[str, zipfile.ZipInfo]:
+    """Return the entries by name, with forward slashes, if all of them are harmless."""
     infos = archive.infolist()
-    if len(infos) > limits.MAX_ZIP_ENTRIES:
-        raise UnsafeModelError(f"refused {path.name}: {len(infos)} entries", hint=hint)
-    total, names = 0, {}
+    if len(infos) > size_limits.MAX_ZIP_ENTRIES:
+        raise limits.refusal(f"it has {len(infos)} entries", limits.hint)
+    entries: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.filename.replace("\\", "/")
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or ":" in name.split("/")[0]:
-            raise UnsafeModelError(
-                f"refused {path.name}: the entry {info.filename!r} leaves the archive",
-                hint=hdf5.NEVER,
-            )
-        if (info.external_attr >> 16) & 0o170000 == 0o120000:
-            raise UnsafeModelError(
-                f"refused {path.name}: the entry {info.filename!r} is a link", hint=hdf5.NEVER
-            )
-        if info.flag_bits & 1:
-            raise UnsafeModelError(
-                f"refused {path.name}: the entry {info.filename!r} is encrypted", hint=hdf5.NEVER
-            )
+        problem = _entry_problem(info, name)
+        if problem is None and name in entries:
+            problem = "occurs twice"
+        if problem is not None:
+            raise limits.refusal(f"the entry {info.filename!r} {problem}")
         if name.endswith(_PICKLES):
-            raise UnsafeModelError(
-                f"refused {path.name}: the entry {info.filename!r} may hold Python pickles",
-                hint="Save the model again in Keras' usual form, with model.save('model.keras').",
+            raise limits.refusal(
+                f"the entry {info.filename!r} may contain Python pickles",
+                "Save the model again in the standard form: model.save('model.keras')",
             )
-        if name in names:
-            raise UnsafeModelError(
-                f"refused {path.name}: the entry {info.filename!r} is there twice", hint=hdf5.NEVER
-            )
-        names[name] = info
-        total += info.file_size
+        large = info.file_size > size_limits.SMALL_ENTRY_BYTES
         ratio = info.file_size / max(info.compress_size, 1)
-        large = info.file_size > limits.SMALL_ENTRY_BYTES
-        if large and ratio > limits.MAX_ZIP_RATIO and not trusted:
-            raise UnsafeModelError(
-                f"refused {path.name}: {info.filename!r} grows from {info.compress_size} to "
-                f"{info.file_size} bytes",
-                hint=hint,
-            )
-    if total > limits.MAX_DECLARED_BYTES and not trusted:
-        raise UnsafeModelError(f"refused {path.name}: it unpacks to {total} bytes", hint=hint)
+        limits.require(
+            not large or ratio <= size_limits.MAX_ZIP_RATIO,
+            f"{info.filename!r} unpacks from {info.compress_size} to {info.file_size} bytes",
+        )
+        entries[name] = info
+    total = sum(info.file_size for info in infos)
+    limits.require(total <= size_limits.MAX_DECLARED_BYTES, f"it unpacks to {total} bytes")
     for name in (CONFIG, METADATA):
-        large = name in names and names[name].file_size > limits.MAX_CONFIG_BYTES
-        if large and not trusted:
-            raise UnsafeModelError(
-                f"refused {path.name}: its {name} is larger than {limits.MAX_CONFIG_BYTES} bytes",
-                hint=hint,
-            )
-    return names
+        limits.require(
+            name not in entries or entries[name].file_size <= size_limits.MAX_CONFIG_BYTES,
+            f"its {name} is larger than {size_limits.MAX_CONFIG_BYTES} bytes",
+        )
+    return entries
 
 
-def _version(archive: zipfile.ZipFile, names: Mapping[str, zipfile.ZipInfo]) -> str | None:
-    if METADATA not in names:
+def _entry_problem(info: zipfile.ZipInfo, name: str) -> str | None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or ":" in name.split("/")[0]:
+        return "leaves the archive"
+    if (info.external_attr >> 16) & 0o170000 == 0o120000:
+        return "is a link"
+    return "is encrypted" if info.flag_bits & 1 else None
+
+
+def _keras_version(archive: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo]) -> str | None:
+    if METADATA not in entries:
         return None
     try:
-        metadata = json.loads(archive.read(names[METADATA]))
+        metadata = json.loads(archive.read(entries[METADATA]))
     except (ValueError, RecursionError):
         return None
     version = metadata.get("keras_version") if isinstance(metadata, dict) else None
     return version if isinstance(version, str) else None
 
 
-def _inspect_weights(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, *, hint: str, trusted: bool
-) -> None:
-    content = io.BytesIO(archive.read(info))
-    hdf5.inspect(content, name=f"{WEIGHTS} in {path.name}", hint=hint, trusted=trusted)
-
-
 def read_weights(path: Path) -> io.BytesIO | None:
-    """The bytes of the weights' HDF5 file, if there is one."""
+    """Return the content of the HDF5 file with the weights, None if there is none."""
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.filename.replace("\\", "/") == WEIGHTS:

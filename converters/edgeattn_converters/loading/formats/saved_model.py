@@ -1,45 +1,45 @@
-"""A SavedModel folder of Keras 2, read for its layers: its graph is never loaded or run.
+"""Read the layers of a Keras 2 SavedModel folder. Its TensorFlow graph is never loaded or run.
 
-Keras keeps the config of every layer beside the graph, in ``keras_metadata.pb`` or, before
-TensorFlow 2.5, within ``saved_model.pb``. The field numbers are those of TensorFlow's
+Keras stores the config of every layer beside the graph, in ``keras_metadata.pb`` or, before
+TensorFlow 2.5, in ``saved_model.pb``. The field numbers are those of TensorFlow's
 ``saved_metadata.proto``, ``saved_model.proto`` and ``saved_object_graph.proto``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import UnsafeModelError, UnsupportedModelError
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.formats import hdf5
-from edgeattn_converters.loading.migrate import attention_package
-from edgeattn_converters.loading.migrate import config_summary as outline
-from edgeattn_converters.loading.migrate.context import Config, safe_name
-from edgeattn_converters.loading.safety import size_limits as limits
+from edgeattn_converters.loading.safety import size_limits
+from edgeattn_converters.loading.safety.size_limits import FileLimits
+from edgeattn_converters.loading.stored_config import is_model
 
 VARIABLES = "variables/variables"
+SAVE_AS_FILE = "Load the model in Keras and save it as one file: model.save('model.keras')"
+_COPY_AGAIN = "Download or copy the folder again: it is damaged."
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-_HINT = "Save it from Keras as one file, with model.save('model.keras')."
 
 
 def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
-    """Keras version, backend and architecture.
+    """Return Keras version, backend and configuration of the model in a folder.
 
     Raises:
-        UnsupportedModelError: a graph without Keras layers, or no variables.
-        UnsafeModelError: too large.
+        UnsupportedModelError: the folder contains no Keras layers or no variables.
+        UnsafeModelError: a file is too large.
     """
     if not (path / f"{VARIABLES}.index").is_file():
         raise UnsupportedModelError(
-            f"expected trained weights, but {path.name} has no {VARIABLES}.index", hint=_HINT
+            f"The SavedModel {path.name} contains no weights: {VARIABLES}.index is missing.",
+            hint=SAVE_AS_FILE,
         )
     for text in _metadata(path):
         if '"class_name"' not in text:
             continue
-        config = hdf5.parse_config(text, name=path.name)
-        if not outline.is_model(config):
+        config = hdf5.parse_config(text, FileLimits(path.name))
+        if not is_model(config):
             break
         version = config.get("keras_version")
         backend = config.get("backend")
@@ -50,18 +50,18 @@ def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
              "keras_version": version},
         )  # fmt: skip
     raise UnsupportedModelError(
-        f"{path.name} is a SavedModel without the layers of a Keras model: a graph alone, or a "
-        "model written as a class",
-        hint=_HINT,
+        f"The SavedModel {path.name} does not list its Keras layers: it contains a graph only, or "
+        "a subclassed model.",
+        hint=SAVE_AS_FILE,
     )
 
 
 def _metadata(path: Path) -> Iterator[str]:
-    """The JSON kept for the objects in the folder, the model's own first."""
-    beside = path / "keras_metadata.pb"
+    """Yield the JSON texts stored for the objects of a folder, that of the model first."""
+    keras_metadata = path / "keras_metadata.pb"
     try:
-        if beside.is_file():
-            for node in _fields(_read(beside), 1):
+        if keras_metadata.is_file():
+            for node in _fields(_read(keras_metadata), 1):
                 yield from _texts(node, 5)
             return
         for meta_graph in _fields(_read(path / "saved_model.pb"), 2):
@@ -71,13 +71,15 @@ def _metadata(path: Path) -> Iterator[str]:
                         yield from _texts(user_object, 3)
     except ValueError as error:
         raise UnsupportedModelError(
-            f"the SavedModel {path.name} is damaged: {error}", hint="Get the folder again."
+            f"The SavedModel {path.name} is damaged: {error}", hint=_COPY_AGAIN
         ) from error
 
 
 def _read(file: Path) -> bytes:
-    if file.stat().st_size > limits.MAX_CONFIG_BYTES * 4:
-        raise UnsafeModelError(f"refused {file.name}: {file.stat().st_size} bytes", hint=_HINT)
+    size = file.stat().st_size
+    FileLimits(file.name, SAVE_AS_FILE).require(
+        size <= size_limits.MAX_CONFIG_BYTES * 4, f"it has {size} bytes"
+    )
     return file.read_bytes()
 
 
@@ -87,31 +89,31 @@ def _texts(message: bytes, number: int) -> Iterator[str]:
 
 
 def _fields(message: bytes, number: int) -> Iterator[bytes]:
-    """The values of one length-delimited field of a protobuf message."""
+    """Yield the values of one length-delimited field of a protobuf message."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
-        kind = key & 7
-        if kind == 0:
+        wire_type = key & 7
+        if wire_type == 0:
             _, position = _varint(message, position)
-        elif kind in (1, 5):
-            position += 8 if kind == 1 else 4
-        elif kind == 2:
+        elif wire_type in (1, 5):
+            position += 8 if wire_type == 1 else 4
+        elif wire_type == 2:
             length, position = _varint(message, position)
             if position + length > len(message):
-                raise ValueError("a field is cut short")
+                raise ValueError("a protobuf field is cut short")
             if key >> 3 == number:
                 yield message[position : position + length]
             position += length
         else:
-            raise ValueError(f"a field of kind {kind}")
+            raise ValueError(f"unknown protobuf wire type {wire_type}")
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         if position >= len(message) or shift > 63:
-            raise ValueError("a number is cut short")
+            raise ValueError("a protobuf number is cut short")
         byte = message[position]
         value |= (byte & 0x7F) << shift
         position, shift = position + 1, shift + 7
@@ -120,10 +122,10 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
 
 
 def read_variables(path: Path) -> Mapping[str, Any]:
-    """The arrays of the checkpoint in the folder, by their path among the objects.
+    """Return the arrays of the checkpoint in a folder by their path in the object graph.
 
     Raises:
-        UnsupportedModelError: damaged.
+        UnsupportedModelError: the checkpoint is damaged.
     """
     import tensorflow as tf
 
@@ -136,69 +138,6 @@ def read_variables(path: Path) -> Mapping[str, Any]:
         return {name.removesuffix(_SUFFIX): reader.get_tensor(name) for name in names}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise UnsupportedModelError(
-            f"the variables of {path.name} cannot be read: {str(error)[:200]}",
-            hint="Get the folder again.",
+            f"Cannot read the variables of the SavedModel {path.name}: {str(error)[:200]}",
+            hint=_COPY_AGAIN,
         ) from error
-
-
-def assign(variables: Mapping[str, Any], model: Any, stored: Config) -> None:
-    """Fill a model with them. Requires the model built from the folder's config.
-
-    Raises:
-        UnsupportedModelError: arrays that fit no layer, or weights without one.
-    """
-    from edgeattn_converters.loading.migrate.weights import check_filled
-
-    filled: set[int] = set()
-    _assign_model(variables, "", model, stored, filled)
-    check_filled(model, filled)
-
-
-def _assign_model(
-    variables: Mapping[str, Any], prefix: str, model: Any, stored: Config, filled: set[int]
-) -> None:
-    """Layers with weights are counted in the order of the config."""
-    counted = {
-        int(found.group(1))
-        for name in variables
-        if (found := re.match(re.escape(prefix) + r"layer_with_weights-(\d+)/", name))
-    }
-    layers = {layer.name: layer for layer in model.layers}
-    weighted = [
-        (item, layer)
-        for item in outline.stored_layers(stored)
-        if (layer := layers.get(safe_name(outline.layer_name(item)))) is not None and layer.weights
-    ]
-    if len(counted) != len(weighted):
-        raise UnsupportedModelError(
-            f"expected {len(weighted)} layers with weights, the folder has {len(counted)}",
-            hint=_HINT,
-        )
-    for index, (item, layer) in zip(sorted(counted), weighted, strict=True):
-        inner = f"{prefix}layer_with_weights-{index}/"
-        if outline.is_model(item):
-            _assign_model(variables, inner, layer, item, filled)
-            continue
-        for name, value in variables.items():
-            if name.startswith(inner):
-                _assign_one(name[len(inner) :], value, layer, filled)
-
-
-def _assign_one(path: str, value: Any, layer: Any, filled: set[int]) -> None:
-    from edgeattn_converters.loading.migrate.weights import set_variable
-
-    target = layer
-    for step in path.split("/"):
-        if isinstance(target, list | tuple) and step.isdigit():
-            target = target[int(step)]
-            continue
-        names = (step, step.lstrip("_"), attention_package.PARTS.get(step, ""))
-        target = next((getattr(target, n) for n in names if n and hasattr(target, n)), None)
-    if target is None or not hasattr(target, "assign"):
-        if path.startswith("keras_api"):
-            return
-        raise UnsupportedModelError(
-            f"the folder has weights {path!r} for layer {layer.name!r}, which has no such part",
-            hint=_HINT,
-        )
-    set_variable(target, value, layer.name, filled)

@@ -1,1 +1,1 @@
-"""Lambda layers, recognized by their bytecode, which is never executed."""
+"""Lambda layers, recognized from their bytecode, which is never executed."""

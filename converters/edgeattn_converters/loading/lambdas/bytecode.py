@@ -1,7 +1,8 @@
-"""What a small function computes, read off its bytecode as an expression.
+"""Symbolic execution of the bytecode of a small function: what does it compute?
 
-The instructions are followed with names in place of values; nothing is called. A function with
-branches, loops, effects, or calls to what is not in ``expressions.FUNCTIONS`` is not recognised.
+Instructions operate on names and expressions instead of values; nothing is called. A function with
+branches, loops or side effects is not recognized, nor are calls of functions without a signature.
+No library of a compatible license does this for all Python versions without executing the code.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeattn_converters.loading.lambdas import expressions, opcodes
-from edgeattn_converters.loading.lambdas import marshal_reader as marshalled
-from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognisedError
+from edgeattn_converters.loading.lambdas import expressions, marshal_reader, opcodes
+from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 
 _OPERATORS = ("add", "and", "floor_divide", "lshift", "matmul", "multiply", "remainder", "or",
               "power", "rshift", "subtract", "divide", "xor")  # fmt: skip
@@ -40,56 +40,62 @@ class _Attribute:
 
 
 class _Null:
-    """The mark that newer Pythons put beside what they call."""
+    """The NULL that Python 3.11 and later push next to a callable."""
 
 
 _NULL = _Null()
 
 
-def recognise(
-    data: bytes, *, defaults: tuple[Any, ...], closure: tuple[Any, ...], given: Mapping[str, Any]
+def recognize(
+    data: bytes,
+    *,
+    defaults: tuple[Any, ...] = (),
+    closure: tuple[Any, ...] = (),
+    arguments: Mapping[str, Any],
 ) -> Expression:
-    """The expression that the function's bytes stand for, of its first argument.
+    """Return what a function computes from its first argument.
 
     Args:
         data: the marshalled code object.
-        defaults: the values of its last arguments.
-        closure: the values of the variables around it.
-        given: values of arguments by name.
+        defaults: default values of its last arguments.
+        closure: values of the variables of the enclosing function.
+        arguments: values of further arguments by name.
 
     Raises:
-        NotRecognisedError: it is not one of the harmless ones, or its bytes can be read two ways.
+        NotRecognizedError: the function is not known to only compute on tensors, or its bytes have
+            different meanings in two Python versions.
     """
     try:
-        codes = marshalled.read(data)
-    except marshalled.UnreadableCodeError as error:
-        raise NotRecognisedError(str(error)) from error
-    found: list[Expression] = []
+        codes = marshal_reader.read(data)
+    except marshal_reader.UnreadableCodeError as error:
+        raise NotRecognizedError(str(error)) from error
+    meanings: list[Expression] = []
     reasons = []
     for code in codes:
         for dialect in opcodes.DIALECTS:
             if dialect.layout != code.layout:
                 continue
             try:
-                expression = _Machine(code, dialect, closure).run(_arguments(code, defaults, given))
-            # Altered code may also ask for a constant, a name or an operator that is not there.
+                variables = _variables(code, defaults, arguments)
+                expression = _Machine(code, dialect, closure).run(variables)
+            # Manipulated code may refer to constants, names or operators that do not exist.
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 reasons.append(f"{dialect.name}: {error}")
                 continue
-            if expression not in found:
-                found.append(expression)
-    if len(found) != 1:
-        raise NotRecognisedError("; ".join(reasons) or "it can be read in two ways")
-    return found[0]
+            if expression not in meanings:
+                meanings.append(expression)
+    if len(meanings) != 1:
+        raise NotRecognizedError("; ".join(reasons) or "its bytecode is ambiguous")
+    return meanings[0]
 
 
-def _arguments(
-    code: marshalled.Code, defaults: tuple[Any, ...], given: Mapping[str, Any]
+def _variables(
+    code: marshal_reader.Code, defaults: tuple[Any, ...], arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the arguments are: the first one the input, others from defaults or given by name."""
+    """Return the initial variables: the input, then default values and values by name."""
     names = code.variables[: code.arguments]
     if not names:
-        raise NotRecognisedError("it takes no argument")
+        raise NotRecognizedError("it takes no argument")
     values: dict[str, Any] = {names[0]: expressions.INPUT}
     if defaults:
         values |= {
@@ -98,16 +104,16 @@ def _arguments(
             if name != names[0]
         }
     values |= {
-        name: expressions.constant(value) for name, value in given.items() if name in names[1:]
+        name: expressions.constant(value) for name, value in arguments.items() if name in names[1:]
     }
     return values
 
 
 class _Machine:
-    """A stack of names and expressions."""
+    """The stack machine of Python, with names and expressions on its stack."""
 
     def __init__(
-        self, code: marshalled.Code, dialect: opcodes.Dialect, closure: tuple[Any, ...]
+        self, code: marshal_reader.Code, dialect: opcodes.Dialect, closure: tuple[Any, ...]
     ) -> None:
         self._code, self._dialect, self._closure = code, dialect, closure
         self._stack: list[Any] = []
@@ -115,17 +121,17 @@ class _Machine:
         self._prepared = False
 
     def run(self, variables: dict[str, Any]) -> Expression:
-        """Follow the instructions to the first return, which must be the last instruction."""
+        """Follow the instructions to the return, which must be the last instruction."""
         steps = list(opcodes.instructions(self._code.code, self._dialect))
         for position, (name, argument) in enumerate(steps):
             if name in ("RETURN_VALUE", "RETURN_CONST"):
                 if position != len(steps) - 1:
-                    raise NotRecognisedError("it returns in more than one place")
+                    raise NotRecognizedError("it returns in several places")
                 if name == "RETURN_CONST":
                     self._stack.append(self._constant(argument))
                 return self._value(self._stack.pop())
             self._step(name, argument, variables)
-        raise NotRecognisedError("it does not return")
+        raise NotRecognizedError("it does not return")
 
     def _step(self, name: str, argument: int, variables: dict[str, Any]) -> None:
         stack = self._stack
@@ -133,7 +139,7 @@ class _Machine:
             return
         if name.startswith(("LOAD_", "STORE_")) or name == "PUSH_NULL":
             self._move(name, argument, variables)
-        elif name.startswith(("IMPORT_",)):
+        elif name.startswith("IMPORT_"):
             self._import(name, argument)
         elif name.startswith(("CALL", "PRECALL", "KW_NAMES")):
             self._calling(name, argument)
@@ -143,7 +149,7 @@ class _Machine:
         elif name == "LIST_EXTEND":
             tail, head = self._value(stack.pop()), stack.pop()
             if head != {"tuple": []} or "tuple" not in tail or argument != 1:
-                raise NotRecognisedError("a list put together")
+                raise NotRecognizedError("it extends a list")
             stack.append(tail)
         elif name == "UNPACK_SEQUENCE":
             whole = self._value(stack.pop())
@@ -151,7 +157,7 @@ class _Machine:
                 stack.append(expressions.item(whole, expressions.constant(index)))
         elif name == "POP_TOP":
             if not isinstance(stack.pop(), _Name):
-                raise NotRecognisedError("a value that is computed and dropped")
+                raise NotRecognizedError("it discards a value")
         elif name == "DUP_TOP":
             stack.append(stack[-1])
         elif name == "ROT_TWO":
@@ -181,7 +187,7 @@ class _Machine:
         elif name == "LOAD_DEREF":
             stack.append(self._outer(argument))
         elif name in ("LOAD_ATTR", "LOAD_METHOD"):
-            # Since 3.12 one instruction does both, and the last bit says which.
+            # Since 3.12 LOAD_ATTR also loads methods; the lowest bit distinguishes them.
             both = self._dialect.name in ("Python 3.12", "Python 3.13")
             attribute = code.names[argument >> 1 if both else argument]
             owner = stack.pop()
@@ -189,22 +195,24 @@ class _Machine:
                 stack.append(_NULL)
             stack.append(self._attribute(owner, attribute))
         else:
-            raise NotRecognisedError(name)
+            raise NotRecognizedError(f"it uses the instruction {name}")
 
     def _local(self, argument: int, variables: dict[str, Any]) -> Any:
         name = self._code.variables[argument]
         if name not in variables:
-            raise NotRecognisedError(f"it uses {name!r}, which has no value here")
+            raise NotRecognizedError(f"it uses {name!r} before assignment")
         return variables[name]
 
     def _outer(self, argument: int) -> Any:
-        """A variable of the function around it, whose value the file keeps."""
+        """Return a variable of the enclosing function, whose value the file stores."""
         if self._code.layout == "3.11":
             index = argument - (len(self._code.variables) - len(self._closure))
         else:
             index = argument
         if not 0 <= index < len(self._closure):
-            raise NotRecognisedError("it uses a variable from around it, without its value")
+            raise NotRecognizedError(
+                "it uses a variable of the enclosing function, whose value is not stored"
+            )
         return expressions.constant(self._closure[index])
 
     def _constant(self, argument: int) -> Any:
@@ -214,21 +222,21 @@ class _Machine:
         if isinstance(owner, _Name):
             return _Name(f"{owner.path}.{attribute}")
         if attribute == "shape":
-            return expressions.call("shape", [self._value(owner)], {})
+            return expressions.operation("shape", self._value(owner))
         return _Attribute(self._value(owner), attribute)
 
     def _import(self, name: str, argument: int) -> None:
         if name == "IMPORT_NAME":
-            self._pop(2)  # the level and the list of names
+            self._pop(2)  # import level, list of names
             self._stack.append(_Name(self._code.names[argument]))
         else:
             module = self._stack[-1]
             if not isinstance(module, _Name):
-                raise NotRecognisedError(name)
+                raise NotRecognizedError(f"it uses the instruction {name}")
             self._stack.append(_Name(f"{module.path}.{self._code.names[argument]}"))
 
     def _calling(self, name: str, argument: int) -> None:
-        """The call, in the way of every Python."""
+        """Perform a call as the Python version of the code encodes it."""
         stack = self._stack
         if name == "KW_NAMES":
             self._keywords = self._names(self._constant(argument))
@@ -247,9 +255,9 @@ class _Machine:
             values = self._pop(argument)
         if name in ("CALL", "CALL_KW"):
             if self._dialect.name == "Python 3.11" and not self._prepared:
-                raise NotRecognisedError("a call of another Python")
+                raise NotRecognizedError("its calls are not those of Python 3.11")
             self._prepared = False
-            function = next((one for one in self._pop(2) if one is not _NULL), _NULL)
+            function = next((item for item in self._pop(2) if item is not _NULL), _NULL)
         else:
             function = stack.pop()
             if name == "CALL_METHOD" and stack and stack[-1] is _NULL:
@@ -267,7 +275,7 @@ class _Machine:
         if isinstance(function, _Attribute):
             return expressions.method(function.name, function.owner, arguments, named)
         if not isinstance(function, _Name):
-            raise NotRecognisedError("it calls a value")
+            raise NotRecognizedError("it calls the result of an expression")
         return expressions.function(function.path, arguments, named)
 
     def _compute(self, name: str, argument: int) -> None:
@@ -287,31 +295,31 @@ class _Machine:
             owner, key = (self._value(part) for part in self._pop(2))
             stack.append(expressions.item(owner, key))
         elif name == "UNARY_NEGATIVE":
-            stack.append(expressions.call("negative", [self._value(stack.pop())], {}))
+            stack.append(expressions.operation("negative", self._value(stack.pop())))
         elif name == "UNARY_POSITIVE":
             self._value(stack[-1])
         elif name == "COMPARE_OP":
             shift = {"Python 3.12": 4, "Python 3.13": 5}.get(self._dialect.name, 0)
-            self._two(_COMPARISONS[argument >> shift])
+            self._binary(_COMPARISONS[argument >> shift])
         elif name == "BINARY_OP":
-            self._two(_OPERATORS[argument % len(_OPERATORS)])
+            self._binary(_OPERATORS[argument % len(_OPERATORS)])
         elif kind in ("BINARY", "INPLACE") and what in _BINARY:
-            self._two(_BINARY[what])
+            self._binary(_BINARY[what])
         else:
-            raise NotRecognisedError(name)
+            raise NotRecognizedError(f"it uses the instruction {name}")
 
-    def _two(self, op: str) -> None:
+    def _binary(self, name: str) -> None:
         left, right = (self._value(part) for part in self._pop(2))
-        self._stack.append(expressions.call(op, [left, right], {}))
+        self._stack.append(expressions.operation(name, left, right))
 
     def _pop(self, count: int) -> list[Any]:
         if count > len(self._stack):
-            raise NotRecognisedError("more is taken than there is")
+            raise NotRecognizedError("its stack is empty")
         if count == 0:
             return []
-        taken = self._stack[-count:]
+        items = self._stack[-count:]
         del self._stack[-count:]
-        return taken
+        return items
 
     def _names(self, value: Any) -> tuple[str, ...]:
         return tuple(self._text(item) for item in self._value(value).get("tuple", ()))
@@ -319,16 +327,16 @@ class _Machine:
     def _text(self, value: Any) -> str:
         text = self._value(value).get("const")
         if not isinstance(text, str):
-            raise NotRecognisedError("a keyword")
+            raise NotRecognizedError("an argument name is not text")
         return text
 
     def _value(self, value: Any) -> Expression:
-        """What a tensor expression can be made of; a dtype by its name, but no other global."""
+        """Return a stack item as an expression; of the globals only dtypes have a value."""
         if isinstance(value, _Name):
             return expressions.named_value(value.path)
         if isinstance(value, dict):
             return value
-        raise NotRecognisedError("a method or a mark as a value")
+        raise NotRecognizedError("it uses a method as a value")
 
 
 _NONE: Expression = {"const": None}

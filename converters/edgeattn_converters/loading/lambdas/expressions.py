@@ -1,8 +1,8 @@
-"""What a recognised function computes, as plain data: ``{"op": "mean", "args": [...]}``.
+"""What a recognized function computes, as plain data: ``{"op": "mean", "args": [...]}``.
 
-An expression is one of ``{"input": None}`` (all the layer was called with), ``{"input": i}``,
+An expression is one of ``{"input": None}`` (the argument of the layer), ``{"input": i}``,
 ``{"const": value}``, ``{"tuple": [...]}``, ``{"slice": [start, stop, step]}``,
-``{"ellipsis": true}`` and ``{"op": name, "args": [...]}``. ``operations`` computes them.
+``{"ellipsis": true}`` and ``{"op": name, "args": [...]}``. ``keras_operations`` evaluates them.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _DTYPES = frozenset(
     {"float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8",
      "uint16", "bool"}
 )  # fmt: skip
-# In Python 2 these are globals like any other.
+# Python 2 compiles these names as globals.
 _CONSTANTS = {"True": True, "False": False, "None": None, "tf.newaxis": None, "np.newaxis": None}
 
 
-class NotRecognisedError(ValueError):
-    """A function that is not one of those known to only compute."""
+class NotRecognizedError(ValueError):
+    """The function is not known to only compute on tensors; the message is a clause: "it ..."."""
 
 
 def constant(value: Any) -> Expression:
-    """A constant of the code: numbers, texts, None, the ellipsis and tuples of them.
+    """Return a constant of the code: a number, string, None, Ellipsis or tuple of these.
 
     Raises:
-        NotRecognisedError: anything else, such as a function within the function.
+        NotRecognizedError: the constant is anything else, such as a nested function.
     """
     if value is Ellipsis:
         return {"ellipsis": True}
@@ -43,42 +43,42 @@ def constant(value: Any) -> Expression:
         return {"tuple": [constant(item) for item in value]}
     if value is None or isinstance(value, bool | int | float | str):
         return {"const": value}
-    raise NotRecognisedError(f"a constant of type {type(value).__name__}")
+    raise NotRecognizedError(f"it contains a constant of type {type(value).__name__}")
 
 
-def call(operation: str, arguments: Sequence[Expression], _named: Mapping[str, Any]) -> Expression:
-    """An operation of ours on expressions."""
-    return {"op": operation, "args": list(arguments)}
+def operation(name: str, *arguments: Expression) -> Expression:
+    """Return an operation applied to expressions."""
+    return {"op": name, "args": list(arguments)}
 
 
 def item(owner: Expression, key: Expression) -> Expression:
-    """``owner[key]``."""
+    """Return ``owner[key]``."""
     if "tuple" in owner and isinstance(key.get("const"), int):
         return dict(owner["tuple"][key["const"]])
     return {"op": "getitem", "args": [owner, key]}
 
 
 def named_value(path: str) -> Expression:
-    """A global used as a value: a dtype such as ``tf.float32``.
+    """Return a global used as a value: a dtype such as ``tf.float32``.
 
     Raises:
-        NotRecognisedError: any other one; its value is not in the file.
+        NotRecognizedError: the value of the global is not stored in the file.
     """
     last = path.rsplit(".", 1)[-1]
     if "." in path and last in _DTYPES:
         return {"const": last}
     if path in _CONSTANTS:
         return {"const": _CONSTANTS[path]}
-    raise NotRecognisedError(f"it uses {path!r}, whose value is not in the file")
+    raise NotRecognizedError(f"it uses {path!r}, whose value is not stored in the file")
 
 
 def function(
     path: str, arguments: Sequence[Expression], named: Mapping[str, Expression]
 ) -> Expression:
-    """A call of a function by its dotted name.
+    """Return a call of a function by its dotted name.
 
     Raises:
-        NotRecognisedError: it is not in the registry, or is called in another way.
+        NotRecognizedError: the function is unknown, or its arguments are.
     """
     if path.endswith(".floatx") and not arguments:
         return {"const": "float32"}
@@ -89,7 +89,7 @@ def function(
         return {"slice": [*start, *arguments, {"const": None}][:3]}
     signature = signatures.find(path)
     if signature is None:
-        raise NotRecognisedError(f"it calls {path!r}")
+        raise NotRecognizedError(f"it calls {path!r}")
     return {"op": signature.operation, "args": _bind(path, signature, arguments, named)}
 
 
@@ -99,33 +99,33 @@ def _bind(
     arguments: Sequence[Expression],
     named: Mapping[str, Expression],
 ) -> list[Expression]:
-    """All arguments in the order of the signature, defaults filled in."""
+    """Return all arguments in the order of the signature, with defaults."""
     names = list(signature.arguments)
     if len(arguments) > len(names):
-        raise NotRecognisedError(f"{path!r} is called with {len(arguments)} arguments")
+        raise NotRecognizedError(f"it calls {path!r} with {len(arguments)} arguments")
     bound = dict(zip(names, arguments, strict=False))
     for key, value in named.items():
         if key == "name" or (key == "dtype" and "dtype" not in names and _is_none(value)):
             continue
-        word = key if key in names else _alias(key, names)
-        if word is None or word in bound:
+        argument = key if key in names else _alias(key, names)
+        if argument is None or argument in bound:
             if _is_none(value) or value == {"const": False}:
                 continue
-            raise NotRecognisedError(f"{path!r} is called with {sorted(named)}")
-        bound[word] = value
+            raise NotRecognizedError(f"it calls {path!r} with the arguments {sorted(named)}")
+        bound[argument] = value
     values = []
     for name, default in signature.arguments.items():
         if name not in bound and default is REQUIRED:
-            raise NotRecognisedError(f"{path!r} is called without {name!r}")
+            raise NotRecognizedError(f"it calls {path!r} without {name!r}")
         values.append(bound.get(name, {"const": default}))
     return values
 
 
 def _alias(key: str, names: Sequence[str]) -> str | None:
-    """The signature's word for a keyword of another version."""
-    today = signatures.ALIASES.get(key, key)
+    """Return the argument of the signature for a keyword of another version."""
+    current = signatures.ALIASES.get(key, key)
     for name in names:
-        if today == name or signatures.ALIASES.get(name) == today:
+        if current == name or signatures.ALIASES.get(name) == current:
             return name
     return None
 
@@ -137,22 +137,22 @@ def _is_none(value: Expression) -> bool:
 def method(
     name: str, owner: Expression, arguments: Sequence[Expression], named: Mapping[str, Expression]
 ) -> Expression:
-    """A call of a tensor's own method.
+    """Return a call of a method of a tensor: ``x.get_shape()`` or ``x.shape.as_list()``.
 
     Raises:
-        NotRecognisedError: any but ``x.get_shape()`` and ``x.shape.as_list()``.
+        NotRecognizedError: any other method is called.
     """
     if named or arguments:
-        raise NotRecognisedError(f"it calls the method {name!r}")
+        raise NotRecognizedError(f"it calls the method {name!r}")
     if name == "get_shape":
         return {"op": "shape", "args": [owner]}
     if name == "as_list" and owner.get("op") == "shape":
         return owner
-    raise NotRecognisedError(f"it calls the method {name!r}")
+    raise NotRecognizedError(f"it calls the method {name!r}")
 
 
 def describe(expression: Expression) -> str:
-    """The expression as a person writes it."""
+    """Return the expression as Python code, for messages."""
     if "input" in expression:
         return "x" if expression["input"] is None else f"x{expression['input']}"
     if "const" in expression:

@@ -1,4 +1,4 @@
-"""Expressions computed with ``keras.ops``: one short function per operation of ours."""
+"""Evaluation of expressions with ``keras.ops``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 from keras import ops
 
 from edgeattn_converters.loading.lambdas.expressions import Expression
 
 
 def evaluate(expression: Expression, inputs: Any) -> Any:
-    """The value of an expression.
+    """Return the value of an expression.
 
     Args:
-        expression: as in ``expressions``.
-        inputs: the tensor, or the list of tensors, that the layer was called with.
+        expression: as in :mod:`.expressions`.
+        inputs: the tensor or list of tensors that the layer is called with.
     """
     if "input" in expression:
         index = expression["input"]
@@ -41,21 +42,14 @@ def _reduction(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, axis, keepdims: function(x, axis=_axes(axis), keepdims=bool(keepdims))
 
 
-def _plain(values: tuple[Any, ...]) -> bool:
-    return all(isinstance(value, int | float) for value in values)
-
-
 def _binary(on_tensors: Callable[..., Any], on_numbers: Callable[..., Any]) -> Callable[..., Any]:
-    """Numbers stay numbers: the size of an axis divided by two is no tensor."""
-    return lambda *values: (on_numbers if _plain(values) else on_tensors)(*values)
+    """Choose by the arguments: half the size of an axis must stay a number, not become a tensor."""
 
+    def call(*values: Any) -> Any:
+        numbers = all(isinstance(value, int | float) for value in values)
+        return (on_numbers if numbers else on_tensors)(*values)
 
-def _getitem(owner: Any, key: Any) -> Any:
-    return owner[key]
-
-
-def _squeeze(x: Any, axis: Any) -> Any:
-    return ops.squeeze(x, axis=_axes(axis))
+    return call
 
 
 def _matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
@@ -64,13 +58,11 @@ def _matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False
 
 
 def _dot(x: Any, y: Any) -> Any:
-    """The last axis of x with the last but one of y, as Keras 2's backend."""
+    """Contract the last axis of x with the second to last of y, like the backend of Keras 2."""
     return ops.tensordot(x, y, axes=[[len(x.shape) - 1], [max(len(y.shape) - 2, 0)]])
 
 
 def _batch_dot(x: Any, y: Any, axes: Any) -> Any:
-    import keras
-
     if axes is None:
         axes = (len(x.shape) - 1, max(len(y.shape) - 2, 1))
     return keras.layers.Dot(axes=axes if isinstance(axes, int) else tuple(axes))([x, y])
@@ -90,7 +82,7 @@ def _batch_flatten(x: Any) -> Any:
 
 
 def _slice(x: Any, begin: Any, size: Any) -> Any:
-    """``tf.slice``: a size of -1 is all that is left."""
+    """Compute ``tf.slice``; a size of -1 extends to the end of the axis."""
     key = tuple(
         slice(start, None if length == -1 else start + length)
         for start, length in zip(begin, size, strict=True)
@@ -99,20 +91,16 @@ def _slice(x: Any, begin: Any, size: Any) -> Any:
 
 
 def _flip(x: Any, axis: Any) -> Any:
-    for one in axis if isinstance(axis, list | tuple) else [axis]:
-        x = ops.flip(x, axis=one)
+    for index in axis if isinstance(axis, list | tuple) else [axis]:
+        x = ops.flip(x, axis=index)
     return x
 
 
 def _split(x: Any, parts: Any, axis: int) -> Any:
     if isinstance(parts, list | tuple):
-        ends = [sum(parts[: index + 1]) for index in range(len(parts) - 1)]
-        return ops.split(x, ends, axis=axis)
+        boundaries = [sum(parts[: index + 1]) for index in range(len(parts) - 1)]
+        return ops.split(x, boundaries, axis=axis)
     return ops.split(x, parts, axis=axis)
-
-
-def _gelu(x: Any, approximate: bool) -> Any:
-    return ops.gelu(x, approximate=bool(approximate))
 
 
 def _elementwise() -> Mapping[str, Callable[..., Any]]:
@@ -142,12 +130,12 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "abs": ops.absolute,
     "swish": ops.silu,
     "identity": lambda x: x,
-    "getitem": _getitem,
+    "getitem": operator.getitem,
     "shape": ops.shape,
     "argmax": lambda x, axis: ops.argmax(x, axis=axis),
     "argmin": lambda x, axis: ops.argmin(x, axis=axis),
     "expand_dims": lambda x, axis: ops.expand_dims(x, _axes(axis)),
-    "squeeze": _squeeze,
+    "squeeze": lambda x, axis: ops.squeeze(x, axis=_axes(axis)),
     "stack": lambda x, axis: ops.stack(x, axis=axis),
     "unstack": lambda x, num, axis: ops.unstack(x, num, axis=axis),
     "concatenate": lambda x, axis: ops.concatenate(x, axis=axis),
@@ -156,7 +144,7 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "softmax": lambda x, axis: ops.softmax(x, axis=axis),
     "log_softmax": lambda x, axis: ops.log_softmax(x, axis=axis),
     "leaky_relu": lambda x, slope: ops.leaky_relu(x, negative_slope=slope),
-    "gelu": _gelu,
+    "gelu": lambda x, approximate: ops.gelu(x, approximate=bool(approximate)),
     "hard_sigmoid_keras2": lambda x: ops.clip(x * 0.2 + 0.5, 0.0, 1.0),
     "clip": ops.clip,
     "l2_normalize": _l2_normalize,

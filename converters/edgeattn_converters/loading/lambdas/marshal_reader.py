@@ -1,8 +1,9 @@
-"""Code objects out of marshalled bytes, read and never made into anything that can run.
+"""Read marshalled code objects as data that cannot be executed.
 
-``marshal.loads`` may crash the process on hostile bytes, and reads only its own Python's. This
-reader knows the layouts of Python 2.7 and 3.4 to 3.13, and stops at its limits. The format is that
-of CPython's ``Python/marshal.c``.
+``marshal.loads`` may crash the process on hostile bytes and only reads code of its own Python
+version. This reader supports the layouts of Python 2.7 and 3.4 to 3.13 within size limits; no
+library of a compatible license reads them without executing anything. The format is that of
+CPython's ``Python/marshal.c``.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgeattn_converters.loading.safety import size_limits as limits
+MAX_CODE_BYTES = 64 * 1024
+MAX_CODE_OBJECTS = 5_000
+MAX_CODE_DEPTH = 20
 
 
 class UnreadableCodeError(ValueError):
-    """Bytes that are no code object of a layout known here."""
+    """The bytes are not a code object of a known layout."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """The parts of a code object that say what it computes.
+    """The parts of a code object that determine what it computes.
 
     Attributes:
-        layout: ``2.7``, ``3.4``, ``3.8`` or ``3.11``: the oldest Python that wrote it like this.
-        arguments: how many positional arguments it takes.
+        layout: ``2.7``, ``3.4``, ``3.8`` or ``3.11``: the first Python version with this layout.
+        arguments: number of positional arguments.
         code: the instructions.
-        consts: the constants; other code objects among them are ``Code`` too.
-        names: globals and attributes.
-        variables: arguments and locals.
-        free: the variables of the function around it.
+        consts: the constants; nested code objects are ``Code`` too.
+        names: names of globals and attributes.
+        variables: names of arguments and locals.
+        free: names of variables of the enclosing function.
     """
 
     layout: str
@@ -44,52 +47,52 @@ class Code:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A value that no recognised expression may use: a set, a dictionary."""
+    """A value that expressions cannot use, such as a set."""
 
     kind: str
 
 
-# The counts in front of the instructions.
-_HEADS = {
+# The integers that precede the instructions.
+_HEADERS = {
     "2.7": ("arguments", "locals", "stack", "flags"),
     "3.4": ("arguments", "keywords", "locals", "stack", "flags"),
     "3.8": ("arguments", "positional", "keywords", "locals", "stack", "flags"),
     "3.11": ("arguments", "positional", "keywords", "stack", "flags"),
 }
-LAYOUTS = tuple(_HEADS)
+LAYOUTS = tuple(_HEADERS)
 
 
 def read(data: bytes) -> list[Code]:
-    """The code object in every layout that fits the bytes to the last one.
+    """Return the code object in every layout that accounts for all bytes.
 
     Raises:
-        UnreadableCodeError: none does.
+        UnreadableCodeError: no layout does.
     """
-    found = []
+    codes = []
     for layout in LAYOUTS:
         try:
-            code = _Reader(data, layout).everything()
-        except (ValueError, struct.error, IndexError):  # every way to not be of this layout
+            code = _Reader(data, layout).read_code()
+        except (ValueError, struct.error, IndexError):  # the bytes are not of this layout
             continue
-        found.append(code)
-    if not found:
-        raise UnreadableCodeError("no Python from 2.7 to 3.13 writes code like this")
-    return found
+        codes.append(code)
+    if not codes:
+        raise UnreadableCodeError("it is not code of Python 2.7 or 3.4 to 3.13")
+    return codes
 
 
 def all_names(data: bytes) -> frozenset[str]:
-    """The globals and attributes that the code uses, and the code within it, in any layout.
+    """Return the globals and attributes that code and nested code use, in any layout.
 
     Raises:
-        UnreadableCodeError: no layout fits.
+        UnreadableCodeError: the bytes are not a code object of a known layout.
     """
     names: set[str] = set()
-    rest: list[Any] = list(read(data))
-    while rest:
-        code = rest.pop()
+    pending: list[Any] = list(read(data))
+    while pending:
+        code = pending.pop()
         if isinstance(code, Code):
             names.update(code.names)
-            rest.extend(code.consts)
+            pending.extend(code.consts)
     return frozenset(names)
 
 
@@ -97,12 +100,12 @@ class _Reader:
     """One pass over the bytes in one layout."""
 
     def __init__(self, data: bytes, layout: str) -> None:
-        if len(data) > limits.MAX_CODE_BYTES:
-            raise UnreadableCodeError(f"{len(data)} bytes of code")
+        if len(data) > MAX_CODE_BYTES:
+            raise UnreadableCodeError(f"it has {len(data)} bytes of code")
         self._data, self._layout = data, layout
         self._position = self._objects = 0
         self._references: list[Any] = []
-        self._strings: list[Any] = []  # Python 2 numbers its interned strings apart
+        self._strings: list[Any] = []  # Python 2 numbers interned strings separately
         self._readers: dict[bytes, Callable[[], Any]] = {
             b"N": lambda: None,
             b"T": lambda: True,
@@ -126,17 +129,17 @@ class _Reader:
             b"r": lambda: self._reference(),
         }
 
-    def everything(self) -> Code:
-        """The one object that all the bytes make."""
+    def read_code(self) -> Code:
+        """Return the code object that consists of all the bytes."""
         code = self._object(0)
         if not isinstance(code, Code) or self._position != len(self._data):
-            raise UnreadableCodeError("not one code object")
+            raise UnreadableCodeError("the bytes are not one code object")
         return code
 
     def _object(self, depth: int) -> Any:
         self._objects += 1
-        if depth > limits.MAX_CODE_DEPTH or self._objects > limits.MAX_CODE_OBJECTS:
-            raise UnreadableCodeError("too deep or too many objects")
+        if depth > MAX_CODE_DEPTH or self._objects > MAX_CODE_OBJECTS:
+            raise UnreadableCodeError("too deeply nested or too many objects")
         flagged = self._byte()
         kind = bytes([flagged & 0x7F])
         slot = None
@@ -156,47 +159,47 @@ class _Reader:
         if kind == b"c":
             return self._code(depth + 1)
         if kind not in self._readers:
-            raise UnreadableCodeError(f"type {kind!r}")
+            raise UnreadableCodeError(f"unknown type {kind!r}")
         return self._readers[kind]()
 
     def _code(self, depth: int) -> Code:
-        head = {name: self._number("<i") for name in _HEADS[self._layout]}
+        header = {name: self._number("<i") for name in _HEADERS[self._layout]}
         code, consts, names, variables = (self._object(depth) for _ in range(4))
         free: tuple[str, ...] = ()
         if self._layout == "3.11":
             kinds = self._object(depth)
             if not isinstance(kinds, bytes) or len(kinds) != len(_texts(variables)):
-                raise UnreadableCodeError("kinds of variables")
+                raise UnreadableCodeError("invalid kinds of variables")
         else:
             outer, inner = self._object(depth), self._object(depth)
             free = (*_texts(inner), *_texts(outer))
         for _ in range(3 if self._layout == "3.11" else 2):
-            self._object(depth)  # the file, the name, the qualified name
+            self._object(depth)  # file name, name, qualified name
         self._number("<i")
         for _ in range(2 if self._layout == "3.11" else 1):
-            self._object(depth)  # the tables of lines and exceptions
+            self._object(depth)  # line table, exception table
         if not isinstance(code, bytes) or not isinstance(consts, tuple):
-            raise UnreadableCodeError("instructions or constants")
-        if not 0 <= head["arguments"] <= len(_texts(variables)):
-            raise UnreadableCodeError("arguments")
-        return Code(self._layout, head["arguments"], code, consts, _texts(names),
+            raise UnreadableCodeError("invalid instructions or constants")
+        if not 0 <= header["arguments"] <= len(_texts(variables)):
+            raise UnreadableCodeError("invalid number of arguments")
+        return Code(self._layout, header["arguments"], code, consts, _texts(names),
                     _texts(variables), free)  # fmt: skip
 
     def _take(self, count: int) -> bytes:
         if count < 0 or self._position + count > len(self._data):
-            raise UnreadableCodeError("cut short")
-        taken = self._data[self._position : self._position + count]
+            raise UnreadableCodeError("the code is cut short")
+        data = self._data[self._position : self._position + count]
         self._position += count
-        return taken
+        return data
 
     def _byte(self) -> int:
         return self._take(1)[0]
 
     def _size(self) -> int:
         size = int(struct.unpack("<i", self._take(4))[0])
-        # Every element takes a byte at least: nothing is as long as the bytes left.
+        # Every element has at least one byte, so nothing has more elements than the data bytes.
         if not 0 <= size <= len(self._data):
-            raise UnreadableCodeError("a size")
+            raise UnreadableCodeError("invalid size")
         return size
 
     def _number(self, form: str) -> Any:
@@ -209,7 +212,7 @@ class _Reader:
     def _long(self) -> int:
         count = int(self._number("<i"))
         if abs(count) > 16:
-            raise UnreadableCodeError("a very long number")
+            raise UnreadableCodeError("an integer is too long")
         total = sum(self._number("<H") << (15 * digit) for digit in range(abs(count)))
         return total if count >= 0 else -total
 
@@ -223,10 +226,10 @@ class _Reader:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Names, which Python 2 kept as bytes."""
+    """Return names as text; Python 2 stores them as bytes."""
     if not isinstance(value, tuple):
-        raise UnreadableCodeError("names")
+        raise UnreadableCodeError("invalid names")
     texts = tuple(v.decode("latin-1") if isinstance(v, bytes) else v for v in value)
     if not all(isinstance(text, str) for text in texts):
-        raise UnreadableCodeError("names")
+        raise UnreadableCodeError("invalid names")
     return texts

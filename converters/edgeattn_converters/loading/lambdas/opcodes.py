@@ -1,7 +1,7 @@
-"""The instructions a recognised Lambda may consist of, by their number in each Python.
+"""The instructions that a recognized Lambda may contain, by their number in each Python version.
 
-Taken from the ``opcode`` module of every version. Any other instruction, every jump among them,
-ends the recognition.
+The numbers are those of the standard module ``opcode``. Recognition fails at any other instruction,
+including jumps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOAD_CONST=100 LOAD_NAME=101 BUILD_TUPLE=102 BUILD_LIST=103 LOAD_ATTR=106 COMPAR
 IMPORT_NAME=108 IMPORT_FROM=109 LOAD_GLOBAL=116 LOAD_FAST=124 STORE_FAST=125 CALL_FUNCTION=131
 BUILD_SLICE=133 LOAD_DEREF=136
 """
-_WORDS = """
+_SINCE_3_11 = """
 CACHE=0 PUSH_NULL=2 NOP=9 POP_TOP=1 UNARY_POSITIVE=10 UNARY_NEGATIVE=11 BINARY_SUBSCR=25
 RETURN_VALUE=83 UNPACK_SEQUENCE=92 LOAD_CONST=100 LOAD_NAME=101 BUILD_TUPLE=102 BUILD_LIST=103
 LOAD_ATTR=106 COMPARE_OP=107 IMPORT_NAME=108 IMPORT_FROM=109 LOAD_GLOBAL=116 BINARY_OP=122
@@ -34,14 +34,14 @@ def _table(text: str) -> Mapping[int, str]:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one span of Pythons writes instructions.
+    """The encoding of instructions in a range of Python versions.
 
     Attributes:
-        name: the span.
-        layout: the layout of its code objects.
-        names: number to name.
-        wide: whether an argument takes two bytes and may be absent, as before 3.6.
-        caches: how many empty words follow an instruction, since 3.11.
+        name: the Python versions.
+        layout: layout of their code objects, see :class:`.marshal_reader.Code`.
+        names: names of the instructions by number.
+        wide: whether arguments have two bytes and may be absent, as before Python 3.6.
+        caches: number of cache entries (two zero bytes each) after an instruction, since 3.11.
     """
 
     name: str
@@ -65,13 +65,13 @@ DIALECTS = (
     Dialect("Python 3.8 to 3.10", "3.8",
             _table(_COMMON + "BINARY_MATRIX_MULTIPLY=16 " + _METHODS), False, {}),
     Dialect(
-        "Python 3.11", "3.11", _table(_WORDS + "LOAD_METHOD=160 PRECALL=166"), False,
+        "Python 3.11", "3.11", _table(_SINCE_3_11 + "LOAD_METHOD=160 PRECALL=166"), False,
         {"LOAD_GLOBAL": 5, "LOAD_ATTR": 4, "LOAD_METHOD": 10, "BINARY_SUBSCR": 4, "BINARY_OP": 1,
          "COMPARE_OP": 2, "PRECALL": 1, "CALL": 4, "UNPACK_SEQUENCE": 1},
     ),
     Dialect(
         "Python 3.12", "3.11",
-        _table(_WORDS + "BINARY_SLICE=26 RETURN_CONST=121 LOAD_FAST_CHECK=127"), False,
+        _table(_SINCE_3_11 + "BINARY_SLICE=26 RETURN_CONST=121 LOAD_FAST_CHECK=127"), False,
         {"LOAD_GLOBAL": 4, "LOAD_ATTR": 9, "BINARY_SUBSCR": 1, "BINARY_OP": 1, "COMPARE_OP": 1,
          "CALL": 3, "UNPACK_SEQUENCE": 1},
     ),
@@ -94,21 +94,21 @@ _FIRST_WITH_ARGUMENT = 90  # in the wide dialects
 
 
 class UnknownInstructionError(ValueError):
-    """An instruction that no recognised Lambda has."""
+    """The code contains an instruction that is not in the list."""
 
 
 def instructions(code: bytes, dialect: Dialect) -> Iterator[tuple[str, int]]:
-    """Names and arguments, in order.
+    """Yield name and argument of each instruction.
 
     Raises:
-        UnknownInstructionError: a number that the dialect's list lacks.
+        UnknownInstructionError: the code contains an instruction that is not in the list.
     """
     yield from _wide(code, dialect) if dialect.wide else _narrow(code, dialect)
 
 
 def _name(number: int, dialect: Dialect) -> str:
     if number not in dialect.names:
-        raise UnknownInstructionError(f"instruction {number} of {dialect.name}")
+        raise UnknownInstructionError(f"unknown instruction {number} of {dialect.name}")
     return dialect.names[number]
 
 
@@ -122,14 +122,14 @@ def _wide(code: bytes, dialect: Dialect) -> Iterator[tuple[str, int]]:
             position += 1
             continue
         if position + 3 > len(code) or name == "EXTENDED_ARG":
-            raise UnknownInstructionError("cut short")
+            raise UnknownInstructionError("the code is cut short")
         yield name, code[position + 1] | code[position + 2] << 8
         position += 3
 
 
 def _narrow(code: bytes, dialect: Dialect) -> Iterator[tuple[str, int]]:
     if len(code) % 2:
-        raise UnknownInstructionError("half an instruction")
+        raise UnknownInstructionError("the code is cut short")
     extended, position = 0, 0
     while position < len(code):
         name = _name(code[position], dialect)
@@ -140,8 +140,8 @@ def _narrow(code: bytes, dialect: Dialect) -> Iterator[tuple[str, int]]:
             continue
         extended = 0
         caches = dialect.caches.get(name, 0)
-        # Empty words as many as this Python writes: this also tells 3.11 and 3.12 apart.
+        # The number of cache entries also distinguishes Python 3.11 from 3.12.
         if code[position : position + 2 * caches] != bytes(2 * caches) or name == "CACHE":
-            raise UnknownInstructionError(f"{name} is followed by other words than caches")
+            raise UnknownInstructionError(f"{name} has no cache entries of {dialect.name}")
         position += 2 * caches
         yield name, argument

@@ -1,7 +1,7 @@
-"""Functions of Keras' backend, TensorFlow and ``keras.ops`` that only compute on tensors.
+"""Functions of the Keras backend, TensorFlow and ``keras.ops`` that only compute on tensors.
 
-One line each: the operation of ours, the names others call it by, its arguments with defaults.
-This is the registry to extend: a line here and, for a new operation, one in ``operations``.
+Each line names an operation, the function that calls it and the arguments with their defaults. To
+support another function add a line here and, for a new operation, one in ``keras_operations``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Signature:
-    """The operation, and its arguments in order with their defaults."""
+    """The operation of a function, and its arguments in order with their defaults."""
 
     operation: str
     arguments: Mapping[str, Any]
@@ -26,7 +26,7 @@ _ELEMENTWISE = (
     "softplus softsign silu swish erf zeros_like ones_like identity stop_gradient negative "
     "logical_not"
 )
-_PAIRS = (
+_BINARY = (
     "add subtract multiply divide maximum minimum equal not_equal greater greater_equal less "
     "less_equal logical_and logical_or squared_difference floor_divide"
 )
@@ -132,7 +132,7 @@ unstack: x num=None axis=0
 split: x indices_or_sections axis=0
 shape: x
 """
-# Other names of the same argument, in older versions or other functions.
+# Names of the same argument in other versions or functions.
 ALIASES = {
     "keep_dims": "keepdims", "reduction_indices": "axis", "squeeze_dims": "axis", "dim": "axis",
     "axes": "axis", "concat_dim": "axis", "newshape": "shape", "values": "tensors",
@@ -140,10 +140,10 @@ ALIASES = {
 
 
 def _parse(text: str, *, pair: tuple[str, str]) -> dict[str, Signature]:
-    """Lines ``operation[=name] ...: argument[=default] ...``."""
+    """Parse lines ``operation[=function] ...: argument[=default] ...``."""
     lines = [line for line in text.splitlines() if line.strip()]
-    lines += [f"{_ELEMENTWISE}: x", f"{_PAIRS}: {pair[0]} {pair[1]}"]
-    found: dict[str, Signature] = {}
+    lines += [f"{_ELEMENTWISE}: x", f"{_BINARY}: {pair[0]} {pair[1]}"]
+    signatures: dict[str, Signature] = {}
     for line in lines:
         names, _, arguments = line.partition(":")
         parsed: dict[str, Any] = {}
@@ -152,8 +152,8 @@ def _parse(text: str, *, pair: tuple[str, str]) -> dict[str, Signature]:
             parsed[name] = _literal(default) if equals else REQUIRED
         for entry in names.split():
             operation, _, name = entry.partition("=")
-            found[name or operation] = Signature(operation, parsed)
-    return found
+            signatures[name or operation] = Signature(operation, parsed)
+    return signatures
 
 
 def _literal(text: str) -> Any:
@@ -183,7 +183,7 @@ FAMILY_OF = {root: family for family, roots in _ROOTS.items() for root in roots.
 
 
 def find(path: str) -> Signature | None:
-    """The signature of a function by its dotted name; None for one not known here."""
+    """Return the signature of a function by its dotted name, None if it is unknown."""
     root, _, name = path.rpartition(".")
     family = FAMILY_OF.get(root)
     return FAMILIES[family].get(name) if family else None

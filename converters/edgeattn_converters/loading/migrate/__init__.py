@@ -1,1 +1,1 @@
-"""Configurations and weights of older Keras versions, rewritten for the current Keras."""
+"""Configurations of older Keras versions, rewritten as the current Keras writes them."""

@@ -1,78 +1,65 @@
-"""What the repairs may know besides the config, and how they say what they did."""
+"""Facts about one file that the migration needs besides the configuration."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-Config = Mapping[str, Any]
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Context:
-    """Facts for the repairs of one file.
+    """What is known about the file, and what the migration reports about it.
 
     Attributes:
-        era: 1, 2 or 3: the Keras that wrote the file.
-        version: its version as numbers, ``(2, 1, 4)``; empty when the file does not say.
-        accepted: the argument names that a layer class of Keras 3 takes, None for no such class.
-        custom: the user's own classes and functions by name.
-        shapes: path and shape of the arrays stored for a layer, in order; empty if unknown.
-        masked: whether some layer of the model makes a mask.
-        note: takes a sentence for the user about something repaired.
-        stateful: takes the name of a layer that kept its state from one call to the next.
+        major: major version of the Keras that wrote the file: 1, 2 or 3.
+        version: that version as numbers, ``(2, 1, 4)``; empty if the file does not contain it.
+        accepted: returns the constructor arguments of a Keras 3 layer, None for an unknown class.
+        custom_objects: the user's own classes and functions by name.
+        shapes: returns path and shape of the arrays stored for a layer, in order; empty if unknown.
+        masked: whether a layer of the model creates a mask.
+        notes: sentences for the user about what was migrated.
+        stateful: names of the layers that kept their state from one batch to the next.
     """
 
-    era: int
+    major: int
     version: tuple[int, ...]
     accepted: Callable[[str], frozenset[str] | None]
-    custom: Mapping[str, Any]
+    custom_objects: Mapping[str, Any]
     shapes: Callable[[str], Sequence[tuple[str, Shape]]]
     masked: bool
-    note: Callable[[str], None]
-    stateful: Callable[[str], None] = lambda name: None
-
-
-def without_slashes(name: str) -> str:
-    """The name of an input: Keras 3 allows everything in it but slashes."""
-    return name.replace("/", "_").replace("\\", "_")
+    notes: list[str] = field(default_factory=list)
+    stateful: list[str] = field(default_factory=list)
 
 
 def safe_name(name: str) -> str:
-    """The name of a layer or model, made of what TensorFlow allows in the names of scopes.
+    """Return the name of a layer or model as TensorFlow allows it for a scope.
 
-    ``"My LSTM>"`` -> ``"My_LSTM_"``. Letters of other scripts keep their numbers, to stay apart.
+    ``"My LSTM>"`` -> ``"My_LSTM_"``. Letters of other scripts become their code points, so that
+    different names stay different.
     """
     return re.sub(
         r"[^A-Za-z0-9_.\-]",
-        lambda found: "_" if found[0].isascii() else f"u{ord(found[0]):x}",
+        lambda match: "_" if match[0].isascii() else f"u{ord(match[0]):x}",
         name,
     )
 
 
-def shown(config: Any) -> str:
-    """A config for a person to read, cut where it gets long."""
-    text = json.dumps(config, default=str)
-    return text if len(text) <= 600 else text[:600] + " ..."
+def safe_input_name(name: str) -> str:
+    """Return the name of an input as Keras 3 allows it: without slashes."""
+    return name.replace("/", "_").replace("\\", "_")
 
 
-def version_numbers(version: str | None) -> tuple[int, ...]:
-    """``"2.2.4-tf"`` -> ``(2, 2, 4)``."""
-    found = re.match(r"\d+(\.\d+)*", version or "")
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
+def keras_layer(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a layer of Keras in the form that Keras 3 stores."""
+    return {"module": "keras.layers", "class_name": class_name, "config": config,
+            "registered_name": None}  # fmt: skip
 
 
-def era_of(version: tuple[int, ...], config: Config) -> int:
-    """1, 2 or 3. By the version where the file has one, else by words only one era used."""
-    if version:
-        return min(max(version[0], 1), 3)
-    text = repr(config)
-    if "'batch_shape'" in text or "__keras_tensor__" in text or "'DTypePolicy'" in text:
-        return 3
-    if "'output_dim'" in text and "'units'" not in text and "'W_regularizer'" in text:
-        return 1
-    return 1 if "'nb_filter'" in text or "'inner_activation'" in text else 2
+def registered_layer(registered: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a layer that Keras finds by its registered name, ``"package>ClassName"``."""
+    return {"module": None, "class_name": registered.rsplit(">", 1)[-1], "config": config,
+            "registered_name": registered}  # fmt: skip

@@ -1,75 +1,88 @@
-"""Who calls what with what: the nodes of a functional model, in the form of Keras 3.
+"""The connections of a functional model, in the form of Keras 3.
 
-Older eras count the calls of a model inside a model from 1, Keras 3 from 0.
+Keras 1 and 2 number the calls of a nested model from 1, Keras 3 numbers them from 0.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.migrate.context import Config
+from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
+from edgeattn_converters.loading.stored_config import Config, unqualified
 
 CONSTANT = "_CONSTANT_VALUE"
+_SAVE_AGAIN = "Save the model again: the file is damaged."
 
 
 @dataclass(frozen=True)
-class Table:
-    """The names in one functional model, and how its era counts."""
+class LayerTable:
+    """The layers of one functional model.
+
+    Attributes:
+        names: migrated names of the layers by stored name.
+        models: ``"functional"`` or ``"sequential"`` for each layer that is a model.
+        major: major version of the Keras that wrote the file.
+    """
 
     names: Mapping[str, str]
     models: Mapping[str, str]
-    era: int
+    major: int
 
     @classmethod
     def of(
-        cls, layers: Sequence[Config], *, names: Callable[[str], str], models: Mapping[str, str],
-        era: int,
-    ) -> Table:  # fmt: skip
-        """The table of a model's layers. Refuses two layers that would get one name."""
-        table: dict[str, str] = {}
+        cls, layers: Sequence[Config], *, rename: Callable[[str], str], models: Mapping[str, str],
+        major: int,
+    ) -> LayerTable:  # fmt: skip
+        """Return the table of a model's layers.
+
+        Raises:
+            UnsupportedModelError: a layer has no name, or the migrated name of another layer.
+        """
+        names: dict[str, str] = {}
         for item in layers:
             name = item.get("name") or (item.get("config") or {}).get("name")
-            if not isinstance(name, str) or names(name) in table.values():
+            if not isinstance(name, str) or rename(name) in names.values():
                 raise UnsupportedModelError(
-                    f"expected every layer to have a name of its own, got {name!r} again",
-                    hint="Give the layers names of their own and save the model again.",
+                    f"Two layers of the model are called {name!r}.",
+                    hint="Give every layer its own name and save the model again.",
                 )
-            table[name] = names(name)
-        return cls(table, models, era)
+            names[name] = rename(name)
+        return cls(names, models, major)
 
     def calls(self, stored: Sequence[Any]) -> list[dict[str, Any]]:
-        """The calls of one layer: ``{"args": [...], "kwargs": {...}}`` each."""
+        """Return the calls of one layer, each as ``{"args": [...], "kwargs": {...}}``."""
         calls = [
-            self._modern(node) if isinstance(node, Mapping) and "args" in node else self._old(node)
+            self._keras3_call(node)
+            if isinstance(node, Mapping) and "args" in node
+            else self._keras2_call(node)
             for node in stored
         ]
         return [call for call in calls if call["args"] or call["kwargs"]]
 
-    def ends(self, stored: Any) -> Any:
-        """Input or output layers, as the constructor of a Functional wants them."""
+    def endpoints(self, stored: Any) -> Any:
+        """Return ``input_layers`` or ``output_layers`` as the Functional class expects them."""
         if isinstance(stored, Mapping):
-            return {key: self.ends(value) for key, value in stored.items()}
+            return {key: self.endpoints(value) for key, value in stored.items()}
         if _is_reference(stored):
             name, index, position = stored[:3]
-            # Keras 3 takes one off for a graph by itself.
-            chain = self.models.get(name) == "chain" and self.era < 3
-            return [self._name(name), index - 1 if chain else index, position]
-        ends = [self.ends(item) for item in stored]
-        return ends[0] if self.era < 3 and len(ends) == 1 else ends
+            # Keras 3 itself subtracts 1 for functional models, but not for Sequential ones.
+            sequential = self.models.get(name) == "sequential" and self.major < 3
+            return [self._name(name), index - 1 if sequential else index, position]
+        endpoints = [self.endpoints(item) for item in stored]
+        return endpoints[0] if self.major < 3 and len(endpoints) == 1 else endpoints
 
     def _name(self, name: str) -> str:
         if name not in self.names:
             raise UnsupportedModelError(
-                f"the model's graph uses a layer {name!r} that is not in it",
-                hint="The file is damaged; save the model again.",
+                f"The model connects to a layer {name!r} that is not in it.", hint=_SAVE_AGAIN
             )
         return self.names[name]
 
-    def _modern(self, node: Mapping[str, Any]) -> dict[str, Any]:
-        """A call of Keras 3, with names made safe."""
+    def _keras3_call(self, node: Mapping[str, Any]) -> dict[str, Any]:
         return {"args": self._renamed(node["args"]), "kwargs": self._renamed(node["kwargs"])}
 
     def _renamed(self, value: Any) -> Any:
@@ -77,23 +90,24 @@ class Table:
             return [self._renamed(item) for item in value]
         if not isinstance(value, Mapping):
             return value
-        if value.get("class_name") == "__keras_tensor__":
+        if is_tensor(value):
             name, index, position = value["config"]["keras_history"]
             return tensor(self._name(name), index, position, like=value["config"])
         return {key: self._renamed(item) for key, item in value.items()}
 
-    def _old(self, node: Any) -> dict[str, Any]:
-        """A call of Keras 1 or 2: references, the last part of each its keyword arguments."""
+    def _keras2_call(self, node: Any) -> dict[str, Any]:
+        """Convert a call of Keras 1 or 2: a list of references, each with keyword arguments."""
+        kwargs: dict[str, Any] = {}
         if isinstance(node, Mapping):
-            merged: dict[str, Any] = {}
-            named = {key: self._argument(item, merged) for key, item in node.items()}
-            return {"args": [named], "kwargs": merged}
+            return {
+                "args": [{key: self._argument(item, kwargs) for key, item in node.items()}],
+                "kwargs": kwargs,
+            }
         if not isinstance(node, list):
             raise UnsupportedModelError(
-                f"expected a call in the model's graph to be a list, got {node!r:.80}",
-                hint="The file is damaged; save the model again.",
+                f"A connection of the model is stored as {node!r:.80}, not as a list.",
+                hint=_SAVE_AGAIN,
             )
-        kwargs: dict[str, Any] = {}
         if _is_reference(node):
             node = [node]
         args = [self._argument(item, kwargs) for item in node]
@@ -109,7 +123,7 @@ class Table:
         return self._tensor(item)
 
     def _keyword(self, value: Any) -> Any:
-        """A keyword argument: a tensor of the graph where it names a layer, else a value."""
+        """Return a keyword argument: a tensor if it references a layer, else the value."""
         if _is_reference(value) and (value[0] in self.names or value[0] == CONSTANT):
             return self._tensor(value)
         if isinstance(value, list):
@@ -135,35 +149,40 @@ def _is_reference(value: Any) -> bool:
 
 
 def tensor(name: str, index: int, position: int, *, like: Config | None = None) -> dict[str, Any]:
-    """A tensor of the graph as Keras 3 writes it. Shape and dtype are not read when loading."""
-    about = like or {"shape": [None], "dtype": "float32"}
+    """Return a tensor of the model as Keras 3 stores it; loading ignores shape and dtype."""
+    source = like or {"shape": [None], "dtype": "float32"}
     return {
         "class_name": "__keras_tensor__",
-        "config": {"shape": about.get("shape"), "dtype": about.get("dtype"),
+        "config": {"shape": source.get("shape"), "dtype": source.get("dtype"),
                    "keras_history": [name, index, position]},
     }  # fmt: skip
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether it is a tensor of the graph."""
+    """Return whether the value is a tensor of the model as Keras 3 stores it."""
     return isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__"
 
 
-def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dict[str, Any]:
-    """A Keras-2 call of a layer, with its arguments where Keras 3 wants them.
+_WITH_STATES = frozenset(
+    {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "CuDNNLSTM", "CuDNNGRU", "ConvLSTM2D"}
+)
 
-    Recurrent layers were called with a list of the sequence and the initial states; causal
-    attention was a matter of the constructor.
+
+def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Keras 2 call of a layer with the arguments of Keras 3.
+
+    Keras 2 passes a list of sequence and initial states to recurrent layers, and takes ``causal``
+    in the constructor of attention layers.
     """
     args, kwargs = list(call["args"]), dict(call["kwargs"])
     if class_name == "Lambda":
         return {"args": args, "kwargs": {}}
-    bare = class_name.rsplit(">", 1)[-1]
-    if bare in _WITH_STATES and args and isinstance(args[0], list) and len(args[0]) > 1:
+    name = unqualified(class_name)
+    if name in _WITH_STATES and args and isinstance(args[0], list) and len(args[0]) > 1:
         sequence, *states = args[0]
         args[0] = sequence
-        kwargs["initial_state"] = states[0] if len(states) == 1 and bare == "GRU" else states
-    if bare in ("Attention", "AdditiveAttention") and config.get("causal"):
+        kwargs["initial_state"] = states[0] if len(states) == 1 and name == "GRU" else states
+    if name in ("Attention", "AdditiveAttention") and config.get("causal"):
         kwargs["use_causal_mask"] = True
     kwargs = {
         key: value
@@ -175,39 +194,33 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     return {"args": args, "kwargs": kwargs}
 
 
-_WITH_STATES = frozenset(
-    {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "CuDNNLSTM", "CuDNNGRU", "ConvLSTM2D"}
+# Operations of Keras 3 that have the name of a layer.
+_LAYER_NAMED_OPERATIONS = frozenset(
+    {"Add", "Subtract", "Multiply", "Maximum", "Minimum", "Dot", "Average", "Concatenate"}
 )
 
-# Operations of Keras 3 that a ``.h5`` stores like the layers of the same names.
-_OPERATIONS = {"Add": "Add", "Subtract": "Subtract", "Multiply": "Multiply", "Maximum": "Maximum",
-               "Minimum": "Minimum", "Dot": "Dot", "Average": "Average",
-               "Concatenate": "Concatenate"}  # fmt: skip
 
+def is_operation(item: Config, calls: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the item is an operation of Keras 3, such as ``x + y``, and not a layer.
 
-def is_operation_call(item: Config, calls: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether it is an operation such as ``x + y`` of Keras 3, not a layer.
-
-    A ``.keras`` file says so by its module. A ``.h5`` does not, but operations have no ``dtype``.
+    A ``.keras`` file stores its module. A ``.h5`` file does not, but operations have no ``dtype``.
     """
-    from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
-
     module = item.get("module")
     if isinstance(module, str) and is_operation_module(module):
         return True
     if module is not None or not calls:
         return False
     config = item.get("config") or {}
-    bare = set(config) - {"axis"} <= {"name"} if item.get("class_name") in _OPERATIONS else False
-    unknown = item.get("class_name") not in LAYERS and "dtype" not in config
-    return (bare or unknown) and "dtype" not in config and "trainable" not in config and (
-        item.get("class_name") in _OPERATIONS or _operation_module(str(item["class_name"]))
-        is not None
-    )  # fmt: skip
+    class_name = str(item.get("class_name"))
+    if "dtype" in config or "trainable" in config:
+        return False
+    if class_name in _LAYER_NAMED_OPERATIONS:
+        return set(config) - {"axis"} <= {"name"}
+    return class_name not in LAYERS and _operation_module(class_name) is not None
 
 
 def operation(item: Config) -> dict[str, Any]:
-    """The operation's config with the module it is found in."""
+    """Return the config of an operation with the module that defines it."""
     class_name = str(item["class_name"])
     module = item.get("module") or _operation_module(class_name)
     return {"module": module, "class_name": class_name, "config": item.get("config") or {},
@@ -215,11 +228,9 @@ def operation(item: Config) -> dict[str, Any]:
 
 
 def _operation_module(class_name: str) -> str | None:
-    """Where Keras keeps the operation of that name, if it has it."""
-    import importlib
-
+    """Return the Keras module that defines an operation, None if there is none."""
     for module in ("numpy", "nn", "core", "math", "linalg"):
-        found = getattr(importlib.import_module(f"keras.src.ops.{module}"), class_name, None)
-        if isinstance(found, type):
-            return f"keras.src.ops.{module}"
+        path = f"keras.src.ops.{module}"
+        if isinstance(getattr(importlib.import_module(path), class_name, None), type):
+            return path
     return None

@@ -1,4 +1,4 @@
-"""A layer's config in the words of Keras 1, put into those of Keras 2."""
+"""Configs of built-in Keras 1 layers, rewritten with the arguments of Keras 2."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.migrate.context import Config
+from edgeattn_converters.loading.stored_config import Config
 
-_WORDS: dict[str, dict[str, str]] = {
+_RENAMED: dict[str, dict[str, str]] = {
     "Dense": {"output_dim": "units", "bias": "use_bias"},
     "TimeDistributedDense": {"output_dim": "units", "bias": "use_bias"},
     "LSTM": {
@@ -34,36 +34,39 @@ _WORDS: dict[str, dict[str, str]] = {
     "UpSampling2D": {"dim_ordering": "data_format"},
     "Flatten": {},
 }  # fmt: skip
-_WORDS["Highway"] = _WORDS["Dense"]
-_WORDS["GRU"] = _WORDS["SimpleRNN"] = _WORDS["LSTM"]
-_WORDS["Conv1D"] = _WORDS["AtrousConvolution1D"] = _WORDS["Convolution1D"]
-_WORDS["Conv2D"] = _WORDS["AtrousConvolution2D"] = _WORDS["Convolution2D"]
-_WORDS["AveragePooling1D"] = _WORDS["MaxPooling1D"]
-_WORDS["AveragePooling2D"] = _WORDS["GlobalMaxPooling2D"] = _WORDS["MaxPooling2D"]
-_WORDS["GlobalAveragePooling2D"] = _WORDS["ZeroPadding2D"] = _WORDS["MaxPooling2D"]
+_RENAMED["Highway"] = _RENAMED["Dense"]
+_RENAMED["GRU"] = _RENAMED["SimpleRNN"] = _RENAMED["LSTM"]
+_RENAMED["Conv1D"] = _RENAMED["AtrousConvolution1D"] = _RENAMED["Convolution1D"]
+_RENAMED["Conv2D"] = _RENAMED["AtrousConvolution2D"] = _RENAMED["Convolution2D"]
+_RENAMED["AveragePooling1D"] = _RENAMED["MaxPooling1D"]
+_RENAMED["AveragePooling2D"] = _RENAMED["GlobalMaxPooling2D"] = _RENAMED["MaxPooling2D"]
+_RENAMED["GlobalAveragePooling2D"] = _RENAMED["ZeroPadding2D"] = _RENAMED["MaxPooling2D"]
 _CLASSES = {
     "Convolution1D": "Conv1D", "AtrousConvolution1D": "Conv1D",
     "Convolution2D": "Conv2D", "AtrousConvolution2D": "Conv2D",
 }  # fmt: skip
 
-# How the weights start and are kept in bounds: of no use once they are trained.
-_TRAINING = (
+# Initializers, regularizers and constraints: without effect on a trained model.
+_TRAINING_ONLY = (
     "init", "inner_init", "forget_bias_init", "W_regularizer", "U_regularizer", "b_regularizer",
     "W_constraint", "U_constraint", "b_constraint", "beta_init", "gamma_init",
     "gamma_regularizer", "beta_regularizer", "activity_regularizer", "E_regularizer",
 )  # fmt: skip
-_FORMATS = {"th": "channels_first", "tf": "channels_last"}
+_DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
 
 
-def layer(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
-    """Rename one layer's words. Requires a built-in of Keras 1; wrapped layers stay as they are.
+def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
+    """Return class name and config of a built-in layer in Keras 2; wrapped layers stay unchanged.
 
-    Ensures that whatever Keras 2 has no word for is gone or refused.
+    Raises:
+        UnsupportedModelError: Keras 2 has no equivalent of an argument.
     """
-    words = _WORDS.get(class_name, {})
-    new = {words.get(key, key): value for key, value in config.items() if key not in _TRAINING}
-    if new.get("data_format") in _FORMATS:
-        new["data_format"] = _FORMATS[new["data_format"]]
+    renamed = _RENAMED.get(class_name, {})
+    new = {
+        renamed.get(key, key): value for key, value in config.items() if key not in _TRAINING_ONLY
+    }
+    if new.get("data_format") in _DATA_FORMATS:
+        new["data_format"] = _DATA_FORMATS[new["data_format"]]
     for key in ("consume_less", "input_length", "input_dim", "W_learning_rate_multiplier"):
         if class_name != "Embedding" or key == "input_length":
             new.pop(key, None)
@@ -76,9 +79,10 @@ def layer(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
         mode = new.pop("mode", 0)
         if mode != 0:
             raise UnsupportedModelError(
-                f"{new.get('name')!r} is a Keras 1 BatchNormalization of mode {mode}, which later "
-                "versions do not have",
-                hint="Retrain without mode, or give the layer yourself with --custom-objects.",
+                f"Layer {new.get('name')!r} is a BatchNormalization with mode={mode}, which only "
+                "Keras 1 supports.",
+                hint="Retrain the model without mode, or define the layer in a Python file and "
+                "pass it: --custom-objects FILE.py",
             )
     if class_name == "TimeDistributedDense":
         inner = {key: value for key, value in new.items() if key in ("units", "activation",

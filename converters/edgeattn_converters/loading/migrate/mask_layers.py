@@ -1,7 +1,7 @@
-"""Layers whose treatment of masks has changed since they were trained, as they were then.
+"""Layers whose treatment of masks has changed, computing as in the Keras that trained them.
 
-What a padded step gets matters wherever something later reads it: a Flatten, a maximum, an
-attention that ignores masks. They are only used for models with masks.
+The outputs of padded steps matter if a later layer reads them: a Flatten, a maximum, an attention
+that ignores masks. These layers are only used in models with masks.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from edgeattn_converters.loading.migrate.keras2 import IGNORE
+from edgeattn_converters.loading.migrate.keras2 import IGNORE_MASKS
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
 class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
-    """``MultiHeadAttention`` with the masks of its time.
+    """``MultiHeadAttention`` with the masks of older Keras versions.
 
-    ``masks="ignore"``: before Keras 2.10 masks that came with its inputs did nothing.
-    ``masks="add"``: until Keras 3.9 a masked score was lowered by 1e9, so that a query without
-    any key looked at all of them alike; today it looks at none, or at all, depending on dropout.
+    ``masks="ignore"`` (before Keras 2.10): masks of the inputs have no effect.
+    ``masks="add"`` (before Keras 3.10): masked scores are lowered by 1e9, so that a query without
+    any unmasked key attends to all keys equally. Today it attends to none or to all, depending on
+    dropout.
     """
 
     def __init__(self, *args: Any, masks: str = "add", **kwargs: Any) -> None:
@@ -39,9 +40,9 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
         key_mask: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """As of its parent; see the class. Keras passes masks to arguments of these names."""
-        if self.masks == IGNORE:
-            # Tensors of their own, to which no mask is attached.
+        """Call the layer; Keras passes the masks by the names of these arguments."""
+        if self.masks == IGNORE_MASKS:
+            # stop_gradient returns new tensors, which have no mask attached.
             query, value = ops.stop_gradient(query), ops.stop_gradient(value)
             key = None if key is None else ops.stop_gradient(key)
             return super().call(query, value, key, **kwargs)
@@ -69,15 +70,15 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
         return ops.einsum(self._combine_equation, weights, value), weights
 
     def compute_mask(self, query: Any, value: Any, query_mask: Any = None, **_kwargs: Any) -> Any:
-        """The query's, or none where masks end here."""
-        return None if self.masks == IGNORE else query_mask
+        """Return the mask of the query, or None if masks are ignored."""
+        return None if self.masks == IGNORE_MASKS else query_mask
 
     def get_config(self) -> dict[str, Any]:
-        """``masks`` beside the parent's."""
+        """Return the config with ``masks``."""
         return {**super().get_config(), "masks": self.masks}
 
 
-_MERGES: Mapping[str, Any] = {
+_OPERATIONS: Mapping[str, Any] = {
     "Add": ops.add, "Subtract": ops.subtract, "Multiply": ops.multiply, "Average": ops.add,
     "Maximum": ops.maximum, "Minimum": ops.minimum,
 }  # fmt: skip
@@ -85,10 +86,10 @@ _MERGES: Mapping[str, Any] = {
 
 @keras.saving.register_keras_serializable(package="edgeattn")
 class LegacyMerge(keras.layers.Layer):
-    """Keras 2's Add, Subtract, Multiply, Average, Maximum and Minimum: blind to masks.
+    """Add, Subtract, Multiply, Average, Maximum and Minimum of Keras 2, which ignore masks.
 
-    A step of the result counts if it counts in every input. Keras 3 fills in where some inputs
-    are masked, and a step counts if it counts in any.
+    A step of the output is valid if it is valid in every input. In Keras 3 masked steps take the
+    value of the other inputs, and a step is valid if it is valid in any input.
     """
 
     def __init__(self, operation: str, **kwargs: Any) -> None:
@@ -97,44 +98,44 @@ class LegacyMerge(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
-        """The inputs, broadcast as Keras does: missing axes come right after the batch."""
-        rank = max(len(one.shape) for one in inputs)
-        whole, *others = (self._widened(one, rank) for one in inputs)
-        for one in others:
-            whole = _MERGES[self.operation](whole, one)
-        return whole / len(inputs) if self.operation == "Average" else whole
+        """Combine the inputs; missing axes are inserted after the batch axis, as in Keras."""
+        rank = max(len(tensor.shape) for tensor in inputs)
+        result, *others = (self._expanded(tensor, rank) for tensor in inputs)
+        for tensor in others:
+            result = _OPERATIONS[self.operation](result, tensor)
+        return result / len(inputs) if self.operation == "Average" else result
 
     @staticmethod
-    def _widened(one: Any, rank: int) -> Any:
-        for _ in range(rank - len(one.shape)):
-            one = ops.expand_dims(one, 1)
-        return one
+    def _expanded(tensor: Any, rank: int) -> Any:
+        for _ in range(rank - len(tensor.shape)):
+            tensor = ops.expand_dims(tensor, 1)
+        return tensor
 
     def compute_mask(self, _inputs: Any, mask: Any = None) -> Any:
-        """All of them together; none if one input has none."""
-        return _together(mask)
+        """Return the conjunction of all masks, None if an input has no mask."""
+        return _all_of(mask)
 
     def get_config(self) -> dict[str, Any]:
-        """``operation``."""
+        """Return the config with ``operation``."""
         return {**super().get_config(), "operation": self.operation}
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
 class LegacyConcatenate(keras.layers.Concatenate):
-    """Keras 2's Concatenate along the features: a step counts if it counts in every input."""
+    """Concatenate of Keras 2: along the features, a step is valid if valid in every input."""
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """All masks together; an input without one counts everywhere."""
+        """Return the conjunction of all masks; an input without a mask is valid everywhere."""
         last = self.axis in (-1, len(inputs[0].shape) - 1)
-        if not last or mask is None or all(one is None for one in mask):
+        if not last or mask is None or all(item is None for item in mask):
             return super().compute_mask(inputs, mask)
-        return _together([one for one in mask if one is not None])
+        return _all_of([item for item in mask if item is not None])
 
 
-def _together(masks: Any) -> Any:
-    if masks is None or any(one is None for one in masks):
+def _all_of(masks: Any) -> Any:
+    if masks is None or any(mask is None for mask in masks):
         return None
-    whole, *others = masks
-    for one in others:
-        whole = ops.logical_and(whole, one)
-    return whole
+    result, *others = masks
+    for mask in others:
+        result = ops.logical_and(result, mask)
+    return result

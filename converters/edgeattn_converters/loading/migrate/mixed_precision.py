@@ -1,38 +1,38 @@
-"""Layers that computed in half precision while they were trained compute in float32 here.
+"""Layers trained in half precision compute in float32.
 
-Their weights are float32 as they stand, and no CPU runtime computes in half precision: an artifact
-in float32 is nearer to what was meant than one that imitates the rounding.
+Their weights are stored as float32, and no CPU runtime computes in half precision. A float32
+artifact is therefore closer to the trained function than one that imitates the rounding.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-_HALF = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
+_HALF_PRECISION = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 
 
 def in_float32(config: Any) -> tuple[Any, frozenset[str]]:
-    """``config`` with every half-precision ``dtype`` of it as float32, and the names of those.
+    """Return ``config`` with every half-precision dtype set to float32, and the replaced names.
 
-    A dtype is a name, or a policy: ``{"class_name": "DTypePolicy", "config": {"name": ...}}`` in
+    A dtype is a name or a policy: ``{"class_name": "DTypePolicy", "config": {"name": ...}}`` in
     Keras 3, ``{"class_name": "Policy", ...}`` in Keras 2.
     """
-    found: set[str] = set()
+    replaced: set[str] = set()
 
-    def repaired(value: Any) -> Any:
+    def convert(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: dtype(v) if key == "dtype" else repaired(v) for key, v in value.items()}
+            return {key: to_dtype(v) if key == "dtype" else convert(v) for key, v in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(repaired(item) for item in value)
+            return type(value)(convert(item) for item in value)
         return value
 
-    def dtype(value: Any) -> Any:
+    def to_dtype(value: Any) -> Any:
         name = value
         if isinstance(value, dict) and isinstance(value.get("config"), dict):
             name = value["config"].get("name")
-        if isinstance(name, str) and name in _HALF:
-            found.add(name)
+        if isinstance(name, str) and name in _HALF_PRECISION:
+            replaced.add(name)
             return "float32"
         return value
 
-    return repaired(config), frozenset(found)
+    return convert(config), frozenset(replaced)

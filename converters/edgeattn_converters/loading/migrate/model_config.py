@@ -1,238 +1,205 @@
-"""A whole model's config of any era as today's Keras writes it to a ``.keras`` file.
+"""The configuration of a whole model, rewritten as the current Keras stores it.
 
-Model in, model out: nothing given is changed. Layers are translated by ``keras1``, ``keras2`` and
-their neighbours; here are models within models, wrappers, and who is called with what.
+This module handles nested models, wrappers and connections; single layers are migrated by
+``keras1``, ``keras2``, ``custom_layers``, ``lambda_layers``, ``merge_layer``, ``tensorflow_layers``
+and ``attention_package``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading import custom_objects as custom
-from edgeattn_converters.loading.lambdas import recognition as lambdas
-from edgeattn_converters.loading.migrate import attention_package, keras1, keras2, merge
-from edgeattn_converters.loading.migrate import flattened_attention as flattened
-from edgeattn_converters.loading.migrate import functional_nodes as nodes
-from edgeattn_converters.loading.migrate import tensorflow_operations as tensorflow_ops
-from edgeattn_converters.loading.migrate.config_summary import (
-    input_of,
-    is_graph,
+from edgeattn_converters.loading.migrate import (
+    attention_package,
+    custom_layers,
+    functional_nodes,
+    keras1,
+    keras2,
+    lambda_layers,
+    merge_layer,
+    tensorflow_layers,
+)
+from edgeattn_converters.loading.migrate.context import (
+    Context,
+    keras_layer,
+    registered_layer,
+    safe_input_name,
+    safe_name,
+)
+from edgeattn_converters.loading.migrate.input_layers import inferred_input_layer, input_layer
+from edgeattn_converters.loading.safety.allowed_classes import EDGEATTN_LAYERS
+from edgeattn_converters.loading.stored_config import (
+    Config,
+    is_functional,
     is_model,
     is_sequential,
     layer_name,
     stored_layers,
 )
-from edgeattn_converters.loading.migrate.context import Config, Context, safe_name, without_slashes
 
-WRAPPERS = frozenset({"Bidirectional", "TimeDistributed", "Wrapper", "SpectralNormalization"})
-_BASE = ("name", "trainable", "dtype")
+_Call = dict[str, Any]
 
 
-def model(stored: Config, ctx: Context) -> dict[str, Any]:
-    """Translate a model.
+def require_layers(stored: Config) -> None:
+    """Raise :class:`UnsupportedModelError` if a model has no layers."""
+    if is_model(stored) and not stored_layers(stored):
+        raise UnsupportedModelError(
+            "The model has no layers.", hint="Build the model before you save it."
+        )
 
-    Ensures a dict that ``keras.saving.deserialize_keras_object`` takes, with nothing in it to
-    import but Keras, ourselves and the user's own classes.
+
+def with_connections(stored: Config) -> Config:
+    """Return a Sequential that is really a graph as a functional model; others unchanged."""
+    if merge_layer.starts_sequential(stored):
+        return merge_layer.as_functional(stored)
+    if attention_package.is_expanded_in_sequential(stored):
+        return attention_package.as_functional(stored)
+    return stored
+
+
+def migrate_model(stored: Config, ctx: Context) -> dict[str, Any]:
+    """Return a model config for ``keras.saving.deserialize_keras_object``.
+
+    It names classes of Keras, edgeattn and the user's own file only. ``stored`` is not changed.
 
     Raises:
-        UnsupportedModelError: a model kept as code only, or layers that cannot be honoured.
+        UnsupportedModelError: a layer has no equivalent in the current Keras.
     """
-    if is_graph(stored):
+    stored = with_connections(stored) if is_sequential(stored) else stored
+    if is_functional(stored):
         return _functional(stored, ctx)
-    if is_sequential(stored):
-        drawn = with_calls(stored)
-        return _functional(drawn, ctx) if is_graph(drawn) else _sequential(drawn, ctx)
-    return custom.layer(stored, ctx)
-
-
-def with_calls(stored: Config) -> Config:
-    """The model itself, or the graph of a chain that is none."""
-    if merge.starts_chain(stored):
-        return merge.as_graph(stored)
-    return flattened.as_graph(stored) if flattened.holds_attention(stored) else stored
-
-
-def _wrap(class_name: str, config: Config) -> dict[str, Any]:
-    module = {"Functional": "keras.src.models.functional", "Sequential": "keras"}[class_name]
-    return {"module": module, "class_name": class_name, "config": config,
-            "registered_name": class_name}  # fmt: skip
+    return _sequential(stored, ctx) if is_sequential(stored) else custom_layers.migrate(stored, ctx)
 
 
 def _sequential(stored: Config, ctx: Context) -> dict[str, Any]:
     items = stored_layers(stored)
-    layers = [layer(item, ctx) for item in items]
+    layers = [migrate_layer(item, ctx) for item in items]
     if items and items[0].get("class_name") != "InputLayer":
-        layers = [*(input_of(items[0]) or _built_input(stored, items, ctx)), *layers]
-    name = safe_name(layer_name(stored))
-    return _wrap("Sequential", {"name": name, "trainable": True, "layers": layers})
-
-
-def _built_input(stored: Config, items: Sequence[Config], ctx: Context) -> list[dict[str, Any]]:
-    """The input of a chain that got its shape from data: as noted later, or as its weights say."""
-    config = stored["config"]
-    noted = stored.get("build_config") or {}
-    shape = config.get("build_input_shape") if isinstance(config, dict) else None
-    shape = shape or (noted.get("input_shape") if isinstance(noted, dict) else None)
-    if not shape:
-        shape = _shape_by_weights(items, ctx)
-    if not isinstance(shape, list | tuple) or is_model(items[0]):
-        return []
-    inner = {"name": layer_name(items[0]), "batch_input_shape": [None, *shape[1:]]}
-    return input_of({"class_name": "Dense", "config": inner})
-
-
-def _shape_by_weights(items: Sequence[Config], ctx: Context) -> list[int | None] | None:
-    """The features by the first kernel; how many axes there are, by the kind of layer."""
-    kinds = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "Bidirectional": 3, "Conv1D": 3, "Dense": 2,
-             "CuDNNLSTM": 3, "CuDNNGRU": 3}  # fmt: skip
-    for item in items:
-        stored = ctx.shapes(layer_name(item))
-        if item.get("class_name") == "Embedding":
-            return [None, None]
-        if stored:
-            features = stored[0][1][-2] if len(stored[0][1]) > 1 else None
-            axes = kinds.get(str(item.get("class_name")))
-            return None if axes is None or features is None else [None, None, features][-axes:]
-        if item.get("class_name") not in ("Dropout", "Masking", "Activation", "GaussianNoise"):
-            return None
-    return None
+        inputs = input_layer(items[0]) or inferred_input_layer(stored, items, ctx)
+        layers = [*inputs, *layers]
+    config = {"name": safe_name(layer_name(stored)), "trainable": True, "layers": layers}
+    return {"module": "keras", "class_name": "Sequential", "config": config,
+            "registered_name": "Sequential"}  # fmt: skip
 
 
 def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
     config = stored["config"]
-    names = _names(config)
-    table = nodes.Table.of(config["layers"], names=names, models=_model_names(config), era=ctx.era)
-    layers = []
-    for item in config["layers"]:
-        translated, calls = _graph_layer(item, table, ctx)
-        layers.append({**translated, "name": names(layer_name(item)), "inbound_nodes": calls})
-    return _wrap(
-        "Functional",
-        {
-            "name": safe_name(str(config.get("name") or "model")),
-            "trainable": True,
-            "layers": layers,
-            "input_layers": table.ends(config["input_layers"]),
-            "output_layers": table.ends(config["output_layers"]),
-        },
-    )
-
-
-def _names(config: Config) -> Callable[[str], str]:
-    """What the layers are called here. Inputs have no scope, and their names are the user's."""
-    inputs = {layer_name(item) for item in config["layers"] if item["class_name"] == "InputLayer"}
-    return lambda name: without_slashes(name) if name in inputs else safe_name(name)
-
-
-def _model_names(config: Config) -> Mapping[str, str]:
-    """The models among the layers: "graph" or "chain", whose calls are counted differently."""
-    return {
-        layer_name(item): "graph" if is_graph(item) else "chain"
+    rename = _renaming(config)
+    models = {
+        layer_name(item): "functional" if is_functional(item) else "sequential"
         for item in config["layers"]
         if is_model(item)
     }
+    table = functional_nodes.LayerTable.of(
+        config["layers"], rename=rename, models=models, major=ctx.major
+    )
+    layers = []
+    for item in config["layers"]:
+        migrated, calls = _called_layer(item, table, ctx)
+        layers.append({**migrated, "name": rename(layer_name(item)), "inbound_nodes": calls})
+    migrated_config = {
+        "name": safe_name(str(config.get("name") or "model")),
+        "trainable": True,
+        "layers": layers,
+        "input_layers": table.endpoints(config["input_layers"]),
+        "output_layers": table.endpoints(config["output_layers"]),
+    }
+    return {"module": "keras.src.models.functional", "class_name": "Functional",
+            "config": migrated_config, "registered_name": "Functional"}  # fmt: skip
 
 
-def _graph_layer(
-    item: Config, table: nodes.Table, ctx: Context
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A layer with its calls. Some layers become others, which are called otherwise."""
+def _renaming(config: Config) -> Callable[[str], str]:
+    """Return the function that renames layers. Inputs have no scope and keep their names."""
+    inputs = {layer_name(item) for item in config["layers"] if item["class_name"] == "InputLayer"}
+    return lambda name: safe_input_name(name) if name in inputs else safe_name(name)
+
+
+def _called_layer(
+    item: Config, table: functional_nodes.LayerTable, ctx: Context
+) -> tuple[dict[str, Any], list[_Call]]:
+    """Return a layer of a functional model and its calls."""
     class_name = str(item.get("class_name"))
     calls = table.calls(item.get("inbound_nodes") or [])
-    if tensorflow_ops.is_operation_layer(class_name):
-        return tensorflow_ops.layer(item, calls, ctx)
-    if merge.is_merge(item):
-        return layer(merge.layer(item, ctx), ctx), calls
-    if nodes.is_operation_call(item, calls):
-        return nodes.operation(item), calls
-    translated = layer(item, ctx)
-    if ctx.era < 3 or class_name == "Lambda":
-        calls = [nodes.keras3_call(class_name, item.get("config") or {}, call) for call in calls]
-    return translated, calls
+    if tensorflow_layers.is_tensorflow_layer(class_name):
+        return tensorflow_layers.migrate(item, calls)
+    if merge_layer.is_merge(item):
+        return migrate_layer(merge_layer.migrate(item, ctx), ctx), calls
+    if functional_nodes.is_operation(item, calls):
+        return functional_nodes.operation(item), calls
+    migrated = migrate_layer(item, ctx)
+    if ctx.major < 3 or class_name == "Lambda":
+        config = item.get("config") or {}
+        calls = [functional_nodes.keras3_call(class_name, config, call) for call in calls]
+    return migrated, calls
 
 
-def layer(item: Config, ctx: Context) -> dict[str, Any]:
-    """Translate one layer, with what it wraps, without its calls."""
+def migrate_layer(item: Config, ctx: Context) -> dict[str, Any]:
+    """Return one layer with the layers it wraps, without its calls."""
     if is_model(item):
-        return model(item, dataclasses.replace(ctx, shapes=_within(ctx, layer_name(item))))
+        return migrate_model(item, _inside(ctx, layer_name(item)))
     class_name = str(item.get("class_name"))
     config = {**(item.get("config") or {})}
     name = layer_name({"config": config, **item})
-    config["name"] = without_slashes(name) if class_name == "InputLayer" else safe_name(name)
-    registered = item.get("registered_name")
-    known = custom.is_ours(class_name, registered)
-    if known:
-        return _ours(known, config, item)
-    if custom.wins(item, ctx):
-        return custom.layer(item, ctx)
-    if attention_package.recognises(class_name, config) and not custom.from_keras(item):
-        ctx.note(
-            f"{config['name']}: the Attention of the package 'attention' became edgeattn's, "
-            "told to ignore masks as the package did."
+    config["name"] = safe_input_name(name) if class_name == "InputLayer" else safe_name(name)
+    for registered in (item.get("registered_name"), class_name):
+        if isinstance(registered, str) and registered in EDGEATTN_LAYERS:
+            return _edgeattn_layer(registered, config, item)
+    if custom_layers.is_custom(item, ctx):
+        return custom_layers.migrate(item, ctx)
+    of_keras = custom_layers.is_from_keras(item)
+    if attention_package.is_package_layer(class_name, config) and not of_keras:
+        ctx.notes.append(
+            f"{config['name']}: replaced the Attention of the package 'attention' with that of "
+            "edgeattn and use_mask=False, because the package ignores masks."
         )
-        return _ours(attention_package.REGISTERED, attention_package.layer(config), item)
+        config = attention_package.edgeattn_config(config)
+        return _edgeattn_layer(attention_package.REGISTERED, config, item)
     if class_name == "Lambda":
-        return lambdas.layer(item, ctx)
-    if custom.is_missing(item, ctx):
-        raise custom.missing(item)
-    if ctx.era == 1:
-        class_name, renamed = keras1.layer(class_name, config)
+        return lambda_layers.migrate(item, ctx)
+    if custom_layers.is_unknown(item):
+        raise custom_layers.missing_class(item)
+    return _built_in(class_name, config, item, ctx)
+
+
+def _built_in(
+    class_name: str, config: dict[str, Any], item: Config, ctx: Context
+) -> dict[str, Any]:
+    if ctx.major == 1:
+        class_name, renamed = keras1.migrate(class_name, config)
         config = dict(renamed)
-    inside = dataclasses.replace(ctx, shapes=_within(ctx, config["name"]))
+    inside = _inside(ctx, config["name"])
     for key in ("layer", "backward_layer", "forward_layer", "cell"):
         if isinstance(config.get(key), dict) and "class_name" in config[key]:
-            config[key] = layer(config[key], inside)
+            config[key] = migrate_layer(config[key], inside)
     if isinstance(config.get("cells"), list):
-        config["cells"] = [layer(cell, inside) for cell in config["cells"]]
-    class_name, config = keras2.layer(class_name, config, ctx)
-    own = keras2.of_ours(class_name, config, ctx)
-    if own is not None:
-        return _ours(own[0], own[1], item)
-    # Older ones say it in words of their own, and all inputs are known by then.
-    built = item.get("build_config") if ctx.era == 3 else None
-    extra = {"build_config": built} if built else {}
-    return {"module": "keras.layers", "class_name": class_name, "config": config,
-            "registered_name": None, **extra}  # fmt: skip
+        config["cells"] = [migrate_layer(cell, inside) for cell in config["cells"]]
+    class_name, config = keras2.migrate(class_name, config, ctx)
+    legacy = keras2.legacy_layer(class_name, config, ctx)
+    if legacy is not None:
+        return _edgeattn_layer(*legacy, item)
+    # Older versions store it in another form; by now the shapes of all inputs are known.
+    build_config = item.get("build_config") if ctx.major == 3 else None
+    return _with_build_config(keras_layer(class_name, config), build_config)
 
 
-def _within(ctx: Context, name: str) -> Any:
-    """Arrays of a layer inside another one are stored under the outer one's name."""
-    outer = ctx.shapes(name)
-    return ctx.shapes if not outer else lambda _inner: outer
+def _inside(ctx: Context, name: str) -> Context:
+    """Return the context inside a layer: its inner layers are stored under its name."""
+    arrays = ctx.shapes(name)
+    return dataclasses.replace(ctx, shapes=lambda _inner: arrays) if arrays else ctx
 
 
-def _ours(registered: str, config: Config, item: Config) -> dict[str, Any]:
-    """A layer of edgeattn's own, which only its registered name finds."""
+def _edgeattn_layer(registered: str, config: Config, item: Config) -> dict[str, Any]:
+    """Return a layer of edgeattn."""
     config = {key: value for key, value in config.items() if key != "batch_input_shape"}
     if "dtype" in config:
-        config["dtype"] = keras2.dtype(config["dtype"])
+        config["dtype"] = keras2.dtype_name(config["dtype"])
     config = {key: value for key, value in config.items() if key != "dtype" or value}
-    built = item.get("build_config") if item.get("registered_name") == registered else None
-    extra = {"build_config": built} if built else {}
-    return {"module": None, "class_name": registered.rsplit(">", 1)[-1], "config": config,
-            "registered_name": registered, **extra}  # fmt: skip
+    build_config = item.get("build_config") if item.get("registered_name") == registered else None
+    return _with_build_config(registered_layer(registered, config), build_config)
 
 
-def has_masks(stored: Config) -> bool:
-    """Whether some layer makes a mask, at any depth; a custom class might."""
-    for item in stored_layers(stored):
-        config = item.get("config")
-        if is_model(item) and has_masks(item):
-            return True
-        if item.get("class_name") == "Masking":
-            return True
-        if isinstance(config, dict) and config.get("mask_zero"):
-            return True
-    return False
-
-
-def require_layers(stored: Config) -> None:
-    """Refuse an empty model early. Requires a config with a class name."""
-    if is_model(stored) and not stored_layers(stored):
-        raise UnsupportedModelError(
-            "expected a model with layers, got one without any",
-            hint="Save the model after it has been built.",
-        )
+def _with_build_config(layer: dict[str, Any], build_config: Any) -> dict[str, Any]:
+    return {**layer, "build_config": build_config} if build_config else layer

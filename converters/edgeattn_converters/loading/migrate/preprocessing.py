@@ -1,7 +1,8 @@
-"""Layers that prepare data in a way no edge runtime can: cut off, and said what the device owes.
+"""Removal of preprocessing layers that no edge runtime supports.
 
-They look words up in tables or transform sound, before anything trained. What they gave becomes
-the model's input. Rescaling and Normalization are plain arithmetic and stay.
+They look up words in tables or transform sound, ahead of the trained layers. Their output becomes
+the input of the model, and a note describes what the device has to compute. Rescaling and
+Normalization are arithmetic and stay.
 """
 
 from __future__ import annotations
@@ -9,63 +10,68 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgeattn_converters.loading.migrate.context import Config
+from edgeattn_converters.loading.migrate.context import keras_layer
+from edgeattn_converters.loading.stored_config import Config
+
+_NewInput = tuple[list[Any], str, str]  # shape, dtype, what the device has to do
 
 
-def cut(config: dict[str, Any], note: Callable[[str], None]) -> dict[str, Any]:
-    """A translated model's config without such layers right behind its inputs.
+def remove_preprocessing(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return a migrated model config without preprocessing layers directly after its inputs.
 
-    Ensures that a model without them comes back unchanged.
+    Args:
+        config: config of the model, as Keras 3 stores it.
+        notes: gets a sentence for every layer that is removed.
     """
     inner = config.get("config")
     if not isinstance(inner, dict) or "layers" not in inner:
         return config
     if "input_layers" in inner:
-        return {**config, "config": _cut_graph(inner, note)}
-    return {**config, "config": {**inner, "layers": _cut_chain(inner["layers"], note)}}
+        return {**config, "config": _from_functional(inner, notes)}
+    return {**config, "config": {**inner, "layers": _from_sequential(inner["layers"], notes)}}
 
 
-def _cut_chain(layers: list[Any], note: Callable[[str], None]) -> list[Any]:
-    while len(layers) > 1 and _is_input(layers[0]) and layers[1]["class_name"] in _KINDS:
-        layers = [_as_input(layers[1], layers[0], note), *layers[2:]]
+def _from_sequential(layers: list[Any], notes: list[str]) -> list[Any]:
+    while len(layers) > 1 and _is_input(layers[0]) and layers[1]["class_name"] in _REMOVED:
+        layers = [_as_input(layers[1], layers[0], notes), *layers[2:]]
     return layers
 
 
-def _cut_graph(inner: Mapping[str, Any], note: Callable[[str], None]) -> dict[str, Any]:
+def _from_functional(inner: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     layers = {layer["name"]: layer for layer in inner["layers"]}
-    replaced: dict[str, str] = {}  # an input, and what took its place
+    replacements: dict[str, str] = {}  # name of an input -> name of the input that replaces it
     for name, layer in list(layers.items()):
         sources = _sources(layer)
-        if layer["class_name"] not in _KINDS or len(sources) != 1:
+        if layer["class_name"] not in _REMOVED or len(sources) != 1:
             continue
         source = layers[sources[0]]
         if _is_input(source):
-            made = _as_input(layer, source, note)
-            layers[name] = {**made, "name": name, "inbound_nodes": []}
-            replaced[sources[0]] = name
+            new_input = _as_input(layer, source, notes)
+            layers[name] = {**new_input, "name": name, "inbound_nodes": []}
+            replacements[sources[0]] = name
     used = {source for layer in layers.values() for source in _sources(layer)}
-    gone = {name for name in replaced if name not in used}
-    if not gone:
+    unused = {name for name in replacements if name not in used}
+    if not unused:
         return dict(inner)
 
-    def today(name: str) -> str:
-        while name in gone:
-            name = replaced[name]
+    def rename(name: str) -> str:
+        while name in unused:
+            name = replacements[name]
         return name
 
     return {
         **inner,
-        "layers": [layer for name, layer in layers.items() if name not in gone],
-        "input_layers": _renamed(inner["input_layers"], today),
+        "layers": [layer for name, layer in layers.items() if name not in unused],
+        "input_layers": _renamed(inner["input_layers"], rename),
     }
 
 
-def _renamed(ends: Any, today: Callable[[str], str]) -> Any:
-    if isinstance(ends, Mapping):
-        return {key: _renamed(end, today) for key, end in ends.items()}
-    if len(ends) == 3 and isinstance(ends[0], str):
-        return [today(ends[0]), *ends[1:]]
-    return [_renamed(end, today) for end in ends]
+def _renamed(endpoints: Any, rename: Callable[[str], str]) -> Any:
+    if isinstance(endpoints, Mapping):
+        return {key: _renamed(item, rename) for key, item in endpoints.items()}
+    if len(endpoints) == 3 and isinstance(endpoints[0], str):
+        return [rename(endpoints[0]), *endpoints[1:]]
+    return [_renamed(item, rename) for item in endpoints]
 
 
 def _is_input(layer: Config) -> bool:
@@ -73,73 +79,74 @@ def _is_input(layer: Config) -> bool:
 
 
 def _sources(layer: Config) -> list[str]:
-    """The layers whose outputs it is called with."""
-    found: list[str] = []
-    rest: list[Any] = list(layer.get("inbound_nodes") or [])
-    while rest:
-        value = rest.pop()
+    """Return the names of the layers whose outputs a layer is called with."""
+    sources: list[str] = []
+    pending: list[Any] = list(layer.get("inbound_nodes") or [])
+    while pending:
+        value = pending.pop()
         if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
-            found.append(value["config"]["keras_history"][0])
+            sources.append(value["config"]["keras_history"][0])
         elif isinstance(value, Mapping):
-            rest.extend(value.values())
+            pending.extend(value.values())
         elif isinstance(value, list | tuple):
-            rest.extend(value)
-    return found
+            pending.extend(value)
+    return sources
 
 
-def _as_input(layer: Config, source: Config, note: Callable[[str], None]) -> dict[str, Any]:
-    """The input that stands for what the layer gave, and a word on what is now to be computed."""
+def _as_input(layer: Config, source: Config, notes: list[str]) -> dict[str, Any]:
+    """Return the input layer that replaces a preprocessing layer."""
     class_name, config = str(layer["class_name"]), layer["config"]
-    shape, dtype, owed = _KINDS[class_name](config, source["config"]["batch_shape"])
+    shape, dtype, task = _REMOVED[class_name](config, source["config"]["batch_shape"])
     name = config["name"]
-    note(f"{name}: {class_name} was cut off, no edge runtime has it; the device must {owed}.")
-    return {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None,
-            "config": {"batch_shape": shape, "dtype": dtype, "name": name}}  # fmt: skip
+    notes.append(
+        f"{name}: removed {class_name}, which no edge runtime supports; the device must {task}."
+    )
+    return keras_layer("InputLayer", {"batch_shape": shape, "dtype": dtype, "name": name})
 
 
-_Given = tuple[list[Any], str, str]
-
-
-def _size(config: Config) -> int | None:
-    """How many words a table has; None if only the file's assets say."""
+def _vocabulary_size(config: Config) -> int | None:
+    """Return the number of words of a table, None if only the file's assets contain it."""
     if config.get("pad_to_max_tokens") and config.get("max_tokens"):
         return int(config["max_tokens"])
-    words = config.get("vocabulary")
-    if not isinstance(words, list | tuple):
+    vocabulary = config.get("vocabulary")
+    if not isinstance(vocabulary, list | tuple):
         return config.get("vocabulary_size") or config.get("max_tokens")
-    return len(words)
+    return len(vocabulary)
 
 
-def _text(config: Config, shape: Any) -> _Given:
-    if config.get("output_mode", "int") != "int":
-        return [shape[0], _size(config)], "float32", "count the words of the text as it was told to"
-    how = ", ".join(f"{key}={config.get(key)!r}" for key in ("standardize", "split", "ngrams"))
+def _text_vectorization(config: Config, shape: Any) -> _NewInput:
+    mode = config.get("output_mode", "int")
+    if mode != "int":
+        return [shape[0], _vocabulary_size(config)], "float32", f"encode the text (mode {mode})"
+    options = ", ".join(f"{key}={config.get(key)!r}" for key in ("standardize", "split", "ngrams"))
     length = config.get("output_sequence_length")
-    return [shape[0], length], "int64", f"turn text into word numbers ({how})"
+    return [shape[0], length], "int64", f"turn text into word indices ({options})"
 
 
-def _lookup(config: Config, shape: Any) -> _Given:
-    if config.get("output_mode", "int") != "int":
-        return [shape[0], _size(config)], "float32", "look its values up and encode them"
-    return list(shape), "int64", "look its values up in the vocabulary"
+def _lookup(config: Config, shape: Any) -> _NewInput:
+    mode = config.get("output_mode", "int")
+    if mode != "int":
+        task = f"look up the values and encode them (mode {mode})"
+        return [shape[0], _vocabulary_size(config)], "float32", task
+    return list(shape), "int64", "look up the values in the vocabulary"
 
 
-def _hashing(config: Config, shape: Any) -> _Given:
-    return list(shape), "int64", f"hash its values into {config.get('num_bins')} bins"
+def _hashing(config: Config, shape: Any) -> _NewInput:
+    return list(shape), "int64", f"hash the values into {config.get('num_bins')} bins"
 
 
-def _spectrogram(config: Config, shape: Any) -> _Given:
+def _mel_spectrogram(config: Config, shape: Any) -> _NewInput:
     import keras
 
-    made = keras.layers.MelSpectrogram.from_config(dict(config))
-    given = list(made.compute_output_shape(tuple(shape)))
-    return given, "float32", "compute the mel spectrogram of the sound"
+    layer = keras.layers.MelSpectrogram.from_config(dict(config))
+    output_shape = list(layer.compute_output_shape(tuple(shape)))
+    return output_shape, "float32", "compute the mel spectrogram of the sound"
 
 
-_KINDS: Mapping[str, Callable[[Config, Any], _Given]] = {
-    "TextVectorization": _text,
+_REMOVED: Mapping[str, Callable[[Config, Any], _NewInput]] = {
+    "TextVectorization": _text_vectorization,
     "StringLookup": _lookup,
     "IntegerLookup": _lookup,
     "Hashing": _hashing,
-    "MelSpectrogram": _spectrogram,
+    "MelSpectrogram": _mel_spectrogram,
 }

@@ -1,4 +1,4 @@
-"""What a repaired config may point at: our own small Keras objects, registered by name."""
+"""Keras objects of edgeattn that a migrated configuration refers to by registered name."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from keras import ops
 from edgeattn.errors import UnsafeModelError
 from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 
-# How many numbers the model may still allocate; None for no limit.
+# Number of values that the model may still allocate; None for no limit.
 _BUDGET: ContextVar[list[int] | None] = ContextVar("budget", default=None)
-# Counters and the like that a layer makes for itself without storing them.
+# Additional values, for counters and similar variables that are not stored.
 SPARE = 1_000_000
 
 
 @contextmanager
-def allocating_at_most(numbers: int | None) -> Iterator[None]:
-    """Within it, weights that a file declares beyond what it stores are refused, not allocated."""
-    token = _BUDGET.set(None if numbers is None else [numbers + SPARE])
+def allocating_at_most(values: int | None) -> Iterator[None]:
+    """Limit the weights that models built in the context may allocate; None for no limit.
+
+    A file that declares more weights than it stores is refused before they are allocated.
+    """
+    token = _BUDGET.set(None if values is None else [values + SPARE])
     try:
         yield
     finally:
@@ -32,28 +35,28 @@ def allocating_at_most(numbers: int | None) -> Iterator[None]:
 
 @keras.saving.register_keras_serializable(package="edgeattn")
 class StoredWeights(keras.initializers.Initializer):
-    """Room for weights that come from the file: zeros, within what the file holds."""
+    """Zeros, in place of weights that are assigned from the file later."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **_kwargs: Any) -> Any:
-        """Zeros of that shape; :class:`UnsafeModelError` past the budget."""
-        left = _BUDGET.get()
-        if left is not None:
-            left[0] -= math.prod(shape)
-            if left[0] < 0:
+        """Return zeros; :class:`UnsafeModelError` if the budget is exceeded."""
+        budget = _BUDGET.get()
+        if budget is not None:
+            budget[0] -= math.prod(shape)
+            if budget[0] < 0:
                 raise UnsafeModelError(
-                    f"refused: the model declares weights of shape {tuple(shape)}, more than the "
-                    "file holds",
-                    hint="The file is damaged or made to exhaust memory; do not use it.",
+                    f"Refused: the model declares weights of shape {tuple(shape)}, more than the "
+                    "file contains.",
+                    hint="Do not use this file: it is damaged or was made to exhaust memory.",
                 )
         return ops.zeros(shape, dtype=dtype or "float32")
 
     def get_config(self) -> dict[str, Any]:
-        """Nothing to keep."""
+        """Return an empty config."""
         return {}
 
 
 def hard_sigmoid_keras2(x: Any) -> Any:
-    """The ``hard_sigmoid`` of Keras 1 and 2: 0.2x+0.5 between 0 and 1. Keras 3 has another."""
+    """Compute ``hard_sigmoid`` as in Keras 1 and 2: clip(0.2x + 0.5, 0, 1)."""
     return ops.clip(x * 0.2 + 0.5, 0.0, 1.0)
 
 
@@ -62,7 +65,7 @@ keras.saving.register_keras_serializable("edgeattn", "hard_sigmoid_keras2")(hard
 
 @keras.saving.register_keras_serializable(package="edgeattn")
 class ThresholdedReLU(keras.layers.Layer):
-    """x where x > theta, else 0: a layer that Keras 3 dropped."""
+    """x if x > theta, else 0; a layer that Keras 3 removed."""
 
     def __init__(self, theta: Any = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -70,42 +73,45 @@ class ThresholdedReLU(keras.layers.Layer):
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
-        """The same shape."""
+        """Return a tensor of the same shape."""
         return ops.where(inputs > self.theta, inputs, ops.zeros_like(inputs))
 
     def get_config(self) -> dict[str, Any]:
-        """``theta``."""
+        """Return the config with ``theta``."""
         return {**super().get_config(), "theta": self.theta}
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The same."""
+        """Return the input shape."""
         return input_shape
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
 class Expression(keras.layers.Layer):
-    """A layer that computes an expression of ``expressions``: what became of a Lambda."""
+    """Computes an expression of :mod:`..lambdas.expressions`, in place of a Lambda layer."""
 
     def __init__(self, expression: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.expression = expression
-        self.supports_masking = True  # takes a mask without complaint, passes none on
+        self.supports_masking = True  # accepts a mask and passes none on, see compute_mask
 
     def call(self, inputs: Any) -> Any:
-        """Whatever the expression gives."""
+        """Return the value of the expression."""
         return evaluate(self.expression, inputs)
 
     def compute_mask(self, _inputs: Any, _previous: Any = None) -> None:
-        """None, as of a Lambda without a mask function."""
+        """Return None, like a Lambda layer without a mask function."""
 
     def get_config(self) -> dict[str, Any]:
-        """``expression``."""
+        """Return the config with ``expression``."""
         return {**super().get_config(), "expression": self.expression}
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
 class Highway(keras.layers.Layer):
-    """t * f(xW + b) + (1 - t) * x with t = sigmoid(xV + c), arXiv 1505.00387: of Keras 1."""
+    """Highway layer of Keras 1: t * f(xW + b) + (1 - t) * x with t = sigmoid(xV + c).
+
+    Srivastava et al., arXiv 1505.00387.
+    """
 
     def __init__(self, activation: Any = None, use_bias: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -113,7 +119,7 @@ class Highway(keras.layers.Layer):
         self.use_bias = use_bias
 
     def build(self, input_shape: Any) -> None:
-        """Weights in the order of Keras 1: W, V, b, c."""
+        """Create the weights in the order of Keras 1: W, V, b, c."""
         size = input_shape[-1]
         self.kernel = self.add_weight(shape=(size, size), name="kernel", initializer="zeros")
         self.carry = self.add_weight(shape=(size, size), name="carry", initializer="zeros")
@@ -122,14 +128,14 @@ class Highway(keras.layers.Layer):
             self.carry_bias = self.add_weight(shape=(size,), name="carry_bias", initializer="zeros")
 
     def call(self, inputs: Any) -> Any:
-        """The same shape, (batch, features)."""
-        new, gate = ops.matmul(inputs, self.kernel), ops.matmul(inputs, self.carry)
+        """Return a tensor of the same shape, (batch, features)."""
+        transformed, gate = ops.matmul(inputs, self.kernel), ops.matmul(inputs, self.carry)
         if self.use_bias:
-            new, gate = new + self.bias, gate + self.carry_bias
+            transformed, gate = transformed + self.bias, gate + self.carry_bias
         gate = ops.sigmoid(gate)
-        return gate * self.activation(new) + (1 - gate) * inputs
+        return gate * self.activation(transformed) + (1 - gate) * inputs
 
     def get_config(self) -> dict[str, Any]:
-        """``activation`` and ``use_bias``."""
-        own = {"activation": keras.activations.serialize(self.activation)}
-        return {**super().get_config(), **own, "use_bias": self.use_bias}
+        """Return the config with ``activation`` and ``use_bias``."""
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "activation": activation, "use_bias": self.use_bias}

@@ -1,1 +1,1 @@
-"""Checks that a model file must pass before anything loads it."""
+"""Limits and allowlists that a model file must respect before anything of it is loaded."""

@@ -1,8 +1,8 @@
-"""Which class and module names a config may mention.
+"""Class, function and module names that a stored configuration may contain.
 
-A name on these lists is a layer, an initializer or the like of Keras itself. Names of Keras that
-run code, import or read files are refused; all other names are the user's own classes, which are
-never imported because a file says so, only taken from ``--custom-objects``.
+The allowlists name the layers, initializers and similar objects of Keras itself. Keras classes that
+run code, import modules or read files are refused. Any other name is taken for a class of the user,
+which is looked up in ``--custom-objects`` and never imported.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import sys
 
 
-def _words(text: str) -> frozenset[str]:
+def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Layers of Keras 1 to 3 and tf.keras, by the names found in files.
-LAYERS = _words(
+# Layers of Keras 1 to 3 and tf.keras, under the names that files contain.
+LAYERS = _names(
     """
     Activation ActivityRegularization AdaptiveAveragePooling1D AdaptiveAveragePooling2D
     AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D Add
@@ -47,8 +47,8 @@ LAYERS = _words(
     """
 )
 
-# What is not a layer and can stand in a layer's config.
-PARTS = _words(
+# Other objects that occur in the config of a layer.
+PARTS = _names(
     """
     Constant GlorotNormal GlorotUniform HeNormal HeUniform IdentityInitializer Initializer
     LecunNormal LecunUniform Ones Orthogonal OrthogonalInitializer RandomNormal RandomUniform STFT
@@ -64,7 +64,7 @@ PARTS = _words(
     """
 )
 
-FUNCTIONS = _words(
+FUNCTIONS = _names(
     """
     celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh
     leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink
@@ -73,25 +73,25 @@ FUNCTIONS = _words(
     """
 )
 
-# Layers of Keras that run code, load a graph or unpickle: refused whatever they hold.
+# Keras layers that run code, load a graph or unpickle: always refused.
 CODE_CARRYING: dict[str, str] = {
     "TFSMLayer": "runs a TensorFlow graph from another folder",
     "TorchModuleWrapper": "unpickles a PyTorch module",
-    "FlaxLayer": "runs a Python function out of the file",
-    "JaxLayer": "runs a Python function out of the file",
+    "FlaxLayer": "runs a Python function stored in the file",
+    "JaxLayer": "runs a Python function stored in the file",
 }
 
-OURS = frozenset({"edgeattn>Attention"})
+EDGEATTN_LAYERS = frozenset({"edgeattn>Attention"})
 
 _KERAS_ROOTS = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras", "keras_core")
-# Parts of Keras where its models live. Everything else in there is tools: downloads, backends.
-_KERAS_PLACES = (
+# Subpackages of Keras that define models. The others are tools: downloads, backends.
+_MODEL_PACKAGES = (
     "layers", "models", "initializers", "regularizers", "constraints", "activations", "ops",
     "dtype_policies", "mixed_precision", "engine", "legacy", "random", "metrics", "losses",
     "optimizers", "quantizers", "feature_column", "distribute", "api",
 )  # fmt: skip
-# Libraries of a usual machine that hold something to call, and never a user's own layer.
-_LIBRARIES = _words(
+# Common libraries: a config that names one calls into it, users define no layers there.
+_LIBRARIES = _names(
     """
     builtins __builtin__ numpy scipy pandas tensorflow torch jax h5py requests urllib3 pip
     setuptools six yaml cloudpickle joblib dill IPython
@@ -100,23 +100,23 @@ _LIBRARIES = _words(
 
 
 def is_keras_module(module: str) -> bool:
-    """Whether the module belongs to Keras or to a Keras of another name."""
+    """Return whether the module belongs to Keras, tf.keras, tf_keras or keras_core."""
     return any(module == root or module.startswith(root + ".") for root in _KERAS_ROOTS)
 
 
 def is_keras_model_module(module: str) -> bool:
-    """Whether it is a part of Keras that holds layers and what they are made of."""
+    """Return whether a Keras module defines layers or objects that layers consist of."""
     parts = [part for part in module.split(".") if part not in ("src", "python", "_tf_keras")]
     parts = parts[parts.index("keras") + 1 :] if "keras" in parts else parts[1:]
-    return not parts or parts[0] in _KERAS_PLACES
+    return not parts or parts[0] in _MODEL_PACKAGES
 
 
 def is_library_module(module: str) -> bool:
-    """Whether naming it can only mean calling into Python itself or a common library."""
+    """Return whether the module belongs to the standard library or a common library."""
     root = module.split(".", 1)[0]
     return root in _LIBRARIES or root in sys.stdlib_module_names
 
 
 def is_operation_module(module: str) -> bool:
-    """Whether it holds the tensor operations of Keras 3 (``x + y`` in a functional model)."""
+    """Return whether the module defines tensor operations of Keras 3, such as ``x + y``."""
     return module.startswith(("keras.src.ops.", "keras.ops", "keras.src.random.", "keras.random"))

@@ -1,12 +1,19 @@
-"""How much a model file may claim before it is refused. ``--trust`` lifts the size caps."""
+"""Size limits for model files; ``--trust`` lifts them for one file."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeattn.errors import UnsafeModelError
+
+# Hint for content that Keras never writes; trust does not allow it.
+DO_NOT_USE = "Do not use this file: Keras writes nothing like it. Ask its author for another one."
 
 MIB = 1 << 20
 GIB = 1 << 30
 
 MAX_FILE_BYTES = 2 * GIB
-MAX_CONFIG_BYTES = 16 * MIB  # constants, such as positions to add, are kept in it as text
+MAX_CONFIG_BYTES = 16 * MIB  # constants, such as position encodings, are stored in it as text
 MAX_CONFIG_DEPTH = 100
 MAX_CONFIG_NODES = 2_000_000
 MAX_LAYERS = 20_000
@@ -14,18 +21,38 @@ MAX_LAYERS = 20_000
 MAX_HDF5_OBJECTS = 200_000
 MAX_HDF5_DEPTH = 50
 MAX_DECLARED_BYTES = 4 * GIB
-# An array may be compressed, or a little of it never written; it may not be made of nothing.
+# Declared bytes per stored byte: arrays may be compressed or partly unwritten, not empty.
 MAX_HDF5_RATIO = 200
 SMALL_ARRAY_BYTES = 4 * MIB
 
 MAX_ZIP_ENTRIES = 10_000
 MAX_ZIP_RATIO = 200
-# Zeros compress a thousandfold; below this size the ratio says nothing.
+# Zeros compress a thousandfold, so the ratio is only checked for larger entries.
 SMALL_ENTRY_BYTES = 16 * MIB
 
-# A size in a config (units, filters, ...) beyond this is no edge model and no accident.
+# No model for an edge device has a larger size (units, filters, ...) in its config.
 MAX_DIMENSION = 1 << 24
 
-MAX_CODE_BYTES = 64 * 1024
-MAX_CODE_OBJECTS = 5_000
-MAX_CODE_DEPTH = 20
+
+@dataclass(frozen=True)
+class FileLimits:
+    """Enforces the size limits for one file.
+
+    Attributes:
+        name: name of the file in error messages.
+        hint: hint of the error, usually the ``--trust`` option to pass.
+        trusted: whether the user trusts this file, which lifts the limits.
+    """
+
+    name: str
+    hint: str = DO_NOT_USE
+    trusted: bool = False
+
+    def require(self, within: bool, problem: str) -> None:
+        """Raise :class:`UnsafeModelError` unless ``within`` is true or the file is trusted."""
+        if not within and not self.trusted:
+            raise self.refusal(problem, self.hint)
+
+    def refusal(self, problem: str, hint: str = DO_NOT_USE) -> UnsafeModelError:
+        """Return the error for content that is refused, trusted or not."""
+        return UnsafeModelError(f"Refused {self.name}: {problem}.", hint=hint)

@@ -1,7 +1,7 @@
-"""Single operations of a TensorFlow graph, which Keras 2.0 to 2.3 kept as layers.
+"""Nodes of a TensorFlow graph, which Keras 2.0 to 2.3 store as layers, as expressions.
 
-``TensorFlowOpLayer`` holds a node of the graph and its constant inputs. Known kinds become an
-expression of ours; nothing is made of the node itself.
+A ``TensorFlowOpLayer`` contains a node of the graph and its constant inputs. Known operations are
+read as an expression; the node itself is never loaded.
 """
 
 from __future__ import annotations
@@ -11,54 +11,55 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgeattn_converters.loading.lambdas import expressions
-from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognisedError
-from edgeattn_converters.loading.migrate.context import Config
+from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 
+Config = Mapping[str, Any]
 Attributes = Mapping[str, Any]
+_Builder = Callable[[Sequence[Expression], Attributes], Expression]
 
 
-def node(config: Config) -> Mapping[str, Any]:
-    """The graph node in a layer's config, which some versions kept as JSON text.
+def _node(config: Config) -> Mapping[str, Any]:
+    """Return the graph node in the config of a layer; some versions store it as JSON text."""
+    node = config.get("node_def")
+    if isinstance(node, str):
+        try:
+            node = json.loads(node)
+        except ValueError as error:
+            raise NotRecognizedError("its node has an unknown form") from error
+    if not isinstance(node, Mapping):
+        raise NotRecognizedError("its node has an unknown form")
+    return node
+
+
+def operation_name(config: Config) -> str:
+    """Return the name of the operation, such as ``"StridedSlice"``.
 
     Raises:
-        NotRecognisedError: it is kept in another way.
+        NotRecognizedError: the node is stored in an unknown form.
     """
-    found = config.get("node_def")
-    if isinstance(found, str):
-        try:
-            found = json.loads(found)
-        except ValueError as error:
-            raise NotRecognisedError("its node is in no known form") from error
-    if not isinstance(found, Mapping):
-        raise NotRecognisedError("its node is in no known form")
-    return found
-
-
-def kind(config: Config) -> str:
-    """Which operation it is, as ``"StridedSlice"``."""
-    return str(node(config).get("op"))
+    return str(_node(config).get("op"))
 
 
 def is_known(config: Config) -> bool:
-    """Whether the operation only computes, and is on the list."""
+    """Return whether the operation is one of those known to only compute."""
     try:
-        return kind(config) in _KNOWN
-    except NotRecognisedError:
+        return operation_name(config) in _KNOWN
+    except NotRecognizedError:
         return False
 
 
 def expression(config: Config) -> Expression:
-    """What the node computes of the tensors it is called with, in their order.
+    """Return what the node computes; its inputs are numbered in the order of the call.
 
     Raises:
-        NotRecognisedError: an operation that is not on the list.
+        NotRecognizedError: the operation is unknown.
     """
-    found = node(config)
-    operation = str(found.get("op"))
+    node = _node(config)
+    operation = str(node.get("op"))
     if operation not in _KNOWN:
-        raise NotRecognisedError(f"a graph operation {operation}")
+        raise NotRecognizedError(f"unknown graph operation {operation}")
     constants = config.get("constants") or {}
-    names = [name for name in found.get("input") or () if not str(name).startswith("^")]
+    names = [name for name in node.get("input") or () if not str(name).startswith("^")]
     arguments: list[Expression] = []
     tensors = 0
     for index in range(len(names)):
@@ -67,12 +68,12 @@ def expression(config: Config) -> Expression:
         else:
             arguments.append({"input": tensors})
             tensors += 1
-    attributes = {key: _attribute(value) for key, value in (found.get("attr") or {}).items()}
+    attributes = {key: _attribute(value) for key, value in (node.get("attr") or {}).items()}
     return _KNOWN[operation](arguments, attributes)
 
 
 def _attribute(value: Any) -> Any:
-    """``{"i": "2"}`` -> 2, ``{"list": {"i": ["-1"]}}`` -> [-1]."""
+    """Decode an attribute: ``{"i": "2"}`` -> 2, ``{"list": {"i": ["-1"]}}`` -> [-1]."""
     if not isinstance(value, Mapping) or not value:
         return None
     name, inner = next(iter(value.items()))
@@ -82,19 +83,19 @@ def _attribute(value: Any) -> Any:
     return int(inner) if name == "i" else inner
 
 
-def _plain(operation: str) -> Callable[[Sequence[Expression], Attributes], Expression]:
+def _plain(operation: str) -> _Builder:
     return lambda arguments, _attributes: {"op": operation, "args": list(arguments)}
 
 
-def _reduction(operation: str) -> Callable[[Sequence[Expression], Attributes], Expression]:
+def _reduction(operation: str) -> _Builder:
     def build(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-        keep = {"const": bool(attributes.get("keep_dims"))}
-        return {"op": operation, "args": [*arguments, keep]}
+        keepdims = {"const": bool(attributes.get("keep_dims"))}
+        return {"op": operation, "args": [*arguments, keepdims]}
 
     return build
 
 
-def _matmul(first: str, second: str) -> Callable[[Sequence[Expression], Attributes], Expression]:
+def _matmul(first: str, second: str) -> _Builder:
     def build(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
         flags = [{"const": bool(attributes.get(name))} for name in (first, second)]
         return {"op": "matmul", "args": [*arguments, *flags]}
@@ -127,15 +128,15 @@ _DTYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_DOUBLE": "float64",
 def _cast(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
     name = _DTYPES.get(str(attributes.get("DstT")))
     if name is None:
-        raise NotRecognisedError("a cast to an unusual type")
+        raise NotRecognizedError("a cast to an unsupported dtype")
     return {"op": "cast", "args": [arguments[0], {"const": name}]}
 
 
 def _strided_slice(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-    """The bits of the masks say which bounds are left out, and which axes go or come."""
+    """Build a slice; the bits of the masks mark omitted bounds and axes to insert or drop."""
     owner, *bounds = arguments
     if not all("tuple" in bound for bound in bounds) or attributes.get("ellipsis_mask"):
-        raise NotRecognisedError("a slice with computed bounds")
+        raise NotRecognizedError("a slice with computed bounds")
     begins, ends, strides = (bound["tuple"] for bound in bounds)
 
     def masked(name: str, axis: int) -> bool:
@@ -155,8 +156,8 @@ def _strided_slice(arguments: Sequence[Expression], attributes: Attributes) -> E
     return expressions.item(owner, {"tuple": keys})
 
 
-# The graph's name and ours, where inputs and arguments are the same.
-_SAME = """
+# Name in the graph and in expressions, for operations with the same arguments.
+_SAME_ARGUMENTS = """
 Abs=abs Add=add AddV2=add BiasAdd=add Cos=cos Div=divide Elu=elu Equal=equal Erf=erf Exp=exp
 ExpandDims=expand_dims Floor=floor FloorDiv=floor_divide Greater=greater
 GreaterEqual=greater_equal Identity=identity Less=less LessEqual=less_equal Log=log
@@ -169,11 +170,11 @@ SquaredDifference=squared_difference Sub=subtract Tanh=tanh Tile=tile Transpose=
 ZerosLike=zeros_like
 """
 
-_KNOWN: Mapping[str, Callable[[Sequence[Expression], Attributes], Expression]] = {
-    **{graph: _plain(ours) for graph, ours in (pair.split("=") for pair in _SAME.split())},
+_KNOWN: Mapping[str, _Builder] = {
+    **{node: _plain(name) for node, name in (p.split("=") for p in _SAME_ARGUMENTS.split())},
     **{
-        graph: _reduction(ours)
-        for graph, ours in (("Mean", "mean"), ("Sum", "sum"), ("Max", "max"), ("Min", "min"),
+        node: _reduction(name)
+        for node, name in (("Mean", "mean"), ("Sum", "sum"), ("Max", "max"), ("Min", "min"),
                             ("Prod", "prod"), ("Any", "any"), ("All", "all"))
     },
     "MatMul": _matmul("transpose_a", "transpose_b"),

@@ -1,4 +1,4 @@
-"""Free axes of a model's inputs: the batch stays free, the time axis gets its length."""
+"""Free axes of the model inputs: the batch axis stays free, the time axis gets a fixed length."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters.loading.migrate.context import Config
+from edgeattn_converters.loading.stored_config import Config
 
 
-def fix_time(config: dict[str, Any], time_steps: int | None) -> dict[str, Any]:
-    """A translated model's config with every input's time axis (axis 1) fixed.
+def fix_time_axis(config: dict[str, Any], time_steps: int | None) -> dict[str, Any]:
+    """Return a migrated model config with the time axis (axis 1) of every input fixed.
 
-    Ensures that batch axes are free, also where data of one batch size gave the shape, and no
-    others. Requires layers that keep no state from one batch to the next.
+    Batch axes become free, even if the model was built with one batch size. Requires layers that
+    keep no state from one batch to the next.
 
     Raises:
-        UsageError: it is free and no length was given, or it is fixed to another length.
+        UsageError: the time axis is free and ``time_steps`` is None or less than 1.
         UnsupportedModelError: another axis is free.
     """
     if time_steps is not None and time_steps < 1:
         raise UsageError(
-            f"--time-steps must be 1 or more, got {time_steps}", hint="Try: --time-steps 50"
+            f"--time-steps must be at least 1, got {time_steps}.", hint="Try: --time-steps 50"
         )
     inner = config.get("config")
     if not isinstance(inner, dict) or "layers" not in inner:
@@ -29,8 +29,8 @@ def fix_time(config: dict[str, Any], time_steps: int | None) -> dict[str, Any]:
     layers = [
         _fix_input(layer, time_steps)
         if layer.get("class_name") == "InputLayer"
-        # A chain may start with a model that has the input.
-        else (fix_time(layer, time_steps) if index == 0 else layer)
+        # The first layer of a Sequential may be a model that contains the input layer.
+        else (fix_time_axis(layer, time_steps) if index == 0 else layer)
         for index, layer in enumerate(inner["layers"])
     ]
     return {**config, "config": {**inner, "layers": layers}}
@@ -45,19 +45,19 @@ def _fix_input(layer: Config, time_steps: int | None) -> Config:
         return {**layer, "config": {**layer["config"], "batch_shape": [None]}}
     if any(size is None for size in shape[2:]):
         raise UnsupportedModelError(
-            f"input {name!r} has shape {_shown(shape)}: only the batch and the time axis "
-            "may be free",
+            f"Input {name!r} has shape {_formatted(shape)}: only the batch and the time axis may "
+            "be free.",
             hint="Rebuild the model with a fixed number of features.",
         )
     if shape[1] is None and time_steps is None:
         raise UsageError(
-            f"input {name!r} has shape {_shown(shape)}: its time axis is free, and an edge model "
-            "needs its length",
-            hint="Give the number of steps: --time-steps N (or samples of that length).",
+            f"Input {name!r} has shape {_formatted(shape)}: a converted model needs a fixed number "
+            "of time steps.",
+            hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
         )
     fixed = [None, time_steps if shape[1] is None else shape[1], *shape[2:]]
     return {**layer, "config": {**layer["config"], "batch_shape": fixed}}
 
 
-def _shown(shape: Sequence[int | None]) -> str:
+def _formatted(shape: Sequence[int | None]) -> str:
     return "(" + ", ".join("free" if size is None else str(size) for size in shape) + ")"

@@ -1,0 +1,113 @@
+"""The ``--architecture`` option: the model of a file that contains weights only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import UnsupportedModelError, UsageError, first_line
+from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.custom_objects import load_module
+from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.safety import config_screening
+from edgeattn_converters.loading.safety.size_limits import FileLimits
+
+
+def check_architecture(file: ModelFile, architecture: str | None) -> None:
+    """Require the option for files of weights only, and reject it for all others.
+
+    Raises:
+        UnsupportedModelError: the file contains weights only and no architecture was passed.
+        UsageError: an architecture was passed for a file that contains one.
+    """
+    if file.kind == "weights-hdf5" and architecture is None:
+        raise UnsupportedModelError(
+            f"{file.path.name} contains weights only, no architecture.",
+            hint="Pass the architecture: --architecture FILE.json (from model.to_json()) or "
+            "--architecture FILE.py:FUNCTION",
+        )
+    if file.kind != "weights-hdf5" and architecture is not None:
+        raise UsageError(
+            f"--architecture is for files that contain weights only; {file.path.name} has its own "
+            "architecture.",
+            hint="Leave --architecture out.",
+        )
+
+
+def read_architecture(path: Path) -> Mapping[str, Any]:
+    """Read and screen the JSON that ``model.to_json()`` writes.
+
+    Raises:
+        UsageError: the file does not exist.
+        UnsupportedModelError: it is not the JSON of a model.
+        UnsafeModelError: loading it could run, import, read or fetch something.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"--architecture: no such file: {path}.",
+            hint="Pass FILE.json (from model.to_json()) or FILE.py:FUNCTION.",
+        )
+    try:
+        text = path.read_text("utf-8")
+        if isinstance(inner := json.loads(text), str):
+            text = inner  # JSON text that was dumped as JSON a second time, a common mistake
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedModelError(
+            f"{path.name} is not valid JSON: {error}", hint="Write it with model.to_json()."
+        ) from error
+    config = hdf5.parse_config(text, FileLimits(path.name))
+    config_screening.screen(config, hint="", trusted=False)
+    return config
+
+
+def model_from_function(file: ModelFile, architecture: str) -> Any:
+    """Return the model that a function of the user builds, with the weights of the file.
+
+    Args:
+        file: a file of weights only.
+        architecture: ``FILE.py:FUNCTION``.
+
+    Raises:
+        UsageError: the function does not exist, fails or returns no built model.
+        UnsupportedModelError: the weights do not fit the model.
+    """
+    model = _call_function(architecture)
+    try:
+        model.load_weights(str(file.path))
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"The weights in {file.path.name} do not fit the model of --architecture: "
+            f"{first_line(error)[:400]}",
+            hint="Pass the function that builds the model these weights were saved from.",
+        ) from error
+    return model
+
+
+def _call_function(architecture: str) -> Any:
+    path, colon, name = architecture.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        raise UsageError(
+            f"--architecture: {architecture!r} is neither FILE.json nor FILE.py:FUNCTION.",
+            hint="Try: --architecture model.py:build",
+        )
+    function = getattr(load_module(Path(path), option="--architecture"), name, None)
+    if not callable(function):
+        raise UsageError(
+            f"--architecture: {path} has no function {name!r}.",
+            hint="Pass FILE.py:FUNCTION with a function that the file defines.",
+        )
+    try:
+        model = function()
+    except Exception as error:
+        raise UsageError(
+            f"--architecture: {name}() failed with {type(error).__name__}: {error}",
+            hint=f"Make {name}() callable without arguments; it must return the model.",
+        ) from error
+    if not hasattr(model, "load_weights") or not getattr(model, "weights", None):
+        raise UsageError(
+            f"--architecture: {name}() returned {type(model).__name__}, not a built Keras model.",
+            hint="Give the model an Input layer, so that its weights exist.",
+        )
+    return model

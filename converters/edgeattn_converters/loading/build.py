@@ -1,0 +1,92 @@
+"""Build the Keras 3 model of a migrated configuration, with zeros as weights."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from edgeattn.errors import EdgeattnError, UnsupportedModelError
+from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.custom_objects import for_keras
+
+
+def build_model(
+    file: ModelFile, config: dict[str, Any], custom_objects: Mapping[str, Any], weights: int
+) -> Any:
+    """Return the model, whose weights are still zeros.
+
+    Args:
+        file: the file, for messages.
+        config: the migrated configuration.
+        custom_objects: the user's own classes and functions by name.
+        weights: number of values that the file stores; a model with more weights is refused,
+            unless the file is trusted.
+
+    Raises:
+        UnsupportedModelError: Keras cannot build the model; the message contains its reason.
+        UnsafeModelError: the config declares more weights than the file stores.
+    """
+    import keras
+
+    import edgeattn.layers  # noqa: F401  registers Attention
+    from edgeattn_converters.loading.migrate import mask_layers, registered_objects  # noqa: F401
+
+    budget = None if file.trusted else weights
+    try:
+        # Keras warns about masks that end, which is intended here.
+        with registered_objects.allocating_at_most(budget), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = keras.saving.deserialize_keras_object(
+                config, custom_objects=for_keras(custom_objects), safe_mode=True
+            )
+            _require_built(model, file)
+            return model
+    except EdgeattnError:
+        raise
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"Keras cannot build the model in {file.path.name}: {_root_cause(error)}",
+            hint=f"Try: edgeattn inspect {file.path} (and --custom-objects FILE.py if the model "
+            "uses your own classes)",
+        ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the first error in one line; Keras nests errors and appends configs."""
+    text = str(error).split("Exception encountered: ")[-1].strip()
+    return f"{type(error).__name__}: {' '.join(text.split())[:400]}"
+
+
+def _require_built(model: Any, file: ModelFile) -> None:
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise UnsupportedModelError(
+            f"{file.path.name} contains a {type(model).__name__}, not a model.",
+            hint="Save the model instead of one of its layers: model.save('model.keras')",
+        )
+    if not model.built:
+        raise UnsupportedModelError(
+            f"The model in {file.path.name} has no input shape.",
+            hint="Add an Input layer (or input_shape) to the model and save it again.",
+        )
+
+
+def accepted_arguments(class_name: str) -> frozenset[str] | None:
+    """Return the constructor arguments of a Keras 3 layer class, None for no such class."""
+    import keras
+
+    cls = getattr(keras.layers, class_name, None)
+    if not inspect.isclass(cls):
+        return None
+    names: set[str] = {"name", "trainable", "dtype", "autocast", "activity_regularizer"}
+    for parent in cls.__mro__:
+        if parent is keras.layers.Layer:
+            break
+        if "__init__" in vars(parent):
+            names |= set(inspect.signature(vars(parent)["__init__"]).parameters)
+    if class_name == "InputLayer":
+        names -= {"trainable", "autocast", "activity_regularizer", "kwargs"}
+    return frozenset(names - {"self", "args", "kwargs"})

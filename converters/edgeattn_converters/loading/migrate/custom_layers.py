@@ -1,0 +1,88 @@
+"""Layers of the user's own classes, and the error for classes that nobody defines."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.custom_objects import parameters, registered_name
+from edgeattn_converters.loading.migrate import attention_package
+from edgeattn_converters.loading.migrate.context import Context, registered_layer, safe_name
+from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
+from edgeattn_converters.loading.stored_config import Config, abbreviated, unqualified
+
+# Arguments of the base class Layer, of any Keras version.
+_LAYER_ARGUMENTS = frozenset(
+    {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "dynamic",
+     "activity_regularizer", "input_dtype", "input_shape", "autocast"}
+)  # fmt: skip
+
+
+def is_from_keras(item: Config) -> bool:
+    """Return whether the file contains a Keras module as the module of the layer."""
+    module = item.get("module")
+    return isinstance(module, str) and is_keras_module(module)
+
+
+def is_unknown(item: Config) -> bool:
+    """Return whether the class of a layer is not one of Keras."""
+    registered = item.get("registered_name")
+    custom = isinstance(registered, str) and ">" in registered
+    foreign = item.get("module") is not None and not is_from_keras(item)
+    return str(item.get("class_name")) not in LAYERS or custom or foreign
+
+
+def is_custom(item: Config, ctx: Context) -> bool:
+    """Return whether the class of a layer is defined in the user's file.
+
+    If Keras has a class of that name too, the stored arguments decide: the layer is the user's if
+    its constructor accepts all of them.
+    """
+    class_name = str(item.get("class_name"))
+    custom = ctx.custom_objects.get(unqualified(class_name))
+    if not inspect.isclass(custom) or is_from_keras(item):
+        return False
+    if class_name not in LAYERS or ">" in class_name or item.get("module") is not None:
+        return True
+    return set(item.get("config") or {}) - _LAYER_ARGUMENTS <= parameters(custom)
+
+
+def migrate(item: Config, ctx: Context) -> dict[str, Any]:
+    """Return the layer with the registered name of the user's class.
+
+    Raises:
+        UnsupportedModelError: the user's file does not define the class.
+    """
+    class_name = str(item.get("class_name"))
+    if unqualified(class_name) not in ctx.custom_objects:
+        raise missing_class(item)
+    config = {
+        name: value
+        for name, value in (item.get("config") or {}).items()
+        if name not in ("batch_input_shape", "dynamic", "input_dtype")
+    }
+    if ctx.major < 3 and isinstance(config.get("dtype"), dict):
+        config["dtype"] = (config["dtype"].get("config") or {}).get("name", "float32")
+    if isinstance(config.get("name"), str):
+        config["name"] = safe_name(config["name"])
+    build = {"build_config": item["build_config"]} if item.get("build_config") else {}
+    return {**registered_layer(registered_name(class_name), config), **build}
+
+
+def missing_class(item: Config) -> UnsupportedModelError:
+    """Return the error for a layer of an unknown class, with the config it was saved with."""
+    class_name = unqualified(str(item.get("class_name")))
+    config = item.get("config") or {}
+    name = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
+    hint = (
+        f"Define class {class_name} (a keras.layers.Layer) in a Python file and pass it: "
+        "--custom-objects FILE.py"
+    )
+    if class_name == "Attention" and "units" not in config and "use_scale" not in config:
+        hint += f"\nIt is neither the Attention of Keras nor {attention_package.REGISTERED}."
+    return UnsupportedModelError(
+        f"Layer {name!r} needs the class {class_name!r}, which Keras does not have. "
+        f"Its stored config: {abbreviated(config)}",
+        hint=hint,
+    )

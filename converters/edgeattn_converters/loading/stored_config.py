@@ -1,0 +1,92 @@
+"""Read facts from a model configuration as it is stored, of any Keras version."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+def is_sequential(stored: Config) -> bool:
+    """Return whether the config describes a Sequential model."""
+    config = stored.get("config")
+    if stored.get("class_name") == "Sequential":
+        return True
+    return isinstance(config, dict) and "layers" in config and "input_layers" not in config and (
+        unqualified(str(stored.get("class_name"))) == "Sequential"
+    )  # fmt: skip
+
+
+def is_functional(stored: Config) -> bool:
+    """Return whether the config describes a functional model, whatever its class is called."""
+    config = stored.get("config")
+    return isinstance(config, dict) and "layers" in config and "input_layers" in config
+
+
+def is_model(stored: Config) -> bool:
+    """Return whether the config of a layer is that of a model."""
+    return is_sequential(stored) or is_functional(stored)
+
+
+def stored_layers(stored: Config) -> Sequence[Config]:
+    """Return the layer configs of a model; Keras 1 stores a Sequential as a plain list."""
+    config = stored["config"]
+    return list(config if isinstance(config, list) else config.get("layers", ()))
+
+
+def layer_name(stored: Config) -> str:
+    """Return the name of a stored layer or model."""
+    config = stored.get("config")
+    inner = config.get("name") if isinstance(config, dict) else None
+    name = stored.get("name") or inner
+    if not name and isinstance(config, list) and config:
+        return f"{layer_name(config[0])}_sequential"
+    return str(name or stored.get("class_name"))
+
+
+def unqualified(class_name: str) -> str:
+    """Return a class name without its package: ``"Package>Name"`` -> ``"Name"``."""
+    return class_name.rsplit(">", 1)[-1]
+
+
+def has_masks(stored: Config) -> bool:
+    """Return whether a built-in layer creates a mask, at any depth of nested models."""
+    for item in stored_layers(stored):
+        config = item.get("config")
+        if is_model(item) and has_masks(item):
+            return True
+        if item.get("class_name") == "Masking":
+            return True
+        if isinstance(config, dict) and config.get("mask_zero"):
+            return True
+    return False
+
+
+def version_numbers(version: str | None) -> tuple[int, ...]:
+    """Parse a version: ``"2.2.4-tf"`` -> ``(2, 2, 4)``; ``()`` if there is none."""
+    match = re.match(r"\d+(\.\d+)*", version or "")
+    return tuple(int(part) for part in match.group().split(".")) if match else ()
+
+
+def major_version(version: tuple[int, ...], config: Config) -> int:
+    """Return 1, 2 or 3: the major version of the Keras that wrote the config.
+
+    Files without a version are classified by arguments that only one major version wrote.
+    """
+    if version:
+        return min(max(version[0], 1), 3)
+    text = repr(config)
+    if "'batch_shape'" in text or "__keras_tensor__" in text or "'DTypePolicy'" in text:
+        return 3
+    if "'output_dim'" in text and "'units'" not in text and "'W_regularizer'" in text:
+        return 1
+    return 1 if "'nb_filter'" in text or "'inner_activation'" in text else 2
+
+
+def abbreviated(config: Any) -> str:
+    """Return a config as JSON for a message, cut at 600 characters."""
+    text = json.dumps(config, default=str)
+    return text if len(text) <= 600 else text[:600] + " ..."

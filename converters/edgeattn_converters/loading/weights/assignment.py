@@ -1,0 +1,77 @@
+"""Assignment of arrays to the variables of a model, with checks of shape and completeness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.migrate.context import safe_name
+from edgeattn_converters.loading.stored_config import Config, layer_name
+
+Array = np.ndarray[Any, Any]
+MISMATCH = "Save the model again: weights and architecture in the file do not match."
+
+
+class Assignment:
+    """Assigns arrays to the variables of one model and records which ones have a value."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._assigned: set[int] = set()
+
+    def assign(self, variable: Any, value: Array, layer: str) -> None:
+        """Assign a value to a variable of a layer.
+
+        Raises:
+            UnsupportedModelError: the shapes differ.
+        """
+        if tuple(variable.shape) != tuple(value.shape):
+            raise UnsupportedModelError(
+                f"Layer {layer!r} has weights of shape {tuple(variable.shape)}, the file contains "
+                f"{tuple(value.shape)}.",
+                hint=MISMATCH,
+            )
+        variable.assign(value)
+        self._assigned.add(id(variable))
+
+    def assign_all(self, layer: Any, variables: Sequence[Any], values: Sequence[Array]) -> None:
+        """Assign values to the variables of a layer in order.
+
+        Raises:
+            UnsupportedModelError: their numbers or shapes differ.
+        """
+        if len(variables) != len(values):
+            raise UnsupportedModelError(
+                f"Layer {layer.name!r} has {len(variables)} weight arrays, the file contains "
+                f"{len(values)}: {[value.shape for value in values]}.",
+                hint=MISMATCH,
+            )
+        for variable, value in zip(variables, values, strict=True):
+            self.assign(variable, value, layer.name)
+
+    def mark(self, variables: Sequence[Any]) -> None:
+        """Record variables that a layer has loaded itself."""
+        self._assigned.update(id(variable) for variable in variables)
+
+    def require_complete(self) -> None:
+        """Raise :class:`UnsupportedModelError` if a variable of the model has no value."""
+        missing = [
+            getattr(variable, "path", variable.name)
+            for variable in self._model.weights
+            if id(variable) not in self._assigned
+        ]
+        if missing:
+            raise UnsupportedModelError(
+                f"The file has no weights for {len(missing)} of {len(self._model.weights)} "
+                f"variables, such as {missing[0]!r}.",
+                hint="Save the whole trained model: model.save('model.keras')",
+            )
+
+
+def find_layer(model: Any, item: Config) -> Any:
+    """Return the layer of a built model for its stored config, None if there is none."""
+    name = safe_name(layer_name(item))
+    return next((layer for layer in model.layers if layer.name == name), None)

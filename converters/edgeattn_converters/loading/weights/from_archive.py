@@ -1,0 +1,149 @@
+"""Weights of ``.keras`` and ``.weights.h5`` files: one group per object, named after its class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
+from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
+from edgeattn_converters.loading.stored_config import (
+    Config,
+    is_model,
+    layer_name,
+    stored_layers,
+    unqualified,
+)
+from edgeattn_converters.loading.weights.assignment import Assignment, find_layer
+
+_LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
+
+
+def stored_shapes(file: Any, stored: Config) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """Return path and shape of the arrays of each layer by its name."""
+    shapes = {}
+    for item, group in _layer_groups(file, stored):
+        name = layer_name(item)
+        shapes[name] = [
+            (f"{name}/bias" if path.endswith("vars/2") else path, tuple(array.shape))
+            for path, array in hdf5.datasets(group)
+        ]
+    return shapes
+
+
+def assign(file: Any, model: Any, stored: Config) -> None:
+    """Assign the weights of a file to the model built from its config.
+
+    Args:
+        file: the open HDF5 file.
+        model: the model in Keras 3.
+        stored: its config as stored, before the migration.
+
+    Raises:
+        UnsupportedModelError: layers or shapes differ, or a layer has no weights.
+    """
+    assignment = Assignment(model)
+    _assign_model(file, model, stored, assignment)
+    assignment.require_complete()
+
+
+def _assign_model(group: Any, model: Any, stored: Config, assignment: Assignment) -> None:
+    if not is_model(stored):
+        _assign_layer(group, model, assignment)
+        return
+    for item, layer_group in _layer_groups(group, stored):
+        layer = find_layer(model, item)
+        if layer is not None:
+            _assign_model(layer_group, layer, item, assignment)
+
+
+def _layer_groups(group: Any, stored: Config) -> Iterator[tuple[Config, Any]]:
+    """Yield the layers of a model with their groups, which are named after class and count."""
+    layers = next((group[key] for key in _LAYER_GROUPS if key in group), None)
+    if layers is None:
+        return
+    items = [item for item in stored_layers(stored) if not _is_operation(item)]
+    keys = _numbered(unqualified(str(item.get("class_name"))) for item in items)
+    by_name = {name: key for key in layers if (name := _stored_name(layers[key]))}
+    for item, key in zip(items, keys, strict=True):
+        key = by_name.get(layer_name(item), key)
+        if key in layers:
+            yield item, layers[key]
+
+
+def _numbered(class_names: Iterator[str]) -> Iterator[str]:
+    """Yield the group names of Keras for objects of these classes: lstm, dense, dense_1."""
+    counts: dict[str, int] = {}
+    for class_name in class_names:
+        key = _snake_case(class_name)
+        index = counts.get(key, 0)
+        counts[key] = index + 1
+        yield key if index == 0 else f"{key}_{index}"
+
+
+def _snake_case(name: str) -> str:
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _is_operation(item: Config) -> bool:
+    module = item.get("module")
+    return isinstance(module, str) and is_operation_module(module)
+
+
+def _stored_name(group: Any) -> str | None:
+    value = group.attrs.get("name")
+    if value is None and "vars" in group:
+        value = group["vars"].attrs.get("name")
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
+    """Assign the variables of a layer, stored under ``vars``, and those of its sublayers."""
+    import h5py
+    import keras
+
+    if "vars" in group and len(group["vars"]):
+        values = {key: np.asarray(group["vars"][key]) for key in group["vars"]}
+        variables = list(layer._trainable_variables) + list(layer._non_trainable_variables)
+        if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
+            layer.load_own_variables(values)
+            assignment.mark(variables)
+        else:
+            ordered = [values[key] for key in sorted(values, key=int)]
+            assignment.assign_all(layer, variables, ordered)
+    for key in group:
+        if key == "vars" or not isinstance(group[key], h5py.Group) or "seed_generator" in key:
+            continue
+        if any(True for _ in hdf5.datasets(group[key])):
+            _assign_attribute(group[key], key, layer, assignment)
+
+
+def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) -> None:
+    """Assign the variables of a sublayer, or of a list or dict of sublayers."""
+    import keras
+
+    names = (key, key.lstrip("_"), ATTRIBUTES.get(key))
+    values = (getattr(layer, name, None) for name in names if name)
+    attribute = next((value for value in values if value is not None), None)
+    if isinstance(attribute, keras.layers.Layer):
+        _assign_layer(group, attribute, assignment)
+    elif isinstance(attribute, list | tuple | dict):
+        members = list(attribute.values()) if isinstance(attribute, dict) else list(attribute)
+        keys = _numbered(type(member).__name__ for member in members)
+        for member, name in zip(members, keys, strict=True):
+            if name in group:
+                _assign_layer(group[name], member, assignment)
+    else:
+        raise UnsupportedModelError(
+            f"The file contains weights for the attribute {key!r} of layer {layer.name!r}, which "
+            "has no such attribute.",
+            hint="Give your own class the attributes it had when the model was saved, and pass it: "
+            "--custom-objects FILE.py",
+        )

@@ -1,0 +1,149 @@
+"""Weights of ``.h5`` files: one group per layer, with an ordered list of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.stored_config import Config, is_model, layer_name, stored_layers
+from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, Assignment, find_layer
+from edgeattn_converters.loading.weights.layouts import convert
+
+_NamedArrays = Sequence[tuple[str, Array]]
+
+
+def is_layered(file: Any) -> bool:
+    """Return whether an HDF5 file lists its layers, as ``.h5`` files do."""
+    names = {"layer_names", "layer_names0"} & set(file.attrs)
+    return bool(names) or "model_weights" in file
+
+
+def stored_shapes(file: Any) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """Return path and shape of the arrays of each layer by its name."""
+    return {
+        name: [(path, tuple(group[path].shape)) for path in hdf5.texts(group, "weight_names")]
+        for name, group in _groups(file)
+    }
+
+
+def _groups(file: Any) -> Iterator[tuple[str, Any]]:
+    root = file.get("model_weights", file)
+    for name in hdf5.texts(root, "layer_names"):
+        if name in root:
+            yield name, root[name]
+
+
+def assign(file: Any, model: Any, stored: Config, *, major: int, backend: str | None) -> None:
+    """Assign the weights of a file to the model built from its config.
+
+    Args:
+        file: the open HDF5 file.
+        model: the model in Keras 3.
+        stored: its config as stored, before the migration.
+        major: major version of the Keras that wrote the file.
+        backend: backend of that Keras, None if unknown.
+
+    Raises:
+        UnsupportedModelError: layers or shapes differ, or a layer has no weights.
+    """
+    assignment = Assignment(model)
+    layers = {layer_name(item): (item, find_layer(model, item)) for item in stored_layers(stored)}
+    for name, group in _groups(file):
+        arrays = [(path, np.asarray(group[path])) for path in hdf5.texts(group, "weight_names")]
+        if not arrays:
+            continue
+        item, layer = layers.get(name) or _find_nested(model, stored, name) or (None, None)
+        if item is None or layer is None:
+            raise UnsupportedModelError(
+                f"The file contains weights for a layer {name!r} that its architecture lacks.",
+                hint=MISMATCH,
+            )
+        for leaf, inner, part in _by_leaf(item, layer, arrays):
+            values = convert(leaf, [array for _, array in part], major=major, backend=backend)
+            assignment.assign_all(inner, _variables(inner), values)
+    assignment.require_complete()
+
+
+def _find_nested(model: Any, stored: Config, name: str) -> tuple[Config, Any] | None:
+    """Return config and layer of a name in a nested model."""
+    for item in stored_layers(stored):
+        inner = find_layer(model, item) if is_model(item) else None
+        if inner is None:
+            continue
+        for nested in stored_layers(item):
+            layer = find_layer(inner, nested)
+            if layer_name(nested) == name and layer is not None:
+                return nested, layer
+        deeper = _find_nested(inner, item, name)
+        if deeper:
+            return deeper
+    return None
+
+
+def _variables(layer: Any) -> list[Any]:
+    """Return the variables in the order in which Keras stores them: trainable ones first."""
+    return list(layer.trainable_weights) + list(layer.non_trainable_weights)
+
+
+def _by_leaf(
+    item: Config, layer: Any, arrays: _NamedArrays
+) -> Iterator[tuple[Config, Any, _NamedArrays]]:
+    """Yield config, layer and arrays of a layer, or of each layer of a nested model."""
+    if not is_model(item):
+        yield item, layer, arrays
+        return
+    leaves = list(_leaves(item, layer))
+    parts = _split_by_name(leaves, arrays) or _split_by_order(leaves, arrays)
+    for (leaf, inner), part in zip(leaves, parts, strict=True):
+        yield leaf, inner, part
+
+
+def _leaves(item: Config, model: Any) -> Iterator[tuple[Config, Any]]:
+    """Yield the layers of a model that have weights, in stored order."""
+    for nested in stored_layers(item):
+        layer = find_layer(model, nested)
+        if layer is None:
+            continue
+        if is_model(nested):
+            yield from _leaves(nested, layer)
+        elif layer.weights:
+            yield nested, layer
+
+
+def _split_by_name(
+    leaves: Sequence[tuple[Config, Any]], arrays: _NamedArrays
+) -> list[_NamedArrays] | None:
+    """Return the arrays of each leaf by the layer name in their paths, None if ambiguous."""
+    names = [layer_name(item) for item, _ in leaves]
+    if len(set(names)) != len(names):
+        return None
+    parts: dict[str, list[tuple[str, Array]]] = {name: [] for name in names}
+    for path, array in arrays:
+        steps = path.split("/")
+        owners = [
+            name for name in names if name in steps or path.startswith((f"{name}_", f"{name}/"))
+        ]
+        if not owners:
+            return None
+        parts[max(owners, key=len)].append((path, array))
+    return list(parts.values()) if all(parts.values()) else None
+
+
+def _split_by_order(
+    leaves: Sequence[tuple[Config, Any]], arrays: _NamedArrays
+) -> list[_NamedArrays]:
+    """Return the arrays of each leaf by position: first all trainable ones, then all others."""
+    remaining = list(arrays)
+    parts: list[list[tuple[str, Array]]] = [[] for _ in leaves]
+    for kind in ("trainable_weights", "non_trainable_weights"):
+        for part, (_, layer) in zip(parts, leaves, strict=True):
+            count = len(getattr(layer, kind))
+            part += remaining[:count]
+            remaining = remaining[count:]
+    if remaining:
+        parts[-1] += remaining  # assign_all reports too many arrays
+    return list(parts)
