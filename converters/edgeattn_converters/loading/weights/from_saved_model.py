@@ -39,7 +39,7 @@ def _assign_model(
     ]
     if len(by_index) != len(layers):
         raise UnsupportedModelError(
-            f"The model has {len(layers)} layers with weights, the folder contains {len(by_index)}.",
+            f"The model has {len(layers)} layers with weights, the folder has {len(by_index)}.",
             hint=SAVE_AS_FILE,
         )
     for index, (item, layer) in zip(sorted(by_index), layers, strict=True):
