@@ -1,4 +1,4 @@
-"""Labelled samples: what is read, what is left out, who answers first."""
+"""Labelled samples: the reference they are compared with, what is excluded and what is refused."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    """Samples whose labels the dense model tells."""
+    """Samples labelled with the class that the dense model predicts."""
     x = artifacts.samples(COUNT)
     x[:, 1] += np.arange(COUNT) / 4
     path = tmp_path / "test.npz"
@@ -39,22 +39,24 @@ def right(tensors):
     return {"score": artifacts.dense(tensors["x"])}
 
 
-def judged(bundle, dataset, function=right):
-    """The report on the ONNX file, and on what the TFLite file is replaced by."""
+def evaluated(bundle, dataset, function=right, tflite_function=right):
+    """The report on ``function`` in place of the ONNX file and ``tflite_function`` in the other."""
 
-    def open_judged(item):
-        return FunctionRunner(
-            right if item.format == "tflite" else function, item.inputs, item.outputs
-        )
+    def open_function(artifact):
+        chosen = tflite_function if artifact.format == "tflite" else function
+        return FunctionRunner(chosen, artifact.inputs, artifact.outputs)
 
-    return validate(bundle, bundle.manifest.artifacts, open_judged, dataset=dataset)
+    return validate(bundle, bundle.manifest.artifacts, open_function, dataset=dataset)
 
 
-def test_a_float32_artifact_stands_in_for_keras_and_is_named(bundle, data):
-    report = judged(bundle, read_dataset(data, bundle))
-    fallback_reference, other = report.artifacts
-    assert fallback_reference.task.verdict == "not run"
-    assert "is the reference itself" in fallback_reference.task.reason
+# The reference
+
+
+def test_a_float32_artifact_is_the_fallback_reference(bundle, data):
+    report = evaluated(bundle, read_dataset(data, bundle))
+    fallback, other = report.artifacts
+    assert fallback.task.verdict == "not run"
+    assert "is the reference itself" in fallback.task.reason
     assert other.task.verdict == "pass"
     assert other.task.reference_name == "tflite float32 of this bundle (fallback reference)"
     assert report.verdict == "pass"
@@ -63,43 +65,38 @@ def test_a_float32_artifact_stands_in_for_keras_and_is_named(bundle, data):
     assert document["task"]["outputs"][0]["samples"] == COUNT
 
 
-def test_a_stand_in_must_be_as_keras_is(bundle, data):
+def test_the_fallback_reference_must_agree_with_keras(bundle, data):
     def wrong(tensors):
         return {"score": artifacts.dense(tensors["x"]) + 1}
 
-    report = validate(
-        bundle,
-        bundle.manifest.artifacts,
-        lambda item: FunctionRunner(wrong, item.inputs, item.outputs),
-        dataset=read_dataset(data, bundle),
-    )
+    report = evaluated(bundle, read_dataset(data, bundle), wrong, wrong)
     for item in report.artifacts:
         assert item.task.verdict == "not run"
         assert "no reference" in item.task.reason
 
 
-def test_answers_of_keras_are_used_first(bundle, data):
-    asked = []
+def test_outputs_of_keras_are_preferred(bundle, data):
+    sizes = []
 
     def keras(tensors):
-        asked.append(len(tensors["x"]))
+        sizes.append(len(tensors["x"]))
         return right(tensors)
 
     dataset = read_dataset(data, bundle).with_keras_outputs(keras)
-    assert sum(asked) == COUNT
-    report = judged(bundle, dataset)
+    assert sum(sizes) == COUNT
+    report = evaluated(bundle, dataset)
     assert [item.task.reference_name for item in report.artifacts] == ["Keras", "Keras"]
     assert report.verdict == "pass"
 
 
-def test_a_task_that_is_lost_fails_though_the_reference_does_not_show_it(bundle, data):
-    def lazy(tensors):
+def test_a_lost_score_fails_although_the_reference_passes(bundle, data):
+    def lossy(tensors):
         score = artifacts.dense(tensors["x"])
         if len(score) > 50:
             score[::5] = score[::5, ::-1]
         return {"score": score}
 
-    _, other = judged(bundle, read_dataset(data, bundle), lazy).artifacts
+    _, other = evaluated(bundle, read_dataset(data, bundle), lossy).artifacts
     assert (other.stages["numbers"], other.stages["task"]) == ("pass", "fail")
     assert other.verdict == "fail"
 
@@ -115,35 +112,35 @@ def test_too_few_samples_are_inconclusive(bundle, data):
     def noisy(tensors):
         return {"score": artifacts.dense(tensors["x"]) + np.float32(1e-6)}
 
-    report = judged(bundle, few, noisy)
+    report = evaluated(bundle, few, noisy)
     assert report.verdict == "inconclusive"
     assert report.exit_code == 6
     assert report.artifacts[1].task.results[0].needed_samples > 1000
 
 
-def test_samples_are_asked_in_chunks(bundle, data, monkeypatch):
+def test_keras_runs_batch_by_batch(bundle, data, monkeypatch):
     monkeypatch.setattr(datasets, "BATCH_SIZE", 64)
-    asked, messages = [], []
+    sizes, messages = [], []
 
-    def slow(tensors):
-        asked.append(len(tensors["x"]))
+    def keras(tensors):
+        sizes.append(len(tensors["x"]))
         return right(tensors)
 
     with progress.shown_by(messages.append):
-        dataset = read_dataset(data, bundle).with_keras_outputs(slow)
-    assert asked == [64] * 6 + [16]
+        dataset = read_dataset(data, bundle).with_keras_outputs(keras)
+    assert sizes == [64] * 6 + [16]
     assert "running Keras: 64 of 400 samples" in messages
     assert dataset.reference_outputs["score"].tolist() == right(dataset.inputs)["score"].tolist()
 
 
-# What is left out
+# What is excluded
 
 
-def test_calibration_samples_are_left_out_and_counted(bundle, data):
+def test_calibration_samples_are_excluded_and_counted(bundle, data):
     x = np.load(data)["x"]
-    digests = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in x[:30]]
+    fingerprints = [hashlib.sha256(row.tobytes()).hexdigest()[:16] for row in x[:30]]
     entries = [
-        replace(item, achieved={"calibration": {"digests": digests}})
+        replace(item, achieved={"calibration": {"digests": fingerprints}})
         for item in bundle.manifest.artifacts
     ]
     write_manifest(bundle.path, replace(bundle.manifest, artifacts=tuple(entries)))
@@ -156,7 +153,7 @@ def test_calibration_samples_are_left_out_and_counted(bundle, data):
         read_dataset(data, calibrated)
 
 
-def test_samples_of_the_reference_are_told(bundle, tmp_path):
+def test_samples_of_the_reference_are_noted(bundle, tmp_path):
     x = artifacts.samples(7)
     np.savez(tmp_path / "d.npz", x=x, y=np.zeros(7, int))
     assert read_dataset(tmp_path / "d.npz", bundle).notes == (
@@ -176,7 +173,7 @@ def test_samples_without_labels_are_refused(bundle, tmp_path):
         read_dataset(tmp_path / "d.npy", bundle)
 
 
-def test_the_original_model_is_known_by_its_hash(bundle, tmp_path):
+def test_the_original_model_is_recognized_by_its_hash(bundle, tmp_path):
     model = tmp_path / "hand.h5"
     model.write_bytes(b"weights")
     assert find_original(bundle, None) is None
@@ -185,8 +182,8 @@ def test_the_original_model_is_known_by_its_hash(bundle, tmp_path):
     with pytest.raises(UsageError, match="No such file"):
         find_original(bundle, tmp_path / "none.h5")
 
-    def change(data):
-        data["model"]["sha256"] = hashlib.sha256(b"weights").hexdigest()
+    def change(manifest):
+        manifest["model"]["sha256"] = hashlib.sha256(b"weights").hexdigest()
 
     artifacts.edit_manifest(bundle.path, change)
     known = type(bundle).open(bundle.path)
@@ -198,23 +195,24 @@ def test_the_original_model_is_known_by_its_hash(bundle, tmp_path):
 
 
 def test_validate_with_data(edgeattn, bundle, data):
-    ended = edgeattn("validate", bundle.path, "--data", data, "--json")
-    assert ended.code == 0
-    tasks = [item["task"] for item in ended.document["artifacts"]]
+    result = edgeattn("validate", bundle.path, "--data", data, "--json")
+    assert result.code == 0
+    tasks = [item["task"] for item in result.document["artifacts"]]
     assert [item["verdict"] for item in tasks] == ["not run", "pass"]
-    shown = edgeattn("validate", bundle.path, "--data", data)
-    assert "compared with tflite float32 of this bundle (fallback reference)" in shown.out
-    assert "is the reference itself" in shown.out
+    result = edgeattn("validate", bundle.path, "--data", data)
+    assert "Task: accuracy of score on test.npz (400 samples)" in result.out
+    assert "Reference: tflite float32 of this bundle (fallback reference)" in result.out
+    assert "is the reference itself" in result.out
 
 
-def test_validate_writes_its_page_and_xml(edgeattn, bundle, data, tmp_path):
+def test_validate_writes_html_and_xml(edgeattn, bundle, data, tmp_path):
     pytest.importorskip("matplotlib")
-    page, xml = tmp_path / "r.html", tmp_path / "r.xml"
-    ended = edgeattn(
-        "validate", bundle.path, "--data", data, "--report", page, "--junit", xml, "--quiet"
+    html, xml = tmp_path / "r.html", tmp_path / "r.xml"
+    result = edgeattn(
+        "validate", bundle.path, "--data", data, "--report", html, "--junit", xml, "--quiet"
     )
-    assert ended.code == 0
-    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert result.code == 0
+    assert html.read_text("utf-8").startswith("<!DOCTYPE html>")
     assert xml.read_text("utf-8").startswith("<?xml")
 
 
@@ -226,7 +224,7 @@ def test_validate_writes_its_page_and_xml(edgeattn, bundle, data, tmp_path):
         ("--limit", "snr_db=much"),
         ("--model", "m.h5"),
         ("--data", "none.npz"),
-        ("--report", "no/such/place.html"),
+        ("--report", "no/such/folder.html"),
         ("--bench", "b.json"),
         ("--vocabulary", "w.txt"),
         ("--report", "r.html", "--bench", "none.json"),
@@ -236,17 +234,17 @@ def test_validate_writes_its_page_and_xml(edgeattn, bundle, data, tmp_path):
         ("--jobs", "0"),
     ],
 )
-def test_validate_refuses(edgeattn, bundle, options):
-    ended = edgeattn("validate", bundle.path, *options)
-    assert ended.code == 2
-    assert "Traceback" not in ended.err
+def test_invalid_options_are_refused(edgeattn, bundle, options):
+    result = edgeattn("validate", bundle.path, *options)
+    assert result.code == 2
+    assert "Traceback" not in result.err
 
 
-def test_limits_are_for_all_outputs_or_one(edgeattn, tmp_path):
+def test_limits_for_all_outputs_or_for_one(edgeattn, tmp_path):
     bias = artifacts.BIAS + np.float32(1 / 64)
-    made = artifacts.write_dense_bundle(tmp_path / "off.edge", formats=("onnx",), bias=bias)
-    assert edgeattn("validate", made.path).code == 1
+    off = artifacts.write_dense_bundle(tmp_path / "off.edge", formats=("onnx",), bias=bias)
+    assert edgeattn("validate", off.path).code == 1
     for limit, code in (("atol=0.02", 0), ("score:atol=0.02", 0), ("other:atol=0.02", 1)):
-        assert edgeattn("validate", made.path, "--limit", limit).code == code
+        assert edgeattn("validate", off.path, "--limit", limit).code == code
     both = ("--limit", "score:atol=0.001", "--limit", "atol=0.02")
-    assert edgeattn("validate", made.path, *both).code == 1
+    assert edgeattn("validate", off.path, *both).code == 1
