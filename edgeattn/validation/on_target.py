@@ -27,12 +27,12 @@ def validate_on_target(
 
     Raises :class:`DeviceError` if the target cannot be reached.
     """
-    with target.start() as child:
-        identify(target, bundle, child)
+    with target.start() as worker:
+        identify(target, bundle, worker)
         return validate(
             bundle,
             artifacts,
-            lambda artifact: target.runner(child, artifact, as_deployed=True),
+            lambda artifact: target.runner(worker, artifact, as_deployed=True),
             dataset=dataset,
             options=options,
         )

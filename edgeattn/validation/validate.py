@@ -10,25 +10,24 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeattn import progress
+from edgeattn import __version__, progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, BundleError, RuntimeUnavailableError, UsageError
+from edgeattn.evaluation.checkpoint import Checkpoint, checkpoint_key
+from edgeattn.evaluation.dataset import BATCH_BYTES, BATCH_SIZE, Dataset
+from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import PASS
 from edgeattn.process.pool import RunnerPool
+from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner
+from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.tensors import Tensors
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.report import ArtifactReport, Report
 from edgeattn.validation.structure import structure_checks
-
-if TYPE_CHECKING:
-    from edgeattn.evaluation.checkpoint import Checkpoint
-    from edgeattn.evaluation.dataset import Dataset
-    from edgeattn.evaluation.evaluator import EvaluationResult
 
 Opener = Callable[[Artifact], Runner]
 
@@ -71,8 +70,8 @@ def validate(
 
     Raises :class:`BundleError` if a file of the bundle is damaged or the reference is incomplete.
     """
-    with RunnerPool([open_runner_function]) as workers:
-        return _validate(bundle, artifacts, workers, dataset, options)
+    with RunnerPool([open_runner_function]) as pool:
+        return _validate(bundle, artifacts, pool, dataset, options)
 
 
 def validate_isolated(
@@ -87,23 +86,21 @@ def validate_isolated(
     A crash of a runtime ends its worker process and fails the artifact. The report is the same for
     any number of workers.
     """
-    from edgeattn.process.worker import Worker
-    from edgeattn.runners.isolated import IsolatedRunner
 
-    def opener(child: Worker) -> Opener:
-        return lambda artifact: IsolatedRunner(bundle.path, artifact, child, as_deployed=True)
+    def opener(worker: Worker) -> Opener:
+        return lambda artifact: IsolatedRunner(bundle.path, artifact, worker, as_deployed=True)
 
     with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(Worker()) for _ in range(options.jobs)]
-        workers = RunnerPool([opener(child) for child in children], [c.close for c in children])
-        stack.enter_context(workers)
-        return _validate(bundle, artifacts, workers, dataset, options)
+        workers = [stack.enter_context(Worker()) for _ in range(options.jobs)]
+        pool = RunnerPool([opener(worker) for worker in workers], [w.close for w in workers])
+        stack.enter_context(pool)
+        return _validate(bundle, artifacts, pool, dataset, options)
 
 
 def _validate(
     bundle: Bundle,
     artifacts: tuple[Artifact, ...],
-    workers: RunnerPool,
+    pool: RunnerPool,
     dataset: Dataset | None,
     options: ValidationOptions,
 ) -> Report:
@@ -113,26 +110,26 @@ def _validate(
         progress.report(f"running {artifact.label}")
         return validate_artifact(bundle, artifact, reference, opener, limits=options.limits)
 
-    reports = workers.each(on_reference, artifacts)
+    reports = pool.each(on_reference, artifacts)
     if dataset is not None:
         fallback = None
         if not dataset.reference_name:
-            fallback = _fallback_reference(bundle, reports, workers, on_reference)
-        reports = _evaluated(bundle, reports, dataset, workers, fallback, options)
+            fallback = _fallback_reference(bundle, reports, pool, on_reference)
+        reports = _evaluated(bundle, reports, dataset, pool, fallback, options)
     return Report(tuple(reports))
 
 
 def _fallback_reference(
     bundle: Bundle,
     reports: Sequence[ArtifactReport],
-    workers: RunnerPool,
+    pool: RunnerPool,
     on_reference: Callable[[Opener, Artifact], ArtifactReport],
 ) -> Artifact | None:
     """The first float32 artifact that passes on the reference; None if none does."""
     known = {report.artifact.label: report for report in reports}
     for artifact in bundle.manifest.artifacts:
         if artifact.scheme == "float32":
-            report = known.get(artifact.label) or workers.each(on_reference, [artifact])[0]
+            report = known.get(artifact.label) or pool.each(on_reference, [artifact])[0]
             if report.verdict == PASS:
                 return artifact
     return None
@@ -142,15 +139,13 @@ def _evaluated(
     bundle: Bundle,
     reports: list[ArtifactReport],
     dataset: Dataset,
-    workers: RunnerPool,
+    pool: RunnerPool,
     fallback: Artifact | None,
     options: ValidationOptions,
 ) -> list[ArtifactReport]:
     """``reports``, extended with an evaluation of every artifact that runs."""
-    from edgeattn.evaluation.evaluator import evaluate
-
     if dataset.keras is not None and hasattr(dataset.keras, "close"):
-        workers.close_at_end(dataset.keras.close)
+        pool.close_at_end(dataset.keras.close)
     running = [report for report in reports if report.runtime is not None and not report.broken]
     checkpoint = None
     if options.checkpoint is not None:
@@ -160,7 +155,7 @@ def _evaluated(
     results = evaluate(
         dataset,
         [report.artifact for report in running],
-        workers,
+        pool,
         fallback_reference=fallback,
         limits=options.limits,
         checkpoint=checkpoint,
@@ -190,10 +185,6 @@ def _checkpoint(
     limits: Sequence[Limit],
 ) -> Checkpoint:
     """The checkpoint in ``path``, with a key of everything that the result depends on."""
-    from edgeattn import __version__
-    from edgeattn.evaluation.checkpoint import Checkpoint, checkpoint_key
-    from edgeattn.evaluation.dataset import BATCH_BYTES, BATCH_SIZE
-
     if dataset.fingerprint is None:
         raise UsageError("Only an evaluation on a file of samples can be resumed.")
     key = checkpoint_key(
@@ -243,10 +234,8 @@ def validate_artifact(
     report = ArtifactReport(artifact, runtime, (*structure, *compared), outputs=actual)
     if dataset is None:
         return report
-    from edgeattn.evaluation.evaluator import evaluate
-
-    with RunnerPool([open_runner_function]) as workers:
-        results = evaluate(dataset, [artifact], workers, limits=limits)
+    with RunnerPool([open_runner_function]) as pool:
+        results = evaluate(dataset, [artifact], pool, limits=limits)
     return _with_evaluation(report, results[artifact.label])
 
 

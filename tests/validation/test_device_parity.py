@@ -1,4 +1,4 @@
-"""The device's stage: by how much another machine may differ."""
+"""The device stage: how far the outputs of two machines may differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeattn.validation.device_parity import device_checks, tolerance
 SCORE = TensorSpec("score", (None, 4), "float32")
 
 
-def made(tmp_path: Path, scheme: str):
+def artifact_of(tmp_path: Path, scheme: str):
     path = tmp_path / "any.onnx"
     path.write_bytes(b"x")
     return artifacts.artifact(path, scheme=scheme, outputs=(SCORE,))
@@ -37,42 +37,44 @@ def test_tolerances(scheme, span, expected):
 
 @pytest.mark.parametrize(("difference", "passed"), [(0.9e-5, True), (1.2e-5, False)])
 def test_float32(tmp_path, difference, passed):
-    here = np.eye(4)[None, 0].repeat(3, axis=0)
-    there = here + difference
-    (check,) = device_checks(made(tmp_path, "float32"), {"score": here}, {"score": there})
+    host = np.eye(4)[None, 0].repeat(3, axis=0)
+    device = host + difference
+    (check,) = device_checks(artifact_of(tmp_path, "float32"), {"score": host}, {"score": device})
     assert (check.stage, check.metric, check.passed) == ("device", "difference_from_host", passed)
     assert check.value == pytest.approx(difference, rel=1e-6)
 
 
 def test_int8_must_agree_on_the_class(tmp_path):
-    here = np.array([[0.0, 1.0, 0.5, 0.25], [1.0, 0.0, 0.25, 0.5]])
-    there = here.copy()
-    there[1] = [0.49, 0.0, 0.25, 0.5]
-    size, same = device_checks(made(tmp_path, "int8"), {"score": here}, {"score": there})
-    assert (size.passed, same.passed, same.value) == (False, False, 0.5)
-    # Two steps of 256 may swap classes that are as near as that.
-    here = np.array([[0.0, 1.0, 0.995, 0.0]])
-    there = np.array([[0.0, 0.994, 1.0, 0.0]])
-    checks = list(device_checks(made(tmp_path, "int8"), {"score": here}, {"score": there}))
+    host = np.array([[0.0, 1.0, 0.5, 0.25], [1.0, 0.0, 0.25, 0.5]])
+    device = host.copy()
+    device[1] = [0.49, 0.0, 0.25, 0.5]
+    difference, same_class = device_checks(
+        artifact_of(tmp_path, "int8"), {"score": host}, {"score": device}
+    )
+    assert (difference.passed, same_class.passed, same_class.value) == (False, False, 0.5)
+    # Classes whose scores are closer than two steps of 256 may swap.
+    host = np.array([[0.0, 1.0, 0.995, 0.0]])
+    device = np.array([[0.0, 0.994, 1.0, 0.0]])
+    checks = list(device_checks(artifact_of(tmp_path, "int8"), {"score": host}, {"score": device}))
     assert [check.passed for check in checks] == [True, True]
 
 
 def test_only_ordinary_rows_count(tmp_path):
-    here = np.zeros((3, 4))
-    there = here.copy()
-    there[2] = 7.0
-    artifact = made(tmp_path, "float32")
-    (check,) = device_checks(artifact, {"score": here}, {"score": there}, rows=2)
+    host = np.zeros((3, 4))
+    device = host.copy()
+    device[2] = 7.0
+    artifact = artifact_of(tmp_path, "float32")
+    (check,) = device_checks(artifact, {"score": host}, {"score": device}, rows=2)
     assert check.passed
-    (check,) = device_checks(artifact, {"score": here}, {"score": there})
+    (check,) = device_checks(artifact, {"score": host}, {"score": device})
     assert not check.passed
 
 
 def test_the_same_infinity_is_no_difference_and_nan_is(tmp_path):
-    artifact = made(tmp_path, "float32")
-    here = np.array([[np.inf, -np.inf, np.nan, 1.0]])
-    (check,) = device_checks(artifact, {"score": here}, {"score": here.copy()})
+    artifact = artifact_of(tmp_path, "float32")
+    host = np.array([[np.inf, -np.inf, np.nan, 1.0]])
+    (check,) = device_checks(artifact, {"score": host}, {"score": host.copy()})
     assert (check.value, check.passed) == (0.0, True)
-    there = np.array([[np.inf, -np.inf, np.nan, np.nan]])
-    (check,) = device_checks(artifact, {"score": here}, {"score": there})
+    device = np.array([[np.inf, -np.inf, np.nan, np.nan]])
+    (check,) = device_checks(artifact, {"score": host}, {"score": device})
     assert not check.passed

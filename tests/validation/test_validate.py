@@ -1,4 +1,4 @@
-"""The verdict: what passes, and above all what does not."""
+"""Validation: outputs that pass, and above all outputs that must fail."""
 
 import json
 import math
@@ -59,20 +59,21 @@ def right(tensors):
     return {"score": dense(x), "other": -dense(x), "attention/a": attention()[rows]}
 
 
-def judged(bundle, function, scheme="float32", runner=FunctionRunner):
-    chosen = bundle.select(schemes=(scheme,))
-    report = validate(bundle, chosen, lambda item: runner(function, item.inputs, item.outputs))
-    (found,) = report.artifacts
-    assert report.verdict == found.verdict
-    return found
+def validated(bundle, function, scheme="float32", runner=FunctionRunner):
+    """The report on ``function`` in place of the artifact of a scheme."""
+    artifacts = bundle.select(schemes=(scheme,))
+    report = validate(bundle, artifacts, lambda a: runner(function, a.inputs, a.outputs))
+    (item,) = report.artifacts
+    assert report.verdict == item.verdict
+    return item
 
 
-def failed(found):
-    return {(check.metric, check.output) for check in found.failed}
+def failed(report):
+    return {(check.metric, check.output) for check in report.failed}
 
 
-def changed(**changes):
-    """The right outputs, changed by a function per output."""
+def with_changes(**changes):
+    """The right outputs, each changed by a function."""
 
     def function(tensors):
         outputs = dict(right(tensors))
@@ -84,7 +85,7 @@ def changed(**changes):
     return function
 
 
-def put(value, at=(3, 0)):
+def replaced(value, at=(3, 0)):
     def change(array):
         if len(array) > at[0]:
             array[at] = value
@@ -98,27 +99,27 @@ def put(value, at=(3, 0)):
 
 @pytest.mark.parametrize("scheme", LIMITS)
 def test_right_passes(bundle, scheme):
-    found = judged(bundle, right, scheme)
-    assert found.verdict == PASS
-    assert found.stages == {
+    report = validated(bundle, right, scheme)
+    assert report.verdict == PASS
+    assert report.stages == {
         "structure": PASS,
         "numbers": PASS,
         "attention": PASS,
         "task": NOT_RUN,
         "device": NOT_RUN,
     }
-    assert found.max_abs_error == 0
-    assert found.runtime == "function"
+    assert report.max_abs_error == 0
+    assert report.runtime == "function"
 
 
 @pytest.mark.parametrize("scheme", LIMITS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("output", ["score", "other", "map"])
 def test_not_finite_fails(bundle, scheme, value, output):
-    found = judged(bundle, changed(**{output: put(value)}), scheme)
-    assert found.verdict == FAIL
-    assert ("non_finite", {"map": "attention/a"}.get(output, output)) in failed(found)
-    json.dumps(found.to_json(), allow_nan=False)
+    report = validated(bundle, with_changes(**{output: replaced(value)}), scheme)
+    assert report.verdict == FAIL
+    assert ("non_finite", {"map": "attention/a"}.get(output, output)) in failed(report)
+    json.dumps(report.to_json(), allow_nan=False)
 
 
 def test_the_same_infinity_as_keras_passes(bundle):
@@ -153,9 +154,9 @@ def test_the_same_infinity_as_keras_passes(bundle):
 )
 @pytest.mark.parametrize("output", ["score", "map"])
 def test_wrong_shape_fails(bundle, change, output):
-    found = judged(bundle, changed(**{output: change}))
-    assert found.verdict == FAIL
-    assert [check.metric for check in found.failed] == ["wrong_shape"]
+    report = validated(bundle, with_changes(**{output: change}))
+    assert report.verdict == FAIL
+    assert [check.metric for check in report.failed] == ["wrong_shape"]
 
 
 def test_swapped_outputs_fail(bundle):
@@ -164,48 +165,48 @@ def test_swapped_outputs_fail(bundle):
         return {**outputs, "score": outputs["other"], "other": outputs["score"]}
 
     for scheme in LIMITS:
-        found = judged(bundle, swapped, scheme)
-        assert {output for _, output in failed(found)} == {"score", "other"}
+        report = validated(bundle, swapped, scheme)
+        assert {output for _, output in failed(report)} == {"score", "other"}
 
 
 def test_outputs_are_matched_by_name_not_by_order(bundle):
-    found = judged(bundle, lambda tensors: dict(reversed(right(tensors).items())))
-    assert found.verdict == PASS
+    report = validated(bundle, lambda tensors: dict(reversed(right(tensors).items())))
+    assert report.verdict == PASS
 
 
 def test_missing_output_fails(bundle):
-    class Forgetful(FunctionRunner):
+    class Incomplete(FunctionRunner):
         def run(self, tensors):
             return {name: self._function(tensors)[name] for name in ("score", "attention/a")}
 
-    found = judged(bundle, right, runner=Forgetful)
-    assert failed(found) == {("missing", "other")}
-    told = judged(bundle, lambda tensors: {"score": dense(tensors["x"])})
-    assert (told.verdict, told.reason) == (FAIL, "The function gave no output 'other'.")
+    report = validated(bundle, right, runner=Incomplete)
+    assert failed(report) == {("missing", "other")}
+    report = validated(bundle, lambda tensors: {"score": dense(tensors["x"])})
+    assert (report.verdict, report.reason) == (FAIL, "The function gave no output 'other'.")
 
 
-def test_state_that_is_kept_fails(bundle):
-    """Right for all sequences in their first order, and wrong once they come again."""
+def test_state_carried_over_fails(bundle):
+    """Outputs that are right at first and wrong when a sequence is repeated."""
     calls = []
 
-    def keeps(tensors):
+    def stateful(tensors):
         calls.append(len(tensors["x"]))
         outputs = right(tensors)
         return {**outputs, "score": outputs["score"] + 1e-5 * (len(calls) - 1)}
 
-    found = judged(bundle, keeps)
+    report = validated(bundle, stateful)
     assert calls == [7, 1]
-    assert failed(found) == {("repeat_error", "score")}
+    assert failed(report) == {("repeat_error", "score")}
 
 
 def test_samples_in_another_order_fail(bundle):
-    found = judged(bundle, changed(score=lambda array: array[::-1]))
-    assert found.verdict == FAIL
+    report = validated(bundle, with_changes(score=lambda array: array[::-1]))
+    assert report.verdict == FAIL
 
 
 @pytest.mark.parametrize("scheme", LIMITS)
 def test_signal_to_noise_limits(bundle, scheme):
-    """An output passes just above its limit and fails just below, or by float32's tolerance."""
+    """An output passes just above the limit of its scheme and fails just below it."""
     limit = LIMITS[scheme].snr_db
 
     def noisy(db):
@@ -214,14 +215,14 @@ def test_signal_to_noise_limits(bundle, scheme):
             size = math.sqrt((whole**2).mean() / 10 ** (db / 10))
             return array + size * np.where(np.arange(array.size) % 2, 1, -1).reshape(array.shape)
 
-        return changed(score=change)
+        return with_changes(score=change)
 
     if scheme == "float32":
-        assert judged(bundle, noisy(130), scheme).verdict == PASS
-        assert failed(judged(bundle, noisy(60), scheme)) == {("tolerance_ratio", "score")}
+        assert validated(bundle, noisy(130), scheme).verdict == PASS
+        assert failed(validated(bundle, noisy(60), scheme)) == {("tolerance_ratio", "score")}
     else:
-        assert judged(bundle, noisy(limit + 0.5), scheme).verdict == PASS
-        assert failed(judged(bundle, noisy(limit - 0.5), scheme)) == {("snr_db", "score")}
+        assert validated(bundle, noisy(limit + 0.5), scheme).verdict == PASS
+        assert failed(validated(bundle, noisy(limit - 0.5), scheme)) == {("snr_db", "score")}
 
 
 @pytest.mark.parametrize("scheme", LIMITS)
@@ -229,36 +230,38 @@ def test_attention_limits(bundle, scheme):
     limit = LIMITS[scheme].attention_max_abs
 
     def moved(by):
-        """``by`` from the first key to the second, in the first row."""
+        """Move the weight ``by`` from the first key to the second, in the first row."""
 
         def change(array):
             array[0, 0] -= by
             array[0, 1] += by
             return array
 
-        return changed(map=change)
+        return with_changes(map=change)
 
-    assert judged(bundle, moved(0.9 * limit), scheme).verdict == PASS
-    found = judged(bundle, moved(1.1 * limit), scheme)
-    assert ("max_abs_error", "attention/a") in failed(found)
-    assert found.stages["attention"] == FAIL
-    assert found.stages["numbers"] == PASS
-    assert found.verdict == FAIL
+    assert validated(bundle, moved(0.9 * limit), scheme).verdict == PASS
+    report = validated(bundle, moved(1.1 * limit), scheme)
+    assert ("max_abs_error", "attention/a") in failed(report)
+    assert report.stages["attention"] == FAIL
+    assert report.stages["numbers"] == PASS
+    assert report.verdict == FAIL
 
 
-def test_attention_that_looks_elsewhere_fails(bundle):
+def test_a_shifted_attention_map_fails(bundle):
     for scheme in LIMITS:
-        found = judged(bundle, changed(map=lambda array: np.roll(array, 1, axis=-1)), scheme)
-        assert {metric for metric, _ in failed(found)} == {"max_abs_error", "jensen_shannon"}
+        report = validated(
+            bundle, with_changes(map=lambda array: np.roll(array, 1, axis=-1)), scheme
+        )
+        assert {metric for metric, _ in failed(report)} == {"max_abs_error", "jensen_shannon"}
 
 
-def test_top1_is_checked_on_class_probabilities(tmp_path):
+def test_the_predicted_class_of_probabilities_is_checked(tmp_path):
     artifacts.write_dense_onnx(tmp_path / "m.onnx")
     entries = [artifacts.artifact(tmp_path / "m.onnx", scheme="int8")]
     x = samples(count=11)
     scores = np.full((11, 2), 0.44, np.float32)
     scores[:, 0] = 0.56
-    made = artifacts.write_bundle(tmp_path, entries, {"input/x": x, "output/score": scores})
+    bundle = artifacts.write_bundle(tmp_path, entries, {"input/x": x, "output/score": scores})
 
     def one_flips(tensors):
         got = scores[: len(tensors["x"])].copy()
@@ -266,9 +269,9 @@ def test_top1_is_checked_on_class_probabilities(tmp_path):
             got[4] = got[4, ::-1]
         return {"score": got}
 
-    found = judged(made, one_flips, "int8")
-    # 23 dB, and 10 of 11 right where 98% must be.
-    assert failed(found) == {("top1_agreement", "score")}
+    report = validated(bundle, one_flips, "int8")
+    # 23 dB pass, but 10 of 11 classes are fewer than the limit of 98%.
+    assert failed(report) == {("top1_agreement", "score")}
 
 
 def test_booleans_and_integers_are_compared(tmp_path):
@@ -277,28 +280,28 @@ def test_booleans_and_integers_are_compared(tmp_path):
     entries = [artifacts.artifact(tmp_path / "m.onnx", outputs=outputs)]
     x = samples()
     truth = {"output/sign": x > 0, "output/best": x.argmax(1)}
-    made = artifacts.write_bundle(tmp_path, entries, {"input/x": x, **truth})
-    assert validate_isolated(made, made.manifest.artifacts).verdict == PASS
+    bundle = artifacts.write_bundle(tmp_path, entries, {"input/x": x, **truth})
+    assert validate_isolated(bundle, bundle.manifest.artifacts).verdict == PASS
     for name in truth:
         wrong = {**truth, name: truth[name].copy()}
         wrong[name][2:3] = ~wrong[name][2:3] if name == "output/sign" else 2 - wrong[name][2:3] + 1
-        made = artifacts.write_bundle(tmp_path, entries, {"input/x": x, **wrong})
-        report = validate_isolated(made, made.manifest.artifacts)
+        bundle = artifacts.write_bundle(tmp_path, entries, {"input/x": x, **wrong})
+        report = validate_isolated(bundle, bundle.manifest.artifacts)
         assert {check.output for check in report.artifacts[0].failed} == {name.split("/")[1]}
 
 
-# What does not run
+# Artifacts that do not run
 
 
-def test_no_runtime_is_not_run(bundle):
+def test_without_a_runtime_the_verdict_is_not_run(bundle):
     def unavailable(_):
         raise RuntimeUnavailableError("nothing here")
 
     report = validate(bundle, bundle.manifest.artifacts[:1], unavailable)
-    (found,) = report.artifacts
-    assert (report.verdict, report.exit_code, found.reason) == (NOT_RUN, 5, "nothing here")
-    assert set(found.stages.values()) == {NOT_RUN}
-    assert found.max_abs_error is None
+    (item,) = report.artifacts
+    assert (report.verdict, report.exit_code, item.reason) == (NOT_RUN, 5, "nothing here")
+    assert set(item.stages.values()) == {NOT_RUN}
+    assert item.max_abs_error is None
 
 
 def test_an_artifact_that_does_not_load_fails(bundle):
@@ -310,13 +313,15 @@ def test_an_artifact_that_does_not_load_fails(bundle):
     assert report.artifacts[0].stages["numbers"] == NOT_RUN
 
 
-def test_whole_files_alone_are_no_pass(bundle):
+def test_intact_files_alone_do_not_pass(bundle):
     entry = bundle.manifest.artifacts[0]
     structure = Check(entry.label, "structure", "changed_files", 0.0, 0.0)
-    looks = Check(entry.label, "attention", "max_abs_error", 0.0, 1.0)
-    told = Check(entry.label, "numbers", "max_abs_error", 0.0)
+    attention_check = Check(entry.label, "attention", "max_abs_error", 0.0, 1.0)
+    without_limit = Check(entry.label, "numbers", "max_abs_error", 0.0)
     assert ArtifactReport(entry, "r", (structure,)).verdict == NOT_RUN
-    assert ArtifactReport(entry, "r", (structure, looks, told)).verdict == NOT_RUN
+    assert (
+        ArtifactReport(entry, "r", (structure, attention_check, without_limit)).verdict == NOT_RUN
+    )
     assert ArtifactReport(entry, "r", ()).verdict == NOT_RUN
 
 
@@ -333,12 +338,12 @@ def test_whole_files_alone_are_no_pass(bundle):
 )
 def test_overall_verdict(bundle, verdicts, verdict, code):
     entry = bundle.manifest.artifacts[0]
-    made = {
+    by_verdict = {
         PASS: ArtifactReport(entry, "r", (Check("a", "numbers", "m", 0.0, 0.0),)),
         FAIL: ArtifactReport(entry, "r", (Check("a", "numbers", "m", 1.0, 0.0),)),
         NOT_RUN: ArtifactReport(entry, None, ()),
     }
-    report = Report(tuple(made[name] for name in verdicts))
+    report = Report(tuple(by_verdict[name] for name in verdicts))
     assert [item.verdict for item in report.artifacts] == verdicts
     assert (report.verdict, report.exit_code) == (verdict, code)
     assert INCONCLUSIVE not in verdicts
@@ -372,13 +377,13 @@ def test_check(value, relation):
         lambda arrays: arrays.update({name: array[:0] for name, array in arrays.items()}),
     ],
 )
-def test_a_reference_that_proves_nothing_is_refused(tmp_path, change):
-    made = artifacts.write_dense_bundle(tmp_path)
-    arrays = dict(made.reference())
+def test_an_incomplete_reference_is_refused(tmp_path, change):
+    bundle = artifacts.write_dense_bundle(tmp_path)
+    arrays = dict(bundle.reference())
     change(arrays)
-    made = artifacts.write_bundle(tmp_path, made.manifest.artifacts, arrays)
+    bundle = artifacts.write_bundle(tmp_path, bundle.manifest.artifacts, arrays)
     with pytest.raises(BundleError, match="The reference of"):
-        validate_isolated(made, made.manifest.artifacts)
+        validate_isolated(bundle, bundle.manifest.artifacts)
 
 
 # In the real runtimes
@@ -394,27 +399,27 @@ def test_both_runtimes_pass(dense_bundle):
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_a_wrong_number_is_found(tmp_path, format):
+def test_a_wrong_value_fails(tmp_path, format):
     bias = artifacts.BIAS + np.array([0, 1e-2], np.float32)
-    made = artifacts.write_dense_bundle(tmp_path, formats=(format,), bias=bias)
-    (found,) = validate_isolated(made, made.manifest.artifacts).artifacts
-    assert failed(found) == {("tolerance_ratio", "score")}
-    assert found.max_abs_error == pytest.approx(1e-2, rel=1e-3)
+    bundle = artifacts.write_dense_bundle(tmp_path, formats=(format,), bias=bias)
+    (report,) = validate_isolated(bundle, bundle.manifest.artifacts).artifacts
+    assert failed(report) == {("tolerance_ratio", "score")}
+    assert report.max_abs_error == pytest.approx(1e-2, rel=1e-3)
 
 
-def test_state_kept_by_a_real_file_is_found(tmp_path):
+def test_state_carried_over_by_a_real_file_fails(tmp_path):
     artifacts.write_counter_tflite(tmp_path / "m.tflite")
     entry = artifacts.artifact(
         tmp_path / "m.tflite", inputs=(artifacts.COUNTER_X,), outputs=(artifacts.COUNTER_Y,)
     )
     x = np.arange(1, 6, dtype=np.float32)[:, None]
-    made = artifacts.write_bundle(tmp_path, [entry], {"input/x": x, "output/total": x})
-    (found,) = validate_isolated(made, (entry,)).artifacts
-    assert failed(found) == {("repeat_error", "total"), ("tolerance_ratio", "total")}
-    # Of one sequence too, for which Keras and the first call agree: the second call does not.
-    made = artifacts.write_bundle(tmp_path, [entry], {"input/x": x[:1], "output/total": x[:1]})
-    (found,) = validate_isolated(made, (entry,)).artifacts
-    assert failed(found) == {("repeat_error", "total")}
+    bundle = artifacts.write_bundle(tmp_path, [entry], {"input/x": x, "output/total": x})
+    (report,) = validate_isolated(bundle, (entry,)).artifacts
+    assert failed(report) == {("repeat_error", "total"), ("tolerance_ratio", "total")}
+    # With one sequence, the first call agrees with Keras, and the second does not.
+    bundle = artifacts.write_bundle(tmp_path, [entry], {"input/x": x[:1], "output/total": x[:1]})
+    (report,) = validate_isolated(bundle, (entry,)).artifacts
+    assert failed(report) == {("repeat_error", "total")}
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
@@ -424,33 +429,33 @@ def test_a_broken_file_fails_and_the_other_is_judged(dense_bundle, format, conte
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
     artifacts.rehash(dense_bundle.path)
-    made = type(dense_bundle).open(dense_bundle.path)
-    report = validate_isolated(made, made.manifest.artifacts)
+    bundle = type(dense_bundle).open(dense_bundle.path)
+    report = validate_isolated(bundle, bundle.manifest.artifacts)
     verdicts = {item.artifact.format: item.verdict for item in report.artifacts}
     assert verdicts == {"tflite": PASS, "onnx": PASS, format: FAIL}
     assert report.verdict == FAIL
     assert all(item.reason for item in report.artifacts if item.verdict == FAIL)
 
 
-def test_a_manifest_that_names_other_tensors_fails(dense_bundle):
+def test_a_manifest_with_other_tensor_names_fails(dense_bundle):
     def change(data):
         for entry in data["artifacts"]:
-            entry["inputs"][0]["name"] = "elsewhere"
+            entry["inputs"][0]["name"] = "unknown"
 
     artifacts.edit_manifest(dense_bundle.path, change)
-    made = type(dense_bundle).open(dense_bundle.path)
-    arrays = dict(made.reference())
-    arrays["input/elsewhere"] = arrays["input/x"]
-    made = artifacts.write_bundle(made.path, made.manifest.artifacts, arrays)
-    report = validate_isolated(made, made.manifest.artifacts)
+    bundle = type(dense_bundle).open(dense_bundle.path)
+    arrays = dict(bundle.reference())
+    arrays["input/unknown"] = arrays["input/x"]
+    bundle = artifacts.write_bundle(bundle.path, bundle.manifest.artifacts, arrays)
+    report = validate_isolated(bundle, bundle.manifest.artifacts)
     assert {item.verdict for item in report.artifacts} == {FAIL}
 
 
 def test_inputs_of_another_shape_fail(dense_bundle):
     arrays = dict(dense_bundle.reference())
     arrays["input/x"] = np.concatenate([arrays["input/x"]] * 2, axis=1)
-    made = artifacts.write_bundle(dense_bundle.path, dense_bundle.manifest.artifacts, arrays)
-    report = validate_isolated(made, made.manifest.artifacts)
+    bundle = artifacts.write_bundle(dense_bundle.path, dense_bundle.manifest.artifacts, arrays)
+    report = validate_isolated(bundle, bundle.manifest.artifacts)
     assert {item.verdict for item in report.artifacts} == {FAIL}
     assert all("stopped" in item.reason for item in report.artifacts)
 
@@ -461,31 +466,31 @@ def test_swapped_outputs_of_a_real_file_fail(tmp_path):
     entry = artifacts.artifact(tmp_path / "m.onnx", outputs=outputs)
     x = samples()
     arrays = {"input/x": x, "output/score": dense(x), "output/other": -dense(x)}
-    made = artifacts.write_bundle(tmp_path, [entry], arrays)
-    (found,) = validate_isolated(made, (entry,)).artifacts
-    assert {output for _, output in failed(found)} == {"score", "other"}
+    bundle = artifacts.write_bundle(tmp_path, [entry], arrays)
+    (report,) = validate_isolated(bundle, (entry,)).artifacts
+    assert {output for _, output in failed(report)} == {"score", "other"}
     arrays = {"input/x": x, "output/score": -dense(x), "output/other": dense(x)}
-    made = artifacts.write_bundle(tmp_path, [entry], arrays)
-    assert validate_isolated(made, (entry,)).verdict == PASS
+    bundle = artifacts.write_bundle(tmp_path, [entry], arrays)
+    assert validate_isolated(bundle, (entry,)).verdict == PASS
 
 
 def test_a_moved_bundle_is_judged(dense_bundle, tmp_path):
-    moved = tmp_path / "else where" / "b.edge"
+    moved = tmp_path / "with space" / "b.edge"
     shutil.copytree(dense_bundle.path, moved)
-    made = type(dense_bundle).open(moved)
-    assert validate_isolated(made, made.manifest.artifacts).verdict == PASS
+    bundle = type(dense_bundle).open(moved)
+    assert validate_isolated(bundle, bundle.manifest.artifacts).verdict == PASS
 
 
-def test_a_fault_in_a_runner_is_no_verdict(bundle):
-    def stumbles(_):
+def test_an_error_of_a_runner_is_raised(bundle):
+    def raises(_):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        judged(bundle, stumbles)
+        validated(bundle, raises)
     assert issubclass(ArtifactError, EdgeattnError)
 
 
-def test_the_oracle_is_that_of_the_kernel():
+def test_the_expected_outputs_are_those_of_the_kernel():
     # [2, 4, -8] @ [[1, -2], [.5, 4], [-.25, 8]] + [.125, -1] = [2+2+2+.125, -4+16-64-1].
     assert dense(np.array([[2, 4, -8]], np.float32)).tolist() == [[6.125, -53.0]]
     assert KERNEL.shape == (3, 2)
