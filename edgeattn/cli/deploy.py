@@ -15,7 +15,7 @@ from edgeattn.errors import EdgeattnError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.deployment.deploy import DeploymentOptions, DeploymentResult
+    from edgeattn.deployment.results import DeploymentResult
 
 
 @click.command("deploy")
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 @click.argument("hosts", metavar="[USER@HOST]...", nargs=-1)
 @click.option(
     "--hosts",
-    "listed",
+    "hosts_file",
     type=options.PATH,
     metavar="FILE",
-    help="More hosts, one a line; # begins a comment. All of them side by side.",
+    help="File with more hosts, one per line; # starts a comment.",
 )
 @click.option(
     "--to",
     "folder",
     metavar="FOLDER",
-    help="Where on the device, from its home folder. Default: edgeattn/NAME of the bundle.",
+    help="Folder on the device, relative to its home folder. Default: edgeattn/NAME, where NAME is "
+    "the bundle's name.",
 )
 @options.formats_option
 @options.schemes_option
@@ -41,23 +42,23 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Versions that stay on the device, the serving one among them.",
+    help="Number of versions to keep on the device, including the current one.",
 )
-@click.option("--rollback", is_flag=True, help="Let the version serve that served before.")
-@click.option("--install", is_flag=True, help="First install edgeattn there, into ~/edge.")
+@click.option("--rollback", is_flag=True, help="Switch back to the previous version.")
+@click.option("--install", is_flag=True, help="Install edgeattn on the device first, into ~/edge.")
 @click.option(
     "--wheels",
     type=options.PATH,
     metavar="DIR",
-    help="With --install: a folder of wheels, where this machine has no internet.",
+    help="With --install: folder of wheels, if this machine has no internet access.",
 )
-@click.option("--no-bench", is_flag=True, help="Judge there, and measure nothing.")
+@click.option("--no-bench", is_flag=True, help="Skip the latency measurement.")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=10,
     show_default=True,
-    help="Measure this long, all artifacts together.",
+    help="Duration of the latency measurement, all artifacts together.",
 )
 @options.device_python_option
 @options.ssh_config_option
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
 def command(
     bundle: Path,
     hosts: tuple[str, ...],
-    listed: Path | None,
+    hosts_file: Path | None,
     folder: str | None,
     formats: tuple[str, ...],
     schemes: tuple[str, ...],
@@ -83,28 +84,26 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Copy BUNDLE to devices, judge it there, and let it serve where it passes.
+    """Copy BUNDLE to devices, validate it there, and switch to it if it passes.
 
-    Only what a device lacks is copied, and every file is hashed there. The old version serves until
-    the new one has passed; whatever ends the work before, the same command goes on with it. A
-    verdict other than pass switches nothing. Programs on the device open the folder
+    Only missing files are copied, and every file is hashed on the device. The previous version
+    serves until the new one has passed; with any other verdict than pass it stays. Rerun the
+    command to resume after an interruption. Programs on the device open the folder
     edgeattn/NAME/current.
 
     The reports are written beside BUNDLE, as BUNDLE.HOST.json and BUNDLE.HOST.html. The exit code
-    is the worst of all hosts.
+    is the most severe one of all hosts.
     """
-    from edgeattn.deployment import deploy as deployment
-    from edgeattn.targets.ssh import parse
+    from edgeattn.deployment.deploy import default_folder, deploy, roll_back
+    from edgeattn.deployment.fleet import Cancellation, on_each_host
+    from edgeattn.deployment.options import DeploymentOptions
+    from edgeattn.deployment.results import worst_exit_code
 
-    named = [parse(host) for host in (*hosts, *_listed(listed))]
-    if not named:
-        raise UsageError("No host to deploy to.", hint="Give USER@HOST, or --hosts FILE.")
-    if len(set(named)) != len(named):
-        raise UsageError("A host is named twice: it can take one deployment at a time.")
+    destinations = _destinations(hosts, hosts_file)
     if wheels is not None and not install:
-        raise UsageError("--wheels is for --install.")
-    order = deployment.DeploymentOptions(
-        folder or deployment.default_folder(bundle),
+        raise UsageError("--wheels requires --install.")
+    deployment = DeploymentOptions(
+        folder or default_folder(bundle),
         options.chosen(formats),
         options.chosen(schemes),
         seconds=seconds,
@@ -112,157 +111,145 @@ def command(
         keep=keep,
         python=python,
         config=ssh_config,
+        install=install,
+        wheels=wheels,
     )
     if rollback:
-        outcomes = deployment.on_each(
-            named, lambda host, work: deployment.roll_back(host, order, work)
+        results = on_each_host(
+            destinations, lambda host, cancellation: roll_back(host, deployment, cancellation)
         )
     else:
         opened = options.opened(bundle, require_signature)
-        opened.select(order.formats, order.schemes)
+        opened.select(deployment.formats, deployment.schemes)
+
+        def deploy_to(host: str, cancellation: Cancellation) -> DeploymentResult:
+            with progress.labelled(host):
+                return deploy(opened, host, deployment, cancellation)
+
         with output.progress(quiet or as_json):
-            outcomes = _deploy(opened, named, order, install, wheels)
-        outcomes = tuple(_keep_report(bundle, opened, outcome) for outcome in outcomes)
-    code = deployment.worst(outcomes)
+            results = on_each_host(destinations, deploy_to)
+        results = tuple(_write_report(bundle, opened, result) for result in results)
+    code = worst_exit_code(results)
     if as_json:
-        output.emit_json({"exit_code": code, "hosts": [item.to_json() for item in outcomes]})
+        output.emit_json({"exit_code": code, "hosts": [result.to_json() for result in results]})
     else:
-        click.echo(as_text(outcomes, bundle, quiet=quiet))
+        click.echo(as_text(results, bundle, quiet=quiet))
     return code
 
 
-def _deploy(
-    bundle: Bundle,
-    hosts: Sequence[str],
-    order: DeploymentOptions,
-    install: bool,
-    wheels: Path | None,
-) -> tuple[DeploymentResult, ...]:
-    from edgeattn.deployment import deploy as deployment
+def _destinations(hosts: Sequence[str], hosts_file: Path | None) -> list[str]:
+    from edgeattn.targets.ssh import parse_destination
 
-    def on(host: str, work: deployment.Work) -> DeploymentResult:
-        chosen = order
-        if install:
-            from edgeattn.deployment import install as installing
-            from edgeattn.targets.ssh import look
-
-            chosen = replace(
-                order,
-                install=lambda remote: installing.install(remote, look(remote, "python3"), wheels),
-            )
-        with progress.labelled(host):
-            return deployment.deploy(bundle, host, chosen, work)
-
-    return deployment.on_each(hosts, on)
+    listed: list[str] = []
+    if hosts_file is not None:
+        try:
+            text = hosts_file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{hosts_file} cannot be read: {error}") from error
+        listed = [line.partition("#")[0].strip() for line in text.splitlines()]
+    destinations = [parse_destination(host) for host in (*hosts, *filter(None, listed))]
+    if not destinations:
+        raise UsageError("No host to deploy to.", hint="Pass USER@HOST or --hosts FILE.")
+    for host in destinations:
+        if destinations.count(host) > 1:
+            raise UsageError(f"{host} is listed twice.", hint="List every host once.")
+    return destinations
 
 
-def _listed(file: Path | None) -> list[str]:
-    if file is None:
-        return []
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from error
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return [line for line in lines if line]
+def _write_report(path: Path, bundle: Bundle, result: DeploymentResult) -> DeploymentResult:
+    """Write the device's report beside the bundle at ``path``, as JSON and HTML.
 
-
-def _keep_report(given: Path, bundle: Bundle, outcome: DeploymentResult) -> DeploymentResult:
-    """Beside the bundle, the device's report: as JSON, and as a page where the plots are here.
-
-    What cannot be written is told with the outcome, which is what it is all the same.
+    The page is skipped if the extra "report" is not installed. If a file cannot be written, that error
+    is added to the result.
     """
-    if outcome.report is None:
-        return outcome
+    if result.report is None:
+        return result
     import json
 
     from edgeattn.files import write_text
     from edgeattn.report import write_html
 
-    page = report_path(given, outcome.host, ".html")
+    page = report_path(path, result.host, ".html")
     try:
         try:
-            write_html(page, bundle, outcome.report)
+            write_html(page, bundle, result.report)
         except OutputError:
             raise
         except UsageError:
-            # The page needs the extra "report", and the text says so; an old one is not this one's.
+            # The extra "report" is not installed. A page of an earlier report would be misleading.
             page.unlink(missing_ok=True)
-        document = json.dumps(output.plain(outcome.to_json()), indent=1, allow_nan=False)
-        write_text(report_path(given, outcome.host, ".json"), document + "\n")
+        document = json.dumps(output.plain(result.to_json()), indent=1, allow_nan=False)
+        write_text(report_path(path, result.host, ".json"), document + "\n")
     except EdgeattnError as error:
-        return replace(outcome, error=error)
+        return replace(result, error=error)
     except Exception as error:
-        told = f"The report cannot be made: {type(error).__name__}: {error}"
-        return replace(outcome, error=EdgeattnError(told))
-    return outcome
+        message = f"The report cannot be written: {type(error).__name__}: {error}"
+        return replace(result, error=EdgeattnError(message))
+    return result
 
 
 def report_path(bundle: Path, host: str, suffix: str) -> Path:
     """``model.edge.pi@raspberrypi.json``, beside the bundle."""
-    told = "".join(c if c.isalnum() or c in "@.-_" else "_" for c in host.removeprefix("ssh://"))
-    given = bundle.absolute()
-    return given.with_name(f"{given.name.removesuffix('.zip')}.{told}{suffix}")
+    name = "".join(c if c.isalnum() or c in "@.-_" else "_" for c in host.removeprefix("ssh://"))
+    path = bundle.absolute()
+    return path.with_name(f"{path.name.removesuffix('.zip')}.{name}{suffix}")
 
 
-def as_text(outcomes: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = False) -> str:
+def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = False) -> str:
     rows = [
         [
-            item.host,
-            (item.device.board if item.device else None) or "-",
-            "not run" if item.report is None else item.report.verdict,
-            _fastest(item),
-            output.size(item.sent),
-            item.version or "-",
-            item.state,
+            result.host,
+            (result.device.board if result.device else None) or "-",
+            result.verdict,
+            _lowest_latency(result),
+            f"{result.sent / 1000:.1f}",
+            result.version or "-",
+            result.state,
         ]
-        for item in outcomes
+        for result in results
     ]
-    header = ["host", "board", "verdict", "p50, ms", "sent", "version", "outcome"]
+    header = ["host", "board", "verdict", "p50 (ms)", "sent (kB)", "version", "state"]
     lines = [output.table(header, rows, right=(3, 4))]
-    for item in outcomes:
-        if item.error is not None:
-            lines.append(f"{item.host}: {item.error.message}")
-            if item.error.hint:
-                lines.append(f"  {item.error.hint}")
-        if item.report is not None:
-            lines += _why(item)
+    for result in results:
+        if result.error is not None:
+            lines.append(f"{result.host}: {result.error.message}")
+            if result.error.hint:
+                lines.append(f"  {result.error.hint}")
+        lines += _reasons(result)
     if not quiet:
-        lines += _notes(outcomes, bundle)
+        lines += _notes(results, bundle)
     return "\n".join(lines)
 
 
-def _why(outcome: DeploymentResult) -> list[str]:
+def _reasons(result: DeploymentResult) -> list[str]:
+    """Why artifacts did not pass."""
     from edgeattn.cli.convert import failure_lines
 
-    assert outcome.report is not None
-    return [
-        f"{outcome.host}: {line}"
-        for item in outcome.report.artifacts
-        for line in failure_lines(item)
-    ]
+    artifacts = () if result.report is None else result.report.artifacts
+    return [f"{result.host}: {line}" for artifact in artifacts for line in failure_lines(artifact)]
 
 
-def _fastest(outcome: DeploymentResult) -> str:
-    """The smallest median of the artifacts, the one that a program would choose."""
-    told = (outcome.bench or {}).get("artifacts", ())
-    found = [item["p50_ms"] for item in told if item.get("p50_ms") is not None]
-    return f"{min(found):.3g}" if found else "-"
+def _lowest_latency(result: DeploymentResult) -> str:
+    """The smallest median over all artifacts."""
+    measured = (result.bench or {}).get("artifacts", ())
+    medians = [item["p50_ms"] for item in measured if item.get("p50_ms") is not None]
+    return f"{min(medians):.3g}" if medians else "-"
 
 
-def _notes(outcomes: Sequence[DeploymentResult], bundle: Path) -> list[str]:
+def _notes(results: Sequence[DeploymentResult], bundle: Path) -> list[str]:
     lines = []
-    serving = next((item for item in outcomes if item.folder and not item.error), None)
+    serving = next((result for result in results if result.folder and not result.error), None)
     if serving is not None:
-        lines += ["", f"Programs there open {serving.folder}/current"]
-    for item in outcomes:
-        if item.report is not None:
-            paths = [report_path(bundle, item.host, suffix) for suffix in (".json", ".html")]
-            told = " and ".join(path.name for path in paths if path.is_file())
-            page = "" if paths[1].is_file() else "; the page needs: pip install 'edgeattn[report]'"
-            lines.append(f"Report: {told}{page}")
-        if item.state == "refused":
-            lines.append(
-                f"{item.host}: what served before ({item.previous or 'nothing'}) still serves."
+        lines += ["", f"Programs on the device open {serving.folder}/current"]
+    for result in results:
+        if result.report is not None:
+            paths = [report_path(bundle, result.host, suffix) for suffix in (".json", ".html")]
+            names = " and ".join(path.name for path in paths if path.is_file())
+            hint = (
+                "" if paths[1].is_file() else ". For the HTML page: pip install 'edgeattn[report]'"
             )
+            lines.append(f"Report: {names}{hint}")
+        if result.state == "refused":
+            version = result.previous or "none"
+            lines.append(f"{result.host}: not switched; current version: {version}")
     return lines

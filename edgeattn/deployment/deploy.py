@@ -1,13 +1,14 @@
-"""A bundle to a device, judged there before it serves.
+"""Deployment of a bundle to one device, which validates it before it serves.
 
-The steps, each of which a lost connection, a full disk or a reboot may end: look at the device,
-copy what it lacks, hash every file there, judge there, measure there, keep the report there and
-here, and switch over by one rename. Until that last step the old version serves, and a second
-attempt goes on where the first one ended.
+The steps: check the device, copy the files it lacks, hash every file there, validate there, measure
+there, save the report on both machines, switch over by one rename. A lost connection, a full disk
+or a reboot may interrupt any of them: until the last step the old version serves, and the next
+attempt resumes.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,247 +16,234 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn import progress
-from edgeattn.deployment.fleet import Work, on_each, worst
+from edgeattn.deployment.fleet import Cancellation
+from edgeattn.deployment.options import DeploymentOptions
 from edgeattn.deployment.results import (
     FAILED,
     REFUSED,
     ROLLED_BACK,
     SWITCHED,
     UNCHANGED,
-    DeploymentOptions,
     DeploymentResult,
 )
 from edgeattn.errors import DeviceError, EdgeattnError, UsageError
-from edgeattn.targets import transfer as sending
+from edgeattn.targets import ssh
+from edgeattn.targets.connection import CALL_TIMEOUT, Connection
+from edgeattn.targets.transfer import send_files
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.device.info import Device
-    from edgeattn.targets.ssh import SSHHost
     from edgeattn.tensors import Tensors
     from edgeattn.validation.report import Report
 
-__all__ = [
-    "DeploymentOptions",
-    "DeploymentResult",
-    "Work",
-    "default_folder",
-    "deploy",
-    "on_each",
-    "roll_back",
-    "worst",
-]
+# The functions of this module are called on the device, in this order.
+STEPS = "edgeattn.deployment.on_device.steps"
 
 
 def default_folder(bundle: Path) -> str:
-    """Where on a device a bundle goes unless told otherwise: ``edgeattn/NAME``."""
+    """The default folder of a bundle on a device: ``edgeattn/NAME``."""
     name = bundle.absolute().name.removesuffix(".zip").removesuffix(".edge")
     if not re.fullmatch(r"\w[\w. -]*", name):
         raise UsageError(
-            f"The bundle's name {name!r} makes no folder on a device.",
-            hint="Say where it goes: --to edgeattn/NAME",
+            f"The bundle's name {name!r} cannot be used as a folder name on a device.",
+            hint="Choose a folder: --to edgeattn/NAME",
         )
     return f"edgeattn/{name}"
 
 
 def deploy(
     bundle: Bundle,
-    host: str,
-    order: DeploymentOptions,
-    work: Work | None = None,
+    destination: str,
+    options: DeploymentOptions,
+    cancellation: Cancellation | None = None,
 ) -> DeploymentResult:
-    """Deploy ``bundle`` to ``host``; what goes wrong on the way is in the outcome.
+    """Deploy ``bundle`` to the host ``destination``; errors on the way are part of the result.
 
-    Raises :class:`UsageError` for a host that is none and :class:`BundleError` for a bundle that is
-    not whole, before anything is done.
+    Raises :class:`UsageError` if ``destination`` is invalid.
     """
-    from edgeattn.targets import ssh
+    from edgeattn.deployment.install import install
+    from edgeattn.device import info
 
-    ssh.parse(host)
+    ssh.parse_destination(destination)
     device: Device | None = None
     try:
-        with ssh.connected(host, order.config) as remote:
-            progress.report("looking")
-            device, _ = look(remote)
-            if order.install is not None:
-                progress.report("installing")
-                order.install(remote)
-            with (work or Work()).on(ssh.worker_on(remote, order.python)) as child:
-                return carry_out(bundle, remote, child, order, device=device)
+        with ssh.connect(destination, options.config) as host:
+            progress.report("checking the device")
+            device = info.device_from_snapshot(ssh.system_snapshot(host))
+            if options.install:
+                install(host, options.wheels)
+            worker = ssh.worker_on(host, options.python)
+            with (cancellation or Cancellation()).registered(worker):
+                return run_steps(bundle, Connection(worker, host), options, device=device)
     except EdgeattnError as error:
-        return DeploymentResult(host, FAILED, device=device, error=error)
+        return DeploymentResult(destination, FAILED, device=device, error=error)
     except Exception as error:
-        # A fault of ours, or a device that answers what it should not: other devices go on.
+        # An internal error, or malformed data of a device, must not end the other deployments.
         fault = EdgeattnError(f"{type(error).__name__}: {error}")
-        return DeploymentResult(host, FAILED, device=device, error=fault)
+        return DeploymentResult(destination, FAILED, device=device, error=fault)
 
 
-def look(remote: SSHHost) -> tuple[Device, dict[str, Any]]:
-    """What a machine is, which need not have edgeattn, and what else it said of itself."""
-    from edgeattn.device.info import device_from_snapshot
-    from edgeattn.targets import ssh
-
-    told = ssh.look(remote)
-    return device_from_snapshot(told), told
-
-
-def carry_out(
+def run_steps(
     bundle: Bundle,
-    remote: SSHHost,
-    child: sending.Caller,
-    order: DeploymentOptions,
+    connection: Connection,
+    options: DeploymentOptions,
     *,
     device: Device | None = None,
 ) -> DeploymentResult:
-    """The steps after the connection stands."""
+    """The steps of a deployment, over an open connection.
 
-    def ask(function: str, **arguments: Any) -> Any:
-        return sending.ask(child, remote, function, **arguments)
-
-    chosen = bundle.select(order.formats, order.schemes)
-    start = ask("edgeattn.deployment.on_device.steps:begin", folder=order.folder)
-    _same_edgeattn(remote, start)
-    progress.report("asking its runtimes")
-    _can_run(remote, chosen, ask("edgeattn.deployment.on_device.steps:runtimes"))
+    Raises :class:`DeviceError` if the device cannot run the bundle, fails or disconnects.
+    """
+    artifacts = bundle.select(options.formats, options.schemes)
+    before = connection.call(f"{STEPS}:open_folder", folder=options.folder)
+    _check_version(connection.host, before["edgeattn"])
+    progress.report("checking the runtimes of the device")
+    _check_runtimes(connection.host, artifacts, connection.call(f"{STEPS}:check_runtimes"))
     files = bundle.file_hashes()
-    sent = sending.send(child, remote, bundle.path, files)
-    progress.report("hashing every file there")
-    version = ask("edgeattn.deployment.on_device.steps:assemble", files=files)
-    progress.report("judging there")
-    which: dict[str, Any] = {"formats": list(order.formats), "schemes": list(order.schemes)}
-    told, answers = sending.ask_both(
-        child, remote, "edgeattn.deployment.on_device.steps:judge", version=version, **which
+    sent = send_files(connection, bundle.path, files)
+    progress.report("hashing every file on the device")
+    version = connection.call(f"{STEPS}:add_version", files=files)
+    progress.report("validating on the device")
+    selection = {
+        "version": version,
+        "formats": list(options.formats),
+        "schemes": list(options.schemes),
+    }
+    report = device_report(
+        bundle, artifacts, *connection.call_with_tensors(f"{STEPS}:validate", selection)
     )
-    report = judged(bundle, chosen, told, answers)
-    bench = None
-    if order.measure and report.exit_code == 0:
-        progress.report("measuring there")
-        bench, _ = sending.ask_both(
-            child,
-            remote,
-            "edgeattn.deployment.on_device.steps:measure",
-            patience=sending.PATIENCE + order.seconds,
-            version=version,
-            runs=order.runs,
-            seconds=order.seconds,
-            **which,
-        )
-    outcome = DeploymentResult(
-        remote.destination,
-        UNCHANGED if start["current"] == version else SWITCHED,
-        start["folder"],
-        version,
-        start["current"],
-        sent,
-        device,
-        report,
-        bench,
+    result = DeploymentResult(
+        connection.host.destination,
+        state=UNCHANGED if before["current"] == version else SWITCHED,
+        folder=before["folder"],
+        version=version,
+        previous=before["current"],
+        sent=sent,
+        device=device,
+        report=report,
     )
     if report.exit_code:
-        outcome = replace(outcome, state=REFUSED)
-    ask(
-        "edgeattn.deployment.on_device.steps:note",
-        version=version,
-        report={**_plain(outcome.to_json()), "state": None},
-    )
-    if outcome.state == REFUSED:
-        return outcome
-    if outcome.state == SWITCHED:
-        ask("edgeattn.deployment.on_device.steps:switch", version=version)
-    return replace(
-        outcome, removed=tuple(ask("edgeattn.deployment.on_device.steps:prune", keep=order.keep))
-    )
+        result = replace(result, state=REFUSED)
+    elif options.measure:
+        progress.report("measuring latency on the device")
+        bench, _ = connection.call_with_tensors(
+            f"{STEPS}:measure",
+            {**selection, "runs": options.runs, "seconds": options.seconds},
+            timeout=CALL_TIMEOUT + options.seconds,
+        )
+        result = replace(result, bench=bench)
+    # JSON has no infinity and no NaN: they become strings.
+    document = json.loads(json.dumps(result.to_json()), parse_constant=str)
+    connection.call(f"{STEPS}:save_report", version=version, report={**document, "state": None})
+    if result.state == REFUSED:
+        return result
+    if result.state == SWITCHED:
+        connection.call(f"{STEPS}:switch", version=version)
+    return replace(result, removed=tuple(connection.call(f"{STEPS}:prune", keep=options.keep)))
 
 
-def roll_back(host: str, order: DeploymentOptions, work: Work | None = None) -> DeploymentResult:
-    """Let the version serve on ``host`` that served before."""
-    from edgeattn.targets import ssh
+def roll_back(
+    destination: str, options: DeploymentOptions, cancellation: Cancellation | None = None
+) -> DeploymentResult:
+    """Let the previous version on the host ``destination`` serve again.
 
-    ssh.parse(host)
+    Raises :class:`UsageError` if ``destination`` is invalid; other errors are part of the result.
+    """
+    ssh.parse_destination(destination)
     try:
         with (
-            ssh.connected(host, order.config) as remote,
-            (work or Work()).on(ssh.worker_on(remote, order.python)) as child,
+            ssh.connect(destination, options.config) as host,
+            (cancellation or Cancellation()).registered(
+                ssh.worker_on(host, options.python)
+            ) as worker,
         ):
-            start = sending.ask(
-                child, remote, "edgeattn.deployment.on_device.steps:begin", folder=order.folder
-            )
-            told = sending.ask(child, remote, "edgeattn.deployment.on_device.steps:roll_back")
+            return roll_back_over(Connection(worker, host), options)
     except EdgeattnError as error:
-        return DeploymentResult(host, FAILED, error=error)
-    return DeploymentResult(host, ROLLED_BACK, start["folder"], told["to"], told["from"])
+        return DeploymentResult(destination, FAILED, error=error)
 
 
-def judged(
+def roll_back_over(connection: Connection, options: DeploymentOptions) -> DeploymentResult:
+    """The steps of a rollback, over an open connection."""
+    before = connection.call(f"{STEPS}:open_folder", folder=options.folder)
+    versions = connection.call(f"{STEPS}:roll_back")
+    return DeploymentResult(
+        connection.host.destination,
+        ROLLED_BACK,
+        before["folder"],
+        versions["to"],
+        versions["from"],
+    )
+
+
+def device_report(
     bundle: Bundle,
-    chosen: tuple[Artifact, ...],
-    told: Sequence[dict[str, Any]],
-    answers: Tensors,
+    artifacts: tuple[Artifact, ...],
+    summaries: Sequence[dict[str, Any]],
+    outputs: Tensors,
 ) -> Report:
-    """The device's report, with the device's stage where this machine can run the artifact too.
+    """The validation report of a device, with the stage ``device`` for artifacts that run here too.
 
-    Raises :class:`DeviceError` where the device's verdict does not follow from its numbers.
+    ``summaries`` and ``outputs`` are the result of the device's
+    :func:`edgeattn.deployment.on_device.steps.validate`. Raises :class:`DeviceError` if a verdict
+    of the device contradicts its checks.
     """
     from edgeattn import ArtifactReport, Check, Report, validate_isolated
-    from edgeattn.validation import device_parity as parity
+    from edgeattn.validation.device_parity import add_device_stage
 
-    by_path = {item.path: item for item in chosen}
+    by_path = {artifact.path: artifact for artifact in artifacts}
     reports = []
-    for number, item in enumerate(told):
+    for number, summary in enumerate(summaries):
         prefix = f"{number}/"
-        there = ArtifactReport(
-            by_path[item["path"]],
-            item["runtime"],
-            tuple(Check(**{**check, "heads": tuple(check["heads"])}) for check in item["checks"]),
-            reason=item["reason"],
-            broken=item["broken"],
+        report = ArtifactReport(
+            by_path[summary["path"]],
+            summary["runtime"],
+            tuple(
+                Check(**{**check, "heads": tuple(check["heads"])}) for check in summary["checks"]
+            ),
+            reason=summary["reason"],
+            broken=summary["broken"],
             outputs={
                 name.removeprefix(prefix): array
-                for name, array in answers.items()
+                for name, array in outputs.items()
                 if name.startswith(prefix)
             },
         )
-        if there.verdict != item["verdict"]:
+        if report.verdict != summary["verdict"]:
             raise DeviceError(
-                f"The device says {item['verdict']} of {there.artifact.label}, and its numbers "
-                f"say {there.verdict}.",
-                hint="Is the edgeattn there this one? Install it with --install.",
+                f"The device reports {summary['verdict']} for {report.artifact.label}, but its "
+                f"checks amount to {report.verdict}.",
+                hint="Install this edgeattn on the device with --install.",
             )
-        reports.append(there)
-    here = validate_isolated(bundle, chosen)
-    return parity.add_device_stage(Report(tuple(reports)), here, bundle)
+        reports.append(report)
+    return add_device_stage(Report(tuple(reports)), validate_isolated(bundle, artifacts), bundle)
 
 
-def _same_edgeattn(remote: SSHHost, start: dict[str, Any]) -> None:
+def _check_version(host: ssh.SSHHost, version: str) -> None:
     from edgeattn import __version__
 
-    if start["edgeattn"] != __version__:
+    if version != __version__:
         raise DeviceError(
-            f"{remote.destination} has edgeattn {start['edgeattn']}, and this one is "
-            f"{__version__}: the same numbers must be judged by the same rules.",
-            hint="Install this one there with --install.",
+            f"{host.destination} has edgeattn {version}, this machine has {__version__}: both must "
+            "apply the same checks.",
+            hint="Install this version on the device with --install.",
         )
 
 
-def _can_run(remote: SSHHost, chosen: Sequence[Artifact], checks: Sequence[dict[str, Any]]) -> None:
-    """Before anything is copied: a runtime that computes a tiny model right."""
-    works = {check["format"] for check in checks if check["state"] == "pass"}
-    if not any(item.format in works for item in chosen):
-        asked = sorted({item.format for item in chosen})
-        told = "; ".join(
+def _check_runtimes(
+    host: ssh.SSHHost, artifacts: Sequence[Artifact], checks: Sequence[dict[str, Any]]
+) -> None:
+    """Before anything is copied: a runtime must compute a tiny model correctly."""
+    working = {check["format"] for check in checks if check["state"] == "pass"}
+    formats = sorted({artifact.format for artifact in artifacts})
+    if working.isdisjoint(formats):
+        reasons = "; ".join(
             f"{check['format']}: {check['reason'] or check['state']}"
             for check in checks
-            if check["format"] in asked
+            if check["format"] in formats
         )
         raise DeviceError(
-            f"No runtime for {' or '.join(asked)} files works on {remote.destination}: {told}",
-            hint=f"Ask: edgeattn doctor {remote.destination}",
+            f"No runtime for {' or '.join(formats)} files works on {host.destination}: {reasons}",
+            hint=f"Check the device: edgeattn doctor {host.destination}",
         )
-
-
-def _plain(document: dict[str, Any]) -> dict[str, Any]:
-    """Without numbers that JSON does not have."""
-    import json
-
-    return dict(json.loads(json.dumps(document), parse_constant=str))

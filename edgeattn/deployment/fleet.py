@@ -1,4 +1,4 @@
-"""Several devices side by side."""
+"""Deployments to several devices at the same time."""
 
 from __future__ import annotations
 
@@ -14,63 +14,61 @@ from edgeattn.errors import DeviceError
 if TYPE_CHECKING:
     from edgeattn.process.worker import Worker
 
-# Hosts that are deployed to at the same time.
-SIDE_BY_SIDE = 8
+MAX_CONCURRENT = 8
 
 
-class Work:
-    """Deployments under way on several threads, which can be broken off from another."""
+class Cancellation:
+    """Cancels, from another thread, the deployments whose workers are registered with it."""
 
     def __init__(self) -> None:
-        self._children: set[Worker] = set()
-        self._ended = False
-        self._turn = threading.Lock()
+        self._workers: set[Worker] = set()
+        self._cancelled = False
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def on(self, child: Worker) -> Iterator[Worker]:
-        with self._turn:
-            if self._ended:
-                raise DeviceError("Interrupted before it began.")
-            self._children.add(child)
+    def registered(self, worker: Worker) -> Iterator[Worker]:
+        """Within this context, ``worker`` ends on :meth:`cancel`; it is closed at the end.
+
+        Raises :class:`DeviceError` if everything was cancelled already.
+        """
+        with self._lock:
+            if self._cancelled:
+                raise DeviceError("Interrupted before the deployment started.")
+            self._workers.add(worker)
         try:
-            with child:
-                yield child
+            with worker:
+                yield worker
         finally:
-            with self._turn:
-                self._children.discard(child)
+            with self._lock:
+                self._workers.discard(worker)
 
-    def end(self) -> None:
-        """Break off what is under way, and let nothing more begin: nothing is switched any more."""
-        with self._turn:
-            self._ended = True
-            for child in self._children:
-                child.kill()
+    def cancel(self) -> None:
+        """End all registered workers and let no other start, so that no version is switched."""
+        with self._lock:
+            self._cancelled = True
+            for worker in self._workers:
+                worker.kill()
 
 
-def on_each(
-    hosts: Sequence[str], action: Callable[[str, Work], DeploymentResult]
+def on_each_host(
+    hosts: Sequence[str], action: Callable[[str, Cancellation], DeploymentResult]
 ) -> tuple[DeploymentResult, ...]:
-    """``action`` for every host, several at a time; the outcomes in the order of ``hosts``.
+    """Run ``action`` for every host, several at a time; returns the results in the same order.
 
-    Ctrl-C and the like break all of them off.
+    An exception, such as the one of Ctrl-C, cancels all of them.
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    work = Work()
-    with ThreadPoolExecutor(min(len(hosts), SIDE_BY_SIDE)) as pool:
-        under_way = [
-            pool.submit(contextvars.copy_context().run, action, host, work) for host in hosts
+    cancellation = Cancellation()
+    with ThreadPoolExecutor(min(len(hosts), MAX_CONCURRENT)) as pool:
+        futures = [
+            pool.submit(contextvars.copy_context().run, action, host, cancellation)
+            for host in hosts
         ]
         try:
-            return tuple(each.result() for each in under_way)
+            return tuple(future.result() for future in futures)
         except BaseException:
-            for each in under_way:
-                each.cancel()
-            work.end()
+            for future in futures:
+                future.cancel()
+            cancellation.cancel()
             raise
-
-
-def worst(outcomes: Sequence[DeploymentResult]) -> int:
-    """The exit code for all: a fault of ours first, then a failed check, then what was refused."""
-    codes = {outcome.exit_code for outcome in outcomes}
-    return next((code for code in (70, 1, 4, 2, 3, 5, 6) if code in codes), 0)

@@ -1,42 +1,35 @@
-"""What a device is and which of its runtimes work, asked from here."""
+"""Description of a host over ssh, and a check of its runtimes."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from edgeattn.device import info
 from edgeattn.device.advice import Advice
-from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import NOT_CHECKED, RuntimeCheck
 from edgeattn.process.worker import WorkerDied
+from edgeattn.targets import ssh
 
 
 def check_host(
-    host: str, python: str | None = None, config: Path | None = None
-) -> tuple[Device, tuple[RuntimeCheck, ...], tuple[Advice, ...]]:
-    """The machine ``host``, its runtimes, and what hinders asking these.
+    destination: str, python: str | None = None, config: Path | None = None
+) -> tuple[info.Device, tuple[RuntimeCheck, ...], tuple[Advice, ...]]:
+    """The machine, a check of each runtime, and advice if the runtimes cannot be checked.
 
-    A machine without edgeattn is described all the same. Raises :class:`DeviceError` where nothing
-    answers, :class:`UsageError` for a host that is none.
+    ``python`` is a path on the host, ``config`` replaces ``~/.ssh/config``. A host without edgeattn
+    is described, too. Raises :class:`DeviceError` if it does not respond and :class:`UsageError` if
+    ``destination`` is invalid.
     """
-    from edgeattn.device.info import device_from_snapshot
-    from edgeattn.targets import ssh
-
-    with ssh.connected(host, config) as remote:
-        found = device_from_snapshot(ssh.look(remote, python))
+    with ssh.connect(destination, config) as host:
+        device = info.device_from_snapshot(ssh.system_snapshot(host, python))
         try:
-            with ssh.worker_on(remote, python) as child:
-                told, _ = child.call("edgeattn.targets.host_check:runtimes", timeout=600)
+            with ssh.worker_on(host, python) as worker:
+                checks, _ = worker.call(
+                    "edgeattn.targets.on_device.environment:check_runtimes", timeout=600
+                )
         except WorkerDied as error:
-            why = remote.failed(error.output or f"the connection {error.message}")
-            checks = tuple(RuntimeCheck(name, NOT_CHECKED) for name in ("tflite", "onnx"))
-            return found, checks, (Advice("error", why.message, why.hint or "Ask again."),)
-    return found, tuple(RuntimeCheck(**item) for item in told), ()
-
-
-def runtimes() -> list[dict[str, Any]]:
-    """There: whether each runtime computes a tiny model right."""
-    from edgeattn.device import runtime_check
-
-    return [asdict(check) for check in runtime_check.check_runtimes()]
+            reason = host.error_from(error.output or f"the connection {error.message}")
+            unchecked = tuple(RuntimeCheck(name, NOT_CHECKED) for name in ("tflite", "onnx"))
+            advice = Advice("error", reason.message, reason.hint or "Run the command again.")
+            return device, unchecked, (advice,)
+    return device, tuple(RuntimeCheck(**check) for check in checks), ()

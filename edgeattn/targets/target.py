@@ -8,14 +8,14 @@ Calls carry function names, numbers and arrays, never code (see :mod:`edgeattn.p
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import MANIFEST
+from edgeattn.bundle.manifest import MANIFEST, sha256
 from edgeattn.errors import BundleError, DeviceError
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners.isolated import IsolatedRunner
@@ -24,60 +24,61 @@ if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.targets.ssh import SSHHost
 
-# Python and edgeattn start within seconds, under emulation too; a dead link never answers.
-PATIENCE = 120.0
-MODULE = ("-P", "-m", "edgeattn.child")
+# Seconds for Python and edgeattn to start: a few are needed, more under emulation.
+START_TIMEOUT = 120.0
+WORKER_MODULE = ("-P", "-m", "edgeattn.child")
+ENVIRONMENT = "edgeattn.targets.on_device.environment"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where artifacts run: how to start a child there, and where the bundle lies there.
+    """A machine or interpreter, and the bundle on it.
 
-    ``command`` is empty for this interpreter. ``folder`` is a path of that place, not of this one.
-    ``remote`` is the machine, where it is another.
+    ``command`` starts a worker process and is empty for this interpreter. ``folder`` is the path of
+    the bundle on the target. ``host`` is set if the target is reached over ssh.
     """
 
     name: str
     folder: str
     command: tuple[str, ...] = ()
-    remote: SSHHost | None = None
+    host: SSHHost | None = None
 
     def start(self) -> Worker:
-        """A child process of that place; it starts at its first call."""
+        """A worker process on the target; it starts with its first call."""
         return Worker(command=self.command or None)
 
     def runner(
-        self, child: Worker, artifact: Artifact, *, threads: int = 1, as_deployed: bool = False
+        self, worker: Worker, artifact: Artifact, *, threads: int = 1, as_deployed: bool = False
     ) -> IsolatedRunner:
-        """``artifact`` in a ``child`` of this place."""
+        """A runner of ``artifact`` in a worker process of this target."""
         return IsolatedRunner(
-            Path(self.folder), artifact, child, threads=threads, as_deployed=as_deployed
+            Path(self.folder), artifact, worker, threads=threads, as_deployed=as_deployed
         )
 
 
 @dataclass(frozen=True)
 class TargetInfo:
-    """What a place said about itself."""
+    """Versions on a target; ``manifest`` is the SHA-256 of its bundle's manifest."""
 
     edgeattn: str
     machine: str
     python: str
-    manifest: str  # the SHA-256 of the bundle's manifest there
+    manifest: str
 
 
 def local_target(bundle: Bundle) -> Target:
-    """This interpreter, and the bundle where it is."""
+    """This interpreter."""
     return Target("here", str(bundle.path))
 
 
 def interpreter_target(python: Path, bundle: Bundle) -> Target:
-    """Another interpreter of this machine, which has edgeattn and sees the bundle where it is."""
-    return Target(str(python), str(bundle.path.absolute()), (str(python), *MODULE))
+    """Another interpreter of this machine, which must have edgeattn."""
+    return Target(str(python), str(bundle.path.absolute()), (str(python), *WORKER_MODULE))
 
 
-def command_target(name: str, prefix: Sequence[str], folder: str) -> Target:
-    """What ``prefix`` enters, ending in a Python of that place."""
-    return Target(name, folder, (*prefix, *MODULE))
+def command_target(name: str, python: Sequence[str], folder: str) -> Target:
+    """A target whose interpreter is started by the command ``python``, for example in a chroot."""
+    return Target(name, folder, (*python, *WORKER_MODULE))
 
 
 @contextlib.contextmanager
@@ -88,95 +89,70 @@ def open_target(
     *,
     config: Path | None = None,
 ) -> Iterator[Target]:
-    """The place that a user named: a host ``on`` which ssh reaches, a ``python``, both or none.
+    """The target that a user selected with ``--on`` and ``--python``.
 
-    The bundle is sent to a host, as far as it is not there; the last eight that were are kept
-    there, in ``~/.cache/edgeattn``. Raises :class:`UsageError` for a host that is none,
-    :class:`DeviceError` where nothing answers.
+    Files of ``bundle`` that the host ``on`` lacks are copied to it; the host keeps the last eight
+    bundles in ``~/.cache/edgeattn``. ``config`` replaces ``~/.ssh/config``. Raises
+    :class:`UsageError` if ``on`` is not a valid host and :class:`DeviceError` if it does not
+    respond.
     """
     if on is None:
         yield interpreter_target(Path(python), bundle) if python else local_target(bundle)
         return
     from edgeattn.targets import ssh
-    from edgeattn.targets.transfer import ask, send
+    from edgeattn.targets.connection import Connection
+    from edgeattn.targets.transfer import SESSION, send_files
 
-    with ssh.connected(on, config) as remote:
+    with ssh.connect(on, config) as host:
         files = bundle.file_hashes()
-        with ssh.worker_on(remote, python) as child:
-            ask(child, remote, "edgeattn.targets.on_device.session:visit", digest=files[MANIFEST])
-            send(child, remote, bundle.path, files)
-            folder = ask(child, remote, "edgeattn.targets.on_device.session:settle", files=files)
-        yield Target(on, folder, remote.python(python, *MODULE), remote)
+        with ssh.worker_on(host, python) as worker:
+            connection = Connection(worker, host)
+            connection.call(f"{SESSION}:open_cache", digest=files[MANIFEST])
+            send_files(connection, bundle.path, files)
+            folder = connection.call(f"{SESSION}:assemble_bundle", files=files)
+        yield Target(on, folder, host.python_command(python, *WORKER_MODULE), host)
 
 
-def identify(place: Target, bundle: Bundle, child: Worker) -> TargetInfo:
-    """Ask a place what it is, and whether the bundle there is ``bundle``, file by file.
+def identify(target: Target, bundle: Bundle, worker: Worker) -> TargetInfo:
+    """The versions on ``target``, once its copy of ``bundle`` is verified, file by file.
 
-    :class:`DeviceError` where nothing answers, :class:`BundleError` where what lies there is
-    another bundle or was changed.
+    Raises :class:`DeviceError` if the target does not respond, and :class:`BundleError` if its
+    bundle is a different one or was changed.
     """
     try:
-        told, _ = child.call(
-            "edgeattn.targets.target:introduce", {"folder": place.folder}, timeout=PATIENCE
+        fields, _ = worker.call(
+            f"{ENVIRONMENT}:describe", {"folder": target.folder}, timeout=START_TIMEOUT
         )
     except WorkerDied as error:
-        raise _silent(place, error) from error
-    info = TargetInfo(**{key: str(value) for key, value in told.items()})
-    if info.manifest != _manifest(bundle.path):
+        raise _no_response(target, error) from error
+    info = TargetInfo(**{key: str(value) for key, value in fields.items()})
+    if info.manifest != sha256(bundle.path / MANIFEST):
         raise BundleError(
-            f"The bundle in {place.folder} of {place.name} is not the one that is here: "
+            f"The bundle in {target.folder} on {target.name} differs from {bundle.path}: "
             "their manifests differ.",
-            hint="Copy the bundle there again.",
+            hint="Copy the bundle to the target again.",
         )
     return info
 
 
-def _silent(place: Target, error: WorkerDied) -> DeviceError:
-    if place.remote is not None:
-        return place.remote.failed(error.output or f"the connection {error.message}")
-    last = error.output.strip().splitlines()
-    return DeviceError(
-        f"{place.name} does not answer: its Python {error.message}"
-        + (f": {last[-1]}" if last else "."),
-        hint="It needs edgeattn itself: pip install edgeattn, there.",
-    )
-
-
-def cpu_count(place: Target) -> int:
-    """How many processors that place has; :class:`DeviceError` where nothing answers."""
-    import os
-
-    if not place.command:
+def cpu_count(target: Target) -> int:
+    """The number of processors of ``target``; :class:`DeviceError` if it does not respond."""
+    if not target.command:
         return os.cpu_count() or 1
-    with place.start() as child:
+    with target.start() as worker:
         try:
-            told, _ = child.call("edgeattn.targets.target:count_cores", {}, timeout=PATIENCE)
+            count, _ = worker.call(f"{ENVIRONMENT}:cpu_count", {}, timeout=START_TIMEOUT)
         except WorkerDied as error:
-            raise _silent(place, error) from error
-    return int(told)
+            raise _no_response(target, error) from error
+    return int(count)
 
 
-def count_cores() -> int:
-    """There: how many processors this place has."""
-    import os
-
-    return os.cpu_count() or 1
-
-
-def introduce(folder: str) -> dict[str, Any]:
-    """There: what this place is, after hashing the whole bundle in ``folder``."""
-    import platform
-
-    from edgeattn import __version__
-
-    bundle = Bundle.open(Path(folder))
-    return {
-        "edgeattn": __version__,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "manifest": _manifest(bundle.path),
-    }
-
-
-def _manifest(folder: Path) -> str:
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+def _no_response(target: Target, error: WorkerDied) -> DeviceError:
+    if target.host is not None:
+        return target.host.error_from(error.output or f"the connection {error.message}")
+    lines = error.output.strip().splitlines()
+    return DeviceError(
+        f"{target.name} does not respond: its Python {error.message}"
+        + (f": {lines[-1]}" if lines else "."),
+        hint="Install edgeattn for this Python: pip install edgeattn",
+    )

@@ -1,11 +1,10 @@
-"""Artifacts in another interpreter, judged here by the same code."""
+"""Artifacts run in another interpreter, with the checks computed in this one."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import artifacts
@@ -20,45 +19,44 @@ from edgeattn.validation.on_target import validate_on_target
 
 PROJECT = Path(__file__).parents[2]
 CACHE = PROJECT / ".out" / "other-python"
-PIP_CANNOT = ("No matching distribution", "Could not find a version", "Connection", "Temporary")
+PIP_ERRORS = ("No matching distribution", "Could not find a version", "Connection", "Temporary")
 
 
-def newer_python():
-    """A Python of another minor version on this machine, its venv kept between runs."""
+def other_python():
+    """A Python of another minor version on this machine, and its name."""
     for minor in (13, 12, 14):
         name = f"python3.{minor}"
-        managed = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}"))
-        found = next(iter(managed), None) or shutil.which(name)
-        if found and minor != sys.version_info.minor and _runs(found):
-            return Path(found), name
-    pytest.skip("no Python 3.12, 3.13 or 3.14 beside this one")
+        pyenv = sorted(Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}"))
+        path = next(iter(pyenv), None) or shutil.which(name)
+        if path and minor != sys.version_info.minor and _is_usable(path):
+            return Path(path), name
+    pytest.skip("no Python 3.12, 3.13 or 3.14 besides this one")
 
 
-def _runs(python):
-    """Whether it is there in earnest: a shim of a version manager may be all there is."""
+def _is_usable(python):
+    """False for a shim of a version manager without an interpreter behind it."""
     return subprocess.run([python, "-c", "import venv"], capture_output=True).returncode == 0
 
 
-def installed(python, name):
+def environment(python, name):
+    """The Python of an environment with this working tree and its dependencies, cached."""
     folder = CACHE / name
     if not (folder / ".complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([python, "-m", "venv", folder], check=True, timeout=120)
-        done = subprocess.run(
+        subprocess.run([python, "-m", "venv", folder], check=True)
+        process = subprocess.run(
             [
                 *(folder / "bin" / "python", "-m", "pip", "install", "--quiet"),
                 *("--disable-pip-version-check", "--constraint", PROJECT / "constraints.txt"),
-                *("numpy", "click", "ai-edge-litert", "onnxruntime"),
+                *("numpy", "click", "packaging", "ai-edge-litert", "onnxruntime"),
             ],
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
         )
-        if done.returncode and any(word in done.stderr for word in PIP_CANNOT):
-            pytest.skip(f"pip cannot install here: {done.stderr.strip().splitlines()[-1]}")
-        assert done.returncode == 0, done.stderr
-        # This tree itself, as it is now.
+        if process.returncode and any(sign in process.stderr for sign in PIP_ERRORS):
+            pytest.skip(f"pip cannot install: {process.stderr.strip().splitlines()[-1]}")
+        assert process.returncode == 0, process.stderr
         site = next(folder.glob("lib/python3*/site-packages"))
         (site / "edgeattn.pth").write_text(f"{PROJECT}\n")
         (folder / ".complete").touch()
@@ -68,32 +66,32 @@ def installed(python, name):
 @pytest.fixture(scope="session", params=["same version", "another version"])
 def python(request, tmp_path_factory):
     if request.param == "another version":
-        return installed(*newer_python())
+        return environment(*other_python())
     folder = tmp_path_factory.mktemp("python") / "venv"
-    command = [sys.executable, "-m", "venv", "--without-pip", folder]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = next(folder.glob("lib/python3*/site-packages"))
-    (site / "here.pth").write_text(f"{PROJECT}\n{sysconfig.get_path('purelib')}\n")
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "edgeattn.pth").write_text("\n".join([str(PROJECT), *packages]))
     return folder / "bin" / "python"
 
 
-def test_it_is_another_one(python, dense_bundle):
-    place = interpreter_target(python, dense_bundle)
-    with place.start() as child:
-        told = identify(place, dense_bundle, child)
-    assert told.edgeattn == edgeattn.__version__
+def test_identify(python, dense_bundle):
+    target = interpreter_target(python, dense_bundle)
+    with target.start() as worker:
+        info = identify(target, dense_bundle, worker)
+    assert info.edgeattn == edgeattn.__version__
     if CACHE in python.parents:
-        assert told.python.split(".")[:2] != [str(n) for n in sys.version_info[:2]]
+        assert info.python.split(".")[:2] != [str(n) for n in sys.version_info[:2]]
 
 
-def test_the_report_is_that_of_here(python, dense_bundle):
-    chosen = dense_bundle.select()
-    there = validate_on_target(interpreter_target(python, dense_bundle), dense_bundle, chosen)
-    assert there.verdict == "pass"
-    assert there == validate_on_target(local_target(dense_bundle), dense_bundle, chosen)
+def test_report_equals_that_of_this_interpreter(python, dense_bundle):
+    selected = dense_bundle.select()
+    report = validate_on_target(interpreter_target(python, dense_bundle), dense_bundle, selected)
+    assert report.verdict == "pass"
+    assert report == validate_on_target(local_target(dense_bundle), dense_bundle, selected)
 
 
-def test_it_can_fail(python, tmp_path):
+def test_wrong_outputs_fail(python, tmp_path):
     bias = artifacts.BIAS + np.float32(1e-2)
     wrong = artifacts.write_dense_bundle(tmp_path / "wrong.edge", bias=bias)
     assert (
@@ -102,50 +100,48 @@ def test_it_can_fail(python, tmp_path):
     )
 
 
-def test_bench_measures_there(python, dense_bundle):
-    found = measure_latency(
-        dense_bundle, dense_bundle.select(), interpreter_target(python, dense_bundle), runs=3
-    )
-    assert found.exit_code == 0
-    assert found.target == str(python)
-    assert [len(item.timing.nanoseconds) for item in found.results] == [3, 3]
+def test_latency(python, dense_bundle):
+    target = interpreter_target(python, dense_bundle)
+    report = measure_latency(dense_bundle, dense_bundle.select(), target, runs=3)
+    assert report.exit_code == 0
+    assert report.target == str(python)
+    assert [len(item.timing.nanoseconds) for item in report.results] == [3, 3]
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         (("no-such-python",), "could not be started"),
         (("false",), "ended with exit status 1"),
-        ((sys.executable, "-c", "print('hello')"), "does not answer"),
+        ((sys.executable, "-c", "print('hello')"), "does not respond"),
         ((sys.executable, "-c", "raise SystemExit('no edgeattn')"), "no edgeattn"),
     ],
 )
-def test_a_place_that_does_not_answer(dense_bundle, command, told):
-    place = Target("over there", str(dense_bundle.path), command)
-    with pytest.raises(DeviceError, match=told) as failed:
-        validate_on_target(place, dense_bundle, dense_bundle.select())
-    assert "over there does not answer" in failed.value.message
-    assert "pip install edgeattn" in failed.value.hint
+def test_target_that_does_not_respond(dense_bundle, command, message):
+    target = Target("the device", str(dense_bundle.path), command)
+    with pytest.raises(DeviceError, match=message) as error:
+        validate_on_target(target, dense_bundle, dense_bundle.select())
+    assert "the device does not respond" in error.value.message
+    assert "pip install edgeattn" in error.value.hint
 
 
-def test_another_bundle_lies_there(dense_bundle, tmp_path):
+def test_other_bundle_on_the_target(dense_bundle, tmp_path):
     other = artifacts.write_dense_bundle(tmp_path / "other.edge", count=5)
-    place = Target("over there", str(other.path))
+    target = Target("the device", str(other.path))
     with pytest.raises(BundleError, match="manifests differ"):
-        validate_on_target(place, dense_bundle, dense_bundle.select())
+        validate_on_target(target, dense_bundle, dense_bundle.select())
 
 
-def test_the_bundle_there_was_changed(dense_bundle, tmp_path):
+def test_changed_bundle_on_the_target(dense_bundle, tmp_path):
     copy = tmp_path / "copy.edge"
     shutil.copytree(dense_bundle.path, copy)
     file = copy / dense_bundle.manifest.artifacts[1].path
     file.write_bytes(file.read_bytes() + b"!")
     with pytest.raises(BundleError, match="differs from the manifest"):
-        validate_on_target(Target("over there", str(copy)), dense_bundle, dense_bundle.select())
+        validate_on_target(Target("the device", str(copy)), dense_bundle, dense_bundle.select())
 
 
-def test_no_bundle_lies_there(dense_bundle, tmp_path):
+def test_no_bundle_on_the_target(dense_bundle, tmp_path):
+    target = Target("the device", str(tmp_path / "none"))
     with pytest.raises(BundleError, match="No such bundle"):
-        validate_on_target(
-            Target("over there", str(tmp_path / "none")), dense_bundle, dense_bundle.select()
-        )
+        validate_on_target(target, dense_bundle, dense_bundle.select())

@@ -1,8 +1,8 @@
-"""On the device: the functions that a deployment calls, one after the other.
+"""On the device: the steps of a deployment, called one after the other.
 
-``begin`` takes the lock of a folder, and the process keeps it until it ends: with its connection,
-in the midst of a call too, or ``LEASE`` seconds after the last call, should the network die without
-a word.
+:func:`open_folder` takes the lock of a folder. The process holds it until it ends: when the
+connection ends, even in the middle of a call, or after the idle timeout of
+:mod:`edgeattn.targets.on_device.session`.
 """
 
 from __future__ import annotations
@@ -11,76 +11,80 @@ from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.deployment.on_device.versions import REPORT, Versions, write
+from edgeattn.deployment.on_device.versions import REPORT, Versions, write_json
 from edgeattn.errors import DeviceError
-from edgeattn.targets.on_device.session import connection, leased, place
+from edgeattn.targets.on_device import environment
+from edgeattn.targets.on_device.session import ends_when_idle, resolve, state
 
 if TYPE_CHECKING:
+    from edgeattn.bundle.manifest import Artifact
     from edgeattn.tensors import Tensors
 
-# How long one waits for another that is just ending.
-PATIENCE = 10.0
+# Seconds to wait for the lock of a process that is just ending.
+LOCK_TIMEOUT = 10.0
 
 
 def _versions() -> Versions:
-    if "versions" not in connection:
-        raise DeviceError("No folder was begun with.")
-    versions: Versions = connection["versions"]
+    if "versions" not in state:
+        raise DeviceError("No folder was opened.")
+    versions: Versions = state["versions"]
     return versions
 
 
-@leased
-def begin(folder: str) -> dict[str, Any]:
-    """Take the folder's lock; what serves there, and how much room there is."""
-    import platform
+def _select(
+    version: str, formats: list[str], schemes: list[str]
+) -> tuple[Bundle, tuple[Artifact, ...]]:
+    bundle = Bundle.open(_versions().bundle(version))
+    return bundle, bundle.select(tuple(formats), tuple(schemes))
 
+
+@ends_when_idle
+def open_folder(folder: str) -> dict[str, Any]:
+    """Lock ``folder``; returns its absolute path, its current version and edgeattn's version."""
     from edgeattn import __version__
     from edgeattn.process import server
 
     server.end_with_connection()
-    versions = Versions(place(folder))
-    previous: IO[bytes] | None = connection.pop("lock", None)
+    versions = Versions(resolve(folder))
+    previous: IO[bytes] | None = state.pop("lock", None)
     if previous is not None:
         previous.close()
-    connection["lock"] = versions.lock(PATIENCE)
-    connection["versions"] = versions
-    connection["store"] = versions.store
+    state["lock"] = versions.lock(LOCK_TIMEOUT)
+    state["versions"] = versions
+    state["store"] = versions.store
     return {
         "edgeattn": __version__,
         "folder": str(versions.root),
         "current": versions.current(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
     }
 
 
-@leased
-def assemble(files: dict[str, str]) -> str:
-    """The version that is made of ``files`` (path: hash), every one of them hashed."""
-    return _versions().make(files)
+@ends_when_idle
+def check_runtimes() -> list[dict[str, Any]]:
+    """:func:`edgeattn.targets.on_device.environment.check_runtimes`."""
+    return environment.check_runtimes()
 
 
-@leased
-def runtimes() -> list[dict[str, Any]]:
-    """Whether each runtime computes a tiny model right."""
-    from edgeattn.targets import host_check
-
-    return host_check.runtimes()
+@ends_when_idle
+def add_version(files: dict[str, str]) -> str:
+    """The version of ``files`` (path: SHA-256), created if needed, every file of it hashed."""
+    return _versions().add(files)
 
 
-@leased
-def judge(
+@ends_when_idle
+def validate(
     version: str, formats: list[str], schemes: list[str]
 ) -> tuple[list[dict[str, Any]], Tensors]:
-    """Hold a version to what Keras computed: all that a report is made of, and the answers."""
+    """Compare a version with Keras; returns a summary of each artifact's report, and its outputs.
+
+    The arrays are named ``NUMBER/OUTPUT``, where ``NUMBER`` is the index of the summary.
+    """
     from edgeattn.validation.validate import validate_isolated
 
-    bundle = Bundle.open(_versions().bundle(version))
-    chosen = bundle.select(tuple(formats), tuple(schemes))
-    report = validate_isolated(bundle, chosen)
-    told, answers = [], {}
+    summaries, outputs = [], {}
+    report = validate_isolated(*_select(version, formats, schemes))
     for number, item in enumerate(report.artifacts):
-        told.append(
+        summaries.append(
             {
                 "path": item.artifact.path,
                 "runtime": item.runtime,
@@ -90,45 +94,43 @@ def judge(
                 "checks": [asdict(check) for check in item.checks],
             }
         )
-        answers.update({f"{number}/{name}": array for name, array in item.outputs.items()})
-    return told, answers
+        outputs.update({f"{number}/{name}": array for name, array in item.outputs.items()})
+    return summaries, outputs
 
 
-@leased
+@ends_when_idle
 def measure(
     version: str, formats: list[str], schemes: list[str], runs: int, seconds: float
 ) -> dict[str, Any]:
-    """How long a version's artifacts take here, with one thread."""
+    """The latency of a version's artifacts with one thread, as JSON."""
     from edgeattn.benchmark.latency import measure_latency
     from edgeattn.targets.target import local_target
 
-    bundle = Bundle.open(_versions().bundle(version))
-    chosen = bundle.select(tuple(formats), tuple(schemes))
-    return measure_latency(
-        bundle, chosen, local_target(bundle), runs=runs, seconds=seconds
-    ).to_json()
+    bundle, artifacts = _select(version, formats, schemes)
+    target = local_target(bundle)
+    return measure_latency(bundle, artifacts, target, runs=runs, seconds=seconds).to_json()
 
 
-@leased
-def note(version: str, report: dict[str, Any]) -> None:
-    """Keep a version's report beside it."""
-    write(_versions().folder(version) / REPORT, report)
+@ends_when_idle
+def save_report(version: str, report: dict[str, Any]) -> None:
+    """Write a version's report beside it."""
+    write_json(_versions().folder(version) / REPORT, report)
 
 
-@leased
+@ends_when_idle
 def switch(version: str) -> None:
-    """Let a version serve."""
+    """Make ``version`` the current one."""
     _versions().switch(version)
 
 
-@leased
+@ends_when_idle
 def prune(keep: int) -> list[str]:
-    """Remove all but the last versions; which ones."""
+    """Remove all but the last ``keep`` versions that served; returns the removed ones."""
     return list(_versions().prune(keep))
 
 
-@leased
+@ends_when_idle
 def roll_back() -> dict[str, str]:
-    """Let the version serve that served before; from which to which."""
+    """Make the previous version the current one; returns both under ``from`` and ``to``."""
     before, after = _versions().roll_back()
     return {"from": before, "to": after}

@@ -1,13 +1,13 @@
-"""On the device: the versions of a bundle, of which one serves.
+"""On the device: the versions of a bundle, one of which serves.
 
     ROOT/versions/0002-9f86d081884c/bundle/      a bundle
     ROOT/versions/0002-9f86d081884c/record.json  its files, and the version that served before it
-    ROOT/versions/0002-9f86d081884c/report.json  what was found when it was judged here
+    ROOT/versions/0002-9f86d081884c/report.json  the report of its validation on this device
     ROOT/current -> versions/0002-9f86d081884c/bundle
 
-``current`` is replaced by a rename: it names the old version until it names the new one, and at no
-moment nothing. A version's folder, too, is made aside and renamed when the disk has it. So whatever
-ends the work leaves what served serving, and what lies about is removed by the next deployment.
+``current`` is replaced by a rename, so it always points to the old version or to the new one. A
+version's folder is created under another name, synced to disk, then renamed. An interruption
+therefore leaves the current version serving; the next deployment removes leftover files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import BundleError, DeviceError
 from edgeattn.files import sync
-from edgeattn.targets.on_device.file_store import Store
+from edgeattn.targets.on_device.file_store import FileStore
 
 CURRENT, RECORD, REPORT = "current", "record.json", "report.json"
 _VERSION = re.compile(r"(\d{4,})-([0-9a-f]{12})")
@@ -38,8 +38,8 @@ class Versions:
     root: Path
 
     @property
-    def store(self) -> Store:
-        return Store(self.root)
+    def store(self) -> FileStore:
+        return FileStore(self.root)
 
     def folder(self, version: str) -> Path:
         if not _VERSION.fullmatch(version):
@@ -49,17 +49,18 @@ class Versions:
     def bundle(self, version: str) -> Path:
         return self.folder(version) / "bundle"
 
-    def lock(self, patience: float = 0.0) -> IO[bytes]:
-        """Hold ``root`` for this process; it is let go of with the file, or with the process.
+    def lock(self, timeout: float = 0.0) -> IO[bytes]:
+        """Lock ``root`` until the returned file is closed or this process ends.
 
-        One that was cut off a moment ago may still be ending: ``patience`` is in seconds.
+        ``timeout`` is in seconds: a deployment that was just cut off may still be ending. Raises
+        :class:`DeviceError` if another process holds the lock.
         """
         import fcntl
         import time
 
         self.root.mkdir(parents=True, exist_ok=True)
         file = (self.root / "lock").open("ab")
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,21 +70,21 @@ class Versions:
                     time.sleep(0.2)
                     continue
                 file.close()
-                raise self._locked() from error
-
-    def _locked(self) -> DeviceError:
-        return DeviceError(
-            f"Another deployment to {self.root} is under way.",
-            hint="Wait for it. One whose connection is lost ends within five minutes.",
-        )
+                raise DeviceError(
+                    f"Another deployment to {self.root} is in progress.",
+                    hint="Try again later. The lock of a lost connection ends within five minutes.",
+                ) from error
 
     def current(self) -> str | None:
-        """The version that serves."""
+        """The version that serves.
+
+        Raises :class:`DeviceError` if ``current`` exists and is not a symbolic link.
+        """
         link = self.root / CURRENT
         if not link.is_symlink():
             if link.exists():
                 raise DeviceError(
-                    f"{link} is there and is no link: it was not made by a deployment.",
+                    f"{link} is not a symbolic link, so it was not created by a deployment.",
                     hint="Move it away, or choose another folder with --to.",
                 )
             return None
@@ -91,53 +92,61 @@ class Versions:
         return version if _VERSION.fullmatch(version) else None
 
     def all(self) -> list[str]:
-        found = (path.name for path in self.root.glob("versions/*"))
-        return sorted((n for n in found if _VERSION.fullmatch(n)), key=lambda n: int(n[:-13]))
+        """All versions, oldest first."""
+        names = (path.name for path in self.root.glob("versions/*"))
+        return sorted((name for name in names if _VERSION.fullmatch(name)), key=_number)
 
     def history(self) -> Iterator[str]:
         """The version that serves, the one that served before it, and so on."""
-        version, seen = self.current(), set[str]()
-        while version is not None and version not in seen and self.folder(version).is_dir():
+        version, visited = self.current(), set[str]()
+        while version is not None and version not in visited and self.folder(version).is_dir():
             yield version
-            seen.add(version)
+            visited.add(version)
             version = self.record(version).get("previous")
 
     def record(self, version: str) -> dict[str, Any]:
+        """A version's ``record.json``, or an empty one if it cannot be read."""
         try:
             data = json.loads((self.folder(version) / RECORD).read_text("utf-8"))
         except (OSError, ValueError):
             return {}
         return data if isinstance(data, dict) else {}
 
-    def make(self, files: Mapping[str, str]) -> str:
-        """A version of ``files`` (path: hash), all of which the store holds, and its name.
+    def add(self, files: Mapping[str, str]) -> str:
+        """The version of ``files`` (path: SHA-256), all of which must be in the store.
 
-        The one that serves where it is of these files, or one that an earlier attempt left.
+        An intact version of the same files is reused if it is the current one or was left by an
+        interrupted deployment; otherwise a new version is created.
         """
-        digest, serving = files[MANIFEST], self.current()
-        for version in ([serving] if serving else []) + self.all():
+        digest, current = files[MANIFEST], self.current()
+        for version in ([current] if current else []) + self.all():
             if not version.endswith(digest[:12]) or self.record(version).get("files") != files:
                 continue
-            if version != serving and version in self.history():
+            if version != current and version in self.history():
                 continue
-            if self._whole(version):
-                if version != serving:
+            if self._is_intact(version):
+                if version != current:
                     self._write_record(self.folder(version), files)
                 return version
-        numbers = [int(name[:-13]) for name in self.all()]
-        version = f"{max(numbers, default=0) + 1:04d}-{digest[:12]}"
-        aside = self.root / "aside"
-        shutil.rmtree(aside, ignore_errors=True)
-        self.store.assemble(aside / "bundle", files)
-        self._write_record(aside, files)
-        target = self.folder(version)
-        target.parent.mkdir(exist_ok=True)
-        aside.rename(target)
-        sync(target.parent)
-        Bundle.open(target / "bundle")
+        number = max(map(_number, self.all()), default=0) + 1
+        version = f"{number:04d}-{digest[:12]}"
+        temporary = self._empty_temporary()
+        self.store.assemble(temporary / "bundle", files)
+        self._write_record(temporary, files)
+        folder = self.folder(version)
+        folder.parent.mkdir(exist_ok=True)
+        temporary.rename(folder)
+        sync(folder.parent)
+        Bundle.open(folder / "bundle")
         return version
 
-    def _whole(self, version: str) -> bool:
+    def _empty_temporary(self) -> Path:
+        """The folder of versions that are incomplete, without any."""
+        temporary = self.root / "aside"
+        shutil.rmtree(temporary, ignore_errors=True)
+        return temporary
+
+    def _is_intact(self, version: str) -> bool:
         try:
             Bundle.open(self.bundle(version))
         except BundleError:
@@ -145,24 +154,28 @@ class Versions:
         return True
 
     def _write_record(self, folder: Path, files: Mapping[str, str]) -> None:
-        write(folder / RECORD, {"files": dict(files), "previous": self.current()})
+        write_json(folder / RECORD, {"files": dict(files), "previous": self.current()})
 
     def switch(self, version: str) -> None:
-        """Let ``version`` serve from now on."""
-        # Relative, so that the folder may be moved or seen from elsewhere.
+        """Make ``version`` the current one."""
+        # Relative, so that the folder can be moved or mounted under another path.
         target = Path("versions") / version / "bundle"
-        new = self.root / f".{CURRENT}"
-        new.unlink(missing_ok=True)
-        new.symlink_to(target)
-        new.rename(self.root / CURRENT)
+        link = self.root / f".{CURRENT}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        link.rename(self.root / CURRENT)
         sync(self.root)
 
     def roll_back(self) -> tuple[str, str]:
-        """Let the version serve that served before, once its files are found whole."""
+        """Make the previous version the current one; returns the old and the new current version.
+
+        Raises :class:`DeviceError` if there is no previous version and :class:`BundleError` if its
+        files are damaged.
+        """
         history = list(self.history())
         if len(history) < 2:
             raise DeviceError(
-                f"{self.root} has no earlier version to go back to.",
+                f"{self.root} has no earlier version.",
                 hint="Deploy another bundle: edgeattn deploy BUNDLE HOST",
             )
         Bundle.open(self.bundle(history[1]))
@@ -170,25 +183,31 @@ class Versions:
         return history[0], history[1]
 
     def prune(self, keep: int) -> tuple[str, ...]:
-        """Remove all but the last ``keep`` versions that served, and files of none of them."""
-        kept = list(self.history())[: max(keep, 1)]
-        removed = tuple(name for name in self.all() if name not in kept)
+        """Remove all but the last ``keep`` versions that served, and files that none of them has.
+
+        Returns the removed versions.
+        """
+        retained = list(self.history())[: max(keep, 1)]
+        removed = tuple(name for name in self.all() if name not in retained)
         for name in removed:
-            # Its name goes first: half a version is never there.
-            doomed = self.root / "aside"
-            shutil.rmtree(doomed, ignore_errors=True)
-            self.folder(name).rename(doomed)
-            shutil.rmtree(doomed)
-        shutil.rmtree(self.root / "aside", ignore_errors=True)
-        self.store.forget(
-            digest for name in kept for digest in self.record(name).get("files", {}).values()
+            # Renamed first, so that an interruption leaves no incomplete version.
+            temporary = self._empty_temporary()
+            self.folder(name).rename(temporary)
+            shutil.rmtree(temporary)
+        self._empty_temporary()
+        self.store.prune(
+            digest for name in retained for digest in self.record(name).get("files", {}).values()
         )
         return removed
 
 
-def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON file beside ``path`` and rename it; it is on disk when this returns."""
-    # A fixed name: what a power failure leaves is overwritten by the next deployment.
+def _number(version: str) -> int:
+    return int(version.partition("-")[0])
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Replace a JSON file atomically and sync it to disk."""
+    # A fixed name: the next deployment overwrites what a power failure leaves.
     temporary = path.with_name(f".{path.name}")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(document, file, indent=1)

@@ -1,15 +1,14 @@
-"""On the device: files by their hash, received in pieces, and folders made of them.
+"""On the device: files stored by their SHA-256, received in pieces, and folders assembled of them.
 
-    ROOT/objects/SHA256    files that are whole
-    ROOT/partial/SHA256    what came so far of one that is not
+    ROOT/objects/SHA256    complete files
+    ROOT/partial/SHA256    files received in part
 
-A file becomes an object by a rename, once its hash is that of its name and the disk has it. What is
-cut off in between is gone on with at the next attempt.
+A file is renamed to an object once its hash is correct and it is on disk. An interrupted transfer
+resumes at the next attempt.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -21,115 +20,118 @@ from edgeattn.bundle.manifest import sha256
 from edgeattn.errors import DeviceError
 from edgeattn.files import sync
 
-# Bytes of a file in one message: little enough for a slow line, enough for a fast one.
-PIECE = 2**18
+# Bytes per message: progress is visible on a slow connection, and a fast one is used well.
+PIECE_SIZE = 2**18
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Store:
-    """The files under ``root``, which is made when it is first written to."""
+class FileStore:
+    """The files under ``root``, which is created by the first write."""
 
     root: Path
 
-    def object(self, digest: str) -> Path:
-        return self.root / "objects" / _checked(digest)
+    def path(self, digest: str) -> Path:
+        """Where the complete file with this SHA-256 is stored."""
+        return self.root / "objects" / check_digest(digest)
 
-    def partial(self, digest: str) -> Path:
-        return self.root / "partial" / _checked(digest)
+    def partial_path(self, digest: str) -> Path:
+        """Where this file is stored until it is complete."""
+        return self.root / "partial" / check_digest(digest)
 
-    def lacking(self, files: Mapping[str, int]) -> dict[str, int]:
-        """Those of ``files`` (hash: size) that are not here, and how much of each is.
+    def missing(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Those of the files in ``sizes`` (SHA-256: bytes) that are incomplete.
 
-        What is here is hashed again: memory cards forget. A file that is not what it was is
-        removed and lacking.
+        The values are the bytes received so far. Existing files are hashed again, because SD cards
+        can corrupt data; a corrupt one is removed and counts as missing.
         """
-        found = {}
-        for digest, size in files.items():
-            file, part = self.object(digest), self.partial(digest)
+        offsets = {}
+        for digest, size in sizes.items():
+            file, partial = self.path(digest), self.partial_path(digest)
             if file.is_file():
                 if sha256(file) == digest:
                     continue
                 file.unlink()
-            came = part.stat().st_size if part.is_file() else 0
-            if came >= size:
-                # Whole and wrong, or it would have been renamed; or cut off before it was.
-                if came == size and sha256(part) == digest:
-                    self._keep(digest)
+            received = partial.stat().st_size if partial.is_file() else 0
+            if received >= size:
+                # Either corrupt, or the last attempt was interrupted before the rename.
+                if received == size and sha256(partial) == digest:
+                    self._complete(digest)
                     continue
-                part.unlink(missing_ok=True)
-                came = 0
-            found[digest] = came
-        return found
+                partial.unlink(missing_ok=True)
+                received = 0
+            offsets[digest] = received
+        return offsets
 
-    def add(self, digest: str, offset: int, piece: bytes, size: int) -> bool:
-        """Write ``piece`` of a file at ``offset``; whether the file, of ``size`` bytes, is whole.
+    def add_piece(self, digest: str, offset: int, piece: bytes, size: int) -> bool:
+        """Append ``piece`` at ``offset``; returns whether all ``size`` bytes are stored.
 
-        :class:`DeviceError` where a whole file's hash is another: it is removed.
+        Raises :class:`DeviceError` if ``offset`` is not the end of what was received, and if the
+        hash of the complete file is wrong, which removes it.
         """
-        part = self.partial(digest)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        came = part.stat().st_size if part.exists() else 0
-        if came != offset:
-            raise DeviceError(f"A piece of a file came for byte {offset}, and {came} are there.")
-        with part.open("ab") as file:
+        partial = self.partial_path(digest)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        received = partial.stat().st_size if partial.exists() else 0
+        if received != offset:
+            raise DeviceError(
+                f"A piece of a file starts at byte {offset}, but {received} bytes were received.",
+                hint="Run the same command again to resume.",
+            )
+        with partial.open("ab") as file:
             file.write(piece)
             if offset + len(piece) < size:
                 return False
             file.flush()
             os.fsync(file.fileno())
-        if sha256(part) != digest:
-            part.unlink()
+        if sha256(partial) != digest:
+            partial.unlink()
             raise DeviceError(
-                f"A file arrived damaged: its SHA-256 is not {digest[:12]}...",
-                hint="Run the same command again: the file is copied anew.",
+                f"A file was damaged in transfer: its SHA-256 is not {digest[:12]}...",
+                hint="Run the same command again to copy it again.",
             )
-        self._keep(digest)
+        self._complete(digest)
         return True
 
-    def _keep(self, digest: str) -> None:
-        file, part = self.object(digest), self.partial(digest)
+    def _complete(self, digest: str) -> None:
+        file, partial = self.path(digest), self.partial_path(digest)
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.chmod(0o444)
-        part.rename(file)
+        partial.chmod(0o444)
+        partial.rename(file)
         sync(file.parent)
 
     def assemble(self, folder: Path, files: Mapping[str, str]) -> None:
-        """Make ``folder`` of ``files`` (path in it: hash), on the disk when this returns.
+        """Create ``folder`` from ``files`` (path in it: SHA-256) and sync it to disk.
 
-        Hard links where the file system has them, or else copies.
+        Files are hard links, or copies if the file system has no hard links.
         """
-        made = {folder}
+        folders = {folder}
         folder.mkdir(parents=True)
         for relative, digest in files.items():
-            target = folder / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.update(f for f in target.parents if folder in f.parents)
+            path = folder / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folders.update(parent for parent in path.parents if folder in parent.parents)
             try:
-                os.link(self.object(digest), target)
+                os.link(self.path(digest), path)
             except FileNotFoundError:
                 raise
             except OSError:
-                shutil.copyfile(self.object(digest), target)
-                sync(target)
-        for each in sorted(made, reverse=True):
+                shutil.copyfile(self.path(digest), path)
+                sync(path)
+        for each in sorted(folders, reverse=True):
             sync(each)
 
-    def forget(self, kept: Iterable[str]) -> None:
-        """Remove what is not among ``kept``, and what came in part."""
-        wanted = set(kept)
+    def prune(self, digests: Iterable[str]) -> None:
+        """Remove all files except ``digests``, and everything received in part."""
+        retained = set(digests)
         for file in self.root.glob("objects/*"):
-            if file.name not in wanted:
+            if file.name not in retained:
                 file.unlink()
         for file in self.root.glob("partial/*"):
             file.unlink()
 
 
-def digest_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _checked(digest: str) -> str:
+def check_digest(digest: str) -> str:
+    """``digest`` unchanged; raises :class:`DeviceError` if it is not a hexadecimal SHA-256."""
     if not _DIGEST.fullmatch(digest):
         raise DeviceError(f"Not a SHA-256: {digest[:80]!r}.")
     return digest

@@ -1,4 +1,8 @@
-"""On the device: receives the files of a bundle in pieces and puts the bundle together."""
+"""On the device: the state of one worker process that receives files, and its functions.
+
+A process ends ``IDLE_TIMEOUT`` seconds after its last call, which releases its lock even if the
+network fails without notice.
+"""
 
 from __future__ import annotations
 
@@ -12,105 +16,98 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import BundleError, DeviceError
-from edgeattn.targets.on_device.file_store import Store, digest_of
+from edgeattn.targets.on_device.file_store import FileStore, check_digest
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
 
-LEASE = 300
-
-
-# Beside the files themselves: room for records, reports and what else the system needs.
-MARGIN = 10 * 10**6
-
-
-# Folders of bundles that were judged and not deployed, and how many of them are kept.
-VISITORS, VISITS = "~/.cache/edgeattn/judged", 8
-
+IDLE_TIMEOUT = 300
+# Bytes of disk to leave free for records, reports and the rest of the system.
+DISK_MARGIN = 10 * 10**6
+# Bundles that were validated or measured without being deployed, and how many of them to keep.
+CACHE, CACHE_SIZE = "~/.cache/edgeattn/judged", 8
 
 P = ParamSpec("P")
-
-
 R = TypeVar("R")
 
+# The file store, versions and lock of the folder that this process works on.
+state: dict[str, Any] = {}
 
-def leased(function: Callable[P, R]) -> Callable[P, R]:
-    """Between calls a process waits ``LEASE`` seconds, then it ends and lets go of its lock."""
+
+def ends_when_idle(function: Callable[P, R]) -> Callable[P, R]:
+    """Restart the idle timeout after each call, and raise :class:`DeviceError` for OS errors."""
 
     @wraps(function)
-    def called(*arguments: P.args, **keywords: P.kwargs) -> R:
+    def wrapper(*arguments: P.args, **keywords: P.kwargs) -> R:
         signal.alarm(0)
         try:
             return function(*arguments, **keywords)
         except OSError as error:
-            where = f" with {error.filename}" if error.filename else ""
+            file = f" with {error.filename}" if error.filename else ""
             raise DeviceError(
-                f"The device failed{where}: {error.strerror or error}.",
-                hint="Mend that there, and run the same command again: it goes on where it ended. "
-                "What served before still serves.",
+                f"The device failed{file}: {error.strerror or error}.",
+                hint="Fix the cause on the device and run the same command again to resume. "
+                "The current version still serves.",
             ) from error
         finally:
-            signal.alarm(LEASE)
+            signal.alarm(IDLE_TIMEOUT)
 
-    return called
-
-
-# The folder that this process serves, and its lock.
-connection: dict[str, Any] = {}
+    return wrapper
 
 
-def place(folder: str) -> Path:
-    """A folder of this machine, from the home folder unless it is absolute."""
+def resolve(folder: str) -> Path:
+    """A folder of this machine, relative to the home folder or absolute."""
     path = Path(folder).expanduser()
     return path if path.is_absolute() else Path.home() / path
 
 
-@leased
-def visit(digest: str) -> dict[str, Any]:
-    """Begin with a bundle that is judged and not deployed, by its manifest's hash."""
-    from edgeattn import __version__
+@ends_when_idle
+def open_cache(digest: str) -> None:
+    """Receive a bundle that is not deployed, by the SHA-256 of its manifest.
 
-    visitors = place(VISITORS)
-    root = visitors / digest_of(digest.encode())[:16]
+    The least recently used bundles are removed from the cache.
+    """
+    cache = resolve(CACHE)
+    root = cache / check_digest(digest)[:16]
     root.mkdir(parents=True, exist_ok=True)
     os.utime(root)
-    others = sorted(visitors.iterdir(), key=lambda path: path.stat().st_mtime)
-    for old in others[:-VISITS]:
-        shutil.rmtree(old, ignore_errors=True)
-    connection["store"] = Store(root)
-    return {"edgeattn": __version__, "folder": str(root / "bundle")}
+    by_age = sorted(cache.iterdir(), key=lambda path: path.stat().st_mtime)
+    for folder in by_age[:-CACHE_SIZE]:
+        shutil.rmtree(folder, ignore_errors=True)
+    state["store"] = FileStore(root)
 
 
-@leased
-def lacking(files: dict[str, int]) -> dict[str, int]:
-    """Which of these files (hash: size) are not whole, and how much of each is there."""
-    store: Store = connection["store"]
-    found = store.lacking(files)
-    needed = sum(files[digest] - came for digest, came in found.items())
+@ends_when_idle
+def missing_files(sizes: dict[str, int]) -> dict[str, int]:
+    """:meth:`FileStore.missing`; raises :class:`DeviceError` if the disk has no room for them."""
+    store: FileStore = state["store"]
+    offsets = store.missing(sizes)
+    required = sum(sizes[digest] - offset for digest, offset in offsets.items())
     store.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(store.root).free
-    if needed and free < needed + MARGIN:
+    if required and free < required + DISK_MARGIN:
         raise DeviceError(
-            f"The disk is too full: {free:,} bytes are free, and {needed + MARGIN:,} are needed.",
-            hint="Free some space there, or keep fewer versions with --keep.",
+            f"The disk is too full: {free:,} bytes are free, {required + DISK_MARGIN:,} are "
+            "required.",
+            hint="Free disk space on the device, or keep fewer versions with --keep.",
         )
-    return found
+    return offsets
 
 
-@leased
-def put(sha256: str, offset: int, size: int, tensors: Tensors) -> bool:
-    """A piece of a file, as bytes; whether the file is whole now."""
-    store: Store = connection["store"]
-    return store.add(sha256, offset, tensors["piece"].tobytes(), size)
+@ends_when_idle
+def add_piece(sha256: str, offset: int, size: int, tensors: Tensors) -> bool:
+    """:meth:`FileStore.add_piece`, with the bytes in the array ``piece``."""
+    store: FileStore = state["store"]
+    return store.add_piece(sha256, offset, tensors["piece"].tobytes(), size)
 
 
-@leased
-def settle(files: dict[str, str]) -> str:
-    """The visiting bundle of ``files`` (path: hash), every one of them hashed; its folder."""
-    store: Store = connection["store"]
+@ends_when_idle
+def assemble_bundle(files: dict[str, str]) -> str:
+    """The folder of the cached bundle of ``files`` (path: SHA-256), verified."""
+    store: FileStore = state["store"]
     folder = store.root / "bundle"
     try:
-        # Another process may be judging it: what is whole stays.
+        # Another process may be using an intact bundle.
         bundle = Bundle.open(folder)
         if bundle.file_hashes() == files:
             return str(folder)

@@ -1,0 +1,55 @@
+"""Calls to functions on a device, over an ssh connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edgeattn.process.worker import WorkerDied
+from edgeattn.targets.ssh import SSHHost
+
+# Seconds after which a device hangs. A lost connection ends sooner, because ssh detects it.
+CALL_TIMEOUT = 900.0
+
+
+class Caller(Protocol):
+    """Calls functions by name: :class:`edgeattn.process.worker.Worker` or a test double."""
+
+    def call(
+        self,
+        function: str,
+        arguments: Mapping[str, Any] | None = None,
+        tensors: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> tuple[Any, Any]: ...
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A worker process on ``host``."""
+
+    worker: Caller
+    host: SSHHost
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        """The result of ``"module:function"``, called on the device with ``arguments``.
+
+        Raises :class:`DeviceError` if the connection ends, and the errors of the function.
+        """
+        return self.call_with_tensors(function, arguments)[0]
+
+    def call_with_tensors(
+        self,
+        function: str,
+        arguments: Mapping[str, Any],
+        tensors: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = CALL_TIMEOUT,
+    ) -> tuple[Any, Any]:
+        """As :meth:`call`, with arrays in both directions; ``timeout`` is in seconds."""
+        try:
+            return self.worker.call(function, arguments, tensors, timeout=timeout)
+        except WorkerDied as error:
+            raise self.host.error_from(error.output or f"the connection {error.message}") from error

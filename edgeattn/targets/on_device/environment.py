@@ -1,0 +1,40 @@
+"""Functions called on a target that describe it; they change nothing on it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+def describe(folder: str) -> dict[str, str]:
+    """The fields of :class:`edgeattn.targets.target.TargetInfo`, for the bundle in ``folder``.
+
+    Every file of the bundle is hashed. Raises :class:`BundleError` if one has changed.
+    """
+    import platform
+
+    from edgeattn import __version__
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import MANIFEST, sha256
+
+    bundle = Bundle.open(Path(folder))
+    return {
+        "edgeattn": __version__,
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "manifest": sha256(bundle.path / MANIFEST),
+    }
+
+
+def cpu_count() -> int:
+    """The number of processors."""
+    return os.cpu_count() or 1
+
+
+def check_runtimes() -> list[dict[str, Any]]:
+    """A :class:`edgeattn.device.runtime_check.RuntimeCheck` for each runtime, as JSON."""
+    from edgeattn.device import runtime_check
+
+    return [asdict(check) for check in runtime_check.check_runtimes()]
