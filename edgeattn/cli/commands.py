@@ -13,7 +13,7 @@ COMMANDS = {
     "convert": (
         "Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and validate the files."
     ),
-    "deploy": "Copy BUNDLE to devices, judge it there, and let it serve where it passes.",
+    "deploy": "Copy BUNDLE to devices, validate it there, and switch to it if it passes.",
     "doctor": "Check whether this machine, or USER@HOST, can run bundles, and suggest fixes.",
     "inspect": "Say what is in PATH: a Keras file, a .tflite or .onnx file, or a bundle.",
     "pack": "Make BUNDLE a single file, the same bytes every time.",

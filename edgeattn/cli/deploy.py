@@ -159,8 +159,8 @@ def _destinations(hosts: Sequence[str], hosts_file: Path | None) -> list[str]:
 def _write_report(path: Path, bundle: Bundle, result: DeploymentResult) -> DeploymentResult:
     """Write the device's report beside the bundle at ``path``, as JSON and HTML.
 
-    The page is skipped if the extra "report" is not installed. If a file cannot be written, that error
-    is added to the result.
+    The page is skipped if the extra "report" is not installed. If a file cannot be written, that
+    error is added to the result.
     """
     if result.report is None:
         return result
