@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeattn import progress
 from edgeattn.deployment.fleet import Cancellation
+from edgeattn.deployment.on_device import steps
 from edgeattn.deployment.options import DeploymentOptions
 from edgeattn.deployment.results import (
     FAILED,
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from edgeattn.device.info import Device
     from edgeattn.tensors import Tensors
     from edgeattn.validation.report import Report
-
-# The functions of this module are called on the device, in this order.
-STEPS = "edgeattn.deployment.on_device.steps"
 
 
 def default_folder(bundle: Path) -> str:
@@ -97,14 +95,14 @@ def run_steps(
     Raises :class:`DeviceError` if the device cannot run the bundle, fails or disconnects.
     """
     artifacts = bundle.select(options.formats, options.schemes)
-    before = connection.call(f"{STEPS}:open_folder", folder=options.folder)
+    before = connection.call(steps.open_folder, folder=options.folder)
     _check_version(connection.host, before["edgeattn"])
     progress.report("checking the runtimes of the device")
-    _check_runtimes(connection.host, artifacts, connection.call(f"{STEPS}:check_runtimes"))
+    _check_runtimes(connection.host, artifacts, connection.call(steps.check_runtimes))
     files = bundle.file_hashes()
     sent = send_files(connection, bundle.path, files)
     progress.report("hashing every file on the device")
-    version = connection.call(f"{STEPS}:add_version", files=files)
+    version = connection.call(steps.add_version, files=files)
     progress.report("validating on the device")
     selection = {
         "version": version,
@@ -112,7 +110,7 @@ def run_steps(
         "schemes": list(options.schemes),
     }
     report = device_report(
-        bundle, artifacts, *connection.call_with_tensors(f"{STEPS}:validate", selection)
+        bundle, artifacts, *connection.call_with_tensors(steps.validate, selection)
     )
     result = DeploymentResult(
         connection.host.destination,
@@ -129,19 +127,19 @@ def run_steps(
     elif options.measure:
         progress.report("measuring latency on the device")
         bench, _ = connection.call_with_tensors(
-            f"{STEPS}:measure",
+            steps.measure,
             {**selection, "runs": options.runs, "seconds": options.seconds},
             timeout=CALL_TIMEOUT + options.seconds,
         )
         result = replace(result, bench=bench)
     # JSON has no infinity and no NaN: they become strings.
     document = json.loads(json.dumps(result.to_json()), parse_constant=str)
-    connection.call(f"{STEPS}:save_report", version=version, report={**document, "state": None})
+    connection.call(steps.save_report, version=version, report={**document, "state": None})
     if result.state == REFUSED:
         return result
     if result.state == SWITCHED:
-        connection.call(f"{STEPS}:switch", version=version)
-    return replace(result, removed=tuple(connection.call(f"{STEPS}:prune", keep=options.keep)))
+        connection.call(steps.switch, version=version)
+    return replace(result, removed=tuple(connection.call(steps.prune, keep=options.keep)))
 
 
 def roll_back(
@@ -166,8 +164,8 @@ def roll_back(
 
 def roll_back_over(connection: Connection, options: DeploymentOptions) -> DeploymentResult:
     """The steps of a rollback, over an open connection."""
-    before = connection.call(f"{STEPS}:open_folder", folder=options.folder)
-    versions = connection.call(f"{STEPS}:roll_back")
+    before = connection.call(steps.open_folder, folder=options.folder)
+    versions = connection.call(steps.roll_back)
     return DeploymentResult(
         connection.host.destination,
         ROLLED_BACK,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,8 +33,8 @@ class Connection:
     worker: Caller
     host: SSHHost
 
-    def call(self, function: str, **arguments: Any) -> Any:
-        """The result of ``"module:function"``, called on the device with ``arguments``.
+    def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
+        """The result of a module-level function, called on the device with ``arguments``.
 
         Raises :class:`DeviceError` if the connection ends, and the errors of the function.
         """
@@ -42,14 +42,15 @@ class Connection:
 
     def call_with_tensors(
         self,
-        function: str,
+        function: Callable[..., Any],
         arguments: Mapping[str, Any],
         tensors: Mapping[str, Any] | None = None,
         *,
         timeout: float = CALL_TIMEOUT,
     ) -> tuple[Any, Any]:
         """As :meth:`call`, with arrays in both directions; ``timeout`` is in seconds."""
+        name = f"{function.__module__}:{function.__name__}"
         try:
-            return self.worker.call(function, arguments, tensors, timeout=timeout)
+            return self.worker.call(name, arguments, tensors, timeout=timeout)
         except WorkerDied as error:
             raise self.host.error_from(error.output or f"the connection {error.message}") from error

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 # Seconds for Python and edgeattn to start: a few are needed, more under emulation.
 START_TIMEOUT = 120.0
 WORKER_MODULE = ("-P", "-m", "edgeattn.child")
-ENVIRONMENT = "edgeattn.targets.on_device.environment"
 
 
 @dataclass(frozen=True)
@@ -101,15 +100,16 @@ def open_target(
         return
     from edgeattn.targets import ssh
     from edgeattn.targets.connection import Connection
-    from edgeattn.targets.transfer import SESSION, send_files
+    from edgeattn.targets.on_device import session
+    from edgeattn.targets.transfer import send_files
 
     with ssh.connect(on, config) as host:
         files = bundle.file_hashes()
         with ssh.worker_on(host, python) as worker:
             connection = Connection(worker, host)
-            connection.call(f"{SESSION}:open_cache", digest=files[MANIFEST])
+            connection.call(session.open_cache, digest=files[MANIFEST])
             send_files(connection, bundle.path, files)
-            folder = connection.call(f"{SESSION}:assemble_bundle", files=files)
+            folder = connection.call(session.assemble_bundle, files=files)
         yield Target(on, folder, host.python_command(python, *WORKER_MODULE), host)
 
 
@@ -121,7 +121,9 @@ def identify(target: Target, bundle: Bundle, worker: Worker) -> TargetInfo:
     """
     try:
         fields, _ = worker.call(
-            f"{ENVIRONMENT}:describe", {"folder": target.folder}, timeout=START_TIMEOUT
+            "edgeattn.targets.on_device.environment:describe",
+            {"folder": target.folder},
+            timeout=START_TIMEOUT,
         )
     except WorkerDied as error:
         raise _no_response(target, error) from error
@@ -141,7 +143,9 @@ def cpu_count(target: Target) -> int:
         return os.cpu_count() or 1
     with target.start() as worker:
         try:
-            count, _ = worker.call(f"{ENVIRONMENT}:cpu_count", {}, timeout=START_TIMEOUT)
+            count, _ = worker.call(
+                "edgeattn.targets.on_device.environment:cpu_count", timeout=START_TIMEOUT
+            )
         except WorkerDied as error:
             raise _no_response(target, error) from error
     return int(count)

@@ -8,9 +8,8 @@ from pathlib import Path
 from edgeattn import progress
 from edgeattn.errors import DeviceError
 from edgeattn.targets.connection import Connection
+from edgeattn.targets.on_device import session
 from edgeattn.targets.on_device.file_store import PIECE_SIZE
-
-SESSION = "edgeattn.targets.on_device.session"
 
 
 def send_files(connection: Connection, folder: Path, files: Mapping[str, str]) -> int:
@@ -23,7 +22,7 @@ def send_files(connection: Connection, folder: Path, files: Mapping[str, str]) -
     paths = {digest: folder / relative for relative, digest in files.items()}
     sizes = {digest: path.stat().st_size for digest, path in paths.items()}
     # SHA-256 of each missing file: the number of its bytes that the device has.
-    missing: dict[str, int] = connection.call(f"{SESSION}:missing_files", sizes=sizes)
+    missing: dict[str, int] = connection.call(session.missing_files, sizes=sizes)
     total = sum(sizes[digest] - offset for digest, offset in missing.items())
     sent = 0
     for digest, offset in missing.items():
@@ -37,7 +36,7 @@ def send_files(connection: Connection, folder: Path, files: Mapping[str, str]) -
                 if not piece and offset < size:
                     raise DeviceError(f"{paths[digest]} changed while it was copied.")
                 complete, _ = connection.call_with_tensors(
-                    f"{SESSION}:add_piece",
+                    session.add_piece,
                     {"sha256": digest, "offset": offset, "size": size},
                     {"piece": np.frombuffer(piece, np.uint8)},
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -208,7 +209,11 @@ def test_no_runtime_works_on_the_device(home, old, monkeypatch):
 
 
 def test_other_version_of_edgeattn_on_the_device(home, old, monkeypatch):
-    monkeypatch.setattr(steps, "open_folder", lambda folder: {"edgeattn": "0.0.1", "current": None})
+    @functools.wraps(steps.open_folder)
+    def open_folder(folder):
+        return {"edgeattn": "0.0.1", "current": None}
+
+    monkeypatch.setattr(steps, "open_folder", open_folder)
     result = deploy(old)
     assert "has edgeattn 0.0.1" in result.error.message
     assert "--install" in result.error.hint

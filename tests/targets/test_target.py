@@ -58,7 +58,7 @@ def environment(python, name):
             pytest.skip(f"pip cannot install: {process.stderr.strip().splitlines()[-1]}")
         assert process.returncode == 0, process.stderr
         site = next(folder.glob("lib/python3*/site-packages"))
-        (site / "edgeattn.pth").write_text(f"{PROJECT}\n")
+        (site / "tree.pth").write_text(f"{PROJECT}\n")
         (folder / ".complete").touch()
     return folder / "bin" / "python"
 
@@ -71,7 +71,7 @@ def python(request, tmp_path_factory):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = next(folder.glob("lib/python3*/site-packages"))
     packages = [path for path in sys.path if path.endswith("site-packages")]
-    (site / "edgeattn.pth").write_text("\n".join([str(PROJECT), *packages]))
+    (site / "tree.pth").write_text("\n".join([str(PROJECT), *packages]))
     return folder / "bin" / "python"
 
 
