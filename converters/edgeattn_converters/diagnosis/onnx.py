@@ -17,6 +17,7 @@ from edgeattn.diagnosis.graph import InstrumentedModel
 from edgeattn.errors import ArtifactError, first_line
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.diagnosis.onnx_graph import GraphReader
+from edgeattn_converters.graphs.onnx_file import copy_model
 
 
 class InstrumentedONNX(InstrumentedModel):
@@ -51,7 +52,7 @@ class InstrumentedONNX(InstrumentedModel):
     def _with_all_outputs(self) -> Any:
         import onnx
 
-        proto = _copy(self._proto)
+        proto = copy_model(self._proto)
         produced = {name for name in self.graph.producers if name}
         existing = {value.name for value in proto.graph.output}
         for name in sorted(produced & self.graph.consumed - existing):
@@ -71,7 +72,7 @@ class InstrumentedONNX(InstrumentedModel):
         import onnx
         from onnx import helper, numpy_helper
 
-        proto = _copy(self._proto)
+        proto = copy_model(self._proto)
         for item in proto.graph.initializer:
             if item.name in constants:
                 values = np.asarray(constants[item.name], np.float32)
@@ -107,14 +108,6 @@ class InstrumentedONNX(InstrumentedModel):
 def compare_onnx(**arguments: Any) -> dict[str, Any]:
     """In the worker: :func:`compare_files` for ONNX."""
     return compare_files(InstrumentedONNX, **arguments)
-
-
-def _copy(proto: Any) -> Any:
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    return copy
 
 
 def _session(proto: Any) -> Any:

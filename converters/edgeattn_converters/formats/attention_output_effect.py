@@ -18,7 +18,7 @@ from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors, TensorSpec
-from edgeattn_converters.quantization.selection import ModelIO
+from edgeattn_converters.quantization.model import ModelIO
 
 # Number of samples that both files are run on.
 COMPARED = 16
@@ -92,18 +92,17 @@ def _remove_maps_tflite(content: bytes, model_io: ModelIO) -> bytes:
         if spec.name not in model_io.maps
     ]
     file.main.outputs = main
-    for signature in file.model.signatureDefs or []:
-        signature.outputs = [item for item in signature.outputs if int(item.tensorIndex) in main]
+    file.set_signature(model_io.inputs, model_io.main)
     return file.pack()
 
 
 def _remove_maps_onnx(content: bytes, model_io: ModelIO) -> bytes:
     import onnx
 
+    from edgeattn_converters.graphs.onnx_file import set_outputs
+
     proto = onnx.load_from_string(content)
-    main = [value for value in proto.graph.output if value.name not in model_io.maps]
-    del proto.graph.output[:]
-    proto.graph.output.extend(main)
+    set_outputs(proto, [spec.name for spec in model_io.main])
     return bytes(proto.SerializeToString())
 
 

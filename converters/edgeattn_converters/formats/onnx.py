@@ -12,6 +12,7 @@ from typing import Any
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
+from edgeattn_converters.graphs.onnx_file import convert_opset
 from edgeattn_converters.lowering import onnx_functions as functions
 from edgeattn_converters.lowering.attention import (
     lower_attention,
@@ -29,8 +30,8 @@ from edgeattn_converters.lowering.replacement import Lowering, lowered
 from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights
+from edgeattn_converters.quantization.model import ModelIO
 from edgeattn_converters.quantization.onnx import quantize
-from edgeattn_converters.quantization.selection import ModelIO
 from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
 
@@ -103,20 +104,7 @@ def _float_model(
     except Exception as error:  # tf2onnx raises whatever its handlers do
         raise ConversionError(f"The ONNX converter failed: {first_line(error)}") from error
     _name_values(proto, traced)
-    return traced, proto if opset <= OPSET else _convert_opset(proto, opset)
-
-
-def _convert_opset(proto: Any, opset: int) -> Any:
-    """The same model in a higher operator set than tf2onnx writes."""
-    from onnx import version_converter
-
-    try:
-        return version_converter.convert_version(proto, opset)
-    except Exception as error:  # it lacks some nodes, and raises many classes
-        raise ConversionError(
-            f"The model cannot be written in ONNX operator set {opset}: {first_line(error)}",
-            hint=f"Omit --opset, or pass --opset {OPSET}.",
-        ) from error
+    return traced, proto if opset <= OPSET else convert_opset(proto, opset)
 
 
 def _check(proto: Any) -> None:

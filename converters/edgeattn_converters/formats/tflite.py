@@ -30,7 +30,7 @@ from edgeattn_converters.lowering.rnn.fused import OPERATOR, FusedLSTM
 from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_lowering
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.selection import ModelIO
+from edgeattn_converters.quantization.model import ModelIO
 from edgeattn_converters.quantization.tflite import quantize
 from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of

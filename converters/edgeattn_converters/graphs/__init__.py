@@ -1,1 +1,1 @@
-"""Model files as objects: reading, writing and packing."""
+"""Model files as objects: reading, editing and writing."""

@@ -1,12 +1,12 @@
-"""Which operators are the attention: the softmax, the scores that go in, the sum that comes out.
+"""Finding the operators of attention in a graph: the scores, the softmax and the weighted sum.
 
-An int8 softmax has the fixed scale of 1/256, so weights under 1/512 vanish; and an int8 score has
-as few steps over a range that the exponential makes of. Kept in float32, the map survives.
+An int8 softmax has a fixed scale of 1/256, so weights below 1/512 vanish; and the exponential
+amplifies the rounding of int8 scores. In float32, the attention map survives quantization.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 Names = tuple[str, ...]
@@ -14,99 +14,89 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """An operator of any format: its kind, and the values it takes and makes, by name."""
+    """An operator of either format: its type, and the names of the values it reads and computes."""
 
     kind: str
     inputs: Names
     outputs: Names
 
 
-def region(
-    nodes: Iterable[Node],
-    softmax: str,
-    heavy: frozenset[str],
-    maps: Iterable[str] = (),
-    *,
-    deep: bool = False,
-) -> set[int]:
-    """Positions of the nodes that make attention scores, weights, and what the weights make.
+@dataclass(frozen=True)
+class OperatorTypes:
+    """How a format names the softmax, and the products and sums that bound the attention."""
 
-    From every ``softmax`` node back to the ``heavy`` operators (products and sums) that make its
-    scores, and on to those that its weights go into, these included. A softmax that nothing
-    comes after and that is none of the ``maps`` is a classifier's, and is left out. ``deep`` goes
-    two products further back: to the projections that make queries and keys, and to what they are
-    made of.
+    softmax: str
+    products: frozenset[str]
+
+
+class AttentionGraph:
+    """A graph's nodes, in which the operators of attention are searched.
+
+    ``maps`` are the names of values that are attention maps. A softmax that nothing reads and that
+    is not a map belongs to a classifier and is ignored.
     """
-    listed = list(nodes)
-    made = {name: k for k, node in enumerate(listed) for name in node.outputs}
-    taken: dict[str, list[int]] = {}
-    for k, node in enumerate(listed):
-        for name in node.inputs:
-            taken.setdefault(name, []).append(k)
 
-    def back(names: Iterable[str]) -> set[int]:
-        return _walk(
-            listed,
-            names,
-            lambda name: [made[name]] if name in made else [],
-            lambda item: item.inputs,
-            heavy,
-        )
+    def __init__(
+        self, nodes: Iterable[Node], types: OperatorTypes, maps: Iterable[str] = ()
+    ) -> None:
+        self._nodes = list(nodes)
+        self._products = types.products
+        self._makers: dict[str, list[int]] = {}
+        self._users: dict[str, list[int]] = {}
+        for k, node in enumerate(self._nodes):
+            for name in node.outputs:
+                self._makers[name] = [k]
+            for name in node.inputs:
+                self._users.setdefault(name, []).append(k)
+        used = {*self._users, *maps}
+        self._softmaxes = [
+            k
+            for k, node in enumerate(self._nodes)
+            if node.kind == types.softmax and used.intersection(node.outputs)
+        ]
 
-    found: set[int] = set()
-    shown = set(maps)
-    for k, node in enumerate(listed):
-        if node.kind != softmax:
-            continue
-        if not any(name in taken or name in shown for name in node.outputs):
-            continue
-        found.add(k)
-        scores = back(node.inputs)
-        for _ in range(2 if deep else 0):
-            ends = [item for item in scores if listed[item].kind in heavy]
-            scores |= back([name for item in ends for name in listed[item].inputs])
-        found |= scores
-        found |= _walk(
-            listed,
-            node.outputs,
-            lambda name: taken.get(name, []),
-            lambda item: item.outputs,
-            heavy,
-        )
-    return found
+    def region(self, *, projections: bool = False) -> set[int]:
+        """Positions of the nodes from the scores to the weighted sum.
 
+        That is every softmax, the nodes back to the products that make its scores, and the nodes
+        forward to the products that its weights go into, all included. With ``projections``, two
+        products further back: the projections of queries and keys, and what they are made of.
+        """
+        region: set[int] = set(self._softmaxes)
+        for k in self._softmaxes:
+            scores = self._back(self._nodes[k].inputs, self._products)
+            for _ in range(2 if projections else 0):
+                ends = [item for item in scores if self._nodes[item].kind in self._products]
+                names = [name for item in ends for name in self._nodes[item].inputs]
+                scores |= self._back(names, self._products)
+            region |= scores
+            region |= self._walk(self._nodes[k].outputs, self._users, self._products, forward=True)
+        return region
 
-def upstream(
-    nodes: Iterable[Node], softmax: str, heavy: frozenset[str], maps: Iterable[str] = ()
-) -> set[int]:
-    """Positions of the nodes of the :func:`region`, and of all that its scores are made of."""
-    listed = list(nodes)
-    made = {name: k for k, node in enumerate(listed) for name in node.outputs}
-    found = region(listed, softmax, heavy, maps)
-    start = [name for k in found if listed[k].kind == softmax for name in listed[k].inputs]
-    return found | _walk(
-        listed,
-        start,
-        lambda name: [made[name]] if name in made else [],
-        lambda item: item.inputs,
-        frozenset(),
-    )
+    def upstream(self) -> set[int]:
+        """Positions of the nodes of the :meth:`region` and of all that the scores depend on."""
+        names = [name for k in self._softmaxes for name in self._nodes[k].inputs]
+        return self.region() | self._back(names, frozenset())
 
+    def _back(self, names: Iterable[str], stop: frozenset[str]) -> set[int]:
+        return self._walk(names, self._makers, stop, forward=False)
 
-def _walk(
-    nodes: list[Node],
-    start: Iterable[str],
-    reach: Callable[[str], list[int]],
-    onward: Callable[[Node], Names],
-    heavy: frozenset[str],
-) -> set[int]:
-    found: set[int] = set()
-    todo = list(start)
-    while todo:
-        for k in reach(todo.pop()):
-            if k in found:
-                continue
-            found.add(k)
-            if nodes[k].kind not in heavy:
-                todo.extend(onward(nodes[k]))
-    return found
+    def _walk(
+        self,
+        start: Iterable[str],
+        reachable: Mapping[str, list[int]],
+        stop: frozenset[str],
+        *,
+        forward: bool,
+    ) -> set[int]:
+        visited: set[int] = set()
+        pending = list(start)
+        while pending:
+            for k in reachable.get(pending.pop(), []):
+                if k in visited:
+                    continue
+                visited.add(k)
+                node = self._nodes[k]
+                if node.kind not in stop:
+                    pending.extend(node.outputs if forward else node.inputs)
+        return visited

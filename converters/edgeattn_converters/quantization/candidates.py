@@ -1,111 +1,124 @@
-"""The ways to make a file of one scheme, from the plainest to the most careful."""
+"""The candidates for a file of one scheme, from the plainest to the most careful."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeattn.errors import ConversionError
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.recipes import Recipe
 
-# Of its limits a file must keep so far away here: the verdict is passed on other samples.
-MARGIN = 0.5
-# Weights of twice the size are for where nothing else comes so near.
-ENOUGH = 0.8
-NO_INT16 = (
-    "An int8 file has one integer type for its activations: attention can be int8 or float32 in "
-    "it. For int16, ask for the scheme int16x8."
-)
+# Target for the ratio of errors to their limits: the verdict is given on other samples, so a
+# candidate needs room.
+TARGET = 0.5
+# float16 weights take twice the size of int8, so they are for models that nothing else brings below
+# this ratio.
+SUFFICIENT = 0.8
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What stays float32 beyond what has no integer operator.
+    """What stays float in addition to operators without an integer kernel.
 
-    ``attention`` is its softmax, scores and context, ``deep`` the projections that make queries and
-    keys too, ``upstream`` all that the scores are made of. ``half`` says which weights among the
-    latter are float16: ``""``, ``"recurrent"`` ones or ``"all"``. ``careful`` is for weights that
-    are int8 while no activation is.
+    ``attention`` keeps the softmax, the scores and the context in float32, ``projections`` also the
+    products that make queries and keys, ``upstream`` everything that the scores depend on, with
+    int8 weights. ``recurrence`` keeps unrolled recurrent steps in float32. ``float16`` selects
+    weights upstream of attention that become float16: ``""``, ``"recurrent"`` ones or ``"all"``.
+    ``float_activations`` is for a scheme of int8 weights: no activation is scaled to int8.
     """
 
     attention: bool = False
     recurrence: bool = False
-    deep: bool = False
+    projections: bool = False
     upstream: bool = False
-    half: str = ""
-    careful: bool = False
+    float16: str = ""
+    float_activations: bool = False
 
     @property
-    def kept(self) -> int:
-        """How much it keeps, to weigh against what that gains."""
-        own = (self.attention, self.recurrence, self.deep, self.upstream, self.careful)
-        return sum(own) + {"": 0, "recurrent": 1, "all": 2}[self.half]
+    def float_parts(self) -> int:
+        """How much stays float: the price that a better result is weighed against."""
+        parts = (
+            self.attention,
+            self.recurrence,
+            self.projections,
+            self.upstream,
+            self.float_activations,
+        )
+        return sum(parts) + {"": 0, "recurrent": 1, "all": 2}[self.float16]
 
-    @property
-    def plain(self) -> bool:
-        return not self.kept
 
-
-PLAIN = Candidate()
+DEFAULT = Candidate()
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Plans that are tried where none of those before came within ``above`` of the limits."""
+    """Candidates that are made if the best ratio of the earlier stages is above ``threshold``."""
 
-    plans: tuple[Candidate, ...]
-    above: float = 0.0
+    candidates: tuple[Candidate, ...]
+    threshold: float = 0.0
 
 
-def dynamic_stages(*, attended: bool, recurrent: bool) -> tuple[Stage, ...]:
-    """Plans for int8 weights whose activations are scaled to int8 as they come, or not at all.
+def dynamic_stages(*, has_attention: bool, is_recurrent: bool) -> tuple[Stage, ...]:
+    """Candidates for int8 weights with activations scaled to int8 at run time, or float32.
 
-    The first is the fastest, the second keeps its size.
+    The first is the fastest; the second has the same size.
     """
-    steps = [Stage((PLAIN,)), Stage((Candidate(careful=True),), MARGIN)]
-    return (*steps, *_halves(attended, recurrent, above=ENOUGH, careful=True))
+    return (
+        Stage((DEFAULT,)),
+        Stage((Candidate(float_activations=True),), TARGET),
+        *_float16_stages(has_attention, is_recurrent, SUFFICIENT, float_activations=True),
+    )
 
 
 def static_stages(
     recipe: Recipe,
     options: QuantizationOptions,
     *,
-    attended: bool,
-    recurrent: bool,
-    written_out: bool,
+    has_attention: bool,
+    is_recurrent: bool,
+    has_unrolled_steps: bool,
 ) -> tuple[Stage, ...]:
-    """Plans for activations whose ranges were measured.
+    """Candidates for activations with calibrated ranges.
 
-    ``written_out`` says whether there are steps of a recurrence among the operators. Raises
-    :class:`ConversionError` for an attention precision that the scheme does not have.
+    ``has_unrolled_steps`` says whether steps of a recurrence are among the operators. Raises
+    :class:`ConversionError` if the options request an attention precision that the scheme does not
+    have.
     """
-    asked = options.attention_precision
-    if asked == "int16" and attended and recipe.activations != "int16":
-        raise ConversionError(NO_INT16)
-    kept = {"auto": (False, True), "int8": (False,), "float32": (True,)}.get(asked, (False, True))
-    plans = [
+    requested = options.attention_precision
+    if requested == "int16" and has_attention and recipe.activations != "int16":
+        raise ConversionError(
+            "An int8 file has one integer type for its activations: its attention can be int8 or "
+            "float32, but not int16.",
+            hint="Request the scheme int16x8 for int16 attention.",
+        )
+    float_attention = {"int8": (False,), "float32": (True,)}.get(requested, (False, True))
+    candidates = [
         Candidate(attention=attention, recurrence=recurrence)
-        for attention in (kept if attended else (False,))
-        for recurrence in ((False, True) if written_out else (False,))
+        for attention in (float_attention if has_attention else (False,))
+        for recurrence in ((False, True) if has_unrolled_steps else (False,))
     ]
-    if not attended or True not in kept:
-        return (Stage(tuple(plans)),)
+    if not has_attention or True not in float_attention:
+        return (Stage(tuple(candidates)),)
     if recipe.activations == "int8":
-        plans.append(Candidate(attention=True, recurrence=written_out, deep=True))
-    careful = Candidate(attention=True, upstream=True)
+        candidates.append(
+            Candidate(attention=True, recurrence=has_unrolled_steps, projections=True)
+        )
+    # Whoever requests int16 activations needs precision more than size.
+    threshold = TARGET if recipe.activations == "int16" else SUFFICIENT
     return (
-        Stage(tuple(plans)),
-        Stage((careful,), MARGIN),
-        # int16 activations are asked for where it is precision that counts.
-        *_halves(attended, recurrent, above=MARGIN if recipe.activations == "int16" else ENOUGH),
+        Stage(tuple(candidates)),
+        Stage((Candidate(attention=True, upstream=True),), TARGET),
+        *_float16_stages(has_attention, is_recurrent, threshold),
     )
 
 
-def _halves(attended: bool, recurrent: bool, *, above: float, careful: bool = False) -> list[Stage]:
-    if not attended:
+def _float16_stages(
+    has_attention: bool, is_recurrent: bool, threshold: float, *, float_activations: bool = False
+) -> list[Stage]:
+    if not has_attention:
         return []
-    kinds = ("recurrent", "all") if recurrent else ("all",)
-    return [
-        Stage((Candidate(attention=not careful, upstream=True, half=kind, careful=careful),), above)
-        for kind in kinds
-    ]
+    kinds = ("recurrent", "all") if is_recurrent else ("all",)
+    common = Candidate(
+        attention=not float_activations, upstream=True, float_activations=float_activations
+    )
+    return [Stage((replace(common, float16=kind),), threshold) for kind in kinds]

@@ -1,35 +1,31 @@
-"""Which layer of the Keras model a constant of a file comes from, told by its values.
+"""The layer of the Keras model that a constant of a file comes from, identified by its values.
 
-Names do not tell: converters merge, transpose and cut constants, and Keras numbers the layers of a
-traced graph anew, so that ``dense_1`` there may be ``dense`` here.
+Names cannot identify it: converters merge, transpose and split constants, and Keras renumbers the
+layers of a traced graph, so that its ``dense_1`` may be the model's ``dense``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import UsageError
 from edgeattn.tensors import Array
 from edgeattn_converters.lowering.replacement import all_layers
 from edgeattn_converters.lowering.rnn.cells import as_float32, is_recurrent
-from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.tflite_weights import MIN_ELEMENTS
+from edgeattn_converters.quantization.arithmetic import MIN_ELEMENTS
 
-# Of a constant's values that are not zero, how many must be a layer's.
-SAME = 0.99
-CLOSE = 1e-5
-
-PrecisionOf = Callable[[Array], str]
+# Minimum share of a constant's nonzero values that are values of the layer.
+MIN_SHARE = 0.99
+TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """A layer that the model is made of, by name, and its weights that are worth fewer bits."""
+    """A layer of the model by name, and its weights that are large enough to be quantized."""
 
     name: str
     values: tuple[Array, ...]
@@ -37,23 +33,23 @@ class LayerWeights:
 
     @property
     def size(self) -> int:
-        """How many values there are."""
+        """Number of weight values."""
         return sum(value.size for value in self.values)
 
 
 def layer_weights(model: Any) -> tuple[LayerWeights, ...]:
-    """The layers of a Keras model with large weights, in its order; those of models in it too.
+    """The layers of a Keras model with large weights, in its order, including nested models.
 
-    What a layer is made of (the projections of an attention, the cell of a recurrence) belongs to
-    it and has no entry of its own.
+    The inner layers of a layer (the projections of an attention, the cell of a recurrence) belong
+    to it and have no entry of their own.
     """
-    found = []
+    layers = []
     for layer in _outermost(model):
         values = [as_float32(variable) for variable in layer.weights]
         large = tuple(value for value in values if value.size >= MIN_ELEMENTS)
         if large:
-            found.append(LayerWeights(str(layer.name), large, _recurs(layer)))
-    return tuple(found)
+            layers.append(LayerWeights(str(layer.name), large, _is_recurrence(layer)))
+    return tuple(layers)
 
 
 def recurrent_layers(model: Any) -> tuple[str, ...]:
@@ -61,110 +57,65 @@ def recurrent_layers(model: Any) -> tuple[str, ...]:
     return tuple(str(layer.name) for layer in all_layers(model) if is_recurrent(layer))
 
 
-def _recurs(layer: Any) -> bool:
-    """Whether it is a recurrence, or Bidirectional's two."""
+def _is_recurrence(layer: Any) -> bool:
+    """Whether ``layer`` is recurrent, or a Bidirectional of recurrent layers."""
     inner = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer")]
     return any(item is not None and is_recurrent(item) for item in (layer, *inner))
 
 
 def _outermost(model: Any) -> Iterator[Any]:
     for layer in model.layers:
-        # A model among the layers has layers of its own; a wrapper has one, and is not a model.
+        # A nested model has layers of its own; a wrapper has one, but is not a model.
         if hasattr(layer, "layers") and hasattr(layer, "predict"):
             yield from _outermost(layer)
         else:
             yield layer
 
 
-def precisions(
-    precision: Iterable[tuple[str, str]], layers: Iterable[LayerWeights], usual: str
-) -> PrecisionOf:
-    """For a constant's value the precision it is stored in: its layer's, or the ``usual`` one.
-
-    Raises :class:`UsageError` for a layer that is none of the model's with large weights.
-    """
-    wanted = dict(precision)
-    if not wanted:
-        return lambda value: usual
-    there = {layer.name: layer for layer in layers}
-    for name in wanted:
-        if name not in there:
-            raise UsageError(
-                f"No layer {name!r} with weights to quantize: there is {', '.join(there)}."
-            )
-    owners = [(there[name], how) for name, how in wanted.items()]
-
-    def precision_of(value: Array) -> str:
-        return next((how for layer, how in owners if owns(layer, value)), usual)
-
-    return precision_of
-
-
-def under(
-    plan: Candidate, precision_of: PrecisionOf, upstream: set[bytes], layers: Iterable[LayerWeights]
-) -> PrecisionOf:
-    """``precision_of`` where ``plan`` leaves it be; ``upstream`` are the keys of the constants that
-    attention's scores are made of."""
-    if not plan.upstream:
-        return precision_of
-    recurrent = [layer for layer in layers if layer.recurrent]
-
-    def changed(value: Array) -> str:
-        usual = precision_of(value)
-        if not usual.startswith("int8") or key_of(value) not in upstream:
-            return usual
-        half = plan.half == "all" or (
-            plan.half == "recurrent" and any(owns(layer, value) for layer in recurrent)
-        )
-        return "float16" if half else "int8_weights"
-
-    return changed
-
-
 def key_of(value: Array) -> bytes:
-    """What tells a constant from others."""
+    """A hash that identifies a constant."""
     return hashlib.sha256(np.ascontiguousarray(value).tobytes()).digest()
 
 
 def owns(layer: LayerWeights, value: Array) -> bool:
-    """Whether a constant was made of weights of ``layer``: moved, cut, joined or scaled."""
-    there = value[value != 0]
-    if not there.size:
+    """Whether a constant derives from weights of ``layer``: moved, split, joined or scaled."""
+    nonzero = value[value != 0]
+    if not nonzero.size:
         return False
     if value.size <= layer.size:
-        known = np.concatenate([weight.reshape(-1) for weight in layer.values])
-        if float(np.isin(there, known).mean()) >= SAME:
+        weights = np.concatenate([weight.reshape(-1) for weight in layer.values])
+        if float(np.isin(nonzero, weights).mean()) >= MIN_SHARE:
             return True
-    return any(_scaled(value, weight) for weight in layer.values)
+    return any(_is_scaled(value, weight) for weight in layer.values)
 
 
-def _scaled(value: Array, weight: Array) -> bool:
-    """All values of a weight, scaled as a whole or by channel."""
+def _is_scaled(value: Array, weight: Array) -> bool:
+    """Whether ``value`` holds all values of a weight, scaled as a whole or by channel."""
     if value.size != weight.size or value.ndim < 2:
         return False
-    if _close(_shape_of(value.reshape(1, -1)), _shape_of(weight.reshape(1, -1))):
+    if _close(_scale_free(value.reshape(1, -1)), _scale_free(weight.reshape(1, -1))):
         return True
-    # By channel of what comes out, as a normalisation behind it does; or of what goes in, as one
-    # before it does. Both are last in Keras, and first or last in a file.
+    # A normalisation after the layer scales its output channels, one before it the input channels.
+    # In Keras these are the last two axes; in a file, the first or the last.
     return any(
-        _close(_shape_of(_rows(value, there)), _shape_of(_rows(weight, here)))
-        for there in (0, -1)
-        for here in (-1, -2)
-        if value.shape[there] == weight.shape[here]
+        _close(_scale_free(_rows(value, file_axis)), _scale_free(_rows(weight, keras_axis)))
+        for file_axis in (0, -1)
+        for keras_axis in (-1, -2)
+        if value.shape[file_axis] == weight.shape[keras_axis]
     )
 
 
 def _rows(value: Array, axis: int) -> Array:
-    """A row for each index of ``axis``."""
+    """One row per index of ``axis``."""
     return np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1)
 
 
-def _shape_of(rows: Array) -> Array:
-    """Each row's sizes in order, the largest as one: what scaling a row does not change."""
-    sizes = np.sort(np.abs(rows.astype(np.float64)), axis=1)
-    largest = sizes[:, -1:]
-    return sizes / np.where(largest == 0, 1.0, largest)
+def _scale_free(rows: Array) -> Array:
+    """The sorted magnitudes of each row relative to the largest, which scaling does not change."""
+    magnitudes = np.sort(np.abs(rows.astype(np.float64)), axis=1)
+    largest = magnitudes[:, -1:]
+    return magnitudes / np.where(largest == 0, 1.0, largest)
 
 
 def _close(one: Array, other: Array) -> bool:
-    return bool(np.abs(one - other).max() <= CLOSE)
+    return bool(np.abs(one - other).max() <= TOLERANCE)

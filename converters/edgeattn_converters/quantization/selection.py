@@ -1,246 +1,174 @@
-"""Which of several ways to make a file of one scheme is the right one for this model."""
+"""Selecting the best of several candidates for a file of one scheme."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgeattn.errors import ConversionError, UsageError, first_line
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
-from edgeattn.tensors import Tensors, TensorSpec
-from edgeattn_converters.options import QuantizationOptions
-from edgeattn_converters.quantization.candidates import MARGIN, PLAIN, Candidate, Stage
-from edgeattn_converters.quantization.layer_weights import (
-    LayerWeights,
-    PrecisionOf,
-    precisions,
-    under,
-)
-from edgeattn_converters.quantization.summary import SchemeSummary
-from edgeattn_converters.recipes import Recipe
+from edgeattn.tensors import Tensors
+from edgeattn_converters.quantization.candidates import DEFAULT, TARGET, Candidate, Stage
+from edgeattn_converters.quantization.model import ModelIO, OpenModel, QuantizedModel
 
-# Every so many samples one is not measured on: choices are made on those, since a file that cuts
-# off what it has not seen must not look good. So few samples are used for both.
-APART = 4
-FEW = 32
-JUDGED = 128
-# Where none is within: what a plan that keeps more in float32 must gain over the one before it.
+# Every fourth sample is excluded from the measurement of ranges and comes first in the selection,
+# so that a file that clips unseen values does not look good. Fewer samples serve both purposes.
+HELD_OUT_STEP = 4
+MIN_SPLIT = 32
+SELECTION_SAMPLES = 128
+# If no candidate reaches the target, what one with one more float part must gain.
 GAIN = 1.1
-# Files are timed in turns, the best of each counts.
-TURNS, TIMED = 5, 8
+# Files are timed alternately; the best round of each counts.
+ROUNDS, TIMED_SAMPLES = 5, 8
 
 
 @dataclass(frozen=True)
-class ModelIO:
-    """What a file takes and gives: all outputs, and which of them are attention maps."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    maps: tuple[str, ...]
-    tokens: tuple[str, ...] = ()  # inputs that an embedding looks up
-    recurrent: tuple[str, ...] = ()
-    layers: tuple[LayerWeights, ...] = ()
+class _Attempt:
+    model: QuantizedModel
+    ratio: float
 
     @property
-    def main(self) -> tuple[TensorSpec, ...]:
-        """The outputs that are not attention maps."""
-        return tuple(spec for spec in self.outputs if spec.name not in self.maps)
-
-    @property
-    def recurs(self) -> bool:
-        return any(layer.recurrent for layer in self.layers)
-
-
-@dataclass(frozen=True)
-class QuantizedModel:
-    """A file of either format: ``content`` is the bytes of a ``.tflite``, or an ONNX model.
-
-    ``told`` says why it became this and not something else, for people; ``cost`` what that costs
-    beside the file with integers throughout: ``bytes`` more, and ``time`` as a ratio.
-    """
-
-    content: Any
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    plan: Candidate = PLAIN
-    told: tuple[str, ...] = ()
-    achieved: Mapping[str, Any] = field(default_factory=dict)
-    cost: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def size(self) -> int:
-        return len(self.content) if isinstance(self.content, bytes) else self.content.ByteSize()
-
-
-RunFunction = Callable[[Tensors], Tensors]
-# A file opened in its runtime; ``None`` is the float32 one.
-OpenModel = Callable[[QuantizedModel | None], AbstractContextManager[RunFunction]]
-
-
-@dataclass(frozen=True)
-class _Tried:
-    item: QuantizedModel
-    score: float
-
-
-def with_summary(
-    made: QuantizedModel, found: SchemeSummary, recipe: Recipe, options: QuantizationOptions
-) -> QuantizedModel:
-    """``made`` with what ``found`` says of it; :class:`ConversionError` where that is not what was
-    asked for, and nobody said that it might be."""
-    achieved: dict[str, Any] = found.to_json()
-    try:
-        found.check(recipe, weights_kept=bool(made.plan.half))
-    except ConversionError:
-        if not (options.allow_float_fallback or options.precision):
-            raise
-        achieved["fallback"] = True
-    if recipe.scheme != "float32":
-        achieved["summary"] = found.sentence(recipe, made.told)
-    if made.plan.half and recipe.weights != "float16":
-        achieved["kept_weights"] = {"float16": found.stored.get("float16", 0)}
-    if made.cost:
-        achieved["cost"] = dict(made.cost)
-    return replace(made, achieved=achieved)
-
-
-def candidate_precision(
-    plan: Candidate, ends: ModelIO, options: QuantizationOptions, usual: str, upstream: set[bytes]
-) -> PrecisionOf:
-    """What a constant is stored in under ``plan``: as asked for its layer, or the ``usual``."""
-    own = precisions(options.precision, ends.layers, usual)
-    return under(plan, own, upstream, ends.layers)
+    def candidate(self) -> Candidate:
+        return self.model.candidate
 
 
 def split_samples(samples: Tensors) -> tuple[Tensors, Tensors]:
-    """Samples to measure on, and samples to judge on: first those that are not measured on.
+    """Samples for measuring ranges, and samples for the selection.
 
-    The worst of a map's weights is found in many samples only, so the others follow.
+    The latter are all samples, those that are not measured first: the worst attention weight shows
+    only on many samples.
     """
     rows = np.arange(len(next(iter(samples.values()))))
-    if len(rows) < FEW:
+    if len(rows) < MIN_SPLIT:
         return samples, samples
-    apart = rows % APART == 0
-    order = np.concatenate([rows[apart], rows[~apart]])
-    measured = {name: array[~apart] for name, array in samples.items()}
+    held_out = rows % HELD_OUT_STEP == 0
+    order = np.concatenate([rows[held_out], rows[~held_out]])
+    measured = {name: array[~held_out] for name, array in samples.items()}
     return measured, {name: array[order] for name, array in samples.items()}
 
 
 def select_candidate(
-    steps: Iterable[Stage],
-    make: Callable[[Candidate], QuantizedModel],
-    opened: OpenModel,
-    ends: ModelIO,
+    stages: Iterable[Stage],
+    quantize: Callable[[Candidate], QuantizedModel],
+    open_model: OpenModel,
+    io: ModelIO,
     scheme: str,
     samples: Tensors | None,
 ) -> QuantizedModel:
-    """The smallest file within the scheme's limits, and why; else the one that comes nearest.
+    """Quantize by stages and return the smallest model near the scheme's limits, or the closest.
 
-    ``samples`` are those that nothing was measured on; without any, the first plan is followed.
-    Raises :class:`ConversionError` where no plan gives a file that its runtime takes.
+    ``samples`` should begin with those that no range was measured on; without samples, the first
+    candidate is returned. Raises :class:`ConversionError` if no candidate gives a file that its
+    runtime can run.
     """
-    listed = list(steps)
+    stages = list(stages)
     if samples is None:
-        return make(listed[0].plans[0])
-    judged = {name: array[:JUDGED] for name, array in samples.items()}
-    with opened(None) as run:
-        expected = run(judged)
-    tried: list[_Tried] = []
+        return quantize(stages[0].candidates[0])
+    samples = {name: array[:SELECTION_SAMPLES] for name, array in samples.items()}
+    with open_model(None) as run:
+        expected = run(samples)
+    attempts: list[_Attempt] = []
     reasons: list[str] = []
-    for step in listed:
-        if tried and min(item.score for item in tried) <= step.above:
+    for stage in stages:
+        if attempts and min(attempt.ratio for attempt in attempts) <= stage.threshold:
             break
-        for plan in step.plans:
+        for candidate in stage.candidates:
             try:
-                made = make(plan)
-                with opened(made) as run:
-                    score = excess(expected, run(judged), ends, scheme)
+                model = quantize(candidate)
+                with open_model(model) as run:
+                    ratio = limit_ratio(expected, run(samples), io, scheme)
             except UsageError:
                 raise
-            except Exception as error:  # quantizers and runtimes refuse in classes of their own
+            except Exception as error:  # quantizers and runtimes raise errors of their own classes
                 reasons.append(first_line(error) or type(error).__name__)
                 continue
-            tried.append(_Tried(made, score))
-    if not tried:
-        raise ConversionError(f"No {scheme} file can be made of this model: {reasons[0]}")
-    best = _best(tried)
-    cost = _cost(best, tried, opened, judged)
-    return replace(best.item, told=_told(best, tried, scheme, cost), cost=cost)
+            attempts.append(_Attempt(model, ratio))
+    if not attempts:
+        raise ConversionError(f"The model cannot be converted to {scheme}: {reasons[0]}")
+    best = _best(attempts)
+    cost = _cost(best, attempts, open_model, samples)
+    return replace(best.model, notes=_notes(best, attempts, scheme, cost), cost=cost)
 
 
-def _best(tried: Sequence[_Tried]) -> _Tried:
-    within = [entry for entry in tried if entry.score <= MARGIN]
+def _best(attempts: Sequence[_Attempt]) -> _Attempt:
+    within = [attempt for attempt in attempts if attempt.ratio <= TARGET]
     if within:
-        return min(within, key=lambda entry: entry.item.size)
-    return min(tried, key=lambda entry: max(MARGIN, entry.score) * GAIN**entry.item.plan.kept)
+        return min(within, key=lambda attempt: attempt.model.size)
+    return min(
+        attempts, key=lambda item: max(TARGET, item.ratio) * GAIN**item.candidate.float_parts
+    )
 
 
 def _cost(
-    best: _Tried, tried: Sequence[_Tried], opened: OpenModel, judged: Tensors
+    best: _Attempt, attempts: Sequence[_Attempt], open_model: OpenModel, samples: Tensors
 ) -> Mapping[str, float]:
-    """What ``best`` costs beside the plain plan, where that gave a file."""
-    plain = next((entry.item for entry in tried if entry.item.plan.plain), None)
-    if plain is None or plain is best.item or best.item.plan.careful:
+    """What ``best`` costs compared with the default candidate, if that gave a file."""
+    default = next((item.model for item in attempts if item.candidate == DEFAULT), None)
+    if default is None or default is best.model or best.candidate.float_activations:
         return {}
-    few = {name: array[:TIMED] for name, array in judged.items()}
-    took: dict[int, float] = {}
-    with opened(plain) as one, opened(best.item) as other:
-        for _ in range(TURNS):
-            for key, run in enumerate((one, other)):
+    rows = {name: array[:TIMED_SAMPLES] for name, array in samples.items()}
+    seconds = [np.inf, np.inf]
+    with open_model(default) as run_default, open_model(best.model) as run_best:
+        for _ in range(ROUNDS):
+            for key, run in enumerate((run_default, run_best)):
                 start = time.perf_counter()
-                run(few)
-                took[key] = min(took.get(key, np.inf), time.perf_counter() - start)
-    return {"bytes": best.item.size - plain.size, "time": round(took[1] / took[0], 2)}
+                run(rows)
+                seconds[key] = min(seconds[key], time.perf_counter() - start)
+    return {
+        "bytes": best.model.size - default.size,
+        "time": round(seconds[1] / seconds[0], 2),
+    }
 
 
-def excess(expected: Tensors, actual: Tensors, ends: ModelIO, scheme: str) -> float:
-    """How many times its limit the worst figure is: at most 1 where all are within."""
+def limit_ratio(expected: Tensors, actual: Tensors, io: ModelIO, scheme: str) -> float:
+    """The largest ratio of an error to its limit; at most 1 if all errors are within them."""
     limits = LIMITS[scheme]
     worst = 0.0
-    for spec in ends.outputs:
+    for spec in io.outputs:
         want, got = expected[spec.name], actual[spec.name]
-        if spec.name in ends.maps:
+        if spec.name in io.maps:
             worst = max(worst, metrics.max_abs_error(want, got) / limits.attention_max_abs)
             worst = max(worst, metrics.jensen_shannon(want, got) / limits.attention_jsd)
         elif want.dtype.kind == "f":
-            # Noise is an amplitude: 20 dB are a factor of ten.
+            # The ratio is one of amplitudes: 20 dB are a factor of ten.
             worst = max(worst, 10 ** ((limits.snr_db - metrics.snr_db(want, got)) / 20))
     return float(worst)
 
 
-def _told(
-    best: _Tried, tried: Sequence[_Tried], scheme: str, cost: Mapping[str, float]
+def _notes(
+    best: _Attempt, attempts: Sequence[_Attempt], scheme: str, cost: Mapping[str, float]
 ) -> tuple[str, ...]:
-    plan = best.item.plan
-    if plan.plain:
+    """What is float in the best candidate, and why."""
+    candidate = best.candidate
+    if candidate == DEFAULT:
         return ()
-    others = [entry for entry in tried if entry is not best]
-    worse = max((entry.score for entry in others), default=0.0)
-    halved = {"": "", "recurrent": "recurrent weights", "all": "weights"}[plan.half]
-    weights = f"; {halved} of what attention's scores are made of are float16" if halved else ""
-    if plan.careful:
-        aim = "" if worse > 1 else f"; no more than {MARGIN} is aimed for"
+    others = [attempt for attempt in attempts if attempt is not best]
+    ratio = max((attempt.ratio for attempt in others), default=0.0)
+    kind = {"": "", "recurrent": "recurrent weights", "all": "weights"}[candidate.float16]
+    float16 = (f"the {kind} that attention depends on are float16",) if kind else ()
+    if candidate.float_activations:
+        target = f", above the target of {TARGET}" if ratio <= 1 else ""
         return (
-            "activations kept float32 on purpose "
-            f"(scaled to int8, an error would be {worse:.2g} times its limit{aim}){weights}",
+            "activations stay float32 "
+            f"(in int8, an error would be {ratio:.2g} times its limit{target})",
+            *float16,
         )
-    names = (
-        ("attention's softmax, scores and context", plan.attention),
-        ("its projections, over int8 weights", plan.deep),
-        ("recurrent steps, over int8 weights", plan.recurrence),
-        ("all that its scores are made of", plan.upstream),
+    parts = (
+        ("softmax, scores and context of attention", candidate.attention),
+        ("projections of attention (int8 weights)", candidate.projections),
+        ("recurrent steps (int8 weights)", candidate.recurrence),
+        ("all operators that attention depends on", candidate.upstream),
     )
-    what = f"kept float32 on purpose: {', '.join(name for name, kept in names if kept)}"
-    price = f"{cost['bytes']:+,} bytes, {cost['time']:.2f} times the time" if cost else ""
-    why = "as asked"
-    if others:
-        why = f"in {scheme}, an error would be {worse:.1f} times its limit"
-        if worse <= best.score:
-            why = "it makes the smaller file"
-    return (f"{what} ({'; '.join(filter(None, (why, price)))}){weights}",)
+    if not others:
+        reason = "as requested"
+    elif ratio <= best.ratio:
+        reason = "the smallest file near the limits"
+    else:
+        reason = f"in {scheme}, an error would be {ratio:.1f} times its limit"
+    price = f"; costs {cost['bytes']:+,} bytes, latency x {cost['time']:.2f}" if cost else ""
+    names = ", ".join(name for name, is_float in parts if is_float)
+    return (f"in float32: {names} ({reason}{price})", *float16)

@@ -1,115 +1,92 @@
-"""Integers in and out: a ``.tflite`` file whose ends are quantized as its inside is.
+"""Integer inputs and outputs of a ``.tflite`` file.
 
-What has no range that was measured stays as it is, as tokens do: they are names, not numbers.
+Tensors without a measured range stay unchanged. Tokens are among them, because they are indices.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.arithmetic import affine_parameters
+from edgeattn_converters.quantization.ranges import Range
 from edgeattn_converters.quantization.tflite_ranges import Ranges
-
-LIMITS = {"int8": (-128, 127), "int16": (-32768, 32767)}
-
-
-def scale_of(low: float, high: float, dtype: str) -> tuple[float, int]:
-    """Scale and zero point for real numbers from ``low`` to ``high``, zero among them.
-
-    Symmetric for int16, as TFLite's kernels want it.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    smallest, largest = LIMITS[dtype]
-    if dtype == "int16":
-        return float(np.float32((max(-low, high) or 1.0) / largest)), 0
-    scale = float(np.float32((high - low) / (largest - smallest) or 1.0))
-    return scale, int(np.clip(round(smallest - low / scale), smallest, largest))
 
 
 def use_integer_io(
     file: TFLiteFile,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
-    measured: Ranges,
+    ranges: Ranges,
     dtype: str,
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Float inputs and outputs become ``dtype``, in place: what they then are.
+    """Float inputs and outputs become ``dtype``, in place; returns the changed specs.
 
-    ``measured`` are the ranges of the graph's own inputs and outputs.
+    ``ranges`` are those of the graph's inputs and outputs, by tensor index.
     """
     graph = file.main
-    told: tuple[list[TensorSpec], list[TensorSpec]] = ([], [])
-    for specs, end, result in ((inputs, "inputs", told[0]), (outputs, "outputs", told[1])):
-        indices = [int(i) for i in getattr(graph, end)]
+    new_specs: list[tuple[TensorSpec, ...]] = []
+    for specs, side, convert in (
+        (inputs, "inputs", _integer_input),
+        (outputs, "outputs", _integer_output),
+    ):
+        indices = [int(i) for i in getattr(graph, side)]
+        changed = list(specs)
         for position, spec in enumerate(specs):
             index = indices[position]
-            if spec.dtype != "float32" or index not in measured:
-                result.append(spec)
+            if spec.dtype != "float32" or index not in ranges:
                 continue
-            low, high = measured[index]
-            twin = (_input if end == "inputs" else _output)(file, index, low, high, dtype)
-            parameters = graph.tensors[twin].quantization
-            result.append(
-                replace(
-                    spec,
-                    dtype=dtype,
-                    scale=float(parameters.scale[0]),
-                    zero_point=int(parameters.zeroPoint[0]),
-                )
+            integer = convert(file, index, ranges[index], dtype)
+            parameters = graph.tensors[integer].quantization
+            changed[position] = replace(
+                spec,
+                dtype=dtype,
+                scale=float(parameters.scale[0]),
+                zero_point=int(parameters.zeroPoint[0]),
             )
             graph.tensors[index].name = f"{spec.name}/float32"
-            graph.tensors[twin].name = spec.name
-            indices[position] = twin
-        setattr(graph, end, indices)
+            graph.tensors[integer].name = spec.name
+            indices[position] = integer
+        setattr(graph, side, indices)
+        new_specs.append(tuple(changed))
     file.set_signature(inputs, outputs)
-    return tuple(told[0]), tuple(told[1])
+    return new_specs[0], new_specs[1]
 
 
-def _input(file: TFLiteFile, index: int, low: float, high: float, dtype: str) -> int:
+def _integer_input(file: TFLiteFile, index: int, limits: Range, dtype: str) -> int:
+    """The integer tensor that replaces a float input; its QUANTIZE goes, if it has no other use."""
     graph = file.main
     users = [o for o in graph.operators if index in map(int, o.inputs)]
     quantizing = [o for o in users if file.kind(o) == "QUANTIZE"]
     if len(users) == len(quantizing) == 1:
         graph.operators = [o for o in graph.operators if o is not quantizing[0]]
         return int(quantizing[0].outputs[0])
-    twin = _twin(file, index, low, high, dtype)
-    graph.operators.insert(0, _operator(file, "DEQUANTIZE", twin, index))
-    return twin
+    integer = _add_integer_tensor(file, index, limits, dtype)
+    graph.operators.insert(0, file.new_operator("DEQUANTIZE", [integer], [index], 2))
+    return integer
 
 
-def _output(file: TFLiteFile, index: int, low: float, high: float, dtype: str) -> int:
+def _integer_output(file: TFLiteFile, index: int, limits: Range, dtype: str) -> int:
+    """The integer tensor that replaces a float output; its DEQUANTIZE goes, if nothing else reads
+    it."""
     graph = file.main
     maker = next((o for o in graph.operators if index in map(int, o.outputs)), None)
-    taken = any(index in map(int, o.inputs) for o in graph.operators)
-    if maker is not None and file.kind(maker) == "DEQUANTIZE" and not taken:
+    is_read = any(index in map(int, o.inputs) for o in graph.operators)
+    if maker is not None and file.kind(maker) == "DEQUANTIZE" and not is_read:
         source = int(maker.inputs[0])
         if source not in map(int, graph.outputs):
             graph.operators = [o for o in graph.operators if o is not maker]
             return source
-    twin = _twin(file, index, low, high, dtype)
-    graph.operators.append(_operator(file, "QUANTIZE", index, twin))
-    return twin
+    integer = _add_integer_tensor(file, index, limits, dtype)
+    graph.operators.append(file.new_operator("QUANTIZE", [index], [integer], 2))
+    return integer
 
 
-def _twin(file: TFLiteFile, index: int, low: float, high: float, dtype: str) -> int:
-    source = file.main.tensors[index]
-    scale, zero_point = scale_of(low, high, dtype)
-    tensor = file.schema.TensorT()
-    tensor.shape, tensor.shapeSignature = source.shape, source.shapeSignature
-    tensor.type, tensor.buffer = file.type_code(dtype.upper()), 0
-    tensor.quantization = file.schema.QuantizationParametersT()
-    tensor.quantization.scale = np.array([scale], np.float32)
-    tensor.quantization.zeroPoint = np.array([zero_point], np.int64)
-    file.main.tensors.append(tensor)
-    return len(file.main.tensors) - 1
-
-
-def _operator(file: TFLiteFile, kind: str, source: int, target: int) -> Any:
-    operator = file.schema.OperatorT()
-    operator.opcodeIndex = file.code_index(kind, 2)
-    operator.inputs, operator.outputs = [source], [target]
-    return operator
+def _add_integer_tensor(file: TFLiteFile, index: int, limits: Range, dtype: str) -> int:
+    scale, zero_point = affine_parameters(*limits, dtype)
+    parameters = file.quantization(np.array([scale], np.float32), zero_point)
+    shape = file.main.tensors[index].shape
+    return file.add_tensor(file.main, "", dtype.upper(), shape, quantization=parameters)

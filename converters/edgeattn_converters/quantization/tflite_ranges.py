@@ -1,36 +1,37 @@
-"""The range of every float tensor of a ``.tflite`` file, measured on samples.
+"""Ranges of the float tensors of a ``.tflite`` file.
 
-Measured in the runtime, with every tensor kept, and not with TensorFlow's own calibrator, which
-dies of a segmentation fault on any ``WHILE``.
+They are measured in the runtime with all tensors preserved, because TensorFlow's own calibrator
+crashes on any ``WHILE``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.ranges import (
+    SUBSETS,
+    Range,
+    merge_ranges,
+    range_of,
+    range_spread_notes,
+)
 
-Range = tuple[float, float]
 Ranges = dict[int, Range]
-Key = TypeVar("Key", bound=Hashable)
-# Masks are filled with -1e9 or float32's lowest: as a range that would leave one step for all that
-# is real. exp(-FILL) is nothing in any precision.
-FILL = 1e4
-NARROWEST = 1e-6
-SUBSETS = 4
+MIN_WIDTH = 1e-6
 
 
-def measure(
+def measure_ranges(
     file: TFLiteFile, content: bytes, samples: Tensors, names: list[str]
 ) -> tuple[Ranges, tuple[str, ...]]:
-    """By index, the lowest and highest value of each computed float tensor of the main graph.
+    """The range of each computed float tensor of the main graph, by tensor index.
 
-    And how far they lie apart in subsets of the samples, for people.
+    The second result are notes on how much the ranges of subsets of the samples differ. Raises
+    :class:`ConversionError` if a tensor is NaN.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -38,8 +39,9 @@ def measure(
         model_content=content, experimental_preserve_all_tensors=True, num_threads=1
     )
     interpreter.allocate_tensors()
-    feeds = {item["name"]: item["index"] for item in interpreter.get_input_details()}
-    batch = int(interpreter.get_input_details()[0]["shape"][0])
+    details = interpreter.get_input_details()
+    indices = {item["name"]: item["index"] for item in details}
+    batch = int(details[0]["shape"][0])
     floats = [
         index
         for index, tensor in enumerate(file.main.tensors)
@@ -48,67 +50,40 @@ def measure(
     rows = len(samples[names[0]])
     count = SUBSETS if rows >= 2 * SUBSETS * batch else 1
     parts: list[Ranges] = [{} for _ in range(count)]
-    for turn, start in enumerate(range(0, rows, batch)):
+    for number, start in enumerate(range(0, rows, batch)):
         for name in names:
             part = samples[name][start : start + batch]
             if len(part) < batch:
                 part = np.concatenate([part, part[-1:].repeat(batch - len(part), axis=0)])
-            interpreter.set_tensor(feeds[name], part)
+            interpreter.set_tensor(indices[name], part)
         interpreter.invoke()
-        for index in floats:
-            _note(parts[turn % count], index, interpreter, file)
-    return _joined(parts), range_spread_notes(parts)
+        subset = number % count
+        current = {index: _current_range(index, interpreter, file) for index in floats}
+        known = {index: value for index, value in current.items() if value is not None}
+        parts[subset] = merge_ranges([parts[subset], known])
+    return merge_ranges(parts), range_spread_notes(parts)
 
 
-def _joined(parts: Iterable[Mapping[Key, Range]]) -> dict[Key, Range]:
-    """By key, from the lowest of all parts to the highest."""
-    found: dict[Key, Range] = {}
-    for part in parts:
-        for key, (low, high) in part.items():
-            before = found.get(key, (low, high))
-            found[key] = (min(low, before[0]), max(high, before[1]))
-    return found
-
-
-def range_spread_notes(parts: Sequence[Mapping[Key, Range]]) -> tuple[str, ...]:
-    """How far ranges lie apart that were measured on subsets, for people."""
-    shares = []
-    for key, (low, high) in _joined(parts).items():
-        widths = [part[key][1] - part[key][0] for part in parts if key in part]
-        if high > low and len(widths) > 1:
-            shares.append((max(widths) - min(widths)) / (high - low))
-    if not shares:
-        return ()
-    return (
-        f"ranges differ by {float(np.median(shares)):.0%} (median) between {len(parts)} subsets "
-        "of the calibration samples",
-    )
-
-
-def _note(found: Ranges, index: int, interpreter: object, file: TFLiteFile) -> None:
+def _current_range(index: int, interpreter: Any, file: TFLiteFile) -> Range | None:
     try:
-        value = interpreter.get_tensor(index)  # type: ignore[attr-defined]
+        value = interpreter.get_tensor(index)
     except ValueError:
-        return  # never computed: an operator's own scratch
-    if not value.size:
-        return
+        return None  # scratch memory of an operator, never computed
     if np.isnan(value).any():
         name = file.name(file.main.tensors[index])
-        raise ConversionError(f"{name} is NaN on a calibration sample.")
-    real = value[np.abs(value) < FILL] if np.abs(value).max() >= FILL else value
-    if not real.size:
-        return
-    low, high = float(real.min()), float(real.max())
-    before = found.get(index, (low, high))
-    found[index] = (min(low, before[0]), max(high, before[1]))
+        raise ConversionError(
+            f"Tensor {name} is NaN on a calibration sample.",
+            hint="Remove that sample, or check the model with: edgeattn inspect MODEL",
+        )
+    return range_of(value)
 
 
 def annotate(file: TFLiteFile, ranges: Ranges) -> None:
-    """Write the ranges where the quantizer reads them, in place."""
+    """Write the ranges to where TensorFlow's quantizer reads them, in place."""
     for index, (low, high) in ranges.items():
         low, high = min(low, 0.0), max(high, 0.0)
-        if high - low < NARROWEST:
-            high = low + NARROWEST
+        if high - low < MIN_WIDTH:
+            high = low + MIN_WIDTH
         parameters = file.schema.QuantizationParametersT()
         parameters.min, parameters.max = [low], [high]
         file.main.tensors[index].quantization = parameters

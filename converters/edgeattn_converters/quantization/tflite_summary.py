@@ -1,57 +1,56 @@
-"""The account of a ``.tflite`` file."""
+"""The summary of a ``.tflite`` file."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization.summary import WEIGHTS, SchemeSummary
-from edgeattn_converters.quantization.tflite_weights import MIN_ELEMENTS
+from edgeattn_converters.quantization.arithmetic import MIN_ELEMENTS
+from edgeattn_converters.quantization.summary import INT8_WEIGHTS, SchemeSummary, summarize
 
-# They change how a number is written, or run what is counted itself.
+# They convert numbers, or contain operators that are counted themselves.
 UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "WHILE", "IF"}
 REAL = ("FLOAT32", "FLOAT16", "INT8", "INT16", "INT4")
 
 
-def summarize(content: bytes) -> SchemeSummary:
+def summarize_tflite(content: bytes) -> SchemeSummary:
     file = TFLiteFile(content)
-    computes = []
-    stored: Counter[str] = Counter()
-    large: Counter[str] = Counter()
+    return summarize(_operators(file), _weights(file), MIN_ELEMENTS)
+
+
+def _operators(file: TFLiteFile) -> Iterator[tuple[str, str]]:
     for graph in file.model.subgraphs:
-        constants = [file.constant(tensor) for tensor in graph.tensors]
-        integer = _integer_constants(file, graph, constants)
+        integers = _integer_constants(file, graph)
         for operator in graph.operators:
             kind = file.kind(operator)
             if kind in UNCOUNTED or not len(operator.outputs):
                 continue
-            made = file.dtype(graph.tensors[int(operator.outputs[0])])
-            if made not in REAL:
+            dtype = file.dtype(graph.tensors[int(operator.outputs[0])])
+            if dtype not in REAL:
                 continue
-            integer_weights = made == "FLOAT32" and any(int(i) in integer for i in operator.inputs)
-            computes.append((kind, WEIGHTS if integer_weights else made.lower()))
-        for tensor, value in zip(graph.tensors, constants, strict=True):
-            if value is None or file.dtype(tensor) not in REAL or not value.ndim:
-                continue
-            dtype = file.dtype(tensor).lower()
-            stored[dtype] += value.size
-            if value.size >= MIN_ELEMENTS:
-                large[dtype] += value.size
-    return SchemeSummary(tuple(computes), dict(stored), dict(large))
+            has_integers = dtype == "FLOAT32" and any(int(i) in integers for i in operator.inputs)
+            yield kind, INT8_WEIGHTS if has_integers else dtype.lower()
 
 
-def _integer_constants(file: TFLiteFile, graph: Any, constants: list[Array | None]) -> set[int]:
-    """The int8 constants of a graph, and what DEQUANTIZE makes of them."""
-    found = {
+def _weights(file: TFLiteFile) -> Iterator[tuple[str, int]]:
+    for graph in file.model.subgraphs:
+        for tensor in graph.tensors:
+            value = file.constant(tensor)
+            if value is not None and value.ndim and file.dtype(tensor) in REAL:
+                yield file.dtype(tensor).lower(), value.size
+
+
+def _integer_constants(file: TFLiteFile, graph: Any) -> set[int]:
+    """The int8 and int4 constants of a graph, and their dequantized values."""
+    constants = {
         index
-        for index, value in enumerate(constants)
-        if value is not None and file.dtype(graph.tensors[index]) in ("INT8", "INT4")
+        for index, tensor in enumerate(graph.tensors)
+        if file.dtype(tensor) in ("INT8", "INT4") and file.constant(tensor) is not None
     }
-    made = {
+    dequantized = {
         int(operator.outputs[0])
         for operator in graph.operators
-        if file.kind(operator) == "DEQUANTIZE" and int(operator.inputs[0]) in found
+        if file.kind(operator) == "DEQUANTIZE" and int(operator.inputs[0]) in constants
     }
-    return found | made
+    return constants | dequantized

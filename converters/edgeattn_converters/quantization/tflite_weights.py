@@ -1,8 +1,8 @@
-"""Constants of a ``.tflite`` file in fewer bits, where its operators still compute in float32.
+"""Storing constants of a ``.tflite`` file in fewer bits, with operators that compute in float32.
 
-Written over the file and not asked of TensorFlow's converter, which leaves operators that were
-fused after it as they are; the arithmetic is the same. Loops' bodies are files' graphs like the
-main one, so recurrent weights in them are reached too.
+The file is edited directly because TensorFlow's converter leaves operators unchanged that were
+fused after conversion; the arithmetic is the same. Loop bodies are graphs like the main one, so
+their recurrent weights are included.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import numpy as np
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.graphs.tflite_pack import pack_int4
+from edgeattn_converters.quantization.arithmetic import (
+    FLOAT16_MAX,
+    MIN_ELEMENTS,
+    quantize_symmetric,
+)
+from edgeattn_converters.quantization.weight_precision import PrecisionOf, WeightFilter, stored_in
 
-# Below it a weight is not worth its scales: TensorFlow's quantizer draws the same line.
-MIN_ELEMENTS = 512
-FLOAT16_MAX = float(np.finfo(np.float16).max)
-# Axis of the output channels of an operator's weights (its second input).
+# Axis of the output channels in an operator's weights, which are its second input.
 CHANNELS = {"FULLY_CONNECTED": 0, "CONV_2D": 0, "DEPTHWISE_CONV_2D": 3}
-# Versions of an operator whose weights are int8 and whose input is float32, from TensorFlow's
-# op_version.cc: per channel, and per tensor.
+# The operator versions for int8 weights and float32 inputs, with one scale per channel and with one
+# in all. Source: op_version.cc of TensorFlow.
 VERSIONS = {
     "FULLY_CONNECTED": (12, 9),
     "CONV_2D": (5, 5),
@@ -31,76 +34,68 @@ VERSIONS = {
     "DEQUANTIZE": (3, 5),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (2, 2),
 }
-# The fused LSTM, and where its weights are among its inputs; see lowering/fused.py.
+# The first TensorFlow runtimes that support these versions of FULLY_CONNECTED.
+FULLY_CONNECTED_RUNTIMES = ("2.17.0", "2.4.0")
+# The fused LSTM and its weights among its inputs; see edgeattn_converters.lowering.rnn.fused.
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 FUSED_WEIGHTS = slice(1, 9)
 
-# Which constants a pass is about.
-WeightFilter = Callable[[Array], bool]
 
-# The TensorFlow whose runtime is the first to know FULLY_CONNECTED in these versions.
-RUNTIMES = ("2.17.0", "2.4.0")
-
-
-def symmetric(value: Array, axis: int | None, levels: int = 127) -> tuple[Array, Array]:
-    """int8 and scales, zero at zero: ``value ~ int8 * scale``, a scale per index of ``axis``."""
-    axes = tuple(k for k in range(value.ndim) if k != axis) if axis is not None else None
-    largest = np.abs(value).max(axis=axes, keepdims=True)
-    scale = np.where(largest == 0, 1.0, largest / levels).astype(np.float32)
-    integers = np.clip(np.rint(value / scale), -levels, levels).astype(np.int8)
-    return integers, scale.reshape(-1)
+def store_weights(file: TFLiteFile, precision_of: PrecisionOf, *, per_channel_dense: bool) -> None:
+    """Store each large weight in its precision, in place."""
+    _use_dynamic_kernels(
+        file,
+        per_channel_dense,
+        stored_in(precision_of, "int8", "int4"),
+        stored_in(precision_of, "int4"),
+    )
+    _store_int8(file, per_channel_dense, stored_in(precision_of, "int8_weights"))
+    _store_float16(file, stored_in(precision_of, "float16"))
 
 
-def everything(value: Array) -> bool:
-    return True
-
-
-def nothing(value: Array) -> bool:
-    return False
-
-
-def hybrid(
-    file: TFLiteFile,
-    *,
-    per_channel_dense: bool,
-    wanted: WeightFilter = everything,
-    four_bits: WeightFilter = nothing,
+def _use_dynamic_kernels(
+    file: TFLiteFile, per_channel_dense: bool, is_integer: WeightFilter, is_int4: WeightFilter
 ) -> None:
-    """Weights of products, convolutions and embeddings become int8, in place.
+    """Weights of products, convolutions and embeddings become integers, in place.
 
-    The operators scale their inputs to int8 at run time, by what they find in them. Of the wanted
-    weights, those of products may have ``four_bits``.
+    The operators scale their inputs to int8 at run time, from the values of each input.
     """
     for graph in file.model.subgraphs:
         users = _users(graph)
         for operator in list(graph.operators):
             kind = file.kind(operator)
             if kind == "GATHER":
-                _gather(file, graph, operator, users, wanted)
+                _quantize_table(file, graph, operator, users, is_integer)
             elif kind in CHANNELS:
-                _product(file, graph, operator, users, per_channel_dense, wanted, four_bits)
+                per_channel = kind != "FULLY_CONNECTED" or per_channel_dense
+                value = _product_weight(file, graph, operator, users)
+                if value is not None and is_integer(value):
+                    bits = 4 if kind == "FULLY_CONNECTED" and is_int4(value) else 8
+                    tensor = graph.tensors[int(operator.inputs[1])]
+                    _store(file, tensor, value, CHANNELS[kind] if per_channel else None, bits)
+                    _scale_inputs(file, operator, users, per_channel)
             elif kind == FUSED:
-                _fused(file, graph, operator, wanted)
+                _quantize_fused(file, graph, operator, is_integer)
 
 
-def half(file: TFLiteFile, wanted: WeightFilter = everything) -> None:
-    """Float32 constants become float16, in place, each behind a DEQUANTIZE."""
+def _store_float16(file: TFLiteFile, is_float16: WeightFilter) -> None:
+    """Constants become float16, in place, each followed by a DEQUANTIZE."""
 
     def store(stored: Any, value: Array, _: int | None) -> bool:
-        # What float16 cannot hold would become infinity: it stays.
+        # A larger value would become infinity: the constant stays float32.
         if np.abs(value).max() > FLOAT16_MAX:
             return False
         stored.type = file.type_code("FLOAT16")
         stored.buffer = file.add_buffer(value.astype(np.float16))
         return True
 
-    _behind_dequantize(file, "float16", VERSIONS["DEQUANTIZE"][0], store, wanted)
+    _store_dequantized(file, "float16", VERSIONS["DEQUANTIZE"][0], store, is_float16)
 
 
-def only(file: TFLiteFile, *, per_channel_dense: bool, wanted: WeightFilter = everything) -> None:
-    """Weights become int8, in place, each behind a DEQUANTIZE: activations are left alone.
+def _store_int8(file: TFLiteFile, per_channel_dense: bool, is_int8: WeightFilter) -> None:
+    """Weights become int8, in place, each followed by a DEQUANTIZE; activations stay float32.
 
-    A constant is made float32 again once, when the file is loaded.
+    The runtime dequantizes a constant once, when it loads the file.
     """
 
     def store(stored: Any, value: Array, axis: int | None) -> bool:
@@ -111,27 +106,31 @@ def only(file: TFLiteFile, *, per_channel_dense: bool, wanted: WeightFilter = ev
         users = _users(graph)
         for operator in list(graph.operators):
             if file.kind(operator) == "GATHER":
-                _gather(file, graph, operator, users, wanted)
+                _quantize_table(file, graph, operator, users, is_int8)
     version = VERSIONS["DEQUANTIZE"][1 if per_channel_dense else 0]
-    _behind_dequantize(file, "int8", version, store, wanted)
+    _store_dequantized(file, "int8", version, store, is_int8)
 
 
-def _behind_dequantize(
+def _store_dequantized(
     file: TFLiteFile,
     suffix: str,
     version: int,
     store: Callable[[Any, Array, int | None], bool],
-    wanted: WeightFilter,
+    is_stored: WeightFilter,
 ) -> None:
-    """Large constants are kept as ``store`` writes them, given the axis of their channels."""
+    """Replace large constants by a stored one and a DEQUANTIZE.
+
+    ``store`` fills the stored tensor, given the value and its axis of output channels; it returns
+    False to leave the constant unchanged.
+    """
     for graph in file.model.subgraphs:
         users = _users(graph)
         outputs = set(map(int, graph.outputs))
-        extra = []
+        conversions = []
         for index in range(len(graph.tensors)):
             tensor = graph.tensors[index]
-            value = _weight(file, tensor)
-            if value is None or index in outputs or not wanted(value):
+            value = _large_constant(file, tensor)
+            if value is None or index in outputs or not is_stored(value):
                 continue
             axes = {
                 CHANNELS.get(file.kind(op))
@@ -144,27 +143,28 @@ def _behind_dequantize(
                 continue
             graph.tensors.append(stored)
             tensor.buffer = 0
-            extra.append(_dequantize(file, len(graph.tensors) - 1, index, version))
-        graph.operators[:0] = extra
-
-
-def _dequantize(file: TFLiteFile, source: int, target: int, version: int) -> Any:
-    operator = file.schema.OperatorT()
-    operator.opcodeIndex = file.code_index("DEQUANTIZE", version)
-    operator.inputs, operator.outputs = [source], [target]
-    return operator
+            source = len(graph.tensors) - 1
+            conversions.append(file.new_operator("DEQUANTIZE", [source], [index], version))
+        graph.operators[:0] = conversions
 
 
 def _users(graph: Any) -> dict[int, list[tuple[Any, int]]]:
-    """For each tensor the operators that take it, and at which position."""
-    found: dict[int, list[tuple[Any, int]]] = {}
+    """The operators that read each tensor, with the position among their inputs."""
+    users: dict[int, list[tuple[Any, int]]] = {}
     for operator in graph.operators:
         for position, index in enumerate(operator.inputs):
-            found.setdefault(int(index), []).append((operator, position))
-    return found
+            users.setdefault(int(index), []).append((operator, position))
+    return users
 
 
-def _weight(file: TFLiteFile, tensor: Any) -> Array | None:
+def large_constants(file: TFLiteFile, graph: Any, operator: Any) -> list[Array]:
+    """The large constants among an operator's inputs."""
+    tensors = [graph.tensors[int(i)] for i in operator.inputs if int(i) >= 0]
+    values = [file.constant(tensor) for tensor in tensors]
+    return [value for value in values if value is not None and value.size >= MIN_ELEMENTS]
+
+
+def _large_constant(file: TFLiteFile, tensor: Any) -> Array | None:
     value = file.constant(tensor)
     if value is None or file.dtype(tensor) != "FLOAT32" or value.size < MIN_ELEMENTS:
         return None
@@ -172,83 +172,77 @@ def _weight(file: TFLiteFile, tensor: Any) -> Array | None:
 
 
 def _store(file: TFLiteFile, tensor: Any, value: Array, axis: int | None, bits: int = 8) -> None:
-    integers, scale = symmetric(value, axis, 2 ** (bits - 1) - 1)
+    integers, scale = quantize_symmetric(value, axis, 2 ** (bits - 1) - 1)
     tensor.buffer = file.add_buffer(integers if bits == 8 else pack_int4(integers))
     tensor.type = file.type_code(f"INT{bits}")
-    tensor.quantization = file.schema.QuantizationParametersT()
-    tensor.quantization.scale = scale
-    tensor.quantization.zeroPoint = np.zeros(len(scale), np.int64)
-    tensor.quantization.quantizedDimension = axis or 0
+    tensor.quantization = file.quantization(scale, axis=axis or 0)
 
 
-def _product(
-    file: TFLiteFile,
-    graph: Any,
-    operator: Any,
-    users: dict[int, Any],
-    per_channel_dense: bool,
-    wanted: WeightFilter,
-    four_bits: WeightFilter,
-) -> None:
+def _product_weight(
+    file: TFLiteFile, graph: Any, operator: Any, users: dict[int, Any]
+) -> Array | None:
+    """The large weight of a product of float32 inputs that products of its type alone read."""
     index = int(operator.inputs[1])
-    tensor = graph.tensors[index]
     kind = file.kind(operator)
-    value = _weight(file, tensor)
-    same = all(file.kind(user) == kind and at == 1 for user, at in users[index])
-    inputs_float = file.dtype(graph.tensors[int(operator.inputs[0])]) == "FLOAT32"
-    if value is None or not same or not inputs_float or not wanted(value):
-        return
-    per_channel = kind != "FULLY_CONNECTED" or per_channel_dense
-    bits = 4 if kind == "FULLY_CONNECTED" and four_bits(value) else 8
-    _store(file, tensor, value, CHANNELS[kind] if per_channel else None, bits)
-    for user, _ in users[index]:
-        if user.builtinOptions is not None and hasattr(
-            user.builtinOptions, "asymmetricQuantizeInputs"
-        ):
-            user.builtinOptions.asymmetricQuantizeInputs = True
+    if any(file.kind(user) != kind or position != 1 for user, position in users[index]):
+        return None
+    if file.dtype(graph.tensors[int(operator.inputs[0])]) != "FLOAT32":
+        return None
+    return _large_constant(file, graph.tensors[index])
+
+
+def _scale_inputs(
+    file: TFLiteFile, operator: Any, users: dict[int, Any], per_channel: bool
+) -> None:
+    """Select the kernels with int8 weights for all operators that read the weights."""
+    kind = file.kind(operator)
+    for user, _ in users[int(operator.inputs[1])]:
+        options = user.builtinOptions
+        if options is not None and hasattr(options, "asymmetricQuantizeInputs"):
+            options.asymmetricQuantizeInputs = True
     file.code_index(kind, VERSIONS[kind][0 if per_channel else 1])
     if kind == "FULLY_CONNECTED":
-        file.require_runtime(RUNTIMES[0 if per_channel else 1])
+        file.require_runtime(FULLY_CONNECTED_RUNTIMES[0 if per_channel else 1])
 
 
-def _fused(file: TFLiteFile, graph: Any, operator: Any, wanted: WeightFilter) -> None:
-    """The weights of a fused LSTM: all eight or none, each with one scale, as its kernel wants."""
-    indices = [int(i) for i in operator.inputs[FUSED_WEIGHTS]]
-    values = [file.constant(graph.tensors[i]) for i in indices]
+def _quantize_fused(file: TFLiteFile, graph: Any, operator: Any, is_int8: WeightFilter) -> None:
+    """The eight weights of a fused LSTM become int8 together, with one scale each."""
+    tensors = [graph.tensors[int(i)] for i in operator.inputs[FUSED_WEIGHTS]]
+    values = [file.constant(tensor) for tensor in tensors]
     large = [v for v in values if v is not None and v.size >= MIN_ELEMENTS]
-    if not large or not all(wanted(value) for value in large):
+    if not large or not all(is_int8(value) for value in large):
         return
-    if any(file.dtype(graph.tensors[i]) != "FLOAT32" for i in indices):
+    if any(file.dtype(tensor) != "FLOAT32" for tensor in tensors):
         return
-    for index, value in zip(indices, values, strict=True):
+    for tensor, value in zip(tensors, values, strict=True):
         assert value is not None
-        _store(file, graph.tensors[index], value, None)
+        _store(file, tensor, value, None)
     file.code_index(FUSED, VERSIONS[FUSED][0])
 
 
-def _gather(
-    file: TFLiteFile, graph: Any, operator: Any, users: dict[int, Any], wanted: WeightFilter
+def _quantize_table(
+    file: TFLiteFile, graph: Any, operator: Any, users: dict[int, Any], is_int8: WeightFilter
 ) -> None:
-    """The table in int8, and only what was looked up made float32 again."""
+    """An embedding table becomes int8, and only its looked-up rows are dequantized."""
     index = int(operator.inputs[0])
-    tensor = graph.tensors[index]
-    value = _weight(file, tensor)
-    if value is None or any(file.kind(u) != "GATHER" or at != 0 for u, at in users[index]):
+    table = graph.tensors[index]
+    value = _large_constant(file, table)
+    if value is None or not is_int8(value):
         return
-    if not wanted(value):
+    if any(file.kind(user) != "GATHER" or position != 0 for user, position in users[index]):
         return
-    _store(file, tensor, value, None)
+    _store(file, table, value, None)
     file.code_index("GATHER", VERSIONS["GATHER"][0])
     for user, _ in users[index]:
         result = int(user.outputs[0])
-        looked_up = file.schema.TensorT()
-        looked_up.name = file.name(graph.tensors[result]) + "/int8"
-        looked_up.shape, looked_up.type = graph.tensors[result].shape, tensor.type
-        looked_up.shapeSignature = graph.tensors[result].shapeSignature
-        looked_up.buffer = 0
-        looked_up.quantization = tensor.quantization
-        graph.tensors.append(looked_up)
-        user.outputs = [len(graph.tensors) - 1]
-        at = next(k for k, item in enumerate(graph.operators) if item is user) + 1
+        rows = file.add_tensor(
+            graph,
+            file.name(graph.tensors[result]) + "/int8",
+            "INT8",
+            graph.tensors[result].shape,
+            quantization=table.quantization,
+        )
+        user.outputs = [rows]
+        position = next(k for k, item in enumerate(graph.operators) if item is user) + 1
         version = VERSIONS["DEQUANTIZE"][0]
-        graph.operators.insert(at, _dequantize(file, len(graph.tensors) - 1, result, version))
+        graph.operators.insert(position, file.new_operator("DEQUANTIZE", [rows], [result], version))

@@ -31,7 +31,7 @@ from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.selection import ModelIO
+from edgeattn_converters.quantization.model import ModelIO
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.trace import Interface, interface_of, vocabulary_of

@@ -1,11 +1,13 @@
-"""One workshop a model for all tests of a module: conversions are shared."""
+"""The conversions of one model, shared by all tests of a module."""
 
 from __future__ import annotations
 
 import pytest
-from weighty_models import MODELS, Workshop
+from quantized_models import MODELS, Conversions
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))
-def workshop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(request.param, tmp_path_factory.mktemp(request.param))
+def conversions(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Conversions:
+    return Conversions(request.param, tmp_path_factory.mktemp(request.param))

@@ -1,4 +1,4 @@
-"""ONNX operator sets: what each scheme makes of each, and what is refused."""
+"""ONNX operator sets: the one of each file, and which schemes need which."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from weighty_models import Workshop
+from quantized_models import Conversions
 
 from edgeattn.errors import ConversionError, UsageError
 from edgeattn_converters.formats.onnx import runtimes
@@ -16,8 +16,10 @@ from edgeattn_converters.recipes import OPSETS
 
 
 @pytest.fixture(scope="module", params=["transformer", "text"])
-def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(request.param, tmp_path_factory.mktemp(request.param))
+def conversions(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Conversions:
+    return Conversions(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def _opset(path: Path) -> int:
@@ -25,29 +27,31 @@ def _opset(path: Path) -> int:
 
 
 @pytest.mark.parametrize("opset", [13, 17, 19, 20, 21])
-def test_a_file_is_of_the_set_that_was_asked_for(shop: Workshop, opset: int) -> None:
-    expected = shop.make("onnx", "float32").actual
-    made = shop.make("onnx", "float32", opset=opset)
-    assert _opset(made.path) == opset
+def test_file_has_the_requested_opset(conversions: Conversions, opset: int) -> None:
+    expected = conversions.make("onnx", "float32").actual
+    converted = conversions.make("onnx", "float32", opset=opset)
+    assert _opset(converted.path) == opset
     for name, want in expected.items():
-        np.testing.assert_allclose(made.actual[name], want, atol=1e-5, rtol=1e-4)
-    assert runtimes(made.achieved) == {"onnxruntime": ">=1.18" if opset > 20 else ">=1.17"}
+        np.testing.assert_allclose(converted.actual[name], want, atol=1e-5, rtol=1e-4)
+    assert runtimes(converted.achieved) == {"onnxruntime": ">=1.18" if opset > 20 else ">=1.17"}
     if opset != 20:
-        assert _opset(shop.make("onnx", "dynamic_int8", opset=opset).path) == opset
+        assert _opset(conversions.make("onnx", "dynamic_int8", opset=opset).path) == opset
 
 
 @pytest.mark.parametrize("opset", [13, 19])
-def test_integers(shop: Workshop, opset: int) -> None:
-    assert _opset(shop.make("onnx", "int8", opset=opset).path) == opset
-    with pytest.raises(ConversionError, match=f"needs ONNX operator set 21, and --opset {opset}"):
-        shop.make("onnx", "int16x8", opset=opset)
+def test_int16_needs_a_later_opset_than_int8(conversions: Conversions, opset: int) -> None:
+    assert _opset(conversions.make("onnx", "int8", opset=opset).path) == opset
+    with pytest.raises(
+        ConversionError, match=f"needs ONNX operator set 21, but --opset {opset} was requested"
+    ):
+        conversions.make("onnx", "int16x8", opset=opset)
 
 
-def test_int16_in_the_set_that_has_it(shop: Workshop) -> None:
-    assert _opset(shop.make("onnx", "int16x8", opset=21).path) == 21
+def test_int16_in_opset_21(conversions: Conversions) -> None:
+    assert _opset(conversions.make("onnx", "int16x8", opset=21).path) == 21
 
 
 @pytest.mark.parametrize("opset", [OPSETS[0] - 1, OPSETS[-1] + 1])
-def test_others_are_refused(opset: int) -> None:
+def test_unsupported_opsets_are_rejected(opset: int) -> None:
     with pytest.raises(UsageError, match=f"ONNX operator set {opset} is not supported"):
         QuantizationOptions(opset=opset)

@@ -1,10 +1,10 @@
-"""Every scheme in both formats on every kind of model: what it is, and what it says."""
+"""Every scheme in both formats on every kind of model: its outputs and its summary."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from weighty_models import CONVERTERS, SCHEMES, Workshop
+from quantized_models import CONVERTERS, SCHEMES, Conversions
 
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
@@ -14,103 +14,104 @@ from edgeattn_converters.quantization.candidates import Candidate, Stage
 
 QUANTIZED = SCHEMES[1:]
 STORED = {"float16": "float16", "dynamic_int8": "int8", "int8": "int8", "int16x8": "int8"}
-# In decibels, on untrained weights, which forgive less than trained ones do.
+# SNR in dB on untrained weights, which tolerate less noise than trained ones.
 FLOOR = {"float16": 50, "dynamic_int8": 24, "int8": 12, "int16x8": 24}
 BITS = {"float16": "float16", "dynamic_int8": "int8 weights", "int8": "int8", "int16x8": "int16"}
 
 
 @pytest.mark.parametrize("scheme", QUANTIZED)
 @pytest.mark.parametrize("format", sorted(CONVERTERS))
-def test_outputs_are_near_float32s(workshop: Workshop, format: str, scheme: str) -> None:
-    expected = workshop.make(format, "float32").actual
-    made = workshop.make(format, scheme)
+def test_outputs_are_close_to_float32(conversions: Conversions, format: str, scheme: str) -> None:
+    expected = conversions.make(format, "float32").actual
+    converted = conversions.make(format, scheme)
     for name, want in expected.items():
-        got = made.actual[name]
+        got = converted.actual[name]
         assert np.isfinite(got).all()
         assert metrics.snr_db(want, got) >= FLOOR[scheme], name
-        if name in made.maps:
+        if name in converted.maps:
             assert metrics.jensen_shannon(want, got) <= LIMITS[scheme].attention_jsd
 
 
 @pytest.mark.parametrize("scheme", QUANTIZED)
 @pytest.mark.parametrize("format", sorted(CONVERTERS))
-def test_a_file_is_what_it_says(workshop: Workshop, format: str, scheme: str) -> None:
-    before = workshop.make(format, "float32")
-    made = workshop.make(format, scheme)
-    stored = made.achieved["weights"]
-    share = stored[STORED[scheme]]
-    if "are float16" in made.achieved["summary"]:
-        share += stored["float16"]  # kept on purpose, and told
-    assert share / sum(stored.values()) > 0.75
-    assert made.achieved["summary"].startswith(f"{scheme} asked; ")
+def test_file_achieves_its_scheme(conversions: Conversions, format: str, scheme: str) -> None:
+    original = conversions.make(format, "float32")
+    converted = conversions.make(format, scheme)
+    weights = converted.achieved["weights"]
+    share = weights[STORED[scheme]]
+    share += converted.achieved.get("kept_weights", {}).get("float16", 0)
+    assert share / sum(weights.values()) > 0.75
+    assert converted.achieved["summary"].startswith(f"requested {scheme}; ")
     if scheme in ("int8", "int16x8"):
-        assert "between 4 subsets of the calibration samples" in made.achieved["summary"]
+        assert "between 4 subsets of the calibration samples" in converted.achieved["notes"][-1]
     if scheme != "float16":
-        assert BITS[scheme] in made.achieved["computes_in"]
+        assert BITS[scheme] in converted.achieved["computes_in"]
     if scheme in ("float16", "dynamic_int8"):
-        assert made.path.stat().st_size < 0.8 * before.path.stat().st_size
+        assert converted.path.stat().st_size < 0.8 * original.path.stat().st_size
 
 
 @pytest.mark.parametrize("format", sorted(CONVERTERS))
-def test_ends_keep_their_names_and_shapes(workshop: Workshop, format: str) -> None:
-    before = workshop.make(format, "float32")
+def test_inputs_and_outputs_are_those_of_float32(conversions: Conversions, format: str) -> None:
+    original = conversions.make(format, "float32")
     for scheme in QUANTIZED:
-        made = workshop.make(format, scheme)
-        assert (made.inputs, made.outputs, made.maps) == (
-            before.inputs,
-            before.outputs,
-            before.maps,
+        converted = conversions.make(format, scheme)
+        assert (converted.inputs, converted.outputs, converted.maps) == (
+            original.inputs,
+            original.outputs,
+            original.maps,
         )
 
 
 @pytest.mark.parametrize("format", sorted(CONVERTERS))
-def test_integers_in_and_out(workshop: Workshop, format: str) -> None:
-    expected = workshop.make(format, "float32").actual
-    made = workshop.make(format, "int8", integer_io=True)
-    for spec in made.inputs:
-        # Tokens are names: they have no scale.
+def test_integer_inputs_and_outputs(conversions: Conversions, format: str) -> None:
+    expected = conversions.make(format, "float32").actual
+    converted = conversions.make(format, "int8", integer_io=True)
+    for spec in converted.inputs:
+        # Tokens are indices: they have no scale.
         assert spec.dtype == ("int32" if spec.name == "tokens" else "int8")
-    for spec in made.outputs:
+    for spec in converted.outputs:
         assert spec.dtype == "int8"
         assert spec.scale
         assert spec.zero_point is not None
     for name, want in expected.items():
-        if name not in made.maps:
-            assert metrics.snr_db(want, made.actual[name]) >= FLOOR["int8"]
+        if name not in converted.maps:
+            assert metrics.snr_db(want, converted.actual[name]) >= FLOOR["int8"]
 
 
 def test_embeddings_are_quantized(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """They are most of a text model's bytes."""
-    workshop = Workshop("text", tmp_path_factory.mktemp("text"))
+    """They are most of the bytes of a text model."""
+    conversions = Conversions("text", tmp_path_factory.mktemp("text"))
     for format in CONVERTERS:
-        large = sum(v.size for v in map(np.asarray, workshop.model.get_weights()) if v.size > 1023)
-        assert workshop.make(format, "dynamic_int8").achieved["weights"]["int8"] >= large
+        large = sum(
+            v.size for v in map(np.asarray, conversions.model.get_weights()) if v.size > 1023
+        )
+        assert conversions.make(format, "dynamic_int8").achieved["weights"]["int8"] >= large
 
 
-def test_attention_precision_is_what_was_asked_for(
+def test_requested_attention_precision(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    workshop = Workshop("transformer", tmp_path_factory.mktemp("transformer"))
+    conversions = Conversions("transformer", tmp_path_factory.mktemp("transformer"))
     for format, softmax in (("tflite", "SOFTMAX"), ("onnx", "Softmax")):
-        kept = workshop.make(format, "int8", attention_precision="float32").achieved
-        assert softmax in kept["computes_in"]["float32"]
-        assert "on purpose" in kept["summary"]
-    gone = workshop.make("tflite", "int8", attention_precision="int8").achieved
-    assert "SOFTMAX" not in gone["computes_in"].get("float32", {})
+        achieved = conversions.make(format, "int8", attention_precision="float32").achieved
+        assert softmax in achieved["computes_in"]["float32"]
+        assert "in float32: softmax, scores and context of attention" in achieved["notes"][0]
+    int8 = conversions.make("tflite", "int8", attention_precision="int8").achieved
+    assert "SOFTMAX" not in int8["computes_in"].get("float32", {})
 
 
-def test_steps_that_are_kept_are_kept_whole(
+def test_float32_steps_include_operators_of_several_outputs(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TensorFlow's quantizer made int8 of what it was told to leave, if of many outputs."""
-    plan = Candidate(recurrence=True)
-    monkeypatch.setattr(tflite, "static_stages", lambda *_, **__: (Stage((plan,)),))
-    workshop = Workshop("lstm", tmp_path_factory.mktemp("lstm"))
-    file = TFLiteFile(workshop.make("tflite", "int8").path.read_bytes())
-    kept = [
+    """TensorFlow's quantizer converts excluded operators anyway if they have several outputs."""
+    stage = Stage((Candidate(recurrence=True),))
+    monkeypatch.setattr(tflite, "static_stages", lambda *_, **__: (stage,))
+    conversions = Conversions("lstm", tmp_path_factory.mktemp("lstm"))
+    file = TFLiteFile(conversions.make("tflite", "int8").path.read_bytes())
+    dtypes = [
         {file.dtype(graph.tensors[int(i)]) for i in operator.outputs}
         for graph, operator, kind in file.operators()
         if kind in ("SPLIT", "UNPACK")
     ]
-    assert kept
-    assert all(dtypes == {"FLOAT32"} for dtypes in kept)
+    assert dtypes
+    assert all(item == {"FLOAT32"} for item in dtypes)

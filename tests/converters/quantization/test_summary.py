@@ -1,43 +1,61 @@
-"""What was asked and what became of it, on counts drawn by hand."""
+"""The summary of what became of a scheme, on hand-written counts."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from edgeattn.errors import ConversionError
-from edgeattn_converters.quantization.summary import SchemeSummary
+from edgeattn_converters.quantization.summary import (
+    SchemeSummary,
+    require_scheme,
+    summarize,
+    summary_sentence,
+)
 from edgeattn_converters.recipes import recipe_for
 
 INT8 = SchemeSummary(
-    (("FULLY_CONNECTED", "int8"), ("ADD", "int8"), ("SOFTMAX", "float32")),
+    {"int8": {"FULLY_CONNECTED": 1, "ADD": 1}, "float32": {"SOFTMAX": 1}},
     {"int8": 9000, "float32": 1000},
     {"int8": 9000},
 )
 
 
-def test_the_sentence_says_what_stayed() -> None:
-    told = INT8.sentence(recipe_for("int8"), ["kept on purpose"])
-    assert told == (
-        "int8 asked; 1 of 3 operators stayed float32 (SOFTMAX 1); "
-        "90% of 10,000 weights are int8; kept on purpose"
+def test_counts_by_dtype() -> None:
+    operators = [("FULLY_CONNECTED", "int8"), ("SOFTMAX", "float32"), ("ADD", "int8")]
+    weights = [("int8", 4000), ("float32", 1000), ("int8", 5000)]
+    assert summarize(operators, weights, 2000) == INT8
+    assert INT8.to_json() == {
+        "computes_in": {"int8": {"ADD": 1, "FULLY_CONNECTED": 1}, "float32": {"SOFTMAX": 1}},
+        "weights": {"float32": 1000, "int8": 9000},
+    }
+
+
+def test_sentence_states_what_is_float() -> None:
+    summary = replace(INT8, notes=("float32 on purpose",))
+    assert summary_sentence(summary, recipe_for("int8")) == (
+        "requested int8; 2 of 3 operators compute in int8, 1 in float32 (SOFTMAX 1); "
+        "90% of 10,000 weights are int8; float32 on purpose"
     )
-    INT8.check(recipe_for("int8"))
+    require_scheme(summary, recipe_for("int8"))
 
 
-def test_weights_that_stayed_float32_are_no_int8() -> None:
-    half = SchemeSummary((("ADD", "int8"),), {"float32": 9000}, {"float32": 6000, "int8": 3000})
+def test_float32_weights_do_not_achieve_int8() -> None:
+    half = SchemeSummary({"int8": {"ADD": 1}}, {"float32": 9000}, {"float32": 6000, "int8": 3000})
     with pytest.raises(ConversionError, match="33% of the weights are int8"):
-        half.check(recipe_for("int8"))
+        require_scheme(half, recipe_for("int8"))
+    require_scheme(half, recipe_for("int8"), float16_weights=True)
 
 
-def test_activations_that_stayed_float32_are_no_int8() -> None:
-    stayed = SchemeSummary((("ADD", "float32"),), {"int8": 9000}, {"int8": 9000})
+def test_float32_activations_do_not_achieve_int8() -> None:
+    floats = SchemeSummary({"float32": {"ADD": 1}}, {"int8": 9000}, {"int8": 9000})
     with pytest.raises(ConversionError, match="no operator computes in int8"):
-        stayed.check(recipe_for("int8"))
-    stayed.check(recipe_for("dynamic_int8"))
+        require_scheme(floats, recipe_for("int8"))
+    require_scheme(floats, recipe_for("dynamic_int8"))
 
 
-def test_small_weights_are_told_and_are_no_failure() -> None:
-    small = SchemeSummary((("ADD", "float32"),), {"float32": 90}, {})
-    small.check(recipe_for("float16"))
-    assert "none is large enough" in small.sentence(recipe_for("float16"))
+def test_small_weights_are_no_failure() -> None:
+    small = SchemeSummary({"float32": {"ADD": 1}}, {"float32": 90})
+    require_scheme(small, recipe_for("float16"))
+    assert "no weight is large enough" in summary_sentence(small, recipe_for("float16"))

@@ -20,7 +20,7 @@ from edgeattn_converters import convert
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.formats.attention_output_effect import compare_without_maps
 from edgeattn_converters.options import ConversionOptions
-from edgeattn_converters.quantization.selection import ModelIO
+from edgeattn_converters.quantization.model import ModelIO
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 

@@ -1,4 +1,4 @@
-"""Models of every kind with weights that are large enough to be quantized, and data for them."""
+"""Models of every kind with weights large enough to be quantized, their data and conversions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgeattn_converters.tracing.trace import Interface, interface_of
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 VOCABULARY = 211
-ROWS, CALIBRATED = 23, 64
+ROWS, CALIBRATION_ROWS = 23, 64
 
 
 def lstm() -> Any:
@@ -33,7 +33,7 @@ def lstm() -> Any:
 
 
 def text() -> Any:
-    """An embedding, a mask, GRUs of both kinds and both directions."""
+    """An embedding, a mask, both kinds of GRU and both directions."""
     inputs = keras.Input((11,), name="tokens", dtype="int32")
     states = layers.Embedding(VOCABULARY, 17, mask_zero=True, name="words")(inputs)
     both = layers.Bidirectional(layers.GRU(37, return_sequences=True), name="both_ways")
@@ -67,7 +67,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def filled(model: Any) -> Any:
-    """Seeded weights of the size that training leaves."""
+    """Give the model seeded weights of the magnitude of trained ones."""
     generator = np.random.default_rng(11)
     for variable in model.variables:
         if "seed" in variable.path:
@@ -83,7 +83,7 @@ def filled(model: Any) -> Any:
 
 def data(interface: Interface, rows: int, seed: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
-    made = {}
+    values_by_name = {}
     for spec in interface.inputs:
         shape = (rows, *(axis or 1 for axis in spec.shape[1:]))
         if spec.name == "tokens":
@@ -91,13 +91,13 @@ def data(interface: Interface, rows: int, seed: int) -> dict[str, np.ndarray]:
             values[1, 4:] = values[2, 9:] = 0
         else:
             values = generator.normal(0, 1, shape)
-        made[spec.name] = values.astype(spec.dtype)
-    return made
+        values_by_name[spec.name] = values.astype(spec.dtype)
+    return values_by_name
 
 
 @dataclass(frozen=True)
-class Made:
-    """One file, its ends and its account, and what it says to the model's data."""
+class Conversion:
+    """A converted file, its specs and summary, and its outputs for the model's data."""
 
     path: Path
     inputs: tuple[Any, ...]
@@ -107,22 +107,24 @@ class Made:
     actual: Tensors
 
 
-class Workshop:
-    """A model's files, each made when it is first asked for."""
+class Conversions:
+    """The converted files of a model, each created on first use."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.model = filled(MODELS[name]())
         self.interface = interface_of(self.model)
         self.inputs = data(self.interface, ROWS, seed=5)
-        self.samples = data(self.interface, CALIBRATED, seed=6)
+        self.samples = data(self.interface, CALIBRATION_ROWS, seed=6)
         self._folder = folder
-        self._made: dict[Any, Made] = {}
+        self._conversions: dict[Any, Conversion] = {}
 
-    def make(self, format: str, scheme: str, *, lowering: str = "auto", **options: Any) -> Made:
+    def make(
+        self, format: str, scheme: str, *, lowering: str = "auto", **options: Any
+    ) -> Conversion:
         key = (format, scheme, lowering, *sorted(options.items()))
-        if key not in self._made:
-            path = self._folder / f"{len(self._made)}.{scheme}.{format}"
+        if key not in self._conversions:
+            path = self._folder / f"{len(self._conversions)}.{scheme}.{format}"
             inputs, outputs, maps, achieved = CONVERTERS[format].convert(
                 self.model,
                 self.interface,
@@ -133,5 +135,5 @@ class Workshop:
                 samples=self.samples,
             )
             actual = open_runner(path, format, inputs, outputs, as_deployed=True).run(self.inputs)
-            self._made[key] = Made(path, inputs, outputs, maps, achieved, actual)
-        return self._made[key]
+            self._conversions[key] = Conversion(path, inputs, outputs, maps, achieved, actual)
+        return self._conversions[key]

@@ -1,0 +1,91 @@
+"""A model before and after quantization, and running it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeattn.runners import open_runner
+from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn_converters.quantization.candidates import DEFAULT, Candidate
+from edgeattn_converters.quantization.layer_weights import LayerWeights
+
+
+@dataclass(frozen=True)
+class ModelIO:
+    """The inputs and outputs of a file, and the layers of the Keras model it was made from.
+
+    ``maps`` are the names of the outputs that are attention maps, ``tokens`` those of the inputs
+    that an embedding looks up, ``recurrent`` those of the recurrent layers.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    maps: tuple[str, ...]
+    tokens: tuple[str, ...] = ()
+    recurrent: tuple[str, ...] = ()
+    layers: tuple[LayerWeights, ...] = ()
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether a recurrent layer has large weights."""
+        return any(layer.recurrent for layer in self.layers)
+
+    @property
+    def main(self) -> tuple[TensorSpec, ...]:
+        """The outputs that are not attention maps."""
+        return tuple(spec for spec in self.outputs if spec.name not in self.maps)
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A file of either format: ``content`` is the bytes of a ``.tflite`` file or an ONNX model.
+
+    ``notes`` say what is float on purpose, and why. ``achieved`` is the manifest's description of
+    the file. ``cost`` compares it with the file of the default candidate: ``bytes`` more, and
+    ``time`` as a ratio.
+    """
+
+    content: Any
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    candidate: Candidate = DEFAULT
+    notes: tuple[str, ...] = ()
+    achieved: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """The size of the file in bytes."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.ByteSize()
+
+
+RunFunction = Callable[[Tensors], Tensors]
+# Opens a model in its runtime, or the float32 model if it is None.
+OpenModel = Callable[[QuantizedModel | None], AbstractContextManager[RunFunction]]
+
+
+def model_opener(content: Any, io: ModelIO) -> OpenModel:
+    """How to open candidates for the float32 model ``content``, and that model itself."""
+
+    @contextlib.contextmanager
+    def open_model(model: QuantizedModel | None) -> Iterator[RunFunction]:
+        opened = model or QuantizedModel(content, io.inputs, io.outputs)
+        is_tflite = isinstance(opened.content, bytes)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model"
+            path.write_bytes(opened.content if is_tflite else opened.content.SerializeToString())
+            runner = open_runner(
+                path, "tflite" if is_tflite else "onnx", opened.inputs, opened.outputs
+            )
+            try:
+                yield runner.run
+            finally:
+                runner.close()
+
+    return open_model
