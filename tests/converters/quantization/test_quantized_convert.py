@@ -118,7 +118,7 @@ def test_int16_attention_in_an_int8_file(saved: Path, calibration: Path, tmp_pat
         quantization=QuantizationOptions(calibration=calibration, attention_precision="int16"),
     )
     (failure,) = result.failures
-    assert "Request the scheme int16x8" in failure["reason"]
+    assert "can be int8 or float32, but not int16" in failure["reason"]
 
 
 def _shaped(*shape: int) -> np.ndarray:
