@@ -251,12 +251,13 @@ def _scheme(name: str) -> str:
 
 
 def _quantized_weights(artifact: Artifact) -> str:
-    """The percentage of weights that are not float32."""
+    """The percentage of weights that have the data type of the scheme."""
     weights: Mapping[str, int] = artifact.achieved.get("weights", {})
     total = sum(weights.values())
     if artifact.scheme == "float32" or not total:
         return "-"
-    return f"{100 * (1 - weights.get('float32', 0) / total):.0f}"
+    dtype = artifact.scheme if artifact.scheme in weights else "int8"
+    return f"{100 * weights.get(dtype, 0) / total:.0f}"
 
 
 def _integer_operators(artifact: Artifact) -> str:

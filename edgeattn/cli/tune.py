@@ -158,7 +158,7 @@ def _plot(result: TuningResult, plot: Path) -> None:
         for item in result.results
         if item.score is not None
     ]
-    floors = [score - result.max_drop for score in result.reference_scores.values()]
+    floors = [score - result.options.max_drop for score in result.reference_scores.values()]
     frontier.draw(points, plot, floor=max(floors, default=None))
 
 
@@ -167,8 +167,8 @@ def as_document(result: TuningResult) -> dict[str, Any]:
     uniform = result.best_uniform
     return {
         "bundle": str(result.bundle.path),
-        "aim": result.aim,
-        "max_drop": result.max_drop,
+        "aim": result.options.aim,
+        "max_drop": result.options.max_drop,
         "reference": dict(result.reference_scores),
         "chosen": _entry(result.chosen),
         "best_single": None if uniform is None else _entry(uniform),
@@ -208,7 +208,7 @@ def as_text(result: TuningResult, *, table: bool) -> str:
             "",
         ]
     scores = ", ".join(f"{score:.4f}" for score in result.reference_scores.values())
-    lines.append(f"Score of Keras: {scores}; allowed drop: {result.max_drop:g}.")
+    lines.append(f"Score of Keras: {scores}; allowed drop: {result.options.max_drop:g}.")
     lines += _conclusion(result)
     lines.append(f"Wrote {result.bundle.path}")
     return "\n".join(lines)
@@ -221,7 +221,9 @@ def _conclusion(result: TuningResult) -> list[str]:
             f"No candidate passes. The closest is {chosen.candidate.label}: {chosen.shortfall}.",
             "Increase --max-drop, or pass more samples.",
         ]
-    smallest, smaller = ("Smallest", "smaller") if result.aim == "size" else ("Fastest", "faster")
+    smallest, smaller = (
+        ("Smallest", "smaller") if result.options.aim == "size" else ("Fastest", "faster")
+    )
     size = output.size(chosen.bytes or 0)
     lines = [f"{smallest} artifact that passes: {chosen.candidate.label}, {size}."]
     if not chosen.candidate.precision:

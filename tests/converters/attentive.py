@@ -1,4 +1,4 @@
-"""Attention as people write it without a layer of that name, and softmaxes that are none."""
+"""Models with attention outside attention layers, and with softmaxes that are not attention."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+# Steps and features.
 T, D = 11, 5
 
 
@@ -21,10 +22,11 @@ def _model(inputs: Any, vector: Any) -> Any:
 
 
 def over_time() -> Any:
-    """Permute, Dense softmax, Permute, Multiply: a weight for every step of every feature."""
+    """Permute, Dense softmax, Permute, Multiply: weights over time for every feature."""
     inputs, states = _states()
-    turned = layers.Permute((2, 1))(states)
-    weights = layers.Permute((2, 1))(layers.Dense(T, activation="softmax", name="vec")(turned))
+    transposed = layers.Permute((2, 1))(states)
+    dense = layers.Dense(T, activation="softmax", name="vec")
+    weights = layers.Permute((2, 1))(dense(transposed))
     return _model(inputs, layers.Flatten()(layers.Multiply()([states, weights])))
 
 
@@ -35,7 +37,7 @@ def over_features() -> Any:
 
 
 def averaged() -> Any:
-    """One weight a step for all features: their mean, repeated."""
+    """One weight per step: the mean over features, repeated."""
     inputs, states = _states()
     weights = layers.Dense(T, activation="softmax", name="vec")(layers.Permute((2, 1))(states))
     weights = layers.RepeatVector(D)(ops.mean(weights, axis=1))
@@ -53,7 +55,7 @@ def scored() -> Any:
 
 
 def dotted() -> Any:
-    """The package's expanded graph: Dot, Activation, Dot."""
+    """The graph of the package ``attention``: Dot, Activation, Dot."""
     inputs, states = _states()
     last = states[:, -1]
     scores = layers.Dot((1, 2))([last, layers.Dense(D, use_bias=False)(states)])
@@ -82,7 +84,7 @@ def einsum() -> Any:
 
 
 class Pooling(layers.Layer):  # type: ignore[misc]
-    """A user's own: a softmax inside of call()."""
+    """A custom layer with a softmax in ``call``."""
 
     def build(self, shape: Any) -> None:
         self.kernel = self.add_weight(shape=(shape[-1], 1), name="kernel")
@@ -93,7 +95,7 @@ class Pooling(layers.Layer):  # type: ignore[misc]
 
 
 class Exponential(layers.Layer):  # type: ignore[misc]
-    """A user's own of the older kind: exp(x) over its sum and a little."""
+    """A custom layer with a handwritten softmax: exp(x) / (sum(exp(x)) + epsilon)."""
 
     def build(self, shape: Any) -> None:
         self.kernel = self.add_weight(shape=(shape[-1],), name="kernel")
@@ -105,7 +107,7 @@ class Exponential(layers.Layer):  # type: ignore[misc]
 
 
 class Heads(layers.Layer):  # type: ignore[misc]
-    """Heads in an axis of their own."""
+    """Three heads in a separate axis."""
 
     def call(self, states: Any) -> Any:
         parts = ops.reshape(states, (-1, T, 1, D))
@@ -115,13 +117,13 @@ class Heads(layers.Layer):  # type: ignore[misc]
 
 
 class Folded(layers.Layer):  # type: ignore[misc]
-    """Heads in the batch's axis, as some write them: no sample has a map of its own there."""
+    """Heads folded into the batch axis, so that samples have no maps of their own."""
 
     def call(self, states: Any) -> Any:
         folded = ops.concatenate([states, -states], 0)
         weights = ops.softmax(ops.matmul(folded, ops.transpose(folded, (0, 2, 1))))
-        one, other = ops.split(ops.matmul(weights, folded), 2, axis=0)
-        return ops.mean(one + other, axis=1)
+        first, second = ops.split(ops.matmul(weights, folded), 2, axis=0)
+        return ops.mean(first + second, axis=1)
 
 
 def custom(kind: Any) -> Any:
@@ -135,37 +137,37 @@ def classifier() -> Any:
 
 
 def classifier_of_steps() -> Any:
-    """A softmax for every step, and no attention."""
+    """A softmax for every step."""
     inputs, states = _states()
     return keras.Model(inputs, layers.Dense(7, activation="softmax", name="tags")(states))
 
 
 def classifier_with_more() -> Any:
-    """Probabilities that go on through weights, and into another output."""
+    """Probabilities that are an output and the input of another layer."""
     inputs, states = _states()
     first = layers.Dense(7, activation="softmax", name="first")(states[:, -1])
     return keras.Model(inputs, [first, layers.Dense(3, name="second")(first)])
 
 
 def experts() -> Any:
-    """Three experts weighed by a gate: a softmax that weighs, and no sequence."""
+    """A mixture of three experts: the softmax weights no sequence."""
     inputs, states = _states()
     last = states[:, -1]
     gate = layers.Dense(3, activation="softmax", name="gate")(last)
-    answers = ops.stack([layers.Dense(D)(last) for _ in range(3)], axis=1)
-    return _model(inputs, ops.sum(answers * ops.expand_dims(gate, -1), axis=1))
+    results = ops.stack([layers.Dense(D)(last) for _ in range(3)], axis=1)
+    return _model(inputs, ops.sum(results * ops.expand_dims(gate, -1), axis=1))
 
 
 def gated() -> Any:
-    """Features of one vector weighed by a softmax over them."""
+    """The features of one vector, weighted by a softmax over features."""
     inputs, states = _states()
     last = states[:, -1]
     weights = layers.Dense(D, activation="softmax", name="gate")(last)
     return _model(inputs, layers.Multiply()([last, weights]))
 
 
-# The names of the maps that must be found, and their shapes behind the batch.
-FOUND: dict[str, tuple[Callable[[], Any], dict[str, tuple[int, ...]]]] = {
+# Models whose maps must be detected, with the maps' names and shapes without the batch axis.
+DETECTED: dict[str, tuple[Callable[[], Any], dict[str, tuple[int, ...]]]] = {
     "over_time": (over_time, {"attention/vec": (D, T)}),
     "over_features": (over_features, {"attention/vec": (T, D)}),
     "averaged": (averaged, {"attention/vec": (D, T)}),
@@ -178,7 +180,7 @@ FOUND: dict[str, tuple[Callable[[], Any], dict[str, tuple[int, ...]]]] = {
     "own_exponential": (lambda: custom(Exponential), {"attention/own": (T,)}),
     "own_heads": (lambda: custom(Heads), {"attention/own": (3, T, T)}),
 }
-# Those that must not be taken for one, and the layers that are doubtful in them.
+# Models without detected maps, with their doubtful layers.
 OTHERS: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "classifier": (classifier, ()),
     "classifier_of_steps": (classifier_of_steps, ()),
@@ -195,7 +197,7 @@ def keras_layer(build: Callable[[], Any], pair: bool = True) -> Any:
     return _model(inputs, layers.GlobalAveragePooling1D()(attended))
 
 
-# Keras' own, and the shapes of their maps behind the batch.
+# Keras' attention layers, with the shapes of their maps without the batch axis.
 KERAS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "dot": (lambda: keras_layer(lambda: layers.Attention(name="look")), (T, T)),
     "concat": (

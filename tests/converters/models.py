@@ -1,4 +1,4 @@
-"""Small Keras models, each with a different prime on every axis, their weights far from zero."""
+"""Small Keras models with a different prime as the size of every axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEED = 11
 
 
 def filled(model: Any, scale: float = 0.5) -> Any:
-    """``model`` with seeded weights; variances, which must not be negative, lifted above zero."""
+    """``model`` with random weights from a fixed seed; variances are positive."""
     generator = np.random.default_rng(SEED)
     for variable in model.variables:
         if "seed" in variable.path:
@@ -66,7 +66,7 @@ def transformer() -> Any:
 
 
 def masked_heads() -> Any:
-    """Padding that asks: Keras' MultiHeadAttention answers it in its own way."""
+    """Queries that are padding, which MultiHeadAttention treats differently from Attention."""
     inputs = keras.Input((11,), name="tokens")
     states = layers.Embedding(17, 6, mask_zero=True)(inputs)
     attended = layers.MultiHeadAttention(2, 3, name="heads")(states, states)
@@ -75,15 +75,15 @@ def masked_heads() -> Any:
 
 
 def grouped() -> Any:
-    """A grouped convolution, which Keras compiles as a function of its own."""
+    """A grouped convolution, which Keras compiles as a separate function."""
     inputs = keras.Input((11, 6), name="signal")
     x = layers.Conv1D(6, 3, groups=3)(inputs)
     x = layers.GroupQueryAttention(4, 4, 2, name="heads")(x, x)
     return keras.Model(inputs, layers.Dense(2, name="answer")(x))
 
 
-def two_ends() -> Any:
-    """Two inputs of different dtypes, outputs that could swap places, one of them an input."""
+def two_inputs() -> Any:
+    """Two inputs of different dtypes, and outputs of equal shapes, one of them an input."""
     signal = keras.Input((7, 3), name="signal")
     token = keras.Input((5,), name="token", dtype="int32")
     states = layers.LSTM(4, return_sequences=True)(signal)
@@ -133,7 +133,7 @@ MODELS: dict[str, Callable[[], Any]] = {
         transformer,
         masked_heads,
         grouped,
-        two_ends,
+        two_inputs,
         nested,
         sequential,
     )
@@ -141,5 +141,5 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def layers_of(model: Any) -> list[Any]:
-    """Every layer, those inside of others too."""
+    """Every layer, including inner layers."""
     return list(model._flatten_layers(include_self=False, recursive=True))

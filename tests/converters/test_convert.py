@@ -1,4 +1,4 @@
-"""The whole pipeline through the command line: what users get for good files and for bad ones."""
+"""``edgeattn convert`` as users run it, on valid and on invalid files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 def edgeattn(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options
     )
 
 
@@ -46,10 +45,12 @@ def bundle(saved: Path) -> Path:
     document = json.loads(done.stdout)
     assert document["bundle"] == str(target)
     assert document["failures"] == []
-    found = {(item["format"], item["scheme"]): item for item in document["artifacts"]}
+    artifacts = {(item["format"], item["scheme"]): item for item in document["artifacts"]}
     schemes = ("float32", "float16", "dynamic_int8")
-    assert set(found) == {(format, scheme) for format in ("tflite", "onnx") for scheme in schemes}
-    for (_, scheme), item in found.items():
+    assert set(artifacts) == {
+        (format, scheme) for format in ("tflite", "onnx") for scheme in schemes
+    }
+    for (_, scheme), item in artifacts.items():
         assert item["verdict"] == "pass"
         if scheme == "float32":
             assert item["max_abs_error"] <= 1e-5
@@ -57,7 +58,7 @@ def bundle(saved: Path) -> Path:
     return target
 
 
-def test_the_bundle_is_whole(bundle: Path) -> None:
+def test_the_bundle_is_complete(bundle: Path) -> None:
     opened = Bundle.open(bundle)
     opened.verify()
     listed = {item.path for item in opened.manifest.artifacts}
@@ -69,13 +70,13 @@ def test_the_bundle_is_whole(bundle: Path) -> None:
     assert reference["attention/look"].shape == (rows, 13)
 
 
-def test_the_reference_is_what_keras_predicts(bundle: Path) -> None:
+def test_the_reference_contains_the_outputs_of_keras(bundle: Path) -> None:
     reference = Bundle.open(bundle).reference()
     expected = models.filled(models.lstm_luong()).predict(reference["input/sensor"], verbose=0)
     np.testing.assert_allclose(reference["output/answer"], expected, atol=1e-6)
 
 
-def test_validate_and_run_on_it(bundle: Path, tmp_path: Path) -> None:
+def test_validate_and_run(bundle: Path, tmp_path: Path) -> None:
     done = edgeattn("validate", bundle, "--json")
     assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "pass")
     reference = Bundle.open(bundle).reference()
@@ -140,7 +141,7 @@ def test_free_time_axis(tmp_path: Path) -> None:
     assert Bundle.open(tmp_path / "free.edge").manifest.artifacts[0].inputs[0].shape[1] == 11
 
 
-def test_time_steps_of_a_model_that_has_them(saved: Path, tmp_path: Path) -> None:
+def test_time_steps_of_a_model_with_a_fixed_length(saved: Path, tmp_path: Path) -> None:
     done = edgeattn("convert", saved, "--time-steps", "7", "-o", tmp_path / "out.edge")
     assert done.returncode == 2
     assert "fixed sequence length" in done.stderr
@@ -153,7 +154,7 @@ def test_a_bundle_is_not_a_model(bundle: Path) -> None:
     assert "is already a bundle" in done.stderr
 
 
-def test_this_folder_is_not_a_model(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
     done = edgeattn("convert", ".", cwd=tmp_path)
     assert done.returncode == 3
     assert list(tmp_path.iterdir()) == []
@@ -214,19 +215,19 @@ def _only_config(folder: Path, saved: Path) -> str:
 def test_bad_models(
     make: Callable[[Path, Path], str], code: int, saved: Path, tmp_path: Path
 ) -> None:
-    told = make(tmp_path, saved)
+    message = make(tmp_path, saved)
     before = sorted(tmp_path.rglob("*"))
     done = edgeattn("convert", *FLOAT, "bad.h5", cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 3
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
-    ("arrays", "told"),
+    ("arrays", "message"),
     [
         ({"x": np.zeros((3, 12, 3), "float32")}, "(samples, 13, 3) expected"),
         ({"x": np.zeros((13, 3), "float32")}, "x[None]"),
@@ -238,8 +239,8 @@ def test_bad_models(
         ({"x": np.zeros((0, 13, 3))}, "no samples"),
     ],
 )
-def test_bad_samples(arrays: dict[str, Any], told: str, saved: Path, tmp_path: Path) -> None:
-    """In this process: each of them ends before TensorFlow has anything to do."""
+def test_bad_samples(arrays: dict[str, Any], message: str, saved: Path, tmp_path: Path) -> None:
+    """They are rejected before TensorFlow is used, so no worker is needed."""
     import re
 
     from edgeattn.errors import SampleError
@@ -252,12 +253,12 @@ def test_bad_samples(arrays: dict[str, Any], told: str, saved: Path, tmp_path: P
     interface = Interface((TensorSpec("sensor", (None, 13, 3), "float32"),), (), ())
     with pytest.raises(SampleError) as caught:
         reference.write(_NoModel(), interface, tmp_path / "out.npz", samples=path, attention=True)
-    assert re.search("|".join(map(re.escape, told.split("|"))), str(caught.value))
+    assert re.search("|".join(map(re.escape, message.split("|"))), str(caught.value))
     assert not (tmp_path / "out.npz").exists()
 
 
 class _NoModel:
-    """Stands for a model whose layers do not matter."""
+    """A model without layers."""
 
     inputs = (None,)
 
@@ -265,7 +266,7 @@ class _NoModel:
         return iter(())
 
 
-def test_bad_samples_end_the_command(saved: Path, tmp_path: Path) -> None:
+def test_bad_samples_on_the_command_line(saved: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "samples.npz", x=np.full((3, 13, 3), np.nan, "float32"))
     done = edgeattn(
         "convert", *FLOAT, saved, "-o", "out.edge", "--samples", "samples.npz", cwd=tmp_path
@@ -275,15 +276,26 @@ def test_bad_samples_end_the_command(saved: Path, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["samples.npz"]
 
 
-def test_an_output_that_exists(saved: Path, tmp_path: Path) -> None:
+def test_an_existing_output_folder(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "out.edge").mkdir()
-    kept = tmp_path / "out.edge" / "precious.txt"
-    kept.write_text("mine")
+    other_file = tmp_path / "out.edge" / "precious.txt"
+    other_file.write_text("mine")
     for force in ([], ["--force"]):
         done = edgeattn("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", *force)
         assert done.returncode == 2, done.stderr
-    assert kept.read_text() == "mine"
+    assert other_file.read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
+
+
+def test_tables_and_details(saved: Path, tmp_path: Path) -> None:
+    arguments = ("convert", saved, "--format", "onnx", "--scheme", "dynamic_int8", "--force")
+    done = edgeattn(*arguments, "-o", tmp_path / "out.edge")
+    header, row = done.stdout.splitlines()[2:4]
+    assert header.split()[:2] == ["format", "scheme"]
+    assert row.split()[:2] == ["onnx", "dynamic_int8"]
+    assert "onnx dynamic_int8: " not in done.stdout
+    verbose = edgeattn(*arguments, "-o", tmp_path / "out.edge", "--verbose")
+    assert "onnx dynamic_int8: " in verbose.stdout
 
 
 def test_force_replaces_a_bundle(bundle: Path, saved: Path, tmp_path: Path) -> None:
@@ -298,7 +310,7 @@ def test_force_replaces_a_bundle(bundle: Path, saved: Path, tmp_path: Path) -> N
 
 def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
     def limit() -> None:
-        # A file may not grow beyond this: writing fails as it does on a full disk.
+        # Writing beyond this size fails as on a full disk.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
@@ -311,34 +323,36 @@ def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
 )
-def test_interrupted(number: signal.Signals, code: int, saved: Path, tmp_path: Path) -> None:
+def test_interrupted(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """The signal arrives while the worker reads the model, a pipe that no one writes to."""
+    model, output = tmp_path / "model.h5", tmp_path / "output"
+    os.mkfifo(model)
+    output.mkdir()
     process = subprocess.Popen(
-        [*COMMAND, "convert", *FLOAT, str(saved), "-o", str(tmp_path / "out.edge")],
+        [*COMMAND, "convert", *FLOAT, str(model), "-o", str(output / "out.edge")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Who runs the tests may have it ignored, as shells do for what runs behind them.
+        # The tests may run with the signal ignored, as shells do for background jobs.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    # Ctrl-C reaches the whole group; a service manager's signal the first process.
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    with model.open("wb"):  # blocks until the worker opens it for reading
+        assert list(output.iterdir())
+        # Ctrl-C reaches the whole process group; a service manager signals the first process.
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        _, errors = process.communicate()
     assert process.returncode == code
-    assert "Traceback" not in told
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ProcessLookupError):  # nobody of the group is left
+    assert "Traceback" not in errors
+    assert list(output.iterdir()) == []
+    with pytest.raises(ProcessLookupError):  # no process of the group is left
         os.killpg(process.pid, 0)
 
 
-def test_a_stage_that_crashes_is_one_line(
+def test_a_converter_that_crashes(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The TFLite stage dies of a signal; ONNX is made, and what failed is said."""
+    """The TFLite converter is killed; the ONNX file is written and the failure is listed."""
     from edgeattn_converters import ConversionOptions, convert
 
     (tmp_path / "sitecustomize.py").write_text(
@@ -350,10 +364,12 @@ def test_a_stage_that_crashes_is_one_line(
         "sys.meta_path.insert(0, Finder())\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    made = convert(saved, tmp_path / "out.edge", options=ConversionOptions(schemes=("float32",)))
-    assert made.exit_code == 3
-    assert [item.format for item in made.bundle.manifest.artifacts] == ["onnx"]
-    (failure,) = made.failures
+    conversion = convert(
+        saved, tmp_path / "out.edge", options=ConversionOptions(schemes=("float32",))
+    )
+    assert conversion.exit_code == 3
+    assert [item.format for item in conversion.bundle.manifest.artifacts] == ["onnx"]
+    (failure,) = conversion.failures
     assert failure["format"] == "tflite"
     assert (
         failure["reason"]
@@ -362,10 +378,10 @@ def test_a_stage_that_crashes_is_one_line(
     Bundle.open(tmp_path / "out.edge").verify()
 
 
-def test_an_artifact_that_does_not_match_fails(
+def test_an_artifact_that_does_not_match_keras(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A converter that gets a number wrong: the table says so and the exit code is 1."""
+    """A converter with wrong weights: the verdict is fail and the exit code is 1."""
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.abc, sys\n"
         "class Finder(importlib.abc.MetaPathFinder):\n"
@@ -374,9 +390,9 @@ def test_an_artifact_that_does_not_match_fails(
         "            return None\n"
         "        sys.meta_path.remove(self)\n"
         "        import edgeattn_converters.lowering.rnn.onnx_nodes as nodes\n"
-        "        right = nodes.onnx_weights\n"
+        "        original = nodes.onnx_weights\n"
         "        def wrong(*arguments, **options):\n"
-        "            w, *rest = right(*arguments, **options)\n"
+        "            w, *rest = original(*arguments, **options)\n"
         "            return (w * 1.01, *rest)\n"
         "        nodes.onnx_weights = wrong\n"
         "sys.meta_path.insert(0, Finder())\n"

@@ -85,8 +85,7 @@ class TuningOptions:
 class TuningResult:
     """The bundle with the ``chosen`` artifact, and all results of the search.
 
-    ``best_uniform`` is the best result without a mixture, if one passes. ``resumed`` counts the
-    results of an earlier search that were reused.
+    ``best_uniform`` is the best result without a mixture, if one passes.
     """
 
     bundle: Bundle
@@ -95,9 +94,7 @@ class TuningResult:
     results: tuple[Result, ...]
     frontier: tuple[Result, ...]
     reference_scores: Mapping[str, float]
-    aim: str
-    max_drop: float
-    resumed: int = 0
+    options: TuningOptions
 
     @property
     def exit_code(self) -> int:
@@ -132,7 +129,6 @@ def tune(
     with _search_folder(target) as folder, ConversionWorker() as worker:
         evaluator = _evaluator(worker, source, calibration, folder)
         store = ResultStore(folder, _inputs(source, data, options, evaluator.manifest))
-        resumed = len(store)
         layers = worker.call("describe_layers", evaluator.request, activity="listing the layers")
         space = _space(layers, options)
         first = _first_file(evaluator, space, store)
@@ -158,9 +154,7 @@ def tune(
         results=results,
         frontier=frontier([r for r in results if r.score is not None], options.aim),
         reference_scores=scores,
-        aim=options.aim,
-        max_drop=options.max_drop,
-        resumed=resumed,
+        options=options,
     )
 
 

@@ -1,4 +1,4 @@
-"""Both formats against Keras' own predict, in the runtimes the files are meant for."""
+"""Both formats, run in their runtimes, compared with ``predict`` of Keras."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def interface(model: Any) -> Interface:
 @pytest.fixture(scope="module")
 def inputs(interface: Interface) -> Tensors:
     generator = np.random.default_rng(5)
-    made = {}
+    tensors = {}
     for spec in interface.inputs:
         shape = (SEQUENCES, *(axis or 1 for axis in spec.shape[1:]))
         if spec.name in ("tokens", "token"):
@@ -43,8 +43,8 @@ def inputs(interface: Interface) -> Tensors:
             values[1, 4:] = values[2, :3] = values[3, 2:4] = values[4] = 0
         else:
             values = generator.normal(0, 2, shape)
-        made[spec.name] = values.astype(spec.dtype)
-    return made
+        tensors[spec.name] = values.astype(spec.dtype)
+    return tensors
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +60,15 @@ def converted(
     model: Any, interface: Interface, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("converted")
-    found = {}
+    files = {}
     for name, converter in CONVERTERS.items():
         path = folder / f"model.{name}"
-        found[name] = (path, *converter.convert(model, interface, recipe_for("float32"), path))
-    return found
+        files[name] = (path, *converter.convert(model, interface, recipe_for("float32"), path))
+    return files
 
 
 @pytest.mark.parametrize("format", sorted(CONVERTERS))
-def test_outputs_are_those_of_keras(
+def test_outputs_match_keras(
     format: str, converted: dict[str, Any], inputs: Tensors, expected: Tensors
 ) -> None:
     path, specs, outputs, _, _ = converted[format]
@@ -77,7 +77,7 @@ def test_outputs_are_those_of_keras(
         np.testing.assert_allclose(actual[name], values, atol=1e-5, rtol=1e-4, err_msg=name)
 
 
-def test_onnx_takes_any_batch(
+def test_onnx_accepts_any_batch_size(
     converted: dict[str, Any], inputs: Tensors, expected: Tensors
 ) -> None:
     path, specs, outputs, _, _ = converted["onnx"]
@@ -87,22 +87,24 @@ def test_onnx_takes_any_batch(
 
 
 @pytest.mark.parametrize("format", sorted(CONVERTERS))
-def test_both_formats_tell_the_same_maps(
+def test_maps_match_keras(
     format: str, converted: dict[str, Any], inputs: Tensors, model: Any, interface: Interface
 ) -> None:
     path, specs, outputs, attention, _ = converted[format]
     actual = open_runner(path, format, specs, outputs, as_deployed=True).run(inputs)
     traced = tracing.trace(model, interface, batch=None, attention=True, freeze=False)
-    told = traced.function(*[tensorflow.constant(inputs[spec.name]) for spec in interface.inputs])
-    maps = dict(zip([spec.name for spec in traced.outputs], told, strict=True))
+    results = traced.function(
+        *[tensorflow.constant(inputs[spec.name]) for spec in interface.inputs]
+    )
+    maps = dict(zip([spec.name for spec in traced.outputs], results, strict=True))
     assert attention == traced.attention
     for name in attention:
         np.testing.assert_allclose(actual[name], maps[name], atol=1e-5, err_msg=name)
-        if "tokens" not in inputs:  # a row that is padding, or all padding, sums to less
+        if "tokens" not in inputs:  # padded rows sum to less than 1
             np.testing.assert_allclose(actual[name].sum(-1), 1.0, atol=1e-5)
 
 
-def test_tflite_is_builtin_and_stateless(converted: dict[str, Any]) -> None:
+def test_tflite_has_builtin_operators_and_no_state(converted: dict[str, Any]) -> None:
     path, *_, achieved = converted["tflite"]
     assert not [name for name in achieved["operators"] if name.startswith(("CUSTOM", "FLEX"))]
     assert achieved["variables"] == 0
@@ -110,7 +112,7 @@ def test_tflite_is_builtin_and_stateless(converted: dict[str, Any]) -> None:
     assert tflite.audit(path.read_bytes())["operators"] == achieved["operators"]
 
 
-def test_onnx_has_real_recurrent_nodes(converted: dict[str, Any], model: Any) -> None:
+def test_onnx_has_recurrent_nodes(converted: dict[str, Any], model: Any) -> None:
     *_, achieved = converted["onnx"]
     assert "Loop" not in achieved["operators"]
     assert "Scan" not in achieved["operators"]
@@ -119,12 +121,14 @@ def test_onnx_has_real_recurrent_nodes(converted: dict[str, Any], model: Any) ->
         assert (onnx_name in achieved["operators"]) == (keras_name in kinds)
 
 
-def test_every_end_has_the_models_names(converted: dict[str, Any], interface: Interface) -> None:
+def test_inputs_and_outputs_have_the_names_of_the_model(
+    converted: dict[str, Any], interface: Interface
+) -> None:
     for _, specs, outputs, attention, _ in converted.values():
         assert [spec.name for spec in specs] == [spec.name for spec in interface.inputs]
         assert [spec.name for spec in outputs] == [spec.name for spec in interface.all_outputs]
         assert set(attention) == {spec.name for spec in interface.attention}
-    # In the files themselves too, main outputs first: other people's code goes by position.
+    # In the file too, with the main outputs first, for code that uses positions.
     from ai_edge_litert.interpreter import Interpreter
 
     path = converted["tflite"][0]
@@ -132,7 +136,7 @@ def test_every_end_has_the_models_names(converted: dict[str, Any], interface: In
     assert [item["name"] for item in details] == [spec.name for spec in interface.all_outputs]
 
 
-def test_without_attention(model: Any, interface: Interface, tmp_path: Path) -> None:
+def test_files_without_maps(model: Any, interface: Interface, tmp_path: Path) -> None:
     for name, converter in CONVERTERS.items():
         path = tmp_path / f"model.{name}"
         _, outputs, attention, _ = converter.convert(

@@ -1,4 +1,4 @@
-"""Attention that no layer calls by that name: found in the graph, told by both formats."""
+"""Attention maps of layers and of softmaxes that are detected in the graph, in both formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import attentive
 import models
-from attentive import FOUND, KERAS, OTHERS, T
+from attentive import DETECTED, KERAS, OTHERS, T
 from edgeattn.errors import ConversionError, UsageError
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
@@ -29,8 +29,8 @@ ROWS = 7
 
 
 @pytest.fixture(autouse=True)
-def names_from_the_start() -> None:
-    """Keras numbers the operations that have no name over all models."""
+def restart_numbering() -> None:
+    """Keras numbers unnamed operations across models."""
     keras.backend.clear_session()
 
 
@@ -38,18 +38,18 @@ def samples() -> dict[str, Array]:
     return {"sensor": np.random.default_rng(3).normal(0, 2, (ROWS, T, 3)).astype("float32")}
 
 
-def names(interface: Interface) -> dict[str, tuple[Any, ...]]:
+def map_shapes(interface: Interface) -> dict[str, tuple[Any, ...]]:
     return {spec.name: spec.shape[1:] for spec in interface.attention}
 
 
 def softmax(scores: Array, axis: int = -1) -> Array:
-    raised = np.exp(scores - scores.max(axis, keepdims=True))
-    return raised / raised.sum(axis, keepdims=True)
+    exponentials = np.exp(scores - scores.max(axis, keepdims=True))
+    return exponentials / exponentials.sum(axis, keepdims=True)
 
 
-def truth(kind: str, model: Any, x: Array) -> Array:
-    """The weights, of Keras' own layer by that name, or by hand out of the states."""
-    by_name = {part.name: part for part in model.operations}
+def expected_weights(kind: str, model: Any, x: Array) -> Array:
+    """The weights, from the Keras layer that computes them or by hand from the states."""
+    by_name = {operation.name: operation for operation in model.operations}
     states = keras.Model(model.inputs, by_name["memory"].output).predict(x, verbose=0)
     if kind == "own_heads":
         split = np.stack([states, -states, 2 * states], 1)  # (rows, heads, steps, features)
@@ -57,22 +57,22 @@ def truth(kind: str, model: Any, x: Array) -> Array:
     if kind in ("own_pooling", "own_exponential"):
         kernel = np.asarray(by_name["own"].kernel).reshape(-1)
         return softmax(np.tanh(states @ kernel))
-    part = next(
+    operation = next(
         by_name[n] for n in ("vec", "weights", "attention_weight", "softmax") if n in by_name
     )
-    return keras.Model(model.inputs, part.output).predict(x, verbose=0)
+    return keras.Model(model.inputs, operation.output).predict(x, verbose=0)
 
 
-@pytest.mark.parametrize("kind", FOUND)
-def test_found_and_told_by_both_formats(kind: str, tmp_path: Path) -> None:
-    build, expected = FOUND[kind]
+@pytest.mark.parametrize("kind", DETECTED)
+def test_detected_maps_in_both_formats(kind: str, tmp_path: Path) -> None:
+    build, expected = DETECTED[kind]
     model = models.filled(build())
     interface = interface_of(model)
-    assert names(interface) == expected
+    assert map_shapes(interface) == expected
     assert interface.doubtful == ()
     x = samples()
     (name,) = expected
-    weights = truth(kind, model, x["sensor"]).reshape(ROWS, *expected[name])
+    weights = expected_weights(kind, model, x["sensor"]).reshape(ROWS, *expected[name])
     for format, converter in CONVERTERS.items():
         path = tmp_path / f"model.{format}"
         inputs, outputs, attention, _ = converter.convert(
@@ -87,15 +87,15 @@ def test_found_and_told_by_both_formats(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KERAS)
-def test_layers_of_keras_by_their_own_scores(kind: str) -> None:
+def test_keras_attention_layers(kind: str) -> None:
     build, shape = KERAS[kind]
     model = models.filled(build())
     interface = interface_of(model)
-    assert names(interface) == {"attention/look": shape}
+    assert map_shapes(interface) == {"attention/look": shape}
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_others_are_not_taken_for_attention(kind: str) -> None:
+def test_other_softmaxes_are_not_exported(kind: str) -> None:
     build, doubtful = OTHERS[kind]
     interface = interface_of(models.filled(build()))
     assert interface.attention == ()
@@ -103,14 +103,14 @@ def test_others_are_not_taken_for_attention(kind: str) -> None:
     assert all(item.reason for item in interface.doubtful)
 
 
-def test_a_doubtful_one_is_told_when_it_is_named() -> None:
+def test_doubtful_layers_are_exported_if_named() -> None:
     model = models.filled(attentive.experts())
-    assert names(interface_of(model, attention=("gate",))) == {"attention/gate": (3,)}
-    # So is a classifier's: who names it wants it.
-    assert names(interface_of(model, attention=("answer",))) == {"attention/answer": (2,)}
+    assert map_shapes(interface_of(model, attention=("gate",))) == {"attention/gate": (3,)}
+    # Even a classifier's softmax, if it is named.
+    assert map_shapes(interface_of(model, attention=("answer",))) == {"attention/answer": (2,)}
 
 
-def test_a_name_that_leads_to_no_map_is_refused_with_those_that_do() -> None:
+def test_unknown_names_list_the_layers_with_a_softmax() -> None:
     model = models.filled(attentive.scored())
     with pytest.raises(UsageError, match="Did you mean weights") as unknown:
         interface_of(model, attention=("weigths",))
@@ -121,7 +121,7 @@ def test_a_name_that_leads_to_no_map_is_refused_with_those_that_do() -> None:
         interface_of(models.filled(attentive.custom(attentive.Folded)), attention=("own",))
 
 
-def test_a_softmax_of_a_cell_is_its_activation() -> None:
+def test_the_softmax_of_a_cell_is_an_activation() -> None:
     inputs = keras.Input((5, 3), name="x")
     states = keras.layers.SimpleRNN(4, activation="softmax", unroll=True)(inputs)
     interface = interface_of(keras.Model(inputs, states))
@@ -129,31 +129,31 @@ def test_a_softmax_of_a_cell_is_its_activation() -> None:
     assert interface.doubtful == ()
 
 
-def test_a_map_that_changes_the_answer_is_refused(tmp_path: Path) -> None:
-    """Planted: the file without its map computes something else."""
+def test_a_map_that_changes_other_outputs_is_rejected(tmp_path: Path) -> None:
+    """The file without its map is of another model."""
     model, other = models.filled(attentive.scored()), models.filled(attentive.scored(), scale=0.4)
     interface = interface_of(model)
     path = tmp_path / "model.onnx"
     inputs, outputs, maps, _ = onnx.convert(model, interface, recipe_for("float32"), path)
-    ends = ModelIO(inputs, outputs, maps)
+    model_io = ModelIO(inputs, outputs, maps)
 
-    def without(of: Any) -> Any:
+    def convert_without(source: Any) -> Any:
         return lambda target: onnx.convert(
-            of,
-            interface_of(of),
+            source,
+            interface_of(source),
             recipe_for("float32"),
             target,
             options=ConversionOptions(attention=False),
         )
 
-    for sound in (without(model), None):
-        assert compare_without_maps(path, "onnx", "float32", ends, samples(), sound) < 1e-5
+    for converter in (convert_without(model), None):
+        assert compare_without_maps(path, "onnx", "float32", model_io, samples(), converter) < 1e-5
     with pytest.raises(ConversionError, match="Exporting attention maps changes output"):
-        compare_without_maps(path, "onnx", "float32", ends, samples(), without(other))
+        compare_without_maps(path, "onnx", "float32", model_io, samples(), convert_without(other))
 
 
-def test_a_named_layer_goes_all_the_way(tmp_path: Path) -> None:
-    """Into the bundle's reference and its artifacts; unnamed it is in the notes, and in no file."""
+def test_convert_exports_a_named_layer(tmp_path: Path) -> None:
+    """Its map is in the reference and in the artifacts; if it is not named, only in the notes."""
     model = models.filled(attentive.experts())
     path = tmp_path / "experts.keras"
     model.save(path)
@@ -161,8 +161,8 @@ def test_a_named_layer_goes_all_the_way(tmp_path: Path) -> None:
     conversion = convert(path, options=replace(options, attention_layers=("gate",)))
     assert conversion.exit_code == 0
     reference = conversion.bundle.reference()
-    part = next(item for item in model.operations if item.name == "gate")
-    gate = keras.Model(model.inputs, part.output).predict(reference["input/sensor"], verbose=0)
+    operation = next(item for item in model.operations if item.name == "gate")
+    gate = keras.Model(model.inputs, operation.output).predict(reference["input/sensor"], verbose=0)
     np.testing.assert_allclose(reference["attention/gate"], gate, atol=1e-6)
     for artifact in conversion.bundle.manifest.artifacts:
         assert artifact.attention == ("attention/gate",)

@@ -1,4 +1,4 @@
-"""``convert --states``: a sequence in parts is the whole, as in Keras' stateful layers."""
+"""``convert --states``: a sequence processed in parts, compared with stateful Keras layers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _parts(seed: int = 3) -> np.ndarray:
 
 
 def _every_kind(x, stateful):
-    """Outputs of all kinds of layers that keep a state, nested and twice called ones too."""
+    """Outputs of all kinds of recurrent layers, some nested and one called twice."""
     steps = layers.LSTM(5, return_sequences=True, stateful=stateful, name="lstm")(x)
     back = layers.GRU(5, go_backwards=True, return_state=True, stateful=stateful)(steps)
     inner = layers.GRU(2, return_sequences=True, stateful=stateful)
@@ -58,25 +58,25 @@ def _model(*, masked: bool = False, stateful: bool = True):
     return randomise(keras.Model(x, _every_kind(x, stateful), name="kinds"))
 
 
-def _as_stateful_keras(model, parts):
-    """What Keras itself answers to the parts, one after the other."""
+def _run_stateful_keras(model, parts):
+    """Keras' outputs for consecutive parts of a sequence."""
     for layer in model._flatten_layers(include_self=False, recursive=True):
-        # Not reset_state(), which does not know stacked cells.
+        # Not reset_state(), which does not support stacked cells.
         for state in keras.tree.flatten(getattr(layer, "states", None) or []):
             state.assign(keras.ops.zeros_like(state))
-    told = [keras.tree.flatten(model.predict(part[None], verbose=0)) for part in parts]
-    return [np.concatenate(values) for values in zip(*told, strict=True)]
+    outputs = [keras.tree.flatten(model.predict(part[None], verbose=0)) for part in parts]
+    return [np.concatenate(values) for values in zip(*outputs, strict=True)]
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["kinds", "masked"])
-def test_parts_are_as_in_stateful_keras(masked, tmp_path):
+def test_parts_match_stateful_keras(masked, tmp_path):
     parts = _parts()
     if masked:
         parts[1, 4:] = parts[2, :3] = parts[3, 2:5] = 0
     model = _model(masked=masked)
     path = tmp_path / "stateful.keras"
     model.save(path)
-    expected = _as_stateful_keras(model, parts)
+    expected = _run_stateful_keras(model, parts)
     loaded = load_model(audit_file(path))
     assert len(loaded.stateful) >= 2
     explicit, pairs = with_states(loaded.model, loaded.stateful)
@@ -89,15 +89,19 @@ def test_parts_are_as_in_stateful_keras(masked, tmp_path):
                 type(spec)(spec.name, fixed.shape, spec.dtype, state=spec.state)
                 for spec, fixed in zip(specs, runner.inputs, strict=True)
             )
-            got = StatefulRunner(runner).run({"x": parts})
+            outputs = StatefulRunner(runner).run({"x": parts})
             names = [spec.name for spec in converted.interface.outputs][:own]
             for name, value in zip(names, expected, strict=True):
                 np.testing.assert_allclose(
-                    got[name], value, atol=1e-5, rtol=1e-4, err_msg=f"{format} {lowering} {name}"
+                    outputs[name],
+                    value,
+                    atol=1e-5,
+                    rtol=1e-4,
+                    err_msg=f"{format} {lowering} {name}",
                 )
 
 
-def test_names_say_whose_state_it_is():
+def test_names_of_states():
     explicit, pairs = with_states(_model(stateful=False))
     assert pairs["lstm_initial_h"] == "lstm_final_h"
     assert pairs["both_initial_backward_h"] == "both_final_backward_h"
@@ -107,10 +111,10 @@ def test_names_say_whose_state_it_is():
     assert outputs[-len(pairs) :] == [*pairs.values()]
 
 
-def test_only_the_layers_that_keep_theirs():
+def test_layers_with_states():
     x = keras.Input((TIME, FEATURES))
     encoded, *state = layers.LSTM(4, return_state=True, return_sequences=True, name="encoder")(x)
-    # The decoder's state is given to it within the model.
+    # The decoder receives its initial state within the model.
     decoded = layers.LSTM(4, name="decoder")(encoded, initial_state=state)
     windows = layers.TimeDistributed(layers.LSTM(2))(layers.Reshape((TIME, FEATURES, 1))(x))
     model = keras.Model(x, [layers.GRU(2, name="other")(encoded), decoded, windows])
@@ -120,7 +124,7 @@ def test_only_the_layers_that_keep_theirs():
     assert [*with_states(model, ["other"])[1]] == ["other_initial_h"]
 
 
-def test_nothing_that_has_a_state():
+def test_models_without_states():
     x = keras.Input((TIME, FEATURES))
     with pytest.raises(UnsupportedModelError, match="No recurrent layer of this model has a state"):
         with_states(keras.Model(x, layers.Dense(2)(x)))
@@ -130,8 +134,8 @@ def test_nothing_that_has_a_state():
         with_states(model)
 
 
-def test_states_in_a_row_are_those_of_a_stream():
-    """A state like those in the middle of a stream: what the rows before have left."""
+def test_running_states():
+    """The state of a row is what the three rows before it leave."""
     model = keras.Sequential([keras.Input((TIME, FEATURES)), layers.GRU(4)])
     explicit, pairs = with_states(model)
     interface = mark_states(interface_of(explicit), pairs)
@@ -141,38 +145,38 @@ def test_states_in_a_row_are_those_of_a_stream():
         return explicit.predict(values, verbose=0)
 
     (name,) = pairs
-    told = with_running_states(predict, interface, {interface.inputs[0].name: _parts()})[name]
+    states = with_running_states(predict, interface, {interface.inputs[0].name: _parts()})[name]
     state = np.zeros((1, 4), np.float32)
     for part in _parts()[1:4]:
         state = np.asarray(model.layers[-1](part[None], initial_state=state))
-    np.testing.assert_allclose(told[4], state[0], atol=1e-6)
+    np.testing.assert_allclose(states[4], state[0], atol=1e-6)
 
 
 def test_a_bundle_with_states(tmp_path):
-    """The whole way: a file of stateful layers, judged, calibrated and run in parts."""
+    """A model with a stateful layer is converted, calibrated, validated and run in parts."""
     x = keras.Input(batch_shape=(1, TIME, FEATURES), name="x")
-    # Enough of a forget gate for the cell to leave the range of one sequence.
+    # The forget gate is large enough for the cell to exceed its range within one sequence.
     layer = layers.LSTM(6, stateful=True, bias_initializer="ones", name="lstm")
     model = randomise(keras.Model(x, layers.Dense(2, name="score")(layer(x)), name="stream"))
     model.save(tmp_path / "stream.keras")
     np.savez(tmp_path / "calibration.npz", x=np.concatenate([_parts(seed) for seed in range(24)]))
-    made = convert(
+    conversion = convert(
         tmp_path / "stream.keras",
         tmp_path / "stream.edge",
         options=ConversionOptions(schemes=("float32", "int8"), states=True),
         quantization=QuantizationOptions(calibration=tmp_path / "calibration.npz"),
     )
-    assert made.exit_code == 0
-    assert any("lstm_final_c" in note for note in made.bundle.manifest.model["notes"])
-    reference = made.bundle.reference()
-    count = made.bundle.manifest.reference["samples"]
+    assert conversion.exit_code == 0
+    assert any("lstm_final_c" in note for note in conversion.bundle.manifest.model["notes"])
+    reference = conversion.bundle.reference()
+    count = conversion.bundle.manifest.reference["samples"]
     assert not reference["input/lstm_initial_c"][:count].any()
     assert reference["input/lstm_initial_c"][count : count + 4].any(axis=1).all()
-    (expected,) = _as_stateful_keras(model, _parts(99))
+    (expected,) = _run_stateful_keras(model, _parts(99))
     for format in BOTH:
         for scheme, atol in (("float32", 1e-5), ("int8", 0.15)):
-            carrying = edgeattn.load(
-                made.bundle.path, format=format, scheme=scheme, carry_states=True
+            model_with_states = edgeattn.load(
+                conversion.bundle.path, format=format, scheme=scheme, carry_states=True
             )
-            got = [carrying(part)["score"].copy() for part in _parts(99)]
-            np.testing.assert_allclose(np.concatenate(got), expected, atol=atol)
+            outputs = [model_with_states(part)["score"].copy() for part in _parts(99)]
+            np.testing.assert_allclose(np.concatenate(outputs), expected, atol=atol)

@@ -1,4 +1,4 @@
-"""What goes in and comes out of a model, and what Keras is asked for the reference."""
+"""The interface of a model, and its reference."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def names(specs: Any) -> list[str]:
 
 
 def test_names_and_shapes() -> None:
-    interface = interface_of(models.two_ends())
+    interface = interface_of(models.two_inputs())
     assert [str(spec) for spec in interface.inputs] == [
         "signal (?, 7, 3) float32",
         "token (?, 5) int32",
     ]
-    # An output that is an input cannot have its name: a file needs two.
+    # An output that is an input gets a name of its own.
     assert names(interface.outputs) == ["zeta", "look", "alpha", "signal_1"]
     assert interface.outputs[1].shape == (None, 12)
     assert names(interface.attention) == ["attention/look"]
@@ -37,15 +37,15 @@ def test_names_and_shapes() -> None:
 def test_outputs_in_a_dictionary_keep_their_keys() -> None:
     inputs = keras.Input((5, 3), name="x")
     flat = layers.Flatten()(inputs)
-    outputs = {"zulu": layers.Dense(2)(flat), "alpha": layers.Dense(7)(flat)}
-    model = models.filled(keras.Model(inputs, outputs))
+    by_key = {"zulu": layers.Dense(2)(flat), "alpha": layers.Dense(7)(flat)}
+    model = models.filled(keras.Model(inputs, by_key))
     interface = interface_of(model)
     shapes = {spec.name: spec.shape for spec in interface.outputs}
     assert shapes == {"zulu": (None, 2), "alpha": (None, 7)}
     x = np.ones((3, 5, 3), "float32")
-    found, _ = reference._keras_runner(model, interface, attention=True)({"x": x}, True)
+    outputs, _ = reference._keras_runner(model, interface, attention=True)({"x": x}, True)
     for name, values in model.predict(x, verbose=0).items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(outputs[name], values)
 
 
 def test_a_layer_called_twice_has_two_maps() -> None:
@@ -53,15 +53,14 @@ def test_a_layer_called_twice_has_two_maps() -> None:
     assert names(interface.attention) == ["attention/look", "attention/look_1"]
 
 
-def test_a_map_inside_a_loop_stays_inside() -> None:
+def test_maps_inside_loops_are_not_exported() -> None:
     inputs = keras.Input((3, 5, 2), name="x")
     inner_inputs = keras.Input((5, 2))
     inner = keras.Model(inner_inputs, models.Attention(4)(inner_inputs))
     model = models.filled(keras.Model(inputs, layers.TimeDistributed(inner)(inputs)))
     interface = interface_of(model)
     assert interface.outputs[0].shape == (None, 3, 4)
-    # Whether TimeDistributed loops or folds the axis is Keras' business: a map that is told must
-    # be one that can be.
+    # Whether TimeDistributed loops depends on Keras; every exported map must exist in the trace.
     traced = tracing.trace(model, interface, batch=1, attention=True)
     assert set(traced.attention) == set(names(interface.attention))
 
@@ -74,7 +73,7 @@ def test_free_axes() -> None:
         interface_of(model)
 
 
-def test_a_model_without_inputs_is_refused() -> None:
+def test_a_model_without_inputs_is_rejected() -> None:
     class Bare(keras.Model):  # type: ignore[misc]
         def call(self, x: Any) -> Any:
             return x
@@ -84,31 +83,31 @@ def test_a_model_without_inputs_is_refused() -> None:
 
 
 def test_vocabulary() -> None:
-    model = models.two_ends()
+    model = models.two_inputs()
     assert tracing.vocabulary_of(model, interface_of(model)) == {"token": 13}
     chain = keras.Sequential([keras.Input((5,)), layers.Embedding(11, 2), layers.Flatten()])
     interface = interface_of(chain)
     assert tracing.vocabulary_of(chain, interface) == {interface.inputs[0].name: 11}
 
 
-def written(model: Any, folder: Path, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def write_reference(
+    model: Any, folder: Path, samples: Path | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     path = folder / "reference.npz"
-    made = reference.write(
-        model, interface_of(model), path, samples=options.get("samples"), attention=True
-    )
+    entry = reference.write(model, interface_of(model), path, samples=samples, attention=True)
     with np.load(path) as file:
-        return made, {name: file[name] for name in file.files}
+        return entry, {name: file[name] for name in file.files}
 
 
 def test_reference_of_a_masked_model(tmp_path: Path) -> None:
     model = models.filled(models.gru_bahdanau_masked())
-    made, arrays = written(model, tmp_path)
+    entry, arrays = write_reference(model, tmp_path)
     tokens = arrays["input/tokens"]
-    assert tokens.shape[0] == made["samples"] + made["edge_cases"]
+    assert tokens.shape[0] == entry["samples"] + entry["edge_cases"]
     assert tokens.min() >= 0
     assert tokens.max() <= 16
-    lengths = {int((row != 0).sum()) for row in tokens[: made["samples"]]}
-    assert {1, 11} <= lengths  # from one step to all of them
+    lengths = {int((row != 0).sum()) for row in tokens[: entry["samples"]]}
+    assert {1, 11} <= lengths  # from one step to all
     np.testing.assert_allclose(arrays["output/answer"], model.predict(tokens, verbose=0), atol=1e-6)
     weights = arrays["attention/look"]
     assert (weights[tokens == 0] == 0).all()
@@ -117,53 +116,53 @@ def test_reference_of_a_masked_model(tmp_path: Path) -> None:
 
 
 def test_reference_of_a_model_with_dropout(tmp_path: Path) -> None:
-    """Keras keeps the state of its random numbers in a variable, which cannot be frozen."""
+    """Keras stores the state of its random numbers in a variable, which cannot be frozen."""
     inputs = keras.Input((7, 3), name="x")
     states = layers.LSTM(5, dropout=0.2, recurrent_dropout=0.3, return_sequences=True)(inputs)
     model = models.filled(keras.Model(inputs, models.Attention(2, name="look")(states)))
-    _, arrays = written(model, tmp_path)
+    _, arrays = write_reference(model, tmp_path)
     (output,) = (value for name, value in arrays.items() if name.startswith("output/"))
     np.testing.assert_allclose(output, model.predict(arrays["input/x"], verbose=0), atol=1e-6)
 
 
-def test_tokens_outside_the_vocabulary_are_refused(tmp_path: Path) -> None:
+def test_tokens_outside_the_vocabulary_are_rejected(tmp_path: Path) -> None:
     from edgeattn.errors import SampleError
 
     samples = tmp_path / "samples.npz"
     np.savez(samples, x=np.full((2, 11), 17, "float32"))
     with pytest.raises(SampleError, match="from 0 to 16"):
-        written(models.filled(models.gru_bahdanau_masked()), tmp_path, samples=samples)
+        write_reference(models.filled(models.gru_bahdanau_masked()), tmp_path, samples=samples)
 
 
-def test_a_model_that_gives_nan_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_outputs_nan_is_rejected(tmp_path: Path) -> None:
     model = models.filled(models.sequential())
     model.layers[-1].kernel.assign(np.full((2, 1), np.nan))
     with pytest.raises(UnsupportedModelError, match="NaN"):
-        written(model, tmp_path)
+        write_reference(model, tmp_path)
 
 
-def test_edge_cases_that_keras_is_not_sure_of_are_left_out_and_counted(tmp_path: Path) -> None:
-    """A recurrence with relu grows by powers: in the far rows Keras' own rounding decides."""
+def test_edge_cases_with_unstable_outputs_are_excluded(tmp_path: Path) -> None:
+    """A recurrence with relu grows exponentially, so rounding determines extreme rows."""
     inputs = keras.Input((40, 1), name="x")
     states = layers.SimpleRNN(7, activation="relu")(inputs)
-    unsure = models.filled(keras.Model(inputs, layers.Dense(1, name="y")(states)), scale=1.0)
-    made, arrays = written(unsure, tmp_path)
-    sure, _ = written(models.filled(models.sequential()), tmp_path)
-    assert sure["left_out"] == 0
-    assert made["left_out"] > 0
-    assert made["edge_cases"] + made["left_out"] == sure["edge_cases"]
-    assert arrays["input/x"].shape[0] == made["samples"] + made["edge_cases"]
+    unstable = models.filled(keras.Model(inputs, layers.Dense(1, name="y")(states)), scale=1.0)
+    entry, arrays = write_reference(unstable, tmp_path)
+    stable, _ = write_reference(models.filled(models.sequential()), tmp_path)
+    assert stable["left_out"] == 0
+    assert entry["left_out"] > 0
+    assert entry["edge_cases"] + entry["left_out"] == stable["edge_cases"]
+    assert arrays["input/x"].shape[0] == entry["samples"] + entry["edge_cases"]
 
 
-def test_edge_cases_of_whose_map_keras_is_not_sure_are_left_out_too(tmp_path: Path) -> None:
-    """Scores in the hundreds of thousands tip over with the last digit; the output is the same."""
+def test_edge_cases_with_unstable_maps_are_excluded(tmp_path: Path) -> None:
+    """A softmax of scores in the hundreds of thousands changes with the last digit of its input."""
     inputs = keras.Input((9, 1), name="x")
-    told = layers.Attention(name="look")([300.0 * inputs, 300.0 * inputs])
-    pooled = layers.GlobalAveragePooling1D()(told)
+    attended = layers.Attention(name="look")([300.0 * inputs, 300.0 * inputs])
+    pooled = layers.GlobalAveragePooling1D()(attended)
     model = keras.Model(inputs, layers.Dense(1, kernel_initializer="zeros", name="y")(pooled))
-    made, arrays = written(model, tmp_path)
+    entry, arrays = write_reference(model, tmp_path)
     assert any(name.startswith("attention/") for name in arrays)
-    assert made["left_out"] > 0
+    assert entry["left_out"] > 0
     without = reference.write(
         model, interface_of(model), tmp_path / "without.npz", samples=None, attention=False
     )
