@@ -278,10 +278,10 @@ def _advice(report: ArtifactReport) -> Iterator[str]:
         yield from failure_lines(report)[:1]
     elif artifact.achieved.get("fallback"):
         yield f"{artifact.label}: did not achieve its scheme (kept by --allow-float-fallback)."
-    elif "cost" in artifact.achieved and artifact.scheme in ("int8", "int16x8"):
+    elif "cost" in artifact.achieved and artifact.scheme == "int8":
         yield (
-            f"{artifact.label}: some operators stay float32 to reduce the error; "
-            "--attention-precision int8 quantizes attention too."
+            f"{artifact.label}: operators that would exceed the limits in int8 stay float32; "
+            "--attention-precision int8 quantizes them."
         )
 
 
