@@ -23,7 +23,7 @@ def item(**changed):
         "drop_interval": [-0.1, 0.2],
         "attention": {"max_abs_error": 0.01, "jensen_shannon": 2e-4, "argmax_stability": 0.975},
         "latency_ratio": 0.5,
-        "achieved": "int8 asked; 99% of weights are int8",
+        "achieved": "requested int8; 99% of weights are int8",
         "notes": ["two left out"],
         "failed": [],
         **changed,
@@ -81,7 +81,7 @@ def test_the_page_has_a_row_an_artifact_between_its_markers(page):
     assert "Keras: 55.00% (30.00 to 80.00) on all 20 test samples." in text
     assert "- onnx int16x8: not there" in text
     assert "- steps: 7" in text
-    assert "- tflite int8: int8 asked; 99% of weights are int8\n" in text
+    assert "- tflite int8: requested int8; 99% of weights are int8\n" in text
     assert text.count("Note: two left out.") == 1
 
 

@@ -169,6 +169,6 @@ def _notes(
         reason = "the smallest file near the limits"
     else:
         reason = f"in {scheme}, an error would be {ratio:.1f} times its limit"
-    price = f"; costs {cost['bytes']:+,} bytes, latency x {cost['time']:.2f}" if cost else ""
+    price = f"; size {cost['bytes']:+,} bytes, latency x {cost['time']:.2f}" if cost else ""
     names = ", ".join(name for name, is_float in parts if is_float)
     return (f"in float32: {names} ({reason}{price})", *float16)
