@@ -73,14 +73,6 @@ def _l2_normalize(x: Any, axis: Any) -> Any:
     return x * ops.rsqrt(ops.maximum(total, 1e-12))
 
 
-def _repeat_vector(x: Any, n: int) -> Any:
-    return ops.repeat(ops.expand_dims(x, 1), n, axis=1)
-
-
-def _batch_flatten(x: Any) -> Any:
-    return ops.reshape(x, (ops.shape(x)[0], -1))
-
-
 def _slice(x: Any, begin: Any, size: Any) -> Any:
     """Compute ``tf.slice``; a size of -1 extends to the end of the axis."""
     key = tuple(
@@ -103,18 +95,16 @@ def _split(x: Any, parts: Any, axis: int) -> Any:
     return ops.split(x, parts, axis=axis)
 
 
-def _elementwise() -> Mapping[str, Callable[..., Any]]:
-    names = (
-        "sigmoid tanh exp log log1p sqrt rsqrt square sign round floor ceil sin cos elu selu "
-        "softplus softsign silu erf zeros_like ones_like relu relu6 hard_sigmoid maximum minimum "
-        "equal not_equal greater greater_equal less less_equal logical_and logical_or logical_not "
-        "power stop_gradient"
-    )
-    return {name: getattr(ops, name) for name in names.split()}
-
-
+# Operations with the name and the arguments of a function in keras.ops.
+_SAME_AS_KERAS = """
+sigmoid tanh exp log log1p sqrt rsqrt square sign round floor ceil sin cos elu selu softplus
+softsign silu erf zeros_like ones_like relu relu6 hard_sigmoid maximum minimum equal not_equal
+greater greater_equal less less_equal logical_and logical_or logical_not power stop_gradient shape
+argmax argmin stack unstack concatenate reshape softmax log_softmax leaky_relu gelu clip cast
+repeat tile where one_hot cumsum pad
+"""
 _OPERATIONS: Mapping[str, Callable[..., Any]] = {
-    **_elementwise(),
+    **{name: getattr(ops, name) for name in _SAME_AS_KERAS.split()},
     **{
         name: _reduction(getattr(ops, name))
         for name in ("mean", "sum", "max", "min", "prod", "std", "var", "any", "all", "logsumexp")
@@ -131,39 +121,20 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "swish": ops.silu,
     "identity": lambda x: x,
     "getitem": operator.getitem,
-    "shape": ops.shape,
-    "argmax": lambda x, axis: ops.argmax(x, axis=axis),
-    "argmin": lambda x, axis: ops.argmin(x, axis=axis),
     "expand_dims": lambda x, axis: ops.expand_dims(x, _axes(axis)),
     "squeeze": lambda x, axis: ops.squeeze(x, axis=_axes(axis)),
-    "stack": lambda x, axis: ops.stack(x, axis=axis),
-    "unstack": lambda x, num, axis: ops.unstack(x, num, axis=axis),
-    "concatenate": lambda x, axis: ops.concatenate(x, axis=axis),
-    "reshape": ops.reshape,
     "transpose": lambda x, axes=None: ops.transpose(x, _axes(axes)),
-    "softmax": lambda x, axis: ops.softmax(x, axis=axis),
-    "log_softmax": lambda x, axis: ops.log_softmax(x, axis=axis),
-    "leaky_relu": lambda x, slope: ops.leaky_relu(x, negative_slope=slope),
-    "gelu": lambda x, approximate: ops.gelu(x, approximate=bool(approximate)),
     "hard_sigmoid_keras2": lambda x: ops.clip(x * 0.2 + 0.5, 0.0, 1.0),
-    "clip": ops.clip,
     "l2_normalize": _l2_normalize,
-    "cast": ops.cast,
     "dot": _dot,
     "matmul": _matmul,
     "batch_dot": _batch_dot,
     "flip": _flip,
-    "repeat": lambda x, repeats, axis: ops.repeat(x, repeats, axis=axis),
-    "repeat_elements": lambda x, rep, axis: ops.repeat(x, rep, axis=axis),
-    "repeat_vector": _repeat_vector,
-    "tile": ops.tile,
+    "repeat_elements": ops.repeat,
+    "repeat_vector": lambda x, n: ops.repeat(ops.expand_dims(x, 1), n, axis=1),
     "take": lambda x, indices, *rest: ops.take(x, indices, axis=rest[-1] if rest else 0),
-    "where": ops.where,
-    "one_hot": lambda x, count: ops.one_hot(x, count),
-    "cumsum": lambda x, axis: ops.cumsum(x, axis=axis),
-    "batch_flatten": _batch_flatten,
+    "batch_flatten": lambda x: ops.reshape(x, (ops.shape(x)[0], -1)),
     "flatten": lambda x: ops.reshape(x, (-1,)),
     "split": _split,
     "slice": _slice,
-    "pad": lambda x, paddings: ops.pad(x, paddings),
 }

@@ -37,16 +37,7 @@ def stored_shapes(file: Any, stored: Config) -> dict[str, list[tuple[str, tuple[
 
 
 def assign(file: Any, model: Any, stored: Config) -> None:
-    """Assign the weights of a file to the model built from its config.
-
-    Args:
-        file: the open HDF5 file.
-        model: the model in Keras 3.
-        stored: its config as stored, before the migration.
-
-    Raises:
-        UnsupportedModelError: layers or shapes differ, or a layer has no weights.
-    """
+    """Assign the weights to the model built from the config; see :func:`.from_hdf5.assign`."""
     assignment = Assignment(model)
     _assign_model(file, model, stored, assignment)
     assignment.require_complete()

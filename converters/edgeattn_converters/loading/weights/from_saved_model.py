@@ -14,11 +14,7 @@ from edgeattn_converters.loading.weights.assignment import Assignment, find_laye
 
 
 def assign(variables: Mapping[str, Any], model: Any, stored: Config) -> None:
-    """Assign the arrays of a checkpoint to the model built from the config of its folder.
-
-    Raises:
-        UnsupportedModelError: layers or shapes differ, or a layer has no weights.
-    """
+    """Assign the weights to the model built from the config; see :func:`.from_hdf5.assign`."""
     assignment = Assignment(model)
     _assign_model(variables, model, stored, assignment)
     assignment.require_complete()

@@ -17,13 +17,9 @@ _CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Convolution1D
 def convert(
     item: Config, arrays: Sequence[Array], *, major: int, backend: str | None
 ) -> list[Array]:
-    """Return the arrays of a layer as Keras 3 orders and shapes them.
+    """Return the arrays of a layer, given in stored order, as Keras 3 orders and shapes them.
 
-    Args:
-        item: config of the layer as stored.
-        arrays: its arrays in stored order.
-        major: major version of the Keras that wrote the file.
-        backend: backend of that Keras, None if unknown.
+    ``item`` is the stored config of the layer; ``major`` and ``backend`` describe its Keras.
     """
     class_name = str(item.get("class_name"))
     config = item.get("config") or {}

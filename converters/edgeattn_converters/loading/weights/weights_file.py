@@ -37,17 +37,7 @@ class WeightsFile:
         return sum(int(array.size) for _, array in arrays)
 
     def assign(self, model: Any, stored: Config, *, major: int, backend: str | None) -> None:
-        """Assign the weights to the model built from the config.
-
-        Args:
-            model: the model in Keras 3.
-            stored: its config as stored, before the migration.
-            major: major version of the Keras that wrote the file.
-            backend: backend of that Keras, None if unknown.
-
-        Raises:
-            UnsupportedModelError: layers or shapes differ, or a layer has no weights.
-        """
+        """Assign the weights to the model built from the config; see :func:`from_hdf5.assign`."""
         if isinstance(self.source, dict):
             from_saved_model.assign(self.source, model, stored)
         elif from_hdf5.is_layered(self.source):
