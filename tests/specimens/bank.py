@@ -1,6 +1,7 @@
-"""What the make_<era>.py scripts share: random weights, random inputs, and one entry per file in index.json.
+"""Code shared by the make_*.py scripts: random weights, random inputs, and one entry per file in index.json.
 
-`python bank.py` writes the table of README.md anew from index.json. Runs on Python 2.7 and later with numpy alone; the Keras that is under test comes in as an argument.
+`python bank.py` regenerates the table of README.md from index.json. Runs on Python 2.7 and later and needs NumPy
+only; Keras is passed as an argument.
 """
 
 from __future__ import print_function
@@ -16,16 +17,16 @@ import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 INDEX = os.path.join(HERE, "index.json")
-ROWS = 13  # a prime that no other axis of a specimen uses
+ROWS = 13  # a prime number that is not the length of any other axis
 
 
 def numbers(seed, *shape):
-    """Inputs wide enough that gates leave the linear part of hard_sigmoid."""
+    """Return random inputs, large enough for gates to leave the linear range of hard_sigmoid."""
     return (np.random.RandomState(seed).randn(*shape) * 1.5).astype("float32")
 
 
 def padded_words(seed, rows, steps, words, lengths):
-    """Right-padded word numbers, 0 is the padding."""
+    """Return word indices with zeros as padding on the right."""
     x = np.random.RandomState(seed).randint(1, words, size=(rows, steps)).astype("int32")
     for row, length in zip(x, lengths):
         row[length:] = 0
@@ -33,9 +34,9 @@ def padded_words(seed, rows, steps, words, lengths):
 
 
 def randomise(model, seed):
-    """Give every weight a random value, biases included, variances positive, counters untouched."""
+    """Set all weights to random values: biases too, variances positive, integer counters unchanged."""
     random = np.random.RandomState(seed)
-    for layer in model.layers:  # one by one: Keras 1 orders model.weights unlike model.get_weights()
+    for layer in model.layers:  # layer by layer, because Keras 1 orders model.weights and model.get_weights() differently
         if layer.weights:
             layer.set_weights([fresh(random, v, old) for v, old in zip(layer.weights, layer.get_weights())])
     return model
@@ -53,11 +54,11 @@ def fresh(random, variable, old):
 
 
 def forget_folders(model):
-    """Bytecode names its source file: keep the name, not the folder of the machine that happened to make it."""
+    """Remove the folder from the source file name in the bytecode of Lambda layers, so that files are reproducible."""
     for layer in model.layers:
         for function in (getattr(layer, "function", None), getattr(layer, "_output_shape", None)):
             code = getattr(function, "__code__", None)
-            if hasattr(code, "replace"):  # Python 3.8 and later, the earlier ones store no folder here
+            if hasattr(code, "replace"):  # Python 3.8 and later; earlier versions store no folder
                 function.__code__ = code.replace(co_filename=os.path.basename(code.co_filename))
 
 
@@ -79,11 +80,11 @@ def size_of(path):
 
 
 def write_truth(path, inputs, outputs, extra=None):
-    """NAME.npz: `x` or one array per input name, `y` or `y_0`, `y_1`..., and the extra arrays."""
+    """Write NAME.npz: `x` or one array per input name, `y` or `y_0`, `y_1`, ..., and the extra arrays."""
     arrays = dict(inputs) if isinstance(inputs, dict) else {"x": inputs}
     outputs = [np.asarray(y) for y in as_list(outputs)]
     for y in outputs:
-        assert np.isfinite(y).all(), "a truth must be finite"
+        assert np.isfinite(y).all(), "outputs must be finite"
         assert y.shape[0] == ROWS and np.mean(np.ptp(y, axis=0) > 1e-3) > 0.5, "rows must differ: %s" % y[:3]
     if len(outputs) == 1:
         arrays["y"] = outputs[0]
@@ -94,8 +95,8 @@ def write_truth(path, inputs, outputs, extra=None):
 
 
 def enter(entry):
-    """Put one entry into index.json, in place of an older one for the same file."""
-    with open(os.path.join(HERE, "bank.py")) as lock:  # two eras may be made at the same time
+    """Add an entry to index.json; it replaces an entry for the same file."""
+    with open(os.path.join(HERE, "bank.py")) as lock:  # scripts may run at the same time
         fcntl.flock(lock, fcntl.LOCK_EX)
         entries = []
         if os.path.exists(INDEX):
@@ -110,7 +111,7 @@ def enter(entry):
 
 
 class Era(object):
-    """One Keras at work: saves models, asks it for the truth, reloads what it saved."""
+    """One Keras version: saves models, computes their outputs and loads the files again."""
 
     def __init__(self, name, keras, tensorflow_version, load=None, keras_name=None, keras_version=None):
         self.name, self.keras, self.tensorflow_version = name, keras, tensorflow_version
@@ -136,7 +137,7 @@ class Era(object):
         inner = model if hasattr(model, "input_names") else getattr(model, "model", None)  # a Sequential of Keras 1
         names = getattr(inner, "input_names", None) or [t.name for t in getattr(model, "inputs", None) or []]
         if isinstance(inputs, dict) and not set(names) <= set(inputs):
-            names = sorted(inputs)  # x_0, x_1...: the file does not name its inputs
+            names = sorted(inputs)  # x_0, x_1, ...: the file does not name its inputs
         x = [inputs[n] for n in names] if isinstance(inputs, dict) else inputs
         return as_list(model.predict(x[0] if isinstance(x, list) and len(x) == 1 else x, verbose=0))
 
@@ -157,9 +158,9 @@ class Era(object):
         edit=None,
         save_options=None,
     ):
-        """Randomise (with a seed), save under each suffix, write the truth, reload and compare.
+        """Set random weights (if a seed is given), save with each suffix, write the outputs, load and compare.
 
-        `edit(path)` alters a saved file afterwards; `outputs` is a truth that another, equivalent model gave.
+        `edit(path)` changes a saved file; `outputs` are the expected outputs if an equivalent model computed them.
         """
         if seed is not None:
             randomise(model, seed)
@@ -185,7 +186,7 @@ class Era(object):
             enter(self.entry(name + suffix, name + ".npz", exercises, **more))
 
     def reloads(self, path, inputs, outputs, custom_objects):
-        """True, or how far off, or the first line of what this Keras itself says on reloading its own file."""
+        """Return True, the difference, or the first line of the error when this Keras version loads its own file."""
         try:
             return self.compare(self.load(path, custom_objects=custom_objects), inputs, outputs)
         except Exception as error:
@@ -204,10 +205,10 @@ class Era(object):
 
 
 def table():
-    """README.md's table: one line per file, grouped by the folder."""
+    """Return the table of README.md: one line per file."""
     with io.open(INDEX, encoding="utf-8") as f:
         entries = json.load(f)
-    lines = ["| file | saved by | TensorFlow | Python | exercises | reloads there |", "|---|---|---|---|---|---|"]
+    lines = ["| file | saved by | TensorFlow | Python | exercises | reloads |", "|---|---|---|---|---|---|"]
     for e in entries:
         reloads = {True: "yes", None: "not tried"}.get(e.get("reloads"), e.get("reloads"))
         cells = [

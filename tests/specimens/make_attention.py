@@ -1,6 +1,6 @@
-"""Models made with the registry's package `attention`, as its users make them, under several TensorFlows.
+"""Models that use the PyPI package `attention`, with several TensorFlow versions.
 
-Run once per line, each in an environment of its own; the folder is named after the package and TensorFlow:
+Run once per line, each in a separate environment; the folder is named after the versions of the package and TensorFlow:
 
     Python 3.9   pip install --no-deps attention==5.0.0; pip install tensorflow-cpu==2.8.4 "numpy<1.24" "protobuf<3.20" "h5py<3.10"
     Python 3.10  pip install --no-deps attention==5.0.0; pip install tensorflow-cpu==2.11.1 "numpy<1.24" "h5py<3.10"
@@ -9,10 +9,10 @@ Run once per line, each in an environment of its own; the folder is named after 
 
     python make_attention.py 5.0.0
 
-Then in the environment of 2.8.4 with attention==4.1, 4.0, 3.0 and 2.2, in that of 2.15.1 with 4.1, and in both once
-more 5.0.0 under KERAS_ATTENTION_DEBUG=1. WANTED says which files come of it.
+Then run with attention==4.1, 4.0, 3.0 and 2.2 in the environment of 2.8.4, with 4.1 in that of 2.15.1, and with 5.0.0 and
+KERAS_ATTENTION_DEBUG=1 in both. WANTED lists the files of each run.
 
-Besides inputs and outputs a truth holds `attention` (rows, steps), the map that the package computed inside.
+The .npz files also contain `attention` of shape (samples, steps), the attention map that the package computed.
 """
 
 import os
@@ -81,7 +81,7 @@ def attention(score="luong", name=None):
 
 
 def inside(model, inputs):
-    """The maps that the model's attention layers compute for these inputs, in the order of the graph."""
+    """Return the attention maps that the model computes for these inputs, in the order of the graph."""
     maps = []
     for layer in model.layers:
         if IS_LAYER and isinstance(layer, package.Attention):
@@ -225,7 +225,7 @@ def more_specimens():
             "two_outputs",
             301,
             X,
-            ["functional", "two outputs", "Attention layer with a name of its own"],
+            ["functional", "two outputs", "named Attention layer"],
         )
 
 

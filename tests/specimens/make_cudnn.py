@@ -1,18 +1,18 @@
-"""CuDNNLSTM and CuDNNGRU as Keras 2.2.4 saved them, made without a GPU.
+"""Files with CuDNNLSTM and CuDNNGRU layers of Keras 2.2.4, created without a GPU.
 
     Python 3.6   pip install keras==2.2.4 tensorflow==1.13.2 "h5py<3" "numpy<1.17" "protobuf<3.18";   python make_cudnn.py
 
-The layers can be built and saved on a CPU once their one operation is left out, only not run. So the truth comes from the same model made of LSTM
-(recurrent_activation="sigmoid") and GRU (the same, reset_after=True), whose weights are laid out anew as Keras documents
-it in keras/engine/saving.py, _convert_rnn_weights:
+Without their CudnnRNN operation the layers can be built and saved on a CPU, but not run. The outputs are therefore those of the
+same model with LSTM (recurrent_activation="sigmoid") and GRU (the same, reset_after=True) layers. Their weights are converted
+as in keras/engine/saving.py, _convert_rnn_weights:
 
     input kernels, gate by gate (i f c o; z r h):  kernel.T.reshape(kernel.shape, order="C")
     recurrent kernels, gate by gate:               kernel.T
-    LSTM bias (4 units,) -> (8 units,):            two halves, the layer's bias is their sum
+    LSTM bias (4 units,) -> (8 units,):            two halves whose sum is the bias of the layer
     GRU bias (2, 3 units) -> (6 units,):           flattened, input bias first
 
-Keras itself would halve the bias; here the halves are unequal, so that a reader who doubles one half is caught. At the end
-Keras' own conversion reads the CuDNN file back into the plain model and must give the same numbers.
+Keras would split the bias into equal halves; here they differ, so that a loader that doubles one half fails the test. At the
+end Keras itself loads the CuDNN file into the LSTM or GRU model, which must compute the same outputs.
 """
 
 import os
@@ -50,7 +50,7 @@ def to_cudnn(weights, random):
 
 
 def no_operation(layer, inputs, initial_state):
-    """Stands in for the CudnnRNN operation, which a CPU's TensorFlow does not even take into a graph."""
+    """Replaces the CudnnRNN operation, which TensorFlow without a GPU cannot add to a graph."""
     output = keras.backend.dot(inputs, keras.backend.zeros((inputs.shape[2].value, layer.units)))
     return (output if layer.return_sequences else output[:, -1]), initial_state
 

@@ -1,15 +1,15 @@
-"""Model files that must be refused, made on the spot: nothing here is committed as a file.
+"""Writes model files that must be refused; none of them is stored in the repository.
 
     from make_hostile import make_all
     for case in make_all(folder): ...      # {"name", "path", "danger", "expect"}
 
-expect is "refuse" (unsafe), "error" (malformed or unknown: a readable error, never a crash) or "accept" (the control
-files, innocent twins of the others: a judge that refuses everything is no judge). Or run
-`python make_hostile.py FOLDER`.
+expect is "refuse" (unsafe), "error" (malformed or unknown: a readable error and no crash) or "accept" (harmless
+counterparts of the others, so that a loader that refuses everything fails the test). `python make_hostile.py FOLDER`
+writes all files.
 
-Needs h5py and numpy, no Keras. Payloads are harmless: whatever runs them creates the file that the environment variable
-EDGEATTN_CANARY names, so a test sets it and afterwards looks whether the file is there. Bytecode is marshalled by the
-running Python, for that one alone would run it.
+Needs h5py and NumPy, no Keras. The payloads are harmless: if one is run, it creates the file in the environment
+variable EDGEATTN_CANARY, so a test sets the variable and checks that the file does not exist. Bytecode is that of the
+running Python, the only version that could run it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CASES = {}
 
 
 def case(danger, suffix, expect="refuse"):
-    """Registers a function that writes one file at the path it gets; its name is the file's name."""
+    """Register a function that writes one file to the path it gets; its name is the name of the file."""
 
     def register(function):
         CASES[function.__name__ + suffix] = (function, danger, expect)
@@ -51,7 +51,7 @@ def case(danger, suffix, expect="refuse"):
 
 
 def layer(class_name, three, module=None, registered_name=None, **config):
-    """One layer's entry in a config, as Keras 3 (`three`) or Keras 2 writes it."""
+    """Return the entry of a layer in a config, as Keras 3 (`three`) or Keras 2 writes it."""
     common = {"name": class_name.lower(), "dtype": "float32"}
     if class_name != "InputLayer":
         common["trainable"] = True
@@ -67,7 +67,7 @@ def layer(class_name, three, module=None, registered_name=None, **config):
 
 
 def model_config(three, *extra, dense=None, shape=(None, STEPS, FEATURES)):
-    """A Sequential of input, the extra layers, and Dense(3)."""
+    """Return a Sequential of an input, the extra layers and Dense(3)."""
     entrance = layer("InputLayer", three, **{"batch_shape" if three else "batch_input_shape": list(shape)})
     last = layer(
         "Dense",
@@ -327,7 +327,7 @@ def torch_module(path):
 
 
 class Canary:
-    """Unpickling it creates the canary."""
+    """Creates the canary file when it is unpickled."""
 
     def __reduce__(self):
         return eval, (f"({PAYLOAD})(0)",)
@@ -371,7 +371,7 @@ def initializer_path(path):
 
 
 def secret(path):
-    """A file outside the model's that a link would read; its values would come out as weights."""
+    """Return a file outside the model; a link to it would load its values as weights."""
     other = Path(path).with_name(Path(path).stem + "_secret.h5")
     with h5py.File(other, "w") as f:
         f["kernel"] = np.full((FEATURES, UNITS), 42.0, "float32")
@@ -379,7 +379,7 @@ def secret(path):
 
 
 def kernel_as(put):
-    """The usual weights, but the kernel is put there by another hand."""
+    """Write the usual weights, with the kernel created by a function."""
 
     def weights(group, three):
         write_weights(group, three)
@@ -759,7 +759,7 @@ def varint(n):
 
 
 def field(number, value):
-    """One protobuf field: an integer, or bytes, text and messages with their length in front."""
+    """Return one protobuf field: an integer, or length-prefixed bytes, text or message."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value)
     value = value.encode() if isinstance(value, str) else value
@@ -767,7 +767,7 @@ def field(number, value):
 
 
 def onnx_model(*where):
-    """y = x @ w, with w (5, 3) stored outside as `where` says (key, value pairs), or inside if it says nothing."""
+    """Return y = x @ w, w of shape (5, 3) stored externally as in `where` (key, value pairs), or inside if empty."""
     if where:
         storage = b"".join(field(13, field(1, k) + field(2, v)) for k, v in where) + field(14, 1)
     else:
@@ -830,7 +830,7 @@ def make(name, folder):
 
 
 def make_all(folder):
-    """Writes every case into the folder (about 120 MiB) and returns the list of them."""
+    """Write every case to a folder (about 120 MiB) and return the list of them."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     return [make(name, folder) for name in CASES]
 

@@ -1,4 +1,4 @@
-"""Keras 1.2.2 on Python 2.7: files as its users saved them, Sequential configs that are lists, legacy Merge, split gates.
+"""Files of Keras 1.2.2 on Python 2.7: Sequential configs that are lists, Merge layers, one array per gate.
 
 pip install keras==1.2.2 tensorflow==1.13.2 "h5py<3" "numpy<1.17" scipy pyyaml six
 KERAS_BACKEND=tensorflow python make_keras1.py
@@ -215,7 +215,7 @@ model = Sequential()
 model.add(LSTM(HIDDEN, input_shape=(T, FEATURES), inner_activation="sigmoid"))
 model.add(Dense(ANSWERS))
 model.compile("sgd", quantile_loss_of_a_paper, metrics=[quantile_loss_of_a_paper])
-ERA.keep(model, "unknown_loss", X, ["loss and metric that nobody has"], seed=11)
+ERA.keep(model, "unknown_loss", X, ["unknown loss and metric"], seed=11)
 model.compile("sgd", "mse")
 ERA.keep(
     model,

@@ -1,4 +1,4 @@
-"""Everything from Keras 2.0 to tf_keras: one catalogue of models, and WANTED, which says who saves which of them.
+"""Files of Keras 2.0 to tf_keras; WANTED lists the files of each version.
 
 Python 3.6   pip install keras==2.0.9 (2.1.6, 2.2.4) tensorflow==1.13.2 "h5py<3" "numpy<1.17" "protobuf<3.18" scipy pyyaml
              python make_keras2.py keras
@@ -63,7 +63,7 @@ def sequence():
 
 @specimen(
     "Sequential",
-    "LSTM with the era's default recurrent_activation",
+    "LSTM with the default recurrent_activation of its version",
     "Dropout",
     "compiled with Adam",
 )
@@ -104,7 +104,7 @@ def hard_sigmoid():
     return model, X
 
 
-@specimen("GRU with the era's default reset_after", "batch_input_shape")
+@specimen("GRU with the default reset_after of its version", "batch_input_shape")
 def gru_default():
     model = Sequential()
     model.add(layers.GRU(HIDDEN, batch_input_shape=(None, T, FEATURES)))
@@ -123,7 +123,7 @@ def gru_both():
     "Embedding mask_zero",
     "right padding",
     "LSTM",
-    "the mask reaches GlobalAveragePooling1D where it heeds one",
+    "mask of GlobalAveragePooling1D",
 )
 def masked_words():
     words = Input(shape=(T,))
@@ -218,7 +218,7 @@ def nested_shared():
     return nest(inner_alone=False)
 
 
-@specimen("a model used alone and inside another model", "its own Keras cannot read it", "two inputs")
+@specimen("a model used alone and inside another model", "cannot be loaded by its version", "two inputs")
 def nested_unreadable():
     return nest(inner_alone=True)
 
@@ -286,7 +286,7 @@ def r_squared(y_true, y_pred):
     return 1 - K.sum(K.square(y_true - y_pred)) / K.sum(K.square(y_true - K.mean(y_true)))
 
 
-@specimen("loss and metric that nobody has")
+@specimen("unknown loss and metric")
 def unknown_loss():
     x = sequence()
     model = Model(x, layers.Dense(ANSWERS)(layers.LSTM(HIDDEN)(x)))

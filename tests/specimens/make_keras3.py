@@ -1,11 +1,11 @@
-"""Keras 3.0, 3.3, 3.10 and 3.15: .keras and .h5 files; WANTED says who saves which of them.
+"""Files of Keras 3.0, 3.3, 3.10 and 3.15 (.keras and .h5); WANTED lists the files of each version.
 
     Python 3.11  pip install tensorflow-cpu==2.16.2 keras==3.0.5 (then 3.3.3)
     Python 3.12  pip install tensorflow-cpu==2.17.1 keras==3.10.0
     Python 3.13  pip install tensorflow-cpu==2.21.0 keras==3.15.1
     python make_keras3.py
 
-With `pip install --no-deps attention==5.0.0` (in the environment of 3.10.0) it also saves that package's layer from Keras 3.
+With `pip install --no-deps attention==5.0.0` in the environment of 3.10.0 it also saves models with the layer of that package.
 """
 
 import collections
@@ -82,7 +82,7 @@ def masking():
     "AdditiveAttention",
     "MultiHeadAttention",
     "LayerNormalization",
-    "score_mode dot, for which Keras 3.15 puts a function when it reads an .h5",
+    "score_mode dot, which Keras 3.15 replaces with a function",
 )
 def builtin_attention():
     x = Input((T, FEATURES))
@@ -98,7 +98,7 @@ def builtin_attention():
 @specimen(
     "built-in Attention dot",
     "AdditiveAttention",
-    "score_mode dot, for which Keras 3.15 puts a function when it reads an .h5",
+    "score_mode dot, which Keras 3.15 replaces with a function",
 )
 def dot_attention():
     x = Input((T, FEATURES))
@@ -205,7 +205,7 @@ def loss_of_a_paper(y_true, y_pred):
     return ops.mean(ops.square(y_true - y_pred) * ops.abs(y_true))
 
 
-@specimen("loss and metric that nobody has", "one training step", "optimizer state")
+@specimen("unknown loss and metric", "one training step", "optimizer state")
 def unknown_loss():
     model = Sequential([Input((T, FEATURES)), layers.LSTM(HIDDEN), layers.Dense(ANSWERS)])
     bank.randomise(model, 88)
@@ -216,7 +216,7 @@ def unknown_loss():
 
 @keras.saving.register_keras_serializable("a_package_of_someone")
 class TimeAttention(layers.Layer):
-    """The attention layer that people write themselves: scores from one dense vector, a weighted sum over time."""
+    """A common custom attention layer: scores from one weight vector, then a weighted sum over time."""
 
     def build(self, shape):
         self.w = self.add_weight(shape=(shape[-1], 1), name="att_weight")
@@ -226,7 +226,7 @@ class TimeAttention(layers.Layer):
         return ops.sum(x * ops.softmax(ops.tanh(ops.matmul(x, self.w) + self.b), axis=1), axis=1)
 
 
-@specimen("custom layer class that nobody has: att_weight, att_bias, softmax over time")
+@specimen("unknown custom layer class: att_weight, att_bias, softmax over time")
 def custom_layer():
     return Sequential(
         [
@@ -244,7 +244,7 @@ def weights_only():
 
 
 def package_layer():
-    """The package's layer, with the __call__ of Layer: its own fails under Keras 3 as soon as a model is called."""
+    """Return the layer of the package with the __call__ of Layer, because its own fails under Keras 3 when a model is called."""
     import attention
 
     return type(

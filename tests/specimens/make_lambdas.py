@@ -1,4 +1,4 @@
-"""Lambda layers as each Python pickled them: the bytecode inside the file belongs to the Python that saved it.
+"""Lambda layers saved by each Python version; a file contains the bytecode of the Python that saved it.
 
     Python 2.7   pip install keras==2.2.4 tensorflow==1.13.2 "h5py<3" "numpy<1.17" pyyaml;   python make_lambdas.py keras
     Python 3.6   pip install keras==2.2.4 tensorflow==1.13.2 "h5py<3" "numpy<1.17";          python make_lambdas.py keras
@@ -10,8 +10,8 @@
     Python 3.12  pip install tensorflow-cpu==2.17.1 tf_keras==2.17.0 keras==3.10.0;          python make_lambdas.py tf_keras keras
     Python 3.13  pip install tensorflow-cpu==2.21.0 tf_keras==2.21.0 keras==3.15.1;          python make_lambdas.py tf_keras keras
 
-Every Python saves `last`; 3.6, 3.8, 3.11 and 3.13 also the others that are common in people's files. Keras 3
-stands apart as keras3: its own functions (keras.ops) and .keras beside .h5.
+Every Python version saves `last`; 3.6, 3.8, 3.11 and 3.13 also save other common functions. The files of Keras 3 are named
+keras3: they use keras.ops, and are saved as .keras and .h5.
 """
 
 from __future__ import print_function
@@ -32,7 +32,7 @@ X = bank.numbers(71, bank.ROWS, T, FEATURES)
 
 
 def common(layers, Input, Model):
-    """One model with one Lambda, and one with the rest: mean, sum, max, expand and squeeze, stack, products, casts."""
+    """Yield a model with one Lambda, and one with many: mean, sum, expand_dims, squeeze, stack, products, softmax."""
     x = Input(shape=(T, FEATURES))
     last = layers.Lambda(lambda x: x[:, -1, :], name="last_hidden_state")(x)
     yield "last", Model(x, layers.Dense(ANSWERS)(last)), ["Lambda last step"]
@@ -85,7 +85,7 @@ for which in sys.argv[1:]:
     K, ops = (
         keras.backend,
         getattr(keras, "ops", None),
-    )  # globals, as in people's scripts: a closure cannot be saved
+    )  # globals, as in most scripts: a closure cannot be saved
     models = (of_keras_3 if three else common)(layers, Input, Model)
     for number, (name, model, exercises) in enumerate(models):
         custom = {"ops": keras.ops} if three else {"K": keras.backend}

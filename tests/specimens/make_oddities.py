@@ -1,4 +1,4 @@
-"""Good models in odd clothes: wrong suffix, Windows paths, attributes that are missing.
+"""Valid models in unusual files: wrong suffix, Windows paths, missing attributes.
 
 Python 3.11  pip install tensorflow-cpu==2.15.1;   python make_oddities.py
 """
@@ -35,7 +35,7 @@ def model():
 
 
 def saved_as(suffix):
-    """Saves in the format of that suffix, whatever the file is called in the end."""
+    """Return a function that saves in the format of a suffix, whatever the name of the file."""
 
     def save(path):
         made.save(path + suffix)
