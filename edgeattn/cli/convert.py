@@ -222,28 +222,28 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
 
 def _table(conversion: Conversion) -> str:
     header = [
-        *("format", "scheme", "size (kB)", "quantized weights (%)", "integer ops"),
-        *("max abs error", "verdict"),
+        *("verdict", "format", "scheme", "size (kB)", "quantized weights (%)", "integer ops"),
+        "max abs error",
     ]
     rows = []
     for report in conversion.report.artifacts:
         artifact = report.artifact
         rows.append(
             [
+                report.verdict,
                 artifact.format,
                 _scheme(artifact.scheme),
                 f"{artifact.bytes / 1000:,.1f}",
                 _quantized_weights(artifact),
                 _integer_operators(artifact),
                 output.number(report.max_abs_error),
-                report.verdict,
             ]
         )
     rows += [
-        [failure["format"], _scheme(failure["scheme"]), "-", "-", "-", "-", "not converted"]
+        ["not converted", failure["format"], _scheme(failure["scheme"]), "-", "-", "-", "-"]
         for failure in conversion.failures
     ]
-    return output.table(header, rows, right=(2, 3, 4, 5))
+    return output.table(header, rows, right=(3, 4, 5, 6))
 
 
 def _scheme(name: str) -> str:

@@ -239,19 +239,19 @@ def _conclusion(result: TuningResult) -> list[str]:
 
 def _table(results: tuple[Result, ...], chosen: Result) -> str:
     header = [
-        *("", "candidate", "size (kB)", "score", "drop (95% interval)"),
-        *("median latency (ms)", "verdict"),
+        *("", "verdict", "candidate", "size (kB)", "score", "drop (95% interval)"),
+        "median latency (ms)",
     ]
     rows = [
         [
             "*" if item.candidate == chosen.candidate else "",
+            item.verdict,
             item.candidate.label,
             f"{(item.bytes or 0) / 1000:,.1f}",
             "-" if item.score is None else f"{item.score:.4f}",
             "-" if item.drop is None else f"{item.drop[1]:+.4f} to {item.drop[2]:+.4f}",
             "-" if item.p50_ms is None else f"{item.p50_ms:.3f}",
-            item.verdict,
         ]
         for item in results
     ]
-    return output.table(header, rows, right=(2, 3, 5))
+    return output.table(header, rows, right=(3, 4, 6))

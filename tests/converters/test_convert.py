@@ -291,8 +291,8 @@ def test_tables_and_details(saved: Path, tmp_path: Path) -> None:
     arguments = ("convert", saved, "--format", "onnx", "--scheme", "dynamic_int8", "--force")
     done = edgeattn(*arguments, "-o", tmp_path / "out.edge")
     header, row = done.stdout.splitlines()[2:4]
-    assert header.split()[:2] == ["format", "scheme"]
-    assert row.split()[:2] == ["onnx", "dynamic_int8"]
+    assert header.split()[:3] == ["verdict", "format", "scheme"]
+    assert row.split()[:3] == ["pass", "onnx", "dynamic_int8"]
     assert "onnx dynamic_int8: " not in done.stdout
     verbose = edgeattn(*arguments, "-o", tmp_path / "out.edge", "--verbose")
     assert "onnx dynamic_int8: " in verbose.stdout
@@ -400,8 +400,7 @@ def test_an_artifact_that_does_not_match_keras(
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = edgeattn("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", env=environment)
     assert done.returncode == 1, done.stderr
-    rows = {
-        line.split()[0]: line.split()[-1] for line in done.stdout.splitlines() if "float32 " in line
-    }
-    assert rows["tflite"] == "pass"
+    rows = [line.split()[:3] for line in done.stdout.splitlines()]
+    assert ["pass", "tflite", "float32"] in rows
+    assert ["fail", "onnx", "float32"] in rows
     assert "onnx float32: tolerance_ratio of answer is" in done.stdout

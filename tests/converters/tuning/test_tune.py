@@ -192,7 +192,7 @@ def test_results_of_changed_files_are_ignored(tmp_path):
         ("max_abs_error", np.nan, 0.03, "<=", np.inf),
     ],
 )
-def test_excess_is_a_multiple_of_the_limit(metric, value, limit, better, expected):
-    check = Check("onnx int8", "numbers", metric, value, limit, better)
+def test_excess_is_a_multiple_of_the_limit(metric, value, limit, relation, expected):
+    check = Check("onnx int8", "numbers", metric, value, limit, relation)
     without_limit = Check("onnx int8", "numbers", "mean_abs_error", 99.0)
     assert excess([without_limit, check]) == pytest.approx(expected)
