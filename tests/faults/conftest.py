@@ -1,4 +1,4 @@
-"""Bundles that the tests of planted faults share: one conversion of each model."""
+"""One conversion of each model, shared by all tests of planted faults."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 
 from edgeattn.bundle.bundle import Bundle
 
-from .making import bundles, digits_to_calibrate_on
+from .bundles import calibration_digits, convert_all
 
 
 @pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
     folder = tmp_path_factory.mktemp("faults")
     calibration = folder / "calibration.npz"
-    np.savez(calibration, x=digits_to_calibrate_on())
-    return bundles(folder, calibration)
+    np.savez(calibration, x=calibration_digits())
+    return convert_all(folder, calibration)

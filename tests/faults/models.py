@@ -1,4 +1,4 @@
-"""The models that artifacts are made of: small, seeded, a different prime on every axis."""
+"""The models to convert: small, seeded, with another prime as the length of every axis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SEED = 11
 
 
 def reader() -> Any:
-    """Words, masked: every padding length matters."""
+    """A text model with masked padding."""
     import keras
     from keras import layers
 
@@ -23,7 +23,7 @@ def reader() -> Any:
 
 
 def watcher() -> Any:
-    """A sensor, looked at with the additive score."""
+    """A sensor model with the additive attention score."""
     import keras
     from keras import layers
 
@@ -36,7 +36,7 @@ def watcher() -> Any:
 
 
 def counter() -> Any:
-    """An amount, read by a GRU from both ends."""
+    """A regression model with a bidirectional GRU."""
     import keras
     from keras import layers
 
@@ -49,7 +49,7 @@ def counter() -> Any:
 
 
 def heads() -> Any:
-    """A transformer block: three heads that look from every step to every earlier one."""
+    """A transformer block with three heads and a causal mask."""
     import keras
     from keras import layers
 
@@ -61,7 +61,7 @@ def heads() -> Any:
 
 
 def pair() -> Any:
-    """Two inputs and two outputs of one shape each: they can be taken for each other."""
+    """Two inputs of one shape and two outputs of one shape, which can be confused."""
     import keras
     from keras import layers
 
@@ -82,7 +82,7 @@ BUILT = {build.__name__: build for build in (reader, watcher, counter, heads, pa
 
 
 def save(folder: str) -> None:
-    """Write each model to ``folder``; runs in a process that may import Keras."""
+    """Write each model to ``folder``. Runs in a process that may import Keras."""
     import keras
     import numpy as np
 
@@ -93,7 +93,7 @@ def save(folder: str) -> None:
         for variable in model.variables:
             if "seed" in variable.path:
                 continue
-            # Scores far enough apart that it matters where a model looks.
+            # Attention scores that differ enough for the map to affect the outputs.
             spread = 2.4 if "luong_w" in variable.path else 0.6
             value = generator.normal(0, spread, variable.shape)
             variable.assign((value + ("gamma" in variable.path)).astype("float32"))

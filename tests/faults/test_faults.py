@@ -1,6 +1,6 @@
-"""Planted faults are caught, sound artifacts pass, and the page tells how many.
+"""Planted faults are detected, sound artifacts pass, and ``docs/verdict.md`` shows the results.
 
-``python -m faults.renew`` in ``tests`` writes the tables into ``docs/verdict.md``.
+``python -m faults.update_page`` in ``tests`` updates the tables of that page.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from edgeattn.evaluation.keras_reference import find_original, open_keras
 from edgeattn.metrics.verdict import PASS
 from edgeattn.validation.validate import validate_isolated
 
-from .judging import BEYOND, END, PAGE, START, judge_faults, judge_sound, table
-from .making import ROOT
-from .planting import FAULTS
+from .bundles import ROOT
+from .catalog import FAULTS
+from .fault_table import END, EXCEPTIONS, PAGE, START, table, validate_faults, validate_sound
 
-# TensorFlow's schema is read by the audit of one fault, and warns of its own doings.
+# One fault reads TensorFlow's schema, whose import emits warnings.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
 @pytest.fixture(scope="module")
 def sound(converted):
-    return judge_sound(converted)
+    return validate_sound(converted)
 
 
 @pytest.fixture(scope="module")
-def found(converted, tmp_path_factory):
-    return judge_faults(converted, tmp_path_factory.mktemp("planted"))
+def results(converted, tmp_path_factory):
+    return validate_faults(converted, tmp_path_factory.mktemp("planted"))
 
 
-def test_there_are_enough_of_both(sound):
+def test_there_are_enough_faults_and_sound_artifacts(sound):
     assert len(FAULTS) >= 40
     assert len({(fault.name, fault.format, fault.model) for fault in FAULTS}) == len(FAULTS)
-    assert len([key for key in sound if key not in BEYOND]) >= 40
+    assert len([key for key in sound if key not in EXCEPTIONS]) >= 40
 
 
-def test_every_fault_is_caught_by_the_stage_that_must_see_it(found):
+def test_every_fault_is_detected_by_the_expected_stage(results):
     missed = [
         (item.fault.name, item.fault.format, item.fault.stage, item.stages)
-        for item in found
-        if not item.caught
+        for item in results
+        if not item.detected
     ]
     assert missed == []
 
@@ -50,31 +50,29 @@ def test_no_sound_artifact_fails(sound):
     failed = {
         key: [(check.metric, check.output, check.value) for check in report.failed]
         for key, report in sound.items()
-        if report.verdict != PASS and key not in BEYOND
+        if report.verdict != PASS and key not in EXCEPTIONS
     }
     assert failed == {}
 
 
-def test_keras_itself_answers_where_it_is(converted):
-    """The reference of the task is the model's own file, known by its hash."""
+def test_keras_is_the_reference_if_available(converted):
     home = ROOT / "sample_models" / "digits"
     bundle = converted["digits"]
     dataset = read_dataset(home / "samples.npz", bundle)
     assert find_original(bundle, home / "model.h5") == home / "model.h5"
     keras = open_keras(bundle, home / "model.h5")
-    answered = dataset.with_keras_outputs(keras)
+    with_keras = dataset.with_keras_outputs(keras)
     keras.close()
-    assert (answered.reference_name, answered.fallback_reference) == ("Keras", None)
-    truth = bundle.reference()["output/dense"][:64]
-    np.testing.assert_allclose(answered.reference_outputs["dense"][:64], truth, atol=1e-6)
-    chosen = bundle.select(("onnx",), ("float32", "float16"))
-    report = validate_isolated(bundle, chosen, dataset=answered)
+    assert (with_keras.reference_name, with_keras.fallback_reference) == ("Keras", None)
+    expected = bundle.reference()["output/dense"][:64]
+    np.testing.assert_allclose(with_keras.reference_outputs["dense"][:64], expected, atol=1e-6)
+    selected = bundle.select(("onnx",), ("float32", "float16"))
+    report = validate_isolated(bundle, selected, dataset=with_keras)
     assert [item.task.verdict for item in report.artifacts] == [PASS, PASS]
     assert [item.task.results[0].lost for item in report.artifacts] == [0, 0]
-    assert len(answered) == 360
+    assert len(with_keras) == 360
 
 
-def test_the_page_tells_what_was_found(sound, found):
+def test_the_page_shows_the_current_results(sound, results):
     text = PAGE.read_text("utf-8")
-    told = text[text.index(START) : text.index(END) + len(END)]
-    assert told == table(sound, found)
+    assert text[text.index(START) : text.index(END) + len(END)] == table(sound, results)

@@ -1,0 +1,7 @@
+"""All faults."""
+
+from .onnx_faults import ONNX_FAULTS
+from .runner_faults import RUNNER_FAULTS
+from .tflite_faults import TFLITE_FAULTS
+
+FAULTS = [*ONNX_FAULTS, *TFLITE_FAULTS, *RUNNER_FAULTS]

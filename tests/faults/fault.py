@@ -1,0 +1,63 @@
+"""A fault to plant in an artifact: how it is planted, and the stage that must detect it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeattn.bundle.manifest import Artifact
+from edgeattn.runners import Runner
+
+Array = np.ndarray
+LOADING, STRUCTURE, NUMBERS = "loading", "structure", "numbers"
+ATTENTION, TASK = "attention", "task"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault in the artifact of a model.
+
+    Attributes:
+        name: Short description.
+        model: Name of the model.
+        stage: The stage of the validation that must fail.
+        plant: Edits the bytes of the file.
+        wrap: Wraps the runner, for faults that no file can express.
+        format: Format of the artifact.
+        scheme: Scheme of the artifact.
+        entry: Edits the entry in the manifest.
+        only: Whether no other stage may fail.
+    """
+
+    name: str
+    model: str
+    stage: str
+    plant: Callable[[bytes], bytes] | None = None
+    wrap: Callable[[Runner], Runner] | None = None
+    format: str = "onnx"
+    scheme: str = "float32"
+    entry: Callable[[Artifact, bytes], Artifact] | None = None
+    only: bool = False
+
+
+def set_value(index: Any, number: float) -> Callable[[Array], Array]:
+    """An edit that sets the values at ``index``."""
+
+    def function(value: Array) -> Array:
+        value[index] = number
+        return value
+
+    return function
+
+
+def add_value(index: Any, number: float) -> Callable[[Array], Array]:
+    """An edit that adds ``number`` to the values at ``index``."""
+
+    def function(value: Array) -> Array:
+        value[index] += number
+        return value
+
+    return function
