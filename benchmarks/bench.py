@@ -1,9 +1,8 @@
-"""edgeattn beside the stock routes and the machine's limit: ``make bench``.
+"""Compare edgeattn with the stock routes and with the limit of the machine: ``make bench``.
 
-Every model has a process of its own, on one thread, in which each route gets its turn in every
-round. What a model gave is kept until the run is complete: one that was interrupted goes on where
-it was. At the end the ratios are compared with those of the table in the repository; the exit code
-is 1 where one has become worse beyond noise. ``--renew`` keeps the last run's table instead.
+Each model is measured in a process of its own, on one thread. Its results are stored until the run
+is complete, so an interrupted run resumes. At the end, the ratios are compared with the recorded
+ones; the exit code is 1 if one is worse beyond noise. ``--renew`` records the last run.
 """
 
 from __future__ import annotations
@@ -19,69 +18,68 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Before numpy and TensorFlow are imported, which read them then.
+# NumPy and TensorFlow read these variables when they are imported.
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
 os.environ.update(CUDA_VISIBLE_DEVICES="-1", KERAS_BACKEND="tensorflow")
 
 from benchmarks import page, tables, targets
-from benchmarks.names import NAMES
+from benchmarks.model_names import NAMES
 
 SEQUENCES = 6
 ROUNDS, SITTINGS = 75, 3
 QUICK_ROUNDS = 9
-QUICK = ("T10-LSTM128",)
-KEPT = page.RESULTS / "latest.json"
-LAST = page.SCRATCH / "latest.json"
-CONVERSIONS, COMMANDS = 3, 15
-# What a child says on stderr before each route, for the case that it dies of it.
-MAKING = "making: "
+QUICK_MODELS = ("T10-LSTM128",)
+RECORDED = page.RESULTS / "latest.json"
+LAST_RUN = page.SCRATCH / "latest.json"
+CONVERSION_ROUNDS, COMMAND_ROUNDS = 3, 15
+# Printed to stderr before each route, to know which one crashed the process.
+ROUTE_MARKER = "route: "
 
 
 def measure(name: str, rounds: int, sittings: int, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    """All routes of one model, interleaved, in this process."""
+    """Measure all routes of a model in this process, except those in ``without``."""
     import numpy as np
     import tensorflow as tf
 
     from benchmarks import machine, models, timing
-    from benchmarks.routes import ROUTES, first_line, judged, opened
+    from benchmarks.routes import ROUTES, compare_outputs, first_line, open_file
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     model = models.build(name)
-    x = models.inputs(model, SEQUENCES)
-    rows = [row[None] for row in x]
-    expected = np.concatenate([model.predict(row, verbose=0) for row in rows])
-    opening: dict[str, Any] = {}
-    found: dict[str, dict[str, Any]] = {}
+    sequences = [row[None] for row in models.inputs(model, SEQUENCES)]
+    expected = np.concatenate([model.predict(row, verbose=0) for row in sequences])
+    openers: dict[str, Any] = {}
+    results: dict[str, dict[str, Any]] = {}
     for label, route in ROUTES.items():
         if label in without:
-            found[label] = {"failed": "the process died of it"}
+            results[label] = {"failed": "it crashed the process"}
             continue
-        print(f"{MAKING}{label}", file=sys.stderr, flush=True)
+        print(f"{ROUTE_MARKER}{label}", file=sys.stderr, flush=True)
         start = time.perf_counter()
         try:
-            made = route.make(name)
-            run = opened(route, made)
-            got = np.concatenate([run(row) for row in rows])
+            file = route.convert(name)
+            run = open_file(route, file)
+            outputs = np.concatenate([run(row) for row in sequences])
         except Exception as error:
-            found[label] = {"failed": first_line(error)}
+            results[label] = {"failed": first_line(error)}
             continue
-        found[label] = {
-            "made_s": round(time.perf_counter() - start, 3),
-            "bytes": len(made) if isinstance(made, bytes) else None,
-            **judged(route, expected, got),
+        results[label] = {
+            "conversion_s": round(time.perf_counter() - start, 3),
+            "bytes": len(file) if isinstance(file, bytes) else None,
+            **compare_outputs(route, expected, outputs),
         }
-        opening[label] = lambda route=route, made=made: opened(route, made)
-    print(MAKING, file=sys.stderr, flush=True)
-    times = timing.interleaved(opening, rows, rounds, sittings)
-    for label, each in times.items():
-        found[label] |= timing.summary(each)
+        openers[label] = lambda route=route, file=file: open_file(route, file)
+    print(ROUTE_MARKER, file=sys.stderr, flush=True)
+    times = timing.interleaved(openers, sequences, rounds, sittings)
+    for label, seconds in times.items():
+        results[label] |= timing.summary(seconds)
     total, streamed = models.multiplications(model)
     steps = {layer.output.shape[1] for layer in model.layers if hasattr(layer, "return_sequences")}
     limit = machine.limit(total, streamed, streamed // max(steps) if streamed else 0)
     return {
-        "routes": found,
-        "ratios": targets.ratios_of(found, times),
+        "routes": results,
+        "ratios": targets.model_ratios(results, times),
         "multiplications": total,
         "streamed_bytes": streamed,
         "limit_ms": 1e3 * limit,
@@ -90,86 +88,90 @@ def measure(name: str, rounds: int, sittings: int, without: tuple[str, ...] = ()
 
 
 def run_all(
-    names: tuple[str, ...], rounds: int, sittings: int, folder: Path, *, whole: bool
+    names: tuple[str, ...], rounds: int, sittings: int, folder: Path, *, complete: bool
 ) -> dict[str, Any]:
-    """The document of a run; parts that an interrupted run with the same sources left are taken."""
+    """Return the document of a run, using the parts of an interrupted run with equal sources.
+
+    A ``complete`` run also measures the command line, conversions and the steps of T500.
+    """
     from benchmarks import command_line, conversion, machine
 
-    parts = folder / f"parts-{(sources := _sources(rounds, sittings))}"
-    for stale in set(folder.glob("parts-*")) - {parts}:
-        shutil.rmtree(stale)
+    sources = _source_hash(rounds, sittings)
+    parts = folder / f"parts-{sources}"
+    for outdated in set(folder.glob("parts-*")) - {parts}:
+        shutil.rmtree(outdated)
     parts.mkdir(parents=True, exist_ok=True)
     jobs: dict[str, Any] = {
-        name: lambda name=name: _in_child(name, rounds, sittings) for name in names
+        name: lambda name=name: _measure_in_process(name, rounds, sittings) for name in names
     }
-    if whole:
-        jobs["steps"] = lambda: _answer(["-m", "benchmarks.steps"], "steps")
-        jobs["command line"] = lambda: command_line.measured(COMMANDS)
-        jobs["conversion"] = lambda: conversion.measured(CONVERSIONS)
+    if complete:
+        jobs["steps"] = lambda: _run_python(["-m", "benchmarks.steps"], "steps")
+        jobs["command line"] = lambda: command_line.measure(COMMAND_ROUNDS)
+        jobs["conversion"] = lambda: conversion.measure(CONVERSION_ROUNDS)
     results = {}
     for name, job in jobs.items():
         path = parts / f"{name}.json"
-        kept = page.read(path)
-        print(f"{name}{' (kept)' if kept else ''}", file=sys.stderr, flush=True)
-        if kept is None:
-            page.write(path, kept := job())
-        results[name] = kept
+        stored = page.read(path)
+        print(f"{name}{' (from the interrupted run)' if stored else ''}", file=sys.stderr)
+        if stored is None:
+            page.write(path, stored := job())
+        results[name] = stored
     document = {
-        "machine": machine.described(),
+        "machine": machine.describe(),
         "measured": time.strftime("%Y-%m-%d"),
         "rounds": rounds,
         "sittings": sittings,
         "models": {name: results[name] for name in names},
-        "ratios": targets.ratios({name: results[name] for name in names}),
+        "ratios": targets.all_ratios({name: results[name] for name in names}),
         "steps": results.get("steps"),
         "command line": results.get("command line"),
         "conversion": results.get("conversion"),
     }
     page.write(folder / "latest.json", document)
     shutil.rmtree(parts)
-    if _sources(rounds, sittings) != sources:
-        print("The sources were changed while it ran: run it again.", file=sys.stderr)
+    if _source_hash(rounds, sittings) != sources:
+        print("The sources changed during the run. Run it again.", file=sys.stderr)
     return document
 
 
-def _in_child(name: str, rounds: int, sittings: int) -> dict[str, Any]:
-    """A model's part; without the routes that kill the process, which some stock ones do."""
+def _measure_in_process(name: str, rounds: int, sittings: int) -> dict[str, Any]:
+    """Measure a model in a new process, without routes that crash it, as some stock ones do."""
     arguments = ["-m", "benchmarks.bench", "--only", name]
     arguments += ["--rounds", str(rounds), "--sittings", str(sittings)]
     without: list[str] = []
     while True:
         try:
-            return _answer([*arguments, *(f"--without={label}" for label in without)], name)
-        except _Died as died:
-            lines = [line for line in str(died).splitlines() if line.startswith(MAKING)]
-            label = lines[-1].removeprefix(MAKING) if lines else ""
+            return _run_python([*arguments, *(f"--without={label}" for label in without)], name)
+        except _ProcessCrashed as crash:
+            lines = [line for line in str(crash).splitlines() if line.startswith(ROUTE_MARKER)]
+            label = lines[-1].removeprefix(ROUTE_MARKER) if lines else ""
             if not label or label in without:
-                raise SystemExit(f"{name} was not measured: {str(died)[-3000:]}") from None
+                raise SystemExit(f"{name} was not measured: {str(crash)[-3000:]}") from None
             without.append(label)
 
 
-class _Died(Exception):
-    """A signal ended the process: what it had said on stderr."""
+class _ProcessCrashed(Exception):
+    """A process was ended by a signal; the message is its stderr."""
 
 
-def _answer(arguments: list[str], what: str) -> dict[str, Any]:
-    """The JSON in the last line that a Python process prints."""
-    done = subprocess.run(
+def _run_python(arguments: list[str], what: str) -> dict[str, Any]:
+    """Run Python and return the JSON in the last line that it prints."""
+    result = subprocess.run(
         [sys.executable, *arguments],
         cwd=page.ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode < 0:
-        raise _Died(done.stderr)
-    if done.returncode:
-        raise SystemExit(f"{what} was not measured: {done.stderr[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    if result.returncode < 0:
+        raise _ProcessCrashed(result.stderr)
+    if result.returncode:
+        raise SystemExit(f"{what} was not measured: {result.stderr[-3000:]}")
+    return json.loads(result.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def _sources(rounds: int, sittings: int) -> str:
-    """What parts of an earlier run must have been made of."""
+def _source_hash(rounds: int, sittings: int) -> str:
+    """Return a hash of all that the results depend on."""
     digest = hashlib.sha256(repr((rounds, sittings)).encode())
     for folder in ("edgeattn", "converters", "benchmarks"):
         for path in sorted((page.ROOT / folder).rglob("*.py")):
@@ -178,20 +180,20 @@ def _sources(rounds: int, sittings: int) -> str:
     return digest.hexdigest()[:12]
 
 
-def keep() -> None:
-    """Make the last run's table the one that is kept, and the page anew."""
-    page.write(KEPT, page.read(LAST))
-    latest = page.read(KEPT)
+def record() -> None:
+    """Record the last run and update the page with it."""
+    page.write(RECORDED, page.read(LAST_RUN))
+    latest = page.read(RECORDED)
     tables.plot(latest, page.ROOT / "docs" / "benchmarks.svg")
     if latest["conversion"]:
         tables.plot_conversion(latest["conversion"], page.ROOT / "docs" / "conversion.svg")
-    page.renew()
-    print(f"Kept in {KEPT.relative_to(page.ROOT)} and {page.PAGE.relative_to(page.ROOT)}.")
+    page.update()
+    print(f"Updated {RECORDED.relative_to(page.ROOT)} and {page.PAGE.relative_to(page.ROOT)}.")
 
 
 def compare(before: dict[str, Any], now: dict[str, Any]) -> int:
-    """Print what has moved: 1 where a ratio is worse beyond noise, on the same processor."""
-    for line in targets.differences(before["machine"], now["machine"]):
+    """Print changes; return 1 if a ratio is worse beyond noise on the same processor, else 0."""
+    for line in targets.machine_differences(before["machine"], now["machine"]):
         print(line)
     worse, better = targets.changes(before["ratios"], now["ratios"])
     for title, lines in (("Worse beyond noise", worse), ("Better beyond noise", better)):
@@ -199,50 +201,49 @@ def compare(before: dict[str, Any], now: dict[str, Any]) -> int:
         for line in lines:
             print(f"  {line}")
     if before["machine"]["processor"] != now["machine"]["processor"]:
-        print("The kept table is another processor's: nothing is judged by it.")
+        print("The recorded ratios are from another processor, so changes are no failure.")
         return 0
     return int(bool(worse))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one model, few rounds; no judgement")
-    parser.add_argument("--model", choices=NAMES, action="append", help="only these")
+    parser.add_argument("--quick", action="store_true", help="one model, few rounds, no comparison")
+    parser.add_argument("--model", choices=NAMES, action="append", help="only these models")
     parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
     parser.add_argument("--sittings", type=int, default=SITTINGS)
-    parser.add_argument("--renew", action="store_true", help="keep the last run's table")
+    parser.add_argument("--renew", action="store_true", help="record the results of the last run")
     parser.add_argument("--output", type=Path, default=page.SCRATCH, metavar="DIR")
     parser.add_argument("--only", choices=NAMES, help=argparse.SUPPRESS)
     parser.add_argument("--without", action="append", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     if options.only:
-        found = measure(options.only, rounds, options.sittings, tuple(options.without))
-        print(json.dumps(found))
+        print(json.dumps(measure(options.only, rounds, options.sittings, tuple(options.without))))
         return
     if options.renew:
-        if not LAST.exists():
-            parser.error("there is no finished run to keep: make bench")
-        keep()
+        if not LAST_RUN.exists():
+            parser.error("there is no finished run; run: make bench")
+        record()
         return
-    names = tuple(options.model or (QUICK if options.quick else NAMES))
-    part = options.quick or bool(options.model)
-    folder = options.output / "part" if part else options.output
+    names = tuple(options.model or (QUICK_MODELS if options.quick else NAMES))
+    partial = options.quick or bool(options.model)
+    folder = options.output / "part" if partial else options.output
     try:
-        document = run_all(names, rounds, options.sittings, folder, whole=not part)
+        document = run_all(names, rounds, options.sittings, folder, complete=not partial)
     except KeyboardInterrupt:
-        print("Interrupted: the same command goes on where it was.", file=sys.stderr)
+        print("Interrupted. Run the same command to resume.", file=sys.stderr)
         sys.exit(130)
-    text = tables.page_of(document, page.read(page.RESULTS / "instructions.json"))
+    text = tables.summary_page(document, page.read(page.RESULTS / "instructions.json"))
     (folder / "bench.md").write_text(text)
     print(text)
-    kept = page.read(KEPT)
-    if kept is None and not part:
-        keep()
-    elif kept is not None and not options.quick:
-        code = compare(kept, document)
+    recorded = page.read(RECORDED)
+    if recorded is None and not partial:
+        record()
+    elif recorded is not None and not options.quick:
+        code = compare(recorded, document)
         if code:
-            print("If it is meant to be so: make bench RENEW=1 keeps this run's table.")
+            print("If the change is intended, record this run: make bench RENEW=1")
         sys.exit(code)
 
 

@@ -1,8 +1,8 @@
-"""What converting costs: time and memory beside the stock converter, and time by sequence length.
+"""Measure conversion: time and memory compared with the stock converter, and time by length.
 
-``edgeattn convert`` of T50-LSTM64 makes six artifacts and checks each; the script beside it imports
-TensorFlow, loads the same file and calls the stock converter once. They take turns. Memory is the
-most that the whole tree of processes held at once: the sum of what each has resident.
+``edgeattn convert`` of T50-LSTM64 makes six artifacts and validates each. The script that it is
+compared with imports TensorFlow, loads the same file and calls the stock converter once. They take
+turns. Memory is the largest sum of the resident memory of all processes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import tensorflow as tf
 import edgeattn.layers
 source, target = sys.argv[1:]
 model = tf.keras.models.load_model(source)
-(given,) = model.inputs
-signature = [tf.TensorSpec((1, *given.shape[1:]), given.dtype)]
+(tensor,) = model.inputs
+signature = [tf.TensorSpec((1, *tensor.shape[1:]), tensor.dtype)]
 function = tf.function(lambda x: model(x, training=False), input_signature=signature)
 converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
 with open(target, "wb") as file:
@@ -36,24 +36,22 @@ with open(target, "wb") as file:
 """
 MODEL = "T50-LSTM64"
 LENGTHS = (10, 20, 50, 100, 200, 500, 1000, 2000)
-# Below it, what does not depend on the length is most of it.
-FITTED = 200
-SAMPLED = 0.02
+# The exponent is fitted from this length on; below it, constant costs dominate.
+MIN_FITTED_LENGTH = 200
+SAMPLING_SECONDS = 0.02
 KIB = 1024
-
-
 SAVE = """
 import sys
 from benchmarks import models
 folder, *names = sys.argv[1:]
 for name in names:
-    made = models.build(name) if name in models.MODELS else models.of_length(int(name))
-    made.save(f"{folder}/{name}.keras")
+    model = models.build(name) if name in models.MODELS else models.of_length(int(name))
+    model.save(f"{folder}/{name}.keras")
 """
 
 
-def saved(names: Iterable[str], folder: Path) -> dict[str, Path]:
-    """Models by name, or of so many steps, as Keras files, written by a process of its own."""
+def save_models(names: Iterable[str], folder: Path) -> dict[str, Path]:
+    """Save models as Keras files, in a new process. A number is T50-LSTM64 of that length."""
     subprocess.run(
         [sys.executable, "-c", SAVE, str(folder), *names],
         cwd=ROOT,
@@ -68,41 +66,41 @@ def convert_command(source: Path, target: Path) -> list[str]:
     return [*command, "-o", str(target)]
 
 
-def spent(command: list[str]) -> dict[str, float]:
-    """Seconds and the most bytes resident of a command and all that it starts."""
+def run_measured(command: list[str]) -> dict[str, float]:
+    """Run ``command`` and return its time and the peak memory of its tree of processes."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    most, ended = [0], threading.Event()
+    peak, ended = [0], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(SAMPLED):
-            most[0] = max(most[0], sum(map(_resident, _tree(process.pid))))
+        while not ended.wait(SAMPLING_SECONDS):
+            peak[0] = max(peak[0], sum(map(_resident_bytes, _process_tree(process.pid))))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        _, told = process.communicate()
+        _, stderr = process.communicate()
     finally:
         ended.set()
         watcher.join()
-    taken = time.perf_counter() - start
+    seconds = time.perf_counter() - start
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command[:6])}: {told.decode()[-1000:]}")
-    return {"seconds": taken, "peak_bytes": most[0]}
+        raise RuntimeError(f"{' '.join(command[:6])}: {stderr.decode()[-1000:]}")
+    return {"seconds": seconds, "peak_bytes": peak[0]}
 
 
-def _tree(pid: int) -> Iterator[int]:
+def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     try:
         threads = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [word for t in threads for word in (t / "children").read_text().split()]
-    except OSError:  # it has ended
+        children = [child for t in threads for child in (t / "children").read_text().split()]
+    except OSError:  # the process has ended
         return
     for child in children:
-        yield from _tree(int(child))
+        yield from _process_tree(int(child))
 
 
-def _resident(pid: int) -> int:
+def _resident_bytes(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -110,68 +108,69 @@ def _resident(pid: int) -> int:
     return sum(KIB * int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
 
-def beside_stock(rounds: int, folder: Path) -> dict[str, Any]:
-    """Whole conversions of one model and of one call of the stock converter, in turn."""
-    source = saved((MODEL,), folder)[MODEL]
+def compare_with_stock(rounds: int, folder: Path) -> dict[str, Any]:
+    """Compare whole conversions of one model with one call of the stock converter."""
+    source = save_models((MODEL,), folder)[MODEL]
     script = folder / "stock.py"
     script.write_text(STOCK)
     commands = {
-        "edgeattn convert": convert_command(source, folder / "made.edge"),
+        "edgeattn convert": convert_command(source, folder / "model.edge"),
         "stock": [sys.executable, str(script), str(source), str(folder / "stock.tflite")],
     }
-    spent(commands["stock"])  # TensorFlow comes from the disk once
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    run_measured(commands["stock"])  # warms the disk cache
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     for turn in range(rounds):
         for name in sorted(commands, reverse=bool(turn % 2)):
-            taken[name].append(spent(commands[name]))
-    found: dict[str, Any] = {
+            runs[name].append(run_measured(commands[name]))
+    medians: dict[str, Any] = {
         name: {
-            "seconds": median(each["seconds"] for each in runs),
-            "peak_bytes": max(each["peak_bytes"] for each in runs),
+            "seconds": median(run["seconds"] for run in each),
+            "peak_bytes": max(run["peak_bytes"] for run in each),
         }
-        for name, runs in taken.items()
+        for name, each in runs.items()
     }
     ratios = [
         ours["seconds"] / stock["seconds"]
-        for ours, stock in zip(taken["edgeattn convert"], taken["stock"], strict=True)
+        for ours, stock in zip(runs["edgeattn convert"], runs["stock"], strict=True)
     ]
-    ratio = found["edgeattn convert"]["seconds"] / found["stock"]["seconds"]
-    return {**found, "ratio": ratio, "low": min(ratios), "high": max(ratios)}
+    ratio = medians["edgeattn convert"]["seconds"] / medians["stock"]["seconds"]
+    return {**medians, "ratio": ratio, "low": min(ratios), "high": max(ratios)}
 
 
 def by_length(lengths: tuple[int, ...], folder: Path) -> dict[str, float]:
-    """Seconds of a whole ``edgeattn convert`` of an LSTM(64) with attention, by steps."""
-    taken = {}
-    for steps, source in saved([str(steps) for steps in lengths], folder).items():
+    """Return the seconds of a whole ``edgeattn convert`` of T50-LSTM64 by number of steps."""
+    times = {}
+    for steps, source in save_models([str(steps) for steps in lengths], folder).items():
         print(f"converting {steps} steps", file=sys.stderr, flush=True)
-        taken[steps] = spent(convert_command(source, folder / "made.edge"))["seconds"]
-    return taken
+        command = convert_command(source, folder / "model.edge")
+        times[steps] = run_measured(command)["seconds"]
+    return times
 
 
-def exponent(seconds: dict[str, float], least: int = FITTED) -> float | None:
-    """That of the power of the length that the time grows with, fitted from ``least`` steps on."""
-    points = [(math.log(int(t)), math.log(s)) for t, s in seconds.items() if int(t) >= least]
+def exponent(seconds: dict[str, float], min_length: int = MIN_FITTED_LENGTH) -> float | None:
+    """Fit ``time ~ length ** exponent`` from ``min_length`` on; ``None`` with too few points."""
+    points = [(math.log(int(t)), math.log(s)) for t, s in seconds.items() if int(t) >= min_length]
     if len(points) < 2:
         return None
     x, y = (sum(values) / len(points) for values in zip(*points, strict=True))
     return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
 
 
-def measured(rounds: int, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="edgeattn-converted-") as scratch:
+def measure(rounds: int, lengths: tuple[int, ...] = LENGTHS) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="edgeattn-conversion-") as scratch:
         folder = Path(scratch)
-        beside = beside_stock(rounds, folder)
+        comparison = compare_with_stock(rounds, folder)
         seconds = by_length(lengths, folder)
-    return {"beside_stock": beside, "seconds_by_steps": seconds, "exponent": exponent(seconds)}
+    return {"beside_stock": comparison, "seconds_by_steps": seconds, "exponent": exponent(seconds)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, action="append", help="only these lengths")
+    parser.add_argument("--steps", type=int, action="append", help="only this length; repeatable")
     options = parser.parse_args()
     lengths = tuple(options.steps or LENGTHS)
-    print(json.dumps(measured(options.rounds, lengths), indent=1))
+    print(json.dumps(measure(options.rounds, lengths), indent=1))
 
 
 if __name__ == "__main__":

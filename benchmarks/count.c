@@ -1,8 +1,8 @@
-/* A plugin of qemu: how many instructions were executed, told wherever the program asks for it.
+/* A qemu plugin that counts executed instructions and writes the count on request.
 
-   The program asks by the system call getpriority with a number that no process has; every time one
-   line with the count so far goes to the file named by out=. Plugin interface version 1, whose
-   header Debian does not package: what is used of it is declared here. */
+   The program requests it with the system call getpriority for a process number that is not in use.
+   Each request appends a line with the current count to the file out=FILE. Debian does not package
+   the header of plugin interface version 1, so the functions used are declared here. */
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 
 #define VISIBLE __attribute__((visibility("default")))
 #define GETPRIORITY 141 /* of aarch64 */
-#define ASKED 0x0ed6ea77u
+#define COUNT_REQUEST 0x0ed6ea77u
 #define ADD 0
 
 typedef uint64_t plugin_id;
@@ -42,7 +42,7 @@ static void called(plugin_id id, unsigned cpu, int64_t number, uint64_t which, u
                    uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
 {
     (void)id, (void)cpu, (void)which, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
-    if (number == GETPRIORITY && (uint32_t)who == ASKED) {
+    if (number == GETPRIORITY && (uint32_t)who == COUNT_REQUEST) {
         fprintf(out, "%" PRIu64 "\n", executed);
         fflush(out);
     }

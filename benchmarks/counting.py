@@ -1,8 +1,8 @@
-"""How many ARM instructions one inference takes, counted by a plugin of qemu.
+"""Count the ARM instructions of one inference with a plugin of qemu.
 
-The root is that of ``tests/pi``: Debian for ARM in a folder, with the wheels that a Pi installs. It
-is not entered by chroot, as there: the qemu that takes plugins is dynamic, and runs here, with the
-root as its prefix.
+The root file system is that of ``tests/pi``: Debian for ARM with the wheels that a Pi installs. The
+tests enter it with chroot; here, qemu runs outside with the root as its prefix, because only the
+dynamically linked qemu supports plugins.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.routes import FORCED, ROUTES, judged
+from benchmarks.routes import FORCED_LOWERINGS, ROUTES, compare_outputs
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "tests" / "pi"))
+BENCHMARKS = Path(__file__).parent
+sys.path.insert(0, str(BENCHMARKS.parent / "tests" / "pi"))
 
 import emulated  # noqa: E402
 from emulated import BOOKWORM, CACHE, PI4, PI5, Board, CannotEmulate  # noqa: E402
 
 CLAIM = "instructions under emulation, not time"
 BOARDS = {board.cpu: board for board in (PI4, PI5)}
-QEMU = "qemu-aarch64"  # the dynamic one: qemu-aarch64-static takes no plugins
+QEMU = "qemu-aarch64"  # qemu-aarch64-static does not support plugins
 RUNTIMES = ("ai-edge-litert", "numpy")
-SECONDS = 900
+TIMEOUT_SECONDS = 3600
 INSTRUCTIONS, FETCHED = "instructions", "lines_fetched"
-# Kilobytes and ways of the data caches that a core of a Pi 4 and of a Pi 5 reaches, first to last:
-# Arm's manuals of the Cortex-A72 and A76, and Raspberry Pi's of the two boards' processors.
+# Size in KB and ways of the data caches of a Pi 4 and a Pi 5, from the first level to the last.
+# Sources: Arm's manuals of Cortex-A72 and A76, Raspberry Pi's documentation of both processors.
 CACHES = {
     "cortex-a72": ("cache=32/2", "cache=1024/16"),
     "cortex-a76": ("cache=64/4", "cache=512/8", "cache=2048/16"),
 }
 
-# The descriptions of the board are seen where programs look for them, and nowhere but here.
-ENTER = """
+# Mounts the files that describe the board, visible to the started process only.
+MOUNT_BOARD = """
 set -e
 root=$1 machine=$2; shift 2
 mount --bind "$machine/proc" "$root/proc"
@@ -53,52 +53,53 @@ exec "$@"
 
 @functools.cache
 def plugin(name: str = "count.c") -> Path:
-    """A plugin, compiled for this machine; :class:`CannotEmulate` where it cannot be."""
+    """Compile a plugin and return its path. Raises :class:`CannotEmulate` without gcc or qemu."""
     if shutil.which("gcc") is None:
-        raise CannotEmulate("counting instructions needs gcc, which is not here")
+        raise CannotEmulate("counting instructions requires gcc, which is not installed")
     if shutil.which(QEMU) is None:
         if os.geteuid() != 0:
-            raise CannotEmulate("install qemu-user: it is not here, and we are not root")
+            raise CannotEmulate("qemu-user is not installed, and installing it requires root")
         emulated._ask(["apt-get", "update", "-qq"])
         emulated._ask(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user"])
-    source = HERE / name
-    made = CACHE / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
-    if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        aside = made.with_suffix(f".{os.getpid()}")
+    source = BENCHMARKS / name
+    library = CACHE / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        temporary = library.with_suffix(f".{os.getpid()}")
         subprocess.run(
-            ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-o", aside, source], check=True
+            ["gcc", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-o", temporary, source],
+            check=True,
         )
-        aside.rename(made)
-    return made
+        temporary.rename(library)
+    return library
 
 
 @functools.cache
 def runtimes() -> Path:
-    """The TFLite runtime for the root, kept by what was asked for."""
-    asked = hashlib.sha256(repr((BOOKWORM.key, RUNTIMES)).encode())
-    asked.update((emulated.PROJECT / "constraints.txt").read_bytes())
-    folder: Path = CACHE / f"counted-{asked.hexdigest()[:12]}"
+    """Install the TFLite runtime for the root once per version; return its folder."""
+    digest = hashlib.sha256(repr((BOOKWORM.key, RUNTIMES)).encode())
+    digest.update((emulated.PROJECT / "constraints.txt").read_bytes())
+    folder: Path = CACHE / f"counted-{digest.hexdigest()[:12]}"
     if not folder.exists():
-        aside = Path(tempfile.mkdtemp(prefix=".counted-", dir=CACHE))
+        temporary = Path(tempfile.mkdtemp(prefix=".counted-", dir=CACHE))
         try:
-            emulated.install(BOOKWORM, aside, RUNTIMES)
-            aside.rename(folder)
+            emulated.install(BOOKWORM, temporary, RUNTIMES)
+            temporary.rename(folder)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
 def versions() -> dict[str, str]:
-    """What is counted there, and in which emulator."""
-    found = {}
+    """Return the versions of the runtimes and of qemu."""
+    installed = {}
     for folder in (runtimes(), emulated.built(BOOKWORM) / "opt" / "onnx"):
         for path in folder.glob("*.dist-info"):
             name, _, version = path.stem.partition("-")
             if name in ("ai_edge_litert", "onnxruntime"):
-                found[name] = version
-    told = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True)
-    return {**dict(sorted(found.items())), "qemu": told.stdout.split()[2]}
+                installed[name] = version
+    output = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True)
+    return {**dict(sorted(installed.items())), "qemu": output.stdout.split()[2]}
 
 
 PLUGINS = {
@@ -107,114 +108,114 @@ PLUGINS = {
 }
 
 
-def made(name: str, labels: list[str], folder: Path) -> dict[str, Any]:
-    """The files of these routes, by a process of their own: where each is, or why there is none."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.making", name, str(folder), *labels],
-        cwd=HERE.parent,
+def make_files(name: str, labels: list[str], folder: Path) -> dict[str, Any]:
+    """Convert a model by these routes in a new process; see :mod:`benchmarks.make_files`."""
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.make_files", name, str(folder), *labels],
+        cwd=BENCHMARKS.parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"the files of {name} were not made: {done.stderr[-2000:]}")
-    return json.loads((folder / "made.json").read_text())  # type: ignore[no-any-return]
+    if result.returncode:
+        raise RuntimeError(f"{name} was not converted: {result.stderr[-2000:]}")
+    return json.loads((folder / "files.json").read_text())  # type: ignore[no-any-return]
 
 
-def counted(
+def count(
     folder: Path, files: dict[str, Any], cpu: str, what: str = INSTRUCTIONS
 ) -> dict[str, dict[str, Any]]:
-    """For each route the instructions of one inference on ``cpu``, and how right its answers are.
+    """Count ``what`` for one inference of each route on ``cpu``, and compare the outputs.
 
-    Or, where ``what`` is :data:`FETCHED`, the cache lines that it fetches from memory.
-
-    All files go through one process; where that dies, each gets its own.
+    ``what`` is :data:`INSTRUCTIONS`, or :data:`FETCHED` for cache lines fetched from memory. All
+    files run in one process; if it crashes, each file gets a process of its own.
     """
     labels = [label for label, file in files.items() if "path" in file]
     try:
-        found = _counted(folder, labels, files, cpu, what)
-    except _Died:
-        found = {}
+        counts = _count_in_process(folder, labels, files, cpu, what)
+    except _ProcessFailed:
+        counts = {}
         for label in labels:
             try:
-                found |= _counted(folder, [label], files, cpu, what)
-            except _Died as error:
-                found[label] = {"failed": str(error)}
+                counts |= _count_in_process(folder, [label], files, cpu, what)
+            except _ProcessFailed as error:
+                counts[label] = {"failed": str(error)}
     failed = {label: {"failed": f["failed"]} for label, f in files.items() if "failed" in f}
     return {
-        label: {**{**found, **failed}[label], **_of_the_file(file)} for label, file in files.items()
+        label: {**{**counts, **failed}[label], **_file_sizes(file)} for label, file in files.items()
     }
 
 
-def _of_the_file(file: dict[str, Any]) -> dict[str, Any]:
+def _file_sizes(file: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in file.items() if key in ("bytes", "packed_bytes")}
 
 
-class _Died(Exception):
-    """The emulated process ended before it answered."""
+class _ProcessFailed(Exception):
+    """The emulated process failed before it returned all results."""
 
 
-def _counted(
+def _count_in_process(
     folder: Path, labels: list[str], files: dict[str, Any], cpu: str, what: str
 ) -> dict[str, dict[str, Any]]:
-    routes = {**ROUTES, **FORCED}
+    routes = {**ROUTES, **FORCED_LOWERINGS}
     plan = [{"path": files[label]["path"], "runtime": routes[label].runtime} for label in labels]
     (folder / "plan.json").write_text(json.dumps(plan))
-    counts = folder / "counts.txt"
-    done = subprocess.run(
-        _command(BOARDS[cpu], folder, counts, what),
+    counts_file = folder / "counts.txt"
+    result = subprocess.run(
+        _command(BOARDS[cpu], folder, counts_file, what),
         capture_output=True,
         text=True,
         check=False,
-        timeout=SECONDS,
+        timeout=TIMEOUT_SECONDS,
     )
-    if done.returncode:
-        raise _Died(
-            f"ended with {done.returncode}: {(done.stderr.strip() or '-').splitlines()[-1]}"
-        )
-    about, *told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if about["machine"] != "aarch64":
-        raise RuntimeError(f"this is no emulated ARM: {about}")
-    if any(item["runtime"] == "tflite" for item in plan) and "XNNPACK delegate" not in done.stderr:
-        raise RuntimeError("XNNPACK is off there: its counts would mean nothing")
-    marks = iter([int(line) for line in counts.read_text().split()])
+    if result.returncode:
+        last_line = (result.stderr.strip() or "-").splitlines()[-1]
+        raise _ProcessFailed(f"exit code {result.returncode}: {last_line}")
+    lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    system, *reports = lines
+    if system["machine"] != "aarch64":
+        raise RuntimeError(f"not an emulated ARM processor: {system}")
+    uses_tflite = any(item["runtime"] == "tflite" for item in plan)
+    if uses_tflite and "XNNPACK delegate" not in result.stderr:
+        raise RuntimeError("TFLite ran without XNNPACK, so its counts are meaningless")
+    readings = iter([int(line) for line in counts_file.read_text().split()])
     expected = np.load(folder / "expected.npy")
-    found = {}
-    for label, item in zip(labels, told, strict=True):
-        if "failed" in item:
-            # How many of its marks were left is not known: none of those behind it can be read.
+    counts = {}
+    for label, report in zip(labels, reports, strict=True):
+        if "failed" in report:
+            # The number of its readings is unknown, so later readings cannot be assigned.
             if len(labels) > 1:
-                raise _Died(item["failed"])
-            found[label] = {"failed": item["failed"]}
+                raise _ProcessFailed(report["failed"])
+            counts[label] = {"failed": report["failed"]}
             continue
-        each = [-next(marks) + next(marks) for _ in range(item["counted"])]
-        answers = np.load(folder / f"{item['number']}.npy")
-        found[label] = {
-            what: round(sum(each) / len(each)),
-            **judged(routes[label], expected, answers),
+        differences = [-next(readings) + next(readings) for _ in range(report["counted"])]
+        outputs = np.load(folder / f"{report['number']}.npy")
+        counts[label] = {
+            what: round(sum(differences) / len(differences)),
+            **compare_outputs(routes[label], expected, outputs),
         }
-    return found
+    return counts
 
 
-def _command(board: Board, folder: Path, counts: Path, what: str) -> list[str]:
+def _command(board: Board, folder: Path, counts_file: Path, what: str) -> list[str]:
     root = emulated.built(BOOKWORM)
     machine = CACHE / "boards" / board.name
     emulated._describe(board, machine)
     path = ":".join(map(str, (runtimes(), root / "opt" / "onnx")))
-    # A process whose addresses and hashes were drawn at random would not repeat its count.
+    # Random hashes, and random addresses (setarch -R), would change the count in each run.
     environment = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     return [
-        *("unshare", "-Urm", "sh", "-c", ENTER, "enter", str(root), str(machine)),
+        *("unshare", "-Urm", "sh", "-c", MOUNT_BOARD, "mount-board", str(root), str(machine)),
         *("env", "-i", "PATH=/usr/bin", "LANG=C.UTF-8", *("setarch", "-R")),
         *(shutil.which(QEMU) or QEMU, "-cpu", board.cpu, "-L", str(root)),
-        *("-plugin", ",".join((*PLUGINS[what](board.cpu), f"out={counts}"))),
-        *(word for name, value in environment.items() for word in ("-E", f"{name}={value}")),
-        *(str(root / "usr/bin/python3.11"), "-P", str(HERE / "infer.py"), str(folder)),
+        *("-plugin", ",".join((*PLUGINS[what](board.cpu), f"out={counts_file}"))),
+        *(part for name, value in environment.items() for part in ("-E", f"{name}={value}")),
+        *(str(root / "usr/bin/python3.11"), "-P", str(BENCHMARKS / "infer.py"), str(folder)),
     ]
 
 
-def prepared() -> None:
-    """All that counting needs, made now; :class:`CannotEmulate` says what there cannot be."""
+def prepare() -> None:
+    """Build everything that counting requires. Raises :class:`CannotEmulate` if it cannot."""
     emulated.built(BOOKWORM)
     plugin()
     runtimes()

@@ -1,9 +1,9 @@
-/* A plugin of qemu: how many cache lines the data came from memory in, by a model of the caches.
+/* A qemu plugin that counts the cache lines of data fetched from memory, with a model of the caches.
 
-   Each level is set-associative, takes what the one before it missed and drops what was used least
-   lately; there is no prefetch, no sharing with other cores and no instruction in it. Told where
-   the program asks, as in count.c: a line with the lines fetched so far. Arguments: out=FILE, then
-   for each level, first to last, cache=KILOBYTES/WAYS. */
+   Each level is set-associative with least recently used replacement and receives the misses of the
+   previous level. Prefetching, other cores and instruction fetches are not modelled. The count is
+   requested as in count.c. Arguments: out=FILE, then for each level from first to last,
+   cache=KILOBYTES/WAYS. */
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@
 
 #define VISIBLE __attribute__((visibility("default")))
 #define GETPRIORITY 141 /* of aarch64 */
-#define ASKED 0x0ed6ea77u
+#define COUNT_REQUEST 0x0ed6ea77u
 #define LINE 6 /* 64 bytes */
 #define LEVELS 3
 #define READ_WRITE 3
@@ -49,8 +49,8 @@ static size_t count;
 static uint64_t now, fetched;
 static FILE *out;
 
-/* Whether the line is there; it is afterwards. */
-static int there(struct level *level, uint64_t line)
+/* Returns whether the level has the line, and loads it otherwise. */
+static int access_level(struct level *level, uint64_t line)
 {
     size_t first = (line % level->sets) * level->ways, oldest = first;
     for (size_t way = first; way < first + level->ways; way++) {
@@ -66,12 +66,12 @@ static int there(struct level *level, uint64_t line)
     return 0;
 }
 
-static void touched(unsigned cpu, access_info info, uint64_t address, void *data)
+static void accessed(unsigned cpu, access_info info, uint64_t address, void *data)
 {
     (void)cpu, (void)info, (void)data;
     now++;
     for (size_t k = 0; k < count; k++)
-        if (there(&levels[k], address >> LINE))
+        if (access_level(&levels[k], address >> LINE))
             return;
     fetched++;
 }
@@ -80,7 +80,7 @@ static void translated(plugin_id id, struct qemu_plugin_tb *block)
 {
     (void)id;
     for (size_t k = 0; k < qemu_plugin_tb_n_insns(block); k++)
-        qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(block, k), touched, NO_REGISTERS,
+        qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(block, k), accessed, NO_REGISTERS,
                                          READ_WRITE, NULL);
 }
 
@@ -88,16 +88,16 @@ static void called(plugin_id id, unsigned cpu, int64_t number, uint64_t which, u
                    uint64_t a3, uint64_t a4, uint64_t a5, uint64_t a6, uint64_t a7, uint64_t a8)
 {
     (void)id, (void)cpu, (void)which, (void)a3, (void)a4, (void)a5, (void)a6, (void)a7, (void)a8;
-    if (number == GETPRIORITY && (uint32_t)who == ASKED) {
+    if (number == GETPRIORITY && (uint32_t)who == COUNT_REQUEST) {
         fprintf(out, "%" PRIu64 "\n", fetched);
         fflush(out);
     }
 }
 
-VISIBLE int qemu_plugin_install(plugin_id id, const void *info, int given, char **arguments)
+VISIBLE int qemu_plugin_install(plugin_id id, const void *info, int argument_count, char **arguments)
 {
     (void)info;
-    for (int k = 0; k < given; k++) {
+    for (int k = 0; k < argument_count; k++) {
         unsigned kilobytes, ways;
         if (strncmp(arguments[k], "out=", 4) == 0) {
             out = fopen(arguments[k] + 4, "w");

@@ -1,10 +1,10 @@
-"""Runs on the emulated processor: files on the same sequences, asking for the count around each.
+"""Run model files on the emulated processor and read the instruction count around each inference.
 
     python infer.py FOLDER
 
 ``FOLDER/plan.json`` is a list of ``{"path", "runtime"}``, ``FOLDER/inputs.npy`` the sequences.
-The answers go to ``FOLDER/NUMBER.npy``, a line of JSON about each file to stdout. An inference is
-what a program does for one sequence: the input set, the graph run, the output read.
+The outputs are written to ``FOLDER/NUMBER.npy``, and a line of JSON per file to stdout. An
+inference sets the input, runs the graph and reads the output of one sequence.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-ASKED = 0x0ED6EA77  # what count.c listens for
+COUNT_REQUEST = 0x0ED6EA77  # recognized by count.c and fetch.c
 
 
-def ask():
+def request_count():
     with contextlib.suppress(OSError):
-        os.getpriority(os.PRIO_PROCESS, ASKED)
+        os.getpriority(os.PRIO_PROCESS, COUNT_REQUEST)
 
 
 def litert(path):
@@ -29,13 +29,13 @@ def litert(path):
 
     interpreter = Interpreter(model_path=path, num_threads=1)
     interpreter.allocate_tensors()
-    into = interpreter.get_input_details()[0]["index"]
-    out = interpreter.get_output_details()[0]["index"]
+    input_index = interpreter.get_input_details()[0]["index"]
+    output_index = interpreter.get_output_details()[0]["index"]
 
     def run(x):
-        interpreter.set_tensor(into, x)
+        interpreter.set_tensor(input_index, x)
         interpreter.invoke()
-        return interpreter.get_tensor(out)
+        return interpreter.get_tensor(output_index)
 
     return run
 
@@ -47,8 +47,8 @@ def onnxruntime(path):
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    into, out = session.get_inputs()[0].name, [session.get_outputs()[0].name]
-    return lambda x: session.run(out, {into: x})[0]
+    input_name, output_names = session.get_inputs()[0].name, [session.get_outputs()[0].name]
+    return lambda x: session.run(output_names, {input_name: x})[0]
 
 
 def main(folder):
@@ -62,18 +62,18 @@ def main(folder):
             run = {"tflite": litert, "onnx": onnxruntime}[item["runtime"]](item["path"])
             for row in rows:
                 run(row)
-            answers = []
+            outputs = []
             for row in rows:
-                ask()
-                answer = run(row)
-                ask()
-                answers.append(np.array(answer))
+                request_count()
+                output = run(row)
+                request_count()
+                outputs.append(np.array(output))
         except Exception as error:
-            told = {"failed": (str(error).strip() or type(error).__name__).splitlines()[0][:200]}
+            report = {"failed": (str(error).strip() or type(error).__name__).splitlines()[0][:200]}
         else:
-            np.save(f"{number}.npy", np.concatenate(answers))
-            told = {"counted": len(rows)}
-        print(json.dumps({"number": number, **told}), flush=True)
+            np.save(f"{number}.npy", np.concatenate(outputs))
+            report = {"counted": len(rows)}
+        print(json.dumps({"number": number, **report}), flush=True)
         run = None
 
 

@@ -1,4 +1,4 @@
-"""The models that are measured, by name; each is built from its seed, with weights at random."""
+"""The measured models, with random weights from a fixed seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks.names import NAMES
+from benchmarks.model_names import NAMES
 from edgeattn.layers import Attention
 
 layers = keras.layers
@@ -16,7 +16,7 @@ SEED = 4
 
 
 def t10_lstm128(unroll: bool = False) -> keras.Model:
-    """find_max: ten numbers."""
+    """Maximum of ten numbers."""
     x = keras.Input((10, 1))
     steps = layers.LSTM(128, return_sequences=True, unroll=unroll)(x)
     return keras.Model(x, layers.Dense(1)(Attention(128)(steps)))
@@ -79,7 +79,7 @@ def t100_stack_heads(unroll: bool = False) -> keras.Model:
 
 
 def of_length(steps: int) -> keras.Model:
-    """T50 of any length: for what converting costs."""
+    """T50-LSTM64 with another number of steps, to measure conversion."""
     x = keras.Input((steps, 16))
     states = layers.LSTM(64, return_sequences=True)(x)
     return keras.Model(x, layers.Dense(6, activation="softmax")(Attention(32)(states)))
@@ -99,13 +99,13 @@ assert tuple(MODELS) == NAMES
 
 
 def build(name: str, *, unroll: bool = False) -> keras.Model:
-    """The model of that name: the same weights, unrolled or not."""
+    """Build a model; its weights do not depend on ``unroll``."""
     keras.utils.set_random_seed(SEED)
     return MODELS[name](unroll=unroll)
 
 
 def inputs(model: Any, count: int) -> np.ndarray:
-    """Sequences for it; those of a masked model are padded at the end, to different lengths."""
+    """Return ``count`` random input sequences; those of masked models have different lengths."""
     (tensor,) = model.inputs
     generator = np.random.default_rng(SEED)
     shape = (count, *tensor.shape[1:])
@@ -119,7 +119,7 @@ def inputs(model: Any, count: int) -> np.ndarray:
 
 
 def multiplications(model: Any) -> tuple[int, int]:
-    """Multiply-accumulates of one sequence, and bytes of weights that its steps read in turn."""
+    """Return the multiply-accumulates and the bytes of recurrent weights read, per sequence."""
     total = streamed = 0
     for layer in model.layers:
         shape = layer.output.shape if not isinstance(layer.output, list) else layer.output[0].shape
@@ -130,8 +130,8 @@ def multiplications(model: Any) -> tuple[int, int]:
             else [layer]
         )
         if isinstance(inner[0], layers.LSTM | layers.GRU | layers.SimpleRNN):
-            for one in inner:
-                kernels = (one.cell.kernel, one.cell.recurrent_kernel)
+            for recurrent in inner:
+                kernels = (recurrent.cell.kernel, recurrent.cell.recurrent_kernel)
                 total += time * sum(int(np.prod(kernel.shape)) for kernel in kernels)
                 streamed += time * 4 * int(np.prod(kernels[1].shape))
         elif isinstance(layer, layers.Dense):
@@ -141,7 +141,7 @@ def multiplications(model: Any) -> tuple[int, int]:
             total += steps * sum(int(np.prod(w.shape)) for w in layer.weights if len(w.shape) == 3)
             total += 2 * steps * steps * width
         elif isinstance(layer, Attention):
-            given = layer.input[0] if isinstance(layer.input, list) else layer.input
-            steps, features = given.shape[1:]
+            sequence = layer.input[0] if isinstance(layer.input, list) else layer.input
+            steps, features = sequence.shape[1:]
             total += features * features + 2 * steps * features + 2 * features * layer.units
     return total, streamed

@@ -1,17 +1,18 @@
-"""What quantization costs in accuracy and saves in bytes and time, beside the stock routes.
+"""Compare the accuracy, size and time of quantized files with the stock routes.
 
     python benchmarks/quantization.py --data FOLDER --write
 
-Digits come with the sample model. Activity is the UCI smartphone data (Anguita et al. 2013,
-CC BY 4.0) as ``FOLDER/uci_har/uci_har_subset.npz``: a convolution, an LSTM and attention, trained
-here once and kept in ``.out``. ``--model FILE --samples FILE --calibration FILE`` adds another
-classifier, its samples an ``.npz`` of ``x`` and ``y``. Calibration is on training data, the scores
-on all test data. Drops are in points, paired, with a bootstrap 95% interval; times are medians of
-one thread, all files of a model in turns. ``--write`` puts the table into ``docs/quantization.md``.
+Digits is the sample model. Activity uses the UCI smartphone data (Anguita et al. 2013, CC BY 4.0)
+from ``FOLDER/uci_har/uci_har_subset.npz``; its model, a convolution, an LSTM and attention, is
+trained once and stored in ``.out``. ``--model FILE --samples FILE --calibration FILE`` adds another
+classifier with samples as ``.npz`` of ``x`` and ``y``. Files are calibrated on training data and
+scored on all test data. Drops of accuracy are paired, in percentage points, with a 95% bootstrap
+interval. Times are medians on one thread, with all files of a model taking turns. ``--write``
+updates the table in ``docs/quantization.md``.
 
-The stock routes are what the tools do on their own, each in a process of its own, since some die:
-TensorFlow's converter on a function of batch 1, and Keras' ONNX export with onnxruntime's
-quantizers. They tell no attention map, so nothing holds theirs to Keras.
+The stock routes are TensorFlow's converter for a function with batch size 1, and Keras' ONNX export
+with onnxruntime's quantizers. Each runs in a process of its own, because some crash. They return no
+attention maps, so their maps are not validated.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ OUT = ROOT / ".out" / "quantization"
 PAGE = ROOT / "docs" / "quantization.md"
 START, END = "<!-- measured -->", "<!-- end of measured -->"
 RESAMPLES, SEED = 10_000, 7
-CALIBRATED = 300
-SECONDS = 6.0
-STOCK = {
+CALIBRATION_SAMPLES = 300
+TIMING_SECONDS = 6.0
+STOCK_SCHEMES = {
     "tflite": ("float32", "float16", "dynamic_int8", "int8"),
     "onnx": ("float32", "dynamic_int8", "int8"),
 }
@@ -48,7 +49,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """A trained classifier, and samples: to calibrate on, and to be scored on."""
+    """A trained classifier, with samples for calibration and for scoring."""
 
     name: str
     model: Path
@@ -59,13 +60,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """A file: how large, how right, and what became of it; ``run`` takes one sample."""
+    """One file. ``correct`` has a boolean per sample; without it, ``verdict`` is the failure."""
 
     format: str
     scheme: str
     stock: bool
     bytes: int = 0
-    right: np.ndarray | None = None
+    correct: np.ndarray | None = None
     run: Run | None = None
     verdict: str = ""
     summary: str = ""
@@ -77,23 +78,23 @@ def digits() -> Case:
     folder = ROOT / "sample_models" / "digits"
     with np.load(folder / "samples.npz") as file:
         x, y = file["x"], file["y"]
-    known = {row.tobytes() for row in x.astype("float32")}
+    test_rows = {row.tobytes() for row in x.astype("float32")}
     pictures = (load_digits().images / 16).astype("float32")
-    train = np.stack([p for p in pictures if p.tobytes() not in known])
-    return Case("digits", folder / "model.h5", train[:CALIBRATED], x.astype("float32"), y)
+    train = np.stack([p for p in pictures if p.tobytes() not in test_rows])
+    return Case("digits", folder / "model.h5", train[:CALIBRATION_SAMPLES], x.astype("float32"), y)
 
 
 def activity(data: Path) -> Case:
     with np.load(data / "uci_har" / "uci_har_subset.npz") as file:
         arrays = {name.lower(): file[name] for name in file.files}
     train, test = arrays["x_train"].astype("float32"), arrays["x_test"].astype("float32")
-    # The labels count from one.
-    labels, truth = arrays["y_train"].astype(int) - 1, arrays["y_test"].astype(int) - 1
+    # Labels start at one.
+    train_labels, test_labels = arrays["y_train"].astype(int) - 1, arrays["y_test"].astype(int) - 1
     path = OUT / "activity.keras"
     if not path.exists():
-        _train_activity(path, train, labels)
-    chosen = np.random.default_rng(SEED).permutation(len(train))[:CALIBRATED]
-    return Case("activity", path, train[chosen], test, truth)
+        _train_activity(path, train, train_labels)
+    indices = np.random.default_rng(SEED).permutation(len(train))[:CALIBRATION_SAMPLES]
+    return Case("activity", path, train[indices], test, test_labels)
 
 
 def _train_activity(path: Path, x: np.ndarray, y: np.ndarray) -> None:
@@ -106,15 +107,15 @@ def _train_activity(path: Path, x: np.ndarray, y: np.ndarray) -> None:
     states = keras.layers.Conv1D(64, 5, strides=4, activation="relu")(inputs)
     states = keras.layers.LSTM(96, return_sequences=True)(states)
     vector = Attention(64, name="look")(states)
-    answer = keras.layers.Dense(6, activation="softmax", name="answer")(vector)
-    model = keras.Model(inputs, answer)
+    outputs = keras.layers.Dense(6, activation="softmax", name="answer")(vector)
+    model = keras.Model(inputs, outputs)
     model.compile(keras.optimizers.Adam(0.002), "sparse_categorical_crossentropy")
     model.fit(x, y, batch_size=64, epochs=12, verbose=0)
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path)
 
 
-def another(name: str, model: Path, samples: Path, calibration: Path) -> Case:
+def custom_case(name: str, model: Path, samples: Path, calibration: Path) -> Case:
     def array(path: Path) -> np.ndarray:
         loaded = np.load(path)
         return loaded if isinstance(loaded, np.ndarray) else loaded["x"]
@@ -124,46 +125,49 @@ def another(name: str, model: Path, samples: Path, calibration: Path) -> Case:
     return Case(name, model, array(calibration), array(samples), y)
 
 
-def score(answers: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(samples,) booleans: which answers are right; one output is a probability of class 1."""
-    if answers.shape[-1] == 1:
-        return (answers[..., 0] > 0.5) == (y.reshape(-1) > 0.5)
-    return answers.argmax(-1) == y
+def score(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return which outputs are correct, (samples,). A single output is the probability of 1."""
+    if outputs.shape[-1] == 1:
+        return (outputs[..., 0] > 0.5) == (y.reshape(-1) > 0.5)
+    return outputs.argmax(-1) == y
 
 
-def drop(right: np.ndarray, now: np.ndarray) -> tuple[float, float, float]:
-    """Points lost and their 95% interval; both are (samples,) booleans about the same samples."""
-    lost = right.astype(float) - now.astype(float)
+def drop(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float]:
+    """Return the drop of accuracy in percentage points and its 95% bootstrap interval.
+
+    Both arguments are the results of :func:`score` on the same samples.
+    """
+    lost = before.astype(float) - after.astype(float)
     generator = np.random.default_rng(SEED)
     means = [generator.choice(lost, len(lost)).mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, (0.025, 0.975))
     return 100 * float(lost.mean()), 100 * float(low), 100 * float(high)
 
 
-def ours(case: Case) -> list[Row]:
-    """Every scheme in both formats, as ``edgeattn convert`` makes them."""
+def edgeattn_rows(case: Case) -> list[Row]:
+    """Convert with edgeattn to every scheme in both formats."""
     from edgeattn.runners import open_artifact
     from edgeattn_converters import ModelSource, QuantizationOptions, convert
 
     calibration, samples = OUT / "calibration.npy", OUT / "samples.npy"
     np.save(calibration, case.calibration)
     np.save(samples, case.x)
-    made = convert(
+    result = convert(
         ModelSource(case.model, samples=samples),
         OUT / f"{case.name}.edge",
         quantization=QuantizationOptions(calibration=calibration),
         force=True,
     )
-    found = []
-    for report in made.report.artifacts:
+    rows = []
+    for report in result.report.artifacts:
         artifact = report.artifact
-        runner = open_artifact(made.bundle.path, artifact)
-        name, answer = artifact.inputs[0].name, artifact.outputs[0].name
+        runner = open_artifact(result.bundle.path, artifact)
+        name, output = artifact.inputs[0].name, artifact.outputs[0].name
 
-        def run(x: np.ndarray, runner: Any = runner, name: str = name, out: str = answer) -> Any:
-            return runner.run({name: x})[out]
+        def run(x: np.ndarray, runner: Any = runner, name: str = name, output: str = output) -> Any:
+            return runner.run({name: x})[output]
 
-        found.append(
+        rows.append(
             Row(
                 artifact.format,
                 artifact.scheme,
@@ -175,47 +179,48 @@ def ours(case: Case) -> list[Row]:
                 str(artifact.achieved.get("summary", "")),
             )
         )
-    found += [
+    rows += [
         Row(failure["format"], failure["scheme"], False, verdict=failure["reason"])
-        for failure in made.failures
+        for failure in result.failures
     ]
-    return found
+    return rows
 
 
-def stock(case: Case) -> list[Row]:
-    """The same by the tools' own routes; what does not run says why."""
-    found = []
+def stock_rows(case: Case) -> list[Row]:
+    """Convert by the stock routes."""
+    rows = []
     np.save(OUT / "calibration.npy", case.calibration)
-    for format, schemes in STOCK.items():
+    for format, schemes in STOCK_SCHEMES.items():
         for scheme in schemes:
             path = OUT / f"{case.name}.stock.{scheme}.{format}"
             path.unlink(missing_ok=True)
             command = [sys.executable, __file__, "--stock", str(case.model), scheme, str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
-            reason = "died: segmentation fault" if done.returncode == -signal.SIGSEGV else ""
-            if done.returncode and not reason:
-                lines = done.stderr.strip().splitlines() or ["no word"]
+            process = subprocess.run(command, capture_output=True, text=True, check=False)
+            crashed = process.returncode == -signal.SIGSEGV
+            reason = "crash: segmentation fault" if crashed else ""
+            if process.returncode and not reason:
+                lines = process.stderr.strip().splitlines() or ["no message"]
                 reason = f"no file: {lines[-1][:60]}"
             if reason:
-                found.append(Row(format, scheme, True, verdict=reason))
+                rows.append(Row(format, scheme, True, verdict=reason))
                 continue
             try:
                 run = (_litert if format == "tflite" else _onnxruntime)(path)
-                answers = np.concatenate([run(case.x[k : k + 1]) for k in range(len(case.x))])
-            except Exception as error:  # runtimes refuse in classes of their own
+                outputs = np.concatenate([run(case.x[k : k + 1]) for k in range(len(case.x))])
+            except Exception as error:  # runtimes raise exceptions of their own
                 reason = f"does not run: {str(error).splitlines()[0][:60]}"
-                found.append(Row(format, scheme, True, path.stat().st_size, verdict=reason))
+                rows.append(Row(format, scheme, True, path.stat().st_size, verdict=reason))
                 continue
-            right = score(answers, case.y)
-            found.append(Row(format, scheme, True, path.stat().st_size, right, run, "-"))
-    return found
+            correct = score(outputs, case.y)
+            rows.append(Row(format, scheme, True, path.stat().st_size, correct, run, "-"))
+    return rows
 
 
 def make_stock(model_path: Path, scheme: str, path: Path) -> None:
-    """Write the file that a stock route makes of the model."""
+    """Convert a model by a stock route and write the file."""
     import keras
 
-    import edgeattn.layers  # noqa: F401 - the model has our layer
+    import edgeattn.layers  # noqa: F401 - registers the attention layer
 
     model = keras.models.load_model(model_path, compile=False)
     calibration = np.load(OUT / "calibration.npy")[:100].astype(model.inputs[0].dtype)
@@ -233,10 +238,10 @@ def make_stock(model_path: Path, scheme: str, path: Path) -> None:
         import onnxruntime
 
         name = onnxruntime.InferenceSession(str(exported)).get_inputs()[0].name
-        quantize_static(exported, path, _Reader(name, calibration))
+        quantize_static(exported, path, _CalibrationReader(name, calibration))
 
 
-class _Reader:
+class _CalibrationReader:
     def __init__(self, name: str, samples: np.ndarray) -> None:
         self._feeds = iter([{name: samples[k : k + 1]} for k in range(len(samples))])
 
@@ -265,12 +270,12 @@ def _litert(path: Path) -> Run:
 
     interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
-    (given,), (told,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (source,), (target,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(x: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(given["index"], x.astype(given["dtype"]))
+        interpreter.set_tensor(source["index"], x.astype(source["dtype"]))
         interpreter.invoke()
-        return interpreter.get_tensor(told["index"])
+        return interpreter.get_tensor(target["index"])
 
     return run
 
@@ -285,39 +290,39 @@ def _onnxruntime(path: Path) -> Run:
     return lambda x: session.run(None, {name: x})[0]
 
 
-def timed(rows: list[Row], one: np.ndarray) -> dict[int, float]:
-    """Milliseconds of one sample, by position: all in turns, for some seconds."""
-    took: dict[int, list[float]] = {k: [] for k, row in enumerate(rows) if row.run is not None}
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end or any(len(times) < 30 for times in took.values()):
-        for k, times in took.items():
+def time_rows(rows: list[Row], sample: np.ndarray) -> dict[int, float]:
+    """Return the median milliseconds of each row that runs; all rows take turns."""
+    seconds: dict[int, list[float]] = {k: [] for k, row in enumerate(rows) if row.run is not None}
+    end = time.monotonic() + TIMING_SECONDS
+    while time.monotonic() < end or any(len(times) < 30 for times in seconds.values()):
+        for k, times in seconds.items():
             run = rows[k].run
             assert run is not None
             start = time.perf_counter()
-            run(one)
+            run(sample)
             times.append(time.perf_counter() - start)
-    return {k: 1e3 * statistics.median(times) for k, times in took.items()}
+    return {k: 1e3 * statistics.median(times) for k, times in seconds.items()}
 
 
-def lines(case: Case) -> Iterator[str]:
-    rows = [*ours(case), *stock(case)]
-    took = timed(rows, case.x[:1])
+def table_lines(case: Case) -> Iterator[str]:
+    rows = [*edgeattn_rows(case), *stock_rows(case)]
+    times = time_rows(rows, case.x[:1])
     for format in ("tflite", "onnx"):
         base = next(k for k, row in enumerate(rows) if row.format == format and not row.stock)
-        assert rows[base].right is not None
+        assert rows[base].correct is not None
         for k, row in enumerate(rows):
             if row.format != format:
                 continue
             route = "stock" if row.stock else "edgeattn"
-            told = f"| {case.name} | {format} | {row.scheme} | {route} "
-            if row.right is None:
-                yield f"{told}| - | - | - | - | - | - | {row.verdict} |"
+            prefix = f"| {case.name} | {format} | {row.scheme} | {route} "
+            if row.correct is None:
+                yield f"{prefix}| - | - | - | - | - | - | {row.verdict} |"
                 continue
-            lost, low, high = drop(rows[base].right, row.right)
+            lost, low, high = drop(rows[base].correct, row.correct)
             yield (
-                f"{told}| {row.bytes:,} | {row.bytes / rows[base].bytes:.2f} "
-                f"| {100 * row.right.mean():.2f} | {lost:.2f} [{low:.2f}, {high:.2f}] "
-                f"| {took[k]:.3f} | {took[k] / took[base]:.2f} | {row.verdict} |"
+                f"{prefix}| {row.bytes:,} | {row.bytes / rows[base].bytes:.2f} "
+                f"| {100 * row.correct.mean():.2f} | {lost:.2f} [{low:.2f}, {high:.2f}] "
+                f"| {times[k]:.3f} | {times[k] / times[base]:.2f} | {row.verdict} |"
             )
     for row in rows:
         if row.summary:
@@ -326,33 +331,33 @@ def lines(case: Case) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, help="the folder that uci_har lies in")
-    parser.add_argument("--model", type=Path, help="another Keras classifier")
-    parser.add_argument("--name", default="model", help="what it is called in the table")
-    parser.add_argument("--samples", type=Path, help="its test data, .npz of x and y")
-    parser.add_argument("--calibration", type=Path, help="its calibration data, .npy, or .npz of x")
-    parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
+    parser.add_argument("--data", type=Path, help="folder that contains uci_har")
+    parser.add_argument("--model", type=Path, help="additional Keras classifier")
+    parser.add_argument("--name", default="model", help="its name in the table")
+    parser.add_argument("--samples", type=Path, help="its test data: .npz of x and y")
+    parser.add_argument("--calibration", type=Path, help="its calibration data: .npy, or .npz of x")
+    parser.add_argument("--write", action="store_true", help=f"update the table in {PAGE.name}")
     parser.add_argument("--stock", nargs=3, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.stock:
-        make_stock(Path(asked.stock[0]), asked.stock[1], Path(asked.stock[2]))
+    options = parser.parse_args()
+    if options.stock:
+        make_stock(Path(options.stock[0]), options.stock[1], Path(options.stock[2]))
         return
     OUT.mkdir(parents=True, exist_ok=True)
-    header = ["model", "format", "scheme", "route", "bytes", "of float32", "accuracy", "drop"]
-    header += ["ms", "of float32", "verdict"]
+    header = ["model", "format", "scheme", "route", "bytes", "/ float32", "accuracy (%)", "drop"]
+    header += ["time (ms)", "/ float32", "verdict"]
     table = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
     cases = [digits()]
-    if asked.data is not None and (asked.data / "uci_har").is_dir():
-        cases.append(activity(asked.data))
+    if options.data is not None and (options.data / "uci_har").is_dir():
+        cases.append(activity(options.data))
     else:
-        print("activity: not run, there is no uci_har in --data", file=sys.stderr)
-    if asked.model is not None:
-        cases.append(another(asked.name, asked.model, asked.samples, asked.calibration))
+        print("activity: skipped, because --data has no folder uci_har", file=sys.stderr)
+    if options.model is not None:
+        cases.append(custom_case(options.name, options.model, options.samples, options.calibration))
     for case in cases:
-        for line in lines(case):
+        for line in table_lines(case):
             table.append(line)
             print(line, flush=True)
-    if asked.write:
+    if options.write:
         text = PAGE.read_text("utf-8")
         before, rest = text.split(START)
         after = rest.split(END)[1]

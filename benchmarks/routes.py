@@ -1,7 +1,7 @@
-"""Ways from a Keras model to something that runs: the stock tools', and edgeattn's.
+"""Routes from a Keras model to a file that runs: those of the stock tools and of edgeattn.
 
-Each makes a file, of one scheme, for one runtime; Keras itself is a function. edgeattn's files are
-made without the attention maps as outputs: the stock routes do not tell them either.
+Keras itself, in a ``tf.function``, is a route without a file. Files of edgeattn are converted
+without attention maps, because the stock routes return none.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Any
 import numpy as np
 
 Run = Callable[[np.ndarray], np.ndarray]
-# What a float32 route may be off by, and what a dynamic one must reach: as the verdict has it.
+# The limits that edgeattn validate uses: max abs error for float32, SNR in dB for dynamic_int8.
 TOLERANCE = 1e-4
 SNR_DB = 30.0
 
 
 @dataclass(frozen=True)
 class Route:
-    """``make`` gives the file's bytes by the model's name, for Keras the function itself."""
+    """``convert`` returns the content of the file for a model's name, or the function for Keras."""
 
     label: str
     runtime: str  # tflite, onnx or keras
     scheme: str
-    make: Callable[[str], Any]
+    convert: Callable[[str], Any]
     stock: bool = False
 
 
 def stock_tflite(name: str) -> bytes:
-    """(a) TensorFlow's converter on a function of batch 1."""
+    """(a) TensorFlow's converter for a function with batch size 1."""
     return _stock_convert(_model(name))
 
 
 def stock_unrolled(name: str) -> bytes:
-    """(b) The same of the model with ``unroll=True``."""
+    """(b) As (a), for the model with ``unroll=True``."""
     return _stock_convert(_model(name, unroll=True))
 
 
@@ -52,11 +52,11 @@ def stock_unrolled_dynamic(name: str) -> bytes:
 
 @functools.lru_cache(maxsize=1)
 def keras_onnx(name: str) -> bytes:
-    """(c) Keras' own ``export(format="onnx")``."""
+    """(c) Keras' ``export(format="onnx")``."""
     from benchmarks import models
 
     model = _model(name)
-    model(models.inputs(model, 1))  # the export refuses a model that was never called
+    model(models.inputs(model, 1))  # the export requires that the model was called once
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         model.export(path, format="onnx", verbose=False)
@@ -64,18 +64,18 @@ def keras_onnx(name: str) -> bytes:
 
 
 def keras_onnx_dynamic(name: str) -> bytes:
-    """(c), and onnxruntime's ``quantize_dynamic`` of it."""
+    """(c), quantized by onnxruntime's ``quantize_dynamic``."""
     from onnxruntime.quantization import quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:
-        path, made = Path(folder) / "model.onnx", Path(folder) / "dynamic.onnx"
+        path, quantized = Path(folder) / "model.onnx", Path(folder) / "dynamic.onnx"
         path.write_bytes(keras_onnx(name))
-        quantize_dynamic(path, made)
-        return made.read_bytes()
+        quantize_dynamic(path, quantized)
+        return quantized.read_bytes()
 
 
 def tf2onnx_static(name: str) -> bytes:
-    """(d) tf2onnx on a function of batch 1."""
+    """(d) tf2onnx for a function with batch size 1."""
     import tf2onnx
 
     function, signature = _function(_model(name))
@@ -84,7 +84,7 @@ def tf2onnx_static(name: str) -> bytes:
 
 
 def keras_function(name: str) -> Run:
-    """(e) Keras in a ``tf.function`` of batch 1."""
+    """(e) Keras in a ``tf.function`` with batch size 1."""
     import tensorflow as tf
 
     function, signature = _function(_model(name))
@@ -95,7 +95,7 @@ def keras_function(name: str) -> Run:
 def edgeattn(
     name: str, format: str = "tflite", scheme: str = "float32", lowering: str = "auto"
 ) -> bytes:
-    """What ``edgeattn convert --no-attention`` makes."""
+    """Convert as ``edgeattn convert --no-attention`` does."""
     from edgeattn_converters import reference
     from edgeattn_converters.formats import onnx, tflite
     from edgeattn_converters.options import ConversionOptions
@@ -150,8 +150,8 @@ ROUTES = {
         ),
     )
 }
-# What --lowering auto chooses between, one by one.
-FORCED = {
+# The lowerings that --lowering auto selects from.
+FORCED_LOWERINGS = {
     f"edgeattn TFLite {lowering}": Route(
         f"edgeattn TFLite {lowering}",
         "tflite",
@@ -162,27 +162,28 @@ FORCED = {
 }
 
 
-def opened(route: Route, made: Any) -> Run:
-    """Something to call with a batch of one: in a runtime of its own, on one thread."""
+def open_file(route: Route, file: Any) -> Run:
+    """Return a function that runs a batch of one sequence, on one thread."""
     if route.runtime == "tflite":
-        return _litert(made)
+        return _litert(file)
     if route.runtime == "onnx":
-        return _onnxruntime(made)
-    return made  # type: ignore[no-any-return]
+        return _onnxruntime(file)
+    return file  # type: ignore[no-any-return]
 
 
-def judged(route: Route, expected: np.ndarray, got: np.ndarray) -> dict[str, Any]:
-    """How far the answers are from Keras', and whether that is right for the scheme."""
+def compare_outputs(route: Route, expected: np.ndarray, outputs: np.ndarray) -> dict[str, Any]:
+    """Return the error of ``outputs``, and whether it is within the limit of the scheme."""
     from edgeattn.metrics.pairwise import snr_db
 
-    error = float(np.abs(got - expected).max()) if np.isfinite(got).all() else float("inf")
-    noise = snr_db(expected, got)
-    right = error < TOLERANCE if route.scheme == "float32" else noise >= SNR_DB
-    return {"max_abs_error": error, "snr_db": min(float(noise), 999.0), "right": bool(right)}
+    finite = np.isfinite(outputs).all()
+    error = float(np.abs(outputs - expected).max()) if finite else float("inf")
+    snr = snr_db(expected, outputs)
+    correct = error < TOLERANCE if route.scheme == "float32" else snr >= SNR_DB
+    return {"max_abs_error": error, "snr_db": min(float(snr), 999.0), "correct": bool(correct)}
 
 
 def first_line(error: Exception) -> str:
-    """Why a route made nothing: whatever a tool gives up with is a result."""
+    """Return the first line of a route's error, which is part of the results."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
@@ -217,13 +218,13 @@ def _litert(content: bytes) -> Run:
 
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
-    (into,) = (item["index"] for item in interpreter.get_input_details())
-    out = interpreter.get_output_details()[0]["index"]
+    (input_index,) = (item["index"] for item in interpreter.get_input_details())
+    output_index = interpreter.get_output_details()[0]["index"]
 
     def run(x: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(into, x)
+        interpreter.set_tensor(input_index, x)
         interpreter.invoke()
-        return np.asarray(interpreter.get_tensor(out))
+        return np.asarray(interpreter.get_tensor(output_index))
 
     return run
 
@@ -235,9 +236,9 @@ def _onnxruntime(content: bytes) -> Run:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    into, out = session.get_inputs()[0].name, [session.get_outputs()[0].name]
+    input_name, output_names = session.get_inputs()[0].name, [session.get_outputs()[0].name]
 
     def run(x: np.ndarray) -> np.ndarray:
-        return np.asarray(session.run(out, {into: x})[0])
+        return np.asarray(session.run(output_names, {input_name: x})[0])
 
     return run

@@ -1,8 +1,8 @@
-"""What one step of T500's LSTM costs in XNNPACK, by its parts, beside onnxruntime's whole step.
+"""Profile one step of T500's LSTM in XNNPACK, and compare it with onnxruntime's whole step.
 
-A step is a product of one row with the recurrent weights (100 x 400), and what the gates make of
-it. Each part is measured as the difference between a file with more of it and one with less, so
-that calling the runtime cancels out; all files take turns.
+A step is a product of one row with the recurrent weights (100 x 400), and the operations of the
+gates. Each part is measured as the difference between a file with many repetitions of it and one
+with few, which cancels the cost of calling the runtime. All files take turns.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ SEED = 4
 
 
 def _products(count: int) -> bytes:
-    """As many pairs of products: 100 x 400 and back."""
+    """Return a file with ``count`` pairs of products, with 100 x 400 and 400 x 100 weights."""
     import tensorflow as tf
 
     generator = np.random.default_rng(SEED)
-    there, back = (
+    expand, reduce = (
         tf.constant(generator.normal(0, 0.05, shape).astype(np.float32))
         for shape in ((UNITS, 4 * UNITS), (4 * UNITS, UNITS))
     )
 
     def run(h: Any) -> Any:
         for _ in range(count):
-            h = tf.matmul(tf.matmul(h, there), back)
+            h = tf.matmul(tf.matmul(h, expand), reduce)
         return h
 
-    return _converted(run, (1, UNITS))
+    return _convert(run, (1, UNITS))
 
 
 def _gates(count: int) -> bytes:
-    """All of so many steps but the product and the addition of the inputs' own."""
+    """Return a file with the gates of ``count`` steps, without products and inputs."""
     import tensorflow as tf
 
     def run(z: Any) -> list[Any]:
@@ -51,14 +51,14 @@ def _gates(count: int) -> bytes:
             i, f, g, o = tf.split(z, 4, axis=1)
             c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
             h = tf.sigmoid(o) * tf.tanh(c)
-            z = z + tf.reduce_max(h)  # the next step has to wait for it
+            z = z + tf.reduce_max(h)  # makes the next step depend on this one
             states.append(h)
         return states
 
-    return _converted(run, (1, 4 * UNITS))
+    return _convert(run, (1, 4 * UNITS))
 
 
-def _converted(run: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
+def _convert(run: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
     import tensorflow as tf
 
     concrete = tf.function(run).get_concrete_function(tf.TensorSpec(shape, tf.float32))
@@ -66,12 +66,12 @@ def _converted(run: Callable[..., Any], shape: tuple[int, ...]) -> bytes:
 
 
 def _lstm() -> bytes:
-    """onnxruntime's own LSTM node of so many steps, and nothing else."""
+    """Return an ONNX file with a single LSTM node."""
     from onnx import TensorProto, helper, numpy_helper
 
     generator = np.random.default_rng(SEED)
     shapes = {"W": (1, 4 * UNITS, 1), "R": (1, 4 * UNITS, UNITS)}
-    stored = [
+    weights = [
         numpy_helper.from_array(generator.normal(0, 0.05, shape).astype(np.float32), name)
         for name, shape in shapes.items()
     ]
@@ -80,17 +80,17 @@ def _lstm() -> bytes:
         "lstm",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("steps", 1, 1))],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("steps", 1, 1, UNITS))],
-        stored,
+        weights,
     )
     opset = helper.make_opsetid("", 18)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=9)
     return bytes(model.SerializeToString())
 
 
-def measured(rounds: int = ROUNDS, sittings: int = SITTINGS) -> dict[str, float]:
-    """Microseconds of a step's parts."""
+def measure(rounds: int = ROUNDS, sittings: int = SITTINGS) -> dict[str, float]:
+    """Return the microseconds of the parts of a step."""
     from benchmarks import machine, timing
-    from benchmarks.routes import ROUTES, opened
+    from benchmarks.routes import ROUTES, open_file
 
     tflite, onnx = ROUTES["edgeattn TFLite"], ROUTES["edgeattn ONNX"]
     generator = np.random.default_rng(SEED)
@@ -106,31 +106,33 @@ def measured(rounds: int = ROUNDS, sittings: int = SITTINGS) -> dict[str, float]
         "many steps": (onnx, lstm, np.zeros((STEPS, 1, 1), np.float32)),
     }
 
-    def opening(route: Any, made: bytes, x: np.ndarray) -> Callable[[], Callable[[Any], Any]]:
-        def open_one() -> Callable[[Any], Any]:
-            run = opened(route, made)
+    def opener(route: Any, file: bytes, x: np.ndarray) -> Callable[[], Callable[[Any], Any]]:
+        def open_with_input() -> Callable[[Any], Any]:
+            run = open_file(route, file)
             return lambda _: run(x)
 
-        return open_one
+        return open_with_input
 
-    ways: dict[str, Any] = {label: opening(*file) for label, file in files.items()}
-    ways["numpy"] = lambda: lambda _: np.dot(row[0, :UNITS], matrix)
-    times = timing.interleaved(ways, [None], rounds, sittings)
-    median = {label: 1e6 * float(np.median(each)) for label, each in times.items()}
+    openers: dict[str, Any] = {label: opener(*file) for label, file in files.items()}
+    openers["numpy"] = lambda: lambda _: np.dot(row[0, :UNITS], matrix)
+    times = timing.interleaved(openers, [None], rounds, sittings)
+    median = {label: 1e6 * float(np.median(seconds)) for label, seconds in times.items()}
 
-    def each(what: str, more: int) -> float:
-        return round((median[f"many {what}"] - median[f"few {what}"]) / more, 4)
+    def per_repetition(part: str, repetitions: int) -> float:
+        return round((median[f"many {part}"] - median[f"few {part}"]) / repetitions, 4)
 
-    weights = 4 * UNITS * 4 * UNITS
+    weight_bytes = 4 * UNITS * 4 * UNITS
     return {
-        "product, XNNPACK": each("products", MANY - FEW),
-        "gates, XNNPACK": each("gates", MANY - FEW),
+        "product, XNNPACK": per_repetition("products", MANY - FEW),
+        "gates, XNNPACK": per_repetition("gates", MANY - FEW),
         "product, numpy": round(median["numpy"], 4),
-        "whole step, onnxruntime": each("steps", STEPS - STEPS // 2),
-        "weights at the bandwidth of the cache": 1e6 * weights / machine.cache_bandwidth(weights),
-        "multiplications at the matrix rate": 1e6 * UNITS * 4 * UNITS / machine.matrix_rate(),
+        "whole step, onnxruntime": per_repetition("steps", STEPS - STEPS // 2),
+        "reading the weights at the cache bandwidth": 1e6
+        * weight_bytes
+        / machine.cache_bandwidth(weight_bytes),
+        "multiply-accumulates at the matrix rate": 1e6 * UNITS * 4 * UNITS / machine.matrix_rate(),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured()))
+    print(json.dumps(measure()))

@@ -1,4 +1,4 @@
-"""A run's document as Markdown, and as pictures."""
+"""Results of a run as Markdown and as figures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ FLOAT = (
 DYNAMIC = (
     *("a dynamic", "b dynamic", "edgeattn TFLite dynamic", "c dynamic", "edgeattn ONNX dynamic"),
 )
-NONE = "Not measured yet."
-# Stock routes cool, ours warm; a dynamic one has the colour of the float one.
+NOT_MEASURED = "Not measured yet."
+# Stock routes have cool colours, edgeattn has warm ones; dynamic_int8 as float32.
 COLOURS = {
     "a stock TFLite": "#9ecae1",
     "b stock unroll": "#4292c6",
@@ -31,10 +31,10 @@ COLOURS |= {f"{label} dynamic": COLOURS[label] for label in ("edgeattn TFLite", 
 
 
 def sections(document: Any) -> dict[str, str]:
-    """The parts of the page, by the names of their markers."""
+    """Return the sections of the page by the names of their markers."""
     if not document:
         names = ("machine", "float32", "dynamic_int8", "sizes", "ratios", "steps", "conversion")
-        return dict.fromkeys((*names, "command line"), NONE)
+        return dict.fromkeys((*names, "command line"), NOT_MEASURED)
     return {
         "machine": machine(document),
         "float32": times(document, FLOAT, limit=True),
@@ -47,25 +47,24 @@ def sections(document: Any) -> dict[str, str]:
     }
 
 
-def page_of(document: Any, counted: Any) -> str:
-    """What ``make bench`` prints."""
-    told = sections(document)
-    told["to reach"] = targets.table(targets.judged(document, counted))
-    return "\n".join(f"## {name}\n\n{text}\n" for name, text in told.items())
+def summary_page(document: Any, counts: Any) -> str:
+    """Return the text that ``make bench`` prints."""
+    parts = {**sections(document), "targets": targets.table(targets.evaluate(document, counts))}
+    return "\n".join(f"## {name}\n\n{text}\n" for name, text in parts.items())
 
 
 def machine(document: Any) -> str:
-    about = document["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    system = document["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in system["versions"].items())
     return (
-        f"{about['processor']}, one thread of {about['processors']}, Python {about['python']}, "
+        f"{system['processor']}, one thread of {system['processors']}, Python {system['python']}, "
         f"{versions}. Measured on {document['measured']}, {document['rounds']} rounds in "
         f"{document['sittings']} sittings."
     )
 
 
 def times(document: Any, labels: tuple[str, ...], *, limit: bool = False) -> str:
-    """Medians in milliseconds, with the tenth and the ninetieth percentile."""
+    """Return medians in milliseconds, with the 10th and the 90th percentile."""
     heads = [*labels, *(["limit"] if limit else [])]
     lines = [f"| model | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     for name, result in document["models"].items():
@@ -77,83 +76,85 @@ def times(document: Any, labels: tuple[str, ...], *, limit: bool = False) -> str
 
 def _time(route: dict[str, Any]) -> str:
     if "median_ms" not in route:
-        return "not made"
+        return "failed"
     time = f"{route['median_ms']:.3f} ({route['p10_ms']:.3f}-{route['p90_ms']:.3f})"
-    return time if route["right"] else f"wrong by {route['max_abs_error']:.2g}: {time}"
+    return time if route["correct"] else f"{time}, incorrect: {route['max_abs_error']:.2g}"
 
 
 def sizes(document: Any) -> str:
-    """Kilobytes of the files."""
+    """Return file sizes in kilobytes."""
     labels = [label for label in (*FLOAT, *DYNAMIC) if label != "e tf.function"]
     lines = [f"| model | weights | {' | '.join(labels)} |", "|---|" + "---:|" * (len(labels) + 1)]
     for name, result in document["models"].items():
-        found = [result["routes"].get(label, {}).get("bytes") for label in labels]
-        cells = [f"{size / 1000:.0f}" if size else "not made" for size in found]
+        file_sizes = [result["routes"].get(label, {}).get("bytes") for label in labels]
+        cells = [f"{size / 1000:.0f}" if size else "failed" for size in file_sizes]
         lines.append(f"| {name} | {result['weight_bytes'] / 1000:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def ratios(document: Any) -> str:
-    lines = ["| ratio of medians | | quartiles of the rounds |", "|---|---:|---|"]
+    lines = ["| routes | ratio of medians | quartiles |", "|---|---:|---|"]
     lines += [
-        f"| {name} | {each['value']:.2f} | {each['low']:.2f}-{each['high']:.2f} |"
-        for name, each in document["ratios"].items()
+        f"| {name} | {ratio['value']:.2f} | {ratio['low']:.2f}-{ratio['high']:.2f} |"
+        for name, ratio in document["ratios"].items()
     ]
     return "\n".join(lines)
 
 
-def steps(found: Any) -> str:
-    """What a step of T500 costs, by its parts."""
-    if not found:
-        return NONE
-    lines = ["| part of a step | microseconds |", "|---|---:|"]
-    lines += [f"| {part} | {value:.2f} |" for part, value in found.items()]
+def steps(microseconds: Any) -> str:
+    """Return the profile of one step of T500."""
+    if not microseconds:
+        return NOT_MEASURED
+    lines = ["| part of a step | time (us) |", "|---|---:|"]
+    lines += [f"| {part} | {value:.2f} |" for part, value in microseconds.items()]
     return "\n".join(lines)
 
 
-def conversion(found: Any) -> str:
-    if not found:
-        return NONE
-    beside = found["beside_stock"]
-    ours, stock = beside["edgeattn convert"], beside["stock"]
+def conversion(results: Any) -> str:
+    if not results:
+        return NOT_MEASURED
+    comparison = results["beside_stock"]
+    ours, stock = comparison["edgeattn convert"], comparison["stock"]
+    spread = f"({comparison['low']:.2f}-{comparison['high']:.2f})"
     lines = [
-        "| | seconds | peak MB of all processes |",
+        "| process | time (s) | peak memory (MB) |",
         "|---|---:|---:|",
-        f"| edgeattn convert, six artifacts | {ours['seconds']:.1f} | {_mb(ours)} |",
-        f"| import TensorFlow, load, convert once | {stock['seconds']:.1f} | {_mb(stock)} |",
-        f"| ratio | {beside['ratio']:.2f} ({beside['low']:.2f}-{beside['high']:.2f}) | |",
+        f"| edgeattn convert, six artifacts | {ours['seconds']:.1f} | {_megabytes(ours)} |",
+        f"| stock converter, one file | {stock['seconds']:.1f} | {_megabytes(stock)} |",
+        f"| ratio | {comparison['ratio']:.2f} {spread} | |",
         "",
-        "| steps | seconds of edgeattn convert |",
+        "| steps | edgeattn convert (s) |",
         "|---:|---:|",
     ]
-    lines += [f"| {steps} | {value:.1f} |" for steps, value in found["seconds_by_steps"].items()]
-    if found["exponent"] is not None:
-        lines += ["", f"From 200 steps on it grows with T to the power of {found['exponent']:.2f}."]
+    lines += [f"| {steps} | {value:.1f} |" for steps, value in results["seconds_by_steps"].items()]
+    if results["exponent"] is not None:
+        exponent = f"{results['exponent']:.2f}"
+        lines += ["", f"From 200 steps on, the time grows with the power {exponent} of the length."]
     return "\n".join(lines)
 
 
-def _mb(each: dict[str, float]) -> str:
-    return f"{each['peak_bytes'] / 1e6:.0f}"
+def _megabytes(result: dict[str, float]) -> str:
+    return f"{result['peak_bytes'] / 1e6:.0f}"
 
 
-def command_line(found: Any) -> str:
-    if not found:
-        return NONE
-    lines = ["| | seconds | of the processor |", "|---|---:|---:|"]
-    for what in ("help", "run"):
-        for name, each in found[what].items():
-            if isinstance(each, dict):
+def command_line(results: Any) -> str:
+    if not results:
+        return NOT_MEASURED
+    lines = ["| command | time (s) | CPU time (s) |", "|---|---:|---:|"]
+    for group in ("help", "run"):
+        for name, result in results[group].items():
+            if isinstance(result, dict):
                 label = "edgeattn --help" if name == "help" else name
-                lines.append(f"| {label} | {each['seconds']:.3f} | {each['cpu_seconds']:.3f} |")
-    shown, ran = found["help"], found["run"]
-    lines.append(f"| ratio, --help | {shown['ratio']:.2f} | {shown['cpu_ratio']:.2f} |")
-    told = f"{ran['more_s']:.3f} | {ran['more_cpu_s']:.3f}"
-    lines.append(f"| run, beyond the script and a second import of numpy | {told} |")
+                lines.append(f"| {label} | {result['seconds']:.3f} | {result['cpu_seconds']:.3f} |")
+    ratios, overhead = results["help"], results["run"]
+    lines.append(f"| --help / import click | {ratios['ratio']:.2f} | {ratios['cpu_ratio']:.2f} |")
+    more = f"{overhead['more_s']:.3f} | {overhead['more_cpu_s']:.3f}"
+    lines.append(f"| run, beyond the script and a second import of numpy | {more} |")
     return "\n".join(lines)
 
 
 def plot(document: Any, path: Path) -> None:
-    """Milliseconds of every route beside the limit, on a logarithmic axis."""
+    """Plot the times of all routes and the limit, on a logarithmic axis."""
     import numpy as np
 
     pyplot = _pyplot()
@@ -167,15 +168,17 @@ def plot(document: Any, path: Path) -> None:
         height = 0.84 / len(labels)
         for index, label in enumerate(labels):
             routes = [document["models"][name]["routes"].get(label, {}) for name in names]
-            at = np.arange(len(names)) + (index + 0.5) * height
+            positions = np.arange(len(names)) + (index + 0.5) * height
             values = [route.get("median_ms", np.nan) for route in routes]
-            hatches = ["" if route.get("right") else "////" for route in routes]
-            axes.barh(at, values, height * 0.9, label=label, color=COLOURS[label], hatch=hatches)
-        # That of a file with weights of four bytes.
+            hatches = ["" if route.get("correct") else "////" for route in routes]
+            axes.barh(
+                positions, values, height * 0.9, label=label, color=COLOURS[label], hatch=hatches
+            )
+        # The limit assumes weights of four bytes.
         for row, name in enumerate(names if labels == FLOAT else []):
             limit = document["models"][name]["limit_ms"]
             axes.plot([limit] * 2, [row, row + 0.84], "k:", label=None if row else "limit")
-        axes.set(title=title, xscale="log", xlabel="milliseconds; hatched: wrong")
+        axes.set(title=title, xscale="log", xlabel="milliseconds; hatched: incorrect")
         axes.grid(axis="x", alpha=0.3)
         axes.legend(fontsize="x-small")
     panels[0].set_yticks(np.arange(len(names)) + 0.42, names)
@@ -184,11 +187,11 @@ def plot(document: Any, path: Path) -> None:
     _save(figure, path)
 
 
-def plot_conversion(found: Any, path: Path) -> None:
-    """Seconds of a conversion by the length of the sequences, and a line of slope one."""
+def plot_conversion(results: Any, path: Path) -> None:
+    """Plot the time of a conversion over the length, and a line of slope one."""
     pyplot = _pyplot()
-    steps = [int(key) for key in found["seconds_by_steps"]]
-    seconds = list(found["seconds_by_steps"].values())
+    steps = [int(key) for key in results["seconds_by_steps"]]
+    seconds = list(results["seconds_by_steps"].values())
     figure, axes = pyplot.subplots(figsize=(6, 4))
     axes.loglog(steps, seconds, "o-", label="edgeattn convert")
     axes.loglog(steps, [seconds[-1] * t / steps[-1] for t in steps], "k:", label="linear in T")
@@ -202,7 +205,7 @@ def _pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
-    # The same picture of the same figures, byte for byte.
+    # Makes the file reproducible.
     matplotlib.rcParams["svg.hashsalt"] = "edgeattn"
     from matplotlib import pyplot
 

@@ -1,7 +1,7 @@
-"""The ratios that are told, what they are to reach, and what of it they do reach. All of it pure.
+"""Ratios of routes, their targets, and changes between runs.
 
-A ratio is ``{"value", "low", "high"}``; more than 1 is faster, unless its name ends in ``limit``,
-which counts how many times the machine's limit a route takes.
+A ratio is ``{"value", "low", "high"}`` with the quartiles of the rounds. Above 1, the first-named
+route is faster; ``A / limit`` is the time of a route as a multiple of the limit of the machine.
 """
 
 from __future__ import annotations
@@ -10,86 +10,89 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import instructions, timing
-from benchmarks.names import NAMES, RECURRENT
+from benchmarks.model_names import NAMES, RECURRENT
 
 TFLITE, ONNX = "edgeattn TFLite", "edgeattn ONNX"
 STOCK_TFLITE = ("a stock TFLite", "b stock unroll")
 STOCK_DYNAMIC = ("a dynamic", "b dynamic")
 A, C = "a stock TFLite", "c Keras ONNX"
-LIMIT = "the limit"
-# Of these both sides may be ours: where the second gets faster, nothing has become worse.
-OURS_ONLY = ("TFLite, onnxruntime", "TFLite float32", "ONNX float32")
+LIMIT = "/ limit"
+# Both sides may be files of edgeattn, so a lower ratio is not a regression.
+BOTH_EDGEATTN = ("TFLite vs onnxruntime", "vs TFLite float32", "vs ONNX float32")
+BEST_TFLITE, STOCK_A = "TFLite vs best correct stock TFLite", "TFLite vs stock (a)"
+KERAS_EXPORT = "ONNX vs Keras export (c)"
 LONG, SHORT = "T500-Embedding-LSTM100", "T50-LSTM64"
 GB = 10**9
-REACHED, MISSED, NEARLY = "reached", "**not reached**", "not reached, by less than the spread"
+REACHED, MISSED, NEARLY = "reached", "**not reached**", "not reached, within the spread"
 UNKNOWN = "not measured"
-Row = tuple[str, str, str, str]  # what is asked, the limit, what was measured, one of the four
+Row = tuple[str, str, str, str]  # quantity, target, measured value, and one of the four states
 
 
-def ratios_of(
+def model_ratios(
     routes: Mapping[str, Any], times: Mapping[str, Sequence[float]]
 ) -> dict[str, dict[str, float]]:
-    """The ratios of one model, by what is compared: of routes that are right."""
+    """Return the ratios of one model, between correct routes."""
 
-    def right(label: str) -> bool:
-        return bool(routes.get(label, {}).get("right")) and label in times
+    def correct(label: str) -> bool:
+        return bool(routes.get(label, {}).get("correct")) and label in times
 
     def fastest(labels: Sequence[str]) -> str | None:
-        made = [label for label in labels if right(label)]
-        return min(made, key=lambda label: routes[label]["median_ms"], default=None)
+        return min(
+            filter(correct, labels), key=lambda label: routes[label]["median_ms"], default=None
+        )
 
     pairs = {
-        "TFLite, the best right stock TFLite": (fastest(STOCK_TFLITE), TFLITE),
-        "TFLite, stock (a)": (A, TFLITE),
-        "TFLite, onnxruntime": (fastest((C, ONNX)), TFLITE),
-        "ONNX, Keras' export (c)": (C, ONNX),
-        "TFLite dynamic, the best right stock dynamic": (
+        BEST_TFLITE: (fastest(STOCK_TFLITE), TFLITE),
+        STOCK_A: (A, TFLITE),
+        "TFLite vs onnxruntime": (fastest((C, ONNX)), TFLITE),
+        KERAS_EXPORT: (C, ONNX),
+        "TFLite dynamic vs best correct stock dynamic": (
             fastest(STOCK_DYNAMIC),
             f"{TFLITE} dynamic",
         ),
-        "TFLite dynamic, TFLite float32": (TFLITE, f"{TFLITE} dynamic"),
-        "ONNX dynamic, ONNX float32": (ONNX, f"{ONNX} dynamic"),
-        "ONNX dynamic, (c) dynamic": ("c dynamic", f"{ONNX} dynamic"),
+        "TFLite dynamic vs TFLite float32": (TFLITE, f"{TFLITE} dynamic"),
+        "ONNX dynamic vs ONNX float32": (ONNX, f"{ONNX} dynamic"),
+        "ONNX dynamic vs (c) dynamic": ("c dynamic", f"{ONNX} dynamic"),
     }
     return {
-        name: timing.ratio(times[theirs], times[ours])
-        for name, (theirs, ours) in pairs.items()
-        if theirs is not None and right(theirs) and right(ours)
+        name: timing.ratio(times[other], times[ours])
+        for name, (other, ours) in pairs.items()
+        if other is not None and correct(other) and correct(ours)
     }
 
 
-def ratios(models: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """All that the runs are compared by."""
-    told = {f"{n}: {what}": r for n, m in models.items() for what, r in m["ratios"].items()}
-    for label, names in (("TFLite, stock (a)", RECURRENT), ("ONNX, Keras' export (c)", NAMES)):
-        found = [models.get(n, {}).get("ratios", {}).get(label) for n in names]
-        mean = timing.geometric([ratio for ratio in found if ratio])
-        if mean and all(found):
-            told[f"geometric mean: {label}"] = mean
+def all_ratios(models: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the ratios of all models, their geometric means, and the multiples of the limit."""
+    result = {f"{n}: {label}": r for n, m in models.items() for label, r in m["ratios"].items()}
+    for label, names in ((STOCK_A, RECURRENT), (KERAS_EXPORT, NAMES)):
+        ratios = [models.get(n, {}).get("ratios", {}).get(label) for n in names]
+        mean = timing.geometric([ratio for ratio in ratios if ratio])
+        if mean and all(ratios):
+            result[f"geometric mean: {label}"] = mean
     for name, model in models.items():
         for short, label in (("TFLite", TFLITE), ("ONNX", ONNX)):
             route = model["routes"].get(label, {})
-            if route.get("right"):
-                told[f"{name}: {short}, {LIMIT}"] = {
+            if route.get("correct"):
+                result[f"{name}: {short} {LIMIT}"] = {
                     key: float(f"{route[f'{ms}_ms'] / model['limit_ms']:.4g}")
                     for key, ms in (("value", "median"), ("low", "p10"), ("high", "p90"))
                 }
-    return told
+    return result
 
 
 def changes(
     before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping[str, float]]
 ) -> tuple[list[str], list[str]]:
-    """What has become worse, and better, beyond noise; a ratio that is gone is worse."""
+    """Describe the ratios that are worse and better beyond noise; a missing ratio is worse."""
     worse, better = [], []
     for name, old in before.items():
-        if name.endswith(OURS_ONLY):
+        if name.endswith(BOTH_EDGEATTN):
             continue
         if name not in now:
             if name.split(":")[0] in {key.split(":")[0] for key in now}:
-                worse.append(f"{name}: {old['value']:.2f} before, now none")
+                worse.append(f"{name}: {old['value']:.2f} before, now missing")
             continue
-        factor = timing.moved(old, now[name])
+        factor = timing.significant_change(old, now[name])
         if factor is None:
             continue
         line = (
@@ -100,104 +103,101 @@ def changes(
     return worse, better
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what the machines of two runs differ."""
-    told = [
+def machine_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Describe the differences between the machines of two runs."""
+    lines = [
         f"{key}: {before[key]} before, {now[key]} now"
         for key in ("processor", "processors", "python")
         if before[key] != now[key]
     ]
-    return told + [
+    return lines + [
         f"{name}: {old} before, {now['versions'].get(name)} now"
         for name, old in before["versions"].items()
         if now["versions"].get(name) != old
     ]
 
 
-def judged(latest: Any, counted: Any) -> list[Row]:
-    """Each target: what it asks, the limit, what was measured, and whether that reaches it."""
-    return [*_times(latest), *_instructions(counted), *_costs(latest)]
+def evaluate(latest: Any, counts: Any) -> list[Row]:
+    """Return all targets with the measured values and whether they are reached."""
+    return [*_time_targets(latest), *_instruction_targets(counts), *_cost_targets(latest)]
 
 
-def _times(latest: Any) -> list[Row]:
-    told = latest["ratios"] if latest else {}
-    best = "TFLite, the best right stock TFLite"
+def _time_targets(latest: Any) -> list[Row]:
+    ratios = latest["ratios"] if latest else {}
+
+    def at_least(name: str, limit: float) -> Row:
+        return _at_least(name, ratios.get(name), limit)
+
     rows = [
-        *(_least(told, f"{n}: {best}", 1.0, f"{n}: TFLite over the best right stock TFLite, time")
-          for n in NAMES),
-        _least(told, "geometric mean: TFLite, stock (a)", 3.0,
-               "TFLite over stock (a), geometric mean of the recurrent models"),
-        _least(told, f"{LONG}: TFLite, onnxruntime", 1.0,
-               f"{LONG}: TFLite over onnxruntime's LSTM"),
-        *(_least(told, f"{n}: ONNX, Keras' export (c)", 1.0, f"{n}: ONNX over Keras' export (c)")
-          for n in NAMES),
-        _least(told, "geometric mean: ONNX, Keras' export (c)", 1.2,
-               "ONNX over Keras' export (c), geometric mean"),
-    ]  # fmt: skip
-    for name in (LONG, SHORT):
-        for short in ("TFLite", "ONNX"):
-            ratio = told.get(f"{name}: {short}, {LIMIT}")
-            rows.append(_most(ratio and ratio["value"], 2.0, f"{name}: {short}, times the limit"))
+        *(at_least(f"{name}: {BEST_TFLITE}", 1.0) for name in NAMES),
+        at_least(f"geometric mean: {STOCK_A}", 3.0),
+        at_least(f"{LONG}: TFLite vs onnxruntime", 1.0),
+        *(at_least(f"{name}: {KERAS_EXPORT}", 1.0) for name in NAMES),
+        at_least(f"geometric mean: {KERAS_EXPORT}", 1.2),
+    ]
+    for name in (
+        f"{model}: {short} {LIMIT}" for model in (LONG, SHORT) for short in ("TFLite", "ONNX")
+    ):
+        ratio = ratios.get(name)
+        rows.append(_at_most(name, ratio and ratio["value"], 2.0))
     size = None
     if latest and latest["models"].get(LONG, {}).get("routes", {}).get(TFLITE, {}).get("bytes"):
         model = latest["models"][LONG]
         size = model["routes"][TFLITE]["bytes"] / model["weight_bytes"]
-    rows.append(_most(size, 1.2, f"{LONG}: the flatbuffer over the weights"))
+    rows.append(_at_most(f"{LONG}: TFLite file size / weights", size, 1.2))
     return rows
 
 
-def _instructions(counted: Any) -> list[Row]:
+def _instruction_targets(counts: Any) -> list[Row]:
     rows = []
     for name in NAMES:
         for cpu in instructions.CPUS:
-            routes = counted["models"].get(name, {}).get(cpu, {}) if counted else {}
-            stock = instructions.best(routes, instructions.STOCK["float32"])
-            ours = instructions.best(routes, (TFLITE,))
+            routes = counts["models"].get(name, {}).get(cpu, {}) if counts else {}
+            stock = instructions.fewest(routes, instructions.STOCK["float32"])
+            ours = instructions.fewest(routes, (TFLITE,))
             ratio = {"value": stock[1] / ours[1]} if stock and ours else None
-            asked = f"{name}: TFLite over the best right stock TFLite, {instructions.CLAIM}, {cpu}"
-            rows.append(_least({asked: ratio}, asked, 1.0, asked))
+            title = f"{name}: {BEST_TFLITE}, {instructions.CLAIM}, {cpu}"
+            rows.append(_at_least(title, ratio, 1.0))
     return rows
 
 
-def _costs(latest: Any) -> list[Row]:
+def _cost_targets(latest: Any) -> list[Row]:
     conversion = (latest or {}).get("conversion") or {}
     command = (latest or {}).get("command line") or {}
-    beside = conversion.get("beside_stock") or {}
-    peak = beside.get("edgeattn convert", {}).get("peak_bytes")
+    stock = conversion.get("beside_stock") or {}
+    peak = stock.get("edgeattn convert", {}).get("peak_bytes")
+    overhead = command.get("run", {}).get("more_s")
     return [
-        _most(beside.get("ratio"), 2.5, f"convert of {SHORT}, times a stock conversion"),
-        _most(peak and peak / GB, 2.0, f"convert of {SHORT}, peak memory in GB"),
-        _most(conversion.get("exponent"), 1.0, "convert: exponent of its time in T, to 2,000"),
-        _most(command.get("help", {}).get("ratio"), 1.5, "edgeattn --help, times import click"),
-        _most(
-            command.get("run", {}).get("more_s"),
-            0.2,
-            "edgeattn run, seconds outside numpy, runtime and model",
-        ),
+        _at_most(f"convert of {SHORT}: time / stock conversion", stock.get("ratio"), 2.5),
+        _at_most(f"convert of {SHORT}: peak memory (GB)", peak and peak / GB, 2.0),
+        _at_most("convert: exponent of time in T, up to 2,000", conversion.get("exponent"), 1.0),
+        _at_most("edgeattn --help / import click", command.get("help", {}).get("ratio"), 1.5),
+        _at_most("edgeattn run: time beyond numpy, runtime and model (s)", overhead, 0.2),
     ]
 
 
-def _least(told: Mapping[str, Any], name: str, limit: float, asked: str) -> Row:
-    ratio = told.get(name)
+def _at_least(title: str, ratio: Mapping[str, float] | None, limit: float) -> Row:
+    target = f"at least {limit:g}"
     if not ratio:
-        return asked, f"at least {limit:g}", UNKNOWN, UNKNOWN
+        return title, target, UNKNOWN, UNKNOWN
     spread = f" ({ratio['low']:.2f}-{ratio['high']:.2f})" if "low" in ratio else ""
-    word = REACHED if ratio["value"] >= limit else MISSED
-    if word == MISSED and ratio.get("high", 0) >= limit:
-        word = NEARLY
-    return asked, f"at least {limit:g}", f"{ratio['value']:.2f}{spread}", word
+    state = REACHED if ratio["value"] >= limit else MISSED
+    if state == MISSED and ratio.get("high", 0) >= limit:
+        state = NEARLY
+    return title, target, f"{ratio['value']:.2f}{spread}", state
 
 
-def _most(value: float | None, limit: float, asked: str) -> Row:
+def _at_most(title: str, value: float | None, limit: float) -> Row:
+    target = f"at most {limit:g}"
     if value is None:
-        return asked, f"at most {limit:g}", UNKNOWN, UNKNOWN
-    return asked, f"at most {limit:g}", f"{value:.2f}", REACHED if value <= limit else MISSED
+        return title, target, UNKNOWN, UNKNOWN
+    return title, target, f"{value:.2f}", REACHED if value <= limit else MISSED
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The targets as Markdown."""
-    count = sum(word == REACHED for *_, word in rows)
-    lines = [f"{count} of {len(rows)} are reached.", "", "| target | asked | measured | |"]
-    lines.append("|---|---|---|---|")
+    """Return the targets as Markdown."""
+    reached = sum(state == REACHED for *_, state in rows)
+    lines = [f"{reached} of {len(rows)} targets are reached.", ""]
+    lines += ["| quantity | target | measured | state |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines)

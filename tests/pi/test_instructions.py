@@ -1,6 +1,6 @@
-"""ARM instructions of one inference: no figure of ours grows by more than 2% unseen.
+"""ARM instructions of one inference: no count of edgeattn grows by more than 2%.
 
-Counted under emulation, and no time: exact, whatever else the machine does.
+Counts are made under emulation; they are exact and do not depend on other load.
 """
 
 from __future__ import annotations
@@ -18,66 +18,66 @@ from benchmarks import counting, instructions
 
 
 @pytest.fixture(scope="module")
-def prepared():
+def emulator():
     if importlib.util.find_spec("tensorflow") is None:
-        pytest.skip("making the files needs the host's half")
+        pytest.skip("converting the models requires TensorFlow")
     try:
-        counting.prepared()
-    except CannotEmulate as why:
-        pytest.skip(str(why))
+        counting.prepare()
+    except CannotEmulate as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
-def counted(prepared, tmp_path_factory):
-    """What ``make instructions`` counts of two models, by the command itself."""
-    path = tmp_path_factory.mktemp("counted") / "instructions.json"
-    done = subprocess.run(
+def quick_run(emulator, tmp_path_factory):
+    """The result and the document of a quick run of the command."""
+    path = tmp_path_factory.mktemp("instructions") / "instructions.json"
+    result = subprocess.run(
         [sys.executable, "-m", "benchmarks.instructions", "--quick", "--output", str(path)],
         cwd=PROJECT,
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=3600,
     )
-    return done, json.loads(path.read_text()) if path.exists() else None
+    return result, json.loads(path.read_text()) if path.exists() else None
 
 
-def test_none_has_grown(counted):
-    done, _ = counted
-    assert done.returncode == 0, f"{done.stdout}{done.stderr[-1000:]}"
+def test_no_count_has_grown(quick_run):
+    result, _ = quick_run
+    assert result.returncode == 0, f"{result.stdout}{result.stderr[-1000:]}"
 
 
-def test_what_is_counted_is_right(counted):
-    """Fast and wrong is worth nothing: on the emulated core too every file says what Keras says."""
-    _, document = counted
+def test_counted_files_are_correct(quick_run):
+    """The outputs on the emulated core agree with Keras."""
+    _, document = quick_run
     for name in instructions.QUICK:
         for cpu in instructions.CPUS:
             for label, route in document["models"][name][cpu].items():
-                assert route.get("right") or "fused" in label, (name, cpu, label, route)
+                assert route.get("correct") or "fused" in label, (name, cpu, label, route)
 
 
-def test_the_counter_counts(prepared, tmp_path):
-    """Beside what is known: a loop of two instructions, 100,000 and 200,000 times round."""
+def test_plugin_counts_a_known_loop(emulator, tmp_path):
+    """A loop of two instructions with 100,000 and with 200,000 iterations."""
     program = tmp_path / "loop"
     program.write_bytes(_program())
     program.chmod(0o755)
     counts = tmp_path / "counts.txt"
-    done = subprocess.run(
+    result = subprocess.run(
         [counting.QEMU, "-plugin", f"{counting.plugin()},out={counts}", str(program)],
         check=False,
-        timeout=60,
+        timeout=600,
         env={"PATH": os.environ["PATH"]},
     )
-    assert done.returncode == 0
+    assert result.returncode == 0
     first, second, third = (int(line) for line in counts.read_text().split())
-    # And seven around each: two that set the counter of the loop, five that ask.
+    # Plus seven instructions per loop: two set its counter, five request the count.
     assert (second - first, third - second) == (2 * 100_000 + 7, 2 * 200_000 + 7)
 
 
 def _program() -> bytes:
-    """An ELF file for aarch64, assembled by hand, since no assembler for ARM is here.
+    """Return an ELF file for aarch64, assembled by hand to need no cross-assembler.
 
-    Asks for the count, goes round 100,000 times, asks, goes round 200,000 times, asks, exits.
+    It requests the count before, between and after loops of 100,000 and 200,000 iterations.
     """
     import struct
 
@@ -88,16 +88,16 @@ def _program() -> bytes:
         return 0xF2800000 | shift // 16 << 21 | value << 5 | register
 
     svc = 0xD4000001
-    # getpriority(0, ASKED): the number of the call in x8.
-    ask = [movz(0, 0), movz(1, 0xEA77), movk(1, 0x0ED6, 16), movz(8, 141), svc]
+    # getpriority(0, COUNT_REQUEST), with the number of the system call in x8.
+    request = [movz(0, 0), movz(1, 0xEA77), movk(1, 0x0ED6, 16), movz(8, 141), svc]
 
     def loop(times: int) -> list[int]:
         subs = 0xF1000400 | 9 << 5 | 9  # subs x9, x9, #1
-        back = 0x54000001 | (-1 & 0x7FFFF) << 5  # b.ne to it
+        back = 0x54000001 | (-1 & 0x7FFFF) << 5  # b.ne to subs
         return [movz(9, times & 0xFFFF), movk(9, times >> 16, 16), subs, back]
 
     end = [movz(0, 0), movz(8, 93), svc]
-    code = [*ask, *loop(100_000), *ask, *loop(200_000), *ask, *end]
+    code = [*request, *loop(100_000), *request, *loop(200_000), *request, *end]
     text = b"".join(struct.pack("<I", word) for word in code)
     base, headers = 0x400000, 64 + 56
     size = headers + len(text)

@@ -1,4 +1,4 @@
-"""The models that are measured: their names, for what needs no Keras."""
+"""The names of the measured models, without importing Keras."""
 
 NAMES = (
     "T10-LSTM128",

@@ -1,7 +1,7 @@
-"""The files of a model's routes: ``python -m benchmarks.making MODEL FOLDER LABEL...``.
+"""Convert a model by several routes: ``python -m benchmarks.make_files MODEL FOLDER LABEL...``.
 
-``inputs.npy`` and ``expected.npy`` are sequences and what Keras says to them; ``made.json`` tells
-of each route its file, or why there is none.
+``inputs.npy`` holds sequences and ``expected.npy`` the outputs of Keras; ``files.json`` has the
+file of each route, or why the route failed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3", KERAS_BACKEND="tensorflow")
 
 import numpy as np
 
 from benchmarks import models
-from benchmarks.routes import FORCED, ROUTES, first_line
+from benchmarks.routes import FORCED_LOWERINGS, ROUTES, first_line
 
 SEQUENCES = 6
 
@@ -27,25 +28,27 @@ def make(name: str, folder: Path, labels: list[str]) -> None:
     np.save(folder / "inputs.npy", x)
     rows = [model.predict(row[None], verbose=0) for row in x]
     np.save(folder / "expected.npy", np.concatenate(rows))
-    made = {}
+    files: dict[str, dict[str, Any]] = {}
     for number, label in enumerate(labels):
-        route = {**ROUTES, **FORCED}[label]
+        route = {**ROUTES, **FORCED_LOWERINGS}[label]
         path = f"{number}.{route.runtime}"
         try:
-            content = route.make(name)
+            content = route.convert(name)
         except Exception as error:
-            made[label] = {"failed": first_line(error)}
+            files[label] = {"failed": first_line(error)}
             continue
         (folder / path).write_bytes(content)
-        made[label] = {"path": path, "bytes": len(content)}
+        files[label] = {"path": path, "bytes": len(content)}
         if route.runtime == "tflite":
-            made[label]["packed_bytes"] = packed(content)
-    (folder / "made.json").write_text(json.dumps(made, indent=1))
+            files[label]["packed_bytes"] = packed_bytes(content)
+    (folder / "files.json").write_text(json.dumps(files, indent=1))
 
 
-def packed(content: bytes) -> int:
-    """Bytes of constants that the operators take, counted at each that takes them: XNNPACK packs
-    a copy for every one."""
+def packed_bytes(content: bytes) -> int:
+    """Return the bytes of constants, counted once per operator that reads them.
+
+    XNNPACK packs a copy of the constants for every operator.
+    """
     from tensorflow.lite.python import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)

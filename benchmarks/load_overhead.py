@@ -1,9 +1,9 @@
-"""``edgeattn.load`` against the bare runtime, interleaved, on a bundle that is given.
+"""Measure the overhead of ``edgeattn.load`` over the runtime alone.
 
-    python benchmarks/load_against_bare.py model.edge
+    python benchmarks/load_overhead.py model.edge
 
-The bare loop is what a user would paste: set_tensor, invoke, get_tensor, or session.run. The
-medians of rounds that alternate are compared; their ratio is what the wrapper costs.
+The runtime alone is called as a user would write it: set_tensor, invoke and get_tensor, or
+session.run. Both take turns, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgeattn.bundle.manifest import Artifact
 ROUNDS, CALLS = 60, 200
 
 
-def bare_tflite(path: Path, artifact: Artifact) -> Callable[[dict[str, np.ndarray]], object]:
+def runtime_tflite(path: Path, artifact: Artifact) -> Callable[[dict[str, np.ndarray]], object]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)
@@ -40,7 +40,7 @@ def bare_tflite(path: Path, artifact: Artifact) -> Callable[[dict[str, np.ndarra
     return run
 
 
-def bare_onnx(path: Path, artifact: Artifact) -> Callable[[dict[str, np.ndarray]], object]:
+def runtime_onnx(path: Path, artifact: Artifact) -> Callable[[dict[str, np.ndarray]], object]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -50,30 +50,34 @@ def bare_onnx(path: Path, artifact: Artifact) -> Callable[[dict[str, np.ndarray]
     return lambda sample: session.run(names, sample)
 
 
-def main(bundle: Path) -> None:
-    opened = Bundle.open(bundle)
-    reference = opened.reference()
-    for artifact in opened.manifest.artifacts:
+def main(path: Path) -> None:
+    bundle = Bundle.open(path)
+    reference = bundle.reference()
+    for artifact in bundle.manifest.artifacts:
         if any(spec.quantized for spec in (*artifact.inputs, *artifact.outputs)):
-            print(f"{artifact.label}: its ends are integers, the bare loop does less; left out")
+            print(f"{artifact.label}: skipped, because its inputs or outputs are quantized")
             continue
-        make = {"tflite": bare_tflite, "onnx": bare_onnx}[artifact.format]
-        ours = edgeattn.load(bundle, format=artifact.format, scheme=artifact.scheme)
-        bare = make(opened.artifact_path(artifact), artifact)
+        open_runtime = {"tflite": runtime_tflite, "onnx": runtime_onnx}[artifact.format]
         sample = {
             spec.name: np.ascontiguousarray(reference[f"input/{spec.name}"][:1], spec.dtype)
             for spec in artifact.inputs
         }
-        ways: dict[str, Callable[[dict[str, np.ndarray]], object]] = {"bare": bare, "load": ours}
-        spent: dict[str, list[float]] = {name: [] for name in ways}
+        calls: dict[str, Callable[[dict[str, np.ndarray]], object]] = {
+            "runtime": open_runtime(bundle.artifact_path(artifact), artifact),
+            "edgeattn": edgeattn.load(path, format=artifact.format, scheme=artifact.scheme),
+        }
+        microseconds: dict[str, list[float]] = {name: [] for name in calls}
         for turn in range(ROUNDS):
-            for name in sorted(ways, reverse=bool(turn % 2)):
+            for name in sorted(calls, reverse=bool(turn % 2)):
                 start = time.perf_counter()
                 for _ in range(CALLS):
-                    ways[name](sample)
-                spent[name].append((time.perf_counter() - start) / CALLS * 1e6)
-        a, b = median(spent["bare"]), median(spent["load"])
-        print(f"{artifact.label}: bare {a:.2f} us, edgeattn.load {b:.2f} us, ratio {b / a:.3f}")
+                    calls[name](sample)
+                microseconds[name].append((time.perf_counter() - start) / CALLS * 1e6)
+        alone, ours = median(microseconds["runtime"]), median(microseconds["edgeattn"])
+        print(
+            f"{artifact.label}: runtime {alone:.2f} us, edgeattn.load {ours:.2f} us, "
+            f"ratio {ours / alone:.3f}"
+        )
 
 
 if __name__ == "__main__":
