@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from edgeattn.metrics.limits import json_number
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class OperatorComparison:
             "position": self.position,
             "operator": self.kind,
             "name": self.name,
-            "accumulated_snr_db": _json_number(self.accumulated_db),
-            "isolated_snr_db": _json_number(self.isolated_db),
-            "explained_snr_db": _json_number(self.explained_db),
+            "accumulated_snr_db": json_number(self.accumulated_db),
+            "isolated_snr_db": json_number(self.isolated_db),
+            "explained_snr_db": json_number(self.explained_db),
             "cause": self.cause,
             "attention": self.attention,
             "recurrent": self.recurrent,
-            "detail": {name: _json_number(value) for name, value in self.detail.items()},
+            "detail": {name: json_number(value) for name, value in self.detail.items()},
             "settings": {name: list(pair) for name, pair in self.attributes.items()},
             "before": self.unmatched_before,
         }
@@ -92,7 +93,7 @@ class GraphComparison:
             "unmatched": self.unmatched,
             "swapped": [list(pair) for pair in self.swapped],
             "misnamed": dict(self.misnamed),
-            "outputs_db": {name: _json_number(value) for name, value in self.outputs_db.items()},
+            "outputs_db": {name: json_number(value) for name, value in self.outputs_db.items()},
         }
 
     @classmethod
@@ -104,7 +105,3 @@ class GraphComparison:
             {str(name): str(other) for name, other in data["misnamed"].items()},
             {str(name): float(value) for name, value in data["outputs_db"].items()},
         )
-
-
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)

@@ -46,45 +46,33 @@ class Batch:
 
 
 class Dataset(Protocol):
-    """Samples that artifacts can be evaluated on. ``len(dataset)`` is the number of samples."""
+    """Samples that artifacts can be evaluated on. ``len(dataset)`` is the number of samples.
+
+    Attributes:
+        source: File name of the samples.
+        notes: What was left out, and why.
+        reference_name: What produces the outputs of the reference; empty until that is known.
+        fallback_reference: Label of the artifact that produced them; None if it was Keras.
+        label_facts: Facts about the labels of each output that has labels.
+        fingerprint: A hash of the data, which identifies a checkpoint; None if there is none.
+        keras: The Keras model, if it is to run as the reference.
+    """
 
     @property
-    def source(self) -> str:
-        """File name of the samples."""
-        ...
-
+    def source(self) -> str: ...
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What was left out, and why."""
-        ...
-
+    def notes(self) -> tuple[str, ...]: ...
     @property
-    def reference_name(self) -> str:
-        """What produces the reference's outputs; empty until that is known."""
-        ...
-
+    def reference_name(self) -> str: ...
     @property
-    def fallback_reference(self) -> str | None:
-        """Label of the artifact that produced the reference's outputs; None if it was Keras."""
-        ...
-
+    def fallback_reference(self) -> str | None: ...
     @property
-    def label_facts(self) -> Mapping[str, LabelFacts]:
-        """Facts about the labels of each output that has labels."""
-        ...
-
+    def label_facts(self) -> Mapping[str, LabelFacts]: ...
     @property
-    def fingerprint(self) -> str | None:
-        """A hash of the data, which identifies a checkpoint; None if it cannot be resumed."""
-        ...
-
+    def fingerprint(self) -> str | None: ...
     @property
-    def keras(self) -> Callable[[Tensors], Tensors] | None:
-        """The Keras model, if it is to run as the reference."""
-        ...
-
+    def keras(self) -> Callable[[Tensors], Tensors] | None: ...
     def __len__(self) -> int: ...
-
     def batches(self, first: int = 0) -> Iterator[Batch]:
         """The batches from number ``first`` on."""
         ...
@@ -92,18 +80,7 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class InMemoryDataset:
-    """A dataset in memory.
-
-    Attributes:
-        inputs: Arrays by input, the sample axis first.
-        labels: Labels by output.
-        source: File name of the samples.
-        reference_name: What produced ``reference_outputs``.
-        reference_outputs: Outputs of the reference, by output.
-        fallback_reference: Label of the artifact that produced them; None if it was Keras.
-        notes: What was left out, and why.
-        fingerprint: A hash of the data.
-    """
+    """A dataset in memory: arrays with the sample axis first, by input or by output."""
 
     inputs: Tensors
     labels: Mapping[str, Array]

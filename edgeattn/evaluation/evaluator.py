@@ -25,7 +25,7 @@ from edgeattn.evaluation.dataset import Batch, Dataset, fallback_name, main_outp
 from edgeattn.evaluation.keras_reference import KERAS
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.metrics.limits import Check, Limit, limits_for
-from edgeattn.metrics.output_metrics import RunningMetrics
+from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.tensors import Array, Tensors
 
@@ -233,6 +233,8 @@ class _Evaluation:
 
     def _checks(self, artifact: Artifact) -> Iterator[Check]:
         for name, metrics in self._metrics[artifact.label].items():
+            if metrics.empty:
+                continue
 
             def check(
                 metric: str,
@@ -247,6 +249,7 @@ class _Evaluation:
                     artifact.label, "numbers", metric, value, limit, relation, output, data=source
                 )
 
+            yield check("non_finite", float(metrics.new_non_finite), 0.0)
             # The fallback reference has errors of its own, so limits apply to Keras only.
             yield from metrics.checks(check, with_limits=self._reference_name == KERAS)
 

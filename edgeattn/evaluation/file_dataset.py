@@ -30,16 +30,11 @@ class FileDataset:
     """A dataset in a file, of which one batch at a time is in memory.
 
     Attributes:
-        file: The file.
-        count: Number of samples, without excluded ones.
+        count: Number of samples, without those excluded.
         rows: Number of samples of the file per batch.
-        fingerprint: SHA-256 of the file.
-        label_facts: Facts about the labels of each output that has labels.
-        label_arrays: Name of the array in the file, by output.
+        label_arrays: Name of the array of labels in the file, by output.
         excluded: Row numbers of the samples that are left out.
         stamp: Inode, size and modification time of the file, which show whether it changed.
-        notes: What was left out, and why.
-        keras: The Keras model, if it is to run as the reference.
     """
 
     file: SampleFile

@@ -42,19 +42,8 @@ def mcnemar(lost: int, gained: int) -> float:
     return min(1.0, 2.0 * tail)
 
 
-def bootstrap(losses: Array) -> tuple[float, float]:
-    """The 95% interval of the mean of ``losses (samples,)``, by resampling with a fixed seed."""
-    losses = np.asarray(losses, np.float64)
-    values, counts = np.unique(losses, return_counts=True)
-    if len(values) <= 64:
-        return bootstrap_counts(values, counts)
-    groups = LossGroups()
-    groups.add(losses)
-    return groups.bootstrap()
-
-
 def bootstrap_counts(values: Array, counts: Array) -> tuple[float, float]:
-    """As :func:`bootstrap`, for losses of few values, each of which occurs ``counts`` times.
+    """The 95% interval of a mean loss, from few ``values`` that occur ``counts`` times each.
 
     A resample is one multinomial draw of the counts, which equals drawing the samples.
     """

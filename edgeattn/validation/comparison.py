@@ -9,7 +9,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics import pairwise
 from edgeattn.metrics.limits import Check, Limit, Limits, limits_for
-from edgeattn.metrics.output_metrics import OutputMetrics
+from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.tensors import Array, Tensors
 
 AttentionMetric = Callable[[Array, Array], float]
@@ -68,7 +68,28 @@ def comparison_checks(
         if stage == "attention":
             yield from attention_checks(check, want, got, chosen)
         else:
-            yield from OutputMetrics.of(want, got, chosen, ordinary).checks(check, chosen)
+            yield from output_checks(check, want, got, chosen, ordinary)
+
+
+def output_checks(
+    check: Callable[..., Check],
+    expected: Array,
+    actual: Array,
+    limits: Limits,
+    ordinary: int | None,
+) -> Iterator[Check]:
+    """The checks of an output, the sample axis first.
+
+    The signal-to-noise ratio is the smaller of that of the first ``ordinary`` rows and that of the
+    others, because extreme values would hide the noise of ordinary samples.
+    """
+    metrics = RunningMetrics(limits)
+    metrics.add(expected, actual)
+    parts = [slice(0, ordinary)]
+    if ordinary is not None and len(expected) > ordinary:
+        parts.append(slice(ordinary, None))
+    snr_db = float(np.min([pairwise.snr_db(expected[part], actual[part]) for part in parts]))
+    yield from metrics.checks(check, snr_db=snr_db)
 
 
 def attention_checks(

@@ -5,7 +5,7 @@ import pytest
 
 from edgeattn.metrics import pairwise
 from edgeattn.metrics.limits import LIMITS
-from edgeattn.metrics.output_metrics import OutputMetrics, RunningMetrics
+from edgeattn.metrics.running_metrics import RunningMetrics
 
 
 def test_batches_give_the_metrics_of_the_whole():
@@ -20,11 +20,10 @@ def test_batches_give_the_metrics_of_the_whole():
     def check(metric, value, limit=None, relation="<="):
         return metric, value
 
-    values = dict(metrics.checks(check, with_limits=True))
+    values = dict(metrics.checks(check))
     atol, rtol, near_tie = limits.atol, limits.rtol, limits.near_tie
     assert values == pytest.approx(
         {
-            "non_finite": 0.0,
             "max_abs_error": pairwise.max_abs_error(expected, actual),
             "mean_abs_error": pairwise.mean_abs_error(expected, actual),
             "cosine": pairwise.cosine(expected, actual),
@@ -35,6 +34,5 @@ def test_batches_give_the_metrics_of_the_whole():
             "top3_agreement": pairwise.topk_agreement(expected, actual, k=3, near_tie=near_tie),
         }
     )
+    assert metrics.new_non_finite == 0
     assert 0.9 < values["top1_agreement"] < 1
-    whole = dict(OutputMetrics.of(expected, actual, limits).checks(check, limits))
-    assert {"non_finite": 0.0, **whole} == pytest.approx(values)

@@ -1,0 +1,101 @@
+"""The metrics of one output over batches, in memory of constant size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from edgeattn.metrics import pairwise
+from edgeattn.metrics.limits import Check, Limits
+from edgeattn.metrics.pairwise import TOP_CLASSES
+from edgeattn.tensors import Array
+
+
+class RunningMetrics:
+    """The metrics of :mod:`edgeattn.metrics.pairwise` over all batches that were added.
+
+    ``state`` contains plain arrays, so that it can be stored and restored.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.state: dict[str, Array] = {
+            # values, absolute errors, signal, noise, products, squares of the actual values
+            "sums": np.zeros(6),
+            # absolute error, tolerance ratio, minimal atol
+            "maxima": np.zeros(3),
+            # new non-finite values; agreeing and counted rows for 1 and for TOP_CLASSES classes
+            "counts": np.zeros(5, np.int64),
+            # whether every row was a distribution, and the number of classes
+            "classes": np.array([1, 0]),
+        }
+
+    def add(self, expected: Array, actual: Array) -> None:
+        """Add a batch: two arrays of the same shape, the sample axis first."""
+        limits, state = self._limits, self.state
+        state["counts"][0] += int(pairwise.new_non_finite(expected, actual))
+        want, got = pairwise.mask_equal_non_finite(expected, actual)
+        signal, noise = pairwise.energies(want, got)
+        product, squares = pairwise.products(want, got)
+        errors = pairwise.mean_abs_error(want, got) * want.size
+        state["sums"] += np.array([want.size, errors, signal, noise, product, squares])
+        largest = (
+            pairwise.max_abs_error(want, got),
+            pairwise.tolerance_ratio(want, got, atol=limits.atol, rtol=limits.rtol),
+            pairwise.minimal_atol(want, got, rtol=limits.rtol),
+        )
+        state["maxima"] = np.maximum(state["maxima"], largest)  # preserves NaN
+        if not pairwise.is_distribution(want):
+            state["classes"][0] = 0
+            return
+        state["classes"][1] = want.shape[-1]
+        near_tie = limits.near_tie
+        counts = [pairwise.topk_counts(want, got, k=k, near_tie=near_tie) for k in (1, TOP_CLASSES)]
+        state["counts"][1:] += np.ravel(counts)
+
+    @property
+    def empty(self) -> bool:
+        return not self.state["sums"][0]
+
+    @property
+    def new_non_finite(self) -> int:
+        """The number of values that are finite in the reference only."""
+        return int(self.state["counts"][0])
+
+    def checks(
+        self,
+        check: Callable[..., Check],
+        *,
+        with_limits: bool = True,
+        snr_db: float | None = None,
+    ) -> Iterator[Check]:
+        """A check for each metric, made by ``check(metric, value, limit, relation)``.
+
+        Either the tolerance or the signal-to-noise ratio has a limit: the tolerance if the output
+        is within it, or if the scheme has no other limit. ``with_limits=False`` reports the values
+        without limits. ``snr_db`` replaces the ratio of all batches.
+        """
+        if self.empty:
+            return
+        values, errors, signal, noise, product, squares = (float(x) for x in self.state["sums"])
+        limits = self._limits
+        largest, ratio, minimal_atol = (float(x) for x in self.state["maxima"])
+        yield check("max_abs_error", largest)
+        yield check("mean_abs_error", errors / values)
+        yield check("cosine", pairwise.cosine_of(product, signal, squares))
+        yield check("minimal_atol", minimal_atol)
+        by_ratio = ratio <= 1 or math.isinf(limits.snr_db)
+        snr = pairwise.decibels(signal, noise) if snr_db is None else snr_db
+        yield check("tolerance_ratio", ratio, 1.0 if with_limits and by_ratio else None)
+        yield check("snr_db", snr, limits.snr_db if with_limits and not by_ratio else None, ">=")
+        distribution, classes = (int(n) for n in self.state["classes"])
+        if not distribution or not classes:
+            return
+        top1, counted1, topk, countedk = (int(n) for n in self.state["counts"][1:])
+        limit = limits.top1_agreement if with_limits else None
+        yield check("top1_agreement", top1 / counted1 if counted1 else 1.0, limit, ">=")
+        if classes > TOP_CLASSES:
+            share = topk / countedk if countedk else 1.0
+            yield check(f"top{TOP_CLASSES}_agreement", share, None, ">=")
