@@ -18,8 +18,7 @@ NO_THROTTLING_FLAGS = "This machine does not report whether it is throttled."
 
 @click.command("bench")
 @click.argument("bundle", type=options.PATH)
-@options.formats_option
-@options.schemes_option
+@options.artifact_selection
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -47,23 +46,18 @@ NO_THROTTLING_FLAGS = "This machine does not report whether it is throttled."
     help="Run each artifact this long without pause instead, to measure temperature, throttling "
     "and energy.",
 )
-@options.on_option
-@options.python_option
-@options.ssh_config_option
+@options.target
 @options.signature_option
 @options.json_option
 @options.quiet_option
 def command(
     bundle: Path,
-    formats: tuple[str, ...],
-    schemes: tuple[str, ...],
+    selection: options.ArtifactSelection,
     threads: tuple[int, ...],
     runs: int,
     seconds: float,
     sustained: float | None,
-    on: str | None,
-    python: str | None,
-    ssh_config: Path | None,
+    target: options.TargetOptions,
     require_signature: Path | None,
     as_json: bool,
     quiet: bool,
@@ -75,24 +69,24 @@ def command(
     """
     from edgeattn.benchmark.latency import measure_latency
     from edgeattn.benchmark.sustained import measure_sustained
-    from edgeattn.targets.target import cpu_count, open_target
+    from edgeattn.targets.target import cpu_count
 
-    opened = options.opened(bundle, require_signature)
-    artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
+    opened = options.open_bundle(bundle, require_signature)
+    artifacts = selection.of(opened)
     with (
         output.progress(quiet or as_json),
-        open_target(opened, on, python, config=ssh_config) as target,
+        target.open(opened) as opened_target,
     ):
         if sustained is not None:
             results = measure_sustained(
-                opened, artifacts, target, seconds=sustained, threads=threads or (1,)
+                opened, artifacts, opened_target, seconds=sustained, threads=threads or (1,)
             )
-            return print_sustained(results, target.name, as_json=as_json)
+            return print_sustained(results, opened_target.name, as_json=as_json)
         report = measure_latency(
             opened,
             artifacts,
-            target,
-            threads=threads or powers_of_two(cpu_count(target)),
+            opened_target,
+            threads=threads or powers_of_two(cpu_count(opened_target)),
             runs=runs,
             seconds=seconds,
         )

@@ -10,7 +10,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
-from edgeattn.schemes import EXPERIMENTAL, SCHEMES
+from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
@@ -24,13 +24,9 @@ if TYPE_CHECKING:
     "-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.edge."
 )
 @options.formats_option
-@click.option(
-    "--scheme",
-    "schemes",
-    type=click.Choice([*SCHEMES, *EXPERIMENTAL, options.ALL]),
-    multiple=True,
-    help="Precision scheme; repeatable. Default: all but int4, which is experimental; int8 and "
-    "int16x8 need --calibration.",
+@options.schemes_option(
+    "Precision scheme; repeatable. Default: all but int4, which is experimental; int8 and int16x8 "
+    "need --calibration."
 )
 @click.option(
     "--target",
@@ -62,8 +58,7 @@ if TYPE_CHECKING:
     help="Keep files that do not achieve their scheme, instead of failing.",
 )
 @click.option("--opset", type=click.IntRange(13, 21), help="ONNX operator set. Default: 18.")
-@options.reference_options
-@options.loading_options
+@options.model_source
 @click.option(
     "--attention",
     "attention_layers",
@@ -106,11 +101,7 @@ def command(
     attention_precision: str,
     allow_float_fallback: bool,
     opset: int | None,
-    samples: Path | None,
-    time_steps: int | None,
-    custom_objects: Path | None,
-    architecture: str | None,
-    trust: str | None,
+    loading: options.ModelLoading,
     attention_layers: tuple[str, ...],
     no_attention: bool,
     lowering: str,
@@ -140,11 +131,11 @@ def command(
         raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
     with output.progress(quiet or as_json):
         conversion = convert(
-            ModelSource(model, samples, time_steps, custom_objects, architecture, trust),
+            ModelSource(model, **vars(loading)),
             target,
             options=ConversionOptions(
-                formats=options.chosen(formats),
-                schemes=options.chosen(schemes),
+                formats=options.empty_if_all(formats),
+                schemes=options.empty_if_all(schemes),
                 targets=targets,
                 attention=not no_attention,
                 attention_layers=attention_layers,

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     help="Folder on the device, relative to its home folder. Default: edgeattn/NAME, where NAME is "
     "the bundle's name.",
 )
-@options.formats_option
-@options.schemes_option
+@options.artifact_selection
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
@@ -60,8 +59,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Duration of the latency measurement, all artifacts together.",
 )
-@options.device_python_option
-@options.ssh_config_option
+@options.device_access
 @options.signature_option
 @options.json_option
 @options.quiet_option
@@ -70,16 +68,14 @@ def command(
     hosts: tuple[str, ...],
     hosts_file: Path | None,
     folder: str | None,
-    formats: tuple[str, ...],
-    schemes: tuple[str, ...],
+    selection: options.ArtifactSelection,
     keep: int,
     rollback: bool,
     install: bool,
     wheels: Path | None,
     no_bench: bool,
     seconds: float,
-    python: str | None,
-    ssh_config: Path | None,
+    access: options.DeviceAccess,
     require_signature: Path | None,
     as_json: bool,
     quiet: bool,
@@ -104,13 +100,13 @@ def command(
         raise UsageError("--wheels requires --install.")
     deployment = DeploymentOptions(
         folder or default_folder(bundle),
-        options.chosen(formats),
-        options.chosen(schemes),
+        selection.formats,
+        selection.schemes,
         seconds=seconds,
         measure=not no_bench,
         keep=keep,
-        python=python,
-        config=ssh_config,
+        python=access.python,
+        config=access.ssh_config,
         install=install,
         wheels=wheels,
     )
@@ -119,8 +115,8 @@ def command(
             destinations, lambda host, cancellation: roll_back(host, deployment, cancellation)
         )
     else:
-        opened = options.opened(bundle, require_signature)
-        opened.select(deployment.formats, deployment.schemes)
+        opened = options.open_bundle(bundle, require_signature)
+        selection.of(opened)
 
         def deploy_to(host: str, cancellation: Cancellation) -> DeploymentResult:
             with progress.labelled(host):

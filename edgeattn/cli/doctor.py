@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,10 +25,9 @@ RELEVANT_FEATURES = (
 
 @click.command("doctor")
 @click.argument("host", metavar="[USER@HOST]", required=False)
-@options.device_python_option
-@options.ssh_config_option
+@options.device_access
 @options.json_option
-def command(host: str | None, python: str | None, ssh_config: Path | None, as_json: bool) -> int:
+def command(host: str | None, access: options.DeviceAccess, as_json: bool) -> int:
     """Check whether this machine, or USER@HOST, can run bundles, and suggest fixes.
 
     Prints the hardware, the runtime wheels that can be installed, and whether each installed
@@ -42,13 +40,13 @@ def command(host: str | None, python: str | None, ssh_config: Path | None, as_js
 
     obstacles: tuple[Advice, ...] = ()
     if host is None:
-        if python is not None or ssh_config is not None:
+        if access != options.DeviceAccess():
             raise UsageError("--python and --ssh-config require USER@HOST.")
         device, checks = describe_device(), runtime_check.check_runtimes()
     else:
         from edgeattn.targets.host_check import check_host
 
-        device, checks, obstacles = check_host(host, python, ssh_config)
+        device, checks, obstacles = check_host(host, access.python, access.ssh_config)
     advice = (*obstacles, *advise(device, checks))
     works = any(check.state == runtime_check.PASS for check in checks)
     if as_json:

@@ -1,10 +1,19 @@
-"""Options that commands share."""
+"""Options that several commands share.
+
+Options that belong together are one decorator, which passes one object to the command:
+
+    @options.artifact_selection
+    def command(bundle: Path, selection: options.ArtifactSelection) -> int:
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,138 +22,224 @@ from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import Artifact
+    from edgeattn.targets.target import Target
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 ALL = "all"
 
 
-def json_option(command: Command) -> Command:
-    return click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        help="Print one JSON document, and nothing else, on stdout.",
-    )(command)
+def _option_group(name: str, group: type, *decorators: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A decorator that adds click options and passes them to the command as one argument.
+
+    The options must have the names of fields of the dataclass ``group``.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_group(**values: Any) -> Any:
+            members = {
+                field.name: values.pop(field.name)
+                for field in fields(group)
+                if field.name in values
+            }
+            return command(**values, **{name: group(**members)})
+
+        decorated: Callable[..., Any] = with_group
+        for decorator in reversed(decorators):
+            decorated = decorator(decorated)
+        return decorated
+
+    return decorate
 
 
-def quiet_option(command: Command) -> Command:
-    return click.option("-q", "--quiet", is_flag=True, help="Print results only.")(command)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print a single JSON document on stdout."
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print results only.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print details too.")
+formats_option = click.option(
+    "--format",
+    "formats",
+    type=click.Choice([*FORMATS, ALL]),
+    multiple=True,
+    help="File format; repeatable. Default: all.",
+)
 
 
-def verbose_option(command: Command) -> Command:
-    return click.option("-v", "--verbose", is_flag=True, help="Print details too.")(command)
-
-
-def formats_option(command: Command) -> Command:
-    return click.option(
-        "--format",
-        "formats",
-        type=click.Choice([*FORMATS, ALL]),
-        multiple=True,
-        help="File format; repeatable. Default: all.",
-    )(command)
-
-
-def schemes_option(command: Command) -> Command:
+def schemes_option(help: str) -> Callable[[Any], Any]:
     return click.option(
         "--scheme",
         "schemes",
         type=click.Choice([*SCHEMES, *EXPERIMENTAL, ALL]),
         multiple=True,
-        help="Precision scheme; repeatable. Default: all that the bundle holds.",
-    )(command)
-
-
-def loading_options(command: Command) -> Command:
-    """How a Keras file is loaded: ``--custom-objects``, ``--architecture`` and ``--trust``."""
-    for option in (
-        click.option(
-            "--trust", metavar="SHA256", help="Load this one file though it was refused as unsafe."
-        ),
-        click.option(
-            "--architecture",
-            metavar="FILE.json|FILE.py:FUNCTION",
-            help="The architecture of a file that holds weights only.",
-        ),
-        click.option("--custom-objects", type=PATH, help="A .py file with the model's own layers."),
-    ):
-        command = option(command)
-    return command
-
-
-def reference_options(command: Command) -> Command:
-    """What Keras is asked about: ``--samples`` and ``--time-steps``."""
-    steps = click.option(
-        "--time-steps",
-        type=click.IntRange(min=1),
-        help="Steps of a sequence, where the model leaves them free.",
+        help=help,
     )
-    return click.option(
+
+
+def empty_if_all(names: tuple[str, ...]) -> tuple[str, ...]:
+    """``names``, or the empty tuple, which stands for all, if "all" is among them."""
+    return () if ALL in names else names
+
+
+@dataclass(frozen=True)
+class ArtifactSelection:
+    """Formats and schemes of artifacts; an empty tuple stands for all."""
+
+    formats: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, empty_if_all(getattr(self, field.name)))
+
+    def of(self, bundle: Bundle) -> tuple[Artifact, ...]:
+        """The selected artifacts of ``bundle``, at least one."""
+        return bundle.select(self.formats, self.schemes)
+
+
+artifact_selection = _option_group(
+    "selection",
+    ArtifactSelection,
+    formats_option,
+    schemes_option("Precision scheme; repeatable. Default: all in the bundle."),
+)
+
+
+@dataclass(frozen=True)
+class ModelLoading:
+    """What is needed to load a Keras file, and the inputs to compute its reference on."""
+
+    samples: Path | None = None
+    time_steps: int | None = None
+    custom_objects: Path | None = None
+    architecture: str | None = None
+    trust: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The values as strings and numbers, without those that are not set."""
+        return {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in vars(self).items()
+            if value is not None
+        }
+
+
+_LOADING = (
+    click.option("--custom-objects", type=PATH, help=".py file that defines custom layers."),
+    click.option(
+        "--architecture",
+        metavar="FILE.json|FILE.py:FUNCTION",
+        help="Architecture, for a file that contains weights only.",
+    ),
+    click.option(
+        "--trust", metavar="SHA256", help="Load the file with this hash even if it is unsafe."
+    ),
+)
+model_loading = _option_group("loading", ModelLoading, *_LOADING)
+model_source = _option_group(
+    "loading",
+    ModelLoading,
+    click.option(
         "--samples",
         type=PATH,
-        help="Real inputs for the reference: .npz, .npy or .csv. Default: seeded plausible ones.",
-    )(steps(command))
+        help="Real inputs for the reference: .npz, .npy or .csv. Default: generated inputs.",
+    ),
+    click.option(
+        "--time-steps",
+        type=click.IntRange(min=1),
+        help="Sequence length, if the model leaves it free.",
+    ),
+    *_LOADING,
+)
+
+_SSH_CONFIG = click.option(
+    "--ssh-config", type=PATH, metavar="FILE", help="ssh configuration. Default: ~/.ssh/config."
+)
 
 
-def on_option(command: Command) -> Command:
-    return click.option(
+@dataclass(frozen=True)
+class TargetOptions:
+    """The machine and the Python in which artifacts run; by default these ones."""
+
+    on: str | None = None
+    python: str | None = None
+    ssh_config: Path | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether artifacts run in this Python on this machine."""
+        return self.on is None and self.python is None
+
+    @contextlib.contextmanager
+    def open(self, bundle: Bundle) -> Iterator[Target]:
+        from edgeattn.targets.target import open_target
+
+        with open_target(bundle, self.on, self.python, config=self.ssh_config) as target:
+            yield target
+
+
+target = _option_group(
+    "target",
+    TargetOptions,
+    click.option(
         "--on",
         metavar="USER@HOST",
-        help="Run the artifacts on this machine, over ssh. Default: here.",
-    )(command)
-
-
-def python_option(command: Command) -> Command:
-    return click.option(
+        help="Run the artifacts on this machine, over ssh. Default: this machine.",
+    ),
+    click.option(
         "--python",
         metavar="PATH",
-        help="Run the artifacts in this Python, which has edgeattn: one of that machine with --on.",
-    )(command)
+        help="Run the artifacts in this Python, which must have edgeattn. With --on: a path on "
+        "that machine.",
+    ),
+    _SSH_CONFIG,
+)
 
 
-def device_python_option(command: Command) -> Command:
-    return click.option(
+@dataclass(frozen=True)
+class DeviceAccess:
+    """How a device is reached."""
+
+    python: str | None = None
+    ssh_config: Path | None = None
+
+
+device_access = _option_group(
+    "access",
+    DeviceAccess,
+    click.option(
         "--python",
         metavar="PATH",
-        help="The device's Python. Default: ~/edge/bin/python where it is there, or python3.",
-    )(command)
+        help="Python on the device. Default: ~/edge/bin/python if it exists, else python3.",
+    ),
+    _SSH_CONFIG,
+)
+
+signature_option = click.option(
+    "--require-signature",
+    type=PATH,
+    metavar="ALLOWED_SIGNERS",
+    help="Refuse the bundle unless a signer in this file signed it; see edgeattn sign.",
+)
 
 
-def ssh_config_option(command: Command) -> Command:
-    return click.option(
-        "--ssh-config", type=PATH, metavar="FILE", help="Read by ssh instead of ~/.ssh/config."
-    )(command)
-
-
-def signature_option(command: Command) -> Command:
-    return click.option(
-        "--require-signature",
-        type=PATH,
-        metavar="ALLOWED_SIGNERS",
-        help="Refuse a bundle that none of these signed; see edgeattn sign.",
-    )(command)
-
-
-def opened(bundle: Path, require_signature: Path | None) -> Bundle:
-    """The bundle, signed by somebody in the file of allowed signers where one is given."""
+def open_bundle(path: Path, allowed_signers: Path | None) -> Bundle:
+    """Open a bundle and check its signature if a file of allowed signers is given."""
     from edgeattn.bundle.bundle import Bundle
 
-    found = Bundle.open(bundle)
-    if require_signature is not None:
+    bundle = Bundle.open(path)
+    if allowed_signers is not None:
         from edgeattn.bundle.signing import check_signature
 
-        check_signature(found, require_signature)
-    return found
+        check_signature(bundle, allowed_signers)
+    return bundle
 
 
-def check_writable(*targets: Path | None) -> None:
-    """Before any work: a page that cannot be written is better known now."""
-    for target in targets:
-        if target is not None and (target.is_dir() or not target.absolute().parent.is_dir()):
-            raise UsageError(f"Not a place for a file: {target}")
-
-
-def chosen(values: tuple[str, ...]) -> tuple[str, ...]:
-    """The names that were given, none of them meaning all."""
-    return () if ALL in values else values
+def check_writable(*paths: Path | None) -> None:
+    """Raise :class:`UsageError` before any work if a file could not be written at the end."""
+    for path in paths:
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UsageError(
+                f"Cannot write a file at {path}.", hint="Choose a file name in an existing folder."
+            )

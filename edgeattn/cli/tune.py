@@ -9,7 +9,6 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.errors import UsageError
-from edgeattn.schemes import EXPERIMENTAL, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn_converters.tuning.search import Result
@@ -48,16 +47,11 @@ if TYPE_CHECKING:
     "-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.tuned.edge."
 )
 @options.formats_option
-@click.option(
-    "--scheme",
-    "schemes",
-    type=click.Choice([*SCHEMES, *EXPERIMENTAL, options.ALL]),
-    multiple=True,
-    help="Schemes to try and to mix; repeatable. Default: all but int4, which is experimental: "
-    "add it with --scheme all --scheme int4.",
+@options.schemes_option(
+    "Schemes to try and to mix; repeatable. Default: all but int4, which is experimental: add it "
+    "with --scheme all --scheme int4."
 )
-@options.reference_options
-@options.loading_options
+@options.model_source
 @click.option(
     "--most",
     "max_candidates",
@@ -79,11 +73,7 @@ def command(
     target: Path | None,
     formats: tuple[str, ...],
     schemes: tuple[str, ...],
-    samples: Path | None,
-    time_steps: int | None,
-    custom_objects: Path | None,
-    architecture: str | None,
-    trust: str | None,
+    loading: options.ModelLoading,
     max_candidates: int,
     plot: Path | None,
     force: bool,
@@ -109,13 +99,13 @@ def command(
     try:
         with output.progress(quiet or as_json):
             result = tune(
-                ModelSource(model, samples, time_steps, custom_objects, architecture, trust),
+                ModelSource(model, **vars(loading)),
                 data,
                 target,
                 options=TuningOptions(
                     max_drop=max_drop,
                     aim=aim,
-                    formats=options.chosen(formats),
+                    formats=options.empty_if_all(formats),
                     schemes=schemes,
                     calibration=calibration,
                     max_candidates=max_candidates,
