@@ -1,33 +1,25 @@
-"""What a file or a bundle holds: bundles and artifacts here, Keras files by the host's half."""
+"""The contents of a bundle, a model file or a Keras file, as JSON documents."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeattn.bundle.bundle import bundle_folder, read_manifest
 from edgeattn.bundle.manifest import MANIFEST
-from edgeattn.errors import (
-    ArtifactError,
-    RuntimeUnavailableError,
-    UsageError,
-    first_line,
-    last_line,
-)
+from edgeattn.converters import import_converters
+from edgeattn.errors import ArtifactError, UsageError, first_line, last_line
 from edgeattn.process.worker import Worker, WorkerDied
-
-# What the converters import, in a process of their own.
-HOST = ("tensorflow", "keras", "h5py", "onnx")
-NEEDS_HOST = "Install it with: pip install 'edgeattn[convert]'"
 
 KERAS, TFLITE, ONNX, BUNDLE = "keras", "tflite", "onnx", "bundle"
 
 
-def kind_of(path: Path) -> str:
-    """What ``path`` is, by its content: a bundle, an artifact, or else something for Keras."""
+def file_kind(path: Path) -> str:
+    """``bundle``, ``tflite`` or ``onnx`` by the content of ``path``, or else ``keras``."""
     if not path.exists():
         raise UsageError(f"No such file or bundle: {path}")
     if path.is_dir():
@@ -38,47 +30,56 @@ def kind_of(path: Path) -> str:
         return BUNDLE
     if head[4:8] == b"TFL3":
         return TFLITE
-    # ONNX has no magic number: its first field is the version of its own layout, as a varint.
+    # ONNX has no magic number: its first field is the version of the format, as a varint.
     if head[:1] == b"\x08" and path.suffix.lower() == ".onnx":
         return ONNX
     return KERAS
 
 
-def check_host() -> None:
-    """Whether the host's half can run; it is always there, what it needs is an extra."""
-    missing = [name for name in HOST if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"Keras files are read on a host, and not installed here: {', '.join(missing)}.",
-            hint=NEEDS_HOST,
-        )
-
-
 def inspect_bundle(path: Path) -> dict[str, Any]:
+    """The manifest of a bundle; other files are not read, so they may be damaged."""
     return {"kind": BUNDLE, **read_manifest(bundle_folder(path)).to_json()}
 
 
 def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
-    """Inputs, outputs and operators of a ``.tflite`` or ``.onnx`` file, read in a child process."""
-    with Worker() as child:
+    """Inputs, outputs and operators of a ``.tflite`` or ``.onnx`` file, read in a worker process.
+
+    Raises :class:`ArtifactError` if the runtime cannot load the file or crashes.
+    """
+    with Worker() as worker:
         try:
-            found, _ = child.call(
+            contents, _ = worker.call(
                 f"edgeattn.inspection:read_{kind}", {"path": os.fspath(path)}, timeout=120
             )
         except WorkerDied as error:
             raise ArtifactError(
                 f"The runtime {error.message} while loading {path.name}."
             ) from error
-    return {"kind": kind, "file": path.name, "bytes": path.stat().st_size, **found}
+    return {"kind": kind, "file": path.name, "bytes": path.stat().st_size, **contents}
+
+
+def inspect_keras(path: Path, loading: Mapping[str, Any]) -> dict[str, Any]:
+    """Layers, attention and convertibility of a Keras file, read in a worker process.
+
+    ``loading`` holds fields of :class:`edgeattn_converters.ModelSource`.
+    """
+    client = import_converters("edgeattn_converters.worker.client")
+    source = {**loading, "path": str(path)}
+    with client.ConversionWorker() as worker:
+        worker.audit(path, source.get("trust"))
+        document: dict[str, Any] = worker.call(
+            "inspect", {"source": source}, activity=f"loading {path.name}"
+        )
+    return document
 
 
 def read_tflite(path: str) -> dict[str, Any]:
-    """In the child: what the TFLite runtime says of a file."""
+    """In the worker: what the TFLite runtime reports about a file."""
     from edgeattn.runners.tflite import interpreter_class
 
-    make, runtime = interpreter_class()
+    interpreter_type, runtime = interpreter_class()
     try:
-        interpreter = make(model_path=path)
+        interpreter = interpreter_type(model_path=path)
         operators = Counter(item["op_name"] for item in interpreter._get_ops_details())
         # The runtime counts its own delegate among the operators.
         operators.pop("DELEGATE", None)
@@ -89,7 +90,7 @@ def read_tflite(path: str) -> dict[str, Any]:
             "operators": dict(sorted(operators.items())),
             "tensors": dict(sorted(tensors.items())),
         }
-    except (ValueError, RuntimeError) as error:  # names that are no text among the former
+    except (ValueError, RuntimeError) as error:  # ValueError for names that are not UTF-8, too
         raise ArtifactError(
             f"{runtime} cannot load {Path(path).name}: {last_line(error)}"
         ) from error
@@ -114,24 +115,19 @@ def _tflite_tensor(item: Any) -> dict[str, Any]:
 
 
 def read_onnx(path: str) -> dict[str, Any]:
-    """In the child: what is in an ONNX file; operators where the onnx package is here."""
+    """In the worker: contents of an ONNX file; operators only if the onnx package is installed."""
     from edgeattn.runners.external_data import refuse_external_data
+    from edgeattn.runners.onnx import import_onnxruntime
 
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise RuntimeUnavailableError(
-            "ONNX files need onnxruntime, and it is not installed here.",
-            hint="Install it with: pip install 'edgeattn[onnx]'",
-        ) from error
+    onnxruntime = import_onnxruntime()
     refuse_external_data(Path(path))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    # As it is in the file, not as the runtime would rewrite it.
+    # The graph as stored, not as the runtime would rewrite it.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own exceptions have no public base class
+    except Exception as error:  # onnxruntime's exceptions have no public base class
         raise ArtifactError(
             f"onnxruntime cannot load {Path(path).name}: {first_line(error)}"
         ) from error
@@ -152,27 +148,8 @@ def _onnx_value(item: Any) -> dict[str, Any]:
 
 def _onnx_operators(path: str) -> dict[str, int] | None:
     try:
-        import importlib
-
         onnx = importlib.import_module("onnx")
     except ImportError:
         return None
     proto = onnx.load(path, load_external_data=False)
     return dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
-
-
-def inspect_keras(path: Path, **options: Any) -> dict[str, Any]:
-    """What the host's half finds in a Keras file, in its child process."""
-    check_host()
-    try:
-        from edgeattn_converters.worker.client import ConversionWorker
-    except ImportError as error:
-        raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
-    source = {name: None if value is None else str(value) for name, value in options.items()}
-    source["path"] = str(path)
-    with ConversionWorker() as worker:
-        worker.audit(path, source.get("trust"))
-        document: dict[str, Any] = worker.call(
-            "inspect", {"source": source}, activity=f"loading {path.name}"
-        )
-    return document

@@ -17,7 +17,7 @@ from edgeattn.bundle.manifest import Artifact
 from edgeattn.device import info
 from edgeattn.device.power import PowerSampler
 from edgeattn.inference.model import Model
-from edgeattn.runners.session import import_runtime, open_direct
+from edgeattn.inference.session import import_runtime, open_session
 from edgeattn.tensors import Array, Tensors
 
 # Limits the memory for durations, of eight bytes each.
@@ -36,7 +36,7 @@ def load(folder: str, artifact: dict[str, Any], threads: int, tensors: Tensors) 
     entry = Artifact.from_json(artifact)
     import_runtime(entry.format)
     start = time.perf_counter_ns()
-    runner = open_direct(
+    runner = open_session(
         Path(folder) / entry.path, entry.format, entry.inputs, entry.outputs, threads=threads
     )
     duration = time.perf_counter_ns() - start

@@ -1,1 +1,1 @@
-"""The command line: a file per command, options shared, errors turned into text in ``main``."""
+"""The command line: one module per command; ``main`` maps errors to messages and exit codes."""

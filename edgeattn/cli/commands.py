@@ -1,4 +1,4 @@
-"""The commands by name, each imported when it is asked for: to list them takes none of them."""
+"""The list of commands. Each is imported when it is used, so that ``--help`` starts quickly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-# The first sentence of each command's help; a test holds them to be the same.
+# The first sentence of each command's help; a test compares them.
 COMMANDS = {
     "bench": "Measure cold start, load time and latency of the artifacts of BUNDLE.",
     "convert": (
@@ -15,9 +15,9 @@ COMMANDS = {
     ),
     "deploy": "Copy BUNDLE to devices, validate it there, and switch to it if it passes.",
     "doctor": "Check whether this machine, or USER@HOST, can run bundles, and suggest fixes.",
-    "inspect": "Say what is in PATH: a Keras file, a .tflite or .onnx file, or a bundle.",
-    "pack": "Make BUNDLE a single file, the same bytes every time.",
-    "run": "Run one artifact of BUNDLE on data, its outputs to an .npz file.",
+    "inspect": "Describe PATH: a Keras file, a .tflite or .onnx file, or a bundle.",
+    "pack": "Write BUNDLE to a single .zip file; equal bundles give equal bytes.",
+    "run": "Run one artifact of BUNDLE on samples and write its outputs to an .npz file.",
     "sign": "Sign BUNDLE, a folder, with an ssh key.",
     "tune": "Search for the smallest or fastest artifact of MODEL that passes the verdict.",
     "validate": (
@@ -30,9 +30,9 @@ class Commands(click.Group):
     """A group whose command ``NAME`` is ``edgeattn.cli.NAME:command``."""
 
     def __init__(self, **options: Any) -> None:
-        # Stand-ins, which is all that the list, and the guess at a misspelt name, look at.
-        listed = {name: click.Command(name, help=told) for name, told in COMMANDS.items()}
-        super().__init__(commands=listed, **options)
+        # Placeholders, sufficient to list commands and to suggest one for a misspelt name.
+        placeholders = {name: click.Command(name, help=help) for name, help in COMMANDS.items()}
+        super().__init__(commands=placeholders, **options)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -41,7 +41,7 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """What click does, without importing the commands."""
+        """As in click, but without importing the commands."""
         limit = formatter.width - 6 - max(map(len, self.commands))
         with formatter.section("Commands"):
             formatter.write_dl(

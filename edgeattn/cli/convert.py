@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeattn.cli import options, output
-from edgeattn.errors import UsageError
+from edgeattn.converters import import_converters
 from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
@@ -117,23 +117,12 @@ def command(
     Every file is run in its own runtime on several sequences, run consecutively, and its outputs
     and attention maps are compared with those of Keras.
     """
-    from edgeattn.inspection import NEEDS_HOST, check_host
-
-    check_host()
-    try:
-        from edgeattn_converters import (
-            ConversionOptions,
-            ModelSource,
-            QuantizationOptions,
-            convert,
-        )
-    except ImportError as error:
-        raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
+    converters = import_converters()
     with output.progress(quiet or as_json):
-        conversion = convert(
-            ModelSource(model, **vars(loading)),
+        conversion = converters.convert(
+            converters.ModelSource(model, **vars(loading)),
             target,
-            options=ConversionOptions(
+            options=converters.ConversionOptions(
                 formats=options.empty_if_all(formats),
                 schemes=options.empty_if_all(schemes),
                 targets=targets,
@@ -143,7 +132,7 @@ def command(
                 batch=batch,
                 states=states,
             ),
-            quantization=QuantizationOptions(
+            quantization=converters.QuantizationOptions(
                 calibration=calibration,
                 integer_io=integer_io,
                 attention_precision=attention_precision,
@@ -156,7 +145,7 @@ def command(
         output.emit_json(as_document(conversion))
     else:
         click.echo("\n".join(as_lines(conversion, verbose=verbose)))
-    return conversion.exit_code
+    return int(conversion.exit_code)
 
 
 def as_document(conversion: Conversion) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,87 +13,79 @@ from edgeattn.cli import options, output
 
 @click.command("inspect")
 @click.argument("path", type=options.PATH)
-@options.loading_options
+@options.model_loading
 @options.json_option
-def command(
-    path: Path,
-    custom_objects: Path | None,
-    architecture: str | None,
-    trust: str | None,
-    as_json: bool,
-) -> int:
-    """Say what is in PATH: a Keras file, a .tflite or .onnx file, or a bundle.
+def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
+    """Describe PATH: a Keras file, a .tflite or .onnx file, or a bundle.
 
-    Of a Keras file: its era, inputs, outputs, layers and attention, what a conversion will meet,
-    and the command to run next. Nothing in the file is executed.
+    For a Keras file: its version, inputs, outputs, layers and attention, whether it converts, and
+    the command to run next. No code in the file is executed.
     """
     from edgeattn import inspection
 
-    kind = inspection.kind_of(path)
+    kind = inspection.file_kind(path)
+    lines: Callable[[dict[str, Any]], Iterator[str]]
     if kind == inspection.BUNDLE:
-        found, lines = inspection.inspect_bundle(path), _bundle
+        document, lines = inspection.inspect_bundle(path), _bundle_lines
     elif kind == inspection.KERAS:
-        found = inspection.inspect_keras(
-            path, custom_objects=custom_objects, architecture=architecture, trust=trust
-        )
-        lines = _keras
+        document, lines = inspection.inspect_keras(path, loading.to_json()), _keras_lines
     else:
-        found, lines = inspection.inspect_artifact(path, kind), _artifact
+        document, lines = inspection.inspect_artifact(path, kind), _artifact_lines
     if as_json:
-        output.emit_json(found)
+        output.emit_json(document)
     else:
-        click.echo("\n".join(lines(found)))
+        click.echo("\n".join(lines(document)))
     return 0
 
 
-def _bundle(found: dict[str, Any]) -> Iterator[str]:
-    model = found["model"]
+def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
+    model = bundle["model"]
     yield f"Bundle of {model['file']}, {model['parameters']:,} parameters"
-    for first in found["artifacts"][:1]:
-        yield from _ends(first)
+    for artifact in bundle["artifacts"][:1]:
+        yield from _tensor_lines(artifact)
     rows = [
         [item["format"], item["scheme"], output.size(item["bytes"]), item["path"]]
-        for item in found["artifacts"]
+        for item in bundle["artifacts"]
     ]
     yield output.table(["format", "scheme", "size", "path"], rows, right=(2,))
-    yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in found["failures"])
+    yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in bundle["failures"])
 
 
-def _artifact(found: dict[str, Any]) -> Iterator[str]:
-    yield f"{found['file']}: {found['kind']}, {output.size(found['bytes'])}"
-    yield from _ends(found)
-    if found["operators"]:
-        rows = [[name, str(count)] for name, count in found["operators"].items()]
+def _artifact_lines(artifact: dict[str, Any]) -> Iterator[str]:
+    yield f"{artifact['file']}: {artifact['kind']}, {output.size(artifact['bytes'])}"
+    yield from _tensor_lines(artifact)
+    if artifact["operators"]:
+        rows = [[name, str(count)] for name, count in artifact["operators"].items()]
         yield output.table(["operator", "count"], rows, right=(1,))
 
 
-def _keras(found: dict[str, Any]) -> Iterator[str]:
-    version = found["keras_version"] or "of an unknown version"
-    yield f"{found['file']}: {found['kind']}, {output.size(found['bytes'])}, Keras {version}"
-    yield f"sha256  {found['sha256']}"
-    if not found["loads"]:
-        yield f"Cannot be loaded as it is: {found['reason']}"
-        if found["next"]:
-            yield str(found["next"])
+def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
+    version = model["keras_version"] or "version unknown"
+    yield f"{model['file']}: {model['kind']}, {output.size(model['bytes'])}, Keras {version}"
+    yield f"SHA-256: {model['sha256']}"
+    if not model["loads"]:
+        yield f"Cannot be loaded: {model['reason']}"
+        if model["next"]:
+            yield str(model["next"])
         return
-    yield from _ends(found)
-    rows = [[item["name"], item["class"], f"{item['parameters']:,}"] for item in found["layers"]]
+    yield from _tensor_lines(model)
+    rows = [[item["name"], item["class"], f"{item['parameters']:,}"] for item in model["layers"]]
     yield output.table(["layer", "class", "parameters"], rows, right=(2,))
-    yield f"{found['parameters']:,} parameters"
-    yield f"attention: {', '.join(found['attention']) or 'none found'}"
-    for item in found["attention_doubtful"]:
-        tell = f" (convert --attention {item['layer']} tells its map)" * item["can_be_told"]
-        yield f"may be attention: {item['layer']}: {item['why']}{tell}"
-    if found["custom_classes"]:
-        yield f"classes of your own: {', '.join(found['custom_classes'])}"
-    yield from (f"note: {note}" for note in found["notes"])
-    yield from (f"conversion meets {item}" for item in found["meets"])
-    yield from (f"converts to {name}: {answer}" for name, answer in found["converts"].items())
-    yield f"next: {found['next']}"
+    yield f"{model['parameters']:,} parameters"
+    yield f"attention: {', '.join(model['attention']) or 'none'}"
+    for item in model["attention_doubtful"]:
+        remedy = f" (export it with convert --attention {item['layer']})" * item["can_be_told"]
+        yield f"possible attention: {item['layer']}: {item['why']}{remedy}"
+    if model["custom_classes"]:
+        yield f"custom classes: {', '.join(model['custom_classes'])}"
+    yield from (f"note: {note}" for note in model["notes"])
+    yield from (f"conversion: {item}" for item in model["meets"])
+    yield from (f"converts to {name}: {answer}" for name, answer in model["converts"].items())
+    yield f"next: {model['next']}"
 
 
-def _ends(found: dict[str, Any]) -> Iterator[str]:
+def _tensor_lines(document: dict[str, Any]) -> Iterator[str]:
     for title in ("input", "output"):
-        for spec in found[f"{title}s"]:
+        for spec in document[f"{title}s"]:
             axes = ", ".join("?" if axis is None else str(axis) for axis in spec["shape"])
             yield f"{title:6}  {spec['name']} ({axes}) {spec['dtype']}"

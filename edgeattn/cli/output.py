@@ -1,4 +1,4 @@
-"""What commands print: one document on stdout, tables for people, progress on stderr."""
+"""Printing: JSON documents and tables on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 
 import click
 
-from edgeattn import progress as messages
+from edgeattn.progress import shown_by
 
 
 def emit_json(document: Any) -> None:
-    """The one document that ``--json`` promises on stdout."""
+    """Print the single document of ``--json``."""
     click.echo(json.dumps(plain(document), indent=1, allow_nan=False))
 
 
 def emit_line(document: Any) -> None:
-    """A document as one line of a stream, there before the next is made."""
+    """Print a document as one line of a stream."""
     click.echo(json.dumps(plain(document), allow_nan=False))
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it, which has no infinity and no NaN: they are told as text."""
+    """``value`` with NaN and infinity, which JSON does not have, as strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -39,7 +39,7 @@ def plain(value: Any) -> Any:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
 ) -> str:
-    """Columns two spaces apart; those in ``right`` are flush right, as numbers are read."""
+    """A text table; the columns in ``right`` are right-aligned."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(
@@ -52,14 +52,14 @@ def table(
 
 
 def size(count: int) -> str:
-    """Bytes as people read them, in powers of 1,000: ``213.8 kB``."""
+    """A number of bytes in units of powers of 1,000: ``213.8 kB``."""
     if count < 1000:
         return f"{count} B"
     value, unit = count / 1000, "kB"
-    for bigger in ("MB", "GB"):
+    for larger in ("MB", "GB"):
         if value < 1000:
             break
-        value, unit = value / 1000, bigger
+        value, unit = value / 1000, larger
     return f"{value:.1f} {unit}"
 
 
@@ -73,14 +73,14 @@ def progress(quiet: bool) -> Iterator[None]:
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield
         return
-    turn = threading.Lock()
+    lock = threading.Lock()
 
     def show(message: str) -> None:
-        with turn:
+        with lock:
             click.echo(f"\r\x1b[2K{message} ...", nl=False, err=True)
 
     try:
-        with messages.shown_by(show):
+        with shown_by(show):
             yield
     finally:
         click.echo("\r\x1b[2K", nl=False, err=True)

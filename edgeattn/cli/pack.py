@@ -14,14 +14,13 @@ from edgeattn.cli import options, output
 @click.option(
     "-o", "--output", "target", type=options.PATH, help="Default: BUNDLE.zip, beside the bundle."
 )
-@click.option("--force", is_flag=True, help="Replace a file that exists.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @options.json_option
 @options.quiet_option
 def command(bundle: Path, target: Path | None, force: bool, as_json: bool, quiet: bool) -> int:
-    """Make BUNDLE a single file, the same bytes every time.
+    """Write BUNDLE to a single .zip file; equal bundles give equal bytes.
 
-    Every command that takes a bundle takes that file. Its SHA-256 is that of all it holds; a
-    signature travels with it.
+    Every command that takes a bundle also accepts this file. A signature is included.
     """
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import sha256
@@ -29,8 +28,8 @@ def command(bundle: Path, target: Path | None, force: bool, as_json: bool, quiet
 
     opened = Bundle.open(bundle)
     if target is None:
-        given = bundle.absolute()
-        target = given.with_name(given.name.removesuffix(".zip") + ".zip")
+        path = bundle.absolute()
+        target = path.with_name(path.name.removesuffix(".zip") + ".zip")
     pack(opened, target, force=force)
     size, digest = target.stat().st_size, sha256(target)
     if as_json:

@@ -14,6 +14,9 @@ from edgeattn.errors import UsageError
 if TYPE_CHECKING:
     import io
 
+    from edgeattn.inference.batch import RunResult
+    from edgeattn.tensors import Array
+
 
 @click.command("run")
 @click.argument("bundle", type=options.PATH)
@@ -22,20 +25,29 @@ if TYPE_CHECKING:
     "source",
     type=options.PATH,
     required=True,
-    help="Samples: .npz, .npy or .csv; - reads them from stdin as they come.",
+    help="Samples: .npz, .npy or .csv, or - for a stream on stdin.",
 )
 @click.option(
-    "-o", "--output", "target", type=options.PATH, help="Default: INPUT.outputs.npz, here."
+    "-o",
+    "--output",
+    "target",
+    type=options.PATH,
+    help="Default: INPUT.outputs.npz, in the current folder.",
 )
-@options.formats_option
-@options.schemes_option
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@options.artifact_selection
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of the runtime.",
+)
 @click.option(
     "--carry-states",
     is_flag=True,
-    help="Each sample goes on where the one before it ended; needs convert --states.",
+    help="Start each sample from the final states of the one before it; needs convert --states.",
 )
-@click.option("--force", is_flag=True, help="Replace an output file that exists.")
+@click.option("--force", is_flag=True, help="Replace an existing output file.")
 @options.signature_option
 @options.json_option
 @options.quiet_option
@@ -43,8 +55,7 @@ def command(
     bundle: Path,
     source: Path,
     target: Path | None,
-    formats: tuple[str, ...],
-    schemes: tuple[str, ...],
+    selection: options.ArtifactSelection,
     threads: int,
     carry_states: bool,
     force: bool,
@@ -52,88 +63,60 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Run one artifact of BUNDLE on data, its outputs to an .npz file.
+    """Run one artifact of BUNDLE on samples and write its outputs to an .npz file.
 
-    Takes the first artifact that fits --format and --scheme and whose runtime is here.
+    Runs the first artifact that matches --format and --scheme and whose runtime is installed.
 
-    With --input - a line of stdin is a sample (numbers, or JSON), or .npy arrays follow each other,
-    and each is answered at once by a line of JSON on stdout.
+    With --input -, samples are read from stdin, one per line (numbers, or JSON) or as consecutive
+    .npy arrays. The outputs of each are printed as a line of JSON at once.
     """
     if require_signature is not None:
-        bundle = options.opened(bundle, require_signature).path
+        bundle = options.open_bundle(bundle, require_signature).path
+    keywords = {**vars(selection), "threads": threads, "carry_states": carry_states}
     if str(source) == "-":
-        chosen = (options.chosen(formats), options.chosen(schemes))
-        return _stream(bundle, target, *chosen, threads, carry_states)
+        from edgeattn.inference.stream import stream_bundle
+
+        if target is not None:
+            raise UsageError("--input - prints to stdout and takes no --output.")
+        stdin = cast("io.BufferedReader", sys.stdin.buffer)
+        for outputs in stream_bundle(bundle, stdin, **keywords):
+            output.emit_line({name: array[0].tolist() for name, array in outputs.items()})
+        return 0
     from edgeattn.inference.batch import run_bundle
 
     target = target or Path(f"{source.stem}.outputs.npz")
-    outcome = run_bundle(
-        bundle,
-        source,
-        target,
-        formats=options.chosen(formats),
-        schemes=options.chosen(schemes),
-        threads=threads,
-        carry_states=carry_states,
-        force=force,
-    )
+    result = run_bundle(bundle, source, target, force=force, **keywords)
     if as_json:
-        shapes = {
-            name: {"shape": list(array.shape), "dtype": str(array.dtype)}
-            for name, array in outcome.outputs.items()
-        }
         output.emit_json(
             {
-                "outputs": shapes,
+                "outputs": {
+                    name: {"shape": list(array.shape), "dtype": str(array.dtype)}
+                    for name, array in result.outputs.items()
+                },
                 "path": str(target),
-                "format": outcome.artifact.format,
-                "scheme": outcome.artifact.scheme,
-                "runtime": outcome.runtime,
+                "format": result.artifact.format,
+                "scheme": result.artifact.scheme,
+                "runtime": result.runtime,
             }
         )
-        return 0
+    else:
+        click.echo("\n".join(_lines(result, quiet=quiet)))
+        click.echo(f"Wrote {target}")
+    return 0
+
+
+def _lines(result: RunResult, *, quiet: bool) -> list[str]:
     rows = [
-        [name, "x".join(map(str, array.shape)), str(array.dtype), _first(array)]
-        for name, array in outcome.outputs.items()
+        [name, "x".join(map(str, array.shape)), str(array.dtype), _first_values(array)]
+        for name, array in result.outputs.items()
     ]
-    if not quiet:
-        click.echo(f"{outcome.artifact.label} in {outcome.runtime}, {outcome.samples} samples")
-    click.echo(output.table(["output", "shape", "dtype", "first"], rows))
-    click.echo(f"Wrote {target}")
-    return 0
+    summary = f"{result.artifact.label} in {result.runtime}, {result.samples} samples"
+    table = output.table(["output", "shape", "dtype", "first values"], rows)
+    return [table] if quiet else [summary, table]
 
 
-def _stream(
-    bundle: Path,
-    target: Path | None,
-    formats: tuple[str, ...],
-    schemes: tuple[str, ...],
-    threads: int,
-    carry_states: bool,
-) -> int:
-    """A line of JSON for each sample of stdin, before the next one is read."""
-    from edgeattn.inference.stream import stream_bundle
-
-    if target is not None:
-        raise UsageError("A stream is answered on stdout: --input - takes no --output.")
-    source = cast("io.BufferedReader", sys.stdin.buffer)
-    answers = stream_bundle(
-        bundle,
-        source,
-        formats=formats,
-        schemes=schemes,
-        threads=threads,
-        carry_states=carry_states,
-    )
-    for outputs in answers:
-        output.emit_line({name: array[0].tolist() for name, array in outputs.items()})
-    return 0
-
-
-def _first(array: object) -> str:
-    """The first few numbers of the first sample."""
-    import numpy as np
-
-    flat = np.asarray(array)[0].reshape(-1)
-    shown = " ".join(f"{v:.4g}" if flat.dtype.kind == "f" else str(v) for v in flat[:4])
-    return shown + (" ..." if flat.size > 4 else "")
+def _first_values(array: Array) -> str:
+    """The first four values of the first sample."""
+    flat = array[0].reshape(-1)
+    values = " ".join(f"{v:.4g}" if flat.dtype.kind == "f" else str(v) for v in flat[:4])
+    return values + (" ..." if flat.size > 4 else "")

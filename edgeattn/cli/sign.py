@@ -16,24 +16,24 @@ from edgeattn.errors import UsageError
     "--key",
     type=options.PATH,
     required=True,
-    help="A private key of ssh-keygen's, or a public one whose private half your agent holds.",
+    help="Private key of ssh-keygen, or a public key whose private key your ssh agent holds.",
 )
 @options.json_option
 @options.quiet_option
 def command(bundle: Path, key: Path, as_json: bool, quiet: bool) -> int:
     """Sign BUNDLE, a folder, with an ssh key.
 
-    The signature is OpenSSH's and lies in the bundle, over the manifest, which holds the hash of
-    every file. Check it with --require-signature of run, validate, bench and deploy.
+    The OpenSSH signature is written to the bundle. It covers the manifest, which holds the hash of
+    every other file. run, validate, bench and deploy check it with --require-signature.
     """
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.signing import sign
 
     if bundle.is_file():
-        raise UsageError(f"{bundle} is packed: sign the folder, then pack it.")
-    made = sign(Bundle.open(bundle), key)
+        raise UsageError(f"{bundle} is a packed bundle.", hint="Sign the folder, then pack it.")
+    signature = sign(Bundle.open(bundle), key)
     if as_json:
-        output.emit_json({"path": str(made)})
+        output.emit_json({"path": str(signature)})
     elif not quiet:
-        click.echo(f"Wrote {made}")
+        click.echo(f"Wrote {signature}")
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,23 +87,17 @@ def command(
     most sensitive layers get a larger scheme. If no candidate passes, the closest one is written.
     After an interruption, rerun the command to resume.
     """
-    from edgeattn.inspection import NEEDS_HOST, check_host
-
-    check_host()
-    try:
-        from edgeattn_converters import ModelSource
-        from edgeattn_converters.tuning.tune import TuningOptions, tune
-    except ImportError as error:
-        raise UsageError(f"The converters cannot be imported: {error}", hint=NEEDS_HOST) from error
+    converters = import_converters()
+    tuning = import_converters("edgeattn_converters.tuning.tune")
     if plot is not None:
         _check_plot(plot)
     try:
         with output.progress(quiet or as_json):
-            result = tune(
-                ModelSource(model, **vars(loading)),
+            result = tuning.tune(
+                converters.ModelSource(model, **vars(loading)),
                 data,
                 target,
-                options=TuningOptions(
+                options=tuning.TuningOptions(
                     max_drop=max_drop,
                     aim=aim,
                     formats=options.empty_if_all(formats),
@@ -121,7 +116,7 @@ def command(
         output.emit_json(as_document(result))
     else:
         click.echo(as_text(result, table=not quiet))
-    return result.exit_code
+    return int(result.exit_code)
 
 
 def _check_plot(plot: Path) -> None:

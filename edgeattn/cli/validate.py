@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("validate")
 @click.argument("bundle", type=options.PATH)
-@options.formats_option
-@options.schemes_option
+@options.artifact_selection
 @click.option(
     "--data",
     type=options.PATH,
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     type=options.PATH,
     help="Keras file that the bundle was converted from. Default: the one beside the bundle.",
 )
-@options.loading_options
+@options.model_loading
 @click.option(
     "--limit",
     "limits",
@@ -74,33 +73,26 @@ if TYPE_CHECKING:
     "{word: number}).",
 )
 @click.option("--junit", type=options.PATH, help="JUnit XML file to write, for CI systems.")
-@options.on_option
-@options.python_option
-@options.ssh_config_option
+@options.target
 @options.signature_option
 @options.json_option
 @options.quiet_option
 def command(
     bundle: Path,
-    formats: tuple[str, ...],
-    schemes: tuple[str, ...],
+    selection: options.ArtifactSelection,
     data: Path | None,
     jobs: int | None,
     resume: bool,
     resume_file: Path | None,
     model: Path | None,
-    custom_objects: Path | None,
-    architecture: str | None,
-    trust: str | None,
+    loading: options.ModelLoading,
     limits: tuple[str, ...],
     explain: bool,
     report: Path | None,
     bench: Path | None,
     vocabulary: Path | None,
     junit: Path | None,
-    on: str | None,
-    python: str | None,
-    ssh_config: Path | None,
+    target: options.TargetOptions,
     require_signature: Path | None,
     as_json: bool,
     quiet: bool,
@@ -117,17 +109,16 @@ def command(
     stage "device" then compares the target's outputs with this machine's.
     """
     from edgeattn.metrics.limits import Limit
-    from edgeattn.targets.target import open_target
     from edgeattn.validation.on_target import validate_with_device_stage
     from edgeattn.validation.validate import ValidationOptions, validate_isolated
 
-    opened = options.opened(bundle, require_signature)
-    artifacts = opened.select(options.chosen(formats), options.chosen(schemes))
+    opened = options.open_bundle(bundle, require_signature)
+    artifacts = selection.of(opened)
     overrides = tuple(Limit.parse(text) for text in limits)
     if data is None and model is not None:
         raise UsageError("--model has no effect without --data.", hint="Add --data FILE.")
     checkpoint = _checkpoint_path(bundle, data, resume, resume_file)
-    if on or python:
+    if not target.local:
         _check_local(jobs=jobs, resume=checkpoint, explain=explain)
     options.check_writable(report, junit, checkpoint)
     extras = _report_extras(report, bench, vocabulary)
@@ -135,21 +126,16 @@ def command(
         with output.progress(quiet or as_json):
             dataset = None
             if data is not None:
-                loading = {
-                    "custom_objects": None if custom_objects is None else str(custom_objects),
-                    "architecture": architecture,
-                    "trust": trust,
-                }
                 dataset = _open_dataset(opened, data, model, loading)
             validation = ValidationOptions(
                 overrides, jobs or len(os.sched_getaffinity(0)), checkpoint
             )
-            if on is None and python is None:
+            if target.local:
                 result = validate_isolated(opened, artifacts, dataset=dataset, options=validation)
             else:
-                with open_target(opened, on, python, config=ssh_config) as target:
+                with target.open(opened) as opened_target:
                     result = validate_with_device_stage(
-                        target, opened, artifacts, dataset=dataset, options=validation
+                        opened_target, opened, artifacts, dataset=dataset, options=validation
                     )
             diagnoses = None
             if explain:
@@ -184,7 +170,7 @@ def _check_local(**values: Any) -> None:
 
 
 def _open_dataset(
-    bundle: Bundle, data: Path, model: Path | None, loading: dict[str, str | None]
+    bundle: Bundle, data: Path, model: Path | None, loading: options.ModelLoading
 ) -> FileDataset:
     """The dataset in ``data``, with Keras as its reference if that is available."""
     from edgeattn.evaluation.file_dataset import missing_labels, open_dataset
@@ -192,7 +178,7 @@ def _open_dataset(
 
     original = find_original(bundle, model)
     dataset = open_dataset(data, bundle)
-    keras = None if original is None else open_keras(bundle, original, loading)
+    keras = None if original is None else open_keras(bundle, original, loading.to_json())
     if keras is not None:
         return dataset.with_keras(keras)
     if model is not None:

@@ -176,7 +176,7 @@ class _Evaluation:
             expected: Future[Tensors] = Future()
             expected.set_result(batch.reference_outputs)
         elif self._dataset.keras is not None:
-            expected = self._pool.beside(self._dataset.keras, batch.inputs)
+            expected = self._pool.submit_background(self._dataset.keras, batch.inputs)
         else:
             assert self._fallback is not None
             expected = self._pool.submit(_outputs, self._fallback, batch.inputs, None)

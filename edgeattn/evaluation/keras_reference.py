@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle.manifest import sha256
+from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Tensors
@@ -60,16 +61,10 @@ def open_keras(
     ``options`` are those of loading the file. Returns None if the converters are not installed.
     """
     try:
-        from edgeattn_converters.options import ConversionOptions, ModelSource
-        from edgeattn_converters.worker.client import ConversionWorker
-    except ImportError:
-        return None
-    from edgeattn.inspection import check_host
-
-    try:
-        check_host()
+        converters = import_converters()
     except UsageError:
         return None
+    client = import_converters("edgeattn_converters.worker.client")
     inputs = bundle.manifest.artifacts[0].inputs
     without_states = sample_inputs(inputs)
     steps = {
@@ -79,7 +74,7 @@ def open_keras(
     }
     time_steps = steps.pop() if len(steps) == 1 else None
     return Keras(
-        ConversionWorker(),
-        ModelSource(model, **{"time_steps": time_steps, **(options or {})}),
-        ConversionOptions(states=len(without_states) < len(inputs)),
+        client.ConversionWorker(),
+        converters.ModelSource(model, **{"time_steps": time_steps, **(options or {})}),
+        converters.ConversionOptions(states=len(without_states) < len(inputs)),
     )

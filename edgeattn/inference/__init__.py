@@ -1,1 +1,1 @@
-"""Artifacts as models: one sample at a time, a file of samples, or a stream."""
+"""Inference with a bundle: one sample per call, a file of samples, or a stream."""

@@ -1,4 +1,4 @@
-"""A model of a bundle as a function, for programs that run on the device.
+"""A model of a bundle as a function, for programs on the device.
 
     import edgeattn
 
@@ -6,27 +6,26 @@
     for reading in sensor:                  # one sample, in the shape of the model's input
         print(model(reading)["score"])
 
-The arrays that come back are the same ones at every call, overwritten by the next: copy what is
-to be kept. A sequence that comes in parts goes through an artifact with states (``edgeattn convert
---states``), loaded with ``carry_states=True``. Nothing here guards against a file that crashes its
-runtime; ``edgeattn validate`` has said so before.
+Every call returns the same arrays, overwritten by the next call: copy values that must last.
+To process a sequence in parts, convert with ``edgeattn convert --states`` and load with
+``carry_states=True``. The model runs in this process, so a file that crashes its runtime ends the
+program; ``edgeattn validate`` detects such files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import BundleError, RuntimeUnavailableError, SampleError
+from edgeattn.inference.session import Session, open_session
+from edgeattn.runners.batching import missing_input
 from edgeattn.tensors import Array, Tensors, TensorSpec
-
-if TYPE_CHECKING:
-    from edgeattn.runners.session import Direct
 
 
 def load(
@@ -37,108 +36,111 @@ def load(
     threads: int = 1,
     carry_states: bool = False,
 ) -> Model:
-    """The first artifact of ``bundle`` that fits and whose runtime is here, ready to be called.
+    """Load the first artifact of ``bundle`` that matches and whose runtime is installed.
 
-    With ``carry_states`` each call goes on where the one before it ended. Every file is held to the
-    manifest's hashes first. Raises :class:`BundleError` where that fails, where nothing fits or
-    there are no states, :class:`RuntimeUnavailableError` where no runtime is installed,
-    :class:`ArtifactError` where the runtime cannot load the file.
+    With ``carry_states`` each call starts from the final states of the call before it. Raises
+    :class:`BundleError` if the bundle is damaged, no artifact matches or there are no states to
+    carry, :class:`RuntimeUnavailableError` if no runtime is installed, and :class:`ArtifactError`
+    if the runtime cannot load the file.
     """
-    from edgeattn.runners.session import open_direct
-
     opened = Bundle.open(Path(bundle))
     candidates = opened.select((format,) if format else (), (scheme,) if scheme else ())
     if carry_states and not any(spec.state for spec in candidates[0].inputs):
         raise BundleError(
-            f"{opened.path} has no states to carry: every sequence starts clean in it.",
-            hint="Make one that has them: edgeattn convert MODEL --states",
+            f"{opened.path} has no states to carry.",
+            hint="Convert the model again with --states.",
         )
-    missing: RuntimeUnavailableError | None = None
+    unavailable: RuntimeUnavailableError | None = None
     for artifact in candidates:
-        path = opened.artifact_path(artifact)
-        ends = (artifact.inputs, artifact.outputs)
         try:
-            direct = open_direct(path, artifact.format, *ends, threads=threads)
-            return Model(artifact, direct, carry_states=carry_states)
+            session = open_session(
+                opened.artifact_path(artifact),
+                artifact.format,
+                artifact.inputs,
+                artifact.outputs,
+                threads=threads,
+            )
+            return Model(artifact, session, carry_states=carry_states)
         except RuntimeUnavailableError as error:
-            missing = missing or error
-    raise missing or BundleError(f"{opened.path} has no artifacts.")
+            unavailable = unavailable or error
+    raise unavailable or BundleError(f"{opened.path} has no artifacts.")
 
 
-# A dict is known at once, another mapping by asking for all that it can.
-MAPPINGS = (dict, Mapping)
+# isinstance is faster for dict than for the abstract Mapping.
+_MAPPINGS = (dict, Mapping)
 
 
 class Model:
-    """An artifact as a function of one sample; real numbers go in and come out."""
+    """An artifact as a function of one sample, with real numbers as inputs and outputs."""
 
-    def __init__(self, artifact: Artifact, direct: Direct, *, carry_states: bool = False) -> None:
+    def __init__(self, artifact: Artifact, session: Session, *, carry_states: bool = False) -> None:
         self.artifact = artifact
-        self.runtime = direct.runtime
+        self.runtime = session.runtime
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
-        self._invoke = direct.invoke
-        writers = tuple(map(_Writer, self.inputs, direct.feeds))
+        self._invoke = session.invoke
+        writers = tuple(map(_InputWriter, self.inputs, session.feeds))
         self._writers = tuple(writer for writer in writers if writer.spec.state is None)
-        self._only = self._writers[0] if len(self._writers) == 1 else None
-        readers = tuple(map(_Reader, self.outputs, direct.fetches))
-        # Those without a scale are in place as soon as the runtime is done.
+        self._only_writer = self._writers[0] if len(self._writers) == 1 else None
+        readers = tuple(map(_OutputReader, self.outputs, session.fetches))
+        # Outputs without a scale need no conversion.
         self._readers = tuple(reader for reader in readers if reader.spec.quantized)
-        self._answer: Tensors = {reader.spec.name: reader.real for reader in readers}
+        self._outputs: Tensors = {reader.spec.name: reader.real for reader in readers}
         self._states = tuple(
-            (writer, self._answer[writer.spec.state])
+            (writer, self._outputs[writer.spec.state])
             for writer in writers
             if writer.spec.state is not None
         )
         self._carry = carry_states
-        self._starts = True
+        self._at_start = True
 
     def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:
-        """The outputs by name for one sample: an array, or where there are several inputs a
-        mapping of them by name.
+        """The outputs by name for one sample.
 
-        With its batch axis of one or without. A state that the mapping does not hold is zero, or,
-        where states are carried, what the last call left. The arrays are the same at every call.
+        ``sample`` is an array in the shape of the model's input, with or without a batch axis of
+        1, or a mapping of such arrays by input name if the model has several inputs. A state that
+        is not in the mapping is zero or, with ``carry_states``, the final state of the last call.
+        Every call returns the same arrays. Raises :class:`SampleError` if an input is missing or
+        has another shape.
         """
         if self._states:
             self._write_states(sample)
-        # First what is asked for most: to know a mapping that is no dict takes longer than to copy
-        # a small array.
-        if self._only is not None and isinstance(sample, np.ndarray):
-            self._only.write(sample)
-        elif isinstance(sample, MAPPINGS):
+        # The most frequent case first: recognizing a mapping that is not a dict takes longer than
+        # copying a small array.
+        if self._only_writer is not None and isinstance(sample, np.ndarray):
+            self._only_writer.write(sample)
+        elif isinstance(sample, _MAPPINGS):
             for writer in self._writers:
                 if writer.name not in sample:
-                    there = ", ".join(map(repr, sample)) or "nothing"
-                    raise SampleError(f"Input {writer.spec} is missing: there is {there}.")
+                    raise missing_input(writer.spec, sample)
                 writer.write(sample[writer.name])
-        elif self._only is not None:
-            self._only.write(sample)
+        elif self._only_writer is not None:
+            self._only_writer.write(sample)
         else:
             names = ", ".join(writer.spec.name for writer in self._writers)
-            raise SampleError(f"The model has several inputs: give a mapping of {names}.")
+            raise SampleError(f"The model has several inputs. Pass a mapping with: {names}.")
         self._invoke()
         for reader in self._readers:
             reader.read()
-        return self._answer
+        return self._outputs
 
     def _write_states(self, sample: Array | Mapping[str, Array]) -> None:
         for writer, final in self._states:
             if isinstance(sample, Mapping) and writer.spec.name in sample:
                 writer.write(sample[writer.spec.name])
-            elif self._carry and not self._starts:
+            elif self._carry and not self._at_start:
                 writer.write(final)
             else:
                 writer.clear()
-        self._starts = False
+        self._at_start = False
 
     def reset(self) -> None:
-        """The next call starts a sequence anew; without ``carry_states`` every call does."""
-        self._starts = True
+        """Start a new sequence with the next call. Needed only with ``carry_states``."""
+        self._at_start = True
 
 
-class _Writer:
-    """Puts a sample where the runtime reads it, quantized where it must be."""
+class _InputWriter:
+    """Copies a sample to the runtime's input array, quantized if needed."""
 
     def __init__(self, spec: TensorSpec, feed: Array) -> None:
         self.spec = spec
@@ -159,8 +161,8 @@ class _Writer:
             sample = np.asarray(sample)
         if sample.shape not in self._shapes:
             raise SampleError(
-                f"Input {self.spec.name} takes one sample of shape {self._shapes[-1]}; "
-                f"it came as {sample.shape}."
+                f"Input {self.spec.name}: expected one sample of shape {self._shapes[-1]}, "
+                f"received {sample.shape}."
             )
         if self._quantized:
             self._quantize(sample)
@@ -174,21 +176,21 @@ class _Writer:
             self._copy_exactly(target, sample)
 
     def clear(self) -> None:
-        """Zero, whatever integer stands for it."""
+        """Write real zeros."""
         self._feed[...] = (self.spec.zero_point or 0) if self.spec.quantized else 0
 
     def _copy_exactly(self, target: Array, sample: Array) -> None:
-        """Whole numbers of another dtype, as token numbers often are."""
-        narrowed = sample.astype(target.dtype)
-        if not np.array_equal(narrowed, sample):
+        """Copy integers of another dtype, such as token numbers in int64."""
+        converted = sample.astype(target.dtype)
+        if not np.array_equal(converted, sample):
             raise SampleError(
-                f"Input {self.spec.name} is of {target.dtype}, and what came, of "
-                f"{sample.dtype}, does not fit into it."
+                f"Input {self.spec.name}: the {sample.dtype} values cannot be represented in "
+                f"{target.dtype}."
             )
-        np.copyto(target, narrowed)
+        np.copyto(target, converted)
 
     def _quantize(self, sample: Array) -> None:
-        """As :func:`edgeattn.tensors.quantize`, into arrays that are there."""
+        """As :func:`edgeattn.tensors.quantize`, without allocating arrays."""
         real = self._real
         np.divide(sample, self._scale, out=real)
         np.rint(real, out=real)
@@ -197,19 +199,19 @@ class _Writer:
         np.copyto(self._feed, real, casting="unsafe")
 
 
-class _Reader:
-    """An output as real numbers, in an array that is there."""
+class _OutputReader:
+    """Converts the runtime's output array to real numbers."""
 
     def __init__(self, spec: TensorSpec, fetch: Array) -> None:
         self.spec = spec
         self._fetch = fetch
         self.real = np.zeros(fetch.shape, np.float32) if spec.quantized else fetch
-        self._wide = np.zeros(fetch.shape) if spec.quantized else fetch
+        self._float64 = np.zeros(fetch.shape) if spec.quantized else fetch
         self._scale = spec.scale or 1.0
 
     def read(self) -> None:
-        """As :func:`edgeattn.tensors.dequantize`."""
-        np.copyto(self._wide, self._fetch)
-        np.subtract(self._wide, self.spec.zero_point or 0, out=self._wide)
-        np.multiply(self._wide, self._scale, out=self._wide)
-        np.copyto(self.real, self._wide, casting="same_kind")
+        """As :func:`edgeattn.tensors.dequantize`, without allocating arrays."""
+        np.copyto(self._float64, self._fetch)
+        np.subtract(self._float64, self.spec.zero_point or 0, out=self._float64)
+        np.multiply(self._float64, self._scale, out=self._float64)
+        np.copyto(self.real, self._float64, casting="same_kind")

@@ -1,7 +1,7 @@
-"""One sample after another through an artifact, as they come: a sensor's loop as a pipe.
+"""An artifact run on a stream of samples, each as soon as it arrives.
 
-A stream is either text, a sample a line (numbers between commas or spaces, or JSON: an array, or
-an object of arrays by input), or ``.npy`` files one behind the other, a sample or several each.
+A stream is text with one sample per line (numbers separated by commas or spaces, a JSON array, or
+a JSON object of arrays by input name), or consecutive ``.npy`` arrays of one or more samples each.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from edgeattn.errors import SampleError
 from edgeattn.inference.batch import first_available
 from edgeattn.process.worker import Worker
 from edgeattn.runners.stateful import StatefulRunner
+from edgeattn.samples.arrays import NPY_MAGIC
 from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     import io
 
-MAGIC = b"\x93NUMPY"
-LINE = 64 * 2**20
+MAX_LINE = 64 * 2**20  # bytes
 
 
 def stream_bundle(
@@ -39,39 +39,39 @@ def stream_bundle(
     threads: int = 1,
     carry_states: bool = False,
 ) -> Iterator[Tensors]:
-    """The outputs for each sample of ``source``, each as soon as its sample is there.
+    """The outputs for each sample of ``source``, as arrays with one row.
 
-    Arrays of one row. With ``carry_states`` a sample goes on where the one before it ended. Raises
-    :class:`SampleError` naming the line or array that does not fit.
+    With ``carry_states`` each sample starts from the final states of the one before it. Raises
+    :class:`SampleError`, which names the line or array, if a sample does not fit the model.
     """
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
-    with Worker() as child:
-        artifact, runner = first_available(opened, candidates, child, threads)
-        through = StatefulRunner(runner) if carry_states else runner
-        for sample in samples(source, artifact):
-            yield through.run(with_initial_states(sample, artifact.inputs))
+    with Worker() as worker:
+        artifact, isolated = first_available(opened, candidates, worker, threads)
+        runner = StatefulRunner(isolated) if carry_states else isolated
+        for sample in read_stream(source, artifact):
+            yield runner.run(with_initial_states(sample, artifact.inputs))
 
 
-def samples(source: io.BufferedReader, artifact: Artifact) -> Iterator[Tensors]:
-    """The samples of a stream, each with a batch axis of one."""
-    if source.peek(len(MAGIC))[: len(MAGIC)] == MAGIC:
-        yield from _arrays(source, sample_inputs(artifact.inputs))
+def read_stream(source: io.BufferedReader, artifact: Artifact) -> Iterator[Tensors]:
+    """The samples of a stream, each with a batch axis of 1."""
+    if source.peek(len(NPY_MAGIC))[: len(NPY_MAGIC)] == NPY_MAGIC:
+        yield from _read_arrays(source, sample_inputs(artifact.inputs))
     else:
-        yield from _lines(source, artifact.inputs)
+        yield from _read_lines(source, artifact.inputs)
 
 
 class _Pipe:
-    """What NumPy must not take for a file on disk: it would ask where in it it is."""
+    """Hides that ``source`` is a file: NumPy would query its position, which pipes do not have."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self.read = source.read
 
 
-def _arrays(source: io.BufferedReader, inputs: tuple[TensorSpec, ...]) -> Iterator[Tensors]:
+def _read_arrays(source: io.BufferedReader, inputs: tuple[TensorSpec, ...]) -> Iterator[Tensors]:
     if len(inputs) != 1:
         raise SampleError(
-            "A stream of .npy arrays fits a model of one input.",
+            "A stream of .npy arrays requires a model with one input.",
             hint='Send lines of JSON: {"INPUT": [...], ...}',
         )
     spec, number = inputs[0], 0
@@ -83,66 +83,71 @@ def _arrays(source: io.BufferedReader, inputs: tuple[TensorSpec, ...]) -> Iterat
             )
         except (ValueError, EOFError, OSError) as error:
             raise SampleError(f"Array {number} of the stream cannot be read: {error}") from error
-        several = array.ndim == len(spec.shape)
-        for row in array if several else [array]:
-            yield {spec.name: _fitted(row, spec, f"array {number}")}
+        has_sample_axis = array.ndim == len(spec.shape)
+        for sample in array if has_sample_axis else [array]:
+            yield {spec.name: _fit(sample, spec, f"Array {number}")}
 
 
-def _lines(source: IO[bytes], inputs: tuple[TensorSpec, ...]) -> Iterator[Tensors]:
+def _read_lines(source: IO[bytes], inputs: tuple[TensorSpec, ...]) -> Iterator[Tensors]:
     number = 0
-    while line := source.readline(LINE):
+    while line := source.readline(MAX_LINE):
         number += 1
-        where = f"line {number}"
         try:
             text = line.decode().strip()
             if text:
-                yield _sample(text, inputs, where)
+                yield _parse(text, inputs, f"Line {number}")
         except (ValueError, TypeError, RecursionError) as error:
-            raise SampleError(f"In {where} of the stream: {error}") from error
+            raise SampleError(f"Line {number} of the stream cannot be read: {error}") from error
 
 
-def _sample(text: str, inputs: tuple[TensorSpec, ...], where: str) -> Tensors:
+def _parse(text: str, inputs: tuple[TensorSpec, ...], position: str) -> Tensors:
+    required = sample_inputs(inputs)
+    values: Any
     if text[0] in "[{":
-        told: Any = json.loads(text)
+        values = json.loads(text)
     else:
-        told = [float(word) for word in text.replace(",", " ").split()]
-    brought = sample_inputs(inputs)
-    if not isinstance(told, dict):
-        if len(brought) != 1:
-            names = ", ".join(spec.name for spec in brought)
-            raise SampleError(f"{where} must be a JSON object with {names}: the model has several.")
-        told = {brought[0].name: told}
-    missing = [spec.name for spec in brought if spec.name not in told]
+        values = [float(number) for number in text.replace(",", " ").split()]
+    if not isinstance(values, dict):
+        if len(required) != 1:
+            names = ", ".join(spec.name for spec in required)
+            raise SampleError(
+                f"{position} of the stream: the model has several inputs.",
+                hint=f"Send JSON objects with: {names}.",
+            )
+        values = {required[0].name: values}
+    missing = [spec.name for spec in required if spec.name not in values]
     if missing:
-        raise SampleError(f"{where} has no input {missing[0]!r}.")
+        raise SampleError(f"{position} of the stream has no input {missing[0]!r}.")
     return {
-        spec.name: _fitted(np.asarray(told[spec.name]), spec, where)
+        spec.name: _fit(np.asarray(values[spec.name]), spec, position)
         for spec in inputs
-        if spec.name in told
+        if spec.name in values
     }
 
 
-def _fitted(array: Array, spec: TensorSpec, where: str) -> Array:
-    """``array`` in the shape of one sample of ``spec``, with a batch axis; flat numbers too."""
+def _fit(array: Array, spec: TensorSpec, position: str) -> Array:
+    """One sample of ``spec``, which may be flat, in its shape and dtype with a batch axis of 1."""
     shape = spec.shape[1:]
     fits = array.ndim == len(shape) and all(
-        want in (None, got) for want, got in zip(shape, array.shape, strict=True)
+        expected in (None, length) for expected, length in zip(shape, array.shape, strict=True)
     )
-    known = [axis for axis in shape if axis is not None]
-    if not fits and array.ndim == 1 and len(known) == len(shape):
-        fits = array.size == math.prod(known)
-        array = array.reshape(known) if fits else array
+    fixed = [axis for axis in shape if axis is not None]
+    if not fits and array.ndim == 1 and len(fixed) == len(shape):
+        fits = array.size == math.prod(fixed)
+        array = array.reshape(fixed) if fits else array
     if not fits:
-        wanted = ", ".join("?" if axis is None else str(axis) for axis in shape)
+        expected_shape = ", ".join("?" if axis is None else str(axis) for axis in shape)
         raise SampleError(
-            f"{where} of the stream has the shape {array.shape}, and input {spec.name} takes "
-            f"one sample of ({wanted}) at a time."
+            f"{position} of the stream has the shape {array.shape}. Input {spec.name} takes one "
+            f"sample of shape ({expected_shape})."
         )
     if array.dtype.kind not in "buif":
-        raise SampleError(f"{where} of the stream holds something that is no number.")
+        raise SampleError(f"{position} of the stream contains values that are not numbers.")
     if np.dtype(spec.dtype).kind in "iu" and not spec.quantized:
-        whole = array.astype(spec.dtype)
-        if not np.array_equal(whole, array):
-            raise SampleError(f"{where} of the stream: {spec.name} takes {spec.dtype}.")
-        return whole[None]
+        integers = array.astype(spec.dtype)
+        if not np.array_equal(integers, array):
+            raise SampleError(
+                f"{position} of the stream: input {spec.name} takes {spec.dtype} values."
+            )
+        return integers[None]
     return array.astype("float32" if spec.quantized else spec.dtype)[None]

@@ -1,1 +1,1 @@
-"""Worker processes: native code crashes, and untrusted files are opened where that harms nobody."""
+"""Worker processes: they isolate native code that crashes, and files that are not trusted."""

@@ -1,7 +1,6 @@
-"""Runtimes side by side: each worker has its own, and all cores are used.
+"""Artifacts run in parallel, each worker with its own runtime.
 
-What a worker is asked for comes back in the order in which it was asked, so that nothing that is
-made of it depends on how many workers there are.
+Results are returned in the order of submission, so they do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -22,69 +21,72 @@ Opener = Callable[["Artifact"], "Runner"]
 
 
 class RunnerPool:
-    """``openers`` each give runners of their own, one at a time. One works in the caller's thread.
+    """Calls functions with one of ``openers``, each of which serves one call at a time.
 
-    ``closers`` end whatever the workers still do, when the work is over or interrupted.
+    A single opener is called in the caller's thread. ``closers`` are called when the pool exits, to
+    end calls that still run.
     """
 
     def __init__(
         self, openers: Sequence[Opener], closers: Sequence[Callable[[], None]] = ()
     ) -> None:
         self._closers = list(closers)
-        # The last one that came back is taken first: what is not needed is never started.
-        self._free: queue.LifoQueue[Opener] = queue.LifoQueue()
+        # Last in, first out: a worker that is not needed is never started.
+        self._idle: queue.LifoQueue[Opener] = queue.LifoQueue()
         for opener in reversed(openers):
-            self._free.put(opener)
+            self._idle.put(opener)
         self.count = len(openers)
-        several = self.count > 1
-        self._threads = ThreadPoolExecutor(self.count) if several else None
-        self._beside = ThreadPoolExecutor(1) if several else None
+        parallel = self.count > 1
+        self._threads = ThreadPoolExecutor(self.count) if parallel else None
+        self._background = ThreadPoolExecutor(1) if parallel else None
 
     def __enter__(self) -> RunnerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pools = [pool for pool in (self._threads, self._beside) if pool is not None]
-        for pool in pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-        # What still runs ends with its process, and its thread with that.
+        executors = [item for item in (self._threads, self._background) if item is not None]
+        for executor in executors:
+            executor.shutdown(wait=False, cancel_futures=True)
+        # A call that still runs ends with its worker process, and its thread with the call.
         for close in self._closers:
             close()
-        for pool in pools:
-            pool.shutdown(wait=True)
+        for executor in executors:
+            executor.shutdown(wait=True)
 
     def close_at_end(self, close: Callable[[], None]) -> None:
-        """Call ``close`` too when the work is over or interrupted."""
+        """Also call ``close`` when the pool exits."""
         self._closers.append(close)
 
-    def submit(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """``work(opener, *arguments)`` on a worker that is free."""
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Call ``function(opener, *arguments)`` as soon as an opener is idle."""
 
-        def on_worker() -> Result:
-            opener = self._free.get()
+        def with_opener() -> Result:
+            opener = self._idle.get()
             try:
-                return work(opener, *arguments)
+                return function(opener, *arguments)
             finally:
-                self._free.put(opener)
+                self._idle.put(opener)
 
-        return _submitted(self._threads, on_worker)
+        return _submit(self._threads, with_opener)
 
-    def beside(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """``work(*arguments)``, which needs no worker, beside what the workers do."""
-        return _submitted(self._beside, lambda: work(*arguments))
+    def submit_background(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Call ``function(*arguments)``, which needs no opener, in parallel to the others."""
+        return _submit(self._background, lambda: function(*arguments))
 
-    def each(self, work: Callable[[Opener, Item], Result], items: Iterable[Item]) -> list[Result]:
-        """``work(opener, item)`` of all items, in their order."""
-        return [future.result() for future in [self.submit(work, item) for item in items]]
+    def map(
+        self, function: Callable[[Opener, Item], Result], items: Iterable[Item]
+    ) -> list[Result]:
+        """``function(opener, item)`` for each item, in their order."""
+        return [future.result() for future in [self.submit(function, item) for item in items]]
 
 
-def _submitted(pool: ThreadPoolExecutor | None, work: Callable[[], Result]) -> Future[Result]:
-    if pool is not None:
-        # The thread reports its progress to whom the caller does.
-        return pool.submit(contextvars.copy_context().run, work)
+def _submit(executor: ThreadPoolExecutor | None, function: Callable[[], Result]) -> Future[Result]:
+    if executor is not None:
+        # The caller's context receives the progress messages of the thread.
+        return executor.submit(contextvars.copy_context().run, function)
     future: Future[Result] = Future()
     try:
-        future.set_result(work())
-    except Exception as error:  # Ctrl-C goes on up from here
+        future.set_result(function())
+    except Exception as error:  # KeyboardInterrupt is not caught
         future.set_exception(error)
     return future

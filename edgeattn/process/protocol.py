@@ -1,8 +1,8 @@
-"""Messages between a process and its worker: JSON with numpy arrays behind it.
+"""Messages between a process and its worker: JSON and numpy arrays.
 
-A frame is 8 bytes, the length of the JSON in little-endian order; the JSON; then the bytes of each
-array in the order of its ``arrays`` list. Nothing that is received is ever executed. Files are not
-sent: both processes see the same disk.
+A frame is the length of the JSON (8 bytes, little-endian), the JSON, and the bytes of each array
+in the order of its ``arrays`` list. Received data is never executed. Files are not sent, because
+both processes have the same file system.
 """
 
 from __future__ import annotations
@@ -18,35 +18,29 @@ from edgeattn import errors
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
 
-# A reply's JSON is small: a larger one is a fault, not an answer.
+# Bytes. Limits what a faulty worker can make the caller allocate.
 MAX_HEADER = 64 * 2**20
-
-
 MAX_ARRAY = 8 * 2**30
-
-
 CHUNK = 16 * 2**20
-
-
-# What an array may hold: booleans, integers, real and complex numbers.
+# Kinds of dtypes that an array may have: booleans, integers, floats and complex numbers.
 KINDS = "buifc"
 
 
 def write_message(
     stream: IO[bytes], header: Mapping[str, Any], tensors: Tensors | None = None
 ) -> None:
-    """Write one frame; ``TypeError`` for what a frame cannot hold, before anything is written."""
+    """Write one frame. Raises :class:`TypeError`, and writes nothing, if it cannot be encoded."""
     write(stream, frame(header, tensors))
 
 
-def write(stream: IO[bytes], frame: Sequence[Any]) -> None:
-    for part in frame:
+def write(stream: IO[bytes], parts: Sequence[Any]) -> None:
+    for part in parts:
         stream.write(part)
     stream.flush()
 
 
 def frame(header: Mapping[str, Any], tensors: Tensors | None = None) -> list[Any]:
-    """The parts of a frame; arrays are made contiguous and little-endian on the way."""
+    """The parts of a frame. Arrays are converted to contiguous, little-endian ones."""
     payload: list[Any] = []
     arrays: list[dict[str, Any]] = []
     if tensors:
@@ -55,9 +49,9 @@ def frame(header: Mapping[str, Any], tensors: Tensors | None = None) -> list[Any
         for name, value in tensors.items():
             array = np.ascontiguousarray(value)
             if array.dtype.kind not in KINDS:
-                raise TypeError(f"array {name!r} is of {array.dtype}, which is no number")
+                raise TypeError(f"array {name!r} has the dtype {array.dtype}, which is not numeric")
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            # ascontiguousarray makes a scalar a vector: the shape is the original's.
+            # The shape of the original: ascontiguousarray converts a scalar to a vector.
             arrays.append({"name": name, "dtype": array.dtype.str, "shape": np.shape(value)})
             payload.append(array.reshape(-1).view("u1").data)
     text = json.dumps({**header, "arrays": arrays}).encode()
@@ -65,19 +59,22 @@ def frame(header: Mapping[str, Any], tensors: Tensors | None = None) -> list[Any
 
 
 def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], Tensors]:
-    """Read one frame; ``EOFError`` where the stream ends, ``ValueError`` where it is no frame."""
+    """Read one frame.
+
+    Raises :class:`EOFError` if the stream ends, and :class:`ValueError` if the frame is malformed.
+    """
     (length,) = struct.unpack("<Q", _read(stream, 8))
     if length > MAX_HEADER:
-        raise ValueError(f"a header of {length} bytes")
+        raise ValueError(f"header of {length} bytes")
     try:
         header = json.loads(_read(stream, length))
-        listed = [
+        entries = [
             (str(entry["name"]), str(entry["dtype"]), tuple(int(axis) for axis in entry["shape"]))
             for entry in header.pop("arrays")
         ]
     except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"a header that is none: {error}") from error
-    return header, {name: _read_array(stream, dtype, shape) for name, dtype, shape in listed}
+        raise ValueError(f"malformed header: {error}") from error
+    return header, {name: _read_array(stream, dtype, shape) for name, dtype, shape in entries}
 
 
 def _read_array(stream: IO[bytes], name: str, shape: tuple[int, ...]) -> Any:
@@ -86,33 +83,33 @@ def _read_array(stream: IO[bytes], name: str, shape: tuple[int, ...]) -> Any:
     try:
         dtype = np.dtype(name)
     except TypeError as error:
-        raise ValueError(f"an array of {name!r}") from error
+        raise ValueError(f"unknown dtype {name!r}") from error
     size = dtype.itemsize * math.prod(shape)
     if dtype.kind not in KINDS or min(shape, default=0) < 0 or size > MAX_ARRAY:
-        raise ValueError(f"an array of {name!r} and shape {shape}")
+        raise ValueError(f"invalid array of dtype {name!r} and shape {shape}")
     return np.frombuffer(_read(stream, size), dtype).reshape(shape)
 
 
 def _read(stream: IO[bytes], length: int) -> bytearray:
-    # Filled as it comes: what is announced need not be true.
+    # In chunks, because the sender may not send as much as it announces.
     received = bytearray()
     while len(received) < length:
         chunk = stream.read(min(length - len(received), CHUNK))
         if not chunk:
-            raise EOFError("the other end has gone")
+            raise EOFError("the connection was closed")
         received += chunk
     return received
 
 
-def describe(error: errors.EdgeattnError) -> dict[str, Any]:
+def error_to_json(error: errors.EdgeattnError) -> dict[str, Any]:
     return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
-def rebuild(data: Mapping[str, Any]) -> errors.EdgeattnError:
-    kind = getattr(errors, str(data["type"]), None)
-    if not (isinstance(kind, type) and issubclass(kind, errors.EdgeattnError)):
-        kind = errors.EdgeattnError
-    error: errors.EdgeattnError = kind(str(data["message"]), hint=data.get("hint"))
+def error_from_json(data: Mapping[str, Any]) -> errors.EdgeattnError:
+    error_type = getattr(errors, str(data["type"]), None)
+    if not (isinstance(error_type, type) and issubclass(error_type, errors.EdgeattnError)):
+        error_type = errors.EdgeattnError
+    error: errors.EdgeattnError = error_type(str(data["message"]), hint=data.get("hint"))
     if data.get("traceback"):
         error.add_note(str(data["traceback"]))
     return error

@@ -1,7 +1,7 @@
-"""What a child process that reads untrusted files gives up, where the system lets it.
+"""Restrictions of a worker process that reads untrusted files: no network, limited memory.
 
-Linux only; elsewhere, and where the system refuses, the process goes on as it is: what protects a
-user in the first place is that nothing in a file is executed.
+Linux only. On other systems, or if the system refuses, the process runs without restrictions: the
+main protection is that no code in a file is executed.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ import os
 import sys
 from pathlib import Path
 
-# sched.h
+# From sched.h.
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 
 
-def confine() -> None:
-    """Leave the network, and take no more memory than the machine has.
+def enter_sandbox() -> None:
+    """Disconnect this process from the network and limit its memory to that of the machine.
 
-    Must be called before the process has a second thread.
+    Call it before the process starts a second thread.
     """
     if sys.platform == "linux":
-        _leave_network()
+        _disconnect_network()
         _limit_memory()
 
 
-def _leave_network() -> None:
-    """A network namespace of its own, without any interface that is up."""
+def _disconnect_network() -> None:
+    """Enter a new network namespace, in which no interface is up."""
     try:
         unshare = ctypes.CDLL(None, use_errno=True).unshare
     except (OSError, AttributeError):
@@ -37,7 +37,7 @@ def _leave_network() -> None:
     if user == 0:
         unshare(_CLONE_NEWNET)
         return
-    # An ordinary user may have one only together with a user namespace, in which it stays itself.
+    # Other users need a new user namespace as well, in which they keep their identity.
     if unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
         with contextlib.suppress(OSError):
             Path("/proc/self/setgroups").write_text("deny")
@@ -46,7 +46,7 @@ def _leave_network() -> None:
 
 
 def _limit_memory() -> None:
-    """Running out of memory is then an error in this process, not the kernel killing another."""
+    """Exhausted memory then raises an error here instead of letting the kernel kill processes."""
     import resource
 
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

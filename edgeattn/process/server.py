@@ -1,4 +1,4 @@
-"""The worker process: reads calls from its standard input and writes results to standard output."""
+"""The worker process: it reads calls from standard input and writes results to standard output."""
 
 from __future__ import annotations
 
@@ -14,83 +14,66 @@ from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn import errors, progress
+from edgeattn.process.protocol import error_to_json, frame, read_message, write, write_message
+from edgeattn.process.worker import SANDBOX
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
-from edgeattn.process.protocol import describe, frame, read_message, write, write_message
-from edgeattn.process.worker import CONFINED
 
-# What writing fails with where the disk, a quota or a limit is full, or it cannot be written.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-
-# What a file of the user's fails with that is there and may not be opened.
-_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
-
-
-def _fault(error: Exception) -> dict[str, Any]:
-    """A fault of ours, told to the parent with where it came from."""
-    import traceback
-
-    told = describe(errors.EdgeattnError(f"{type(error).__name__}: {error}"))
-    return {**told, "traceback": "".join(traceback.format_exception(error))}
-
+# Errors of writing: the disk or a quota is full, a size limit is exceeded, or it is read-only.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# Errors of opening a file of the user that exists.
+_ACCESS_ERRORS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 _incoming: IO[bytes] | None = None
 
 
-def end_with_connection() -> None:
-    """From inside a called function: end this process when nobody can ask it any more.
+def main() -> None:
+    """Serve calls until the caller closes the connection."""
+    global _incoming
+    # Ctrl-C is sent to the whole process group; the caller decides which workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+    if os.environ.get(SANDBOX):
+        from edgeattn.process.sandbox import enter_sandbox
 
-    A parent on another machine does not take its children along when it dies: what they notice is
-    that the pipe is closed, and while they work they do not look.
+        enter_sandbox()
+    # Keep what native code prints out of the results, and the calls from functions that read stdin.
+    replies = os.fdopen(os.dup(1), "wb")
+    _incoming = requests = os.fdopen(os.dup(0), "rb")
+    os.dup2(2, 1)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    with progress.shown_by(lambda message: write_message(replies, {"progress": message})):
+        for request, tensors in _requests(requests):
+            header, arrays = _call(request, tensors)
+            try:
+                reply = frame(header, arrays)
+            except (TypeError, ValueError) as error:
+                reply = frame({"error": _internal_error(error)})
+            write(replies, reply)
+
+
+def end_with_connection() -> None:
+    """End this process when the connection to the caller is closed. Called by served functions.
+
+    A caller on another machine does not end its workers when it dies, and a worker does not read
+    from the closed connection while it serves a call.
     """
     if _incoming is None:
         return
-    watched = select.poll()
-    # That it hangs up is told unasked; of a socket, that nobody writes any more, is asked for.
-    watched.register(_incoming, getattr(select, "POLLRDHUP", 0))
+    poll = select.poll()
+    # Pipes always report a hangup; sockets report the end of incoming data only on request.
+    poll.register(_incoming, getattr(select, "POLLRDHUP", 0))
 
-    def watch() -> None:
-        watched.poll()
+    def wait_and_exit() -> None:
+        poll.poll()
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _answer(request: Mapping[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
-    try:
-        module, _, name = str(request["call"]).partition(":")
-        function = getattr(importlib.import_module(module), name)
-        keywords = dict(request["arguments"])
-        if tensors:
-            keywords["tensors"] = tensors
-        result = function(**keywords)
-    except errors.EdgeattnError as error:
-        return {"error": describe(error)}, {}
-    except OSError as error:
-        if error.errno in _NO_ACCESS:
-            refused = errors.UsageError(f"{error.strerror}: {error.filename}")
-            return {"error": describe(refused)}, {}
-        if error.errno not in _NO_ROOM:
-            return {"error": _fault(error)}, {}
-        where = f" {error.filename}" if error.filename else ""
-        told = errors.OutputError(
-            f"Cannot write{where}: {error.strerror}.",
-            hint="Free some space, or choose another place with -o.",
-        )
-        return {"error": describe(told)}, {}
-    except MemoryError:
-        return {"error": describe(errors.UnsupportedModelError("out of memory"))}, {}
-    except Exception as error:
-        return {"error": _fault(error)}, {}
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
-        return {"result": result[0]}, result[1]
-    return {"result": result}, {}
+    threading.Thread(target=wait_and_exit, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Let the kernel end this process when its parent dies, however that happens (Linux)."""
+    """Have the kernel end this process when its parent dies for any reason (Linux)."""
     if sys.platform == "linux":
         import ctypes
 
@@ -99,38 +82,49 @@ def _end_with_parent() -> None:
 
 
 def _requests(stream: IO[bytes]) -> Iterator[tuple[dict[str, Any], Tensors]]:
-    while True:
-        try:
+    with contextlib.suppress(EOFError):
+        while True:
             yield read_message(stream)
-        except EOFError:
-            return
 
 
-def main() -> None:
-    """Answer calls until the other end closes."""
-    global _incoming
-    # Ctrl-C reaches the whole group: it is the parent that decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
-    if os.environ.get(CONFINED):
-        from edgeattn.process.sandbox import confine
+def _call(request: Mapping[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
+    """The reply to a request: its result, or its error."""
+    try:
+        module, _, name = str(request["call"]).partition(":")
+        function = getattr(importlib.import_module(module), name)
+        keywords = dict(request["arguments"])
+        if tensors:
+            keywords["tensors"] = tensors
+        result = function(**keywords)
+    except errors.EdgeattnError as error:
+        return {"error": error_to_json(error)}, {}
+    except OSError as error:
+        return {"error": _os_error(error)}, {}
+    except MemoryError:
+        return {"error": error_to_json(errors.UnsupportedModelError("Out of memory."))}, {}
+    except Exception as error:
+        return {"error": _internal_error(error)}, {}
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
+        return {"result": result[0]}, result[1]
+    return {"result": result}, {}
 
-        confine()
-    # What native code prints must not end up among the answers, and what a called function reads
-    # must not be taken from the requests.
-    replies = os.fdopen(os.dup(1), "wb")
-    _incoming = requests = os.fdopen(os.dup(0), "rb")
-    os.dup2(2, 1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    with progress.shown_by(lambda message: write_message(replies, {"progress": message})):
-        _serve(requests, replies)
+
+def _os_error(error: OSError) -> dict[str, Any]:
+    if error.errno in _ACCESS_ERRORS:
+        return error_to_json(errors.UsageError(f"{error.strerror}: {error.filename}"))
+    if error.errno not in _WRITE_ERRORS:
+        return _internal_error(error)
+    name = f" {error.filename}" if error.filename else ""
+    return error_to_json(
+        errors.OutputError(
+            f"Cannot write{name}: {error.strerror}.",
+            hint="Free some space, or choose another location with -o.",
+        )
+    )
 
 
-def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
-    for request, tensors in _requests(requests):
-        header, arrays = _answer(request, tensors)
-        try:
-            reply = frame(header, arrays)
-        except (TypeError, ValueError) as error:
-            reply = frame({"error": _fault(error)})
-        write(replies, reply)
+def _internal_error(error: Exception) -> dict[str, Any]:
+    import traceback
+
+    known = errors.EdgeattnError(f"{type(error).__name__}: {error}")
+    return {**error_to_json(known), "traceback": "".join(traceback.format_exception(error))}

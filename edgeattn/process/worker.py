@@ -1,12 +1,7 @@
-"""Functions called in a process of their own, because native code crashes.
+"""Functions called in a worker process, so that native code that crashes ends only the worker.
 
-The child is this interpreter (or another one that has edgeattn), reading calls on its standard
-input and answering on its standard output. A message is JSON with numpy arrays behind it, so that
-nothing that comes back is ever executed; and the death of the child, whatever killed it, is one
-:class:`WorkerDied` with the last of what it printed.
-
-A frame: 8 bytes, the length of the JSON in little-endian order; the JSON; then the bytes of each
-array in the order of its ``arrays`` list. A file is never passed: both ends see the same disk.
+The worker is this Python, or another one that has edgeattn. It reads calls from its standard input
+and writes results to its standard output, in the format of :mod:`edgeattn.process.protocol`.
 """
 
 from __future__ import annotations
@@ -22,35 +17,35 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn import errors, progress
-from edgeattn.process.protocol import frame, read_message, rebuild, write
+from edgeattn.process.protocol import error_from_json, frame, read_message, write
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
 
-# Set in its environment, the child leaves the network and limits its memory.
-CONFINED = "EDGEATTN_CONFINED"
-# The part of a dead child's output that a person reads.
+# An environment variable: if it is set, the worker enters the sandbox.
+SANDBOX = "EDGEATTN_CONFINED"
+# Bytes of a dead worker's output that are reported.
 TAIL = 4000
 
 
 class WorkerDied(errors.EdgeattnError):
-    """The child process ended, or was ended, before it answered."""
+    """The worker ended, or was ended, before it returned a result; ``output`` is its last output."""
 
     def __init__(self, message: str, *, output: str = "") -> None:
         super().__init__(message)
         self.output = output
 
 
-class _Gone(Exception):
-    """The other end of the pipe is closed."""
+class _ConnectionClosed(Exception):
+    pass
 
 
-class _NoAnswer(Exception):
-    """What came through the pipe is no frame."""
+class _MalformedReply(Exception):
+    pass
 
 
 class Worker:
-    """A process that calls functions by name, started at its first call and again after a death."""
+    """A process that calls functions by name. It starts with the first call, again if it died."""
 
     def __init__(
         self,
@@ -58,7 +53,7 @@ class Worker:
         command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        # -P: whatever lies in the current folder, a json.py say, is not to be imported.
+        # -P: do not import modules from the current folder, such as a user's json.py.
         self._command = list(command or [sys.executable, "-P", "-m", "edgeattn.child"])
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,12 +73,12 @@ class Worker:
         *,
         timeout: float | None = None,
     ) -> tuple[Any, Tensors]:
-        """Call ``"module:function"`` there: its result and its arrays.
+        """Call ``"module:function"`` in the worker and return its result and its arrays.
 
-        The function gets ``arguments`` as keywords and, where ``tensors`` are given, those as
-        ``tensors``. It returns something that JSON can hold, or a pair of that and arrays.
-        Errors of edgeattn's own arrive as they were raised; :class:`WorkerDied` says that the
-        process ended, with the signal's name, or that it took longer than ``timeout`` seconds.
+        ``arguments`` are passed as keywords, and ``tensors``, if not empty, as the keyword
+        ``tensors``. The function returns a value that JSON can represent, or a pair of one and a
+        mapping of arrays. Errors of edgeattn are raised again. Raises :class:`WorkerDied` if the
+        process ends or takes longer than ``timeout`` seconds.
         """
         request = frame({"call": function, "arguments": dict(arguments or {})}, tensors)
         process = self._start()
@@ -100,52 +95,52 @@ class Worker:
             timer.start()
         try:
             self._send(process.stdin, request)
-            header, arrays = self._answer_from(process.stdout)
-        except _Gone as error:
-            why = f"took longer than {timeout:g} s" if expired.is_set() else None
-            raise self._died(why, patience=5) from error
-        except _NoAnswer as error:
-            raise self._died(None, patience=0.5) from error
+            header, arrays = self._receive(process.stdout)
+        except _ConnectionClosed as error:
+            reason = f"took longer than {timeout:g} s" if expired.is_set() else None
+            raise self._died(reason, wait_seconds=5) from error
+        except _MalformedReply as error:
+            raise self._died(None, wait_seconds=0.5) from error
         except BaseException:
-            # Half an answer may be under way: this child cannot be asked again.
+            # The rest of a reply may follow, so this process cannot serve another call.
             self.close()
             raise
         finally:
             if timer is not None:
                 timer.cancel()
         if expired.is_set():
-            # It answered in the moment in which it was ended: the next call needs a new one.
+            # The reply arrived just before the process was killed.
             self.close()
         if "error" in header:
-            raise rebuild(header["error"])
+            raise error_from_json(header["error"])
         return header.get("result"), arrays
 
     def _send(self, stream: IO[bytes], request: Sequence[Any]) -> None:
         try:
             write(stream, request)
         except OSError as error:
-            raise _Gone from error
+            raise _ConnectionClosed from error
 
-    def _answer_from(self, stream: IO[bytes]) -> tuple[dict[str, Any], Tensors]:
+    def _receive(self, stream: IO[bytes]) -> tuple[dict[str, Any], Tensors]:
         while True:
             try:
                 header, arrays = read_message(stream)
             except (EOFError, OSError) as error:
-                raise _Gone from error
+                raise _ConnectionClosed from error
             except (ValueError, MemoryError) as error:
-                raise _NoAnswer from error
+                raise _MalformedReply from error
             if "progress" not in header:
                 return header, arrays
             progress.report(str(header["progress"]))
 
     def kill(self) -> None:
-        """From another thread: end the process, and with it, as :class:`WorkerDied`, its call."""
+        """End the process from another thread; its current call raises :class:`WorkerDied`."""
         process = self._process
         if process is not None:
             process.kill()
 
     def close(self) -> None:
-        """End the child and forget what it printed."""
+        """End the process and discard its output."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -174,23 +169,23 @@ class Worker:
                 raise WorkerDied(f"could not be started: {error}") from error
         return self._process
 
-    def _died(self, why: str | None, *, patience: float) -> WorkerDied:
+    def _died(self, reason: str | None, *, wait_seconds: float) -> WorkerDied:
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=patience)
+            self._process.wait(timeout=wait_seconds)
         code = self._process.poll()
-        if why is None:
+        if reason is None:
             if code is None:
-                why = "answered with something that is no answer"
+                reason = "sent a malformed reply"
             elif code < 0:
-                why = f"died of {signal_name(-code)}"
+                reason = f"died of {signal_name(-code)}"
             else:
-                why = f"ended with exit status {code}"
-        output = self._tail()
+                reason = f"ended with exit status {code}"
+        output = self._log_tail()
         self.close()
-        return WorkerDied(why, output=output)
+        return WorkerDied(reason, output=output)
 
-    def _tail(self) -> str:
+    def _log_tail(self) -> str:
         if self._log is None:
             return ""
         size = self._log.seek(0, os.SEEK_END)

@@ -1,9 +1,9 @@
-"""Does an ONNX file keep weights in other files? Found out without the onnx package.
+"""Detects ONNX files with weights in other files, without the onnx package.
 
-An external tensor names a path, and paths have led out of the model's folder more than once
-(CVE-2022-25882, CVE-2024-27318 and later ones). Nothing of edgeattn writes such files: they are
-refused before a runtime sees them. Field numbers are those of onnx.proto; the encoding is Protocol
-Buffers' wire format.
+An external tensor names a path, and such paths have led outside the model's folder more than once
+(CVE-2022-25882, CVE-2024-27318 and later ones). edgeattn never writes such files and refuses them
+before a runtime opens them. Field numbers are those of onnx.proto; the encoding is the Protocol
+Buffers wire format.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgeattn.errors import UnsafeModelError
 
-# Message -> field number -> message, along which a tensor can be reached.
+# Message -> field number -> message, for the fields that can lead to a tensor.
 _FIELDS: Mapping[str, Mapping[int, str]] = {
     "Model": {7: "Graph", 25: "Function"},
     "Function": {7: "Node"},
@@ -27,14 +27,14 @@ _FIELDS: Mapping[str, Mapping[int, str]] = {
 }  # fmt: skip
 _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Graphs within graphs: deeper ones are no model.
+# Depth of nested graphs; no real model is deeper.
 _MAX_DEPTH = 64
 
 
 def refuse_external_data(path: Path) -> None:
-    """:class:`UnsafeModelError` where a tensor of the file lies in another one.
+    """Raise :class:`UnsafeModelError` if a tensor of the file is stored in another file.
 
-    A file that is no ONNX model is left to the runtime, which says so.
+    A malformed file is accepted: the runtime reports it.
     """
     if path.stat().st_size == 0:
         return
@@ -45,8 +45,8 @@ def refuse_external_data(path: Path) -> None:
             return
     if name is not None:
         raise UnsafeModelError(
-            f"{path.name} keeps the tensor {name!r} in another file, which is refused.",
-            hint="Save the model with its weights inside: onnx.save(model, path).",
+            f"{path.name} was refused: it stores the tensor {name!r} in another file.",
+            hint="Save the model with its weights in the file: onnx.save(model, path).",
         )
 
 
@@ -63,14 +63,14 @@ def _external(data: mmap.mmap, message: str, start: int, end: int, depth: int) -
         if external:
             yield name
         return
-    inside = _FIELDS[message]
+    nested = _FIELDS[message]
     for field, kind, first, last in _fields(data, start, end):
-        if kind == _BYTES and field in inside:
-            yield from _external(data, inside[field], first, last, depth + 1)
+        if kind == _BYTES and field in nested:
+            yield from _external(data, nested[field], first, last, depth + 1)
 
 
 def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """``(field, wire type, first, last)``; for a varint, ``first`` is its value."""
+    """``(field, wire type, start, end)``; for a varint, ``start`` is its value."""
     position = start
     while position < end:
         key, position = _varint(data, position, end)
@@ -86,7 +86,7 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, i
         else:
             raise ValueError(f"wire type {kind}")
         if position + length > end:
-            raise ValueError("a field that ends behind its message")
+            raise ValueError("a field exceeds its message")
         yield key >> 3, kind, position, position + length
         position += length
 
@@ -100,4 +100,4 @@ def _varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
-    raise ValueError("a number without an end")
+    raise ValueError("a varint does not end")

@@ -1,4 +1,4 @@
-"""A Python function as a runner, so that most tests need no runtime."""
+"""A Python function as a runner, for tests that need no runtime."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeattn.errors import ArtifactError
-from edgeattn.runners import count_samples
+from edgeattn.runners.batching import count_samples
 from edgeattn.tensors import Tensors, TensorSpec
 
 
 class FunctionRunner:
-    """Runs ``function(tensors) -> tensors`` in place of an artifact."""
+    """Runs ``function(tensors) -> tensors`` instead of an artifact."""
 
     runtime = "function"
 
@@ -28,11 +28,11 @@ class FunctionRunner:
 
     def run(self, tensors: Tensors) -> Tensors:
         count_samples(tensors, self.inputs)
-        told = self._function(tensors)
-        missing = [spec.name for spec in self.outputs if spec.name not in told]
+        outputs = self._function(tensors)
+        missing = [spec.name for spec in self.outputs if spec.name not in outputs]
         if missing:
-            raise ArtifactError(f"The function gave no output {missing[0]!r}.")
-        return {spec.name: np.asarray(told[spec.name]) for spec in self.outputs}
+            raise ArtifactError(f"The function returned no output {missing[0]!r}.")
+        return {spec.name: np.asarray(outputs[spec.name]) for spec in self.outputs}
 
     def close(self) -> None:
         pass

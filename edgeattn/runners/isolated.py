@@ -1,4 +1,4 @@
-"""An artifact in a child process: a file that crashes its runtime ends as one readable line."""
+"""An artifact in a worker process: if it crashes its runtime, the caller gets an error."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from edgeattn.runners import Runner
     from edgeattn.tensors import Tensors
 
+_ACTIVITIES = {"load": "loading", "run": "running", "unload": "closing"}
+
 
 class IsolatedRunner:
-    """A runner whose runtime lives in ``child``; a child serves one runner at a time."""
+    """A runner whose runtime is in ``worker``. A worker serves one runner at a time."""
 
     def __init__(
         self,
         folder: Path,
         artifact: Artifact,
-        child: Worker,
+        worker: Worker,
         *,
         threads: int = 1,
         as_deployed: bool = False,
@@ -29,23 +31,19 @@ class IsolatedRunner:
     ) -> None:
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
-        self._child = child
+        self._worker = worker
         self._path = folder / artifact.path
         self._timeout = timeout
         self._lost = False
-        self.runtime = str(
-            self._call(
-                "load",
-                {
-                    "path": str(self._path),
-                    "format": artifact.format,
-                    "inputs": [spec.to_json() for spec in artifact.inputs],
-                    "outputs": [spec.to_json() for spec in artifact.outputs],
-                    "threads": threads,
-                    "as_deployed": as_deployed,
-                },
-            )[0]
-        )
+        arguments = {
+            "path": str(self._path),
+            "format": artifact.format,
+            "inputs": [spec.to_json() for spec in artifact.inputs],
+            "outputs": [spec.to_json() for spec in artifact.outputs],
+            "threads": threads,
+            "as_deployed": as_deployed,
+        }
+        self.runtime = str(self._call("load", arguments)[0])
 
     def run(self, tensors: Tensors) -> Tensors:
         return self._call("run", {}, tensors)[1]
@@ -57,27 +55,26 @@ class IsolatedRunner:
     def _call(
         self, name: str, arguments: dict[str, Any], tensors: Tensors | None = None
     ) -> tuple[Any, Tensors]:
-        verb = {"load": "loading", "run": "running"}.get(name, "closing")
         if self._lost:
-            raise ArtifactError(f"{self._path.name} is not loaded any more: its runtime died.")
+            raise ArtifactError(f"{self._path.name} is no longer loaded: its runtime crashed.")
         try:
-            return self._child.call(
+            return self._worker.call(
                 f"edgeattn.runners.isolated:{name}", arguments, tensors, timeout=self._timeout
             )
         except WorkerDied as error:
             self._lost = True
             raise ArtifactError(
-                f"The runtime {error.message} while {verb} {self._path.name}."
+                f"The runtime {error.message} while {_ACTIVITIES[name]} {self._path.name}."
             ) from error
         except EdgeattnError:
             raise
         except BaseException:
-            self._lost = True  # Ctrl-C and the like end the child as well
+            self._lost = True  # Ctrl-C and the like end the worker, too
             raise
 
 
-# The other side of the pipe: one runner at a time.
-_open: dict[str, Runner] = {}
+# In the worker: the loaded artifact, if any.
+_runners: dict[str, Runner] = {}
 
 
 def load(
@@ -88,7 +85,7 @@ def load(
     threads: int,
     as_deployed: bool,
 ) -> str:
-    """In the child: load the artifact; the runtime's name and version."""
+    """In the worker: load an artifact and return the runtime's name and version."""
     from edgeattn.runners import open_runner
     from edgeattn.tensors import TensorSpec
 
@@ -101,20 +98,20 @@ def load(
         threads=threads,
         as_deployed=as_deployed,
     )
-    _open["runner"] = runner
+    _runners["loaded"] = runner
     return runner.runtime
 
 
 def run(tensors: Tensors) -> tuple[None, Tensors]:
-    """In the child: run the loaded artifact."""
+    """In the worker: run the loaded artifact."""
     try:
-        return None, _open["runner"].run(tensors)
+        return None, _runners["loaded"].run(tensors)
     except MemoryError as error:
-        raise ArtifactError("The machine has not enough memory to run this artifact.") from error
+        raise ArtifactError("Not enough memory to run this artifact.") from error
 
 
 def unload() -> None:
-    """In the child: let go of the loaded artifact."""
-    runner = _open.pop("runner", None)
+    """In the worker: close the loaded artifact."""
+    runner = _runners.pop("loaded", None)
     if runner is not None:
         runner.close()

@@ -6,16 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, first_line
-from edgeattn.runners import batches, joined
+from edgeattn.runners.batching import batches, join_batches
 from edgeattn.runners.external_data import refuse_external_data
 from edgeattn.tensors import Tensors, TensorSpec
 
-# Samples a call: bounds what the intermediate tensors of a long sequence take.
+# Samples per call: limits the memory of intermediate tensors.
 BATCH = 64
 
 
+def import_onnxruntime() -> Any:
+    """Import onnxruntime; raise :class:`RuntimeUnavailableError` if it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "ONNX files require onnxruntime, which is not installed.",
+            hint="Install it with: pip install 'edgeattn[onnx]'",
+        ) from error
+    return onnxruntime
+
+
 class ONNXRunner:
-    """An ``.onnx`` file with a free batch axis, or a fixed one that samples are cut to."""
+    """Runs an ``.onnx`` file with a free or a fixed batch size."""
 
     def __init__(
         self,
@@ -26,13 +38,7 @@ class ONNXRunner:
         threads: int = 1,
         batch: int = BATCH,
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise RuntimeUnavailableError(
-                "ONNX files need onnxruntime, and it is not installed here.",
-                hint="Install it with: pip install 'edgeattn[onnx]'",
-            ) from error
+        onnxruntime = import_onnxruntime()
         refuse_external_data(path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -42,7 +48,7 @@ class ONNXRunner:
             self._session: Any = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime's own exceptions have no public base class
+        except Exception as error:  # onnxruntime's exceptions have no public base class
             raise ArtifactError(
                 f"onnxruntime cannot load {path.name}: {first_line(error)}"
             ) from error
@@ -55,16 +61,16 @@ class ONNXRunner:
     def run(self, tensors: Tensors) -> Tensors:
         names = [spec.name for spec in self.outputs]
         results: dict[str, list[Any]] = {name: [] for name in names}
-        for feeds, rows in batches(tensors, self.inputs, self._batch, fixed=self._fixed):
+        for feeds, count in batches(tensors, self.inputs, self._batch, fixed=self._fixed):
             try:
-                told = self._session.run(names, feeds)
+                outputs = self._session.run(names, feeds)
             except Exception as error:
                 raise ArtifactError(
-                    f"{self.runtime} stopped in the middle of a sequence: {first_line(error)}"
+                    f"{self.runtime} failed during inference: {first_line(error)}"
                 ) from error
-            for name, whole in zip(names, told, strict=True):
-                results[name].append(whole[:rows] if self._fixed and whole.ndim else whole)
-        return {spec.name: joined(results[spec.name], spec) for spec in self.outputs}
+            for name, array in zip(names, outputs, strict=True):
+                results[name].append(array[:count] if self._fixed and array.ndim else array)
+        return {spec.name: join_batches(results[spec.name], spec) for spec in self.outputs}
 
     def close(self) -> None:
         self._session = None

@@ -1,4 +1,4 @@
-"""A runner that carries the states of one sequence over to the next."""
+"""A runner that passes the final states of each sequence to the next."""
 
 from __future__ import annotations
 
@@ -8,41 +8,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeattn.errors import UsageError
+from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
     from edgeattn.runners import Runner
-from edgeattn.samples.states import sample_inputs, with_initial_states
 
 
 class StatefulRunner:
-    """A runner whose sequences go on, each where the one before it ended.
+    """Runs sequences consecutively, each from the final states of the one before it.
 
-    The first starts clean, or from the states that ``run`` is given. Raises :class:`UsageError`
-    where the artifact has none.
+    The first starts from zero states, or from those passed to ``run``. Raises :class:`UsageError`
+    if the artifact has no states as inputs.
     """
 
     def __init__(self, runner: Runner) -> None:
         if len(sample_inputs(runner.inputs)) == len(runner.inputs):
             raise UsageError(
-                "There are no states to carry: every sequence starts clean in this artifact.",
-                hint="Make one that has them: edgeattn convert MODEL --states",
+                "The artifact has no states to carry.",
+                hint="Convert the model again with --states.",
             )
         self._runner = runner
         self.inputs, self.outputs, self.runtime = runner.inputs, runner.outputs, runner.runtime
         self._states: dict[str, Array] = {}
 
     def run(self, tensors: Tensors) -> Tensors:
-        """As :meth:`edgeattn.runners.Runner.run`, a row after the other."""
-        told: list[Mapping[str, Array]] = []
+        """As :meth:`edgeattn.runners.Runner.run`, one sample after the other."""
+        results: list[Mapping[str, Array]] = []
         for row in range(len(next(iter(tensors.values())))):
             sample = {name: array[row : row + 1] for name, array in tensors.items()}
-            answers = self._runner.run(with_initial_states(sample | self._states, self.inputs))
+            outputs = self._runner.run(with_initial_states(sample | self._states, self.inputs))
             self._states = {
-                spec.name: answers[spec.state] for spec in self.inputs if spec.state is not None
+                spec.name: outputs[spec.state] for spec in self.inputs if spec.state is not None
             }
-            told.append(answers)
-        return {spec.name: np.concatenate([a[spec.name] for a in told]) for spec in self.outputs}
+            results.append(outputs)
+        return {
+            spec.name: np.concatenate([outputs[spec.name] for outputs in results])
+            for spec in self.outputs
+        }
 
     def close(self) -> None:
         self._runner.close()

@@ -1,4 +1,4 @@
-"""TFLite files in ai-edge-litert, or in tflite-runtime where that is what the machine has."""
+"""TFLite files in ai-edge-litert or, if that is not installed, in tflite-runtime."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
-from edgeattn.runners import batches, joined
+from edgeattn.runners.batching import batches, join_batches
 from edgeattn.tensors import Tensors, TensorSpec
 
 
 def interpreter_class() -> tuple[Any, str]:
-    """The Interpreter this machine has, and the distribution it came from."""
+    """The installed ``Interpreter`` class, and the distribution that provides it.
+
+    Raises :class:`RuntimeUnavailableError` if none is installed.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter
 
@@ -25,15 +28,15 @@ def interpreter_class() -> tuple[Any, str]:
         return Interpreter, "tflite-runtime"
     except ImportError as error:
         raise RuntimeUnavailableError(
-            "TFLite files need a TFLite runtime, and none is installed here.",
+            "TFLite files require a TFLite runtime, and none is installed.",
             hint="Install one with: pip install ai-edge-litert (tflite-runtime on 32-bit ARM)",
         ) from error
 
 
 class TFLiteRunner:
-    """A ``.tflite`` file with static shapes; samples go through it one batch, mostly 1, at a time.
+    """Runs a ``.tflite`` file with static shapes, one batch (usually one sample) per call.
 
-    With ``reset`` the variables that the file may hold are cleared before every call.
+    With ``reset``, variables in the file are cleared before every call.
     """
 
     def __init__(
@@ -45,13 +48,13 @@ class TFLiteRunner:
         threads: int = 1,
         reset: bool = True,
     ) -> None:
-        make, distribution = interpreter_class()
+        interpreter_type, distribution = interpreter_class()
         try:
-            self._interpreter = make(model_path=str(path), num_threads=threads)
+            self._interpreter = interpreter_type(model_path=str(path), num_threads=threads)
             self._interpreter.allocate_tensors()
-            # Reading the names fails where they are no text.
-            there_in = {item["name"]: item for item in self._interpreter.get_input_details()}
-            there_out = {item["name"]: item for item in self._interpreter.get_output_details()}
+            # Reading the details fails if a name is not UTF-8.
+            input_details = self._interpreter.get_input_details()
+            output_details = self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(
                 f"{distribution} cannot load {path.name}: {last_line(error)}"
@@ -60,12 +63,13 @@ class TFLiteRunner:
         self.outputs = outputs
         self.runtime = f"{distribution} {_version(distribution)}"
         self._reset = reset
-        self._feeds = [(spec, _index(there_in, spec, path)) for spec in inputs]
-        self._fetches = [(spec, _index(there_out, spec, path)) for spec in outputs]
+        self._feeds = _with_indices(inputs, input_details, path)
+        self._fetches = _with_indices(outputs, output_details, path)
 
     def run(self, tensors: Tensors) -> Tensors:
         results: dict[str, list[Any]] = {spec.name: [] for spec in self.outputs}
-        for feeds, rows in batches(tensors, self.inputs, self.inputs[0].shape[0] or 1, fixed=True):
+        batch = self.inputs[0].shape[0] or 1
+        for feeds, count in batches(tensors, self.inputs, batch, fixed=True):
             try:
                 if self._reset:
                     self._interpreter.reset_all_variables()
@@ -73,13 +77,13 @@ class TFLiteRunner:
                     self._interpreter.set_tensor(index, feeds[spec.name])
                 self._interpreter.invoke()
                 for spec, index in self._fetches:
-                    whole = self._interpreter.get_tensor(index)
-                    results[spec.name].append(whole[:rows] if whole.ndim else whole)
+                    array = self._interpreter.get_tensor(index)
+                    results[spec.name].append(array[:count] if array.ndim else array)
             except (ValueError, RuntimeError) as error:
                 raise ArtifactError(
-                    f"{self.runtime} stopped in the middle of a sequence: {last_line(error)}"
+                    f"{self.runtime} failed during inference: {last_line(error)}"
                 ) from error
-        return {spec.name: joined(results[spec.name], spec) for spec in self.outputs}
+        return {spec.name: join_batches(results[spec.name], spec) for spec in self.outputs}
 
     def close(self) -> None:
         self._interpreter = None
@@ -89,13 +93,18 @@ def _version(distribution: str) -> str:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        return "of an unknown version"  # built from source, or a nightly of another name
+        return "(version unknown)"  # built from source, or a nightly build of another name
 
 
-def _index(there: dict[str, Any], spec: TensorSpec, path: Path) -> int:
-    if spec.name not in there:
-        raise ArtifactError(
-            f"{path.name} has no tensor {spec.name!r}, which its manifest names; "
-            f"it has {', '.join(map(repr, there))}."
-        )
-    return int(there[spec.name]["index"])
+def _with_indices(
+    specs: tuple[TensorSpec, ...], details: list[dict[str, Any]], path: Path
+) -> list[tuple[TensorSpec, int]]:
+    """The specs with the indices of their tensors in the file."""
+    indices = {item["name"]: int(item["index"]) for item in details}
+    for spec in specs:
+        if spec.name not in indices:
+            raise ArtifactError(
+                f"{path.name} has no tensor {spec.name!r}, which the manifest lists. Its tensors: "
+                f"{', '.join(map(repr, indices))}."
+            )
+    return [(spec, indices[spec.name]) for spec in specs]

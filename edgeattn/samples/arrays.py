@@ -23,7 +23,7 @@ import numpy as np
 from edgeattn.errors import SampleError, first_line
 from edgeattn.tensors import Array
 
-MAGIC = b"\x93NUMPY"
+NPY_MAGIC = b"\x93NUMPY"
 # Rows that are not wanted are passed over so many bytes at a time.
 SKIPPED = 2**20
 ARRAYS_ONLY = "Write it with numpy.savez(path, x=...), arrays of numbers only."
@@ -176,7 +176,7 @@ def npz_members(path: Path) -> dict[str, str]:
     """The arrays of an ``.npz``: the name of each, and that of its member in the archive."""
     with reading(path, ".npz", ARRAYS_ONLY):
         with path.open("rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
+            if file.read(len(NPY_MAGIC)) == NPY_MAGIC:
                 raise SampleError(f"{path} is a single array, not an .npz: name it .npy.")
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy"): name for name in archive.namelist()}

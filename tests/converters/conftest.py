@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from edgeattn.process.worker import CONFINED
+from edgeattn.process.worker import SANDBOX
 from edgeattn_converters.worker.client import ENVIRONMENT
 
 # Before anything imports Keras: the environment that conversion stages run in.
-NOT_FOR_TESTS = ("PYTHONWARNINGS", CONFINED)
+NOT_FOR_TESTS = ("PYTHONWARNINGS", SANDBOX)
 os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in NOT_FOR_TESTS})
 
 

@@ -26,7 +26,7 @@ from typing import Any
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import ConversionError, EdgeattnError
-from edgeattn.inspection import kind_of, read_onnx, read_tflite
+from edgeattn.inspection import file_kind, read_onnx, read_tflite
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.worker.client import ConversionWorker
@@ -207,7 +207,7 @@ def write_variant(source: Path, folder: Path, generator: random.Random) -> Path:
 def outcome_of(path: Path, converter: ConversionWorker, worker: Worker) -> str:
     """Open a file: return ``opened``, the class of the error, ``died``, ``hang`` or ``fault``."""
     try:
-        kind = kind_of(path)
+        kind = file_kind(path)
         if kind == "bundle":
             Bundle.open(path).reference()
         elif kind == "keras":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError, UnsupportedModelError
-from edgeattn.process.worker import CONFINED, Worker, WorkerDied
+from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
 from edgeattn.tensors import Tensors
 from edgeattn_converters.options import ConversionOptions, ModelSource
 
@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "PYTHONWARNINGS": "ignore",
     # No network, so that nothing in a model file can download anything.
-    CONFINED: "1",
+    SANDBOX: "1",
     # Overrides the user's setting, on which the reference must not depend.
     "TF_USE_LEGACY_KERAS": "0",
 }
