@@ -1,4 +1,4 @@
-"""Fixtures that tests share. Nothing here imports TensorFlow, and neither does collecting them."""
+"""Shared fixtures. Neither this module nor collecting the tests imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ TESTS = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Ended:
-    """What a command printed and the exit code it ended with."""
+class CommandResult:
+    """Output and exit code of a command."""
 
     code: int
     out: str
@@ -29,27 +29,27 @@ class Ended:
 
     @property
     def document(self) -> Any:
-        """The one JSON document on stdout."""
+        """The JSON document on stdout."""
         return json.loads(self.out)
 
 
 @pytest.fixture
 def edgeattn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Ended]]:
-    """Runs the command line in ``tmp_path``, in this process: what it runs has its own anyway."""
+) -> Iterator[Callable[..., CommandResult]]:
+    """Runs the command line in this process, with ``tmp_path`` as the current folder."""
     from edgeattn.cli.main import main
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
-    def run(*arguments: object) -> Ended:
+    def run(*arguments: object) -> CommandResult:
         capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["edgeattn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as caught:
             main()
         printed = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, printed.out, printed.err)
+        assert isinstance(caught.value.code, int)
+        return CommandResult(caught.value.code, printed.out, printed.err)
 
     monkeypatch.chdir(tmp_path)
     yield run
@@ -58,36 +58,35 @@ def edgeattn(
 
 
 @pytest.fixture
-def edgeattn_process(tmp_path: Path) -> Callable[..., Ended]:
-    """As ``edgeattn``, in a process of its own; options go to :func:`subprocess.run`.
+def edgeattn_process(tmp_path: Path) -> Callable[..., CommandResult]:
+    """Runs the command line in a new process; ``options`` are passed to :func:`subprocess.run`.
 
-    ``before`` is a command that the command line is appended to.
+    ``prefix`` is a command that runs the command line, such as ``nice``.
     """
 
-    def run(*arguments: object, before: Sequence[str] = (), **options: Any) -> Ended:
-        done = subprocess.run(
-            [*before, sys.executable, "-P", "-m", "edgeattn", *map(str, arguments)],
+    def run(*arguments: object, prefix: Sequence[str] = (), **options: Any) -> CommandResult:
+        process = subprocess.run(
+            [*prefix, sys.executable, "-P", "-m", "edgeattn", *map(str, arguments)],
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
             **{"cwd": tmp_path, **options},
         )
-        return Ended(done.returncode, done.stdout, done.stderr)
+        return CommandResult(process.returncode, process.stdout, process.stderr)
 
     return run
 
 
 @pytest.fixture
 def dense_bundle(tmp_path: Path) -> Bundle:
-    """A bundle of a dense layer as TFLite and ONNX, both right."""
+    """A bundle with a dense layer as TFLite and ONNX, both correct."""
     from artifacts import write_dense_bundle
 
     return write_dense_bundle(tmp_path / "dense.edge")
 
 
 @pytest.fixture
-def child() -> Iterator[Worker]:
-    """A child process that can import what lies in ``tests``."""
-    with Worker(environment={"PYTHONPATH": str(TESTS)}) as it:
-        yield it
+def worker() -> Iterator[Worker]:
+    """A worker process that can import the modules in ``tests``."""
+    with Worker(environment={"PYTHONPATH": str(TESTS)}) as worker:
+        yield worker

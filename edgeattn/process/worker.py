@@ -29,7 +29,7 @@ TAIL = 4000
 
 
 class WorkerDied(errors.EdgeattnError):
-    """The worker ended, or was ended, before it returned a result; ``output`` is its last output."""
+    """The worker process ended before it returned a result; ``output`` is its last output."""
 
     def __init__(self, message: str, *, output: str = "") -> None:
         super().__init__(message)

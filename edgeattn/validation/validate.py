@@ -110,7 +110,7 @@ def _validate(
         progress.report(f"running {artifact.label}")
         return validate_artifact(bundle, artifact, reference, opener, limits=options.limits)
 
-    reports = pool.each(on_reference, artifacts)
+    reports = pool.map(on_reference, artifacts)
     if dataset is not None:
         fallback = None
         if not dataset.reference_name:
@@ -129,7 +129,7 @@ def _fallback_reference(
     known = {report.artifact.label: report for report in reports}
     for artifact in bundle.manifest.artifacts:
         if artifact.scheme == "float32":
-            report = known.get(artifact.label) or pool.each(on_reference, [artifact])[0]
+            report = known.get(artifact.label) or pool.map(on_reference, [artifact])[0]
             if report.verdict == PASS:
                 return artifact
     return None

@@ -157,7 +157,7 @@ def test_commands_require_the_signature(edgeattn, dense_bundle, keys, tmp_path, 
     pack(Bundle.open(dense_bundle.path), tmp_path / "dense.edge.zip")
     assert edgeattn("validate", "dense.edge.zip", *required).code == 0
     result = edgeattn("sign", "dense.edge.zip", "--key", keys / "release")
-    assert (result.code, "sign the folder" in result.err) == (2, True)
+    assert (result.code, "Sign the folder" in result.err) == (2, True)
 
 
 def test_json_output(edgeattn, dense_bundle, keys):

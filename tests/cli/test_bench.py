@@ -42,7 +42,7 @@ def test_another_python(edgeattn, dense_bundle):
 def test_error_for_a_command_that_is_not_python(edgeattn, dense_bundle):
     result = edgeattn("bench", dense_bundle.path, "--python", "/bin/false", "--threads", 1)
     assert result.code == 5
-    assert "does not answer" in result.err
+    assert "does not respond" in result.err
 
 
 @pytest.mark.parametrize(

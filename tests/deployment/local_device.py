@@ -75,7 +75,7 @@ class LocalWorker:
         if cut:
             self._disconnect()
         if "error" in answer:
-            raise protocol.rebuild(answer["error"])
+            raise protocol.error_from_json(answer["error"])
         return answer.get("result"), arrays
 
     def _disconnect(self) -> None:

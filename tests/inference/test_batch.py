@@ -1,4 +1,4 @@
-"""One artifact on a file of samples: which one, and that nothing is left half-written."""
+"""One artifact run on a file of samples: its choice, and complete output files only."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from edgeattn.errors import (
     RuntimeUnavailableError,
     SampleError,
 )
-from edgeattn.inference import batch as running
+from edgeattn.inference import batch
 from edgeattn.inference.batch import run_bundle
 from edgeattn.runners.isolated import IsolatedRunner
 
@@ -30,19 +30,19 @@ def source(tmp_path):
 
 def without_runtime(monkeypatch, *formats):
     class Missing(IsolatedRunner):
-        def __init__(self, folder, artifact, child, **options):
+        def __init__(self, folder, artifact, worker, **options):
             if artifact.format in formats:
                 raise RuntimeUnavailableError(f"no runtime for {artifact.format}")
-            super().__init__(folder, artifact, child, **options)
+            super().__init__(folder, artifact, worker, **options)
 
-    monkeypatch.setattr(running, "IsolatedRunner", Missing)
+    monkeypatch.setattr(batch, "IsolatedRunner", Missing)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_outputs_are_written(dense_bundle, source, tmp_path, format):
     target = tmp_path / "out.npz"
-    outcome = run_bundle(dense_bundle.path, source, target, formats=(format,))
-    assert (outcome.artifact.format, outcome.samples) == (format, 11)
+    result = run_bundle(dense_bundle.path, source, target, formats=(format,))
+    assert (result.artifact.format, result.samples) == (format, 11)
     with np.load(target) as got:
         assert got.files == ["score"]
         np.testing.assert_array_equal(got["score"], dense(samples(11)))
@@ -51,7 +51,7 @@ def test_outputs_are_written(dense_bundle, source, tmp_path, format):
     assert target.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
-def test_the_first_whose_runtime_is_here(dense_bundle, source, tmp_path, monkeypatch):
+def test_the_first_artifact_whose_runtime_is_installed(dense_bundle, source, tmp_path, monkeypatch):
     without_runtime(monkeypatch, "tflite")
     assert run_bundle(dense_bundle.path, source, tmp_path / "a.npz").artifact.format == "onnx"
     with pytest.raises(RuntimeUnavailableError, match="tflite"):
@@ -62,31 +62,31 @@ def test_the_first_whose_runtime_is_here(dense_bundle, source, tmp_path, monkeyp
     assert not (tmp_path / "b.npz").exists()
 
 
-def test_samples_are_held_to_the_artifact_that_runs(tmp_path, monkeypatch):
-    """The first has a fixed length of 2 steps, the second takes any; only the second can run."""
+def test_samples_must_fit_the_artifact_that_runs(tmp_path, monkeypatch):
+    """The first artifact has another shape than the samples, but its runtime is missing."""
     made = artifacts.write_dense_bundle(tmp_path / "b.edge", formats=("tflite", "onnx"))
     first, second = made.manifest.artifacts
     first = replace(first, inputs=(replace(X, shape=(1, 2)),))
     artifacts.write_bundle(made.path, (first, second), made.reference())
     np.save(tmp_path / "x.npy", samples())
     without_runtime(monkeypatch, "tflite")
-    outcome = run_bundle(made.path, tmp_path / "x.npy", tmp_path / "out.npz")
-    assert outcome.artifact.format == "onnx"
+    result = run_bundle(made.path, tmp_path / "x.npy", tmp_path / "out.npz")
+    assert result.artifact.format == "onnx"
 
 
 def test_an_existing_file_needs_force(dense_bundle, source, tmp_path):
     target = tmp_path / "out.npz"
     target.write_text("mine")
-    with pytest.raises(OutputError, match="exists") as told:
+    with pytest.raises(OutputError, match="exists") as caught:
         run_bundle(dense_bundle.path, source, target)
-    assert "--force" in told.value.hint
+    assert "--force" in caught.value.hint
     assert target.read_text() == "mine"
     run_bundle(dense_bundle.path, source, target, force=True)
     assert zipfile.is_zipfile(target)
 
 
 @pytest.mark.parametrize("force", [True, False])
-def test_what_is_no_file_is_never_replaced(dense_bundle, source, tmp_path, force):
+def test_pipes_and_folders_are_never_replaced(dense_bundle, source, tmp_path, force):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
@@ -97,40 +97,40 @@ def test_what_is_no_file_is_never_replaced(dense_bundle, source, tmp_path, force
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_nothing_runs_of_a_changed_bundle(dense_bundle, source, tmp_path):
+def test_changed_bundles_are_not_run(dense_bundle, source, tmp_path):
     file = dense_bundle.path / "reference.npz"
     file.write_bytes(file.read_bytes() + b"\0")
     with pytest.raises(BundleError, match="SHA-256"):
         run_bundle(dense_bundle.path, source, tmp_path / "out.npz")
 
 
-@pytest.mark.parametrize("fails", ["samples", "artifact", "disk", "interrupt"])
-def test_nothing_is_left_of_a_run_that_fails(dense_bundle, source, tmp_path, monkeypatch, fails):
+@pytest.mark.parametrize("failure", ["samples", "artifact", "disk", "interrupt"])
+def test_a_failed_run_leaves_no_files(dense_bundle, source, tmp_path, monkeypatch, failure):
     expected = SampleError
-    if fails == "samples":
+    if failure == "samples":
         np.save(source, samples()[:, :2])
-    elif fails == "artifact":
+    elif failure == "artifact":
         expected = ArtifactError
         (dense_bundle.path / "dense.float32.tflite").write_bytes(b"garbage")
         artifacts.rehash(dense_bundle.path)
     else:
-        expected = OutputError if fails == "disk" else KeyboardInterrupt
+        expected = OutputError if failure == "disk" else KeyboardInterrupt
 
         def full(file, _):
-            file.write(b"half of it")
-            if fails == "disk":
+            file.write(b"incomplete")
+            if failure == "disk":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(running, "write_npz", full)
+        monkeypatch.setattr(batch, "write_npz", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(expected):
         run_bundle(dense_bundle.path, source, tmp_path / "out.npz")
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_outputs_of_any_name(tmp_path, source):
-    """numpy.savez takes ``file`` and ``allow_pickle`` for itself."""
+def test_output_names_that_savez_reserves(tmp_path, source):
+    """numpy.savez has parameters ``file`` and ``allow_pickle``."""
     names = ("file", "allow_pickle")
     artifacts.write_dense_onnx(tmp_path / "m.onnx", outputs=names)
     outputs = tuple(replace(Y, name=name) for name in names)

@@ -1,4 +1,4 @@
-"""``edgeattn.load``: a bundle as a function whose arrays are made once."""
+"""``edgeattn.load``: a bundle as a function of one sample."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def model(request, dense_bundle):
     return edgeattn.load(dense_bundle.path, format=request.param)
 
 
-def test_what_it_answers(model):
+def test_outputs_equal_those_of_the_layer(model):
     for row in samples(5):
         np.testing.assert_array_equal(model(row)["score"], dense(row[None]))
         np.testing.assert_array_equal(model(row[None])["score"], dense(row[None]))
@@ -23,34 +23,34 @@ def test_what_it_answers(model):
     assert model.runtime.split()[0] in ("ai-edge-litert", "onnxruntime")
 
 
-def test_the_arrays_are_the_same_ones(model):
+def test_every_call_returns_the_same_arrays(model):
     first, second = samples(2)
-    answer = model(first)
-    array = answer["score"]
-    kept = array.copy()
-    assert model(second) is answer
-    assert answer["score"] is array
-    assert not np.array_equal(array, kept)
+    outputs = model(first)
+    array = outputs["score"]
+    copy = array.copy()
+    assert model(second) is outputs
+    assert outputs["score"] is array
+    assert not np.array_equal(array, copy)
 
 
-def test_the_sample_may_be_a_list_or_of_wider_floats(model):
-    want = dense(np.float32([[1, 2, 3]]))
-    np.testing.assert_array_equal(model([1, 2, 3])["score"], want)
-    np.testing.assert_array_equal(model(np.array([1.0, 2.0, 3.0]))["score"], want)
+def test_lists_and_float64_are_accepted(model):
+    expected = dense(np.float32([[1, 2, 3]]))
+    np.testing.assert_array_equal(model([1, 2, 3])["score"], expected)
+    np.testing.assert_array_equal(model(np.array([1.0, 2.0, 3.0]))["score"], expected)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2,), (2, 3), (1, 1, 3)])
-def test_a_sample_of_another_shape(model, shape):
-    with pytest.raises(edgeattn.SampleError, match=r"takes one sample of shape \(3,\)"):
+def test_samples_of_other_shapes(model, shape):
+    with pytest.raises(edgeattn.SampleError, match=r"expected one sample of shape \(3,\)"):
         model(np.zeros(shape, np.float32))
 
 
-def test_an_input_that_is_missing(model):
-    with pytest.raises(edgeattn.SampleError, match="is missing: there is 'y'"):
+def test_a_missing_input(model):
+    with pytest.raises(edgeattn.SampleError, match=r"is missing\. Inputs of the sample: 'y'"):
         model({"y": np.zeros(3, np.float32)})
 
 
-def test_quantized_ends_are_real_numbers(tmp_path):
+def test_quantized_inputs_and_outputs_are_real_numbers(tmp_path):
     artifacts.write_int8_tflite(tmp_path / "same.tflite")
     made = artifact(
         tmp_path / "same.tflite",
@@ -68,7 +68,7 @@ def test_quantized_ends_are_real_numbers(tmp_path):
     assert model(x)["same"].dtype == np.float32
 
 
-def test_every_sample_starts_from_a_clean_state(tmp_path):
+def test_variables_are_reset_for_every_sample(tmp_path):
     artifacts.write_counter_tflite(tmp_path / "counter.tflite")
     made = artifact(
         tmp_path / "counter.tflite",
@@ -81,13 +81,13 @@ def test_every_sample_starts_from_a_clean_state(tmp_path):
     assert [float(model(x)["total"][0, 0]) for _ in range(3)] == [1.0, 1.0, 1.0]
 
 
-def test_a_bundle_that_was_changed(dense_bundle):
+def test_a_changed_bundle_is_refused(dense_bundle):
     file = dense_bundle.artifact_path(dense_bundle.manifest.artifacts[0])
     file.write_bytes(file.read_bytes() + b"!")
     with pytest.raises(edgeattn.BundleError, match="differs from the manifest"):
         edgeattn.load(dense_bundle.path)
 
 
-def test_nothing_that_fits(dense_bundle):
+def test_no_matching_artifact(dense_bundle):
     with pytest.raises(edgeattn.BundleError, match="no artifact for int8"):
         edgeattn.load(dense_bundle.path, scheme="int8")

@@ -1,4 +1,4 @@
-"""ONNX files that keep weights elsewhere are refused; others are not."""
+"""ONNX files with weights in other files are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from edgeattn.errors import UnsafeModelError
 from edgeattn.runners.external_data import refuse_external_data
 
-onnx = pytest.importorskip("onnx", reason="the files are made with the onnx package")
+onnx = pytest.importorskip("onnx", reason="the onnx package writes the files")
 helper = onnx.helper
 
 
@@ -41,28 +41,32 @@ def saved(made: object, folder: Path) -> Path:
     return path
 
 
-def test_weights_inside_are_fine(tmp_path: Path) -> None:
+def test_weights_in_the_file_are_accepted(tmp_path: Path) -> None:
     inner = graph(initializer=tensor(external=False))
     made = graph(initializer=tensor(external=False), attribute=tensor(external=False), body=inner)
     refuse_external_data(saved(made, tmp_path))
 
 
-@pytest.mark.parametrize("place", ["initializer", "attribute", "body"])
-def test_weights_elsewhere_are_refused(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("location", ["initializer", "attribute", "body"])
+def test_weights_in_other_files_are_refused(location: str, tmp_path: Path) -> None:
     outside = tensor(external=True)
-    made = graph(body=graph(initializer=outside)) if place == "body" else graph(**{place: outside})
-    with pytest.raises(UnsafeModelError, match="keeps the tensor 'w' in another file"):
+    made = (
+        graph(body=graph(initializer=outside))
+        if location == "body"
+        else graph(**{location: outside})
+    )
+    with pytest.raises(UnsafeModelError, match="stores the tensor 'w' in another file"):
         refuse_external_data(saved(made, tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x07\xff", b"\x0f" * 40, b"\x3a\xff\xff\xff\x7f"])
-def test_what_is_no_model_is_left_to_the_runtime(content: bytes, tmp_path: Path) -> None:
+def test_malformed_files_are_left_to_the_runtime(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     refuse_external_data(path)
 
 
-def test_neither_inspect_nor_a_runner_opens_it(tmp_path: Path) -> None:
+def test_inspection_and_the_runner_refuse_it(tmp_path: Path) -> None:
     from edgeattn.inspection import read_onnx
     from edgeattn.runners.onnx import ONNXRunner
 

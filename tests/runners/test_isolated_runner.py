@@ -1,8 +1,7 @@
-"""Runners in a child process: what a crash of the runtime looks like from outside."""
+"""Runners in a worker process: crashes of the runtime are errors in the caller."""
 
 import os
 import signal
-import threading
 
 import artifacts
 import numpy as np
@@ -10,57 +9,65 @@ import pytest
 from artifacts import dense, samples
 
 from edgeattn.errors import ArtifactError
+from edgeattn.process import worker as worker_module
 from edgeattn.process.worker import Worker
 from edgeattn.runners.isolated import IsolatedRunner
 
 
-def test_runtime_is_told(dense_bundle, child):
+def test_the_runtime_is_reported(dense_bundle, worker):
     for entry in dense_bundle.manifest.artifacts:
-        runner = IsolatedRunner(dense_bundle.path, entry, child)
+        runner = IsolatedRunner(dense_bundle.path, entry, worker)
         assert runner.runtime.split()[0] in ("ai-edge-litert", "onnxruntime")
         assert (runner.inputs, runner.outputs) == (entry.inputs, entry.outputs)
 
 
-def test_a_crash_while_running_is_one_line_and_the_next_artifact_runs(dense_bundle, child):
+def test_after_a_crash_the_next_artifact_runs(dense_bundle, worker):
     first, second = dense_bundle.manifest.artifacts
-    runner = IsolatedRunner(dense_bundle.path, first, child)
-    os.kill(child._process.pid, signal.SIGSEGV)
+    runner = IsolatedRunner(dense_bundle.path, first, worker)
+    os.kill(worker._process.pid, signal.SIGSEGV)
     with pytest.raises(ArtifactError, match=r"died of SIGSEGV while running dense.float32.tflite"):
         runner.run({"x": samples()})
-    with pytest.raises(ArtifactError, match="not loaded any more"):
+    with pytest.raises(ArtifactError, match="no longer loaded"):
         runner.run({"x": samples()})
     runner.close()
-    got = IsolatedRunner(dense_bundle.path, second, child).run({"x": samples()})["score"]
+    got = IsolatedRunner(dense_bundle.path, second, worker).run({"x": samples()})["score"]
     np.testing.assert_array_equal(got, dense(samples()))
 
 
 def test_a_crash_while_loading(dense_bundle):
     (entry, *_) = dense_bundle.manifest.artifacts
     command = ["sh", "-c", "kill -ABRT $$"]
-    with Worker(command=command) as child, pytest.raises(ArtifactError, match="SIGABRT while load"):
-        IsolatedRunner(dense_bundle.path, entry, child)
+    with (
+        Worker(command=command) as worker,
+        pytest.raises(ArtifactError, match="SIGABRT while load"),
+    ):
+        IsolatedRunner(dense_bundle.path, entry, worker)
 
 
-def test_a_runtime_that_does_not_come_back(tmp_path, child):
+def test_a_runtime_that_exceeds_its_time_limit(tmp_path, worker):
     artifacts.write_slow_onnx(tmp_path / "m.onnx")
     entry = artifacts.artifact(tmp_path / "m.onnx")
-    runner = IsolatedRunner(tmp_path, entry, child, timeout=1)
+    runner = IsolatedRunner(tmp_path, entry, worker, timeout=1)
     with pytest.raises(ArtifactError, match="longer than 1 s while running"):
         runner.run({"x": samples()})
 
 
-def test_killed_in_the_middle(tmp_path, child):
+def test_killed_while_running(tmp_path, worker, monkeypatch):
     artifacts.write_slow_onnx(tmp_path / "m.onnx")
-    runner = IsolatedRunner(tmp_path, artifacts.artifact(tmp_path / "m.onnx"), child)
-    timer = threading.Timer(0.3, child._process.kill)
-    timer.start()
+    runner = IsolatedRunner(tmp_path, artifacts.artifact(tmp_path / "m.onnx"), worker)
+    write = worker_module.write
+
+    def write_and_kill(stream, parts):
+        write(stream, parts)
+        worker.kill()
+
+    monkeypatch.setattr(worker_module, "write", write_and_kill)
     with pytest.raises(ArtifactError, match="SIGKILL while running"):
         runner.run({"x": samples()})
-    timer.join()
 
 
-def test_a_file_that_is_wrong(tmp_path, child, dense_bundle):
+def test_a_malformed_file(tmp_path, worker, dense_bundle):
     (entry, *_) = dense_bundle.manifest.artifacts
     (dense_bundle.path / entry.path).write_bytes(b"garbage")
     with pytest.raises(ArtifactError, match="cannot load"):
-        IsolatedRunner(dense_bundle.path, entry, child)
+        IsolatedRunner(dense_bundle.path, entry, worker)

@@ -1,4 +1,4 @@
-"""What every runner does alike, whatever runs behind it."""
+"""The interface that all runners share."""
 
 import artifacts
 import numpy as np
@@ -6,15 +6,16 @@ import pytest
 from artifacts import X, Y, dense, samples
 
 from edgeattn.errors import ArtifactError, SampleError, UsageError
-from edgeattn.runners import batches, count_samples, joined, open_artifact, open_runner
+from edgeattn.runners import open_artifact, open_runner
+from edgeattn.runners.batching import batches, count_samples, join_batches
 from edgeattn.runners.function import FunctionRunner
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.tensors import TensorSpec
 
 
 @pytest.fixture(params=["function", "tflite", "onnx", "isolated tflite", "isolated onnx"])
-def runner(request, tmp_path, child):
-    """A dense layer behind each of the runners."""
+def runner(request, tmp_path, worker):
+    """A dense layer in each of the runners."""
     if request.param == "function":
         yield FunctionRunner(lambda tensors: {"score": dense(tensors["x"])}, (X,), (Y,))
         return
@@ -22,7 +23,7 @@ def runner(request, tmp_path, child):
     made = artifacts.write_dense_bundle(tmp_path, formats=(format,))
     (entry,) = made.manifest.artifacts
     if request.param.startswith("isolated"):
-        opened = IsolatedRunner(tmp_path, entry, child)
+        opened = IsolatedRunner(tmp_path, entry, worker)
     else:
         opened = open_artifact(tmp_path, entry)
     yield opened
@@ -47,21 +48,21 @@ def test_arrays_of_any_layout(runner):
 def test_arguments_are_not_modified(runner):
     x = samples(7)
     x.flags.writeable = False
-    given = {"x": x, "more": np.zeros(3)}
-    runner.run(given)
-    assert list(given) == ["x", "more"]
+    tensors = {"x": x, "more": np.zeros(3)}
+    runner.run(tensors)
+    assert list(tensors) == ["x", "more"]
 
 
-def test_results_are_the_callers_own(runner):
+def test_results_are_not_overwritten(runner):
     first = runner.run({"x": samples(7)})["score"]
-    kept = first.copy()
+    copy = first.copy()
     runner.run({"x": samples(7) + 1})
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, copy)
     first[...] = 0
 
 
-def test_missing_inputs_and_no_samples(runner):
-    with pytest.raises(SampleError, match=r"Input x \(.*\) float32 is missing: there is 'z'"):
+def test_missing_inputs_and_missing_samples(runner):
+    with pytest.raises(SampleError, match=r"Input x \(.*\) float32 is missing\..*: 'z'"):
         runner.run({"z": samples()})
     with pytest.raises(SampleError, match="no samples"):
         runner.run({"x": samples(7)[:0]})
@@ -71,9 +72,9 @@ def test_missing_inputs_and_no_samples(runner):
 
 def test_wrong_shapes(runner):
     if isinstance(runner, FunctionRunner):
-        return  # a function takes what it likes
+        return  # a function accepts any shape
     for x in (np.zeros((7, 5)), np.zeros((7, 3, 1)), np.zeros(7)):
-        with pytest.raises(ArtifactError, match="stopped"):
+        with pytest.raises(ArtifactError, match="failed during inference"):
             runner.run({"x": x.astype(np.float32)})
     np.testing.assert_array_equal(runner.run({"x": samples()})["score"], dense(samples()))
 
@@ -86,7 +87,7 @@ def test_unknown_format(tmp_path):
 # Batches
 
 
-def test_inputs_that_disagree():
+def test_different_numbers_of_samples():
     specs = (X, TensorSpec("ids", (None, 3), "int32"))
     arrays = {"x": samples(7), "ids": np.zeros((5, 3), np.int32)}
     with pytest.raises(SampleError, match=r"\(x: 7, ids: 5\)"):
@@ -95,7 +96,7 @@ def test_inputs_that_disagree():
         list(batches(arrays, specs, 2, fixed=False))
 
 
-def test_batches_that_do_not_divide():
+def test_incomplete_last_batches():
     x = samples(7)
     free = list(batches({"x": x}, (X,), 3, fixed=False))
     assert [(len(feeds["x"]), rows) for feeds, rows in free] == [(3, 3), (3, 3), (1, 1)]
@@ -110,13 +111,13 @@ def test_batches_are_quantized():
     assert call[0]["x"].dtype == np.int8
 
 
-def test_joined():
+def test_join_batches():
     parts = [np.array([[-3]], np.int8), np.array([[7]], np.int8)]
-    assert joined(parts, artifacts.INT8_Y).tolist() == [[0.0], [5.0]]
+    assert join_batches(parts, artifacts.INT8_Y).tolist() == [[0.0], [5.0]]
     for wrong in (
         [np.float32(1)],
         [np.zeros((1, 2)), np.zeros((1, 3))],
         [np.zeros(1), np.ones(())],
     ):
-        with pytest.raises(ArtifactError, match="Output score"):
-            joined([np.asarray(part) for part in wrong], Y)
+        with pytest.raises(ArtifactError, match=r"[Oo]utput score"):
+            join_batches([np.asarray(part) for part in wrong], Y)

@@ -1,4 +1,4 @@
-"""TFLite files in their runtime: state, batches, quantization, files that are wrong."""
+"""TFLite files in their runtime: variables, batches, quantization, malformed files."""
 
 import builtins
 import importlib.metadata
@@ -16,7 +16,7 @@ from edgeattn.runners.tflite import TFLiteRunner
 NUMBERS = np.arange(1, 6, dtype=np.float32)[:, None]
 
 
-def test_sequences_start_from_a_clean_state_unless_judged(tmp_path):
+def test_variables_are_reset_unless_run_as_deployed(tmp_path):
     artifacts.write_counter_tflite(tmp_path / "m.tflite")
 
     def totals(**options):
@@ -24,28 +24,28 @@ def test_sequences_start_from_a_clean_state_unless_judged(tmp_path):
         return [runner.run({"x": NUMBERS})["total"].reshape(-1).tolist() for _ in range(2)]
 
     assert totals() == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]
-    # As plain code on a device gets it: each on top of all before.
+    # As in a simple program on a device: variables keep their values between calls.
     assert totals(as_deployed=True) == [[1, 3, 6, 10, 15], [16, 18, 21, 25, 30]]
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 11])
-def test_batches_that_the_file_fixes(tmp_path, batch):
+def test_fixed_batch_sizes(tmp_path, batch):
     artifacts.write_dense_tflite(tmp_path / "m.tflite", batch=batch)
     x, y = (replace(spec, shape=(batch, *spec.shape[1:])) for spec in (X, Y))
     got = TFLiteRunner(tmp_path / "m.tflite", (x,), (y,)).run({"x": samples(7)})["score"]
     np.testing.assert_array_equal(got, dense(samples(7)))
 
 
-def test_quantized_tensors_are_real_numbers_outside(tmp_path):
+def test_quantized_inputs_and_outputs_are_real_numbers(tmp_path):
     artifacts.write_int8_tflite(tmp_path / "m.tflite")
     runner = TFLiteRunner(tmp_path / "m.tflite", (artifacts.INT8_X,), (artifacts.INT8_Y,))
     got = runner.run({"x": np.array([[1.0, 2.6, 1000.0], [0.0, -1000.0, 0.25]])})["same"]
     assert got.dtype == np.float32
-    # Steps of a half, from (-128 + 3) / 2 to (127 + 3) / 2; 0.25 is a tie, and goes to even.
+    # Steps of a half, from (-128 + 3) / 2 to (127 + 3) / 2; 0.25 is a tie, which rounds to even.
     assert got.tolist() == [[1.0, 2.5, 65.0], [0.0, -62.5, 0.0]]
 
 
-def test_names_that_are_not_there(tmp_path):
+def test_missing_tensors(tmp_path):
     artifacts.write_dense_tflite(tmp_path / "m.tflite")
     for inputs, outputs, name in [
         ((replace(X, name="z"),), (Y,), "z"),
@@ -57,21 +57,21 @@ def test_names_that_are_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"garbage" * 999])
-def test_files_that_are_no_model(tmp_path, content):
+def test_malformed_files(tmp_path, content):
     (tmp_path / "m.tflite").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"cannot load m\.tflite"):
         TFLiteRunner(tmp_path / "m.tflite", (X,), (Y,))
 
 
-def test_no_such_file(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(ArtifactError, match="cannot load"):
         TFLiteRunner(tmp_path / "m.tflite", (X,), (Y,))
 
 
-def test_a_dtype_that_the_file_does_not_have(tmp_path):
+def test_a_dtype_that_differs_from_the_file(tmp_path):
     artifacts.write_dense_tflite(tmp_path / "m.tflite")
     wrong = TFLiteRunner(tmp_path / "m.tflite", (replace(X, dtype="int32"),), (Y,))
-    with pytest.raises(ArtifactError, match="stopped"):
+    with pytest.raises(ArtifactError, match="failed during inference"):
         wrong.run({"x": np.zeros((1, 3), np.int32)})
 
 
@@ -86,12 +86,12 @@ def without(monkeypatch, *modules):
     monkeypatch.setattr(builtins, "__import__", guarded)
 
 
-def test_no_runtime(tmp_path, monkeypatch):
+def test_a_missing_runtime(tmp_path, monkeypatch):
     artifacts.write_dense_tflite(tmp_path / "m.tflite")
     without(monkeypatch, "ai_edge_litert", "tflite_runtime")
-    with pytest.raises(RuntimeUnavailableError) as told:
+    with pytest.raises(RuntimeUnavailableError) as caught:
         TFLiteRunner(tmp_path / "m.tflite", (X,), (Y,))
-    assert "pip install ai-edge-litert" in told.value.hint
+    assert "pip install ai-edge-litert" in caught.value.hint
 
 
 def test_a_runtime_without_metadata(tmp_path, monkeypatch):
@@ -101,4 +101,4 @@ def test_a_runtime_without_metadata(tmp_path, monkeypatch):
     artifacts.write_dense_tflite(tmp_path / "m.tflite")
     monkeypatch.setattr(importlib.metadata, "version", missing)
     runner = TFLiteRunner(tmp_path / "m.tflite", (X,), (Y,))
-    assert runner.runtime == "ai-edge-litert of an unknown version"
+    assert runner.runtime == "ai-edge-litert (version unknown)"

@@ -1,4 +1,4 @@
-"""Artifacts whose states are inputs and outputs: zero where a sample brings none, or carried."""
+"""Artifacts with states as inputs and outputs: initially zero, or carried over."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import TensorSpec
 
 X = TensorSpec("x", (None, 3), "float32")
-BEFORE = TensorSpec("sum_initial", (None, 3), "float32", state="sum_final")
-AFTER = TensorSpec("sum_final", (None, 3), "float32")
+INITIAL = TensorSpec("sum_initial", (None, 3), "float32", state="sum_final")
+FINAL = TensorSpec("sum_final", (None, 3), "float32")
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
 SUMS = np.cumsum(ROWS, axis=0)
 
@@ -38,7 +38,7 @@ def summing(tmp_path_factory):
         [values["sum_final"]],
         {},
     )
-    made = artifact(folder / "model.float32.onnx", inputs=(X, BEFORE), outputs=(AFTER,))
+    made = artifact(folder / "model.float32.onnx", inputs=(X, INITIAL), outputs=(FINAL,))
     reference = {"input/x": ROWS, "input/sum_initial": 0 * ROWS, "output/sum_final": ROWS}
     return write_bundle(folder, [made], reference)
 
@@ -49,55 +49,55 @@ def file(tmp_path):
     return tmp_path / "x.npy"
 
 
-def test_the_manifest_tells_states_apart(summing):
-    (x, before) = edgeattn.Bundle.open(summing.path).manifest.artifacts[0].inputs
-    assert before == BEFORE
-    assert sample_inputs((x, before)) == (x,)
+def test_the_manifest_marks_states(summing):
+    (x, initial) = edgeattn.Bundle.open(summing.path).manifest.artifacts[0].inputs
+    assert initial == INITIAL
+    assert sample_inputs((x, initial)) == (x,)
     assert "state" not in x.to_json()
 
 
-def test_a_state_that_is_missing_is_zero(file, tmp_path):
-    read = sample_files.read(file, (X, BEFORE))
+def test_missing_states_are_zero(file, tmp_path):
+    read = sample_files.read(file, (X, INITIAL))
     np.testing.assert_array_equal(read.inputs["sum_initial"], np.zeros((4, 3)))
     np.savez(tmp_path / "both.npz", x=ROWS, sum_initial=-ROWS)
-    read = sample_files.read(tmp_path / "both.npz", (X, BEFORE))
+    read = sample_files.read(tmp_path / "both.npz", (X, INITIAL))
     np.testing.assert_array_equal(read.inputs["sum_initial"], -ROWS)
-    # One array under "x" stands for the one input that a sample must bring.
+    # "x" names the only input that a sample must have.
     np.savez(tmp_path / "x.npz", x=ROWS)
-    assert sample_files.read(tmp_path / "x.npz", (X, BEFORE)).inputs.keys() == {"x", "sum_initial"}
+    assert sample_files.read(tmp_path / "x.npz", (X, INITIAL)).inputs.keys() == {"x", "sum_initial"}
     (tmp_path / "x.csv").write_text("1,2,3\n4,5,6\n")
-    assert len(sample_files.read(tmp_path / "x.csv", (X, BEFORE))) == 2
-    assert with_initial_states({"x": ROWS[:2]}, (X, BEFORE))["sum_initial"].shape == (2, 3)
+    assert len(sample_files.read(tmp_path / "x.csv", (X, INITIAL))) == 2
+    assert with_initial_states({"x": ROWS[:2]}, (X, INITIAL))["sum_initial"].shape == (2, 3)
 
 
-def test_running_starts_every_sample_clean_or_carries_on(summing, file, tmp_path):
+def test_run_resets_or_carries_states(summing, file, tmp_path):
     out = tmp_path / "out.npz"
-    apart = run_bundle(summing.path, file, out)
-    np.testing.assert_array_equal(apart.outputs["sum_final"], ROWS)
+    separate = run_bundle(summing.path, file, out)
+    np.testing.assert_array_equal(separate.outputs["sum_final"], ROWS)
     carried = run_bundle(summing.path, file, out, carry_states=True, force=True)
     np.testing.assert_array_equal(carried.outputs["sum_final"], SUMS)
 
 
-def test_streaming_too(summing):
+def test_streams_reset_or_carry_states(summing):
     lines = "".join(f"{row[0]} {row[1]} {row[2]}\n" for row in ROWS).encode()
 
     def streamed(**options):
         source = io.BufferedReader(io.BytesIO(lines))
-        answers = stream_bundle(summing.path, source, **options)
-        return np.concatenate([told["sum_final"] for told in answers])
+        stream = stream_bundle(summing.path, source, **options)
+        return np.concatenate([outputs["sum_final"] for outputs in stream])
 
     np.testing.assert_array_equal(streamed(), ROWS)
     np.testing.assert_array_equal(streamed(carry_states=True), SUMS)
 
 
-def test_a_model_of_ones_own_program(summing):
+def test_load_resets_or_carries_states(summing):
     model = edgeattn.load(summing.path)
     for row in ROWS:
         np.testing.assert_array_equal(model(row)["sum_final"][0], row)
-    # The state that came back may be handed over as it is.
-    answer = model(ROWS[0])
-    answer = model({"x": ROWS[1], "sum_initial": answer["sum_final"]})
-    np.testing.assert_array_equal(answer["sum_final"][0], SUMS[1])
+    # The returned state can be passed on without a copy.
+    outputs = model(ROWS[0])
+    outputs = model({"x": ROWS[1], "sum_initial": outputs["sum_final"]})
+    np.testing.assert_array_equal(outputs["sum_final"][0], SUMS[1])
     carrying = edgeattn.load(summing.path, carry_states=True)
     for _ in range(2):
         for row, total in zip(ROWS, SUMS, strict=True):
@@ -105,7 +105,7 @@ def test_a_model_of_ones_own_program(summing):
         carrying.reset()
 
 
-def test_nothing_to_carry(dense_bundle, tmp_path):
+def test_artifacts_without_states_have_none_to_carry(dense_bundle, tmp_path):
     with pytest.raises(edgeattn.BundleError, match="has no states to carry"):
         edgeattn.load(dense_bundle.path, carry_states=True)
     np.save(tmp_path / "x.npy", ROWS)

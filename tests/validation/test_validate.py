@@ -182,7 +182,7 @@ def test_missing_output_fails(bundle):
     report = validated(bundle, right, runner=Incomplete)
     assert failed(report) == {("missing", "other")}
     report = validated(bundle, lambda tensors: {"score": dense(tensors["x"])})
-    assert (report.verdict, report.reason) == (FAIL, "The function gave no output 'other'.")
+    assert (report.verdict, report.reason) == (FAIL, "The function returned no output 'other'.")
 
 
 def test_state_carried_over_fails(bundle):

@@ -1,4 +1,4 @@
-"""Functions that the tests of ``edgeattn.process.worker`` call in a child process."""
+"""Functions that tests call in a worker process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def echo(**arguments: Any) -> Any:
     return arguments if tensors is None else (arguments, tensors)
 
 
-def kinds(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def dtypes_and_shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {name: [array.dtype.str, list(array.shape)] for name, array in tensors.items()}
 
 
@@ -30,16 +30,16 @@ def process_id() -> int:
 def kill(number: int) -> None:
     print("last words", file=sys.stderr, flush=True)
     os.kill(os.getpid(), number)
-    time.sleep(30)
+    time.sleep(600)
 
 
-def leave(status: int) -> None:
+def exit_with(status: int) -> None:
     os._exit(status)
 
 
-def sleep_while_asked(seconds: float) -> None:
+def sleep_while_connected(seconds: float) -> None:
     server.end_with_connection()
-    progress.report("asleep")
+    progress.report("sleeping")
     time.sleep(seconds)
 
 
@@ -47,22 +47,22 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def refuse(kind: str) -> None:
-    raise getattr(errors, kind)("expected this, came that", hint="try this")
+def raise_error(kind: str) -> None:
+    raise getattr(errors, kind)("something is wrong", hint="Try this.")
 
 
-def stumble() -> None:
-    raise ZeroDivisionError("by nothing")
+def divide_by_zero() -> None:
+    raise ZeroDivisionError("division by zero")
 
 
-def run_out_of_memory() -> None:
+def raise_memory_error() -> None:
     raise MemoryError
 
 
-def print_a_lot() -> str:
+def print_to_stdout() -> str:
     print("noise on stdout " * 10_000)
     os.write(1, b"\xff" * 10_000)
-    return "heard"
+    return "printed"
 
 
 def read_standard_input() -> str:
@@ -80,7 +80,7 @@ def return_a_set() -> object:
 
 
 def return_objects() -> object:
-    return None, {"it": np.array([object()])}
+    return None, {"objects": np.array([object()])}
 
 
 def return_a_pair() -> object:
