@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn_converters.loading import stored_config
 from edgeattn_converters.loading.architecture import (
     check_architecture,
     model_from_function,
@@ -23,22 +24,14 @@ from edgeattn_converters.loading.audit import ModelFile, as_damaged
 from edgeattn_converters.loading.build import accepted_arguments, build_model
 from edgeattn_converters.loading.cross_check import compare_with_stock_loader
 from edgeattn_converters.loading.custom_objects import load_custom_objects
+from edgeattn_converters.loading.migrate import (
+    mixed_precision,
+    model_config,
+    preprocessing,
+    time_axis,
+)
 from edgeattn_converters.loading.migrate.context import Context
-from edgeattn_converters.loading.migrate.mixed_precision import in_float32
-from edgeattn_converters.loading.migrate.model_config import (
-    migrate_model,
-    require_layers,
-    with_connections,
-)
-from edgeattn_converters.loading.migrate.preprocessing import remove_preprocessing
-from edgeattn_converters.loading.migrate.time_axis import fix_time_axis
-from edgeattn_converters.loading.stored_config import (
-    Config,
-    has_masks,
-    is_model,
-    major_version,
-    version_numbers,
-)
+from edgeattn_converters.loading.stored_config import Config
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
 _NOT_KERAS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "bundle": "an edgeattn bundle"}
@@ -114,24 +107,22 @@ def _load_stored(
 ) -> LoadedModel:
     """Migrate the stored config, build the model, assign its weights and cross-check it."""
     with as_damaged(file.path):
-        require_layers(stored)
-        stored = with_connections(stored)
+        model_config.require_layers(stored)
+        stored = model_config.with_connections(stored)
     with open_weights(file) as weights:
         with as_damaged(file.path):
             ctx = _context(file, stored, objects, weights)
-            config = remove_preprocessing(migrate_model(stored, ctx), ctx.notes)
+            config = model_config.migrate_model(stored, ctx)
+            config = preprocessing.remove_preprocessing(config, ctx.notes)
+            config = mixed_precision.in_float32(config, ctx.notes)
             if not allow_free_time:
-                config = fix_time_axis(config, time_steps)
-            config, half_precision = in_float32(config)
+                config = time_axis.fix_time_axis(config, time_steps)
             size = weights.size()
-        if half_precision:
-            names = ", ".join(sorted(half_precision))
-            ctx.notes.append(f"The model was trained in {names} and is computed in float32.")
         try:
             model = build_model(file, config, objects, size)
         except UnsupportedModelError:
-            if allow_free_time:
-                fix_time_axis(config, None)  # if a length is missing, that error is more helpful
+            if allow_free_time:  # the error about a missing length is more helpful, if there is one
+                time_axis.fix_time_axis(config, None)
             raise
         with as_damaged(file.path):
             weights.assign(model, stored, major=ctx.major, backend=file.backend)
@@ -153,15 +144,12 @@ def _with_valid_name(loaded: LoadedModel) -> LoadedModel:
 def _context(
     file: ModelFile, stored: Config, objects: Mapping[str, Any], weights: WeightsFile
 ) -> Context:
-    stored_version = stored.get("keras_version")
-    if not isinstance(stored_version, str):
-        stored_version = None
-    version = version_numbers(file.keras_version or stored_version)
+    version = stored_config.version_numbers(file.keras_version or stored.get("keras_version"))
     return Context(
-        major=major_version(version, stored),
+        major=stored_config.major_version(version, stored),
         version=version,
         accepted=accepted_arguments,
         custom_objects=objects,
         shapes=weights.shapes(stored),
-        masked=is_model(stored) and has_masks(stored),
+        masked=stored_config.is_model(stored) and stored_config.has_masks(stored),
     )

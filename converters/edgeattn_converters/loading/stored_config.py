@@ -65,9 +65,9 @@ def has_masks(stored: Config) -> bool:
     return False
 
 
-def version_numbers(version: str | None) -> tuple[int, ...]:
-    """Parse a version: ``"2.2.4-tf"`` -> ``(2, 2, 4)``; ``()`` if there is none."""
-    match = re.match(r"\d+(\.\d+)*", version or "")
+def version_numbers(version: Any) -> tuple[int, ...]:
+    """Parse a stored version: ``"2.2.4-tf"`` -> ``(2, 2, 4)``; ``()`` if there is none."""
+    match = re.match(r"\d+(\.\d+)*", version if isinstance(version, str) else "")
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 

@@ -49,10 +49,10 @@ def test_only_half_precision_is_changed() -> None:
         "dtype": {"class_name": "Policy", "config": {"name": "mixed_float16"}},
         "layers": [{"dtype": "int32"}, {"dtype": "bfloat16", "name": "float16"}],
     }
-    converted, replaced = in_float32(config)
-    assert converted == {
+    notes: list[str] = []
+    assert in_float32(config, notes) == {
         "dtype": "float32",
         "layers": [{"dtype": "int32"}, {"dtype": "float32", "name": "float16"}],
     }
-    assert replaced == {"mixed_float16", "bfloat16"}
+    assert notes == ["The model was trained in bfloat16, mixed_float16 and is computed in float32."]
     assert config["layers"][1]["dtype"] == "bfloat16"  # type: ignore[index]

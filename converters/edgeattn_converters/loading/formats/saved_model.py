@@ -124,8 +124,7 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
 def read_variables(path: Path) -> Mapping[str, Any]:
     """Return the arrays of the checkpoint in a folder by their path in the object graph.
 
-    Raises:
-        UnsupportedModelError: the checkpoint is damaged.
+    Raises :class:`UnsupportedModelError` if the checkpoint is damaged.
     """
     import tensorflow as tf
 

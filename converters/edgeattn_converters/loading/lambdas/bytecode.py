@@ -61,9 +61,8 @@ def recognize(
         closure: values of the variables of the enclosing function.
         arguments: values of further arguments by name.
 
-    Raises:
-        NotRecognizedError: the function is not known to only compute on tensors, or its bytes have
-            different meanings in two Python versions.
+    Raises :class:`NotRecognizedError` if the function is not known to only compute on tensors, or
+    its bytes have different meanings in two Python versions.
     """
     try:
         codes = marshal_reader.read(data)

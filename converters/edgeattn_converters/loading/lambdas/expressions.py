@@ -32,8 +32,7 @@ class NotRecognizedError(ValueError):
 def constant(value: Any) -> Expression:
     """Return a constant of the code: a number, string, None, Ellipsis or tuple of these.
 
-    Raises:
-        NotRecognizedError: the constant is anything else, such as a nested function.
+    Raises :class:`NotRecognizedError` if the constant is anything else, such as a nested function.
     """
     if value is Ellipsis:
         return {"ellipsis": True}
@@ -61,8 +60,7 @@ def item(owner: Expression, key: Expression) -> Expression:
 def named_value(path: str) -> Expression:
     """Return a global used as a value: a dtype such as ``tf.float32``.
 
-    Raises:
-        NotRecognizedError: the value of the global is not stored in the file.
+    Raises :class:`NotRecognizedError` if the value of the global is not stored in the file.
     """
     last = path.rsplit(".", 1)[-1]
     if "." in path and last in _DTYPES:
@@ -77,8 +75,7 @@ def function(
 ) -> Expression:
     """Return a call of a function by its dotted name.
 
-    Raises:
-        NotRecognizedError: the function is unknown, or its arguments are.
+    Raises :class:`NotRecognizedError` if the function is unknown, or its arguments are.
     """
     if path.endswith(".floatx") and not arguments:
         return {"const": "float32"}
@@ -139,8 +136,7 @@ def method(
 ) -> Expression:
     """Return a call of a method of a tensor: ``x.get_shape()`` or ``x.shape.as_list()``.
 
-    Raises:
-        NotRecognizedError: any other method is called.
+    Raises :class:`NotRecognizedError` if any other method is called.
     """
     if named or arguments:
         raise NotRecognizedError(f"it calls the method {name!r}")

@@ -10,8 +10,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading.lambdas import expressions
-from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
+from edgeattn_converters.loading.lambdas.expressions import (
+    Expression,
+    NotRecognizedError,
+    constant,
+    item,
+    operation,
+)
 
 Config = Mapping[str, Any]
 Attributes = Mapping[str, Any]
@@ -34,8 +39,7 @@ def _node(config: Config) -> Mapping[str, Any]:
 def operation_name(config: Config) -> str:
     """Return the name of the operation, such as ``"StridedSlice"``.
 
-    Raises:
-        NotRecognizedError: the node is stored in an unknown form.
+    Raises :class:`NotRecognizedError` if the node is stored in an unknown form.
     """
     return str(_node(config).get("op"))
 
@@ -51,25 +55,24 @@ def is_known(config: Config) -> bool:
 def expression(config: Config) -> Expression:
     """Return what the node computes; its inputs are numbered in the order of the call.
 
-    Raises:
-        NotRecognizedError: the operation is unknown.
+    Raises :class:`NotRecognizedError` if the operation is unknown.
     """
     node = _node(config)
-    operation = str(node.get("op"))
-    if operation not in _KNOWN:
-        raise NotRecognizedError(f"unknown graph operation {operation}")
+    name = str(node.get("op"))
+    if name not in _KNOWN:
+        raise NotRecognizedError(f"unknown graph operation {name}")
     constants = config.get("constants") or {}
-    names = [name for name in node.get("input") or () if not str(name).startswith("^")]
+    inputs = [item for item in node.get("input") or () if not str(item).startswith("^")]
     arguments: list[Expression] = []
     tensors = 0
-    for index in range(len(names)):
+    for index in range(len(inputs)):
         if str(index) in constants:
-            arguments.append(expressions.constant(constants[str(index)]))
+            arguments.append(constant(constants[str(index)]))
         else:
             arguments.append({"input": tensors})
             tensors += 1
     attributes = {key: _attribute(value) for key, value in (node.get("attr") or {}).items()}
-    return _KNOWN[operation](arguments, attributes)
+    return _KNOWN[name](arguments, attributes)
 
 
 def _attribute(value: Any) -> Any:
@@ -83,42 +86,14 @@ def _attribute(value: Any) -> Any:
     return int(inner) if name == "i" else inner
 
 
-def _plain(operation: str) -> _Builder:
-    return lambda arguments, _attributes: {"op": operation, "args": list(arguments)}
+def _builder(name: str, *flags: str) -> _Builder:
+    """Return a builder that appends boolean attributes of the node to the arguments."""
 
-
-def _reduction(operation: str) -> _Builder:
     def build(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-        keepdims = {"const": bool(attributes.get("keep_dims"))}
-        return {"op": operation, "args": [*arguments, keepdims]}
+        constants = (constant(bool(attributes.get(flag))) for flag in flags)
+        return operation(name, *arguments, *constants)
 
     return build
-
-
-def _matmul(first: str, second: str) -> _Builder:
-    def build(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-        flags = [{"const": bool(attributes.get(name))} for name in (first, second)]
-        return {"op": "matmul", "args": [*arguments, *flags]}
-
-    return build
-
-
-def _squeeze(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-    axes = attributes.get("squeeze_dims") or None
-    return {"op": "squeeze", "args": [arguments[0], expressions.constant(axes)]}
-
-
-def _softmax(arguments: Sequence[Expression], _attributes: Attributes) -> Expression:
-    return {"op": "softmax", "args": [arguments[0], {"const": -1}]}
-
-
-def _concat(arguments: Sequence[Expression], _attributes: Attributes) -> Expression:
-    return {"op": "concatenate", "args": [{"tuple": list(arguments[:-1])}, arguments[-1]]}
-
-
-def _pack(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-    axis = {"const": int(attributes.get("axis") or 0)}
-    return {"op": "stack", "args": [{"tuple": list(arguments)}, axis]}
 
 
 _DTYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_DOUBLE": "float64",
@@ -129,7 +104,7 @@ def _cast(arguments: Sequence[Expression], attributes: Attributes) -> Expression
     name = _DTYPES.get(str(attributes.get("DstT")))
     if name is None:
         raise NotRecognizedError("a cast to an unsupported dtype")
-    return {"op": "cast", "args": [arguments[0], {"const": name}]}
+    return operation("cast", arguments[0], constant(name))
 
 
 def _strided_slice(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
@@ -153,7 +128,7 @@ def _strided_slice(arguments: Sequence[Expression], attributes: Attributes) -> E
             start = none if masked("begin_mask", axis) else begin
             stop = none if masked("end_mask", axis) else end
             keys.append({"slice": [start, stop, stride]})
-    return expressions.item(owner, {"tuple": keys})
+    return item(owner, {"tuple": keys})
 
 
 # Name in the graph and in expressions, for operations with the same arguments.
@@ -171,20 +146,23 @@ ZerosLike=zeros_like
 """
 
 _KNOWN: Mapping[str, _Builder] = {
-    **{node: _plain(name) for node, name in (p.split("=") for p in _SAME_ARGUMENTS.split())},
+    **{node: _builder(name) for node, name in (p.split("=") for p in _SAME_ARGUMENTS.split())},
     **{
-        node: _reduction(name)
-        for node, name in (("Mean", "mean"), ("Sum", "sum"), ("Max", "max"), ("Min", "min"),
-                            ("Prod", "prod"), ("Any", "any"), ("All", "all"))
+        name.capitalize(): _builder(name, "keep_dims")
+        for name in ("mean", "sum", "max", "min", "prod", "any", "all")
     },
-    "MatMul": _matmul("transpose_a", "transpose_b"),
-    "BatchMatMul": _matmul("adj_x", "adj_y"),
-    "BatchMatMulV2": _matmul("adj_x", "adj_y"),
-    "Squeeze": _squeeze,
-    "Softmax": _softmax,
-    "ConcatV2": _concat,
-    "Pack": _pack,
+    "MatMul": _builder("matmul", "transpose_a", "transpose_b"),
+    "BatchMatMul": _builder("matmul", "adj_x", "adj_y"),
+    "BatchMatMulV2": _builder("matmul", "adj_x", "adj_y"),
+    "Squeeze": lambda args, attr: operation(
+        "squeeze", args[0], constant(attr.get("squeeze_dims") or None)
+    ),
+    "Softmax": lambda args, _: operation("softmax", args[0], constant(-1)),
+    "ConcatV2": lambda args, _: operation("concatenate", {"tuple": list(args[:-1])}, args[-1]),
+    "Pack": lambda args, attr: operation(
+        "stack", {"tuple": list(args)}, constant(int(attr.get("axis") or 0))
+    ),
     "Cast": _cast,
-    "GatherV2": _plain("take"),
+    "GatherV2": _builder("take"),
     "StridedSlice": _strided_slice,
-}  # fmt: skip
+}

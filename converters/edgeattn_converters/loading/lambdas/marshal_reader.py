@@ -65,8 +65,7 @@ LAYOUTS = tuple(_HEADERS)
 def read(data: bytes) -> list[Code]:
     """Return the code object in every layout that accounts for all bytes.
 
-    Raises:
-        UnreadableCodeError: no layout does.
+    Raises :class:`UnreadableCodeError` if no layout fits.
     """
     codes = []
     for layout in LAYOUTS:
@@ -83,8 +82,7 @@ def read(data: bytes) -> list[Code]:
 def all_names(data: bytes) -> frozenset[str]:
     """Return the globals and attributes that code and nested code use, in any layout.
 
-    Raises:
-        UnreadableCodeError: the bytes are not a code object of a known layout.
+    Raises :class:`UnreadableCodeError` if the bytes are not a code object of a known layout.
     """
     names: set[str] = set()
     pending: list[Any] = list(read(data))

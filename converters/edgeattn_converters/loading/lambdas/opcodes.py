@@ -100,8 +100,8 @@ class UnknownInstructionError(ValueError):
 def instructions(code: bytes, dialect: Dialect) -> Iterator[tuple[str, int]]:
     """Yield name and argument of each instruction.
 
-    Raises:
-        UnknownInstructionError: the code contains an instruction that is not in the list.
+    Raises :class:`UnknownInstructionError` if the code contains an instruction that is not in the
+    list.
     """
     yield from _wide(code, dialect) if dialect.wide else _narrow(code, dialect)
 

@@ -46,8 +46,7 @@ class StoredFunction:
 def stored_function(config: Config) -> StoredFunction:
     """Return the function in the config of a Lambda, of any Keras version.
 
-    Raises:
-        NotRecognizedError: the function is stored in an unknown form.
+    Raises :class:`NotRecognizedError` if the function is stored in an unknown form.
     """
     function = config.get("function")
     if isinstance(function, Mapping):
@@ -89,8 +88,7 @@ def _values(stored: Any) -> tuple[Any, ...]:
 def recognize(config: Config) -> Expression:
     """Return what a Lambda layer computes.
 
-    Raises:
-        NotRecognizedError: the function is not known to only compute on tensors.
+    Raises :class:`NotRecognizedError` if the function is not known to only compute on tensors.
     """
     if config.get("mask") is not None:
         raise NotRecognizedError("it has its own mask function")
@@ -114,8 +112,7 @@ def check(name: str, config: Config, *, trusted: bool) -> None:
     In a trusted file it is allowed, because the user may replace it with a function. Its code is
     never run.
 
-    Raises:
-        UnsafeModelError: the Lambda is refused; the message names the layer.
+    Raises :class:`UnsafeModelError` if the Lambda is refused; the message names the layer.
     """
     shape = config.get("output_shape")
     if config.get("output_shape_type") == "lambda" and not seems_harmless(shape):

@@ -34,16 +34,13 @@ _BINARY = (
 # The backend of Keras 1 and 2.
 _BACKEND = """
 mean sum max min prod std var any all logsumexp: x axis=None keepdims=False
-argmax argmin: x axis=-1
-expand_dims: x axis=-1
+argmax argmin expand_dims softmax: x axis=-1
 squeeze: x axis
-stack: x axis=0
+stack cumsum: x axis=0
 concatenate: tensors axis=-1
 reshape: x shape
 transpose=permute_dimensions: x pattern
-transpose: x
-softmax: x axis=-1
-relu: x
+transpose relu batch_flatten flatten shape=int_shape shape hard_sigmoid_keras2=hard_sigmoid: x
 power=pow: x a
 clip: x min_value max_value
 l2_normalize: x axis=None
@@ -51,22 +48,15 @@ cast: x dtype
 dot: x y
 batch_dot: x y axes=None
 flip=reverse: x axes
-repeat_vector=repeat: x n
+repeat_vector=repeat tile: x n
 repeat_elements: x rep axis
-tile: x n
 take=gather: reference indices
 one_hot: indices num_classes
-cumsum: x axis=0
-batch_flatten: x
-flatten: x
-shape=int_shape: x
-shape: x
-hard_sigmoid_keras2=hard_sigmoid: x
 """
 _TENSORFLOW = """
 mean=reduce_mean sum=reduce_sum max=reduce_max min=reduce_min prod=reduce_prod std=reduce_std \
-var=reduce_variance any=reduce_any all=reduce_all logsumexp=reduce_logsumexp: \
-input_tensor axis=None keepdims=False
+var=reduce_variance any=reduce_any all=reduce_all logsumexp=reduce_logsumexp: input_tensor \
+axis=None keepdims=False
 argmax argmin: input axis=0
 expand_dims: input axis
 squeeze: input axis=None
@@ -75,15 +65,11 @@ concatenate=concat: values axis
 reshape: tensor shape
 transpose: a perm=None
 matmul: a b transpose_a=False transpose_b=False
-softmax: logits axis=-1
-log_softmax: logits axis=-1
-relu: features
-relu6: features
+softmax log_softmax: logits axis=-1
+relu relu6: features
 leaky_relu: features alpha=0.2
 gelu: features approximate=False
-power=pow: x y
-divide=truediv: x y
-divide=div: x y
+power=pow divide=truediv divide=div: x y
 clip=clip_by_value: t clip_value_min clip_value_max
 l2_normalize: x axis=None
 cast: x dtype
@@ -102,35 +88,26 @@ shape: input
 """
 _OPS = """
 mean sum max min prod std var any all logsumexp: x axis=None keepdims=False
-argmax argmin: x axis=None
+argmax argmin squeeze flip cumsum: x axis=None
 expand_dims: x axis
-squeeze: x axis=None
 stack: x axis=0
 concatenate: xs axis=0
 reshape: x newshape
 transpose: x axes=None
-matmul: x1 x2
-softmax: x axis=-1
-log_softmax: x axis=-1
-relu: x
-relu6: x
+matmul power: x1 x2
+softmax log_softmax l2_normalize=normalize: x axis=-1
+relu relu6 hard_sigmoid shape: x
 leaky_relu: x negative_slope=0.2
 gelu: x approximate=True
-hard_sigmoid: x
-power: x1 x2
 clip: x x_min x_max
-l2_normalize=normalize: x axis=-1
 cast: x dtype
-flip: x axis=None
 repeat: x repeats axis=None
 tile: x repeats
 take: x indices axis=None
 where: condition x1 x2
 one_hot: x num_classes
-cumsum: x axis=None
 unstack: x num=None axis=0
 split: x indices_or_sections axis=0
-shape: x
 """
 # Names of the same argument in other versions or functions.
 ALIASES = {

@@ -84,8 +84,7 @@ def is_expanded_in_sequential(stored: Config) -> bool:
 def as_functional(stored: Config) -> dict[str, Any]:
     """Return the Sequential as a functional model, with the connections of the expanded layers.
 
-    Raises:
-        UnsupportedModelError: expanded layers are missing or in an unknown order.
+    Raises :class:`UnsupportedModelError` if expanded layers are missing or in an unknown order.
     """
     items = list(stored["config"]["layers"])
     items = [*input_layer(items[0]), *items] if items[0]["class_name"] != "InputLayer" else items

@@ -51,8 +51,7 @@ def is_custom(item: Config, ctx: Context) -> bool:
 def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     """Return the layer with the registered name of the user's class.
 
-    Raises:
-        UnsupportedModelError: the user's file does not define the class.
+    Raises :class:`UnsupportedModelError` if the user's file does not define the class.
     """
     class_name = str(item.get("class_name"))
     if unqualified(class_name) not in ctx.custom_objects:

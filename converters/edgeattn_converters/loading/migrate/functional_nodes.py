@@ -39,8 +39,8 @@ class LayerTable:
     ) -> LayerTable:  # fmt: skip
         """Return the table of a model's layers.
 
-        Raises:
-            UnsupportedModelError: a layer has no name, or the migrated name of another layer.
+        Raises :class:`UnsupportedModelError` if a layer has no name, or the migrated name of
+        another layer.
         """
         names: dict[str, str] = {}
         for item in layers:

@@ -58,8 +58,7 @@ _DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
 def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     """Return class name and config of a built-in layer in Keras 2; wrapped layers stay unchanged.
 
-    Raises:
-        UnsupportedModelError: Keras 2 has no equivalent of an argument.
+    Raises :class:`UnsupportedModelError` if Keras 2 has no equivalent of an argument.
     """
     renamed = _RENAMED.get(class_name, {})
     new = {

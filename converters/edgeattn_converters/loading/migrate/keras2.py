@@ -65,8 +65,7 @@ _RECURRENT = frozenset({"LSTM", "GRU", "SimpleRNN", "LSTMCell", "GRUCell", "Simp
 def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[str, Any]]:
     """Return class name and config of a built-in layer; wrapped layers must be migrated already.
 
-    Raises:
-        UnsupportedModelError: the current Keras has no equivalent of an argument.
+    Raises :class:`UnsupportedModelError` if the current Keras has no equivalent of an argument.
     """
     new = {key: _migrate_value(key, value, ctx) for key, value in config.items()}
     name = str(config.get("name"))

@@ -25,8 +25,7 @@ def is_merge(item: Config) -> bool:
 def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     """Return the Keras layer that replaced the mode of a Merge.
 
-    Raises:
-        UnsupportedModelError: the mode is a Python function.
+    Raises :class:`UnsupportedModelError` if the mode is a Python function.
     """
     config = item["config"]
     mode = config.get("mode")

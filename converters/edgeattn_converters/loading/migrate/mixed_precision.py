@@ -11,8 +11,8 @@ from typing import Any
 _HALF_PRECISION = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
 
 
-def in_float32(config: Any) -> tuple[Any, frozenset[str]]:
-    """Return ``config`` with every half-precision dtype set to float32, and the replaced names.
+def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return ``config`` with every half-precision dtype set to float32; a note lists them.
 
     A dtype is a name or a policy: ``{"class_name": "DTypePolicy", "config": {"name": ...}}`` in
     Keras 3, ``{"class_name": "Policy", ...}`` in Keras 2.
@@ -35,4 +35,8 @@ def in_float32(config: Any) -> tuple[Any, frozenset[str]]:
             return "float32"
         return value
 
-    return convert(config), frozenset(replaced)
+    converted: dict[str, Any] = convert(config)
+    if replaced:
+        names = ", ".join(sorted(replaced))
+        notes.append(f"The model was trained in {names} and is computed in float32.")
+    return converted

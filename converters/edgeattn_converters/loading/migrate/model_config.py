@@ -65,8 +65,7 @@ def migrate_model(stored: Config, ctx: Context) -> dict[str, Any]:
 
     It names classes of Keras, edgeattn and the user's own file only. ``stored`` is not changed.
 
-    Raises:
-        UnsupportedModelError: a layer has no equivalent in the current Keras.
+    Raises :class:`UnsupportedModelError` if a layer has no equivalent in the current Keras.
     """
     stored = with_connections(stored) if is_sequential(stored) else stored
     if is_functional(stored):

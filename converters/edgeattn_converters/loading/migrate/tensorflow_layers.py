@@ -37,8 +37,7 @@ def is_tensorflow_layer(class_name: str) -> bool:
 def migrate(item: Config, calls: Sequence[_Call]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return a layer that computes the expression, and its calls with tensors only.
 
-    Raises:
-        UnsupportedModelError: the function is unknown.
+    Raises :class:`UnsupportedModelError` if the function is unknown.
     """
     config = item.get("config") or {}
     name = str(item.get("name") or config.get("name"))

@@ -52,8 +52,8 @@ def screen(config: Mapping[str, Any], *, hint: str, trusted: bool) -> None:
         hint: hint of errors about sizes.
         trusted: whether the size limits are lifted.
 
-    Raises:
-        UnsafeModelError: the config is refused; the message names the layer and the reason.
+    Raises :class:`UnsafeModelError` if the config is refused; the message names the layer and the
+    reason.
     """
     objects = 0
     for item in walk(config, hint=hint):
@@ -72,8 +72,7 @@ def screen(config: Mapping[str, Any], *, hint: str, trusted: bool) -> None:
 def screen_training(text: str | None) -> None:
     """Screen the training configuration. It is never loaded, so it may name custom objects.
 
-    Raises:
-        UnsafeModelError: it contains code or names a library to import.
+    Raises :class:`UnsafeModelError` if it contains code or names a library to import.
     """
     try:
         config = json.loads(text) if text else {}
@@ -108,8 +107,7 @@ class Item:
 def walk(config: Mapping[str, Any], *, hint: str = "") -> Iterator[Item]:
     """Yield every value of a nested config, without recursion.
 
-    Raises:
-        UnsafeModelError: the config exceeds the limits on depth or size.
+    Raises :class:`UnsafeModelError` if the config exceeds the limits on depth or size.
     """
     stack: list[tuple[Item, int]] = [(Item("the model", "", config), 0)]
     count = 0

@@ -25,8 +25,7 @@ class Assignment:
     def assign(self, variable: Any, value: Array, layer: str) -> None:
         """Assign a value to a variable of a layer.
 
-        Raises:
-            UnsupportedModelError: the shapes differ.
+        Raises :class:`UnsupportedModelError` if the shapes differ.
         """
         if tuple(variable.shape) != tuple(value.shape):
             raise UnsupportedModelError(
@@ -40,8 +39,7 @@ class Assignment:
     def assign_all(self, layer: Any, variables: Sequence[Any], values: Sequence[Array]) -> None:
         """Assign values to the variables of a layer in order.
 
-        Raises:
-            UnsupportedModelError: their numbers or shapes differ.
+        Raises :class:`UnsupportedModelError` if their numbers or shapes differ.
         """
         if len(variables) != len(values):
             raise UnsupportedModelError(

@@ -47,8 +47,7 @@ def assign(file: Any, model: Any, stored: Config, *, major: int, backend: str | 
         major: major version of the Keras that wrote the file.
         backend: backend of that Keras, None if unknown.
 
-    Raises:
-        UnsupportedModelError: layers or shapes differ, or a layer has no weights.
+    Raises :class:`UnsupportedModelError` if layers or shapes differ, or a layer has no weights.
     """
     assignment = Assignment(model)
     layers = {layer_name(item): (item, find_layer(model, item)) for item in stored_layers(stored)}

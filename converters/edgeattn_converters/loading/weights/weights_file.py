@@ -50,8 +50,7 @@ class WeightsFile:
 def open_weights(file: ModelFile) -> Iterator[WeightsFile]:
     """Open the weights of an audited file.
 
-    Raises:
-        UnsupportedModelError: the weights cannot be read.
+    Raises :class:`UnsupportedModelError` if the weights cannot be read.
     """
     import h5py
 
