@@ -59,8 +59,8 @@ def plugin(name: str = "count.c") -> Path:
     if shutil.which(QEMU) is None:
         if os.geteuid() != 0:
             raise CannotEmulate("qemu-user is not installed, and installing it requires root")
-        emulated._ask(["apt-get", "update", "-qq"])
-        emulated._ask(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user"])
+        emulated.run_command(["apt-get", "update", "-qq"])
+        emulated.run_command(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user"])
     source = BENCHMARKS / name
     library = CACHE / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
     if not library.exists():
@@ -93,7 +93,7 @@ def runtimes() -> Path:
 def versions() -> dict[str, str]:
     """Return the versions of the runtimes and of qemu."""
     installed = {}
-    for folder in (runtimes(), emulated.built(BOOKWORM) / "opt" / "onnx"):
+    for folder in (runtimes(), emulated.build_root(BOOKWORM) / "opt" / "onnx"):
         for path in folder.glob("*.dist-info"):
             name, _, version = path.stem.partition("-")
             if name in ("ai_edge_litert", "onnxruntime"):
@@ -198,9 +198,9 @@ def _count_in_process(
 
 
 def _command(board: Board, folder: Path, counts_file: Path, what: str) -> list[str]:
-    root = emulated.built(BOOKWORM)
+    root = emulated.build_root(BOOKWORM)
     machine = CACHE / "boards" / board.name
-    emulated._describe(board, machine)
+    emulated.write_kernel_files(board, machine)
     path = ":".join(map(str, (runtimes(), root / "opt" / "onnx")))
     # Random hashes, and random addresses (setarch -R), would change the count in each run.
     environment = {"PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
@@ -216,6 +216,6 @@ def _command(board: Board, folder: Path, counts_file: Path, what: str) -> list[s
 
 def prepare() -> None:
     """Build everything that counting requires. Raises :class:`CannotEmulate` if it cannot."""
-    emulated.built(BOOKWORM)
+    emulated.build_root(BOOKWORM)
     plugin()
     runtimes()

@@ -1,4 +1,4 @@
-"""Emulated roots with this tree's light half in them, built once and shared."""
+"""Emulated roots with edgeattn installed from this working tree, built once and shared."""
 
 from __future__ import annotations
 
@@ -17,71 +17,73 @@ from emulated import (
     PROJECT,
     Board,
     CannotEmulate,
-    Place,
+    EmulatedPi,
     Recipe,
     as_board,
-    built,
-    compiled,
+    build_project_wheel,
+    build_root,
     install,
     light_requirements,
-    wheel,
+    precompile,
 )
 
 
-def dependencies(recipe: Recipe, made: Path) -> Path:
-    """What edgeattn asks for on the target, kept by what was asked."""
-    asked = light_requirements(recipe, made)
-    # Debian brings numpy where the registry has no wheel of it.
-    asked = [name for name in asked if not (recipe.architecture == "armhf" and "numpy" in name)]
-    digest = hashlib.sha256(repr((recipe.key, asked)).encode())
+def dependencies(recipe: Recipe, wheel: Path) -> Path:
+    """A folder with the dependencies of ``wheel`` on the target, cached by their requirements."""
+    required = light_requirements(recipe, wheel)
+    # On 32-bit systems NumPy is Debian's, because PyPI has no wheel of it.
+    required = [name for name in required if recipe.architecture != "armhf" or "numpy" not in name]
+    digest = hashlib.sha256(repr((recipe.key, required)).encode())
     digest.update((PROJECT / "constraints.txt").read_bytes())
     folder = CACHE / f"light-{recipe.name}-{digest.hexdigest()[:12]}"
     if not folder.exists():
-        aside = Path(tempfile.mkdtemp(prefix=".light-", dir=CACHE))
+        temporary = Path(tempfile.mkdtemp(prefix=".light-", dir=CACHE))
         try:
             extra = ["--no-deps"] if recipe.architecture == "armhf" else []
-            install(recipe, aside, asked, *extra)
-            aside.chmod(0o755)
-            aside.rename(folder)
+            install(recipe, temporary, required, *extra)
+            temporary.chmod(0o755)
+            temporary.rename(folder)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
 @pytest.fixture(scope="session")
-def the_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wheel(tmp_path_factory.mktemp("wheel"))
+def project_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_project_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")
-def enter(
-    the_wheel: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Recipe, Board], Place]:
-    """A root with edgeattn installed, as a board; skips, saying why, where there can be none."""
+def emulate(
+    project_wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Recipe, Board], EmulatedPi]:
+    """Builds a root with edgeattn, as a board; skips with the reason if it cannot be emulated."""
 
-    def open_as(recipe: Recipe, board: Board) -> Place:
+    def build(recipe: Recipe, board: Board) -> EmulatedPi:
         try:
-            root = built(recipe)
-            light = compiled(recipe, dependencies(recipe, the_wheel))
-            ours = tmp_path_factory.mktemp("edgeattn")
-            install(recipe, ours, [str(the_wheel)], "--no-deps")
-            for folder in (ours, root / "usr/lib" / f"python{recipe.python}", root / "opt"):
-                compiled(recipe, folder)
-        except CannotEmulate as why:
-            pytest.skip(str(why))
-        place = as_board(root, recipe, board)
-        return place.showing(light, "/opt/light").showing(ours, "/opt/edgeattn")
+            root = build_root(recipe)
+            light = precompile(recipe, dependencies(recipe, project_wheel))
+            edgeattn = tmp_path_factory.mktemp("edgeattn")
+            install(recipe, edgeattn, [str(project_wheel)], "--no-deps")
+            for folder in (edgeattn, root / "usr/lib" / f"python{recipe.python}", root / "opt"):
+                precompile(recipe, folder)
+        except CannotEmulate as reason:
+            pytest.skip(str(reason))
+        pi = as_board(root, recipe, board)
+        return pi.mounted(light, "/opt/light").mounted(edgeattn, "/opt/edgeattn")
 
-    return open_as
+    return build
 
 
 @pytest.fixture(scope="session", params=[PI4, PI5], ids=lambda board: board.name)
-def either_pi(request: pytest.FixtureRequest, enter: Callable[[Recipe, Board], Place]) -> Place:
-    """64-bit Bookworm as a Pi 4 and as a Pi 5: for what depends on the processor."""
-    return enter(BOOKWORM, request.param)
+def either_pi(
+    request: pytest.FixtureRequest, emulate: Callable[[Recipe, Board], EmulatedPi]
+) -> EmulatedPi:
+    """64-bit Bookworm as a Pi 4 and as a Pi 5, for what depends on the processor."""
+    return emulate(BOOKWORM, request.param)
 
 
 @pytest.fixture(scope="session")
-def pi(enter: Callable[[Recipe, Board], Place]) -> Place:
-    """64-bit Bookworm as a Pi 4: for what does not."""
-    return enter(BOOKWORM, PI4)
+def pi(emulate: Callable[[Recipe, Board], EmulatedPi]) -> EmulatedPi:
+    """64-bit Bookworm as a Pi 4."""
+    return emulate(BOOKWORM, PI4)

@@ -1,15 +1,16 @@
 """A Raspberry Pi's user space without a Pi: Debian for ARM in a folder, entered through qemu.
 
-What runs there is ARM code of the wheels that a Pi would install. What it shows: they install,
-load and compute the same numbers. What it does not show: speed, memory limits, the Pi's kernel.
-Wherever a result of it is told, it is told as ``CLAIM``.
+It runs the ARM code of the wheels that a Pi installs. This shows that they can be installed and
+loaded and that they compute the same numbers; it shows nothing about speed, memory limits or the
+kernel of a Pi. Results are reported as ``CLAIM``.
 
-A root is made of Debian's own packages, unpacked and not configured, and kept under
-``.out/pi/``, in a folder named by the hash of its recipe.
+A root consists of Debian's packages, unpacked and not configured. It is kept under ``.out/pi/`` in
+a folder named by the hash of its recipe.
 
-Two things would make its results meaningless. Programs that saw the host's ``/proc`` and ``/sys``
-would choose code for the host's processor, and crash: the root has plain files there that describe
-a Pi. And qemu's default processor computes some int8 kernels wrong: ``QEMU_CPU`` is always a Pi's.
+Two precautions make the results valid. ``/proc`` and ``/sys`` of the root are plain files that
+describe a Pi, because with the host's files, programs would choose code for the host's processor
+and crash. ``QEMU_CPU`` is always a processor of a Pi, because qemu's default one computes some int8
+kernels incorrectly.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ OFFLINE = (
 
 
 class CannotEmulate(Exception):
-    """Why there is no emulated root here: what a test says when it skips."""
+    """The reason why no root can be emulated on this machine, shown by skipped tests."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a root is made of. Its hash names the folder it is kept in."""
+    """Packages and wheels of a root."""
 
     suite: str
-    architecture: str  # as Debian calls it
-    machine: str  # as uname does
+    architecture: str  # Debian's name
+    machine: str  # uname's name
     python: str
     packages: tuple[str, ...]
-    platforms: tuple[str, ...]  # pip expands none of them
-    apart: Mapping[str, tuple[str, ...]]  # folder under /opt: what pip puts there
+    platforms: tuple[str, ...]  # wheel tags; pip derives no older ones
+    opt_packages: Mapping[str, tuple[str, ...]]  # folder of /opt: requirements
     links: Mapping[str, str]
     layout: int = 3
 
@@ -81,7 +82,7 @@ BOOKWORM = Recipe(
     python="3.11",
     packages=("python3", "libstdc++6"),
     platforms=AARCH64,
-    apart={"onnx": ("onnxruntime",)},
+    opt_packages={"onnx": ("onnxruntime",)},
     links={},
 )
 TRIXIE = Recipe(
@@ -91,17 +92,17 @@ TRIXIE = Recipe(
     python="3.13",
     packages=("python3", "libstdc++6"),
     platforms=("manylinux_2_39_aarch64", *AARCH64),
-    apart={"onnx": ("onnxruntime",)},
+    opt_packages={"onnx": ("onnxruntime",)},
     links={},
 )
-# As a Pi comes: a shell for sshd, and what makes environments, but nothing of edgeattn.
+# A new Pi: a shell for sshd and the packages for virtual environments, but no edgeattn.
 BOOKWORM_FRESH = replace(
     BOOKWORM,
     packages=(
         *BOOKWORM.packages,
         *("dash", "python3-venv", "python3-pip-whl", "python3-setuptools-whl", "base-files"),
     ),
-    apart={},
+    opt_packages={},
     links={"usr/bin/sh": "dash"},
 )
 BOOKWORM_32 = Recipe(
@@ -109,10 +110,10 @@ BOOKWORM_32 = Recipe(
     architecture="armhf",
     machine="armv7l",
     python="3.11",
-    # The registry has no numpy wheel for 32-bit ARM: Debian's is what a Pi user has.
+    # PyPI has no NumPy wheel for 32-bit ARM, so users of such a Pi have Debian's.
     packages=("python3", "libstdc++6", "python3-numpy", "libatomic1"),
     platforms=ARMHF,
-    apart={},
+    opt_packages={},
     links={
         "usr/lib/arm-linux-gnueabihf/libblas.so.3": "blas/libblas.so.3",
         "usr/lib/arm-linux-gnueabihf/liblapack.so.3": "lapack/liblapack.so.3",
@@ -122,7 +123,7 @@ BOOKWORM_32 = Recipe(
 
 @dataclass(frozen=True)
 class Board:
-    """What the root says it is, and the processor that qemu imitates."""
+    """The model described by the root's files, and the processor that qemu emulates."""
 
     name: str
     model: str
@@ -147,8 +148,8 @@ PI5 = Board(
     "asimddp",
 )
 
-# Everything that the root needs of a kernel, made in namespaces that end with the command:
-# nothing on this machine is mounted or registered anywhere else.
+# All mounts and registrations are made in namespaces that end with the command, so they are not
+# visible in the rest of this machine.
 ENTER = """
 set -e
 root=$1 handler=$2 workdir=$3; shift 3
@@ -164,111 +165,113 @@ exec chroot "$root" /usr/bin/env -C "$workdir" "$@"
 
 
 @dataclass(frozen=True)
-class Place:
-    """A root entered as one board, with folders of this machine where it looks for them."""
+class EmulatedPi:
+    """A root run as one board. ``mounts`` are pairs of a folder of this machine and of the root."""
 
     root: Path
     recipe: Recipe
     board: Board
-    shown: tuple[tuple[Path, str], ...] = ()  # (a path here, where it is seen there)
+    mounts: tuple[tuple[Path, str], ...] = ()
 
     def command(self, *arguments: str) -> list[str]:
-        """What to start here to run ``arguments`` there."""
+        """The command of this machine that runs ``arguments`` in the root."""
         handler = f"/usr/lib/binfmt.d/qemu-{self.recipe.qemu}.conf"
-        shown = [text for here, there in self.shown for text in (str(here), there)]
-        seen = [there for _, there in self.shown if there.startswith("/opt/")]
-        path = ":".join([*reversed(seen), *(f"/opt/{name}" for name in self.recipe.apart)])
+        mounts = [text for source, target in self.mounts for text in (str(source), target)]
+        packages = [target for _, target in self.mounts if target.startswith("/opt/")]
+        packages = [*reversed(packages), *(f"/opt/{name}" for name in self.recipe.opt_packages)]
         environment = {
             "HOME": HOME,
             "PATH": "/usr/bin",
             "LANG": "C.UTF-8",
-            **({"PYTHONPATH": path} if path else {}),
+            **({"PYTHONPATH": ":".join(packages)} if packages else {}),
             "PYTHONDONTWRITEBYTECODE": "1",
-            # In 32-bit mode qemu has no such core: the nearest that it has.
+            # qemu has no 32-bit mode of that core; this is the closest one.
             "QEMU_CPU": self.board.cpu if self.recipe.architecture == "arm64" else "cortex-a15",
         }
-        # Nothing of the environment here: -i.
+        # -i: without the environment of this machine.
         inside = ["-i", *(f"{name}={value}" for name, value in environment.items()), *arguments]
         enter = ["unshare", "-Urm", "sh", "-c", ENTER, "enter", str(self.root), handler, HOME]
-        return [*enter, *shown, "--", *inside]
+        return [*enter, *mounts, "--", *inside]
 
-    def run(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
             stdin=subprocess.DEVNULL,
         )
 
-    def showing(self, here: Path, there: str) -> Place:
-        """This place, where also the folder ``here`` is seen at ``there``."""
-        (self.root / there.strip("/")).mkdir(parents=True, exist_ok=True)
-        return Place(self.root, self.recipe, self.board, (*self.shown, (here, there)))
+    def mounted(self, source: Path, target: str) -> EmulatedPi:
+        """This root with the folder ``source`` mounted at ``target``."""
+        (self.root / target.strip("/")).mkdir(parents=True, exist_ok=True)
+        return replace(self, mounts=(*self.mounts, (source, target)))
 
 
 @functools.cache
-def prepared(architecture: str) -> None:
-    """What the host needs; :class:`CannotEmulate` where it cannot have it."""
+def require_emulation(architecture: str) -> None:
+    """Install qemu if needed; raises :class:`CannotEmulate` if this machine cannot emulate."""
     if sys.platform != "linux" or os.uname().machine not in ("x86_64", "aarch64"):
-        raise CannotEmulate("the emulated root needs a Linux host")
+        raise CannotEmulate("the emulated root requires a Linux host")
     for tool in ("unshare", "chroot", "dpkg-deb", "apt-get"):
         if shutil.which(tool) is None:
-            raise CannotEmulate(f"the emulated root needs {tool}, which is not here")
+            raise CannotEmulate(f"the emulated root requires {tool}, which is not installed")
     if shutil.which(f"qemu-{architecture}-static") is None:
         if os.geteuid() != 0:
-            raise CannotEmulate("install qemu-user-static: it is not here, and we are not root")
-        _ask(["apt-get", "update", "-qq"])
-        _ask(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user-static"])
+            raise CannotEmulate("qemu-user-static is not installed, and only root can install it")
+        run_command(["apt-get", "update", "-qq"])
+        run_command(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user-static"]
+        )
     script = (
         "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc && "
         f"cat /usr/lib/binfmt.d/qemu-{architecture}.conf > /proc/sys/fs/binfmt_misc/register"
     )
-    done = subprocess.run(["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True)
-    if done.returncode:
+    process = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True
+    )
+    if process.returncode:
         raise CannotEmulate(
-            "this kernel lets no namespace have a binfmt of its own (Linux 6.7 does), and "
-            "without one only single processes run, no children: "
-            f"{done.stderr.strip() or done.returncode}"
+            "this kernel has no binfmt_misc per namespace (Linux 6.7 has), which processes need to "
+            f"start others: {process.stderr.strip() or process.returncode}"
         )
 
 
-def built(recipe: Recipe) -> Path:
-    """The root of ``recipe``, from the cache or made now."""
-    prepared(recipe.qemu)
+def build_root(recipe: Recipe) -> Path:
+    """The root of ``recipe``, built if it is not in the cache."""
+    require_emulation(recipe.qemu)
     root = CACHE / f"{recipe.name}-{recipe.key}"
     if (root / ".complete").exists():
         return root
     CACHE.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{recipe.name}-", dir=CACHE))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{recipe.name}-", dir=CACHE))
     try:
-        _unpack(recipe, aside)
-        for folder, requirements in recipe.apart.items():
-            install(recipe, aside / "opt" / folder, requirements)
-        _furnish(recipe, aside)
-        (aside / ".complete").touch()
+        _unpack(recipe, temporary)
+        for folder, requirements in recipe.opt_packages.items():
+            install(recipe, temporary / "opt" / folder, requirements)
+        _add_folders(recipe, temporary)
+        (temporary / ".complete").touch()
         shutil.rmtree(root, ignore_errors=True)
-        aside.rename(root)
+        temporary.rename(root)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return root
 
 
-def as_board(root: Path, recipe: Recipe, board: Board) -> Place:
-    """``root`` as ``board``, whose description lies beside it and is shown in its place."""
+def as_board(root: Path, recipe: Recipe, board: Board) -> EmulatedPi:
+    """``root`` as ``board``, with files in /proc and /sys that describe it."""
     machine = CACHE / "boards" / board.name
-    _describe(board, machine)
-    place = Place(root, recipe, board)
-    return place.showing(machine / "proc", "/proc").showing(machine / "sys", "/sys")
+    write_kernel_files(board, machine)
+    pi = EmulatedPi(root, recipe, board)
+    return pi.mounted(machine / "proc", "/proc").mounted(machine / "sys", "/sys")
 
 
 def install(recipe: Recipe, target: Path, requirements: Sequence[str], *extra: str) -> None:
-    """Wheels for the root, fetched and unpacked by the pip of this machine; nothing is built."""
+    """Download and unpack wheels for the root with the pip of this machine, into ``target``."""
     platforms = [word for name in recipe.platforms for word in ("--platform", name)]
     tag = "cp" + recipe.python.replace(".", "")
     abis = [word for name in (tag, "abi3", "none") for word in ("--abi", name)]
-    _ask(
+    run_command(
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--target", str(target)),
             *("--only-binary", ":all:", "--implementation", "cp", "--no-compile"),
@@ -278,14 +281,15 @@ def install(recipe: Recipe, target: Path, requirements: Sequence[str], *extra: s
     )
 
 
-def compiled(recipe: Recipe, folder: Path) -> Path:
-    """``folder`` with its modules compiled here, where the same Python runs.
+def precompile(recipe: Recipe, folder: Path) -> Path:
+    """Compile the modules of ``folder``, if this machine has the same Python; returns ``folder``.
 
-    Emulated, that takes several times as long, and at every start: nothing is written there.
+    Under emulation it takes several times as long, at every start, because the root is not written
+    to.
     """
     marker = folder / ".compiled"
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if recipe.python == here and not marker.exists():
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if recipe.python == version and not marker.exists():
         compileall.compile_dir(
             folder, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
         )
@@ -294,7 +298,7 @@ def compiled(recipe: Recipe, folder: Path) -> Path:
 
 
 def light_requirements(recipe: Recipe, wheel: Path) -> list[str]:
-    """What ``pip install edgeattn`` would ask for on the target, by the wheel's own metadata."""
+    """The requirements of edgeattn on the target, from the metadata of ``wheel``."""
     import zipfile
 
     from packaging.requirements import Requirement
@@ -302,7 +306,7 @@ def light_requirements(recipe: Recipe, wheel: Path) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         metadata = message_from_string(archive.read(name).decode())
-    there = {
+    environment = {
         "platform_machine": recipe.machine,
         "python_version": recipe.python,
         "python_full_version": f"{recipe.python}.0",
@@ -310,17 +314,17 @@ def light_requirements(recipe: Recipe, wheel: Path) -> list[str]:
         "platform_system": "Linux",
         "extra": "",
     }
-    asked = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
+    required = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     return [
         f"{item.name}{item.specifier}"
-        for item in asked
-        if item.marker is None or item.marker.evaluate(there)
+        for item in required
+        if item.marker is None or item.marker.evaluate(environment)
     ]
 
 
-def wheel(folder: Path) -> Path:
-    """This tree as a wheel, in ``folder``."""
-    _ask(
+def build_project_wheel(folder: Path) -> Path:
+    """Build a wheel of this working tree in ``folder``."""
+    run_command(
         [
             *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
             *("--no-build-isolation", "--wheel-dir", str(folder), str(PROJECT)),
@@ -330,19 +334,19 @@ def wheel(folder: Path) -> Path:
 
 
 def _mirror(suite: str) -> str:
-    """A line for apt, made of the sources that this machine itself uses."""
+    """A line of sources.list with the Debian mirror of this machine."""
     form = "$(ORIGIN)|$(COMPONENT)|$(CODENAME)|$(REPO_URI)|$(LABEL)"
-    told = _ask(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
-    rows = [line.split("|") for line in told.splitlines() if line.count("|") == 4]
-    found = [row[3] for row in rows if row[0] == "Debian" and row[4] == "Debian"]
-    if not found:
-        raise CannotEmulate("the sources of apt here name no mirror of Debian")
+    output = run_command(["apt-get", "indextargets", "--format", form, "Created-By: Packages"])
+    rows = [line.split("|") for line in output.splitlines() if line.count("|") == 4]
+    mirrors = [row[3] for row in rows if row[0] == "Debian" and row[4] == "Debian"]
+    if not mirrors:
+        raise CannotEmulate("the apt sources of this machine contain no Debian mirror")
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    return f"deb [signed-by={keyring}] {found[0]} {suite} main\n"
+    return f"deb [signed-by={keyring}] {mirrors[0]} {suite} main\n"
 
 
 def _unpack(recipe: Recipe, root: Path) -> None:
-    """Debian's packages, as files: an apt with a state of its own fetches them."""
+    """Download Debian's packages, by apt with a state of its own, and unpack them into ``root``."""
     with tempfile.TemporaryDirectory(prefix="edgeattn-apt-") as name:
         state = Path(name)
         for folder in ("lists/partial", "cache/archives/partial"):
@@ -363,14 +367,14 @@ def _unpack(recipe: Recipe, root: Path) -> None:
             "Dir::Etc::preferencesparts": "-",
             "Acquire::Languages": "none",
             "Debug::NoLocking": "true",
-            # Images for containers delete what was fetched: here it is what we want.
+            # Container images configure apt to delete downloaded packages.
             "APT::Update::Post-Invoke": "",
             "APT::Keep-Downloaded-Packages": "true",
         }
         apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
-        _ask([*apt, "update"])
+        run_command([*apt, "update"])
         packages = ["coreutils", *recipe.packages]
-        _ask([*apt, "-y", "--download-only", "install", *packages])
+        run_command([*apt, "-y", "--download-only", "install", *packages])
         for link in ("bin", "sbin", "lib"):
             (root / "usr" / link).mkdir(parents=True)
             (root / link).symlink_to(f"usr/{link}")
@@ -389,7 +393,7 @@ def _unpack(recipe: Recipe, root: Path) -> None:
                 raise CannotEmulate(f"{package.name} cannot be unpacked")
 
 
-def _furnish(recipe: Recipe, root: Path) -> None:
+def _add_folders(recipe: Recipe, root: Path) -> None:
     for folder in ("proc", "sys", "dev", "tmp", "opt/edgeattn", "opt/light", HOME.strip("/")):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for device in ("null", "urandom"):
@@ -399,8 +403,8 @@ def _furnish(recipe: Recipe, root: Path) -> None:
             (root / link).symlink_to(target)
 
 
-def _describe(board: Board, folder: Path) -> None:
-    """What a Pi's kernel says in /proc and /sys, as far as programs here ask."""
+def write_kernel_files(board: Board, folder: Path) -> None:
+    """Write the files of a Pi's /proc and /sys that the tested programs read."""
     core = (
         "processor\t: {}\nBogoMIPS\t: 108.00\nFeatures\t: {}\nCPU implementer\t: 0x41\n"
         "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: {}\nCPU revision\t: 3\n"
@@ -417,20 +421,19 @@ def _describe(board: Board, folder: Path) -> None:
         (folder / name).write_text(text)
 
 
-def _ask(command: Sequence[str], cwd: Path | None = None) -> str:
-    """What a command of this machine prints; :class:`CannotEmulate` where the network is amiss."""
-    done = subprocess.run(
+def run_command(command: Sequence[str], cwd: Path | None = None) -> str:
+    """The output of a command of this machine; raises :class:`CannotEmulate` without network."""
+    process = subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
         cwd=cwd,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
     )
-    if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-        if any(word in done.stderr for word in OFFLINE):
-            raise CannotEmulate(f"{command[0]} cannot fetch what it needs: {last}")
-        raise RuntimeError(f"{' '.join(command[:6])} ...: {done.stderr.strip()}")
-    return done.stdout
+    if process.returncode:
+        last = (process.stderr.strip() or process.stdout.strip() or "no output").splitlines()[-1]
+        if any(sign in process.stderr for sign in OFFLINE):
+            raise CannotEmulate(f"{command[0]} cannot download its files: {last}")
+        raise RuntimeError(f"{' '.join(command[:6])} ...: {process.stderr.strip()}")
+    return process.stdout

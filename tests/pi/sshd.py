@@ -1,9 +1,8 @@
-"""A real sshd on this machine's loopback, whose users find themselves where they are put.
+"""A real sshd on the loopback interface, which passes commands on, for example to an emulated root.
 
-It has a key of its own, thrown away with its folder, listens on a free high port of 127.0.0.1, lets
-in one throw-away key and nobody else, and hands every command on, to an emulated root say. Where
-there is no sshd, Debian's is unpacked into the cache and run from there: nothing is installed, no
-service starts.
+It listens on a free port of 127.0.0.1 and accepts one key; host key and user key are temporary. If
+no sshd is installed, Debian's is unpacked into the cache and run from there, so nothing is
+installed and no service is started.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulated import CACHE, CannotEmulate, Place, _ask
+from emulated import CACHE, CannotEmulate, EmulatedPi, run_command
 
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
-# What it needs beyond what every Debian has.
+# sshd, and libraries that not every Debian has.
 PACKAGES = ("openssh-server", "libwrap0", "libnsl2", "libtirpc3")
 CONFIG = """
 ListenAddress 127.0.0.1:{port}
@@ -39,7 +38,7 @@ AllowTcpForwarding no
 X11Forwarding no
 ForceCommand {folder}/enter
 """
-# As root it wants a folder and a user of the system's: given in a namespace that ends with it.
+# Run by root, sshd requires a folder and a user of the system; this namespace provides them.
 AS_ROOT = """
 set -e
 folder=$1; shift
@@ -54,41 +53,43 @@ exec "$@"
 
 
 @dataclass(frozen=True)
-class Door:
-    """How to get in: the host for ssh, and the file that stands in for ``~/.ssh/config``."""
+class SSHServer:
+    """The host name, the file that replaces ``~/.ssh/config``, and the log of sshd."""
 
     host: str
     config: Path
     log: Path
 
 
-def shell_of(place: Place) -> list[str]:
-    """What runs a command in ``place``.
+def shell_of(pi: EmulatedPi) -> list[str]:
+    """The command that runs a shell command in ``pi``.
 
-    As on a Pi, modules are compiled once: emulated, importing NumPy costs seconds otherwise.
+    As on a real Pi, compiled modules are written to disk: importing NumPy takes seconds without.
     """
-    return place.command("env", "-u", "PYTHONDONTWRITEBYTECODE", "sh", "-c")
+    return pi.command("env", "-u", "PYTHONDONTWRITEBYTECODE", "sh", "-c")
 
 
 @contextlib.contextmanager
-def open_door(shell: Sequence[str], name: str = "raspberrypi") -> Iterator[Door]:
-    """An sshd that appends each command to ``shell``; :class:`CannotEmulate` where none runs.
+def running_sshd(shell: Sequence[str], name: str = "raspberrypi") -> Iterator[SSHServer]:
+    """An sshd that runs ``shell`` with each command as its last argument, within this context.
 
-    It ends with the block.
+    Raises :class:`CannotEmulate` if sshd cannot be started.
     """
     sshd, environment = _sshd()
-    # Not under pytest's folder: sshd wants short paths, and every part of them its owner's.
+    # Not in pytest's folder: sshd requires short paths whose folders all belong to its user.
     with tempfile.TemporaryDirectory(prefix="edgeattn-sshd-") as text:
         folder = Path(text)
         for key in ("host", "user"):
-            _ask(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", f"{text}/{key}"])
+            run_command(
+                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", f"{text}/{key}"]
+            )
         shutil.copy(folder / "user.pub", folder / "allowed")
-        entering = f'exec {shlex.join(shell)} "$SSH_ORIGINAL_COMMAND"'
-        (folder / "enter").write_text(f"#!/bin/sh\n{entering}\n")
+        command = f'exec {shlex.join(shell)} "$SSH_ORIGINAL_COMMAND"'
+        (folder / "enter").write_text(f"#!/bin/sh\n{command}\n")
         (folder / "enter").chmod(0o755)
         port = _free_port()
         (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder))
-        user = _ask(["id", "-un"]).strip()
+        user = run_command(["id", "-un"]).strip()
         (folder / "config").write_text(
             f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n"
             f"  IdentityFile {folder}/user\n  IdentitiesOnly yes\n"
@@ -96,10 +97,10 @@ def open_door(shell: Sequence[str], name: str = "raspberrypi") -> Iterator[Door]
         )
         key = (folder / "host.pub").read_text().split()[:2]
         (folder / "known").write_text(f"[127.0.0.1]:{port} {' '.join(key)}\n")
-        before = ["unshare", "-m", "sh", "-c", AS_ROOT, "sshd", text] if os.geteuid() == 0 else []
+        prefix = ["unshare", "-m", "sh", "-c", AS_ROOT, "sshd", text] if os.geteuid() == 0 else []
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [*before, sshd, "-D", "-e", "-f", str(folder / "sshd_config")],
+                [*prefix, sshd, "-D", "-e", "-f", str(folder / "sshd_config")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -107,31 +108,31 @@ def open_door(shell: Sequence[str], name: str = "raspberrypi") -> Iterator[Door]
             )
         try:
             _wait_for(port, process, folder / "log")
-            yield Door(name, folder / "config", folder / "log")
+            yield SSHServer(name, folder / "config", folder / "log")
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait()
 
 
 def _sshd() -> tuple[str, dict[str, str]]:
-    """The path of an sshd, and what its environment needs."""
+    """The path of an sshd, and environment variables for it."""
     for tool in ("ssh", "ssh-keygen"):
         if shutil.which(tool) is None:
-            raise CannotEmulate(f"there is no {tool} here: install openssh-client")
-    found = shutil.which("sshd", path=SYSTEM)
-    if found is not None:
-        return found, {}
+            raise CannotEmulate(f"{tool} is not installed; install openssh-client")
+    path = shutil.which("sshd", path=SYSTEM)
+    if path is not None:
+        return path, {}
     root = CACHE / "sshd"
     if not root.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".sshd-", dir=CACHE))
+        temporary = Path(tempfile.mkdtemp(prefix=".sshd-", dir=CACHE))
         try:
-            _ask(["apt-get", "download", "-qq", *PACKAGES], cwd=aside)
-            for package in aside.glob("*.deb"):
-                _ask(["dpkg-deb", "-x", str(package), str(aside)])
-            aside.rename(root)
+            run_command(["apt-get", "download", "-qq", *PACKAGES], cwd=temporary)
+            for package in temporary.glob("*.deb"):
+                run_command(["dpkg-deb", "-x", str(package), str(temporary)])
+            temporary.rename(root)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     libraries = ":".join(
         str(p) for p in [*root.glob("usr/lib/*-linux-gnu"), *root.glob("lib/*-linux-gnu")]
     )
@@ -146,14 +147,9 @@ def _free_port() -> int:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            said = log.read_text("utf-8", "replace").strip().splitlines()
-            raise CannotEmulate(
-                f"sshd does not run here: {said[-1] if said else 'it says nothing'}"
-            )
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+    while process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return
         time.sleep(0.05)
-    raise CannotEmulate("sshd does not answer here")
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    raise CannotEmulate(f"sshd does not start: {lines[-1] if lines else 'no output'}")

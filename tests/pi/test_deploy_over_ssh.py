@@ -1,7 +1,4 @@
-"""From a bundle to a verdict over a real sshd, to a device in ARM user space under emulation.
-
-The commands are those of docs/device.md. Nothing here says anything about speed.
-"""
+"""Deployments through a real sshd to an emulated Pi, with the commands of docs/device.md."""
 
 from __future__ import annotations
 
@@ -19,8 +16,17 @@ import sys
 import artifacts
 import numpy as np
 import pytest
-from emulated import BOOKWORM_FRESH, CACHE, PI4, PROJECT, CannotEmulate, as_board, built, compiled
-from sshd import open_door, shell_of
+from emulated import (
+    BOOKWORM_FRESH,
+    CACHE,
+    PI4,
+    PROJECT,
+    CannotEmulate,
+    as_board,
+    build_root,
+    precompile,
+)
+from sshd import running_sshd, shell_of
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
@@ -28,35 +34,32 @@ from edgeattn.bundle.manifest import MANIFEST, sha256
 
 @pytest.fixture(scope="session")
 def home():
-    """The Pi user's home folder, here; its environment of an earlier run stays in the cache.
-
-    What is installed into it then is edgeattn itself, and what else has changed.
-    """
+    """The home folder of the Pi's user; its virtual environment is cached between test runs."""
     digest = hashlib.sha256((PROJECT / "constraints.txt").read_bytes())
     folder = CACHE / f"home-{BOOKWORM_FRESH.key}-{digest.hexdigest()[:12]}"
-    for lasting in ("edgeattn", ".cache/edgeattn/judged"):
-        shutil.rmtree(folder / lasting, ignore_errors=True)
+    for name in ("edgeattn", ".cache/edgeattn/judged"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @contextlib.contextmanager
-def pi_at(home):
-    """A Pi as it comes, with a Python and nothing of edgeattn, behind a real sshd."""
+def new_pi(home):
+    """The sshd of a Pi with Python and without edgeattn."""
     try:
-        root = built(BOOKWORM_FRESH)
-        compiled(BOOKWORM_FRESH, root / "usr/lib" / f"python{BOOKWORM_FRESH.python}")
-        place = as_board(root, BOOKWORM_FRESH, PI4).showing(home, "/home/pi")
-        with open_door(shell_of(place)) as opened:
-            yield opened
-    except CannotEmulate as why:
-        pytest.skip(str(why))
+        root = build_root(BOOKWORM_FRESH)
+        precompile(BOOKWORM_FRESH, root / "usr/lib" / f"python{BOOKWORM_FRESH.python}")
+        pi = as_board(root, BOOKWORM_FRESH, PI4).mounted(home, "/home/pi")
+        with running_sshd(shell_of(pi)) as server:
+            yield server
+    except CannotEmulate as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture(scope="session")
-def door(home):
-    with pi_at(home) as opened:
-        yield opened
+def server(home):
+    with new_pi(home) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -66,75 +69,79 @@ def work(tmp_path_factory):
     return folder
 
 
-def asking(door, work):
+def command_line(server, work):
     def run(*arguments, code=0, ssh=True):
-        done = subprocess.run(
+        process = subprocess.run(
             [
                 *(sys.executable, "-P", "-m", "edgeattn", *map(str, arguments)),
-                *(("--ssh-config", str(door.config)) if ssh else ()),
+                *(("--ssh-config", str(server.config)) if ssh else ()),
             ],
             cwd=work,
             capture_output=True,
             text=True,
             check=False,
-            timeout=900,
             env={**os.environ, "PIP_CONSTRAINT": str(PROJECT / "constraints.txt")},
         )
-        assert done.returncode == code, (done.stdout, done.stderr)
-        return json.loads(done.stdout) if "--json" in arguments else done.stdout + done.stderr
+        assert process.returncode == code, (process.stdout, process.stderr)
+        return (
+            json.loads(process.stdout) if "--json" in arguments else process.stdout + process.stderr
+        )
 
     return run
 
 
 @pytest.fixture(scope="session")
-def edgeattn(door, work):
-    return asking(door, work)
+def edgeattn(server, work):
+    return command_line(server, work)
 
 
 @pytest.fixture(scope="session")
 def installed(edgeattn, home):
-    """The first deployment, which installs; wheels come from this machine's pip."""
-    told = edgeattn("deploy", "dense.edge", "raspberrypi", "--install", "--seconds", "0", "--json")
-    return told["hosts"][0]
+    """The result of the first deployment, which installs edgeattn."""
+    document = edgeattn(
+        "deploy", "dense.edge", "raspberrypi", "--install", "--seconds", "0", "--json"
+    )
+    return document["hosts"][0]
 
 
-def test_a_fresh_device_is_looked_at(work, tmp_path):
-    with pi_at(tmp_path) as door:
-        edgeattn = asking(door, work)
-        told = edgeattn("doctor", "raspberrypi", "--json", code=5)
-        assert told["device"]["board"] == PI4.model
-        assert (told["device"]["machine"], told["device"]["cpu"]) == ("aarch64", "Cortex-A72")
-        assert [item["state"] for item in told["runtimes"]] == ["not checked", "not checked"]
-        assert "--install" in told["findings"][0]["remedy"]
+def test_new_device(work, tmp_path):
+    with new_pi(tmp_path) as server:
+        edgeattn = command_line(server, work)
+        document = edgeattn("doctor", "raspberrypi", "--json", code=5)
+        assert document["device"]["board"] == PI4.model
+        assert (document["device"]["machine"], document["device"]["cpu"]) == (
+            "aarch64",
+            "Cortex-A72",
+        )
+        assert [item["state"] for item in document["runtimes"]] == ["not checked", "not checked"]
+        assert "--install" in document["findings"][0]["remedy"]
         text = edgeattn("deploy", "dense.edge", "raspberrypi", code=5)
         assert "edgeattn deploy BUNDLE raspberrypi --install" in text
 
 
-def test_a_key_that_changed_is_refused(door, work, tmp_path):
-    """Another machine answers in its place: nothing is sent to it."""
+def test_changed_host_key_is_refused(server, work, tmp_path):
     known = tmp_path / "known"
-    make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other"))
-    subprocess.run(make, check=True)
-    place = door.config.with_name("known").read_text().split()[0]
-    known.write_text(f"{place} {(tmp_path / 'other.pub').read_text()}")
+    keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other"))
+    subprocess.run(keygen, check=True)
+    address = server.config.with_name("known").read_text().split()[0]
+    known.write_text(f"{address} {(tmp_path / 'other.pub').read_text()}")
     config = tmp_path / "config"
     config.write_text(
-        door.config.read_text().replace(str(door.config.with_name("known")), str(known))
+        server.config.read_text().replace(str(server.config.with_name("known")), str(known))
     )
     for command in (("doctor", "raspberrypi"), ("deploy", "dense.edge", "raspberrypi")):
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-P", "-m", "edgeattn", *command, "--ssh-config", str(config)],
             cwd=work,
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
         )
-        assert done.returncode == 5
-        assert "Host key verification failed" in done.stdout + done.stderr
+        assert process.returncode == 5
+        assert "Host key verification failed" in process.stdout + process.stderr
 
 
-def test_installed_deployed_and_judged(installed, home, work):
+def test_install_and_deploy(installed, home, work):
     assert (installed["state"], installed["verdict"]) == ("serves now", "pass")
     assert (installed["device"]["machine"], installed["device"]["board"]) == ("aarch64", PI4.model)
     assert [item["runtime"].split()[0] for item in installed["artifacts"]] == [
@@ -142,9 +149,9 @@ def test_installed_deployed_and_judged(installed, home, work):
         "onnxruntime",
     ]
     for item in installed["artifacts"]:
-        (found,) = [check for check in item["checks"] if check["stage"] == "device"]
-        # Sums without rounding: bit for bit what x86 computes.
-        assert (found["value"], found["passed"]) == (0.0, True)
+        (difference,) = [check for check in item["checks"] if check["stage"] == "device"]
+        # The sums of this model involve no rounding, so the bits equal those of x86.
+        assert (difference["value"], difference["passed"]) == (0.0, True)
     current = home / "edgeattn/dense/current"
     assert current.is_symlink()
     assert sha256(current / MANIFEST) == sha256(work / "dense.edge" / MANIFEST)
@@ -153,19 +160,19 @@ def test_installed_deployed_and_judged(installed, home, work):
 
 
 def test_doctor(installed, edgeattn):
-    told = edgeattn("doctor", "raspberrypi", "--json")
-    tflite, onnx = told["runtimes"]
-    # Without XNNPACK nothing here would say anything about what a Pi computes.
+    document = edgeattn("doctor", "raspberrypi", "--json")
+    tflite, onnx = document["runtimes"]
+    # A Pi uses XNNPACK.
     assert (tflite["state"], tflite["xnnpack"], onnx["state"]) == ("pass", True, "pass")
 
 
-def test_validate_on(installed, edgeattn):
-    told = edgeattn("validate", "dense.edge", "--on", "raspberrypi", "--json")
-    assert told["verdict"] == "pass"
-    assert {item["stages"]["device"] for item in told["artifacts"]} == {"pass"}
+def test_validate_on_the_device(installed, edgeattn):
+    report = edgeattn("validate", "dense.edge", "--on", "raspberrypi", "--json")
+    assert report["verdict"] == "pass"
+    assert {item["stages"]["device"] for item in report["artifacts"]} == {"pass"}
 
 
-def test_a_verdict_of_fail_switches_nothing_and_roll_back(installed, edgeattn, home, work):
+def test_failed_validation_and_rollback(installed, edgeattn, home, work):
     artifacts.write_dense_bundle(work / "second" / "dense.edge", count=5)
     (host,) = edgeattn("deploy", "second/dense.edge", "raspberrypi", "--no-bench", "--json")[
         "hosts"
@@ -184,48 +191,47 @@ def test_a_verdict_of_fail_switches_nothing_and_roll_back(installed, edgeattn, h
     assert sha256(home / "edgeattn/dense/current" / MANIFEST) == sha256(first)
 
 
-def test_a_program_on_the_device(installed, door):
+def test_program_on_the_device(installed, server):
     code = (
         "import edgeattn; model = edgeattn.load('edgeattn/dense/current'); "
         "print(model([1, 2, 3])['score'].tolist())"
     )
-    done = subprocess.run(
-        ["ssh", "-F", str(door.config), "raspberrypi", f'edge/bin/python -c "{code}"'],
+    process = subprocess.run(
+        ["ssh", "-F", str(server.config), "raspberrypi", f'edge/bin/python -c "{code}"'],
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(artifacts.dense(np.float32([[1, 2, 3]])).tolist())
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.strip() == str(artifacts.dense(np.float32([[1, 2, 3]])).tolist())
 
 
-def test_the_page_from_a_model_to_a_verdict(installed, edgeattn, work, home):
-    """docs/device.md, command by command: from model.h5 to a verdict that the device made."""
+def test_commands_of_the_device_page(installed, edgeattn, work, home):
+    """From model.h5 to a verdict of the device, by the commands of docs/device.md."""
     if importlib.util.find_spec("tensorflow") is None:
-        pytest.skip("converting needs the host's half")
+        pytest.skip("conversion needs TensorFlow")
     page = (PROJECT / "docs" / "device.md").read_text("utf-8")
     blocks = re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S)
     commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
-    ours = [words[1:] for words in commands if words[0] == "edgeattn"]
-    assert [words[0] for words in ours] == ["convert", "doctor", "deploy", "validate"]
-    # pip and ssh-copy-id are what this test's fixtures did.
+    edgeattn_commands = [words[1:] for words in commands if words[0] == "edgeattn"]
+    assert [words[0] for words in edgeattn_commands] == ["convert", "doctor", "deploy", "validate"]
+    # The fixtures do what pip and ssh-copy-id do.
     assert [words[0] for words in commands if words[0] != "edgeattn"] == ["pip", "ssh-copy-id"]
     for name in ("model.h5", "samples.npz"):
         shutil.copy(PROJECT / "sample_models" / "find_max" / name, work)
-    told = {}
-    for words in ours:
+    documents = {}
+    for words in edgeattn_commands:
         words = ["raspberrypi" if word == "pi@raspberrypi.local" else word for word in words]
-        told[words[0]] = edgeattn(*words, "--json", ssh=words[0] != "convert")
-    assert told["doctor"]["verdict"] == "pass"
-    (host,) = told["deploy"]["hosts"]
+        documents[words[0]] = edgeattn(*words, "--json", ssh=words[0] != "convert")
+    assert documents["doctor"]["verdict"] == "pass"
+    (host,) = documents["deploy"]["hosts"]
     assert (host["state"], host["verdict"]) == ("serves now", "pass")
     assert host["device"]["board"] == PI4.model
     schemes = {(item["format"], item["scheme"]) for item in host["artifacts"]}
-    wanted = ("float32", "float16", "dynamic_int8")
-    assert schemes == {(format, scheme) for format in ("tflite", "onnx") for scheme in wanted}
-    for item in [*host["artifacts"], *told["validate"]["artifacts"]]:
-        judged = ("numbers", "attention", "device")
-        assert {stage: item["stages"][stage] for stage in judged} == dict.fromkeys(judged, "pass")
+    default = ("float32", "float16", "dynamic_int8")
+    assert schemes == {(format, scheme) for format in ("tflite", "onnx") for scheme in default}
+    for item in [*host["artifacts"], *documents["validate"]["artifacts"]]:
+        stages = ("numbers", "attention", "device")
+        assert {stage: item["stages"][stage] for stage in stages} == dict.fromkeys(stages, "pass")
     current = home / "edgeattn/model/current"
     assert sha256(current / MANIFEST) == sha256(work / "model.edge" / MANIFEST)
