@@ -1,11 +1,11 @@
-// Runs a .tflite file of a bundle without Python: samples in on stdin, answers out on stdout.
+// Runs a .tflite file of a bundle on samples from stdin, without Python; prints the outputs.
 //
 //   g++ -std=c++17 -O2 classify.cc -o classify -L"$LITERT" -lLiteRt -Wl,-rpath,"$LITERT"
 //   ./classify model.edge/model.float32.tflite < samples.txt
 //
-// A sample is its numbers in row-major order (step after step), separated by white space. An answer
-// is a line for each output: its name, then its numbers. All tensors are float32 here, as those of
-// every scheme but --integer-io are.
+// A sample is a list of numbers in row-major order (step by step), separated by white space. For each
+// sample, one line per output is printed: its name and its numbers. All tensors must be float32, as
+// in all schemes unless the model was converted with --integer-io.
 
 #include <cstdio>
 #include <cstdlib>
@@ -19,7 +19,7 @@ namespace {
 
 void Check(LiteRtStatus status, const char* what) {
   if (status == 0) return;
-  std::fprintf(stderr, "%s failed: LiteRT says %d\n", what, status);
+  std::fprintf(stderr, "%s failed: LiteRT status %d\n", what, status);
   std::exit(5);
 }
 
@@ -29,23 +29,23 @@ struct Tensor {
   size_t count = 0;  // of float32 numbers
 };
 
-// The same for inputs and outputs: a buffer as the compiled model wants it.
+// Allocates an input or output buffer that meets the requirements of the compiled model.
 Tensor MakeTensor(LiteRtEnvironment environment, const char* name, LiteRtTensor tensor,
                   LiteRtTensorBufferRequirements requirements) {
-  Tensor made;
-  made.name = name;
+  Tensor result;
+  result.name = name;
   LiteRtRankedTensorType type;
   Check(LiteRtGetRankedTensorType(tensor, &type), "reading a tensor's type");
   Check(LiteRtCreateManagedTensorBufferFromRequirements(environment, &type, requirements,
-                                                        &made.buffer),
+                                                        &result.buffer),
         "allocating a tensor");
   size_t bytes = 0;
-  Check(LiteRtGetTensorBufferPackedSize(made.buffer, &bytes), "measuring a tensor");
-  made.count = bytes / sizeof(float);
-  return made;
+  Check(LiteRtGetTensorBufferPackedSize(result.buffer, &bytes), "measuring a tensor");
+  result.count = bytes / sizeof(float);
+  return result;
 }
 
-// False at the end of the samples.
+// Returns false at the end of the samples.
 bool Read(const Tensor& tensor) {
   void* memory = nullptr;
   Check(LiteRtLockTensorBuffer(tensor.buffer, &memory, kLiteRtTensorBufferLockModeWrite),
@@ -55,7 +55,7 @@ bool Read(const Tensor& tensor) {
   Check(LiteRtUnlockTensorBuffer(tensor.buffer), "writing an input");
   if (read == tensor.count) return true;
   if (read != 0 || !std::cin.eof()) {
-    std::fprintf(stderr, "%s takes %zu numbers, %zu came\n", tensor.name.c_str(), tensor.count,
+    std::fprintf(stderr, "%s has %zu numbers, but %zu were read\n", tensor.name.c_str(), tensor.count,
                  read);
     std::exit(2);
   }
@@ -87,8 +87,8 @@ int main(int argc, char** argv) {
   LiteRtSignature signature = nullptr;
   Check(LiteRtCreateEnvironment(0, nullptr, &environment), "starting LiteRT");
   Check(LiteRtCreateModelFromFile(environment, argv[1], &model), "loading the model");
-  Check(LiteRtCreateOptions(&options), "choosing options");
-  Check(LiteRtSetOptionsHardwareAccelerators(options, kLiteRtHwAcceleratorCpu), "choosing the CPU");
+  Check(LiteRtCreateOptions(&options), "creating options");
+  Check(LiteRtSetOptionsHardwareAccelerators(options, kLiteRtHwAcceleratorCpu), "selecting the CPU");
   Check(LiteRtCreateCompiledModel(environment, model, options, &compiled), "compiling the model");
   Check(LiteRtGetModelSignature(model, 0, &signature), "reading the signature");
 
@@ -99,10 +99,10 @@ int main(int argc, char** argv) {
     const char* name = nullptr;
     LiteRtTensor tensor = nullptr;
     LiteRtTensorBufferRequirements requirements = nullptr;
-    Check(LiteRtGetSignatureInputName(signature, k, &name), "naming an input");
-    Check(LiteRtGetSignatureInputTensorByIndex(signature, k, &tensor), "finding an input");
+    Check(LiteRtGetSignatureInputName(signature, k, &name), "reading an input's name");
+    Check(LiteRtGetSignatureInputTensorByIndex(signature, k, &tensor), "reading an input");
     Check(LiteRtGetCompiledModelInputBufferRequirements(compiled, 0, k, &requirements),
-          "asking what an input needs");
+          "reading an input's requirements");
     inputs.push_back(MakeTensor(environment, name, tensor, requirements));
   }
   Check(LiteRtGetNumSignatureOutputs(signature, &count), "counting outputs");
@@ -110,10 +110,10 @@ int main(int argc, char** argv) {
     const char* name = nullptr;
     LiteRtTensor tensor = nullptr;
     LiteRtTensorBufferRequirements requirements = nullptr;
-    Check(LiteRtGetSignatureOutputName(signature, k, &name), "naming an output");
-    Check(LiteRtGetSignatureOutputTensorByIndex(signature, k, &tensor), "finding an output");
+    Check(LiteRtGetSignatureOutputName(signature, k, &name), "reading an output's name");
+    Check(LiteRtGetSignatureOutputTensorByIndex(signature, k, &tensor), "reading an output");
     Check(LiteRtGetCompiledModelOutputBufferRequirements(compiled, 0, k, &requirements),
-          "asking what an output needs");
+          "reading an output's requirements");
     outputs.push_back(MakeTensor(environment, name, tensor, requirements));
   }
 

@@ -1,6 +1,6 @@
-/* The part of LiteRT's C interface that classify.cc calls, declared for linking with libLiteRt.so
- * of ai-edge-litert 2.3 where its headers are not installed. With LiteRT's own headers at hand,
- * include "litert/c/litert_compiled_model.h" and its neighbours instead. */
+/* The part of LiteRT's C interface that classify.cc calls, for linking with libLiteRt.so of
+ * ai-edge-litert 2.3, whose wheel has no headers. If LiteRT's own headers are installed, include
+ * "litert/c/litert_compiled_model.h" and the headers beside it instead. */
 #ifndef EDGEATTN_EXAMPLES_LITERT_H
 #define EDGEATTN_EXAMPLES_LITERT_H
 
@@ -21,7 +21,7 @@ typedef struct LiteRtTensorT* LiteRtTensor;
 typedef struct LiteRtTensorBufferT* LiteRtTensorBuffer;
 typedef struct LiteRtTensorBufferRequirementsT* LiteRtTensorBufferRequirements;
 
-/* Only handed on from one call to the next: larger than the library's own. */
+/* Opaque to this program, and larger than the library's own type. */
 typedef struct {
   double opaque[64];
 } LiteRtRankedTensorType;

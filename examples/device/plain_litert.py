@@ -1,6 +1,6 @@
-"""A ``.tflite`` file of a bundle with ai-edge-litert alone: paste it where edgeattn is not wanted.
+"""Run a ``.tflite`` file of a bundle with ai-edge-litert, without edgeattn.
 
-python plain_litert.py model.edge/model.float32.tflite samples.npy
+Usage: ``python plain_litert.py model.edge/model.float32.tflite samples.npy``
 """
 
 import sys
@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 model, samples = sys.argv[1:]
 interpreter = Interpreter(model_path=model, num_threads=1)
 interpreter.allocate_tensors()
-# Inputs and outputs by name: their order in the file is nobody's promise.
+# Inputs and outputs are addressed by name, because their order in the file may change.
 run = interpreter.get_signature_runner()
 (name,) = run.get_input_details()
 dtype = run.get_input_details()[name]["dtype"]

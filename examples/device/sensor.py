@@ -1,6 +1,7 @@
-"""A loop that lasts: a sample a line on stdin, the answer a line on stdout.
+"""Run a bundle on samples from standard input, one JSON array per line.
 
-sensor.py BUNDLE. What reads your sensor takes the place of ``readings``.
+The outputs are printed as one JSON object per line. Usage: ``sensor.py BUNDLE``. Replace
+``readings`` with code that reads your sensor.
 """
 
 import json
@@ -11,7 +12,7 @@ import edgeattn
 
 
 def readings() -> Iterator[list]:
-    """One sample after the other, in the shape of the model's input."""
+    """Yield samples in the shape of the model's input."""
     for line in sys.stdin:
         yield json.loads(line)
 
@@ -19,9 +20,9 @@ def readings() -> Iterator[list]:
 def main() -> None:
     model = edgeattn.load(sys.argv[1])
     for reading in readings():
-        # The arrays are the model's own and are overwritten by the next call.
-        answer = {name: value.tolist() for name, value in model(reading).items()}
-        print(json.dumps(answer), flush=True)
+        # The next call overwrites the arrays.
+        outputs = {name: value.tolist() for name, value in model(reading).items()}
+        print(json.dumps(outputs), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The programs for a device give what edgeattn's own runner gives."""
+"""The programs for a device compute the same outputs as :func:`edgeattn.load`."""
 
 import json
 import shutil
@@ -27,19 +27,19 @@ def expected(bundle):
     return [{k: np.array(v).ravel() for k, v in model(sample).items()} for sample in SAMPLES]
 
 
-def answers(text, names):
-    """``{output: numbers}`` for each sample, of lines ``output number number ...``."""
+def parse_outputs(text, names):
+    """``{output: numbers}`` for each sample, from lines ``output number number ...``."""
     lines = [line.split() for line in text.splitlines()]
-    told = [(name, np.array(numbers, np.float64)) for name, *numbers in lines]
-    return [dict(told[k : k + len(names)]) for k in range(0, len(told), len(names))]
+    outputs = [(name, np.array(numbers, np.float64)) for name, *numbers in lines]
+    return [dict(outputs[k : k + len(names)]) for k in range(0, len(outputs), len(names))]
 
 
-def same(found, expected):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys()
-        for name, value in other.items():
-            np.testing.assert_allclose(one[name], value, rtol=1e-6, atol=1e-7)
+def assert_close(outputs, expected):
+    assert len(outputs) == len(expected)
+    for sample, expected_sample in zip(outputs, expected, strict=True):
+        assert sample.keys() == expected_sample.keys()
+        for name, value in expected_sample.items():
+            np.testing.assert_allclose(sample[name], value, rtol=1e-6, atol=1e-7)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def classify(tmp_path_factory):
     library = Path(litert.__file__).parent
     compiler = shutil.which("g++")
     if compiler is None or not (library / "libLiteRt.so").is_file():
-        pytest.skip("there is no C++ compiler, or no libLiteRt.so, here")
+        pytest.skip("g++ or libLiteRt.so is not installed")
     program = tmp_path_factory.mktemp("classify") / "classify"
     link = [f"-L{library}", "-lLiteRt", f"-Wl,-rpath,{library}"]
     source = str(DEVICE / "classify.cc")
@@ -70,67 +70,71 @@ def classify(tmp_path_factory):
     return program
 
 
-def test_the_program_in_cpp(bundle, expected, classify):
+def test_cpp_program(bundle, expected, classify):
     file = bundle.artifact_path(bundle.manifest.artifacts[0])
     text = "\n".join(" ".join(map(str, sample.ravel())) for sample in SAMPLES)
-    done = subprocess.run([classify, file], input=text, capture_output=True, text=True, check=True)
-    same(answers(done.stdout, expected[0]), expected)
+    process = subprocess.run(
+        [classify, file], input=text, capture_output=True, text=True, check=True
+    )
+    assert_close(parse_outputs(process.stdout, expected[0]), expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "told"),
-    [("1 2", 2, "takes 3 numbers, 2 came"), ("1 2 three", 2, "takes 3 numbers"), ("", 0, "")],
+    ("text", "code", "message"),
+    [("1 2", 2, "has 3 numbers, but 2 were read"), ("1 2 three", 2, "has 3 numbers"), ("", 0, "")],
 )
-def test_the_program_in_cpp_says_what_it_lacks(bundle, classify, text, code, told):
+def test_incomplete_input_of_the_cpp_program(bundle, classify, text, code, message):
     file = bundle.artifact_path(bundle.manifest.artifacts[0])
-    done = subprocess.run([classify, file], input=text, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert told in done.stderr
+    process = subprocess.run(
+        [classify, file], input=text, capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stdout) == (code, "")
+    assert message in process.stderr
 
 
-def test_the_program_in_cpp_refuses_what_is_no_model(classify, tmp_path):
+def test_cpp_program_refuses_an_invalid_model(classify, tmp_path):
     (tmp_path / "no.tflite").write_bytes(b"no model")
-    done = subprocess.run(
+    process = subprocess.run(
         [classify, tmp_path / "no.tflite"], input="", capture_output=True, text=True, check=False
     )
-    assert done.returncode == 5
-    assert "failed: LiteRT says" in done.stderr
+    assert process.returncode == 5
+    assert "failed: LiteRT status" in process.stderr
 
 
-def test_litert_alone(bundle, expected, tmp_path):
+def test_plain_litert(bundle, expected, tmp_path):
     pytest.importorskip("ai_edge_litert")
     flatbuffers = pytest.importorskip("edgeattn_converters.graphs.tflite_file")
     np.save(tmp_path / "samples.npy", SAMPLES)
     artifact = bundle.manifest.artifacts[0]
     file = bundle.artifact_path(artifact)
-    # The file of the tests is written by hand; those of `convert` have a signature.
+    # Files of `convert` have a signature; the one of this test does not.
     signed = flatbuffers.TFLiteFile(file.read_bytes())
     signed.set_signature(artifact.inputs, artifact.outputs)
     file.write_bytes(signed.pack())
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, DEVICE / "plain_litert.py", file, tmp_path / "samples.npy"],
         capture_output=True,
         text=True,
         check=True,
     )
-    same(answers(done.stdout, expected[0]), expected)
+    assert_close(parse_outputs(process.stdout, expected[0]), expected)
 
 
-def test_the_loop_on_a_sensor(bundle, expected):
+def test_sensor_loop(bundle, expected):
     text = "".join(json.dumps(sample.tolist()) + "\n" for sample in SAMPLES)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, DEVICE / "sensor.py", bundle.path],
         input=text,
         capture_output=True,
         text=True,
         check=True,
     )
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    same([{k: np.ravel(v) for k, v in item.items()} for item in found], expected)
+    outputs = [json.loads(line) for line in process.stdout.splitlines()]
+    assert_close([{k: np.ravel(v) for k, v in item.items()} for item in outputs], expected)
 
 
-def test_the_unit_is_one_that_systemd_takes():
-    """The sections and keys it has are those that systemd.unit and systemd.service know."""
+def test_systemd_unit():
+    """Its sections and keys are among those of systemd.unit and systemd.service."""
     known = {
         "Unit": {"Description", "After", "StartLimitIntervalSec", "StartLimitBurst"},
         "Service": {
@@ -140,17 +144,19 @@ def test_the_unit_is_one_that_systemd_takes():
         },
         "Install": {"WantedBy"},
     }
-    section, seen = "", set()
+    section, sections = "", set()
     for line in (DEVICE / "edgeattn-sensor.service").read_text().splitlines():
         if line.startswith("["):
             section = line.strip("[]")
         elif line and not line.startswith("#"):
             key = line.split("=")[0]
             assert key in known[section], line
-            seen.add(section)
-    assert seen == set(known)
+            sections.add(section)
+    assert sections == set(known)
     if verify := shutil.which("systemd-analyze"):
         unit = str(DEVICE / "edgeattn-sensor.service")
-        done = subprocess.run([verify, "verify", unit], capture_output=True, text=True, check=False)
-        # The user and the programs are the device's; what it may not say is that it cannot read it.
-        assert "Unknown" not in done.stderr
+        process = subprocess.run(
+            [verify, "verify", unit], capture_output=True, text=True, check=False
+        )
+        # It reports that user and programs do not exist on this machine, but must know all keys.
+        assert "Unknown" not in process.stderr
