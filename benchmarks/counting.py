@@ -60,7 +60,9 @@ def plugin(name: str = "count.c") -> Path:
         if os.geteuid() != 0:
             raise CannotEmulate("qemu-user is not installed, and installing it requires root")
         emulated.run_command(["apt-get", "update", "-qq"])
-        emulated.run_command(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user"])
+        emulated.run_command(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "qemu-user"]
+        )
     source = BENCHMARKS / name
     library = CACHE / f"{source.stem}-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}.so"
     if not library.exists():

@@ -1,7 +1,7 @@
 """Deployment of a bundle to one device, which validates it before it serves.
 
-The steps: check the device, copy the files it lacks, hash every file there, validate there, measure
-there, save the report on both machines, switch over by one rename. A lost connection, a full disk
+The steps: check the device, copy missing files, hash every file on the device, validate and measure
+on it, save the report on both machines, switch over by one rename. A lost connection, a full disk
 or a reboot may interrupt any of them: until the last step the old version serves, and the next
 attempt resumes.
 """
@@ -181,7 +181,7 @@ def device_report(
     summaries: Sequence[dict[str, Any]],
     outputs: Tensors,
 ) -> Report:
-    """The validation report of a device, with the stage ``device`` for artifacts that run here too.
+    """The validation report of a device, with the stage ``device`` if this machine has the runtime.
 
     ``summaries`` and ``outputs`` are the result of the device's
     :func:`edgeattn.deployment.on_device.steps.validate`. Raises :class:`DeviceError` if a verdict

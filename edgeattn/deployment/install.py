@@ -144,8 +144,8 @@ def collect_wheels(
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
         *("--dest", str(folder), "--only-binary", ":all:", "--implementation", "cp"),
         *("--python-version", f"{major}.{minor}"),
-        *(word for abi in (f"cp{major}{minor}", "abi3", "none") for word in ("--abi", abi)),
-        *(word for name in platform_tags(snapshot) for word in ("--platform", name)),
+        *(part for abi in (f"cp{major}{minor}", "abi3", "none") for part in ("--abi", abi)),
+        *(part for tag in platform_tags(snapshot) for part in ("--platform", tag)),
         *(() if wheels is None else ("--no-index", "--find-links", str(wheels))),
         *required,
     ]

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from edgeattn.process.worker import WorkerDied
+from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.targets.ssh import SSHHost
 
 # Seconds after which a device hangs. A lost connection ends sooner, because ssh detects it.
 CALL_TIMEOUT = 900.0
 
 
-class Caller(Protocol):
-    """Calls functions by name: :class:`edgeattn.process.worker.Worker` or a test double."""
-
-    def call(
-        self,
-        function: str,
-        arguments: Mapping[str, Any] | None = None,
-        tensors: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-    ) -> tuple[Any, Any]: ...
-
-
 @dataclass(frozen=True)
 class Connection:
     """A worker process on ``host``."""
 
-    worker: Caller
+    worker: Worker
     host: SSHHost
 
     def call(self, function: Callable[..., Any], **arguments: Any) -> Any:

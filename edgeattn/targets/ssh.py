@@ -2,7 +2,7 @@
 
 Every connection checks the host key, never prompts for a password and forwards nothing, whatever
 ``~/.ssh/config`` sets; user, port, key and proxy are taken from it. A command that runs on a host
-consists of fixed words; the only user input in it is a path, which is quoted.
+is made of fixed strings; the only user input in it is a path, which is quoted.
 
 The system's client is used, not a Python library, because it supports every key, agent and jump
 host that the user has configured. It must be OpenSSH 7.6 or newer; the device needs an sshd, ``sh``
@@ -103,13 +103,13 @@ class SSHHost:
         ``python`` is a path on the host, relative to the home folder or absolute. By default, the
         Python of the virtual environment ``~/edge`` is used if it exists, otherwise ``python3``.
         """
-        words = shlex.join(arguments)
+        joined = shlex.join(arguments)
         if python is not None:
             # The home folder is where ssh starts; in quotes, the shell expands no tilde.
-            return self._shell_command(f"exec {shlex.quote(python.removeprefix('~/'))} {words}")
+            return self._shell_command(f"exec {shlex.quote(python.removeprefix('~/'))} {joined}")
         own = f"{ENVIRONMENT}/bin/python"
         # One quoted argument of sh, so that it does not depend on the syntax of the login shell.
-        script = f"if [ -x {own} ]; then exec {own} {words}; else exec python3 {words}; fi"
+        script = f"if [ -x {own} ]; then exec {own} {joined}; else exec python3 {joined}; fi"
         return self.command("sh", "-c", script)
 
     def run(
@@ -180,7 +180,7 @@ class SSHHost:
         )
 
     def _shell_command(self, script: str) -> tuple[str, ...]:
-        fixed = [word for key, value in OPTIONS.items() for word in ("-o", f"{key}={value}")]
+        fixed = [part for key, value in OPTIONS.items() for part in ("-o", f"{key}={value}")]
         return (self.program, "-T", *self.options, *fixed, "--", self.destination, script)
 
 

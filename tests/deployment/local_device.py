@@ -71,12 +71,12 @@ class LocalWorker:
         if cut and not self._executed:
             self._disconnect()
         header = {"call": function, "arguments": dict(arguments or {})}
-        answer, arrays = _through_pipe(*server._answer(*_through_pipe(header, tensors)))
+        header, arrays = _through_pipe(*server._answer(*_through_pipe(header, tensors)))
         if cut:
             self._disconnect()
-        if "error" in answer:
-            raise protocol.error_from_json(answer["error"])
-        return answer.get("result"), arrays
+        if "error" in header:
+            raise protocol.error_from_json(header["error"])
+        return header.get("result"), arrays
 
     def _disconnect(self) -> None:
         end_process()

@@ -123,7 +123,7 @@ def test_arguments():
     command = SSHHost("pi@host", ("-F", "config")).command("echo", "a b", "$HOME; reboot")
     assert command[:4] == ("ssh", "-T", "-F", "config")
     assert command[-3:] == ("--", "pi@host", "echo 'a b' '$HOME; reboot'")
-    options = dict(word.split("=", 1) for word in command if "=" in word)
+    options = dict(item.split("=", 1) for item in command if "=" in item)
     assert (options["BatchMode"], options["StrictHostKeyChecking"]) == ("yes", "yes")
     assert (options["ForwardAgent"], options["ForwardX11"]) == ("no", "no")
 
@@ -134,9 +134,9 @@ def test_real_ssh_accepts_the_options(tmp_path):
     config = tmp_path / "config"
     config.write_text("Host *\n  StrictHostKeyChecking no\n  ForwardAgent yes\n")
     with ssh.connect("pi@host.invalid", config) as host:
-        words = host.command("true")
+        command = host.command("true")
         output = subprocess.run(
-            [words[0], "-G", *words[1:]], capture_output=True, text=True, check=True
+            [command[0], "-G", *command[1:]], capture_output=True, text=True, check=True
         ).stdout
     options = dict(line.partition(" ")[::2] for line in output.splitlines())
     assert (options["user"], options["hostname"]) == ("pi", "host.invalid")

@@ -77,7 +77,7 @@ def validate(
 ) -> tuple[list[dict[str, Any]], Tensors]:
     """Compare a version with Keras; returns a summary of each artifact's report, and its outputs.
 
-    The arrays are named ``NUMBER/OUTPUT``, where ``NUMBER`` is the index of the summary.
+    The arrays are named ``INDEX/OUTPUT``, with the index of the summary.
     """
     from edgeattn.validation.validate import validate_isolated
 
