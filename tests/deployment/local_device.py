@@ -71,7 +71,7 @@ class LocalWorker:
         if cut and not self._executed:
             self._disconnect()
         header = {"call": function, "arguments": dict(arguments or {})}
-        header, arrays = _through_pipe(*server._answer(*_through_pipe(header, tensors)))
+        header, arrays = _through_pipe(*server._call(*_through_pipe(header, tensors)))
         if cut:
             self._disconnect()
         if "error" in header:
