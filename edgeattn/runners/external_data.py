@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edgeattn.errors import UnsafeModelError
+from edgeattn.runners.protobuf import BYTES, fields
 
 # Message -> field number -> message, for the fields that can lead to a tensor.
 _FIELDS: Mapping[str, Mapping[int, str]] = {
@@ -26,7 +27,6 @@ _FIELDS: Mapping[str, Mapping[int, str]] = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
 }  # fmt: skip
 _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # Depth of nested graphs; no real model is deeper.
 _MAX_DEPTH = 64
 
@@ -56,48 +56,14 @@ def _external(data: mmap.mmap, message: str, start: int, end: int, depth: int) -
         raise ValueError("nested too deeply")
     if message == "Tensor":
         name, external = "", False
-        for field, kind, first, last in _fields(data, start, end):
-            if field == _NAME and kind == _BYTES:
+        for field, kind, first, last in fields(data, start, end):
+            if field == _NAME and kind == BYTES:
                 name = data[first:last].decode("utf-8", "replace")
             external |= field == _EXTERNAL_DATA or (field == _DATA_LOCATION and first != 0)
         if external:
             yield name
         return
     nested = _FIELDS[message]
-    for field, kind, first, last in _fields(data, start, end):
-        if kind == _BYTES and field in nested:
+    for field, kind, first, last in fields(data, start, end):
+        if kind == BYTES and field in nested:
             yield from _external(data, nested[field], first, last, depth + 1)
-
-
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """``(field, wire type, start, end)``; for a varint, ``start`` is its value."""
-    position = start
-    while position < end:
-        key, position = _varint(data, position, end)
-        kind = key & 7
-        if kind == _VARINT:
-            value, position = _varint(data, position, end)
-            yield key >> 3, kind, value, position
-            continue
-        if kind == _BYTES:
-            length, position = _varint(data, position, end)
-        elif kind in (_FIXED32, _FIXED64):
-            length = 4 if kind == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {kind}")
-        if position + length > end:
-            raise ValueError("a field exceeds its message")
-        yield key >> 3, kind, position, position + length
-        position += length
-
-
-def _varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while position < end and shift < 70:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise ValueError("a varint does not end")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.runners.protobuf import BYTES, fields
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
@@ -90,35 +91,9 @@ def _texts(message: bytes, number: int) -> Iterator[str]:
 
 def _fields(message: bytes, number: int) -> Iterator[bytes]:
     """Yield the values of one length-delimited field of a protobuf message."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        wire_type = key & 7
-        if wire_type == 0:
-            _, position = _varint(message, position)
-        elif wire_type in (1, 5):
-            position += 8 if wire_type == 1 else 4
-        elif wire_type == 2:
-            length, position = _varint(message, position)
-            if position + length > len(message):
-                raise ValueError("a protobuf field is cut short")
-            if key >> 3 == number:
-                yield message[position : position + length]
-            position += length
-        else:
-            raise ValueError(f"unknown protobuf wire type {wire_type}")
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(message) or shift > 63:
-            raise ValueError("a protobuf number is cut short")
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
+    for field, wire_type, start, end in fields(message, 0, len(message)):
+        if field == number and wire_type == BYTES:
+            yield message[start:end]
 
 
 def read_variables(path: Path) -> Mapping[str, Any]:

@@ -52,6 +52,8 @@ class Dialect:
 
 
 _METHODS = "EXTENDED_ARG=144 CALL_FUNCTION_KW=141 LOAD_METHOD=160 CALL_METHOD=161 LIST_EXTEND=162"
+_CACHES_3_12 = {"LOAD_GLOBAL": 4, "LOAD_ATTR": 9, "BINARY_SUBSCR": 1, "BINARY_OP": 1,
+                "COMPARE_OP": 1, "CALL": 3, "UNPACK_SEQUENCE": 1}  # fmt: skip
 DIALECTS = (
     Dialect(
         "Python 2.7", "2.7",
@@ -72,8 +74,7 @@ DIALECTS = (
     Dialect(
         "Python 3.12", "3.11",
         _table(_SINCE_3_11 + "BINARY_SLICE=26 RETURN_CONST=121 LOAD_FAST_CHECK=127"), False,
-        {"LOAD_GLOBAL": 4, "LOAD_ATTR": 9, "BINARY_SUBSCR": 1, "BINARY_OP": 1, "COMPARE_OP": 1,
-         "CALL": 3, "UNPACK_SEQUENCE": 1},
+        _CACHES_3_12,
     ),
     Dialect(
         "Python 3.13", "3.11",
@@ -86,8 +87,7 @@ DIALECTS = (
         RETURN_VALUE=36 RETURN_CONST=103 IMPORT_NAME=75 IMPORT_FROM=74 UNPACK_SEQUENCE=117
         EXTENDED_ARG=71
         """), False,
-        {"LOAD_GLOBAL": 4, "LOAD_ATTR": 9, "BINARY_SUBSCR": 1, "BINARY_OP": 1, "COMPARE_OP": 1,
-         "CALL": 3, "UNPACK_SEQUENCE": 1},
+        _CACHES_3_12,
     ),
 )  # fmt: skip
 _FIRST_WITH_ARGUMENT = 90  # in the wide dialects

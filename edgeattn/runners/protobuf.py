@@ -1,0 +1,42 @@
+"""Reads the Protocol Buffers wire format without the protobuf package."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+_VARINT, _FIXED64, BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def fields(data: bytes | mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """``(field, wire type, start, end)``; for a varint, ``start`` is its value."""
+    position = start
+    while position < end:
+        key, position = _varint(data, position, end)
+        kind = key & 7
+        if kind == _VARINT:
+            value, position = _varint(data, position, end)
+            yield key >> 3, kind, value, position
+            continue
+        if kind == BYTES:
+            length, position = _varint(data, position, end)
+        elif kind in (_FIXED32, _FIXED64):
+            length = 4 if kind == _FIXED32 else 8
+        else:
+            raise ValueError(f"wire type {kind}")
+        if position + length > end:
+            raise ValueError("a field exceeds its message")
+        yield key >> 3, kind, position, position + length
+        position += length
+
+
+def _varint(data: bytes | mmap.mmap, position: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < end and shift < 70:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    raise ValueError("a varint does not end")
