@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,7 @@ from edgeattn_converters.graphs.onnx_file import (
     written_model,
 )
 from edgeattn_converters.options import QuantizationOptions
-from edgeattn_converters.quantization.candidates import (
-    DEFAULT,
-    Candidate,
-    dynamic_stages,
-    static_stages,
-)
+from edgeattn_converters.quantization.candidates import Candidate
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.onnx_integer_io import use_integer_io
@@ -39,12 +35,11 @@ from edgeattn_converters.quantization.onnx_weights import (
     store_integers,
     store_tables,
 )
-from edgeattn_converters.quantization.selection import select_candidate, split_samples
+from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.summary import with_summary
 from edgeattn_converters.quantization.weight_precision import (
     PrecisionOf,
     WeightFilter,
-    candidate_precision,
     stored_in,
 )
 from edgeattn_converters.recipes import Recipe
@@ -71,48 +66,82 @@ def quantize(
     need. Raises :class:`ConversionError` if the model cannot be converted to the scheme, or if the
     result does not achieve it.
     """
-    model = _quantized(copy_model(proto), io, recipe, options, samples)
+    model = _ONNXQuantizer(copy_model(proto), io, recipe, options).quantize(samples)
     summary = summarize_onnx(model.content)
     if recipe.scheme != "float32":
         shorten_names(model.content)
     return with_summary(model, summary, recipe, options)
 
 
-def _quantized(
-    proto: Any,
-    io: ModelIO,
-    recipe: Recipe,
-    options: QuantizationOptions,
-    samples: Tensors | None,
-) -> QuantizedModel:
-    if recipe.scheme == "float32":
-        return QuantizedModel(proto, io.inputs, io.outputs)
-    needs_opset = recipe.activations == "int16" or recipe.weights == "int4"
-    if needs_opset and (options.opset or INTEGER_OPSET) < INTEGER_OPSET:
-        raise ConversionError(
-            f"{recipe.scheme} needs ONNX operator set {INTEGER_OPSET}, but --opset "
-            f"{options.opset} was requested.",
-            hint=f"Omit --opset, or pass --opset {INTEGER_OPSET}.",
+class _ONNXQuantizer(Quantizer):
+    def __init__(
+        self, content: Any, io: ModelIO, recipe: Recipe, options: QuantizationOptions
+    ) -> None:
+        super().__init__(content, io, recipe, options)
+        needs_opset = recipe.activations == "int16" or recipe.weights == "int4"
+        if needs_opset and (options.opset or INTEGER_OPSET) < INTEGER_OPSET:
+            raise ConversionError(
+                f"{recipe.scheme} needs ONNX operator set {INTEGER_OPSET}, but --opset "
+                f"{options.opset} was requested.",
+                hint=f"Omit --opset, or pass --opset {INTEGER_OPSET}.",
+            )
+        if "int4" in (recipe.weights, *dict(options.precision).values()):
+            self.content = convert_opset(content, INTEGER_OPSET)
+            self.content.ir_version = max(self.content.ir_version, INTEGER_IR)
+        self._measured: Tensors = {}
+
+    @cached_property
+    def upstream(self) -> tuple[set[Any], set[bytes]]:
+        return upstream_nodes(self.content, self.io.maps)
+
+    def with_weights(self, candidate: Candidate) -> QuantizedModel:
+        precision_of = self.precision_of(candidate)
+        return self.model(store_weights(copy_model(self.content), precision_of), candidate)
+
+    def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
+        self._measured = measured
+        return range_spread(self.content, samples)
+
+    def with_activations(self, candidate: Candidate) -> QuantizedModel:
+        precision_of = self.precision_of(candidate)
+        not_int8 = {
+            name
+            for name, value in large_constants(self.content).items()
+            if precision_of(value) != "int8"
+        }
+        floats: set[int] = self.upstream[0] if candidate.upstream else set()
+        if candidate.attention:
+            graph = attention_graph(self.content, self.io.maps)
+            floats = floats | graph.region(projections=candidate.projections)
+        positions = {
+            k
+            for k, node in enumerate(self.content.graph.node)
+            if k in floats or not_int8.intersection(node.input)
+        }
+        quantized = quantize_activations(
+            copy_model(self.content),
+            self.io.inputs,
+            positions,
+            self.recipe.activations,
+            self._measured,
         )
-    if recipe.needs_calibration:
-        return _static(proto, io, recipe, options, samples)
-    default = {"float16": "float16", "int4": "int4"}.get(recipe.scheme, "int8")
-    if "int4" in (default, *dict(options.precision).values()):
-        proto = convert_opset(proto, INTEGER_OPSET)
-        proto.ir_version = max(proto.ir_version, INTEGER_IR)
-    attention, upstream = upstream_nodes(proto, io.maps)
+        return self.model(store_weights(quantized, precision_of), candidate)
 
-    def with_candidate(candidate: Candidate) -> QuantizedModel:
-        usual = "int8_weights" if candidate.float_activations else default
-        precision_of = candidate_precision(candidate, io, options, usual, upstream)
-        stored = store_weights(copy_model(proto), precision_of)
-        return QuantizedModel(stored, io.inputs, io.outputs, candidate)
-
-    if recipe.scheme in ("float16", "int4"):
-        return with_candidate(DEFAULT)
-    stages = dynamic_stages(has_attention=bool(attention), is_recurrent=io.is_recurrent)
-    opener = model_opener(proto, io)
-    return select_candidate(stages, with_candidate, opener, io, recipe.scheme, samples)
+    def calibrated(self, samples: Tensors) -> QuantizedModel:
+        model = super().calibrated(samples)
+        if not self.options.integer_io:
+            return model
+        with model_opener(self.content, self.io)(None) as run:
+            values = {**samples, **run(samples)}
+        ranges = {
+            name: (float(array.min()), float(array.max()))
+            for name, array in values.items()
+            if name not in self.io.tokens
+        }
+        inputs, outputs = use_integer_io(
+            model.content, self.io.inputs, self.io.outputs, ranges, self.recipe.activations
+        )
+        return replace(model, inputs=inputs, outputs=outputs)
 
 
 def store_weights(proto: Any, precision_of: PrecisionOf) -> Any:
@@ -173,50 +202,3 @@ def _use_dynamic_kernels(proto: Any, is_int8: WeightFilter) -> Any:
             extra_options={"MatMulConstBOnly": True},
         )
     )
-
-
-def _static(
-    proto: Any,
-    io: ModelIO,
-    recipe: Recipe,
-    options: QuantizationOptions,
-    samples: Tensors | None,
-) -> QuantizedModel:
-    if not samples:
-        raise ConversionError(
-            f"{recipe.scheme} needs calibration samples.", hint="Pass them: --calibration FILE"
-        )
-    measured, held_out = split_samples(samples)
-    open_model = model_opener(proto, io)
-    stages = static_stages(
-        recipe,
-        options,
-        has_attention=bool(attention_graph(proto, io.maps).region()),
-        is_recurrent=io.is_recurrent,
-        has_unrolled_steps=False,
-    )
-
-    def with_candidate(candidate: Candidate) -> QuantizedModel:
-        _, upstream = upstream_nodes(proto, io.maps)
-        precision_of = candidate_precision(candidate, io, options, "int8", upstream)
-        quantized = quantize_activations(
-            copy_model(proto), io, candidate, precision_of, recipe.activations, measured
-        )
-        stored = store_weights(quantized, precision_of)
-        return QuantizedModel(stored, io.inputs, io.outputs, candidate)
-
-    model = select_candidate(stages, with_candidate, open_model, io, recipe.scheme, held_out)
-    model = replace(model, notes=(*model.notes, *range_spread(proto, samples)))
-    if not options.integer_io:
-        return model
-    with open_model(None) as run:
-        values = {**samples, **run(samples)}
-    ranges = {
-        name: (float(array.min()), float(array.max()))
-        for name, array in values.items()
-        if name not in io.tokens
-    }
-    inputs, outputs = use_integer_io(
-        model.content, io.inputs, io.outputs, ranges, recipe.activations
-    )
-    return replace(model, inputs=inputs, outputs=outputs)

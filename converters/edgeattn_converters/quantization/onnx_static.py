@@ -9,12 +9,7 @@ import numpy as np
 
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.graphs.onnx_file import name_nodes, written_model
-from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.model import ModelIO
-from edgeattn_converters.quantization.onnx_operators import attention_graph, upstream_nodes
-from edgeattn_converters.quantization.onnx_weights import large_constants
 from edgeattn_converters.quantization.tflite_int16 import HEADROOM
-from edgeattn_converters.quantization.weight_precision import PrecisionOf
 
 # Operators whose int8 kernels in onnxruntime are worth the conversions.
 INT8_OPERATORS = (
@@ -26,40 +21,24 @@ INT16_OPERATORS = ("MatMul", "Gemm", "Conv", "Add", "Mul")
 
 
 def quantize_activations(
-    proto: Any,
-    io: ModelIO,
-    candidate: Candidate,
-    precision_of: PrecisionOf,
-    dtype: str,
-    samples: Tensors,
+    proto: Any, inputs: tuple[TensorSpec, ...], floats: set[int], dtype: str, samples: Tensors
 ) -> Any:
     """The model with int8 or int16 activations (``dtype``) and ranges measured on ``samples``.
 
-    The nodes that ``candidate`` keeps in float32, and those with weights that are not int8, stay.
+    The nodes at the positions ``floats`` stay float32; ``proto`` is changed.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     names = name_nodes(proto)
     is_int16 = dtype == "int16"
-    not_int8 = {n for n, value in large_constants(proto).items() if precision_of(value) != "int8"}
-    floats: set[int] = set()
-    if candidate.attention:
-        floats |= attention_graph(proto, io.maps).region(projections=candidate.projections)
-    if candidate.upstream:
-        floats |= upstream_nodes(proto, io.maps)[0]
-    excluded = [
-        names[k]
-        for k, node in enumerate(proto.graph.node)
-        if k in floats or not_int8.intersection(node.input)
-    ]
     quantized = written_model(
         lambda path: quantize_static(
             proto,
             path,
-            _Batches(io.inputs, samples),
+            _Batches(inputs, samples),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(INT16_OPERATORS if is_int16 else INT8_OPERATORS),
-            nodes_to_exclude=excluded,
+            nodes_to_exclude=[names[k] for k in sorted(floats)],
             per_channel=True,
             activation_type=QuantType.QInt16 if is_int16 else QuantType.QInt8,
             weight_type=QuantType.QInt8,

@@ -9,7 +9,7 @@ from quantized_models import CONVERTERS, SCHEMES, Conversions
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization import tflite
+from edgeattn_converters.quantization import quantizer
 from edgeattn_converters.quantization.candidates import Candidate, Stage
 
 QUANTIZED = SCHEMES[1:]
@@ -105,7 +105,7 @@ def test_float32_steps_include_operators_of_several_outputs(
 ) -> None:
     """TensorFlow's quantizer converts excluded operators anyway if they have several outputs."""
     stage = Stage((Candidate(recurrence=True),))
-    monkeypatch.setattr(tflite, "static_stages", lambda *_, **__: (stage,))
+    monkeypatch.setattr(quantizer, "static_stages", lambda *_, **__: (stage,))
     conversions = Conversions("lstm", tmp_path_factory.mktemp("lstm"))
     file = TFLiteFile(conversions.make("tflite", "int8").path.read_bytes())
     dtypes = [

@@ -1,0 +1,109 @@
+"""The course of a quantization, which both formats share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from edgeattn.errors import ConversionError
+from edgeattn.tensors import Tensors
+from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.quantization.candidates import (
+    DEFAULT,
+    Candidate,
+    Stage,
+    dynamic_stages,
+    static_stages,
+)
+from edgeattn_converters.quantization.model import ModelIO, QuantizedModel, model_opener
+from edgeattn_converters.quantization.selection import select_candidate, split_samples
+from edgeattn_converters.quantization.weight_precision import PrecisionOf, candidate_precision
+from edgeattn_converters.recipes import Recipe
+
+
+class Quantizer(ABC):
+    """Quantizes a float32 model, ``content``, to the scheme of ``recipe``."""
+
+    # Whether steps of a recurrence are among the operators.
+    has_unrolled_steps = False
+
+    def __init__(
+        self, content: Any, io: ModelIO, recipe: Recipe, options: QuantizationOptions
+    ) -> None:
+        self.content, self.io, self.recipe, self.options = content, io, recipe, options
+
+    def quantize(self, samples: Tensors | None) -> QuantizedModel:
+        """Quantize with the best candidate for these real inputs.
+
+        Raises :class:`ConversionError` if the model cannot be converted to the scheme, or if the
+        scheme needs calibration and there are no samples.
+        """
+        if self.recipe.scheme == "float32":
+            return self.model(self.content, DEFAULT)
+        if self.recipe.needs_calibration:
+            if not samples:
+                raise ConversionError(
+                    f"{self.recipe.scheme} needs calibration samples.",
+                    hint="Pass them: --calibration FILE",
+                )
+            return self.calibrated(samples)
+        if self.recipe.scheme in ("float16", "int4"):
+            return self.with_weights(DEFAULT)
+        stages = dynamic_stages(has_attention=self.has_attention, is_recurrent=self.io.is_recurrent)
+        return self.select(stages, self.with_weights, samples)
+
+    def calibrated(self, samples: Tensors) -> QuantizedModel:
+        """Quantize weights and activations, whose ranges are measured on a part of ``samples``."""
+        measured, held_out = split_samples(samples)
+        notes = self.calibrate(measured, samples)
+        stages = static_stages(
+            self.recipe,
+            self.options,
+            has_attention=self.has_attention,
+            is_recurrent=self.io.is_recurrent,
+            has_unrolled_steps=self.has_unrolled_steps,
+        )
+        model = self.select(stages, self.with_activations, held_out)
+        return replace(model, notes=(*model.notes, *notes))
+
+    def select(
+        self,
+        stages: Iterable[Stage],
+        quantize: Callable[[Candidate], QuantizedModel],
+        samples: Tensors | None,
+    ) -> QuantizedModel:
+        opener = model_opener(self.content, self.io)
+        return select_candidate(stages, quantize, opener, self.io, self.recipe.scheme, samples)
+
+    def model(self, content: Any, candidate: Candidate) -> QuantizedModel:
+        return QuantizedModel(content, self.io.inputs, self.io.outputs, candidate)
+
+    def precision_of(self, candidate: Candidate) -> PrecisionOf:
+        default = {"float16": "float16", "int4": "int4"}.get(self.recipe.scheme, "int8")
+        if candidate.float_activations:
+            default = "int8_weights"
+        return candidate_precision(candidate, self.io, self.options, default, self.upstream[1])
+
+    @property
+    def has_attention(self) -> bool:
+        return bool(self.upstream[0])
+
+    @cached_property
+    @abstractmethod
+    def upstream(self) -> tuple[set[Any], set[bytes]]:
+        """The operators that attention depends on, and the keys of their large constants."""
+
+    @abstractmethod
+    def with_weights(self, candidate: Candidate) -> QuantizedModel:
+        """Quantize the weights."""
+
+    @abstractmethod
+    def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
+        """Prepare :meth:`with_activations`; returns notes on the ranges of all ``samples``."""
+
+    @abstractmethod
+    def with_activations(self, candidate: Candidate) -> QuantizedModel:
+        """Quantize weights and activations."""
