@@ -1,7 +1,7 @@
-"""Models full of recurrent layers, and what is made of them, for the tests of this folder.
+"""Models of many recurrent layers and their conversions, for the tests of this folder.
 
-One conversion costs a second or more, so a model holds many layers, each with outputs of its own.
-Axes have different primes, so that no two can be exchanged unnoticed.
+A conversion takes a second or more, so a model has many layers, each with its own outputs. The
+sizes of axes are different primes, so that no two can be exchanged unnoticed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Tensors = dict[str, np.ndarray]
 
 
 class Converted:
-    """A Keras model with its two artifacts, loaded; nothing is reset between sequences."""
+    """A Keras model and its artifacts in runners that reset no state between sequences."""
 
     def __init__(self, model: Any, folder: Path, formats: tuple[str, ...], **options: Any) -> None:
         self.model = model
@@ -54,7 +54,7 @@ class Converted:
             )
 
     def keras(self, tensors: Tensors) -> Tensors:
-        """What ``model.predict`` says, by the names of the outputs."""
+        """The outputs of ``model.predict`` by name."""
         inputs = [tensors[spec.name] for spec in self.interface.inputs]
         predicted = self.model.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
         values = predicted if isinstance(predicted, list | tuple) else [predicted]
@@ -62,12 +62,12 @@ class Converted:
         return dict(zip(names, map(np.asarray, values), strict=True))
 
     def errors(self, tensors: Tensors) -> list[str]:
-        """A line for each output of each artifact that is not what Keras says.
+        """A line for each output of an artifact that differs from Keras.
 
-        Saturated gates work on sums of hundreds, whose rounding is a hundred times larger.
+        Saturated gates add hundreds of terms, whose rounding error is a hundred times larger.
         """
         expected = self.keras(tensors)
-        wrong = []
+        errors = []
         for format, runner in self.runners.items():
             got = runner.run(tensors)
             for name, value in expected.items():
@@ -75,12 +75,12 @@ class Converted:
                 if not np.allclose(got[name], value, rtol=1e-4, atol=atol):
                     error = float(np.abs(got[name] - value).max())
                     rows = np.abs(got[name] - value).reshape(len(value), -1).max(axis=1) > atol
-                    wrong.append(f"{format} {name}: {error:.3g} in rows {np.flatnonzero(rows)}")
-        return wrong
+                    errors.append(f"{format} {name}: {error:.3g} in rows {np.flatnonzero(rows)}")
+        return errors
 
 
 def masks(time: int) -> np.ndarray:
-    """(ROWS, time): all real, right, left and ragged padding, holes, and no real step at all."""
+    """(ROWS, time): all real; right, left and ragged padding; holes; and no real step."""
     steps = np.arange(time)
     rows = [np.ones(time, bool), np.zeros(time, bool)]
     rows += [steps < max(1, time // 2), steps < 1, steps < time - 1]
@@ -97,7 +97,7 @@ def sequences(time: int, seed: int = 5) -> np.ndarray:
 
 
 def randomise(model: Any, seed: int = 7) -> Any:
-    """Every weight drawn anew, biases too: Keras starts them at zero, where they hide mistakes."""
+    """Give every weight a random value, including biases, whose zeros would hide mistakes."""
     generator = np.random.default_rng(seed)
     for layer in model.layers:
         scale = SATURATION if "saturated" in layer.name else 1.0
@@ -110,7 +110,7 @@ def randomise(model: Any, seed: int = 7) -> Any:
 
 
 class Builder:
-    """Layers over one input, by the names of their outputs."""
+    """Builds a model of layers over one input, with named outputs."""
 
     def __init__(self, keras: Any, time: int, *, masked: bool) -> None:
         self.keras = keras
@@ -126,12 +126,12 @@ class Builder:
             options["mask"] = self.mask
         if initial is not None:
             options["initial_state"] = initial if len(initial) > 1 else initial[0]
-        self.keep(name, layer(self.x, **options))
+        self.add_outputs(name, layer(self.x, **options))
 
-    def keep(self, name: str, result: Any) -> None:
+    def add_outputs(self, name: str, result: Any) -> None:
         values = result if isinstance(result, list | tuple) else [result]
         for index, value in enumerate(values):
-            # An identity each: an output's name is then the layer's.
+            # Outputs get the name of the layer that computes them: an identity.
             key = f"{name}_{index}"
             self.outputs[key] = self.layers.Activation("linear", name=key)(value)
 
@@ -143,17 +143,17 @@ class Builder:
 
 def feed(converted: Converted, time: int, seed: int = 5) -> Tensors:
     generator = np.random.default_rng(seed + 1)
-    there = {
+    tensors = {
         "x": sequences(time, seed),
         "mask": masks(time),
         "state_h": generator.standard_normal((ROWS, UNITS)).astype(np.float32),
         "state_c": generator.standard_normal((ROWS, UNITS)).astype(np.float32),
     }
-    return {spec.name: there[spec.name] for spec in converted.interface.inputs}
+    return {spec.name: tensors[spec.name] for spec in converted.interface.inputs}
 
 
 def variants(keras: Any, kind: str) -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
-    """Name, class and options of what a layer of this kind can be asked for."""
+    """Name, class and options of every variant of a layer of this kind."""
     layer = getattr(keras.layers, kind)
     yield "last", layer, {}
     yield "sequences", layer, {"return_sequences": True}

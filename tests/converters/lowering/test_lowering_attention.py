@@ -1,4 +1,4 @@
-"""Attention, normalisation and what surrounds them: right, and without shape arithmetic."""
+"""Attention, normalisation and dense layers: same results as Keras, without shape arithmetic."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ SCAFFOLDING = {"Shape", "ReduceProd", "Loop", "Scan", "If", "Size"}
 layers = keras.layers
 
 
-def _ours():
+def _edgeattn_attention():
     x = keras.Input((7, FEATURES), name="x")
     plain = layers.LSTM(5, return_sequences=True)(x)
     padded = layers.LSTM(5, return_sequences=True)(layers.Masking(0.0)(x))
@@ -34,13 +34,13 @@ def _ours():
             ("ignored", padded, False),
         )
     ]
-    told = Attention(3, return_attention_weights=True, name="told")(plain)
-    return keras.Model(x, [*outputs, *told], name="ours")
+    with_map = Attention(3, return_attention_weights=True, name="with_map")(plain)
+    return keras.Model(x, [*outputs, *with_map], name="edgeattn")
 
 
 @pytest.mark.parametrize("attention", [True, False])
-def test_our_layer(attention, tmp_path):
-    converted = Converted(randomise(_ours()), tmp_path, BOTH, attention=attention)
+def test_edgeattn_attention(attention, tmp_path):
+    converted = Converted(randomise(_edgeattn_attention()), tmp_path, BOTH, attention=attention)
     real = masks(7)
     wrong = converted.errors({"x": sequences(7) * real[:, :, None].astype(np.float32)})
     assert not wrong, "\n".join(wrong)
@@ -54,7 +54,7 @@ KINDS = {
     "gated": lambda q, v, **options: layers.MultiHeadAttention(2, 3, use_gate=True)(
         q, v, **options
     ),
-    # With dropout Keras goes the way that gives the scores, which makes nothing of padding.
+    # With dropout, Keras computes the scores, whose outputs are zero for a query that is padding.
     "dropping": lambda q, v, **options: layers.MultiHeadAttention(2, 3, dropout=0.1)(
         q, v, **options
     ),
@@ -70,10 +70,10 @@ KINDS = {
 
 def _every_kind(kinds, *, padded):
     x = keras.Input((7, 10), name="x")
-    given = layers.Masking(0.0)(x) if padded else x
+    source = layers.Masking(0.0)(x) if padded else x
     outputs = [
         layers.Activation("linear", name=f"{kind}_{causal}")(
-            KINDS[kind](given, given, use_causal_mask=causal)
+            KINDS[kind](source, source, use_causal_mask=causal)
         )
         for kind in kinds
         for causal in (False, True)
@@ -83,7 +83,7 @@ def _every_kind(kinds, *, padded):
 
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("attention", [True, False])
-def test_every_kind_of_keras(attention, padded, tmp_path):
+def test_keras_attention_layers(attention, padded, tmp_path):
     model = randomise(_every_kind(KINDS, padded=padded))
     converted = Converted(model, tmp_path, BOTH, attention=attention)
     x = 3 * np.random.default_rng(1).standard_normal((ROWS, 7, 10))
@@ -94,33 +94,37 @@ def test_every_kind_of_keras(attention, padded, tmp_path):
     assert not wrong, "\n".join(wrong)
     traced = trace(model, converted.interface, batch=None, attention=attention, freeze=False)
     assert len(traced.attention) == (2 * len(KINDS) if attention else 0)
-    told = dict(zip([s.name for s in traced.outputs], traced.function(tf.constant(x)), strict=True))
+    expected = dict(
+        zip([s.name for s in traced.outputs], traced.function(tf.constant(x)), strict=True)
+    )
     for format, runner in converted.runners.items():
         got = runner.run({"x": x})
         for name in traced.attention:
-            # Keras' own Attention is not sure of a row of padding: it fills with -1e9.
-            np.testing.assert_allclose(got[name], told[name], atol=1e-5, err_msg=f"{format} {name}")
+            # In a row of padding, Keras' own Attention fills with -1e9 and rounds coarsely.
+            np.testing.assert_allclose(
+                got[name], expected[name], atol=1e-5, err_msg=f"{format} {name}"
+            )
 
 
-# Unsqueeze and one Cast belong to the masks themselves: an axis for the heads, Masking's any().
+# Unsqueeze and one Cast belong to the masks themselves: the axis of the heads, Masking's any().
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 @pytest.mark.parametrize("kind", ["heads", "grouped", "dot", "additive"])
-def test_masks_leave_no_scaffolding(kind, padded, tmp_path):
+def test_masks_add_no_shape_arithmetic(kind, padded, tmp_path):
     converted = Converted(
         randomise(_every_kind([kind], padded=padded)), tmp_path, ("onnx",), attention=True
     )
     operators = converted.achieved["onnx"]["operators"]
-    arithmetic = {"Gather", "Slice", "Concat", "Expand", "Tile", "Range", "ConstantOfShape"}
-    assert not (SCAFFOLDING | arithmetic) & set(operators), operators
-    # One Where a mask: of the scores, of the map, of a query that is padding, Masking's own.
+    shape_operators = {"Gather", "Slice", "Concat", "Expand", "Tile", "Range", "ConstantOfShape"}
+    assert not (SCAFFOLDING | shape_operators) & set(operators), operators
+    # One Where per mask: the scores, the map, a query that is padding, and Masking's own.
     assert operators.get("Where", 0) <= (6 if padded else 2), operators
     assert operators.get("Cast", 0) <= (1 if padded else 0), operators
     if not padded and kind != "additive":
         assert "Unsqueeze" not in operators
 
 
-def test_a_filled_score_counts_for_nothing():
-    """In float32, whatever the scores are; and what is left has a range that integers can hold."""
+def test_masked_scores_have_no_weight():
+    """In float32 for any scores; and the remaining range suits integers."""
     generator = np.random.default_rng(3)
     scores = np.float32(20 * generator.standard_normal((40, 3, 50)))
     real = generator.random((40, 1, 50)) < 0.4
@@ -135,7 +139,7 @@ def test_a_filled_score_counts_for_nothing():
         want /= want.sum(-1, keepdims=True)
         np.testing.assert_allclose(got, want, rtol=3e-6, atol=1e-12)
         assert np.all(np.ptp(filled, axis=-1) <= np.ptp(scores, axis=-1) + MASK_OFFSET + 1e-3)
-    # Scores of an ordinary size, in int8: the map is kept, where a fill of -1e9 makes it even.
+    # Ordinary scores in int8: the map survives, whereas a fill of -1e9 makes it uniform.
     ordinary = np.float32(2 * generator.standard_normal((40, 1, 50)))
     filled = mask_scores(tf.constant(ordinary), tf.constant(real), select_by_where).numpy()
     lost = np.where(real, ordinary, np.float32(-1e9))
@@ -150,7 +154,7 @@ def _in_int8(values):
 
 
 def _transformer():
-    """As benchmarks/models.py has it: two blocks of 64 features and four heads."""
+    """The model of benchmarks/models.py: two blocks of 64 features and four heads."""
     x = keras.Input((64, 64), name="x")
     hidden = x
     for _ in range(2):
@@ -162,7 +166,7 @@ def _transformer():
     return keras.Model(x, layers.GlobalAveragePooling1D()(hidden), name="transformer")
 
 
-def test_a_transformer_is_all_xnnpack_takes_and_less_than_the_stock_converter_makes(tmp_path):
+def test_transformer_runs_in_xnnpack_with_fewer_operators_than_stock(tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
     model = randomise(_transformer())
@@ -172,19 +176,19 @@ def test_a_transformer_is_all_xnnpack_takes_and_less_than_the_stock_converter_ma
     assert not wrong, "\n".join(wrong)
     interpreter = Interpreter(model_path=str(converted.paths["tflite"]), num_threads=1)
     interpreter.allocate_tensors()
-    taken = [op for op in interpreter._get_ops_details() if op["op_name"] == "DELEGATE"]
-    # One part that makes the output of the input: every operator is in it.
-    assert len(taken) == 1
-    assert interpreter.get_input_details()[0]["index"] in taken[0]["inputs"]
-    assert [*taken[0]["outputs"]] == [interpreter.get_output_details()[0]["index"]]
+    delegates = [op for op in interpreter._get_ops_details() if op["op_name"] == "DELEGATE"]
+    # One partition from the input to the output contains every operator.
+    assert len(delegates) == 1
+    assert interpreter.get_input_details()[0]["index"] in delegates[0]["inputs"]
+    assert [*delegates[0]["outputs"]] == [interpreter.get_output_details()[0]["index"]]
     function = tf.function(
         lambda x: model(x, training=False), input_signature=[tf.TensorSpec((1, 64, 64))]
     ).get_concrete_function()
     stock = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
-    there = audit(stock)["operators"]
-    ours = converted.achieved["tflite"]["operators"]
-    assert sum(ours.values()) < sum(there.values())
-    assert ours["TRANSPOSE"] <= there["TRANSPOSE"]
+    stock_operators = audit(stock)["operators"]
+    operators = converted.achieved["tflite"]["operators"]
+    assert sum(operators.values()) < sum(stock_operators.values())
+    assert operators["TRANSPOSE"] <= stock_operators["TRANSPOSE"]
 
 
 def _keras_layers():
@@ -203,7 +207,7 @@ def _keras_layers():
 
 
 @pytest.mark.parametrize("attention", [True, False])
-def test_layers_of_keras(attention, tmp_path):
+def test_keras_layers(attention, tmp_path):
     converted = Converted(randomise(_keras_layers()), tmp_path, BOTH, attention=attention)
     tokens = np.random.default_rng(1).integers(0, 13, (ROWS, 7)).astype(np.int32)
     wrong = converted.errors({"tokens": tokens})
@@ -213,8 +217,8 @@ def test_layers_of_keras(attention, tmp_path):
     assert not {"Loop", "Scan", "If"} & set(operators), operators
 
 
-def test_what_is_not_selected_may_be_infinite(tmp_path):
-    """A selection is no multiplication: tf2onnx's own would make NaN of it."""
+def test_unselected_values_may_be_infinite(tmp_path):
+    """tf2onnx's own selection multiplies, which would give NaN."""
     x = keras.Input((3,), name="x")
     inverse = layers.Lambda(lambda x: tf.where(x == 0, 0.0, 1 / x), name="inverse")(x)
     either = layers.Lambda(
@@ -229,7 +233,7 @@ def test_what_is_not_selected_may_be_infinite(tmp_path):
 
 
 @pytest.mark.parametrize("attention", [True, False])
-def test_a_transformer_block_without_scaffolding(attention, tmp_path):
+def test_transformer_block_without_shape_arithmetic(attention, tmp_path):
     x = keras.Input((7, 10), name="x")
     normal = layers.LayerNormalization()(layers.MultiHeadAttention(2, 5)(x, x) + x)
     dense = layers.Dense(10)(layers.Dense(13, activation="relu")(normal))
@@ -238,7 +242,7 @@ def test_a_transformer_block_without_scaffolding(attention, tmp_path):
     assert not SCAFFOLDING & set(converted.achieved["onnx"]["operators"])
 
 
-def test_recurrent_nodes_without_scaffolding(tmp_path):
+def test_recurrent_nodes_without_shape_arithmetic(tmp_path):
     x = keras.Input((7, FEATURES), name="x")
     steps = layers.Bidirectional(layers.LSTM(5, return_sequences=True))(x)
     steps = layers.GRU(5, return_sequences=True)(layers.Dense(4)(steps))
@@ -249,6 +253,6 @@ def test_recurrent_nodes_without_scaffolding(tmp_path):
     operators = converted.achieved["onnx"]["operators"]
     assert operators["GRU"] == 1
     assert operators["LSTM"] == 1
-    # One Reshape puts the two directions side by side.
+    # One Reshape concatenates the two directions.
     assert not (SCAFFOLDING | {"Slice", "Cast", "Split"}) & set(operators), operators
     assert operators["Reshape"] == 1

@@ -1,4 +1,4 @@
-"""The fused LSTM operator: it forgets by itself, does not clip, and leaves alone what it cannot."""
+"""The fused LSTM operator: it clears its state, does not clip, and leaves other layers alone."""
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ OPERATOR = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 
 
 @pytest.mark.parametrize("era", ["keras", "tf_keras"])
-def test_fused_lstm_starts_every_sequence_anew(era, tmp_path):
+def test_sequences_are_independent(era, tmp_path):
     keras = pytest.importorskip(era)
     layers = keras.layers
     x = keras.Input((37, FEATURES), name="x")
     steps = layers.LSTM(13, return_sequences=True)(x)
     both = layers.Bidirectional(layers.LSTM(5, return_sequences=True))(steps)
     saturated = layers.LSTM(7, return_sequences=True, name="saturated")(x)
-    # What cannot be fused: a loop, whose subgraphs are renumbered, and a state that is asked for.
+    # Not fusible: a loop, whose subgraphs are renumbered, and a layer that returns its state.
     gru = layers.GRU(3)(both)
     state = layers.LSTM(3, return_state=True)(both)[2]
     model = keras.Model(x, [steps, both, saturated, gru, state], name="fused")
@@ -33,13 +33,13 @@ def test_fused_lstm_starts_every_sequence_anew(era, tmp_path):
         np.testing.assert_array_equal(value[: len(few)], value[-len(few) :])
 
 
-def test_a_cell_beyond_ten_is_not_clipped(tmp_path):
+def test_cell_is_not_clipped(tmp_path):
     import keras
 
     x = keras.Input((40, 1), name="x")
     layer = keras.layers.LSTM(2, return_sequences=True)
     model = keras.Model(x, layer(x), name="beyond")
-    # Open input and forget gates add the candidate, 1, at every step: the cell reaches 40.
+    # Open input and forget gates add the candidate, 1, in every step.
     kernel, recurrent, bias = (np.zeros_like(w) for w in layer.get_weights())
     kernel[:, 4:6] = 100.0
     bias[:4] = 100.0
@@ -47,11 +47,11 @@ def test_a_cell_beyond_ten_is_not_clipped(tmp_path):
     converted = Converted(model, tmp_path, ("tflite",), lowering="fused")
     down = np.concatenate([np.ones((1, 25, 1)), -np.ones((1, 15, 1))], axis=1).astype(np.float32)
     (got,) = converted.runners["tflite"].run({"x": down}).values()
-    # 25 up, 15 down: the cell is at 10 in the end; clipped at 10 on the way it would be at -5.
+    # 25 steps up and 15 down end at 10; with the cell clipped at 10, they would end at -5.
     assert got[0, -1, 0] == pytest.approx(0.5 * np.tanh(10), abs=1e-6)
 
 
-def test_a_model_without_such_a_layer_is_refused(tmp_path):
+def test_model_without_a_fusible_layer_is_rejected(tmp_path):
     import keras
 
     x = keras.Input((3, FEATURES), name="x")

@@ -1,4 +1,4 @@
-"""LSTM, GRU and SimpleRNN of both eras of Keras, in both formats, against ``model.predict``."""
+"""LSTM, GRU and SimpleRNN of Keras 3 and tf_keras, in both formats, against ``model.predict``."""
 
 import importlib
 
@@ -28,12 +28,12 @@ def _everything(era: str, time: int, masked: bool):
             builder.add(f"{kind}_{name}", layer(UNITS, name=f"{kind}_{name}_layer", **options))
             if name in ("sequences_state", "backwards_all"):
                 states = builder.states if kind == "LSTM" else builder.states[:1]
-                made = layer(UNITS, name=f"{kind}_{name}_from_states", **options)
-                builder.add(f"{kind}_{name}_initial", made, initial=states)
+                from_states = layer(UNITS, name=f"{kind}_{name}_from_states", **options)
+                builder.add(f"{kind}_{name}_initial", from_states, initial=states)
     return builder.build(f"everything_{time}")
 
 
-# Each combination of era, mask, length and lowering that runs code of its own.
+# Every combination of Keras version, mask, length and lowering with its own code path.
 @pytest.mark.parametrize(
     ("era", "time", "masked", "lowering", "formats"),
     [
@@ -48,7 +48,7 @@ def _everything(era: str, time: int, masked: bool):
 def test_every_option_matches_keras(era, time, masked, lowering, formats, tmp_path, monkeypatch):
     from edgeattn_converters.lowering.rnn import strategy
 
-    # Chunks of 4 or 3 steps, in rounds of one loop and of two.
+    # Chunks of 4 or 3 steps, in one loop and in two.
     monkeypatch.setattr(strategy, "MAX_CHUNK", 4)
     monkeypatch.setattr(strategy, "SINGLE_LOOP", 12)
     monkeypatch.setattr(strategy, "OUTER_STEPS", 6)
@@ -59,8 +59,8 @@ def test_every_option_matches_keras(era, time, masked, lowering, formats, tmp_pa
     assert not wrong, "\n".join(wrong)
 
 
-def test_steps_multiply_by_the_faster_operator(tmp_path):
-    """The sums of FULLY_CONNECTED, bit for bit, by an operator that XNNPACK is faster at."""
+def test_rows_use_batch_matmul(tmp_path):
+    """BATCH_MATMUL is faster in XNNPACK and gives the same bits as FULLY_CONNECTED."""
     import keras
 
     from edgeattn.runners.tflite import TFLiteRunner
@@ -76,7 +76,7 @@ def test_steps_multiply_by_the_faster_operator(tmp_path):
     converted = Converted(model, tmp_path, ("tflite",))
     operators = converted.achieved["tflite"]["operators"]
     assert operators["BATCH_MATMUL"] >= 2 * (5 - 1)
-    # For an older runtime, and for schemes that have kernels for that alone.
+    # An older runtime and other schemes have kernels for FULLY_CONNECTED only.
     for scheme, runtime in (("float32", "tflite-runtime"), ("dynamic_int8", "litert")):
         path = tmp_path / f"{scheme}.tflite"
         inputs, outputs, _, achieved = tflite.convert(
