@@ -184,9 +184,11 @@ def throttling_flags(
         text = _read_text(file) or ""
         if re.fullmatch(r"(0x)?[0-9a-fA-F]+", text):
             return int(text, 16)
-    if read_firmware is None and root == ROOT:
-        read_firmware = _vcgencmd_throttled
-    flags = _match(r"throttled=0x([0-9a-fA-F]+)", (read_firmware() if read_firmware else "") or "")
+    if read_firmware is not None:
+        output = read_firmware()
+    else:
+        output = vcgencmd("get_throttled") if root == ROOT else None
+    flags = _match(r"throttled=0x([0-9a-fA-F]+)", output or "")
     return _under_voltage_flag(root) if flags is None else int(flags, 16)
 
 
@@ -209,13 +211,14 @@ def _under_voltage_flag(root: Path) -> int | None:
     return None
 
 
-def _vcgencmd_throttled() -> str | None:
+def vcgencmd(argument: str) -> str | None:
+    """Return the output of the firmware tool of Raspberry Pi OS, ``None`` if it fails."""
     tool = shutil.which("vcgencmd")
     if tool is None:
         return None
-    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
         return subprocess.run(
-            [tool, "get_throttled"], capture_output=True, text=True, check=False, timeout=5
+            [tool, argument], capture_output=True, text=True, check=True, timeout=5
         ).stdout
     return None
 

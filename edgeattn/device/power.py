@@ -8,10 +8,10 @@ controller itself nor USB devices.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable
+
+from edgeattn.device.info import vcgencmd
 
 # "   VDD_CORE_A current(7)=1.14112000A"; other firmware prints "VDD_CORE_A=1.1411A".
 _RAIL = re.compile(r"^\s*(\w+)_([AV])(?:\s+\w+\(\d+\))?\s*=\s*([0-9.]+)[AV]\s*$", re.M)
@@ -35,28 +35,15 @@ def total_watts(reading: str | None) -> float | None:
     return sum(values[rail, "A"] * values[rail, "V"] for rail in rails)
 
 
-def read_power_controller() -> str | None:
-    """Return the output of ``vcgencmd pmic_read_adc``, or ``None`` if it fails."""
-    command = shutil.which("vcgencmd")
-    if command is None:
-        return None
-    try:
-        return subprocess.run(
-            [command, "pmic_read_adc"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
 class PowerSampler:
     """Context manager that samples the power in a background thread.
 
-    ``read`` returns the output of ``vcgencmd pmic_read_adc``. It is called every
-    ``INTERVAL_SECONDS``, or only once if the first call has no readable power.
+    ``read``, by default ``vcgencmd pmic_read_adc``, is called every ``INTERVAL_SECONDS``, or only
+    once if the first call returns no readable power.
     """
 
-    def __init__(self, read: Callable[[], str | None] = read_power_controller) -> None:
-        self._read = read
+    def __init__(self, read: Callable[[], str | None] | None = None) -> None:
+        self._read = read or (lambda: vcgencmd("pmic_read_adc"))
         self._samples: list[float] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

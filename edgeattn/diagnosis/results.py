@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from edgeattn.metrics.limits import json_number
+
+_JSON_KEYS = {
+    "kind": "operator",
+    "accumulated_db": "accumulated_snr_db",
+    "isolated_db": "isolated_snr_db",
+    "explained_db": "explained_snr_db",
+    "attributes": "settings",
+    "unmatched_before": "before",
+}
 
 
 @dataclass(frozen=True)
@@ -39,37 +48,16 @@ class OperatorComparison:
     unmatched_before: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "position": self.position,
-            "operator": self.kind,
-            "name": self.name,
-            "accumulated_snr_db": json_number(self.accumulated_db),
-            "isolated_snr_db": json_number(self.isolated_db),
-            "explained_snr_db": json_number(self.explained_db),
-            "cause": self.cause,
-            "attention": self.attention,
-            "recurrent": self.recurrent,
-            "detail": {name: json_number(value) for name, value in self.detail.items()},
-            "settings": {name: list(pair) for name, pair in self.attributes.items()},
-            "before": self.unmatched_before,
-        }
+        return {_JSON_KEYS.get(key, key): _to_json(value) for key, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> OperatorComparison:
-        return cls(
-            int(data["position"]),
-            str(data["operator"]),
-            str(data["name"]),
-            float(data["accumulated_snr_db"]),
-            float(data["isolated_snr_db"]),
-            float(data["explained_snr_db"]),
-            data["cause"],
-            bool(data["attention"]),
-            bool(data["recurrent"]),
-            {name: float(value) for name, value in data["detail"].items()},
-            {name: (str(own), str(other)) for name, (own, other) in data["settings"].items()},
-            int(data["before"]),
-        )
+        values = {item.name: data[_JSON_KEYS.get(item.name, item.name)] for item in fields(cls)}
+        for key in ("accumulated_db", "isolated_db", "explained_db"):
+            values[key] = float(values[key])
+        values["detail"] = {name: float(value) for name, value in values["detail"].items()}
+        values["attributes"] = {name: tuple(pair) for name, pair in values["attributes"].items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -89,11 +77,8 @@ class GraphComparison:
 
     def to_json(self) -> dict[str, Any]:
         return {
+            **{key: _to_json(value) for key, value in vars(self).items()},
             "operators": [operator.to_json() for operator in self.operators],
-            "unmatched": self.unmatched,
-            "swapped": [list(pair) for pair in self.swapped],
-            "misnamed": dict(self.misnamed),
-            "outputs_db": {name: json_number(value) for name, value in self.outputs_db.items()},
         }
 
     @classmethod
@@ -105,3 +90,11 @@ class GraphComparison:
             {str(name): str(other) for name, other in data["misnamed"].items()},
             {str(name): float(value) for name, value in data["outputs_db"].items()},
         )
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, float):
+        return json_number(value)
+    if isinstance(value, Mapping):
+        return {key: _to_json(item) for key, item in value.items()}
+    return [_to_json(item) for item in value] if isinstance(value, tuple) else value
