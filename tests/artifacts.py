@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, write_manifest
-from edgeattn.samples.files import write_npz
+from edgeattn.samples.npz import write_npz
 from edgeattn.tensors import TensorSpec
 
 FEATURES = 3

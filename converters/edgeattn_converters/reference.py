@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeattn.errors import EdgeattnError, OutputError, SampleError, UnsupportedModelError
 from edgeattn.samples import files as sample_files
+from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.lowering.replacement import all_layers
@@ -38,7 +39,7 @@ ATOL, RTOL = 0.5e-5, 0.5e-4
 def time_steps_of(path: Path) -> int | None:
     """The sequence length in a file of samples, if all its arrays have the same."""
     if path.suffix.lower() == ".npz":
-        arrays = [a for name, a in sample_files.read_npz(path).items() if name != "y"]
+        arrays = [a for name, a in read_npz(path).items() if name != "y"]
     elif path.suffix.lower() == ".npy":
         try:
             arrays = [np.load(path, allow_pickle=False, mmap_mode="r")]
@@ -73,7 +74,7 @@ def write(
     if samples is None:
         inputs = _plausible_inputs(interface, vocabulary, padding, generator)
     else:
-        data = sample_files.read(samples, interface.inputs)[:MAX_SAMPLES]
+        data = sample_files.read_samples(samples, interface.inputs)[:MAX_SAMPLES]
         inputs, targets = data.inputs, data.targets
         _check_tokens(inputs, vocabulary, samples)
     count = len(next(iter(inputs.values())))
@@ -92,7 +93,7 @@ def write(
         arrays[TARGETS] = targets
     try:
         with path.open("wb") as file:
-            sample_files.write_npz(file, arrays, compress=True)
+            write_npz(file, arrays, compress=True)
     except OSError as error:
         raise OutputError(f"Cannot write {path.name}: {error.strerror or error}") from error
     return {
@@ -121,7 +122,7 @@ def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Arra
 def selection_inputs(model: Any, interface: Interface, samples: Path | None) -> Tensors:
     """Inputs that are not in the reference: the next samples of the file, or other seeded ones."""
     if samples is not None:
-        more = sample_files.read(samples, interface.inputs)[MAX_SAMPLES : 2 * MAX_SAMPLES]
+        more = sample_files.read_samples(samples, interface.inputs)[MAX_SAMPLES : 2 * MAX_SAMPLES]
         if len(more):
             return with_running_states(model, interface, more.inputs)
     generator = np.random.default_rng(SEED + 1)

@@ -110,7 +110,7 @@ class Bundle:
 
     def reference(self) -> Tensors:
         """The arrays of ``reference.npz``: ``input/…``, ``output/…`` and ``attention/…``."""
-        from edgeattn.samples.files import read_npz
+        from edgeattn.samples.npz import read_npz
 
         try:
             return read_npz(self.path / str(self.manifest.reference["path"]))

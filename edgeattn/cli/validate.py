@@ -186,7 +186,7 @@ def _open_dataset(
             "--model needs Keras, which is not installed.",
             hint="Omit --model to compare with the bundle's float32 artifact instead.",
         )
-    if not dataset.label_facts:
+    if not dataset.label_summaries:
         raise missing_labels(data.name)
     return dataset
 

@@ -16,7 +16,14 @@ from edgeattn.evaluation.results import TaskResult
 from edgeattn.metrics import statistics
 from edgeattn.metrics.statistics import LossGroups
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE
-from edgeattn.samples.labels import AMOUNTS, CLASSES, YES_NO, LabelFacts, kind_of, truth_of
+from edgeattn.samples.labels import (
+    BINARY,
+    CLASSIFICATION,
+    REGRESSION,
+    LabelSummary,
+    task_kind,
+    true_values,
+)
 from edgeattn.tensors import Array
 
 # Confusion matrices of more classes are not stored.
@@ -117,7 +124,7 @@ class DecisionAccumulator:
         matrices = self.state["confusions"]
         return TaskResult(
             output=output,
-            kind=CLASSES if self._threshold is None else YES_NO,
+            kind=CLASSIFICATION if self._threshold is None else BINARY,
             metric="accuracy",
             samples=samples,
             reference_score=reference_score,
@@ -234,7 +241,7 @@ class RegressionAccumulator:
         absolute = state["absolute"] / (samples * columns)
         return TaskResult(
             output=output,
-            kind=AMOUNTS,
+            kind=REGRESSION,
             metric="r2",
             samples=samples,
             reference_score=reference_score,
@@ -264,18 +271,18 @@ def _combined(count: int, mean: Array, squares: Array, batch: Array) -> tuple[Ar
 class TaskAccumulator:
     """The score of one output; the first batch determines the kind of task."""
 
-    def __init__(self, output: str, facts: LabelFacts) -> None:
+    def __init__(self, output: str, facts: LabelSummary) -> None:
         self.output = output
         self._facts = facts
         self._kind: str | None = None
         self._scores: Any = None
 
     def _start(self, shape: tuple[int, ...]) -> None:
-        self._kind = kind_of(self.output, self._facts, shape)
+        self._kind = task_kind(self.output, self._facts, shape)
         kinds = {
-            CLASSES: DecisionAccumulator,
-            YES_NO: BinaryAccumulator,
-            AMOUNTS: RegressionAccumulator,
+            CLASSIFICATION: DecisionAccumulator,
+            BINARY: BinaryAccumulator,
+            REGRESSION: RegressionAccumulator,
         }
         self._shape = shape
         self._scores = kinds[self._kind](shape)
@@ -294,7 +301,7 @@ class TaskAccumulator:
                 f"has {expected.shape}."
             )
         assert self._kind is not None
-        self._scores.add(truth_of(self._kind, labels, self._shape), expected, actual)
+        self._scores.add(true_values(self._kind, labels, self._shape), expected, actual)
 
     def result(self, retention: float) -> TaskResult | None:
         """The result of all batches; None if there were none."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeattn.errors import SampleError, UsageError
 from edgeattn.files import atomic_write
-from edgeattn.samples.files import read_npz, write_npz
+from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.tensors import Array, Tensors
 
 # Shortest time between two writes, in seconds.

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeattn import progress
 from edgeattn.evaluation.keras_reference import KERAS
-from edgeattn.samples.labels import LabelFacts
+from edgeattn.samples.labels import LabelSummary
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Dataset(Protocol):
         notes: What was left out, and why.
         reference_name: What produces the outputs of the reference; empty until that is known.
         fallback_reference: Label of the artifact that produced them; None if it was Keras.
-        label_facts: Facts about the labels of each output that has labels.
+        label_summaries: Facts about the labels of each output that has labels.
         fingerprint: A hash of the data, which identifies a checkpoint; None if there is none.
         keras: The Keras model, if it is to run as the reference.
     """
@@ -67,7 +67,7 @@ class Dataset(Protocol):
     @property
     def fallback_reference(self) -> str | None: ...
     @property
-    def label_facts(self) -> Mapping[str, LabelFacts]: ...
+    def label_summaries(self) -> Mapping[str, LabelSummary]: ...
     @property
     def fingerprint(self) -> str | None: ...
     @property
@@ -96,8 +96,8 @@ class InMemoryDataset:
         return len(next(iter(self.inputs.values())))
 
     @property
-    def label_facts(self) -> Mapping[str, LabelFacts]:
-        return {name: LabelFacts.of(labels) for name, labels in self.labels.items()}
+    def label_summaries(self) -> Mapping[str, LabelSummary]:
+        return {name: LabelSummary.of(labels) for name, labels in self.labels.items()}
 
     def batches(self, first: int = 0) -> Iterator[Batch]:
         for number in range(first, math.ceil(len(self) / BATCH_SIZE)):

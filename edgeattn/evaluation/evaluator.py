@@ -113,7 +113,7 @@ class _Evaluation:
         self._fallback, self._limits, self._reference_name = fallback, limits, reference_name
         self._errors: dict[str, str] = {}
         self._reference_error: str | None = None
-        facts = dataset.label_facts
+        facts = dataset.label_summaries
         self._scores = {
             artifact.label: {
                 name: TaskAccumulator(name, facts[name])

@@ -17,7 +17,7 @@ from edgeattn.evaluation.dataset import Batch, InMemoryDataset, batch_size, main
 from edgeattn.evaluation.keras_reference import KERAS, Keras
 from edgeattn.samples.files import SampleFile, Samples, open_samples
 from edgeattn.samples.fingerprints import row_fingerprints
-from edgeattn.samples.labels import LabelFacts, labels_for
+from edgeattn.samples.labels import LabelSummary, labels_for
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class FileDataset:
     count: int
     rows: int
     fingerprint: str
-    label_facts: Mapping[str, LabelFacts]
+    label_summaries: Mapping[str, LabelSummary]
     label_arrays: Mapping[str, str]
     excluded: Array
     stamp: tuple[int, int, int]
@@ -111,13 +111,13 @@ def open_dataset(path: Path, bundle: Bundle) -> FileDataset:
     rows = batch_size(artifact, {name: array.shape for name, array in file.inputs.items()})
     calibrated = calibration_fingerprints(bundle)
     known = set(reference_fingerprints(bundle, specs))
-    facts: dict[str, LabelFacts] = {}
+    facts: dict[str, LabelSummary] = {}
     excluded: list[int] = []
     shared = 0
     for number, part in enumerate(file.batches(rows)):
         progress.report(f"reading {path.name}: {number * rows:,} of {len(file):,} samples")
         for output, labels in _labels(part, label_arrays).items():
-            of_batch = LabelFacts.of(labels)
+            of_batch = LabelSummary.of(labels)
             facts[output] = facts[output] | of_batch if output in facts else of_batch
         for row, fingerprint in enumerate(row_fingerprints(part.inputs, specs), number * rows):
             if fingerprint in calibrated:
@@ -170,7 +170,7 @@ def read_dataset(path: Path, bundle: Bundle) -> InMemoryDataset:
     Raises :class:`SampleError` if they do not fit the model, have no labels, or none remains.
     """
     dataset = open_dataset(path, bundle)
-    if not dataset.label_facts:
+    if not dataset.label_summaries:
         raise missing_labels(path.name)
     batches = list(dataset.batches())
     inputs, labels = (

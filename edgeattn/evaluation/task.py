@@ -7,7 +7,7 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.results import TaskResult
-from edgeattn.samples.labels import LabelFacts
+from edgeattn.samples.labels import LabelSummary
 from edgeattn.tensors import Array
 
 
@@ -33,7 +33,7 @@ def compare_scores(
             f"{labels.shape} ({labels.dtype}).",
             hint="Give one label per sample.",
         )
-    accumulator = TaskAccumulator(output, LabelFacts.of(labels))
+    accumulator = TaskAccumulator(output, LabelSummary.of(labels))
     accumulator.add(labels, expected, actual)
     result = accumulator.result(retention)
     assert result is not None

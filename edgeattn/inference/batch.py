@@ -12,7 +12,8 @@ from edgeattn.files import atomic_write
 from edgeattn.process.worker import Worker
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.runners.stateful import StatefulRunner
-from edgeattn.samples.files import read, write_npz
+from edgeattn.samples.files import read_samples
+from edgeattn.samples.npz import write_npz
 from edgeattn.tensors import Tensors
 
 _OTHER_FILE = "Choose another file with -o FILE."
@@ -53,7 +54,7 @@ def run_bundle(
     _check_target(target, force=force)
     with Worker() as worker:
         artifact, runner = first_available(opened, candidates, worker, threads)
-        samples = read(source, artifact.inputs)
+        samples = read_samples(source, artifact.inputs)
         outputs = (StatefulRunner(runner) if carry_states else runner).run(samples.inputs)
         runtime = runner.runtime
     with atomic_write(target, hint=_OTHER_FILE) as file:

@@ -1,1 +1,1 @@
-"""Samples in files: arrays, labels, states and fingerprints."""
+"""Samples and labels from files."""

@@ -1,4 +1,4 @@
-"""Labels of samples: what kind of task they make of an output, and the truth they tell."""
+"""Labels of samples: the kind of task that they define for an output, and their true values."""
 
 from __future__ import annotations
 
@@ -10,57 +10,55 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.tensors import Array, Tensors
 
-CLASSES, YES_NO, AMOUNTS = "classes", "yes or no", "amounts"
+# Kinds of tasks, as named in reports.
+CLASSIFICATION, BINARY, REGRESSION = "classes", "yes or no", "amounts"
 
 
 @dataclass(frozen=True)
-class LabelFacts:
-    """All that must be known of a file's labels before any of them can be understood.
+class LabelSummary:
+    """Properties of labels that determine the kind of task.
 
-    ``shape`` is that of one sample's label. Facts of parts are joined with ``|``.
+    ``shape`` is that of one sample's label. Summaries of parts are combined with ``|``.
     """
 
     shape: tuple[int, ...]
-    kind: str  # numpy's letter for the dtype
+    kind: str  # numpy's code for the kind of dtype
     samples: int
     finite: bool
-    whole: bool
+    integral: bool
     low: float
     high: float
     one_hot: bool
-    values: frozenset[float]  # zero and one, if there, and -1 for anything else
+    values: frozenset[float]  # 0 and 1 if present, and -1 for any other value
 
     @classmethod
-    def of(cls, labels: Array) -> LabelFacts:
-        """What these labels tell, the sample axis first."""
+    def of(cls, labels: Array) -> LabelSummary:
+        """The summary of ``labels``, ``(samples, ...)``."""
         labels = np.asarray(labels)
         kind = labels.dtype.kind
         if kind not in "buif" or not labels.ndim:
-            return cls(labels.shape[1:], kind, len(np.atleast_1d(labels)), *_NOTHING)
-        finite = bool(np.isfinite(labels).all())
-        whole = kind in "bui" or bool((labels == np.rint(labels)).all())
-        binary = np.isin(labels, (0, 1))
-        one_hot = labels.ndim > 1 and bool(binary.all() and (labels.sum(-1) == 1).all())
-        named = (((labels == 0).any(), 0.0), ((labels == 1).any(), 1.0), (not binary.all(), -1.0))
+            return cls(labels.shape[1:], kind, len(np.atleast_1d(labels)), *_UNKNOWN)
+        is_binary = np.isin(labels, (0, 1))
+        values = ((0.0, labels == 0), (1.0, labels == 1), (-1.0, ~is_binary))
         return cls(
-            labels.shape[1:],
-            kind,
-            len(labels),
-            finite,
-            whole,
-            float(labels.min()) if labels.size else 0.0,
-            float(labels.max()) if labels.size else 0.0,
-            one_hot,
-            frozenset(value for there, value in named if there),
+            shape=labels.shape[1:],
+            kind=kind,
+            samples=len(labels),
+            finite=bool(np.isfinite(labels).all()),
+            integral=kind in "bui" or bool((labels == np.rint(labels)).all()),
+            low=float(labels.min()) if labels.size else 0.0,
+            high=float(labels.max()) if labels.size else 0.0,
+            one_hot=labels.ndim > 1 and bool(is_binary.all() and (labels.sum(-1) == 1).all()),
+            values=frozenset(value for value, positions in values if positions.any()),
         )
 
-    def __or__(self, other: LabelFacts) -> LabelFacts:
-        return LabelFacts(
+    def __or__(self, other: LabelSummary) -> LabelSummary:
+        return LabelSummary(
             self.shape,
             self.kind,
             self.samples + other.samples,
             self.finite and other.finite,
-            self.whole and other.whole,
+            self.integral and other.integral,
             min(self.low, other.low),
             max(self.high, other.high),
             self.one_hot and other.one_hot,
@@ -68,66 +66,68 @@ class LabelFacts:
         )
 
 
-_NOTHING = (True, False, 0.0, 0.0, False, frozenset[float]())
+_UNKNOWN = (True, False, 0.0, 0.0, False, frozenset[float]())
 
 
-def kind_of(output: str, facts: LabelFacts, answer: tuple[int, ...]) -> str:
-    """What kind of task labels make of an output, one answer of which has the shape ``answer``.
+def task_kind(output: str, summary: LabelSummary, shape: tuple[int, ...]) -> str:
+    """The kind of task that labels define for an output of ``shape`` (without the batch axis).
 
-    Class numbers, or one-hot rows, for an output with a class axis; 0 and 1 for one that says yes
-    or no; else amounts, of the output's shape. Raises :class:`SampleError` for anything else.
+    Classification for class numbers or one-hot rows, if the output has a class axis; binary
+    classification for labels of the output's shape that are 0 and 1; otherwise regression, for
+    labels of the output's shape. Raises :class:`SampleError` for other labels.
     """
-    shape = facts.shape
-    if facts.kind not in "buif":
-        raise SampleError(f"The labels of output {output!r} are no numbers.")
-    if not facts.finite:
-        raise SampleError(f"The labels of output {output!r} hold NaN or infinity.")
-    classes = answer[-1] if answer else 1
-    squeezed = shape[:-1] if shape[-1:] == (1,) else shape
-    if classes > 1 and shape == answer and facts.whole and facts.one_hot:
-        return CLASSES
-    if classes > 1 and squeezed == answer[:-1]:
-        if not facts.whole or facts.low < 0 or facts.high >= classes:
+    if summary.kind not in "buif":
+        raise SampleError(f"The labels of output {output!r} are not numbers.")
+    if not summary.finite:
+        raise SampleError(f"The labels of output {output!r} contain NaN or infinity.")
+    classes = shape[-1] if shape else 1
+    squeezed = summary.shape[:-1] if summary.shape[-1:] == (1,) else summary.shape
+    if classes > 1 and summary.shape == shape and summary.integral and summary.one_hot:
+        return CLASSIFICATION
+    if classes > 1 and squeezed == shape[:-1]:
+        if not summary.integral or summary.low < 0 or summary.high >= classes:
             raise SampleError(
-                f"Output {output!r} tells {classes} classes, and its labels run from "
-                f"{facts.low:g} to {facts.high:g}.",
-                hint=f"Give class numbers from 0 to {classes - 1}.",
+                f"Output {output!r} has {classes} classes, but its labels range from "
+                f"{summary.low:g} to {summary.high:g}.",
+                hint=f"Use class numbers from 0 to {classes - 1}.",
             )
-        return CLASSES
-    if math.prod(shape) == math.prod(answer):
-        # Zeros and ones, both of them: an amount that happens to be whole is no decision.
-        return YES_NO if facts.whole and facts.values == {0.0, 1.0} else AMOUNTS
+        return CLASSIFICATION
+    if math.prod(summary.shape) == math.prod(shape):
+        # Both 0 and 1 must occur: labels that are all 0, for example, may be amounts.
+        is_binary = summary.integral and summary.values == {0.0, 1.0}
+        return BINARY if is_binary else REGRESSION
     raise SampleError(
-        f"Output {output!r} is {('samples', *answer)}, and its labels are {('samples', *shape)}.",
-        hint="Give class numbers, one-hot rows, zeros and ones, or amounts of the output's shape.",
+        f"Output {output!r} has the shape {('samples', *shape)}, its labels "
+        f"{('samples', *summary.shape)}.",
+        hint="Use class numbers, one-hot rows, zeros and ones, or values of the output's shape.",
     )
 
 
-def truth_of(kind: str, labels: Array, answer: tuple[int, ...]) -> Array:
-    """Labels as the output's decisions look: class numbers, zeros and ones, or amounts."""
+def true_values(kind: str, labels: Array, shape: tuple[int, ...]) -> Array:
+    """Labels in the form of the output's predictions: classes, 0 and 1, or real values."""
     labels = np.asarray(labels)
-    if kind == AMOUNTS:
-        return labels.reshape(len(labels), *answer)
-    if kind == YES_NO:
-        return labels.reshape(len(labels), *answer).astype(np.int64)
-    if labels.shape[1:] == answer:
-        numbers: Array = np.argmax(labels, -1)
-        return numbers
-    return labels.reshape(len(labels), *answer[:-1]).astype(np.int64)
+    if kind == REGRESSION:
+        return labels.reshape(len(labels), *shape)
+    if kind == BINARY:
+        return labels.reshape(len(labels), *shape).astype(np.int64)
+    if labels.shape[1:] == shape:
+        classes: Array = np.argmax(labels, -1)
+        return classes
+    return labels.reshape(len(labels), *shape[:-1]).astype(np.int64)
 
 
 def labels_for(targets: Tensors, outputs: tuple[str, ...]) -> dict[str, Array]:
-    """The labels of each output: its own ``y/OUTPUT``, or ``y`` where there is one output.
+    """The labels by output: ``y/OUTPUT``, or ``y`` if the model has one output.
 
-    Raises :class:`SampleError` where it cannot be said whose labels ``y`` are.
+    Raises :class:`SampleError` if there is only ``y`` and the model has several outputs.
     """
-    found = {name: targets[f"y/{name}"] for name in outputs if f"y/{name}" in targets}
-    if "y" in targets and not found:
+    labels = {name: targets[f"y/{name}"] for name in outputs if f"y/{name}" in targets}
+    if "y" in targets and not labels:
         if len(outputs) > 1:
             raise SampleError(
-                f"The model has {len(outputs)} outputs ({', '.join(outputs)}), and the labels are "
-                "one array.",
-                hint="Name them after their outputs: " + ", ".join(f"y/{n}" for n in outputs),
+                f"The model has {len(outputs)} outputs ({', '.join(outputs)}), but the labels are "
+                "a single array.",
+                hint="Name the labels after the outputs: " + ", ".join(f"y/{n}" for n in outputs),
             )
-        found = {outputs[0]: targets["y"]}
-    return found
+        labels = {outputs[0]: targets["y"]}
+    return labels

@@ -1,28 +1,24 @@
-"""States as inputs and outputs: of artifacts that take a sequence in parts.
+"""States as inputs, of artifacts that process a sequence in parts.
 
-A state that a sample does not bring is zero: the sequence starts clean.
+A state that a sample does not contain is zero, which starts a new sequence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
-if TYPE_CHECKING:
-    pass
-
 
 def sample_inputs(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """The inputs that a sample must bring: all but the states."""
+    """The inputs that a sample must contain: all except states."""
     return tuple(spec for spec in specs if spec.state is None)
 
 
 def with_initial_states(tensors: Tensors, specs: Sequence[TensorSpec]) -> Tensors:
-    """``tensors`` with zeros for the states that are missing, as many rows as of the rest."""
+    """``tensors`` with zeros for missing states, one row per sample."""
     missing = [spec for spec in specs if spec.state is not None and spec.name not in tensors]
     rows = [len(tensors[spec.name]) for spec in sample_inputs(specs) if spec.name in tensors]
     if not missing or not rows:

@@ -10,7 +10,7 @@ from edgeattn.errors import SampleError
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.task import compare_scores
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS
-from edgeattn.samples.labels import AMOUNTS, YES_NO, LabelFacts
+from edgeattn.samples.labels import BINARY, REGRESSION, LabelSummary
 
 SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]])
 
@@ -90,7 +90,7 @@ def test_binary_probabilities_and_logits(scale):
     if scale > 1:
         scores -= 20.0
     result = compare_scores("answer", np.array([1, 1, 0, 0]), scores, scores, retention=0.99)
-    assert (result.kind, result.reference_score) == (YES_NO, 0.5)
+    assert (result.kind, result.reference_score) == (BINARY, 0.5)
     assert result.confusions[0].tolist() == [[1, 1], [1, 1]]
 
 
@@ -137,7 +137,7 @@ def test_amounts_by_hand():
     actual = np.array([[1.0], [2.0], [3.0], [2.0]])
     result = compare_scores("answer", truth, expected, actual, retention=0.99)
     # Variance 1.25; mean squared errors 0.25 and 1.
-    assert (result.kind, result.metric) == (AMOUNTS, "r2")
+    assert (result.kind, result.metric) == (REGRESSION, "r2")
     assert result.reference_score == pytest.approx(0.8)
     assert result.artifact_score == pytest.approx(0.2)
     assert result.errors == {"mae": (0.25, 0.5), "rmse": (0.5, 1.0)}
@@ -179,10 +179,10 @@ def test_batches_give_the_result_of_the_whole(kind):
     else:
         labels = (expected > np.median(expected)).astype(int)
     whole = compare_scores("a", labels, expected, actual, retention=0.9)
-    facts = LabelFacts.of(labels[:1])
+    facts = LabelSummary.of(labels[:1])
     for row in range(1, 900):
-        facts |= LabelFacts.of(labels[row : row + 1])
-    assert facts == LabelFacts.of(labels)
+        facts |= LabelSummary.of(labels[row : row + 1])
+    assert facts == LabelSummary.of(labels)
     accumulator = TaskAccumulator("a", facts)
     for part in np.array_split(np.arange(900), 7):
         restored = TaskAccumulator("a", facts)

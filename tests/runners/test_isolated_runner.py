@@ -47,7 +47,8 @@ def test_a_crash_while_loading(dense_bundle):
 def test_a_runtime_that_exceeds_its_time_limit(tmp_path, worker):
     artifacts.write_slow_onnx(tmp_path / "m.onnx")
     entry = artifacts.artifact(tmp_path / "m.onnx")
-    runner = IsolatedRunner(tmp_path, entry, worker, timeout=1)
+    runner = IsolatedRunner(tmp_path, entry, worker)
+    runner._timeout = 1
     with pytest.raises(ArtifactError, match="longer than 1 s while running"):
         runner.run({"x": samples()})
 

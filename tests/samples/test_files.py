@@ -1,4 +1,4 @@
-"""Files of samples: what fits is read as it stands, what does not fit is said."""
+"""Files of samples: reading, and errors for samples that do not fit the model."""
 
 import io
 import pickle
@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import SampleError
-from edgeattn.samples.files import Samples, open_samples, read, read_npz, write_npz
+from edgeattn.samples.files import Samples, open_samples, read_samples
+from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.tensors import TensorSpec
 
-# A different prime for every axis.
+# A different prime for each axis.
 X = TensorSpec("x_in", (None, 3, 2), "float32")
 IDS = TensorSpec("ids", (None, 3), "int32")
 LONG = TensorSpec("ids", (None, 3), "int64")
@@ -41,7 +42,7 @@ def as_csv(tmp_path, text):
 
 @pytest.mark.parametrize("name", ["x_in", "x"])
 def test_npz(tmp_path, name):
-    got = read(saved(tmp_path, **{name: VALUES}), [X])
+    got = read_samples(saved(tmp_path, **{name: VALUES}), [X])
     assert list(got.inputs) == ["x_in"]
     assert got.inputs["x_in"].dtype == np.float32
     np.testing.assert_array_equal(got.inputs["x_in"], VALUES)
@@ -50,7 +51,7 @@ def test_npz(tmp_path, name):
 
 
 def test_npz_with_targets_and_slices(tmp_path):
-    got = read(saved(tmp_path, x=VALUES, y=np.arange(5)), [X])
+    got = read_samples(saved(tmp_path, x=VALUES, y=np.arange(5)), [X])
     part = got[1:3]
     assert isinstance(part, Samples)
     assert len(part) == 2
@@ -58,21 +59,21 @@ def test_npz_with_targets_and_slices(tmp_path):
     np.testing.assert_array_equal(part.inputs["x_in"], VALUES[1:3])
 
 
-def test_an_input_called_y_is_no_target(tmp_path):
+def test_an_input_named_y_is_not_a_label(tmp_path):
     spec = TensorSpec("y", (None, 3, 2), "float32")
-    assert read(saved(tmp_path, y=VALUES), [spec]).targets is None
+    assert read_samples(saved(tmp_path, y=VALUES), [spec]).targets is None
 
 
 def test_npz_of_two_inputs(tmp_path):
     path = saved(tmp_path, ids=np.ones((5, 3), np.int64), x_in=VALUES)
-    got = read(path, [X, IDS])
+    got = read_samples(path, [X, IDS])
     assert {name: array.dtype.name for name, array in got.inputs.items()} == {
         "x_in": "float32",
         "ids": "int32",
     }
-    with pytest.raises(SampleError, match="no array for input 'x_in'") as told:
-        read(saved(tmp_path, ids=np.ones((5, 3), int), x=VALUES), [X, IDS])
-    assert told.value.hint == "It must hold 'x_in', 'ids'; it holds 'ids', 'x'."
+    with pytest.raises(SampleError, match=r"no array for input 'x_in'; .*: 'ids', 'x'") as caught:
+        read_samples(saved(tmp_path, ids=np.ones((5, 3), int), x=VALUES), [X, IDS])
+    assert caught.value.hint == "Name the arrays 'x_in', 'ids'."
 
 
 @pytest.mark.parametrize(
@@ -80,21 +81,20 @@ def test_npz_of_two_inputs(tmp_path):
 )
 def test_different_numbers_of_samples(tmp_path, arrays):
     with pytest.raises(SampleError, match=r"different numbers of samples \(x_in: 5, "):
-        read(saved(tmp_path, x_in=VALUES, **arrays), [X, IDS])
+        read_samples(saved(tmp_path, x_in=VALUES, **arrays), [X, IDS])
 
 
 def test_scalar_targets(tmp_path):
     with pytest.raises(SampleError, match="y: 0"):
-        read(saved(tmp_path, x=VALUES, y=3), [X])
+        read_samples(saved(tmp_path, x=VALUES, y=3), [X])
 
 
 def test_missing_arrays(tmp_path):
-    with pytest.raises(SampleError) as told:
-        read(saved(tmp_path, z=VALUES), [X])
-    assert told.value.hint == "It must hold 'x_in' (or 'x'); it holds 'z'."
-    with pytest.raises(SampleError) as told:
-        read(saved(tmp_path), [X])
-    assert told.value.hint.endswith("it holds nothing.")
+    with pytest.raises(SampleError, match="its arrays: 'z'") as caught:
+        read_samples(saved(tmp_path, z=VALUES), [X])
+    assert caught.value.hint == "Name the arrays 'x_in' or 'x'."
+    with pytest.raises(SampleError, match="its arrays: none"):
+        read_samples(saved(tmp_path), [X])
 
 
 def pickled(tmp_path):
@@ -145,7 +145,7 @@ def npz_named_npy(tmp_path):
 
 
 def huge(tmp_path):
-    """Announces 8 TB, of which there is nothing."""
+    """Announces 8 TB and contains none of it."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
@@ -176,40 +176,40 @@ def folder(tmp_path):
         folder,
     ],
 )
-def test_files_that_are_something_else(tmp_path, make):
+def test_malformed_files(tmp_path, make):
     make(tmp_path)
     (path,) = tmp_path.iterdir()
-    with pytest.raises(SampleError) as told:
-        read(path, [X])
-    assert str(path) in told.value.message
-    assert "unsafely" not in told.value.message
+    with pytest.raises(SampleError) as caught:
+        read_samples(path, [X])
+    assert str(path) in caught.value.message
+    assert "unsafely" not in caught.value.message
 
 
-def test_nothing_is_unpickled(tmp_path):
+def test_pickles_are_never_loaded(tmp_path):
     class Payload:
         def __reduce__(self):
-            return Path.touch, (tmp_path / "taken over",)
+            return Path.touch, (tmp_path / "executed",)
 
     for name in ("x.npz", "x.npy"):
         (tmp_path / name).write_bytes(pickle.dumps(Payload()))
         with pytest.raises(SampleError):
-            read(tmp_path / name, [X])
+            read_samples(tmp_path / name, [X])
     np.savez(tmp_path / "y.npz", x=np.array([Payload()], dtype=object))
     with pytest.raises(SampleError):
-        read(tmp_path / "y.npz", [X])
-    assert not (tmp_path / "taken over").exists()
+        read_samples(tmp_path / "y.npz", [X])
+    assert not (tmp_path / "executed").exists()
 
 
-def test_damaged_files_are_read_or_refused(tmp_path):
-    """400 damages, seeded: each is a SampleError or harmless, never another error."""
+def test_damaged_files_are_read_or_rejected(tmp_path):
+    """Each of 400 random damages is harmless or a SampleError, never another error."""
     path = tmp_path / "x.npz"
     np.savez_compressed(path, x=VALUES, y=np.arange(5))
-    whole = path.read_bytes()
+    content = path.read_bytes()
     generator = np.random.default_rng(3)
-    refused = 0
+    rejected = 0
     for _ in range(400):
-        damaged = bytearray(whole)
-        for position in generator.integers(0, len(whole), size=generator.integers(1, 6)):
+        damaged = bytearray(content)
+        for position in generator.integers(0, len(content), size=generator.integers(1, 6)):
             damaged[position] = generator.integers(0, 256)
         path.write_bytes(damaged)
         with warnings.catch_warnings():
@@ -217,30 +217,30 @@ def test_damaged_files_are_read_or_refused(tmp_path):
             try:
                 read_npz(path)
             except SampleError:
-                refused += 1
-    assert refused > 200
+                rejected += 1
+    assert rejected > 200
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.h5"])
-def test_other_kinds_of_file(tmp_path, name):
+def test_other_file_types(tmp_path, name):
     (tmp_path / name).write_text("1")
     with pytest.raises(SampleError, match=r"\.npz, \.npy or \.csv"):
-        read(tmp_path / name, [X])
+        read_samples(tmp_path / name, [X])
 
 
-def test_no_such_file(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(SampleError, match="No such file"):
-        read(tmp_path / "x.npz", [X])
+        read_samples(tmp_path / "x.npz", [X])
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.csv"])
 def test_one_array_for_two_inputs(tmp_path, name):
     (tmp_path / name).write_text("1")
     with pytest.raises(SampleError, match=r"2 inputs \(x_in, ids\)"):
-        read(tmp_path / name, [X, IDS])
+        read_samples(tmp_path / name, [X, IDS])
 
 
-# Shapes, dtypes and values, whatever the file
+# Shapes, dtypes and values
 
 
 @pytest.mark.parametrize(
@@ -250,42 +250,44 @@ def test_one_array_for_two_inputs(tmp_path, name):
         ((5, 6), None),
         ((5,), None),
         ((), None),
-        ((3, 2), "The sample axis is missing: use x[None]."),
+        ((3, 2), "Add the sample axis: x[None]."),
         ((5, 1, 3, 2), None),
     ],
 )
 def test_wrong_shapes(tmp_path, shape, hint):
-    with pytest.raises(SampleError, match=r"shape \(samples, 3, 2\) expected") as told:
-        read(as_npy(tmp_path, np.zeros(shape)), [X])
-    assert told.value.hint == hint
+    with pytest.raises(SampleError, match=r"expected the shape \(samples, 3, 2\)") as caught:
+        read_samples(as_npy(tmp_path, np.zeros(shape)), [X])
+    assert caught.value.hint == hint
 
 
-def test_free_axes_take_any_length(tmp_path):
+def test_free_axes_accept_any_length(tmp_path):
     spec = TensorSpec("x", (None, None, 2), "float32")
-    assert read(as_npy(tmp_path, np.zeros((5, 11, 2))), [spec]).inputs["x"].shape == (5, 11, 2)
+    samples = read_samples(as_npy(tmp_path, np.zeros((5, 11, 2))), [spec])
+    assert samples.inputs["x"].shape == (5, 11, 2)
     with pytest.raises(SampleError, match=r"\(samples, any, 2\)"):
-        read(as_npy(tmp_path, np.zeros((5, 11, 3))), [spec])
+        read_samples(as_npy(tmp_path, np.zeros((5, 11, 3))), [spec])
 
 
-def test_inputs_without_further_axes(tmp_path):
+def test_inputs_of_one_axis(tmp_path):
     spec = TensorSpec("x", (None,), "float32")
-    assert read(as_npy(tmp_path, np.arange(5)), [spec]).inputs["x"].tolist() == [0, 1, 2, 3, 4]
-    with pytest.raises(SampleError, match=r"shape \(samples\) expected"):
-        read(as_npy(tmp_path, np.zeros((5, 2))), [spec])
-    assert read(as_csv(tmp_path, "1\n2\n"), [spec]).inputs["x"].tolist() == [1, 2]
+    samples = read_samples(as_npy(tmp_path, np.arange(5)), [spec])
+    assert samples.inputs["x"].tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(SampleError, match=r"expected the shape \(samples\)"):
+        read_samples(as_npy(tmp_path, np.zeros((5, 2))), [spec])
+    assert read_samples(as_csv(tmp_path, "1\n2\n"), [spec]).inputs["x"].tolist() == [1, 2]
 
 
 def test_no_samples(tmp_path):
-    with pytest.raises(SampleError, match="holds no samples"):
-        read(as_npy(tmp_path, np.zeros((0, 3, 2))), [X])
+    with pytest.raises(SampleError, match="has no samples"):
+        read_samples(as_npy(tmp_path, np.zeros((0, 3, 2))), [X])
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_not_finite(tmp_path, bad):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(tmp_path, value):
     values = VALUES.copy()
-    values[4, 2, 1] = values[4, 2, 0] = bad
-    with pytest.raises(SampleError, match=r"2 of the samples' values .* first at \(4, 2, 0\)"):
-        read(as_npy(tmp_path, values), [X])
+    values[4, 2, 1] = values[4, 2, 0] = value
+    with pytest.raises(SampleError, match=r"2 values are NaN .* first at \(4, 2, 0\)"):
+        read_samples(as_npy(tmp_path, values), [X])
 
 
 @pytest.mark.parametrize(
@@ -298,17 +300,17 @@ def test_not_finite(tmp_path, bad):
         np.zeros((5, 3, 2), "V4"),
     ],
 )
-def test_what_is_no_number(tmp_path, array):
-    with pytest.raises(SampleError, match="numbers expected"):
-        read(as_npy(tmp_path, array), [X])
+def test_arrays_that_are_not_numeric(tmp_path, array):
+    with pytest.raises(SampleError, match="expected numbers"):
+        read_samples(as_npy(tmp_path, array), [X])
 
 
 @pytest.mark.parametrize(
     "dtype", ["f2", "f4", "f8", ">f4", ">f8", "g", "i1", "u1", "i8", ">i4", "?"]
 )
-def test_numbers_of_all_kinds_fit_float_inputs(tmp_path, dtype):
+def test_float_inputs_accept_all_numeric_dtypes(tmp_path, dtype):
     array = np.asfortranarray(np.arange(30).reshape(5, 3, 2) % 2).astype(dtype)
-    got = read(as_npy(tmp_path, array), [X]).inputs["x_in"]
+    got = read_samples(as_npy(tmp_path, array), [X]).inputs["x_in"]
     assert got.dtype == np.float32
     assert got.flags.c_contiguous
     np.testing.assert_array_equal(got, array.astype(np.float32))
@@ -326,33 +328,33 @@ def test_numbers_of_all_kinds_fit_float_inputs(tmp_path, dtype):
 def test_overflow_of_float_inputs(tmp_path, dtype, value):
     spec = TensorSpec("x", (None, 1), dtype)
     with pytest.raises(SampleError, match="overflow"):
-        read(as_npy(tmp_path, np.array([[value]])), [spec])
+        read_samples(as_npy(tmp_path, np.array([[value]])), [spec])
 
 
 def test_integer_inputs(tmp_path):
     ids = np.arange(15).reshape(5, 3)
-    assert read(as_npy(tmp_path, ids), [IDS]).inputs["ids"].dtype == np.int32
-    with pytest.raises(SampleError, match="integers expected") as told:
-        read(as_npy(tmp_path, ids.astype(float)), [IDS])
-    assert told.value.hint == "Convert them first: x.astype('int32')"
-    with pytest.raises(SampleError, match="do not fit int32"):
-        read(as_npy(tmp_path, ids + 2**31 - 10), [IDS])
-    with pytest.raises(SampleError, match="do not fit int64"):
-        read(as_npy(tmp_path, np.full((5, 3), 2**63, np.uint64)), [LONG])
+    assert read_samples(as_npy(tmp_path, ids), [IDS]).inputs["ids"].dtype == np.int32
+    with pytest.raises(SampleError, match="expected integers") as caught:
+        read_samples(as_npy(tmp_path, ids.astype(float)), [IDS])
+    assert caught.value.hint == "Convert them first: x.astype('int32')"
+    with pytest.raises(SampleError, match="exceed the range of int32"):
+        read_samples(as_npy(tmp_path, ids + 2**31 - 10), [IDS])
+    with pytest.raises(SampleError, match="exceed the range of int64"):
+        read_samples(as_npy(tmp_path, np.full((5, 3), 2**63, np.uint64)), [LONG])
 
 
-def test_quantized_inputs_take_real_numbers(tmp_path):
+def test_quantized_inputs_accept_real_numbers(tmp_path):
     spec = TensorSpec("x", (1, 3, 2), "int8", 0.5, -3)
-    got = read(as_npy(tmp_path, VALUES), [spec]).inputs["x"]
+    got = read_samples(as_npy(tmp_path, VALUES), [spec]).inputs["x"]
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, VALUES)
 
 
 def test_boolean_inputs(tmp_path):
     array = np.array([[True, False]])
-    assert read(as_npy(tmp_path, array), [FLAG]).inputs["flag"].tolist() == [[True, False]]
-    with pytest.raises(SampleError, match="booleans expected"):
-        read(as_npy(tmp_path, array.astype(int)), [FLAG])
+    assert read_samples(as_npy(tmp_path, array), [FLAG]).inputs["flag"].tolist() == [[True, False]]
+    with pytest.raises(SampleError, match="expected booleans"):
+        read_samples(as_npy(tmp_path, array.astype(int)), [FLAG])
 
 
 # .csv
@@ -378,20 +380,20 @@ NEXT = "1.5,1.75,2,2.25,2.5,2.75"
     ],
 )
 def test_csv(tmp_path, content):
-    got = read(as_csv(tmp_path, content), [X]).inputs["x_in"]
+    got = read_samples(as_csv(tmp_path, content), [X]).inputs["x_in"]
     np.testing.assert_array_equal(got, VALUES[:2])
 
 
 @pytest.mark.parametrize("header", ["", "a,b,c,d,e,f\n"])
 def test_csv_of_one_row(tmp_path, header):
-    got = read(as_csv(tmp_path, header + ROW), [X]).inputs["x_in"]
+    got = read_samples(as_csv(tmp_path, header + ROW), [X]).inputs["x_in"]
     np.testing.assert_array_equal(got, VALUES[:1])
 
 
-@pytest.mark.parametrize("content", ["", "\n\n", "a,b,c,d,e,f\n", "# nothing\n", "\ufeff"])
+@pytest.mark.parametrize("content", ["", "\n\n", "a,b,c,d,e,f\n", "# comment\n", "\ufeff"])
 def test_csv_without_samples(tmp_path, content):
-    with pytest.raises(SampleError, match="holds no samples"):
-        read(as_csv(tmp_path, content), [X])
+    with pytest.raises(SampleError, match="has no samples"):
+        read_samples(as_csv(tmp_path, content), [X])
 
 
 @pytest.mark.parametrize(
@@ -399,66 +401,67 @@ def test_csv_without_samples(tmp_path, content):
     [
         "1,2,3,4,5,6\n1,2,3\n",  # ragged
         "1,2,3,4,5,6\n1,2,3,4,5,6,7\n",
-        "1,2,,4,5,6\n1,2,3,4,5,6\n",  # a hole in the first row does not make it a header
+        "1,2,,4,5,6\n1,2,3,4,5,6\n",  # a missing cell does not make a row a header
         "1,2,3,4,5,six\n1,2,3,4,5,6\n",
         "1,2,3,4,5,6\n1,2,3,4,5,six\n",
         "a,b,c,d,e,f\na,b,c,d,e,f\n1,2,3,4,5,6\n",
         b"\xff\xfe1\x00,\x002\x00",
     ],
 )
-def test_csv_that_cannot_be_read(tmp_path, content):
+def test_malformed_csv(tmp_path, content):
     with pytest.raises(SampleError, match=r"cannot be read as \.csv"):
-        read(as_csv(tmp_path, content), [X])
+        read_samples(as_csv(tmp_path, content), [X])
 
 
 @pytest.mark.parametrize("content", ["1,2,3\n4,5,6\n", "1,2,3,4,5,6,7\n"])
 def test_csv_of_another_width(tmp_path, content):
-    with pytest.raises(SampleError, match="must hold 6 numbers for input x_in"):
-        read(as_csv(tmp_path, content), [X])
+    with pytest.raises(SampleError, match=r"input x_in .* requires 6"):
+        read_samples(as_csv(tmp_path, content), [X])
 
 
-@pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "1e400"])
-def test_csv_that_is_not_finite(tmp_path, bad):
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
+def test_csv_values_that_are_not_finite(tmp_path, value):
     with pytest.raises(SampleError, match="NaN or infinite"):
-        read(as_csv(tmp_path, f"1,2,3,4,5,{bad}\n"), [X])
+        read_samples(as_csv(tmp_path, f"1,2,3,4,5,{value}\n"), [X])
     for spec in (IDS, LONG):
         with pytest.raises(SampleError, match="NaN or infinite"):
-            read(as_csv(tmp_path, f"1,2,{bad}\n"), [spec])
+            read_samples(as_csv(tmp_path, f"1,2,{value}\n"), [spec])
 
 
 def test_csv_of_integers(tmp_path):
-    got = read(as_csv(tmp_path, "1,2,3\n4,5.0,6e0\n"), [IDS]).inputs["ids"]
+    got = read_samples(as_csv(tmp_path, "1,2,3\n4,5.0,6e0\n"), [IDS]).inputs["ids"]
     assert got.dtype == np.int32
     assert got.tolist() == [[1, 2, 3], [4, 5, 6]]
-    with pytest.raises(SampleError, match="integers expected"):
-        read(as_csv(tmp_path, "1,2,3.5\n"), [IDS])
-    with pytest.raises(SampleError, match="do not fit int32"):
-        read(as_csv(tmp_path, "1,2,3000000000\n"), [IDS])
+    with pytest.raises(SampleError, match="expected integers"):
+        read_samples(as_csv(tmp_path, "1,2,3.5\n"), [IDS])
+    with pytest.raises(SampleError, match="exceed the range of int32"):
+        read_samples(as_csv(tmp_path, "1,2,3000000000\n"), [IDS])
 
 
 def test_csv_of_huge_integers(tmp_path):
-    assert read(as_csv(tmp_path, f"0,0,{2**53}\n"), [LONG]).inputs["ids"][0, 2] == 2**53
-    # 2**53 + 1 is no float64, and 1e300 no int64: neither may pass for another number.
+    assert read_samples(as_csv(tmp_path, f"0,0,{2**53}\n"), [LONG]).inputs["ids"][0, 2] == 2**53
+    # 2**53 + 1 is not a float64 and 1e300 not an int64. Neither may be read as another number.
     for value in (2**53 + 2, 2**63, "1e300", f"-{2**60}"):
         with pytest.raises(SampleError, match="lose digits"):
-            read(as_csv(tmp_path, f"0,0,{value}\n"), [LONG])
+            read_samples(as_csv(tmp_path, f"0,0,{value}\n"), [LONG])
 
 
 def test_csv_of_booleans(tmp_path):
-    assert read(as_csv(tmp_path, "0,1\n"), [FLAG]).inputs["flag"].tolist() == [[False, True]]
-    with pytest.raises(SampleError, match="booleans expected"):
-        read(as_csv(tmp_path, "0,2\n"), [FLAG])
+    samples = read_samples(as_csv(tmp_path, "0,1\n"), [FLAG])
+    assert samples.inputs["flag"].tolist() == [[False, True]]
+    with pytest.raises(SampleError, match="expected booleans"):
+        read_samples(as_csv(tmp_path, "0,2\n"), [FLAG])
 
 
-def test_csv_needs_fixed_axes(tmp_path):
+def test_csv_requires_fixed_axes(tmp_path):
     with pytest.raises(SampleError, match="free axis"):
-        read(as_csv(tmp_path, "1,2\n"), [TensorSpec("x", (None, None, 2), "float32")])
+        read_samples(as_csv(tmp_path, "1,2\n"), [TensorSpec("x", (None, None, 2), "float32")])
 
 
 # Writing
 
 
-def test_arrays_of_any_name_are_written(tmp_path):
+def test_arrays_of_any_name(tmp_path):
     arrays = {
         name: np.arange(number).astype(dtype)
         for number, (name, dtype) in enumerate(
@@ -481,7 +484,7 @@ def test_objects_are_not_written():
         write_npz(io.BytesIO(), {"x": np.array([object()])})
 
 
-# Some rows at a time
+# Batches
 
 
 def compressed(tmp_path, array):
@@ -495,7 +498,7 @@ def stored(tmp_path, array):
 
 def as_rows_of_csv(tmp_path, array):
     lines = [",".join(map(str, row.ravel())) for row in array]
-    return as_csv(tmp_path, "# made\na,b,c,d,e,f\n\n" + "\n".join(lines))
+    return as_csv(tmp_path, "# comment\na,b,c,d,e,f\n\n" + "\n".join(lines))
 
 
 def columns(make):
@@ -513,32 +516,32 @@ MAKERS = {
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_batches_are_the_rows_of_the_whole(tmp_path, make):
+def test_batches_are_the_rows_of_the_file(tmp_path, make):
     array = np.random.default_rng(2).integers(-9, 9, (29, 3, 2)) / 4
-    found = open_samples(make(tmp_path, array), [X])
-    assert len(found) == 29
+    file = open_samples(make(tmp_path, array), [X])
+    assert len(file) == 29
     for size, start, stop in [(29, 0, None), (1, 0, None), (7, 0, None), (7, 5, 23), (50, 28, 99)]:
-        parts = list(found.batches(size, start=start, stop=stop))
-        assert all(len(part) == size for part in parts[:-1])
-        rows = np.concatenate([part.inputs["x_in"] for part in parts])
+        batches = list(file.batches(size, start=start, stop=stop))
+        assert all(len(batch) == size for batch in batches[:-1])
+        rows = np.concatenate([batch.inputs["x_in"] for batch in batches])
         np.testing.assert_array_equal(rows, array[start:stop])
-        if found.labels:
-            labels = np.concatenate([part.targets for part in parts])
+        if file.labels:
+            labels = np.concatenate([batch.targets for batch in batches])
             assert labels.tolist() == list(range(29))[start:stop]
-    assert list(found.batches(7, start=29)) == []
+    assert list(file.batches(7, start=29)) == []
 
 
-def test_labels_by_output_and_arrays_that_nothing_asks_for(tmp_path):
+def test_labels_by_output_and_unused_arrays(tmp_path):
     path = saved(tmp_path, **{"x": VALUES, "y/a": np.arange(5), "label": np.arange(5)})
-    found = open_samples(path, [X])
-    assert (list(found.labels), found.unused) == (["y/a"], ("label",))
-    (part,) = found.batches(5)
+    file = open_samples(path, [X])
+    assert (list(file.labels), file.unused) == (["y/a"], ("label",))
+    (part,) = file.batches(5)
     assert part.targets is None
     assert part[np.array([False, True, False, False, True])].labels["y/a"].tolist() == [1, 4]
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-def test_a_bad_value_is_told_with_its_row_in_the_file(tmp_path, make):
+def test_an_invalid_value_is_reported_with_its_row_in_the_file(tmp_path, make):
     array = np.ones((29, 3, 2))
     array[17, 2, 1] = np.inf
     batches = open_samples(make(tmp_path, array), [X]).batches(10)
@@ -547,8 +550,8 @@ def test_a_bad_value_is_told_with_its_row_in_the_file(tmp_path, make):
         next(batches)
 
 
-def test_damage_behind_the_header_is_found_when_it_is_read(tmp_path):
-    """A stored member's numbers are covered by its sum, whichever rows are asked for."""
+def test_damaged_values_are_detected_when_they_are_read(tmp_path):
+    """The checksum of a member covers all of its rows."""
     path = stored(tmp_path, np.ones((29, 3, 2)))
     content = bytearray(path.read_bytes())
     content[content.index(np.ones(2).tobytes()) + 8] ^= 1
@@ -557,16 +560,16 @@ def test_damage_behind_the_header_is_found_when_it_is_read(tmp_path):
         list(open_samples(path, [X]).batches(10))
 
 
-def test_rows_that_are_not_there_are_known_before_any_is_read(tmp_path):
+def test_truncated_files_are_detected_on_opening(tmp_path):
     path = as_npy(tmp_path, VALUES)
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(SampleError, match="8 bytes short"):
+    with pytest.raises(SampleError, match="8 bytes of the"):
         open_samples(path, [X])
 
 
-def test_a_line_of_another_width_is_told(tmp_path):
+def test_lines_of_another_width(tmp_path):
     path = as_csv(tmp_path, "1,2,3,4,5,6\n" * 12 + "1,2,3\n" * 3)
     batches = open_samples(path, [X]).batches(12)
     assert len(next(batches)) == 12
-    with pytest.raises(SampleError, match="rows 12 to 14 hold 3 numbers each, and others 6"):
+    with pytest.raises(SampleError, match="rows 12 to 14 have 3 numbers instead of 6"):
         next(batches)

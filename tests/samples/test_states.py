@@ -57,16 +57,19 @@ def test_the_manifest_marks_states(summing):
 
 
 def test_missing_states_are_zero(file, tmp_path):
-    read = sample_files.read(file, (X, INITIAL))
+    read = sample_files.read_samples(file, (X, INITIAL))
     np.testing.assert_array_equal(read.inputs["sum_initial"], np.zeros((4, 3)))
     np.savez(tmp_path / "both.npz", x=ROWS, sum_initial=-ROWS)
-    read = sample_files.read(tmp_path / "both.npz", (X, INITIAL))
+    read = sample_files.read_samples(tmp_path / "both.npz", (X, INITIAL))
     np.testing.assert_array_equal(read.inputs["sum_initial"], -ROWS)
     # "x" names the only input that a sample must have.
     np.savez(tmp_path / "x.npz", x=ROWS)
-    assert sample_files.read(tmp_path / "x.npz", (X, INITIAL)).inputs.keys() == {"x", "sum_initial"}
+    assert sample_files.read_samples(tmp_path / "x.npz", (X, INITIAL)).inputs.keys() == {
+        "x",
+        "sum_initial",
+    }
     (tmp_path / "x.csv").write_text("1,2,3\n4,5,6\n")
-    assert len(sample_files.read(tmp_path / "x.csv", (X, INITIAL))) == 2
+    assert len(sample_files.read_samples(tmp_path / "x.csv", (X, INITIAL))) == 2
     assert with_initial_states({"x": ROWS[:2]}, (X, INITIAL))["sum_initial"].shape == (2, 3)
 
 

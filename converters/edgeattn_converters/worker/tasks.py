@@ -19,8 +19,8 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn.samples.files import read_npz
 from edgeattn.samples.fingerprints import row_fingerprints
+from edgeattn.samples.npz import read_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Tensors
 from edgeattn_converters import calibration, inspection, reference

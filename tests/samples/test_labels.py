@@ -6,21 +6,21 @@ import pytest
 from edgeattn.errors import SampleError
 from edgeattn.evaluation.task import compare_scores
 from edgeattn.samples.labels import (
-    AMOUNTS,
-    CLASSES,
-    YES_NO,
-    LabelFacts,
-    kind_of,
+    BINARY,
+    CLASSIFICATION,
+    REGRESSION,
+    LabelSummary,
     labels_for,
-    truth_of,
+    task_kind,
+    true_values,
 )
 
 SCORES = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]])
 
 
 def kind_and_truth(labels, outputs):
-    kind = kind_of("answer", LabelFacts.of(labels), outputs.shape[1:])
-    return kind, truth_of(kind, labels, outputs.shape[1:])
+    kind = task_kind("answer", LabelSummary.of(labels), outputs.shape[1:])
+    return kind, true_values(kind, labels, outputs.shape[1:])
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def kind_and_truth(labels, outputs):
 )
 def test_classes(labels):
     kind, truth = kind_and_truth(labels, SCORES)
-    assert kind == CLASSES
+    assert kind == CLASSIFICATION
     assert truth.tolist() == [0, 1, 2, 0]
 
 
@@ -43,15 +43,15 @@ def test_classes(labels):
 @pytest.mark.parametrize("labels", [[0, 1, 1, 0], [False, True, True, False]])
 def test_binary_decisions(labels, shape):
     kind, truth = kind_and_truth(np.array(labels), np.zeros(shape))
-    assert (kind, truth.shape, truth.ravel().tolist()) == (YES_NO, shape, [0, 1, 1, 0])
+    assert (kind, truth.shape, truth.ravel().tolist()) == (BINARY, shape, [0, 1, 1, 0])
 
 
 def test_amounts():
     for labels in ([0.5, 1, 2, 3], [3, 1, 4, 1], [1, 1, 1, 1]):
-        assert kind_and_truth(np.array(labels), np.zeros((4, 1)))[0] == AMOUNTS
+        assert kind_and_truth(np.array(labels), np.zeros((4, 1)))[0] == REGRESSION
     steps = np.zeros((4, 5, 2))
-    assert kind_and_truth(np.full((4, 5, 2), 0.5), steps)[0] == AMOUNTS
-    assert kind_and_truth(np.ones((4, 5), int), steps)[0] == CLASSES
+    assert kind_and_truth(np.full((4, 5, 2), 0.5), steps)[0] == REGRESSION
+    assert kind_and_truth(np.ones((4, 5), int), steps)[0] == CLASSIFICATION
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,97 @@
+"""Arrays checked against, and converted to, the inputs of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import SampleError
+from edgeattn.tensors import Array, TensorSpec
+
+# float64 represents all integers up to this one.
+MAX_EXACT = 2**53
+
+
+def fit(array: Array, spec: TensorSpec, first: int = 0) -> Array:
+    """``array`` in the dtype of ``spec``. ``first`` is the file's index of its first sample.
+
+    Raises :class:`SampleError` if the shape, the dtype or a value does not fit.
+    """
+    check_shape(array.shape, spec)
+    # Quantized inputs take real numbers.
+    dtype = np.dtype("float32" if spec.quantized else spec.dtype)
+    kind = array.dtype.kind
+    if kind not in "buif":
+        raise SampleError(f"Input {spec}: expected numbers, found {array.dtype}.")
+    if kind == "f":
+        _check_finite(array, spec, first)
+    if dtype.kind in "iu":
+        if kind == "f":
+            raise SampleError(
+                f"Input {spec}: expected integers, found {array.dtype}.",
+                hint=f"Convert them first: x.astype({dtype.name!r})",
+            )
+        limits = np.iinfo(dtype)
+        if array.size and (array.min() < limits.min or array.max() > limits.max):
+            raise SampleError(
+                f"Input {spec}: values from {array.min()} to {array.max()} exceed the range of "
+                f"{dtype.name}."
+            )
+    elif dtype.kind == "b" and kind != "b":
+        raise SampleError(f"Input {spec}: expected booleans, found {array.dtype}.")
+    with np.errstate(over="ignore"):
+        result = array.astype(dtype)
+    if dtype.kind == "f" and not np.isfinite(result).all():
+        raise SampleError(
+            f"Input {spec}: values from {array.min():g} to {array.max():g} overflow {dtype}."
+        )
+    return np.ascontiguousarray(result)
+
+
+def _check_finite(array: Array, spec: TensorSpec, first: int) -> None:
+    invalid = ~np.isfinite(array)
+    if invalid.any():
+        row, *indices = (int(index) for index in np.argwhere(invalid)[0])
+        raise SampleError(
+            f"Input {spec.name}: {int(invalid.sum())} values are NaN or infinite, the first at "
+            f"{(first + row, *indices)}.",
+            hint="Remove or repair these samples.",
+        )
+
+
+def check_shape(shape: tuple[int, ...], spec: TensorSpec) -> None:
+    """Raise :class:`SampleError` if samples of ``shape`` do not fit ``spec``."""
+    expected = spec.shape[1:]
+    if _matches(shape[1:], expected) and shape:
+        return
+    axes = ", ".join(["samples", *("any" if axis is None else str(axis) for axis in expected)])
+    raise SampleError(
+        f"Input {spec.name}: expected the shape ({axes}), found {shape}.",
+        hint="Add the sample axis: x[None]." if _matches(shape, expected) else None,
+    )
+
+
+def _matches(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        axis in (None, length) for axis, length in zip(expected, shape, strict=True)
+    )
+
+
+def infer_dtype(table: Array, dtype: np.dtype[Any], spec: TensorSpec) -> Array:
+    """Numbers of a ``.csv`` as integers or booleans, if the input takes those and they are exact.
+
+    Raises :class:`SampleError` for integers that float64 does not represent exactly.
+    """
+    if spec.quantized or dtype.kind not in "biu" or not np.isfinite(table).all():
+        return table
+    if dtype.kind == "b":
+        return table.astype(bool) if np.isin(table, (0.0, 1.0)).all() else table
+    if (table != np.rint(table)).any():
+        return table
+    if np.abs(table).max() > MAX_EXACT:
+        raise SampleError(
+            f"Input {spec}: integers beyond 2**53 lose digits in a .csv.",
+            hint="Use an .npz or .npy file of integers.",
+        )
+    return table.astype(np.int64)

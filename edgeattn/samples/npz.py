@@ -1,0 +1,38 @@
+"""Reading and writing of ``.npz`` files, without pickle."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from edgeattn.errors import SampleError
+from edgeattn.samples.arrays import NUMBERS_ONLY, reading
+from edgeattn.tensors import Tensors
+
+
+def read_npz(path: Path) -> Tensors:
+    """All arrays of an ``.npz`` file. Raises :class:`SampleError` if it cannot be read."""
+    with reading(path, ".npz", NUMBERS_ONLY), path.open("rb") as file:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise SampleError(f"{path} is a single array, not an .npz.", hint="Rename it to .npy.")
+        arrays = {name: loaded[name] for name in loaded.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise SampleError(
+                f"{path} is a zip file whose member {name!r} is not an array.", hint=NUMBERS_ONLY
+            )
+    return arrays
+
+
+def write_npz(file: IO[bytes], tensors: Tensors, *, compress: bool = False) -> None:
+    """Like ``numpy.savez``, which does not accept arrays named ``file`` or ``allow_pickle``."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in tensors.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # no date: equal arrays give equal bytes
+            entry.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
