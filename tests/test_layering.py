@@ -1,7 +1,8 @@
-"""Which half may import what, read from the source and seen in processes that start."""
+"""What each half may import, levels of packages, import cycles, functions named by strings."""
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,26 +10,22 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "edgeattn"
-# The one room that needs Keras: the layer that users train with.
+# The only package that requires Keras.
 LAYERS = PACKAGE / "layers"
 HEAVY = {
     *("tensorflow", "tensorboard", "keras", "tf_keras", "jax", "torch", "h5py"),
     *("onnx", "tf2onnx", "edgeattn_converters"),
 }
-INSPECTION = Path("inspection.py")
-# Read the operators of a TFLite file with the schema that its runtime brings along.
-READING = (INSPECTION, Path("diagnosis/tflite.py"))
-# Where the converters are asked, if they are there.
-ASKING = (
-    *(Path("cli/convert.py"), Path("cli/tune.py"), INSPECTION),
-    Path("evaluation/keras_reference.py"),
-)
+# Modules that read TFLite files with the schema that the runtime includes.
+READING = (Path("inspection.py"), Path("diagnosis/tflite.py"))
+# Imports the converters if they are installed.
+CONVERTERS = Path("converters.py")
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
 LIGHT = [path for path in sorted(PACKAGE.rglob("*.py")) if LAYERS not in path.parents]
 
 
 def imports(tree):
-    """Every import of a file, inside functions too: its top-level name and the node."""
+    """The top-level name of every import of a file, also inside functions, and the node."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -38,7 +35,7 @@ def imports(tree):
 
 
 def for_type_checkers(tree):
-    """The nodes under ``if TYPE_CHECKING``, which never run."""
+    """The nodes under ``if TYPE_CHECKING``, which are never executed."""
     return {
         inner
         for node in ast.walk(tree)
@@ -61,7 +58,7 @@ def guarded(tree):
     }
 
 
-def test_the_reader_of_imports_reads_them():
+def test_imports_finds_imports_inside_functions():
     tree = ast.parse("import onnx\ndef f():\n  from keras.layers import x\n  import numpy as np")
     assert [name for name, _ in imports(tree)] == ["onnx", "numpy", "keras"] or {
         name for name, _ in imports(tree)
@@ -71,20 +68,18 @@ def test_the_reader_of_imports_reads_them():
 @pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_the_light_half_imports_nothing_heavy(path):
     tree = ast.parse(path.read_text("utf-8"))
-    unseen, in_try = for_type_checkers(tree), guarded(tree)
+    never_executed, in_try = for_type_checkers(tree), guarded(tree)
     for name, node in imports(tree):
-        if name not in HEAVY | RUNTIMES or node in unseen:
+        if name not in HEAVY | RUNTIMES or node in never_executed:
             continue
-        # A runtime where it is missing is an error that says what to install, and so are the
-        # converters, which are asked about Keras files and for Keras' answers.
-        room = path.relative_to(PACKAGE)
-        allowed = name in RUNTIMES and (room.parts[0] == "runners" or room in READING)
-        allowed |= name == "edgeattn_converters" and room in ASKING
+        # Missing runtimes are errors that say what to install.
+        module = path.relative_to(PACKAGE)
+        allowed = name in RUNTIMES and (module.parts[0] == "runners" or module in READING)
         assert allowed, f"{path.name}:{node.lineno} imports {name}"
         assert node in in_try, f"{path.name}:{node.lineno} imports {name} without a guard"
 
 
-def test_the_library_does_not_know_the_command_line():
+def test_the_library_does_not_import_the_command_line():
     for path in LIGHT:
         if path.parent.name == "cli" or path.name == "__main__.py":
             continue
@@ -94,8 +89,8 @@ def test_the_library_does_not_know_the_command_line():
 
 
 def loaded(code):
-    """The top-level modules that ``code`` leaves in ``sys.modules`` of a new process."""
-    told = subprocess.run(
+    """The top-level modules in ``sys.modules`` after a new process has executed ``code``."""
+    process = subprocess.run(
         [
             sys.executable,
             "-c",
@@ -105,9 +100,8 @@ def loaded(code):
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
     )
-    return set(json.loads(told.stdout.splitlines()[-1]))
+    return set(json.loads(process.stdout.splitlines()[-1]))
 
 
 @pytest.mark.parametrize(
@@ -126,14 +120,140 @@ def test_help_loads_neither_numpy_nor_a_runtime(code):
     assert not loaded(code) & ({"numpy"} | HEAVY | RUNTIMES)
 
 
-def test_the_numerics_load_numpy_and_no_runtime():
+def test_numerics_load_numpy_but_no_runtime():
     code = "import edgeattn; edgeattn.validate, edgeattn.run_bundle, edgeattn.TensorSpec"
-    found = loaded(code)
-    assert "numpy" in found
-    assert not found & (HEAVY | RUNTIMES)
+    modules = loaded(code)
+    assert "numpy" in modules
+    assert not modules & (HEAVY | RUNTIMES)
 
 
-def test_commands_keep_the_runtime_in_their_child(dense_bundle, tmp_path):
+def test_commands_load_the_runtime_in_a_worker_only(dense_bundle, tmp_path):
     argv = ["edgeattn", "validate", str(dense_bundle.path)]
     code = f"from edgeattn.cli.main import main; sys.argv = {argv!r}; main()"
     assert not loaded(code) & (HEAVY | RUNTIMES)
+
+
+ROOTS = {
+    "edgeattn": PACKAGE,
+    "edgeattn_converters": PACKAGE.parent / "converters" / "edgeattn_converters",
+}
+# Bottom to top: a package or module imports only from itself and from those before it.
+LEVELS = {
+    "edgeattn": (
+        *("errors", "schemes", "progress", "files", "converters", "tensors", "attention"),
+        *("process", "samples", "bundle", "runners", "device", "inference", "metrics"),
+        *("evaluation", "__init__", "targets", "validation", "diagnosis", "benchmark"),
+        *("deployment", "plots", "layers", "report", "inspection", "selftest", "child"),
+        *("cli", "__main__"),
+    ),
+    "edgeattn_converters": (
+        *("recipes", "options", "graphs", "loading", "lowering", "tracing", "quantization"),
+        *("formats", "reference", "calibration", "inspection", "diagnosis", "worker"),
+        *("__init__", "tuning"),
+    ),
+}
+
+
+def modules(half):
+    """Every module of a half by its name."""
+    for path in sorted(ROOTS[half].rglob("*.py")):
+        parts = [half, *path.relative_to(ROOTS[half]).with_suffix("").parts]
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def lazy_exports(tree):
+    """The nodes in a module's ``__getattr__``, which only exports names of other modules."""
+    return {
+        inner
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
+        for inner in ast.walk(node)
+    }
+
+
+def import_graph(half):
+    """The modules of the same half that each module imports, also inside functions."""
+    paths = dict(modules(half))
+    graph = {}
+    for module, path in paths.items():
+        tree = ast.parse(path.read_text("utf-8"))
+        ignored = for_type_checkers(tree) | lazy_exports(tree)
+        graph[module] = set()
+        for node in ast.walk(tree):
+            if node in ignored:
+                continue
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == half:
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[module] |= {name if name in paths else node.module for name in names}
+            elif isinstance(node, ast.Import):
+                graph[module] |= {alias.name for alias in node.names if alias.name in paths}
+    return graph
+
+
+@pytest.mark.parametrize("half", ROOTS)
+def test_no_import_cycles(half):
+    graph = {module: imported - {module} for module, imported in import_graph(half).items()}
+    # Remove modules that import no remaining module, until none is left or only cycles are.
+    while removable := {module for module, imported in graph.items() if not imported & set(graph)}:
+        graph = {module: graph[module] for module in graph.keys() - removable}
+    assert not graph, f"import cycles among {sorted(graph)}"
+
+
+@pytest.mark.parametrize("half", ROOTS)
+def test_no_upward_imports(half):
+    def level(module):
+        return LEVELS[half].index(module.split(".")[1] if "." in module else "__init__")
+
+    upward = [
+        f"{module} imports {other}"
+        for module, imported in import_graph(half).items()
+        for other in imported
+        if level(other) > level(module)
+    ]
+    assert not upward
+
+
+def named_functions(half):
+    """Strings "module:function" in the source, with the place where they occur.
+
+    The function is empty if a part of the string is computed.
+    """
+    for module, path in modules(half):
+        tree = ast.parse(path.read_text("utf-8"))
+        computed = {
+            part
+            for node in ast.walk(tree)
+            if isinstance(node, ast.JoinedStr)
+            for part in node.values
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                match = re.fullmatch(r"(edgeattn[\w.]*):(\w*)", node.value)
+                if match:
+                    function = "" if node in computed else match[2]
+                    yield f"{module}:{node.lineno}", match[1], function
+
+
+@pytest.mark.parametrize("half", ROOTS)
+def test_functions_named_by_strings_exist(half):
+    """Worker functions are named by strings, which type checkers do not follow."""
+    paths = {**dict(modules("edgeattn")), **dict(modules("edgeattn_converters"))}
+    for place, module, function in named_functions(half):
+        assert module in paths, f"{place}: no module {module}"
+        if function:
+            tree = ast.parse(paths[module].read_text("utf-8"))
+            names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            assert function in names, f"{place}: no function {module}:{function}"
+
+
+def test_the_light_half_names_no_functions_of_the_converters():
+    # ONNX files are diagnosed with the onnx package, which only the converters require.
+    allowed = "edgeattn.diagnosis.diagnose"
+    for place, module, _ in named_functions("edgeattn"):
+        named = module.startswith("edgeattn_converters")
+        assert not named or place.split(":")[0] == allowed, place
+    for module, path in modules("edgeattn"):
+        text = path.read_text("utf-8")
+        if path.relative_to(PACKAGE) != CONVERTERS and '"edgeattn_converters' in text:
+            names = text.count('"edgeattn_converters')
+            assert text.count('import_converters("edgeattn_converters') == names, module

@@ -38,6 +38,7 @@ def write_html(
     """
     from edgeattn.report.page import render
 
+    require_libraries()
     html = render(bundle, report, bench=bench, vocabulary=vocabulary, explanations=explanations)
     write_text(path, html)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeattn import __version__
-from edgeattn.report import require_libraries
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe
 from edgeattn.report.latency_section import latency_section
@@ -31,7 +30,6 @@ def render(
     explanations: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The report as HTML text; the arguments are those of :func:`edgeattn.report.write_html`."""
-    require_libraries()
     # Without outputs there is nothing to draw, and the reference may be missing.
     has_outputs = any(item.outputs for item in report.artifacts)
     reference = bundle.reference() if has_outputs else {}
