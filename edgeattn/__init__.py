@@ -1,4 +1,4 @@
-"""edgeattn: Keras attention models on edge devices, and proof that they look where they looked."""
+"""edgeattn converts Keras attention models for edge devices and validates them against Keras."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ __all__ = [
     "validate_isolated",
 ]
 
-# Imported when they are first asked for: the command line's help needs no numpy.
+# Imported on first use, so that the command line's help does not load numpy.
 _MODULES = {
     "bundle.bundle": ("Bundle",),
     "bundle.manifest": ("Artifact", "Manifest"),

@@ -1,4 +1,4 @@
-"""``python -m edgeattn``, for where scripts are not on the path."""
+"""``python -m edgeattn``, the command line if its script is not on the path."""
 
 from edgeattn.cli.main import main
 

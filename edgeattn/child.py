@@ -1,4 +1,4 @@
-"""``python -m edgeattn.child``: the worker process, by the name that ssh commands use."""
+"""``python -m edgeattn.child`` starts a worker process. ssh commands use this name."""
 
 from edgeattn.process.server import main
 

@@ -1,27 +1,27 @@
-"""The errors edgeattn raises on purpose.
+"""The errors of edgeattn and their exit codes.
 
-    EdgeattnError                   70  a fault of ours, unless a subclass says otherwise
-    ├── UsageError                   2  what was asked cannot be done as asked
+    EdgeattnError                   70  internal error, if not one of the following
+    ├── UsageError                   2  invalid arguments
     │   ├── SampleError              2  samples that do not fit the model
-    │   ├── OutputError              2  a result that cannot be written where it was asked for
-    │   └── BundleError              2  a bundle that is incomplete, changed or not a bundle
-    ├── UnsupportedModelError        3  a file that is no model, or a model that cannot be converted
-    │   └── ConversionError          3  a conversion stage failed or crashed
-    ├── UnsafeModelError             4  a file that is refused before anything in it is run
-    ├── SignatureError               4  a bundle that nobody trusted signed, where that is asked for
-    ├── RuntimeUnavailableError      5  no runtime for the artifact is installed here
-    ├── DeviceError                  5  another machine or interpreter that does not answer
-    └── ArtifactError                5  an artifact that its runtime cannot load or run, or died of
+    │   ├── OutputError              2  a file that cannot be written
+    │   └── BundleError              2  a bundle that is incomplete, changed or malformed
+    ├── UnsupportedModelError        3  a file that is not a model, or cannot be converted
+    │   └── ConversionError          3  a conversion step that failed or crashed
+    ├── UnsafeModelError             4  a file that is refused before anything in it is executed
+    ├── SignatureError               4  a bundle without the required signature
+    ├── RuntimeUnavailableError      5  no runtime for the artifact is installed
+    ├── DeviceError                  5  another machine or Python that does not respond
+    └── ArtifactError                5  an artifact that its runtime cannot load or run
 
-Every error has a message (what was expected, what came), and most have a hint: the next thing to
-try. They are turned into text and an exit code in one place, ``edgeattn/cli/main.py``.
+Every error has a message (what is wrong, with the value), and most have a hint (what to do next).
+``edgeattn/cli/main.py`` maps them to text and an exit code.
 """
 
 from __future__ import annotations
 
 
 class EdgeattnError(Exception):
-    """Base class: ``message`` says what was expected and what came, ``hint`` what to try next."""
+    """Base class. ``message`` says what is wrong, ``hint`` what to do next."""
 
     exit_code = 70
 
@@ -35,7 +35,7 @@ class EdgeattnError(Exception):
 
 
 class UsageError(EdgeattnError):
-    """What was asked cannot be done as asked."""
+    """Invalid arguments, or arguments that contradict each other."""
 
     exit_code = 2
 
@@ -45,60 +45,60 @@ class SampleError(UsageError):
 
 
 class OutputError(UsageError):
-    """A result that cannot be written where it was asked for."""
+    """A file or folder that exists or cannot be written."""
 
 
 class BundleError(UsageError):
-    """A bundle that is incomplete, was changed after it was made, or is no bundle."""
+    """A bundle that is incomplete, changed or malformed."""
 
 
 class UnsupportedModelError(EdgeattnError):
-    """A file that is no Keras model, or a model that cannot be converted."""
+    """A file that is not a Keras model, or a model that cannot be converted."""
 
     exit_code = 3
 
 
 class ConversionError(UnsupportedModelError):
-    """A conversion stage failed, or its process died."""
+    """A conversion step that failed, or whose process died."""
 
 
 class UnsafeModelError(EdgeattnError):
-    """A model file that is refused before anything in it is run."""
+    """A file that is refused before anything in it is executed."""
 
     exit_code = 4
 
 
 class SignatureError(EdgeattnError):
-    """A bundle that is unsigned, changed since, or signed by nobody who is trusted."""
+    """A bundle that is unsigned, was changed after signing, or has an unknown signer."""
 
     exit_code = 4
 
 
 class RuntimeUnavailableError(EdgeattnError):
-    """No runtime for the artifact is installed here."""
+    """No runtime for the artifact is installed."""
 
     exit_code = 5
 
 
 class DeviceError(EdgeattnError):
-    """Another machine, root or interpreter that does not answer as edgeattn does."""
+    """Another machine or Python that does not respond, or lacks edgeattn."""
 
     exit_code = 5
 
 
 class ArtifactError(EdgeattnError):
-    """An artifact that its runtime cannot load or run, or that killed it."""
+    """An artifact that its runtime cannot load or run, or that crashes it."""
 
     exit_code = 5
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says first; its class where it says nothing."""
+    """The first line of an error's message, or the name of its class if there is none."""
     return _lines(error)[0]
 
 
 def last_line(error: BaseException) -> str:
-    """What a library's error says last: runtimes put the cause there."""
+    """The last line of an error's message, which states the cause in those of runtimes."""
     return _lines(error)[-1]
 
 

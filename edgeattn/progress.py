@@ -1,12 +1,12 @@
-"""Progress messages of long work, for whoever shows them.
+"""Progress messages of long tasks.
 
-Any function may call :func:`report`. What is done with the messages is decided once, at the edge:
+Any function may call :func:`report`. The caller decides how to show the messages:
 
     with progress.shown_by(print):
         convert(...)
 
-Without that, messages go nowhere. Threads started by :mod:`edgeattn.process.pool` and calls to a
-:class:`edgeattn.process.worker.Worker` pass messages on to the context that started them.
+Otherwise they are discarded. Threads started by :mod:`edgeattn.process.pool` and calls to a
+:class:`edgeattn.process.worker.Worker` pass messages to the context that started them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _listener: ContextVar[Listener | None] = ContextVar("edgeattn_progress", default
 
 
 def report(message: str) -> None:
-    """Say what is being done now, in a few words: "running tflite int8"."""
+    """Report the current activity in a few words, such as "running tflite int8"."""
     listener = _listener.get()
     if listener is not None:
         listener(message)
@@ -29,7 +29,7 @@ def report(message: str) -> None:
 
 @contextlib.contextmanager
 def shown_by(listener: Listener | None) -> Iterator[None]:
-    """Within this context, messages are passed to ``listener``; ``None`` discards them."""
+    """Pass messages to ``listener`` within this context; ``None`` discards them."""
     token = _listener.set(listener)
     try:
         yield
@@ -39,7 +39,7 @@ def shown_by(listener: Listener | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def labelled(label: str) -> Iterator[None]:
-    """Within this context, every message begins with ``label``."""
+    """Prefix messages with ``label`` within this context."""
     outer = _listener.get()
     with shown_by(None if outer is None else lambda message: outer(f"{label}: {message}")):
         yield

@@ -1,8 +1,8 @@
-"""The names of schemes and formats, apart from all else: the command line needs them at once."""
+"""Names of schemes and formats. The command line imports this module, so it must stay small."""
 
 from __future__ import annotations
 
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
-# Made where they are asked for by name, and left out of "all".
+# Converted only if requested by name, and not part of "all".
 EXPERIMENTAL = ("int4",)
 FORMATS = ("tflite", "onnx")

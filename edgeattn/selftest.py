@@ -1,8 +1,8 @@
-"""``python -m edgeattn.selftest BUNDLE``: does this device run this bundle right?
+"""``python -m edgeattn.selftest BUNDLE``: check the runtimes and the bundle on this device.
 
-What a fresh device is asked first, in one command: the runtimes that are installed, a tiny model in
-each, then every artifact of the bundle held to what Keras computed. Ends as ``edgeattn validate``
-does: 0 pass, 1 a check failed, 5 nothing could be run.
+Runs a tiny model in every installed runtime, then compares every artifact of the bundle with the
+outputs of Keras. The exit code is that of ``edgeattn validate``: 0 pass, 1 a check failed, 5
+nothing could be run.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import NoReturn
 from edgeattn.errors import EdgeattnError
 
 
-def selftest(bundle: Path) -> tuple[list[str], int]:
-    """What was found, line by line, and the exit code."""
+def selftest(path: Path) -> tuple[list[str], int]:
+    """The results as lines of text, and the exit code."""
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.device import runtime_check
     from edgeattn.validation.validate import validate_isolated
@@ -25,10 +25,10 @@ def selftest(bundle: Path) -> tuple[list[str], int]:
     lines = []
     for check in runtime_check.check_runtimes():
         xnnpack = {True: ", XNNPACK on", False: ", XNNPACK off", None: ""}[check.xnnpack]
-        told = f"{check.runtime or check.format} {check.state}{xnnpack}"
-        lines.append(told + (f": {check.reason}" if check.reason else ""))
-    opened = Bundle.open(bundle)
-    report = validate_isolated(opened, opened.select())
+        reason = f": {check.reason}" if check.reason else ""
+        lines.append(f"{check.runtime or check.format} {check.state}{xnnpack}{reason}")
+    bundle = Bundle.open(path)
+    report = validate_isolated(bundle, bundle.select())
     for item in report.artifacts:
         lines.append(f"{item.artifact.label}: {item.verdict}")
         if item.reason:
@@ -39,12 +39,12 @@ def selftest(bundle: Path) -> tuple[list[str], int]:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(
-        prog="python -m edgeattn.selftest", description="Does this device run this bundle right?"
+        prog="python -m edgeattn.selftest",
+        description="Check the runtimes and a bundle on this device.",
     )
-    parser.add_argument("bundle", type=Path, help="the bundle's folder")
-    asked = parser.parse_args(arguments)
+    parser.add_argument("bundle", type=Path, help="folder or .zip file of the bundle")
     try:
-        lines, code = selftest(asked.bundle)
+        lines, code = selftest(parser.parse_args(arguments).bundle)
     except EdgeattnError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

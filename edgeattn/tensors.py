@@ -1,4 +1,4 @@
-"""What a tensor is called, how large it is and what its numbers stand for."""
+"""Names, shapes, dtypes and quantization of inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, Array]
 
-# What goes into models and comes out of them.
+# Dtypes of inputs and outputs.
 DTYPES = (
     *("bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64"),
     *("uint8", "uint16", "uint32", "uint64"),
@@ -24,11 +24,11 @@ DTYPES = (
 class TensorSpec:
     """An input or output of a model.
 
-    ``shape`` counts the batch axis first; ``None`` is an axis of any length. ``scale`` and
-    ``zero_point`` are those of a per-tensor quantized integer tensor, as TFLite defines them:
-    ``real = (integer - zero_point) * scale``; both are ``None`` where the numbers are meant as
-    they stand. ``state`` marks an input that is a state: it names the output which holds what the
-    next part of the sequence is to be given here, and is zero where a sequence starts.
+    ``shape`` starts with the batch axis; ``None`` is an axis of any length. ``scale`` and
+    ``zero_point`` describe per-tensor quantization as TFLite defines it,
+    ``real = (integer - zero_point) * scale``, and are ``None`` for tensors that are not quantized.
+    ``state`` marks an input as a state and names the output with its value for the next part of
+    the sequence; a sequence starts with zeros.
     """
 
     name: str
@@ -58,7 +58,7 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
-        """What :meth:`to_json` gave; ``ValueError`` for a tensor that there cannot be."""
+        """Inverse of :meth:`to_json`. Raises :class:`ValueError` if a value is invalid."""
         spec = cls(
             name=str(data["name"]),
             shape=tuple(None if axis is None else int(axis) for axis in list(data["shape"])),
@@ -68,19 +68,19 @@ class TensorSpec:
             state=None if data.get("state") is None else str(data["state"]),
         )
         if spec.dtype not in DTYPES:
-            raise ValueError(f"tensor {spec.name!r} is of {spec.dtype!r}")
+            raise ValueError(f"tensor {spec.name!r} has the unknown dtype {spec.dtype!r}")
         if not spec.shape or any(axis is not None and axis < 1 for axis in spec.shape):
             raise ValueError(f"tensor {spec.name!r} has the shape {spec.shape}")
         if spec.scale is not None:
             if not (math.isfinite(spec.scale) and spec.scale > 0):
                 raise ValueError(f"tensor {spec.name!r} has the scale {spec.scale}")
             if "int" not in spec.dtype:
-                raise ValueError(f"tensor {spec.name!r} has a scale and is of {spec.dtype}")
+                raise ValueError(f"tensor {spec.name!r} has a scale but the dtype {spec.dtype}")
         return spec
 
 
 def quantize(array: Array, spec: TensorSpec) -> Array:
-    """Real numbers of any shape as ``spec``'s integers, rounded half to even and saturated."""
+    """Quantize real numbers of any shape: rounded half to even, and saturated."""
     if spec.scale is None:
         return np.asarray(array, dtype=spec.dtype)
     limits = np.iinfo(spec.dtype)
@@ -90,7 +90,7 @@ def quantize(array: Array, spec: TensorSpec) -> Array:
 
 
 def dequantize(array: Array, spec: TensorSpec) -> Array:
-    """``spec``'s integers of any shape as the float32 numbers they stand for."""
+    """Convert quantized integers of any shape to float32 real numbers."""
     if spec.scale is None:
         return np.asarray(array)
     real: Array = (array.astype(np.float64) - (spec.zero_point or 0)) * spec.scale

@@ -18,8 +18,6 @@ HEAVY = {
 }
 # Modules that read TFLite files with the schema that the runtime includes.
 READING = (Path("inspection.py"), Path("diagnosis/tflite.py"))
-# Imports the converters if they are installed.
-CONVERTERS = Path("converters.py")
 RUNTIMES = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
 LIGHT = [path for path in sorted(PACKAGE.rglob("*.py")) if LAYERS not in path.parents]
 
@@ -253,7 +251,7 @@ def test_the_light_half_names_no_functions_of_the_converters():
         named = module.startswith("edgeattn_converters")
         assert not named or place.split(":")[0] == allowed, place
     for module, path in modules("edgeattn"):
-        text = path.read_text("utf-8")
-        if path.relative_to(PACKAGE) != CONVERTERS and '"edgeattn_converters' in text:
-            names = text.count('"edgeattn_converters')
-            assert text.count('import_converters("edgeattn_converters') == names, module
+        if module not in (allowed, "edgeattn.converters"):
+            text = path.read_text("utf-8")
+            imports_by_name = text.count('import_converters("edgeattn_converters')
+            assert text.count('"edgeattn_converters') == imports_by_name, module
