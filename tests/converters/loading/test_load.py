@@ -206,7 +206,7 @@ def test_architecture_is_rejected_for_whole_models(tmp_path: Path) -> None:
         load_model(audit_file(tmp_path / "m.keras"), architecture="m.json")
 
 
-OWN = """
+CUSTOM = """
 import keras
 
 class Attention(keras.layers.Layer):
@@ -231,20 +231,20 @@ def twice(x):
 
 
 @pytest.fixture
-def own_model(tmp_path: Path) -> tuple[Any, Path]:
-    file = tmp_path / "own.py"
-    file.write_text(OWN)
-    names: dict[str, Any] = {"__name__": "own"}
-    exec(OWN, names)
+def custom_model(tmp_path: Path) -> tuple[Any, Path]:
+    file = tmp_path / "custom.py"
+    file.write_text(CUSTOM)
+    names: dict[str, Any] = {"__name__": "custom"}
+    exec(CUSTOM, names)
     inputs = keras.Input((STEPS, FEATURES))
     return seeded(keras.Model(inputs, names["Attention"](STEPS, name="look")(inputs))), file
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".keras"])
 def test_custom_class_with_the_name_of_a_keras_class(
-    suffix: str, own_model: tuple[Any, Path], tmp_path: Path
+    suffix: str, custom_model: tuple[Any, Path], tmp_path: Path
 ) -> None:
-    model, file = own_model
+    model, file = custom_model
     path = tmp_path / f"model{suffix}"
     model.save(path)
     assert_same_outputs(
@@ -257,7 +257,7 @@ def test_custom_class_with_the_name_of_a_keras_class(
 
 
 def test_custom_function_replaces_a_lambda(tmp_path: Path) -> None:
-    file = tmp_path / "own.py"
+    file = tmp_path / "custom.py"
     file.write_text("def odd_one(x):\n    return 2 * x + 1\n")
     inputs = keras.Input((FEATURES,))
     hidden = layers.Dense(2)(inputs)
@@ -280,7 +280,7 @@ def test_custom_function_replaces_a_lambda(tmp_path: Path) -> None:
 def test_custom_objects_that_do_not_load(text: str | None, message: str, tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     seeded(edgeattn_attention()).save(path)
-    file = tmp_path / "own.py"
+    file = tmp_path / "custom.py"
     if text is not None:
         file.write_text(text)
     with pytest.raises(UsageError, match=message):

@@ -70,7 +70,7 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
 
 
 def missing_class(item: Config) -> UnsupportedModelError:
-    """Return the error for a layer of an unknown class, with the config it was saved with."""
+    """Return the error for a layer of an unknown class, with its stored arguments."""
     class_name = unqualified(str(item.get("class_name")))
     config = item.get("config") or {}
     name = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
@@ -80,8 +80,9 @@ def missing_class(item: Config) -> UnsupportedModelError:
     )
     if class_name == "Attention" and "units" not in config and "use_scale" not in config:
         hint += f"\nIt is neither the Attention of Keras nor {attention_package.REGISTERED}."
+    arguments = {key: value for key, value in config.items() if key not in _LAYER_ARGUMENTS}
+    saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
     return UnsupportedModelError(
-        f"Layer {name!r} needs the class {class_name!r}, which Keras does not have. "
-        f"Its stored config: {abbreviated(config)}",
+        f"Layer {name!r} needs the class {class_name!r}, which Keras does not have.{saved_with}",
         hint=hint,
     )
