@@ -1,4 +1,4 @@
-"""UCI HAR: what is somebody doing, from 2.56 seconds of a phone's motion sensors?"""
+"""UCI HAR: recognize six activities in 2.56 seconds of a phone's motion sensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import keras
 
-from common import Run, data_option, example, learn
 from edgeattn.layers import Attention
+from experiment import Experiment, data_option, experiment, train_classifier
 from public_data import activity
 
 CLASSES = ("walking", "upstairs", "downstairs", "sitting", "standing", "lying")
@@ -28,15 +28,15 @@ def build() -> keras.Model:
     return model
 
 
-@example
+@experiment
 @data_option
-def main(run: Run, data: Path | None) -> int:
-    """Human activity from a phone: six activities, (128, 9), bidirectional LSTM and attention.
+def main(options: Experiment, data: Path | None) -> int:
+    """Human activity from phone sensors: six classes, bidirectional LSTM, attention (Luong).
 
-    --data takes uci_har_subset.npz, the zip of the UCI repository, or a folder with one of them.
+    --data: uci_har_subset.npz, the zip file of the UCI repository, or a folder with one of them.
     """
-    return learn(
-        run,
+    return train_classifier(
+        options,
         build,
         activity(data),
         classes=CLASSES,

@@ -1,4 +1,4 @@
-"""Adding two of twenty numbers: attention converges to the two that follow a delimiter."""
+"""Adding two of twenty numbers: attention learns to find the two numbers after a delimiter."""
 
 from __future__ import annotations
 
@@ -6,52 +6,56 @@ import click
 import keras
 import numpy as np
 
-from common import Run, example, to_edge
+import edge_formats
 from edgeattn.layers import AttentionOverEpochs
-from training import about, train
-from watched import BATCH, compiled, sample_model, watching
+from experiment import Experiment, experiment
+from synthetic import BATCH_SIZE, recording, sample_model, with_cosine_decay
+from training import Schedule, summary, train
 
-SHOWN = 12
+DRAWN_SEQUENCES = 12
 
 
-@example
-@click.option("--frames/--no-frames", default=True, help="A picture of the map for each epoch.")
-def main(run: Run, frames: bool) -> int:
+@experiment
+@click.option("--frames/--no-frames", default=True, help="Write a picture for every epoch.")
+def main(options: Experiment, frames: bool) -> int:
     """Adding two numbers: 20 steps, LSTM 100, Attention 128 (Bahdanau), dropout 0.2.
 
-    Two numbers follow a delimiter, 0; the target is half their sum. Writes the attention map after
-    each epoch, and an animation of it with the loss beside it: attention/attention.gif.
+    Two of the numbers follow a delimiter, 0; the target is half their sum. Writes the attention
+    after every epoch, and attention/attention.gif, an animation with the loss.
     """
     sample = sample_model("add_two_numbers")
-    rows = sample.sequences(500 if run.quick else 20_000, 10 * run.seed)
-    test = sample.sequences(200 if run.quick else 5_000, 10 * run.seed + 1)
-    epochs = 2 if run.quick else 30
-    shown = test[0][:SHOWN]
-    watcher = AttentionOverEpochs(
-        shown,
-        run.folder / "attention",
-        truth=truth(shown),
+    data = sample.sequences(500 if options.quick else 20_000, 10 * options.seed)
+    test = sample.sequences(200 if options.quick else 5_000, 10 * options.seed + 1)
+    epochs = 2 if options.quick else 30
+    drawn = test[0][:DRAWN_SEQUENCES]
+    callback = AttentionOverEpochs(
+        drawn,
+        options.folder / "attention",
+        truth=truth(drawn),
         monitor="test_loss",
         title="Adding two numbers",
         frames=frames,
     )
-    folder = run.folder / "training"
+    folder = options.folder / "training"
     history = train(
-        compiled(sample.build, epochs * -(-len(rows[0]) // BATCH)), folder, rows, test,
-        epochs=epochs, batch_size=BATCH, seed=run.seed, metric="loss",
-        on_epoch=watching(watcher, folder),
+        with_cosine_decay(sample.build, len(data[0]), epochs), folder, data, test,
+        Schedule(epochs, BATCH_SIZE, options.seed), metric="loss",
+        on_epoch=recording(callback, folder),
     )  # fmt: skip
-    watcher.finish()
+    callback.finish()
     model = keras.saving.load_model(folder / "last.keras")
-    told = about(history, epochs - 1, rows=len(rows[0]), chosen="the last epoch", data="synthetic")
-    return to_edge(run, model, rows=rows, test=test, about=told,
-                   figures=sample.measure(model, *test))  # fmt: skip
+    return edge_formats.evaluate(
+        options, model, train=data, test=test, figures=sample.measure(model, *test),
+        summary=summary(
+            history, epochs - 1, rows=len(data[0]), chosen="the last epoch", data="synthetic"
+        ),
+    )  # fmt: skip
 
 
 def truth(x: np.ndarray) -> np.ndarray:
-    """``(count, steps)``: half on each of the two numbers that follow a delimiter."""
-    behind = np.roll(x[:, :, 0] == 0, 1, axis=1)
-    return behind / 2
+    """The expected attention, ``(count, steps)``: one half on each number after a delimiter."""
+    after_delimiter = np.roll(x[:, :, 0] == 0, 1, axis=1)
+    return after_delimiter / 2
 
 
 if __name__ == "__main__":

@@ -1,52 +1,56 @@
-"""Finding the maximum of ten numbers: attention ends on it, though only its value is asked for."""
+"""Finding the maximum of ten numbers: attention learns its position from its value alone."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 
-from common import Run, example, to_edge
+import edge_formats
 from edgeattn import plots
 from edgeattn.layers import attention_maps
-from training import about, train
-from watched import BATCH, compiled, sample_model
+from experiment import Experiment, experiment
+from synthetic import BATCH_SIZE, sample_model, with_cosine_decay
+from training import Schedule, summary, train
 
-SHOWN = 40
+DRAWN_SEQUENCES = 40
 
 
-@example
-def main(run: Run) -> int:
+@experiment
+def main(options: Experiment) -> int:
     """Finding the maximum: 10 numbers from Beta(1/10, 1), LSTM 128, Attention 128 (Luong).
 
-    Writes find_max.png, with the attention of 40 sequences, where it is largest and where the
-    maximum is, and says in how many of all test sequences the two agree.
+    Writes find_max.png with the attention of 40 sequences, its largest weight, and the maximum,
+    and the share of test sequences for which the last two agree.
     """
     sample = sample_model("find_max")
-    rows = sample.sequences(500 if run.quick else 20_000, 10 * run.seed)
-    test = sample.sequences(200 if run.quick else 5_000, 10 * run.seed + 1)
-    epochs = 2 if run.quick else 40
-    folder = run.folder / "training"
+    data = sample.sequences(500 if options.quick else 20_000, 10 * options.seed)
+    test = sample.sequences(200 if options.quick else 5_000, 10 * options.seed + 1)
+    epochs = 2 if options.quick else 40
+    folder = options.folder / "training"
     history = train(
-        compiled(sample.build, epochs * -(-len(rows[0]) // BATCH)), folder, rows, test,
-        epochs=epochs, batch_size=BATCH, seed=run.seed, metric="loss",
+        with_cosine_decay(sample.build, len(data[0]), epochs), folder, data, test,
+        Schedule(epochs, BATCH_SIZE, options.seed), metric="loss",
     )  # fmt: skip
     model = keras.saving.load_model(folder / "last.keras")
-    draw(run, model, test[0][:SHOWN])
-    told = about(history, epochs - 1, rows=len(rows[0]), chosen="the last epoch", data="synthetic")
-    return to_edge(run, model, rows=rows, test=test, about=told,
-                   figures=sample.measure(model, *test))  # fmt: skip
+    draw(options, model, test[0][:DRAWN_SEQUENCES])
+    return edge_formats.evaluate(
+        options, model, train=data, test=test, figures=sample.measure(model, *test),
+        summary=summary(
+            history, epochs - 1, rows=len(data[0]), chosen="the last epoch", data="synthetic"
+        ),
+    )  # fmt: skip
 
 
-def draw(run: Run, model: keras.Model, x: np.ndarray) -> None:
-    """The three panels of the public experiment, for the sequences ``x``."""
+def draw(options: Experiment, model: keras.Model, x: np.ndarray) -> None:
+    """Draw the attention, its largest weight and the maximum of the sequences ``x``."""
     weights = attention_maps(model, x)  # (count, steps)
-    places = np.eye(x.shape[1])
+    one_hot = np.eye(x.shape[1])
     maps = {
         "attention": weights,
-        "largest weight": places[weights.argmax(axis=1)],
-        "maximum": places[x[:, :, 0].argmax(axis=1)],
+        "largest weight": one_hot[weights.argmax(axis=1)],
+        "maximum": one_hot[x[:, :, 0].argmax(axis=1)],
     }
-    plots.save(plots.panels(maps, title="Finding the maximum"), run.folder / "find_max.png")
+    plots.save(plots.panels(maps, title="Finding the maximum"), options.folder / "find_max.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Finger gestures: standing, circling either way or moving, from 16 positions of a finger tip."""
+"""Finger gestures: classify 16 positions of a fingertip as still, circling or moving."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import keras
 
-from common import Run, data_option, example, learn
 from edgeattn.layers import Attention
+from experiment import Experiment, data_option, experiment, train_classifier
 from public_data import gestures
 
 CLASSES = ("still", "clockwise", "counterclockwise", "moving")
@@ -28,15 +28,15 @@ def build() -> keras.Model:
     return model
 
 
-@example
+@experiment
 @data_option
-def main(run: Run, data: Path | None) -> int:
-    """Gestures of a finger: four of them, 16 positions, LSTM and attention after Bahdanau.
+def main(options: Experiment, data: Path | None) -> int:
+    """Finger gestures: 16 positions, four classes, LSTM, attention (Bahdanau).
 
-    --data takes point_history.csv or a folder with it.
+    --data: point_history.csv, or a folder with it.
     """
-    return learn(
-        run,
+    return train_classifier(
+        options,
         build,
         gestures(data),
         classes=CLASSES,

@@ -1,4 +1,4 @@
-"""Writes the pictures of docs/experiments from what the examples left in .out/examples."""
+"""Writes the pictures of docs/experiments from the output of the examples."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import EdgeattnError
 
 ROOT = Path(__file__).parent.parent
-# What an example drew itself, in its folder.
-DRAWN: Mapping[str, Sequence[str]] = {
+# Pictures that the examples write themselves.
+PICTURES: Mapping[str, Sequence[str]] = {
     "add_two_numbers": ("attention/attention.gif", "attention/over-epochs.png"),
     "find_max": ("find_max.png",),
 }
@@ -24,25 +24,27 @@ DRAWN: Mapping[str, Sequence[str]] = {
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--format", "kind", default="tflite", show_default=True, help="Of the artifact.")
-@click.option("--scheme", default="int8", show_default=True, help="Of the artifact.")
+@click.option(
+    "--format", "kind", default="tflite", show_default=True, help="Format of the artifact."
+)
+@click.option("--scheme", default="int8", show_default=True, help="Scheme.")
 @click.option(
     "--runs",
     type=click.Path(path_type=Path, file_okay=False),
     default=ROOT / ".out" / "examples",
-    help="The folder with a folder for each example. Default: .out/examples",
+    help="Folder with the output of the examples. Default: .out/examples",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default=ROOT / "docs" / "experiments",
-    help="Takes the pictures. Default: docs/experiments",
+    help="Folder for the pictures. Default: docs/experiments",
 )
 def main(names: Sequence[str], kind: str, scheme: str, runs: Path, output: Path) -> None:
-    """Draw each example's attention in Keras and in an artifact, and copy what it drew itself.
+    """Draw the attention of examples in Keras and in an artifact, and copy their own pictures.
 
-    Of the bundle's samples, the one is drawn whose map differs by the median.
+    The drawn sample is the one with the median difference.
     """
     output.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -50,21 +52,19 @@ def main(names: Sequence[str], kind: str, scheme: str, runs: Path, output: Path)
         try:
             weights = maps(bundle, kind, scheme)
         except EdgeattnError as error:
-            raise click.ClickException(
-                f"{error}\nMake it with: python examples/{name}.py"
-            ) from None
-        made = [output / f"{name}-{scheme}.png"]
+            raise click.ClickException(f"{error}\nRun: python examples/{name}.py") from None
+        written = [output / f"{name}-{scheme}.png"]
         plots.save(
-            plots.comparison(*weights, names=("Keras", f"{kind} {scheme}")), made[0], dpi=110
+            plots.comparison(*weights, names=("Keras", f"{kind} {scheme}")), written[0], dpi=110
         )
-        for drawn in map(Path, DRAWN.get(name, ())):
-            target = output / (drawn.name if drawn.stem == name else f"{name}-{drawn.name}")
-            made.append(Path(shutil.copy(runs / name / drawn, target)))
-        click.echo("\n".join(f"{path.name}: {path.stat().st_size:,} bytes" for path in made))
+        for picture in map(Path, PICTURES.get(name, ())):
+            target = output / (picture.name if picture.stem == name else f"{name}-{picture.name}")
+            written.append(Path(shutil.copy(runs / name / picture, target)))
+        click.echo("\n".join(f"{path.name}: {path.stat().st_size:,} bytes" for path in written))
 
 
 def maps(bundle: Path, kind: str, scheme: str) -> tuple[np.ndarray, np.ndarray]:
-    """One sample's map, Keras' and the artifact's: of all samples', the pair in the middle."""
+    """The attention in Keras and in the artifact of the sample with the median difference."""
     opened = Bundle.open(bundle)
     reference = opened.reference()
     model = edgeattn.load(bundle, format=kind, scheme=scheme)

@@ -1,8 +1,7 @@
-"""The public data that the examples learn from: where it is, and arrays out of its files.
+"""Loaders of the public data sets of the examples, which are not part of this project.
 
-None of it is in this project. Each loader takes a local copy or downloads the file from its
-official address, and uses a file it knows by its checksum only when that is right. Archives are
-read where they lie, nothing is unpacked.
+Every loader takes a local copy or downloads the file from its official address and compares its
+SHA-256. Archives are read without unpacking.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ import numpy as np
 
 Parameters = ParamSpec("Parameters")
 Loaded = TypeVar("Loaded")
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error)
+READ_ERRORS = (zipfile.BadZipFile, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True)
 class Data:
-    """Rows to train on and to test on, labels as class numbers from 0; ``source`` says whose."""
+    """Training and test rows with class indices; ``source`` is a description of the data."""
 
     x: np.ndarray
     y: np.ndarray
@@ -37,16 +36,16 @@ class Data:
     y_test: np.ndarray
     source: str
 
-    def some(self, count: int, seed: int) -> Data:
-        """As many training rows and test rows, or all where there are fewer."""
-        draw = np.random.default_rng(seed).permutation
-        train, test = draw(len(self.x))[:count], draw(len(self.x_test))[:count]
+    def subset(self, count: int, seed: int) -> Data:
+        """At most ``count`` random training rows and as many test rows."""
+        permutation = np.random.default_rng(seed).permutation
+        train, test = permutation(len(self.x))[:count], permutation(len(self.x_test))[:count]
         return Data(self.x[train], self.y[train], self.x_test[test], self.y_test[test], self.source)
 
 
 @dataclass(frozen=True)
-class Remote:
-    """A file at its official address, and its SHA-256."""
+class RemoteFile:
+    """The official address of a file, and its SHA-256."""
 
     address: str
     sha256: str
@@ -57,22 +56,22 @@ class Remote:
 
 
 # Anguita, Ghio, Oneto, Parra and Reyes-Ortiz 2013, CC BY 4.0.
-HAR = Remote(
+HAR = RemoteFile(
     "https://archive.ics.uci.edu/static/public/240/human+activity+recognition+using+smartphones.zip",
     "c00b803081a5c797cd5e4b83700a9810b38d53d9d84e01917e090e1fdbc81031",
 )
 HAR_SIGNALS = tuple(
     f"{signal}_{axis}" for signal in ("body_acc", "body_gyro", "total_acc") for axis in "xyz"
 )
-# Apache-2.0, of the repository in the address.
-GESTURES = Remote(
+# Apache-2.0, from the repository in the address.
+GESTURES = RemoteFile(
     "https://raw.githubusercontent.com/Kazuhito00/hand-gesture-recognition-using-mediapipe/"
     "19311a68b16b42d3ee89e505e3f185693dbd7147/model/point_history_classifier/point_history.csv",
     "13a9881cd5e047bd1e8317e217ad70eebf09d8635fe9b34c2f4385d016f22b0c",
 )
-# Kudo, Toyama and Shimbo 1999, as the UEA archive has it, in sktime's copy.
+# Kudo, Toyama and Shimbo 1999, from the UEA archive, in the copy of sktime.
 VOWELS = {
-    part: Remote(
+    part: RemoteFile(
         "https://raw.githubusercontent.com/sktime/sktime/7bd7d1620c0656f3210eeb850bb1c0034159ee47/"
         f"sktime/datasets/data/JapaneseVowels/JapaneseVowels_{part}.ts",
         sha256,
@@ -85,74 +84,74 @@ VOWELS = {
 VOWEL_STEPS = 29
 
 
-def fetch(remote: Remote) -> Path:
-    """The file, downloaded to Keras' cache once; an error when it is not the one that we know."""
+def fetch(remote: RemoteFile) -> Path:
+    """Download a file to the cache of Keras, if it is not there, and check its SHA-256."""
     try:
         path = keras.utils.get_file(
             remote.name, remote.address, file_hash=remote.sha256, hash_algorithm="sha256"
         )
-    except Exception as error:  # Keras raises just that for what a server answers
+    except Exception as error:  # Keras raises it for any response of a server
         raise click.ClickException(
-            f"Downloading {remote.address} failed: {error}\nGive a local copy with --data PATH."
+            f"Downloading {remote.address} failed: {error}\nPass a local copy: --data PATH"
         ) from error
     check(Path(path), remote.sha256)
     return Path(path)
 
 
 def check(path: Path, sha256: str) -> None:
-    """Raise where the file is another than the one that we know by its SHA-256."""
+    """Raise :class:`click.ClickException` if the SHA-256 of the file is different."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != sha256:
         raise click.ClickException(
-            f"{path} is not the file that was expected: its SHA-256 is {found}, not {sha256}.\n"
-            "Remove it and run again, or give another copy with --data."
+            f"{path} is not the expected file: its SHA-256 is {actual}, not {sha256}.\n"
+            "Remove it and run again, or pass another copy: --data PATH"
         )
 
 
 def find(data: Path, *names: str) -> Path | None:
-    """The first of ``names`` that is ``data`` itself, or lies in it or one folder down."""
+    """The first match of one of ``names``: ``data`` itself, or in it, or one folder down."""
     if data.is_file():
         return data if any(data.match(name) for name in names) else None
     for name in names:
-        found = sorted(data.glob(name)) + sorted(data.glob(f"*/{name}"))
-        if found:
-            return found[0]
+        matches = sorted(data.glob(name)) + sorted(data.glob(f"*/{name}"))
+        if matches:
+            return matches[0]
     return None
 
 
 def missing(data: Path, expected: str) -> click.ClickException:
-    """What to say of ``--data`` in which none of the known files is."""
+    """The error for a ``--data`` without any of the expected files."""
     return click.ClickException(
-        f"Expected in --data {data}: {expected}. None of them is there.\n"
-        "Without --data the file is downloaded from its official address."
+        f"--data {data} has none of the expected files: {expected}.\n"
+        "Omit --data to download the data from its official address."
     )
 
 
 def loader(function: Callable[Parameters, Loaded]) -> Callable[Parameters, Loaded]:
-    """A function that reads files of others: what is wrong with them is told, not traced."""
+    """Decorate a loader so that errors in the files of the user are reported without traceback."""
 
     @functools.wraps(function)
-    def told(*arguments: Parameters.args, **named: Parameters.kwargs) -> Loaded:
+    def wrapper(*arguments: Parameters.args, **named: Parameters.kwargs) -> Loaded:
         try:
             return function(*arguments, **named)
-        except (ValueError, LookupError, OSError, EOFError, *BROKEN) as error:
+        except (ValueError, LookupError, OSError, EOFError, *READ_ERRORS) as error:
             raise click.ClickException(
-                f"The data cannot be read as {function.__name__}: {error}\n"
-                "Give another copy with --data, or none to download it."
+                f"{function.__name__}() cannot read the data: {error}\n"
+                "Pass another copy with --data, or omit it to download the data."
             ) from error
 
-    return told
+    return wrapper
 
 
-# Activity: windows of 128 steps at 50 Hz, nine signals of a phone at the waist, six activities
+# Activity: windows of 128 steps at 50 Hz, nine signals of a phone worn at the waist, six activities
 
 
 @loader
 def activity(data: Path | None) -> Data:
     """UCI HAR as ``(n, 128, 9)`` float32: body acceleration, gyroscope, total acceleration.
 
-    Train and test are other people, as the authors split them.
+    The training and test sets contain different people, as split by the authors.
     """
     if data is None:
         data = fetch(HAR)
@@ -174,10 +173,10 @@ def activity(data: Path | None) -> Data:
 
 def _har_archive(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     def text(part: str, name: str) -> np.ndarray:
-        (found,) = (
+        (member,) = (
             n for n in archive.namelist() if n.endswith(f"{part}/{name}") and "__MACOSX" not in n
         )
-        return np.loadtxt(io.BytesIO(archive.read(found)), dtype="float32", ndmin=1)
+        return np.loadtxt(io.BytesIO(archive.read(member)), dtype="float32", ndmin=1)
 
     parts = {}
     for part in ("train", "test"):
@@ -192,22 +191,22 @@ def _har(parts: Mapping[str, np.ndarray], source: str) -> Data:
     y, y_test = (parts[f"y_{part}"].astype("int64") - 1 for part in ("train", "test"))
     if x.shape[1:] != (128, 9) or x_test.shape[1:] != (128, 9) or y.min() < 0 or y.max() > 5:
         raise click.ClickException(
-            f"Windows of (128, 9) and labels 1 to 6 were expected, and {x.shape} came, labels "
+            f"Expected windows of (128, 9) and labels 1 to 6. Received: {x.shape}, labels "
             f"{y.min() + 1} to {y.max() + 1}."
         )
     return Data(x, y, x_test, y_test, source)
 
 
-# Gestures: the last 16 positions of a finger tip, four movements
+# Gestures: the last 16 positions of a fingertip, four movements
 
 
 @loader
 def gestures(data: Path | None) -> Data:
     """Finger positions as ``(n, 16, 2)`` float32; the last quarter of each movement is the test.
 
-    Rows were logged frame by frame: most are the row before, moved on by one step. Dealt at random,
-    the test would hold what was trained on, so each recording is cut in time, and the 16 rows at
-    the cut, which share frames with both sides, are left out.
+    Rows were logged frame by frame, so neighboring rows share 15 of 16 positions. A random split
+    would put training data into the test. Each recording is split by time instead, without the 16
+    rows at the split, which share positions with both sides.
     """
     path = fetch(GESTURES) if data is None else find(data, "point_history.csv", "*.csv")
     if path is None:
@@ -215,16 +214,16 @@ def gestures(data: Path | None) -> Data:
     rows = np.loadtxt(path, delimiter=",", dtype="float32", ndmin=2)
     if rows.shape[1] != 33:
         raise click.ClickException(
-            f"{path}: a label and 16 steps of 2 numbers were expected, 33 columns; "
-            f"{rows.shape[1]} came."
+            f"{path} should have 33 columns, a label and 16 steps of 2 numbers. "
+            f"Received: {rows.shape[1]}."
         )
     x, y = rows[:, 1:].reshape(-1, 16, 2), rows[:, 0].astype("int64")
     train, test = [], []
     for label in np.unique(y):
         own = np.flatnonzero(y == label)
-        cut = len(own) * 3 // 4
-        train.append(own[: cut - 16])
-        test.append(own[cut:])
+        split = len(own) * 3 // 4
+        train.append(own[: split - 16])
+        test.append(own[split:])
     a, b = np.concatenate(train), np.concatenate(test)
     return Data(x[a], y[a], x[b], y[b], path.name)
 
@@ -234,7 +233,7 @@ def gestures(data: Path | None) -> Data:
 
 @loader
 def vowels(data: Path | None) -> Data:
-    """Japanese vowels as ``(n, 29, 12)`` float32, zeros behind the end of each."""
+    """Japanese vowels as ``(n, 29, 12)`` float32, padded with zeros at the end."""
     parts = {}
     for part, remote in VOWELS.items():
         path = fetch(remote) if data is None else find(data, f"*_{part}.ts")
@@ -245,10 +244,10 @@ def vowels(data: Path | None) -> Data:
 
 
 def read_ts(path: Path, steps: int = VOWEL_STEPS) -> tuple[np.ndarray, np.ndarray]:
-    """A ``.ts`` file's series ``(n, steps, dimensions)``, padded with zeros, and their classes.
+    """Read the series of a ``.ts`` file, ``(n, steps, dimensions)``, and their class indices.
 
-    A line is a sample: its dimensions, numbers with commas between, and the class, with colons
-    between them. Classes are numbers from 1 in the file and from 0 here.
+    A line is a sample: its dimensions and its class, separated by colons. The values of a dimension
+    are separated by commas. Short series are padded with zeros. Classes count from 1 in the file.
     """
     series, labels = [], []
     body = False
@@ -260,5 +259,5 @@ def read_ts(path: Path, steps: int = VOWEL_STEPS) -> tuple[np.ndarray, np.ndarra
             labels.append(int(label) - 1)
         body = body or line.strip().lower() == "@data"
     if not series:
-        raise click.ClickException(f"{path}: no samples behind a line @data.")
+        raise click.ClickException(f"{path} has no samples after a line @data.")
     return np.stack(series), np.array(labels)

@@ -1,4 +1,4 @@
-"""Writes docs/results.md: the figures of the examples, from the documents in examples/results."""
+"""Writes the tables of docs/results.md from the documents in examples/results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 TITLES = {
     "imdb": "IMDB: reviews, with attention and without",
@@ -19,9 +19,10 @@ TITLES = {
     "add_two_numbers": "Adding two numbers",
     "find_max": "Finding the maximum",
 }
-HEADER = (
-    "format", "scheme", "kB", "size", "score (95%)", "drop, points (95%)", "map, max error",
-    "map, JSD", "largest weight stays", "time", "verdict",
+COLUMNS = (
+    "format", "scheme", "size (kB)", "size ratio", "weights in scheme", "float32 operators",
+    "score (95% interval)", "drop (95% interval)", "map max abs error", "map JSD (nats)",
+    "same top step", "time ratio", "verdict",
 )  # fmt: skip
 
 
@@ -29,81 +30,79 @@ HEADER = (
 @click.option(
     "--results",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=HERE / "results",
-    help="The folder of documents, NAME.json. Default: examples/results",
+    default=FOLDER / "results",
+    help="Folder with the documents, NAME.json. Default: examples/results",
 )
 @click.option(
     "--page",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=HERE.parent / "docs" / "results.md",
-    help="Renewed between its two markers. Default: docs/results.md",
+    default=FOLDER.parent / "docs" / "results.md",
+    help="Page to update between its markers. Default: docs/results.md",
 )
-@click.option("--check", is_flag=True, help="Write nothing; end with 1 where the page is not so.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the page is outdated.")
 def main(results: Path, page: Path, check: bool) -> None:
-    """Write the tables of docs/results.md from what the examples recorded."""
+    """Write the tables of docs/results.md from the recorded results of the examples."""
     documents = [
         json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))
     ]
     if not documents:
-        raise click.ClickException(f"No documents in {results}: run an example with --record.")
-    told = page.read_text(encoding="utf-8")
-    renewed = renew(told, as_page(documents))
-    if check and renewed != told:
-        raise click.ClickException(f"{page.name} is not what the documents say: make results")
+        raise click.ClickException(f"{results} has no documents. Run an example with --record.")
+    current = page.read_text(encoding="utf-8")
+    updated = replace_tables(current, as_page(documents))
+    if check and updated != current:
+        raise click.ClickException(f"{page.name} is outdated. Run: make results")
     if not check:
-        page.write_text(renewed, encoding="utf-8")
+        page.write_text(updated, encoding="utf-8")
 
 
-def renew(page: str, made: str) -> str:
-    """The page with ``made`` between its markers."""
+def replace_tables(page: str, tables: str) -> str:
+    """The page with ``tables`` between its markers."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise click.ClickException(f"The page has no markers {BEGIN} and {END}.")
-    return f"{before}{BEGIN}\n\n{made}\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{tables}\n{END}{after}"
 
 
 def as_page(documents: Sequence[Mapping[str, Any]]) -> str:
     order = list(TITLES)
-    sections = sorted(documents, key=lambda document: order.index(document["example"]))
-    return "\n".join(as_section(document) for document in sections)
+    ordered = sorted(documents, key=lambda document: order.index(document["example"]))
+    return "\n".join(as_section(document) for document in ordered)
 
 
 def as_section(result: Mapping[str, Any]) -> str:
-    """How it was obtained, what else was measured, and a row an artifact."""
-    original, training = result["keras"], result["training"]
-    lines = [f"## {TITLES[result['example']]}", "", *_obtained(result, training), ""]
+    """The circumstances of an experiment, its figures, and a table row for each artifact."""
+    keras = result["keras"]
+    lines = [f"## {TITLES[result['example']]}", "", *_circumstances(result), ""]
     if result["example"] == "imdb":
-        lines += _beside_published(result["figures"])
+        lines += _comparison_with_published(result["figures"])
     elif result["figures"]:
         lines += [f"- {name}: {_figure(value)}" for name, value in result["figures"].items()]
         lines += [""]
-    if original is not None:
+    if keras is not None:
         lines += [
-            f"Keras: {_score(original)} on all {original['samples']:,} test samples. "
+            f"Keras: {_score(keras)} on all {keras['samples']:,} test samples. "
             f"Verdict on the bundle: {result['verdict']}.",
             "",
         ]
     notes = sorted({note for item in result["artifacts"] for note in item["notes"]})
     lines += [*(f"Note: {note}." for note in notes), *([""] if notes else [])]
-    unit = {
+    base_sizes = {
         item["format"]: item["bytes"] for item in result["artifacts"] if item["scheme"] == "float32"
     }
-    rows = [as_row(item, unit.get(item["format"])) for item in result["artifacts"]]
-    lines += table(HEADER, rows)
-    lines += [""]
+    rows = [as_row(item, base_sizes.get(item["format"])) for item in result["artifacts"]]
+    lines += [*table(COLUMNS, rows), ""]
     for item in result["artifacts"]:
-        told = [item["achieved"]] if item["achieved"] else []
-        told += [f"failed: {'; '.join(item['failed'])}"] if item["failed"] else []
-        if told:
-            lines.append(f"- {item['format']} {item['scheme']}: {'. '.join(told)}")
+        if item["failed"]:
+            lines.append(f"- {item['format']} {item['scheme']} failed: {'; '.join(item['failed'])}")
     for failure in result["failures"]:
         lines.append(f"- {failure['format']} {failure['scheme']}: {failure['reason']}")
     return "\n".join([*lines, ""] if lines[-1] else lines)
 
 
-def as_row(item: Mapping[str, Any], unit: int | None) -> list[str]:
-    map_ = item["attention"] or {}
+def as_row(item: Mapping[str, Any], base_size: int | None) -> list[str]:
+    attention, weights = item["attention"] or {}, item["weights"]
+    operators = item["operators"]
     drop = "-"
     if item["drop"] is not None:
         scale, digits = (100, 2) if item["kind"] == "accuracy" else (1, 5)
@@ -116,18 +115,21 @@ def as_row(item: Mapping[str, Any], unit: int | None) -> list[str]:
         item["format"],
         item["scheme"],
         f"{item['bytes'] / 1000:,.1f}",
-        f"{item['bytes'] / unit:.2f}" if unit else "-",
+        f"{item['bytes'] / base_size:.2f}" if base_size else "-",
+        f"{weights['percent']}% {weights['type']}" if weights else "-",
+        f"{operators['float32']} of {operators['total']}" if operators else "-",
         "-" if item["score"] is None else _score(item),
         drop,
-        f"{map_['max_abs_error']:.1e}" if map_ else "-",
-        f"{map_['jensen_shannon']:.1e}" if map_ else "-",
-        f"{100 * map_['argmax_stability']:.1f}%" if map_ else "-",
+        f"{attention['max_abs_error']:.1e}" if attention else "-",
+        f"{attention['jensen_shannon']:.1e}" if attention else "-",
+        f"{100 * attention['argmax_stability']:.1f}%" if attention else "-",
         f"{item['latency_ratio']:.2f}" if item["latency_ratio"] else "-",
         item["verdict"],
     ]
 
 
-def _obtained(result: Mapping[str, Any], training: Mapping[str, Any]) -> list[str]:
+def _circumstances(result: Mapping[str, Any]) -> list[str]:
+    training = result["training"]
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     lines = [
         f"`{result['command']}` on {result['date']}, seed {result['seed']}: {training['epochs']} "
@@ -135,13 +137,13 @@ def _obtained(result: Mapping[str, Any], training: Mapping[str, Any]) -> list[st
         f"(backend {result['backend']}, {versions}), {result['parameters']:,} parameters.",
     ]
     if "data" in training:
-        lines.append(f"Data: {training['data']}; {training['rows']:,} rows to train on.")
+        lines.append(f"Data: {training['data']}; {training['rows']:,} training samples.")
     if "chosen" in training:
-        lines.append(f"The model is that of epoch {training['kept_epoch']}: {training['chosen']}.")
+        lines.append(f"Chosen epoch: {training['kept_epoch']}, {training['chosen']}.")
     return lines
 
 
-def _beside_published(figures: Mapping[str, Any]) -> list[str]:
+def _comparison_with_published(figures: Mapping[str, Any]) -> list[str]:
     columns = {
         "no attention": figures["plain"],
         "with attention": figures["attention"],
@@ -149,23 +151,23 @@ def _beside_published(figures: Mapping[str, Any]) -> list[str]:
         "published, with attention": figures["published"]["attention"],
     }
     rows = [
-        [told, *(str(column[told]) for column in columns.values())] for told in ("runs", "epochs")
+        [name, *(str(column[name]) for column in columns.values())] for name in ("runs", "epochs")
     ]
     rows += [
-        [f"{told} of the best test accuracy, %", *(_percent(c[name]) for c in columns.values())]
-        for name, told in (("max", "max"), ("mean", "mean"), ("sd", "standard deviation"))
+        [f"{title} of the best test accuracy (%)", *(_percent(c[key]) for c in columns.values())]
+        for key, title in (("max", "max"), ("mean", "mean"), ("sd", "standard deviation"))
     ]
     return [
-        *table(("over the runs", *columns), rows),
+        *table(("statistic", *columns), rows),
         "",
-        "Of each run its best epoch on the test set counts, as in the published table: a little "
-        "too good for both.",
+        "The score of a run is its best epoch on the test set, as in the published table. It is "
+        "slightly too high for both models.",
         "",
     ]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
+    """The lines of a Markdown table."""
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 

@@ -1,8 +1,8 @@
-"""The Large Movie Review Dataset (Maas et al. 2011) as the numbers of words, from any of its forms.
+"""The Large Movie Review Dataset (Maas et al. 2011) as word ids, from any of its formats.
 
-Keras' own ``imdb.npz`` was made by a Tokenizer that had seen the training reviews: lower case,
-punctuation out, words numbered by how often they occur. From texts the same is done here; ties may
-be numbered otherwise, so a model fits the form of the data that it was trained on.
+``imdb.npz`` of Keras was created by a Tokenizer: lower case, no punctuation, word ids by frequency
+in the training reviews. Texts are processed in the same way here. Words of equal frequency may get
+other ids, so a model only fits the format of the data that it was trained on.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import collections
 import gzip
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
 
-from public_data import Data, Remote, check, fetch, find, loader, missing
+from public_data import Data, RemoteFile, check, fetch, find, loader, missing
 
-ARCHIVE = Remote(
+ARCHIVE = RemoteFile(
     "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
     "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
 )
 KERAS_SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
-# As keras.datasets.imdb numbers them: 0 pads, and words follow from 4, the most frequent first.
+# As in keras.datasets.imdb: 0 is padding, and words start at 4, the most frequent first.
 START, UNKNOWN, OFFSET = 1, 2, 3
 SEPARATORS = str.maketrans(dict.fromkeys('!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n', " "))
 
@@ -32,16 +32,16 @@ Texts = tuple[list[str], np.ndarray]
 
 
 @loader
-def reviews(data: Path | None, words: int, steps: int) -> tuple[Data, dict[str, int]]:
-    """Word numbers ``(n, steps)`` int32, padded in front, and labels, 1 for a good review.
+def load_reviews(data: Path | None, words: int, steps: int) -> tuple[Data, dict[str, int]]:
+    """Word ids ``(n, steps)`` int32, padded in front, labels (1 for good), and word ranks.
 
-    And the rank of each word, which Keras' own file does not bring: empty then.
+    The ranks are empty for ``imdb.npz``, which does not contain them.
     """
     if data is None:
         data = fetch(ARCHIVE)
-    numbers = find(data, "imdb.npz")
-    if numbers is not None:
-        return _from_keras(numbers, words, steps), {}
+    keras_file = find(data, "imdb.npz")
+    if keras_file is not None:
+        return _from_keras(keras_file, words, steps), {}
     archive = find(data, "aclImdb*.tar.gz")
     lines = find(data, "train.jsonl.gz")
     if archive is not None:
@@ -52,60 +52,60 @@ def reviews(data: Path | None, words: int, steps: int) -> tuple[Data, dict[str, 
     else:
         raise missing(data, "train.jsonl.gz and test.jsonl.gz, imdb.npz, aclImdb_v1.tar.gz")
     (texts, y), (test_texts, y_test) = parts["train"], parts["test"]
-    split, split_test = [list(map(tokens, part)) for part in (texts, test_texts)]
+    split, split_test = [list(map(tokenize, part)) for part in (texts, test_texts)]
     ranks = rank(split)
     x, x_test = (
-        pad([numbered(review, ranks) for review in part], words, steps)
+        pad([word_ranks(review, ranks) for review in part], words, steps)
         for part in (split, split_test)
     )
     source = "texts of the Large Movie Review Dataset, words numbered by the training reviews"
     return Data(x, y, x_test, y_test, source), ranks
 
 
-def tokens(text: str) -> list[str]:
-    """Words in lower case; what is between spaces once punctuation, not apostrophes, is out."""
+def tokenize(text: str) -> list[str]:
+    """Words in lower case, without punctuation except apostrophes."""
     return [word for word in text.lower().translate(SEPARATORS).split(" ") if word]
 
 
 def rank(reviews: Sequence[Sequence[str]]) -> dict[str, int]:
-    """1 for the most frequent word, 2 for the next."""
+    """The rank of every word by frequency, from 1."""
     counts = collections.Counter(word for review in reviews for word in review)
-    return {word: place for place, (word, _) in enumerate(counts.most_common(), 1)}
+    return {word: position for position, (word, _) in enumerate(counts.most_common(), 1)}
 
 
-def numbered(review: Sequence[str], ranks: dict[str, int]) -> list[int]:
-    """The ranks of a review's words, without those that no training review has, as Keras does."""
+def word_ranks(review: Sequence[str], ranks: Mapping[str, int]) -> list[int]:
+    """The ranks of the words of a review; unknown words are omitted, as in Keras."""
     return [ranks[word] for word in review if word in ranks]
 
 
 def pad(reviews: Sequence[Sequence[int]], words: int, steps: int) -> np.ndarray:
-    """Ranks as ``(n, steps)`` numbers below ``words``: the last ``steps``, zeros in front."""
+    """Ranks as word ids below ``words``, ``(n, steps)``: the last ``steps``, padded in front."""
     padded = np.zeros((len(reviews), steps), "int32")
     for row, review in zip(padded, reviews, strict=True):
-        found = [START, *(r + OFFSET if r + OFFSET < words else UNKNOWN for r in review)]
-        found = found[-steps:]
-        row[-len(found) :] = found
+        ids = [START, *(r + OFFSET if r + OFFSET < words else UNKNOWN for r in review)]
+        ids = ids[-steps:]
+        row[-len(ids) :] = ids
     return padded
 
 
 def read_lines(path: Path) -> Texts:
-    """A JSON object a line, ``text`` and ``label`` among its keys."""
+    """Read a file with a JSON object per line, with the keys ``text`` and ``label``."""
     if not path.is_file():
-        raise click.ClickException(f"{path} was expected beside the other file, and is not there.")
+        raise click.ClickException(f"{path} is missing. Put it beside the other file.")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     return [row["text"] for row in rows], np.array([row["label"] for row in rows])
 
 
 def read_archive(path: Path) -> dict[str, Texts]:
-    """The authors' archive: a file a review, in folders ``pos`` and ``neg``."""
-    found: dict[str, list[tuple[str, str, int]]] = {"train": [], "test": []}
+    """Read the archive of the authors: a file per review, in folders ``pos`` and ``neg``."""
+    reviews: dict[str, list[tuple[str, str, int]]] = {"train": [], "test": []}
     for part, label, name, text in _members(path):
-        found[part].append((name, text, label))
-    # The order in an archive is accidental, and so are ties among words.
+        reviews[part].append((name, text, label))
+    # Sort by name: the order in the archive would decide between words of equal frequency.
     return {
         part: ([text for _, text, _ in sorted(rows)], np.array([row[2] for row in sorted(rows)]))
-        for part, rows in found.items()
+        for part, rows in reviews.items()
     }
 
 
@@ -124,7 +124,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, str, str]]:
 
 
 def _from_keras(path: Path, words: int, steps: int) -> Data:
-    # Its arrays are pickled: read as such only because it is, to the last bit, the file we know.
+    # The arrays are pickled. Reading them is safe because the SHA-256 of the file is known.
     check(path, KERAS_SHA256)
     with np.load(path, allow_pickle=True) as arrays:
         x, x_test = (pad(arrays[f"x_{part}"], words, steps) for part in ("train", "test"))

@@ -1,4 +1,4 @@
-"""Japanese vowels: which of nine men is speaking, from utterances of 7 to 29 steps."""
+"""Japanese vowels: identify one of nine speakers from utterances of 7 to 29 steps."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import keras
 
-from common import Run, data_option, example, learn
 from edgeattn.layers import Attention
+from experiment import Experiment, data_option, experiment, train_classifier
 from public_data import VOWEL_STEPS, vowels
 
 CLASSES = tuple(f"speaker {number}" for number in range(1, 10))
 
 
 def build() -> keras.Model:
-    """Padding masked, GRU 64, attention with 64 units (Luong), softmax over nine speakers."""
+    """Masking, GRU 64, attention with 64 units (Luong), softmax over nine speakers."""
     model = keras.Sequential(
         [
             keras.Input((VOWEL_STEPS, 12), name="coefficients"),
@@ -29,15 +29,15 @@ def build() -> keras.Model:
     return model
 
 
-@example
+@experiment
 @data_option
-def main(run: Run, data: Path | None) -> int:
-    """Who speaks: nine speakers, unequal lengths under a mask, GRU and attention.
+def main(options: Experiment, data: Path | None) -> int:
+    """Speaker identification: nine classes, masked padding, GRU, attention (Luong).
 
-    --data takes a folder with JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts.
+    --data: a folder with JapaneseVowels_TRAIN.ts and JapaneseVowels_TEST.ts.
     """
-    return learn(
-        run,
+    return train_classifier(
+        options,
         build,
         vowels(data),
         classes=CLASSES,

@@ -1,0 +1,61 @@
+"""Activity, gestures and vowels with ``--quick``, on random data."""
+
+import keras
+import numpy as np
+import pytest
+
+import edgeattn.layers  # noqa: F401  registers the layer of the files
+from conftest import read_result
+from fake_data import write_gestures, write_har_subset, write_vowels
+
+
+def test_vowels_on_jax_from_data_to_report(tmp_path, run_example):
+    write_vowels(tmp_path)
+    folder = run_example("vowels", "--data", tmp_path, backend="jax")
+    result = read_result(folder, samples=36)
+    assert result["backend"] == "jax"
+    assert (folder / "attention.png").stat().st_size > 0
+    model = keras.saving.load_model(folder / "model.h5")
+    with np.load(folder / "test.npz") as test:
+        correct = model.predict(test["x"], verbose=0).argmax(axis=1) == test["y"]
+    assert result["keras"]["score"] == pytest.approx(correct.mean())
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "file", "shape"),
+    [
+        ("activity", write_har_subset, "uci_har_subset.npz", (128, 9)),
+        ("gestures", write_gestures, "point_history.csv", (16, 2)),
+    ],
+)
+def test_training_without_conversion(name, write, file, shape, tmp_path, run_example):
+    write(tmp_path / file)
+    folder = run_example(name, "--data", tmp_path / file, "--no-convert")
+    assert (folder / "attention.png").stat().st_size > 0
+    assert not (folder / "model.edge").exists()
+    assert keras.saving.load_model(folder / "model.h5").input_shape == (None, *shape)
+
+
+@pytest.mark.parametrize("name", ["activity", "gestures"])
+def test_quantized_artifacts_of_an_untrained_model(name, tmp_path, modules):
+    """Conversion of the networks that are only trained above: two formats, float32 and int8."""
+    import importlib
+
+    converters = pytest.importorskip("edgeattn_converters", reason="requires the converters")
+    keras.utils.set_random_seed(1)
+    model = importlib.import_module(name).build()
+    model.save(tmp_path / "model.h5", include_optimizer=False)
+    samples = np.random.default_rng(2).normal(0, 0.5, (60, *model.input_shape[1:]))
+    for file, rows in (("samples", samples[:20]), ("calibration", samples[20:])):
+        np.savez(tmp_path / f"{file}.npz", x=rows.astype("float32"))
+    converted = converters.convert(
+        converters.ModelSource(tmp_path / "model.h5", samples=tmp_path / "samples.npz"),
+        tmp_path / "model.edge",
+        options=converters.ConversionOptions(schemes=("float32", "int8")),
+        quantization=converters.QuantizationOptions(calibration=tmp_path / "calibration.npz"),
+    )
+    assert converted.failures == ()
+    assert len(converted.report.artifacts) == 4
+    for item in converted.report.artifacts:
+        if item.artifact.scheme == "float32":
+            assert item.failed == ()
