@@ -1,12 +1,12 @@
-"""Attention over the states of a sequence, in numpy: the reading that everything else is held to.
+"""Many-to-one attention over the states of a sequence, in numpy.
 
-Two pure functions, written from the papers: :func:`attention_weights` says where a sequence is
-looked at, :func:`attention_output` what is made of it. Both compute in the floating dtype of
-``hidden``; pass ``hidden`` as float64 for a reference that is better than any runtime's float32.
+Two pure functions with the formulas of the papers, as the reference of the layer's tests:
+:func:`attention_weights` and :func:`attention_output`. Both compute in the floating dtype of
+``hidden``; float64 is more accurate than any runtime.
 
-The query is the last state, h_T. With a mask it is the last *real* state, padding gets a weight of
-exactly zero, and what stands in the padding, NaN included, is never read. A row without any real
-step has nothing to look at: its weights are all zero, and so is its output.
+The query is the last state, h_T. With a mask it is the last unmasked state; the weight of a masked
+step is exactly zero, and its state, NaN included, is never read. The weights and the output of a
+fully masked row are zero.
 """
 
 from __future__ import annotations
@@ -30,34 +30,36 @@ def attention_weights(
     bahdanau_w1: ArrayLike | None = None,
     bahdanau_w2: ArrayLike | None = None,
 ) -> Floats:
-    """Where the last state looks: one weight for every step, each row summing to one.
+    """Return the attention weights of the last state, which sum to one over the steps.
 
-    ``luong``, the *general* score of Luong et al., arXiv 1508.04025, equation 8:
-    score_s = h_T · (W h_s). ``bahdanau``, the alignment model of Bahdanau et al., arXiv 1409.0473,
-    appendix A.1.2: score_s = v · tanh(W1 h_T + W2 h_s). In both, the weights are softmax(score).
+    The weights are softmax(score), with
 
-    Kernels are stored as Keras stores them, so that W h is computed as ``h @ kernel``.
+    - ``luong``: score_s = h_T · (W h_s), the *general* score of Luong et al., arXiv 1508.04025,
+      equation 8;
+    - ``bahdanau``: score_s = v · tanh(W1 h_T + W2 h_s), the alignment model of Bahdanau et al.,
+      arXiv 1409.0473, appendix A.1.2.
+
+    Kernels have the layout of Keras: W h is computed as ``h @ kernel``.
 
     Args:
-        hidden: the states h_1 .. h_T, ``(batch, time, features)``, of a floating dtype.
+        hidden: states h_1 .. h_T, ``(batch, time, features)``, of a floating dtype.
         score: ``"luong"`` or ``"bahdanau"``.
-        mask: bool ``(batch, time)``, true where a step is real; ``None`` where all are.
-        luong_w: W, ``(features, features)``; needed by ``luong``.
-        bahdanau_v: v, ``(features, 1)``; needed by ``bahdanau``, as are the next two.
+        mask: bool ``(batch, time)``, true for unmasked steps; ``None`` if no step is masked.
+        luong_w: W, ``(features, features)``; required by ``luong``.
+        bahdanau_v: v, ``(features, 1)``; required by ``bahdanau``, as are the next two.
         bahdanau_w1: W1, ``(features, features)``, applied to the query.
         bahdanau_w2: W2, ``(features, features)``, applied to every state.
 
     Returns:
-        ``(batch, time)``. Padding is exactly zero; a row without a real step is all zeros.
+        ``(batch, time)``.
 
     Raises:
-        ValueError: an unknown score, a kernel it needs that is missing, or a shape or dtype that
-            does not fit.
+        ValueError: the score is unknown, a kernel is missing, or a shape or dtype is wrong.
     """
     states = _states(hidden)
-    real = _mask(mask, states)
-    query = _query(states, real)  # (batch, features)
-    keys = np.where(real[..., None], states, 0)  # (batch, time, features)
+    unmasked = _mask(mask, states)
+    query = _query(states, unmasked)  # (batch, features)
+    keys = np.where(unmasked[..., None], states, 0)  # (batch, time, features)
     features = states.shape[-1]
 
     if score == "luong":
@@ -71,40 +73,41 @@ def attention_weights(
         scores = (energy @ v)[..., 0]  # (batch, time)
     else:
         raise ValueError(f"score should be 'luong' or 'bahdanau'. Received: score={score!r}")
-    return _softmax(scores, real)
+    return _softmax(scores, unmasked)
 
 
 def attention_output(
     hidden: ArrayLike, weights: ArrayLike, vector_kernel: ArrayLike, mask: ArrayLike | None = None
 ) -> Floats:
-    """What is made of the weighted states: tanh(Wc [c; h_T]) with c = sum_s a_s h_s.
+    """Return the attentional vector tanh(Wc [c; h_T]) with the context c = sum_s a_s h_s.
 
-    The attentional vector of Luong et al., arXiv 1508.04025, equation 5.
+    Luong et al., arXiv 1508.04025, equation 5.
 
     Args:
-        hidden: the states h_1 .. h_T, ``(batch, time, features)``, of a floating dtype.
-        weights: a, ``(batch, time)``, as :func:`attention_weights` gives them.
+        hidden: states h_1 .. h_T, ``(batch, time, features)``, of a floating dtype.
+        weights: a, ``(batch, time)``, from :func:`attention_weights`.
         vector_kernel: Wc, ``(2 * features, units)``.
-        mask: bool ``(batch, time)``, the one the weights were made with.
+        mask: bool ``(batch, time)``, the mask of the weights.
 
     Returns:
-        ``(batch, units)``; zero for a row without a real step.
+        ``(batch, units)``.
 
     Raises:
-        ValueError: a shape or dtype that does not fit.
+        ValueError: a shape or dtype is wrong.
     """
     states = _states(hidden)
-    real = _mask(mask, states)
+    unmasked = _mask(mask, states)
     a = np.asarray(weights, states.dtype)
-    if a.shape != real.shape:
+    if a.shape != unmasked.shape:
         raise ValueError(
-            f"weights should have the shape (batch, time) = {real.shape}. Received: shape={a.shape}"
+            f"weights should have the shape (batch, time) = {unmasked.shape}. "
+            f"Received: shape={a.shape}"
         )
     w_c = _kernel("vector_kernel", vector_kernel, (2 * states.shape[-1], None), states.dtype)
 
-    values = np.where(real[..., None], states, 0)  # (batch, time, features)
+    values = np.where(unmasked[..., None], states, 0)  # (batch, time, features)
     context = np.einsum("bt,btf->bf", a, values)  # (batch, features)
-    query = _query(states, real)  # (batch, features)
+    query = _query(states, unmasked)  # (batch, features)
     output: Floats = np.tanh(np.concatenate([context, query], axis=-1) @ w_c)  # (batch, units)
     return output
 
@@ -124,38 +127,38 @@ def _states(hidden: ArrayLike) -> Floats:
 def _mask(mask: ArrayLike | None, states: Floats) -> NDArray[np.bool_]:
     if mask is None:
         return np.ones(states.shape[:2], dtype=np.bool_)
-    real = np.asarray(mask)
-    if real.dtype != np.bool_ or real.shape != states.shape[:2]:
+    unmasked = np.asarray(mask)
+    if unmasked.dtype != np.bool_ or unmasked.shape != states.shape[:2]:
         raise ValueError(
             f"mask should be bool of the shape (batch, time) = {states.shape[:2]}. "
-            f"Received: dtype={real.dtype}, shape={real.shape}"
+            f"Received: dtype={unmasked.dtype}, shape={unmasked.shape}"
         )
-    return real
+    return unmasked
 
 
 def _kernel(
     name: str, kernel: ArrayLike | None, shape: tuple[int, int | None], dtype: np.dtype[Any]
 ) -> Floats:
     if kernel is None:
-        raise ValueError(f"this score needs {name}, of the shape {shape}. Received: {name}=None")
+        raise ValueError(f"this score requires {name}, of the shape {shape}. Received: {name}=None")
     array = np.asarray(kernel, dtype)
     if array.ndim != 2 or array.shape[0] != shape[0] or shape[1] not in (None, array.shape[1]):
         raise ValueError(f"{name} should have the shape {shape}. Received: shape={array.shape}")
     return array
 
 
-def _query(states: Floats, real: NDArray[np.bool_]) -> Floats:
-    """The last real state of every row, ``(batch, features)``; zero where there is none."""
-    last = real.shape[1] - 1 - np.argmax(real[:, ::-1], axis=1)  # (batch,)
+def _query(states: Floats, unmasked: NDArray[np.bool_]) -> Floats:
+    """The last unmasked state of every row, ``(batch, features)``, or zero if there is none."""
+    last = unmasked.shape[1] - 1 - np.argmax(unmasked[:, ::-1], axis=1)  # (batch,)
     query = np.take_along_axis(states, last[:, None, None], axis=1)[:, 0]  # (batch, features)
-    return np.where(real.any(axis=1, keepdims=True), query, np.zeros_like(query))
+    return np.where(unmasked.any(axis=1, keepdims=True), query, np.zeros_like(query))
 
 
-def _softmax(scores: Floats, real: NDArray[np.bool_]) -> Floats:
-    """Softmax over the real steps, ``(batch, time)``; zeros for a row that has none."""
-    shown = np.where(real, scores, -np.inf)
-    top = shown.max(axis=1, keepdims=True)  # (batch, 1)
-    powers = np.exp(shown - np.where(np.isneginf(top), 0, top))  # (batch, time)
+def _softmax(scores: Floats, unmasked: NDArray[np.bool_]) -> Floats:
+    """Softmax over the unmasked steps, ``(batch, time)``; zeros for a fully masked row."""
+    masked = np.where(unmasked, scores, -np.inf)
+    top = masked.max(axis=1, keepdims=True)  # (batch, 1)
+    powers = np.exp(masked - np.where(np.isneginf(top), 0, top))  # (batch, time)
     total = powers.sum(axis=1, keepdims=True)  # (batch, 1)
     weights: Floats = (powers / np.where(total == 0, 1, total)).astype(scores.dtype)
     return weights

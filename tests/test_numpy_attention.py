@@ -1,4 +1,4 @@
-"""The oracle, on numbers worked by hand."""
+"""Attention in numpy, on numbers calculated by hand."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ONE = np.array([[1.0]])
 
 
 def states(*rows):
-    """One feature a step: the rows as ``(batch, time, 1)`` in float64."""
+    """One feature per step: the rows as ``(batch, time, 1)`` in float64."""
     return np.array(rows, np.float64)[..., None]
 
 
@@ -25,7 +25,7 @@ def test_luong_by_hand():
 
 
 def test_luong_applies_the_kernel_to_the_states_not_to_the_query():
-    # h_1 = [0, 1], query h_2 = [1, 0]; h @ W sends [0, 1] to [1, 0] and [1, 0] to [0, 0], so the
+    # h_1 = [0, 1], query h_2 = [1, 0]; h @ W maps [0, 1] to [1, 0] and [1, 0] to [0, 0], so the
     # scores are 1 and 0. With the roles exchanged both would be 0.
     hidden = np.array([[[0.0, 1.0], [1.0, 0.0]]])
     w = np.array([[0.0, 0.0], [1.0, 0.0]])
@@ -80,7 +80,7 @@ def test_masked_weights_by_hand(row, mask, expected):
     np.testing.assert_allclose(weights, [expected], rtol=1e-15, atol=0)
 
 
-def test_masked_output_uses_the_last_real_state():
+def test_masked_output_uses_the_last_unmasked_state():
     mask = np.array([[True, True, False], [False, False, False]])
     hidden = states([2, 4, np.nan], [2, 4, 8])
     weights = [[0.25, 0.75, 0], [0, 0, 0]]
@@ -102,7 +102,7 @@ def test_computes_in_the_dtype_of_the_states(dtype):
     np.testing.assert_allclose(weights, [[1 / (1 + E), E / (1 + E)]], rtol=2 * np.finfo(dtype).eps)
 
 
-def test_leaves_its_arguments_alone():
+def test_arguments_are_not_changed():
     hidden, mask = states([0, 1, 9]), np.array([[True, True, False]])
     before = hidden.copy()
     attention_output(
@@ -118,14 +118,14 @@ def test_leaves_its_arguments_alone():
         ({"hidden": np.zeros((2, 0, 1))}, "at least one step"),
         ({"hidden": np.zeros((2, 3, 1), int)}, "floating dtype. Received: dtype=int64"),
         ({"score": "dot"}, "'luong' or 'bahdanau'. Received: score='dot'"),
-        ({"luong_w": None}, r"needs luong_w, of the shape \(1, 1\)"),
+        ({"luong_w": None}, r"requires luong_w, of the shape \(1, 1\)"),
         ({"luong_w": np.zeros((1, 2))}, r"luong_w should have the shape \(1, 1\)"),
-        ({"score": "bahdanau"}, "needs bahdanau_v"),
+        ({"score": "bahdanau"}, "requires bahdanau_v"),
         ({"mask": np.ones((2, 3))}, "bool.*Received: dtype=float64"),
         ({"mask": np.ones((3, 2), bool)}, r"\(2, 3\). Received: dtype=bool, shape=\(3, 2\)"),
     ],
 )
-def test_weights_say_what_does_not_fit(arguments, message):
+def test_wrong_arguments_of_weights_are_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         attention_weights(**{"hidden": np.zeros((2, 3, 1)), "luong_w": ONE} | arguments)
 
@@ -137,12 +137,12 @@ def test_weights_say_what_does_not_fit(arguments, message):
         (np.zeros((2, 3)), np.zeros((1, 5)), r"vector_kernel should have .*Received: shape=\(1, 5"),
     ],
 )
-def test_output_says_what_does_not_fit(weights, kernel, message):
+def test_wrong_arguments_of_output_are_errors(weights, kernel, message):
     with pytest.raises(ValueError, match=message):
         attention_output(np.zeros((2, 3, 1)), weights, kernel)
 
 
-def test_needs_no_keras():
+def test_keras_is_not_imported():
     heavy = "{'keras', 'tensorflow', 'jax'}"
     code = f"import sys, edgeattn.numpy_attention; print({heavy} & {{*sys.modules}})"
     printed = subprocess.run(

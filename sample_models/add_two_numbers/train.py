@@ -1,7 +1,6 @@
-"""Trains the model of this folder: two marked numbers of twenty, added by attention.
+"""Train a model that adds two of twenty numbers.
 
-Each of the two follows a delimiter, 0; the target is half their sum. The other numbers are there to
-be ignored.
+Each of the two follows a delimiter, 0; the target is half their sum.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from edgeattn.layers import Attention
 
 TIME = 20
 SEED = 0
-# Every pair of positions where neither number is overwritten by the delimiter of the other.
+# All pairs of positions for which no delimiter overwrites a number.
 PAIRS = np.array([(a, b) for a in range(1, TIME) for b in range(a + 2, TIME)])
 
 
 def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(count, TIME, 1)`` numbers of (0, 1] with two zeros, and the targets, ``(count, 1)``."""
+    """Numbers from (0, 1] with two zeros, ``(count, TIME, 1)``, and targets, ``(count, 1)``."""
     rng = np.random.default_rng(seed)
     x = 1 - rng.random((count, TIME), dtype="float32")
     positions = PAIRS[rng.integers(len(PAIRS), size=count)]  # (count, 2)
@@ -31,7 +30,7 @@ def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build() -> keras.Model:
-    """LSTM 100, attention with 128 units and Bahdanau's score, dropout 0.2, one linear output."""
+    """LSTM 100, attention with 128 units (Bahdanau), dropout 0.2, one linear output."""
     return keras.Sequential(
         [
             keras.Input((TIME, 1)),
@@ -44,7 +43,7 @@ def build() -> keras.Model:
 
 
 def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The figures of the README."""
+    """Compute the metrics of the README."""
     attention = model.get_layer("attention")
     states = keras.Model(model.inputs, attention.input).predict(x, batch_size=1000, verbose=0)
     weights = keras.ops.convert_to_numpy(attention.attention_weights(states))  # (count, TIME)
@@ -69,9 +68,9 @@ def main() -> None:
         type=Path,
         default=Path(__file__).parent,
         metavar="DIR",
-        help="default: this folder",
+        help="output folder (default: this folder)",
     )
-    parser.add_argument("--quick", action="store_true", help="a few steps only, to try the script")
+    parser.add_argument("--quick", action="store_true", help="train a few steps to test the script")
     options = parser.parse_args()
     count, epochs, batch = (500, 1, 100) if options.quick else (20_000, 30, 32)
 

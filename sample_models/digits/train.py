@@ -1,7 +1,7 @@
-"""Trains the model of this folder: handwritten digits, read row by row.
+"""Train a model that classifies handwritten digits, read row by row.
 
-The data comes with scikit-learn: 1,797 pictures of 8 by 8 pixels. A picture is a sequence of eight
-rows; 360 pictures, balanced over the ten digits, are held back and become ``samples.npz``.
+scikit-learn has 1,797 images of 8 by 8 pixels. An image is a sequence of eight rows;
+360 images, balanced over the ten digits, are held out and written to ``samples.npz``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SEED = 0
 
 
 def pictures() -> list[np.ndarray]:
-    """x for training and testing, ``(count, 8, 8)`` within 0..1, then y for both, ``(count,)``."""
+    """Training and test images, ``(count, 8, 8)`` from 0 to 1, then their labels, ``(count,)``."""
     data = load_digits()
     x = (data.images / 16).astype("float32")
     return train_test_split(x, data.target, test_size=360, random_state=SEED, stratify=data.target)
@@ -39,7 +39,7 @@ def build() -> keras.Model:
 
 
 def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The figures of the README."""
+    """Compute the metrics of the README."""
     return {"accuracy": float((model.predict(x, verbose=0).argmax(axis=1) == y).mean())}
 
 
@@ -50,9 +50,9 @@ def main() -> None:
         type=Path,
         default=Path(__file__).parent,
         metavar="DIR",
-        help="default: this folder",
+        help="output folder (default: this folder)",
     )
-    parser.add_argument("--quick", action="store_true", help="a few steps only, to try the script")
+    parser.add_argument("--quick", action="store_true", help="train a few steps to test the script")
     options = parser.parse_args()
     epochs = 1 if options.quick else 40
 

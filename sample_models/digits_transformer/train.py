@@ -1,7 +1,7 @@
-"""Trains the model of this folder: handwritten digits, whose rows attend to each other.
+"""Train a transformer block that classifies handwritten digits.
 
-One block of a transformer (Vaswani et al. 2017, arXiv 1706.03762) over the eight rows of a picture
-of scikit-learn's digits; the pictures held back are those of the folder ``digits``.
+The block (Vaswani et al. 2017, arXiv 1706.03762) attends over the eight rows of an image from the
+digits of scikit-learn. The held-out images are those of the folder ``digits``.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ ROWS, PIXELS, WIDTH, HEADS = 8, 8, 32, 4
 
 
 def pictures() -> list[np.ndarray]:
-    """x for training and testing, ``(count, 8, 8)`` within 0..1, then y for both, ``(count,)``."""
+    """Training and test images, ``(count, 8, 8)`` from 0 to 1, then their labels, ``(count,)``."""
     data = load_digits()
     x = (data.images / 16).astype("float32")
     return train_test_split(x, data.target, test_size=360, random_state=SEED, stratify=data.target)
 
 
 def build() -> keras.Model:
-    """Rows embedded with their place, one transformer block of four heads, mean, softmax."""
+    """Row and position embedding, a transformer block with four heads, mean, softmax."""
     rows = keras.Input((ROWS, PIXELS))
-    # A bias for every row and feature is a learned embedding of the row's place.
+    # A bias for every row and feature is a learned position embedding.
     states = layers.EinsumDense(
         "btp,pw->btw", output_shape=(ROWS, WIDTH), bias_axes="tw", name="embedding"
     )(rows)  # (batch, row, width)
-    seen = layers.MultiHeadAttention(HEADS, WIDTH // HEADS, name="attention")(states, states)
-    states = layers.LayerNormalization(name="norm_1")(layers.Add(name="add_1")([states, seen]))
+    attended = layers.MultiHeadAttention(HEADS, WIDTH // HEADS, name="attention")(states, states)
+    states = layers.LayerNormalization(name="norm_1")(layers.Add(name="add_1")([states, attended]))
     wide = layers.Dense(2 * WIDTH, activation="gelu", name="wide")(states)
     states = layers.Add(name="add_2")([states, layers.Dense(WIDTH, name="narrow")(wide)])
     states = layers.LayerNormalization(name="norm_2")(states)
@@ -44,7 +44,7 @@ def build() -> keras.Model:
 
 
 def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The figures of the README."""
+    """Compute the metrics of the README."""
     return {"accuracy": float((model.predict(x, verbose=0).argmax(axis=1) == y).mean())}
 
 
@@ -55,9 +55,9 @@ def main() -> None:
         type=Path,
         default=Path(__file__).parent,
         metavar="DIR",
-        help="default: this folder",
+        help="output folder (default: this folder)",
     )
-    parser.add_argument("--quick", action="store_true", help="a few steps only, to try the script")
+    parser.add_argument("--quick", action="store_true", help="train a few steps to test the script")
     options = parser.parse_args()
     epochs = 1 if options.quick else 40
 

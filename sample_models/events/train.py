@@ -1,8 +1,8 @@
-"""Trains the model of this folder: which movement is somewhere in a recording of unequal length.
+"""Train a model that detects a movement in recordings of different length.
 
-Made-up recordings of a three-axis accelerometer: noise of 20 to 60 steps, in which one of five
-movements of eight steps takes place at some moment. Recordings are padded with zeros to 60 steps,
-and the mask tells the padding from the noise.
+Generated recordings of a three-axis accelerometer: 20 to 60 steps of noise with one of five
+movements, eight steps long, at a random position. Recordings are padded with zeros to 60 steps,
+which the model masks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVENTS = ("tap", "double tap", "shake", "tilt", "swing")
 STEP = np.arange(8)
 ZERO = np.zeros(8)
 SWING = np.sin(np.pi * STEP / 7)
-# (event, step, axis), each within -1..1.
+# (event, step, axis), from -1 to 1.
 SHAPES = np.stack(
     [
         np.stack([ZERO, ZERO, np.isin(STEP, [0, 1])], axis=1),
@@ -36,7 +36,7 @@ SHAPES = np.stack(
 
 
 def recordings(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``(count, TIME, 3)`` recordings, the event of each and the step at which it begins."""
+    """Recordings, ``(count, TIME, 3)``, their events, and the first steps of the events."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(SHORTEST, TIME + 1, size=count)
     events = rng.integers(len(EVENTS), size=count)
@@ -50,7 +50,7 @@ def recordings(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(count, TIME, 3)`` recordings and the event in each, ``(count,)``."""
+    """Recordings, ``(count, TIME, 3)``, and their events, ``(count,)``."""
     x, events, _ = recordings(count, seed)
     return x, events
 
@@ -69,7 +69,7 @@ def build() -> keras.Model:
 
 
 def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The figures of the README."""
+    """Compute the metrics of the README."""
     return {"accuracy": float((model.predict(x, verbose=0).argmax(axis=1) == y).mean())}
 
 
@@ -80,9 +80,9 @@ def main() -> None:
         type=Path,
         default=Path(__file__).parent,
         metavar="DIR",
-        help="default: this folder",
+        help="output folder (default: this folder)",
     )
-    parser.add_argument("--quick", action="store_true", help="a few steps only, to try the script")
+    parser.add_argument("--quick", action="store_true", help="train a few steps to test the script")
     options = parser.parse_args()
     count, epochs, batch = (500, 1, 100) if options.quick else (6_000, 16, 32)
 

@@ -1,7 +1,6 @@
-"""Trains the model of this folder: the maximum of ten numbers, found by attention.
+"""Train a model that finds the maximum of ten numbers.
 
-The sequences are drawn from Beta(1/T, 1), whose maximum over T draws is uniform on [0, 1]: without
-looking, nothing about the answer is known.
+The numbers are drawn from Beta(1/T, 1), for which the maximum of T draws is uniform on [0, 1].
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ SEED = 2
 
 
 def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(count, TIME, 1)`` numbers and the maximum of each row, ``(count, 1)``."""
+    """Numbers, ``(count, TIME, 1)``, and the maximum of each sequence, ``(count, 1)``."""
     x = np.random.default_rng(seed).beta(1 / TIME, 1, (count, TIME, 1)).astype("float32")
     return x, x.max(axis=1)
 
 
 def build() -> keras.Model:
-    """LSTM 128, attention as the layer defaults to (Luong, 128 units), one linear output."""
+    """LSTM 128, attention with the defaults of the layer (Luong, 128 units), one linear output."""
     return keras.Sequential(
         [
             keras.Input((TIME, 1)),
@@ -37,7 +36,7 @@ def build() -> keras.Model:
 
 
 def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The figures of the README."""
+    """Compute the metrics of the README."""
     attention = model.get_layer("attention")
     states = keras.Model(model.inputs, attention.input).predict(x, batch_size=1000, verbose=0)
     weights = keras.ops.convert_to_numpy(attention.attention_weights(states))  # (count, TIME)
@@ -57,9 +56,9 @@ def main() -> None:
         type=Path,
         default=Path(__file__).parent,
         metavar="DIR",
-        help="default: this folder",
+        help="output folder (default: this folder)",
     )
-    parser.add_argument("--quick", action="store_true", help="a few steps only, to try the script")
+    parser.add_argument("--quick", action="store_true", help="train a few steps to test the script")
     options = parser.parse_args()
     count, epochs, batch = (500, 1, 100) if options.quick else (20_000, 40, 32)
 

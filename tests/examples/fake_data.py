@@ -1,4 +1,4 @@
-"""Made-up data in the formats of the real files, a few rows each."""
+"""Random data in the formats of the real files, with few rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORDS = [f"word{number}" for number in range(60)]
 
 
 def write_reviews(folder: Path, count: int = 40) -> None:
-    """``train.jsonl.gz`` and ``test.jsonl.gz``: good reviews say "good" now and then."""
+    """``train.jsonl.gz`` and ``test.jsonl.gz``: good reviews contain the word "good"."""
     rng = np.random.default_rng(3)
     for part in ("train", "test"):
         with gzip.open(folder / f"{part}.jsonl.gz", "wt", encoding="utf-8") as file:
@@ -45,7 +45,7 @@ def write_har_subset(path: Path, count: int = 48) -> None:
 
 
 def write_har_archive(path: Path, signals: dict[str, np.ndarray], labels: np.ndarray) -> None:
-    """The archive of the UCI repository: a zip in a zip, a text file a signal."""
+    """The archive of the UCI repository: a zip file in a zip file, a text file per signal."""
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:
         for part in ("train", "test"):
@@ -62,7 +62,7 @@ def write_har_archive(path: Path, signals: dict[str, np.ndarray], labels: np.nda
 
 
 def write_gestures(path: Path, frames: int = 120) -> None:
-    """A recording a movement; a row is the last 16 positions of it."""
+    """A recording for each movement; a row has the last 16 positions."""
     rows = []
     for label in range(4):
         steps = np.arange(frames + 16)
@@ -73,10 +73,10 @@ def write_gestures(path: Path, frames: int = 120) -> None:
 
 
 def write_vowels(folder: Path, count: int = 36) -> None:
-    """Both ``.ts`` files, lengths 7 to 29."""
+    """Both ``.ts`` files, with sequences of 7 to 29 steps."""
     rng = np.random.default_rng(5)
     for part in ("TRAIN", "TEST"):
-        lines = ["# made up", "@problemName JapaneseVowels", "@classLabel true 1 2 3", "@data"]
+        lines = ["# random", "@problemName JapaneseVowels", "@classLabel true 1 2 3", "@data"]
         for number in range(count):
             label, length = number % 9 + 1, 7 + number % 23
             values = rng.normal(label / 5, 0.1, (12, length))

@@ -1,4 +1,4 @@
-"""The loaders of sensor data, on made-up files in their formats and on the real ones."""
+"""The loaders of sensor data, on random and on real files."""
 
 import functools
 import hashlib
@@ -6,12 +6,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from stand_ins import write_gestures, write_har_archive, write_har_subset
+from fake_data import write_gestures, write_har_archive, write_har_subset
 
 pytestmark = pytest.mark.usefixtures("modules")
 
 
-def test_activitys_archive_gives_the_nine_signals_in_order(tmp_path):
+def test_the_activity_archive_has_nine_signals_in_order(tmp_path):
     import public_data
 
     rng = np.random.default_rng(0)
@@ -26,11 +26,11 @@ def test_activitys_archive_gives_the_nine_signals_in_order(tmp_path):
     np.testing.assert_array_equal(data.y, [5, 0, 2])
     for column, name in enumerate(public_data.HAR_SIGNALS):
         np.testing.assert_allclose(data.x_test[:, :, column], signals[name], rtol=1e-6)
-    # As the subset has them: only the total acceleration has gravity in it.
+    # As in the subset: only the total acceleration includes gravity.
     assert public_data.HAR_SIGNALS[6] == "total_acc_x"
 
 
-def test_activitys_subset_has_labels_from_zero(tmp_path):
+def test_labels_of_the_activity_subset_start_at_zero(tmp_path):
     import public_data
 
     write_har_subset(tmp_path / "uci_har_subset.npz")
@@ -39,19 +39,19 @@ def test_activitys_subset_has_labels_from_zero(tmp_path):
     assert (data.y.min(), data.y.max()) == (0, 5)
 
 
-def test_gestures_of_the_test_share_no_frame_with_those_trained_on(tmp_path):
+def test_training_and_test_gestures_share_no_position(tmp_path):
     import public_data
 
     write_gestures(tmp_path / "point_history.csv", frames=120)
     data = public_data.gestures(tmp_path)
-    # 120 rows a movement: 90 - 16 to train on and 30 to test on.
+    # 120 rows for each movement: 90 - 16 for training and 30 for the test.
     np.testing.assert_array_equal(np.bincount(data.y), [74] * 4)
     np.testing.assert_array_equal(np.bincount(data.y_test), [30] * 4)
-    trained = {frame.tobytes() for frame in data.x.reshape(-1, 2)}
-    assert not any(frame.tobytes() in trained for frame in data.x_test.reshape(-1, 2))
+    training = {frame.tobytes() for frame in data.x.reshape(-1, 2)}
+    assert not any(frame.tobytes() in training for frame in data.x_test.reshape(-1, 2))
 
 
-def test_unequal_lengths_are_padded_behind_their_end(tmp_path):
+def test_short_series_are_padded_at_the_end(tmp_path):
     import public_data
 
     path = tmp_path / "JapaneseVowels_TRAIN.ts"
@@ -64,12 +64,12 @@ def test_unequal_lengths_are_padded_behind_their_end(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["activity", "gestures", "vowels"])
-def test_an_empty_folder_is_told_what_was_expected(tmp_path, name):
+def test_an_empty_folder_is_an_error(tmp_path, name):
     import click
 
     import public_data
 
-    with pytest.raises(click.ClickException, match="Expected in --data"):
+    with pytest.raises(click.ClickException, match="has none of the expected files"):
         getattr(public_data, name)(tmp_path)
 
 
@@ -85,7 +85,7 @@ def test_an_empty_folder_is_told_what_was_expected(tmp_path, name):
         ("vowels", "JapaneseVowels_TRAIN.ts", b"\xff\xfe"),
     ],
 )
-def test_a_broken_file_is_told_of(tmp_path, name, file, content):
+def test_a_broken_file_is_an_error(tmp_path, name, file, content):
     import click
 
     import public_data
@@ -95,22 +95,22 @@ def test_a_broken_file_is_told_of(tmp_path, name, file, content):
         getattr(public_data, name)(tmp_path)
 
 
-def test_a_download_is_used_only_when_it_is_the_file_that_we_know(tmp_path, monkeypatch):
+def test_a_download_with_another_checksum_is_an_error(tmp_path, monkeypatch):
     import click
     import keras
 
     import public_data
 
-    there = tmp_path / "there" / "data.csv"
-    there.parent.mkdir()
-    there.write_text("1,2,3\n")
+    source = tmp_path / "source" / "data.csv"
+    source.parent.mkdir()
+    source.write_text("1,2,3\n")
     cached = functools.partial(keras.utils.get_file, cache_dir=tmp_path / "cache")
     monkeypatch.setattr(keras.utils, "get_file", cached)
-    right = hashlib.sha256(there.read_bytes()).hexdigest()
-    path = public_data.fetch(public_data.Remote(there.as_uri(), right))
+    checksum = hashlib.sha256(source.read_bytes()).hexdigest()
+    path = public_data.fetch(public_data.RemoteFile(source.as_uri(), checksum))
     assert path.read_text() == "1,2,3\n"
-    with pytest.raises(click.ClickException, match="Give a local copy with --data"):
-        public_data.fetch(public_data.Remote(there.as_uri(), 64 * "0"))
+    with pytest.raises(click.ClickException, match="Pass a local copy: --data PATH"):
+        public_data.fetch(public_data.RemoteFile(source.as_uri(), 64 * "0"))
 
 
 def test_real_files_have_the_published_sizes(real):
@@ -125,7 +125,7 @@ def test_real_files_have_the_published_sizes(real):
     assert data.x.shape[1:] == (16, 2)
 
 
-def test_real_files_are_those_of_the_official_addresses(real):
+def test_real_files_have_the_recorded_checksums(real):
     import public_data
 
     public_data.check(real / "hand_gesture" / "point_history.csv", public_data.GESTURES.sha256)

@@ -1,4 +1,4 @@
-"""The page of results, from documents."""
+"""The tables of docs/results.md, from recorded documents."""
 
 import json
 
@@ -23,9 +23,10 @@ def item(**changed):
         "drop_interval": [-0.1, 0.2],
         "attention": {"max_abs_error": 0.01, "jensen_shannon": 2e-4, "argmax_stability": 0.975},
         "latency_ratio": 0.5,
-        "achieved": "requested int8; 99% of weights are int8",
+        "weights": {"type": "int8", "percent": 99, "count": 1234},
+        "operators": {"float32": 5, "total": 9},
         "notes": ["two left out"],
-        "failed": [],
+        "failed": ["snr_db 9, limit 20"],
         **changed,
     }
 
@@ -39,14 +40,14 @@ DOCUMENT = {
     "backend": "jax",
     "versions": {"python": "3.11"},
     "machine": "x86_64, 2 cores",
-    "training": {"epochs": 3, "seconds": 120.0, "data": "made up", "rows": 10},
+    "training": {"epochs": 3, "seconds": 120.0, "data": "random", "rows": 10},
     "figures": {"steps": 7},
     "parameters": 1234,
     "model_bytes": 1,
     "verdict": "pass",
     "keras": {"kind": "accuracy", "score": 0.55, "interval": [0.3, 0.8], "samples": 20},
     "artifacts": [item(scheme="float32", bytes=100_000), item()],
-    "failures": [{"format": "onnx", "scheme": "int16x8", "reason": "not there"}],
+    "failures": [{"format": "onnx", "scheme": "int16x8", "reason": "unsupported"}],
 }
 
 
@@ -68,66 +69,67 @@ def run(page, *more):
     return CliRunner().invoke(results.main, arguments)
 
 
-def test_the_page_has_a_row_an_artifact_between_its_markers(page):
+def test_tables_have_a_row_for_each_artifact(page):
     assert run(page).exit_code == 0
     text = page.read_text()
     assert text.startswith("before\n<!-- results: begin -->\n")
     assert text.endswith("<!-- results: end -->\nafter\n")
     assert "old" not in text
     assert (
-        "| tflite | int8 | 25.0 | 0.25 | 50.00% (29.93 to 70.07) | +5.00 (-10.00 to +20.00) | "
-        "1.0e-02 | 2.0e-04 | 97.5% | 0.50 | pass |"
+        "| tflite | int8 | 25.0 | 0.25 | 99% int8 | 5 of 9 | 50.00% (29.93 to 70.07) | "
+        "+5.00 (-10.00 to +20.00) | 1.0e-02 | 2.0e-04 | 97.5% | 0.50 | pass |"
     ) in text
     assert "Keras: 55.00% (30.00 to 80.00) on all 20 test samples." in text
-    assert "- onnx int16x8: not there" in text
+    assert "- onnx int16x8: unsupported" in text
     assert "- steps: 7" in text
-    assert "- tflite int8: requested int8; 99% of weights are int8\n" in text
+    assert "- tflite int8 failed: snr_db 9, limit 20\n" in text
     assert text.count("Note: two left out.") == 1
 
 
-def test_a_page_that_is_not_what_was_measured_is_told(page):
+def test_check_fails_for_an_outdated_page(page):
     assert run(page, "--check").exit_code == 1
     assert "old" in page.read_text()
     run(page)
     assert run(page, "--check").exit_code == 0
 
 
-def test_intervals_of_shares():
-    from outcomes import wilson
+def test_wilson_intervals():
+    from result_document import wilson
 
     # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20 and 1 of 29.
-    for right, count, interval in (
+    for successes, count, interval in (
         (81, 263, (0.2553, 0.3662)),
         (15, 148, (0.0624, 0.1605)),
         (0, 20, (0.0, 0.1611)),
         (1, 29, (0.0061, 0.1718)),
     ):
-        assert wilson(right / count, count) == pytest.approx(interval, abs=5e-5)
+        assert wilson(successes / count, count) == pytest.approx(interval, abs=5e-5)
 
 
-def test_an_answer_to_the_same_question_is_kept(tmp_path):
-    from common import kept
+def test_results_with_the_same_dependencies_are_cached(tmp_path):
+    from edge_formats import cached
 
-    asked = []
-    for question in (["a"], ["a"], ["b"], ["a"]):
-        answer = kept(tmp_path / "it.json", question, lambda q=question: asked.append(q) or [q, 0])
-        assert answer == [question, 0]
-    assert asked == [["a"], ["b"], ["a"]]
+    computed = []
+    for key in (["a"], ["a"], ["b"], ["a"]):
+        result = cached(tmp_path / "it.json", key, lambda k=key: computed.append(k) or [k, 0])
+        assert result == [key, 0]
+    assert computed == [["a"], ["b"], ["a"]]
 
 
-def test_rows_that_are_in_the_test_too_are_neither_samples_nor_calibrated_on(tmp_path):
+def test_samples_and_calibration_exclude_test_rows(tmp_path):
     import numpy as np
 
-    from common import Run, write_samples
+    from edge_formats import write_samples
+    from experiment import Experiment
 
     x = np.arange(12, dtype="float32").reshape(12, 1)
-    run = Run("made_up", tmp_path, False, 1, True, False, "")
-    write_samples(run, x, x[::3], calibration=5, samples=2)
+    options = Experiment("random", tmp_path, False, 1, True, False, "")
+    write_samples(options, x, x[::3], calibration=5, samples=2)
     with np.load(tmp_path / "samples.npz") as file:
         samples = file["x"].ravel().tolist()
     with np.load(tmp_path / "calibration.npz") as file:
         calibration = file["x"].ravel().tolist()
-    # 0, 3, 6 and 9 are tested on.
+    # 0, 3, 6 and 9 are test rows.
     assert len(samples) == 2
     assert len(calibration) == 5
     assert set(samples) | set(calibration) <= {1, 2, 4, 5, 7, 8, 10, 11}

@@ -1,4 +1,4 @@
-"""Adding two numbers and finding the maximum: from training to a verdict, watched on the way."""
+"""Adding two numbers and finding the maximum, with recorded attention."""
 
 from __future__ import annotations
 
@@ -8,45 +8,44 @@ import keras
 import numpy as np
 import pytest
 
-
-def test_find_max(run_example, tmp_path):
-    found = run_example("find_max")
-    assert {(item["format"], item["scheme"]) for item in found["artifacts"]} == {
-        (kind, scheme) for kind in ("tflite", "onnx") for scheme in ("float32", "int8")
-    }
-    assert 0 <= found["figures"]["largest weight is on the maximum"] <= 1
-    assert found["keras"]["kind"] == "r2"
-    assert (tmp_path / "made" / "find_max.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "made" / "report.html").stat().st_size > 1000
+from conftest import read_result
 
 
-def test_add_two_numbers_on_jax(run_example, tmp_path):
+def test_find_max_from_training_to_report(run_example):
+    folder = run_example("find_max")
+    result = read_result(folder, samples=200)
+    assert 0 <= result["figures"]["largest weight is on the maximum"] <= 1
+    assert result["keras"]["kind"] == "r2"
+    assert (folder / "find_max.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_add_two_numbers_on_jax(run_example):
     pytest.importorskip("jax")
     image = pytest.importorskip("PIL.Image")
-    found = run_example("add_two_numbers", backend="jax")
-    assert found["figures"]["mean absolute error"] > 0
-    seen = tmp_path / "made" / "attention"
-    assert sorted(file.name for file in seen.glob("epoch-*.png")) == [
+    folder = run_example("add_two_numbers", "--no-convert", backend="jax")
+    attention = folder / "attention"
+    assert sorted(file.name for file in attention.glob("epoch-*.png")) == [
         f"epoch-{number:04}.png" for number in range(3)
     ]
-    with image.open(seen / "attention.gif") as made:
-        assert made.n_frames == 3
+    with image.open(attention / "attention.gif") as gif:
+        assert gif.n_frames == 3
+    assert (folder / "model.h5").stat().st_size > 0
 
 
-def test_the_truth_is_half_on_each_number_behind_a_delimiter(modules):
+def test_the_truth_is_one_half_on_each_number_after_a_delimiter(modules):
     example = importlib.import_module("add_two_numbers")
     x = np.array([0.3, 0.0, 0.5, 0.9, 0.0, 0.7], dtype="float32")[None, :, None]
     assert example.truth(x).tolist() == [[0, 0, 0.5, 0, 0, 0.5]]
-    sample = importlib.import_module("watched").sample_model("add_two_numbers")
-    drawn, target = sample.sequences(50, 3)
-    np.testing.assert_allclose((example.truth(drawn) * drawn[:, :, 0]).sum(1), target[:, 0])
+    sample = importlib.import_module("synthetic").sample_model("add_two_numbers")
+    sequences, target = sample.sequences(50, 3)
+    np.testing.assert_allclose((example.truth(sequences) * sequences[:, :, 0]).sum(1), target[:, 0])
 
 
-def test_watching_goes_on_after_an_interruption(modules, tmp_path):
-    """Also where the run was cut off between an epoch's end and its picture."""
+def test_recording_resumes_after_an_interruption(modules, tmp_path):
+    """Also after an interruption between the end of an epoch and its record."""
     pytest.importorskip("matplotlib")
     training = importlib.import_module("training")
-    watched = importlib.import_module("watched")
+    synthetic = importlib.import_module("synthetic")
     from edgeattn.layers import Attention, AttentionOverEpochs
 
     x = np.random.default_rng(1).random((8, 5, 1), dtype="float32")
@@ -56,25 +55,24 @@ def test_watching_goes_on_after_an_interruption(modules, tmp_path):
         model.compile("sgd", "mae")
         return model
 
-    def run(epochs, folder, cut=False):
-        watcher = AttentionOverEpochs(x, folder / "attention", frames=False)
-        on_epoch = watched.watching(watcher, folder)
+    def run(epochs, folder, interrupt=False):
+        callback = AttentionOverEpochs(x, folder / "attention", frames=False)
+        record = synthetic.recording(callback, folder)
 
-        def stop(model, number):
-            if cut and number == epochs:
+        def on_epoch(model, number):
+            if interrupt and number == epochs:
                 raise KeyboardInterrupt
-            on_epoch(model, number)
+            record(model, number)
 
-        training.train(
-            build, folder, (x, x[:, 0]), (x, x[:, 0]), epochs=epochs, batch_size=4, seed=3,
-            metric="loss", on_epoch=stop,
-        )  # fmt: skip
-        return watcher
+        data = (x, x[:, 0])
+        schedule = training.Schedule(epochs, batch_size=4, seed=3)
+        training.train(build, folder, data, data, schedule, metric="loss", on_epoch=on_epoch)
+        return callback
 
-    whole = run(3, tmp_path / "whole")
-    assert len(whole.weights) == 4
+    complete = run(3, tmp_path / "complete")
+    assert len(complete.weights) == 4
     with pytest.raises(KeyboardInterrupt):
-        run(2, tmp_path / "cut", cut=True)
-    resumed = run(3, tmp_path / "cut")
-    np.testing.assert_allclose(resumed.weights, whole.weights, atol=1e-6)
-    np.testing.assert_allclose(resumed.losses, whole.losses, atol=1e-6)
+        run(2, tmp_path / "interrupted", interrupt=True)
+    resumed = run(3, tmp_path / "interrupted")
+    np.testing.assert_allclose(resumed.weights, complete.weights, atol=1e-6)
+    np.testing.assert_allclose(resumed.losses, complete.losses, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The trained models of the experiments, and the page that tells what they do."""
+"""The trained models of the experiments, and the page of their results."""
 
 import json
 
@@ -17,13 +17,13 @@ def recorded(name):
 def load(name):
     import keras
 
-    import edgeattn.layers  # noqa: F401  so that the files load without custom objects
+    import edgeattn.layers  # noqa: F401  registers the layer of the files
 
     return keras.saving.load_model(ROOT / "sample_models" / name / "model.h5")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_sample_model_is_the_one_that_was_measured(name):
+def test_the_sample_model_is_that_of_the_recorded_results(name):
     path = ROOT / "sample_models" / name / "model.h5"
     assert path.stat().st_size < 2_000_000
     result = recorded(name)
@@ -34,18 +34,18 @@ def test_the_sample_model_is_the_one_that_was_measured(name):
 
 @pytest.mark.usefixtures("modules")
 @pytest.mark.parametrize("name", ["gestures", "vowels"])
-def test_on_the_real_data_it_scores_what_was_recorded(name, real):
+def test_the_score_on_the_real_data_is_the_recorded_one(name, real):
     import public_data
 
     data = getattr(public_data, name)(real)
-    right = load(name).predict(data.x_test, batch_size=256, verbose=0).argmax(1) == data.y_test
-    told = recorded(name)["keras"]
-    assert told["samples"] == len(right)
-    assert told["score"] == pytest.approx(np.mean(right), abs=1e-3)
+    correct = load(name).predict(data.x_test, batch_size=256, verbose=0).argmax(1) == data.y_test
+    keras_result = recorded(name)["keras"]
+    assert keras_result["samples"] == len(correct)
+    assert keras_result["score"] == pytest.approx(np.mean(correct), abs=1e-3)
 
 
 @pytest.mark.usefixtures("modules")
-def test_the_page_is_what_was_recorded():
+def test_the_page_of_results_is_up_to_date():
     from click.testing import CliRunner
 
     import results

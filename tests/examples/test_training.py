@@ -1,4 +1,4 @@
-"""Training that was cut off ends as if it had not been."""
+"""A resumed training has the same metrics as an uninterrupted one."""
 
 import numpy as np
 import pytest
@@ -26,23 +26,25 @@ def train(tmp_path):
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 3)).astype("float32")
-    rows = (x, x.sum(axis=1, keepdims=True))
+    data = (x, x.sum(axis=1, keepdims=True))
 
-    def run(name, epochs, **more):
-        how = {"batch_size": 16, "seed": 1, "metric": "mae"}
-        return training.train(build, tmp_path / name, rows, rows, epochs=epochs, **how, **more)
+    def run(folder, epochs, **options):
+        schedule = training.Schedule(epochs, batch_size=16, seed=1)
+        return training.train(
+            build, tmp_path / folder, data, data, schedule, metric="mae", **options
+        )
 
     return run
 
 
-def measured(history):
+def without_time(history):
     return [{k: v for k, v in entry.items() if k != "seconds"} for entry in history]
 
 
-def test_resumed_training_has_the_figures_of_one_that_was_not_cut_off(train):
-    whole = train("whole", 3)
-    train("cut", 1)
-    assert measured(train("cut", 3)) == measured(whole)
+def test_resumed_training_has_the_metrics_of_an_uninterrupted_one(train):
+    complete = train("complete", 3)
+    train("interrupted", 1)
+    assert without_time(train("interrupted", 3)) == without_time(complete)
 
 
 def test_the_best_epoch_is_the_first_of_the_best():
@@ -53,8 +55,8 @@ def test_the_best_epoch_is_the_first_of_the_best():
     assert training.best_epoch(history, "mae") == 3
 
 
-def test_each_epoch_is_shown_once(train):
-    seen = []
-    train("shown", 2, on_epoch=lambda model, number: seen.append(number))
-    train("shown", 3, on_epoch=lambda model, number: seen.append(number))
-    assert seen == [0, 1, 2, 3]
+def test_the_callback_is_called_once_per_epoch(train):
+    epochs = []
+    train("callback", 2, on_epoch=lambda model, number: epochs.append(number))
+    train("callback", 3, on_epoch=lambda model, number: epochs.append(number))
+    assert epochs == [0, 1, 2, 3]
