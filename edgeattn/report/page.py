@@ -89,4 +89,4 @@ def _failures(item: ArtifactReport) -> Iterator[str]:
                 if outcome.needed_samples
                 else ""
             )
-            yield f"{outcome.samples:,} samples are too few to judge the task{needed}"
+            yield f"{outcome.samples:,} samples are too few for a verdict on the task{needed}"

@@ -247,7 +247,7 @@ def test_other_files_are_not_a_vocabulary(tmp_path, content):
 
 
 @pytest.fixture
-def drawn_map(bundle):
+def draw_map(bundle):
     """The figures of a map over nine tokens, the last five of them padding."""
 
     def draw(vocabulary=None, max_bytes=1_000_000, heads=1):
@@ -267,12 +267,12 @@ def drawn_map(bundle):
     return draw
 
 
-def test_tokens_label_the_steps_and_padding_is_cut_off(drawn_map):
+def test_tokens_label_the_steps_and_padding_is_cut_off(draw_map):
     for vocabulary, label, step in (
         (None, ">5</text>", "step 1 (5)"),
         (["-", "the", "film", "was", "so", "good"], ">good</text>", "step 1 (good)"),
     ):
-        (worst, median, best) = drawn_map(vocabulary).figures
+        (worst, median, best) = draw_map(vocabulary).figures
         assert "Steps 1 to 4 of 9; the others are padding." in best.caption
         assert f"Largest weight in both: {step}." in best.caption
         assert label in "".join(best.panels)
@@ -307,12 +307,12 @@ def test_shaded_tokens_are_escaped(bundle):
     assert shaded in squeezed(html)
 
 
-def test_heads_beyond_the_size_limit_are_counted(drawn_map, monkeypatch):
+def test_heads_beyond_the_size_limit_are_counted(draw_map, monkeypatch):
     monkeypatch.setattr(map_section, "map_panels", lambda *_: ["<svg>" + 500 * "." + "</svg>"] * 3)
-    small = drawn_map(max_bytes=1000, heads=3)
+    small = draw_map(max_bytes=1000, heads=3)
     assert len(small.head_options) == 1
     assert small.heads == 3
-    complete = drawn_map(heads=3)
+    complete = draw_map(heads=3)
     assert len(complete.head_options) == complete.heads == 3
     assert len(small.figures) == len(complete.figures) / 3
 
