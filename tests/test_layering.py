@@ -138,7 +138,7 @@ ROOTS = {
 # Bottom to top: a package or module imports only from itself and from those before it.
 LEVELS = {
     "edgeattn": (
-        *("errors", "schemes", "progress", "files", "converters", "tensors", "attention"),
+        *("errors", "schemes", "progress", "files", "converters", "tensors", "numpy_attention"),
         *("process", "samples", "bundle", "runners", "device", "inference", "metrics"),
         *("evaluation", "__init__", "targets", "validation", "diagnosis", "benchmark"),
         *("deployment", "plots", "layers", "report", "inspection", "selftest", "child"),
