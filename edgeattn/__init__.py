@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgeattn.version import __version__
+
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact, Manifest
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from edgeattn.validation.report import ArtifactReport, Report
     from edgeattn.validation.validate import validate, validate_isolated
 
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "Artifact",

@@ -138,7 +138,16 @@ ROOTS = {
 # Bottom to top: a package or module imports only from itself and from those before it.
 LEVELS = {
     "edgeattn": (
-        *("errors", "schemes", "progress", "files", "converters", "tensors", "numpy_attention"),
+        *(
+            "version",
+            "errors",
+            "schemes",
+            "progress",
+            "files",
+            "converters",
+            "tensors",
+            "numpy_attention",
+        ),
         *("process", "samples", "bundle", "runners", "device", "inference", "metrics"),
         *("evaluation", "__init__", "targets", "validation", "diagnosis", "benchmark"),
         *("deployment", "plots", "layers", "report", "inspection", "selftest", "child"),
@@ -255,3 +264,22 @@ def test_the_light_half_names_no_functions_of_the_converters():
             text = path.read_text("utf-8")
             imports_by_name = text.count('import_converters("edgeattn_converters')
             assert text.count('"edgeattn_converters') == imports_by_name, module
+
+
+def test_functions_take_at_most_eight_parameters():
+    """More belong into a frozen dataclass. Commands take one parameter for each option."""
+    for half in LEVELS:
+        for module, path in modules(half):
+            if module.startswith("edgeattn.cli"):
+                continue
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    arguments = node.args
+                    names = [
+                        argument.arg
+                        for argument in arguments.posonlyargs
+                        + arguments.args
+                        + arguments.kwonlyargs
+                        if isinstance(argument, ast.arg) and argument.arg not in ("self", "cls")
+                    ]
+                    assert len(names) <= 8, f"{module}:{node.name} has {len(names)}"

@@ -11,9 +11,9 @@ from typing import NoReturn
 
 import click
 
-from edgeattn import __version__
 from edgeattn.cli.commands import Commands
 from edgeattn.errors import EdgeattnError, OutputError
+from edgeattn.version import __version__
 
 # Exit codes as shells use them: 128 + SIGINT, 128 + SIGPIPE. After a broken pipe the reader has
 # not seen the verdict, so neither 0 nor 1 would be right.

@@ -219,7 +219,7 @@ def device_report(
 
 
 def _check_version(host: ssh.SSHHost, version: str) -> None:
-    from edgeattn import __version__
+    from edgeattn.version import __version__
 
     if version != __version__:
         raise DeviceError(

@@ -13,7 +13,9 @@ import numpy as np
 from edgeattn.errors import UsageError
 from edgeattn.files import atomic_write
 from edgeattn.layers.attention_maps import attention_maps
-from edgeattn.plots import animation, epoch, over_epochs, save
+from edgeattn.plots.epochs import over_epochs
+from edgeattn.plots.frames import animation, epoch
+from edgeattn.plots.style import save
 from edgeattn.tensors import Array
 
 RECORD = "attention.npz"

@@ -9,15 +9,12 @@ import contextvars
 import queue
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.manifest import Artifact
-    from edgeattn.runners import Runner
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
-Opener = Callable[["Artifact"], "Runner"]
+# Opens a runner for an artifact.
+Opener = Callable[[Any], Any]
 
 
 class RunnerPool:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgeattn import __version__
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe
 from edgeattn.report.latency_section import latency_section
@@ -15,6 +14,7 @@ from edgeattn.report.svg_figures import ID_PREFIX
 from edgeattn.report.task_section import task_section
 from edgeattn.report.templating import VERDICT_SIGNS, render_template
 from edgeattn.validation.report import STAGES
+from edgeattn.version import __version__
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edgeattn import __version__, progress
+from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, BundleError, RuntimeUnavailableError, UsageError
@@ -28,6 +28,7 @@ from edgeattn.tensors import Tensors
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.report import ArtifactReport, Report
 from edgeattn.validation.structure import structure_checks
+from edgeattn.version import __version__
 
 Opener = Callable[[Artifact], Runner]
 

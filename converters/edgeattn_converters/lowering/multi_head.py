@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,9 @@ def lower_multi_head_attention(layer: Any, select: Select) -> Callable[..., Any]
         }
         with with_attributes(layer, replacements):
             if grouped:
-                return _grouped_call(layer, attention, *args, **kwargs)
+                bound = inspect.signature(original).bind(*args, **kwargs)
+                bound.apply_defaults()
+                return _grouped_call(layer, attention, bound.arguments)
             return original(*args, **kwargs)
 
     return call
@@ -115,40 +117,25 @@ def _projected_attention(layer: Any, select: Select) -> Callable[..., Any] | Non
     return attention
 
 
-def _grouped_call(
-    layer: Any,
-    attention: Callable[..., Any],
-    query: Any,
-    value: Any,
-    key: Any = None,
-    query_mask: Any = None,
-    value_mask: Any = None,
-    key_mask: Any = None,
-    attention_mask: Any = None,
-    return_attention_scores: bool = False,
-    training: Any = None,
-    use_causal_mask: bool = False,
-) -> Any:
-    """``GroupedQueryAttention.call`` without repeating keys and values for each query head."""
-    mask = layer._compute_attention_mask(
-        query,
-        value,
-        query_mask=query_mask,
-        value_mask=value_mask,
-        key_mask=key_mask,
-        attention_mask=attention_mask,
-        use_causal_mask=use_causal_mask,
-    )
+def _grouped_call(layer: Any, attention: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+    """``GroupedQueryAttention.call`` without repeating keys and values for each query head.
+
+    ``inputs`` are all arguments of the call by name.
+    """
+    query, value, key = inputs["query"], inputs["value"], inputs["key"]
+    names = ("query_mask", "value_mask", "key_mask", "attention_mask", "use_causal_mask")
+    mask = layer._compute_attention_mask(query, value, **{name: inputs[name] for name in names})
     projected = (
         layer._query_dense(query),
         layer._key_dense(value if key is None else key),
         layer._value_dense(value),
     )
-    sums, weights = attention(*projected, mask, training, return_attention_scores)
+    with_scores = inputs["return_attention_scores"]
+    sums, weights = attention(*projected, mask, inputs["training"], with_scores)
     if getattr(layer, "use_gate", False):
         sums = sums * layer._gate_dense(query)
     output = layer._output_dense(sums)
-    return (output, weights) if return_attention_scores else output
+    return (output, weights) if with_scores else output
 
 
 def _causal_mask_method(layer: Any) -> Callable[..., Any]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn import __version__, progress
+from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import UsageError
 from edgeattn.metrics.verdict import INCONCLUSIVE
 from edgeattn.schemes import FORMATS
+from edgeattn.version import __version__
 from edgeattn_converters import nothing_converted
 from edgeattn_converters.options import (
     ConversionOptions,

@@ -41,8 +41,8 @@ def _select(
 @ends_when_idle
 def open_folder(folder: str) -> dict[str, Any]:
     """Lock ``folder``; returns its absolute path, its current version and edgeattn's version."""
-    from edgeattn import __version__
     from edgeattn.process import server
+    from edgeattn.version import __version__
 
     server.end_with_connection()
     versions = Versions(resolve(folder))

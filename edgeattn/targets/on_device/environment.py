@@ -15,9 +15,9 @@ def describe(folder: str) -> dict[str, str]:
     """
     import platform
 
-    from edgeattn import __version__
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import MANIFEST, sha256
+    from edgeattn.version import __version__
 
     bundle = Bundle.open(Path(folder))
     return {
