@@ -229,7 +229,7 @@ def test_bad_models(
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.zeros((3, 12, 3), "float32")}, "expected the shape (samples, 13, 3), found (3, 12, 3)"),
+        ({"x": np.zeros((3, 12, 3), "float32")}, "the shape (samples, 13, 3), found (3, 12, 3)"),
         ({"x": np.zeros((13, 3), "float32")}, "x[None]"),
         ({"x": np.full((3, 13, 3), np.nan)}, "NaN"),
         ({"x": np.full((3, 13, 3), np.inf)}, "infinite"),
