@@ -13,7 +13,7 @@ from edgeattn.samples import files as sample_files
 from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
-from edgeattn_converters.lowering.replacement import all_layers
+from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.trace import Interface, pack, trace, vocabulary_of
 

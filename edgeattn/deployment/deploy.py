@@ -30,7 +30,7 @@ from edgeattn.deployment.results import (
 from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection
-from edgeattn.targets.transfer import send_files
+from edgeattn.targets.upload import send_files
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle

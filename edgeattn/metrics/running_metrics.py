@@ -93,9 +93,9 @@ class RunningMetrics:
         distribution, classes = (int(n) for n in self.state["classes"])
         if not distribution or not classes:
             return
-        top1, counted1, topk, countedk = (int(n) for n in self.state["counts"][1:])
+        top1, counted1, topk, counted_k = (int(n) for n in self.state["counts"][1:])
         limit = limits.top1_agreement if with_limits else None
         yield check("top1_agreement", top1 / counted1 if counted1 else 1.0, limit, ">=")
         if classes > TOP_CLASSES:
-            share = topk / countedk if countedk else 1.0
+            share = topk / counted_k if counted_k else 1.0
             yield check(f"top{TOP_CLASSES}_agreement", share, None, ">=")

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.samples.arrays import ArrayFile, csv_array, npy_array, npz_members
-from edgeattn.samples.fitting import check_shape, fit, infer_dtype
+from edgeattn.samples.input_conversion import check_shape, fit, infer_dtype
 from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors, TensorSpec
 

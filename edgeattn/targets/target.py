@@ -101,7 +101,7 @@ def open_target(
     from edgeattn.targets import ssh
     from edgeattn.targets.connection import Connection
     from edgeattn.targets.on_device import session
-    from edgeattn.targets.transfer import send_files
+    from edgeattn.targets.upload import send_files
 
     with ssh.connect(on, config) as host:
         files = bundle.file_hashes()

@@ -32,7 +32,7 @@ from edgeattn.errors import EdgeattnError
 from edgeattn.process import protocol, server
 from edgeattn.process.worker import WorkerDied
 from edgeattn.runners.function import FunctionRunner
-from edgeattn.targets import transfer
+from edgeattn.targets import upload
 from edgeattn.targets.connection import Connection
 from edgeattn.targets.on_device import session
 from edgeattn.targets.ssh import SSHHost
@@ -127,7 +127,7 @@ def replace_runtimes() -> None:
         runtime_check.RuntimeCheck(name, runtime_check.PASS) for name in ("tflite", "onnx")
     )
     session.IDLE_TIMEOUT, steps.LOCK_TIMEOUT = 0, 0.0
-    transfer.PIECE_SIZE = 700
+    upload.PIECE_SIZE = 700
 
 
 def serving(home: Path) -> str | None:

@@ -18,6 +18,7 @@ from edgeattn_converters.lowering.attention import (
     lower_attention,
     lower_keras_attention,
 )
+from edgeattn_converters.lowering.call_replacement import Lowering, lowered
 from edgeattn_converters.lowering.dense import (
     lower_dense,
     lower_embedding,
@@ -26,12 +27,11 @@ from edgeattn_converters.lowering.dense import (
 from edgeattn_converters.lowering.masking import select_by_where
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.onnx_placeholders import Placeholders
-from edgeattn_converters.lowering.replacement import Lowering, lowered
 from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights
-from edgeattn_converters.quantization.model import ModelIO
 from edgeattn_converters.quantization.onnx import quantize
+from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
 

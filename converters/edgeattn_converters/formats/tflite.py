@@ -17,6 +17,7 @@ from edgeattn_converters.lowering.attention import (
     lower_attention,
     lower_keras_attention,
 )
+from edgeattn_converters.lowering.call_replacement import lowered
 from edgeattn_converters.lowering.dense import (
     lower_layer_normalization,
     lower_single_feature_normalization,
@@ -25,12 +26,11 @@ from edgeattn_converters.lowering.masking import select_by_arithmetic
 from edgeattn_converters.lowering.matmul import use_batch_matmul
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.pooling import lower_pooling
-from edgeattn_converters.lowering.replacement import lowered
 from edgeattn_converters.lowering.rnn.fused import OPERATOR, FusedLSTM
 from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_lowering
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.model import ModelIO
+from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.quantization.tflite import quantize
 from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of

@@ -14,8 +14,13 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.config_inspection import (
+    Config,
+    is_model,
+    is_sequential,
+    stored_layers,
+)
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS
-from edgeattn_converters.loading.stored_config import Config, is_model, is_sequential, stored_layers
 
 SEED = 20150817
 SAMPLES = 4

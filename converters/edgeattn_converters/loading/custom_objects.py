@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UsageError
+from edgeattn_converters.loading.config_inspection import unqualified
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
-from edgeattn_converters.loading.stored_config import unqualified
 
 _PACKAGE = "edgeattn_user"
 

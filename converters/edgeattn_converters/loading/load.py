@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters.loading import stored_config
+from edgeattn_converters.loading import config_inspection
 from edgeattn_converters.loading.architecture import (
     check_architecture,
     model_from_function,
@@ -22,6 +22,7 @@ from edgeattn_converters.loading.architecture import (
 )
 from edgeattn_converters.loading.audit import ModelFile, as_damaged
 from edgeattn_converters.loading.build import accepted_arguments, build_model
+from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.cross_check import compare_with_stock_loader
 from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.migrate import (
@@ -31,7 +32,6 @@ from edgeattn_converters.loading.migrate import (
     time_axis,
 )
 from edgeattn_converters.loading.migrate.context import Context
-from edgeattn_converters.loading.stored_config import Config
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
 _NOT_KERAS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "bundle": "an edgeattn bundle"}
@@ -144,12 +144,12 @@ def _with_valid_name(loaded: LoadedModel) -> LoadedModel:
 def _context(
     file: ModelFile, stored: Config, objects: Mapping[str, Any], weights: WeightsFile
 ) -> Context:
-    version = stored_config.version_numbers(file.keras_version or stored.get("keras_version"))
+    version = config_inspection.version_numbers(file.keras_version or stored.get("keras_version"))
     return Context(
-        major=stored_config.major_version(version, stored),
+        major=config_inspection.major_version(version, stored),
         version=version,
         accepted=accepted_arguments,
         custom_objects=objects,
         shapes=weights.shapes(stored),
-        masked=stored_config.is_model(stored) and stored_config.has_masks(stored),
+        masked=config_inspection.is_model(stored) and config_inspection.has_masks(stored),
     )

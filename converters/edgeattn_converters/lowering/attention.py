@@ -10,8 +10,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from edgeattn_converters.lowering.call_replacement import with_attributes
 from edgeattn_converters.lowering.masking import Select, causal_mask, combine_masks, mask_scores
-from edgeattn_converters.lowering.replacement import with_attributes
 from edgeattn_converters.lowering.rnn.cells import is_keras_class
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.lowering.call_replacement import Lowering
 from edgeattn_converters.lowering.onnx_placeholders import NodeWriter, Placeholders
-from edgeattn_converters.lowering.replacement import Lowering
 from edgeattn_converters.lowering.rnn.cells import as_float32, is_keras_class
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.lowering.call_replacement import with_attributes
 from edgeattn_converters.lowering.masking import (
     Select,
     causal_mask,
@@ -24,7 +25,6 @@ from edgeattn_converters.lowering.masking import (
     mask_arguments,
     mask_scores,
 )
-from edgeattn_converters.lowering.replacement import with_attributes
 from edgeattn_converters.lowering.rnn.cells import is_keras_class
 
 CLASSES = ("MultiHeadAttention", "GroupedQueryAttention")

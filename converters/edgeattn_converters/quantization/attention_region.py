@@ -30,7 +30,7 @@ class OperatorTypes:
 
 
 class AttentionGraph:
-    """A graph's nodes, in which the operators of attention are searched.
+    """A graph's nodes, in which the operators of attention are searched for.
 
     ``maps`` are the names of values that are attention maps. A softmax that nothing reads and that
     is not a map belongs to a classifier and is ignored.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
-from edgeattn_converters.lowering.replacement import all_layers
+from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.rnn.cells import as_float32, is_recurrent
 from edgeattn_converters.quantization.arithmetic import MIN_ELEMENTS
 

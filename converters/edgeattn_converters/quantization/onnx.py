@@ -21,7 +21,6 @@ from edgeattn_converters.graphs.onnx_file import (
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
 from edgeattn_converters.quantization.layer_weights import key_of
-from edgeattn_converters.quantization.model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.onnx_integer_io import use_integer_io
 from edgeattn_converters.quantization.onnx_operators import attention_graph, upstream_nodes
 from edgeattn_converters.quantization.onnx_ranges import range_spread
@@ -35,6 +34,7 @@ from edgeattn_converters.quantization.onnx_weights import (
     store_integers,
     store_tables,
 )
+from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.summary import with_summary
 from edgeattn_converters.quantization.weight_precision import (

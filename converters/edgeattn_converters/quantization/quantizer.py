@@ -18,7 +18,7 @@ from edgeattn_converters.quantization.candidates import (
     dynamic_stages,
     static_stages,
 )
-from edgeattn_converters.quantization.model import ModelIO, QuantizedModel, model_opener
+from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.selection import select_candidate, split_samples
 from edgeattn_converters.quantization.weight_precision import PrecisionOf, candidate_precision
 from edgeattn_converters.recipes import Recipe

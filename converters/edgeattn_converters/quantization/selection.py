@@ -13,7 +13,7 @@ from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Tensors
 from edgeattn_converters.quantization.candidates import DEFAULT, TARGET, Candidate, Stage
-from edgeattn_converters.quantization.model import ModelIO, OpenModel, QuantizedModel
+from edgeattn_converters.quantization.quantized_model import ModelIO, OpenModel, QuantizedModel
 
 # Every fourth sample is excluded from the measurement of ranges and comes first in the selection,
 # so that a file that clips unseen values does not look good. Fewer samples serve both purposes.

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgeattn.errors import ConversionError
 from edgeattn_converters.options import QuantizationOptions
-from edgeattn_converters.quantization.model import QuantizedModel
+from edgeattn_converters.quantization.quantized_model import QuantizedModel
 from edgeattn_converters.recipes import Recipe
 
 # How an operator computes. With ``INT8_WEIGHTS`` its weights are integers, its activations are not.

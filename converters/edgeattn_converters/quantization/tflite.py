@@ -10,7 +10,7 @@ from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.model import ModelIO, QuantizedModel
+from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.summary import with_summary
 from edgeattn_converters.quantization.tflite_int16 import use_int16

@@ -9,7 +9,7 @@ from edgeattn.tensors import Array
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
 from edgeattn_converters.quantization.layer_weights import LayerWeights, key_of, owns
-from edgeattn_converters.quantization.model import ModelIO
+from edgeattn_converters.quantization.quantized_model import ModelIO
 
 # The precision of a constant, one of ``edgeattn_converters.recipes.PRECISIONS``.
 PrecisionOf = Callable[[Array], str]

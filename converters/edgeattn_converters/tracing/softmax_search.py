@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeattn_converters.lowering.replacement import all_layers
+from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.rnn.cells import is_recurrent
 from edgeattn_converters.tracing.dataflow import WeightedSum, find_weighted_sum
 

@@ -22,7 +22,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.samples.states import with_initial_states
 from edgeattn.tensors import Tensors
-from edgeattn_converters.lowering.replacement import all_layers, replaced_calls
+from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.tracing.trace import Interface, named_outputs, pack, unique
 
 # Keras' names of the states of these layers; states of other layers are numbered.

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.tensors import TensorSpec
-from edgeattn_converters.lowering.replacement import all_layers
+from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
     Doubtful,

@@ -25,13 +25,13 @@ from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Tensors
 from edgeattn_converters import calibration, inspection, reference
 from edgeattn_converters.formats import ConvertedFile
-from edgeattn_converters.formats.attention_output_effect import compare_without_maps
+from edgeattn_converters.formats.attention_output_check import compare_without_maps
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.model import ModelIO
+from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.trace import Interface, interface_of, vocabulary_of

@@ -13,10 +13,10 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners.protobuf import BYTES, fields
+from edgeattn_converters.loading.config_inspection import is_model
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
-from edgeattn_converters.loading.stored_config import is_model
 
 VARIABLES = "variables/variables"
 SAVE_AS_FILE = "Load the model in Keras and save it as one file: model.save('model.keras')"

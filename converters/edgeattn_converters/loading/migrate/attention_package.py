@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config, unqualified
 from edgeattn_converters.loading.migrate.input_layers import input_layer
-from edgeattn_converters.loading.stored_config import Config, unqualified
 
 REGISTERED = "edgeattn>Attention"
 # Attributes of edgeattn's layer for the inner layers of version 4.

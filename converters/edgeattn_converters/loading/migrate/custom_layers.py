@@ -6,11 +6,11 @@ import inspect
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config, abbreviated, unqualified
 from edgeattn_converters.loading.custom_objects import parameters, registered_name
 from edgeattn_converters.loading.migrate import attention_package
 from edgeattn_converters.loading.migrate.context import Context, registered_layer, safe_name
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
-from edgeattn_converters.loading.stored_config import Config, abbreviated, unqualified
 
 # Arguments of the base class Layer, of any Keras version.
 _LAYER_ARGUMENTS = frozenset(

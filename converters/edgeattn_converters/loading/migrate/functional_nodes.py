@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config, unqualified
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_operation_module
-from edgeattn_converters.loading.stored_config import Config, unqualified
 
 CONSTANT = "_CONSTANT_VALUE"
 _SAVE_AGAIN = "Save the model again: the file is damaged."

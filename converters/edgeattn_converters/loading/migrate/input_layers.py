@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edgeattn_converters.loading.config_inspection import Config, is_model, layer_name
 from edgeattn_converters.loading.migrate import keras2
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
-from edgeattn_converters.loading.stored_config import Config, is_model, layer_name
 
 # Number of axes of the inputs of a layer, batch included.
 _AXES = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "Bidirectional": 3, "Conv1D": 3, "Dense": 2,

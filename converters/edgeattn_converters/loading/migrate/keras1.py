@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.stored_config import Config
+from edgeattn_converters.loading.config_inspection import Config
 
 _RENAMED: dict[str, dict[str, str]] = {
     "Dense": {"output_dim": "units", "bias": "use_bias"},

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config, abbreviated
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
-from edgeattn_converters.loading.stored_config import Config, abbreviated
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
 STORED_WEIGHTS = "edgeattn>StoredWeights"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import registered_name
 from edgeattn_converters.loading.lambdas import expressions, recognition
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
@@ -15,7 +16,6 @@ from edgeattn_converters.loading.migrate.context import (
     safe_name,
 )
 from edgeattn_converters.loading.migrate.keras2 import dtype_name
-from edgeattn_converters.loading.stored_config import Config
 
 
 def migrate(item: Config, ctx: Context) -> dict[str, Any]:

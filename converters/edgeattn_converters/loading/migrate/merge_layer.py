@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
 from edgeattn_converters.loading.migrate.input_layers import input_layer
-from edgeattn_converters.loading.stored_config import Config
 
 _CLASSES = {
     "sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate",

@@ -12,6 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import (
+    Config,
+    is_functional,
+    is_model,
+    is_sequential,
+    layer_name,
+    stored_layers,
+)
 from edgeattn_converters.loading.migrate import (
     attention_package,
     custom_layers,
@@ -31,14 +39,6 @@ from edgeattn_converters.loading.migrate.context import (
 )
 from edgeattn_converters.loading.migrate.input_layers import inferred_input_layer, input_layer
 from edgeattn_converters.loading.safety.allowed_classes import EDGEATTN_LAYERS
-from edgeattn_converters.loading.stored_config import (
-    Config,
-    is_functional,
-    is_model,
-    is_sequential,
-    layer_name,
-    stored_layers,
-)
 
 _Call = dict[str, Any]
 

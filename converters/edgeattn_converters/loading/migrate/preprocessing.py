@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate.context import keras_layer
-from edgeattn_converters.loading.stored_config import Config
 
 _NewInput = tuple[list[Any], str, str]  # shape, dtype, what the device has to do
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.lambdas import expressions, graph_nodes
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 from edgeattn_converters.loading.migrate import functional_nodes
 from edgeattn_converters.loading.migrate.context import safe_name
 from edgeattn_converters.loading.migrate.lambda_layers import expression_layer
-from edgeattn_converters.loading.stored_config import Config
 
 _CLASSES = frozenset({"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 _OPERATORS = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters.loading.stored_config import Config
+from edgeattn_converters.loading.config_inspection import Config
 
 
 def fix_time_axis(config: dict[str, Any], time_steps: int | None) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config, layer_name
 from edgeattn_converters.loading.migrate.context import safe_name
-from edgeattn_converters.loading.stored_config import Config, layer_name
 
 Array = np.ndarray[Any, Any]
 MISMATCH = "Save the model again: weights and architecture in the file do not match."

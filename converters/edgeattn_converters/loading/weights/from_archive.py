@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.formats import hdf5
-from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
-from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
-from edgeattn_converters.loading.stored_config import (
+from edgeattn_converters.loading.config_inspection import (
     Config,
     is_model,
     layer_name,
     stored_layers,
     unqualified,
 )
+from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
+from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
 from edgeattn_converters.loading.weights.assignment import Assignment, find_layer
 
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")

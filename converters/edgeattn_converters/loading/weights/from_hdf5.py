@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import (
+    Config,
+    is_model,
+    layer_name,
+    stored_layers,
+)
 from edgeattn_converters.loading.formats import hdf5
-from edgeattn_converters.loading.stored_config import Config, is_model, layer_name, stored_layers
 from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, Assignment, find_layer
 from edgeattn_converters.loading.weights.layouts import convert
 

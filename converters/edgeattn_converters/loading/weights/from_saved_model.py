@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
-from edgeattn_converters.loading.stored_config import Config, is_model, stored_layers
 from edgeattn_converters.loading.weights.assignment import Assignment, find_layer
 
 

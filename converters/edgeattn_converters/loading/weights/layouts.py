@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeattn_converters.loading.stored_config import Config
+from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.weights.assignment import Array
 
 _GATES = {"LSTM": 4, "GRU": 3}

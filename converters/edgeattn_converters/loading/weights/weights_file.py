@@ -9,9 +9,9 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.config_inspection import Config, is_model
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.migrate.context import Shape
-from edgeattn_converters.loading.stored_config import Config, is_model
 from edgeattn_converters.loading.weights import from_archive, from_hdf5, from_saved_model
 
 

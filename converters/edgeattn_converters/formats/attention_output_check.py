@@ -18,7 +18,7 @@ from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors, TensorSpec
-from edgeattn_converters.quantization.model import ModelIO
+from edgeattn_converters.quantization.quantized_model import ModelIO
 
 # Number of samples that both files are run on.
 COMPARED = 16
