@@ -89,7 +89,7 @@ def test_wheel_contains_edgeattn_without_the_converters(tmp_path):
     package = Path(edgeattn.__file__).parent
     files = {p.relative_to(package.parent).as_posix() for p in package.rglob("*.*") if p.is_file()}
     assert {name for name in files if "__pycache__" not in name} <= names
-    assert not any("converters" in name or "__pycache__" in name for name in names)
+    assert not any("edgeattn_converters" in name or "__pycache__" in name for name in names)
 
 
 def test_pip_installs_the_wheel(tmp_path):
