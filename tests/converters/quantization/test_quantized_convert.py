@@ -129,8 +129,8 @@ def _shaped(*shape: int) -> np.ndarray:
     ("values", "message"),
     [
         (_shaped(9, 19, 5) * 1e9, "values up to"),
-        (_shaped(0, 19, 5), "holds no samples"),
-        (_shaped(9, 17, 5), "shape (samples, 19, 5) expected, the samples are (9, 17, 5)"),
+        (_shaped(0, 19, 5), "has no samples"),
+        (_shaped(9, 17, 5), "the shape (samples, 19, 5), found (9, 17, 5)"),
     ],
     ids=["huge", "empty", "wrong shape"],
 )
