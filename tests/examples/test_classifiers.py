@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import edgeattn.layers  # noqa: F401  registers the layer of the files
-from conftest import read_result
+from example_results import read_result
 from fake_data import write_gestures, write_har_subset, write_vowels
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import read_result
+from example_results import read_result
 from fake_data import write_archive, write_reviews
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from conftest import read_result
+from example_results import read_result
 
 
 def test_find_max_from_training_to_report(run_example):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from conftest import EXAMPLES, ROOT
+from example_results import EXAMPLES, ROOT
 
 NAMES = ["imdb", "activity", "gestures", "vowels"]
 
