@@ -32,7 +32,7 @@ def run(source: str, folder: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
     )
     assert ended.returncode == 0, ended.stderr
@@ -55,7 +55,7 @@ def test_attention_in_ten_lines(tmp_path):
     assert len(list((tmp_path / "model.edge").glob("model.*"))) == 6
     ended = subprocess.run(
         [sys.executable, "-m", "edgeattn", "validate", "model.edge"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=1200,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
 

@@ -44,7 +44,7 @@ def install(folder):
     constraints = ["--constraint", ROOT / "constraints.txt"]
     if not (folder / ".complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=120)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=1200)
         ask([*pip, *constraints, f"{ROOT}[onnx]"])
         (folder / ".complete").touch()
     # The code may have changed since: what is installed is a copy.
@@ -93,7 +93,7 @@ def light(python, tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=1200,
         )
         document = json.loads(done.stdout) if "--json" in arguments else done.stdout
         return done.returncode, document, done.stderr
@@ -175,7 +175,7 @@ print(json.dumps([report.verdict, sorted({{name.split(".")[0] for name in sys.mo
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=1200,
     )
     verdict, loaded = json.loads(told.stdout.splitlines()[-1])
     assert verdict == "pass"

@@ -52,7 +52,7 @@ def run_all(folder: Path) -> list[str]:
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1200,
         )
         assert done.returncode == 0, done.stderr
         printed.append(done.stdout)

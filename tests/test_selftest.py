@@ -15,7 +15,7 @@ def run(*arguments):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=1200,
     )
 
 

@@ -185,7 +185,7 @@ target = _option_group(
     click.option(
         "--on",
         metavar="USER@HOST",
-        help="Run the artifacts on this machine, over ssh. Default: this machine.",
+        help="Run the artifacts on a host that ssh reaches. Default: this machine.",
     ),
     click.option(
         "--python",

@@ -315,7 +315,7 @@ def test_a_closed_pipe(dense_bundle, arguments):
         stdout=writer,
         stderr=subprocess.PIPE,
         check=False,
-        timeout=60,
+        timeout=1200,
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
@@ -323,7 +323,7 @@ def test_a_closed_pipe(dense_bundle, arguments):
 
 def test_a_reader_of_one_line(dense_bundle):
     command = f"'{sys.executable}' -m edgeattn inspect '{dense_bundle.path}' --json | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, shell=True, capture_output=True, check=False, timeout=1200)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"{\n", b"")
 
 
@@ -337,7 +337,7 @@ def test_nowhere_to_print(dense_bundle, arguments):
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=60,
+            timeout=1200,
         )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -346,7 +346,7 @@ def test_nowhere_to_print(dense_bundle, arguments):
 
 def test_closed_streams(dense_bundle):
     command = f"'{sys.executable}' -m edgeattn validate '{dense_bundle.path}' >&- 2>&-"
-    assert subprocess.run(command, shell=True, check=False, timeout=60).returncode == 0
+    assert subprocess.run(command, shell=True, check=False, timeout=1200).returncode == 0
 
 
 # A full disk, Ctrl-C
@@ -440,7 +440,7 @@ def test_interrupted(slow_bundle, tmp_path, source, command, number, code, whole
     try:
         running(process.pid, 2)
         (os.killpg if whole_group else os.kill)(process.pid, number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=1200)
     finally:
         process.kill()
         process.wait()
