@@ -47,4 +47,4 @@ def test_artifacts(format: str, cases: list[dict[str, Any]]) -> None:
 def test_samples_that_are_pickled(cases: list[dict[str, Any]]) -> None:
     (case,) = (case for case in cases if case["name"] == "pickled_samples.npz")
     with pytest.raises(SampleError):
-        samples.read(case["path"], [TensorSpec("x", (None, 2), "float32")])
+        samples.read_samples(case["path"], [TensorSpec("x", (None, 2), "float32")])
