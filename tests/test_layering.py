@@ -283,3 +283,9 @@ def test_functions_take_at_most_eight_parameters():
                         if isinstance(argument, ast.arg) and argument.arg not in ("self", "cls")
                     ]
                     assert len(names) <= 8, f"{module}:{node.name} has {len(names)}"
+
+
+def test_no_two_test_modules_have_the_same_name():
+    """pytest imports them by name, and stops at the second one."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
