@@ -1,7 +1,5 @@
 """edgeattn converts Keras attention models for edge devices and validates them against Keras."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from edgeattn.version import __version__

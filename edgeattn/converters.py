@@ -1,7 +1,5 @@
 """The converters (:mod:`edgeattn_converters`), if the packages that they need are installed."""
 
-from __future__ import annotations
-
 import importlib.util
 from typing import Any
 

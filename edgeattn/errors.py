@@ -17,8 +17,6 @@ Every error has a message (what is wrong, with the value), and most have a hint 
 ``edgeattn/cli/main.py`` maps them to text and an exit code.
 """
 
-from __future__ import annotations
-
 
 class EdgeattnError(Exception):
     """Base class. ``message`` says what is wrong, ``hint`` what to do next."""

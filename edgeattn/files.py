@@ -4,8 +4,6 @@ All functions write beside the target and rename at the end. If an error ends th
 full disk or Ctrl-C, for example), the target is unchanged and nothing else remains.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

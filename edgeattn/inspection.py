@@ -1,7 +1,5 @@
 """The contents of a bundle, a model file or a Keras file, as JSON documents."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections import Counter

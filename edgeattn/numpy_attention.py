@@ -9,8 +9,6 @@ step is exactly zero, and its state, NaN included, is never read. The weights an
 fully masked row are zero.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, TypeAlias
 
 import numpy as np

@@ -9,8 +9,6 @@ Otherwise they are discarded. Threads started by :mod:`edgeattn.process.pool` an
 :class:`edgeattn.process.worker.Worker` pass messages to the context that started them.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """Names of schemes and formats. The command line imports this module, so it must stay small."""
 
-from __future__ import annotations
-
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 # Converted only if requested by name, and not part of "all".
 EXPERIMENTAL = ("int4",)

@@ -5,8 +5,6 @@ outputs of Keras. The exit code is that of ``edgeattn validate``: 0 pass, 1 a ch
 nothing could be run.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

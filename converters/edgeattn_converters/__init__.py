@@ -1,7 +1,5 @@
 """Converts trained Keras models to bundles. Needs TensorFlow, so it runs on a workstation."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 File formats are those of :mod:`edgeattn.samples.files`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The contents of a Keras file, and what to expect of its conversion."""
 
-from __future__ import annotations
-
 import importlib
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Schemes, and the runtimes and operator sets that files can be made for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

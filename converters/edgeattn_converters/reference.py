@@ -1,7 +1,5 @@
 """The reference: inputs with Keras' outputs and attention maps, to compare artifacts with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

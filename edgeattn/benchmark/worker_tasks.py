@@ -3,8 +3,6 @@
 :func:`load` is called first and keeps the artifact and its inputs for the other functions.
 """
 
-from __future__ import annotations
-
 import resource
 import time
 from pathlib import Path

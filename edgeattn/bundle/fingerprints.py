@@ -1,7 +1,5 @@
 """Fingerprints of a bundle's calibration and reference samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from edgeattn.bundle.bundle import Bundle

@@ -6,8 +6,6 @@ a signature, each once, stored without compression (so that nothing grows), as r
 under paths inside the bundle.
 """
 
-from __future__ import annotations
-
 import shutil
 import stat
 import zipfile

@@ -10,8 +10,6 @@ stored beside the manifest as ``manifest.json.sig`` and can be checked by hand:
 ``namespaces="edgeattn-bundle"`` in its line a key is accepted for bundles only.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import tempfile

@@ -1,7 +1,5 @@
 """Packed bundles: checked, then unpacked once into a cache folder named by the file's hash."""
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

@@ -1,7 +1,5 @@
 """New bundles: written to a temporary folder that is renamed when it is complete."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The list of commands. Each is imported when it is used, so that ``--help`` starts quickly."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The command group, and the only place that maps errors to messages and exit codes."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Printing: JSON documents and tables on stdout, progress on stderr."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,7 +1,5 @@
 """``edgeattn sign``"""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

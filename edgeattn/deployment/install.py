@@ -6,8 +6,6 @@ Those that the device lacks are copied to it, and its own pip installs them into
 is compiled on either machine.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

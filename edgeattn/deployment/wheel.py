@@ -1,7 +1,5 @@
 """Builds a wheel of the installed edgeattn, without the converters."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import zipfile

@@ -1,7 +1,5 @@
 """Advice on the state of a machine and its runtimes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

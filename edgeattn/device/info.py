@@ -4,8 +4,6 @@ All files are read below a ``root`` folder. On the machine itself it is ``/``; f
 and in tests it is a folder with copies of the device's kernel files.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

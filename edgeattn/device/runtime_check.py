@@ -4,8 +4,6 @@ Each runtime is imported in a worker process of its own and runs a tiny model th
 that crashes the process, such as a wheel built for a newer processor, is reported like any failure.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Which runtime wheels from PyPI can be installed on a machine."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

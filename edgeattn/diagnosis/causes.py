@@ -1,7 +1,5 @@
 """Noise of operators, and its causes beyond the rounding of their dtypes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -11,8 +11,6 @@ Three differences from the reference's values are measured for every tensor:
 An isolated error well above the explained one is a fault.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """Location of an operator: its readable name, and whether it is in attention or a recurrence."""
 
-from __future__ import annotations
-
 from edgeattn.diagnosis.graph import Graph, Operator
 from edgeattn.diagnosis.matching import GraphPair
 

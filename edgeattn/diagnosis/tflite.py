@@ -3,8 +3,6 @@
 Graphs are read and rewritten with the flatbuffer schema that ai-edge-litert includes.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Graphs of ``.tflite`` files, including loop bodies."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ The ``state`` of an accumulator is a dictionary of plain arrays. An evaluation t
 restores it and ends with the same result, bit for bit.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """Checkpoints of an evaluation, from which it resumes after an interruption."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Results of an evaluation: the scores of the reference and of an artifact on a dataset."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

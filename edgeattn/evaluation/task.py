@@ -1,7 +1,5 @@
 """Scores of two sets of outputs on the same labelled samples, compared at once."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from edgeattn.errors import SampleError

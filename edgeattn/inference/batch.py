@@ -1,7 +1,5 @@
 """One artifact run on a file of samples; its outputs are written to a file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

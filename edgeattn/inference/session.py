@@ -4,8 +4,6 @@ Inputs and outputs are copied to and from arrays that are allocated once. Progra
 :func:`edgeattn.load`, which builds on this.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Protocol
 

@@ -4,8 +4,6 @@
 models contain the path of this module: it must not move.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

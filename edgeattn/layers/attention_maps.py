@@ -1,7 +1,5 @@
 """Attention weights of the attention layers in a Keras model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

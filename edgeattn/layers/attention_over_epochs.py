@@ -1,7 +1,5 @@
 """A Keras callback that records and draws attention during training."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ the sample axis first, unless a docstring states otherwise. If either contains N
 NaN.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

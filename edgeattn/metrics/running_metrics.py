@@ -1,7 +1,5 @@
 """The metrics of one output over batches, in memory of constant size."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 

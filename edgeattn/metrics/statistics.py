@@ -5,8 +5,6 @@ disagreements are tested with McNemar's exact test (McNemar 1947). The decision 
 non-inferiority: the upper end of the interval is compared with the margin.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

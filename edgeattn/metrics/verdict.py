@@ -1,7 +1,5 @@
 """The four verdicts, and how the verdicts of parts combine into one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 PASS, FAIL, INCONCLUSIVE, NOT_RUN = "pass", "fail", "inconclusive", "not run"

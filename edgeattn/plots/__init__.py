@@ -13,8 +13,6 @@ The palette of Okabe and Ito and the color maps cividis and PuOr suit readers wi
 deficiencies. NaN and infinity are drawn in vermilion, never as zero.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgeattn.plots.epochs import over_epochs

@@ -1,7 +1,5 @@
 """Bars, images and ticks on a Matplotlib axis."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

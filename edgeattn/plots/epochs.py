@@ -1,7 +1,5 @@
 """One sequence's attention over the epochs of a training, and the loss."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attention maps: of one sequence, in comparison with an artifact, and of many sequences."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

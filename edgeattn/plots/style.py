@@ -1,7 +1,5 @@
 """What all figures share: colors, fonts, validation of arrays, and files."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A text whose tokens are shaded by their attention weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

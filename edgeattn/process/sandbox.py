@@ -4,8 +4,6 @@ Linux only. On other systems, or if the system refuses, the process runs without
 main protection is that no code in a file is executed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

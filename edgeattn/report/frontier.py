@@ -1,7 +1,5 @@
 """A plot of the candidates of ``edgeattn tune``: score and latency against size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Numbers and sizes as text."""
 
-from __future__ import annotations
-
 import math
 
 

@@ -1,7 +1,5 @@
 """Figures of the report as SVG text, drawn by Matplotlib, in the page's own text color."""
 
-from __future__ import annotations
-
 import html
 import io
 import math

@@ -1,7 +1,5 @@
 """Vocabulary files: the tokens that the integers of a text input stand for."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Samples cut into batches for a runtime, and the outputs of the batches joined."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import numpy as np

@@ -6,8 +6,6 @@ before a runtime opens them. Field numbers are those of onnx.proto; the encoding
 Buffers wire format.
 """
 
-from __future__ import annotations
-
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path

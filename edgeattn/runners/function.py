@@ -1,7 +1,5 @@
 """A Python function as a runner, for tests that need no runtime."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """ONNX files in onnxruntime, on the CPU."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

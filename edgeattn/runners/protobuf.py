@@ -1,7 +1,5 @@
 """Reads the Protocol Buffers wire format without the protobuf package."""
 
-from __future__ import annotations
-
 import mmap
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """TFLite files in ai-edge-litert or, if that is not installed, in tflite-runtime."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ Members of an ``.npz`` are read sequentially through zipfile, which decompresses
 their checksums; rows that are not requested are skipped by reading them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import shutil

@@ -1,7 +1,5 @@
 """Fingerprints of samples, to recognize those used for calibration or in the reference."""
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

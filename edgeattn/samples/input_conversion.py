@@ -1,7 +1,5 @@
 """Arrays checked against, and converted to, the inputs of a model."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

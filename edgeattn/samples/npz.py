@@ -1,7 +1,5 @@
 """Reading and writing of ``.npz`` files, without pickle."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 from typing import IO

@@ -3,8 +3,6 @@
 A state that a sample does not contain is zero, which starts a new sequence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Calls to functions on a device, over an ssh connection."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

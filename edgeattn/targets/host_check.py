@@ -1,7 +1,5 @@
 """Description of a host over ssh, and a check of its runtimes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from edgeattn.device import info

@@ -9,8 +9,6 @@ host that the user has configured. It must be OpenSSH 7.6 or newer; the device n
 and ``python3``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Copies the files that a device lacks, in pieces."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Checks of an artifact's outputs and attention maps against those of Keras."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np

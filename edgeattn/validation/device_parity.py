@@ -10,8 +10,6 @@ Rounding in another order is the only difference that is accepted:
 Only samples and ordinary edge cases are compared. On extreme inputs, integers saturate by design.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

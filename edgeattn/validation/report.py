@@ -1,7 +1,5 @@
 """The report of a validation: checks and verdicts of each artifact and of the bundle."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The structure stage: checks of a file that need no runtime."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 

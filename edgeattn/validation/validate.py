@@ -4,8 +4,6 @@ An artifact passes through the stages structure, numbers, attention, task and de
 values come from the bundle itself (``reference.npz``), so a device without TensorFlow can validate.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -4,8 +4,6 @@ All tensors are made outputs of the graph, so the runtime cannot fuse operators.
 from those of the original file in the last digits only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any

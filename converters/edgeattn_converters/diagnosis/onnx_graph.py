@@ -1,7 +1,5 @@
 """Graphs of ``.onnx`` files, with the operators that quantizers split put together again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One module per output format, each with ``convert`` and ``runtimes``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ A map that is an output keeps the converter and the runtime from fusing the oper
 the results of the operators behind it may differ.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from pathlib import Path

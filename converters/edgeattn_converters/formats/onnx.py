@@ -1,7 +1,5 @@
 """ONNX files: a free batch axis, and recurrences as LSTM, GRU and RNN nodes."""
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """TFLite files: built-in operators only, and no state between calls."""
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Reading and editing ONNX models (``onnx.ModelProto``)."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path

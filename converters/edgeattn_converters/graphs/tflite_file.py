@@ -1,7 +1,5 @@
 """Reading, editing and writing ``.tflite`` files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

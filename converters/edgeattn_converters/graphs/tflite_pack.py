@@ -5,8 +5,6 @@ the shapes, scales, options and tensors that are equal makes an unrolled recurre
 because its steps differ in little else.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any

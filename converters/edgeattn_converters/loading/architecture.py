@@ -1,7 +1,5 @@
 """The ``--architecture`` option: the model of a file that contains weights only."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 In this order: size, SHA-256, kind by content, structure, configuration.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Build the Keras 3 model of a migrated configuration, with zeros as weights."""
 
-from __future__ import annotations
-
 import inspect
 import warnings
 from collections.abc import Mapping

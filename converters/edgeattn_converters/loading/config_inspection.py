@@ -1,7 +1,5 @@
 """Read facts from a model configuration as it is stored, of any Keras version."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ The stock loader is Keras 3 for files of Keras 3 and tf_keras for files of Keras
 files without code and custom classes are compared, because tf_keras would run a stored Lambda.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Mapping, Sequence

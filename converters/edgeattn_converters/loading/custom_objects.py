@@ -3,8 +3,6 @@
 A model file may name any module; modules are never imported because a model file names them.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import inspect
 import sys

@@ -5,8 +5,6 @@ with safe mode on, and the weights are assigned by the names in the file. Nothin
 is executed, and no module that it names is imported.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

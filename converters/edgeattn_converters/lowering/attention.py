@@ -4,8 +4,6 @@ The Luong score ``h_T · (W h_s)`` is computed as ``(h_T W') · h_s``, with W tr
 of the query instead of one per state, features² multiplications instead of time · features².
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Any

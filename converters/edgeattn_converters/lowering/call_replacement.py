@@ -4,8 +4,6 @@ While a model is traced for a target, the ``call`` of each layer that has a lowe
 Everything else, including nested and shared layers, is traced unchanged.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Each of them is one ONNX node; with a free batch, Keras' own computation would a
 around it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -6,8 +6,6 @@ number after 1 is 1.2e-7 away, that adds nothing. The range of the scores grows 
 Keras' fill value of -1e9 would leave a single int8 step for all real scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -6,8 +6,6 @@ same, bit for bit. Only float32 files are rewritten, because the other schemes h
 FULLY_CONNECTED alone.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile

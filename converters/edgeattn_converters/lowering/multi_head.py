@@ -8,8 +8,6 @@ any real key keeps the result of its path in Keras: zero with the scores, the me
 without them.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """TensorFlow operations without an ONNX operator of the same name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

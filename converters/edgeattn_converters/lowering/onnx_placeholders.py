@@ -4,8 +4,6 @@ While the model is traced, a placeholder operation represents the nodes; when tf
 the nodes replace it.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ The maximum of maxima is the maximum, and the same holds for averages. It also h
 where the number of pooled elements is the product of the numbers along the axes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Integers and scales for real numbers."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from edgeattn.tensors import Array

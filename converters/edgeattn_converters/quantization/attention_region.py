@@ -4,8 +4,6 @@ An int8 softmax has a fixed scale of 1/256, so weights below 1/512 vanish; and t
 amplifies the rounding of int8 scores. In float32, the attention map survives quantization.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The candidates for a file of one scheme, from the plainest to the most careful."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from edgeattn.errors import ConversionError

@@ -4,8 +4,6 @@ Names cannot identify it: converters merge, transpose and split constants, and K
 layers of a traced graph, so that its ``dense_1`` may be the model's ``dense``.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Quantizing a float ONNX model to a scheme."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cached_property
 from typing import Any

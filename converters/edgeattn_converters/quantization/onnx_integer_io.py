@@ -1,7 +1,5 @@
 """Integer inputs and outputs of an ONNX model, as in :mod:`.tflite_integer_io`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Finding the nodes of an ONNX model that a candidate keeps in float32."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgeattn_converters.quantization.attention_region import AttentionGraph, Node, OperatorTypes

@@ -1,7 +1,5 @@
 """How much the ranges of an ONNX model's values differ between subsets of the samples."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Integer activations in an ONNX model, by onnxruntime's static quantizer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

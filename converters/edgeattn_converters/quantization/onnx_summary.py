@@ -1,7 +1,5 @@
 """The summary of an ONNX model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

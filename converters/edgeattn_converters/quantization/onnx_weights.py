@@ -6,8 +6,6 @@ folds a ``DequantizeLinear`` only with a session option (``session.disable_quant
 people's sessions do not set.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

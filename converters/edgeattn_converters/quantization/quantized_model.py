@@ -1,7 +1,5 @@
 """A model before and after quantization, and running it."""
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The course of a quantization, which both formats share."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace

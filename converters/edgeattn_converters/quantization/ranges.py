@@ -1,7 +1,5 @@
 """Ranges of activations, measured on samples."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Selecting the best of several candidates for a file of one scheme."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """What became of a requested scheme: operators and weights of a file by dtype."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

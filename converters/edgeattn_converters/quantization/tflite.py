@@ -1,7 +1,5 @@
 """Quantizing a float ``.tflite`` file to a scheme."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 

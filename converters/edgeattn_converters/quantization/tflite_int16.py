@@ -9,8 +9,6 @@ All int16 tensors are symmetric, ``real = int16 * scale``, as the kernels requir
 clipping values that did not occur in calibration.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 Tensors without a measured range stay unchanged. Tokens are among them, because they are indices.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -4,8 +4,6 @@ TensorFlow's quantizer identifies operators by the names of their outputs, and s
 these functions.
 """
 
-from __future__ import annotations
-
 import re
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile

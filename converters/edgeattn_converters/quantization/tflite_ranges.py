@@ -4,8 +4,6 @@ They are measured in the runtime with all tensors preserved, because TensorFlow'
 crashes on any ``WHILE``.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The summary of a ``.tflite`` file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

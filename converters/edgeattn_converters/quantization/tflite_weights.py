@@ -5,8 +5,6 @@ fused after conversion; the arithmetic is the same. Loop bodies are graphs like 
 their recurrent weights are included.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

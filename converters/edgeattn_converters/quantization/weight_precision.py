@@ -1,7 +1,5 @@
 """The precision in which each weight is stored."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 from edgeattn.errors import UsageError

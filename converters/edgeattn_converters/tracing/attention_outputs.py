@@ -1,7 +1,5 @@
 """Exports attention weights as outputs of the same computation that gives the model's outputs."""
 
-from __future__ import annotations
-
 import contextlib
 import difflib
 import inspect

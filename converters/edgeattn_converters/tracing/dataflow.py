@@ -4,8 +4,6 @@ The axis over which the weights are normalized is followed along, to know which 
 meets in a product.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

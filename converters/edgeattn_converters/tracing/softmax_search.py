@@ -4,8 +4,6 @@ A softmax is attention if its result reaches a product with a sequence through o
 move data. A classifier's softmax reaches none.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence

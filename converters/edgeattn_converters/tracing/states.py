@@ -8,8 +8,6 @@ The result is an ordinary Keras model, so the reference, the converters and the 
 special cases.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect

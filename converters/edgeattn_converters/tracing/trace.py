@@ -1,7 +1,5 @@
 """Traces a Keras model to a frozen TensorFlow function with fixed shapes and ordered outputs."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ Arguments and results are JSON. ``source``, ``options`` and ``quantization`` are
 :class:`ModelSource`, :class:`ConversionOptions` and :class:`QuantizationOptions`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib

@@ -3,8 +3,6 @@
 Objects are visited with ``getlink``, because a hostile file may contain links to other files.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Static checks of a ``.keras`` file: a zip archive of two JSON files and an HDF5 file."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

@@ -5,8 +5,6 @@ TensorFlow 2.5, in ``saved_model.pb``. The field numbers are those of TensorFlow
 ``saved_metadata.proto``, ``saved_model.proto`` and ``saved_object_graph.proto``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

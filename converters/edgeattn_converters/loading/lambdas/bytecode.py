@@ -5,8 +5,6 @@ branches, loops or side effects is not recognized, nor are calls of functions wi
 No library of a compatible license does this for all Python versions without executing the code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ An expression is one of ``{"input": None}`` (the argument of the layer), ``{"inp
 ``{"ellipsis": true}`` and ``{"op": name, "args": [...]}``. ``keras_operations`` evaluates them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

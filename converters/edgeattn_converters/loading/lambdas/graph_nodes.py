@@ -4,8 +4,6 @@ A ``TensorFlowOpLayer`` contains a node of the graph and its constant inputs. Kn
 read as an expression; the node itself is never loaded.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

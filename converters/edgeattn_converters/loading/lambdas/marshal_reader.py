@@ -6,8 +6,6 @@ library of a compatible license reads them without executing anything. The forma
 CPython's ``Python/marshal.c``.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass

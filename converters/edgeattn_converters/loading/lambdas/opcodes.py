@@ -4,8 +4,6 @@ The numbers are those of the standard module ``opcode``. Recognition fails at an
 including jumps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@
 function with the name of the layer.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import dataclasses

@@ -4,8 +4,6 @@ Each line names an operation, the function that calls it and the arguments with 
 support another function add a line here and, for a new operation, one in ``keras_operations``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

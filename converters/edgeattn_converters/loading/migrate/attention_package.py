@@ -5,8 +5,6 @@ later in debug mode, calling its layer creates ordinary Keras layers instead. Th
 masks, and so does the layer that replaces it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

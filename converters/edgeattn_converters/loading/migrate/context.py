@@ -1,7 +1,5 @@
 """Facts about one file that the migration needs besides the configuration."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

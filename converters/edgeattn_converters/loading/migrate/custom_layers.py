@@ -1,7 +1,5 @@
 """Layers of the user's own classes, and the error for classes that nobody defines."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

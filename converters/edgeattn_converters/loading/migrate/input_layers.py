@@ -1,7 +1,5 @@
 """The input layer of a Sequential model, which older Keras versions store in its first layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Configs of built-in Keras 1 layers, rewritten with the arguments of Keras 2."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

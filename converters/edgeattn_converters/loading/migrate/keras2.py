@@ -4,8 +4,6 @@ The layers compute what they were trained with: an argument with an effect on th
 migrated or refused, never dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

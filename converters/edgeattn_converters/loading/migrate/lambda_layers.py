@@ -1,7 +1,5 @@
 """Lambda layers, replaced with a function of the user or with the expression they compute."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError

@@ -4,8 +4,6 @@ The outputs of padded steps matter if a later layer reads them: a Flatten, a max
 that ignores masks. These layers are only used in models with masks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

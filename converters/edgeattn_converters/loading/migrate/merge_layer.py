@@ -1,7 +1,5 @@
 """The layer ``Merge`` of Keras 1 and early Keras 2, which later became one layer per mode."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Their weights are stored as float32, and no CPU runtime computes in half precisi
 artifact is therefore closer to the trained function than one that imitates the rounding.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 _HALF_PRECISION = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")

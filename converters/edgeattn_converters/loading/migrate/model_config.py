@@ -5,8 +5,6 @@ This module handles nested models, wrappers and connections; single layers are m
 and ``attention_package``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

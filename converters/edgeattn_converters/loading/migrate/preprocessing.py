@@ -5,8 +5,6 @@ the input of the model, and a note describes what the device has to compute. Res
 Normalization are arithmetic and stay.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Keras objects of edgeattn that a migrated configuration refers to by registered name."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ They contain the name of a TensorFlow function or a node of a TensorFlow graph. 
 expression, like Lambda layers; nothing is looked up in TensorFlow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Free axes of the model inputs: the batch axis stays free, the time axis gets a fixed length."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

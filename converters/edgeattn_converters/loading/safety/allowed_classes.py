@@ -5,8 +5,6 @@ run code, import modules or read files are refused. Any other name is taken for 
 which is looked up in ``--custom-objects`` and never imported.
 """
 
-from __future__ import annotations
-
 import sys
 
 

@@ -3,8 +3,6 @@
 Keras is not imported. An error names the layer that is refused and what the user can do.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

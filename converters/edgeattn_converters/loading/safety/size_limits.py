@@ -1,7 +1,5 @@
 """Size limits for model files; ``--trust`` lifts them for one file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from edgeattn.errors import UnsafeModelError

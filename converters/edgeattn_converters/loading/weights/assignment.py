@@ -1,7 +1,5 @@
 """Assignment of arrays to the variables of a model, with checks of shape and completeness."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

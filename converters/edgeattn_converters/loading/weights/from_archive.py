@@ -1,7 +1,5 @@
 """Weights of ``.keras`` and ``.weights.h5`` files: one group per object, named after its class."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

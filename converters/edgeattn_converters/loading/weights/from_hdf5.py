@@ -1,7 +1,5 @@
 """Weights of ``.h5`` files: one group per layer, with an ordered list of arrays."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Weights of SavedModel folders: one array per path in the object graph of the checkpoint."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

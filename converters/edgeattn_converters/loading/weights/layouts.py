@@ -1,7 +1,5 @@
 """Stored arrays of a layer in the layout of the current Keras."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

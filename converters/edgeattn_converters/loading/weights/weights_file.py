@@ -1,7 +1,5 @@
 """The weights of a file in any format: their shapes, their total size and their assignment."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

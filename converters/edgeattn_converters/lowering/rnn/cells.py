@@ -1,7 +1,5 @@
 """The cell of a recurrent Keras layer as plain values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

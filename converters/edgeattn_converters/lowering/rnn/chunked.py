@@ -8,8 +8,6 @@ A ``WHILE`` copies its loop variables in every iteration, including the outputs 
 sequences are therefore split twice: the inner loop has few outputs, the outer loop few iterations.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgeattn_converters.lowering.rnn.recurrence import Recurrence

@@ -13,8 +13,6 @@ one. The cell is not clipped: the converter's own fusion sets a clip of 10, whic
 have.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 from typing import Any

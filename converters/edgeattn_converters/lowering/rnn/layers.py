@@ -4,8 +4,6 @@ A lowering returns the outputs in the order of the steps, whichever end it start
 adds what the layers promise: their results, states, order and merge modes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

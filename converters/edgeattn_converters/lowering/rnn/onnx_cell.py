@@ -4,8 +4,6 @@ Source: the ONNX operator specification. ONNX orders the gates of an LSTM i, o, 
 has i, f, c, o; those of a GRU are z, r, h in both.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -7,8 +7,6 @@ front, in their order, and the outputs back to the positions of their steps, whi
 every mask.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 from typing import Any

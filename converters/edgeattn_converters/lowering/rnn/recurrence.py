@@ -1,7 +1,5 @@
 """What a lowering of recurrent layers receives and returns."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Protocol
 

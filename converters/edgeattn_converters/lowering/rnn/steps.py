@@ -5,8 +5,6 @@ one matrix product, (time * batch, features) x (features, gates * units); each s
 its state only.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgeattn.tensors import Array

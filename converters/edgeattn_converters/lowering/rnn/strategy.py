@@ -8,8 +8,6 @@ copies of all steps fit or the sequence has at most 32 steps. A loop copies the 
 every iteration, so sequences of more than 256 steps get two loops, the inner one with few outputs.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgeattn.errors import UsageError

@@ -4,8 +4,6 @@ It is the fastest for short sequences. It needs builtin operators only, and TFLi
 between two invocations of such a graph.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgeattn_converters.lowering.rnn.recurrence import Recurrence
