@@ -12,7 +12,7 @@ from edgeattn.schemes import FORMATS
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.lowering.call_replacement import all_layers
-from edgeattn_converters.lowering.rnn.cells import is_recurrent
+from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.options import ModelSource
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention

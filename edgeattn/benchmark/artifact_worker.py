@@ -1,16 +1,25 @@
-"""A worker process that has loaded one artifact for a benchmark."""
+"""A worker process that has loaded one artifact for a benchmark, and the functions it runs."""
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
+from edgeattn.device import info
+from edgeattn.device.power import PowerSampler
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
+from edgeattn.inference.model import Model
+from edgeattn.inference.session import import_runtime, open_session
 from edgeattn.process.worker import Worker, WorkerDied
-from edgeattn.tensors import Tensors
+from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
     from edgeattn.targets.target import Target
@@ -18,10 +27,16 @@ if TYPE_CHECKING:
 # The first samples of the reference, which are ordinary ones, are used as inputs in turn.
 INPUT_SAMPLES = 16
 TIMEOUT_SECONDS = 300.0
+# Limits the memory for durations, of eight bytes each.
+MAX_RUNS_PER_WINDOW = 1_000_000
+
+# In the worker: the loaded artifact, and its inputs in batches.
+_models: dict[str, Model] = {}
+_batches: list[dict[str, Array]] = []
 
 
 class ArtifactWorker:
-    """Loads ``artifact`` in ``worker`` and calls functions of ``edgeattn.benchmark.worker_tasks``.
+    """Loads ``artifact`` in ``worker`` and calls the functions of this module in it.
 
     A failed call is recorded in ``reason``, and in ``unavailable`` if the runtime is not installed;
     :meth:`call` then returns ``None``. ``cold_start_ms`` is the time from starting the process to
@@ -55,7 +70,7 @@ class ArtifactWorker:
             return None
         try:
             return self._worker.call(
-                f"edgeattn.benchmark.worker_tasks:{function}",
+                f"edgeattn.benchmark.artifact_worker:{function}",
                 arguments,
                 tensors,
                 timeout=TIMEOUT_SECONDS + arguments.get("seconds", 0.0),
@@ -79,3 +94,80 @@ def identify_target(bundle: Bundle, target: Target) -> None:
 
     with target.start() as worker:
         identify(target, bundle, worker)
+
+
+def load(folder: str, artifact: dict[str, Any], threads: int, tensors: Tensors) -> dict[str, Any]:
+    """In the worker: load an artifact of the bundle in ``folder`` and run it once.
+
+    ``tensors`` holds the inputs, with samples on the first axis; they are cut into batches of the
+    artifact's fixed batch size, or of one sample. Returns ``runtime`` and ``load_ms``.
+    """
+    entry = Artifact.from_json(artifact)
+    import_runtime(entry.format)
+    start = time.perf_counter_ns()
+    runner = open_session(
+        Path(folder) / entry.path, entry.format, entry.inputs, entry.outputs, threads=threads
+    )
+    duration = time.perf_counter_ns() - start
+    model = _models["model"] = Model(entry, runner)
+    samples = len(next(iter(tensors.values())))
+    batch = entry.inputs[0].shape[0] or 1
+    for first in range(0, samples, batch):
+        indices = [min(first + offset, samples - 1) for offset in range(batch)]
+        _batches.append({name: np.ascontiguousarray(a[indices]) for name, a in tensors.items()})
+    model(_batches[0])
+    return {"runtime": model.runtime, "load_ms": duration / 1e6}
+
+
+def time_runs(count: int, seconds: float) -> tuple[dict[str, Any], Tensors]:
+    """In the worker: time up to ``count`` runs, but at least one, and stop after ``seconds``.
+
+    Returns ``throttled``, ``temperature_c`` and the process's peak ``memory_bytes``, and the
+    durations as the array ``nanoseconds``.
+    """
+    model, clock = _models["model"], time.perf_counter_ns
+    flags = info.throttling_flags()
+    durations = np.empty(count, np.int64)
+    runs, end = 0, clock() + int(seconds * 1e9)
+    while runs < count:
+        batch = _batches[runs % len(_batches)]
+        start = clock()
+        model(batch)
+        stop = clock()
+        durations[runs] = stop - start
+        runs += 1
+        if stop > end:
+            break
+    conditions = {
+        "throttled": info.was_throttled(flags, info.throttling_flags()),
+        "temperature_c": info.temperature_c(),
+        "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    return conditions, {"nanoseconds": durations[:runs]}
+
+
+def measure_idle_power(seconds: float) -> dict[str, Any]:
+    """In the worker: mean power in ``watts`` while nothing runs, ``None`` if it cannot be read."""
+    with PowerSampler() as sampler:
+        if sampler.supported:
+            time.sleep(seconds)
+    return {"watts": sampler.watts}
+
+
+def run_window(seconds: float) -> dict[str, Any]:
+    """In the worker: run the artifact without pause for ``seconds``.
+
+    Returns the fields of :class:`edgeattn.benchmark.sustained.Window`, except its start.
+    """
+    start = time.perf_counter()
+    with PowerSampler() as sampler:
+        conditions, arrays = time_runs(MAX_RUNS_PER_WINDOW, seconds)
+    nanoseconds = arrays["nanoseconds"]
+    return {
+        "seconds": time.perf_counter() - start,
+        "runs": len(nanoseconds),
+        "p50_ms": float(median(nanoseconds.tolist())) / 1e6,
+        "temperature_c": conditions["temperature_c"],
+        "throttled": conditions["throttled"],
+        "watts": sampler.watts,
+    }

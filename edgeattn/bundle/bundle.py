@@ -46,7 +46,7 @@ class Bundle:
     def open(cls, path: Path) -> Bundle:
         """Read a bundle's manifest and hash every file.
 
-        A packed bundle is unpacked into a cache first, see :mod:`edgeattn.bundle.pack`. Raises
+        A packed bundle is unpacked into a cache first, see :mod:`edgeattn.bundle.packing`. Raises
         :class:`BundleError` if there is no bundle at ``path``, its manifest cannot be read, or a
         file is missing or changed; :class:`UnsafeModelError` if a packed bundle is refused.
         """
@@ -122,7 +122,7 @@ def bundle_folder(path: Path) -> Path:
     """The folder of a bundle. A packed bundle is unpacked into the cache."""
     path = Path(path)
     if path.is_file() and _begins_as_zip(path):
-        from edgeattn.bundle.unpack import unpack
+        from edgeattn.bundle.packing import unpack
 
         return unpack(path)
     return path

@@ -90,9 +90,8 @@ def command(
     The reports are written beside BUNDLE, as BUNDLE.HOST.json and BUNDLE.HOST.html. The exit code
     is the most severe one of all hosts.
     """
-    from edgeattn.deployment.deploy import default_folder, deploy, roll_back
+    from edgeattn.deployment.deploy import DeploymentOptions, default_folder, deploy, roll_back
     from edgeattn.deployment.fleet import Cancellation, on_each_host
-    from edgeattn.deployment.options import DeploymentOptions
     from edgeattn.deployment.results import worst_exit_code
 
     destinations = _destinations(hosts, hosts_file)

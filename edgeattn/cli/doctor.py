@@ -44,7 +44,7 @@ def command(host: str | None, access: options.DeviceAccess, as_json: bool) -> in
             raise UsageError("--python and --ssh-config require USER@HOST.")
         device, checks = describe_device(), runtime_check.check_runtimes()
     else:
-        from edgeattn.targets.host_check import check_host
+        from edgeattn.targets.connection import check_host
 
         device, checks, obstacles = check_host(host, access.python, access.ssh_config)
     advice = (*obstacles, *advise(device, checks))

@@ -22,7 +22,7 @@ def command(bundle: Path, target: Path | None, force: bool, as_json: bool, quiet
     """
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import sha256
-    from edgeattn.bundle.pack import pack
+    from edgeattn.bundle.packing import pack
 
     opened = Bundle.open(bundle)
     if target is None:

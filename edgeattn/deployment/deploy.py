@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn import progress
 from edgeattn.deployment.fleet import Cancellation
 from edgeattn.deployment.on_device import steps
-from edgeattn.deployment.options import DeploymentOptions
 from edgeattn.deployment.results import (
     FAILED,
     REFUSED,
@@ -29,8 +28,7 @@ from edgeattn.deployment.results import (
 )
 from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 from edgeattn.targets import ssh
-from edgeattn.targets.connection import CALL_TIMEOUT, Connection
-from edgeattn.targets.upload import send_files
+from edgeattn.targets.connection import CALL_TIMEOUT, Connection, send_files
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -38,6 +36,30 @@ if TYPE_CHECKING:
     from edgeattn.device.info import Device
     from edgeattn.tensors import Tensors
     from edgeattn.validation.report import Report
+
+
+@dataclass(frozen=True)
+class DeploymentOptions:
+    """What to do on each device.
+
+    ``folder`` is a path on the device, relative to its home folder or absolute. Artifacts of
+    ``formats`` and ``schemes`` are validated and measured, by default all of them. ``runs`` and
+    ``seconds`` limit the measurement, ``keep`` the versions that stay on the device. ``python`` is
+    a path on the device, ``config`` replaces ``~/.ssh/config``. ``install`` installs edgeattn
+    first, from the folder ``wheels`` or, by default, from pip's index.
+    """
+
+    folder: str
+    formats: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ()
+    runs: int = 700
+    seconds: float = 10.0
+    measure: bool = True
+    keep: int = 3
+    python: str | None = None
+    config: Path | None = None
+    install: bool = False
+    wheels: Path | None = None
 
 
 def default_folder(bundle: Path) -> str:

@@ -6,12 +6,14 @@ Those that the device lacks are copied to it, and its own pip installs them into
 is compiled on either machine.
 """
 
+import base64
 import hashlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +23,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from edgeattn import progress
-from edgeattn.deployment.wheel import NAME, build_wheel
 from edgeattn.device.info import wheel_machine
 from edgeattn.device.wheels import RUNTIME_WHEELS, wheel_incompatibility
 from edgeattn.errors import DeviceError
@@ -30,6 +31,7 @@ from edgeattn.targets.ssh import ENVIRONMENT, SSHHost, system_snapshot
 SCRIPTS = "edgeattn.deployment.on_device"
 # Seconds: pip on a device with a slow SD card takes minutes.
 INSTALL_TIMEOUT = 1800.0
+NAME = "edgeattn"
 
 
 def install(host: SSHHost, wheels: Path | None = None) -> int:
@@ -174,3 +176,44 @@ def platform_tags(snapshot: Mapping[str, Any]) -> list[str]:
         *(f"manylinux_2_{minor}_{machine}" for minor in range(int(glibc[1]), 16, -1)),
         f"manylinux2014_{machine}",
     ]
+
+
+def build_wheel(folder: Path) -> Path:
+    """Write the wheel into ``folder``; the same files give the same bytes.
+
+    https://packaging.python.org/en/latest/specifications/binary-distribution-format/
+    """
+    package = Path(__file__).parents[1]
+    version = metadata.version(NAME)
+    info = f"{NAME}-{version}.dist-info"
+    files: dict[str, bytes] = {
+        f"{NAME}/{path.relative_to(package).as_posix()}": path.read_bytes()
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    text = metadata.distribution(NAME).read_text("METADATA")
+    files[f"{info}/METADATA"] = (text or f"Name: {NAME}\nVersion: {version}\n").encode()
+    files[f"{info}/WHEEL"] = (
+        f"Wheel-Version: 1.0\nGenerator: {NAME} {version}\n"
+        "Root-Is-Purelib: true\nTag: py3-none-any\n"
+    ).encode()
+    files[f"{info}/entry_points.txt"] = (
+        f"[console_scripts]\n{NAME} = {NAME}.cli.main:main\n".encode()
+    )
+    record = "".join(
+        f"{name},sha256={_record_hash(data)},{len(data)}\n" for name, data in files.items()
+    )
+    files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    wheel = folder / f"{NAME}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            # The default date, 1 January 1980, does not depend on when the wheel is built.
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, data)
+    return wheel
+
+
+def _record_hash(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

@@ -1,11 +1,19 @@
-"""Calls to functions on a device, over an ssh connection."""
+"""Calls to functions on a device over an ssh connection, and files copied to it in pieces."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
+from edgeattn.device import info
+from edgeattn.device.advice import Advice
+from edgeattn.device.runtime_check import NOT_CHECKED, RuntimeCheck
+from edgeattn.errors import DeviceError
 from edgeattn.process.worker import Worker, WorkerDied
-from edgeattn.targets.ssh import SSHHost
+from edgeattn.targets import ssh
+from edgeattn.targets.on_device import session
+from edgeattn.targets.on_device.file_store import PIECE_SIZE
 
 # Seconds after which a device hangs. A lost connection ends sooner, because ssh detects it.
 CALL_TIMEOUT = 900.0
@@ -16,7 +24,7 @@ class Connection:
     """A worker process on ``host``."""
 
     worker: Worker
-    host: SSHHost
+    host: ssh.SSHHost
 
     def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
         """The result of a module-level function, called on the device with ``arguments``.
@@ -39,3 +47,61 @@ class Connection:
             return self.worker.call(name, arguments, tensors, timeout=timeout)
         except WorkerDied as error:
             raise self.host.error_from(error.output or f"the connection {error.message}") from error
+
+
+def send_files(connection: Connection, folder: Path, files: Mapping[str, str]) -> int:
+    """Copy those of ``files`` (path in ``folder``: SHA-256) that the device lacks.
+
+    Returns the number of bytes sent. A file that an earlier attempt copied in part is resumed.
+    """
+    import numpy as np
+
+    paths = {digest: folder / relative for relative, digest in files.items()}
+    sizes = {digest: path.stat().st_size for digest, path in paths.items()}
+    # SHA-256 of each missing file: the number of its bytes that the device has.
+    missing: dict[str, int] = connection.call(session.missing_files, sizes=sizes)
+    total = sum(sizes[digest] - offset for digest, offset in missing.items())
+    sent = 0
+    for digest, offset in missing.items():
+        size = sizes[digest]
+        with paths[digest].open("rb") as file:
+            file.seek(offset)
+            complete = False
+            # At least once: an empty file is one empty piece.
+            while not complete:
+                piece = file.read(PIECE_SIZE)
+                if not piece and offset < size:
+                    raise DeviceError(f"{paths[digest]} changed while it was copied.")
+                complete, _ = connection.call_with_tensors(
+                    session.add_piece,
+                    {"sha256": digest, "offset": offset, "size": size},
+                    {"piece": np.frombuffer(piece, np.uint8)},
+                )
+                offset += len(piece)
+                sent += len(piece)
+                progress.report(f"copying: {sent:,} of {total:,} bytes")
+    return sent
+
+
+def check_host(
+    destination: str, python: str | None = None, config: Path | None = None
+) -> tuple[info.Device, tuple[RuntimeCheck, ...], tuple[Advice, ...]]:
+    """The machine, a check of each runtime, and advice if the runtimes cannot be checked.
+
+    ``python`` is a path on the host, ``config`` replaces ``~/.ssh/config``. A host without edgeattn
+    is described, too. Raises :class:`DeviceError` if it does not respond and :class:`UsageError` if
+    ``destination`` is invalid.
+    """
+    with ssh.connect(destination, config) as host:
+        device = info.device_from_snapshot(ssh.system_snapshot(host, python))
+        try:
+            with ssh.worker_on(host, python) as worker:
+                checks, _ = worker.call(
+                    "edgeattn.targets.on_device.environment:check_runtimes", timeout=600
+                )
+        except WorkerDied as error:
+            reason = host.error_from(error.output or f"the connection {error.message}")
+            unchecked = tuple(RuntimeCheck(name, NOT_CHECKED) for name in ("tflite", "onnx"))
+            advice = Advice("error", reason.message, reason.hint or "Run the command again.")
+            return device, unchecked, (advice,)
+    return device, tuple(RuntimeCheck(**check) for check in checks), ()

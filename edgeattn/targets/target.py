@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,11 +75,6 @@ def interpreter_target(python: Path, bundle: Bundle) -> Target:
     return Target(str(python), str(bundle.path.absolute()), (str(python), *WORKER_MODULE))
 
 
-def command_target(name: str, python: Sequence[str], folder: str) -> Target:
-    """A target whose interpreter is started by the command ``python``, for example in a chroot."""
-    return Target(name, folder, (*python, *WORKER_MODULE))
-
-
 @contextlib.contextmanager
 def open_target(
     bundle: Bundle,
@@ -99,9 +94,8 @@ def open_target(
         yield interpreter_target(Path(python), bundle) if python else local_target(bundle)
         return
     from edgeattn.targets import ssh
-    from edgeattn.targets.connection import Connection
+    from edgeattn.targets.connection import Connection, send_files
     from edgeattn.targets.on_device import session
-    from edgeattn.targets.upload import send_files
 
     with ssh.connect(on, config) as host:
         files = bundle.file_hashes()

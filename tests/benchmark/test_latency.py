@@ -7,7 +7,7 @@ import pytest
 from artifacts import rehash, write_dense_bundle
 
 from edgeattn import progress
-from edgeattn.benchmark import latency, worker_tasks
+from edgeattn.benchmark import artifact_worker, latency
 from edgeattn.benchmark.artifact_worker import ArtifactWorker
 from edgeattn.benchmark.latency import Timing, measure_latency
 from edgeattn.bundle.bundle import Bundle
@@ -126,12 +126,12 @@ def test_time_runs_reports_throttling(dense_bundle, monkeypatch):
     flags = iter([0, 0, 0, 0x40000])
     monkeypatch.setattr(info, "throttling_flags", lambda: next(flags))
     monkeypatch.setattr(info, "temperature_c", lambda: None)
-    monkeypatch.setattr(worker_tasks, "_batches", [])
-    monkeypatch.setattr(worker_tasks, "_models", {})
+    monkeypatch.setattr(artifact_worker, "_batches", [])
+    monkeypatch.setattr(artifact_worker, "_models", {})
     (artifact,) = dense_bundle.select(("onnx",))
     inputs = {"x": dense_bundle.reference()["input/x"]}
-    worker_tasks.load(str(dense_bundle.path), artifact.to_json(), 1, inputs)
-    conditions, arrays = worker_tasks.time_runs(3, 10**6)
+    artifact_worker.load(str(dense_bundle.path), artifact.to_json(), 1, inputs)
+    conditions, arrays = artifact_worker.time_runs(3, 10**6)
     assert (conditions["throttled"], arrays["nanoseconds"].shape) == (False, (3,))
-    conditions, arrays = worker_tasks.time_runs(3, 0)
+    conditions, arrays = artifact_worker.time_runs(3, 0)
     assert (conditions["throttled"], arrays["nanoseconds"].shape) == (True, (1,))

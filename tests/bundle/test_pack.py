@@ -16,7 +16,7 @@ import pytest
 import edgeattn
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
-from edgeattn.bundle.pack import pack
+from edgeattn.bundle.packing import pack
 from edgeattn.errors import BundleError, OutputError, UnsafeModelError
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, SIGNATURE
-from edgeattn.bundle.pack import pack
+from edgeattn.bundle.packing import pack
 from edgeattn.bundle.signing import NAMESPACE, check_signature, sign
 from edgeattn.errors import BundleError, SignatureError, UsageError
 

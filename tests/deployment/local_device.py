@@ -20,19 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import artifacts
+from function_runner import FunctionRunner
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
-from edgeattn.deployment.deploy import run_steps
+from edgeattn.deployment.deploy import DeploymentOptions, run_steps
 from edgeattn.deployment.on_device import steps
-from edgeattn.deployment.options import DeploymentOptions
 from edgeattn.deployment.results import DeploymentResult
 from edgeattn.device import runtime_check
 from edgeattn.errors import EdgeattnError
 from edgeattn.process import protocol, server
 from edgeattn.process.worker import WorkerDied
-from edgeattn.runners.function import FunctionRunner
-from edgeattn.targets import upload
+from edgeattn.targets import connection
 from edgeattn.targets.connection import Connection
 from edgeattn.targets.on_device import session
 from edgeattn.targets.ssh import SSHHost
@@ -127,7 +126,7 @@ def replace_runtimes() -> None:
         runtime_check.RuntimeCheck(name, runtime_check.PASS) for name in ("tflite", "onnx")
     )
     session.IDLE_TIMEOUT, steps.LOCK_TIMEOUT = 0, 0.0
-    upload.PIECE_SIZE = 700
+    connection.PIECE_SIZE = 700
 
 
 def serving(home: Path) -> str | None:

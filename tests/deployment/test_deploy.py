@@ -27,7 +27,7 @@ from edgeattn.deployment.on_device.versions import Versions
 from edgeattn.deployment.results import DeploymentResult, worst_exit_code
 from edgeattn.device import runtime_check
 from edgeattn.errors import BundleError, DeviceError, UsageError
-from edgeattn.targets import ssh, upload
+from edgeattn.targets import connection, ssh
 from edgeattn.targets.connection import Connection
 from edgeattn.targets.on_device import session
 from edgeattn.targets.on_device.file_store import FileStore
@@ -44,7 +44,7 @@ def home(tmp_path, monkeypatch):
         (runtime_check, "check_runtimes"),
         (session, "IDLE_TIMEOUT"),
         (steps, "LOCK_TIMEOUT"),
-        (upload, "PIECE_SIZE"),
+        (connection, "PIECE_SIZE"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))
     local_device.replace_runtimes()

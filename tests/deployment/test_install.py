@@ -17,13 +17,13 @@ import pytest
 import edgeattn
 from edgeattn.deployment import install as installation
 from edgeattn.deployment.install import (
+    build_wheel,
     check_supported,
     collect_wheels,
     install,
     platform_tags,
     requirements,
 )
-from edgeattn.deployment.wheel import build_wheel
 from edgeattn.device.info import KERNEL_FILES
 from edgeattn.errors import DeviceError
 from edgeattn.targets.ssh import SSHHost

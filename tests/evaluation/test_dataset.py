@@ -7,6 +7,7 @@ from dataclasses import replace
 import artifacts
 import numpy as np
 import pytest
+from function_runner import FunctionRunner
 
 from edgeattn import progress
 from edgeattn.bundle.manifest import write_manifest
@@ -14,7 +15,6 @@ from edgeattn.errors import SampleError, UsageError
 from edgeattn.evaluation import dataset as datasets
 from edgeattn.evaluation.file_dataset import read_dataset
 from edgeattn.evaluation.keras_reference import find_original
-from edgeattn.runners.function import FunctionRunner
 from edgeattn.validation.validate import validate
 
 COUNT = 400

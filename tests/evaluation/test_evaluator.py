@@ -11,6 +11,7 @@ from pathlib import Path
 import artifacts
 import numpy as np
 import pytest
+from function_runner import FunctionRunner
 
 from edgeattn import progress
 from edgeattn.errors import ArtifactError, SampleError, UsageError
@@ -19,7 +20,6 @@ from edgeattn.evaluation import dataset as datasets
 from edgeattn.evaluation import evaluator
 from edgeattn.evaluation.checkpoint import Checkpoint
 from edgeattn.evaluation.file_dataset import open_dataset
-from edgeattn.runners.function import FunctionRunner
 from edgeattn.validation.validate import ValidationOptions, validate, validate_isolated
 
 COUNT = 330

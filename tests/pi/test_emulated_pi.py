@@ -16,7 +16,7 @@ from emulated import BOOKWORM, BOOKWORM_32, CLAIM, PI4, PI5, PROJECT, TRIXIE, Em
 from edgeattn.benchmark.latency import measure_latency
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import RuntimeUnavailableError
-from edgeattn.targets.target import command_target, identify, local_target
+from edgeattn.targets.target import WORKER_MODULE, Target, identify, local_target
 from edgeattn.validation.on_target import validate_on_target
 
 MEGABYTE = 10**6
@@ -135,7 +135,7 @@ for format in ("tflite", "onnx"):
 def test_latency(pi_at_home, home):
     """The values are those of the emulator; only their number is checked."""
     bundle = artifacts.write_dense_bundle(home / "dense.edge")
-    target = command_target(CLAIM, pi_at_home.command("python3"), "/home/pi/dense.edge")
+    target = Target(CLAIM, "/home/pi/dense.edge", (*pi_at_home.command("python3"), *WORKER_MODULE))
     report = measure_latency(bundle, bundle.select(), target, runs=2)
     assert (report.exit_code, report.target) == (0, CLAIM)
     assert [len(item.timing.nanoseconds) for item in report.results] == [2, 2]
@@ -143,7 +143,7 @@ def test_latency(pi_at_home, home):
 
 def test_validate_on_the_target(pi_at_home, home):
     bundle = artifacts.write_dense_bundle(home / "dense.edge")
-    target = command_target(CLAIM, pi_at_home.command("python3"), "/home/pi/dense.edge")
+    target = Target(CLAIM, "/home/pi/dense.edge", (*pi_at_home.command("python3"), *WORKER_MODULE))
     report = validate_on_target(target, bundle, bundle.select())
     assert report.verdict == "pass"
     # The sums of this model involve no rounding, so the bits equal those of x86.
@@ -215,7 +215,7 @@ def assert_equal_outputs(
     Attention maps may differ by ``map_tolerance`` if it is larger than the scheme's tolerance.
     """
     pi = pi.mounted(converted.path, "/home/pi/find_max.edge")
-    target = command_target(CLAIM, pi.command("python3"), "/home/pi/find_max.edge")
+    target = Target(CLAIM, "/home/pi/find_max.edge", (*pi.command("python3"), *WORKER_MODULE))
     local = local_target(converted)
     reference = converted.reference()
     schemes = set()

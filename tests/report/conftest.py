@@ -5,10 +5,10 @@ from dataclasses import replace
 import artifacts
 import numpy as np
 import pytest
+from function_runner import FunctionRunner
 
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.evaluation.task import compare_scores
-from edgeattn.runners.function import FunctionRunner
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate

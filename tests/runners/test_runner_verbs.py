@@ -4,11 +4,11 @@ import artifacts
 import numpy as np
 import pytest
 from artifacts import X, Y, dense, samples
+from function_runner import FunctionRunner
 
 from edgeattn.errors import ArtifactError, SampleError, UsageError
 from edgeattn.runners import open_artifact, open_runner
 from edgeattn.runners.batching import batches, count_samples, join_batches
-from edgeattn.runners.function import FunctionRunner
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.tensors import TensorSpec
 

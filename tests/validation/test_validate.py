@@ -8,11 +8,11 @@ import artifacts
 import numpy as np
 import pytest
 from artifacts import KERNEL, X, Y, dense, samples
+from function_runner import FunctionRunner
 
 from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, RuntimeUnavailableError
 from edgeattn.metrics.limits import LIMITS, Check
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
-from edgeattn.runners.function import FunctionRunner
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.report import ArtifactReport, Report

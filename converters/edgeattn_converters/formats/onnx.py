@@ -11,21 +11,20 @@ from edgeattn.errors import ConversionError, first_line
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.onnx_file import convert_opset
-from edgeattn_converters.lowering import onnx_functions as functions
 from edgeattn_converters.lowering.attention import (
     lower_attention,
     lower_keras_attention,
 )
 from edgeattn_converters.lowering.call_replacement import Lowering, lowered
-from edgeattn_converters.lowering.dense import (
+from edgeattn_converters.lowering.masking import select_by_where
+from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
+from edgeattn_converters.lowering.plain_layers import (
     lower_dense,
     lower_embedding,
     onnx_layer_normalization,
 )
-from edgeattn_converters.lowering.masking import select_by_where
-from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
-from edgeattn_converters.lowering.onnx_placeholders import Placeholders
 from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
+from edgeattn_converters.lowering.tf2onnx_handlers import Placeholders, operation_handlers
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights
 from edgeattn_converters.quantization.onnx import quantize
@@ -127,7 +126,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
         written = tfonnx.process_tf_graph(
             graph,
             opset=opset,
-            custom_op_handlers={**functions.handlers(), **placeholders.handlers()},
+            custom_op_handlers={**operation_handlers(), **placeholders.handlers()},
             input_names=inputs,
             output_names=outputs,
         )

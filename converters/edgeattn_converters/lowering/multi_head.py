@@ -23,7 +23,7 @@ from edgeattn_converters.lowering.masking import (
     mask_arguments,
     mask_scores,
 )
-from edgeattn_converters.lowering.rnn.cells import is_keras_class
+from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 
 CLASSES = ("MultiHeadAttention", "GroupedQueryAttention")
 

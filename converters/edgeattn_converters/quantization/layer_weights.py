@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeattn.tensors import Array
 from edgeattn_converters.lowering.call_replacement import all_layers
-from edgeattn_converters.lowering.rnn.cells import as_float32, is_recurrent
+from edgeattn_converters.lowering.rnn.recurrence import as_float32, is_recurrent
 from edgeattn_converters.quantization.arithmetic import MIN_ELEMENTS
 
 # Minimum share of a constant's nonzero values that are values of the layer.

@@ -18,12 +18,11 @@ from edgeattn_converters.graphs.onnx_file import (
 )
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
+from edgeattn_converters.quantization.file_summary import summarize_onnx
+from edgeattn_converters.quantization.float_operators import attention_graph, upstream_nodes
+from edgeattn_converters.quantization.integer_io import use_onnx_integers
 from edgeattn_converters.quantization.layer_weights import key_of
-from edgeattn_converters.quantization.onnx_integer_io import use_integer_io
-from edgeattn_converters.quantization.onnx_operators import attention_graph, upstream_nodes
-from edgeattn_converters.quantization.onnx_ranges import range_spread
 from edgeattn_converters.quantization.onnx_static import quantize_activations
-from edgeattn_converters.quantization.onnx_summary import summarize_onnx
 from edgeattn_converters.quantization.onnx_weights import (
     CHANNELS,
     STORED,
@@ -34,6 +33,7 @@ from edgeattn_converters.quantization.onnx_weights import (
 )
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.quantizer import Quantizer
+from edgeattn_converters.quantization.ranges import range_spread
 from edgeattn_converters.quantization.summary import with_summary
 from edgeattn_converters.quantization.weight_precision import (
     PrecisionOf,
@@ -136,7 +136,7 @@ class _ONNXQuantizer(Quantizer):
             for name, array in values.items()
             if name not in self.io.tokens
         }
-        inputs, outputs = use_integer_io(
+        inputs, outputs = use_onnx_integers(
             model.content, self.io.inputs, self.io.outputs, ranges, self.recipe.activations
         )
         return replace(model, inputs=inputs, outputs=outputs)

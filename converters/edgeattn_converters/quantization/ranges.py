@@ -1,19 +1,30 @@
-"""Ranges of activations, measured on samples."""
+"""Ranges of activations, measured on samples.
+
+Those of ``.tflite`` files are measured in the runtime with all tensors preserved, because
+TensorFlow's own calibrator crashes on any ``WHILE``.
+"""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from edgeattn.tensors import Array
+from edgeattn.errors import ConversionError
+from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.graphs.onnx_file import inferred_shapes
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
 Range = tuple[float, float]
+# By tensor index.
+Ranges = dict[int, Range]
 Key = TypeVar("Key", bound=Hashable)
 # Fill values of masks (-1e9, or the lowest float32) are left out of ranges: with them, all real
 # values would share one quantization step. exp(-FILL) is zero in any precision.
 FILL = 1e4
-# Number of subsets of the samples whose ranges are compared.
-SUBSETS = 4
+# Subsets of the samples whose ranges are compared; of an ONNX model, with so many samples each,
+# because all their inner values are in memory at once.
+SUBSETS, SUBSET_SAMPLES = 4, 32
+MIN_WIDTH = 1e-6
 
 
 def range_of(value: Array) -> Range | None:
@@ -46,3 +57,102 @@ def range_spread_notes(parts: Sequence[Mapping[Key, Range]]) -> tuple[str, ...]:
         f"ranges differ by {float(np.median(spreads)):.0%} (median) between {len(parts)} subsets "
         "of the calibration samples",
     )
+
+
+def measure_ranges(
+    file: TFLiteFile, content: bytes, samples: Tensors, names: list[str]
+) -> tuple[Ranges, tuple[str, ...]]:
+    """The range of each computed float tensor of the main graph, by tensor index.
+
+    The second result are notes on how much the ranges of subsets of the samples differ. Raises
+    :class:`ConversionError` if a tensor is NaN.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(
+        model_content=content, experimental_preserve_all_tensors=True, num_threads=1
+    )
+    interpreter.allocate_tensors()
+    details = interpreter.get_input_details()
+    indices = {item["name"]: item["index"] for item in details}
+    batch = int(details[0]["shape"][0])
+    floats = [
+        index
+        for index, tensor in enumerate(file.main.tensors)
+        if file.dtype(tensor) == "FLOAT32" and file.constant(tensor) is None
+    ]
+    rows = len(samples[names[0]])
+    count = SUBSETS if rows >= 2 * SUBSETS * batch else 1
+    parts: list[Ranges] = [{} for _ in range(count)]
+    for number, start in enumerate(range(0, rows, batch)):
+        for name in names:
+            part = samples[name][start : start + batch]
+            if len(part) < batch:
+                part = np.concatenate([part, part[-1:].repeat(batch - len(part), axis=0)])
+            interpreter.set_tensor(indices[name], part)
+        interpreter.invoke()
+        subset = number % count
+        current = {index: _current_range(index, interpreter, file) for index in floats}
+        known = {index: value for index, value in current.items() if value is not None}
+        parts[subset] = merge_ranges([parts[subset], known])
+    return merge_ranges(parts), range_spread_notes(parts)
+
+
+def _current_range(index: int, interpreter: Any, file: TFLiteFile) -> Range | None:
+    try:
+        value = interpreter.get_tensor(index)
+    except ValueError:
+        return None  # scratch memory of an operator, never computed
+    if np.isnan(value).any():
+        name = file.name(file.main.tensors[index])
+        raise ConversionError(
+            f"Tensor {name} is NaN on a calibration sample.",
+            hint="Remove that sample, or check the model with: edgeattn inspect MODEL",
+        )
+    return range_of(value)
+
+
+def annotate(file: TFLiteFile, ranges: Ranges) -> None:
+    """Write the ranges to where TensorFlow's quantizer reads them, in place."""
+    for index, (low, high) in ranges.items():
+        low, high = min(low, 0.0), max(high, 0.0)
+        if high - low < MIN_WIDTH:
+            high = low + MIN_WIDTH
+        parameters = file.schema.QuantizationParametersT()
+        parameters.min, parameters.max = [low], [high]
+        file.main.tensors[index].quantization = parameters
+
+
+def range_spread(proto: Any, samples: Tensors) -> tuple[str, ...]:
+    """The notes of :func:`measure_ranges`, for an ONNX model."""
+    import onnx
+    import onnxruntime
+
+    count = len(next(iter(samples.values())))
+    if count < 2 * SUBSETS:
+        return ()
+    model = inferred_shapes(proto)
+    outputs = {value.name for value in model.graph.output}
+    model.graph.output.extend(
+        value
+        for value in model.graph.value_info
+        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT and value.name not in outputs
+    )
+    options = onnxruntime.SessionOptions()
+    # An optimized graph would lack the values inside fused nodes.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [value.name for value in session.get_outputs()]
+    parts: list[dict[str, Range]] = []
+    for k in range(SUBSETS):
+        rows = np.arange(k, count, SUBSETS)[:SUBSET_SAMPLES]
+        values = session.run(names, {name: array[rows] for name, array in samples.items()})
+        ranges = {
+            name: range_of(value)
+            for name, value in zip(names, values, strict=True)
+            if value.dtype.kind == "f"
+        }
+        parts.append({name: value for name, value in ranges.items() if value is not None})
+    return range_spread_notes(parts)

@@ -8,20 +8,20 @@ from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
-from edgeattn_converters.quantization.quantizer import Quantizer
-from edgeattn_converters.quantization.summary import with_summary
-from edgeattn_converters.quantization.tflite_int16 import use_int16
-from edgeattn_converters.quantization.tflite_integer_io import use_integer_io
-from edgeattn_converters.quantization.tflite_operators import (
+from edgeattn_converters.quantization.file_summary import summarize_tflite
+from edgeattn_converters.quantization.float_operators import (
     attention_operators,
     operators_with_weights,
     quantizable_tensors,
     recurrent_operators,
     upstream_operators,
 )
-from edgeattn_converters.quantization.tflite_ranges import Ranges, annotate, measure_ranges
-from edgeattn_converters.quantization.tflite_summary import summarize_tflite
+from edgeattn_converters.quantization.integer_io import use_tflite_integers
+from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
+from edgeattn_converters.quantization.quantizer import Quantizer
+from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
+from edgeattn_converters.quantization.summary import with_summary
+from edgeattn_converters.quantization.tflite_int16 import use_int16
 from edgeattn_converters.quantization.tflite_weights import FUSED, store_weights
 from edgeattn_converters.recipes import Recipe
 
@@ -97,7 +97,9 @@ class _TFLiteQuantizer(Quantizer):
         file.set_signature(inputs, outputs)
         if self.options.integer_io:
             ranges = self._ranges_of_io(file)
-            inputs, outputs = use_integer_io(file, inputs, outputs, ranges, self.recipe.activations)
+            inputs, outputs = use_tflite_integers(
+                file, inputs, outputs, ranges, self.recipe.activations
+            )
         file.strip()
         return QuantizedModel(file.pack(), inputs, outputs, candidate)
 

@@ -16,7 +16,7 @@ import numpy as np
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import INTEGER_RANGES, quantize_symmetric
-from edgeattn_converters.quantization.tflite_ranges import Ranges
+from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_weights import CHANNELS
 
 HEADROOM = 2.0

@@ -11,7 +11,7 @@ from edgeattn.errors import UsageError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.masking import mask_arguments
-from edgeattn_converters.lowering.rnn.cells import is_keras_class
+from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, record_calls, softmaxes
 
 PREFIX = "attention/"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeattn_converters.lowering.call_replacement import all_layers
-from edgeattn_converters.lowering.rnn.cells import is_recurrent
+from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.tracing.dataflow import WeightedSum, find_weighted_sum
 
 NO_PRODUCT = "its weights multiply no data"

@@ -22,8 +22,7 @@ import numpy as np
 from edgeattn.errors import ConversionError, UnsupportedModelError
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.lowering.rnn.cells import Cell
-from edgeattn_converters.lowering.rnn.recurrence import Recurrence, RecurrenceLowering
+from edgeattn_converters.lowering.rnn.recurrence import Cell, Recurrence, RecurrenceLowering
 
 OPERATOR = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 _PREFIX = "edgeattn_lstm_"

@@ -7,11 +7,14 @@ adds what the layers promise: their results, states, order and merge modes.
 from collections.abc import Callable
 from typing import Any
 
-from edgeattn_converters.lowering.rnn.cells import Cell, cell_of, is_keras_class, is_recurrent
 from edgeattn_converters.lowering.rnn.recurrence import (
-    BidirectionalLowering,
+    BidirectionalResult,
+    Cell,
     Recurrence,
     RecurrenceLowering,
+    cell_of,
+    is_keras_class,
+    is_recurrent,
 )
 
 
@@ -89,7 +92,9 @@ def _as_states(initial_state: Any) -> list[Any] | None:
 def _lower_bidirectional(layer: Any, lowering: RecurrenceLowering) -> Callable[..., Any]:
     forward, backward = layer.forward_layer, layer.backward_layer
     cells = cell_of(forward), cell_of(backward)
-    combined: BidirectionalLowering | None = getattr(lowering, "bidirectional", None)
+    # The method of a lowering that can run two cells at once.
+    combined: Callable[..., BidirectionalResult | None] | None
+    combined = getattr(lowering, "bidirectional", None)
     if forward.go_backwards or not backward.go_backwards:
         combined = None
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
-from edgeattn_converters.lowering.rnn.cells import Cell
+from edgeattn_converters.lowering.rnn.recurrence import Cell
 
 
 def onnx_weights(cell: Cell) -> tuple[Array, Array, Array]:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.lowering.onnx_placeholders import NodeWriter, Placeholders
-from edgeattn_converters.lowering.rnn.cells import Cell
 from edgeattn_converters.lowering.rnn.onnx_cell import onnx_activations, onnx_weights
-from edgeattn_converters.lowering.rnn.recurrence import BidirectionalResult, Recurrence
+from edgeattn_converters.lowering.rnn.recurrence import BidirectionalResult, Cell, Recurrence
+from edgeattn_converters.lowering.rnn.steps import unrolled
+from edgeattn_converters.lowering.tf2onnx_handlers import NodeWriter, Placeholders
 
 _OPERATORS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "RNN"}
 # TensorProto.DataType
@@ -62,8 +62,6 @@ class ONNXRecurrence:
         activations = onnx_activations(cell)
         if activations is None:
             # No node has this cell's activation: write its steps one by one.
-            from edgeattn_converters.lowering.rnn.unrolled import unrolled
-
             return unrolled(recurrence, x, states, mask)
         batch, time, _ = x.shape
         spec = _NodeSpec(
@@ -88,7 +86,10 @@ class ONNXRecurrence:
         zero_masked: bool,
         concatenate: bool,
     ) -> BidirectionalResult | None:
-        """See :class:`~edgeattn_converters.lowering.rnn.recurrence.BidirectionalLowering`."""
+        """Run two cells as one node; returns None if their kinds, units or options differ.
+
+        ``states`` are those of the forward cell, then those of the backward cell.
+        """
         first, second = cells
         activations = [onnx_activations(cell) for cell in cells]
         compatible = all(

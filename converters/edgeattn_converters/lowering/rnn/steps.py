@@ -8,8 +8,7 @@ its state only.
 from typing import Any
 
 from edgeattn.tensors import Array
-from edgeattn_converters.lowering.rnn.cells import Cell
-from edgeattn_converters.lowering.rnn.recurrence import Recurrence
+from edgeattn_converters.lowering.rnn.recurrence import Cell, Recurrence
 
 
 class Steps:
@@ -178,3 +177,18 @@ class Step:
     def _simple_rnn(self, product: Any, h: Any) -> tuple[Any]:
         inner = self._matmul(h, "recurrent", self._cell.recurrent_kernel)
         return (self._cell.activation(product + inner),)
+
+
+def unrolled(
+    recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
+) -> tuple[Any, list[Any]]:
+    """A :class:`RecurrenceLowering` with operators of its own for every step.
+
+    It is the fastest for short sequences. It needs builtin operators only, and TFLite stores no
+    state between two invocations of such a graph. The number of steps is fixed; the batch may be
+    free.
+    """
+    steps = Steps(recurrence, has_initial_states=states is not None)
+    products, mask = steps.prepare(x, mask)
+    outputs, carried = steps.run(products, mask, steps.start(products, states, mask))
+    return (steps.finish(outputs) if recurrence.sequences else None), steps.states(carried)

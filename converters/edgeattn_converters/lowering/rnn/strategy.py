@@ -13,7 +13,7 @@ from typing import Any
 from edgeattn.errors import UsageError
 from edgeattn_converters.lowering.rnn.chunked import Chunked
 from edgeattn_converters.lowering.rnn.recurrence import Recurrence, RecurrenceLowering
-from edgeattn_converters.lowering.rnn.unrolled import unrolled
+from edgeattn_converters.lowering.rnn.steps import unrolled
 
 NAMES = ("auto", "unrolled", "chunked")
 FUSED = "fused"  # see edgeattn_converters.lowering.rnn.fused

@@ -1,4 +1,4 @@
-"""A Python function as a runner, for tests that need no runtime."""
+"""A Python function in the place of an artifact, for tests that need no runtime."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,8 @@
-"""ONNX nodes in the place of a layer.
+"""``custom_op_handlers`` for tf2onnx, which write nodes for TensorFlow operations.
 
-While the model is traced, a placeholder operation represents the nodes; when tf2onnx reaches it,
-the nodes replace it.
+Some operations have no ONNX operator of the same name. Others are placeholders for a layer: while
+the model is traced, one operation represents the nodes of the layer; when tf2onnx reaches it, the
+nodes replace it.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from edgeattn.tensors import Array
 
 # It accepts any inputs, has a text attribute, and no optimizer evaluates it.
 OPERATION = "PyFuncStateless"
+_BOOL = 9  # TensorProto.DataType
 
 
 class NodeWriter:
@@ -48,10 +50,7 @@ class Placeholders:
         self._counter = itertools.count()
 
     def put(self, author: Author, inputs: list[Any], shapes: list[tuple[Any, ...]]) -> list[Any]:
-        """Add a placeholder for the nodes that ``author`` will write.
-
-        Returns its float32 outputs, of these shapes.
-        """
+        """Add a placeholder for nodes that ``author`` will write; returns its float32 outputs."""
         import tensorflow as tf
 
         token = f"edgeattn/{next(self._counter)}"
@@ -64,7 +63,6 @@ class Placeholders:
         ]
 
     def handlers(self) -> dict[str, Any]:
-        """The ``custom_op_handlers`` for tf2onnx."""
         return {OPERATION: (self._write, [])}
 
     def _write(self, ctx: Any, node: Any, name: str, args: Any) -> None:
@@ -76,3 +74,48 @@ class Placeholders:
         results = author(NodeWriter(ctx, node.name), inputs)
         for result, output, shape, dtype in zip(results, outputs, shapes, dtypes, strict=True):
             ctx.make_node("Identity", [result], outputs=[output], shapes=[shape], dtypes=[dtype])
+
+
+def operation_handlers() -> dict[str, Any]:
+    """Those of TensorFlow operations without an ONNX operator of the same name."""
+    return {"Erfc": (_erfc, []), "Expm1": (_expm1, []), "SelectV2": (_select, [])}
+
+
+def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """``erfc(x) = 1 - erf(x)``, which GELU uses."""
+    (x,), target = _removed(ctx, node)
+    one = ctx.make_const(f"{name}/one", np.array(1, np.float32))
+    erf = ctx.make_node("Erf", [x])
+    ctx.make_node("Sub", [one.output[0], erf.output[0]], **target)
+
+
+def _expm1(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """``expm1(x) = exp(x) - 1``, which CELU uses, with an error of the rounding of 1."""
+    (x,), target = _removed(ctx, node)
+    one = ctx.make_const(f"{name}/one", np.array(1, np.float32))
+    exp = ctx.make_node("Exp", [x])
+    ctx.make_node("Sub", [exp.output[0], one.output[0]], **target)
+
+
+def _select(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """One Where: tf2onnx's own product with the mask turns an unselected infinity to NaN."""
+    (mask, yes, no), target = _removed(ctx, node)
+    if target["dtypes"] != [_BOOL]:
+        ctx.make_node("Where", [mask, yes, no], **target)
+        return
+    # onnxruntime has no Where of booleans.
+    first = ctx.make_node("And", [mask, yes])
+    second = ctx.make_node("And", [ctx.make_node("Not", [mask]).output[0], no])
+    ctx.make_node("Or", [first.output[0], second.output[0]], **target)
+
+
+def _removed(ctx: Any, node: Any) -> tuple[list[str], dict[str, Any]]:
+    """Remove a node of one output: its inputs, and the arguments that recreate the output."""
+    inputs, output = list(node.input), node.output[0]
+    target = {
+        "outputs": [output],
+        "shapes": [ctx.get_shape(output)],
+        "dtypes": [ctx.get_dtype(output)],
+    }
+    ctx.remove_node(node.name)
+    return inputs, target

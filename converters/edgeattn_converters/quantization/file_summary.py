@@ -1,4 +1,4 @@
-"""The summary of an ONNX model."""
+"""Operators and weights of a ``.tflite`` file or an ONNX model, counted by dtype."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.graphs.onnx_file import consumers, inferred_shapes, producers
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import MIN_ELEMENTS
 from edgeattn_converters.quantization.summary import (
     FLOAT32,
@@ -14,19 +15,64 @@ from edgeattn_converters.quantization.summary import (
     summarize,
 )
 
+# They convert numbers, or contain operators that are counted themselves.
+UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "WHILE", "IF"}
+REAL = ("FLOAT32", "FLOAT16", "INT8", "INT16", "INT4")
 DTYPES = {"FLOAT": "float32", "FLOAT16": "float16", "INT8": "int8", "UINT8": "int8", "INT4": "int4"}
 # They have int8 weights and scale their activations to int8 at run time.
 DYNAMIC = {"MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM"}
-UNCOUNTED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"}
+UNCOUNTED_ONNX = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"}
 # Their output has the dtype of their input.
 MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Gather", "Concat", "Slice", "Split"}
 
 
+def summarize_tflite(content: bytes) -> SchemeSummary:
+    file = TFLiteFile(content)
+    return summarize(_tflite_operators(file), _tflite_weights(file), MIN_ELEMENTS)
+
+
+def _tflite_operators(file: TFLiteFile) -> Iterator[tuple[str, str]]:
+    for graph in file.model.subgraphs:
+        integers = _integer_constants(file, graph)
+        for operator in graph.operators:
+            kind = file.kind(operator)
+            if kind in UNCOUNTED or not len(operator.outputs):
+                continue
+            dtype = file.dtype(graph.tensors[int(operator.outputs[0])])
+            if dtype not in REAL:
+                continue
+            has_integers = dtype == "FLOAT32" and any(int(i) in integers for i in operator.inputs)
+            yield kind, INT8_WEIGHTS if has_integers else dtype.lower()
+
+
+def _tflite_weights(file: TFLiteFile) -> Iterator[tuple[str, int]]:
+    for graph in file.model.subgraphs:
+        for tensor in graph.tensors:
+            value = file.constant(tensor)
+            if value is not None and value.ndim and file.dtype(tensor) in REAL:
+                yield file.dtype(tensor).lower(), value.size
+
+
+def _integer_constants(file: TFLiteFile, graph: Any) -> set[int]:
+    """The int8 and int4 constants of a graph, and their dequantized values."""
+    constants = {
+        index
+        for index, tensor in enumerate(graph.tensors)
+        if file.dtype(tensor) in ("INT8", "INT4") and file.constant(tensor) is not None
+    }
+    dequantized = {
+        int(operator.outputs[0])
+        for operator in graph.operators
+        if file.kind(operator) == "DEQUANTIZE" and int(operator.inputs[0]) in constants
+    }
+    return constants | dequantized
+
+
 def summarize_onnx(proto: Any) -> SchemeSummary:
-    return summarize(_Operators(proto), _weights(proto), MIN_ELEMENTS)
+    return summarize(_ONNXOperators(proto), _onnx_weights(proto), MIN_ELEMENTS)
 
 
-def _weights(proto: Any) -> Iterator[tuple[str, int]]:
+def _onnx_weights(proto: Any) -> Iterator[tuple[str, int]]:
     for item in proto.graph.initializer:
         dtype = DTYPES.get(_dtype(item))
         if dtype is not None and item.dims:
@@ -39,7 +85,7 @@ def _dtype(item: Any) -> str:
     return str(onnx.TensorProto.DataType.Name(item.data_type))
 
 
-class _Operators:
+class _ONNXOperators:
     """Iterates over ``(type, how)`` of the nodes that compute with real numbers."""
 
     def __init__(self, proto: Any) -> None:
@@ -57,7 +103,7 @@ class _Operators:
     def __iter__(self) -> Iterator[tuple[str, str]]:
         real = _real_values(self._proto)
         for node in self._proto.graph.node:
-            if node.op_type in UNCOUNTED or self._folded.issuperset(node.output):
+            if node.op_type in UNCOUNTED_ONNX or self._folded.issuperset(node.output):
                 continue
             if node.op_type in DYNAMIC:
                 yield node.op_type, INT8_WEIGHTS
