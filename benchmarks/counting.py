@@ -28,7 +28,6 @@ sys.path.insert(0, str(BENCHMARKS.parent / "tests" / "pi"))
 import emulated  # noqa: E402
 from emulated import BOOKWORM, CACHE, PI4, PI5, Board, CannotEmulate  # noqa: E402
 
-CLAIM = "instructions under emulation, not time"
 BOARDS = {board.cpu: board for board in (PI4, PI5)}
 QEMU = "qemu-aarch64"  # qemu-aarch64-static does not support plugins
 RUNTIMES = ("ai-edge-litert", "numpy")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import instruction_tables, tables, targets
 from edgeattn.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
@@ -37,12 +38,10 @@ def write(path: Path, document: Any) -> None:
 
 def with_results(page: str, latest: Any, counts: Any) -> str:
     """Return ``page`` with all sections generated from the results."""
-    from benchmarks import instructions, tables, targets
-
     sections = {
         "targets": targets.table(targets.evaluate(latest, counts)),
-        "instructions": instructions.table(counts) if counts else "Not counted yet.",
-        "choice": instructions.lowering_table(counts) if counts else "Not counted yet.",
+        "instructions": instruction_tables.table(counts) if counts else "Not counted yet.",
+        "choice": instruction_tables.lowering_table(counts) if counts else "Not counted yet.",
         **tables.sections(latest),
     }
     for name, text in sections.items():

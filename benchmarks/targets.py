@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks import instructions, timing
+from benchmarks import instruction_tables, timing
 from benchmarks.model_names import NAMES, RECURRENT
 
 TFLITE, ONNX = "edgeattn TFLite", "edgeattn ONNX"
@@ -151,12 +151,12 @@ def _time_targets(latest: Any) -> list[Row]:
 def _instruction_targets(counts: Any) -> list[Row]:
     rows = []
     for name in NAMES:
-        for cpu in instructions.CPUS:
+        for cpu in instruction_tables.CPUS:
             routes = counts["models"].get(name, {}).get(cpu, {}) if counts else {}
-            stock = instructions.fewest(routes, instructions.STOCK["float32"])
-            ours = instructions.fewest(routes, (TFLITE,))
+            stock = instruction_tables.fewest(routes, instruction_tables.STOCK["float32"])
+            ours = instruction_tables.fewest(routes, (TFLITE,))
             ratio = {"value": stock[1] / ours[1]} if stock and ours else None
-            title = f"{name}: {BEST_TFLITE}, {instructions.CLAIM}, {cpu}"
+            title = f"{name}: {BEST_TFLITE}, {instruction_tables.CLAIM}, {cpu}"
             rows.append(_at_least(title, ratio, 1.0))
     return rows
 

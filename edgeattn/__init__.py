@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
-    from edgeattn.inference.batch import run_bundle
     from edgeattn.inference.model import Model, load
+    from edgeattn.inference.run import run_bundle
     from edgeattn.metrics.limits import Check
     from edgeattn.runners import Runner, open_runner
     from edgeattn.tensors import TensorSpec
@@ -64,7 +64,7 @@ __all__ = [
 _MODULES = {
     "bundle.bundle": ("Bundle",),
     "bundle.manifest": ("Artifact", "Manifest"),
-    "inference.batch": ("run_bundle",),
+    "inference.run": ("run_bundle",),
     "inference.model": ("Model", "load"),
     "metrics.limits": ("Check",),
     "runners": ("Runner", "open_runner"),

@@ -37,22 +37,12 @@ def attention_weights(
     - ``bahdanau``: score_s = v · tanh(W1 h_T + W2 h_s), the alignment model of Bahdanau et al.,
       arXiv 1409.0473, appendix A.1.2.
 
-    Kernels have the layout of Keras: W h is computed as ``h @ kernel``.
-
-    Args:
-        hidden: states h_1 .. h_T, ``(batch, time, features)``, of a floating dtype.
-        score: ``"luong"`` or ``"bahdanau"``.
-        mask: bool ``(batch, time)``, true for unmasked steps; ``None`` if no step is masked.
-        luong_w: W, ``(features, features)``; required by ``luong``.
-        bahdanau_v: v, ``(features, 1)``; required by ``bahdanau``, as are the next two.
-        bahdanau_w1: W1, ``(features, features)``, applied to the query.
-        bahdanau_w2: W2, ``(features, features)``, applied to every state.
-
-    Returns:
-        ``(batch, time)``.
-
-    Raises:
-        ValueError: the score is unknown, a kernel is missing, or a shape or dtype is wrong.
+    ``hidden`` are the states h_1 .. h_T, ``(batch, time, features)``, of a floating dtype, and
+    ``mask`` is bool ``(batch, time)``, true for unmasked steps; ``None`` if no step is masked.
+    ``luong`` requires W, ``bahdanau`` requires v of shape ``(features, 1)``, W1 and W2; W, W1 and
+    W2 are ``(features, features)``. Kernels have the layout of Keras: W h is computed as
+    ``h @ kernel``. Returns ``(batch, time)``. Raises :class:`ValueError` if the score is unknown, a
+    kernel is missing, or a shape or dtype is wrong.
     """
     states = _states(hidden)
     unmasked = _mask(mask, states)
@@ -79,19 +69,10 @@ def attention_output(
 ) -> Floats:
     """Return the attentional vector tanh(Wc [c; h_T]) with the context c = sum_s a_s h_s.
 
-    Luong et al., arXiv 1508.04025, equation 5.
-
-    Args:
-        hidden: states h_1 .. h_T, ``(batch, time, features)``, of a floating dtype.
-        weights: a, ``(batch, time)``, from :func:`attention_weights`.
-        vector_kernel: Wc, ``(2 * features, units)``.
-        mask: bool ``(batch, time)``, the mask of the weights.
-
-    Returns:
-        ``(batch, units)``.
-
-    Raises:
-        ValueError: a shape or dtype is wrong.
+    Luong et al., arXiv 1508.04025, equation 5. ``hidden`` and ``mask`` are those of
+    :func:`attention_weights`, ``weights`` its result a, ``(batch, time)``, and ``vector_kernel`` is
+    Wc, ``(2 * features, units)``. Returns ``(batch, units)``. Raises :class:`ValueError` if a shape
+    or dtype is wrong.
     """
     states = _states(hidden)
     unmasked = _mask(mask, states)

@@ -79,6 +79,9 @@ class TensorSpec:
         return spec
 
 
+Specs = tuple[TensorSpec, ...]
+
+
 def quantize(array: Array, spec: TensorSpec) -> Array:
     """Quantize real numbers of any shape: rounded half to even, and saturated."""
     if spec.scale is None:

@@ -1,7 +1,7 @@
-"""Tiny real artifacts and bundles of them, made without TensorFlow or Keras.
+"""Tiny artifacts and bundles, made without TensorFlow or Keras.
 
-Every model has a NumPy oracle beside it, which is the truth in the bundles. The TFLite files are
-written with the schema that ai-edge-litert brings along.
+The reference of the bundles is computed by NumPy. The TFLite files are written with the schema that
+ai-edge-litert includes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeattn.tensors import TensorSpec
 
 FEATURES = 3
 UNITS = 2
-# Powers of two and small integers: every runtime gets these products and sums without rounding.
+# Powers of two and small integers, so that no runtime rounds these products and sums.
 KERNEL = np.array([[1.0, -2.0], [0.5, 4.0], [-0.25, 8.0]], np.float32)  # (features, units)
 BIAS = np.array([0.125, -1.0], np.float32)
 X = TensorSpec("x", (None, FEATURES), "float32")
@@ -35,12 +35,12 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def dense(x: np.ndarray) -> np.ndarray:
-    """The oracle of the dense models: ``(samples, 3) -> (samples, 2)``."""
+    """The reference of the dense models: ``(samples, 3) -> (samples, 2)``."""
     return (x @ KERNEL + BIAS).astype(np.float32)
 
 
 def samples(count: int = 7) -> np.ndarray:
-    """Multiples of 1/4 between -8 and 8, ``(count, 3)``, no two rows alike."""
+    """Multiples of 1/4 between -8 and 8, ``(count, 3)``, all rows different."""
     whole = np.random.default_rng(11).integers(-32, 33, size=(count, FEATURES))
     whole[:, 0] = np.arange(count) % 64 - 32
     return (whole / 4).astype(np.float32)
@@ -53,7 +53,7 @@ def write_dense_onnx(
     outputs: Sequence[str] = ("score",),
     bias: np.ndarray = BIAS,
 ) -> None:
-    """``score = x @ KERNEL + bias``; of two ``outputs`` the second is the first, negated."""
+    """``score = x @ KERNEL + bias``; with two ``outputs``, the second is the negated first."""
     nodes = [helper.make_node("Gemm", ["x", "kernel", "bias"], [outputs[0]])]
     nodes += [helper.make_node("Neg", [outputs[0]], [name]) for name in outputs[1:]]
     save_onnx(
@@ -69,20 +69,20 @@ def write_dense_onnx(
 
 
 def write_slow_onnx(path: Path) -> None:
-    """The dense model's interface, in front of a loop of 2**40 turns: it does not come back."""
+    """Inputs and outputs of the dense model, with a loop of 2**40 iterations: it never returns."""
     body = helper.make_graph(
         [
-            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Identity", ["condition"], ["continue"]),
             helper.make_node("Add", ["state", "state"], ["next"]),
         ],
-        "turn",
+        "iteration",
         [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("iteration", TensorProto.INT64, []),
+            helper.make_tensor_value_info("condition", TensorProto.BOOL, []),
             helper.make_tensor_value_info("state", TensorProto.FLOAT, ["n", UNITS]),
         ],
         [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("continue", TensorProto.BOOL, []),
             helper.make_tensor_value_info("next", TensorProto.FLOAT, ["n", UNITS]),
         ],
     )
@@ -90,14 +90,14 @@ def write_slow_onnx(path: Path) -> None:
         path,
         [
             helper.make_node("Gemm", ["x", "kernel", "bias"], ["first"]),
-            helper.make_node("Loop", ["turns", "yes", "first"], ["score"], body=body),
+            helper.make_node("Loop", ["iterations", "yes", "first"], ["score"], body=body),
         ],
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", UNITS])],
         {
             "kernel": KERNEL,
             "bias": BIAS,
-            "turns": np.array(2**40, np.int64),
+            "iterations": np.array(2**40, np.int64),
             "yes": np.array(True),
         },
     )
@@ -135,7 +135,7 @@ def save_onnx(
 
 
 class TFLite:
-    """A TFLite model of one graph, put together tensor by tensor."""
+    """Builds a TFLite model of one graph."""
 
     def __init__(self) -> None:
         self._model = schema.ModelT()
@@ -157,7 +157,7 @@ class TFLite:
         variable: bool = False,
         quantization: tuple[float, int] | None = None,
     ) -> int:
-        """A tensor's number; with ``value`` a constant."""
+        """Add a tensor, a constant if it has a ``value``; returns its index."""
         tensor = schema.TensorT()
         tensor.name, tensor.shape, tensor.type = name, list(shape), kind
         tensor.isVariable = variable
@@ -182,7 +182,7 @@ class TFLite:
         options: Any = None,
         options_type: int = 0,
     ) -> None:
-        """An operator between tensors, in the order in which they run."""
+        """Add an operator; operators run in the order in which they are added."""
         entry = schema.OperatorCodeT()
         entry.builtinCode, entry.deprecatedBuiltinCode, entry.version = code, min(code, 127), 1
         self._model.operatorCodes.append(entry)
@@ -220,10 +220,9 @@ def write_dense_tflite(
 
 
 def write_counter_tflite(path: Path) -> None:
-    """``total = x + total`` in a variable tensor: each call goes on where the last one stopped.
+    """``total = x + total`` with a variable tensor, which keeps its value from call to call.
 
-    An RNN operator whose kernels are 1, as a fused LSTM keeps its state. From a clean state
-    ``total`` is ``x``.
+    It is an RNN operator whose kernels are 1. If the variable is cleared, ``total`` is ``x``.
     """
     model = TFLite()
     one = np.ones((1, 1), np.float32)
@@ -299,7 +298,7 @@ def artifact(
 
 
 def write_bundle(folder: Path, artifacts: Sequence[Artifact], reference: Arrays) -> Bundle:
-    """A bundle of ``artifacts``, whose files lie in ``folder``, held to ``reference``."""
+    """A bundle of ``artifacts``, whose files are in ``folder``, with this ``reference``."""
     file = folder / REFERENCE
     with file.open("wb") as stream:
         write_npz(stream, reference)
@@ -321,25 +320,25 @@ def write_bundle(folder: Path, artifacts: Sequence[Artifact], reference: Arrays)
 
 
 def write_dense_bundle(
-    folder: Path, *, formats: Sequence[str] = ("tflite", "onnx"), count: int = 7, **wrong: Any
+    folder: Path, *, formats: Sequence[str] = ("tflite", "onnx"), count: int = 7, **options: Any
 ) -> Bundle:
-    """A bundle of the dense model in these formats; ``wrong`` goes to what writes the files."""
+    """A bundle of the dense model in these formats; ``options`` are those of the writers."""
     folder.mkdir(parents=True, exist_ok=True)
     writers: dict[str, Callable[..., None]] = {
         "tflite": write_dense_tflite,
         "onnx": write_dense_onnx,
     }
-    made = []
+    entries = []
     for format in formats:
         path = folder / f"dense.float32.{format}"
-        writers[format](path, **wrong)
-        made.append(artifact(path))
+        writers[format](path, **options)
+        entries.append(artifact(path))
     x = samples(count)
-    return write_bundle(folder, made, {"input/x": x, "output/score": dense(x)})
+    return write_bundle(folder, entries, {"input/x": x, "output/score": dense(x)})
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Let ``change`` alter the manifest of the bundle in ``folder``, as somebody hostile would."""
+    """Apply ``change`` to the manifest of the bundle in ``folder``, which may make it invalid."""
     file = folder / "manifest.json"
     data = json.loads(file.read_text("utf-8"))
     change(data)
@@ -347,7 +346,7 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> N
 
 
 def rehash(folder: Path) -> None:
-    """Make the manifest agree with the files that are there."""
+    """Write the hashes of the existing files to the manifest."""
 
     def change(data: dict[str, Any]) -> None:
         for entry in [*data["artifacts"], data["reference"]]:

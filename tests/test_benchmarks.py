@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import bench, command_line, conversion, instructions, page, tables, targets, timing
+from benchmarks import (
+    bench,
+    command_line,
+    conversion,
+    instruction_tables,
+    page,
+    tables,
+    targets,
+    timing,
+)
 from benchmarks.model_names import NAMES, RECURRENT
 
 PROJECT = Path(__file__).parents[1]
@@ -114,8 +123,10 @@ def counts() -> dict:
         f"{TFLITE} chunked": {"instructions": 1100, "correct": True},
         f"{TFLITE} fused": {"failed": "no"},
     }
-    models = {name: {cpu: copy.deepcopy(routes) for cpu in instructions.CPUS} for name in NAMES}
-    return {"claim": instructions.CLAIM, "versions": {"qemu": "7.2"}, "models": models}
+    models = {
+        name: {cpu: copy.deepcopy(routes) for cpu in instruction_tables.CPUS} for name in NAMES
+    }
+    return {"claim": instruction_tables.CLAIM, "versions": {"qemu": "7.2"}, "models": models}
 
 
 # Ratios and their noise
@@ -251,7 +262,9 @@ def test_targets_are_evaluated(document, counts):
     assert result[f"{long}: ONNX / limit"] == targets.MISSED  # 1.0 / 0.4
     assert result[f"{long}: TFLite file size / weights"] == targets.REACHED  # 1000 / 900
     assert result["edgeattn --help / import click"] == targets.MISSED
-    by_instructions = [state for title, state in result.items() if instructions.CLAIM in title]
+    by_instructions = [
+        state for title, state in result.items() if instruction_tables.CLAIM in title
+    ]
     assert by_instructions == [targets.MISSED] * 2 * len(NAMES)  # 1,100 instead of 1,000
 
 
@@ -285,15 +298,15 @@ def test_growth_above_two_percent_is_reported(counts):
     before = counts["models"]
     now = copy.deepcopy(before)
     now[NAMES[0]]["cortex-a72"][TFLITE]["instructions"] = 1122  # exactly 2%
-    assert instructions.regressions(before, now) == []
+    assert instruction_tables.regressions(before, now) == []
     now[NAMES[0]]["cortex-a72"][TFLITE]["instructions"] = 1123
-    (line,) = instructions.regressions(before, now)
+    (line,) = instruction_tables.regressions(before, now)
     assert line.startswith(f"{NAMES[0]}, {TFLITE}, cortex-a72: 1,100 before, 1,123 now")
-    assert instructions.CLAIM in line
+    assert instruction_tables.CLAIM in line
     # Stock routes are ignored.
     now = copy.deepcopy(before)
     now[NAMES[0]]["cortex-a72"]["b stock unroll"]["instructions"] = 5000
-    assert instructions.regressions(before, now) == []
+    assert instruction_tables.regressions(before, now) == []
 
 
 def test_incorrect_and_failed_routes_are_reported(counts):
@@ -304,13 +317,13 @@ def test_incorrect_and_failed_routes_are_reported(counts):
         "max_abs_error": 0.25,
     }
     now[NAMES[1]]["cortex-a76"][TFLITE] = {"failed": "exit code -11"}
-    lines = instructions.regressions(counts["models"], now)
+    lines = instruction_tables.regressions(counts["models"], now)
     reasons = {line.split(", now ")[1] for line in lines}
     assert reasons == {"max abs error 0.25", "exit code -11"}
 
 
 def test_lowering_table_compares_auto_with_the_fewest(counts):
-    rows = instructions.lowering_table(counts).splitlines()
+    rows = instruction_tables.lowering_table(counts).splitlines()
     assert len([row for row in rows if row.startswith("| T")]) == 2 * len(NAMES)
     cells = [cell.strip() for cell in rows[4].strip("|").split("|")]
     assert cells[0] == NAMES[0]

@@ -1,4 +1,4 @@
-"""``docs/commands.md`` is what the commands' own ``--help`` says."""
+"""``docs/commands.md`` is the output of ``--help`` of all commands."""
 
 from __future__ import annotations
 
@@ -15,42 +15,44 @@ PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 
 
 def command_of(name: str) -> click.Command:
-    found = cli.get_command(click.Context(cli), name)
-    assert found is not None
-    return found
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    return command
 
 
-def written() -> str:
-    """The page, made from the commands."""
+def generated_page() -> str:
+    """The page for the current commands."""
     parts = [
         "# Commands",
         "",
-        "Made from `edgeattn --help`; `python tests/test_commands_page.py` renews it.",
+        "Generated from `edgeattn --help` by `python tests/test_commands_page.py`.",
     ]
     for name in ["", *sorted(COMMANDS)]:
         command = command_of(name) if name else cli
         title = f"edgeattn {name}".strip()
         arguments = [name, "--help"] if name else ["--help"]
-        shown = CliRunner().invoke(cli, arguments, prog_name="edgeattn", terminal_width=100).output
+        help_text = (
+            CliRunner().invoke(cli, arguments, prog_name="edgeattn", terminal_width=100).output
+        )
         assert command.help
-        parts += ["", f"## {title}", "", "```", shown.rstrip(), "```"]
+        parts += ["", f"## {title}", "", "```", help_text.rstrip(), "```"]
     return "\n".join(parts) + "\n"
 
 
 def test_page_is_current() -> None:
-    assert PAGE.read_text("utf-8") == written()
+    assert PAGE.read_text("utf-8") == generated_page()
 
 
-def test_every_command_is_listed_by_its_own_words() -> None:
-    """Listing them imports none: what is said there must be what the command says."""
-    rooms = {
+def test_every_command_is_listed_with_the_first_sentence_of_its_help() -> None:
+    """The list is a copy, so that showing it imports no command."""
+    modules = {
         path.stem
         for path in (PAGE.parents[1] / "edgeattn" / "cli").glob("*.py")
         if "@click.command(" in path.read_text("utf-8")
     }
-    assert rooms == set(COMMANDS)
-    for name, told in COMMANDS.items():
-        assert " ".join((command_of(name).help or "").split("\n\n")[0].split()) == told
+    assert modules == set(COMMANDS)
+    for name, summary in COMMANDS.items():
+        assert " ".join((command_of(name).help or "").split("\n\n")[0].split()) == summary
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -61,4 +63,4 @@ def test_every_option_has_help(name: str) -> None:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(), "utf-8")
+    PAGE.write_text(generated_page(), "utf-8")

@@ -47,8 +47,8 @@ def test_attention_in_ten_lines(tmp_path):
     assert first is not None
     assert len(first[1].splitlines()) == 10
     assert run(code("attention-in-ten-lines.md"), tmp_path).splitlines()[-1] == "pass"
-    made = {path.name for path in tmp_path.iterdir()}
-    assert {"model.edge", "one.png", "forty.png"} <= made
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"model.edge", "one.png", "forty.png"} <= written
     assert {"attention.gif", "epoch-0002.png"} <= {
         p.name for p in (tmp_path / "attention").iterdir()
     }
@@ -103,10 +103,10 @@ def test_pictures_are_small():
 def test_anchors_of_results_are_the_titles_of_the_examples():
     source = (ROOT / "examples" / "results.py").read_text("utf-8")
     titles = set(re.findall(r'^    "\w+": "(.+)",$', source, re.M))
-    made = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
     for page in EXPERIMENTS.glob("*.md"):
         for anchor in re.findall(r"results\.md#([\w-]+)", page.read_text("utf-8")):
-            assert anchor in made, f"{page.name}: {anchor}"
+            assert anchor in anchors, f"{page.name}: {anchor}"
 
 
 @pytest.mark.parametrize("name", ["add_two_numbers", "find_max"])

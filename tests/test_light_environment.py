@@ -1,4 +1,4 @@
-"""The bare install: what a device gets runs without TensorFlow and Keras, for real."""
+"""edgeattn in an environment without TensorFlow and Keras, as on a device."""
 
 from __future__ import annotations
 
@@ -17,20 +17,34 @@ from artifacts import dense, samples
 
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".out" / "light-environment"
-HOST = ("tensorflow", "keras", "tf_keras", "h5py", "onnx", "tf2onnx", "sklearn", "pytest")
-# Where importing ends before it starts, as in an environment without the extra.
+CONVERTER_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "h5py",
+    "onnx",
+    "tf2onnx",
+    "sklearn",
+    "pytest",
+)
+# Has the effect of an environment without the extra.
 BLOCKED = "raise ModuleNotFoundError('No module named onnxruntime')\n"
-PIP_CANNOT = ("No matching distribution", "Could not find a version", "Connection", "Temporary")
+PIP_UNAVAILABLE = (
+    "No matching distribution",
+    "Could not find a version",
+    "Connection",
+    "Temporary",
+)
 
 
 def clean_environment():
-    """Nothing of the environment that the tests run in may help."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    return {**kept, "PYTHONNOUSERSITE": "1"}
+    """The environment variables, without those that add packages of the tests."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**others, "PYTHONNOUSERSITE": "1"}
 
 
-def key():
-    """What the environment depends on; edgeattn itself is installed anew every time."""
+def cache_key():
+    """A hash of what the environment depends on; edgeattn itself is installed every time."""
     digest = hashlib.sha256(sys.version.encode())
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((ROOT / name).read_bytes())
@@ -45,15 +59,15 @@ def install(folder):
     if not (folder / ".complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=1200)
-        ask([*pip, *constraints, f"{ROOT}[onnx]"])
+        run_pip([*pip, *constraints, f"{ROOT}[onnx]"])
         (folder / ".complete").touch()
-    # The code may have changed since: what is installed is a copy.
-    ask([*pip, *constraints, "--force-reinstall", "--no-deps", ROOT])
+    # The installed code is a copy, which may be older.
+    run_pip([*pip, *constraints, "--force-reinstall", "--no-deps", ROOT])
     return python
 
 
-def ask(command):
-    done = subprocess.run(
+def run_pip(command):
+    process = subprocess.run(
         list(map(str, command)),
         env=clean_environment(),
         cwd="/",
@@ -62,15 +76,15 @@ def ask(command):
         check=False,
         timeout=900,
     )
-    if done.returncode and any(word in done.stderr for word in PIP_CANNOT):
-        pytest.skip(f"pip cannot install here: {done.stderr.strip().splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
+    if process.returncode and any(word in process.stderr for word in PIP_UNAVAILABLE):
+        pytest.skip(f"pip cannot install packages: {process.stderr.strip().splitlines()[-1]}")
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
     """The interpreter of the clean environment."""
-    folder = CACHE / key()
+    folder = CACHE / cache_key()
     folder.parent.mkdir(parents=True, exist_ok=True)
     return install(folder)
 
@@ -83,10 +97,10 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def light(python, tmp_path):
-    """Runs the installed command: its exit code, its document, what is on stderr."""
+    """Runs the installed command; returns its exit code, JSON or text, and standard error."""
 
     def run(*arguments, **environment):
-        done = subprocess.run(
+        process = subprocess.run(
             [str(python.parent / "edgeattn"), *map(str, arguments)],
             env={**clean_environment(), **environment},
             cwd=tmp_path,
@@ -95,8 +109,8 @@ def light(python, tmp_path):
             check=False,
             timeout=1200,
         )
-        document = json.loads(done.stdout) if "--json" in arguments else done.stdout
-        return done.returncode, document, done.stderr
+        document = json.loads(process.stdout) if "--json" in arguments else process.stdout
+        return process.returncode, document, process.stderr
 
     return run
 
@@ -109,16 +123,16 @@ def without_onnxruntime(tmp_path):
     return {"PYTHONPATH": str(folder.parent)}
 
 
-def test_what_is_installed(python):
+def test_converter_packages_are_not_installed(python):
     code = (
         "import importlib.util, json, edgeattn; print(json.dumps([edgeattn.__file__, "
-        f"[name for name in {HOST!r} if importlib.util.find_spec(name)]]))"
+        f"[name for name in {CONVERTER_PACKAGES!r} if importlib.util.find_spec(name)]]))"
     )
-    told = subprocess.run(
+    process = subprocess.run(
         [python, "-c", code], env=clean_environment(), cwd="/", capture_output=True, check=True
     )
-    file, found = json.loads(told.stdout)
-    assert found == []
+    file, installed = json.loads(process.stdout)
+    assert installed == []
     assert Path(file).is_relative_to(python.parent.parent)
 
 
@@ -151,12 +165,12 @@ def test_validate(light, bundle):
 
 def test_validate_can_fail(light, tmp_path):
     bias = artifacts.BIAS + np.float32(1e-2)
-    made = artifacts.write_dense_bundle(tmp_path / "wrong.edge", bias=bias)
-    code, document, _ = light("validate", made.path, "--json")
+    bundle = artifacts.write_dense_bundle(tmp_path / "wrong.edge", bias=bias)
+    code, document, _ = light("validate", bundle.path, "--json")
     assert (code, document["verdict"]) == (1, "fail")
 
 
-def test_nothing_heavy_is_loaded_in_the_child_either(python, bundle):
+def test_validation_loads_no_converter_package(python, bundle):
     code = f"""
 import json, sys
 from pathlib import Path
@@ -168,7 +182,7 @@ report = edgeattn.validate(
 )
 print(json.dumps([report.verdict, sorted({{name.split(".")[0] for name in sys.modules}})]))
 """
-    told = subprocess.run(
+    process = subprocess.run(
         [python, "-c", code],
         env=clean_environment(),
         cwd="/",
@@ -177,21 +191,21 @@ print(json.dumps([report.verdict, sorted({{name.split(".")[0] for name in sys.mo
         check=True,
         timeout=1200,
     )
-    verdict, loaded = json.loads(told.stdout.splitlines()[-1])
+    verdict, loaded = json.loads(process.stdout.splitlines()[-1])
     assert verdict == "pass"
     assert {"numpy", "ai_edge_litert", "onnxruntime"} <= set(loaded)
-    assert not set(HOST) & set(loaded)
+    assert not set(CONVERTER_PACKAGES) & set(loaded)
 
 
-def test_without_onnxruntime_its_artifact_is_not_run(light, bundle, without_onnxruntime):
+def test_onnx_artifact_is_not_run_without_onnxruntime(light, bundle, without_onnxruntime):
     code, document, err = light("validate", bundle, "--json", **without_onnxruntime)
     assert (code, err, document["verdict"]) == (0, "", "pass")
-    found = {item["format"]: item for item in document["artifacts"]}
-    assert found["tflite"]["verdict"] == "pass"
-    assert found["onnx"]["verdict"] == "not run"
-    assert found["onnx"]["runtime"] is None
-    assert "onnxruntime" in found["onnx"]["reason"]
-    assert set(found["onnx"]["stages"].values()) == {"not run"}
+    by_format = {item["format"]: item for item in document["artifacts"]}
+    assert by_format["tflite"]["verdict"] == "pass"
+    assert by_format["onnx"]["verdict"] == "not run"
+    assert by_format["onnx"]["runtime"] is None
+    assert "onnxruntime" in by_format["onnx"]["reason"]
+    assert set(by_format["onnx"]["stages"].values()) == {"not run"}
     code, document, _ = light(
         "validate", bundle, "--format", "onnx", "--json", **without_onnxruntime
     )
@@ -204,7 +218,7 @@ def test_without_onnxruntime_its_artifact_is_not_run(light, bundle, without_onnx
 
 
 @pytest.mark.parametrize("command", ["convert", "inspect"])
-def test_what_a_host_does_says_what_to_install(light, tmp_path, command):
+def test_commands_for_the_host_name_the_missing_packages(light, tmp_path, command):
     (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     code, document, _ = light(command, "model.h5", "--json")
     assert code == 2

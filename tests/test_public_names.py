@@ -1,4 +1,4 @@
-"""What ``import edgeattn`` promises. A name that goes away here breaks somebody's code."""
+"""The public names of ``edgeattn``. Removing one breaks the code of users."""
 
 import inspect
 
@@ -52,45 +52,45 @@ CODES = {
 }
 
 
-def test_names():
+def test_all_names_are_exported():
     assert edgeattn.__all__ == NAMES
     assert set(NAMES) <= set(dir(edgeattn))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_name_is_there(name):
-    found = getattr(edgeattn, name)
+def test_every_name_has_a_docstring(name):
+    value = getattr(edgeattn, name)
     if name != "__version__":
-        assert found.__name__ == name
-        assert found.__module__.startswith("edgeattn.")
-        assert inspect.getdoc(found)
+        assert value.__name__ == name
+        assert value.__module__.startswith("edgeattn.")
+        assert inspect.getdoc(value)
 
 
-def test_no_other_name():
+def test_other_names_raise_attribute_errors():
     with pytest.raises(AttributeError, match="no attribute 'convert'"):
-        edgeattn.convert  # noqa: B018  it is edgeattn_converters'
+        edgeattn.convert  # noqa: B018  a function of edgeattn_converters
     star = {}
     exec("from edgeattn import *", star)
     assert set(NAMES) <= set(star)
 
 
 def test_errors_and_their_exit_codes():
-    found = {
+    codes = {
         name: kind.exit_code
         for name, kind in vars(errors).items()
         if isinstance(kind, type) and issubclass(kind, Exception)
     }
-    assert found == CODES
+    assert codes == CODES
     assert set(CODES) <= set(NAMES)
     for name in CODES:
-        told = getattr(edgeattn, name)("what came", hint="what to try")
-        assert (told.message, told.hint) == ("what came", "what to try")
-        assert str(told) == "what came\nwhat to try"
-        assert str(getattr(edgeattn, name)("what came")) == "what came"
+        error = getattr(edgeattn, name)("the problem", hint="the remedy")
+        assert (error.message, error.hint) == ("the problem", "the remedy")
+        assert str(error) == "the problem\nthe remedy"
+        assert str(getattr(edgeattn, name)("the problem")) == "the problem"
 
 
-def test_the_tree_in_the_docstring_is_the_tree():
-    drawn = {}
+def test_tree_of_errors_in_the_docstring():
+    documented = {}
     path = []
     for line in errors.__doc__.splitlines():
         words = line.replace("│", " ").replace("├──", "   ").replace("└──", "   ")
@@ -98,7 +98,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
             depth = (len(words) - len(words.lstrip())) // 4 - 1
             name, code = words.split()[:2]
             path = [*path[:depth], name]
-            drawn[name] = (int(code), path[-2] if depth else "Exception")
-    assert drawn == {
+            documented[name] = (int(code), path[-2] if depth else "Exception")
+    assert documented == {
         name: (code, getattr(errors, name).__base__.__name__) for name, code in CODES.items()
     }

@@ -1,6 +1,6 @@
-"""The README's commands are run, and print what it shows.
+"""The commands of the README print the output that it shows.
 
-``python tests/test_readme.py`` writes what they print now into it.
+``python tests/test_readme.py`` replaces that output by the current one.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def transcript() -> list[tuple[str, str]]:
     """``(command, output)`` of the console blocks, in order."""
-    found: list[tuple[str, list[str]]] = []
+    blocks: list[tuple[str, list[str]]] = []
     for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
         for line in block.splitlines():
             if line.startswith("$ "):
-                found.append((line[2:], []))
+                blocks.append((line[2:], []))
             else:
-                found[-1][1].append(line)
-    return [(command, "\n".join(lines)) for command, lines in found]
+                blocks[-1][1].append(line)
+    return [(command, "\n".join(lines)) for command, lines in blocks]
 
 
 def comparable(text: str) -> list[str]:
-    """Lines without what differs between machines: rounding errors, tiny weights and spacing.
+    """The lines, without rounding errors, tiny weights and spacing, which differ between machines.
 
-    A size may differ by a few bytes with the versions of what wrote the file: its digits behind the
-    point are left out. Everything else must be as shown.
+    Sizes lose their decimals, because they differ by a few bytes between versions of the packages
+    that write the files.
     """
     text = re.sub(r"\d(\.\d+)?e-\d+|\b0\.0\d+", "TINY", text)
     text = re.sub(r"(?<= )(\d+)\.\d(?= )", r"\1", text)
@@ -41,36 +41,36 @@ def comparable(text: str) -> list[str]:
 
 
 def run_all(folder: Path) -> list[str]:
-    """What the commands print now, run one after the other in ``folder``."""
+    """The outputs of the commands, run one after the other in ``folder``."""
     shutil.copytree(ROOT / "sample_models" / "find_max", folder / "sample_models" / "find_max")
-    printed = []
+    outputs = []
     for command, _ in transcript():
         program, *arguments = shlex.split(command)
         assert program == "edgeattn"
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "edgeattn", *arguments],
             cwd=folder,
             capture_output=True,
             text=True,
             timeout=1200,
         )
-        assert done.returncode == 0, done.stderr
-        printed.append(done.stdout)
-    return printed
+        assert process.returncode == 0, process.stderr
+        outputs.append(process.stdout)
+    return outputs
 
 
-def test_console_blocks(tmp_path: Path) -> None:
+def test_output_of_the_console_blocks(tmp_path: Path) -> None:
     commands = transcript()
     assert [command.split()[1] for command, _ in commands] == ["convert", "validate", "run"]
-    for (command, shown), printed in zip(commands, run_all(tmp_path), strict=True):
-        assert comparable(printed) == comparable(shown), command
+    for (command, shown), output in zip(commands, run_all(tmp_path), strict=True):
+        assert comparable(output) == comparable(shown), command
 
 
-def renewed(folder: Path) -> str:
-    """The README with what its commands print now."""
+def updated_readme(folder: Path) -> str:
+    """The README with the current output of its commands."""
     text = README
-    for (command, shown), printed in zip(transcript(), run_all(folder), strict=True):
-        text = text.replace(f"$ {command}\n{shown}", f"$ {command}\n{printed.rstrip()}")
+    for (command, shown), output in zip(transcript(), run_all(folder), strict=True):
+        text = text.replace(f"$ {command}\n{shown}", f"$ {command}\n{output.rstrip()}")
     return text
 
 
@@ -80,12 +80,12 @@ def test_make_targets_exist() -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_links_lead_somewhere() -> None:
+def test_linked_files_exist() -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / link).exists(), link
 
 
-def test_exit_codes_are_those_of_the_errors() -> None:
+def test_exit_codes_of_all_errors_are_listed() -> None:
     from edgeattn import errors
 
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
@@ -99,4 +99,4 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        (ROOT / "README.md").write_text(renewed(Path(folder)), "utf-8")
+        (ROOT / "README.md").write_text(updated_readme(Path(folder)), "utf-8")

@@ -1,4 +1,4 @@
-"""``python -m edgeattn.selftest BUNDLE``"""
+"""Output and exit codes of ``python -m edgeattn.selftest BUNDLE``."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def run(*arguments):
     )
 
 
-def test_pass(dense_bundle):
-    done = run(dense_bundle.path)
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+def test_passing_bundle(dense_bundle):
+    process = run(dense_bundle.path)
+    assert (process.returncode, process.stderr) == (0, "")
+    lines = process.stdout.splitlines()
     assert "pass, XNNPACK on" in lines[0]
     assert lines[2:] == ["tflite float32: pass", "onnx float32: pass", "verdict: pass"]
 
 
-def test_fail(tmp_path):
+def test_failing_bundle(tmp_path):
     bias = artifacts.BIAS + np.float32(1e-2)
-    done = run(artifacts.write_dense_bundle(tmp_path / "wrong.edge", bias=bias).path)
-    assert done.returncode == 1
-    assert "tolerance_ratio of score" in done.stdout
-    assert done.stdout.endswith("verdict: fail\n")
+    process = run(artifacts.write_dense_bundle(tmp_path / "wrong.edge", bias=bias).path)
+    assert process.returncode == 1
+    assert "tolerance_ratio of score" in process.stdout
+    assert process.stdout.endswith("verdict: fail\n")
 
 
-def test_no_bundle(tmp_path):
-    done = run(tmp_path / "none.edge")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("Error: No such bundle")
+def test_missing_bundle(tmp_path):
+    process = run(tmp_path / "none.edge")
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith("Error: No such bundle")

@@ -1,4 +1,4 @@
-"""Tensor specifications and quantization, on numbers worked by hand."""
+"""Tensor specifications and quantization, with hand-calculated numbers."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from edgeattn.tensors import TensorSpec, dequantize, quantize
 INT8 = TensorSpec("x", (1, 3), "int8", 0.5, -3)
 
 
-def test_spec_survives_json():
+def test_spec_to_json_and_back():
     for spec in (INT8, TensorSpec("é/:0", (None, 7, None), "float32")):
         assert TensorSpec.from_json(spec.to_json()) == spec
 
@@ -20,7 +20,7 @@ def test_spec_as_text():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"dtype": "object"},
         {"dtype": "nonsense"},
@@ -38,13 +38,13 @@ def test_spec_as_text():
         {"dtype": "float32"},  # of a quantized tensor
     ],
 )
-def test_spec_that_cannot_be(wrong):
+def test_invalid_spec(invalid):
     with pytest.raises((ValueError, TypeError)):
-        TensorSpec.from_json({**INT8.to_json(), **wrong})
+        TensorSpec.from_json({**INT8.to_json(), **invalid})
 
 
-def test_quantize_by_hand():
-    # real / 0.5 - 3: 0 -> -3, 1 -> -1, -2 -> -7; 0.25 and 0.75 are 0.5 and 1.5, to even 0 and 2.
+def test_quantize_rounds_half_to_even():
+    # real / 0.5 - 3: 0 -> -3, 1 -> -1, -2 -> -7. Halves go to even: 0.5 to 0, 1.5 to 2.
     real = np.array([0.0, 1.0, -2.0, 0.25, 0.75])
     assert quantize(real, INT8).tolist() == [-3, -1, -7, -3, -1]
     assert quantize(real, INT8).dtype == np.int8
@@ -57,7 +57,7 @@ def test_quantize_saturates():
 
 
 def test_dequantize_does_not_wrap():
-    # -128 - 100 does not fit into int8, 127 + 100 neither.
+    # Neither -128 - 100 nor 127 + 100 fits into int8.
     spec = TensorSpec("x", (1,), "int8", 1.0, 100)
     assert dequantize(np.array([-128], np.int8), spec).tolist() == [-228.0]
 
@@ -67,7 +67,7 @@ def test_quantize_round_trip_is_within_half_a_step():
     assert np.abs(dequantize(quantize(real, INT8), INT8) - real).max() <= 0.25
 
 
-def test_without_scale_numbers_stand_as_they_are():
+def test_without_a_scale_numbers_are_unchanged():
     spec = TensorSpec("x", (1,), "int32")
     assert quantize(np.array([5, -7]), spec).dtype == np.int32
     assert dequantize(np.array([True]), TensorSpec("x", (1,), "bool")).dtype == bool

@@ -13,12 +13,7 @@ from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate_isolated
-from edgeattn_converters.options import (
-    ConversionOptions,
-    ModelSource,
-    QuantizationOptions,
-    StrPath,
-)
+from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.worker.client import ConversionWorker
 

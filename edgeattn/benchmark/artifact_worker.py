@@ -1,17 +1,14 @@
 """A worker process that has loaded one artifact for a benchmark, and the functions it runs."""
 
-from __future__ import annotations
-
 import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.device import info
 from edgeattn.device.power import PowerSampler
@@ -20,9 +17,6 @@ from edgeattn.inference.model import Model
 from edgeattn.inference.session import import_runtime, open_session
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.tensors import Array, Tensors
-
-if TYPE_CHECKING:
-    from edgeattn.targets.target import Target
 
 # The first samples of the reference, which are ordinary ones, are used as inputs in turn.
 INPUT_SAMPLES = 16
@@ -82,18 +76,6 @@ class ArtifactWorker:
         except WorkerDied as error:
             self.reason = f"The runtime {error.message}."
         return None
-
-
-def identify_target(bundle: Bundle, target: Target) -> None:
-    """Check that ``target`` has the same bundle.
-
-    Raises :class:`BundleError` if it does not, and :class:`DeviceError` if the target does not
-    respond.
-    """
-    from edgeattn.targets.target import identify
-
-    with target.start() as worker:
-        identify(target, bundle, worker)
 
 
 def load(folder: str, artifact: dict[str, Any], threads: int, tensors: Tensors) -> dict[str, Any]:

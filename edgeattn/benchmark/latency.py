@@ -9,22 +9,18 @@ below the true quantile q is q^n. 0.9^64 and 0.99^662 are about 0.0012: with as 
 measured percentile is not merely the largest value.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeattn import progress
-from edgeattn.benchmark.artifact_worker import ArtifactWorker, identify_target
+from edgeattn.benchmark.artifact_worker import ArtifactWorker
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
-
-if TYPE_CHECKING:
-    from edgeattn.targets.target import Target
+from edgeattn.targets.target import Target, identify
 
 # Runs that a percentile requires.
 REQUIRED_RUNS = {50: 1, 90: 64, 99: 662}
@@ -41,10 +37,7 @@ class Timing:
     nanoseconds: tuple[int, ...]
 
     def percentile_ms(self, percent: int) -> float | None:
-        """Return the nearest-rank percentile in milliseconds, ``None`` with too few runs.
-
-        ``percent`` is a key of ``REQUIRED_RUNS``.
-        """
+        """The nearest-rank percentile in milliseconds; None with too few runs for it."""
         if len(self.nanoseconds) < REQUIRED_RUNS[percent]:
             return None
         rank = math.ceil(percent / 100 * len(self.nanoseconds))
@@ -55,16 +48,12 @@ class Timing:
 class LatencyResult:
     """Measurements of one artifact with a number of threads.
 
-    Args:
-        cold_start_ms: time from starting a process to its first output, including the start of
-            Python and the import of the runtime.
-        load_ms: time in which the runtime loads the file.
-        memory_bytes: peak memory of the whole process.
-        void: number of runs discarded because the board was throttled.
-        throttled: whether it was throttled, ``None`` if unknown.
-        temperature_c: highest temperature in degrees Celsius.
-        reason: why there are no runs.
-        unavailable: whether the runtime is not installed.
+    ``cold_start_ms`` is the time from starting a process to its first output, including the start
+    of Python and the import of the runtime; ``load_ms`` that in which the runtime loads the file.
+    ``memory_bytes`` is the peak of the whole process. ``void`` is the number of runs discarded
+    because the board was throttled, which ``throttled`` says, ``None`` if unknown.
+    ``temperature_c`` is the highest temperature. ``reason`` says why there are no runs, and
+    ``unavailable`` whether that is because the runtime is not installed.
     """
 
     artifact: Artifact
@@ -136,7 +125,8 @@ def measure_latency(
     ``seconds``. Raises :class:`BundleError` if the bundle was changed or differs from the one on
     the target, and :class:`DeviceError` if the target does not respond.
     """
-    identify_target(bundle, target)
+    with target.start() as worker:
+        identify(target, bundle, worker)
     reference = bundle.reference()
     results: list[LatencyResult] = []
     for count in threads:

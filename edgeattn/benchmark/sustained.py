@@ -5,22 +5,18 @@ take turns. The result is a series of time windows. A window during which the bo
 void.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeattn import progress
-from edgeattn.benchmark.artifact_worker import ArtifactWorker, identify_target
+from edgeattn.benchmark.artifact_worker import ArtifactWorker
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
-
-if TYPE_CHECKING:
-    from edgeattn.targets.target import Target
-    from edgeattn.tensors import Tensors
+from edgeattn.targets.target import Target, identify
+from edgeattn.tensors import Tensors
 
 WINDOWS = 12
 MIN_WINDOW_SECONDS = 0.2
@@ -138,7 +134,8 @@ def measure_sustained(
 
     Raises the errors of :func:`edgeattn.benchmark.latency.measure_latency`.
     """
-    identify_target(bundle, target)
+    with target.start() as worker:
+        identify(target, bundle, worker)
     reference = bundle.reference()
     return tuple(
         _measure_artifact(artifact, count, target, reference, seconds)

@@ -133,7 +133,10 @@ _LOADING = (
         help="Architecture, for a file that contains weights only.",
     ),
     click.option(
-        "--trust", metavar="SHA256", help="Load the file with this hash even if it is unsafe."
+        "--trust",
+        metavar="SHA256",
+        help="Lift the size limits for the file with this hash, and let --custom-objects replace "
+        "code in it, which is never run.",
     ),
 )
 model_loading = _option_group("loading", ModelLoading, *_LOADING)

@@ -14,7 +14,7 @@ from edgeattn.errors import UsageError
 if TYPE_CHECKING:
     import io
 
-    from edgeattn.inference.batch import RunResult
+    from edgeattn.inference.run import RunResult
     from edgeattn.tensors import Array
 
 
@@ -74,7 +74,7 @@ def command(
         bundle = options.open_bundle(bundle, require_signature).path
     keywords = {**vars(selection), "threads": threads, "carry_states": carry_states}
     if str(source) == "-":
-        from edgeattn.inference.stream import stream_bundle
+        from edgeattn.inference.run import stream_bundle
 
         if target is not None:
             raise UsageError("--input - prints to stdout and takes no --output.")
@@ -82,7 +82,7 @@ def command(
         for outputs in stream_bundle(bundle, stdin, **keywords):
             output.emit_line({name: array[0].tolist() for name, array in outputs.items()})
         return 0
-    from edgeattn.inference.batch import run_bundle
+    from edgeattn.inference.run import run_bundle
 
     target = target or Path(f"{source.stem}.outputs.npz")
     result = run_bundle(bundle, source, target, force=force, **keywords)

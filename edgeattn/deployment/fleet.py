@@ -1,18 +1,13 @@
 """Deployments to several devices at the same time."""
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from edgeattn.deployment.results import DeploymentResult
 from edgeattn.errors import DeviceError
-
-if TYPE_CHECKING:
-    from edgeattn.process.worker import Worker
+from edgeattn.process.worker import Worker
 
 MAX_CONCURRENT = 8
 

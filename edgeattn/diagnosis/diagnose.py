@@ -4,29 +4,25 @@ The reference is the float32 artifact of the same format, which validation compa
 it is wrong itself, the reference is the most precise artifact of the format that is correct.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgeattn import progress
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import Artifact
 from edgeattn.diagnosis.graph import DATA_MOVEMENT
 from edgeattn.diagnosis.messages import Comparison, Diagnosis, diagnosis_of
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.errors import EdgeattnError
 from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.process.worker import Worker, WorkerDied
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
-    from edgeattn.bundle.manifest import Artifact
-    from edgeattn.tensors import Array, Tensors
-    from edgeattn.validation.report import ArtifactReport
+from edgeattn.tensors import Array, Tensors
+from edgeattn.validation.report import ArtifactReport
 
 # Samples that are compared: those with the largest errors, and others at even distances.
 WORST_SAMPLES, OTHER_SAMPLES = 4, 8

@@ -85,12 +85,10 @@ class Constant:
 class Operator:
     """One operator of a graph.
 
-    Args:
-        inputs: tensor names; an omitted optional input is ``""``.
-        recodes: whether the operator only changes the encoding of its input.
-        quantizes_input: whether it quantizes its first input itself, with a dynamic scale.
-        variant: attributes that distinguish operators of one kind with the same inputs.
-        attributes: attributes that must equal those of the counterpart.
+    An omitted optional input is ``""``. ``recodes`` says whether the operator only changes the
+    encoding of its input, ``quantizes_input`` whether it quantizes its first input itself, with a
+    dynamic scale. ``variant`` are attributes that distinguish operators of one kind with the same
+    inputs, ``attributes`` those that must equal the counterpart's.
     """
 
     position: int
@@ -107,12 +105,9 @@ class Operator:
 class Graph:
     """Operators in order of execution.
 
-    Args:
-        inputs: the tensor of each model input, by the input's name.
-        outputs: the tensor of each model output, by the output's name.
-        encodings: of tensors that are not float32.
-        names: readable names of tensors, if the file has them.
-        bodies: the graphs of loop bodies, by the position of the loop operator.
+    ``inputs`` and ``outputs`` map the names of the model's inputs and outputs to tensors,
+    ``encodings`` tensors that are not float32 to how they are stored, ``names`` tensors to readable
+    names, and ``bodies`` the positions of loop operators to the graphs of their bodies.
     """
 
     operators: tuple[Operator, ...]
@@ -188,7 +183,7 @@ class InstrumentedModel(abc.ABC):
 
 
 def round_constant(values: Array, encoding: Encoding) -> Array:
-    """Return ``values`` with the smallest rounding that the dtype of ``encoding`` allows.
+    """``values`` with the smallest rounding that the dtype of ``encoding`` allows.
 
     Integers are symmetric, scaled to the largest absolute value, per channel if ``encoding`` is.
     """

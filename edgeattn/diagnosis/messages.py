@@ -1,19 +1,14 @@
 """Diagnoses in words: what is wrong with an artifact, and which setting corrects it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from edgeattn.bundle.manifest import Artifact
 from edgeattn.diagnosis import causes
 from edgeattn.diagnosis.graph import DATA_MOVEMENT
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.metrics.verdict import PASS
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.manifest import Artifact
 
 # Causes that only a faulty file or runtime can have.
 FAULTS = (causes.WEIGHTS, causes.ATTRIBUTES, causes.OFFSET, causes.UNEXPLAINED)

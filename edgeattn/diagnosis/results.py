@@ -23,15 +23,11 @@ class OperatorComparison:
     """One operator of the artifact, compared with its counterpart.
 
     The SNRs ``accumulated_db``, ``isolated_db`` and ``explained_db`` are in decibels, infinite if
-    nothing differs; see :mod:`edgeattn.diagnosis.comparison`.
-
-    Args:
-        cause: one of the causes in :mod:`edgeattn.diagnosis.causes`; ``None`` if the error is
-            explained by rounding and within the limit.
-        detail: figures for the message of the cause.
-        attributes: attributes that differ: own value, reference's value.
-        unmatched_before: number of operators without a counterpart that are included in the
-            isolated error.
+    nothing differs; see :mod:`edgeattn.diagnosis.comparison`. ``cause`` is one of those in
+    :mod:`edgeattn.diagnosis.causes`, ``None`` if the error is explained by rounding and within the
+    limit, and ``detail`` holds the figures for its message. ``attributes`` are those that differ:
+    own value, reference's value. ``unmatched_before`` is the number of operators without a
+    counterpart that are included in the isolated error.
     """
 
     position: int

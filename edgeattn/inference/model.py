@@ -14,9 +14,9 @@ program; ``edgeattn validate`` detects such files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from edgeattn.errors import BundleError, RuntimeUnavailableError, SampleError
 from edgeattn.inference.session import Session, open_session
 from edgeattn.runners.batching import missing_input
 from edgeattn.tensors import Array, Tensors, TensorSpec
+
+Opened = TypeVar("Opened")
 
 
 def load(
@@ -50,20 +52,27 @@ def load(
             f"{opened.path} has no states to carry.",
             hint="Convert the model again with --states.",
         )
-    unavailable: RuntimeUnavailableError | None = None
+
+    def open_model(artifact: Artifact) -> Model:
+        path, inputs, outputs = opened.artifact_path(artifact), artifact.inputs, artifact.outputs
+        session = open_session(path, artifact.format, inputs, outputs, threads=threads)
+        return Model(artifact, session, carry_states=carry_states)
+
+    return first_available(candidates, open_model)
+
+
+def first_available(candidates: Iterable[Artifact], opener: Callable[[Artifact], Opened]) -> Opened:
+    """The first of ``candidates`` whose runtime is installed, as ``opener`` returns it.
+
+    Raises the first :class:`RuntimeUnavailableError` if no runtime is installed.
+    """
+    errors = []
     for artifact in candidates:
         try:
-            session = open_session(
-                opened.artifact_path(artifact),
-                artifact.format,
-                artifact.inputs,
-                artifact.outputs,
-                threads=threads,
-            )
-            return Model(artifact, session, carry_states=carry_states)
+            return opener(artifact)
         except RuntimeUnavailableError as error:
-            unavailable = unavailable or error
-    raise unavailable or BundleError(f"{opened.path} has no artifacts.")
+            errors.append(error)
+    raise errors[0]
 
 
 # isinstance is faster for dict than for the abstract Mapping.

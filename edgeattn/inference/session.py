@@ -10,7 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeattn.errors import ArtifactError, UsageError
-from edgeattn.tensors import Array, TensorSpec
+from edgeattn.runners import open_runner
+from edgeattn.runners.onnx import ONNXRunner, import_onnxruntime
+from edgeattn.runners.tflite import TFLiteRunner, interpreter_class
+from edgeattn.tensors import Array, Specs
 
 
 class Session(Protocol):
@@ -27,67 +30,42 @@ class Session(Protocol):
 
 
 def open_session(
-    path: Path,
-    format: str,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-    *,
-    threads: int = 1,
+    path: Path, format: str, inputs: Specs, outputs: Specs, *, threads: int = 1
 ) -> Session:
     """The artifact at ``path`` in this process; a free batch size is set to 1.
 
     Raises :class:`UsageError` if another axis is free, :class:`RuntimeUnavailableError` if the
     runtime is not installed, and :class:`ArtifactError` if it cannot load the file.
     """
-    sessions: dict[str, type[TFLiteSession] | type[ONNXSession]] = {
-        "tflite": TFLiteSession,
-        "onnx": ONNXSession,
-    }
-    if format not in sessions:
-        raise UsageError(f"No runner for the format {format!r}.")
     for spec in (*inputs, *outputs):
         if None in spec.shape[1:]:
             raise UsageError(
                 f"{path.name} has a free axis in {spec}, so its arrays cannot be allocated once.",
                 hint="Convert the model again with --time-steps, or use edgeattn.open_runner.",
             )
-    return sessions[format](path, inputs, outputs, threads=threads)
+    runner: Any = open_runner(path, format, inputs, outputs, threads=threads)
+    return TFLiteSession(runner) if format == "tflite" else ONNXSession(runner)
 
 
 def import_runtime(format: str) -> None:
     """Import the runtime of ``format``, so that the time to load a file does not include it."""
     if format == "tflite":
-        from edgeattn.runners.tflite import interpreter_class
-
         interpreter_class()
     else:
-        from edgeattn.runners.onnx import import_onnxruntime
-
         import_onnxruntime()
 
 
-def _arrays(specs: tuple[TensorSpec, ...]) -> tuple[Array, ...]:
+def _arrays(specs: Specs) -> tuple[Array, ...]:
     return tuple(np.zeros([axis or 1 for axis in spec.shape], spec.dtype) for spec in specs)
 
 
 class TFLiteSession:
     """A ``.tflite`` file; variables in it are cleared before every call."""
 
-    def __init__(
-        self,
-        path: Path,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        *,
-        threads: int = 1,
-    ) -> None:
-        from edgeattn.runners.tflite import TFLiteRunner
-
-        runner = TFLiteRunner(path, inputs, outputs, threads=threads)
+    def __init__(self, runner: TFLiteRunner) -> None:
         self.runtime = runner.runtime
         self._interpreter = runner._interpreter
-        self.feeds = _arrays(inputs)
-        self.fetches = _arrays(outputs)
+        self.feeds, self.fetches = _arrays(runner.inputs), _arrays(runner.outputs)
         self._set = [
             (index, feed) for (_, index), feed in zip(runner._feeds, self.feeds, strict=True)
         ]
@@ -112,25 +90,14 @@ class TFLiteSession:
 class ONNXSession:
     """An ``.onnx`` file whose inputs and outputs are bound to memory once."""
 
-    def __init__(
-        self,
-        path: Path,
-        inputs: tuple[TensorSpec, ...],
-        outputs: tuple[TensorSpec, ...],
-        *,
-        threads: int = 1,
-    ) -> None:
-        from edgeattn.runners.onnx import ONNXRunner
-
-        runner = ONNXRunner(path, inputs, outputs, threads=threads)
+    def __init__(self, runner: ONNXRunner) -> None:
         self.runtime = runner.runtime
         self._session = runner._session
-        self.feeds = _arrays(inputs)
-        self.fetches = _arrays(outputs)
+        self.feeds, self.fetches = _arrays(runner.inputs), _arrays(runner.outputs)
         self._binding: Any = self._session.io_binding()
-        for spec, feed in zip(inputs, self.feeds, strict=True):
+        for spec, feed in zip(runner.inputs, self.feeds, strict=True):
             self._binding.bind_input(spec.name, "cpu", 0, feed.dtype, feed.shape, feed.ctypes.data)
-        for spec, fetch in zip(outputs, self.fetches, strict=True):
+        for spec, fetch in zip(runner.outputs, self.fetches, strict=True):
             self._binding.bind_output(
                 spec.name, "cpu", 0, fetch.dtype, fetch.shape, fetch.ctypes.data
             )

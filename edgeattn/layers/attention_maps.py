@@ -34,14 +34,11 @@ def attention_maps(
         layer: name of the attention layer; may be omitted if there is only one.
         batch_size: samples per call.
 
-    Returns:
-        float32 array: ``(samples, time)`` for the layer of this package,
-        ``(samples, queries, keys)`` or ``(samples, heads, queries, keys)`` for those of Keras.
-
-    Raises:
-        UsageError: the model has no such layer, has several and ``layer`` is missing, or calls the
-            layer more than once.
-        SampleError: there are no samples, or the inputs have different numbers of samples.
+    Returns float32 of shape ``(samples, time)`` for the layer of this package, and of shape
+    ``(samples, queries, keys)`` or ``(samples, heads, queries, keys)`` for those of Keras. Raises
+    :class:`UsageError` if the model has no such layer, has several and ``layer`` is missing, or
+    calls the layer more than once, and :class:`SampleError` if there are no samples or the inputs
+    have different numbers of them.
     """
     is_list = isinstance(x, list | tuple)
     inputs = [np.asarray(array) for array in (x if is_list else [x])]

@@ -34,13 +34,10 @@ class AttentionOverEpochs(keras.callbacks.Callback):
         monitor: the value in the logs of an epoch that is drawn as the loss.
         truth: expected weights, ``(samples, time)``, drawn below the attention.
         tokens: a label for each step.
-        title: title of the pictures.
         frames: whether to write a picture for every epoch, which takes most of the time.
 
-    Attributes:
-        weights: ``(epochs, samples, ...)``; the first row is the untrained model. For layers with
-            several heads, the pictures show the first sample.
-        losses: ``(epochs,)``; the first is NaN.
+    ``weights`` are ``(epochs, samples, ...)``, of the untrained model first; of layers with several
+    heads, the pictures show the first sample. ``losses`` are ``(epochs,)``; the first is NaN.
     """
 
     def __init__(

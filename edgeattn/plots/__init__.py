@@ -5,9 +5,11 @@
     plots.save(plots.attention(weights, tokens=tokens), "attention.png")
 
 Every function takes arrays and returns a :class:`matplotlib.figure.Figure`, which ``savefig`` or
-:func:`save` writes in any format that Matplotlib supports; :func:`animation` writes a GIF. Requires
-``pip install 'edgeattn[plots]'``. Only the callback :class:`AttentionOverEpochs`, which is defined
-in :mod:`edgeattn.layers`, requires Keras.
+:func:`save` writes in any format that Matplotlib supports; :func:`animation` writes a GIF. Each
+takes the ``title`` of the figure and its ``look``, the colors of text, lines and background.
+Requires ``pip install 'edgeattn[plots]'``, and raises :class:`edgeattn.UsageError` without it. Only
+the callback :class:`AttentionOverEpochs`, which is defined in :mod:`edgeattn.layers`, requires
+Keras.
 
 The palette of Okabe and Ito and the color maps cividis and PuOr suit readers with color vision
 deficiencies. NaN and infinity are drawn in vermilion, never as zero.

@@ -24,20 +24,10 @@ def over_epochs(
 ) -> Any:
     """Draw one sequence's attention over the epochs of a training, with the loss below.
 
-    Args:
-        weights: ``(epochs, steps)``. The first row is the untrained model if ``losses`` has one
-            value less or starts with NaN.
-        losses: ``(epochs,)``, NaN for epochs without a loss.
-        tokens: a label for each step.
-        title: title of the figure.
-        loss_name: label of the loss axis.
-        look: colors of text, lines and background.
-
-    Returns:
-        :class:`matplotlib.figure.Figure`.
-
-    Raises:
-        UsageError: a shape or the number of tokens is wrong, or Matplotlib is not installed.
+    ``weights`` are ``(epochs, steps)``; the first row is the untrained model if ``losses`` has one
+    value less or starts with NaN. ``losses`` are ``(epochs,)``, NaN for epochs without a loss, and
+    ``loss_name`` labels their axis. ``tokens`` label the steps. Raises :class:`UsageError` if a
+    shape or the number of tokens is wrong.
     """
     array = style.as_array(weights, "weights", {2: "(epochs, steps)"})
     values = check_losses(losses, len(array))

@@ -42,22 +42,12 @@ def epoch(
 ) -> Any:
     """Draw the attention of one epoch, the expected attention, and the loss until that epoch.
 
-    Args:
-        weights: of all epochs, ``(epochs, steps)``, ``(epochs, rows, steps)`` with a row for each
-            sequence, or ``(epochs, heads, queries, keys)``; first the untrained model.
-        losses: ``(epochs,)``, NaN for epochs without a loss.
-        number: index of the epoch to draw.
-        truth: expected weights, ``(steps,)`` or ``(rows, steps)``.
-        tokens: a label for each step.
-        title: title of the figure.
-        loss_name: title of the loss axis.
-        look: colors of text, lines and background.
-
-    Returns:
-        :class:`matplotlib.figure.Figure`.
-
-    Raises:
-        UsageError: a shape or the number of tokens is wrong, or Matplotlib is not installed.
+    ``weights`` are those of all epochs, first of the untrained model: ``(epochs, steps)``,
+    ``(epochs, rows, steps)`` with a row for each sequence, or ``(epochs, heads, queries, keys)``.
+    ``losses`` are ``(epochs,)``, NaN for epochs without a loss; ``loss_name`` is their title.
+    ``number`` is the index of the epoch to draw, ``truth`` the expected weights, ``(steps,)`` or
+    ``(rows, steps)``. ``tokens`` label the steps. Raises :class:`UsageError` if a shape or the
+    number of tokens is wrong.
     """
     frame = _Frame(_Training.check(weights, losses, truth, tokens, loss_name), title, look)
     frame.show(range(len(frame.training.weights))[number])
@@ -75,15 +65,10 @@ def animation(
     loss_name: str = "loss",
     seconds: float = 0.2,
 ) -> Path:
-    """Write the epochs of a training to ``path`` as a GIF that loops.
+    """Write the epochs of a training to ``path`` as a GIF that loops, and return ``path``.
 
-    The other arguments are those of :func:`epoch`. Every epoch is shown for ``seconds``, the last
-    for 2.5 seconds. Returns ``path``.
-
-    Raises:
-        UsageError: a shape or the number of tokens is wrong, or Matplotlib or Pillow is not
-            installed.
-        OutputError: the file cannot be written.
+    Every epoch is shown for ``seconds``, the last for 2.5 seconds. The other arguments are those of
+    :func:`epoch`, and so are the errors; raises :class:`OutputError` if the file cannot be written.
     """
     path = Path(path)
     training = _Training.check(weights, losses, truth, tokens, loss_name)

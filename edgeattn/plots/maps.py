@@ -28,22 +28,12 @@ def attention(
 ) -> Any:
     """Draw the attention of one sequence.
 
-    Args:
-        weights: ``(keys,)`` for bars over the steps; ``(queries, keys)`` or
-            ``(heads, queries, keys)`` for an image of each head, on one scale. Heads with a single
-            query share one image with a row for each head.
-        tokens: a label for each key; drawn for up to 40 keys.
-        queries: a label for each query; by default ``tokens`` if there are as many.
-        truth: steps from 0 that should be attended to; for ``(keys,)`` only.
-        title: title of the figure.
-        look: colors of text, lines and background.
-
-    Returns:
-        :class:`matplotlib.figure.Figure`.
-
-    Raises:
-        UsageError: a shape, the number of tokens or a step is wrong, or Matplotlib is not
-            installed.
+    ``weights`` are ``(keys,)`` for bars over the steps, or ``(queries, keys)`` or
+    ``(heads, queries, keys)`` for an image of each head, on one scale. Heads with a single query
+    share one image with a row for each head. ``tokens`` label the keys, up to 40 of them, and
+    ``queries`` the queries, by default with ``tokens`` if there are as many. ``truth`` are steps
+    from 0 that should be attended to, for ``(keys,)`` only. Raises :class:`UsageError` if a shape,
+    the number of tokens or a step is wrong.
     """
     array = style.as_array(weights, "weights", SHAPES)
     names = style.labels(tokens, array.shape[-1])
@@ -71,21 +61,10 @@ def comparison(
 ) -> Any:
     """Draw one sequence's attention in Keras, in an artifact, and the difference.
 
-    All heads share one scale, and so do all differences.
-
-    Args:
-        expected: weights in Keras, ``(keys,)``, ``(queries, keys)`` or ``(heads, queries, keys)``.
-        actual: weights in the artifact, of the same shape. The difference is actual - expected.
-        tokens: a label for each key; drawn for up to 40 keys.
-        names: titles of the two.
-        title: title of the figure.
-        look: colors of text, lines and background.
-
-    Returns:
-        :class:`matplotlib.figure.Figure`.
-
-    Raises:
-        UsageError: a shape or the number of tokens is wrong, or Matplotlib is not installed.
+    All heads share one scale, and so do all differences, which are actual - expected. Both arrays
+    have the shape ``(keys,)``, ``(queries, keys)`` or ``(heads, queries, keys)``, and ``names`` are
+    their titles. ``tokens`` label the keys, up to 40 of them. Raises :class:`UsageError` if a shape
+    or the number of tokens is wrong.
     """
     want = style.as_array(expected, "expected", SHAPES)
     got = style.as_array(actual, "actual", SHAPES)
@@ -111,19 +90,9 @@ def panels(
 ) -> Any:
     """Draw maps of many sequences side by side, each with a scale of its own from zero.
 
-    Args:
-        maps: a name and an array ``(samples, steps)`` for each panel, all of one shape; for example
-            the attention, its largest weight, and the expected step.
-        tokens: a label for each step.
-        title: title of the figure.
-        look: colors of text, lines and background.
-
-    Returns:
-        :class:`matplotlib.figure.Figure`.
-
-    Raises:
-        UsageError: there is no map, a shape or the number of tokens is wrong, or Matplotlib is not
-            installed.
+    ``maps`` holds a name and an array ``(samples, steps)`` for each panel, all of one shape: for
+    example the attention, its largest weight, and the expected step. ``tokens`` label the steps.
+    Raises :class:`UsageError` if there is no map, or a shape or the number of tokens is wrong.
     """
     shape = {2: "(samples, steps)"}
     arrays = {name: style.as_array(array, name, shape) for name, array in maps.items()}

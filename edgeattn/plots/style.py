@@ -54,13 +54,7 @@ def require(*modules: str, purpose: str = "Plotting", extra: str = "plots") -> N
 
 @contextmanager
 def figure(
-    width: float,
-    height: float,
-    rows: int = 1,
-    columns: int = 1,
-    *,
-    look: Look = PAPER,
-    **grid: Any,
+    width: float, height: float, rows: int = 1, columns: int = 1, *, look: Look = PAPER, **grid: Any
 ) -> Iterator[tuple[Any, Any]]:
     """Yield a figure of ``width`` by ``height`` inches and its axes, ``(rows, columns)``.
 

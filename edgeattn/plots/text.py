@@ -38,18 +38,9 @@ def words(
 ) -> Any:
     """Draw a text of any length, wrapped, with every token shaded by its attention weight.
 
-    Args:
-        tokens: a token for each weight; empty tokens, such as padding, are skipped.
-        weights: ``(steps,)``.
-        title: title of the figure.
-        width: width of the figure in inches.
-        look: colors of text, lines and background; tokens are always black.
-
-    Returns:
-        :class:`matplotlib.figure.Figure`, as high as the text needs.
-
-    Raises:
-        UsageError: the number of tokens is wrong, all are empty, or Matplotlib is not installed.
+    ``weights`` are ``(steps,)``, with a token for each; empty tokens, such as padding, are skipped.
+    The figure is ``width`` inches wide and as high as the text needs. Tokens are black in every
+    ``look``. Raises :class:`UsageError` if the number of tokens is wrong or all are empty.
     """
     array = style.as_array(weights, "weights", {1: "(steps,)"})
     texts = style.labels(tokens, len(array)) or []

@@ -48,10 +48,7 @@ class Worker:
     """A process that calls functions by name. It starts with the first call, again if it died."""
 
     def __init__(
-        self,
-        *,
-        command: Sequence[str] | None = None,
-        environment: Mapping[str, str] | None = None,
+        self, *, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
         # -P: do not import modules from the current folder, such as a user's json.py.
         self._command = list(command or [sys.executable, "-P", "-m", "edgeattn.child"])

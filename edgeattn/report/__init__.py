@@ -24,17 +24,10 @@ def write_html(
 ) -> None:
     """Write ``report`` on ``bundle`` to ``path`` as one HTML file that loads nothing.
 
-    Args:
-        path: the file, replaced if it exists.
-        bundle: the bundle that was validated.
-        report: the result of :func:`edgeattn.validation.validate.validate`.
-        bench: the document that ``edgeattn bench --json`` prints.
-        vocabulary: the tokens of a text model by id.
-        explanations: paragraphs of a diagnosis by the label of the artifact.
-
-    Raises:
-        UsageError: Matplotlib or Jinja2 is not installed.
-        OutputError: the file cannot be written.
+    ``bench`` is the document that ``edgeattn bench --json`` prints, ``vocabulary`` are the tokens
+    of a text model by id, and ``explanations`` paragraphs of a diagnosis by the label of the
+    artifact. Raises :class:`UsageError` if Matplotlib or Jinja2 is not installed, and
+    :class:`OutputError` if the file cannot be written.
     """
     from edgeattn.report.page import render
 
@@ -44,10 +37,7 @@ def write_html(
 
 
 def require_libraries() -> None:
-    """Check that the libraries of the extra ``report`` are installed.
-
-    Raises :class:`UsageError` if Matplotlib or Jinja2 is missing.
-    """
+    """Raise :class:`UsageError` if a library of the extra ``report`` is not installed."""
     from edgeattn.plots.style import require
 
     require("matplotlib", "jinja2", purpose="The HTML report", extra="report")

@@ -1,10 +1,7 @@
 """Values of one artifact's section: facts, checks, error histograms and attention maps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +10,7 @@ from edgeattn.report.number_formats import format_number
 from edgeattn.report.svg_figures import Figure, histogram
 from edgeattn.report.task_section import OutcomeDetails, outcome_details
 from edgeattn.tensors import Tensors
-
-if TYPE_CHECKING:
-    from edgeattn.validation.report import ArtifactReport
+from edgeattn.validation.report import ArtifactReport
 
 
 @dataclass(frozen=True)

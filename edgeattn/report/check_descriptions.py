@@ -1,14 +1,9 @@
 """Titles and one-sentence explanations of the checks, for readers of the report."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
+from edgeattn.metrics.limits import Check
 from edgeattn.report.number_formats import format_number
-
-if TYPE_CHECKING:
-    from edgeattn.metrics.limits import Check
 
 # metric: (title, explanation)
 CHECKS = {

@@ -1,17 +1,12 @@
 """The verdict as JUnit XML for CI systems: a suite for each artifact, a case for each check."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.files import write_text
 from edgeattn.metrics.verdict import FAIL, PASS
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
-    from edgeattn.validation.report import ArtifactReport, Report
+from edgeattn.validation.report import ArtifactReport, Report
 
 
 def write_junit(path: Path, bundle: Bundle, report: Report) -> None:

@@ -1,18 +1,14 @@
 """Values of the section on size and latency, from the results of ``edgeattn bench``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeattn.errors import UsageError
 from edgeattn.report.svg_figures import Figure, LatencyPoint, latency_plot
-
-if TYPE_CHECKING:
-    from edgeattn.validation.report import ArtifactReport, Report
+from edgeattn.validation.report import ArtifactReport, Report
 
 HINT = "Write one with: edgeattn bench BUNDLE --json > bench.json"
 COLUMNS = ("p50_ms", "p90_ms", "p99_ms", "load_ms")

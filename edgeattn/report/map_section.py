@@ -1,20 +1,15 @@
 """Attention maps in the report: Keras, the artifact and their difference, sample by sample."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.pairwise import max_abs_error
 from edgeattn.report.number_formats import format_number
 from edgeattn.report.svg_figures import map_panels
 from edgeattn.tensors import Array, Tensors
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.manifest import Artifact
 
 # For all maps of all artifacts together, so that the report can be sent by mail.
 MAX_MAP_BYTES = 2_400_000

@@ -1,11 +1,10 @@
 """The HTML report: the verdict first, then failures, task, size and latency, and each artifact."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe
 from edgeattn.report.latency_section import latency_section
@@ -13,12 +12,8 @@ from edgeattn.report.map_section import MAX_MAP_BYTES
 from edgeattn.report.svg_figures import ID_PREFIX
 from edgeattn.report.task_section import task_section
 from edgeattn.report.templating import VERDICT_SIGNS, render_template
-from edgeattn.validation.report import STAGES
+from edgeattn.validation.report import STAGES, ArtifactReport, Report
 from edgeattn.version import __version__
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
-    from edgeattn.validation.report import ArtifactReport, Report
 
 
 def render(

@@ -108,12 +108,9 @@ def map_panels(
 ) -> list[str]:
     """One head's attention on one sample in Keras, in the artifact, and the difference, as SVG.
 
-    Args:
-        expected: ``(keys,)`` for bars or ``(queries, keys)`` for images.
-        actual: the artifact's weights, of the same shape.
-        title: accessible name of the panels.
-        names: labels of the keys.
-        first: index of the first key shown, if padding before it is cut off.
+    The weights are ``(keys,)`` for bars or ``(queries, keys)`` for images. ``title`` is the
+    accessible name of the panels, ``names`` label the keys, and ``first`` is the index of the first
+    key, if padding before it is cut off.
     """
     difference = actual - expected
     end, largest = style.top(expected, actual), style.top(np.abs(difference))

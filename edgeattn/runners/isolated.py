@@ -29,8 +29,8 @@ class IsolatedRunner:
         as_deployed: bool = False,
         timeout: float | None = None,
     ) -> None:
-        self.inputs = artifact.inputs
-        self.outputs = artifact.outputs
+        self.artifact = artifact
+        self.inputs, self.outputs = artifact.inputs, artifact.outputs
         self._worker = worker
         self._path = folder / artifact.path
         self._timeout = timeout

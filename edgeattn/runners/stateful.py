@@ -1,18 +1,13 @@
 """A runner that passes the final states of each sequence to the next."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeattn.errors import UsageError
+from edgeattn.runners import Runner
 from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors
-
-if TYPE_CHECKING:
-    from edgeattn.runners import Runner
 
 
 class StatefulRunner:

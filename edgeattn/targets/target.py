@@ -5,24 +5,18 @@ machine: this interpreter, another one, an emulated root file system, or a host 
 Calls carry function names, numbers and arrays, never code (see :mod:`edgeattn.process.worker`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import MANIFEST, sha256
+from edgeattn.bundle.manifest import MANIFEST, Artifact, sha256
 from edgeattn.errors import BundleError, DeviceError
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners.isolated import IsolatedRunner
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.manifest import Artifact
-    from edgeattn.targets.ssh import SSHHost
+from edgeattn.targets.ssh import SSHHost
 
 # Seconds for Python and edgeattn to start: a few are needed, more under emulation.
 START_TIMEOUT = 120.0
@@ -77,11 +71,7 @@ def interpreter_target(python: Path, bundle: Bundle) -> Target:
 
 @contextlib.contextmanager
 def open_target(
-    bundle: Bundle,
-    on: str | None = None,
-    python: str | None = None,
-    *,
-    config: Path | None = None,
+    bundle: Bundle, on: str | None = None, python: str | None = None, *, config: Path | None = None
 ) -> Iterator[Target]:
     """The target that a user selected with ``--on`` and ``--python``.
 

@@ -110,7 +110,7 @@ def test_values_of_the_worker_are_in_the_windows(dense_bundle, monkeypatch):
         def start(self):
             return BoardWorker()
 
-    monkeypatch.setattr("edgeattn.targets.target.identify", lambda *_: None)
+    monkeypatch.setattr(sustained, "identify", lambda *_: None)
     monkeypatch.setattr(sustained.time, "monotonic", lambda: now)
     (artifact, *_) = dense_bundle.select()
     (result,) = measure_sustained(dense_bundle, (artifact,), Board(), seconds=2.5)

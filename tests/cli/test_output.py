@@ -1,4 +1,4 @@
-"""How commands print."""
+"""Tables, numbers, sizes, JSON and progress messages of the commands."""
 
 import json
 
@@ -31,19 +31,18 @@ def test_number():
     ]
 
 
-def test_json_without_what_json_has_not(capsys):
+def test_json_replaces_nan_and_infinity_by_text(capsys):
     output.emit_json({"a": [float("nan"), {"b": float("-inf")}, (1.5, None, True)]})
-    printed = capsys.readouterr().out
-    assert json.loads(printed) == {"a": ["nan", {"b": "-inf"}, [1.5, None, True]]}
+    assert json.loads(capsys.readouterr().out) == {"a": ["nan", {"b": "-inf"}, [1.5, None, True]]}
 
 
-def test_progress_is_for_terminals(capsys, monkeypatch):
-    def printed(quiet):
+def test_progress_is_shown_on_terminals_only(capsys, monkeypatch):
+    def standard_error(quiet):
         with output.progress(quiet):
             progress.report("loading")
         return capsys.readouterr().err
 
-    assert printed(quiet=False) == ""  # stderr is captured, and is not a terminal
+    assert standard_error(quiet=False) == ""  # stderr is captured, and is not a terminal
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert printed(quiet=True) == ""
-    assert "loading ..." in printed(quiet=False)
+    assert standard_error(quiet=True) == ""
+    assert "loading ..." in standard_error(quiet=False)

@@ -13,16 +13,20 @@ PAGE = ROOT / "docs" / "eras.md"
 INDEX = ROOT / "tests" / "specimens" / "index.json"
 HEAD = """# Tested Keras versions
 
-Generated from the index of the specimens by `python tests/converters/test_eras_page.py`.
+Look up whether files of your Keras version, and the layers that they contain, are tested. Each row
+is a group of small model files, saved by the Keras version in the row together with the outputs
+that it computed. The tests load every file in the current Keras and require the same outputs to
+within 1e-5 of the largest value. [Loading](loading.md) describes what is changed when a file of an
+older version is loaded.
 
-Each row is a group of small model files, saved by the Keras version in the row together with the
-outputs that it computed (`tests/specimens/` contains the scripts). The tests load every file and
-require the same outputs to within 1e-5 of the largest value (`test_load_specimens.py`). The column
-"reloaded" counts the files that the Keras version itself can load again.
+"saved by" is the package, `attention-VERSION` for models with a layer of the PyPI package
+`attention`; "version" is that of Keras. "reloaded" counts the files that the same Keras version can
+load again itself, and "exercises" lists what the files contain. Seven published files of Keras 1.2
+to 3.13 are also converted to both formats and compared with the outputs of a Keras version of their
+time, on machines that have these files (`test_shared_models.py`).
 
-[Loading](loading.md) describes what is changed when a file of an older version is loaded. Seven
-published files of Keras 1.2 to 3.13 are converted to both formats and compared with the outputs of
-a Keras version of their time (`test_shared_models.py`), if `../shared/models` contains them.
+Generated from `tests/specimens/index.json` by `python tests/converters/test_eras_page.py`; the
+scripts that saved the files are in `tests/specimens/`.
 
 | saved by | version | TensorFlow | Python | files | reloaded | exercises |
 |---|---|---|---|---|---|---|

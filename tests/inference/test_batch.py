@@ -17,8 +17,8 @@ from edgeattn.errors import (
     RuntimeUnavailableError,
     SampleError,
 )
-from edgeattn.inference import batch
-from edgeattn.inference.batch import run_bundle
+from edgeattn.inference import run
+from edgeattn.inference.run import run_bundle
 from edgeattn.runners.isolated import IsolatedRunner
 
 
@@ -35,7 +35,7 @@ def without_runtime(monkeypatch, *formats):
                 raise RuntimeUnavailableError(f"no runtime for {artifact.format}")
             super().__init__(folder, artifact, worker, **options)
 
-    monkeypatch.setattr(batch, "IsolatedRunner", Missing)
+    monkeypatch.setattr(run, "IsolatedRunner", Missing)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
@@ -122,7 +122,7 @@ def test_a_failed_run_leaves_no_files(dense_bundle, source, tmp_path, monkeypatc
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(batch, "write_npz", full)
+        monkeypatch.setattr(run, "write_npz", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(expected):
         run_bundle(dense_bundle.path, source, tmp_path / "out.npz")

@@ -12,7 +12,7 @@ import pytest
 from artifacts import dense, samples
 
 from edgeattn.errors import SampleError
-from edgeattn.inference.stream import stream_bundle
+from edgeattn.inference.run import stream_bundle
 
 
 def streamed(bundle, data, **options):

@@ -14,7 +14,7 @@ import sys
 import pytest
 from emulated import PROJECT, CannotEmulate
 
-from benchmarks import counting, instructions
+from benchmarks import counting, instruction_tables, instructions
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_counted_files_are_correct(quick_run):
     """The outputs on the emulated core agree with Keras."""
     _, document = quick_run
     for name in instructions.QUICK:
-        for cpu in instructions.CPUS:
+        for cpu in instruction_tables.CPUS:
             for label, route in document["models"][name][cpu].items():
                 assert route.get("correct") or "fused" in label, (name, cpu, label, route)
 

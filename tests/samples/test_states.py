@@ -10,8 +10,7 @@ from artifacts import artifact, save_onnx, write_bundle
 from onnx import TensorProto, helper
 
 import edgeattn
-from edgeattn.inference.batch import run_bundle
-from edgeattn.inference.stream import stream_bundle
+from edgeattn.inference.run import run_bundle, stream_bundle
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import TensorSpec

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from edgeattn.tensors import TensorSpec
+from edgeattn.tensors import Specs
 
 
 class ConvertedFile(NamedTuple):
     """Specs of a written file, the names of its attention maps, and what it consists of."""
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: Specs
+    outputs: Specs
     attention: tuple[str, ...]
     achieved: Mapping[str, Any]

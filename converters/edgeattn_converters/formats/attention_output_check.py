@@ -15,13 +15,11 @@ from edgeattn.errors import ConversionError
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.runners import open_runner
-from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.quantization.quantized_model import ModelIO
 
 # Number of samples that both files are run on.
 COMPARED = 16
-
-Specs = tuple[TensorSpec, ...]
 
 
 def compare_without_maps(

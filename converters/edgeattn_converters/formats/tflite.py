@@ -11,10 +11,7 @@ from edgeattn.errors import ConversionError, first_line
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.lowering.attention import (
-    lower_attention,
-    lower_keras_attention,
-)
+from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import lowered
 from edgeattn_converters.lowering.masking import select_by_arithmetic
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention

@@ -37,10 +37,7 @@ def written_model(write: Callable[[Path], Any]) -> Any:
 
 
 def convert_opset(proto: Any, opset: int) -> Any:
-    """The model in another operator set.
-
-    Raises :class:`ConversionError` if onnx cannot convert it.
-    """
+    """The model in another operator set; :class:`ConversionError` if onnx cannot convert it."""
     from onnx import version_converter
 
     try:

@@ -222,10 +222,7 @@ class TFLiteFile:
         return copy
 
     def code_index(self, kind: str, version: int = 1) -> int:
-        """The index of the code of an operator type, which is added if the file has none.
-
-        The version of the code is raised to ``version`` if it is lower.
-        """
+        """The index of an operator type's code, added or raised to ``version`` if needed."""
         builtin = int(getattr(self.schema.BuiltinOperator, kind))
         for index, code in enumerate(self.model.operatorCodes):
             if max(code.builtinCode, code.deprecatedBuiltinCode) == builtin:

@@ -16,9 +16,8 @@ from edgeattn_converters.loading.safety.size_limits import FileLimits
 def check_architecture(file: ModelFile, architecture: str | None) -> None:
     """Require the option for files of weights only, and reject it for all others.
 
-    Raises:
-        UnsupportedModelError: the file contains weights only and no architecture was passed.
-        UsageError: an architecture was passed for a file that contains one.
+    Raises :class:`UnsupportedModelError` if the architecture is missing, and :class:`UsageError` if
+    the file contains one.
     """
     if file.kind == "weights-hdf5" and architecture is None:
         raise UnsupportedModelError(
@@ -37,10 +36,9 @@ def check_architecture(file: ModelFile, architecture: str | None) -> None:
 def read_architecture(path: Path) -> Mapping[str, Any]:
     """Read and screen the JSON that ``model.to_json()`` writes.
 
-    Raises:
-        UsageError: the file does not exist.
-        UnsupportedModelError: it is not the JSON of a model.
-        UnsafeModelError: loading it could run, import, read or fetch something.
+    Raises :class:`UsageError` if the file does not exist, :class:`UnsupportedModelError` if it is
+    not the JSON of a model, and :class:`UnsafeModelError` if loading it could run, import, read or
+    fetch something.
     """
     if not path.is_file():
         raise UsageError(
@@ -61,15 +59,10 @@ def read_architecture(path: Path) -> Mapping[str, Any]:
 
 
 def model_from_function(file: ModelFile, architecture: str) -> Any:
-    """Return the model that a function of the user builds, with the weights of the file.
+    """The model that the function ``FILE.py:FUNCTION`` builds, with the weights of the file.
 
-    Args:
-        file: a file of weights only.
-        architecture: ``FILE.py:FUNCTION``.
-
-    Raises:
-        UsageError: the function does not exist, fails or returns no built model.
-        UnsupportedModelError: the weights do not fit the model.
+    Raises :class:`UsageError` if the function does not exist, fails or returns no built model, and
+    :class:`UnsupportedModelError` if the weights do not fit the model.
     """
     model = _call_function(architecture)
     try:

@@ -23,18 +23,11 @@ _Inspected = tuple[str | None, str | None, Mapping[str, Any]]  # Keras version, 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """An audited file.
+    """An audited file or folder, and what it stores: Keras version, backend and configuration.
 
-    Attributes:
-        path: path of the file or folder.
-        sha256: SHA-256 of the file; of a folder, over the names and contents of its files.
-        size: size in bytes.
-        kind: ``keras-hdf5``, ``keras-zip``, ``weights-hdf5``, ``saved-model``, ``tflite``,
-            ``onnx`` or ``bundle``.
-        keras_version: Keras version stored in the file, None if absent.
-        backend: Keras backend stored in the file, None if absent.
-        config: model configuration as stored; empty for files that have none.
-        trusted: whether ``--trust`` named this SHA-256, which lifts the size limits.
+    ``sha256`` of a folder covers the names and contents of its files. ``kind`` is ``keras-hdf5``,
+    ``keras-zip``, ``weights-hdf5``, ``saved-model``, ``tflite``, ``onnx`` or ``bundle``.
+    ``trusted`` says whether ``--trust`` named this SHA-256, which lifts the size limits.
     """
 
     path: Path
@@ -48,16 +41,12 @@ class ModelFile:
 
 
 def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
-    """Check a model file before anything of it is loaded.
+    """Check a model file or SavedModel folder before anything of it is loaded.
 
-    Args:
-        path: the file or SavedModel folder.
-        trust: SHA-256 of the file if the user trusts it.
-
-    Raises:
-        UsageError: the file does not exist.
-        UnsupportedModelError: the file contains no model, or is damaged.
-        UnsafeModelError: loading it could run, import, read or fetch something, or exhaust memory.
+    ``trust`` is the SHA-256 of the file if the user trusts it. Raises :class:`UsageError` if the
+    file does not exist, :class:`UnsupportedModelError` if it contains no model or is damaged, and
+    :class:`UnsafeModelError` if loading it could run, import, read or fetch something, or exhaust
+    memory.
     """
     if not path.exists():
         raise UsageError(f"No such file: {path}.", hint="Pass the path of a .h5 or .keras file.")

@@ -13,18 +13,11 @@ from edgeattn_converters.loading.custom_objects import for_keras
 def build_model(
     file: ModelFile, config: dict[str, Any], custom_objects: Mapping[str, Any], weights: int
 ) -> Any:
-    """Return the model, whose weights are still zeros.
+    """The model of a migrated config, whose weights are still zeros.
 
-    Args:
-        file: the file, for messages.
-        config: the migrated configuration.
-        custom_objects: the user's own classes and functions by name.
-        weights: number of values that the file stores; a model with more weights is refused,
-            unless the file is trusted.
-
-    Raises:
-        UnsupportedModelError: Keras cannot build the model; the message contains its reason.
-        UnsafeModelError: the config declares more weights than the file stores.
+    ``weights`` is the number of values that the file stores. Raises :class:`UnsafeModelError` if
+    the config declares more, unless the file is trusted, and :class:`UnsupportedModelError`, with
+    Keras' own reason, if Keras cannot build the model.
     """
     import keras
 

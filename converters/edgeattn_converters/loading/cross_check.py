@@ -31,13 +31,10 @@ _CODE_LAYERS = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "TensorFlow
 def compare_with_stock_loader(
     file: ModelFile, stored: Config, model: Any, major: int
 ) -> tuple[str, ...]:
-    """Return a note if a stock loader opens the file and computes different outputs, else ``()``.
+    """A note if a stock loader opens the file and computes different outputs, else ``()``.
 
-    Args:
-        file: the audited file.
-        stored: its configuration, before the migration.
-        model: the loaded model.
-        major: major version of the Keras that wrote the file.
+    ``stored`` is the configuration before the migration, ``major`` the major version of the Keras
+    that wrote the file.
     """
     if file.kind not in ("keras-hdf5", "keras-zip") or major == 1:
         return ()

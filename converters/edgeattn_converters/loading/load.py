@@ -39,13 +39,9 @@ _SCOPE_START = re.compile(r"[A-Za-z0-9.]")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be converted.
+    """A Keras 3 model ready to be converted, with notes for the user about what was migrated.
 
-    Attributes:
-        file: the audited file.
-        model: the Keras 3 model.
-        notes: sentences for the user about what was migrated.
-        stateful: names of the layers that kept their state from one batch to the next.
+    ``stateful`` are the names of the layers that kept their state from one batch to the next.
     """
 
     file: ModelFile
@@ -64,17 +60,12 @@ def load_model(
 ) -> LoadedModel:
     """Load an audited file.
 
-    Args:
-        file: result of :func:`.audit.audit_file`.
-        custom_objects: Python file of the user that defines classes of the model.
-        architecture: ``FILE.json`` or ``FILE.py:FUNCTION``, for a file that contains weights only.
-        time_steps: length of a free time axis.
-        allow_free_time: leave a free time axis free, to inspect the model without converting it.
-
-    Raises:
-        UsageError: an option does not fit the file.
-        UnsupportedModelError: the model cannot be loaded faithfully.
-        UnsafeModelError: the file declares more weights than it stores.
+    ``custom_objects`` is a Python file of the user that defines classes of the model,
+    ``architecture`` is ``FILE.json`` or ``FILE.py:FUNCTION``, for a file that contains weights
+    only. ``time_steps`` is the length of a free time axis; ``allow_free_time`` leaves it free, to
+    inspect the model without converting it. Raises :class:`UsageError` if an option does not fit
+    the file, :class:`UnsupportedModelError` if the model cannot be loaded faithfully, and
+    :class:`UnsafeModelError` if the file declares more weights than it stores.
     """
     if file.kind in _NOT_KERAS:
         raise UsageError(

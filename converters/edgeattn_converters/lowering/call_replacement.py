@@ -21,10 +21,8 @@ _DRAW_MASKS = "_maybe_config_dropout_masks"
 def lowered(
     model: Any, recurrence: RecurrenceLowering, others: Sequence[Lowering] = ()
 ) -> Iterator[None]:
-    """Within the context, recurrent layers of ``model`` are lowered by ``recurrence``.
-
-    Any other layer is lowered by the first of ``others`` that applies to it.
-    """
+    """Within the context, recurrent layers are lowered by ``recurrence``, any other layer by the
+    first of ``others`` that applies to it."""
 
     def replacement(layer: Any) -> Callable[..., Any] | None:
         for lowering in (lambda layer: lower_layer(layer, recurrence), *others):

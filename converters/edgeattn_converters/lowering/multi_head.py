@@ -116,10 +116,7 @@ def _projected_attention(layer: Any, select: Select) -> Callable[..., Any] | Non
 
 
 def _grouped_call(layer: Any, attention: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
-    """``GroupedQueryAttention.call`` without repeating keys and values for each query head.
-
-    ``inputs`` are all arguments of the call by name.
-    """
+    """``GroupedQueryAttention.call`` without repeating keys and values for each query head."""
     query, value, key = inputs["query"], inputs["value"], inputs["key"]
     names = ("query_mask", "value_mask", "key_mask", "attention_mask", "use_causal_mask")
     mask = layer._compute_attention_mask(query, value, **{name: inputs[name] for name in names})

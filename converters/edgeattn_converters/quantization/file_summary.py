@@ -8,12 +8,7 @@ import numpy as np
 from edgeattn_converters.graphs.onnx_file import consumers, inferred_shapes, producers
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import MIN_ELEMENTS
-from edgeattn_converters.quantization.summary import (
-    FLOAT32,
-    INT8_WEIGHTS,
-    SchemeSummary,
-    summarize,
-)
+from edgeattn_converters.quantization.summary import FLOAT32, INT8_WEIGHTS, SchemeSummary, summarize
 
 # They convert numbers, or contain operators that are counted themselves.
 UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "WHILE", "IF"}

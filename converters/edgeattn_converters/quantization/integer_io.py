@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.tensors import TensorSpec
+from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.onnx_file import add_constant
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import affine_parameters
@@ -19,18 +19,14 @@ TYPE_CODES = {"int8": 3, "int16": 5}  # TensorProto.DataType
 
 
 def use_tflite_integers(
-    file: TFLiteFile,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-    ranges: Ranges,
-    dtype: str,
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    file: TFLiteFile, inputs: Specs, outputs: Specs, ranges: Ranges, dtype: str
+) -> tuple[Specs, Specs]:
     """Float inputs and outputs become ``dtype``, in place; returns the changed specs.
 
     ``ranges`` are those of the graph's inputs and outputs, by tensor index.
     """
     graph = file.main
-    new_specs: list[tuple[TensorSpec, ...]] = []
+    new_specs: list[Specs] = []
     for specs, side, convert in (
         (inputs, "inputs", _integer_input),
         (outputs, "outputs", _integer_output),
@@ -95,18 +91,11 @@ def _add_integer_tensor(file: TFLiteFile, index: int, limits: Range, dtype: str)
 
 
 def use_onnx_integers(
-    proto: Any,
-    inputs: tuple[TensorSpec, ...],
-    outputs: tuple[TensorSpec, ...],
-    ranges: Mapping[str, Range],
-    dtype: str,
-) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Float inputs and outputs become ``dtype``, in place; returns the changed specs.
+    proto: Any, inputs: Specs, outputs: Specs, ranges: Mapping[str, Range], dtype: str
+) -> tuple[Specs, Specs]:
+    """As :func:`use_tflite_integers`, for an ONNX model, whose ranges are by name."""
 
-    Those without a range, by name, stay unchanged.
-    """
-
-    def converted(specs: tuple[TensorSpec, ...], *, is_input: bool) -> tuple[TensorSpec, ...]:
+    def converted(specs: Specs, *, is_input: bool) -> Specs:
         return tuple(
             _convert_onnx(proto, spec, ranges[spec.name], dtype, is_input=is_input)
             if spec.dtype == "float32" and spec.name in ranges

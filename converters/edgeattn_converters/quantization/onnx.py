@@ -35,11 +35,7 @@ from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedM
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import range_spread
 from edgeattn_converters.quantization.summary import with_summary
-from edgeattn_converters.quantization.weight_precision import (
-    PrecisionOf,
-    WeightFilter,
-    stored_in,
-)
+from edgeattn_converters.quantization.weight_precision import PrecisionOf, WeightFilter, stored_in
 from edgeattn_converters.recipes import Recipe
 
 # Nodes for which onnxruntime's dynamic quantizer has integer kernels.
@@ -52,17 +48,12 @@ INTEGER_OPSET, INTEGER_IR = 21, 10
 
 
 def quantize(
-    proto: Any,
-    io: ModelIO,
-    recipe: Recipe,
-    options: QuantizationOptions,
-    samples: Tensors | None,
+    proto: Any, io: ModelIO, recipe: Recipe, options: QuantizationOptions, samples: Tensors | None
 ) -> QuantizedModel:
-    """Quantize a float32 model to the scheme of ``recipe`` and summarize the result.
+    """Quantize a float32 model, which is not changed, and summarize the result.
 
-    ``proto`` is not changed. ``samples`` are real inputs, which schemes with calibrated activations
-    need. Raises :class:`ConversionError` if the model cannot be converted to the scheme, or if the
-    result does not achieve it.
+    ``samples`` are real inputs, which schemes with calibrated activations need. Raises
+    :class:`ConversionError` if the result does not achieve the scheme of ``recipe``.
     """
     model = _ONNXQuantizer(copy_model(proto), io, recipe, options).quantize(samples)
     summary = summarize_onnx(model.content)

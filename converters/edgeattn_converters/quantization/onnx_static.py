@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn.tensors import Array, Specs, Tensors
 from edgeattn_converters.graphs.onnx_file import name_nodes, written_model
 from edgeattn_converters.quantization.tflite_int16 import HEADROOM
 
@@ -19,7 +19,7 @@ INT16_OPERATORS = ("MatMul", "Gemm", "Conv", "Add", "Mul")
 
 
 def quantize_activations(
-    proto: Any, inputs: tuple[TensorSpec, ...], floats: set[int], dtype: str, samples: Tensors
+    proto: Any, inputs: Specs, floats: set[int], dtype: str, samples: Tensors
 ) -> Any:
     """The model with int8 or int16 activations (``dtype``) and ranges measured on ``samples``.
 
@@ -75,7 +75,7 @@ def _add_headroom(proto: Any) -> None:
 class _Batches:
     """Samples in the form of onnxruntime's ``CalibrationDataReader``."""
 
-    def __init__(self, specs: tuple[TensorSpec, ...], samples: Tensors, rows: int = 16) -> None:
+    def __init__(self, specs: Specs, samples: Tensors, rows: int = 16) -> None:
         self._specs, self._samples, self._rows = specs, samples, rows
         self._batches = self._iterate()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.runners import open_runner
-from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.quantization.candidates import DEFAULT, Candidate
 from edgeattn_converters.quantization.layer_weights import LayerWeights
 
@@ -22,8 +22,8 @@ class ModelIO:
     that an embedding looks up, ``recurrent`` those of the recurrent layers.
     """
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: Specs
+    outputs: Specs
     maps: tuple[str, ...]
     tokens: tuple[str, ...] = ()
     recurrent: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class ModelIO:
         return any(layer.recurrent for layer in self.layers)
 
     @property
-    def main(self) -> tuple[TensorSpec, ...]:
+    def main(self) -> Specs:
         """The outputs that are not attention maps."""
         return tuple(spec for spec in self.outputs if spec.name not in self.maps)
 
@@ -50,8 +50,8 @@ class QuantizedModel:
     """
 
     content: Any
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: Specs
+    outputs: Specs
     candidate: Candidate = DEFAULT
     notes: tuple[str, ...] = ()
     achieved: Mapping[str, Any] = field(default_factory=dict)

@@ -21,7 +21,7 @@ from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedM
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
 from edgeattn_converters.quantization.summary import with_summary
-from edgeattn_converters.quantization.tflite_int16 import use_int16
+from edgeattn_converters.quantization.tflite_int16 import Int16Pass
 from edgeattn_converters.quantization.tflite_weights import FUSED, store_weights
 from edgeattn_converters.recipes import Recipe
 
@@ -33,11 +33,10 @@ def quantize(
     options: QuantizationOptions,
     samples: Tensors | None,
 ) -> QuantizedModel:
-    """Quantize a float32 file to the scheme of ``recipe`` and summarize the result.
+    """Quantize a float32 file and summarize the result.
 
     ``samples`` are real inputs, which schemes with calibrated activations need. Raises
-    :class:`ConversionError` if the file cannot be converted to the scheme, or if the result does
-    not achieve it.
+    :class:`ConversionError` if the result does not achieve the scheme of ``recipe``.
     """
     model = _TFLiteQuantizer(content, io, recipe, options).quantize(samples)
     return with_summary(model, summarize_tflite(model.content), recipe, options)
@@ -88,8 +87,7 @@ class _TFLiteQuantizer(Quantizer):
         file = TFLiteFile(self.content)
         float_names = self._float_names(file, candidate)
         if self.recipe.activations == "int16":
-            dense = self._per_channel_dense
-            use_int16(file, self._ranges, float_names, per_channel_dense=dense)
+            Int16Pass(file, self._ranges, float_names, self._per_channel_dense).run()
         else:
             file = self._use_int8(file, float_names)
         self._store_weights(file, candidate)

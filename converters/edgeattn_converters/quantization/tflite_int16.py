@@ -36,17 +36,12 @@ ACTIVATIONS = {
 }
 
 
-def use_int16(
-    file: TFLiteFile, ranges: Ranges, float_names: set[str], *, per_channel_dense: bool
-) -> None:
-    """Operators of the main graph become int16, in place.
+class Int16Pass:
+    """Turns operators of the main graph to int16, in place, by :meth:`run`.
 
     ``float_names`` are the names of outputs whose operators stay float32.
     """
-    _Int16Pass(file, ranges, float_names, per_channel_dense).run()
 
-
-class _Int16Pass:
     def __init__(
         self, file: TFLiteFile, ranges: Ranges, float_names: set[str], per_channel_dense: bool
     ) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from edgeattn.errors import UsageError
-from edgeattn.tensors import TensorSpec
+from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.masking import mask_arguments
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
@@ -28,14 +28,10 @@ KERAS_LAYERS = (
 class AttentionMap:
     """Attention weights in a traced graph, of shape (batch, ..., keys).
 
-    Attributes:
-        name: ``attention/LAYER``, with a suffix ``_1``, ``_2`` if a layer has several.
-        layer: The innermost layer that computes the weights.
-        weights: The tensor.
-        known: Whether the layer is an attention layer; otherwise the weights are a softmax that
-            was detected in the graph.
-        doubt: Why a detected softmax may not be attention.
-        inside: The layers around it, from the innermost to the outermost.
+    ``name`` is ``attention/LAYER``, with a suffix ``_1``, ``_2`` if a layer has several. ``layer``
+    is the innermost layer that computes the weights, ``inside`` are the layers around it, from the
+    innermost. Unless the map is ``known`` to be that of an attention layer, it is a softmax that
+    was detected in the graph, and ``doubt`` says why it may not be attention.
     """
 
     name: str
@@ -107,7 +103,7 @@ class MapSelection:
         maps: Sequence[tuple[AttentionMap, TensorSpec]],
         in_loops: Sequence[AttentionMap],
         without_batch: Collection[str],
-    ) -> tuple[tuple[TensorSpec, ...], tuple[Doubtful, ...]]:
+    ) -> tuple[Specs, tuple[Doubtful, ...]]:
         """The maps to export, and the layers that may have another.
 
         ``without_batch`` names the maps whose first axis is not the batch axis. Raises

@@ -120,10 +120,7 @@ def _graph() -> Any:
 def softmaxes(
     graph: Any, calls: Sequence[Call], excluded: Sequence[str] = (), lengths: Sequence[int] = ()
 ) -> list[Softmax]:
-    """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers.
-
-    ``lengths`` are the sequence lengths of the model's inputs.
-    """
+    """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers."""
     result = []
     for number, operation in enumerate(graph.get_operations()):
         softmax = _softmax(operation)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn.tensors import TensorSpec
+from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
@@ -29,13 +29,13 @@ class Interface:
     ``doubtful`` are layers that may be attention but whose maps are not exported.
     """
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    attention: tuple[TensorSpec, ...]
+    inputs: Specs
+    outputs: Specs
+    attention: Specs
     doubtful: tuple[Doubtful, ...] = ()
 
     @property
-    def all_outputs(self) -> tuple[TensorSpec, ...]:
+    def all_outputs(self) -> Specs:
         return (*self.outputs, *self.attention)
 
 
@@ -47,8 +47,8 @@ class Traced:
     """
 
     function: Any
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: Specs
+    outputs: Specs
     attention: tuple[str, ...]
 
 
@@ -126,7 +126,7 @@ def trace(
 
 def _concrete(
     model: Any,
-    inputs: tuple[TensorSpec, ...],
+    inputs: Specs,
     *,
     batch: int | None,
     expose: Sequence[str] | None,
@@ -218,7 +218,7 @@ def _sums_by_shape() -> Iterator[None]:
         numpy.add = original
 
 
-def _inputs(model: Any, time_steps: int | None) -> tuple[TensorSpec, ...]:
+def _inputs(model: Any, time_steps: int | None) -> Specs:
     tensors = getattr(model, "inputs", None)
     if not tensors:
         raise UnsupportedModelError(

@@ -71,10 +71,8 @@ class ConversionWorker:
     def prepare(
         self, source: ModelSource, options: ConversionOptions, folder: Path
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Audit and load the model, and write its reference to ``folder``.
-
-        Returns the manifest's entries for the model and for the reference.
-        """
+        """Audit and load the model and write its reference; returns the manifest's entries for
+        both."""
         path = Path(source.path)
         self.audit(path, source.trust)
         arguments = {"source": source.to_json(), "options": options.to_json()}

@@ -10,8 +10,6 @@ version's folder is created under another name, synced to disk, then renamed. An
 therefore leaves the current version serving; the next deployment removes leftover files.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

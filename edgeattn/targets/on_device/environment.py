@@ -1,7 +1,5 @@
 """Functions called on a target that describe it; they change nothing on it."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict
 from pathlib import Path

@@ -7,8 +7,6 @@ A file is renamed to an object once its hash is correct and it is on disk. An in
 resumes at the next attempt.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

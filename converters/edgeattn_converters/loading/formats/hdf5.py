@@ -21,11 +21,9 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 class HDF5Contents:
     """What an HDF5 file contains, without the values of its arrays.
 
-    Attributes:
-        keras_version, backend, model_config, training_config: attributes of Keras; None if absent.
-        layer_names: layers with stored weights, in a file of ``model.save`` or ``save_weights``.
-        top_level: names of the top-level groups and arrays.
-        arrays: number of weight arrays.
+    The first four are attributes of Keras, None if absent. ``layer_names`` are the layers with
+    stored weights in a file of ``model.save`` or ``save_weights``, ``top_level`` the names of the
+    top-level groups and arrays, and ``arrays`` is the number of weight arrays.
     """
 
     keras_version: str | None
@@ -40,10 +38,9 @@ class HDF5Contents:
 def inspect(source: Path | io.BytesIO, limits: FileLimits) -> HDF5Contents:
     """Check a whole file without reading an array, and return what it contains.
 
-    Raises:
-        UnsupportedModelError: the file is not complete HDF5.
-        UnsafeModelError: it contains links, virtual or external arrays, or arrays that declare
-            more bytes than they store.
+    Raises :class:`UnsupportedModelError` if the file is not complete HDF5, and
+    :class:`UnsafeModelError` if it contains links, virtual or external arrays, or arrays that
+    declare more bytes than they store.
     """
     import h5py
 
@@ -172,9 +169,8 @@ def with_forward_slashes(file: Any) -> Any:
 def parse_config(text: str, limits: FileLimits) -> Mapping[str, Any]:
     """Parse the JSON text of a model configuration.
 
-    Raises:
-        UnsupportedModelError: the text is not JSON, or not the configuration of a model.
-        UnsafeModelError: it is too large or too deeply nested.
+    Raises :class:`UnsupportedModelError` if the text is not JSON or not the configuration of a
+    model, and :class:`UnsafeModelError` if it is too large or too deeply nested.
     """
     limits.require(
         len(text) <= size_limits.MAX_CONFIG_BYTES,

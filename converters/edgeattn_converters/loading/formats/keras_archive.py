@@ -30,9 +30,9 @@ class Archive:
 def inspect(path: Path, limits: FileLimits) -> Archive:
     """Check the entries of an archive and read its two JSON files.
 
-    Raises:
-        UnsupportedModelError: the file is not a complete zip, or contains no Keras model.
-        UnsafeModelError: an entry has an unsafe name, is a link, or unpacks to too many bytes.
+    Raises :class:`UnsupportedModelError` if the file is not a complete zip or contains no Keras
+    model, and :class:`UnsafeModelError` if an entry has an unsafe name, is a link, or unpacks to
+    too many bytes.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -23,11 +23,10 @@ _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
-    """Return Keras version, backend and configuration of the model in a folder.
+    """Keras version, backend and configuration of the model in a folder.
 
-    Raises:
-        UnsupportedModelError: the folder contains no Keras layers or no variables.
-        UnsafeModelError: a file is too large.
+    Raises :class:`UnsupportedModelError` if the folder contains no Keras layers or no variables,
+    and :class:`UnsafeModelError` if a file is too large.
     """
     if not (path / f"{VARIABLES}.index").is_file():
         raise UnsupportedModelError(

@@ -51,16 +51,12 @@ def recognize(
     closure: tuple[Any, ...] = (),
     arguments: Mapping[str, Any],
 ) -> Expression:
-    """Return what a function computes from its first argument.
+    """What a function computes from its first argument, from its marshalled code.
 
-    Args:
-        data: the marshalled code object.
-        defaults: default values of its last arguments.
-        closure: values of the variables of the enclosing function.
-        arguments: values of further arguments by name.
-
-    Raises :class:`NotRecognizedError` if the function is not known to only compute on tensors, or
-    its bytes have different meanings in two Python versions.
+    ``defaults`` are the default values of its last arguments, ``closure`` the values of variables
+    of the enclosing function, and ``arguments`` those of further arguments by name. Raises
+    :class:`NotRecognizedError` if the function is not known to only compute on tensors, or its
+    bytes have different meanings in two Python versions.
     """
     try:
         codes = marshal_reader.read(data)

@@ -11,12 +11,7 @@ from edgeattn_converters.loading.lambdas.expressions import Expression
 
 
 def evaluate(expression: Expression, inputs: Any) -> Any:
-    """Return the value of an expression.
-
-    Args:
-        expression: as in :mod:`.expressions`.
-        inputs: the tensor or list of tensors that the layer is called with.
-    """
+    """The value of an expression for the tensor or list of tensors that the layer receives."""
     if "input" in expression:
         index = expression["input"]
         return inputs if index is None else inputs[index]

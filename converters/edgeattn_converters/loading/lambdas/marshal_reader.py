@@ -24,14 +24,10 @@ class UnreadableCodeError(ValueError):
 class Code:
     """The parts of a code object that determine what it computes.
 
-    Attributes:
-        layout: ``2.7``, ``3.4``, ``3.8`` or ``3.11``: the first Python version with this layout.
-        arguments: number of positional arguments.
-        code: the instructions.
-        consts: the constants; nested code objects are ``Code`` too.
-        names: names of globals and attributes.
-        variables: names of arguments and locals.
-        free: names of variables of the enclosing function.
+    ``layout`` is ``2.7``, ``3.4``, ``3.8`` or ``3.11``, the first Python version with this layout,
+    and ``arguments`` the number of positional arguments. ``consts`` may contain nested ``Code``.
+    ``names`` are those of globals and attributes, ``variables`` those of arguments and locals, and
+    ``free`` those of variables of the enclosing function.
     """
 
     layout: str

@@ -32,14 +32,11 @@ def _table(text: str) -> Mapping[int, str]:
 
 @dataclass(frozen=True)
 class Dialect:
-    """The encoding of instructions in a range of Python versions.
+    """The encoding of instructions in a range of Python versions, which is its name.
 
-    Attributes:
-        name: the Python versions.
-        layout: layout of their code objects, see :class:`.marshal_reader.Code`.
-        names: names of the instructions by number.
-        wide: whether arguments have two bytes and may be absent, as before Python 3.6.
-        caches: number of cache entries (two zero bytes each) after an instruction, since 3.11.
+    ``layout`` is that of :class:`.marshal_reader.Code`, ``names`` are the instructions by number.
+    With ``wide``, as before Python 3.6, arguments have two bytes and may be absent. ``caches`` is
+    the number of cache entries (two zero bytes each) after an instruction, since 3.11.
     """
 
     name: str
@@ -98,8 +95,7 @@ class UnknownInstructionError(ValueError):
 def instructions(code: bytes, dialect: Dialect) -> Iterator[tuple[str, int]]:
     """Yield name and argument of each instruction.
 
-    Raises :class:`UnknownInstructionError` if the code contains an instruction that is not in the
-    list.
+    Raises :class:`UnknownInstructionError` for one that is not in the list.
     """
     yield from _wide(code, dialect) if dialect.wide else _narrow(code, dialect)
 

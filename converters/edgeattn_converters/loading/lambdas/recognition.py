@@ -26,13 +26,10 @@ _SUSPICIOUS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class StoredFunction:
-    """The function that a Lambda layer stores.
+    """The function that a Lambda layer stores: its marshalled code, or else its dotted name.
 
-    Attributes:
-        code: marshalled code object; None if only a name is stored.
-        name: dotted name of the function; None if code is stored.
-        defaults: default values of the last arguments.
-        closure: values of the variables of the enclosing function.
+    ``defaults`` are default values of the last arguments, ``closure`` values of the variables of
+    the enclosing function.
     """
 
     code: bytes | None
@@ -123,10 +120,9 @@ def check(name: str, config: Config, *, trusted: bool) -> None:
 
 
 def seems_harmless(stored: Any) -> bool:
-    """Return whether code that is ignored, such as that of a loss, uses no suspicious names.
+    """Whether code that is ignored, such as that of a loss, uses no suspicious names.
 
-    Args:
-        stored: the stored function: its code, a list that starts with it, or a dict with ``code``.
+    ``stored`` is the code, a list that starts with it, or a dict with ``code``.
     """
     code = stored.get("code") if isinstance(stored, Mapping) else stored
     code = code[0] if isinstance(code, list) and code else code

@@ -45,13 +45,8 @@ _REBUILD = (
 def screen(config: Mapping[str, Any], *, hint: str, trusted: bool) -> None:
     """Refuse a config that could run, import, read or fetch something, or exhaust memory.
 
-    Args:
-        config: the configuration as stored.
-        hint: hint of errors about sizes.
-        trusted: whether the size limits are lifted.
-
-    Raises :class:`UnsafeModelError` if the config is refused; the message names the layer and the
-    reason.
+    ``hint`` is that of errors about sizes, ``trusted`` lifts the size limits. Raises
+    :class:`UnsafeModelError`, which names the layer and the reason.
     """
     objects = 0
     for item in walk(config, hint=hint):
@@ -85,14 +80,10 @@ def screen_training(text: str | None) -> None:
 
 @dataclass(frozen=True)
 class Item:
-    """One value of a config.
+    """One value of a config, with the name of the layer that it belongs to.
 
-    Attributes:
-        layer: name of the layer that the value belongs to.
-        key: key of the value, or of the list that contains it.
-        value: the value.
-        listed: whether the value is an element of a list.
-        compiled: whether it is part of the training configuration, which is never loaded.
+    ``key`` is the key of the value, or of the list that contains it if it is ``listed``.
+    ``compiled`` marks the training configuration, which is never loaded.
     """
 
     layer: str

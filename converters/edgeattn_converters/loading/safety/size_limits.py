@@ -34,12 +34,9 @@ MAX_DIMENSION = 1 << 24
 
 @dataclass(frozen=True)
 class FileLimits:
-    """Enforces the size limits for one file.
+    """Enforces the size limits for one file, called ``name``, unless the user trusts it.
 
-    Attributes:
-        name: name of the file in error messages.
-        hint: hint of the error, usually the ``--trust`` option to pass.
-        trusted: whether the user trusts this file, which lifts the limits.
+    ``hint`` is that of the errors, usually the ``--trust`` option to pass.
     """
 
     name: str

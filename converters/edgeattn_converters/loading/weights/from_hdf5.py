@@ -1,4 +1,7 @@
-"""Weights of ``.h5`` files: one group per layer, with an ordered list of arrays."""
+"""Weights of ``.h5`` files: one group per layer, with an ordered list of arrays.
+
+Their layouts differ between Keras versions and are converted to those of Keras 3.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,9 +17,11 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, Assignment, find_layer
-from edgeattn_converters.loading.weights.layouts import convert
 
 _NamedArrays = Sequence[tuple[str, Array]]
+_GATES = {"LSTM": 4, "GRU": 3}
+_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Convolution1D",
+                 "Convolution2D")  # fmt: skip
 
 
 def is_layered(file: Any) -> bool:
@@ -41,16 +46,11 @@ def _groups(file: Any) -> Iterator[tuple[str, Any]]:
 
 
 def assign(file: Any, model: Any, stored: Config, *, major: int, backend: str | None) -> None:
-    """Assign the weights of a file to the model built from its config.
+    """Assign the weights of an open file to the model built from its config.
 
-    Args:
-        file: the open HDF5 file.
-        model: the model in Keras 3.
-        stored: its config as stored, before the migration.
-        major: major version of the Keras that wrote the file.
-        backend: backend of that Keras, None if unknown.
-
-    Raises :class:`UnsupportedModelError` if layers or shapes differ, or a layer has no weights.
+    ``stored`` is the config before the migration; ``major`` and ``backend`` are those of the Keras
+    that wrote the file. Raises :class:`UnsupportedModelError` if layers or shapes differ, or a
+    layer has no weights.
     """
     assignment = Assignment(model)
     layers = {layer_name(item): (item, find_layer(model, item)) for item in stored_layers(stored)}
@@ -65,7 +65,9 @@ def assign(file: Any, model: Any, stored: Config, *, major: int, backend: str | 
                 hint=MISMATCH,
             )
         for leaf, inner, part in _by_leaf(item, layer, arrays):
-            values = convert(leaf, [array for _, array in part], major=major, backend=backend)
+            values = _in_keras3_layout(
+                leaf, [array for _, array in part], major=major, backend=backend
+            )
             assignment.assign_all(inner, _variables(inner), values)
     assignment.require_complete()
 
@@ -149,3 +151,77 @@ def _split_by_order(
     if remaining:
         parts[-1] += remaining  # assign_all reports too many arrays
     return list(parts)
+
+
+def _in_keras3_layout(
+    item: Config, arrays: Sequence[Array], *, major: int, backend: str | None
+) -> list[Array]:
+    """Return the arrays of a layer, given in stored order, as Keras 3 orders and shapes them.
+
+    ``item`` is the stored config of the layer; ``major`` and ``backend`` describe its Keras.
+    """
+    class_name = str(item.get("class_name"))
+    config = item.get("config") or {}
+    if class_name == "TimeDistributed":
+        return _in_keras3_layout(config["layer"], arrays, major=major, backend=backend)
+    if class_name == "Bidirectional":
+        half = len(arrays) // 2
+        return [
+            array
+            for part in (arrays[:half], arrays[half:])
+            for array in _in_keras3_layout(config["layer"], part, major=major, backend=backend)
+        ]
+    cell = class_name.removeprefix("CuDNN")
+    if cell in _GATES:
+        if class_name.startswith("CuDNN") or _is_cudnn(arrays, _GATES[cell]):
+            return _from_cudnn(arrays, _GATES[cell])
+        if major == 1 and len(arrays) == 3 * _GATES[cell]:
+            return _join_gates(arrays, cell)
+    if class_name in _CONVOLUTIONS:
+        return _convolution(class_name, config, list(arrays), major=major, backend=backend)
+    return list(arrays)
+
+
+def _is_cudnn(arrays: Sequence[Array], gates: int) -> bool:
+    """Return whether the bias has two values per gate and unit, as in CuDNN layers."""
+    if len(arrays) != 3 or arrays[2].ndim != 1:
+        return False
+    return bool(arrays[2].shape[0] == 2 * gates * arrays[1].shape[0])
+
+
+def _from_cudnn(arrays: Sequence[Array], gates: int) -> list[Array]:
+    """Reorder the kernel of every gate from columns to rows and transpose the recurrent kernel.
+
+    The two biases of an LSTM are added in every gate, so their sum replaces them. A GRU needs both.
+    """
+    kernel, recurrent, bias = arrays
+    kernel = np.hstack([part.T.reshape(part.shape, order="F") for part in np.hsplit(kernel, gates)])
+    recurrent = np.hstack([part.T for part in np.hsplit(recurrent, gates)])
+    halves = bias.reshape(2, -1)
+    return [kernel, recurrent, halves.sum(axis=0) if gates == 4 else halves]
+
+
+def _join_gates(arrays: Sequence[Array], cell: str) -> list[Array]:
+    """Join the arrays that Keras 1 stores per gate: i, c, f, o (now i, f, c, o), or z, r, h."""
+    order = (0, 2, 1, 3) if cell == "LSTM" else (0, 1, 2)
+    return [
+        np.concatenate([arrays[3 * gate + part] for gate in order], axis=-1) for part in range(3)
+    ]
+
+
+def _convolution(
+    class_name: str, config: Config, arrays: list[Array], *, major: int, backend: str | None
+) -> list[Array]:
+    """Drop the extra axis of 1-D kernels of Keras 1, and flip the kernels of Theano."""
+    kernel = arrays[0]
+    if major == 1 and class_name in ("Convolution1D", "Conv1D") and kernel.ndim == 4:
+        length = config.get("filter_length")
+        if kernel.shape[:2] != (length, 1):
+            kernel = kernel.transpose(2, 3, 1, 0)
+        kernel = kernel[:, 0]
+    if major == 1 and class_name == "Convolution2D" and config.get("dim_ordering") == "th":
+        kernel = kernel.transpose(2, 3, 1, 0)
+    if backend == "theano":
+        spatial = tuple(range(kernel.ndim - 2))
+        kernel = np.flip(kernel, axis=spatial)
+    return [kernel, *arrays[1:]]

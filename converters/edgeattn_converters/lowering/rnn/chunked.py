@@ -15,10 +15,10 @@ from edgeattn_converters.lowering.rnn.steps import Steps
 
 
 class Chunked:
-    """A :class:`~edgeattn_converters.lowering.rnn.recurrence.RecurrenceLowering` with loops.
+    """A :class:`RecurrenceLowering` with loops, for fixed numbers of steps and samples.
 
     ``sizes`` are the steps per iteration of each loop, outermost first; the last is the number of
-    unrolled steps. The number of steps and the batch size are fixed.
+    unrolled steps.
     """
 
     def __init__(self, *sizes: int) -> None:

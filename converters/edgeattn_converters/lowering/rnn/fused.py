@@ -41,10 +41,7 @@ class FusedLSTM:
     def lower(
         self, recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
     ) -> tuple[Any, list[Any]]:
-        """See :class:`~edgeattn_converters.lowering.rnn.recurrence.RecurrenceLowering`.
-
-        Shapes are fixed.
-        """
+        """A :class:`RecurrenceLowering` for fixed shapes."""
         import tensorflow as tf
 
         cell = recurrence.cell
@@ -67,10 +64,8 @@ class FusedLSTM:
         return outputs, [last, None]
 
     def write(self, file: TFLiteFile) -> None:
-        """Replace the placeholders in ``file`` by the operators, in place.
-
-        Raises :class:`UnsupportedModelError` if no layer of the model can be fused.
-        """
+        """Replace the placeholders by the operators; :class:`UnsupportedModelError` if there is
+        none."""
         if not self._cells:
             raise UnsupportedModelError(
                 "No layer of this model can become a fused LSTM.",

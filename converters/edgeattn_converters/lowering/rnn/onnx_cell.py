@@ -39,10 +39,7 @@ _ACTIVATIONS: dict[str, _Activation] = {
 
 
 def onnx_activations(cell: Cell) -> dict[str, Any] | None:
-    """The attributes ``activations``, ``activation_alpha`` and ``activation_beta`` of a node.
-
-    None if ONNX does not have one of the cell's activations.
-    """
+    """The attributes of a node for the cell's activations; None if ONNX lacks one of them."""
     main = _activation(cell.activation)
     recurrent = _activation(cell.recurrent_activation) if cell.kind != "simple_rnn" else None
     functions = {
@@ -74,10 +71,7 @@ def _activation(function: Any) -> _Activation | None:
 
 
 def _hard_sigmoid_slope(function: Any) -> float | None:
-    """The measured slope of a hard sigmoid, which differs between Keras 2 and Keras 3.
-
-    None if the function is not a hard sigmoid.
-    """
+    """The slope of a hard sigmoid, which differs between Keras 2 and 3; None for others."""
     import tensorflow as tf
 
     with tf.init_scope():

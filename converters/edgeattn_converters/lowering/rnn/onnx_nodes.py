@@ -47,10 +47,7 @@ class _NodeSpec:
 
 
 class ONNXRecurrence:
-    """A :class:`~edgeattn_converters.lowering.rnn.recurrence.RecurrenceLowering` to ONNX nodes.
-
-    The batch may be free.
-    """
+    """A :class:`RecurrenceLowering` to ONNX nodes; the batch may be free."""
 
     def __init__(self, placeholders: Placeholders) -> None:
         self._placeholders = placeholders
@@ -135,10 +132,7 @@ class ONNXRecurrence:
 
 
 def _write(spec: _NodeSpec, graph: NodeWriter, inputs: list[str]) -> list[str]:
-    """Write a recurrence; returns the names of its outputs, final states and concatenations.
-
-    The graph optimizer drops the unused ones.
-    """
+    """Write a recurrence; returns the names of its outputs, final states and concatenations."""
     x, *states = inputs
     mask = states.pop(0) if spec.masked else None
     lengths = ""

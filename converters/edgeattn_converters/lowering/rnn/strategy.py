@@ -29,10 +29,7 @@ OUTER_STEPS = 80
 
 
 def recurrence_lowering(name: str) -> RecurrenceLowering:
-    """The lowering called ``name``, one of :data:`NAMES`.
-
-    Raises :class:`UsageError` for any other name.
-    """
+    """The lowering called ``name``; :class:`UsageError` if it is none of :data:`NAMES`."""
     lowerings = {"auto": _auto, "unrolled": unrolled, "chunked": _chunked}
     if name not in lowerings:
         raise UsageError(

@@ -1,33 +1,92 @@
-"""An artifact run on a stream of samples, each as soon as it arrives.
+"""One artifact run on a file of samples, or on a stream of them, each as soon as it arrives.
 
 A stream is text with one sample per line (numbers separated by commas or spaces, a JSON array, or
 a JSON object of arrays by input name), or consecutive ``.npy`` arrays of one or more samples each.
 """
 
-from __future__ import annotations
-
+import io
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.errors import SampleError
-from edgeattn.inference.batch import first_available
+from edgeattn.errors import OutputError, SampleError
+from edgeattn.files import atomic_write
+from edgeattn.inference.model import first_available
 from edgeattn.process.worker import Worker
+from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.runners.stateful import StatefulRunner
 from edgeattn.samples.arrays import NPY_MAGIC
+from edgeattn.samples.files import read_samples
+from edgeattn.samples.npz import write_npz
 from edgeattn.samples.states import sample_inputs, with_initial_states
-from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 
-if TYPE_CHECKING:
-    import io
-
+_OTHER_FILE = "Choose another file with -o FILE."
 MAX_LINE = 64 * 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Outputs of one artifact, and the runtime that computed them."""
+
+    artifact: Artifact
+    runtime: str
+    samples: int
+    outputs: Tensors
+
+
+def run_bundle(
+    bundle: Path,
+    source: Path,
+    target: Path,
+    *,
+    formats: tuple[str, ...] = (),
+    schemes: tuple[str, ...] = (),
+    threads: int = 1,
+    carry_states: bool = False,
+    force: bool = False,
+) -> RunResult:
+    """Run the first matching artifact whose runtime is installed, and write ``target``.
+
+    ``source`` is a file of samples (.npz, .npy or .csv), ``target`` an .npz file with one array per
+    output. With ``carry_states`` each sample starts from the final states of the one before it.
+    Raises :class:`BundleError` if no artifact matches or the bundle is damaged,
+    :class:`SampleError` if the samples do not fit the model, :class:`OutputError` if ``target``
+    exists (without ``force``) or cannot be written, :class:`RuntimeUnavailableError` if no runtime
+    is installed, and :class:`ArtifactError` if the runtime fails.
+    """
+    opened = Bundle.open(bundle)
+    candidates = opened.select(formats, schemes)
+    _check_target(target, force=force)
+    with Worker() as worker:
+        runner = first_available(
+            candidates, lambda item: IsolatedRunner(opened.path, item, worker, threads=threads)
+        )
+        samples = read_samples(source, runner.inputs)
+        outputs = (StatefulRunner(runner) if carry_states else runner).run(samples.inputs)
+    with atomic_write(target, hint=_OTHER_FILE) as file:
+        write_npz(file, outputs)
+    return RunResult(runner.artifact, runner.runtime, len(samples), outputs)
+
+
+def _check_target(target: Path, *, force: bool) -> None:
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{target} exists and is not a file.", hint=_OTHER_FILE)
+    if target.exists() and not force:
+        raise OutputError(
+            f"The output file exists: {target}", hint="Replace it with --force, or use -o FILE."
+        )
+    if not target.parent.is_dir():
+        raise OutputError(
+            f"No such folder: {target.parent}", hint="Create it, or choose another file with -o."
+        )
 
 
 def stream_bundle(
@@ -47,7 +106,10 @@ def stream_bundle(
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
     with Worker() as worker:
-        artifact, isolated = first_available(opened, candidates, worker, threads)
+        isolated = first_available(
+            candidates, lambda item: IsolatedRunner(opened.path, item, worker, threads=threads)
+        )
+        artifact = isolated.artifact
         runner = StatefulRunner(isolated) if carry_states else isolated
         for sample in read_stream(source, artifact):
             yield runner.run(with_initial_states(sample, artifact.inputs))
@@ -68,7 +130,7 @@ class _Pipe:
         self.read = source.read
 
 
-def _read_arrays(source: io.BufferedReader, inputs: tuple[TensorSpec, ...]) -> Iterator[Tensors]:
+def _read_arrays(source: io.BufferedReader, inputs: Specs) -> Iterator[Tensors]:
     if len(inputs) != 1:
         raise SampleError(
             "A stream of .npy arrays requires a model with one input.",
@@ -88,7 +150,7 @@ def _read_arrays(source: io.BufferedReader, inputs: tuple[TensorSpec, ...]) -> I
             yield {spec.name: _fit(sample, spec, f"Array {number}")}
 
 
-def _read_lines(source: IO[bytes], inputs: tuple[TensorSpec, ...]) -> Iterator[Tensors]:
+def _read_lines(source: IO[bytes], inputs: Specs) -> Iterator[Tensors]:
     number = 0
     while line := source.readline(MAX_LINE):
         number += 1
@@ -100,7 +162,7 @@ def _read_lines(source: IO[bytes], inputs: tuple[TensorSpec, ...]) -> Iterator[T
             raise SampleError(f"Line {number} of the stream cannot be read: {error}") from error
 
 
-def _parse(text: str, inputs: tuple[TensorSpec, ...], position: str) -> Tensors:
+def _parse(text: str, inputs: Specs, position: str) -> Tensors:
     required = sample_inputs(inputs)
     values: Any
     if text[0] in "[{":

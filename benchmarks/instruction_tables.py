@@ -1,0 +1,113 @@
+"""Recorded counts of ARM instructions: tables, and counts that have grown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+GROWTH = 0.02
+CPUS = ("cortex-a72", "cortex-a76")
+CLAIM = "instructions under emulation, not time"
+OURS = "edgeattn"
+LOWERINGS = ("unrolled", "chunked", "fused")
+STOCK = {
+    "float32": ("a stock TFLite", "b stock unroll"),
+    "dynamic_int8": ("a dynamic", "b dynamic"),
+}
+LINE_BYTES = 64
+COLUMNS = (
+    *("a stock TFLite", "b stock unroll", "edgeattn TFLite", "edgeattn TFLite unrolled"),
+    *("edgeattn TFLite chunked", "edgeattn TFLite fused", "a dynamic", "b dynamic"),
+    *("edgeattn TFLite dynamic", "c Keras ONNX", "edgeattn ONNX", "c dynamic"),
+    "edgeattn ONNX dynamic",
+)
+
+
+def regressions(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Describe the routes of edgeattn that grew by more than 2%, failed or became incorrect.
+
+    Only models in both documents are compared.
+    """
+    lines = []
+    for name in recorded.keys() & now.keys():
+        for cpu, routes in recorded[name].items():
+            for label, before in routes.items():
+                after = now[name].get(cpu, {}).get(label, {})
+                if not label.startswith(OURS) or not before.get("correct"):
+                    continue
+                title = f"{name}, {label}, {cpu}"
+                if not after.get("correct"):
+                    reason = after.get("failed", f"max abs error {after.get('max_abs_error')}")
+                    lines.append(f"{title}: {before['instructions']:,} before, now {reason}")
+                elif after["instructions"] > (1 + GROWTH) * before["instructions"]:
+                    change = 100 * (after["instructions"] / before["instructions"] - 1)
+                    lines.append(
+                        f"{title}: {before['instructions']:,} before, "
+                        f"{after['instructions']:,} now ({change:+.1f}%; {CLAIM})"
+                    )
+    return sorted(lines)
+
+
+def fewest(routes: dict[str, Any], labels: Sequence[str]) -> tuple[str, int] | None:
+    """Return the correct route with the fewest instructions, and their number."""
+    correct = [
+        (label, int(routes[label]["instructions"]))
+        for label in labels
+        if routes.get(label, {}).get("correct")
+    ]
+    return min(correct, key=lambda item: item[1], default=None)
+
+
+def table(document: dict[str, Any]) -> str:
+    """Return the counts of all routes on both processors as Markdown."""
+    versions = ", ".join(f"{name} {v}" for name, v in document["versions"].items())
+    lines = [f"Millions of ARM instructions per inference, under emulation ({versions})."]
+    for cpu, board in zip(CPUS, ("Pi 4", "Pi 5"), strict=True):
+        lines += ["", f"### {cpu} ({board}): {CLAIM}", ""]
+        lines += ["| model | " + " | ".join(label.replace("edgeattn ", "") for label in COLUMNS)]
+        lines[-1] += " |"
+        lines += ["|---|" + "---:|" * len(COLUMNS)]
+        for name, counts in document["models"].items():
+            cells = [_cell(counts[cpu].get(label, {})) for label in COLUMNS]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(route: dict[str, Any]) -> str:
+    if "instructions" not in route:
+        return "failed"
+    millions = f"{route['instructions'] / 1e6:.2f}"
+    return millions if route["correct"] else f"{millions} (incorrect)"
+
+
+def lowering_table(document: dict[str, Any]) -> str:
+    """Compare ``--lowering auto`` with the other lowerings, as Markdown."""
+    lines = [
+        "Millions of ARM instructions per inference, under emulation; in parentheses, megabytes "
+        "fetched from memory according to a model of the data caches.",
+        "",
+        "| model | processor | best correct stock | auto | unrolled | chunked | fused | fewest "
+        "| auto / fewest |",
+        "|---|---|---:|---:|---:|---:|---:|---|---:|",
+    ]
+    forced = {lowering: f"{OURS} TFLite {lowering}" for lowering in LOWERINGS}
+    for name, counts in document["models"].items():
+        for cpu in CPUS:
+            routes = counts[cpu]
+            smallest = fewest(routes, list(forced.values()))
+            stock = fewest(routes, STOCK["float32"])
+            auto = routes.get(f"{OURS} TFLite", {})
+            if smallest is None or not auto.get("correct"):
+                continue
+            columns = [routes.get(stock[0], {}) if stock else {}, auto]
+            columns += [routes.get(label, {}) for label in forced.values()]
+            lines.append(
+                f"| {name} | {cpu} | {' | '.join(map(_cell_with_megabytes, columns))} "
+                f"| {smallest[0].split()[-1]} | {auto['instructions'] / smallest[1]:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def _cell_with_megabytes(route: dict[str, Any]) -> str:
+    lines = route.get("lines_fetched")
+    return _cell(route) + (f" ({lines * LINE_BYTES / 1e6:.2f})" if lines is not None else "")
