@@ -35,6 +35,7 @@ class ModelSource:
         architecture: ``FILE.json`` or ``FILE.py:FUNCTION``: the architecture of a file that
             holds weights only.
         trust: The SHA-256 of this one file, to load it although the audit refused it as unsafe.
+        ignore: Names of arrays to leave out in the files of samples.
     """
 
     path: StrPath
@@ -43,12 +44,14 @@ class ModelSource:
     custom_objects: StrPath | None = None
     architecture: str | None = None
     trust: str | None = None
+    ignore: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("path", "samples", "custom_objects"):
             value = getattr(self, name)
             # Plain strings travel as JSON and make equal sources equal cache keys.
             object.__setattr__(self, name, None if value is None else os.fspath(value))
+        object.__setattr__(self, "ignore", tuple(self.ignore))
 
     @classmethod
     def of(cls, source: StrPath | ModelSource) -> ModelSource:

@@ -117,7 +117,10 @@ def command(
     Every file is run in its own runtime on several sequences, run consecutively, and its outputs
     and attention maps are compared with those of Keras.
     """
+    from edgeattn.samples.files import check_ignored
+
     converters = import_converters()
+    check_ignored(loading.ignore, loading.samples, calibration)
     with output.progress(quiet or as_json):
         conversion = converters.convert(
             converters.ModelSource(model, **vars(loading)),
@@ -162,9 +165,11 @@ def as_document(conversion: Conversion) -> dict[str, Any]:
                 "verdict": report.verdict,
                 "achieved": dict(report.artifact.achieved),
                 "reason": report.reason,
+                "warnings": list(report.warnings),
             }
             for report in conversion.report.artifacts
         ],
+        "warnings": list(conversion.report.warnings),
         "failures": [dict(failure) for failure in conversion.failures],
         "notes": list(conversion.bundle.manifest.model["notes"]),
     }
@@ -188,6 +193,7 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
             f"{reference['left_out']} extreme edge cases are excluded, because Keras' own outputs "
             "change when an input changes in its last digit."
         )
+    yield from (f"warning: {text}" for text in conversion.report.warnings)
     reports = conversion.report.artifacts
     if model["attention"] and any(report.artifact.attention for report in reports):
         yield f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}"
@@ -270,9 +276,7 @@ def failure_lines(report: ArtifactReport) -> list[str]:
     label = report.artifact.label
     lines = [f"{label}: {report.reason}"] if report.reason else []
     for check in report.failed:
-        of = f" of {check.output}" if check.output else ""
         lines.append(
-            f"{label}: {check.metric}{of} is {check.value:.3g} "
-            f"(limit {check.relation} {check.limit:.3g})"
+            f"{label}: {check.name} is {check.value:.3g} (limit {check.relation} {check.limit:.3g})"
         )
     return lines

@@ -57,6 +57,12 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print a single JSON document on stdout."
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print results only.")
+ignore_option = click.option(
+    "--ignore",
+    metavar="ARRAY",
+    multiple=True,
+    help="Array in the files of samples to leave out; repeatable. Other unused arrays are errors.",
+)
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print details too.")
 formats_option = click.option(
     "--format",
@@ -94,8 +100,18 @@ class ArtifactSelection:
             object.__setattr__(self, field.name, empty_if_all(getattr(self, field.name)))
 
     def of(self, bundle: Bundle) -> tuple[Artifact, ...]:
-        """The selected artifacts of ``bundle``, at least one."""
-        return bundle.select(self.formats, self.schemes)
+        """The selected artifacts of ``bundle``: at least one of each format and scheme named."""
+        selected = bundle.select(self.formats, self.schemes)
+        present = {name for item in selected for name in (item.format, item.scheme)}
+        for name in (*self.formats, *self.schemes):
+            if name not in present:
+                labels = ", ".join(item.label for item in bundle.manifest.artifacts)
+                raise UsageError(
+                    f"{bundle.path} has no {name} artifact among those selected. Its artifacts: "
+                    f"{labels}.",
+                    hint=f"Omit {name}.",
+                )
+        return selected
 
 
 artifact_selection = _option_group(
@@ -115,13 +131,14 @@ class ModelLoading:
     custom_objects: Path | None = None
     architecture: str | None = None
     trust: str | None = None
+    ignore: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The values as strings and numbers, without those that are not set."""
+        """The values for loading as strings and numbers, without those that are not set."""
         return {
             name: str(value) if isinstance(value, Path) else value
             for name, value in vars(self).items()
-            if value is not None
+            if value is not None and name != "ignore"
         }
 
 
@@ -153,6 +170,7 @@ model_source = _option_group(
         type=click.IntRange(min=1),
         help="Sequence length, if the model leaves it free.",
     ),
+    ignore_option,
     *_LOADING,
 )
 
@@ -168,6 +186,10 @@ class TargetOptions:
     on: str | None = None
     python: str | None = None
     ssh_config: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.ssh_config is not None and self.on is None:
+            raise UsageError("--ssh-config has no effect without --on.", hint="Omit --ssh-config.")
 
     @property
     def local(self) -> bool:

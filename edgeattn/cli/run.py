@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Start each sample from the final states of the one before it; needs convert --states.",
 )
+@options.ignore_option
 @click.option("--force", is_flag=True, help="Replace an existing output file.")
 @options.signature_option
 @options.json_option
@@ -58,6 +59,7 @@ def command(
     selection: options.ArtifactSelection,
     threads: int,
     carry_states: bool,
+    ignore: tuple[str, ...],
     force: bool,
     require_signature: Path | None,
     as_json: bool,
@@ -78,12 +80,15 @@ def command(
 
         if target is not None:
             raise UsageError("--input - prints to stdout and takes no --output.")
+        if ignore:
+            raise UsageError("--ignore has no effect on a stream.", hint="Omit --ignore.")
         stdin = cast("io.BufferedReader", sys.stdin.buffer)
         for outputs in stream_bundle(bundle, stdin, **keywords):
             output.emit_line({name: array[0].tolist() for name, array in outputs.items()})
         return 0
     from edgeattn.inference.run import run_bundle
 
+    _check_arrays(bundle, source, ignore)
     target = target or Path(f"{source.stem}.outputs.npz")
     result = run_bundle(bundle, source, target, force=force, **keywords)
     if as_json:
@@ -103,6 +108,17 @@ def command(
         click.echo("\n".join(_lines(result, quiet=quiet)))
         click.echo(f"Wrote {target}")
     return 0
+
+
+def _check_arrays(bundle: Path, source: Path, ignore: tuple[str, ...]) -> None:
+    """Raise :class:`SampleError` for an array without a use: a state under another name is zero."""
+    from edgeattn.bundle.bundle import bundle_folder, read_manifest
+    from edgeattn.samples.files import check_ignored, open_samples
+
+    check_ignored(ignore, source)
+    for artifact in read_manifest(bundle_folder(bundle)).artifacts[:1]:
+        file = open_samples(source, artifact.inputs, ignore=ignore)
+        file.check_arrays([spec.name for spec in artifact.outputs])
 
 
 def _lines(result: RunResult, *, quiet: bool) -> list[str]:

@@ -87,8 +87,11 @@ def command(
     most sensitive layers get a larger scheme. If no candidate passes, the closest one is written.
     After an interruption, rerun the command to resume.
     """
+    from edgeattn.samples.files import check_ignored
+
     converters = import_converters()
     tuning = import_converters("edgeattn_converters.tuning.tune")
+    check_ignored(loading.ignore, data, loading.samples, calibration)
     if plot is not None:
         _check_plot(plot)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from edgeattn.errors import UsageError
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.evaluation.file_dataset import FileDataset
+    from edgeattn.metrics.limits import Limit
     from edgeattn.validation.report import Report
 
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     type=options.PATH,
     help="Dataset to evaluate on too (.npz, .npy or .csv), with labels 'y' for the task's score.",
 )
+@options.ignore_option
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -103,20 +105,26 @@ def command(
     runtime is not installed.
 
     With --data, artifacts are also evaluated on your samples. They are compared with Keras if it is
-    installed and the model's file is present, otherwise with the bundle's float32 artifact.
+    installed and the model's file is present, otherwise with the bundle's float32 artifact. The
+    table then shows the errors on your samples.
 
     With --on or --python, the artifacts run on that target and are checked on this machine. The
     stage "device" then compares the target's outputs with this machine's.
     """
     from edgeattn.metrics.limits import Limit
+    from edgeattn.samples.files import check_ignored
+    from edgeattn.validation.limit_names import check_limits, check_task_limits
     from edgeattn.validation.on_target import validate_with_device_stage
     from edgeattn.validation.validate import ValidationOptions, validate_isolated
 
     opened = options.open_bundle(bundle, require_signature)
     artifacts = selection.of(opened)
     overrides = tuple(Limit.parse(text) for text in limits)
-    if data is None and model is not None:
-        raise UsageError("--model has no effect without --data.", hint="Add --data FILE.")
+    if overrides:
+        check_limits(overrides, artifacts, opened.reference())
+    if data is None:
+        _check_data_options(overrides, model, loading)
+    check_ignored(loading.ignore, data)
     checkpoint = _checkpoint_path(bundle, data, resume, resume_file)
     if not target.local:
         _check_local(jobs=jobs, resume=checkpoint, explain=explain)
@@ -127,6 +135,7 @@ def command(
             dataset = None
             if data is not None:
                 dataset = _open_dataset(opened, data, model, loading)
+                check_task_limits(overrides, tuple(dataset.label_summaries))
             validation = ValidationOptions(
                 overrides, jobs or len(os.sched_getaffinity(0)), checkpoint
             )
@@ -169,25 +178,57 @@ def _check_local(**values: Any) -> None:
             )
 
 
+def _check_data_options(
+    limits: Sequence[Limit], model: Path | None, loading: options.ModelLoading
+) -> None:
+    """Raise :class:`UsageError` for options that need a dataset."""
+    from edgeattn.validation.limit_names import check_task_limits
+
+    if model is not None:
+        raise UsageError("--model has no effect without --data.", hint="Add --data FILE.")
+    for name in loading.to_json():
+        raise UsageError(
+            f"--{name.replace('_', '-')} has no effect without --data.", hint="Add --data FILE."
+        )
+    check_task_limits(limits, ())
+
+
 def _open_dataset(
-    bundle: Bundle, data: Path, model: Path | None, loading: options.ModelLoading
+    bundle: Bundle,
+    data: Path,
+    model: Path | None,
+    loading: options.ModelLoading,
 ) -> FileDataset:
     """The dataset in ``data``, with Keras as its reference if that is available."""
-    from edgeattn.evaluation.file_dataset import missing_labels, open_dataset
+    from edgeattn.evaluation.file_dataset import open_dataset
     from edgeattn.evaluation.keras_reference import find_original, open_keras
 
     original = find_original(bundle, model)
-    dataset = open_dataset(data, bundle)
+    float32 = any(item.scheme == "float32" for item in bundle.manifest.artifacts)
+    if original is None and not float32:
+        raise UsageError(
+            "--data has no reference: the Keras file is not beside the bundle, and the bundle has "
+            "no float32 artifact.",
+            hint="Pass the Keras file: --model FILE.",
+        )
+    if original is None:
+        for name in loading.to_json():
+            raise UsageError(
+                f"--{name.replace('_', '-')} has no effect: the Keras file is not beside the "
+                "bundle.",
+                hint="Pass the Keras file: --model FILE.",
+            )
+    dataset = open_dataset(data, bundle, loading.ignore)
     keras = None if original is None else open_keras(bundle, original, loading.to_json())
     if keras is not None:
         return dataset.with_keras(keras)
-    if model is not None:
+    if model is not None or not float32:
         raise UsageError(
             "--model needs Keras, which is not installed.",
-            hint="Omit --model to compare with the bundle's float32 artifact instead.",
+            hint="Omit --model to compare with the bundle's float32 artifact instead."
+            if float32
+            else "Install it with: pip install 'edgeattn[convert]'",
         )
-    if not dataset.label_summaries:
-        raise missing_labels(data.name)
     return dataset
 
 

@@ -15,37 +15,68 @@ if TYPE_CHECKING:
     from edgeattn.metrics.limits import Check
     from edgeattn.validation.report import ArtifactReport, Report
 
+# Columns of errors: the key of the headline, the title, the format and the factor.
+ERROR_COLUMNS = [
+    ("max_abs_error", "max abs error", ".2g", 1),
+    ("snr_db", "SNR (dB)", ".1f", 1),
+    ("top1_agreement", "same class (%)", ".2f", 100),
+    ("attention_max_abs_error", "max map error", ".2g", 1),
+]
+
 Tasks = list[tuple["ArtifactReport", "TaskReport"]]
 
 
 def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> str:
-    """The table of artifacts, the checks that failed, and the verdict on the last line."""
+    """The table of artifacts, the checks that failed, and the verdict on the last line.
+
+    If artifacts were compared on the user's data, the numbers of the table are those.
+    """
     artifacts = report.artifacts
     stages = [
         stage
         for stage in ("numbers", "attention", "task", "device")
         if stage == "numbers" or any(item.stages[stage] != NOT_RUN for item in artifacts)
     ]
+    tasks: Tasks = [(item, item.task) for item in artifacts if item.task is not None]
+    on_data = [item for item in artifacts if item.data is not None]
+    errors = _error_columns(artifacts) if on_data else ERROR_COLUMNS[:1]
     rows = [
         [
             *_identity(item, item.verdict),
             *(item.stages[stage] for stage in stages),
-            output.number(item.max_abs_error),
+            *(
+                _scaled(None if on_data and not item.data else item.headline[key], spec, scale)
+                for key, _, spec, scale in errors
+            ),
             item.runtime or "-",
         ]
         for item in artifacts
     ]
-    header = ["verdict", "format", "scheme", *stages, "max abs error", "runtime"]
-    lines = [output.table(header, rows, right=(len(header) - 2,))]
+    header = ["verdict", "format", "scheme", *stages, *(title for _, title, _, _ in errors)]
+    right = range(len(header) - len(errors), len(header))
+    lines = []
+    if on_data:
+        task = next(item.task for item in on_data if item.task is not None)
+        lines += [f"On {on_data[0].data}, compared with {task.reference_name}:"]
+    lines.append(output.table([*header, "runtime"], rows, right=right))
     for item in artifacts:
         lines += failure_lines(item)
-    tasks: Tasks = [(item, item.task) for item in artifacts if item.task is not None]
+    lines += [f"warning: {text}" for text in report.warnings]
     if tasks:
         lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
     if not quiet:
         lines += ["", _reference_line(bundle, artifacts)]
     lines.append(f"Verdict: {report.verdict}")
     return "\n".join(lines)
+
+
+def _error_columns(artifacts: Sequence[ArtifactReport]) -> list[tuple[str, str, str, int]]:
+    """The columns that any artifact has a value for."""
+    return [
+        column
+        for column in ERROR_COLUMNS
+        if any(item.headline[column[0]] is not None for item in artifacts)
+    ]
 
 
 def _identity(item: ArtifactReport, verdict: str) -> list[str]:
@@ -59,10 +90,14 @@ def _reference_line(bundle: Bundle, artifacts: Sequence[ArtifactReport]) -> str:
         for stage in ("task", "device")
         if all(item.stages[stage] == NOT_RUN for item in artifacts)
     ]
-    text = (
-        f"Compared with Keras on {reference['samples']} samples ({reference['source']}) and "
-        f"{reference['edge_cases']} edge cases."
-    )
+    on = f"{reference['samples']} samples ({reference['source']}) and "
+    on += f"{reference['edge_cases']} edge cases"
+    if any(item.data for item in artifacts):
+        errors = [error for item in artifacts if (error := item.reference_error) is not None]
+        most = f": max abs error {output.number(max(errors))}" if errors else ""
+        text = f"Also compared with Keras on the bundle's reference, {on}{most}."
+    else:
+        text = f"Compared with Keras on {on}."
     return f"{text} Not run: {', '.join(missing)}." if missing else text
 
 
@@ -116,9 +151,7 @@ def _score_lines(tasks: Tasks) -> list[str]:
 
 
 def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> list[str]:
-    """The differences between outputs of artifacts and of the reference on the user's samples."""
-    from edgeattn.evaluation.keras_reference import KERAS
-
+    """The differences of outputs and maps on the user's samples, if there are several of them."""
     checks: dict[tuple[str, str, str], dict[str, Check]] = {}
     for item in artifacts:
         for check in item.checks:
@@ -126,26 +159,28 @@ def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> lis
                 key = (item.artifact.format, item.artifact.scheme, check.output or "")
                 checks.setdefault(key, {})[check.metric] = check
     notes = [f"note: {note}" for note in task.notes]
-    if not checks:
+    if len({name for _, _, name in checks}) < 2:
         return notes
     rows = [
         [
             *key,
-            _value(metrics.get("max_abs_error"), ".2g"),
-            _value(metrics.get("snr_db"), ".1f"),
-            _value(metrics.get("top1_agreement"), ".2f", scale=100),
+            *(
+                _scaled(None if check is None else check.value, spec, scale)
+                for metric, spec, scale in (
+                    ("max_abs_error", ".2g", 1),
+                    ("snr_db", ".1f", 1),
+                    ("top1_agreement", ".2f", 100),
+                    ("jensen_shannon", ".2g", 1),
+                )
+                for check in [metrics.get(metric)]
+            ),
         ]
         for key, metrics in checks.items()
     ]
-    limits = "" if task.reference_name == KERAS else " (no limits: the reference is not Keras)"
-    header = ["format", "scheme", "output", "max abs error", "SNR (dB)", "same class (%)"]
-    return [
-        "",
-        f"Outputs on {task.source}{limits}",
-        output.table(header, rows, right=(3, 4, 5)),
-        *notes,
-    ]
+    header = ["format", "scheme", "output or map", "max abs error", "SNR (dB)", "same class (%)"]
+    header.append("mean divergence (nats)")
+    return ["", f"Outputs on {task.source}", output.table(header, rows, right=range(3, 7)), *notes]
 
 
-def _value(check: Check | None, spec: str, *, scale: int = 1) -> str:
-    return "-" if check is None else format(scale * check.value, spec)
+def _scaled(value: float | None, spec: str, scale: int = 1) -> str:
+    return "-" if value is None else format(scale * value, spec)

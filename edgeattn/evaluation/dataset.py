@@ -19,6 +19,7 @@ import numpy as np
 
 from edgeattn import progress
 from edgeattn.evaluation.keras_reference import KERAS
+from edgeattn.metrics.constant_outputs import is_varied
 from edgeattn.samples.labels import LabelSummary
 from edgeattn.tensors import Array, Tensors
 
@@ -56,6 +57,7 @@ class Dataset(Protocol):
         label_summaries: Facts about the labels of each output that has labels.
         fingerprint: A hash of the data, which identifies a checkpoint; None if there is none.
         keras: The Keras model, if it is to run as the reference.
+        varied: Whether two samples differ.
     """
 
     @property
@@ -72,6 +74,8 @@ class Dataset(Protocol):
     def fingerprint(self) -> str | None: ...
     @property
     def keras(self) -> Callable[[Tensors], Tensors] | None: ...
+    @property
+    def varied(self) -> bool: ...
     def __len__(self) -> int: ...
     def batches(self, first: int = 0) -> Iterator[Batch]:
         """The batches from number ``first`` on."""
@@ -94,6 +98,10 @@ class InMemoryDataset:
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    @property
+    def varied(self) -> bool:
+        return is_varied(self.inputs)
 
     @property
     def label_summaries(self) -> Mapping[str, LabelSummary]:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from edgeattn.errors import ArtifactError
 from edgeattn.evaluation import checkpoint as checkpoints
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.dataset import Batch, Dataset, fallback_name, main_outputs
-from edgeattn.evaluation.keras_reference import KERAS
 from edgeattn.evaluation.results import TaskReport
+from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output
 from edgeattn.metrics.limits import Check, Limit, limits_for
+from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.tensors import Array, Tensors
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 NO_REFERENCE = (
     "There is no reference: Keras or the model's file is missing, and no float32 artifact of the "
-    "bundle agrees with Keras."
+    "bundle agrees with Keras within the limits of float32."
 )
 
 
@@ -46,6 +47,7 @@ class EvaluationResult:
     task: TaskReport
     checks: tuple[Check, ...] = ()
     error: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -122,12 +124,22 @@ class _Evaluation:
             }
             for artifact in artifacts
         }
-        self._metrics = {
+        self._metrics: dict[str, dict[str, RunningMetrics | RunningAttention]] = {
             artifact.label: {
-                name: RunningMetrics(limits_for(artifact.scheme, name, limits))
-                for name in main_outputs(artifact)
+                name: kind(limits_for(artifact.scheme, name, limits))
+                for kind, names in (
+                    (RunningMetrics, main_outputs(artifact)),
+                    (RunningAttention, artifact.attention),
+                )
+                for name in names
             }
             for artifact in artifacts
+        }
+        # Of the reference, under its name, and of each artifact.
+        self._constancy = {
+            label: {name: ConstancyCheck() for name in main_outputs(artifacts[0])}
+            for label in (reference_name, *self._metrics)
+            if artifacts
         }
 
     def run(self, checkpoint: Checkpoint | None) -> None:
@@ -205,14 +217,21 @@ class _Evaluation:
                 outputs[label] = actual
             except ArtifactError as error:
                 self._errors.setdefault(label, error.message)
+        self._add_constancy(self._reference_name, expected)
         for label, actual in outputs.items():
             if label in self._errors:
                 continue
+            self._add_constancy(label, actual)
             for name, metrics in self._metrics[label].items():
                 if name in expected:
                     metrics.add(np.asarray(expected[name]), actual[name])
             for name, scores in self._scores[label].items():
                 scores.add(submitted.batch.labels[name], expected[name], actual[name])
+
+    def _add_constancy(self, label: str, outputs: Tensors) -> None:
+        for name, constancy in self._constancy[label].items():
+            if name in outputs:
+                constancy.add(outputs[name])
 
     def result(self, artifact: Artifact) -> EvaluationResult:
         """The result of all batches for one artifact."""
@@ -229,31 +248,56 @@ class _Evaluation:
         )
         missing = None if results else f"{dataset.source} contains no labels."
         task = TaskReport(self._reference_name, results, dataset.source, dataset.notes, missing)
-        return EvaluationResult(task, tuple(self._checks(artifact)))
+        return EvaluationResult(
+            task, tuple(self._checks(artifact)), warnings=tuple(self._warnings(artifact))
+        )
+
+    def _warnings(self, artifact: Artifact) -> Iterator[str]:
+        label, dataset = artifact.label, self._dataset
+        for name, constancy in self._constancy[label].items() if dataset.varied else ():
+            where = (dataset.source, len(dataset))
+            if self._constancy[self._reference_name][name].constant:
+                yield constant_output(name, self._reference_name, *where)
+            elif constancy.constant:
+                yield constant_output(name, label, *where, self._reference_name)
+        runs = self._fallback is not None or dataset.keras is not None
+        for name in artifact.attention if runs else ():
+            if self._metrics[label][name].empty:
+                yield (
+                    f"attention map {name} of {label} was not compared on {dataset.source}: "
+                    f"{self._reference_name} has none"
+                )
 
     def _checks(self, artifact: Artifact) -> Iterator[Check]:
         for name, metrics in self._metrics[artifact.label].items():
             if metrics.empty:
                 continue
 
+            stage = "attention" if name in artifact.attention else "numbers"
+
             def check(
                 metric: str,
                 value: float,
                 limit: float | None = None,
                 relation: str = "<=",
+                heads: tuple[float, ...] = (),
                 *,
-                output: str = name,
+                of: tuple[str, str] = (stage, name),
             ) -> Check:
-                source = self._dataset.source
+                source, (stage, output) = self._dataset.source, of
                 return Check(
-                    artifact.label, "numbers", metric, value, limit, relation, output, data=source
+                    artifact.label, stage, metric, value, limit, relation, output, heads, source
                 )
 
             yield check("non_finite", float(metrics.new_non_finite), 0.0)
-            # The fallback reference has errors of its own, so limits apply to Keras only.
-            yield from metrics.checks(check, with_limits=self._reference_name == KERAS)
+            # The errors of the fallback reference are within the limits of float32, far below those
+            # of the other schemes.
+            yield from metrics.checks(check)
 
-    def _parts(self) -> Iterator[tuple[str, TaskAccumulator | RunningMetrics]]:
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        for number, constancies in enumerate(self._constancy.values()):
+            for position, constancy in enumerate(constancies.values()):
+                yield f"{number}.{position}.constancy.", constancy
         for number, artifact in enumerate(self._artifacts):
             for position, scores in enumerate(self._scores[artifact.label].values()):
                 yield f"{number}.{position}.task.", scores
@@ -280,17 +324,17 @@ class _Evaluation:
 def _outputs(
     opener: Opener, artifact: Artifact, inputs: Tensors, required: Sequence[str] | None
 ) -> Tensors:
-    """The main outputs of a freshly loaded artifact, of which those ``required`` must exist."""
+    """The outputs and maps of a freshly loaded artifact, of which those ``required`` must exist."""
     runner = opener(artifact)
     try:
         outputs = runner.run(inputs)
     finally:
         runner.close()
-    names = main_outputs(artifact)
+    names = (*main_outputs(artifact), *artifact.attention)
     missing = [name for name in required or names if name not in outputs]
     if missing:
         raise ArtifactError(f"Output {missing[0]!r} is missing.")
-    return {name: outputs[name] for name in names}
+    return {name: outputs[name] for name in names if name in outputs}
 
 
 def _check_shapes(expected: Tensors, actual: Tensors) -> None:

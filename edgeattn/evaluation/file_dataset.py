@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +17,11 @@ from edgeattn.evaluation.dataset import Batch, InMemoryDataset, batch_size, main
 from edgeattn.evaluation.keras_reference import KERAS, Keras
 from edgeattn.samples.files import SampleFile, Samples, open_samples
 from edgeattn.samples.fingerprints import row_fingerprints
-from edgeattn.samples.labels import LabelSummary, labels_for
-from edgeattn.tensors import Array, Tensors
+from edgeattn.samples.labels import LabelSummary, check_labels, label_arrays
+from edgeattn.tensors import Array
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.bundle.manifest import Artifact
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class FileDataset:
         rows: Number of samples of the file per batch.
         label_arrays: Name of the array of labels in the file, by output.
         excluded: Row numbers of the samples that are left out.
+        varied: Whether there are two different samples.
         stamp: Inode, size and modification time of the file, which show whether it changed.
     """
 
@@ -45,6 +45,7 @@ class FileDataset:
     label_arrays: Mapping[str, str]
     excluded: Array
     stamp: tuple[int, int, int]
+    varied: bool
     notes: tuple[str, ...] = ()
     keras: Keras | None = None
     fallback_reference: str | None = None
@@ -88,19 +89,20 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def open_dataset(path: Path, bundle: Bundle) -> FileDataset:
+def open_dataset(path: Path, bundle: Bundle, ignore: Collection[str] = ()) -> FileDataset:
     """Open and check the samples and labels in ``path`` before any artifact runs.
 
-    Samples that an artifact was calibrated on are excluded. Raises :class:`SampleError` if a sample
-    does not fit the model, or if all are excluded.
+    Samples that an artifact was calibrated on are excluded; ``ignore`` names arrays to leave out.
+    Raises :class:`SampleError` if a sample or a label does not fit the model, if an array is
+    neither an input nor labels of an output, or if all samples are excluded.
     """
     artifact = bundle.manifest.artifacts[0]
     # Any artifact will do: samples have the shapes of the model, not those of a TFLite batch.
-    specs = artifact.inputs
-    file = open_samples(path, specs)
+    specs, outputs = artifact.inputs, main_outputs(artifact)
+    file = open_samples(path, specs, outputs=outputs, ignore=ignore)
     stamp = _stamp(path)
-    label_arrays = _label_arrays(file, artifact)
-    for output, name in label_arrays.items():
+    arrays = label_arrays((*file.labels, *file.unused), outputs)
+    for output, name in arrays.items():
         shape = file.labels[name].shape
         if not shape or shape[0] != len(file):
             raise SampleError(
@@ -109,44 +111,63 @@ def open_dataset(path: Path, bundle: Bundle) -> FileDataset:
                 hint="Give one label per sample.",
             )
     rows = batch_size(artifact, {name: array.shape for name, array in file.inputs.items()})
-    calibrated = calibration_fingerprints(bundle)
-    known = set(reference_fingerprints(bundle, specs))
-    facts: dict[str, LabelSummary] = {}
-    excluded: list[int] = []
-    shared = 0
-    for number, part in enumerate(file.batches(rows)):
-        progress.report(f"reading {path.name}: {number * rows:,} of {len(file):,} samples")
-        for output, labels in _labels(part, label_arrays).items():
-            of_batch = LabelSummary.of(labels)
-            facts[output] = facts[output] | of_batch if output in facts else of_batch
-        for row, fingerprint in enumerate(row_fingerprints(part.inputs, specs), number * rows):
-            if fingerprint in calibrated:
-                excluded.append(row)
-            elif fingerprint in known:
-                shared += 1
+    contents = _read(file, rows, arrays, bundle)
+    for spec in artifact.outputs:
+        shape = tuple(axis for axis in spec.shape[1:] if axis is not None)
+        if spec.name in arrays and len(shape) == len(spec.shape) - 1:
+            check_labels(spec.name, contents.labels[spec.name], shape)
     return FileDataset(
         file,
-        len(file) - len(excluded),
+        len(file) - len(contents.excluded),
         rows,
         sha256(path),
-        facts,
-        label_arrays,
-        np.array(excluded, np.int64),
+        contents.labels,
+        arrays,
+        np.array(contents.excluded, np.int64),
         stamp,
-        _notes(file, bool(label_arrays), len(excluded), shared),
+        contents.varied,
+        _notes(file, len(contents.excluded), contents.shared),
     )
 
 
-def _label_arrays(file: SampleFile, artifact: Artifact) -> dict[str, str]:
-    """The name of the array of labels, for each output that has one."""
-    placeholders: Tensors = {name: np.array(0) for name in file.labels}
-    return {
-        output: "y" if array is placeholders.get("y") else f"y/{output}"
-        for output, array in labels_for(placeholders, main_outputs(artifact)).items()
-    }
+@dataclass(frozen=True)
+class _Contents:
+    """Facts about all samples of a file.
+
+    ``labels`` are by output, ``excluded`` are row numbers, ``shared`` is the number of samples that
+    the reference contains too, and ``varied`` says whether two samples differ.
+    """
+
+    labels: Mapping[str, LabelSummary]
+    excluded: list[int]
+    shared: int
+    varied: bool
 
 
-def _notes(file: SampleFile, labelled: bool, excluded: int, shared: int) -> tuple[str, ...]:
+def _read(file: SampleFile, rows: int, arrays: Mapping[str, str], bundle: Bundle) -> _Contents:
+    """Read all samples once, ``rows`` at a time; :class:`SampleError` if a value does not fit."""
+    calibrated = calibration_fingerprints(bundle)
+    known = set(reference_fingerprints(bundle, file.specs))
+    facts: dict[str, LabelSummary] = {}
+    excluded: list[int] = []
+    shared, first, varied = 0, "", False
+    for number, part in enumerate(file.batches(rows)):
+        progress.report(f"reading {file.path.name}: {number * rows:,} of {len(file):,} samples")
+        for output, labels in _labels(part, arrays).items():
+            of_batch = LabelSummary.of(labels)
+            facts[output] = facts[output] | of_batch if output in facts else of_batch
+        fingerprints = row_fingerprints(part.inputs, file.specs)
+        for row, fingerprint in enumerate(fingerprints, number * rows):
+            if fingerprint in calibrated:
+                excluded.append(row)
+                continue
+            shared += fingerprint in known
+            first = first or fingerprint
+            varied = varied or fingerprint != first
+    return _Contents(facts, excluded, shared, varied)
+
+
+def _notes(file: SampleFile, excluded: int, shared: int) -> tuple[str, ...]:
     count, source = len(file), file.path.name
     if excluded == count:
         raise SampleError(
@@ -158,18 +179,17 @@ def _notes(file: SampleFile, labelled: bool, excluded: int, shared: int) -> tupl
         notes.append(f"{excluded} of {count} samples excluded, used for calibration")
     if shared:
         notes.append(f"{shared} of {count} samples are also in the bundle's reference")
-    if not labelled and file.unused:
-        names = ", ".join(map(repr, file.unused))
-        notes.append(f"no labels under 'y'; unused arrays in {source}: {names}")
     return tuple(notes)
 
 
-def read_dataset(path: Path, bundle: Bundle) -> InMemoryDataset:
+def read_dataset(path: Path, bundle: Bundle, ignore: Collection[str] = ()) -> InMemoryDataset:
     """Read the samples and labels in ``path`` into memory, without those calibrated on.
+
+    ``ignore`` names arrays to leave out.
 
     Raises :class:`SampleError` if they do not fit the model, have no labels, or none remains.
     """
-    dataset = open_dataset(path, bundle)
+    dataset = open_dataset(path, bundle, ignore)
     if not dataset.label_summaries:
         raise missing_labels(path.name)
     batches = list(dataset.batches())

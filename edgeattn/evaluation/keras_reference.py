@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +39,18 @@ def find_original(bundle: Bundle, path: Path | None) -> Path | None:
 
 
 class Keras:
-    """The original model in a worker process, which starts with the first call."""
+    """The original model in a worker process, which starts with the first call.
 
-    def __init__(self, worker: Any, source: Any, options: Any) -> None:
+    ``maps`` names the attention maps to compute.
+    """
+
+    def __init__(self, worker: Any, source: Any, options: Any, maps: Sequence[str] = ()) -> None:
         self._worker, self._source, self._options = worker, source, options
+        self._maps = tuple(maps)
 
     def __call__(self, inputs: Tensors) -> Tensors:
-        """The outputs of ``model.predict`` by name, for ``inputs`` with the sample axis first."""
-        outputs: Tensors = self._worker.predict(self._source, self._options, inputs)
+        """The outputs of ``model.predict`` and the maps by name; the sample axis is the first."""
+        outputs: Tensors = self._worker.predict(self._source, self._options, inputs, self._maps)
         return outputs
 
     def close(self) -> None:
@@ -77,4 +81,5 @@ def open_keras(
         client.ConversionWorker(),
         converters.ModelSource(model, **{"time_steps": time_steps, **(options or {})}),
         converters.ConversionOptions(states=len(without_states) < len(inputs)),
+        tuple(dict.fromkeys(n for item in bundle.manifest.artifacts for n in item.attention)),
     )

@@ -202,10 +202,16 @@ def jensen_shannon(expected: Array, actual: Array) -> float:
     based on the Shannon entropy"), from 0 for equal rows to ln 2 for disjoint ones. Rows are
     normalised first; :func:`row_sum_error` detects lost mass.
     """
+    divergences = row_divergences(expected, actual)
+    return float(np.mean(divergences)) if divergences.size else 0.0
+
+
+def row_divergences(expected: Array, actual: Array) -> Array:
+    """The divergence of each attention row, as in :func:`jensen_shannon`, without the key axis."""
     p, q = _normalised(expected), _normalised(actual)
     m = (p + q) / 2
-    divergence = (_xlogx(p, m) + _xlogx(q, m)).sum(-1) / 2
-    return float(np.mean(np.maximum(divergence, 0.0))) if divergence.size else 0.0
+    divergence: Array = (_xlogx(p, m) + _xlogx(q, m)).sum(-1) / 2
+    return np.maximum(divergence, 0.0)
 
 
 def _top(rows: Array, k: int) -> Array:

@@ -66,14 +66,13 @@ class RunningMetrics:
         self,
         check: Callable[..., Check],
         *,
-        with_limits: bool = True,
         snr_db: float | None = None,
     ) -> Iterator[Check]:
         """A check for each metric, made by ``check(metric, value, limit, relation)``.
 
         Either the tolerance or the signal-to-noise ratio has a limit: the tolerance if the output
-        is within it, or if the scheme has no other limit. ``with_limits=False`` reports the values
-        without limits. ``snr_db`` replaces the ratio of all batches.
+        is within it, or if the scheme has no other limit. ``snr_db`` replaces the ratio of all
+        batches.
         """
         if self.empty:
             return
@@ -86,14 +85,14 @@ class RunningMetrics:
         yield check("minimal_atol", minimal_atol)
         by_ratio = ratio <= 1 or math.isinf(limits.snr_db)
         snr = pairwise.decibels(signal, noise) if snr_db is None else snr_db
-        yield check("tolerance_ratio", ratio, 1.0 if with_limits and by_ratio else None)
-        yield check("snr_db", snr, limits.snr_db if with_limits and not by_ratio else None, ">=")
+        yield check("tolerance_ratio", ratio, 1.0 if by_ratio else None)
+        yield check("snr_db", snr, None if by_ratio else limits.snr_db, ">=")
         distribution, classes = (int(n) for n in self.state["classes"])
         if not distribution or not classes:
             return
         top1, counted1, topk, counted_k = (int(n) for n in self.state["counts"][1:])
-        limit = limits.top1_agreement if with_limits else None
-        yield check("top1_agreement", top1 / counted1 if counted1 else 1.0, limit, ">=")
+        share = top1 / counted1 if counted1 else 1.0
+        yield check("top1_agreement", share, limits.top1_agreement, ">=")
         if classes > TOP_CLASSES:
             share = topk / counted_k if counted_k else 1.0
             yield check(f"top{TOP_CLASSES}_agreement", share, None, ">=")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeattn.metrics.limits import Check
 from edgeattn.report.map_section import MapSection, map_section
 from edgeattn.report.number_formats import format_number
 from edgeattn.report.svg_figures import Figure, histogram
@@ -15,9 +16,13 @@ from edgeattn.validation.report import ArtifactReport
 
 @dataclass(frozen=True)
 class ArtifactSection:
-    """``weights`` and ``operators`` are their counts by type as text, empty if unknown."""
+    """``weights`` and ``operators`` are their counts by type as text, empty if unknown.
+
+    ``checks`` are those of the report, those on the user's data first.
+    """
 
     report: ArtifactReport
+    checks: list[Check]
     weights: str
     operators: str
     errors: list[Figure]
@@ -40,6 +45,7 @@ def artifact_section(
     outputs = {name: array[:samples] for name, array in item.outputs.items()}
     return ArtifactSection(
         report=item,
+        checks=sorted(item.checks, key=lambda check: check.data is None),
         weights=_weight_types(item.artifact.achieved.get("weights")),
         operators=_operator_types(item.artifact.achieved.get("computes_in")),
         errors=list(_error_histograms(item, expected, outputs)),

@@ -39,6 +39,10 @@ CHECKS = {
         "The largest change of the first sequence's outputs when it runs again after all others.",
     ),
     "max_abs_error": ("max abs error", "The maximum of |artifact - Keras|."),
+    "samples_max_abs_error": (
+        "max abs error on samples",
+        "The maximum of |artifact - Keras| on the samples of the reference, without edge cases.",
+    ),
     "mean_abs_error": ("mean abs error", "The mean of |artifact - Keras|."),
     "cosine": ("cosine similarity", "1 if the outputs equal those of Keras up to a factor."),
     "minimal_atol": (
@@ -64,6 +68,10 @@ CHECKS = {
     "jensen_shannon": (
         "attention divergence",
         "Mean Jensen-Shannon divergence of the attention rows in nats, from 0 (equal) to 0.69.",
+    ),
+    "worst_jensen_shannon": (
+        "attention divergence of the worst sample",
+        "The largest divergence of a sample. A mean would hide a few samples with wrong maps.",
     ),
     "row_sum_error": (
         "row sum error",

@@ -40,7 +40,7 @@ def render(
         for item in report.artifacts
     ]
     verdicts = Counter(item.verdict for item in report.artifacts)
-    tasks = [item.task for item in report.artifacts if item.task is not None]
+    compared = [item.task for item in report.artifacts if item.task and item.data]
     metrics = {check.metric for item in report.artifacts for check in item.checks}
     html = render_template(
         "page.html",
@@ -49,7 +49,7 @@ def render(
         version=__version__,
         stages=list(STAGES),
         counts=[f"{verdicts[name]} {name}" for name in VERDICT_SIGNS if verdicts[name]],
-        task_sources=sorted({task.source for task in tasks if task.results}),
+        data=sorted({(task.source, task.reference_name) for task in compared}),
         failures=[(item, text) for item in report.artifacts for text in _failures(item)],
         largest=max((item.artifact.bytes for item in report.artifacts), default=1),
         sections=sections,

@@ -1,8 +1,8 @@
 """Samples from ``.npz``, ``.npy`` and ``.csv`` files, as checked batches.
 
 An ``.npz`` file has one array per input name, or ``x`` if there is one input, and labels named
-``y`` or ``y/OUTPUT``. A ``.npy`` file is the only input. A ``.csv`` file has one sample per row,
-with its numbers in row-major order (step by step), and an optional header line.
+``y``, ``y/OUTPUT`` or as the output itself. A ``.npy`` file is the only input. A ``.csv`` file has
+one sample per row, with its numbers in row-major order (step by step), and an optional header line.
 
 :func:`open_samples` reads in batches, :func:`read_samples` all at once.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,17 +21,16 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.samples.arrays import ArrayFile, csv_array, npy_array, npz_members
 from edgeattn.samples.input_conversion import check_shape, fit, infer_dtype
+from edgeattn.samples.labels import TARGETS, unused_arrays
 from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors, TensorSpec
-
-TARGETS = "y"
 
 
 @dataclass(frozen=True)
 class Samples:
     """Arrays by input name and labels, all with the sample axis first.
 
-    ``targets`` is the array ``y``, and ``labels`` are those named ``y/OUTPUT``.
+    ``targets`` is the array ``y``, and ``labels`` are those of single outputs, by array name.
     """
 
     inputs: Tensors
@@ -53,8 +52,8 @@ class Samples:
 class SampleFile:
     """A file whose arrays have the shapes of the inputs ``specs``; values are checked when read.
 
-    ``inputs`` are by input name, ``labels`` by ``y`` and ``y/OUTPUT``. ``unused`` names the other
-    arrays of the file.
+    ``inputs`` are by input name, ``labels`` by the name of the array: ``y``, ``y/OUTPUT`` or that
+    of an output. ``unused`` names the other arrays of the file.
     """
 
     path: Path
@@ -65,6 +64,13 @@ class SampleFile:
 
     def __len__(self) -> int:
         return self.inputs[self.specs[0].name].shape[0]
+
+    def check_arrays(self, outputs: Sequence[str]) -> None:
+        """Raise :class:`SampleError` for arrays that are no inputs and no labels of an output."""
+        labels = (TARGETS, *outputs, *(f"{TARGETS}/{name}" for name in outputs))
+        unused = [name for name in (*self.labels, *self.unused) if name not in labels]
+        if unused:
+            raise unused_arrays(unused, outputs)
 
     def batches(self, size: int, *, start: int = 0, stop: int | None = None) -> Iterator[Samples]:
         """Samples ``[start, stop)`` in batches of ``size``; the last batch may be smaller.
@@ -93,27 +99,35 @@ class SampleFile:
         return fit(array, spec, first)
 
 
-def read_samples(path: Path, specs: Sequence[TensorSpec]) -> Samples:
+def read_samples(
+    path: Path, specs: Sequence[TensorSpec], *, ignore: Collection[str] = ()
+) -> Samples:
     """All samples in ``path``. Raises :class:`SampleError` if they do not fit ``specs``."""
-    file = open_samples(path, specs)
+    file = open_samples(path, specs, ignore=ignore)
     (samples,) = file.batches(len(file))
     return samples
 
 
-def open_samples(path: Path, specs: Sequence[TensorSpec]) -> SampleFile:
-    """Open a file of samples for the inputs ``specs``.
+def open_samples(
+    path: Path,
+    specs: Sequence[TensorSpec],
+    *,
+    outputs: Collection[str] = (),
+    ignore: Collection[str] = (),
+) -> SampleFile:
+    """Open a file of samples for the inputs ``specs``, without the arrays named in ``ignore``.
 
-    Arrays have the shape ``(samples, ...)``, with the axes of the spec after its batch axis. A
-    state that is not in the file is zero. Only headers are read, and the number of lines of a
-    ``.csv``. Raises :class:`SampleError` if the file cannot be read, an array is missing, or a
-    shape does not fit.
+    Arrays named as one of ``outputs`` are labels. Inputs have the shape ``(samples, ...)``, with
+    the axes of the spec after its batch axis. A state that is not in the file is zero. Only headers
+    are read, and the number of lines of a ``.csv``. Raises :class:`SampleError` if the file cannot
+    be read, an array is missing, or a shape does not fit.
     """
     path = Path(path)
     if not path.is_file():
         raise SampleError(f"No such file of samples: {path}")
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        file = _open_npz(path, specs)
+        file = _open_npz(path, specs, outputs, ignore)
     elif suffix in (".npy", ".csv"):
         file = _open_single(path, specs)
     else:
@@ -133,20 +147,49 @@ def open_samples(path: Path, specs: Sequence[TensorSpec]) -> SampleFile:
     return file
 
 
-def _open_npz(path: Path, specs: Sequence[TensorSpec]) -> SampleFile:
-    members = npz_members(path)
+def check_ignored(ignore: Sequence[str], *paths: Path | None) -> None:
+    """Raise :class:`SampleError` if none of the files has an array with a name in ``ignore``."""
+    files = [path for path in paths if path is not None]
+    if ignore and not files:
+        raise SampleError(
+            "--ignore has no effect without a file of samples.", hint="Omit --ignore."
+        )
+    names: list[str] = []
+    for path in files if ignore else ():
+        if path.suffix.lower() == ".npz" and path.is_file():
+            names += npz_members(path)
+    for name in ignore:
+        if name not in names:
+            raise SampleError(
+                f"--ignore {name}: no such array in {' or '.join(path.name for path in files)}; "
+                f"the arrays: {', '.join(dict.fromkeys(names)) or 'none with a name'}.",
+                hint=f"Omit --ignore {name}.",
+            )
+
+
+def _open_npz(
+    path: Path,
+    specs: Sequence[TensorSpec],
+    outputs: Collection[str],
+    ignore: Collection[str],
+) -> SampleFile:
+    members = {name: item for name, item in npz_members(path).items() if name not in ignore}
     required = sample_inputs(specs)
     states = [spec for spec in specs if spec.state is not None and spec.name in members]
     names = {spec.name: _array_name(members, spec, required, path) for spec in (*required, *states)}
     others = [
         name for name in members if name not in {spec.name for spec in specs} | set(names.values())
     ]
+
+    def is_label(name: str) -> bool:
+        return name == TARGETS or name.startswith(f"{TARGETS}/") or name in outputs
+
     return SampleFile(
         path,
         tuple(specs),
         {input: npy_array(path, members[name]) for input, name in names.items()},
-        {name: npy_array(path, members[name]) for name in others if _is_label(name)},
-        tuple(name for name in others if not _is_label(name)),
+        {name: npy_array(path, members[name]) for name in others if is_label(name)},
+        tuple(name for name in others if not is_label(name)),
     )
 
 
@@ -165,10 +208,6 @@ def _array_name(
         f"{', '.join(map(repr, members)) or 'none'}.",
         hint=f"Name the arrays {expected}{alternative}.",
     )
-
-
-def _is_label(name: str) -> bool:
-    return name == TARGETS or name.startswith(f"{TARGETS}/")
 
 
 def _open_single(path: Path, specs: Sequence[TensorSpec]) -> SampleFile:

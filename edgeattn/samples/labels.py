@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edgeattn.errors import SampleError
-from edgeattn.tensors import Array, Tensors
+from edgeattn.tensors import Array
 
+# The array of the only output's labels, and the prefix of those of one of several.
+TARGETS = "y"
 # Kinds of tasks, as named in reports.
 CLASSIFICATION, BINARY, REGRESSION = "classes", "yes or no", "amounts"
 
@@ -103,6 +106,21 @@ def task_kind(output: str, summary: LabelSummary, shape: tuple[int, ...]) -> str
     )
 
 
+def check_labels(output: str, summary: LabelSummary, shape: tuple[int, ...]) -> None:
+    """Raise :class:`SampleError` if no score is defined for labels of an output of ``shape``."""
+    kind = task_kind(output, summary, shape)
+    if kind == REGRESSION and summary.low == summary.high:
+        raise equal_labels(output)
+
+
+def equal_labels(output: str) -> SampleError:
+    """The error if R2 is undefined."""
+    return SampleError(
+        f"The labels of output {output!r} are all the same, so that R2 is undefined.",
+        hint="Give samples with different labels.",
+    )
+
+
 def true_values(kind: str, labels: Array, shape: tuple[int, ...]) -> Array:
     """Labels in the form of the output's predictions: classes, 0 and 1, or real values."""
     labels = np.asarray(labels)
@@ -116,18 +134,47 @@ def true_values(kind: str, labels: Array, shape: tuple[int, ...]) -> Array:
     return labels.reshape(len(labels), *shape[:-1]).astype(np.int64)
 
 
-def labels_for(targets: Tensors, outputs: tuple[str, ...]) -> dict[str, Array]:
-    """The labels by output: ``y/OUTPUT``, or ``y`` if the model has one output.
+def label_arrays(names: Collection[str], outputs: Sequence[str]) -> dict[str, str]:
+    """The name of the array with the labels of each output that has labels.
 
-    Raises :class:`SampleError` if there is only ``y`` and the model has several outputs.
+    ``names`` are those of the arrays that are no inputs. Labels are named ``y/OUTPUT`` or as the
+    output itself; ``y`` are the labels of the only output. Raises :class:`SampleError` if an array
+    is no label of an output, or if an output has two.
     """
-    labels = {name: targets[f"y/{name}"] for name in outputs if f"y/{name}" in targets}
-    if "y" in targets and not labels:
+    arrays: dict[str, str] = {}
+    several: list[str] = []
+    for output in outputs:
+        named = [name for name in (f"{TARGETS}/{output}", output) if name in names]
+        if named:
+            arrays[output] = named[0]
+            several += named[1:]
+    if TARGETS in names and not arrays:
         if len(outputs) > 1:
             raise SampleError(
                 f"The model has {len(outputs)} outputs ({', '.join(outputs)}), but the labels are "
                 "a single array.",
-                hint="Name the labels after the outputs: " + ", ".join(f"y/{n}" for n in outputs),
+                hint="Name the labels after the outputs: "
+                + ", ".join(f"{TARGETS}/{name}" for name in outputs),
             )
-        labels = {outputs[0]: targets["y"]}
-    return labels
+        arrays = {outputs[0]: TARGETS}
+    if several:
+        raise SampleError(
+            f"Output {several[0]!r} has two arrays of labels: {TARGETS}/{several[0]} and "
+            f"{several[0]}.",
+            hint=f"Leave one out: --ignore {several[0]}",
+        )
+    unused = [name for name in names if name not in arrays.values()]
+    if unused:
+        raise unused_arrays(unused, outputs)
+    return arrays
+
+
+def unused_arrays(names: Sequence[str], outputs: Sequence[str]) -> SampleError:
+    """The error about arrays of a file of samples that are neither inputs nor labels."""
+    listed = ", ".join(map(repr, names))
+    return SampleError(
+        f"Arrays that nothing uses: {listed}. Labels can be of these outputs: "
+        f"{', '.join(outputs)}.",
+        hint="Name labels 'y' or 'y/OUTPUT', and leave out what is not needed: "
+        + " ".join(f"--ignore {name}" for name in names),
+    )

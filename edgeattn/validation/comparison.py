@@ -7,10 +7,9 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics import pairwise
 from edgeattn.metrics.limits import Check, Limit, Limits, limits_for
+from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.tensors import Array, Tensors
-
-AttentionMetric = Callable[[Array, Array], float]
 
 
 def comparison_checks(
@@ -20,6 +19,7 @@ def comparison_checks(
     repeated: Tensors,
     ordinary: int | None = None,
     *,
+    samples: int | None = None,
     limits: Sequence[Limit] = (),
 ) -> Iterator[Check]:
     """The checks of the stages numbers and attention for one artifact.
@@ -31,6 +31,7 @@ def comparison_checks(
         repeated: Outputs for the first sample, run again after the last one. They differ from the
             first ones if the artifact keeps state between samples.
         ordinary: The number of rows before the extreme edge cases; None if there are none.
+        samples: The number of rows before all edge cases; None if there are none.
         limits: Limits that replace those of the scheme.
     """
     for spec in artifact.outputs:
@@ -58,6 +59,11 @@ def comparison_checks(
             yield check("wrong_shape", 1.0, 0.0)
             continue
         yield check("non_finite", pairwise.new_non_finite(want, got), 0.0)
+        if stage == "numbers":
+            # Of ordinary use: extremes have larger errors.
+            part = slice(0, samples)
+            error = pairwise.max_abs_error(*pairwise.mask_equal_non_finite(want[part], got[part]))
+            yield check("samples_max_abs_error", error)
         first, again = pairwise.mask_equal_non_finite(got[:1], again)
         yield check("repeat_error", pairwise.max_abs_error(first, again), 0.0)
         want, got = pairwise.mask_equal_non_finite(want, got)
@@ -93,26 +99,7 @@ def output_checks(
 def attention_checks(
     check: Callable[..., Check], expected: Array, actual: Array, limits: Limits
 ) -> Iterator[Check]:
-    """The checks of attention maps ``(samples, [heads,] [queries,] keys)``, head by head.
-
-    The value of a check is that of the worst head, so that one lost head is not averaged away.
-    """
-    multi_head = expected.ndim == 4
-    count = expected.shape[1] if multi_head else 1
-    pairs = [
-        (expected[:, h], actual[:, h]) if multi_head else (expected, actual) for h in range(count)
-    ]
-    most = limits.attention_max_abs
-    table: tuple[tuple[str, AttentionMetric, float | None, str], ...] = (
-        ("max_abs_error", pairwise.max_abs_error, most, "<="),
-        ("jensen_shannon", pairwise.jensen_shannon, limits.attention_jsd, "<="),
-        ("row_sum_error", pairwise.row_sum_error, most, "<="),
-        ("masked_mass", pairwise.masked_mass, most, "<="),
-        ("entropy_shift", pairwise.entropy_shift, None, "<="),
-        ("topk_overlap", pairwise.topk_overlap, None, ">="),
-        ("argmax_stability", pairwise.argmax_stability, None, ">="),
-    )
-    for name, metric, limit, relation in table:
-        values = tuple(metric(*pair) for pair in pairs)
-        worst = float(np.max(values) if relation == "<=" else np.min(values))
-        yield check(name, worst, limit, relation, values if multi_head else ())
+    """The checks of an attention map ``(samples, [heads,] [queries,] keys)``, head by head."""
+    metrics = RunningAttention(limits)
+    metrics.add(expected, actual)
+    yield from metrics.checks(check)

@@ -7,7 +7,7 @@ import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.evaluation.results import TaskReport
-from edgeattn.metrics.limits import Check
+from edgeattn.metrics.limits import Check, json_number
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS, combined
 from edgeattn.tensors import Tensors
 
@@ -26,6 +26,7 @@ class ArtifactReport:
         broken: Whether its runtime could not load or run it.
         task: The report on the user's dataset, if one was given.
         outputs: Outputs for the reference inputs by name, the sample axis first.
+        warnings: What the reader should know although no check failed.
     """
 
     artifact: Artifact
@@ -35,6 +36,7 @@ class ArtifactReport:
     broken: bool = False
     task: TaskReport | None = None
     outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
+    warnings: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -60,15 +62,51 @@ class ArtifactReport:
 
     @property
     def max_abs_error(self) -> float | None:
-        """The largest absolute error of an output on the reference; None if it did not run."""
-        key = ("numbers", "max_abs_error", None)
-        errors = [c.value for c in self.checks if (c.stage, c.metric, c.data) == key]
-        return float(np.max(errors)) if errors else None
+        """The largest absolute error of an output; None if the artifact did not run.
+
+        It is that on the user's data if the artifact was compared on them, otherwise that on the
+        samples of the reference, without its edge cases.
+        """
+        return self.headline["max_abs_error"]
+
+    @property
+    def reference_error(self) -> float | None:
+        """The largest absolute error of an output on the samples of the reference."""
+        return self._worst("numbers", "samples_max_abs_error", None)
+
+    @property
+    def data(self) -> str | None:
+        """File name of the user's dataset, if the artifact was compared on it."""
+        return next((check.data for check in self.checks if check.data is not None), None)
+
+    @property
+    def headline(self) -> dict[str, float | None]:
+        """The worst values of all outputs on the user's data, or else on the reference.
+
+        ``max_abs_error``, ``snr_db`` and ``top1_agreement`` are those of the outputs,
+        ``attention_max_abs_error`` is that of the maps. None if nothing was compared.
+        """
+        data = self.data
+        error = "max_abs_error" if data else "samples_max_abs_error"
+        return {
+            "max_abs_error": self._worst("numbers", error, data),
+            "snr_db": self._worst("numbers", "snr_db", data),
+            "top1_agreement": self._worst("numbers", "top1_agreement", data),
+            "attention_max_abs_error": self._worst("attention", "max_abs_error", data),
+        }
+
+    def _worst(self, stage: str, metric: str, data: str | None) -> float | None:
+        checks = [c for c in self.checks if (c.stage, c.metric, c.data) == (stage, metric, data)]
+        values = [check.value for check in checks]
+        if not values:
+            return None
+        return float(np.min(values) if checks[0].relation == ">=" else np.max(values))
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that are not within their limits."""
-        return tuple(check for check in self.checks if check.passed is False)
+        """The checks that are not within their limits, those on the user's data first."""
+        failed = [check for check in self.checks if check.passed is False]
+        return tuple(sorted(failed, key=lambda check: check.data is None))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -78,6 +116,14 @@ class ArtifactReport:
             "verdict": self.verdict,
             "stages": self.stages,
             "reason": self.reason,
+            "warnings": list(self.warnings),
+            "headline": {
+                "data": self.data,
+                **{
+                    name: None if value is None else json_number(value)
+                    for name, value in self.headline.items()
+                },
+            },
             "checks": [check.to_json() for check in self.checks],
             "task": None if self.task is None else self.task.to_json(),
         }
@@ -94,11 +140,17 @@ class Report:
         return combined(report.verdict for report in self.artifacts)
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of all artifacts, each once."""
+        return tuple(dict.fromkeys(text for item in self.artifacts for text in item.warnings))
+
+    @property
     def exit_code(self) -> int:
         return {PASS: 0, FAIL: 1, INCONCLUSIVE: 6, NOT_RUN: 5}[self.verdict]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "verdict": self.verdict,
+            "warnings": list(self.warnings),
             "artifacts": [report.to_json() for report in self.artifacts],
         }

@@ -5,6 +5,7 @@ values come from the bundle itself (``reference.npz``), so a device without Tens
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from edgeattn.runners import Runner
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.tensors import Tensors
 from edgeattn.validation.comparison import comparison_checks
+from edgeattn.validation.constant_outputs import constant_outputs
+from edgeattn.validation.limit_names import check_limits
 from edgeattn.validation.report import ArtifactReport, Report
 from edgeattn.validation.structure import structure_checks
 from edgeattn.version import __version__
@@ -105,15 +108,25 @@ def _validate(
 ) -> Report:
     reference = bundle.reference()
 
-    def on_reference(opener: Opener, artifact: Artifact) -> ArtifactReport:
+    check_limits(options.limits, artifacts, reference)
+
+    def on_reference(
+        opener: Opener, artifact: Artifact, limits: Sequence[Limit] = options.limits
+    ) -> ArtifactReport:
         progress.report(f"running {artifact.label}")
-        return validate_artifact(bundle, artifact, reference, opener, limits=options.limits)
+        return validate_artifact(bundle, artifact, reference, opener, limits=limits)
 
     reports = pool.map(on_reference, artifacts)
     if dataset is not None:
         fallback = None
         if not dataset.reference_name:
-            fallback = _fallback_reference(bundle, reports, pool, on_reference)
+            # With the limits of float32, not with the user's.
+            fallback = _fallback_reference(
+                bundle,
+                () if options.limits else reports,
+                pool,
+                functools.partial(on_reference, limits=()),
+            )
         reports = _evaluated(bundle, reports, dataset, pool, fallback, options)
     return Report(tuple(reports))
 
@@ -124,7 +137,10 @@ def _fallback_reference(
     pool: RunnerPool,
     on_reference: Callable[[Opener, Artifact], ArtifactReport],
 ) -> Artifact | None:
-    """The first float32 artifact that passes on the reference; None if none does."""
+    """The first float32 artifact that passes on the reference; None if none does.
+
+    ``reports`` are known already, and ``on_reference`` makes those that are missing.
+    """
     known = {report.artifact.label: report for report in reports}
     for artifact in bundle.manifest.artifacts:
         if artifact.scheme == "float32":
@@ -172,6 +188,7 @@ def _with_evaluation(report: ArtifactReport, result: EvaluationResult) -> Artifa
         task=result.task,
         broken=result.error is not None,
         reason=result.error or report.reason,
+        warnings=(*report.warnings, *result.warnings),
     )
 
 
@@ -228,9 +245,23 @@ def validate_artifact(
         return ArtifactReport(artifact, None, (), reason=error.message)
     except ArtifactError as error:
         return ArtifactReport(artifact, runtime, structure, reason=error.message, broken=True)
-    ordinary = _ordinary_rows(bundle)
-    compared = comparison_checks(artifact, expected, actual, repeated, ordinary, limits=limits)
-    report = ArtifactReport(artifact, runtime, (*structure, *compared), outputs=actual)
+    samples = int(bundle.manifest.reference["samples"])
+    compared = comparison_checks(
+        artifact,
+        expected,
+        actual,
+        repeated,
+        _ordinary_rows(bundle),
+        samples=samples,
+        limits=limits,
+    )
+    report = ArtifactReport(
+        artifact,
+        runtime,
+        (*structure, *compared),
+        outputs=actual,
+        warnings=tuple(constant_outputs(bundle, artifact, inputs, expected, actual)),
+    )
     if dataset is None:
         return report
     with RunnerPool([open_runner_function]) as pool:

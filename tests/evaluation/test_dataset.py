@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import replace
 
 import artifacts
@@ -13,8 +14,9 @@ from edgeattn import progress
 from edgeattn.bundle.manifest import write_manifest
 from edgeattn.errors import SampleError, UsageError
 from edgeattn.evaluation import dataset as datasets
-from edgeattn.evaluation.file_dataset import read_dataset
+from edgeattn.evaluation.file_dataset import open_dataset, read_dataset
 from edgeattn.evaluation.keras_reference import find_original
+from edgeattn.tensors import TensorSpec
 from edgeattn.validation.validate import validate
 
 COUNT = 400
@@ -97,7 +99,8 @@ def test_a_lost_score_fails_although_the_reference_passes(bundle, data):
         return {"score": score}
 
     _, other = evaluated(bundle, read_dataset(data, bundle), lossy).artifacts
-    assert (other.stages["numbers"], other.stages["task"]) == ("pass", "fail")
+    assert other.stages["task"] == "fail"
+    assert {check.data for check in other.failed} == {"test.npz"}
     assert other.verdict == "fail"
 
 
@@ -191,7 +194,108 @@ def test_the_original_model_is_recognized_by_its_hash(bundle, tmp_path):
     assert find_original(known, model) == model
 
 
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"lables": np.zeros(7)}, "nothing uses: 'lables'"),
+        ({"y/other": np.zeros(7)}, "nothing uses: 'y/other'"),
+        ({"y": np.zeros(7), "ids": np.arange(7)}, "nothing uses: 'ids'"),
+        ({"y": np.array(["cat"] * 7)}, "not numbers"),
+        ({"y": np.full(7, 2)}, "from 2 to 2"),
+        ({"score": np.zeros(6)}, "7 samples, and the labels 'score'"),
+    ],
+)
+def test_arrays_that_are_neither_inputs_nor_labels_are_refused(bundle, tmp_path, arrays, message):
+    np.savez(tmp_path / "d.npz", x=artifacts.samples(7), **arrays)
+    with pytest.raises(SampleError, match=message):
+        open_dataset(tmp_path / "d.npz", bundle)
+
+
+def test_labels_under_the_name_of_their_output(bundle, tmp_path):
+    np.savez(tmp_path / "d.npz", x=artifacts.samples(7), score=np.arange(7) % 2, ids=np.arange(7))
+    dataset = open_dataset(tmp_path / "d.npz", bundle, ignore=("ids",))
+    (batch,) = dataset.batches()
+    assert batch.labels["score"].tolist() == [0, 1, 0, 1, 0, 1, 0]
+
+
 # The command
+
+
+@pytest.fixture
+def two_outputs(tmp_path):
+    """``score`` and ``other``, which is its negative."""
+    folder = tmp_path / "two.edge"
+    folder.mkdir()
+    artifacts.write_dense_onnx(folder / "m.onnx", outputs=("score", "other"))
+    outputs = (artifacts.Y, TensorSpec("other", artifacts.Y.shape, "float32"))
+    entries = [
+        artifacts.artifact(folder / "m.onnx", scheme=scheme, outputs=outputs)
+        for scheme in ("float32", "int8")
+    ]
+    x = artifacts.samples()
+    score = artifacts.dense(x)
+    arrays = {"input/x": x, "output/score": score, "output/other": -score}
+    return artifacts.write_bundle(folder, entries, arrays)
+
+
+def test_validate_with_labels_named_as_the_outputs(edgeattn, two_outputs, tmp_path):
+    x = artifacts.samples(COUNT)
+    labels = artifacts.dense(x).argmax(1)
+    np.savez(tmp_path / "d.npz", x=x, score=labels, other=1 - labels)
+    result = edgeattn("validate", two_outputs.path, "--data", tmp_path / "d.npz", "--json")
+    assert result.code == 0
+    _, item = result.document["artifacts"]
+    assert {task["output"]: task["reference"] for task in item["task"]["outputs"]} == {
+        "score": 1.0,
+        "other": 1.0,
+    }
+
+
+def test_validate_refuses_arrays_that_nothing_uses(edgeattn, bundle, data, tmp_path):
+    np.savez(tmp_path / "more.npz", **np.load(data), ids=np.arange(COUNT))
+    command = ("validate", bundle.path, "--data", tmp_path / "more.npz")
+    result = edgeattn(*command)
+    assert result.code == 2
+    assert "nothing uses: 'ids'. Labels can be of these outputs: score." in result.err
+    assert "--ignore ids" in result.err
+    assert edgeattn(*command, "--ignore", "ids").code == 0
+    # The labels, too, can be left out.
+    result = edgeattn(*command, "--ignore", "ids", "--ignore", "y")
+    assert (result.code, "contains no labels" in result.out) == (0, True)
+    result = edgeattn(*command, "--ignore", "ids", "--ignore", "nosuch")
+    assert result.code == 2
+    assert "--ignore nosuch: no such array in more.npz; the arrays: x, y, ids." in result.err
+
+
+@pytest.mark.parametrize("limit", ["nosuch:snr_db=35", "attention_jsd=0.1", "top1_agreement=0.9"])
+def test_limits_without_effect_are_refused(edgeattn, bundle, limit):
+    result = edgeattn("validate", bundle.path, "--limit", limit)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+
+
+def test_data_without_any_reference_is_refused(edgeattn, two_outputs, data):
+    artifacts.edit_manifest(two_outputs.path, lambda m: m["artifacts"].pop(0))
+    result = edgeattn("validate", two_outputs.path, "--data", data)
+    assert result.code == 2
+    assert "--data has no reference" in result.err
+
+
+def test_the_table_shows_the_errors_on_the_data(edgeattn, bundle, data):
+    """The table, its title and the JSON are about the user's samples; the reference is second."""
+    result = edgeattn("validate", bundle.path, "--data", data)
+    title, *table = result.out.splitlines()[:4]
+    header, fallback, onnx = (re.split("  +", line) for line in table)
+    assert title.startswith("On test.npz, compared with tflite float32")
+    errors = slice(header.index("max abs error"), header.index("SNR (dB)") + 1)
+    assert fallback[errors] == ["-", "-"]
+    assert onnx[errors] == ["0", "inf"]
+    assert "Also compared with Keras on the bundle's reference, 7 samples (by hand)" in result.out
+    document = edgeattn("validate", bundle.path, "--data", data, "--json").document
+    headline = document["artifacts"][1]["headline"]
+    assert (headline["data"], headline["max_abs_error"]) == ("test.npz", 0.0)
+    document = edgeattn("validate", bundle.path, "--json").document
+    assert document["artifacts"][1]["headline"]["data"] is None
 
 
 def test_validate_with_data(edgeattn, bundle, data):
@@ -232,6 +336,15 @@ def test_validate_writes_html_and_xml(edgeattn, bundle, data, tmp_path):
         ("--resume",),
         ("--resume-file", "f"),
         ("--jobs", "0"),
+        ("--limit", "nosuch:snr_db=3"),
+        ("--limit", "retention=0.9"),
+        ("--limit", "snr_db=3", "--limit", "snr_db=4"),
+        ("--ignore", "ids"),
+        ("--custom-objects", "layers.py"),
+        ("--architecture", "model.json"),
+        ("--trust", "0" * 64),
+        ("--ssh-config", "config"),
+        ("--scheme", "float32", "--scheme", "int8"),
     ],
 )
 def test_invalid_options_are_refused(edgeattn, bundle, options):
@@ -244,7 +357,7 @@ def test_limits_for_all_outputs_or_for_one(edgeattn, tmp_path):
     bias = artifacts.BIAS + np.float32(1 / 64)
     off = artifacts.write_dense_bundle(tmp_path / "off.edge", formats=("onnx",), bias=bias)
     assert edgeattn("validate", off.path).code == 1
-    for limit, code in (("atol=0.02", 0), ("score:atol=0.02", 0), ("other:atol=0.02", 1)):
+    for limit, code in (("atol=0.02", 0), ("score:atol=0.02", 0), ("other:atol=0.02", 2)):
         assert edgeattn("validate", off.path, "--limit", limit).code == code
     both = ("--limit", "score:atol=0.001", "--limit", "atol=0.02")
     assert edgeattn("validate", off.path, *both).code == 1

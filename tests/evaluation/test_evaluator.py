@@ -20,6 +20,7 @@ from edgeattn.evaluation import dataset as datasets
 from edgeattn.evaluation import evaluator
 from edgeattn.evaluation.checkpoint import Checkpoint
 from edgeattn.evaluation.file_dataset import open_dataset
+from edgeattn.metrics.limits import Limit
 from edgeattn.validation.validate import ValidationOptions, validate, validate_isolated
 
 COUNT = 330
@@ -208,7 +209,7 @@ def test_a_broken_artifact_stays_broken_after_resuming(bundle, data, tmp_path):
 # Limits and failures
 
 
-def test_limits_apply_to_keras_but_not_to_the_fallback_reference(bundle, data):
+def test_limits_apply_with_keras_and_with_the_fallback_reference(bundle, data):
     dataset = open_dataset(data, bundle)
 
     class Keras:
@@ -222,10 +223,10 @@ def test_limits_apply_to_keras_but_not_to_the_fallback_reference(bundle, data):
     _, with_fallback = evaluated(bundle, dataset).artifacts
     _, with_keras = evaluated(bundle, dataset.with_keras(Keras())).artifacts
     assert closed == [True]
-    name = "tolerance_ratio"
-    (limit,) = [c.limit for c in with_fallback.checks if c.data and c.metric == name]
-    assert limit is None
-    assert (name, "test.npz") in {(check.metric, check.data) for check in with_keras.failed}
+    for report in (with_fallback, with_keras):
+        failed = {(check.metric, check.data) for check in report.failed}
+        assert ("tolerance_ratio", "test.npz") in failed
+    assert with_fallback.task.reference_name.endswith("(fallback reference)")
     assert with_keras.task.reference_name == "Keras"
     assert with_keras.to_json()["checks"][-1]["data"] == "test.npz"
 
@@ -320,8 +321,31 @@ def test_the_checkpoint_is_beside_the_bundle_unless_named(
     assert missing.code == 2
 
 
-def test_samples_without_labels_and_without_keras_are_refused(edgeattn, bundle, tmp_path):
+def test_without_labels_and_keras_outputs_are_compared_with_the_fallback_reference(
+    edgeattn, bundle, tmp_path
+):
     unlabelled = write_data(tmp_path / "x.npz", labels=False)
     result = edgeattn("validate", bundle.path, "--data", unlabelled)
-    assert result.code == 2
-    assert "contains no labels" in result.err
+    assert result.code == 0
+    name = "tflite float32 of this bundle (fallback reference)"
+    assert result.out.startswith(f"On x.npz, compared with {name}:\n")
+    assert "task not run. x.npz contains no labels." in result.out
+
+
+def test_a_loose_limit_does_not_make_a_wrong_artifact_the_reference(bundle, data):
+    """An artifact that agrees with Keras only within the user's limits is no reference."""
+
+    def off(tensors):
+        return {"score": artifacts.dense(tensors["x"]) + 1}
+
+    report = validate(
+        bundle,
+        bundle.manifest.artifacts,
+        opener(right, off),
+        dataset=open_dataset(data, bundle),
+        options=ValidationOptions(limits=(Limit("atol", 2.0),)),
+    )
+    assert [item.stages["numbers"] for item in report.artifacts] == ["pass", "pass"]
+    tflite, onnx = report.artifacts
+    assert onnx.task.reason == "onnx float32 is the reference itself."
+    assert tflite.task.reference_name == "onnx float32 of this bundle (fallback reference)"

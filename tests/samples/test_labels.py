@@ -10,7 +10,8 @@ from edgeattn.samples.labels import (
     CLASSIFICATION,
     REGRESSION,
     LabelSummary,
-    labels_for,
+    check_labels,
+    label_arrays,
     task_kind,
     true_values,
 )
@@ -71,10 +72,51 @@ def test_labels_that_do_not_fit_the_output(labels):
         compare_scores("answer", labels, SCORES, SCORES, retention=0.99)
 
 
-def test_labels_by_output():
-    a, b = np.zeros(3), np.ones(3)
-    assert list(labels_for({"y": a}, ("one",))) == ["one"]
-    assert list(labels_for({"y/two": b}, ("one", "two"))) == ["two"]
-    assert labels_for({}, ("one",)) == {}
-    with pytest.raises(SampleError, match="2 outputs"):
-        labels_for({"y": a}, ("one", "two"))
+@pytest.mark.parametrize(
+    ("names", "outputs", "expected"),
+    [
+        (("y",), ("one",), {"one": "y"}),
+        (("one",), ("one",), {"one": "one"}),
+        (("y/two",), ("one", "two"), {"two": "y/two"}),
+        (("one", "y/two"), ("one", "two"), {"one": "one", "two": "y/two"}),
+        (("y",), ("y", "two"), {"y": "y"}),
+        ((), ("one",), {}),
+    ],
+)
+def test_labels_by_output(names, outputs, expected):
+    assert label_arrays(names, outputs) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "outputs", "message"),
+    [
+        (("y",), ("one", "two"), "2 outputs"),
+        (("y", "y/one"), ("one", "two"), "nothing uses: 'y'"),
+        (("y/one", "y/three"), ("one", "two"), "nothing uses: 'y/three'.* one, two"),
+        (("labels", "ids"), ("one",), "nothing uses: 'labels', 'ids'"),
+        (("y/one", "one"), ("one",), "two arrays of labels: y/one and one"),
+    ],
+)
+def test_arrays_that_are_no_labels(names, outputs, message):
+    with pytest.raises(SampleError, match=message):
+        label_arrays(names, outputs)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array(["a", "b", "c"]), "not numbers"),
+        (np.array([1.0, np.nan, 0.0]), "NaN"),
+        (np.array([0, 1, 3]), "from 0 to 3"),
+        (np.zeros((3, 2)), "shape"),
+    ],
+)
+def test_labels_are_checked_before_anything_runs(labels, message):
+    with pytest.raises(SampleError, match=message):
+        check_labels("answer", LabelSummary.of(labels), (3,))
+
+
+def test_equal_amounts_have_no_r2():
+    check_labels("answer", LabelSummary.of(np.array([0.5, 2.0])), (1,))
+    with pytest.raises(SampleError, match="all the same"):
+        check_labels("answer", LabelSummary.of(np.array([2.0, 2.0])), (1,))

@@ -285,7 +285,7 @@ def _load_task(
         "calibration": {"digests": evaluator.calibration_fingerprints()},
     }
     manifest = replace(evaluator.manifest, artifacts=(replace(artifact, achieved=achieved),))
-    dataset = read_dataset(data, Bundle(evaluator.folder, manifest))
+    dataset = read_dataset(data, Bundle(evaluator.folder, manifest), evaluator.source.ignore)
     dataset = dataset.with_keras_outputs(evaluator.keras_outputs)
     scores = {}
     for name, labels in dataset.labels.items():

@@ -7,7 +7,7 @@ task fails with a one-line error, and the next task starts a new worker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +101,20 @@ class ConversionWorker:
         """
         return self._call(task, arguments, None, activity, timeout)[0]
 
-    def predict(self, source: ModelSource, options: ConversionOptions, inputs: Tensors) -> Tensors:
-        """The outputs of Keras' ``model.predict`` by name; raises as :meth:`call` does."""
-        arguments = {"source": source.to_json(), "options": options.to_json()}
+    def predict(
+        self,
+        source: ModelSource,
+        options: ConversionOptions,
+        inputs: Tensors,
+        maps: Sequence[str] = (),
+    ) -> Tensors:
+        """The outputs of Keras' ``model.predict`` and the attention maps ``maps``, by name.
+
+        Raises as :meth:`call` does, and :class:`UsageError` if the model has no such map.
+        """
+        arguments: dict[str, Any] = {"source": source.to_json(), "options": options.to_json()}
+        if maps:
+            arguments["maps"] = list(maps)
         return self._call("predict", arguments, inputs, "running the model in Keras", None)[1]
 
     def _call(

@@ -9,7 +9,7 @@ import functools
 import importlib
 import importlib.metadata
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz
 from edgeattn.samples.states import sample_inputs
@@ -32,6 +33,7 @@ from edgeattn_converters.quantization.layer_weights import layer_weights, recurr
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import states
+from edgeattn_converters.tracing.attention_function import attention_function
 from edgeattn_converters.tracing.trace import Interface, interface_of, vocabulary_of
 
 Json = Mapping[str, Any]
@@ -147,6 +149,8 @@ def write_reference(source: Json, options: Json, folder: str) -> dict[str, Any]:
     progress.report("computing the reference in Keras")
     opened = _open(source, options)
     path = Path(folder) / REFERENCE
+    if opened.samples is not None:
+        _check_arrays(opened, opened.samples)
     entry = reference.write(
         opened.model,
         opened.interface,
@@ -155,6 +159,13 @@ def write_reference(source: Json, options: Json, folder: str) -> dict[str, Any]:
         attention=ConversionOptions(**options).attention,
     )
     return {"path": REFERENCE, "sha256": sha256(path), **entry}
+
+
+def _check_arrays(opened: OpenModel, path: Path) -> None:
+    """Raise :class:`SampleError` if a file has an array that is neither an input nor a label."""
+    outputs = [spec.name for spec in opened.interface.outputs]
+    ignore = opened.source.ignore
+    sample_files.open_samples(path, opened.interface.inputs, ignore=ignore).check_arrays(outputs)
 
 
 def check_calibration(
@@ -179,6 +190,7 @@ def _calibration(
 @functools.cache
 def _read_calibration(opened: OpenModel, path: str, folder: str) -> calibration.Calibration:
     model, interface = opened.model, opened.interface
+    _check_arrays(opened, Path(path))
     arrays = read_npz(Path(folder) / REFERENCE)
     evaluation = {spec.name: arrays[f"input/{spec.name}"] for spec in interface.inputs}
     samples = calibration.read(Path(path), interface, evaluation, vocabulary_of(model, interface))
@@ -204,10 +216,20 @@ def describe_layers(source: Json, options: Json) -> dict[str, Any]:
     }
 
 
-def predict(source: Json, options: Json, tensors: Tensors) -> tuple[None, Tensors]:
-    """The outputs of Keras' ``model.predict`` for ``tensors``, by name."""
+def predict(
+    source: Json, options: Json, tensors: Tensors, maps: Sequence[str] = ()
+) -> tuple[None, Tensors]:
+    """The outputs of Keras' ``model.predict`` and the attention maps ``maps``, by name."""
     opened = _open(source, options)
-    return None, reference.predict(opened.model, opened.interface, tensors)
+    outputs = reference.predict(opened.model, opened.interface, tensors)
+    if maps:
+        outputs |= _attention_maps(opened, tuple(maps))(tensors)
+    return None, outputs
+
+
+@functools.cache
+def _attention_maps(opened: OpenModel, names: tuple[str, ...]) -> Callable[[Tensors], Tensors]:
+    return attention_function(opened.model, opened.interface, names)
 
 
 @functools.cache

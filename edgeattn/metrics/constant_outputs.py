@@ -1,0 +1,58 @@
+"""Outputs that are the same for every sample: dead units, or a file that ignores its input."""
+
+import numpy as np
+
+from edgeattn.tensors import Array, Tensors
+
+# Values that differ by less than this share of the largest magnitude are the same: float32 has
+# 2**-23, and sums in another order lose a few bits.
+ROUNDING = 2.0**-20
+
+
+class ConstancyCheck:
+    """Whether an output is the same for every sample, over batches.
+
+    ``state`` contains plain arrays, so that it can be stored and restored.
+    """
+
+    def __init__(self) -> None:
+        self.state: dict[str, Array] = {}
+
+    def add(self, output: Array) -> None:
+        """Add a batch, the sample axis first."""
+        if not len(output):
+            return
+        output = np.asarray(output, np.float64)
+        first = self.state.setdefault("first", output[0].copy())
+        moved, largest = self.state.get("range", np.zeros(2))
+        with np.errstate(invalid="ignore"):
+            change = np.max(np.abs(output - first), initial=0.0)
+            size = np.max(np.abs(output), initial=0.0)
+        self.state["range"] = np.array([np.maximum(moved, change), np.maximum(largest, size)])
+        self.state["samples"] = self.state.get("samples", np.zeros((), np.int64)) + len(output)
+
+    @property
+    def constant(self) -> bool:
+        """Whether at least two samples were added, all with the same output."""
+        if not self.state or int(self.state["samples"]) < 2:
+            return False
+        moved, largest = self.state["range"]
+        return bool(moved <= ROUNDING * largest)
+
+
+def is_constant(output: Array) -> bool:
+    """Whether ``output``, the sample axis first, is the same for at least two samples."""
+    check = ConstancyCheck()
+    check.add(output)
+    return check.constant
+
+
+def is_varied(inputs: Tensors) -> bool:
+    """Whether two samples differ; arrays have the sample axis first."""
+    return any(bool((array != array[:1]).any()) for array in inputs.values() if len(array))
+
+
+def constant_output(output: str, name: str, source: str, samples: int, other: str = "") -> str:
+    """The warning about an output of ``name`` that is the same for all samples of ``source``."""
+    text = f"output {output!r} of {name} is the same for all {samples:,} samples ({source})"
+    return f"{text}, that of {other} is not" if other else text

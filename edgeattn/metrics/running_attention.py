@@ -1,0 +1,102 @@
+"""The metrics of one attention map over batches, in memory of constant size."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from edgeattn.metrics import pairwise
+from edgeattn.metrics.limits import Check, Limits
+from edgeattn.tensors import Array
+
+# A mean over many samples hides a few wrong maps, so the worst sample has a limit too: this many
+# times the one of the mean.
+WORST_SAMPLE = 10.0
+_MAXIMA = (
+    pairwise.max_abs_error,
+    pairwise.row_sum_error,
+    pairwise.masked_mass,
+    pairwise.entropy_shift,
+)
+_MEANS = (pairwise.jensen_shannon, pairwise.topk_overlap, pairwise.argmax_stability)
+
+
+class RunningAttention:
+    """The metrics of :mod:`edgeattn.metrics.pairwise` by head, over all batches that were added.
+
+    Maps are ``(samples, [heads,] [queries,] keys)``. ``state`` contains plain arrays, so that it
+    can be stored and restored.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.state: dict[str, Array] = {
+            # attention rows of a head, new non-finite values, and whether there are heads
+            "counts": np.zeros(3, np.int64),
+            # by head: the values of _MAXIMA and the divergence of the worst sample
+            "maxima": np.zeros((0, len(_MAXIMA) + 1)),
+            # by head: the values of _MEANS times their numbers of rows
+            "sums": np.zeros((0, len(_MEANS))),
+        }
+
+    def add(self, expected: Array, actual: Array) -> None:
+        """Add a batch: two arrays of the same shape, the sample axis first."""
+        state = self.state
+        new_non_finite = int(pairwise.new_non_finite(expected, actual))
+        expected, actual = pairwise.mask_equal_non_finite(expected, actual)
+        multi_head = expected.ndim == 4
+        if not multi_head:
+            expected, actual = expected[:, None], actual[:, None]
+        heads = expected.shape[1]
+        if not len(state["maxima"]):
+            state["maxima"] = np.zeros((heads, len(_MAXIMA) + 1))
+            state["sums"] = np.zeros((heads, len(_MEANS)))
+        rows = expected[:, 0].size // expected.shape[-1] if expected.size else 0
+        pairs = [(expected[:, head], actual[:, head]) for head in range(heads)]
+        maxima = [[*(metric(*pair) for metric in _MAXIMA), _worst_sample(*pair)] for pair in pairs]
+        state["maxima"] = np.maximum(state["maxima"], maxima)  # preserves NaN
+        state["sums"] += rows * np.array([[metric(*pair) for metric in _MEANS] for pair in pairs])
+        state["counts"] += np.array([rows, new_non_finite, 0], np.int64)
+        state["counts"][2] = multi_head
+
+    @property
+    def empty(self) -> bool:
+        return not self.state["counts"][0]
+
+    @property
+    def new_non_finite(self) -> int:
+        """The number of weights that are finite in the reference only."""
+        return int(self.state["counts"][1])
+
+    def checks(self, check: Callable[..., Check]) -> Iterator[Check]:
+        """A check for each metric, made by ``check(metric, value, limit, relation, heads)``.
+
+        Its value is that of the worst head, so that one lost head is not averaged away.
+        """
+        if self.empty:
+            return
+        rows, _, multi_head = (int(n) for n in self.state["counts"])
+        error, row_sum, masked, entropy, worst = self.state["maxima"].T
+        divergence, overlap, stability = (self.state["sums"] / rows).T
+        most, mean = self._limits.attention_max_abs, self._limits.attention_jsd
+        table: tuple[tuple[str, Array, float | None, str], ...] = (
+            ("max_abs_error", error, most, "<="),
+            ("jensen_shannon", divergence, mean, "<="),
+            ("worst_jensen_shannon", worst, WORST_SAMPLE * mean, "<="),
+            ("row_sum_error", row_sum, most, "<="),
+            ("masked_mass", masked, most, "<="),
+            ("entropy_shift", entropy, None, "<="),
+            ("topk_overlap", overlap, None, ">="),
+            ("argmax_stability", stability, None, ">="),
+        )
+        for name, values, limit, relation in table:
+            worst_head = float(np.max(values) if relation == "<=" else np.min(values))
+            heads = tuple(map(float, values)) if multi_head else ()
+            yield check(name, worst_head, limit, relation, heads)
+
+
+def _worst_sample(expected: Array, actual: Array) -> float:
+    """The largest mean divergence of a sample's rows, in nats."""
+    if not expected.size:
+        return 0.0
+    divergences = pairwise.row_divergences(expected, actual)
+    return float(np.max(divergences.reshape(len(expected), -1).mean(-1)))

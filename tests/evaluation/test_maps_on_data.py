@@ -1,0 +1,153 @@
+"""Attention maps, and outputs that never change, on the user's data."""
+
+import json
+
+import artifacts
+import numpy as np
+import pytest
+from function_runner import FunctionRunner
+
+from edgeattn.evaluation import checkpoint as checkpoints
+from edgeattn.evaluation import dataset as datasets
+from edgeattn.evaluation.file_dataset import open_dataset
+from edgeattn.tensors import TensorSpec
+from edgeattn.validation.validate import ValidationOptions, validate
+
+STEPS = 5
+MAP = TensorSpec("attention/a", (None, STEPS), "float32")
+COUNT = 200
+
+
+def weights(x):
+    """Maps with most of the weight on a step that depends on the sample."""
+    maps = np.full((len(x), STEPS), 0.05, np.float32)
+    maps[np.arange(len(x)), np.abs(x[:, 0] * 4).astype(int) % STEPS] = 0.8
+    return maps
+
+
+def right(tensors):
+    x = tensors["x"]
+    return {"score": artifacts.dense(x), MAP.name: weights(x)}
+
+
+def uniform_on_seven(tensors):
+    """Equal weights on 7 of the 200 samples, none of which is in the reference."""
+    outputs = right(tensors)
+    wrong = (tensors["x"][:, 1] * 4).astype(int) % 29 == 11
+    wrong &= tensors["x"][:, 1] > 50
+    outputs[MAP.name][wrong] = 1 / STEPS
+    return outputs
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A tflite and an onnx file with one output and one map; functions run in their place."""
+    folder = tmp_path / "maps.edge"
+    folder.mkdir()
+    artifacts.write_dense_tflite(folder / "m.tflite")
+    artifacts.write_dense_onnx(folder / "m.onnx")
+    entries = [
+        artifacts.artifact(
+            folder / f"m.{format}", scheme=scheme, outputs=(artifacts.Y, MAP), attention=(MAP.name,)
+        )
+        for format, scheme in (("tflite", "float32"), ("onnx", "int8"))
+    ]
+    x = artifacts.samples()
+    reference = {"input/x": x, "output/score": artifacts.dense(x), MAP.name: weights(x)}
+    return artifacts.write_bundle(folder, entries, reference)
+
+
+@pytest.fixture
+def data(tmp_path):
+    x = artifacts.samples(COUNT)
+    x[:, 1] = np.arange(COUNT) / 4 + 50
+    np.savez(tmp_path / "test.npz", x=x)
+    assert (x[:, 1] * 4).astype(int).tolist() == list(range(200, 200 + COUNT))
+    return tmp_path / "test.npz"
+
+
+def evaluated(bundle, dataset, function, checkpoint=None):
+    def open_function(artifact):
+        chosen = right if artifact.format == "tflite" else function
+        return FunctionRunner(chosen, artifact.inputs, artifact.outputs)
+
+    return validate(
+        bundle,
+        bundle.manifest.artifacts,
+        open_function,
+        dataset=dataset,
+        options=ValidationOptions(checkpoint=checkpoint),
+    )
+
+
+@pytest.mark.parametrize("with_keras", [True, False])
+def test_seven_uniform_maps_of_200_fail(bundle, data, with_keras):
+    dataset = open_dataset(data, bundle)
+    if with_keras:
+        dataset = dataset.with_keras(right)
+    sound = evaluated(bundle, dataset, right)
+    assert sound.verdict == "pass"
+    _, item = evaluated(bundle, dataset, uniform_on_seven).artifacts
+    wrong = np.isclose(uniform_on_seven(dict(np.load(data)))[MAP.name], 1 / STEPS).all(1)
+    assert wrong.sum() == 7
+    assert item.stages["attention"] == "fail"
+    assert {check.data for check in item.failed} == {"test.npz"}
+    assert {check.metric for check in item.failed} >= {"max_abs_error", "worst_jensen_shannon"}
+    name = "Keras" if with_keras else "tflite float32 of this bundle (fallback reference)"
+    assert item.task.reference_name == name
+    assert item.headline["attention_max_abs_error"] == pytest.approx(0.6)
+    assert item.to_json()["headline"]["data"] == "test.npz"
+
+
+def test_maps_survive_an_interruption(bundle, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "BATCH_SIZE", 32)
+    monkeypatch.setattr(checkpoints, "SAVE_INTERVAL_S", 0.0)
+    dataset, calls = open_dataset(data, bundle), []
+    whole = evaluated(bundle, dataset, uniform_on_seven)
+
+    def interrupted(tensors):
+        calls.append(len(tensors["x"]))
+        if calls.count(32) == 4:
+            raise KeyboardInterrupt
+        return uniform_on_seven(tensors)
+
+    checkpoint = tmp_path / "c.npz"
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(bundle, dataset, interrupted, checkpoint)
+    resumed = evaluated(bundle, dataset, uniform_on_seven, checkpoint)
+    assert json.dumps(resumed.to_json()) == json.dumps(whole.to_json())
+
+
+def test_a_reference_without_maps_is_noted(bundle, data):
+    dataset = open_dataset(data, bundle).with_keras(
+        lambda inputs: {"score": artifacts.dense(inputs["x"])}
+    )
+    warnings = evaluated(bundle, dataset, right).warnings
+    missing = "attention map attention/a of onnx int8 was not compared on test.npz: Keras has none"
+    assert missing in warnings
+
+
+def test_outputs_that_never_change_are_noted(bundle, data):
+    def dead(tensors):
+        return {**right(tensors), "score": np.zeros_like(artifacts.dense(tensors["x"]))}
+
+    dataset = open_dataset(data, bundle)
+    assert evaluated(bundle, dataset, right).warnings == ()
+    # Of Keras: the artifact is right.
+    report = evaluated(bundle, dataset.with_keras(dead), right)
+    assert "output 'score' of Keras is the same for all 200 samples (test.npz)" in report.warnings
+    # Of the artifact only, in the reference and on the data.
+    report = evaluated(bundle, dataset.with_keras(right), dead)
+    assert report.warnings == (
+        "output 'score' of onnx int8 is the same for all 7 samples (by hand), that of Keras is not",
+        "output 'score' of onnx int8 is the same for all 200 samples (test.npz), that of Keras is "
+        "not",
+    )
+    assert report.to_json()["warnings"] == list(report.warnings)
+
+
+def test_equal_samples_say_nothing_about_an_output(bundle, tmp_path):
+    x = np.repeat(artifacts.samples(1), 20, axis=0)
+    np.savez(tmp_path / "same.npz", x=x)
+    dataset = open_dataset(tmp_path / "same.npz", bundle)
+    assert evaluated(bundle, dataset, right).warnings == ()
