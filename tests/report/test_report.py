@@ -390,9 +390,9 @@ def test_junit(bundle, report, tmp_path):
     root = ElementTree.parse(tmp_path / "r.xml").getroot()
     one, other = root.findall("testsuite")
     assert (one.get("name"), other.get("name")) == ("onnx float32", "onnx int8")
-    assert one.get("failures") == "3"
+    assert one.get("failures") == "4"
     metrics = [failure.get("message").split()[0] for failure in one.iter("failure")]
-    assert metrics == ["tolerance_ratio", "max_abs_error", "jensen_shannon"]
+    assert metrics == ["tolerance_ratio", "max_abs_error", "jensen_shannon", "worst_jensen_shannon"]
     assert (other.get("failures"), other.get("skipped")) == ("0", "1")
     assert int(other.get("tests")) == len(other.findall("testcase"))
     missing = Report((ArtifactReport(bundle.manifest.artifacts[0], None, (), reason="none here"),))
