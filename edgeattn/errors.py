@@ -7,6 +7,7 @@
     │   └── BundleError              2  a bundle that is incomplete, changed or malformed
     ├── UnsupportedModelError        3  a file that is not a model, or cannot be converted
     │   └── ConversionError          3  a conversion step that failed or crashed
+    │       └── SchemeError          3  a scheme that a format cannot achieve for the model
     ├── UnsafeModelError             4  a file that is refused before anything in it is executed
     ├── SignatureError               4  a bundle without the required signature
     ├── RuntimeUnavailableError      5  no runtime for the artifact is installed
@@ -58,6 +59,10 @@ class UnsupportedModelError(EdgeattnError):
 
 class ConversionError(UnsupportedModelError):
     """A conversion step that failed, or whose process died."""
+
+
+class SchemeError(ConversionError):
+    """A scheme that a format cannot achieve for this model or with these options."""
 
 
 class UnsafeModelError(EdgeattnError):

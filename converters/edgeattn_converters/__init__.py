@@ -1,7 +1,7 @@
 """Converts trained Keras models to bundles. Needs TensorFlow, so it runs on a workstation."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,13 @@ from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
-from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn.errors import (
+    ConversionError,
+    EdgeattnError,
+    SchemeError,
+    UnsupportedModelError,
+    UsageError,
+)
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
@@ -22,18 +28,21 @@ __all__ = ["Conversion", "ConversionOptions", "ModelSource", "QuantizationOption
 
 @dataclass(frozen=True)
 class Conversion:
-    """The written bundle, the report on its artifacts, and the artifacts that failed to convert."""
+    """The written bundle, the report on its artifacts, and the artifacts that failed to convert.
+
+    A failure has the keys ``format``, ``scheme`` and ``reason``, and ``required``: false if the
+    format cannot achieve the scheme for this model and nobody requested the scheme by name.
+    """
 
     bundle: Bundle
     report: Report
-    failures: tuple[dict[str, str], ...]
+    failures: tuple[dict[str, Any], ...]
 
     @property
     def exit_code(self) -> int:
-        """1 if an artifact does not match Keras, 3 if one could not be converted, else 0."""
-        return int(self.report.exit_code) or (
-            UnsupportedModelError.exit_code if self.failures else 0
-        )
+        """1 if an artifact does not match Keras, 3 if a required one is missing, else 0."""
+        missing = any(failure["required"] for failure in self.failures)
+        return int(self.report.exit_code) or (UnsupportedModelError.exit_code if missing else 0)
 
 
 def convert(
@@ -56,6 +65,7 @@ def convert(
     """
     source = ModelSource.of(source)
     source.check_files()
+    named = options.schemes
     target = Path(output) if output is not None else source.beside(".edge")
     check_new_bundle(target, force=force)
     options = options.with_defaults(calibrated=quantization.calibration is not None)
@@ -72,7 +82,7 @@ def convert(
             }
             notes, calibration_error = _check_calibration(worker, request)
             model["notes"] += notes
-            artifacts, failures = _write_artifacts(worker, request, calibration_error)
+            artifacts, failures = _write_artifacts(worker, request, calibration_error, named)
             versions = worker.call("package_versions", {}, activity="reading package versions")
         manifest = Manifest(model, artifacts, reference, versions, failures)
         write_manifest(folder, manifest)
@@ -103,12 +113,18 @@ def _check_calibration(
 
 
 def _write_artifacts(
-    worker: ConversionWorker, request: Mapping[str, Any], calibration_error: UsageError | None
-) -> tuple[tuple[Artifact, ...], tuple[dict[str, str], ...]]:
-    """The artifacts of all schemes and formats, and those that failed, with the reasons."""
+    worker: ConversionWorker,
+    request: Mapping[str, Any],
+    calibration_error: UsageError | None,
+    named: Sequence[str],
+) -> tuple[tuple[Artifact, ...], tuple[dict[str, Any], ...]]:
+    """The artifacts of all schemes and formats, and those that failed, with the reasons.
+
+    ``named`` are the schemes that were requested by name, not by default.
+    """
     options, model = request["options"], Path(request["source"]["path"])
     artifacts: list[Artifact] = []
-    failures: list[dict[str, str]] = []
+    failures: list[dict[str, Any]] = []
     for scheme, format in itertools.product(options["schemes"], options["formats"]):
         error: EdgeattnError | None = calibration_error
         if error is None or not recipe_for(scheme).needs_calibration:
@@ -121,7 +137,10 @@ def _write_artifacts(
             except UnsupportedModelError as failure:
                 error = failure
         (Path(request["folder"]) / f"{model.stem}.{scheme}.{format}").unlink(missing_ok=True)
-        failures.append({"format": format, "scheme": scheme, "reason": error.message})
+        required = scheme in named or not isinstance(error, SchemeError)
+        failures.append(
+            {"format": format, "scheme": scheme, "reason": error.message, "required": required}
+        )
     if not artifacts:
         raise nothing_converted(
             model, {f"{f['format']} {f['scheme']}": f["reason"] for f in failures}

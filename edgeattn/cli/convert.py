@@ -226,7 +226,10 @@ def _table(conversion: Conversion) -> str:
             ]
         )
     rows += [
-        ["not converted", failure["format"], _scheme(failure["scheme"]), "-", "-", "-", "-"]
+        [
+            "not converted" if failure["required"] else "not achieved",
+            *(failure["format"], _scheme(failure["scheme"]), "-", "-", "-", "-"),
+        ]
         for failure in conversion.failures
     ]
     return output.table(header, rows, right=(3, 4, 5, 6))

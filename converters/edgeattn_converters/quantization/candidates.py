@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from edgeattn.errors import ConversionError
+from edgeattn.errors import SchemeError
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.recipes import Recipe
 
@@ -79,12 +79,12 @@ def static_stages(
     """Candidates for activations with calibrated ranges.
 
     ``has_unrolled_steps`` says whether steps of a recurrence are among the operators. Raises
-    :class:`ConversionError` if the options request an attention precision that the scheme does not
+    :class:`SchemeError` if the options request an attention precision that the scheme does not
     have.
     """
     requested = options.attention_precision
     if requested == "int16" and has_attention and recipe.activations != "int16":
-        raise ConversionError(
+        raise SchemeError(
             "An int8 file has one integer type for its activations: its attention can be int8 or "
             "float32, but not int16.",
             hint="Request the scheme int16x8 for int16 attention.",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import ConversionError
+from edgeattn.errors import SchemeError
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.onnx_file import (
     convert_opset,
@@ -53,7 +53,7 @@ def quantize(
     """Quantize a float32 model, which is not changed, and summarize the result.
 
     ``samples`` are real inputs, which schemes with calibrated activations need. Raises
-    :class:`ConversionError` if the result does not achieve the scheme of ``recipe``.
+    :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
     model = _ONNXQuantizer(copy_model(proto), io, recipe, options).quantize(samples)
     summary = summarize_onnx(model.content)
@@ -69,7 +69,7 @@ class _ONNXQuantizer(Quantizer):
         super().__init__(content, io, recipe, options)
         needs_opset = recipe.activations == "int16" or recipe.weights == "int4"
         if needs_opset and (options.opset or INTEGER_OPSET) < INTEGER_OPSET:
-            raise ConversionError(
+            raise SchemeError(
                 f"{recipe.scheme} needs ONNX operator set {INTEGER_OPSET}, but --opset "
                 f"{options.opset} was requested.",
                 hint=f"Omit --opset, or pass --opset {INTEGER_OPSET}.",

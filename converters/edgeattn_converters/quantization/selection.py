@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeattn.errors import ConversionError, UsageError, first_line
+from edgeattn.errors import SchemeError, UsageError, first_line
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Tensors
@@ -60,7 +60,7 @@ def select_candidate(
     """Quantize by stages and return the smallest model near the scheme's limits, or the closest.
 
     ``samples`` should begin with those that no range was measured on; without samples, the first
-    candidate is returned. Raises :class:`ConversionError` if no candidate gives a file that its
+    candidate is returned. Raises :class:`SchemeError` if no candidate gives a file that its
     runtime can run.
     """
     stages = list(stages)
@@ -86,7 +86,7 @@ def select_candidate(
                 continue
             attempts.append(_Attempt(model, ratio))
     if not attempts:
-        raise ConversionError(f"The model cannot be converted to {scheme}: {reasons[0]}")
+        raise SchemeError(f"The model cannot be converted to {scheme}: {reasons[0]}")
     best = _best(attempts)
     cost = _cost(best, attempts, open_model, samples)
     return replace(best.model, notes=_notes(best, attempts, scheme, cost), cost=cost)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edgeattn.errors import ConversionError
+from edgeattn.errors import SchemeError
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.quantized_model import QuantizedModel
 from edgeattn_converters.recipes import Recipe
@@ -91,7 +91,7 @@ def summary_sentence(summary: SchemeSummary, recipe: Recipe) -> str:
 def require_scheme(
     summary: SchemeSummary, recipe: Recipe, *, float16_weights: bool = False
 ) -> None:
-    """Raise :class:`ConversionError` if the file is not what ``recipe`` requests.
+    """Raise :class:`SchemeError` if the file is not what ``recipe`` requests.
 
     With ``float16_weights``, some large weights are float16 on purpose, and their share does not
     count.
@@ -101,13 +101,13 @@ def require_scheme(
     total = sum(summary.large_weights.values())
     share = summary.large_weights.get(recipe.weights, 0) / total if total else 1.0
     if share < MIN_SHARE and not float16_weights:
-        raise ConversionError(
+        raise SchemeError(
             f"{recipe.scheme} was not achieved: {share:.0%} of the weights are {recipe.weights}; "
             f"values by dtype: {_listed(Counter(summary.large_weights))}.",
             hint=FALLBACK_HINT,
         )
     if recipe.activations not in (FLOAT32, *summary.operators):
-        raise ConversionError(
+        raise SchemeError(
             f"{recipe.scheme} was not achieved: no operator computes in {recipe.activations}.",
             hint=FALLBACK_HINT,
         )
@@ -118,7 +118,7 @@ def with_summary(
 ) -> QuantizedModel:
     """``model`` with its ``achieved`` entry for the manifest.
 
-    Raises :class:`ConversionError` if the scheme was not achieved, unless ``options`` allow that or
+    Raises :class:`SchemeError` if the scheme was not achieved, unless ``options`` allow that or
     set the precision of single layers.
     """
     summary = replace(summary, notes=model.notes)
@@ -126,7 +126,7 @@ def with_summary(
     float16_weights = bool(model.candidate.float16)
     try:
         require_scheme(summary, recipe, float16_weights=float16_weights)
-    except ConversionError:
+    except SchemeError:
         if not (options.allow_float_fallback or options.precision):
             raise
         achieved["fallback"] = True

@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Any
 
-from edgeattn.errors import ConversionError
+from edgeattn.errors import SchemeError
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
@@ -36,7 +36,7 @@ def quantize(
     """Quantize a float32 file and summarize the result.
 
     ``samples`` are real inputs, which schemes with calibrated activations need. Raises
-    :class:`ConversionError` if the result does not achieve the scheme of ``recipe``.
+    :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
     model = _TFLiteQuantizer(content, io, recipe, options).quantize(samples)
     return with_summary(model, summarize_tflite(model.content), recipe, options)
@@ -48,7 +48,7 @@ class _TFLiteQuantizer(Quantizer):
     ) -> None:
         super().__init__(content, io, recipe, options)
         if recipe.scheme == "int4" and options.runtime != "litert":
-            raise ConversionError(
+            raise SchemeError(
                 f"{options.runtime} has no kernel for int4 weights.",
                 hint="Convert for LiteRT with --target litert.",
             )
@@ -73,7 +73,7 @@ class _TFLiteQuantizer(Quantizer):
     def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
         file = TFLiteFile(self.content)
         if any(kind == FUSED for _, _, kind in file.operators()):
-            raise ConversionError(
+            raise SchemeError(
                 f"{self.recipe.scheme} does not support fused LSTMs, because the range of their "
                 "state cannot be measured.",
                 hint="Omit --lowering, or use the scheme dynamic_int8.",

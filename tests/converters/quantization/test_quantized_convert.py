@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import quantized_models
 
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.cli.convert import as_lines
 from edgeattn.errors import ConversionError, SampleError, UsageError
 from edgeattn_converters import convert
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
@@ -164,6 +167,78 @@ def test_target_without_kernels_for_a_scheme(saved: Path, tmp_path: Path) -> Non
     assert [item.scheme for item in Bundle.open(tmp_path / "out.edge").manifest.artifacts] == [
         "float32"
     ]
+
+
+@pytest.fixture(scope="module")
+def recurrence_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without any operator that ONNX computes in integers, and inputs for calibration."""
+    folder = tmp_path_factory.mktemp("recurrence")
+    inputs = keras.Input((7, 3), name="x")
+    outputs = keras.layers.Bidirectional(keras.layers.LSTM(3, name="steps"))(inputs)
+    keras.Model(inputs, outputs).save(folder / "model.keras")
+    values = np.random.default_rng(4).uniform(-1, 1, (200, 7, 3)).astype("float32")
+    np.save(folder / "calibration.npy", values)
+    return folder / "model.keras"
+
+
+def test_schemes_that_a_format_cannot_achieve(recurrence_alone: Path, tmp_path: Path) -> None:
+    """A run without schemes reports them and succeeds."""
+    result = convert(
+        recurrence_alone,
+        tmp_path / "out.edge",
+        options=ConversionOptions(formats=["onnx"]),
+        quantization=QuantizationOptions(calibration=recurrence_alone.with_name("calibration.npy")),
+    )
+    artifacts = Bundle.open(tmp_path / "out.edge").manifest.artifacts
+    assert [item.scheme for item in artifacts] == ["float32", "float16", "dynamic_int8"]
+    assert [failure["scheme"] for failure in result.failures] == ["int8", "int16x8"]
+    assert [failure["required"] for failure in result.failures] == [False, False]
+    assert all("no operator computes in" in item["reason"] for item in result.failures)
+    assert result.exit_code == 0
+    table = "\n".join(as_lines(result, verbose=False))
+    assert re.search(r"not achieved +onnx +int8 ", table)
+
+
+def test_a_scheme_requested_by_name_must_be_achieved(
+    recurrence_alone: Path, tmp_path: Path
+) -> None:
+    result = convert(
+        recurrence_alone,
+        tmp_path / "out.edge",
+        options=ConversionOptions(formats=["onnx"], schemes=["float32", "int8"]),
+        quantization=QuantizationOptions(calibration=recurrence_alone.with_name("calibration.npy")),
+    )
+    assert [(item["scheme"], item["required"]) for item in result.failures] == [("int8", True)]
+    assert result.exit_code == 3
+
+
+def test_options_that_exclude_a_default_scheme(recurrence_alone: Path, tmp_path: Path) -> None:
+    """int16x8 needs operator set 21, which the requested one excludes."""
+    result = convert(
+        recurrence_alone,
+        tmp_path / "out.edge",
+        options=ConversionOptions(formats=["onnx"]),
+        quantization=QuantizationOptions(
+            calibration=recurrence_alone.with_name("calibration.npy"), opset=17
+        ),
+    )
+    assert "needs ONNX operator set 21" in result.failures[-1]["reason"]
+    assert result.exit_code == 0
+
+
+def test_invalid_calibration_fails_schemes_that_nobody_named(
+    recurrence_alone: Path, tmp_path: Path
+) -> None:
+    """The file was passed by the user, so that it must be valid."""
+    np.save(tmp_path / "constant.npy", np.full((9, 7, 3), 0.5, "float32"))
+    result = convert(
+        recurrence_alone,
+        tmp_path / "out.edge",
+        options=ConversionOptions(formats=["onnx"]),
+        quantization=QuantizationOptions(calibration=tmp_path / "constant.npy"),
+    )
+    assert [failure["required"] for failure in result.failures] == [True, True]
+    assert result.exit_code == 3
 
 
 def test_allowed_float_fallback_is_recorded(saved: Path, tmp_path: Path) -> None:
