@@ -1,6 +1,6 @@
 """A Python function in the place of an artifact, for tests that need no runtime."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from edgeattn.tensors import Tensors, TensorSpec
 
 
 class FunctionRunner:
-    """Runs ``function(tensors) -> tensors`` instead of an artifact."""
+    """Runs ``function(tensors) -> tensors`` instead of an artifact, all samples in one call."""
 
     runtime = "function"
 
@@ -24,7 +24,7 @@ class FunctionRunner:
         self.outputs = outputs
         self._function = function
 
-    def run(self, tensors: Tensors) -> Tensors:
+    def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         count_samples(tensors, self.inputs)
         outputs = self._function(tensors)
         missing = [spec.name for spec in self.outputs if spec.name not in outputs]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.runners import Runner
 
-# A batch is run by a freshly loaded artifact, one sample after the other. It contains at most
+# A batch is run by a freshly loaded artifact, its samples consecutively. It contains at most
 # BATCH_SIZE samples, and fewer if their inputs and outputs take more than BATCH_BYTES.
 BATCH_SIZE = 1024
 BATCH_BYTES = 16 * 2**20

@@ -2,7 +2,8 @@
 
 The reference and every artifact run a batch, the results are accumulated, and the batch is
 discarded. An artifact is loaded anew for each batch and runs its samples consecutively, so that its
-outputs depend neither on the number of workers nor on interruptions.
+outputs depend neither on the number of workers nor on interruptions. If the file accepts any batch
+size, it gets the samples in smaller batches of changing sizes; the fallback reference one by one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.evaluation.checkpoint import Checkpoint
 
+# The sizes, in turn, in which samples run if the file accepts any: results must not depend on them.
+BATCH_SIZES = (1, 2, 3, 7, 64)
 NO_REFERENCE = (
     "There is no reference: Keras or the model's file is missing, and no float32 artifact of the "
     "bundle agrees with Keras within the limits of float32."
@@ -193,7 +196,9 @@ class _Evaluation:
             assert self._fallback is not None
             expected = self._pool.submit(_outputs, self._fallback, batch.inputs, None)
         actual = {
-            artifact.label: self._pool.submit(_outputs, artifact, batch.inputs, required)
+            artifact.label: self._pool.submit(
+                _outputs, artifact, batch.inputs, required, BATCH_SIZES
+            )
             for artifact in self._artifacts
             if artifact.label not in self._errors
         }
@@ -322,12 +327,16 @@ class _Evaluation:
 
 
 def _outputs(
-    opener: Opener, artifact: Artifact, inputs: Tensors, required: Sequence[str] | None
+    opener: Opener,
+    artifact: Artifact,
+    inputs: Tensors,
+    required: Sequence[str] | None,
+    batch_sizes: Sequence[int] = (),
 ) -> Tensors:
     """The outputs and maps of a freshly loaded artifact, of which those ``required`` must exist."""
     runner = opener(artifact)
     try:
-        outputs = runner.run(inputs)
+        outputs = runner.run(inputs, batch_sizes)
     finally:
         runner.close()
     names = (*main_outputs(artifact), *artifact.attention)

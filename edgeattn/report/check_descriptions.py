@@ -38,6 +38,18 @@ CHECKS = {
         "repeatability error",
         "The largest change of the first sequence's outputs when it runs again after all others.",
     ),
+    "batch_error": (
+        "batch error",
+        "The largest change of a sample's outputs when it runs in a batch with other samples.",
+    ),
+    "batch_snr_db": (
+        "signal-to-noise ratio in batches (dB)",
+        "The lowest signal-to-noise ratio of batches of several sizes, compared with Keras.",
+    ),
+    "batch_max_abs_error": (
+        "max abs error in batches",
+        "The largest error of batches of several sizes, compared with Keras.",
+    ),
     "max_abs_error": ("max abs error", "The maximum of |artifact - Keras|."),
     "samples_max_abs_error": (
         "max abs error on samples",

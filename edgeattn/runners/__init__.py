@@ -7,6 +7,7 @@ runtime.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,9 +29,11 @@ class Runner(Protocol):
     outputs: tuple[TensorSpec, ...]
     runtime: str  # for example "ai-edge-litert 2.3.0"
 
-    def run(self, tensors: Tensors) -> Tensors:
+    def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         """The outputs for these inputs; every sample is independent of the others.
 
+        If the artifact accepts any batch size, ``batch_sizes`` are those of consecutive batches, in
+        turn; by default the runner chooses.
         Raises :class:`SampleError` if an input is missing or the numbers of samples differ, and
         :class:`ArtifactError` if the runtime fails.
         """

@@ -1,6 +1,7 @@
 """Samples cut into batches for a runtime, and the outputs of the batches joined."""
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -33,22 +34,32 @@ def count_samples(tensors: Tensors, inputs: tuple[TensorSpec, ...]) -> int:
     return samples
 
 
-def batches(
-    tensors: Tensors, inputs: tuple[TensorSpec, ...], size: int, *, fixed: bool
-) -> Iterator[tuple[dict[str, Array], int]]:
-    """Quantized batches of up to ``size`` samples, each with its number of samples.
+def batch_slices(samples: int, sizes: Sequence[int]) -> Iterator[slice]:
+    """The rows of batches of ``sizes`` samples in turn; the last one has the remaining samples."""
+    start = 0
+    for size in itertools.cycle(sizes):
+        if start >= samples:
+            return
+        yield slice(start, min(start + size, samples))
+        start += size
 
-    If the batch size is ``fixed``, the last batch is padded with copies of the last sample, which
-    its number of samples does not include.
+
+def batches(
+    tensors: Tensors, inputs: tuple[TensorSpec, ...], sizes: Sequence[int], *, fixed: bool
+) -> Iterator[tuple[dict[str, Array], int]]:
+    """Quantized batches of ``sizes`` samples in turn, each with its number of samples.
+
+    The last batch has the remaining samples. If the batch size is ``fixed``, to the only one of
+    ``sizes``, it is padded with copies of the last sample, which its number of samples does not
+    include.
     """
-    samples = count_samples(tensors, inputs)
-    for start in range(0, samples, size):
-        count = min(size, samples - start)
+    for rows in batch_slices(count_samples(tensors, inputs), sizes):
+        count = rows.stop - rows.start
         feeds = {}
         for spec in inputs:
-            batch = quantize(tensors[spec.name][start : start + count], spec)
-            if fixed and count < size:
-                batch = np.concatenate([batch, batch[-1:].repeat(size - count, axis=0)])
+            batch = quantize(tensors[spec.name][rows], spec)
+            if fixed and count < sizes[0]:
+                batch = np.concatenate([batch, batch[-1:].repeat(sizes[0] - count, axis=0)])
             feeds[spec.name] = batch
         yield feeds, count
 

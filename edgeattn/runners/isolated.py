@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,9 @@ class IsolatedRunner:
         }
         self.runtime = str(self._call("load", arguments)[0])
 
-    def run(self, tensors: Tensors) -> Tensors:
-        return self._call("run", {}, tensors)[1]
+    def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
+        arguments = {"batch_sizes": list(batch_sizes)} if batch_sizes else {}
+        return self._call("run", arguments, tensors)[1]
 
     def close(self) -> None:
         if not self._lost:
@@ -102,10 +104,10 @@ def load(
     return runner.runtime
 
 
-def run(tensors: Tensors) -> tuple[None, Tensors]:
+def run(tensors: Tensors, batch_sizes: Sequence[int] = ()) -> tuple[None, Tensors]:
     """In the worker: run the loaded artifact."""
     try:
-        return None, _runners["loaded"].run(tensors)
+        return None, _runners["loaded"].run(tensors, batch_sizes)
     except MemoryError as error:
         raise ArtifactError("Not enough memory to run this artifact.") from error
 

@@ -1,5 +1,6 @@
 """ONNX files in onnxruntime, on the CPU."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,11 @@ class ONNXRunner:
         self._fixed = inputs[0].shape[0] is not None
         self._batch = inputs[0].shape[0] or batch
 
-    def run(self, tensors: Tensors) -> Tensors:
+    def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
+        sizes = batch_sizes if batch_sizes and not self._fixed else (self._batch,)
         names = [spec.name for spec in self.outputs]
         results: dict[str, list[Any]] = {name: [] for name in names}
-        for feeds, count in batches(tensors, self.inputs, self._batch, fixed=self._fixed):
+        for feeds, count in batches(tensors, self.inputs, sizes, fixed=self._fixed):
             try:
                 outputs = self._session.run(names, feeds)
             except Exception as error:

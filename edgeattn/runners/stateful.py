@@ -1,6 +1,6 @@
 """A runner that passes the final states of each sequence to the next."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class StatefulRunner:
         self.inputs, self.outputs, self.runtime = runner.inputs, runner.outputs, runner.runtime
         self._states: dict[str, Array] = {}
 
-    def run(self, tensors: Tensors) -> Tensors:
+    def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         """As :meth:`edgeattn.runners.Runner.run`, one sample after the other."""
         results: list[Mapping[str, Array]] = []
         for row in range(len(next(iter(tensors.values())))):

@@ -1,6 +1,7 @@
 """TFLite files in ai-edge-litert or, if that is not installed, in tflite-runtime."""
 
 import importlib.metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,10 @@ class TFLiteRunner:
         self._feeds = _with_indices(inputs, input_details, path)
         self._fetches = _with_indices(outputs, output_details, path)
 
-    def run(self, tensors: Tensors) -> Tensors:
+    def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         results: dict[str, list[Any]] = {spec.name: [] for spec in self.outputs}
         batch = self.inputs[0].shape[0] or 1
-        for feeds, count in batches(tensors, self.inputs, batch, fixed=True):
+        for feeds, count in batches(tensors, self.inputs, (batch,), fixed=True):
             try:
                 if self._reset:
                     self._interpreter.reset_all_variables()

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
@@ -24,6 +26,7 @@ from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.tensors import Tensors
+from edgeattn.validation.batches import BatchRuns, batch_checks, run_batches
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.constant_outputs import constant_outputs
 from edgeattn.validation.limit_names import check_limits
@@ -232,6 +235,7 @@ def validate_artifact(
     """
     inputs, expected = _expected(bundle, artifact, reference)
     structure = tuple(structure_checks(artifact))
+    ordinary = _ordinary_rows(bundle)
     runtime = None
     try:
         runner = open_runner_function(artifact)
@@ -239,6 +243,9 @@ def validate_artifact(
         try:
             actual = runner.run(inputs)
             repeated = runner.run({name: array[:1] for name, array in inputs.items()})
+            batch_runs = BatchRuns()
+            if all(np.shape(actual.get(name)) == want.shape for name, want in expected.items()):
+                batch_runs = run_batches(runner, artifact, inputs, ordinary)
         finally:
             runner.close()
     except RuntimeUnavailableError as error:
@@ -251,14 +258,16 @@ def validate_artifact(
         expected,
         actual,
         repeated,
-        _ordinary_rows(bundle),
+        ordinary,
         samples=samples,
         limits=limits,
     )
+    batched = batch_checks(artifact, expected, actual, batch_runs, ordinary, limits=limits)
     report = ArtifactReport(
         artifact,
         runtime,
-        (*structure, *compared),
+        (*structure, *compared, *batched),
+        reason=batch_runs.error,
         outputs=actual,
         warnings=tuple(constant_outputs(bundle, artifact, inputs, expected, actual)),
     )

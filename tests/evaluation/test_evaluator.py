@@ -206,6 +206,26 @@ def test_a_broken_artifact_stays_broken_after_resuming(bundle, data, tmp_path):
     assert other.task.results == ()
 
 
+def test_samples_run_in_batches_of_several_sizes(bundle, data):
+    """The fallback reference runs them one by one, as a device does."""
+    sizes = {}
+
+    class Recording(FunctionRunner):
+        def run(self, tensors, batch_sizes=()):
+            if len(tensors["x"]) == 64:
+                sizes.setdefault(self.outputs[0].shape[0], set()).add(tuple(batch_sizes))
+            return super().run(tensors, batch_sizes)
+
+    validate(
+        bundle,
+        bundle.manifest.artifacts,
+        lambda artifact: Recording(right, artifact.inputs, artifact.outputs),
+        dataset=open_dataset(data, bundle),
+    )
+    # The TFLite file with a batch size of 1 is the fallback reference.
+    assert sizes == {1: {()}, None: {(1, 2, 3, 7, 64)}}
+
+
 # Limits and failures
 
 

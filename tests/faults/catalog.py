@@ -1,7 +1,8 @@
 """All faults."""
 
+from .batch_faults import BATCH_FAULTS
 from .onnx_faults import ONNX_FAULTS
 from .runner_faults import RUNNER_FAULTS
 from .tflite_faults import TFLITE_FAULTS
 
-FAULTS = [*ONNX_FAULTS, *TFLITE_FAULTS, *RUNNER_FAULTS]
+FAULTS = [*ONNX_FAULTS, *TFLITE_FAULTS, *RUNNER_FAULTS, *BATCH_FAULTS]

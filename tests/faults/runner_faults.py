@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,9 @@ class TamperedRunner:
         self._inner, self._tamper = inner, tamper
         self.inputs, self.outputs, self.runtime = inner.inputs, inner.outputs, inner.runtime
 
-    def run(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def run(
+        self, tensors: Mapping[str, Array], batch_sizes: Sequence[int] = ()
+    ) -> Mapping[str, Array]:
         result: Mapping[str, Array] = self._tamper(self._inner, tensors)
         return result
 

@@ -23,21 +23,37 @@ def test_fixed_batch_sizes(tmp_path, batch, as_deployed):
     np.testing.assert_array_equal(runner.run({"x": samples(7)})["score"], dense(samples(7)))
 
 
-@pytest.mark.parametrize(("as_deployed", "calls"), [(True, 7), (False, 1)])
-def test_deployed_artifacts_take_one_sequence_per_call(tmp_path, as_deployed, calls):
-    artifacts.write_dense_onnx(tmp_path / "m.onnx")
-    runner = open_runner(tmp_path / "m.onnx", "onnx", (X,), (Y,), as_deployed=as_deployed)
-    session, batch_sizes = runner._session, []
+def sizes_of_calls(runner):
+    """A list that receives the batch size of every call of the session."""
+    session, sizes = runner._session, []
 
     class Counting:
         def run(self, names, feeds):
-            batch_sizes.append(len(feeds["x"]))
+            sizes.append(len(feeds["x"]))
             return session.run(names, feeds)
 
     runner._session = Counting()
+    return sizes
+
+
+@pytest.mark.parametrize(("as_deployed", "calls"), [(True, [1] * 7), (False, [7])])
+def test_deployed_artifacts_take_one_sequence_per_call(tmp_path, as_deployed, calls):
+    artifacts.write_dense_onnx(tmp_path / "m.onnx")
+    runner = open_runner(tmp_path / "m.onnx", "onnx", (X,), (Y,), as_deployed=as_deployed)
+    sizes = sizes_of_calls(runner)
     np.testing.assert_array_equal(runner.run({"x": samples(7)})["score"], dense(samples(7)))
-    assert len(batch_sizes) == calls
-    assert sum(batch_sizes) == 7
+    assert sizes == calls
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(None, [2, 3, 2]), (4, [4, 4])])
+def test_requested_batch_sizes_apply_to_a_free_batch_axis(tmp_path, batch, calls):
+    artifacts.write_dense_onnx(tmp_path / "m.onnx", batch=batch)
+    x, y = (replace(spec, shape=(batch, *spec.shape[1:])) for spec in (X, Y))
+    runner = open_runner(tmp_path / "m.onnx", "onnx", (x,), (y,), as_deployed=True)
+    sizes = sizes_of_calls(runner)
+    scores = runner.run({"x": samples(7)}, (2, 3))["score"]
+    np.testing.assert_array_equal(scores, dense(samples(7)))
+    assert sizes == calls
 
 
 def test_booleans_and_integers(tmp_path):

@@ -93,20 +93,27 @@ def test_different_numbers_of_samples():
     with pytest.raises(SampleError, match=r"\(x: 7, ids: 5\)"):
         count_samples(arrays, specs)
     with pytest.raises(SampleError, match="different numbers"):
-        list(batches(arrays, specs, 2, fixed=False))
+        list(batches(arrays, specs, (2,), fixed=False))
 
 
 def test_incomplete_last_batches():
     x = samples(7)
-    free = list(batches({"x": x}, (X,), 3, fixed=False))
+    free = list(batches({"x": x}, (X,), (3,), fixed=False))
     assert [(len(feeds["x"]), rows) for feeds, rows in free] == [(3, 3), (3, 3), (1, 1)]
-    fixed = list(batches({"x": x}, (X,), 3, fixed=True))
+    fixed = list(batches({"x": x}, (X,), (3,), fixed=True))
     assert [(len(feeds["x"]), rows) for feeds, rows in fixed] == [(3, 3), (3, 3), (3, 1)]
     np.testing.assert_array_equal(fixed[2][0]["x"], x[[6, 6, 6]])
 
 
+def test_batch_sizes_take_turns():
+    x = samples(10)
+    calls = list(batches({"x": x}, (X,), (1, 2, 4), fixed=False))
+    assert [rows for _, rows in calls] == [1, 2, 4, 1, 2]
+    np.testing.assert_array_equal(np.concatenate([feeds["x"] for feeds, _ in calls]), x)
+
+
 def test_batches_are_quantized():
-    (call,) = batches({"x": np.array([[1.0, 2.5, 1e9]])}, (artifacts.INT8_X,), 1, fixed=True)
+    (call,) = batches({"x": np.array([[1.0, 2.5, 1e9]])}, (artifacts.INT8_X,), (1,), fixed=True)
     assert call[0]["x"].tolist() == [[-1, 2, 127]]
     assert call[0]["x"].dtype == np.int8
 
