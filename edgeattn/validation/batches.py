@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.runners import Runner
 
-# Batch sizes for files that accept any. The largest is also the number of samples of each run.
+# Batch sizes for files that accept any. The largest is also the largest number of samples of a run.
 SIZES = (2, 3, 7, 64)
 MIN_ROWS = 15
 SEED = 3
@@ -63,7 +63,7 @@ def run_batches(
     generator = np.random.default_rng(SEED)
     rows, outputs = [], []
     for size in SIZES if fixed is None else (fixed,):
-        order = _order(generator, pool, size if fixed else 0)
+        order = _order(generator, pool, size, full=fixed is None)
         batch = {name: array[order] for name, array in inputs.items()}
         try:
             outputs.append(runner.run(batch, (size,)))
@@ -73,15 +73,14 @@ def run_batches(
     return BatchRuns(tuple(rows), tuple(outputs))
 
 
-def _order(generator: np.random.Generator, pool: int, fixed: int) -> Array:
-    """Rows of the pool in a random order, repeated if there are few.
+def _order(generator: np.random.Generator, pool: int, size: int, *, full: bool) -> Array:
+    """Rows of the pool in a random order, repeated if there are too few for batches of ``size``.
 
-    A file with a fixed batch size gets at least one full batch and one that is not full.
+    Unless all batches may be ``full``, the last one is not.
     """
-    count = min(max(pool, MIN_ROWS), SIZES[-1])
-    if fixed:
-        count = max(count, fixed + 1)
-        count -= count % fixed == 0
+    count = max(min(max(pool, MIN_ROWS), SIZES[-1]), size)
+    if not full and count % size == 0:
+        count += 1
     repeats = -(-count // pool)
     return np.concatenate([generator.permutation(pool) for _ in range(repeats)])[:count]
 

@@ -79,9 +79,14 @@ def _take_first_mask(graph: Any) -> None:
     node = nodes(graph, "Equal")[0]
     mask, node.output[0] = node.output[0], "own_mask"
     zero = add_constant(graph, "first_row", np.array([0], np.int64))
+    nothing = add_constant(graph, "nothing", np.array(False))
     position = list(graph.node).index(node) + 1
-    first = helper.make_node("Gather", ["own_mask", zero], [mask], axis=0)
-    graph.node.insert(position, first)
+    for inserted in (
+        helper.make_node("Or", ["no_mask", "first_mask"], [mask]),
+        helper.make_node("And", ["own_mask", nothing], ["no_mask"]),
+        helper.make_node("Gather", ["own_mask", zero], ["first_mask"], axis=0),
+    ):
+        graph.node.insert(position, inserted)
 
 
 BATCH_FAULTS = [
