@@ -155,7 +155,7 @@ LEVELS = {
     ),
     "edgeattn_converters": (
         *("recipes", "options", "graphs", "loading", "lowering", "tracing", "quantization"),
-        *("formats", "reference", "calibration", "inspection", "diagnosis", "worker"),
+        *("formats", "rounding", "reference", "calibration", "inspection", "diagnosis", "worker"),
         *("__init__", "tuning"),
     ),
 }

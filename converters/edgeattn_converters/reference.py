@@ -1,6 +1,6 @@
 """The reference: inputs with Keras' outputs and attention maps, to compare artifacts with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.rounding import rounding_costs
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.trace import Interface, pack, trace, vocabulary_of
 
@@ -50,7 +51,13 @@ def time_steps_of(path: Path) -> int | None:
 
 
 def write(
-    model: Any, interface: Interface, path: Path, *, samples: Path | None, attention: bool
+    model: Any,
+    interface: Interface,
+    path: Path,
+    *,
+    samples: Path | None,
+    attention: bool,
+    schemes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the reference to ``path``; returns its entry in the manifest.
 
@@ -59,6 +66,8 @@ def write(
     others (if states are inputs), sequences of every length (if the model masks), and every token
     of a vocabulary. The rest are extremes: zeros, constant and alternating extremes, a scaled
     sample, and one padded at the front, except those for which Keras' outputs are unstable.
+
+    The entry contains what rounding of the weights costs for each of ``schemes``.
 
     Raises :class:`SampleError` if the samples do not fit the model,
     :class:`UnsupportedModelError` if Keras' outputs are not finite, and :class:`OutputError` if
@@ -87,6 +96,15 @@ def write(
     arrays |= {f"output/{name}": value for name, value in outputs.items()}
     arrays |= maps  # named attention/LAYER
     arrays = {name: value[stable] for name, value in arrays.items()}
+    costs = rounding_costs(
+        model,
+        interface,
+        lambda batch: {name: value for part in run(batch, False) for name, value in part.items()},
+        {name: value[stable] for name, value in inputs.items()},
+        {name: value[stable] for name, value in {**outputs, **maps}.items()},
+        ordinary=count + ordinary,
+        schemes=schemes,
+    )
     if targets is not None:
         arrays[TARGETS] = targets
     try:
@@ -101,6 +119,7 @@ def write(
         "left_out": len(stable) - int(stable.sum()),
         "source": "seeded" if samples is None else samples.name,
         "seed": SEED if samples is None else None,
+        "rounding": costs,
     }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.converters import import_converters
 from edgeattn.schemes import EXPERIMENTAL
 
@@ -163,6 +164,7 @@ def as_document(conversion: Conversion) -> dict[str, Any]:
                 "bytes": report.artifact.bytes,
                 "max_abs_error": report.max_abs_error,
                 "verdict": report.verdict,
+                "conversion": report.conversion,
                 "achieved": dict(report.artifact.achieved),
                 "reason": report.reason,
                 "warnings": list(report.warnings),
@@ -177,7 +179,7 @@ def as_document(conversion: Conversion) -> dict[str, Any]:
 
 def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     manifest = conversion.bundle.manifest
-    model, reference = manifest.model, manifest.reference
+    model, reference, reports = manifest.model, manifest.reference, conversion.report.artifacts
     yield (
         f"{model['file']}: {model['parameters']:,} parameters, {output.size(model['bytes'])}, "
         f"saved by Keras {model['keras_version'] or 'of an unknown version'}"
@@ -194,7 +196,7 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
             "change when an input changes in its last digit."
         )
     yield from (f"warning: {text}" for text in conversion.report.warnings)
-    reports = conversion.report.artifacts
+    yield from conversion_summary(reports)
     if model["attention"] and any(report.artifact.attention for report in reports):
         yield f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}"
     for report in reports:
@@ -265,6 +267,8 @@ def _advice(report: ArtifactReport) -> Iterator[str]:
     artifact = report.artifact
     if report.reason or report.failed:
         yield from failure_lines(report)[:1]
+    elif report.explained:
+        yield from cost_lines(report)
     elif artifact.achieved.get("fallback"):
         yield f"{artifact.label}: did not achieve its scheme (kept by --allow-float-fallback)."
     elif "cost" in artifact.achieved and artifact.scheme == "int8":

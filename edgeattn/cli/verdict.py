@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
+from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.cli.convert import failure_lines
 from edgeattn.metrics.verdict import INCONCLUSIVE, NOT_RUN
 
@@ -60,12 +61,12 @@ def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> str:
         lines += [f"On {on_data[0].data}, compared with {task.reference_name}:"]
     lines.append(output.table([*header, "runtime"], rows, right=right))
     for item in artifacts:
-        lines += failure_lines(item)
+        lines += [*failure_lines(item), *cost_lines(item)]
     lines += [f"warning: {text}" for text in report.warnings]
     if tasks:
         lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
     if not quiet:
-        lines += ["", _reference_line(bundle, artifacts)]
+        lines += ["", _reference_line(bundle, artifacts), *conversion_summary(artifacts)]
     lines.append(f"Verdict: {report.verdict}")
     return "\n".join(lines)
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 PASS, FAIL, INCONCLUSIVE, NOT_RUN = "pass", "fail", "inconclusive", "not run"
+# Whether an artifact is converted right.
+RIGHT, WRONG, UNKNOWN = "right", "wrong", "unknown"
 
 
 def combined(verdicts: Iterable[str]) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.metrics.limits import Check, json_number
-from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS, combined
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS, UNKNOWN, combined
 from edgeattn.tensors import Tensors
+from edgeattn.validation.rounding import Costs
 
 STAGES = ("structure", "numbers", "attention", "task", "device")
 
@@ -25,6 +26,11 @@ class ArtifactReport:
         reason: Why the artifact did not run, or why it stopped.
         broken: Whether its runtime could not load or run it.
         task: The report on the user's dataset, if one was given.
+        conversion: Whether the artifact is converted right: ``"right"``, ``"wrong"`` or
+            ``"unknown"``, see :mod:`edgeattn.validation.rounding`.
+        rounding: Errors of Keras with rounded weights, by output and metric.
+        explained: Checks that miss the limit of the scheme, which rounding explains. Among
+            ``checks`` they have a wider limit.
         outputs: Outputs for the reference inputs by name, the sample axis first.
         warnings: What the reader should know although no check failed.
     """
@@ -35,6 +41,9 @@ class ArtifactReport:
     reason: str | None = None
     broken: bool = False
     task: TaskReport | None = None
+    conversion: str = UNKNOWN
+    rounding: Costs = field(default_factory=dict)
+    explained: tuple[Check, ...] = ()
     outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = ()
 
@@ -123,6 +132,11 @@ class ArtifactReport:
                     name: None if value is None else json_number(value)
                     for name, value in self.headline.items()
                 },
+            },
+            "conversion": self.conversion,
+            "rounding": {
+                name: {metric: json_number(value) for metric, value in values.items()}
+                for name, values in self.rounding.items()
             },
             "checks": [check.to_json() for check in self.checks],
             "task": None if self.task is None else self.task.to_json(),

@@ -19,8 +19,8 @@ from edgeattn.errors import ArtifactError, BundleError, RuntimeUnavailableError,
 from edgeattn.evaluation.checkpoint import Checkpoint, checkpoint_key
 from edgeattn.evaluation.dataset import BATCH_BYTES, BATCH_SIZE, Dataset
 from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
-from edgeattn.metrics.limits import Limit
-from edgeattn.metrics.verdict import PASS
+from edgeattn.metrics.limits import Check, Limit
+from edgeattn.metrics.verdict import PASS, RIGHT
 from edgeattn.process.pool import RunnerPool
 from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner
@@ -31,6 +31,7 @@ from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.constant_outputs import constant_outputs
 from edgeattn.validation.limit_names import check_limits
 from edgeattn.validation.report import ArtifactReport, Report
+from edgeattn.validation.rounding import conversion_result, rounding_costs, with_wider_limits
 from edgeattn.validation.structure import structure_checks
 from edgeattn.version import __version__
 
@@ -179,19 +180,34 @@ def _evaluated(
         checkpoint=checkpoint,
     )
     return [
-        _with_evaluation(report, results[report.artifact.label]) if report in running else report
+        _with_evaluation(report, results[report.artifact.label], options.limits)
+        if report in running
+        else report
         for report in reports
     ]
 
 
-def _with_evaluation(report: ArtifactReport, result: EvaluationResult) -> ArtifactReport:
+def _with_evaluation(
+    report: ArtifactReport, result: EvaluationResult, limits: Sequence[Limit]
+) -> ArtifactReport:
     return replace(
-        report,
-        checks=(*report.checks, *result.checks),
+        _with_checks(report, result.checks, limits),
         task=result.task,
         broken=result.error is not None,
         reason=result.error or report.reason,
         warnings=(*report.warnings, *result.warnings),
+    )
+
+
+def _with_checks(
+    report: ArtifactReport, checks: tuple[Check, ...], limits: Sequence[Limit]
+) -> ArtifactReport:
+    """``report`` with more checks. Those that rounding explains get wider limits."""
+    explained: tuple[Check, ...] = ()
+    if report.conversion == RIGHT and report.rounding:
+        checks, explained = with_wider_limits(checks, limits)
+    return replace(
+        report, checks=(*report.checks, *checks), explained=(*report.explained, *explained)
     )
 
 
@@ -244,7 +260,8 @@ def validate_artifact(
             actual = runner.run(inputs)
             repeated = runner.run({name: array[:1] for name, array in inputs.items()})
             batch_runs = BatchRuns()
-            if all(np.shape(actual.get(name)) == want.shape for name, want in expected.items()):
+            shapes = {name: np.shape(array) for name, array in actual.items()}
+            if all(shapes.get(name) == want.shape for name, want in expected.items()):
                 batch_runs = run_batches(runner, artifact, inputs, ordinary)
         finally:
             runner.close()
@@ -252,30 +269,41 @@ def validate_artifact(
         return ArtifactReport(artifact, None, (), reason=error.message)
     except ArtifactError as error:
         return ArtifactReport(artifact, runtime, structure, reason=error.message, broken=True)
-    samples = int(bundle.manifest.reference["samples"])
-    compared = comparison_checks(
-        artifact,
-        expected,
-        actual,
-        repeated,
-        ordinary,
-        samples=samples,
-        limits=limits,
-    )
-    batched = batch_checks(artifact, expected, actual, batch_runs, ordinary, limits=limits)
+
+    def compare(chosen: Sequence[Limit]) -> tuple[Check, ...]:
+        return (
+            *structure,
+            *comparison_checks(
+                artifact,
+                expected,
+                actual,
+                repeated,
+                ordinary,
+                samples=int(bundle.manifest.reference["samples"]),
+                limits=chosen,
+            ),
+            *batch_checks(artifact, expected, actual, batch_runs, ordinary, limits=chosen),
+        )
+
+    own = compare(())
+    costs = rounding_costs(bundle.manifest, artifact)
+    conversion = conversion_result(artifact, own, costs)
     report = ArtifactReport(
         artifact,
         runtime,
-        (*structure, *compared, *batched),
-        reason=batch_runs.error,
+        (),
+        batch_runs.error,
         outputs=actual,
+        conversion=conversion,
+        rounding=costs,
         warnings=tuple(constant_outputs(bundle, artifact, inputs, expected, actual)),
     )
+    report = _with_checks(report, compare(limits) if limits else own, limits)
     if dataset is None:
         return report
     with RunnerPool([open_runner_function]) as pool:
         results = evaluate(dataset, [artifact], pool, limits=limits)
-    return _with_evaluation(report, results[artifact.label])
+    return _with_evaluation(report, results[artifact.label], limits)
 
 
 def _ordinary_rows(bundle: Bundle) -> int | None:

@@ -21,6 +21,7 @@ from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz
 from edgeattn.samples.states import sample_inputs
+from edgeattn.schemes import SCHEMES
 from edgeattn.tensors import Tensors
 from edgeattn_converters import calibration, inspection, reference
 from edgeattn_converters.formats import ConvertedFile
@@ -147,7 +148,7 @@ def package_versions() -> dict[str, str]:
 def write_reference(source: Json, options: Json, folder: str) -> dict[str, Any]:
     """Write the reference to ``folder``; its entry in the manifest."""
     progress.report("computing the reference in Keras")
-    opened = _open(source, options)
+    opened, parsed = _open(source, options), ConversionOptions(**options)
     path = Path(folder) / REFERENCE
     if opened.samples is not None:
         _check_arrays(opened, opened.samples)
@@ -156,7 +157,8 @@ def write_reference(source: Json, options: Json, folder: str) -> dict[str, Any]:
         opened.interface,
         path,
         samples=opened.samples,
-        attention=ConversionOptions(**options).attention,
+        attention=parsed.attention,
+        schemes=parsed.schemes or SCHEMES,
     )
     return {"path": REFERENCE, "sha256": sha256(path), **entry}
 

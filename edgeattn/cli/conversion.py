@@ -1,0 +1,43 @@
+"""Lines on whether artifacts are converted right, and on what their precision costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from edgeattn.metrics.verdict import RIGHT, UNKNOWN, WRONG
+
+if TYPE_CHECKING:
+    from edgeattn.validation.report import ArtifactReport
+
+
+def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
+    """``Converted right: onnx float32, onnx float16. Unknown: onnx int8.``"""
+    titles = {WRONG: "Converted wrong", RIGHT: "Converted right", UNKNOWN: "Unknown"}
+    parts = []
+    for result, title in titles.items():
+        labels = [
+            item.artifact.label
+            for item in reports
+            if item.conversion == result and item.runtime is not None
+        ]
+        if labels:
+            parts.append(f"{title}: {', '.join(labels)}.")
+    if parts:
+        yield " ".join(parts)
+
+
+def cost_lines(report: ArtifactReport) -> Iterator[str]:
+    """A line for each limit that the artifact misses only because its weights are rounded."""
+    from edgeattn.validation.rounding import WEIGHTS
+
+    for check in report.explained:
+        cost = report.rounding.get(check.output or "", {}).get(check.metric)
+        weights = WEIGHTS[report.artifact.scheme]
+        line = (
+            f"{report.artifact.label}: converted right; {check.name} is {check.value:.3g} "
+            f"(usual limit {check.relation} {check.limit:.3g})"
+        )
+        if cost is not None:
+            line += f", and rounding the weights to {weights} alone gives {cost:.3g}"
+        yield line

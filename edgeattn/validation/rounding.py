@@ -1,0 +1,139 @@
+"""Whether an artifact is converted right: does rounding alone, as its scheme must, explain it?
+
+When the model is converted, Keras itself runs with weights rounded as the scheme rounds them. Its
+errors on the reference are in ``reference["rounding"]`` of the manifest, by the type of the
+weights, output and metric. An artifact whose errors are at most :data:`FACTOR` times as large is
+converted right. Whether it is also good enough is another question: the limits of its scheme, which
+tell faults from rounding, give way to the widest limits of all schemes, unless the user sets them.
+
+Rounding of activations is not part of it, so that the answer is often "unknown" for integer
+activations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edgeattn.metrics.limits import LIMITS, Check, Limit
+from edgeattn.metrics.verdict import RIGHT, UNKNOWN, WRONG
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.manifest import Artifact, Manifest
+
+# The type in which each scheme stores weights.
+WEIGHTS: Mapping[str, str] = {
+    "float16": "float16",
+    "dynamic_int8": "int8",
+    "int8": "int8",
+    "int16x8": "int8",
+}
+# The rounded weights of a file are not exactly those of Keras, because converters scale and merge
+# weights before they round them. Errors of another draw of the same rounding are within twice.
+FACTOR = 2.0
+# The metrics that rounding changes, by stage.
+METRICS = {"numbers": ("snr_db",), "attention": ("max_abs_error", "jensen_shannon")}
+# A failure that no rounding explains.
+_NEVER_ROUNDING = {"missing", "wrong_shape", "non_finite", "repeat_error", "batch_error"}
+# The limits that decide if rounding explains a missed one, by metric: the widest of all schemes.
+_NAMES = {
+    "snr_db": "snr_db",
+    "top1_agreement": "top1_agreement",
+    "max_abs_error": "attention_max_abs",
+    "jensen_shannon": "attention_jsd",
+}
+_WIDEST = LIMITS["int8"]
+
+# Errors of Keras with rounded weights, by output and metric.
+Costs = Mapping[str, Mapping[str, float]]
+
+
+def rounding_costs(manifest: Manifest, artifact: Artifact) -> Costs:
+    """What rounding the weights of ``artifact`` costs; {} if that is not known."""
+    by_weights = manifest.reference.get("rounding")
+    weights = WEIGHTS.get(artifact.scheme, "")
+    outputs = by_weights.get(weights) if isinstance(by_weights, Mapping) else None
+    if not isinstance(outputs, Mapping):
+        return {}
+    return {
+        str(name): {str(metric): _number(value) for metric, value in values.items()}
+        for name, values in outputs.items()
+        if isinstance(values, Mapping)
+    }
+
+
+def _number(value: object) -> float:
+    """A number of a manifest, which has infinities as strings; NaN if it is something else."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def conversion_result(artifact: Artifact, checks: Sequence[Check], costs: Costs) -> str:
+    """:data:`RIGHT`, :data:`WRONG` or :data:`UNKNOWN`.
+
+    ``checks`` are those of the stages structure, numbers and attention on the reference, with the
+    scheme's own limits.
+    """
+    missed = [check for check in checks if check.passed is False]
+    if any(check.stage == "structure" or check.metric in _NEVER_ROUNDING for check in missed):
+        return WRONG
+    if artifact.scheme == "float32":
+        return WRONG if missed else RIGHT
+    if not costs:
+        return UNKNOWN
+    outputs = {check.output for check in checks if check.output is not None}
+    by_output = {name: [check for check in checks if check.output == name] for name in outputs}
+    if all(_is_explained(by_output[name], costs.get(name, {})) for name in outputs):
+        return RIGHT
+    # Only a file that computes in float32 has no other rounding.
+    return WRONG if missed and artifact.scheme == "float16" else UNKNOWN
+
+
+def with_wider_limits(
+    checks: Iterable[Check], overrides: Sequence[Limit]
+) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
+    """Checks of an artifact that is converted right, and those that missed its scheme's limit.
+
+    Among the former, each of the latter has the widest limit of all schemes. Limits that the user
+    set, ``overrides``, stay.
+    """
+    results, missed = [], []
+    for check in checks:
+        name = _NAMES.get(check.metric)
+        set_by_user = any(
+            limit.name == name and limit.output in (None, check.output) for limit in overrides
+        )
+        if check.passed is False and name is not None and not set_by_user:
+            missed.append(check)
+            check = replace(check, limit=getattr(_WIDEST, name))
+        results.append(check)
+    return tuple(results), tuple(missed)
+
+
+def _is_explained(checks: Sequence[Check], costs: Mapping[str, float]) -> bool:
+    """Whether all errors of one output are what rounding alone gives, up to :data:`FACTOR`."""
+    by_metric = {check.metric: check for check in checks}
+    ratio = by_metric.get("tolerance_ratio")
+    if ratio is not None and ratio.value <= 1:
+        return True
+    # Classes change with the noise of the scores, which the signal-to-noise ratio measures.
+    others = [check for check in checks if check.metric not in (*costs, "top1_agreement")]
+    if not costs or any(check.passed is False for check in others):
+        return False
+    return all(
+        _is_within(metric, by_metric[metric].value, cost) if metric in by_metric else False
+        for metric, cost in costs.items()
+    )
+
+
+def _is_within(metric: str, value: float, cost: float) -> bool:
+    if metric == "snr_db":
+        return value >= cost - 20 * math.log10(FACTOR)
+    if metric == "max_abs_error":
+        return value <= FACTOR * cost + LIMITS["float32"].attention_max_abs
+    # A divergence grows with the square of the error.
+    return value <= FACTOR**2 * cost + LIMITS["float32"].attention_jsd

@@ -1,0 +1,210 @@
+"""Converted right, and good enough: two answers about one artifact."""
+
+import math
+
+import artifacts
+import numpy as np
+import pytest
+from artifacts import Y, dense, samples
+
+from edgeattn.cli.conversion import conversion_summary, cost_lines
+from edgeattn.metrics.limits import Limit
+from edgeattn.metrics.verdict import FAIL, PASS, RIGHT, UNKNOWN, WRONG
+from edgeattn.runners.function import FunctionRunner
+from edgeattn.tensors import TensorSpec
+from edgeattn.validation.validate import ValidationOptions, validate
+
+MAP = TensorSpec("attention/a", (None, 3), "float32")
+WEIGHT = np.float32(1 / 3)
+
+
+def write(folder, scheme, rounding):
+    """One ONNX artifact whose reference names what rounding of its weights costs."""
+    artifacts.write_dense_onnx(folder / "m.onnx")
+    entry = artifacts.artifact(
+        folder / "m.onnx", scheme=scheme, outputs=(Y, MAP), attention=(MAP.name,)
+    )
+    x = samples(20)
+    arrays = {"input/x": x, "output/score": dense(x), MAP.name: np.full((20, 3), WEIGHT)}
+    bundle = artifacts.write_bundle(folder, [entry], arrays)
+    if rounding is not None:
+        bundle.manifest.reference["rounding"] = rounding
+    return bundle
+
+
+def costs(db, weight=0.0, weights="float16"):
+    divergence = weight**2
+    return {
+        weights: {
+            "score": {"snr_db": db},
+            MAP.name: {"max_abs_error": weight, "jensen_shannon": divergence},
+        }
+    }
+
+
+def validated(bundle, db, moved=0.0, limits=()):
+    """The report on outputs with this signal-to-noise ratio, and a map with ``moved`` weight."""
+
+    def noisy(tensors):
+        score = dense(tensors["x"]).astype(np.float64)
+        size = math.sqrt((dense(samples(20)).astype(np.float64) ** 2).mean() / 10 ** (db / 10))
+        weights = np.full((len(score), 3), WEIGHT)
+        weights[:, 0] += np.float32(moved)
+        weights[:, 1] -= np.float32(moved)
+        # The sign depends on the sample alone.
+        sign = np.where(tensors["x"][:, :1] > 0, 1, -1)
+        return {"score": (score + size * sign).astype(np.float32), MAP.name: weights}
+
+    (report,) = validate(
+        bundle,
+        bundle.manifest.artifacts,
+        lambda a: FunctionRunner(noisy, a.inputs, a.outputs),
+        options=ValidationOptions(limits=limits),
+    ).artifacts
+    return report
+
+
+def test_a_limit_that_rounding_explains_is_not_a_failure(tmp_path):
+    """float16 usually reaches 50 dB; if its rounding alone gives 48.5 dB, 48.4 dB is right."""
+    report = validated(write(tmp_path, "float16", costs(48.5)), 48.4)
+    assert (report.verdict, report.conversion) == (PASS, RIGHT)
+    (check,) = report.explained
+    assert (check.metric, check.limit) == ("snr_db", 50.0)
+    (line,) = cost_lines(report)
+    assert line == (
+        "onnx float16: converted right; snr_db of score is 48.4 (usual limit >= 50), and rounding "
+        "the weights to float16 alone gives 48.5"
+    )
+    assert report.to_json()["conversion"] == "right"
+    assert report.to_json()["rounding"]["score"] == {"snr_db": 48.5}
+
+
+def test_the_user_decides_whether_it_is_good_enough(tmp_path):
+    bundle = write(tmp_path, "float16", costs(48.5))
+    for limit in (Limit("snr_db", 50.0), Limit("snr_db", 50.0, "score")):
+        report = validated(bundle, 48.4, limits=(limit,))
+        assert (report.verdict, report.conversion) == (FAIL, RIGHT)
+        assert [check.metric for check in report.failed] == ["snr_db"]
+    other = validated(bundle, 48.4, limits=(Limit("snr_db", 50.0, "another"),))
+    assert other.verdict == PASS
+    lower = validated(bundle, 30.0, limits=(Limit("snr_db", 29.0),))
+    assert (lower.verdict, lower.conversion) == (PASS, WRONG)
+
+
+def test_errors_that_rounding_does_not_explain_fail(tmp_path):
+    """More than twice the error of rounding, which is 6.02 dB."""
+    bundle = write(tmp_path, "float16", costs(48.5))
+    assert validated(bundle, 42.6).conversion == RIGHT
+    report = validated(bundle, 42.3)
+    assert (report.verdict, report.conversion) == (FAIL, WRONG)
+    assert report.explained == ()
+
+
+def test_right_is_not_good_enough_below_the_widest_limit(tmp_path):
+    """20 dB, that of int8: rounding that costs more has destroyed the model."""
+    bundle = write(tmp_path, "float16", costs(15.0))
+    report = validated(bundle, 15.0)
+    assert (report.verdict, report.conversion) == (FAIL, RIGHT)
+    assert [(check.metric, check.limit) for check in report.failed] == [("snr_db", 20.0)]
+    assert validated(write(tmp_path, "float16", costs(21.0)), 21.0).verdict == PASS
+
+
+def test_maps_are_explained_by_rounding_too(tmp_path):
+    """float16 maps are usually within 2e-3."""
+    bundle = write(tmp_path, "float16", costs(60.0, weight=0.01))
+    report = validated(bundle, 60.0, moved=0.012)
+    assert (report.verdict, report.conversion) == (PASS, RIGHT)
+    assert {check.metric for check in report.explained} == {"max_abs_error", "jensen_shannon"}
+    report = validated(bundle, 60.0, moved=0.025)
+    assert (report.verdict, report.conversion) == (FAIL, WRONG)
+
+
+@pytest.mark.parametrize(("scheme", "limit"), [("int16x8", 40.0), ("dynamic_int8", 30.0)])
+def test_rounding_of_int8_weights(tmp_path, scheme, limit):
+    bundle = write(tmp_path, scheme, costs(limit - 3, weights="int8"))
+    report = validated(bundle, limit - 4)
+    assert (report.verdict, report.conversion) == (PASS, RIGHT)
+    # Activations are rounded too, so that larger errors need not be faults.
+    report = validated(bundle, limit - 12)
+    assert (report.verdict, report.conversion) == (FAIL, UNKNOWN)
+
+
+def test_costs_of_another_type_explain_nothing(tmp_path):
+    report = validated(write(tmp_path, "float16", costs(48.5, weights="int8")), 48.4)
+    assert (report.verdict, report.conversion) == (FAIL, UNKNOWN)
+
+
+def test_float32_is_right_within_its_tolerance_only(tmp_path):
+    bundle = write(tmp_path, "float32", costs(48.5))
+    assert validated(bundle, 130.0).conversion == RIGHT
+    report = validated(bundle, 60.0)
+    assert (report.verdict, report.conversion) == (FAIL, WRONG)
+    # A tolerance that the user widens makes it good enough, not right.
+    report = validated(bundle, 60.0, limits=(Limit("rtol", 1.0), Limit("atol", 1.0)))
+    assert (report.verdict, report.conversion) == (PASS, WRONG)
+
+
+def test_without_costs_the_limits_of_the_scheme_decide(tmp_path):
+    """Bundles of earlier versions have none."""
+    bundle = write(tmp_path, "float16", None)
+    assert [validated(bundle, db).verdict for db in (50.5, 49.5)] == [PASS, FAIL]
+    assert validated(bundle, 50.5).conversion == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "rounding",
+    [
+        7,
+        [],
+        {"float16": 7},
+        {"float16": {"score": 7}},
+        {"float16": {"score": {}, MAP.name: {}}},
+        {"float16": {"score": {"snr_db": "nan"}, MAP.name: {"max_abs_error": "x"}}},
+        {"float16": {"score": {"snr_db": None}}},
+        {"float16": {"score": {"nosuch": 1.0}, MAP.name: {"nosuch": 1.0}}},
+    ],
+)
+def test_malformed_costs_explain_nothing(tmp_path, rounding):
+    report = validated(write(tmp_path, "float16", rounding), 49.0)
+    assert report.verdict == FAIL
+    assert report.conversion != RIGHT
+
+
+def test_faults_that_are_no_rounding_are_never_explained(tmp_path):
+    bundle = write(tmp_path, "float16", costs(-100.0, weight=1.0))
+
+    def report_on(function):
+        (report,) = validate(
+            bundle,
+            bundle.manifest.artifacts,
+            lambda a: FunctionRunner(function, a.inputs, a.outputs),
+        ).artifacts
+        return report
+
+    def right(tensors):
+        count = len(tensors["x"])
+        return {"score": dense(tensors["x"]), MAP.name: np.full((count, 3), WEIGHT)}
+
+    def not_finite(tensors):
+        outputs = right(tensors)
+        outputs["score"][-1] = np.nan
+        return outputs
+
+    def lost_mass(tensors):
+        outputs = right(tensors)
+        outputs[MAP.name][:] = 0.3
+        return outputs
+
+    assert report_on(right).conversion == RIGHT
+    for function in (not_finite, lost_mass):
+        report = report_on(function)
+        assert (report.verdict, report.conversion) == (FAIL, WRONG)
+
+
+def test_the_summary_names_every_artifact(tmp_path):
+    right = validated(write(tmp_path, "float16", costs(48.5)), 48.4)
+    wrong = validated(write(tmp_path, "float32", None), 40.0)
+    unknown = validated(write(tmp_path, "int8", None), 40.0)
+    assert list(conversion_summary([right, wrong, unknown])) == [
+        "Converted wrong: onnx float32. Converted right: onnx float16. Unknown: onnx int8."
+    ]
