@@ -5,13 +5,13 @@ import numpy as np
 import onnx
 import pytest
 from artifacts import FEATURES, UNITS, X, Y, dense, samples
+from function_runner import FunctionRunner
 from onnx import TensorProto, helper
 
 from edgeattn.errors import ArtifactError
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.runners.batching import batch_slices
-from edgeattn.runners.function import FunctionRunner
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.batches import run_batches, tolerance
 from edgeattn.validation.validate import ValidationOptions, validate, validate_isolated

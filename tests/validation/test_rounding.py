@@ -6,11 +6,11 @@ import artifacts
 import numpy as np
 import pytest
 from artifacts import Y, dense, samples
+from function_runner import FunctionRunner
 
 from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import FAIL, PASS, RIGHT, UNKNOWN, WRONG
-from edgeattn.runners.function import FunctionRunner
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.validate import ValidationOptions, validate
 
