@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeattn.metrics.limits import LIMITS, Check, Limit
+from edgeattn.metrics.running_attention import WORST_SAMPLE
 from edgeattn.metrics.verdict import RIGHT, UNKNOWN, WRONG
 
 if TYPE_CHECKING:
@@ -34,17 +35,21 @@ WEIGHTS: Mapping[str, str] = {
 # weights before they round them. Errors of another draw of the same rounding are within twice.
 FACTOR = 2.0
 # The metrics that rounding changes, by stage.
-METRICS = {"numbers": ("snr_db",), "attention": ("max_abs_error", "jensen_shannon")}
+METRICS = {
+    "numbers": ("snr_db",),
+    "attention": ("max_abs_error", "jensen_shannon", "worst_jensen_shannon"),
+}
 # A failure that no rounding explains.
 _NEVER_ROUNDING = {"missing", "wrong_shape", "non_finite", "repeat_error", "batch_error"}
 # The limits that decide if rounding explains a missed one, by metric: the widest of all schemes.
-_NAMES = {
-    "snr_db": "snr_db",
-    "top1_agreement": "top1_agreement",
-    "max_abs_error": "attention_max_abs",
-    "jensen_shannon": "attention_jsd",
-}
 _WIDEST = LIMITS["int8"]
+_NAMES = {
+    "snr_db": ("snr_db", _WIDEST.snr_db),
+    "top1_agreement": ("top1_agreement", _WIDEST.top1_agreement),
+    "max_abs_error": ("attention_max_abs", _WIDEST.attention_max_abs),
+    "jensen_shannon": ("attention_jsd", _WIDEST.attention_jsd),
+    "worst_jensen_shannon": ("attention_jsd", WORST_SAMPLE * _WIDEST.attention_jsd),
+}
 
 # Errors of Keras with rounded weights, by output and metric.
 Costs = Mapping[str, Mapping[str, float]]
@@ -103,13 +108,13 @@ def with_wider_limits(
     """
     results, missed = [], []
     for check in checks:
-        name = _NAMES.get(check.metric)
+        name, widest = _NAMES.get(check.metric, (None, 0.0))
         set_by_user = any(
             limit.name == name and limit.output in (None, check.output) for limit in overrides
         )
         if check.passed is False and name is not None and not set_by_user:
             missed.append(check)
-            check = replace(check, limit=getattr(_WIDEST, name))
+            check = replace(check, limit=widest)
         results.append(check)
     return tuple(results), tuple(missed)
 

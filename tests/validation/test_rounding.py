@@ -37,7 +37,11 @@ def costs(db, weight=0.0, weights="float16"):
     return {
         weights: {
             "score": {"snr_db": db},
-            MAP.name: {"max_abs_error": weight, "jensen_shannon": divergence},
+            MAP.name: {
+                "max_abs_error": weight,
+                "jensen_shannon": divergence,
+                "worst_jensen_shannon": divergence,
+            },
         }
     }
 
@@ -85,7 +89,7 @@ def test_the_user_decides_whether_it_is_good_enough(tmp_path):
         report = validated(bundle, 48.4, limits=(limit,))
         assert (report.verdict, report.conversion) == (FAIL, RIGHT)
         assert [check.metric for check in report.failed] == ["snr_db"]
-    other = validated(bundle, 48.4, limits=(Limit("snr_db", 50.0, "another"),))
+    other = validated(bundle, 48.4, limits=(Limit("attention_max_abs", 0.01),))
     assert other.verdict == PASS
     lower = validated(bundle, 30.0, limits=(Limit("snr_db", 29.0),))
     assert (lower.verdict, lower.conversion) == (PASS, WRONG)
@@ -114,7 +118,9 @@ def test_maps_are_explained_by_rounding_too(tmp_path):
     bundle = write(tmp_path, "float16", costs(60.0, weight=0.01))
     report = validated(bundle, 60.0, moved=0.012)
     assert (report.verdict, report.conversion) == (PASS, RIGHT)
-    assert {check.metric for check in report.explained} == {"max_abs_error", "jensen_shannon"}
+    assert {check.metric for check in report.explained} == {
+        *("max_abs_error", "jensen_shannon", "worst_jensen_shannon")
+    }
     report = validated(bundle, 60.0, moved=0.025)
     assert (report.verdict, report.conversion) == (FAIL, WRONG)
 
