@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks examples
 MODEL := sample_models/find_max
 
-.PHONY: demo test test-pi fuzz specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-pi fuzz simulations specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -36,6 +36,11 @@ test-pi: environment
 # Loads 10,000 corrupted variants of real files; the tests load a few hundred.
 fuzz: environment
 	$(BIN)/python tests/fuzz/fuzz.py --count 10000
+
+# Simulates how often a task passes by chance, in about four minutes, and writes the table of
+# docs/verdict.md; the tests simulate a part of it.
+simulations: environment
+	cd tests && ../$(BIN)/python -m simulations.page
 
 # Converts every specimen of every Keras to both formats; the tests convert one in twelve.
 specimens: environment

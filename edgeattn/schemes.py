@@ -1,6 +1,11 @@
-"""Names of schemes and formats. The command line imports this module, so it must stay small."""
+"""Names of schemes and formats, and a default of the command line, which imports this module.
+
+It must stay small.
+"""
 
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 # Converted only if requested by name, and not part of "all".
 EXPERIMENTAL = ("int4",)
 FORMATS = ("tflite", "onnx")
+# The default of --max-drop: the largest accepted drop of a score, or share of changed answers.
+MAX_DROP = 0.02

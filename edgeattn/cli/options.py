@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgeattn.errors import UsageError
-from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
+from edgeattn.schemes import EXPERIMENTAL, FORMATS, MAX_DROP, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -70,6 +71,14 @@ formats_option = click.option(
     type=click.Choice([*FORMATS, ALL]),
     multiple=True,
     help="File format; repeatable. Default: all.",
+)
+max_drop_option = click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=MAX_DROP,
+    show_default=True,
+    help="Largest accepted drop of the task's score at 95% confidence: 0.02 is two percentage "
+    "points.",
 )
 
 
@@ -259,6 +268,12 @@ def open_bundle(path: Path, allowed_signers: Path | None) -> Bundle:
 
         check_signature(bundle, allowed_signers)
     return bundle
+
+
+def was_given(option: str) -> bool:
+    """Whether ``option``, by its parameter's name, was given to the command that runs."""
+    source = click.get_current_context().get_parameter_source(option)
+    return source not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
 def check_writable(*paths: Path | None) -> None:

@@ -29,13 +29,7 @@ if TYPE_CHECKING:
     type=options.PATH,
     help="Real inputs for calibration, other than --data; int8 and int16x8 need them.",
 )
-@click.option(
-    "--max-drop",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.01,
-    show_default=True,
-    help="Largest loss of the task's score at 95% confidence: 0.01 is one percentage point.",
-)
+@options.max_drop_option
 @click.option(
     "--for",
     "aim",

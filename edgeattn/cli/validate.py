@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     help="Dataset to evaluate on too (.npz, .npy or .csv), with labels 'y' for the task's score.",
 )
 @options.ignore_option
+@options.max_drop_option
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -75,6 +76,13 @@ if TYPE_CHECKING:
     "{word: number}).",
 )
 @click.option("--junit", type=options.PATH, help="JUnit XML file to write, for CI systems.")
+@click.option(
+    "--junit-inconclusive",
+    type=click.Choice(["error", "failure", "skipped"]),
+    default="error",
+    show_default=True,
+    help="What --junit writes for a result that is inconclusive or did not run.",
+)
 @options.target
 @options.signature_option
 @options.json_option
@@ -83,6 +91,7 @@ def command(
     bundle: Path,
     selection: options.ArtifactSelection,
     data: Path | None,
+    max_drop: float,
     jobs: int | None,
     resume: bool,
     resume_file: Path | None,
@@ -94,6 +103,7 @@ def command(
     bench: Path | None,
     vocabulary: Path | None,
     junit: Path | None,
+    junit_inconclusive: str,
     target: options.TargetOptions,
     require_signature: Path | None,
     as_json: bool,
@@ -124,7 +134,12 @@ def command(
         check_limits(overrides, artifacts, opened.reference())
     if data is None:
         _check_data_options(overrides, model, loading)
+        _check_max_drop(labelled=False)
     check_ignored(loading.ignore, data)
+    if junit is None and options.was_given("junit_inconclusive"):
+        raise UsageError(
+            "--junit-inconclusive has no effect without --junit.", hint="Add --junit FILE."
+        )
     checkpoint = _checkpoint_path(bundle, data, resume, resume_file)
     if not target.local:
         _check_local(jobs=jobs, resume=checkpoint, explain=explain)
@@ -136,8 +151,9 @@ def command(
             if data is not None:
                 dataset = _open_dataset(opened, data, model, loading)
                 check_task_limits(overrides, tuple(dataset.label_summaries))
+                _check_max_drop(labelled=bool(dataset.label_summaries))
             validation = ValidationOptions(
-                overrides, jobs or len(os.sched_getaffinity(0)), checkpoint
+                overrides, jobs or len(os.sched_getaffinity(0)), checkpoint, max_drop
             )
             if target.local:
                 result = validate_isolated(opened, artifacts, dataset=dataset, options=validation)
@@ -157,7 +173,11 @@ def command(
         raise
     if diagnoses is not None:
         extras["explanations"] = diagnosis.messages_by_artifact(diagnoses)
-    _write_reports(opened, result, report, junit, extras)
+    _write_reports(opened, result, report, extras)
+    if junit is not None:
+        from edgeattn.report.junit import write_junit
+
+        write_junit(junit, opened, result, inconclusive=junit_inconclusive)
     if as_json:
         document = result.to_json()
         if diagnoses is not None:
@@ -191,6 +211,13 @@ def _check_data_options(
             f"--{name.replace('_', '-')} has no effect without --data.", hint="Add --data FILE."
         )
     check_task_limits(limits, ())
+
+
+def _check_max_drop(*, labelled: bool) -> None:
+    if options.was_given("max_drop") and not labelled:
+        raise UsageError(
+            "--max-drop has no effect without labels.", hint="Pass labels with --data."
+        )
 
 
 def _open_dataset(
@@ -272,14 +299,9 @@ def _write_reports(
     bundle: Bundle,
     result: Report,
     report: Path | None,
-    junit: Path | None,
     extras: Mapping[str, Any],
 ) -> None:
     if report is not None:
         from edgeattn.report import write_html
 
         write_html(report, bundle, result, **extras)
-    if junit is not None:
-        from edgeattn.report.junit import write_junit
-
-        write_junit(junit, bundle, result)

@@ -114,12 +114,10 @@ def _task_lines(tasks: Tasks) -> list[str]:
             lines.append(f"{item.artifact.label}: task not run. {task.reason}")
         for result in task.results:
             if result.verdict == INCONCLUSIVE:
-                remedy = (
-                    f"A verdict takes about {result.needed_samples:,} samples."
-                    if result.needed_samples
-                    else "The drop equals its limit, so that more samples will not help."
+                lines.append(
+                    f"{item.artifact.label}: {result.output} is inconclusive: {result.summary}. "
+                    f"{result.remedy}"
                 )
-                lines.append(f"{item.artifact.label}: {result.output} is inconclusive. {remedy}")
     return lines
 
 
@@ -136,18 +134,27 @@ def _score_lines(tasks: Tasks) -> list[str]:
             f"{100 * result.reference_score:.2f}",
             f"{100 * result.artifact_score:.2f}",
             f"{100 * result.drop:+.2f}",
-            f"{100 * result.interval[0]:+.2f} to {100 * result.interval[1]:+.2f}",
+            "-" if result.changed is None else f"{100 * result.changed:.2f}",
+            result.question,
+            "{:.2f} to {:.2f}".format(*(100 * end for end in result.decisive_interval)),
             f"{100 * result.margin:.2f}",
         ]
         for item, result in results
     ]
     header = ["verdict", "format", "scheme", *(["score"] if several else []), "reference (%)"]
-    header += ["artifact (%)", "drop (points)", "95% interval", "limit"]
+    header += [
+        "artifact (%)",
+        "drop (points)",
+        "changed (%)",
+        "decided by",
+        "95% interval",
+        "limit",
+    ]
     title = "Task" if several else f"Task: {subjects.pop()}"
     return [
         f"{title} on {first.source} ({results[0][1].samples:,} samples)",
         f"Reference: {first.reference_name}",
-        output.table(header, rows, right=range(len(header))[-5:]),
+        output.table(header, rows, right=range(len(header))[-7:]),
     ]
 
 

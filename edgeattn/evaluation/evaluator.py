@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,7 +80,9 @@ def evaluate(
     evaluation = _Evaluation(dataset, others, pool, fallback, limits, name)
     if others:
         evaluation.run(checkpoint)
-    itself = _not_run(name, dataset, f"{reference_label} is the reference itself.")
+    itself = replace(
+        _not_run(name, dataset, f"{reference_label} is the reference itself."), skipped=True
+    )
     return {
         artifact.label: EvaluationResult(itself)
         if artifact.label == reference_label
@@ -249,10 +251,12 @@ class _Evaluation:
         results = tuple(
             result
             for name, scores in self._scores[label].items()
-            if (result := scores.result(limits_for(artifact.scheme, name, self._limits).retention))
+            if (result := scores.result(limits_for(artifact.scheme, name, self._limits)))
         )
         missing = None if results else f"{dataset.source} contains no labels."
-        task = TaskReport(self._reference_name, results, dataset.source, dataset.notes, missing)
+        task = TaskReport(
+            self._reference_name, results, dataset.source, dataset.notes, missing, not results
+        )
         return EvaluationResult(
             task, tuple(self._checks(artifact)), warnings=tuple(self._warnings(artifact))
         )

@@ -5,12 +5,18 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.results import TaskResult
+from edgeattn.metrics.limits import LIMITS, Limits
 from edgeattn.samples.labels import LabelSummary
 from edgeattn.tensors import Array
 
 
 def compare_scores(
-    output: str, labels: Array, expected: Array, actual: Array, *, retention: float
+    output: str,
+    labels: Array,
+    expected: Array,
+    actual: Array,
+    *,
+    limits: Limits = LIMITS["int8"],
 ) -> TaskResult:
     """Compare the score of the outputs ``actual`` with that of ``expected``.
 
@@ -20,7 +26,7 @@ def compare_scores(
             of the output.
         expected: Outputs of the reference, the sample axis first.
         actual: Outputs of the artifact, of the same shape.
-        retention: Lowest share of the score that must be retained.
+        limits: Limits, of which those of a task apply. By default the score decides.
 
     Raises :class:`SampleError` if the labels do not fit the output.
     """
@@ -33,6 +39,6 @@ def compare_scores(
         )
     accumulator = TaskAccumulator(output, LabelSummary.of(labels))
     accumulator.add(labels, expected, actual)
-    result = accumulator.result(retention)
+    result = accumulator.result(limits)
     assert result is not None
     return result

@@ -9,6 +9,10 @@ from typing import Any
 
 from edgeattn.errors import UsageError
 from edgeattn.metrics.pairwise import NEAR_TIE
+from edgeattn.schemes import MAX_DROP
+
+# The question that decides about a task: do the answers stay the same, or does the score?
+CHANGED, SCORE = "changed answers", "score"
 
 
 @dataclass(frozen=True)
@@ -22,39 +26,56 @@ class Limits:
         top1_agreement: Lowest share of samples whose predicted class stays the same.
         attention_max_abs: Largest absolute error of an attention weight.
         attention_jsd: Largest mean Jensen-Shannon divergence of attention rows, in nats.
-        retention: Lowest share of the task's score that must be retained.
+        max_drop: Largest share of a task's answers that may change, or largest drop of its score.
+        retention: Lowest share of a task's score that must be retained. If set, it replaces
+            ``max_drop``, and the score decides.
         atol: Absolute tolerance of an output.
         rtol: Relative tolerance of an output.
         extremes: Whether the limits apply to extreme edge cases too. Integers saturate there by
             design and must only stay finite.
+        question: What decides about a task, :data:`CHANGED` or :data:`SCORE`. Amounts are always
+            decided by their score, because the size of their changes matters.
     """
 
     snr_db: float
     top1_agreement: float
     attention_max_abs: float
     attention_jsd: float
-    retention: float = 0.999
+    max_drop: float = MAX_DROP
+    retention: float | None = None
     atol: float = 1e-5
     rtol: float = 1e-4
     extremes: bool = True
+    question: str = SCORE
 
     @property
     def near_tie(self) -> float:
         """Scores that differ by less than this share of the largest may swap within ``snr_db``."""
         return max(NEAR_TIE, math.pow(10.0, -self.snr_db / 20.0))
 
+    @property
+    def task_question(self) -> str:
+        """The question that decides about a task."""
+        return self.question if self.retention is None else SCORE
+
+    def margin(self, reference_score: float) -> float:
+        """The largest accepted drop of a score, or share of changed answers."""
+        if self.retention is None:
+            return self.max_drop
+        return (1.0 - self.retention) * max(reference_score, 0.0)
+
 
 LIMITS: Mapping[str, Limits] = {
-    "float32": Limits(math.inf, 1.0, 1e-5, 1e-8),
-    "float16": Limits(50.0, 0.999, 2e-3, 1e-5),
-    "int16x8": Limits(40.0, 0.995, 5e-3, 1e-4, extremes=False),
-    "dynamic_int8": Limits(30.0, 0.99, 0.03, 1e-3, retention=0.99, extremes=False),
-    "int8": Limits(20.0, 0.98, 0.05, 5e-3, retention=0.99, extremes=False),
+    "float32": Limits(math.inf, 1.0, 1e-5, 1e-8, question=CHANGED),
+    "float16": Limits(50.0, 0.999, 2e-3, 1e-5, question=CHANGED),
+    "int16x8": Limits(40.0, 0.995, 5e-3, 1e-4, extremes=False, question=CHANGED),
+    "dynamic_int8": Limits(30.0, 0.99, 0.03, 1e-3, extremes=False),
+    "int8": Limits(20.0, 0.98, 0.05, 5e-3, extremes=False),
     # Experimental, with the limits of int8, which are the widest.
-    "int4": Limits(20.0, 0.98, 0.05, 5e-3, retention=0.99, extremes=False),
+    "int4": Limits(20.0, 0.98, 0.05, 5e-3, extremes=False),
 }
 # The names that the user can set, for all outputs or for one.
-SETTABLE = tuple(spec.name for spec in fields(Limits) if spec.name != "extremes")
+SETTABLE = tuple(spec.name for spec in fields(Limits) if spec.name not in ("extremes", "question"))
 
 
 @dataclass(frozen=True)

@@ -5,25 +5,27 @@ from xml.etree import ElementTree
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.files import write_text
-from edgeattn.metrics.verdict import FAIL, PASS
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 from edgeattn.validation.report import ArtifactReport, Report
 
 
-def write_junit(path: Path, bundle: Bundle, report: Report) -> None:
+def write_junit(path: Path, bundle: Bundle, report: Report, *, inconclusive: str = "error") -> None:
     """Write ``report`` to ``path``.
 
-    Failed checks are failures; what did not run or is inconclusive is skipped. Raises
-    :class:`OutputError` if the file cannot be written.
+    Failed checks are failures. ``inconclusive`` (``error``, ``failure`` or ``skipped``) is the
+    result of an artifact that is inconclusive or did not run, and of such a task. A task without
+    labels, and that of the reference itself, are skipped. Raises :class:`OutputError` if the file
+    cannot be written.
     """
     root = ElementTree.Element("testsuites", name=f"edgeattn validate {bundle.path.name}")
     for item in report.artifacts:
-        root.append(_suite(item))
+        root.append(_suite(item, inconclusive))
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
     write_text(path, text + "\n")
 
 
-def _suite(report: ArtifactReport) -> ElementTree.Element:
+def _suite(report: ArtifactReport, inconclusive: str) -> ElementTree.Element:
     label = report.artifact.label
     suite = ElementTree.Element("testsuite", name=label)
 
@@ -37,19 +39,22 @@ def _suite(report: ArtifactReport) -> ElementTree.Element:
             message = f"{check.metric} {check.value:.3g}, limit {check.relation} {check.limit:.3g}"
             add_case(check.name, check.stage, None if check.passed else "failure", message)
     if report.reason is not None:
-        add_case("runs", "runtime", "failure" if report.broken else "skipped", report.reason)
+        add_case("runs", "runtime", "failure" if report.broken else inconclusive, report.reason)
     if report.task is not None:
         for outcome in report.task.results:
-            message = (
-                f"{outcome.verdict}: {outcome.metric} {outcome.reference_score:.4f} before, "
-                f"{outcome.artifact_score:.4f} after; drop {outcome.interval[0]:.4f} to "
-                f"{outcome.interval[1]:.4f}, allowed {outcome.margin:.4f}"
-            )
-            result = {PASS: None, FAIL: "failure"}.get(outcome.verdict, "skipped")
+            message = f"{outcome.verdict}: {outcome.summary}"
+            if outcome.verdict == INCONCLUSIVE:
+                message += f". {outcome.remedy}"
+            result = {PASS: None, FAIL: "failure"}.get(outcome.verdict, inconclusive)
             add_case(f"{outcome.metric} {outcome.output}", "task", result, message)
         if report.task.reason:
-            add_case("task", "task", "skipped", report.task.reason)
+            result = "skipped" if report.task.skipped else inconclusive
+            add_case("task", "task", result, report.task.reason)
+    unsettled = report.verdict in (INCONCLUSIVE, NOT_RUN)
+    if unsettled and suite.find(f"testcase/{inconclusive}") is None:
+        add_case("verdict", "verdict", inconclusive, report.verdict)
     suite.set("tests", str(len(suite)))
-    for result, attribute in (("failure", "failures"), ("skipped", "skipped")):
+    counts = (("failure", "failures"), ("error", "errors"), ("skipped", "skipped"))
+    for result, attribute in counts:
         suite.set(attribute, str(sum(case.find(result) is not None for case in suite)))
     return suite

@@ -74,14 +74,6 @@ def _failures(item: ArtifactReport) -> Iterator[str]:
     yield from map(describe, item.failed)
     for outcome in () if item.task is None else item.task.results:
         if outcome.verdict == "fail":
-            yield (
-                f"{outcome.metric} of {outcome.output}: drop {100 * outcome.drop:.2f} points, "
-                f"allowed {100 * outcome.margin:.2f}"
-            )
+            yield f"{outcome.output}: {outcome.summary}"
         elif outcome.verdict == "inconclusive":
-            needed = (
-                f"; about {outcome.needed_samples:,} would be enough"
-                if outcome.needed_samples
-                else ""
-            )
-            yield f"{outcome.samples:,} samples are too few for a verdict on the task{needed}"
+            yield f"{outcome.output} is inconclusive: {outcome.summary}. {outcome.remedy}"

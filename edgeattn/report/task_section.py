@@ -74,13 +74,14 @@ def task_section(report: Report) -> TaskSection | None:
         for outcome in task.results
     ]
     caption = (
-        f"Drop of each artifact on {first.source}, compared with {first.reference_name}. An "
-        "interval left of its mark passes; one that crosses it needs more samples."
+        f"Changed answers, or drop of the score, of each artifact on {first.source}, compared with "
+        f"{first.reference_name}. An interval left of its mark passes; one that crosses it needs "
+        "more samples."
     )
     drops = [
-        Drop(row.label, o.drop, *o.interval, o.margin, o.verdict)
+        Drop(row.label, o.decisive_value, *o.decisive_interval, o.margin, o.verdict)
         for row in rows
-        if all(map(math.isfinite, (o := row.outcome).interval))
+        if all(map(math.isfinite, (o := row.outcome).decisive_interval))
     ]
     return TaskSection(
         first=first,

@@ -14,7 +14,7 @@ from edgeattn.tensors import Tensors
 
 MAP_LIMITS = ("attention_max_abs", "attention_jsd")
 CLASS_LIMIT = "top1_agreement"
-TASK_LIMIT = "retention"
+TASK_LIMITS = ("retention", "max_drop")
 
 
 def check_limits(
@@ -65,7 +65,7 @@ def check_task_limits(limits: Sequence[Limit], labelled: Sequence[str]) -> None:
     """Raise :class:`UsageError` if a limit of the score is of an output without labels."""
     for limit in limits:
         applies = limit.output in labelled or (limit.output is None and labelled)
-        if limit.name == TASK_LIMIT and not applies:
+        if limit.name in TASK_LIMITS and not applies:
             raise UsageError(
                 f"--limit {_text(limit)} has no effect without labels.",
                 hint=f"Pass labels with --data. Outputs with labels: {_listed(labelled)}.",
@@ -73,7 +73,7 @@ def check_task_limits(limits: Sequence[Limit], labelled: Sequence[str]) -> None:
 
 
 def _check_value(limit: Limit) -> None:
-    share = limit.name in (CLASS_LIMIT, TASK_LIMIT)
+    share = limit.name in (CLASS_LIMIT, *TASK_LIMITS)
     if share and not 0 <= limit.value <= 1:
         raise UsageError(
             f"--limit {_text(limit)}: {limit.name} is a share from 0 to 1.",

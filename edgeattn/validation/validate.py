@@ -25,6 +25,7 @@ from edgeattn.process.pool import RunnerPool
 from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner
 from edgeattn.runners.isolated import IsolatedRunner
+from edgeattn.schemes import MAX_DROP
 from edgeattn.tensors import Tensors
 from edgeattn.validation.batches import BatchRuns, batch_checks, run_batches
 from edgeattn.validation.comparison import comparison_checks
@@ -44,6 +45,7 @@ class ValidationOptions:
 
     Attributes:
         limits: Limits that replace those of the scheme.
+        max_drop: Largest accepted drop of the task's score, or share of changed answers.
         jobs: Worker processes that run in parallel. The result does not depend on it.
         checkpoint: File that stores unfinished work on a dataset. If it exists, work resumes from
             it.
@@ -52,6 +54,16 @@ class ValidationOptions:
     limits: Sequence[Limit] = ()
     jobs: int = 1
     checkpoint: Path | None = None
+    max_drop: float = MAX_DROP
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_drop < 1:
+            raise UsageError(f"max_drop is {self.max_drop:g}, but must be between 0 and 1.")
+
+    @property
+    def all_limits(self) -> tuple[Limit, ...]:
+        """The limits, with ``max_drop`` as one of them."""
+        return (Limit("max_drop", self.max_drop), *self.limits)
 
 
 def validate(
@@ -176,7 +188,7 @@ def _evaluated(
         [report.artifact for report in running],
         pool,
         fallback_reference=fallback,
-        limits=options.limits,
+        limits=options.all_limits,
         checkpoint=checkpoint,
     )
     return [

@@ -8,17 +8,6 @@ import pytest
 from edgeattn.metrics import statistics
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS
 
-
-def bootstrap(losses):
-    """The 95% interval of the mean loss, from counts of values or from groups of samples."""
-    values, counts = np.unique(losses, return_counts=True)
-    if len(values) <= 64:
-        return statistics.bootstrap_counts(values, counts)
-    groups = statistics.LossGroups()
-    groups.add(losses)
-    return groups.bootstrap()
-
-
 # McNemar
 
 
@@ -38,71 +27,85 @@ def test_mcnemar_is_the_exact_binomial_test(lost, gained):
     assert statistics.mcnemar(lost, gained) == pytest.approx(expected, rel=1e-7)
 
 
-# The bootstrap
+# Exact limits of a share
 
 
-def test_bootstrap_of_decisions_agrees_with_the_normal_approximation():
-    loss = np.zeros(10_000)
-    loss[:300], loss[300:400] = 1, -1
-    low, high = bootstrap(loss)
-    # Mean 0.02, variance 0.04 - 0.0004: 1.96 standard errors are 0.0039.
-    assert low == pytest.approx(0.02 - 0.0039, abs=2e-4)
-    assert high == pytest.approx(0.02 + 0.0039, abs=2e-4)
-    assert bootstrap(loss) == (low, high)
+@pytest.mark.parametrize(
+    ("count", "trials", "probability"),
+    [(0, 20, 0.1), (3, 20, 0.1), (19, 20, 0.99), (40, 1000, 0.02), (70_000, 1_000_000, 0.07)],
+)
+def test_the_binomial_distribution(count, trials, probability):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binom.cdf(count, trials, probability)
+    assert statistics.binomial_cdf(count, trials, probability) == pytest.approx(expected, rel=1e-7)
 
 
-@pytest.mark.parametrize("samples", [300, 50_000])
-def test_bootstrap_of_amounts(samples):
-    """With one sample per group, and with several."""
-    loss = np.random.default_rng(3).standard_normal(samples) * 2 + 1
-    low, high = bootstrap(loss)
-    half = statistics.Z * loss.std() / math.sqrt(samples)
-    assert low == pytest.approx(loss.mean() - half, abs=0.08 * half)
-    assert high == pytest.approx(loss.mean() + half, abs=0.08 * half)
+def test_the_ends_of_the_binomial_distribution():
+    assert statistics.binomial_cdf(-1, 5, 0.5) == 0.0
+    assert statistics.binomial_cdf(5, 5, 0.5) == 1.0
+    assert statistics.binomial_cdf(2, 5, 0.0) == 1.0
+    assert statistics.binomial_cdf(2, 5, 1.0) == 0.0
+    # 1/32, and 1/32 + 5/32.
+    assert statistics.binomial_cdf(0, 5, 0.5) == pytest.approx(1 / 32)
+    assert statistics.binomial_cdf(1, 5, 0.5) == pytest.approx(6 / 32)
 
 
-def test_loss_groups_do_not_depend_on_batches():
-    losses = np.random.default_rng(4).standard_normal(9_000)
-    whole, parts = statistics.LossGroups(), statistics.LossGroups()
-    whole.add(losses)
-    for part in np.array_split(losses, 7):
-        parts.add(part)
-    assert parts.sizes.tolist() == whole.sizes.tolist()
-    assert set(whole.sizes.tolist()) == {2.0, 3.0}
-    np.testing.assert_allclose(parts.sums, whole.sums)
-    assert whole.sums.sum() == pytest.approx(losses.sum())
-    assert whole.bootstrap(2.0) == pytest.approx(tuple(2 * x for x in whole.bootstrap()))
+@pytest.mark.parametrize("samples", [20, 500, 3000])
+def test_a_count_of_zero(samples):
+    """No success has a probability of 2.5% at the upper limit."""
+    low, high = statistics.share_limits(0, samples)
+    assert low == pytest.approx(0.0, abs=1e-9)
+    assert (1 - high) ** samples == pytest.approx(0.025)
+    assert statistics.share_limits(samples, samples) == pytest.approx((1 - high, 1.0))
 
 
-def test_bootstrap_has_its_nominal_coverage():
-    generator = np.random.default_rng(5)
-    covered = 0
-    for _ in range(200):
-        loss = generator.choice([-1, 0, 1], p=[0.03, 0.92, 0.05], size=800)
-        low, high = bootstrap(loss)
-        covered += low <= 0.02 <= high
-    assert 180 <= covered <= 199
+@pytest.mark.parametrize(("count", "samples"), [(1, 20), (7, 500), (499, 500), (1200, 40_000)])
+def test_share_limits_agree_with_scipy(count, samples):
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.binomtest(count, samples).proportion_ci(method="exact")
+    assert statistics.share_limits(count, samples) == pytest.approx(
+        (expected.low, expected.high), abs=1e-9
+    )
 
 
-# Losses that no sample shows
+# Limits of a difference of paired shares
 
 
-def test_the_rule_of_three():
-    # (1 - p)^n = 0.05: about 3 / n.
-    assert statistics.unseen_loss(300) == pytest.approx(0.009936, abs=1e-6)
-    assert (1 - statistics.unseen_loss(1000)) ** 1000 == pytest.approx(0.05)
+def test_neither_lost_nor_gained():
+    """The larger one of the score limit z^2 / (n + z^2) and the exact one, (1 - p)^n = 2.5%."""
+    low, high = statistics.drop_limits(0, 0, 500)
+    assert high == pytest.approx(3.841459 / 503.841459, rel=1e-6)
+    assert low == -high
+    _, high = statistics.drop_limits(0, 0, 20)
+    assert high == pytest.approx(1 - 0.025 ** (1 / 20))
 
 
-def test_leads_give_a_tighter_bound_than_counts():
-    nearest = statistics.smallest(np.linspace(0.001, 1.0, 1000))
-    assert nearest.tolist() == pytest.approx([k / 1000 for k in range(1, 11)])
-    # Ten leads reach up to 0.01, the error is a tenth of that: (10 + 2 sqrt 10) / 1000 / 10.
-    assert statistics.unseen_loss(1000, nearest, 1000, 0.001) == pytest.approx(0.001632, abs=1e-6)
-    assert statistics.unseen_loss(1000, nearest, 1000, 0.0) == 0.0
-    # If the error reaches the leads, or is unknown, the bound is that of counting.
-    for error in (0.01, 0.5, math.inf, math.nan):
-        assert statistics.unseen_loss(1000, nearest, 1000, error) == statistics.unseen_loss(1000)
-    assert statistics.unseen_loss(12, nearest, 12, 0.0) == statistics.unseen_loss(12)
+def score_statistic(lost, gained, samples, drop):
+    """Tango's statistic with the share gained that is most likely, by a search over a grid."""
+    share = np.linspace(max(0.0, -drop), (1 - drop) / 2, 200_001)[1:-1]
+    same = samples - lost - gained
+    likelihood = (
+        lost * np.log(share + drop) + gained * np.log(share) + same * np.log1p(-2 * share - drop)
+    )
+    best = share[likelihood.argmax()]
+    return (lost - gained - samples * drop) / math.sqrt(samples * (2 * best + drop - drop**2))
+
+
+@pytest.mark.parametrize(("lost", "gained", "samples"), [(6, 2, 200), (2, 40, 300), (40, 30, 1000)])
+def test_drop_limits_are_where_the_score_test_rejects(lost, gained, samples):
+    low, high = statistics.drop_limits(lost, gained, samples)
+    assert low < (lost - gained) / samples < high
+    assert score_statistic(lost, gained, samples, high) == pytest.approx(-1.96, abs=2e-3)
+    assert score_statistic(lost, gained, samples, low) == pytest.approx(1.96, abs=2e-3)
+
+
+def test_drop_limits_of_arrays():
+    lost, gained = np.array([0, 3, 20]), np.array([0, 1, 25])
+    low, high = statistics.drop_limits(lost, gained, 400)
+    for row in range(3):
+        assert statistics.drop_limits(lost[row], gained[row], 400) == (low[row], high[row])
+    # Lost and gained change places.
+    assert (-high == statistics.drop_limits(gained, lost, 400)[0]).all()
 
 
 # The interval of a share
@@ -144,9 +147,23 @@ def test_non_inferior(interval, verdict):
     assert statistics.non_inferior(interval, 0.01) == verdict
 
 
-def test_no_number_of_samples_decides_a_drop_equal_to_the_margin():
-    # One of a hundred is lost: a drop of 0.01 with a standard deviation of 0.0995.
-    assert statistics.needed_samples(0.01, 0.0995, 100, 0.01) is None
-    assert statistics.needed_samples(0.0, 0.0, 50, 0.0) is None
-    # 1.96 standard errors of 0.2 / sqrt(n) are 0.01.
-    assert statistics.needed_samples(0.0, 0.2, 100, 0.01) == 1537
+@pytest.mark.parametrize("margin", [0.02, 0.01, 0.001])
+@pytest.mark.parametrize("samples", [40, 100, 200, 370])
+def test_the_exact_risk_of_a_wrong_pass(samples, margin):
+    """The probability of all pairs of lost and gained samples that pass at a drop of ``margin``."""
+    for share in (0.001, 0.01, 0.1):
+        lost, gained = np.indices((4 * round(5 + samples * (margin + share)),) * 2).reshape(2, -1)
+        possible = lost + gained <= samples
+        lost, gained = lost[possible], gained[possible]
+        factorial = np.cumsum(np.log(np.maximum(np.arange(samples + 1), 1)))
+        same = samples - lost - gained
+        logarithm = (
+            (factorial[samples] - factorial[lost] - factorial[gained] - factorial[same])
+            + lost * math.log(margin + share)
+            + gained * math.log(share)
+            + same * math.log1p(-margin - 2 * share)
+        )
+        probability = np.exp(logarithm)
+        assert probability.sum() == pytest.approx(1, abs=1e-4)
+        passed = statistics.drop_limits(lost, gained, samples)[1] <= margin
+        assert probability[passed].sum() <= 0.0275

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import OutputError, UsageError
+from edgeattn.evaluation.results import TaskReport
 from edgeattn.report import map_section, page, svg_figures, write_html
 from edgeattn.report.junit import write_junit
 from edgeattn.report.latency_section import read_bench
@@ -82,7 +83,7 @@ def test_the_verdict_and_the_failures_come_first(report, text):
     assert text.index("tolerance ratio of score: ") < text.index("<table")
     assert "limit ≤ 1 (tolerance_ratio)" in text
     assert "inconclusive" in text
-    assert "samples of the same kind would be enough for a verdict" in text
+    assert "samples would settle it" in text
     assert "Confusion after conversion, score: true class by row, predicted class by column" in text
     assert "<h3>Diagnosis</h3> <p>The first operation with an error is MatMul_3.</p>" in squeezed(
         text
@@ -393,9 +394,47 @@ def test_junit(bundle, report, tmp_path):
     assert one.get("failures") == "4"
     metrics = [failure.get("message").split()[0] for failure in one.iter("failure")]
     assert metrics == ["tolerance_ratio", "max_abs_error", "jensen_shannon", "worst_jensen_shannon"]
-    assert (other.get("failures"), other.get("skipped")) == ("0", "1")
+    assert (other.get("failures"), other.get("errors"), other.get("skipped")) == ("0", "1", "0")
+    (error,) = other.iter("error")
+    assert error.get("message").startswith("inconclusive: accuracy drops by 1.00 points")
+    assert "--max-drop" in error.get("message")
     assert int(other.get("tests")) == len(other.findall("testcase"))
-    missing = Report((ArtifactReport(bundle.manifest.artifacts[0], None, (), reason="none here"),))
-    write_junit(tmp_path / "r.xml", bundle, missing)
-    (skipped,) = ElementTree.parse(tmp_path / "r.xml").getroot().iter("skipped")
-    assert skipped.get("message") == "none here"
+
+
+RESULTS = ("error", "failure", "skipped")
+
+
+def junit_results(bundle, reports, path, **options):
+    """The results of the cases that are not passed."""
+    write_junit(path, bundle, Report(tuple(reports)), **options)
+    cases = ElementTree.parse(path).getroot().iter("testcase")
+    return [(case.get("name"), case[0].tag, case[0].get("message")) for case in cases if len(case)]
+
+
+@pytest.mark.parametrize("result", RESULTS)
+def test_junit_never_passes_what_is_inconclusive_or_did_not_run(bundle, report, tmp_path, result):
+    path = tmp_path / "r.xml"
+    inconclusive = report.artifacts[1]
+    ((name, tag, _),) = junit_results(bundle, [inconclusive], path, inconclusive=result)
+    assert (name, tag) == ("accuracy score", result)
+    missing = ArtifactReport(bundle.manifest.artifacts[0], None, (), reason="none here")
+    assert junit_results(bundle, [missing], path, inconclusive=result) == [
+        ("runs", result, "none here")
+    ]
+    # Without any reason, the verdict itself is a case.
+    unknown = ArtifactReport(bundle.manifest.artifacts[0], "runtime", ())
+    assert junit_results(bundle, [unknown], path, inconclusive=result) == [
+        ("verdict", result, "not run")
+    ]
+    stopped = replace(inconclusive, task=TaskReport("Keras", (), "t.npz", (), "it stopped"))
+    assert junit_results(bundle, [stopped], path, inconclusive=result) == [
+        ("task", result, "it stopped")
+    ]
+
+
+def test_junit_skips_the_task_of_the_reference_itself(bundle, report, tmp_path):
+    task = TaskReport("onnx float32", (), "t.npz", (), "is the reference itself", skipped=True)
+    reports = [replace(report.artifacts[1], task=task)]
+    assert junit_results(bundle, reports, tmp_path / "r.xml") == [
+        ("task", "skipped", "is the reference itself")
+    ]

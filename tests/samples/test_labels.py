@@ -69,7 +69,7 @@ def test_amounts():
 )
 def test_labels_that_do_not_fit_the_output(labels):
     with pytest.raises(SampleError, match="answer"):
-        compare_scores("answer", labels, SCORES, SCORES, retention=0.99)
+        compare_scores("answer", labels, SCORES, SCORES)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def with_map(tmp_path):
         "top1_agreement=0.9",
         "kind:top1_agreement=0.9",
         "retention=0.9",
+        "score:max_drop=0.05",
     ],
 )
 def test_limits_that_apply(with_map, text):
@@ -49,6 +50,7 @@ def test_limits_that_apply(with_map, text):
         ("attention/a:retention=0.9", "applies to outputs only", "score, kind"),
         ("score:top1_agreement=0.9", "applies to outputs with class probabilities only", "kind"),
         ("top1_agreement=98", "a share from 0 to 1", "0.98"),
+        ("max_drop=2", "a share from 0 to 1", "0.98"),
         ("score:retention=-1", "a share from 0 to 1", "0.98"),
         ("atol=-0.1", "cannot be negative", "positive"),
     ],
@@ -76,7 +78,7 @@ def test_a_limit_that_another_replaces(with_map):
 
 
 def test_limits_of_the_score_need_labels():
-    for limit in (Limit("retention", 0.9), Limit("retention", 0.9, "score")):
+    for limit in (Limit("retention", 0.9), Limit("max_drop", 0.9, "score")):
         check_task_limits([limit], ("score", "kind"))
         with pytest.raises(UsageError, match="no effect without labels"):
             check_task_limits([limit], ())

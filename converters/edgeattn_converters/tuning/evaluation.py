@@ -229,17 +229,11 @@ def _shortfall(report: ArtifactReport) -> str:
         of = f" of {check.output}" if check.output else ""
         return f"{check.metric}{of} is {check.value:.3g} (limit {check.relation} {check.limit:.3g})"
     for outcome in () if report.task is None else report.task.results:
-        if outcome.verdict in (FAIL, INCONCLUSIVE):
-            more = (
-                f"; {outcome.needed_samples:,} samples would settle it"
-                if outcome.needed_samples
-                else ""
-            )
-            return (
-                f"{outcome.metric} of {outcome.output} drops by {outcome.drop:.4f} "
-                f"({outcome.interval[0]:.4f} to {outcome.interval[1]:.4f} at 95%), "
-                f"{outcome.margin:.4f} is allowed{more}"
-            )
+        if outcome.verdict == FAIL:
+            return f"{outcome.output}: {outcome.summary}"
+        if outcome.verdict == INCONCLUSIVE:
+            # The limit of retention stands for --max-drop here.
+            return f"{outcome.output}: {outcome.summary}. {replace(outcome, retention=None).remedy}"
     return ""
 
 

@@ -16,7 +16,7 @@ from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, writ
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import UsageError
 from edgeattn.metrics.verdict import INCONCLUSIVE
-from edgeattn.schemes import FORMATS
+from edgeattn.schemes import FORMATS, MAX_DROP
 from edgeattn.version import __version__
 from edgeattn_converters import nothing_converted
 from edgeattn_converters.options import (
@@ -68,7 +68,7 @@ class TuningOptions:
         max_candidates: The largest number of files to convert.
     """
 
-    max_drop: float = 0.01
+    max_drop: float = MAX_DROP
     aim: str = "size"
     formats: Sequence[str] = ()
     schemes: Sequence[str] = ()
@@ -290,7 +290,7 @@ def _load_task(
     scores = {}
     for name, labels in dataset.labels.items():
         outputs = dataset.reference_outputs[name]
-        result = compare_scores(name, labels, outputs, outputs, retention=1.0)
+        result = compare_scores(name, labels, outputs, outputs)
         scores[name] = result.reference_score
     evaluator.dataset = dataset
     evaluator.limits = tuple(_limit(name, score, max_drop) for name, score in scores.items())
@@ -298,7 +298,7 @@ def _load_task(
 
 
 def _limit(output: str, score: float, max_drop: float) -> Limit:
-    """The limit on the share of the score that is retained."""
+    """The limit that makes the score decide, for every scheme: the share of it to retain."""
     from edgeattn.metrics.limits import Limit
 
     if not score > 0 or not math.isfinite(score):
