@@ -1,8 +1,9 @@
 """TFLite files: built-in operators only, and no state between calls."""
 
+import contextlib
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import lowered
+from edgeattn_converters.lowering.constant_operands import ordered_constants
 from edgeattn_converters.lowering.masking import select_by_arithmetic
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.plain_layers import (
@@ -21,6 +23,7 @@ from edgeattn_converters.lowering.plain_layers import (
     lower_single_feature_normalization,
 )
 from edgeattn_converters.lowering.rnn.fused import OPERATOR, FusedLSTM
+from edgeattn_converters.lowering.rnn.recurrence import RecurrenceLowering
 from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_lowering
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
@@ -89,13 +92,19 @@ def _float_file(
         interface,
         batch=batch,
         attention=attention,
-        lowering=lambda: lowered(model, recurrence, _LOWERINGS),
+        lowering=lambda: _lowered(model, recurrence),
     )
     file = TFLiteFile(_convert_traced(traced, custom=fused is not None))
     if fused is not None:
         fused.write(file)
     _name_tensors(file, traced)
     return traced, file.to_bytes()
+
+
+@contextlib.contextmanager
+def _lowered(model: Any, recurrence: RecurrenceLowering) -> Iterator[None]:
+    with lowered(model, recurrence, _LOWERINGS), ordered_constants():
+        yield
 
 
 def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
