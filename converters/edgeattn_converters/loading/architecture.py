@@ -7,9 +7,11 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError, first_line
 from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import load_module
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.safety import config_screening
+from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
 
@@ -58,13 +60,11 @@ def read_architecture(path: Path) -> Mapping[str, Any]:
     return config
 
 
-def model_from_function(file: ModelFile, architecture: str) -> Any:
-    """The model that the function ``FILE.py:FUNCTION`` builds, with the weights of the file.
+def load_weights(file: ModelFile, model: Any) -> None:
+    """Load a file of weights only with Keras.
 
-    Raises :class:`UsageError` if the function does not exist, fails or returns no built model, and
-    :class:`UnsupportedModelError` if the weights do not fit the model.
+    Raises :class:`UnsupportedModelError` if the weights do not fit the model.
     """
-    model = _call_function(architecture)
     try:
         model.load_weights(str(file.path))
     except Exception as error:
@@ -73,10 +73,35 @@ def model_from_function(file: ModelFile, architecture: str) -> Any:
             f"{first_line(error)[:400]}",
             hint="Pass the function that builds the model these weights were saved from.",
         ) from error
-    return model
 
 
-def _call_function(architecture: str) -> Any:
+def built_in_config(model: Any) -> Config | None:
+    """Return the config of a model of Keras' and edgeattn's layers, None for any other model."""
+    import keras
+
+    for layer in model._flatten_layers():
+        module = type(layer).__module__
+        built_in = is_keras_module(module) or module.startswith("edgeattn.layers")
+        if not built_in or isinstance(layer, keras.layers.Lambda):
+            return None
+    if not hasattr(model, "operations") and not isinstance(model, keras.Sequential):
+        return None
+    text = model.to_json()
+    # A function of the user, such as an activation.
+    if '"class_name": "function"' in text:
+        return None
+    return hdf5.parse_config(text, FileLimits("--architecture"))
+
+
+def function_model(architecture: str) -> Any:
+    """Return the model that a function of the user builds.
+
+    Args:
+        architecture: ``FILE.py:FUNCTION``.
+
+    Raises:
+        UsageError: the function does not exist, fails or returns no built model.
+    """
     path, colon, name = architecture.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise UsageError(

@@ -220,6 +220,6 @@ def _inspect_hdf5(path: Path, limits: FileLimits) -> _Inspected:
             f"{', '.join(contents.top_level[:5]) or 'nothing'}.",
             hint=_SAVE_AGAIN,
         )
-    if not contents.arrays:
+    if not (contents.arrays or config):
         raise UnsupportedModelError(f"{path.name} contains no weights.", hint=_SAVE_AGAIN)
     return contents.keras_version, contents.backend, config

@@ -1,5 +1,6 @@
 """Build the Keras 3 model of a migrated configuration, with zeros as weights."""
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ def build_model(
                 config, custom_objects=for_keras(custom_objects), safe_mode=True
             )
             _require_built(model, file)
+            build_sublayers(model)
             return model
     except EdgeattnError:
         raise
@@ -42,6 +44,24 @@ def build_model(
             hint=f"Try: edgeattn inspect {file.path} (and --custom-objects FILE.py if the model "
             "uses your own classes)",
         ) from error
+
+
+def build_sublayers(model: Any) -> None:
+    """Build the layers inside layers of the user that Keras has left unbuilt.
+
+    Keras does not trace the call of a layer that was saved as built or defines
+    ``compute_output_shape``, so layers that this call would build have no weights yet.
+    """
+    from keras.src.backend import compute_output_spec
+
+    for layer in model._flatten_layers():
+        nodes = getattr(layer, "_inbound_nodes", ())
+        inner = layer._flatten_layers(include_self=False)
+        if nodes and not all(item.built for item in inner):
+            arguments = nodes[0].arguments
+            # If the call fails, the weights of these layers are reported as missing.
+            with contextlib.suppress(Exception):
+                compute_output_spec(layer.call, *arguments.args, **arguments.kwargs)
 
 
 def _root_cause(error: BaseException) -> str:

@@ -14,22 +14,26 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading import config_inspection
 from edgeattn_converters.loading.architecture import (
+    built_in_config,
     check_architecture,
-    model_from_function,
+    function_model,
+    load_weights,
     read_architecture,
 )
 from edgeattn_converters.loading.audit import ModelFile, as_damaged
-from edgeattn_converters.loading.build import accepted_arguments, build_model
+from edgeattn_converters.loading.build import accepted_arguments, build_model, build_sublayers
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.cross_check import compare_with_stock_loader
 from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.migrate import (
+    built_layers,
     mixed_precision,
     model_config,
     preprocessing,
     time_axis,
 )
 from edgeattn_converters.loading.migrate.context import Context
+from edgeattn_converters.loading.training_mode import training_notes
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
 _NOT_KERAS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "bundle": "an edgeattn bundle"}
@@ -75,16 +79,35 @@ def load_model(
     check_architecture(file, architecture)
     objects = load_custom_objects(custom_objects)
     if architecture is not None and not architecture.endswith(".json"):
-        loaded = LoadedModel(file, model_from_function(file, architecture), ())
+        loaded = _load_function(file, architecture, time_steps, allow_free_time)
     else:
         stored = read_architecture(Path(architecture)) if architecture else file.config
         loaded = _load_stored(file, stored, objects, time_steps, allow_free_time)
-    if not loaded.model.weights:
-        raise UnsupportedModelError(
-            f"The model in {file.path.name} has no weights.",
-            hint="Save the trained model: model.save('model.keras')",
-        )
+    loaded = replace(loaded, notes=(*loaded.notes, *training_notes(loaded.model)))
     return _with_valid_name(loaded)
+
+
+def _load_function(
+    file: ModelFile, architecture: str, time_steps: int | None, allow_free_time: bool
+) -> LoadedModel:
+    """Load weights into the model of a function, which computes as in the Keras that saved them.
+
+    A model of Keras' own layers is migrated like a stored one. Layers of the user's classes cannot
+    be rebuilt reliably from their configs, so such a model is changed in place.
+    """
+    model = function_model(architecture)
+    build_sublayers(model)
+    with open_weights(file) as weights:
+        version = config_inspection.version_numbers(file.keras_version) or weights.version()
+        weights.adapt_names(model)
+    if not version or version >= built_layers.SAME_AS_CURRENT:
+        load_weights(file, model)
+        return LoadedModel(file, model, ())
+    if (stored := built_in_config(model)) is not None:
+        return _load_stored(file, stored, {}, time_steps, allow_free_time)
+    notes = built_layers.adapt(model, version, file.backend)
+    load_weights(file, model)
+    return LoadedModel(file, model, notes)
 
 
 def _load_stored(
@@ -101,6 +124,7 @@ def _load_stored(
     with open_weights(file) as weights:
         with as_damaged(file.path):
             ctx = _context(file, stored, objects, weights)
+            ctx.notes.extend(_era_notes(file, stored, ctx))
             config = model_config.migrate_model(stored, ctx)
             config = preprocessing.remove_preprocessing(config, ctx.notes)
             config = mixed_precision.in_float32(config, ctx.notes)
@@ -114,7 +138,7 @@ def _load_stored(
                 time_axis.fix_time_axis(config, None)
             raise
         with as_damaged(file.path):
-            weights.assign(model, stored, major=ctx.major, backend=file.backend)
+            weights.assign(model, stored, major=ctx.era, backend=file.backend)
     if not allow_free_time:
         ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx.major))
     return LoadedModel(file, model, tuple(dict.fromkeys(ctx.notes)), tuple(ctx.stateful))
@@ -133,12 +157,31 @@ def _with_valid_name(loaded: LoadedModel) -> LoadedModel:
 def _context(
     file: ModelFile, stored: Config, objects: Mapping[str, Any], weights: WeightsFile
 ) -> Context:
-    version = config_inspection.version_numbers(file.keras_version or stored.get("keras_version"))
+    of_config = config_inspection.version_numbers(stored.get("keras_version"))
+    version = config_inspection.version_numbers(file.keras_version)
+    separate = file.kind == "weights-hdf5"
+    if separate:
+        version = version or weights.version()
     return Context(
-        major=config_inspection.major_version(version, stored),
-        version=version,
+        # A whole file has one version; an architecture in a separate file has its own.
+        major=config_inspection.major_version(
+            of_config if separate else version or of_config, stored
+        ),
+        version=version or of_config,
         accepted=accepted_arguments,
         custom_objects=objects,
         shapes=weights.shapes(stored),
         masked=config_inspection.is_model(stored) and config_inspection.has_masks(stored),
     )
+
+
+def _era_notes(file: ModelFile, stored: Config, ctx: Context) -> list[str]:
+    """Return notes if the architecture is written by another Keras than the weights."""
+    if ctx.era >= ctx.major:
+        return []
+    version = ".".join(map(str, ctx.version))
+    notes = [
+        f"{file.path.name} was saved by Keras {version} and the architecture is written for "
+        f"Keras {ctx.major}: the layers compute as in Keras {version}."
+    ]
+    return notes + built_layers.default_notes(stored, ctx.version)

@@ -256,6 +256,61 @@ def test_custom_class_with_the_name_of_a_keras_class(
     assert "--custom-objects" in str(error.value)
 
 
+OWN_SHAPE = """
+import keras
+
+class Pooled(keras.layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.key = keras.layers.Dense(units)
+        self.scorer = keras.layers.Dense(1)
+
+    def call(self, x):
+        weights = keras.ops.softmax(self.scorer(keras.ops.tanh(self.key(x))), axis=1)
+        return keras.ops.sum(weights * x, axis=1)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+class Scaled(Pooled):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+
+    def call(self, x):
+        return self.scale * super().call(x)
+
+class Outer(Pooled):
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.inner = Scaled(units)
+
+    def call(self, x):
+        return self.inner(x) + super().call(x)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("class_name", ["Pooled", "Scaled", "Outer"])
+def test_layer_that_defines_its_output_shape(class_name: str, suffix: str, tmp_path: Path) -> None:
+    """Keras does not trace its call, so the layers inside are not built when it is loaded."""
+    file = tmp_path / "custom.py"
+    file.write_text(OWN_SHAPE)
+    names: dict[str, Any] = {"__name__": "custom"}
+    exec(OWN_SHAPE, names)
+    layer = names[class_name](UNITS)
+    layer(random_input(1, STEPS, FEATURES))
+    inputs = keras.Input((STEPS, FEATURES))
+    model = seeded(keras.Model(inputs, layers.Dense(2)(layer(inputs))))
+    path = tmp_path / f"model{suffix}"
+    model.save(path)
+    loaded = load_model(audit_file(path), custom_objects=file)
+    assert_same_outputs(loaded, model, random_input(2, STEPS, FEATURES))
+
+
 def test_custom_function_replaces_a_lambda(tmp_path: Path) -> None:
     file = tmp_path / "custom.py"
     file.write_text("def odd_one(x):\n    return 2 * x + 1\n")
@@ -341,11 +396,14 @@ def test_input_shape_of_a_sequential_built_from_data(tmp_path: Path) -> None:
         assert_same_outputs(loaded, model, random_input(2, STEPS, FEATURES))
 
 
-def test_model_without_weights(tmp_path: Path) -> None:
-    path = tmp_path / "m.keras"
-    keras.Sequential([keras.Input((FEATURES,)), layers.Activation("tanh")]).save(path)
-    with pytest.raises(UnsupportedModelError, match="has no weights"):
-        load_model(audit_file(path))
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_model_without_weights(suffix: str, tmp_path: Path) -> None:
+    query, value = keras.Input((STEPS, FEATURES)), keras.Input((STEPS, FEATURES))
+    model = keras.Model([query, value], layers.Attention()([query, value]))
+    path = tmp_path / f"m{suffix}"
+    model.save(path)
+    inputs = [random_input(2, STEPS, FEATURES) for _ in range(2)]
+    assert_same_outputs(load_model(audit_file(path)), model, *inputs)
 
 
 def test_missing_weights_are_an_error(tmp_path: Path) -> None:

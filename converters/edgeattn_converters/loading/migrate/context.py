@@ -13,8 +13,9 @@ class Context:
     """What is known about the file, and what the migration reports about it.
 
     Attributes:
-        major: major version of the Keras that wrote the file: 1, 2 or 3.
-        version: that version as numbers, ``(2, 1, 4)``; empty if the file does not contain it.
+        major: major version of the Keras that wrote the configuration: 1, 2 or 3.
+        version: version of the Keras that saved the weights as numbers, ``(2, 1, 4)``; empty if the
+            file does not contain it. It differs from that of a configuration in a separate file.
         accepted: returns the constructor arguments of a Keras 3 layer, None for an unknown class.
         custom_objects: the user's own classes and functions by name.
         shapes: returns path and shape of the arrays stored for a layer, in order; empty if unknown.
@@ -31,6 +32,16 @@ class Context:
     masked: bool
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)
+
+    @property
+    def era(self) -> int:
+        """Major version of the Keras that saved the weights, which the layers must compute as."""
+        return era_of(self.version) or self.major
+
+
+def era_of(version: tuple[int, ...]) -> int | None:
+    """Return the major version, 1, 2 or 3, of a Keras version; None if it is unknown."""
+    return min(max(version[0], 1), 3) if version else None
 
 
 def safe_name(name: str) -> str:

@@ -4,6 +4,7 @@ The layers compute what they were trained with: an argument with an effect on th
 migrated or refused, never dropped.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,7 @@ _DEFAULTS = {
     "activity_regularizer": None, "noise_shape": None, "seed": None, "unroll": False,
     "keepdims": False, "autocast": True, "optional": False, "rms_scaling": False,
 }  # fmt: skip
+HARD_SIGMOID_NOTE = "hard_sigmoid is computed as in Keras 2 (0.2x+0.5)."
 STATE_RESET_NOTE = (
     "was stateful; every sequence starts from the initial state. Pass --states to make the state "
     "an input and an output."
@@ -116,9 +118,9 @@ def legacy_layer(
         version = ".".join(map(str, ctx.version))
         ctx.notes.append(f"{name}: MultiHeadAttention treats masks as in Keras {version}.")
         return MULTI_HEAD_ATTENTION, {**config, "masks": masks}
-    if ctx.major < 3 and class_name in _MERGE_LAYERS:
+    if ctx.era < 3 and class_name in _MERGE_LAYERS:
         return MERGE, {"name": name, "operation": class_name, "dtype": config.get("dtype")}
-    if ctx.major < 3 and class_name == "Concatenate":
+    if ctx.era < 3 and class_name == "Concatenate":
         return CONCATENATE, dict(config)
     return None
 
@@ -175,8 +177,8 @@ def activation(value: Any, ctx: Context) -> Any:
         return value
     if value in ctx.custom_objects:
         return value
-    if value == "hard_sigmoid" and ctx.major < 3:
-        ctx.notes.append("hard_sigmoid is computed as in Keras 2 (0.2x+0.5).")
+    if value == "hard_sigmoid" and ctx.era < 3:
+        ctx.notes.append(HARD_SIGMOID_NOTE)
         return {"module": "builtins", "class_name": "function", "config": HARD_SIGMOID,
                 "registered_name": HARD_SIGMOID}  # fmt: skip
     return {"softmax_v2": "softmax", "tf_softmax": "softmax"}.get(value, value)
@@ -194,12 +196,17 @@ def dtype_name(value: Any) -> Any:
 
 def _gru(name: str, config: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Set ``reset_after``, which old files do not contain and whose default has changed."""
-    if "reset_after" in config:
-        return config
     stored = ctx.shapes(name)
     arrays = [(path, shape) for path, shape in stored if f"{name}/" in path] or stored
     biases = [shape for path, shape in arrays if "bias" in path.rsplit("/", 1)[-1]]
     after = any(len(shape) == 2 for shape in biases)
+    if "reset_after" in config:
+        # The bias of a CuDNN layer has one axis and is split when it is assigned.
+        one_bias = any(math.prod(shape) == 3 * int(config["units"]) for shape in biases)
+        if ctx.era < ctx.major and config["reset_after"] and one_bias:
+            ctx.notes.append(f"{name}: reset_after=False, as the shape of its bias implies.")
+            return {**config, "reset_after": False}
+        return config
     reason = "the shape of its bias" if biases else "the default of its Keras version"
     ctx.notes.append(f"The file has no reset_after for {name}; {reason} implies {after}.")
     return {**config, "reset_after": after}

@@ -215,11 +215,15 @@ def _convolution(
     """Drop the extra axis of 1-D kernels of Keras 1, and flip the kernels of Theano."""
     kernel = arrays[0]
     if major == 1 and class_name in ("Convolution1D", "Conv1D") and kernel.ndim == 4:
-        length = config.get("filter_length")
+        length = config.get("filter_length") or config["kernel_size"][0]
         if kernel.shape[:2] != (length, 1):
             kernel = kernel.transpose(2, 3, 1, 0)
         kernel = kernel[:, 0]
-    if major == 1 and class_name == "Convolution2D" and config.get("dim_ordering") == "th":
+    # The second is what a current Keras stores, if the architecture is in a file of its own.
+    theano_order = (
+        config.get("dim_ordering") == "th" or config.get("data_format") == "channels_first"
+    )
+    if major == 1 and class_name in ("Convolution2D", "Conv2D") and theano_order:
         kernel = kernel.transpose(2, 3, 1, 0)
     if backend == "theano":
         spatial = tuple(range(kernel.ndim - 2))

@@ -28,6 +28,25 @@ class WeightsFile:
             shapes = from_archive.stored_shapes(self.source, stored)
         return lambda name: shapes.get(name, [])
 
+    def version(self) -> tuple[int, ...]:
+        """Return the first Keras version that wrote the layout of the file; ``()`` if unknown."""
+        return (2, 13) if "_layer_checkpoint_dependencies" in self.source else ()
+
+    def adapt_names(self, model: Any) -> None:
+        """Give the layers the names that the file contains, in order, if they have other names.
+
+        Keras assigns weights in order, because generated names depend on the models built before.
+        """
+        if isinstance(self.source, dict) or not from_hdf5.is_layered(self.source):
+            return
+        names = [name for name, shapes in from_hdf5.stored_shapes(self.source).items() if shapes]
+        layers = [layer for layer in model.layers if layer.weights]
+        others = {layer.name for layer in model.layers if not layer.weights}
+        differ = {layer.name for layer in layers} != set(names)
+        if differ and len(names) == len(layers) and not others.intersection(names):
+            for layer, name in zip(layers, names, strict=True):
+                layer.name = name
+
     def size(self) -> int:
         """Return the number of stored values."""
         variables = isinstance(self.source, dict)

@@ -1,0 +1,226 @@
+"""Weights that an older Keras saved, with an architecture from a function or a JSON file."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import LoadedModel, load_model
+
+STEPS, FEATURES, UNITS = 4, 2, 3
+
+
+def write_weights(
+    path: Path, version: str, backend: str = "tensorflow", **arrays: dict[str, Any]
+) -> Path:
+    """Write arrays by layer as ``save_weights`` of Keras 1 and 2 does."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in arrays]
+        file.attrs.update(keras_version=version.encode(), backend=backend.encode())
+        for layer, values in arrays.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [f"{layer}/{name}:0".encode() for name in values]
+            for name, value in values.items():
+                group.create_dataset(f"{layer}/{name}:0", data=np.asarray(value, "float32"))
+    return path
+
+
+def random_arrays(**shapes: tuple[int, ...]) -> dict[str, Any]:
+    generator = np.random.default_rng(8)
+    return {name: generator.normal(0, 1.5, shape) for name, shape in shapes.items()}
+
+
+def hard_sigmoid(x: Any) -> Any:
+    """As Keras 1 and 2 define it."""
+    return np.clip(0.2 * x + 0.5, 0, 1)
+
+
+def lstm(x: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
+    h = c = np.zeros((len(x), len(recurrent_kernel)))
+    for step in range(x.shape[1]):
+        gates = np.split(x[:, step] @ kernel + h @ recurrent_kernel + bias, 4, axis=1)
+        write, forget, read = (hard_sigmoid(gates[k]) for k in (0, 1, 3))
+        c = forget * c + write * np.tanh(gates[2])
+        h = read * np.tanh(c)
+    return h
+
+
+def gru_before(x: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
+    """GRU with the reset gate before the product, the only one of Keras 2.1."""
+    h = np.zeros((len(x), len(recurrent_kernel)))
+    for step in range(x.shape[1]):
+        xz, xr, xh = np.split(x[:, step] @ kernel + bias, 3, axis=1)
+        uz, ur, uh = np.split(recurrent_kernel, 3, axis=1)
+        z, r = hard_sigmoid(xz + h @ uz), hard_sigmoid(xr + h @ ur)
+        h = z * h + (1 - z) * np.tanh(xh + (r * h) @ uh)
+    return h
+
+
+INPUT = np.random.default_rng(5).normal(size=(6, STEPS, FEATURES)).astype("float32")
+LSTM_WEIGHTS = random_arrays(
+    kernel=(FEATURES, 4 * UNITS), recurrent_kernel=(UNITS, 4 * UNITS), bias=(4 * UNITS,)
+)
+GRU_WEIGHTS = random_arrays(
+    kernel=(FEATURES, 3 * UNITS), recurrent_kernel=(UNITS, 3 * UNITS), bias=(3 * UNITS,)
+)
+SCRIPT = """
+import keras
+from keras import layers
+
+class Doubled(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs + inputs
+
+def gated(name="lstm_1", layer=layers.LSTM, **arguments):
+    return layer({units}, recurrent_activation="hard_sigmoid", name=name, **arguments)
+
+def model():
+    return keras.Sequential([keras.Input(({steps}, {features})), gated()])
+
+def other_name():
+    return keras.Sequential([keras.Input(({steps}, {features})), gated("recurrence")])
+
+def bidirectional():
+    x = keras.Input(({steps}, {features}))
+    return keras.Model(x, layers.Bidirectional(gated(), name="both")(x))
+
+def own_layer():
+    return keras.Sequential([keras.Input(({steps}, {features})), gated(), Doubled()])
+
+def operation():
+    x = keras.Input(({steps}, {features}))
+    return keras.Model(x, Doubled()(keras.ops.hard_sigmoid(layers.Dense(2, name="dense_1")(x))))
+
+def gru():
+    return keras.Sequential([keras.Input(({steps}, {features})), gated("gru_1", layers.GRU)])
+
+def default_gates():
+    return keras.Sequential([keras.Input(({steps}, {features})), layers.LSTM(3, name="lstm_1")])
+
+def convolution():
+    return keras.Sequential([keras.Input((5, 5, 1)), layers.Conv2D(2, 3, name="conv")])
+
+def convolution_and_own():
+    return keras.Sequential([keras.Input((5, 5, 1)), layers.Conv2D(2, 3, name="conv"), Doubled()])
+
+def pooled():
+    x = keras.Input(({steps},))
+    words = layers.Embedding(5, 4, mask_zero=True, name="words")(x)
+    attended = layers.MultiHeadAttention(1, 4, name="heads")(words, words)
+    return keras.Model(x, layers.GlobalMaxPooling1D()(attended))
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "architecture.py"
+    path.write_text(SCRIPT.format(units=UNITS, steps=STEPS, features=FEATURES))
+    return path
+
+
+@pytest.fixture
+def lstm_file(tmp_path: Path) -> Path:
+    return write_weights(tmp_path / "old.h5", "2.1.5", lstm_1=LSTM_WEIGHTS)
+
+
+def outputs(loaded: LoadedModel, x: Any = INPUT) -> Any:
+    return loaded.model.predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("function", ["model", "other_name", "own_layer"])
+def test_hard_sigmoid_of_an_old_file(function: str, script: Path, lstm_file: Path) -> None:
+    """Layers of the user's own classes are not rebuilt, the others of such a model are changed."""
+    loaded = load_model(audit_file(lstm_file), architecture=f"{script}:{function}")
+    expected = lstm(INPUT, **LSTM_WEIGHTS) * (2 if function == "own_layer" else 1)
+    np.testing.assert_allclose(outputs(loaded), expected, atol=1e-5)
+    assert "hard_sigmoid is computed as in Keras 2 (0.2x+0.5)." in loaded.notes
+    assert any("saved by Keras 2.1.5" in note for note in loaded.notes)
+
+
+def test_hard_sigmoid_as_an_operation(script: Path, tmp_path: Path) -> None:
+    arrays = random_arrays(kernel=(FEATURES, 2), bias=(2,))
+    file = write_weights(tmp_path / "old.h5", "2.4.0", dense_1=arrays)
+    loaded = load_model(audit_file(file), architecture=f"{script}:operation")
+    expected = 2 * hard_sigmoid(INPUT @ arrays["kernel"] + arrays["bias"])
+    np.testing.assert_allclose(outputs(loaded), expected, atol=1e-5)
+
+
+def test_wrapped_layer_of_an_old_file(script: Path, tmp_path: Path) -> None:
+    arrays = {f"{side}_{k}": v for side in ("forward", "backward") for k, v in LSTM_WEIGHTS.items()}
+    file = write_weights(tmp_path / "old.h5", "2.2.4", both=arrays)
+    loaded = load_model(audit_file(file), architecture=f"{script}:bidirectional")
+    halves = [lstm(INPUT, **LSTM_WEIGHTS), lstm(INPUT[:, ::-1], **LSTM_WEIGHTS)]
+    np.testing.assert_allclose(outputs(loaded), np.concatenate(halves, axis=1), atol=1e-5)
+
+
+def test_reset_gate_of_an_old_file(script: Path, tmp_path: Path) -> None:
+    """The default of GRU has changed; the bias shows which one the weights belong to."""
+    file = write_weights(tmp_path / "old.h5", "2.1.5", gru_1=GRU_WEIGHTS)
+    loaded = load_model(audit_file(file), architecture=f"{script}:gru")
+    np.testing.assert_allclose(outputs(loaded), gru_before(INPUT, **GRU_WEIGHTS), atol=1e-5)
+    assert "gru_1: reset_after=False, as the shape of its bias implies." in loaded.notes
+
+
+def test_json_of_the_current_keras(tmp_path: Path, lstm_file: Path) -> None:
+    cell = layers.LSTM(UNITS, recurrent_activation="hard_sigmoid", name="lstm_1")
+    inputs = keras.Input((STEPS, FEATURES))
+    architecture = tmp_path / "model.json"
+    architecture.write_text(keras.Model(inputs, cell(inputs)).to_json())
+    loaded = load_model(audit_file(lstm_file), architecture=str(architecture))
+    np.testing.assert_allclose(outputs(loaded), lstm(INPUT, **LSTM_WEIGHTS), atol=1e-5)
+
+
+def test_default_that_has_changed_is_noted(script: Path, lstm_file: Path) -> None:
+    loaded = load_model(audit_file(lstm_file), architecture=f"{script}:default_gates")
+    assert any("its default was 'hard_sigmoid' before Keras 2.3" in note for note in loaded.notes)
+
+
+def test_weights_of_the_current_keras_need_no_changes(script: Path, tmp_path: Path) -> None:
+    inputs = keras.Input((STEPS, FEATURES))
+    cell = layers.LSTM(UNITS, recurrent_activation="hard_sigmoid", name="lstm_1")
+    model = keras.Model(inputs, cell(inputs))
+    model.save_weights(tmp_path / "new.weights.h5")
+    loaded = load_model(audit_file(tmp_path / "new.weights.h5"), architecture=f"{script}:model")
+    np.testing.assert_allclose(outputs(loaded), model.predict(INPUT, verbose=0), atol=1e-6)
+    assert loaded.notes == ()
+
+
+def test_masks_of_the_keras_that_saved_the_weights(script: Path, tmp_path: Path) -> None:
+    """MultiHeadAttention ignored the masks of its inputs before Keras 2.10."""
+    weights = {
+        "words": random_arrays(embeddings=(5, 4)),
+        "heads": random_arrays(
+            query_kernel=(4, 1, 4), query_bias=(1, 4), key_kernel=(4, 1, 4), key_bias=(1, 4),
+            value_kernel=(4, 1, 4), value_bias=(1, 4), output_kernel=(1, 4, 4), output_bias=(4,),
+        ),
+    }  # fmt: skip
+    file = write_weights(tmp_path / "old.h5", "2.8.0", **weights)
+    loaded = load_model(audit_file(file), architecture=f"{script}:pooled")
+    x = np.array([[3, 1, 0, 0]])
+    words = weights["words"]["embeddings"][x]
+    query, key, value = (
+        words @ weights["heads"][f"{name}_kernel"][:, 0] + weights["heads"][f"{name}_bias"]
+        for name in ("query", "key", "value")
+    )
+    scores = np.exp(query @ key.transpose(0, 2, 1) / 2)
+    attended = scores / scores.sum(-1, keepdims=True) @ value
+    expected = attended @ weights["heads"]["output_kernel"][0] + weights["heads"]["output_bias"]
+    np.testing.assert_allclose(outputs(loaded, x), expected.max(axis=1), atol=1e-4)
+
+
+def test_kernels_of_theano(script: Path, tmp_path: Path) -> None:
+    arrays = random_arrays(kernel=(3, 3, 1, 2), bias=(2,))
+    file = write_weights(tmp_path / "old.h5", "2.1.5", "theano", conv=arrays)
+    loaded = load_model(audit_file(file), architecture=f"{script}:convolution")
+    x = np.random.default_rng(2).normal(size=(1, 5, 5, 1))
+    kernel = arrays["kernel"][::-1, ::-1]  # Theano convolves, TensorFlow correlates
+    first = np.tensordot(x[0, :3, :3], kernel, 3) + arrays["bias"]
+    np.testing.assert_allclose(outputs(loaded, x)[0, 0, 0], first, atol=1e-5)
+    with pytest.raises(UnsupportedModelError, match="not converted for a model with your own"):
+        load_model(audit_file(file), architecture=f"{script}:convolution_and_own")
