@@ -155,7 +155,8 @@ LEVELS = {
     ),
     "edgeattn_converters": (
         *("recipes", "options", "graphs", "loading", "lowering", "tracing", "quantization"),
-        *("formats", "rounding", "reference", "calibration", "inspection", "diagnosis", "worker"),
+        *("formats", "rounding", "calibration", "keras_outputs", "plausible_inputs"),
+        *("edge_cases", "usable_rows", "reference", "inspection", "diagnosis", "worker"),
         *("__init__", "tuning"),
     ),
 }

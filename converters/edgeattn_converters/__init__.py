@@ -73,7 +73,9 @@ def convert(
         quantization = replace(quantization, runtime="tflite-runtime")
     with new_bundle(target, force=force) as folder:
         with ConversionWorker() as worker:
-            model, reference = worker.prepare(source, options, folder)
+            model, reference = worker.prepare(
+                source, options, folder, calibration=quantization.to_json()["calibration"]
+            )
             request = {
                 "source": source.to_json(),
                 "options": options.to_json(),

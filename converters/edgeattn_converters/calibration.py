@@ -19,6 +19,9 @@ from edgeattn_converters.tracing.trace import Interface
 # TensorFlow's guide recommends 100 to 500 samples.
 RECOMMENDED = 100
 MAX_SAMPLES = 512
+# One in so many distinct samples is set aside for the reference, if it has no samples of its own.
+REFERENCE_SHARE = 5
+SEED = 20240607
 # A file may be larger than memory, so it is read in batches of this many bytes.
 BATCH_BYTES = 8 * 2**20
 # Larger values are sensor faults or a missing scaling, and would determine the range.
@@ -86,6 +89,24 @@ def read(
             f"only {len(selected)} calibration samples: at least {RECOMMENDED} are recommended"
         )
     return Calibration(inputs, tuple(notes))
+
+
+def set_aside(
+    path: Path, interface: Interface, vocabulary: Mapping[str, int], count: int
+) -> Tensors | None:
+    """At most ``count`` samples for the reference, drawn at random from a fixed seed.
+
+    They are a fifth of the distinct samples at most, and :func:`read` leaves them out if they are
+    its ``evaluation``. None if the file has too few samples. Raises as :func:`read` does.
+    """
+    inputs = read(path, interface, vocabulary=vocabulary).inputs
+    fingerprints = row_fingerprints(inputs, interface.inputs)
+    distinct = sorted({item: row for row, item in enumerate(fingerprints)}.values())
+    number = min(count, len(distinct) // REFERENCE_SHARE)
+    if not number:
+        return None
+    rows = np.sort(np.random.default_rng(SEED).choice(distinct, number, replace=False))
+    return {name: array[rows] for name, array in inputs.items()}
 
 
 def _rows_per_batch(file: sample_files.SampleFile) -> int:

@@ -39,6 +39,7 @@ def rounding_costs(
     expected: Tensors,
     *,
     ordinary: int,
+    float16: int,
     schemes: Iterable[str],
 ) -> Json:
     """Errors by type of the weights, output and metric, for the manifest's ``rounding``.
@@ -50,6 +51,7 @@ def rounding_costs(
         inputs: The inputs of the reference.
         expected: The outputs and maps of the model for them.
         ordinary: The number of rows before the extreme edge cases.
+        float16: The number of rows on which float16 artifacts have limits.
         schemes: The schemes that artifacts may have.
     """
     generator = np.random.default_rng(SEED)
@@ -65,7 +67,9 @@ def rounding_costs(
             with rounded_weights(model, weights, draw, generator):
                 actual = run(inputs)
             first = {name: array[:1] for name, array in actual.items()}
-            for check in comparison_checks(artifact, expected, actual, first, ordinary):
+            for check in comparison_checks(
+                artifact, expected, actual, first, ordinary, float16=float16
+            ):
                 _add(worst, check)
         costs[weights] = {
             name: {metric: json_number(value) for metric, value in values.items()}

@@ -23,6 +23,9 @@ MAX_MANIFEST = 16 * 2**20  # bytes
 MAX_SIGNATURE = 2**16  # bytes
 # Characters; all file systems allow names of this length.
 MAX_PATH = 200
+# Where the samples of a reference come from: the user's samples, calibration samples that were set
+# aside, or made up from the model.
+SAMPLES, CALIBRATION, SYNTHETIC = "samples", "calibration", "synthetic"
 # Exceptions that parsing a malformed manifest can raise.
 MALFORMED = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
@@ -107,6 +110,21 @@ class Manifest:
         artifacts = {artifact.path: artifact.sha256 for artifact in self.artifacts}
         return {**artifacts, str(reference["path"]): str(reference["sha256"])}
 
+    @property
+    def reference_kind(self) -> str:
+        """:data:`SAMPLES`, :data:`CALIBRATION` or :data:`SYNTHETIC`; derived for old bundles."""
+        earlier = SYNTHETIC if self.reference["source"] == "seeded" else SAMPLES
+        return str(self.reference.get("kind", earlier))
+
+    @property
+    def reference_samples(self) -> str:
+        """The samples of the reference in words, such as ``64 samples (test.npz)``."""
+        count, source = self.reference["samples"], self.reference["source"]
+        if self.reference_kind == SYNTHETIC:
+            return f"{count} synthetic samples (no real samples were given)"
+        unused = ", not calibrated on" if self.reference_kind == CALIBRATION else ""
+        return f"{count} samples ({source}{unused})"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "format_version": FORMAT_VERSION,
@@ -124,6 +142,11 @@ class Manifest:
         _check_types("model", model, file=str, parameters=int)
         _check_types("reference", reference, path=str, sha256=str, source=str)
         _check_types("reference", reference, samples=int, edge_cases=int)
+        for count in ("ordinary_edge_cases", "float16_edge_cases"):
+            if not 0 <= int(reference.get(count, 0)) <= max(0, reference["edge_cases"]):
+                raise ValueError(f"reference: {count} is {reference[count]!r}")
+        if reference.get("kind", SAMPLES) not in (SAMPLES, CALIBRATION, SYNTHETIC):
+            raise ValueError(f"reference: unknown kind {reference['kind']!r}")
         _check_path(reference["path"])
         return cls(
             model=model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,13 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.converters import import_converters
+from edgeattn.metrics.verdict import NOT_PROVEN
 from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
+    from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
+    from edgeattn.metrics.limits import Check
     from edgeattn.validation.report import ArtifactReport
     from edgeattn_converters import Conversion
 
@@ -166,7 +169,7 @@ def as_document(conversion: Conversion) -> dict[str, Any]:
                 "verdict": report.verdict,
                 "conversion": report.conversion,
                 "achieved": dict(report.artifact.achieved),
-                "reason": report.reason,
+                "reason": report.verdict_reason,
                 "warnings": list(report.warnings),
             }
             for report in conversion.report.artifacts
@@ -187,13 +190,15 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     yield from (f"note: {note}" for note in model["notes"])
     yield from ("", _table(conversion), "")
     yield (
-        f"Compared with Keras on {reference['samples']} samples ({reference['source']}) and "
+        f"Compared with Keras on {manifest.reference_samples} and "
         f"{reference['edge_cases']} edge cases, run consecutively."
     )
+    if reference["not_finite"]:
+        yield f"Rows left out because Keras' own outputs are not finite: {reference['not_finite']}"
     if reference["left_out"] and verbose:
         yield (
-            f"{reference['left_out']} extreme edge cases are excluded, because Keras' own outputs "
-            "change when an input changes in its last digit."
+            "Rows left out because Keras' own outputs change when an input changes in its last "
+            f"digit: {reference['left_out']}"
         )
     yield from (f"warning: {text}" for text in conversion.report.warnings)
     yield from conversion_summary(reports)
@@ -206,6 +211,7 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
             yield f"{report.artifact.label}: {summary}"
     yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in conversion.failures)
     yield f"Wrote {conversion.bundle.path}"
+    yield from settling_command(conversion.bundle, reports)
 
 
 def _table(conversion: Conversion) -> str:
@@ -263,9 +269,9 @@ def _integer_operators(artifact: Artifact) -> str:
 
 
 def _advice(report: ArtifactReport) -> Iterator[str]:
-    """At most one sentence: why an artifact fails, or how to change what was converted."""
+    """At most one line: why an artifact does not pass, or how to change what was converted."""
     artifact = report.artifact
-    if report.reason or report.failed:
+    if report.reason or report.failed or report.unproven:
         yield from failure_lines(report)[:1]
     elif report.explained:
         yield from cost_lines(report)
@@ -279,11 +285,22 @@ def _advice(report: ArtifactReport) -> Iterator[str]:
 
 
 def failure_lines(report: ArtifactReport) -> list[str]:
-    """A line for each reason why an artifact fails or does not run."""
+    """A line for each reason why an artifact does not pass or does not run."""
     label = report.artifact.label
     lines = [f"{label}: {report.reason}"] if report.reason else []
-    for check in report.failed:
-        lines.append(
-            f"{label}: {check.name} is {check.value:.3g} (limit {check.relation} {check.limit:.3g})"
-        )
+    lines += [f"{label}: {_missed_limit(check)}" for check in report.failed]
+    lines += [f"{label}: {NOT_PROVEN}. {_missed_limit(check)}" for check in report.unproven]
     return lines
+
+
+def _missed_limit(check: Check) -> str:
+    return f"{check.name} is {check.value:.3g} (limit {check.relation} {check.limit:.3g})"
+
+
+def settling_command(bundle: Bundle, reports: Sequence[ArtifactReport]) -> Iterator[str]:
+    """How to decide limits that were missed on synthetic samples only."""
+    if any(report.unproven for report in reports):
+        yield (
+            "Limits that were missed on synthetic samples prove nothing. Validate on real ones: "
+            f"edgeattn validate {bundle.path} --data FILE"
+        )

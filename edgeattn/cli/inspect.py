@@ -37,6 +37,8 @@ def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
 
 
 def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
+    from edgeattn.bundle.manifest import Manifest
+
     model = bundle["model"]
     yield f"Bundle of {model['file']}, {model['parameters']:,} parameters"
     for artifact in bundle["artifacts"][:1]:
@@ -46,6 +48,8 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
         for item in bundle["artifacts"]
     ]
     yield output.table(["format", "scheme", "size", "path"], rows, right=(2,))
+    edge_cases = bundle["reference"]["edge_cases"]
+    yield f"reference: {Manifest.from_json(bundle).reference_samples}, {edge_cases} edge cases"
     yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in bundle["failures"])
 
 

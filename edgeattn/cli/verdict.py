@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
 from edgeattn.cli.conversion import conversion_summary, cost_lines
-from edgeattn.cli.convert import failure_lines
+from edgeattn.cli.convert import failure_lines, settling_command
 from edgeattn.metrics.verdict import INCONCLUSIVE, NOT_RUN
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> str:
     lines.append(output.table([*header, "runtime"], rows, right=right))
     for item in artifacts:
         lines += [*failure_lines(item), *cost_lines(item)]
+    lines += settling_command(bundle, artifacts)
     lines += [f"warning: {text}" for text in report.warnings]
     if tasks:
         lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
@@ -85,14 +86,13 @@ def _identity(item: ArtifactReport, verdict: str) -> list[str]:
 
 
 def _reference_line(bundle: Bundle, artifacts: Sequence[ArtifactReport]) -> str:
-    reference = bundle.manifest.reference
     missing = [
         stage
         for stage in ("task", "device")
         if all(item.stages[stage] == NOT_RUN for item in artifacts)
     ]
-    on = f"{reference['samples']} samples ({reference['source']}) and "
-    on += f"{reference['edge_cases']} edge cases"
+    manifest = bundle.manifest
+    on = f"{manifest.reference_samples} and {manifest.reference['edge_cases']} edge cases"
     if any(item.data for item in artifacts):
         errors = [error for item in artifacts if (error := item.reference_error) is not None]
         most = f": max abs error {output.number(max(errors))}" if errors else ""

@@ -178,7 +178,8 @@ class _Diagnoser:
             },
             {spec.name: self._arrays[f"input/{spec.name}"][samples] for spec in artifact.inputs},
         )
-        outputs_fail = any(check.stage != "structure" for check in report.failed)
+        missed = (*report.failed, *report.unproven)
+        outputs_fail = any(check.stage != "structure" for check in missed)
         return Comparison(
             GraphComparison.from_json(result),
             artifact,
@@ -186,7 +187,8 @@ class _Diagnoser:
             report.verdict if outputs_fail or report.stages["task"] == FAIL else PASS,
             limit_db,
             str(self._bundle.manifest.model["file"]),
-            {name for name, state in report.stages.items() if state == FAIL},
+            {name for name, state in report.stages.items() if state == FAIL}
+            | {check.stage for check in report.unproven},
         )
 
     def _report_on(self, artifact: Artifact) -> ArtifactReport:

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.files import write_text
+from edgeattn.metrics.limits import Check
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 from edgeattn.validation.report import ArtifactReport, Report
 
@@ -13,9 +14,9 @@ def write_junit(path: Path, bundle: Bundle, report: Report, *, inconclusive: str
     """Write ``report`` to ``path``.
 
     Failed checks are failures. ``inconclusive`` (``error``, ``failure`` or ``skipped``) is the
-    result of an artifact that is inconclusive or did not run, and of such a task. A task without
-    labels, and that of the reference itself, are skipped. Raises :class:`OutputError` if the file
-    cannot be written.
+    result of an artifact that is inconclusive or did not run, of such a task, and of a limit that
+    was missed on synthetic samples only. A task without labels, and that of the reference itself,
+    are skipped. Raises :class:`OutputError` if the file cannot be written.
     """
     root = ElementTree.Element("testsuites", name=f"edgeattn validate {bundle.path.name}")
     for item in report.artifacts:
@@ -23,6 +24,16 @@ def write_junit(path: Path, bundle: Bundle, report: Report, *, inconclusive: str
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
     write_text(path, text + "\n")
+
+
+def _element(report: ArtifactReport, check: Check, inconclusive: str) -> str | None:
+    """The element of a check that does not pass; None if it does."""
+    if check.passed:
+        return None
+    if check in report.failed:
+        return "failure"
+    # Missed on synthetic samples only: open until real samples decide it.
+    return inconclusive if check in report.unproven else "skipped"
 
 
 def _suite(report: ArtifactReport, inconclusive: str) -> ElementTree.Element:
@@ -37,7 +48,7 @@ def _suite(report: ArtifactReport, inconclusive: str) -> ElementTree.Element:
     for check in report.checks:
         if check.limit is not None:
             message = f"{check.metric} {check.value:.3g}, limit {check.relation} {check.limit:.3g}"
-            add_case(check.name, check.stage, None if check.passed else "failure", message)
+            add_case(check.name, check.stage, _element(report, check, inconclusive), message)
     if report.reason is not None:
         add_case("runs", "runtime", "failure" if report.broken else inconclusive, report.reason)
     if report.task is not None:

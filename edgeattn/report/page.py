@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.metrics.verdict import NOT_PROVEN
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe
 from edgeattn.report.latency_section import latency_section
@@ -72,6 +73,7 @@ def _failures(item: ArtifactReport) -> Iterator[str]:
     if item.reason:
         yield item.reason
     yield from map(describe, item.failed)
+    yield from (f"{NOT_PROVEN}. {describe(check)}" for check in item.unproven)
     for outcome in () if item.task is None else item.task.results:
         if outcome.verdict == "fail":
             yield f"{outcome.output}: {outcome.summary}"

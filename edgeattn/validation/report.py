@@ -8,11 +8,26 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.metrics.limits import Check, json_number
-from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS, UNKNOWN, combined
+from edgeattn.metrics.verdict import (
+    FAIL,
+    INCONCLUSIVE,
+    NOT_PROVEN,
+    NOT_RUN,
+    PASS,
+    UNKNOWN,
+    combined,
+)
 from edgeattn.tensors import Tensors
 from edgeattn.validation.rounding import Costs
 
 STAGES = ("structure", "numbers", "attention", "task", "device")
+# Metrics whose size depends on how much the inputs resemble those of the model's task.
+INPUT_DEPENDENT = frozenset(
+    {
+        *("snr_db", "top1_agreement", "max_abs_error", "jensen_shannon", "worst_jensen_shannon"),
+        *("row_sum_error", "masked_mass", "batch_snr_db", "batch_max_abs_error"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,8 @@ class ArtifactReport:
         rounding: Errors of Keras with rounded weights, by output and metric.
         explained: Checks that miss the limit of the scheme, which rounding explains. Among
             ``checks`` they have a wider limit.
+        undecided: Metrics whose missed limits on the reference do not fail the artifact, because
+            the samples of the reference are synthetic.
         outputs: Outputs for the reference inputs by name, the sample axis first.
         warnings: What the reader should know although no check failed.
     """
@@ -44,6 +61,7 @@ class ArtifactReport:
     conversion: str = UNKNOWN
     rounding: Costs = field(default_factory=dict)
     explained: tuple[Check, ...] = ()
+    undecided: frozenset[str] = frozenset()
     outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = ()
 
@@ -53,18 +71,20 @@ class ArtifactReport:
         stages = self.stages
         if self.broken or FAIL in stages.values():
             return FAIL
-        # An intact file is no evidence by itself: at least one output must be within its limits.
-        if stages["numbers"] != PASS:
+        # An intact file is no evidence by itself: outputs must have been compared.
+        if stages["numbers"] == NOT_RUN:
             return NOT_RUN
-        return INCONCLUSIVE if stages["task"] == INCONCLUSIVE else PASS
+        return INCONCLUSIVE if INCONCLUSIVE in stages.values() else PASS
 
     @property
     def stages(self) -> dict[str, str]:
         """The verdict of each stage."""
-        verdicts = dict.fromkeys(STAGES, NOT_RUN)
+        results: dict[str, set[str]] = {stage: set() for stage in STAGES}
         for check in self.checks:
-            if check.passed is not None and verdicts[check.stage] != FAIL:
-                verdicts[check.stage] = PASS if check.passed else FAIL
+            if check.passed is not None and not self._is_overruled(check):
+                missed = INCONCLUSIVE if self._is_undecided(check) else FAIL
+                results[check.stage].add(PASS if check.passed else missed)
+        verdicts = {stage: combined(results[stage]) for stage in STAGES}
         if self.task is not None:
             verdicts["task"] = self.task.verdict
         return verdicts
@@ -113,9 +133,38 @@ class ArtifactReport:
 
     @property
     def failed(self) -> tuple[Check, ...]:
-        """The checks that are not within their limits, those on the user's data first."""
-        failed = [check for check in self.checks if check.passed is False]
+        """The checks that miss their limits and fail the artifact, on the user's data first."""
+        missed = [check for check in self.checks if check.passed is False]
+        failed = [check for check in missed if not self._is_undecided(check)]
         return tuple(sorted(failed, key=lambda check: check.data is None))
+
+    @property
+    def verdict_reason(self) -> str | None:
+        """:attr:`reason`, or that limits were missed on synthetic samples only."""
+        return self.reason or (NOT_PROVEN if self.unproven else None)
+
+    @property
+    def unproven(self) -> tuple[Check, ...]:
+        """Limits that were missed on synthetic samples, and that no real sample has settled."""
+        undecided = [check for check in self.checks if self._is_undecided(check)]
+        return tuple(check for check in undecided if not self._is_overruled(check))
+
+    def _is_undecided(self, check: Check) -> bool:
+        return check.passed is False and check.data is None and check.metric in self.undecided
+
+    def _is_overruled(self, check: Check) -> bool:
+        """Whether results on the user's dataset take the place of a limit that was missed."""
+        if not self._is_undecided(check):
+            return False
+        if check.stage == "numbers" and self.task is not None and self.task.verdict == PASS:
+            return True
+        return any(
+            other.data is not None
+            and other.metric in {*self.undecided, "tolerance_ratio"}
+            and other.passed is not None
+            and (other.stage, other.output) == (check.stage, check.output)
+            for other in self.checks
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -124,7 +173,7 @@ class ArtifactReport:
             "runtime": self.runtime,
             "verdict": self.verdict,
             "stages": self.stages,
-            "reason": self.reason,
+            "reason": self.verdict_reason,
             "warnings": list(self.warnings),
             "headline": {
                 "data": self.data,

@@ -189,7 +189,7 @@ def _evaluator(
     worker: ConversionWorker, source: ModelSource, calibration: str | None, folder: Path
 ) -> CandidateEvaluator:
     """Loads the model and writes its reference."""
-    model, reference = worker.prepare(source, ConversionOptions(), folder)
+    model, reference = worker.prepare(source, ConversionOptions(), folder, calibration)
     versions = worker.call("package_versions", {}, activity="reading package versions")
     manifest = Manifest(model, (), reference, versions)
     return CandidateEvaluator(worker, folder, source, calibration, manifest)

@@ -69,10 +69,17 @@ class ConversionWorker:
             ) from error
 
     def prepare(
-        self, source: ModelSource, options: ConversionOptions, folder: Path
+        self,
+        source: ModelSource,
+        options: ConversionOptions,
+        folder: Path,
+        calibration: str | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Audit and load the model and write its reference; returns the manifest's entries for
-        both."""
+        """Audit and load the model, and write its reference to ``folder``.
+
+        Without samples in ``source``, some of the samples in the file ``calibration`` are the
+        reference. Returns the manifest's entries for the model and for the reference.
+        """
         path = Path(source.path)
         self.audit(path, source.trust)
         arguments = {"source": source.to_json(), "options": options.to_json()}
@@ -81,9 +88,10 @@ class ConversionWorker:
         )
         reference = self.call(
             "write_reference",
-            {**arguments, "folder": str(folder)},
+            {**arguments, "folder": str(folder), "calibration": calibration},
             activity="computing the reference",
         )
+        model["notes"] += reference.pop("notes")
         return model, reference
 
     def call(

@@ -23,7 +23,7 @@ from edgeattn.samples.npz import read_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.schemes import SCHEMES
 from edgeattn.tensors import Tensors
-from edgeattn_converters import calibration, inspection, reference
+from edgeattn_converters import calibration, inspection, keras_outputs, reference
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.attention_output_check import compare_without_maps
 from edgeattn_converters.loading.audit import ModelFile, audit_file
@@ -145,8 +145,13 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def write_reference(source: Json, options: Json, folder: str) -> dict[str, Any]:
-    """Write the reference to ``folder``; its entry in the manifest."""
+def write_reference(
+    source: Json, options: Json, folder: str, calibration: str | None = None
+) -> dict[str, Any]:
+    """Write the reference to ``folder``; its entry in the manifest, and ``notes`` for the user.
+
+    ``calibration`` is a file of samples that are used if ``source`` has none.
+    """
     progress.report("computing the reference in Keras")
     opened, parsed = _open(source, options), ConversionOptions(**options)
     path = Path(folder) / REFERENCE
@@ -158,6 +163,7 @@ def write_reference(source: Json, options: Json, folder: str) -> dict[str, Any]:
         path,
         samples=opened.samples,
         attention=parsed.attention,
+        calibration_file=None if calibration is None else Path(calibration),
         schemes=parsed.schemes or SCHEMES,
     )
     return {"path": REFERENCE, "sha256": sha256(path), **entry}
@@ -223,7 +229,7 @@ def predict(
 ) -> tuple[None, Tensors]:
     """The outputs of Keras' ``model.predict`` and the attention maps ``maps``, by name."""
     opened = _open(source, options)
-    outputs = reference.predict(opened.model, opened.interface, tensors)
+    outputs = keras_outputs.predict(opened.model, opened.interface, tensors)
     if maps:
         outputs |= _attention_maps(opened, tuple(maps))(tensors)
     return None, outputs

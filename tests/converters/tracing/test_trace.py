@@ -12,6 +12,7 @@ import pytest
 import models
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters import reference
+from edgeattn_converters.keras_outputs import keras_function
 from edgeattn_converters.tracing import trace as tracing
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -43,7 +44,7 @@ def test_outputs_in_a_dictionary_keep_their_keys() -> None:
     shapes = {spec.name: spec.shape for spec in interface.outputs}
     assert shapes == {"zulu": (None, 2), "alpha": (None, 7)}
     x = np.ones((3, 5, 3), "float32")
-    outputs, _ = reference._keras_runner(model, interface, attention=True)({"x": x}, True)
+    outputs = keras_function(model, interface, attention=True)({"x": x}).outputs
     for name, values in model.predict(x, verbose=0).items():
         np.testing.assert_array_equal(outputs[name], values)
 
@@ -150,7 +151,8 @@ def test_edge_cases_with_unstable_outputs_are_excluded(tmp_path: Path) -> None:
     stable, _ = write_reference(models.filled(models.sequential()), tmp_path)
     assert stable["left_out"] == 0
     assert entry["left_out"] > 0
-    assert entry["edge_cases"] + entry["left_out"] == stable["edge_cases"]
+    total = stable["samples"] + stable["edge_cases"]
+    assert entry["samples"] + entry["edge_cases"] + entry["left_out"] == total
     assert arrays["input/x"].shape[0] == entry["samples"] + entry["edge_cases"]
 
 

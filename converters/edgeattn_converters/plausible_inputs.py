@@ -1,0 +1,196 @@
+"""Plausible inputs of a model without samples, from what its first layers reveal.
+
+The first layer of an input may normalize it, and so knows its mean and deviation, or its range. If
+not, the rows take turns: normally distributed values, values from 0 to 1, one-hot vectors, and
+sparse values.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeattn.samples.states import sample_inputs
+from edgeattn.tensors import Array, TensorSpec
+from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.tracing.trace import Interface, vocabulary_of
+
+ROWS = 16
+# The share of values that are not zero in sparse rows.
+DENSITY = 0.1
+# For inputs of deviation 1, the outputs of a trained first layer have deviations in this range.
+# Beyond it, the layer has learned from inputs of another magnitude.
+USUAL_DEVIATIONS = (0.02, 50.0)
+# Layers and operations that pass values on as they are.
+_TRANSPARENT = {
+    *("Masking", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "Identity"),
+    *("Reshape", "Flatten", "Permute", "Transpose", "ExpandDims", "Squeeze", "Cast"),
+}
+
+_Kind = Callable[[np.random.Generator, tuple[int, ...]], Array]
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Values ``low + scale * v``: ``v`` has a deviation of about 1, or is in [0, 1] if ``bounded``.
+
+    Both are numbers, or arrays that broadcast to ``(samples, ...)``.
+    """
+
+    low: Array | float = 0.0
+    scale: Array | float = 1.0
+    bounded: bool = False
+
+
+def plausible_inputs(
+    model: Any, interface: Interface, generator: np.random.Generator
+) -> dict[str, Array]:
+    """:data:`ROWS` rows of inputs by name, half of them padded if the model masks; states are zero.
+
+    Inputs of an embedding are tokens of its vocabulary, and other integers are classes or bits.
+    """
+    vocabulary, padding = vocabulary_of(model, interface), padding_values(model, interface)
+    layers = first_layers(model, interface)
+    inputs = {}
+    for spec in interface.inputs:
+        shape = (ROWS, *(axis or 1 for axis in spec.shape[1:]))
+        values: Array
+        if spec.state is not None:
+            values = np.zeros(shape)
+        elif spec.name in vocabulary:
+            first = 1 if spec.name in padding and vocabulary[spec.name] > 1 else 0
+            values = generator.integers(first, vocabulary[spec.name], size=shape)
+        else:
+            values = _values(spec, shape, layers[spec.name], generator)
+        values = np.asarray(values, spec.dtype)
+        if spec.name in padding and len(shape) > 1:
+            # Lengths from one step to all, padded at the end.
+            for row, length in enumerate(np.linspace(1, shape[1], ROWS // 2).astype(int)):
+                values[row, length:] = padding[spec.name]
+        inputs[spec.name] = values
+    return inputs
+
+
+def padding_values(model: Any, interface: Interface) -> dict[str, float]:
+    """The value of masked steps by input; the first mask of a model holds for all inputs."""
+    values: dict[str, float] = {}
+    for layer in all_layers(model):
+        kind = type(layer).__name__
+        if kind == "Masking":
+            value = float(layer.mask_value)
+        elif kind == "Embedding" and layer.mask_zero:
+            value = 0.0
+        else:
+            continue
+        for spec in sample_inputs(interface.inputs):
+            values.setdefault(spec.name, value)
+    return values
+
+
+def first_layers(model: Any, interface: Interface) -> dict[str, list[Any]]:
+    """The layers that use each input, past those that only pass it on, such as Masking."""
+    return {
+        spec.name: list(_users(tensor))
+        for spec, tensor in zip(interface.inputs, model.inputs, strict=True)
+    }
+
+
+def _users(tensor: Any) -> Iterator[Any]:
+    """Layers and operations that take a symbolic tensor, also inside nested models."""
+    history = getattr(tensor, "_keras_history", None)
+    for node in getattr(getattr(history, "operation", None), "_outbound_nodes", ()):
+        arguments = list(node.arguments.keras_tensors)
+        positions = [k for k, argument in enumerate(arguments) if argument is tensor]
+        user = node.operation
+        inner = getattr(getattr(user, "model", user), "inputs", None)
+        if positions and type(user).__name__ in _TRANSPARENT:
+            yield from _users(node.outputs[0])
+        elif positions and isinstance(inner, list) and positions[0] < len(inner):
+            # A model with states as inputs contains the original model, with the same inputs.
+            if inner[positions[0]] is not tensor:
+                yield from _users(inner[positions[0]])
+        elif positions:
+            yield user
+
+
+def _values(
+    spec: TensorSpec, shape: tuple[int, ...], layers: list[Any], generator: np.random.Generator
+) -> Array:
+    integer = np.dtype(spec.dtype).kind != "f"
+    classes = [n for layer in layers if (n := _classes(layer))]
+    known = next((r for layer in layers if (r := _range_of(layer, len(shape)))), None)
+    if integer and known is None:
+        return generator.integers(0, min(classes, default=2), size=shape)
+    known = known or ValueRange()
+    rows = [KINDS[row % len(KINDS)](generator, shape[1:]) for row in range(shape[0])]
+    values = np.stack(rows)
+    if known.bounded:
+        values = np.clip(np.abs(values), 0.0, 1.0)
+    try:
+        values = np.broadcast_to(known.low + known.scale * values, shape)
+    except ValueError:  # the layer sees the input in another shape
+        values = np.mean(known.low) + np.mean(known.scale) * values
+    return np.rint(values) if integer else values
+
+
+def _classes(layer: Any) -> int | None:
+    """The number of classes of a layer that encodes integers as one-hot vectors."""
+    number = getattr(layer, "num_tokens", None) or getattr(layer, "num_classes", None)
+    return int(number) if number else None
+
+
+def _range_of(layer: Any, rank: int) -> ValueRange | None:
+    """The values that a layer was trained on, as far as its configuration or weights show it."""
+    kind = type(layer).__name__
+    if kind == "Normalization" and not layer.invert and getattr(layer, "mean", None) is not None:
+        return ValueRange(np.asarray(layer.mean), np.sqrt(np.asarray(layer.variance)))
+    if kind == "BatchNormalization":
+        mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
+        if not mean.any() and (variance == 1).all():
+            return None  # never updated
+        shape = [1] * rank
+        shape[layer.axis] = -1
+        return ValueRange(mean.reshape(shape), np.sqrt(variance).reshape(shape))
+    if kind == "Rescaling" and np.min(layer.scale) > 0 and np.max(layer.scale) < 1:
+        # Images are scaled to [0, 1] or to [-1, 1].
+        scale, offset = np.asarray(layer.scale), np.asarray(layer.offset)
+        low = np.where(offset == 0, 0.0, -(1 + offset) / scale)
+        return ValueRange(low, np.where(offset == 0, 1.0, 2.0) / scale, bounded=True)
+    return _scale_of_kernel(layer)
+
+
+def _scale_of_kernel(layer: Any) -> ValueRange | None:
+    """Values that give the outputs of the first layer a deviation of 1, if it is far from that."""
+    layer = getattr(layer, "forward_layer", layer)
+    kernel = getattr(getattr(layer, "cell", layer), "kernel", None)
+    if kernel is None or len(kernel.shape) < 2:
+        return None
+    values = np.asarray(kernel, np.float64)
+    deviation = float(np.median(np.sqrt((values**2).sum(axis=tuple(range(values.ndim - 1))))))
+    low, high = USUAL_DEVIATIONS
+    if not deviation or not np.isfinite(deviation) or low <= deviation <= high:
+        return None
+    return ValueRange(scale=1 / deviation)
+
+
+def _normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return generator.standard_normal(shape)
+
+
+def _unit(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return generator.random(shape)
+
+
+def _one_hot(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """One-hot vectors along the last axis; zeros and ones if it has a single feature."""
+    if not shape or shape[-1] == 1:
+        return generator.integers(0, 2, size=shape)
+    return np.eye(shape[-1])[generator.integers(0, shape[-1], size=shape[:-1])]
+
+
+def _sparse(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return generator.standard_normal(shape) * (generator.random(shape) < DENSITY)
+
+
+KINDS: tuple[_Kind, ...] = (_normal, _unit, _one_hot, _sparse)

@@ -1,0 +1,170 @@
+"""The rows of a reference on which Keras' own outputs are finite and numerically stable.
+
+Far beyond the samples, a recurrence with relu grows exponentially, a softmax of scores in the
+hundreds switches abruptly, and a normalization of one feature divides zero by zero. There, a change
+in the last digit of an input changes the outputs of Keras itself by more than the limit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn.metrics.limits import LIMITS
+from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.edge_cases import SEED
+from edgeattn_converters.keras_outputs import KerasOutputs
+
+# How often inputs are changed in their last digit, and how far the outputs may move: half of the
+# tolerance of a float32 artifact.
+PERTURBATIONS = 4
+ATOL, RTOL = 0.5e-5, 0.5e-4
+# The largest relative rounding error of a float16 number, as a change of float32 inputs.
+FLOAT16_ROUNDING = 2.0**-11
+
+_Run = Callable[[Tensors], KerasOutputs]
+
+
+@dataclass(frozen=True)
+class UsableRows:
+    """Indices of the rows of a reference, in its order.
+
+    Attributes:
+        samples: Samples.
+        ordinary: Edge cases that could be samples.
+        float16: Extremes that are stable enough for a float16 artifact.
+        others: The other extremes.
+        not_finite: The number of rows left out because Keras' outputs are not finite.
+        unstable: The number of rows left out because Keras' outputs are unstable.
+        stable: False if no synthetic sample is stable; then all that are finite are used.
+    """
+
+    samples: Array
+    ordinary: Array
+    float16: Array
+    others: Array
+    not_finite: int
+    unstable: int
+    stable: bool = True
+
+    @property
+    def all(self) -> Array:
+        return np.concatenate([self.samples, self.ordinary, self.float16, self.others])
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts of the manifest."""
+        return {
+            "samples": len(self.samples),
+            "edge_cases": len(self.ordinary) + len(self.float16) + len(self.others),
+            "ordinary_edge_cases": len(self.ordinary),
+            "float16_edge_cases": len(self.float16),
+            "left_out": self.unstable,
+            "not_finite": self.not_finite,
+            "stable": self.stable,
+        }
+
+
+def usable_rows(
+    run: _Run, inputs: Tensors, values: KerasOutputs, counts: tuple[int, int], *, real: bool
+) -> UsableRows:
+    """Select rows of ``inputs``, for which Keras computes ``values``.
+
+    Args:
+        run: Computes the outputs of Keras.
+        inputs: Samples, ordinary edge cases, and extremes.
+        values: What Keras computes from ``inputs``.
+        counts: The numbers of samples, and of samples and ordinary edge cases.
+        real: Whether the samples are real. These are used even if Keras is unstable.
+
+    Raises :class:`UnsupportedModelError` if the outputs are finite for no sample.
+    """
+    count, ordinary = counts
+    finite = finite_rows(values.outputs)
+    _check_any_finite(values, finite[:count], real=real)
+    made_up = np.arange(len(finite)) >= (count if real else 0)
+    usable = finite.copy()
+    candidates = np.flatnonzero(finite & made_up)
+    usable[candidates] = _unmoved(run, inputs, values, candidates, _Step())
+    stable = bool(usable[:count].any())
+    if not stable:
+        usable[:count] = finite[:count]
+    extremes = np.flatnonzero(usable & (np.arange(len(usable)) >= ordinary))
+    robust = _unmoved(run, inputs, values, extremes, _Step(float16=True))
+    rows = np.flatnonzero(usable)
+    return UsableRows(
+        rows[rows < count],
+        rows[(rows >= count) & (rows < ordinary)],
+        extremes[robust],
+        extremes[~robust],
+        int((~finite).sum()),
+        int((finite & ~usable).sum()),
+        stable,
+    )
+
+
+def finite_rows(outputs: Tensors) -> Array:
+    """Which rows are finite in all outputs."""
+    finite = np.ones(len(next(iter(outputs.values()))), bool)
+    for value in outputs.values():
+        finite &= np.isfinite(value).reshape(len(value), -1).all(axis=1)
+    return finite
+
+
+def _check_any_finite(values: KerasOutputs, finite: Array, *, real: bool) -> None:
+    if finite.any():
+        return
+    name = next(name for name, value in values.outputs.items() if not np.isfinite(value).all())
+    kind = "" if real else "synthetic "
+    pass_samples = "" if real else ", or pass real samples: --samples FILE"
+    raise UnsupportedModelError(
+        f"Output {name!r} of the Keras model is NaN or infinite for every {kind}sample.",
+        hint=f"Check the weights for values that are not finite{pass_samples}.",
+    )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A relative change of inputs, and how far outputs may move: half of the limit of a scheme."""
+
+    float16: bool = False
+
+    def changed(self, values: Array, generator: np.random.Generator) -> Array:
+        if values.dtype.kind != "f":
+            return values
+        step = FLOAT16_ROUNDING if self.float16 else np.finfo(values.dtype).eps
+        return (values * (1 + step * generator.choice((-1, 1), values.shape))).astype(values.dtype)
+
+    def within(self, before: Array, after: Array, *, is_map: bool) -> Array:
+        """Which rows hardly move."""
+        before, after = before.astype(np.float64), after.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            same = (before == after) | (np.isnan(before) & np.isnan(after))
+            moved = np.where(same, 0.0, np.abs(after - before)).reshape(len(before), -1)
+        size = np.abs(before).reshape(moved.shape)
+        limits = LIMITS["float16"]
+        # Maps have an absolute limit only.
+        allowed = ATOL + (0.0 if is_map else RTOL) * size
+        if self.float16 and is_map:
+            allowed = np.full(moved.shape, limits.attention_max_abs / 2)
+        close = np.asarray((moved <= allowed).all(axis=1))
+        if self.float16 and not is_map:
+            share = 10 ** (-limits.snr_db / 20) / 2
+            close |= np.linalg.norm(moved, axis=1) <= share * np.linalg.norm(size, axis=1)
+        return close
+
+
+def _unmoved(run: _Run, inputs: Tensors, values: KerasOutputs, rows: Array, step: _Step) -> Array:
+    """Which of ``rows`` have outputs and maps that hardly move when inputs change by ``step``."""
+    unmoved = np.ones(len(rows), bool)
+    if not len(rows):
+        return unmoved
+    generator = np.random.default_rng(SEED)
+    before = values.all
+    for _ in range(PERTURBATIONS):
+        after = run({name: step.changed(value[rows], generator) for name, value in inputs.items()})
+        for name, value in after.all.items():
+            if value.dtype.kind == "f":
+                unmoved &= step.within(before[name][rows], value, is_map=name in values.maps)
+    return unmoved

@@ -1,0 +1,366 @@
+"""The samples and edge cases of a reference, and the rows that Keras rules out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import artifacts
+import keras
+import numpy as np
+import pytest
+
+import models
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import Artifact
+from edgeattn.errors import UnsupportedModelError
+from edgeattn.validation.comparison import comparison_checks
+from edgeattn.validation.validate import validate_isolated
+from edgeattn_converters import calibration, reference
+from edgeattn_converters.edge_cases import EXTREMES, ROUND_EXTREMES
+from edgeattn_converters.keras_outputs import predict
+from edgeattn_converters.options import ConversionOptions, QuantizationOptions
+from edgeattn_converters.plausible_inputs import KINDS, ROWS, plausible_inputs
+from edgeattn_converters.tracing.trace import interface_of
+
+layers = keras.layers
+
+
+def write(model: Any, folder: Path, **files: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The manifest's entry of a reference without maps, and its arrays."""
+    path = folder / "reference.npz"
+    entry = reference.write(
+        model,
+        interface_of(model),
+        path,
+        samples=files.get("samples"),
+        attention=False,
+        calibration_file=files.get("calibration"),
+    )
+    with np.load(path) as arrays:
+        rows = {name: arrays[name] for name in arrays.files}
+    assert {len(array) for name, array in rows.items() if name != "target"} == {
+        entry["samples"] + entry["edge_cases"]
+    }
+    return entry, rows
+
+
+def saved(folder: Path, x: np.ndarray, **labels: np.ndarray) -> Path:
+    path = folder / "data.npz"
+    np.savez(path, x=x, **labels)
+    return path
+
+
+def dense(*before: Any, features: int = 3) -> Any:
+    inputs = keras.Input((features,), name="x")
+    states = inputs
+    for layer in before:
+        states = layer(states)
+    return models.filled(keras.Model(inputs, layers.Dense(2, name="y")(states)))
+
+
+def masked_pooling() -> Any:
+    """Mean embeddings of the words of a text: 0 / 0 for a text of padding alone."""
+    inputs = keras.Input((8,), dtype="int32", name="x")
+    words = layers.Embedding(30, 5, mask_zero=True)(inputs)
+    pooled = layers.GlobalAveragePooling1D()(words)
+    return models.filled(keras.Model(inputs, layers.Dense(2, name="y")(pooled)))
+
+
+# Samples that are set aside from the calibration file
+
+
+@pytest.mark.parametrize(("count", "expected"), [(400, 64), (100, 20), (5, 1)])
+def test_the_reference_is_drawn_from_the_calibration_file(
+    count: int, expected: int, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).random((count, 3)).astype("float32")
+    path = saved(tmp_path, x)
+    model = dense()
+    entry, arrays = write(model, tmp_path, calibration=path)
+    assert (entry["kind"], entry["source"], entry["samples"]) == (
+        *("calibration", "data.npz"),
+        expected,
+    )
+    known = {row.tobytes() for row in x}
+    drawn = [row.tobytes() for row in arrays["input/x"][:expected]]
+    assert len(set(drawn) & known) == expected
+    evaluation = {"x": arrays["input/x"]}
+    used = calibration.read(path, interface_of(model), evaluation).inputs["x"]
+    assert {row.tobytes() for row in used} == known - set(drawn)
+
+
+def test_repeated_calibration_samples_are_on_one_side_only(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((10, 3)).astype("float32")
+    path = saved(tmp_path, np.repeat(x, 7, axis=0))
+    model = dense()
+    entry, arrays = write(model, tmp_path, calibration=path)
+    assert entry["samples"] == 2
+    used = calibration.read(path, interface_of(model), {"x": arrays["input/x"]}).inputs["x"]
+    assert len(used) == 8 * 7
+
+
+def test_a_tiny_calibration_file_is_not_divided(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((4, 3)).astype("float32")
+    entry, _ = write(dense(), tmp_path, calibration=saved(tmp_path, x))
+    assert (entry["kind"], entry["source"]) == ("synthetic", "seeded")
+    (note,) = entry["notes"]
+    assert "data.npz has too few samples to set some aside" in note
+
+
+def test_samples_come_before_calibration(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((7, 3)).astype("float32")
+    np.savez(tmp_path / "calibration.npz", x=x + 1)
+    entry, arrays = write(
+        dense(),
+        tmp_path,
+        samples=saved(tmp_path, x, y=np.arange(7)),
+        calibration=tmp_path / "calibration.npz",
+    )
+    assert (entry["kind"], entry["source"], entry["samples"]) == ("samples", "data.npz", 7)
+    np.testing.assert_array_equal(arrays["input/x"][:7], x)
+    np.testing.assert_array_equal(arrays["target"], np.arange(7))
+
+
+def test_int8_is_compared_on_inputs_like_those_it_was_calibrated_on(tmp_path: Path) -> None:
+    """Integers saturate beyond [0, 1], so that normally distributed inputs would fail the file."""
+    from edgeattn_converters import convert
+
+    model = dense(layers.Dense(16, activation="relu"), layers.Dense(16, activation="relu"))
+    model.save(tmp_path / "model.keras")
+    x = np.random.default_rng(0).random((200, 3)).astype("float32")
+    options = ConversionOptions(schemes=("int8",), formats=("onnx",))
+    calibrated = QuantizationOptions(calibration=saved(tmp_path, x))
+    conversion = convert(tmp_path / "model.keras", options=options, quantization=calibrated)
+    assert conversion.exit_code == 0
+    assert conversion.bundle.manifest.reference_kind == "calibration"
+    (artifact,) = conversion.bundle.manifest.artifacts
+    assert artifact.achieved["calibration"]["samples"] == 160
+    # The same file, compared on synthetic samples, proves nothing.
+    bundle = conversion.bundle
+    entry, _ = write(model, bundle.path)
+    artifacts.edit_manifest(bundle.path, lambda data: data["reference"].update(entry))
+    artifacts.rehash(bundle.path)
+    report = validate_isolated(Bundle.open(bundle.path), bundle.manifest.artifacts)
+    assert (report.verdict, report.exit_code) == ("inconclusive", 6)
+    assert {check.metric for check in report.artifacts[0].unproven} == {"snr_db"}
+
+
+# Rows on which Keras is not finite
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_padding_alone_does_not_stop_a_conversion(real: bool, tmp_path: Path) -> None:
+    model = masked_pooling()
+    files = {}
+    if real:
+        x = np.random.default_rng(0).integers(1, 30, (9, 8))
+        files["samples"] = saved(tmp_path, x)
+    entry, arrays = write(model, tmp_path, **files)
+    assert np.isfinite(arrays["output/y"]).all()
+    assert (arrays["input/x"] != 0).any(axis=1).all()
+    assert entry["not_finite"] >= 1
+    assert entry["samples"] == (9 if real else ROWS)
+    # 7 lengths and 4 rows with all words.
+    total = entry["samples"] + 7 + 4 + EXTREMES
+    assert len(arrays["input/x"]) == total - entry["not_finite"]
+    assert entry["notes"] == []
+
+
+class Logarithm(layers.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return keras.ops.log(x)
+
+
+def test_real_samples_that_are_not_finite_are_left_out_with_a_note(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((9, 3)).astype("float32") + 0.5
+    x[[2, 5]] = -1
+    entry, arrays = write(dense(Logarithm()), tmp_path, samples=saved(tmp_path, x, y=np.arange(9)))
+    assert entry["samples"] == 7
+    assert "not finite for 2 of 9 samples in data.npz" in entry["notes"][0]
+    np.testing.assert_array_equal(arrays["input/x"][:7], x[[0, 1, 3, 4, 6, 7, 8]])
+    np.testing.assert_array_equal(arrays["target"], [0, 1, 3, 4, 6, 7, 8])
+    with pytest.raises(UnsupportedModelError, match="for every sample"):
+        write(dense(Logarithm()), tmp_path, samples=saved(tmp_path, -x[2:3] * 0 - 1))
+
+
+def test_synthetic_samples_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    model = dense(Logarithm())
+    entry, arrays = write(model, tmp_path)
+    assert 1 <= entry["samples"] < ROWS
+    assert (arrays["input/x"] > 0).all()
+    selected = reference.selection_inputs(model, interface_of(model), None)
+    assert np.isfinite(predict(model, interface_of(model), selected)["y"]).all()
+    always = dense(Logarithm(), layers.Rescaling(0.0, -1.0), Logarithm())
+    with pytest.raises(UnsupportedModelError, match="every synthetic sample") as caught:
+        write(always, tmp_path)
+    assert "--samples FILE" in str(caught.value.hint)
+
+
+# Rows on which Keras is unstable
+
+
+def test_a_model_that_is_unstable_everywhere(tmp_path: Path) -> None:
+    """The sine of millions changes with the last digit of its argument."""
+    inputs = keras.Input((3,), name="x")
+    normal = layers.Normalization(mean=10.0, variance=1.0)(inputs)
+    waves = keras.ops.sin(1e6 * (normal + 10.0))
+    model = models.filled(keras.Model(inputs, layers.Dense(2, name="y")(waves)))
+    entry, _ = write(model, tmp_path)
+    assert (entry["stable"], entry["samples"]) == (False, ROWS)
+    assert "--samples FILE" in entry["notes"][0]
+    x = np.random.default_rng(0).random((9, 3)).astype("float32")
+    entry, _ = write(model, tmp_path, samples=saved(tmp_path, x))
+    assert (entry["stable"], entry["samples"], entry["notes"]) == (True, 9, [])
+
+
+def test_extremes_that_rounding_to_float16_changes_come_last(tmp_path: Path) -> None:
+    """A softmax of scores up to 60,000: stable to float32 rounding mostly, not to float16's."""
+    inputs = keras.Input((5,), name="x")
+    model = keras.Model(inputs, layers.Softmax(name="y")(10.0 * inputs))
+    entry, arrays = write(model, tmp_path)
+    first = entry["samples"] + entry["ordinary_edge_cases"]
+    assert 0 < entry["float16_edge_cases"] < entry["edge_cases"]
+    x = arrays["input/x"][first:]
+    moved = np.zeros(len(x))
+    for sign in (-1, 1):
+        changed = x * (1 + sign * 2.0**-11 * np.float32([1, -1, 1, -1, 1]))
+        outputs = model.predict(changed.astype("float32"), verbose=0)
+        moved = np.maximum(moved, np.abs(outputs - arrays["output/y"][first:]).max(axis=1))
+    count = entry["float16_edge_cases"]
+    # 50 dB are 0.0032 of the length of an output, which is at least 0.45 for five classes.
+    assert moved[:count].max() < 0.0064 < moved[count:].max()
+
+
+# Extremes
+
+
+def test_extremes_have_several_magnitudes_and_are_not_round(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((9, 50)).astype("float32")
+    model = dense(features=50)
+    entry, arrays = write(model, tmp_path, samples=saved(tmp_path, x))
+    rows = arrays["input/x"][-EXTREMES:]
+    assert entry["left_out"] == 0
+    largest = np.abs(rows[ROUND_EXTREMES:]).max(axis=1) / x.max()
+    decades = np.floor(np.log10(largest)).astype(int)
+    assert {-1, 0, 1} <= set(decades)
+    for row in rows[ROUND_EXTREMES:]:
+        assert len(np.unique(row)) == len(row)
+        assert (row.astype("float16") != row).any()
+    assert any((row > 0).all() for row in rows[ROUND_EXTREMES:])
+    assert any(0.2 < (row > 0).mean() < 0.8 for row in rows[ROUND_EXTREMES:])
+
+
+def test_lost_precision_beyond_the_samples_fails(tmp_path: Path) -> None:
+    """Inputs over 1 are rounded to float16, of a file whose samples are sixteenths up to 1."""
+    x = np.random.default_rng(0).integers(0, 17, (40, 7, 3)) / 16
+    inputs = keras.Input((7, 3), name="x")
+    states = layers.GRU(5)(inputs)
+    model = models.filled(keras.Model(inputs, layers.Dense(2, name="y")(states)))
+    entry, arrays = write(model, tmp_path, samples=saved(tmp_path, x.astype("float32")))
+    inputs_of_all, expected = arrays["input/x"], arrays["output/y"]
+    rounded = np.where(
+        np.abs(inputs_of_all) > 1, inputs_of_all.astype("float16"), inputs_of_all
+    ).astype("float32")
+    interface = interface_of(model)
+    artifact = Artifact("onnx", "float32", "m.onnx", "", 1, interface.inputs, interface.outputs)
+
+    def failed(count: int | None) -> set[str]:
+        outputs = model.predict(rounded[:count], verbose=0)
+        checks = comparison_checks(
+            artifact,
+            {"y": expected[:count]},
+            {"y": outputs},
+            {"y": outputs[:1]},
+            entry["samples"],
+        )
+        return {check.metric for check in checks if check.passed is False}
+
+    assert failed(entry["samples"]) == set()
+    assert failed(None) == {"tolerance_ratio"}
+
+
+# Synthetic samples
+
+
+def synthetic(model: Any) -> np.ndarray:
+    """The values of the first input."""
+    interface = interface_of(model)
+    inputs = plausible_inputs(model, interface, np.random.default_rng(0))
+    x = inputs[interface.inputs[0].name]
+    assert len(x) == ROWS
+    assert np.isfinite(x).all()
+    return np.asarray(x)
+
+
+def test_kinds_take_turns() -> None:
+    x = synthetic(dense(features=40))
+    normal, unit, one_hot, sparse = (x[kind :: len(KINDS)] for kind in range(len(KINDS)))
+    assert (normal < 0).any()
+    assert (unit >= 0).all()
+    assert (unit <= 1).all()
+    assert len(np.unique(unit)) == unit.size
+    np.testing.assert_array_equal(np.sort(one_hot, axis=1)[:, -2:], [[0, 1]] * len(one_hot))
+    assert ((sparse == 0).mean(axis=1) > 0.6).all()
+    assert (sparse != 0).any()
+
+
+def test_normalization_gives_mean_and_deviation() -> None:
+    mean, variance = [300.0, -5.0, 0.01], [100.0, 4.0, 1e-6]
+    x = synthetic(dense(layers.Normalization(mean=mean, variance=variance)))
+    normal = (x - mean) / np.sqrt(variance)
+    assert np.abs(normal).max() < 5
+    assert (normal[:: len(KINDS)].std(axis=0) > 0.2).all()
+
+
+def test_batch_normalization_gives_mean_and_deviation() -> None:
+    model = dense(layers.BatchNormalization(name="norm"))
+    norm = model.get_layer("norm")
+    norm.moving_mean.assign([300.0, -5.0, 0.01])
+    norm.moving_variance.assign([100.0, 4.0, 1e-6])
+    normal = (synthetic(model) - np.array([300.0, -5.0, 0.01])) / np.array([10.0, 2.0, 1e-3])
+    assert np.abs(normal).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "low", "high"),
+    [(1 / 255, 0.0, 0, 255), (1 / 127.5, -1.0, 0, 255), (0.01, 0.0, 0, 100), (0.5, -2.0, 2, 6)],
+)
+def test_rescaling_gives_the_range(scale: float, offset: float, low: int, high: int) -> None:
+    x = synthetic(dense(layers.Rescaling(scale, offset), features=40))
+    assert x.min() == pytest.approx(low, abs=1e-4)
+    assert x.max() == pytest.approx(high, abs=1e-3)
+
+
+def test_layers_behind_others_and_in_nested_models() -> None:
+    inner_inputs = keras.Input((5, 3))
+    rescaled = layers.Rescaling(1 / 255)(layers.Masking(-1.0)(inner_inputs))
+    inner = keras.Model(inner_inputs, layers.LSTM(2)(rescaled))
+    sequential = keras.Sequential(
+        [keras.Input((15,), name="x"), layers.Reshape((5, 3)), layers.Dropout(0.5), inner]
+    )
+    x = synthetic(sequential)
+    assert (x.min(), x.max()) == (-1, 255)  # -1 is padding
+
+
+def test_integers_are_classes_of_the_encoding() -> None:
+    inputs = keras.Input((40,), dtype="int32", name="x")
+    encoded = layers.CategoryEncoding(num_tokens=7, output_mode="multi_hot")(inputs)
+    x = synthetic(keras.Model(inputs, layers.Dense(2)(encoded)))
+    assert (x.min(), x.max(), x.dtype) == (0, 6, np.int32)
+    images = keras.Input((40,), dtype="uint8", name="x")
+    x = synthetic(keras.Model(images, layers.Dense(2)(layers.Rescaling(1 / 255)(images))))
+    assert (x.min(), x.max(), x.dtype) == (0, 255, np.uint8)
+    bits = keras.Input((40,), dtype="int32", name="x")
+    x = synthetic(keras.Model(bits, layers.Dense(2)(layers.Rescaling(1.0)(bits))))
+    assert set(np.unique(x)) == {0, 1}
+
+
+@pytest.mark.parametrize(("weight", "magnitude"), [(1e-4, 1e4), (0.5, 1.0), (1e3, 1e-3)])
+def test_weights_of_the_first_layer_give_the_magnitude(weight: float, magnitude: float) -> None:
+    model = dense(features=25)
+    model.layers[-1].kernel.assign(np.full((25, 2), weight))
+    x = synthetic(model)[:: len(KINDS)]
+    # The deviation of the outputs is 1, of 25 inputs that each contribute weight * x.
+    expected = magnitude / 5 if weight != 0.5 else 1.0
+    assert x.std() == pytest.approx(expected, rel=0.3)
