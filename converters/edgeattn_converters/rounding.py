@@ -39,7 +39,7 @@ def rounding_costs(
     expected: Tensors,
     *,
     ordinary: int,
-    float16: int,
+    float16: int | None = None,
     schemes: Iterable[str],
 ) -> Json:
     """Errors by type of the weights, output and metric, for the manifest's ``rounding``.
@@ -51,7 +51,7 @@ def rounding_costs(
         inputs: The inputs of the reference.
         expected: The outputs and maps of the model for them.
         ordinary: The number of rows before the extreme edge cases.
-        float16: The number of rows on which float16 artifacts have limits.
+        float16: The number of rows on which float16 artifacts have limits; None for all.
         schemes: The schemes that artifacts may have.
     """
     generator = np.random.default_rng(SEED)
