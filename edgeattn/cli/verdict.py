@@ -159,7 +159,7 @@ def _score_lines(tasks: Tasks) -> list[str]:
 
 
 def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> list[str]:
-    """The differences of outputs and maps on the user's samples, if there are several of them."""
+    """The differences of single outputs and maps on the user's samples, if there are several."""
     checks: dict[tuple[str, str, str], dict[str, Check]] = {}
     for item in artifacts:
         for check in item.checks:
@@ -167,7 +167,9 @@ def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> lis
                 key = (item.artifact.format, item.artifact.scheme, check.output or "")
                 checks.setdefault(key, {})[check.metric] = check
     notes = [f"note: {note}" for note in task.notes]
-    if len({name for _, _, name in checks}) < 2:
+    compared = {(c.stage, c.output) for metrics in checks.values() for c in metrics.values()}
+    if len(compared) == len({stage for stage, _ in compared}):
+        # The first table shows the only output and the only map.
         return notes
     rows = [
         [

@@ -199,7 +199,6 @@ RUNNER_FAULTS = [
         "digits",
         TASK,
         wrap=_with_outputs(_fail_outside_the_reference),
-        only=True,
     ),
     Fault(
         "drift after 100 sequences",
@@ -208,6 +207,5 @@ RUNNER_FAULTS = [
         wrap=_with_outputs(_drift),
         scheme="dynamic_int8",
         format="tflite",
-        only=True,
     ),
 ]
