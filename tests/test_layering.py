@@ -154,8 +154,15 @@ LEVELS = {
         *("cli", "__main__"),
     ),
     "edgeattn_converters": (
-        *("recipes", "options", "graphs", "loading", "lowering", "tracing", "quantization"),
-        *("formats", "rounding", "calibration", "keras_outputs", "plausible_inputs"),
+        *("recipes", "options", "combinations", "graphs", "loading", "lowering", "tracing"),
+        *(
+            "quantization",
+            "formats",
+            "rounding",
+            "calibration",
+            "keras_outputs",
+            "plausible_inputs",
+        ),
         *("edge_cases", "usable_rows", "reference", "inspection", "diagnosis", "worker"),
         *("__init__", "tuning"),
     ),

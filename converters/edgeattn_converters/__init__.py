@@ -10,17 +10,11 @@ from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
-from edgeattn.errors import (
-    ConversionError,
-    EdgeattnError,
-    SchemeError,
-    UnsupportedModelError,
-    UsageError,
-)
+from edgeattn.errors import ArtifactError, ConversionError, SchemeError, UnsupportedModelError
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate_isolated
+from edgeattn_converters.combinations import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
-from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.worker.client import ConversionWorker
 
 __all__ = ["Conversion", "ConversionOptions", "ModelSource", "QuantizationOptions", "convert"]
@@ -69,10 +63,13 @@ def convert(
     target = Path(output) if output is not None else source.beside(".edge")
     check_new_bundle(target, force=force)
     options = options.with_defaults(calibrated=quantization.calibration is not None)
+    check_combination(Request(source, options, quantization), named_schemes=named)
+    quantization.check_files()
     if "tflite-runtime" in options.targets:
         quantization = replace(quantization, runtime="tflite-runtime")
     with new_bundle(target, force=force) as folder:
         with ConversionWorker() as worker:
+            worker.check(source, options, calibration=quantization.calibration)
             model, reference = worker.prepare(
                 source, options, folder, calibration=quantization.to_json()["calibration"]
             )
@@ -82,9 +79,8 @@ def convert(
                 "quantization": quantization.to_json(),
                 "folder": str(folder),
             }
-            notes, calibration_error = _check_calibration(worker, request)
-            model["notes"] += notes
-            artifacts, failures = _write_artifacts(worker, request, calibration_error, named)
+            model["notes"] += _check_calibration(worker, request)
+            artifacts, failures = _write_artifacts(worker, request, named)
             versions = worker.call("package_versions", {}, activity="reading package versions")
         manifest = Manifest(model, artifacts, reference, versions, failures)
         write_manifest(folder, manifest)
@@ -93,32 +89,17 @@ def convert(
     return Conversion(Bundle(target, manifest), report, failures)
 
 
-def _check_calibration(
-    worker: ConversionWorker, request: Mapping[str, Any]
-) -> tuple[list[str], UsageError | None]:
-    """Notes on the calibration samples, or why they are rejected.
-
-    Raises that error if no scheme could be converted, or if no scheme needs the samples.
-    """
-    schemes = request["options"]["schemes"]
-    needing = [scheme for scheme in schemes if recipe_for(scheme).needs_calibration]
-    if not needing and request["quantization"]["calibration"] is None:
-        return [], None
-    try:
-        return worker.call(
-            "check_calibration", request, activity="reading the calibration samples"
-        )["notes"], None
-    except UsageError as error:
-        if len(needing) in (0, len(schemes)):
-            raise
-        return [], error
+def _check_calibration(worker: ConversionWorker, request: Mapping[str, Any]) -> list[str]:
+    """Notes on the calibration samples. Raises :class:`UsageError` if they are invalid."""
+    if request["quantization"]["calibration"] is None:
+        return []
+    checked = worker.call("check_calibration", request, activity="reading the calibration samples")
+    notes: list[str] = checked["notes"]
+    return notes
 
 
 def _write_artifacts(
-    worker: ConversionWorker,
-    request: Mapping[str, Any],
-    calibration_error: UsageError | None,
-    named: Sequence[str],
+    worker: ConversionWorker, request: Mapping[str, Any], named: Sequence[str]
 ) -> tuple[tuple[Artifact, ...], tuple[dict[str, Any], ...]]:
     """The artifacts of all schemes and formats, and those that failed, with the reasons.
 
@@ -128,21 +109,17 @@ def _write_artifacts(
     artifacts: list[Artifact] = []
     failures: list[dict[str, Any]] = []
     for scheme, format in itertools.product(options["schemes"], options["formats"]):
-        error: EdgeattnError | None = calibration_error
-        if error is None or not recipe_for(scheme).needs_calibration:
-            arguments = {**request, "format": format, "scheme": scheme}
-            activity = f"converting to {format} {scheme}"
-            try:
-                entry = worker.call("write_artifact", arguments, activity=activity)
-                artifacts.append(Artifact.from_json(entry))
-                continue
-            except UnsupportedModelError as failure:
-                error = failure
-        (Path(request["folder"]) / f"{model.stem}.{scheme}.{format}").unlink(missing_ok=True)
-        required = scheme in named or not isinstance(error, SchemeError)
-        failures.append(
-            {"format": format, "scheme": scheme, "reason": error.message, "required": required}
-        )
+        arguments = {**request, "format": format, "scheme": scheme}
+        activity = f"converting to {format} {scheme}"
+        try:
+            entry = worker.call("write_artifact", arguments, activity=activity)
+            artifacts.append(Artifact.from_json(entry))
+        except (UnsupportedModelError, ArtifactError) as error:
+            (Path(request["folder"]) / f"{model.stem}.{scheme}.{format}").unlink(missing_ok=True)
+            required = scheme in named or not isinstance(error, SchemeError)
+            failures.append(
+                {"format": format, "scheme": scheme, "reason": error.message, "required": required}
+            )
     if not artifacts:
         raise nothing_converted(
             model, {f"{f['format']} {f['scheme']}": f["reason"] for f in failures}

@@ -60,7 +60,7 @@ def read(
     known = set() if evaluation is None else set(row_fingerprints(evaluation, specs))
     ranges = {spec.name: _Range() for spec in specs}
     usable = np.zeros(len(file), bool)
-    rows = _rows_per_batch(file)
+    rows = rows_per_batch(file)
     for first, batch in zip(range(0, len(file), rows), file.batches(rows), strict=True):
         for spec in specs:
             ranges[spec.name].add(batch.inputs[spec.name])
@@ -109,7 +109,7 @@ def set_aside(
     return {name: array[rows] for name, array in inputs.items()}
 
 
-def _rows_per_batch(file: sample_files.SampleFile) -> int:
+def rows_per_batch(file: sample_files.SampleFile) -> int:
     """The number of samples in :data:`BATCH_BYTES` as float64, the widest type that is read."""
     values = sum(
         int(np.prod([axis for axis in spec.shape[1:] if axis is not None])) for spec in file.specs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.bundle.manifest import MANIFEST
-from edgeattn.errors import UsageError
+from edgeattn.errors import UsageError, first_line
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.recipes import (
     OPSETS,
     PRECISIONS,
-    default_schemes,
+    expand_schemes,
     formats_for,
-    recipe_for,
 )
 
 StrPath = str | os.PathLike[str]
+MAX_TIME_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class ModelSource:
             # Plain strings travel as JSON and make equal sources equal cache keys.
             object.__setattr__(self, name, None if value is None else os.fspath(value))
         object.__setattr__(self, "ignore", tuple(self.ignore))
+        if self.time_steps is not None and not 1 <= self.time_steps <= MAX_TIME_STEPS:
+            raise UsageError(
+                f"--time-steps {self.time_steps} is not between 1 and {MAX_TIME_STEPS:,}.",
+                hint="Pass the length of one sequence, as in training.",
+            )
 
     @classmethod
     def of(cls, source: StrPath | ModelSource) -> ModelSource:
@@ -72,11 +78,38 @@ class ModelSource:
             raise UsageError(
                 f"{path} is already a bundle.", hint=f"List its contents: edgeattn inspect {path}"
             )
-        if self.samples is not None and not Path(self.samples).is_file():
-            raise UsageError(f"No such file of samples: {self.samples}")
+        _check_samples(self.samples, "--samples")
+        _check_python(self.custom_objects, "--custom-objects")
+        if self.architecture is not None:
+            file, colon, _ = self.architecture.rpartition(":")
+            if colon and file.endswith(".py"):
+                _check_python(file, "--architecture")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _check_samples(path: StrPath | None, option: str) -> None:
+    if path is not None and not Path(path).is_file():
+        raise UsageError(
+            f"{option}: no such file: {path}", hint="Pass an .npz, .npy or .csv file of samples."
+        )
+
+
+def _check_python(path: StrPath | None, option: str) -> None:
+    """Raise :class:`UsageError` if a file is missing or not Python; it is not executed."""
+    if path is None:
+        return
+    if not Path(path).is_file():
+        raise UsageError(f"{option}: no such file: {path}.", hint="Pass the path of a Python file.")
+    try:
+        ast.parse(Path(path).read_bytes(), str(path))
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise UsageError(
+            f"{option}: {Path(path).name}{line} is not valid Python: {first_line(error)}",
+            hint=f"Try: python {path}",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -85,8 +118,9 @@ class ConversionOptions:
 
     Attributes:
         formats, schemes: ``tflite`` and ``onnx``; names of
-            :data:`~edgeattn_converters.recipes.RECIPES`. Default: every format of the
-            ``targets``, and every scheme that the given data allows.
+            :data:`~edgeattn_converters.recipes.RECIPES`, and ``all`` for all but the
+            experimental ones. Default: every format of the ``targets``, and every scheme that
+            the given data allows.
         targets: The runtimes the files are for: names of
             :data:`~edgeattn_converters.recipes.TARGETS`.
         attention: Whether attention maps are outputs of the files.
@@ -111,19 +145,20 @@ class ConversionOptions:
         for name in ("formats", "schemes", "targets", "attention_layers"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.attention_layers and not self.attention:
-            raise UsageError("--attention and --no-attention contradict each other.")
+            raise UsageError(
+                "--attention and --no-attention contradict each other.", hint="Omit one of them."
+            )
 
     def with_defaults(self, *, calibrated: bool) -> ConversionOptions:
         """The options with every format and scheme named.
 
         Raises :class:`UsageError` if a target or scheme is unknown.
         """
-        for scheme in self.schemes:
-            recipe_for(scheme)
+        of_targets = formats_for(self.targets)
         return replace(
             self,
-            formats=self.formats or formats_for(self.targets) or FORMATS,
-            schemes=self.schemes or default_schemes(calibrated=calibrated),
+            formats=tuple(dict.fromkeys(self.formats)) or of_targets or FORMATS,
+            schemes=expand_schemes(self.schemes, calibrated=calibrated),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -137,9 +172,10 @@ class QuantizationOptions:
     Attributes:
         calibration: An ``.npz``, ``.npy`` or ``.csv`` file of real inputs on which ranges of
             activations are measured; ``int8`` and ``int16x8`` need it.
-        integer_io: Whether inputs and outputs of ``int8`` files are integers.
-        attention_precision: ``int8``, ``int16`` or ``float32`` for the softmax and scores of
-            attention in ``int8`` files; ``auto`` keeps the maps within their limits.
+        integer_io: Whether inputs and outputs of ``int8`` and ``int16x8`` files are integers.
+        attention_precision: For the softmax and scores of attention: ``int8`` in ``int8`` files,
+            ``int16`` in ``int16x8`` files, or ``float32`` in both; ``auto`` keeps the maps within
+            their limits.
         runtime: The TFLite runtime the files are for: ``litert`` or ``tflite-runtime``.
         opset: The ONNX operator set, one of :data:`~edgeattn_converters.recipes.OPSETS`.
         allow_float_fallback: Whether a file is kept that does not achieve its scheme.
@@ -172,6 +208,10 @@ class QuantizationOptions:
                 )
         # Sorted pairs: hashable, and equal however they were given.
         object.__setattr__(self, "precision", tuple(sorted(pairs.items())))
+
+    def check_files(self) -> None:
+        """Raises :class:`UsageError` if the calibration file is missing."""
+        _check_samples(self.calibration, "--calibration")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

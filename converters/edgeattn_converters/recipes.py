@@ -16,6 +16,11 @@ class Recipe:
     activations: str
     needs_calibration: bool = False
 
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether calibration samples change the file: for ranges, or to choose a candidate."""
+        return self.needs_calibration or self.scheme == "dynamic_int8"
+
 
 RECIPES: Mapping[str, Recipe] = {
     recipe.scheme: recipe
@@ -28,6 +33,8 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("int4", "int4", "float32"),
     )
 }
+# In a list of schemes: every scheme but the experimental ones.
+ALL = "all"
 TARGETS: Mapping[str, str] = {
     "litert": "tflite",
     "tflite-runtime": "tflite",
@@ -54,6 +61,18 @@ def default_schemes(*, calibrated: bool) -> tuple[str, ...]:
         for recipe in RECIPES.values()
         if recipe.scheme not in EXPERIMENTAL and (calibrated or not recipe.needs_calibration)
     )
+
+
+def expand_schemes(names: Iterable[str], *, calibrated: bool) -> tuple[str, ...]:
+    """``names``, each once; no name and :data:`ALL` stand for :func:`default_schemes`.
+
+    Raises :class:`UsageError` if a scheme is unknown.
+    """
+    expanded: list[str] = []
+    for name in tuple(names) or (ALL,):
+        every = default_schemes(calibrated=calibrated)
+        expanded += every if name == ALL else (recipe_for(name).scheme,)
+    return tuple(dict.fromkeys(expanded))
 
 
 def formats_for(targets: Iterable[str]) -> tuple[str, ...]:

@@ -47,14 +47,15 @@ if TYPE_CHECKING:
 @click.option(
     "--integer-io",
     is_flag=True,
-    help="int8: integer inputs and outputs, with their scales in the manifest.",
+    help="int8 and int16x8: integer inputs and outputs, with their scales in the manifest.",
 )
 @click.option(
     "--attention-precision",
     type=click.Choice(["auto", "int8", "int16", "float32"]),
     default="auto",
     show_default=True,
-    help="int8: precision of attention's scores and softmax; auto keeps maps within their limits.",
+    help="Precision of attention's scores and softmax: int8 in int8 files, int16 in int16x8 files, "
+    "float32 in both; auto keeps maps within their limits.",
 )
 @click.option(
     "--allow-float-fallback",
@@ -131,7 +132,7 @@ def command(
             target,
             options=converters.ConversionOptions(
                 formats=options.empty_if_all(formats),
-                schemes=options.empty_if_all(schemes),
+                schemes=schemes,
                 targets=targets,
                 attention=not no_attention,
                 attention_layers=attention_layers,

@@ -77,9 +77,9 @@ def command(
 ) -> int:
     """Search for the smallest or fastest artifact of MODEL that passes the verdict.
 
-    Every scheme, format and lowering is tried as a whole. If the smallest ones do not pass, the
-    most sensitive layers get a larger scheme. If no candidate passes, the closest one is written.
-    After an interruption, rerun the command to resume.
+    Every scheme, format and lowering is tried as a whole, those expected to be small first. If the
+    smallest ones do not pass, the most sensitive layers get a larger scheme. If no candidate
+    passes, the closest one is written. After an interruption, rerun the command to resume.
     """
     from edgeattn.samples.files import check_ignored
 
@@ -140,8 +140,10 @@ def _plot(result: TuningResult, plot: Path) -> None:
         for item in result.results
         if item.score is not None
     ]
-    floors = [score - result.options.max_drop for score in result.reference_scores.values()]
-    frontier.draw(points, plot, floor=max(floors, default=None))
+    scores = list(result.reference_scores.values())
+    # Scores of several outputs have different lowest values.
+    floor = scores[0] - result.options.max_drop if len(scores) == 1 else None
+    frontier.draw(points, plot, floor=floor)
 
 
 def as_document(result: TuningResult) -> dict[str, Any]:
@@ -156,6 +158,7 @@ def as_document(result: TuningResult) -> dict[str, Any]:
         "best_single": None if uniform is None else _entry(uniform),
         "frontier": [_entry(item) for item in result.frontier],
         "tried": [_entry(item) for item in result.results],
+        "untried": [{"what": what, "reason": reason} for what, reason in result.untried],
     }
 
 
@@ -168,7 +171,9 @@ def _entry(result: Result) -> dict[str, Any]:
         "precision": dict(candidate.precision),
         "verdict": result.verdict,
         "bytes": result.bytes,
+        "output": result.output,
         "score": result.score,
+        "scores": dict(result.scores),
         "drop": None if result.drop is None else result.drop[0],
         "interval": None if result.drop is None else list(result.drop[1:]),
         "excess": result.excess,
@@ -189,9 +194,14 @@ def as_text(result: TuningResult, *, table: bool) -> str:
             _table(result.frontier or (result.chosen,), result.chosen),
             "",
         ]
-    scores = ", ".join(f"{score:.4f}" for score in result.reference_scores.values())
-    lines.append(f"Score of Keras: {scores}; allowed drop: {result.options.max_drop:g}.")
+    scores = result.reference_scores
+    listed = ", ".join(
+        f"{score:.4f}" if len(scores) == 1 else f"{name} {score:.4f}"
+        for name, score in scores.items()
+    )
+    lines.append(f"Score of Keras: {listed}; allowed drop: {result.options.max_drop:g}.")
     lines += _conclusion(result)
+    lines += _untried(result)
     lines.append(f"Wrote {result.bundle.path}")
     return "\n".join(lines)
 
@@ -207,9 +217,14 @@ def _conclusion(result: TuningResult) -> list[str]:
         ("Smallest", "smaller") if result.options.aim == "size" else ("Fastest", "faster")
     )
     size = output.size(chosen.bytes or 0)
-    lines = [f"{smallest} artifact that passes: {chosen.candidate.label}, {size}."]
+    # Without the word, one that was not tried may be better.
+    tried = " tried" if result.untried else ""
+    lines = [f"{smallest}{tried} artifact that passes: {chosen.candidate.label}, {size}."]
     if not chosen.candidate.precision:
-        return [*lines, f"No mixture of schemes that was tried is {smaller}."]
+        mixtures = any(item.candidate.precision for item in result.results)
+        return (
+            [*lines, f"No mixture of schemes that was tried is {smaller}."] if mixtures else lines
+        )
     if uniform is not None and uniform.bytes:
         share = 100 * (1 - (chosen.bytes or 0) / uniform.bytes)
         lines.append(
@@ -219,9 +234,21 @@ def _conclusion(result: TuningResult) -> list[str]:
     return lines
 
 
+def _untried(result: TuningResult) -> list[str]:
+    """One line for each reason why something was not tried."""
+    by_reason: dict[str, list[str]] = {}
+    for what, reason in result.untried:
+        by_reason.setdefault(reason, []).append(what)
+    return [f"Not tried ({reason}): {', '.join(items)}." for reason, items in by_reason.items()]
+
+
 def _table(results: tuple[Result, ...], chosen: Result) -> str:
+    outputs = list(dict.fromkeys(name for item in results for name in item.scores))
+    several = len(outputs) > 1
     header = [
-        *("", "verdict", "candidate", "size (kB)", "score", "drop (95% interval)"),
+        *("", "verdict", "candidate", "size (kB)"),
+        *([f"score of {name}" for name in outputs] if several else ["score"]),
+        "largest drop (95% interval)" if several else "drop (95% interval)",
         "median latency (ms)",
     ]
     rows = [
@@ -230,10 +257,15 @@ def _table(results: tuple[Result, ...], chosen: Result) -> str:
             item.verdict,
             item.candidate.label,
             f"{(item.bytes or 0) / 1000:,.1f}",
-            "-" if item.score is None else f"{item.score:.4f}",
+            *(_score(item.scores.get(name)) for name in outputs or [""]),
             "-" if item.drop is None else f"{item.drop[1]:+.4f} to {item.drop[2]:+.4f}",
             "-" if item.p50_ms is None else f"{item.p50_ms:.3f}",
         ]
         for item in results
     ]
-    return output.table(header, rows, right=(3, 4, 6))
+    scores = max(1, len(outputs))
+    return output.table(header, rows, right=(*range(3, 4 + scores), 5 + scores))
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"

@@ -15,7 +15,9 @@ from edgeattn.tensors import Array
 
 # It accepts any inputs, has a text attribute, and no optimizer evaluates it.
 OPERATION = "PyFuncStateless"
-_BOOL = 9  # TensorProto.DataType
+# TensorProto.DataType
+_BOOL = 9
+_FLOATS = (1, 10, 11)  # float32, float16, float64
 
 
 class NodeWriter:
@@ -78,7 +80,14 @@ class Placeholders:
 
 def operation_handlers() -> dict[str, Any]:
     """Those of TensorFlow operations without an ONNX operator of the same name."""
-    return {"Erfc": (_erfc, []), "Expm1": (_expm1, []), "SelectV2": (_select, [])}
+    functions = {
+        "Erfc": _erfc,
+        "Expm1": _expm1,
+        "FloorDiv": _floor_div,
+        "FloorMod": _floor_mod,
+        "SelectV2": _select,
+    }
+    return {name: (function, []) for name, function in functions.items()}
 
 
 def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
@@ -95,6 +104,27 @@ def _expm1(ctx: Any, node: Any, name: str, args: Any) -> None:
     one = ctx.make_const(f"{name}/one", np.array(1, np.float32))
     exp = ctx.make_node("Exp", [x])
     ctx.make_node("Sub", [exp.output[0], one.output[0]], **target)
+
+
+def _floor_div(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """``floor(x / y)``. tf2onnx truncates quotients of integers: ``-1 // 3`` would be 0."""
+    (x, y), target = _removed(ctx, node)
+    if target["dtypes"][0] in _FLOATS:
+        ctx.make_node("Floor", [ctx.make_node("Div", [x, y]).output[0]], **target)
+        return
+    rest = ctx.make_node("Mod", [x, y])
+    ctx.make_node("Div", [ctx.make_node("Sub", [x, rest.output[0]]).output[0], y], **target)
+
+
+def _floor_mod(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """``x - floor(x / y) * y``; Mod of integers has the sign of ``y``, as in Python."""
+    (x, y), target = _removed(ctx, node)
+    if target["dtypes"][0] not in _FLOATS:
+        ctx.make_node("Mod", [x, y], **target)
+        return
+    quotient = ctx.make_node("Floor", [ctx.make_node("Div", [x, y]).output[0]])
+    product = ctx.make_node("Mul", [quotient.output[0], y])
+    ctx.make_node("Sub", [x, product.output[0]], **target)
 
 
 def _select(ctx: Any, node: Any, name: str, args: Any) -> None:

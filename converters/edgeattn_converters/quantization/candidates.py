@@ -89,7 +89,10 @@ def static_stages(
             "float32, but not int16.",
             hint="Request the scheme int16x8 for int16 attention.",
         )
-    float_attention = {"int8": (False,), "float32": (True,)}.get(requested, (False, True))
+    # "int8" leaves an int16x8 file as it is, because all its activations are int16.
+    float_attention = {recipe.activations: (False,), "float32": (True,)}.get(
+        requested, (False, True)
+    )
     candidates = [
         Candidate(attention=attention, recurrence=recurrence)
         for attention in (float_attention if has_attention else (False,))

@@ -188,8 +188,10 @@ class CandidateEvaluator:
             report.verdict,
             bytes=converted.bytes,
             excess=excess(report.checks),
+            output=None if worst is None else worst.output,
             score=None if worst is None else worst.artifact_score,
             drop=None if worst is None else (worst.drop, *worst.interval),
+            scores={outcome.output: outcome.artifact_score for outcome in outcomes},
             shortfall=_shortfall(report),
             artifact=converted.to_json(),
         )

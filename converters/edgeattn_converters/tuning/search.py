@@ -1,7 +1,8 @@
 """Chooses which candidates to evaluate next, from the results so far, and which one is best.
 
-First every scheme is evaluated as a whole. If the smallest ones do not pass, mixtures of two
-schemes follow: each layer is quantized alone to measure its cost, layers are raised to the larger
+First every scheme is evaluated as a whole, the smallest ones of every format first, and then the
+other lowerings of those that pass. If the smallest schemes do not pass, mixtures of two schemes
+follow: each layer is quantized alone to measure its cost, layers are raised to the larger
 scheme in the order of that cost until the file passes, and raised layers that turn out not to
 matter are lowered again. The search assumes on the way that a passing file still passes with one
 more layer raised, but the final choice has always been converted and validated itself.
@@ -22,6 +23,9 @@ from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 NOT_CONVERTED = "not made"
 # Schemes whose weights can be mixed in one file, by size.
 LEVELS = ("int4", "dynamic_int8", "float16", "float32")
+# Schemes and lowerings by the size of their files, as expected before any is converted.
+BY_SIZE = ("int4", "dynamic_int8", "int8", "int16x8", "float16", "float32")
+LOWERINGS = ("auto", "fused", "chunked", "unrolled")
 # Medians closer than this ratio count as the same speed, and the smaller file is better.
 SAME_SPEED = 1.03
 
@@ -64,8 +68,10 @@ class Result:
 
     Attributes:
         excess: The worst check of outputs and attention maps as a multiple of its limit.
-        score: The task's score, from 0 to 1, of the output that lost most.
+        output: The output whose task lost most.
+        score: The score of its task, at most 1.
         drop: The loss of that score and its 95% interval.
+        scores: The score of every output with labels.
         shortfall: Why the candidate does not pass.
         artifact: The entry of the file in a manifest; empty if it could not be converted.
         p50_ms: The median latency in milliseconds, if it was measured.
@@ -75,8 +81,10 @@ class Result:
     verdict: str
     bytes: int | None = None
     excess: float = math.inf
+    output: str | None = None
     score: float | None = None
     drop: tuple[float, float, float] | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     shortfall: str = ""
     artifact: Mapping[str, Any] = field(default_factory=dict)
     p50_ms: float | None = None
@@ -95,6 +103,21 @@ class Space:
     levels: tuple[str, ...] = LEVELS
 
 
+@dataclass(frozen=True)
+class SearchResult:
+    """All results in the order of their evaluation, and what was not evaluated.
+
+    Attributes:
+        results: At least one.
+        untried: Candidates of the space that the number of candidates left out.
+        mixtures: Whether every mixture that could be smaller was evaluated.
+    """
+
+    results: tuple[Result, ...]
+    untried: tuple[Candidate, ...] = ()
+    mixtures: bool = True
+
+
 # Evaluates a candidate; the flag says whether to evaluate the task too.
 Evaluate = Callable[[Candidate, bool], Result]
 
@@ -103,8 +126,8 @@ class _BudgetSpent(Exception):
     """The largest number of candidates has been evaluated."""
 
 
-def search(space: Space, evaluate: Evaluate, *, max_candidates: int) -> tuple[Result, ...]:
-    """All results in the order of their evaluation, at least one."""
+def search(space: Space, evaluate: Evaluate, *, max_candidates: int) -> SearchResult:
+    """Evaluate at most ``max_candidates`` candidates, the most promising ones first."""
     results: dict[Candidate, Result] = {}
     with_task: set[Candidate] = set()
 
@@ -117,12 +140,32 @@ def search(space: Space, evaluate: Evaluate, *, max_candidates: int) -> tuple[Re
                 with_task.add(candidate)
         return results[candidate]
 
+    mixtures = False
     with contextlib.suppress(_BudgetSpent):
-        for candidate in space.uniform:
+        usual = [candidate for candidate in space.uniform if candidate.lowering == "auto"]
+        for candidate in sorted(usual, key=_expected_size):
+            evaluate_once(candidate)
+        others = [candidate for candidate in space.uniform if candidate.lowering != "auto"]
+        for candidate in sorted(others, key=lambda item: _promise(item, results)):
             evaluate_once(candidate)
         for start, above in _mixable(space, tuple(results.values())):
             _mix(evaluate_once, start, above, space.layers)
-    return tuple(results.values())
+        mixtures = True
+    untried = tuple(candidate for candidate in space.uniform if candidate not in results)
+    return SearchResult(tuple(results.values()), untried, mixtures)
+
+
+def _expected_size(candidate: Candidate) -> tuple[int, int]:
+    """Sorts by size; candidates of one scheme, such as two formats, keep their order."""
+    return BY_SIZE.index(candidate.scheme), LOWERINGS.index(candidate.lowering)
+
+
+def _promise(candidate: Candidate, results: Mapping[Candidate, Result]) -> tuple[float, ...]:
+    """Sorts other lowerings: a lowering changes the size, and hardly the numbers."""
+    usual = results.get(replace(candidate, lowering="auto"))
+    passed = usual is not None and usual.passed
+    size = math.inf if usual is None or usual.bytes is None else usual.bytes
+    return (not passed, size, *_expected_size(candidate))
 
 
 def _mixable(space: Space, results: Sequence[Result]) -> list[tuple[Candidate, str]]:

@@ -14,17 +14,19 @@ from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
-from edgeattn.errors import UsageError
+from edgeattn.errors import OutputError, UsageError
 from edgeattn.metrics.verdict import INCONCLUSIVE
 from edgeattn.schemes import FORMATS, MAX_DROP
 from edgeattn.version import __version__
 from edgeattn_converters import nothing_converted
+from edgeattn_converters.combinations import Request, check_combination
 from edgeattn_converters.options import (
     ConversionOptions,
     ModelSource,
+    QuantizationOptions,
     StrPath,
 )
-from edgeattn_converters.recipes import RECIPES, default_schemes
+from edgeattn_converters.recipes import ALL, RECIPES, default_schemes, expand_schemes
 from edgeattn_converters.tuning.evaluation import (
     CandidateEvaluator,
     ResultStore,
@@ -33,9 +35,11 @@ from edgeattn_converters.tuning.evaluation import (
 )
 from edgeattn_converters.tuning.search import (
     LEVELS,
+    LOWERINGS,
     Candidate,
     Layer,
     Result,
+    SearchResult,
     Space,
     best,
     frontier,
@@ -49,8 +53,6 @@ if TYPE_CHECKING:
 __all__ = ["AIMS", "TuningOptions", "TuningResult", "tune"]
 
 AIMS = ("size", "latency")
-ALL = "all"
-LOWERINGS = ("unrolled", "chunked", "fused")
 # Latency is measured at the end, for the smallest that pass: how many, runs of each, seconds.
 TIMED, RUNS, SECONDS = 16, 256, 60.0
 
@@ -86,7 +88,9 @@ class TuningOptions:
 class TuningResult:
     """The bundle with the ``chosen`` artifact, and all results of the search.
 
-    ``best_uniform`` is the best result without a mixture, if one passes.
+    Attributes:
+        best_uniform: The best result without a mixture, if one passes.
+        untried: What the search left out, with the reason; empty if it was complete.
     """
 
     bundle: Bundle
@@ -96,6 +100,7 @@ class TuningResult:
     frontier: tuple[Result, ...]
     reference_scores: Mapping[str, float]
     options: TuningOptions
+    untried: tuple[tuple[str, str], ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -124,10 +129,11 @@ def tune(
     """
     source = ModelSource.of(source)
     calibration = None if options.calibration is None else str(options.calibration)
-    _check_files(source, data=data, calibration=calibration)
+    _check_options(source, data, options)
     target = Path(output) if output is not None else source.beside(".tuned.edge")
     check_new_bundle(target, force=force)
     with _search_folder(target) as folder, ConversionWorker() as worker:
+        worker.check(source, ConversionOptions(), calibration=calibration, data=data)
         evaluator = _evaluator(worker, source, calibration, folder)
         store = ResultStore(folder, _inputs(source, data, options, evaluator.manifest))
         layers = worker.call("describe_layers", evaluator.request, activity="listing the layers")
@@ -138,8 +144,8 @@ def tune(
         def evaluate(candidate: Candidate, task: bool) -> Result:
             return _stored_result(evaluator, store, candidate, task, first)
 
-        results = search(space, evaluate, max_candidates=options.max_candidates)
-        results = _with_latencies(results, folder, evaluator.manifest)
+        searched = search(space, evaluate, max_candidates=options.max_candidates)
+        results = _with_latencies(searched.results, folder, evaluator.manifest)
         chosen = best(results, options.aim)
         if chosen is None:
             reasons = {r.candidate.label: r.shortfall for r in results}
@@ -156,16 +162,23 @@ def tune(
         frontier=frontier([r for r in results if r.score is not None], options.aim),
         reference_scores=scores,
         options=options,
+        untried=_untried(searched, results, options),
     )
 
 
-def _check_files(source: ModelSource, **files: StrPath | None) -> None:
+def _check_options(source: ModelSource, data: StrPath, options: TuningOptions) -> None:
+    """Raise :class:`UsageError` if a file is missing, or an option has no effect."""
     source.check_files()
     if not Path(source.path).is_file():
         raise UsageError(f"{source.path} is a folder.", hint="Pass a Keras .h5 or .keras file.")
-    for kind, path in files.items():
-        if path is not None and not Path(path).is_file():
-            raise UsageError(f"No such file of {kind}: {path}")
+    if not Path(data).is_file():
+        raise UsageError(f"--data: no such file: {data}", hint="Pass an .npz with labels 'y'.")
+    quantization = QuantizationOptions(calibration=options.calibration)
+    conversion = ConversionOptions(formats=options.formats, schemes=options.schemes)
+    calibrated = options.calibration is not None
+    request = Request(source, conversion.with_defaults(calibrated=calibrated), quantization)
+    check_combination(request, named_schemes=tuple(options.schemes))
+    quantization.check_files()
 
 
 def _search_path(target: Path) -> Path:
@@ -176,7 +189,15 @@ def _search_path(target: Path) -> Path:
 def _search_folder(target: Path) -> Iterator[Path]:
     """The folder with the files of the search; it is removed if it contains no results."""
     folder = _search_path(target)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write to {folder.parent}: {error.strerror or error}",
+            hint="Choose another folder with -o DIR.",
+        ) from error
     try:
         yield folder
     except BaseException:
@@ -217,18 +238,15 @@ def _inputs(
 
 
 def _space(layers: Mapping[str, Any], options: TuningOptions) -> Space:
-    schemes = tuple(scheme for scheme in options.schemes if scheme != ALL)
-    if not options.schemes or ALL in options.schemes:
-        # Experimental schemes are added if they are named.
-        schemes = (*default_schemes(calibrated=options.calibration is not None), *schemes)
+    schemes = expand_schemes(options.schemes, calibrated=options.calibration is not None)
     # float32 is always included, as the baseline.
-    ordered = sorted(dict.fromkeys(("float32", *schemes)), key=list(RECIPES).index)
+    ordered = sorted({"float32", *schemes}, key=list(RECIPES).index)
     uniform = []
     for format in tuple(options.formats) or FORMATS:
-        for scheme in ordered:
-            uniform.append(Candidate(format, scheme))
-            if format == "tflite" and layers["recurrent"]:
-                uniform += [Candidate(format, scheme, lowering) for lowering in LOWERINGS]
+        lowerings = LOWERINGS if format == "tflite" and layers["recurrent"] else ("auto",)
+        uniform += [
+            Candidate(format, scheme, lowering) for scheme in ordered for lowering in lowerings
+        ]
     levels = tuple(level for level in LEVELS if level in ordered)
     return Space(
         tuple(uniform),
@@ -320,6 +338,27 @@ def _with_latencies(
         r.candidate: r for r in timed(chosen, folder, manifest, runs=RUNS, seconds=SECONDS)
     }
     return tuple(by_candidate.get(r.candidate, r) for r in results)
+
+
+def _untried(
+    searched: SearchResult, results: Sequence[Result], options: TuningOptions
+) -> tuple[tuple[str, str], ...]:
+    """What could be better than the chosen artifact and was not evaluated, with the reason."""
+    budget = f"--most {options.max_candidates}"
+    untried = [(candidate.label, budget) for candidate in searched.untried]
+    if not searched.mixtures:
+        untried.append(("mixtures of schemes", budget))
+    if options.calibration is None and (not options.schemes or ALL in options.schemes):
+        untried += [
+            (scheme, "no --calibration")
+            for scheme in default_schemes(calibrated=True)
+            if RECIPES[scheme].needs_calibration
+        ]
+    passing = [result for result in results if result.passed]
+    not_timed = sum(result.p50_ms is None for result in passing)
+    if options.aim == "latency" and not_timed:
+        untried.append((f"latency of {not_timed} others", f"only {TIMED} are timed"))
+    return tuple(untried)
 
 
 def _write_bundle(

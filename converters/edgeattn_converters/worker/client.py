@@ -14,7 +14,7 @@ from typing import Any
 from edgeattn.errors import ConversionError, UnsupportedModelError
 from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
 from edgeattn.tensors import Tensors
-from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.options import ConversionOptions, ModelSource, StrPath
 
 TASKS = "edgeattn_converters.worker.tasks"
 ENVIRONMENT = {
@@ -67,6 +67,30 @@ class ConversionWorker:
                 f"{path.name} cannot be read: the audit process {error.message}.",
                 hint="Copy the file again, or save the model again in Keras; it is damaged.",
             ) from error
+
+    def check(
+        self,
+        source: ModelSource,
+        options: ConversionOptions,
+        *,
+        calibration: StrPath | None = None,
+        data: StrPath | None = None,
+    ) -> None:
+        """Audit the model file and report mistakes that need no TensorFlow to find.
+
+        Raises :class:`UsageError` if an option or a file of samples does not fit the stored model.
+        """
+        self.audit(Path(source.path), source.trust)
+        self.call(
+            "check",
+            {
+                "source": source.to_json(),
+                "options": options.to_json(),
+                "calibration_samples": None if calibration is None else str(calibration),
+                "data": None if data is None else str(data),
+            },
+            activity=f"checking {Path(source.path).name}",
+        )
 
     def prepare(
         self,

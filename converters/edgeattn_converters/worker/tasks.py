@@ -36,6 +36,7 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.attention_function import attention_function
 from edgeattn_converters.tracing.trace import Interface, interface_of, vocabulary_of
+from edgeattn_converters.worker import early_checks
 
 Json = Mapping[str, Any]
 
@@ -65,9 +66,7 @@ def _open(source: Json, options: Json) -> OpenModel:
 @functools.cache
 def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: bool) -> OpenModel:
     progress.report(f"loading {source.path}")
-    time_steps = source.time_steps
-    if time_steps is None and source.samples is not None:
-        time_steps = reference.time_steps_of(Path(source.samples))
+    time_steps = early_checks.time_steps_of(source)
     loaded = load_model(
         _audit(str(source.path), source.trust),
         custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
@@ -77,13 +76,7 @@ def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: b
     loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
     interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
     interface = states.mark_states(interface, pairs)
-    lengths = [spec.shape[1] for spec in sample_inputs(interface.inputs) if len(spec.shape) > 1]
-    if source.time_steps is not None and source.time_steps not in lengths:
-        raise UsageError(
-            f"--time-steps {source.time_steps}: the model has a fixed sequence length; its inputs "
-            f"are {', '.join(map(str, interface.inputs))}.",
-            hint="Omit --time-steps.",
-        )
+    early_checks.check_time_steps(source.time_steps, sample_inputs(interface.inputs))
     return OpenModel(source, loaded, interface)
 
 
@@ -105,10 +98,27 @@ def audit(path: str, trust: str | None) -> None:
     _audit(path, trust)
 
 
+def check(
+    source: Json, options: Json, calibration_samples: str | None = None, data: str | None = None
+) -> None:
+    """Report mistakes that the stored configuration reveals, before TensorFlow is imported."""
+    parsed = ModelSource(**source)
+    early_checks.check(
+        _audit(str(parsed.path), parsed.trust),
+        parsed,
+        ConversionOptions(**options),
+        calibration_samples=None if calibration_samples is None else Path(calibration_samples),
+        data=None if data is None else Path(data),
+    )
+
+
 def describe(source: Json, options: Json) -> dict[str, Any]:
     """Load the model and describe it for the manifest."""
     opened = _open(source, options)
     file, model, interface = opened.loaded.file, opened.model, opened.interface
+    early_checks.check_lowering(
+        ConversionOptions(**options).lowering, recurrent=bool(recurrent_layers(model))
+    )
     doubtful = _attention_notes(interface) if ConversionOptions(**options).attention else []
     return {
         "name": str(getattr(model, "name", "model")),

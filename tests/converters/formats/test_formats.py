@@ -149,3 +149,29 @@ def test_files_without_maps(model: Any, interface: Interface, tmp_path: Path) ->
         assert attention == ()
         assert [spec.name for spec in outputs] == [spec.name for spec in interface.outputs]
         assert path.is_file()
+
+
+@pytest.mark.parametrize("format", sorted(CONVERTERS))
+def test_quotients_of_negative_numbers(format: str, tmp_path: Path) -> None:
+    """They are rounded down, and remainders have the sign of the divisor, as in Python."""
+    import keras
+    from keras import ops
+
+    integers = keras.Input((5,), dtype="int32", name="integers")
+    reals = keras.Input((5,), name="reals")
+    outputs = [
+        *(ops.floor_divide(integers, 3), ops.mod(integers, 3), ops.floor_divide(integers, -4)),
+        *(ops.floor_divide(reals, 1.5), ops.mod(reals, 1.5)),
+    ]
+    joined = keras.layers.Concatenate()([ops.cast(item, "float32") for item in outputs])
+    model = keras.Model([integers, reals], keras.layers.Dense(25, name="all")(joined))
+    # The identity, because a model has weights.
+    model.set_weights([np.eye(25, dtype="float32"), np.zeros(25, "float32")])
+    values = np.array([[-7, -3, -1, 0, 5], [7, 2, -2, -4, -9]], np.int32)
+    inputs = {"integers": values, "reals": (values / 2).astype("float32")}
+    path = tmp_path / f"model.{format}"
+    file = CONVERTERS[format].convert(model, interface_of(model), recipe_for("float32"), path)
+    runner = open_runner(path, format, file.inputs, file.outputs, as_deployed=True)
+    halves = values / 2
+    expected = [values // 3, values % 3, values // -4, halves // 1.5, halves % 1.5]
+    np.testing.assert_allclose(runner.run(inputs)["all"], np.concatenate(expected, 1), atol=1e-6)

@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.tensors import TensorSpec
+from edgeattn_converters.loading import stored_model
+from edgeattn_converters.loading.architecture import read_architecture
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.quantization.layer_weights import recurrent_layers
+from edgeattn_converters.tracing.trace import dtype_of, layer_name
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 SHARED = Path(__file__).parents[4] / "shared" / "models"
@@ -51,11 +56,39 @@ def test_specimen(entry: dict[str, Any], tmp_path: Path) -> None:
         architecture=architecture_of(path),
         custom_objects=custom if "custom_layer" in path.name else None,
     )
+    check_stored_model(path, loaded.model)
     outputs = loaded.model(inputs_of(loaded.model, truth), training=False)
     outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
     for expected, output in zip(outputs_of(truth), outputs, strict=True):
         tolerance = 1e-5 * max(1.0, float(np.abs(expected).max()))
         np.testing.assert_allclose(output, expected, rtol=1e-5, atol=tolerance)
+
+
+def check_stored_model(path: Path, model: Any) -> None:
+    """What is read from the configuration without building the model is right."""
+    stored = stored_config(path)
+    specs = stored_model.input_specs(stored, None)
+    if specs is not None:
+        built = [TensorSpec(layer_name(x), (None, *x.shape[1:]), dtype_of(x)) for x in model.inputs]
+        assert sorted(map(str, specs)) == sorted(map(str, built))
+    outputs = stored_model.output_names(stored)
+    assert outputs in (None, tuple(layer_name(tensor) for tensor in model.outputs))
+    layers = stored_model.layer_list(stored)
+    if layers is not None and "custom_layer" not in path.name:
+        inputs = {layer_name(tensor) for tensor in model.inputs}
+        assert {layer.name for layer in model.layers} - inputs <= set(layers.names)
+        assert layers.recurrent or not recurrent_layers(model)
+
+
+def stored_config(path: Path) -> Any:
+    architecture = architecture_of(path)
+    return read_architecture(Path(architecture)) if architecture else audit_file(path).config
+
+
+def test_most_configurations_determine_the_inputs() -> None:
+    paths = [SPECIMENS / entry["file"] for entry in ENTRIES if entry["file"] not in UNREADABLE]
+    unknown = [path.name for path in paths if not stored_model.input_specs(stored_config(path), 5)]
+    assert len(unknown) < len(paths) / 5, unknown
 
 
 def architecture_of(path: Path) -> str | None:

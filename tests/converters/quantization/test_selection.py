@@ -114,15 +114,32 @@ def test_no_candidate_can_be_made() -> None:
         _select({})
 
 
-def test_requested_attention_precision_is_the_only_candidate() -> None:
-    (stage,) = static_stages(
-        recipe_for("int8"),
-        QuantizationOptions(attention_precision="int8"),
+def _static(scheme: str, precision: str) -> tuple[Stage, ...]:
+    return static_stages(
+        recipe_for(scheme),
+        QuantizationOptions(attention_precision=precision),
         has_attention=True,
         is_recurrent=True,
         has_unrolled_steps=False,
     )
+
+
+@pytest.mark.parametrize(("scheme", "precision"), [("int8", "int8"), ("int16x8", "int16")])
+def test_requested_attention_precision_is_the_only_candidate(scheme: str, precision: str) -> None:
+    (stage,) = _static(scheme, precision)
     assert stage.candidates == (DEFAULT,)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+def test_attention_in_float32_in_every_candidate(scheme: str) -> None:
+    stages = _static(scheme, "float32")
+    assert all(candidate.attention for stage in stages for candidate in stage.candidates)
+
+
+def test_attention_precision_of_another_scheme() -> None:
+    with pytest.raises(ConversionError, match="can be int8 or float32, but not int16"):
+        _static("int8", "int16")
+    assert _static("int16x8", "int8") == _static("int16x8", "auto")
 
 
 def test_samples_that_are_not_measured_come_first() -> None:

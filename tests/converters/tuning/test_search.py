@@ -56,7 +56,7 @@ class Landscape:
 
 def test_only_the_sensitive_layer_is_raised():
     landscape = Landscape({("scorer", "dynamic_int8"): 7.0, ("dense", "dynamic_int8"): 0.2})
-    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=100)
+    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=100).results
     chosen = best(results, "size")
     assert chosen.candidate == Candidate(
         "tflite", "dynamic_int8", precision=(("scorer", "float16"),)
@@ -67,7 +67,7 @@ def test_only_the_sensitive_layer_is_raised():
 def test_layers_that_fail_only_together():
     errors = {(name, "dynamic_int8"): 0.6 for name in ("embedding", "lstm", "dense")}
     landscape = Landscape(errors)
-    chosen = best(search(Space(UNIFORM, LAYERS), landscape, max_candidates=100), "size")
+    chosen = best(search(Space(UNIFORM, LAYERS), landscape, max_candidates=100).results, "size")
     # The sum is 1.8 and the limit 1, so two of the three must be raised: the two smallest.
     assert dict(chosen.candidate.precision) == {"dense": "float16", "lstm": "float16"}
     assert chosen.bytes == landscape.smallest("dynamic_int8", "float16")
@@ -75,15 +75,15 @@ def test_layers_that_fail_only_together():
 
 def test_no_mixtures_if_the_smallest_scheme_passes():
     landscape = Landscape({})
-    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=100)
-    assert [result.candidate for result in results] == list(UNIFORM)
+    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=100).results
+    assert {result.candidate for result in results} == set(UNIFORM)
     assert best(results, "size").candidate.scheme == "dynamic_int8"
 
 
 def test_mixtures_use_the_next_larger_scheme_that_passes():
     uniform = (*UNIFORM, Candidate("tflite", "int4"))
     landscape = Landscape({("lstm", "int4"): 3.0})
-    results = search(Space(uniform, LAYERS), landscape, max_candidates=100)
+    results = search(Space(uniform, LAYERS), landscape, max_candidates=100).results
     chosen = best(results, "size")
     assert dict(chosen.candidate.precision) == {"lstm": "dynamic_int8"}
     assert chosen.candidate.scheme == "int4"
@@ -94,7 +94,7 @@ def test_mixtures_of_each_format():
     landscape = Landscape({("scorer", "dynamic_int8"): 7.0})
     chosen = [
         r.candidate
-        for r in search(Space(uniform, LAYERS), landscape, max_candidates=100)
+        for r in search(Space(uniform, LAYERS), landscape, max_candidates=100).results
         if r.passed and r.candidate.precision
     ]
     assert {candidate.format for candidate in chosen} == {"tflite", "onnx"}
@@ -112,14 +112,44 @@ def test_the_task_is_not_evaluated_to_measure_costs():
 @pytest.mark.parametrize("limit", [1, 3, 5, 8])
 def test_the_number_of_candidates_is_limited(limit):
     landscape = Landscape({("scorer", "dynamic_int8"): 7.0})
-    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=limit)
+    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=limit).results
     assert len(results) <= limit
     assert best(results, "size") is not None
 
 
+def test_the_promising_candidates_are_first_and_the_others_are_listed():
+    """Every format's smallest schemes come first; then other lowerings of those that pass."""
+    uniform = tuple(
+        Candidate(format, scheme, lowering)
+        for format in ("tflite", "onnx")
+        for scheme in ("float32", "float16", "dynamic_int8")
+        for lowering in (("auto", "fused", "chunked") if format == "tflite" else ("auto",))
+    )
+    landscape = Landscape({("scorer", "dynamic_int8"): 7.0})
+    searched = search(Space(uniform, LAYERS), landscape, max_candidates=8)
+    assert [result.candidate for result in searched.results] == [
+        Candidate("tflite", "dynamic_int8"),
+        Candidate("onnx", "dynamic_int8"),
+        Candidate("tflite", "float16"),
+        Candidate("onnx", "float16"),
+        Candidate("tflite", "float32"),
+        Candidate("onnx", "float32"),
+        Candidate("tflite", "float16", "fused"),
+        Candidate("tflite", "float16", "chunked"),
+    ]
+    assert not searched.mixtures
+    assert set(searched.untried) == {
+        Candidate("tflite", scheme, lowering)
+        for scheme in ("float32", "dynamic_int8")
+        for lowering in ("fused", "chunked")
+    }
+    complete = search(Space(uniform, LAYERS), landscape, max_candidates=100)
+    assert (complete.untried, complete.mixtures) == ((), True)
+
+
 def test_the_closest_candidate_if_none_passes():
     landscape = Landscape({("lstm", scheme): 5.0 for scheme in BITS})
-    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=100)
+    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=100).results
     assert not any(result.passed for result in results)
     assert best(results, "size").excess == 5.0
 
@@ -164,5 +194,5 @@ def test_labels():
 
 def test_an_infinite_excess():
     landscape = Landscape({("scorer", "dynamic_int8"): math.inf})
-    chosen = best(search(Space(UNIFORM, LAYERS), landscape, max_candidates=100), "size")
+    chosen = best(search(Space(UNIFORM, LAYERS), landscape, max_candidates=100).results, "size")
     assert dict(chosen.candidate.precision) == {"scorer": "float16"}

@@ -30,7 +30,7 @@ def remove_preprocessing(config: dict[str, Any], notes: list[str]) -> dict[str, 
 
 
 def _from_sequential(layers: list[Any], notes: list[str]) -> list[Any]:
-    while len(layers) > 1 and _is_input(layers[0]) and layers[1]["class_name"] in _REMOVED:
+    while len(layers) > 1 and _is_input(layers[0]) and layers[1]["class_name"] in REMOVED:
         layers = [_as_input(layers[1], layers[0], notes), *layers[2:]]
     return layers
 
@@ -40,7 +40,7 @@ def _from_functional(inner: Mapping[str, Any], notes: list[str]) -> dict[str, An
     replacements: dict[str, str] = {}  # name of an input -> name of the input that replaces it
     for name, layer in list(layers.items()):
         sources = _sources(layer)
-        if layer["class_name"] not in _REMOVED or len(sources) != 1:
+        if layer["class_name"] not in REMOVED or len(sources) != 1:
             continue
         source = layers[sources[0]]
         if _is_input(source):
@@ -94,7 +94,7 @@ def _sources(layer: Config) -> list[str]:
 def _as_input(layer: Config, source: Config, notes: list[str]) -> dict[str, Any]:
     """Return the input layer that replaces a preprocessing layer."""
     class_name, config = str(layer["class_name"]), layer["config"]
-    shape, dtype, task = _REMOVED[class_name](config, source["config"]["batch_shape"])
+    shape, dtype, task = REMOVED[class_name](config, source["config"]["batch_shape"])
     name = config["name"]
     notes.append(
         f"{name}: removed {class_name}, which no edge runtime supports; the device must {task}."
@@ -141,7 +141,7 @@ def _mel_spectrogram(config: Config, shape: Any) -> _NewInput:
     return output_shape, "float32", "compute the mel spectrogram of the sound"
 
 
-_REMOVED: Mapping[str, Callable[[Config, Any], _NewInput]] = {
+REMOVED: Mapping[str, Callable[[Config, Any], _NewInput]] = {
     "TextVectorization": _text_vectorization,
     "StringLookup": _lookup,
     "IntegerLookup": _lookup,

@@ -1,0 +1,137 @@
+"""Combinations of options in which one has no effect: they are refused before a model is read."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgeattn.errors import UsageError
+from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
+from edgeattn_converters.recipes import ALL, RECIPES, TARGETS, recipe_for
+
+
+@dataclass(frozen=True)
+class Request:
+    """All options of a conversion; ``options`` names every format and scheme."""
+
+    source: ModelSource
+    options: ConversionOptions
+    quantization: QuantizationOptions
+
+    def has_format(self, format: str) -> bool:
+        return format in self.options.formats
+
+    def has_scheme(self, matches: Callable[[str], bool]) -> bool:
+        return any(matches(scheme) for scheme in self.options.schemes)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An option, when it is passed, and when it changes the result.
+
+    Attributes:
+        option: The option as it is written, with its value.
+        passed: Whether the user chose it.
+        effective: Whether it changes a file of this request.
+        reason: Why it does not.
+        hint: What to do instead, after "Omit it, or".
+    """
+
+    option: Callable[[Request], str]
+    passed: Callable[[Request], bool]
+    effective: Callable[[Request], bool]
+    reason: str
+    hint: str
+
+
+def check_combination(request: Request, *, named_schemes: Sequence[str] = ()) -> None:
+    """Raise :class:`UsageError` if an option has no effect, or needs one that is missing.
+
+    ``named_schemes`` are those that the user chose by name.
+    """
+    for rule in RULES:
+        if rule.passed(request) and not rule.effective(request):
+            raise UsageError(
+                f"{rule.option(request)} has no effect: {rule.reason}.",
+                hint=f"Omit it, or {rule.hint}.",
+            )
+    for target in request.options.targets:
+        if not request.has_format(TARGETS[target]):
+            raise UsageError(
+                f"--target {target} has no effect: no {TARGETS[target]} file is requested.",
+                hint=f"Omit it, or add --format {TARGETS[target]}.",
+            )
+    needing = [name for name in named_schemes if name != ALL and recipe_for(name).needs_calibration]
+    if needing and request.quantization.calibration is None:
+        raise UsageError(
+            f"{' and '.join(needing)}: calibration samples are missing.",
+            hint="Pass real inputs: --calibration FILE",
+        )
+
+
+def _of_activations(*dtypes: str) -> Callable[[Request], bool]:
+    return lambda request: request.has_scheme(lambda name: RECIPES[name].activations in dtypes)
+
+
+def _precision_applies(request: Request) -> bool:
+    precision = request.quantization.attention_precision
+    dtypes = ("int8", "int16") if precision == "float32" else (precision,)
+    return _of_activations(*dtypes)(request)
+
+
+def _calibration_applies(request: Request) -> bool:
+    # Without --samples, the reference is drawn from the calibration samples.
+    return request.source.samples is None or request.has_scheme(
+        lambda name: RECIPES[name].uses_calibration
+    )
+
+
+RULES = (
+    Rule(
+        lambda request: f"--lowering {request.options.lowering}",
+        lambda request: request.options.lowering != "auto",
+        lambda request: request.has_format("tflite"),
+        "an ONNX file has one node for each recurrence",
+        "add --format tflite",
+    ),
+    Rule(
+        lambda request: f"--batch {request.options.batch}",
+        lambda request: request.options.batch != 1,
+        lambda request: request.has_format("tflite"),
+        "ONNX files accept any batch size",
+        "add --format tflite",
+    ),
+    Rule(
+        lambda request: f"--opset {request.quantization.opset}",
+        lambda request: request.quantization.opset is not None,
+        lambda request: request.has_format("onnx"),
+        "no ONNX file is requested",
+        "add --format onnx",
+    ),
+    Rule(
+        lambda _: "--integer-io",
+        lambda request: request.quantization.integer_io,
+        _of_activations("int8", "int16"),
+        "no scheme with integer activations is requested",
+        "add --scheme int8 or --scheme int16x8, with --calibration FILE",
+    ),
+    Rule(
+        lambda request: f"--attention-precision {request.quantization.attention_precision}",
+        lambda request: request.quantization.attention_precision != "auto",
+        _precision_applies,
+        "int8 applies to the scheme int8, int16 to int16x8, and float32 to both",
+        "add the scheme, with --calibration FILE",
+    ),
+    Rule(
+        lambda _: "--allow-float-fallback",
+        lambda request: request.quantization.allow_float_fallback,
+        lambda request: request.has_scheme(lambda name: name != "float32"),
+        "a float32 file always achieves its scheme",
+        "add another scheme",
+    ),
+    Rule(
+        lambda _: "--calibration",
+        lambda request: request.quantization.calibration is not None,
+        _calibration_applies,
+        "no requested scheme uses it, and the reference is drawn from --samples",
+        "add --scheme int8",
+    ),
+)

@@ -1,0 +1,171 @@
+"""Mistakes that the stored configuration of a model reveals, before TensorFlow is imported.
+
+What the configuration does not determine is left to the checks on the loaded model.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeattn.errors import SampleError, UsageError
+from edgeattn.samples import files as sample_files
+from edgeattn.tensors import TensorSpec
+from edgeattn_converters import calibration, reference
+from edgeattn_converters.loading import stored_model
+from edgeattn_converters.loading.architecture import check_architecture, read_architecture
+from edgeattn_converters.loading.audit import ModelFile
+from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.tracing.trace import Interface
+
+# The longest sequence of a model with recurrent or attention layers: their time and memory grow
+# with it, up to its square.
+MAX_STEPS = 10_000
+
+
+def check(
+    file: ModelFile,
+    source: ModelSource,
+    options: ConversionOptions,
+    *,
+    calibration_samples: Path | None = None,
+    data: Path | None = None,
+) -> None:
+    """Check the options and files of samples against the configuration in ``file``.
+
+    ``data`` are labeled samples. Raises :class:`UsageError` for a mistake of the user, and the
+    errors of the loader for an architecture that does not fit the file.
+    """
+    check_architecture(file, source.architecture)
+    stored = _stored(file, source.architecture)
+    if stored is None:
+        return
+    layers = _known_layers(stored, source)
+    if layers is not None:
+        _check_layers(layers, source, options)
+    specs = _input_specs(stored, time_steps_of(source))
+    if specs is None:
+        return
+    check_time_steps(source.time_steps, specs)
+    outputs = _output_names(stored) or ()
+    for path in (source.samples, data):
+        if path is not None:
+            samples = sample_files.open_samples(
+                Path(path), specs, outputs=outputs, ignore=source.ignore
+            )
+            if outputs:
+                samples.check_arrays(outputs)
+            for _ in samples.batches(calibration.rows_per_batch(samples)):
+                pass  # checks the values
+            if path == data:
+                _check_labels(samples)
+    if calibration_samples is not None:
+        calibration.read(calibration_samples, Interface(specs, (), ()))
+
+
+def time_steps_of(source: ModelSource) -> int | None:
+    """The sequence length for a free time axis: the option's, or that of the samples."""
+    if source.time_steps is not None or source.samples is None:
+        return source.time_steps
+    return reference.time_steps_of(Path(source.samples))
+
+
+def check_time_steps(time_steps: int | None, specs: Sequence[TensorSpec]) -> None:
+    """Raise :class:`UsageError` if no input has this sequence length."""
+    lengths = [spec.shape[1] for spec in specs if len(spec.shape) > 1]
+    if time_steps is not None and time_steps not in lengths:
+        raise UsageError(
+            f"--time-steps {time_steps}: the model has a fixed sequence length; its inputs are "
+            f"{', '.join(map(str, specs))}.",
+            hint="Omit --time-steps.",
+        )
+
+
+def _stored(file: ModelFile, architecture: str | None) -> Config | None:
+    if architecture is None:
+        return file.config or None
+    # A function has to be executed.
+    return read_architecture(Path(architecture)) if architecture.endswith(".json") else None
+
+
+def _known_layers(stored: Config, source: ModelSource) -> stored_model.LayerList | None:
+    """All layers; ``None`` if classes of the user may contain others."""
+    if source.custom_objects is not None:
+        return None
+    try:
+        return stored_model.layer_list(stored)
+    except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
+        return None  # the loader reports the damage
+
+
+def _input_specs(stored: Config, time_steps: int | None) -> tuple[TensorSpec, ...] | None:
+    try:
+        return stored_model.input_specs(stored, time_steps)
+    except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
+        return None
+
+
+def _output_names(stored: Config) -> tuple[str, ...] | None:
+    try:
+        return stored_model.output_names(stored)
+    except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
+        return None
+
+
+def _check_layers(
+    layers: stored_model.LayerList, source: ModelSource, options: ConversionOptions
+) -> None:
+    inspect = f"List the layers: edgeattn inspect {source.path}"
+    for name in options.attention_layers:
+        if name not in layers.names:
+            similar = difflib.get_close_matches(name, layers.names, 1)
+            suggestion = f" Did you mean {similar[0]}?" if similar else ""
+            raise UsageError(
+                f"--attention {name}: the model has no layer with this name.{suggestion}",
+                hint=inspect,
+            )
+    check_lowering(options.lowering, recurrent=layers.recurrent)
+    if options.states and not layers.recurrent:
+        raise UsageError(
+            "--states has no effect: the model has no recurrent layer.", hint="Omit --states."
+        )
+    grows = layers.recurrent or any("Attention" in name for name in layers.classes)
+    if source.time_steps is not None and source.time_steps > MAX_STEPS and grows:
+        raise UsageError(
+            f"--time-steps {source.time_steps}: a model with recurrent or attention layers takes "
+            f"at most {MAX_STEPS:,} steps.",
+            hint="Pass the length of one sequence, as in training.",
+        )
+
+
+def check_lowering(lowering: str, *, recurrent: bool) -> None:
+    """Raise :class:`UsageError` if a form of recurrences is chosen and there is none."""
+    if lowering != "auto" and not recurrent:
+        raise UsageError(
+            f"--lowering {lowering} has no effect: the model has no LSTM, GRU or SimpleRNN.",
+            hint="Omit --lowering.",
+        )
+
+
+def _check_labels(file: sample_files.SampleFile) -> None:
+    path = file.path
+    # Arrays that are not inputs may be labels of outputs that are not known yet.
+    if not file.labels and not file.unused:
+        raise SampleError(
+            f"{path.name} has no labels.", hint="Add them to the .npz as 'y' or 'y/OUTPUT'."
+        )
+    for name, array in file.labels.items():
+        if array.dtype.kind not in "buif":
+            raise SampleError(
+                f"The labels {name!r} in {path.name} are not numbers.",
+                hint="Number the classes from 0, in the order of the model's outputs.",
+            )
+        with array.open() as reader:
+            values = reader.read(0, array.shape[0])
+        if not np.isfinite(values).all():
+            raise SampleError(
+                f"The labels {name!r} in {path.name} contain NaN or infinity.",
+                hint="Remove or repair these samples.",
+            )
