@@ -10,7 +10,11 @@ from edgeattn.tensors import Tensors, TensorSpec
 
 
 class FunctionRunner:
-    """Runs ``function(tensors) -> tensors`` instead of an artifact, all samples in one call."""
+    """Runs ``function(tensors) -> tensors`` instead of an artifact, all samples in one call.
+
+    Samples of the first call give the same results in batches of requested sizes, without another
+    call of the function.
+    """
 
     runtime = "function"
 
@@ -23,9 +27,25 @@ class FunctionRunner:
         self.inputs = inputs
         self.outputs = outputs
         self._function = function
+        self._rows: dict[bytes, int] = {}
+        self._first: Tensors = {}
 
     def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
-        count_samples(tensors, self.inputs)
+        count = count_samples(tensors, self.inputs)
+        samples = [self._bytes(tensors, row) for row in range(count)]
+        if batch_sizes and all(sample in self._rows for sample in samples):
+            rows = [self._rows[sample] for sample in samples]
+            return {name: array[rows] for name, array in self._first.items()}
+        outputs = self._outputs(tensors)
+        if not self._rows:
+            self._rows = {sample: row for row, sample in enumerate(samples)}
+            self._first = outputs
+        return outputs
+
+    def _bytes(self, tensors: Tensors, row: int) -> bytes:
+        return b"".join(np.asarray(tensors[spec.name])[row].tobytes() for spec in self.inputs)
+
+    def _outputs(self, tensors: Tensors) -> Tensors:
         outputs = self._function(tensors)
         missing = [spec.name for spec in self.outputs if spec.name not in outputs]
         if missing:

@@ -169,7 +169,7 @@ def test_validate(edgeattn, dense_bundle):
         assert set(item) >= {"format", "scheme", "runtime", "verdict", "checks", "task"}
         assert all(set(check) >= {"metric", "value", "limit", "passed"} for check in item["checks"])
     result = edgeattn("validate", dense_bundle.path)
-    assert result.out.endswith("Not run: task, device.\nVerdict: pass\n")
+    assert result.out.endswith("Not run: task, device.\nConverted right: 2 of 2.\nVerdict: pass\n")
 
 
 @pytest.mark.parametrize("value", [1e-2, np.nan, np.inf])

@@ -212,7 +212,8 @@ def test_samples_run_in_batches_of_several_sizes(bundle, data):
 
     class Recording(FunctionRunner):
         def run(self, tensors, batch_sizes=()):
-            if len(tensors["x"]) == 64:
+            # The reference has 7 samples, a block of the dataset 64.
+            if len(np.unique(tensors["x"], axis=0)) == 64:
                 sizes.setdefault(self.outputs[0].shape[0], set()).add(tuple(batch_sizes))
             return super().run(tensors, batch_sizes)
 

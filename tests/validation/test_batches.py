@@ -87,7 +87,7 @@ class BatchRunner(FunctionRunner):
     def run(self, tensors, batch_sizes=()):
         count = len(tensors["x"])
         parts = [
-            super(BatchRunner, self).run({"x": tensors["x"][rows]})
+            self._outputs({"x": tensors["x"][rows]})
             for rows in batch_slices(count, batch_sizes or (count,))
         ]
         return {spec.name: np.concatenate([p[spec.name] for p in parts]) for spec in self.outputs}

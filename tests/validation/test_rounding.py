@@ -212,5 +212,5 @@ def test_the_summary_names_every_artifact(tmp_path):
     wrong = validated(write(tmp_path, "float32", None), 40.0)
     unknown = validated(write(tmp_path, "int8", None), 40.0)
     assert list(conversion_summary([right, wrong, unknown])) == [
-        "Converted wrong: onnx float32. Converted right: onnx float16. Unknown: onnx int8."
+        "Converted right: 1 of 3. Wrong: onnx float32. Unknown: onnx int8."
     ]

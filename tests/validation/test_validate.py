@@ -59,20 +59,7 @@ def right(tensors):
     return {"score": dense(x), "other": -dense(x), "attention/a": attention()[rows]}
 
 
-class IndependentRunner(FunctionRunner):
-    """Gives a sample the same result in every batch: that of the first call."""
-
-    def run(self, tensors, batch_sizes=()):
-        if not batch_sizes:
-            outputs = super().run(tensors)
-            self._first = getattr(self, "_first", (tensors["x"], outputs))
-            return outputs
-        x, outputs = self._first
-        rows = [int(np.flatnonzero((x == row).all(1))[0]) for row in tensors["x"]]
-        return {name: array[rows] for name, array in outputs.items()}
-
-
-def validated(bundle, function, scheme="float32", runner=IndependentRunner):
+def validated(bundle, function, scheme="float32", runner=FunctionRunner):
     """The report on ``function`` in place of the artifact of a scheme."""
     artifacts = bundle.select(schemes=(scheme,))
     report = validate(bundle, artifacts, lambda a: runner(function, a.inputs, a.outputs))
