@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import edgeattn.layers  # noqa: F401  registers the layer of the files
+from edgeattn.evaluation.file_dataset import read_dataset
+from edgeattn.validation.validate import validate_isolated
 
 # Raised in Keras 3.15, whose variables implement the ``__array__`` of numpy 1.
 pytestmark = pytest.mark.filterwarnings(
@@ -22,6 +24,8 @@ ROOT = Path(__file__).parent.parent / "sample_models"
 NAMES = ["find_max", "add_two_numbers", "digits", "digits_transformer", "events", "commands"]
 # Models whose samples are held-out images; the samples of the others are generated.
 IMAGES = ("digits", "digits_transformer")
+# Models that predict amounts, whose task needs more samples.
+AMOUNTS = ("find_max", "add_two_numbers")
 # Models that are also converted to int8 here.
 INTEGER = ("digits_transformer", "events", "commands")
 LIMITS = {
@@ -86,6 +90,8 @@ def test_samples_are_those_of_the_script(name):
     _, x, y = sample_model(name)
     if name in IMAGES:
         _, expected_x, _, expected_y = module.pictures()
+    elif name in AMOUNTS:
+        expected_x, expected_y = module.sequences(module.SAMPLES, module.SEED + 2, "float16")
     else:
         expected_x, expected_y = module.sequences(200, module.SEED + 2)
     np.testing.assert_allclose(x, expected_x, rtol=1e-6)
@@ -160,3 +166,16 @@ def test_every_artifact_passes(name, tmp_path):
     for item in converted.report.artifacts:
         if item.artifact.scheme == "float32":
             assert item.max_abs_error <= 1e-5
+    _check_the_task(converted.bundle, folder / "samples.npz", name)
+
+
+def _check_the_task(bundle, samples, name):
+    """Every artifact passes on the labelled samples, unless it lost a sample."""
+    dataset = read_dataset(samples, bundle)
+    report = validate_isolated(bundle, bundle.select(("onnx",), ()), dataset=dataset)
+    for item in report.artifacts:
+        (result,) = item.task.results
+        assert result.samples >= (2700 if name in AMOUNTS else 200)
+        if not result.lost and not result.changed:
+            assert result.verdict == "pass", result.summary
+    assert sum(item.task.verdict == "pass" for item in report.artifacts) >= 2

@@ -15,14 +15,20 @@ from edgeattn.layers import Attention
 
 TIME = 20
 SEED = 0
+# Held-back sequences: enough to show that R2 drops by less than 0.02.
+SAMPLES = 6000
 # All pairs of positions for which no delimiter overwrites a number.
 PAIRS = np.array([(a, b) for a in range(1, TIME) for b in range(a + 2, TIME)])
 
 
-def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers from (0, 1] with two zeros, ``(count, TIME, 1)``, and targets, ``(count, 1)``."""
+def sequences(count: int, seed: int, precision: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+    """Numbers from (0, 1] with two zeros, ``(count, TIME, 1)``, and targets, ``(count, 1)``.
+
+    Numbers are rounded to ``precision``: those of float16 make a smaller file.
+    """
     rng = np.random.default_rng(seed)
     x = 1 - rng.random((count, TIME), dtype="float32")
+    x = x.astype(precision).astype("float32")
     positions = PAIRS[rng.integers(len(PAIRS), size=count)]  # (count, 2)
     rows = np.arange(count)[:, None]
     x[rows, positions - 1] = 0
@@ -85,7 +91,7 @@ def main() -> None:
 
     options.output.mkdir(parents=True, exist_ok=True)
     model.save(options.output / "model.h5", include_optimizer=False)
-    x, y = sequences(200, SEED + 2)
+    x, y = sequences(SAMPLES, SEED + 2, "float16")
     np.savez_compressed(options.output / "samples.npz", x=x, y=y)
 
 

@@ -15,11 +15,17 @@ from edgeattn.layers import Attention
 
 TIME = 10
 SEED = 2
+# Held-back sequences: enough to show that R2 drops by less than 0.02.
+SAMPLES = 3000
 
 
-def sequences(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers, ``(count, TIME, 1)``, and the maximum of each sequence, ``(count, 1)``."""
+def sequences(count: int, seed: int, precision: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+    """Numbers, ``(count, TIME, 1)``, and the maximum of each sequence, ``(count, 1)``.
+
+    Numbers are rounded to ``precision``: those of float16 make a smaller file.
+    """
     x = np.random.default_rng(seed).beta(1 / TIME, 1, (count, TIME, 1)).astype("float32")
+    x = x.astype(precision).astype("float32")
     return x, x.max(axis=1)
 
 
@@ -73,7 +79,7 @@ def main() -> None:
 
     options.output.mkdir(parents=True, exist_ok=True)
     model.save(options.output / "model.h5", include_optimizer=False)
-    x, y = sequences(200, SEED + 2)
+    x, y = sequences(SAMPLES, SEED + 2, "float16")
     np.savez_compressed(options.output / "samples.npz", x=x, y=y)
 
 
