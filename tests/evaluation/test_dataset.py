@@ -100,7 +100,7 @@ def test_a_lost_score_fails_although_the_reference_passes(bundle, data):
 
     _, other = evaluated(bundle, read_dataset(data, bundle), lossy).artifacts
     assert other.stages["task"] == "fail"
-    assert {check.data for check in other.failed} == {"test.npz"}
+    assert "test.npz" in {check.data for check in other.failed}
     assert other.verdict == "fail"
 
 
