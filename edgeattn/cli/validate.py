@@ -15,6 +15,7 @@ from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import Artifact
     from edgeattn.evaluation.file_dataset import FileDataset
     from edgeattn.metrics.limits import Limit
     from edgeattn.validation.report import Report
@@ -134,7 +135,7 @@ def command(
         check_limits(overrides, artifacts, opened.reference())
     if data is None:
         _check_data_options(overrides, model, loading)
-        _check_max_drop(labelled=False)
+        _check_max_drop(overrides, labelled=False)
     check_ignored(loading.ignore, data)
     if junit is None and options.was_given("junit_inconclusive"):
         raise UsageError(
@@ -149,9 +150,9 @@ def command(
         with output.progress(quiet or as_json):
             dataset = None
             if data is not None:
-                dataset = _open_dataset(opened, data, model, loading)
+                dataset = _open_dataset(opened, artifacts, data, model, loading)
                 check_task_limits(overrides, tuple(dataset.label_summaries))
-                _check_max_drop(labelled=bool(dataset.label_summaries))
+                _check_max_drop(overrides, labelled=bool(dataset.label_summaries))
             validation = ValidationOptions(
                 overrides, jobs or len(os.sched_getaffinity(0)), checkpoint, max_drop
             )
@@ -213,15 +214,23 @@ def _check_data_options(
     check_task_limits(limits, ())
 
 
-def _check_max_drop(*, labelled: bool) -> None:
-    if options.was_given("max_drop") and not labelled:
+def _check_max_drop(limits: Sequence[Limit], *, labelled: bool) -> None:
+    if not options.was_given("max_drop"):
+        return
+    if not labelled:
         raise UsageError(
             "--max-drop has no effect without labels.", hint="Pass labels with --data."
         )
+    for limit in limits:
+        if limit.output is None and limit.name in ("max_drop", "retention"):
+            raise UsageError(
+                f"--max-drop has no effect beside --limit {limit.name}.", hint="Omit one of them."
+            )
 
 
 def _open_dataset(
     bundle: Bundle,
+    artifacts: Sequence[Artifact],
     data: Path,
     model: Path | None,
     loading: options.ModelLoading,
@@ -231,7 +240,7 @@ def _open_dataset(
     from edgeattn.evaluation.keras_reference import find_original, open_keras
 
     original = find_original(bundle, model)
-    float32 = any(item.scheme == "float32" for item in bundle.manifest.artifacts)
+    float32 = [item for item in bundle.manifest.artifacts if item.scheme == "float32"]
     if original is None and not float32:
         raise UsageError(
             "--data has no reference: the Keras file is not beside the bundle, and the bundle has "
@@ -255,6 +264,11 @@ def _open_dataset(
             hint="Omit --model to compare with the bundle's float32 artifact instead."
             if float32
             else "Install it with: pip install 'edgeattn[convert]'",
+        )
+    if tuple(artifacts) == tuple(float32[:1]):
+        raise UsageError(
+            f"Without Keras, {float32[0].label} would be compared with itself on {data.name}.",
+            hint="Select another artifact too, or pass the Keras file on a machine that has Keras.",
         )
     return dataset
 

@@ -58,7 +58,9 @@ def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> str:
     lines = []
     if on_data:
         task = next(item.task for item in on_data if item.task is not None)
-        lines += [f"On {on_data[0].data}, compared with {task.reference_name}:"]
+        lines.append(
+            f"On {task.source} ({task.samples:,} samples), compared with {task.reference_name}:"
+        )
     lines.append(output.table([*header, "runtime"], rows, right=right))
     for item in artifacts:
         lines += [*failure_lines(item), *cost_lines(item)]

@@ -84,7 +84,7 @@ def evaluate(
         _not_run(name, dataset, f"{reference_label} is the reference itself."), skipped=True
     )
     return {
-        artifact.label: EvaluationResult(itself)
+        artifact.label: EvaluationResult(itself, error=evaluation.reference_error)
         if artifact.label == reference_label
         else evaluation.result(artifact)
         for artifact in artifacts
@@ -92,7 +92,9 @@ def evaluate(
 
 
 def _not_run(reference_name: str, dataset: Dataset, reason: str) -> TaskReport:
-    return TaskReport(reference_name, (), dataset.source, dataset.notes, reason)
+    return TaskReport(
+        reference_name, (), dataset.source, dataset.notes, reason, samples=len(dataset)
+    )
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class _Evaluation:
         self._dataset, self._artifacts, self._pool = dataset, artifacts, pool
         self._fallback, self._limits, self._reference_name = fallback, limits, reference_name
         self._errors: dict[str, str] = {}
-        self._reference_error: str | None = None
+        # Why the fallback reference stopped.
+        self.reference_error: str | None = None
         facts = dataset.label_summaries
         self._scores = {
             artifact.label: {
@@ -163,7 +166,7 @@ class _Evaluation:
         pending: deque[_PendingBatch] = deque()
         saved_at, latest = time.monotonic(), None
         try:
-            while self._reference_error is None:
+            while self.reference_error is None:
                 while len(pending) < ahead and (batch := next(batches, None)) is not None:
                     if len(batch):
                         pending.append(self._submit(batch))
@@ -211,7 +214,7 @@ class _Evaluation:
             expected = submitted.expected.result()
         except ArtifactError as error:
             assert self._fallback is not None
-            self._reference_error = (
+            self.reference_error = (
                 f"The fallback reference {self._fallback.label} stopped: {error.message}"
             )
             return
@@ -244,7 +247,7 @@ class _Evaluation:
         """The result of all batches for one artifact."""
         dataset, label = self._dataset, artifact.label
         error = self._errors.get(label)
-        reason = self._reference_error if error is None else f"{label} stopped: {error}"
+        reason = self.reference_error if error is None else f"{label} stopped: {error}"
         if reason is not None:
             report = _not_run(self._reference_name, dataset, reason)
             return EvaluationResult(report, error=error)
@@ -255,7 +258,13 @@ class _Evaluation:
         )
         missing = None if results else f"{dataset.source} contains no labels."
         task = TaskReport(
-            self._reference_name, results, dataset.source, dataset.notes, missing, not results
+            self._reference_name,
+            results,
+            dataset.source,
+            dataset.notes,
+            reason=missing,
+            skipped=not results,
+            samples=len(dataset),
         )
         return EvaluationResult(
             task, tuple(self._checks(artifact)), warnings=tuple(self._warnings(artifact))
@@ -301,7 +310,10 @@ class _Evaluation:
             yield check("non_finite", float(metrics.new_non_finite), 0.0)
             # The errors of the fallback reference are within the limits of float32, far below those
             # of the other schemes.
-            yield from metrics.checks(check)
+            if isinstance(metrics, RunningAttention):
+                yield from metrics.checks(check, dataset=True)
+            else:
+                yield from metrics.checks(check)
 
     def _parts(self) -> Iterator[tuple[str, Any]]:
         for number, constancies in enumerate(self._constancy.values()):

@@ -77,9 +77,11 @@ def open_keras(
         if len(spec.shape) > 1 and spec.shape[1] is not None
     }
     time_steps = steps.pop() if len(steps) == 1 else None
+    source = converters.ModelSource(model, **{"time_steps": time_steps, **(options or {})})
+    source.check_files()
     return Keras(
         client.ConversionWorker(),
-        converters.ModelSource(model, **{"time_steps": time_steps, **(options or {})}),
+        source,
         converters.ConversionOptions(states=len(without_states) < len(inputs)),
         tuple(dict.fromkeys(n for item in bundle.manifest.artifacts for n in item.attention)),
     )

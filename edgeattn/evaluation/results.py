@@ -162,6 +162,7 @@ class TaskReport:
         notes: What the reader should know about the dataset.
         reason: Why there are no results.
         skipped: Whether that is because there are no labels, or the artifact is the reference.
+        samples: Number of samples in the dataset.
     """
 
     reference_name: str
@@ -170,6 +171,7 @@ class TaskReport:
     notes: tuple[str, ...] = ()
     reason: str | None = None
     skipped: bool = False
+    samples: int = 0
 
     @property
     def verdict(self) -> str:
@@ -180,6 +182,7 @@ class TaskReport:
             "verdict": self.verdict,
             "reference": self.reference_name,
             "source": self.source,
+            "samples": self.samples,
             "reason": self.reason,
             "notes": list(self.notes),
             "outputs": [result.to_json() for result in self.results],

@@ -11,6 +11,10 @@ from edgeattn.tensors import Array
 # A mean over many samples hides a few wrong maps, so the worst sample has a limit too: this many
 # times the one of the mean.
 WORST_SAMPLE = 10.0
+# The largest error of a weight grows with the number of samples, also in files that are right. On a
+# dataset of any size, this share of the samples may exceed its limit, and none by this factor.
+EXCEEDING_SHARE = 0.01
+WORST_WEIGHT = 3.0
 _MAXIMA = (
     pairwise.max_abs_error,
     pairwise.row_sum_error,
@@ -36,6 +40,8 @@ class RunningAttention:
             "maxima": np.zeros((0, len(_MAXIMA) + 1)),
             # by head: the values of _MEANS times their numbers of rows
             "sums": np.zeros((0, len(_MEANS))),
+            # by head: samples with an error beyond the limit, and all samples
+            "exceeding": np.zeros((0, 2), np.int64),
         }
 
     def add(self, expected: Array, actual: Array) -> None:
@@ -50,11 +56,14 @@ class RunningAttention:
         if not len(state["maxima"]):
             state["maxima"] = np.zeros((heads, len(_MAXIMA) + 1))
             state["sums"] = np.zeros((heads, len(_MEANS)))
+            state["exceeding"] = np.zeros((heads, 2), np.int64)
         rows = expected[:, 0].size // expected.shape[-1] if expected.size else 0
         pairs = [(expected[:, head], actual[:, head]) for head in range(heads)]
         maxima = [[*(metric(*pair) for metric in _MAXIMA), _worst_sample(*pair)] for pair in pairs]
         state["maxima"] = np.maximum(state["maxima"], maxima)  # preserves NaN
         state["sums"] += rows * np.array([[metric(*pair) for metric in _MEANS] for pair in pairs])
+        limit = self._limits.attention_max_abs
+        state["exceeding"] += [[_exceeding(*pair, limit), len(expected)] for pair in pairs]
         state["counts"] += np.array([rows, new_non_finite, 0], np.int64)
         state["counts"][2] = multi_head
 
@@ -67,10 +76,11 @@ class RunningAttention:
         """The number of weights that are finite in the reference only."""
         return int(self.state["counts"][1])
 
-    def checks(self, check: Callable[..., Check]) -> Iterator[Check]:
+    def checks(self, check: Callable[..., Check], *, dataset: bool = False) -> Iterator[Check]:
         """A check for each metric, made by ``check(metric, value, limit, relation, heads)``.
 
-        Its value is that of the worst head, so that one lost head is not averaged away.
+        Its value is that of the worst head, so that one lost head is not averaged away. On a
+        ``dataset``, which may have any number of samples, a few may exceed the max abs error.
         """
         if self.empty:
             return
@@ -78,8 +88,15 @@ class RunningAttention:
         error, row_sum, masked, entropy, worst = self.state["maxima"].T
         divergence, overlap, stability = (self.state["sums"] / rows).T
         most, mean = self._limits.attention_max_abs, self._limits.attention_jsd
+        exceeding, samples = self.state["exceeding"].T
         table: tuple[tuple[str, Array, float | None, str], ...] = (
-            ("max_abs_error", error, most, "<="),
+            ("max_abs_error", error, WORST_WEIGHT * most if dataset else most, "<="),
+            (
+                "exceeding_maps",
+                exceeding / np.maximum(samples, 1),
+                EXCEEDING_SHARE if dataset else None,
+                "<=",
+            ),
             ("jensen_shannon", divergence, mean, "<="),
             ("worst_jensen_shannon", worst, WORST_SAMPLE * mean, "<="),
             ("row_sum_error", row_sum, most, "<="),
@@ -92,6 +109,12 @@ class RunningAttention:
             worst_head = float(np.max(values) if relation == "<=" else np.min(values))
             heads = tuple(map(float, values)) if multi_head else ()
             yield check(name, worst_head, limit, relation, heads)
+
+
+def _exceeding(expected: Array, actual: Array, limit: float) -> int:
+    """The number of samples with a weight that is off by more than ``limit``."""
+    within = np.abs(actual.astype(np.float64) - expected.astype(np.float64)) <= limit
+    return int((~within).reshape(len(within), -1).any(-1).sum())
 
 
 def _worst_sample(expected: Array, actual: Array) -> float:

@@ -81,6 +81,10 @@ CHECKS = {
         "attention divergence",
         "Mean Jensen-Shannon divergence of the attention rows in nats, from 0 (equal) to 0.69.",
     ),
+    "exceeding_maps": (
+        "maps beyond the limit",
+        "Share of samples with a weight that is off by more than the scheme's max abs error.",
+    ),
     "worst_jensen_shannon": (
         "attention divergence of the worst sample",
         "The largest divergence of a sample. A mean would hide a few samples with wrong maps.",

@@ -50,7 +50,7 @@ def render(
         version=__version__,
         stages=list(STAGES),
         counts=[f"{verdicts[name]} {name}" for name in VERDICT_SIGNS if verdicts[name]],
-        data=sorted({(task.source, task.reference_name) for task in compared}),
+        data=sorted({(task.source, task.samples, task.reference_name) for task in compared}),
         failures=[(item, text) for item in report.artifacts for text in _failures(item)],
         largest=max((item.artifact.bytes for item in report.artifacts), default=1),
         sections=sections,

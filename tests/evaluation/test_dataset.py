@@ -274,6 +274,15 @@ def test_limits_without_effect_are_refused(edgeattn, bundle, limit):
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("limit", ["max_drop=0.1", "retention=0.9"])
+def test_two_limits_of_the_task_are_refused(edgeattn, bundle, data, limit):
+    command = ("validate", bundle.path, "--data", data, "--max-drop", 0.1)
+    result = edgeattn(*command, "--limit", limit)
+    assert result.code == 2
+    assert "--max-drop has no effect beside --limit" in result.err
+    assert edgeattn(*command, "--limit", f"score:{limit}").code == 0
+
+
 def test_data_without_any_reference_is_refused(edgeattn, two_outputs, data):
     artifacts.edit_manifest(two_outputs.path, lambda m: m["artifacts"].pop(0))
     result = edgeattn("validate", two_outputs.path, "--data", data)
@@ -281,12 +290,22 @@ def test_data_without_any_reference_is_refused(edgeattn, two_outputs, data):
     assert "--data has no reference" in result.err
 
 
+def test_data_without_anything_to_compare_is_refused(edgeattn, bundle, data):
+    """The only artifact would be the reference of itself."""
+    command = ("validate", bundle.path, "--data", data)
+    result = edgeattn(*command, "--format", "tflite")
+    assert result.code == 2
+    assert "tflite float32 would be compared with itself" in result.err
+    # The other one is compared with the first.
+    assert edgeattn(*command, "--format", "onnx").code == 0
+
+
 def test_the_table_shows_the_errors_on_the_data(edgeattn, bundle, data):
     """The table, its title and the JSON are about the user's samples; the reference is second."""
     result = edgeattn("validate", bundle.path, "--data", data)
     title, *table = result.out.splitlines()[:4]
     header, fallback, onnx = (re.split("  +", line) for line in table)
-    assert title.startswith("On test.npz, compared with tflite float32")
+    assert title.startswith("On test.npz (400 samples), compared with tflite float32")
     errors = slice(header.index("max abs error"), header.index("SNR (dB)") + 1)
     assert fallback[errors] == ["-", "-"]
     assert onnx[errors] == ["0", "inf"]

@@ -283,7 +283,9 @@ def test_without_the_fallback_reference_the_task_is_not_run(bundle, data):
         opener(right, stops),
         dataset=open_dataset(data, bundle),
     )
-    _, other = report.artifacts
+    fallback, other = report.artifacts
+    assert fallback.verdict == "fail"
+    assert "stopped: out of breath" in fallback.reason
     assert other.task.verdict == "not run"
     assert "fallback reference tflite float32 stopped: out of breath" in other.task.reason
 
@@ -349,7 +351,7 @@ def test_without_labels_and_keras_outputs_are_compared_with_the_fallback_referen
     result = edgeattn("validate", bundle.path, "--data", unlabelled)
     assert result.code == 0
     name = "tflite float32 of this bundle (fallback reference)"
-    assert result.out.startswith(f"On x.npz, compared with {name}:\n")
+    assert result.out.startswith(f"On x.npz (330 samples), compared with {name}:\n")
     assert "task not run. x.npz contains no labels." in result.out
 
 

@@ -12,7 +12,7 @@ from edgeattn.metrics.running_attention import WORST_SAMPLE, RunningAttention
 STEPS = 40
 
 
-def checks(expected, actual, scheme="int8", parts=1):
+def checks(expected, actual, scheme="int8", parts=1, dataset=False):
     metrics = RunningAttention(LIMITS[scheme])
     for rows in np.array_split(np.arange(len(expected)), parts):
         metrics.add(expected[rows], actual[rows])
@@ -20,7 +20,7 @@ def checks(expected, actual, scheme="int8", parts=1):
     def check(metric, value, limit=None, relation="<=", heads=()):
         return Check("artifact", "attention", metric, value, limit, relation, "map", heads)
 
-    return {item.metric: item for item in metrics.checks(check)}
+    return {item.metric: item for item in metrics.checks(check, dataset=dataset)}
 
 
 @pytest.mark.parametrize("shape", [(70, 6), (70, 3, 6), (70, 2, 3, 6)])
@@ -34,6 +34,9 @@ def test_batches_give_the_metrics_of_the_whole(shape):
         (expected[:, head], actual[:, head]) if len(shape) == 4 else (expected, actual)
         for head in heads
     ]
+    errors = [np.abs(a - e).reshape(len(e), -1).max(-1) for e, a in pairs]
+    share = max((error > LIMITS["int8"].attention_max_abs).mean() for error in errors)
+    assert values.pop("exceeding_maps") == pytest.approx(share)
     assert values.pop("worst_jensen_shannon") == pytest.approx(
         max(
             pairwise.jensen_shannon(e[None], a[None])
@@ -53,11 +56,34 @@ def test_seven_uniform_maps_of_200_fail(scheme):
     expected[:, 3] = 0.9
     actual = expected.copy()
     actual[:70:10] = 1 / STEPS
-    result = checks(expected, actual, scheme, parts=20)
+    result = checks(expected, actual, scheme, parts=20, dataset=True)
     # 0.9 instead of 1/40
     assert result["max_abs_error"].value == pytest.approx(0.9 - 1 / STEPS)
-    assert not result["max_abs_error"].passed
-    assert not result["worst_jensen_shannon"].passed
+    for metric in ("max_abs_error", "exceeding_maps", "worst_jensen_shannon"):
+        assert not result[metric].passed
+    assert result["exceeding_maps"].value == 7 / 200
+
+
+@pytest.mark.parametrize(
+    ("count", "error", "failed"),
+    [
+        # A few larger errors are expected among many samples, but not among few.
+        (20, 1.2, set()),
+        (21, 1.2, {"exceeding_maps"}),
+        (1, 2.9, set()),
+        (1, 3.1, {"max_abs_error"}),
+    ],
+)
+def test_errors_of_a_few_of_2000_samples(count, error, failed):
+    expected = np.full((2000, STEPS), 0.35 / (STEPS - 2))
+    expected[:, :2] = [0.4, 0.25]
+    actual = expected.copy()
+    actual[:count, 0] -= error * 0.05
+    actual[:count, 1] += error * 0.05
+    result = checks(expected, actual, dataset=True)
+    assert {name for name, item in result.items() if item.passed is False} == failed
+    # The reference has few samples: none may exceed the limit.
+    assert not checks(expected, actual)["max_abs_error"].passed
 
 
 def test_a_few_wrong_maps_without_a_peak_fail():
