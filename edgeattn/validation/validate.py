@@ -6,7 +6,7 @@ values come from the bundle itself (``reference.npz``), so a device without Tens
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -263,63 +263,83 @@ def validate_artifact(
     """
     inputs, expected = _expected(bundle, artifact, reference)
     structure = tuple(structure_checks(artifact))
-    ordinary = _ordinary_rows(bundle)
     runtime = None
     try:
         runner = open_runner_function(artifact)
         runtime = runner.runtime
         try:
-            actual = runner.run(inputs)
-            repeated = runner.run({name: array[:1] for name, array in inputs.items()})
-            batch_runs = BatchRuns()
-            shapes = {name: np.shape(array) for name, array in actual.items()}
-            if all(shapes.get(name) == want.shape for name, want in expected.items()):
-                batch_runs = run_batches(runner, artifact, inputs, ordinary)
+            runs = _run(runner, artifact, inputs, expected, _ordinary_rows(bundle))
         finally:
             runner.close()
     except RuntimeUnavailableError as error:
         return ArtifactReport(artifact, None, (), reason=error.message)
     except ArtifactError as error:
         return ArtifactReport(artifact, runtime, structure, reason=error.message, broken=True)
-    extremes = bundle.manifest.reference.get("float16_edge_cases")
-    float16 = None if extremes is None or ordinary is None else ordinary + int(extremes)
-
-    def compare(chosen: Sequence[Limit]) -> tuple[Check, ...]:
-        return (
-            *structure,
-            *comparison_checks(
-                artifact,
-                expected,
-                actual,
-                repeated,
-                ordinary,
-                samples=int(bundle.manifest.reference["samples"]),
-                float16=float16,
-                limits=chosen,
-            ),
-            *batch_checks(artifact, expected, actual, batch_runs, ordinary, limits=chosen),
-        )
-
-    own = compare(())
+    own = (*structure, *_checks(bundle, artifact, expected, runs))
     costs = rounding_costs(bundle.manifest, artifact)
     conversion = conversion_result(artifact, own, costs)
     report = ArtifactReport(
         artifact,
         runtime,
         (),
-        batch_runs.error,
+        runs.batches.error,
         conversion=conversion,
         rounding=costs,
         undecided=_undecided_metrics(bundle.manifest, artifact.scheme, conversion),
-        outputs=actual,
-        warnings=tuple(constant_outputs(bundle, artifact, inputs, expected, actual)),
+        outputs=runs.outputs,
+        warnings=tuple(constant_outputs(bundle, artifact, inputs, expected, runs.outputs)),
     )
-    report = _with_checks(report, compare(limits) if limits else own, limits)
+    chosen = (*structure, *_checks(bundle, artifact, expected, runs, limits)) if limits else own
+    report = _with_checks(report, chosen, limits)
     if dataset is None:
         return report
     with RunnerPool([open_runner_function]) as pool:
         results = evaluate(dataset, [artifact], pool, limits=limits)
     return _with_evaluation(report, results[artifact.label], limits)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Outputs for the reference: of all rows, of the first row again, and of rows in batches."""
+
+    outputs: Tensors
+    repeated: Tensors
+    batches: BatchRuns
+
+
+def _run(
+    runner: Runner, artifact: Artifact, inputs: Tensors, expected: Tensors, ordinary: int | None
+) -> _Runs:
+    outputs = runner.run(inputs)
+    repeated = runner.run({name: array[:1] for name, array in inputs.items()})
+    batches = BatchRuns()
+    shapes = {name: np.shape(array) for name, array in outputs.items()}
+    if all(shapes.get(name) == want.shape for name, want in expected.items()):
+        batches = run_batches(runner, artifact, inputs, ordinary)
+    return _Runs(outputs, repeated, batches)
+
+
+def _checks(
+    bundle: Bundle,
+    artifact: Artifact,
+    expected: Tensors,
+    runs: _Runs,
+    limits: Sequence[Limit] = (),
+) -> Iterator[Check]:
+    """The checks of the stages numbers and attention on the reference."""
+    reference, ordinary = bundle.manifest.reference, _ordinary_rows(bundle)
+    extremes = reference.get("float16_edge_cases")
+    yield from comparison_checks(
+        artifact,
+        expected,
+        runs.outputs,
+        runs.repeated,
+        ordinary,
+        samples=int(reference["samples"]),
+        float16=None if extremes is None or ordinary is None else ordinary + int(extremes),
+        limits=limits,
+    )
+    yield from batch_checks(artifact, expected, runs.outputs, runs.batches, ordinary, limits=limits)
 
 
 def _undecided_metrics(manifest: Manifest, scheme: str, conversion: str) -> frozenset[str]:

@@ -1,5 +1,8 @@
 """Results that depend on the batch: on its size, its order, or its other samples."""
 
+import sys
+from pathlib import Path
+
 import artifacts
 import numpy as np
 import onnx
@@ -12,8 +15,10 @@ from edgeattn.errors import ArtifactError
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.runners.batching import batch_slices
+from edgeattn.targets.target import interpreter_target
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.batches import run_batches, tolerance
+from edgeattn.validation.on_target import validate_on_target
 from edgeattn.validation.validate import ValidationOptions, validate, validate_isolated
 
 MAP = TensorSpec("attention/a", (None, FEATURES), "float32")
@@ -368,9 +373,14 @@ def test_onnx_files_that_are_right_for_single_samples_only(tmp_path, make):
     bundle = artifacts.write_bundle(
         tmp_path, [artifacts.artifact(path)], {"input/x": x, "output/score": dense(x)}
     )
-    (report,) = validate_isolated(bundle, bundle.manifest.artifacts).artifacts
-    assert batch_failures(report) == {("batch_error", "score")}
-    assert report.verdict == FAIL
+    target = interpreter_target(Path(sys.executable), bundle)
+    for validated_bundle in (
+        validate_isolated(bundle, bundle.manifest.artifacts),
+        validate_on_target(target, bundle, bundle.manifest.artifacts),
+    ):
+        (report,) = validated_bundle.artifacts
+        assert batch_failures(report) == {("batch_error", "score")}
+        assert report.verdict == FAIL
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 64])
