@@ -30,6 +30,16 @@ class InputProperties:
     vocabulary: dict[str, int]
     padding: dict[str, float]
 
+    def is_exact(self, name: str, values: Array) -> Array:
+        """Which ``values`` of an input stand for something else if they change in the last digit.
+
+        These are tokens, which embeddings cast to integers, and padding.
+        """
+        if name in self.vocabulary:
+            return np.ones(values.shape, bool)
+        padding = self.padding.get(name)
+        return np.zeros(values.shape, bool) if padding is None else values == padding
+
 
 def edge_cases(
     inputs: Tensors, specs: tuple[TensorSpec, ...], properties: InputProperties

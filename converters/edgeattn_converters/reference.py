@@ -100,7 +100,8 @@ def write(
     counts = (len(source), len(source) + len(next(iter(continued.values()))) + ordinary)
     run = keras_function(model, interface, attention=attention)
     values = run(inputs)
-    rows = usable_rows(run, inputs, values, counts, real=source.kind != SYNTHETIC)
+    real = source.kind != SYNTHETIC
+    rows = usable_rows(run, inputs, values, counts, properties, real=real)
     check_unchanged(values, rows.all)
     arrays: dict[str, Array] = {f"input/{name}": array for name, array in inputs.items()}
     arrays |= {f"output/{name}": array for name, array in values.outputs.items()}

@@ -14,7 +14,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.edge_cases import SEED
+from edgeattn_converters.edge_cases import SEED, InputProperties
 from edgeattn_converters.keras_outputs import KerasOutputs
 
 # How often inputs are changed in their last digit, and how far the outputs may move: half of the
@@ -67,7 +67,13 @@ class UsableRows:
 
 
 def usable_rows(
-    run: _Run, inputs: Tensors, values: KerasOutputs, counts: tuple[int, int], *, real: bool
+    run: _Run,
+    inputs: Tensors,
+    values: KerasOutputs,
+    counts: tuple[int, int],
+    properties: InputProperties,
+    *,
+    real: bool,
 ) -> UsableRows:
     """Select rows of ``inputs``, for which Keras computes ``values``.
 
@@ -76,6 +82,8 @@ def usable_rows(
         inputs: Samples, ordinary edge cases, and extremes.
         values: What Keras computes from ``inputs``.
         counts: The numbers of samples, and of samples and ordinary edge cases.
+        properties: Tokens and padding, which are not changed: a token is another word if it is
+            slightly smaller, and a step that is almost padding is not masked.
         real: Whether the samples are real. These are used even if Keras is unstable.
 
     Raises :class:`UnsupportedModelError` if the outputs are finite for no sample.
@@ -86,12 +94,13 @@ def usable_rows(
     made_up = np.arange(len(finite)) >= (count if real else 0)
     usable = finite.copy()
     candidates = np.flatnonzero(finite & made_up)
-    usable[candidates] = _unmoved(run, inputs, values, candidates, _Step())
+    exact = {name: properties.is_exact(name, array) for name, array in inputs.items()}
+    usable[candidates] = _unmoved(run, inputs, values, candidates, _Step(exact))
     stable = bool(usable[:count].any())
     if not stable:
         usable[:count] = finite[:count]
     extremes = np.flatnonzero(usable & (np.arange(len(usable)) >= ordinary))
-    robust = _unmoved(run, inputs, values, extremes, _Step(float16=True))
+    robust = _unmoved(run, inputs, values, extremes, _Step(exact, float16=True))
     rows = np.flatnonzero(usable)
     return UsableRows(
         rows[rows < count],
@@ -126,15 +135,24 @@ def _check_any_finite(values: KerasOutputs, finite: Array, *, real: bool) -> Non
 
 @dataclass(frozen=True)
 class _Step:
-    """A relative change of inputs, and how far outputs may move: half of the limit of a scheme."""
+    """A relative change of inputs, and how far outputs may move: half of the limit of a scheme.
 
+    ``exact`` says which values of each input do not change.
+    """
+
+    exact: Tensors
     float16: bool = False
 
-    def changed(self, values: Array, generator: np.random.Generator) -> Array:
+    def changed(
+        self, name: str, values: Array, rows: Array, generator: np.random.Generator
+    ) -> Array:
+        """Other values of ``rows`` of the input ``name``, whose values are ``values``."""
+        values = values[rows]
         if values.dtype.kind != "f":
             return values
         step = FLOAT16_ROUNDING if self.float16 else np.finfo(values.dtype).eps
-        return (values * (1 + step * generator.choice((-1, 1), values.shape))).astype(values.dtype)
+        steps = 1 + step * generator.choice((-1, 1), values.shape)
+        return np.where(self.exact[name][rows], values, (values * steps).astype(values.dtype))
 
     def within(self, before: Array, after: Array, *, is_map: bool) -> Array:
         """Which rows hardly move."""
@@ -163,7 +181,9 @@ def _unmoved(run: _Run, inputs: Tensors, values: KerasOutputs, rows: Array, step
     generator = np.random.default_rng(SEED)
     before = values.all
     for _ in range(PERTURBATIONS):
-        after = run({name: step.changed(value[rows], generator) for name, value in inputs.items()})
+        after = run(
+            {name: step.changed(name, value, rows, generator) for name, value in inputs.items()}
+        )
         for name, value in after.all.items():
             if value.dtype.kind == "f":
                 unmoved &= step.within(before[name][rows], value, is_map=name in values.maps)
