@@ -30,7 +30,8 @@ class ModelSource:
     Attributes:
         path: A ``.h5`` or ``.keras`` file, or a SavedModel folder.
         samples: An ``.npz``, ``.npy`` or ``.csv`` file of real inputs for the reference.
-            Without it, plausible inputs are generated from a fixed seed.
+            Without it, some of the calibration samples are set aside for the reference; without
+            these, plausible inputs are derived from the model.
         time_steps: The sequence length, if the model leaves it free.
         custom_objects: A ``.py`` file that defines the model's custom layers and functions.
         architecture: ``FILE.json`` or ``FILE.py:FUNCTION``: the architecture of a file that

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.bundle.manifest import CALIBRATION, SAMPLES, SYNTHETIC
-from edgeattn.errors import OutputError, SampleError, UsageError
+from edgeattn.errors import OutputError, SampleError
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
@@ -144,17 +144,13 @@ def _source(
         return Source(data.inputs, SAMPLES, samples.name, data.targets)
     notes: tuple[str, ...] = ()
     if calibration_file is not None:
-        try:
-            rows = calibration.set_aside(calibration_file, interface, vocabulary, MAX_SAMPLES)
-        except UsageError:
-            pass  # reported when the schemes that need the samples are converted
-        else:
-            if rows is not None:
-                return Source(rows, CALIBRATION, calibration_file.name)
-            notes = (
-                f"{calibration_file.name} has too few samples to set some aside for the comparison "
-                "with Keras, which uses synthetic samples instead",
-            )
+        rows = calibration.set_aside(calibration_file, interface, vocabulary, MAX_SAMPLES)
+        if rows is not None:
+            return Source(rows, CALIBRATION, calibration_file.name)
+        notes = (
+            f"{calibration_file.name} has too few samples to set some aside for the comparison "
+            "with Keras, which uses synthetic samples instead",
+        )
     inputs = plausible_inputs(model, interface, np.random.default_rng(SEED))
     return Source(inputs, SYNTHETIC, "seeded", notes=notes)
 
