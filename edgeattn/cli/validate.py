@@ -145,7 +145,7 @@ def command(
     if not target.local:
         _check_local(jobs=jobs, resume=checkpoint, explain=explain)
     options.check_writable(report, junit, checkpoint)
-    extras = _report_extras(report, bench, vocabulary)
+    extras = _report_extras(artifacts, report, bench, vocabulary)
     try:
         with output.progress(quiet or as_json):
             dataset = None
@@ -285,7 +285,7 @@ def _checkpoint_path(
 
 
 def _report_extras(
-    report: Path | None, bench: Path | None, vocabulary: Path | None
+    artifacts: Sequence[Artifact], report: Path | None, bench: Path | None, vocabulary: Path | None
 ) -> dict[str, Any]:
     """The optional parts of the HTML report, read and checked before any work starts."""
     if report is None and (bench is not None or vocabulary is not None):
@@ -302,10 +302,22 @@ def _report_extras(
         from edgeattn.report.latency_section import read_bench
 
         extras["bench"] = read_bench(bench)
+        measured = {(item["format"], item["scheme"]) for item in extras["bench"]["artifacts"]}
+        if not any((item.format, item.scheme) in measured for item in artifacts):
+            raise UsageError(
+                f"{bench.name} has no latencies of the selected artifacts.",
+                hint="Measure them with: edgeattn bench BUNDLE --json > bench.json",
+            )
     if vocabulary is not None:
+        from edgeattn.report.map_section import has_token_maps
         from edgeattn.report.vocabulary import read_vocabulary
 
         extras["vocabulary"] = read_vocabulary(vocabulary)
+        if not any(has_token_maps(item) for item in artifacts):
+            raise UsageError(
+                "--vocabulary has no effect: no artifact has an attention map over tokens.",
+                hint="Omit --vocabulary.",
+            )
     return extras
 
 

@@ -206,6 +206,18 @@ def _shaded_texts(names: Sequence[str], want: Array, got: Array) -> list[ShadedT
     return [("Keras", list(shades(want))), ("artifact", list(shades(got)))]
 
 
+def has_token_maps(artifact: Artifact) -> bool:
+    """Whether a map has a key for each value of an integer input, as :func:`_token_ids` needs."""
+    keys = {spec.shape[-1] for spec in artifact.outputs if spec.name in artifact.attention}
+    return any(
+        np.dtype(spec.dtype).kind in "iu"
+        and not spec.quantized
+        and len(spec.shape) == 2
+        and spec.shape[1] in keys
+        for spec in artifact.inputs
+    )
+
+
 def _token_ids(artifact: Artifact, arrays: Tensors, name: str) -> Array | None:
     """The integer input with one value for each key of the map, if there is one."""
     keys = arrays[name].shape[-1]

@@ -14,6 +14,7 @@ from edgeattn import progress
 from edgeattn.bundle.manifest import write_manifest
 from edgeattn.errors import SampleError, UsageError
 from edgeattn.evaluation import dataset as datasets
+from edgeattn.evaluation import keras_reference
 from edgeattn.evaluation.file_dataset import open_dataset, read_dataset
 from edgeattn.evaluation.keras_reference import find_original
 from edgeattn.tensors import TensorSpec
@@ -335,7 +336,10 @@ def test_validate_writes_html_and_xml(edgeattn, bundle, data, tmp_path):
         "validate", bundle.path, "--data", data, "--report", html, "--junit", xml, "--quiet"
     )
     assert result.code == 0
-    assert html.read_text("utf-8").startswith("<!DOCTYPE html>")
+    page = html.read_text("utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    own = page.index("test.npz, 400 samples, compared with tflite float32")
+    assert own < page.index("Also compared with Keras on")
     assert xml.read_text("utf-8").startswith("<?xml")
 
 
@@ -373,6 +377,43 @@ def test_invalid_options_are_refused(edgeattn, bundle, options):
     result = edgeattn("validate", bundle.path, *options)
     assert result.code == 2
     assert "Traceback" not in result.err
+
+
+def test_additions_to_the_report_without_effect_are_refused(edgeattn, bundle, tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "words.txt").write_text("the\na\n")
+    result = edgeattn("validate", bundle.path, "--report", "r.html", "--vocabulary", "words.txt")
+    assert result.code == 2
+    assert "no artifact has an attention map over tokens" in result.err
+    latency = {"format": "tflite", "scheme": "float32", "threads": 1, "runs": 1, "p50_ms": 2.0}
+    (tmp_path / "bench.json").write_text(json.dumps({"artifacts": [latency]}))
+    command = ("validate", bundle.path, "--report", "r.html", "--bench", "bench.json")
+    result = edgeattn(*command, "--format", "onnx")
+    assert result.code == 2
+    assert "no latencies of the selected artifacts" in result.err
+    assert edgeattn(*command).code == 0
+
+
+def test_mistakes_in_the_data_are_reported_before_keras_starts(
+    edgeattn, bundle, tmp_path, monkeypatch
+):
+    model = tmp_path / "hand.h5"
+    model.write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    artifacts.edit_manifest(bundle.path, lambda m: m["model"].update(sha256=sha256))
+    monkeypatch.setattr(keras_reference, "open_keras", lambda *_: pytest.fail("Keras was opened"))
+    x = artifacts.samples(7)
+    for arrays, message in (
+        ({"x": x[:, :2]}, "expected the shape"),
+        ({"x": np.where(x > 0, np.nan, x)}, "NaN or infinite"),
+        ({"x": x, "y": np.array(["a"] * 7)}, "not numbers"),
+        ({"x": x, "y": np.full(7, 5)}, "has 2 classes"),
+        ({"x": x, "labels": np.zeros(7)}, "nothing uses"),
+    ):
+        np.savez(tmp_path / "wrong.npz", **arrays)
+        result = edgeattn("validate", bundle.path, "--data", tmp_path / "wrong.npz")
+        assert result.code == 2
+        assert message in result.err
 
 
 def test_limits_for_all_outputs_or_for_one(edgeattn, tmp_path):
