@@ -18,6 +18,8 @@ from edgeattn.tensors import Array
 ALPHA = 0.025
 # The 97.5% quantile of the standard normal distribution.
 Z = NormalDist().inv_cdf(1 - ALPHA)
+# Up to this number of lost or gained samples, exact limits can be wider than approximate ones.
+_FEW = 50
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -96,8 +98,9 @@ def bisect(beyond: Callable[[float], bool], low: float, high: float) -> float:
 def drop_limits(lost: Array | int, gained: Array | int, samples: int) -> tuple[Array, Array]:
     """Lower and upper limits of the share lost minus the share gained, of paired samples.
 
-    Tango's score interval for paired proportions (Tango 1998), or the exact limit of
-    :func:`share_limits` if that is wider and no sample is lost or gained.
+    Tango's score interval for paired proportions (Tango 1998) with a continuity correction of half
+    a sample, or an exact limit of :func:`share_limits` if that is wider: that of the share lost if
+    no sample is lost or gained, or of a few lost or gained samples.
 
     Args:
         lost: Numbers of samples that are right with the reference only, of any shape.
@@ -110,11 +113,15 @@ def drop_limits(lost: Array | int, gained: Array | int, samples: int) -> tuple[A
 
 def _upper_drop(lost: Array, gained: Array, samples: int) -> Array:
     low, high = (lost - gained) / samples, np.ones(lost.shape)
+    corrected = np.maximum(gained - 0.5, 0.0)
     for _ in range(40):
         middle = (low + high) / 2
-        beyond = _tango(lost, gained, samples, middle) <= -Z
+        beyond = _tango(lost, corrected, samples, middle) <= -Z
         low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
     exact = np.where(lost + gained == 0, _upper_share(0, samples), -1.0)
+    for few in np.unique(gained[(gained > 0) & (gained <= _FEW)]):
+        limit = lost / samples - share_limits(int(few), samples)[0]
+        exact = np.where(gained == few, np.maximum(exact, limit), exact)
     return np.maximum(high, exact)
 
 

@@ -95,8 +95,15 @@ def score_statistic(lost, gained, samples, drop):
 def test_drop_limits_are_where_the_score_test_rejects(lost, gained, samples):
     low, high = statistics.drop_limits(lost, gained, samples)
     assert low < (lost - gained) / samples < high
-    assert score_statistic(lost, gained, samples, high) == pytest.approx(-1.96, abs=2e-3)
-    assert score_statistic(lost, gained, samples, low) == pytest.approx(1.96, abs=2e-3)
+    # Half a sample is the continuity correction.
+    assert score_statistic(lost, gained - 0.5, samples, high) == pytest.approx(-1.96, abs=2e-3)
+    assert score_statistic(lost - 0.5, gained, samples, low) == pytest.approx(1.96, abs=2e-3)
+
+
+@pytest.mark.parametrize(("lost", "gained", "samples"), [(3, 0, 40), (9, 1, 200), (12, 0, 500)])
+def test_few_losses_have_an_exact_limit(lost, gained, samples):
+    low, _ = statistics.drop_limits(lost, gained, samples)
+    assert low <= statistics.share_limits(lost, samples)[0] - gained / samples + 1e-9
 
 
 def test_drop_limits_of_arrays():
@@ -149,8 +156,8 @@ def test_non_inferior(interval, verdict):
 
 @pytest.mark.parametrize("margin", [0.02, 0.01, 0.001])
 @pytest.mark.parametrize("samples", [40, 100, 200, 370])
-def test_the_exact_risk_of_a_wrong_pass(samples, margin):
-    """The probability of all pairs of lost and gained samples that pass at a drop of ``margin``."""
+def test_the_exact_risks_at_the_limit(samples, margin):
+    """The probabilities of a pass and of a fail if the true drop is ``margin``, over all results."""
     for share in (0.001, 0.01, 0.1):
         lost, gained = np.indices((4 * round(5 + samples * (margin + share)),) * 2).reshape(2, -1)
         possible = lost + gained <= samples
@@ -165,5 +172,6 @@ def test_the_exact_risk_of_a_wrong_pass(samples, margin):
         )
         probability = np.exp(logarithm)
         assert probability.sum() == pytest.approx(1, abs=1e-4)
-        passed = statistics.drop_limits(lost, gained, samples)[1] <= margin
-        assert probability[passed].sum() <= 0.0275
+        low, high = statistics.drop_limits(lost, gained, samples)
+        assert probability[high <= margin].sum() <= 0.025
+        assert probability[low > margin].sum() <= 0.03
