@@ -329,6 +329,22 @@ def test_validate_with_data(edgeattn, bundle, data):
     assert "is the reference itself" in result.out
 
 
+def test_an_inconclusive_result_names_the_max_drop_with_which_it_passes(edgeattn, bundle, tmp_path):
+    x = artifacts.samples(100)
+    x[:, 1] += np.arange(100) / 4
+    data = tmp_path / "few.npz"
+    np.savez(data, x=x, y=artifacts.dense(x).argmax(1))
+    result = edgeattn("validate", bundle.path, "--data", data)
+    assert result.code == 6
+    # (1 - p)^100 = 2.5%, and (1 - 0.02)^n = 2.5%.
+    assert "0.00% of the answers changed (95% interval 0.00 to 3.62, 2.00 allowed)" in result.out
+    assert "These samples pass with --max-drop 0.0363; about 183 samples would" in result.out
+    assert edgeattn("validate", bundle.path, "--data", data, "--max-drop", "0.0363").code == 0
+    assert edgeattn("validate", bundle.path, "--data", data, "--max-drop", "0.0362").code == 6
+    output = result.out.splitlines()
+    assert any("changed (%)" in line and "decided by" in line for line in output)
+
+
 def test_validate_writes_html_and_xml(edgeattn, bundle, data, tmp_path):
     pytest.importorskip("matplotlib")
     html, xml = tmp_path / "r.html", tmp_path / "r.xml"

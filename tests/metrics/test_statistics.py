@@ -157,7 +157,7 @@ def test_non_inferior(interval, verdict):
 @pytest.mark.parametrize("margin", [0.02, 0.01, 0.001])
 @pytest.mark.parametrize("samples", [40, 100, 200, 370])
 def test_the_exact_risks_at_the_limit(samples, margin):
-    """The probabilities of a pass and of a fail if the true drop is ``margin``, over all results."""
+    """The probabilities of a pass and of a fail at a true drop of ``margin``, over all results."""
     for share in (0.001, 0.01, 0.1):
         lost, gained = np.indices((4 * round(5 + samples * (margin + share)),) * 2).reshape(2, -1)
         possible = lost + gained <= samples
