@@ -15,6 +15,13 @@ from edgeattn.schemes import MAX_DROP
 CHANGED, SCORE = "changed answers", "score"
 
 
+# The largest error grows with the number of samples, also in files that are right. On a dataset of
+# any size, this share of the samples may exceed its limit, and none by this factor. Limits that the
+# user sets hold for every sample.
+EXCEEDING_SHARE = 0.01
+WORST_FACTOR = 3.0
+
+
 @dataclass(frozen=True)
 class Limits:
     """The largest accepted differences between an artifact and Keras.
@@ -101,6 +108,12 @@ class Limit:
                 hint=f"Use one of these names: {', '.join(SETTABLE)}.",
             )
         return cls(name, value, output or None)
+
+
+def holds_for_every_sample(output: str, overrides: Sequence[Limit]) -> bool:
+    """Whether the user has set a limit of the largest error of ``output``."""
+    names = ("atol", "rtol", "attention_max_abs")
+    return any(limit.name in names and limit.output in (None, output) for limit in overrides)
 
 
 def limits_for(scheme: str, output: str, overrides: Sequence[Limit] = ()) -> Limits:

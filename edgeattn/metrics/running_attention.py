@@ -5,16 +5,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from edgeattn.metrics import pairwise
-from edgeattn.metrics.limits import Check, Limits
+from edgeattn.metrics.limits import EXCEEDING_SHARE, WORST_FACTOR, Check, Limits
 from edgeattn.tensors import Array
 
 # A mean over many samples hides a few wrong maps, so the worst sample has a limit too: this many
 # times the one of the mean.
 WORST_SAMPLE = 10.0
-# The largest error of a weight grows with the number of samples, also in files that are right. On a
-# dataset of any size, this share of the samples may exceed its limit, and none by this factor.
-EXCEEDING_SHARE = 0.01
-WORST_WEIGHT = 3.0
 _MAXIMA = (
     pairwise.max_abs_error,
     pairwise.row_sum_error,
@@ -90,7 +86,7 @@ class RunningAttention:
         most, mean = self._limits.attention_max_abs, self._limits.attention_jsd
         exceeding, samples = self.state["exceeding"].T
         table: tuple[tuple[str, Array, float | None, str], ...] = (
-            ("max_abs_error", error, WORST_WEIGHT * most if dataset else most, "<="),
+            ("max_abs_error", error, WORST_FACTOR * most if dataset else most, "<="),
             (
                 "exceeding_maps",
                 exceeding / np.maximum(samples, 1),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from edgeattn.metrics import pairwise
-from edgeattn.metrics.limits import Check, Limits
+from edgeattn.metrics.limits import EXCEEDING_SHARE, WORST_FACTOR, Check, Limits
 from edgeattn.metrics.pairwise import TOP_CLASSES
 from edgeattn.tensors import Array
 
@@ -28,6 +28,8 @@ class RunningMetrics:
             "counts": np.zeros(5, np.int64),
             # whether every row was a distribution, and the number of classes
             "classes": np.array([1, 0]),
+            # samples beyond the tolerance, and all samples
+            "exceeding": np.zeros(2, np.int64),
         }
 
     def add(self, expected: Array, actual: Array) -> None:
@@ -45,6 +47,7 @@ class RunningMetrics:
             pairwise.minimal_atol(want, got, rtol=limits.rtol),
         )
         state["maxima"] = np.maximum(state["maxima"], largest)  # preserves NaN
+        state["exceeding"] += [_exceeding(want, got, limits), len(want)]
         if not pairwise.is_distribution(want):
             state["classes"][0] = 0
             return
@@ -67,12 +70,14 @@ class RunningMetrics:
         check: Callable[..., Check],
         *,
         snr_db: float | None = None,
+        dataset: bool = False,
     ) -> Iterator[Check]:
         """A check for each metric, made by ``check(metric, value, limit, relation)``.
 
         Either the tolerance or the signal-to-noise ratio has a limit: the tolerance if the output
         is within it, or if the scheme has no other limit. ``snr_db`` replaces the ratio of all
-        batches.
+        batches. On a ``dataset``, which may have any number of samples, a few may exceed the
+        tolerance.
         """
         if self.empty:
             return
@@ -85,7 +90,12 @@ class RunningMetrics:
         yield check("minimal_atol", minimal_atol)
         by_ratio = ratio <= 1 or math.isinf(limits.snr_db)
         snr = pairwise.decibels(signal, noise) if snr_db is None else snr_db
-        yield check("tolerance_ratio", ratio, 1.0 if by_ratio else None)
+        tolerant = dataset and math.isinf(limits.snr_db)
+        if tolerant:
+            exceeding, samples = (int(n) for n in self.state["exceeding"])
+            yield check("exceeding_samples", exceeding / samples, EXCEEDING_SHARE)
+        most = WORST_FACTOR if tolerant else 1.0
+        yield check("tolerance_ratio", ratio, most if by_ratio else None)
         yield check("snr_db", snr, None if by_ratio else limits.snr_db, ">=")
         distribution, classes = (int(n) for n in self.state["classes"])
         if not distribution or not classes:
@@ -96,3 +106,11 @@ class RunningMetrics:
         if classes > TOP_CLASSES:
             share = topk / counted_k if counted_k else 1.0
             yield check(f"top{TOP_CLASSES}_agreement", share, None, ">=")
+
+
+def _exceeding(expected: Array, actual: Array, limits: Limits) -> int:
+    """The number of samples with a value beyond the tolerance."""
+    expected, actual = expected.astype(np.float64), actual.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        within = np.abs(actual - expected) <= limits.atol + limits.rtol * np.abs(expected)
+    return int((~within).reshape(len(within), -1).any(-1).sum())

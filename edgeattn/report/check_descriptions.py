@@ -81,6 +81,10 @@ CHECKS = {
         "attention divergence",
         "Mean Jensen-Shannon divergence of the attention rows in nats, from 0 (equal) to 0.69.",
     ),
+    "exceeding_samples": (
+        "samples beyond the tolerance",
+        "Share of samples with a value whose tolerance ratio exceeds 1.",
+    ),
     "exceeding_maps": (
         "maps beyond the limit",
         "Share of samples with a weight that is off by more than the scheme's max abs error.",

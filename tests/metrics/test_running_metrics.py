@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeattn.metrics import pairwise
-from edgeattn.metrics.limits import LIMITS
+from edgeattn.metrics.limits import LIMITS, Check
 from edgeattn.metrics.running_metrics import RunningMetrics
 
 
@@ -36,3 +36,31 @@ def test_batches_give_the_metrics_of_the_whole():
     )
     assert metrics.new_non_finite == 0
     assert 0.9 < values["top1_agreement"] < 1
+
+
+@pytest.mark.parametrize(
+    ("count", "ratio", "failed"),
+    [
+        (20, 1.5, set()),
+        (21, 1.5, {"exceeding_samples"}),
+        (1, 2.9, set()),
+        (1, 3.1, {"tolerance_ratio"}),
+    ],
+)
+def test_a_few_of_2000_float32_samples_may_exceed_the_tolerance(count, ratio, failed):
+    limits = LIMITS["float32"]
+    expected = np.full((2000, 3), 2.0)
+    actual = expected.copy()
+    actual[:count, 1] += ratio * (limits.atol + limits.rtol * 2.0)
+    metrics = RunningMetrics(limits)
+    for part in np.array_split(np.arange(2000), 7):
+        metrics.add(expected[part], actual[part])
+
+    def check(metric, value, limit=None, relation="<="):
+        return Check("artifact", "numbers", metric, value, limit, relation)
+
+    checks = list(metrics.checks(check, dataset=True))
+    assert {item.metric for item in checks if item.passed is False} == failed
+    # The reference has few samples: none may exceed the tolerance.
+    failures = {item.metric for item in metrics.checks(check) if item.passed is False}
+    assert failures == {"tolerance_ratio"}
