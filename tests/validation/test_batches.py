@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from edgeattn.errors import ArtifactError
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import FAIL, PASS
+from edgeattn.runners import open_artifact
 from edgeattn.runners.batching import batch_slices
 from edgeattn.targets.target import interpreter_target
 from edgeattn.tensors import TensorSpec
@@ -426,3 +427,43 @@ def test_rows_of_a_fixed_batch_are_permuted_and_one_batch_is_not_full(tmp_path):
     assert batch_failures(report) == {("batch_error", "score")}
     # 16 samples: five full batches, and one with a single sample.
     assert calls[2:] == [3, 3, 3, 3, 3, 1]
+
+
+def write_dynamic_onnx(path):
+    """The dense model as onnxruntime's dynamic quantizer writes it."""
+    scale = np.float32(np.abs(artifacts.KERNEL).max() / 127)
+    artifacts.save_onnx(
+        path,
+        [
+            helper.make_node("DynamicQuantizeLinear", ["x"], ["integers", "x_scale", "zero"]),
+            helper.make_node("MatMulInteger", ["integers", "kernel", "zero"], ["product"]),
+            helper.make_node("Cast", ["product"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["x_scale", "kernel_scale"], ["scale"]),
+            helper.make_node("Mul", ["float", "scale"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "bias"], ["score"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", UNITS])],
+        {
+            "kernel": np.rint(artifacts.KERNEL / scale).astype(np.int8),
+            "kernel_scale": scale,
+            "bias": artifacts.BIAS,
+        },
+    )
+
+
+def test_a_file_of_onnxruntimes_dynamic_quantizer_passes(tmp_path):
+    """Its samples depend on their neighbours by more than rounding, within the limits."""
+    write_dynamic_onnx(tmp_path / "m.onnx")
+    entry = artifacts.artifact(tmp_path / "m.onnx", scheme="dynamic_int8")
+    operators = {"DynamicQuantizeLinear": 1, "MatMulInteger": 1, "Cast": 1, "Mul": 2, "Add": 1}
+    entry.achieved["operators"] = operators
+    x = samples(64)
+    bundle = artifacts.write_bundle(tmp_path, [entry], {"input/x": x, "output/score": dense(x)})
+    (report,) = validate_isolated(bundle, bundle.manifest.artifacts).artifacts
+    assert report.verdict == PASS
+    (check,) = [check for check in report.checks if check.metric.startswith("batch")]
+    assert (check.metric, check.limit) == ("batch_snr_db", 30.0)
+    runner = open_artifact(bundle.path, entry)
+    alone, together = (runner.run({"x": x}, (size,))["score"] for size in (1, 64))
+    assert np.abs(alone - together).max() > tolerance("float32", alone)
