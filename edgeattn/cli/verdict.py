@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeattn.cli import output
 from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.cli.convert import failure_lines, settling_command
-from edgeattn.metrics.verdict import INCONCLUSIVE, NOT_RUN
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -115,11 +115,10 @@ def _task_lines(tasks: Tasks) -> list[str]:
         if task.reason:
             lines.append(f"{item.artifact.label}: task not run. {task.reason}")
         for result in task.results:
-            if result.verdict == INCONCLUSIVE:
-                lines.append(
-                    f"{item.artifact.label}: {result.output} is inconclusive: {result.summary}. "
-                    f"{result.remedy}"
-                )
+            if result.verdict in (FAIL, INCONCLUSIVE):
+                verb = "fails" if result.verdict == FAIL else "is inconclusive"
+                text = f"{item.artifact.label}: {result.output} {verb}: {result.summary}."
+                lines.append(f"{text} {result.remedy}".rstrip())
     return lines
 
 

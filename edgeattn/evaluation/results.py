@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeattn.metrics.limits import CHANGED, SCORE, json_number
-from edgeattn.metrics.verdict import combined
+from edgeattn.metrics.verdict import FAIL, combined
 from edgeattn.tensors import Array
 
 
@@ -97,7 +97,21 @@ class TaskResult:
 
     @property
     def remedy(self) -> str:
-        """What makes an inconclusive result conclusive, in one or two sentences."""
+        """What would make this a pass, in one or two sentences; empty if nothing would.
+
+        More samples or a larger limit for an inconclusive result. For a failed one whose answers
+        change but whose score is within the limit, the option that lets the score decide.
+        """
+        if self.verdict == FAIL:
+            share = (
+                _floor(1.0 - self.margin / self.reference_score) if self.reference_score else None
+            )
+            if self.question != CHANGED or self.interval[1] > self.margin or share is None:
+                return ""
+            return (
+                "The drop of the score is within the limit; the score decides with "
+                f"--limit {self.output}:retention={share:g}."
+            )
         if math.isinf(self.decisive_interval[1]):
             return "An error exceeds the range of the labels, so that the drop has no upper limit."
         option, value = "--max-drop", self.passing_max_drop

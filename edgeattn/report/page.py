@@ -76,6 +76,6 @@ def _failures(item: ArtifactReport) -> Iterator[str]:
     yield from (f"{NOT_PROVEN}. {describe(check)}" for check in item.unproven)
     for outcome in () if item.task is None else item.task.results:
         if outcome.verdict == "fail":
-            yield f"{outcome.output}: {outcome.summary}"
+            yield f"{outcome.output}: {outcome.summary}. {outcome.remedy}"
         elif outcome.verdict == "inconclusive":
             yield f"{outcome.output} is inconclusive: {outcome.summary}. {outcome.remedy}"

@@ -69,6 +69,11 @@ def test_changed_answers_decide_about_float16_and_the_score_about_int8():
     # The exact 95% interval of 40 of 1,000.
     assert float16.decisive_interval == pytest.approx((0.02872, 0.05407), abs=1e-4)
     assert float16.verdict == FAIL
+    # 0.02 of 0.9 are 2.23%.
+    assert "--limit a:retention=0.9777." in float16.remedy
+    kept = replace(LIMITS["float16"], retention=0.9777)
+    assert two_class_result(1000, **changes, limits=kept).verdict == PASS
+    assert two_class_result(1000, lost=100, limits=LIMITS["float16"]).remedy == ""
     int8 = two_class_result(1000, **changes, limits=LIMITS["int8"])
     assert (int8.changed, int8.verdict) == (0.04, PASS)
     assert int8.decisive_interval == int8.interval
