@@ -11,25 +11,22 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgeattn import progress
 from edgeattn.errors import ArtifactError
 from edgeattn.evaluation import checkpoint as checkpoints
-from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.dataset import Batch, Dataset, fallback_name, main_outputs
+from edgeattn.evaluation.measurements import Measurements
 from edgeattn.evaluation.results import TaskReport
-from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output
-from edgeattn.metrics.limits import Check, Limit, holds_for_every_sample, limits_for
-from edgeattn.metrics.running_attention import RunningAttention
-from edgeattn.metrics.running_metrics import RunningMetrics
+from edgeattn.metrics.limits import Check, Limit
 from edgeattn.process.pool import Opener, RunnerPool
-from edgeattn.tensors import Array, Tensors
+from edgeattn.tensors import Tensors
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
@@ -119,36 +116,11 @@ class _Evaluation:
         reference_name: str,
     ) -> None:
         self._dataset, self._artifacts, self._pool = dataset, artifacts, pool
-        self._fallback, self._limits, self._reference_name = fallback, limits, reference_name
+        self._fallback, self._reference_name = fallback, reference_name
         self._errors: dict[str, str] = {}
         # Why the fallback reference stopped.
         self.reference_error: str | None = None
-        facts = dataset.label_summaries
-        self._scores = {
-            artifact.label: {
-                name: TaskAccumulator(name, facts[name])
-                for name in main_outputs(artifact)
-                if name in facts
-            }
-            for artifact in artifacts
-        }
-        self._metrics: dict[str, dict[str, RunningMetrics | RunningAttention]] = {
-            artifact.label: {
-                name: kind(limits_for(artifact.scheme, name, limits))
-                for kind, names in (
-                    (RunningMetrics, main_outputs(artifact)),
-                    (RunningAttention, artifact.attention),
-                )
-                for name in names
-            }
-            for artifact in artifacts
-        }
-        # Of the reference, under its name, and of each artifact.
-        self._constancy = {
-            label: {name: ConstancyCheck() for name in main_outputs(artifacts[0])}
-            for label in (reference_name, *self._metrics)
-            if artifacts
-        }
+        self._measured = Measurements(dataset, artifacts, limits, reference_name)
 
     def run(self, checkpoint: Checkpoint | None) -> None:
         """Run all batches, or those that follow the checkpoint."""
@@ -157,7 +129,7 @@ class _Evaluation:
         if stored is not None:
             first, self._errors, state = stored
             done = int(state["done"])
-            self._restore(state)
+            self._measured.restore(state)
         display = _Progress(self._dataset, done)
         batches = self._dataset.batches(first)
         # Submit as many batches as keep all runners busy, and no more: each takes memory.
@@ -179,7 +151,8 @@ class _Evaluation:
                 if checkpoint is None:
                     continue
                 # An interruption during the next batch stores the state before it.
-                latest = (submitted.batch.number + 1, dict(self._errors), self._state(done))
+                state = {"done": np.array(done), **self._measured.state}
+                latest = (submitted.batch.number + 1, dict(self._errors), state)
                 if time.monotonic() - saved_at >= checkpoints.SAVE_INTERVAL_S:
                     checkpoint.save(*latest)
                     saved_at = time.monotonic()
@@ -227,21 +200,8 @@ class _Evaluation:
                 outputs[label] = actual
             except ArtifactError as error:
                 self._errors.setdefault(label, error.message)
-        self._add_constancy(self._reference_name, expected)
-        for label, actual in outputs.items():
-            if label in self._errors:
-                continue
-            self._add_constancy(label, actual)
-            for name, metrics in self._metrics[label].items():
-                if name in expected:
-                    metrics.add(np.asarray(expected[name]), actual[name])
-            for name, scores in self._scores[label].items():
-                scores.add(submitted.batch.labels[name], expected[name], actual[name])
-
-    def _add_constancy(self, label: str, outputs: Tensors) -> None:
-        for name, constancy in self._constancy[label].items():
-            if name in outputs:
-                constancy.add(outputs[name])
+        running = {label: outputs[label] for label in outputs if label not in self._errors}
+        self._measured.add(submitted.batch.labels, expected, running)
 
     def result(self, artifact: Artifact) -> EvaluationResult:
         """The result of all batches for one artifact."""
@@ -251,11 +211,7 @@ class _Evaluation:
         if reason is not None:
             report = _not_run(self._reference_name, dataset, reason)
             return EvaluationResult(report, error=error)
-        results = tuple(
-            result
-            for name, scores in self._scores[label].items()
-            if (result := scores.result(limits_for(artifact.scheme, name, self._limits)))
-        )
+        results = self._measured.scores(artifact)
         missing = None if results else f"{dataset.source} contains no labels."
         task = TaskReport(
             self._reference_name,
@@ -266,78 +222,12 @@ class _Evaluation:
             skipped=not results,
             samples=len(dataset),
         )
-        return EvaluationResult(
-            task, tuple(self._checks(artifact)), warnings=tuple(self._warnings(artifact))
-        )
-
-    def _warnings(self, artifact: Artifact) -> Iterator[str]:
-        label, dataset = artifact.label, self._dataset
-        for name, constancy in self._constancy[label].items() if dataset.varied else ():
-            where = (dataset.source, len(dataset))
-            if self._constancy[self._reference_name][name].constant:
-                yield constant_output(name, self._reference_name, *where)
-            elif constancy.constant:
-                yield constant_output(name, label, *where, self._reference_name)
         runs = self._fallback is not None or dataset.keras is not None
-        for name in artifact.attention if runs else ():
-            if self._metrics[label][name].empty:
-                yield (
-                    f"attention map {name} of {label} was not compared on {dataset.source}: "
-                    f"{self._reference_name} has none"
-                )
-
-    def _checks(self, artifact: Artifact) -> Iterator[Check]:
-        for name, metrics in self._metrics[artifact.label].items():
-            if metrics.empty:
-                continue
-
-            stage = "attention" if name in artifact.attention else "numbers"
-
-            def check(
-                metric: str,
-                value: float,
-                limit: float | None = None,
-                relation: str = "<=",
-                heads: tuple[float, ...] = (),
-                *,
-                of: tuple[str, str] = (stage, name),
-            ) -> Check:
-                source, (stage, output) = self._dataset.source, of
-                return Check(
-                    artifact.label, stage, metric, value, limit, relation, output, heads, source
-                )
-
-            yield check("non_finite", float(metrics.new_non_finite), 0.0)
-            # The errors of the fallback reference are within the limits of float32, far below those
-            # of the other schemes.
-            strict = holds_for_every_sample(name, self._limits)
-            yield from metrics.checks(check, dataset=not strict)
-
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        for number, constancies in enumerate(self._constancy.values()):
-            for position, constancy in enumerate(constancies.values()):
-                yield f"{number}.{position}.constancy.", constancy
-        for number, artifact in enumerate(self._artifacts):
-            for position, scores in enumerate(self._scores[artifact.label].values()):
-                yield f"{number}.{position}.task.", scores
-            for position, metrics in enumerate(self._metrics[artifact.label].values()):
-                yield f"{number}.{position}.numbers.", metrics
-
-    def _state(self, done: int) -> dict[str, Array]:
-        """A copy of the state of all accumulators."""
-        state = {"done": np.array(done)}
-        for prefix, part in self._parts():
-            state |= {f"{prefix}{name}": np.array(array) for name, array in part.state.items()}
-        return state
-
-    def _restore(self, state: Tensors) -> None:
-        for prefix, part in self._parts():
-            # Arrays from a file can be read-only.
-            part.state = {
-                name.removeprefix(prefix): np.array(array)
-                for name, array in state.items()
-                if name.startswith(prefix)
-            }
+        return EvaluationResult(
+            task,
+            tuple(self._measured.checks(artifact)),
+            warnings=tuple(self._measured.warnings(artifact, all_outputs=runs)),
+        )
 
 
 def _outputs(

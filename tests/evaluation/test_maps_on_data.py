@@ -145,7 +145,7 @@ def test_a_reference_without_maps_is_noted(bundle, data):
         lambda inputs: {"score": artifacts.dense(inputs["x"])}
     )
     warnings = evaluated(bundle, dataset, right).warnings
-    missing = "attention map attention/a of onnx int8 was not compared on test.npz: Keras has none"
+    missing = "'attention/a' of onnx int8 was not compared on test.npz: Keras has none"
     assert missing in warnings
 
 
@@ -166,6 +166,30 @@ def test_outputs_that_never_change_are_noted(bundle, data):
         "not",
     )
     assert report.to_json()["warnings"] == list(report.warnings)
+
+
+def test_samples_on_which_keras_gives_nan_are_left_out_and_counted(bundle, tmp_path):
+    x = artifacts.samples(COUNT)
+    np.savez(tmp_path / "some.npz", x=x, y=artifacts.dense(x).argmax(1))
+
+    def keras(tensors):
+        outputs = right(tensors)
+        outputs["score"][tensors["x"][:, 0] == x[3, 0]] = np.nan
+        return outputs
+
+    dataset = open_dataset(tmp_path / "some.npz", bundle).with_keras(keras)
+    count = int((x[:, 0] == x[3, 0]).sum())
+    report = evaluated(bundle, dataset, right)
+    assert report.verdict == "pass"
+    assert report.warnings == (
+        f"{count} of 200 samples (some.npz) are left out for 'score': Keras gives NaN",
+    )
+    assert {item.task.results[0].samples for item in report.artifacts} == {COUNT - count}
+
+    # NaN where Keras has none is an error.
+    report = evaluated(bundle, open_dataset(tmp_path / "some.npz", bundle).with_keras(right), keras)
+    _, item = report.artifacts
+    assert ("non_finite", "some.npz") in {(check.metric, check.data) for check in item.failed}
 
 
 def test_equal_samples_say_nothing_about_an_output(bundle, tmp_path):
