@@ -124,6 +124,8 @@ class _Diagnoser:
         if report.broken:
             failure = Diagnosis(f"The artifact does not run: {report.reason}")
             return ArtifactDiagnosis(artifact, report.verdict, failure)
+        if report.failed and all(check.metric == "batch_error" for check in report.failed):
+            return ArtifactDiagnosis(artifact, report.verdict, _batch_fault(report))
         if artifact.format == "onnx" and importlib.util.find_spec("onnx") is None:
             missing = Diagnosis(
                 "The diagnosis of ONNX files requires the package onnx, which is not installed.",
@@ -224,6 +226,18 @@ class _Diagnoser:
                 "Convert with another lowering: --lowering unrolled. Please report this as a bug.",
             )
         return None
+
+
+def _batch_fault(report: ArtifactReport) -> Diagnosis:
+    """The diagnosis of results that are right for single samples, or in one order, only."""
+    outputs = ", ".join(sorted({str(check.output) for check in report.failed}))
+    if report.reason:
+        return Diagnosis(f"The file does not run in all batches it accepts. {report.reason}")
+    return Diagnosis(
+        f"A sample's {outputs} depends on the other samples of its batch: an operator mixes them. "
+        "Single samples agree with Keras, so that no operator can be named.",
+        "Run single samples only. Please report this as a bug.",
+    )
 
 
 def _combine(lowering: Diagnosis | None, diagnosis: Diagnosis) -> Diagnosis:

@@ -343,33 +343,28 @@ def single_sample_nodes():
     return [helper.make_node("Reshape", ["right", "shape"], ["score"])], shape
 
 
+def write_faulty_onnx(path, make):
+    nodes, constants = make()
+    if make is not single_sample_nodes:
+        write_onnx(path, nodes, constants)
+        return
+    # Its declared shape contradicts the constant, which the checker would notice.
+    constants = {"kernel": artifacts.KERNEL, "bias": artifacts.BIAS, **constants}
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "kernel", "bias"], ["right"]), *nodes],
+        "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+
+
 @pytest.mark.parametrize("make", [first_row_nodes, neighbour_nodes, single_sample_nodes])
 def test_onnx_files_that_are_right_for_single_samples_only(tmp_path, make):
     path = tmp_path / "m.onnx"
-    nodes, constants = make()
-    if make is single_sample_nodes:
-        # Its declared shape contradicts the constant, which the checker would notice.
-        proto = onnx.helper.make_model(
-            helper.make_graph(
-                [helper.make_node("Gemm", ["x", "kernel", "bias"], ["right"]), *nodes],
-                "model",
-                [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
-                [helper.make_tensor_value_info("score", TensorProto.FLOAT, None)],
-                [
-                    onnx.numpy_helper.from_array(value, name)
-                    for name, value in {
-                        "kernel": artifacts.KERNEL,
-                        "bias": artifacts.BIAS,
-                        **constants,
-                    }.items()
-                ],
-            ),
-            opset_imports=[helper.make_opsetid("", 17)],
-            ir_version=8,
-        )
-        onnx.save(proto, str(path))
-    else:
-        write_onnx(path, nodes, constants)
+    write_faulty_onnx(path, make)
     x = samples()
     bundle = artifacts.write_bundle(
         tmp_path, [artifacts.artifact(path)], {"input/x": x, "output/score": dense(x)}
@@ -382,6 +377,23 @@ def test_onnx_files_that_are_right_for_single_samples_only(tmp_path, make):
         (report,) = validated_bundle.artifacts
         assert batch_failures(report) == {("batch_error", "score")}
         assert report.verdict == FAIL
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (neighbour_nodes, "A sample's score depends on the other samples of its batch"),
+        (single_sample_nodes, "The file does not run in all batches it accepts."),
+    ],
+)
+def test_the_explanation_names_the_batch(edgeattn, tmp_path, make, text):
+    write_faulty_onnx(tmp_path / "m.onnx", make)
+    x = samples()
+    entry = artifacts.artifact(tmp_path / "m.onnx")
+    artifacts.write_bundle(tmp_path, [entry], {"input/x": x, "output/score": dense(x)})
+    result = edgeattn("validate", tmp_path, "--explain")
+    assert result.code == 1
+    assert f"onnx float32: {text}" in result.out
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 64])
