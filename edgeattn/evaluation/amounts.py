@@ -4,13 +4,12 @@ import math
 
 import numpy as np
 
-from edgeattn.errors import SampleError
 from edgeattn.evaluation.results import TaskResult
 from edgeattn.metrics import sample_size, statistics
 from edgeattn.metrics.bounded_mean import Histogram, rounded_up
 from edgeattn.metrics.limits import SCORE, Limits
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE
-from edgeattn.samples.labels import REGRESSION
+from edgeattn.samples.labels import REGRESSION, equal_labels
 from edgeattn.tensors import Array
 
 
@@ -64,10 +63,7 @@ class RegressionAccumulator:
         columns = len(state["mean"])
         variance = float(state["squares"].sum()) / (samples * columns)
         if variance == 0.0:
-            raise SampleError(
-                f"The labels of output {output!r} are all the same, so that R2 is undefined.",
-                hint="Give samples with different labels.",
-            )
+            raise equal_labels(output)
         squared = state["squared"] / samples
         reference_score, artifact_score = (1.0 - float(part) / variance for part in squared)
         margin = limits.margin(reference_score)

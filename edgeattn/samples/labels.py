@@ -117,7 +117,7 @@ def equal_labels(output: str) -> SampleError:
     """The error if R2 is undefined."""
     return SampleError(
         f"The labels of output {output!r} are all the same, so that R2 is undefined.",
-        hint="Give samples with different labels.",
+        hint="Give samples with different labels, or leave the labels out with --ignore.",
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import Artifact
+from edgeattn.bundle.manifest import SYNTHETIC, Artifact
 from edgeattn.evaluation.dataset import main_outputs
 from edgeattn.evaluation.keras_reference import KERAS
 from edgeattn.metrics.constant_outputs import constant_output, is_constant, is_varied
@@ -21,7 +21,8 @@ def constant_outputs(
     samples = int(reference["samples"])
     if not is_varied({name: array[:samples] for name, array in inputs.items()}):
         return
-    where = (str(reference["source"]), samples)
+    synthetic = bundle.manifest.reference_kind == SYNTHETIC
+    where = ("synthetic" if synthetic else str(reference["source"]), samples)
     for name in main_outputs(artifact):
         if is_constant(expected[name][:samples]):
             yield constant_output(name, KERAS, *where)
