@@ -126,7 +126,7 @@ def open_dataset(path: Path, bundle: Bundle, ignore: Collection[str] = ()) -> Fi
         np.array(contents.excluded, np.int64),
         stamp,
         contents.varied,
-        _notes(file, len(contents.excluded), contents.shared),
+        _notes(file, contents),
     )
 
 
@@ -135,12 +135,14 @@ class _Contents:
     """Facts about all samples of a file.
 
     ``labels`` are by output, ``excluded`` are row numbers, ``shared`` is the number of samples that
-    the reference contains too, and ``varied`` says whether two samples differ.
+    the reference contains too, ``repeated`` that of samples that are equal to an earlier one, and
+    ``varied`` says whether two samples differ.
     """
 
     labels: Mapping[str, LabelSummary]
     excluded: list[int]
     shared: int
+    repeated: int
     varied: bool
 
 
@@ -150,6 +152,8 @@ def _read(file: SampleFile, rows: int, arrays: Mapping[str, str], bundle: Bundle
     known = set(reference_fingerprints(bundle, file.specs))
     facts: dict[str, LabelSummary] = {}
     excluded: list[int] = []
+    # 8 bytes for each sample, which is less than a batch takes even for a million of them.
+    occurring: list[Array] = []
     shared, first, varied = 0, "", False
     for number, part in enumerate(file.batches(rows)):
         progress.report(f"reading {file.path.name}: {number * rows:,} of {len(file):,} samples")
@@ -157,6 +161,7 @@ def _read(file: SampleFile, rows: int, arrays: Mapping[str, str], bundle: Bundle
             of_batch = LabelSummary.of(labels)
             facts[output] = facts[output] | of_batch if output in facts else of_batch
         fingerprints = row_fingerprints(part.inputs, file.specs)
+        occurring.append(np.array([int(item, 16) for item in fingerprints], np.uint64))
         for row, fingerprint in enumerate(fingerprints, number * rows):
             if fingerprint in calibrated:
                 excluded.append(row)
@@ -164,11 +169,12 @@ def _read(file: SampleFile, rows: int, arrays: Mapping[str, str], bundle: Bundle
             shared += fingerprint in known
             first = first or fingerprint
             varied = varied or fingerprint != first
-    return _Contents(facts, excluded, shared, varied)
+    distinct = len(np.unique(np.concatenate(occurring))) if occurring else 0
+    return _Contents(facts, excluded, shared, len(file) - distinct, varied)
 
 
-def _notes(file: SampleFile, excluded: int, shared: int) -> tuple[str, ...]:
-    count, source = len(file), file.path.name
+def _notes(file: SampleFile, contents: _Contents) -> tuple[str, ...]:
+    count, source, excluded = len(file), file.path.name, len(contents.excluded)
     if excluded == count:
         raise SampleError(
             f"The artifacts were calibrated on all {count} samples in {source}.",
@@ -177,8 +183,13 @@ def _notes(file: SampleFile, excluded: int, shared: int) -> tuple[str, ...]:
     notes = []
     if excluded:
         notes.append(f"{excluded} of {count} samples excluded, used for calibration")
-    if shared:
-        notes.append(f"{shared} of {count} samples are also in the bundle's reference")
+    if contents.shared:
+        notes.append(f"{contents.shared} of {count} samples are also in the bundle's reference")
+    if contents.repeated:
+        notes.append(
+            f"{contents.repeated} of {count} samples repeat others; the intervals of the task "
+            "assume that samples are independent"
+        )
     return tuple(notes)
 
 

@@ -103,9 +103,7 @@ class TaskResult:
         change but whose score is within the limit, the option that lets the score decide.
         """
         if self.verdict == FAIL:
-            share = (
-                _floor(1.0 - self.margin / self.reference_score) if self.reference_score else None
-            )
+            share = _floor(1.0 - self.margin / max(self.reference_score, 1e-9))
             if self.question != CHANGED or self.interval[1] > self.margin or share is None:
                 return ""
             return (

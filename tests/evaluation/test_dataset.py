@@ -165,6 +165,16 @@ def test_samples_of_the_reference_are_noted(bundle, tmp_path):
     )
 
 
+def test_repeated_samples_are_noted(bundle, tmp_path):
+    """Nine samples, forty times each, say no more than nine."""
+    x = np.tile(artifacts.samples(9) + 100, (40, *[1] * (artifacts.samples(9).ndim - 1)))
+    np.savez(tmp_path / "d.npz", x=x, y=np.zeros(len(x), int))
+    assert read_dataset(tmp_path / "d.npz", bundle).notes == (
+        "351 of 360 samples repeat others; the intervals of the task assume that samples are "
+        "independent",
+    )
+
+
 # What is refused
 
 
