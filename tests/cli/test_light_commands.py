@@ -150,6 +150,18 @@ def test_run_shows_booleans_and_integers(edgeattn, tmp_path, source):
     assert re.search(r"best +11 +int64 +\d", result.out)
 
 
+def test_run_refuses_arrays_that_nothing_uses(edgeattn, dense_bundle, tmp_path):
+    """A state under another name, for example, would be zero. Labels are no mistake."""
+    np.savez(tmp_path / "x.npz", x=samples(), y=np.zeros(7), score=np.zeros(7), state=np.zeros(7))
+    command = ("run", dense_bundle.path, "--input", "x.npz", "-o", "a.npz")
+    result = edgeattn(*command)
+    assert result.code == 2
+    assert "nothing uses: 'state'" in result.err
+    assert edgeattn(*command, "--ignore", "state").code == 0
+    assert edgeattn(*command, "--ignore", "other").code == 2
+    assert edgeattn("run", dense_bundle.path, "--input", "-", "--ignore", "state").code == 2
+
+
 def test_run_a_csv(edgeattn, dense_bundle, tmp_path):
     (tmp_path / "x.csv").write_text("a,b,c\n2,4,-8\n")
     result = edgeattn("run", dense_bundle.path, "--input", "x.csv")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import SampleError
-from edgeattn.samples.files import Samples, open_samples, read_samples
+from edgeattn.samples.files import Samples, check_ignored, open_samples, read_samples
 from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.tensors import TensorSpec
 
@@ -18,6 +18,7 @@ from edgeattn.tensors import TensorSpec
 X = TensorSpec("x_in", (None, 3, 2), "float32")
 IDS = TensorSpec("ids", (None, 3), "int32")
 LONG = TensorSpec("ids", (None, 3), "int64")
+VECTOR = TensorSpec("x_in", (None, 2), "float32")
 FLAG = TensorSpec("flag", (None, 2), "bool")
 VALUES = np.arange(30, dtype=np.float64).reshape(5, 3, 2) / 4
 
@@ -573,3 +574,37 @@ def test_lines_of_another_width(tmp_path):
     assert len(next(batches)) == 12
     with pytest.raises(SampleError, match="rows 12 to 14 have 3 numbers instead of 6"):
         next(batches)
+
+
+# Arrays without a use
+
+
+def test_labels_under_the_names_of_outputs_and_ignored_arrays(tmp_path):
+    x, labels = np.zeros((3, 2)), np.arange(3)
+    path = saved(tmp_path, x=x, peak=labels, ids=labels, **{"y/stats": labels})
+    file = open_samples(path, [VECTOR], outputs=("peak", "stats"), ignore=("ids",))
+    assert (sorted(file.labels), file.unused) == (["peak", "y/stats"], ())
+    file.check_arrays(("peak", "stats"))
+    with pytest.raises(SampleError, match=r"'peak', 'y/stats'\. Labels can be of these outputs: a"):
+        file.check_arrays(("a",))
+    with pytest.raises(SampleError, match="nothing uses: 'ids'"):
+        open_samples(path, [VECTOR], outputs=("peak", "stats")).check_arrays(("peak", "stats"))
+
+
+def test_an_input_can_be_ignored_if_another_array_has_it(tmp_path):
+    path = saved(tmp_path, x=np.ones((3, 2)), x_in=np.zeros((3, 2)))
+    assert read_samples(path, [VECTOR]).inputs["x_in"].max() == 0
+    assert read_samples(path, [VECTOR], ignore=("x_in",)).inputs["x_in"].min() == 1
+
+
+def test_names_to_ignore_must_exist(tmp_path):
+    one = saved(tmp_path, "one.npz", x=np.zeros(3), ids=np.zeros(3))
+    two = saved(tmp_path, "two.npz", x=np.zeros(3))
+    check_ignored(("ids",), one, None, two)
+    check_ignored(())
+    with pytest.raises(SampleError, match=r"--ignore names: no such array in one\.npz or two\.npz"):
+        check_ignored(("ids", "names"), one, two)
+    with pytest.raises(SampleError, match=r"no such array in x\.npy; the arrays: none with a name"):
+        check_ignored(("ids",), as_npy(tmp_path, np.zeros(3)))
+    with pytest.raises(SampleError, match="no effect without a file"):
+        check_ignored(("ids",), None)
