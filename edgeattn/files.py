@@ -43,6 +43,14 @@ def atomic_write(
         raise OutputError(f"Cannot write {target}: {error.strerror or error}", hint=hint) from error
 
 
+def require_new(target: Path, *, force: bool) -> None:
+    """Raise :class:`OutputError` if the file exists and is not to be replaced by ``force``."""
+    if target.exists() and (not force or not target.is_file()):
+        raise OutputError(
+            f"The output file exists: {target}", hint="Replace it with --force, or use -o FILE."
+        )
+
+
 def write_text(target: Path, text: str) -> None:
     """Write a UTF-8 text file; see :func:`atomic_write`."""
     with atomic_write(target) as file:

@@ -137,10 +137,7 @@ def measure_idle_power(seconds: float) -> dict[str, Any]:
 
 
 def run_window(seconds: float) -> dict[str, Any]:
-    """In the worker: run the artifact without pause for ``seconds``.
-
-    Returns the fields of :class:`edgeattn.benchmark.sustained.Window`, except its start.
-    """
+    """In the worker: run without pause; returns the fields of a ``Window``, except its start."""
     start = time.perf_counter()
     with PowerSampler() as sampler:
         conditions, arrays = time_runs(MAX_RUNS_PER_WINDOW, seconds)

@@ -130,10 +130,7 @@ def measure_sustained(
     seconds: float,
     threads: Sequence[int] = (1,),
 ) -> tuple[SustainedResult, ...]:
-    """Run each artifact for ``seconds`` without pause, for each number of ``threads`` in turn.
-
-    Raises the errors of :func:`edgeattn.benchmark.latency.measure_latency`.
-    """
+    """Run each artifact for ``seconds`` without pause; errors are as in ``measure_latency``."""
     with target.start() as worker:
         identify(target, bundle, worker)
     reference = bundle.reference()

@@ -29,7 +29,7 @@ from edgeattn.bundle.manifest import (
     sha256,
 )
 from edgeattn.errors import BundleError, OutputError, UnsafeModelError
-from edgeattn.files import atomic_folder, atomic_write
+from edgeattn.files import atomic_folder, atomic_write, require_new
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -47,10 +47,7 @@ def pack(bundle: Bundle, target: Path, *, force: bool = False) -> None:
     Raises :class:`OutputError` if ``target`` exists (without ``force``), is not named ``*.zip`` or
     cannot be written.
     """
-    if target.exists() and (not force or not target.is_file()):
-        raise OutputError(
-            f"The output file exists: {target}", hint="Replace it with --force, or use -o FILE."
-        )
+    require_new(target, force=force)
     if target.suffix != SUFFIX:
         raise OutputError(f"A packed bundle is a {SUFFIX} file, not {target.name}.")
     signature = [SIGNATURE] if (bundle.path / SIGNATURE).is_file() else []

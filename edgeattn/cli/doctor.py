@@ -1,19 +1,15 @@
 """``edgeattn doctor``"""
 
-from __future__ import annotations
-
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.device.advice import Advice
+from edgeattn.device.info import Device
+from edgeattn.device.runtime_check import RuntimeCheck
 from edgeattn.errors import UsageError
-
-if TYPE_CHECKING:
-    from edgeattn.device.advice import Advice
-    from edgeattn.device.info import Device
-    from edgeattn.device.runtime_check import RuntimeCheck
 
 UNKNOWN = "unknown"
 # CPU features that decide which kernels a runtime selects; --json lists all features.

@@ -112,10 +112,7 @@ def run_steps(
     *,
     device: Device | None = None,
 ) -> DeploymentResult:
-    """The steps of a deployment, over an open connection.
-
-    Raises :class:`DeviceError` if the device cannot run the bundle, fails or disconnects.
-    """
+    """The steps of a deployment, over an open connection; :class:`DeviceError` if one fails."""
     artifacts = bundle.select(options.formats, options.schemes)
     before = connection.call(steps.open_folder, folder=options.folder)
     _check_version(connection.host, before["edgeattn"])
@@ -167,10 +164,7 @@ def run_steps(
 def roll_back(
     destination: str, options: DeploymentOptions, cancellation: Cancellation | None = None
 ) -> DeploymentResult:
-    """Let the previous version on the host ``destination`` serve again.
-
-    Raises :class:`UsageError` if ``destination`` is invalid; other errors are part of the result.
-    """
+    """Let the previous version on a host serve again; errors are as in :func:`deploy`."""
     ssh.parse_destination(destination)
     try:
         with (
@@ -189,11 +183,7 @@ def roll_back_over(connection: Connection, options: DeploymentOptions) -> Deploy
     before = connection.call(steps.open_folder, folder=options.folder)
     versions = connection.call(steps.roll_back)
     return DeploymentResult(
-        connection.host.destination,
-        ROLLED_BACK,
-        before["folder"],
-        versions["to"],
-        versions["from"],
+        connection.host.destination, ROLLED_BACK, before["folder"], versions["to"], versions["from"]
     )
 
 

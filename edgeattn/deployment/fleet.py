@@ -48,10 +48,7 @@ class Cancellation:
 def on_each_host(
     hosts: Sequence[str], action: Callable[[str, Cancellation], DeploymentResult]
 ) -> tuple[DeploymentResult, ...]:
-    """Run ``action`` for every host, several at a time; returns the results in the same order.
-
-    An exception, such as the one of Ctrl-C, cancels all of them.
-    """
+    """Run ``action`` for every host, several at a time; an exception or Ctrl-C cancels all."""
     from concurrent.futures import ThreadPoolExecutor
 
     cancellation = Cancellation()

@@ -19,10 +19,8 @@ INTERVAL_SECONDS = 0.5
 
 
 def total_watts(reading: str | None) -> float | None:
-    """Return the power of all rails in ``reading``, the output of ``vcgencmd pmic_read_adc``.
-
-    Rails without both a current and a voltage are ignored. Returns ``None`` if no rail is left.
-    """
+    """The power of all rails with a current and a voltage in the output of ``vcgencmd
+    pmic_read_adc``; ``None`` if there is none."""
     values: dict[tuple[str, str], float] = {}
     for rail, unit, number in _RAIL.findall(reading or ""):
         try:

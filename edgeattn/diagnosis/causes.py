@@ -137,10 +137,7 @@ def attribute_differences(operator: Operator, pair: GraphPair) -> dict[str, tupl
 
 
 def rounding_power(operator: Operator, graph: Graph, sums: TensorNoise) -> float:
-    """Return the power of rounding the values of ``sums`` to the best scale of their dtype.
-
-    Uniform rounding with step s has the power s^2 / 12 per value.
-    """
+    """The power of rounding values to the best scale of their dtype: step^2 / 12 per value."""
     return sums.count * _best_step(operator, graph, sums) ** 2 / 12
 
 

@@ -38,11 +38,7 @@ _COMPARE_FILES = {
 
 @dataclass(frozen=True)
 class ArtifactDiagnosis:
-    """The diagnosis of one artifact.
-
-    ``reference`` is the label of the artifact that it was compared with, ``None`` if it could not
-    be compared.
-    """
+    """The diagnosis of one artifact; ``reference`` is the label of what it was compared with."""
 
     artifact: Artifact
     verdict: str

@@ -26,10 +26,8 @@ def unmatched_before(operator: Operator, graph: Graph, unmatched: set[int], cuts
 
 
 def readable_name(operator: Operator, pair: GraphPair) -> str:
-    """Return a name from the operator's outputs or weights, without the name of the model.
-
-    A name with a layer's path is preferred, first that of an output, then that of a weight.
-    """
+    """A name from the outputs, or else from the weights, without the model's; preferably with a
+    layer's path."""
     match, artifact, reference = pair.match, pair.artifact.names, pair.reference.names
     outputs = [reference.get(match.tensors.get(name, "")) for name in operator.outputs]
     outputs += [artifact.get(name) for name in operator.outputs]
@@ -44,11 +42,8 @@ def readable_name(operator: Operator, pair: GraphPair) -> str:
 
 
 def attention_positions(graph: Graph, maps: tuple[str, ...]) -> set[int]:
-    """Return the positions of the operators that produce or apply the attention maps.
-
-    They are found from the map outputs, back to the products that compute the scores and on to the
-    products that apply the weights.
-    """
+    """The positions of the operators that produce or apply the attention maps, from the products
+    that compute the scores to those that apply the weights."""
     positions: set[int] = set()
     map_tensors = [graph.outputs[name] for name in maps if name in graph.outputs]
     pending = list(map_tensors)

@@ -49,10 +49,7 @@ class Comparison:
 
 
 def diagnosis_of(comparison: Comparison) -> Diagnosis:
-    """Return the diagnosis of an artifact.
-
-    For an artifact that passes, only faults are reported, not rounding.
-    """
+    """The diagnosis of an artifact. If it passes, only faults are reported, not rounding."""
     if comparison.graphs.swapped or comparison.graphs.misnamed:
         return Diagnosis(_interchanged_names(comparison.graphs), _convert_again(comparison))
     passed = comparison.verdict == PASS

@@ -49,8 +49,7 @@ def load(
     candidates = opened.select((format,) if format else (), (scheme,) if scheme else ())
     if carry_states and not any(spec.state for spec in candidates[0].inputs):
         raise BundleError(
-            f"{opened.path} has no states to carry.",
-            hint="Convert the model again with --states.",
+            f"{opened.path} has no states to carry.", hint="Convert the model again with --states."
         )
 
     def open_model(artifact: Artifact) -> Model:

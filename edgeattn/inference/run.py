@@ -17,7 +17,7 @@ import numpy as np
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import OutputError, SampleError
-from edgeattn.files import atomic_write
+from edgeattn.files import atomic_write, require_new
 from edgeattn.inference.model import first_available
 from edgeattn.process.worker import Worker
 from edgeattn.runners.isolated import IsolatedRunner
@@ -79,10 +79,7 @@ def run_bundle(
 def _check_target(target: Path, *, force: bool) -> None:
     if target.exists() and not target.is_file():
         raise OutputError(f"{target} exists and is not a file.", hint=_OTHER_FILE)
-    if target.exists() and not force:
-        raise OutputError(
-            f"The output file exists: {target}", hint="Replace it with --force, or use -o FILE."
-        )
+    require_new(target, force=force)
     if not target.parent.is_dir():
         raise OutputError(
             f"No such folder: {target.parent}", hint="Create it, or choose another file with -o."

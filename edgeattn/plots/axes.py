@@ -5,15 +5,13 @@ from typing import Any
 import numpy as np
 
 from edgeattn.plots import style
-from edgeattn.plots.style import RED
+from edgeattn.plots.style import RED, Labels
 from edgeattn.tensors import Array
 
 
 def bars(axis: Any, values: Array, color: str, end: float) -> None:
-    """Draw ``values`` as bars over steps from 1, or as one outline if there are many.
-
-    NaN and infinity get a hatched vermilion bar up to ``end``.
-    """
+    """Draw bars over steps from 1, or an outline of many; NaN and infinity are hatched up to
+    ``end``."""
     steps = np.arange(len(values)) + 1
     finite = np.where(np.isfinite(values), values, 0.0)
     if len(values) <= style.MAX_BARS:
@@ -46,7 +44,7 @@ def image(axis: Any, values: Array, colors: str, low: float, high: float) -> Any
     )
 
 
-def ticks(axis: Any, length: int, names: list[str] | None, room: float = 6.0) -> None:
+def ticks(axis: Any, length: int, names: Labels, room: float = 6.0) -> None:
     """Label steps from 1 with ``names`` if they fit into ``room`` inches, else with numbers."""
     if names is None or length > min(style.MAX_LABELS, room / 0.14):
         from matplotlib.ticker import MaxNLocator

@@ -16,7 +16,7 @@ from edgeattn.files import atomic_write
 from edgeattn.plots import style
 from edgeattn.plots.axes import bars, image, ticks
 from edgeattn.plots.epochs import check_losses, scale_loss_axis
-from edgeattn.plots.style import BLUE, ORANGE, PAPER, RED, WEIGHTS, Look
+from edgeattn.plots.style import BLUE, ORANGE, PAPER, RED, WEIGHTS, Labels, Look
 from edgeattn.tensors import Array
 
 SHAPES = {
@@ -96,7 +96,7 @@ class _Training:
     weights: Array
     losses: Array | None
     truth: Array | None
-    names: list[str] | None
+    names: Labels
     loss_name: str
 
     @classmethod

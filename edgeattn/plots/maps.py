@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from edgeattn.errors import UsageError
 from edgeattn.plots import style
 from edgeattn.plots.axes import bars, image, set_title, ticks
-from edgeattn.plots.style import BLUE, DIFFERENCES, ORANGE, PAPER, RED, WEIGHTS, Look
+from edgeattn.plots.style import BLUE, DIFFERENCES, ORANGE, PAPER, RED, WEIGHTS, Labels, Look
 from edgeattn.tensors import Array
 
 SHAPES = {1: "(keys,)", 2: "(queries, keys)", 3: "(heads, queries, keys)"}
@@ -117,7 +117,7 @@ def panels(
 
 
 def _draw_bars(
-    weights: Array, names: list[str] | None, truth: list[int], title: str | None, look: Look
+    weights: Array, names: Labels, truth: list[int], title: str | None, look: Look
 ) -> Any:
     with style.figure(7.0, 2.5, look=look) as (figure, axes):
         axis = axes[0, 0]
@@ -136,8 +136,8 @@ def _draw_bars(
 
 def _draw_heads(
     heads: Array,
-    names: list[str] | None,
-    queries: list[str] | None,
+    names: Labels,
+    queries: Labels,
     title: str | None,
     look: Look,
     labels: tuple[str, str] = ("query", "key"),
@@ -170,12 +170,7 @@ def _draw_heads(
 
 
 def _compare_bars(
-    want: Array,
-    got: Array,
-    keys: list[str] | None,
-    names: tuple[str, str],
-    title: str | None,
-    look: Look,
+    want: Array, got: Array, keys: Labels, names: tuple[str, str], title: str | None, look: Look
 ) -> Any:
     with style.figure(7.6, 2.5, 1, 3, look=look) as (figure, axes):
         difference = got - want
@@ -203,12 +198,7 @@ def _compare_bars(
 
 
 def _compare_heads(
-    want: Array,
-    got: Array,
-    keys: list[str] | None,
-    names: tuple[str, str],
-    title: str | None,
-    look: Look,
+    want: Array, got: Array, keys: Labels, names: tuple[str, str], title: str | None, look: Look
 ) -> Any:
     """A row for each head: Keras, the artifact, the difference."""
     _check_heads(len(want))

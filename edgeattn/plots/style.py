@@ -38,10 +38,7 @@ PAPER = Look()
 
 
 def require(*modules: str, purpose: str = "Plotting", extra: str = "plots") -> None:
-    """Check that ``modules`` are importable.
-
-    Raises :class:`UsageError`, with the ``pip install`` command of ``extra``, if one is missing.
-    """
+    """Raise :class:`UsageError`, with the command to install ``extra``, if a module is missing."""
     for name in modules:
         try:
             import_module(name)
@@ -135,7 +132,10 @@ def as_array(values: ArrayLike, name: str, shapes: dict[int, str]) -> Array:
     return array
 
 
-def labels(tokens: Sequence[object] | None, length: int, name: str = "tokens") -> list[str] | None:
+Labels = list[str] | None
+
+
+def labels(tokens: Sequence[object] | None, length: int, name: str = "tokens") -> Labels:
     """``tokens`` as text. Raises :class:`UsageError` if their number is not ``length``."""
     if tokens is None:
         return None

@@ -1,16 +1,12 @@
 """The verdict as a self-contained HTML file, as JUnit XML, and the plot of ``edgeattn tune``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.files import write_text
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
-    from edgeattn.validation.report import Report
+from edgeattn.validation.report import Report
 
 
 def write_html(
@@ -29,9 +25,9 @@ def write_html(
     artifact. Raises :class:`UsageError` if Matplotlib or Jinja2 is not installed, and
     :class:`OutputError` if the file cannot be written.
     """
+    require_libraries()
     from edgeattn.report.page import render
 
-    require_libraries()
     html = render(bundle, report, bench=bench, vocabulary=vocabulary, explanations=explanations)
     write_text(path, html)
 

@@ -2,19 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.metrics.verdict import NOT_PROVEN
 from edgeattn.report.artifact_section import artifact_section
-from edgeattn.report.check_descriptions import CHECKS, describe
+from edgeattn.report.check_descriptions import CHECKS, describe, percent_of_limit, title
 from edgeattn.report.latency_section import latency_section
 from edgeattn.report.map_section import MAX_MAP_BYTES
+from edgeattn.report.number_formats import format_number, format_size
 from edgeattn.report.svg_figures import ID_PREFIX
 from edgeattn.report.task_section import task_section
-from edgeattn.report.templating import VERDICT_SIGNS, render_template
 from edgeattn.validation.report import STAGES, ArtifactReport, Report
 from edgeattn.version import __version__
+
+# A verdict has a sign and a word, so that color is never the only difference.
+VERDICT_SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?", "not run": "–"}
 
 
 def render(
@@ -79,3 +85,28 @@ def _failures(item: ArtifactReport) -> Iterator[str]:
             yield f"{outcome.output}: {outcome.summary}. {outcome.remedy}"
         elif outcome.verdict == "inconclusive":
             yield f"{outcome.output} is inconclusive: {outcome.summary}. {outcome.remedy}"
+
+
+def render_template(name: str, **values: Any) -> str:
+    """Render a file of ``templates/``. Values are escaped unless the template marks them safe."""
+    return _environment().get_template(name).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("edgeattn.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": format_number,
+        "size": format_size,
+        "check_title": title,
+        "check_result": describe,
+        "percent_of_limit": percent_of_limit,
+    }
+    environment.globals["signs"] = VERDICT_SIGNS
+    return environment

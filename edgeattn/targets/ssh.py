@@ -228,10 +228,7 @@ def worker_on(host: SSHHost, python: str | None = None) -> Worker:
 
 
 def system_snapshot(host: SSHHost, python: str | None = None) -> dict[str, Any]:
-    """Files of the kernel, Python version and free disk space of a host.
-
-    The host needs no edgeattn. The keys are those of ``on_device/system_snapshot.py``.
-    """
+    """The output of ``on_device/system_snapshot.py``, for which the host needs no edgeattn."""
     from edgeattn.device.info import KERNEL_FILES
 
     snapshot: dict[str, Any] = host.run_script(

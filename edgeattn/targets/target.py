@@ -49,16 +49,6 @@ class Target:
         )
 
 
-@dataclass(frozen=True)
-class TargetInfo:
-    """Versions on a target; ``manifest`` is the SHA-256 of its bundle's manifest."""
-
-    edgeattn: str
-    machine: str
-    python: str
-    manifest: str
-
-
 def local_target(bundle: Bundle) -> Target:
     """This interpreter."""
     return Target("here", str(bundle.path))
@@ -97,8 +87,8 @@ def open_target(
         yield Target(on, folder, host.python_command(python, *WORKER_MODULE), host)
 
 
-def identify(target: Target, bundle: Bundle, worker: Worker) -> TargetInfo:
-    """The versions on ``target``, once its copy of ``bundle`` is verified, file by file.
+def identify(target: Target, bundle: Bundle, worker: Worker) -> dict[str, str]:
+    """The result of ``on_device.environment.describe``, once the target's bundle is verified.
 
     Raises :class:`DeviceError` if the target does not respond, and :class:`BundleError` if its
     bundle is a different one or was changed.
@@ -111,14 +101,14 @@ def identify(target: Target, bundle: Bundle, worker: Worker) -> TargetInfo:
         )
     except WorkerDied as error:
         raise _no_response(target, error) from error
-    info = TargetInfo(**{key: str(value) for key, value in fields.items()})
-    if info.manifest != sha256(bundle.path / MANIFEST):
+    versions: dict[str, str] = fields
+    if versions["manifest"] != sha256(bundle.path / MANIFEST):
         raise BundleError(
             f"The bundle in {target.folder} on {target.name} differs from {bundle.path}: "
             "their manifests differ.",
             hint="Copy the bundle to the target again.",
         )
-    return info
+    return versions
 
 
 def cpu_count(target: Target) -> int:

@@ -16,7 +16,7 @@ from edgeattn.evaluation.results import TaskReport
 from edgeattn.report import map_section, page, svg_figures, write_html
 from edgeattn.report.junit import write_junit
 from edgeattn.report.latency_section import read_bench
-from edgeattn.report.templating import render_template
+from edgeattn.report.page import render_template
 from edgeattn.report.vocabulary import read_vocabulary
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.report import ArtifactReport, Report

@@ -79,9 +79,9 @@ def test_identify(python, dense_bundle):
     target = interpreter_target(python, dense_bundle)
     with target.start() as worker:
         info = identify(target, dense_bundle, worker)
-    assert info.edgeattn == edgeattn.__version__
+    assert info["edgeattn"] == edgeattn.__version__
     if CACHE in python.parents:
-        assert info.python.split(".")[:2] != [str(n) for n in sys.version_info[:2]]
+        assert info["python"].split(".")[:2] != [str(n) for n in sys.version_info[:2]]
 
 
 def test_report_equals_that_of_this_interpreter(python, dense_bundle):

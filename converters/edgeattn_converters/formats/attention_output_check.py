@@ -4,6 +4,7 @@ A map that is an output keeps the converter and the runtime from fusing the oper
 the results of the operators behind it may differ.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -71,11 +72,8 @@ def _difference(name: str, scheme: str, without: Any, with_maps: Any) -> float:
 
 
 def _run(path: Path, format: str, inputs: Specs, outputs: Specs, samples: Tensors) -> Tensors:
-    runner = open_runner(path, format, inputs, outputs)
-    try:
+    with contextlib.closing(open_runner(path, format, inputs, outputs)) as runner:
         return runner.run(samples)
-    finally:
-        runner.close()
 
 
 def _remove_maps_tflite(content: bytes, model_io: ModelIO) -> bytes:

@@ -18,10 +18,7 @@ _PACKAGE = "edgeattn_user"
 
 
 def load_module(path: Path, *, option: str) -> Any:
-    """Run a Python file of the user and return it as a module.
-
-    Raises :class:`UsageError` if the file does not exist, is not Python or raises an exception.
-    """
+    """Run a Python file of the user and return it as a module; :class:`UsageError` if it fails."""
     if not path.is_file():
         raise UsageError(f"{option}: no such file: {path}.", hint="Pass the path of a Python file.")
     name = f"{_PACKAGE}_{path.stem}"

@@ -78,12 +78,9 @@ def model_opener(content: Any, io: ModelIO) -> OpenModel:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model"
             path.write_bytes(opened.content if is_tflite else opened.content.SerializeToString())
-            runner = open_runner(
-                path, "tflite" if is_tflite else "onnx", opened.inputs, opened.outputs
-            )
-            try:
+            format = "tflite" if is_tflite else "onnx"
+            runner = open_runner(path, format, opened.inputs, opened.outputs)
+            with contextlib.closing(runner):
                 yield runner.run
-            finally:
-                runner.close()
 
     return open_model

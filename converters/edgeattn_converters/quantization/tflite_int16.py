@@ -99,7 +99,7 @@ class Int16Pass:
             if is_new and file.constant(tensors[index]) is None:
                 conversions.append(file.new_operator("QUANTIZE", [index], [inputs[position]], 2))
         if kind in CHANNELS:
-            self._use_int8_weights(operator, inputs, kind)
+            self._use_int8_weights(inputs, kind)
         scale = None
         if kind in FIXED_SCALE:
             scale = OUTPUT_SCALE
@@ -153,7 +153,7 @@ class Int16Pass:
             quantization=self._file.quantization(scale, axis=axis),
         )
 
-    def _use_int8_weights(self, operator: Any, inputs: list[int], kind: str) -> None:
+    def _use_int8_weights(self, inputs: list[int], kind: str) -> None:
         """Replace the weights and the bias among ``inputs`` by integers, in place."""
         per_channel = kind != "FULLY_CONNECTED" or self._per_channel_dense
         key = (inputs[1], per_channel)

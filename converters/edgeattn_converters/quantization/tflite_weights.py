@@ -37,6 +37,8 @@ FULLY_CONNECTED_RUNTIMES = ("2.17.0", "2.4.0")
 # The fused LSTM and its weights among its inputs; see edgeattn_converters.lowering.rnn.fused.
 FUSED = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 FUSED_WEIGHTS = slice(1, 9)
+# The operators that read each tensor, with the position among their inputs.
+Users = dict[int, list[tuple[Any, int]]]
 
 
 def store_weights(file: TFLiteFile, precision_of: PrecisionOf, *, per_channel_dense: bool) -> None:
@@ -146,9 +148,8 @@ def _store_dequantized(
         graph.operators[:0] = conversions
 
 
-def _users(graph: Any) -> dict[int, list[tuple[Any, int]]]:
-    """The operators that read each tensor, with the position among their inputs."""
-    users: dict[int, list[tuple[Any, int]]] = {}
+def _users(graph: Any) -> Users:
+    users: Users = {}
     for operator in graph.operators:
         for position, index in enumerate(operator.inputs):
             users.setdefault(int(index), []).append((operator, position))
@@ -176,9 +177,7 @@ def _store(file: TFLiteFile, tensor: Any, value: Array, axis: int | None, bits: 
     tensor.quantization = file.quantization(scale, axis=axis or 0)
 
 
-def _product_weight(
-    file: TFLiteFile, graph: Any, operator: Any, users: dict[int, Any]
-) -> Array | None:
+def _product_weight(file: TFLiteFile, graph: Any, operator: Any, users: Users) -> Array | None:
     """The large weight of a product of float32 inputs that products of its type alone read."""
     index = int(operator.inputs[1])
     kind = file.kind(operator)
@@ -189,9 +188,7 @@ def _product_weight(
     return _large_constant(file, graph.tensors[index])
 
 
-def _scale_inputs(
-    file: TFLiteFile, operator: Any, users: dict[int, Any], per_channel: bool
-) -> None:
+def _scale_inputs(file: TFLiteFile, operator: Any, users: Users, per_channel: bool) -> None:
     """Select the kernels with int8 weights for all operators that read the weights."""
     kind = file.kind(operator)
     for user, _ in users[int(operator.inputs[1])]:
@@ -219,7 +216,7 @@ def _quantize_fused(file: TFLiteFile, graph: Any, operator: Any, is_int8: Weight
 
 
 def _quantize_table(
-    file: TFLiteFile, graph: Any, operator: Any, users: dict[int, Any], is_int8: WeightFilter
+    file: TFLiteFile, graph: Any, operator: Any, users: Users, is_int8: WeightFilter
 ) -> None:
     """An embedding table becomes int8, and only its looked-up rows are dequantized."""
     index = int(operator.inputs[0])

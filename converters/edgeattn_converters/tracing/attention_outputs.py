@@ -54,24 +54,14 @@ def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[At
     attention = [layer.name for layer in all_layers(model) if is_attention(layer)]
 
     def collect() -> list[AttentionMap]:
-        graph = tf.compat.v1.get_default_graph()
-        maps: list[AttentionMap] = []
-
-        def add(layer: str, weights: Any, **more: Any) -> None:
-            names = {item.name for item in maps}
-            name = base = f"{PREFIX}{layer}"
-            count = 0
-            while name in names:
-                count += 1
-                name = f"{base}_{count}"
-            maps.append(AttentionMap(name, layer, weights, **more))
-
-        detected = softmaxes(graph, calls, attention, lengths)
-        for layer, weights in recorded:
-            add(layer, weights)
-        for item in detected:
-            add(item.layer, item.keys_last(), known=False, doubt=item.doubt, inside=item.inside)
-        return maps
+        detected = softmaxes(tf.compat.v1.get_default_graph(), calls, attention, lengths)
+        layers = [*(layer for layer, _ in recorded), *(item.layer for item in detected)]
+        names = iter(unique([f"{PREFIX}{layer}" for layer in layers]))
+        known = [AttentionMap(next(names), layer, weights) for layer, weights in recorded]
+        return known + [
+            AttentionMap(next(names), item.layer, item.keys_last(), False, item.doubt, item.inside)
+            for item in detected
+        ]
 
     def exposing(layer: Any) -> Callable[..., Any] | None:
         return _exposing(layer, lambda item, weights: recorded.append((item.name, weights)))
@@ -160,9 +150,20 @@ class MapSelection:
             similar = difflib.get_close_matches(name, [*candidates, *names], 1)
             suggestion = f" Did you mean {similar[0]}?" if similar else ""
             raise UsageError(
-                f"--attention {name}: the model has no layer with this name.{suggestion}",
-                hint=hint,
+                f"--attention {name}: the model has no layer with this name.{suggestion}", hint=hint
             )
+
+
+def unique(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """``names``, with a numeric suffix for those that repeat or are taken."""
+    result: list[str] = []
+    for name in names:
+        free, count = name, 0
+        while free in result or free in taken:
+            count += 1
+            free = f"{name}_{count}"
+        result.append(free)
+    return result
 
 
 def is_attention(layer: Any) -> bool:

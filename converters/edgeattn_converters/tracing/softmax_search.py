@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.tracing.dataflow import WeightedSum, find_weighted_sum
 
@@ -66,20 +66,10 @@ class Softmax:
 def record_calls(model: Any) -> Iterator[list[Call]]:
     """A context in which calls of ``model``'s layers and operations are appended to the list."""
     calls: list[Call] = []
-    replaced = []
-    try:
+    with contextlib.ExitStack() as stack:
         for item in _parts(model):
-            before = item.__dict__.get("call")
-            # Bypasses Keras' __setattr__, which would track the function as state.
-            object.__setattr__(item, "call", _recording(item, calls))
-            replaced.append((item, before))
+            stack.enter_context(with_attributes(item, {"call": _recording(item, calls)}))
         yield calls
-    finally:
-        for item, before in reversed(replaced):
-            if before is None:
-                object.__delattr__(item, "call")
-            else:
-                object.__setattr__(item, "call", before)
 
 
 def _parts(model: Any) -> list[Any]:

@@ -20,8 +20,13 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.samples.states import with_initial_states
 from edgeattn.tensors import Tensors
-from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
-from edgeattn_converters.tracing.trace import Interface, named_outputs, pack, unique
+from edgeattn_converters.lowering.call_replacement import (
+    all_layers,
+    replaced_calls,
+    with_attributes,
+)
+from edgeattn_converters.tracing.attention_outputs import unique
+from edgeattn_converters.tracing.trace import Interface, named_outputs, pack
 
 # Keras' names of the states of these layers; states of other layers are numbered.
 _STATE_NAMES: Mapping[str, Sequence[str]] = {
@@ -174,7 +179,9 @@ def _exposed_states(
                 return original(sequences, initial_state=initial_state, **options)
             if name in states:
                 initial_state = _packed(layer, states[name])
-            with _returning_states(layer):
+            with contextlib.ExitStack() as stack:
+                for item in _with_directions(layer):
+                    stack.enter_context(with_attributes(item, {"return_state": True}))
                 result = original(sequences, initial_state=initial_state, **options)
             outputs = 2 if getattr(layer, "merge_mode", "") is None else 1
             states[name] = _flat(result[outputs:])
@@ -186,19 +193,6 @@ def _exposed_states(
 
     with replaced_calls(model, exposing):
         yield
-
-
-@contextlib.contextmanager
-def _returning_states(layer: Any) -> Iterator[None]:
-    layers = _with_directions(layer)
-    before = [item.return_state for item in layers]
-    try:
-        for item in layers:
-            item.return_state = True
-        yield
-    finally:
-        for item, value in zip(layers, before, strict=True):
-            item.return_state = value
 
 
 def _flat(states: Any) -> list[Any]:

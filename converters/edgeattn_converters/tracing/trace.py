@@ -15,6 +15,7 @@ from edgeattn_converters.tracing.attention_outputs import (
     Doubtful,
     MapSelection,
     maps_of,
+    unique,
 )
 from edgeattn_converters.tracing.dataflow import is_data
 
@@ -255,18 +256,6 @@ def layer_name(tensor: Any) -> str:
     history = getattr(tensor, "_keras_history", None)
     layer = getattr(history, "operation", None) or getattr(history, "layer", None)
     return str(getattr(layer, "name", None) or tensor.name.split(":")[0])
-
-
-def unique(names: list[str], taken: Sequence[str] = ()) -> list[str]:
-    """``names``, with a numeric suffix for those that repeat or are taken."""
-    result: list[str] = []
-    for name in names:
-        free, count = name, 0
-        while free in result or free in taken:
-            count += 1
-            free = f"{name}_{count}"
-        result.append(free)
-    return result
 
 
 def pack(model: Any, tensors: tuple[Any, ...]) -> Any:

@@ -269,11 +269,7 @@ def write_artifact(
     start = time.perf_counter()
     converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
     convert = functools.partial(
-        converter.convert,
-        opened.model,
-        opened.interface,
-        recipe_for(scheme),
-        quantization=chosen,
+        converter.convert, opened.model, opened.interface, recipe_for(scheme), quantization=chosen
     )
     try:
         file: ConvertedFile = convert(path, options=parsed, samples=samples)

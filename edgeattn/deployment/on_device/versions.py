@@ -74,10 +74,7 @@ class Versions:
                 ) from error
 
     def current(self) -> str | None:
-        """The version that serves.
-
-        Raises :class:`DeviceError` if ``current`` exists and is not a symbolic link.
-        """
+        """The version that serves; :class:`DeviceError` if ``current`` is not a symbolic link."""
         link = self.root / CURRENT
         if not link.is_symlink():
             if link.exists():

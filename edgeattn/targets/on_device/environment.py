@@ -7,7 +7,7 @@ from typing import Any
 
 
 def describe(folder: str) -> dict[str, str]:
-    """The fields of :class:`edgeattn.targets.target.TargetInfo`, for the bundle in ``folder``.
+    """Versions on the target, and the SHA-256 of the manifest of the bundle in ``folder``.
 
     Every file of the bundle is hashed. Raises :class:`BundleError` if one has changed.
     """

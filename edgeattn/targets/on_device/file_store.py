@@ -98,10 +98,7 @@ class FileStore:
         sync(file.parent)
 
     def assemble(self, folder: Path, files: Mapping[str, str]) -> None:
-        """Create ``folder`` from ``files`` (path in it: SHA-256) and sync it to disk.
-
-        Files are hard links, or copies if the file system has no hard links.
-        """
+        """Create ``folder`` from files (path: SHA-256), as hard links or copies, synced to disk."""
         folders = {folder}
         folder.mkdir(parents=True)
         for relative, digest in files.items():

@@ -63,10 +63,7 @@ def resolve(folder: str) -> Path:
 
 @ends_when_idle
 def open_cache(digest: str) -> None:
-    """Receive a bundle that is not deployed, by the SHA-256 of its manifest.
-
-    The least recently used bundles are removed from the cache.
-    """
+    """Receive a bundle that is not deployed, by its manifest's SHA-256, and remove old ones."""
     cache = resolve(CACHE)
     root = cache / check_digest(digest)[:16]
     root.mkdir(parents=True, exist_ok=True)

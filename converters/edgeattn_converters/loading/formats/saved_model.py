@@ -94,10 +94,8 @@ def _fields(message: bytes, number: int) -> Iterator[bytes]:
 
 
 def read_variables(path: Path) -> Mapping[str, Any]:
-    """Return the arrays of the checkpoint in a folder by their path in the object graph.
-
-    Raises :class:`UnsupportedModelError` if the checkpoint is damaged.
-    """
+    """The arrays of the checkpoint in a folder by their path in the object graph;
+    :class:`UnsupportedModelError` if it is damaged."""
     import tensorflow as tf
 
     try:

@@ -2,7 +2,8 @@
 
 An expression is one of ``{"input": None}`` (the argument of the layer), ``{"input": i}``,
 ``{"const": value}``, ``{"tuple": [...]}``, ``{"slice": [start, stop, step]}``,
-``{"ellipsis": true}`` and ``{"op": name, "args": [...]}``. ``keras_operations`` evaluates them.
+``{"ellipsis": true}`` and ``{"op": name, "args": [...]}``. ``keras_operations`` evaluates them. The
+functions raise :class:`NotRecognizedError` for anything that is not known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,10 +29,7 @@ class NotRecognizedError(ValueError):
 
 
 def constant(value: Any) -> Expression:
-    """Return a constant of the code: a number, string, None, Ellipsis or tuple of these.
-
-    Raises :class:`NotRecognizedError` if the constant is anything else, such as a nested function.
-    """
+    """A constant of the code: a number, string, None, Ellipsis or tuple of these."""
     if value is Ellipsis:
         return {"ellipsis": True}
     if isinstance(value, bytes):
@@ -56,10 +54,7 @@ def item(owner: Expression, key: Expression) -> Expression:
 
 
 def named_value(path: str) -> Expression:
-    """Return a global used as a value: a dtype such as ``tf.float32``.
-
-    Raises :class:`NotRecognizedError` if the value of the global is not stored in the file.
-    """
+    """A global used as a value: a dtype such as ``tf.float32``."""
     last = path.rsplit(".", 1)[-1]
     if "." in path and last in _DTYPES:
         return {"const": last}
@@ -71,10 +66,7 @@ def named_value(path: str) -> Expression:
 def function(
     path: str, arguments: Sequence[Expression], named: Mapping[str, Expression]
 ) -> Expression:
-    """Return a call of a function by its dotted name.
-
-    Raises :class:`NotRecognizedError` if the function is unknown, or its arguments are.
-    """
+    """A call of a function by its dotted name."""
     if path.endswith(".floatx") and not arguments:
         return {"const": "float32"}
     if path.endswith((".constant", ".convert_to_tensor")) and len(arguments) == 1 and not named:
@@ -132,10 +124,7 @@ def _is_none(value: Expression) -> bool:
 def method(
     name: str, owner: Expression, arguments: Sequence[Expression], named: Mapping[str, Expression]
 ) -> Expression:
-    """Return a call of a method of a tensor: ``x.get_shape()`` or ``x.shape.as_list()``.
-
-    Raises :class:`NotRecognizedError` if any other method is called.
-    """
+    """A call of a method of a tensor: ``x.get_shape()`` or ``x.shape.as_list()``."""
     if named or arguments:
         raise NotRecognizedError(f"it calls the method {name!r}")
     if name == "get_shape":

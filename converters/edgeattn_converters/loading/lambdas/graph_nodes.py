@@ -1,7 +1,8 @@
 """Nodes of a TensorFlow graph, which Keras 2.0 to 2.3 store as layers, as expressions.
 
 A ``TensorFlowOpLayer`` contains a node of the graph and its constant inputs. Known operations are
-read as an expression; the node itself is never loaded.
+read as an expression; the node itself is never loaded. For others, :class:`NotRecognizedError` is
+raised.
 """
 
 import json
@@ -35,10 +36,7 @@ def _node(config: Config) -> Mapping[str, Any]:
 
 
 def operation_name(config: Config) -> str:
-    """Return the name of the operation, such as ``"StridedSlice"``.
-
-    Raises :class:`NotRecognizedError` if the node is stored in an unknown form.
-    """
+    """The name of the operation, such as ``"StridedSlice"``."""
     return str(_node(config).get("op"))
 
 
@@ -51,10 +49,7 @@ def is_known(config: Config) -> bool:
 
 
 def expression(config: Config) -> Expression:
-    """Return what the node computes; its inputs are numbered in the order of the call.
-
-    Raises :class:`NotRecognizedError` if the operation is unknown.
-    """
+    """What the node computes; its inputs are numbered in the order of the call."""
     node = _node(config)
     name = str(node.get("op"))
     if name not in _KNOWN:

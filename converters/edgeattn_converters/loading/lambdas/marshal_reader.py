@@ -57,10 +57,7 @@ LAYOUTS = tuple(_HEADERS)
 
 
 def read(data: bytes) -> list[Code]:
-    """Return the code object in every layout that accounts for all bytes.
-
-    Raises :class:`UnreadableCodeError` if no layout fits.
-    """
+    """The code object in every layout that fits all bytes; :class:`UnreadableCodeError` if none."""
     codes = []
     for layout in LAYOUTS:
         try:
@@ -74,10 +71,8 @@ def read(data: bytes) -> list[Code]:
 
 
 def all_names(data: bytes) -> frozenset[str]:
-    """Return the globals and attributes that code and nested code use, in any layout.
-
-    Raises :class:`UnreadableCodeError` if the bytes are not a code object of a known layout.
-    """
+    """The globals and attributes that code and nested code use, in any layout; raises as
+    :func:`read`."""
     names: set[str] = set()
     pending: list[Any] = list(read(data))
     while pending:

@@ -39,10 +39,8 @@ class StoredFunction:
 
 
 def stored_function(config: Config) -> StoredFunction:
-    """Return the function in the config of a Lambda, of any Keras version.
-
-    Raises :class:`NotRecognizedError` if the function is stored in an unknown form.
-    """
+    """The function in the config of a Lambda, of any Keras version; :class:`NotRecognizedError` if
+    its form is unknown."""
     function = config.get("function")
     if isinstance(function, Mapping):
         inner = function.get("config")
@@ -81,10 +79,8 @@ def _values(stored: Any) -> tuple[Any, ...]:
 
 
 def recognize(config: Config) -> Expression:
-    """Return what a Lambda layer computes.
-
-    Raises :class:`NotRecognizedError` if the function is not known to only compute on tensors.
-    """
+    """What a Lambda layer computes; :class:`NotRecognizedError` if it is not known to only compute
+    on tensors."""
     if config.get("mask") is not None:
         raise NotRecognizedError("it has its own mask function")
     function = stored_function(config)

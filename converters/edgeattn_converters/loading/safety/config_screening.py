@@ -94,10 +94,8 @@ class Item:
 
 
 def walk(config: Mapping[str, Any], *, hint: str = "") -> Iterator[Item]:
-    """Yield every value of a nested config, without recursion.
-
-    Raises :class:`UnsafeModelError` if the config exceeds the limits on depth or size.
-    """
+    """Yield every value of a nested config, without recursion; :class:`UnsafeModelError` if it is
+    too deep or too large."""
     stack: list[tuple[Item, int]] = [(Item("the model", "", config), 0)]
     count = 0
     while stack:

@@ -14,17 +14,17 @@ MISMATCH = "Save the model again: weights and architecture in the file do not ma
 
 
 class Assignment:
-    """Assigns arrays to the variables of one model and records which ones have a value."""
+    """Assigns arrays to the variables of one model, and records which ones have a value.
+
+    Raises :class:`UnsupportedModelError` if numbers or shapes of variables and arrays differ.
+    """
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._assigned: set[int] = set()
 
     def assign(self, variable: Any, value: Array, layer: str) -> None:
-        """Assign a value to a variable of a layer.
-
-        Raises :class:`UnsupportedModelError` if the shapes differ.
-        """
+        """Assign a value to a variable of a layer."""
         if tuple(variable.shape) != tuple(value.shape):
             raise UnsupportedModelError(
                 f"Layer {layer!r} has weights of shape {tuple(variable.shape)}, the file contains "
@@ -35,10 +35,7 @@ class Assignment:
         self._assigned.add(id(variable))
 
     def assign_all(self, layer: Any, variables: Sequence[Any], values: Sequence[Array]) -> None:
-        """Assign values to the variables of a layer in order.
-
-        Raises :class:`UnsupportedModelError` if their numbers or shapes differ.
-        """
+        """Assign values to the variables of a layer in order."""
         if len(variables) != len(values):
             raise UnsupportedModelError(
                 f"Layer {layer.name!r} has {len(variables)} weight arrays, the file contains "

@@ -65,10 +65,7 @@ class WeightsFile:
 
 @contextmanager
 def open_weights(file: ModelFile) -> Iterator[WeightsFile]:
-    """Open the weights of an audited file.
-
-    Raises :class:`UnsupportedModelError` if the weights cannot be read.
-    """
+    """Open the weights of an audited file; :class:`UnsupportedModelError` if that is impossible."""
     import h5py
 
     if file.kind == "saved-model":

@@ -62,12 +62,7 @@ class ONNXRecurrence:
             return unrolled(recurrence, x, states, mask)
         batch, time, _ = x.shape
         spec = _NodeSpec(
-            (cell,),
-            activations,
-            time,
-            recurrence.reverse,
-            recurrence.zero_masked,
-            mask is not None,
+            (cell,), activations, time, recurrence.reverse, recurrence.zero_masked, mask is not None
         )
         shapes = [(batch, time, cell.units), *[(batch, cell.units)] * cell.states]
         outputs, *final = self._put(spec, x, mask, states, shapes)
@@ -133,142 +128,128 @@ class ONNXRecurrence:
 
 def _write(spec: _NodeSpec, graph: NodeWriter, inputs: list[str]) -> list[str]:
     """Write a recurrence; returns the names of its outputs, final states and concatenations."""
-    x, *states = inputs
-    mask = states.pop(0) if spec.masked else None
-    lengths = ""
-    counts = ""
-    if mask is not None:
-        mask = graph.node("Cast", mask, to=_INT64)
-        counts = graph.node("CumSum", mask, graph.const(np.array(1, np.int64)))  # (batch, time)
-        total = graph.node("ReduceSum", mask, graph.const([1]), keepdims=0)
-        lengths = graph.node("Cast", total, to=_INT32)  # (batch,)
-        x = _gather_steps(graph, x, _real_steps_first(graph, mask, spec.time))
-    sequence = graph.node("Transpose", x, perm=[1, 0, 2])  # (time, batch, features)
-    initial = _initial_states(graph, spec, states)
-    y, *last = _recurrent_node(graph, spec, sequence, lengths, initial)
-    # Y is (time, directions, batch, units), the states (directions, batch, units).
-    outputs = [
-        graph.node("Transpose", graph.node("Squeeze", part, graph.const([1])), perm=[1, 0, 2])
-        for part in _split_directions(graph, spec, y, axis=1)
-    ]
-    if mask is not None:
+    return _RecurrenceWriter(spec, graph).write(inputs)
+
+
+class _RecurrenceWriter:
+    """Writes the nodes of one recurrence; values are names in the graph."""
+
+    def __init__(self, spec: _NodeSpec, graph: NodeWriter) -> None:
+        self._spec, self._cell = spec, spec.cells[0]
+        self._node, self._const = graph.node, graph.const
+
+    def write(self, inputs: list[str]) -> list[str]:
+        x, *states = inputs
+        mask = states.pop(0) if self._spec.masked else None
+        lengths = ""
+        counts = ""
+        if mask is not None:
+            mask = self._node("Cast", mask, to=_INT64)
+            counts = self._node("CumSum", mask, self._integer(1))  # (batch, time)
+            total = self._node("ReduceSum", mask, self._const([1]), keepdims=0)
+            lengths = self._node("Cast", total, to=_INT32)  # (batch,)
+            x = self._gather_steps(x, self._real_steps_first(mask))
+        sequence = self._node("Transpose", x, perm=[1, 0, 2])  # (time, batch, features)
+        y, *last = self._recurrent_node(sequence, lengths, self._initial_states(states))
+        # Y is (time, directions, batch, units), the states (directions, batch, units).
         outputs = [
-            _restore_order(graph, spec, output, mask, counts, reverse=spec.reverse or number == 1)
-            for number, output in enumerate(outputs)
+            self._node("Transpose", self._node("Squeeze", part, self._const([1])), perm=[1, 0, 2])
+            for part in self._split_directions(y, axis=1)
         ]
-    parts = [_split_directions(graph, spec, state, axis=0) for state in last]
-    # In the order of the directions, then h and c.
-    final = [
-        graph.node("Squeeze", part[number], graph.const([0]))
-        for number in range(len(spec.cells))
-        for part in parts
-    ]
-    if mask is not None and states:
-        # A row without a real step keeps its initial state, where the nodes return zero.
-        empty = graph.node("Not", graph.node("Cast", lengths, to=_BOOL))
-        empty = graph.node("Unsqueeze", empty, graph.const([1]))
+        if mask is not None:
+            outputs = [
+                self._restore_order(output, mask, counts, self._spec.reverse or number == 1)
+                for number, output in enumerate(outputs)
+            ]
+        parts = [self._split_directions(state, axis=0) for state in last]
+        # In the order of the directions, then h and c.
         final = [
-            graph.node("Where", empty, before, after)
-            for before, after in zip(states, final, strict=True)
+            self._node("Squeeze", part[number], self._const([0]))
+            for number in range(len(self._spec.cells))
+            for part in parts
         ]
-    if not spec.concatenate:
-        return [*outputs, *final]
-    return [*outputs, *final, *_concatenated(graph, spec, y, last[0], outputs, final)]
+        if mask is not None and states:
+            # A row without a real step keeps its initial state, where the nodes return zero.
+            empty = self._node("Not", self._node("Cast", lengths, to=_BOOL))
+            empty = self._node("Unsqueeze", empty, self._const([1]))
+            pairs = zip(states, final, strict=True)
+            final = [self._node("Where", empty, before, after) for before, after in pairs]
+        if not self._spec.concatenate:
+            return [*outputs, *final]
+        return [*outputs, *final, *self._concatenated(y, last[0], outputs, final)]
 
+    def _integer(self, value: int) -> str:
+        return self._const(np.array(value, np.int64))
 
-def _concatenated(
-    graph: NodeWriter, spec: _NodeSpec, y: str, h: str, outputs: list[str], final: list[str]
-) -> list[str]:
-    """The outputs (batch, time, 2 * units) and last outputs (batch, 2 * units) of both cells."""
-    if spec.masked:
-        last = [final[number * spec.cells[0].states] for number in (0, 1)]
+    def _concatenated(self, y: str, h: str, outputs: list[str], final: list[str]) -> list[str]:
+        """The outputs (batch, time, 2 * units) and last outputs (batch, 2 * units) of both."""
+        if self._spec.masked:
+            last = [final[number * self._cell.states] for number in (0, 1)]
+            return [self._node("Concat", *outputs, axis=2), self._node("Concat", *last, axis=1)]
+        width = 2 * self._cell.units
+        y = self._node("Transpose", y, perm=[2, 0, 1, 3])
+        h = self._node("Transpose", h, perm=[1, 0, 2])
         return [
-            graph.node("Concat", *outputs, axis=2),
-            graph.node("Concat", *last, axis=1),
+            self._node("Reshape", y, self._const([0, self._spec.time, width])),
+            self._node("Reshape", h, self._const([0, width])),
         ]
-    width = 2 * spec.cells[0].units
-    y = graph.node("Transpose", y, perm=[2, 0, 1, 3])
-    h = graph.node("Transpose", h, perm=[1, 0, 2])
-    return [
-        graph.node("Reshape", y, graph.const([0, spec.time, width])),
-        graph.node("Reshape", h, graph.const([0, width])),
-    ]
 
+    def _split_directions(self, value: str, axis: int) -> list[str]:
+        if len(self._spec.cells) == 1:
+            return [value]
+        return list(self._node("Split", value, self._const([1, 1]), axis=axis, count=2))
 
-def _split_directions(graph: NodeWriter, spec: _NodeSpec, value: str, axis: int) -> list[str]:
-    if len(spec.cells) == 1:
-        return [value]
-    return list(graph.node("Split", value, graph.const([1, 1]), axis=axis, count=2))
+    def _initial_states(self, states: list[str]) -> list[str]:
+        """h and c as (directions, batch, units), from those of one direction after the other."""
+        expanded = [self._node("Unsqueeze", state, self._const([0])) for state in states]
+        if not states or len(self._spec.cells) == 1:
+            return expanded
+        half = self._cell.states
+        return [self._node("Concat", expanded[k], expanded[half + k], axis=0) for k in range(half)]
 
+    def _real_steps_first(self, mask: str) -> str:
+        """Indices (batch, time) that move the real steps to the front and keep their order."""
+        time = self._spec.time
+        falling = self._const(-np.arange(time, dtype=np.int64)[None])
+        ranks = self._node("Add", self._node("Mul", mask, self._integer(time)), falling)
+        options = {"axis": 1, "largest": 1, "sorted": 1}
+        return str(self._node("TopK", ranks, self._const([time]), count=2, **options)[1])
 
-def _initial_states(graph: NodeWriter, spec: _NodeSpec, states: list[str]) -> list[str]:
-    """h and c as (directions, batch, units), from those of one direction after the other."""
-    if not states:
-        return []
-    expanded = [graph.node("Unsqueeze", state, graph.const([0])) for state in states]
-    if len(spec.cells) == 1:
-        return expanded
-    count = spec.cells[0].states
-    return [graph.node("Concat", expanded[k], expanded[count + k], axis=0) for k in range(count)]
+    def _gather_steps(self, x: str, steps: str) -> str:
+        """The steps of x (batch, time, ...) at the indices (batch, time)."""
+        indices = self._node("Unsqueeze", steps, self._const([2]))
+        return str(self._node("GatherND", x, indices, batch_dims=1))
 
+    def _restore_order(self, outputs: str, mask: str, counts: str, reverse: bool) -> str:
+        """Move outputs of reordered steps (batch, time, units) back to the steps' positions."""
+        if reverse:
+            # The output at t is the last one computed at or after t, and the number of real steps
+            # before it is the number of real steps before t.
+            steps = self._node("Sub", counts, mask)
+            total = self._node("ReduceSum", mask, self._const([1]), keepdims=1)
+            last = self._node("Sub", total, self._integer(1))
+            computed = self._node("Not", self._node("Greater", steps, last))
+        else:
+            steps = self._node("Sub", counts, self._integer(1))
+            computed = self._node("Greater", counts, self._integer(0))
+        if self._spec.zero_masked:
+            computed = self._node("Cast", mask, to=_BOOL)
+        not_negative = self._node("Max", steps, self._integer(0))
+        clipped = self._node("Min", not_negative, self._integer(self._spec.time - 1))
+        gathered = self._gather_steps(outputs, clipped)
+        computed = self._node("Unsqueeze", computed, self._const([2]))
+        zero = self._const(np.zeros((1, 1, 1), np.float32))
+        return str(self._node("Where", computed, gathered, zero))
 
-def _real_steps_first(graph: NodeWriter, mask: str, time: int) -> str:
-    """Indices (batch, time) that move the real steps to the front and keep their order."""
-    falling = graph.const(-np.arange(time, dtype=np.int64)[None])
-    bonus = graph.node("Mul", mask, graph.const(np.array(time, np.int64)))
-    ranks = graph.node("Add", bonus, falling)
-    return str(
-        graph.node("TopK", ranks, graph.const([time]), axis=1, largest=1, sorted=1, count=2)[1]
-    )
-
-
-def _gather_steps(graph: NodeWriter, x: str, steps: str) -> str:
-    """The steps of x (batch, time, ...) at the indices (batch, time)."""
-    return str(
-        graph.node("GatherND", x, graph.node("Unsqueeze", steps, graph.const([2])), batch_dims=1)
-    )
-
-
-def _restore_order(
-    graph: NodeWriter, spec: _NodeSpec, outputs: str, mask: str, counts: str, *, reverse: bool
-) -> str:
-    """Move outputs of reordered steps (batch, time, units) back to the steps' positions."""
-    one = graph.const(np.array(1, np.int64))
-    if reverse:
-        # The output at t is the last one computed at or after t, and the number of real steps
-        # before it is the number of real steps before t.
-        steps = graph.node("Sub", counts, mask)
-        last = graph.node("Sub", graph.node("ReduceSum", mask, graph.const([1]), keepdims=1), one)
-        computed = graph.node("Not", graph.node("Greater", steps, last))
-    else:
-        steps = graph.node("Sub", counts, one)
-        computed = graph.node("Greater", counts, graph.const(np.array(0, np.int64)))
-    if spec.zero_masked:
-        computed = graph.node("Cast", mask, to=_BOOL)
-    clipped = graph.node(
-        "Min",
-        graph.node("Max", steps, graph.const(np.array(0, np.int64))),
-        graph.const(np.array(spec.time - 1, np.int64)),
-    )
-    gathered = _gather_steps(graph, outputs, clipped)
-    computed = graph.node("Unsqueeze", computed, graph.const([2]))
-    zero = graph.const(np.zeros((1, 1, 1), np.float32))
-    return str(graph.node("Where", computed, gathered, zero))
-
-
-def _recurrent_node(
-    graph: NodeWriter, spec: _NodeSpec, x: str, lengths: str, states: list[str]
-) -> list[str]:
-    cell = spec.cells[0]
-    weights = zip(*map(onnx_weights, spec.cells), strict=True)
-    attributes: dict[str, Any] = {
-        "hidden_size": cell.units,
-        "direction": spec.direction,
-        **spec.activations,
-    }
-    if cell.kind == "gru":
-        attributes["linear_before_reset"] = int(cell.reset_after)
-    inputs = [x, *(graph.const(np.stack(item)) for item in weights), lengths, *states]
-    while not inputs[-1]:
-        inputs.pop()
-    return list(graph.node(_OPERATORS[cell.kind], *inputs, count=1 + cell.states, **attributes))
+    def _recurrent_node(self, x: str, lengths: str, states: list[str]) -> list[str]:
+        cell = self._cell
+        attributes = {"direction": self._spec.direction, **self._spec.activations}
+        if cell.kind == "gru":
+            attributes["linear_before_reset"] = int(cell.reset_after)
+        weights = zip(*map(onnx_weights, self._spec.cells), strict=True)
+        inputs = [x, *(self._const(np.stack(item)) for item in weights), lengths, *states]
+        while not inputs[-1]:
+            inputs.pop()
+        attributes["hidden_size"] = cell.units
+        count = 1 + cell.states
+        return list(self._node(_OPERATORS[cell.kind], *inputs, count=count, **attributes))
