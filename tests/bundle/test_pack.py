@@ -160,23 +160,23 @@ def test_the_pack_command(edgeattn, dense_bundle, tmp_path):
 def rewritten(packed, tmp_path, change=lambda entry: None, add=(), compression=0):
     """A copy of the packed bundle with changed and additional entries."""
     target = tmp_path / "hostile.zip"
-    with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(target, "w") as made:
+    with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(target, "w") as output:
         for entry in archive.infolist():
             data = archive.read(entry)
             copy = zipfile.ZipInfo(entry.filename)
             copy.external_attr = entry.external_attr
             copy.compress_type = compression
             change(copy)
-            made.writestr(copy, data)
+            output.writestr(copy, data)
         for entry, data in add:
-            made.writestr(entry, data)
+            output.writestr(entry, data)
     return target
 
 
 def entry(name, mode=stat.S_IFREG | 0o644):
-    made = zipfile.ZipInfo(name)
-    made.external_attr = mode << 16
-    return made
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    return info
 
 
 @pytest.mark.parametrize(
@@ -266,9 +266,9 @@ def test_a_manifest_with_a_path_outside_the_bundle(packed, tmp_path):
         manifest = json.loads(archive.read(MANIFEST))
     manifest["reference"]["path"] = "../../reference.npz"
     target = tmp_path / "hostile.zip"
-    with zipfile.ZipFile(target, "w") as made:
-        made.writestr(entry(MANIFEST), json.dumps(manifest))
-        made.writestr(entry("reference.npz"), b"")
+    with zipfile.ZipFile(target, "w") as output:
+        output.writestr(entry(MANIFEST), json.dumps(manifest))
+        output.writestr(entry("reference.npz"), b"")
     with pytest.raises(BundleError, match="path outside the bundle"):
         Bundle.open(target)
 

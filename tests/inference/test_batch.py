@@ -64,13 +64,13 @@ def test_the_first_artifact_whose_runtime_is_installed(dense_bundle, source, tmp
 
 def test_samples_must_fit_the_artifact_that_runs(tmp_path, monkeypatch):
     """The first artifact has another shape than the samples, but its runtime is missing."""
-    made = artifacts.write_dense_bundle(tmp_path / "b.edge", formats=("tflite", "onnx"))
-    first, second = made.manifest.artifacts
+    bundle = artifacts.write_dense_bundle(tmp_path / "b.edge", formats=("tflite", "onnx"))
+    first, second = bundle.manifest.artifacts
     first = replace(first, inputs=(replace(X, shape=(1, 2)),))
-    artifacts.write_bundle(made.path, (first, second), made.reference())
+    artifacts.write_bundle(bundle.path, (first, second), bundle.reference())
     np.save(tmp_path / "x.npy", samples())
     without_runtime(monkeypatch, "tflite")
-    result = run_bundle(made.path, tmp_path / "x.npy", tmp_path / "out.npz")
+    result = run_bundle(bundle.path, tmp_path / "x.npy", tmp_path / "out.npz")
     assert result.artifact.format == "onnx"
 
 

@@ -52,14 +52,14 @@ def test_a_missing_input(model):
 
 def test_quantized_inputs_and_outputs_are_real_numbers(tmp_path):
     artifacts.write_int8_tflite(tmp_path / "same.tflite")
-    made = artifact(
+    entry = artifact(
         tmp_path / "same.tflite",
         scheme="int8",
         inputs=(artifacts.INT8_X,),
         outputs=(artifacts.INT8_Y,),
     )
     x = np.float32([[0.5, 1.0, -2.5]])
-    write_bundle(tmp_path, [made], {"input/x": x, "output/same": x})
+    write_bundle(tmp_path, [entry], {"input/x": x, "output/same": x})
     model = edgeattn.load(tmp_path)
     # real = (integer + 3) / 2 with integers of -128 to 127; 0.26 / 0.5 rounds to 1 step.
     np.testing.assert_array_equal(
@@ -70,13 +70,13 @@ def test_quantized_inputs_and_outputs_are_real_numbers(tmp_path):
 
 def test_variables_are_reset_for_every_sample(tmp_path):
     artifacts.write_counter_tflite(tmp_path / "counter.tflite")
-    made = artifact(
+    entry = artifact(
         tmp_path / "counter.tflite",
         inputs=(artifacts.COUNTER_X,),
         outputs=(artifacts.COUNTER_Y,),
     )
     x = np.ones((1, 1), np.float32)
-    write_bundle(tmp_path, [made], {"input/x": x, "output/total": x})
+    write_bundle(tmp_path, [entry], {"input/x": x, "output/total": x})
     model = edgeattn.load(tmp_path)
     assert [float(model(x)["total"][0, 0]) for _ in range(3)] == [1.0, 1.0, 1.0]
 

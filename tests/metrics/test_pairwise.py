@@ -196,9 +196,9 @@ def test_jensen_shannon_by_hand():
     assert metrics.jensen_shannon(array([0.25, 0.75]), array([0.25, 0.75])) == 0.0
     assert metrics.jensen_shannon(array([1, 0]), array([0, 1])) == pytest.approx(math.log(2))
     by_hand = (math.log(4 / 3) + (math.log(2 / 3) + math.log(2)) / 2) / 2
-    found = metrics.jensen_shannon(array([1, 0]), array([0.5, 0.5]))
-    assert found == pytest.approx(by_hand, rel=1e-7)
-    assert found == metrics.jensen_shannon(array([0.5, 0.5]), array([1, 0]))
+    divergence = metrics.jensen_shannon(array([1, 0]), array([0.5, 0.5]))
+    assert divergence == pytest.approx(by_hand, rel=1e-7)
+    assert divergence == metrics.jensen_shannon(array([0.5, 0.5]), array([1, 0]))
     pair = metrics.jensen_shannon(array([1, 0], [1, 0]), array([0, 1], [1, 0]))
     assert pair == pytest.approx(math.log(2) / 2)
 

@@ -15,13 +15,13 @@ helper = onnx.helper
 
 
 def tensor(*, external: bool) -> object:
-    made = onnx.numpy_helper.from_array(np.ones((5, 3), np.float32), "w")
+    tensor_proto = onnx.numpy_helper.from_array(np.ones((5, 3), np.float32), "w")
     if external:
-        made.ClearField("raw_data")
-        made.data_location = onnx.TensorProto.EXTERNAL
+        tensor_proto.ClearField("raw_data")
+        tensor_proto.data_location = onnx.TensorProto.EXTERNAL
         for key, value in (("location", "weights.bin"), ("offset", "0"), ("length", "60")):
-            made.external_data.add(key=key, value=value)
-    return made
+            tensor_proto.external_data.add(key=key, value=value)
+    return tensor_proto
 
 
 def graph(*, initializer: object = None, attribute: object = None, body: object = None) -> object:
@@ -35,28 +35,30 @@ def graph(*, initializer: object = None, attribute: object = None, body: object 
     return helper.make_graph(nodes, "g", [x], [y], [initializer] if initializer else [])
 
 
-def saved(made: object, folder: Path) -> Path:
+def saved(graph_proto: object, folder: Path) -> Path:
     path = folder / "model.onnx"
-    path.write_bytes(helper.make_model(made).SerializeToString())
+    path.write_bytes(helper.make_model(graph_proto).SerializeToString())
     return path
 
 
 def test_weights_in_the_file_are_accepted(tmp_path: Path) -> None:
     inner = graph(initializer=tensor(external=False))
-    made = graph(initializer=tensor(external=False), attribute=tensor(external=False), body=inner)
-    refuse_external_data(saved(made, tmp_path))
+    model_graph = graph(
+        initializer=tensor(external=False), attribute=tensor(external=False), body=inner
+    )
+    refuse_external_data(saved(model_graph, tmp_path))
 
 
 @pytest.mark.parametrize("location", ["initializer", "attribute", "body"])
 def test_weights_in_other_files_are_refused(location: str, tmp_path: Path) -> None:
     outside = tensor(external=True)
-    made = (
+    model_graph = (
         graph(body=graph(initializer=outside))
         if location == "body"
         else graph(**{location: outside})
     )
     with pytest.raises(UnsafeModelError, match="stores the tensor 'w' in another file"):
-        refuse_external_data(saved(made, tmp_path))
+        refuse_external_data(saved(model_graph, tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x07\xff", b"\x0f" * 40, b"\x3a\xff\xff\xff\x7f"])

@@ -20,8 +20,8 @@ def runner(request, tmp_path, worker):
         yield FunctionRunner(lambda tensors: {"score": dense(tensors["x"])}, (X,), (Y,))
         return
     format = request.param.split()[-1]
-    made = artifacts.write_dense_bundle(tmp_path, formats=(format,))
-    (entry,) = made.manifest.artifacts
+    bundle = artifacts.write_dense_bundle(tmp_path, formats=(format,))
+    (entry,) = bundle.manifest.artifacts
     if request.param.startswith("isolated"):
         opened = IsolatedRunner(tmp_path, entry, worker)
     else:

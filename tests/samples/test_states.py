@@ -37,9 +37,9 @@ def summing(tmp_path_factory):
         [values["sum_final"]],
         {},
     )
-    made = artifact(folder / "model.float32.onnx", inputs=(X, INITIAL), outputs=(FINAL,))
+    entry = artifact(folder / "model.float32.onnx", inputs=(X, INITIAL), outputs=(FINAL,))
     reference = {"input/x": ROWS, "input/sum_initial": 0 * ROWS, "output/sum_final": ROWS}
-    return write_bundle(folder, [made], reference)
+    return write_bundle(folder, [entry], reference)
 
 
 @pytest.fixture
