@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeattn.diagnosis.comparison import compare_files
 from edgeattn.diagnosis.graph import InstrumentedModel
-from edgeattn.diagnosis.tflite_graph import DTYPES, read_graph, type_names
+from edgeattn.diagnosis.tflite_graph import GraphReader
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
 from edgeattn.runners.tflite import interpreter_class
 from edgeattn.tensors import Array, Tensors, TensorSpec
@@ -34,9 +34,8 @@ class InstrumentedTFLite(InstrumentedModel):
             self._interpreter = _interpreter(self._content, preserve_all=True)
             input_tensors = _tensors_by_name(self._interpreter.get_input_details())
             output_tensors = _tensors_by_name(self._interpreter.get_output_details())
-            self.graph = read_graph(
-                self._schema,
-                self._model,
+            self._reader = GraphReader(self._schema, self._model)
+            self.graph = self._reader.read(
                 inputs={spec.name: input_tensors[spec.name] for spec in inputs},
                 outputs={spec.name: output_tensors[spec.name] for spec in outputs},
             )
@@ -52,7 +51,7 @@ class InstrumentedTFLite(InstrumentedModel):
         ]
 
     def _dtype(self, tensor: str) -> str:
-        return DTYPES[type_names(self._schema)[self._model.subgraphs[0].tensors[int(tensor)].type]]
+        return self._reader.dtype(self._model.subgraphs[0].tensors[int(tensor)])
 
     def _run(self, feeds: Tensors) -> Tensors:
         self._interpreter.reset_all_variables()
