@@ -201,21 +201,6 @@ def test_options_that_exclude_a_default_scheme(recurrence_alone: Path, tmp_path:
     assert result.exit_code == 0
 
 
-def test_invalid_calibration_fails_schemes_that_nobody_named(
-    recurrence_alone: Path, tmp_path: Path
-) -> None:
-    """The file was passed by the user, so that it must be valid."""
-    np.save(tmp_path / "constant.npy", np.full((9, 7, 3), 0.5, "float32"))
-    result = convert(
-        recurrence_alone,
-        tmp_path / "out.edge",
-        options=ConversionOptions(formats=["onnx"]),
-        quantization=QuantizationOptions(calibration=tmp_path / "constant.npy"),
-    )
-    assert [failure["required"] for failure in result.failures] == [True, True]
-    assert result.exit_code == 3
-
-
 def test_allowed_float_fallback_is_recorded(saved: Path, tmp_path: Path) -> None:
     """With ``allow_float_fallback``, a file that does not achieve its scheme is kept."""
     path = tmp_path / "model.h5"
