@@ -20,6 +20,9 @@ from edgeattn_converters.keras_outputs import KerasOutputs
 # How often inputs are changed in their last digit, and how far the outputs may move: half of the
 # tolerance of a float32 artifact.
 PERTURBATIONS = 4
+# Extremes are changed by this many times the precision of their type: an artifact rounds after
+# every operation, which adds up to more than the rounding of its inputs.
+EXTREME_PRECISIONS = 4
 ATOL, RTOL = 0.5e-5, 0.5e-4
 # The largest relative rounding error of a float16 number, as a change of float32 inputs.
 FLOAT16_ROUNDING = 2.0**-11
@@ -91,15 +94,20 @@ def usable_rows(
     count, ordinary = counts
     finite = finite_rows(values.outputs)
     _check_any_finite(values, finite[:count], real=real)
-    made_up = np.arange(len(finite)) >= (count if real else 0)
+    position = np.arange(len(finite))
     usable = finite.copy()
-    candidates = np.flatnonzero(finite & made_up)
     exact = {name: properties.is_exact(name, array) for name, array in inputs.items()}
-    usable[candidates] = _unmoved(run, inputs, values, candidates, _Step(exact))
+    synthetic = np.flatnonzero(
+        finite & (position >= (count if real else 0)) & (position < ordinary)
+    )
+    usable[synthetic] = _unmoved(run, inputs, values, synthetic, _Step(exact))
+    extremes = np.flatnonzero(finite & (position >= ordinary))
+    step = _Step(exact, precisions=EXTREME_PRECISIONS)
+    usable[extremes] = _unmoved(run, inputs, values, extremes, step)
     stable = bool(usable[:count].any())
     if not stable:
         usable[:count] = finite[:count]
-    extremes = np.flatnonzero(usable & (np.arange(len(usable)) >= ordinary))
+    extremes = extremes[usable[extremes]]
     robust = _unmoved(run, inputs, values, extremes, _Step(exact, float16=True))
     rows = np.flatnonzero(usable)
     return UsableRows(
@@ -137,10 +145,12 @@ def _check_any_finite(values: KerasOutputs, finite: Array, *, real: bool) -> Non
 class _Step:
     """A relative change of inputs, and how far outputs may move: half of the limit of a scheme.
 
-    ``exact`` says which values of each input do not change.
+    ``exact`` says which values of each input do not change; ``precisions`` is the change of the
+    others in float32, as a multiple of its precision.
     """
 
     exact: Tensors
+    precisions: int = 1
     float16: bool = False
 
     def changed(
@@ -150,7 +160,7 @@ class _Step:
         values = values[rows]
         if values.dtype.kind != "f":
             return values
-        step = FLOAT16_ROUNDING if self.float16 else np.finfo(values.dtype).eps
+        step = FLOAT16_ROUNDING if self.float16 else self.precisions * np.finfo(values.dtype).eps
         steps = 1 + step * generator.choice((-1, 1), values.shape)
         return np.where(self.exact[name][rows], values, (values * steps).astype(values.dtype))
 
