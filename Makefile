@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks examples
 MODEL := sample_models/find_max
 
-.PHONY: demo test test-pi fuzz simulations specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-pi fuzz simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -41,6 +41,11 @@ fuzz: environment
 # docs/verdict.md; the tests simulate a part of it.
 simulations: environment
 	cd tests && ../$(BIN)/python -m simulations.page
+
+# Trains every sample model with five seeds, and counts the verdicts on right artifacts; takes hours.
+# The tests validate the models in the repository.
+sound: environment
+	$(BIN)/python benchmarks/sound_models.py
 
 # Converts every specimen of every Keras to both formats; the tests convert one in twelve.
 specimens: environment

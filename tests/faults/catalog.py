@@ -1,8 +1,9 @@
 """All faults."""
 
 from .batch_faults import BATCH_FAULTS
+from .graph_faults import GRAPH_FAULTS
 from .onnx_faults import ONNX_FAULTS
 from .runner_faults import RUNNER_FAULTS
 from .tflite_faults import TFLITE_FAULTS
 
-FAULTS = [*ONNX_FAULTS, *TFLITE_FAULTS, *RUNNER_FAULTS, *BATCH_FAULTS]
+FAULTS = [*ONNX_FAULTS, *GRAPH_FAULTS, *TFLITE_FAULTS, *RUNNER_FAULTS, *BATCH_FAULTS]

@@ -30,6 +30,8 @@ class Fault:
         scheme: Scheme of the artifact.
         entry: Edits the entry in the manifest.
         only: Whether no other stage may fail.
+        data: Whether the digits of the sample model are the user's data.
+        outside: Whether no sample can show the fault, so that it cannot be detected.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Fault:
     scheme: str = "float32"
     entry: Callable[[Artifact, bytes], Artifact] | None = None
     only: bool = False
+    data: bool = False
+    outside: bool = False
 
 
 def set_value(index: Any, number: float) -> Callable[[Array], Array]:

@@ -64,8 +64,13 @@ def validate_faults(bundles: Mapping[str, Bundle], folder: Path) -> list[FaultRe
     fallback = next(item for item in bundle.manifest.artifacts if item.scheme == "float32")
     runner = open_file(bundle.artifact_path(fallback), fallback)
     dataset = dataset.with_fallback_reference(fallback, runner)
+    maps = {name: runner.run(dataset.inputs)[name] for name in fallback.attention}
     # An artifact with the label of the fallback reference, but with a fault, is evaluated too.
-    dataset = replace(dataset, fallback_reference=None)
+    dataset = replace(
+        dataset,
+        fallback_reference=None,
+        reference_outputs={**dataset.reference_outputs, **maps},
+    )
     return [_validate_fault(fault, bundles[fault.model], folder, dataset) for fault in FAULTS]
 
 
@@ -89,7 +94,7 @@ def _validate_fault(
         faulty,
         bundle.reference(),
         open_faulty,
-        dataset=dataset if fault.stage == TASK else None,
+        dataset=dataset if fault.data or fault.stage == TASK else None,
     )
     if report.broken:
         return FaultResult(fault, (LOADING,), "the runtime refuses it")
@@ -115,8 +120,9 @@ def table(sound: SoundReports, results: Sequence[FaultResult]) -> str:
     columns = sorted({key[1:] for key in sound}, key=lambda k: (SCHEMES.index(k[1]), k[0]))
     lines = [
         START,
-        f"**{detected} of {len(results)} planted faults are detected by the expected stage; "
-        f"{passed} of {len(expected)} sound artifacts pass.**",
+        f"**{detected} of {len(results)} planted faults ({100 * detected / len(results):.1f}%) are "
+        f"detected by the expected stage; {passed} of {len(expected)} sound artifacts pass.**",
+        *_outside(results),
         "",
         "| fault | artifact | expected stage | failed stages | first failed check |",
         "|---|---|---|---|---|",
@@ -132,6 +138,11 @@ def table(sound: SoundReports, results: Sequence[FaultResult]) -> str:
         lines += ["", "Sound artifacts that exceed the limits of their scheme:", ""]
         lines += [f"- {' '.join(key)}: {reason}." for key, reason in EXCEPTIONS.items()]
     return "\n".join([*lines, END])
+
+
+def _outside(results: Sequence[FaultResult]) -> list[str]:
+    names = [item.fault.name for item in results if item.fault.outside and not item.detected]
+    return ["", f"Not detected, because no sample shows them: {'; '.join(names)}."] if names else []
 
 
 def _fault_row(result: FaultResult) -> str:

@@ -109,7 +109,9 @@ def _quantize_mask(outputs: dict[str, Array], _: Mapping[str, Array]) -> None:
 
 def _coarsen_weights(outputs: dict[str, Array], _: Mapping[str, Array]) -> None:
     """Round weights down to steps of 1/16: small weights vanish, and rows no longer sum to 1."""
-    outputs["attention/look"][:] = np.floor(outputs["attention/look"] * 16) / 16
+    for name, weights in outputs.items():
+        if name.startswith("attention/"):
+            weights[:] = np.floor(weights * 16) / 16
 
 
 def _set_nan(outputs: dict[str, Array], _: Mapping[str, Array]) -> None:
@@ -128,6 +130,31 @@ def _fail_outside_the_reference(outputs: dict[str, Array], tensors: Mapping[str,
         outputs["dense"][150::10] = np.roll(outputs["dense"][150::10], 1, -1)
 
 
+def _flatten_few_maps(outputs: dict[str, Array], _: Mapping[str, Array]) -> None:
+    """Equal weights for 7 of 300 samples, none of them among those of the bundle."""
+    for name, weights in outputs.items():
+        if name.startswith("attention/") and len(weights) > 300:
+            weights[70::45] = 1 / weights.shape[-1]
+
+
+def _limit_to_sample_range(inner: Runner, tensors: Mapping[str, Array]) -> Any:
+    return inner.run({name: np.clip(array, 0, 1) for name, array in tensors.items()})
+
+
+def _wear_out() -> Any:
+    """An error after 10,000 samples, more than any validation runs."""
+    count = [0]
+
+    def tamper(inner: Runner, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = {name: array.copy() for name, array in inner.run(tensors).items()}
+        count[0] += len(next(iter(tensors.values())))
+        for array in outputs.values():
+            array *= 1.0 if count[0] < 10_000 else 1.1
+        return outputs
+
+    return tamper
+
+
 def _drift(outputs: dict[str, Array], _: Mapping[str, Array]) -> None:
     """An error that grows with every sequence, too slowly for the samples of the bundle."""
     count = len(outputs["dense"])
@@ -139,6 +166,26 @@ def _label_as_int8(artifact: Artifact, _: bytes) -> Artifact:
 
 
 RUNNER_FAULTS = [
+    Fault(
+        "map of equal weights for 2% of the user's samples",
+        "digits",
+        ATTENTION,
+        wrap=_with_outputs(_flatten_few_maps),
+        data=True,
+    ),
+    Fault(
+        "inputs limited to the range of the samples",
+        "digits",
+        NUMBERS,
+        wrap=_wrapped_with(lambda: _limit_to_sample_range),
+    ),
+    Fault(
+        "wrong after 10,000 samples",
+        "digits",
+        NUMBERS,
+        wrap=_wrapped_with(_wear_out),
+        outside=True,
+    ),
     Fault(
         "0.1% of the previous output added",
         "watcher",
@@ -177,7 +224,7 @@ RUNNER_FAULTS = [
     ),
     Fault(
         "attention weights in steps of 1/16",
-        "watcher",
+        "digits",
         ATTENTION,
         wrap=_with_outputs(_coarsen_weights),
         entry=_label_as_int8,

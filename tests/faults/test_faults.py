@@ -32,7 +32,7 @@ def results(converted, tmp_path_factory):
 
 
 def test_there_are_enough_faults_and_sound_artifacts(sound):
-    assert len(FAULTS) >= 40
+    assert len(FAULTS) >= 120
     assert len({(fault.name, fault.format, fault.model) for fault in FAULTS}) == len(FAULTS)
     assert len([key for key in sound if key not in EXCEPTIONS]) >= 40
 
@@ -41,7 +41,7 @@ def test_every_fault_is_detected_by_the_expected_stage(results):
     missed = [
         (item.fault.name, item.fault.format, item.fault.stage, item.stages)
         for item in results
-        if not item.detected
+        if not item.detected and not item.fault.outside
     ]
     assert missed == []
 

@@ -135,7 +135,89 @@ def _label_as_int8(artifact: Artifact, _: bytes) -> Artifact:
     return replace(artifact, scheme="int8")
 
 
+def _set_option(kind: str, name: str, value: Any, position: int = 0) -> Callable[[Any], None]:
+    def edit(model: Any) -> None:
+        options = operators(model, kind)[position].builtinOptions
+        assert getattr(options, name) != value
+        setattr(options, name, value)
+
+    return edit
+
+
+def _become(kind: str, other: str) -> Callable[[Any], None]:
+    """Replace all operators of a kind by others that have the same options, or none."""
+
+    def edit(model: Any) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        code = getattr(schema.BuiltinOperator, other)
+        entry = model.operatorCodes[kinds(model).index(kind)]
+        entry.builtinCode, entry.deprecatedBuiltinCode = code, min(code, 127)
+
+    return edit
+
+
+def _truncate_quotient(model: Any) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    for operator in operators(model, "FLOOR_DIV"):
+        operator.builtinOptionsType = schema.BuiltinOptions.DivOptions
+        operator.builtinOptions = schema.DivOptionsT()
+    _become("FLOOR_DIV", "DIV")(model)
+
+
+def _swap_operands(model: Any) -> None:
+    difference = operators(model, "SUB")[0]
+    difference.inputs = [difference.inputs[1], difference.inputs[0]]
+
+
+def _one_step_early(model: Any) -> None:
+    graph = model.subgraphs[0]
+    index = graph.tensors[int(operators(model, "GATHER")[0].inputs[1])]
+    buffer = model.buffers[index.buffer]
+    value = np.frombuffer(bytes(buffer.data), np.int32) - 1
+    # A buffer of its own, because others may share the constant.
+    model.buffers.append(type(buffer)(data=np.frombuffer(value.tobytes(), np.uint8)))
+    index.buffer = len(model.buffers) - 1
+
+
+def _narrow_range(model: Any) -> None:
+    """A quarter of the range of the values that the last layer reads, so that they saturate."""
+    graph = model.subgraphs[0]
+    tensor = graph.tensors[int(operators(model, "FULLY_CONNECTED")[-1].inputs[0])]
+    tensor.quantization.scale = np.array(tensor.quantization.scale) / 4
+
+
 TFLITE_FAULTS = [
+    tflite_fault(
+        "slope of LeakyReLU from PyTorch",
+        "scanner",
+        NUMBERS,
+        _set_option("LEAKY_RELU", "alpha", 0.01),
+    ),
+    tflite_fault(
+        "average instead of maximum", "scanner", NUMBERS, _become("MAX_POOL_2D", "AVERAGE_POOL_2D")
+    ),
+    tflite_fault(
+        "dilation omitted", "scanner", NUMBERS, _set_option("CONV_2D", "dilationWFactor", 1, 1)
+    ),
+    tflite_fault(
+        "relu6 limited to 1",
+        "scanner",
+        NUMBERS,
+        _set_option("FULLY_CONNECTED", "fusedActivationFunction", 2, 1),
+    ),
+    tflite_fault("query shifted by one step", "watcher", ATTENTION, _one_step_early),
+    tflite_fault("operands of 1 - x swapped", "ledger", NUMBERS, _swap_operands),
+    tflite_fault("quotient of integers truncated", "ledger", NUMBERS, _truncate_quotient),
+    tflite_fault(
+        "one scale for all rows of a weight",
+        "digits",
+        NUMBERS,
+        _scale((256, 64), lambda s: np.full_like(s, s[0])),
+        scheme="int8",
+    ),
+    tflite_fault("inner values saturate", "digits", NUMBERS, _narrow_range, scheme="int8"),
     tflite_fault("state of a fused LSTM not reset", "fused", NUMBERS, _disable_reset),
     tflite_fault(
         "cell of a fused LSTM clipped at 10", "fused", STRUCTURE, _clip_cell, entry=_with_new_audit
