@@ -59,8 +59,7 @@ def check(
                 samples.check_arrays(outputs)
             for _ in samples.batches(calibration.rows_per_batch(samples)):
                 pass  # checks the values
-            if path == data:
-                _check_labels(samples)
+            _check_labels(samples, required=path == data)
     if calibration_samples is not None:
         calibration.read(calibration_samples, Interface(specs, (), ()))
 
@@ -149,10 +148,10 @@ def check_lowering(lowering: str, *, recurrent: bool) -> None:
         )
 
 
-def _check_labels(file: sample_files.SampleFile) -> None:
+def _check_labels(file: sample_files.SampleFile, *, required: bool) -> None:
     path = file.path
     # Arrays that are not inputs may be labels of outputs that are not known yet.
-    if not file.labels and not file.unused:
+    if required and not file.labels and not file.unused:
         raise SampleError(
             f"{path.name} has no labels.", hint="Add them to the .npz as 'y' or 'y/OUTPUT'."
         )

@@ -96,6 +96,7 @@ CONVERT = [
     (("model.h5", "--no-such-flag"), "No such option"),
     (("model.h5", "--samples", "shape.npy"), "the shape (samples, 8, 8), found (9, 7, 8)"),
     (("model.h5", "--samples", "nan.npy"), "NaN"),
+    (("model.h5", "--samples", "letters.npz"), "not numbers"),
     (("model.h5", "--calibration", "shape.npy"), "the shape (samples, 8, 8), found (9, 7, 8)"),
     (("model.h5", "--calibration", "nan.npy"), "NaN"),
     (("model.h5", "--calibration", "constant.npy"), "every value"),
