@@ -14,6 +14,8 @@ from edgeattn.runners import Runner
 Array = np.ndarray
 LOADING, STRUCTURE, NUMBERS = "loading", "structure", "numbers"
 ATTENTION, TASK = "attention", "task"
+UNSEEN = "no sample shows them"
+SMALL = "they are smaller than the tolerance, or than the rounding of the scheme"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Fault:
         entry: Edits the entry in the manifest.
         only: Whether no other stage may fail.
         data: Whether the digits of the sample model are the user's data.
-        outside: Whether no sample can show the fault, so that it cannot be detected.
+        outside: Why the fault cannot be detected; empty if it must be.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Fault:
     entry: Callable[[Artifact, bytes], Artifact] | None = None
     only: bool = False
     data: bool = False
-    outside: bool = False
+    outside: str = ""
 
 
 def set_value(index: Any, number: float) -> Callable[[Array], Array]:

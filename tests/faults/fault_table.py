@@ -141,8 +141,13 @@ def table(sound: SoundReports, results: Sequence[FaultResult]) -> str:
 
 
 def _outside(results: Sequence[FaultResult]) -> list[str]:
-    names = [item.fault.name for item in results if item.fault.outside and not item.detected]
-    return ["", f"Not detected, because no sample shows them: {'; '.join(names)}."] if names else []
+    """Which faults cannot be detected, by reason."""
+    names: dict[str, list[str]] = {}
+    for item in results:
+        if item.fault.outside and not item.detected:
+            names.setdefault(item.fault.outside, []).append(item.fault.name)
+    lines = [f"- because {reason}: {'; '.join(items)}." for reason, items in names.items()]
+    return ["", "Not detected:", "", *lines] if lines else []
 
 
 def _fault_row(result: FaultResult) -> str:

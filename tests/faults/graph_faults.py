@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from .fault import ATTENTION, NUMBERS, Array, Fault, set_value
+from .fault import ATTENTION, NUMBERS, SMALL, UNSEEN, Array, Fault, set_value
 from .onnx_faults import (
     add_constant,
     both,
@@ -300,6 +300,11 @@ def _round_to_bfloat16(graph: Any) -> None:
             item.CopyFrom(numpy_helper.from_array(rounded, item.name))
 
 
+def _slightly(value: Array) -> Array:
+    value[3, 2] *= np.float32(1 + 1e-6)
+    return value
+
+
 def _rational_tanh(inner: str, name: str, graph: Any) -> list[Any]:
     """``x (27 + x²) / (27 + 9 x²)``, limited to ±1."""
 
@@ -540,7 +545,14 @@ PRECISION_FAULTS = [
         "watcher",
         NUMBERS,
         change(_input, _between(7.310, 7.311)),
-        outside=True,
+        outside=UNSEEN,
+    ),
+    onnx_fault(
+        "one weight wrong by a millionth",
+        "watcher",
+        NUMBERS,
+        edit_constant((14, 5), _slightly),
+        outside=SMALL,
     ),
 ]
 GRAPH_FAULTS: list[Fault] = [*OPERATOR_FAULTS, *BATCH_FAULTS, *PRECISION_FAULTS]

@@ -11,7 +11,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.runners import Runner
 
-from .fault import ATTENTION, NUMBERS, TASK, Array, Fault
+from .fault import ATTENTION, NUMBERS, TASK, UNSEEN, Array, Fault
 
 
 class TamperedRunner:
@@ -184,7 +184,7 @@ RUNNER_FAULTS = [
         "digits",
         NUMBERS,
         wrap=_wrapped_with(_wear_out),
-        outside=True,
+        outside=UNSEEN,
     ),
     Fault(
         "0.1% of the previous output added",

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
 
-from .fault import ATTENTION, LOADING, NUMBERS, STRUCTURE, Array, Fault, add_value, set_value
+from .fault import ATTENTION, LOADING, NUMBERS, SMALL, STRUCTURE, Array, Fault, add_value, set_value
 
 
 def tflite_fault(
@@ -181,6 +181,11 @@ def _one_step_early(model: Any) -> None:
     index.buffer = len(model.buffers) - 1
 
 
+def _ten_steps(value: Array) -> Array:
+    value[3, 5] += 10 if value[3, 5] < 100 else -10
+    return value
+
+
 def _narrow_range(model: Any) -> None:
     """A quarter of the range of the values that the last layer reads, so that they saturate."""
     graph = model.subgraphs[0]
@@ -216,6 +221,14 @@ TFLITE_FAULTS = [
         NUMBERS,
         _scale((256, 64), lambda s: np.full_like(s, s[0])),
         scheme="int8",
+    ),
+    tflite_fault(
+        "one int8 weight wrong by ten steps",
+        "digits",
+        NUMBERS,
+        edit_constant((256, 64), _ten_steps, "int8"),
+        scheme="int8",
+        outside=SMALL,
     ),
     tflite_fault("inner values saturate", "digits", NUMBERS, _narrow_range, scheme="int8"),
     tflite_fault("state of a fused LSTM not reset", "fused", NUMBERS, _disable_reset),
