@@ -74,7 +74,9 @@ class ArtifactReport:
         # An intact file is no evidence by itself: outputs must have been compared.
         if stages["numbers"] == NOT_RUN:
             return NOT_RUN
-        return INCONCLUSIVE if INCONCLUSIVE in stages.values() else PASS
+        # Data that were given and could not be compared with anything leave the question open.
+        stopped = self.task is not None and bool(self.task.reason) and not self.task.skipped
+        return INCONCLUSIVE if stopped or INCONCLUSIVE in stages.values() else PASS
 
     @property
     def stages(self) -> dict[str, str]:
