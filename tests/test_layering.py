@@ -135,6 +135,7 @@ ROOTS = {
     "edgeattn": PACKAGE,
     "edgeattn_converters": PACKAGE.parent / "converters" / "edgeattn_converters",
 }
+BENCHMARKS = {"benchmarks": PACKAGE.parent / "benchmarks"}
 # Bottom to top: a package or module imports only from itself and from those before it.
 LEVELS = {
     "edgeattn": (
@@ -171,8 +172,9 @@ LEVELS = {
 
 def modules(half):
     """Every module of a half by its name."""
-    for path in sorted(ROOTS[half].rglob("*.py")):
-        parts = [half, *path.relative_to(ROOTS[half]).with_suffix("").parts]
+    root = {**ROOTS, **BENCHMARKS}[half]
+    for path in sorted(root.rglob("*.py")):
+        parts = [half, *path.relative_to(root).with_suffix("").parts]
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
@@ -205,7 +207,7 @@ def import_graph(half):
     return graph
 
 
-@pytest.mark.parametrize("half", ROOTS)
+@pytest.mark.parametrize("half", [*ROOTS, *BENCHMARKS])
 def test_no_import_cycles(half):
     graph = {module: imported - {module} for module, imported in import_graph(half).items()}
     # Remove modules that import no remaining module, until none is left or only cycles are.
