@@ -55,10 +55,12 @@ def retrain(model: str, seed: int, folder: Path, *, quick: bool) -> None:
 def validate(folder: Path) -> list[dict[str, Any]]:
     """Convert the model in ``folder`` and validate it on its samples: the artifacts' results."""
     bundle, samples = folder / "model.edge", folder / "samples.npz"
-    _edgeattn(
+    converted = _edgeattn(
         *("convert", folder / "model.h5", "--samples", samples),
-        *("--calibration", folder / "calibration.npz", "-o", bundle, "--quiet"),
+        *("--calibration", folder / "calibration.npz", "-o", bundle, "--json"),
     )
+    for failure in json.loads(converted)["failures"]:
+        print(f"{failure['format']} {failure['scheme']} not converted: {failure['reason']}")
     document = json.loads(_edgeattn("validate", bundle, "--data", samples, "--json"))
     artifacts: list[dict[str, Any]] = document["artifacts"]
     return artifacts
