@@ -45,7 +45,7 @@ def test_attention_in_ten_lines(tmp_path):
     text = (DOCS / "attention-in-ten-lines.md").read_text("utf-8")
     first = re.search(r"^```python\n(.*?)^```", text, re.S | re.M)
     assert first is not None
-    assert len(first[1].splitlines()) == 10
+    assert sum(bool(line) for line in first[1].splitlines()) == 10
     assert run(code("attention-in-ten-lines.md"), tmp_path).splitlines()[-1] == "pass"
     written = {path.name for path in tmp_path.iterdir()}
     assert {"model.edge", "one.png", "forty.png"} <= written
