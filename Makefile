@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks examples
 MODEL := sample_models/find_max
 
-.PHONY: demo test test-pi fuzz simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-pi fuzz graphs simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -46,6 +46,10 @@ simulations: environment
 # The tests validate the models in the repository.
 sound: environment
 	$(BIN)/python benchmarks/sound_models.py
+
+# Compares 200 random graphs of operators in both formats with Keras; the tests compare 16.
+graphs: environment
+	$(BIN)/python tests/converters/lowering/random_graphs.py --count 200
 
 # Converts every specimen of every Keras to both formats; the tests convert one in twelve.
 specimens: environment

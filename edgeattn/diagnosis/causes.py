@@ -21,6 +21,7 @@ MIN_STEPS = 64
 EQUAL_DB = 90.0
 # Noise power below which an all-zero signal counts as equal.
 ZERO_POWER = 1e-9
+OPERANDS = "operands"
 WEIGHTS, ATTRIBUTES, OFFSET, CLIPPING = "weights", "attributes", "offset", "clipping"
 COARSE, UNEXPLAINED, ROUNDING = "coarse", "unexplained", "rounding"
 

@@ -16,7 +16,7 @@ from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.diagnosis.graph import DATA_MOVEMENT
-from edgeattn.diagnosis.messages import Comparison, Diagnosis, diagnosis_of
+from edgeattn.diagnosis.messages import Comparison, Diagnosis, diagnosis_of, located_operator
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.errors import EdgeattnError
 from edgeattn.metrics.verdict import FAIL, PASS
@@ -30,6 +30,9 @@ LISTED_OPERATORS = 8
 # The highest SNR that is required, since float32 itself rounds.
 MAX_LIMIT_DB = 60.0
 BY_PRECISION = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
+# Schemes whose inner values are equal to those of float32, apart from rounding of the weights.
+_EQUAL_VALUES = ("float32", "float16")
+MAX_LOCATED = 4  # samples
 _COMPARE_FILES = {
     "tflite": "edgeattn.diagnosis.tflite:compare_tflite",
     "onnx": "edgeattn_converters.diagnosis.onnx:compare_onnx",
@@ -136,7 +139,14 @@ class _Diagnoser:
                 f"The bundle has no other correct {artifact.format} artifact to compare with.",
                 "Convert with more schemes: --scheme float32 --scheme float16",
             )
-            return ArtifactDiagnosis(artifact, report.verdict, lowering or no_reference)
+            other = self._reference_of_other_format(artifact)
+            located = None if other is None else self._locate(report, other)
+            return ArtifactDiagnosis(
+                artifact,
+                report.verdict,
+                _combine(lowering, located or (None if lowering else no_reference)),
+                None if located is None or other is None else other.label,
+            )
         try:
             comparison = self._compare(report, reference)
         except WorkerDied as error:
@@ -146,6 +156,9 @@ class _Diagnoser:
             failure = Diagnosis(error.message, error.hint)
             return ArtifactDiagnosis(artifact, report.verdict, _combine(lowering, failure))
         diagnosis = diagnosis_of(comparison)
+        if diagnosis.operator is None or diagnosis.operator.unmatched_before:
+            # The fault may be in an operator without a counterpart.
+            diagnosis = self._locate(report, reference) or diagnosis
         if comparison.verdict != report.verdict and report.verdict == FAIL:
             metrics = ", ".join(sorted({check.metric for check in report.failed}))
             message = f"The outputs are within their limits; the artifact fails by: {metrics}."
@@ -188,6 +201,40 @@ class _Diagnoser:
             {name for name, state in report.stages.items() if state == FAIL}
             | {check.stage for check in report.unproven},
         )
+
+    def _locate(self, report: ArtifactReport, reference: Artifact) -> Diagnosis | None:
+        """Return a diagnosis by the values of all tensors, None if no operator stands out."""
+        artifact = report.artifact
+        if artifact.scheme not in _EQUAL_VALUES or reference.scheme not in _EQUAL_VALUES:
+            return None
+        samples = _select_samples(self._bundle, report, self._arrays)[:MAX_LOCATED]
+        try:
+            result, _ = self._worker.call(
+                "edgeattn.diagnosis.by_value:locate_in_files",
+                {
+                    name: {"format": item.format, **_file(self._bundle, item)}
+                    for name, item in (("reference", reference), ("artifact", artifact))
+                },
+                {
+                    spec.name: self._arrays[f"input/{spec.name}"][samples]
+                    for spec in artifact.inputs
+                },
+            )
+        except (WorkerDied, EdgeattnError):
+            return None  # the comparison of operators reports why a file cannot be compared
+        model = str(self._bundle.manifest.model["file"])
+        return located_operator(result, artifact, reference, model) if result else None
+
+    def _reference_of_other_format(self, artifact: Artifact) -> Artifact | None:
+        """Return a correct float32 or float16 artifact of another format."""
+        if any(importlib.util.find_spec(name) is None for name in ("onnx", "edgeattn_converters")):
+            return None
+        for other in self._bundle.manifest.artifacts:
+            if other.format != artifact.format and other.scheme in _EQUAL_VALUES:
+                report = self._report_on(other)
+                if report.verdict == PASS or (report.runtime and _outputs_pass(report)):
+                    return other
+        return None
 
     def _report_on(self, artifact: Artifact) -> ArtifactReport:
         if artifact.label not in self._reports:
@@ -236,9 +283,11 @@ def _batch_fault(report: ArtifactReport) -> Diagnosis:
     )
 
 
-def _combine(lowering: Diagnosis | None, diagnosis: Diagnosis) -> Diagnosis:
-    if lowering is None:
-        return diagnosis
+def _combine(lowering: Diagnosis | None, diagnosis: Diagnosis | None) -> Diagnosis:
+    if lowering is None or diagnosis is None:
+        result = lowering or diagnosis
+        assert result is not None
+        return result
     message = f"{lowering.message} {diagnosis.message}"
     return Diagnosis(message, diagnosis.remedy or lowering.remedy, diagnosis.operator)
 

@@ -3,7 +3,7 @@
 from edgeattn.diagnosis.graph import Graph, Operator
 from edgeattn.diagnosis.matching import GraphPair
 
-_REDUCTIONS = frozenset(
+PRODUCTS = frozenset(
     {"BATCH_MATMUL", "FULLY_CONNECTED", "SUM", "CONV_2D", "MatMul", "Gemm", "Einsum", "ReduceSum"}
 )
 # Operators whose bodies round without being visible from outside.
@@ -51,13 +51,13 @@ def attention_positions(graph: Graph, maps: tuple[str, ...]) -> set[int]:
         operator = graph.producers.get(pending.pop())
         if operator is not None and operator.position not in positions:
             positions.add(operator.position)
-            if operator.kind not in _REDUCTIONS:
+            if operator.kind not in PRODUCTS:
                 pending += operator.inputs
     reached = set(map_tensors)
     for operator in graph.operators:
         if reached & set(operator.inputs):
             positions.add(operator.position)
-            if operator.kind not in _REDUCTIONS:
+            if operator.kind not in PRODUCTS:
                 reached |= set(operator.outputs)
     return positions
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.diagnosis import causes
@@ -179,6 +180,37 @@ def _interchanged_names(graphs: GraphComparison) -> str:
 
 def operator_label(operator: OperatorComparison) -> str:
     return f"{operator.kind} {operator.name} (operator {operator.position})"
+
+
+def located_operator(
+    result: Mapping[str, Any], artifact: Artifact, reference: Artifact, model: str
+) -> Diagnosis:
+    """Return the diagnosis for a result of :mod:`edgeattn.diagnosis.by_value`."""
+    operator = OperatorComparison(
+        int(result["position"]),
+        str(result["kind"]),
+        str(result["name"]),
+        float(result["snr_db"]),
+        float(result["snr_db"]),
+        math.inf,
+        causes.OPERANDS if result["interchanged"] else causes.UNEXPLAINED,
+    )
+    fault = "The file is faulty, not its precision."
+    if result["interchanged"]:
+        fault = f"Its operands are interchanged. {fault}"
+    elif result["missing"]:
+        fault = (
+            f"{reference.label} applies {result['missing']} to its input, which the file lacks. "
+            f"{fault}"
+        )
+    elif reference.format != artifact.format:
+        fault = f"It, or one of the operators after it, is faulty. {fault}"
+    return Diagnosis(
+        f"{operator_label(operator)} is the first operator whose values {reference.label} does not "
+        f"compute. {fault}",
+        f"Convert the model again: edgeattn convert {model} --force. Please report this as a bug.",
+        operator,
+    )
 
 
 def _failed_map(comparison: Comparison) -> Diagnosis:

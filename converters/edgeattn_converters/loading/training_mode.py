@@ -1,12 +1,20 @@
-"""Layers that a model calls with ``training=True``, as in Monte Carlo dropout.
+"""Models whose own outputs are random, or differ from those in inference mode.
 
-``predict`` of Keras 3 overrides this argument, and so does a conversion; calling the model and
-``predict`` of Keras 2 do not.
+Layers may be called with ``training=True``, as in Monte Carlo dropout. ``predict`` of Keras 3
+overrides this argument, and so does a conversion; calling the model and ``predict`` of Keras 2 do
+not. Layers of the user may draw random numbers in any mode.
 """
 
+import contextlib
 from typing import Any
 
+import numpy as np
+
+from edgeattn_converters.loading.custom_objects import is_of_library
+
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
+SEED = 20170706
+FREE_AXIS = 8  # length of a free axis
 _COMPARED = (
     "The artifacts compute, and are compared with, the model in inference mode, as predict of "
     "Keras 3."
@@ -34,7 +42,52 @@ def training_notes(model: Any) -> tuple[str, ...]:
                 f"the other samples of a batch (Keras' model(x), and predict of Keras 2). "
                 f"{_COMPARED}"
             )
-    return tuple(notes)
+    return (*notes, *_random_notes(model))
+
+
+def _random_notes(model: Any) -> tuple[str, ...]:
+    """Return a note if a model with layers of the user computes other outputs each time."""
+    own = [
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if not _is_library_class(type(layer))
+    ]
+    if not own or not getattr(model, "inputs", None):
+        return ()
+    generator = np.random.default_rng(SEED)
+    inputs = [_sample(tensor, generator) for tensor in model.inputs]
+    with contextlib.suppress(Exception):  # the conversion reports why the model cannot be run
+        first, second = (model(_as_argument(model, inputs), training=False) for _ in range(2))
+        import keras
+
+        pairs = zip(keras.tree.flatten(first), keras.tree.flatten(second), strict=True)
+        if any(not np.array_equal(a, b, equal_nan=True) for a, b in pairs):
+            return (
+                f"Keras computes different outputs for the same input each time, because a layer "
+                f"draws random numbers at inference (your own layers: {', '.join(own)}). No "
+                "artifact can reproduce them: the comparison with Keras is not meaningful.",
+            )
+    return ()
+
+
+def _is_library_class(cls: type) -> bool:
+    return is_of_library(cls.__module__) or cls.__module__.startswith("edgeattn")
+
+
+def _sample(tensor: Any, generator: np.random.Generator) -> Any:
+    shape = [1, *(size or FREE_AXIS for size in tensor.shape[1:])]
+    if "float" not in str(tensor.dtype):
+        return np.zeros(shape, str(tensor.dtype))
+    return generator.uniform(0.1, 0.9, shape).astype(str(tensor.dtype))
+
+
+def _as_argument(model: Any, inputs: list[Any]) -> Any:
+    import keras
+
+    struct = getattr(model, "_inputs_struct", None)
+    if struct is not None:
+        return keras.tree.pack_sequence_as(struct, inputs)
+    return inputs[0] if len(inputs) == 1 else inputs
 
 
 def _is_random(layer: Any) -> bool:

@@ -207,8 +207,13 @@ def _sums_by_shape() -> Iterator[None]:
     original = numpy.add
 
     def add(x1: Any, x2: Any) -> Any:
-        if not (tf.is_tensor(x1) and tf.is_tensor(x2)) or len(x2.shape) < 2 or not is_data(x2):
+        if not (tf.is_tensor(x1) and tf.is_tensor(x2)):
             return original(x1, x2)
+        if len(x2.shape) < 2 or not is_data(x2):
+            size = _size_of_first_axis_bias(x1, x2)
+            if size is None:
+                return original(x1, x2)
+            x2 = tf.reshape(x2, [size, *[1] * (len(x1.shape) - 2)])
         dtype = keras.backend.result_type(x1.dtype.name, x2.dtype.name)
         return tf.add(tf.cast(x1, dtype), tf.cast(x2, dtype))
 
@@ -217,6 +222,17 @@ def _sums_by_shape() -> Iterator[None]:
         yield
     finally:
         numpy.add = original
+
+
+def _size_of_first_axis_bias(x1: Any, x2: Any) -> int | None:
+    """The size of the first axis after the batch if Keras adds ``x2`` along it, otherwise None.
+
+    The TFLite converter does not convert such a bias.
+    """
+    sizes = [size for size in x2.shape if size != 1]
+    if len(sizes) != 1 or len(x1.shape) < 3 or sizes[0] == x1.shape[-1]:
+        return None
+    return sizes[0] if sizes[0] == x1.shape[1] else None
 
 
 def _inputs(model: Any, time_steps: int | None) -> Specs:

@@ -82,3 +82,43 @@ def test_normalization_by_the_batch_is_noted(tmp_path: Path) -> None:
     model = sequence(layers.BatchNormalization())
     (note,) = notes(model, tmp_path)
     assert "depend on the other samples of a batch" in note
+
+
+OWN = """
+import keras
+
+class Sampled(keras.layers.Layer):
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x))
+
+class Plain(keras.layers.Layer):
+    def call(self, x):
+        return 2.0 * x
+
+class AlwaysDropped(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.drop = keras.layers.Dropout(0.5)
+
+    def call(self, x):
+        return self.drop(x, training=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "random"), [("Sampled", True), ("AlwaysDropped", True), ("Plain", False)]
+)
+def test_own_layer_that_draws_random_numbers(name: str, random: bool, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    classes: dict[str, Any] = {"__name__": "own"}
+    exec(OWN, classes)
+    inputs = keras.Input(SHAPE)
+    model = keras.Model(inputs, classes[name](name="mine")(inputs))
+    x = np.random.default_rng(1).normal(size=(2, *SHAPE))
+    assert np.array_equal(model(x, training=False), model(x, training=False)) is not random
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=tmp_path / "own.py")
+    assert len(loaded.notes) == int(random)
+    if random:
+        assert "different outputs for the same input" in loaded.notes[0]
+        assert "mine" in loaded.notes[0]

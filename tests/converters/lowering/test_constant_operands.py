@@ -124,3 +124,24 @@ def test_no_operator_is_added(tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     file = tflite.convert(model, interface_of(model), recipe_for("float32"), path)
     assert file.achieved["operators"] == {"SUB": 1, "TRANSPOSE": 1}
+
+
+class Raised(keras.layers.Layer):
+    """Adds a constant along the first axis after the batch, which Keras computes as a bias."""
+
+    def call(self, inputs: Any) -> Any:
+        shape = (STEPS, *[1] * (len(inputs.shape) - 2))
+        return ops.tanh(ops.add(inputs, CONSTANTS["vector"].reshape(shape)))
+
+
+@pytest.mark.parametrize("format", list(CONVERTERS))
+def test_constant_along_the_first_axis(format: str, tmp_path: Path) -> None:
+    inputs = keras.Input((STEPS, FEATURES), name="x")
+    images = keras.layers.Reshape((STEPS, FEATURES, 1))(inputs)
+    model = keras.Model(inputs, {"a": Raised(name="a")(inputs), "b": Raised(name="b")(images)})
+    x = np.random.default_rng(3).normal(size=(4, STEPS, FEATURES)).astype("float32")
+    path = tmp_path / "model"
+    file = CONVERTERS[format].convert(model, interface_of(model), recipe_for("float32"), path)
+    actual = open_runner(path, format, file.inputs, file.outputs, as_deployed=True).run({"x": x})
+    for name, values in model.predict(x, verbose=0).items():
+        np.testing.assert_allclose(actual[name], values, atol=1e-5)

@@ -1,0 +1,10 @@
+"""A few of the random graphs of ``make graphs``."""
+
+import pytest
+
+import random_graphs
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_graphs_as_in_keras(seed: int) -> None:
+    assert list(random_graphs.compare(seed, graphs=8)) == []
