@@ -1,7 +1,6 @@
 """A few of the random graphs of ``make graphs``."""
 
 import pytest
-
 import random_graphs
 
 
