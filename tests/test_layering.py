@@ -259,7 +259,8 @@ def test_functions_named_by_strings_exist(half):
         assert module in paths, f"{place}: no module {module}"
         if function:
             tree = ast.parse(paths[module].read_text("utf-8"))
-            names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            callables = ast.FunctionDef | ast.ClassDef
+            names = {node.name for node in tree.body if isinstance(node, callables)}
             assert function in names, f"{place}: no function {module}:{function}"
 
 

@@ -18,10 +18,6 @@ from edgeattn.diagnosis.graph import DATA_MOVEMENT, Graph, InstrumentedModel, Op
 from edgeattn.diagnosis.locate import PRODUCTS
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
-MODEL_CLASSES = {
-    "tflite": "edgeattn.diagnosis.tflite:InstrumentedTFLite",
-    "onnx": "edgeattn_converters.diagnosis.onnx:InstrumentedONNX",
-}
 # Values of two float32 or float16 files are equal if they differ by this share of the largest.
 TOLERANCE = 2e-3
 # Constant tensors, such as masks, confirm nothing.
@@ -31,7 +27,10 @@ MIN_DISTINCT = 3
 def locate_in_files(
     reference: Mapping[str, Any], artifact: Mapping[str, Any], tensors: Tensors
 ) -> dict[str, Any]:
-    """In the worker: :func:`locate` for two files with ``format``, ``path`` and the specs."""
+    """In the worker: :func:`locate` for two files with ``open``, ``path`` and the specs.
+
+    ``open`` is the function that returns the :class:`InstrumentedModel`, as ``module:function``.
+    """
     models = [_open(file) for file in (reference, artifact)]
     suspect = locate(models[0], models[1], tensors)
     if suspect is None:
@@ -54,7 +53,7 @@ def _name(operator: Operator, graph: Graph) -> str:
 
 
 def _open(file: Mapping[str, Any]) -> InstrumentedModel:
-    module, _, name = MODEL_CLASSES[file["format"]].partition(":")
+    module, _, name = str(file["open"]).partition(":")
     specs = ([TensorSpec.from_json(spec) for spec in file[side]] for side in ("inputs", "outputs"))
     model: InstrumentedModel = getattr(importlib.import_module(module), name)(
         Path(file["path"]), *specs

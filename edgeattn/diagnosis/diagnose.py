@@ -33,6 +33,10 @@ BY_PRECISION = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
 # Schemes whose inner values are equal to those of float32, apart from rounding of the weights.
 _EQUAL_VALUES = ("float32", "float16")
 MAX_LOCATED = 4  # samples
+_OPEN_FILE = {
+    "tflite": "edgeattn.diagnosis.tflite:InstrumentedTFLite",
+    "onnx": "edgeattn_converters.diagnosis.onnx:InstrumentedONNX",
+}
 _COMPARE_FILES = {
     "tflite": "edgeattn.diagnosis.tflite:compare_tflite",
     "onnx": "edgeattn_converters.diagnosis.onnx:compare_onnx",
@@ -156,7 +160,9 @@ class _Diagnoser:
             failure = Diagnosis(error.message, error.hint)
             return ArtifactDiagnosis(artifact, report.verdict, _combine(lowering, failure))
         diagnosis = diagnosis_of(comparison)
-        if diagnosis.operator is None or diagnosis.operator.unmatched_before:
+        graphs, operator = comparison.graphs, diagnosis.operator
+        unnamed = operator is None or bool(operator.unmatched_before)
+        if unnamed and comparison.verdict != PASS and not (graphs.swapped or graphs.misnamed):
             # The fault may be in an operator without a counterpart.
             diagnosis = self._locate(report, reference) or diagnosis
         if comparison.verdict != report.verdict and report.verdict == FAIL:
@@ -212,7 +218,7 @@ class _Diagnoser:
             result, _ = self._worker.call(
                 "edgeattn.diagnosis.by_value:locate_in_files",
                 {
-                    name: {"format": item.format, **_file(self._bundle, item)}
+                    name: {"open": _OPEN_FILE[item.format], **_file(self._bundle, item)}
                     for name, item in (("reference", reference), ("artifact", artifact))
                 },
                 {

@@ -71,7 +71,8 @@ def _random_notes(model: Any) -> tuple[str, ...]:
 
 
 def _is_library_class(cls: type) -> bool:
-    return is_of_library(cls.__module__) or cls.__module__.startswith("edgeattn")
+    package = cls.__module__.split(".")[0]
+    return is_of_library(cls.__module__) or package in ("edgeattn", "edgeattn_converters")
 
 
 def _sample(tensor: Any, generator: np.random.Generator) -> Any:

@@ -207,7 +207,7 @@ def _sums_by_shape() -> Iterator[None]:
     original = numpy.add
 
     def add(x1: Any, x2: Any) -> Any:
-        if not (tf.is_tensor(x1) and tf.is_tensor(x2)):
+        if not (tf.is_tensor(x1) and hasattr(x2, "shape")):
             return original(x1, x2)
         if len(x2.shape) < 2 or not is_data(x2):
             size = _size_of_first_axis_bias(x1, x2)
