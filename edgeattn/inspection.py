@@ -1,6 +1,5 @@
 """The contents of a bundle, a model file or a Keras file, as JSON documents."""
 
-import importlib
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from edgeattn.bundle.bundle import bundle_folder, read_manifest
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.converters import import_converters
 from edgeattn.errors import ArtifactError, UsageError, first_line, last_line
+from edgeattn.file_structure.contents import COUNTS
+from edgeattn.file_structure.read import read_contents
 from edgeattn.process.worker import Worker, WorkerDied
 
 KERAS, TFLITE, ONNX, BUNDLE = "keras", "tflite", "onnx", "bundle"
@@ -35,8 +36,22 @@ def file_kind(path: Path) -> str:
 
 
 def inspect_bundle(path: Path) -> dict[str, Any]:
-    """The manifest of a bundle; other files are not read, so they may be damaged."""
-    return {"kind": BUNDLE, **read_manifest(bundle_folder(path)).to_json()}
+    """The manifest of a bundle, with sizes and counts as they are in its files.
+
+    A file that is missing or malformed has no counts; the reason is under ``problem``.
+    """
+    folder = bundle_folder(path)
+    document = {"kind": BUNDLE, **read_manifest(folder).to_json()}
+    for artifact in document["artifacts"]:
+        file = folder / artifact["path"]
+        achieved = artifact["achieved"]
+        try:
+            artifact["achieved"] = {**achieved, **read_contents(file, artifact["format"]).to_json()}
+            artifact["bytes"] = file.stat().st_size
+        except ArtifactError as error:
+            artifact["achieved"] = {k: v for k, v in achieved.items() if k not in COUNTS}
+            artifact["problem"] = error.message
+    return document
 
 
 def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
@@ -113,7 +128,7 @@ def _tflite_tensor(item: Any) -> dict[str, Any]:
 
 
 def read_onnx(path: str) -> dict[str, Any]:
-    """In the worker: contents of an ONNX file; operators only if the onnx package is installed."""
+    """In the worker: what onnxruntime reports about an ONNX file, and its operators."""
     from edgeattn.runners.external_data import refuse_external_data
     from edgeattn.runners.onnx import import_onnxruntime
 
@@ -132,7 +147,7 @@ def read_onnx(path: str) -> dict[str, Any]:
     return {
         "inputs": [_onnx_value(item) for item in session.get_inputs()],
         "outputs": [_onnx_value(item) for item in session.get_outputs()],
-        "operators": _onnx_operators(path),
+        "operators": dict(read_contents(Path(path), ONNX).operators),
     }
 
 
@@ -142,12 +157,3 @@ def _onnx_value(item: Any) -> dict[str, Any]:
         "shape": [axis if isinstance(axis, int) else None for axis in item.shape],
         "dtype": str(item.type).removeprefix("tensor(").removesuffix(")"),
     }
-
-
-def _onnx_operators(path: str) -> dict[str, int] | None:
-    try:
-        onnx = importlib.import_module("onnx")
-    except ImportError:
-        return None
-    proto = onnx.load(path, load_external_data=False)
-    return dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))

@@ -60,13 +60,19 @@ class TensorSpec:
     def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
         """Inverse of :meth:`to_json`. Raises :class:`ValueError` if a value is invalid."""
         spec = cls(
-            name=str(data["name"]),
-            shape=tuple(None if axis is None else int(axis) for axis in list(data["shape"])),
-            dtype=str(data["dtype"]),
+            name=data["name"],
+            shape=tuple(data["shape"]),
+            dtype=data["dtype"],
             scale=None if data.get("scale") is None else float(data["scale"]),
-            zero_point=None if data.get("zero_point") is None else int(data["zero_point"]),
-            state=None if data.get("state") is None else str(data["state"]),
+            zero_point=data.get("zero_point"),
+            state=data.get("state"),
         )
+        for text in (spec.name, spec.dtype, "" if spec.state is None else spec.state):
+            if type(text) is not str:
+                raise ValueError(f"{text!r} is not the name of a tensor, dtype or state")
+        for number in (*spec.shape, spec.zero_point):
+            if number is not None and type(number) is not int:
+                raise ValueError(f"tensor {spec.name!r} has {number!r} instead of an integer")
         if spec.dtype not in DTYPES:
             raise ValueError(f"tensor {spec.name!r} has the unknown dtype {spec.dtype!r}")
         if not spec.shape or any(axis is not None and axis < 1 for axis in spec.shape):

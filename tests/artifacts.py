@@ -120,15 +120,62 @@ def write_kinds_onnx(path: Path) -> None:
     )
 
 
-def save_onnx(
-    path: Path, nodes: Any, inputs: Any, outputs: Any, constants: Mapping[str, np.ndarray]
+def write_declared_onnx(
+    path: Path,
+    outputs: Sequence[TensorSpec],
+    *,
+    inputs: Sequence[TensorSpec] = (X,),
+    scheme: str = "float32",
 ) -> None:
-    """A checked ONNX file of operator set 17."""
+    """A file with these inputs and outputs and an integer operator if ``scheme`` requires one.
+
+    It computes zeros. For tests that run a function in its place.
+    """
+    integers = {"int8": np.int8, "int16x8": np.int16}.get(scheme)
+    nodes = []
+    constants: dict[str, np.ndarray] = {"scale": np.array(1, np.float32)}
+    if integers is not None:
+        constants["zero"] = np.array(0, integers)
+        parameters = ["scale", "zero"]
+        nodes += [
+            helper.make_node("QuantizeLinear", [inputs[0].name, *parameters], ["integers"]),
+            helper.make_node("DequantizeLinear", ["integers", *parameters], ["reals"]),
+            helper.make_node("Neg", ["reals"], ["negative"]),
+            helper.make_node("QuantizeLinear", ["negative", *parameters], ["unused"]),
+        ]
+    for spec in outputs:
+        zeros = np.zeros([axis or 1 for axis in spec.shape], spec.dtype)
+        constants[f"zeros of {spec.name}"] = zeros
+        nodes.append(helper.make_node("Identity", [f"zeros of {spec.name}"], [spec.name]))
+
+    def values(specs: Sequence[TensorSpec]) -> list[Any]:
+        return [
+            helper.make_tensor_value_info(
+                spec.name,
+                helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)),
+                [axis or "n" for axis in spec.shape],
+            )
+            for spec in specs
+        ]
+
+    save_onnx(path, nodes, values(inputs), values(outputs), constants, opset=21)
+
+
+def save_onnx(
+    path: Path,
+    nodes: Any,
+    inputs: Any,
+    outputs: Any,
+    constants: Mapping[str, np.ndarray],
+    *,
+    opset: int = 17,
+) -> None:
+    """A checked ONNX file."""
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     model = helper.make_model(
         helper.make_graph(nodes, "model", inputs, outputs, initializers),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=8 if opset < 21 else 10,
     )
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
@@ -351,5 +398,7 @@ def rehash(folder: Path) -> None:
     def change(data: dict[str, Any]) -> None:
         for entry in [*data["artifacts"], data["reference"]]:
             entry["sha256"] = sha256(folder / entry["path"])
+        for entry in data["artifacts"]:
+            entry["bytes"] = (folder / entry["path"]).stat().st_size
 
     edit_manifest(folder, change)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -69,12 +70,14 @@ class Artifact:
         """Inverse of :meth:`to_json`. Raises one of :data:`MALFORMED` if ``data`` is invalid."""
         from edgeattn.tensors import TensorSpec
 
+        _check_types("artifact", data, format=str, scheme=str, path=str, sha256=str)
+        _check_count("bytes", data["bytes"])
         artifact = cls(
-            format=str(data["format"]),
-            scheme=str(data["scheme"]),
-            path=str(data["path"]),
-            sha256=str(data["sha256"]),
-            bytes=int(data["bytes"]),
+            format=data["format"],
+            scheme=data["scheme"],
+            path=data["path"],
+            sha256=data["sha256"],
+            bytes=data["bytes"],
             inputs=tuple(TensorSpec.from_json(item) for item in data["inputs"]),
             outputs=tuple(TensorSpec.from_json(item) for item in data["outputs"]),
             attention=tuple(str(name) for name in data.get("attention", ())),
@@ -86,6 +89,8 @@ class Artifact:
         if not artifact.inputs or not artifact.outputs:
             raise ValueError(f"{artifact.path} has no inputs or no outputs")
         _check_path(artifact.path)
+        _check_names(artifact)
+        _check_achieved(artifact.achieved)
         return artifact
 
 
@@ -93,8 +98,9 @@ class Artifact:
 class Manifest:
     """Contents and origin of a bundle.
 
-    ``model`` always has ``file`` and ``parameters``; ``reference`` always has ``path``, ``sha256``,
-    ``source`` and the numbers of ``samples`` and ``edge_cases``.
+    ``model`` always has ``file`` and ``parameters``; ``attention`` lists its attention maps, and
+    ``attention_outputs`` is whether the artifacts have them as outputs. ``reference`` always has
+    ``path``, ``sha256``, ``source`` and the numbers of ``samples`` and ``edge_cases``.
     """
 
     model: Mapping[str, Any]
@@ -138,20 +144,35 @@ class Manifest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Manifest:
         """Inverse of :meth:`to_json`. Raises one of :data:`MALFORMED` if ``data`` is invalid."""
+        from edgeattn.tensors import TensorSpec
+
         model, reference = dict(data["model"]), dict(data["reference"])
-        _check_types("model", model, file=str, parameters=int)
+        _check_types("model", model, file=str)
+        for item in model.get("attention", ()):
+            TensorSpec.from_json(item)
         _check_types("reference", reference, path=str, sha256=str, source=str)
-        _check_types("reference", reference, samples=int, edge_cases=int)
-        for count in ("ordinary_edge_cases", "float16_edge_cases"):
-            if not 0 <= int(reference.get(count, 0)) <= max(0, reference["edge_cases"]):
-                raise ValueError(f"reference: {count} is {reference[count]!r}")
+        _check_count("parameters", model["parameters"])
+        for key in ("samples", "edge_cases"):
+            _check_count(key, reference[key])
+        for key in ("ordinary_edge_cases", "float16_edge_cases"):
+            _check_count(key, reference.get(key, 0))
+            if reference.get(key, 0) > reference["edge_cases"]:
+                raise ValueError(f"reference: {key} is {reference[key]!r}")
         if reference.get("kind", SAMPLES) not in (SAMPLES, CALIBRATION, SYNTHETIC):
             raise ValueError(f"reference: unknown kind {reference['kind']!r}")
         _check_path(reference["path"])
+        failures = tuple(dict(item) for item in data.get("failures", ()))
+        for failure in failures:
+            _check_types("failure", failure, format=str, scheme=str, reason=str)
+        artifacts = tuple(Artifact.from_json(item) for item in data["artifacts"])
+        _check_unique("artifact", [artifact.label for artifact in artifacts])
+        own = [MANIFEST, SIGNATURE, reference["path"]]
+        paths = [*own, *(artifact.path for artifact in artifacts)]
+        _check_unique("path", [str(PurePosixPath(path)) for path in paths])
         return cls(
             model=model,
-            artifacts=tuple(Artifact.from_json(item) for item in data["artifacts"]),
-            failures=tuple(dict(item) for item in data.get("failures", ())),
+            artifacts=artifacts,
+            failures=failures,
             reference=reference,
             made_with=dict(data["made_with"]),
         )
@@ -161,6 +182,42 @@ def _check_types(section: str, data: Mapping[str, Any], **types: type) -> None:
     for key, expected in types.items():
         if type(data[key]) is not expected:
             raise ValueError(f"{section}: {key} is {data[key]!r}, not {expected.__name__}")
+
+
+def _check_count(name: str, value: object) -> None:
+    """Raise :class:`ValueError` if ``value`` is not an integer of at least 0."""
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is {value!r}, not a count")
+
+
+def _check_unique(what: str, values: Sequence[str]) -> None:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"the {what} {repeated[0]!r} occurs more than once")
+
+
+def _check_names(artifact: Artifact) -> None:
+    outputs = [spec.name for spec in artifact.outputs]
+    _check_unique("input", [spec.name for spec in artifact.inputs])
+    _check_unique("output", outputs)
+    _check_unique("attention map", artifact.attention)
+    for name in artifact.attention:
+        if name not in outputs:
+            raise ValueError(f"the attention map {name!r} is not an output of {artifact.path}")
+
+
+def _check_achieved(achieved: Mapping[str, Any]) -> None:
+    """Check the counts of what a file contains."""
+    counts = {"variables": achieved.get("variables", 0)}
+    for key in ("operators", "weights", "weight_bytes", "activations", "opset", "kept_weights"):
+        counts.update({f"{key}: {name}": n for name, n in achieved.get(key, {}).items()})
+    for how, kinds in achieved.get("computes_in", {}).items():
+        counts.update({f"{how}: {name}": number for name, number in kinds.items()})
+    for name, value in counts.items():
+        _check_count(name, value)
+    for clip in list(achieved.get("cell_clips", ())):
+        if type(clip) not in (int, float) or not 0 <= clip < math.inf:
+            raise ValueError(f"cell_clips has {clip!r}")
 
 
 def _check_path(relative: str) -> None:

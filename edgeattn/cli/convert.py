@@ -295,7 +295,8 @@ def failure_lines(report: ArtifactReport) -> list[str]:
 
 
 def _missed_limit(check: Check) -> str:
-    return f"{check.name} is {check.value:.3g} (limit {check.relation} {check.limit:.3g})"
+    detail = f": {check.detail}" if check.detail else ""
+    return f"{check.name} is {check.value:.3g} (limit {check.relation} {check.limit:.3g}){detail}"
 
 
 def settling_command(bundle: Bundle, reports: Sequence[ArtifactReport]) -> Iterator[str]:

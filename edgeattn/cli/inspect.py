@@ -50,6 +50,7 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
     yield output.table(["format", "scheme", "size", "path"], rows, right=(2,))
     edge_cases = bundle["reference"]["edge_cases"]
     yield f"reference: {Manifest.from_json(bundle).reference_samples}, {edge_cases} edge cases"
+    yield from (item["problem"] for item in bundle["artifacts"] if "problem" in item)
     yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in bundle["failures"])
 
 

@@ -137,6 +137,7 @@ class Check:
         output: Name of the output, if the check is about one.
         heads: Values of the heads of a multi-head attention layer.
         data: File name of the user's dataset; None for the bundle's reference.
+        detail: What the value counts, as text; None if the value says it all.
     """
 
     artifact: str
@@ -148,6 +149,7 @@ class Check:
     output: str | None = None
     heads: tuple[float, ...] = ()
     data: str | None = None
+    detail: str | None = None
 
     @property
     def name(self) -> str:
@@ -174,6 +176,7 @@ class Check:
             "passed": self.passed,
             **({"heads": [json_number(value) for value in self.heads]} if self.heads else {}),
             **({"data": self.data} if self.data else {}),
+            **({"detail": self.detail} if self.detail else {}),
         }
 
 

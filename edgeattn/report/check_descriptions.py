@@ -11,6 +11,22 @@ CHECKS = {
         "changed files",
         "Files whose SHA-256 differs from the one recorded in the bundle.",
     ),
+    "malformed_file": (
+        "malformed file",
+        "Whether the file's structure cannot be read.",
+    ),
+    "missing_maps": (
+        "missing attention maps",
+        "Attention maps of the model that the artifact does not have.",
+    ),
+    "interface_differences": (
+        "other inputs or outputs",
+        "Inputs and outputs whose name, shape, type or scale differs from the manifest's.",
+    ),
+    "manifest_differences": (
+        "wrong counts in the manifest",
+        "Counts of operators and weights in the manifest that differ from those in the file.",
+    ),
     "custom_operators": (
         "custom operators",
         "Operators that are not built into the runtime, so that no device has them.",
@@ -137,7 +153,8 @@ def describe(check: Check) -> str:
     if check.limit is None:
         return text
     sign = {"<=": "≤", ">=": "≥"}[check.relation]
-    return f"{text}, limit {sign} {format_number(check.limit)} ({check.metric})"
+    detail = f": {check.detail}" if check.detail else ""
+    return f"{text}, limit {sign} {format_number(check.limit)} ({check.metric}){detail}"
 
 
 def percent_of_limit(check: Check) -> float | None:

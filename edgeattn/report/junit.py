@@ -48,6 +48,7 @@ def _suite(report: ArtifactReport, inconclusive: str) -> ElementTree.Element:
     for check in report.checks:
         if check.limit is not None:
             message = f"{check.metric} {check.value:.3g}, limit {check.relation} {check.limit:.3g}"
+            message += f": {check.detail}" if check.detail else ""
             add_case(check.name, check.stage, _element(report, check, inconclusive), message)
     if report.reason is not None:
         add_case("runs", "runtime", "failure" if report.broken else inconclusive, report.reason)

@@ -3,23 +3,23 @@
 import mmap
 from collections.abc import Iterator
 
-_VARINT, _FIXED64, BYTES, _FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 def fields(data: bytes | mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """``(field, wire type, start, end)``; for a varint, ``start`` is its value."""
     position = start
     while position < end:
-        key, position = _varint(data, position, end)
+        key, position = varint(data, position, end)
         kind = key & 7
-        if kind == _VARINT:
-            value, position = _varint(data, position, end)
+        if kind == VARINT:
+            value, position = varint(data, position, end)
             yield key >> 3, kind, value, position
             continue
         if kind == BYTES:
-            length, position = _varint(data, position, end)
-        elif kind in (_FIXED32, _FIXED64):
-            length = 4 if kind == _FIXED32 else 8
+            length, position = varint(data, position, end)
+        elif kind in (FIXED32, FIXED64):
+            length = 4 if kind == FIXED32 else 8
         else:
             raise ValueError(f"wire type {kind}")
         if position + length > end:
@@ -28,7 +28,8 @@ def fields(data: bytes | mmap.mmap, start: int, end: int) -> Iterator[tuple[int,
         position += length
 
 
-def _varint(data: bytes | mmap.mmap, position: int, end: int) -> tuple[int, int]:
+def varint(data: bytes | mmap.mmap, position: int, end: int) -> tuple[int, int]:
+    """The varint at ``position``, and the position after it."""
     value = shift = 0
     while position < end and shift < 70:
         byte = data[position]

@@ -33,7 +33,7 @@ from edgeattn.validation.constant_outputs import constant_outputs
 from edgeattn.validation.limit_names import check_limits
 from edgeattn.validation.report import INPUT_DEPENDENT, ArtifactReport, Report
 from edgeattn.validation.rounding import conversion_result, rounding_costs, with_wider_limits
-from edgeattn.validation.structure import structure_checks
+from edgeattn.validation.structure import required_maps, structure_checks
 from edgeattn.version import __version__
 
 Opener = Callable[[Artifact], Runner]
@@ -262,7 +262,8 @@ def validate_artifact(
     reference lacks an array of the artifact.
     """
     inputs, expected = _expected(bundle, artifact, reference)
-    structure = tuple(structure_checks(artifact))
+    maps = required_maps(bundle, reference)
+    structure = tuple(structure_checks(bundle.artifact_path(artifact), artifact, maps))
     runtime = None
     try:
         runner = open_runner_function(artifact)
@@ -272,7 +273,9 @@ def validate_artifact(
         finally:
             runner.close()
     except RuntimeUnavailableError as error:
-        return ArtifactReport(artifact, None, (), reason=error.message)
+        # Without a runtime nothing passes, but a file can be wrong.
+        failed = any(check.passed is False for check in structure)
+        return ArtifactReport(artifact, None, structure if failed else (), reason=error.message)
     except ArtifactError as error:
         return ArtifactReport(artifact, runtime, structure, reason=error.message, broken=True)
     own = (*structure, *_checks(bundle, artifact, expected, runs))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
+from edgeattn.file_structure.read import parse_contents
 from edgeattn.runners import Runner
 
 Array = np.ndarray
@@ -34,6 +35,8 @@ class Fault:
         only: Whether no other stage may fail.
         data: Whether the digits of the sample model are the user's data.
         outside: Why the fault cannot be detected; empty if it must be.
+        recounted: Whether the manifest describes the edited file, as after a conversion that had
+            this fault, and not the file before it.
     """
 
     name: str
@@ -47,6 +50,17 @@ class Fault:
     only: bool = False
     data: bool = False
     outside: str = ""
+    recounted: bool = True
+
+
+def recounted(artifact: Artifact, content: bytes) -> Artifact:
+    """The entry with the size and, if it can be read, the counts of the edited file."""
+    artifact = replace(artifact, bytes=len(content))
+    try:
+        counts = parse_contents(content, artifact.format).to_json()
+    except ValueError:
+        return artifact
+    return replace(artifact, achieved={**artifact.achieved, **counts})
 
 
 def set_value(index: Any, number: float) -> Callable[[Array], Array]:

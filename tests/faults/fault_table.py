@@ -17,7 +17,7 @@ from edgeattn.validation.validate import validate_artifact
 
 from .bundles import ROOT
 from .catalog import FAULTS
-from .fault import LOADING, TASK, Fault
+from .fault import LOADING, TASK, Fault, recounted
 
 # Sound artifacts that exceed the limits of their scheme, with the reason.
 EXCEPTIONS: Mapping[tuple[str, str, str], str] = {}
@@ -83,14 +83,18 @@ def _validate_fault(
         content = fault.plant(content)
     path = folder / f"planted.{fault.format}"
     path.write_bytes(content)
-    faulty = sound if fault.entry is None else fault.entry(sound, content)
+    faulty = replace(sound, path=path.name)
+    if fault.recounted:
+        faulty = recounted(faulty, content)
+    if fault.entry is not None:
+        faulty = fault.entry(faulty, content)
 
     def open_faulty(artifact: Artifact) -> Runner:
         runner = open_file(path, artifact)
         return runner if fault.wrap is None else fault.wrap(runner)
 
     report = validate_artifact(
-        bundle,
+        replace(bundle, path=folder),
         faulty,
         bundle.reference(),
         open_faulty,

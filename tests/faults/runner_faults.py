@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from edgeattn.bundle.manifest import Artifact
 from edgeattn.runners import Runner
 
 from .fault import ATTENTION, NUMBERS, TASK, UNSEEN, Array, Fault
@@ -161,10 +159,6 @@ def _drift(outputs: dict[str, Array], _: Mapping[str, Array]) -> None:
     outputs["dense"][:, 0] += np.maximum(0, np.arange(count) - 100).astype(np.float32) * 0.01
 
 
-def _label_as_int8(artifact: Artifact, _: bytes) -> Artifact:
-    return replace(artifact, scheme="int8", achieved={})
-
-
 RUNNER_FAULTS = [
     Fault(
         "map of equal weights for 2% of the user's samples",
@@ -219,7 +213,7 @@ RUNNER_FAULTS = [
         "reader",
         ATTENTION,
         wrap=_with_outputs(_quantize_mask),
-        entry=_label_as_int8,
+        scheme="dynamic_int8",
         only=True,
     ),
     Fault(
@@ -227,7 +221,7 @@ RUNNER_FAULTS = [
         "digits",
         ATTENTION,
         wrap=_with_outputs(_coarsen_weights),
-        entry=_label_as_int8,
+        scheme="dynamic_int8",
         only=True,
     ),
     Fault(

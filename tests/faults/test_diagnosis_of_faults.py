@@ -23,7 +23,7 @@ from edgeattn.metrics.verdict import PASS
 from edgeattn.validation.validate import validate_artifact
 
 from .catalog import FAULTS
-from .fault import Fault
+from .fault import Fault, recounted
 from .fault_table import open_file
 from .tflite_faults import operators, tflite_fault
 
@@ -71,8 +71,9 @@ def planted(bundle: Bundle, fault: Fault, folder: Path) -> tuple[Bundle, Artifac
     (sound,) = bundle.select((fault.format,), (fault.scheme,))
     path = folder / sound.path
     content = path.read_bytes()
-    path.write_bytes(fault.plant(content) if fault.plant else content)
-    faulty = replace(sound, sha256=sha256(path))
+    content = fault.plant(content) if fault.plant else content
+    path.write_bytes(content)
+    faulty = replace(recounted(sound, content), sha256=sha256(path))
     entries = (faulty if item == sound else item for item in bundle.manifest.artifacts)
     copy = Bundle(folder, replace(bundle.manifest, artifacts=tuple(entries)))
     write_manifest(folder, copy.manifest)

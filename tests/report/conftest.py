@@ -26,19 +26,23 @@ def softmax(values):
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("report")
-    artifacts.write_dense_onnx(tmp_path / "m.onnx")
     x = artifacts.samples()
     generator = np.random.default_rng(3)
-    artifact = artifacts.artifact(
-        tmp_path / "m.onnx", outputs=(artifacts.Y, ROW, MAP), attention=(ROW.name, MAP.name)
-    )
+    outputs = (artifacts.Y, ROW, MAP)
+    entries = []
+    for scheme in ("float32", "int8"):
+        path = tmp_path / f"m.{scheme}.onnx"
+        artifacts.write_declared_onnx(path, outputs, scheme=scheme)
+        entries.append(
+            artifacts.artifact(path, scheme=scheme, outputs=outputs, attention=(ROW.name, MAP.name))
+        )
     arrays = {
         "input/x": x,
         "output/score": artifacts.dense(x),
         ROW.name: softmax(generator.standard_normal((7, KEYS))),
         MAP.name: softmax(generator.standard_normal((7, HEADS, QUERIES, KEYS))),
     }
-    return artifacts.write_bundle(tmp_path, [artifact, replace(artifact, scheme="int8")], arrays)
+    return artifacts.write_bundle(tmp_path, entries, arrays)
 
 
 @pytest.fixture(scope="session")

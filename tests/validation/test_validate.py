@@ -32,14 +32,14 @@ def attention(count=7):
 @pytest.fixture
 def bundle(tmp_path):
     """Two outputs of one shape, ``score`` and ``other`` (its negative), and an attention map."""
-    artifacts.write_dense_onnx(tmp_path / "m.onnx")
-    other = TensorSpec("other", Y.shape, "float32")
-    entries = [
-        artifacts.artifact(
-            tmp_path / "m.onnx", scheme=scheme, outputs=(Y, other, MAP), attention=(MAP.name,)
+    outputs = (Y, TensorSpec("other", Y.shape, "float32"), MAP)
+    entries = []
+    for scheme in LIMITS:
+        path = tmp_path / f"m.{scheme}.onnx"
+        artifacts.write_declared_onnx(path, outputs, scheme=scheme)
+        entries.append(
+            artifacts.artifact(path, scheme=scheme, outputs=outputs, attention=(MAP.name,))
         )
-        for scheme in LIMITS
-    ]
     x = samples()
     return artifacts.write_bundle(
         tmp_path,
@@ -260,7 +260,7 @@ def test_a_shifted_attention_map_fails(bundle):
 
 
 def test_the_predicted_class_of_probabilities_is_checked(tmp_path):
-    artifacts.write_dense_onnx(tmp_path / "m.onnx")
+    artifacts.write_declared_onnx(tmp_path / "m.onnx", (Y,), scheme="int8")
     entries = [artifacts.artifact(tmp_path / "m.onnx", scheme="int8")]
     x = samples(count=11)
     scores = np.full((11, 2), 0.44, np.float32)
@@ -419,11 +419,12 @@ def test_state_carried_over_by_a_real_file_fails(tmp_path):
     x = np.arange(1, 6, dtype=np.float32)[:, None]
     bundle = artifacts.write_bundle(tmp_path, [entry], {"input/x": x, "output/total": x})
     (report,) = validate_isolated(bundle, (entry,)).artifacts
-    assert failed(report) == {("repeat_error", "total"), ("tolerance_ratio", "total")}
+    in_outputs = {("repeat_error", "total"), ("tolerance_ratio", "total")}
+    assert failed(report) == {*in_outputs, ("state_variables", None)}
     # With one sequence, the first call agrees with Keras, and the second does not.
     bundle = artifacts.write_bundle(tmp_path, [entry], {"input/x": x[:1], "output/total": x[:1]})
     (report,) = validate_isolated(bundle, (entry,)).artifacts
-    assert failed(report) == {("repeat_error", "total")}
+    assert failed(report) == {("repeat_error", "total"), ("state_variables", None)}
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])

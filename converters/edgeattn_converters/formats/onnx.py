@@ -1,13 +1,13 @@
 """ONNX files: a free batch axis, and recurrences as LSTM, GRU and RNN nodes."""
 
 import functools
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
+from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.onnx_file import convert_opset
@@ -67,8 +67,9 @@ def convert(
     )
     quantized = quantize(proto, model_io, recipe, quantization, samples)
     _check(quantized.content)
-    path.write_bytes(quantized.content.SerializeToString())
-    achieved = {**audit(quantized.content), **quantized.achieved}
+    content = quantized.content.SerializeToString()
+    path.write_bytes(content)
+    achieved = {**quantized.achieved, **read_onnx(content).to_json()}
     return ConvertedFile(quantized.inputs, quantized.outputs, traced.attention, achieved)
 
 
@@ -179,30 +180,5 @@ def _rename(graph: Any, renamed: dict[str, str]) -> None:
 
 
 def runtimes(achieved: Mapping[str, Any]) -> dict[str, str]:
-    """The lowest version of each runtime that can run a file, from its :func:`audit`."""
+    """The lowest version of each runtime that can run a file with these contents."""
     return INT16_RUNTIMES if achieved["opset"].get("ai.onnx", 0) >= INT16_OPSET else RUNTIMES
-
-
-def audit(proto: Any) -> dict[str, Any]:
-    """Operators, weights by dtype, and the operator sets of a model."""
-    import onnx
-
-    operators: Counter[str] = Counter()
-    weights: Counter[str] = Counter()
-
-    def count(graph: Any) -> None:
-        for item in graph.initializer:
-            kind = onnx.TensorProto.DataType.Name(item.data_type).lower()
-            weights[kind] += len(onnx.numpy_helper.to_array(item).tobytes())
-        for node in graph.node:
-            operators[node.op_type] += 1
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    count(attribute.g)
-
-    count(proto.graph)
-    return {
-        "operators": dict(sorted(operators.items())),
-        "weight_bytes": dict(sorted(weights.items())),
-        "opset": {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import},
-    }

@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
+from edgeattn.file_structure.contents import FileContents
+from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -22,7 +23,7 @@ from edgeattn_converters.lowering.plain_layers import (
     lower_pooling,
     lower_single_feature_normalization,
 )
-from edgeattn_converters.lowering.rnn.fused import OPERATOR, FusedLSTM
+from edgeattn_converters.lowering.rnn.fused import FusedLSTM
 from edgeattn_converters.lowering.rnn.recurrence import RecurrenceLowering
 from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_lowering
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
@@ -74,8 +75,9 @@ def convert(
     if recipe.scheme == "float32" and quantization.runtime == "litert":
         # tflite-runtime 2.14 does not run faster with it.
         content = use_batch_matmul(content)
-    achieved = {**audit(content), **quantized.achieved}
-    _check(achieved)
+    contents = read_tflite(content)
+    _check(contents)
+    achieved = {**quantized.achieved, **contents.to_json()}
     path.write_bytes(content)
     return ConvertedFile(quantized.inputs, quantized.outputs, traced.attention, achieved)
 
@@ -156,41 +158,8 @@ def _name_tensors(file: TFLiteFile, traced: Traced) -> None:
     file.set_signature(traced.inputs, traced.outputs)
 
 
-def audit(content: bytes) -> dict[str, Any]:
-    """Count the operators of a file, its weights and activations by dtype, and its variables."""
-    file = TFLiteFile(content)
-    operators: Counter[str] = Counter()
-    weights: Counter[str] = Counter()
-    activations: Counter[str] = Counter()
-    variables = 0
-    clips = []
-    for _, operator, kind in file.operators():
-        if kind == "CUSTOM":
-            kind = f"CUSTOM {file.model.operatorCodes[operator.opcodeIndex].customCode.decode()}"
-        operators[kind] += 1
-        if kind == OPERATOR:
-            clips.append(float(operator.builtinOptions.cellClip))
-    for graph in file.model.subgraphs:
-        for tensor in graph.tensors:
-            data = file.model.buffers[tensor.buffer].data
-            variables += bool(tensor.isVariable)
-            dtype = file.dtype(tensor).lower()
-            if data is not None and len(data):
-                weights[dtype] += len(data)
-            else:
-                activations[dtype] += 1
-    return {
-        "operators": dict(sorted(operators.items())),
-        "weight_bytes": dict(sorted(weights.items())),
-        "activations": dict(sorted(activations.items())),
-        "variables": variables,
-        "cell_clips": clips,
-        "min_runtime_version": file.min_runtime_version,
-    }
-
-
 def runtimes(achieved: Mapping[str, Any]) -> dict[str, str]:
-    """The lowest version of each runtime that can run a file, from its :func:`audit`."""
+    """The lowest version of each runtime that can run a file with these contents."""
     version = str(achieved.get("min_runtime_version") or "0")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers > TFLITE_RUNTIME:
@@ -198,18 +167,15 @@ def runtimes(achieved: Mapping[str, Any]) -> dict[str, str]:
     return {**RUNTIMES, "tflite-runtime": f">={version}"}
 
 
-def _check(achieved: Mapping[str, Any]) -> None:
-    custom = [name for name in achieved["operators"] if name.startswith("CUSTOM")]
-    if custom:
+def _check(contents: FileContents) -> None:
+    if contents.custom:
         raise ConversionError(
-            f"The file needs operators that no device runtime has: {', '.join(custom)}.",
+            f"The file needs operators that no device runtime has: {', '.join(contents.custom)}.",
             hint="Find the layers they come from: edgeattn inspect MODEL",
         )
-    stateful = {"VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE"} & set(achieved["operators"])
-    # A fused LSTM has two variables, and clears them itself.
-    if achieved["variables"] != 2 * len(achieved["cell_clips"]) or stateful:
+    if contents.states:
         raise ConversionError("The TFLite file keeps state in variables between sequences.")
-    if any(achieved["cell_clips"]):
+    if any(contents.cell_clips):
         raise ConversionError("A fused LSTM of the TFLite file clips its cell, unlike Keras.")
 
 

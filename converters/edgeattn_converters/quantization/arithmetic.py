@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from edgeattn.file_structure.contents import LARGE
 from edgeattn.tensors import Array
 
-# Smaller weights stay float: their scales would take what they save. TensorFlow's quantizer has the
-# same limit.
-MIN_ELEMENTS = 512
+# Smaller weights stay float. TensorFlow's quantizer has the same limit.
+MIN_ELEMENTS = LARGE
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 INTEGER_RANGES = {"int8": (-128, 127), "int16": (-32768, 32767)}
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import SchemeError
+from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.onnx_file import (
     convert_opset,
@@ -18,7 +19,6 @@ from edgeattn_converters.graphs.onnx_file import (
 )
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.file_summary import summarize_onnx
 from edgeattn_converters.quantization.float_operators import attention_graph, upstream_nodes
 from edgeattn_converters.quantization.integer_io import use_onnx_integers
 from edgeattn_converters.quantization.layer_weights import key_of
@@ -34,7 +34,7 @@ from edgeattn_converters.quantization.onnx_weights import (
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import range_spread
-from edgeattn_converters.quantization.summary import with_summary
+from edgeattn_converters.quantization.summary import summary_of, with_summary
 from edgeattn_converters.quantization.weight_precision import PrecisionOf, WeightFilter, stored_in
 from edgeattn_converters.recipes import Recipe
 
@@ -56,9 +56,9 @@ def quantize(
     :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
     model = _ONNXQuantizer(copy_model(proto), io, recipe, options).quantize(samples)
-    summary = summarize_onnx(model.content)
     if recipe.scheme != "float32":
         shorten_names(model.content)
+    summary = summary_of(read_onnx(model.content.SerializeToString()))
     return with_summary(model, summary, recipe, options)
 
 

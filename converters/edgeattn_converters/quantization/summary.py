@@ -1,17 +1,16 @@
 """What became of a requested scheme: operators and weights of a file by dtype."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeattn.errors import SchemeError
+from edgeattn.file_structure.contents import FLOAT32, INT8_WEIGHTS, FileContents
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.quantized_model import QuantizedModel
 from edgeattn_converters.recipes import Recipe
 
-# How an operator computes. With ``INT8_WEIGHTS`` its weights are integers, its activations are not.
-FLOAT32, INT8_WEIGHTS = "float32", "int8 weights"
 # Minimum share of the large weights that have the scheme's dtype.
 MIN_SHARE = 0.5
 LISTED = 4
@@ -44,24 +43,9 @@ class SchemeSummary:
         return self.weights.get(dtype, 0) / total if total else 0.0
 
 
-def summarize(
-    operators: Iterable[tuple[str, str]], weights: Iterable[tuple[str, int]], min_elements: int
-) -> SchemeSummary:
-    """Count ``(type, how)`` of the operators that compute, and ``(dtype, size)`` of the weights."""
-    by_dtype: dict[str, Counter[str]] = {}
-    for kind, how in operators:
-        by_dtype.setdefault(how, Counter())[kind] += 1
-    every: Counter[str] = Counter()
-    large: Counter[str] = Counter()
-    for dtype, size in weights:
-        every[dtype] += size
-        if size >= min_elements:
-            large[dtype] += size
-    return SchemeSummary(
-        {how: dict(sorted(counts.items())) for how, counts in by_dtype.items()},
-        dict(sorted(every.items())),
-        dict(large),
-    )
+def summary_of(contents: FileContents) -> SchemeSummary:
+    """The summary of a file, without notes."""
+    return SchemeSummary(contents.computes_in, contents.weights, contents.large_weights)
 
 
 def summary_sentence(summary: SchemeSummary, recipe: Recipe) -> str:
@@ -98,8 +82,7 @@ def require_scheme(
     """
     if recipe.scheme == FLOAT32:
         return
-    total = sum(summary.large_weights.values())
-    share = summary.large_weights.get(recipe.weights, 0) / total if total else 1.0
+    share = _share(summary.large_weights, recipe.weights)
     if share < MIN_SHARE and not float16_weights:
         raise SchemeError(
             f"{recipe.scheme} was not achieved: {share:.0%} of the weights are {recipe.weights}; "
@@ -130,6 +113,8 @@ def with_summary(
         if not (options.allow_float_fallback or options.precision):
             raise
         achieved["fallback"] = True
+    if float16_weights and _share(summary.large_weights, recipe.weights, "float16") < MIN_SHARE:
+        achieved["fallback"] = True
     if recipe.scheme != FLOAT32:
         achieved["summary"] = summary_sentence(summary, recipe)
         achieved["notes"] = list(summary.notes)
@@ -138,6 +123,12 @@ def with_summary(
     if model.cost:
         achieved["cost"] = dict(model.cost)
     return replace(model, achieved=achieved)
+
+
+def _share(weights: Mapping[str, int], *dtypes: str) -> float:
+    """The share of the weight values that have these dtypes; 1 without weights."""
+    total = sum(weights.values())
+    return sum(weights.get(dtype, 0) for dtype in dtypes) / total if total else 1.0
 
 
 def _listed(counts: Counter[str]) -> str:

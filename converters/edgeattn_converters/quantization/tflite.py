@@ -4,11 +4,11 @@ from functools import cached_property
 from typing import Any
 
 from edgeattn.errors import SchemeError
+from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.file_summary import summarize_tflite
 from edgeattn_converters.quantization.float_operators import (
     attention_operators,
     operators_with_weights,
@@ -20,7 +20,7 @@ from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
-from edgeattn_converters.quantization.summary import with_summary
+from edgeattn_converters.quantization.summary import summary_of, with_summary
 from edgeattn_converters.quantization.tflite_int16 import Int16Pass
 from edgeattn_converters.quantization.tflite_weights import FUSED, store_weights
 from edgeattn_converters.recipes import Recipe
@@ -39,7 +39,7 @@ def quantize(
     :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
     model = _TFLiteQuantizer(content, io, recipe, options).quantize(samples)
-    return with_summary(model, summarize_tflite(model.content), recipe, options)
+    return with_summary(model, summary_of(read_tflite(model.content)), recipe, options)
 
 
 class _TFLiteQuantizer(Quantizer):

@@ -132,6 +132,8 @@ def describe(source: Json, options: Json) -> dict[str, Any]:
         "inputs": [spec.to_json() for spec in interface.inputs],
         "outputs": [spec.to_json() for spec in interface.outputs],
         "attention": [spec.to_json() for spec in interface.attention],
+        # Whether the files have these maps as outputs.
+        "attention_outputs": ConversionOptions(**options).attention,
         "notes": [*opened.loaded.notes, *doubtful],
     }
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from recurrent_models import FEATURES, ROWS, Converted, masks, randomise, sequences
 
+from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.layers import Attention
-from edgeattn_converters.formats.tflite import audit
 from edgeattn_converters.lowering.masking import (
     MASK_OFFSET,
     mask_scores,
@@ -185,7 +185,7 @@ def test_transformer_runs_in_xnnpack_with_fewer_operators_than_stock(tmp_path):
         lambda x: model(x, training=False), input_signature=[tf.TensorSpec((1, 64, 64))]
     ).get_concrete_function()
     stock = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
-    stock_operators = audit(stock)["operators"]
+    stock_operators = read_tflite(stock).operators
     operators = converted.achieved["tflite"]["operators"]
     assert sum(operators.values()) < sum(stock_operators.values())
     assert operators["TRANSPOSE"] <= stock_operators["TRANSPOSE"]

@@ -7,10 +7,16 @@ from dataclasses import replace
 import pytest
 
 from edgeattn.errors import ConversionError
+from edgeattn.file_structure.contents import (
+    FileContents,
+    Weight,
+    count_weights,
+    counts_by_dtype,
+)
 from edgeattn_converters.quantization.summary import (
     SchemeSummary,
     require_scheme,
-    summarize,
+    summary_of,
     summary_sentence,
 )
 from edgeattn_converters.recipes import recipe_for
@@ -22,10 +28,16 @@ INT8 = SchemeSummary(
 )
 
 
-def test_counts_by_dtype() -> None:
+def test_summary_of_a_file() -> None:
     operators = [("FULLY_CONNECTED", "int8"), ("SOFTMAX", "float32"), ("ADD", "int8")]
-    weights = [("int8", 4000), ("float32", 1000), ("int8", 5000)]
-    assert summarize(operators, weights, 2000) == INT8
+    weights = [Weight("int8", 4000), Weight("float32", 511), Weight("float32", 489)]
+    # A constant that no operator reads is no evidence of a scheme.
+    weights += [Weight("int8", 5000), Weight("float16", 600, used=False)]
+    every, large = count_weights(weights)
+    assert every == {"float16": 600, "float32": 1000, "int8": 9000}
+    del every["float16"]
+    contents = FileContents((), (), {}, counts_by_dtype(operators), every, large)
+    assert summary_of(contents) == INT8
     assert INT8.to_json() == {
         "computes_in": {"int8": {"ADD": 1, "FULLY_CONNECTED": 1}, "float32": {"SOFTMAX": 1}},
         "weights": {"float32": 1000, "int8": 9000},
