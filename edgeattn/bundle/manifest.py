@@ -166,8 +166,7 @@ class Manifest:
             _check_types("failure", failure, format=str, scheme=str, reason=str)
         artifacts = tuple(Artifact.from_json(item) for item in data["artifacts"])
         _check_unique("artifact", [artifact.label for artifact in artifacts])
-        own = [MANIFEST, SIGNATURE, reference["path"]]
-        paths = [*own, *(artifact.path for artifact in artifacts)]
+        paths = [reference["path"], *(artifact.path for artifact in artifacts)]
         _check_unique("path", [str(PurePosixPath(path)) for path in paths])
         return cls(
             model=model,
@@ -207,7 +206,10 @@ def _check_names(artifact: Artifact) -> None:
 
 
 def _check_achieved(achieved: Mapping[str, Any]) -> None:
-    """Check the counts of what a file contains."""
+    """Check the counts of what a file contains, and the digests of calibration samples."""
+    digests = achieved.get("calibration", {}).get("digests", [])
+    if type(digests) is not list or any(type(digest) is not str for digest in digests):
+        raise ValueError("the calibration has malformed digests")
     counts = {"variables": achieved.get("variables", 0)}
     for key in ("operators", "weights", "weight_bytes", "activations", "opset", "kept_weights"):
         counts.update({f"{key}: {name}": n for name, n in achieved.get(key, {}).items()})
@@ -224,6 +226,8 @@ def _check_path(relative: str) -> None:
     pure = PurePosixPath(relative)
     if pure.is_absolute() or ".." in pure.parts or "\\" in relative or not pure.parts:
         raise ValueError(f"path outside the bundle: {relative!r}")
+    if str(pure) in (MANIFEST, SIGNATURE):
+        raise ValueError(f"{relative!r} is the bundle's own file")
     if len(relative) > MAX_PATH or "\0" in relative:
         raise ValueError(f"invalid path: {relative[:50]!r}...")
 

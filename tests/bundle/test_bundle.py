@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -117,11 +118,76 @@ def test_huge_manifests_are_refused(dense_bundle, monkeypatch):
         lambda data: first(data)["outputs"][0].update(scale=0),
         lambda data: first(data).update(attention=7),
         lambda data: first(data).update(achieved=[1]),
+        lambda data: first(data).update(format=["onnx"]),
+        lambda data: first(data).update(path=7),
+        lambda data: first(data).update(bytes=-1),
+        lambda data: first(data).update(bytes=12.0),
+        lambda data: first(data).update(bytes="12"),
+        lambda data: first(data).update(bytes=True),
+        lambda data: first(data)["inputs"][0].update(shape=[1, 3.0]),
+        lambda data: first(data)["inputs"][0].update(shape=[True, 3]),
+        lambda data: first(data)["inputs"][0].update(name=7),
+        lambda data: first(data)["outputs"][0].update(dtype="int8", scale=1.0, zero_point=0.5),
+        lambda data: first(data)["outputs"].append(first(data)["outputs"][0]),
+        lambda data: first(data)["inputs"].append(first(data)["inputs"][0]),
+        lambda data: first(data).update(attention=["attention/a"]),
+        lambda data: first(data).update(attention=["score", "score"]),
+        lambda data: first(data).update(achieved={"operators": {"ADD": -1}}),
+        lambda data: first(data).update(achieved={"operators": {"ADD": 1.5}}),
+        lambda data: first(data).update(achieved={"operators": 7}),
+        lambda data: first(data).update(achieved={"weights": {"int8": "9"}}),
+        lambda data: first(data).update(achieved={"weight_bytes": {"int8": True}}),
+        lambda data: first(data).update(achieved={"kept_weights": {"float16": None}}),
+        lambda data: first(data).update(achieved={"variables": -2}),
+        lambda data: first(data).update(achieved={"computes_in": {"int8": {"ADD": -1}}}),
+        lambda data: first(data).update(achieved={"computes_in": {"int8": 3}}),
+        lambda data: first(data).update(achieved={"cell_clips": [float("nan")]}),
+        lambda data: first(data).update(achieved={"cell_clips": [-1.0]}),
+        lambda data: first(data).update(achieved={"cell_clips": 7}),
+        lambda data: first(data).update(achieved={"calibration": 7}),
+        lambda data: first(data).update(achieved={"calibration": {"digests": "ab"}}),
+        lambda data: data["model"].update(parameters=-1),
+        lambda data: data["model"].update(parameters=2.5),
+        lambda data: data["model"].update(attention=[{"name": "attention/a"}]),
+        lambda data: data["model"].update(attention=7),
+        lambda data: data["reference"].update(samples=-3),
+        lambda data: data["reference"].update(edge_cases=-1),
+        lambda data: data["reference"].update(ordinary_edge_cases=1.5),
+        lambda data: data.update(failures=[{"format": "onnx"}]),
+        lambda data: data.update(failures=[7]),
     ],
 )
 def test_manifests_with_missing_or_invalid_values(dense_bundle, change):
     edit_manifest(dense_bundle.path, change)
     with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open(dense_bundle.path)
+
+
+def test_artifacts_of_one_label_are_refused(dense_bundle):
+    """A command that selects by format and scheme would run only one of them."""
+
+    def repeat(data):
+        shutil.copyfile(
+            dense_bundle.path / first(data)["path"], dense_bundle.path / "another.tflite"
+        )
+        data["artifacts"].append({**first(data), "path": "another.tflite"})
+
+    edit_manifest(dense_bundle.path, repeat)
+    with pytest.raises(BundleError, match="the artifact 'tflite float32' occurs more than once"):
+        Bundle.open(dense_bundle.path)
+
+
+@pytest.mark.parametrize("path", ["dense.float32.onnx", "./dense.float32.onnx", "reference.npz"])
+def test_two_entries_for_one_file_are_refused(dense_bundle, path):
+    edit_manifest(dense_bundle.path, lambda data: first(data).update(path=path))
+    with pytest.raises(BundleError, match=r"the path '.*' occurs more than once"):
+        Bundle.open(dense_bundle.path)
+
+
+@pytest.mark.parametrize("path", ["manifest.json", "manifest.json.sig"])
+def test_the_manifest_is_no_artifact(dense_bundle, path):
+    edit_manifest(dense_bundle.path, lambda data: first(data).update(path=path))
+    with pytest.raises(BundleError, match=f"'{path}' is the bundle's own file"):
         Bundle.open(dense_bundle.path)
 
 

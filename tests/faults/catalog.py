@@ -4,6 +4,11 @@ from .batch_faults import BATCH_FAULTS
 from .graph_faults import GRAPH_FAULTS
 from .onnx_faults import ONNX_FAULTS
 from .runner_faults import RUNNER_FAULTS
+from .structure_faults import STRUCTURE_FAULTS
 from .tflite_faults import TFLITE_FAULTS
 
+<<<<<<< HEAD
 FAULTS = [*ONNX_FAULTS, *GRAPH_FAULTS, *TFLITE_FAULTS, *RUNNER_FAULTS, *BATCH_FAULTS]
+=======
+FAULTS = [*ONNX_FAULTS, *TFLITE_FAULTS, *STRUCTURE_FAULTS, *RUNNER_FAULTS, *BATCH_FAULTS]
+>>>>>>> 4a30f28 (Manifests with repeated entries or impossible counts are refused; faults of structure are planted)

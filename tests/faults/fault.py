@@ -35,6 +35,7 @@ class Fault:
         only: Whether no other stage may fail.
         data: Whether the digits of the sample model are the user's data.
         outside: Why the fault cannot be detected; empty if it must be.
+        source: Scheme of the file that is used and edited, if it is not that of the entry.
         recounted: Whether the manifest describes the edited file, as after a conversion that had
             this fault, and not the file before it.
     """
@@ -50,6 +51,7 @@ class Fault:
     only: bool = False
     data: bool = False
     outside: str = ""
+    source: str = ""
     recounted: bool = True
 
 

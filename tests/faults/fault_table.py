@@ -78,7 +78,8 @@ def _validate_fault(
     fault: Fault, bundle: Bundle, folder: Path, dataset: InMemoryDataset
 ) -> FaultResult:
     (sound,) = bundle.select((fault.format,), (fault.scheme,))
-    content = bundle.artifact_path(sound).read_bytes()
+    (source,) = bundle.select((fault.format,), (fault.source or fault.scheme,))
+    content = bundle.artifact_path(source).read_bytes()
     if fault.plant is not None:
         content = fault.plant(content)
     path = folder / f"planted.{fault.format}"

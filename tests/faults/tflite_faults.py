@@ -124,6 +124,7 @@ def _truncate(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
+<<<<<<< HEAD
 def _label_as_int8(artifact: Artifact, _: bytes) -> Artifact:
     return replace(artifact, scheme="int8")
 
@@ -186,6 +187,8 @@ def _narrow_range(model: Any) -> None:
     tensor.quantization.scale = np.array(tensor.quantization.scale) / 4
 
 
+=======
+>>>>>>> 4a30f28 (Manifests with repeated entries or impossible counts are refused; faults of structure are planted)
 TFLITE_FAULTS = [
     tflite_fault(
         "slope of LeakyReLU from PyTorch",
@@ -302,14 +305,6 @@ TFLITE_FAULTS = [
         _shift_zero_point,
         scheme="int8",
         entry=_shift_zero_point_in_manifest,
-    ),
-    Fault(
-        "float32 file labelled int8",
-        "digits",
-        STRUCTURE,
-        lambda c: c,
-        format="tflite",
-        entry=_label_as_int8,
     ),
     Fault("half a file", "watcher", LOADING, _truncate, format="tflite"),
     Fault("half a file", "watcher", LOADING, _truncate),
