@@ -49,11 +49,6 @@ def convert_opset(proto: Any, opset: int) -> Any:
         ) from error
 
 
-def producers(proto: Any) -> dict[str, Any]:
-    """The node that computes each value of the main graph."""
-    return {name: node for node in proto.graph.node for name in node.output}
-
-
 def consumers(proto: Any) -> dict[str, list[tuple[Any, int]]]:
     """The nodes of the main graph that read each value, with the position among their inputs."""
     users: dict[str, list[tuple[Any, int]]] = {}
