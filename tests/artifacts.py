@@ -344,6 +344,28 @@ def artifact(
     )
 
 
+def declared_artifacts(
+    folder: Path,
+    schemes: Sequence[str],
+    outputs: tuple[TensorSpec, ...],
+    *,
+    inputs: tuple[TensorSpec, ...] = (X,),
+) -> list[Artifact]:
+    """One ONNX file of each scheme, see :func:`write_declared_onnx`.
+
+    Outputs whose names start with ``attention/`` are attention maps.
+    """
+    maps = tuple(spec.name for spec in outputs if spec.name.startswith("attention/"))
+    entries = []
+    for scheme in schemes:
+        path = folder / f"m.{scheme}.onnx"
+        write_declared_onnx(path, outputs, inputs=inputs, scheme=scheme)
+        entries.append(
+            artifact(path, scheme=scheme, inputs=inputs, outputs=outputs, attention=maps)
+        )
+    return entries
+
+
 def write_bundle(folder: Path, artifacts: Sequence[Artifact], reference: Arrays) -> Bundle:
     """A bundle of ``artifacts``, whose files are in ``folder``, with this ``reference``."""
     file = folder / REFERENCE

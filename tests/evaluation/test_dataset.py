@@ -237,12 +237,12 @@ def two_outputs(tmp_path):
     """``score`` and ``other``, which is its negative."""
     folder = tmp_path / "two.edge"
     folder.mkdir()
-    artifacts.write_dense_onnx(folder / "m.onnx", outputs=("score", "other"))
     outputs = (artifacts.Y, TensorSpec("other", artifacts.Y.shape, "float32"))
-    entries = [
-        artifacts.artifact(folder / "m.onnx", scheme=scheme, outputs=outputs)
-        for scheme in ("float32", "int8")
-    ]
+    entries = []
+    for scheme in ("float32", "dynamic_int8"):
+        path = folder / f"m.{scheme}.onnx"
+        artifacts.write_dense_onnx(path, outputs=("score", "other"))
+        entries.append(artifacts.artifact(path, scheme=scheme, outputs=outputs))
     x = artifacts.samples()
     score = artifacts.dense(x)
     arrays = {"input/x": x, "output/score": score, "output/other": -score}

@@ -42,17 +42,10 @@ def uniform_on_seven(tensors):
 
 @pytest.fixture
 def bundle(tmp_path):
-    """A tflite and an onnx file with one output and one map; functions run in their place."""
+    """Two files with one output and one map; functions run in their place."""
     folder = tmp_path / "maps.edge"
     folder.mkdir()
-    artifacts.write_dense_tflite(folder / "m.tflite")
-    artifacts.write_dense_onnx(folder / "m.onnx")
-    entries = [
-        artifacts.artifact(
-            folder / f"m.{format}", scheme=scheme, outputs=(artifacts.Y, MAP), attention=(MAP.name,)
-        )
-        for format, scheme in (("tflite", "float32"), ("onnx", "int8"))
-    ]
+    entries = artifacts.declared_artifacts(folder, ("float32", "int8"), (artifacts.Y, MAP))
     x = artifacts.samples()
     reference = {"input/x": x, "output/score": artifacts.dense(x), MAP.name: weights(x)}
     return artifacts.write_bundle(folder, entries, reference)
@@ -69,7 +62,7 @@ def data(tmp_path):
 
 def evaluated(bundle, dataset, function, checkpoint=None, limits=()):
     def open_function(artifact):
-        chosen = right if artifact.format == "tflite" else function
+        chosen = right if artifact.scheme == "float32" else function
         return FunctionRunner(chosen, artifact.inputs, artifact.outputs)
 
     return validate(
@@ -98,7 +91,7 @@ def test_seven_uniform_maps_of_200_fail(bundle, data, with_keras):
         "exceeding_maps",
         "worst_jensen_shannon",
     }
-    name = "Keras" if with_keras else "tflite float32 of this bundle (fallback reference)"
+    name = "Keras" if with_keras else "onnx float32 of this bundle (fallback reference)"
     assert item.task.reference_name == name
     assert item.headline["attention_max_abs_error"] == pytest.approx(0.6)
     assert item.to_json()["headline"]["data"] == "test.npz"

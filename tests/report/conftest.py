@@ -28,14 +28,7 @@ def bundle(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("report")
     x = artifacts.samples()
     generator = np.random.default_rng(3)
-    outputs = (artifacts.Y, ROW, MAP)
-    entries = []
-    for scheme in ("float32", "int8"):
-        path = tmp_path / f"m.{scheme}.onnx"
-        artifacts.write_declared_onnx(path, outputs, scheme=scheme)
-        entries.append(
-            artifacts.artifact(path, scheme=scheme, outputs=outputs, attention=(ROW.name, MAP.name))
-        )
+    entries = artifacts.declared_artifacts(tmp_path, ("float32", "int8"), (artifacts.Y, ROW, MAP))
     arrays = {
         "input/x": x,
         "output/score": artifacts.dense(x),

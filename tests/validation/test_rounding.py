@@ -20,13 +20,10 @@ WEIGHT = np.float32(1 / 3)
 
 def write(folder, scheme, rounding):
     """One ONNX artifact whose reference names what rounding of its weights costs."""
-    artifacts.write_dense_onnx(folder / "m.onnx")
-    entry = artifacts.artifact(
-        folder / "m.onnx", scheme=scheme, outputs=(Y, MAP), attention=(MAP.name,)
-    )
+    entries = artifacts.declared_artifacts(folder, (scheme,), (Y, MAP))
     x = samples(20)
     arrays = {"input/x": x, "output/score": dense(x), MAP.name: np.full((20, 3), WEIGHT)}
-    bundle = artifacts.write_bundle(folder, [entry], arrays)
+    bundle = artifacts.write_bundle(folder, entries, arrays)
     if rounding is not None:
         bundle.manifest.reference["rounding"] = rounding
     return bundle

@@ -54,16 +54,11 @@ def uneven_map(tensors):
 def write(folder, *, kind=None, source="seeded", outputs=(Y, MAP), scheme=None):
     """A bundle of every scheme, or of one, whose reference is of this kind."""
     folder.mkdir(parents=True, exist_ok=True)
-    artifacts.write_dense_onnx(folder / "m.onnx")
-    maps = (MAP.name,) if MAP in outputs else ()
-    entries = [
-        artifacts.artifact(folder / "m.onnx", scheme=name, outputs=outputs, attention=maps)
-        for name in ([scheme] if scheme else LIMITS)
-    ]
+    entries = artifacts.declared_artifacts(folder, (scheme,) if scheme else tuple(LIMITS), outputs)
     x = samples(COUNT)
     expected = right({"x": x})
     arrays = {"input/x": x, "output/score": expected["score"]}
-    if maps:
+    if MAP in outputs:
         arrays |= {MAP.name: expected[MAP.name]}
     artifacts.write_bundle(folder, entries, arrays)
 
@@ -228,7 +223,7 @@ def wrong_bias(tmp_path):
     """A float16 bundle whose file misses its limit on synthetic samples."""
     folder = tmp_path / "m.edge"
     write(folder, kind=SYNTHETIC, outputs=(Y,), scheme="float16")
-    artifacts.write_dense_onnx(folder / "m.onnx", bias=artifacts.BIAS + np.float32(0.5))
+    artifacts.write_dense_onnx(folder / "m.float16.onnx", bias=artifacts.BIAS + np.float32(0.5))
     artifacts.rehash(folder)
     return folder
 

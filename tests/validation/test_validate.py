@@ -33,13 +33,7 @@ def attention(count=7):
 def bundle(tmp_path):
     """Two outputs of one shape, ``score`` and ``other`` (its negative), and an attention map."""
     outputs = (Y, TensorSpec("other", Y.shape, "float32"), MAP)
-    entries = []
-    for scheme in LIMITS:
-        path = tmp_path / f"m.{scheme}.onnx"
-        artifacts.write_declared_onnx(path, outputs, scheme=scheme)
-        entries.append(
-            artifacts.artifact(path, scheme=scheme, outputs=outputs, attention=(MAP.name,))
-        )
+    entries = artifacts.declared_artifacts(tmp_path, tuple(LIMITS), outputs)
     x = samples()
     return artifacts.write_bundle(
         tmp_path,
@@ -260,8 +254,7 @@ def test_a_shifted_attention_map_fails(bundle):
 
 
 def test_the_predicted_class_of_probabilities_is_checked(tmp_path):
-    artifacts.write_declared_onnx(tmp_path / "m.onnx", (Y,), scheme="int8")
-    entries = [artifacts.artifact(tmp_path / "m.onnx", scheme="int8")]
+    entries = artifacts.declared_artifacts(tmp_path, ("int8",), (Y,))
     x = samples(count=11)
     scores = np.full((11, 2), 0.44, np.float32)
     scores[:, 0] = 0.56
