@@ -7,8 +7,11 @@ from .runner_faults import RUNNER_FAULTS
 from .structure_faults import STRUCTURE_FAULTS
 from .tflite_faults import TFLITE_FAULTS
 
-<<<<<<< HEAD
-FAULTS = [*ONNX_FAULTS, *GRAPH_FAULTS, *TFLITE_FAULTS, *RUNNER_FAULTS, *BATCH_FAULTS]
-=======
-FAULTS = [*ONNX_FAULTS, *TFLITE_FAULTS, *STRUCTURE_FAULTS, *RUNNER_FAULTS, *BATCH_FAULTS]
->>>>>>> 4a30f28 (Manifests with repeated entries or impossible counts are refused; faults of structure are planted)
+FAULTS = [
+    *ONNX_FAULTS,
+    *GRAPH_FAULTS,
+    *TFLITE_FAULTS,
+    *STRUCTURE_FAULTS,
+    *RUNNER_FAULTS,
+    *BATCH_FAULTS,
+]

@@ -124,11 +124,6 @@ def _truncate(content: bytes) -> bytes:
     return content[: len(content) // 2]
 
 
-<<<<<<< HEAD
-def _label_as_int8(artifact: Artifact, _: bytes) -> Artifact:
-    return replace(artifact, scheme="int8")
-
-
 def _set_option(kind: str, name: str, value: Any, position: int = 0) -> Callable[[Any], None]:
     def edit(model: Any) -> None:
         options = operators(model, kind)[position].builtinOptions
@@ -187,8 +182,6 @@ def _narrow_range(model: Any) -> None:
     tensor.quantization.scale = np.array(tensor.quantization.scale) / 4
 
 
-=======
->>>>>>> 4a30f28 (Manifests with repeated entries or impossible counts are refused; faults of structure are planted)
 TFLITE_FAULTS = [
     tflite_fault(
         "slope of LeakyReLU from PyTorch",
