@@ -171,6 +171,7 @@ LEVELS = {
             "rounding",
             "calibration",
             "keras_outputs",
+            "saturation",
             "plausible_inputs",
         ),
         *("edge_cases", "usable_rows", "reference", "inspection", "diagnosis", "worker"),

@@ -18,6 +18,7 @@ from edgeattn_converters.edge_cases import SEED, InputProperties, edge_cases
 from edgeattn_converters.keras_outputs import check_unchanged, keras_function, predict
 from edgeattn_converters.plausible_inputs import padding_values, plausible_inputs
 from edgeattn_converters.rounding import rounding_costs
+from edgeattn_converters.saturation import shifted_function
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.trace import Interface, vocabulary_of
 from edgeattn_converters.usable_rows import UsableRows, finite_rows, usable_rows
@@ -101,7 +102,8 @@ def write(
     run = keras_function(model, interface, attention=attention)
     values = run(inputs)
     real = source.kind != SYNTHETIC
-    rows = usable_rows(run, inputs, values, counts, properties, real=real)
+    shifted = shifted_function(model, interface)
+    rows = usable_rows(run, inputs, values, counts, properties, real=real, shifted=shifted)
     check_unchanged(values, rows.all)
     arrays: dict[str, Array] = {f"input/{name}": array for name, array in inputs.items()}
     arrays |= {f"output/{name}": array for name, array in values.outputs.items()}

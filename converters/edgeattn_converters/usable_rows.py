@@ -77,6 +77,7 @@ def usable_rows(
     properties: InputProperties,
     *,
     real: bool,
+    shifted: _Run | None = None,
 ) -> UsableRows:
     """Select rows of ``inputs``, for which Keras computes ``values``.
 
@@ -88,6 +89,8 @@ def usable_rows(
         properties: Tokens and padding, which are not changed: a token is another word if it is
             slightly smaller, and a step that is almost padding is not masked.
         real: Whether the samples are real. These are used even if Keras is unstable.
+        shifted: Computes the outputs with slightly larger activations; extremes on which these
+            differ are left out.
 
     Raises :class:`UnsupportedModelError` if the outputs are finite for no sample.
     """
@@ -104,6 +107,11 @@ def usable_rows(
     extremes = np.flatnonzero(finite & (position >= ordinary))
     step = _Step(exact, precisions=EXTREME_PRECISIONS)
     usable[extremes] = _unmoved(run, inputs, values, extremes, step)
+    if shifted is not None and len(extremes):
+        after = shifted({name: array[extremes] for name, array in inputs.items()})
+        for name, value in after.outputs.items():
+            before = values.outputs[name][extremes]
+            usable[extremes] &= _Step(exact).within(before, value, is_map=False)
     stable = bool(usable[:count].any())
     if not stable:
         usable[:count] = finite[:count]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 
 from edgeattn.tensors import Tensors
 from edgeattn_converters.edge_cases import InputProperties
-from edgeattn_converters.keras_outputs import KerasOutputs
+from edgeattn_converters.keras_outputs import KerasOutputs, keras_function
+from edgeattn_converters.saturation import shifted_function
+from edgeattn_converters.tracing.trace import interface_of
 from edgeattn_converters.usable_rows import usable_rows
 
 TABLE = np.random.default_rng(0).normal(size=(29, 5))
@@ -49,3 +52,26 @@ def test_unstable_rows_are_still_left_out() -> None:
     inputs = {"signal": np.array([[0.1], [0.1], [9.0], [9.0]], np.float32)}
     rows = usable_rows(steep, inputs, steep(inputs), (2, 2), InputProperties({}, {}), real=False)
     assert (len(rows.samples), rows.unstable) == (2, 2)
+
+
+def test_extremes_that_divide_by_a_saturated_activation_are_left_out() -> None:
+    """1 / sigmoid(x) is 1 + exp(-x): far from zero it depends on the last digit of 1."""
+    signal = keras.Input((1,), name="signal")
+    gate = keras.layers.Activation("sigmoid")(signal)
+    model = keras.Model(signal, keras.layers.Identity(name="y")(1.0 / gate))
+    interface = interface_of(model)
+    run = keras_function(model, interface, attention=False)
+    shifted = shifted_function(model, interface)
+    assert shifted is not None
+    inputs = {"signal": np.array([[0.5], [1.0], [2.0], [-3.0], [-40.0]], np.float32)}
+    sigmoid = 1 / (1 + np.exp(-inputs["signal"].astype(float)))
+    np.testing.assert_allclose(shifted(inputs).outputs["y"], 1 / (sigmoid + 2.0**-23), rtol=1e-4)
+    properties, counts = InputProperties({}, {}), (2, 2)
+    rows = usable_rows(run, inputs, run(inputs), counts, properties, real=False, shifted=shifted)
+    np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 3])
+
+
+def test_models_without_a_division_are_not_traced_again() -> None:
+    signal = keras.Input((3, 2), name="signal")
+    model = keras.Model(signal, keras.layers.LSTM(2)(signal))
+    assert shifted_function(model, interface_of(model)) is None
