@@ -271,6 +271,7 @@ def compare(
     seed: int, formats: tuple[str, ...] = ("tflite", "onnx"), graphs: int = GRAPHS_PER_MODEL
 ) -> Iterator[str]:
     """Yield a line for each graph of a model that a format computes differently from Keras."""
+    from edgeattn.errors import ConversionError
     from edgeattn.runners import open_runner
     from edgeattn_converters.formats import onnx, tflite
     from edgeattn_converters.recipes import recipe_for
@@ -282,7 +283,11 @@ def compare(
         for name in formats:
             converter = {"tflite": tflite, "onnx": onnx}[name]
             path = Path(folder) / f"model.{name}"
-            file = converter.convert(model, interface, recipe_for("float32"), path)
+            try:
+                file = converter.convert(model, interface, recipe_for("float32"), path)
+            except ConversionError as error:
+                yield f"seed {seed} {name}: {error.message}"
+                continue
             runner = open_runner(path, name, file.inputs, file.outputs, as_deployed=True)
             for graph, share in differing(model, runner.run, seed).items():
                 steps = "; ".join(histories[graph])
