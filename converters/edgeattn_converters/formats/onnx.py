@@ -112,6 +112,8 @@ def _check(proto: Any) -> None:
 
 
 def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
+    import onnx
+    import onnx.shape_inference
     import tensorflow as tf
     from tf2onnx import optimizer, tf_loader, tfonnx
 
@@ -128,7 +130,13 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
             input_names=inputs,
             output_names=outputs,
         )
-    return optimizer.optimize_graph(written).make_model("edgeattn")
+    proto = optimizer.optimize_graph(written).make_model("edgeattn")
+    try:
+        onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    except onnx.shape_inference.InferenceError:
+        # An optimization has moved a reshape to where its shape does not fit.
+        return written.make_model("edgeattn")
+    return proto
 
 
 def _name_values(proto: Any, traced: Traced) -> None:

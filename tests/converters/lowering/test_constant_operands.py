@@ -145,3 +145,22 @@ def test_constant_along_the_first_axis(format: str, tmp_path: Path) -> None:
     actual = open_runner(path, format, file.inputs, file.outputs, as_deployed=True).run({"x": x})
     for name, values in model.predict(x, verbose=0).items():
         np.testing.assert_allclose(actual[name], values, atol=1e-5)
+
+
+class OuterProduct(keras.layers.Layer):
+    """A graph that tf2onnx optimizes to a product of shapes that do not fit."""
+
+    def call(self, inputs: Any) -> Any:
+        sums = ops.sum(ops.transpose(inputs, (0, 2, 1)) / 1.7, axis=1, keepdims=True)
+        squares = ops.square(sums - CONSTANTS["vector"].reshape(1, 1, STEPS))
+        return ops.matmul(squares, ops.transpose(squares, (0, 2, 1)))
+
+
+def test_onnx_without_an_optimization_that_fails(tmp_path: Path) -> None:
+    inputs = keras.Input((STEPS, FEATURES), name="x")
+    model = keras.Model(inputs, OuterProduct(name="y")(inputs))
+    x = np.random.default_rng(3).normal(size=(4, STEPS, FEATURES)).astype("float32")
+    path = tmp_path / "model.onnx"
+    file = onnx.convert(model, interface_of(model), recipe_for("float32"), path)
+    actual = open_runner(path, "onnx", file.inputs, file.outputs, as_deployed=True).run({"x": x})
+    np.testing.assert_allclose(actual["y"], model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
