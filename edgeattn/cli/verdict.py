@@ -111,15 +111,18 @@ def _task_lines(tasks: Tasks) -> list[str]:
     if len(reasons) == 1 and reason:
         return [f"Task: not run. {reason}"]
     lines = _score_lines(tasks) if any(task.results for _, task in tasks) else []
+    lines += [
+        f"{item.artifact.label}: task not run. {task.reason}" for item, task in tasks if task.reason
+    ]
+    # Artifacts with equal results share a line.
+    labels: dict[str, list[str]] = {}
     for item, task in tasks:
-        if task.reason:
-            lines.append(f"{item.artifact.label}: task not run. {task.reason}")
         for result in task.results:
             if result.verdict in (FAIL, INCONCLUSIVE):
                 verb = "fails" if result.verdict == FAIL else "is inconclusive"
-                text = f"{item.artifact.label}: {result.output} {verb}: {result.summary}."
-                lines.append(f"{text} {result.remedy}".rstrip())
-    return lines
+                text = f"{result.output} {verb}: {result.summary}. {result.remedy}".rstrip()
+                labels.setdefault(text, []).append(item.artifact.label)
+    return [*lines, *(f"{', '.join(names)}: {text}" for text, names in labels.items())]
 
 
 def _score_lines(tasks: Tasks) -> list[str]:
