@@ -380,6 +380,8 @@ def test_ctrl_c_keeps_the_current_version(edgeattn_process, network, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A parent in the background may have the signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # Once the new version exists it is validated, then measured for an hour.
     while len(list(current.parent.glob("versions/*"))) < 2:
