@@ -6,7 +6,9 @@
     for reading in sensor:                  # one sample, in the shape of the model's input
         print(model(reading)["score"])
 
-Every call returns the same arrays, overwritten by the next call: copy values that must last.
+Every call in a thread returns the same arrays, overwritten by the next call in that thread: copy
+values that must last. Threads may share a model: calls run one at a time, and no call changes the
+arrays of another thread.
 To process a sequence in parts, convert with ``edgeattn convert --states`` and load with
 ``carry_states=True``. The model runs in this process, so a file that crashes its runtime ends the
 program; ``edgeattn validate`` detects such files.
@@ -14,6 +16,7 @@ program; ``edgeattn validate`` detects such files.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -79,7 +82,10 @@ _MAPPINGS = (dict, Mapping)
 
 
 class Model:
-    """An artifact as a function of one sample, with real numbers as inputs and outputs."""
+    """An artifact as a function of one sample, with real numbers as inputs and outputs.
+
+    Threads may share it. Carried states belong to the model, not to a thread.
+    """
 
     def __init__(self, artifact: Artifact, session: Session, *, carry_states: bool = False) -> None:
         self.artifact = artifact
@@ -92,27 +98,57 @@ class Model:
         self._only_writer = self._writers[0] if len(self._writers) == 1 else None
         readers = tuple(map(_OutputReader, self.outputs, session.fetches))
         # Outputs without a scale need no conversion.
-        self._readers = tuple(reader for reader in readers if reader.spec.quantized)
-        self._outputs: Tensors = {reader.spec.name: reader.real for reader in readers}
+        self._quantized = tuple(reader for reader in readers if reader.spec.quantized)
+        self._results: Tensors = {reader.spec.name: reader.real for reader in readers}
         self._states = tuple(
-            (writer, self._outputs[writer.spec.state])
+            _State(writer, self._results[writer.spec.state])
             for writer in writers
             if writer.spec.state is not None
         )
         self._carry = carry_states
         self._at_start = True
+        # The runtime's inputs and outputs are one set of arrays, for all threads.
+        self._lock = threading.Lock()
+        self._thread = threading.local()
 
     def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:
         """The outputs by name for one sample.
 
         ``sample`` is an array in the shape of the model's input, with or without a batch axis of
         1, or a mapping of such arrays by input name if the model has several inputs. A state that
-        is not in the mapping is zero or, with ``carry_states``, the final state of the last call.
-        Every call returns the same arrays. Raises :class:`SampleError` if an input is missing or
-        has another shape.
+        is not in the mapping is zero or, with ``carry_states``, the final state of the last call
+        that succeeded. Every call in a thread returns the same arrays. Raises :class:`SampleError`
+        if an input is missing or has another shape.
         """
-        if self._states:
-            self._write_states(sample)
+        with self._lock:
+            if self._states:
+                self._write_states(sample)
+            self._write(sample)
+            self._invoke()
+            for reader in self._quantized:
+                reader.read()
+            if self._carry:
+                for state in self._states:
+                    state.carried[...] = state.final
+                self._at_start = False
+            outputs: Tensors
+            copies: list[tuple[Array, Array]]
+            try:
+                outputs, copies = self._thread.outputs
+            except AttributeError:
+                outputs, copies = self._allocate()
+            for target, result in copies:
+                target[...] = result
+            return outputs
+
+    def _allocate(self) -> tuple[Tensors, list[tuple[Array, Array]]]:
+        """The arrays that calls in this thread return, and with each its source."""
+        outputs = {name: np.empty_like(result) for name, result in self._results.items()}
+        copies = [(outputs[name], result) for name, result in self._results.items()]
+        self._thread.outputs = outputs, copies
+        return outputs, copies
+
+    def _write(self, sample: Array | Mapping[str, Array]) -> None:
         # The most frequent case first: recognizing a mapping that is not a dict takes longer than
         # copying a small array.
         if self._only_writer is not None and isinstance(sample, np.ndarray):
@@ -127,24 +163,20 @@ class Model:
         else:
             names = ", ".join(writer.spec.name for writer in self._writers)
             raise SampleError(f"The model has several inputs. Pass a mapping with: {names}.")
-        self._invoke()
-        for reader in self._readers:
-            reader.read()
-        return self._outputs
 
     def _write_states(self, sample: Array | Mapping[str, Array]) -> None:
-        for writer, final in self._states:
-            if isinstance(sample, Mapping) and writer.spec.name in sample:
-                writer.write(sample[writer.spec.name])
+        for state in self._states:
+            if isinstance(sample, Mapping) and state.writer.name in sample:
+                state.writer.write(sample[state.writer.name])
             elif self._carry and not self._at_start:
-                writer.write(final)
+                state.writer.write(state.carried)
             else:
-                writer.clear()
-        self._at_start = False
+                state.writer.clear()
 
     def reset(self) -> None:
         """Start a new sequence with the next call. Needed only with ``carry_states``."""
-        self._at_start = True
+        with self._lock:
+            self._at_start = True
 
 
 class _InputWriter:
@@ -223,3 +255,13 @@ class _OutputReader:
         np.subtract(self._float64, self.spec.zero_point or 0, out=self._float64)
         np.multiply(self._float64, self._scale, out=self._float64)
         np.copyto(self.real, self._float64, casting="same_kind")
+
+
+class _State:
+    """A state as an input, with the output ``final`` and a copy of it for the next call."""
+
+    def __init__(self, writer: _InputWriter, final: Array) -> None:
+        self.writer = writer
+        self.final = final
+        # A call that fails may overwrite the output.
+        self.carried = np.zeros_like(final)

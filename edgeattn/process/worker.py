@@ -45,7 +45,10 @@ class _MalformedReply(Exception):
 
 
 class Worker:
-    """A process that calls functions by name. It starts with the first call, again if it died."""
+    """A process that calls functions by name. It starts with the first call, again if it died.
+
+    Threads may share it: it serves one call at a time.
+    """
 
     def __init__(
         self, *, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
@@ -55,6 +58,7 @@ class Worker:
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Worker:
         return self
@@ -78,6 +82,10 @@ class Worker:
         process ends or takes longer than ``timeout`` seconds.
         """
         request = frame({"call": function, "arguments": dict(arguments or {})}, tensors)
+        with self._lock:
+            return self._exchange(request, timeout)
+
+    def _exchange(self, request: Sequence[Any], timeout: float | None) -> tuple[Any, Tensors]:
         process = self._start()
         assert process.stdin is not None
         assert process.stdout is not None

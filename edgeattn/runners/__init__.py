@@ -22,7 +22,7 @@ class Runner(Protocol):
     """A loaded artifact.
 
     Arrays are matched by name and have the sample axis first. Inputs and outputs are real numbers:
-    the runner quantizes and dequantizes.
+    the runner quantizes and dequantizes. Threads may share a runner.
     """
 
     inputs: tuple[TensorSpec, ...]

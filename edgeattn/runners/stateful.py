@@ -1,5 +1,6 @@
 """A runner that passes the final states of each sequence to the next."""
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,9 +27,14 @@ class StatefulRunner:
         self._runner = runner
         self.inputs, self.outputs, self.runtime = runner.inputs, runner.outputs, runner.runtime
         self._states: dict[str, Array] = {}
+        self._lock = threading.Lock()
 
     def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         """As :meth:`edgeattn.runners.Runner.run`, one sample after the other."""
+        with self._lock:
+            return self._run(tensors)
+
+    def _run(self, tensors: Tensors) -> Tensors:
         results: list[Mapping[str, Array]] = []
         for row in range(len(next(iter(tensors.values())))):
             sample = {name: array[row : row + 1] for name, array in tensors.items()}

@@ -1,6 +1,7 @@
 """TFLite files in ai-edge-litert or, if that is not installed, in tflite-runtime."""
 
 import importlib.metadata
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,15 @@ class TFLiteRunner:
         self.outputs = outputs
         self.runtime = f"{distribution} {_version(distribution)}"
         self._reset = reset
+        self._lock = threading.Lock()
         self._feeds = _with_indices(inputs, input_details, path)
         self._fetches = _with_indices(outputs, output_details, path)
 
     def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
+        with self._lock:
+            return self._run(tensors)
+
+    def _run(self, tensors: Tensors) -> Tensors:
         results: dict[str, list[Any]] = {spec.name: [] for spec in self.outputs}
         batch = self.inputs[0].shape[0] or 1
         for feeds, count in batches(tensors, self.inputs, (batch,), fixed=True):
