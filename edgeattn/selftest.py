@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edgeattn.errors import EdgeattnError
+from edgeattn.printable import join_lines
 
 
 def selftest(path: Path) -> tuple[list[str], int]:
@@ -44,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         lines, code = selftest(parser.parse_args(arguments).bundle)
     except EdgeattnError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(join_lines([f"Error: {error.message}", error.hint or ""]), file=sys.stderr)
         sys.exit(error.exit_code)
-    print("\n".join(lines))
+    print(join_lines(lines))
     sys.exit(code)
 
 

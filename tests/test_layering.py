@@ -143,6 +143,7 @@ LEVELS = {
             "version",
             "errors",
             "schemes",
+            "printable",
             "progress",
             "files",
             "converters",

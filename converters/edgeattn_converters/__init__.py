@@ -11,6 +11,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import ArtifactError, ConversionError, SchemeError, UnsupportedModelError
+from edgeattn.printable import join_lines
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters.combinations import Request, check_combination
@@ -129,8 +130,8 @@ def _write_artifacts(
 
 def nothing_converted(model: Path, reasons: Mapping[str, str]) -> ConversionError:
     """The error if no artifact could be converted; ``reasons`` by artifact."""
-    lines = "\n".join(f"  {label}: {reason}" for label, reason in reasons.items())
+    lines = [f"  {label}: {reason}" for label, reason in reasons.items()]
     return ConversionError(
-        f"{model.name} could not be converted to any format:\n{lines}",
+        join_lines([f"{model.name} could not be converted to any format:", *lines]),
         hint=f"List the contents of the model: edgeattn inspect {model}",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.benchmark.latency import LatencyReport
@@ -93,7 +94,7 @@ def command(
     if as_json:
         output.emit_json(report.to_json())
     else:
-        click.echo(format_latency(report, quiet=quiet))
+        output.echo(format_latency(report, quiet=quiet))
     return report.exit_code
 
 
@@ -111,11 +112,11 @@ def print_sustained(results: tuple[SustainedResult, ...], target: str, *, as_jso
             }
         )
     else:
-        click.echo(format_sustained(results))
+        output.echo(format_sustained(results))
     return 0 if ran and not failed else 5
 
 
-def format_sustained(results: tuple[SustainedResult, ...]) -> str:
+def format_sustained(results: tuple[SustainedResult, ...]) -> Text:
     rows = []
     for result in results:
         celsius, energy = result.temperature_c, result.millijoules
@@ -136,7 +137,7 @@ def format_sustained(results: tuple[SustainedResult, ...]) -> str:
         )
     header = ["format", "scheme", "runtime", "threads", "runs", "void"]
     header += ["first (ms)", "last (ms)", "board (°C)", "energy (mJ)", "above idle (mJ)"]
-    lines = [output.table(header, rows, right=tuple(range(3, 11)))]
+    lines: list[str] = [output.table(header, rows, right=tuple(range(3, 11)))]
     lines += [f"{result.artifact.label}: {result.reason}" for result in results if result.reason]
     lines += [
         "",
@@ -147,7 +148,7 @@ def format_sustained(results: tuple[SustainedResult, ...]) -> str:
         lines.append("Energy was not measured: it requires a power controller as in a Pi 5.")
     if all(window.throttled is None for result in results for window in result.windows):
         lines.append(NO_THROTTLING_FLAGS)
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def powers_of_two(limit: int) -> tuple[int, ...]:
@@ -155,7 +156,7 @@ def powers_of_two(limit: int) -> tuple[int, ...]:
     return tuple(1 << power for power in range(limit.bit_length()))
 
 
-def format_latency(report: LatencyReport, *, quiet: bool = False) -> str:
+def format_latency(report: LatencyReport, *, quiet: bool = False) -> Text:
     rows = [
         [
             result.artifact.format,
@@ -172,7 +173,7 @@ def format_latency(report: LatencyReport, *, quiet: bool = False) -> str:
     ]
     header = ["format", "scheme", "runtime", "threads", "runs", "p50 (ms)", "p90 (ms)", "p99 (ms)"]
     header += ["load (ms)", "cold (ms)", "memory (MB)"]
-    lines = [output.table(header, rows, right=tuple(range(3, 11)))]
+    lines: list[str] = [output.table(header, rows, right=tuple(range(3, 11)))]
     for result in report.results:
         label = f"{result.artifact.label}, threads {result.threads}"
         if result.reason:
@@ -187,7 +188,7 @@ def format_latency(report: LatencyReport, *, quiet: bool = False) -> str:
         ]
         if all(result.throttled is None for result in report.results):
             lines.append(NO_THROTTLING_FLAGS)
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def milliseconds(value: float | None) -> str:

@@ -12,6 +12,7 @@ from edgeattn.cli import options, output
 from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.converters import import_converters
 from edgeattn.metrics.verdict import NOT_PROVEN
+from edgeattn.printable import Text
 from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def command(
     if as_json:
         output.emit_json(as_document(conversion))
     else:
-        click.echo("\n".join(as_lines(conversion, verbose=verbose)))
+        output.echo(*as_lines(conversion, verbose=verbose))
     return int(conversion.exit_code)
 
 
@@ -215,7 +216,7 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     yield from settling_command(conversion.bundle, reports)
 
 
-def _table(conversion: Conversion) -> str:
+def _table(conversion: Conversion) -> Text:
     header = [
         *("verdict", "format", "scheme", "size (kB)", "quantized weights (%)", "integer ops"),
         "max abs error",

@@ -12,6 +12,7 @@ import click
 from edgeattn import progress
 from edgeattn.cli import options, output
 from edgeattn.errors import EdgeattnError, OutputError, UsageError
+from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -128,7 +129,7 @@ def command(
     if as_json:
         output.emit_json({"exit_code": code, "hosts": [result.to_json() for result in results]})
     else:
-        click.echo(as_text(results, bundle, quiet=quiet))
+        output.echo(as_text(results, bundle, quiet=quiet))
     return code
 
 
@@ -190,7 +191,7 @@ def report_path(bundle: Path, host: str, suffix: str) -> Path:
     return path.with_name(f"{path.name.removesuffix('.zip')}.{name}{suffix}")
 
 
-def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = False) -> str:
+def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = False) -> Text:
     rows = [
         [
             result.host,
@@ -204,7 +205,7 @@ def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = 
         for result in results
     ]
     header = ["host", "board", "verdict", "p50 (ms)", "sent (kB)", "version", "state"]
-    lines = [output.table(header, rows, right=(3, 4))]
+    lines: list[str] = [output.table(header, rows, right=(3, 4))]
     for result in results:
         if result.error is not None:
             lines.append(f"{result.host}: {result.error.message}")
@@ -213,7 +214,7 @@ def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = 
         lines += _reasons(result)
     if not quiet:
         lines += _notes(results, bundle)
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _reasons(result: DeploymentResult) -> list[str]:

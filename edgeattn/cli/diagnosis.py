@@ -35,10 +35,12 @@ def diagnose_report(
 def format_lines(diagnoses: Sequence[ArtifactDiagnosis]) -> Iterator[str]:
     """Yield the diagnosis of each artifact and a table of its worst operators."""
     if not diagnoses:
-        yield "\nNo diagnosis: float32 artifacts that pass have no reference to be compared with."
+        yield ""
+        yield "No diagnosis: float32 artifacts that pass have no reference to be compared with."
     for item in diagnoses:
         reference = f", compared with {item.reference}" if item.reference else ""
-        yield f"\n{item.artifact.label}{reference}: {item.diagnosis.message}"
+        yield ""
+        yield f"{item.artifact.label}{reference}: {item.diagnosis.message}"
         if item.diagnosis.remedy:
             yield item.diagnosis.remedy
         if item.comparison.unmatched:

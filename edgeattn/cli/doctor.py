@@ -10,6 +10,7 @@ from edgeattn.device.advice import Advice
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import RuntimeCheck
 from edgeattn.errors import UsageError
+from edgeattn.printable import Text, join_lines
 
 UNKNOWN = "unknown"
 # CPU features that decide which kernels a runtime selects; --json lists all features.
@@ -48,7 +49,7 @@ def command(host: str | None, access: options.DeviceAccess, as_json: bool) -> in
     if as_json:
         output.emit_json(to_document(device, checks, advice, works))
     else:
-        click.echo(format_text(device, checks, advice))
+        output.echo(format_text(device, checks, advice))
     return 0 if works else 5
 
 
@@ -72,7 +73,7 @@ def to_document(
 
 def format_text(
     device: Device, checks: tuple[RuntimeCheck, ...], advice: tuple[Advice, ...]
-) -> str:
+) -> Text:
     from edgeattn.device.wheels import wheel_incompatibilities
 
     features = [name for name in RELEVANT_FEATURES if name in device.features]
@@ -96,7 +97,7 @@ def format_text(
     lines = [f"{name.ljust(width)}  {text}" for name, text in rows]
     for item in advice:
         lines += ["", f"{item.level}: {item.message}", f"  {item.remedy}"]
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _memory(device: Device) -> str:

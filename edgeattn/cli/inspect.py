@@ -32,7 +32,7 @@ def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
     if as_json:
         output.emit_json(document)
     else:
-        click.echo("\n".join(lines(document)))
+        output.echo(*lines(document))
     return 0
 
 

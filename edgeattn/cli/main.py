@@ -9,8 +9,10 @@ from typing import NoReturn
 
 import click
 
+from edgeattn.cli import output
 from edgeattn.cli.commands import Commands
 from edgeattn.errors import EdgeattnError, OutputError
+from edgeattn.printable import Text, printable
 from edgeattn.version import __version__
 
 # Exit codes as shells use them: 128 + SIGINT, 128 + SIGPIPE. After a broken pipe the reader has
@@ -76,6 +78,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         if as_json:
             message = EdgeattnError(error.format_message())
             return _print_error(message, error.exit_code, as_json)
+        error.message = printable(error.message)  # type: ignore[misc]
         error.show()
         return error.exit_code
     except BrokenPipeError:
@@ -84,7 +87,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         if debug:
             import traceback
 
-            traceback.print_exc()
+            output.echo(*traceback.format_exc().splitlines(), err=True)
         known = _as_edgeattn_error(error)
         return _print_error(known, known.exit_code, as_json)
 
@@ -102,9 +105,11 @@ def _as_edgeattn_error(error: Exception) -> EdgeattnError:
 
 
 def _print_error(error: EdgeattnError, code: int, as_json: bool) -> int:
-    click.echo(f"Error: {error.message}", err=True)
+    message = error.message
+    message = message if isinstance(message, Text) else printable(message)
+    output.echo(Text(f"Error: {message}"), err=True)
     if error.hint:
-        click.echo(error.hint, err=True)
+        output.echo(error.hint, err=True)
     if as_json:
         document = {"message": error.message, "hint": error.hint, "exit_code": code}
         click.echo(json.dumps({"error": document}, indent=1))

@@ -10,7 +10,13 @@ from typing import Any
 
 import click
 
+from edgeattn.printable import Text, join_lines, printable
 from edgeattn.progress import shown_by
+
+
+def echo(*lines: str, err: bool = False) -> None:
+    """Print lines. Control characters in them are escaped, see :func:`join_lines`."""
+    click.echo(join_lines(lines), err=err)
 
 
 def emit_json(document: Any) -> None:
@@ -36,11 +42,11 @@ def plain(value: Any) -> Any:
 
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
-) -> str:
+) -> Text:
     """A text table; the columns in ``right`` are right-aligned."""
-    lines = [header, *rows]
+    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
+    return join_lines(
         "  ".join(
             cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
@@ -75,7 +81,7 @@ def progress(quiet: bool) -> Iterator[None]:
 
     def show(message: str) -> None:
         with lock:
-            click.echo(f"\r\x1b[2K{message} ...", nl=False, err=True)
+            click.echo(f"\r\x1b[2K{printable(message)} ...", nl=False, err=True)
 
     try:
         with shown_by(show):

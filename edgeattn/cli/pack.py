@@ -33,7 +33,7 @@ def command(bundle: Path, target: Path | None, force: bool, as_json: bool, quiet
     if as_json:
         output.emit_json({"path": str(target), "bytes": size, "sha256": digest})
     elif quiet:
-        click.echo(str(target))
+        output.echo(str(target))
     else:
-        click.echo(f"Wrote {target}, {output.size(size)}\nSHA-256 {digest}")
+        output.echo(f"Wrote {target}, {output.size(size)}", f"SHA-256 {digest}")
     return 0

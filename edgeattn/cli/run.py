@@ -105,8 +105,7 @@ def command(
             }
         )
     else:
-        click.echo("\n".join(_lines(result, quiet=quiet)))
-        click.echo(f"Wrote {target}")
+        output.echo(*_lines(result, quiet=quiet), f"Wrote {target}")
     return 0
 
 

@@ -33,5 +33,5 @@ def command(bundle: Path, key: Path, as_json: bool, quiet: bool) -> int:
     if as_json:
         output.emit_json({"path": str(signature)})
     elif not quiet:
-        click.echo(f"Wrote {signature}")
+        output.echo(f"Wrote {signature}")
     return 0

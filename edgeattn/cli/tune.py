@@ -10,6 +10,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
+from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
     from edgeattn_converters.tuning.search import Result
@@ -105,14 +106,14 @@ def command(
                 force=force,
             )
     except KeyboardInterrupt:
-        click.echo("Results so far are stored. Rerun the command to resume.", err=True)
+        output.echo("Results so far are stored. Rerun the command to resume.", err=True)
         raise
     if plot is not None:
         _plot(result, plot)
     if as_json:
         output.emit_json(as_document(result))
     else:
-        click.echo(as_text(result, table=not quiet))
+        output.echo(as_text(result, table=not quiet))
     return int(result.exit_code)
 
 
@@ -182,7 +183,7 @@ def _entry(result: Result) -> dict[str, Any]:
     }
 
 
-def as_text(result: TuningResult, *, table: bool) -> str:
+def as_text(result: TuningResult, *, table: bool) -> Text:
     lines = []
     if table:
         converted = [item for item in result.results if item.bytes is not None]
@@ -203,7 +204,7 @@ def as_text(result: TuningResult, *, table: bool) -> str:
     lines += _conclusion(result)
     lines += _untried(result)
     lines.append(f"Wrote {result.bundle.path}")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _conclusion(result: TuningResult) -> list[str]:
@@ -242,7 +243,7 @@ def _untried(result: TuningResult) -> list[str]:
     return [f"Not tried ({reason}): {', '.join(items)}." for reason, items in by_reason.items()]
 
 
-def _table(results: tuple[Result, ...], chosen: Result) -> str:
+def _table(results: tuple[Result, ...], chosen: Result) -> Text:
     outputs = list(dict.fromkeys(name for item in results for name in item.scores))
     several = len(outputs) > 1
     header = [

@@ -168,7 +168,7 @@ def command(
                 diagnoses = diagnosis.diagnose_report(opened, result, overrides)
     except (KeyboardInterrupt, SystemExit):
         if checkpoint is not None and checkpoint.exists():
-            click.echo(
+            output.echo(
                 f"Unfinished work is in {checkpoint}. Rerun the command to resume.", err=True
             )
         raise
@@ -185,9 +185,9 @@ def command(
             document["explanation"] = [item.to_json() for item in diagnoses]
         output.emit_json(document)
     else:
-        click.echo(verdict_text(opened, result, quiet=quiet))
+        output.echo(verdict_text(opened, result, quiet=quiet))
         if diagnoses is not None:
-            click.echo("\n".join(diagnosis.format_lines(diagnoses)))
+            output.echo(*diagnosis.format_lines(diagnoses))
     return result.exit_code
 
 

@@ -9,6 +9,7 @@ from edgeattn.cli import output
 from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.cli.convert import failure_lines, settling_command
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN
+from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -27,7 +28,7 @@ ERROR_COLUMNS = [
 Tasks = list[tuple["ArtifactReport", "TaskReport"]]
 
 
-def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> str:
+def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> Text:
     """The table of artifacts, the checks that failed, and the verdict on the last line.
 
     If artifacts were compared on the user's data, the numbers of the table are those.
@@ -71,7 +72,7 @@ def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> str:
     if not quiet:
         lines += ["", _reference_line(bundle, artifacts), *conversion_summary(artifacts)]
     lines.append(f"Verdict: {report.verdict}")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _error_columns(artifacts: Sequence[ArtifactReport]) -> list[tuple[str, str, str, int]]:

@@ -7,6 +7,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.files import write_text
 from edgeattn.metrics.limits import Check
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
+from edgeattn.printable import printable
 from edgeattn.validation.report import ArtifactReport, Report
 
 
@@ -18,7 +19,9 @@ def write_junit(path: Path, bundle: Bundle, report: Report, *, inconclusive: str
     was missed on synthetic samples only. A task without labels, and that of the reference itself,
     are skipped. Raises :class:`OutputError` if the file cannot be written.
     """
-    root = ElementTree.Element("testsuites", name=f"edgeattn validate {bundle.path.name}")
+    root = ElementTree.Element(
+        "testsuites", name=printable(f"edgeattn validate {bundle.path.name}")
+    )
     for item in report.artifacts:
         root.append(_suite(item, inconclusive))
     ElementTree.indent(root)
@@ -41,6 +44,8 @@ def _suite(report: ArtifactReport, inconclusive: str) -> ElementTree.Element:
     suite = ElementTree.Element("testsuite", name=label)
 
     def add_case(name: str, stage: str, result: str | None = None, message: str = "") -> None:
+        # XML cannot represent control characters.
+        name, message = printable(name), printable(message)
         case = ElementTree.SubElement(suite, "testcase", name=name, classname=f"{label}.{stage}")
         if result is not None:
             ElementTree.SubElement(case, result, message=message)

@@ -1,5 +1,7 @@
 """The HTML report: the verdict first, then failures, task, size and latency, and each artifact."""
 
+import base64
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -9,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.metrics.verdict import NOT_PROVEN
+from edgeattn.printable import printable
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe, percent_of_limit, title
 from edgeattn.report.latency_section import latency_section
@@ -49,11 +52,14 @@ def render(
     verdicts = Counter(item.verdict for item in report.artifacts)
     compared = [item.task for item in report.artifacts if item.task and item.data]
     metrics = {check.metric for item in report.artifacts for check in item.checks}
+    script = render_template("page.js")
     html = render_template(
         "page.html",
         bundle=bundle,
         report=report,
         version=__version__,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         stages=list(STAGES),
         counts=[f"{verdicts[name]} {name}" for name in VERDICT_SIGNS if verdicts[name]],
         data=sorted({(task.source, task.samples, task.reference_name) for task in compared}),
@@ -92,12 +98,18 @@ def render_template(name: str, **values: Any) -> str:
     return _environment().get_template(name).render(**values)
 
 
+def _printable(value: Any) -> Any:
+    """``value`` as a template prints it; strings that are markup have a class of their own."""
+    return printable(value) if type(value) is str else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("edgeattn.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )

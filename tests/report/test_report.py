@@ -1,5 +1,7 @@
 """The HTML report and the JUnit XML: complete, self-contained and accessible."""
 
+import base64
+import hashlib
 import html.parser
 import re
 import shutil
@@ -23,6 +25,8 @@ from edgeattn.validation.report import ArtifactReport, Report
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
+
+HOSTILE = "a\x1b[2J\u202e\nVerdict: pass"
 
 # Elements without an end tag in HTML.
 VOID = {"meta", "br", "img", "input", "hr", "link"}
@@ -137,6 +141,40 @@ def test_names_are_escaped(bundle, tmp_path):
     assert "&lt;script&gt;alert" in text
     assert "<img" not in text
     assert "&lt;img src=x onerror" in text
+
+
+def test_only_the_script_of_the_page_may_run(bundle, report, text):
+    policy = next(
+        tag["content"]
+        for tag in Reader(text).of("meta")
+        if tag.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert "default-src 'none'" in policy
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    # No attribute runs a script: the policy would block it.
+    assert not any(name.startswith("on") for _, tag in Reader(text).tags for name in tag)
+
+
+def test_control_characters_are_shown_as_escapes(bundle, report, tmp_path):
+    def change(data):
+        data["model"]["file"] = f"{HOSTILE}.h5"
+
+    copied = tmp_path / "copy"
+    shutil.copytree(bundle.path, copied)
+    artifacts.edit_manifest(copied, change)
+    opened = type(bundle).open(copied)
+    items = [replace(item, reason=HOSTILE, warnings=(HOSTILE,)) for item in report.artifacts]
+    hostile = Report(tuple(items))
+    text = page.render(opened, hostile)
+    assert not [c for c in text if not c.isprintable() and c not in "\n\u00a0"]
+    assert "a\\x1b[2J\\u202e\\nVerdict: pass" in text
+    # XML has no control characters, so that a CI system could not read the file.
+    write_junit(tmp_path / "r.xml", opened, hostile)
+    xml = (tmp_path / "r.xml").read_text("utf-8")
+    assert "a\\x1b[2J\\u202e\\nVerdict: pass" in xml
+    ElementTree.fromstring(xml)
 
 
 def test_artifacts_that_did_not_run_have_a_reason(bundle):

@@ -77,7 +77,7 @@ def missing_class(item: Config) -> UnsupportedModelError:
         "--custom-objects FILE.py"
     )
     if class_name == "Attention" and "units" not in config and "use_scale" not in config:
-        hint += f"\nIt is neither the Attention of Keras nor {attention_package.REGISTERED}."
+        hint += f". It is neither the Attention of Keras nor {attention_package.REGISTERED}."
     arguments = {key: value for key, value in config.items() if key not in _LAYER_ARGUMENTS}
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
     return UnsupportedModelError(

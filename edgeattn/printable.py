@@ -1,0 +1,34 @@
+"""Text for terminals and pages: names and messages of others cannot control what is displayed.
+
+Names of layers, files and devices, and the messages that contain them, are data of others. Printed
+as they are, an escape sequence could clear the screen and a line feed could forge a verdict.
+"""
+
+import unicodedata
+from collections.abc import Iterable
+
+
+class Text(str):
+    """Text of several lines, each of which is printable; its line feeds are edgeattn's own."""
+
+    __slots__ = ()
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with control and invisible characters as escapes such as ``\\x1b``.
+
+    These are all characters that Unicode calls other or separators, except spaces: also line feeds,
+    marks that reverse the direction of writing, and bytes of file names that are not UTF-8.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if _is_safe(c) else ascii(c)[1:-1] for c in text)
+
+
+def _is_safe(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def join_lines(lines: Iterable[str]) -> Text:
+    """Each of ``lines`` on a line of its own, printable; a :class:`Text` stays as it is."""
+    return Text("\n".join(x if isinstance(x, Text) else printable(x) for x in lines))
