@@ -13,11 +13,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeattn import progress
+from edgeattn.bundle.manifest import MANIFEST
+from edgeattn.deployment.device_runner import validate_on_device
 from edgeattn.deployment.fleet import Cancellation
 from edgeattn.deployment.on_device import steps
+from edgeattn.deployment.replies import (
+    FormatCheck,
+    OpenedFolder,
+    parse_measurement,
+    parse_version,
+    parse_versions,
+)
 from edgeattn.deployment.results import (
     FAILED,
     REFUSED,
@@ -34,8 +43,6 @@ if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.device.info import Device
-    from edgeattn.tensors import Tensors
-    from edgeattn.validation.report import Report
 
 
 @dataclass(frozen=True)
@@ -114,43 +121,41 @@ def run_steps(
 ) -> DeploymentResult:
     """The steps of a deployment, over an open connection; :class:`DeviceError` if one fails."""
     artifacts = bundle.select(options.formats, options.schemes)
-    before = connection.call(steps.open_folder, folder=options.folder)
-    _check_version(connection.host, before["edgeattn"])
+    before = _open_folder(connection, options)
     progress.report("checking the runtimes of the device")
-    _check_runtimes(connection.host, artifacts, connection.call(steps.check_runtimes))
+    checks = FormatCheck.parse_all(connection.call(steps.check_runtimes))
+    _check_runtimes(connection.host, artifacts, checks)
     files = bundle.file_hashes()
     sent = send_files(connection, bundle.path, files)
     progress.report("hashing every file on the device")
-    version = connection.call(steps.add_version, files=files)
-    progress.report("validating on the device")
-    selection = {
-        "version": version,
-        "formats": list(options.formats),
-        "schemes": list(options.schemes),
-    }
-    report = device_report(
-        bundle, artifacts, *connection.call_with_tensors(steps.validate, selection)
-    )
+    version = parse_version(connection.call(steps.add_version, files=files), files[MANIFEST])
+    report = validate_on_device(connection, version, bundle, artifacts)
     result = DeploymentResult(
         connection.host.destination,
-        state=UNCHANGED if before["current"] == version else SWITCHED,
-        folder=before["folder"],
+        state=UNCHANGED if before.current == version else SWITCHED,
+        folder=before.folder,
         version=version,
-        previous=before["current"],
+        previous=before.current,
         sent=sent,
         device=device,
         report=report,
     )
-    if report.exit_code:
+    if result.exit_code:
         result = replace(result, state=REFUSED)
     elif options.measure:
         progress.report("measuring latency on the device")
         bench, _ = connection.call_with_tensors(
             steps.measure,
-            {**selection, "runs": options.runs, "seconds": options.seconds},
+            {
+                "version": version,
+                "formats": list(options.formats),
+                "schemes": list(options.schemes),
+                "runs": options.runs,
+                "seconds": options.seconds,
+            },
             timeout=CALL_TIMEOUT + options.seconds,
         )
-        result = replace(result, bench=bench)
+        result = replace(result, bench=parse_measurement(bench, artifacts))
     # JSON has no infinity and no NaN: they become strings.
     document = json.loads(json.dumps(result.to_json()), parse_constant=str)
     connection.call(steps.save_report, version=version, report={**document, "state": None})
@@ -158,7 +163,8 @@ def run_steps(
         return result
     if result.state == SWITCHED:
         connection.call(steps.switch, version=version)
-    return replace(result, removed=tuple(connection.call(steps.prune, keep=options.keep)))
+    removed = parse_versions(connection.call(steps.prune, keep=options.keep))
+    return replace(result, removed=removed)
 
 
 def roll_back(
@@ -180,80 +186,32 @@ def roll_back(
 
 def roll_back_over(connection: Connection, options: DeploymentOptions) -> DeploymentResult:
     """The steps of a rollback, over an open connection."""
-    before = connection.call(steps.open_folder, folder=options.folder)
+    before = _open_folder(connection, options)
     versions = connection.call(steps.roll_back)
     return DeploymentResult(
-        connection.host.destination, ROLLED_BACK, before["folder"], versions["to"], versions["from"]
+        connection.host.destination, ROLLED_BACK, before.folder, versions["to"], versions["from"]
     )
 
 
-def device_report(
-    bundle: Bundle,
-    artifacts: tuple[Artifact, ...],
-    summaries: Sequence[dict[str, Any]],
-    outputs: Tensors,
-) -> Report:
-    """The validation report of a device, with the stage ``device`` if this machine has the runtime.
-
-    ``summaries`` and ``outputs`` are the result of the device's
-    :func:`edgeattn.deployment.on_device.steps.validate`. Raises :class:`DeviceError` if a verdict
-    of the device contradicts its checks.
-    """
-    from edgeattn import ArtifactReport, Check, Report, validate_isolated
-    from edgeattn.validation.device_parity import add_device_stage
-
-    by_path = {artifact.path: artifact for artifact in artifacts}
-    reports = []
-    for number, summary in enumerate(summaries):
-        prefix = f"{number}/"
-        report = ArtifactReport(
-            by_path[summary["path"]],
-            summary["runtime"],
-            tuple(
-                Check(**{**check, "heads": tuple(check["heads"])}) for check in summary["checks"]
-            ),
-            reason=summary["reason"],
-            broken=summary["broken"],
-            outputs={
-                name.removeprefix(prefix): array
-                for name, array in outputs.items()
-                if name.startswith(prefix)
-            },
-        )
-        if report.verdict != summary["verdict"]:
-            raise DeviceError(
-                f"The device reports {summary['verdict']} for {report.artifact.label}, but its "
-                f"checks amount to {report.verdict}.",
-                hint="Install this edgeattn on the device with --install.",
-            )
-        reports.append(report)
-    return add_device_stage(Report(tuple(reports)), validate_isolated(bundle, artifacts), bundle)
-
-
-def _check_version(host: ssh.SSHHost, version: str) -> None:
-    from edgeattn.version import __version__
-
-    if version != __version__:
-        raise DeviceError(
-            f"{host.destination} has edgeattn {version}, this machine has {__version__}: both must "
-            "apply the same checks.",
-            hint="Install this version on the device with --install.",
-        )
+def _open_folder(connection: Connection, options: DeploymentOptions) -> OpenedFolder:
+    reply = connection.call(steps.open_folder, folder=options.folder)
+    return OpenedFolder.parse(reply, connection.host.destination)
 
 
 def _check_runtimes(
-    host: ssh.SSHHost, artifacts: Sequence[Artifact], checks: Sequence[dict[str, Any]]
+    host: ssh.SSHHost, artifacts: Sequence[Artifact], checks: Sequence[FormatCheck]
 ) -> None:
-    """Before anything is copied: a runtime must compute a tiny model correctly."""
-    working = {check["format"] for check in checks if check["state"] == "pass"}
-    formats = sorted({artifact.format for artifact in artifacts})
-    if working.isdisjoint(formats):
+    """Before anything is copied: each runtime must compute a tiny model correctly."""
+    working = {check.format for check in checks if check.works}
+    formats = {artifact.format for artifact in artifacts}
+    missing = sorted(formats - working)
+    if missing:
         reasons = "; ".join(
-            f"{check['format']}: {check['reason'] or check['state']}"
-            for check in checks
-            if check["format"] in formats
+            f"{check.format}: {check.reason}" for check in checks if check.format in missing
         )
+        others = "".join(f" --format {name}" for name in sorted(formats & working))
         raise DeviceError(
-            f"No runtime for {' or '.join(formats)} files works on {host.destination}: {reasons}",
-            hint=f"Check the device: edgeattn doctor {host.destination}",
+            f"No runtime for {' or '.join(missing)} files works on {host.destination}: {reasons}",
+            hint=f"Check the device: edgeattn doctor {host.destination}"
+            + (f". To validate the other artifacts only, pass{others}" if others else ""),
         )

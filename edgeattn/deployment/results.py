@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.errors import EdgeattnError
+from edgeattn.metrics.verdict import NOT_RUN, PASS
 
 if TYPE_CHECKING:
     from edgeattn.device.info import Device
@@ -38,13 +39,20 @@ class DeploymentResult:
 
     @property
     def verdict(self) -> str:
-        return "not run" if self.report is None else self.report.verdict
+        """That of the report, but no pass unless every selected artifact ran."""
+        if self.report is None:
+            return NOT_RUN
+        verdict = self.report.verdict
+        complete = all(item.verdict != NOT_RUN for item in self.report.artifacts)
+        return verdict if complete or verdict != PASS else NOT_RUN
 
     @property
     def exit_code(self) -> int:
         if self.error is not None:
             return self.error.exit_code
-        return 0 if self.report is None else self.report.exit_code
+        if self.report is None:
+            return 0
+        return 5 if self.verdict == NOT_RUN else self.report.exit_code
 
     def to_json(self) -> dict[str, Any]:
         error = self.error and {"message": self.error.message, "hint": self.error.hint}

@@ -60,6 +60,15 @@ def send_files(connection: Connection, folder: Path, files: Mapping[str, str]) -
     sizes = {digest: path.stat().st_size for digest, path in paths.items()}
     # SHA-256 of each missing file: the number of its bytes that the device has.
     missing: dict[str, int] = connection.call(session.missing_files, sizes=sizes)
+    if type(missing) is not dict or not all(
+        digest in sizes and type(offset) is int and 0 <= offset <= sizes[digest]
+        for digest, offset in missing.items()
+    ):
+        raise DeviceError(
+            "The device sent a malformed reply: its missing files.",
+            hint="Install this edgeattn on the device again: edgeattn deploy BUNDLE "
+            f"{connection.host.destination} --install",
+        )
     total = sum(sizes[digest] - offset for digest, offset in missing.items())
     sent = 0
     for digest, offset in missing.items():

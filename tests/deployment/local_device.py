@@ -31,6 +31,7 @@ from edgeattn.device import runtime_check
 from edgeattn.errors import EdgeattnError
 from edgeattn.process import protocol, server
 from edgeattn.process.worker import WorkerDied
+from edgeattn.runners import isolated
 from edgeattn.targets import connection
 from edgeattn.targets.connection import Connection
 from edgeattn.targets.on_device import session
@@ -109,19 +110,21 @@ def deploy(
         end_process()
 
 
+def function_runner(artifact: Any) -> FunctionRunner:
+    """A runner of the dense model."""
+    return FunctionRunner(
+        lambda tensors: {"score": artifacts.dense(tensors["x"])}, artifact.inputs, artifact.outputs
+    )
+
+
 def replace_runtimes() -> None:
     """Use the NumPy model instead of runtimes, which need processes of their own."""
 
     def validate_isolated(bundle: Bundle, selected: Any, **_: Any) -> Any:
-        return validation.validate(
-            bundle,
-            selected,
-            lambda item: FunctionRunner(
-                lambda tensors: {"score": artifacts.dense(tensors["x"])}, item.inputs, item.outputs
-            ),
-        )
+        return validation.validate(bundle, selected, function_runner)
 
     validation.validate_isolated = validate_isolated
+    isolated.IsolatedRunner = lambda folder, artifact, worker, **_: function_runner(artifact)
     runtime_check.check_runtimes = lambda: tuple(
         runtime_check.RuntimeCheck(name, runtime_check.PASS) for name in ("tflite", "onnx")
     )

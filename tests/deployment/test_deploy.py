@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import artifacts
-import local_device
 import numpy as np
 import pytest
 from local_device import HOST, OPTIONS, LocalWorker, deploy, end_process, leftovers, serving
@@ -27,43 +26,13 @@ from edgeattn.deployment.on_device.versions import Versions
 from edgeattn.deployment.results import DeploymentResult, worst_exit_code
 from edgeattn.device import runtime_check
 from edgeattn.errors import BundleError, DeviceError, UsageError
-from edgeattn.targets import connection, ssh
+from edgeattn.targets import ssh
 from edgeattn.targets.connection import Connection
 from edgeattn.targets.on_device import session
 from edgeattn.targets.on_device.file_store import FileStore
 from edgeattn.validation import validate as validation
 
 TESTS = Path(__file__).parent
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """The device's home folder. A NumPy model replaces the runtimes; pieces have 700 bytes."""
-    for module, name in (
-        (validation, "validate_isolated"),
-        (runtime_check, "check_runtimes"),
-        (session, "IDLE_TIMEOUT"),
-        (steps, "LOCK_TIMEOUT"),
-        (connection, "PIECE_SIZE"),
-    ):
-        monkeypatch.setattr(module, name, getattr(module, name))
-    local_device.replace_runtimes()
-    folder = tmp_path / "home"
-    folder.mkdir()
-    monkeypatch.setenv("HOME", str(folder))
-    yield folder
-    end_process()
-    signal.alarm(0)
-
-
-@pytest.fixture
-def old(tmp_path):
-    return artifacts.write_dense_bundle(tmp_path / "old.edge", count=64)
-
-
-@pytest.fixture
-def new(tmp_path):
-    return artifacts.write_dense_bundle(tmp_path / "new.edge", count=80)
 
 
 def hash_of(bundle):
@@ -211,7 +180,7 @@ def test_no_runtime_works_on_the_device(home, old, monkeypatch):
 def test_other_version_of_edgeattn_on_the_device(home, old, monkeypatch):
     @functools.wraps(steps.open_folder)
     def open_folder(folder):
-        return {"edgeattn": "0.0.1", "current": None}
+        return {"edgeattn": "0.0.1"}
 
     monkeypatch.setattr(steps, "open_folder", open_folder)
     result = deploy(old)

@@ -7,7 +7,6 @@ connection ends, even in the middle of a call, or after the idle timeout of
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn.bundle.bundle import Bundle
@@ -18,6 +17,7 @@ from edgeattn.targets.on_device.session import ends_when_idle, resolve, state
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
+    from edgeattn.runners import Runner
     from edgeattn.tensors import Tensors
 
 # Seconds to wait for the lock of a process that is just ending.
@@ -72,30 +72,45 @@ def add_version(files: dict[str, str]) -> str:
 
 
 @ends_when_idle
-def validate(
-    version: str, formats: list[str], schemes: list[str]
-) -> tuple[list[dict[str, Any]], Tensors]:
-    """Compare a version with Keras; returns a summary of each artifact's report, and its outputs.
+def load_artifact(version: str, path: str) -> str:
+    """Load an artifact of a version in a process of its own; returns the runtime and its version.
 
-    The arrays are named ``INDEX/OUTPUT``, with the index of the summary.
+    The artifact that was loaded before is closed.
     """
-    from edgeattn.validation.validate import validate_isolated
+    from edgeattn.process.worker import Worker
+    from edgeattn.runners.isolated import IsolatedRunner
 
-    summaries, outputs = [], {}
-    report = validate_isolated(*_select(version, formats, schemes))
-    for number, item in enumerate(report.artifacts):
-        summaries.append(
-            {
-                "path": item.artifact.path,
-                "runtime": item.runtime,
-                "reason": item.reason,
-                "broken": item.broken,
-                "verdict": item.verdict,
-                "checks": [asdict(check) for check in item.checks],
-            }
-        )
-        outputs.update({f"{number}/{name}": array for name, array in item.outputs.items()})
-    return summaries, outputs
+    unload_artifact()
+    if state.get("loaded_version") != version:
+        bundle = Bundle.open(_versions().bundle(version))
+        state.update(loaded_version=version, bundle=bundle, reference=bundle.reference())
+    bundle = state["bundle"]
+    artifact = next((item for item in bundle.manifest.artifacts if item.path == path), None)
+    if artifact is None:
+        raise DeviceError(f"{version} has no artifact {path!r}.")
+    worker = state.setdefault("worker", Worker())
+    runner = IsolatedRunner(bundle.path, artifact, worker, as_deployed=True)
+    state["runner"] = runner
+    return runner.runtime
+
+
+@ends_when_idle
+def run_artifact(rows: list[int], batch_sizes: list[int]) -> tuple[None, Tensors]:
+    """The outputs of the loaded artifact for ``rows`` of its bundle's reference, in this order."""
+    if "runner" not in state:
+        raise DeviceError("No artifact is loaded.")
+    runner: Runner = state["runner"]
+    reference: Tensors = state["reference"]
+    inputs = {spec.name: reference[f"input/{spec.name}"][rows] for spec in runner.inputs}
+    return None, runner.run(inputs, batch_sizes)
+
+
+@ends_when_idle
+def unload_artifact() -> None:
+    """Close the loaded artifact, if any."""
+    runner: Runner | None = state.pop("runner", None)
+    if runner is not None:
+        runner.close()
 
 
 @ends_when_idle

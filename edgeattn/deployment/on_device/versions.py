@@ -26,7 +26,7 @@ from edgeattn.files import sync
 from edgeattn.targets.on_device.file_store import FileStore
 
 CURRENT, RECORD, REPORT = "current", "record.json", "report.json"
-_VERSION = re.compile(r"(\d{4,})-([0-9a-f]{12})")
+VERSION = re.compile(r"(\d{4,})-([0-9a-f]{12})")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Versions:
         return FileStore(self.root)
 
     def folder(self, version: str) -> Path:
-        if not _VERSION.fullmatch(version):
+        if not VERSION.fullmatch(version):
             raise DeviceError(f"Not a version: {version[:80]!r}.")
         return self.root / "versions" / version
 
@@ -84,12 +84,12 @@ class Versions:
                 )
             return None
         version = link.readlink().parent.name
-        return version if _VERSION.fullmatch(version) else None
+        return version if VERSION.fullmatch(version) else None
 
     def all(self) -> list[str]:
         """All versions, oldest first."""
         names = (path.name for path in self.root.glob("versions/*"))
-        return sorted((name for name in names if _VERSION.fullmatch(name)), key=_number)
+        return sorted((name for name in names if VERSION.fullmatch(name)), key=_number)
 
     def history(self) -> Iterator[str]:
         """The version that serves, the one that served before it, and so on."""

@@ -1,0 +1,127 @@
+"""Replies of a device, parsed: their types and values are checked before anything uses them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgeattn.bundle.manifest import MALFORMED
+from edgeattn.deployment.on_device.versions import VERSION
+from edgeattn.errors import DeviceError
+from edgeattn.version import __version__
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.manifest import Artifact
+
+
+@contextlib.contextmanager
+def parsing(what: str) -> Iterator[None]:
+    """Raise :class:`DeviceError` if a reply, which is ``what`` in words, is malformed."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise DeviceError(
+            f"The device sent a malformed reply: {what}.",
+            hint="Install this edgeattn on the device again with --install.",
+        ) from error
+
+
+@dataclass(frozen=True)
+class OpenedFolder:
+    """The folder of a bundle on a device; ``current`` is the version that serves."""
+
+    folder: str
+    current: str | None
+
+    @classmethod
+    def parse(cls, reply: Mapping[str, Any], destination: str) -> OpenedFolder:
+        """Raises :class:`DeviceError` if the device has another version of edgeattn."""
+        with parsing("its folder"):
+            # First, because other versions may reply differently.
+            installed = _text(reply["edgeattn"])
+            if installed != __version__:
+                raise DeviceError(
+                    f"{destination} has edgeattn {installed}, this machine has {__version__}: both "
+                    "must apply the same checks.",
+                    hint="Install this version on the device with --install.",
+                )
+            current = reply["current"]
+            return cls(_text(reply["folder"]), None if current is None else _version(current))
+
+
+@dataclass(frozen=True)
+class FormatCheck:
+    """Whether the runtime of ``format`` works on a device; ``reason`` says why it does not."""
+
+    format: str
+    works: bool
+    reason: str
+
+    @classmethod
+    def parse_all(cls, reply: Sequence[Mapping[str, Any]]) -> tuple[FormatCheck, ...]:
+        with parsing("checks of its runtimes"):
+            return tuple(
+                cls(
+                    _text(check["format"]),
+                    check["state"] == "pass",
+                    _line(check["reason"] or check["state"]),
+                )
+                for check in reply
+            )
+
+
+def parse_runtime(reply: Any) -> str:
+    with parsing("the name of a runtime"):
+        return _text(reply)
+
+
+def parse_version(reply: Any, manifest: str) -> str:
+    """The version of a bundle whose manifest has this SHA-256."""
+    with parsing("a version"):
+        if not _version(reply).endswith(manifest[:12]):
+            raise ValueError
+        return str(reply)
+
+
+def parse_versions(reply: Any) -> tuple[str, ...]:
+    with parsing("versions"):
+        if type(reply) is not list:
+            raise TypeError
+        return tuple(map(_version, reply))
+
+
+def parse_measurement(reply: Any, artifacts: Sequence[Artifact]) -> dict[str, Any]:
+    """The latency of ``artifacts`` as JSON."""
+    labels = {(artifact.format, artifact.scheme) for artifact in artifacts}
+    with parsing("a measurement"):
+        for entry in reply["artifacts"]:
+            median = entry["p50_ms"]
+            if (entry["format"], entry["scheme"]) not in labels:
+                raise ValueError
+            if median is not None and (
+                type(median) not in (int, float) or not 0 <= median < math.inf
+            ):
+                raise ValueError
+        return dict(reply)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or not value.isprintable():
+        raise TypeError
+    return value
+
+
+def _line(value: Any) -> str:
+    """Text of any characters on one line."""
+    if type(value) is not str:
+        raise TypeError
+    return "".join(c if c.isprintable() else "?" for c in " ".join(value.split()))
+
+
+def _version(value: Any) -> str:
+    if not VERSION.fullmatch(value):
+        raise ValueError
+    return str(value)
