@@ -130,11 +130,11 @@ def _tflite_tensor(item: Any) -> dict[str, Any]:
 def read_onnx(path: str) -> dict[str, Any]:
     """In the worker: what onnxruntime reports about an ONNX file, and its operators."""
     from edgeattn.runners.external_data import refuse_external_data
-    from edgeattn.runners.onnx import import_onnxruntime
+    from edgeattn.runners.onnx import import_onnxruntime, session_options
 
     onnxruntime = import_onnxruntime()
     refuse_external_data(Path(path))
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     options.log_severity_level = 4
     # The graph as stored, not as the runtime would rewrite it.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -2,21 +2,22 @@
 
 An external tensor names a path, and such paths have led outside the model's folder more than once
 (CVE-2022-25882, CVE-2024-27318 and later ones). edgeattn never writes such files and refuses them
-before a runtime opens them. Field numbers are those of onnx.proto; the encoding is the Protocol
-Buffers wire format.
+before a runtime opens them, and also files that it cannot parse. Field numbers are those of
+onnx.proto; the encoding is the Protocol Buffers wire format.
 """
 
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from edgeattn.errors import UnsafeModelError
+from edgeattn.errors import ArtifactError, UnsafeModelError
 from edgeattn.runners.protobuf import BYTES, fields
 
 # Message -> field number -> message, for the fields that can lead to a tensor.
-_FIELDS: Mapping[str, Mapping[int, str]] = {
-    "Model": {7: "Graph", 25: "Function"},
-    "Function": {7: "Node"},
+FIELDS: Mapping[str, Mapping[int, str]] = {
+    "Model": {7: "Graph", 20: "TrainingInfo", 25: "Function"},
+    "TrainingInfo": {1: "Graph", 2: "Graph"},
+    "Function": {7: "Node", 11: "Attribute"},
     "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
     "Node": {5: "Attribute"},
     "Attribute": {
@@ -25,22 +26,25 @@ _FIELDS: Mapping[str, Mapping[int, str]] = {
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
 }  # fmt: skip
 _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
-# Depth of nested graphs; no real model is deeper.
-_MAX_DEPTH = 64
+# Depth of nested messages, which is that of protobuf's own parsers.
+_MAX_DEPTH = 100
 
 
 def refuse_external_data(path: Path) -> None:
     """Raise :class:`UnsafeModelError` if a tensor of the file is stored in another file.
 
-    A malformed file is accepted: the runtime reports it.
+    Raises :class:`ArtifactError` if the file cannot be parsed: a runtime might read it differently.
     """
     if path.stat().st_size == 0:
         return
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             name = next(_external(data, "Model", 0, len(data), 0), None)
-        except ValueError:
-            return
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path.name} was refused: it is malformed ({error}).",
+            hint="Convert the model again, or save it again with: onnx.save(model, path).",
+        ) from error
     if name is not None:
         raise UnsafeModelError(
             f"{path.name} was refused: it stores the tensor {name!r} in another file.",
@@ -61,7 +65,7 @@ def _external(data: mmap.mmap, message: str, start: int, end: int, depth: int) -
         if external:
             yield name
         return
-    nested = _FIELDS[message]
+    nested = FIELDS[message]
     for field, kind, first, last in fields(data, start, end):
         if kind == BYTES and field in nested:
             yield from _external(data, nested[field], first, last, depth + 1)

@@ -25,6 +25,15 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def session_options() -> Any:
+    """Options of a session on a file of a user."""
+    options = import_onnxruntime().SessionOptions()
+    # Never onnxruntime's own format, which it recognizes by the name or the first bytes of a file
+    # and which is not searched for external data.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options
+
+
 class ONNXRunner:
     """Runs an ``.onnx`` file with a free or a fixed batch size."""
 
@@ -39,7 +48,7 @@ class ONNXRunner:
     ) -> None:
         onnxruntime = import_onnxruntime()
         refuse_external_data(path)
-        options = onnxruntime.SessionOptions()
+        options = session_options()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3

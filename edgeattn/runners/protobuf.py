@@ -1,9 +1,16 @@
-"""Reads the Protocol Buffers wire format without the protobuf package."""
+"""Reads the Protocol Buffers wire format without the protobuf package.
+
+Whatever the parsers of runtimes might read differently raises :class:`ValueError`, so that no field
+is visible to a runtime only: groups, which no format of today uses, and keys over 32 bits, which
+these parsers truncate.
+"""
 
 import mmap
 from collections.abc import Iterator
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+_MAX_KEY = 2**32 - 1
+_UINT64 = 2**64 - 1
 
 
 def fields(data: bytes | mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -12,9 +19,11 @@ def fields(data: bytes | mmap.mmap, start: int, end: int) -> Iterator[tuple[int,
     while position < end:
         key, position = varint(data, position, end)
         kind = key & 7
+        if not 8 <= key <= _MAX_KEY:
+            raise ValueError(f"field number {key >> 3}")
         if kind == VARINT:
             value, position = varint(data, position, end)
-            yield key >> 3, kind, value, position
+            yield key >> 3, kind, value & _UINT64, position
             continue
         if kind == BYTES:
             length, position = varint(data, position, end)

@@ -818,6 +818,11 @@ def onnx_beyond(path):
     Path(path).write_bytes(onnx_model(("location", "onnx_beyond.bin"), ("offset", str(2**40)), ("length", "60")))
 
 
+@case("ONNX weights behind an unknown group, which hides them from careless parsers", ".onnx")
+def onnx_group(path):
+    Path(path).write_bytes(b"\xa3\x06\xa4\x06" + onnx_model(("location", "../outside.bin")))
+
+
 raw_file("onnx_noise", ".onnx", "malformed: noise", lambda: np.random.RandomState(9).bytes(500))
 raw_file("onnx_half", ".onnx", "malformed: truncated", lambda: onnx_model()[:60])
 
