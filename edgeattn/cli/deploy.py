@@ -98,6 +98,11 @@ def command(
     destinations = _destinations(hosts, hosts_file)
     if wheels is not None and not install:
         raise UsageError("--wheels requires --install.")
+    if install and access.python is not None:
+        raise UsageError(
+            "--install installs edgeattn into ~/edge, and --python selects another Python.",
+            hint="Pass one of the two.",
+        )
     deployment = DeploymentOptions(
         folder or default_folder(bundle),
         selection.formats,

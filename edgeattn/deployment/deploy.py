@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.device.info import Device
 
+# The hint after an installation, instead of the advice to install.
+_INSTALLED = "Check on the device that this works: ~/edge/bin/python -c 'import edgeattn'"
+
 
 @dataclass(frozen=True)
 class DeploymentOptions:
@@ -105,6 +108,8 @@ def deploy(
             with (cancellation or Cancellation()).registered(worker):
                 return run_steps(bundle, Connection(worker, host), options, device=device)
     except EdgeattnError as error:
+        if options.install and "--install" in (error.hint or ""):
+            error = DeviceError(f"{error.message} (after --install)", hint=_INSTALLED)
         return DeploymentResult(destination, FAILED, device=device, error=error)
     except Exception as error:
         # An internal error, or malformed data of a device, must not end the other deployments.

@@ -92,20 +92,23 @@ class SSHHost:
     program: str = "ssh"
 
     def command(self, *arguments: str) -> tuple[str, ...]:
-        """The local command that runs ``arguments`` in the home folder of the host."""
+        """The local command that runs ``arguments`` on the host."""
         return self._shell_command(shlex.join(arguments))
 
     def python_command(self, python: str | None, *arguments: str) -> tuple[str, ...]:
         """The local command that runs ``python`` on the host with ``arguments``.
 
-        ``python`` is a path on the host, relative to the home folder or absolute. By default, the
-        Python of the virtual environment ``~/edge`` is used if it exists, otherwise ``python3``.
+        ``python`` is a path on the host, relative to the home folder or absolute, or the name of a
+        command. By default, the Python of the virtual environment ``~/edge`` is used if it exists,
+        otherwise ``python3``. The home folder is ``$HOME``: ssh may start in another folder.
         """
         joined = shlex.join(arguments)
         if python is not None:
-            # The home folder is where ssh starts; in quotes, the shell expands no tilde.
-            return self._shell_command(f"exec {shlex.quote(python.removeprefix('~/'))} {joined}")
-        own = f"{ENVIRONMENT}/bin/python"
+            # In quotes, the shell expands no tilde.
+            in_home = "/" in python and not python.startswith("/")
+            path = ('"$HOME"/' if in_home else "") + shlex.quote(python.removeprefix("~/"))
+            return self._shell_command(f"exec {path} {joined}")
+        own = f'"$HOME"/{ENVIRONMENT}/bin/python'
         # One quoted argument of sh, so that it does not depend on the syntax of the login shell.
         script = f"if [ -x {own} ]; then exec {own} {joined}; else exec python3 {joined}; fi"
         return self.command("sh", "-c", script)

@@ -386,6 +386,29 @@ def test_malformed_data_of_a_device_is_part_of_its_result(home, old, monkeypatch
     assert (result.state, result.exit_code) == ("failed", 70)
 
 
+def test_after_an_installation_the_advice_is_not_to_install(old, monkeypatch):
+    import contextlib
+
+    from edgeattn.deployment import deploy as deployment
+    from edgeattn.deployment import install as installation
+
+    monkeypatch.setattr(ssh, "connect", lambda *_: contextlib.nullcontext(HOST))
+    monkeypatch.setattr(ssh, "system_snapshot", lambda *_: {})
+    monkeypatch.setattr("edgeattn.device.info.device_from_snapshot", lambda _: None)
+    monkeypatch.setattr(installation, "install", lambda *_: 0)
+
+    def worker_on(*_):
+        raise HOST.error_from("/usr/bin/python3: No module named edgeattn")
+
+    monkeypatch.setattr(ssh, "worker_on", worker_on)
+    advice = deployment.deploy(old, "pi@board", OPTIONS).error.hint
+    assert "--install" in advice
+    error = deployment.deploy(old, "pi@board", replace(OPTIONS, install=True)).error
+    assert "No module named" in error.message
+    assert "--install" not in error.hint
+    assert "~/edge/bin/python" in error.hint
+
+
 def test_worst_exit_code():
     def result(code):
         error = DeviceError("gone")

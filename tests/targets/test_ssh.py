@@ -22,7 +22,7 @@ from edgeattn.targets import ssh
 from edgeattn.targets.ssh import SSHHost
 
 # Replaces ssh: passes the command to a shell, as sshd does, in another home folder, and logs its
-# arguments, one line per call.
+# arguments, one line per call. On the host "elsewhere", commands start in another folder than that.
 FAKE_SSH = """#!{python}
 import json, os, sys
 arguments = sys.argv[1:]
@@ -37,7 +37,7 @@ home = os.path.join({homes!r}, host.rpartition("@")[2])
 os.makedirs(home, exist_ok=True)
 os.environ.update(HOME=home, PATH={path!r} + ":/usr/bin:/bin")
 os.environ.pop("PYTHONPATH", None)
-os.chdir(home)
+os.chdir("/" if host.endswith("elsewhere") else home)
 os.execvp("sh", ["sh", "-c", command])
 """
 
@@ -164,6 +164,20 @@ def test_the_environment_takes_precedence_over_python3(network):
         assert host.run(command) == b"1\n"
         write_script(own / "python", "#!/bin/sh\necho own\n")
         assert host.run(command) == b"own\n"
+
+
+@pytest.mark.parametrize("python", [None, "edge/bin/python", "~/edge/bin/python"])
+def test_the_working_folder_of_ssh_does_not_matter(network, python):
+    """Otherwise, `deploy --install` installs into the home folder and then misses edgeattn."""
+    own = network.homes / "elsewhere" / "edge/bin"
+    own.mkdir(parents=True)
+    write_script(own / "python", "#!/bin/sh\npwd\n")
+    with ssh.connect("pi@elsewhere") as host:
+        assert host.run(host.python_command(python, "-c", "pass")) == b"/\n"
+        assert host.run(host.python_command("python3", "-c", "print(1)")) == b"1\n"
+        (own / "python").unlink()
+        if python is None:
+            assert host.run(host.python_command(None, "-c", "print(1)")) == b"1\n"
 
 
 def test_shared_connection_is_closed(network):

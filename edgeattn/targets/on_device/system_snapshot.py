@@ -38,6 +38,8 @@ def can_import(module: str) -> bool:
 
 def main() -> None:
     texts = read_files(json.loads(sys.stdin.buffer.readline().decode()))
+    # Not the working folder: ssh may start in another one.
+    home = os.path.expanduser("~")
     firmware = None
     try:
         firmware = subprocess.check_output(["vcgencmd", "get_throttled"], timeout=5).decode()
@@ -52,7 +54,7 @@ def main() -> None:
         "python": platform.python_version(),
         "libc": " ".join(platform.libc_ver()),
         "cores": os.cpu_count(),
-        "free_bytes": shutil.disk_usage(".").free,
+        "free_bytes": shutil.disk_usage(home if os.path.isdir(home) else "/").free,
         "venv": can_import("venv") and can_import("ensurepip"),
     }
     print(json.dumps(snapshot))
