@@ -430,6 +430,50 @@ def test_declared_sizes_are_checked_before_allocation(tmp_path: Path) -> None:
         load_model(audit_file(other))
 
 
+@pytest.mark.parametrize("initializer", [None, "orthogonal"])
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (keras.layers.Dense(4), "units"),
+        (keras.layers.Conv1D(4, 2), "filters"),
+        (keras.layers.LSTM(4), "units"),
+        (keras.layers.MultiHeadAttention(2, 4), "key_dim"),
+        (keras.layers.Bidirectional(keras.layers.GRU(4)), "units"),
+    ],
+)
+def test_declared_sizes_are_checked_for_every_initializer(
+    tmp_path: Path, layer: Any, size: str, initializer: Any
+) -> None:
+    """A config may lack the initializers, or name others than Keras' defaults."""
+    inputs = keras.Input((3, 1000))
+    twice = isinstance(layer, keras.layers.MultiHeadAttention)
+    layer = type(layer).from_config(layer.get_config())
+    path, other = tmp_path / "m.keras", tmp_path / "bomb.keras"
+    keras.Model(inputs, layer(inputs, inputs) if twice else layer(inputs)).save(path)
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [changed(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        items = {key: changed(item) for key, item in value.items()}
+        for key in list(items):
+            if key.endswith("_initializer"):
+                items[key] = initializer
+                if initializer is None:
+                    del items[key]
+        return {**items, size: 400_000} if size in items else items
+
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "w") as bomb:
+        for name in source.namelist():
+            data = source.read(name)
+            if name == "config.json":
+                data = json.dumps(changed(json.loads(data))).encode()
+            bomb.writestr(name, data)
+    with pytest.raises(UnsafeModelError, match="more than the file contains"):
+        load_model(audit_file(other))
+
+
 def test_artifacts_are_not_loaded(tmp_path: Path) -> None:
     lite = tmp_path / "m.tflite"
     lite.write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))

@@ -1,9 +1,9 @@
 """Keras objects of edgeattn that a migrated configuration refers to by registered name."""
 
+import contextlib
 import math
+import operator
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import keras
@@ -12,23 +12,40 @@ from keras import ops
 from edgeattn.errors import UnsafeModelError
 from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 
-# Number of values that the model may still allocate; None for no limit.
-_BUDGET: ContextVar[list[int] | None] = ContextVar("budget", default=None)
 # Additional values, for counters and similar variables that are not stored.
 SPARE = 1_000_000
 
 
-@contextmanager
+@contextlib.contextmanager
 def allocating_at_most(values: int | None) -> Iterator[None]:
     """Limit the weights that models built in the context may allocate; None for no limit.
 
-    A file that declares more weights than it stores is refused before they are allocated.
+    A file that declares more weights than it stores is refused before they are allocated, whatever
+    initializes them. Raises :class:`UnsafeModelError`.
     """
-    token = _BUDGET.set(None if values is None else [values + SPARE])
+    if values is None:
+        yield
+        return
+    add_weight = keras.layers.Layer.add_weight
+    remaining = values + SPARE
+
+    def count_and_add(layer: Any, shape: Any = None, *args: Any, **kwargs: Any) -> Any:
+        nonlocal remaining
+        with contextlib.suppress(TypeError):  # Keras raises an error for other shapes
+            remaining -= math.prod(map(operator.index, shape or ()))
+        if remaining < 0:
+            raise UnsafeModelError(
+                f"Refused: the model declares weights of shape {shape}, more than the file "
+                "contains.",
+                hint="Do not use this file: it is damaged or was made to exhaust memory.",
+            )
+        return add_weight(layer, shape, *args, **kwargs)
+
+    keras.layers.Layer.add_weight = count_and_add
     try:
         yield
     finally:
-        _BUDGET.reset(token)
+        keras.layers.Layer.add_weight = add_weight
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
@@ -36,16 +53,7 @@ class StoredWeights(keras.initializers.Initializer):
     """Zeros, in place of weights that are assigned from the file later."""
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **_kwargs: Any) -> Any:
-        """Return zeros; :class:`UnsafeModelError` if the budget is exceeded."""
-        budget = _BUDGET.get()
-        if budget is not None:
-            budget[0] -= math.prod(shape)
-            if budget[0] < 0:
-                raise UnsafeModelError(
-                    f"Refused: the model declares weights of shape {tuple(shape)}, more than the "
-                    "file contains.",
-                    hint="Do not use this file: it is damaged or was made to exhaust memory.",
-                )
+        """Return zeros."""
         return ops.zeros(shape, dtype=dtype or "float32")
 
     def get_config(self) -> dict[str, Any]:
