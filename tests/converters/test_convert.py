@@ -184,13 +184,6 @@ def _folder(folder: Path, saved: Path) -> str:
     return "folder"
 
 
-def _no_weights(folder: Path, saved: Path) -> str:
-    import keras
-
-    keras.Sequential([keras.Input((5, 3)), keras.layers.Flatten()]).save(folder / "bad.h5")
-    return "weights"
-
-
 def _only_config(folder: Path, saved: Path) -> str:
     import h5py
 
@@ -208,7 +201,6 @@ def _only_config(folder: Path, saved: Path) -> str:
         (_text, 3),
         (_truncated, 3),
         (_folder, 3),
-        (_no_weights, 3),
         (_only_config, 3),
     ],
 )
