@@ -15,6 +15,7 @@ from edgeattn_converters.loading.custom_objects import is_of_library
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
 SEED = 20170706
 FREE_AXIS = 8  # length of a free axis
+ROWS, CALLS = 16, 4  # samples, and how often they are run
 _COMPARED = (
     "The artifacts compute, and are compared with, the model in inference mode, as predict of "
     "Keras 3."
@@ -57,11 +58,18 @@ def _random_notes(model: Any) -> tuple[str, ...]:
     generator = np.random.default_rng(SEED)
     inputs = [_sample(tensor, generator) for tensor in model.inputs]
     with contextlib.suppress(Exception):  # the conversion reports why the model cannot be run
-        first, second = (model(_as_argument(model, inputs), training=False) for _ in range(2))
         import keras
 
-        pairs = zip(keras.tree.flatten(first), keras.tree.flatten(second), strict=True)
-        if any(not np.array_equal(a, b, equal_nan=True) for a, b in pairs):
+        # Random choices between few values, such as a flip, may repeat by chance.
+        first, *others = (
+            keras.tree.flatten(model(_as_argument(model, inputs), training=False))
+            for _ in range(CALLS)
+        )
+        if any(
+            not np.array_equal(a, b, equal_nan=True)
+            for other in others
+            for a, b in zip(first, other, strict=True)
+        ):
             return (
                 f"Keras computes different outputs for the same input each time, because a layer "
                 f"draws random numbers at inference (your own layers: {', '.join(own)}). No "
@@ -76,7 +84,7 @@ def _is_library_class(cls: type) -> bool:
 
 
 def _sample(tensor: Any, generator: np.random.Generator) -> Any:
-    shape = [1, *(size or FREE_AXIS for size in tensor.shape[1:])]
+    shape = [tensor.shape[0] or ROWS, *(size or FREE_AXIS for size in tensor.shape[1:])]
     if "float" not in str(tensor.dtype):
         return np.zeros(shape, str(tensor.dtype))
     return generator.uniform(0.1, 0.9, shape).astype(str(tensor.dtype))

@@ -56,16 +56,18 @@ def notes(model: Any, folder: Path) -> tuple[str, ...]:
     return load_model(audit_file(folder / "m.keras")).notes
 
 
-def call_twice(model: Any) -> tuple[Any, Any]:
-    shape = (2, *model.inputs[0].shape[1:])
+def is_random(model: Any) -> bool:
+    """Whether outputs differ between calls; a flip of few images may repeat by chance."""
+    shape = (16, *model.inputs[0].shape[1:])
     x = np.random.default_rng(1).uniform(0.1, 0.9, shape).astype("float32")
-    return np.asarray(model(x)), np.asarray(model(x))
+    first = np.asarray(model(x))
+    return any(not np.array_equal(first, np.asarray(model(x))) for _ in range(4))
 
 
 @pytest.mark.parametrize("name", list(RANDOM))
 def test_random_layer_at_inference_is_noted(name: str, tmp_path: Path) -> None:
     model = RANDOM[name]()
-    assert not np.array_equal(*call_twice(model)), "Keras' own outputs are random"
+    assert is_random(model)
     (note,) = notes(model, tmp_path)
     assert "called with training=True, so the model's own outputs are random" in note
     assert note.startswith(f"{model.layers[1].name}: ")
@@ -74,7 +76,7 @@ def test_random_layer_at_inference_is_noted(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list(NOT_RANDOM))
 def test_layer_that_is_not_random_is_not_noted(name: str, tmp_path: Path) -> None:
     model = NOT_RANDOM[name]()
-    assert np.array_equal(*call_twice(model))
+    assert not is_random(model)
     assert notes(model, tmp_path) == ()
 
 
