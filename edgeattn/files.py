@@ -1,11 +1,15 @@
 """Files and folders that are written completely or not at all.
 
 All functions write beside the target and rename at the end. If an error ends the work early (a
-full disk or Ctrl-C, for example), the target is unchanged and nothing else remains.
+full disk or Ctrl-C, for example), the target is unchanged and nothing else remains. A process that
+is killed leaves hidden files named ``.NAME.*edgeattn``; the next write to the same target removes
+them. Locks, which the system releases when a process ends, show whether they are in use.
 """
 
 import contextlib
+import ctypes
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +17,10 @@ from pathlib import Path
 from typing import IO
 
 from edgeattn.errors import OutputError
+
+_SUFFIX, _LOCK, _OLD = ".edgeattn", "lock", "old"
+# From fcntl.h and stdio.h.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
@@ -28,9 +36,8 @@ def atomic_write(
     try:
         if parents:
             folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            prefix=f".{target.name}.", dir=folder, delete=False
-        ) as file:
+        _remove_abandoned(target)
+        with _locked_temporary(target) as file:
             temporary = Path(file.name)
             try:
                 yield file
@@ -41,6 +48,44 @@ def atomic_write(
                 temporary.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"Cannot write {target}: {error.strerror or error}", hint=hint) from error
+
+
+def _locked_temporary(target: Path) -> IO[bytes]:
+    """A new file beside ``target`` that is locked until it is closed."""
+    while True:
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed by the caller
+            prefix=f".{target.name}.", suffix=_SUFFIX, dir=target.absolute().parent, delete=False
+        )
+        try:
+            # Another process may have taken it for an abandoned one before it was locked.
+            if try_lock(file.fileno()) is not False and is_at(file.fileno(), Path(file.name)):
+                return file
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            file.close()
+            raise
+        file.close()
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove temporary files of ``target`` whose processes have died."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.\w{{8}}{re.escape(_SUFFIX)}")
+    with contextlib.suppress(OSError), os.scandir(target.absolute().parent) as entries:
+        for entry in [e for e in entries if pattern.fullmatch(e.name)]:
+            with contextlib.suppress(OSError):
+                handle = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    if try_lock(handle) and is_at(handle, Path(entry.path)):
+                        Path(entry.path).unlink()
+                finally:
+                    os.close(handle)
+
+
+def remove(target: Path) -> None:
+    """Remove a file, and what killed processes left of it, if possible."""
+    _remove_abandoned(target)
+    with contextlib.suppress(OSError):
+        target.unlink(missing_ok=True)
 
 
 def require_new(target: Path, *, force: bool) -> None:
@@ -62,41 +107,131 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces ``target`` when the block ends without an error.
 
     Missing parents of ``target`` are created, and removed again after an error. Raises
-    :class:`OSError` if the folder cannot be created or renamed.
+    :class:`OSError` if the folder cannot be created or renamed, and :class:`OutputError` if another
+    process is writing to ``target``.
+    """
+    with reserved(target) as workspace, new_folder(workspace, target) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def reserved(target: Path, *, wait: bool = False) -> Iterator[Path]:
+    """Yield a hidden folder beside ``target`` that no other process has at the same time.
+
+    It is removed at the end. If a process was killed while it replaced ``target``, the old content
+    of ``target`` is restored first. If another process has the folder, this waits for it with
+    ``wait`` and otherwise raises :class:`OutputError`.
     """
     target = target.absolute()
     parents = [folder for folder in target.parents if not folder.exists()]
-    temporary: Path | None = None
+    reservation: tuple[Path, int] | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        _replace(temporary, target)
+        reservation = _reserve(target, wait=wait)
+        _clear(reservation[0], target)
+        yield reservation[0]
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        if reservation is not None:
+            workspace, lock = reservation
+            _clear(workspace, target)
+            # Only while it is locked: another process may create it again.
+            (workspace / _LOCK).unlink(missing_ok=True)
+            os.close(lock)
+            parents.insert(0, workspace)
         # Folders that hold something stay.
         with contextlib.suppress(OSError):
             for folder in parents:
                 folder.rmdir()
 
 
-def _replace(folder: Path, target: Path) -> None:
+def hidden_folder(target: Path) -> Path:
+    """The folder of :func:`reserved`: it is in use, or a killed process left it."""
+    return target.with_name(f".{target.name}{_SUFFIX}")
+
+
+def _reserve(target: Path, *, wait: bool) -> tuple[Path, int]:
+    """The hidden folder and the descriptor of the locked file in it."""
+    workspace = hidden_folder(target)
+    while True:
+        workspace.mkdir(parents=True, exist_ok=True)
+        path, flags = workspace / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        try:
+            handle = os.open(path, flags, 0o600)
+        except FileNotFoundError:  # another process has just removed the folder
+            continue
+        locked = try_lock(handle, wait=wait)
+        if locked and is_at(handle, path):
+            return workspace, handle
+        os.close(handle)
+        if locked is None:
+            # Without locks nothing shows what is in use, so processes share nothing.
+            workspace = Path(tempfile.mkdtemp(prefix=f"{workspace.name}.", dir=target.parent))
+            return workspace, os.open(workspace / _LOCK, flags, 0o600)
+        if not locked:
+            raise OutputError(
+                f"Another process is writing {target}.",
+                hint="Wait until it has ended, or choose another output with -o.",
+            )
+
+
+def _clear(workspace: Path, target: Path) -> None:
+    """Remove everything but the lock; restore ``target`` if it was lost between two renames."""
+    for path in list(workspace.iterdir()):
+        if path.name == _OLD and not os.path.lexists(target):
+            path.rename(target)
+        elif path.name != _LOCK:
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+@contextlib.contextmanager
+def new_folder(workspace: Path, target: Path) -> Iterator[Path]:
+    """Yield a folder in a :func:`reserved` one that replaces ``target`` at the end."""
+    # A new name each time: a worker of a killed process may not have ended yet.
+    temporary = Path(tempfile.mkdtemp(prefix="new-", dir=workspace))
+    yield temporary
+    temporary.chmod(0o777 & ~_umask())
     if not target.exists():
-        folder.rename(target)
-        return
-    # No portable call swaps two folders: keep the old one until the new one is in place.
-    backup = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    old = backup / "old"
+        temporary.rename(target)
+    elif not _exchange(temporary, target):
+        # reserved() restores the old folder, also after Ctrl-C between the two renames.
+        target.rename(workspace / _OLD)
+        temporary.rename(target)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths in one step, if the system and the file system can."""
     try:
-        target.rename(old)
-        folder.rename(target)
-    finally:
-        # Also after Ctrl-C between the two renames.
-        if old.exists() and not target.exists():
-            old.rename(target)
-        shutil.rmtree(backup, ignore_errors=True)
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    paths = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    return int(rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE)) == 0
+
+
+def try_lock(handle: int, *, shared: bool = False, wait: bool = False) -> bool | None:
+    """Lock an open file until it is closed; False if another process has locked it.
+
+    None if the file system has no locks.
+    """
+    try:
+        import fcntl
+
+        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(handle, operation if wait else operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True
+
+
+def is_at(handle: int, path: Path) -> bool:
+    """Whether ``path`` still is the open file."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def sync(path: Path) -> None:

@@ -1,24 +1,22 @@
 """A bundle as a single zip file. Equal bundles give equal bytes.
 
 ``Bundle.open`` accepts a packed bundle instead of a folder and unpacks it once, into a cache folder
-named by its hash. It is checked before anything is written: it may hold only the manifest, the
-files that the manifest lists and a signature, each once, stored without compression (so that
-nothing grows), as regular files and under paths inside the bundle.
+named by its hash, see :mod:`edgeattn.bundle.cache`. It is checked before anything is written: it
+may hold only the manifest, the files that the manifest lists and a signature, each once, stored
+without compression (so that nothing grows), as regular files and under paths inside the bundle.
 """
 
 from __future__ import annotations
 
-import atexit
 import json
-import os
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
+from edgeattn.bundle.cache import cache_folder, hold, prune
 from edgeattn.bundle.manifest import (
     MALFORMED,
     MANIFEST,
@@ -29,7 +27,7 @@ from edgeattn.bundle.manifest import (
     sha256,
 )
 from edgeattn.errors import BundleError, OutputError, UnsafeModelError
-from edgeattn.files import atomic_folder, atomic_write, require_new
+from edgeattn.files import atomic_write, hidden_folder, new_folder, require_new, reserved
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -138,38 +136,29 @@ def _unpack(
     path: Path, digest: str, archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]
 ) -> Path:
     name = path.name.removesuffix(SUFFIX) or path.name
-    target = _cache() / digest / name
-    if (target / MANIFEST).is_file() and all(_has_size(target, entry) for entry in entries):
+    root = cache_folder()
+    hold(root, digest)
+    target = root / digest / name
+    if _is_unpacked(target, entries) and not hidden_folder(target).exists():
         return target
-    try:
-        with atomic_folder(target) as folder:
-            for entry in entries:
-                file = folder / entry.filename
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as source, file.open("xb") as member:
-                    shutil.copyfileobj(source, member)
-    except OSError:
-        # Another process may have unpacked it at the same time.
-        if not (target / MANIFEST).is_file():
-            raise
+    with reserved(target, wait=True) as workspace:
+        # Another process may have unpacked it in the meantime.
+        if not _is_unpacked(target, entries):
+            with new_folder(workspace, target) as folder:
+                for entry in entries:
+                    file = folder / entry.filename
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with archive.open(entry) as source, file.open("xb") as member:
+                        shutil.copyfileobj(source, member)
+    prune(root)
     return target
+
+
+def _is_unpacked(target: Path, entries: list[zipfile.ZipInfo]) -> bool:
+    return (target / MANIFEST).is_file() and all(_has_size(target, entry) for entry in entries)
 
 
 def _has_size(target: Path, entry: zipfile.ZipInfo) -> bool:
     """Whether the entry was unpacked with its full size; ``Bundle.open`` compares the hashes."""
     file = target / entry.filename
     return file.is_file() and not file.is_symlink() and file.stat().st_size == entry.file_size
-
-
-def _cache() -> Path:
-    """``~/.cache/edgeattn/unpacked``, or a folder that is deleted when this process ends."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = root / "edgeattn" / "unpacked"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError):
-        temporary = Path(tempfile.mkdtemp(prefix="edgeattn-"))
-        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-        return temporary

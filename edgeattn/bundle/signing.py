@@ -12,12 +12,12 @@ stored beside the manifest as ``manifest.json.sig`` and can be checked by hand:
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, MAX_SIGNATURE, SIGNATURE
 from edgeattn.errors import SignatureError, UsageError
+from edgeattn.files import reserved
 
 NAMESPACE = "edgeattn-bundle"
 TIMEOUT = 60  # seconds
@@ -33,8 +33,8 @@ def sign(bundle: Bundle, key: Path) -> Path:
     if not key.is_file():
         raise UsageError(f"No such key: {key}", hint="Create one with: ssh-keygen -t ed25519")
     target = bundle.path / SIGNATURE
-    with tempfile.TemporaryDirectory(prefix=".signing-", dir=bundle.path) as folder:
-        copy = Path(folder) / MANIFEST
+    with reserved(target) as folder:
+        copy = folder / MANIFEST
         copy.write_bytes((bundle.path / MANIFEST).read_bytes())
         # No time limit: ssh-keygen may ask for a passphrase on the terminal.
         process = _ssh_keygen("sign", "-f", str(key.absolute()), str(copy), timeout=None)

@@ -32,13 +32,16 @@ def new_bundle(target: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``target`` when the block ends without an error.
 
     After an error, a full disk or Ctrl-C, ``target`` is unchanged and nothing else remains. Raises
-    :class:`OutputError` if ``target`` exists (with ``force``: and is not a bundle) or cannot be
-    written.
+    :class:`OutputError` if ``target`` exists (with ``force``: and is not a bundle), cannot be
+    written, or is being written by another process.
     """
     check_new_bundle(target, force=force)
     try:
         with atomic_folder(target) as folder:
+            # Another process may have written it before it was reserved, or by other means since.
+            check_new_bundle(target, force=force)
             yield folder
+            check_new_bundle(target, force=force)
     except OSError as error:
         raise OutputError(
             f"Cannot write the bundle {target}: {error.strerror or error}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeattn import files
 from edgeattn.cli import diagnosis, options, output
 from edgeattn.cli.verdict import verdict_text
 from edgeattn.errors import UsageError
@@ -188,6 +189,9 @@ def command(
         output.echo(verdict_text(opened, result, quiet=quiet))
         if diagnoses is not None:
             output.echo(*diagnosis.format_lines(diagnoses))
+    if checkpoint is not None:
+        # Not earlier: a command that is killed while it writes reports loses no work.
+        files.remove(checkpoint)
     return result.exit_code
 
 

@@ -1,6 +1,5 @@
 """Checkpoints of an evaluation, from which it resumes after an interruption."""
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -10,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn import files
 from edgeattn.errors import SampleError, UsageError
-from edgeattn.files import atomic_write
 from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.tensors import Array, Tensors
 
@@ -62,13 +61,12 @@ class Checkpoint:
             **state,
         }
         hint = "Choose another file with --resume-file, or omit --resume."
-        with atomic_write(self.path, hint=hint) as file:
+        with files.atomic_write(self.path, hint=hint) as file:
             write_npz(file, arrays)
 
     def remove(self) -> None:
-        """Remove the file after the evaluation is finished."""
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        """Remove the file, if possible."""
+        files.remove(self.path)
 
 
 def checkpoint_key(*parts: Any) -> str:

@@ -138,7 +138,7 @@ class _Evaluation:
         pending: deque[_PendingBatch] = deque()
         saved_at, latest = time.monotonic(), None
         try:
-            while self.reference_error is None:
+            while True:
                 while len(pending) < ahead and (batch := next(batches, None)) is not None:
                     if len(batch):
                         pending.append(self._submit(batch))
@@ -146,6 +146,8 @@ class _Evaluation:
                     break
                 submitted = pending.popleft()
                 self._accumulate(submitted)
+                if self.reference_error is not None:
+                    break
                 done += len(submitted.batch)
                 display.show(done)
                 if checkpoint is None:
@@ -160,8 +162,11 @@ class _Evaluation:
             if checkpoint is not None and latest is not None:
                 checkpoint.save(*latest)
             raise
-        if checkpoint is not None:
+        if checkpoint is not None and self.reference_error is not None:
             checkpoint.remove()
+        elif checkpoint is not None and latest is not None:
+            # The caller removes it when the results are stored.
+            checkpoint.save(*latest)
 
     def _submit(self, batch: Batch) -> _PendingBatch:
         required = tuple(batch.reference_outputs or ()) or None

@@ -47,8 +47,8 @@ class ValidationOptions:
         limits: Limits that replace those of the scheme.
         max_drop: Largest accepted drop of the task's score, or share of changed answers.
         jobs: Worker processes that run in parallel. The result does not depend on it.
-        checkpoint: File that stores unfinished work on a dataset. If it exists, work resumes from
-            it.
+        checkpoint: File that stores the work on a dataset. If it exists, work resumes from it.
+            Remove it when the report is stored.
     """
 
     limits: Sequence[Limit] = ()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from artifacts import edit_manifest, rehash, samples, write_bundle, write_dense_bundle
 
+from edgeattn import files
 from edgeattn.bundle import bundle as bundle_module
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
@@ -267,7 +268,7 @@ def test_a_new_bundle_appears_when_it_is_complete(tmp_path):
     target = tmp_path / "deep" / "er" / "a.edge"
     with new_bundle(target) as folder:
         (folder / "x").write_text("x")
-        assert folder.parent == target.parent
+        assert folder.stat().st_dev == target.parent.stat().st_dev
         assert not target.exists()
     assert listing(tmp_path) == ["deep", "deep/er", "deep/er/a.edge", "deep/er/a.edge/x"]
     mask = os.umask(0)
@@ -311,6 +312,7 @@ def test_an_error_between_the_two_renames_restores_the_old_bundle(tmp_path, erro
             raise error
         return rename(self, target)
 
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     monkeypatch.setattr(type(tmp_path), "rename", second_fails)
     with pytest.raises((error, OutputError)), new_bundle(old.path, force=True) as folder:
         (folder / "x").write_text("x")

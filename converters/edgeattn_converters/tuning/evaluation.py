@@ -51,8 +51,9 @@ class ResultStore:
             self._path.write_text(header + "\n", "utf-8")
             return
         for line in lines[1:]:
-            # The last line is incomplete if the search was killed while writing it.
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            # The last line is incomplete if the search was killed while writing it, and files are
+            # missing if it was killed while removing them.
+            with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
                 task, result = _from_json(json.loads(line), folder)
                 self._results[result.candidate, task] = result
         if lines[-1]:

@@ -15,6 +15,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import OutputError, UsageError
+from edgeattn.files import reserved
 from edgeattn.metrics.verdict import INCONCLUSIVE
 from edgeattn.schemes import FORMATS, MAX_DROP
 from edgeattn.version import __version__
@@ -152,7 +153,7 @@ def tune(
             raise nothing_converted(Path(source.path), reasons)
         with new_bundle(target, force=force) as bundle_folder:
             manifest = _write_bundle(bundle_folder, evaluator, chosen, options)
-    shutil.rmtree(_search_path(target), ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     uniform = [r for r in results if r.passed and not r.candidate.precision]
     return TuningResult(
         bundle=Bundle(target, manifest),
@@ -181,14 +182,10 @@ def _check_options(source: ModelSource, data: StrPath, options: TuningOptions) -
     quantization.check_files()
 
 
-def _search_path(target: Path) -> Path:
-    return target.with_name(f".{target.name}.search")
-
-
 @contextlib.contextmanager
 def _search_folder(target: Path) -> Iterator[Path]:
     """The folder with the files of the search; it is removed if it contains no results."""
-    folder = _search_path(target)
+    folder = target.with_name(f".{target.name}.search")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".writable").touch()
@@ -198,12 +195,14 @@ def _search_folder(target: Path) -> Iterator[Path]:
             f"Cannot write to {folder.parent}: {error.strerror or error}",
             hint="Choose another folder with -o DIR.",
         ) from error
-    try:
-        yield folder
-    except BaseException:
-        if not has_results(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    # Two searches with one output would mix their files.
+    with reserved(folder):
+        try:
+            yield folder
+        except BaseException:
+            if not has_results(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def _evaluator(

@@ -1,0 +1,263 @@
+"""Kills commands before every change of the disk in turn, and runs them again.
+
+After each kill, every output must be the old one or a complete new one; the same command must then
+succeed and leave no other files. Run as a script: ``killed_commands.py FOLDER SCENARIO``, which
+prints the number of changes and the violations as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import artifacts
+import numpy as np
+from function_runner import FunctionRunner
+from interruption import in_process, record_changes
+
+from edgeattn import files
+from edgeattn.bundle import signing
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST, Artifact
+from edgeattn.bundle.packing import pack
+from edgeattn.bundle.writer import new_bundle
+from edgeattn.evaluation import checkpoint as checkpoints
+from edgeattn.evaluation import dataset as datasets
+from edgeattn.validation import validate as validation
+
+
+class Scenario:
+    """A command. ``prepare`` creates what exists before, ``check`` raises for anything half done.
+
+    ``outputs`` are the files and folders that remain besides those of ``prepare``.
+    """
+
+    outputs: Sequence[str] = ("a.edge",)
+
+    def prepare(self, folder: Path) -> None:
+        pass
+
+    def run(self, folder: Path) -> Any:
+        raise NotImplementedError
+
+    def check(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+class NewBundle(Scenario):
+    """The end of a conversion: the bundle appears."""
+
+    old = False
+
+    def prepare(self, folder: Path) -> None:
+        if self.old:
+            artifacts.write_dense_bundle(folder / "a.edge")
+
+    def run(self, folder: Path) -> Any:
+        with new_bundle(folder / "a.edge", force=True) as temporary:
+            artifacts.write_dense_bundle(temporary, count=9)
+
+    def check(self, folder: Path) -> None:
+        target = folder / "a.edge"
+        if self.old or target.exists():
+            count = len(Bundle.open(target).reference()["input/x"])
+            assert count in ((7, 9) if self.old else (9,)), count
+
+
+class ReplacedBundle(NewBundle):
+    old = True
+
+
+class ReplacedWithoutExchange(ReplacedBundle):
+    """On a file system that cannot swap two folders, the next command restores the old one."""
+
+    def run(self, folder: Path) -> Any:
+        files._exchange = lambda one, other: False  # type: ignore[assignment]
+        super().run(folder)
+
+    def check(self, folder: Path) -> None:
+        with files.reserved(folder / "a.edge"):
+            super().check(folder)
+
+
+class Packed(Scenario):
+    outputs = ("a.zip",)
+
+    def prepare(self, folder: Path) -> None:
+        pack(artifacts.write_dense_bundle(folder / "a.edge"), folder / "a.zip")
+        shutil.rmtree(folder / "a.edge")
+        artifacts.write_dense_bundle(folder / "a.edge", count=9)
+
+    def run(self, folder: Path) -> Any:
+        pack(Bundle.open(folder / "a.edge"), folder / "a.zip", force=True)
+
+    def check(self, folder: Path) -> None:
+        os.environ["XDG_CACHE_HOME"] = str(folder.with_name("cache"))
+        assert len(Bundle.open(folder / "a.zip").reference()["input/x"]) in (7, 9)
+
+
+class Unpacked(Scenario):
+    outputs = ("cache",)
+
+    def prepare(self, folder: Path) -> None:
+        pack(artifacts.write_dense_bundle(folder / "a.edge"), folder / "a.zip")
+
+    def run(self, folder: Path) -> Any:
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        Bundle.open(folder / "a.zip")
+
+    def check(self, folder: Path) -> None:
+        for path in folder.glob(f"cache/edgeattn/unpacked/*/a/{MANIFEST}"):
+            Bundle.open(path.parent)
+
+
+class Signed(Scenario):
+    outputs = ()
+
+    def prepare(self, folder: Path) -> None:
+        bundle = artifacts.write_dense_bundle(folder / "a.edge")
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / "key"]
+        subprocess.run(command, check=True)
+        public = (folder / "key.pub").read_text()
+        (folder / "allowed").write_text(f"me {public}")
+        signing.sign(bundle, folder / "key")
+
+    def run(self, folder: Path) -> Any:
+        signing.sign(Bundle.open(folder / "a.edge"), folder / "key")
+
+    def check(self, folder: Path) -> None:
+        assert signing.check_signature(Bundle.open(folder / "a.edge"), folder / "allowed") == "me"
+
+
+class Validated(Scenario):
+    """``validate --data --resume --junit``: finished batches are not run again."""
+
+    outputs = ("result.xml",)
+    sizes: list[int]
+
+    def prepare(self, folder: Path) -> None:
+        artifacts.write_dense_bundle(folder / "a.edge")
+        x = artifacts.samples(128)
+        x[:, 1] += np.arange(128) / 4
+        np.savez(folder / "data.npz", x=x, y=artifacts.dense(x).argmax(1))
+
+    def run(self, folder: Path) -> Any:
+        from edgeattn.cli.main import cli
+
+        datasets.BATCH_SIZE, checkpoints.SAVE_INTERVAL_S = 32, 0.0
+        use_functions(lambda tensors: self._append(folder, len(tensors["x"])))
+        command = ["validate", "a.edge", "--data", "data.npz", "--max-drop", "0.3"]
+        command += ["--resume", "--junit", "result.xml"]
+        os.chdir(folder)
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert cli.main([*command, "--quiet"], standalone_mode=False) == 0
+        batches = folder.with_name("batches")
+        # Batches of the data for both artifacts, of both attempts: at most one is run twice.
+        run = batches.read_text().split().count("32")
+        batches.unlink()
+        return run
+
+    @staticmethod
+    def _append(folder: Path, count: int) -> None:
+        # Outside the folder: these changes do not count.
+        with folder.with_name("batches").open("a") as file:
+            file.write(f"{count}\n")
+
+    def check(self, folder: Path) -> None:
+        result = folder / "result.xml"
+        assert not result.exists() or result.read_text().rstrip().endswith("</testsuites>")
+
+
+def use_functions(called: Callable[[Any], None] = lambda tensors: None) -> None:
+    """Use the NumPy model instead of runtimes, which need processes of their own."""
+
+    def opener(item: Artifact) -> FunctionRunner:
+        def run(tensors: Mapping[str, Any]) -> dict[str, Any]:
+            called(tensors)
+            return {"score": artifacts.dense(tensors["x"])}
+
+        return FunctionRunner(run, item.inputs, item.outputs)
+
+    def validate_isolated(bundle: Bundle, selected: Any, **options: Any) -> Any:
+        return validation.validate(bundle, selected, opener, **options)
+
+    validation.validate_isolated = validate_isolated  # type: ignore[assignment]
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def violations_of(scenario: Scenario, base: Path) -> tuple[int, list[str]]:
+    pristine = base / "pristine"
+    pristine.mkdir()
+    scenario.prepare(pristine)
+
+    def attempt(folder: Path, stop_at: int | None) -> Any:
+        def run() -> Any:
+            changes = record_changes(folder, stop_at, "kill")
+            return {"value": scenario.run(folder), "changes": changes}
+
+        return in_process(run)
+
+    def fresh() -> Path:
+        folder = base / "folder"
+        for path in (folder, base / "batches"):
+            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)
+        shutil.copytree(pristine, folder)
+        return folder
+
+    # In this process, which imports what the others need.
+    scenario.run(fresh())
+    complete = attempt(folder := fresh(), None)
+    expected = listing(folder)
+    new = sorted({name.split("/")[0] for name in expected if name not in listing(pristine)})
+    assert set(new) <= set(scenario.outputs), new
+    violations = []
+    for number, change in enumerate(complete["changes"], 1):
+        folder = fresh()
+        if attempt(folder, number) is not None:
+            violations.append(f"at {change}: the process survived")
+        try:
+            scenario.check(folder)
+        except Exception as error:
+            violations.append(f"at {change}: {error!r}")
+        again = attempt(folder, None)
+        if again is None:
+            violations.append(f"after {change}: the second run failed")
+            continue
+        value = complete["value"]
+        if value is not None and again["value"] > value + 2:
+            violations.append(f"after {change}: {again['value']} batches instead of {value}")
+        if listing(folder) != expected:
+            violations.append(f"after {change}: {sorted(set(listing(folder)) ^ set(expected))}")
+    return len(complete["changes"]), violations
+
+
+SCENARIOS = {
+    "new": NewBundle,
+    "replace": ReplacedBundle,
+    "replace-without-exchange": ReplacedWithoutExchange,
+    "pack": Packed,
+    "unpack": Unpacked,
+    "sign": Signed,
+    "validate": Validated,
+}
+
+
+def main(folder: str, name: str) -> None:
+    changes, violations = violations_of(SCENARIOS[name](), Path(folder))
+    print(json.dumps({"changes": changes, "violations": violations}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
