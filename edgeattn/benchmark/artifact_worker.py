@@ -91,7 +91,7 @@ def load(folder: str, artifact: dict[str, Any], threads: int, tensors: Tensors) 
         Path(folder) / entry.path, entry.format, entry.inputs, entry.outputs, threads=threads
     )
     duration = time.perf_counter_ns() - start
-    model = _models["model"] = Model(entry, runner)
+    model = _models["model"] = Model(entry, runner, allow_non_finite=True)
     samples = len(next(iter(tensors.values())))
     batch = entry.inputs[0].shape[0] or 1
     for first in range(0, samples, batch):

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from edgeattn.cli import options, output
-from edgeattn.errors import UsageError
+from edgeattn.errors import EdgeattnError, UsageError
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Iterable
 
     from edgeattn.inference.run import RunResult
-    from edgeattn.tensors import Array
+    from edgeattn.tensors import Array, Tensors
 
 
 @click.command("run")
@@ -47,6 +48,16 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Start each sample from the final states of the one before it; needs convert --states.",
 )
+@click.option(
+    "--allow-non-finite",
+    is_flag=True,
+    help="Accept NaN and infinity in samples and outputs, which are errors by default.",
+)
+@click.option(
+    "--stop-on-error",
+    is_flag=True,
+    help="With --input -: end the stream at the first sample with an error.",
+)
 @options.ignore_option
 @click.option("--force", is_flag=True, help="Replace an existing output file.")
 @options.signature_option
@@ -59,6 +70,8 @@ def command(
     selection: options.ArtifactSelection,
     threads: int,
     carry_states: bool,
+    allow_non_finite: bool,
+    stop_on_error: bool,
     ignore: tuple[str, ...],
     force: bool,
     require_signature: Path | None,
@@ -70,11 +83,17 @@ def command(
     Runs the first artifact that matches --format and --scheme and whose runtime is installed.
 
     With --input -, samples are read from stdin, one per line (numbers, or JSON) or as consecutive
-    .npy arrays. The outputs of each are printed as a line of JSON at once.
+    .npy arrays. The outputs of each are printed as a line of JSON at once. A sample with an error
+    gives a line with "error", and the stream continues; the exit code is then that of the first.
     """
     if require_signature is not None:
         bundle = options.open_bundle(bundle, require_signature).path
-    keywords = {**vars(selection), "threads": threads, "carry_states": carry_states}
+    keywords = {
+        **vars(selection),
+        "threads": threads,
+        "carry_states": carry_states,
+        "allow_non_finite": allow_non_finite,
+    }
     if str(source) == "-":
         from edgeattn.inference.run import stream_bundle
 
@@ -83,9 +102,9 @@ def command(
         if ignore:
             raise UsageError("--ignore has no effect on a stream.", hint="Omit --ignore.")
         stdin = cast("io.BufferedReader", sys.stdin.buffer)
-        for outputs in stream_bundle(bundle, stdin, **keywords):
-            output.emit_line({name: array[0].tolist() for name, array in outputs.items()})
-        return 0
+        return _emit_results(stream_bundle(bundle, stdin, **keywords), stop_on_error=stop_on_error)
+    if stop_on_error:
+        raise UsageError("--stop-on-error requires --input -.", hint="Omit --stop-on-error.")
     from edgeattn.inference.run import run_bundle
 
     _check_arrays(bundle, source, ignore)
@@ -107,6 +126,21 @@ def command(
     else:
         output.echo(*_lines(result, quiet=quiet), f"Wrote {target}")
     return 0
+
+
+def _emit_results(results: Iterable[Tensors | EdgeattnError], *, stop_on_error: bool) -> int:
+    """Print each result as a line; returns the exit code of the first error, or 0."""
+    code = 0
+    for result in results:
+        if not isinstance(result, EdgeattnError):
+            output.emit_line({name: array[0].tolist() for name, array in result.items()})
+        elif stop_on_error:
+            raise result
+        else:
+            code = code or result.exit_code
+            error = {"message": result.message, "hint": result.hint, "exit_code": result.exit_code}
+            output.emit_line({"error": error})
+    return code
 
 
 def _check_arrays(bundle: Path, source: Path, ignore: tuple[str, ...]) -> None:

@@ -28,6 +28,7 @@ from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import BundleError, RuntimeUnavailableError, SampleError
 from edgeattn.inference.session import Session, open_session
 from edgeattn.runners.batching import missing_input
+from edgeattn.samples.finite import invalid_input, invalid_output, is_invalid
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
 Opened = TypeVar("Opened")
@@ -40,10 +41,12 @@ def load(
     scheme: str | None = None,
     threads: int = 1,
     carry_states: bool = False,
+    allow_non_finite: bool = False,
 ) -> Model:
     """Load the first artifact of ``bundle`` that matches and whose runtime is installed.
 
-    With ``carry_states`` each call starts from the final states of the call before it. Raises
+    With ``carry_states`` each call starts from the final states of the call before it. NaN and
+    infinity in inputs and outputs are errors of the call, except with ``allow_non_finite``. Raises
     :class:`BundleError` if the bundle is damaged, no artifact matches or there are no states to
     carry, :class:`RuntimeUnavailableError` if no runtime is installed, and :class:`ArtifactError`
     if the runtime cannot load the file.
@@ -58,7 +61,9 @@ def load(
     def open_model(artifact: Artifact) -> Model:
         path, inputs, outputs = opened.artifact_path(artifact), artifact.inputs, artifact.outputs
         session = open_session(path, artifact.format, inputs, outputs, threads=threads)
-        return Model(artifact, session, carry_states=carry_states)
+        return Model(
+            artifact, session, carry_states=carry_states, allow_non_finite=allow_non_finite
+        )
 
     return first_available(candidates, open_model)
 
@@ -87,18 +92,33 @@ class Model:
     Threads may share it. Carried states belong to the model, not to a thread.
     """
 
-    def __init__(self, artifact: Artifact, session: Session, *, carry_states: bool = False) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        session: Session,
+        *,
+        carry_states: bool = False,
+        allow_non_finite: bool = False,
+    ) -> None:
         self.artifact = artifact
         self.runtime = session.runtime
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
         self._invoke = session.invoke
-        writers = tuple(map(_InputWriter, self.inputs, session.feeds))
+        writers = tuple(
+            _InputWriter(spec, feed, allow_non_finite=allow_non_finite)
+            for spec, feed in zip(self.inputs, session.feeds, strict=True)
+        )
         self._writers = tuple(writer for writer in writers if writer.spec.state is None)
         self._only_writer = self._writers[0] if len(self._writers) == 1 else None
         readers = tuple(map(_OutputReader, self.outputs, session.fetches))
         # Outputs without a scale need no conversion.
         self._quantized = tuple(reader for reader in readers if reader.spec.quantized)
+        self._checks = tuple(
+            (reader.spec, _FiniteCheck(fetch))
+            for reader, fetch in zip(readers, session.fetches, strict=True)
+            if fetch.dtype.kind == "f" and not allow_non_finite
+        )
         self._results: Tensors = {reader.spec.name: reader.real for reader in readers}
         self._states = tuple(
             _State(writer, self._results[writer.spec.state])
@@ -118,13 +138,17 @@ class Model:
         1, or a mapping of such arrays by input name if the model has several inputs. A state that
         is not in the mapping is zero or, with ``carry_states``, the final state of the last call
         that succeeded. Every call in a thread returns the same arrays. Raises :class:`SampleError`
-        if an input is missing or has another shape.
+        if an input is missing, has another shape or is not finite, and :class:`ArtifactError` if
+        the runtime fails or an output is not finite.
         """
         with self._lock:
             if self._states:
                 self._write_states(sample)
             self._write(sample)
             self._invoke()
+            for spec, is_finite in self._checks:
+                if not is_finite():
+                    raise invalid_output(spec)
             for reader in self._quantized:
                 reader.read()
             if self._carry:
@@ -179,10 +203,23 @@ class Model:
             self._at_start = True
 
 
+class _FiniteCheck:
+    """Whether an array has no NaN and no infinity, without allocating arrays."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+        self._finite = np.empty(array.shape, bool)
+
+    def __call__(self) -> bool:
+        np.isfinite(self._array, out=self._finite)
+        # Faster than numpy.all for small arrays.
+        return bool(np.count_nonzero(self._finite) == self._finite.size)
+
+
 class _InputWriter:
     """Copies a sample to the runtime's input array, quantized if needed."""
 
-    def __init__(self, spec: TensorSpec, feed: Array) -> None:
+    def __init__(self, spec: TensorSpec, feed: Array, *, allow_non_finite: bool) -> None:
         self.spec = spec
         self.name = spec.name
         self._quantized = spec.quantized
@@ -195,6 +232,9 @@ class _InputWriter:
         if spec.quantized:
             self._real = np.zeros(feed.shape)
             self._limits = np.iinfo(feed.dtype)
+        self._allow_non_finite = allow_non_finite
+        self._is_finite = _FiniteCheck(self._real if spec.quantized else feed)
+        self._check = floats and not allow_non_finite
 
     def write(self, sample: Array) -> None:
         if not isinstance(sample, np.ndarray):
@@ -211,9 +251,12 @@ class _InputWriter:
         if sample.dtype == target.dtype:
             target[...] = sample
         elif np.can_cast(sample.dtype, target.dtype, self._casting):
-            np.copyto(target, sample, casting=self._casting)
+            with np.errstate(over="ignore"):
+                np.copyto(target, sample, casting=self._casting)
         else:
             self._copy_exactly(target, sample)
+        if self._check and not self._is_finite():
+            raise invalid_input(self.spec, allow_non_finite=False)
 
     def clear(self) -> None:
         """Write real zeros."""
@@ -221,7 +264,8 @@ class _InputWriter:
 
     def _copy_exactly(self, target: Array, sample: Array) -> None:
         """Copy integers of another dtype, such as token numbers in int64."""
-        converted = sample.astype(target.dtype)
+        with np.errstate(invalid="ignore"):
+            converted = sample.astype(target.dtype)
         if not np.array_equal(converted, sample):
             raise SampleError(
                 f"Input {self.spec.name}: the {sample.dtype} values cannot be represented in "
@@ -233,6 +277,10 @@ class _InputWriter:
         """As :func:`edgeattn.tensors.quantize`, without allocating arrays."""
         real = self._real
         np.divide(sample, self._scale, out=real)
+        if not self._is_finite() and is_invalid(
+            real, self.spec, allow_non_finite=self._allow_non_finite
+        ):
+            raise invalid_input(self.spec, allow_non_finite=self._allow_non_finite)
         np.rint(real, out=real)
         np.add(real, self.spec.zero_point or 0, out=real)
         np.clip(real, self._limits.min, self._limits.max, out=real)

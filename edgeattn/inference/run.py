@@ -1,35 +1,27 @@
-"""One artifact run on a file of samples, or on a stream of them, each as soon as it arrives.
-
-A stream is text with one sample per line (numbers separated by commas or spaces, a JSON array, or
-a JSON object of arrays by input name), or consecutive ``.npy`` arrays of one or more samples each.
-"""
+"""One artifact run on a file of samples, or on a stream of them, each as soon as it arrives."""
 
 import io
-import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
-
-import numpy as np
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.errors import OutputError, SampleError
+from edgeattn.errors import ArtifactError, EdgeattnError, OutputError, SampleError
 from edgeattn.files import atomic_write, require_new
 from edgeattn.inference.model import first_available
+from edgeattn.inference.stream import read_stream
 from edgeattn.process.worker import Worker
+from edgeattn.runners import Runner
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.runners.stateful import StatefulRunner
-from edgeattn.samples.arrays import NPY_MAGIC
 from edgeattn.samples.files import read_samples
+from edgeattn.samples.finite import check_outputs
 from edgeattn.samples.npz import write_npz
-from edgeattn.samples.states import sample_inputs, with_initial_states
-from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
+from edgeattn.samples.states import with_initial_states
+from edgeattn.tensors import Tensors
 
 _OTHER_FILE = "Choose another file with -o FILE."
-MAX_LINE = 64 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -51,6 +43,7 @@ def run_bundle(
     schemes: tuple[str, ...] = (),
     threads: int = 1,
     carry_states: bool = False,
+    allow_non_finite: bool = False,
     force: bool = False,
 ) -> RunResult:
     """Run the first matching artifact whose runtime is installed, and write ``target``.
@@ -60,7 +53,8 @@ def run_bundle(
     Raises :class:`BundleError` if no artifact matches or the bundle is damaged,
     :class:`SampleError` if the samples do not fit the model, :class:`OutputError` if ``target``
     exists (without ``force``) or cannot be written, :class:`RuntimeUnavailableError` if no runtime
-    is installed, and :class:`ArtifactError` if the runtime fails.
+    is installed, and :class:`ArtifactError` if the runtime fails. NaN and infinity in samples and
+    outputs are such errors, except with ``allow_non_finite``.
     """
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
@@ -69,8 +63,10 @@ def run_bundle(
         runner = first_available(
             candidates, lambda item: IsolatedRunner(opened.path, item, worker, threads=threads)
         )
-        samples = read_samples(source, runner.inputs)
+        samples = read_samples(source, runner.inputs, allow_non_finite=allow_non_finite)
         outputs = (StatefulRunner(runner) if carry_states else runner).run(samples.inputs)
+    if not allow_non_finite:
+        check_outputs(outputs, runner.outputs)
     with atomic_write(target, hint=_OTHER_FILE) as file:
         write_npz(file, outputs)
     return RunResult(runner.artifact, runner.runtime, len(samples), outputs)
@@ -94,11 +90,14 @@ def stream_bundle(
     schemes: tuple[str, ...] = (),
     threads: int = 1,
     carry_states: bool = False,
-) -> Iterator[Tensors]:
-    """The outputs for each sample of ``source``, as arrays with one row.
+    allow_non_finite: bool = False,
+) -> Iterator[Tensors | EdgeattnError]:
+    """The outputs for each sample of ``source``, as arrays with one row, or the sample's error.
 
-    With ``carry_states`` each sample starts from the final states of the one before it. Raises
-    :class:`SampleError`, which names the line or array, if a sample does not fit the model.
+    With ``carry_states`` each sample starts from the final states of the last one without an error.
+    The error is a :class:`SampleError`, which names the line or array, if a sample does not fit the
+    model, or an :class:`ArtifactError` if the runtime fails; NaN and infinity are such errors,
+    except with ``allow_non_finite``. Raises :class:`ArtifactError` if the runtime crashes.
     """
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
@@ -106,107 +105,34 @@ def stream_bundle(
         isolated = first_available(
             candidates, lambda item: IsolatedRunner(opened.path, item, worker, threads=threads)
         )
-        artifact = isolated.artifact
-        runner = StatefulRunner(isolated) if carry_states else isolated
-        for sample in read_stream(source, artifact):
-            yield runner.run(with_initial_states(sample, artifact.inputs))
+        inputs = isolated.artifact.inputs
+        checked = isolated if allow_non_finite else _FiniteRunner(isolated)
+        runner = StatefulRunner(checked) if carry_states else checked
+        for sample in read_stream(source, inputs, allow_non_finite=allow_non_finite):
+            if isinstance(sample, SampleError):
+                yield sample
+                continue
+            result: Tensors | EdgeattnError
+            try:
+                result = runner.run(with_initial_states(sample, inputs))
+            except (SampleError, ArtifactError) as error:
+                if isolated.lost:
+                    raise
+                result = error
+            yield result
 
 
-def read_stream(source: io.BufferedReader, artifact: Artifact) -> Iterator[Tensors]:
-    """The samples of a stream, each with a batch axis of 1."""
-    if source.peek(len(NPY_MAGIC))[: len(NPY_MAGIC)] == NPY_MAGIC:
-        yield from _read_arrays(source, sample_inputs(artifact.inputs))
-    else:
-        yield from _read_lines(source, artifact.inputs)
+class _FiniteRunner:
+    """A runner whose outputs must be finite: NaN must not become the state of the next sample."""
 
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.inputs, self.outputs, self.runtime = runner.inputs, runner.outputs, runner.runtime
 
-class _Pipe:
-    """Hides that ``source`` is a file: NumPy would query its position, which pipes do not have."""
+    def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
+        outputs = self._runner.run(tensors, batch_sizes)
+        check_outputs(outputs, self.outputs)
+        return outputs
 
-    def __init__(self, source: IO[bytes]) -> None:
-        self.read = source.read
-
-
-def _read_arrays(source: io.BufferedReader, inputs: Specs) -> Iterator[Tensors]:
-    if len(inputs) != 1:
-        raise SampleError(
-            "A stream of .npy arrays requires a model with one input.",
-            hint='Send lines of JSON: {"INPUT": [...], ...}',
-        )
-    spec, number = inputs[0], 0
-    while source.peek(1):
-        number += 1
-        try:
-            array: Array = np.lib.format.read_array(
-                cast(IO[bytes], _Pipe(source)), allow_pickle=False
-            )
-        except (ValueError, EOFError, OSError) as error:
-            raise SampleError(f"Array {number} of the stream cannot be read: {error}") from error
-        has_sample_axis = array.ndim == len(spec.shape)
-        for sample in array if has_sample_axis else [array]:
-            yield {spec.name: _fit(sample, spec, f"Array {number}")}
-
-
-def _read_lines(source: IO[bytes], inputs: Specs) -> Iterator[Tensors]:
-    number = 0
-    while line := source.readline(MAX_LINE):
-        number += 1
-        try:
-            text = line.decode().strip()
-            if text:
-                yield _parse(text, inputs, f"Line {number}")
-        except (ValueError, TypeError, RecursionError) as error:
-            raise SampleError(f"Line {number} of the stream cannot be read: {error}") from error
-
-
-def _parse(text: str, inputs: Specs, position: str) -> Tensors:
-    required = sample_inputs(inputs)
-    values: Any
-    if text[0] in "[{":
-        values = json.loads(text)
-    else:
-        values = [float(number) for number in text.replace(",", " ").split()]
-    if not isinstance(values, dict):
-        if len(required) != 1:
-            names = ", ".join(spec.name for spec in required)
-            raise SampleError(
-                f"{position} of the stream: the model has several inputs.",
-                hint=f"Send JSON objects with: {names}.",
-            )
-        values = {required[0].name: values}
-    missing = [spec.name for spec in required if spec.name not in values]
-    if missing:
-        raise SampleError(f"{position} of the stream has no input {missing[0]!r}.")
-    return {
-        spec.name: _fit(np.asarray(values[spec.name]), spec, position)
-        for spec in inputs
-        if spec.name in values
-    }
-
-
-def _fit(array: Array, spec: TensorSpec, position: str) -> Array:
-    """One sample of ``spec``, which may be flat, in its shape and dtype with a batch axis of 1."""
-    shape = spec.shape[1:]
-    fits = array.ndim == len(shape) and all(
-        expected in (None, length) for expected, length in zip(shape, array.shape, strict=True)
-    )
-    fixed = [axis for axis in shape if axis is not None]
-    if not fits and array.ndim == 1 and len(fixed) == len(shape):
-        fits = array.size == math.prod(fixed)
-        array = array.reshape(fixed) if fits else array
-    if not fits:
-        expected_shape = ", ".join("?" if axis is None else str(axis) for axis in shape)
-        raise SampleError(
-            f"{position} of the stream has the shape {array.shape}. Input {spec.name} takes one "
-            f"sample of shape ({expected_shape})."
-        )
-    if array.dtype.kind not in "buif":
-        raise SampleError(f"{position} of the stream contains values that are not numbers.")
-    if np.dtype(spec.dtype).kind in "iu" and not spec.quantized:
-        integers = array.astype(spec.dtype)
-        if not np.array_equal(integers, array):
-            raise SampleError(
-                f"{position} of the stream: input {spec.name} takes {spec.dtype} values."
-            )
-        return integers[None]
-    return array.astype("float32" if spec.quantized else spec.dtype)[None]
+    def close(self) -> None:
+        self._runner.close()

@@ -46,6 +46,11 @@ class IsolatedRunner:
         }
         self.runtime = str(self._call("load", arguments)[0])
 
+    @property
+    def lost(self) -> bool:
+        """Whether the worker died, so that no further call succeeds."""
+        return self._lost
+
     def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         arguments = {"batch_sizes": list(batch_sizes)} if batch_sizes else {}
         return self._call("run", arguments, tensors)[1]

@@ -13,7 +13,7 @@ import contextlib
 import math
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,7 @@ class SampleFile:
     inputs: Mapping[str, ArrayFile]
     labels: Mapping[str, ArrayFile] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    allow_non_finite: bool = False
 
     def __len__(self) -> int:
         return self.inputs[self.specs[0].name].shape[0]
@@ -96,14 +97,18 @@ class SampleFile:
         if self.path.suffix.lower() == ".csv":
             axes = [axis for axis in spec.shape[1:] if axis is not None]
             array = infer_dtype(array, np.dtype(spec.dtype), spec).reshape(len(array), *axes)
-        return fit(array, spec, first)
+        return fit(array, spec, first, allow_non_finite=self.allow_non_finite)
 
 
 def read_samples(
-    path: Path, specs: Sequence[TensorSpec], *, ignore: Collection[str] = ()
+    path: Path,
+    specs: Sequence[TensorSpec],
+    *,
+    ignore: Collection[str] = (),
+    allow_non_finite: bool = False,
 ) -> Samples:
     """All samples in ``path``. Raises :class:`SampleError` if they do not fit ``specs``."""
-    file = open_samples(path, specs, ignore=ignore)
+    file = replace(open_samples(path, specs, ignore=ignore), allow_non_finite=allow_non_finite)
     (samples,) = file.batches(len(file))
     return samples
 

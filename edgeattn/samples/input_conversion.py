@@ -5,16 +5,18 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import SampleError
+from edgeattn.samples.finite import invalid_input, is_invalid
 from edgeattn.tensors import Array, TensorSpec
 
 # float64 represents all integers up to this one.
 MAX_EXACT = 2**53
 
 
-def fit(array: Array, spec: TensorSpec, first: int = 0) -> Array:
+def fit(array: Array, spec: TensorSpec, first: int = 0, *, allow_non_finite: bool = False) -> Array:
     """``array`` in the dtype of ``spec``. ``first`` is the file's index of its first sample.
 
-    Raises :class:`SampleError` if the shape, the dtype or a value does not fit.
+    Raises :class:`SampleError` if the shape, the dtype or a value does not fit; NaN and infinity
+    fit only with ``allow_non_finite``.
     """
     check_shape(array.shape, spec)
     # Quantized inputs take real numbers.
@@ -22,8 +24,10 @@ def fit(array: Array, spec: TensorSpec, first: int = 0) -> Array:
     kind = array.dtype.kind
     if kind not in "buif":
         raise SampleError(f"Input {spec}: expected numbers, found {array.dtype}.")
-    if kind == "f":
-        _check_finite(array, spec, first)
+    if is_invalid(array, spec, allow_non_finite=allow_non_finite):
+        if allow_non_finite:
+            raise invalid_input(spec, allow_non_finite=True)
+        raise _not_finite(array, spec, first)
     if dtype.kind in "iu":
         if kind == "f":
             raise SampleError(
@@ -40,22 +44,21 @@ def fit(array: Array, spec: TensorSpec, first: int = 0) -> Array:
         raise SampleError(f"Input {spec}: expected booleans, found {array.dtype}.")
     with np.errstate(over="ignore"):
         result = array.astype(dtype)
-    if dtype.kind == "f" and not np.isfinite(result).all():
+    if dtype.kind == "f" and not allow_non_finite and not np.isfinite(result).all():
         raise SampleError(
             f"Input {spec}: values from {array.min():g} to {array.max():g} overflow {dtype}."
         )
     return np.ascontiguousarray(result)
 
 
-def _check_finite(array: Array, spec: TensorSpec, first: int) -> None:
+def _not_finite(array: Array, spec: TensorSpec, first: int) -> SampleError:
     invalid = ~np.isfinite(array)
-    if invalid.any():
-        row, *indices = (int(index) for index in np.argwhere(invalid)[0])
-        raise SampleError(
-            f"Input {spec.name}: {int(invalid.sum())} values are NaN or infinite, the first at "
-            f"{(first + row, *indices)}.",
-            hint="Remove or repair these samples.",
-        )
+    row, *indices = (int(index) for index in np.argwhere(invalid)[0])
+    return SampleError(
+        f"Input {spec.name}: {int(invalid.sum())} values are NaN or infinite, the first at "
+        f"{(first + row, *indices)}.",
+        hint="Remove or repair these samples.",
+    )
 
 
 def check_shape(shape: tuple[int, ...], spec: TensorSpec) -> None:

@@ -20,8 +20,11 @@ def readings() -> Iterator[list]:
 def main() -> None:
     model = edgeattn.load(sys.argv[1])
     for reading in readings():
-        # The next call overwrites the arrays.
-        outputs = {name: value.tolist() for name, value in model(reading).items()}
+        try:
+            # The next call overwrites the arrays.
+            outputs = {name: value.tolist() for name, value in model(reading).items()}
+        except edgeattn.SampleError as error:
+            outputs = {"error": str(error)}  # one bad reading does not end the program
         print(json.dumps(outputs), flush=True)
 
 

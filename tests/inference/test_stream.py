@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -11,13 +12,18 @@ import numpy as np
 import pytest
 from artifacts import dense, samples
 
-from edgeattn.errors import SampleError
+from edgeattn.errors import ArtifactError, SampleError
+from edgeattn.inference import run, stream
 from edgeattn.inference.run import stream_bundle
+from edgeattn.runners.isolated import IsolatedRunner
 
 
 def streamed(bundle, data, **options):
     source = io.BufferedReader(io.BytesIO(data))
-    return [outputs["score"] for outputs in stream_bundle(bundle.path, source, **options)]
+    return [
+        result if isinstance(result, Exception) else result["score"]
+        for result in stream_bundle(bundle.path, source, **options)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -46,19 +52,109 @@ def test_arrays_of_one_or_more_samples(dense_bundle):
         (b'["a", "b", "c"]\n', "Line 1 of the stream contains values that are not numbers"),
         (b"[1, [2], 3]\n", "Line 1 of the stream cannot be read"),
         (b"\xff\xfe\n", "Line 1 of the stream cannot be read"),
-        (b"\x93NUMPY\x01\x00", "Array 1 of the stream cannot be read"),
+        (b"[" * 100_000 + b"\n", "Line 1 of the stream cannot be read"),
+        (b"[1, 2, " + b"9" * 5000 + b"]\n", "Line 1 of the stream cannot be read"),
+        (b"[1, 2, " + b"9" * 400 + b"]\n", "Line 1 of the stream contains values that are not"),
+        (b"nan 2 3\n", "Line 1: Input x has values that are NaN, infinite or beyond float32"),
+        (b"1 2 inf\n", "Line 1: Input x has values that are NaN, infinite or beyond float32"),
+        (b"[1, 2, -Infinity]\n", "Line 1: Input x has values that are NaN"),
+        (b"[1, 2, 1e300]\n", "Line 1: Input x has values that are NaN"),
+        (b"[1, 2, 1e999]\n", "Line 1: Input x has values that are NaN"),
     ],
 )
-def test_malformed_samples_are_located(dense_bundle, data, message):
-    with pytest.raises(SampleError, match=message):
-        streamed(dense_bundle, data)
+def test_a_malformed_line_gives_an_error_and_the_stream_continues(dense_bundle, data, message):
+    *before, error, last = streamed(dense_bundle, data + b"4 5 6\n")
+    assert isinstance(error, SampleError)
+    assert re.match(message, error.message)
+    np.testing.assert_array_equal(last, dense(np.float32([[4, 5, 6]])))
+    assert len(before) == data.count(b"\n") - 1
+
+
+def test_a_line_that_is_too_long(dense_bundle, monkeypatch):
+    monkeypatch.setattr(stream, "MAX_LINE", 16)
+    # 16 bytes with the line break fit; of a line of 40, no part is taken for a line.
+    data = b"1.00000 2.000 3\n" + b"1 2 3 " * 40 + b"\n4 5 6\n" + b"1 2 3 " * 9
+    first, error, second, unfinished = streamed(dense_bundle, data)
+    np.testing.assert_array_equal(first, dense(np.float32([[1, 2, 3]])))
+    np.testing.assert_array_equal(second, dense(np.float32([[4, 5, 6]])))
+    for item, number in ((error, 2), (unfinished, 4)):
+        assert f"Line {number} of the stream cannot be read: it is longer" in item.message
+
+
+def test_arrays_with_errors(dense_bundle):
+    data = io.BytesIO()
+    for array in ([1.0, 2, np.nan], [1.0, 2], [[1.0, 2, 3], [np.inf, 0, 0], [4, 5, 6]]):
+        np.save(data, np.array(array))
+    results = streamed(dense_bundle, data.getvalue() + b"\x93NUMPY\x01\x00" + b"1 2 3\n")
+    assert [isinstance(result, SampleError) for result in results] == [1, 1, 0, 1, 0, 1]
+    np.testing.assert_array_equal(results[2], dense(np.float32([[1, 2, 3]])))
+    np.testing.assert_array_equal(results[4], dense(np.float32([[4, 5, 6]])))
+    assert "Array 4 of the stream cannot be read" in results[5].message
+
+
+class Failing(IsolatedRunner):
+    """Fails for samples that begin with 9, and ends its worker for those that begin with 10."""
+
+    def run(self, tensors, batch_sizes=()):
+        first = tensors["x"][0, 0]
+        if first == 9:
+            raise ArtifactError("The runtime refuses 9.")
+        if first == 10:
+            self._worker.close()
+            self._lost = True
+        return super().run(tensors, batch_sizes)
+
+
+def test_the_stream_continues_unless_the_runtime_crashed(dense_bundle, monkeypatch):
+    monkeypatch.setattr(run, "IsolatedRunner", Failing)
+    results = streamed(dense_bundle, b"9 0 0\n1 2 3\n")
+    assert results[0].message == "The runtime refuses 9."
+    np.testing.assert_array_equal(results[1], dense(np.float32([[1, 2, 3]])))
+    with pytest.raises(ArtifactError, match="crashed"):
+        streamed(dense_bundle, b"10 0 0\n1 2 3\n")
+
+
+def command_on(bundle, data, *options):
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "edgeattn", "run", bundle.path, "--input", "-", *options],
+        input=data,
+        capture_output=True,
+        check=False,
+    )
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    return process.returncode, lines, process.stderr.decode()
+
+
+def test_the_command_prints_errors_as_lines(dense_bundle):
+    code, (first, error, last), stderr = command_on(dense_bundle, b"1 2 3\n1 2\n4 5 6\n")
+    assert (code, stderr) == (2, "")
+    assert error["error"]["message"].startswith("Line 2 of the stream has the shape (2,).")
+    assert error["error"].keys() == {"message", "hint", "exit_code"}
+    assert error["error"]["exit_code"] == 2
+    assert first == {"score": dense(np.float32([[1, 2, 3]]))[0].tolist()}
+    assert last == {"score": dense(np.float32([[4, 5, 6]]))[0].tolist()}
+
+
+def test_the_command_stops_on_request(dense_bundle, edgeattn):
+    data = b"1 2 3\n1 2\n4 5 6\n"
+    code, lines, stderr = command_on(dense_bundle, data, "--stop-on-error")
+    assert (code, len(lines)) == (2, 1)
+    assert "Line 2 of the stream has the shape (2,)." in stderr
+    result = edgeattn("run", dense_bundle.path, "--input", "x.npy", "--stop-on-error")
+    assert result.code == 2
+    assert "requires --input -" in result.err
+
+
+def test_the_command_accepts_nan_on_request(dense_bundle):
+    code, lines, stderr = command_on(dense_bundle, b"nan 2 3\n", "--allow-non-finite")
+    assert (code, lines, stderr) == (0, [{"score": ["nan", "nan"]}], "")
 
 
 def test_an_array_of_objects_is_refused(dense_bundle):
     data = io.BytesIO()
     np.save(data, np.array([{}, 1, 2]), allow_pickle=True)
-    with pytest.raises(SampleError, match="cannot be read"):
-        streamed(dense_bundle, data.getvalue())
+    (error,) = streamed(dense_bundle, data.getvalue())
+    assert "cannot be read" in error.message
 
 
 def test_an_empty_stream(dense_bundle):

@@ -1,0 +1,156 @@
+"""A stream of samples: text or consecutive ``.npy`` arrays of one or more samples each.
+
+Text has one sample per line: numbers separated by commas or spaces, a JSON array, or a JSON object
+of arrays by input name.
+"""
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+import numpy as np
+
+from edgeattn.errors import SampleError
+from edgeattn.samples.arrays import NPY_MAGIC
+from edgeattn.samples.finite import invalid_input, is_invalid
+from edgeattn.samples.states import sample_inputs
+from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
+
+MAX_LINE = 64 * 2**20  # bytes
+
+
+def read_stream(
+    source: io.BufferedReader, inputs: Specs, *, allow_non_finite: bool = False
+) -> Iterator[Tensors | SampleError]:
+    """The samples of a stream, each with a batch axis of 1, or the error of one that does not fit.
+
+    The error names the line or array. The stream continues after it, unless a malformed ``.npy``
+    array hides where the next one starts.
+    """
+    if source.peek(len(NPY_MAGIC))[: len(NPY_MAGIC)] == NPY_MAGIC:
+        yield from _read_arrays(source, sample_inputs(inputs), allow_non_finite)
+    else:
+        yield from _read_lines(source, inputs, allow_non_finite)
+
+
+class _Pipe:
+    """Hides that ``source`` is a file: NumPy would query its position, which pipes do not have."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self.read = source.read
+
+
+def _read_arrays(
+    source: io.BufferedReader, inputs: Specs, allow_non_finite: bool
+) -> Iterator[Tensors | SampleError]:
+    if len(inputs) != 1:
+        raise SampleError(
+            "A stream of .npy arrays requires a model with one input.",
+            hint='Send lines of JSON: {"INPUT": [...], ...}',
+        )
+    spec, number = inputs[0], 0
+    while source.peek(1):
+        number += 1
+        try:
+            array: Array = np.lib.format.read_array(
+                cast(IO[bytes], _Pipe(source)), allow_pickle=False
+            )
+        except (ValueError, EOFError, OSError, MemoryError) as error:
+            # The position of the next array is unknown.
+            yield SampleError(f"Array {number} of the stream cannot be read: {error}")
+            return
+        has_sample_axis = array.ndim == len(spec.shape)
+        for sample in array if has_sample_axis else [array]:
+            try:
+                fitted = _fit(sample, spec, f"Array {number}", allow_non_finite)
+            except SampleError as error:
+                yield error
+            else:
+                yield {spec.name: fitted}
+
+
+def _read_lines(
+    source: IO[bytes], inputs: Specs, allow_non_finite: bool
+) -> Iterator[Tensors | SampleError]:
+    number = 0
+    while line := source.readline(MAX_LINE):
+        number += 1
+        try:
+            if len(line) == MAX_LINE and not line.endswith(b"\n"):
+                _skip_line(source)
+                raise ValueError(f"it is longer than {MAX_LINE} bytes")
+            text = line.decode().strip()
+            if not text:
+                continue
+            sample = _parse(text, inputs, f"Line {number}", allow_non_finite)
+        except SampleError as error:
+            yield error
+        except (ValueError, TypeError, RecursionError, OverflowError, MemoryError) as error:
+            yield SampleError(f"Line {number} of the stream cannot be read: {error}")
+        else:
+            yield sample
+
+
+def _skip_line(source: IO[bytes]) -> None:
+    while (part := source.readline(MAX_LINE)) and not part.endswith(b"\n"):
+        pass
+
+
+def _parse(text: str, inputs: Specs, position: str, allow_non_finite: bool) -> Tensors:
+    required = sample_inputs(inputs)
+    values: Any
+    if text[0] in "[{":
+        values = json.loads(text)
+    else:
+        values = [float(number) for number in text.replace(",", " ").split()]
+    if not isinstance(values, dict):
+        if len(required) != 1:
+            names = ", ".join(spec.name for spec in required)
+            raise SampleError(
+                f"{position} of the stream: the model has several inputs.",
+                hint=f"Send JSON objects with: {names}.",
+            )
+        values = {required[0].name: values}
+    missing = [spec.name for spec in required if spec.name not in values]
+    if missing:
+        raise SampleError(f"{position} of the stream has no input {missing[0]!r}.")
+    return {
+        spec.name: _fit(np.asarray(values[spec.name]), spec, position, allow_non_finite)
+        for spec in inputs
+        if spec.name in values
+    }
+
+
+def _fit(array: Array, spec: TensorSpec, position: str, allow_non_finite: bool) -> Array:
+    """One sample of ``spec``, which may be flat, in its shape and dtype with a batch axis of 1."""
+    shape = spec.shape[1:]
+    fits = array.ndim == len(shape) and all(
+        expected in (None, length) for expected, length in zip(shape, array.shape, strict=True)
+    )
+    fixed = [axis for axis in shape if axis is not None]
+    if not fits and array.ndim == 1 and len(fixed) == len(shape):
+        fits = array.size == math.prod(fixed)
+        array = array.reshape(fixed) if fits else array
+    if not fits:
+        expected_shape = ", ".join("?" if axis is None else str(axis) for axis in shape)
+        raise SampleError(
+            f"{position} of the stream has the shape {array.shape}. Input {spec.name} takes one "
+            f"sample of shape ({expected_shape})."
+        )
+    if array.dtype.kind not in "buif":
+        raise SampleError(f"{position} of the stream contains values that are not numbers.")
+    if np.dtype(spec.dtype).kind in "iu" and not spec.quantized:
+        with np.errstate(invalid="ignore"):
+            integers = array.astype(spec.dtype)
+        if not np.array_equal(integers, array):
+            raise SampleError(
+                f"{position} of the stream: input {spec.name} takes {spec.dtype} values."
+            )
+        return integers[None]
+    with np.errstate(over="ignore"):
+        converted = array.astype("float32" if spec.quantized else spec.dtype)
+    if is_invalid(converted, spec, allow_non_finite=allow_non_finite):
+        raise invalid_input(spec, f"{position}: ", allow_non_finite=allow_non_finite)
+    return converted[None]
