@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks examples
 MODEL := sample_models/find_max
 
-.PHONY: demo test test-pi fuzz graphs simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-pi memory fuzz graphs simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -32,6 +32,10 @@ test: environment
 # The device half in ARM user space under emulation; `make test` includes these tests.
 test-pi: environment
 	$(BIN)/python -m pytest tests/pi
+
+# A million calls of a loaded model must not increase the memory of its process; the tests make 50,000.
+memory: environment
+	$(BIN)/python tests/inference/flat_memory.py --calls 1000000
 
 # Loads 10,000 corrupted variants of real files; the tests load a few hundred.
 fuzz: environment
