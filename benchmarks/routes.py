@@ -96,17 +96,17 @@ def edgeattn(
     name: str, format: str = "tflite", scheme: str = "float32", lowering: str = "auto"
 ) -> bytes:
     """Convert as ``edgeattn convert --no-attention`` does."""
-    from edgeattn_converters import reference
     from edgeattn_converters.formats import onnx, tflite
     from edgeattn_converters.options import ConversionOptions
     from edgeattn_converters.recipes import recipe_for
+    from edgeattn_converters.reference import reference_file
     from edgeattn_converters.tracing.trace import interface_of
 
     model = _model(name)
     interface = interface_of(model)
     samples = None
     if scheme == "dynamic_int8":
-        samples = reference.selection_inputs(model, interface, None)
+        samples = reference_file.selection_inputs(model, interface, None)
     converter = {"tflite": tflite, "onnx": onnx}[format]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model.{format}"

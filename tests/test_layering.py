@@ -165,17 +165,14 @@ LEVELS = {
         *("cli", "__main__"),
     ),
     "edgeattn_converters": (
-        *("recipes", "options", "combinations", "graphs", "loading", "lowering", "tracing"),
+        *("recipes", "options", "option_conflicts", "graphs", "loading", "lowering", "tracing"),
         *(
             "quantization",
             "formats",
             "rounding",
             "calibration",
-            "keras_outputs",
-            "saturation",
-            "plausible_inputs",
         ),
-        *("edge_cases", "usable_rows", "reference", "inspection", "diagnosis", "worker"),
+        *("reference", "inspection", "diagnosis", "worker"),
         *("__init__", "tuning"),
     ),
 }

@@ -14,7 +14,7 @@ from edgeattn.errors import ArtifactError, ConversionError, SchemeError, Unsuppo
 from edgeattn.printable import join_lines
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate_isolated
-from edgeattn_converters.combinations import Request, check_combination
+from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
 from edgeattn_converters.worker.client import ConversionWorker
 

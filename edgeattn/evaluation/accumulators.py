@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeattn.errors import SampleError
-from edgeattn.evaluation.amounts import RegressionAccumulator
-from edgeattn.evaluation.decisions import BinaryAccumulator, DecisionAccumulator
+from edgeattn.evaluation.amount_accumulators import RegressionAccumulator
+from edgeattn.evaluation.decision_accumulators import BinaryAccumulator, DecisionAccumulator
 from edgeattn.evaluation.results import TaskResult
 from edgeattn.metrics.limits import Limits
 from edgeattn.samples.labels import (

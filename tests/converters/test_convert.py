@@ -237,14 +237,16 @@ def test_bad_samples(arrays: dict[str, Any], message: str, saved: Path, tmp_path
 
     from edgeattn.errors import SampleError
     from edgeattn.tensors import TensorSpec
-    from edgeattn_converters import reference
+    from edgeattn_converters.reference import reference_file
     from edgeattn_converters.tracing.trace import Interface
 
     path = tmp_path / "samples.npz"
     np.savez(path, **arrays)
     interface = Interface((TensorSpec("sensor", (None, 13, 3), "float32"),), (), ())
     with pytest.raises(SampleError) as caught:
-        reference.write(_NoModel(), interface, tmp_path / "out.npz", samples=path, attention=True)
+        reference_file.write(
+            _NoModel(), interface, tmp_path / "out.npz", samples=path, attention=True
+        )
     assert re.search("|".join(map(re.escape, message.split("|"))), str(caught.value))
     assert not (tmp_path / "out.npz").exists()
 

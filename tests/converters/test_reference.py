@@ -16,11 +16,12 @@ from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.validate import validate_isolated
-from edgeattn_converters import calibration, reference
-from edgeattn_converters.edge_cases import EXTREMES, ROUND_EXTREMES
-from edgeattn_converters.keras_outputs import predict
+from edgeattn_converters import calibration
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
-from edgeattn_converters.plausible_inputs import KINDS, ROWS, plausible_inputs
+from edgeattn_converters.reference import reference_file
+from edgeattn_converters.reference.edge_cases import EXTREMES, ROUND_EXTREMES
+from edgeattn_converters.reference.keras_outputs import predict
+from edgeattn_converters.reference.plausible_inputs import KINDS, ROWS, plausible_inputs
 from edgeattn_converters.tracing.trace import interface_of
 
 layers = keras.layers
@@ -29,7 +30,7 @@ layers = keras.layers
 def write(model: Any, folder: Path, **files: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The manifest's entry of a reference without maps, and its arrays."""
     path = folder / "reference.npz"
-    entry = reference.write(
+    entry = reference_file.write(
         model,
         interface_of(model),
         path,
@@ -189,7 +190,7 @@ def test_synthetic_samples_that_are_not_finite_are_left_out(tmp_path: Path) -> N
     entry, arrays = write(model, tmp_path)
     assert 1 <= entry["samples"] < ROWS
     assert (arrays["input/x"] > 0).all()
-    selected = reference.selection_inputs(model, interface_of(model), None)
+    selected = reference_file.selection_inputs(model, interface_of(model), None)
     assert np.isfinite(predict(model, interface_of(model), selected)["y"]).all()
     always = dense(Logarithm(), layers.Rescaling(0.0, -1.0), Logarithm())
     with pytest.raises(UnsupportedModelError, match="every synthetic sample") as caught:

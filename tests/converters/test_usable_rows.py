@@ -6,11 +6,11 @@ import keras
 import numpy as np
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.edge_cases import InputProperties
-from edgeattn_converters.keras_outputs import KerasOutputs, keras_function
-from edgeattn_converters.saturation import shifted_function
+from edgeattn_converters.reference.edge_cases import InputProperties
+from edgeattn_converters.reference.keras_outputs import KerasOutputs, keras_function
+from edgeattn_converters.reference.saturation import shifted_function
+from edgeattn_converters.reference.usable_rows import usable_rows
 from edgeattn_converters.tracing.trace import interface_of
-from edgeattn_converters.usable_rows import usable_rows
 
 TABLE = np.random.default_rng(0).normal(size=(29, 5))
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgeattn.errors import SampleError
 from edgeattn.evaluation.accumulators import TaskAccumulator
-from edgeattn.evaluation.task import compare_scores
+from edgeattn.evaluation.score_comparison import compare_scores
 from edgeattn.metrics.bounded_mean import mean_limits
 from edgeattn.metrics.limits import CHANGED, LIMITS
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS

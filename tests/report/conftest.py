@@ -8,7 +8,7 @@ import pytest
 from function_runner import FunctionRunner
 
 from edgeattn.evaluation.results import TaskReport
-from edgeattn.evaluation.task import compare_scores
+from edgeattn.evaluation.score_comparison import compare_scores
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import SampleError
-from edgeattn.evaluation.task import compare_scores
+from edgeattn.evaluation.score_comparison import compare_scores
 from edgeattn.samples.labels import (
     BINARY,
     CLASSIFICATION,

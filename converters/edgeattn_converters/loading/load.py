@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters.loading import config_inspection
+from edgeattn_converters.loading import config_inspection, fixed_time_axis
 from edgeattn_converters.loading.architecture import (
     built_in_config,
     check_architecture,
@@ -30,7 +30,6 @@ from edgeattn_converters.loading.migrate import (
     mixed_precision,
     model_config,
     preprocessing,
-    time_axis,
 )
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.training_mode import training_notes
@@ -129,13 +128,13 @@ def _load_stored(
             config = preprocessing.remove_preprocessing(config, ctx.notes)
             config = mixed_precision.in_float32(config, ctx.notes)
             if not allow_free_time:
-                config = time_axis.fix_time_axis(config, time_steps)
+                config = fixed_time_axis.fix_time_axis(config, time_steps)
             size = weights.size()
         try:
             model = build_model(file, config, objects, size)
         except UnsupportedModelError:
             if allow_free_time:  # the error about a missing length is more helpful, if there is one
-                time_axis.fix_time_axis(config, None)
+                fixed_time_axis.fix_time_axis(config, None)
             raise
         with as_damaged(file.path):
             weights.assign(model, stored, major=ctx.era, backend=file.backend)

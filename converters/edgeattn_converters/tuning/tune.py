@@ -20,7 +20,7 @@ from edgeattn.metrics.verdict import INCONCLUSIVE
 from edgeattn.schemes import FORMATS, MAX_DROP
 from edgeattn.version import __version__
 from edgeattn_converters import nothing_converted
-from edgeattn_converters.combinations import Request, check_combination
+from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import (
     ConversionOptions,
     ModelSource,
@@ -295,7 +295,7 @@ def _load_task(
 ) -> dict[str, float]:
     """Read the task's samples without those in the calibration; the scores of Keras by output."""
     from edgeattn.evaluation.file_dataset import read_dataset
-    from edgeattn.evaluation.task import compare_scores
+    from edgeattn.evaluation.score_comparison import compare_scores
 
     achieved = {
         **artifact.achieved,

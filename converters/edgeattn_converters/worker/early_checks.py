@@ -12,12 +12,13 @@ import numpy as np
 from edgeattn.errors import SampleError, UsageError
 from edgeattn.samples import files as sample_files
 from edgeattn.tensors import TensorSpec
-from edgeattn_converters import calibration, reference
-from edgeattn_converters.loading import stored_model
+from edgeattn_converters import calibration
+from edgeattn_converters.loading import stored_interface
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.reference import reference_file
 from edgeattn_converters.tracing.trace import Interface
 
 # The longest sequence of a model with recurrent or attention layers: their time and memory grow
@@ -68,7 +69,7 @@ def time_steps_of(source: ModelSource) -> int | None:
     """The sequence length for a free time axis: the option's, or that of the samples."""
     if source.time_steps is not None or source.samples is None:
         return source.time_steps
-    return reference.time_steps_of(Path(source.samples))
+    return reference_file.time_steps_of(Path(source.samples))
 
 
 def check_time_steps(time_steps: int | None, specs: Sequence[TensorSpec]) -> None:
@@ -89,32 +90,32 @@ def _stored(file: ModelFile, architecture: str | None) -> Config | None:
     return read_architecture(Path(architecture)) if architecture.endswith(".json") else None
 
 
-def _known_layers(stored: Config, source: ModelSource) -> stored_model.LayerList | None:
+def _known_layers(stored: Config, source: ModelSource) -> stored_interface.LayerList | None:
     """All layers; ``None`` if classes of the user may contain others."""
     if source.custom_objects is not None:
         return None
     try:
-        return stored_model.layer_list(stored)
+        return stored_interface.layer_list(stored)
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
         return None  # the loader reports the damage
 
 
 def _input_specs(stored: Config, time_steps: int | None) -> tuple[TensorSpec, ...] | None:
     try:
-        return stored_model.input_specs(stored, time_steps)
+        return stored_interface.input_specs(stored, time_steps)
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
         return None
 
 
 def _output_names(stored: Config) -> tuple[str, ...] | None:
     try:
-        return stored_model.output_names(stored)
+        return stored_interface.output_names(stored)
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
         return None
 
 
 def _check_layers(
-    layers: stored_model.LayerList, source: ModelSource, options: ConversionOptions
+    layers: stored_interface.LayerList, source: ModelSource, options: ConversionOptions
 ) -> None:
     inspect = f"List the layers: edgeattn inspect {source.path}"
     for name in options.attention_layers:

@@ -23,9 +23,9 @@ from edgeattn.samples.npz import read_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.schemes import SCHEMES
 from edgeattn.tensors import Tensors
-from edgeattn_converters import calibration, inspection, keras_outputs, reference
+from edgeattn_converters import calibration, inspection
 from edgeattn_converters.formats import ConvertedFile
-from edgeattn_converters.formats.attention_output_check import compare_without_maps
+from edgeattn_converters.formats.unchanged_outputs import compare_without_maps
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
@@ -33,6 +33,7 @@ from edgeattn_converters.options import ConversionOptions, ModelSource, Quantiza
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference import keras_outputs, reference_file
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.attention_function import attention_function
 from edgeattn_converters.tracing.trace import Interface, interface_of, vocabulary_of
@@ -169,7 +170,7 @@ def write_reference(
     path = Path(folder) / REFERENCE
     if opened.samples is not None:
         _check_arrays(opened, opened.samples)
-    entry = reference.write(
+    entry = reference_file.write(
         opened.model,
         opened.interface,
         path,
@@ -215,7 +216,9 @@ def _read_calibration(opened: OpenModel, path: str, folder: str) -> calibration.
     evaluation = {spec.name: arrays[f"input/{spec.name}"] for spec in interface.inputs}
     samples = calibration.read(Path(path), interface, evaluation, vocabulary_of(model, interface))
     # States that are always zero would have no range.
-    return replace(samples, inputs=reference.with_running_states(model, interface, samples.inputs))
+    return replace(
+        samples, inputs=reference_file.with_running_states(model, interface, samples.inputs)
+    )
 
 
 def calibration_fingerprints(
@@ -255,7 +258,7 @@ def _attention_maps(opened: OpenModel, names: tuple[str, ...]) -> Callable[[Tens
 @functools.cache
 def _selection_inputs(opened: OpenModel) -> Tensors:
     """Inputs that are not in the reference, on which candidates of one scheme are compared."""
-    return reference.selection_inputs(opened.model, opened.interface, opened.samples)
+    return reference_file.selection_inputs(opened.model, opened.interface, opened.samples)
 
 
 def write_artifact(

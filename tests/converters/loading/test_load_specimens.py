@@ -11,7 +11,7 @@ import pytest
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import TensorSpec
-from edgeattn_converters.loading import stored_model
+from edgeattn_converters.loading import stored_interface
 from edgeattn_converters.loading.architecture import read_architecture
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
@@ -67,13 +67,13 @@ def test_specimen(entry: dict[str, Any], tmp_path: Path) -> None:
 def check_stored_model(path: Path, model: Any) -> None:
     """What is read from the configuration without building the model is right."""
     stored = stored_config(path)
-    specs = stored_model.input_specs(stored, None)
+    specs = stored_interface.input_specs(stored, None)
     if specs is not None:
         built = [TensorSpec(layer_name(x), (None, *x.shape[1:]), dtype_of(x)) for x in model.inputs]
         assert sorted(map(str, specs)) == sorted(map(str, built))
-    outputs = stored_model.output_names(stored)
+    outputs = stored_interface.output_names(stored)
     assert outputs in (None, tuple(layer_name(tensor) for tensor in model.outputs))
-    layers = stored_model.layer_list(stored)
+    layers = stored_interface.layer_list(stored)
     if layers is not None and "custom_layer" not in path.name:
         inputs = {layer_name(tensor) for tensor in model.inputs}
         assert {layer.name for layer in model.layers} - inputs <= set(layers.names)
@@ -87,7 +87,9 @@ def stored_config(path: Path) -> Any:
 
 def test_most_configurations_determine_the_inputs() -> None:
     paths = [SPECIMENS / entry["file"] for entry in ENTRIES if entry["file"] not in UNREADABLE]
-    unknown = [path.name for path in paths if not stored_model.input_specs(stored_config(path), 5)]
+    unknown = [
+        path.name for path in paths if not stored_interface.input_specs(stored_config(path), 5)
+    ]
     assert len(unknown) < len(paths) / 5, unknown
 
 

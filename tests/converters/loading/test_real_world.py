@@ -15,14 +15,14 @@ import pytest
 from keras import layers
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
-from edgeattn_converters import reference
-from edgeattn_converters.edge_cases import EXTREMES
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.safety import config_screening
-from edgeattn_converters.plausible_inputs import ROWS
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.reference import reference_file
+from edgeattn_converters.reference.edge_cases import EXTREMES
+from edgeattn_converters.reference.plausible_inputs import ROWS
 from edgeattn_converters.tracing.trace import interface_of
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
@@ -191,7 +191,7 @@ def test_ill_conditioned_edge_cases_are_left_out_of_the_reference(tmp_path: Path
     summed = layers.GlobalAveragePooling1D()(inputs)
     model = keras.Model(inputs, layers.Dense(1)(keras.ops.sin(summed * 1e5)))
     path = tmp_path / "reference.npz"
-    summary = reference.write(model, interface_of(model), path, samples=None, attention=False)
+    summary = reference_file.write(model, interface_of(model), path, samples=None, attention=False)
     with np.load(path) as arrays:
         rows = {len(value) for value in arrays.values()}
     assert rows == {summary["samples"] + summary["edge_cases"]}

@@ -18,7 +18,7 @@ from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
 from edgeattn_converters import convert
 from edgeattn_converters.formats import onnx, tflite
-from edgeattn_converters.formats.attention_output_check import compare_without_maps
+from edgeattn_converters.formats.unchanged_outputs import compare_without_maps
 from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import recipe_for

@@ -11,8 +11,8 @@ import pytest
 
 import models
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters import reference
-from edgeattn_converters.keras_outputs import keras_function
+from edgeattn_converters.reference import reference_file
+from edgeattn_converters.reference.keras_outputs import keras_function
 from edgeattn_converters.tracing import trace as tracing
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -95,7 +95,7 @@ def write_reference(
     model: Any, folder: Path, samples: Path | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     path = folder / "reference.npz"
-    entry = reference.write(model, interface_of(model), path, samples=samples, attention=True)
+    entry = reference_file.write(model, interface_of(model), path, samples=samples, attention=True)
     with np.load(path) as file:
         return entry, {name: file[name] for name in file.files}
 
@@ -165,7 +165,7 @@ def test_edge_cases_with_unstable_maps_are_excluded(tmp_path: Path) -> None:
     entry, arrays = write_reference(model, tmp_path)
     assert any(name.startswith("attention/") for name in arrays)
     assert entry["left_out"] > 0
-    without = reference.write(
+    without = reference_file.write(
         model, interface_of(model), tmp_path / "without.npz", samples=None, attention=False
     )
     assert without["left_out"] == 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import DTYPES, TensorSpec
+from edgeattn_converters.loading import fixed_time_axis
 from edgeattn_converters.loading.config_inspection import (
     Config,
     is_functional,
@@ -18,7 +19,7 @@ from edgeattn_converters.loading.config_inspection import (
     layer_name,
     stored_layers,
 )
-from edgeattn_converters.loading.migrate import keras2, model_config, preprocessing, time_axis
+from edgeattn_converters.loading.migrate import keras2, model_config, preprocessing
 from edgeattn_converters.loading.migrate.context import keras_layer, safe_input_name, safe_name
 from edgeattn_converters.loading.migrate.input_layers import input_layer
 
@@ -36,7 +37,7 @@ def input_specs(stored: Config, time_steps: int | None) -> tuple[TensorSpec, ...
     layers = _input_layers(stored)
     if layers is None:
         return None
-    fixed = time_axis.fix_time_axis({"config": {"layers": layers}}, time_steps)
+    fixed = fixed_time_axis.fix_time_axis({"config": {"layers": layers}}, time_steps)
     specs = []
     for layer in fixed["config"]["layers"]:
         shape, dtype = layer["config"]["batch_shape"], _input_dtype(layer["config"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.keras_outputs import KerasOutputs
+from edgeattn_converters.reference.keras_outputs import KerasOutputs
 from edgeattn_converters.tracing.trace import Interface, trace
 
 _BOUNDED = ("Sigmoid", "Tanh", "Softmax")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeattn_converters.combinations import RULES, Request, check_combination
+from edgeattn_converters.option_conflicts import RULES, Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 
 INT8 = ("--scheme", "int8", "--calibration", "c.npy")

@@ -14,8 +14,8 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.edge_cases import SEED, InputProperties
-from edgeattn_converters.keras_outputs import KerasOutputs
+from edgeattn_converters.reference.edge_cases import SEED, InputProperties
+from edgeattn_converters.reference.keras_outputs import KerasOutputs
 
 # How often inputs are changed in their last digit, and how far the outputs may move: half of the
 # tolerance of a float32 artifact.

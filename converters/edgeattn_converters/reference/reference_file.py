@@ -14,14 +14,14 @@ from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters import calibration
-from edgeattn_converters.edge_cases import SEED, InputProperties, edge_cases
-from edgeattn_converters.keras_outputs import check_unchanged, keras_function, predict
-from edgeattn_converters.plausible_inputs import padding_values, plausible_inputs
+from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
+from edgeattn_converters.reference.keras_outputs import check_unchanged, keras_function, predict
+from edgeattn_converters.reference.plausible_inputs import padding_values, plausible_inputs
+from edgeattn_converters.reference.saturation import shifted_function
+from edgeattn_converters.reference.usable_rows import UsableRows, finite_rows, usable_rows
 from edgeattn_converters.rounding import rounding_costs
-from edgeattn_converters.saturation import shifted_function
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.trace import Interface, vocabulary_of
-from edgeattn_converters.usable_rows import UsableRows, finite_rows, usable_rows
 
 # The number of samples from a file; the bundle is copied to the device.
 MAX_SAMPLES = 64
