@@ -103,6 +103,28 @@ def write_slow_onnx(path: Path) -> None:
     )
 
 
+def write_huge_onnx(path: Path) -> None:
+    """Inputs and outputs of the dense model, with an intermediate tensor of 256 MiB per sample."""
+    save_onnx(
+        path,
+        [
+            helper.make_node("Gemm", ["x", "kernel", "bias"], ["first"]),
+            helper.make_node("Tile", ["first", "repeats"], ["huge"]),
+            helper.make_node("Slice", ["huge", "starts", "ends", "axes"], ["score"]),
+        ],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", UNITS])],
+        {
+            "kernel": KERNEL,
+            "bias": BIAS,
+            "repeats": np.array([1, 2**25], np.int64),
+            "starts": np.array([0], np.int64),
+            "ends": np.array([UNITS], np.int64),
+            "axes": np.array([1], np.int64),
+        },
+    )
+
+
 def write_kinds_onnx(path: Path) -> None:
     """From ``x``: ``sign``, whether it is positive (bool), and ``best``, the argmax (int64)."""
     save_onnx(

@@ -85,3 +85,9 @@ def return_objects() -> object:
 
 def return_a_pair() -> object:
     return 1, 2
+
+
+def memory_limit():
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]

@@ -15,12 +15,13 @@ from edgeattn.device.power import PowerSampler
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
 from edgeattn.inference.model import Model
 from edgeattn.inference.session import import_runtime, open_session
+from edgeattn.process.limits import run_limits
 from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.runners.isolated import RAISE_TIMEOUT
 from edgeattn.tensors import Array, Tensors
 
 # The first samples of the reference, which are ordinary ones, are used as inputs in turn.
 INPUT_SAMPLES = 16
-TIMEOUT_SECONDS = 300.0
 # Limits the memory for durations, of eight bytes each.
 MAX_RUNS_PER_WINDOW = 1_000_000
 
@@ -62,19 +63,22 @@ class ArtifactWorker:
         """Return the result and the arrays of a function, or ``None`` if this artifact failed."""
         if self.reason is not None:
             return None
+        limits = run_limits()
         try:
             return self._worker.call(
                 f"edgeattn.benchmark.artifact_worker:{function}",
                 arguments,
                 tensors,
-                timeout=TIMEOUT_SECONDS + arguments.get("seconds", 0.0),
+                timeout=limits.seconds + arguments.get("seconds", 0.0),
+                memory=limits.memory,
             )
         except RuntimeUnavailableError as error:
             self.reason, self.unavailable = error.message, True
         except (ArtifactError, UsageError) as error:
             self.reason = error.message
         except WorkerDied as error:
-            self.reason = f"The runtime {error.message}."
+            advice = f" {RAISE_TIMEOUT}" if error.timed_out else ""
+            self.reason = f"The runtime {error.message}.{advice}"
         return None
 
 

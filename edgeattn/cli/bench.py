@@ -48,6 +48,7 @@ NO_THROTTLING_FLAGS = "This machine does not report whether it is throttled."
     "and energy.",
 )
 @options.target
+@options.run_limits_options
 @options.signature_option
 @options.json_option
 @options.quiet_option

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ import click
 from click.core import ParameterSource
 
 from edgeattn.errors import UsageError
+from edgeattn.process.limits import SECONDS, limited_to, run_limits
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, MAX_DROP, SCHEMES
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 ALL = "all"
+# MiB, for the runtime itself.
+MIN_MEMORY = 256
 
 
 def _option_group(name: str, group: type, *decorators: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -80,6 +83,40 @@ max_drop_option = click.option(
     help="Largest accepted drop of the task's score at 95% confidence: 0.02 is two percentage "
     "points.",
 )
+
+
+def _limit(name: str, unit: float) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """A callback that sets a field of the limits of runtimes until the command ends."""
+
+    def set_limit(context: click.Context, _: click.Parameter, value: float | None) -> None:
+        if value is not None:
+            number: Any = value if unit == 1 else int(value * unit)
+            context.with_resource(limited_to(replace(run_limits(), **{name: number})))
+
+    return set_limit
+
+
+def run_limits_options(command: Any) -> Any:
+    """``--timeout`` and ``--memory``, which apply without a parameter of the command."""
+    timeout = click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        default=SECONDS,
+        show_default=True,
+        expose_value=False,
+        callback=_limit("seconds", 1),
+        help="Time limit for a runtime to load a file, and to run one batch of samples.",
+    )
+    memory = click.option(
+        "--memory",
+        type=click.FloatRange(min=MIN_MEMORY),
+        metavar="MIB",
+        expose_value=False,
+        callback=_limit("memory", 2**20),
+        help="Memory limit of each process that runs an artifact. Default: that of the machine.",
+    )
+    return timeout(memory(command))
 
 
 def schemes_option(help: str) -> Callable[[Any], Any]:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 )
 @options.ignore_option
 @click.option("--force", is_flag=True, help="Replace an existing output file.")
+@options.run_limits_options
 @options.signature_option
 @options.json_option
 @options.quiet_option

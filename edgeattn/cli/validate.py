@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     help="What --junit writes for a result that is inconclusive or did not run.",
 )
 @options.target
+@options.run_limits_options
 @options.signature_option
 @options.json_option
 @options.quiet_option

@@ -20,6 +20,7 @@ from edgeattn.diagnosis.messages import Comparison, Diagnosis, diagnosis_of, loc
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.errors import EdgeattnError
 from edgeattn.metrics.verdict import FAIL, PASS
+from edgeattn.process.limits import run_limits
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.report import ArtifactReport
@@ -194,6 +195,8 @@ class _Diagnoser:
                 "maps": list(artifact.attention),
             },
             {spec.name: self._arrays[f"input/{spec.name}"][samples] for spec in artifact.inputs},
+            timeout=run_limits().seconds,
+            memory=run_limits().memory,
         )
         missed = (*report.failed, *report.unproven)
         outputs_fail = any(check.stage != "structure" for check in missed)
@@ -225,6 +228,8 @@ class _Diagnoser:
                     spec.name: self._arrays[f"input/{spec.name}"][samples]
                     for spec in artifact.inputs
                 },
+                timeout=run_limits().seconds,
+                memory=run_limits().memory,
             )
         except (WorkerDied, EdgeattnError):
             return None  # the comparison of operators reports why a file cannot be compared

@@ -1,4 +1,4 @@
-"""Restrictions of a worker process that reads untrusted files: no network, limited memory.
+"""Restrictions of worker processes: limited memory, and no network if they read untrusted files.
 
 Linux only. On other systems, or if the system refuses, the process runs without restrictions: the
 main protection is that no code in a file is executed.
@@ -16,13 +16,12 @@ _CLONE_NEWNET = 0x40000000
 
 
 def enter_sandbox() -> None:
-    """Disconnect this process from the network and limit its memory to that of the machine.
+    """Disconnect this process from the network.
 
     Call it before the process starts a second thread.
     """
     if sys.platform == "linux":
         _disconnect_network()
-        _limit_memory()
 
 
 def _disconnect_network() -> None:
@@ -43,12 +42,18 @@ def _disconnect_network() -> None:
             Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
 
 
-def _limit_memory() -> None:
-    """Exhausted memory then raises an error here instead of letting the kernel kill processes."""
+def limit_memory(limit: int | None = None) -> None:
+    """Limit the memory of this process to ``limit`` bytes, by default to that of the machine.
+
+    Exhausted memory then raises an error here instead of letting the kernel kill processes.
+    """
+    if sys.platform != "linux":
+        return
     import resource
 
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = total if limit is None else min(limit, total)
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = total if hard == resource.RLIM_INFINITY else min(total, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn import errors, progress
 from edgeattn.process.protocol import error_to_json, frame, read_message, write, write_message
+from edgeattn.process.sandbox import enter_sandbox, limit_memory
 from edgeattn.process.worker import SANDBOX
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     if os.environ.get(SANDBOX):
-        from edgeattn.process.sandbox import enter_sandbox
-
         enter_sandbox()
+    limit_memory()
     # Keep what native code prints out of the results, and the calls from functions that read stdin.
     replies = os.fdopen(os.dup(1), "wb")
     _incoming = requests = os.fdopen(os.dup(0), "rb")
@@ -90,6 +90,8 @@ def _requests(stream: IO[bytes]) -> Iterator[tuple[dict[str, Any], Tensors]]:
 def _call(request: Mapping[str, Any], tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
     """The reply to a request: its result, or its error."""
     try:
+        if "memory" in request:
+            limit_memory(int(request["memory"]))
         module, _, name = str(request["call"]).partition(":")
         function = getattr(importlib.import_module(module), name)
         keywords = dict(request["arguments"])

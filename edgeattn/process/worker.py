@@ -29,11 +29,15 @@ TAIL = 4000
 
 
 class WorkerDied(errors.EdgeattnError):
-    """The worker process ended before it returned a result; ``output`` is its last output."""
+    """The worker process ended before it returned a result; ``output`` is its last output.
 
-    def __init__(self, message: str, *, output: str = "") -> None:
+    ``timed_out`` is whether it was ended because its call took too long.
+    """
+
+    def __init__(self, message: str, *, output: str = "", timed_out: bool = False) -> None:
         super().__init__(message)
         self.output = output
+        self.timed_out = timed_out
 
 
 class _ConnectionClosed(Exception):
@@ -73,15 +77,20 @@ class Worker:
         tensors: Tensors | None = None,
         *,
         timeout: float | None = None,
+        memory: int | None = None,
     ) -> tuple[Any, Tensors]:
         """Call ``"module:function"`` in the worker and return its result and its arrays.
 
         ``arguments`` are passed as keywords, and ``tensors``, if not empty, as the keyword
         ``tensors``. The function returns a value that JSON can represent, or a pair of one and a
         mapping of arrays. Errors of edgeattn are raised again. Raises :class:`WorkerDied` if the
-        process ends or takes longer than ``timeout`` seconds.
+        process ends or takes longer than ``timeout`` seconds. ``memory`` limits that of the process
+        from now on, in bytes.
         """
-        request = frame({"call": function, "arguments": dict(arguments or {})}, tensors)
+        header: dict[str, Any] = {"call": function, "arguments": dict(arguments or {})}
+        if memory is not None:
+            header["memory"] = memory
+        request = frame(header, tensors)
         with self._lock:
             return self._exchange(request, timeout)
 
@@ -103,7 +112,9 @@ class Worker:
             header, arrays = self._receive(process.stdout)
         except _ConnectionClosed as error:
             reason = f"took longer than {timeout:g} s" if expired.is_set() else None
-            raise self._died(reason, wait_seconds=5) from error
+            died = self._died(reason, wait_seconds=5)
+            died.timed_out = expired.is_set()
+            raise died from error
         except _MalformedReply as error:
             raise self._died(None, wait_seconds=0.5) from error
         except BaseException:

@@ -92,7 +92,7 @@ class ThrottledWorker:
     def __init__(self, throttled):
         self._throttled = iter(throttled)
 
-    def call(self, function, arguments=None, tensors=None, *, timeout=None):
+    def call(self, function, arguments=None, tensors=None, *, timeout=None, memory=None):
         if function.endswith(":load"):
             return {"runtime": "none", "load_ms": 1.0}, {}
         durations = np.full(arguments["count"], 5)

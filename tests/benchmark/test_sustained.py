@@ -91,7 +91,7 @@ def test_values_of_the_worker_are_in_the_windows(dense_bundle, monkeypatch):
         def __exit__(self, *_):
             return None
 
-        def call(self, name, arguments, tensors=None, *, timeout=None):
+        def call(self, name, arguments, tensors=None, *, timeout=None, memory=None):
             nonlocal now
             if name.endswith(":load"):
                 return {"runtime": "test", "load_ms": 1.0}, {}

@@ -395,6 +395,23 @@ def slow_bundle(tmp_path):
     return artifacts.write_bundle(folder, [artifacts.artifact(folder / "m.onnx")], arrays)
 
 
+def test_an_artifact_that_never_ends_ends_at_the_time_limit(edgeattn, slow_bundle, source):
+    folder = slow_bundle.path
+    result = edgeattn("validate", folder, "--timeout", "0.1", "--jobs", 1, "--json")
+    assert result.code == 1
+    assert "took longer than 0.1 s while" in result.out
+    assert "--timeout SECONDS" in result.out
+    result = edgeattn("run", folder, "--input", source, "--timeout", "0.1")
+    assert (result.code, "took longer than 0.1 s while" in result.err) == (5, True)
+    result = edgeattn("bench", folder, "--threads", 1, "--timeout", "0.1", "--seconds", 0)
+    assert "took longer than 0.1 s" in result.out + result.err
+
+
+@pytest.mark.parametrize("option", [("--timeout", "0"), ("--timeout", "-1"), ("--memory", "10")])
+def test_limits_that_nothing_can_keep(edgeattn, dense_bundle, option):
+    assert edgeattn("validate", dense_bundle.path, *option).code == 2
+
+
 def members(group):
     """The process ids of a group that have not ended, from /proc."""
     processes = []

@@ -106,6 +106,15 @@ def test_timeout(worker):
     assert worker.call("worker_functions:echo", {"a": 1})[0] == {"a": 1}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory")
+def test_the_memory_of_a_worker_is_limited(worker):
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < worker.call("worker_functions:memory_limit")[0] <= machine
+    assert worker.call("worker_functions:memory_limit", memory=2**30)[0] == 2**30
+    # A limit can be raised again.
+    assert worker.call("worker_functions:memory_limit", memory=2**31)[0] == 2**31
+
+
 def test_the_timer_is_cancelled_after_the_call(worker, monkeypatch):
     timers = []
 

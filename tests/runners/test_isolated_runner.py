@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import artifacts
 import numpy as np
@@ -10,6 +11,7 @@ from artifacts import dense, samples
 
 from edgeattn.errors import ArtifactError
 from edgeattn.process import worker as worker_module
+from edgeattn.process.limits import SECONDS, RunLimits, limited_to
 from edgeattn.process.worker import Worker
 from edgeattn.runners.isolated import IsolatedRunner
 
@@ -48,8 +50,34 @@ def test_a_runtime_that_exceeds_its_time_limit(tmp_path, worker):
     artifacts.write_slow_onnx(tmp_path / "m.onnx")
     entry = artifacts.artifact(tmp_path / "m.onnx")
     runner = IsolatedRunner(tmp_path, entry, worker)
-    runner._timeout = 1
-    with pytest.raises(ArtifactError, match="longer than 1 s while running"):
+    with (
+        limited_to(RunLimits(seconds=0.5)),
+        pytest.raises(ArtifactError, match=r"longer than 0.5 s while running m.onnx.*--timeout"),
+    ):
+        runner.run({"x": samples()})
+
+
+def test_calls_have_a_time_limit_by_default(dense_bundle):
+    timeouts = []
+
+    class RecordingWorker:
+        def call(self, *_, timeout, memory):
+            timeouts.append(timeout)
+            return "runtime", {}
+
+    (entry, *_) = dense_bundle.manifest.artifacts
+    IsolatedRunner(dense_bundle.path, entry, RecordingWorker()).run({"x": samples()})
+    assert timeouts == [SECONDS, SECONDS]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory")
+def test_a_runtime_that_exceeds_its_memory_limit(tmp_path, worker):
+    artifacts.write_huge_onnx(tmp_path / "m.onnx")
+    runner = IsolatedRunner(tmp_path, artifacts.artifact(tmp_path / "m.onnx"), worker)
+    with (
+        limited_to(RunLimits(memory=2**30)),
+        pytest.raises(ArtifactError, match=r"over 1024 MiB while running m.onnx.*--memory"),
+    ):
         runner.run({"x": samples()})
 
 
