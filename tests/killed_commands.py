@@ -176,6 +176,79 @@ class Validated(Scenario):
         assert not result.exists() or result.read_text().rstrip().endswith("</testsuites>")
 
 
+class FakeWorker:
+    """Writes the files of the dense model; a conversion without Keras."""
+
+    def __enter__(self) -> FakeWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def check(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def prepare(self, source: Any, options: Any, folder: Path, calibration: Any = None) -> Any:
+        x = artifacts.samples(9)
+        manifest = artifacts.write_bundle(
+            folder, [], {"input/x": x, "output/score": artifacts.dense(x)}
+        ).manifest
+        return {**manifest.model, "notes": []}, {**manifest.reference, "notes": []}
+
+    def predict(self, source: Any, options: Any, inputs: Any) -> Any:
+        return {"score": artifacts.dense(inputs["x"])}
+
+    def call(self, task: str, arguments: Mapping[str, Any], *, activity: str, **_: Any) -> Any:
+        if task == "package_versions":
+            return {"edgeattn": "0"}
+        if task == "describe_layers":
+            return {"layers": [], "recurrent": []}
+        assert task == "write_artifact", task
+        path = Path(arguments["folder"]) / f"model.{arguments['scheme']}.{arguments['format']}"
+        artifacts.write_dense_onnx(path)
+        return artifacts.artifact(path, scheme=arguments["scheme"]).to_json()
+
+
+class Converted(NewBundle):
+    """``convert`` over an old bundle."""
+
+    old = True
+
+    def prepare(self, folder: Path) -> None:
+        super().prepare(folder)
+        (folder / "model.h5").write_bytes(b"model")
+
+    def run(self, folder: Path) -> Any:
+        import edgeattn_converters as converters
+
+        use_functions()
+        converters.ConversionWorker = FakeWorker  # type: ignore[misc, assignment]
+        converters.validate_isolated = validation.validate_isolated
+        options = converters.ConversionOptions(formats=("onnx",), schemes=("float32", "float16"))
+        target = folder / "a.edge"
+        converters.convert(folder / "model.h5", target, options=options, force=True)
+
+
+class Tuned(Converted):
+    """``tune``: stored results are not computed again."""
+
+    def prepare(self, folder: Path) -> None:
+        super().prepare(folder)
+        x = artifacts.samples(64)
+        x[:, 1] += np.arange(64) / 3
+        np.savez(folder / "data.npz", x=x, y=artifacts.dense(x).argmax(1))
+
+    def run(self, folder: Path) -> Any:
+        from edgeattn_converters.tuning import tune
+
+        use_functions()
+        tune.ConversionWorker = FakeWorker  # type: ignore[misc, assignment]
+        tune.timed = lambda results, *_, **__: tuple(results)  # type: ignore[assignment]
+        options = tune.TuningOptions(0.3, formats=("onnx",), schemes=("float16",))
+        model, data = folder / "model.h5", folder / "data.npz"
+        tune.tune(model, data, folder / "a.edge", options=options, force=True)
+
+
 def use_functions(called: Callable[[Any], None] = lambda tensors: None) -> None:
     """Use the NumPy model instead of runtimes, which need processes of their own."""
 
@@ -251,6 +324,8 @@ SCENARIOS = {
     "unpack": Unpacked,
     "sign": Signed,
     "validate": Validated,
+    "convert": Converted,
+    "tune": Tuned,
 }
 
 

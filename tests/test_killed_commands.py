@@ -43,6 +43,8 @@ def python(*arguments: object, **options: object) -> subprocess.Popen[str]:
         ("unpack", 20),
         ("sign", 6),
         ("validate", 20),
+        ("convert", 15),
+        ("tune", 30),
     ],
 )
 def test_killed_at_every_change_of_the_disk(scenario, at_least, tmp_path):
