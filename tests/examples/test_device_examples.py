@@ -133,6 +133,19 @@ def test_sensor_loop(bundle, expected):
     assert_close([{k: np.ravel(v) for k, v in item.items()} for item in outputs], expected)
 
 
+def test_a_bad_reading_does_not_end_the_sensor_loop(bundle):
+    process = subprocess.run(
+        [sys.executable, DEVICE / "sensor.py", bundle.path],
+        input="[1, NaN, 3]\n[1, 2, 3]\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    bad, good = (json.loads(line) for line in process.stdout.splitlines())
+    assert "NaN" in bad["error"]
+    assert good.keys() == {"score"}
+
+
 def test_systemd_unit():
     """Its sections and keys are among those of systemd.unit and systemd.service."""
     known = {
