@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
@@ -34,17 +35,23 @@ class RunResult:
     outputs: Tensors
 
 
+class RunOptions(TypedDict, total=False):
+    """Keywords of :func:`run_bundle`, with the defaults of :func:`stream_bundle`."""
+
+    formats: tuple[str, ...]
+    schemes: tuple[str, ...]
+    threads: int
+    carry_states: bool
+    allow_non_finite: bool
+
+
 def run_bundle(
     bundle: Path,
     source: Path,
     target: Path,
     *,
-    formats: tuple[str, ...] = (),
-    schemes: tuple[str, ...] = (),
-    threads: int = 1,
-    carry_states: bool = False,
-    allow_non_finite: bool = False,
     force: bool = False,
+    **options: Unpack[RunOptions],
 ) -> RunResult:
     """Run the first matching artifact whose runtime is installed, and write ``target``.
 
@@ -56,9 +63,25 @@ def run_bundle(
     is installed, and :class:`ArtifactError` if the runtime fails. NaN and infinity in samples and
     outputs are such errors, except with ``allow_non_finite``.
     """
+    _check_target(target, force=force)
+    result = _run(bundle, source, **options)
+    with atomic_write(target, hint=_OTHER_FILE) as file:
+        write_npz(file, result.outputs)
+    return result
+
+
+def _run(
+    bundle: Path,
+    source: Path,
+    *,
+    formats: tuple[str, ...] = (),
+    schemes: tuple[str, ...] = (),
+    threads: int = 1,
+    carry_states: bool = False,
+    allow_non_finite: bool = False,
+) -> RunResult:
     opened = Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
-    _check_target(target, force=force)
     with Worker() as worker:
         runner = first_available(
             candidates, lambda item: IsolatedRunner(opened.path, item, worker, threads=threads)
@@ -67,8 +90,6 @@ def run_bundle(
         outputs = (StatefulRunner(runner) if carry_states else runner).run(samples.inputs)
     if not allow_non_finite:
         check_outputs(outputs, runner.outputs)
-    with atomic_write(target, hint=_OTHER_FILE) as file:
-        write_npz(file, outputs)
     return RunResult(runner.artifact, runner.runtime, len(samples), outputs)
 
 
