@@ -1,6 +1,7 @@
 """Converts trained Keras models to bundles. Needs TensorFlow, so it runs on a workstation."""
 
 import itertools
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +84,9 @@ def convert(
             model["notes"] += _check_calibration(worker, request)
             artifacts, failures = _write_artifacts(worker, request, named)
             versions = worker.call("package_versions", {}, activity="reading package versions")
-        manifest = Manifest(model, artifacts, reference, versions, failures)
+        manifest = Manifest(
+            model, artifacts, reference, versions, failures, created=int(time.time())
+        )
         write_manifest(folder, manifest)
         progress.report("validating the artifacts")
         report = validate_isolated(Bundle(folder, manifest), artifacts)

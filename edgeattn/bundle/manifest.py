@@ -22,6 +22,7 @@ REFERENCE = "reference.npz"
 FORMAT_VERSION = 1
 MAX_MANIFEST = 16 * 2**20  # bytes
 MAX_SIGNATURE = 2**16  # bytes
+MAX_CREATED = 253402300799  # the last second of the year 9999
 # Characters; all file systems allow names of this length.
 MAX_PATH = 200
 # Where the samples of a reference come from: the user's samples, calibration samples that were set
@@ -100,7 +101,8 @@ class Manifest:
 
     ``model`` always has ``file`` and ``parameters``; ``attention`` lists its attention maps, and
     ``attention_outputs`` is whether the artifacts have them as outputs. ``reference`` always has
-    ``path``, ``sha256``, ``source`` and the numbers of ``samples`` and ``edge_cases``.
+    ``path``, ``sha256``, ``source`` and the numbers of ``samples`` and ``edge_cases``. ``created``
+    is when it was converted, in whole seconds since 1970 (UTC); earlier versions did not store it.
     """
 
     model: Mapping[str, Any]
@@ -108,6 +110,7 @@ class Manifest:
     reference: Mapping[str, Any]
     made_with: Mapping[str, str]
     failures: tuple[Mapping[str, str], ...] = ()
+    created: int | None = None
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -139,6 +142,7 @@ class Manifest:
             "failures": [dict(failure) for failure in self.failures],
             "reference": dict(self.reference),
             "made_with": dict(self.made_with),
+            **({} if self.created is None else {"created": self.created}),
         }
 
     @classmethod
@@ -174,7 +178,18 @@ class Manifest:
             failures=failures,
             reference=reference,
             made_with=dict(data["made_with"]),
+            created=check_created(data.get("created")),
         )
+
+
+def check_created(created: Any) -> int | None:
+    """``created`` of a manifest; :class:`ValueError` if it is not such a time."""
+    if created is None:
+        return None
+    _check_count("created", created)
+    if created > MAX_CREATED:
+        raise ValueError(f"created is {created!r}, after the year 9999")
+    return int(created)
 
 
 def _check_types(section: str, data: Mapping[str, Any], **types: type) -> None:

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     help="Number of versions to keep on the device, including the current one.",
 )
 @click.option("--rollback", is_flag=True, help="Switch back to the previous version.")
+@click.option(
+    "--allow-older",
+    is_flag=True,
+    help="Deploy BUNDLE even if it was converted before the one that serves.",
+)
 @click.option("--install", is_flag=True, help="Install edgeattn on the device first, into ~/edge.")
 @click.option(
     "--wheels",
@@ -72,6 +77,7 @@ def command(
     selection: options.ArtifactSelection,
     keep: int,
     rollback: bool,
+    allow_older: bool,
     install: bool,
     wheels: Path | None,
     no_bench: bool,
@@ -91,9 +97,10 @@ def command(
     The reports are written beside BUNDLE, as BUNDLE.HOST.json and BUNDLE.HOST.html. The exit code
     is the most severe one of all hosts.
     """
-    from edgeattn.deployment.deploy import DeploymentOptions, default_folder, deploy, roll_back
+    from edgeattn.deployment.deploy import DeploymentOptions, default_folder, deploy
     from edgeattn.deployment.fleet import Cancellation, on_each_host
     from edgeattn.deployment.results import worst_exit_code
+    from edgeattn.deployment.rollback import roll_back
 
     destinations = _destinations(hosts, hosts_file)
     if wheels is not None and not install:
@@ -114,6 +121,8 @@ def command(
         config=access.ssh_config,
         install=install,
         wheels=wheels,
+        allow_older=allow_older,
+        allowed_signers=require_signature,
     )
     if rollback:
         results = on_each_host(

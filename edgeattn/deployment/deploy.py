@@ -8,6 +8,7 @@ attempt resumes.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Sequence
@@ -30,12 +31,16 @@ from edgeattn.deployment.replies import (
 from edgeattn.deployment.results import (
     FAILED,
     REFUSED,
-    ROLLED_BACK,
     SWITCHED,
     UNCHANGED,
     DeploymentResult,
 )
-from edgeattn.errors import DeviceError, EdgeattnError, UsageError
+from edgeattn.errors import (
+    BundleError,
+    DeviceError,
+    EdgeattnError,
+    UsageError,
+)
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, send_files
 
@@ -56,7 +61,9 @@ class DeploymentOptions:
     ``formats`` and ``schemes`` are validated and measured, by default all of them. ``runs`` and
     ``seconds`` limit the measurement, ``keep`` the versions that stay on the device. ``python`` is
     a path on the device, ``config`` replaces ``~/.ssh/config``. ``install`` installs edgeattn
-    first, from the folder ``wheels`` or, by default, from pip's index.
+    first, from the folder ``wheels`` or, by default, from pip's index. ``allow_older`` accepts a
+    bundle that is older than the one that serves. A rollback restores only versions that one of
+    ``allowed_signers``, a file, signed.
     """
 
     folder: str
@@ -70,6 +77,8 @@ class DeploymentOptions:
     config: Path | None = None
     install: bool = False
     wheels: Path | None = None
+    allow_older: bool = False
+    allowed_signers: Path | None = None
 
 
 def default_folder(bundle: Path) -> str:
@@ -126,7 +135,9 @@ def run_steps(
 ) -> DeploymentResult:
     """The steps of a deployment, over an open connection; :class:`DeviceError` if one fails."""
     artifacts = bundle.select(options.formats, options.schemes)
-    before = _open_folder(connection, options)
+    before = open_folder(connection, options)
+    if not options.allow_older:
+        _check_newer(bundle, before, connection.host)
     progress.report("checking the runtimes of the device")
     checks = FormatCheck.parse_all(connection.call(steps.check_runtimes))
     _check_runtimes(connection.host, artifacts, checks)
@@ -172,33 +183,29 @@ def run_steps(
     return replace(result, removed=removed)
 
 
-def roll_back(
-    destination: str, options: DeploymentOptions, cancellation: Cancellation | None = None
-) -> DeploymentResult:
-    """Let the previous version on a host serve again; errors are as in :func:`deploy`."""
-    ssh.parse_destination(destination)
-    try:
-        with (
-            ssh.connect(destination, options.config) as host,
-            (cancellation or Cancellation()).registered(
-                ssh.worker_on(host, options.python)
-            ) as worker,
-        ):
-            return roll_back_over(Connection(worker, host), options)
-    except EdgeattnError as error:
-        return DeploymentResult(destination, FAILED, error=error)
+def _check_newer(bundle: Bundle, before: OpenedFolder, host: ssh.SSHHost) -> None:
+    """Raise :class:`BundleError` if ``bundle`` is older than the one that serves.
 
-
-def roll_back_over(connection: Connection, options: DeploymentOptions) -> DeploymentResult:
-    """The steps of a rollback, over an open connection."""
-    before = _open_folder(connection, options)
-    versions = connection.call(steps.roll_back)
-    return DeploymentResult(
-        connection.host.destination, ROLLED_BACK, before.folder, versions["to"], versions["from"]
+    An old bundle has a valid signature, too, so it could be passed off as new. Bundles of earlier
+    versions of edgeattn, which do not store when they were converted, are older than all that do.
+    """
+    if before.created is None or (bundle.manifest.created or 0) >= before.created:
+        return
+    raise BundleError(
+        f"{bundle.path.name} was converted {_time(bundle.manifest.created)}, before the bundle "
+        f"that serves on {host.destination} ({_time(before.created)}).",
+        hint="To deploy it nevertheless, pass --allow-older. To restore the previous version, use "
+        "--rollback.",
     )
 
 
-def _open_folder(connection: Connection, options: DeploymentOptions) -> OpenedFolder:
+def _time(created: int | None) -> str:
+    if created is None:
+        return "at an unknown time"
+    return f"{datetime.datetime.fromtimestamp(created, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def open_folder(connection: Connection, options: DeploymentOptions) -> OpenedFolder:
     reply = connection.call(steps.open_folder, folder=options.folder)
     return OpenedFolder.parse(reply, connection.host.destination)
 

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.bundle.manifest import MALFORMED
+from edgeattn.bundle.manifest import (
+    MALFORMED,
+    MANIFEST,
+    MAX_MANIFEST,
+    MAX_SIGNATURE,
+    SIGNATURE,
+    check_created,
+)
 from edgeattn.deployment.on_device.versions import VERSION
 from edgeattn.errors import DeviceError
 from edgeattn.version import __version__
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
+    from edgeattn.tensors import Tensors
 
 
 @contextlib.contextmanager
@@ -31,10 +40,14 @@ def parsing(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class OpenedFolder:
-    """The folder of a bundle on a device; ``current`` is the version that serves."""
+    """The folder of a bundle on a device.
+
+    ``current`` is the version that serves, ``created`` when its bundle was converted.
+    """
 
     folder: str
     current: str | None
+    created: int | None
 
     @classmethod
     def parse(cls, reply: Mapping[str, Any], destination: str) -> OpenedFolder:
@@ -49,7 +62,11 @@ class OpenedFolder:
                     hint="Install this version on the device with --install.",
                 )
             current = reply["current"]
-            return cls(_text(reply["folder"]), None if current is None else _version(current))
+            return cls(
+                _text(reply["folder"]),
+                None if current is None else _version(current),
+                check_created(reply["created"]),
+            )
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,24 @@ def parse_versions(reply: Any) -> tuple[str, ...]:
         if type(reply) is not list:
             raise TypeError
         return tuple(map(_version, reply))
+
+
+def parse_previous_version(reply: Any, arrays: Tensors) -> tuple[str, dict[str, bytes]]:
+    """The version to restore, and the bytes of its manifest and its signature, by file name."""
+    largest = {MANIFEST: MAX_MANIFEST, SIGNATURE: MAX_SIGNATURE}
+    with parsing("its previous version"):
+        if not {MANIFEST} <= arrays.keys() <= largest.keys():
+            raise ValueError
+        if any(array.nbytes > largest[name] for name, array in arrays.items()):
+            raise ValueError
+        files = {name: array.tobytes() for name, array in arrays.items()}
+        return parse_version(reply, hashlib.sha256(files[MANIFEST]).hexdigest()), files
+
+
+def parse_rollback(reply: Any) -> tuple[str, str]:
+    """The version that served, and the one that serves now."""
+    with parsing("a rollback"):
+        return _version(reply["from"]), _version(reply["to"])
 
 
 def parse_measurement(reply: Any, artifacts: Sequence[Artifact]) -> dict[str, Any]:

@@ -70,6 +70,13 @@ def test_the_bundle_is_complete(bundle: Path) -> None:
     assert reference["attention/look"].shape == (rows, 13)
 
 
+def test_the_time_of_conversion_is_in_the_manifest(bundle: Path, saved: Path) -> None:
+    """In whole seconds, between the times of the model and of the manifest."""
+    created = json.loads((bundle / MANIFEST).read_text())["created"]
+    assert type(created) is int
+    assert int(saved.stat().st_mtime) <= created <= (bundle / MANIFEST).stat().st_mtime + 1
+
+
 def test_the_reference_contains_the_outputs_of_keras(bundle: Path) -> None:
     reference = Bundle.open(bundle).reference()
     expected = models.filled(models.lstm_luong()).predict(reference["input/sensor"], verbose=0)

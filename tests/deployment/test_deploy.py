@@ -19,11 +19,12 @@ from local_device import HOST, OPTIONS, LocalWorker, deploy, end_process, leftov
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
-from edgeattn.deployment.deploy import default_folder, roll_back, roll_back_over
+from edgeattn.deployment.deploy import default_folder
 from edgeattn.deployment.fleet import on_each_host
 from edgeattn.deployment.on_device import steps
 from edgeattn.deployment.on_device.versions import Versions
 from edgeattn.deployment.results import DeploymentResult, worst_exit_code
+from edgeattn.deployment.rollback import roll_back, roll_back_over
 from edgeattn.device import runtime_check
 from edgeattn.errors import BundleError, DeviceError, UsageError
 from edgeattn.targets import ssh

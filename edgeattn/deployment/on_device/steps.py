@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST, SIGNATURE
 from edgeattn.deployment.on_device.versions import REPORT, Versions, write_json
 from edgeattn.errors import DeviceError
 from edgeattn.targets.on_device import environment
@@ -40,7 +41,10 @@ def _select(
 
 @ends_when_idle
 def open_folder(folder: str) -> dict[str, Any]:
-    """Lock ``folder``; returns its absolute path, its current version and edgeattn's version."""
+    """Lock ``folder``; returns its absolute path, its current version and edgeattn's version.
+
+    ``created`` is when the bundle that serves was converted.
+    """
     from edgeattn.process import server
     from edgeattn.version import __version__
 
@@ -56,6 +60,7 @@ def open_folder(folder: str) -> dict[str, Any]:
         "edgeattn": __version__,
         "folder": str(versions.root),
         "current": versions.current(),
+        "created": versions.created(),
     }
 
 
@@ -145,7 +150,25 @@ def prune(keep: int) -> list[str]:
 
 
 @ends_when_idle
-def roll_back() -> dict[str, str]:
-    """Make the previous version the current one; returns both under ``from`` and ``to``."""
-    before, after = _versions().roll_back()
+def previous_version() -> tuple[str, Tensors]:
+    """The version that served before; with the bytes of its manifest and its signature, if any."""
+    import numpy as np
+
+    version = _versions().previous()[1]
+    folder = _versions().bundle(version)
+    files = {name: folder / name for name in (MANIFEST, SIGNATURE)}
+    return version, {
+        name: np.frombuffer(path.read_bytes(), np.uint8)
+        for name, path in files.items()
+        if path.is_file()
+    }
+
+
+@ends_when_idle
+def roll_back(manifest: str | None = None) -> dict[str, str]:
+    """Make the previous version the current one; returns both under ``from`` and ``to``.
+
+    If it is given, ``manifest`` must be the SHA-256 of the previous version's manifest.
+    """
+    before, after = _versions().roll_back(manifest)
     return {"from": before, "to": after}

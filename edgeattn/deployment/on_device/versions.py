@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.bundle import Bundle, read_manifest
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import BundleError, DeviceError
 from edgeattn.files import sync
@@ -85,6 +85,15 @@ class Versions:
             return None
         version = link.readlink().parent.name
         return version if VERSION.fullmatch(version) else None
+
+    def created(self) -> int | None:
+        """When the bundle that serves was converted; None if that is not known."""
+        version = self.current()
+        try:
+            return None if version is None else read_manifest(self.bundle(version)).created
+        except BundleError:
+            # A damaged version must not prevent that another one replaces it.
+            return None
 
     def all(self) -> list[str]:
         """All versions, oldest first."""
@@ -161,11 +170,10 @@ class Versions:
         link.rename(self.root / CURRENT)
         sync(self.root)
 
-    def roll_back(self) -> tuple[str, str]:
-        """Make the previous version the current one; returns the old and the new current version.
+    def previous(self) -> tuple[str, str]:
+        """The version that serves, and the one that served before it.
 
-        Raises :class:`DeviceError` if there is no previous version and :class:`BundleError` if its
-        files are damaged.
+        Raises :class:`DeviceError` if there is none.
         """
         history = list(self.history())
         if len(history) < 2:
@@ -173,9 +181,20 @@ class Versions:
                 f"{self.root} has no earlier version.",
                 hint="Deploy another bundle: edgeattn deploy BUNDLE HOST",
             )
-        Bundle.open(self.bundle(history[1]))
-        self.switch(history[1])
         return history[0], history[1]
+
+    def roll_back(self, manifest: str | None = None) -> tuple[str, str]:
+        """Make the previous version the current one; returns the old and the new current version.
+
+        Raises :class:`DeviceError` if there is no previous version and :class:`BundleError` if its
+        files are damaged, or the SHA-256 of its manifest is not ``manifest``.
+        """
+        before, after = self.previous()
+        bundle = Bundle.open(self.bundle(after))
+        if manifest not in (None, bundle.file_hashes()[MANIFEST]):
+            raise BundleError(f"The manifest of {after} has changed.")
+        self.switch(after)
+        return before, after
 
     def prune(self, keep: int) -> tuple[str, ...]:
         """Remove all but the last ``keep`` versions that served, and files that none of them has.
