@@ -92,7 +92,12 @@ def load(folder: str, artifact: dict[str, Any], threads: int, tensors: Tensors) 
     import_runtime(entry.format)
     start = time.perf_counter_ns()
     runner = open_session(
-        Path(folder) / entry.path, entry.format, entry.inputs, entry.outputs, threads=threads
+        Path(folder) / entry.path,
+        entry.format,
+        entry.inputs,
+        entry.outputs,
+        threads=threads,
+        sha256=entry.sha256,
     )
     duration = time.perf_counter_ns() - start
     model = _models["model"] = Model(entry, runner, allow_non_finite=True)

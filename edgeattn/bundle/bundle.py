@@ -7,12 +7,19 @@
       reference.npz            inputs, with the outputs and attention maps of Keras for them
 
 ``reference.npz`` names its arrays ``input/NAME``, ``output/NAME`` and ``attention/LAYER``.
+
+The manifest is read once: what was checked against a signature is what is parsed. Every other file
+is hashed again when it is used, as the bytes that are used, so a file or folder that is replaced
+after it was opened is an error.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -22,17 +29,21 @@ from edgeattn.bundle.manifest import (
     MALFORMED,
     MANIFEST,
     MAX_MANIFEST,
+    MAX_SIGNATURE,
     SIGNATURE,
     Artifact,
     Manifest,
     sha256,
 )
+from edgeattn.bundle.verified_file import COPY_AGAIN, changed_file, read_file
 from edgeattn.errors import BundleError, SampleError
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
 
-_COPY_AGAIN = "Copy the bundle again, or convert the model again."
+# Raises an error unless the manifest's bytes are signed by ``signature``, the bytes of a signature
+# or None; ``path`` names the bundle in the message.
+SignatureCheck = Callable[[Path, bytes, bytes | None], object]
 
 
 @dataclass(frozen=True)
@@ -41,17 +52,24 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    # The bytes of the manifest, if the bundle was opened.
+    content: bytes | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Bundle:
+    def open(cls, path: Path, check: SignatureCheck | None = None) -> Bundle:
         """Read a bundle's manifest and hash every file.
 
-        A packed bundle is unpacked into a cache first, see :mod:`edgeattn.bundle.packing`. Raises
-        :class:`BundleError` if there is no bundle at ``path``, its manifest cannot be read, or a
-        file is missing or changed; :class:`UnsafeModelError` if a packed bundle is refused.
+        ``path`` may be a link, which is followed once. ``check`` is called with the manifest's
+        bytes before they are parsed. A packed bundle is unpacked into a cache first, see
+        :mod:`edgeattn.bundle.packing`. Raises :class:`BundleError` if there is no bundle at
+        ``path``, its manifest cannot be read, or a file is missing or changed;
+        :class:`UnsafeModelError` if a packed bundle is refused.
         """
-        folder = bundle_folder(path)
-        bundle = cls(folder, read_manifest(folder))
+        folder = bundle_folder(path, check)
+        content = read_manifest_bytes(folder)
+        if check is not None:
+            check(folder, content, read_signature(folder))
+        bundle = cls(folder, parse_manifest(folder, content), content)
         bundle.verify()
         return bundle
 
@@ -67,25 +85,34 @@ class Bundle:
             if not _is_own_file(self.path, relative):
                 raise BundleError(
                     f"The bundle {self.path} is incomplete: {relative} is missing.",
-                    hint=_COPY_AGAIN,
+                    hint=COPY_AGAIN,
                 )
             try:
                 actual = sha256(self.path / relative)
             except OSError as error:
                 raise BundleError(f"{relative} cannot be read: {error.strerror}") from error
             if actual != expected:
-                raise BundleError(
-                    f"{relative} has changed: its SHA-256 differs from the manifest's.",
-                    hint=_COPY_AGAIN,
-                )
+                raise changed_file(relative)
+
+    def manifest_bytes(self) -> bytes:
+        """The bytes of the manifest as they were parsed."""
+        return read_manifest_bytes(self.path) if self.content is None else self.content
+
+    def read(self, relative: str) -> bytes:
+        """The bytes of a file that the manifest lists, hashed as they are returned.
+
+        Raises :class:`BundleError` if it is missing or changed.
+        """
+        return read_file(self.path / relative, self.manifest.hashes[relative])
 
     def file_hashes(self) -> dict[str, str]:
         """SHA-256 of every file by its path, including the manifest and the signature."""
-        own = [self.path / name for name in (MANIFEST, SIGNATURE)]
-        return {
-            **self.manifest.hashes,
-            **{file.name: sha256(file) for file in own if file.is_file()},
-        }
+        own = {MANIFEST: self.manifest_bytes()}
+        signature = read_signature(self.path)
+        if signature is not None:
+            own[SIGNATURE] = signature
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in own.items()}
+        return {**self.manifest.hashes, **hashes}
 
     def select(
         self, formats: tuple[str, ...] = (), schemes: tuple[str, ...] = ()
@@ -112,19 +139,20 @@ class Bundle:
         """The arrays of ``reference.npz``: ``input/…``, ``output/…`` and ``attention/…``."""
         from edgeattn.samples.npz import read_npz
 
+        relative = str(self.manifest.reference["path"])
         try:
-            return read_npz(self.path / str(self.manifest.reference["path"]))
+            return read_npz(self.path / relative, self.read(relative))
         except SampleError as error:
             raise BundleError(error.message, hint="Convert the model again.") from error
 
 
-def bundle_folder(path: Path) -> Path:
-    """The folder of a bundle. A packed bundle is unpacked into the cache."""
-    path = Path(path)
+def bundle_folder(path: Path, check: SignatureCheck | None = None) -> Path:
+    """The folder of a bundle, without links. A packed bundle is unpacked into the cache."""
+    path = _without_links(Path(path))
     if path.is_file() and _begins_as_zip(path):
         from edgeattn.bundle.packing import unpack
 
-        return unpack(path)
+        return unpack(path, check)
     return path
 
 
@@ -133,6 +161,11 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises :class:`BundleError` if there is no bundle or its manifest cannot be read.
     """
+    return parse_manifest(folder, read_manifest_bytes(folder))
+
+
+def read_manifest_bytes(folder: Path) -> bytes:
+    """The bytes of the manifest in ``folder``; :class:`BundleError` if it cannot be read."""
     file = folder / MANIFEST
     hint = "Create one with: edgeattn convert model.h5"
     if not folder.exists():
@@ -140,24 +173,78 @@ def read_manifest(folder: Path) -> Manifest:
     if not file.is_file():
         raise BundleError(f"Not a bundle: {folder} has no {MANIFEST}.", hint=hint)
     try:
-        if file.stat().st_size > MAX_MANIFEST:
-            raise ValueError(f"over {MAX_MANIFEST} bytes")
-        data: Any = json.loads(file.read_text("utf-8"))
+        with file.open("rb") as stream:
+            content = stream.read(MAX_MANIFEST + 1)
+    except OSError as error:
+        raise _unreadable(folder, str(error.strerror or error)) from error
+    if len(content) > MAX_MANIFEST:
+        raise _unreadable(folder, f"it has over {MAX_MANIFEST:,} bytes")
+    return content
+
+
+def read_signature(folder: Path) -> bytes | None:
+    """The bytes of the signature in ``folder``, at most one over the limit; None if unsigned."""
+    file = folder / SIGNATURE
+    try:
+        if not file.is_file():
+            return None
+        with file.open("rb") as stream:
+            return stream.read(MAX_SIGNATURE + 1)
+    except OSError as error:
+        raise BundleError(f"{SIGNATURE} cannot be read: {error.strerror}.") from error
+
+
+def parse_manifest(path: Path, content: bytes) -> Manifest:
+    """The manifest with these bytes; :class:`BundleError`, which names ``path``, if malformed."""
+    try:
+        data: Any = json.loads(content.decode("utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("it is not a JSON object")
+        if "format_version" not in data:
+            raise ValueError("it has no 'format_version'")
         version = data["format_version"]
         if type(version) is int and version > FORMAT_VERSION:
             raise BundleError(
-                f"{folder} was made by a newer edgeattn: its layout version is {version}, and "
+                f"{path} was made by a newer edgeattn: its layout version is {version}, and "
                 f"this edgeattn reads up to {FORMAT_VERSION}.",
                 hint="Update edgeattn with: pip install --upgrade edgeattn",
             )
         if type(version) is not int or version != FORMAT_VERSION:
             raise ValueError(f"layout version {version!r} instead of {FORMAT_VERSION}")
         return Manifest.from_json(data)
-    except (*MALFORMED, OSError) as error:
-        raise BundleError(
-            f"The manifest of {folder} cannot be read: {type(error).__name__}: {error}",
-            hint="Convert the model again, with --force to replace this bundle.",
-        ) from error
+    except MALFORMED as error:
+        raise _unreadable(path, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a manifest is malformed, without the names of Python's exceptions."""
+    if isinstance(error, KeyError):
+        return f"the entry {error} is missing"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not JSON: {error}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if type(error) is ValueError:
+        return str(error)
+    return f"an entry has the wrong type ({error})"
+
+
+def _unreadable(path: Path, reason: str) -> BundleError:
+    return BundleError(
+        f"The manifest of {path} cannot be read: {reason}",
+        hint="Convert the model again, with --force to replace this bundle.",
+    )
+
+
+def _without_links(path: Path) -> Path:
+    """``path``, or where it leads if a link is on the way: links may be replaced at any time."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        return path  # reported when it is opened
+    return path if real == Path(os.path.normpath(path.absolute())) else real
 
 
 def _begins_as_zip(path: Path) -> bool:

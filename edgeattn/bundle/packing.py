@@ -8,13 +8,15 @@ without compression (so that nothing grows), as regular files and under paths in
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from edgeattn.bundle.cache import cache_folder, hold, prune
 from edgeattn.bundle.manifest import (
@@ -24,13 +26,12 @@ from edgeattn.bundle.manifest import (
     MAX_SIGNATURE,
     SIGNATURE,
     Manifest,
-    sha256,
 )
 from edgeattn.errors import BundleError, OutputError, UnsafeModelError
 from edgeattn.files import atomic_write, hidden_folder, new_folder, require_new, reserved
 
 if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.bundle import Bundle, SignatureCheck
 
 # The earliest date of the zip format: equal bundles must give equal bytes at any time.
 EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
@@ -43,53 +44,66 @@ def pack(bundle: Bundle, target: Path, *, force: bool = False) -> None:
     """Write ``bundle`` to the zip file ``target``.
 
     Raises :class:`OutputError` if ``target`` exists (without ``force``), is not named ``*.zip`` or
-    cannot be written.
+    cannot be written, and :class:`BundleError` if a file of the bundle has changed.
     """
+    from edgeattn.bundle.bundle import read_signature
+
     require_new(target, force=force)
     if target.suffix != SUFFIX:
         raise OutputError(f"A packed bundle is a {SUFFIX} file, not {target.name}.")
-    signature = [SIGNATURE] if (bundle.path / SIGNATURE).is_file() else []
-    names = [MANIFEST, *signature, *sorted(bundle.manifest.hashes)]
+    own = {MANIFEST: bundle.manifest_bytes()}
+    signature = read_signature(bundle.path)
+    if signature is not None:
+        own[SIGNATURE] = signature
     with (
         atomic_write(target, hint="Choose another file with -o FILE.") as file,
         zipfile.ZipFile(file, "w") as archive,
     ):
-        for name in names:
+        for name in [*own, *sorted(bundle.manifest.hashes)]:
+            content = own[name] if name in own else bundle.read(name)
             entry = zipfile.ZipInfo(name, EARLIEST_DATE)
             entry.create_system = 3  # Unix, on every system
             entry.external_attr = (stat.S_IFREG | 0o644) << 16
-            entry.file_size = (bundle.path / name).stat().st_size
-            with (bundle.path / name).open("rb") as source, archive.open(entry, "w") as member:
-                shutil.copyfileobj(source, member)
+            entry.file_size = len(content)
+            with archive.open(entry, "w") as member:
+                member.write(content)
 
 
-def unpack(path: Path) -> Path:
+def unpack(path: Path, check: SignatureCheck | None = None) -> Path:
     """The folder with the contents of the packed bundle ``path``; unpacked if it is not yet.
 
+    The file is opened once. ``check`` is called with the manifest's bytes before they are parsed.
     Raises :class:`UnsafeModelError` if the file would write outside the folder, grow, or holds
     files that do not belong to a bundle; :class:`BundleError` if it is damaged or no packed bundle.
     """
     try:
-        digest = sha256(path)
-        with zipfile.ZipFile(path) as archive:
-            entries = _checked_entries(path, archive)
-            return _unpack(path, digest, archive, entries)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            with zipfile.ZipFile(file) as archive:
+                entries = _checked_entries(path, archive, file, check)
+                return _unpack(path, digest, archive, entries)
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
         raise BundleError(f"{path} is not a packed bundle: {error}", hint=_PACK_AGAIN) from error
     except OSError as error:
         raise BundleError(f"{path} cannot be unpacked: {error.strerror or error}") from error
 
 
-def _checked_entries(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+def _checked_entries(
+    path: Path, archive: zipfile.ZipFile, file: IO[bytes], check: SignatureCheck | None
+) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
-    danger = next(_dangers(entries, path.stat().st_size), None)
+    danger = next(_dangers(entries, os.fstat(file.fileno()).st_size), None)
     if danger is not None:
         raise UnsafeModelError(f"{path.name} was refused and nothing was written: {danger}.")
     names = {entry.filename for entry in entries}
     if MANIFEST not in names:
         raise BundleError(f"{path} is not a packed bundle: no {MANIFEST}.", hint=_PACK_AGAIN)
+    content = archive.read(MANIFEST)
+    if check is not None:
+        check(path, content, archive.read(SIGNATURE) if SIGNATURE in names else None)
     try:
-        manifest = Manifest.from_json(json.loads(archive.read(MANIFEST)))
+        manifest = Manifest.from_json(json.loads(content))
     except UnicodeDecodeError as error:
         raise BundleError(f"{path}: the manifest is not UTF-8 text.", hint=_PACK_AGAIN) from error
     except MALFORMED:

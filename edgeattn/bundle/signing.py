@@ -12,9 +12,10 @@ stored beside the manifest as ``manifest.json.sig`` and can be checked by hand:
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
-from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.bundle import Bundle, read_signature
 from edgeattn.bundle.manifest import MANIFEST, MAX_SIGNATURE, SIGNATURE
 from edgeattn.errors import SignatureError, UsageError
 from edgeattn.files import reserved
@@ -35,7 +36,7 @@ def sign(bundle: Bundle, key: Path) -> Path:
     target = bundle.path / SIGNATURE
     with reserved(target) as folder:
         copy = folder / MANIFEST
-        copy.write_bytes((bundle.path / MANIFEST).read_bytes())
+        copy.write_bytes(bundle.manifest_bytes())
         # No time limit: ssh-keygen may ask for a passphrase on the terminal.
         process = _ssh_keygen("sign", "-f", str(key.absolute()), str(copy), timeout=None)
         signature = copy.with_name(SIGNATURE)
@@ -48,35 +49,54 @@ def sign(bundle: Bundle, key: Path) -> Path:
     return target
 
 
+def open_signed(path: Path, allowed: Path) -> Bundle:
+    """Open a bundle; its manifest is not even parsed unless one of the ``allowed`` signed it.
+
+    Raises :class:`SignatureError` as :func:`check_signature`, and the errors of ``Bundle.open``.
+    """
+    return Bundle.open(
+        path,
+        lambda name, manifest, signature: _check(name, manifest, signature, allowed),
+    )
+
+
 def check_signature(bundle: Bundle, allowed: Path) -> str:
     """The name of the signer of ``bundle`` in the file of ``allowed`` signers.
 
     Raises :class:`SignatureError` if the bundle is unsigned, its manifest was changed after it was
     signed, or the signer is not allowed.
     """
+    return _check(bundle.path, bundle.manifest_bytes(), read_signature(bundle.path), allowed)
+
+
+def _check(path: Path, manifest: bytes, signature: bytes | None, allowed: Path) -> str:
     if not allowed.is_file():
         raise UsageError(f"No such file of allowed signers: {allowed}")
-    signature = bundle.path / SIGNATURE
-    if not signature.is_file():
-        raise SignatureError(f"{bundle.path} is not signed.", hint=_SIGN)
-    if signature.stat().st_size > MAX_SIGNATURE:
-        raise SignatureError(
-            f"{signature.name} of {bundle.path} is too large for a signature.", hint=_SIGN
-        )
-    manifest = (bundle.path / MANIFEST).read_bytes()
-    files = ("-f", str(allowed.absolute()), "-s", str(signature.absolute()))
-    principals = _ssh_keygen("find-principals", *files)
-    # One key may have several names, separated by commas. Any of them will do.
-    signer = principals.stdout.decode("utf-8", "replace").partition("\n")[0].split(",")[0].strip()
-    if principals.returncode or not signer:
-        raise SignatureError(
-            f"The signer of {bundle.path} is not in {allowed.name}: {_last_line(principals)}",
-            hint="If you trust the signer, add their public key to that file.",
-        )
-    process = _ssh_keygen("verify", *files, "-I", signer, manifest=manifest)
+    if signature is None:
+        raise SignatureError(f"{path} is not signed.", hint=_SIGN)
+    if len(signature) > MAX_SIGNATURE:
+        raise SignatureError(f"{SIGNATURE} of {path} is too large for a signature.", hint=_SIGN)
+    with tempfile.TemporaryDirectory(prefix="edgeattn-signature-") as folder:
+        # Private copies: ssh-keygen reads both files twice.
+        files = {"-f": allowed.read_bytes(), "-s": signature}
+        arguments: list[str] = []
+        for option, content in files.items():
+            copy = Path(folder) / f"file{option}"
+            copy.write_bytes(content)
+            arguments += [option, str(copy)]
+        principals = _ssh_keygen("find-principals", *arguments)
+        # One key may have several names, separated by commas. Any of them will do.
+        names = principals.stdout.decode("utf-8", "replace").partition("\n")[0]
+        signer = names.split(",")[0].strip()
+        if principals.returncode or not signer:
+            raise SignatureError(
+                f"The signer of {path} is not in {allowed.name}: {_last_line(principals)}",
+                hint="If you trust the signer, add their public key to that file.",
+            )
+        process = _ssh_keygen("verify", *arguments, "-I", signer, manifest=manifest)
     if process.returncode:
         raise SignatureError(
-            f"The signature of {bundle.path} does not match its manifest: {_last_line(process)}",
+            f"The signature of {path} does not match its manifest: {_last_line(process)}",
             hint="Copy the bundle again: it was changed after it was signed.",
         )
     return signer

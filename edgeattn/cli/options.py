@@ -299,12 +299,11 @@ def open_bundle(path: Path, allowed_signers: Path | None) -> Bundle:
     """Open a bundle and check its signature if a file of allowed signers is given."""
     from edgeattn.bundle.bundle import Bundle
 
-    bundle = Bundle.open(path)
-    if allowed_signers is not None:
-        from edgeattn.bundle.signing import check_signature
+    if allowed_signers is None:
+        return Bundle.open(path)
+    from edgeattn.bundle.signing import open_signed
 
-        check_signature(bundle, allowed_signers)
-    return bundle
+    return open_signed(path, allowed_signers)
 
 
 def was_given(option: str) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterable
 
+    from edgeattn.bundle.bundle import Bundle
     from edgeattn.inference.run import RunResult
     from edgeattn.tensors import Array, Tensors
 
@@ -87,8 +88,6 @@ def command(
     .npy arrays. The outputs of each are printed as a line of JSON at once. A sample with an error
     gives a line with "error", and the stream continues; the exit code is then that of the first.
     """
-    if require_signature is not None:
-        bundle = options.open_bundle(bundle, require_signature).path
     keywords = {
         **vars(selection),
         "threads": threads,
@@ -102,15 +101,17 @@ def command(
             raise UsageError("--input - prints to stdout and takes no --output.")
         if ignore:
             raise UsageError("--ignore has no effect on a stream.", hint="Omit --ignore.")
+        opened = options.open_bundle(bundle, require_signature)
         stdin = cast("io.BufferedReader", sys.stdin.buffer)
-        return _emit_results(stream_bundle(bundle, stdin, **keywords), stop_on_error=stop_on_error)
+        return _emit_results(stream_bundle(opened, stdin, **keywords), stop_on_error=stop_on_error)
     if stop_on_error:
         raise UsageError("--stop-on-error requires --input -.", hint="Omit --stop-on-error.")
     from edgeattn.inference.run import run_bundle
 
-    _check_arrays(bundle, source, ignore)
+    opened = options.open_bundle(bundle, require_signature)
+    _check_arrays(opened, source, ignore)
     target = target or Path(f"{source.stem}.outputs.npz")
-    result = run_bundle(bundle, source, target, force=force, **keywords)
+    result = run_bundle(opened, source, target, force=force, **keywords)
     if as_json:
         output.emit_json(
             {
@@ -144,13 +145,12 @@ def _emit_results(results: Iterable[Tensors | EdgeattnError], *, stop_on_error: 
     return code
 
 
-def _check_arrays(bundle: Path, source: Path, ignore: tuple[str, ...]) -> None:
+def _check_arrays(bundle: Bundle, source: Path, ignore: tuple[str, ...]) -> None:
     """Raise :class:`SampleError` for an array without a use: a state under another name is zero."""
-    from edgeattn.bundle.bundle import bundle_folder, read_manifest
     from edgeattn.samples.files import check_ignored, open_samples
 
     check_ignored(ignore, source)
-    for artifact in read_manifest(bundle_folder(bundle)).artifacts[:1]:
+    for artifact in bundle.manifest.artifacts[:1]:
         file = open_samples(source, artifact.inputs, ignore=ignore)
         file.check_arrays([spec.name for spec in artifact.outputs])
 

@@ -7,12 +7,15 @@ from edgeattn.errors import ArtifactError
 from edgeattn.file_structure.contents import FileContents
 
 
-def read_contents(path: Path, format: str) -> FileContents:
+def read_contents(path: Path, format: str, content: bytes | None = None) -> FileContents:
     """The contents of a file of ``format``, ``tflite`` or ``onnx``.
 
-    Raises :class:`ArtifactError` if the file cannot be read or is malformed.
+    ``content`` are its bytes, if they have been read. Raises :class:`ArtifactError` if the file
+    cannot be read or is malformed.
     """
     try:
+        if content:
+            return parse_contents(content, format)
         with path.open("rb") as file:
             if not path.stat().st_size:
                 raise ValueError("it is empty")

@@ -60,7 +60,9 @@ def load(
 
     def open_model(artifact: Artifact) -> Model:
         path, inputs, outputs = opened.artifact_path(artifact), artifact.inputs, artifact.outputs
-        session = open_session(path, artifact.format, inputs, outputs, threads=threads)
+        session = open_session(
+            path, artifact.format, inputs, outputs, threads=threads, sha256=artifact.sha256
+        )
         return Model(
             artifact, session, carry_states=carry_states, allow_non_finite=allow_non_finite
         )

@@ -46,7 +46,7 @@ class RunOptions(TypedDict, total=False):
 
 
 def run_bundle(
-    bundle: Path,
+    bundle: Path | Bundle,
     source: Path,
     target: Path,
     *,
@@ -71,7 +71,7 @@ def run_bundle(
 
 
 def _run(
-    bundle: Path,
+    bundle: Path | Bundle,
     source: Path,
     *,
     formats: tuple[str, ...] = (),
@@ -80,7 +80,7 @@ def _run(
     carry_states: bool = False,
     allow_non_finite: bool = False,
 ) -> RunResult:
-    opened = Bundle.open(bundle)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
     with Worker() as worker:
         runner = first_available(
@@ -104,7 +104,7 @@ def _check_target(target: Path, *, force: bool) -> None:
 
 
 def stream_bundle(
-    bundle: Path,
+    bundle: Path | Bundle,
     source: io.BufferedReader,
     *,
     formats: tuple[str, ...] = (),
@@ -120,7 +120,7 @@ def stream_bundle(
     model, or an :class:`ArtifactError` if the runtime fails; NaN and infinity are such errors,
     except with ``allow_non_finite``. Raises :class:`ArtifactError` if the runtime crashes.
     """
-    opened = Bundle.open(bundle)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     candidates = opened.select(formats, schemes)
     with Worker() as worker:
         isolated = first_available(

@@ -30,10 +30,17 @@ class Session(Protocol):
 
 
 def open_session(
-    path: Path, format: str, inputs: Specs, outputs: Specs, *, threads: int = 1
+    path: Path,
+    format: str,
+    inputs: Specs,
+    outputs: Specs,
+    *,
+    threads: int = 1,
+    sha256: str | None = None,
 ) -> Session:
     """The artifact at ``path`` in this process; a free batch size is set to 1.
 
+    ``sha256`` is that of the file, see :func:`edgeattn.runners.open_runner`.
     Raises :class:`UsageError` if another axis is free, :class:`RuntimeUnavailableError` if the
     runtime is not installed, and :class:`ArtifactError` if it cannot load the file.
     """
@@ -43,7 +50,7 @@ def open_session(
                 f"{path.name} has a free axis in {spec}, so its arrays cannot be allocated once.",
                 hint="Convert the model again with --time-steps, or use edgeattn.open_runner.",
             )
-    runner: Any = open_runner(path, format, inputs, outputs, threads=threads)
+    runner: Any = open_runner(path, format, inputs, outputs, threads=threads, sha256=sha256)
     return TFLiteSession(runner) if format == "tflite" else ONNXSession(runner)
 
 

@@ -50,28 +50,38 @@ def open_runner(
     *,
     threads: int = 1,
     as_deployed: bool = False,
+    sha256: str | None = None,
 ) -> Runner:
     """The runner for the artifact at ``path``.
 
     With ``as_deployed`` it runs as in the simplest program on a device, so that validation sees
-    the same results: one sequence per call, and variables in the file keep their values. Raises
-    :class:`RuntimeUnavailableError` if the runtime is not installed, and :class:`ArtifactError` if
-    it cannot load the file.
+    the same results: one sequence per call, and variables in the file keep their values.
+
+    The file is read once, and what the runtime receives must have the SHA-256 ``sha256``, if that
+    is given. Raises :class:`BundleError` if it has another one, :class:`RuntimeUnavailableError` if
+    the runtime is not installed, and :class:`ArtifactError` if it cannot load the file.
     """
     if format == "tflite":
         from edgeattn.runners.tflite import TFLiteRunner
 
-        return TFLiteRunner(path, inputs, outputs, threads=threads, reset=not as_deployed)
+        return TFLiteRunner(
+            path, inputs, outputs, threads=threads, reset=not as_deployed, sha256=sha256
+        )
     if format == "onnx":
         from edgeattn.runners.onnx import BATCH, ONNXRunner
 
         batch = 1 if as_deployed else BATCH
-        return ONNXRunner(path, inputs, outputs, threads=threads, batch=batch)
+        return ONNXRunner(path, inputs, outputs, threads=threads, batch=batch, sha256=sha256)
     raise UsageError(f"No runner for the format {format!r}.")
 
 
 def open_artifact(folder: Path, artifact: Artifact, *, threads: int = 1) -> Runner:
     """The runner for an artifact of the bundle in ``folder``, in this process."""
     return open_runner(
-        folder / artifact.path, artifact.format, artifact.inputs, artifact.outputs, threads=threads
+        folder / artifact.path,
+        artifact.format,
+        artifact.inputs,
+        artifact.outputs,
+        threads=threads,
+        sha256=artifact.sha256,
     )

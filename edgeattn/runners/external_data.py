@@ -6,6 +6,7 @@ before a runtime opens them, and also files that it cannot parse. Field numbers 
 onnx.proto; the encoding is the Protocol Buffers wire format.
 """
 
+import contextlib
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,15 +31,22 @@ _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 _MAX_DEPTH = 100
 
 
-def refuse_external_data(path: Path) -> None:
+def refuse_external_data(path: Path, content: bytes | None = None) -> None:
     """Raise :class:`UnsafeModelError` if a tensor of the file is stored in another file.
 
-    Raises :class:`ArtifactError` if the file cannot be parsed: a runtime might read it differently.
+    ``content`` are its bytes, if they have been read. Raises :class:`ArtifactError` if the file
+    cannot be parsed: a runtime might read it differently.
     """
-    if path.stat().st_size == 0:
+    if not (path.stat().st_size if content is None else len(content)):
         return
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with contextlib.ExitStack() as stack:
+            data: bytes | mmap.mmap
+            if content is None:
+                number = stack.enter_context(path.open("rb")).fileno()
+                data = stack.enter_context(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
+            else:
+                data = content
             name = next(_external(data, "Model", 0, len(data), 0), None)
     except ValueError as error:
         raise ArtifactError(
@@ -52,7 +60,9 @@ def refuse_external_data(path: Path) -> None:
         )
 
 
-def _external(data: mmap.mmap, message: str, start: int, end: int, depth: int) -> Iterator[str]:
+def _external(
+    data: bytes | mmap.mmap, message: str, start: int, end: int, depth: int
+) -> Iterator[str]:
     """The names of the external tensors within ``data[start:end]``."""
     if depth > _MAX_DEPTH:
         raise ValueError("nested too deeply")

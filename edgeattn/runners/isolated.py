@@ -50,6 +50,7 @@ class IsolatedRunner:
             "outputs": [spec.to_json() for spec in artifact.outputs],
             "threads": threads,
             "as_deployed": as_deployed,
+            "sha256": artifact.sha256,
         }
         self.runtime = str(self._call("load", arguments)[0])
 
@@ -115,6 +116,7 @@ def load(
     outputs: list[dict[str, Any]],
     threads: int,
     as_deployed: bool,
+    sha256: str | None = None,
 ) -> str:
     """In the worker: load an artifact and return the runtime's name and version."""
     from edgeattn.runners import open_runner
@@ -129,6 +131,7 @@ def load(
             tuple(TensorSpec.from_json(item) for item in outputs),
             threads=threads,
             as_deployed=as_deployed,
+            sha256=sha256,
         )
     _runners["loaded"] = runner
     return runner.runtime

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeattn.bundle.verified_file import read_file
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, first_line
 from edgeattn.runners.batching import batches, join_batches
 from edgeattn.runners.external_data import refuse_external_data
@@ -45,17 +46,21 @@ class ONNXRunner:
         *,
         threads: int = 1,
         batch: int = BATCH,
+        sha256: str | None = None,
     ) -> None:
         onnxruntime = import_onnxruntime()
-        refuse_external_data(path)
+        content = read_file(path, sha256)
+        refuse_external_data(path, content)
         options = session_options()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
+                content, options, providers=["CPUExecutionProvider"]
             )
+            # onnxruntime keeps the file for other providers, which are not used.
+            self._session._model_bytes = None
         except Exception as error:  # onnxruntime's exceptions have no public base class
             raise ArtifactError(
                 f"onnxruntime cannot load {path.name}: {first_line(error)}"

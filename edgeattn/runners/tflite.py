@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeattn.bundle.verified_file import read_file
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
 from edgeattn.runners.batching import batches, join_batches
 from edgeattn.tensors import Tensors, TensorSpec
@@ -47,10 +48,13 @@ class TFLiteRunner:
         *,
         threads: int = 1,
         reset: bool = True,
+        sha256: str | None = None,
     ) -> None:
         interpreter_type, distribution = interpreter_class()
+        # The runtime takes no empty content.
+        content = read_file(path, sha256) or b"\0"
         try:
-            self._interpreter = interpreter_type(model_path=str(path), num_threads=threads)
+            self._interpreter = interpreter_type(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
             # Reading the details fails if a name is not UTF-8.
             input_details = self._interpreter.get_input_details()

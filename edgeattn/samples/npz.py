@@ -1,5 +1,6 @@
 """Reading and writing of ``.npz`` files, without pickle."""
 
+import io
 import zipfile
 from pathlib import Path
 from typing import IO
@@ -11,9 +12,15 @@ from edgeattn.samples.arrays import NUMBERS_ONLY, reading
 from edgeattn.tensors import Tensors
 
 
-def read_npz(path: Path) -> Tensors:
-    """All arrays of an ``.npz`` file. Raises :class:`SampleError` if it cannot be read."""
-    with reading(path, ".npz", NUMBERS_ONLY), path.open("rb") as file:
+def read_npz(path: Path, content: bytes | None = None) -> Tensors:
+    """All arrays of an ``.npz`` file. Raises :class:`SampleError` if it cannot be read.
+
+    ``content`` are its bytes, if they have been read.
+    """
+    with (
+        reading(path, ".npz", NUMBERS_ONLY),
+        path.open("rb") if content is None else io.BytesIO(content) as file,
+    ):
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise SampleError(f"{path} is a single array, not an .npz.", hint="Rename it to .npy.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import MANIFEST, Artifact, sha256
+from edgeattn.bundle.manifest import MANIFEST, Artifact
 from edgeattn.errors import BundleError, DeviceError
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners.isolated import IsolatedRunner
@@ -102,7 +102,7 @@ def identify(target: Target, bundle: Bundle, worker: Worker) -> dict[str, str]:
     except WorkerDied as error:
         raise _no_response(target, error) from error
     versions: dict[str, str] = fields
-    if versions["manifest"] != sha256(bundle.path / MANIFEST):
+    if versions["manifest"] != bundle.file_hashes()[MANIFEST]:
         raise BundleError(
             f"The bundle in {target.folder} on {target.name} differs from {bundle.path}: "
             "their manifests differ.",

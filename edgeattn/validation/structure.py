@@ -27,11 +27,14 @@ _MIN_SHARE = 0.5
 _LISTED = 3
 
 
-def structure_checks(path: Path, artifact: Artifact, maps: Collection[str] = ()) -> Iterator[Check]:
+def structure_checks(
+    path: Path, artifact: Artifact, maps: Collection[str] = (), content: bytes | None = None
+) -> Iterator[Check]:
     """The checks of the structure stage: is the file what the manifest says, and was requested?
 
     Everything is counted in the file at ``path``; the manifest's counts are only compared with it.
-    A file that cannot be read fails. ``maps`` are the attention maps that the artifact must have.
+    ``content`` are its bytes, if they have been read. A file that cannot be read fails. ``maps``
+    are the attention maps that the artifact must have.
     """
 
     def check(
@@ -49,7 +52,7 @@ def structure_checks(path: Path, artifact: Artifact, maps: Collection[str] = ())
     missing = [name for name in maps if name not in artifact.attention]
     yield check("missing_maps", float(len(missing)), 0.0, detail=", ".join(missing))
     try:
-        contents = read_contents(path, artifact.format)
+        contents = read_contents(path, artifact.format, content)
     except ArtifactError as error:
         yield check("malformed_file", 1.0, 0.0, detail=error.message)
         return
@@ -59,7 +62,8 @@ def structure_checks(path: Path, artifact: Artifact, maps: Collection[str] = ())
         *_tensor_differences("outputs", artifact.outputs, contents.outputs),
     ]
     yield check("interface_differences", float(len(differences)), 0.0, detail=_listed(differences))
-    differences = _count_differences(artifact, contents, path.stat().st_size)
+    size = path.stat().st_size if content is None else len(content)
+    differences = _count_differences(artifact, contents, size)
     yield check("manifest_differences", float(len(differences)), 0.0, detail=_listed(differences))
     if artifact.scheme != "float32":
         yield from _scheme_checks(check, artifact, contents)

@@ -263,7 +263,9 @@ def validate_artifact(
     """
     inputs, expected = _expected(bundle, artifact, reference)
     maps = required_maps(bundle, reference)
-    structure = tuple(structure_checks(bundle.artifact_path(artifact), artifact, maps))
+    path, content = bundle.artifact_path(artifact), bundle.read(artifact.path)
+    structure = tuple(structure_checks(path, artifact, maps, content))
+    del content
     runtime = None
     try:
         runner = open_runner_function(artifact)

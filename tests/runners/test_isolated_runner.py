@@ -1,8 +1,10 @@
 """Runners in a worker process: crashes of the runtime are errors in the caller."""
 
+import hashlib
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import artifacts
 import numpy as np
@@ -98,5 +100,6 @@ def test_killed_while_running(tmp_path, worker, monkeypatch):
 def test_a_malformed_file(tmp_path, worker, dense_bundle):
     (entry, *_) = dense_bundle.manifest.artifacts
     (dense_bundle.path / entry.path).write_bytes(b"garbage")
+    garbage = replace(entry, sha256=hashlib.sha256(b"garbage").hexdigest())
     with pytest.raises(ArtifactError, match="cannot load"):
-        IsolatedRunner(dense_bundle.path, entry, worker)
+        IsolatedRunner(dense_bundle.path, garbage, worker)

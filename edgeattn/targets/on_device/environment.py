@@ -14,7 +14,7 @@ def describe(folder: str) -> dict[str, str]:
     import platform
 
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.bundle.manifest import MANIFEST, sha256
+    from edgeattn.bundle.manifest import MANIFEST
     from edgeattn.version import __version__
 
     bundle = Bundle.open(Path(folder))
@@ -22,7 +22,7 @@ def describe(folder: str) -> dict[str, str]:
         "edgeattn": __version__,
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "manifest": sha256(bundle.path / MANIFEST),
+        "manifest": bundle.file_hashes()[MANIFEST],
     }
 
 
