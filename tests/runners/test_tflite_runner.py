@@ -64,7 +64,7 @@ def test_malformed_files(tmp_path, content):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(ArtifactError, match="m.tflite cannot be read"):
+    with pytest.raises(ArtifactError, match=r"m\.tflite cannot be read"):
         TFLiteRunner(tmp_path / "m.tflite", (X,), (Y,))
 
 
