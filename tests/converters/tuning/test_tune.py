@@ -178,6 +178,9 @@ def test_results_of_changed_files_are_ignored(tmp_path):
     assert len(ResultStore(tmp_path, {})) == 1
     (tmp_path / "a.onnx").write_bytes(b"something else")
     assert len(ResultStore(tmp_path, {})) == 0
+    # A search that was killed while it removed its files.
+    (tmp_path / "a.onnx").unlink()
+    assert len(ResultStore(tmp_path, {})) == 0
 
 
 @pytest.mark.parametrize(
