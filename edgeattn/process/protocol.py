@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
 
 # Bytes. Limits what a faulty worker can make the caller allocate.
-MAX_HEADER = 64 * 2**20
-MAX_ARRAY = 8 * 2**30
+MAX_HEADER = 16 * 2**20
+MAX_ARRAYS = 8 * 2**30
 CHUNK = 16 * 2**20
 # Kinds of dtypes that an array may have: booleans, integers, floats and complex numbers.
 KINDS = "buifc"
@@ -58,8 +58,8 @@ def frame(header: Mapping[str, Any], tensors: Tensors | None = None) -> list[Any
     return [struct.pack("<Q", len(text)), text, *payload]
 
 
-def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], Tensors]:
-    """Read one frame.
+def read_message(stream: IO[bytes], max_arrays: int = MAX_ARRAYS) -> tuple[dict[str, Any], Tensors]:
+    """Read one frame, whose arrays may have ``max_arrays`` bytes together.
 
     Raises :class:`EOFError` if the stream ends, and :class:`ValueError` if the frame is malformed.
     """
@@ -74,10 +74,14 @@ def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], Tensors]:
         ]
     except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"malformed header: {error}") from error
-    return header, {name: _read_array(stream, dtype, shape) for name, dtype, shape in entries}
+    arrays = {}
+    for name, dtype, shape in entries:
+        arrays[name] = _read_array(stream, dtype, shape, max_arrays)
+        max_arrays -= arrays[name].nbytes
+    return header, arrays
 
 
-def _read_array(stream: IO[bytes], name: str, shape: tuple[int, ...]) -> Any:
+def _read_array(stream: IO[bytes], name: str, shape: tuple[int, ...], max_size: int) -> Any:
     import numpy as np
 
     try:
@@ -85,7 +89,7 @@ def _read_array(stream: IO[bytes], name: str, shape: tuple[int, ...]) -> Any:
     except TypeError as error:
         raise ValueError(f"unknown dtype {name!r}") from error
     size = dtype.itemsize * math.prod(shape)
-    if dtype.kind not in KINDS or min(shape, default=0) < 0 or size > MAX_ARRAY:
+    if dtype.kind not in KINDS or min(shape, default=0) < 0 or size > max_size:
         raise ValueError(f"invalid array of dtype {name!r} and shape {shape}")
     return np.frombuffer(_read(stream, size), dtype).reshape(shape)
 
@@ -109,7 +113,9 @@ def error_from_json(data: Mapping[str, Any]) -> errors.EdgeattnError:
     error_type = getattr(errors, str(data["type"]), None)
     if not (isinstance(error_type, type) and issubclass(error_type, errors.EdgeattnError)):
         error_type = errors.EdgeattnError
-    error: errors.EdgeattnError = error_type(str(data["message"]), hint=data.get("hint"))
+    error: errors.EdgeattnError = error_type(
+        str(data["message"]), hint=None if data.get("hint") is None else str(data["hint"])
+    )
     if data.get("traceback"):
         error.add_note(str(data["traceback"]))
     return error

@@ -11,21 +11,21 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn import errors, progress
-from edgeattn.process.protocol import error_from_json, frame, read_message, write
+from edgeattn.process.protocol import MAX_ARRAYS, error_from_json, frame, read_message, write
+from edgeattn.process.streams import Tail
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
 
 # An environment variable: if it is set, the worker enters the sandbox.
 SANDBOX = "EDGEATTN_CONFINED"
-# Bytes of a dead worker's output that are reported.
-TAIL = 4000
+# Characters of a progress message that are shown.
+MAX_PROGRESS = 200
 
 
 class WorkerDied(errors.EdgeattnError):
@@ -55,13 +55,19 @@ class Worker:
     """
 
     def __init__(
-        self, *, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+        self,
+        *,
+        command: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        max_arrays: int = MAX_ARRAYS,
     ) -> None:
+        """``max_arrays`` limits the bytes of the arrays in a reply."""
         # -P: do not import modules from the current folder, such as a user's json.py.
         self._command = list(command or [sys.executable, "-P", "-m", "edgeattn.child"])
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
+        self._max_arrays = max_arrays
+        self._log: Tail | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Worker:
@@ -128,7 +134,12 @@ class Worker:
             # The reply arrived just before the process was killed.
             self.close()
         if "error" in header:
-            raise error_from_json(header["error"])
+            try:
+                reported = error_from_json(header["error"])
+            except (TypeError, KeyError, AttributeError) as error:
+                self.close()
+                raise WorkerDied("sent a malformed reply") from error
+            raise reported
         return header.get("result"), arrays
 
     def _send(self, stream: IO[bytes], request: Sequence[Any]) -> None:
@@ -140,14 +151,14 @@ class Worker:
     def _receive(self, stream: IO[bytes]) -> tuple[dict[str, Any], Tensors]:
         while True:
             try:
-                header, arrays = read_message(stream)
+                header, arrays = read_message(stream, self._max_arrays)
             except (EOFError, OSError) as error:
                 raise _ConnectionClosed from error
             except (ValueError, MemoryError) as error:
                 raise _MalformedReply from error
             if "progress" not in header:
                 return header, arrays
-            progress.report(str(header["progress"]))
+            progress.report(str(header["progress"])[:MAX_PROGRESS])
 
     def kill(self) -> None:
         """End the process from another thread; its current call raises :class:`WorkerDied`."""
@@ -165,24 +176,22 @@ class Worker:
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        self._log = None
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
             try:
                 self._process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=self._log,
+                    stderr=subprocess.PIPE,
                     env=self._environment,
                 )
             except OSError as error:
-                self.close()
                 raise WorkerDied(f"could not be started: {error}") from error
+            assert self._process.stderr is not None
+            self._log = Tail(self._process.stderr)
         return self._process
 
     def _died(self, reason: str | None, *, wait_seconds: float) -> WorkerDied:
@@ -197,16 +206,9 @@ class Worker:
                 reason = f"died of {signal_name(-code)}"
             else:
                 reason = f"ended with exit status {code}"
-        output = self._log_tail()
+        log = self._log
         self.close()
-        return WorkerDied(reason, output=output)
-
-    def _log_tail(self) -> str:
-        if self._log is None:
-            return ""
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - TAIL))
-        return self._log.read().decode("utf-8", "replace")
+        return WorkerDied(reason, output="" if log is None else log.text())
 
 
 def signal_name(number: int) -> str:

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import DeviceError, UsageError
-from edgeattn.process.worker import TAIL, Worker
+from edgeattn.process.streams import OutputTooLongError, run_bounded
+from edgeattn.process.worker import Worker
 
 # USER@HOST as ssh accepts it, or ssh://USER@HOST:PORT. Neither part may begin with a hyphen: ssh
 # would read it as an option.
@@ -51,6 +52,9 @@ OPTIONS = {
 }
 # Seconds for which the first connection stays open for later ones.
 PERSIST = 30
+# Bytes of output of a command, and of the arrays in a reply, that a device may send.
+MAX_OUTPUT = 16 * 2**20
+MAX_ARRAYS = 2**30
 INSTALL_SSH = "Install the OpenSSH client: sudo apt install openssh-client"
 
 # A part of an error message of ssh or of the device's shell, and the hint to give for it.
@@ -122,19 +126,21 @@ class SSHHost:
         fails or times out.
         """
         try:
-            process = subprocess.run(
-                command, input=data, capture_output=True, check=False, timeout=timeout
-            )
+            status, output, errors = run_bounded(command, data, timeout=timeout, limit=MAX_OUTPUT)
         except subprocess.TimeoutExpired as error:
             raise DeviceError(
                 f"{self.destination} did not respond within {timeout:g} s."
             ) from error
+        except OutputTooLongError as error:
+            raise DeviceError(
+                f"{self.destination} sent more than {MAX_OUTPUT:,} bytes.",
+                hint="Check that its login shell prints nothing in non-interactive sessions.",
+            ) from error
         except OSError as error:
             raise DeviceError(f"ssh could not be started: {error}", hint=INSTALL_SSH) from error
-        if process.returncode:
-            output = process.stderr.decode("utf-8", "replace")[-TAIL:]
-            raise self.error_from(output, process.returncode)
-        return process.stdout
+        if status:
+            raise self.error_from(errors, status)
+        return output
 
     def run_script(
         self,
@@ -227,7 +233,8 @@ def connect(destination: str, config: Path | None = None) -> Iterator[SSHHost]:
 
 def worker_on(host: SSHHost, python: str | None = None) -> Worker:
     """A worker process on ``host``, which needs edgeattn; it starts with its first call."""
-    return Worker(command=host.python_command(python, "-P", "-m", "edgeattn.child"))
+    command = host.python_command(python, "-P", "-m", "edgeattn.child")
+    return Worker(command=command, max_arrays=MAX_ARRAYS)
 
 
 def system_snapshot(host: SSHHost, python: str | None = None) -> dict[str, Any]:

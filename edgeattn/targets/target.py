@@ -14,8 +14,10 @@ from pathlib import Path
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, Artifact
 from edgeattn.errors import BundleError, DeviceError
+from edgeattn.process.protocol import MAX_ARRAYS
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners.isolated import IsolatedRunner
+from edgeattn.targets import ssh
 from edgeattn.targets.ssh import SSHHost
 
 # Seconds for Python and edgeattn to start: a few are needed, more under emulation.
@@ -38,7 +40,8 @@ class Target:
 
     def start(self) -> Worker:
         """A worker process on the target; it starts with its first call."""
-        return Worker(command=self.command or None)
+        limit = MAX_ARRAYS if self.host is None else ssh.MAX_ARRAYS
+        return Worker(command=self.command or None, max_arrays=limit)
 
     def runner(
         self, worker: Worker, artifact: Artifact, *, threads: int = 1, as_deployed: bool = False
@@ -73,7 +76,6 @@ def open_target(
     if on is None:
         yield interpreter_target(Path(python), bundle) if python else local_target(bundle)
         return
-    from edgeattn.targets import ssh
     from edgeattn.targets.connection import Connection, send_files
     from edgeattn.targets.on_device import session
 

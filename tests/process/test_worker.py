@@ -19,6 +19,7 @@ import worker_functions  # noqa: F401 - called in the worker
 
 from edgeattn import errors, progress
 from edgeattn.process.protocol import MAX_HEADER, read_message, write_message
+from edgeattn.process.streams import TAIL, OutputTooLongError, run_bounded
 from edgeattn.process.worker import Worker, WorkerDied
 
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
@@ -338,3 +339,59 @@ def test_a_message_that_cannot_be_encoded_writes_nothing():
     with pytest.raises(TypeError):
         write_message(buffer, {"a": types.SimpleNamespace()})
     assert buffer.getvalue() == b""
+
+
+FLOOD = "import sys\nwhile True: sys.{stream}.buffer.write(b'x' * 65536)"
+
+
+def test_endless_error_output_neither_fills_the_disk_nor_blocks():
+    """The worker writes far more than a pipe holds, and only the end is kept."""
+    script = (
+        "import os, sys; sys.stderr.buffer.write(b'x' * 10_000_000 + b'last words');"
+        "sys.stderr.flush(); os._exit(7)"
+    )
+    with (
+        Worker(command=[sys.executable, "-c", script]) as worker,
+        pytest.raises(WorkerDied, match="exit status 7") as caught,
+    ):
+        worker.call("worker_functions:echo")
+    assert caught.value.output.endswith("last words")
+    assert len(caught.value.output) == TAIL
+
+
+def test_the_arrays_of_a_reply_are_limited_together():
+    entries = [{"name": str(n), "dtype": "|u1", "shape": [400]} for n in range(3)]
+    reply = framed({"result": 1, "arrays": entries}, bytes(1200))
+    for limit, matches in ((1200, True), (1199, False)):
+        script = f"import sys, time; sys.stdout.buffer.write({reply!r}); sys.stdout.flush();"
+        command = [sys.executable, "-c", script + "time.sleep(3600)"]
+        with Worker(command=command, max_arrays=limit) as worker:
+            if matches:
+                assert len(worker.call("worker_functions:echo")[1]) == 3
+            else:
+                with pytest.raises(WorkerDied, match="malformed"):
+                    worker.call("worker_functions:echo")
+
+
+@pytest.mark.parametrize("error", [1, "text", [], {}, {"type": "SampleError"}])
+def test_malformed_errors(error):
+    reply = framed({"error": error, "arrays": []})
+    script = f"import sys, time; sys.stdout.buffer.write({reply!r}); sys.stdout.flush();"
+    command = [sys.executable, "-c", script + "time.sleep(3600)"]
+    with Worker(command=command) as worker, pytest.raises(WorkerDied, match="malformed"):
+        worker.call("worker_functions:echo")
+
+
+def test_bounded_runs():
+    def run(script, data=None, timeout=3600, limit=10):
+        return run_bounded([sys.executable, "-c", script], data, timeout=timeout, limit=limit)
+
+    echo = "import sys; sys.stdout.write(sys.stdin.read()); sys.stderr.write('e'); sys.exit(3)"
+    assert run(echo, b"1234567890") == (3, b"1234567890", "e")
+    assert run("pass", bytes(10**7)) == (0, b"", "")  # reads nothing
+    with pytest.raises(OutputTooLongError):
+        run(FLOOD.format(stream="stdout"))
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(FLOOD.format(stream="stderr"), timeout=0.5)
+    with pytest.raises(FileNotFoundError):
+        run_bounded(["/no/such/program"], None, timeout=1, limit=1)

@@ -409,3 +409,15 @@ def test_ctrl_c_keeps_the_current_version(edgeattn_process, network, tmp_path):
     assert current.resolve() == first
     assert edgeattn_process("deploy", "dense.edge", "pi@host", "--no-bench").code == 0
     assert current.resolve() != first
+
+
+def test_a_device_that_sends_without_end(network):
+    host = SSHHost("pi@device", program=str(network.bin / "ssh"))
+    with pytest.raises(DeviceError, match="sent more than"):
+        host.run(host.command("yes"))
+    with pytest.raises(DeviceError, match="device: last"):
+        host.run(
+            host.command(
+                "sh", "-c", "head -c 30000000 /dev/zero >&2; echo >&2; echo last >&2; exit 1"
+            )
+        )
