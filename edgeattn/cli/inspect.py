@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.errors import BundleError
 
 
 @click.command("inspect")
@@ -33,7 +34,8 @@ def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
         output.emit_json(document)
     else:
         output.echo(*lines(document))
-    return 0
+    damaged = kind == inspection.BUNDLE and any("problem" in a for a in document["artifacts"])
+    return BundleError.exit_code if damaged else 0
 
 
 def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:

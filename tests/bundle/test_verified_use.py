@@ -217,3 +217,20 @@ def test_a_pipe_in_place_of_an_artifact_does_not_block(dense_bundle, worker):
     file.unlink()
     with pytest.raises(BundleError, match="cannot be read"):
         IsolatedRunner(dense_bundle.path, entry, worker)
+
+
+def test_inspect_of_a_damaged_bundle(dense_bundle, edgeattn):
+    assert edgeattn("inspect", dense_bundle.path).code == 0
+    (dense_bundle.path / "dense.float32.onnx").unlink()
+    for options in ((), ("--json",)):
+        result = edgeattn("inspect", dense_bundle.path, *options)
+        assert result.code == 2
+        assert "dense.float32.onnx cannot be read" in result.out
+
+
+def test_a_manifest_without_a_version(dense_bundle, edgeattn):
+    (dense_bundle.path / MANIFEST).write_text("{}")
+    result = edgeattn("inspect", dense_bundle.path)
+    assert result.code == 2
+    assert "it has no 'format_version'" in result.err
+    assert "KeyError" not in result.err
