@@ -107,6 +107,8 @@ def test_seven_uniform_maps_of_200_fail_although_the_reference_passes(edgeattn, 
     plant_uniform_maps(bundle)
     (item,) = edgeattn(*command).document["artifacts"]
     failed = [check for check in item["checks"] if check["passed"] is False]
+    # The operators that were added differ from those in the manifest.
+    failed = [check for check in failed if check["metric"] != "manifest_differences"]
     assert {check["output"] for check in failed} == {MAP}
     assert {check.get("data") for check in failed} == {"test.npz"}
     assert (item["verdict"], item["stages"]["attention"]) == ("fail", "fail")
