@@ -25,7 +25,7 @@ demo: environment
 	    --output .out/find_max.outputs.npz --force
 
 test: environment
-	@echo "Running all tests: about 10 minutes on two idle cores, longer beside other work."
+	@echo "Running all tests: about 20 minutes on two idle cores, longer beside other work."
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
 
