@@ -29,13 +29,12 @@ from edgeattn.bundle.manifest import (
     MALFORMED,
     MANIFEST,
     MAX_MANIFEST,
-    MAX_SIGNATURE,
     SIGNATURE,
     Artifact,
     Manifest,
     sha256,
 )
-from edgeattn.bundle.verified_file import COPY_AGAIN, changed_file, read_file
+from edgeattn.bundle.verified_file import COPY_AGAIN, changed_file, read_file, read_signature
 from edgeattn.errors import BundleError, SampleError
 
 if TYPE_CHECKING:
@@ -180,18 +179,6 @@ def read_manifest_bytes(folder: Path) -> bytes:
     if len(content) > MAX_MANIFEST:
         raise _unreadable(folder, f"it has over {MAX_MANIFEST:,} bytes")
     return content
-
-
-def read_signature(folder: Path) -> bytes | None:
-    """The bytes of the signature in ``folder``, at most one over the limit; None if unsigned."""
-    file = folder / SIGNATURE
-    try:
-        if not file.is_file():
-            return None
-        with file.open("rb") as stream:
-            return stream.read(MAX_SIGNATURE + 1)
-    except OSError as error:
-        raise BundleError(f"{SIGNATURE} cannot be read: {error.strerror}.") from error
 
 
 def parse_manifest(path: Path, content: bytes) -> Manifest:

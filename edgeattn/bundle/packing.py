@@ -27,6 +27,7 @@ from edgeattn.bundle.manifest import (
     SIGNATURE,
     Manifest,
 )
+from edgeattn.bundle.verified_file import read_signature
 from edgeattn.errors import BundleError, OutputError, UnsafeModelError
 from edgeattn.files import atomic_write, hidden_folder, new_folder, require_new, reserved
 
@@ -46,8 +47,6 @@ def pack(bundle: Bundle, target: Path, *, force: bool = False) -> None:
     Raises :class:`OutputError` if ``target`` exists (without ``force``), is not named ``*.zip`` or
     cannot be written, and :class:`BundleError` if a file of the bundle has changed.
     """
-    from edgeattn.bundle.bundle import read_signature
-
     require_new(target, force=force)
     if target.suffix != SUFFIX:
         raise OutputError(f"A packed bundle is a {SUFFIX} file, not {target.name}.")

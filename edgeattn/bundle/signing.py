@@ -15,8 +15,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from edgeattn.bundle.bundle import Bundle, read_signature
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, MAX_SIGNATURE, SIGNATURE
+from edgeattn.bundle.verified_file import read_signature
 from edgeattn.errors import SignatureError, UsageError
 from edgeattn.files import reserved
 

@@ -5,6 +5,7 @@ import os
 import stat
 from pathlib import Path
 
+from edgeattn.bundle.manifest import MAX_SIGNATURE, SIGNATURE
 from edgeattn.errors import ArtifactError, BundleError
 
 COPY_AGAIN = "Copy the bundle again, or convert the model again."
@@ -38,3 +39,15 @@ def changed_file(name: str) -> BundleError:
     return BundleError(
         f"{name} has changed: its SHA-256 differs from the manifest's.", hint=COPY_AGAIN
     )
+
+
+def read_signature(folder: Path) -> bytes | None:
+    """The bytes of the signature in ``folder``, at most one over the limit; None if unsigned."""
+    file = folder / SIGNATURE
+    try:
+        if not file.is_file():
+            return None
+        with file.open("rb") as stream:
+            return stream.read(MAX_SIGNATURE + 1)
+    except OSError as error:
+        raise BundleError(f"{SIGNATURE} cannot be read: {error.strerror}.") from error
