@@ -44,7 +44,8 @@ def test_wrong_result_of_a_runtime_is_reported(tmp_path):
     code = """
 import numpy
 __version__ = "0"
-class SessionOptions: pass
+class SessionOptions:
+    def add_session_config_entry(self, key, value): pass
 class InferenceSession:
     def __init__(self, *a, **k): pass
     def run(self, names, feeds): return [numpy.array([[-1.875, 43.5]], "float32")]
