@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import Artifact
+from edgeattn.bundle.manifest import Artifact, sha256
 from edgeattn.evaluation.dataset import InMemoryDataset
 from edgeattn.evaluation.file_dataset import read_dataset
 from edgeattn.metrics.verdict import FAIL, PASS
@@ -84,7 +84,7 @@ def _validate_fault(
         content = fault.plant(content)
     path = folder / f"planted.{fault.format}"
     path.write_bytes(content)
-    faulty = replace(sound, path=path.name)
+    faulty = replace(sound, path=path.name, sha256=sha256(path))
     if fault.recounted:
         faulty = recounted(faulty, content)
     if fault.entry is not None:
@@ -95,7 +95,7 @@ def _validate_fault(
         return runner if fault.wrap is None else fault.wrap(runner)
 
     report = validate_artifact(
-        replace(bundle, path=folder),
+        Bundle(folder, replace(bundle.manifest, artifacts=(faulty,))),
         faulty,
         bundle.reference(),
         open_faulty,
