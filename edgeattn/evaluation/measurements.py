@@ -10,7 +10,7 @@ import numpy as np
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.dataset import Dataset, main_outputs
 from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output
-from edgeattn.metrics.limits import Check, Limit, holds_for_every_sample, limits_for
+from edgeattn.metrics.limits import Check, Limit, checks_of, holds_for_every_sample, limits_for
 from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.tensors import Array, Tensors
@@ -104,23 +104,8 @@ class Measurements:
         for name, metrics in self._metrics[artifact.label].items():
             if metrics.empty:
                 continue
-
             stage = "attention" if name in artifact.attention else "numbers"
-
-            def check(
-                metric: str,
-                value: float,
-                limit: float | None = None,
-                relation: str = "<=",
-                heads: tuple[float, ...] = (),
-                *,
-                of: tuple[str, str] = (stage, name),
-            ) -> Check:
-                source, (stage, output) = self._dataset.source, of
-                return Check(
-                    artifact.label, stage, metric, value, limit, relation, output, heads, source
-                )
-
+            check = checks_of(artifact.label, stage, name, self._dataset.source)
             yield check("non_finite", float(metrics.new_non_finite), 0.0)
             # The errors of the fallback reference are within the limits of float32, far below those
             # of the other schemes.

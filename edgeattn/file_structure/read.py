@@ -14,13 +14,15 @@ def read_contents(path: Path, format: str, content: bytes | None = None) -> File
     cannot be read or is malformed.
     """
     try:
-        if content:
+        if not (path.stat().st_size if content is None else len(content)):
+            raise ValueError("it is empty")
+        if content is not None:
             return parse_contents(content, format)
-        with path.open("rb") as file:
-            if not path.stat().st_size:
-                raise ValueError("it is empty")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return parse_contents(data, format)
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return parse_contents(data, format)
     except (ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArtifactError(

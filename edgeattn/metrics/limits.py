@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -178,6 +178,23 @@ class Check:
             **({"data": self.data} if self.data else {}),
             **({"detail": self.detail} if self.detail else {}),
         }
+
+
+def checks_of(
+    artifact: str, stage: str, output: str, data: str | None = None
+) -> Callable[..., Check]:
+    """``check(metric, value, limit, relation, heads)``, which makes the checks of one output."""
+
+    def check(
+        metric: str,
+        value: float,
+        limit: float | None = None,
+        relation: str = "<=",
+        heads: tuple[float, ...] = (),
+    ) -> Check:
+        return Check(artifact, stage, metric, value, limit, relation, output, heads, data)
+
+    return check
 
 
 def json_number(value: float) -> float | str:

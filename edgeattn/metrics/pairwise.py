@@ -262,6 +262,13 @@ def is_distribution(scores: Array) -> bool:
     )
 
 
+def samples_beyond(expected: Array, actual: Array, *, atol: float, rtol: float = 0.0) -> int:
+    """The number of samples with a value that is off by more than ``atol + rtol |expected|``."""
+    allowed = atol + rtol * np.abs(_f64(expected)) if rtol else atol
+    within = _difference(expected, actual) <= allowed
+    return int((~within).reshape(len(within), -1).any(-1).sum())
+
+
 def new_non_finite(expected: Array, actual: Array) -> float:
     """The number of values that are finite in ``expected`` and NaN or infinite in ``actual``."""
     return float(np.sum(~np.isfinite(actual) & np.isfinite(expected)))

@@ -58,8 +58,9 @@ class RunningAttention:
         maxima = [[*(metric(*pair) for metric in _MAXIMA), _worst_sample(*pair)] for pair in pairs]
         state["maxima"] = np.maximum(state["maxima"], maxima)  # preserves NaN
         state["sums"] += rows * np.array([[metric(*pair) for metric in _MEANS] for pair in pairs])
-        limit = self._limits.attention_max_abs
-        state["exceeding"] += [[_exceeding(*pair, limit), len(expected)] for pair in pairs]
+        most = self._limits.attention_max_abs
+        beyond = [pairwise.samples_beyond(*pair, atol=most) for pair in pairs]
+        state["exceeding"] += [[count, len(expected)] for count in beyond]
         state["counts"] += np.array([rows, new_non_finite, 0], np.int64)
         state["counts"][2] = multi_head
 
@@ -105,12 +106,6 @@ class RunningAttention:
             worst_head = float(np.max(values) if relation == "<=" else np.min(values))
             heads = tuple(map(float, values)) if multi_head else ()
             yield check(name, worst_head, limit, relation, heads)
-
-
-def _exceeding(expected: Array, actual: Array, limit: float) -> int:
-    """The number of samples with a weight that is off by more than ``limit``."""
-    within = np.abs(actual.astype(np.float64) - expected.astype(np.float64)) <= limit
-    return int((~within).reshape(len(within), -1).any(-1).sum())
 
 
 def _worst_sample(expected: Array, actual: Array) -> float:

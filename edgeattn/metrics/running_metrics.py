@@ -47,7 +47,8 @@ class RunningMetrics:
             pairwise.minimal_atol(want, got, rtol=limits.rtol),
         )
         state["maxima"] = np.maximum(state["maxima"], largest)  # preserves NaN
-        state["exceeding"] += [_exceeding(want, got, limits), len(want)]
+        beyond = pairwise.samples_beyond(want, got, atol=limits.atol, rtol=limits.rtol)
+        state["exceeding"] += [beyond, len(want)]
         if not pairwise.is_distribution(want):
             state["classes"][0] = 0
             return
@@ -106,11 +107,3 @@ class RunningMetrics:
         if classes > TOP_CLASSES:
             share = topk / counted_k if counted_k else 1.0
             yield check(f"top{TOP_CLASSES}_agreement", share, None, ">=")
-
-
-def _exceeding(expected: Array, actual: Array, limits: Limits) -> int:
-    """The number of samples with a value beyond the tolerance."""
-    expected, actual = expected.astype(np.float64), actual.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        within = np.abs(actual - expected) <= limits.atol + limits.rtol * np.abs(expected)
-    return int((~within).reshape(len(within), -1).any(-1).sum())

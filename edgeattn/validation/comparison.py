@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics import pairwise
-from edgeattn.metrics.limits import Check, Limit, Limits, limits_for
+from edgeattn.metrics.limits import Check, Limit, Limits, checks_of, limits_for
 from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
 from edgeattn.tensors import Array, Tensors
@@ -41,19 +41,7 @@ def comparison_checks(
         stage = "attention" if spec.name in artifact.attention else "numbers"
         chosen = limits_for(artifact.scheme, spec.name, limits)
         want = expected[spec.name]
-
-        def check(
-            metric: str,
-            value: float,
-            limit: float | None = None,
-            relation: str = "<=",
-            heads: tuple[float, ...] = (),
-            *,
-            stage: str = stage,
-            output: str = spec.name,
-        ) -> Check:
-            return Check(artifact.label, stage, metric, value, limit, relation, output, heads)
-
+        check = checks_of(artifact.label, stage, spec.name)
         if spec.name not in actual or spec.name not in repeated:
             yield check("missing", 1.0, 0.0)
             continue

@@ -11,15 +11,10 @@ from edgeattn.file_structure.contents import FileContents, FileTensor
 from edgeattn.file_structure.read import read_contents
 from edgeattn.metrics.limits import Check
 from edgeattn.tensors import TensorSpec
+from edgeattn.validation.rounding import WEIGHTS
 
 # How each scheme stores weights, and the type it computes with, if that is not float32.
-_WEIGHT_TYPES = {
-    "float16": "float16",
-    "dynamic_int8": "int8",
-    "int8": "int8",
-    "int16x8": "int8",
-    "int4": "int4",
-}
+_WEIGHT_TYPES = {**WEIGHTS, "int4": "int4"}
 _OPERATOR_TYPES = {"int8": "int8", "int16x8": "int16"}
 # The lowest share of the large weights that have the type of the scheme.
 _MIN_SHARE = 0.5

@@ -4,8 +4,9 @@ What the configuration does not determine is left to the checks on the loaded mo
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference import reference_file
 from edgeattn_converters.tracing.trace import Interface
+
+Result = TypeVar("Result")
 
 # The longest sequence of a model with recurrent or attention layers: their time and memory grow
 # with it, up to its square.
@@ -43,14 +46,16 @@ def check(
     stored = _stored(file, source.architecture)
     if stored is None:
         return
-    layers = _known_layers(stored, source)
+    # Classes of the user may contain other layers.
+    known = source.custom_objects is None
+    layers = _determined(stored_interface.layer_list, stored) if known else None
     if layers is not None:
         _check_layers(layers, source, options)
-    specs = _input_specs(stored, time_steps_of(source))
+    specs = _determined(stored_interface.input_specs, stored, time_steps_of(source))
     if specs is None:
         return
     check_time_steps(source.time_steps, specs)
-    outputs = _output_names(stored) or ()
+    outputs = _determined(stored_interface.output_names, stored) or ()
     for path in (source.samples, data):
         if path is not None:
             samples = sample_files.open_samples(
@@ -90,28 +95,12 @@ def _stored(file: ModelFile, architecture: str | None) -> Config | None:
     return read_architecture(Path(architecture)) if architecture.endswith(".json") else None
 
 
-def _known_layers(stored: Config, source: ModelSource) -> stored_interface.LayerList | None:
-    """All layers; ``None`` if classes of the user may contain others."""
-    if source.custom_objects is not None:
-        return None
+def _determined(function: Callable[..., Result], *arguments: Any) -> Result | None:
+    """What ``function`` reads from a configuration; ``None`` if the configuration is damaged."""
     try:
-        return stored_interface.layer_list(stored)
+        return function(*arguments)
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
         return None  # the loader reports the damage
-
-
-def _input_specs(stored: Config, time_steps: int | None) -> tuple[TensorSpec, ...] | None:
-    try:
-        return stored_interface.input_specs(stored, time_steps)
-    except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
-        return None
-
-
-def _output_names(stored: Config) -> tuple[str, ...] | None:
-    try:
-        return stored_interface.output_names(stored)
-    except (TypeError, AttributeError, LookupError, ValueError, RecursionError):
-        return None
 
 
 def _check_layers(
