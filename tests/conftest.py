@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.signing import NAMESPACE
 from edgeattn.process.worker import Worker
 
 TESTS = Path(__file__).parent
@@ -90,3 +92,17 @@ def worker() -> Iterator[Worker]:
     """A worker process that can import the modules in ``tests``."""
     with Worker(environment={"PYTHONPATH": str(TESTS)}) as worker:
         yield worker
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two signing keys, and a file of allowed signers that lists one of them."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is not installed")
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("release", "stranger"):
+        make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f")
+        subprocess.run([*make, str(folder / name)], check=True)
+    public = (folder / "release.pub").read_text()
+    (folder / "allowed").write_text(f'release@example.org namespaces="{NAMESPACE}" {public}')
+    return folder

@@ -20,18 +20,6 @@ if shutil.which("ssh-keygen") is None:
     pytest.skip("ssh-keygen is not installed", allow_module_level=True)
 
 
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory):
-    """Two keys, and a file of allowed signers that lists one of them."""
-    folder = tmp_path_factory.mktemp("keys")
-    for name in ("release", "stranger"):
-        make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f")
-        subprocess.run([*make, str(folder / name)], check=True)
-    public = (folder / "release.pub").read_text()
-    (folder / "allowed").write_text(f'release@example.org namespaces="{NAMESPACE}" {public}')
-    return folder
-
-
 @pytest.fixture
 def signed(dense_bundle, keys):
     sign(dense_bundle, keys / "release")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from dataclasses import replace
 
 import artifacts
@@ -13,7 +11,7 @@ from local_device import HOST, OPTIONS, LocalWorker, deploy, end_process, servin
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, SIGNATURE, Manifest, sha256
-from edgeattn.bundle.signing import NAMESPACE, sign
+from edgeattn.bundle.signing import sign
 from edgeattn.deployment import rollback
 from edgeattn.deployment.rollback import roll_back_over
 from edgeattn.errors import BundleError, DeviceError, SignatureError
@@ -89,20 +87,6 @@ def test_a_damaged_version_can_be_replaced(home, old, new):
 
 
 # Signatures
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory):
-    """Two keys, and a file of allowed signers that lists one of them."""
-    if shutil.which("ssh-keygen") is None:
-        pytest.skip("ssh-keygen is not installed")
-    folder = tmp_path_factory.mktemp("signers")
-    for name in ("release", "stranger"):
-        make = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f")
-        subprocess.run([*make, str(folder / name)], check=True)
-    public = (folder / "release.pub").read_text()
-    (folder / "allowed").write_text(f'release@example.org namespaces="{NAMESPACE}" {public}')
-    return folder
 
 
 def roll_back(keys, worker=None):
