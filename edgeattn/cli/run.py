@@ -88,30 +88,28 @@ def command(
     .npy arrays. The outputs of each are printed as a line of JSON at once. A sample with an error
     gives a line with "error", and the stream continues; the exit code is then that of the first.
     """
-    keywords = {
-        **vars(selection),
-        "threads": threads,
-        "carry_states": carry_states,
-        "allow_non_finite": allow_non_finite,
-    }
-    if str(source) == "-":
-        from edgeattn.inference.run import stream_bundle
+    from edgeattn.inference.run import RunOptions, run_bundle, stream_bundle
 
+    run_options = RunOptions(
+        **vars(selection),
+        threads=threads,
+        carry_states=carry_states,
+        allow_non_finite=allow_non_finite,
+    )
+    if str(source) == "-":
         if target is not None:
             raise UsageError("--input - prints to stdout and takes no --output.")
         if ignore:
             raise UsageError("--ignore has no effect on a stream.", hint="Omit --ignore.")
         opened = options.open_bundle(bundle, require_signature)
         stdin = cast("io.BufferedReader", sys.stdin.buffer)
-        return _emit_results(stream_bundle(opened, stdin, **keywords), stop_on_error=stop_on_error)
+        return _emit_results(stream_bundle(opened, stdin, run_options), stop_on_error=stop_on_error)
     if stop_on_error:
         raise UsageError("--stop-on-error requires --input -.", hint="Omit --stop-on-error.")
-    from edgeattn.inference.run import run_bundle
-
     opened = options.open_bundle(bundle, require_signature)
     _check_arrays(opened, source, ignore)
     target = target or Path(f"{source.stem}.outputs.npz")
-    result = run_bundle(opened, source, target, force=force, **keywords)
+    result = run_bundle(opened, source, target, run_options, force=force)
     if as_json:
         output.emit_json(
             {

@@ -2,9 +2,9 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, Unpack
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
@@ -35,62 +35,59 @@ class RunResult:
     outputs: Tensors
 
 
-class RunOptions(TypedDict, total=False):
-    """Keywords of :func:`run_bundle`, with the defaults of :func:`stream_bundle`."""
+@dataclass(frozen=True)
+class RunOptions:
+    """How an artifact is run: the first of ``formats`` and ``schemes`` whose runtime is installed.
 
-    formats: tuple[str, ...]
-    schemes: tuple[str, ...]
-    threads: int
-    carry_states: bool
-    allow_non_finite: bool
+    With ``carry_states`` each sample starts from the final states of the one before it. NaN and
+    infinity in samples and outputs are errors, except with ``allow_non_finite``.
+    """
+
+    formats: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ()
+    threads: int = 1
+    carry_states: bool = False
+    allow_non_finite: bool = False
 
 
 def run_bundle(
     bundle: Path | Bundle,
     source: Path,
     target: Path,
+    options: RunOptions = RunOptions(),
     *,
     force: bool = False,
-    **options: Unpack[RunOptions],
 ) -> RunResult:
-    """Run the first matching artifact whose runtime is installed, and write ``target``.
+    """Run an artifact on a file of samples, and write ``target``.
 
     ``source`` is a file of samples (.npz, .npy or .csv), ``target`` an .npz file with one array per
-    output. With ``carry_states`` each sample starts from the final states of the one before it.
-    Raises :class:`BundleError` if no artifact matches or the bundle is damaged,
+    output. Raises :class:`BundleError` if no artifact matches or the bundle is damaged,
     :class:`SampleError` if the samples do not fit the model, :class:`OutputError` if ``target``
     exists (without ``force``) or cannot be written, :class:`RuntimeUnavailableError` if no runtime
-    is installed, and :class:`ArtifactError` if the runtime fails. NaN and infinity in samples and
-    outputs are such errors, except with ``allow_non_finite``.
+    is installed, and :class:`ArtifactError` if the runtime fails.
     """
     _check_target(target, force=force)
-    result = _run(bundle, source, **options)
-    with atomic_write(target, hint=_OTHER_FILE) as file:
-        write_npz(file, result.outputs)
-    return result
-
-
-def _run(
-    bundle: Path | Bundle,
-    source: Path,
-    *,
-    formats: tuple[str, ...] = (),
-    schemes: tuple[str, ...] = (),
-    threads: int = 1,
-    carry_states: bool = False,
-    allow_non_finite: bool = False,
-) -> RunResult:
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    candidates = opened.select(formats, schemes)
-    with Worker() as worker:
-        runner = first_available(
-            candidates, lambda item: IsolatedRunner(opened.path, item, worker, threads=threads)
-        )
-        samples = read_samples(source, runner.inputs, allow_non_finite=allow_non_finite)
-        outputs = (StatefulRunner(runner) if carry_states else runner).run(samples.inputs)
-    if not allow_non_finite:
+    with _open_artifact(bundle, options) as runner:
+        samples = read_samples(source, runner.inputs, allow_non_finite=options.allow_non_finite)
+        stateful = StatefulRunner(runner) if options.carry_states else runner
+        outputs = stateful.run(samples.inputs)
+    if not options.allow_non_finite:
         check_outputs(outputs, runner.outputs)
+    with atomic_write(target, hint=_OTHER_FILE) as file:
+        write_npz(file, outputs)
     return RunResult(runner.artifact, runner.runtime, len(samples), outputs)
+
+
+@contextmanager
+def _open_artifact(bundle: Path | Bundle, options: RunOptions) -> Iterator[IsolatedRunner]:
+    """The first artifact that matches and whose runtime is installed, in a worker."""
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    candidates = opened.select(options.formats, options.schemes)
+    with Worker() as worker:
+        yield first_available(
+            candidates,
+            lambda item: IsolatedRunner(opened.path, item, worker, threads=options.threads),
+        )
 
 
 def _check_target(target: Path, *, force: bool) -> None:
@@ -106,30 +103,20 @@ def _check_target(target: Path, *, force: bool) -> None:
 def stream_bundle(
     bundle: Path | Bundle,
     source: io.BufferedReader,
-    *,
-    formats: tuple[str, ...] = (),
-    schemes: tuple[str, ...] = (),
-    threads: int = 1,
-    carry_states: bool = False,
-    allow_non_finite: bool = False,
+    options: RunOptions = RunOptions(),
 ) -> Iterator[Tensors | EdgeattnError]:
     """The outputs for each sample of ``source``, as arrays with one row, or the sample's error.
 
-    With ``carry_states`` each sample starts from the final states of the last one without an error.
-    The error is a :class:`SampleError`, which names the line or array, if a sample does not fit the
-    model, or an :class:`ArtifactError` if the runtime fails; NaN and infinity are such errors,
-    except with ``allow_non_finite``. Raises :class:`ArtifactError` if the runtime crashes.
+    A sample with an error leaves the carried states as they are. The error is a
+    :class:`SampleError`, which names the line or array, if a sample does not fit the model, or an
+    :class:`ArtifactError` if the runtime fails. Raises :class:`ArtifactError` if the runtime
+    crashes.
     """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    candidates = opened.select(formats, schemes)
-    with Worker() as worker:
-        isolated = first_available(
-            candidates, lambda item: IsolatedRunner(opened.path, item, worker, threads=threads)
-        )
+    with _open_artifact(bundle, options) as isolated:
         inputs = isolated.artifact.inputs
-        checked = isolated if allow_non_finite else _FiniteRunner(isolated)
-        runner = StatefulRunner(checked) if carry_states else checked
-        for sample in read_stream(source, inputs, allow_non_finite=allow_non_finite):
+        checked = isolated if options.allow_non_finite else _FiniteRunner(isolated)
+        runner = StatefulRunner(checked) if options.carry_states else checked
+        for sample in read_stream(source, inputs, allow_non_finite=options.allow_non_finite):
             if isinstance(sample, SampleError):
                 yield sample
                 continue

@@ -18,7 +18,7 @@ from edgeattn.errors import (
     SampleError,
 )
 from edgeattn.inference import run
-from edgeattn.inference.run import run_bundle
+from edgeattn.inference.run import RunOptions, run_bundle
 from edgeattn.runners.isolated import IsolatedRunner
 
 
@@ -41,7 +41,7 @@ def without_runtime(monkeypatch, *formats):
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_outputs_are_written(dense_bundle, source, tmp_path, format):
     target = tmp_path / "out.npz"
-    result = run_bundle(dense_bundle.path, source, target, formats=(format,))
+    result = run_bundle(dense_bundle.path, source, target, RunOptions(formats=(format,)))
     assert (result.artifact.format, result.samples) == (format, 11)
     with np.load(target) as got:
         assert got.files == ["score"]
@@ -55,7 +55,7 @@ def test_the_first_artifact_whose_runtime_is_installed(dense_bundle, source, tmp
     without_runtime(monkeypatch, "tflite")
     assert run_bundle(dense_bundle.path, source, tmp_path / "a.npz").artifact.format == "onnx"
     with pytest.raises(RuntimeUnavailableError, match="tflite"):
-        run_bundle(dense_bundle.path, source, tmp_path / "b.npz", formats=("tflite",))
+        run_bundle(dense_bundle.path, source, tmp_path / "b.npz", RunOptions(formats=("tflite",)))
     without_runtime(monkeypatch, "tflite", "onnx")
     with pytest.raises(RuntimeUnavailableError, match="for tflite"):
         run_bundle(dense_bundle.path, source, tmp_path / "b.npz")

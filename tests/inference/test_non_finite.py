@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 import edgeattn
 from edgeattn.errors import ArtifactError, SampleError
-from edgeattn.inference.run import run_bundle, stream_bundle
+from edgeattn.inference.run import RunOptions, run_bundle, stream_bundle
 from edgeattn.tensors import TensorSpec
 
 INVALID = [np.nan, np.inf, -np.inf]
@@ -69,19 +69,19 @@ def test_quantized_inputs_of_runs(int8_bundle, tmp_path, value):
 
     def streamed(**options):
         source = io.BufferedReader(io.BytesIO(f"1 {value} 3\n".encode()))
-        return next(stream_bundle(int8_bundle.path, source, **options))
+        return next(stream_bundle(int8_bundle.path, source, RunOptions(**options)))
 
     with pytest.raises(SampleError, match="NaN or infinite"):
         run_bundle(int8_bundle.path, file, target)
     assert "NaN or infinite" in streamed().message
     if np.isnan(value):
         with pytest.raises(SampleError, match="cannot represent NaN"):
-            run_bundle(int8_bundle.path, file, target, allow_non_finite=True)
+            run_bundle(int8_bundle.path, file, target, RunOptions(allow_non_finite=True))
         assert "cannot represent NaN" in streamed(allow_non_finite=True).message
         assert not target.exists()
     else:
         expected = [[1, 65 if value > 0 else -62.5, 3]]
-        result = run_bundle(int8_bundle.path, file, target, allow_non_finite=True)
+        result = run_bundle(int8_bundle.path, file, target, RunOptions(allow_non_finite=True))
         np.testing.assert_array_equal(result.outputs["same"], expected)
         np.testing.assert_array_equal(streamed(allow_non_finite=True)["same"], expected)
 
@@ -144,7 +144,10 @@ def test_samples_of_a_file(dense_bundle, tmp_path):
     with pytest.raises(SampleError, match=r"NaN or infinite, the first at \(1, 1\)"):
         run_bundle(dense_bundle.path, tmp_path / "x.npy", tmp_path / "out.npz")
     result = run_bundle(
-        dense_bundle.path, tmp_path / "x.npy", tmp_path / "out.npz", allow_non_finite=True
+        dense_bundle.path,
+        tmp_path / "x.npy",
+        tmp_path / "out.npz",
+        RunOptions(allow_non_finite=True),
     )
     assert np.isnan(result.outputs["score"][1]).all()
 
@@ -170,6 +173,6 @@ def test_infinity_does_not_become_a_carried_state(tmp_path):
         model([most, 0, 0])
     np.testing.assert_array_equal(model([0, 1, 0])["total"], np.float32([[most, 1, 0]]))
     source = io.BufferedReader(io.BytesIO(f"{most} 0 0\n{most} 0 0\n0 1 0\n".encode()))
-    _, error, last = stream_bundle(tmp_path, source, carry_states=True)
+    _, error, last = stream_bundle(tmp_path, source, RunOptions(carry_states=True))
     assert isinstance(error, ArtifactError)
     np.testing.assert_array_equal(last["total"], np.float32([[most, 1, 0]]))

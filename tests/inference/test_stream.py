@@ -14,7 +14,7 @@ from artifacts import dense, samples
 
 from edgeattn.errors import ArtifactError, SampleError
 from edgeattn.inference import run, stream
-from edgeattn.inference.run import stream_bundle
+from edgeattn.inference.run import RunOptions, stream_bundle
 from edgeattn.runners.isolated import IsolatedRunner
 
 
@@ -22,7 +22,7 @@ def streamed(bundle, data, **options):
     source = io.BufferedReader(io.BytesIO(data))
     return [
         result if isinstance(result, Exception) else result["score"]
-        for result in stream_bundle(bundle.path, source, **options)
+        for result in stream_bundle(bundle.path, source, RunOptions(**options))
     ]
 
 

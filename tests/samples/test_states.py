@@ -10,7 +10,7 @@ from artifacts import artifact, save_onnx, write_bundle
 from onnx import TensorProto, helper
 
 import edgeattn
-from edgeattn.inference.run import run_bundle, stream_bundle
+from edgeattn.inference.run import RunOptions, run_bundle, stream_bundle
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import TensorSpec
@@ -76,7 +76,7 @@ def test_run_resets_or_carries_states(summing, file, tmp_path):
     out = tmp_path / "out.npz"
     separate = run_bundle(summing.path, file, out)
     np.testing.assert_array_equal(separate.outputs["sum_final"], ROWS)
-    carried = run_bundle(summing.path, file, out, carry_states=True, force=True)
+    carried = run_bundle(summing.path, file, out, RunOptions(carry_states=True), force=True)
     np.testing.assert_array_equal(carried.outputs["sum_final"], SUMS)
 
 
@@ -85,7 +85,7 @@ def test_streams_reset_or_carry_states(summing):
 
     def streamed(**options):
         source = io.BufferedReader(io.BytesIO(lines))
-        stream = stream_bundle(summing.path, source, **options)
+        stream = stream_bundle(summing.path, source, RunOptions(**options))
         return np.concatenate([outputs["sum_final"] for outputs in stream])
 
     np.testing.assert_array_equal(streamed(), ROWS)
@@ -112,5 +112,7 @@ def test_artifacts_without_states_have_none_to_carry(dense_bundle, tmp_path):
         edgeattn.load(dense_bundle.path, carry_states=True)
     np.save(tmp_path / "x.npy", ROWS)
     with pytest.raises(edgeattn.UsageError, match="no states to carry"):
-        run_bundle(dense_bundle.path, tmp_path / "x.npy", tmp_path / "o.npz", carry_states=True)
+        run_bundle(
+            dense_bundle.path, tmp_path / "x.npy", tmp_path / "o.npz", RunOptions(carry_states=True)
+        )
     assert not (tmp_path / "o.npz").exists()
