@@ -80,9 +80,10 @@ def validate_on_device(
 
     It has the stage ``device`` for artifacts whose runtime this machine has, too.
     """
+    from edgeattn.validation.artifact import validate_artifact
     from edgeattn.validation.device_parity import add_device_stage
     from edgeattn.validation.report import Report
-    from edgeattn.validation.validate import validate_artifact, validate_isolated
+    from edgeattn.validation.validate import validate_isolated
 
     reference = bundle.reference()
 

@@ -12,8 +12,8 @@ from edgeattn.evaluation.dataset import InMemoryDataset
 from edgeattn.evaluation.file_dataset import read_dataset
 from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.runners import Runner, open_runner
+from edgeattn.validation.artifact import validate_artifact
 from edgeattn.validation.report import ArtifactReport
-from edgeattn.validation.validate import validate_artifact
 
 from .bundles import ROOT
 from .catalog import FAULTS

@@ -20,7 +20,7 @@ from edgeattn.bundle.manifest import Artifact, sha256, write_manifest
 from edgeattn.cli.validate import command
 from edgeattn.diagnosis.diagnose import ArtifactDiagnosis, diagnose
 from edgeattn.metrics.verdict import PASS
-from edgeattn.validation.validate import validate_artifact
+from edgeattn.validation.artifact import validate_artifact
 
 from .catalog import FAULTS
 from .fault import Fault, recounted

@@ -15,7 +15,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import sha256, write_manifest
 from edgeattn.diagnosis.diagnose import ArtifactDiagnosis, diagnose
 from edgeattn.runners import open_runner
-from edgeattn.validation.validate import validate_artifact
+from edgeattn.validation.artifact import validate_artifact
 from edgeattn_converters import ConversionOptions, convert
 from edgeattn_converters.formats import tflite
 from edgeattn_converters.recipes import recipe_for

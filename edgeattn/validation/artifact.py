@@ -1,0 +1,196 @@
+"""Validation of one artifact: its structure, then its outputs and maps on the reference."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import SYNTHETIC, Artifact, Manifest
+from edgeattn.errors import ArtifactError, BundleError, RuntimeUnavailableError
+from edgeattn.evaluation.dataset import Dataset
+from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
+from edgeattn.metrics.limits import Check, Limit
+from edgeattn.metrics.verdict import RIGHT, WRONG
+from edgeattn.process.pool import Opener, RunnerPool
+from edgeattn.runners import Runner
+from edgeattn.tensors import Tensors
+from edgeattn.validation.batches import BatchRuns, batch_checks, run_batches
+from edgeattn.validation.comparison import comparison_checks
+from edgeattn.validation.constant_outputs import constant_outputs
+from edgeattn.validation.report import INPUT_DEPENDENT, ArtifactReport
+from edgeattn.validation.rounding import conversion_result, rounding_costs, with_wider_limits
+from edgeattn.validation.structure import required_maps, structure_checks
+
+
+def validate_artifact(
+    bundle: Bundle,
+    artifact: Artifact,
+    reference: Tensors,
+    open_runner_function: Opener,
+    *,
+    dataset: Dataset | None = None,
+    limits: Sequence[Limit] = (),
+) -> ArtifactReport:
+    """Validate one artifact on the arrays of the reference and, if given, on a dataset.
+
+    ``dataset`` must contain the outputs of the reference. Raises :class:`BundleError` if the
+    reference lacks an array of the artifact.
+    """
+    inputs, expected = _expected(bundle, artifact, reference)
+    maps = required_maps(bundle, reference)
+    path, content = bundle.artifact_path(artifact), bundle.read(artifact.path)
+    structure = tuple(structure_checks(path, artifact, maps, content))
+    del content
+    runtime = None
+    try:
+        runner = open_runner_function(artifact)
+        runtime = runner.runtime
+        try:
+            runs = _run(runner, artifact, inputs, expected, _ordinary_rows(bundle))
+        finally:
+            runner.close()
+    except RuntimeUnavailableError as error:
+        # Without a runtime nothing passes, but a file can be wrong.
+        failed = any(check.passed is False for check in structure)
+        return ArtifactReport(artifact, None, structure if failed else (), reason=error.message)
+    except ArtifactError as error:
+        return ArtifactReport(artifact, runtime, structure, reason=error.message, broken=True)
+    own = (*structure, *_checks(bundle, artifact, expected, runs))
+    costs = rounding_costs(bundle.manifest, artifact)
+    conversion = conversion_result(artifact, own, costs)
+    report = ArtifactReport(
+        artifact,
+        runtime,
+        (),
+        runs.batches.error,
+        conversion=conversion,
+        rounding=costs,
+        undecided=_undecided_metrics(bundle.manifest, artifact.scheme, conversion),
+        outputs=runs.outputs,
+        warnings=tuple(constant_outputs(bundle, artifact, inputs, expected, runs.outputs)),
+    )
+    chosen = (*structure, *_checks(bundle, artifact, expected, runs, limits)) if limits else own
+    report = _with_checks(report, chosen, limits)
+    if dataset is None:
+        return report
+    with RunnerPool([open_runner_function]) as pool:
+        results = evaluate(dataset, [artifact], pool, limits=limits)
+    return with_evaluation(report, results[artifact.label], limits)
+
+
+def with_evaluation(
+    report: ArtifactReport, result: EvaluationResult, limits: Sequence[Limit]
+) -> ArtifactReport:
+    return replace(
+        _with_checks(report, result.checks, limits),
+        task=result.task,
+        broken=result.error is not None,
+        reason=result.error or report.reason,
+        warnings=(*report.warnings, *result.warnings),
+    )
+
+
+def _with_checks(
+    report: ArtifactReport, checks: tuple[Check, ...], limits: Sequence[Limit]
+) -> ArtifactReport:
+    """``report`` with more checks. Those that rounding explains get wider limits."""
+    explained: tuple[Check, ...] = ()
+    if report.conversion == RIGHT and report.rounding:
+        checks, explained = with_wider_limits(checks, limits)
+    return replace(
+        report, checks=(*report.checks, *checks), explained=(*report.explained, *explained)
+    )
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Outputs for the reference: of all rows, of the first row again, and of rows in batches."""
+
+    outputs: Tensors
+    repeated: Tensors
+    batches: BatchRuns
+
+
+def _run(
+    runner: Runner, artifact: Artifact, inputs: Tensors, expected: Tensors, ordinary: int | None
+) -> _Runs:
+    outputs = runner.run(inputs)
+    repeated = runner.run({name: array[:1] for name, array in inputs.items()})
+    batches = BatchRuns()
+    shapes = {name: np.shape(array) for name, array in outputs.items()}
+    if all(shapes.get(name) == want.shape for name, want in expected.items()):
+        batches = run_batches(runner, artifact, inputs, ordinary)
+    return _Runs(outputs, repeated, batches)
+
+
+def _checks(
+    bundle: Bundle,
+    artifact: Artifact,
+    expected: Tensors,
+    runs: _Runs,
+    limits: Sequence[Limit] = (),
+) -> Iterator[Check]:
+    """The checks of the stages numbers and attention on the reference."""
+    reference, ordinary = bundle.manifest.reference, _ordinary_rows(bundle)
+    extremes = reference.get("float16_edge_cases")
+    yield from comparison_checks(
+        artifact,
+        expected,
+        runs.outputs,
+        runs.repeated,
+        ordinary,
+        samples=int(reference["samples"]),
+        float16=None if extremes is None or ordinary is None else ordinary + int(extremes),
+        limits=limits,
+    )
+    yield from batch_checks(artifact, expected, runs.outputs, runs.batches, ordinary, limits=limits)
+
+
+def _undecided_metrics(manifest: Manifest, scheme: str, conversion: str) -> frozenset[str]:
+    """Metrics whose limits on the reference prove nothing if they are missed.
+
+    Quantization errors depend on the inputs, and those of real data may differ from synthetic ones.
+    What rounding cannot explain is wrong for any input. A float32 artifact must equal Keras for any
+    input, except where Keras itself is unstable.
+    """
+    if manifest.reference_kind != SYNTHETIC:
+        return frozenset()
+    if scheme == "float32":
+        stable = manifest.reference.get("stable", True)
+        return frozenset() if stable else INPUT_DEPENDENT | {"tolerance_ratio"}
+    return frozenset() if conversion == WRONG else INPUT_DEPENDENT
+
+
+def _ordinary_rows(bundle: Bundle) -> int | None:
+    """The number of rows before the extreme edge cases; None if the reference has no edge cases."""
+    reference = bundle.manifest.reference
+    if not reference["edge_cases"]:
+        return None
+    return int(reference["samples"]) + int(reference.get("ordinary_edge_cases", 0))
+
+
+def _expected(bundle: Bundle, artifact: Artifact, reference: Tensors) -> tuple[Tensors, Tensors]:
+    """The inputs and the expected outputs of an artifact, by name."""
+    inputs, expected = {}, {}
+    try:
+        for spec in artifact.inputs:
+            inputs[spec.name] = reference[f"input/{spec.name}"]
+        for spec in artifact.outputs:
+            # The name of an attention map starts with "attention/" already.
+            key = spec.name if spec.name in artifact.attention else f"output/{spec.name}"
+            expected[spec.name] = reference[key]
+    except KeyError as error:
+        raise BundleError(
+            f"The reference of {bundle.path} has no array {error} for {artifact.path}.",
+            hint="Convert the model again.",
+        ) from error
+    counts = {len(array) if array.ndim else 0 for array in [*inputs.values(), *expected.values()]}
+    if len(counts) != 1 or 0 in counts:
+        raise BundleError(
+            f"The reference of {bundle.path} has arrays of "
+            f"{' and '.join(map(str, sorted(counts)))} rows; all must have the same number of "
+            "rows, at least 1.",
+            hint="Convert the model again.",
+        )
+    return inputs, expected
