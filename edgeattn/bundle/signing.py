@@ -57,7 +57,7 @@ def open_signed(path: Path, allowed: Path) -> Bundle:
     """
     return Bundle.open(
         path,
-        lambda name, manifest, signature: _check(name, manifest, signature, allowed),
+        lambda name, manifest, signature: check_manifest(name, manifest, signature, allowed),
     )
 
 
@@ -67,16 +67,20 @@ def check_signature(bundle: Bundle, allowed: Path) -> str:
     Raises :class:`SignatureError` if the bundle is unsigned, its manifest was changed after it was
     signed, or the signer is not allowed.
     """
-    return _check(bundle.path, bundle.manifest_bytes(), read_signature(bundle.path), allowed)
+    signature = read_signature(bundle.path)
+    return check_manifest(bundle.path, bundle.manifest_bytes(), signature, allowed)
 
 
-def _check(path: Path, manifest: bytes, signature: bytes | None, allowed: Path) -> str:
+def check_manifest(
+    name: Path | str, manifest: bytes, signature: bytes | None, allowed: Path
+) -> str:
+    """As :func:`check_signature`, for the bytes of a manifest; ``name`` is for messages."""
     if not allowed.is_file():
         raise UsageError(f"No such file of allowed signers: {allowed}")
     if signature is None:
-        raise SignatureError(f"{path} is not signed.", hint=_SIGN)
+        raise SignatureError(f"{name} is not signed.", hint=_SIGN)
     if len(signature) > MAX_SIGNATURE:
-        raise SignatureError(f"{SIGNATURE} of {path} is too large for a signature.", hint=_SIGN)
+        raise SignatureError(f"{SIGNATURE} of {name} is too large for a signature.", hint=_SIGN)
     with tempfile.TemporaryDirectory(prefix="edgeattn-signature-") as folder:
         # Private copies: ssh-keygen reads both files twice.
         files = {"-f": allowed.read_bytes(), "-s": signature}
@@ -87,17 +91,17 @@ def _check(path: Path, manifest: bytes, signature: bytes | None, allowed: Path) 
             arguments += [option, str(copy)]
         principals = _ssh_keygen("find-principals", *arguments)
         # One key may have several names, separated by commas. Any of them will do.
-        names = principals.stdout.decode("utf-8", "replace").partition("\n")[0]
-        signer = names.split(",")[0].strip()
+        signers = principals.stdout.decode("utf-8", "replace").partition("\n")[0]
+        signer = signers.split(",")[0].strip()
         if principals.returncode or not signer:
             raise SignatureError(
-                f"The signer of {path} is not in {allowed.name}: {_last_line(principals)}",
+                f"The signer of {name} is not in {allowed.name}: {_last_line(principals)}",
                 hint="If you trust the signer, add their public key to that file.",
             )
         process = _ssh_keygen("verify", *arguments, "-I", signer, manifest=manifest)
     if process.returncode:
         raise SignatureError(
-            f"The signature of {path} does not match its manifest: {_last_line(process)}",
+            f"The signature of {name} does not match its manifest: {_last_line(process)}",
             hint="Copy the bundle again: it was changed after it was signed.",
         )
     return signer

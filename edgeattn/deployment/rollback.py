@@ -1,10 +1,9 @@
 """The previous version of a device serves again: ``edgeattn deploy --rollback``."""
 
 import hashlib
-import tempfile
 from pathlib import Path
 
-from edgeattn.bundle.manifest import MANIFEST, Manifest
+from edgeattn.bundle.manifest import MANIFEST, SIGNATURE
 from edgeattn.deployment.deploy import DeploymentOptions, open_folder
 from edgeattn.deployment.fleet import Cancellation
 from edgeattn.deployment.on_device import steps
@@ -47,23 +46,18 @@ def roll_back_over(connection: Connection, options: DeploymentOptions) -> Deploy
 
 def _signed_manifest(connection: Connection, allowed: Path) -> str:
     """The SHA-256 of the previous version's manifest, whose signature is checked here."""
-    from edgeattn.bundle.bundle import Bundle
-    from edgeattn.bundle.signing import check_signature
+    from edgeattn.bundle.signing import check_manifest
 
     version, files = parse_previous_version(
         *connection.call_with_tensors(steps.previous_version, {})
     )
-    with tempfile.TemporaryDirectory(prefix="edgeattn-") as name:
-        folder = Path(name)
-        for file, content in files.items():
-            (folder / file).write_bytes(content)
-        try:
-            # Only the bytes matter: nothing is parsed before they are verified.
-            check_signature(Bundle(folder, Manifest({}, (), {}, {})), allowed)
-        except SignatureError as error:
-            message = error.message.replace(name, f"{version} on {connection.host.destination}")
-            raise SignatureError(
-                f"{message} The current version still serves.",
-                hint="Deploy a signed bundle, or roll back without --require-signature.",
-            ) from error
+    name = f"{version} on {connection.host.destination}"
+    try:
+        # Only the bytes matter: nothing is parsed before they are verified.
+        check_manifest(name, files[MANIFEST], files.get(SIGNATURE), allowed)
+    except SignatureError as error:
+        raise SignatureError(
+            f"{error.message} The current version still serves.",
+            hint="Deploy a signed bundle, or roll back without --require-signature.",
+        ) from error
     return hashlib.sha256(files[MANIFEST]).hexdigest()

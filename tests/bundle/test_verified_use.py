@@ -96,7 +96,9 @@ def test_run_of_a_signed_bundle_that_is_replaced(
 def test_a_replaced_manifest_is_not_parsed(dense_bundle, other_bundle, signer, monkeypatch):
     """The manifest that is parsed consists of the bytes whose signature was checked."""
     sign(dense_bundle, signer / "key")
-    once_after(monkeypatch, signing, "_check", lambda: swap(dense_bundle.path, other_bundle.path))
+    once_after(
+        monkeypatch, signing, "check_manifest", lambda: swap(dense_bundle.path, other_bundle.path)
+    )
     with pytest.raises(BundleError, match="has changed"):
         open_signed(dense_bundle.path, signer / "allowed")
 
