@@ -4,7 +4,8 @@ The ``state`` of an accumulator is a dictionary of plain arrays. An evaluation t
 restores it and ends with the same result, bit for bit.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -44,18 +45,19 @@ class TaskAccumulator:
     def __init__(self, output: str, facts: LabelSummary) -> None:
         self.output = output
         self._facts = facts
-        self._kind: str | None = None
-        self._scores: Any = None
+        self._kind = ""
+        self._scores: ScoreAccumulator | None = None
 
-    def _start(self, shape: tuple[int, ...]) -> None:
+    def _start(self, shape: tuple[int, ...]) -> ScoreAccumulator:
         self._kind = task_kind(self.output, self._facts, shape)
-        kinds = {
+        kinds: dict[str, Callable[[tuple[int, ...]], ScoreAccumulator]] = {
             CLASSIFICATION: DecisionAccumulator,
             BINARY: BinaryAccumulator,
             REGRESSION: RegressionAccumulator,
         }
         self._shape = shape
         self._scores = kinds[self._kind](shape)
+        return self._scores
 
     def add(self, labels: Array, expected: Array, actual: Array) -> None:
         """Add a batch: labels, and outputs of the reference and of the artifact.
@@ -63,22 +65,19 @@ class TaskAccumulator:
         Raises :class:`SampleError` if the labels do not fit the output.
         """
         expected, actual = np.asarray(expected), np.asarray(actual)
-        if self._scores is None:
-            self._start(expected.shape[1:])
+        scores = self._start(expected.shape[1:]) if self._scores is None else self._scores
         if actual.shape != expected.shape:
             raise SampleError(
                 f"Output {self.output!r} has the shape {actual.shape}, and that of the reference "
                 f"has {expected.shape}."
             )
-        assert self._kind is not None
-        self._scores.add(true_values(self._kind, labels, self._shape), expected, actual)
+        scores.add(true_values(self._kind, labels, self._shape), expected, actual)
 
     def result(self, limits: Limits) -> TaskResult | None:
         """The result of all batches; None if there were none."""
         if self._scores is None:
             return None
-        result: TaskResult = self._scores.result(self.output, limits)
-        return result
+        return self._scores.result(self.output, limits)
 
     @property
     def state(self) -> State:
@@ -90,6 +89,6 @@ class TaskAccumulator:
     def state(self, state: State) -> None:
         if state:
             state = dict(state)
-            self._start(tuple(int(axis) for axis in state.pop("answer")))
+            scores = self._start(tuple(int(axis) for axis in state.pop("answer")))
             # Arrays from a file can be read-only.
-            self._scores.state = {name: np.array(array) for name, array in state.items()}
+            scores.state = {name: np.array(array) for name, array in state.items()}
