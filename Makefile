@@ -47,9 +47,10 @@ simulations: environment
 	cd tests && ../$(BIN)/python -m simulations.page
 
 # Trains every sample model with five seeds, and counts the verdicts on right artifacts; takes hours.
+# DATA is a folder with the public data sets.
 # The tests validate the models in the repository.
 sound: environment
-	$(BIN)/python benchmarks/sound_models.py
+	$(BIN)/python -m benchmarks.sound_models $(if $(DATA),--data $(DATA))
 
 # Compares 200 random graphs of operators in both formats with Keras; the tests compare 16.
 graphs: environment

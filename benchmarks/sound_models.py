@@ -1,10 +1,11 @@
 """How often right artifacts of retrained models pass, fail or are inconclusive.
 
-    python benchmarks/sound_models.py [--models digits commands] [--seeds 5] [--quick]
+    python -m benchmarks.sound_models [--models digits commands] [--seeds 5] [--data DIR] [--quick]
 
 Every sample model is trained with several seeds, converted in all schemes, and validated on its
 labeled samples. No verdict may be "fail": that would be a false alarm, or a fault of the converter.
-The exit code is 1 if there is one. ``--quick`` trains for one epoch.
+The exit code is 1 if there is one. The models of public data need ``--data``, a folder with one
+folder for each data set. ``--quick`` trains for one epoch.
 """
 
 from __future__ import annotations
@@ -18,37 +19,27 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.retrain import PUBLIC
+
 ROOT = Path(__file__).parents[1]
-MODELS = (
+SYNTHETIC = (
     *("add_two_numbers", "commands", "digits", "digits_transformer"),
     *("events", "find_max"),
 )
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 VERDICTS = ("pass", "inconclusive", "fail")
-# Trains with another seed, and saves other samples for the calibration.
-TRAIN = """
-import importlib.util, pathlib, sys
-import numpy as np
-script, seed, folder, *more = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("train", script)
-train = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(train)
-train.SEED = int(seed)
-sys.argv = [script, "--output", folder, *more]
-train.main()
-x = train.sequences(300, train.SEED + 99)[0] if hasattr(train, "sequences") else train.pictures()[0]
-np.savez(pathlib.Path(folder) / "calibration.npz", x=x[:300])
-"""
 
 
-def retrain(model: str, seed: int, folder: Path, *, quick: bool) -> None:
+def retrain(model: str, seed: int, folder: Path, options: argparse.Namespace) -> None:
     """Write ``model.h5``, ``samples.npz`` and ``calibration.npz`` to ``folder``."""
-    script = ROOT / "sample_models" / model / "train.py"
-    more = ["--quick"] if quick else []
+    more = ["--quick"] if options.quick else []
+    if options.data is not None:
+        more += ["--data", str(options.data.absolute())]
     subprocess.run(
-        [sys.executable, "-c", TRAIN, str(script), str(seed), str(folder), *more],
+        [sys.executable, "-m", "benchmarks.retrain", model, str(seed), str(folder), *more],
         check=True,
         capture_output=True,
+        cwd=ROOT,
     )
 
 
@@ -85,15 +76,19 @@ def table(counts: dict[str, Counter[str]]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=[*SYNTHETIC, *PUBLIC])
     parser.add_argument("--seeds", type=int, default=5, help="seeds of each model (default: 5)")
+    parser.add_argument("--data", type=Path, help="folder of the public data sets")
     parser.add_argument("--quick", action="store_true", help="train for one epoch")
     options = parser.parse_args()
     counts: dict[str, Counter[str]] = {scheme: Counter() for scheme in SCHEMES}
-    for model in options.models:
+    models = options.models or [*SYNTHETIC, *(PUBLIC if options.data is not None else ())]
+    if options.data is None and any(model in PUBLIC for model in models):
+        parser.error(f"{', '.join(PUBLIC)} need --data")
+    for model in models:
         for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as name:
-                retrain(model, seed, Path(name), quick=options.quick)
+                retrain(model, seed, Path(name), options)
                 for item in validate(Path(name)):
                     counts[item["scheme"]][item["verdict"]] += 1
                     if item["verdict"] != "pass":
