@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks examples
 MODEL := sample_models/find_max
 
-.PHONY: demo test test-pi memory fuzz graphs simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-pi memory fuzz graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -55,6 +55,13 @@ sound: environment
 # Compares 200 random graphs of operators in both formats with Keras; the tests compare 16.
 graphs: environment
 	$(BIN)/python tests/converters/lowering/random_graphs.py --count 200
+
+# Converts every model of the corpus with edgeattn and both stock routes, in hours, and writes the
+# tables of docs/corpus.md. It resumes where it was stopped; NAMES="LSTM Conv2D" selects models by
+# parts of their names. The tests convert a few of them.
+corpus: environment
+	cd tests && ../$(BIN)/python -m corpus.run $(NAMES)
+	cd tests && ../$(BIN)/python -m corpus.page
 
 # Converts every specimen of every Keras to both formats; the tests convert one in twelve.
 specimens: environment

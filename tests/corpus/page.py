@@ -1,0 +1,108 @@
+"""The tables of ``docs/corpus.md``, from the results of :mod:`corpus.run`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeattn.schemes import FORMATS, SCHEMES
+
+from .outputs import CRASHED, INEXACT, REFUSED, RIGHT, WRONG
+from .run import RESULTS, all_cases, read_results
+
+PAGE = Path(__file__).parents[2] / "docs" / "corpus.md"
+START, END = "<!-- corpus -->", "<!-- end of corpus -->"
+SYMBOLS = {RIGHT: "✓", INEXACT: "~", REFUSED: "R", WRONG: "✗", CRASHED: "!", "-": ""}
+FILES = {"keras .keras": ".keras", "keras .h5": ".h5", "tf_keras .h5": "tf_keras .h5"}
+TITLES = {
+    "reported": "Models that people report problems with",
+    "layers": "Layers and their options",
+    "tensorflow": "TensorFlow operations in functional models of Keras 2",
+    "operations": "Operations of keras.ops",
+}
+FORMAT_TITLES = {"tflite": "TFLite", "onnx": "ONNX"}
+ARTIFACTS = tuple(f"{format} {scheme}" for format in FORMATS for scheme in SCHEMES)
+# Characters with a meaning in tables, links and HTML.
+PLAIN = str.maketrans({"|": "/", "<": "‹", ">": "›", "[": "(", "]": ")", "`": "'", "*": "×"})
+
+Result = Mapping[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of JSON lines")
+    results = read_results(parser.parse_args().results)
+    known = [case.name for case in all_cases()]
+    tables = "\n".join(_tables([results[name] for name in known if name in results], len(known)))
+    text = PAGE.read_text("utf-8")
+    before, after = text[: text.index(START)], text[text.index(END) + len(END) :]
+    PAGE.write_text(before + START + "\n" + tables + END + after, "utf-8")
+
+
+def status(result: Result, label: str) -> str:
+    """The status of a file, an artifact, or ``stock FORMAT``; ``-`` if there is none."""
+    kind, _, route = label.partition(" ")
+    if kind == "stock":
+        return str(result["stock"][route][0])
+    known = {**result["files"], **result["artifacts"]}
+    return str(known.get(label, known.get("all", ["-"]))[0])
+
+
+def _tables(results: Sequence[Result], count: int) -> Iterator[str]:
+    yield f"Measured: {len(results)} of {count} models.\n"
+    yield from _summary(results)
+    for group, title in TITLES.items():
+        members = [item for item in results if item["name"].startswith(group + "/")]
+        if members:
+            yield f"\n### {title}\n"
+            yield from _rows(members)
+    yield "\n### Reasons\n"
+    yield from _reasons(results)
+
+
+def _summary(results: Sequence[Result]) -> Iterator[str]:
+    labels = [*ARTIFACTS, *(f"stock {format}" for format in FORMATS)]
+    statuses = (RIGHT, INEXACT, REFUSED, WRONG, CRASHED)
+    yield f"| route | {' | '.join(statuses)} |"
+    yield "|---|" + "---:|" * len(statuses)
+    for label in labels:
+        values = [status(item, label) for item in results]
+        counts = " | ".join(str(values.count(name)) for name in statuses)
+        format = next(name for name in FORMATS if name in label)
+        title = label.replace(format, FORMAT_TITLES[format])
+        yield f"| {title} | {counts} |"
+
+
+def _rows(results: Sequence[Result]) -> Iterator[str]:
+    labels = [*FILES, *ARTIFACTS, *(f"stock {format}" for format in FORMATS)]
+    labels = [label for label in labels if any(status(item, label) != "-" for item in results)]
+    titles = []
+    for label in labels:
+        title = FILES.get(label, label)
+        for format, name in FORMAT_TITLES.items():
+            title = title.replace(format, name)
+        titles.append(title)
+    yield f"| model | {' | '.join(titles)} |"
+    yield "|---|" + ":-:|" * len(labels)
+    for item in results:
+        cells = " | ".join(SYMBOLS[status(item, label)] for label in labels)
+        yield f"| {item['name'].split('/', 1)[1]} | {cells} |"
+
+
+def _reasons(results: Sequence[Result]) -> Iterator[str]:
+    """Everything of edgeattn that is not right, with its reason; equal ones are one line."""
+    for item in results:
+        by_reason: dict[tuple[str, str], list[str]] = {}
+        for label, (name, *reason) in {**item["files"], **item["artifacts"]}.items():
+            if name not in (RIGHT, "-"):
+                by_reason.setdefault((name, " ".join(reason)), []).append(label)
+        for (name, reason), labels in by_reason.items():
+            text = " ".join(reason.translate(PLAIN).split())[:160]
+            yield f"- {item['name']}, {', '.join(labels)}: {name}: {text}"
+    yield ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""A slice of the corpus: what ``make corpus`` measures, for a few models in some schemes.
+
+Every file loads as the model that was saved, and every artifact computes what Keras computes.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from . import page, routes
+from .case import Case
+from .run import all_cases, read_results
+
+SLICE = {
+    "layers/LSTM masked": ("float32", "dynamic_int8"),
+    "layers/MultiHeadAttention value_dim": ("float32", "int8"),
+    "layers/Conv2D same strides": ("float32", "int8"),
+    "layers/dictionaries of inputs and outputs": ("float32",),
+    "reported/text transformer": ("float32", "float16"),
+    "reported/seq2seq step": ("float32",),
+    "tensorflow/x + y, 1 - x, x ** 2, -x": ("float32",),
+    "operations/constant minus transpose": ("float32",),
+}
+CASES = {case.name: case for case in all_cases()}
+
+
+@pytest.mark.parametrize("name", SLICE)
+def test_every_file_and_artifact_is_right(name: str) -> None:
+    with routes.in_this_process():
+        results = routes.convert_case(CASES[name], SLICE[name])
+    assert len(results["artifacts"]) == 2 * len(SLICE[name])
+    statuses = {**results["files"], **results["artifacts"]}
+    assert {label: status for label, status in statuses.items() if status[0] != "right"} == {}
+
+
+def test_a_wrong_output_is_reported() -> None:
+    """The comparison of the corpus itself detects a model that computes something else."""
+    import keras
+    import numpy as np
+
+    case = CASES["layers/Dense of a vector"]
+    expected = routes._expected(case, case.model(keras))
+    right = expected.outputs[0]
+    assert expected.difference([right]) is None
+    assert "differs by 0.5" in str(expected.difference([right + np.float32(0.5)]))
+    assert "dB" in str(expected.difference([right * 1.5], "int8"))
+    assert "not finite" in str(expected.difference([right * np.nan]))
+
+
+def test_names_are_unique() -> None:
+    names = [case.name for case in all_cases()]
+    assert len(names) == len(set(names)) > 150
+
+
+def test_the_last_result_of_a_model_counts(tmp_path: Path) -> None:
+    """A stopped run resumes, and a model that is converted again replaces its result."""
+    file = tmp_path / "corpus.jsonl"
+    assert read_results(file) == {}
+    lines = [{"name": "a/b", "seconds": seconds} for seconds in (1, 2)]
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    assert read_results(file) == {"a/b": {"name": "a/b", "seconds": 2}}
+
+
+def test_a_row_shows_the_status_of_each_route() -> None:
+    result = {
+        "name": "layers/LSTM",
+        "files": {"keras .keras": ["right"]},
+        "artifacts": {"tflite int8": ["wrong", "verdict pass, but output 0 differs by 1"]},
+        "stock": {"tflite": ["refused", "no"], "onnx": ["right"]},
+    }
+    labels = ("keras .keras", "tflite int8", "onnx int8", "stock tflite", "stock onnx")
+    statuses = [page.status(result, label) for label in labels]
+    assert statuses == ["right", "wrong", "-", "refused", "right"]
+
+
+def test_cases_are_built_by_the_kerases_that_have_them() -> None:
+    case = Case("layers/none", lambda keras: None, keras=False)
+    assert case.kerases() == ("tf_keras",)
