@@ -18,10 +18,11 @@ from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters import calibration
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
-from edgeattn_converters.reference import reference_file
+from edgeattn_converters.reference import reference_file, size_limit
 from edgeattn_converters.reference.edge_cases import EXTREMES, ROUND_EXTREMES
 from edgeattn_converters.reference.keras_outputs import predict
 from edgeattn_converters.reference.plausible_inputs import KINDS, ROWS, plausible_inputs
+from edgeattn_converters.reference.usable_rows import UsableRows
 from edgeattn_converters.tracing.trace import interface_of
 
 layers = keras.layers
@@ -365,3 +366,43 @@ def test_weights_of_the_first_layer_give_the_magnitude(weight: float, magnitude:
     # The deviation of the outputs is 1, of 25 inputs that each contribute weight * x.
     expected = magnitude / 5 if weight != 0.5 else 1.0
     assert x.std() == pytest.approx(expected, rel=0.3)
+
+
+# The size of the file
+
+
+def test_a_reference_of_large_rows_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(1).random((50, 3)).astype("float32")
+    # Twenty rows: three inputs and two outputs of four bytes each.
+    monkeypatch.setattr(size_limit, "MAX_BYTES", 20 * 20)
+    entry, arrays = write(dense(), tmp_path, samples=saved(tmp_path, x))
+    assert sum(array.nbytes for array in arrays.values()) <= 20 * 20
+    assert (entry["samples"], entry["edge_cases"]) == (10, 10)
+    np.testing.assert_array_equal(arrays["input/x"][[0, 9]], x[[0, 49]])
+    (note,) = entry["notes"]
+    assert note.startswith("The reference has 10 samples and 10 edge cases, of 50 and ")
+
+
+@pytest.mark.parametrize(
+    ("parts", "limit", "expected"),
+    [
+        ((5, 3, 2, 2), 12, (5, 3, 2, 2)),
+        ((64, 64, 9, 9), 40, (20, 16, 2, 2)),
+        ((4, 80, 10, 10), 24, (4, 16, 2, 2)),
+        ((64, 0, 4, 0), 24, (20, 0, 4, 0)),
+    ],
+)
+def test_rows_within_the_limit(
+    parts: tuple[int, ...], limit: int, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size_limit, "MAX_BYTES", 8 * limit)
+    ends = np.cumsum(parts)
+    indices = [np.arange(end - count, end) for end, count in zip(ends, parts, strict=True)]
+    rows = size_limit.within_limit(UsableRows(*indices, 0, 0), [np.zeros((ends[-1], 2), "f4")])
+    kept = (rows.samples, rows.ordinary, rows.float16, rows.others)
+    assert tuple(map(len, kept)) == expected
+    for part, original in zip(kept, indices, strict=True):
+        assert set(part) <= set(original)
+        assert len(set(part)) == len(part)

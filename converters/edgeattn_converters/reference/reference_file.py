@@ -18,6 +18,7 @@ from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge
 from edgeattn_converters.reference.keras_outputs import check_unchanged, keras_function, predict
 from edgeattn_converters.reference.plausible_inputs import padding_values, plausible_inputs
 from edgeattn_converters.reference.saturation import shifted_function
+from edgeattn_converters.reference.size_limit import within_limit
 from edgeattn_converters.reference.usable_rows import UsableRows, finite_rows, usable_rows
 from edgeattn_converters.rounding import rounding_costs
 from edgeattn_converters.tracing import states
@@ -82,7 +83,8 @@ def write(
     enough for a float16 artifact.
 
     Rows for which Keras' outputs are not finite are left out, and so are rows that are not from a
-    file if Keras' outputs for them are unstable.
+    file if Keras' outputs for them are unstable. If the rows are large, fewer are written, see
+    :func:`~edgeattn_converters.reference.size_limit.within_limit`.
 
     The entry contains what rounding of the weights costs for each of ``schemes``.
 
@@ -103,7 +105,8 @@ def write(
     values = run(inputs)
     real = source.kind != SYNTHETIC
     shifted = shifted_function(model, interface)
-    rows = usable_rows(run, inputs, values, counts, properties, real=real, shifted=shifted)
+    usable = usable_rows(run, inputs, values, counts, properties, real=real, shifted=shifted)
+    rows = within_limit(usable, (*inputs.values(), *values.all.values()))
     check_unchanged(values, rows.all)
     arrays: dict[str, Array] = {f"input/{name}": array for name, array in inputs.items()}
     arrays |= {f"output/{name}": array for name, array in values.outputs.items()}
@@ -131,7 +134,7 @@ def write(
         "source": source.name,
         "seed": SEED if source.kind == SYNTHETIC else None,
         "rounding": costs,
-        "notes": [*source.notes, *_row_notes(source, rows)],
+        "notes": [*source.notes, *_row_notes(source, usable), *_size_notes(usable, rows)],
     }
 
 
@@ -171,6 +174,16 @@ def _row_notes(source: Source, rows: UsableRows) -> list[str]:
             "compare with real samples, pass --samples FILE"
         )
     return notes
+
+
+def _size_notes(usable: UsableRows, rows: UsableRows) -> list[str]:
+    if len(rows.all) == len(usable.all):
+        return []
+    return [
+        f"The reference has {len(rows.samples)} samples and {len(rows.all) - len(rows.samples)} "
+        f"edge cases, of {len(usable.samples)} and {len(usable.all) - len(usable.samples)}, "
+        "because inputs and outputs are large"
+    ]
 
 
 def selection_inputs(model: Any, interface: Interface, samples: Path | None) -> Tensors:
