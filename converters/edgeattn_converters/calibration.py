@@ -45,12 +45,12 @@ def read(
     path: Path,
     interface: Interface,
     evaluation: Tensors | None = None,
-    vocabulary: Mapping[str, int] | None = None,
+    vocabulary: Mapping[str, Array | int] | None = None,
 ) -> Calibration:
     """At most :data:`MAX_SAMPLES` samples of ``path``, none of them in ``evaluation``.
 
-    ``vocabulary`` is the number of tokens by input. The file is read twice in batches: once to
-    check all samples, and once for those that are used.
+    ``vocabulary`` is that of :class:`Interface`. The file is read twice in batches: once to check
+    all samples, and once for those that are used.
 
     Raises :class:`SampleError` if the file cannot be read or does not fit the model, if values are
     constant or implausible, and if no samples remain.
@@ -59,11 +59,17 @@ def read(
     specs = sample_inputs(interface.inputs)
     known = set() if evaluation is None else set(row_fingerprints(evaluation, specs))
     ranges = {spec.name: _Range() for spec in specs}
+    exceeded: dict[str, int] = {}  # the size of a table that an input has a token beyond
     usable = np.zeros(len(file), bool)
     rows = rows_per_batch(file)
     for first, batch in zip(range(0, len(file), rows), file.batches(rows), strict=True):
         for spec in specs:
-            ranges[spec.name].add(batch.inputs[spec.name])
+            values = batch.inputs[spec.name]
+            ranges[spec.name].add(values)
+            sizes = np.asarray((vocabulary or {}).get(spec.name, 0))
+            beyond = (sizes > 0) & ((values >= sizes) | (values < -sizes))
+            if beyond.any():
+                exceeded[spec.name] = int(np.broadcast_to(sizes, values.shape)[beyond].min())
         fingerprints = row_fingerprints(batch.inputs, specs) if known else [""] * len(batch)
         usable[first : first + len(batch)] = [item not in known for item in fingerprints]
     if not usable.any():
@@ -83,7 +89,7 @@ def read(
     inputs = _select(file, selected, rows)
     for spec in specs:
         notes += _check_values(spec, ranges[spec.name], inputs[spec.name], path)
-    _check_tokens(specs, ranges, vocabulary or {}, path)
+    _check_tokens(specs, ranges, exceeded, path)
     if len(selected) < RECOMMENDED:
         notes.append(
             f"only {len(selected)} calibration samples: at least {RECOMMENDED} are recommended"
@@ -92,7 +98,7 @@ def read(
 
 
 def set_aside(
-    path: Path, interface: Interface, vocabulary: Mapping[str, int], count: int
+    path: Path, interface: Interface, vocabulary: Mapping[str, Array | int], count: int
 ) -> Tensors | None:
     """At most ``count`` samples for the reference, drawn at random from a fixed seed.
 
@@ -148,17 +154,15 @@ class _Range:
 def _check_tokens(
     specs: Sequence[TensorSpec],
     ranges: Mapping[str, _Range],
-    sizes: Mapping[str, int],
+    exceeded: Mapping[str, int],
     path: Path,
 ) -> None:
-    for spec in specs:
-        tokens, size = ranges[spec.name], sizes.get(spec.name)
-        if size is not None and (tokens.high >= size or tokens.low < -size):
-            raise SampleError(
-                f"Input {spec.name}: tokens in {path.name} range from {tokens.low:g} to "
-                f"{tokens.high:g}, but the embedding has {size}.",
-                hint="Number the words as in training.",
-            )
+    for name, size in exceeded.items():
+        raise SampleError(
+            f"Input {name}: tokens in {path.name} range from {ranges[name].low:g} to "
+            f"{ranges[name].high:g}, but the embedding has {size}.",
+            hint="Number the words as in training.",
+        )
     if all(np.dtype(s.dtype).kind in "iu" and ranges[s.name].constant for s in specs):
         raise _constant("Inputs", path, ranges[specs[0].name].low)
 

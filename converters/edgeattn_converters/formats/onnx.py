@@ -27,7 +27,7 @@ from edgeattn_converters.quantization.layer_weights import layer_weights
 from edgeattn_converters.quantization.onnx import quantize
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import Recipe
-from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
+from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 RUNTIMES = {"onnxruntime": ">=1.17"}
 # The highest operator set that tf2onnx writes; every onnxruntime since 1.14 reads it.
@@ -62,7 +62,7 @@ def convert(
         traced.inputs,
         traced.outputs,
         traced.attention,
-        tuple(vocabulary_of(model, interface)),
+        tuple(interface.vocabulary),
         layers=layer_weights(model),
     )
     quantized = quantize(proto, model_io, recipe, quantization, samples)

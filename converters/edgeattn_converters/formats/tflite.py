@@ -31,7 +31,7 @@ from edgeattn_converters.quantization.layer_weights import layer_weights, recurr
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.quantization.tflite import quantize
 from edgeattn_converters.recipes import Recipe
-from edgeattn_converters.tracing.trace import Interface, Traced, trace, vocabulary_of
+from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 RUNTIMES = {"ai-edge-litert": ">=2.1"}
 # The last published version, which is the one for 32-bit ARM.
@@ -66,7 +66,7 @@ def convert(
         traced.inputs,
         traced.outputs,
         traced.attention,
-        tuple(vocabulary_of(model, interface)),
+        tuple(interface.vocabulary),
         recurrent_layers(model),
         layer_weights(model),
     )

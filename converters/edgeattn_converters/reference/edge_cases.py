@@ -25,9 +25,12 @@ MAX_TOKEN_ROWS = 16
 
 @dataclass(frozen=True)
 class InputProperties:
-    """The number of tokens, and the value of masked steps, of the inputs that have them."""
+    """The number of tokens, and the value of masked steps, of the inputs that have them.
 
-    vocabulary: dict[str, int]
+    Numbers of tokens are arrays of the shape of a sample, 0 at values that are no tokens.
+    """
+
+    vocabulary: dict[str, Array]
     padding: dict[str, float]
 
     def is_exact(self, name: str, values: Array) -> Array:
@@ -35,10 +38,9 @@ class InputProperties:
 
         These are tokens, which embeddings cast to integers, and padding.
         """
-        if name in self.vocabulary:
-            return np.ones(values.shape, bool)
+        tokens = np.broadcast_to(self.vocabulary.get(name, 0), values.shape) > 0
         padding = self.padding.get(name)
-        return np.zeros(values.shape, bool) if padding is None else values == padding
+        return tokens if padding is None else tokens | (values == padding)
 
 
 def edge_cases(
@@ -49,8 +51,8 @@ def edge_cases(
     lengths = _lengths(inputs, padding)
     token_rows = max(
         (
-            -(-size // max(1, inputs[name][0].size))
-            for name, size in vocabulary.items()
+            -(-int(sizes.max()) // int(np.count_nonzero(sizes)))
+            for name, sizes in vocabulary.items()
             if name in inputs
         ),
         default=0,
@@ -59,16 +61,17 @@ def edge_cases(
     generator = np.random.default_rng(SEED)
     rows = {}
     for spec in specs:
-        values, size = inputs[spec.name], vocabulary.get(spec.name)
+        values = inputs[spec.name]
+        sizes = vocabulary.get(spec.name, np.zeros(values.shape[1:], np.int64))
         if spec.state is not None:
             # Extreme states cannot result from a recurrence, so edge cases start from zeros.
             rows[spec.name] = np.zeros((ordinary + EXTREMES, *values.shape[1:]), values.dtype)
             continue
         parts = [
             _shortened(values, lengths, padding.get(spec.name)),
-            _all_tokens(values, ordinary - len(lengths), size),
-            _round_extremes(values, spec, size, padding.get(spec.name)),
-            _random_extremes(values, spec, size, generator),
+            _all_tokens(values, ordinary - len(lengths), sizes),
+            _round_extremes(values, spec, sizes, padding.get(spec.name)),
+            _random_extremes(values, spec, sizes, generator),
         ]
         rows[spec.name] = np.concatenate(parts).astype(values.dtype)
     return rows, ordinary
@@ -92,54 +95,56 @@ def _shortened(values: Array, lengths: list[int], padding: float | None) -> Arra
     return rows
 
 
-def _all_tokens(values: Array, count: int, vocabulary: int | None) -> Array:
+def _all_tokens(values: Array, count: int, sizes: Array) -> Array:
     """Rows that contain every token of the vocabulary, so that the whole embedding is read."""
     rows = values[np.arange(count) % len(values)].copy()
-    if vocabulary is None:
-        return rows
-    return (np.arange(rows.size) % vocabulary).reshape(rows.shape)
+    tokens = np.broadcast_to(sizes > 0, rows.shape)
+    rows[tokens] = np.arange(np.count_nonzero(tokens)) % np.broadcast_to(sizes, rows.shape)[tokens]
+    return rows
 
 
-def _bounds(values: Array, spec: TensorSpec, vocabulary: int | None) -> tuple[float, float]:
-    """The lowest and the highest value of extreme rows."""
-    if vocabulary is not None:
-        return 0.0, vocabulary - 1.0
+def _bounds(values: Array, spec: TensorSpec, sizes: Array) -> tuple[Array, Array]:
+    """The lowest and the highest value of extreme rows, for every value of a sample."""
     if np.dtype(spec.dtype).kind == "f":
-        high = EXTREME_FACTOR * float(np.abs(values).max(initial=1.0))
-        return -high, high
-    return float(values.min()), float(values.max())
+        high = EXTREME_FACTOR * float(np.abs(values[:, sizes == 0]).max(initial=1.0))
+        low = -high
+    else:
+        low, high = float(values.min()), float(values.max())
+    return np.where(sizes > 0, 0.0, low), np.where(sizes > 0, sizes - 1.0, high)
 
 
-def _round_extremes(
-    values: Array, spec: TensorSpec, vocabulary: int | None, padding: float | None
-) -> Array:
+def _round_extremes(values: Array, spec: TensorSpec, sizes: Array, padding: float | None) -> Array:
     """Six rows: zeros, high, low, alternating, a scaled sample, and one padded at the front."""
     row = values[0]
-    low, high = _bounds(values, spec, vocabulary)
-    alternating = np.where(np.arange(row.size) % 2 == 0, low, high).reshape(row.shape)
-    floats = vocabulary is None and np.dtype(spec.dtype).kind == "f"
-    scaled = row * EXTREME_FACTOR if floats else row
+    low, high = _bounds(values, spec, sizes)
+    alternating = np.where(np.arange(row.size).reshape(row.shape) % 2 == 0, low, high)
+    floats = np.dtype(spec.dtype).kind == "f"
+    scaled = np.where(sizes > 0, row, row * EXTREME_FACTOR) if floats else row
     padded = values[-1].copy()
     if padding is not None and padded.ndim:
         padded[: len(padded) // 2] = padding
-    rows = [np.zeros_like(row), np.full(row.shape, high), np.full(row.shape, low), alternating]
-    return np.stack([*rows, scaled, padded]).astype(spec.dtype)
+    rows = [np.zeros_like(row), high, low, alternating, scaled, padded]
+    return np.stack(rows).astype(spec.dtype)
 
 
 def _random_extremes(
-    values: Array, spec: TensorSpec, vocabulary: int | None, generator: np.random.Generator
+    values: Array, spec: TensorSpec, sizes: Array, generator: np.random.Generator
 ) -> Array:
     """Four rows for each decade: two of either sign, one positive, and a sample with outliers.
 
     Round numbers are exact in every format, and equal numbers cancel each other. Integers are
     drawn from the range of the samples.
     """
+    floats = np.dtype(spec.dtype).kind == "f"
+    low, high = _bounds(values, spec, sizes)
+    if floats:  # values that are no tokens are drawn below
+        low, high = np.zeros_like(low), np.where(sizes > 0, high, 0.0)
+    size = (len(DECADES) * RANDOM_EXTREMES, *values.shape[1:])
+    integers = generator.integers(low.astype(np.int64), high.astype(np.int64) + 1, size=size)
+    if not floats or sizes.all():
+        return integers.astype(spec.dtype)
     shape = (RANDOM_EXTREMES, *values.shape[1:])
-    if vocabulary is not None or np.dtype(spec.dtype).kind != "f":
-        low, high = _bounds(values, spec, vocabulary)
-        size = (len(DECADES) * RANDOM_EXTREMES, *values.shape[1:])
-        return generator.integers(int(low), int(high) + 1, size=size).astype(spec.dtype)
-    largest = float(np.abs(values).max(initial=0.0)) or 1.0
+    largest = float(np.abs(values[:, sizes == 0]).max(initial=0.0)) or 1.0
     parts = []
     for decade in DECADES:
         rows = largest * 10 ** generator.uniform(decade, decade + 1, shape)
@@ -149,4 +154,4 @@ def _random_extremes(
         sample = values[int(generator.integers(len(values)))]
         rows[3] = np.where(generator.random(sample.shape) < OUTLIERS, rows[3], sample)
         parts.append(rows)
-    return np.concatenate(parts).astype(spec.dtype)
+    return np.where(sizes > 0, integers, np.concatenate(parts)).astype(spec.dtype)

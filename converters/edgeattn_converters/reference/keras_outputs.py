@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import EdgeattnError
+from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.tracing.trace import Interface, pack, trace
 
@@ -29,11 +29,23 @@ class KerasOutputs:
 
 
 def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Array]:
-    """The outputs of ``model.predict`` by name."""
+    """The outputs of ``model.predict`` by name.
+
+    Raises :class:`UnsupportedModelError` if Keras cannot compute them, because an index that the
+    model computes is outside its table for example.
+    """
     import tensorflow as tf
 
     ordered = tuple(inputs[spec.name] for spec in interface.inputs)
-    predicted = model.predict(pack(model, ordered), verbose=0, batch_size=32)
+    try:
+        predicted = model.predict(pack(model, ordered), verbose=0, batch_size=32)
+    except tf.errors.OpError as error:
+        lines = [line.strip() for line in str(error.message).splitlines() if "{{node" not in line]
+        reason = next((line for line in reversed(lines) if line), type(error).__name__)
+        raise UnsupportedModelError(
+            f"Keras itself cannot compute the model on its samples: {reason}",
+            hint="Pass real samples, with values as in training: --samples FILE",
+        ) from error
     names = [spec.name for spec in interface.outputs]
     # Matched by name, unless a name had to be changed.
     by_name = isinstance(predicted, dict) and set(names) == set(predicted)

@@ -14,7 +14,7 @@ import numpy as np
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, TensorSpec
 from edgeattn_converters.lowering.call_replacement import all_layers
-from edgeattn_converters.tracing.trace import Interface, vocabulary_of
+from edgeattn_converters.tracing.trace import Interface
 
 ROWS = 16
 # The share of values that are not zero in sparse rows.
@@ -50,7 +50,7 @@ def plausible_inputs(
 
     Inputs of an embedding are tokens of its vocabulary, and other integers are classes or bits.
     """
-    vocabulary, padding = vocabulary_of(model, interface), padding_values(model, interface)
+    vocabulary, padding = interface.vocabulary, padding_values(model, interface)
     layers = first_layers(model, interface)
     inputs = {}
     for spec in interface.inputs:
@@ -58,9 +58,12 @@ def plausible_inputs(
         values: Array
         if spec.state is not None:
             values = np.zeros(shape)
-        elif spec.name in vocabulary:
-            first = 1 if spec.name in padding and vocabulary[spec.name] > 1 else 0
-            values = generator.integers(first, vocabulary[spec.name], size=shape)
+        elif (sizes := vocabulary.get(spec.name)) is not None:
+            first = np.where(sizes > 1, 1, 0) if spec.name in padding else 0
+            values = generator.integers(first, np.maximum(sizes, 1), size=shape)
+            if not sizes.all():
+                others = _values(spec, shape, layers[spec.name], generator)
+                values = np.where(sizes > 0, values, others)
         else:
             values = _values(spec, shape, layers[spec.name], generator)
         values = np.asarray(values, spec.dtype)

@@ -22,7 +22,7 @@ from edgeattn_converters.reference.size_limit import within_limit
 from edgeattn_converters.reference.usable_rows import UsableRows, finite_rows, usable_rows
 from edgeattn_converters.rounding import rounding_costs
 from edgeattn_converters.tracing import states
-from edgeattn_converters.tracing.trace import Interface, vocabulary_of
+from edgeattn_converters.tracing.trace import Interface
 
 # The number of samples from a file; the bundle is copied to the device.
 MAX_SAMPLES = 64
@@ -93,7 +93,7 @@ def write(
     :class:`OutputError` if the file cannot be written.
     """
     source = _source(model, interface, samples, calibration_file)
-    properties = InputProperties(vocabulary_of(model, interface), padding_values(model, interface))
+    properties = InputProperties(interface.vocabulary, padding_values(model, interface))
     edges, ordinary = edge_cases(source.inputs, interface.inputs, properties)
     continued = _continued_sequences(model, interface, source.inputs)
     inputs = {
@@ -142,7 +142,7 @@ def _source(
     model: Any, interface: Interface, samples: Path | None, calibration_file: Path | None
 ) -> Source:
     """The samples of ``samples``, samples that are not calibrated on, or plausible inputs."""
-    vocabulary = vocabulary_of(model, interface)
+    vocabulary = interface.vocabulary
     if samples is not None:
         data = sample_files.read_samples(samples, interface.inputs)[:MAX_SAMPLES]
         _check_tokens(data.inputs, vocabulary, samples)
@@ -215,12 +215,14 @@ def _continued_sequences(model: Any, interface: Interface, inputs: Tensors) -> T
     )
 
 
-def _check_tokens(inputs: Tensors, vocabulary: dict[str, int], path: Path) -> None:
-    for name, size in vocabulary.items():
+def _check_tokens(inputs: Tensors, vocabulary: dict[str, Array], path: Path) -> None:
+    for name, sizes in vocabulary.items():
         values = inputs[name]
-        if values.min() < 0 or values.max() >= size:
+        wrong = ((values < 0) | (values >= sizes)) & (sizes > 0)
+        if wrong.any():
+            largest = np.broadcast_to(sizes, values.shape)[wrong][0]
             raise SampleError(
-                f"Input {name!r} takes tokens from 0 to {size - 1}; "
-                f"{path} contains {values.min()} to {values.max()}.",
+                f"Input {name!r} takes tokens from 0 to {largest - 1}; "
+                f"{path} contains {values[wrong].min()} to {values[wrong].max()}.",
                 hint="Replace words outside the vocabulary by the token for unknown words.",
             )

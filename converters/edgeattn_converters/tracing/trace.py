@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn.tensors import Specs, TensorSpec
-from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn.tensors import Array, Specs, TensorSpec
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
     Doubtful,
@@ -18,6 +17,7 @@ from edgeattn_converters.tracing.attention_outputs import (
     unique,
 )
 from edgeattn_converters.tracing.dataflow import is_data
+from edgeattn_converters.tracing.tokens import token_sizes
 
 # A batch size that tells the batch axis from other axes.
 PROBE_BATCH = 3
@@ -27,17 +27,28 @@ PROBE_BATCH = 3
 class Interface:
     """Specs of a model's inputs, outputs and attention maps, with a free batch axis.
 
-    ``doubtful`` are layers that may be attention but whose maps are not exported.
+    ``doubtful`` are layers that may be attention but whose maps are not exported. ``tokens`` are
+    names of inputs with the number of tokens at every value of a sample, see ``vocabulary``.
     """
 
     inputs: Specs
     outputs: Specs
     attention: Specs
     doubtful: tuple[Doubtful, ...] = ()
+    tokens: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def all_outputs(self) -> Specs:
         return (*self.outputs, *self.attention)
+
+    @property
+    def vocabulary(self) -> dict[str, Array]:
+        """The number of different tokens at every value of a sample, 0 for values that are none.
+
+        By the names of the inputs that have tokens.
+        """
+        shapes = {spec.name: [axis or 1 for axis in spec.shape[1:]] for spec in self.inputs}
+        return {name: np.array(sizes).reshape(shapes[name]) for name, sizes in self.tokens}
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,14 @@ def interface_of(
         }
     map_specs = list(zip(maps, specs[len(names) :], strict=True))
     exported, doubtful = selection.select(map_specs, in_loops, without_batch)
-    return Interface(inputs, tuple(specs[: len(names)]), exported, doubtful)
+    tokens = token_sizes(concrete.graph, concrete.inputs[: len(inputs)])
+    return Interface(
+        inputs,
+        tuple(specs[: len(names)]),
+        exported,
+        doubtful,
+        tuple((inputs[k].name, tuple(sizes.reshape(-1).tolist())) for k, sizes in tokens.items()),
+    )
 
 
 def trace(
@@ -307,32 +325,3 @@ def named_outputs(model: Any, outputs: Any, taken: Sequence[str]) -> Iterator[tu
     # An output that is an input needs a name of its own in the file.
     names = unique([name for name, _ in flat], taken)
     yield from zip(names, [value for _, value in flat], strict=True)
-
-
-def vocabulary_of(model: Any, interface: Interface) -> dict[str, int]:
-    """The number of different tokens, for each input that an Embedding reads directly."""
-    sizes: dict[str, int] = {}
-    names = [spec.name for spec in interface.inputs]
-    by_id = {id(tensor): name for name, tensor in zip(names, model.inputs, strict=True)}
-    for layer in all_layers(model):
-        if type(layer).__name__ != "Embedding":
-            continue
-        for node in getattr(layer, "_inbound_nodes", []):
-            tensors = getattr(node, "input_tensors", [])
-            for tensor in tensors if isinstance(tensors, list | tuple) else [tensors]:
-                name = by_id.get(id(tensor))
-                if name is not None:
-                    size = int(layer.input_dim)
-                    sizes[name] = min(size, sizes.get(name, size))
-    if not sizes and len(names) == 1:
-        # In Sequential and nested models, the only input is what the embedding reads.
-        vocabularies = [
-            int(layer.input_dim)
-            for layer in all_layers(model)
-            if type(layer).__name__ == "Embedding"
-        ]
-        if vocabularies and not np.issubdtype(
-            np.dtype(interface.inputs[0].dtype), np.complexfloating
-        ):
-            sizes[names[0]] = min(vocabularies)
-    return sizes

@@ -36,7 +36,7 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.reference import keras_outputs, reference_file
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.attention_function import attention_function
-from edgeattn_converters.tracing.trace import Interface, interface_of, vocabulary_of
+from edgeattn_converters.tracing.trace import Interface, interface_of
 from edgeattn_converters.worker import early_checks
 
 Json = Mapping[str, Any]
@@ -214,7 +214,7 @@ def _read_calibration(opened: OpenModel, path: str, folder: str) -> calibration.
     _check_arrays(opened, Path(path))
     arrays = read_npz(Path(folder) / REFERENCE)
     evaluation = {spec.name: arrays[f"input/{spec.name}"] for spec in interface.inputs}
-    samples = calibration.read(Path(path), interface, evaluation, vocabulary_of(model, interface))
+    samples = calibration.read(Path(path), interface, evaluation, interface.vocabulary)
     # States that are always zero would have no range.
     return replace(
         samples, inputs=reference_file.with_running_states(model, interface, samples.inputs)

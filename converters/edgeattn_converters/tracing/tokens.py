@@ -1,0 +1,161 @@
+"""Which values of a model's inputs are tokens: numbers that select rows of a table of weights.
+
+The indices of every lookup in the traced graph are followed back to the inputs, through operations
+that move values, convert their type or add a constant. Positions and results of other computations
+are no tokens.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeattn.tensors import Array
+
+# Operations that only move the values of their inputs, or convert their type.
+_MOVES = frozenset(
+    {"Identity", "StopGradient", "PreventGradient", "EnsureShape", "Cast", "Reshape"}
+    | {"ExpandDims", "Squeeze", "Transpose", "StridedSlice", "Slice", "Split", "SplitV"}
+    | {"Unpack", "Pack", "ConcatV2", "ReverseV2", "Reverse", "Tile", "BroadcastTo", "Pad", "PadV2"}
+    | {"MirrorPad", "GatherV2", "Snapshot"}
+)
+_SUMS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
+# Their results depend on shapes alone.
+_OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
+
+
+def token_sizes(graph: Any, inputs: Sequence[Any]) -> dict[int, Array]:
+    """The number of tokens at every value of a sample, 0 for no token, by the position of an input.
+
+    ``inputs`` are the placeholders of a traced graph. Inputs without tokens are not in the result.
+    """
+    names = frozenset(tensor.op.name for tensor in inputs)
+    lookups = []
+    for operation in graph.get_operations():
+        size = _table_size(operation)
+        indices = _without_wrapping(operation.inputs[1]) if size else None
+        if indices is not None and _consists_of_inputs(indices, names):
+            lookups.append((indices, int(size or 0)))
+    return _looked_up(graph, inputs, lookups) if lookups else {}
+
+
+def _table_size(operation: Any) -> int | None:
+    """The number of rows of the table that a lookup reads, ``None`` for other operations."""
+    import tensorflow as tf
+
+    if operation.type == "GatherV2":
+        axis = tf.get_static_value(operation.inputs[2])
+        shape = operation.inputs[0].shape
+        if axis is None or shape.rank is None or operation.get_attr("batch_dims"):
+            return None
+        size = shape[int(axis)]
+        return None if size is None else int(size)
+    if operation.type == "ResourceGather":
+        from tensorflow.python.ops import handle_data_util
+
+        data = handle_data_util.get_resource_handle_data(operation.inputs[0])
+        sizes = [axis.size for axis in data.shape_and_type[0].shape.dim] if data.is_set else []
+        return int(sizes[0]) if sizes and sizes[0] > 0 else None
+    return None
+
+
+def _without_wrapping(indices: Any) -> Any:
+    """The indices before negative ones are counted from the end: ``i if i >= 0 else i + n``."""
+    tensor = indices
+    while tensor.op.type in ("Identity", "Cast"):
+        tensor = tensor.op.inputs[0]
+    operation = tensor.op
+    if operation.type not in ("Select", "SelectV2"):
+        return indices
+    negative, wrapped, kept = operation.inputs
+    wraps = (
+        negative.op.type == "Less"
+        and negative.op.inputs[0].name == kept.name
+        and wrapped.op.type in _SUMS
+        and kept.name in [item.name for item in wrapped.op.inputs]
+    )
+    return kept if wraps else indices
+
+
+def _consists_of_inputs(tensor: Any, names: frozenset[str]) -> bool:
+    """Whether a tensor consists of values of the inputs ``names``, shifted by constants at most."""
+    waiting, visited, depends = [tensor], set(), False
+    while waiting:
+        item = waiting.pop()
+        operation = item.op
+        depends |= operation.name in names
+        if operation.name in visited:
+            continue
+        visited.add(operation.name)
+        sources = [
+            k for k, source in enumerate(operation.inputs) if _depends_on_values(source, names)
+        ]
+        if sources and not _moves_or_shifts(item, sources):
+            return False
+        waiting.extend(operation.inputs[k] for k in sources)
+    return depends
+
+
+def _moves_or_shifts(tensor: Any, sources: Sequence[int]) -> bool:
+    """Whether a tensor contains values of the inputs number ``sources``, moved or shifted."""
+    operation = tensor.op
+    if tensor.dtype.is_bool:
+        return False
+    if operation.type in ("Sub", "GatherV2"):
+        return list(sources) == [0]
+    return len(sources) == 1 if operation.type in _SUMS else operation.type in _MOVES
+
+
+def _depends_on_values(tensor: Any, names: frozenset[str]) -> bool:
+    """Whether a tensor depends on values of the inputs ``names``, and not on shapes alone."""
+    waiting, visited = [tensor.op], set()
+    while waiting:
+        operation = waiting.pop()
+        if operation.name in names:
+            return True
+        if operation.name not in visited and operation.type not in _OF_SHAPES:
+            visited.add(operation.name)
+            waiting.extend(source.op for source in operation.inputs)
+    return False
+
+
+def _looked_up(
+    graph: Any, inputs: Sequence[Any], lookups: Sequence[tuple[Any, int]]
+) -> dict[int, Array]:
+    """The size of the smallest table that each value of a sample selects from, 0 if from none.
+
+    The indices are computed once from zeros, which leaves the constants that are added, and once
+    from the positions of the values of each input.
+    """
+    import tensorflow as tf
+
+    shapes = [[1, *(axis or 1 for axis in tensor.shape[1:])] for tensor in inputs]
+    zeros = {
+        tensor.name: np.zeros(shape, tensor.dtype.as_numpy_dtype)
+        for tensor, shape in zip(inputs, shapes, strict=True)
+    }
+    # Constants enter a function as placeholders too.
+    constants = {
+        inner.name: outer.numpy()
+        for outer, inner in graph.captures
+        if inner.dtype != tf.resource and hasattr(outer, "numpy")
+    }
+    tensors = [indices for indices, _ in lookups]
+    result: dict[int, Array] = {}
+    with tf.compat.v1.Session(graph=graph) as session:
+        shifts = session.run(tensors, {**constants, **zeros})
+        for position, (tensor, shape) in enumerate(zip(inputs, shapes, strict=True)):
+            count = int(np.prod(shape))
+            numbers = np.arange(1, count + 1).astype(zeros[tensor.name].dtype).reshape(shape)
+            if tensor.dtype.is_bool or int(numbers.reshape(-1)[-1]) != count:
+                continue  # too many values for the type
+            sizes = np.zeros(count + 1, np.int64)
+            moved = session.run(tensors, {**constants, **zeros, tensor.name: numbers})
+            for values, shift, (_, size) in zip(moved, shifts, lookups, strict=True):
+                selected, allowed = np.ravel(values - shift), np.ravel(size - shift)
+                for number in np.unique(selected[selected > 0]):
+                    smallest = max(1, int(allowed[selected == number].min()))
+                    sizes[number] = min(sizes[number] or smallest, smallest)
+            if sizes.any():
+                result[position] = sizes[1:].reshape(shape[1:])
+    return result

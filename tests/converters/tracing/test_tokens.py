@@ -1,0 +1,214 @@
+"""Which inputs, or parts of them, are tokens: the data flow from an input to a lookup decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import models
+from edgeattn.errors import SampleError, UnsupportedModelError
+from edgeattn_converters.reference import reference_file
+from edgeattn_converters.reference.plausible_inputs import plausible_inputs
+from edgeattn_converters.tracing.trace import interface_of
+
+layers = keras.layers
+WORDS, STEPS = 30, 5
+
+
+class TokenAndPosition(keras.layers.Layer):
+    """Adds an embedding of the words and one of their positions."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.words = layers.Embedding(WORDS, 4)
+        self.positions = layers.Embedding(STEPS, 4)
+
+    def call(self, inputs: Any) -> Any:
+        return self.words(inputs) + self.positions(ops.arange(ops.shape(inputs)[-1]))
+
+
+class Positions(keras.layers.Layer):
+    """Adds an embedding of the positions of vectors."""
+
+    def build(self, shape: Any) -> None:
+        self.positions = layers.Embedding(shape[1], shape[2])
+        self.positions.build((shape[1],))
+
+    def call(self, inputs: Any) -> Any:
+        return inputs + self.positions(ops.arange(ops.shape(inputs)[1]))
+
+
+class Table(keras.layers.Layer):
+    """An embedding as a user writes it."""
+
+    def build(self, _shape: Any) -> None:
+        self.table = self.add_weight(shape=(WORDS, 3), name="table")
+
+    def call(self, inputs: Any) -> Any:
+        return ops.take(self.table, ops.cast(inputs, "int32"), axis=0)
+
+
+def words(name: str = "words", **kwargs: Any) -> Any:
+    return keras.Input((STEPS,), dtype="int32", name=name, **kwargs)
+
+
+def transformer() -> Any:
+    inputs = words()
+    x = TokenAndPosition()(inputs)
+    x = x + layers.MultiHeadAttention(2, 2)(x, x)
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(x)))
+
+
+def vision_transformer() -> Any:
+    images = keras.Input((8, 8, 3), name="images")
+    patches = layers.Reshape((4, 6))(layers.Conv2D(6, 4, strides=4)(images))
+    x = Positions()(patches)
+    return keras.Model(images, layers.Dense(2)(layers.MultiHeadAttention(2, 3)(x, x)))
+
+
+def time_distributed() -> Any:
+    inputs = keras.Input((3, STEPS), dtype="int32", name="words")
+    embedded = layers.TimeDistributed(layers.Embedding(WORDS, 4))(inputs)
+    return keras.Model(inputs, layers.Dense(2)(ops.mean(embedded, axis=2)))
+
+
+def several_inputs() -> Any:
+    images, left, right = keras.Input((4, 4, 1), name="images"), words("left"), words("right")
+    inner_input = words()
+    inner = keras.Model(inner_input, layers.Flatten()(layers.Embedding(WORDS, 2)(inner_input)))
+    encoded = [layers.Flatten()(images), inner(left), inner(right)]
+    return keras.Model([images, left, right], layers.Dense(2)(layers.Concatenate()(encoded)))
+
+
+def two_tables() -> Any:
+    inputs = words()
+    both = [layers.Embedding(WORDS, 2)(inputs), layers.Embedding(9, 2)(inputs)]
+    return keras.Model(inputs, layers.Concatenate()(both))
+
+
+def columns() -> Any:
+    """A table of numbers whose first and third column are categories."""
+    inputs = keras.Input((STEPS,), name="table")
+    day = layers.Embedding(7, 2)(ops.cast(inputs[:, 0], "int32"))
+    place = layers.Embedding(WORDS, 2)(inputs[:, 2])
+    numbers = ops.concatenate([inputs[:, 1:2], inputs[:, 3:]], axis=1)
+    return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()([day, place, numbers])))
+
+
+def shifted(shift: Callable[[Any], Any]) -> Callable[[], Any]:
+    def build() -> Any:
+        inputs = words()
+        return keras.Model(inputs, layers.Embedding(WORDS, 2)(shift(inputs)))
+
+    return build
+
+
+def computed(index: Callable[[Any], Any]) -> Callable[[], Any]:
+    def build() -> Any:
+        inputs = keras.Input((STEPS,), name="x")
+        return keras.Model(inputs, layers.Embedding(WORDS, 2)(index(inputs)))
+
+    return build
+
+
+def own_table() -> Any:
+    inputs = keras.Input((STEPS,), name="words")
+    return keras.Model(inputs, Table()(inputs))
+
+
+MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "transformer": (transformer, {"words": WORDS}),
+    "vision transformer": (vision_transformer, {}),
+    "time distributed": (time_distributed, {"words": WORDS}),
+    "several inputs": (several_inputs, {"left": WORDS, "right": WORDS}),
+    "two tables": (two_tables, {"words": 9}),
+    "own table": (own_table, {"words": WORDS}),
+    "columns": (columns, {"table": [7, 0, WORDS, 0, 0]}),
+    "next word": (shifted(lambda x: x + 1), {"words": WORDS - 1}),
+    "from one": (shifted(lambda x: x - 1), {"words": WORDS + 1}),
+    "offsets": (
+        shifted(lambda x: x + np.arange(0, 10, 2, dtype="int32")),
+        {"words": [WORDS, WORDS - 2, WORDS - 4, WORDS - 6, WORDS - 8]},
+    ),
+    "shifted right": (
+        shifted(lambda x: ops.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=1)),
+        {"words": [WORDS, WORDS, WORDS, WORDS, 0]},
+    ),
+    "argmax": (computed(lambda x: ops.argmax(x, axis=1, keepdims=True)), {}),
+    "rounded": (computed(lambda x: ops.cast(ops.sigmoid(x) * 9, "int32")), {}),
+    "above": (computed(lambda x: ops.cast(x > 0, "int32")), {}),
+    "clipped": (shifted(lambda x: ops.clip(x, 0, WORDS - 1)), {}),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_tokens_are_what_reaches_a_lookup(name: str) -> None:
+    build, expected = MODELS[name]
+    interface = interface_of(build())
+    vocabulary = interface.vocabulary
+    assert set(vocabulary) == set(expected)
+    for spec in interface.inputs:
+        if spec.name in expected:
+            assert vocabulary[spec.name].shape == spec.shape[1:]
+            np.testing.assert_array_equal(
+                vocabulary[spec.name], np.broadcast_to(expected[spec.name], spec.shape[1:])
+            )
+
+
+def test_columns_of_a_table_are_numbers_or_tokens(tmp_path: Path) -> None:
+    model = models.filled(columns())
+    interface = interface_of(model)
+    values = plausible_inputs(model, interface, np.random.default_rng(0))["table"]
+    tokens, numbers = values[:, [0, 2]], values[:, [1, 3, 4]]
+    assert (tokens == np.rint(tokens)).all()
+    assert (tokens >= 0).all()
+    assert tokens[:, 0].max() < 7 <= tokens[:, 1].max() < WORDS
+    assert (numbers != np.rint(numbers)).any()
+    assert numbers.min() < 0
+    entry = reference_file.write(
+        model, interface, tmp_path / "reference.npz", samples=None, attention=False
+    )
+    with np.load(tmp_path / "reference.npz") as arrays:
+        written = arrays["input/table"]
+    assert len(written) == entry["samples"] + entry["edge_cases"] > len(values)
+    assert set(written[:, 0]) <= set(range(7))
+    assert set(written[:, 2]) <= set(range(WORDS))
+    assert written[:, 2].max() == WORDS - 1
+    assert np.abs(written[:, [1, 3, 4]]).max() > WORDS
+
+
+def test_tokens_outside_the_table_are_refused(tmp_path: Path) -> None:
+    model = models.filled(several_inputs())
+    samples = {
+        "images": np.zeros((4, 4, 4, 1), "float32"),
+        "left": np.full((4, STEPS), 3, "int32"),
+        "right": np.full((4, STEPS), 87, "int32"),
+    }
+    np.savez(tmp_path / "samples.npz", **samples)
+    with pytest.raises(SampleError, match=r"'right' takes tokens from 0 to 29; .* 87 to 87"):
+        reference_file.write(
+            model,
+            interface_of(model),
+            tmp_path / "reference.npz",
+            samples=tmp_path / "samples.npz",
+            attention=False,
+        )
+
+
+def test_an_index_that_the_model_computes_may_be_outside_the_table(tmp_path: Path) -> None:
+    model = models.filled(computed(lambda x: ops.cast(ops.abs(x) * 100, "int32"))())
+    np.savez(tmp_path / "samples.npz", x=np.ones((4, STEPS), "float32"))
+    with pytest.raises(UnsupportedModelError, match=r"Keras itself .* = 100 is not in \[0, 30\)"):
+        reference_file.write(
+            model,
+            interface_of(model),
+            tmp_path / "reference.npz",
+            samples=tmp_path / "samples.npz",
+            attention=False,
+        )
