@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := edgeattn converters tests sample_models benchmarks examples
 MODEL := sample_models/find_max
+# The files in the order of tests/conftest.py, the longest first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-pi memory fuzz graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-long test-pi memory fuzz graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -25,11 +27,15 @@ demo: environment
 	    --output .out/find_max.outputs.npz --force
 
 test: environment
-	@echo "Running all tests: about 20 minutes on two idle cores, longer beside other work."
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@echo "Running the tests: about 10 minutes on two idle cores, longer beside other work."
+	$(PYTEST) -m "not long"
 	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
 
-# The device half in ARM user space under emulation; `make test` includes these tests.
+# Longer forms of the tests: more models, lowerings and systems. CI runs them after `make test`.
+test-long: environment
+	$(PYTEST) -m long
+
+# The device half in ARM user space under emulation; `make test` includes most of them.
 test-pi: environment
 	$(BIN)/python -m pytest tests/pi
 

@@ -7,18 +7,35 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import preloaded_worker
 import pytest
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.signing import NAMESPACE
-from edgeattn.process.worker import Worker
+from edgeattn.process import worker as worker_module
+from edgeattn.process.worker import SANDBOX, Worker
 
 TESTS = Path(__file__).parent
+start_worker = worker_module.start_process
+
+
+# Files that take longest start first, so that two processes end at about the same time.
+LONGEST = (
+    *("test_emulated_pi.py", "test_lowering_structures.py", "test_diagnosis_of_faults.py"),
+    *("test_lowering_recurrent.py", "test_convert.py", "test_sample_models.py"),
+    *("test_quantized_convert.py", "test_load_specimens.py", "test_tune.py"),
+    *("test_lowering_attention.py", "test_shared_models.py", "test_attention_outputs.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
 
 
 @dataclass(frozen=True)
@@ -106,3 +123,24 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     public = (folder / "release.pub").read_text()
     (folder / "allowed").write_text(f'release@example.org namespaces="{NAMESPACE}" {public}')
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def preloaded_workers() -> Iterator[None]:
+    """Conversion workers of commands in this process are forks of one that imported TensorFlow."""
+    with preloaded_worker.Server() as server, pytest.MonkeyPatch.context() as patch:
+
+        def start_or_fork(command: Sequence[str], environment: Mapping[str, str]) -> Any:
+            # Only conversion workers enter the sandbox.
+            if environment.get(SANDBOX) and command[0] == sys.executable:
+                return server.fork(environment)
+            return start_worker(command, environment)
+
+        patch.setattr(worker_module, "start_process", start_or_fork)
+        yield
+
+
+@pytest.fixture
+def real_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are processes of their own, as they are for users."""
+    monkeypatch.setattr(worker_module, "start_process", start_worker)

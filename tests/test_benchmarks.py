@@ -432,6 +432,7 @@ def test_interrupted_run_resumes(tmp_path, monkeypatch):
     assert calls[3:] == list(names)
 
 
+@pytest.mark.long
 def test_quick_run(tmp_path):
     """A complete run with few rounds, whose times are meaningless."""
     pytest.importorskip("tensorflow")

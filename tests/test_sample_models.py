@@ -68,8 +68,13 @@ def readme_metrics(name):
     return dict(re.findall(r"^\| (.+?) \| ([\d.]+%?) \|$", text, flags=re.MULTILINE))
 
 
+def some_are_long(*names):
+    """Every sample model; only ``names`` are tested by ``make test``, all by ``make test-long``."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
+
+
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some_are_long("digits", "commands"))
 def test_training_runs_and_its_files_load(name, tmp_path, monkeypatch):
     """In this process: importing Keras takes longer than the training."""
     path = ROOT / name / "train.py"
@@ -142,7 +147,7 @@ def test_the_models_cover_the_supported_layers_and_tasks():
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", some_are_long("find_max", "digits"))
 def test_every_artifact_passes(name, tmp_path):
     """Both formats: float32 within 1e-5, the other schemes within their limits."""
     converters = pytest.importorskip("edgeattn_converters", reason="requires the converters")

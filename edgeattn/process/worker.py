@@ -181,13 +181,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             try:
-                self._process = subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    env=self._environment,
-                )
+                self._process = start_process(self._command, self._environment)
             except OSError as error:
                 raise WorkerDied(f"could not be started: {error}") from error
             assert self._process.stderr is not None
@@ -209,6 +203,19 @@ class Worker:
         log = self._log
         self.close()
         return WorkerDied(reason, output="" if log is None else log.text())
+
+
+def start_process(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a process that is connected to this one by its standard streams."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
 
 
 def signal_name(number: int) -> str:

@@ -22,9 +22,10 @@ from edgeattn.bundle.manifest import MANIFEST
 COMMAND = [sys.executable, "-m", "edgeattn"]
 FLOAT = ("--scheme", "float32")
 ROOT = Path(__file__).parents[2]
+Command = Callable[..., Any]
 
 
-def edgeattn(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def edgeattn_process(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options
     )
@@ -40,7 +41,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(saved: Path) -> Path:
     target = saved.parent / "made.edge"
-    done = edgeattn("convert", saved, "-o", target, "--json")
+    done = edgeattn_process("convert", saved, "-o", target, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["bundle"] == str(target)
@@ -84,12 +85,12 @@ def test_the_reference_contains_the_outputs_of_keras(bundle: Path) -> None:
 
 
 def test_validate_and_run(bundle: Path, tmp_path: Path) -> None:
-    done = edgeattn("validate", bundle, "--json")
+    done = edgeattn_process("validate", bundle, "--json")
     assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "pass")
     reference = Bundle.open(bundle).reference()
     np.save(tmp_path / "x.npy", reference["input/sensor"])
     for format in ("tflite", "onnx"):
-        done = edgeattn(
+        done = edgeattn_process(
             "run", bundle, "--input", "x.npy", "--format", format, "--force", cwd=tmp_path
         )
         assert done.returncode == 0, done.stderr
@@ -99,7 +100,7 @@ def test_validate_and_run(bundle: Path, tmp_path: Path) -> None:
             )
 
 
-def test_one_format_and_real_samples(saved: Path, tmp_path: Path) -> None:
+def test_one_format_and_real_samples(edgeattn: Command, saved: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(5, 13, 3)).astype("float32")
     np.savez(tmp_path / "samples.npz", x=x, y=np.arange(5))
     target = tmp_path / "one.edge"
@@ -107,28 +108,26 @@ def test_one_format_and_real_samples(saved: Path, tmp_path: Path) -> None:
         *("convert", *FLOAT, saved, "-o", target, "--format", "onnx", "--samples"),
         tmp_path / "samples.npz",
     )
-    assert done.returncode == 0, done.stderr
-    assert "tflite" not in done.stdout
+    assert done.code == 0, done.err
+    assert "tflite" not in done.out
     reference = Bundle.open(target).reference()
     np.testing.assert_array_equal(reference["input/sensor"][:5], x)
     np.testing.assert_array_equal(reference["target"], np.arange(5))
 
 
-def test_free_time_axis(tmp_path: Path) -> None:
+def test_free_time_axis(edgeattn: Command, tmp_path: Path) -> None:
     import keras
 
     inputs = keras.Input((None, 3), name="sensor")
     states = keras.layers.LSTM(5, return_sequences=True)(inputs)
     free = models.filled(keras.Model(inputs, models.Attention(2)(states)))
     free.save(tmp_path / "free.keras")
-    refused = edgeattn("convert", *FLOAT, "free.keras", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "--time-steps" in refused.stderr
+    refused = edgeattn("convert", *FLOAT, "free.keras")
+    assert refused.code == 2
+    assert "--time-steps" in refused.err
     assert [file.name for file in tmp_path.iterdir()] == ["free.keras"]
-    done = edgeattn(
-        "convert", *FLOAT, "free.keras", "--time-steps", "7", "--format", "onnx", cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    done = edgeattn("convert", *FLOAT, "free.keras", "--time-steps", "7", "--format", "onnx")
+    assert done.code == 0, done.err
     x = np.ones((2, 11, 3), "float32")
     np.savez(tmp_path / "samples.npz", x=x)
     done = edgeattn(
@@ -142,28 +141,29 @@ def test_free_time_axis(tmp_path: Path) -> None:
             "onnx",
             "--force",
         ),
-        cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert Bundle.open(tmp_path / "free.edge").manifest.artifacts[0].inputs[0].shape[1] == 11
 
 
-def test_time_steps_of_a_model_with_a_fixed_length(saved: Path, tmp_path: Path) -> None:
+def test_time_steps_of_a_model_with_a_fixed_length(
+    edgeattn: Command, saved: Path, tmp_path: Path
+) -> None:
     done = edgeattn("convert", saved, "--time-steps", "7", "-o", tmp_path / "out.edge")
-    assert done.returncode == 2
-    assert "fixed sequence length" in done.stderr
+    assert done.code == 2
+    assert "fixed sequence length" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_is_not_a_model(bundle: Path) -> None:
+def test_a_bundle_is_not_a_model(edgeattn: Command, bundle: Path) -> None:
     done = edgeattn("convert", bundle)
-    assert done.returncode == 2
-    assert "is already a bundle" in done.stderr
+    assert done.code == 2
+    assert "is already a bundle" in done.err
 
 
-def test_a_folder_is_not_a_model(tmp_path: Path) -> None:
-    done = edgeattn("convert", ".", cwd=tmp_path)
-    assert done.returncode == 3
+def test_a_folder_is_not_a_model(edgeattn: Command, tmp_path: Path) -> None:
+    done = edgeattn("convert", ".")
+    assert done.code == 3
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,16 +212,16 @@ def _only_config(folder: Path, saved: Path) -> str:
     ],
 )
 def test_bad_models(
-    make: Callable[[Path, Path], str], code: int, saved: Path, tmp_path: Path
+    edgeattn: Command, make: Callable[[Path, Path], str], code: int, saved: Path, tmp_path: Path
 ) -> None:
     message = make(tmp_path, saved)
     before = sorted(tmp_path.rglob("*"))
-    done = edgeattn("convert", *FLOAT, "bad.h5", cwd=tmp_path)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) <= 3
+    done = edgeattn("convert", *FLOAT, "bad.h5")
+    assert done.code == code, done.err
+    assert done.out == ""
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert len(done.err.strip().splitlines()) <= 3
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -267,44 +267,44 @@ class _NoModel:
         return iter(())
 
 
-def test_bad_samples_on_the_command_line(saved: Path, tmp_path: Path) -> None:
+def test_bad_samples_on_the_command_line(edgeattn: Command, saved: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "samples.npz", x=np.full((3, 13, 3), np.nan, "float32"))
-    done = edgeattn(
-        "convert", *FLOAT, saved, "-o", "out.edge", "--samples", "samples.npz", cwd=tmp_path
-    )
-    assert done.returncode == 2
-    assert "NaN" in done.stderr
+    done = edgeattn("convert", *FLOAT, saved, "-o", "out.edge", "--samples", "samples.npz")
+    assert done.code == 2
+    assert "NaN" in done.err
     assert [file.name for file in tmp_path.iterdir()] == ["samples.npz"]
 
 
-def test_an_existing_output_folder(saved: Path, tmp_path: Path) -> None:
+def test_an_existing_output_folder(edgeattn: Command, saved: Path, tmp_path: Path) -> None:
     (tmp_path / "out.edge").mkdir()
     other_file = tmp_path / "out.edge" / "precious.txt"
     other_file.write_text("mine")
     for force in ([], ["--force"]):
         done = edgeattn("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", *force)
-        assert done.returncode == 2, done.stderr
+        assert done.code == 2, done.err
     assert other_file.read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
 
 
-def test_tables_and_details(saved: Path, tmp_path: Path) -> None:
+def test_tables_and_details(edgeattn: Command, saved: Path, tmp_path: Path) -> None:
     arguments = ("convert", saved, "--format", "onnx", "--scheme", "dynamic_int8", "--force")
     done = edgeattn(*arguments, "-o", tmp_path / "out.edge")
-    header, row = done.stdout.splitlines()[2:4]
+    header, row = done.out.splitlines()[2:4]
     assert header.split()[:3] == ["verdict", "format", "scheme"]
     assert row.split()[:3] == ["pass", "onnx", "dynamic_int8"]
-    assert "onnx dynamic_int8: " not in done.stdout
+    assert "onnx dynamic_int8: " not in done.out
     verbose = edgeattn(*arguments, "-o", tmp_path / "out.edge", "--verbose")
-    assert "onnx dynamic_int8: " in verbose.stdout
+    assert "onnx dynamic_int8: " in verbose.out
 
 
-def test_force_replaces_a_bundle(bundle: Path, saved: Path, tmp_path: Path) -> None:
+def test_force_replaces_a_bundle(
+    edgeattn: Command, bundle: Path, saved: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "out.edge"
     target.mkdir()
     (target / MANIFEST).write_text("an old one")
     done = edgeattn("convert", *FLOAT, saved, "-o", target, "--force", "--format", "onnx")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     Bundle.open(target).verify()
     assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
 
@@ -315,7 +315,7 @@ def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
-    done = edgeattn("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", preexec_fn=limit)
+    done = edgeattn_process("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", preexec_fn=limit)
     assert done.returncode == 2, done.stderr
     assert "Free some space" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -350,6 +350,7 @@ def test_interrupted(number: signal.Signals, code: int, tmp_path: Path) -> None:
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.usefixtures("real_workers")
 def test_a_converter_that_crashes(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,7 +400,7 @@ def test_an_artifact_that_does_not_match_keras(
         "sys.meta_path.insert(0, Finder())\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = edgeattn("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", env=environment)
+    done = edgeattn_process("convert", *FLOAT, saved, "-o", tmp_path / "out.edge", env=environment)
     assert done.returncode == 1, done.stderr
     rows = [line.split()[:3] for line in done.stdout.splitlines()]
     assert ["pass", "tflite", "float32"] in rows

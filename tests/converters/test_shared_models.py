@@ -6,7 +6,7 @@ and otherwise those of the installed Keras 3 or tf_keras, which load these files
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,19 @@ def tf_keras(path: Path, x: Any) -> Any:
     return keras.models.load_model(path, compile=False).predict(x, verbose=0)
 
 
+# Large models, which take longest.
+LARGE = ("R02_countnet_rnn.h5", "A13_vsl_lstm_mha.h5", "R08_ethnicolr.h5")
 REFERENCES: dict[str, Callable[[Path, Any], Any]] = {
     "A13_vsl_lstm_mha.h5": keras3,
     "A21_authai_mha.keras": keras3,
     "R10_masked_lstm.keras": keras3,
     "R08_ethnicolr.h5": tf_keras,
 }
+
+
+def large_are_long(names: Iterable[str]) -> list[Any]:
+    long = pytest.mark.long
+    return [pytest.param(name, marks=long) if name in LARGE else name for name in sorted(names)]
 
 
 def converted(name: str, folder: Path) -> Conversion:
@@ -73,7 +80,7 @@ def first_outputs(conversion: Conversion, x: Any) -> dict[str, Any]:
     return outputs
 
 
-@pytest.mark.parametrize("name", sorted(RECORDED))
+@pytest.mark.parametrize("name", large_are_long(RECORDED))
 def test_recorded_outputs(name: str, tmp_path: Path) -> None:
     file, key = RECORDED[name]
     with np.load(MODELS / file) as data:
@@ -84,7 +91,7 @@ def test_recorded_outputs(name: str, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", sorted(REFERENCES))
+@pytest.mark.parametrize("name", large_are_long(REFERENCES))
 def test_outputs_of_the_installed_keras(name: str, tmp_path: Path) -> None:
     conversion = converted(name, tmp_path)
     spec = conversion.bundle.manifest.artifacts[0].inputs[0]

@@ -75,7 +75,11 @@ def emulate(
     return build
 
 
-@pytest.fixture(scope="session", params=[PI4, PI5], ids=lambda board: board.name)
+@pytest.fixture(
+    scope="session",
+    params=[PI4, pytest.param(PI5, marks=pytest.mark.long)],
+    ids=lambda board: board.name,
+)
 def either_pi(
     request: pytest.FixtureRequest, emulate: Callable[[Recipe, Board], EmulatedPi]
 ) -> EmulatedPi:

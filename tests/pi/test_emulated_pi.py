@@ -189,7 +189,14 @@ def converted_for_tflite_runtime(tmp_path_factory):
     return convert(tmp_path_factory.mktemp("older"), "--target", "tflite-runtime")
 
 
-@pytest.fixture(scope="session", params=["bookworm-pi4", "bookworm-pi5", "trixie-pi5"])
+@pytest.fixture(
+    scope="session",
+    params=[
+        "bookworm-pi4",
+        pytest.param("bookworm-pi5", marks=pytest.mark.long),
+        pytest.param("trixie-pi5", marks=pytest.mark.long),
+    ],
+)
 def any_64_bit(request, emulate):
     suite, _, board = request.param.partition("-")
     return emulate({"bookworm": BOOKWORM, "trixie": TRIXIE}[suite], {"pi4": PI4, "pi5": PI5}[board])
@@ -249,6 +256,7 @@ def test_every_scheme_equals_x86(any_64_bit, converted):
     assert {("onnx", scheme) for scheme in ("float32", "dynamic_int8")} <= schemes
 
 
+@pytest.mark.long
 def test_every_scheme_on_32_bit_systems(emulate, converted_for_tflite_runtime):
     schemes = assert_equal_outputs(
         emulate(BOOKWORM_32, PI4), converted_for_tflite_runtime, map_tolerance=MAP_TOLERANCE_32_BIT
@@ -269,6 +277,7 @@ def test_validate_on_the_device(either_pi, converted):
 # Other systems that a Pi may have
 
 
+@pytest.mark.long
 def test_trixie(emulate, home):
     artifacts.write_dense_bundle(home / "dense.edge")
     pi = emulate(TRIXIE, PI4).mounted(home, "/home/pi")
@@ -282,6 +291,7 @@ def test_trixie(emulate, home):
     assert (code, err, document["verdict"]) == (0, "", "pass")
 
 
+@pytest.mark.long
 def test_32_bit_bookworm_has_tflite_runtime(emulate, home):
     artifacts.write_dense_bundle(home / "dense.edge")
     pi = emulate(BOOKWORM_32, PI4).mounted(home, "/home/pi")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from edgeattn.runners.onnx import ONNXRunner
 from edgeattn.runners.tflite import TFLiteRunner
@@ -20,7 +21,8 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
 FEATURES, UNITS, ROWS = 3, 5, 11
-KERAS = ("keras", "tf_keras")
+# The layers of tf_keras are lowered by the same functions, after other conversions of the file.
+KERAS = ("keras", pytest.param("tf_keras", marks=pytest.mark.long))
 KINDS = ("LSTM", "GRU", "SimpleRNN")
 SATURATION = 20.0
 

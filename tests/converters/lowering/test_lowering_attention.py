@@ -81,8 +81,15 @@ def _every_kind(kinds, *, padded):
     return keras.Model(x, outputs, name="kinds")
 
 
-@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
-@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize(
+    ("attention", "padded"),
+    [
+        (True, True),
+        pytest.param(True, False, marks=pytest.mark.long),
+        pytest.param(False, True, marks=pytest.mark.long),
+        (False, False),
+    ],
+)
 def test_keras_attention_layers(attention, padded, tmp_path):
     model = randomise(_every_kind(KINDS, padded=padded))
     converted = Converted(model, tmp_path, BOTH, attention=attention)

@@ -37,12 +37,12 @@ def _everything(era: str, time: int, masked: bool):
 @pytest.mark.parametrize(
     ("era", "time", "masked", "lowering", "formats"),
     [
-        ("keras", 1, True, "auto", BOTH),
+        pytest.param("keras", 1, True, "auto", BOTH, marks=pytest.mark.long),
         ("keras", 2, False, "auto", BOTH),
         ("keras", 7, True, "unrolled", BOTH),
-        ("keras", 13, True, "chunked", ("tflite",)),
-        ("tf_keras", 5, True, "unrolled", BOTH),
-        ("tf_keras", 13, False, "chunked", ("tflite",)),
+        pytest.param("keras", 13, True, "chunked", ("tflite",), marks=pytest.mark.long),
+        pytest.param("tf_keras", 5, True, "unrolled", BOTH, marks=pytest.mark.long),
+        pytest.param("tf_keras", 13, False, "chunked", ("tflite",), marks=pytest.mark.long),
     ],
 )
 def test_every_option_matches_keras(era, time, masked, lowering, formats, tmp_path, monkeypatch):

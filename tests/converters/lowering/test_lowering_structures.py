@@ -106,7 +106,9 @@ def test_nested_layers(era, tmp_path):
 OPERATORS = {"chunked": "WHILE", "fused": "UNIDIRECTIONAL_SEQUENCE_LSTM"}
 
 
-@pytest.mark.parametrize("lowering", ["auto", "unrolled", "chunked", "fused"])
+@pytest.mark.parametrize(
+    "lowering", ["auto", pytest.param("unrolled", marks=pytest.mark.long), "chunked", "fused"]
+)
 def test_fifty_consecutive_sequences_without_reset(lowering, tmp_path):
     import keras
 

@@ -83,6 +83,7 @@ def test_the_chosen_candidate_is_timed_and_on_the_frontier(tuned):
     assert tuned.chosen in tuned.frontier
 
 
+@pytest.mark.long
 def test_a_killed_search_resumes(text, tmp_path):
     model = tmp_path / "text.keras"
     model.write_bytes((text / "text.keras").read_bytes())
