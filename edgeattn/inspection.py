@@ -8,6 +8,8 @@ from typing import Any
 
 from edgeattn.bundle.bundle import bundle_folder, read_manifest
 from edgeattn.bundle.manifest import MANIFEST
+from edgeattn.bundle.unlisted_files import refuse_unlisted_files
+from edgeattn.bundle.verified_file import read_file
 from edgeattn.converters import import_converters
 from edgeattn.errors import ArtifactError, UsageError, first_line, last_line
 from edgeattn.file_structure.contents import COUNTS
@@ -38,10 +40,13 @@ def file_kind(path: Path) -> str:
 def inspect_bundle(path: Path) -> dict[str, Any]:
     """The manifest of a bundle, with sizes and counts as they are in its files.
 
-    A file that is missing or malformed has no counts; the reason is under ``problem``.
+    A file that is missing or malformed has no counts; the reason is under ``problem``. Raises
+    :class:`UnsafeModelError` if the folder has files that the manifest does not list.
     """
     folder = bundle_folder(path)
-    document = {"kind": BUNDLE, **read_manifest(folder).to_json()}
+    manifest = read_manifest(folder)
+    refuse_unlisted_files(folder, manifest.hashes)
+    document = {"kind": BUNDLE, **manifest.to_json()}
     for artifact in document["artifacts"]:
         file = folder / artifact["path"]
         achieved = artifact["achieved"]
@@ -88,11 +93,14 @@ def inspect_keras(path: Path, loading: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_tflite(path: str) -> dict[str, Any]:
     """In the worker: what the TFLite runtime reports about a file."""
+    from edgeattn.runners.external_buffers import refuse_external_buffers
     from edgeattn.runners.tflite import interpreter_class
 
     interpreter_type, runtime = interpreter_class()
+    content = read_file(Path(path))
     try:
-        interpreter = interpreter_type(model_path=path)
+        refuse_external_buffers(Path(path), content)
+        interpreter = interpreter_type(model_content=content)
         operators = Counter(item["op_name"] for item in interpreter._get_ops_details())
         # The runtime counts its own delegate among the operators.
         operators.pop("DELEGATE", None)
@@ -133,13 +141,14 @@ def read_onnx(path: str) -> dict[str, Any]:
     from edgeattn.runners.onnx import import_onnxruntime, session_options
 
     onnxruntime = import_onnxruntime()
-    refuse_external_data(Path(path))
+    content = read_file(Path(path))
+    refuse_external_data(Path(path), content)
     options = session_options()
     options.log_severity_level = 4
     # The graph as stored, not as the runtime would rewrite it.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no public base class
         raise ArtifactError(
             f"onnxruntime cannot load {Path(path).name}: {first_line(error)}"
@@ -147,7 +156,7 @@ def read_onnx(path: str) -> dict[str, Any]:
     return {
         "inputs": [_onnx_value(item) for item in session.get_inputs()],
         "outputs": [_onnx_value(item) for item in session.get_outputs()],
-        "operators": dict(read_contents(Path(path), ONNX).operators),
+        "operators": dict(read_contents(Path(path), ONNX, content).operators),
     }
 
 

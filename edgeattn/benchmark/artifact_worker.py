@@ -12,7 +12,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.device import info
 from edgeattn.device.power import PowerSampler
-from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UsageError
+from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UnsafeModelError, UsageError
 from edgeattn.inference.model import Model
 from edgeattn.inference.session import import_runtime, open_session
 from edgeattn.process.limits import run_limits
@@ -74,7 +74,7 @@ class ArtifactWorker:
             )
         except RuntimeUnavailableError as error:
             self.reason, self.unavailable = error.message, True
-        except (ArtifactError, UsageError) as error:
+        except (ArtifactError, UnsafeModelError, UsageError) as error:
             self.reason = error.message
         except WorkerDied as error:
             advice = f" {RAISE_TIMEOUT}" if error.timed_out else ""

@@ -34,6 +34,7 @@ from edgeattn.bundle.manifest import (
     Manifest,
     sha256,
 )
+from edgeattn.bundle.unlisted_files import refuse_unlisted_files
 from edgeattn.bundle.verified_file import COPY_AGAIN, changed_file, read_file, read_signature
 from edgeattn.errors import BundleError, SampleError
 
@@ -62,7 +63,7 @@ class Bundle:
         bytes before they are parsed. A packed bundle is unpacked into a cache first, see
         :mod:`edgeattn.bundle.packing`. Raises :class:`BundleError` if there is no bundle at
         ``path``, its manifest cannot be read, or a file is missing or changed;
-        :class:`UnsafeModelError` if a packed bundle is refused.
+        :class:`UnsafeModelError` if a packed bundle is refused or a folder has unlisted files.
         """
         folder = bundle_folder(path, check)
         content = read_manifest_bytes(folder)
@@ -78,7 +79,9 @@ class Bundle:
     def verify(self) -> None:
         """Hash every file; raise :class:`BundleError` if one is missing or changed.
 
-        :meth:`open` calls this. Call it again only if the files may have changed since.
+        Raises :class:`UnsafeModelError` if the folder has files that the manifest does not list,
+        except documents, see :mod:`edgeattn.bundle.unlisted_files`. :meth:`open` calls this. Call
+        it again only if the files may have changed since.
         """
         for relative, expected in self.manifest.hashes.items():
             if not _is_own_file(self.path, relative):
@@ -92,6 +95,7 @@ class Bundle:
                 raise BundleError(f"{relative} cannot be read: {error.strerror}") from error
             if actual != expected:
                 raise changed_file(relative)
+        refuse_unlisted_files(self.path, self.manifest.hashes)
 
     def manifest_bytes(self) -> bytes:
         """The bytes of the manifest as they were parsed."""

@@ -14,6 +14,7 @@ from edgeattn.diagnosis.comparison import compare_files
 from edgeattn.diagnosis.graph import InstrumentedModel
 from edgeattn.diagnosis.tflite_graph import GraphReader
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
+from edgeattn.runners.external_buffers import refuse_external_buffers
 from edgeattn.runners.tflite import interpreter_class
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
@@ -30,6 +31,7 @@ class InstrumentedTFLite(InstrumentedModel):
         self._schema = _schema()
         self._content = path.read_bytes()
         try:
+            refuse_external_buffers(path, self._content)
             self._model: Any = self._schema.ModelT.InitFromPackedBuf(self._content, 0)
             self._interpreter = _interpreter(self._content, preserve_all=True)
             input_tensors = _tensors_by_name(self._interpreter.get_input_details())

@@ -15,11 +15,11 @@ from edgeattn.file_structure.contents import (
     count_weights,
     counts_by_dtype,
 )
-from edgeattn.file_structure.flatbuffer import FlatBuffer, Table
 from edgeattn.file_structure.tflite_names import BITS, DTYPES, OPERATORS
+from edgeattn.runners.external_buffers import IDENTIFIER, stored_bytes
+from edgeattn.runners.flatbuffer import FlatBuffer, Table
 
 T = TypeVar("T")
-_IDENTIFIER = b"TFL3"
 _RUNTIME_KEY = "min_runtime_version"
 # They convert numbers, or contain operators that are counted themselves.
 _UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "WHILE", "IF"}
@@ -67,9 +67,9 @@ class _Graph:
 
 def read_tflite(data: bytes | mmap.mmap) -> FileContents:
     """The contents of a ``.tflite`` file. Raises :class:`ValueError` if it is malformed."""
-    model = FlatBuffer(data, _IDENTIFIER).root()
+    model = FlatBuffer(data, IDENTIFIER).root()
     codes = [_operator_type(code) for code in model.tables(1)]
-    buffers = [_stored_bytes(buffer, len(data)) for buffer in model.tables(4)]
+    buffers = [stored_bytes(buffer, len(data)) for buffer in model.tables(4)]
     graphs = [_read_graph(graph, codes, buffers) for graph in model.tables(2)]
     if not graphs:
         raise ValueError("it has no graph")
@@ -114,16 +114,6 @@ def _operator_type(code: Table) -> str:
         return f"UNKNOWN {number}"
     kind = OPERATORS[number]
     return f"{kind} {code.text(1)}" if kind == "CUSTOM" else kind
-
-
-def _stored_bytes(buffer: Table, file_size: int) -> int:
-    """The size of a buffer's data, which files of more than 2 GB store after the FlatBuffer."""
-    offset, size = buffer.integer(1, "Q"), buffer.integer(2, "Q")
-    if offset > 1:
-        if offset + size > file_size:
-            raise ValueError("a buffer leads outside the file")
-        return size
-    return buffer.content(0)[1]
 
 
 def _read_graph(graph: Table, codes: Sequence[str], buffers: Sequence[int]) -> _Graph:

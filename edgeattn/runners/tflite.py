@@ -9,6 +9,7 @@ from typing import Any
 from edgeattn.bundle.verified_file import read_file
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
 from edgeattn.runners.batching import batches, join_batches
+from edgeattn.runners.external_buffers import refuse_external_buffers
 from edgeattn.tensors import Tensors, TensorSpec
 
 
@@ -54,6 +55,7 @@ class TFLiteRunner:
         # The runtime takes no empty content.
         content = read_file(path, sha256) or b"\0"
         try:
+            refuse_external_buffers(path, content)
             self._interpreter = interpreter_type(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
             # Reading the details fails if a name is not UTF-8.

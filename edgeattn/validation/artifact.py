@@ -7,7 +7,12 @@ import numpy as np
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import SYNTHETIC, Artifact, Manifest
-from edgeattn.errors import ArtifactError, BundleError, RuntimeUnavailableError
+from edgeattn.errors import (
+    ArtifactError,
+    BundleError,
+    RuntimeUnavailableError,
+    UnsafeModelError,
+)
 from edgeattn.evaluation.dataset import Dataset
 from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
 from edgeattn.metrics.limits import Check, Limit
@@ -54,7 +59,7 @@ def validate_artifact(
         # Without a runtime nothing passes, but a file can be wrong.
         failed = any(check.passed is False for check in structure)
         return ArtifactReport(artifact, None, structure if failed else (), reason=error.message)
-    except ArtifactError as error:
+    except (ArtifactError, UnsafeModelError) as error:
         return ArtifactReport(artifact, runtime, structure, reason=error.message, broken=True)
     own = (*structure, *_checks(bundle, artifact, expected, runs))
     costs = rounding_costs(bundle.manifest, artifact)

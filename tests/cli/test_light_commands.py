@@ -10,8 +10,11 @@ import time
 from pathlib import Path
 
 import artifacts
+import flatbuffers
 import numpy as np
+import onnx
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from artifacts import TensorSpec, dense, samples
 
 COMMANDS = [
@@ -212,6 +215,40 @@ def test_validate_a_selection(edgeattn, tmp_path):
     assert edgeattn("validate", bundle.path, "--format", "tflite").code == 0
     assert edgeattn("validate", bundle.path, "--format", "onnx", "--format", "all").code == 1
     assert edgeattn("validate", bundle.path, "--scheme", "int8").code == 2
+
+
+def store_weights_outside(path):
+    """Move the weights of an artifact to another file."""
+    if path.suffix == ".onnx":
+        model = onnx.load(path)
+        model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+        path.write_bytes(model.SerializeToString())
+        return
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    model.subgraphs[0].tensors[1].externalBuffer = 1
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+
+
+@pytest.mark.parametrize("unsafe", ["onnx", "tflite"])
+def test_an_artifact_that_is_refused_as_unsafe_fails_and_the_others_run(
+    edgeattn, dense_bundle, source, unsafe
+):
+    store_weights_outside(dense_bundle.path / f"dense.float32.{unsafe}")
+    artifacts.rehash(dense_bundle.path)
+    result = edgeattn("validate", dense_bundle.path, "--jobs", 1, "--json")
+    assert (result.code, result.document["verdict"]) == (1, "fail")
+    for item in result.document["artifacts"]:
+        refused = item["format"] == unsafe
+        assert item["verdict"] == ("fail" if refused else "pass")
+        assert ("in another file" in (item["reason"] or "")) == refused
+    result = edgeattn("bench", dense_bundle.path, "--threads", 1, "--seconds", 0, "--json")
+    assert result.code == 5
+    for item in result.document["artifacts"]:
+        assert ("in another file" in (item["reason"] or "")) == (item["format"] == unsafe)
+    result = edgeattn("run", dense_bundle.path, "--input", source, "--format", unsafe)
+    assert (result.code, "in another file" in result.err) == (4, True)
 
 
 def test_validate_without_a_runtime(edgeattn_process, dense_bundle, tmp_path):

@@ -15,9 +15,10 @@ from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeattn.errors import ArtifactError
-from edgeattn.file_structure import flatbuffer, tflite_names
+from edgeattn.file_structure import tflite_names
 from edgeattn.file_structure.contents import FileContents, FileTensor
 from edgeattn.file_structure.read import parse_contents, read_contents
+from edgeattn.runners import flatbuffer
 
 SPECIMENS = Path(__file__).parents[1] / "specimens" / "bundle-0.1.0.dev0"
 WEIGHT_TYPES = ("FLOAT32", "FLOAT16", "INT8", "INT16", "INT4")

@@ -745,6 +745,14 @@ raw_file(
     "malformed: noise after the mark",
     lambda: struct.pack("<I", 28) + b"TFL3" + np.random.RandomState(5).bytes(4000),
 )
+raw_file(
+    "external_group",
+    ".tflite",
+    "external data: weights in another file",  # version 3 and one group of external buffers, named "data"
+    struct.pack("<I4s12HiII", 32, b"TFL3", 24, 12, 4, *[0] * 7, 8, 0, 24, 3, 4)
+    + struct.pack("<IIHHHHiII4sI", 1, 12, 6, 8, 4, 0, 8, 4, 4, b"data", 0),
+    "refuse",
+)
 
 
 # --- ONNX (CVE-2022-25882, 2024-27318, 2026-27489, -34446) ---------------------------------------------------------

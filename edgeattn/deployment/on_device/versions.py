@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from edgeattn.bundle.bundle import Bundle, read_manifest
 from edgeattn.bundle.manifest import MANIFEST
-from edgeattn.errors import BundleError, DeviceError
+from edgeattn.errors import BundleError, DeviceError, UnsafeModelError
 from edgeattn.files import sync
 from edgeattn.targets.on_device.file_store import FileStore
 
@@ -153,7 +153,7 @@ class Versions:
     def _is_intact(self, version: str) -> bool:
         try:
             Bundle.open(self.bundle(version))
-        except BundleError:
+        except (BundleError, UnsafeModelError):
             return False
         return True
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.errors import BundleError, DeviceError
+from edgeattn.errors import BundleError, DeviceError, UnsafeModelError
 from edgeattn.targets.on_device.file_store import FileStore, check_digest
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def assemble_bundle(files: dict[str, str]) -> str:
         bundle = Bundle.open(folder)
         if bundle.file_hashes() == files:
             return str(folder)
-    except BundleError:
+    except (BundleError, UnsafeModelError):
         pass
     shutil.rmtree(folder, ignore_errors=True)
     store.assemble(folder, files)

@@ -82,6 +82,11 @@ class Table:
         vector = self._vector(field)
         return () if vector is None else self._buffer.unpack(kind, *vector)
 
+    def length(self, field: int) -> int:
+        """The number of elements of a vector; 0 if the field is absent."""
+        vector = self._vector(field)
+        return 0 if vector is None else vector[1]
+
     def text(self, field: int) -> str:
         start, size = self.content(field)
         if size > MAX_TEXT:
