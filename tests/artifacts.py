@@ -390,6 +390,14 @@ def declared_artifacts(
 
 def write_bundle(folder: Path, artifacts: Sequence[Artifact], reference: Arrays) -> Bundle:
     """A bundle of ``artifacts``, whose files are in ``folder``, with this ``reference``."""
+    write_manifest_and_reference(folder, artifacts, reference)
+    return Bundle.open(folder)
+
+
+def write_manifest_and_reference(
+    folder: Path, artifacts: Sequence[Artifact], reference: Arrays
+) -> Manifest:
+    """The files of :func:`write_bundle` besides the artifacts."""
     file = folder / REFERENCE
     with file.open("wb") as stream:
         write_npz(stream, reference)
@@ -407,7 +415,7 @@ def write_bundle(folder: Path, artifacts: Sequence[Artifact], reference: Arrays)
         made_with={"edgeattn": "0"},
     )
     write_manifest(folder, manifest)
-    return Bundle.open(folder)
+    return manifest
 
 
 def write_dense_bundle(

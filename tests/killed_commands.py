@@ -190,9 +190,9 @@ class FakeWorker:
 
     def prepare(self, source: Any, options: Any, folder: Path, calibration: Any = None) -> Any:
         x = artifacts.samples(9)
-        manifest = artifacts.write_bundle(
+        manifest = artifacts.write_manifest_and_reference(
             folder, [], {"input/x": x, "output/score": artifacts.dense(x)}
-        ).manifest
+        )
         return {**manifest.model, "notes": []}, {**manifest.reference, "notes": []}
 
     def predict(self, source: Any, options: Any, inputs: Any) -> Any:

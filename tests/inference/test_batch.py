@@ -132,12 +132,14 @@ def test_a_failed_run_leaves_no_files(dense_bundle, source, tmp_path, monkeypatc
 def test_output_names_that_savez_reserves(tmp_path, source):
     """numpy.savez has parameters ``file`` and ``allow_pickle``."""
     names = ("file", "allow_pickle")
-    artifacts.write_dense_onnx(tmp_path / "m.onnx", outputs=names)
+    folder = tmp_path / "b.edge"
+    folder.mkdir()
+    artifacts.write_dense_onnx(folder / "m.onnx", outputs=names)
     outputs = tuple(replace(Y, name=name) for name in names)
-    entry = artifacts.artifact(tmp_path / "m.onnx", outputs=outputs)
+    entry = artifacts.artifact(folder / "m.onnx", outputs=outputs)
     reference = {"input/x": samples(), **{f"output/{n}": dense(samples()) for n in names}}
-    artifacts.write_bundle(tmp_path, [entry], reference)
-    run_bundle(tmp_path, source, tmp_path / "out.npz")
+    artifacts.write_bundle(folder, [entry], reference)
+    run_bundle(folder, source, tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as got:
         assert set(got.files) == set(names)
         np.testing.assert_array_equal(got["allow_pickle"], -dense(samples(11)))

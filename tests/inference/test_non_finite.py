@@ -41,10 +41,12 @@ def test_allowed_inputs_of_a_model(dense_bundle, format):
 
 @pytest.fixture
 def int8_bundle(tmp_path):
-    artifacts.write_int8_tflite(tmp_path / "same.tflite")
+    folder = tmp_path / "same.edge"
+    folder.mkdir()
+    artifacts.write_int8_tflite(folder / "same.tflite")
     specs = {"inputs": (artifacts.INT8_X,), "outputs": (artifacts.INT8_Y,)}
-    entry = artifact(tmp_path / "same.tflite", scheme="int8", **specs)
-    return write_bundle(tmp_path, [entry], {"input/x": samples(1), "output/same": samples(1)})
+    entry = artifact(folder / "same.tflite", scheme="int8", **specs)
+    return write_bundle(folder, [entry], {"input/x": samples(1), "output/same": samples(1)})
 
 
 @pytest.mark.parametrize("value", INVALID)
