@@ -145,15 +145,17 @@ def test_run_prints_a_table(edgeattn, dense_bundle, source):
 
 
 def test_run_shows_booleans_and_integers(edgeattn, tmp_path, source):
-    artifacts.write_kinds_onnx(tmp_path / "m.onnx")
+    folder = tmp_path / "kinds.edge"
+    folder.mkdir()
+    artifacts.write_kinds_onnx(folder / "m.onnx")
     outputs = (TensorSpec("sign", (None, 3), "bool"), TensorSpec("best", (None,), "int64"))
     x = samples()
     artifacts.write_bundle(
-        tmp_path,
-        [artifacts.artifact(tmp_path / "m.onnx", outputs=outputs)],
+        folder,
+        [artifacts.artifact(folder / "m.onnx", outputs=outputs)],
         {"input/x": x, "output/sign": x > 0, "output/best": x.argmax(1)},
     )
-    result = edgeattn("run", ".", "--input", source)
+    result = edgeattn("run", folder, "--input", source)
     assert (result.code, result.err) == (0, "")
     assert re.search(r"sign +11x3 +bool +(True|False) ", result.out)
     assert re.search(r"best +11 +int64 +\d", result.out)

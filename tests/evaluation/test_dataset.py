@@ -296,6 +296,7 @@ def test_two_limits_of_the_task_are_refused(edgeattn, bundle, data, limit):
 
 def test_data_without_any_reference_is_refused(edgeattn, two_outputs, data):
     artifacts.edit_manifest(two_outputs.path, lambda m: m["artifacts"].pop(0))
+    (two_outputs.path / "m.float32.onnx").unlink()
     result = edgeattn("validate", two_outputs.path, "--data", data)
     assert result.code == 2
     assert "--data has no reference" in result.err

@@ -20,6 +20,8 @@ WEIGHT = np.float32(1 / 3)
 
 def write(folder, scheme, rounding):
     """One ONNX artifact whose reference names what rounding of its weights costs."""
+    folder = folder / f"{scheme}.edge"
+    folder.mkdir(exist_ok=True)
     entries = artifacts.declared_artifacts(folder, (scheme,), (Y, MAP))
     x = samples(20)
     arrays = {"input/x": x, "output/score": dense(x), MAP.name: np.full((20, 3), WEIGHT)}

@@ -251,9 +251,10 @@ def without_map(folder: Path, *, reference: bool, exported: bool | None) -> Bund
     maps = ("attention/attention",)
 
     def change(data: dict[str, Any]) -> None:
-        data["artifacts"] = [
-            item for item in data["artifacts"] if item["path"] == "model.float32.onnx"
-        ]
+        for item in data["artifacts"]:
+            if item["path"] != "model.float32.onnx":
+                (folder / item["path"]).unlink()
+        data["artifacts"] = [item for item in data["artifacts"] if (folder / item["path"]).exists()]
         (item,) = data["artifacts"]
         item["outputs"] = [spec for spec in item["outputs"] if spec["name"] not in maps]
         item["attention"] = []
