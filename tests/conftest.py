@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ start_worker = worker_module.start_process
 # Files that take longest start first, so that two processes end at about the same time.
 LONGEST = (
     *("test_emulated_pi.py", "test_lowering_structures.py", "test_diagnosis_of_faults.py"),
+    "test_faults.py",
     *("test_lowering_recurrent.py", "test_convert.py", "test_sample_models.py"),
     *("test_quantized_convert.py", "test_load_specimens.py", "test_tune.py"),
     *("test_lowering_attention.py", "test_shared_models.py", "test_attention_outputs.py"),
@@ -36,6 +38,10 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
+    for item in items:
+        # One process runs the tests of a file, and those that share the conversions of the faults.
+        shared = TESTS / "faults" in item.path.parents
+        item.add_marker(pytest.mark.xdist_group("faults" if shared else item.path.stem))
 
 
 @dataclass(frozen=True)
@@ -128,11 +134,13 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def preloaded_workers() -> Iterator[None]:
     """Conversion workers of commands in this process are forks of one that imported TensorFlow."""
+    python_path = os.environ.get("PYTHONPATH")
     with preloaded_worker.Server() as server, pytest.MonkeyPatch.context() as patch:
 
         def start_or_fork(command: Sequence[str], environment: Mapping[str, str]) -> Any:
-            # Only conversion workers enter the sandbox.
-            if environment.get(SANDBOX) and command[0] == sys.executable:
+            # Only conversion workers enter the sandbox. Modules of a test come before TensorFlow.
+            ours = environment.get("PYTHONPATH") in (python_path, str(TESTS))
+            if environment.get(SANDBOX) and command[0] == sys.executable and ours:
                 return server.fork(environment)
             return start_worker(command, environment)
 

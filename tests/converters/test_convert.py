@@ -350,7 +350,6 @@ def test_interrupted(number: signal.Signals, code: int, tmp_path: Path) -> None:
         os.killpg(process.pid, 0)
 
 
-@pytest.mark.usefixtures("real_workers")
 def test_a_converter_that_crashes(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,12 +22,14 @@ def test_an_unknown_task_is_an_internal_error() -> None:
     assert caught.value.exit_code == 70
 
 
+@pytest.mark.usefixtures("real_workers")
 def test_a_task_that_exceeds_its_time_limit() -> None:
     message = r"The worker process took longer than 0\.05 s while testing"
     with ConversionWorker() as worker, pytest.raises(ConversionError, match=message):
         worker.call("package_versions", {}, activity="testing", timeout=0.05)
 
 
+@pytest.mark.usefixtures("real_workers")
 def test_an_audit_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A damaged file can keep the HDF5 library in an endless loop, so the audit has a limit."""
     path = tmp_path / "model.h5"
