@@ -27,15 +27,22 @@ def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
 
 def cost_lines(report: ArtifactReport) -> Iterator[str]:
     """A line for each limit that the artifact misses only because its weights are rounded."""
-    from edgeattn.validation.rounding import WEIGHTS
+    from edgeattn.validation.rounding import WEIGHTS, limit_name
 
+    coarse = {(check.metric, check.output, check.data) for check in report.coarse}
     for check in report.explained:
         cost = report.rounding.get(check.output or "", {}).get(check.metric)
         weights = WEIGHTS[report.artifact.scheme]
+        right = "converted right; " if report.conversion == RIGHT else ""
         line = (
-            f"{report.artifact.label}: converted right; {check.name} is {check.value:.3g} "
+            f"{report.artifact.label}: {right}{check.name} is {check.value:.3g} "
             f"(usual limit {check.relation} {check.limit:.3g})"
         )
         if cost is not None:
             line += f", and rounding the weights to {weights} alone gives {cost:.3g}"
+        if (check.metric, check.output, check.data) in coarse:
+            line += (
+                ". Choose a more precise scheme, or decide with --limit "
+                f"{check.output}:{limit_name(check)}=VALUE"
+            )
         yield line

@@ -198,7 +198,7 @@ class _Diagnoser:
             timeout=run_limits().seconds,
             memory=run_limits().memory,
         )
-        missed = (*report.failed, *report.unproven)
+        missed = (*report.failed, *report.unproven, *report.coarse)
         outputs_fail = any(check.stage != "structure" for check in missed)
         return Comparison(
             GraphComparison.from_json(result),
@@ -208,7 +208,7 @@ class _Diagnoser:
             limit_db,
             str(self._bundle.manifest.model["file"]),
             {name for name, state in report.stages.items() if state == FAIL}
-            | {check.stage for check in report.unproven},
+            | {check.stage for check in (*report.unproven, *report.coarse)},
         )
 
     def _locate(self, report: ArtifactReport, reference: Artifact) -> Diagnosis | None:

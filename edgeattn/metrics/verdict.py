@@ -8,6 +8,9 @@ RIGHT, WRONG, UNKNOWN = "right", "wrong", "unknown"
 # Why a limit that was missed on synthetic samples does not fail an artifact.
 NOT_PROVEN = "not proven: no real samples"
 
+# Why a limit that was missed through rounding alone does not fail an artifact.
+PRECISION = "converted right, but the precision costs more than the usual limit"
+
 
 def combined(verdicts: Iterable[str]) -> str:
     """The verdict of a whole: the worst of its parts, ignoring parts that did not run."""

@@ -16,7 +16,7 @@ from edgeattn.errors import (
 from edgeattn.evaluation.dataset import Dataset
 from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
 from edgeattn.metrics.limits import Check, Limit
-from edgeattn.metrics.verdict import RIGHT, WRONG
+from edgeattn.metrics.verdict import WRONG
 from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.runners import Runner
 from edgeattn.tensors import Tensors
@@ -24,7 +24,12 @@ from edgeattn.validation.batches import BatchRuns, batch_checks, run_batches
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.constant_outputs import constant_outputs
 from edgeattn.validation.report import INPUT_DEPENDENT, ArtifactReport
-from edgeattn.validation.rounding import conversion_result, rounding_costs, with_wider_limits
+from edgeattn.validation.rounding import (
+    conversion_result,
+    explained_outputs,
+    rounding_costs,
+    with_wider_limits,
+)
 from edgeattn.validation.structure import required_maps, structure_checks
 
 
@@ -71,6 +76,7 @@ def validate_artifact(
         runs.batches.error,
         conversion=conversion,
         rounding=costs,
+        explained_outputs=explained_outputs(own, costs),
         undecided=_undecided_metrics(bundle.manifest, artifact.scheme, conversion),
         outputs=runs.outputs,
         warnings=tuple(constant_outputs(bundle, artifact, inputs, expected, runs.outputs)),
@@ -100,9 +106,7 @@ def _with_checks(
     report: ArtifactReport, checks: tuple[Check, ...], limits: Sequence[Limit]
 ) -> ArtifactReport:
     """``report`` with more checks. Those that rounding explains get wider limits."""
-    explained: tuple[Check, ...] = ()
-    if report.conversion == RIGHT and report.rounding:
-        checks, explained = with_wider_limits(checks, limits)
+    checks, explained = with_wider_limits(checks, report.explained_outputs, limits)
     return replace(
         report, checks=(*report.checks, *checks), explained=(*report.explained, *explained)
     )

@@ -14,11 +14,12 @@ from edgeattn.metrics.verdict import (
     NOT_PROVEN,
     NOT_RUN,
     PASS,
+    PRECISION,
     UNKNOWN,
     combined,
 )
 from edgeattn.tensors import Tensors
-from edgeattn.validation.rounding import Costs
+from edgeattn.validation.rounding import COARSE, Costs, excess
 
 STAGES = ("structure", "numbers", "attention", "task", "device")
 # Metrics whose size depends on how much the inputs resemble those of the model's task.
@@ -44,8 +45,9 @@ class ArtifactReport:
         conversion: Whether the artifact is converted right: ``"right"``, ``"wrong"`` or
             ``"unknown"``, see :mod:`edgeattn.validation.rounding`.
         rounding: Errors of Keras with rounded weights, by output and metric.
-        explained: Checks that miss the limit of the scheme, which rounding explains. Among
-            ``checks`` they have a wider limit.
+        explained_outputs: The outputs and maps whose errors rounding explains.
+        explained: Checks of these that miss the limit of the scheme. Among ``checks`` they have a
+            wider limit.
         undecided: Metrics whose missed limits on the reference do not fail the artifact, because
             the samples of the reference are synthetic.
         outputs: Outputs for the reference inputs by name, the sample axis first.
@@ -60,6 +62,7 @@ class ArtifactReport:
     task: TaskReport | None = None
     conversion: str = UNKNOWN
     rounding: Costs = field(default_factory=dict)
+    explained_outputs: frozenset[str] = frozenset()
     explained: tuple[Check, ...] = ()
     undecided: frozenset[str] = frozenset()
     outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
@@ -84,7 +87,8 @@ class ArtifactReport:
         results: dict[str, set[str]] = {stage: set() for stage in STAGES}
         for check in self.checks:
             if check.passed is not None and not self._is_overruled(check):
-                missed = INCONCLUSIVE if self._is_undecided(check) else FAIL
+                open_ = self._is_undecided(check) or self._is_coarse(check)
+                missed = INCONCLUSIVE if open_ else FAIL
                 results[check.stage].add(PASS if check.passed else missed)
         verdicts = {stage: combined(results[stage]) for stage in STAGES}
         if self.task is not None:
@@ -137,19 +141,33 @@ class ArtifactReport:
     def failed(self) -> tuple[Check, ...]:
         """The checks that miss their limits and fail the artifact, on the user's data first."""
         missed = [check for check in self.checks if check.passed is False]
-        failed = [check for check in missed if not self._is_undecided(check)]
+        failed = [c for c in missed if not self._is_undecided(c) and not self._is_coarse(c)]
         return tuple(sorted(failed, key=lambda check: check.data is None))
 
     @property
     def verdict_reason(self) -> str | None:
-        """:attr:`reason`, or that limits were missed on synthetic samples only."""
-        return self.reason or (NOT_PROVEN if self.unproven else None)
+        """:attr:`reason`, or why missed limits leave the verdict open."""
+        if self.reason or self.unproven:
+            return self.reason or NOT_PROVEN
+        return PRECISION if self.coarse and self.verdict == INCONCLUSIVE else None
 
     @property
     def unproven(self) -> tuple[Check, ...]:
         """Limits that were missed on synthetic samples, and that no real sample has settled."""
         undecided = [check for check in self.checks if self._is_undecided(check)]
         return tuple(check for check in undecided if not self._is_overruled(check))
+
+    @property
+    def coarse(self) -> tuple[Check, ...]:
+        """Limits that were missed through rounding alone, for the user to decide."""
+        return tuple(check for check in self.checks if self._is_coarse(check))
+
+    def _is_coarse(self, check: Check) -> bool:
+        """Whether rounding explains a missed limit, and exceeds the widest one by little."""
+        if check.passed is not False or self._is_undecided(check) or excess(check) > COARSE:
+            return False
+        same = (check.metric, check.output, check.data)
+        return any((c.metric, c.output, c.data) == same for c in self.explained)
 
     def _is_undecided(self, check: Check) -> bool:
         return check.passed is False and check.data is None and check.metric in self.undecided

@@ -5,15 +5,16 @@ errors on the reference are in ``reference["rounding"]`` of the manifest, by the
 weights, output and metric. An artifact whose errors are at most :data:`FACTOR` times as large is
 converted right. Whether it is also good enough is another question: the limits of its scheme, which
 tell faults from rounding, give way to the widest limits of all schemes, unless the user sets them.
+An error beyond those too, by at most :data:`COARSE`, is for the user to decide.
 
 Rounding of activations is not part of it, so that the answer is often "unknown" for integer
-activations.
+activations. The errors of single outputs and maps can be explained nevertheless.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ WEIGHTS: Mapping[str, str] = {
 # The rounded weights of a file are not exactly those of Keras, because converters scale and merge
 # weights before they round them. Errors of another draw of the same rounding are within twice.
 FACTOR = 2.0
+# By how much an explained error may exceed the widest limit of all schemes without failing.
+COARSE = 3.0
 # The metrics that rounding changes, by stage.
 METRICS = {
     "numbers": ("snr_db",),
@@ -86,27 +89,60 @@ def conversion_result(artifact: Artifact, checks: Sequence[Check], costs: Costs)
     scheme's own limits.
     """
     missed = [check for check in checks if check.passed is False]
-    if any(check.stage == "structure" or check.metric in _NEVER_ROUNDING for check in missed):
+    if _has_other_faults(missed):
         return WRONG
     if artifact.scheme == "float32":
         return WRONG if missed else RIGHT
     if not costs:
         return UNKNOWN
-    outputs = {check.output for check in checks if check.output is not None}
-    by_output = {name: [check for check in checks if check.output == name] for name in outputs}
-    if all(_is_explained(by_output[name], costs.get(name, {})) for name in outputs):
+    if explained_outputs(checks, costs) >= {check.output for check in checks if check.output}:
         return RIGHT
     # Only a file that computes in float32 has no other rounding.
     return WRONG if missed and artifact.scheme == "float16" else UNKNOWN
 
 
-def with_wider_limits(
-    checks: Iterable[Check], overrides: Sequence[Limit]
-) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
-    """Checks of an artifact that is converted right, and those that missed its scheme's limit.
+def explained_outputs(checks: Sequence[Check], costs: Costs) -> frozenset[str]:
+    """The outputs and maps whose errors are all explained by the rounding of weights.
 
-    Among the former, each of the latter has the widest limit of all schemes. Limits that the user
-    set, ``overrides``, stay.
+    None if the artifact has a fault that is no rounding.
+    """
+    if not costs or _has_other_faults([check for check in checks if check.passed is False]):
+        return frozenset()
+    outputs = {check.output for check in checks if check.output is not None}
+    by_output = {name: [check for check in checks if check.output == name] for name in outputs}
+    return frozenset(
+        name for name in outputs if _is_explained(by_output[name], costs.get(name, {}))
+    )
+
+
+def _has_other_faults(missed: Iterable[Check]) -> bool:
+    return any(check.stage == "structure" or check.metric in _NEVER_ROUNDING for check in missed)
+
+
+def excess(check: Check) -> float:
+    """By what factor of an error the limit of ``check`` is missed; 1 or less if it is met."""
+    assert check.limit is not None
+    if check.metric == "snr_db":
+        return float(10.0 ** ((check.limit - check.value) / 20.0))
+    if check.metric == "top1_agreement":
+        return (1.0 - check.value) / (1.0 - check.limit) if check.limit < 1 else math.inf
+    ratio = check.value / check.limit if check.limit > 0 else math.inf
+    # A divergence grows with the square of the error.
+    return math.sqrt(ratio) if "jensen_shannon" in check.metric else ratio
+
+
+def limit_name(check: Check) -> str | None:
+    """The name with which the user sets the limit of ``check``; None if there is none."""
+    return _NAMES.get(check.metric, (None, 0.0))[0]
+
+
+def with_wider_limits(
+    checks: Iterable[Check], outputs: Collection[str], overrides: Sequence[Limit]
+) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
+    """``checks``, and those of ``outputs`` that missed the limit of the artifact's scheme.
+
+    Rounding explains the errors of ``outputs``, so among the former, each of the latter has the
+    widest limit of all schemes. Limits that the user set, ``overrides``, stay.
     """
     results, missed = [], []
     for check in checks:
@@ -114,7 +150,8 @@ def with_wider_limits(
         set_by_user = any(
             limit.name == name and limit.output in (None, check.output) for limit in overrides
         )
-        if check.passed is False and name is not None and not set_by_user:
+        explained = check.output in outputs and name is not None
+        if check.passed is False and explained and not set_by_user:
             missed.append(check)
             check = replace(check, limit=widest)
         results.append(check)

@@ -10,7 +10,7 @@ from function_runner import FunctionRunner
 
 from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.metrics.limits import Limit
-from edgeattn.metrics.verdict import FAIL, PASS, RIGHT, UNKNOWN, WRONG
+from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS, PRECISION, RIGHT, UNKNOWN, WRONG
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.validate import ValidationOptions, validate
 
@@ -104,11 +104,22 @@ def test_errors_that_rounding_does_not_explain_fail(tmp_path):
 
 
 def test_right_is_not_good_enough_below_the_widest_limit(tmp_path):
-    """20 dB, that of int8: rounding that costs more has destroyed the model."""
+    """20 dB, that of int8. The user decides up to three times that error, which is 10.46 dB."""
     bundle = write(tmp_path, "float16", costs(15.0))
     report = validated(bundle, 15.0)
-    assert (report.verdict, report.conversion) == (FAIL, RIGHT)
-    assert [(check.metric, check.limit) for check in report.failed] == [("snr_db", 20.0)]
+    assert (report.verdict, report.conversion) == (INCONCLUSIVE, RIGHT)
+    assert report.failed == ()
+    assert report.verdict_reason == PRECISION
+    assert [(check.metric, check.limit) for check in report.coarse] == [("snr_db", 20.0)]
+    (line,) = cost_lines(report)
+    assert line.endswith(
+        "alone gives 15. Choose a more precise scheme, or decide with --limit score:snr_db=VALUE"
+    )
+    for limit, verdict in ((14.0, PASS), (16.0, FAIL)):
+        assert validated(bundle, 15.0, limits=(Limit("snr_db", limit),)).verdict == verdict
+    bundle = write(tmp_path, "float16", costs(10.0))
+    for db, verdict in ((10.6, INCONCLUSIVE), (10.3, FAIL)):
+        assert validated(bundle, db).verdict == verdict
     assert validated(write(tmp_path, "float16", costs(21.0)), 21.0).verdict == PASS
 
 
@@ -122,6 +133,19 @@ def test_maps_are_explained_by_rounding_too(tmp_path):
     }
     report = validated(bundle, 60.0, moved=0.025)
     assert (report.verdict, report.conversion) == (FAIL, WRONG)
+
+
+@pytest.mark.parametrize("scheme", ["dynamic_int8", "int8"])
+def test_rounding_can_explain_a_map_although_that_of_activations_is_unknown(tmp_path, scheme):
+    """A map may move by 0.05 in int8, and by 0.15 if the weights alone move it by half of that."""
+    bundle = write(tmp_path, scheme, costs(60.0, weight=0.09, weights="int8"))
+    for moved, verdict in ((0.04, PASS), (0.08, INCONCLUSIVE), (0.149, INCONCLUSIVE), (0.16, FAIL)):
+        report = validated(bundle, 35.0, moved=moved)
+        assert (report.verdict, report.conversion) == (verdict, UNKNOWN)
+    without = write(tmp_path, scheme, None)
+    assert validated(without, 35.0, moved=0.08).verdict == FAIL
+    smaller = write(tmp_path, scheme, costs(60.0, weight=0.03, weights="int8"))
+    assert validated(smaller, 35.0, moved=0.08).verdict == FAIL
 
 
 @pytest.mark.parametrize(("scheme", "limit"), [("int16x8", 40.0), ("dynamic_int8", 30.0)])
