@@ -9,9 +9,16 @@ from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.lengths import length_folder
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
-from edgeattn.errors import ArtifactError, ConversionError, SchemeError, UnsupportedModelError
+from edgeattn.errors import (
+    ArtifactError,
+    ConversionError,
+    SchemeError,
+    UnsupportedModelError,
+    UsageError,
+)
 from edgeattn.printable import join_lines
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate_isolated
@@ -19,7 +26,14 @@ from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
 from edgeattn_converters.worker.client import ConversionWorker
 
-__all__ = ["Conversion", "ConversionOptions", "ModelSource", "QuantizationOptions", "convert"]
+__all__ = [
+    "Conversion",
+    "ConversionOptions",
+    "ModelSource",
+    "QuantizationOptions",
+    "convert",
+    "convert_lengths",
+]
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,47 @@ def convert(
         progress.report("validating the artifacts")
         report = validate_isolated(Bundle(folder, manifest), artifacts)
     return Conversion(Bundle(target, manifest), report, failures)
+
+
+def convert_lengths(
+    source: StrPath | ModelSource,
+    lengths: Sequence[int],
+    output: StrPath | None = None,
+    *,
+    options: ConversionOptions = ConversionOptions(),  # noqa: B008 - frozen
+    quantization: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
+    force: bool = False,
+) -> tuple[Conversion, ...]:
+    """Convert a model with a free time axis for each of several sequence lengths.
+
+    The bundles are ``steps-LENGTH`` in the folder ``output``, from which :func:`edgeattn.load`
+    selects one by the length of the sample. With one length or none, ``output`` is the bundle of
+    :func:`convert`. Raises as that function does, and then writes nothing.
+    """
+    source = ModelSource.of(source)
+    if len(lengths) < 2:
+        source = replace(source, time_steps=next(iter(lengths), None))
+        return (convert(source, output, options=options, quantization=quantization, force=force),)
+    if source.samples is not None or quantization.calibration is not None:
+        raise UsageError(
+            "--samples and --calibration have sequences of one length, and --time-steps names "
+            f"{len(lengths)}.",
+            hint="Convert each length separately, with its own samples.",
+        )
+    target = Path(output) if output is not None else source.beside(".edge")
+    conversions = []
+    with new_bundle(target, force=force) as folder:
+        for steps in lengths:
+            progress.report(f"converting for {steps} time steps")
+            one = convert(
+                replace(source, time_steps=steps),
+                folder / length_folder(steps),
+                options=options,
+                quantization=quantization,
+            )
+            moved = Bundle(target / length_folder(steps), one.bundle.manifest)
+            conversions.append(replace(one, bundle=moved))
+    return tuple(conversions)
 
 
 def _check_calibration(worker: ConversionWorker, request: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from edgeattn.bundle.lengths import bundles_by_length
 from edgeattn.bundle.manifest import (
     FORMAT_VERSION,
     MALFORMED,
@@ -173,6 +174,12 @@ def read_manifest_bytes(folder: Path) -> bytes:
     hint = "Create one with: edgeattn convert model.h5"
     if not folder.exists():
         raise BundleError(f"No such bundle: {folder}", hint=hint)
+    if lengths := bundles_by_length(folder):
+        raise BundleError(
+            f"{folder} has a bundle for each of the sequence lengths "
+            f"{', '.join(map(str, lengths))}.",
+            hint=f"Pass one of them: {next(iter(lengths.values()))}",
+        )
     if not file.is_file():
         raise BundleError(f"Not a bundle: {folder} has no {MANIFEST}.", hint=hint)
     try:

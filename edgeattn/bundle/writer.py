@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgeattn.bundle.lengths import bundles_by_length
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import OutputError
 from edgeattn.files import atomic_folder
@@ -21,7 +22,8 @@ def check_new_bundle(target: Path, *, force: bool) -> None:
         raise OutputError(
             f"The output folder exists: {target}", hint="Replace it with --force, or use -o DIR."
         )
-    if any(target.iterdir()) and not (target / MANIFEST).is_file():
+    is_bundle = (target / MANIFEST).is_file() or bundles_by_length(target)
+    if any(target.iterdir()) and not is_bundle:
         raise OutputError(
             f"{target} is not a bundle, and --force replaces only bundles.", hint=_OTHER_FOLDER
         )

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     help="Keep files that do not achieve their scheme, instead of failing.",
 )
 @click.option("--opset", type=click.IntRange(13, 21), help="ONNX operator set. Default: 18.")
-@options.model_source
+@options.model_source_by_length
 @click.option(
     "--attention",
     "attention_layers",
@@ -127,9 +127,11 @@ def command(
 
     converters = import_converters()
     check_ignored(loading.ignore, loading.samples, calibration)
+    lengths = tuple(dict.fromkeys(loading.time_steps or ()))
     with output.progress(quiet or as_json):
-        conversion = converters.convert(
-            converters.ModelSource(model, **vars(loading)),
+        conversions = converters.convert_lengths(
+            converters.ModelSource(model, **{**vars(loading), "time_steps": None}),
+            lengths,
             target,
             options=converters.ConversionOptions(
                 formats=options.empty_if_all(formats),
@@ -151,10 +153,11 @@ def command(
             force=force,
         )
     if as_json:
-        output.emit_json(as_document(conversion))
-    else:
+        documents = [as_document(conversion) for conversion in conversions]
+        output.emit_json({"bundles": documents} if len(lengths) > 1 else documents[0])
+    for conversion in () if as_json else conversions:
         output.echo(*as_lines(conversion, verbose=verbose))
-    return int(conversion.exit_code)
+    return next((int(item.exit_code) for item in conversions if item.exit_code), 0)
 
 
 def as_document(conversion: Conversion) -> dict[str, Any]:

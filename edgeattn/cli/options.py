@@ -173,7 +173,8 @@ class ModelLoading:
     """What is needed to load a Keras file, and the inputs to compute its reference on."""
 
     samples: Path | None = None
-    time_steps: int | None = None
+    # Several for a command that accepts them.
+    time_steps: int | tuple[int, ...] | None = None
     custom_objects: Path | None = None
     architecture: str | None = None
     trust: str | None = None
@@ -203,21 +204,31 @@ _LOADING = (
     ),
 )
 model_loading = _option_group("loading", ModelLoading, *_LOADING)
-model_source = _option_group(
-    "loading",
-    ModelLoading,
-    click.option(
+
+
+def _model_source(time_steps: Callable[[Any], Any]) -> Callable[..., Any]:
+    samples = click.option(
         "--samples",
         type=PATH,
         help="Real inputs for the reference: .npz, .npy or .csv. Default: generated inputs.",
-    ),
+    )
+    return _option_group("loading", ModelLoading, samples, time_steps, ignore_option, *_LOADING)
+
+
+model_source = _model_source(
     click.option(
         "--time-steps",
         type=click.IntRange(min=1),
         help="Sequence length, if the model leaves it free.",
-    ),
-    ignore_option,
-    *_LOADING,
+    )
+)
+model_source_by_length = _model_source(
+    click.option(
+        "--time-steps",
+        type=click.IntRange(min=1),
+        multiple=True,
+        help="Sequence length, if the model leaves it free; repeatable, for a bundle for each.",
+    )
 )
 
 _SSH_CONFIG = click.option(

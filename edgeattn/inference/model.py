@@ -16,6 +16,7 @@ program; ``edgeattn validate`` detects such files.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.lengths import bundles_by_length
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import BundleError, RuntimeUnavailableError, SampleError
 from edgeattn.inference.session import Session, open_session
@@ -45,12 +47,28 @@ def load(
 ) -> Model:
     """Load the first artifact of ``bundle`` that matches and whose runtime is installed.
 
+    If ``bundle`` is a folder with a bundle for each of several sequence lengths, every call selects
+    the one for the length of its sample, see :class:`~edgeattn.inference.by_length.ModelByLength`.
+
     With ``carry_states`` each call starts from the final states of the call before it. NaN and
     infinity in inputs and outputs are errors of the call, except with ``allow_non_finite``. Raises
     :class:`BundleError` if the bundle is damaged, no artifact matches or there are no states to
     carry, :class:`RuntimeUnavailableError` if no runtime is installed, and :class:`ArtifactError`
     if the runtime cannot load the file.
     """
+    folders = bundles_by_length(Path(bundle))
+    if folders:
+        from edgeattn.inference.by_length import ModelByLength
+
+        if carry_states:
+            raise BundleError(
+                f"{bundle} has bundles for several sequence lengths, which do not share states.",
+                hint=f"Load one of them: {next(iter(folders.values()))}",
+            )
+        load_one = functools.partial(
+            load, format=format, scheme=scheme, threads=threads, allow_non_finite=allow_non_finite
+        )
+        return ModelByLength({steps: load_one(folder) for steps, folder in folders.items()})
     opened = Bundle.open(Path(bundle))
     candidates = opened.select((format,) if format else (), (scheme,) if scheme else ())
     if carry_states and not any(spec.state for spec in candidates[0].inputs):

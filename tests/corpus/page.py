@@ -47,7 +47,7 @@ def status(result: Result, label: str) -> str:
     if kind == "stock":
         return str(result["stock"][route][0])
     known = {**result["files"], **result["artifacts"]}
-    return str(known.get(label, known.get("all", ["-"]))[0])
+    return str(known.get(label, ["-"])[0])
 
 
 def _tables(results: Sequence[Result], count: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Converts the models of the corpus, and writes a line of JSON for each.
 
-``cd tests && python -m corpus.run`` resumes if it was stopped: models that are in the file of
-results are left out. Every model has processes of its own, because converters crash.
+``cd tests && python -m corpus.run`` resumes if it was stopped: schemes of a model that are in the
+file of results are left out. Every model has processes of its own, because converters crash.
 """
 
 import argparse
@@ -10,12 +10,13 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from edgeattn.process.worker import SANDBOX
+from edgeattn.schemes import FORMATS, SCHEMES
 from edgeattn_converters.worker.client import ENVIRONMENT
 
 from .case import Case
@@ -38,8 +39,12 @@ def set_environment() -> None:
 
 
 def all_cases() -> list[Case]:
-    modules = [importlib.import_module(f"{__package__}.{name}") for name in GROUPS]
-    return [case for module in modules for case in module.CASES]
+    """The models of all groups in turn, so that a stopped run has measured some of each group."""
+    groups = [importlib.import_module(f"{__package__}.{name}").CASES for name in GROUPS]
+    places = [
+        (position / len(group), case) for group in groups for position, case in enumerate(group)
+    ]
+    return [case for _, case in sorted(places, key=lambda item: item[0])]
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
@@ -56,34 +61,54 @@ def selected(patterns: list[str]) -> list[Case]:
     return [case for case in cases if not patterns or any(p in case.name for p in patterns)]
 
 
-def run_case(case: Case) -> dict[str, Any]:
-    """The results of all routes."""
+def run_case(case: Case, schemes: tuple[str, ...], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The results of ``schemes``, added to those that are ``known``, and of the stock routes."""
     start = time.monotonic()
-    results, reason = _in_child(_convert, case)
+    results, reason = _in_child(_convert, case, schemes)
     if results is None:
         # A crash takes the other artifacts with it, unless workers convert them.
-        results, reason = _in_child(_convert_isolated, case)
+        results, reason = _in_child(_convert_isolated, case, schemes)
     if results is None:
-        results = {"files": {}, "artifacts": {"all": [CRASHED, reason]}}
-    stock = {}
-    for route in ("tflite", "onnx"):
-        status, reason = _in_child(_stock, case, route)
-        stock[route] = [CRASHED, reason] if status is None else status
-    seconds = round(time.monotonic() - start, 1)
-    return {"name": case.name, **results, "stock": stock, "seconds": seconds}
+        labels = [f"{format} {scheme}" for format in FORMATS for scheme in schemes]
+        results = {"files": {}, "artifacts": {label: [CRASHED, reason] for label in labels}}
+    stock = dict(known.get("stock", {}))
+    for route in FORMATS:
+        if route not in stock:
+            status, reason = _in_child(_stock, case, route)
+            stock[route] = [CRASHED, reason] if status is None else status
+    return {
+        "name": case.name,
+        "files": {**known.get("files", {}), **results["files"]},
+        "artifacts": {**known.get("artifacts", {}), **results["artifacts"]},
+        "stock": stock,
+        "seconds": round(time.monotonic() - start, 1),
+    }
 
 
-def _convert(case: Case) -> Any:
+def missing_schemes(
+    case: Case, known: Mapping[str, Any], wanted: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The schemes of the case, of those that are ``wanted``, that have no results."""
+    labels = known.get("artifacts", {})
+    return tuple(
+        scheme
+        for scheme in case.schemes
+        if (not wanted or scheme in wanted)
+        and any(f"{format} {scheme}" not in labels for format in FORMATS)
+    )
+
+
+def _convert(case: Case, schemes: tuple[str, ...]) -> Any:
     from . import routes
 
     with routes.in_this_process():
-        return routes.convert_case(case)
+        return routes.convert_case(case, schemes)
 
 
-def _convert_isolated(case: Case) -> Any:
+def _convert_isolated(case: Case, schemes: tuple[str, ...]) -> Any:
     from . import routes
 
-    return routes.convert_case(case)
+    return routes.convert_case(case, schemes)
 
 
 def _stock(case: Case, route: str) -> Any:
@@ -124,18 +149,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of the names of models (default: all)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of JSON lines")
-    parser.add_argument("--again", action="store_true", help="also models that have a result")
+    parser.add_argument("--again", action="store_true", help="replace results")
+    parser.add_argument(
+        "--scheme", choices=SCHEMES, action="append", default=[], help="scheme; repeatable"
+    )
     arguments = parser.parse_args()
     set_environment()
     for name in IMPORTS:
         importlib.import_module(name)
     results = read_results(arguments.results)
-    cases = selected(arguments.names)
-    waiting = [case for case in cases if arguments.again or case.name not in results]
+    waiting = []
+    for case in selected(arguments.names):
+        known = {} if arguments.again else results.get(case.name, {})
+        if schemes := missing_schemes(case, known, arguments.scheme):
+            waiting.append((case, schemes, known))
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{len(cases)} models, {len(waiting)} to convert.", flush=True)
-    for case in waiting:
-        result = run_case(case)
+    print(f"{len(waiting)} models to convert.", flush=True)
+    for case, schemes, known in waiting:
+        result = run_case(case, schemes, known)
         with arguments.results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
         print(_line(result), flush=True)

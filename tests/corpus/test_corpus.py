@@ -12,7 +12,7 @@ import pytest
 
 from . import page, routes
 from .case import Case
-from .run import all_cases, read_results
+from .run import all_cases, missing_schemes, read_results
 
 SLICE = {
     "layers/LSTM masked": ("float32", "dynamic_int8"),
@@ -62,6 +62,15 @@ def test_the_last_result_of_a_model_counts(tmp_path: Path) -> None:
     lines = [{"name": "a/b", "seconds": seconds} for seconds in (1, 2)]
     file.write_text("\n".join(map(json.dumps, lines)) + "\n")
     assert read_results(file) == {"a/b": {"name": "a/b", "seconds": 2}}
+
+
+def test_only_schemes_without_results_are_converted() -> None:
+    case = CASES["layers/Dense of a vector"]
+    assert missing_schemes(case, {}) == case.schemes
+    known = {"artifacts": dict.fromkeys(["tflite float32", "onnx float32", "tflite int8"])}
+    missing = tuple(scheme for scheme in case.schemes if scheme != "float32")
+    assert missing_schemes(case, known) == missing
+    assert missing_schemes(case, known, ["float32", "int8"]) == ("int8",)
 
 
 def test_a_row_shows_the_status_of_each_route() -> None:

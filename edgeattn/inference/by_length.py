@@ -1,0 +1,63 @@
+"""Models for several sequence lengths as one function of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgeattn.errors import BundleError, SampleError
+from edgeattn.inference.model import Model
+from edgeattn.runners.batching import missing_input
+from edgeattn.tensors import Array, Tensors
+
+
+class ModelByLength(Model):
+    """The models of a folder with one bundle for each sequence length.
+
+    The shape of a sample selects the model. ``artifact``, ``runtime``, ``inputs`` and ``outputs``
+    are those of the shortest length, and ``models`` has all by their lengths.
+    """
+
+    def __init__(self, models: Mapping[int, Model]) -> None:
+        self.models = dict(models)
+        first = next(iter(self.models.values()))
+        self.artifact, self.runtime = first.artifact, first.runtime
+        self.inputs, self.outputs = first.inputs, first.outputs
+        names = [
+            spec.name
+            for position, spec in enumerate(first.inputs)
+            if len({model.inputs[position].shape for model in self.models.values()}) > 1
+        ]
+        if not names:
+            raise BundleError(
+                "The bundles of different sequence lengths have the same inputs.",
+                hint="Convert the model again, with --time-steps for each length.",
+            )
+        self._input = next(spec for spec in first.inputs if spec.name == names[0])
+        self._by_shape: dict[tuple[int | None, ...], Model] = {}
+        for model in self.models.values():
+            shape = next(spec.shape for spec in model.inputs if spec.name == names[0])
+            self._by_shape[shape[1:]] = self._by_shape[(1, *shape[1:])] = model
+
+    def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:
+        """The outputs of the model for the length of ``sample``, see :meth:`Model.__call__`.
+
+        Raises :class:`SampleError` also if there is no model for the length.
+        """
+        values = sample
+        if isinstance(sample, Mapping):
+            if self._input.name not in sample:
+                raise missing_input(self._input, sample)
+            values = sample[self._input.name]
+        model = self._by_shape.get(np.shape(values))
+        if model is None:
+            raise SampleError(
+                f"Input {self._input.name}: received a sample of shape {np.shape(values)}, but the "
+                f"sequence lengths are {', '.join(map(str, self.models))}.",
+                hint="Pad the sample, or convert the model with --time-steps for its length too.",
+            )
+        return model(sample)
+
+    def reset(self) -> None:
+        """Do nothing: models for several lengths carry no states."""
