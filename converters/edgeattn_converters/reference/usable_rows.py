@@ -20,6 +20,8 @@ from edgeattn_converters.reference.keras_outputs import KerasOutputs
 # How often inputs are changed in their last digit, and how far the outputs may move: half of the
 # tolerance of a float32 artifact.
 PERTURBATIONS = 4
+# Outputs of perturbed inputs are computed together if they have at most this many bytes.
+TOGETHER_BYTES = 64 * 2**20
 # Extremes are changed by this many times the precision of their type: an artifact rounds after
 # every operation, which adds up to more than the rounding of its inputs.
 EXTREME_PRECISIONS = 4
@@ -198,11 +200,18 @@ def _unmoved(run: _Run, inputs: Tensors, values: KerasOutputs, rows: Array, step
         return unmoved
     generator = np.random.default_rng(SEED)
     before = values.all
-    for _ in range(PERTURBATIONS):
-        after = run(
+    size = sum(value[rows].nbytes for value in before.values())
+    # A call of Keras' predict takes longer than a small model.
+    together = PERTURBATIONS if PERTURBATIONS * size <= TOGETHER_BYTES else 1
+    for _ in range(PERTURBATIONS // together):
+        changed = [
             {name: step.changed(name, value, rows, generator) for name, value in inputs.items()}
-        )
+            for _ in range(together)
+        ]
+        after = run({name: np.concatenate([part[name] for part in changed]) for name in inputs})
         for name, value in after.all.items():
-            if value.dtype.kind == "f":
-                unmoved &= step.within(before[name][rows], value, is_map=name in values.maps)
+            if value.dtype.kind != "f":
+                continue
+            for part in np.split(value, together):
+                unmoved &= step.within(before[name][rows], part, is_map=name in values.maps)
     return unmoved
