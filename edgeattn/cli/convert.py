@@ -127,7 +127,8 @@ def command(
 
     converters = import_converters()
     check_ignored(loading.ignore, loading.samples, calibration)
-    lengths = tuple(dict.fromkeys(loading.time_steps or ()))
+    assert isinstance(loading.time_steps, tuple)  # the option is repeatable
+    lengths = tuple(dict.fromkeys(loading.time_steps))
     with output.progress(quiet or as_json):
         conversions = converters.convert_lengths(
             converters.ModelSource(model, **{**vars(loading), "time_steps": None}),

@@ -45,11 +45,9 @@ class ModelByLength(Model):
 
         Raises :class:`SampleError` also if there is no model for the length.
         """
-        values = sample
-        if isinstance(sample, Mapping):
-            if self._input.name not in sample:
-                raise missing_input(self._input, sample)
-            values = sample[self._input.name]
+        if isinstance(sample, Mapping) and self._input.name not in sample:
+            raise missing_input(self._input, sample)
+        values = sample[self._input.name] if isinstance(sample, Mapping) else sample
         model = self._by_shape.get(np.shape(values))
         if model is None:
             raise SampleError(
