@@ -7,7 +7,7 @@ MODEL := sample_models/find_max
 # The groups of tests/conftest.py in its order, the longest first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-long test-pi memory fuzz graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -43,9 +43,15 @@ test-pi: environment
 memory: environment
 	$(BIN)/python tests/inference/flat_memory.py --calls 1000000
 
-# Loads 10,000 corrupted variants of real files; the tests load a few hundred.
+# Validates 10,000 damaged artifacts and 10,000 bundles, and loads 10,000 Keras files; the tests do so with
+# a hundred of each.
 fuzz: environment
 	$(BIN)/python tests/fuzz/fuzz.py --count 10000
+
+# Fuzzes every parser of foreign bytes for a minute, guided by coverage; the tests parse 300 inputs each.
+fuzz-parsers: environment
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz_parsers.py --seconds 60
 
 # Simulates how often a task passes by chance, in about four minutes, and writes the table of
 # docs/verdict.md; the tests simulate a part of it.

@@ -2,12 +2,14 @@
 
 After each kill, every output must be the old one or a complete new one; the same command must then
 succeed and leave no other files. Run as a script: ``killed_commands.py FOLDER SCENARIO``, which
-prints the number of changes and the violations as JSON.
+prints the numbers of kills and the violations as JSON. Changes of forked workers count, too: a
+worker is killed with its command, and alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -21,7 +23,7 @@ from typing import Any
 import artifacts
 import numpy as np
 from function_runner import FunctionRunner
-from interruption import in_process, record_changes
+from interruption import WORKER, fork_workers, in_process, record_changes
 
 from edgeattn import files
 from edgeattn.bundle import signing
@@ -29,6 +31,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, Artifact
 from edgeattn.bundle.packing import pack
 from edgeattn.bundle.writer import new_bundle
+from edgeattn.errors import EdgeattnError
 from edgeattn.evaluation import checkpoint as checkpoints
 from edgeattn.evaluation import dataset as datasets
 from edgeattn.validation import validate as validation
@@ -176,57 +179,32 @@ class Validated(Scenario):
         assert not result.exists() or result.read_text().rstrip().endswith("</testsuites>")
 
 
-class FakeWorker:
-    """Writes the files of the dense model; a conversion without Keras."""
-
-    def __enter__(self) -> FakeWorker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def check(self, *_: Any, **__: Any) -> None:
-        pass
-
-    def prepare(self, source: Any, options: Any, folder: Path, calibration: Any = None) -> Any:
-        x = artifacts.samples(9)
-        manifest = artifacts.write_manifest_and_reference(
-            folder, [], {"input/x": x, "output/score": artifacts.dense(x)}
-        )
-        return {**manifest.model, "notes": []}, {**manifest.reference, "notes": []}
-
-    def predict(self, source: Any, options: Any, inputs: Any) -> Any:
-        return {"score": artifacts.dense(inputs["x"])}
-
-    def call(self, task: str, arguments: Mapping[str, Any], *, activity: str, **_: Any) -> Any:
-        if task == "package_versions":
-            return {"edgeattn": "0"}
-        if task == "describe_layers":
-            return {"layers": [], "recurrent": []}
-        assert task == "write_artifact", task
-        path = Path(arguments["folder"]) / f"model.{arguments['scheme']}.{arguments['format']}"
-        artifacts.write_dense_onnx(path)
-        return artifacts.artifact(path, scheme=arguments["scheme"]).to_json()
-
-
 class Converted(NewBundle):
-    """``convert`` over an old bundle."""
+    """``convert`` over an old bundle; the tasks of the worker are those of :mod:`fake_tasks`."""
 
     old = True
+    model = "model.h5"
+
+    formats: tuple[str, ...] = ("onnx",)
 
     def prepare(self, folder: Path) -> None:
         super().prepare(folder)
-        (folder / "model.h5").write_bytes(b"model")
+        (folder / self.model).write_bytes(b"model")
+
+    def replace_keras(self) -> None:
+        import edgeattn_converters as converters
+        from edgeattn_converters.worker import client
+
+        use_functions()
+        client.TASKS = "fake_tasks"
+        converters.validate_isolated = validation.validate_isolated
 
     def run(self, folder: Path) -> Any:
         import edgeattn_converters as converters
 
-        use_functions()
-        converters.ConversionWorker = FakeWorker  # type: ignore[misc, assignment]
-        converters.validate_isolated = validation.validate_isolated
-        options = converters.ConversionOptions(formats=("onnx",), schemes=("float32", "float16"))
-        target = folder / "a.edge"
-        converters.convert(folder / "model.h5", target, options=options, force=True)
+        self.replace_keras()
+        options = converters.ConversionOptions(formats=self.formats, schemes=("float32", "float16"))
+        converters.convert(folder / self.model, folder / "a.edge", options=options, force=True)
 
 
 class Tuned(Converted):
@@ -241,12 +219,58 @@ class Tuned(Converted):
     def run(self, folder: Path) -> Any:
         from edgeattn_converters.tuning import tune
 
-        use_functions()
-        tune.ConversionWorker = FakeWorker  # type: ignore[misc, assignment]
+        self.replace_keras()
         tune.timed = lambda results, *_, **__: tuple(results)  # type: ignore[assignment]
-        options = tune.TuningOptions(0.3, formats=("onnx",), schemes=("float16",))
-        model, data = folder / "model.h5", folder / "data.npz"
+        options = tune.TuningOptions(0.3, formats=self.formats, schemes=("float16",))
+        model, data = folder / self.model, folder / "data.npz"
         tune.tune(model, data, folder / "a.edge", options=options, force=True)
+
+
+class _WithKeras:
+    """With Keras, the converters and the runtimes; everything is imported before the first fork."""
+
+    model = "model.keras"
+    formats = ("onnx", "tflite")
+
+    def prepare(self, folder: Path) -> None:
+        import_converters()
+        super().prepare(folder)  # type: ignore[misc]
+        assert in_process(lambda: save_dense_model(folder / self.model))
+
+    def replace_keras(self) -> None:
+        pass
+
+
+class ConvertedByKeras(_WithKeras, Converted):
+    """``convert`` of the dense model as a Keras file."""
+
+
+class TunedByKeras(_WithKeras, Tuned):
+    """``tune`` of the dense model as a Keras file."""
+
+
+def import_converters() -> None:
+    """Import what a conversion needs, so that no forked worker has to."""
+    from edgeattn_converters.worker import client
+
+    os.environ.update(client.ENVIRONMENT)
+    modules = ("worker.tasks", "formats.onnx", "formats.tflite", "diagnosis.onnx")
+    for name in (
+        *("ai_edge_litert.interpreter", "onnxruntime", "tensorflow", "keras", "tf2onnx", "h5py"),
+        *(f"edgeattn_converters.{name}" for name in modules),
+    ):
+        importlib.import_module(name)
+
+
+def save_dense_model(path: Path) -> bool:
+    import keras
+
+    inputs = keras.Input((artifacts.FEATURES,), name="x")
+    layer = keras.layers.Dense(artifacts.UNITS, name="score")
+    model = keras.Model(inputs, layer(inputs))
+    layer.set_weights([artifacts.KERNEL, artifacts.BIAS])
+    model.save(path)
+    return True
 
 
 def use_functions(called: Callable[[Any], None] = lambda tensors: None) -> None:
@@ -269,15 +293,21 @@ def listing(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def violations_of(scenario: Scenario, base: Path) -> tuple[int, list[str]]:
+def violations_of(scenario: Scenario, base: Path) -> tuple[dict[str, int], list[str]]:
+    """The number of kills by kind of process, and what was wrong after them."""
     pristine = base / "pristine"
     pristine.mkdir()
     scenario.prepare(pristine)
+    fork_workers()
 
-    def attempt(folder: Path, stop_at: int | None) -> Any:
+    def attempt(folder: Path, stop_at: int | None, mode: str = "kill") -> Any:
         def run() -> Any:
-            changes = record_changes(folder, stop_at, "kill")
-            return {"value": scenario.run(folder), "changes": changes}
+            changes = record_changes(folder, stop_at, mode)
+            try:
+                value = scenario.run(folder)
+            except EdgeattnError as error:
+                return {"error": f"{error.exit_code}: {error.message}"}
+            return {"value": value, "changes": changes.all()}
 
         return in_process(run)
 
@@ -295,25 +325,32 @@ def violations_of(scenario: Scenario, base: Path) -> tuple[int, list[str]]:
     expected = listing(folder)
     new = sorted({name.split("/")[0] for name in expected if name not in listing(pristine)})
     assert set(new) <= set(scenario.outputs), new
+    of_workers = [change.startswith(WORKER) for change in complete["changes"]]
     violations = []
     for number, change in enumerate(complete["changes"], 1):
-        folder = fresh()
-        if attempt(folder, number) is not None:
-            violations.append(f"at {change}: the process survived")
-        try:
-            scenario.check(folder)
-        except Exception as error:
-            violations.append(f"at {change}: {error!r}")
-        again = attempt(folder, None)
-        if again is None:
-            violations.append(f"after {change}: the second run failed")
-            continue
-        value = complete["value"]
-        if value is not None and again["value"] > value + 2:
-            violations.append(f"after {change}: {again['value']} batches instead of {value}")
-        if listing(folder) != expected:
-            violations.append(f"after {change}: {sorted(set(listing(folder)) ^ set(expected))}")
-    return len(complete["changes"]), violations
+        # A worker dies with its command, or alone.
+        for mode in ("kill", "worker") if of_workers[number - 1] else ("kill",):
+            folder = fresh()
+            result = attempt(folder, number, mode)
+            name = f"{mode} at {change}"
+            if mode == "kill" and result is not None:
+                violations.append(f"{name}: the process survived")
+            if mode == "worker" and (result is None or result.get("error", "").startswith("70")):
+                violations.append(f"{name}: {result}")
+            try:
+                scenario.check(folder)
+            except Exception as error:
+                violations.append(f"{name}: {error!r}")
+            again = attempt(folder, None)
+            if again is None or "error" in again:
+                violations.append(f"after {name}: the second run failed: {again}")
+                continue
+            value = complete["value"]
+            if value is not None and again["value"] > value + 2:
+                violations.append(f"after {name}: {again['value']} batches instead of {value}")
+            if listing(folder) != expected:
+                violations.append(f"after {name}: {sorted(set(listing(folder)) ^ set(expected))}")
+    return {"kills": len(of_workers), "of workers": sum(of_workers)}, violations
 
 
 SCENARIOS = {
@@ -326,6 +363,9 @@ SCENARIOS = {
     "validate": Validated,
     "convert": Converted,
     "tune": Tuned,
+    # Minutes each, for `make kills`.
+    "convert-keras": ConvertedByKeras,
+    "tune-keras": TunedByKeras,
 }
 
 

@@ -43,6 +43,7 @@ from edgeattn.errors import (
 )
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, send_files
+from edgeattn.targets.replies import parse_device
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -103,14 +104,13 @@ def deploy(
     Raises :class:`UsageError` if ``destination`` is invalid.
     """
     from edgeattn.deployment.install import install
-    from edgeattn.device import info
 
     ssh.parse_destination(destination)
     device: Device | None = None
     try:
         with ssh.connect(destination, options.config) as host:
             progress.report("checking the device")
-            device = info.device_from_snapshot(ssh.system_snapshot(host))
+            device = parse_device(ssh.system_snapshot(host))
             if options.install:
                 install(host, options.wheels)
             worker = ssh.worker_on(host, options.python)

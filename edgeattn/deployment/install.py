@@ -26,6 +26,7 @@ from edgeattn import progress
 from edgeattn.device.info import wheel_machine
 from edgeattn.device.wheels import RUNTIME_WHEELS, wheel_incompatibility
 from edgeattn.errors import DeviceError
+from edgeattn.targets.replies import parsing
 from edgeattn.targets.ssh import ENVIRONMENT, SSHHost, system_snapshot
 
 SCRIPTS = "edgeattn.deployment.on_device"
@@ -43,19 +44,22 @@ def install(host: SSHHost, wheels: Path | None = None) -> int:
     """
     # The system's own Python: the environment may be damaged.
     snapshot = system_snapshot(host, "python3")
-    check_supported(host, snapshot)
+    with parsing("a description of the machine"):
+        check_supported(host, snapshot)
+        required = requirements(snapshot)
+        platform_tags(snapshot)
     with tempfile.TemporaryDirectory(prefix="edgeattn-wheels-") as name:
         folder = Path(name)
         own = build_wheel(folder)
-        required = requirements(snapshot)
         progress.report("collecting wheels")
         collect_wheels(folder, required, snapshot, wheels)
         files = {path.name: path.read_bytes() for path in sorted(folder.glob("*.whl"))}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     device = _run_script(host, "list_wheels.py", ENVIRONMENT)
-    if device["installed"] == digests:
-        return 0
-    missing = [name for name in digests if device["wheels"].get(name) != digests[name]]
+    with parsing("a list of its wheels"):
+        if device["installed"] == digests:
+            return 0
+        missing = [name for name in digests if device["wheels"].get(name) != digests[name]]
     sizes = {name: len(files[name]) for name in missing}
     sent = sum(sizes.values())
     progress.report(f"sending {sent:,} bytes of wheels and installing them")
@@ -83,7 +87,8 @@ def _run_script(host: SSHHost, name: str, arguments: Any, data: bytes = b"") -> 
 def check_supported(host: SSHHost, snapshot: Mapping[str, Any]) -> None:
     """Raise :class:`DeviceError` if edgeattn cannot be installed on such a device."""
     device, required = host.destination, metadata.metadata(NAME)["Requires-Python"]
-    version = ".".join(str(number) for number in snapshot["version"])
+    major, minor = snapshot["version"]
+    version = f"{major}.{minor}"
     if not SpecifierSet(required).contains(version):
         raise DeviceError(
             f"{device} has Python {snapshot['python']}, but edgeattn requires {required}.",

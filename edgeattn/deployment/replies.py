@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle.manifest import (
-    MALFORMED,
     MANIFEST,
     MAX_MANIFEST,
     MAX_SIGNATURE,
@@ -19,23 +17,12 @@ from edgeattn.bundle.manifest import (
 )
 from edgeattn.deployment.on_device.versions import VERSION
 from edgeattn.errors import DeviceError
+from edgeattn.targets.replies import line, parsing, text
 from edgeattn.version import __version__
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.tensors import Tensors
-
-
-@contextlib.contextmanager
-def parsing(what: str) -> Iterator[None]:
-    """Raise :class:`DeviceError` if a reply, which is ``what`` in words, is malformed."""
-    try:
-        yield
-    except MALFORMED as error:
-        raise DeviceError(
-            f"The device sent a malformed reply: {what}.",
-            hint="Install this edgeattn on the device again with --install.",
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -54,7 +41,7 @@ class OpenedFolder:
         """Raises :class:`DeviceError` if the device has another version of edgeattn."""
         with parsing("its folder"):
             # First, because other versions may reply differently.
-            installed = _text(reply["edgeattn"])
+            installed = text(reply["edgeattn"])
             if installed != __version__:
                 raise DeviceError(
                     f"{destination} has edgeattn {installed}, this machine has {__version__}: both "
@@ -63,7 +50,7 @@ class OpenedFolder:
                 )
             current = reply["current"]
             return cls(
-                _text(reply["folder"]),
+                text(reply["folder"]),
                 None if current is None else _version(current),
                 check_created(reply["created"]),
             )
@@ -82,9 +69,9 @@ class FormatCheck:
         with parsing("checks of its runtimes"):
             return tuple(
                 cls(
-                    _text(check["format"]),
+                    text(check["format"]),
                     check["state"] == "pass",
-                    _line(check["reason"] or check["state"]),
+                    line(check["reason"] or check["state"]),
                 )
                 for check in reply
             )
@@ -92,7 +79,7 @@ class FormatCheck:
 
 def parse_runtime(reply: Any) -> str:
     with parsing("the name of a runtime"):
-        return _text(reply)
+        return text(reply)
 
 
 def parse_version(reply: Any, manifest: str) -> str:
@@ -141,19 +128,6 @@ def parse_measurement(reply: Any, artifacts: Sequence[Artifact]) -> dict[str, An
             ):
                 raise ValueError
         return dict(reply)
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str or not value.isprintable():
-        raise TypeError
-    return value
-
-
-def _line(value: Any) -> str:
-    """Text of any characters on one line."""
-    if type(value) is not str:
-        raise TypeError
-    return "".join(c if c.isprintable() else "?" for c in " ".join(value.split()))
 
 
 def _version(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn import files
+from edgeattn.bundle.manifest import MALFORMED
 from edgeattn.errors import SampleError, UsageError
 from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.tensors import Array, Tensors
@@ -41,9 +43,11 @@ class Checkpoint:
         try:
             state = dict(read_npz(self.path))
             key = _text(state.pop(_KEY))
-            next_batch = int(state.pop(_NEXT))
+            next_batch = operator.index(state.pop(_NEXT)[()])
             errors = json.loads(_text(state.pop(_BROKEN)))
-        except (SampleError, KeyError, ValueError) as error:
+            if next_batch < 0 or any(type(text) is not str for text in errors.values()):
+                raise ValueError
+        except (SampleError, *MALFORMED) as error:
             raise UsageError(f"{self.path} is not an unfinished validation.", hint=hint) from error
         if key != self.key:
             raise UsageError(

@@ -57,7 +57,7 @@ def _read_arrays(
             array: Array = np.lib.format.read_array(
                 cast(IO[bytes], _Pipe(source)), allow_pickle=False
             )
-        except (ValueError, EOFError, OSError, MemoryError) as error:
+        except Exception as error:  # numpy and tokenize have their own exceptions
             # The position of the next array is unknown.
             yield SampleError(f"Array {number} of the stream cannot be read: {error}")
             return

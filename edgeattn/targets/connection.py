@@ -14,6 +14,7 @@ from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.targets import ssh
 from edgeattn.targets.on_device import session
 from edgeattn.targets.on_device.file_store import PIECE_SIZE
+from edgeattn.targets.replies import parse_checks, parse_device
 
 # Seconds after which a device hangs. A lost connection ends sooner, because ssh detects it.
 CALL_TIMEOUT = 900.0
@@ -102,7 +103,7 @@ def check_host(
     ``destination`` is invalid.
     """
     with ssh.connect(destination, config) as host:
-        device = info.device_from_snapshot(ssh.system_snapshot(host, python))
+        device = parse_device(ssh.system_snapshot(host, python))
         try:
             with ssh.worker_on(host, python) as worker:
                 checks, _ = worker.call(
@@ -113,4 +114,4 @@ def check_host(
             unchecked = tuple(RuntimeCheck(name, NOT_CHECKED) for name in ("tflite", "onnx"))
             advice = Advice("error", reason.message, reason.hint or "Run the command again.")
             return device, unchecked, (advice,)
-    return device, tuple(RuntimeCheck(**check) for check in checks), ()
+    return device, parse_checks(checks), ()

@@ -18,6 +18,7 @@ from edgeattn.process.protocol import MAX_ARRAYS
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.targets import ssh
+from edgeattn.targets.replies import parse_folder, parse_identity, parse_processors
 from edgeattn.targets.ssh import SSHHost
 
 # Seconds for Python and edgeattn to start: a few are needed, more under emulation.
@@ -85,7 +86,7 @@ def open_target(
             connection = Connection(worker, host)
             connection.call(session.open_cache, digest=files[MANIFEST])
             send_files(connection, bundle.path, files)
-            folder = connection.call(session.assemble_bundle, files=files)
+            folder = parse_folder(connection.call(session.assemble_bundle, files=files))
         yield Target(on, folder, host.python_command(python, *WORKER_MODULE), host)
 
 
@@ -96,14 +97,14 @@ def identify(target: Target, bundle: Bundle, worker: Worker) -> dict[str, str]:
     bundle is a different one or was changed.
     """
     try:
-        fields, _ = worker.call(
+        reply, _ = worker.call(
             "edgeattn.targets.on_device.environment:describe",
             {"folder": target.folder},
             timeout=START_TIMEOUT,
         )
     except WorkerDied as error:
         raise _no_response(target, error) from error
-    versions: dict[str, str] = fields
+    versions = parse_identity(reply)
     if versions["manifest"] != bundle.file_hashes()[MANIFEST]:
         raise BundleError(
             f"The bundle in {target.folder} on {target.name} differs from {bundle.path}: "
@@ -124,7 +125,7 @@ def cpu_count(target: Target) -> int:
             )
         except WorkerDied as error:
             raise _no_response(target, error) from error
-    return int(count)
+    return parse_processors(count)
 
 
 def _no_response(target: Target, error: WorkerDied) -> DeviceError:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from artifacts import edit_manifest, rehash, samples, write_bundle, write_dense_
 
 from edgeattn import files
 from edgeattn.bundle import bundle as bundle_module
-from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.bundle import MAX_RATIO, SMALL_REFERENCE, Bundle
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import BundleError, OutputError
+from edgeattn.samples.npz import write_npz
 
 
 def first(data):
@@ -259,6 +261,32 @@ def test_a_reference_that_is_not_an_npz_file(dense_bundle):
     rehash(dense_bundle.path)
     with pytest.raises(BundleError, match="cannot be read"):
         Bundle.open(dense_bundle.path).reference()
+
+
+@pytest.mark.parametrize("members", [1, 3, 40])
+def test_a_reference_that_decompresses_without_end(dense_bundle, members):
+    """Zeros compress a thousandfold, so the size of the file limits nothing."""
+    reference = dense_bundle.reference()
+    with zipfile.ZipFile(dense_bundle.path / "reference.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in [*reference, *map(str, range(members))]:
+            archive.writestr(f"{name}.npy", b"")
+        # Only declared, so that the test writes nothing large.
+        archive.filelist[-1].file_size = SMALL_REFERENCE + 1
+    rehash(dense_bundle.path)
+    with pytest.raises(BundleError, match="decompresses to 268,435,457 bytes"):
+        Bundle.open(dense_bundle.path).reference()
+
+
+def test_a_reference_of_zeros_is_read(dense_bundle):
+    """Above the ratio of sizes, and below the limit for small references."""
+    zeros = {"input/x": np.zeros((100_000, 3), np.float32)}
+    with (dense_bundle.path / "reference.npz").open("wb") as file:
+        write_npz(file, zeros, compress=True)
+    assert (dense_bundle.path / "reference.npz").stat().st_size * MAX_RATIO < zeros[
+        "input/x"
+    ].nbytes
+    rehash(dense_bundle.path)
+    assert Bundle.open(dense_bundle.path).reference()["input/x"].shape == (100_000, 3)
 
 
 # Writing

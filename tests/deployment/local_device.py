@@ -175,7 +175,7 @@ def main(folder: str, mode: str) -> None:
             os.environ["HOME"] = str(home)
             changes = record_changes(home, stop_at, mode)
             result = deploy(new, options=replace(OPTIONS, keep=1))
-            return {"state": result.state, "code": result.exit_code, "changes": changes}
+            return {"state": result.state, "code": result.exit_code, "changes": changes.all()}
 
         return in_process(deploy_new)
 

@@ -384,7 +384,8 @@ def test_malformed_data_of_a_device_is_part_of_its_result(home, old, monkeypatch
     monkeypatch.setattr(ssh, "connect", lambda *_: contextlib.nullcontext(HOST))
     monkeypatch.setattr(ssh, "system_snapshot", lambda *_: {"files": 7})
     result = deployment.deploy(old, "pi@board", OPTIONS)
-    assert (result.state, result.exit_code) == ("failed", 70)
+    assert (result.state, result.exit_code) == ("failed", 5)
+    assert "malformed reply: a description of the machine" in result.error.message
 
 
 def test_after_an_installation_the_advice_is_not_to_install(old, monkeypatch):
@@ -395,7 +396,7 @@ def test_after_an_installation_the_advice_is_not_to_install(old, monkeypatch):
 
     monkeypatch.setattr(ssh, "connect", lambda *_: contextlib.nullcontext(HOST))
     monkeypatch.setattr(ssh, "system_snapshot", lambda *_: {})
-    monkeypatch.setattr("edgeattn.device.info.device_from_snapshot", lambda _: None)
+    monkeypatch.setattr(deployment, "parse_device", lambda _: None)
     monkeypatch.setattr(installation, "install", lambda *_: 0)
 
     def worker_on(*_):

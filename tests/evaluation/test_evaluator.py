@@ -135,6 +135,27 @@ def test_interrupted_work_resumes(bundle, data, tmp_path, interrupt):
     assert sizes.count(64) == 0
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"next": np.arange(3)},
+        {"next": np.array(1.5)},
+        {"next": np.array(-1)},
+        {"broken": np.frombuffer(b"[1]", np.uint8)},
+        {"broken": np.frombuffer(b'{"a": 1}', np.uint8)},
+        {"broken": np.frombuffer(b"[" * 100_000, np.uint8)},
+        {"key": np.frombuffer(b"\xff", np.uint8)},
+    ],
+)
+def test_malformed_checkpoints(tmp_path, change):
+    path = tmp_path / "checkpoint.npz"
+    Checkpoint(path, "key").save(3, {"onnx float32": "crashed"}, {})
+    assert Checkpoint(path, "key").load() == (3, {"onnx float32": "crashed"}, {})
+    np.savez(path, **{**np.load(path), **change})
+    with pytest.raises(UsageError, match="is not an unfinished validation"):
+        Checkpoint(path, "key").load()
+
+
 def test_killed_work_resumes(bundle, data, tmp_path):
     """SIGKILL during the fourth batch, in a process of its own."""
     whole = text(evaluated(bundle, open_dataset(data, bundle)))

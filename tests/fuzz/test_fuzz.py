@@ -1,4 +1,4 @@
-"""A short run of the fuzzer, and files that it found; ``make fuzz`` is the long run."""
+"""Short runs of the fuzzer, and files that it found; ``make fuzz`` is the long run."""
 
 from __future__ import annotations
 
@@ -6,59 +6,83 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+pytest.importorskip("edgeattn_converters", reason="Keras files are loaded by the converters")
+
+import damaged_bundles
 import fuzz
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST
+from edgeattn.errors import ArtifactError, BundleError
+from edgeattn.inspection import inspect_artifact
+from edgeattn.validation import artifact
+from mutations import write_variant
 
-COUNT = 240
+SPECIMEN = damaged_bundles.SPECIMEN
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return fuzz.source_files(tmp_path_factory.mktemp("fuzz"))
-
-
-def test_every_variant_opens_or_raises_an_error_of_edgeattn(
-    sources: list[Path], tmp_path: Path
-) -> None:
-    outcomes, findings = fuzz.fuzz(sources, COUNT, seed=1, findings_folder=tmp_path / "findings")
+def test_every_keras_file_opens_or_raises_an_error_of_edgeattn(tmp_path: Path) -> None:
+    folder = tmp_path / "findings"
+    outcomes, findings = fuzz.fuzz_keras_files(fuzz.keras_files(), 80, 1, findings_folder=folder)
     assert findings == []
     # The run is only meaningful if variants of every kind occurred.
     assert outcomes["opened"] > 0
     assert outcomes["UnsupportedModelError"] > 0
-    assert outcomes["BundleError"] > 0
 
 
-def test_variants_are_seeded(sources: list[Path], tmp_path: Path) -> None:
-    source = next(path for path in sources if path.suffix == ".tflite")
+@pytest.mark.parametrize(("kind", "most"), [("artifact", 0.9), ("bundle", 0.9)])
+def test_no_damaged_artifact_or_bundle_is_a_wrong_pass(kind: str, most: float) -> None:
+    counts, findings = damaged_bundles.fuzz_in_memory(kind, 120, seed=0)
+    assert findings == []
+    # The run is only meaningful if some are refused and some opened.
+    assert 0 < counts[damaged_bundles.RIGHT] < most * 120
+    assert counts[damaged_bundles.REFUSED] > 0
+
+
+def test_a_wrong_pass_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the comparison with the reference reports no failed check."""
+    compare = artifact.comparison_checks
+
+    def without_failures(*arguments: Any, samples: int, **options: Any) -> list[Any]:
+        checks = list(compare(*arguments, samples=samples, **options))
+        failed = samples == damaged_bundles.SAMPLES
+        return [check for check in checks if not failed or check.passed is not False]
+
+    monkeypatch.setattr(artifact, "comparison_checks", without_failures)
+    _, findings = damaged_bundles.fuzz_in_memory("artifact", 120, seed=0)
+    assert {item.name for item in findings} == {damaged_bundles.WRONG}
+
+
+def test_variants_are_seeded(tmp_path: Path) -> None:
+    source = SPECIMEN / "model.int8.tflite"
     variants = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        path = fuzz.write_variant(source, tmp_path / name, random.Random(3))
+        path = write_variant(source, tmp_path / name, random.Random(3))
         variants.append(path.read_bytes())
     assert variants[0] == variants[1] != source.read_bytes()
 
 
-def test_tensor_names_that_are_not_utf_8(sources: list[Path], tmp_path: Path) -> None:
+def test_tensor_names_that_are_not_utf_8(tmp_path: Path) -> None:
     """The runtime loads such a file and fails when the names are read. Found by the fuzzer."""
-    source = next(path for path in sources if path.suffix == ".tflite")
-    data = source.read_bytes()
+    data = (SPECIMEN / "model.float32.tflite").read_bytes()
     name = b"attention/attention"
     assert name in data
     path = tmp_path / "model.tflite"
     path.write_bytes(data.replace(name, b"\xff" * len(name)))
-    with fuzz.ConversionWorker() as converter, fuzz.Worker() as worker:
-        assert fuzz.outcome_of(path, converter, worker) == "ArtifactError"
+    with pytest.raises(ArtifactError):
+        inspect_artifact(path, "tflite")
 
 
-def test_artifact_path_that_is_too_long(sources: list[Path], tmp_path: Path) -> None:
+def test_artifact_path_that_is_too_long(tmp_path: Path) -> None:
     """An artifact path of 1,000 characters in the manifest. Found by the fuzzer."""
-    source = next(path for path in sources if path.is_dir())
-    path = tmp_path / source.name
-    shutil.copytree(source, path)
-    manifest = json.loads((path / fuzz.MANIFEST).read_text())
+    path = tmp_path / "model.edge"
+    shutil.copytree(SPECIMEN, path)
+    manifest = json.loads((path / MANIFEST).read_text())
     manifest["artifacts"][0]["path"] = "x" * 1000
-    (path / fuzz.MANIFEST).write_text(json.dumps(manifest))
-    with fuzz.ConversionWorker() as converter, fuzz.Worker() as worker:
-        assert fuzz.outcome_of(path, converter, worker) == "BundleError"
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError):
+        Bundle.open(path)

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from damaged_bundles import contradictions
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import MANIFEST, Artifact
+from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.cli.inspect import _bundle_lines
 from edgeattn.errors import EdgeattnError
 from edgeattn.inspection import inspect_bundle
 from edgeattn.metrics.verdict import FAIL, PASS
 from edgeattn.runners import open_artifact
 from edgeattn.validation.validate import validate
-from fuzz import mutate_json
+from mutations import mutate_json
 
 SPECIMEN = Path(__file__).parents[1] / "specimens" / "bundle-0.1.0.dev0"
 FILES = ("model.float32.onnx", "model.int8.tflite")
 COUNT = 240
-COUNTED = ("operators", "weights", "variables", "cell_clips", "opset")
 
 
 @pytest.fixture
@@ -37,33 +37,6 @@ def folder(tmp_path: Path) -> Path:
     for name in (*FILES, "reference.npz", MANIFEST):
         shutil.copyfile(SPECIMEN / name, target / name)
     return target
-
-
-def contradictions(entry: Artifact, original: Artifact) -> list[str]:
-    """What of an entry differs from the right one, apart from what promises less."""
-    same = {"bytes": entry.bytes == original.bytes, "map": entry.attention == original.attention}
-    found = [name for name, equal in same.items() if not equal]
-    for side in ("inputs", "outputs"):
-        right = {spec.name: spec for spec in getattr(original, side)}
-        specs = getattr(entry, side)
-        if {spec.name for spec in specs} != set(right):
-            found.append(side)
-            continue
-        for spec in specs:
-            pairs = list(zip(spec.shape, right[spec.name].shape, strict=False))
-            same_rank = len(spec.shape) == len(right[spec.name].shape)
-            if spec.dtype != right[spec.name].dtype or spec.scale is not None:
-                found.append(f"{spec.name} {spec.dtype}")
-            if not same_rank or any(axis not in (own, own or axis) for axis, own in pairs):
-                found.append(f"{spec.name} {spec.shape}")
-    found += [
-        key
-        for key in COUNTED
-        if key in entry.achieved and entry.achieved[key] != original.achieved.get(key)
-    ]
-    if entry.scheme in ("int8", "int16x8") and entry.scheme != original.scheme:
-        found.append(entry.scheme)
-    return found
 
 
 def test_no_change_of_a_manifest_is_a_false_pass(folder: Path) -> None:

@@ -92,6 +92,29 @@ def test_arrays_with_errors(dense_bundle):
     assert "Array 4 of the stream cannot be read" in results[5].message
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (3,), ",  # an open bracket
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d,)}" % 2**70,
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}",
+        b"{'descr': 7, 'fortran_order': False, 'shape': (3,)}",
+        b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (3,)}",
+        b"{" * 300,
+        b"\xff\xfe",
+    ],
+)
+def test_an_array_with_a_malformed_header_ends_the_stream(dense_bundle, header):
+    """NumPy raises errors of the tokenizer, of integers and of dtypes."""
+    good = io.BytesIO()
+    np.save(good, np.float32([1, 2, 3]))
+    bad = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(12)
+    first, error = streamed(dense_bundle, good.getvalue() + bad)
+    np.testing.assert_array_equal(first, dense(np.float32([[1, 2, 3]])))
+    assert isinstance(error, SampleError)
+    assert "Array 2 of the stream" in error.message
+
+
 class Failing(IsolatedRunner):
     """Fails for samples that begin with 9, and ends its worker for those that begin with 10."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import Artifact, Manifest, sha256, write_manifest
+from edgeattn.bundle.manifest import MALFORMED, Artifact, Manifest, sha256, write_manifest
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
@@ -46,14 +46,14 @@ class ResultStore:
         self._path = folder / RESULTS
         self._results: dict[tuple[Candidate, bool], Result] = {}
         header = json.dumps(inputs, sort_keys=True)
-        lines = self._path.read_text("utf-8").split("\n") if self._path.is_file() else []
+        lines = self._path.read_text("utf-8", "replace").split("\n") if self._path.is_file() else []
         if not lines or lines[0] != header:
             self._path.write_text(header + "\n", "utf-8")
             return
         for line in lines[1:]:
             # The last line is incomplete if the search was killed while writing it, and files are
             # missing if it was killed while removing them.
-            with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
+            with contextlib.suppress(*MALFORMED, OSError):
                 task, result = _from_json(json.loads(line), folder)
                 self._results[result.candidate, task] = result
         if lines[-1]:

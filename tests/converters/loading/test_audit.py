@@ -125,6 +125,24 @@ def test_truncated_file(tmp_path: Path) -> None:
         audit_file(path)
 
 
+@pytest.mark.parametrize("member", ["config.json", "metadata.json", "model.weights.h5"])
+def test_damaged_compression(member: str, tmp_path: Path) -> None:
+    """A byte of a compressed member is changed. Found by the fuzzer."""
+    stored, path = write_keras(tmp_path / "stored.keras", sequential(dense())), tmp_path / "m.keras"
+    with (
+        zipfile.ZipFile(stored) as source,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+        start = archive.getinfo(member).header_offset + 30 + len(member)
+    data = bytearray(path.read_bytes())
+    data[start] ^= 6  # the type of the first block
+    path.write_bytes(data)
+    with pytest.raises((UnsupportedModelError, UnsafeModelError)):
+        audit_file(path)
+
+
 def test_hdf5_file_without_a_model(tmp_path: Path) -> None:
     path = tmp_path / "data.h5"
     with h5py.File(path, "w") as file:

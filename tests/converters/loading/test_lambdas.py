@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import dis
 import json
 import marshal
 import os
@@ -156,6 +157,21 @@ def test_damaged_code_never_crashes_the_reader() -> None:
                 bytecode.recognize(code, arguments={})
             except (marshal_reader.UnreadableCodeError, NotRecognizedError):
                 continue
+
+
+@pytest.mark.parametrize("argument", [101, 2**16, 2**31, 2**32 - 1])
+def test_code_that_unpacks_without_end(argument: int) -> None:
+    """The instructions unpack a tensor into up to four billion values."""
+    extended, unpack = dis.opmap["EXTENDED_ARG"], dis.opmap["UNPACK_SEQUENCE"]
+    parts = argument.to_bytes(4, "big")
+    instructions = b"".join(bytes([extended, part]) for part in parts[:3])
+    instructions += bytes([unpack, parts[3]]) + bytes(2)  # and one entry of its cache
+    load, back = dis.opmap["LOAD_FAST"], dis.opmap["RETURN_VALUE"]
+    code = (lambda x: x).__code__.replace(
+        co_code=bytes([dis.opmap["RESUME"], 0, load, 0]) + instructions + bytes([back, 0])
+    )
+    with pytest.raises(NotRecognizedError, match=f"it unpacks {argument} values"):
+        bytecode.recognize(marshal.dumps(code), arguments={})
 
 
 def test_oversized_code_is_refused() -> None:

@@ -2,7 +2,9 @@
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -56,7 +58,10 @@ def inspect(path: Path, limits: FileLimits) -> Archive:
                 "Download or copy the file again: it is damaged or was manipulated.",
             ) from error
         raise _damaged(path, error) from error
-    except (EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (
+        *(zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError),
+        struct.error,
+    ) as error:
         raise _damaged(path, error) from error
     return Archive(config, version, WEIGHTS in entries)
 

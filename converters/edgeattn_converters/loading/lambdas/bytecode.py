@@ -12,6 +12,7 @@ from typing import Any
 from edgeattn_converters.loading.lambdas import expressions, marshal_reader, opcodes
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 
+MAX_ITEMS = 100  # that a function may unpack at once
 _OPERATORS = ("add", "and", "floor_divide", "lshift", "matmul", "multiply", "remainder", "or",
               "power", "rshift", "subtract", "divide", "xor")  # fmt: skip
 _BINARY = {
@@ -146,6 +147,8 @@ class _Machine:
             stack.append(tail)
         elif name == "UNPACK_SEQUENCE":
             whole = self._value(stack.pop())
+            if argument > MAX_ITEMS:
+                raise NotRecognizedError(f"it unpacks {argument} values")
             for index in reversed(range(argument)):
                 stack.append(expressions.item(whole, expressions.constant(index)))
         elif name == "POP_TOP":
