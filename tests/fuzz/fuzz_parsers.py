@@ -30,7 +30,10 @@ def fuzz(name: str, arguments: list[str]) -> None:
     with atheris.instrument_imports(include=["edgeattn", "edgeattn_converters"]):
         import parsers
 
-    parser = parsers.PARSERS[name]
+        parser = parsers.PARSERS[name]
+        seeds = list(parser.seeds())
+        # Also what is imported when it is used.
+        assert all(map(parser.parse, seeds))
 
     def run(data: bytes) -> None:
         parser.parse(data)
@@ -44,7 +47,7 @@ def fuzz(name: str, arguments: list[str]) -> None:
 
     corpus = Path(arguments[-1])
     corpus.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(parser.seeds()):
+    for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
     atheris.Setup([sys.argv[0], *arguments], run, custom_mutator=mutate)
     atheris.Fuzz()

@@ -154,7 +154,8 @@ def _operators(model: Any) -> Counter[str] | None:
                 pending += [inner for graph in [*graphs, *attribute.graphs] for inner in graph.node]
     except UnicodeDecodeError:
         return None
-    return None if any("\ufffd" in name for name in counts) else counts
+    is_text = all(isinstance(name, str) and "\ufffd" not in name for name in counts)
+    return counts if is_text else None
 
 
 def read_manifest(data: bytes) -> bool:
@@ -438,7 +439,7 @@ def _varint(value: int) -> bytes:
 def _mutate_text(data: bytes, generator: random.Random) -> bytes:
     """Change a JSON document as one, or its bytes."""
     if generator.random() < 0.7:
-        with contextlib.suppress(ValueError, RecursionError):
+        with contextlib.suppress(Exception):  # the input is no document any more
             return json.dumps(mutate_json(json.loads(data), generator)).encode()
     return mutate_bytes(data, generator)
 
@@ -446,9 +447,7 @@ def _mutate_text(data: bytes, generator: random.Random) -> bytes:
 def _mutate_archive(data: bytes, generator: random.Random) -> bytes:
     """Change the members of a zip archive, so that their checksums are right, or its bytes."""
     if generator.random() < 0.6:
-        with contextlib.suppress(
-            zipfile.BadZipFile, ValueError, LookupError, OSError, EOFError, RuntimeError
-        ):
+        with contextlib.suppress(Exception):  # the input is no archive any more
             return mutate_members(data, generator)
     return mutate_bytes(data, generator)
 
