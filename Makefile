@@ -7,7 +7,7 @@ MODEL := sample_models/find_max
 # The groups of tests/conftest.py in its order, the longest first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
 
 environment: $(VENV)/.complete
 
@@ -52,6 +52,13 @@ fuzz: environment
 fuzz-parsers: environment
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt '.[fuzz]'
 	$(BIN)/python tests/fuzz/fuzz_parsers.py --seconds 60
+
+# Kills commands before every change of the disk, also inside Keras' worker process, and runs them again.
+kills: environment
+	for command in convert tune validate pack unpack sign convert-keras tune-keras; do \
+	    folder=$$(mktemp -d) && PYTHONPATH=tests $(BIN)/python tests/killed_commands.py $$folder $$command \
+	        && rm -r $$folder || exit 1; done
+	$(BIN)/python -m pytest tests/deployment/test_deploy.py -k interrupted
 
 # Simulates how often a task passes by chance, in about four minutes, and writes the table of
 # docs/verdict.md; the tests simulate a part of it.

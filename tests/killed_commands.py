@@ -371,7 +371,8 @@ SCENARIOS = {
 
 def main(folder: str, name: str) -> None:
     changes, violations = violations_of(SCENARIOS[name](), Path(folder))
-    print(json.dumps({"changes": changes, "violations": violations}))
+    print(json.dumps({"command": name, "changes": changes, "violations": violations}))
+    sys.exit(bool(violations))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hostile_specimens
 import pytest
 
 from edgeattn.errors import EdgeattnError, SampleError
@@ -42,6 +43,12 @@ def test_artifacts_are_refused_or_read(format: str, cases: list[dict[str, Any]])
             inspect_artifact(case["path"], format)
         expected = 4 if "external data" in case["danger"] else 5
         assert raised.value.exit_code == expected, case["name"]
+
+
+def test_the_page_has_the_numbers_of_specimens() -> None:
+    pytest.importorskip("edgeattn_converters", reason="tests of Keras files are collected, too")
+    page = hostile_specimens.PAGE.read_text("utf-8")
+    assert hostile_specimens.table(hostile_specimens.counts()) in page
 
 
 def test_pickled_samples_are_refused(cases: list[dict[str, Any]]) -> None:
