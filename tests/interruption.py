@@ -18,12 +18,11 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeattn.process import server
-from edgeattn.process.worker import Worker
+from edgeattn.process import server, worker
 
 # Audit events of functions that change a disk.
 DISK_EVENTS = {
@@ -119,7 +118,7 @@ def in_process(action: Callable[[], Any]) -> Any:
 class _Forked:
     """A worker that was forked instead of started, with the interface of a process."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         pipes = [os.pipe() for _ in range(3)]
         (request, stdin), (stdout, reply), (stderr, errors) = pipes
         self.pid = os.fork()
@@ -164,25 +163,11 @@ def fork_workers() -> None:
 
     They start without importing anything that this process has imported.
     """
-    import subprocess
+    start = worker.start_process
 
-    popen = subprocess.Popen
-
-    def start(command: Any, **options: Any) -> Any:
+    def start_or_fork(command: Sequence[str], environment: Mapping[str, str]) -> Any:
         if list(command[-2:]) == ["-m", "edgeattn.child"]:
-            return _Forked(options["env"])
-        return popen(command, **options)
+            return _Forked(environment)
+        return start(command, environment)
 
-    Worker._start.__globals__["subprocess"] = _Subprocess(start)
-
-
-class _Subprocess:
-    """The module ``subprocess``, with another ``Popen``."""
-
-    def __init__(self, start: Callable[..., Any]) -> None:
-        self.Popen = start
-
-    def __getattr__(self, name: str) -> Any:
-        import subprocess
-
-        return getattr(subprocess, name)
+    worker.start_process = start_or_fork
