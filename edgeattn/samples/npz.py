@@ -12,9 +12,7 @@ from edgeattn.samples.arrays import NUMBERS_ONLY, reading
 from edgeattn.tensors import Tensors
 
 
-def read_npz(
-    path: Path, content: bytes | None = None, *, max_bytes: int | None = None
-) -> Tensors:
+def read_npz(path: Path, content: bytes | None = None, *, max_bytes: int | None = None) -> Tensors:
     """All arrays of an ``.npz`` file. Raises :class:`SampleError` if it cannot be read.
 
     ``content`` are its bytes, if they have been read. Its members may have ``max_bytes`` together
