@@ -71,9 +71,11 @@ simulations: environment
 sound: environment
 	$(BIN)/python -m benchmarks.sound_models $(if $(DATA),--data $(DATA))
 
-# Compares 200 random graphs of operators in both formats with Keras; the tests compare 16.
+# Compares 200 random graphs and 2,200 pairs of operators in both formats with Keras; the tests
+# compare 16 graphs and 31 pairs.
 graphs: environment
 	$(BIN)/python tests/converters/lowering/random_graphs.py --count 200
+	$(BIN)/python tests/converters/lowering/operator_pairs.py
 
 # Converts every model of the corpus with edgeattn and both stock routes, in hours, and writes the
 # tables of docs/corpus.md. It resumes where it was stopped; NAMES="LSTM Conv2D" selects models by

@@ -13,8 +13,8 @@ from edgeattn.bundle.lengths import length_folder
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import (
-    ArtifactError,
     ConversionError,
+    EdgeattnError,
     SchemeError,
     UnsupportedModelError,
     UsageError,
@@ -24,6 +24,7 @@ from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
+from edgeattn_converters.quantization.quantizer import NO_ATTENTION
 from edgeattn_converters.worker.client import ConversionWorker
 
 __all__ = [
@@ -97,6 +98,7 @@ def convert(
             }
             model["notes"] += _check_calibration(worker, request)
             artifacts, failures = _write_artifacts(worker, request, named)
+            model["notes"] += _options_without_effect(artifacts, quantization)
             versions = worker.call("package_versions", {}, activity="reading package versions")
         manifest = Manifest(
             model, artifacts, reference, versions, failures, created=int(time.time())
@@ -173,7 +175,9 @@ def _write_artifacts(
         try:
             entry = worker.call("write_artifact", arguments, activity=activity)
             artifacts.append(Artifact.from_json(entry))
-        except (UnsupportedModelError, ArtifactError) as error:
+        except UsageError:
+            raise  # it concerns all artifacts
+        except EdgeattnError as error:
             (Path(request["folder"]) / f"{model.stem}.{scheme}.{format}").unlink(missing_ok=True)
             required = scheme in named or not isinstance(error, SchemeError)
             failures.append(
@@ -184,6 +188,17 @@ def _write_artifacts(
             model, {f"{f['format']} {f['scheme']}": f["reason"] for f in failures}
         )
     return tuple(artifacts), tuple(failures)
+
+
+def _options_without_effect(
+    artifacts: Sequence[Artifact], quantization: QuantizationOptions
+) -> list[str]:
+    """A note if some artifacts have no attention whose precision was requested."""
+    labels = [a.label for a in artifacts if NO_ATTENTION in a.achieved.get("notes", ())]
+    if not labels:
+        return []
+    option = f"--attention-precision {quantization.attention_precision}"
+    return [f"{option} has no effect on {', '.join(labels)}, because no attention was found there"]
 
 
 def nothing_converted(model: Path, reasons: Mapping[str, str]) -> ConversionError:

@@ -96,7 +96,7 @@ RULES = (
         lambda request: f"--batch {request.options.batch}",
         lambda request: request.options.batch != 1,
         lambda request: request.has_format("tflite"),
-        "ONNX files accept any batch size",
+        "it applies to TFLite files only",
         "add --format tflite",
     ),
     Rule(

@@ -129,7 +129,8 @@ class ConversionOptions:
             are detected.
         lowering: How a TFLite file computes recurrences; a name of
             :mod:`edgeattn_converters.lowering.rnn.strategy`.
-        batch: The batch size of TFLite files; ONNX files accept any.
+        batch: The batch size of TFLite files. That of ONNX files is free, or 1 with dynamic
+            quantization.
         states: Whether the states of recurrent layers are inputs and outputs.
     """
 

@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Batch size of the TFLite file; ONNX files accept any.",
+    help="Batch size of TFLite files. ONNX files accept any, or 1 if quantized dynamically.",
 )
 @click.option(
     "--states",

@@ -34,6 +34,8 @@ BY_PRECISION = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
 # Schemes whose inner values are equal to those of float32, apart from rounding of the weights.
 _EQUAL_VALUES = ("float32", "float16")
 MAX_LOCATED = 4  # samples
+# TFLite operators of recurrent layers that are not unrolled.
+LOOPS = frozenset({"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
 _OPEN_FILE = {
     "tflite": "edgeattn.diagnosis.tflite:InstrumentedTFLite",
     "onnx": "edgeattn_converters.diagnosis.onnx:InstrumentedONNX",
@@ -277,9 +279,18 @@ class _Diagnoser:
             return Diagnosis(
                 f"{other.label} itself differs from Keras ({', '.join(outputs)}): the fault is in "
                 "the lowering of the model or in the file, not in the precision.",
-                "Convert with another lowering: --lowering unrolled. Please report this as a bug.",
+                _other_lowering(other, str(self._bundle.manifest.model["file"])),
             )
         return None
+
+
+def _other_lowering(artifact: Artifact, model: str) -> str:
+    """The remedy for a wrong float32 artifact; only loops have other lowerings."""
+    operators = artifact.achieved.get("operators", {})
+    command = f"edgeattn convert {model} --force"
+    if artifact.format == "tflite" and LOOPS.intersection(operators):
+        command += " --lowering unrolled"
+    return f"Convert the model again: {command}. Please report this as a bug."
 
 
 def _batch_fault(report: ArtifactReport) -> Diagnosis:

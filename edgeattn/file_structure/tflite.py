@@ -21,8 +21,8 @@ from edgeattn.runners.flatbuffer import FlatBuffer, Table
 
 T = TypeVar("T")
 _RUNTIME_KEY = "min_runtime_version"
-# They convert numbers, or contain operators that are counted themselves.
-_UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "WHILE", "IF"}
+# They convert or repeat numbers, or contain operators that are counted themselves.
+_UNCOUNTED = {"QUANTIZE", "DEQUANTIZE", "FILL", "WHILE", "IF"}
 _REAL = {"float16", "bfloat16", "float32", "float64", "int2", "int4", "int8", "int16"}
 _INTEGERS = {"int2", "int4", "int8"}
 # The cell clip is the second field of the options of each.

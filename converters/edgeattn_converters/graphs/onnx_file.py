@@ -1,14 +1,15 @@
 """Reading and editing ONNX models (``onnx.ModelProto``)."""
 
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeattn.errors import ConversionError, first_line
-from edgeattn.tensors import Array
+from edgeattn.tensors import Array, Specs
 
 
 def copy_model(proto: Any) -> Any:
@@ -78,6 +79,34 @@ def add_constant(proto: Any, name: str, value: Array) -> None:
     from onnx import numpy_helper
 
     proto.graph.initializer.append(numpy_helper.from_array(value, name))
+
+
+def merge_constants(proto: Any, kind: str) -> None:
+    """Store equal constants that nodes of this type read once, in place."""
+    items = {item.name: item for item in proto.graph.initializer}
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    for node in proto.graph.node:
+        for position, name in enumerate(node.input if node.op_type == kind else ()):
+            if name in items:
+                item = items[name]
+                key = (item.data_type, tuple(item.dims), item.raw_data or item.SerializeToString())
+                node.input[position] = first.setdefault(key, name)
+    used = {name for node in proto.graph.node for name in node.input}
+    for name in set(items) - set(first.values()):
+        if name not in used:
+            proto.graph.initializer.remove(items[name])
+
+
+def fix_batch_size(values: Iterable[Any], specs: Specs) -> Specs:
+    """Set the batch size of a graph's inputs or outputs to 1, in place; returns their specs."""
+    by_name = {value.name: value for value in values}
+    fixed = []
+    for spec in specs:
+        if spec.shape and spec.shape[0] is None:
+            by_name[spec.name].type.tensor_type.shape.dim[0].dim_value = 1
+            spec = replace(spec, shape=(1, *spec.shape[1:]))
+        fixed.append(spec)
+    return tuple(fixed)
 
 
 def insert_nodes(proto: Any, position: int, nodes: Sequence[Any]) -> None:

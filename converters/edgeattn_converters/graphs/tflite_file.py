@@ -88,8 +88,10 @@ class TFLiteFile:
                     tensor.name = None
                 if self.dtype(tensor) == "FLOAT32":
                     tensor.quantization = None
-                # Every axis has a fixed size: the shape signature only repeats the shape.
-                tensor.shapeSignature = None
+                # It only repeats the shape, unless an axis has a free size, as in some loops.
+                signature = tensor.shapeSignature
+                if signature is None or min(signature, default=0) >= 0:
+                    tensor.shapeSignature = None
 
     def set_signature(self, inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> None:
         """Replace all signatures by one that names the main graph's inputs and outputs in order."""

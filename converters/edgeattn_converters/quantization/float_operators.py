@@ -25,6 +25,11 @@ PRODUCTS = frozenset(
     {"BATCH_MATMUL", "FULLY_CONNECTED", "SUM", "CONV_2D", "REDUCE_SUM"}
     | {"MatMul", "Gemm", "Einsum", "ReduceSum"}
 )
+SUMS = frozenset({"SUM", "REDUCE_SUM", "ReduceSum"})
+# Sums of them are never zero in float32, but in integers they can be.
+POSITIVE = frozenset({"EXP", "Exp", "LOGISTIC", "Sigmoid"})
+QUOTIENTS = frozenset({"DIV", "Div"})
+# Operators that only move values.
 MOVING = ("RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")
 
 
@@ -57,19 +62,54 @@ class AttentionGraph:
         self._softmaxes = [
             k
             for k, node in enumerate(self._nodes)
-            if node.kind in SOFTMAX and used.intersection(node.outputs)
+            if used.intersection(node.outputs)
+            if node.kind in SOFTMAX or self._is_share(node)
         ]
+
+    def quotients(self) -> set[int]:
+        """Positions of all quotients, and of the nodes between them and exponentials or products.
+
+        In integers, a denominator could be zero.
+        """
+        return {
+            item
+            for k, node in enumerate(self._nodes)
+            if node.kind in QUOTIENTS
+            for item in (k, *self._operands(node.inputs))
+        }
+
+    def _operands(self, names: Names) -> set[int]:
+        """The nodes that compute a quotient's operands from exponentials, which are included, or
+        from products."""
+        products = PRODUCTS - SUMS
+        visited = self._back(names, products | POSITIVE)
+        return {k for k in visited if self._nodes[k].kind not in products}
+
+    def _is_share(self, node: Node) -> bool:
+        """Whether a node divides positive values by their sum, as a hand-written softmax does."""
+        if node.kind not in QUOTIENTS or len(node.inputs) != 2:
+            return False
+        numerator, denominator = (self._operands((name,)) for name in node.inputs)
+        kinds = {self._nodes[k].kind for k in numerator & denominator}
+        has_sum = any(self._nodes[k].kind in SUMS for k in denominator)
+        return has_sum and bool(POSITIVE & kinds)
 
     def region(self, *, projections: bool = False) -> set[int]:
         """Positions of the nodes from the scores to the weighted sum.
 
-        That is every softmax, the nodes back to the products that make its scores, and the nodes
-        forward to the products that its weights go into, all included. With ``projections``, two
+        That is every softmax, also if it is written as a quotient, the nodes back to the products
+        that make its scores, and the nodes forward to the products that its weights go into, all
+        included. With ``projections``, two
         products further back: the projections of queries and keys, and what they are made of.
         """
         region: set[int] = set(self._softmaxes)
         for k in self._softmaxes:
-            scores = self._back(self._nodes[k].inputs, PRODUCTS)
+            inputs = self._nodes[k].inputs
+            if self._nodes[k].kind in QUOTIENTS:
+                inner = self._operands(inputs)
+                region |= inner
+                inputs = tuple(name for item in inner for name in self._nodes[item].inputs)
+            scores = self._back(inputs, PRODUCTS)
             for _ in range(2 if projections else 0):
                 ends = [item for item in scores if self._nodes[item].kind in PRODUCTS]
                 names = [name for item in ends for name in self._nodes[item].inputs]
@@ -112,6 +152,11 @@ def attention_operators(
 ) -> set[str]:
     """The operators of attention; see :meth:`AttentionGraph.region`."""
     return _output_names(file, _attention_graph(file, maps).region(projections=projections))
+
+
+def quotient_operators(file: TFLiteFile) -> set[str]:
+    """The operators of quotients; see :meth:`AttentionGraph.quotients`."""
+    return _output_names(file, _attention_graph(file, ()).quotients())
 
 
 def upstream_operators(file: TFLiteFile, maps: tuple[str, ...]) -> tuple[set[str], set[bytes]]:

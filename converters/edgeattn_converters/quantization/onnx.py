@@ -10,9 +10,13 @@ from edgeattn.errors import SchemeError
 from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.onnx_file import (
+    add_constant,
     convert_opset,
     copy_model,
+    fix_batch_size,
+    float_constants,
     inferred_shapes,
+    merge_constants,
     name_nodes,
     shorten_names,
     written_model,
@@ -34,12 +38,17 @@ from edgeattn_converters.quantization.onnx_weights import (
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import range_spread
-from edgeattn_converters.quantization.summary import summary_of, with_summary
+from edgeattn_converters.quantization.summary import SchemeSummary, summary_of, with_summary
 from edgeattn_converters.quantization.weight_precision import PrecisionOf, WeightFilter, stored_in
 from edgeattn_converters.recipes import Recipe
 
 # Nodes for which onnxruntime's dynamic quantizer has integer kernels.
 DYNAMIC = ("MatMul", "LSTM")
+# Their integers have one scale for all samples of a call.
+SCALED_BY_CALL = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeLSTM"})
+BATCH_NOTE = (
+    "the batch size is 1, because onnxruntime scales activations over all samples of a call"
+)
 # Fewest multiplications of a sequence for which an integer product is faster: scaling its input and
 # output costs more time in a smaller one. Attention of one query is 3% slower in integers.
 MIN_MULTIPLICATIONS = 1 << 16
@@ -56,10 +65,15 @@ def quantize(
     :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
     model = _ONNXQuantizer(copy_model(proto), io, recipe, options).quantize(samples)
+    if _scales_by_call(model.content):
+        model = replace(model, notes=(*model.notes, BATCH_NOTE))
     if recipe.scheme != "float32":
         shorten_names(model.content)
-    summary = summary_of(read_onnx(model.content.SerializeToString()))
-    return with_summary(model, summary, recipe, options)
+    return with_summary(model, _summary(model), recipe, options)
+
+
+def _summary(model: QuantizedModel) -> SchemeSummary:
+    return summary_of(read_onnx(model.content.SerializeToString()))
 
 
 class _ONNXQuantizer(Quantizer):
@@ -79,9 +93,21 @@ class _ONNXQuantizer(Quantizer):
             self.content.ir_version = max(self.content.ir_version, INTEGER_IR)
         self._measured: Tensors = {}
 
+    def summary(self, model: QuantizedModel) -> SchemeSummary:
+        return _summary(model)
+
     @cached_property
     def upstream(self) -> tuple[set[Any], set[bytes]]:
         return upstream_nodes(self.content, self.io.maps)
+
+    def model(self, content: Any, candidate: Candidate) -> QuantizedModel:
+        model = super().model(content, candidate)
+        if not _scales_by_call(content):
+            return model
+        # In a larger batch, a result would depend on the other samples.
+        inputs = fix_batch_size(content.graph.input, model.inputs)
+        outputs = fix_batch_size(content.graph.output, model.outputs)
+        return replace(model, inputs=inputs, outputs=outputs)
 
     def with_weights(self, candidate: Candidate) -> QuantizedModel:
         precision_of = self.precision_of(candidate)
@@ -98,9 +124,11 @@ class _ONNXQuantizer(Quantizer):
             for name, value in large_constants(self.content).items()
             if precision_of(value) != "int8"
         }
-        floats: set[int] = self.upstream[0] if candidate.upstream else set()
+        graph = attention_graph(self.content, self.io.maps)
+        floats = graph.quotients()
+        if candidate.upstream:
+            floats |= self.upstream[0]
         if candidate.attention:
-            graph = attention_graph(self.content, self.io.maps)
             floats = floats | graph.region(projections=candidate.projections)
         positions = {
             k
@@ -128,7 +156,7 @@ class _ONNXQuantizer(Quantizer):
             if name not in self.io.tokens
         }
         inputs, outputs = use_onnx_integers(
-            model.content, self.io.inputs, self.io.outputs, ranges, self.recipe.activations
+            model.content, model.inputs, model.outputs, ranges, self.recipe.activations
         )
         return replace(model, inputs=inputs, outputs=outputs)
 
@@ -171,6 +199,7 @@ def _use_dynamic_kernels(proto: Any, is_int8: WeightFilter) -> Any:
     """Apply onnxruntime's dynamic quantizer to the nodes with weights that are int8."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    _separate_lstms(proto)
     weights = {name for name, value in large_constants(proto).items() if is_int8(value)}
     names = name_nodes(proto)
     nodes = [
@@ -180,7 +209,7 @@ def _use_dynamic_kernels(proto: Any, is_int8: WeightFilter) -> Any:
     ]
     if not nodes:
         return proto
-    return written_model(
+    quantized = written_model(
         lambda path: quantize_dynamic(
             proto,
             path,
@@ -191,3 +220,26 @@ def _use_dynamic_kernels(proto: Any, is_int8: WeightFilter) -> Any:
             extra_options={"MatMulConstBOnly": True},
         )
     )
+    merge_constants(quantized, "DynamicQuantizeLSTM")
+    return quantized
+
+
+def _separate_lstms(proto: Any) -> None:
+    """Give each LSTM weights of its own, in place.
+
+    onnxruntime's quantizer changes the shapes of an LSTM's weights while it quantizes them, so that
+    a second LSTM with the same weights would not run.
+    """
+    values = float_constants(proto, 1)
+    used: set[str] = set()
+    for k, node in enumerate(proto.graph.node):
+        for position in (1, 2) if node.op_type == "LSTM" else ():
+            name = node.input[position]
+            if name in used and name in values:
+                node.input[position] = f"{name}/{k}"
+                add_constant(proto, node.input[position], values[name])
+            used.add(name)
+
+
+def _scales_by_call(proto: Any) -> bool:
+    return any(node.op_type in SCALED_BY_CALL for node in proto.graph.node)

@@ -27,9 +27,17 @@ from edgeattn_converters.quantization.arithmetic import (
 )
 from edgeattn_converters.quantization.weight_precision import WeightFilter
 
+# Its inputs are kernels of cells in Keras' layout, with the channels last.
+LOOP = "Loop"
 # The weights of each operator among its inputs, with the axis of their channels. The first group
 # has no kernel for int8 weights and float32 activations that is as fast as that for float32.
-STORED = {"GRU": {1: 1, 2: 1}, "RNN": {1: 1, 2: 1}, "Conv": {1: 0}, "ConvTranspose": {1: 1}}
+STORED: dict[str, dict[int, int]] = {
+    "GRU": {1: 1, 2: 1},
+    "RNN": {1: 1, 2: 1},
+    "Conv": {1: 0},
+    "ConvTranspose": {1: 1},
+    LOOP: {},
+}
 CHANNELS = {**STORED, "LSTM": {1: 1, 2: 1}, "MatMul": {1: 1}, "Gemm": {1: 0}}
 RECURRENT = ("GRU", "RNN", "LSTM")
 
@@ -58,7 +66,7 @@ def store_integers(
         uses = users.get(name, [])
         if not uses or not is_integer(value):
             continue
-        axes = {CHANNELS.get(node.op_type, {}).get(position) for node, position in uses}
+        axes = {_channel_axis(node, position, value.ndim) for node, position in uses}
         if None in axes or len(axes) != 1 or any(node.op_type not in operators for node, _ in uses):
             continue
         axis = axes.pop()
@@ -72,6 +80,11 @@ def store_integers(
         else:
             integers, scale = quantize_symmetric(value, axis, largest_integer)
         _replace_by_integers(proto, name, integers, scale.reshape(shape), bits)
+
+
+def _channel_axis(node: Any, position: int, rank: int) -> int | None:
+    """The axis of the channels in a weight at this position among a node's inputs, if any."""
+    return rank - 1 if node.op_type == LOOP else CHANNELS.get(node.op_type, {}).get(position)
 
 
 def store_tables(proto: Any, is_int8: WeightFilter) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from edgeattn.errors import ConversionError
+from edgeattn.errors import ConversionError, SchemeError
 from edgeattn.tensors import Tensors
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import (
@@ -18,8 +18,12 @@ from edgeattn_converters.quantization.candidates import (
 )
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.selection import select_candidate, split_samples
+from edgeattn_converters.quantization.summary import SchemeSummary, require_scheme
 from edgeattn_converters.quantization.weight_precision import PrecisionOf, candidate_precision
 from edgeattn_converters.recipes import Recipe
+
+# A note if a precision of attention was requested without effect.
+NO_ATTENTION = "the file has no attention whose precision could be chosen"
 
 
 class Quantizer(ABC):
@@ -57,6 +61,8 @@ class Quantizer(ABC):
         """Quantize weights and activations, whose ranges are measured on a part of ``samples``."""
         measured, held_out = split_samples(samples)
         notes = self.calibrate(measured, samples)
+        if self.options.attention_precision != "auto" and not self.has_attention:
+            notes = (*notes, NO_ATTENTION)
         stages = static_stages(
             self.recipe,
             self.options,
@@ -74,7 +80,18 @@ class Quantizer(ABC):
         samples: Tensors | None,
     ) -> QuantizedModel:
         opener = model_opener(self.content, self.io)
-        return select_candidate(stages, quantize, opener, self.io, self.recipe.scheme, samples)
+        scheme = self.recipe.scheme
+        return select_candidate(
+            stages, quantize, opener, self.io, scheme, samples, self._achieves_scheme
+        )
+
+    def _achieves_scheme(self, model: QuantizedModel) -> bool:
+        float16_weights = bool(model.candidate.float16)
+        try:
+            require_scheme(self.summary(model), self.recipe, float16_weights=float16_weights)
+        except SchemeError:
+            return False
+        return True
 
     def model(self, content: Any, candidate: Candidate) -> QuantizedModel:
         return QuantizedModel(content, self.io.inputs, self.io.outputs, candidate)
@@ -84,6 +101,10 @@ class Quantizer(ABC):
         if candidate.float_activations:
             default = "int8_weights"
         return candidate_precision(candidate, self.io, self.options, default, self.upstream[1])
+
+    @abstractmethod
+    def summary(self, model: QuantizedModel) -> SchemeSummary:
+        """The operators and weights of a file."""
 
     @property
     def has_attention(self) -> bool:

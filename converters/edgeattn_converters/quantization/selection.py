@@ -26,8 +26,11 @@ ROUNDS, TIMED_SAMPLES = 5, 8
 
 @dataclass(frozen=True)
 class _Attempt:
+    """A candidate's model, its :func:`limit_ratio`, and whether it is what the scheme requests."""
+
     model: QuantizedModel
     ratio: float
+    achieved: bool = True
 
     @property
     def candidate(self) -> Candidate:
@@ -56,12 +59,14 @@ def select_candidate(
     io: ModelIO,
     scheme: str,
     samples: Tensors | None,
+    achieves: Callable[[QuantizedModel], bool] = lambda model: True,
 ) -> QuantizedModel:
     """Quantize by stages and return the smallest model near the scheme's limits, or the closest.
 
     ``samples`` should begin with those that no range was measured on; without samples, the first
-    candidate is returned. Raises :class:`SchemeError` if no candidate gives a file that its
-    runtime can run.
+    candidate is returned. Models that do not achieve the scheme are returned only if all others
+    exceed its limits. Raises :class:`SchemeError` if no candidate gives a file that its runtime can
+    run.
     """
     stages = list(stages)
     if samples is None:
@@ -72,7 +77,8 @@ def select_candidate(
     attempts: list[_Attempt] = []
     reasons: list[str] = []
     for stage in stages:
-        if attempts and min(attempt.ratio for attempt in attempts) <= stage.threshold:
+        ratios = [attempt.ratio for attempt in attempts if attempt.achieved]
+        if min(ratios, default=np.inf) <= stage.threshold:
             break
         for candidate in stage.candidates:
             try:
@@ -84,10 +90,10 @@ def select_candidate(
             except Exception as error:  # quantizers and runtimes raise errors of their own classes
                 reasons.append(first_line(error) or type(error).__name__)
                 continue
-            attempts.append(_Attempt(model, ratio))
+            attempts.append(_Attempt(model, ratio, achieves(model)))
     if not attempts:
         raise SchemeError(f"The model cannot be converted to {scheme}: {reasons[0]}")
-    best = _best(attempts)
+    best = _best([item for item in attempts if item.achieved and item.ratio <= 1] or attempts)
     cost = _cost(best, attempts, open_model, samples)
     return replace(best.model, notes=_notes(best, attempts, scheme, cost), cost=cost)
 
@@ -123,11 +129,16 @@ def _cost(
 
 
 def limit_ratio(expected: Tensors, actual: Tensors, io: ModelIO, scheme: str) -> float:
-    """The largest ratio of an error to its limit; at most 1 if all errors are within them."""
+    """The largest ratio of an error to its limit; at most 1 if all errors are within them.
+
+    It is infinite if a value is not finite, unlike in ``expected``.
+    """
     limits = LIMITS[scheme]
     worst = 0.0
     for spec in io.outputs:
-        want, got = expected[spec.name], actual[spec.name]
+        want, got = metrics.mask_equal_non_finite(expected[spec.name], actual[spec.name])
+        if got.dtype.kind == "f" and not np.isfinite(got).all():
+            return np.inf
         if spec.name in io.maps:
             worst = max(worst, metrics.max_abs_error(want, got) / limits.attention_max_abs)
             worst = max(worst, metrics.jensen_shannon(want, got) / limits.attention_jsd)

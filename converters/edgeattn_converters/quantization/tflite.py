@@ -13,6 +13,7 @@ from edgeattn_converters.quantization.float_operators import (
     attention_operators,
     operators_with_weights,
     quantizable_tensors,
+    quotient_operators,
     recurrent_operators,
     upstream_operators,
 )
@@ -20,7 +21,7 @@ from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
-from edgeattn_converters.quantization.summary import summary_of, with_summary
+from edgeattn_converters.quantization.summary import SchemeSummary, summary_of, with_summary
 from edgeattn_converters.quantization.tflite_int16 import Int16Pass
 from edgeattn_converters.quantization.tflite_weights import FUSED, store_weights
 from edgeattn_converters.recipes import Recipe
@@ -39,7 +40,11 @@ def quantize(
     :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
     model = _TFLiteQuantizer(content, io, recipe, options).quantize(samples)
-    return with_summary(model, summary_of(read_tflite(model.content)), recipe, options)
+    return with_summary(model, _summary(model), recipe, options)
+
+
+def _summary(model: QuantizedModel) -> SchemeSummary:
+    return summary_of(read_tflite(model.content))
 
 
 class _TFLiteQuantizer(Quantizer):
@@ -55,6 +60,9 @@ class _TFLiteQuantizer(Quantizer):
         # FULLY_CONNECTED of tflite-runtime 2.14 computes wrong results with one scale per channel.
         self._per_channel_dense = options.runtime != "tflite-runtime"
         self._ranges: Ranges = {}
+
+    def summary(self, model: QuantizedModel) -> SchemeSummary:
+        return _summary(model)
 
     @cached_property
     def upstream(self) -> tuple[set[Any], set[bytes]]:
@@ -105,6 +113,7 @@ class _TFLiteQuantizer(Quantizer):
         """The names of the operators that stay float32."""
         precision_of = self.precision_of(candidate)
         names = operators_with_weights(file, lambda value: precision_of(value) != "int8")
+        names |= quotient_operators(file)
         if candidate.attention:
             names |= attention_operators(file, self.io.maps, projections=candidate.projections)
         if candidate.upstream:

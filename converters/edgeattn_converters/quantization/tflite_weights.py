@@ -43,6 +43,7 @@ Users = dict[int, list[tuple[Any, int]]]
 
 def store_weights(file: TFLiteFile, precision_of: PrecisionOf, *, per_channel_dense: bool) -> None:
     """Store each large weight in its precision, in place."""
+    _fill_initial_states(file)
     _use_dynamic_kernels(
         file,
         per_channel_dense,
@@ -51,6 +52,27 @@ def store_weights(file: TFLiteFile, precision_of: PrecisionOf, *, per_channel_de
     )
     _store_int8(file, per_channel_dense, stored_in(precision_of, "int8_weights"))
     _store_float16(file, stored_in(precision_of, "float16"))
+
+
+def _fill_initial_states(file: TFLiteFile) -> None:
+    """Large constants of one value that a loop starts from become a FILL, in place."""
+    for graph in file.model.subgraphs:
+        users = _users(graph)
+        for index in range(len(graph.tensors)):
+            tensor = graph.tensors[index]
+            value = _large_constant(file, tensor)
+            uses = users.get(index, ())
+            if value is None or not uses or np.ptp(value) or index in map(int, graph.outputs):
+                continue
+            if any(file.kind(user) != "WHILE" for user, _ in uses):
+                continue
+            name, sizes = file.name(tensor), np.asarray(tensor.shape, np.int32)
+            inputs = [
+                file.add_tensor(graph, f"{name}/shape", "INT32", [len(sizes)], value=sizes),
+                file.add_tensor(graph, f"{name}/value", "FLOAT32", [], value=value.reshape(-1)[:1]),
+            ]
+            tensor.buffer = 0
+            graph.operators.insert(0, file.new_operator("FILL", inputs, [index]))
 
 
 def _use_dynamic_kernels(

@@ -267,28 +267,33 @@ def differing(model: Any, run: Any, seed: int) -> dict[str, float]:
     return faults
 
 
-def compare(
-    seed: int, formats: tuple[str, ...] = ("tflite", "onnx"), graphs: int = GRAPHS_PER_MODEL
-) -> Iterator[str]:
-    """Yield a line for each graph of a model that a format computes differently from Keras."""
-    from edgeattn.errors import ConversionError
+def converted(model: Any, format: str, folder: Path) -> Any:
+    """A runner of the model's float32 file in this format."""
     from edgeattn.runners import open_runner
     from edgeattn_converters.formats import onnx, tflite
     from edgeattn_converters.recipes import recipe_for
     from edgeattn_converters.tracing.trace import interface_of
 
+    path = folder / f"model.{format}"
+    converter = {"tflite": tflite, "onnx": onnx}[format]
+    file = converter.convert(model, interface_of(model), recipe_for("float32"), path)
+    return open_runner(path, format, file.inputs, file.outputs, as_deployed=True)
+
+
+def compare(
+    seed: int, formats: tuple[str, ...] = ("tflite", "onnx"), graphs: int = GRAPHS_PER_MODEL
+) -> Iterator[str]:
+    """Yield a line for each graph of a model that a format computes differently from Keras."""
+    from edgeattn.errors import ConversionError
+
     model, histories = random_model(seed, graphs)
-    interface = interface_of(model)
     with tempfile.TemporaryDirectory() as folder:
         for name in formats:
-            converter = {"tflite": tflite, "onnx": onnx}[name]
-            path = Path(folder) / f"model.{name}"
             try:
-                file = converter.convert(model, interface, recipe_for("float32"), path)
+                runner = converted(model, name, Path(folder))
             except ConversionError as error:
                 yield f"seed {seed} {name}: {error.message}"
                 continue
-            runner = open_runner(path, name, file.inputs, file.outputs, as_deployed=True)
             for graph, share in differing(model, runner.run, seed).items():
                 steps = "; ".join(histories[graph])
                 yield f"seed {seed} {graph} {name}: {share:.0%} of the values differ: {steps}"

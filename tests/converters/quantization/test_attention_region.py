@@ -32,5 +32,55 @@ def test_upstream_is_everything_before_the_scores() -> None:
     assert AttentionGraph(CHAIN).upstream() == {0, 1, 2, 3, 4, 5}
 
 
+# A softmax of scores ``s`` as ``e / (sum(e) + c)`` with ``e = exp(s - max(s))``.
+WRITTEN_BY_HAND = [
+    Node("MatMul", ("x", "q"), ("s",)),  # 0
+    Node("Max", ("s",), ("top",)),  # 1
+    Node("Sub", ("s", "top"), ("d",)),  # 2
+    Node("Exp", ("d",), ("e",)),  # 3
+    Node("ReduceSum", ("e",), ("total",)),  # 4
+    Node("Add", ("total", "c"), ("more",)),  # 5
+    Node("Div", ("e", "more"), ("weights",)),  # 6
+    Node("MatMul", ("weights", "x"), ("context",)),  # 7
+]
+# ``x / mean(x * x)``, which has no weights of attention.
+SCALED = [
+    Node("MatMul", ("u",), ("x",)),  # 0
+    Node("Mul", ("x", "x"), ("squares",)),  # 1
+    Node("ReduceMean", ("squares",), ("mean",)),  # 2
+    Node("Div", ("x", "mean"), ("scaled",)),  # 3
+    Node("MatMul", ("scaled",), ("y",)),  # 4
+]
+# ``exp(x) / (1 + exp(x))`` is a sigmoid: nothing is summed along an axis.
+SIGMOID = [
+    Node("Exp", ("x",), ("e",)),
+    Node("Add", ("e", "one"), ("more",)),
+    Node("Div", ("e", "more"), ("gate",)),
+    Node("Mul", ("gate", "x"), ("y",)),
+]
+
+
+def test_softmax_that_is_written_as_a_quotient() -> None:
+    graph = AttentionGraph(WRITTEN_BY_HAND)
+    assert graph.region() == {0, 1, 2, 3, 4, 5, 6, 7}
+    assert graph.upstream() == {0, 1, 2, 3, 4, 5, 6, 7}
+    sigmoids = [Node("LOGISTIC", ("s",), ("e",)) if n.kind == "Exp" else n for n in WRITTEN_BY_HAND]
+    assert 6 in AttentionGraph(sigmoids).region()
+
+
+def test_other_quotients_are_not_attention() -> None:
+    assert AttentionGraph(SCALED).region() == set()
+    assert AttentionGraph(SIGMOID).region() == set()
+    # That of a classifier: nothing reads it.
+    assert AttentionGraph(WRITTEN_BY_HAND[:7]).region() == set()
+
+
+def test_operands_of_a_quotient_up_to_exponentials_and_products() -> None:
+    assert AttentionGraph(WRITTEN_BY_HAND).quotients() == {3, 4, 5, 6}
+    assert AttentionGraph(SCALED).quotients() == {1, 2, 3}
+    assert AttentionGraph(SIGMOID).quotients() == {0, 1, 2}
+    assert AttentionGraph(CHAIN).quotients() == set()
+
+
 def test_graph_without_softmax() -> None:
     assert AttentionGraph(CHAIN[:4]).region() == set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from quantized_models import CONVERTERS, SCHEMES, Conversions
@@ -43,7 +45,8 @@ def test_file_achieves_its_scheme(conversions: Conversions, format: str, scheme:
     assert share / sum(weights.values()) > 0.75
     assert converted.achieved["summary"].startswith(f"requested {scheme}; ")
     if scheme in ("int8", "int16x8"):
-        assert "between 4 subsets of the calibration samples" in converted.achieved["notes"][-1]
+        notes = converted.achieved["notes"]
+        assert any("between 4 subsets of the calibration samples" in note for note in notes)
     if scheme != "float16":
         assert BITS[scheme] in converted.achieved["computes_in"]
     if scheme in ("float16", "dynamic_int8"):
@@ -55,11 +58,16 @@ def test_inputs_and_outputs_are_those_of_float32(conversions: Conversions, forma
     original = conversions.make(format, "float32")
     for scheme in QUANTIZED:
         converted = conversions.make(format, scheme)
-        assert (converted.inputs, converted.outputs, converted.maps) == (
-            original.inputs,
-            original.outputs,
-            original.maps,
-        )
+        sizes = {spec.shape[0] for spec in (*converted.inputs, *converted.outputs)}
+        operators = converted.achieved["operators"]
+        is_dynamic = any(kind.startswith("Dynamic") for kind in operators)
+        assert sizes == {1 if format == "tflite" or is_dynamic else None}
+        for side in ("inputs", "outputs"):
+            own, expected = getattr(converted, side), getattr(original, side)
+            assert [replace(spec, shape=(None, *spec.shape[1:])) for spec in own] == [
+                replace(spec, shape=(None, *spec.shape[1:])) for spec in expected
+            ]
+        assert converted.maps == original.maps
 
 
 @pytest.mark.parametrize("format", sorted(CONVERTERS))

@@ -1,0 +1,87 @@
+"""Every scheme with weights inside loops: those of convolutional LSTMs and of cells of a user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from quantized_models import CONVERTERS, filled
+
+from edgeattn.metrics import pairwise as metrics
+from edgeattn.runners import open_runner
+from edgeattn.tensors import Tensors
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
+
+# SNR in dB that the rounding of the weights, and of the activations outside loops, leaves.
+SCHEMES = {"float16": 55, "dynamic_int8": 24, "int8": 20, "int16x8": 24}
+
+
+class OwnCell(layers.Layer):
+    """A simple recurrence with a gate."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.state_size = self.output_size = self.units = units
+
+    def build(self, shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+        self.recurrent = self.add_weight(shape=(self.units, self.units), name="recurrent")
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        (state,) = states
+        gate = ops.sigmoid(ops.matmul(state, self.recurrent))
+        state = gate * state + (1.0 - gate) * ops.tanh(ops.matmul(inputs, self.kernel))
+        return state, [state]
+
+
+def loops() -> Any:
+    """One output of each kind of loop; all return sequences, whose steps have free sizes."""
+    inputs = keras.Input((3, 4, 4, 8), name="x")
+    images = layers.ConvLSTM2D(8, 3, padding="same", return_sequences=True)(inputs)
+    rows = layers.Reshape((3, 128))(images)
+    own = layers.RNN(OwnCell(24), return_sequences=True)(rows)
+    cells = [layers.LSTMCell(24), layers.GRUCell(24)]
+    stacked = layers.RNN(cells, return_sequences=True)(own)
+    outputs = {
+        name: layers.Dense(16, name=name)(layers.Flatten()(value))
+        for name, value in (("images", rows), ("own", own), ("stacked", stacked))
+    }
+    return keras.Model(inputs, outputs)
+
+
+class Files:
+    """The model with its data and what Keras computes."""
+
+    def __init__(self) -> None:
+        self.model = filled(loops())
+        self.interface = interface_of(self.model)
+        data = np.random.default_rng(2).normal(size=(40, 3, 4, 4, 8)).astype("float32")
+        self.samples = {"x": data}
+        self.inputs = {"x": data[:8]}
+        self.expected: Tensors = self.model.predict(self.inputs, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def files() -> Files:
+    return Files()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("format", sorted(CONVERTERS))
+def test_weights_in_loops(files: Files, format: str, scheme: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model.{format}"
+    file = CONVERTERS[format].convert(
+        files.model, files.interface, recipe_for(scheme), path, samples=files.samples
+    )
+    runner = open_runner(path, format, file.inputs, file.outputs, as_deployed=True)
+    actual = runner.run(files.inputs)
+    for name, expected in files.expected.items():
+        assert metrics.snr_db(expected, actual[name]) > SCHEMES[scheme], name
+    weights = file.achieved["weights"]
+    stored = "float16" if scheme == "float16" else "int8"
+    assert weights[stored] / sum(weights.values()) > 0.9
