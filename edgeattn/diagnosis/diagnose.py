@@ -279,12 +279,12 @@ class _Diagnoser:
             return Diagnosis(
                 f"{other.label} itself differs from Keras ({', '.join(outputs)}): the fault is in "
                 "the lowering of the model or in the file, not in the precision.",
-                _other_lowering(other, str(self._bundle.manifest.model["file"])),
+                remedy_of_lowering(other, str(self._bundle.manifest.model["file"])),
             )
         return None
 
 
-def _other_lowering(artifact: Artifact, model: str) -> str:
+def remedy_of_lowering(artifact: Artifact, model: str) -> str:
     """The remedy for a wrong float32 artifact; only loops have other lowerings."""
     operators = artifact.achieved.get("operators", {})
     command = f"edgeattn convert {model} --force"
