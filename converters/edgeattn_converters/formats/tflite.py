@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,9 @@ from edgeattn_converters.tracing.trace import Interface, Traced, trace
 RUNTIMES = {"ai-edge-litert": ">=2.1"}
 # The last published version, which is the one for 32-bit ARM.
 TFLITE_RUNTIME = (2, 14)
+# In errors of the converter: an operation of TensorFlow, and the place of a call in a source file.
+_MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
+_PLACES = re.compile(r"(<unknown>|/\S+?\.py):\d+(:\d+)?: (error: )?")
 _LOWERINGS = (
     partial(lower_attention, select=select_by_arithmetic),
     partial(lower_keras_attention, select=select_by_arithmetic),
@@ -118,7 +122,15 @@ def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
     try:
         return bytes(converter.convert())
     except Exception as error:  # MLIR errors arrive as many classes
-        raise ConversionError(f"The TFLite converter failed: {first_line(error)}") from error
+        raise ConversionError(f"The TFLite converter failed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The operators that TFLite lacks, or the first line without the places in source files."""
+    missing = sorted(set(_MISSING.findall(str(error))))
+    if missing:
+        return f"TFLite has no operator for {', '.join(missing)}."
+    return " ".join(_PLACES.sub(" ", first_line(error)).split())
 
 
 def _name_tensors(file: TFLiteFile, traced: Traced) -> None:

@@ -20,6 +20,15 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing import trace as tracing
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
+# As the converter of TensorFlow 2.21 writes them.
+FAILURES = {
+    "Could not translate MLIR to FlatBuffer./home/a/user/model.py:134:1: error: 'tf.Atan' op is "
+    "neither a custom op nor a flex op\n<unknown>:0: note: called\n/x.py:1:1: error: 'tf.Asinh' "
+    "op is neither a custom op nor a flex op": "TFLite has no operator for Asinh, Atan.",
+    "<unknown>:0: error: loc(fused): 'tf.X' op failed": "loc(fused): 'tf.X' op failed",
+    "plain text\nsecond line": "plain text",
+    "Stopped./opt/lib/core.py:7: error: no shape": "Stopped. no shape",
+}
 CONVERTERS = {"tflite": tflite, "onnx": onnx}
 SEQUENCES = 9
 
@@ -178,3 +187,8 @@ def test_quotients_of_negative_numbers(format: str, tmp_path: Path) -> None:
     halves = values / 2
     expected = [values // 3, values % 3, values // -4, halves // 1.5, halves % 1.5]
     np.testing.assert_allclose(runner.run(inputs)["all"], np.concatenate(expected, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("text", FAILURES)
+def test_errors_of_the_tflite_converter(text: str) -> None:
+    assert tflite._reason(ValueError(text)) == FAILURES[text]
