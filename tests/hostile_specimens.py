@@ -26,6 +26,7 @@ SOURCES: dict[str, dict[str, str]] = {
         """,
         "converters/loading/test_lambdas.py": """
             test_other_code_is_not_recognized test_code_that_unpacks_without_end
+            test_code_that_repeats_operations_without_end
         """,
     },
     "artifacts": {

@@ -59,6 +59,7 @@ class NewBundle(Scenario):
     """The end of a conversion: the bundle appears."""
 
     old = False
+    rows: int | None = 9  # of the new reference, if they are known
 
     def prepare(self, folder: Path) -> None:
         if self.old:
@@ -72,7 +73,8 @@ class NewBundle(Scenario):
         target = folder / "a.edge"
         if self.old or target.exists():
             count = len(Bundle.open(target).reference()["input/x"])
-            assert count in ((7, 9) if self.old else (9,)), count
+            is_old = self.old and count == 7
+            assert is_old or self.rows in (None, count), count
 
 
 class ReplacedBundle(NewBundle):
@@ -231,6 +233,7 @@ class _WithKeras:
 
     model = "model.keras"
     formats = ("onnx", "tflite")
+    rows = None
 
     def prepare(self, folder: Path) -> None:
         import_converters()

@@ -159,6 +159,20 @@ def test_damaged_code_never_crashes_the_reader() -> None:
                 continue
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["x = x + x", "x = x * x", "x = K.concatenate([x, x])", "y = x - x; x = y / y", "x = x[:, 1]"],
+)
+def test_code_that_repeats_operations_without_end(statement: str) -> None:
+    """Each assignment doubles the operations, or there are more than a function of a layer has."""
+    repeated = f"    {statement}\n" * (200 if "[:" in statement else 40)
+    function = from_source(f"def f(x):\n{repeated}    return x")
+    with pytest.raises(NotRecognizedError, match=r"without end|has \d+ instructions"):
+        recognition.recognize(config_of(function))
+    few = from_source(f"def f(x):\n    {statement}\n    {statement}\n    return x")
+    recognition.recognize(config_of(few))
+
+
 @pytest.mark.parametrize("argument", [101, 2**16, 2**31, 2**32 - 1])
 def test_code_that_unpacks_without_end(argument: int) -> None:
     """The instructions unpack a tensor into up to four billion values."""

@@ -12,7 +12,9 @@ from typing import Any
 from edgeattn_converters.loading.lambdas import expressions, marshal_reader, opcodes
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 
-MAX_ITEMS = 100  # that a function may unpack at once
+# Of a function: values that it unpacks at once, instructions, and operations of its result, which
+# assignments such as x = x + x double.
+MAX_ITEMS, MAX_INSTRUCTIONS, MAX_OPERATIONS = 100, 500, 2_000
 _OPERATORS = ("add", "and", "floor_divide", "lshift", "matmul", "multiply", "remainder", "or",
               "power", "rshift", "subtract", "divide", "xor")  # fmt: skip
 _BINARY = {
@@ -117,13 +119,18 @@ class _Machine:
     def run(self, variables: dict[str, Any]) -> Expression:
         """Follow the instructions to the return, which must be the last instruction."""
         steps = list(opcodes.instructions(self._code.code, self._dialect))
+        if len(steps) > MAX_INSTRUCTIONS:
+            raise NotRecognizedError(f"it has {len(steps)} instructions")
         for position, (name, argument) in enumerate(steps):
             if name in ("RETURN_VALUE", "RETURN_CONST"):
                 if position != len(steps) - 1:
                     raise NotRecognizedError("it returns in several places")
                 if name == "RETURN_CONST":
                     self._stack.append(self._constant(argument))
-                return self._value(self._stack.pop())
+                result = self._value(self._stack.pop())
+                if _size(result, {}) > MAX_OPERATIONS:
+                    raise NotRecognizedError("it repeats operations without end")
+                return result
             self._step(name, argument, variables)
         raise NotRecognizedError("it does not return")
 
@@ -333,6 +340,17 @@ class _Machine:
         if isinstance(value, dict):
             return value
         raise NotRecognizedError("it uses a method as a value")
+
+
+def _size(part: Any, known: dict[int, int]) -> int:
+    """The number of expressions in ``part``, which may contain one of them many times."""
+    if not isinstance(part, dict | list | tuple):
+        return 0
+    if id(part) not in known:
+        children = part.values() if isinstance(part, dict) else part
+        own = isinstance(part, dict)
+        known[id(part)] = own + sum(_size(child, known) for child in children)
+    return known[id(part)]
 
 
 _NONE: Expression = {"const": None}
