@@ -11,7 +11,13 @@ from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.bundle.unlisted_files import refuse_unlisted_files
 from edgeattn.bundle.verified_file import read_file
 from edgeattn.converters import import_converters
-from edgeattn.errors import ArtifactError, UsageError, first_line, last_line
+from edgeattn.errors import (
+    ArtifactError,
+    UnsupportedModelError,
+    UsageError,
+    first_line,
+    last_line,
+)
 from edgeattn.file_structure.contents import COUNTS
 from edgeattn.file_structure.read import read_contents
 from edgeattn.process.worker import Worker, WorkerDied
@@ -62,7 +68,7 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
 def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
     """Inputs, outputs and operators of a ``.tflite`` or ``.onnx`` file, read in a worker process.
 
-    Raises :class:`ArtifactError` if the runtime cannot load the file or crashes.
+    Raises :class:`UnsupportedModelError` if the runtime cannot load the file or crashes.
     """
     with Worker() as worker:
         try:
@@ -70,9 +76,11 @@ def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
                 f"edgeattn.inspection:read_{kind}", {"path": os.fspath(path)}, timeout=120
             )
         except WorkerDied as error:
-            raise ArtifactError(
+            raise UnsupportedModelError(
                 f"The runtime {error.message} while loading {path.name}."
             ) from error
+        except ArtifactError as error:
+            raise UnsupportedModelError(error.message, hint=error.hint) from error
     return {"kind": kind, "file": path.name, "bytes": path.stat().st_size, **contents}
 
 

@@ -1,6 +1,7 @@
 """The contents of a Keras file, and what to expect of its conversion."""
 
 import importlib
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,10 +50,12 @@ def inspect(source: ModelSource, *, attempt_conversion: bool = True) -> dict[str
         if not isinstance(error, UsageError) and error.exit_code != 3:
             raise
         return {**document, "loads": False, "reason": error.message, "next": error.hint}
-    return {**document, **_description(loaded, str(source.path), attempt_conversion)}
+    return {**document, **_description(loaded, source, attempt_conversion)}
 
 
-def _description(loaded: LoadedModel, path: str, attempt_conversion: bool) -> dict[str, Any]:
+def _description(
+    loaded: LoadedModel, source: ModelSource, attempt_conversion: bool
+) -> dict[str, Any]:
     model = loaded.model
     layers = all_layers(model)
     free = any(None in tuple(tensor.shape)[1:] for tensor in model.inputs)
@@ -68,8 +71,17 @@ def _description(loaded: LoadedModel, path: str, attempt_conversion: bool) -> di
         "notes": list(loaded.notes),
         "meets": list(_properties(layers, free=free)),
         "converts": _attempts(model) if attempt_conversion and not free else {},
-        "next": f"edgeattn convert {path}" + (" --time-steps N" if free else ""),
+        "next": _next_command(source) + (" --time-steps N" if free else ""),
     }
+
+
+def _next_command(source: ModelSource) -> str:
+    """The command that converts the model, with the options that loading it needed."""
+    words = ["edgeattn", "convert", str(source.path)]
+    for name in ("custom_objects", "architecture", "trust"):
+        if (value := getattr(source, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def _properties(layers: list[Any], *, free: bool) -> Iterator[str]:

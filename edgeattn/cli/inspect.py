@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from edgeattn.cli import options, output
-from edgeattn.errors import BundleError
+from edgeattn.errors import BundleError, UnsupportedModelError
 
 
 @click.command("inspect")
@@ -18,7 +18,8 @@ def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
     """Describe PATH: a Keras file, a .tflite or .onnx file, or a bundle.
 
     For a Keras file: its version, inputs, outputs, layers and attention, whether it converts, and
-    the command to run next. No code in the file is executed.
+    the command to run next. No code in the file is executed. The exit code is 3 if the file cannot
+    be loaded.
     """
     from edgeattn import inspection
 
@@ -34,6 +35,8 @@ def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
         output.emit_json(document)
     else:
         output.echo(*lines(document))
+    if not document.get("loads", True):
+        return UnsupportedModelError.exit_code
     damaged = kind == inspection.BUNDLE and any("problem" in a for a in document["artifacts"])
     return BundleError.exit_code if damaged else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_artifacts_and_bundle(bundle: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "code"), [(b"", 3), (b"some text\n", 3), (b"\0\0\0\0TFL3 and no more", 5)]
+    ("content", "code"), [(b"", 3), (b"some text\n", 3), (b"\0\0\0\0TFL3 and no more", 3)]
 )
 def test_bad_files(content: bytes, code: int, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
@@ -114,3 +115,31 @@ def test_bad_files(content: bytes, code: int, tmp_path: Path) -> None:
 
 def test_no_such_file(tmp_path: Path) -> None:
     assert command(tmp_path / "nothing").returncode == 2
+
+
+def test_next_command_has_the_options_that_loading_needed(tmp_path: Path) -> None:
+    import keras
+
+    script = tmp_path / "my model.py"
+    script.write_text(
+        "import keras\n\ndef build():\n"
+        "    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
+    )
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    path = tmp_path / "m.weights.h5"
+    model.save_weights(path)
+    source = ModelSource(path, architecture=f"{script}:build")
+    document = inspection.inspect(source, attempt_conversion=False)
+    assert shlex.split(document["next"]) == [
+        "edgeattn", "convert", str(path), "--architecture", f"{script}:build",
+    ]  # fmt: skip
+
+
+def test_file_that_cannot_be_loaded(tmp_path: Path) -> None:
+    import keras
+
+    path = tmp_path / "m.weights.h5"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save_weights(path)
+    done = command(path)
+    assert done.returncode == 3
+    assert "contains weights only" in done.stdout

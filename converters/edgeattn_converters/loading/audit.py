@@ -18,6 +18,8 @@ from edgeattn_converters.loading.safety.size_limits import FileLimits
 _SAVE_AGAIN = "Save the whole trained model in Keras: model.save('model.keras')"
 _BLOCK = 1 << 20
 _PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+# The first object in a file of torch.save before PyTorch 1.6, a number.
+_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 _Inspected = tuple[str | None, str | None, Mapping[str, Any]]  # Keras version, backend, config
 
 
@@ -154,6 +156,12 @@ def _kind(path: Path) -> str:
         return "keras-zip"
     if head[4:8] == b"TFL3":
         return "tflite"
+    if path.name == "saved_model.pb":
+        raise UnsupportedModelError(
+            f"{path.name} is one file of a SavedModel.", hint=f"Pass its folder: {path.parent}"
+        )
+    if head.startswith(_TORCH_MAGIC):
+        raise keras_archive.pytorch_file(path)
     if _looks_like_onnx(head):
         return "onnx"
     if head.startswith(_PICKLE_MAGIC):

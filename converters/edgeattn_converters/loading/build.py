@@ -1,6 +1,6 @@
 """Build the Keras 3 model of a migrated configuration, with zeros as weights."""
 
-import contextlib
+import copy
 import inspect
 import warnings
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.custom_objects import for_keras
+from edgeattn_converters.loading.custom_objects import for_keras, is_own_class
 
 
 def build_model(
@@ -21,18 +21,27 @@ def build_model(
     Keras' own reason, if Keras cannot build the model.
     """
     import keras
+    from keras.src.saving.serialization_lib import ObjectSharingScope
 
     import edgeattn.layers  # noqa: F401  registers Attention
-    from edgeattn_converters.loading.migrate import mask_layers, registered_objects  # noqa: F401
+    from edgeattn_converters.loading.migrate import (  # noqa: F401
+        locally_connected,
+        mask_layers,
+        registered_objects,
+        transposed_layers,
+    )
 
     budget = None if file.trusted else weights
     try:
         # Keras warns about masks that end, which is intended here.
         with registered_objects.allocating_at_most(budget), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = keras.saving.deserialize_keras_object(
-                config, custom_objects=for_keras(custom_objects), safe_mode=True
-            )
+            # Layers that share another one share it in the loaded model, too.
+            with ObjectSharingScope():
+                # Keras removes items from the config.
+                model = keras.saving.deserialize_keras_object(
+                    copy.deepcopy(config), custom_objects=for_keras(custom_objects), safe_mode=True
+                )
             _require_built(model, file)
             build_sublayers(model)
             return model
@@ -47,21 +56,35 @@ def build_model(
 
 
 def build_sublayers(model: Any) -> None:
-    """Build the layers inside layers of the user that Keras has left unbuilt.
+    """Trace layers of the user, which builds the layers inside them that Keras has left unbuilt.
 
     Keras does not trace the call of a layer that was saved as built or defines
     ``compute_output_shape``, so layers that this call would build have no weights yet.
+
+    Raises :class:`UnsupportedModelError` if the call fails.
     """
+    import keras
     from keras.src.backend import compute_output_spec
 
     for layer in model._flatten_layers():
         nodes = getattr(layer, "_inbound_nodes", ())
         inner = layer._flatten_layers(include_self=False)
-        if nodes and not all(item.built for item in inner):
-            arguments = nodes[0].arguments
-            # If the call fails, the weights of these layers are reported as missing.
-            with contextlib.suppress(Exception):
-                compute_output_spec(layer.call, *arguments.args, **arguments.kwargs)
+        if not nodes or not (is_own_class(type(layer)) or not all(item.built for item in inner)):
+            continue
+        arguments = nodes[0].arguments
+        try:
+            compute_output_spec(layer.call, *arguments.args, **arguments.kwargs)
+        except Exception as error:
+            # With a free axis the call may fail, and with its length not.
+            if any(None in tensor.shape[1:] for tensor in nodes[0].input_tensors):
+                continue
+            name = type(layer).__name__
+            raise UnsupportedModelError(
+                f"Layer {layer.name!r} of your class {name} fails in Keras {keras.__version__}: "
+                f"{_root_cause(error)}",
+                hint=f"Change {name} so that it runs in Keras 3: https://keras.io/guides/"
+                "migrating_to_keras_3",
+            ) from error
 
 
 def _root_cause(error: BaseException) -> str:
@@ -92,12 +115,15 @@ def accepted_arguments(class_name: str) -> frozenset[str] | None:
     cls = getattr(keras.layers, class_name, None)
     if not inspect.isclass(cls):
         return None
-    names: set[str] = {"name", "trainable", "dtype", "autocast", "activity_regularizer"}
+    names: set[str] = set()
     for parent in cls.__mro__:
-        if parent is keras.layers.Layer:
+        if "__init__" not in vars(parent):
+            continue
+        parameters = inspect.signature(vars(parent)["__init__"]).parameters
+        names |= set(parameters)
+        passes_on = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+        if parent is keras.layers.Layer or not passes_on:
             break
-        if "__init__" in vars(parent):
-            names |= set(inspect.signature(vars(parent)["__init__"]).parameters)
     if class_name == "InputLayer":
         names -= {"trainable", "autocast", "activity_regularizer", "kwargs"}
     return frozenset(names - {"self", "args", "kwargs"})

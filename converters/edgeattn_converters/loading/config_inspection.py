@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Config = Mapping[str, Any]
@@ -43,6 +43,14 @@ def layer_name(stored: Config) -> str:
     if not name and isinstance(config, list) and config:
         return f"{layer_name(config[0])}_sequential"
     return str(name or stored.get("class_name"))
+
+
+def all_names(stored: Config) -> Iterator[str]:
+    """Yield the names of the layers of a model and of its nested models."""
+    for item in stored_layers(stored):
+        yield layer_name(item)
+        if is_model(item):
+            yield from all_names(item)
 
 
 def unqualified(class_name: str) -> str:

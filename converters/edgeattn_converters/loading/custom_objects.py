@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UsageError
+from edgeattn_converters.loading import legacy_modules
 from edgeattn_converters.loading.config_inspection import unqualified
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
 
@@ -18,7 +19,10 @@ _PACKAGE = "edgeattn_user"
 
 
 def load_module(path: Path, *, option: str) -> Any:
-    """Run a Python file of the user and return it as a module; :class:`UsageError` if it fails."""
+    """Run a Python file of the user and return it as a module; :class:`UsageError` if it fails.
+
+    The file may use the backend and the modules of Keras 2.
+    """
     if not path.is_file():
         raise UsageError(f"{option}: no such file: {path}.", hint="Pass the path of a Python file.")
     name = f"{_PACKAGE}_{path.stem}"
@@ -27,6 +31,7 @@ def load_module(path: Path, *, option: str) -> Any:
         raise UsageError(
             f"{option}: {path.name} is not a Python file.", hint="Pass a file that ends in .py."
         )
+    legacy_modules.provide()
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
@@ -70,6 +75,12 @@ def load_custom_objects(path: Path | None) -> Mapping[str, Any]:
 def is_of_library(module: str) -> bool:
     """Return whether a module belongs to Keras, a common library or the standard library."""
     return is_library_module(module) or is_keras_module(module)
+
+
+def is_own_class(cls: type) -> bool:
+    """Return whether a class is the user's, neither of a library nor of edgeattn."""
+    package = cls.__module__.split(".")[0]
+    return not (is_of_library(cls.__module__) or package in ("edgeattn", "edgeattn_converters"))
 
 
 def registered_name(class_name: str) -> str:

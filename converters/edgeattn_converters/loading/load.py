@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters.loading import config_inspection, fixed_time_axis
+from edgeattn_converters.loading import (
+    config_inspection,
+    fixed_time_axis,
+    quantized_layers,
+    subclassed,
+)
 from edgeattn_converters.loading.architecture import (
     built_in_config,
     check_architecture,
@@ -31,7 +36,10 @@ from edgeattn_converters.loading.migrate import (
     model_config,
     preprocessing,
 )
-from edgeattn_converters.loading.migrate.context import Context
+from edgeattn_converters.loading.migrate.context import Context, era_of
+from edgeattn_converters.loading.migrate.custom_layers import MissingClassError
+from edgeattn_converters.loading.notes import combined_notes
+from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.training_mode import training_notes
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
 
@@ -60,13 +68,15 @@ def load_model(
     architecture: str | None = None,
     time_steps: int | None = None,
     allow_free_time: bool = False,
+    samples: Path | None = None,
 ) -> LoadedModel:
     """Load an audited file.
 
     ``custom_objects`` is a Python file of the user that defines classes of the model,
     ``architecture`` is ``FILE.json`` or ``FILE.py:FUNCTION``, for a file that contains weights
     only. ``time_steps`` is the length of a free time axis; ``allow_free_time`` leaves it free, to
-    inspect the model without converting it. Raises :class:`UsageError` if an option does not fit
+    inspect the model without converting it. ``samples`` is a file with inputs of the model, whose
+    shapes a subclassed model may not store. Raises :class:`UsageError` if an option does not fit
     the file, :class:`UnsupportedModelError` if the model cannot be loaded faithfully, and
     :class:`UnsafeModelError` if the file declares more weights than it stores.
     """
@@ -77,13 +87,40 @@ def load_model(
         )
     check_architecture(file, architecture)
     objects = load_custom_objects(custom_objects)
-    if architecture is not None and not architecture.endswith(".json"):
+    arrays = subclassed.sample_arrays(samples)
+    if file.kind == "saved-model" and not file.config:
+        loaded = _load_signature(file, time_steps, allow_free_time)
+    elif architecture is not None and not architecture.endswith(".json"):
         loaded = _load_function(file, architecture, time_steps, allow_free_time)
     else:
         stored = read_architecture(Path(architecture)) if architecture else file.config
-        loaded = _load_stored(file, stored, objects, time_steps, allow_free_time)
-    loaded = replace(loaded, notes=(*loaded.notes, *training_notes(loaded.model)))
+        if not config_inspection.is_model(stored):
+            stored = subclassed.with_build_config(stored, arrays)
+        try:
+            loaded = _load_stored(file, stored, objects, time_steps, allow_free_time)
+        except MissingClassError as error:
+            if file.kind != "saved-model" or custom_objects is not None:
+                raise
+            loaded = _load_signature(file, time_steps, allow_free_time, because=error.message)
+    model = subclassed.as_functional(
+        loaded.model, arrays, time_steps, allow_free_time=allow_free_time
+    )
+    loaded = replace(loaded, model=model)
+    notes = combined_notes((*loaded.notes, *training_notes(loaded.model)))
+    loaded = replace(loaded, notes=notes)
     return _with_valid_name(loaded)
+
+
+def _load_signature(
+    file: ModelFile, time_steps: int | None, allow_free_time: bool, *, because: str | None = None
+) -> LoadedModel:
+    model = load_signature(file.path, time_steps, allow_free_time=allow_free_time)
+    reason = because or "The folder does not list Keras layers."
+    note = (
+        f"{reason} The model is the graph of the signature 'serving_default'; the artifacts are "
+        "compared with it."
+    )
+    return LoadedModel(file, model, (note,))
 
 
 def _load_function(
@@ -98,15 +135,32 @@ def _load_function(
     build_sublayers(model)
     with open_weights(file) as weights:
         version = config_inspection.version_numbers(file.keras_version) or weights.version()
-        weights.adapt_names(model)
-    if not version or version >= built_layers.SAME_AS_CURRENT:
-        load_weights(file, model)
-        return LoadedModel(file, model, ())
-    if (stored := built_in_config(model)) is not None:
-        return _load_stored(file, stored, {}, time_steps, allow_free_time)
-    notes = built_layers.adapt(model, version, file.backend)
-    load_weights(file, model)
-    return LoadedModel(file, model, notes)
+        stored = built_in_config(model)
+        if stored is not None and (weights.is_layered or version):
+            return _load_stored(file, stored, {}, time_steps, allow_free_time)
+        if not weights.is_layered:
+            load_weights(file, model)
+        notes: list[str] = []
+        if version and version < built_layers.SAME_AS_CURRENT:
+            notes.extend(built_layers.adapt(model, version))
+        if weights.is_layered:
+            _assign(weights, model, built_layers.described(model), version, file, notes)
+    return LoadedModel(file, model, tuple(notes))
+
+
+def _assign(
+    weights: WeightsFile,
+    model: Any,
+    stored: Config,
+    version: tuple[int, ...],
+    file: ModelFile,
+    notes: list[str],
+) -> None:
+    """Assign the weights by the names of the layers, or in order, which a note then says."""
+    named = weights.by_order(model, stored)
+    notes.extend(named.order_notes())
+    with as_damaged(file.path):
+        named.assign(model, stored, major=era_of(version) or 3, backend=file.backend)
 
 
 def _load_stored(
@@ -121,26 +175,53 @@ def _load_stored(
         model_config.require_layers(stored)
         stored = model_config.with_connections(stored)
     with open_weights(file) as weights:
-        with as_damaged(file.path):
-            ctx = _context(file, stored, objects, weights)
-            ctx.notes.extend(_era_notes(file, stored, ctx))
-            config = model_config.migrate_model(stored, ctx)
-            config = preprocessing.remove_preprocessing(config, ctx.notes)
-            config = mixed_precision.in_float32(config, ctx.notes)
-            if not allow_free_time:
-                config = fixed_time_axis.fix_time_axis(config, time_steps)
-            size = weights.size()
-        try:
-            model = build_model(file, config, objects, size)
-        except UnsupportedModelError:
-            if allow_free_time:  # the error about a missing length is more helpful, if there is one
-                fixed_time_axis.fix_time_axis(config, None)
-            raise
+        ctx, config, model = _build(file, stored, objects, weights, time_steps, allow_free_time)
+        if file.kind == "weights-hdf5":
+            named = weights.by_order(model, stored)
+            if named.names:
+                # The migration depends on the shapes of the weights of each layer.
+                ctx, config, model = _build(
+                    file, stored, objects, named, time_steps, allow_free_time
+                )
+                ctx.notes.extend(named.order_notes())
+            weights = named
         with as_damaged(file.path):
             weights.assign(model, stored, major=ctx.era, backend=file.backend)
+        if quantized_layers.is_quantized(model):
+            quantized, config = model, quantized_layers.in_float(config)
+            # Two values of 4 bits are stored as one.
+            model = build_model(file, config, objects, 2 * weights.size())
+            ctx.notes.append(quantized_layers.assign_dequantized(model, quantized))
+            return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful))
     if not allow_free_time:
-        ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx.major))
-    return LoadedModel(file, model, tuple(dict.fromkeys(ctx.notes)), tuple(ctx.stateful))
+        ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx))
+    return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful))
+
+
+def _build(
+    file: ModelFile,
+    stored: Config,
+    objects: Mapping[str, Any],
+    weights: WeightsFile,
+    time_steps: int | None,
+    allow_free_time: bool,
+) -> tuple[Context, dict[str, Any], Any]:
+    """Return the facts about the file, the migrated config and the model, with zeros as weights."""
+    with as_damaged(file.path):
+        ctx = _context(file, stored, objects, weights)
+        ctx.notes.extend(_era_notes(file, stored, ctx))
+        config = model_config.migrate_model(stored, ctx)
+        config = preprocessing.remove_preprocessing(config, ctx.notes)
+        config = mixed_precision.in_float32(config, ctx.notes)
+        if not allow_free_time:
+            config = fixed_time_axis.fix_time_axis(config, time_steps)
+        size = weights.size()
+    try:
+        return ctx, config, build_model(file, config, objects, size)
+    except UnsupportedModelError:
+        if allow_free_time:  # the error about a missing length is more helpful, if there is one
+            fixed_time_axis.fix_time_axis(config, None)
+        raise
 
 
 def _with_valid_name(loaded: LoadedModel) -> LoadedModel:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.loading.custom_objects import is_of_library
+from edgeattn_converters.loading.custom_objects import is_own_class
 
 _RATES = ("rate", "stddev", "dropout", "recurrent_dropout", "_dropout")
 SEED = 20170706
@@ -51,7 +51,7 @@ def _random_notes(model: Any) -> tuple[str, ...]:
     own = [
         layer.name
         for layer in model._flatten_layers(include_self=False)
-        if not _is_library_class(type(layer))
+        if is_own_class(type(layer))
     ]
     if not own or not getattr(model, "inputs", None):
         return ()
@@ -76,11 +76,6 @@ def _random_notes(model: Any) -> tuple[str, ...]:
                 "artifact can reproduce them: the comparison with Keras is not meaningful.",
             )
     return ()
-
-
-def _is_library_class(cls: type) -> bool:
-    package = cls.__module__.split(".")[0]
-    return is_of_library(cls.__module__) or package in ("edgeattn", "edgeattn_converters")
 
 
 def _sample(tensor: Any, generator: np.random.Generator) -> Any:

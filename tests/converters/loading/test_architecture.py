@@ -1,5 +1,6 @@
 """Weights that an older Keras saved, with an architecture from a function or a JSON file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from keras import layers
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.architecture import function_model
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
 
@@ -214,13 +216,122 @@ def test_masks_of_the_keras_that_saved_the_weights(script: Path, tmp_path: Path)
     np.testing.assert_allclose(outputs(loaded, x), expected.max(axis=1), atol=1e-4)
 
 
-def test_kernels_of_theano(script: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", ["convolution", "convolution_and_own"])
+def test_kernels_of_theano(function: str, script: Path, tmp_path: Path) -> None:
     arrays = random_arrays(kernel=(3, 3, 1, 2), bias=(2,))
     file = write_weights(tmp_path / "old.h5", "2.1.5", "theano", conv=arrays)
-    loaded = load_model(audit_file(file), architecture=f"{script}:convolution")
+    loaded = load_model(audit_file(file), architecture=f"{script}:{function}")
     x = np.random.default_rng(2).normal(size=(1, 5, 5, 1))
     kernel = arrays["kernel"][::-1, ::-1]  # Theano convolves, TensorFlow correlates
     first = np.tensordot(x[0, :3, :3], kernel, 3) + arrays["bias"]
+    first = first * 2 if function == "convolution_and_own" else first
     np.testing.assert_allclose(outputs(loaded, x)[0, 0, 0], first, atol=1e-5)
-    with pytest.raises(UnsupportedModelError, match="not converted for a model with your own"):
-        load_model(audit_file(file), architecture=f"{script}:convolution_and_own")
+
+
+def test_kernels_with_the_channels_first(script: Path, tmp_path: Path) -> None:
+    """Keras 1 with Theano stored (filters, channels, rows, columns)."""
+    arrays = random_arrays(kernel=(2, 1, 3, 3), bias=(2,))
+    file = write_weights(tmp_path / "old.h5", "1.2.2", "theano", conv=arrays)
+    loaded = load_model(audit_file(file), architecture=f"{script}:convolution")
+    x = np.random.default_rng(2).normal(size=(1, 5, 5, 1))
+    kernel = arrays["kernel"][:, 0, ::-1, ::-1]
+    first = np.tensordot(kernel, x[0, :3, :3, 0], 2) + arrays["bias"]
+    np.testing.assert_allclose(outputs(loaded, x)[0, 0, 0], first, atol=1e-5)
+
+
+def cudnn_lstm(kernel: Any, recurrent_kernel: Any, bias: Any) -> dict[str, Any]:
+    """The weights as CuDNN orders them: transposed for each gate, with two biases."""
+    first = np.random.default_rng(4).normal(size=bias.shape)
+    return {
+        "kernel": np.hstack([w.T.reshape(w.shape) for w in np.hsplit(kernel, 4)]),
+        "recurrent_kernel": np.hstack([w.T for w in np.hsplit(recurrent_kernel, 4)]),
+        "bias": np.concatenate([first, bias - first]),
+    }
+
+
+@pytest.mark.parametrize("function", ["model", "other_name", "own_layer"])
+@pytest.mark.parametrize("version", ["2.2.4", "3.12.0"])
+def test_weights_of_cudnn(function: str, version: str, script: Path, tmp_path: Path) -> None:
+    file = write_weights(tmp_path / "old.h5", version, lstm_1=cudnn_lstm(**LSTM_WEIGHTS))
+    loaded = load_model(audit_file(file), architecture=f"{script}:{function}")
+    layer = layers.LSTM(
+        UNITS, recurrent_activation="hard_sigmoid" if version[0] == "3" else hard_sigmoid_of_keras_2
+    )
+    layer.build(INPUT.shape)
+    layer.set_weights(list(LSTM_WEIGHTS.values()))
+    expected = np.asarray(layer(INPUT)) * (2 if function == "own_layer" else 1)
+    np.testing.assert_allclose(outputs(loaded), expected, atol=1e-5)
+
+
+def hard_sigmoid_of_keras_2(x: Any) -> Any:
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+@pytest.mark.parametrize("class_name", ["CuDNNGRU", "GRU"])
+def test_layout_follows_the_shape_of_the_bias(class_name: str, tmp_path: Path) -> None:
+    """Weights of a portable GRU, for the architecture of a CuDNN layer or with another default."""
+    weights = {**GRU_WEIGHTS, "bias": np.random.default_rng(3).normal(size=(2, 3 * UNITS))}
+    config = {"name": "gru_1", "units": UNITS, "batch_input_shape": [None, STEPS, FEATURES]}
+    if class_name == "GRU":
+        config |= {"reset_after": False, "recurrent_activation": "sigmoid"}
+    stored = {
+        "class_name": "Sequential", "keras_version": "2.3.1", "backend": "tensorflow",
+        "config": {"name": "m", "layers": [{"class_name": class_name, "config": config}]},
+    }  # fmt: skip
+    (tmp_path / "m.json").write_text(json.dumps(stored))
+    file = write_weights(tmp_path / "w.h5", "2.3.1", gru_1=weights)
+    loaded = load_model(audit_file(file), architecture=str(tmp_path / "m.json"))
+    layer = layers.GRU(UNITS, reset_after=True)
+    layer.build(INPUT.shape)
+    layer.set_weights(list(weights.values()))
+    np.testing.assert_allclose(outputs(loaded), layer(INPUT), atol=1e-5)
+
+
+TWO_LAYERS = """
+import keras
+from keras import layers
+
+class Doubled(layers.Layer):
+    def call(self, inputs):
+        return inputs + inputs
+
+def build(*last):
+    return keras.Sequential([
+        keras.Input((4, 2)), layers.LSTM(3, name="recurrence"), layers.Dropout(0.1),
+        layers.Dense(5, name="answer"), *last])
+
+def plain():
+    return build()
+
+def own():
+    return build(Doubled())
+"""
+
+
+@pytest.mark.parametrize("version", ["2.3.1", "3.12.0"])
+@pytest.mark.parametrize("architecture", ["plain", "own", "json"])
+def test_other_names_in_order(architecture: str, version: str, tmp_path: Path) -> None:
+    script = tmp_path / "model.py"
+    script.write_text(TWO_LAYERS)
+    (tmp_path / "model.json").write_text(function_model(f"{script}:plain").to_json())
+    dense = random_arrays(kernel=(UNITS, 5), bias=(5,))
+    file = write_weights(tmp_path / "w.h5", version, lstm_7=LSTM_WEIGHTS, dense_9=dense)
+    option = str(tmp_path / "model.json") if architecture == "json" else f"{script}:{architecture}"
+    loaded = load_model(audit_file(file), architecture=option)
+    layer = layers.LSTM(UNITS)
+    layer.build(INPUT.shape)
+    layer.set_weights(list(LSTM_WEIGHTS.values()))
+    expected = np.asarray(layer(INPUT)) @ dense["kernel"] + dense["bias"]
+    expected = expected * 2 if architecture == "own" else expected
+    np.testing.assert_allclose(outputs(loaded), expected, rtol=1e-4, atol=1e-5)
+    [note] = [note for note in loaded.notes if "assigned in order" in note]
+    assert "recurrence <- lstm_7; answer <- dense_9" in note
+
+
+def test_other_names_with_other_shapes(tmp_path: Path) -> None:
+    script = tmp_path / "model.py"
+    script.write_text(TWO_LAYERS)
+    dense = random_arrays(kernel=(UNITS, 4), bias=(4,))
+    file = write_weights(tmp_path / "w.h5", "2.3.1", lstm_7=LSTM_WEIGHTS, dense_9=dense)
+    with pytest.raises(UnsupportedModelError, match="has weights of shape"):
+        load_model(audit_file(file), architecture=f"{script}:plain")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -297,3 +298,25 @@ def test_kinds_are_documented() -> None:
     documented = ModelFile.__doc__ or ""
     for kind in ("keras-hdf5", "keras-zip", "weights-hdf5", "saved-model", "tflite", "onnx"):
         assert kind in documented
+
+
+def test_files_of_pytorch_are_named(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.pt", tmp_path / "old.pth"
+    with zipfile.ZipFile(new, "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\x02}q\x00.")
+        archive.writestr("model/data/0", bytes(8))
+    # torch.save began files with this number before version 1.6.
+    old.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + bytes(64))
+    for path in (new, old):
+        with pytest.raises(UnsupportedModelError, match="is a PyTorch file") as error:
+            audit_file(path)
+        assert "torch.onnx.export" in str(error.value.hint)
+
+
+def test_graph_file_of_a_saved_model_is_named(tmp_path: Path) -> None:
+    """Its first bytes are those of an ONNX file."""
+    path = tmp_path / "saved_model.pb"
+    path.write_bytes(b"\x08\x01\x12\x40" + bytes(64))
+    with pytest.raises(UnsupportedModelError, match="one file of a SavedModel") as error:
+        audit_file(path)
+    assert str(tmp_path) in str(error.value.hint)

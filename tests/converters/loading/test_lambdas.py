@@ -112,6 +112,13 @@ def test_other_code_is_not_recognized(source: str) -> None:
         recognition.recognize(config_of(from_source(source)))
 
 
+def test_reason_of_a_single_python_version() -> None:
+    """Its bytes could be those of several versions, of which one wrote them."""
+    with pytest.raises(NotRecognizedError) as error:
+        recognition.recognize(config_of(from_source("f = lambda x: x.unknown(1, 2)")))
+    assert str(error.value).count("Python 3") == 1
+
+
 def test_function_of_several_lines_is_recognized() -> None:
     source = "def f(x):\n    last = x[:, -1]\n    return tf.concat([last, last], axis=-1)"
     expression = recognition.recognize(config_of(from_source(source)))

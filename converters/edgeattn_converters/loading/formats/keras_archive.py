@@ -38,6 +38,8 @@ def inspect(path: Path, limits: FileLimits) -> Archive:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/data.pkl") for name in archive.namelist()):
+                raise pytorch_file(path)
             entries = _check_entries(archive, limits)
             if CONFIG not in entries:
                 raise UnsupportedModelError(
@@ -64,6 +66,14 @@ def inspect(path: Path, limits: FileLimits) -> Archive:
     ) as error:
         raise _damaged(path, error) from error
     return Archive(config, version, WEIGHTS in entries)
+
+
+def pytorch_file(path: Path) -> UnsupportedModelError:
+    """Return the error for a file of ``torch.save``."""
+    return UnsupportedModelError(
+        f"{path.name} is a PyTorch file, not a Keras model.",
+        hint="Convert it with torch.onnx.export; edgeattn converts models of Keras.",
+    )
 
 
 def _damaged(path: Path, error: Exception) -> UnsupportedModelError:

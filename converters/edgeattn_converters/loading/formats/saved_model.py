@@ -25,7 +25,8 @@ _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
     """Keras version, backend and configuration of the model in a folder.
 
-    Raises :class:`UnsupportedModelError` if the folder contains no Keras layers or no variables,
+    The configuration is empty if the folder does not list Keras layers: if it contains a graph
+    only, or a subclassed model. Raises :class:`UnsupportedModelError` if there are no variables,
     and :class:`UnsafeModelError` if a file is too large.
     """
     if not (path / f"{VARIABLES}.index").is_file():
@@ -47,11 +48,7 @@ def inspect(path: Path) -> tuple[str | None, str | None, Mapping[str, Any]]:
             {"class_name": config["class_name"], "config": config["config"],
              "keras_version": version},
         )  # fmt: skip
-    raise UnsupportedModelError(
-        f"The SavedModel {path.name} does not list its Keras layers: it contains a graph only, or "
-        "a subclassed model.",
-        hint=SAVE_AS_FILE,
-    )
+    return None, None, {}
 
 
 def _metadata(path: Path) -> Iterator[str]:

@@ -66,22 +66,24 @@ def recognize(
     except marshal_reader.UnreadableCodeError as error:
         raise NotRecognizedError(str(error)) from error
     meanings: list[Expression] = []
-    reasons = []
+    reasons: list[tuple[int, str]] = []
     for code in codes:
         for dialect in opcodes.DIALECTS:
             if dialect.layout != code.layout:
                 continue
+            machine = _Machine(code, dialect, closure)
             try:
-                variables = _variables(code, defaults, arguments)
-                expression = _Machine(code, dialect, closure).run(variables)
+                expression = machine.run(_variables(code, defaults, arguments))
             # Manipulated code may refer to constants, names or operators that do not exist.
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                reasons.append(f"{dialect.name}: {error}")
+                reasons.append((machine.position, f"{dialect.name}: {error}"))
                 continue
             if expression not in meanings:
                 meanings.append(expression)
     if len(meanings) != 1:
-        raise NotRecognizedError("; ".join(reasons) or "its bytecode is ambiguous")
+        # The version that got furthest is most likely the one that wrote the bytecode.
+        furthest = max(reasons, key=lambda item: item[0], default=(0, "its bytecode is ambiguous"))
+        raise NotRecognizedError(furthest[1])
     return meanings[0]
 
 
@@ -115,6 +117,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._keywords: tuple[str, ...] = ()
         self._prepared = False
+        self.position = 0
 
     def run(self, variables: dict[str, Any]) -> Expression:
         """Follow the instructions to the return, which must be the last instruction."""
@@ -122,6 +125,7 @@ class _Machine:
         if len(steps) > MAX_INSTRUCTIONS:
             raise NotRecognizedError(f"it has {len(steps)} instructions")
         for position, (name, argument) in enumerate(steps):
+            self.position = position
             if name in ("RETURN_VALUE", "RETURN_CONST"):
                 if position != len(steps) - 1:
                     raise NotRecognizedError("it returns in several places")

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.custom_objects import is_own_class
 from edgeattn_converters.loading.migrate.context import Context, era_of
 from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE, legacy_layer
 
@@ -43,12 +43,25 @@ def _with_sigmoid_gates(stored: Any) -> Iterator[Config]:
         yield from _with_sigmoid_gates(value)
 
 
-def adapt(model: Any, version: tuple[int, ...], backend: str | None) -> tuple[str, ...]:
+def described(model: Any) -> dict[str, Any]:
+    """Return names, classes and arguments of the layers of a built model as a stored config."""
+    layers = [described(layer) if hasattr(layer, "layers") else _described_layer(layer)
+              for layer in model.layers]  # fmt: skip
+    config = {"name": model.name, "layers": layers, "input_layers": []}
+    return {"class_name": "Functional", "name": model.name, "config": config}
+
+
+def _described_layer(layer: Any) -> dict[str, Any]:
+    config = {}
+    if not is_own_class(type(layer)):
+        config = layer.get_config()
+    return {"class_name": type(layer).__name__, "name": layer.name, "config": config}
+
+
+def adapt(model: Any, version: tuple[int, ...]) -> tuple[str, ...]:
     """Let the layers of a built model compute as in Keras ``version``, in place; return notes.
 
     Notes also list what cannot be changed in place.
-
-    Raises :class:`UnsupportedModelError` if the weights have a layout that Keras 3 does not read.
     """
     import keras
 
@@ -56,19 +69,13 @@ def adapt(model: Any, version: tuple[int, ...], backend: str | None) -> tuple[st
 
     text = ".".join(map(str, version))
     layers = list(model._flatten_layers())
-    if era_of(version) == 1 or (backend == "theano" and any(map(_is_convolution, layers))):
-        raise UnsupportedModelError(
-            f"The weights were saved by Keras {text} with {backend or 'an unknown backend'}, and "
-            "are not converted for a model with your own layers.",
-            hint="Pass the architecture of its own layers as JSON: --architecture FILE.json",
-        )
     notes = [f"The weights were saved by Keras {text}, and the model has layers of your own."]
     for layer in (*layers, *getattr(model, "operations", ())):
         for name, value in list(vars(layer).items()):
-            if value is keras.activations.hard_sigmoid and era_of(version) == 2:
+            if value is keras.activations.hard_sigmoid and era_of(version) != 3:
                 setattr(layer, name, hard_sigmoid_keras2)
                 notes.append(HARD_SIGMOID_NOTE)
-        if type(layer).__name__ == "HardSigmoid" and era_of(version) == 2:
+        if type(layer).__name__ == "HardSigmoid" and era_of(version) != 3:
             layer.call = hard_sigmoid_keras2
             notes.append(HARD_SIGMOID_NOTE)
     masked = any(getattr(layer, "mask_zero", False) for layer in layers) or any(
@@ -84,7 +91,3 @@ def adapt(model: Any, version: tuple[int, ...], backend: str | None) -> tuple[st
             notes.append(_default_note(layer.name))
     notes.append(f"Your own layers compute with the current Keras, not with Keras {text}.")
     return tuple(dict.fromkeys(notes))
-
-
-def _is_convolution(layer: Any) -> bool:
-    return "Conv" in type(layer).__name__

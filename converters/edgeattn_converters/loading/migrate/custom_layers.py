@@ -10,6 +10,20 @@ from edgeattn_converters.loading.migrate import attention_package
 from edgeattn_converters.loading.migrate.context import Context, registered_layer, safe_name
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
 
+
+class MissingClassError(UnsupportedModelError):
+    """A layer whose class nobody defines."""
+
+
+# Packages that define layers, with the names under which they are installed.
+_PACKAGES = {
+    "keras_hub": "keras-hub",
+    "keras_nlp": "keras-nlp",
+    "keras_cv": "keras-cv",
+    "tensorflow_addons": "tensorflow-addons",
+    "tensorflow_probability": "tensorflow-probability",
+}
+_REGISTERED_PREFIXES = {"Addons": "tensorflow_addons"}
 # Arguments of the base class Layer, of any Keras version.
 _LAYER_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "dynamic",
@@ -67,11 +81,29 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     return {**registered_layer(registered_name(class_name), config), **build}
 
 
-def missing_class(item: Config) -> UnsupportedModelError:
+def _package(item: Config) -> str | None:
+    """Return the import name of a known package that defines the class of a layer."""
+    registered = str(item.get("registered_name") or item.get("class_name"))
+    prefix = registered.split(">")[0] if ">" in registered else ""
+    roots = (str(item.get("module") or "").split(".")[0], _REGISTERED_PREFIXES.get(prefix, prefix))
+    return next((root for root in roots if root in _PACKAGES), None)
+
+
+def _class_of_package(class_name: str, name: str, package: str) -> MissingClassError:
+    return MissingClassError(
+        f"Layer {name!r} is a {class_name} of the package {package}.",
+        hint=f"Run: pip install {_PACKAGES[package]}. Then write 'from {package}.layers import "
+        f"{class_name}' in a Python file and pass it: --custom-objects FILE.py",
+    )
+
+
+def missing_class(item: Config) -> MissingClassError:
     """Return the error for a layer of an unknown class, with its stored arguments."""
     class_name = unqualified(str(item.get("class_name")))
     config = item.get("config") or {}
     name = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
+    if (package := _package(item)) is not None:
+        return _class_of_package(class_name, str(name), package)
     hint = (
         f"Define class {class_name} (a keras.layers.Layer) in a Python file and pass it: "
         "--custom-objects FILE.py"
@@ -80,7 +112,7 @@ def missing_class(item: Config) -> UnsupportedModelError:
         hint += f". It is neither the Attention of Keras nor {attention_package.REGISTERED}."
     arguments = {key: value for key, value in config.items() if key not in _LAYER_ARGUMENTS}
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
-    return UnsupportedModelError(
+    return MissingClassError(
         f"Layer {name!r} needs the class {class_name!r}, which Keras does not have.{saved_with}",
         hint=hint,
     )

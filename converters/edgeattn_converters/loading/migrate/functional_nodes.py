@@ -168,6 +168,14 @@ _WITH_STATES = frozenset(
 )
 
 
+# Arguments of calls that have no effect if they are None, or None for each input.
+_OPTIONAL = frozenset({"mask", "initial_state", "constants", "training"})
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_none, value)))
+
+
 def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dict[str, Any]:
     """Return a Keras 2 call of a layer with the arguments of Keras 3.
 
@@ -185,9 +193,7 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     if name in ("Attention", "AdditiveAttention") and config.get("causal"):
         kwargs["use_causal_mask"] = True
     kwargs = {
-        key: value
-        for key, value in kwargs.items()
-        if not (value is None and key in ("mask", "initial_state", "constants", "training"))
+        key: value for key, value in kwargs.items() if not (key in _OPTIONAL and _is_none(value))
     }
     if kwargs.get("training") is not None and not is_tensor(kwargs["training"]):
         kwargs["training"] = bool(kwargs["training"])

@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config, abbreviated
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
@@ -19,9 +21,16 @@ HIGHWAY = "edgeattn>Highway"
 MULTI_HEAD_ATTENTION = "edgeattn>LegacyMultiHeadAttention"
 MERGE = "edgeattn>LegacyMerge"
 CONCATENATE = "edgeattn>LegacyConcatenate"
+LOCALLY_CONNECTED = "edgeattn>LocallyConnected"
 IGNORE_MASKS = "ignore"
 # Layers whose from_config accepts more arguments than their constructor.
 _OWN_FROM_CONFIG = frozenset({"TextVectorization", "StringLookup", "IntegerLookup", "Hashing"})
+_REPLACED = {
+    "ThresholdedReLU": THRESHOLDED_RELU,
+    "Highway": HIGHWAY,
+    "LocallyConnected1D": LOCALLY_CONNECTED,
+    "LocallyConnected2D": LOCALLY_CONNECTED,
+}
 _MERGE_LAYERS = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"})
 
 _RENAMED_CLASSES = {
@@ -43,8 +52,19 @@ _WITHOUT_EFFECT = frozenset(
      "dynamic", "num_constants", "_keras_api_names", "experimental_autocast", "autocast_hint",
      "reset_after_hint", "query_shape", "key_shape", "value_shape", "fused", "adjustment",
      "renorm_clipping", "renorm_momentum", "synchronized", "sparse_grad", "robust_masking",
-     "softmax_robust_masking"}
+     "softmax_robust_masking", "trainable", "rng_type"}
 )  # fmt: skip
+_LOCALLY_CONNECTED = frozenset(
+    {"name", "trainable", "dtype", "filters", "kernel_size", "strides", "padding", "data_format",
+     "activation", "use_bias", "implementation"}
+)  # fmt: skip
+# Layers that change images in training only, and whose place in Keras 3 another one takes.
+_TRAINING_ONLY = frozenset({"RandomHeight", "RandomWidth"})
+# Arguments of preprocessing layers before Keras 2.6.
+_RENAMED_ARGUMENTS = {
+    "Discretization": {"bins": "bin_boundaries"},
+    "CategoryEncoding": {"max_tokens": "num_tokens"},
+}
 # Arguments that are dropped only if they have this value.
 _DEFAULTS = {
     "time_major": False, "ragged": False, "sparse": False, "causal": False, "renorm": False,
@@ -80,6 +100,19 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
         new["negative_slope"] = _number(new.pop("alpha"))
     if current == "InputLayer" and "batch_input_shape" in new:
         new["batch_shape"] = new.pop("batch_input_shape")
+    renamed = _RENAMED_ARGUMENTS.get(current, {})
+    new = {renamed.get(key, key): value for key, value in new.items()}
+    if current == "CategoryEncoding" and new.get("output_mode") == "binary":
+        new["output_mode"] = "multi_hot"
+    if current in _TRAINING_ONLY:
+        return "Identity", {"name": name}
+    if current == "RandomCrop" and ctx.major < 3:
+        # Outside training, Keras 2 resizes the image; Keras 3 returns it unchanged.
+        size = {"height": new["height"], "width": new["width"]}
+        return "Resizing", {"name": name, "crop_to_aspect_ratio": True, **size}
+    if current == "Normalization" and new.get("mean") is not None:
+        mean, variance = np.broadcast_arrays(new["mean"], new["variance"])
+        new |= {"mean": mean.tolist(), "variance": variance.tolist()}
     if current in ("ReLU", "LeakyReLU", "ELU"):
         new = {key: _number(value) for key, value in new.items()}
     if ctx.major < 3 and current in _RECURRENT and new.pop("time_major", False):
@@ -104,12 +137,13 @@ def legacy_layer(
     None if the current Keras has a layer that computes the same.
     """
     name = config.get("name")
-    if class_name in ("ThresholdedReLU", "Highway"):
+    if class_name in _REPLACED:
         ctx.notes.append(
             f"{name}: replaced {class_name}, which Keras 3 does not have, with a layer of edgeattn."
         )
-        registered = THRESHOLDED_RELU if class_name == "ThresholdedReLU" else HIGHWAY
-        return registered, dict(config)
+        if _REPLACED[class_name] == LOCALLY_CONNECTED:
+            config = _locally_connected(config)
+        return _REPLACED[class_name], dict(config)
     if not ctx.masked or not ctx.version:
         return None
     if class_name == "MultiHeadAttention" and ctx.version < (3, 10):
@@ -128,7 +162,7 @@ def legacy_layer(
 def _accepted_only(class_name: str, config: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Return the config without arguments that have no effect; refuse unknown ones that have."""
     accepted = ctx.accepted(class_name)
-    if accepted is None or (ctx.major == 3 and class_name in _OWN_FROM_CONFIG):
+    if accepted is None or class_name in _OWN_FROM_CONFIG:
         return config
     migrated = {}
     for key, value in config.items():
@@ -202,13 +236,15 @@ def _gru(name: str, config: dict[str, Any], ctx: Context) -> dict[str, Any]:
     after = any(len(shape) == 2 for shape in biases)
     if "reset_after" in config:
         # The bias of a CuDNN layer has one axis and is split when it is assigned.
-        one_bias = any(math.prod(shape) == 3 * int(config["units"]) for shape in biases)
-        if ctx.era < ctx.major and config["reset_after"] and one_bias:
-            ctx.notes.append(f"{name}: reset_after=False, as the shape of its bias implies.")
-            return {**config, "reset_after": False}
+        gates = 3 * int(config["units"])
+        implied = {math.prod(shape) for shape in biases} & {gates, 2 * gates}
+        if implied and bool(config["reset_after"]) != (2 * gates in implied):
+            after = 2 * gates in implied
+            ctx.notes.append(f"{name}: reset_after={after}, as the shape of its bias implies.")
+            return {**config, "reset_after": after}
         return config
     reason = "the shape of its bias" if biases else "the default of its Keras version"
-    ctx.notes.append(f"The file has no reset_after for {name}; {reason} implies {after}.")
+    ctx.notes.append(f"{name}: the file has no reset_after; {reason} implies {after}.")
     return {**config, "reset_after": after}
 
 
@@ -220,6 +256,19 @@ def _cudnn(class_name: str, config: dict[str, Any], ctx: Context) -> dict[str, A
     if class_name == "CuDNNGRU":
         fixed["reset_after"] = True
     return {**config, **fixed}
+
+
+def _locally_connected(config: Config) -> Config:
+    """Return the arguments that the layer of edgeattn has, with lists for all axes."""
+    arguments = {
+        key: value
+        for key, value in config.items()
+        if key in _LOCALLY_CONNECTED and value is not None
+    }
+    for key in ("kernel_size", "strides"):
+        value = arguments.get(key, 1)
+        arguments[key] = [value] if isinstance(value, int) else value
+    return arguments
 
 
 def _number(value: Any) -> Any:

@@ -20,6 +20,7 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.migrate import (
     attention_package,
+    channels_first,
     custom_layers,
     functional_nodes,
     keras1,
@@ -123,7 +124,8 @@ def _called_layer(
     if tensorflow_layers.is_tensorflow_layer(class_name):
         return tensorflow_layers.migrate(item, calls)
     if merge_layer.is_merge(item):
-        return migrate_layer(merge_layer.migrate(item, ctx), ctx), calls
+        merged = migrate_layer(merge_layer.migrate(item, ctx), ctx)
+        return merged, [functional_nodes.keras3_call(class_name, {}, call) for call in calls]
     if functional_nodes.is_operation(item, calls):
         return functional_nodes.operation(item), calls
     migrated = migrate_layer(item, ctx)
@@ -177,6 +179,9 @@ def _built_in(
     legacy = keras2.legacy_layer(class_name, config, ctx)
     if legacy is not None:
         return _edgeattn_layer(*legacy, item)
+    if channels_first.applies(class_name, config):
+        ctx.notes.append(f"{config['name']}: computed with the channels last.")
+        return channels_first.migrate(class_name, config)
     # Older versions store it in another form; by now the shapes of all inputs are known.
     build_config = item.get("build_config") if ctx.major == 3 else None
     return _with_build_config(keras_layer(class_name, config), build_config)

@@ -20,17 +20,19 @@ SPARE = 1_000_000
 def allocating_at_most(values: int | None) -> Iterator[None]:
     """Limit the weights that models built in the context may allocate; None for no limit.
 
+    Layers of the user may call ``add_weight`` with the arguments of Keras 2.
+
     A file that declares more weights than it stores is refused before they are allocated, whatever
     initializes them. Raises :class:`UnsafeModelError`.
     """
-    if values is None:
-        yield
-        return
     add_weight = keras.layers.Layer.add_weight
-    remaining = values + SPARE
+    remaining = math.inf if values is None else values + SPARE
 
-    def count_and_add(layer: Any, shape: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def count_and_add(layer: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal remaining
+        if args and isinstance(args[0], str):  # the first argument was the name in Keras 2
+            kwargs["name"], args = args[0], args[1:]
+        shape = args[0] if args else kwargs.get("shape")
         with contextlib.suppress(TypeError):  # Keras raises an error for other shapes
             remaining -= math.prod(map(operator.index, shape or ()))
         if remaining < 0:
@@ -39,7 +41,7 @@ def allocating_at_most(values: int | None) -> Iterator[None]:
                 "contains.",
                 hint="Do not use this file: it is damaged or was made to exhaust memory.",
             )
-        return add_weight(layer, shape, *args, **kwargs)
+        return add_weight(layer, *args, **kwargs)
 
     keras.layers.Layer.add_weight = count_and_add
     try:

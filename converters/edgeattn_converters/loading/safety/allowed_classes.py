@@ -56,9 +56,10 @@ PARTS = _names(
     MinMaxNorm NonNeg OrthogonalRegularizer Regularizer UnitNorm l1 l1_l2 l2 max_norm min_max_norm
     non_neg orthogonal_regularizer unit_norm DTypePolicy DTypePolicyMap FloatDTypePolicy Policy
     PolicyV1 QuantizedDTypePolicy QuantizedFloat8DTypePolicy GPTQDTypePolicy AWQDTypePolicy
-    Int4DTypePolicy LossScaleOptimizer SeedGenerator TensorShape TypeSpec TensorSpec
-    RaggedTensorSpec SparseTensorSpec __keras_tensor__ __tensor__ __numpy__ __ellipsis__ __slice__
-    __tuple__ __typespec__ slice
+    Int4DTypePolicy QuantizationConfig Int8QuantizationConfig Int4QuantizationConfig
+    Float8QuantizationConfig GPTQConfig AWQConfig AbsMaxQuantizer LossScaleOptimizer
+    SeedGenerator TensorShape TypeSpec TensorSpec RaggedTensorSpec SparseTensorSpec
+    __keras_tensor__ __tensor__ __numpy__ __ellipsis__ __slice__ __tuple__ __typespec__ slice
     """
 )
 

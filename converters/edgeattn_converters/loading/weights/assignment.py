@@ -25,6 +25,8 @@ class Assignment:
 
     def assign(self, variable: Any, value: Array, layer: str) -> None:
         """Assign a value to a variable of a layer."""
+        if (convert := getattr(variable, "from_stored", None)) is not None:
+            value = convert(value)
         if tuple(variable.shape) != tuple(value.shape):
             raise UnsupportedModelError(
                 f"Layer {layer!r} has weights of shape {tuple(variable.shape)}, the file contains "
@@ -49,6 +51,10 @@ class Assignment:
         """Record variables that a layer has loaded itself."""
         self._assigned.update(id(variable) for variable in variables)
 
+    def lacks(self, variables: Sequence[Any]) -> bool:
+        """Return whether a variable has no value yet."""
+        return any(id(variable) not in self._assigned for variable in variables)
+
     def require_complete(self) -> None:
         """Raise :class:`UnsupportedModelError` if a variable of the model has no value."""
         missing = [
@@ -68,3 +74,8 @@ def find_layer(model: Any, item: Config) -> Any:
     """Return the layer of a built model for its stored config, None if there is none."""
     name = safe_name(layer_name(item))
     return next((layer for layer in model.layers if layer.name == name), None)
+
+
+def own_layer(layer: Any) -> Any:
+    """Return the layer that a file stores, for a layer that wraps its channels-last counterpart."""
+    return getattr(layer, "channels_last", layer)

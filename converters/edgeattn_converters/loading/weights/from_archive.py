@@ -16,8 +16,9 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
+from edgeattn_converters.loading.quantized_layers import quantize_as_stored
 from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
-from edgeattn_converters.loading.weights.assignment import Assignment, find_layer
+from edgeattn_converters.loading.weights.assignment import Assignment, find_layer, own_layer
 
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 
@@ -38,6 +39,7 @@ def assign(file: Any, model: Any, stored: Config) -> None:
     """Assign the weights to the model built from the config; see :func:`.from_hdf5.assign`."""
     assignment = Assignment(model)
     _assign_model(file, model, stored, assignment)
+    _assign_shared(model, assignment)
     assignment.require_complete()
 
 
@@ -49,6 +51,26 @@ def _assign_model(group: Any, model: Any, stored: Config, assignment: Assignment
         layer = find_layer(model, item)
         if layer is not None:
             _assign_model(layer_group, layer, item, assignment)
+
+
+def _own_variables(layer: Any) -> list[Any]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def _assign_shared(model: Any, assignment: Assignment) -> None:
+    """Assign weights of layers that several layers of the user share, which are stored once."""
+    layers = [layer for layer in model._flatten_layers() if _own_variables(layer)]
+    complete = [layer for layer in layers if not assignment.lacks(_own_variables(layer))]
+    for layer in layers:
+        if layer in complete:
+            continue
+        twins = [
+            other for other in complete
+            if type(other) is type(layer) and other.name == layer.name
+        ]  # fmt: skip
+        if len(twins) == 1:
+            values = [np.asarray(variable) for variable in _own_variables(twins[0])]
+            assignment.assign_all(layer, _own_variables(layer), values)
 
 
 def _layer_groups(group: Any, stored: Config) -> Iterator[tuple[Config, Any]]:
@@ -98,9 +120,12 @@ def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
     import h5py
     import keras
 
+    layer = own_layer(layer)
     if "vars" in group and len(group["vars"]):
         values = {key: np.asarray(group["vars"][key]) for key in group["vars"]}
-        variables = list(layer._trainable_variables) + list(layer._non_trainable_variables)
+        if len(values) != len(_own_variables(layer)):
+            quantize_as_stored(layer, [values[key] for key in sorted(values, key=int)])
+        variables = _own_variables(layer)
         if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
             layer.load_own_variables(values)
             assignment.mark(variables)

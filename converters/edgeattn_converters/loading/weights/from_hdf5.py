@@ -3,7 +3,8 @@
 Their layouts differ between Keras versions and are converted to those of Keras 3.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,17 @@ def is_layered(file: Any) -> bool:
     return bool(names) or "model_weights" in file
 
 
-def stored_shapes(file: Any) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
-    """Return path and shape of the arrays of each layer by its name."""
+def stored_shapes(
+    file: Any, names: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+    """Return path and shape of the arrays of each layer by its name.
+
+    ``names`` are the names of layers that differ from those in the file.
+    """
     return {
-        name: [(path, tuple(group[path].shape)) for path in hdf5.texts(group, "weight_names")]
+        names.get(name, name): [
+            (path, tuple(group[path].shape)) for path in hdf5.texts(group, "weight_names")
+        ]
         for name, group in _groups(file)
     }
 
@@ -45,12 +53,20 @@ def _groups(file: Any) -> Iterator[tuple[str, Any]]:
             yield name, root[name]
 
 
-def assign(file: Any, model: Any, stored: Config, *, major: int, backend: str | None) -> None:
+def assign(
+    file: Any,
+    model: Any,
+    stored: Config,
+    *,
+    major: int,
+    backend: str | None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Assign the weights of an open file to the model built from its config.
 
     ``stored`` is the config before the migration; ``major`` and ``backend`` are those of the Keras
-    that wrote the file. Raises :class:`UnsupportedModelError` if layers or shapes differ, or a
-    layer has no weights.
+    that wrote the file; ``names`` are the names of layers that differ in the file. Raises
+    :class:`UnsupportedModelError` if layers or shapes differ, or a layer has no weights.
     """
     assignment = Assignment(model)
     layers = {layer_name(item): (item, find_layer(model, item)) for item in stored_layers(stored)}
@@ -58,6 +74,7 @@ def assign(file: Any, model: Any, stored: Config, *, major: int, backend: str | 
         arrays = [(path, np.asarray(group[path])) for path in hdf5.texts(group, "weight_names")]
         if not arrays:
             continue
+        name = names.get(name, name)
         item, layer = layers.get(name) or _find_nested(model, stored, name) or (None, None)
         if item is None or layer is None:
             raise UnsupportedModelError(
@@ -66,7 +83,10 @@ def assign(file: Any, model: Any, stored: Config, *, major: int, backend: str | 
             )
         for leaf, inner, part in _by_leaf(item, layer, arrays):
             values = _in_keras3_layout(
-                leaf, [array for _, array in part], major=major, backend=backend
+                _with_shapes(leaf, inner),
+                [array for _, array in part],
+                major=major,
+                backend=backend,
             )
             assignment.assign_all(inner, _variables(inner), values)
     assignment.require_complete()
@@ -153,6 +173,11 @@ def _split_by_order(
     return list(parts)
 
 
+def _with_shapes(item: Config, layer: Any) -> Config:
+    """Return the config of a layer with the shapes of its variables."""
+    return {**item, "shapes": [tuple(variable.shape) for variable in _variables(layer)]}
+
+
 def _in_keras3_layout(
     item: Config, arrays: Sequence[Array], *, major: int, backend: str | None
 ) -> list[Array]:
@@ -173,12 +198,15 @@ def _in_keras3_layout(
         ]
     cell = class_name.removeprefix("CuDNN")
     if cell in _GATES:
-        if class_name.startswith("CuDNN") or _is_cudnn(arrays, _GATES[cell]):
+        # The shapes decide: weights may be those of the other layer, in a file of their own.
+        if _is_cudnn(arrays, _GATES[cell]):
             return _from_cudnn(arrays, _GATES[cell])
         if major == 1 and len(arrays) == 3 * _GATES[cell]:
             return _join_gates(arrays, cell)
     if class_name in _CONVOLUTIONS:
-        return _convolution(class_name, config, list(arrays), major=major, backend=backend)
+        return _convolution(item, list(arrays), major=major, backend=backend)
+    if class_name == "ConvLSTM2D" and backend == "theano":
+        return [*map(_flipped, arrays[:2]), *arrays[2:]]
     return list(arrays)
 
 
@@ -210,10 +238,12 @@ def _join_gates(arrays: Sequence[Array], cell: str) -> list[Array]:
 
 
 def _convolution(
-    class_name: str, config: Config, arrays: list[Array], *, major: int, backend: str | None
+    item: Config, arrays: list[Array], *, major: int, backend: str | None
 ) -> list[Array]:
     """Drop the extra axis of 1-D kernels of Keras 1, and flip the kernels of Theano."""
+    class_name, config = str(item["class_name"]), item.get("config") or {}
     kernel = arrays[0]
+    expected = next(iter(item.get("shapes", ())), None)
     if major == 1 and class_name in ("Convolution1D", "Conv1D") and kernel.ndim == 4:
         length = config.get("filter_length") or config["kernel_size"][0]
         if kernel.shape[:2] != (length, 1):
@@ -225,7 +255,13 @@ def _convolution(
     )
     if major == 1 and class_name in ("Convolution2D", "Conv2D") and theano_order:
         kernel = kernel.transpose(2, 3, 1, 0)
-    if backend == "theano":
-        spatial = tuple(range(kernel.ndim - 2))
-        kernel = np.flip(kernel, axis=spatial)
-    return [kernel, *arrays[1:]]
+    elif major == 1 and kernel.ndim == 4 and expected not in (None, kernel.shape):
+        # Saved with the channels first, for an architecture with the channels last.
+        swapped = kernel.transpose(2, 3, 1, 0)
+        kernel = swapped if swapped.shape == expected else kernel
+    return [_flipped(kernel) if backend == "theano" else kernel, *arrays[1:]]
+
+
+def _flipped(kernel: Array) -> Array:
+    """Return a kernel of Theano, which convolves, for a correlation."""
+    return np.flip(kernel, axis=tuple(range(kernel.ndim - 2)))

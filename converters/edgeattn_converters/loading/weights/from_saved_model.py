@@ -8,7 +8,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
-from edgeattn_converters.loading.weights.assignment import Assignment, find_layer
+from edgeattn_converters.loading.weights.assignment import Assignment, find_layer, own_layer
 
 
 def assign(variables: Mapping[str, Any], model: Any, stored: Config) -> None:
@@ -47,6 +47,7 @@ def _assign_model(
 def _assign_variable(path: str, value: Any, layer: Any, assignment: Assignment) -> None:
     target = layer
     for step in path.split("/"):
+        target = own_layer(target)
         if isinstance(target, list | tuple) and step.isdigit():
             target = target[int(step)]
             continue

@@ -1,29 +1,42 @@
 """The weights of a file in any format: their shapes, their total size and their assignment."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.config_inspection import Config, is_model
+from edgeattn_converters.loading.config_inspection import (
+    Config,
+    all_names,
+    is_model,
+    layer_name,
+    stored_layers,
+)
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.migrate.context import Shape
 from edgeattn_converters.loading.weights import from_archive, from_hdf5, from_saved_model
+from edgeattn_converters.loading.weights.assignment import find_layer
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The weights of an open file: an HDF5 file, or the variables of a SavedModel by path."""
+    """The weights of an open file: an HDF5 file, or the variables of a SavedModel by path.
+
+    ``names`` are names of layers by the names in the file, where these differ.
+    """
 
     source: Any
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def shapes(self, stored: Config) -> Callable[[str], list[tuple[str, Shape]]]:
         """Return a function from layer name to path and shape of its arrays, without values."""
         if isinstance(self.source, dict):
             return lambda _name: []
-        shapes = from_hdf5.stored_shapes(self.source)
+        shapes = from_hdf5.stored_shapes(self.source, self.names)
         if not shapes and is_model(stored):
             shapes = from_archive.stored_shapes(self.source, stored)
         return lambda name: shapes.get(name, [])
@@ -32,20 +45,39 @@ class WeightsFile:
         """Return the first Keras version that wrote the layout of the file; ``()`` if unknown."""
         return (2, 13) if "_layer_checkpoint_dependencies" in self.source else ()
 
-    def adapt_names(self, model: Any) -> None:
-        """Give the layers the names that the file contains, in order, if they have other names.
+    @property
+    def is_layered(self) -> bool:
+        """Whether the weights are stored by the names of layers, as in ``.h5`` files."""
+        return not isinstance(self.source, dict) and from_hdf5.is_layered(self.source)
+
+    def by_order(self, model: Any, stored: Config) -> WeightsFile:
+        """The file with the names of the layers in order, if it has names that the model lacks.
 
         Keras assigns weights in order, because generated names depend on the models built before.
         """
-        if isinstance(self.source, dict) or not from_hdf5.is_layered(self.source):
-            return
+        if not self.is_layered:
+            return self
         names = [name for name, shapes in from_hdf5.stored_shapes(self.source).items() if shapes]
-        layers = [layer for layer in model.layers if layer.weights]
-        others = {layer.name for layer in model.layers if not layer.weights}
-        differ = {layer.name for layer in layers} != set(names)
-        if differ and len(names) == len(layers) and not others.intersection(names):
-            for layer, name in zip(layers, names, strict=True):
-                layer.name = name
+        layers = [
+            layer_name(item)
+            for item in stored_layers(stored)
+            if (layer := find_layer(model, item)) is not None and layer.weights
+        ]
+        if set(names) <= set(all_names(stored)) or len(names) != len(layers):
+            return self
+        return replace(self, names=dict(zip(names, layers, strict=True)))
+
+    def order_notes(self) -> tuple[str, ...]:
+        """A note if the weights are assigned in order."""
+        pairs = [f"{layer} <- {name}" for name, layer in self.names.items()]
+        if not pairs:
+            return ()
+        listed = "; ".join(pairs[:4]) + (f"; and {len(pairs) - 4} more" if len(pairs) > 4 else "")
+        return (
+            "The layers of the architecture have other names than those in the file, so the "
+            f"weights were assigned in order, as Keras does: {listed}. Only their shapes were "
+            "compared.",
+        )
 
     def size(self) -> int:
         """Return the number of stored values."""
@@ -58,7 +90,9 @@ class WeightsFile:
         if isinstance(self.source, dict):
             from_saved_model.assign(self.source, model, stored)
         elif from_hdf5.is_layered(self.source):
-            from_hdf5.assign(self.source, model, stored, major=major, backend=backend)
+            from_hdf5.assign(
+                self.source, model, stored, major=major, backend=backend, names=self.names
+            )
         else:
             from_archive.assign(self.source, model, stored)
 

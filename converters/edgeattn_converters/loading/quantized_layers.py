@@ -1,0 +1,199 @@
+"""Models that Keras has quantized: ``model.quantize("int8")``, int4, float8, GPTQ and AWQ.
+
+No runtime has the operators of these layers. Their weights become the float32 values that the
+integers stand for; the layers compute with them, and with activations that are not rounded.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from edgeattn.errors import UnsupportedModelError
+
+_POLICIES = frozenset(
+    {"QuantizedDTypePolicy", "QuantizedFloat8DTypePolicy", "Int4DTypePolicy", "GPTQDTypePolicy",
+     "AWQDTypePolicy"}
+)  # fmt: skip
+_HINT = "Convert the model that was quantized: edgeattn has int8 and int4 schemes of its own."
+SEED, SAMPLES, TOKENS = 20160217, 8, 2
+# Numbers of arrays besides kernel and bias.
+FLOAT8_SCALES, INT4_IN_GROUPS = 6, 3
+
+
+def is_quantized(model: Any) -> bool:
+    """Return whether Keras has quantized a layer of the model."""
+    return any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers())
+
+
+def quantize_as_stored(layer: Any, arrays: Sequence[Any]) -> None:
+    """Give a float layer inside another one the variables of the quantized layer that is stored.
+
+    The config of MultiHeadAttention does not contain the quantization of its inner layers.
+    """
+    if getattr(layer, "quantization_mode", None) is not None or not hasattr(layer, "kernel"):
+        return
+    bias = layer.bias is not None
+    kernel, *others = arrays
+    if kernel.dtype == np.float32 and len(others) == bias + FLOAT8_SCALES:
+        layer.quantize("float8")
+    elif kernel.dtype == np.int8 and kernel.shape == tuple(layer.kernel.shape):
+        layer.quantize("int8")
+    elif kernel.dtype == np.int8:
+        # With a zero point, the index of the group follows for each input.
+        groups = others[-1].tolist() if len(others) == bias + INT4_IN_GROUPS else None
+        size = -1 if groups is None else groups.count(groups[0])
+        config = keras.quantizers.Int4QuantizationConfig(block_size=size)
+        layer.quantize("int4", config=config)
+
+
+def in_float(config: Any) -> Any:
+    """Return a migrated config in which every quantized dtype policy is float32."""
+    if isinstance(config, list | tuple):
+        return type(config)(in_float(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32"
+        if key == "dtype" and _is_quantized_policy(value)
+        else None
+        if key == "quantization_config" and value
+        else in_float(value)
+        for key, value in config.items()
+    }
+
+
+def _is_quantized_policy(value: Any) -> bool:
+    if isinstance(value, dict) and value.get("class_name") == "DTypePolicyMap":
+        config = value.get("config") or {}
+        policies = [config.get("default_policy"), *(config.get("policy_map") or {}).values()]
+        return any(map(_is_quantized_policy, policies))
+    if isinstance(value, dict):
+        return value.get("class_name") in _POLICIES
+    return isinstance(value, str) and "_from_" in value
+
+
+def assign_dequantized(model: Any, quantized: Any) -> str:
+    """Assign the values of a quantized model to the float model of the same config.
+
+    ``quantized`` must not be used afterwards. Returns a note with the difference of the outputs.
+
+    Raises :class:`UnsupportedModelError` if a layer is quantized in an unknown way.
+    """
+    inputs = _samples(quantized)
+    expected = _outputs(quantized, inputs)
+    pairs = list(zip(model._flatten_layers(), quantized._flatten_layers(), strict=True))
+    modes = []
+    for target, source in pairs:
+        mode = getattr(source, "quantization_mode", None)
+        if mode is None or not _own_variables(source):
+            for variable, value in zip(_own_variables(target), _own_variables(source), strict=True):
+                variable.assign(value)
+            continue
+        modes.append(str(mode))
+        _assign_layer(target, source, str(mode))
+    counts = ", ".join(f"{modes.count(mode)} in {mode}" for mode in dict.fromkeys(modes))
+    largest = max(float(np.abs(output).max(initial=0.0)) for output in expected)
+    error = max(
+        float(np.abs(actual - output).max(initial=0.0))
+        for actual, output in zip(_outputs(model, inputs), expected, strict=True)
+    )
+    return (
+        f"Keras had quantized layers of this model ({counts}). They are loaded with the float32 "
+        "values of their weights, and their activations are not rounded: on generated inputs, the "
+        f"outputs differ from those of the quantized model by up to {error:.2g} (largest output "
+        f"{largest:.2g})."
+    )
+
+
+def _own_variables(layer: Any) -> list[Any]:
+    seeds = {id(variable) for variable in getattr(layer, "_seed_generators", ())}
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    return [variable for variable in own if id(variable) not in seeds]
+
+
+def _assign_layer(target: Any, source: Any, mode: str) -> None:
+    """Assign what a quantized layer computes with; it becomes linear, without bias."""
+    for name in ("is_gptq_calibrated", "is_awq_calibrated"):
+        if hasattr(source, name):
+            setattr(source, name, True)
+    if getattr(source, "bias", None) is not None:
+        bias = ops.cast(source.bias, "bfloat16") if mode == "float8" else source.bias
+        target.bias.assign(ops.cast(bias, "float32"))
+        source.bias.assign(ops.zeros(source.bias.shape))
+    for name in ("activation", "logit_soft_cap"):
+        if hasattr(source, name):
+            setattr(source, name, None)
+    kind = type(source).__name__
+    if mode == "float8":
+        kernel = keras.quantizers.quantize_and_dequantize(
+            ops.convert_to_tensor(source._kernel), ops.convert_to_tensor(source.kernel_scale),
+            "float8_e4m3fn", "float32",
+        )  # fmt: skip
+        target.kernel.assign(kernel)
+    elif kind == "Dense":
+        # A row with a single 1 is quantized without an error.
+        target.kernel.assign(source(np.eye(target.kernel.shape[0], dtype="float32")))
+    elif kind == "EinsumDense":
+        target.kernel.assign(_einsum_kernel(source, target.kernel.shape))
+    elif kind in ("Embedding", "ReversibleEmbedding"):
+        target.embeddings.assign(source(np.arange(source.input_dim)))
+        if getattr(source, "tie_weights", True) is False:
+            unit = np.eye(source.output_dim, dtype="float32")
+            target.reverse_embeddings.assign(source(unit, reverse=True))
+    else:
+        raise UnsupportedModelError(
+            f"Layer {source.name!r} is a {kind} that is quantized as {mode!r}, which is unknown.",
+            hint=_HINT,
+        )
+
+
+def _einsum_kernel(layer: Any, shape: Sequence[int]) -> Any:
+    """Return the kernel of a linear EinsumDense from its outputs for inputs with a single 1."""
+    operands, result = layer.equation.replace("...", "Z").split("->")
+    inputs, kernel = operands.split(",")
+    sizes = dict(zip(kernel, shape, strict=True))
+    contracted = [letter for letter in inputs if letter in kernel and letter not in result]
+    rows = next(letter for letter in inputs if letter not in kernel)
+    count = math.prod(sizes[letter] for letter in contracted)
+    ones = np.eye(count, dtype="float32").reshape(count, *(sizes[c] for c in contracted))
+    # The other axes of the inputs have the size 1, or repeat the row.
+    one_sizes = {**dict.fromkeys(inputs, 1), rows: count, **sizes}
+    order = [rows, *contracted]
+    expanded = ones.reshape(*ones.shape, *[1] * (len(inputs) - len(order)))
+    order += [letter for letter in inputs if letter not in order]
+    placed = expanded.transpose([order.index(letter) for letter in inputs])
+    x = np.broadcast_to(placed, [one_sizes[letter] for letter in inputs])
+    y = np.asarray(layer(np.ascontiguousarray(x)))
+    kept = [letter for letter in result if letter == rows or letter in kernel]
+    y = y.reshape([y.shape[result.index(letter)] for letter in kept])
+    others = [letter for letter in kept if letter != rows]
+    y = y.transpose([kept.index(letter) for letter in (rows, *others)])
+    y = y.reshape(*(sizes[letter] for letter in contracted), *y.shape[1:])
+    order = [*contracted, *others]
+    return y.transpose([order.index(letter) for letter in kernel])
+
+
+def _samples(model: Any) -> list[Any]:
+    generator = np.random.default_rng(SEED)
+    vocabulary = [
+        layer.input_dim for layer in model._flatten_layers() if hasattr(layer, "input_dim")
+    ]
+    samples = []
+    for tensor in model.inputs:
+        shape = (SAMPLES, *(size or SAMPLES for size in tensor.shape[1:]))
+        values: Any
+        if vocabulary and len(shape) == TOKENS:
+            values = generator.integers(0, min(vocabulary), shape)
+        else:
+            values = generator.normal(size=shape)
+        samples.append(values.astype(tensor.dtype))
+    return samples
+
+
+def _outputs(model: Any, inputs: list[Any]) -> list[Any]:
+    packed = keras.tree.pack_sequence_as(model._inputs_struct, inputs)
+    return [np.asarray(value) for value in keras.tree.flatten(model(packed, training=False))]

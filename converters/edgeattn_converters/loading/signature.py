@@ -1,0 +1,173 @@
+"""SavedModels without Keras layers, such as those of ``model.export``: their signature as a model.
+
+The graph is all that such a folder contains, so its functions have to run. They may consist of
+operations that compute on tensors only; nothing is loaded before all of them are known to.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
+
+DEFAULT = "serving_default"
+STRING = 7  # DT_STRING of tensorflow.DataType
+# Operations with a state that stays in the graph: variables, control flow, and random numbers.
+_STATEFUL = re.compile(
+    r"(Stateful|Stateless)?PartitionedCall|(Stateless)?(While|If|Case)|VarHandleOp|"
+    r"ReadVariableOp|ResourceGather(Nd)?|Assign(Add|Sub)?VariableOp|VarIsInitializedOp|"
+    r"NoOp|Placeholder|Assert|Random\w+|TruncatedNormal|Multinomial|Tensor(List|Array)\w*"
+)
+# They have no state either, but run code, open files, or belong to other devices.
+_OUTSIDE = re.compile(
+    r"\w*PyFunc\w*|.*(File|Files|Filename)\w*|(Save|Restore)\w*|_\w+|TRTEngineOp|Tpu\w*|TPU\w*|"
+    r"Xla\w*|RemoteCall|SymbolicGradient"
+)
+# The functions that write and read checkpoints; nothing calls them here.
+_SAVER = re.compile(r"__inference__traced_(save|restore)_\d+")
+_SAVER_NODES = frozenset({"saver_filename", "StatefulPartitionedCall", "NoOp"})
+_REBUILD = "Convert the Keras file that the folder was exported from."
+
+
+def load_signature(path: Path, time_steps: int | None, *, allow_free_time: bool) -> Any:
+    """Return a functional model that calls the signature ``serving_default`` of a SavedModel.
+
+    Raises :class:`UnsafeModelError` if an operation may do more than compute,
+    :class:`UnsupportedModelError` if the folder has no such signature or is damaged, and
+    :class:`UsageError` if the number of time steps is free and not given.
+    """
+    import tensorflow as tf
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    message = SavedModel()
+    try:
+        message.ParseFromString((path / "saved_model.pb").read_bytes())
+    except Exception as error:  # protobuf's exceptions have no public base class
+        raise _unsupported(path, f"is damaged: {error}") from error
+    _check_operations(path, message)
+    try:
+        loaded = tf.saved_model.load(str(path))
+        function = loaded.signatures.get(DEFAULT) if hasattr(loaded, "signatures") else None
+    except Exception as error:
+        raise _unsupported(path, f"cannot be loaded: {str(error)[:200]}") from error
+    if function is None:
+        raise _unsupported(path, f"has no signature {DEFAULT!r}.")
+    _, inputs = function.structured_input_signature
+    return _model(path, loaded, inputs, time_steps, allow_free_time)
+
+
+def _unsupported(path: Path, problem: str) -> UnsupportedModelError:
+    return UnsupportedModelError(f"The SavedModel {path.name} {problem}", hint=SAVE_AS_FILE)
+
+
+def _check_operations(path: Path, message: Any) -> None:
+    """Raise an error unless every operation that may run only computes."""
+    if len(message.meta_graphs) != 1:
+        raise _unsupported(path, f"has {len(message.meta_graphs)} graphs.")
+    [meta] = message.meta_graphs
+    if not meta.HasField("object_graph_def"):
+        raise _unsupported(path, "was written by TensorFlow 1.")
+    kinds = {node.WhichOneof("kind") for node in meta.object_graph_def.nodes}
+    if kinds & {"asset", "resource"} or meta.asset_file_def:
+        raise _unsupported(path, "has tables or other files beside its graph.")
+    functions = {item.signature.name: item for item in meta.graph_def.library.function}
+    savers = {name for name in functions if _SAVER.fullmatch(name)}
+    graph_nodes = [node for node in meta.graph_def.node if node.op not in _SAVER_NODES]
+    called = set(_called(graph_nodes)).union(
+        *(_called(item.node_def) for name, item in functions.items() if name not in savers)
+    )
+    for node in meta.object_graph_def.nodes:
+        called.update(node.function.concrete_functions)
+        called.add(node.bare_concrete_function.concrete_function_name)
+    nodes = [*graph_nodes]
+    for name, item in functions.items():
+        if name not in savers or name in called:
+            nodes.extend(item.node_def)
+    for node in nodes:
+        if not _only_computes(node.op):
+            raise UnsafeModelError(
+                f"Refused {path.name}: its graph contains the operation {node.op!r} "
+                f"({node.name!r}), which may do more than compute.",
+                hint=_REBUILD,
+            )
+
+
+def _called(nodes: Any) -> Iterator[str]:
+    """Yield the names of the functions that nodes refer to."""
+    for node in nodes:
+        for value in node.attr.values():
+            yield value.func.name
+            yield from (item.name for item in value.list.func)
+
+
+def _only_computes(name: str) -> bool:
+    from tensorflow.python.framework import op_def_registry
+
+    if _STATEFUL.fullmatch(name):
+        return True
+    definition = op_def_registry.get(name)
+    if definition is None or definition.is_stateful or _OUTSIDE.fullmatch(name):
+        return False
+    # The names of files and of programs are strings.
+    arguments = [*definition.input_arg, *definition.output_arg]
+    return all(argument.type != STRING for argument in arguments)
+
+
+def _model(
+    path: Path,
+    loaded: Any,
+    specs: Mapping[str, Any],
+    time_steps: int | None,
+    allow_free_time: bool,
+) -> Any:
+    import keras
+
+    inputs = {}
+    for name, spec in specs.items():
+        shape = spec.shape.as_list() if spec.shape.rank is not None else None
+        if shape is None or not shape or None in shape[2:]:
+            raise _unsupported(path, f"has an input {name!r} whose shape is not fixed: {shape}.")
+        if shape[0] is not None:
+            raise _unsupported(path, f"takes batches of {shape[0]} only.")
+        if len(shape) > 1 and shape[1] is None and not allow_free_time:
+            if time_steps is None:
+                raise UsageError(
+                    f"Input {name!r} has shape {shape}: a converted model needs a fixed number of "
+                    "time steps.",
+                    hint="Pass the number: --time-steps N (or --samples with such sequences).",
+                )
+            shape[1] = time_steps
+        inputs[name] = keras.Input(batch_shape=tuple(shape), dtype=spec.dtype.name, name=name)
+    outputs = _signature_layer(loaded)(inputs)
+    return keras.Model(inputs, outputs, name="model")
+
+
+def _signature_layer(loaded: Any) -> Any:
+    import keras
+
+    class Signature(keras.layers.Layer):
+        """Calls the signature; the loaded object owns its variables."""
+
+        def __init__(self) -> None:
+            super().__init__(name="signature", trainable=False)
+            self._loaded = loaded
+            self._function = loaded.signatures[DEFAULT]
+            for variable in self._function.variables:
+                self._track_variable(_existing(variable))
+
+        def call(self, inputs: Any) -> Any:
+            """Return the outputs by name."""
+            return self._function(**inputs)
+
+    return Signature()
+
+
+def _existing(variable: Any) -> Any:
+    """Return a Keras variable with the value of a variable of the graph, to count it."""
+    import keras
+
+    return keras.Variable(
+        variable.numpy(), trainable=False, dtype=variable.dtype.name, name="weights"
+    )

@@ -1,0 +1,135 @@
+"""Models of the user's own subclass of ``keras.Model``, which do not list their inputs.
+
+Keras stores the shapes with which such a model was built; samples have shapes and dtypes.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.samples.npz import read_npz
+from edgeattn_converters.loading.config_inspection import Config
+
+_DTYPES = ("float32", "int32")
+_NO_SHAPE = "Pass samples, which have the shapes of the inputs: --samples FILE.npz"
+
+
+def sample_arrays(path: Path | None) -> dict[str, Any]:
+    """Return the arrays of a file of samples that may be inputs, by name."""
+    if path is None or path.suffix.lower() not in (".npz", ".npy"):
+        return {}
+    if path.suffix.lower() == ".npy":
+        try:
+            return {"inputs": np.load(path, allow_pickle=False, mmap_mode="r")}
+        except (OSError, ValueError, EOFError):
+            return {}  # reading the samples reports what is wrong with the file
+    return {
+        name: array
+        for name, array in read_npz(path).items()
+        if name != "y" and not name.startswith("y/")
+    }
+
+
+def with_build_config(stored: Config, samples: Mapping[str, Any]) -> Config:
+    """Return the stored config of a subclassed model with the shapes of its inputs."""
+    shape = (stored.get("build_config") or {}).get("input_shape")
+    if shape is None and len(samples) == 1:
+        shape = list(next(iter(samples.values())).shape)
+    elif shape is None and samples:
+        shape = {name: list(array.shape) for name, array in samples.items()}
+    if shape is None:
+        return stored
+    return {**stored, "build_config": {"input_shape": _free_batch(shape)}}
+
+
+def _free_batch(shape: Any) -> Any:
+    """Return a shape, or the shapes in a list or dict, with a free batch axis."""
+    if isinstance(shape, Mapping):
+        return {key: _free_batch(item) for key, item in shape.items()}
+    if not _is_shape(shape):
+        return [_free_batch(item) for item in shape]
+    return [None, *shape[1:]]
+
+
+def _is_shape(value: Any) -> bool:
+    return all(size is None or isinstance(size, int) for size in value)
+
+
+def as_functional(
+    model: Any, samples: Mapping[str, Any], time_steps: int | None, *, allow_free_time: bool
+) -> Any:
+    """Return a functional model that calls the subclassed model; others unchanged.
+
+    Raises :class:`UnsupportedModelError` if the shapes are unknown or the call fails, and
+    :class:`UsageError` if the number of time steps is.
+    """
+    if getattr(model, "inputs", None):
+        return model
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    if len(shapes) != 1:
+        raise UnsupportedModelError(
+            f"The model is a subclass of keras.Model ({type(model).__name__}) without the shapes "
+            "of its inputs.",
+            hint=_NO_SHAPE,
+        )
+    shape = _with_time_steps(_free_batch(next(iter(shapes.values()))), time_steps)
+    if not allow_free_time and _is_free(shape):
+        raise UsageError(
+            f"The inputs of the model ({type(model).__name__}) have a free time axis: {shape}.",
+            hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
+        )
+    return _called(model, shape, samples)
+
+
+def _with_time_steps(shape: Any, time_steps: int | None) -> Any:
+    if isinstance(shape, Mapping):
+        return {key: _with_time_steps(item, time_steps) for key, item in shape.items()}
+    if not _is_shape(shape):
+        return [_with_time_steps(item, time_steps) for item in shape]
+    if len(shape) > 1 and shape[1] is None:
+        return [shape[0], time_steps, *shape[2:]]
+    return shape
+
+
+def _is_free(shape: Any) -> bool:
+    if isinstance(shape, Mapping):
+        return any(map(_is_free, shape.values()))
+    return None in shape[1:] if _is_shape(shape) else any(map(_is_free, shape))
+
+
+def _called(model: Any, shape: Any, samples: Mapping[str, Any]) -> Any:
+    import keras
+
+    known = {name: str(array.dtype) for name, array in samples.items()}
+    failure: Exception | None = None
+    for dtype in _DTYPES:
+        inputs = _inputs(shape, known, dtype)
+        try:
+            return keras.Model(inputs, model(inputs), name=model.name)
+        except Exception as error:
+            failure = failure or error
+    raise UnsupportedModelError(
+        f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
+        f"{' '.join(str(failure).split())[:300]}",
+        hint=_NO_SHAPE,
+    ) from failure
+
+
+def _inputs(shape: Any, known: Mapping[str, str], dtype: str) -> Any:
+    """Return input tensors in the structure of ``shape``; samples determine names and dtypes."""
+    import keras
+
+    def tensor(axes: Any, name: str) -> Any:
+        kind = known.get(name, dtype)
+        kind = "float32" if kind.startswith("float") else kind
+        return keras.Input(batch_shape=tuple(axes), dtype=kind, name=name)
+
+    if isinstance(shape, Mapping):
+        return {key: tensor(axes, key) for key, axes in shape.items()}
+    if _is_shape(shape):
+        return tensor(shape, next(iter(known)) if len(known) == 1 else "inputs")
+    names = list(known) if len(known) == len(shape) else [f"input_{k}" for k in range(len(shape))]
+    return [tensor(axes, name) for axes, name in zip(shape, names, strict=True)]

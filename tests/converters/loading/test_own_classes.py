@@ -1,0 +1,288 @@
+"""Layers and models of the user's own classes, written for any Keras version."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+STEPS, FEATURES = 5, 3
+X = np.random.default_rng(5).normal(size=(4, STEPS, FEATURES)).astype("float32")
+# A layer as programs for Keras 2 contain it.
+POOLING = """
+class Pooling(Layer):
+    def __init__(self, units=4, **kwargs):
+        self.units = units
+        super(Pooling, self).__init__(**kwargs)
+
+    def build(self, input_shape):
+        size = int(input_shape[-1])
+        self.W = self.add_weight(name="{}_W".format(self.name), shape=(size, self.units),
+                                 initializer="glorot_uniform")
+        self.u = self.add_weight("u", shape=(self.units,))
+        super(Pooling, self).build(input_shape)
+
+    def call(self, x, mask=None):
+        hidden = K.tanh(K.dot(x, self.W)) + K.in_train_phase(x[..., :1], K.zeros_like(x[..., :1]))
+        scores = K.squeeze(K.dot(hidden, K.expand_dims(self.u)), axis=-1)
+        a = K.exp(scores - K.max(scores, axis=-1, keepdims=True))
+        a /= K.cast(K.sum(a, axis=1, keepdims=True) + K.epsilon(), K.floatx())
+        steps = K.int_shape(x)[1]
+        return K.batch_dot(K.permute_dimensions(x, (0, 2, 1)), a, axes=(2, 1)) * steps
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], input_shape[-1]
+
+    def get_config(self):
+        return dict(super(Pooling, self).get_config(), units=self.units)
+"""
+IMPORTS = [
+    "from keras import backend as K\nfrom keras.layers import Layer",
+    "import keras.backend as K\nfrom keras.engine.topology import Layer, InputSpec",
+    "import keras\nK = keras.backend\nfrom keras.engine import Layer",
+    "from tensorflow.keras import backend as K\nfrom tensorflow.keras.layers import Layer",
+]
+
+
+def seeded(model: Any) -> Any:
+    generator = np.random.default_rng(17)
+    for variable in model.weights:
+        variable.assign(generator.normal(0, 0.5, variable.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def old_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A file of Keras 2 with the layer, and its outputs."""
+    import tf_keras
+
+    names: dict[str, Any] = {"K": tf_keras.backend, "Layer": tf_keras.layers.Layer}
+    exec(POOLING, names)
+    inputs = tf_keras.Input((STEPS, FEATURES))
+    model = seeded(tf_keras.Model(inputs, tf_keras.layers.Dense(2)(names["Pooling"]()(inputs))))
+    path = tmp_path_factory.mktemp("old") / "m.h5"
+    model.save(path)
+    return path, np.asarray(model(X))
+
+
+@pytest.mark.parametrize("imports", IMPORTS)
+def test_backend_of_keras_2(imports: str, old_file: tuple[Path, Any], tmp_path: Path) -> None:
+    path, expected = old_file
+    (tmp_path / "own.py").write_text(f"{imports}\n{POOLING}")
+    loaded = load_model(audit_file(path), custom_objects=tmp_path / "own.py")
+    np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_class_that_fails_in_keras_3(old_file: tuple[Path, Any], tmp_path: Path) -> None:
+    """Its output shape is known, so that Keras would call it only in the conversion."""
+    text = POOLING.replace("K.int_shape(x)[1]", "x._keras_shape[1]")
+    (tmp_path / "own.py").write_text(f"{IMPORTS[0]}\n{text}")
+    with pytest.raises(UnsupportedModelError, match="class Pooling fails in Keras 3") as error:
+        load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
+    assert "_keras_shape" in error.value.message
+    assert "Change Pooling" in str(error.value.hint)
+
+
+OWN = """
+import keras
+
+
+class Weighed(keras.layers.Layer):
+    '''The sublayers are built in call, which Keras does not trace.'''
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.key = keras.layers.Dense(units)
+        self.norms = [keras.layers.LayerNormalization() for _ in range(2)]
+
+    def call(self, inputs):
+        hidden = self.norms[1](self.norms[0](self.key(inputs)))
+        weights = keras.ops.softmax(keras.ops.sum(hidden, axis=-1, keepdims=True), axis=1)
+        return keras.ops.sum(weights * inputs, axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0], input_shape[-1]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Twice(keras.layers.Layer):
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs) * 2
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.inner)
+        return {**super().get_config(), "inner": inner}
+
+    @classmethod
+    def from_config(cls, config):
+        inner = keras.saving.deserialize_keras_object(config.pop("inner"))
+        return cls(inner, **config)
+
+
+class Network(keras.Model):
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = keras.layers.Dense(units)
+        self.recurrent = keras.layers.LSTM(3)
+        self.blocks = [keras.layers.Dense(3), keras.layers.Dense(2)]
+
+    def call(self, inputs):
+        x = self.recurrent(self.first(inputs))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Tower(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.words = keras.layers.Embedding(9, 3)
+        self.out = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        numbers, words = inputs
+        return {"answer": self.out(numbers), "mean": keras.ops.mean(self.words(words), axis=1)}
+
+
+def network():
+    model = Network()
+    model(keras.ops.zeros((1, 5, 3)))
+    return model
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The file with the classes, and the classes by name."""
+    path = tmp_path_factory.mktemp("own") / "own.py"
+    path.write_text(OWN)
+    names: dict[str, Any] = {"__name__": "own"}
+    exec(OWN, names)
+    return path, names
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_overridden_output_shape(suffix: str, own: Any, tmp_path: Path) -> None:
+    file, classes = own
+    inputs = keras.Input((STEPS, FEATURES))
+    weighed = classes["Weighed"](7)
+    weighed(np.zeros((1, STEPS, FEATURES), "float32"))
+    model = seeded(keras.Model(inputs, layers.Dense(2)(weighed(inputs))))
+    model.save(tmp_path / f"m{suffix}")
+    loaded = load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=file)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_layers_that_share_another_layer(suffix: str, own: Any, tmp_path: Path) -> None:
+    """The file contains the weights of the shared layer once."""
+    file, classes = own
+    inputs = keras.Input((STEPS, FEATURES))
+    shared = layers.Dense(FEATURES, activation="tanh")
+    first, second = (classes["Twice"](shared, name=name) for name in ("first", "second"))
+    model = seeded(keras.Model(inputs, second(first(inputs))))
+    model.save(tmp_path / f"m{suffix}")
+    loaded = load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=file)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("module", "registered", "package"),
+    [
+        ("keras_hub.src.layers.modeling.transformer_encoder", "keras_hub>Encoder", "keras-hub"),
+        ("keras_nlp.layers.modeling.transformer_encoder", "keras_nlp>Encoder", "keras-nlp"),
+        (None, "Addons>Encoder", "tensorflow-addons"),
+    ],
+)
+def test_classes_of_packages_are_named(
+    module: str | None, registered: str, package: str, tmp_path: Path
+) -> None:
+    path, changed = tmp_path / "m.keras", tmp_path / "changed.keras"
+    keras.Sequential([keras.Input((3,)), layers.Dense(1, name="dense")]).save(path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(changed, "w") as target:
+        for name in source.namelist():
+            data = source.read(name)
+            if name == "config.json":
+                config = json.loads(data)
+                config["config"]["layers"][1] |= {
+                    "module": module, "class_name": "Encoder", "registered_name": registered,
+                }  # fmt: skip
+                data = json.dumps(config).encode()
+            target.writestr(name, data)
+    with pytest.raises(UnsupportedModelError, match="is a Encoder of the package") as error:
+        load_model(audit_file(changed))
+    assert f"pip install {package}." in str(error.value.hint)
+
+
+def test_subclassed_model(own: Any, tmp_path: Path) -> None:
+    file, classes = own
+    model = classes["Network"](6)
+    model(X)
+    seeded(model).save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=file)
+    assert loaded.model.inputs[0].shape == (None, STEPS, FEATURES)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_subclassed_model_with_several_inputs_and_outputs(own: Any, tmp_path: Path) -> None:
+    file, classes = own
+    words = np.random.default_rng(3).integers(0, 9, (4, 6))
+    model = classes["Tower"]()
+    expected = model([X[:, 0], words])
+    model.save(tmp_path / "m.keras")
+    np.savez(tmp_path / "samples.npz", numbers=X[:, 0], words=words)
+    loaded = load_model(
+        audit_file(tmp_path / "m.keras"), custom_objects=file, samples=tmp_path / "samples.npz"
+    )
+    assert [tensor.name for tensor in loaded.model.inputs] == ["numbers", "words"]
+    actual = loaded.model([X[:, 0], words])
+    for name in ("answer", "mean"):
+        np.testing.assert_allclose(actual[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
+    file, classes = own
+    model = classes["Network"]()
+    model(X)
+    seeded(model).save_weights(tmp_path / "m.weights.h5")
+    loaded = load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{file}:network")
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_free_time_axis_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
+    file, classes = own
+    model = classes["Network"]()
+    model(keras.Input((None, FEATURES)))
+    seeded(model).save(tmp_path / "m.keras")
+    with pytest.raises(UsageError, match="free time axis"):
+        load_model(audit_file(tmp_path / "m.keras"), custom_objects=file)
+    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=file, time_steps=STEPS)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_import_that_fails_is_reported(old_file: tuple[Path, Any], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(textwrap.dedent("import no_such_package"))
+    with pytest.raises(UsageError, match="no_such_package"):
+        load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")

@@ -1,0 +1,123 @@
+"""Models that ``model.quantize`` of Keras has quantized."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from edgeattn.errors import UnsafeModelError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.safety import config_screening
+
+TOKENS = np.random.default_rng(1).integers(0, 20, (5, 6))
+
+
+def tagger() -> Any:
+    inputs = keras.Input((6,))
+    words = layers.Embedding(20, 8)(inputs)
+    words = layers.EinsumDense("abc,cde->abde", output_shape=(6, 2, 3), bias_axes="de")(words)
+    hidden = layers.Dense(5, activation="tanh")(layers.Reshape((6, 6))(words))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(layers.Flatten()(hidden)))
+
+
+def attending() -> Any:
+    inputs = keras.Input((6,))
+    words = layers.Embedding(20, 8)(inputs)
+    attended = layers.MultiHeadAttention(2, 4)(words, words)
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(words + attended)))
+
+
+def rounded(value: Any, axis: int, largest: int) -> Any:
+    """Symmetric rounding: the largest magnitude along an axis becomes ``largest``."""
+    scale = np.abs(value).max(axis=axis, keepdims=True) / largest
+    return np.rint(value / scale) * scale
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_int8_weights_have_the_values_of_their_integers(suffix: str, tmp_path: Path) -> None:
+    model = tagger()
+    weights = {layer.name: [np.asarray(w) for w in layer.weights] for layer in model.layers}
+    embedding, einsum, dense = (model.layers[index].name for index in (1, 2, 4))
+    model.quantize("int8")
+    model.save(tmp_path / f"m{suffix}")
+    loaded = load_model(audit_file(tmp_path / f"m{suffix}"))
+    found = {layer.name: [np.asarray(w) for w in layer.weights] for layer in loaded.model.layers}
+    for name, axis in ((embedding, 1), (einsum, 0), (dense, 0)):
+        expected = rounded(weights[name][0], axis, 127)
+        np.testing.assert_allclose(found[name][0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found[dense][1], weights[dense][1])
+    assert {w.dtype for w in loaded.model.weights} == {"float32"}
+    [note] = [note for note in loaded.notes if "quantized layers" in note]
+    assert "4 in int8" in note
+    np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["int4", "float8"])
+def test_other_modes_compute_as_in_keras(mode: str, tmp_path: Path) -> None:
+    model = tagger()
+    model.quantize(mode)
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"))
+    # int4 leaves the activations alone, float8 rounds them to three bits.
+    tolerance = 1e-5 if mode == "int4" else 0.05
+    np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), atol=tolerance)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_layers_inside_attention(mode: str, tmp_path: Path) -> None:
+    """Keras itself cannot load this file: the config of the attention lacks the mode."""
+    model = attending()
+    model.quantize(mode)
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"))
+    tolerance = {"int8": 0.05, "int4": 1e-5, "float8": 0.1}[mode]
+    np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), atol=tolerance)
+
+
+def test_int4_per_channel(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((7,)), layers.Dense(5)])
+    kernel = np.asarray(model.layers[0].kernel)
+    config = keras.quantizers.Int4QuantizationConfig(block_size=None)
+    model.quantize("int4", config=config)
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"))
+    scale = np.abs(kernel).max(axis=0) / 7
+    expected = np.clip(np.rint(kernel / scale), -8, 7) * scale
+    np.testing.assert_allclose(loaded.model.layers[0].kernel, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gptq(tmp_path: Path) -> None:
+    """The dequantized kernel is what the layer multiplies by."""
+    inputs = keras.Input((6,))
+    dense = layers.Dense(4, dtype="gptq/4/2", name="dense")
+    model = keras.Model(inputs, dense(inputs))
+    generator = np.random.default_rng(0)
+    levels = generator.integers(0, 16, (4, 6))
+    scale, zero = generator.uniform(0.1, 0.3, (4, 3)), generator.integers(4, 12, (4, 3))
+    groups = np.repeat(np.arange(3), 2)
+    packed = levels[0::2] | (levels[1::2] << 4)
+    dense.is_gptq_calibrated = True
+    dense.quantized_kernel.assign(packed.astype("uint8"))
+    dense.kernel_scale.assign(scale)
+    dense.kernel_zero.assign(zero.astype("uint8"))
+    dense.g_idx.assign(groups)
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"))
+    expected = ((levels - zero[:, groups]) * scale[:, groups]).T
+    np.testing.assert_allclose(loaded.model.get_layer("dense").kernel, expected, atol=1e-5)
+
+
+def test_only_keras_own_quantizers_are_allowed() -> None:
+    config = {
+        "class_name": "Dense",
+        "config": {"name": "d", "quantization_config": {
+            "module": "subprocess", "class_name": "Int8QuantizationConfig", "config": {}}},
+    }  # fmt: skip
+    with pytest.raises(UnsafeModelError):
+        config_screening.screen(config, hint="", trusted=False)

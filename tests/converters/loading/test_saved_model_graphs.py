@@ -1,0 +1,217 @@
+"""SavedModel folders that contain a graph without Keras layers, or layers of unknown classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn.runners import open_runner
+from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
+
+STEPS, FEATURES = 5, 3
+X = np.random.default_rng(5).normal(size=(4, STEPS, FEATURES)).astype("float32")
+
+
+def attention(steps: int | None) -> Any:
+    inputs = keras.Input((steps, FEATURES), name="x")
+    attended = layers.MultiHeadAttention(2, 3)(inputs, inputs)
+    return keras.Model(inputs, layers.Dense(2, name="y")(layers.GlobalMaxPooling1D()(attended)))
+
+
+def test_exported_model_converts(tmp_path: Path) -> None:
+    model = attention(STEPS)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = load_model(audit_file(tmp_path / "exported"))
+    expected = np.asarray(model(X))
+    np.testing.assert_allclose(loaded.model({"x": X})["output_0"], expected, atol=1e-5)
+    assert loaded.model.count_params() == model.count_params()
+    assert "does not list Keras layers" in loaded.notes[0]
+    interface = interface_of(loaded.model)
+    for name, converter in (("tflite", tflite), ("onnx", onnx)):
+        path = tmp_path / f"m.{name}"
+        converter.convert(loaded.model, interface, recipe_for("float32"), path)
+        outputs = open_runner(path, name, interface.inputs, interface.outputs).run({"x": X})
+        np.testing.assert_allclose(outputs["output_0"], expected, atol=1e-5)
+
+
+def test_free_time_axis_of_a_signature(tmp_path: Path) -> None:
+    model = attention(None)
+    model.export(tmp_path / "exported", verbose=False)
+    file = audit_file(tmp_path / "exported")
+    with pytest.raises(UsageError, match="time steps"):
+        load_model(file)
+    loaded = load_model(file, time_steps=STEPS)
+    np.testing.assert_allclose(loaded.model({"x": X})["output_0"], model(X), atol=1e-5)
+
+
+class Affine(tf.Module):
+    """Two variables of the same name, which only the object graph tells apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = tf.Variable([[1.0], [2.0], [3.0]], name="v")
+        self.b = tf.Variable([[4.0], [5.0], [6.0]], name="v")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="x")])
+    def serve(self, x: Any) -> Any:
+        """Return two products."""
+        return {"first": x @ self.a, "second": x @ self.b}
+
+
+def save(module: Any, path: Path) -> Path:
+    tf.saved_model.save(module, str(path), signatures=module.serve)
+    return path
+
+
+def test_plain_tensorflow(tmp_path: Path) -> None:
+    loaded = load_model(audit_file(save(Affine(), tmp_path / "m")))
+    outputs = loaded.model({"x": np.eye(3, dtype="float32")})
+    np.testing.assert_allclose(outputs["first"], [[1], [2], [3]])
+    np.testing.assert_allclose(outputs["second"], [[4], [5], [6]])
+
+
+class Writing(tf.Module):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.variable = str(path), tf.Variable(1.0)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="x")])
+    def serve(self, x: Any) -> Any:
+        """Return the input, and write a file."""
+        tf.io.write_file(self.path, "text")
+        return {"y": x * self.variable}
+
+
+class Reading(Writing):
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="x")])
+    def serve(self, x: Any) -> Any:
+        """Return the input, and the size of a file."""
+        size = tf.strings.length(tf.io.read_file(self.path))
+        return {"y": x * tf.cast(size, tf.float32)}
+
+
+class Python(Writing):
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="x")])
+    def serve(self, x: Any) -> Any:
+        """Return what Python computes."""
+        return {"y": tf.numpy_function(np.sin, [x], tf.float32)}
+
+
+@pytest.mark.parametrize("module", [Writing, Reading, Python])
+def test_operations_that_do_more_than_compute(module: Any, tmp_path: Path) -> None:
+    path = save(module(tmp_path / "written"), tmp_path / "m")
+    with pytest.raises(UnsafeModelError, match="may do more than compute"):
+        load_model(audit_file(path))
+    assert not (tmp_path / "written").exists()
+
+
+def test_function_that_is_named_like_the_saver(tmp_path: Path) -> None:
+    """Functions that save checkpoints write files; a signature must not be one of them."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    path = save(Writing(tmp_path / "written"), tmp_path / "m")
+    message = SavedModel()
+    message.ParseFromString((path / "saved_model.pb").read_bytes())
+    names = {item.signature.name for item in message.meta_graphs[0].graph_def.library.function}
+    content = (path / "saved_model.pb").read_bytes()
+    for index, name in enumerate(sorted(names)):
+        disguised = f"__inference__traced_save_{index}"
+        width = len(name) - len(disguised)
+        if width >= 0:
+            content = content.replace(name.encode(), f"{disguised}{'0' * width}".encode())
+    (path / "saved_model.pb").write_bytes(content)
+    with pytest.raises((UnsafeModelError, UnsupportedModelError)):
+        load_model(audit_file(path))
+    assert not (tmp_path / "written").exists()
+
+
+CLASSES = """
+class Inner(layers.Layer):
+    def __init__(self, units=3, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.dense = layers.Dense(units)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Outer(layers.Layer):
+    def __init__(self, units=3, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.inner = Inner(units)
+        self.blocks = [Inner(units), layers.LayerNormalization()]
+        self.named = {"last": layers.Dense(units)}
+
+    def call(self, inputs):
+        x = self.inner(inputs)
+        for block in self.blocks:
+            x = block(x)
+        return self.named["last"](x)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+"""
+
+
+@pytest.fixture(scope="module")
+def nested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+    """A folder of tf_keras with nested layers of unknown classes, their file, and its outputs."""
+    import tf_keras
+
+    folder = tmp_path_factory.mktemp("nested")
+    names: dict[str, Any] = {"layers": tf_keras.layers}
+    exec(CLASSES, names)
+    (folder / "classes.py").write_text(f"from keras import layers\n{CLASSES}")
+    inputs = tf_keras.Input((STEPS, FEATURES), name="x")
+    hidden = names["Outer"](4)(tf_keras.layers.Dense(3)(inputs))
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(2, name="y")(hidden))
+    model.save(folder / "m", save_format="tf")
+    return folder / "m", folder / "classes.py", np.asarray(model(X))
+
+
+def test_nested_classes_of_a_folder(nested: tuple[Path, Path, Any]) -> None:
+    path, classes, expected = nested
+    loaded = load_model(audit_file(path), custom_objects=classes)
+    np.testing.assert_allclose(loaded.model(X), expected, atol=1e-5)
+
+
+def test_unknown_classes_of_a_folder(nested: tuple[Path, Path, Any]) -> None:
+    loaded = load_model(audit_file(nested[0]))
+    np.testing.assert_allclose(loaded.model({"x": X})["y"], nested[2], atol=1e-5)
+    assert "needs the class 'Outer'" in loaded.notes[0]
+
+
+def test_subclassed_model_of_keras_2(tmp_path: Path) -> None:
+    import tf_keras
+
+    class Network(tf_keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense = tf_keras.layers.Dense(2)
+
+        def call(self, inputs: Any) -> Any:
+            return self.dense(inputs)
+
+    model = Network()
+    expected = np.asarray(model(X))
+    model.save(tmp_path / "m", save_format="tf")
+    loaded = load_model(audit_file(tmp_path / "m"))
+    [name] = [tensor.name for tensor in loaded.model.inputs]
+    [actual] = loaded.model({name: X}).values()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
