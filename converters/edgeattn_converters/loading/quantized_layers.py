@@ -195,5 +195,7 @@ def _samples(model: Any) -> list[Any]:
 
 
 def _outputs(model: Any, inputs: list[Any]) -> list[Any]:
-    packed = keras.tree.pack_sequence_as(model._inputs_struct, inputs)
+    struct = getattr(model, "_inputs_struct", None)
+    # A Sequential model has a single input.
+    packed = inputs[0] if struct is None else keras.tree.pack_sequence_as(struct, inputs)
     return [np.asarray(value) for value in keras.tree.flatten(model(packed, training=False))]

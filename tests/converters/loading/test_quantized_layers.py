@@ -95,7 +95,7 @@ def test_int4_per_channel(tmp_path: Path) -> None:
 def test_gptq(tmp_path: Path) -> None:
     """The dequantized kernel is what the layer multiplies by."""
     inputs = keras.Input((6,))
-    dense = layers.Dense(4, dtype="gptq/4/2", name="dense")
+    dense = layers.Dense(4, dtype="gptq/4/2_from_float32", name="dense")
     model = keras.Model(inputs, dense(inputs))
     generator = np.random.default_rng(0)
     levels = generator.integers(0, 16, (4, 6))
