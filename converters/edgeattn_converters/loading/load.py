@@ -37,7 +37,6 @@ from edgeattn_converters.loading.migrate import (
     preprocessing,
 )
 from edgeattn_converters.loading.migrate.context import Context, era_of
-from edgeattn_converters.loading.migrate.custom_layers import MissingClassError
 from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.training_mode import training_notes
@@ -98,10 +97,13 @@ def load_model(
             stored = subclassed.with_build_config(stored, arrays)
         try:
             loaded = _load_stored(file, stored, objects, time_steps, allow_free_time)
-        except MissingClassError as error:
-            if file.kind != "saved-model" or custom_objects is not None:
+        except UnsupportedModelError as error:
+            if file.kind != "saved-model":
                 raise
-            loaded = _load_signature(file, time_steps, allow_free_time, because=error.message)
+            try:
+                loaded = _load_signature(file, time_steps, allow_free_time, because=error.message)
+            except UnsupportedModelError:
+                raise error from None
     model = subclassed.as_functional(
         loaded.model, arrays, time_steps, allow_free_time=allow_free_time
     )

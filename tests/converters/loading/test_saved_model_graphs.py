@@ -186,9 +186,11 @@ def nested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
 
 
 def test_nested_classes_of_a_folder(nested: tuple[Path, Path, Any]) -> None:
+    """The paths of the variables differ between Keras versions; the graph is used instead."""
     path, classes, expected = nested
     loaded = load_model(audit_file(path), custom_objects=classes)
-    np.testing.assert_allclose(loaded.model(X), expected, atol=1e-5)
+    np.testing.assert_allclose(loaded.model({"x": X})["y"], expected, atol=1e-5)
+    assert "signature 'serving_default'" in loaded.notes[0]
 
 
 def test_unknown_classes_of_a_folder(nested: tuple[Path, Path, Any]) -> None:

@@ -10,11 +10,6 @@ from edgeattn_converters.loading.migrate import attention_package
 from edgeattn_converters.loading.migrate.context import Context, registered_layer, safe_name
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
 
-
-class MissingClassError(UnsupportedModelError):
-    """A layer whose class nobody defines."""
-
-
 # Packages that define layers, with the names under which they are installed.
 _PACKAGES = {
     "keras_hub": "keras-hub",
@@ -89,15 +84,15 @@ def _package(item: Config) -> str | None:
     return next((root for root in roots if root in _PACKAGES), None)
 
 
-def _class_of_package(class_name: str, name: str, package: str) -> MissingClassError:
-    return MissingClassError(
+def _class_of_package(class_name: str, name: str, package: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
         f"Layer {name!r} is a {class_name} of the package {package}.",
         hint=f"Run: pip install {_PACKAGES[package]}. Then write 'from {package}.layers import "
         f"{class_name}' in a Python file and pass it: --custom-objects FILE.py",
     )
 
 
-def missing_class(item: Config) -> MissingClassError:
+def missing_class(item: Config) -> UnsupportedModelError:
     """Return the error for a layer of an unknown class, with its stored arguments."""
     class_name = unqualified(str(item.get("class_name")))
     config = item.get("config") or {}
@@ -112,7 +107,7 @@ def missing_class(item: Config) -> MissingClassError:
         hint += f". It is neither the Attention of Keras nor {attention_package.REGISTERED}."
     arguments = {key: value for key, value in config.items() if key not in _LAYER_ARGUMENTS}
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
-    return MissingClassError(
+    return UnsupportedModelError(
         f"Layer {name!r} needs the class {class_name!r}, which Keras does not have.{saved_with}",
         hint=hint,
     )
