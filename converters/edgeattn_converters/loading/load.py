@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import (
     config_inspection,
     fixed_time_axis,
@@ -102,7 +102,7 @@ def load_model(
                 raise
             try:
                 loaded = _load_signature(file, time_steps, allow_free_time, because=error.message)
-            except UnsupportedModelError:
+            except (UnsupportedModelError, UnsafeModelError):
                 raise error from None
     model = subclassed.as_functional(
         loaded.model, arrays, time_steps, allow_free_time=allow_free_time

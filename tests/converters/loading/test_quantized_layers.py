@@ -93,7 +93,10 @@ def test_int4_per_channel(tmp_path: Path) -> None:
 
 
 def test_gptq(tmp_path: Path) -> None:
-    """The dequantized kernel is what the layer multiplies by."""
+    """The dequantized kernel is what the layer multiplies by.
+
+    Keras 3.15 leaves the zero points out of ``.keras`` files, which neither it nor we can load.
+    """
     inputs = keras.Input((6,))
     dense = layers.Dense(4, dtype="gptq/4/2_from_float32", name="dense")
     model = keras.Model(inputs, dense(inputs))
@@ -107,8 +110,8 @@ def test_gptq(tmp_path: Path) -> None:
     dense.kernel_scale.assign(scale)
     dense.kernel_zero.assign(zero.astype("uint8"))
     dense.g_idx.assign(groups)
-    model.save(tmp_path / "m.keras")
-    loaded = load_model(audit_file(tmp_path / "m.keras"))
+    model.save(tmp_path / "m.h5")
+    loaded = load_model(audit_file(tmp_path / "m.h5"))
     expected = ((levels - zero[:, groups]) * scale[:, groups]).T
     np.testing.assert_allclose(loaded.model.get_layer("dense").kernel, expected, atol=1e-5)
 
