@@ -83,6 +83,11 @@ def assign_dequantized(model: Any, quantized: Any) -> str:
 
     Raises :class:`UnsupportedModelError` if a layer is quantized in an unknown way.
     """
+    for layer in quantized._flatten_layers():
+        # A stored layer is always calibrated.
+        for name in ("is_gptq_calibrated", "is_awq_calibrated"):
+            if hasattr(layer, name):
+                setattr(layer, name, True)
     inputs = _samples(quantized)
     expected = _outputs(quantized, inputs)
     pairs = list(zip(model._flatten_layers(), quantized._flatten_layers(), strict=True))
@@ -117,9 +122,6 @@ def _own_variables(layer: Any) -> list[Any]:
 
 def _assign_layer(target: Any, source: Any, mode: str) -> None:
     """Assign what a quantized layer computes with; it becomes linear, without bias."""
-    for name in ("is_gptq_calibrated", "is_awq_calibrated"):
-        if hasattr(source, name):
-            setattr(source, name, True)
     if getattr(source, "bias", None) is not None:
         bias = ops.cast(source.bias, "bfloat16") if mode == "float8" else source.bias
         target.bias.assign(ops.cast(bias, "float32"))
