@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edgeattn.metrics.verdict import RIGHT, UNKNOWN, WRONG
+from edgeattn.metrics.verdict import PRECISION, RIGHT, UNKNOWN, WRONG
 
 if TYPE_CHECKING:
     from edgeattn.validation.report import ArtifactReport
@@ -29,7 +29,11 @@ def cost_lines(report: ArtifactReport) -> Iterator[str]:
     """A line for each limit that the artifact misses only because its weights are rounded."""
     from edgeattn.validation.rounding import WEIGHTS, limit_name
 
-    coarse = {(check.metric, check.output, check.data) for check in report.coarse}
+    coarse = {
+        (check.metric, check.output, check.data)
+        for reason, check in report.open_limits
+        if reason == PRECISION
+    }
     for check in report.explained:
         cost = report.rounding.get(check.output or "", {}).get(check.metric)
         weights = WEIGHTS[report.artifact.scheme]

@@ -11,7 +11,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.conversion import conversion_summary, cost_lines
 from edgeattn.converters import import_converters
-from edgeattn.metrics.verdict import NOT_PROVEN
+from edgeattn.metrics.verdict import FEW_SAMPLES, NOT_PROVEN, PRECISION
 from edgeattn.printable import Text
 from edgeattn.schemes import EXPERIMENTAL
 
@@ -277,8 +277,8 @@ def _integer_operators(artifact: Artifact) -> str:
 def _advice(report: ArtifactReport) -> Iterator[str]:
     """At most one line: why an artifact does not pass, or how to change what was converted."""
     artifact = report.artifact
-    if report.reason or report.failed or report.unproven:
-        yield from failure_lines(report)[:1]
+    if lines := failure_lines(report):
+        yield lines[0]
     elif report.explained:
         yield from cost_lines(report)
     elif artifact.achieved.get("fallback"):
@@ -295,8 +295,12 @@ def failure_lines(report: ArtifactReport) -> list[str]:
     label = report.artifact.label
     lines = [f"{label}: {report.reason}"] if report.reason else []
     lines += [f"{label}: {_missed_limit(check)}" for check in report.failed]
-    lines += [f"{label}: {NOT_PROVEN}. {_missed_limit(check)}" for check in report.unproven]
-    return lines
+    # A line on the cost of the precision says more about the others.
+    return lines + [
+        f"{label}: {reason}. {_missed_limit(check)}"
+        for reason, check in report.open_limits
+        if reason != PRECISION
+    ]
 
 
 def _missed_limit(check: Check) -> str:
@@ -305,9 +309,13 @@ def _missed_limit(check: Check) -> str:
 
 
 def settling_command(bundle: Bundle, reports: Sequence[ArtifactReport]) -> Iterator[str]:
-    """How to decide limits that were missed on synthetic samples only."""
-    if any(report.unproven for report in reports):
+    """How to decide limits that were missed on synthetic or on too few samples."""
+    reasons = {reason for report in reports for reason, _ in report.open_limits}
+    command = f"edgeattn validate {bundle.path} --data FILE"
+    if NOT_PROVEN in reasons:
         yield (
             "Limits that were missed on synthetic samples prove nothing. Validate on real ones: "
-            f"edgeattn validate {bundle.path} --data FILE"
+            f"{command}"
         )
+    elif FEW_SAMPLES in reasons:
+        yield f"Validate on more samples to decide: {command}"

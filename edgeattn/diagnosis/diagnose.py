@@ -200,7 +200,7 @@ class _Diagnoser:
             timeout=run_limits().seconds,
             memory=run_limits().memory,
         )
-        missed = (*report.failed, *report.unproven, *report.coarse)
+        missed = (*report.failed, *(check for _, check in report.open_limits))
         outputs_fail = any(check.stage != "structure" for check in missed)
         return Comparison(
             GraphComparison.from_json(result),
@@ -210,7 +210,7 @@ class _Diagnoser:
             limit_db,
             str(self._bundle.manifest.model["file"]),
             {name for name, state in report.stages.items() if state == FAIL}
-            | {check.stage for check in (*report.unproven, *report.coarse)},
+            | {check.stage for _, check in report.open_limits},
         )
 
     def _locate(self, report: ArtifactReport, reference: Artifact) -> Diagnosis | None:

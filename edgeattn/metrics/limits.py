@@ -116,6 +116,11 @@ def holds_for_every_sample(output: str, overrides: Sequence[Limit]) -> bool:
     return any(limit.name in names and limit.output in (None, output) for limit in overrides)
 
 
+def is_set(name: str, output: str | None, overrides: Sequence[Limit]) -> bool:
+    """Whether the user has set the limit ``name`` of ``output``."""
+    return any(limit.name == name and limit.output in (None, output) for limit in overrides)
+
+
 def limits_for(scheme: str, output: str, overrides: Sequence[Limit] = ()) -> Limits:
     """The limits of one output: the scheme's, then ``overrides``, those of the output last."""
     ordered = sorted(overrides, key=lambda limit: limit.output is not None)
@@ -138,6 +143,7 @@ class Check:
         heads: Values of the heads of a multi-head attention layer.
         data: File name of the user's dataset; None for the bundle's reference.
         detail: What the value counts, as text; None if the value says it all.
+        samples: The number of samples that the value is a share of; None if it is no share.
     """
 
     artifact: str
@@ -150,6 +156,7 @@ class Check:
     heads: tuple[float, ...] = ()
     data: str | None = None
     detail: str | None = None
+    samples: int | None = None
 
     @property
     def name(self) -> str:
@@ -177,13 +184,14 @@ class Check:
             **({"heads": [json_number(value) for value in self.heads]} if self.heads else {}),
             **({"data": self.data} if self.data else {}),
             **({"detail": self.detail} if self.detail else {}),
+            **({"samples": self.samples} if self.samples is not None else {}),
         }
 
 
 def checks_of(
     artifact: str, stage: str, output: str, data: str | None = None
 ) -> Callable[..., Check]:
-    """``check(metric, value, limit, relation, heads)``, which makes the checks of one output."""
+    """A function that makes the checks of one output from the other fields of :class:`Check`."""
 
     def check(
         metric: str,
@@ -191,8 +199,11 @@ def checks_of(
         limit: float | None = None,
         relation: str = "<=",
         heads: tuple[float, ...] = (),
+        samples: int | None = None,
     ) -> Check:
-        return Check(artifact, stage, metric, value, limit, relation, output, heads, data)
+        return Check(
+            *(artifact, stage, metric, value, limit, relation, output, heads, data), samples=samples
+        )
 
     return check
 

@@ -103,7 +103,7 @@ class RunningMetrics:
             return
         top1, counted1, topk, counted_k = (int(n) for n in self.state["counts"][1:])
         share = top1 / counted1 if counted1 else 1.0
-        yield check("top1_agreement", share, limits.top1_agreement, ">=")
+        yield check("top1_agreement", share, limits.top1_agreement, ">=", samples=counted1)
         if classes > TOP_CLASSES:
             share = topk / counted_k if counted_k else 1.0
             yield check(f"top{TOP_CLASSES}_agreement", share, None, ">=")

@@ -11,6 +11,9 @@ NOT_PROVEN = "not proven: no real samples"
 # Why a limit that was missed through rounding alone does not fail an artifact.
 PRECISION = "converted right, but the precision costs more than the usual limit"
 
+# Why a share that was missed by a few samples does not fail an artifact.
+FEW_SAMPLES = "not decided: too few samples"
+
 
 def combined(verdicts: Iterable[str]) -> str:
     """The verdict of a whole: the worst of its parts, ignoring parts that did not run."""

@@ -10,7 +10,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.metrics.verdict import NOT_PROVEN, PRECISION
 from edgeattn.printable import printable
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe, percent_of_limit, title
@@ -85,8 +84,7 @@ def _failures(item: ArtifactReport) -> Iterator[str]:
     if item.reason:
         yield item.reason
     yield from map(describe, item.failed)
-    yield from (f"{NOT_PROVEN}. {describe(check)}" for check in item.unproven)
-    yield from (f"{PRECISION}. {describe(check)}" for check in item.coarse)
+    yield from (f"{reason}. {describe(check)}" for reason, check in item.open_limits)
     for outcome in () if item.task is None else item.task.results:
         if outcome.verdict == "fail":
             yield f"{outcome.output}: {outcome.summary}. {outcome.remedy}"

@@ -15,7 +15,8 @@ from edgeattn.errors import (
 )
 from edgeattn.evaluation.dataset import Dataset
 from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
-from edgeattn.metrics.limits import Check, Limit
+from edgeattn.metrics.limits import Check, Limit, is_set
+from edgeattn.metrics.statistics import share_limits
 from edgeattn.metrics.verdict import WRONG
 from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.runners import Runner
@@ -107,9 +108,26 @@ def _with_checks(
 ) -> ArtifactReport:
     """``report`` with more checks. Those that rounding explains get wider limits."""
     checks, explained = with_wider_limits(checks, report.explained_outputs, limits)
+    few = tuple(check for check in checks if _is_by_chance(check, limits))
     return replace(
-        report, checks=(*report.checks, *checks), explained=(*report.explained, *explained)
+        report,
+        checks=(*report.checks, *checks),
+        explained=(*report.explained, *explained),
+        by_chance=(*report.by_chance, *few),
     )
+
+
+def _is_by_chance(check: Check, limits: Sequence[Limit]) -> bool:
+    """Whether a share misses its limit by so few samples that the true share may be within it.
+
+    That is, the exact lower limit of the share of the other samples is at most the accepted one.
+    """
+    if check.passed is not False or check.samples is None or check.limit is None:
+        return False
+    if is_set(check.metric, check.output, limits):
+        return False
+    others = round((1.0 - check.value) * check.samples)
+    return share_limits(others, check.samples)[0] <= 1.0 - check.limit
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from edgeattn.evaluation.results import TaskReport
 from edgeattn.metrics.limits import Check, json_number
 from edgeattn.metrics.verdict import (
     FAIL,
+    FEW_SAMPLES,
     INCONCLUSIVE,
     NOT_PROVEN,
     NOT_RUN,
@@ -48,6 +49,7 @@ class ArtifactReport:
         explained_outputs: The outputs and maps whose errors rounding explains.
         explained: Checks of these that miss the limit of the scheme. Among ``checks`` they have a
             wider limit.
+        by_chance: Checks of shares that miss their limit by so few samples that it may be chance.
         undecided: Metrics whose missed limits on the reference do not fail the artifact, because
             the samples of the reference are synthetic.
         outputs: Outputs for the reference inputs by name, the sample axis first.
@@ -64,6 +66,7 @@ class ArtifactReport:
     rounding: Costs = field(default_factory=dict)
     explained_outputs: frozenset[str] = frozenset()
     explained: tuple[Check, ...] = ()
+    by_chance: tuple[Check, ...] = ()
     undecided: frozenset[str] = frozenset()
     outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = ()
@@ -87,8 +90,7 @@ class ArtifactReport:
         results: dict[str, set[str]] = {stage: set() for stage in STAGES}
         for check in self.checks:
             if check.passed is not None and not self._is_overruled(check):
-                open_ = self._is_undecided(check) or self._is_coarse(check)
-                missed = INCONCLUSIVE if open_ else FAIL
+                missed = FAIL if self._open_reason(check) is None else INCONCLUSIVE
                 results[check.stage].add(PASS if check.passed else missed)
         verdicts = {stage: combined(results[stage]) for stage in STAGES}
         if self.task is not None:
@@ -141,39 +143,51 @@ class ArtifactReport:
     def failed(self) -> tuple[Check, ...]:
         """The checks that miss their limits and fail the artifact, on the user's data first."""
         missed = [check for check in self.checks if check.passed is False]
-        failed = [c for c in missed if not self._is_undecided(c) and not self._is_coarse(c)]
+        failed = [check for check in missed if self._open_reason(check) is None]
         return tuple(sorted(failed, key=lambda check: check.data is None))
 
     @property
     def verdict_reason(self) -> str | None:
         """:attr:`reason`, or why missed limits leave the verdict open."""
-        if self.reason or self.unproven:
-            return self.reason or NOT_PROVEN
-        return PRECISION if self.coarse and self.verdict == INCONCLUSIVE else None
+        if self.reason or self.verdict != INCONCLUSIVE:
+            return self.reason
+        return next((reason for reason, _ in self.open_limits), None)
+
+    @property
+    def open_limits(self) -> tuple[tuple[str, Check], ...]:
+        """Limits that were missed without failing the artifact, and why they do not."""
+        reasons = [(self._open_reason(check), check) for check in self.checks]
+        return tuple(
+            (reason, check)
+            for reason, check in reasons
+            if reason is not None and not self._is_overruled(check)
+        )
 
     @property
     def unproven(self) -> tuple[Check, ...]:
         """Limits that were missed on synthetic samples, and that no real sample has settled."""
-        undecided = [check for check in self.checks if self._is_undecided(check)]
-        return tuple(check for check in undecided if not self._is_overruled(check))
+        return tuple(check for reason, check in self.open_limits if reason == NOT_PROVEN)
 
-    @property
-    def coarse(self) -> tuple[Check, ...]:
-        """Limits that were missed through rounding alone, for the user to decide."""
-        return tuple(check for check in self.checks if self._is_coarse(check))
-
-    def _is_coarse(self, check: Check) -> bool:
-        """Whether rounding explains a missed limit, and exceeds the widest one by little."""
-        if check.passed is not False or self._is_undecided(check) or excess(check) > COARSE:
-            return False
+    def _open_reason(self, check: Check) -> str | None:
+        """Why a missed limit leaves the verdict open; None if it does not."""
+        if check.passed is not False:
+            return None
+        if self._is_undecided(check):
+            return NOT_PROVEN
         same = (check.metric, check.output, check.data)
-        return any((c.metric, c.output, c.data) == same for c in self.explained)
+        explained = any((c.metric, c.output, c.data) == same for c in self.explained)
+        if explained and excess(check) <= COARSE:
+            return PRECISION
+        return FEW_SAMPLES if check in self.by_chance else None
 
     def _is_undecided(self, check: Check) -> bool:
         return check.passed is False and check.data is None and check.metric in self.undecided
 
     def _is_overruled(self, check: Check) -> bool:
         """Whether results on the user's dataset take the place of a limit that was missed."""
+        if self._open_reason(check) == FEW_SAMPLES and check.data is None:
+            same = (check.metric, check.output)
+            return any(c.passed and c.data and (c.metric, c.output) == same for c in self.checks)
         if not self._is_undecided(check):
             return False
         if check.stage == "numbers" and self.task is not None and self.task.verdict == PASS:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgeattn.metrics.limits import LIMITS, Check, Limit
+from edgeattn.metrics.limits import LIMITS, Check, Limit, is_set
 from edgeattn.metrics.running_attention import WORST_SAMPLE
 from edgeattn.metrics.verdict import RIGHT, UNKNOWN, WRONG
 
@@ -147,11 +147,8 @@ def with_wider_limits(
     results, missed = [], []
     for check in checks:
         name, widest = _NAMES.get(check.metric, (None, 0.0))
-        set_by_user = any(
-            limit.name == name and limit.output in (None, check.output) for limit in overrides
-        )
-        explained = check.output in outputs and name is not None
-        if check.passed is False and explained and not set_by_user:
+        explained = name is not None and not is_set(name, check.output, overrides)
+        if check.passed is False and explained and check.output in outputs:
             missed.append(check)
             check = replace(check, limit=widest)
         results.append(check)

@@ -110,7 +110,7 @@ def test_right_is_not_good_enough_below_the_widest_limit(tmp_path):
     assert (report.verdict, report.conversion) == (INCONCLUSIVE, RIGHT)
     assert report.failed == ()
     assert report.verdict_reason == PRECISION
-    assert [(check.metric, check.limit) for check in report.coarse] == [("snr_db", 20.0)]
+    assert [(c.metric, c.limit) for _, c in report.open_limits] == [("snr_db", 20.0)]
     (line,) = cost_lines(report)
     assert line.endswith(
         "alone gives 15. Choose a more precise scheme, or decide with --limit score:snr_db=VALUE"
