@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ class OpenedFolder:
                 )
             current = reply["current"]
             return cls(
-                text(reply["folder"]),
+                _folder(reply["folder"]),
                 None if current is None else _version(current),
                 check_created(reply["created"]),
             )
@@ -128,6 +129,12 @@ def parse_measurement(reply: Any, artifacts: Sequence[Artifact]) -> dict[str, An
             ):
                 raise ValueError
         return dict(reply)
+
+
+def _folder(value: Any) -> str:
+    """A path, which may have bytes that are not UTF-8: Python decodes them to surrogates."""
+    text(re.sub("[\udc80-\udcff]", "?", value))
+    return str(value)
 
 
 def _version(value: Any) -> str:

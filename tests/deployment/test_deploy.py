@@ -434,7 +434,15 @@ def test_default_folder(path, folder):
     assert default_folder(Path(path)) == folder
 
 
-@pytest.mark.parametrize("path", ["..edge", "-rf.edge", "$(reboot).edge"])
+def test_names_that_are_not_utf8(home, tmp_path):
+    bundle = artifacts.write_dense_bundle(tmp_path / "b\udcff.edge")
+    result = deploy(bundle, options=replace(OPTIONS, folder="edgeattn/\udcff"))
+    assert result.error is None
+    assert result.state == "serves now"
+    Bundle.open(home / "edgeattn" / "\udcff" / "current")
+
+
+@pytest.mark.parametrize("path", ["..edge", "-rf.edge", "$(reboot).edge", "b\udcff.edge"])
 def test_bundle_names_without_a_default_folder(path):
     with pytest.raises(UsageError, match="--to"):
         default_folder(Path(path))
