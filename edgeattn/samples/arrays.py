@@ -10,7 +10,7 @@ import math
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -76,7 +76,7 @@ class NpyArray:
         kind = ".npy" if self.member is None else ".npz"
         with reading(self.path, kind), contextlib.ExitStack() as stack:
             stream, _ = _stream(stack, self.path, self.member)
-            _header(stream)
+            read_header(stream)
             if not self.by_columns:
                 yield _RowReader(stream, self)
                 return
@@ -99,9 +99,9 @@ class _RowReader:
         if skip < 0:
             raise ValueError("rows must be read in ascending order")
         while skip > 0:
-            skip -= len(_read_exactly(self._stream, min(skip, SKIP_SIZE)))
+            skip -= len(read_exactly(self._stream, min(skip, SKIP_SIZE)))
         self._next = stop
-        content = _read_exactly(self._stream, (stop - start) * self._row_size)
+        content = read_exactly(self._stream, (stop - start) * self._row_size)
         shape = (stop - start, *self._array.shape[1:])
         return np.frombuffer(content, self._array.dtype).reshape(shape)
 
@@ -116,12 +116,13 @@ class _ColumnReader:
         columns = bytearray()
         for column in range(math.prod(axes)):
             self._stream.seek(self._start + (column * count + start) * size)
-            columns += _read_exactly(self._stream, (stop - start) * size)
+            columns += read_exactly(self._stream, (stop - start) * size)
         stored = np.frombuffer(columns, self._array.dtype)
         return np.ascontiguousarray(stored.reshape(*axes[::-1], stop - start).T)
 
 
-def _read_exactly(stream: IO[bytes], length: int) -> bytearray:
+def read_exactly(stream: IO[bytes], length: int) -> bytearray:
+    """``length`` bytes; :class:`ValueError` if the stream ends earlier."""
     # In parts, because the file may be shorter than its header announces.
     content = bytearray()
     while len(content) < length:
@@ -140,7 +141,8 @@ def _stream(stack: contextlib.ExitStack, path: Path, member: str | None) -> tupl
     return stack.enter_context(archive.open(member)), archive.getinfo(member).file_size
 
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape of an array, whether it is stored by columns, and its dtype."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of the .npy format, used for arrays with named fields")
@@ -161,7 +163,7 @@ def npy_array(path: Path, member: str | None = None) -> NpyArray:
     hint = None if member is None else NUMBERS_ONLY
     with reading(path, kind, hint), contextlib.ExitStack() as stack:
         stream, size = _stream(stack, path, member)
-        shape, by_columns, dtype = _header(stream)
+        shape, by_columns, dtype = read_header(stream)
         missing = math.prod(shape) * dtype.itemsize - (size - stream.tell())
         if missing > 0:
             raise ValueError(f"{missing} bytes of the {shape} {dtype} array are missing")
@@ -177,7 +179,19 @@ def npz_members(path: Path) -> dict[str, str]:
                     f"{path} is a single array, not an .npz.", hint="Rename it to .npy."
                 )
         with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy"): name for name in archive.namelist()}
+            members = archive.infolist()
+            check_compression(members)
+            return {item.filename.removesuffix(".npy"): item.filename for item in members}
+
+
+def check_compression(members: Iterable[zipfile.ZipInfo]) -> None:
+    """Raise :class:`ValueError` for compressions that NumPy does not write.
+
+    zipfile decompresses them without a limit on the size of the output.
+    """
+    for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename!r} has an unknown compression")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import struct
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import SampleError
+from edgeattn.samples import npz
 from edgeattn.samples.files import Samples, check_ignored, open_samples, read_samples
 from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.tensors import TensorSpec
@@ -220,6 +223,81 @@ def test_damaged_files_are_read_or_rejected(tmp_path):
             except SampleError:
                 rejected += 1
     assert rejected > 200
+
+
+class Zeros:
+    """A member of a zip file that compresses a thousandfold, written without taking its memory."""
+
+    def __init__(self, size, header=b"", compression=zipfile.ZIP_DEFLATED):
+        self.size, self.header, self.compression = size, header, compression
+
+    def write(self, path):
+        block = bytes(2**20)
+        with zipfile.ZipFile(path, "w") as archive:
+            entry = zipfile.ZipInfo("x.npy")
+            entry.compress_type = self.compression
+            with archive.open(entry, "w") as member:
+                member.write(self.header)
+                for start in range(len(self.header), self.size, len(block)):
+                    member.write(block[: self.size - start])
+
+
+def header(shape, dtype="f4"):
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    )
+    return file.getvalue()
+
+
+def peak_of_reading(path):
+    """The bytes that Python and NumPy allocate at most while the file is read or refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(SampleError) as raised:
+            read_npz(path)
+        return raised.value.message, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_small_files_of_large_arrays_are_refused_before_they_are_allocated(tmp_path, monkeypatch):
+    monkeypatch.setattr(npz, "FREE_BYTES", 2**22)
+    path = tmp_path / "x.npz"
+    Zeros(2**25, header((2**23 - 32,))).write(path)
+    assert path.stat().st_size < 2**16
+    message, peak = peak_of_reading(path)
+    assert "declare arrays of 33,554,432 bytes" in message
+    assert peak < 2**20
+
+
+def test_arrays_that_are_larger_than_their_member_are_not_allocated(tmp_path):
+    path = tmp_path / "x.npz"
+    Zeros(2**12, header((2**29,))).write(path)
+    message, peak = peak_of_reading(path)
+    assert "bytes for the (536870912,) float32 array" in message
+    assert peak < 2**20
+
+
+def test_members_that_are_larger_than_they_declare_are_not_read(tmp_path):
+    path = tmp_path / "x.npz"
+    Zeros(2**25, header((2**10,))).write(path)
+    content = path.read_bytes()
+    true, false = struct.pack("<I", 2**25), struct.pack("<I", 2**12 + len(header((2**10,))))
+    assert content.count(true) == 2  # in front of the member and in the directory
+    path.write_bytes(content.replace(true, false))
+    message, peak = peak_of_reading(path)
+    assert "CRC" in message
+    assert peak < 2**21
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_unusual_compressions_are_refused(tmp_path, compression):
+    path = tmp_path / "x.npz"
+    Zeros(2**12, header((2**10 - 32,)), compression).write(path)
+    assert "unknown compression" in peak_of_reading(path)[0]
+    with pytest.raises(SampleError, match="unknown compression"):
+        read_samples(path, [X])
 
 
 @pytest.mark.parametrize("name", ["x.txt", "x", "x.h5"])

@@ -10,7 +10,8 @@ import numpy as np
 from edgeattn.bundle.manifest import CALIBRATION, SAMPLES, SYNTHETIC
 from edgeattn.errors import OutputError, SampleError
 from edgeattn.samples import files as sample_files
-from edgeattn.samples.npz import read_npz, write_npz
+from edgeattn.samples.arrays import npy_array, npz_members
+from edgeattn.samples.npz import write_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters import calibration
@@ -51,15 +52,16 @@ class Source:
 def time_steps_of(path: Path) -> int | None:
     """The sequence length in a file of samples, if all its arrays have the same."""
     if path.suffix.lower() == ".npz":
-        arrays = [a for name, a in read_npz(path).items() if name != "y"]
+        members = [item for name, item in npz_members(path).items() if name != "y"]
+        shapes = [npy_array(path, member).shape for member in members]
     elif path.suffix.lower() == ".npy":
         try:
-            arrays = [np.load(path, allow_pickle=False, mmap_mode="r")]
-        except (OSError, ValueError, EOFError):
+            shapes = [npy_array(path).shape]
+        except SampleError:
             return None  # read() reports what is wrong with the file
     else:
         return None
-    lengths = {array.shape[1] for array in arrays if array.ndim > 1}
+    lengths = {shape[1] for shape in shapes if len(shape) > 1}
     return int(lengths.pop()) if len(lengths) == 1 else None
 
 
