@@ -13,6 +13,7 @@ from edgeattn.bundle.verified_file import read_file
 from edgeattn.converters import import_converters
 from edgeattn.errors import (
     ArtifactError,
+    ConversionError,
     UnsupportedModelError,
     UsageError,
     first_line,
@@ -20,7 +21,9 @@ from edgeattn.errors import (
 )
 from edgeattn.file_structure.contents import COUNTS
 from edgeattn.file_structure.read import read_contents
+from edgeattn.process.limits import run_limits
 from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.runners.isolated import RAISE_TIMEOUT
 
 KERAS, TFLITE, ONNX, BUNDLE = "keras", "tflite", "onnx", "bundle"
 
@@ -29,6 +32,8 @@ def file_kind(path: Path) -> str:
     """``bundle``, ``tflite`` or ``onnx`` by the content of ``path``, or else ``keras``."""
     if not path.exists():
         raise UsageError(f"No such file or bundle: {path}")
+    if not path.is_file() and not path.is_dir():
+        raise UsageError(f"{path} is not a regular file.", hint="Pass a model file or a bundle.")
     if path.is_dir():
         return BUNDLE if (path / MANIFEST).is_file() else KERAS
     with path.open("rb") as file:
@@ -68,16 +73,22 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
 def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
     """Inputs, outputs and operators of a ``.tflite`` or ``.onnx`` file, read in a worker process.
 
-    Raises :class:`UnsupportedModelError` if the runtime cannot load the file or crashes.
+    Raises :class:`UnsupportedModelError` if the runtime cannot load the file or crashes, or exceeds
+    the limits of :func:`~edgeattn.process.limits.run_limits`.
     """
+    limits = run_limits()
     with Worker() as worker:
         try:
             contents, _ = worker.call(
-                f"edgeattn.inspection:read_{kind}", {"path": os.fspath(path)}, timeout=120
+                f"edgeattn.inspection:read_{kind}",
+                {"path": os.fspath(path)},
+                timeout=limits.seconds,
+                memory=limits.memory,
             )
         except WorkerDied as error:
             raise UnsupportedModelError(
-                f"The runtime {error.message} while loading {path.name}."
+                f"The runtime {error.message} while loading {path.name}.",
+                hint=RAISE_TIMEOUT if error.timed_out else None,
             ) from error
         except ArtifactError as error:
             raise UnsupportedModelError(error.message, hint=error.hint) from error
@@ -90,12 +101,21 @@ def inspect_keras(path: Path, loading: Mapping[str, Any]) -> dict[str, Any]:
     ``loading`` holds fields of :class:`edgeattn_converters.ModelSource`.
     """
     client = import_converters("edgeattn_converters.worker.client")
-    source = {**loading, "path": str(path)}
+    source, limits = {**loading, "path": str(path)}, run_limits()
     with client.ConversionWorker() as worker:
         worker.audit(path, source.get("trust"))
-        document: dict[str, Any] = worker.call(
-            "inspect", {"source": source}, activity=f"loading {path.name}"
-        )
+        try:
+            document: dict[str, Any] = worker.call(
+                "inspect",
+                {"source": source},
+                activity=f"loading and converting {path.name}",
+                timeout=limits.seconds,
+                memory=limits.memory,
+            )
+        except ConversionError as error:
+            if isinstance(error.__cause__, WorkerDied) and error.__cause__.timed_out:
+                error.hint = RAISE_TIMEOUT
+            raise
     return document
 
 

@@ -13,6 +13,9 @@ from edgeattn.errors import BundleError, UnsupportedModelError
 @click.command("inspect")
 @click.argument("path", type=options.PATH)
 @options.model_loading
+@options.limits_options(
+    "Time limit for loading and converting the file.", "Memory limit of the process that does so."
+)
 @options.json_option
 def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
     """Describe PATH: a Keras file, a .tflite or .onnx file, or a bundle.

@@ -96,7 +96,7 @@ def _limit(name: str, unit: float) -> Callable[[click.Context, click.Parameter, 
     return set_limit
 
 
-def run_limits_options(command: Any) -> Any:
+def limits_options(timeout_help: str, memory_help: str) -> Callable[[Any], Any]:
     """``--timeout`` and ``--memory``, which apply without a parameter of the command."""
     timeout = click.option(
         "--timeout",
@@ -106,7 +106,7 @@ def run_limits_options(command: Any) -> Any:
         show_default=True,
         expose_value=False,
         callback=_limit("seconds", 1),
-        help="Time limit for a runtime to load a file, and to run one batch of samples.",
+        help=timeout_help,
     )
     memory = click.option(
         "--memory",
@@ -114,9 +114,15 @@ def run_limits_options(command: Any) -> Any:
         metavar="MIB",
         expose_value=False,
         callback=_limit("memory", 2**20),
-        help="Memory limit of each process that runs an artifact. Default: that of the machine.",
+        help=f"{memory_help} Default: that of the machine.",
     )
-    return timeout(memory(command))
+    return lambda command: timeout(memory(command))
+
+
+run_limits_options = limits_options(
+    "Time limit for a runtime to load a file, and to run one batch of samples.",
+    "Memory limit of each process that runs an artifact.",
+)
 
 
 def schemes_option(help: str) -> Callable[[Any], Any]:

@@ -4,7 +4,7 @@ import io
 import math
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -59,17 +59,18 @@ def read_npz(path: Path, content: bytes | None = None, *, max_bytes: int | None 
 def _read_array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     # The stream ends after the declared size, whatever is compressed in it.
     with archive.open(member) as stream:
-        if stream.peek(len(NPY_MAGIC))[: len(NPY_MAGIC)] != NPY_MAGIC:
+        if stream.read(len(NPY_MAGIC)) != NPY_MAGIC:
             name = member.filename
             raise SampleError(
                 f"{path} is a zip file whose member {name!r} is not an array.", hint=NUMBERS_ONLY
             )
+        stream.seek(0)
         shape, by_columns, dtype = read_header(stream)
         size = math.prod(shape) * dtype.itemsize
         stored = member.file_size - stream.tell()
         if size != stored:
             raise ValueError(f"{stored} bytes for the {shape} {dtype} array {member.filename!r}")
-        values: Any = np.frombuffer(read_exactly(stream, size), dtype)
+        values: Array = np.frombuffer(read_exactly(stream, size), dtype)
         return values.reshape(shape, order="F" if by_columns else "C")
 
 

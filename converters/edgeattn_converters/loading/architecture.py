@@ -8,7 +8,7 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError, UsageError, first_line
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.custom_objects import load_module
+from edgeattn_converters.loading.custom_objects import check_size, load_module
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
@@ -47,6 +47,7 @@ def read_architecture(path: Path) -> Mapping[str, Any]:
             f"--architecture: no such file: {path}.",
             hint="Pass FILE.json (from model.to_json()) or FILE.py:FUNCTION.",
         )
+    check_size(path, option="--architecture")
     try:
         text = path.read_text("utf-8")
         if isinstance(inner := json.loads(text), str):

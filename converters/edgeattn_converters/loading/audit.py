@@ -4,6 +4,7 @@ In this order: size, SHA-256, kind by content, structure, configuration.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _BLOCK = 1 << 20
 _PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 # The first object in a file of torch.save before PyTorch 1.6, a number.
 _TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+# File in a folder: what the folder is.
+_FOLDERS = {"saved_model.pb": "saved-model", "manifest.json": "bundle"}
 _Inspected = tuple[str | None, str | None, Mapping[str, Any]]  # Keras version, backend, config
 
 
@@ -52,6 +55,7 @@ def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
     """
     if not path.exists():
         raise UsageError(f"No such file: {path}.", hint="Pass the path of a .h5 or .keras file.")
+    _check_type(path)
     size = sum(_size(file) for file in _files(path))
     if path.is_file() and size == 0:
         raise UnsupportedModelError(f"{path.name} is empty.", hint=_SAVE_AGAIN)
@@ -108,7 +112,9 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    for count, file in enumerate(sorted(path.rglob("*"))):
+    # No more than are allowed: the folder may be any part of the disk.
+    files = sorted(itertools.islice(path.rglob("*"), size_limits.MAX_ZIP_ENTRIES + 2))
+    for count, file in enumerate(files):
         if file.is_symlink() or count > size_limits.MAX_ZIP_ENTRIES:
             problem = f"{file.name!r} is a link" if file.is_symlink() else "it has too many files"
             raise UnsafeModelError(
@@ -134,20 +140,23 @@ def _check_trust(path: Path, sha256: str, trust: str | None) -> bool:
     return True
 
 
+def _check_type(path: Path) -> None:
+    """Refuse devices and pipes, which may never end, and folders that are no model."""
+    if path.is_file() or any((path / name).is_file() for name in _FOLDERS):
+        return
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a regular file.", hint="Pass a .h5 or .keras file.")
+    raise UnsupportedModelError(
+        f"The folder {path.name} contains no model: it has neither saved_model.pb nor "
+        "manifest.json.",
+        hint=_SAVE_AGAIN,
+    )
+
+
 def _kind(path: Path) -> str:
     """Return the kind of a file by its first bytes, never by its name."""
     if path.is_dir():
-        if (path / "saved_model.pb").is_file():
-            return "saved-model"
-        if (path / "manifest.json").is_file():
-            return "bundle"
-        raise UnsupportedModelError(
-            f"The folder {path.name} contains no model: it has neither saved_model.pb nor "
-            "manifest.json.",
-            hint=_SAVE_AGAIN,
-        )
-    if not path.is_file():
-        raise UsageError(f"{path} is not a regular file.", hint="Pass a .h5 or .keras file.")
+        return next(kind for name, kind in _FOLDERS.items() if (path / name).is_file())
     with path.open("rb") as stream:
         head = stream.read(_BLOCK)
     if head.startswith(hdf5.MAGIC):
@@ -216,7 +225,7 @@ def _inspect(path: Path, kind: str, limits: FileLimits) -> _Inspected:
 
 
 def _inspect_hdf5(path: Path, limits: FileLimits) -> _Inspected:
-    contents = hdf5.inspect(path, limits)
+    contents = hdf5.inspect(path, limits, _size(path))
     config: Mapping[str, Any] = {}
     if contents.model_config is not None:
         config = hdf5.parse_config(contents.model_config, limits)

@@ -14,6 +14,7 @@ from edgeattn.errors import UsageError
 from edgeattn_converters.loading import legacy_modules
 from edgeattn_converters.loading.config_inspection import unqualified
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
+from edgeattn_converters.loading.safety.size_limits import MAX_SOURCE_BYTES
 
 _PACKAGE = "edgeattn_user"
 
@@ -25,6 +26,7 @@ def load_module(path: Path, *, option: str) -> Any:
     """
     if not path.is_file():
         raise UsageError(f"{option}: no such file: {path}.", hint="Pass the path of a Python file.")
+    check_size(path, option=option)
     name = f"{_PACKAGE}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -45,6 +47,16 @@ def load_module(path: Path, *, option: str) -> Any:
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+def check_size(path: Path, *, option: str) -> None:
+    """Raise :class:`UsageError` if a file of source text is too large to be one."""
+    size = path.stat().st_size
+    if size > MAX_SOURCE_BYTES:
+        raise UsageError(
+            f"{option}: {path.name} has {size:,} bytes, over {MAX_SOURCE_BYTES:,}.",
+            hint="Pass the file that describes the model, not its weights.",
+        )
 
 
 def load_custom_objects(path: Path | None) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ task fails with a one-line error, and the next task starts a new worker.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from edgeattn.errors import ConversionError, UnsupportedModelError
 from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
 from edgeattn.tensors import Tensors
+from edgeattn_converters.loading.safety.size_limits import MAX_ZIP_ENTRIES
 from edgeattn_converters.options import ConversionOptions, ModelSource, StrPath
 
 TASKS = "edgeattn_converters.worker.tasks"
@@ -125,13 +127,14 @@ class ConversionWorker:
         *,
         activity: str,
         timeout: float | None = None,
+        memory: int | None = None,
     ) -> Any:
-        """The result of a task.
+        """The result of a task, which may use ``memory`` bytes.
 
         Raises :class:`ConversionError` if the worker dies or runs for more than ``timeout``
         seconds; its message says while which ``activity``, such as "loading model.h5".
         """
-        return self._call(task, arguments, None, activity, timeout)[0]
+        return self._call(task, arguments, None, activity, timeout, memory)[0]
 
     def predict(
         self,
@@ -156,9 +159,12 @@ class ConversionWorker:
         tensors: Tensors | None,
         activity: str,
         timeout: float | None,
+        memory: int | None = None,
     ) -> tuple[Any, Tensors]:
         try:
-            return self._worker.call(f"{TASKS}:{task}", arguments, tensors, timeout=timeout)
+            return self._worker.call(
+                f"{TASKS}:{task}", arguments, tensors, timeout=timeout, memory=memory
+            )
         except WorkerDied as error:
             killed = "SIGKILL" in error.message
             raise ConversionError(
@@ -170,4 +176,6 @@ class ConversionWorker:
 def _size(path: Path) -> int:
     if not path.is_dir():
         return path.stat().st_size if path.exists() else 0
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    # The audit refuses folders of more files.
+    files = itertools.islice(path.rglob("*"), MAX_ZIP_ENTRIES)
+    return sum(file.stat().st_size for file in files if file.is_file())

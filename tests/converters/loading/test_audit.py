@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ import numpy as np
 import pytest
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn_converters.loading.architecture import read_architecture
 from edgeattn_converters.loading.audit import ModelFile, audit_file, digest
+from edgeattn_converters.loading.custom_objects import load_module
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.safety import config_screening, size_limits
 
@@ -117,6 +121,125 @@ def test_files_without_a_model(content: bytes, message: str, tmp_path: Path) -> 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         audit_file(tmp_path / "absent.h5")
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero", "/dev/full"])
+def test_devices_and_pipes_are_refused_without_reading_them(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(UsageError, match="is not a regular file"):
+        audit_file(path)
+
+
+def test_folders_without_a_model_are_not_searched(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/")
+    with pytest.raises(UnsupportedModelError, match="contains no model"):
+        audit_file(tmp_path)
+
+
+def test_folders_of_too_many_files_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size_limits, "MAX_ZIP_ENTRIES", 20)
+    for number in range(30):
+        (tmp_path / f"{number}").write_bytes(b"x")
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(UnsafeModelError, match="too many files"):
+        audit_file(tmp_path)
+
+
+# Sizes
+
+
+def compressed(path: Path, ratio: int, total: int) -> Path:
+    """A weights file whose arrays take ``total`` bytes, about ``ratio`` times what they store."""
+    noise = np.random.default_rng(1).bytes(2**20 // ratio)
+    block = np.frombuffer(noise.ljust(2**20, b"\0"), np.uint8)
+    with h5py.File(path, "w") as file:
+        weights = file.create_group("model_weights")
+        weights.attrs["layer_names"] = [b"a"]
+        weights.create_dataset(
+            "a/kernel", data=np.tile(block, total // 2**20), compression=9, chunks=(2**20,)
+        )
+    return path
+
+
+@pytest.mark.parametrize(("ratio", "allowed"), [(10, True), (40, True), (60, False), (190, False)])
+def test_compression_of_hdf5_arrays(ratio: int, allowed: bool, tmp_path: Path) -> None:
+    path = compressed(tmp_path / "w.h5", ratio, 2**24)
+    if allowed:
+        assert audit_file(path).kind == "weights-hdf5"
+        return
+    with pytest.raises(UnsafeModelError, match="declares 16777216 bytes"):
+        audit_file(path)
+    assert audit_file(path, trust=digest(path)).trusted
+
+
+def test_many_small_arrays_that_are_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size_limits, "SMALL_ARRAYS_BYTES", 2**22)
+    path = write_h5(tmp_path / "m.h5", sequential(dense()))
+    audit_file(path)
+    with h5py.File(path, "a") as file:
+        for number in range(30):
+            file.create_dataset(f"unwritten/{number}", (2**18,), "f4")
+    with pytest.raises(UnsafeModelError, match=r"bytes declare 314573[0-9]{2} bytes of arrays"):
+        audit_file(path)
+
+
+@pytest.mark.parametrize(("ratio", "allowed"), [(40, True), (60, False)])
+def test_compression_of_archives(
+    ratio: int, allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size_limits, "SMALL_ENTRY_BYTES", 2**20)
+    path = write_keras(tmp_path / "m.keras", sequential(dense()))
+    noise = np.random.default_rng(1).bytes(2**20 // ratio)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("assets/a", noise.ljust(2**20, b"\0") * 2)
+    if allowed:
+        assert audit_file(path).kind == "keras-zip"
+        return
+    with pytest.raises(UnsafeModelError, match="'assets/a' unpacks from"):
+        audit_file(path)
+
+
+def test_compression_in_an_archive_and_in_its_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each ratio alone is allowed, their product is not."""
+    monkeypatch.setattr(size_limits, "SMALL_ARRAYS_BYTES", 2**22)
+    weights = compressed(tmp_path / "w.h5", 40, 2**24).read_bytes()
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(sequential(dense())))
+        archive.writestr("model.weights.h5", weights)
+    assert path.stat().st_size < len(weights) / 4
+    with pytest.raises(UnsafeModelError, match="bytes declare 16777216 bytes of arrays"):
+        audit_file(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_keras_does_not_use(compression: int, tmp_path: Path) -> None:
+    path = write_keras(tmp_path / "m.keras", sequential(dense()))
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        archive.writestr("assets/a", b"x")
+    with pytest.raises(UnsafeModelError, match="compression that Keras does not use"):
+        audit_file(path)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.py"])
+def test_sources_that_are_too_large(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.truncate(size_limits.MAX_SOURCE_BYTES + 1)
+    is_json = name.endswith(".json")
+    read = read_architecture if is_json else partial(load_module, option="--architecture")
+    with pytest.raises(UsageError, match=f"--architecture: {name} has 33,554,433 bytes"):
+        read(path)
 
 
 def test_truncated_file(tmp_path: Path) -> None:

@@ -35,9 +35,10 @@ class HDF5Contents:
     arrays: int
 
 
-def inspect(source: Path | io.BytesIO, limits: FileLimits) -> HDF5Contents:
+def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) -> HDF5Contents:
     """Check a whole file without reading an array, and return what it contains.
 
+    ``packed_bytes`` is its size on the disk, which is smaller than its own in a zip archive.
     Raises :class:`UnsupportedModelError` if the file is not complete HDF5, and
     :class:`UnsafeModelError` if it contains links, virtual or external arrays, or arrays that
     declare more bytes than they store.
@@ -46,7 +47,7 @@ def inspect(source: Path | io.BytesIO, limits: FileLimits) -> HDF5Contents:
 
     try:
         with h5py.File(source, "r") as file:
-            _check_objects(file, limits)
+            _check_objects(file, limits, packed_bytes)
             weights = file.get("model_weights", file)
             return HDF5Contents(
                 keras_version=_text(
@@ -68,7 +69,7 @@ def inspect(source: Path | io.BytesIO, limits: FileLimits) -> HDF5Contents:
         ) from error
 
 
-def _check_objects(file: Any, limits: FileLimits) -> None:
+def _check_objects(file: Any, limits: FileLimits, packed_bytes: int) -> None:
     """Refuse links, groups that contain themselves, and arrays without stored values."""
     import h5py
 
@@ -99,8 +100,10 @@ def _check_objects(file: Any, limits: FileLimits) -> None:
                 stack.append((path, child))
             elif isinstance(child, h5py.Dataset):
                 declared += _check_dataset(child, path, limits)
+    allowed = max(size_limits.SMALL_ARRAYS_BYTES, packed_bytes * size_limits.MAX_HDF5_RATIO)
     limits.require(
-        declared <= size_limits.MAX_DECLARED_BYTES, f"it declares {declared} bytes of arrays"
+        declared <= min(allowed, size_limits.MAX_DECLARED_BYTES),
+        f"{packed_bytes} bytes declare {declared} bytes of arrays",
     )
 
 

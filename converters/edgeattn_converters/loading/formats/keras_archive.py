@@ -52,7 +52,8 @@ def inspect(path: Path, limits: FileLimits) -> Archive:
             if WEIGHTS in entries:
                 weights = io.BytesIO(archive.read(entries[WEIGHTS]))
                 name = f"{WEIGHTS} in {path.name}"
-                hdf5.inspect(weights, FileLimits(name, limits.hint, limits.trusted))
+                weight_limits = FileLimits(name, limits.hint, limits.trusted)
+                hdf5.inspect(weights, weight_limits, entries[WEIGHTS].compress_size)
     except zipfile.BadZipFile as error:
         if "CRC" in str(error):
             raise limits.refusal(
@@ -124,6 +125,9 @@ def _entry_problem(info: zipfile.ZipInfo, name: str) -> str | None:
         return "leaves the archive"
     if (info.external_attr >> 16) & 0o170000 == 0o120000:
         return "is a link"
+    # zipfile unpacks other compressions without a limit on the size of the output.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "has a compression that Keras does not use"
     return "is encrypted" if info.flag_bits & 1 else None
 
 

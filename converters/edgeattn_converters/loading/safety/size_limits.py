@@ -15,16 +15,20 @@ MAX_CONFIG_BYTES = 16 * MIB  # constants, such as position encodings, are stored
 MAX_CONFIG_DEPTH = 100
 MAX_CONFIG_NODES = 2_000_000
 MAX_LAYERS = 20_000
+# Of --architecture and --custom-objects: JSON in JSON takes twice its size.
+MAX_SOURCE_BYTES = 2 * MAX_CONFIG_BYTES
 
 MAX_HDF5_OBJECTS = 200_000
 MAX_HDF5_DEPTH = 50
 MAX_DECLARED_BYTES = 4 * GIB
-# Declared bytes per stored byte: arrays may be compressed or partly unwritten, not empty.
-MAX_HDF5_RATIO = 200
+# Declared bytes per stored byte, of each array, and of all arrays per byte of the file. Arrays may
+# be compressed or partly unwritten, not empty; Keras does not compress them.
+MAX_HDF5_RATIO = 50
 SMALL_ARRAY_BYTES = 4 * MIB
+SMALL_ARRAYS_BYTES = 64 * MIB
 
 MAX_ZIP_ENTRIES = 10_000
-MAX_ZIP_RATIO = 200
+MAX_ZIP_RATIO = 50
 # Zeros compress a thousandfold, so the ratio is only checked for larger entries.
 SMALL_ENTRY_BYTES = 16 * MIB
 
