@@ -8,9 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
 
 from edgeattn.errors import UnsupportedModelError
 
@@ -34,6 +32,8 @@ def quantize_as_stored(layer: Any, arrays: Sequence[Any]) -> None:
 
     The config of MultiHeadAttention does not contain the quantization of its inner layers.
     """
+    import keras
+
     if getattr(layer, "quantization_mode", None) is not None or not hasattr(layer, "kernel"):
         return
     bias = layer.bias is not None
@@ -122,6 +122,9 @@ def _own_variables(layer: Any) -> list[Any]:
 
 def _assign_layer(target: Any, source: Any, mode: str) -> None:
     """Assign what a quantized layer computes with; it becomes linear, without bias."""
+    import keras
+    from keras import ops
+
     if getattr(source, "bias", None) is not None:
         bias = ops.cast(source.bias, "bfloat16") if mode == "float8" else source.bias
         target.bias.assign(ops.cast(bias, "float32"))
@@ -197,6 +200,8 @@ def _samples(model: Any) -> list[Any]:
 
 
 def _outputs(model: Any, inputs: list[Any]) -> list[Any]:
+    import keras
+
     struct = getattr(model, "_inputs_struct", None)
     # A Sequential model has a single input.
     packed = inputs[0] if struct is None else keras.tree.pack_sequence_as(struct, inputs)

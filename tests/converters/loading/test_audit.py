@@ -443,3 +443,13 @@ def test_graph_file_of_a_saved_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="one file of a SavedModel") as error:
         audit_file(path)
     assert str(tmp_path) in str(error.value.hint)
+
+
+def test_worker_imports_keras_after_the_audit() -> None:
+    """The audit has a time limit, which importing TensorFlow would use up."""
+    code = (
+        "import sys, edgeattn_converters.worker.tasks; "
+        "print([name for name in ('keras', 'tensorflow', 'tf_keras') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
