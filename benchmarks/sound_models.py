@@ -65,6 +65,20 @@ def _edgeattn(*arguments: str | Path) -> str:
     return done.stdout
 
 
+def _reason(artifact: dict[str, Any]) -> str:
+    """Why an artifact does not pass: its reason, the limits that it misses, and its task."""
+    checks = artifact["checks"]
+    reasons = [artifact["reason"]] if artifact["reason"] else []
+    reasons += [
+        f"{check['metric']} of {check['output']} {check['value']} (limit {check['limit']})"
+        for check in checks
+        if check["passed"] is False
+    ]
+    if artifact["stages"]["task"] != "pass":
+        reasons.append(f"task {artifact['stages']['task']}")
+    return "; ".join(reasons)
+
+
 def table(counts: dict[str, Counter[str]]) -> str:
     """The number of artifacts by scheme and verdict."""
     lines = ["| scheme | " + " | ".join(VERDICTS) + " |", "|---" * 4 + "|"]
@@ -93,7 +107,7 @@ def main() -> int:
                     counts[item["scheme"]][item["verdict"]] += 1
                     if item["verdict"] != "pass":
                         label = f"{model}, seed {seed}, {item['format']} {item['scheme']}"
-                        print(f"{label}: {item['verdict']}, {item['reason']}", flush=True)
+                        print(f"{label}: {item['verdict']}, {_reason(item)}", flush=True)
             print(f"{model}, seed {seed}: done", flush=True)
     print(table(counts))
     return int(any(count["fail"] for count in counts.values()))
