@@ -169,6 +169,29 @@ def test_padding_alone_does_not_stop_a_conversion(real: bool, tmp_path: Path) ->
     assert entry["notes"] == []
 
 
+def test_maps_of_rows_that_are_masked_throughout_are_left_out(tmp_path: Path) -> None:
+    """A softmax of -infinity alone is NaN in the map, although the output is finite."""
+    inputs = keras.Input((5,), dtype="int32", name="x")
+    words = layers.Embedding(9, 3)(inputs)
+    scores = layers.Dense(1)(words)[..., 0] + keras.ops.where(inputs > 0, 0.0, -np.inf)
+    weights = keras.ops.softmax(scores)[..., None]
+    pooled = keras.ops.nan_to_num(keras.ops.sum(words * weights, axis=1))
+    model = models.filled(keras.Model(inputs, layers.Dense(2, name="y")(pooled)))
+    x = np.random.default_rng(0).integers(1, 9, (6, 5))
+    x[2] = 0
+    path = tmp_path / "reference.npz"
+    entry = reference_file.write(
+        model, interface_of(model), path, samples=saved(tmp_path, x), attention=True
+    )
+    with np.load(path) as arrays:
+        (map_,) = [arrays[name] for name in arrays.files if name.startswith("attention/")]
+        rows = arrays["input/x"]
+    assert np.isfinite(map_).all()
+    assert (rows != 0).any(axis=1).all()
+    assert entry["samples"] == 5
+    assert entry["not_finite"] >= 2  # the sample and the extreme of zeros
+
+
 class Logarithm(layers.Layer):  # type: ignore[misc]
     def call(self, x: Any) -> Any:
         return keras.ops.log(x)

@@ -1,7 +1,9 @@
 """ONNX files: a free batch axis, and recurrences as LSTM, GRU and RNN nodes."""
 
+import contextlib
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.onnx_file import convert_opset
+from edgeattn_converters.lowering import missing_operations
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import Lowering, lowered
 from edgeattn_converters.lowering.masking import select_by_where
@@ -35,6 +38,8 @@ OPSET = 18
 # The first operator set with int16, and the first onnxruntime that reads it.
 INT16_OPSET, INT16_RUNTIMES = 21, {"onnxruntime": ">=1.18"}
 BATCH_AXIS = "batch"
+# What onnx.checker says about an operation of TensorFlow that tf2onnx has left.
+_MISSING = re.compile(r"No Op registered for (\w+)")
 # The first operator set with the node LayerNormalization.
 LAYER_NORMALIZATION_OPSET = 17
 _ATTENTION = (lower_attention, lower_keras_attention, lower_multi_head_attention)
@@ -90,7 +95,7 @@ def _float_model(
         interface,
         batch=None,
         attention=attention,
-        lowering=lambda: lowered(model, ONNXRecurrence(placeholders), lowerings),
+        lowering=lambda: _lowered(model, placeholders, lowerings),
     )
     try:
         proto = _to_onnx(traced, placeholders, min(opset, OPSET))
@@ -102,12 +107,28 @@ def _float_model(
     return traced, proto if opset <= OPSET else convert_opset(proto, opset)
 
 
+@contextlib.contextmanager
+def _lowered(
+    model: Any, placeholders: Placeholders, lowerings: Sequence[Lowering]
+) -> Iterator[None]:
+    with (
+        lowered(model, ONNXRecurrence(placeholders), lowerings),
+        missing_operations.replaced_operations(missing_operations.ONNX),
+    ):
+        yield
+
+
 def _check(proto: Any) -> None:
     import onnx
 
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
+        if missing := _MISSING.search(str(error)):
+            raise ConversionError(
+                f"ONNX has no operator for {missing[1]}.",
+                hint="Express it with other operations, or convert to TFLite only: --format tflite",
+            ) from error
         raise ConversionError(f"onnx.checker rejects the file: {first_line(error)}") from error
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.lowering import missing_operations
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import lowered
 from edgeattn_converters.lowering.constant_operands import ordered_constants
@@ -91,26 +92,65 @@ def _float_file(
     model: Any, interface: Interface, attention: bool, lowering: str, batch: int
 ) -> tuple[Traced, bytes]:
     """The float32 file that every scheme starts from; cached, because it takes seconds."""
+    arguments = (model, interface, attention, lowering, batch)
+    try:
+        traced, file = _traced_file(*arguments, missing_operations.TFLITE)
+    except MissingOperatorsError as error:
+        # The converter fuses the error function in GELU, so it is replaced only if it remains.
+        if not missing_operations.ERROR_FUNCTIONS & set(error.names):
+            raise
+        traced, file = _traced_file(*arguments, missing_operations.TFLITE_WITH_ERF)
+    _name_tensors(file, traced)
+    return traced, file.to_bytes()
+
+
+def _traced_file(
+    model: Any,
+    interface: Interface,
+    attention: bool,
+    lowering: str,
+    batch: int,
+    replacements: missing_operations.Replacements,
+) -> tuple[Traced, TFLiteFile]:
     fused = FusedLSTM(recurrence_lowering("auto")) if lowering == FUSED else None
     recurrence = recurrence_lowering(lowering) if fused is None else fused.lower
+    if fused is not None:
+        # Custom operators are allowed, so the converter does not report others.
+        replacements = missing_operations.TFLITE_WITH_ERF
     traced = trace(
         model,
         interface,
         batch=batch,
         attention=attention,
-        lowering=lambda: _lowered(model, recurrence),
+        lowering=lambda: _lowered(model, recurrence, replacements),
     )
     file = TFLiteFile(_convert_traced(traced, custom=fused is not None))
     if fused is not None:
         fused.write(file)
-    _name_tensors(file, traced)
-    return traced, file.to_bytes()
+    return traced, file
 
 
 @contextlib.contextmanager
-def _lowered(model: Any, recurrence: RecurrenceLowering) -> Iterator[None]:
-    with lowered(model, recurrence, _LOWERINGS), ordered_constants():
+def _lowered(
+    model: Any, recurrence: RecurrenceLowering, replacements: missing_operations.Replacements
+) -> Iterator[None]:
+    with (
+        lowered(model, recurrence, _LOWERINGS),
+        ordered_constants(),
+        missing_operations.replaced_operations(replacements),
+    ):
         yield
+
+
+class MissingOperatorsError(ConversionError):
+    """The model needs operations of TensorFlow, ``names``, that TFLite does not have."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(
+            f"The TFLite converter failed: TFLite has no operator for {', '.join(names)}.",
+            hint="Express them with other operations, or convert to ONNX only: --format onnx",
+        )
+        self.names = names
 
 
 def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
@@ -122,15 +162,10 @@ def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
     try:
         return bytes(converter.convert())
     except Exception as error:  # MLIR errors arrive as many classes
-        raise ConversionError(f"The TFLite converter failed: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The operators that TFLite lacks, or the first line without the places in source files."""
-    missing = sorted(set(_MISSING.findall(str(error))))
-    if missing:
-        return f"TFLite has no operator for {', '.join(missing)}."
-    return " ".join(_PLACES.sub(" ", first_line(error)).split())
+        if missing := sorted(set(_MISSING.findall(str(error)))):
+            raise MissingOperatorsError(missing) from error
+        reason = " ".join(_PLACES.sub(" ", first_line(error)).split())
+        raise ConversionError(f"The TFLite converter failed: {reason}") from error
 
 
 def _name_tensors(file: TFLiteFile, traced: Traced) -> None:

@@ -41,7 +41,7 @@ class UsableRows:
         ordinary: Edge cases that could be samples.
         float16: Extremes that are stable enough for a float16 artifact.
         others: The other extremes.
-        not_finite: The number of rows left out because Keras' outputs are not finite.
+        not_finite: The number of rows left out because Keras' outputs or maps are not finite.
         unstable: The number of rows left out because Keras' outputs are unstable.
         stable: False if no synthetic sample is stable; then all that are finite are used.
     """
@@ -97,7 +97,7 @@ def usable_rows(
     Raises :class:`UnsupportedModelError` if the outputs are finite for no sample.
     """
     count, ordinary = counts
-    finite = finite_rows(values.outputs)
+    finite = finite_rows(values.all)
     _check_any_finite(values, finite[:count], real=real)
     position = np.arange(len(finite))
     usable = finite.copy()
@@ -142,7 +142,7 @@ def finite_rows(outputs: Tensors) -> Array:
 def _check_any_finite(values: KerasOutputs, finite: Array, *, real: bool) -> None:
     if finite.any():
         return
-    name = next(name for name, value in values.outputs.items() if not np.isfinite(value).all())
+    name = next(name for name, value in values.all.items() if not np.isfinite(value).all())
     kind = "" if real else "synthetic "
     pass_samples = "" if real else ", or pass real samples: --samples FILE"
     raise UnsupportedModelError(

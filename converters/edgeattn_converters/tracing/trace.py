@@ -183,8 +183,12 @@ def _concrete(
         maps[:] = [item for item in exposed if item.weights.graph is graph]
         in_loops[:] = [item for item in exposed if item.weights.graph is not graph]
         # Every output needs a tensor of its own, also one that is an input or another output.
-        values = (*outputs.values(), *(item.weights for item in maps))
-        return [tf.identity(value) for value in values]
+        values = [
+            tf.identity(value) for value in (*outputs.values(), *(item.weights for item in maps))
+        ]
+        for value, shape in zip(values, _declared_shapes(model, result), strict=False):
+            value.set_shape([batch, *shape[1:]])
+        return values
 
     signature = [
         tf.TensorSpec((batch, *spec.shape[1:]), spec.dtype, name=f"input_{index}")
@@ -240,6 +244,24 @@ def _sums_by_shape() -> Iterator[None]:
         yield
     finally:
         numpy.add = original
+
+
+def _declared_shapes(model: Any, result: Any) -> list[tuple[int | None, ...]]:
+    """The shapes of the outputs as Keras infers them; TensorFlow knows less for a median."""
+    symbolic = list(getattr(model, "outputs", None) or [])
+    values = result if isinstance(result, list | tuple) else [result]
+    if isinstance(result, dict) or len(symbolic) != len(values):
+        return []
+    shapes = []
+    for tensor, value in zip(symbolic, values, strict=True):
+        rank = getattr(getattr(value, "shape", None), "rank", None)
+        if rank != len(tensor.shape) or not rank:
+            return []
+        # An axis that the model was built with may have got a fixed length since then.
+        shapes.append(
+            tuple(own or said for own, said in zip(value.shape, tensor.shape, strict=True))
+        )
+    return shapes
 
 
 def _size_of_first_axis_bias(x1: Any, x2: Any) -> int | None:

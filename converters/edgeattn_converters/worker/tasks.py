@@ -9,14 +9,14 @@ import functools
 import importlib
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
-from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz
@@ -29,6 +29,7 @@ from edgeattn_converters.formats.unchanged_outputs import compare_without_maps
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
+from edgeattn_converters.loading.migrate.preprocessing import REMOVED_NOTE
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.quantized_model import ModelIO
@@ -169,18 +170,33 @@ def write_reference(
     progress.report("computing the reference in Keras")
     opened, parsed = _open(source, options), ConversionOptions(**options)
     path = Path(folder) / REFERENCE
-    if opened.samples is not None:
-        _check_arrays(opened, opened.samples)
-    entry = reference_file.write(
-        opened.model,
-        opened.interface,
-        path,
-        samples=opened.samples,
-        attention=parsed.attention,
-        calibration_file=None if calibration is None else Path(calibration),
-        schemes=parsed.schemes or SCHEMES,
-    )
+    with _explaining_removed_layers(opened):
+        if opened.samples is not None:
+            _check_arrays(opened, opened.samples)
+        entry = reference_file.write(
+            opened.model,
+            opened.interface,
+            path,
+            samples=opened.samples,
+            attention=parsed.attention,
+            calibration_file=None if calibration is None else Path(calibration),
+            schemes=parsed.schemes or SCHEMES,
+        )
     return {"path": REFERENCE, "sha256": sha256(path), **entry}
+
+
+@contextlib.contextmanager
+def _explaining_removed_layers(opened: OpenModel) -> Iterator[None]:
+    """Add to errors about samples what inputs take if preprocessing layers were removed."""
+    try:
+        yield
+    except SampleError as error:
+        removed = [note for note in opened.loaded.notes if REMOVED_NOTE in note]
+        if not removed:
+            raise
+        inputs = ", ".join(map(str, sample_inputs(opened.interface.inputs)))
+        hint = f"Pass what these layers returned, for the inputs {inputs}. {' '.join(removed)}"
+        raise SampleError(error.message, hint=hint) from error
 
 
 def _check_arrays(opened: OpenModel, path: Path) -> None:
@@ -215,7 +231,8 @@ def _read_calibration(opened: OpenModel, path: str, folder: str) -> calibration.
     _check_arrays(opened, Path(path))
     arrays = read_npz(Path(folder) / REFERENCE)
     evaluation = {spec.name: arrays[f"input/{spec.name}"] for spec in interface.inputs}
-    samples = calibration.read(Path(path), interface, evaluation, interface.vocabulary)
+    with _explaining_removed_layers(opened):
+        samples = calibration.read(Path(path), interface, evaluation, interface.vocabulary)
     # States that are always zero would have no range.
     return replace(
         samples, inputs=reference_file.with_running_states(model, interface, samples.inputs)

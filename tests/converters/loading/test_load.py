@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from keras import layers
 
-from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn.errors import SampleError, UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn.layers import Attention
 from edgeattn_converters.loading.audit import audit_file, digest
 from edgeattn_converters.loading.load import LoadedModel, load_model
+from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.worker import tasks
 
 FEATURES, UNITS, STEPS = 3, 5, 7
 
@@ -383,6 +385,65 @@ def test_text_vectorization_is_removed(tmp_path: Path) -> None:
     expected = model([words, keras.ops.convert_to_tensor(x)])
     indices = np.array([[2, 3, 0, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0, 0]])
     np.testing.assert_allclose(loaded.model([indices, x]), expected, atol=1e-6)
+
+
+WORDS = np.array([["red", "blue"], ["green", "red"], ["blue", "blue"]])
+NUMBERS = np.array([[5, 7], [6, 5], [7, 7]])
+
+
+@pytest.mark.parametrize(
+    ("build", "values"),
+    [
+        (lambda: layers.StringLookup(vocabulary=["red", "blue"], output_mode="one_hot"), WORDS),
+        (lambda: layers.StringLookup(vocabulary=["red", "blue"], output_mode="count"), WORDS),
+        (lambda: layers.IntegerLookup(vocabulary=[5, 7], output_mode="one_hot"), NUMBERS),
+        (lambda: layers.IntegerLookup(vocabulary=[5, 7], output_mode="multi_hot"), NUMBERS[:, :1]),
+        (
+            lambda: layers.IntegerLookup(
+                vocabulary=[5, 7], output_mode="multi_hot", num_oov_indices=2
+            ),
+            NUMBERS,
+        ),
+        (
+            lambda: layers.IntegerLookup(
+                vocabulary=[5, 7], output_mode="one_hot", max_tokens=6, pad_to_max_tokens=True
+            ),
+            NUMBERS[:, :1],
+        ),
+        (
+            lambda: layers.TextVectorization(vocabulary=["red", "blue"], output_mode="multi_hot"),
+            WORDS[:, :1],
+        ),
+    ],
+)
+def test_encoded_words_have_a_number_for_unknown_ones(
+    build: Any, values: np.ndarray, tmp_path: Path
+) -> None:
+    dtype = "string" if values.dtype.kind == "U" else "int64"
+    lookup = build()
+    inputs = keras.Input(values.shape[1:], dtype=dtype, name="raw")
+    model = seeded(keras.Model(inputs, layers.Dense(2)(lookup(inputs))))
+    path = tmp_path / "model.keras"
+    model.save(path)
+    loaded = load_model(audit_file(path))
+    raw = keras.ops.convert_to_tensor(values, dtype=dtype)
+    encoded = lookup(raw)
+    assert loaded.model.inputs[0].shape[1:] == encoded.shape[1:]
+    np.testing.assert_allclose(loaded.model(encoded), model(raw), atol=1e-6)
+
+
+def test_raw_samples_after_a_cut_are_refused_with_what_to_pass(tmp_path: Path) -> None:
+    inputs = keras.Input((2,), dtype="string", name="raw")
+    words = layers.StringLookup(vocabulary=["red", "blue"], name="words")(inputs)
+    model = keras.Model(inputs, layers.Flatten()(layers.Embedding(4, 3)(words)))
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "samples.npz", raw=WORDS)
+    source = ModelSource(str(tmp_path / "model.keras"), samples=str(tmp_path / "samples.npz"))
+    options = ConversionOptions(schemes=("float32",)).to_json()
+    with pytest.raises(SampleError) as error:
+        tasks.write_reference(source.to_json(), options, str(tmp_path))
+    assert "words (?, 2) int64" in str(error.value.hint)
+    assert "the device must look up the values in the vocabulary" in str(error.value.hint)
 
 
 def test_input_shape_of_a_sequential_built_from_data(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 An expression is one of ``{"input": None}`` (the argument of the layer), ``{"input": i}``,
 ``{"const": value}``, ``{"tuple": [...]}``, ``{"slice": [start, stop, step]}``,
-``{"ellipsis": true}`` and ``{"op": name, "args": [...]}``. ``keras_operations`` evaluates them. The
+``{"ellipsis": true}``, ``{"op": name, "args": [...]}`` and, for a function of TensorFlow itself,
+``{"tensorflow": name, "args": [...], "named": {...}}``. ``keras_operations`` evaluates them. The
 functions raise :class:`NotRecognizedError` for anything that is not known.
 """
 

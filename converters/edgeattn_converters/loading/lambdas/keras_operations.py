@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from edgeattn_converters.loading.lambdas import tensorflow_functions
 from edgeattn_converters.loading.lambdas.expressions import Expression
 
 
@@ -24,6 +25,9 @@ def evaluate(expression: Expression, inputs: Any) -> Any:
     if "slice" in expression:
         return slice(*(evaluate(part, inputs) for part in expression["slice"]))
     values = [evaluate(part, inputs) for part in expression["args"]]
+    if "tensorflow" in expression:
+        named = {key: evaluate(part, inputs) for key, part in expression["named"].items()}
+        return tensorflow_functions.call(expression["tensorflow"], values, named)
     return _OPERATIONS[expression["op"]](*values)
 
 
@@ -75,6 +79,12 @@ def _slice(x: Any, begin: Any, size: Any) -> Any:
     return x[key]
 
 
+def _getitem(x: Any, key: Any) -> Any:
+    """Compute ``x[key]``; a shape is a tuple, which takes no tuple as key."""
+    one_key = isinstance(x, tuple | list) and isinstance(key, tuple) and len(key) == 1
+    return x[key[0] if one_key else key]
+
+
 def _flip(x: Any, axis: Any) -> Any:
     for index in axis if isinstance(axis, list | tuple) else [axis]:
         x = ops.flip(x, axis=index)
@@ -113,7 +123,7 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "abs": ops.absolute,
     "swish": ops.silu,
     "identity": lambda x: x,
-    "getitem": operator.getitem,
+    "getitem": _getitem,
     "expand_dims": lambda x, axis: ops.expand_dims(x, _axes(axis)),
     "squeeze": lambda x, axis: ops.squeeze(x, axis=_axes(axis)),
     "transpose": lambda x, axes=None: ops.transpose(x, _axes(axes)),

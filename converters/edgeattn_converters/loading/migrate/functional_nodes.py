@@ -200,16 +200,11 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     return {"args": args, "kwargs": kwargs}
 
 
-# Operations of Keras 3 that have the name of a layer.
-_LAYER_NAMED_OPERATIONS = frozenset(
-    {"Add", "Subtract", "Multiply", "Maximum", "Minimum", "Dot", "Average", "Concatenate"}
-)
-
-
 def is_operation(item: Config, calls: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether the item is an operation of Keras 3, such as ``x + y``, and not a layer.
 
-    A ``.keras`` file stores its module. A ``.h5`` file does not, but operations have no ``dtype``.
+    A ``.keras`` file stores its module. A ``.h5`` file does not, but operations are not trainable,
+    and those that have the name of a layer have no ``dtype``.
     """
     module = item.get("module")
     if isinstance(module, str) and is_operation_module(module):
@@ -218,24 +213,25 @@ def is_operation(item: Config, calls: Sequence[Mapping[str, Any]]) -> bool:
         return False
     config = item.get("config") or {}
     class_name = str(item.get("class_name"))
-    if "dtype" in config or "trainable" in config:
+    if "trainable" in config or (class_name in LAYERS and "dtype" in config):
         return False
-    if class_name in _LAYER_NAMED_OPERATIONS:
-        return set(config) - {"axis"} <= {"name"}
-    return class_name not in LAYERS and _operation_module(class_name) is not None
+    return _operation_module(class_name) is not None
 
 
 def operation(item: Config) -> dict[str, Any]:
     """Return the config of an operation with the module that defines it."""
     class_name = str(item["class_name"])
     module = item.get("module") or _operation_module(class_name)
-    return {"module": module, "class_name": class_name, "config": item.get("config") or {},
+    config = dict(item.get("config") or {})
+    if isinstance(config.get("output_size"), list):  # adaptive pooling accepts tuples only
+        config["output_size"] = tuple(config["output_size"])
+    return {"module": module, "class_name": class_name, "config": config,
             "registered_name": class_name}  # fmt: skip
 
 
 def _operation_module(class_name: str) -> str | None:
     """Return the Keras module that defines an operation, None if there is none."""
-    for module in ("numpy", "nn", "core", "math", "linalg"):
+    for module in ("numpy", "nn", "core", "math", "linalg", "image", "einops"):
         path = f"keras.src.ops.{module}"
         if isinstance(getattr(importlib.import_module(path), class_name, None), type):
             return path

@@ -6,7 +6,7 @@ and ``attention_package``.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
@@ -94,10 +94,16 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
     table = functional_nodes.LayerTable.of(
         config["layers"], rename=rename, models=models, major=ctx.major
     )
+    stored_calls = [
+        (item, table.calls(item.get("inbound_nodes") or [])) for item in config["layers"]
+    ]
+    shapes = tensorflow_layers.shape_calls(stored_calls)
     layers = []
-    for item in config["layers"]:
-        migrated, calls = _called_layer(item, table, ctx)
+    for item, calls in stored_calls:
+        migrated, calls = _called_layer(item, calls, shapes, ctx)
         layers.append({**migrated, "name": rename(layer_name(item)), "inbound_nodes": calls})
+    if shapes:
+        layers = _without_unused(layers, shapes, config["output_layers"])
     migrated_config = {
         "name": safe_name(str(config.get("name") or "model")),
         "trainable": True,
@@ -109,6 +115,19 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
             "config": migrated_config, "registered_name": "Functional"}  # fmt: skip
 
 
+def _without_unused(
+    layers: list[dict[str, Any]], names: Container[str], outputs: Any
+) -> list[dict[str, Any]]:
+    """Return ``layers`` without those of ``names`` whose results nothing uses any more."""
+    while True:
+        calls = [call for layer in layers for call in layer["inbound_nodes"]]
+        used = tensorflow_layers.used_layers(calls, outputs)
+        kept = [layer for layer in layers if layer["name"] in used or layer["name"] not in names]
+        if len(kept) == len(layers):
+            return kept
+        layers = kept
+
+
 def _renaming(config: Config) -> Callable[[str], str]:
     """Return the function that renames layers. Inputs have no scope and keep their names."""
     inputs = {layer_name(item) for item in config["layers"] if item["class_name"] == "InputLayer"}
@@ -116,17 +135,16 @@ def _renaming(config: Config) -> Callable[[str], str]:
 
 
 def _called_layer(
-    item: Config, table: functional_nodes.LayerTable, ctx: Context
+    item: Config, calls: list[_Call], shapes: tensorflow_layers.ShapeCalls, ctx: Context
 ) -> tuple[dict[str, Any], list[_Call]]:
     """Return a layer of a functional model and its calls."""
     class_name = str(item.get("class_name"))
-    calls = table.calls(item.get("inbound_nodes") or [])
     if tensorflow_layers.is_tensorflow_layer(class_name):
-        return tensorflow_layers.migrate(item, calls)
+        return tensorflow_layers.migrate(item, calls, shapes)
     if merge_layer.is_merge(item):
         merged = migrate_layer(merge_layer.migrate(item, ctx), ctx)
         return merged, [functional_nodes.keras3_call(class_name, {}, call) for call in calls]
-    if functional_nodes.is_operation(item, calls):
+    if class_name not in ctx.custom_objects and functional_nodes.is_operation(item, calls):
         return functional_nodes.operation(item), calls
     migrated = migrate_layer(item, ctx)
     if ctx.major < 3 or class_name == "Lambda":

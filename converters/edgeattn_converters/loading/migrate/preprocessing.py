@@ -11,6 +11,8 @@ from typing import Any
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate.context import keras_layer
 
+# In the note about a layer that was removed.
+REMOVED_NOTE = "which no edge runtime supports; the device must"
 _NewInput = tuple[list[Any], str, str]  # shape, dtype, what the device has to do
 
 
@@ -96,26 +98,34 @@ def _as_input(layer: Config, source: Config, notes: list[str]) -> dict[str, Any]
     class_name, config = str(layer["class_name"]), layer["config"]
     shape, dtype, task = REMOVED[class_name](config, source["config"]["batch_shape"])
     name = config["name"]
-    notes.append(
-        f"{name}: removed {class_name}, which no edge runtime supports; the device must {task}."
-    )
+    notes.append(f"{name}: removed {class_name}, {REMOVED_NOTE} {task}.")
     return keras_layer("InputLayer", {"batch_shape": shape, "dtype": dtype, "name": name})
 
 
-def _vocabulary_size(config: Config) -> int | None:
-    """Return the number of words of a table, None if only the file's assets contain it."""
+def _encoded(config: Config, shape: Any) -> list[Any]:
+    """Return the shape of values that are encoded as vectors, one number for every word.
+
+    Unknown words have numbers too. A size that only the assets of the file contain is None.
+    """
+    words: int | None
+    vocabulary, size = config.get("vocabulary"), config.get("vocabulary_size")
     if config.get("pad_to_max_tokens") and config.get("max_tokens"):
-        return int(config["max_tokens"])
-    vocabulary = config.get("vocabulary")
-    if not isinstance(vocabulary, list | tuple):
-        return config.get("vocabulary_size") or config.get("max_tokens")
-    return len(vocabulary)
+        words = int(config["max_tokens"])
+    elif isinstance(size, int):
+        words = size
+    elif isinstance(vocabulary, list | tuple):
+        words = len(vocabulary) + int(config.get("num_oov_indices", 1))
+    else:
+        words = config.get("max_tokens")
+    if config.get("output_mode") == "one_hot" and len(shape) > 1 and shape[-1] != 1:
+        return [*shape, words]
+    return [*shape[:-1], words] if len(shape) > 1 else [shape[0], words]
 
 
 def _text_vectorization(config: Config, shape: Any) -> _NewInput:
     mode = config.get("output_mode", "int")
     if mode != "int":
-        return [shape[0], _vocabulary_size(config)], "float32", f"encode the text (mode {mode})"
+        return _encoded(config, [shape[0], 1]), "float32", f"encode the text (mode {mode})"
     options = ", ".join(f"{key}={config.get(key)!r}" for key in ("standardize", "split", "ngrams"))
     length = config.get("output_sequence_length")
     return [shape[0], length], "int64", f"turn text into word indices ({options})"
@@ -125,7 +135,7 @@ def _lookup(config: Config, shape: Any) -> _NewInput:
     mode = config.get("output_mode", "int")
     if mode != "int":
         task = f"look up the values and encode them (mode {mode})"
-        return [shape[0], _vocabulary_size(config)], "float32", task
+        return _encoded(config, shape), "float32", task
     return list(shape), "int64", "look up the values in the vocabulary"
 
 

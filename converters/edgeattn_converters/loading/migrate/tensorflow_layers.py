@@ -1,15 +1,18 @@
 """TensorFlow calls that a functional Keras 2 model stores as layers: ``TFOpLambda`` and others.
 
 They contain the name of a TensorFlow function or a node of a TensorFlow graph. Known ones become an
-expression, like Lambda layers; nothing is looked up in TensorFlow.
+expression, like Lambda layers.
+
+Calls that compute with shapes, such as ``tf.shape(x)[1] // 2``, become part of the expressions that
+use them: Keras 3 would pass them on as tensors, whose values are unknown while a model is built.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.lambdas import expressions, graph_nodes
+from edgeattn_converters.loading.lambdas import expressions, graph_nodes, tensorflow_functions
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 from edgeattn_converters.loading.migrate import functional_nodes
 from edgeattn_converters.loading.migrate.context import safe_name
@@ -32,10 +35,62 @@ def is_tensorflow_layer(class_name: str) -> bool:
     return class_name in _CLASSES
 
 
-def migrate(item: Config, calls: Sequence[_Call]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+_SHAPES = frozenset({"shape", "compat.v1.shape", "shape_v2", "compat.v1.size", "size"})
+# The expressions of calls that compute with shapes, by the name of their layer.
+ShapeCalls = Mapping[str, _Call]
+
+
+def shape_calls(layers: Sequence[tuple[Config, Sequence[_Call]]]) -> dict[str, dict[str, Any]]:
+    """The calls that compute with the shapes of tensors only, by the names of their layers.
+
+    ``layers`` are those of a functional model with their calls.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for item, calls in layers:
+        path = str((item.get("config") or {}).get("function"))
+        if item.get("class_name") not in ("TFOpLambda", "SlicingOpLambda") or len(calls) != 1:
+            continue
+        if path in _SHAPES or _uses_only(calls[0], found):
+            name = safe_name(str(item.get("name") or item["config"].get("name")))
+            found[name] = {"path": path, **calls[0]}
+    return found
+
+
+def _uses_only(value: Any, names: Mapping[str, Any]) -> bool:
+    """Whether a call has tensors, and all of them are results of the layers ``names``."""
+    used = list(_layers_of(value))
+    return bool(used) and all(name in names for name in used)
+
+
+def _layers_of(value: Any) -> Iterator[str]:
+    """The names of the layers whose results a call, or a part of it, contains."""
+    if functional_nodes.is_tensor(value):
+        yield value["config"]["keras_history"][0]
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _layers_of(part)
+
+
+def used_layers(calls: Sequence[_Call], endpoints: Any) -> set[str]:
+    """The names of the layers whose results calls use, or that are outputs of the model."""
+    names = {name for call in calls for name in _layers_of(dict(call))}
+    waiting = [endpoints]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            names.add(value)
+        elif isinstance(value, Mapping | list):
+            waiting.extend(value.values() if isinstance(value, Mapping) else value)
+    return names
+
+
+def migrate(
+    item: Config, calls: Sequence[_Call], shapes: ShapeCalls
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return a layer that computes the expression, and its calls with tensors only.
 
-    Raises :class:`UnsupportedModelError` if the function is unknown.
+    ``shapes`` are the calls that become part of the expression. Raises
+    :class:`UnsupportedModelError` if the function is unknown.
     """
     config = item.get("config") or {}
     name = str(item.get("name") or config.get("name"))
@@ -44,7 +99,7 @@ def migrate(item: Config, calls: Sequence[_Call]) -> tuple[dict[str, Any], list[
         if item.get("class_name") == "TensorFlowOpLayer":
             expression, inputs = graph_nodes.expression(config), [_first(call) for call in calls]
         else:
-            expression, inputs = _function_calls(path, calls)
+            expression, inputs = _function_calls(path, calls, shapes)
     except NotRecognizedError as error:
         raise UnsupportedModelError(
             f"Layer {name!r} calls the TensorFlow function {path!r} in an unknown way ({error}).",
@@ -60,15 +115,17 @@ def _first(call: _Call) -> list[Any]:
     return first if isinstance(first, list) else [first]
 
 
-def _function_calls(path: str, calls: Sequence[_Call]) -> tuple[Expression, list[list[Any]]]:
+def _function_calls(
+    path: str, calls: Sequence[_Call], shapes: ShapeCalls
+) -> tuple[Expression, list[list[Any]]]:
     """Return the expression that all calls compute, and the tensors of each call."""
     distinct: list[Expression] = []
     inputs = []
     for call in calls:
         tensors: list[Any] = []
-        arguments = [_value(value, tensors) for value in call["args"]]
-        named = {key: _value(value, tensors) for key, value in call["kwargs"].items()}
-        expression = _expression(path, arguments, named)
+        expression = _call_expression(path, call, tensors, shapes)
+        if not tensors:
+            raise NotRecognizedError("the file does not contain its tensors")
         if expression not in distinct:
             distinct.append(expression)
         inputs.append(tensors)
@@ -77,23 +134,41 @@ def _function_calls(path: str, calls: Sequence[_Call]) -> tuple[Expression, list
     return distinct[0], inputs
 
 
-def _value(value: Any, tensors: list[Any]) -> Expression:
-    """Return an argument as an expression; tensors are collected and referenced by index."""
+def _call_expression(
+    path: str, call: _Call, tensors: list[Any], shapes: ShapeCalls, *, of_shapes: bool = False
+) -> Expression:
+    """Return one call as an expression; tensors are collected and referenced by index.
+
+    A call that computes with shapes calls TensorFlow itself, which accepts tuples as tensors.
+    """
+    arguments = [_value(value, tensors, shapes) for value in call["args"]]
+    named = {key: _value(value, tensors, shapes) for key, value in call["kwargs"].items()}
+    if of_shapes and path not in _SHAPES and tensorflow_functions.is_known(path):
+        return {"tensorflow": path, "args": arguments, "named": named}
+    return _expression(path, arguments, named)
+
+
+def _value(value: Any, tensors: list[Any], shapes: ShapeCalls) -> Expression:
+    """Return an argument as an expression."""
     if functional_nodes.is_tensor(value):
+        call = shapes.get(value["config"]["keras_history"][0])
+        if call is not None:
+            return _call_expression(call["path"], call, tensors, shapes, of_shapes=True)
         if value not in tensors:
             tensors.append(value)
         return {"input": tensors.index(value)}
     if isinstance(value, Mapping) and set(value) == {"start", "stop", "step"}:
-        return {"slice": [_value(value[key], tensors) for key in ("start", "stop", "step")]}
+        parts = ("start", "stop", "step")
+        return {"slice": [_value(value[key], tensors, shapes) for key in parts]}
     if isinstance(value, Mapping):
         inner = value.get("config") or value.get("items") or value.get("value")
         if value.get("class_name") == "__tuple__" and isinstance(inner, list):
-            return _value(inner, tensors)
+            return _value(inner, tensors, shapes)
         if value.get("class_name") == "__ellipsis__" or value.get("type") == "Ellipsis":
             return {"ellipsis": True}
         raise NotRecognizedError(f"unknown argument {value!r:.60}")
     if isinstance(value, list):
-        return {"tuple": [_value(part, tensors) for part in value]}
+        return {"tuple": [_value(part, tensors, shapes) for part in value]}
     return expressions.constant(value)
 
 
@@ -102,7 +177,12 @@ def _expression(
 ) -> Expression:
     module, _, name = path.rpartition(".")
     if module != "__operators__":
-        return expressions.function(f"tf.{path.removeprefix('compat.v1.')}", arguments, named)
+        try:
+            return expressions.function(f"tf.{path.removeprefix('compat.v1.')}", arguments, named)
+        except NotRecognizedError:
+            if not tensorflow_functions.is_known(path):
+                raise
+        return {"tensorflow": path, "args": list(arguments), "named": dict(named)}
     if name == "getitem":
         if "slice_spec" not in named:
             raise NotRecognizedError("a slice without bounds")

@@ -1,0 +1,258 @@
+"""TensorFlow operations that a format lacks, computed with operations that it has.
+
+While a model is traced, an operation of these kinds is replaced as it is created. Results are as
+exact as float32 numbers of the size of the result allow.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+_Attributes = Mapping[str, Any]
+_Replacement = Callable[..., Any]
+
+
+def _sinh(x: Any) -> Any:
+    """``(e - 1/e) / 2`` for ``e = exp(|x|)``; a series for small x, where the terms cancel."""
+    import tensorflow as tf
+
+    e = tf.exp(tf.abs(x))
+    square = tf.minimum(x * x, 1.0)
+    series = 1 + square / 6 * (1 + square / 20 * (1 + square / 42 * (1 + square / 72)))
+    return tf.where(tf.abs(x) < 1.0, x * series, tf.sign(x) * (e - 1 / e) / 2)
+
+
+def _cosh(x: Any) -> Any:
+    import tensorflow as tf
+
+    e = tf.exp(tf.abs(x))
+    return (e + 1 / e) / 2
+
+
+def _tan(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.sin(x) / tf.cos(x)
+
+
+def _atan(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.atan2(x, tf.ones_like(x))
+
+
+def _asin(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.atan2(x, tf.sqrt((1 - x) * (1 + x)))
+
+
+def _acos(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.atan2(tf.sqrt((1 - x) * (1 + x)), x)
+
+
+def _asinh(x: Any) -> Any:
+    """``log(|x| + sqrt(x² + 1))``; a square of large numbers would overflow."""
+    import tensorflow as tf
+
+    size = tf.abs(x)
+    bounded = tf.minimum(size, 1e6)
+    near = _log1p(bounded + bounded * bounded / (1 + tf.sqrt(bounded * bounded + 1)))
+    return tf.sign(x) * tf.where(size < 1e6, near, tf.math.log(size + 1e-6) + math.log(2))
+
+
+def _acosh(x: Any) -> Any:
+    import tensorflow as tf
+
+    return _log1p(x - 1 + tf.sqrt(x - 1) * tf.sqrt(x + 1))
+
+
+def _atanh(x: Any) -> Any:
+    return (_log1p(x) - _log1p(-x)) / 2
+
+
+def _log1p(x: Any) -> Any:
+    """``2 atanh(s)`` for ``s = x / (2 + x)``, as a series near 0, where ``1 + x`` loses digits."""
+    import tensorflow as tf
+
+    near = tf.clip_by_value(x, -0.3, 0.3)
+    s = near / (2 + near)
+    q = s * s
+    series = 2 * s * (1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q / 11)))))
+    return tf.where(tf.abs(x) < 0.3, series, tf.math.log(1 + x))
+
+
+def _erf(x: Any) -> Any:
+    """``x * p(x²)`` up to 4, beyond which it is 1 in float32.
+
+    ``p`` is a Chebyshev interpolant, evaluated by Clenshaw's recurrence.
+    """
+    import tensorflow as tf
+
+    clipped = tf.clip_by_value(x, -_ERF_RANGE, _ERF_RANGE)
+    twice = 2 * (clipped * clipped * (2 / _ERF_RANGE**2) - 1)
+    coefficients = _erf_coefficients()
+    later, last = tf.zeros_like(x), tf.zeros_like(x)
+    for coefficient in coefficients[:0:-1]:
+        later, last = twice * later - last + coefficient, later
+    return clipped * (twice / 2 * later - last + coefficients[0])
+
+
+_ERF_RANGE = 4.0
+
+
+def _erf_coefficients() -> list[float]:
+    """Coefficients of erf(x) / x over x², scaled to [-1, 1]."""
+
+    def quotient(scaled: Any) -> Any:
+        x = _ERF_RANGE * np.sqrt((np.asarray(scaled) + 1) / 2)
+        return np.array([math.erf(v) / v if v else 2 / math.sqrt(math.pi) for v in x])
+
+    series = np.polynomial.chebyshev.Chebyshev.interpolate(quotient, 30)
+    significant = int(np.flatnonzero(np.abs(series.coef) > 1e-9)[-1]) + 1
+    return [float(c) for c in series.coef[:significant]]
+
+
+def _erfc(x: Any) -> Any:
+    return 1 - _erf(x)
+
+
+def _invert(x: Any) -> Any:
+    return -1 - x
+
+
+def _cumprod(x: Any, axis: Any, *, attributes: _Attributes) -> Any:
+    """Products of 2, 4, 8 ... neighbours, in as many steps as the logarithm of the length."""
+    import tensorflow as tf
+
+    position = int(tf.get_static_value(axis)) % x.shape.rank
+    length = x.shape[position]
+
+    def shifted(values: Any, steps: int) -> Any:
+        before = [slice(None)] * position
+        kept = values[(*before, slice(None, length - steps))]
+        ones = tf.ones_like(values[(*before, slice(None, steps))])
+        return tf.concat([ones, kept], position)
+
+    if attributes["reverse"].b:
+        x = tf.reverse(x, [position])
+    if attributes["exclusive"].b:
+        x = shifted(x, 1)
+    steps = 1
+    while steps < length:
+        x = x * shifted(x, steps)
+        steps *= 2
+    return tf.reverse(x, [position]) if attributes["reverse"].b else x
+
+
+def _diagonal(x: Any, offset: Any, _padding: Any) -> Any:
+    """One diagonal, by the positions of its values among all values of a matrix."""
+    import tensorflow as tf
+
+    rows, columns = x.shape[-2:]
+    (shift,) = {int(k) for k in np.ravel(tf.get_static_value(offset))}
+    positions = [row * columns + row + shift for row in range(rows) if 0 <= row + shift < columns]
+    flat = tf.reshape(x, tf.concat([tf.shape(x)[:-2], [rows * columns]], 0))
+    return tf.gather(flat, positions, axis=-1)
+
+
+def _bucketize(x: Any, *, attributes: _Attributes) -> Any:
+    """The number of boundaries that are not above a value."""
+    import tensorflow as tf
+
+    boundaries = tf.constant(list(attributes["boundaries"].list.f), tf.float32)
+    reached = tf.cast(tf.cast(x, tf.float32)[..., None] >= boundaries, tf.int32)
+    return tf.reduce_sum(reached, -1)
+
+
+def _bound(*, upper: bool) -> _Replacement:
+    def bound(sequence: Any, values: Any, *, attributes: _Attributes) -> Any:
+        """The number of values of a sorted sequence that are below a value, or not above it."""
+        import tensorflow as tf
+
+        before, value = sequence[:, None, :], values[:, :, None]
+        below = before <= value if upper else before < value
+        dtype = tf.as_dtype(attributes["out_type"].type)
+        return tf.reduce_sum(tf.cast(below, dtype), -1)
+
+    return bound
+
+
+_SEARCHES: Mapping[str, _Replacement] = {
+    "Bucketize": _bucketize,
+    "LowerBound": _bound(upper=False),
+    "UpperBound": _bound(upper=True),
+}
+_WITH_ATTRIBUTES = frozenset({*_SEARCHES, "Cumprod"})
+Replacements = Mapping[str, _Replacement]
+TFLITE: Replacements = {
+    "Acos": _acos,
+    "Acosh": _acosh,
+    "Asin": _asin,
+    "Asinh": _asinh,
+    "Atan": _atan,
+    "Atanh": _atanh,
+    "Cosh": _cosh,
+    "Cumprod": _cumprod,
+    "Invert": _invert,
+    "Log1p": _log1p,
+    "MatrixDiagPartV3": _diagonal,
+    "Sinh": _sinh,
+    "Tan": _tan,
+    **_SEARCHES,
+}
+ERROR_FUNCTIONS = frozenset({"Erf", "Erfc"})
+TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": _erf, "Erfc": _erfc}
+ONNX: Replacements = {
+    "Cumprod": _cumprod,
+    "Invert": _invert,
+    "Log1p": _log1p,
+    **_SEARCHES,
+}
+
+
+@contextlib.contextmanager
+def replaced_operations(replacements: Replacements) -> Iterator[None]:
+    """Within the context, operations of these kinds are replaced as they are traced."""
+    from tensorflow.python.framework.func_graph import FuncGraph
+
+    original = FuncGraph._create_op_internal
+
+    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        replacement = replacements.get(kind)
+        if replacement is None:
+            return original(graph, kind, inputs, *args, **kwargs)
+        if kind in _WITH_ATTRIBUTES:
+            return replacement(*inputs, attributes=kwargs["attrs"]).op
+        return replacement(*inputs).op
+
+    FuncGraph._create_op_internal = create
+    try:
+        with _sign_without_bits():
+            yield
+    finally:
+        FuncGraph._create_op_internal = original
+
+
+@contextlib.contextmanager
+def _sign_without_bits() -> Iterator[None]:
+    """Compute the sign of a float by comparisons; Keras reads its bits, also in argmax."""
+    import tensorflow as tf
+    from keras.src.backend.tensorflow import numpy
+
+    original = numpy.signbit
+
+    def signbit(x: Any) -> Any:
+        x = tf.convert_to_tensor(x)
+        return tf.logical_or(x < 0, 1 / x < 0) if x.dtype.is_floating else original(x)
+
+    numpy.signbit = signbit
+    try:
+        yield
+    finally:
+        numpy.signbit = original
