@@ -145,9 +145,9 @@ def _lowered(
 class MissingOperatorsError(ConversionError):
     """The model needs operations of TensorFlow, ``names``, that TFLite does not have."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, reason: str, names: Sequence[str]) -> None:
         super().__init__(
-            f"The TFLite converter failed: TFLite has no operator for {', '.join(names)}.",
+            f"The TFLite converter failed: {reason}",
             hint="Express them with other operations, or convert to ONNX only: --format onnx",
         )
         self.names = names
@@ -162,10 +162,22 @@ def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
     try:
         return bytes(converter.convert())
     except Exception as error:  # MLIR errors arrive as many classes
-        if missing := sorted(set(_MISSING.findall(str(error)))):
-            raise MissingOperatorsError(missing) from error
-        reason = " ".join(_PLACES.sub(" ", first_line(error)).split())
-        raise ConversionError(f"The TFLite converter failed: {reason}") from error
+        if missing := _missing(error):
+            raise MissingOperatorsError(_reason(error), missing) from error
+        raise ConversionError(f"The TFLite converter failed: {_reason(error)}") from error
+
+
+def _missing(error: Exception) -> list[str]:
+    """The operations of TensorFlow that TFLite lacks, according to an error of the converter."""
+    return sorted(set(_MISSING.findall(str(error))))
+
+
+def _reason(error: Exception) -> str:
+    """The operators that TFLite lacks, or the first line without the places in source files."""
+    missing = _missing(error)
+    if missing:
+        return f"TFLite has no operator for {', '.join(missing)}."
+    return " ".join(_PLACES.sub(" ", first_line(error)).split())
 
 
 def _name_tensors(file: TFLiteFile, traced: Traced) -> None:
