@@ -36,7 +36,7 @@ nn: avg_pool2d bias_add conv2d crelu depth_to_space depthwise_conv2d elu gelu le
   local_response_normalization log_softmax max_pool2d relu relu6 selu
   sigmoid_cross_entropy_with_logits silu softmax softmax_cross_entropy_with_logits_v2 softsign
   space_to_depth
-signal: dct frame idct overlap_and_add stft
+signal: dct frame idct overlap_and_add
 """
 
 

@@ -123,9 +123,9 @@ def _function_calls(
     inputs = []
     for call in calls:
         tensors: list[Any] = []
-        expression = _call_expression(path, call, tensors, shapes)
-        if not tensors:
+        if not any(_layers_of(dict(call))):
             raise NotRecognizedError("the file does not contain its tensors")
+        expression = _call_expression(path, call, tensors, shapes)
         if expression not in distinct:
             distinct.append(expression)
         inputs.append(tensors)
