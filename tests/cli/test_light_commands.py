@@ -536,3 +536,22 @@ def test_interrupted(slow_bundle, tmp_path, source, command, number, code, whole
         time.sleep(0.02)
     assert members(process.pid) == []
     assert listing(tmp_path) == before
+
+
+# Paths that are no files
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero"])
+def test_inspect_does_not_read_devices_and_pipes(edgeattn, tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    result = edgeattn("inspect", name)
+    assert (result.code, result.out) == (2, "")
+    assert f"{name} is not a regular file." in result.err
+
+
+def test_inspect_has_a_time_limit(edgeattn, dense_bundle):
+    file = dense_bundle.path / "dense.float32.tflite"
+    result = edgeattn("inspect", file, "--timeout", "0.001")
+    assert (result.code, result.out) == (3, "")
+    assert "took longer than 0.001 s while loading dense.float32.tflite" in result.err
+    assert "--timeout SECONDS" in result.err
