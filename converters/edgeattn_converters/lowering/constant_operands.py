@@ -34,6 +34,11 @@ def ordered_constants() -> Iterator[None]:
     def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if kind in _RECIPROCALS and inputs[0].shape.rank:
             return tf.math.divide(tf.ones([1], inputs[0].dtype), inputs[0]).op
+        # TFLite's own operator fails if a denominator is zero. Constant denominators keep it,
+        # because the converter would multiply by their rounded inverse.
+        is_real = kind == "FloorDiv" and inputs[0].dtype.is_floating
+        if is_real and not _is_constant(inputs[1], of_data):
+            return tf.floor(tf.math.divide(*inputs)).op
         side = _constant_side(kind, inputs, of_data)
         if side is None:
             return original(graph, kind, inputs, *args, **kwargs)

@@ -164,3 +164,20 @@ def test_onnx_without_an_optimization_that_fails(tmp_path: Path) -> None:
     file = onnx.convert(model, interface_of(model), recipe_for("float32"), path)
     actual = open_runner(path, "onnx", file.inputs, file.outputs, as_deployed=True).run({"x": x})
     np.testing.assert_allclose(actual["y"], model.predict(x, verbose=0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", list(CONVERTERS))
+def test_quotients_of_zero_as_in_keras(format: str, tmp_path: Path) -> None:
+    inputs = {name: keras.Input((4,), name=name) for name in "xy"}
+    x, y = inputs.values()
+    functions = {"divide": ops.divide, "floor_divide": ops.floor_divide}
+    model = keras.Model(inputs, {name: f(x, y) for name, f in functions.items()})
+    values = {
+        "x": np.array([[1.0, -1.0, 7.0, -7.0]], np.float32),
+        "y": np.array([[0.0, 0.0, 2.0, 2.0]], np.float32),
+    }
+    path = tmp_path / "model"
+    file = CONVERTERS[format].convert(model, interface_of(model), recipe_for("float32"), path)
+    actual = open_runner(path, format, file.inputs, file.outputs, as_deployed=True).run(values)
+    np.testing.assert_array_equal(actual["divide"], [[np.inf, -np.inf, 3.5, -3.5]])
+    np.testing.assert_array_equal(actual["floor_divide"], [[np.inf, -np.inf, 3, -4]])
