@@ -41,7 +41,7 @@ def test_artifacts_are_refused_or_read(format: str, cases: list[dict[str, Any]])
             continue
         with pytest.raises(EdgeattnError) as raised:
             inspect_artifact(case["path"], format)
-        expected = 4 if "external data" in case["danger"] else 5
+        expected = 4 if "external data" in case["danger"] else 3
         assert raised.value.exit_code == expected, case["name"]
 
 
