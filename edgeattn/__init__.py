@@ -22,7 +22,8 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
-    from edgeattn.inference.model import Model, load
+    from edgeattn.inference.load import load
+    from edgeattn.inference.model import Model
     from edgeattn.inference.run import run_bundle
     from edgeattn.metrics.limits import Check
     from edgeattn.runners import Runner, open_runner
@@ -67,7 +68,8 @@ _MODULES = {
     "bundle.bundle": ("Bundle",),
     "bundle.manifest": ("Artifact", "Manifest"),
     "inference.run": ("run_bundle",),
-    "inference.model": ("Model", "load"),
+    "inference.load": ("load",),
+    "inference.model": ("Model",),
     "metrics.limits": ("Check",),
     "runners": ("Runner", "open_runner"),
     "tensors": ("TensorSpec",),

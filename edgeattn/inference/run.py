@@ -10,7 +10,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, EdgeattnError, OutputError, SampleError
 from edgeattn.files import atomic_write, require_new
-from edgeattn.inference.model import first_available
+from edgeattn.inference.load import first_available
 from edgeattn.inference.stream import read_stream
 from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner

@@ -18,7 +18,7 @@ from edgeattn.bundle.manifest import MANIFEST, Manifest
 from edgeattn.bundle.packing import pack
 from edgeattn.bundle.signing import NAMESPACE, open_signed, sign
 from edgeattn.errors import BundleError, SignatureError
-from edgeattn.inference.model import load
+from edgeattn.inference.load import load
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.validation.validate import validate_isolated
 
