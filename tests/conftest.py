@@ -35,13 +35,16 @@ LONGEST = (
 )
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """One process runs the tests of a file, those of all faults, and those of an emulated Pi."""
+    folder = item.path.parent.name
+    shared = folder if folder in ("faults", "pi") else item.path.stem
+    item.add_marker(pytest.mark.xdist_group(shared))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(LONGEST)))
-    for item in items:
-        # One process runs the tests of a file, and those that share the conversions of the faults.
-        shared = TESTS / "faults" in item.path.parents
-        item.add_marker(pytest.mark.xdist_group("faults" if shared else item.path.stem))
 
 
 @dataclass(frozen=True)

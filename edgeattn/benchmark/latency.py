@@ -119,14 +119,30 @@ def measure_latency(
     runs: int = RUNS,
     seconds: float = SECONDS,
 ) -> LatencyReport:
-    """Measure ``artifacts`` on ``target``, for each number of ``threads`` in turn.
+    """Identify the bundle on ``target``, and measure its artifacts, see :func:`measure_artifacts`.
 
-    Measures ``runs`` valid runs of each artifact, or fewer if all artifacts together take more than
-    ``seconds``. Raises :class:`BundleError` if the bundle was changed or differs from the one on
-    the target, and :class:`DeviceError` if the target does not respond.
+    Raises :class:`BundleError` if the bundle was changed or differs from the one on the target, and
+    :class:`DeviceError` if the target does not respond.
     """
     with target.start() as worker:
         identify(target, bundle, worker)
+    return measure_artifacts(bundle, artifacts, target, threads=threads, runs=runs, seconds=seconds)
+
+
+def measure_artifacts(
+    bundle: Bundle,
+    artifacts: tuple[Artifact, ...],
+    target: Target,
+    *,
+    threads: Sequence[int] = (1,),
+    runs: int = RUNS,
+    seconds: float = SECONDS,
+) -> LatencyReport:
+    """Measure ``artifacts`` on ``target``, for each number of ``threads`` in turn.
+
+    Measures ``runs`` valid runs of each artifact, or fewer if all artifacts together take more than
+    ``seconds``. A file that differs from its hash in ``artifacts`` is not run.
+    """
     reference = bundle.reference()
     results: list[LatencyResult] = []
     for count in threads:

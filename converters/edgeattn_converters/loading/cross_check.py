@@ -22,6 +22,7 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.mixed_precision import in_float32
+from edgeattn_converters.loading.migrate.preprocessing import REMOVED
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS
 
 SEED = 20150817
@@ -47,7 +48,7 @@ def compare_with_stock_loader(
         return ()
     loader = "Keras" if major == 3 else "tf_keras"
     try:
-        if not _is_built_in(stored):
+        if not _is_comparable(stored):
             return ()
         samples = _samples(model, stored)
         with warnings.catch_warnings():
@@ -85,16 +86,19 @@ def compare_with_stock_loader(
     )
 
 
-def _is_built_in(stored: Config) -> bool:
-    """Return whether all layers, at any depth, are Keras layers without code."""
+def _is_comparable(stored: Config) -> bool:
+    """Return whether all layers, at any depth, are Keras layers without code.
+
+    A model from which layers were removed takes other inputs than the stored one.
+    """
     if not is_model(stored):
         return False
     for item in stored_layers(stored):
         class_name = item.get("class_name")
         if is_model(item):
-            if not _is_built_in(item):
+            if not _is_comparable(item):
                 return False
-        elif class_name not in LAYERS or class_name in _CODE_LAYERS:
+        elif class_name not in LAYERS or class_name in _CODE_LAYERS or class_name in REMOVED:
             return False
         config = item.get("config")
         for value in config.values() if isinstance(config, Mapping) else ():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import MALFORMED, Artifact, Manifest, sha256, write_manifest
+from edgeattn.bundle.manifest import MALFORMED, Artifact, Manifest, sha256
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
@@ -245,17 +245,14 @@ def timed(
     results: Sequence[Result], folder: Path, manifest: Manifest, *, runs: int, seconds: float
 ) -> tuple[Result, ...]:
     """``results`` with median latencies on this machine, measured in turns."""
-    from edgeattn.benchmark.latency import measure_latency
+    from edgeattn.benchmark.latency import measure_artifacts
     from edgeattn.targets.target import local_target
 
     artifacts = tuple(Artifact.from_json(result.artifact) for result in results if result.artifact)
     if not artifacts:
         return tuple(results)
-    # Without artifacts, because candidates of one format and scheme share a label. The target
-    # compares the hash of the manifest on disk.
     bundle = Bundle(folder, manifest)
-    write_manifest(folder, manifest)
-    report = measure_latency(bundle, artifacts, local_target(bundle), runs=runs, seconds=seconds)
+    report = measure_artifacts(bundle, artifacts, local_target(bundle), runs=runs, seconds=seconds)
     medians = {item.artifact.path: item.timing.percentile_ms(50) for item in report.results}
     return tuple(
         replace(result, p50_ms=medians.get(str(result.artifact.get("path")))) for result in results

@@ -432,6 +432,18 @@ def test_encoded_words_have_a_number_for_unknown_ones(
     np.testing.assert_allclose(loaded.model(encoded), model(raw), atol=1e-6)
 
 
+def test_a_model_without_its_lookup_is_not_compared_with_the_stored_one(tmp_path: Path) -> None:
+    """Both take integers, but one takes values and the other their numbers."""
+    inputs = keras.Input((3,), dtype="int64", name="raw")
+    lookup = layers.IntegerLookup(vocabulary=[5, 7])
+    table = layers.Embedding(3, 2)(lookup(inputs))
+    model = seeded(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(table))))
+    model.save(tmp_path / "model.keras")
+    loaded = load_model(audit_file(tmp_path / "model.keras"))
+    raw = np.array([[5, 7, 6]])
+    np.testing.assert_allclose(loaded.model(lookup(raw)), model(raw), atol=1e-6)
+
+
 def test_raw_samples_after_a_cut_are_refused_with_what_to_pass(tmp_path: Path) -> None:
     inputs = keras.Input((2,), dtype="string", name="raw")
     words = layers.StringLookup(vocabulary=["red", "blue"], name="words")(inputs)
