@@ -27,19 +27,25 @@ start_worker = worker_module.start_process
 
 # Files that take longest start first, so that two processes end at about the same time.
 LONGEST = (
-    *("test_emulated_pi.py", "test_lowering_structures.py", "test_diagnosis_of_faults.py"),
-    "test_faults.py",
-    *("test_lowering_recurrent.py", "test_convert.py", "test_sample_models.py"),
-    *("test_quantized_convert.py", "test_load_specimens.py", "test_tune.py"),
-    *("test_lowering_attention.py", "test_shared_models.py", "test_attention_outputs.py"),
+    *("test_emulated_pi.py", "test_diagnosis_of_faults.py", "test_faults.py"),
+    *("test_lowering_structures.py", "test_convert.py", "test_load_specimens.py"),
+    *("test_lowering_recurrent.py", "test_lowering_attention.py", "test_corpus.py"),
+    *("test_attention_outputs.py", "test_sample_models.py", "test_quantized_convert.py"),
+    *("test_tune.py", "test_formats.py", "test_shared_models.py", "test_light_commands.py"),
 )
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """One process runs the tests of a file, those of all faults, and those of an emulated Pi."""
-    folder = item.path.parent.name
-    shared = folder if folder in ("faults", "pi") else item.path.stem
-    item.add_marker(pytest.mark.xdist_group(shared))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            folder = file.rpartition("/")[0]
+            return folder if folder in ("tests/faults", "tests/pi") else file
+
+    return Scheduler(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
