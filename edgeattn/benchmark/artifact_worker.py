@@ -18,6 +18,7 @@ from edgeattn.inference.session import import_runtime, open_session
 from edgeattn.process.limits import run_limits
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners.isolated import RAISE_TIMEOUT
+from edgeattn.targets.replies import parse_measurement
 from edgeattn.tensors import Array, Tensors
 
 # The first samples of the reference, which are ordinary ones, are used as inputs in turn.
@@ -60,18 +61,22 @@ class ArtifactWorker:
     def call(
         self, function: str, arguments: Mapping[str, Any], tensors: Tensors | None = None
     ) -> tuple[Any, Tensors] | None:
-        """Return the result and the arrays of a function, or ``None`` if this artifact failed."""
+        """Return the result and the arrays of a function, or ``None`` if this artifact failed.
+
+        Raises :class:`DeviceError` if the reply is malformed.
+        """
         if self.reason is not None:
             return None
         limits = run_limits()
         try:
-            return self._worker.call(
+            reply, arrays = self._worker.call(
                 f"edgeattn.benchmark.artifact_worker:{function}",
                 arguments,
                 tensors,
                 timeout=limits.seconds + arguments.get("seconds", 0.0),
                 memory=limits.memory,
             )
+            return parse_measurement(function, reply, arrays)
         except RuntimeUnavailableError as error:
             self.reason, self.unavailable = error.message, True
         except (ArtifactError, UnsafeModelError, UsageError) as error:

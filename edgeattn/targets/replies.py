@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgeattn.bundle.manifest import MALFORMED
 from edgeattn.errors import DeviceError
@@ -12,6 +15,7 @@ from edgeattn.errors import DeviceError
 if TYPE_CHECKING:
     from edgeattn.device.info import Device
     from edgeattn.device.runtime_check import RuntimeCheck
+    from edgeattn.tensors import Tensors
 
 MAX_PROCESSORS = 4096
 
@@ -89,6 +93,49 @@ def parse_processors(reply: Any) -> int:
         if type(reply) is not int or not 1 <= reply <= MAX_PROCESSORS:
             raise ValueError
         return reply
+
+
+# The fields of the replies of :mod:`edgeattn.benchmark.artifact_worker`, by function.
+_TEXT, _COUNT, _NUMBER, _FLAG = "text", "count", "number", "flag"
+MEASUREMENTS: Mapping[str, Mapping[str, str]] = {
+    "load": {"runtime": _TEXT, "load_ms": _NUMBER},
+    "time_runs": {"throttled": _FLAG, "temperature_c": _NUMBER, "memory_bytes": _COUNT},
+    "measure_idle_power": {"watts": _NUMBER},
+    "run_window": {
+        "seconds": _NUMBER,
+        "runs": _COUNT,
+        "p50_ms": _NUMBER,
+        "temperature_c": _NUMBER,
+        "throttled": _FLAG,
+        "watts": _NUMBER,
+    },
+}
+# What a machine need not be able to measure.
+_OPTIONAL = ("throttled", "temperature_c", "watts")
+
+
+def parse_measurement(function: str, reply: Any, arrays: Tensors) -> tuple[dict[str, Any], Tensors]:
+    """The result of a function of a benchmark, and its durations in nanoseconds, if it has some."""
+    with parsing("a measurement"):
+        fields = MEASUREMENTS[function]
+        values = {name: _measured(kind, reply[name], name) for name, kind in fields.items()}
+        if function != "time_runs":
+            return values, {}
+        durations = arrays["nanoseconds"]
+        if durations.ndim != 1 or durations.dtype != np.int64 or (durations < 0).any():
+            raise ValueError
+        return values, {"nanoseconds": durations}
+
+
+def _measured(kind: str, value: Any, name: str) -> Any:
+    if value is None and name in _OPTIONAL:
+        return None
+    if kind == _TEXT:
+        return text(value)
+    types = {_COUNT: (int,), _NUMBER: (int, float), _FLAG: (bool,)}[kind]
+    if type(value) not in types or not math.isfinite(value) or (value < 0 and kind == _COUNT):
+        raise TypeError
+    return value
 
 
 def parse_folder(reply: Any) -> str:

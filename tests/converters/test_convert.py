@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -324,21 +326,30 @@ def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
 )
-def test_interrupted(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    """The signal arrives while the worker reads the model, a pipe that no one writes to."""
-    model, output = tmp_path / "model.h5", tmp_path / "output"
-    os.mkfifo(model)
+def test_interrupted(number: signal.Signals, code: int, saved: Path, tmp_path: Path) -> None:
+    """The signal arrives while the worker converts: it reads from a pipe that has no data."""
+    pipe, output = tmp_path / "pipe", tmp_path / "output"
+    os.mkfifo(pipe)
     output.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'edgeattn_converters.formats.tflite':\n"
+        f"            open({str(pipe)!r}).read()\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
     process = subprocess.Popen(
-        [*COMMAND, "convert", *FLOAT, str(model), "-o", str(output / "out.edge")],
+        [*COMMAND, "convert", *FLOAT, str(saved), "-o", str(output / "out.edge")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
         # The tests may run with the signal ignored, as shells do for background jobs.
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
-    with model.open("wb"):  # blocks until the worker opens it for reading
+    with os.fdopen(_opened_by_reader(pipe, process), "wb"):
         assert list(output.iterdir())
         # Ctrl-C reaches the whole process group; a service manager signals the first process.
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
@@ -348,6 +359,18 @@ def test_interrupted(number: signal.Signals, code: int, tmp_path: Path) -> None:
     assert list(output.iterdir()) == []
     with pytest.raises(ProcessLookupError):  # no process of the group is left
         os.killpg(process.pid, 0)
+
+
+def _opened_by_reader(pipe: Path, process: subprocess.Popen[str]) -> int:
+    """The descriptor for writing to ``pipe``, once a process reads from it."""
+    while process.poll() is None:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        time.sleep(0.05)
+    raise AssertionError(process.communicate())
 
 
 def test_a_converter_that_crashes(

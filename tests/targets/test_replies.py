@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeattn.device.runtime_check import RuntimeCheck
@@ -116,3 +118,53 @@ def test_doctor_of_a_hostile_machine(edgeattn: Any, monkeypatch: pytest.MonkeyPa
     result = edgeattn("doctor", "pi@board")
     assert result.code == 5
     assert "malformed reply" in result.err
+
+
+LOADED = {"runtime": "onnxruntime 1", "load_ms": 1.5}
+TIMED = {"throttled": None, "temperature_c": 60.0, "memory_bytes": 7}
+WINDOW = {
+    "seconds": 1.0,
+    "runs": 3,
+    "p50_ms": 0.5,
+    "temperature_c": None,
+    "throttled": False,
+    "watts": None,
+}
+DURATIONS = {"nanoseconds": np.array([5, 6], np.int64)}
+
+
+def test_measurements() -> None:
+    for function, reply in (("load", LOADED), ("run_window", WINDOW)):
+        assert replies.parse_measurement(function, {**reply, "more": "x"}, {}) == (reply, {})
+    assert replies.parse_measurement("time_runs", TIMED, DURATIONS) == (TIMED, DURATIONS)
+
+
+@pytest.mark.parametrize(
+    ("function", "reply", "arrays"),
+    [
+        *(("load", reply, {}) for reply in (None, [], 7, {}, {**LOADED, "load_ms": "1"})),
+        *(("load", {**LOADED, "runtime": text}, {}) for text in (None, "\x1b[2J", "a\nb")),
+        *(
+            ("time_runs", {**TIMED, name: value}, DURATIONS)
+            for name, value in (
+                *(("throttled", 1), ("throttled", "no"), ("temperature_c", math.nan)),
+                *(("temperature_c", True), ("memory_bytes", -1), ("memory_bytes", None)),
+            )
+        ),
+        *(
+            ("time_runs", TIMED, arrays)
+            for arrays in (
+                {},
+                {"nanoseconds": np.array([0.5])},
+                {"nanoseconds": np.array([[5]], np.int64)},
+                {"nanoseconds": np.array([-5], np.int64)},
+            )
+        ),
+        ("measure_idle_power", {"watts": "9"}, {}),
+        ("measure_idle_power", {"watts": math.inf}, {}),
+        *(("run_window", {**WINDOW, name: "x"}, {}) for name in WINDOW),
+    ],
+)
+def test_malformed_measurements(function: str, reply: Any, arrays: Any) -> None:
+    with pytest.raises(DeviceError, match="malformed reply: a measurement"):
+        replies.parse_measurement(function, reply, arrays)
