@@ -49,7 +49,8 @@ def test_every_command_has_help(edgeattn):
         for line, following in zip(options, [*options[1:], ""], strict=True):
             if re.match(r" {0,6}-", line):
                 assert re.search(r"\S  +\S", line.strip()) or following.startswith("    "), line
-        assert edgeattn(name, "-h").out == result.out
+        short = edgeattn(name, "-h")
+        assert (short.code, short.err, short.out) == (0, "", result.out)
 
 
 def test_version(edgeattn):

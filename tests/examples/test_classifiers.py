@@ -8,6 +8,8 @@ import edgeattn.layers  # noqa: F401  registers the layer of the files
 from example_results import read_result
 from fake_data import write_gestures, write_har_subset, write_vowels
 
+pytestmark = pytest.mark.long
+
 
 def test_vowels_from_data_to_report(tmp_path, run_example):
     write_vowels(tmp_path)

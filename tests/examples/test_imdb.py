@@ -8,6 +8,8 @@ import pytest
 from example_results import read_result
 from fake_data import write_archive, write_reviews
 
+pytestmark = pytest.mark.long
+
 
 def test_reviews_on_jax_from_data_to_report(tmp_path, run_example):
     write_reviews(tmp_path)

@@ -10,6 +10,8 @@ import pytest
 
 from example_results import read_result
 
+pytestmark = pytest.mark.long
+
 
 def test_find_max_from_training_to_report(run_example):
     folder = run_example("find_max")

@@ -16,7 +16,7 @@ import damaged_bundles
 import fuzz
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
-from edgeattn.errors import ArtifactError, BundleError
+from edgeattn.errors import BundleError, UnsupportedModelError
 from edgeattn.inspection import inspect_artifact
 from edgeattn.validation import artifact
 from mutations import write_variant
@@ -74,7 +74,7 @@ def test_tensor_names_that_are_not_utf_8(tmp_path: Path) -> None:
     assert name in data
     path = tmp_path / "model.tflite"
     path.write_bytes(data.replace(name, b"\xff" * len(name)))
-    with pytest.raises(ArtifactError):
+    with pytest.raises(UnsupportedModelError):
         inspect_artifact(path, "tflite")
 
 

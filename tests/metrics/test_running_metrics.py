@@ -17,7 +17,7 @@ def test_batches_give_the_metrics_of_the_whole():
     for part in np.array_split(np.arange(700), 9):
         metrics.add(expected[part], actual[part])
 
-    def check(metric, value, limit=None, relation="<="):
+    def check(metric, value, limit=None, relation="<=", **_):
         return metric, value
 
     values = dict(metrics.checks(check))
@@ -56,7 +56,7 @@ def test_a_few_of_2000_float32_samples_may_exceed_the_tolerance(count, ratio, fa
     for part in np.array_split(np.arange(2000), 7):
         metrics.add(expected[part], actual[part])
 
-    def check(metric, value, limit=None, relation="<="):
+    def check(metric, value, limit=None, relation="<=", **_):
         return Check("artifact", "numbers", metric, value, limit, relation)
 
     checks = list(metrics.checks(check, dataset=True))

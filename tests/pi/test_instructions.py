@@ -16,6 +16,8 @@ from emulated import PROJECT, CannotEmulate
 
 from benchmarks import counting, instruction_tables, instructions
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def emulator():

@@ -17,6 +17,8 @@ from edgeattn.runners import open_runner
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 DATA = ROOT.parent / "shared" / "data"
 # Maximum size relative to float32, and maximum loss of accuracy in percentage points.
