@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 from onnx import numpy_helper
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact, sha256, write_manifest
-from edgeattn.cli.validate import command
 from edgeattn.diagnosis.diagnose import ArtifactDiagnosis, diagnose
 from edgeattn.metrics.verdict import PASS
 from edgeattn.validation.artifact import validate_artifact
@@ -224,16 +221,16 @@ def test_sound_artifacts_have_no_faulty_operator(converted) -> None:
     assert compared >= 20
 
 
-def test_explain_as_text_and_as_json(converted, tmp_path) -> None:
+def test_explain_as_text_and_as_json(converted, tmp_path, edgeattn) -> None:
     fault = next(f for f in FAULTS if f.name == "int8 scales of the recurrence halved")
     bundle, _ = planted(converted["digits"], fault, tmp_path / "digits.edge")
-    arguments = [str(bundle.path), "--format", "tflite", "--scheme", "int8", "--explain"]
-    result = CliRunner().invoke(command, arguments, standalone_mode=False)
-    assert result.return_value == 1
-    assert "FULLY_CONNECTED" in result.stdout
-    assert "edgeattn convert model.h5 --force" in result.stdout
-    document = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)
-    (explanation,) = document["explanation"]
+    # As a command of edgeattn: click stores the help options of a command that runs by itself.
+    arguments = ("validate", bundle.path, "--format", "tflite", "--scheme", "int8", "--explain")
+    result = edgeattn(*arguments)
+    assert result.code == 1
+    assert "FULLY_CONNECTED" in result.out
+    assert "edgeattn convert model.h5 --force" in result.out
+    (explanation,) = edgeattn(*arguments, "--json").document["explanation"]
     assert explanation["reference"] == "tflite float32"
     assert explanation["operator"]["operator"] == "FULLY_CONNECTED"
     assert explanation["operator"]["cause"] == "weights"
