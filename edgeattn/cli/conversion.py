@@ -29,11 +29,7 @@ def cost_lines(report: ArtifactReport) -> Iterator[str]:
     """A line for each limit that the artifact misses only because its weights are rounded."""
     from edgeattn.validation.rounding import WEIGHTS, limit_name
 
-    coarse = {
-        (check.metric, check.output, check.data)
-        for reason, check in report.open_limits
-        if reason == PRECISION
-    }
+    coarse = {check.key for reason, check in report.open_limits if reason == PRECISION}
     for check in report.explained:
         cost = report.rounding.get(check.output or "", {}).get(check.metric)
         weights = WEIGHTS[report.artifact.scheme]
@@ -44,7 +40,7 @@ def cost_lines(report: ArtifactReport) -> Iterator[str]:
         )
         if cost is not None:
             line += f", and rounding the weights to {weights} alone gives {cost:.3g}"
-        if (check.metric, check.output, check.data) in coarse:
+        if check.key in coarse:
             line += (
                 ". Choose a more precise scheme, or decide with --limit "
                 f"{check.output}:{limit_name(check)}=VALUE"

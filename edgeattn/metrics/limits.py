@@ -159,6 +159,11 @@ class Check:
     samples: int | None = None
 
     @property
+    def key(self) -> tuple[str, str | None, str | None]:
+        """Metric, output and dataset, which identify a check among those of one artifact."""
+        return self.metric, self.output, self.data
+
+    @property
     def name(self) -> str:
         """The metric with its output and dataset, such as ``snr_db of score on test.npz``."""
         of = f" of {self.output}" if self.output else ""

@@ -174,8 +174,7 @@ class ArtifactReport:
             return None
         if self._is_undecided(check):
             return NOT_PROVEN
-        same = (check.metric, check.output, check.data)
-        explained = any((c.metric, c.output, c.data) == same for c in self.explained)
+        explained = any(other.key == check.key for other in self.explained)
         if explained and excess(check) <= COARSE:
             return PRECISION
         return FEW_SAMPLES if check in self.by_chance else None

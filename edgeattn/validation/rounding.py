@@ -104,7 +104,7 @@ def conversion_result(artifact: Artifact, checks: Sequence[Check], costs: Costs)
 def explained_outputs(checks: Sequence[Check], costs: Costs) -> frozenset[str]:
     """The outputs and maps whose errors are all explained by the rounding of weights.
 
-    None if the artifact has a fault that is no rounding.
+    Empty if the costs are not known, or if the artifact has a fault that is no rounding.
     """
     if not costs or _has_other_faults([check for check in checks if check.passed is False]):
         return frozenset()

@@ -255,6 +255,14 @@ def test_arguments_that_a_layer_does_not_pass_on_are_not_accepted() -> None:
     assert {"units", "trainable", "name", "dtype"} <= (accepted_arguments("LSTM") or set())
 
 
+def assign_same_weights(first: Any, second: Any, generator: np.random.Generator) -> None:
+    """Give two models with weights of the same shapes the same random values."""
+    for variable, other in zip(first.weights, second.weights, strict=True):
+        values = generator.normal(0, 0.5, variable.shape)
+        variable.assign(values)
+        other.assign(values)
+
+
 def test_channels_first_are_computed_with_the_channels_last(tmp_path: Path) -> None:
     """TensorFlow has no kernels for the channels first on a CPU."""
     import tf_keras
@@ -277,10 +285,7 @@ def test_channels_first_are_computed_with_the_channels_last(tmp_path: Path) -> N
 
     first, last = build("channels_first"), build("channels_last")
     generator = np.random.default_rng(3)
-    for variable, other in zip(first.weights, last.weights, strict=True):
-        values = generator.normal(0, 0.5, variable.shape)
-        variable.assign(values)
-        other.assign(values)
+    assign_same_weights(first, last, generator)
     first.save(tmp_path / "m.h5")
     loaded = load_model(audit_file(tmp_path / "m.h5"))
     x = generator.normal(size=(2, 6, 8, 3)).astype("float32")
@@ -310,10 +315,7 @@ def test_recurrent_convolution_with_the_channels_first(tmp_path: Path) -> None:
 
     first, last = build("channels_first"), build("channels_last")
     generator = np.random.default_rng(3)
-    for variable, other in zip(first.weights, last.weights, strict=True):
-        values = generator.normal(0, 0.5, variable.shape)
-        variable.assign(values)
-        other.assign(values)
+    assign_same_weights(first, last, generator)
     x = generator.normal(size=(2, 4, 5, 6, 2)).astype("float32")
     for suffix in (".keras", ".h5"):
         first.save(tmp_path / f"m{suffix}")

@@ -183,6 +183,17 @@ def test_columns_of_a_table_are_numbers_or_tokens(tmp_path: Path) -> None:
     assert np.abs(written[:, [1, 3, 4]]).max() > WORDS
 
 
+def write_reference(model: Any, folder: Path) -> None:
+    """The reference of ``samples.npz`` in ``folder``."""
+    reference_file.write(
+        model,
+        interface_of(model),
+        folder / "reference.npz",
+        samples=folder / "samples.npz",
+        attention=False,
+    )
+
+
 def test_tokens_outside_the_table_are_refused(tmp_path: Path) -> None:
     model = models.filled(several_inputs())
     samples = {
@@ -192,23 +203,11 @@ def test_tokens_outside_the_table_are_refused(tmp_path: Path) -> None:
     }
     np.savez(tmp_path / "samples.npz", **samples)
     with pytest.raises(SampleError, match=r"'right' takes tokens from 0 to 29; .* 87 to 87"):
-        reference_file.write(
-            model,
-            interface_of(model),
-            tmp_path / "reference.npz",
-            samples=tmp_path / "samples.npz",
-            attention=False,
-        )
+        write_reference(model, tmp_path)
 
 
 def test_an_index_that_the_model_computes_may_be_outside_the_table(tmp_path: Path) -> None:
     model = models.filled(computed(lambda x: ops.cast(ops.abs(x) * 100, "int32"))())
     np.savez(tmp_path / "samples.npz", x=np.ones((4, STEPS), "float32"))
     with pytest.raises(UnsupportedModelError, match=r"Keras itself .* = 100 is not in \[0, 30\)"):
-        reference_file.write(
-            model,
-            interface_of(model),
-            tmp_path / "reference.npz",
-            samples=tmp_path / "samples.npz",
-            attention=False,
-        )
+        write_reference(model, tmp_path)
