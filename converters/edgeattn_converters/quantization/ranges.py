@@ -76,10 +76,13 @@ def measure_ranges(
     details = interpreter.get_input_details()
     indices = {item["name"]: item["index"] for item in details}
     batch = int(details[0]["shape"][0])
+    unwritten = _unread_loop_outputs(file)
     floats = [
         index
         for index, tensor in enumerate(file.main.tensors)
-        if file.dtype(tensor) == "FLOAT32" and file.constant(tensor) is None
+        if index not in unwritten
+        and file.dtype(tensor) == "FLOAT32"
+        and file.constant(tensor) is None
     ]
     rows = len(samples[names[0]])
     count = SUBSETS if rows >= 2 * SUBSETS * batch else 1
@@ -96,6 +99,14 @@ def measure_ranges(
         known = {index: value for index, value in current.items() if value is not None}
         parts[subset] = merge_ranges([parts[subset], known])
     return merge_ranges(parts), range_spread_notes(parts)
+
+
+def _unread_loop_outputs(file: TFLiteFile) -> set[int]:
+    """Outputs of loops and branches that nothing reads: the runtime may leave them unwritten, so
+    that they contain whatever was in memory."""
+    read = {*file.main.outputs, *(index for item in file.main.operators for index in item.inputs)}
+    controlled = (item for item in file.main.operators if file.kind(item) in ("WHILE", "IF"))
+    return {index for item in controlled for index in item.outputs} - read
 
 
 def _current_range(index: int, interpreter: Any, file: TFLiteFile) -> Range | None:

@@ -14,6 +14,8 @@ from quantized_models import CONVERTERS, filled
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.ranges import measure_ranges
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -85,3 +87,18 @@ def test_weights_in_loops(files: Files, format: str, scheme: str, tmp_path: Path
     weights = file.achieved["weights"]
     stored = "float16" if scheme == "float16" else "int8"
     assert weights[stored] / sum(weights.values()) > 0.9
+
+
+def test_values_that_no_operator_reads_are_not_measured(files: Files, tmp_path: Path) -> None:
+    """The runtime does not write the unchanged values of a loop: they are random memory."""
+    path = tmp_path / "model.tflite"
+    CONVERTERS["tflite"].convert(files.model, files.interface, recipe_for("float32"), path)
+    content = path.read_bytes()
+    file = TFLiteFile(content)
+    ranges, _ = measure_ranges(file, content, files.inputs, ["x"])
+    loops = [item for item in file.main.operators if file.kind(item) == "WHILE"]
+    read = {index for item in file.main.operators for index in item.inputs}
+    unread = {index for item in loops for index in item.outputs} - read
+    assert len(unread) >= len(loops)
+    assert not unread & ranges.keys()
+    assert {index for item in loops for index in item.outputs} & ranges.keys()
