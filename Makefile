@@ -27,15 +27,16 @@ demo: environment
 	    --output .out/find_max.outputs.npz --force
 
 test: environment
-	@echo "Running the tests: about 15 minutes on two idle cores, longer beside other work."
+	@echo "Running the tests: about 10 minutes on two idle cores, longer beside other work."
 	$(PYTEST) -m "not long"
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
 
-# Longer forms of the tests: more models, lowerings and systems. CI runs them after `make test`.
+# Longer forms of the tests: more models, specimens, lowerings, systems, and Keras on JAX. CI runs them
+# after `make test`.
 test-long: environment
 	$(PYTEST) -m long
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
 
-# The device half in ARM user space under emulation; `make test` includes most of them.
+# The device half in ARM user space under emulation; `make test` includes a few of them.
 test-pi: environment
 	$(BIN)/python -m pytest tests/pi
 

@@ -39,6 +39,7 @@ def run(source: str, folder: Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.long
 def test_attention_in_ten_lines(tmp_path):
     pytest.importorskip("edgeattn_converters")
     pytest.importorskip("PIL")
@@ -60,6 +61,7 @@ def test_attention_in_ten_lines(tmp_path):
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.long
 def test_moving_from_the_package_attention(tmp_path):
     source = code("moving-from-attention.md")
     assert run(source, tmp_path).splitlines()[-1] == "Success."

@@ -44,7 +44,7 @@ def python(*arguments: object, **options: object) -> subprocess.Popen[str]:
         ("sign", 6),
         ("validate", 20),
         ("convert", 15),
-        ("tune", 30),
+        pytest.param("tune", 30, marks=pytest.mark.long),
     ],
 )
 def test_killed_at_every_change_of_the_disk(scenario, at_least, tmp_path):

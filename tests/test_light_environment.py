@@ -123,6 +123,7 @@ def without_onnxruntime(tmp_path):
     return {"PYTHONPATH": str(folder.parent)}
 
 
+@pytest.mark.long
 def test_converter_packages_are_not_installed(python):
     code = (
         "import importlib.util, json, edgeattn; print(json.dumps([edgeattn.__file__, "

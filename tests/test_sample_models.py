@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from long_parameters import only
 
 import edgeattn.layers  # noqa: F401  registers the layer of the files
 from edgeattn.evaluation.file_dataset import read_dataset
@@ -68,13 +69,8 @@ def readme_metrics(name):
     return dict(re.findall(r"^\| (.+?) \| ([\d.]+%?) \|$", text, flags=re.MULTILINE))
 
 
-def some_are_long(*names):
-    """Every sample model; only ``names`` are tested by ``make test``, all by ``make test-long``."""
-    return [name if name in names else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
-
-
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("name", some_are_long("digits", "commands"))
+@pytest.mark.parametrize("name", only(NAMES, "digits"))
 def test_training_runs_and_its_files_load(name, tmp_path, monkeypatch):
     """In this process: importing Keras takes longer than the training."""
     path = ROOT / name / "train.py"
@@ -147,7 +143,7 @@ def test_the_models_cover_the_supported_layers_and_tasks():
     }
 
 
-@pytest.mark.parametrize("name", some_are_long("find_max", "digits"))
+@pytest.mark.parametrize("name", only(NAMES, "digits"))
 def test_every_artifact_passes(name, tmp_path):
     """Both formats: float32 within 1e-5, the other schemes within their limits."""
     converters = pytest.importorskip("edgeattn_converters", reason="requires the converters")

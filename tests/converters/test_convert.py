@@ -117,6 +117,7 @@ def test_one_format_and_real_samples(edgeattn: Command, saved: Path, tmp_path: P
     np.testing.assert_array_equal(reference["target"], np.arange(5))
 
 
+@pytest.mark.long
 def test_free_time_axis(edgeattn: Command, tmp_path: Path) -> None:
     import keras
 
@@ -324,7 +325,9 @@ def test_a_full_disk(saved: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long)],
+    ids=["ctrl-c", "term"],
 )
 def test_interrupted(number: signal.Signals, code: int, saved: Path, tmp_path: Path) -> None:
     """The signal arrives while the worker converts: it reads from a pipe that has no data."""

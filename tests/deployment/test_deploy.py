@@ -245,7 +245,7 @@ def test_connection_lost_at_every_call(home, old, new, tmp_path):
     os.environ["HOME"] = str(home)
 
 
-@pytest.mark.parametrize("mode", ["kill", "full"])
+@pytest.mark.parametrize("mode", ["kill", pytest.param("full", marks=pytest.mark.long)])
 def test_interrupted_at_every_change_of_the_disk(tmp_path, mode):
     """Killed, or faced with a full disk, before every file is created, renamed or removed."""
     process = subprocess.run(

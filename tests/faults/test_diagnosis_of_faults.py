@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from long_parameters import every_third
 from onnx import numpy_helper
 
 from edgeattn.bundle.bundle import Bundle
@@ -90,7 +91,7 @@ def diagnosed(bundle: Bundle, *artifacts: Artifact) -> tuple[ArtifactDiagnosis, 
 
 @pytest.mark.parametrize(
     "fault",
-    [fault for fault in FAULTS if (fault.name, fault.format) in FAULTY_OPERATORS],
+    every_third([fault for fault in FAULTS if (fault.name, fault.format) in FAULTY_OPERATORS]),
     ids=lambda fault: f"{fault.format} {fault.name}",
 )
 def test_the_faulty_operator_is_named(fault: Fault, converted, tmp_path) -> None:
@@ -207,6 +208,7 @@ def test_quantization_in_onnx(plant, causes, converted, tmp_path) -> None:
     assert operator.cause in causes
 
 
+@pytest.mark.long
 def test_sound_artifacts_have_no_faulty_operator(converted) -> None:
     compared = 0
     for bundle in converted.values():

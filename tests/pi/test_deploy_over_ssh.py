@@ -31,6 +31,8 @@ from sshd import running_sshd, shell_of
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="session")
 def home():
@@ -119,7 +121,6 @@ def test_new_device(work, tmp_path):
         assert "edgeattn deploy BUNDLE raspberrypi --install" in text
 
 
-@pytest.mark.long
 def test_changed_host_key_is_refused(server, work, tmp_path):
     known = tmp_path / "known"
     keygen = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other"))
@@ -160,7 +161,6 @@ def test_install_and_deploy(installed, home, work):
     assert (work / "dense.edge.raspberrypi.html").is_file()
 
 
-@pytest.mark.long
 def test_doctor(installed, edgeattn):
     document = edgeattn("doctor", "raspberrypi", "--json")
     tflite, onnx = document["runtimes"]
@@ -174,7 +174,6 @@ def test_validate_on_the_device(installed, edgeattn):
     assert {item["stages"]["device"] for item in report["artifacts"]} == {"pass"}
 
 
-@pytest.mark.long
 def test_failed_validation_and_rollback(installed, edgeattn, home, work):
     artifacts.write_dense_bundle(work / "second" / "dense.edge", count=5)
     (host,) = edgeattn("deploy", "second/dense.edge", "raspberrypi", "--no-bench", "--json")[
@@ -194,7 +193,6 @@ def test_failed_validation_and_rollback(installed, edgeattn, home, work):
     assert sha256(home / "edgeattn/dense/current" / MANIFEST) == sha256(first)
 
 
-@pytest.mark.long
 def test_program_on_the_device(installed, server):
     code = (
         "import edgeattn; model = edgeattn.load('edgeattn/dense/current'); "
@@ -210,7 +208,6 @@ def test_program_on_the_device(installed, server):
     assert process.stdout.strip() == str(artifacts.dense(np.float32([[1, 2, 3]])).tolist())
 
 
-@pytest.mark.long
 def test_commands_of_the_device_page(installed, edgeattn, work, home):
     """From model.h5 to a verdict of the device, by the commands of docs/device.md."""
     if importlib.util.find_spec("tensorflow") is None:

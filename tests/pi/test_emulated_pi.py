@@ -48,6 +48,7 @@ def bytes_under(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.long
 def test_root(pi):
     code = (
         "import platform, sys, os; print(platform.machine(), sys.version_info[:2], os.cpu_count())"
@@ -82,12 +83,14 @@ def test_validate(pi_at_home, home):
     ]
 
 
+@pytest.mark.long
 def test_failed_validation(pi_at_home, home):
     artifacts.write_dense_bundle(home / "wrong.edge", bias=artifacts.BIAS + np.float32(1e-2))
     code, document, _ = edgeattn(pi_at_home, "validate", "wrong.edge", "--json")
     assert (code, document["verdict"]) == (1, "fail")
 
 
+@pytest.mark.long
 def test_artifact_that_crashes_its_runtime(pi_at_home, home):
     bundle = artifacts.write_dense_bundle(home / "broken.edge", formats=("tflite",))
     file = bundle.path / bundle.manifest.artifacts[0].path
@@ -97,6 +100,7 @@ def test_artifact_that_crashes_its_runtime(pi_at_home, home):
     assert (code, document["verdict"]) == (1, "fail")
 
 
+@pytest.mark.long
 def test_doctor(either_pi):
     code, document, err = edgeattn(either_pi, "doctor", "--json")
     assert (code, err) == (0, "")
@@ -132,6 +136,7 @@ for format in ("tflite", "onnx"):
     assert process.stdout.splitlines() == [expected, expected]
 
 
+@pytest.mark.long
 def test_latency(pi_at_home, home):
     """The values are those of the emulator; only their number is checked."""
     bundle = artifacts.write_dense_bundle(home / "dense.edge")
@@ -141,6 +146,7 @@ def test_latency(pi_at_home, home):
     assert [len(item.timing.nanoseconds) for item in report.results] == [2, 2]
 
 
+@pytest.mark.long
 def test_validate_on_the_target(pi_at_home, home):
     bundle = artifacts.write_dense_bundle(home / "dense.edge")
     target = Target(CLAIM, "/home/pi/dense.edge", (*pi_at_home.command("python3"), *WORKER_MODULE))
@@ -248,6 +254,7 @@ def assert_equal_outputs(
     return schemes
 
 
+@pytest.mark.long
 def test_every_scheme_equals_x86(any_64_bit, converted):
     schemes = assert_equal_outputs(any_64_bit, converted)
     assert schemes == {(item.format, item.scheme) for item in converted.select()}
@@ -264,6 +271,7 @@ def test_every_scheme_on_32_bit_systems(emulate, converted_for_tflite_runtime):
     assert {("tflite", scheme) for scheme in ("float32", "dynamic_int8", "int8")} <= schemes
 
 
+@pytest.mark.long
 def test_validate_on_the_device(either_pi, converted):
     """Float and dynamic artifacts pass on the device as well."""
     pi = either_pi.mounted(converted.path, "/home/pi/find_max.edge")

@@ -56,7 +56,11 @@ def deploy(command, tmp_path):
     return json.loads(process.stdout)["hosts"][0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "terminate"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
+    ids=["kill", "terminate"],
+)
 def test_host_process_is_killed(command, tmp_path, home, number):
     """The old version serves, and the device accepts the next deployment at once."""
     artifacts.write_dense_bundle(tmp_path / "dense.edge", count=5)

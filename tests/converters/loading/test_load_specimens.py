@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from long_parameters import every_third
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import TensorSpec
@@ -41,7 +42,7 @@ class TimeAttention(keras.layers.Layer):
 """
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["file"])
+@pytest.mark.parametrize("entry", every_third(ENTRIES), ids=lambda entry: entry["file"])
 def test_specimen(entry: dict[str, Any], tmp_path: Path) -> None:
     path = SPECIMENS / entry["file"]
     truth = np.load(SPECIMENS / entry["truth"])
@@ -124,7 +125,7 @@ REAL = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(REAL))
+@pytest.mark.parametrize("name", every_third(sorted(REAL)))
 def test_real_model(name: str) -> None:
     path = SHARED / name
     if not path.exists():

@@ -69,7 +69,7 @@ def test_other_modes_compute_as_in_keras(mode: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), atol=tolerance)
 
 
-@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+@pytest.mark.parametrize("mode", ["int8", pytest.param("int4", marks=pytest.mark.long), "float8"])
 def test_layers_inside_attention(mode: str, tmp_path: Path) -> None:
     """Keras itself cannot load this file: the config of the attention lacks the mode."""
     model = attending()

@@ -84,7 +84,7 @@ def _every_kind(kinds, *, padded):
 @pytest.mark.parametrize(
     ("attention", "padded"),
     [
-        (True, True),
+        pytest.param(True, True, marks=pytest.mark.long),
         pytest.param(True, False, marks=pytest.mark.long),
         pytest.param(False, True, marks=pytest.mark.long),
         (False, False),

@@ -28,6 +28,7 @@ def _halved_sine(x):
     return 0.5 * tf.sin(x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("era", KERAS)
 def test_any_activation(era, tmp_path):
     keras = importlib.import_module(era)
@@ -47,7 +48,9 @@ def test_any_activation(era, tmp_path):
 
 
 @pytest.mark.parametrize("era", KERAS)
-@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
+@pytest.mark.parametrize(
+    "masked", [pytest.param(False, marks=pytest.mark.long), True], ids=["plain", "masked"]
+)
 def test_bidirectional(era, masked, tmp_path):
     keras = importlib.import_module(era)
     builder = Builder(keras, 3, masked=masked)
@@ -74,6 +77,7 @@ def test_bidirectional(era, masked, tmp_path):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("era", KERAS)
 def test_nested_layers(era, tmp_path):
     """Masking, a stack, a shared layer, TimeDistributed and a nested model."""
@@ -107,7 +111,13 @@ OPERATORS = {"chunked": "WHILE", "fused": "UNIDIRECTIONAL_SEQUENCE_LSTM"}
 
 
 @pytest.mark.parametrize(
-    "lowering", ["auto", pytest.param("unrolled", marks=pytest.mark.long), "chunked", "fused"]
+    "lowering",
+    [
+        "auto",
+        pytest.param("unrolled", marks=pytest.mark.long),
+        "chunked",
+        pytest.param("fused", marks=pytest.mark.long),
+    ],
 )
 def test_fifty_consecutive_sequences_without_reset(lowering, tmp_path):
     import keras

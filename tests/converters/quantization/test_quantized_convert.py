@@ -129,6 +129,7 @@ def test_messages_for_invalid_calibration(
     assert not (tmp_path / "out.edge").exists()
 
 
+@pytest.mark.long
 def test_target_without_kernels_for_a_scheme(saved: Path, tmp_path: Path) -> None:
     result = convert(
         saved,
@@ -201,6 +202,7 @@ def test_options_that_exclude_a_default_scheme(recurrence_alone: Path, tmp_path:
     assert result.exit_code == 0
 
 
+@pytest.mark.long
 def test_allowed_float_fallback_is_recorded(saved: Path, tmp_path: Path) -> None:
     """With ``allow_float_fallback``, a file that does not achieve its scheme is kept."""
     path = tmp_path / "model.h5"

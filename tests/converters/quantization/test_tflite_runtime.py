@@ -53,6 +53,7 @@ def python() -> Path:
     return executable
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic_int8"])
 def test_a_fused_lstm(scheme: str, python: Path, tmp_path: Path) -> None:
     conversions = Conversions("lstm", tmp_path)
@@ -60,7 +61,7 @@ def test_a_fused_lstm(scheme: str, python: Path, tmp_path: Path) -> None:
     _assert_matches(converted, conversions, python, tmp_path)
 
 
-@pytest.mark.parametrize("integer_io", [False, True])
+@pytest.mark.parametrize("integer_io", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_outputs_match_those_of_litert(
     conversions: Conversions, scheme: str, integer_io: bool, python: Path, tmp_path: Path

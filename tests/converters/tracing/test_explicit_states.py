@@ -68,7 +68,9 @@ def _run_stateful_keras(model, parts):
     return [np.concatenate(values) for values in zip(*outputs, strict=True)]
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["kinds", "masked"])
+@pytest.mark.parametrize(
+    "masked", [pytest.param(False, marks=pytest.mark.long), True], ids=["kinds", "masked"]
+)
 def test_parts_match_stateful_keras(masked, tmp_path):
     parts = _parts()
     if masked:

@@ -53,6 +53,7 @@ def tuned(text):
     return tune(source, text / "data.npz", text / "tuned.edge", options=OPTIONS)
 
 
+@pytest.mark.long
 def test_only_the_embedding_is_raised(tuned):
     assert tuned.exit_code == 0
     assert dict(tuned.chosen.candidate.precision) == {"embedding": "float16"}

@@ -1,0 +1,20 @@
+"""Parameters of tests of which ``make test`` takes a part and ``make test-long`` the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+
+def only(values: Iterable[Any], *quick: Any) -> list[Any]:
+    """All ``values``; those that are not in ``quick`` are long tests."""
+    return [
+        value if value in quick else pytest.param(value, marks=pytest.mark.long) for value in values
+    ]
+
+
+def every_third(values: Sequence[Any]) -> list[Any]:
+    """All ``values``; two of three are long tests."""
+    return only(values, *values[::3])
