@@ -22,7 +22,7 @@ from .fault import LOADING, TASK, Fault, recounted
 # Sound artifacts that exceed the limits of their scheme, with the reason.
 EXCEPTIONS: Mapping[tuple[str, str, str], str] = {}
 START, END = "<!-- planted faults -->", "<!-- end of planted faults -->"
-PAGE = ROOT / "docs" / "verdict.md"
+PAGE = ROOT / "docs" / "evidence.md"
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 
 SoundReports = Mapping[tuple[str, str, str], ArtifactReport]

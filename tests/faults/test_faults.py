@@ -1,4 +1,4 @@
-"""Planted faults are detected, sound artifacts pass, and ``docs/verdict.md`` shows the results.
+"""Planted faults are detected, sound artifacts pass, and ``docs/evidence.md`` shows the results.
 
 ``python -m faults.update_page`` in ``tests`` updates the tables of that page.
 """

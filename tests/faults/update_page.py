@@ -1,4 +1,4 @@
-"""Update the tables of planted faults and sound artifacts in ``docs/verdict.md``."""
+"""Update the tables of planted faults and sound artifacts in ``docs/evidence.md``."""
 
 from __future__ import annotations
 
