@@ -108,7 +108,7 @@ clean:
 	rm -rf $(VENV) .out build dist
 
 # Compares edgeattn with the stock routes on an idle machine, and the ratios with docs/benchmarks.md;
-# RENEW=1 writes the ratios of this run into that page.
+# RENEW=1 writes the results of the last run into that page instead.
 bench: environment
 	$(BIN)/python -m benchmarks.bench $(if $(RENEW),--renew)
 
