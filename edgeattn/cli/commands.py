@@ -8,9 +8,7 @@ import click
 # The first sentence of each command's help; a test compares them.
 COMMANDS = {
     "bench": "Measure cold start, load time and latency of the artifacts of BUNDLE.",
-    "convert": (
-        "Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and validate the files."
-    ),
+    "convert": "Convert a trained Keras MODEL to TFLite and ONNX, and validate the files.",
     "deploy": "Copy BUNDLE to devices, validate it there, and switch to it if it passes.",
     "doctor": "Check whether this machine, or USER@HOST, can run bundles, and suggest fixes.",
     "inspect": "Describe PATH: a Keras file, a .tflite or .onnx file, or a bundle.",

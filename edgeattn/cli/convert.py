@@ -118,10 +118,11 @@ def command(
     quiet: bool,
     verbose: bool,
 ) -> int:
-    """Convert a trained Keras MODEL (.h5 or .keras) to TFLite and ONNX, and validate the files.
+    """Convert a trained Keras MODEL to TFLite and ONNX, and validate the files.
 
-    Every file is run in its own runtime on several sequences, run consecutively, and its outputs
-    and attention maps are compared with those of Keras.
+    MODEL is a .h5 or .keras file or a SavedModel folder. Every file runs in its runtime on several
+    sequences, one after the other, and its outputs and attention maps are compared with those of
+    Keras.
     """
     from edgeattn.samples.files import check_ignored
 

@@ -75,14 +75,17 @@ formats_option = click.option(
     multiple=True,
     help="File format; repeatable. Default: all.",
 )
-max_drop_option = click.option(
-    "--max-drop",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=MAX_DROP,
-    show_default=True,
-    help="Largest accepted drop of the task's score at 95% confidence: 0.02 is two percentage "
-    "points.",
-)
+
+
+def max_drop_option(limited: str) -> Callable[[Any], Any]:
+    """``--max-drop``; ``limited`` is what it limits, for the help."""
+    return click.option(
+        "--max-drop",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=MAX_DROP,
+        show_default=True,
+        help=f"Largest accepted {limited}, at 95% confidence: 0.02 is two percentage points.",
+    )
 
 
 def _limit(name: str, unit: float) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -216,7 +219,8 @@ def _model_source(time_steps: Callable[[Any], Any]) -> Callable[..., Any]:
     samples = click.option(
         "--samples",
         type=PATH,
-        help="Real inputs for the reference: .npz, .npy or .csv. Default: generated inputs.",
+        help="Real inputs for the reference: .npz, .npy or .csv. Default: some of --calibration, "
+        "or else generated inputs.",
     )
     return _option_group("loading", ModelLoading, samples, time_steps, ignore_option, *_LOADING)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     type=options.PATH,
     help="Real inputs for calibration, other than --data; int8 and int16x8 need them.",
 )
-@options.max_drop_option
+@options.max_drop_option("drop of the task's score")
 @click.option(
     "--for",
     "aim",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     help="Dataset to evaluate on too (.npz, .npy or .csv), with labels 'y' for the task's score.",
 )
 @options.ignore_option
-@options.max_drop_option
+@options.max_drop_option("drop of the task's score or share of changed answers")
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),

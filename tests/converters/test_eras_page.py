@@ -16,17 +16,21 @@ HEAD = """# Tested Keras versions
 Look up whether files of your Keras version, and the layers that they contain, are tested. Each row
 is a group of small model files, saved by the Keras version in the row together with the outputs
 that it computed. The tests load every file in the current Keras and require the same outputs to
-within 1e-5 of the largest value. [Loading](loading.md) describes what is changed when a file of an
-older version is loaded.
+within 1e-5 of the largest value. They convert one in twelve to both formats, and `make specimens`
+converts all. [Loading](loading.md) describes what is changed when a file of an older version is
+loaded.
 
-"saved by" is the package, `attention-VERSION` for models with a layer of the PyPI package
-`attention`; "version" is that of Keras. "reloaded" counts the files that the same Keras version can
-load again itself, and "exercises" lists what the files contain. Seven published files of Keras 1.2
-to 3.13 are also converted to both formats and compared with the outputs of a Keras version of their
-time, on machines that have these files (`test_shared_models.py`).
+| column | content |
+|---|---|
+| saved by | the package; `attention-VERSION` if a layer is from the PyPI package `attention` |
+| version | the version of Keras |
+| files | number of files |
+| reloaded | number of files that the Keras version that saved them can load again |
+| exercises | what the files contain |
 
-Generated from `tests/specimens/index.json` by `python tests/converters/test_eras_page.py`; the
-scripts that saved the files are in `tests/specimens/`.
+The table is generated from `tests/specimens/index.json` by
+`python tests/converters/test_eras_page.py`; the scripts that saved the files are in
+[tests/specimens](../tests/specimens/README.md).
 
 | saved by | version | TensorFlow | Python | files | reloaded | exercises |
 |---|---|---|---|---|---|---|
