@@ -199,7 +199,7 @@ def test_real_data_decides(tmp_path):
 
 
 def test_a_retained_score_decides_about_outputs(tmp_path):
-    """Without Keras, outputs have no limits on the user's data, but the task has one."""
+    """The passed task, and outputs compared with the fallback reference, replace missed limits."""
     bundle = write(tmp_path, kind=SYNTHETIC, outputs=(Y,))
     dataset = real_data(tmp_path, bundle, keras=False, labels=True)
 
