@@ -42,11 +42,6 @@ from edgeattn.errors import BundleError, SampleError
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
 
-# Bytes of a reference when it is decompressed: padding and zeros compress a thousandfold, but real
-# references are small or contain mostly other numbers.
-SMALL_REFERENCE = 256 * 2**20
-MAX_RATIO = 200
-
 # Raises an error unless the manifest's bytes are signed by ``signature``, the bytes of a signature
 # or None; ``path`` names the bundle in the message.
 SignatureCheck = Callable[[Path, bytes, bytes | None], object]
@@ -149,10 +144,8 @@ class Bundle:
         from edgeattn.samples.npz import read_npz
 
         relative = str(self.manifest.reference["path"])
-        content = self.read(relative)
-        limit = max(SMALL_REFERENCE, MAX_RATIO * len(content))
         try:
-            return read_npz(self.path / relative, content, max_bytes=limit)
+            return read_npz(self.path / relative, self.read(relative))
         except SampleError as error:
             raise BundleError(error.message, hint="Convert the model again.") from error
 

@@ -25,12 +25,11 @@ FREE_BYTES = 256 * 2**20
 MAX_RATIO = 50
 
 
-def read_npz(path: Path, content: bytes | None = None, *, max_bytes: int | None = None) -> Tensors:
+def read_npz(path: Path, content: bytes | None = None) -> Tensors:
     """All arrays of an ``.npz`` file. Raises :class:`SampleError` if it cannot be read.
 
-    ``content`` are its bytes, if they have been read. Its members may have ``max_bytes`` together
-    when they are decompressed. Nothing is allocated for arrays that are larger than the file
-    declares, or that exceed :data:`FREE_BYTES` and :data:`MAX_RATIO`.
+    ``content`` are its bytes, if they have been read. Nothing is allocated for arrays that are
+    larger than the file declares, or that exceed :data:`FREE_BYTES` and :data:`MAX_RATIO`.
     """
     with (
         reading(path, ".npz", NUMBERS_ONLY),
@@ -43,8 +42,6 @@ def read_npz(path: Path, content: bytes | None = None, *, max_bytes: int | None 
             members = archive.infolist()
             check_compression(members)
             declared = sum(member.file_size for member in members)
-            if max_bytes is not None and declared > max_bytes:
-                raise SampleError(f"{path} was refused: it decompresses to {declared:,} bytes.")
             if declared > max(FREE_BYTES, size * MAX_RATIO):
                 raise SampleError(
                     f"{path} was refused: {size:,} bytes declare arrays of {declared:,} bytes.",

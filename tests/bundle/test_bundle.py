@@ -11,11 +11,11 @@ from artifacts import edit_manifest, rehash, samples, write_bundle, write_dense_
 
 from edgeattn import files
 from edgeattn.bundle import bundle as bundle_module
-from edgeattn.bundle.bundle import MAX_RATIO, SMALL_REFERENCE, Bundle
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import BundleError, OutputError
-from edgeattn.samples.npz import write_npz
+from edgeattn.samples.npz import FREE_BYTES, MAX_RATIO, write_npz
 
 
 def first(data):
@@ -271,9 +271,9 @@ def test_a_reference_that_decompresses_without_end(dense_bundle, members):
         for name in [*reference, *map(str, range(members))]:
             archive.writestr(f"{name}.npy", b"")
         # Only declared, so that the test writes nothing large.
-        archive.filelist[-1].file_size = SMALL_REFERENCE + 1
+        archive.filelist[-1].file_size = FREE_BYTES + 1
     rehash(dense_bundle.path)
-    with pytest.raises(BundleError, match="decompresses to 268,435,457 bytes"):
+    with pytest.raises(BundleError, match="declare arrays of 268,435,457 bytes"):
         Bundle.open(dense_bundle.path).reference()
 
 
