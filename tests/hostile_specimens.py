@@ -24,6 +24,9 @@ SOURCES: dict[str, dict[str, str]] = {
             test_hostile_files test_unsafe_config_is_refused test_damaged_compression
             test_files_without_a_model test_truncated_file
         """,
+        "converters/loading/test_absurd_sizes.py": """
+            test_absurd_sizes_are_refused test_the_values_of_an_output_are_limited
+        """,
         "converters/loading/test_lambdas.py": """
             test_other_code_is_not_recognized test_code_that_unpacks_without_end
             test_code_that_repeats_operations_without_end

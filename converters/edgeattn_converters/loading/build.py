@@ -2,13 +2,19 @@
 
 import copy
 import inspect
+import math
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from edgeattn.errors import EdgeattnError, UnsupportedModelError
+from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras, is_own_class
+from edgeattn_converters.loading.safety.size_limits import MAX_DIMENSION
+
+# Keras formats parts of its messages as bold.
+_FORMATTING = re.compile(r"\x1b\[\d*m")
 
 
 def build_model(
@@ -43,13 +49,15 @@ def build_model(
                     copy.deepcopy(config), custom_objects=for_keras(custom_objects), safe_mode=True
                 )
             _require_built(model, file)
+            if not file.trusted:
+                _check_sizes(model, file)
             build_sublayers(model)
             return model
     except EdgeattnError:
         raise
     except Exception as error:
         raise UnsupportedModelError(
-            f"Keras cannot build the model in {file.path.name}: {_root_cause(error)}",
+            f"Keras cannot build the model in {file.path.name}: {root_cause(error)}",
             hint=f"Try: edgeattn inspect {file.path} (and --custom-objects FILE.py if the model "
             "uses your own classes)",
         ) from error
@@ -81,15 +89,15 @@ def build_sublayers(model: Any) -> None:
             name = type(layer).__name__
             raise UnsupportedModelError(
                 f"Layer {layer.name!r} of your class {name} fails in Keras {keras.__version__}: "
-                f"{_root_cause(error)}",
+                f"{root_cause(error)}",
                 hint=f"Change {name} so that it runs in Keras 3: https://keras.io/guides/"
                 "migrating_to_keras_3",
             ) from error
 
 
-def _root_cause(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
     """Return the first error in one line; Keras nests errors and appends configs."""
-    text = str(error).split("Exception encountered: ")[-1].strip()
+    text = _FORMATTING.sub("", str(error)).split("Exception encountered: ")[-1].strip()
     return f"{type(error).__name__}: {' '.join(text.split())[:400]}"
 
 
@@ -106,6 +114,27 @@ def _require_built(model: Any, file: ModelFile) -> None:
             f"The model in {file.path.name} has no input shape.",
             hint="Add an Input layer (or input_shape) to the model and save it again.",
         )
+
+
+def _check_sizes(model: Any, file: ModelFile) -> None:
+    """Raise :class:`UnsafeModelError` if a layer returns more values than any model needs.
+
+    A few numbers in a file, such as the factors of several UpSampling layers, must not fill the
+    memory of what computes with the model.
+    """
+    for part in model._flatten_layers():
+        for operation in (part, *getattr(part, "operations", ())):
+            for node in getattr(operation, "_inbound_nodes", ()):
+                for tensor in node.output_tensors:
+                    if math.prod(axis or 1 for axis in tensor.shape[1:]) > MAX_DIMENSION:
+                        axes = ", ".join(
+                            "?" if axis is None else str(axis) for axis in tensor.shape
+                        )
+                        raise UnsafeModelError(
+                            f"Refused at {operation.name!r}: its output ({axes}) has more than "
+                            f"{MAX_DIMENSION} values for a sample.",
+                            hint=f"If you know this file and trust it, pass --trust {file.sha256}",
+                        )
 
 
 def accepted_arguments(class_name: str) -> frozenset[str] | None:

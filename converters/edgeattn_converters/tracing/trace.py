@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.tensors import Array, Specs, TensorSpec
+from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
     Doubtful,
@@ -175,7 +176,7 @@ def _concrete(
                 if inline:
                     stack.enter_context(_inlined())
                     stack.enter_context(_sums_by_shape())
-                result = model(pack(model, tensors), training=False)
+                result = _call(model, tensors)
             outputs = dict(named_outputs(model, result, [spec.name for spec in inputs]))
             exposed = [item for item in collect_maps() if expose is None or item.name in expose]
         names[:] = list(outputs)
@@ -196,6 +197,25 @@ def _concrete(
     ]
     concrete = tf.function(function, input_signature=signature, autograph=False)
     return concrete.get_concrete_function(), names, maps, in_loops
+
+
+def _call(model: Any, tensors: tuple[Any, ...]) -> Any:
+    """The outputs; :class:`UnsupportedModelError` if Keras itself cannot compute them."""
+    import tensorflow as tf
+
+    try:
+        return model(pack(model, tensors), training=False)
+    except (
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        NotImplementedError,
+        tf.errors.OpError,
+    ) as error:
+        raise UnsupportedModelError(
+            f"Keras cannot compute the model: {root_cause(error)}",
+            hint="Check that the model runs in the current Keras: model.predict(samples)",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -25,7 +25,12 @@ _NAME_KEYS = frozenset({"name", "node_def", "equation", "split", "standardize", 
 _SIZE_KEYS = frozenset(
     {"units", "filters", "output_dim", "input_dim", "nb_filter", "num_heads", "key_dim",
      "value_dim", "head_dim", "num_query_heads", "num_key_value_heads", "max_tokens",
-     "num_bins", "n"}
+     "num_bins", "n", "size", "padding", "cropping", "kernel_size", "pool_size", "strides",
+     "dilation_rate", "depth_multiplier", "groups", "output_padding", "output_size", "target_shape",
+     "dims", "shape", "batch_shape", "batch_input_shape", "input_shape", "input_length", "height",
+     "width", "num_tokens", "output_sequence_length", "fft_length", "sequence_length",
+     "sequence_stride", "num_mel_bins", "nb_feature", "nb_row", "nb_col", "filter_length", "length",
+     "subsample", "subsample_length", "pool_length", "stride", "repeats", "reps"}
 )  # fmt: skip
 # TensorFlow functions that access files, processes or Python, by their module path.
 _UNSAFE_FUNCTION = re.compile(
@@ -223,7 +228,7 @@ def _check_string(item: Item) -> None:
 
 
 def _check_size(item: Item, hint: str) -> None:
-    if isinstance(item.value, bool) or item.value <= size_limits.MAX_DIMENSION:
+    if isinstance(item.value, bool) or abs(item.value) <= size_limits.MAX_DIMENSION:
         return
     problem = f"{item.key}={item.value} exceeds the limit of {size_limits.MAX_DIMENSION}"
     raise _refusal(item, problem, hint)

@@ -32,7 +32,8 @@ MAX_ZIP_RATIO = 50
 # Zeros compress a thousandfold, so the ratio is only checked for larger entries.
 SMALL_ENTRY_BYTES = 16 * MIB
 
-# No model for an edge device has a larger size (units, filters, ...) in its config.
+# No model for an edge device has a larger size (units, filters, ...) in its config, or more values
+# in the output of a layer for one sample.
 MAX_DIMENSION = 1 << 24
 
 
