@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from edgeattn import errors, progress
-from edgeattn.process import server
 
 
 def echo(**arguments: Any) -> Any:
@@ -37,8 +36,7 @@ def exit_with(status: int) -> None:
     os._exit(status)
 
 
-def sleep_while_connected(seconds: float) -> None:
-    server.end_with_connection()
+def report_and_sleep(seconds: float) -> None:
     progress.report("sleeping")
     time.sleep(seconds)
 

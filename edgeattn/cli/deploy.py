@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     help="Duration of the latency measurement, all artifacts together.",
 )
 @options.device_access
+@options.run_limits_options
 @options.signature_option
 @options.json_option
 @options.quiet_option

@@ -12,7 +12,7 @@ import datetime
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ from edgeattn.errors import (
     EdgeattnError,
     UsageError,
 )
+from edgeattn.process.limits import run_limits
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, send_files
 from edgeattn.targets.replies import parse_device
@@ -168,8 +169,9 @@ def run_steps(
                 "schemes": list(options.schemes),
                 "runs": options.runs,
                 "seconds": options.seconds,
+                "limits": asdict(run_limits()),
             },
-            timeout=CALL_TIMEOUT + options.seconds,
+            timeout=CALL_TIMEOUT + options.seconds + run_limits().seconds,
         )
         result = replace(result, bench=parse_measurement(bench, artifacts))
     # JSON has no infinity and no NaN: they become strings.

@@ -7,8 +7,9 @@ outputs are compared and with which limits is decided here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from edgeattn import progress
 from edgeattn.deployment.on_device import steps
 from edgeattn.deployment.replies import parse_runtime
 from edgeattn.errors import ArtifactError
+from edgeattn.process.limits import run_limits
+from edgeattn.targets.connection import CALL_TIMEOUT
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -29,7 +32,8 @@ class DeviceRunner:
     """A runner of an artifact of ``version`` on the device.
 
     It runs rows of ``reference`` only, the arrays of the bundle's reference, which the device has
-    too: their numbers are sent instead of the inputs.
+    too: their numbers are sent instead of the inputs. The device ends a call that exceeds the
+    limits of :func:`~edgeattn.process.limits.run_limits`.
     """
 
     def __init__(
@@ -40,15 +44,18 @@ class DeviceRunner:
         self._lost = False
         arrays = {spec.name: reference[f"input/{spec.name}"] for spec in artifact.inputs}
         self._rows = {key: row for row, key in reversed(list(enumerate(self._keys(arrays))))}
+        limits = asdict(run_limits())
         self.runtime = parse_runtime(
-            connection.call(steps.load_artifact, version=version, path=artifact.path)
+            self._call(
+                steps.load_artifact, {"version": version, "path": artifact.path, "limits": limits}
+            )[0]
         )
 
     def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         rows = [self._rows[key] for key in self._keys(tensors)]
         arguments = {"rows": rows, "batch_sizes": list(batch_sizes)}
         try:
-            outputs: Tensors = self._connection.call_with_tensors(steps.run_artifact, arguments)[1]
+            outputs: Tensors = self._call(steps.run_artifact, arguments)[1]
         except ArtifactError:
             raise
         except BaseException:
@@ -63,6 +70,11 @@ class DeviceRunner:
     def close(self) -> None:
         if not self._lost:
             self._connection.call(steps.unload_artifact)
+
+    def _call(self, function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, Any]:
+        # Enough for the device to reply that its runtime took too long.
+        timeout = run_limits().seconds + CALL_TIMEOUT
+        return self._connection.call_with_tensors(function, arguments, timeout=timeout)
 
     def _keys(self, tensors: Tensors) -> list[bytes]:
         """A hash of each row."""

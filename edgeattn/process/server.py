@@ -26,12 +26,9 @@ _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Errors of opening a file of the user that exists.
 _ACCESS_ERRORS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
-_incoming: IO[bytes] | None = None
-
 
 def main() -> None:
     """Serve calls until the caller closes the connection."""
-    global _incoming
     # Ctrl-C is sent to the whole process group; the caller decides which workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
@@ -40,9 +37,10 @@ def main() -> None:
     limit_memory()
     # Keep what native code prints out of the results, and the calls from functions that read stdin.
     replies = os.fdopen(os.dup(1), "wb")
-    _incoming = requests = os.fdopen(os.dup(0), "rb")
+    requests = os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _end_with_connection(requests)
     with progress.shown_by(lambda message: write_message(replies, {"progress": message})):
         for request, tensors in _requests(requests):
             header, arrays = _call(request, tensors)
@@ -53,17 +51,17 @@ def main() -> None:
             write(replies, reply)
 
 
-def end_with_connection() -> None:
-    """End this process when the connection to the caller is closed. Called by served functions.
+def _end_with_connection(requests: IO[bytes]) -> None:
+    """Have a thread end this process when the caller closes the connection.
 
-    A caller on another machine does not end its workers when it dies, and a worker does not read
-    from the closed connection while it serves a call.
+    A caller on another machine cannot end its worker otherwise, for example one whose runtime loops
+    forever, because a worker does not read from the connection while it serves a call.
     """
-    if _incoming is None:
+    if not hasattr(select, "poll"):
         return
     poll = select.poll()
     # Pipes always report a hangup; sockets report the end of incoming data only on request.
-    poll.register(_incoming, getattr(select, "POLLRDHUP", 0))
+    poll.register(requests, getattr(select, "POLLRDHUP", 0))
 
     def wait_and_exit() -> None:
         poll.poll()

@@ -311,7 +311,7 @@ def test_a_call_ends_with_the_connection(kind):
         env={**os.environ, "PYTHONPATH": TESTS},
     )
     os.close(remote)
-    request = {"call": "worker_functions:sleep_while_connected", "arguments": {"seconds": 3600}}
+    request = {"call": "worker_functions:report_and_sleep", "arguments": {"seconds": 3600}}
     with os.fdopen(local, "wb") as requests:
         write_message(requests, request)
         assert read_message(process.stdout)[0] == {"progress": "sleeping"}

@@ -13,6 +13,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, SIGNATURE
 from edgeattn.deployment.on_device.versions import REPORT, Versions, write_json
 from edgeattn.errors import DeviceError
+from edgeattn.process.limits import RunLimits, limited_to
 from edgeattn.targets.on_device import environment
 from edgeattn.targets.on_device.session import ends_when_idle, resolve, state
 
@@ -45,10 +46,8 @@ def open_folder(folder: str) -> dict[str, Any]:
 
     ``created`` is when the bundle that serves was converted.
     """
-    from edgeattn.process import server
     from edgeattn.version import __version__
 
-    server.end_with_connection()
     versions = Versions(resolve(folder))
     previous: IO[bytes] | None = state.pop("lock", None)
     if previous is not None:
@@ -77,10 +76,11 @@ def add_version(files: dict[str, str]) -> str:
 
 
 @ends_when_idle
-def load_artifact(version: str, path: str) -> str:
+def load_artifact(version: str, path: str, limits: dict[str, Any]) -> str:
     """Load an artifact of a version in a process of its own; returns the runtime and its version.
 
-    The artifact that was loaded before is closed.
+    The artifact that was loaded before is closed. ``limits`` are the fields of :class:`RunLimits`,
+    also for the calls of :func:`run_artifact`.
     """
     from edgeattn.process.worker import Worker
     from edgeattn.runners.isolated import IsolatedRunner
@@ -94,7 +94,9 @@ def load_artifact(version: str, path: str) -> str:
     if artifact is None:
         raise DeviceError(f"{version} has no artifact {path!r}.")
     worker = state.setdefault("worker", Worker())
-    runner = IsolatedRunner(bundle.path, artifact, worker, as_deployed=True)
+    state["limits"] = RunLimits(**limits)
+    with limited_to(state["limits"]):
+        runner = IsolatedRunner(bundle.path, artifact, worker, as_deployed=True)
     state["runner"] = runner
     return runner.runtime
 
@@ -107,7 +109,8 @@ def run_artifact(rows: list[int], batch_sizes: list[int]) -> tuple[None, Tensors
     runner: Runner = state["runner"]
     reference: Tensors = state["reference"]
     inputs = {spec.name: reference[f"input/{spec.name}"][rows] for spec in runner.inputs}
-    return None, runner.run(inputs, batch_sizes)
+    with limited_to(state["limits"]):
+        return None, runner.run(inputs, batch_sizes)
 
 
 @ends_when_idle
@@ -120,7 +123,12 @@ def unload_artifact() -> None:
 
 @ends_when_idle
 def measure(
-    version: str, formats: list[str], schemes: list[str], runs: int, seconds: float
+    version: str,
+    formats: list[str],
+    schemes: list[str],
+    runs: int,
+    seconds: float,
+    limits: dict[str, Any],
 ) -> dict[str, Any]:
     """The latency of a version's artifacts with one thread, as JSON."""
     from edgeattn.benchmark.latency import measure_latency
@@ -128,7 +136,8 @@ def measure(
 
     bundle, artifacts = _select(version, formats, schemes)
     target = local_target(bundle)
-    return measure_latency(bundle, artifacts, target, runs=runs, seconds=seconds).to_json()
+    with limited_to(RunLimits(**limits)):
+        return measure_latency(bundle, artifacts, target, runs=runs, seconds=seconds).to_json()
 
 
 @ends_when_idle
