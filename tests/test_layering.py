@@ -149,6 +149,7 @@ LEVELS = {
             "converters",
             "tensors",
             "numpy_attention",
+            "frontend",
         ),
         *(
             "process",

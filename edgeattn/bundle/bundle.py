@@ -5,6 +5,7 @@
       model.float32.tflite     artifacts, one per format and scheme
       model.float32.onnx
       reference.npz            inputs, with the outputs and attention maps of Keras for them
+      frontend.json            from raw input to the model's input, if it was described
 
 ``reference.npz`` names its arrays ``input/NAME``, ``output/NAME`` and ``attention/LAYER``.
 
@@ -37,9 +38,10 @@ from edgeattn.bundle.manifest import (
 )
 from edgeattn.bundle.unlisted_files import refuse_unlisted_files
 from edgeattn.bundle.verified_file import COPY_AGAIN, changed_file, read_file, read_signature
-from edgeattn.errors import BundleError, SampleError
+from edgeattn.errors import BundleError, SampleError, UsageError
 
 if TYPE_CHECKING:
+    from edgeattn.frontend.description import FrontEnd
     from edgeattn.tensors import Tensors
 
 # Raises an error unless the manifest's bytes are signed by ``signature``, the bytes of a signature
@@ -148,6 +150,19 @@ class Bundle:
             return read_npz(self.path / relative, self.read(relative))
         except SampleError as error:
             raise BundleError(error.message, hint="Convert the model again.") from error
+
+    def front_end(self) -> FrontEnd | None:
+        """The front end of the bundle, if it has one; :class:`BundleError` if it is malformed."""
+        from edgeattn.frontend.description import from_bytes
+
+        if self.manifest.frontend is None:
+            return None
+        try:
+            return from_bytes(self.read(self.manifest.frontend["path"]))
+        except BundleError:
+            raise
+        except UsageError as error:
+            raise BundleError(error.message, hint=error.hint) from error
 
 
 def bundle_folder(path: Path, check: SignatureCheck | None = None) -> Path:

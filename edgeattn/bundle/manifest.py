@@ -103,6 +103,7 @@ class Manifest:
     ``attention_outputs`` is whether the artifacts have them as outputs. ``reference`` always has
     ``path``, ``sha256``, ``source`` and the numbers of ``samples`` and ``edge_cases``. ``created``
     is when it was converted, in whole seconds since 1970 (UTC); earlier versions did not store it.
+    ``frontend`` has ``path`` and ``sha256`` of the description of the front end, if there is one.
     """
 
     model: Mapping[str, Any]
@@ -111,13 +112,14 @@ class Manifest:
     made_with: Mapping[str, str]
     failures: tuple[Mapping[str, str], ...] = ()
     created: int | None = None
+    frontend: Mapping[str, str] | None = None
 
     @property
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each artifact and the reference, by the path in the bundle."""
-        reference = self.reference
+        """SHA-256 of each artifact, the reference and the front end, by the path in the bundle."""
         artifacts = {artifact.path: artifact.sha256 for artifact in self.artifacts}
-        return {**artifacts, str(reference["path"]): str(reference["sha256"])}
+        others = [self.reference, *([] if self.frontend is None else [self.frontend])]
+        return {**artifacts, **{str(item["path"]): str(item["sha256"]) for item in others}}
 
     @property
     def reference_kind(self) -> str:
@@ -143,6 +145,7 @@ class Manifest:
             "reference": dict(self.reference),
             "made_with": dict(self.made_with),
             **({} if self.created is None else {"created": self.created}),
+            **({} if self.frontend is None else {"frontend": dict(self.frontend)}),
         }
 
     @classmethod
@@ -170,7 +173,12 @@ class Manifest:
             _check_types("failure", failure, format=str, scheme=str, reason=str)
         artifacts = tuple(Artifact.from_json(item) for item in data["artifacts"])
         _check_unique("artifact", [artifact.label for artifact in artifacts])
+        frontend = None if data.get("frontend") is None else dict(data["frontend"])
+        if frontend is not None:
+            _check_types("frontend", frontend, path=str, sha256=str)
+            _check_path(frontend["path"])
         paths = [reference["path"], *(artifact.path for artifact in artifacts)]
+        paths += [] if frontend is None else [frontend["path"]]
         _check_unique("path", [str(PurePosixPath(path)) for path in paths])
         return cls(
             model=model,
@@ -179,6 +187,7 @@ class Manifest:
             reference=reference,
             made_with=dict(data["made_with"]),
             created=check_created(data.get("created")),
+            frontend=frontend,
         )
 
 

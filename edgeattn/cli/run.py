@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.inference.run import RunResult
-    from edgeattn.tensors import Array, Tensors
+    from edgeattn.inference.run import RunOptions, RunResult
+    from edgeattn.tensors import Array
 
 
 @click.command("run")
@@ -59,6 +61,14 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --input -: end the stream at the first sample with an error.",
 )
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="Print the answers to raw input, as the front end of the bundle describes it.",
+)
+@click.option(
+    "--pcm", is_flag=True, help="With --stream: the input is 16-bit sound without a header."
+)
 @options.ignore_option
 @click.option("--force", is_flag=True, help="Replace an existing output file.")
 @options.run_limits_options
@@ -74,6 +84,8 @@ def command(
     carry_states: bool,
     allow_non_finite: bool,
     stop_on_error: bool,
+    stream: bool,
+    pcm: bool,
     ignore: tuple[str, ...],
     force: bool,
     require_signature: Path | None,
@@ -87,8 +99,11 @@ def command(
     With --input -, samples are read from stdin, one per line (numbers, or JSON) or as consecutive
     .npy arrays. The outputs of each are printed as a line of JSON at once. A sample with an error
     gives a line with "error", and the stream continues; the exit code is then that of the first.
+
+    With --stream, --input is raw: a text or the numbers of a reading per line, or sound (.wav).
+    Each answer is printed as a line of JSON: the label, its score and the attention maps.
     """
-    from edgeattn.inference.run import RunOptions, run_bundle, stream_bundle
+    from edgeattn.inference.run import RunOptions, run_bundle
 
     run_options = RunOptions(
         **vars(selection),
@@ -96,16 +111,22 @@ def command(
         carry_states=carry_states,
         allow_non_finite=allow_non_finite,
     )
-    if str(source) == "-":
+    if pcm and not stream:
+        raise UsageError("--pcm requires --stream.", hint="Omit --pcm.")
+    if stream or str(source) == "-":
         if target is not None:
-            raise UsageError("--input - prints to stdout and takes no --output.")
+            option = "--stream" if stream else "--input -"
+            raise UsageError(f"{option} prints to stdout and takes no --output.")
         if ignore:
             raise UsageError("--ignore has no effect on a stream.", hint="Omit --ignore.")
         opened = options.open_bundle(bundle, require_signature)
-        stdin = cast("io.BufferedReader", sys.stdin.buffer)
-        return _emit_results(stream_bundle(opened, stdin, run_options), stop_on_error=stop_on_error)
+        with _opened(source) as file:
+            results = _results(opened, file, run_options, stream=stream, pcm=pcm)
+            return _emit_results(results, stop_on_error=stop_on_error)
     if stop_on_error:
-        raise UsageError("--stop-on-error requires --input -.", hint="Omit --stop-on-error.")
+        raise UsageError(
+            "--stop-on-error requires --input - or --stream.", hint="Omit --stop-on-error."
+        )
     opened = options.open_bundle(bundle, require_signature)
     _check_arrays(opened, source, ignore)
     target = target or Path(f"{source.stem}.outputs.npz")
@@ -128,12 +149,41 @@ def command(
     return 0
 
 
-def _emit_results(results: Iterable[Tensors | EdgeattnError], *, stop_on_error: bool) -> int:
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[io.BufferedReader]:
+    """The file, or stdin for ``-``."""
+    if str(source) == "-":
+        yield cast("io.BufferedReader", sys.stdin.buffer)
+        return
+    try:
+        with source.open("rb") as file:
+            yield file
+    except IsADirectoryError as error:
+        raise UsageError(f"{source} is a folder, not a file.") from error
+
+
+def _results(
+    bundle: Bundle, source: io.BufferedReader, run_options: RunOptions, *, stream: bool, pcm: bool
+) -> Iterator[dict[str, Any] | EdgeattnError]:
+    """The answers to raw input, or the outputs for samples."""
+    from edgeattn.inference.run import stream_bundle, stream_raw
+
+    if stream:
+        yield from stream_raw(bundle, source, run_options, pcm=pcm)
+        return
+    for result in stream_bundle(bundle, source, run_options):
+        if isinstance(result, EdgeattnError):
+            yield result
+        else:
+            yield {name: array[0].tolist() for name, array in result.items()}
+
+
+def _emit_results(results: Iterable[dict[str, Any] | EdgeattnError], *, stop_on_error: bool) -> int:
     """Print each result as a line; returns the exit code of the first error, or 0."""
     code = 0
     for result in results:
         if not isinstance(result, EdgeattnError):
-            output.emit_line({name: array[0].tolist() for name, array in result.items()})
+            output.emit_line(result)
         elif stop_on_error:
             raise result
         else:

@@ -24,6 +24,7 @@ class ModelByLength(Model):
         first = next(iter(self.models.values()))
         self.artifact, self.runtime = first.artifact, first.runtime
         self.inputs, self.outputs = first.inputs, first.outputs
+        self.front_end = first.front_end
         names = [
             spec.name
             for position, spec in enumerate(first.inputs)

@@ -6,6 +6,9 @@
     for reading in sensor:                  # one sample, in the shape of the model's input
         print(model(reading)["score"])
 
+    for answer in model.answers(sensor):    # raw readings, if the bundle has a front end
+        print(answer)                       # {"label": "walking", "score": 0.93}
+
 Every call in a thread returns the same arrays, overwritten by the next call in that thread: copy
 values that must last. Threads may share a model: calls run one at a time, and no call changes the
 arrays of another thread.
@@ -69,6 +72,7 @@ def load(
         raise BundleError(
             f"{opened.path} has no states to carry.", hint="Convert the model again with --states."
         )
+    front_end = opened.front_end()
 
     def open_model(artifact: Artifact) -> Model:
         path, inputs, outputs = opened.artifact_path(artifact), artifact.inputs, artifact.outputs
@@ -76,7 +80,11 @@ def load(
             path, artifact.format, inputs, outputs, threads=threads, sha256=artifact.sha256
         )
         return Model(
-            artifact, session, carry_states=carry_states, allow_non_finite=allow_non_finite
+            artifact,
+            session,
+            carry_states=carry_states,
+            allow_non_finite=allow_non_finite,
+            front_end=front_end,
         )
 
     return first_available(candidates, open_model)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.errors import SampleError
+from edgeattn.errors import BundleError, EdgeattnError, SampleError
 from edgeattn.inference.session import Session
 from edgeattn.runners.batching import missing_input
 from edgeattn.samples.finite import invalid_input, invalid_output, is_invalid
 from edgeattn.tensors import Array, Tensors, TensorSpec
+
+if TYPE_CHECKING:
+    from edgeattn.frontend.description import FrontEnd
+    from edgeattn.inference.raw import RawModel
 
 # isinstance is faster for dict than for the abstract Mapping.
 _MAPPINGS = (dict, Mapping)
@@ -32,8 +36,10 @@ class Model:
         *,
         carry_states: bool = False,
         allow_non_finite: bool = False,
+        front_end: FrontEnd | None = None,
     ) -> None:
         self.artifact = artifact
+        self.front_end = front_end
         self.runtime = session.runtime
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
@@ -129,6 +135,33 @@ class Model:
                 state.writer.write(state.carried)
             else:
                 state.writer.clear()
+
+    def answer(self, raw: Any) -> dict[str, Any]:
+        """The answer to one raw sample, such as ``{"label": "walking", "score": 0.93}``.
+
+        ``raw`` is a text, the readings of one window, or other numbers, as the front end of the
+        bundle takes it; a mapping of these by input name if there are several inputs. Raises
+        :class:`BundleError` if the bundle has no front end, and as calls do.
+        """
+        return self._raw_model().answer(raw)
+
+    def answers(self, values: Iterable[Any]) -> Iterator[dict[str, Any] | EdgeattnError]:
+        """The answers to a stream of raw samples or, with windows, of readings, as they are known.
+
+        A reading is a number or a row of numbers; an array of several is accepted too. A value that
+        does not fit gives its error in place of an answer, and the stream continues.
+        """
+        return self._raw_model().answers(values)
+
+    def _raw_model(self) -> RawModel:
+        from edgeattn.inference.raw import RawModel
+
+        if self.front_end is None:
+            raise BundleError(
+                "The bundle has no front end, which describes raw input and answers.",
+                hint="Convert the model again, with --preprocess FILE.toml or --labels FILE.",
+            )
+        return RawModel(self.front_end, self.inputs, self.artifact.attention, self)
 
     def reset(self) -> None:
         """Start a new sequence with the next call. Needed only with ``carry_states``."""

@@ -5,12 +5,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
-from edgeattn.errors import ArtifactError, EdgeattnError, OutputError, SampleError
+from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, OutputError, SampleError
 from edgeattn.files import atomic_write, require_new
 from edgeattn.inference.load import first_available
+from edgeattn.inference.raw import RawModel
+from edgeattn.inference.raw_stream import read_raw
 from edgeattn.inference.stream import read_stream
 from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner
@@ -128,6 +131,41 @@ def stream_bundle(
                     raise
                 result = error
             yield result
+
+
+def stream_raw(
+    bundle: Path | Bundle,
+    source: io.BufferedReader,
+    options: RunOptions = RunOptions(),
+    *,
+    pcm: bool = False,
+) -> Iterator[dict[str, Any] | EdgeattnError]:
+    """The answers to raw input in ``source``, see :func:`~edgeattn.inference.raw_stream.read_raw`.
+
+    Raises :class:`BundleError` if the bundle has no front end, :class:`SampleError` if sound does
+    not fit it, and :class:`ArtifactError` if the runtime crashes. Other errors are returned in
+    place of an answer.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    front_end = opened.front_end()
+    if front_end is None:
+        raise BundleError(
+            f"{opened.path} has no front end, which describes raw input and answers.",
+            hint="Convert the model again, with --preprocess FILE.toml or --labels FILE.",
+        )
+    with _open_artifact(opened, options) as isolated:
+        artifact = isolated.artifact
+        checked = isolated if options.allow_non_finite else _FiniteRunner(isolated)
+        runner = StatefulRunner(checked) if options.carry_states else checked
+
+        def run(inputs: Tensors) -> Tensors:
+            return runner.run(with_initial_states(inputs, artifact.inputs))
+
+        model = RawModel(front_end, artifact.inputs, artifact.attention, run)
+        for answer in model.answers(read_raw(source, front_end, artifact.inputs, pcm=pcm)):
+            if isolated.lost and isinstance(answer, EdgeattnError):
+                raise answer
+            yield answer
 
 
 class _FiniteRunner:

@@ -19,6 +19,8 @@ from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 
 MAX_LINE = 64 * 2**20  # bytes
+# Exceptions that parsing a malformed line can raise.
+MALFORMED = (ValueError, TypeError, RecursionError, OverflowError, MemoryError)
 
 
 def read_stream(
@@ -74,23 +76,35 @@ def _read_arrays(
 def _read_lines(
     source: IO[bytes], inputs: Specs, allow_non_finite: bool
 ) -> Iterator[Tensors | SampleError]:
+    for number, text in numbered_lines(source):
+        if isinstance(text, SampleError):
+            yield text
+        elif text.strip():
+            try:
+                yield _parse(text.strip(), inputs, f"Line {number}", allow_non_finite)
+            except SampleError as error:
+                yield error
+            except MALFORMED as error:
+                yield malformed_line(number, error)
+
+
+def numbered_lines(source: IO[bytes]) -> Iterator[tuple[int, str | SampleError]]:
+    """The lines of a stream of text by their numbers, or the error of one that is not text."""
     number = 0
     while line := source.readline(MAX_LINE):
         number += 1
+        if len(line) == MAX_LINE and not line.endswith(b"\n"):
+            _skip_line(source)
+            yield number, malformed_line(number, f"it is longer than {MAX_LINE} bytes")
+            continue
         try:
-            if len(line) == MAX_LINE and not line.endswith(b"\n"):
-                _skip_line(source)
-                raise ValueError(f"it is longer than {MAX_LINE} bytes")
-            text = line.decode().strip()
-            if not text:
-                continue
-            sample = _parse(text, inputs, f"Line {number}", allow_non_finite)
-        except SampleError as error:
-            yield error
-        except (ValueError, TypeError, RecursionError, OverflowError, MemoryError) as error:
-            yield SampleError(f"Line {number} of the stream cannot be read: {error}")
-        else:
-            yield sample
+            yield number, line.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            yield number, malformed_line(number, error)
+
+
+def malformed_line(number: int, reason: object) -> SampleError:
+    return SampleError(f"Line {number} of the stream cannot be read: {reason}")
 
 
 def _skip_line(source: IO[bytes]) -> None:

@@ -1,0 +1,63 @@
+"""Values that pass through a front end: numbers as arrays, text as strings."""
+
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import SampleError
+from edgeattn.tensors import Array
+
+
+def as_numbers(value: Any, dtype: str = "float32") -> Array:
+    """``value`` as an array of ``dtype``; :class:`SampleError` if it is not numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of several lengths
+        raise SampleError("The values have no rectangular shape.") from error
+    if array.dtype.kind not in "buif":
+        raise SampleError(f"{_excerpt(value)} is not a number.")
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=False)
+
+
+def as_integers(value: Any) -> Array:
+    """``value`` as int64; :class:`SampleError` if it has other numbers than integers."""
+    array = as_numbers(value, "float64" if np.asarray(value).dtype.kind == "f" else "int64")
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            integers = array.astype("int64")
+        if not np.array_equal(integers, array):
+            raise SampleError(f"{_excerpt(value)} is not an integer.")
+        return integers
+    return array
+
+
+def as_strings(value: Any) -> Array:
+    """``value``, a string or a list of strings, as an array of objects of type str."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "USO":
+        raise SampleError(f"{_excerpt(value)} is not text.")
+    strings = np.empty(array.shape, object)
+    for index, item in np.ndenumerate(array):
+        if isinstance(item, bytes):
+            try:
+                item = item.decode()
+            except UnicodeDecodeError as error:
+                raise SampleError(f"{_excerpt(item)} is not UTF-8 text.") from error
+        if not isinstance(item, str):
+            raise SampleError(f"{_excerpt(item)} is not text.")
+        strings[index] = str(item)  # NumPy's strings are a subclass
+    return strings
+
+
+def encoded(text: str) -> bytes:
+    """The UTF-8 bytes of ``text``; :class:`SampleError` if it has half a surrogate pair."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise SampleError(f"{_excerpt(text)} is not valid Unicode text.") from error
+
+
+def _excerpt(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
