@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         UnsupportedModelError,
         UsageError,
     )
+    from edgeattn.frontend.scalers import write_preprocessing
     from edgeattn.inference.load import load
     from edgeattn.inference.model import Model
     from edgeattn.inference.run import run_bundle
@@ -61,12 +62,14 @@ __all__ = [
     "run_bundle",
     "validate",
     "validate_isolated",
+    "write_preprocessing",
 ]
 
 # Imported on first use, so that the command line's help does not load numpy.
 _MODULES = {
     "bundle.bundle": ("Bundle",),
     "bundle.manifest": ("Artifact", "Manifest"),
+    "frontend.scalers": ("write_preprocessing",),
     "inference.run": ("run_bundle",),
     "inference.load": ("load",),
     "inference.model": ("Model",),

@@ -173,7 +173,7 @@ LEVELS = {
             "rounding",
             "calibration",
         ),
-        *("reference", "inspection", "diagnosis", "worker"),
+        *("reference", "inspection", "front_end", "diagnosis", "worker"),
         *("__init__", "tuning"),
     ),
 }

@@ -36,6 +36,7 @@ NAMES = [
     "run_bundle",
     "validate",
     "validate_isolated",
+    "write_preprocessing",
 ]
 CODES = {
     "EdgeattnError": 70,

@@ -1,6 +1,7 @@
 """Converts trained Keras models to bundles. Needs TensorFlow, so it runs on a workstation."""
 
 import itertools
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,11 +85,12 @@ def convert(
     quantization.check_files()
     if "tflite-runtime" in options.targets:
         quantization = replace(quantization, runtime="tflite-runtime")
-    with new_bundle(target, force=force) as folder:
+    with new_bundle(target, force=force) as folder, tempfile.TemporaryDirectory() as workspace:
         with ConversionWorker() as worker:
             worker.check(source, options, calibration=quantization.calibration)
+            source, raw = _with_prepared_samples(worker, source, options, Path(workspace))
             model, reference = worker.prepare(
-                source, options, folder, calibration=quantization.to_json()["calibration"]
+                source, options, folder, calibration=quantization.to_json()["calibration"], raw=raw
             )
             request = {
                 "source": source.to_json(),
@@ -96,17 +98,50 @@ def convert(
                 "quantization": quantization.to_json(),
                 "folder": str(folder),
             }
+            front_end = worker.call(
+                "write_front_end",
+                {name: request[name] for name in ("source", "options", "folder")},
+                activity="writing the front end",
+            )
             model["notes"] += _check_calibration(worker, request)
             artifacts, failures = _write_artifacts(worker, request, named)
             model["notes"] += _options_without_effect(artifacts, quantization)
             versions = worker.call("package_versions", {}, activity="reading package versions")
         manifest = Manifest(
-            model, artifacts, reference, versions, failures, created=int(time.time())
+            model,
+            artifacts,
+            reference,
+            versions,
+            failures,
+            created=int(time.time()),
+            frontend=front_end,
         )
         write_manifest(folder, manifest)
         progress.report("validating the artifacts")
         report = validate_isolated(Bundle(folder, manifest), artifacts)
     return Conversion(Bundle(target, manifest), report, failures)
+
+
+def _with_prepared_samples(
+    worker: ConversionWorker, source: ModelSource, options: ConversionOptions, workspace: Path
+) -> tuple[ModelSource, str | None]:
+    """``source`` with the samples that Keras makes of its raw ones, and the file of these."""
+    if source.raw_samples is None:
+        return source, None
+    inputs = workspace / f"{Path(source.raw_samples).stem}.npz"
+    raw = workspace / "raw" / inputs.name
+    raw.parent.mkdir()
+    worker.call(
+        "prepare_raw_samples",
+        {
+            "source": source.to_json(),
+            "options": options.to_json(),
+            "inputs": str(inputs),
+            "raw": str(raw),
+        },
+        activity="preparing the raw samples",
+    )
+    return replace(source, samples=inputs, raw_samples=None), str(raw)
 
 
 def convert_lengths(

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import UsageError, first_line
+from edgeattn.frontend.description import from_toml, read_labels
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.recipes import (
     OPSETS,
@@ -38,6 +39,10 @@ class ModelSource:
             holds weights only.
         trust: The SHA-256 of this one file, to load it although the audit refused it as unsafe.
         ignore: Names of arrays to leave out in the files of samples.
+        preprocess: A ``.toml`` file that describes the front end.
+        labels: A text file with a label for each class, one per line.
+        raw_samples: A file of raw inputs for the reference, which the front end and the original
+            preprocessing layers prepare.
     """
 
     path: StrPath
@@ -47,9 +52,12 @@ class ModelSource:
     architecture: str | None = None
     trust: str | None = None
     ignore: Sequence[str] = ()
+    preprocess: StrPath | None = None
+    labels: StrPath | None = None
+    raw_samples: StrPath | None = None
 
     def __post_init__(self) -> None:
-        for name in ("path", "samples", "custom_objects"):
+        for name in ("path", "samples", "custom_objects", "preprocess", "labels", "raw_samples"):
             value = getattr(self, name)
             # Plain strings travel as JSON and make equal sources equal cache keys.
             object.__setattr__(self, name, None if value is None else os.fspath(value))
@@ -80,6 +88,19 @@ class ModelSource:
                 f"{path} is already a bundle.", hint=f"List its contents: edgeattn inspect {path}"
             )
         _check_samples(self.samples, "--samples")
+        for option in ("preprocess", "labels", "raw_samples"):
+            value = getattr(self, option)
+            if value is not None and not Path(value).is_file():
+                raise UsageError(f"--{option.replace('_', '-')}: no such file: {value}")
+        if self.preprocess is not None:
+            from_toml(Path(self.preprocess))
+        if self.labels is not None:
+            read_labels(Path(self.labels))
+        if self.samples is not None and self.raw_samples is not None:
+            raise UsageError(
+                "--samples and --raw-samples exclude each other.",
+                hint="Pass raw inputs with --raw-samples, or prepared ones with --samples.",
+            )
         _check_python(self.custom_objects, "--custom-objects")
         if self.architecture is not None:
             file, colon, _ = self.architecture.rpartition(":")

@@ -188,6 +188,9 @@ class ModelLoading:
     architecture: str | None = None
     trust: str | None = None
     ignore: tuple[str, ...] = ()
+    preprocess: Path | None = None
+    labels: Path | None = None
+    raw_samples: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The values for loading as strings and numbers, without those that are not set."""
@@ -215,14 +218,18 @@ _LOADING = (
 model_loading = _option_group("loading", ModelLoading, *_LOADING)
 
 
-def _model_source(time_steps: Callable[[Any], Any]) -> Callable[..., Any]:
+def _model_source(
+    time_steps: Callable[[Any], Any], *more: Callable[[Any], Any]
+) -> Callable[..., Any]:
     samples = click.option(
         "--samples",
         type=PATH,
         help="Real inputs for the reference: .npz, .npy or .csv. Default: some of --calibration, "
         "or else generated inputs.",
     )
-    return _option_group("loading", ModelLoading, samples, time_steps, ignore_option, *_LOADING)
+    return _option_group(
+        "loading", ModelLoading, samples, time_steps, ignore_option, *more, *_LOADING
+    )
 
 
 model_source = _model_source(
@@ -232,13 +239,25 @@ model_source = _model_source(
         help="Sequence length, if the model leaves it free.",
     )
 )
+_FRONT_END = (
+    click.option(
+        "--raw-samples",
+        type=PATH,
+        help="Raw inputs for the reference: .txt, .csv, .wav, .npz or .npy.",
+    ),
+    click.option(
+        "--preprocess", type=PATH, help=".toml file that describes the steps from raw input."
+    ),
+    click.option("--labels", type=PATH, help="Text file of labels: one per line and class."),
+)
 model_source_by_length = _model_source(
     click.option(
         "--time-steps",
         type=click.IntRange(min=1),
         multiple=True,
         help="Sequence length, if the model leaves it free; repeatable, for a bundle for each.",
-    )
+    ),
+    *_FRONT_END,
 )
 
 _SSH_CONFIG = click.option(

@@ -78,10 +78,6 @@ class FrontEnd:
             value = _finite(value)
         if self.window is not None:
             value = self._windowed(value)
-        return self.steps(name, value)
-
-    def steps(self, name: str, value: Any) -> Any:
-        """The value after the steps of the input ``name``, for one sample or window."""
         for number, step in enumerate(self.inputs.get(name, ()), 1):
             try:
                 value = step.apply(value)

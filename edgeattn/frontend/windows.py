@@ -78,7 +78,10 @@ class WindowBuffer:
         self._readings, self._previous, self._skip = None, None, 0
 
     def extend(self, block: Array) -> Iterator[Array | SampleError]:
-        """The windows that end in ``block``, readings along its first axis, or their errors."""
+        """The windows that end in ``block``, readings along its first axis, or their errors.
+
+        They are not normalized yet.
+        """
         start = 0
         missing = ~np.isfinite(block).reshape(len(block), -1).all(1)
         for position in np.flatnonzero(missing).tolist():
@@ -109,7 +112,7 @@ class WindowBuffer:
         readings = block if self._readings is None else np.concatenate([self._readings, block])
         length = self._window.length
         while len(readings) >= length:
-            yield self._window.normalized(readings[:length])
+            yield readings[:length]
             self._skip = max(self._hop - len(readings), 0)
             readings = readings[self._hop :]
         self._readings = readings.copy()

@@ -51,6 +51,7 @@ class RawModel:
         An error of a value is returned in place of an answer, and the stream continues; windows and
         smoothing then start again. A :class:`SampleError` among the values is such an error.
         """
+        samples: Iterable[Tensors | SampleError]
         for number, value in enumerate(values, 1):
             if isinstance(value, SampleError):
                 self._restart()
@@ -58,13 +59,12 @@ class RawModel:
                 continue
             try:
                 samples = [self.prepare(value)] if self._buffer is None else self._windows(value)
+                for sample in samples:
+                    result = self._attempt(sample)
+                    yield _at(number, result) if isinstance(result, SampleError) else result
             except SampleError as error:
                 self._restart()
                 yield _at(number, error)
-                continue
-            for sample in samples:
-                result = self._attempt(sample)
-                yield _at(number, result) if isinstance(result, SampleError) else result
 
     def prepare(self, raw: Any) -> Tensors:
         """The inputs of the model, with one row, for one raw sample."""
@@ -85,27 +85,18 @@ class RawModel:
         array = np.asarray(value)
         if array.dtype.kind not in "buif":
             raise SampleError(f"Input {spec.name} takes numbers, and no step makes them from text.")
-        array = array[None]
+        # A single value may stand for a sample of one value.
+        array = array.reshape(1, 1) if array.ndim == 0 and spec.shape[1:] == (1,) else array[None]
         if array.dtype.kind == "f":
             array = infer_dtype(array, np.dtype(spec.dtype), spec)
         return fit(array, spec)
 
-    def _windows(self, value: Any) -> Iterable[Tensors | SampleError]:
+    def _windows(self, value: Any) -> Iterator[Tensors | SampleError]:
         assert self._buffer is not None
         assert self.front_end.window is not None
-        block = self.front_end.window.block(as_numbers(value))
-        return self._of_windows(self._buffer.extend(block))
-
-    def _of_windows(
-        self, windows: Iterable[Array | SampleError]
-    ) -> Iterator[Tensors | SampleError]:
-        (spec,) = self._inputs
-        for window in windows:
-            if isinstance(window, SampleError):
-                yield window
-                continue
+        for window in self._buffer.extend(self.front_end.window.block(as_numbers(value))):
             try:
-                yield {spec.name: self._fitted(self.front_end.steps(spec.name, window), spec)}
+                yield window if isinstance(window, SampleError) else self.prepare(window)
             except SampleError as error:
                 yield error
 

@@ -27,6 +27,11 @@ CHECKS = {
         "wrong counts in the manifest",
         "Counts of operators and weights in the manifest that differ from those in the file.",
     ),
+    "preprocess": (
+        "preprocessing",
+        "The largest difference between the front end and the original preprocessing, of the "
+        "largest value.",
+    ),
     "custom_operators": (
         "custom operators",
         "Operators that are not built into the runtime, so that no device has them.",

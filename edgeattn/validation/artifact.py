@@ -24,6 +24,7 @@ from edgeattn.tensors import Tensors
 from edgeattn.validation.batches import BatchRuns, batch_checks, run_batches
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.constant_outputs import constant_outputs
+from edgeattn.validation.preprocess import preprocess_checks
 from edgeattn.validation.report import INPUT_DEPENDENT, ArtifactReport
 from edgeattn.validation.rounding import (
     conversion_result,
@@ -51,7 +52,10 @@ def validate_artifact(
     inputs, expected = _expected(bundle, artifact, reference)
     maps = required_maps(bundle, reference)
     path, content = bundle.artifact_path(artifact), bundle.read(artifact.path)
-    structure = tuple(structure_checks(path, artifact, maps, content))
+    structure = (
+        *structure_checks(path, artifact, maps, content),
+        *preprocess_checks(bundle, artifact, reference),
+    )
     del content
     runtime = None
     try:

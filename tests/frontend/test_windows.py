@@ -12,7 +12,8 @@ READINGS = np.arange(40, dtype="float64").reshape(20, 2)
 
 def windows(window, *blocks):
     buffer = WindowBuffer(window)
-    return [item for block in blocks for item in buffer.extend(np.asarray(block, "float64"))]
+    items = [item for block in blocks for item in buffer.extend(np.asarray(block, "float64"))]
+    return [item if isinstance(item, SampleError) else window.normalized(item) for item in items]
 
 
 @pytest.mark.parametrize("hop", [1, 2, 3, 4, 7])

@@ -7,7 +7,7 @@ is executed, and no module that it names is imported.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from edgeattn_converters.loading import (
     config_inspection,
     fixed_time_axis,
     quantized_layers,
+    removed_layers,
     subclassed,
 )
 from edgeattn_converters.loading.architecture import (
@@ -38,6 +39,7 @@ from edgeattn_converters.loading.migrate import (
 )
 from edgeattn_converters.loading.migrate.context import Context, era_of
 from edgeattn_converters.loading.notes import combined_notes
+from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.training_mode import training_notes
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
@@ -52,12 +54,14 @@ class LoadedModel:
     """A Keras 3 model ready to be converted, with notes for the user about what was migrated.
 
     ``stateful`` are the names of the layers that kept their state from one batch to the next.
+    ``preprocessing`` are the layers that were removed, by the name of the input.
     """
 
     file: ModelFile
     model: Any
     notes: tuple[str, ...]
     stateful: tuple[str, ...] = ()
+    preprocessing: Mapping[str, RemovedLayers] = field(default_factory=dict)
 
 
 def load_model(
@@ -189,15 +193,17 @@ def _load_stored(
             weights = named
         with as_damaged(file.path):
             weights.assign(model, stored, major=ctx.era, backend=file.backend)
+            removed = removed_layers.with_tables(ctx.removed, file, stored, weights)
+            ctx.notes[:] = removed_layers.explained(ctx.notes, removed)
         if quantized_layers.is_quantized(model):
             quantized, config = model, quantized_layers.in_float(config)
             # Two values of 4 bits are stored as one.
             model = build_model(file, config, objects, 2 * weights.size())
             ctx.notes.append(quantized_layers.assign_dequantized(model, quantized))
-            return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful))
+            return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
     if not allow_free_time:
         ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx))
-    return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful))
+    return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
 
 
 def _build(
@@ -213,7 +219,9 @@ def _build(
         ctx = _context(file, stored, objects, weights)
         ctx.notes.extend(_era_notes(file, stored, ctx))
         config = model_config.migrate_model(stored, ctx)
+        complete = config
         config = preprocessing.remove_preprocessing(config, ctx.notes)
+        ctx.removed.update(removed_layers.between(complete, config))
         config = mixed_precision.in_float32(config, ctx.notes)
         if not allow_free_time:
             config = fixed_time_axis.fix_time_axis(config, time_steps)

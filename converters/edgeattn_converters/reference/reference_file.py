@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeattn.bundle.manifest import CALIBRATION, SAMPLES, SYNTHETIC
 from edgeattn.errors import OutputError, SampleError
+from edgeattn.inference.raw_samples import RAW
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.npz import write_npz
@@ -74,6 +75,7 @@ def write(
     attention: bool,
     schemes: Sequence[str] = (),
     calibration_file: Path | None = None,
+    raw: Tensors | None = None,
 ) -> dict[str, Any]:
     """Write the reference to ``path``; returns its entry in the manifest, and ``notes``.
 
@@ -88,7 +90,8 @@ def write(
     file if Keras' outputs for them are unstable. If the rows are large, fewer are written, see
     :func:`~edgeattn_converters.reference.size_limit.within_limit`.
 
-    The entry contains what rounding of the weights costs for each of ``schemes``.
+    The entry contains what rounding of the weights costs for each of ``schemes``. ``raw`` are the
+    raw inputs of ``samples``, by input.
 
     Raises :class:`SampleError` if the samples do not fit the model,
     :class:`UnsupportedModelError` if Keras' outputs are not finite for any sample, and
@@ -126,6 +129,8 @@ def write(
     )
     if source.targets is not None:
         arrays[TARGETS] = source.targets[rows.samples]
+    for name, array in (raw or {}).items():
+        arrays[f"{RAW}{name}"] = array[rows.samples]
     try:
         with path.open("wb") as file:
             write_npz(file, arrays, compress=True)

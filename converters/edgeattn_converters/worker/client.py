@@ -100,11 +100,13 @@ class ConversionWorker:
         options: ConversionOptions,
         folder: Path,
         calibration: str | None = None,
+        raw: str | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Audit and load the model, and write its reference to ``folder``.
 
         Without samples in ``source``, some of the samples in the file ``calibration`` are the
-        reference. Returns the manifest's entries for the model and for the reference.
+        reference. ``raw`` is a file of the raw inputs of the samples. Returns the manifest's
+        entries for the model and for the reference.
         """
         path = Path(source.path)
         self.audit(path, source.trust)
@@ -114,7 +116,7 @@ class ConversionWorker:
         )
         reference = self.call(
             "write_reference",
-            {**arguments, "folder": str(folder), "calibration": calibration},
+            {**arguments, "folder": str(folder), "calibration": calibration, "raw": raw},
             activity="computing the reference",
         )
         model["notes"] += reference.pop("notes")

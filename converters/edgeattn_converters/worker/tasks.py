@@ -17,13 +17,14 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
 from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
+from edgeattn.frontend.description import FRONTEND
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
-from edgeattn.samples.npz import read_npz
+from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.schemes import SCHEMES
 from edgeattn.tensors import Tensors
-from edgeattn_converters import calibration, inspection
+from edgeattn_converters import calibration, front_end, inspection
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.unchanged_outputs import compare_without_maps
 from edgeattn_converters.loading.audit import ModelFile, audit_file
@@ -161,11 +162,16 @@ def package_versions() -> dict[str, str]:
 
 
 def write_reference(
-    source: Json, options: Json, folder: str, calibration: str | None = None
+    source: Json,
+    options: Json,
+    folder: str,
+    calibration: str | None = None,
+    raw: str | None = None,
 ) -> dict[str, Any]:
     """Write the reference to ``folder``; its entry in the manifest, and ``notes`` for the user.
 
-    ``calibration`` is a file of samples that are used if ``source`` has none.
+    ``calibration`` is a file of samples that are used if ``source`` has none, ``raw`` one with the
+    raw inputs of the samples in ``source``.
     """
     progress.report("computing the reference in Keras")
     opened, parsed = _open(source, options), ConversionOptions(**options)
@@ -181,6 +187,7 @@ def write_reference(
             attention=parsed.attention,
             calibration_file=None if calibration is None else Path(calibration),
             schemes=parsed.schemes or SCHEMES,
+            raw=None if raw is None else read_npz(Path(raw)),
         )
     return {"path": REFERENCE, "sha256": sha256(path), **entry}
 
@@ -204,6 +211,35 @@ def _check_arrays(opened: OpenModel, path: Path) -> None:
     outputs = [spec.name for spec in opened.interface.outputs]
     ignore = opened.source.ignore
     sample_files.open_samples(path, opened.interface.inputs, ignore=ignore).check_arrays(outputs)
+
+
+def write_front_end(source: Json, options: Json, folder: str) -> dict[str, str] | None:
+    """Write the front end to ``folder``; its entry in the manifest, or None if there is none."""
+    opened = _open(source, options)
+    built = front_end.build(opened.loaded, opened.interface, opened.source)
+    if built is None:
+        return None
+    path = Path(folder) / FRONTEND
+    path.write_bytes(built.to_bytes())
+    return {"path": FRONTEND, "sha256": sha256(path)}
+
+
+def prepare_raw_samples(source: Json, options: Json, inputs: str, raw: str) -> None:
+    """Write the raw samples of ``source`` to ``raw``, and prepared ones to ``inputs``."""
+    progress.report("preparing the raw samples in Keras")
+    opened = _open(source, options)
+    built = front_end.build(opened.loaded, opened.interface, opened.source)
+    if built is None:
+        raise UsageError(
+            "--raw-samples has no effect: the model has no preprocessing layers.",
+            hint="Pass --preprocess FILE.toml too, or pass the inputs with --samples.",
+        )
+    prepared = front_end.keras_inputs(
+        opened.loaded, opened.interface, built, Path(str(opened.source.raw_samples))
+    )
+    for path, arrays in ((inputs, prepared.inputs), (raw, prepared.raw)):
+        with Path(path).open("wb") as file:
+            write_npz(file, arrays)
 
 
 def check_calibration(

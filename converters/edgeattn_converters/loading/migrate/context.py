@@ -22,6 +22,8 @@ class Context:
         masked: whether a layer of the model creates a mask.
         notes: sentences for the user about what was migrated.
         stateful: names of the layers that kept their state from one batch to the next.
+        removed: by the name of an input, the input layer that it replaces and the preprocessing
+            layers that were removed after that.
     """
 
     major: int
@@ -32,6 +34,7 @@ class Context:
     masked: bool
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)
+    removed: dict[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
     @property
     def era(self) -> int:

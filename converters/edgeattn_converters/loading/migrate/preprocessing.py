@@ -41,7 +41,7 @@ def _from_functional(inner: Mapping[str, Any], notes: list[str]) -> dict[str, An
     layers = {layer["name"]: layer for layer in inner["layers"]}
     replacements: dict[str, str] = {}  # name of an input -> name of the input that replaces it
     for name, layer in list(layers.items()):
-        sources = _sources(layer)
+        sources = source_names(layer)
         if layer["class_name"] not in REMOVED or len(sources) != 1:
             continue
         source = layers[sources[0]]
@@ -49,7 +49,7 @@ def _from_functional(inner: Mapping[str, Any], notes: list[str]) -> dict[str, An
             new_input = _as_input(layer, source, notes)
             layers[name] = {**new_input, "name": name, "inbound_nodes": []}
             replacements[sources[0]] = name
-    used = {source for layer in layers.values() for source in _sources(layer)}
+    used = {source for layer in layers.values() for source in source_names(layer)}
     unused = {name for name in replacements if name not in used}
     if not unused:
         return dict(inner)
@@ -78,7 +78,7 @@ def _is_input(layer: Config) -> bool:
     return layer.get("class_name") == "InputLayer"
 
 
-def _sources(layer: Config) -> list[str]:
+def source_names(layer: Config) -> list[str]:
     """Return the names of the layers whose outputs a layer is called with."""
     sources: list[str] = []
     pending: list[Any] = list(layer.get("inbound_nodes") or [])
@@ -140,7 +140,10 @@ def _lookup(config: Config, shape: Any) -> _NewInput:
 
 
 def _hashing(config: Config, shape: Any) -> _NewInput:
-    return list(shape), "int64", f"hash the values into {config.get('num_bins')} bins"
+    task = f"hash the values into {config.get('num_bins')} bins"
+    if config.get("output_mode", "int") != "int":
+        return _encoded({**config, "vocabulary_size": config["num_bins"]}, shape), "float32", task
+    return list(shape), "int64", task
 
 
 def _mel_spectrogram(config: Config, shape: Any) -> _NewInput:

@@ -26,7 +26,7 @@ _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 def stored_shapes(file: Any, stored: Config) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
     """Return path and shape of the arrays of each layer by its name."""
     shapes = {}
-    for item, group in _layer_groups(file, stored):
+    for item, group in layer_groups(file, stored):
         name = layer_name(item)
         shapes[name] = [
             (f"{name}/bias" if path.endswith("vars/2") else path, tuple(array.shape))
@@ -47,7 +47,7 @@ def _assign_model(group: Any, model: Any, stored: Config, assignment: Assignment
     if not is_model(stored):
         _assign_layer(group, model, assignment)
         return
-    for item, layer_group in _layer_groups(group, stored):
+    for item, layer_group in layer_groups(group, stored):
         layer = find_layer(model, item)
         if layer is not None:
             _assign_model(layer_group, layer, item, assignment)
@@ -73,7 +73,7 @@ def _assign_shared(model: Any, assignment: Assignment) -> None:
             assignment.assign_all(layer, _own_variables(layer), values)
 
 
-def _layer_groups(group: Any, stored: Config) -> Iterator[tuple[Config, Any]]:
+def layer_groups(group: Any, stored: Config) -> Iterator[tuple[Config, Any]]:
     """Yield the layers of a model with their groups, which are named after class and count."""
     layers = next((group[key] for key in _LAYER_GROUPS if key in group), None)
     if layers is None:
@@ -121,6 +121,8 @@ def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
     import keras
 
     layer = own_layer(layer)
+    if isinstance(layer, keras.layers.InputLayer):
+        return  # it replaces a preprocessing layer, whose weights the front end has
     if "vars" in group and len(group["vars"]):
         values = {key: np.asarray(group["vars"][key]) for key in group["vars"]}
         if len(values) != len(_own_variables(layer)):

@@ -1,0 +1,98 @@
+"""Raw samples in files, and in the reference of a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeattn.errors import BundleError, SampleError
+from edgeattn.frontend.description import FrontEnd
+from edgeattn.frontend.values import as_numbers
+from edgeattn.frontend.windows import WindowBuffer
+from edgeattn.inference.raw_stream import read_raw
+from edgeattn.samples.npz import read_npz
+from edgeattn.tensors import Array, Specs, Tensors
+
+RAW = "raw/"
+Sample = Mapping[str, Any]
+
+
+def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Sample]:
+    """The raw samples in a file, by the names of the inputs ``specs``.
+
+    ``.npz`` has an array for each input, or ``x`` for the only one, with the sample axis first, and
+    ``.npy`` has that of the only input. Other files are read as streams, see
+    :func:`~edgeattn.inference.raw_stream.read_raw`. Raises :class:`SampleError`.
+    """
+    if not path.is_file():
+        raise SampleError(f"No such file of samples: {path}")
+    suffix = path.suffix.lower()
+    if suffix in (".npz", ".npy"):
+        return _of_arrays(path, [spec.name for spec in specs])
+    samples: list[Sample] = []
+    buffer = None if front_end.window is None else WindowBuffer(front_end.window)
+    with path.open("rb") as file:
+        for value in read_raw(file, front_end, specs):
+            if isinstance(value, SampleError):
+                raise value
+            if buffer is not None and front_end.window is not None:
+                for window in buffer.extend(front_end.window.block(as_numbers(value))):
+                    if isinstance(window, SampleError):
+                        raise window
+                    samples.append({specs[0].name: window})
+            else:
+                samples.append(value if isinstance(value, dict) else {specs[0].name: value})
+    if not samples:
+        raise SampleError(
+            f"{path} has no samples.", hint="A stream needs the readings of a window."
+        )
+    for spec in specs:
+        if any(spec.name not in sample for sample in samples):
+            raise SampleError(f"A sample in {path} has no input {spec.name!r}.")
+    return samples
+
+
+def _of_arrays(path: Path, names: Sequence[str]) -> list[Sample]:
+    if path.suffix.lower() == ".npy":
+        arrays: dict[str, Array] = {"x": np.load(path, allow_pickle=False)}
+    else:
+        arrays = dict(read_npz(path))
+    if len(names) == 1 and "x" in arrays:
+        arrays = {names[0]: arrays["x"]}
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise SampleError(f"{path} has no array for input {missing[0]!r}.")
+    counts = {len(arrays[name]) for name in names}
+    if len(counts) != 1 or 0 in counts:
+        raise SampleError(f"The arrays of {path} have no samples, or different numbers of them.")
+    return [{name: arrays[name][row] for name in names} for row in range(counts.pop())]
+
+
+def as_json_bytes(raw: Mapping[str, Sequence[Any]]) -> Tensors:
+    """Raw samples by input as arrays: a row of bytes for each, JSON that ends with zeros."""
+    arrays = {}
+    for name, samples in raw.items():
+        rows = [
+            json.dumps(item.tolist() if isinstance(item, np.ndarray) else item).encode()
+            for item in samples
+        ]
+        array: Array = np.zeros((len(rows), max(map(len, rows))), "uint8")
+        for target, row in zip(array, rows, strict=True):
+            target[: len(row)] = np.frombuffer(row, "uint8")
+        arrays[name] = array
+    return arrays
+
+
+def from_json_bytes(array: Array) -> list[Any]:
+    """Inverse of :func:`as_json_bytes` for one input."""
+    try:
+        return [json.loads(row.tobytes().rstrip(b"\0")) for row in array]
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise BundleError(
+            f"The raw samples of the reference cannot be read: {error}",
+            hint="Convert the model again.",
+        ) from error

@@ -1,0 +1,153 @@
+"""From raw input to answers: what a converted model does with it, and what Keras does."""
+
+import json
+
+import numpy as np
+import pytest
+from artifacts import edit_manifest
+
+import edgeattn as package
+from edgeattn.bundle.manifest import sha256
+from edgeattn.frontend.description import FRONTEND, from_bytes
+
+LABELS = ["cold", "mild", "warm"]
+SAMPLES = [
+    {"words": "The cat sat!", "kind": "a", "code": "x1", "number": 5},
+    {"words": "a dog on the mat; today", "kind": "zz", "code": "", "number": 9},
+    {"words": "", "kind": "b", "code": "x2", "number": 6},
+]
+CONVERT = ("--format", "tflite", "--scheme", "float32", "--labels", "labels.txt", "--json")
+
+
+def text_model(path):
+    """A model with every layer that is removed: adapted, with weights, and from arguments."""
+    import keras
+
+    words = keras.layers.TextVectorization(output_sequence_length=5, ngrams=2, name="words")
+    words.adapt(["the cat sat on the mat", "a dog sat"])
+    kind = keras.layers.StringLookup(output_mode="tf_idf", name="kind")
+    kind.adapt([["a"], ["b"], ["a"]])
+    code = keras.layers.Hashing(7, salt=[3, 4], output_mode="one_hot", name="code")
+    number = keras.layers.IntegerLookup(vocabulary=[5, 6], output_mode="one_hot", name="number")
+    inputs = [
+        keras.Input((1,), dtype="int64" if layer is number else "string", name=f"raw_{layer.name}")
+        for layer in (words, kind, code, number)
+    ]
+    values = [layer(item) for layer, item in zip((words, kind, code, number), inputs, strict=True)]
+    embedded = keras.layers.Embedding(words.vocabulary_size(), 4)(values[0])
+    mean = keras.layers.GlobalAveragePooling1D()(embedded)
+    joined = keras.layers.Concatenate()([mean, *values[1:]])
+    model = keras.Model(inputs, keras.layers.Dense(3, name="score")(joined))
+    model.save(path)
+    return model
+
+
+def keras_answer(model, sample):
+    """Label and score of Keras' own model for a raw sample, with softmax by NumPy."""
+    import tensorflow as tf
+
+    tensors = [tf.constant([[sample[name]]]) for name in ("words", "kind", "code", "number")]
+    scores = np.asarray(model(tensors), "float64")[0]
+    shares = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+    return LABELS[shares.argmax()], shares.max()
+
+
+def test_removed_layers_become_the_front_end(edgeattn, tmp_path):
+    pytest.importorskip("keras")
+    model = text_model(tmp_path / "model.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    lines = "".join(json.dumps(sample) + "\n" for sample in SAMPLES)
+    (tmp_path / "raw.jsonl").write_text(lines)
+    result = edgeattn("convert", "model.keras", "--raw-samples", "raw.jsonl", *CONVERT)
+    assert result.code == 0, result.err
+    assert len(
+        [note for note in result.document["notes"] if "front end of the bundle does" in note]
+    )
+
+    streamed = edgeattn("run", "model.edge", "--input", "raw.jsonl", "--stream")
+    answers = [json.loads(line) for line in streamed.out.splitlines()]
+    for answer, sample in zip(answers, SAMPLES, strict=True):
+        label, score = keras_answer(model, sample)
+        assert answer["label"] == label
+        assert answer["score"] == pytest.approx(score, abs=1e-5)
+
+    validated = edgeattn("validate", "model.edge", "--json").document
+    checks = validated["artifacts"][0]["checks"]
+    passed = {
+        check["output"]: check["passed"] for check in checks if check["metric"] == "preprocess"
+    }
+    assert passed == dict.fromkeys(["words", "kind", "code", "number"], True)
+    check_changes(edgeattn, tmp_path / "model.edge")
+
+
+def check_changes(edgeattn, bundle):
+    """A front end that differs from the layers fails the check ``preprocess``."""
+    original = json.loads((bundle / FRONTEND).read_text())
+    for name, change in (
+        ("words", {"standardize": "none"}),
+        ("kind", {"idf_weights": [0.5, 0.5, 0.25]}),
+        ("code", {"salt": [4, 3]}),
+        ("number", {"vocabulary": [6, 5]}),
+    ):
+        changed = json.loads(json.dumps(original))
+        changed["inputs"][name][0].update(change)
+        (bundle / FRONTEND).write_text(json.dumps(changed))
+        digest = sha256(bundle / FRONTEND)
+        edit_manifest(bundle, lambda data, d=digest: data["frontend"].update(sha256=d))
+        result = edgeattn("validate", bundle, "--json")
+        checks = result.document["artifacts"][0]["checks"]
+        failed = [
+            (check["metric"], check["output"]) for check in checks if check["passed"] is False
+        ]
+        assert (result.code, failed) == (1, [("preprocess", name)])
+
+
+TOML = """
+[window]
+length = 4
+hop = 2
+columns = 2
+
+[[inputs.readings]]
+step = "normalization"
+mean = [1.0, -2.0]
+variance = [4.0, 0.25]
+
+[answer]
+activation = "softmax"
+"""
+
+
+def test_a_described_front_end(edgeattn, tmp_path):
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((4, 2), name="readings")
+    hidden = keras.layers.Flatten()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="score")(hidden))
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    (tmp_path / "preprocess.toml").write_text(TOML)
+    rows = np.random.default_rng(5).normal([1, -2], [2, 0.5], (11, 2)).astype("float32")
+    np.savetxt(tmp_path / "raw.csv", rows, delimiter=",")
+    files = ("--preprocess", "preprocess.toml", "--raw-samples", "raw.csv")
+    result = edgeattn("convert", "model.keras", *files, *CONVERT)
+    assert result.code == 0, result.err
+
+    normalized = ((rows - [1, -2]) / [2, 0.5]).astype("float32")
+    windows = np.stack([normalized[start : start + 4] for start in range(0, 8, 2)])
+    scores = np.asarray(model(windows), "float64")
+    shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    answers = list(package.load(tmp_path / "model.edge").answers(rows))
+    assert [answer["label"] for answer in answers] == [LABELS[i] for i in scores.argmax(1)]
+    np.testing.assert_allclose([a["score"] for a in answers], shares.max(1), atol=1e-5)
+
+    for arguments, message in (
+        (("--preprocess", "labels.txt"), "labels.txt is not TOML"),
+        (("--labels", "missing.txt"), "--labels: no such file"),
+        (("--raw-samples", "raw.csv", "--samples", "raw.csv"), "exclude each other"),
+    ):
+        refused = edgeattn("convert", "model.keras", "-o", "other.edge", *arguments)
+        assert (refused.code, (tmp_path / "other.edge").exists()) == (2, False)
+        assert message in refused.err
+    assert from_bytes((tmp_path / "model.edge" / FRONTEND).read_bytes()).answer.labels == tuple(
+        LABELS
+    )

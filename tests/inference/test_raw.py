@@ -1,0 +1,220 @@
+"""Raw input in, answers out: ``run --stream`` and ``Model.answers``, on the dense model."""
+
+import io
+import json
+import struct
+import wave
+
+import numpy as np
+import pytest
+from artifacts import dense, edit_manifest, write_dense_bundle
+
+import edgeattn
+from edgeattn.bundle.manifest import sha256
+from edgeattn.errors import BundleError, SampleError
+from edgeattn.frontend.answers import Answer
+from edgeattn.frontend.description import FRONTEND, FrontEnd
+from edgeattn.frontend.lookup import StringLookup
+from edgeattn.frontend.numeric import Normalization, Rescaling
+from edgeattn.frontend.windows import Window
+from edgeattn.inference.raw_stream import read_raw
+from edgeattn.tensors import TensorSpec
+
+LABELS = Answer(labels=("low", "high"))
+# Three readings make a sample of the dense model, and the next window starts one later.
+WINDOWS = FrontEnd({"x": (Rescaling((0.5,)),)}, Window(3, hop=1), LABELS)
+COUNTS = FrontEnd(
+    {"x": (StringLookup(("a", "b"), output_mode="count"),)},
+    answer=Answer(kind="regression", output="score"),
+)
+NUMBERS = (TensorSpec("x", (None, 3), "float32"),)
+
+
+def add_front_end(bundle, front_end):
+    """Store ``front_end`` in the bundle, as ``convert`` does."""
+    path = bundle.path / FRONTEND
+    path.write_bytes(front_end.to_bytes())
+    entry = {"path": FRONTEND, "sha256": sha256(path)}
+    edit_manifest(bundle.path, lambda data: data.update(frontend=entry))
+
+
+def expected(window):
+    """The answer of the dense model to a window of three readings, by NumPy."""
+    scores = dense(np.float32([window]) / 2)[0]
+    return {"label": LABELS.labels[scores.argmax()], "score": float(scores.max())}
+
+
+@pytest.fixture(params=["tflite", "onnx"])
+def bundle(request, tmp_path):
+    return write_dense_bundle(tmp_path / "dense.edge", formats=(request.param,))
+
+
+def test_windows_of_readings(bundle):
+    add_front_end(bundle, WINDOWS)
+    readings = [1.0, 2.0, -3.0, 0.5, 4.0]
+    model = edgeattn.load(bundle.path)
+    answers = list(model.answers(readings))
+    assert answers == [expected(readings[start : start + 3]) for start in range(3)]
+    assert list(model.answers([np.array(readings)])) == answers
+    assert model.answer(readings[:3]) == answers[0]
+
+
+def test_text(bundle):
+    add_front_end(bundle, COUNTS)
+    model = edgeattn.load(bundle.path)
+    # Counts of unknown words, of "a" and of "b".
+    values = dense(np.float32([[1, 2, 0]]))[0].tolist()
+    assert model.answer(["a", "c", "a"]) == {"value": values}
+
+
+def test_an_error_in_a_stream_of_readings_restarts_the_window(bundle):
+    add_front_end(bundle, WINDOWS)
+    values = [1.0, 2.0, float("nan"), 3.0, 4.0, "five", 5.0, 6.0, 7.0]
+    *errors, answer = edgeattn.load(bundle.path).answers(values)
+    assert [error.message.split(":")[0] for error in errors] == [
+        "Value 3 of the stream",
+        "Value 6 of the stream",
+    ]
+    assert answer == expected([5.0, 6.0, 7.0])
+
+
+def test_a_bundle_without_a_front_end(bundle, edgeattn):
+    import edgeattn as package
+
+    with pytest.raises(BundleError, match="has no front end"):
+        package.load(bundle.path).answer([1, 2, 3])
+    result = edgeattn("run", bundle.path, "--input", "-", "--stream")
+    assert result.code == 2
+    assert "has no front end" in result.err
+    assert "--preprocess" in result.err
+
+
+def test_run_stream_of_lines(bundle, edgeattn, tmp_path):
+    add_front_end(bundle, WINDOWS)
+    (tmp_path / "a.csv").write_text("reading\n1\n2\n3\n\n4\nx\n5\n6\n7\n8\n")
+    result = edgeattn("run", bundle.path, "--input", "a.csv", "--stream")
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert lines[0] == expected([1, 2, 3])
+    assert "Line 5 of the stream cannot be read: it is empty" in lines[1]["error"]["message"]
+    assert "Line 7 of the stream cannot be read: could not" in lines[2]["error"]["message"]
+    assert lines[3:] == [expected([5, 6, 7]), expected([6, 7, 8])]
+    assert result.code == 2
+
+
+def test_run_stream_stops_on_an_error(bundle, edgeattn, tmp_path):
+    add_front_end(bundle, WINDOWS)
+    (tmp_path / "a.csv").write_text("1\nx\n5\n6\n7\n")
+    result = edgeattn("run", bundle.path, "--input", "a.csv", "--stream", "--stop-on-error")
+    assert (result.code, result.out) == (2, "")
+    assert "Line 2 of the stream" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--pcm",), "--pcm requires --stream"),
+        (("--stream", "-o", "b.npz"), "--stream prints to stdout"),
+        (("--stop-on-error",), "--stop-on-error requires"),
+    ],
+)
+def test_options_without_effect(dense_bundle, edgeattn, options, message):
+    result = edgeattn("run", dense_bundle.path, "--input", "a.csv", *options)
+    assert result.code == 2
+    assert message in result.err
+
+
+def test_a_changed_front_end_is_refused(bundle):
+    add_front_end(bundle, WINDOWS)
+    (bundle.path / FRONTEND).write_bytes(COUNTS.to_bytes())
+    with pytest.raises(BundleError, match=r"frontend\.json has changed"):
+        edgeattn.load(bundle.path)
+
+
+def test_a_malformed_front_end_is_refused(bundle):
+    add_front_end(bundle, WINDOWS)
+    (bundle.path / FRONTEND).write_text('{"version": 1, "inputs": {"x": [{"step": "exec"}]}}')
+    digest = sha256(bundle.path / FRONTEND)
+    edit_manifest(bundle.path, lambda data: data["frontend"].update(sha256=digest))
+    with pytest.raises(BundleError, match="unknown step 'exec'"):
+        edgeattn.load(bundle.path)
+
+
+def raw(front_end, data, specs=NUMBERS, **options):
+    return list(read_raw(io.BufferedReader(io.BytesIO(data)), front_end, specs, **options))
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        (b"1 2 3", [1, 2, 3]),
+        (b"1,,3", [1, np.nan, 3]),
+        (b"nan, 2,3\r", [np.nan, 2, 3]),
+        (b"[1, null, 3]", [1, np.nan, 3]),
+        (b"[[1, 2], [3, 4]]", [[1, 2], [3, 4]]),
+        (b"2.5", 2.5),
+    ],
+)
+def test_lines_of_numbers(line, values):
+    (value,) = raw(WINDOWS, line + b"\n")
+    np.testing.assert_array_equal(value, values)
+
+
+def test_lines_of_text():
+    assert raw(COUNTS, b" [a] b, \xc3\xa9\r\nc") == [" [a] b, é", "c"]
+    good, error = raw(COUNTS, b"a\n\xff\n")
+    assert (good, type(error)) == ("a", SampleError)
+
+
+def test_several_inputs():
+    specs = (*NUMBERS, TensorSpec("z", (None, 1), "float32"))
+    first, error = raw(FrontEnd(), b'{"x": [1, 2, 3], "z": "a"}\n[1]\n', specs)
+    assert first == {"x": [1, 2, 3], "z": "a"}
+    assert "not a JSON object" in error.message
+
+
+def wav(values, rate=8000, width=2, channels=1):
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setnchannels(channels)
+        sound.setsampwidth(width)
+        sound.setframerate(rate)
+        sound.writeframes(values)
+    return file.getvalue()
+
+
+SOUND = FrontEnd(window=Window(4, sampling_rate=8000))
+PCM = struct.pack("<5h", 0, 16384, -32768, 1, 32767)
+VALUES = [0, 0.5, -1, 1 / 32768, 32767 / 32768]
+
+
+def test_sound():
+    np.testing.assert_array_equal(np.concatenate(raw(SOUND, wav(PCM))), VALUES)
+    np.testing.assert_array_equal(np.concatenate(raw(SOUND, PCM, pcm=True)), VALUES)
+    stereo = FrontEnd(window=Window(4, columns=2))
+    (frames,) = raw(stereo, wav(PCM[:8], channels=2))
+    np.testing.assert_array_equal(frames, [VALUES[:2], VALUES[2:4]])
+
+
+@pytest.mark.parametrize(
+    ("data", "pcm", "message"),
+    [
+        (wav(PCM, rate=44100), False, "44100 samples per second; the model takes 8000"),
+        (wav(PCM, width=1), False, "8 bits per value"),
+        (wav(PCM, channels=2, width=2), False, "2 channels; the model takes 1"),
+        (b"RIFF", False, "cannot be read"),
+        (PCM[:-1], True, "ends with 1 of the 2 bytes"),
+    ],
+)
+def test_sound_that_does_not_fit(data, pcm, message):
+    with pytest.raises(SampleError, match=message):
+        raw(SOUND, data, pcm=pcm)
+
+
+def test_normalization_of_rows(bundle):
+    normalization = Normalization((1.0, 2.0, 3.0), (4.0, 4.0, 4.0))
+    add_front_end(bundle, FrontEnd({"x": (normalization,)}, answer=Answer()))
+    scores = dense(np.float32([[0, 1, -1]]))[0]
+    assert edgeattn.load(bundle.path).answer([1, 4, 1]) == {
+        "label": int(scores.argmax()),
+        "score": float(scores.max()),
+    }
