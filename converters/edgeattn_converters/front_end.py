@@ -59,11 +59,14 @@ def build(loaded: LoadedModel, interface: Interface, source: ModelSource) -> Fro
 def _layer_steps(removed: RemovedLayers | None, spec: TensorSpec) -> tuple[Step, ...]:
     steps = () if removed is None else removed.steps()
     length = spec.shape[1] if len(spec.shape) == 2 else None
-    for step in steps[-1:]:
-        free = isinstance(step, TextVectorization) and step.output_mode == "int"
-        if free and step.output_sequence_length is None and length is not None:
-            # As Keras pads the shorter texts of a batch.
-            return (*steps, PadSequences(length, padding="post", truncating="error"))
+    last = steps[-1] if steps else None
+    if (
+        isinstance(last, TextVectorization)
+        and (last.output_mode, last.output_sequence_length) == ("int", None)
+        and length is not None
+    ):
+        # As Keras pads the shorter texts of a batch.
+        return (*steps, PadSequences(length, padding="post", truncating="error"))
     return steps
 
 

@@ -44,7 +44,7 @@ def preprocess_checks(bundle: Bundle, artifact: Artifact, reference: Tensors) ->
     for spec in specs:
         actual = np.concatenate([row[spec.name] for row in rows]).astype("float64")
         expected = reference[f"input/{spec.name}"][: len(rows)].astype("float64")
-        error = float(np.abs(actual - expected).max(initial=0))
+        difference = float(np.abs(actual - expected).max(initial=0))
         if np.dtype(spec.dtype).kind == "f" or spec.quantized:
-            error /= max(float(np.abs(expected).max(initial=0)), 1e-6)
-        yield Check(artifact.label, "structure", "preprocess", error, LIMIT, output=spec.name)
+            difference /= max(float(np.abs(expected).max(initial=0)), 1e-6)
+        yield Check(artifact.label, "structure", "preprocess", difference, LIMIT, output=spec.name)

@@ -17,8 +17,10 @@ from edgeattn_converters.loading.weights.weights_file import WeightsFile
 Table = dict[str, Any]
 _MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}
 # Settings with the same names and meaning in a layer and in its step.
-_LOOKUP = ("vocabulary", "mask_token", "oov_token", "num_oov_indices", "output_mode", "max_tokens")
-_LOOKUP += ("pad_to_max_tokens", "salt")
+_LOOKUP = (
+    *("vocabulary", "mask_token", "oov_token", "num_oov_indices", "output_mode"),
+    *("max_tokens", "pad_to_max_tokens", "salt"),
+)
 _KEYS = {
     "StringLookup": _LOOKUP,
     "IntegerLookup": (*_LOOKUP, "oov_method"),
