@@ -163,10 +163,11 @@ def convert_lengths(
     if len(lengths) < 2:
         source = replace(source, time_steps=next(iter(lengths), None))
         return (convert(source, output, options=options, quantization=quantization, force=force),)
-    if source.samples is not None or quantization.calibration is not None:
+    files = (source.samples, source.raw_samples, quantization.calibration)
+    if any(file is not None for file in files):
         raise UsageError(
-            "--samples and --calibration have sequences of one length, and --time-steps names "
-            f"{len(lengths)}.",
+            "--samples, --raw-samples and --calibration have sequences of one length, and "
+            f"--time-steps names {len(lengths)}.",
             hint="Convert each length separately, with its own samples.",
         )
     target = Path(output) if output is not None else source.beside(".edge")

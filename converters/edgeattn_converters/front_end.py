@@ -16,7 +16,7 @@ from edgeattn.frontend.values import as_strings
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_samples import as_json_bytes, read_raw_samples
 from edgeattn.samples.states import sample_inputs
-from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.load import LoadedModel
 from edgeattn_converters.loading.removed_layers import RemovedLayers
@@ -24,6 +24,7 @@ from edgeattn_converters.options import ModelSource
 from edgeattn_converters.reference import keras_outputs
 from edgeattn_converters.tracing.trace import Interface
 
+Activation = Literal["none", "softmax", "sigmoid"]
 # Layers compute what their steps do up to the rounding of sums.
 TOLERANCE = 1e-4
 MAX_RAW_SAMPLES = 128
@@ -74,29 +75,32 @@ def _answer(
     described: Answer | None, model: Any, interface: Interface, source: ModelSource
 ) -> Answer | None:
     outputs = interface.outputs
-    answer = described
-    if source.labels is not None:
-        labels = read_labels(Path(source.labels))
-        if described is not None and described.labels:
-            raise UsageError(
-                f"--labels excludes the labels in {Path(str(source.preprocess)).name}.",
-                hint="Omit one of them.",
-            )
-        answer = replace(described or _default_answer(model, outputs[0]), labels=labels)
-    if answer is not None:
-        answer.check(outputs)
+    labels = () if source.labels is None else read_labels(Path(source.labels))
+    if described is None and not labels:
+        return None
+    if described is not None and described.labels and labels:
+        raise UsageError(
+            f"--labels excludes the labels in {Path(str(source.preprocess)).name}.",
+            hint="Omit one of them.",
+        )
+    if described is None:
+        described = Answer(kind="tagging" if len(outputs[0].shape) > 2 else "classification")
+    answer = replace(described, labels=described.labels or labels)
+    answer.check(outputs)
+    if answer.activation == "auto":
+        answer = replace(answer, activation=_missing_activation(answer, model, outputs))
     return answer
 
 
-def _default_answer(model: Any, spec: TensorSpec) -> Answer:
-    """Tags for an output with steps, otherwise one class; scores are made of logits."""
-    kind: Literal["tagging", "classification"]
-    kind = "tagging" if len(spec.shape) > 2 else "classification"
-    layer = getattr(getattr(model.outputs[0], "_keras_history", None), "operation", None)
+def _missing_activation(answer: Answer, model: Any, outputs: Specs) -> Activation:
+    """The function that makes scores of the output: none if its layer has an activation."""
+    index = next(i for i, spec in enumerate(outputs) if answer.output in (None, spec.name))
+    layer = getattr(getattr(model.outputs[index], "_keras_history", None), "operation", None)
     activation = getattr(getattr(layer, "activation", None), "__name__", None)
-    if activation != "linear":
-        return Answer(kind=kind)
-    return Answer(kind=kind, activation="sigmoid" if spec.shape[-1] == 1 else "softmax")
+    if answer.kind == "regression" or activation != "linear":
+        return "none"
+    single = answer.kind == "classification" and outputs[index].shape[-1] == 1
+    return "sigmoid" if single or answer.kind == "multi_label" else "softmax"
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,16 @@ def keras_inputs(
     """The raw samples in a file, prepared by the original layers of the model.
 
     Steps of ``--preprocess`` are those of the front end. Raises :class:`SampleError` if a sample
-    does not fit, and :class:`UnsupportedModelError` if the whole stored model computes other
-    outputs than the loaded one for prepared inputs.
+    does not fit, and :class:`UnsupportedModelError` if a layer has no step, or the whole stored
+    model computes other outputs than the loaded one for prepared inputs.
     """
     specs = sample_inputs(interface.inputs)
+    for removed in loaded.preprocessing.values():
+        if removed.reason is not None:
+            raise UnsupportedModelError(
+                f"The front end cannot prepare raw samples: {removed.reason}",
+                hint="Pass prepared inputs with --samples.",
+            )
     samples = read_raw_samples(path, front_end, specs)[:MAX_RAW_SAMPLES]
     model = RawModel(front_end, interface.inputs, (), lambda inputs: inputs)
     originals = OriginalLayers(loaded)

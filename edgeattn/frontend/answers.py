@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edgeattn.errors import UsageError
+from edgeattn.errors import ArtifactError, UsageError
 from edgeattn.tensors import Array, Specs, Tensors
 
 Json = dict[str, Any]
@@ -24,14 +24,15 @@ class Answer:
     - ``tagging``: the class with the highest score for each step;
     - ``regression``: ``value * scale + offset``.
 
-    ``activation`` is applied to outputs that are not scores yet. ``top`` lists that many classes.
+    ``activation`` is applied to outputs that are not scores yet; ``convert`` replaces ``auto`` by
+    the one that the model lacks. ``top`` lists that many classes.
     ``smoothing`` over the last ``smoothing_windows`` answers of a stream: ``mean`` averages the
     scores, ``majority`` takes the most frequent class, and of several the latest.
     """
 
     output: str | None = None
     kind: Literal["classification", "multi_label", "tagging", "regression"] = "classification"
-    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    activation: Literal["auto", "none", "softmax", "sigmoid"] = "auto"
     labels: tuple[str, ...] = ()
     threshold: float = 0.5
     top: int = 1
@@ -47,7 +48,7 @@ class Answer:
             raise ValueError("a label occurs more than once")
         if self.kind != "classification" and (self.smoothing != "none" or self.top != 1):
             raise ValueError(f"smoothing and top do not apply to kind = {self.kind!r}")
-        if self.kind == "regression" and (self.labels or self.activation != "none"):
+        if self.kind == "regression" and (self.labels or self.activation not in ("auto", "none")):
             raise ValueError("labels and activation do not apply to kind = 'regression'")
 
     def check(self, outputs: Specs) -> None:
@@ -79,8 +80,13 @@ class Answers:
         self._recent: deque[Array] = deque(maxlen=answer.smoothing_windows)
 
     def __call__(self, outputs: Tensors) -> Json:
-        """The answer to the outputs for one sample, without a batch axis, as JSON."""
+        """The answer to the outputs for one sample, without a batch axis, as JSON.
+
+        Raises :class:`ArtifactError` if the output is not finite.
+        """
         name = self.answer.output or next(iter(outputs))
+        if not np.isfinite(outputs[name]).all():
+            raise ArtifactError(f"Output {name} is not finite, so there is no answer.")
         maps = {key.removeprefix("attention/"): outputs[key].tolist() for key in self._attention}
         attention = next(iter(maps.values())) if len(maps) == 1 else maps
         result = self._result(np.asarray(outputs[name], "float64"))

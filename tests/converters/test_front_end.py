@@ -114,7 +114,7 @@ mean = [1.0, -2.0]
 variance = [4.0, 0.25]
 
 [answer]
-activation = "softmax"
+top = 2
 """
 
 
@@ -148,6 +148,21 @@ def test_a_described_front_end(edgeattn, tmp_path):
         refused = edgeattn("convert", "model.keras", "-o", "other.edge", *arguments)
         assert (refused.code, (tmp_path / "other.edge").exists()) == (2, False)
         assert message in refused.err
-    assert from_bytes((tmp_path / "model.edge" / FRONTEND).read_bytes()).answer.labels == tuple(
-        LABELS
-    )
+    answer = from_bytes((tmp_path / "model.edge" / FRONTEND).read_bytes()).answer
+    # The layer of the output has no activation.
+    assert (answer.activation, answer.labels, answer.top) == ("softmax", tuple(LABELS), 2)
+
+
+def test_a_layer_with_a_function_has_no_step(edgeattn, tmp_path):
+    keras = pytest.importorskip("keras")
+    words = keras.layers.StringLookup(vocabulary=["a", "b"], invert=False, name="words")
+    inputs = keras.Input((2,), dtype="string")
+    hidden = keras.layers.Flatten()(keras.layers.Embedding(4, 2)(words(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(2, activation="sigmoid", name="score")(hidden))
+    words.encoding = "latin-1"
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "raw.txt").write_text("a\n")
+    result = edgeattn("convert", "model.keras", "--raw-samples", "raw.txt")
+    assert result.code == 3
+    assert "cannot prepare raw samples: words reads text as latin-1" in result.err
+    assert "--samples" in result.err

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeattn.errors import UsageError
+from edgeattn.errors import ArtifactError, UsageError
 from edgeattn.frontend.answers import Answer, Answers
 from edgeattn.tensors import TensorSpec
 
@@ -100,6 +100,12 @@ def test_attention_maps():
     outputs["attention/b"] = np.float32([1, 0])
     answer = Answers(Answer(), ("attention/a", "attention/b"))(outputs)
     assert answer["attention"] == {"a": [0.25, 0.75], "b": [1.0, 0.0]}
+
+
+def test_an_output_that_is_not_finite_has_no_answer():
+    for value in (np.nan, np.inf):
+        with pytest.raises(ArtifactError, match="Output score is not finite"):
+            answers(Answer(), [0.5, value])
 
 
 @pytest.mark.parametrize(

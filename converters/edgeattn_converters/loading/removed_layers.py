@@ -129,6 +129,8 @@ def _table(layer: Config, vocabulary: list[str] | None, idf_weights: Sequence[fl
     """The step that computes what ``layer`` does. Raises :class:`UsageError` if none does."""
     class_name, config = str(layer["class_name"]), dict(layer["config"])
     name = config["name"]
+    if class_name not in _KEYS:
+        raise UsageError(f"{name} is a {class_name}, which no step computes.")
     for key in ("invert", "ragged"):
         if config.get(key):
             raise UsageError(f"{name} has {key}=True, which no step does.")

@@ -17,7 +17,7 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
 from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
-from edgeattn.frontend.description import FRONTEND
+from edgeattn.frontend.description import FRONTEND, FrontEnd
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz, write_npz
@@ -202,7 +202,10 @@ def _explaining_removed_layers(opened: OpenModel) -> Iterator[None]:
         if not removed:
             raise
         inputs = ", ".join(map(str, sample_inputs(opened.interface.inputs)))
-        hint = f"Pass what these layers returned, for the inputs {inputs}. {' '.join(removed)}"
+        hint = (
+            f"Pass raw inputs with --raw-samples, or what these layers returned for the inputs "
+            f"{inputs}. {' '.join(removed)}"
+        )
         raise SampleError(error.message, hint=hint) from error
 
 
@@ -229,13 +232,13 @@ def prepare_raw_samples(source: Json, options: Json, inputs: str, raw: str) -> N
     progress.report("preparing the raw samples in Keras")
     opened = _open(source, options)
     built = front_end.build(opened.loaded, opened.interface, opened.source)
-    if built is None:
+    if built is None and not opened.loaded.preprocessing:
         raise UsageError(
             "--raw-samples has no effect: the model has no preprocessing layers.",
             hint="Pass --preprocess FILE.toml too, or pass the inputs with --samples.",
         )
     prepared = front_end.keras_inputs(
-        opened.loaded, opened.interface, built, Path(str(opened.source.raw_samples))
+        opened.loaded, opened.interface, built or FrontEnd(), Path(str(opened.source.raw_samples))
     )
     for path, arrays in ((inputs, prepared.inputs), (raw, prepared.raw)):
         with Path(path).open("wb") as file:
