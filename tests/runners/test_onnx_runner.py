@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import artifacts
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from artifacts import X, Y, dense, samples
 
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError
 from edgeattn.runners import open_runner
-from edgeattn.runners.onnx import ONNXRunner
+from edgeattn.runners.onnx import ONNXRunner, session_options
 from edgeattn.tensors import TensorSpec
 
 
@@ -97,3 +99,84 @@ def test_a_missing_runtime(tmp_path, monkeypatch):
     with pytest.raises(RuntimeUnavailableError) as caught:
         ONNXRunner(tmp_path / "m.onnx", (X,), (Y,))
     assert "edgeattn[onnx]" in caught.value.hint
+
+
+def quantized_products(nodes, constants, x, y):
+    """An ONNX model of integer products, with weights of 127 and inputs of the largest integer."""
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(kind, inputs, ["y"], **options) for kind, inputs, options in nodes],
+        "products",
+        [onnx.helper.make_tensor_value_info("x", *x)],
+        [onnx.helper.make_tensor_value_info("y", *y)],
+        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("com.microsoft", 1)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def test_sums_of_integer_products_do_not_saturate(tmp_path):
+    """The largest pairs of products exceed 16 bits, in which some processors add them."""
+    weights = np.full((64, 8), 127, np.int8)
+    model = quantized_products(
+        [("MatMulInteger", ["x", "w"], {})], {"w": weights},
+        (onnx.TensorProto.UINT8, [1, 64]), (onnx.TensorProto.INT32, [1, 8]),
+    )  # fmt: skip
+    onnx.save(model, tmp_path / "m.onnx")
+    x, y = TensorSpec("x", (1, 64), "uint8"), TensorSpec("y", (1, 8), "int32")
+    runner = ONNXRunner(tmp_path / "m.onnx", (x,), (y,))
+    result = runner.run({"x": np.full((1, 64), 255, np.uint8)})["y"]
+    np.testing.assert_array_equal(result, np.full((1, 8), 64 * 127 * 255))
+
+
+def test_gates_of_a_dynamically_quantized_lstm_do_not_saturate(tmp_path):
+    """All gates of one step are equal: h = s(g) tanh(s(g) tanh(g)), with s the sigmoid."""
+    units, scale = 16, np.full(1, 1e-5, np.float32)
+    constants = {
+        "w": np.full((1, 64, 4 * units), 127, np.int8),
+        "r": np.zeros((1, units, 4 * units), np.int8),
+        "scale": scale,
+        "zero": np.zeros(1, np.int8),
+        "zero_r": np.zeros(1, np.int8),
+    }
+    names = ["x", "w", "r", "", "", "", "", "", "scale", "zero", "scale", "zero_r"]
+    options = {"domain": "com.microsoft", "hidden_size": units}
+    model = quantized_products(
+        [("DynamicQuantizeLSTM", names, options)], constants,
+        (onnx.TensorProto.FLOAT, [1, 1, 64]), (onnx.TensorProto.FLOAT, [1, 1, 1, units]),
+    )  # fmt: skip
+    onnx.save(model, tmp_path / "m.onnx")
+    x, y = TensorSpec("x", (1, 1, 64), "float32"), TensorSpec("y", (1, 1, 1, units), "float32")
+    runner = ONNXRunner(tmp_path / "m.onnx", (x,), (y,))
+    gate = 64 * 127 * 1e-5
+    sigmoid = 1 / (1 + np.exp(-gate))
+    result = runner.run({"x": np.ones((1, 1, 64), np.float32)})["y"]
+    np.testing.assert_allclose(result, sigmoid * np.tanh(sigmoid * np.tanh(gate)), rtol=1e-4)
+
+
+def test_files_that_cannot_have_exact_sums_run_and_say_so(tmp_path):
+    """onnxruntime cannot load two products with one zero point with exact sums."""
+    names = [("MatMulInteger", ["x", w, "zero", "zero_w"], {}) for w in ("w", "v")]
+    constants = {
+        **{name: np.full((8, 8), 1, np.int8) for name in ("w", "v")},
+        "zero": np.uint8(0),
+        "zero_w": np.int8(0),
+    }
+    model = quantized_products(
+        names[:1], {name: np.asarray(value) for name, value in constants.items()},
+        (onnx.TensorProto.UINT8, [1, 8]), (onnx.TensorProto.INT32, [1, 8]),
+    )  # fmt: skip
+    second = onnx.helper.make_node("MatMulInteger", names[1][1], ["second"])
+    model.graph.node[0].output[0] = "first"
+    model.graph.node.extend([second, onnx.helper.make_node("Add", ["first", "second"], ["y"])])
+    onnx.save(model, tmp_path / "m.onnx")
+    x, y = TensorSpec("x", (1, 8), "uint8"), TensorSpec("y", (1, 8), "int32")
+    runner = ONNXRunner(tmp_path / "m.onnx", (x,), (y,))
+    result = runner.run({"x": np.full((1, 8), 3, np.uint8)})["y"]
+    np.testing.assert_array_equal(result, np.full((1, 8), 2 * 8 * 3))
+    # Only processors without VNNI need another form of the file for exact sums.
+    try:
+        onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), session_options())
+        exact = True
+    except Exception:
+        exact = False
+    assert ("saturate" in runner.runtime) is not exact

@@ -13,6 +13,7 @@ import numpy as np
 from edgeattn.diagnosis.comparison import compare_files
 from edgeattn.diagnosis.graph import InstrumentedModel
 from edgeattn.errors import ArtifactError, first_line
+from edgeattn.runners.onnx import session_options
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.diagnosis.onnx_graph import GraphReader
 from edgeattn_converters.graphs.onnx_file import copy_model
@@ -111,7 +112,7 @@ def compare_onnx(**arguments: Any) -> dict[str, Any]:
 def _session(proto: Any) -> Any:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(
