@@ -7,5 +7,7 @@ SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
 # Converted only if requested by name, and not part of "all".
 EXPERIMENTAL = ("int4",)
 FORMATS = ("tflite", "onnx")
+# The runtime of microcontrollers, which needs files of its own.
+MICRO = "tflite-micro"
 # The default of --max-drop: the largest accepted drop of a score, or share of changed answers.
 MAX_DROP = 0.02

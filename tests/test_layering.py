@@ -18,7 +18,7 @@ HEAVY = {
 }
 # Modules that read TFLite files with the schema that the runtime includes.
 READING = (Path("inspection.py"), Path("diagnosis/tflite.py"))
-RUNTIMES = {"ai_edge_litert", "tflite_runtime", "onnxruntime"}
+RUNTIMES = {"ai_edge_litert", "tflite_runtime", "tflite_micro", "onnxruntime"}
 LIGHT = [path for path in sorted(PACKAGE.rglob("*.py")) if LAYERS not in path.parents]
 
 

@@ -21,6 +21,9 @@ from edgeattn.errors import (
     UsageError,
 )
 from edgeattn.printable import join_lines
+from edgeattn.process.worker import Worker
+from edgeattn.runners.arena import arena_bytes
+from edgeattn.schemes import MICRO
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters.option_conflicts import Request, check_combination
@@ -80,11 +83,18 @@ def convert(
     named = options.schemes
     target = Path(output) if output is not None else source.beside(".edge")
     check_new_bundle(target, force=force)
-    options = options.with_defaults(calibrated=quantization.calibration is not None)
-    check_combination(Request(source, options, quantization), named_schemes=named)
+    options = options.with_defaults(
+        calibrated=quantization.calibration is not None, integers=quantization.integer_only
+    )
+    integers = quantization.integer_only or MICRO in options.targets
+    check_combination(
+        Request(source, options, quantization),
+        named_schemes=options.schemes if integers else named,
+    )
     quantization.check_files()
-    if "tflite-runtime" in options.targets:
-        quantization = replace(quantization, runtime="tflite-runtime")
+    for runtime in ("tflite-runtime", MICRO):
+        if runtime in options.targets:
+            quantization = replace(quantization, runtime=runtime)
     with new_bundle(target, force=force) as folder, tempfile.TemporaryDirectory() as workspace:
         with ConversionWorker() as worker:
             worker.check(source, options, calibration=quantization.calibration)
@@ -210,7 +220,10 @@ def _write_artifacts(
         activity = f"converting to {format} {scheme}"
         try:
             entry = worker.call("write_artifact", arguments, activity=activity)
-            artifacts.append(Artifact.from_json(entry))
+            artifact = Artifact.from_json(entry)
+            if artifact.runtime == MICRO:
+                artifact = _with_arena(artifact, Path(request["folder"]), options["arena"])
+            artifacts.append(artifact)
         except UsageError:
             raise  # it concerns all artifacts
         except EdgeattnError as error:
@@ -224,6 +237,22 @@ def _write_artifacts(
             model, {f"{f['format']} {f['scheme']}": f["reason"] for f in failures}
         )
     return tuple(artifacts), tuple(failures)
+
+
+def _with_arena(artifact: Artifact, folder: Path, limit: int | None) -> Artifact:
+    """``artifact`` with the size of its arena in the manifest.
+
+    Raises :class:`ConversionError` if it exceeds ``limit``.
+    """
+    progress.report(f"measuring the arena of {artifact.label}")
+    with Worker() as worker:
+        arena = arena_bytes(folder / artifact.path, worker)
+    if limit is not None and arena > limit:
+        raise ConversionError(
+            f"The model is too large for the requested arena: it needs {arena:,} bytes, and "
+            f"--arena allows {limit:,}. Use shorter sequences or fewer units, or raise --arena."
+        )
+    return replace(artifact, achieved={**artifact.achieved, "arena_bytes": arena})
 
 
 def _options_without_effect(

@@ -1,9 +1,10 @@
 """Combinations of options in which one has no effect: they are refused before a model is read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeattn.errors import UsageError
+from edgeattn.schemes import MICRO
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.recipes import ALL, RECIPES, TARGETS, recipe_for
 
@@ -47,6 +48,7 @@ def check_combination(request: Request, *, named_schemes: Sequence[str] = ()) ->
 
     ``named_schemes`` are those that the user chose by name.
     """
+    _check_integers(request)
     for rule in RULES:
         if rule.passed(request) and not rule.effective(request):
             raise UsageError(
@@ -67,6 +69,41 @@ def check_combination(request: Request, *, named_schemes: Sequence[str] = ()) ->
         )
 
 
+def _check_integers(request: Request) -> None:
+    """Raise :class:`UsageError` if an option contradicts integers only, or Lite Micro."""
+    options, quantization = request.options, request.quantization
+    micro = MICRO in options.targets
+    if micro and len(options.targets) > 1:
+        others = " and ".join(name for name in options.targets if name != MICRO)
+        raise UsageError(
+            f"--target {MICRO} cannot be combined with {others}: a file for a microcontroller is "
+            "slow elsewhere.",
+            hint="Convert once for each, to two bundles.",
+        )
+    for option, requested in (("--integer-only", quantization.integer_only), (MICRO, micro)):
+        if not requested:
+            continue
+        option = f"--target {option}" if option == MICRO else option
+        for other, contradicts in _contradictions(request, micro=micro):
+            if contradicts:
+                raise UsageError(
+                    f"{option} and {other} contradict each other.", hint="Omit one of them."
+                )
+
+
+def _contradictions(request: Request, *, micro: bool) -> Iterator[tuple[str, bool]]:
+    """Options, and whether they are requested, that files without float operators exclude."""
+    options, quantization = request.options, request.quantization
+    yield "--format onnx", request.has_format("onnx")
+    for scheme in options.schemes:
+        yield f"--scheme {scheme}", RECIPES[scheme].activations == "float32"
+    yield "--attention-precision float32", quantization.attention_precision == "float32"
+    # Loops compute in float32, and the state of a fused LSTM is float32 in LiteRT.
+    yield "--lowering chunked", options.lowering == "chunked"
+    yield "--lowering fused", options.lowering == "fused" and not micro
+    yield "--allow-float-fallback", quantization.allow_float_fallback and quantization.integer_only
+
+
 def _of_activations(*dtypes: str) -> Callable[[Request], bool]:
     return lambda request: request.has_scheme(lambda name: RECIPES[name].activations in dtypes)
 
@@ -74,6 +111,8 @@ def _of_activations(*dtypes: str) -> Callable[[Request], bool]:
 def _precision_applies(request: Request) -> bool:
     precision = request.quantization.attention_precision
     dtypes = ("int8", "int16") if precision == "float32" else (precision,)
+    if MICRO in request.options.targets and precision == "int16":
+        dtypes = ("int8", "int16")
     return _of_activations(*dtypes)(request)
 
 
@@ -85,6 +124,13 @@ def _calibration_applies(request: Request) -> bool:
 
 
 RULES = (
+    Rule(
+        lambda request: f"--arena {request.options.arena}",
+        lambda request: request.options.arena is not None,
+        lambda request: MICRO in request.options.targets,
+        "only files for microcontrollers have an arena",
+        f"add --target {MICRO}",
+    ),
     Rule(
         lambda request: f"--lowering {request.options.lowering}",
         lambda request: request.options.lowering != "auto",

@@ -12,10 +12,11 @@ from typing import Any
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import UsageError, first_line
 from edgeattn.frontend.description import from_toml, read_labels
-from edgeattn.schemes import FORMATS
+from edgeattn.schemes import FORMATS, MICRO
 from edgeattn_converters.recipes import (
     OPSETS,
     PRECISIONS,
+    RECIPES,
     expand_schemes,
     formats_for,
 )
@@ -153,6 +154,7 @@ class ConversionOptions:
         batch: The batch size of TFLite files. That of ONNX files is free, or 1 with dynamic
             quantization.
         states: Whether the states of recurrent layers are inputs and outputs.
+        arena: The largest arena of a file for ``tflite-micro``, in bytes.
     """
 
     formats: Sequence[str] = ()
@@ -163,6 +165,7 @@ class ConversionOptions:
     lowering: str = "auto"
     batch: int = 1
     states: bool = False
+    arena: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("formats", "schemes", "targets", "attention_layers"):
@@ -172,16 +175,24 @@ class ConversionOptions:
                 "--attention and --no-attention contradict each other.", hint="Omit one of them."
             )
 
-    def with_defaults(self, *, calibrated: bool) -> ConversionOptions:
+    def with_defaults(self, *, calibrated: bool, integers: bool = False) -> ConversionOptions:
         """The options with every format and scheme named.
+
+        With ``integers``, and for Lite Micro, the defaults are TFLite and the schemes with
+        integer activations.
 
         Raises :class:`UsageError` if a target or scheme is unknown.
         """
         of_targets = formats_for(self.targets)
+        schemes = self.schemes
+        if not schemes and (integers or MICRO in self.targets):
+            schemes = tuple(item.scheme for item in RECIPES.values() if item.needs_calibration)
         return replace(
             self,
-            formats=tuple(dict.fromkeys(self.formats)) or of_targets or FORMATS,
-            schemes=expand_schemes(self.schemes, calibrated=calibrated),
+            formats=tuple(dict.fromkeys(self.formats))
+            or of_targets
+            or (("tflite",) if integers else FORMATS),
+            schemes=expand_schemes(schemes, calibrated=calibrated),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -196,10 +207,12 @@ class QuantizationOptions:
         calibration: An ``.npz``, ``.npy`` or ``.csv`` file of real inputs on which ranges of
             activations are measured; ``int8`` and ``int16x8`` need it.
         integer_io: Whether inputs and outputs of ``int8`` and ``int16x8`` files are integers.
+        integer_only: Whether these files must have no float tensor at all.
         attention_precision: For the softmax and scores of attention: ``int8`` in ``int8`` files,
             ``int16`` in ``int16x8`` files, or ``float32`` in both; ``auto`` keeps the maps within
             their limits.
-        runtime: The TFLite runtime the files are for: ``litert`` or ``tflite-runtime``.
+        runtime: The TFLite runtime the files are for: ``litert``, ``tflite-runtime`` or
+            ``tflite-micro``.
         opset: The ONNX operator set, one of :data:`~edgeattn_converters.recipes.OPSETS`.
         allow_float_fallback: Whether a file is kept that does not achieve its scheme.
         precision: The precision of single layers' weights by layer name, as a mapping or as
@@ -208,6 +221,7 @@ class QuantizationOptions:
 
     calibration: StrPath | None = None
     integer_io: bool = False
+    integer_only: bool = False
     attention_precision: str = "auto"
     runtime: str = "litert"
     opset: int | None = None

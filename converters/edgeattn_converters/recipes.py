@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeattn.errors import UsageError
-from edgeattn.schemes import EXPERIMENTAL
+from edgeattn.schemes import EXPERIMENTAL, MICRO
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ TARGETS: Mapping[str, str] = {
     "litert": "tflite",
     "tflite-runtime": "tflite",
     "onnxruntime": "onnx",
+    MICRO: "tflite",
 }
 # ONNX operator sets that files are made and tested in.
 OPSETS = range(13, 22)

@@ -94,7 +94,7 @@ def load(folder: str, artifact: dict[str, Any], threads: int, tensors: Tensors) 
     artifact's fixed batch size, or of one sample. Returns ``runtime`` and ``load_ms``.
     """
     entry = Artifact.from_json(artifact)
-    import_runtime(entry.format)
+    import_runtime(entry.format, entry.runtime)
     start = time.perf_counter_ns()
     runner = open_session(
         Path(folder) / entry.path,
@@ -103,6 +103,7 @@ def load(folder: str, artifact: dict[str, Any], threads: int, tensors: Tensors) 
         entry.outputs,
         threads=threads,
         sha256=entry.sha256,
+        runtime=entry.runtime,
     )
     duration = time.perf_counter_ns() - start
     model = _models["model"] = Model(entry, runner, allow_non_finite=True)

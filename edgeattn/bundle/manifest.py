@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
+from edgeattn.schemes import EXPERIMENTAL, FORMATS, MICRO, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn.tensors import TensorSpec
@@ -54,6 +54,11 @@ class Artifact:
     @property
     def label(self) -> str:
         return f"{self.format} {self.scheme}"
+
+    @property
+    def runtime(self) -> str | None:
+        """The only runtime that the file is for; None if it is any of its format."""
+        return MICRO if MICRO in self.runtimes else None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -234,7 +239,7 @@ def _check_achieved(achieved: Mapping[str, Any]) -> None:
     digests = achieved.get("calibration", {}).get("digests", [])
     if type(digests) is not list or any(type(digest) is not str for digest in digests):
         raise ValueError("the calibration has malformed digests")
-    counts = {"variables": achieved.get("variables", 0)}
+    counts = {key: achieved.get(key, 0) for key in ("variables", "arena_bytes", "flash_bytes")}
     for key in ("operators", "weights", "weight_bytes", "activations", "opset", "kept_weights"):
         counts.update({f"{key}: {name}": n for name, n in achieved.get(key, {}).items()})
     for how, kinds in achieved.get("computes_in", {}).items():

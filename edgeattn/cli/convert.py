@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target",
     "targets",
-    type=click.Choice(["litert", "tflite-runtime", "onnxruntime"]),
+    type=click.Choice(["litert", "tflite-runtime", "onnxruntime", "tflite-micro"]),
     multiple=True,
     help="Runtime the files are for; repeatable. Default: litert and onnxruntime.",
 )
@@ -49,6 +49,18 @@ if TYPE_CHECKING:
     "--integer-io",
     is_flag=True,
     help="int8 and int16x8: integer inputs and outputs, with their scales in the manifest.",
+)
+@click.option(
+    "--integer-only",
+    is_flag=True,
+    help="int8 and int16x8: no float tensor at all, and integer inputs and outputs; otherwise exit "
+    "code 3 and a list of the operators that prevent it.",
+)
+@click.option(
+    "--arena",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    help="Largest arena of a file for tflite-micro; a larger file is not written.",
 )
 @click.option(
     "--attention-precision",
@@ -104,6 +116,8 @@ def command(
     targets: tuple[str, ...],
     calibration: Path | None,
     integer_io: bool,
+    integer_only: bool,
+    arena: int | None,
     attention_precision: str,
     allow_float_fallback: bool,
     opset: int | None,
@@ -144,10 +158,12 @@ def command(
                 lowering=lowering,
                 batch=batch,
                 states=states,
+                arena=arena,
             ),
             quantization=converters.QuantizationOptions(
                 calibration=calibration,
                 integer_io=integer_io,
+                integer_only=integer_only,
                 attention_precision=attention_precision,
                 opset=opset,
                 allow_float_fallback=allow_float_fallback,
@@ -222,8 +238,12 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
 
 
 def _table(conversion: Conversion) -> Text:
+    arenas = [item.artifact.achieved.get("arena_bytes") for item in conversion.report.artifacts]
+    micro = any(arenas)
     header = [
-        *("verdict", "format", "scheme", "size (kB)", "quantized weights (%)", "integer ops"),
+        *("verdict", "format", "scheme", "flash (kB)" if micro else "size (kB)"),
+        *(["arena (kB)"] if micro else []),
+        *("quantized weights (%)", "integer ops"),
         "max abs error",
     ]
     rows = []
@@ -235,6 +255,7 @@ def _table(conversion: Conversion) -> Text:
                 artifact.format,
                 _scheme(artifact.scheme),
                 f"{artifact.bytes / 1000:,.1f}",
+                *([_arena(artifact)] if micro else []),
                 _quantized_weights(artifact),
                 _integer_operators(artifact),
                 output.number(report.max_abs_error),
@@ -243,11 +264,17 @@ def _table(conversion: Conversion) -> Text:
     rows += [
         [
             "not converted" if failure["required"] else "not achieved",
-            *(failure["format"], _scheme(failure["scheme"]), "-", "-", "-", "-"),
+            *(failure["format"], _scheme(failure["scheme"]), *["-"] * (len(header) - 3)),
         ]
         for failure in conversion.failures
     ]
-    return output.table(header, rows, right=(3, 4, 5, 6))
+    return output.table(header, rows, right=range(3, len(header)))
+
+
+def _arena(artifact: Artifact) -> str:
+    """The RAM that a file for microcontrollers needs."""
+    arena = artifact.achieved.get("arena_bytes")
+    return "-" if arena is None else f"{arena / 1000:,.1f}"
 
 
 def _scheme(name: str) -> str:

@@ -77,7 +77,13 @@ def load(
     def open_model(artifact: Artifact) -> Model:
         path, inputs, outputs = opened.artifact_path(artifact), artifact.inputs, artifact.outputs
         session = open_session(
-            path, artifact.format, inputs, outputs, threads=threads, sha256=artifact.sha256
+            path,
+            artifact.format,
+            inputs,
+            outputs,
+            threads=threads,
+            sha256=artifact.sha256,
+            runtime=artifact.runtime,
         )
         return Model(
             artifact,

@@ -10,9 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from edgeattn.errors import ArtifactError, UsageError
-from edgeattn.runners import open_runner
+from edgeattn.runners import open_runner, tflite_micro
 from edgeattn.runners.onnx import ONNXRunner, import_onnxruntime
 from edgeattn.runners.tflite import TFLiteRunner, interpreter_class
+from edgeattn.runners.tflite_micro import TFLiteMicroRunner
+from edgeattn.schemes import MICRO
 from edgeattn.tensors import Array, Specs
 
 
@@ -37,10 +39,11 @@ def open_session(
     *,
     threads: int = 1,
     sha256: str | None = None,
+    runtime: str | None = None,
 ) -> Session:
     """The artifact at ``path`` in this process; a free batch size is set to 1.
 
-    ``sha256`` is that of the file, see :func:`edgeattn.runners.open_runner`.
+    ``sha256`` and ``runtime`` are those of :func:`edgeattn.runners.open_runner`.
     Raises :class:`UsageError` if another axis is free, :class:`RuntimeUnavailableError` if the
     runtime is not installed, and :class:`ArtifactError` if it cannot load the file.
     """
@@ -50,13 +53,19 @@ def open_session(
                 f"{path.name} has a free axis in {spec}, so its arrays cannot be allocated once.",
                 hint="Convert the model again with --time-steps, or use edgeattn.open_runner.",
             )
-    runner: Any = open_runner(path, format, inputs, outputs, threads=threads, sha256=sha256)
+    runner: Any = open_runner(
+        path, format, inputs, outputs, threads=threads, sha256=sha256, runtime=runtime
+    )
+    if runtime == MICRO:
+        return MicroSession(runner)
     return TFLiteSession(runner) if format == "tflite" else ONNXSession(runner)
 
 
-def import_runtime(format: str) -> None:
+def import_runtime(format: str, runtime: str | None = None) -> None:
     """Import the runtime of ``format``, so that the time to load a file does not include it."""
-    if format == "tflite":
+    if runtime == MICRO:
+        tflite_micro.interpreter_class()
+    elif format == "tflite":
         interpreter_class()
     else:
         import_onnxruntime()
@@ -92,6 +101,18 @@ class TFLiteSession:
                 fetch[...] = self._interpreter.get_tensor(index)
         except (ValueError, RuntimeError) as error:
             raise ArtifactError(f"{self.runtime} failed during inference: {error}") from error
+
+
+class MicroSession:
+    """A ``.tflite`` file in Lite Micro; variables in it are cleared before every call."""
+
+    def __init__(self, runner: TFLiteMicroRunner) -> None:
+        self.runtime, self._runner = runner.runtime, runner
+        self.feeds, self.fetches = _arrays(runner.inputs), _arrays(runner.outputs)
+
+    def invoke(self) -> None:
+        for fetch, array in zip(self.fetches, self._runner.invoke(self.feeds), strict=True):
+            fetch[...] = array
 
 
 class ONNXSession:

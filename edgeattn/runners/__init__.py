@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgeattn.errors import UsageError
+from edgeattn.schemes import MICRO
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
@@ -51,16 +52,24 @@ def open_runner(
     threads: int = 1,
     as_deployed: bool = False,
     sha256: str | None = None,
+    runtime: str | None = None,
 ) -> Runner:
     """The runner for the artifact at ``path``.
 
     With ``as_deployed`` it runs as in the simplest program on a device, so that validation sees
     the same results: one sequence per call, and variables in the file keep their values.
 
+    ``runtime`` names the only runtime that the file is for, as
+    :attr:`~edgeattn.bundle.manifest.Artifact.runtime` does.
+
     The file is read once, and what the runtime receives must have the SHA-256 ``sha256``, if that
     is given. Raises :class:`BundleError` if it has another one, :class:`RuntimeUnavailableError` if
     the runtime is not installed, and :class:`ArtifactError` if it cannot load the file.
     """
+    if runtime == MICRO:
+        from edgeattn.runners.tflite_micro import TFLiteMicroRunner
+
+        return TFLiteMicroRunner(path, inputs, outputs, reset=not as_deployed, sha256=sha256)
     if format == "tflite":
         from edgeattn.runners.tflite import TFLiteRunner
 
@@ -84,4 +93,5 @@ def open_artifact(folder: Path, artifact: Artifact, *, threads: int = 1) -> Runn
         artifact.outputs,
         threads=threads,
         sha256=artifact.sha256,
+        runtime=artifact.runtime,
     )

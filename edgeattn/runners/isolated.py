@@ -52,6 +52,9 @@ class IsolatedRunner:
             "as_deployed": as_deployed,
             "sha256": artifact.sha256,
         }
+        if artifact.runtime is not None:
+            # Earlier versions on a device do not know the argument.
+            arguments["runtime"] = artifact.runtime
         self.runtime = str(self._call("load", arguments)[0])
 
     @property
@@ -117,6 +120,7 @@ def load(
     threads: int,
     as_deployed: bool,
     sha256: str | None = None,
+    runtime: str | None = None,
 ) -> str:
     """In the worker: load an artifact and return the runtime's name and version."""
     from edgeattn.runners import open_runner
@@ -132,6 +136,7 @@ def load(
             threads=threads,
             as_deployed=as_deployed,
             sha256=sha256,
+            runtime=runtime,
         )
     _runners["loaded"] = runner
     return runner.runtime

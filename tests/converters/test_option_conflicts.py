@@ -11,6 +11,8 @@ from edgeattn_converters.option_conflicts import RULES, Request, check_combinati
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 
 INT8 = ("--scheme", "int8", "--calibration", "c.npy")
+MICRO = ("--target", "tflite-micro", "--calibration", "c.npy")
+INTEGERS = ("--integer-only", "--calibration", "c.npy")
 TFLITE, ONNX, FLOAT = ("--format", "tflite"), ("--format", "onnx"), ("--scheme", "float32")
 # Options, and the one that has no effect or lacks another.
 WITHOUT_EFFECT = [
@@ -37,6 +39,21 @@ WITHOUT_EFFECT = [
     ((*ONNX, "--target", "litert"), "--target litert"),
     ((*TFLITE, "--target", "litert", "--target", "onnxruntime"), "--target onnxruntime"),
     (("--no-attention", "--attention", "look"), "contradict"),
+    ((*MICRO, "--target", "litert"), "cannot be combined with litert"),
+    ((*MICRO, "--target", "onnxruntime"), "cannot be combined with onnxruntime"),
+    ((*MICRO, *ONNX), "--target tflite-micro and --format onnx"),
+    ((*MICRO, *FLOAT), "--target tflite-micro and --scheme float32"),
+    ((*MICRO, "--lowering", "chunked"), "--lowering chunked contradict"),
+    ((*MICRO, "--attention-precision", "float32"), "--attention-precision float32 contradict"),
+    (("--target", "tflite-micro"), "calibration samples are missing"),
+    (("--integer-only",), "calibration samples are missing"),
+    ((*INTEGERS, *ONNX), "--integer-only and --format onnx"),
+    ((*INTEGERS, "--scheme", "dynamic_int8"), "--integer-only and --scheme dynamic_int8"),
+    ((*INTEGERS, "--attention-precision", "float32"), "--attention-precision float32 contradict"),
+    ((*INTEGERS, "--allow-float-fallback"), "--allow-float-fallback contradict"),
+    ((*INTEGERS, "--lowering", "fused"), "--lowering fused contradict"),
+    (("--arena", "9000"), "--arena 9000"),
+    (("--target", "litert", "--arena", "9000"), "--arena 9000"),
     (("--scheme", "int8"), "calibration samples are missing"),
     (("--scheme", "all", "--scheme", "int16x8"), "calibration samples are missing"),
 ]
@@ -52,6 +69,9 @@ EFFECTIVE = [
     (*FLOAT, "--calibration", "c.npy"),
     ("--target", "tflite-runtime", "--target", "onnxruntime"),
     ("--scheme", "all", "--scheme", "int4"),
+    (*MICRO, "--integer-only", "--arena", "9000", "--lowering", "fused"),
+    (*MICRO, "--scheme", "int8", "--attention-precision", "int16"),
+    (*INTEGERS, "--target", "litert", "--scheme", "int8"),
 ]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.contents import FileContents
 from edgeattn.file_structure.tflite import read_tflite
+from edgeattn.runners.micro_operators import resolver_method
+from edgeattn.schemes import MICRO
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -29,15 +31,19 @@ from edgeattn_converters.lowering.rnn.fused import FusedLSTM
 from edgeattn_converters.lowering.rnn.recurrence import RecurrenceLowering
 from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_lowering
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
+from edgeattn_converters.quantization.integer_only import require_integers
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.quantized_model import ModelIO
-from edgeattn_converters.quantization.tflite import quantize
+from edgeattn_converters.quantization.tflite import TFLiteQuantizer, quantize
+from edgeattn_converters.quantization.tflite_micro import MicroQuantizer
 from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 RUNTIMES = {"ai-edge-litert": ">=2.1"}
 # The last published version, which is the one for 32-bit ARM.
 TFLITE_RUNTIME = (2, 14)
+# The version of Lite Micro whose operators files use.
+MICRO_VERSION = ">=0.dev20261023"
 # In errors of the converter: an operation of TensorFlow, and the place of a call in a source file.
 _MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
 _PLACES = re.compile(r"(<unknown>|/\S+?\.py):\d+(:\d+)?: (error: )?")
@@ -64,9 +70,9 @@ def convert(
     Raises :class:`ConversionError` if the converter fails, or writes a file that a device without
     TensorFlow cannot run or that keeps state between calls.
     """
-    traced, content = _float_file(
-        model, interface, options.attention, options.lowering, options.batch
-    )
+    integers = quantization.integer_only or quantization.runtime == MICRO
+    lowering = "unrolled" if integers and options.lowering == "auto" else options.lowering
+    traced, content = _float_file(model, interface, options.attention, lowering, options.batch)
     model_io = ModelIO(
         traced.inputs,
         traced.outputs,
@@ -75,7 +81,10 @@ def convert(
         recurrent_layers(model),
         layer_weights(model),
     )
-    quantized = quantize(content, model_io, recipe, quantization, samples)
+    quantizer = MicroQuantizer if integers else TFLiteQuantizer
+    quantized = quantize(content, model_io, recipe, quantization, samples, quantizer)
+    if quantization.integer_only:
+        require_integers(recipe.scheme, quantized.blockers)
     content = quantized.content
     if recipe.scheme == "float32" and quantization.runtime == "litert":
         # tflite-runtime 2.14 does not run faster with it.
@@ -83,6 +92,11 @@ def convert(
     contents = read_tflite(content)
     _check(contents)
     achieved = {**quantized.achieved, **contents.to_json()}
+    if quantization.integer_only:
+        achieved["integer_only"] = True
+    if quantization.runtime == MICRO:
+        _check_micro_operators(contents)
+        achieved["flash_bytes"] = len(content)
     path.write_bytes(content)
     return ConvertedFile(quantized.inputs, quantized.outputs, traced.attention, achieved)
 
@@ -219,11 +233,22 @@ def _name_tensors(file: TFLiteFile, traced: Traced) -> None:
 
 def runtimes(achieved: Mapping[str, Any]) -> dict[str, str]:
     """The lowest version of each runtime that can run a file with these contents."""
+    if "flash_bytes" in achieved:
+        return {MICRO: MICRO_VERSION}
     version = str(achieved.get("min_runtime_version") or "0")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers > TFLITE_RUNTIME:
         return RUNTIMES
     return {**RUNTIMES, "tflite-runtime": f">={version}"}
+
+
+def _check_micro_operators(contents: FileContents) -> None:
+    missing = [kind for kind in contents.operators if resolver_method(kind) is None]
+    if missing:
+        raise ConversionError(
+            f"{MICRO} has no operator {', '.join(missing)}.",
+            hint="Replace the layers that need them: edgeattn inspect MODEL lists the layers.",
+        )
 
 
 def _check(contents: FileContents) -> None:

@@ -7,6 +7,7 @@ the results of the operators behind it may differ.
 import contextlib
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import numpy as np
 from edgeattn.errors import ConversionError
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
-from edgeattn.runners import open_runner
-from edgeattn.tensors import Specs, Tensors
+from edgeattn.runners import Runner, open_runner
+from edgeattn.tensors import Tensors
 from edgeattn_converters.quantization.quantized_model import ModelIO
 
 # Number of samples that both files are run on.
@@ -30,12 +31,14 @@ def compare_without_maps(
     model_io: ModelIO,
     samples: Tensors,
     convert_without_maps: Callable[[Path], Any] | None,
+    runtime: str | None = None,
 ) -> float:
     """The largest difference between the main outputs with and without attention maps.
 
     ``convert_without_maps`` writes the file that the converter makes without maps. If it is
-    ``None``, the maps are removed from the outputs of the file at ``path`` instead. Raises
-    :class:`ConversionError` if the difference exceeds the scheme's limits.
+    ``None``, the maps are removed from the outputs of the file at ``path`` instead. ``runtime`` is
+    the only one that the file is for, if there is one. Raises :class:`ConversionError` if the
+    difference exceeds the scheme's limits.
     """
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder) / f"without.{format}"
@@ -44,8 +47,9 @@ def compare_without_maps(
         else:
             convert_without_maps(other)
         rows = {name: array[:COMPARED] for name, array in samples.items()}
-        with_maps = _run(path, format, model_io.inputs, model_io.outputs, rows)
-        without = _run(other, format, model_io.inputs, model_io.main, rows)
+        open_file = partial(open_runner, format=format, inputs=model_io.inputs, runtime=runtime)
+        with_maps = _run(open_file(path, outputs=model_io.outputs), rows)
+        without = _run(open_file(other, outputs=model_io.main), rows)
     return max(
         _difference(spec.name, scheme, without[spec.name], with_maps[spec.name])
         for spec in model_io.main
@@ -71,8 +75,8 @@ def _difference(name: str, scheme: str, without: Any, with_maps: Any) -> float:
     return difference
 
 
-def _run(path: Path, format: str, inputs: Specs, outputs: Specs, samples: Tensors) -> Tensors:
-    with contextlib.closing(open_runner(path, format, inputs, outputs)) as runner:
+def _run(runner: Runner, samples: Tensors) -> Tensors:
+    with contextlib.closing(runner):
         return runner.run(samples)
 
 

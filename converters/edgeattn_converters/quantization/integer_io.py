@@ -41,7 +41,7 @@ def use_tflite_integers(
             parameters = graph.tensors[integer].quantization
             changed[position] = replace(
                 spec,
-                dtype=dtype,
+                dtype=file.dtype(graph.tensors[integer]).lower(),
                 scale=float(parameters.scale[0]),
                 zero_point=int(parameters.zeroPoint[0]),
             )

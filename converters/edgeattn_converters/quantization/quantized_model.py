@@ -11,6 +11,7 @@ from typing import Any
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.quantization.candidates import DEFAULT, Candidate
+from edgeattn_converters.quantization.integer_only import FloatOperator
 from edgeattn_converters.quantization.layer_weights import LayerWeights
 
 
@@ -46,7 +47,8 @@ class QuantizedModel:
 
     ``notes`` say what is float on purpose, and why. ``achieved`` is the manifest's description of
     the file. ``cost`` compares it with the file of the default candidate: ``bytes`` more, and
-    ``time`` as a ratio.
+    ``time`` as a ratio. ``blockers`` are the operators that keep the file from computing in
+    integers only, if that was determined.
     """
 
     content: Any
@@ -56,6 +58,7 @@ class QuantizedModel:
     notes: tuple[str, ...] = ()
     achieved: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
+    blockers: tuple[FloatOperator, ...] = ()
 
     @property
     def size(self) -> int:
@@ -68,8 +71,11 @@ RunFunction = Callable[[Tensors], Tensors]
 OpenModel = Callable[[QuantizedModel | None], AbstractContextManager[RunFunction]]
 
 
-def model_opener(content: Any, io: ModelIO) -> OpenModel:
-    """How to open candidates for the float32 model ``content``, and that model itself."""
+def model_opener(content: Any, io: ModelIO, *, runtime: str | None = None) -> OpenModel:
+    """How to open candidates for the float32 model ``content``, and that model itself.
+
+    ``runtime`` is the only one that the candidates are for, if there is one.
+    """
 
     @contextlib.contextmanager
     def open_model(model: QuantizedModel | None) -> Iterator[RunFunction]:
@@ -79,7 +85,13 @@ def model_opener(content: Any, io: ModelIO) -> OpenModel:
             path = Path(folder) / "model"
             path.write_bytes(opened.content if is_tflite else opened.content.SerializeToString())
             format = "tflite" if is_tflite else "onnx"
-            runner = open_runner(path, format, opened.inputs, opened.outputs)
+            runner = open_runner(
+                path,
+                format,
+                opened.inputs,
+                opened.outputs,
+                runtime=None if model is None else runtime,
+            )
             with contextlib.closing(runner):
                 yield runner.run
 

@@ -93,6 +93,7 @@ def measure_ranges(
             if len(part) < batch:
                 part = np.concatenate([part, part[-1:].repeat(batch - len(part), axis=0)])
             interpreter.set_tensor(indices[name], part)
+        interpreter.reset_all_variables()
         interpreter.invoke()
         subset = number % count
         current = {index: _current_range(index, interpreter, file) for index in floats}

@@ -59,9 +59,13 @@ def summary_sentence(summary: SchemeSummary, recipe: Recipe) -> str:
         total = sum(sum(counts.values()) for counts in summary.operators.values())
         in_float = sum(floats.values())
         kinds = f" ({_listed(floats)})" if floats else ""
+        # Files for microcontrollers have integers of two widths.
+        other = {"int8": "int16", "int16": "int8"}[recipe.activations]
+        in_other = sum(summary.operators.get(other, {}).values())
         parts.append(
-            f"{total - in_float} of {total} operators compute in {recipe.activations}, "
-            f"{in_float} in float32{kinds}"
+            f"{total - in_float - in_other} of {total} operators compute in {recipe.activations}, "
+            + (f"{in_other} in {other}, " if in_other else "")
+            + f"{in_float} in float32{kinds}"
         )
     weights = sum(summary.weights.values())
     parts.append(

@@ -33,13 +33,14 @@ def quantize(
     recipe: Recipe,
     options: QuantizationOptions,
     samples: Tensors | None,
+    quantizer: "type[TFLiteQuantizer] | None" = None,
 ) -> QuantizedModel:
-    """Quantize a float32 file and summarize the result.
+    """Quantize a float32 file and summarize the result; ``quantizer`` is that of another runtime.
 
     ``samples`` are real inputs, which schemes with calibrated activations need. Raises
     :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
-    model = _TFLiteQuantizer(content, io, recipe, options).quantize(samples)
+    model = (quantizer or TFLiteQuantizer)(content, io, recipe, options).quantize(samples)
     return with_summary(model, _summary(model), recipe, options)
 
 
@@ -47,7 +48,9 @@ def _summary(model: QuantizedModel) -> SchemeSummary:
     return summary_of(read_tflite(model.content))
 
 
-class _TFLiteQuantizer(Quantizer):
+class TFLiteQuantizer(Quantizer):
+    """Quantizes a ``.tflite`` file for LiteRT or tflite-runtime."""
+
     def __init__(
         self, content: bytes, io: ModelIO, recipe: Recipe, options: QuantizationOptions
     ) -> None:

@@ -350,6 +350,7 @@ def write_artifact(
             _selection_inputs(opened),
             # The other schemes are made from the float32 file, so one conversion is enough.
             without_maps if scheme == "float32" else None,
+            runtime=chosen.runtime,
         )
     if measured is not None:
         achieved["calibration"] = {

@@ -134,6 +134,9 @@ class Conversions:
                 quantization=QuantizationOptions(**options),
                 samples=self.samples,
             )
-            actual = open_runner(path, format, inputs, outputs, as_deployed=True).run(self.inputs)
+            runner = open_runner(
+                path, format, inputs, outputs, as_deployed=True, runtime=options.get("runtime")
+            )
+            actual = runner.run(self.inputs)
             self._conversions[key] = Conversion(path, inputs, outputs, maps, achieved, actual)
         return self._conversions[key]

@@ -1,0 +1,75 @@
+"""Files without any float tensor: what prevents one, and what would cure it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeattn.errors import ConversionError
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+
+CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+FLOATS = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")
+_LOOP = "unroll the loop with --lowering unrolled"
+_SOFTMAX = "compute shares with a softmax, not with exponentials and a quotient"
+# By operator type, what to change in the model or in the command.
+CURES: Mapping[str, str] = {
+    "WHILE": _LOOP,
+    "EXP": _SOFTMAX,
+    "DIV": _SOFTMAX,
+    "GELU": "use the activation relu or tanh",
+    "ELU": "use the activation relu or tanh",
+    "LOG": "apply the logarithm outside of the model",
+    "POW": "replace powers by products",
+    "SIN": "compute the wave outside of the model and pass it as an input",
+    "COS": "compute the wave outside of the model and pass it as an input",
+}
+_OTHER = "replace the layer by one that needs sums, products, tanh, sigmoid, relu or softmax only"
+
+
+@dataclass(frozen=True)
+class FloatOperator:
+    """An operator that reads or computes float tensors; ``name`` is the name of its output."""
+
+    kind: str
+    name: str
+
+    @property
+    def cure(self) -> str:
+        return CURES.get(self.kind, _OTHER)
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.name}): {self.cure}"
+
+
+def float_operators(file: TFLiteFile) -> Iterator[FloatOperator]:
+    """Every operator with a float tensor, in loops too.
+
+    Conversions are listed only if there are no others.
+    """
+    conversions = []
+    others = False
+    for graph, operator, kind in file.operators():
+        indices = [int(i) for i in (*operator.inputs, *operator.outputs) if int(i) >= 0]
+        tensors = [graph.tensors[index] for index in indices]
+        if not any(file.dtype(tensor) in FLOATS for tensor in tensors):
+            continue
+        name = file.name(graph.tensors[int(operator.outputs[0])]).split(";")[0]
+        if kind in CONVERSIONS:
+            conversions.append(FloatOperator(kind, name))
+        else:
+            others = True
+            yield FloatOperator(kind, name)
+    if not others:
+        yield from conversions
+
+
+def require_integers(scheme: str, blockers: Sequence[FloatOperator]) -> None:
+    """Raise :class:`ConversionError` if operators keep a file from computing in integers only."""
+    if blockers:
+        one = len(blockers) == 1
+        raise ConversionError(
+            f"{scheme} is not possible in integers only: {len(blockers)} "
+            f"{'operator prevents' if one else 'operators prevent'} it. "
+            + "; ".join(map(str, blockers))
+            + ".",
+            hint="Omit --integer-only to keep these operators in float32.",
+        )

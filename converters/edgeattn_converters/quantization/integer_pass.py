@@ -1,0 +1,361 @@
+"""Integer operators for Lite Micro: what is float32 in a ``.tflite`` file becomes int16.
+
+The pass does for a whole graph what :mod:`~edgeattn_converters.quantization.tflite_int16` does for
+the operators that LiteRT has in int16: operators that only move or select values are included, and
+conversions between two integer types replace those by way of float32.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from edgeattn.tensors import Array
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.arithmetic import quantize_symmetric
+from edgeattn_converters.quantization.ranges import Ranges, range_of
+from edgeattn_converters.quantization.tflite_int16 import (
+    ACTIVATIONS,
+    FIXED_SCALE,
+    HEADROOM,
+    OUTPUT_SCALE,
+    Int16Pass,
+)
+from edgeattn_converters.quantization.tflite_weights import CHANNELS
+
+# Operators with one input whose output has the same scale.
+MOVING = {
+    *("RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "SLICE", "SPLIT", "SPLIT_V", "UNPACK"),
+    *("EXPAND_DIMS", "SQUEEZE", "REVERSE_V2", "PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D"),
+    *("BROADCAST_TO", "BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND"),
+}
+# Operators whose inputs and output must have one scale, with the positions of these inputs.
+JOINING = {"PACK": None, "CONCATENATION": None, "SELECT_V2": (1, 2), "MAXIMUM": None}
+JOINING["MINIMUM"] = None
+# Operators that scale their result.
+SCALING = {
+    *("ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL"),
+    *("DEPTHWISE_CONV_2D", "MEAN", "SUM", "RELU", "LEAKY_RELU", "ABS", "RSQRT"),
+}
+# Operators that Lite Micro has in int8, but not in int16. The scale stays the same.
+NARROW = {"REDUCE_MIN", "REDUCE_MAX"}
+# How a threshold in units of the scale becomes an integer, so that ``x < 2.5`` is ``n < 3``.
+COMPARISONS: dict[str, Callable[[Array], Array]] = {
+    "LESS": np.ceil,
+    "GREATER_EQUAL": np.ceil,
+    "GREATER": np.floor,
+    "LESS_EQUAL": np.floor,
+    "EQUAL": np.rint,
+    "NOT_EQUAL": np.rint,
+}
+SUPPORTED = NARROW | MOVING | set(JOINING) | SCALING | FIXED_SCALE
+BINARY = {"ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "BATCH_MATMUL"}
+# A cast of a truth value has the values 0 and 1.
+TRUTH_SCALE = 1.0
+# The lowest version of an operator with int16 tensors.
+VERSIONS = {"QUANTIZE": 2}
+
+
+class IntegerPass(Int16Pass):
+    """Turns the float32 operators of the main graph to int16, in place, by :meth:`run`."""
+
+    def __init__(self, file: TFLiteFile, ranges: Ranges) -> None:
+        super().__init__(file, ranges, set(), per_channel_dense=True)
+        self._requantized: dict[tuple[int, float], int] = {}
+        self._ranges = _joined_ranges(file, ranges)
+
+    def run(self) -> None:
+        operators: list[Any] = []
+        for operator in list(self._graph.operators):
+            results = [int(i) for i in operator.outputs]
+            if self._is_supported(operator):
+                before, after = self._to_integers(operator)
+                operators += [*before, operator, *after]
+                self._pending.update(index for index in results if index in self._int16)
+            else:
+                operators += [*self._to_float(operator.inputs), operator]
+        operators += self._to_float(self._graph.outputs)
+        self._graph.operators = operators
+        join_conversions(self._file)
+
+    def _is_supported(self, operator: Any) -> bool:
+        file, tensors = self._file, self._graph.tensors
+        kind = file.kind(operator)
+        outputs = [int(i) for i in operator.outputs]
+        if kind in COMPARISONS:
+            source, constant = (tensors[int(i)] for i in operator.inputs)
+            is_constant = file.constant(constant) is not None
+            return is_constant and file.dtype(source) == file.dtype(constant) == "FLOAT32"
+        if any(file.dtype(tensors[i]) != "FLOAT32" for i in outputs):
+            return False
+        if kind == "CAST":
+            return file.dtype(tensors[int(operator.inputs[0])]) == "BOOL"
+        if kind == "GATHER":
+            return self._table(operator) is not None
+        if kind == "CUMSUM":
+            return self._counts(operator)
+        if kind not in SUPPORTED:
+            return False
+        inputs = [int(operator.inputs[k]) for k in positions(file, operator)]
+        if any(file.dtype(tensors[i]) != "FLOAT32" for i in inputs):
+            return False
+        if kind in CHANNELS and file.constant(tensors[int(operator.inputs[1])]) is None:
+            return False
+        known = [
+            i in self._ranges or i in self._int16 or file.constant(tensors[i]) is not None
+            for i in inputs
+        ]
+        # Other outputs have the scale of the input, or one that does not depend on the values.
+        own_scale = kind not in (FIXED_SCALE | MOVING)
+        return all(known) and (not own_scale or all(i in self._ranges for i in outputs))
+
+    def _to_integers(self, operator: Any) -> tuple[list[Any], list[Any]]:
+        """Let ``operator`` use integers; returns the conversions before it and after it."""
+        kind = self._file.kind(operator)
+        if kind == "CAST":
+            operator.outputs = [self._counterpart(int(operator.outputs[0]), TRUTH_SCALE)]
+            if operator.builtinOptions is not None:
+                operator.builtinOptions.outDataType = self._file.type_code("INT16")
+            return [], []
+        if kind == "GATHER":
+            return [], self._gather(operator)
+        if kind in NARROW:
+            return self._narrow(operator)
+        if kind == "CUMSUM":
+            return self._narrow(operator, scale=TRUTH_SCALE)
+        if kind in COMPARISONS:
+            return self._compare(operator, kind), []
+        if kind in JOINING:
+            return self._join(operator), []
+        return self._with_own_scale(operator, kind), []
+
+    def _join(self, operator: Any) -> list[Any]:
+        operator.outputs = [self._counterpart(int(operator.outputs[0]))]
+        scale = self._scale(operator.outputs[0])
+        conversions: list[Any] = []
+        inputs = [int(i) for i in operator.inputs]
+        for position in positions(self._file, operator):
+            inputs[position], needed = self._at_scale(inputs[position], scale)
+            conversions += needed
+        operator.inputs = inputs
+        return conversions
+
+    def _with_own_scale(self, operator: Any, kind: str) -> list[Any]:
+        """As for LiteRT, with the operators that it has no int16 kernels for."""
+        file = self._file
+        inputs, conversions = [int(i) for i in operator.inputs], []
+        for position in positions(file, operator):
+            inputs[position], needed = self._integer(inputs[position])
+            conversions += needed
+        if kind in CHANNELS:
+            self._use_int8_weights(inputs, kind)
+        scale = None
+        if kind in FIXED_SCALE:
+            scale = OUTPUT_SCALE
+        elif kind in MOVING:
+            scale = self._scale(inputs[positions(file, operator)[0]])
+        operator.inputs = inputs
+        operator.outputs = [self._counterpart(int(i), scale) for i in operator.outputs]
+        if kind in ("ADD", "SUB"):
+            operator.builtinOptions.potScaleInt16 = False
+        return conversions
+
+    def _integer(self, index: int) -> tuple[int, list[Any]]:
+        """The int16 counterpart of a float tensor, and the conversion that it needs, if any."""
+        is_new = index not in self._int16
+        integer = self._counterpart(index)
+        if not is_new or self._file.constant(self._graph.tensors[index]) is not None:
+            return integer, []
+        return integer, [self._quantize(index, integer)]
+
+    def _at_scale(self, index: int, scale: float) -> tuple[int, list[Any]]:
+        """The counterpart of a float tensor with this scale, and the conversions that it needs."""
+        value = self._file.constant(self._graph.tensors[index])
+        if value is None and index not in self._int16:
+            self._counterpart(index, scale)
+            return self._int16[index], [self._quantize(index, self._int16[index])]
+        source = self._counterpart(index) if value is None else index
+        if value is None and self._scale(source) == scale:
+            return source, []
+        key = (source, scale)
+        if key in self._requantized:
+            return self._requantized[key], []
+        integers = None
+        if value is not None:
+            integers = np.clip(np.rint(value / scale), -32767, 32767).astype(np.int16)
+        converted = self._add_tensor(index, "INT16", np.array([scale], np.float32), integers)
+        self._requantized[key] = converted
+        return converted, [] if value is not None else [self._quantize(source, converted)]
+
+    def _quantize(self, source: int, target: int) -> Any:
+        return self._file.new_operator("QUANTIZE", [source], [target], VERSIONS["QUANTIZE"])
+
+    def _scale(self, index: int) -> float:
+        return float(self._graph.tensors[index].quantization.scale[0])
+
+    def _table(self, operator: Any) -> Array | None:
+        """The float32 table that a lookup reads; None if it is no constant or no lookup of rows."""
+        table = self._graph.tensors[int(operator.inputs[0])]
+        is_float = self._file.dtype(table) == "FLOAT32"
+        return self._file.constant(table) if is_float and not operator.builtinOptions.axis else None
+
+    def _gather(self, operator: Any) -> list[Any]:
+        """A lookup in an int8 table: Lite Micro has no int16 kernel for it.
+
+        The rows become int16 after the lookup.
+        """
+        value = self._table(operator)
+        assert value is not None
+        index = int(operator.inputs[0])
+        key = (index, False)
+        if key not in self._weights:
+            integers, scale = quantize_symmetric(value, None)
+            self._weights[key] = (self._add_tensor(index, "INT8", scale, integers), scale)
+        table, scale = self._weights[key]
+        rows = int(operator.outputs[0])
+        narrow = self._add_tensor(rows, "INT8", np.asarray(scale, np.float32), None)
+        operator.inputs = [table, *map(int, operator.inputs[1:])]
+        operator.outputs = [narrow]
+        return [self._quantize(narrow, self._counterpart(rows))]
+
+    def _counts(self, operator: Any) -> bool:
+        """Whether a cumulative sum counts truth values, few enough for int8."""
+        source = int(operator.inputs[0])
+        count = self._graph.tensors[source].shape
+        is_truth = source in self._int16 and self._scale(self._int16[source]) == TRUTH_SCALE
+        return (
+            is_truth and max(count, default=0) <= 127 and int(operator.outputs[0]) in self._ranges
+        )
+
+    def _compare(self, operator: Any, kind: str) -> list[Any]:
+        """A comparison with a constant, in int32: Lite Micro has no int16 kernel for it."""
+        source, constant = map(int, operator.inputs)
+        wide, conversions = self._integer(source)
+        value = self._file.constant(self._graph.tensors[constant])
+        assert value is not None
+        threshold = COMPARISONS[kind](np.asarray(value, np.float64) / self._scale(wide))
+        shape = self._graph.tensors[source].shape
+        widest = self._file.add_tensor(self._graph, "", "INT32", shape)
+        integer = self._file.add_tensor(
+            self._graph, "", "INT32", value.shape, value=threshold.astype(np.int32)
+        )
+        operator.inputs = [widest, integer]
+        return [*conversions, self._file.new_operator("CAST", [wide], [widest])]
+
+    def _narrow(self, operator: Any, scale: float | None = None) -> tuple[list[Any], list[Any]]:
+        """An operator in int8 between int16 ones: Lite Micro has no int16 kernel for it."""
+        source, result = int(operator.inputs[0]), int(operator.outputs[0])
+        wide, conversions = self._integer(source)
+        if scale is None:
+            scale = self._scale(wide) * 32768 / HEADROOM / 127
+        scales = np.array([scale], np.float32)
+        ends = [self._add_tensor(index, "INT8", scales, None) for index in (source, result)]
+        operator.inputs = [ends[0], *map(int, operator.inputs[1:])]
+        operator.outputs = [ends[1]]
+        before = [*conversions, self._quantize(wide, ends[0])]
+        return before, [self._quantize(ends[1], self._counterpart(result))]
+
+
+def positions(file: TFLiteFile, operator: Any) -> tuple[int, ...]:
+    """The positions of an operator's inputs that are activations."""
+    kind = file.kind(operator)
+    if kind in JOINING:
+        return JOINING[kind] or tuple(range(len(operator.inputs)))
+    if kind in BINARY:
+        return (0, 1)
+    return ACTIVATIONS.get(kind, (0,))
+
+
+def _joined_ranges(file: TFLiteFile, ranges: Ranges) -> Ranges:
+    """``ranges`` with one range for all tensors that must have one scale."""
+    parent: dict[int, int] = {}
+
+    def root(index: int) -> int:
+        while parent.get(index, index) != index:
+            index = parent[index]
+        return index
+
+    for operator in file.main.operators:
+        kind = file.kind(operator)
+        if kind in MOVING or kind in JOINING:
+            first, *others = (
+                *map(int, operator.outputs),
+                *(int(operator.inputs[k]) for k in positions(file, operator)),
+            )
+            for other in others:
+                parent[root(other)] = root(first)
+    joined: dict[int, tuple[float, float]] = {}
+    for index in {*ranges, *parent}:
+        value = file.constant(file.main.tensors[index])
+        known = ranges.get(index)
+        if known is None and value is not None and value.dtype == np.float32:
+            known = range_of(value)
+        if known is not None:
+            low, high = joined.get(root(index), known)
+            joined[root(index)] = min(low, known[0]), max(high, known[1])
+    return {index: joined[root(index)] for index in ranges}
+
+
+def join_conversions(file: TFLiteFile) -> None:
+    """A QUANTIZE that follows a DEQUANTIZE reads the integers directly, in place.
+
+    A DEQUANTIZE that nothing reads is removed.
+    """
+    graph = file.main
+    sources = {
+        int(operator.outputs[0]): int(operator.inputs[0])
+        for operator in graph.operators
+        if file.kind(operator) == "DEQUANTIZE"
+    }
+    for operator in graph.operators:
+        if file.kind(operator) == "QUANTIZE" and int(operator.inputs[0]) in sources:
+            operator.inputs = [sources[int(operator.inputs[0])]]
+    drop_unread(file, {"DEQUANTIZE", "QUANTIZE"})
+
+
+def drop_unread(file: TFLiteFile, kinds: Iterable[str]) -> None:
+    """Remove operators of these types whose outputs nothing reads, in place."""
+    graph = file.main
+    used = {int(i) for operator in graph.operators for i in operator.inputs}
+    used.update(map(int, graph.outputs))
+    graph.operators = [
+        operator
+        for operator in graph.operators
+        if file.kind(operator) not in kinds or used.intersection(map(int, operator.outputs))
+    ]
+
+
+def drop_unused_tensors(file: TFLiteFile) -> None:
+    """Remove tensors that no operator has, in place: Lite Micro would reserve memory for them."""
+    graph = file.main
+    used = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs) if int(i) >= 0}
+    used.update(int(i) for i in (*graph.inputs, *graph.outputs))
+    retained = sorted(used)
+    renumbered = {-1: -1, **{old: new for new, old in enumerate(retained)}}
+    for operator in graph.operators:
+        operator.inputs = [renumbered[int(i)] for i in operator.inputs]
+        operator.outputs = [renumbered[int(i)] for i in operator.outputs]
+    graph.inputs = [renumbered[int(i)] for i in graph.inputs]
+    graph.outputs = [renumbered[int(i)] for i in graph.outputs]
+    graph.tensors = [graph.tensors[index] for index in retained]
+
+
+def share_quantized_inputs(file: TFLiteFile) -> None:
+    """A float input that becomes int16 and int8 becomes int8 from the int16 values, in place.
+
+    Otherwise it could not be an integer itself.
+    """
+    graph = file.main
+    for index in map(int, graph.inputs):
+        readers = [
+            operator
+            for operator in graph.operators
+            if file.kind(operator) == "QUANTIZE" and int(operator.inputs[0]) == index
+        ]
+        readers.sort(key=lambda operator: file.dtype(graph.tensors[int(operator.outputs[0])]))
+        # INT16 comes before INT8.
+        for other in readers[1:]:
+            other.inputs = [int(readers[0].outputs[0])]
+        if len(readers) > 1:
+            others = [operator for operator in graph.operators if operator is not readers[0]]
+            graph.operators = [readers[0], *others]

@@ -1,0 +1,173 @@
+"""Operators that Lite Micro lacks, or lacks for a dtype, in terms of others.
+
+The results are the same, except that GELU is computed by its approximation with tanh, whose error
+is at most 5e-4 (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+
+
+def rewrite(content: bytes) -> bytes:
+    """The float32 file with the same results in operators of Lite Micro."""
+    file = TFLiteFile(content)
+    graph, operators = file.main, []
+    for operator in graph.operators:
+        kind = file.kind(operator)
+        source = graph.tensors[int(operator.inputs[0])] if len(operator.inputs) else None
+        if kind == "GATHER" and (index := _constant_index(file, operator)) is not None:
+            axis = operator.builtinOptions.axis % len(source.shape)
+            operators.append(_slice(file, operator.inputs[0], operator.outputs[0], axis, index))
+        elif kind == "UNPACK" and file.dtype(source) == "BOOL":
+            axis = operator.builtinOptions.axis % len(source.shape)
+            operators += [
+                _slice(file, operator.inputs[0], output, axis, index)
+                for index, output in enumerate(operator.outputs)
+            ]
+        elif kind in _REWRITES and _REWRITES[kind][0](file, operator):
+            operators += _REWRITES[kind][1](file, operator)
+        else:
+            operators.append(operator)
+    graph.operators = operators
+    return file.to_bytes()
+
+
+def _constant_index(file: TFLiteFile, operator: Any) -> int | None:
+    """The position that a lookup in a computed tensor reads, if it is a single one."""
+    tensors = file.main.tensors
+    index = file.constant(tensors[int(operator.inputs[1])])
+    is_computed = file.constant(tensors[int(operator.inputs[0])]) is None
+    # Batch axes have an index for each of their elements.
+    single = index is not None and index.ndim == 0 and not operator.builtinOptions.batchDims
+    return int(index) if is_computed and single and index is not None else None
+
+
+def _slice(file: TFLiteFile, source: Any, output: Any, axis: int, index: int) -> Any:
+    """An operator that reads one position of an axis, and removes the axis."""
+    shape = file.main.tensors[int(source)].shape
+    begin = np.zeros(len(shape), np.int32)
+    end = np.array(shape, np.int32)
+    begin[axis] = index % int(shape[axis])
+    end[axis] = begin[axis] + 1
+    constants = [
+        file.add_tensor(file.main, "", "INT32", [len(shape)], value=value)
+        for value in (begin, end, np.ones_like(begin))
+    ]
+    operator = file.new_operator("STRIDED_SLICE", [int(source), *constants], [int(output)])
+    options = file.schema.StridedSliceOptionsT()
+    options.shrinkAxisMask = 1 << axis
+    operator.builtinOptionsType = file.schema.BuiltinOptions.StridedSliceOptions
+    operator.builtinOptions = options
+    return operator
+
+
+def _any(file: TFLiteFile, operator: Any) -> list[Any]:
+    """``any(x)`` as ``not all(not x)``."""
+    graph = file.main
+    source, output = int(operator.inputs[0]), int(operator.outputs[0])
+    negated, every = (
+        file.add_tensor(graph, "", "BOOL", graph.tensors[index].shape) for index in (source, output)
+    )
+    reduce = file.new_operator("REDUCE_ALL", [negated, int(operator.inputs[1])], [every])
+    reduce.builtinOptionsType = operator.builtinOptionsType
+    reduce.builtinOptions = operator.builtinOptions
+    return [
+        file.new_operator("LOGICAL_NOT", [source], [negated]),
+        reduce,
+        file.new_operator("LOGICAL_NOT", [every], [output]),
+    ]
+
+
+def _select_integers(file: TFLiteFile, operator: Any) -> list[Any]:
+    """``yes * mask + no * (1 - mask)`` for integers, which are indices."""
+    graph = file.main
+    mask, yes, no = map(int, operator.inputs)
+    output = int(operator.outputs[0])
+    negated = file.add_tensor(graph, "", "BOOL", graph.tensors[mask].shape)
+    operators = [file.new_operator("LOGICAL_NOT", [mask], [negated])]
+    terms = []
+    for condition, value in ((mask, yes), (negated, no)):
+        shape = graph.tensors[condition].shape
+        factor = file.add_tensor(graph, "", "INT32", shape)
+        term = file.add_tensor(graph, "", "INT32", graph.tensors[output].shape)
+        operators += [
+            file.new_operator("CAST", [condition], [factor]),
+            _binary(file, "MUL", [value, factor], term),
+        ]
+        terms.append(term)
+    return [*operators, _binary(file, "ADD", terms, output)]
+
+
+def _select(file: TFLiteFile, operator: Any) -> list[Any]:
+    inputs, outputs = list(map(int, operator.inputs)), list(map(int, operator.outputs))
+    return [file.new_operator("SELECT_V2", inputs, outputs)]
+
+
+def _gelu(file: TFLiteFile, operator: Any) -> list[Any]:
+    """``x * (1/2 + tanh(x * (a + b x^2)) / 2)``."""
+    graph = file.main
+    x, output = int(operator.inputs[0]), int(operator.outputs[0])
+    name, shape = file.name(graph.tensors[output]).split(";")[0], graph.tensors[output].shape
+    a = math.sqrt(2 / math.pi)
+    operators = []
+
+    def add(kind: str, left: int, right: int | float, target: int | None = None) -> int:
+        if isinstance(right, float):
+            value = np.array(right, np.float32)
+            right = file.add_tensor(graph, "", "FLOAT32", [], value=value)
+        if target is None:
+            target = file.add_tensor(graph, f"{name}/{len(operators)}", "FLOAT32", shape)
+        operators.append(_binary(file, kind, [left, right], target))
+        return target
+
+    slope = add("ADD", add("MUL", add("MUL", x, x), 0.044715 * a), a)
+    bent = file.add_tensor(graph, f"{name}/tanh", "FLOAT32", shape)
+    operators.append(file.new_operator("TANH", [add("MUL", x, slope)], [bent]))
+    add("MUL", x, add("ADD", add("MUL", bent, 0.5), 0.5), output)
+    return operators
+
+
+def _binary(file: TFLiteFile, kind: str, inputs: list[int], output: int) -> Any:
+    operator = file.new_operator(kind, inputs, [output])
+    options = {"ADD": file.schema.AddOptionsT, "MUL": file.schema.MulOptionsT}[kind]()
+    operator.builtinOptions = options
+    operator.builtinOptionsType = getattr(file.schema.BuiltinOptions, type(options).__name__[:-1])
+    return operator
+
+
+def _is_index(file: TFLiteFile, operator: Any) -> bool:
+    return file.dtype(file.main.tensors[int(operator.outputs[0])]) == "INT32"
+
+
+def _has_one_shape(file: TFLiteFile, operator: Any) -> bool:
+    """Whether mask and values have one shape: otherwise SELECT is unlike SELECT_V2."""
+    shapes = {tuple(file.main.tensors[int(i)].shape) for i in operator.inputs}
+    return len(shapes) == 1
+
+
+def _always(file: TFLiteFile, operator: Any) -> bool:
+    return True
+
+
+def _is_single_select(file: TFLiteFile, operator: Any) -> bool:
+    return _is_index(file, operator) or _has_one_shape(file, operator)
+
+
+def _any_select(file: TFLiteFile, operator: Any) -> list[Any]:
+    return (_select_integers if _is_index(file, operator) else _select)(file, operator)
+
+
+Test = Callable[[TFLiteFile, Any], bool]
+Replacement = Callable[[TFLiteFile, Any], list[Any]]
+# By operator type: whether it is replaced, and by what.
+_REWRITES: dict[str, tuple[Test, Replacement]] = {
+    "REDUCE_ANY": (_always, _any),
+    "GELU": (_always, _gelu),
+    "SELECT": (_is_single_select, _any_select),
+    "SELECT_V2": (_is_index, _select_integers),
+}

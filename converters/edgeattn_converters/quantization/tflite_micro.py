@@ -1,0 +1,145 @@
+"""Quantizing a float ``.tflite`` file to integers wherever possible, for microcontrollers.
+
+Lite Micro runs on processors without a float unit, and has no kernels for float activations with
+int8 weights. What a scheme cannot compute in int8 is therefore int16 here, not float32: the
+candidates of an ``int8`` file differ in the operators that are int16.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from edgeattn.schemes import MICRO
+from edgeattn.tensors import Tensors
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.quantization.candidates import TARGET, Candidate, Stage
+from edgeattn_converters.quantization.float_operators import recurrent_operators
+from edgeattn_converters.quantization.integer_io import use_tflite_integers
+from edgeattn_converters.quantization.integer_only import float_operators
+from edgeattn_converters.quantization.integer_pass import (
+    IntegerPass,
+    drop_unused_tensors,
+    share_quantized_inputs,
+)
+from edgeattn_converters.quantization.micro_rewrites import rewrite
+from edgeattn_converters.quantization.quantized_model import (
+    ModelIO,
+    QuantizedModel,
+    model_opener,
+)
+from edgeattn_converters.quantization.quantizer import NO_ATTENTION
+from edgeattn_converters.quantization.ranges import Ranges, measure_ranges
+from edgeattn_converters.quantization.selection import select_candidate, split_samples
+from edgeattn_converters.quantization.tflite import TFLiteQuantizer
+from edgeattn_converters.recipes import Recipe
+
+# What the parts of a candidate are, for notes.
+PARTS = {
+    "attention": "softmax, scores and context of attention",
+    "projections": "projections of attention",
+    "recurrence": "recurrent steps",
+    "upstream": "all operators that attention depends on",
+}
+
+
+class MicroQuantizer(TFLiteQuantizer):
+    """Quantizes to integers of one or two widths."""
+
+    def __init__(
+        self, content: bytes, io: ModelIO, recipe: Recipe, options: QuantizationOptions
+    ) -> None:
+        super().__init__(rewrite(content), io, recipe, options)
+
+    def calibrated(self, samples: Tensors) -> QuantizedModel:
+        measured, held_out = split_samples(samples)
+        notes = self.calibrate(measured, samples)
+        if self.options.attention_precision != "auto" and not self.has_attention:
+            notes = (*notes, NO_ATTENTION)
+        model = self.select(self._stages(), self.with_activations, held_out)
+        return replace(model, notes=(*_wide_parts(model.candidate), *notes), cost={})
+
+    def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
+        file = TFLiteFile(self.content)
+        self.has_unrolled_steps = bool(recurrent_operators(file, self.io.recurrent))
+        names = [spec.name for spec in self.io.inputs]
+        self._ranges, notes = measure_ranges(file, self.content, measured, names)
+        return notes
+
+    @property
+    def _one_width(self) -> bool:
+        """Whether an ``int8`` file may have no int16 operators: accelerators have none."""
+        return self.recipe.activations == "int16" or self.options.runtime != MICRO
+
+    def select(
+        self,
+        stages: Iterable[Stage],
+        quantize: Callable[[Candidate], QuantizedModel],
+        samples: Tensors | None,
+    ) -> QuantizedModel:
+        opener = model_opener(self.content, self.io, runtime=self.options.runtime)
+        scheme = self.recipe.scheme
+        return select_candidate(
+            stages, quantize, opener, self.io, scheme, samples, self._achieves_scheme
+        )
+
+    def _achieves_scheme(self, model: QuantizedModel) -> bool:
+        integers = not (self.options.integer_only and model.blockers)
+        return integers and super()._achieves_scheme(model)
+
+    def _stages(self) -> Iterable[Stage]:
+        """Candidates by the operators that are int16 in an ``int8`` file."""
+        if self._one_width:
+            return (Stage((Candidate(),)),)
+        wide = {"int8": (False,), "int16": (True,)}.get(
+            self.options.attention_precision, (False, True)
+        )
+        candidates = [
+            Candidate(attention=attention, recurrence=recurrence)
+            for attention in (wide if self.has_attention else (False,))
+            for recurrence in ((False, True) if self.has_unrolled_steps else (False,))
+        ]
+        if not self.has_attention or True not in wide:
+            return (Stage(tuple(candidates)),)
+        projections = Candidate(
+            attention=True, recurrence=self.has_unrolled_steps, projections=True
+        )
+        return (
+            Stage((*candidates, projections)),
+            Stage((Candidate(attention=True, upstream=True),), TARGET),
+        )
+
+    def with_activations(self, candidate: Candidate) -> QuantizedModel:
+        file, ranges = TFLiteFile(self.content), self._ranges
+        if self.recipe.activations == "int8":
+            file = self._use_int8(file, self._float_names(file, candidate))
+            ranges = self._ranges_by_name(file)
+        if self.recipe.activations == "int16" or not self._one_width:
+            IntegerPass(file, ranges).run()
+            share_quantized_inputs(file)
+        inputs, outputs = self.io.inputs, self.io.outputs
+        file.set_signature(inputs, outputs)
+        if self.options.integer_io or self.options.integer_only:
+            known = self._ranges_of_io(file)
+            inputs, outputs = use_tflite_integers(
+                file, inputs, outputs, known, self.recipe.activations
+            )
+        blockers = tuple(float_operators(file))
+        drop_unused_tensors(file)
+        file.set_signature(inputs, outputs)
+        file.strip()
+        return QuantizedModel(file.pack(), inputs, outputs, candidate, blockers=blockers)
+
+    def _ranges_by_name(self, file: TFLiteFile) -> Ranges:
+        """The measured ranges by the tensor indices of another file, whose names are the same."""
+        original = TFLiteFile(self.content)
+        by_name = {
+            original.name(original.main.tensors[index]): limits
+            for index, limits in self._ranges.items()
+        }
+        names = [file.name(tensor) for tensor in file.main.tensors]
+        return {index: by_name[name] for index, name in enumerate(names) if name in by_name}
+
+
+def _wide_parts(candidate: Candidate) -> tuple[str, ...]:
+    names = [text for name, text in PARTS.items() if getattr(candidate, name)]
+    return (f"in int16: {', '.join(names)}",) if names else ()

@@ -1,0 +1,212 @@
+"""Files for Lite Micro: integers only, and in its interpreter the outputs of the float32 file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from quantized_models import Conversion, Conversions
+
+from edgeattn.errors import ConversionError
+from edgeattn.metrics.limits import LIMITS
+from edgeattn.metrics.pairwise import max_abs_error, snr_db
+from edgeattn.runners import open_runner
+from edgeattn.schemes import MICRO
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.integer_only import float_operators
+from edgeattn_converters.quantization.micro_rewrites import rewrite
+
+pytest.importorskip("tflite_micro")
+OPTIONS = {"runtime": MICRO, "integer_only": True}
+FLOATS = {"FLOAT16", "FLOAT32", "FLOAT64"}
+
+
+def dtypes(path: Path) -> set[str]:
+    file = TFLiteFile(path.read_bytes())
+    return {file.dtype(tensor) for graph in file.model.subgraphs for tensor in graph.tensors}
+
+
+def assert_close(converted: Conversion, expected: Conversion, scheme: str) -> None:
+    """Within the limits of ``scheme``; maps of int16x8 within those of int8, since its weights
+    are int8."""
+    limits = LIMITS[scheme]
+    for name, want in expected.actual.items():
+        got = converted.actual[name]
+        if name in converted.maps:
+            assert max_abs_error(want, got) <= LIMITS["int8"].attention_max_abs, name
+        else:
+            assert snr_db(want, got) >= min(limits.snr_db, LIMITS["int8"].snr_db), name
+
+
+def test_int16x8(conversions: Conversions) -> None:
+    """Steps of LSTM, GRU and SimpleRNN, masks, convolutions, GELU and layer normalization."""
+    expected = conversions.make("tflite", "float32")
+    converted = conversions.make("tflite", "int16x8", **OPTIONS)
+    assert not dtypes(converted.path) & FLOATS
+    assert set(converted.achieved["computes_in"]) <= {"int16", "int8"}
+    assert all("int" in spec.dtype for spec in (*converted.inputs, *converted.outputs))
+    assert converted.achieved["flash_bytes"] == converted.path.stat().st_size
+    assert_close(converted, expected, "int16x8")
+
+
+@pytest.mark.long
+def test_int8(conversions: Conversions) -> None:
+    """What int8 would round too much is int16, and nothing is float32."""
+    expected = conversions.make("tflite", "float32")
+    converted = conversions.make("tflite", "int8", **OPTIONS)
+    assert not dtypes(converted.path) & FLOATS
+    assert "int8" in converted.achieved["computes_in"]
+    assert_close(converted, expected, "int8")
+
+
+@pytest.fixture(scope="module")
+def lstm(tmp_path_factory: pytest.TempPathFactory) -> Conversions:
+    return Conversions("lstm", tmp_path_factory.mktemp("lstm"))
+
+
+def test_real_inputs_and_outputs(lstm: Conversions) -> None:
+    """Without --integer-only, the file itself quantizes its inputs."""
+    converted = lstm.make("tflite", "int16x8", runtime=MICRO)
+    assert {spec.dtype for spec in (*converted.inputs, *converted.outputs)} == {"float32"}
+    assert converted.achieved["operators"]["QUANTIZE"] == len(converted.inputs)
+    integers = lstm.make("tflite", "int16x8", **OPTIONS)
+    for name, want in integers.actual.items():
+        np.testing.assert_allclose(converted.actual[name], want, atol=1e-6)
+
+
+def test_integers_only_in_litert(lstm: Conversions) -> None:
+    """For accelerators: LiteRT runs it, and an int8 file has no int16 operator."""
+    converted = lstm.make("tflite", "int8", integer_only=True)
+    assert not dtypes(converted.path) & {*FLOATS, "INT16"}
+    assert set(converted.achieved["computes_in"]) == {"int8"}
+
+
+def quotient(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.exp(x) / (1.0 + tf.exp(x))
+
+
+def test_operators_that_prevent_integers_are_named(lstm: Conversions) -> None:
+    file = TFLiteFile(tflite_of(quotient, (1, 5)))
+    kinds = [operator.kind for operator in float_operators(file)]
+    assert kinds.count("EXP") >= 1
+    assert kinds.count("DIV") == 1
+    assert all("softmax" in item.cure for item in float_operators(file) if item.kind == "EXP")
+
+
+def test_a_model_with_such_operators(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    from edgeattn_converters.formats import tflite
+    from edgeattn_converters.options import QuantizationOptions
+    from edgeattn_converters.recipes import recipe_for
+    from edgeattn_converters.tracing.trace import interface_of
+
+    inputs = keras.Input((32,), name="x")
+    wide = layers.Dense(32, activation="exponential", name="grows")(inputs)
+    model = keras.Model(inputs, layers.Dense(3, name="answer")(wide))
+    samples = {"x": np.random.default_rng(5).normal(0, 0.1, (40, 32)).astype("float32")}
+    with pytest.raises(ConversionError) as error:
+        tflite.convert(
+            model,
+            interface_of(model),
+            recipe_for("int16x8"),
+            tmp_path / "m.tflite",
+            quantization=QuantizationOptions(**OPTIONS),
+            samples=samples,
+        )
+    assert "1 operator prevents it. EXP (" in error.value.message
+    assert "grows" in error.value.message
+    assert error.value.exit_code == 3
+    assert not (tmp_path / "m.tflite").exists()
+
+
+def tflite_of(
+    function: Callable[..., Any], *shapes: tuple[int, ...], dtype: str = "float32"
+) -> bytes:
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(shape, dtype) for shape in shapes]
+    concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
+    return bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
+
+
+def outputs(content: bytes, *arrays: np.ndarray) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    for item, array in zip(interpreter.get_input_details(), arrays, strict=True):
+        interpreter.set_tensor(item["index"], array)
+    interpreter.invoke()
+    return np.asarray(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]))
+
+
+def last(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.gather(x, 3, axis=1)
+
+
+def any_positive(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.reduce_any(x > 0, axis=2)
+
+
+def wrapped(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.where(x < 0, x + 7, x)
+
+
+def unstacked(x: Any) -> Any:
+    import tensorflow as tf
+
+    first, *others = tf.unstack(x > 0, axis=1)
+    return tf.logical_xor(first, others[-1])
+
+
+def gelu(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.nn.gelu(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype", "gone", "atol"),
+    [
+        (last, "float32", "GATHER", 0),
+        (any_positive, "float32", "REDUCE_ANY", 0),
+        (wrapped, "int32", "SELECT", 0),
+        (unstacked, "float32", "UNPACK", 0),
+        (gelu, "float32", "GELU", 5e-4),
+    ],
+)
+def test_rewritten_operators_compute_the_same(
+    function: Callable[..., Any], dtype: str, gone: str, atol: float
+) -> None:
+    x = np.random.default_rng(7).normal(0, 3, (1, 5, 3)).astype(dtype)
+    content = tflite_of(function, x.shape, dtype=dtype)
+    rewritten = rewrite(content)
+    kinds = {kind for _, _, kind in TFLiteFile(rewritten).operators()}
+    assert gone in {kind for _, _, kind in TFLiteFile(content).operators()}
+    assert gone not in kinds
+    want = outputs(content, x).astype(np.float64)
+    np.testing.assert_allclose(outputs(rewritten, x).astype(np.float64), want, rtol=0, atol=atol)
+
+
+def test_consecutive_sequences_are_independent(lstm: Conversions) -> None:
+    converted = lstm.make("tflite", "int16x8", **OPTIONS)
+    runner = open_runner(
+        converted.path, "tflite", converted.inputs, converted.outputs, runtime=MICRO,
+        as_deployed=True,
+    )  # fmt: skip
+    reverse = {name: array[::-1] for name, array in lstm.inputs.items()}
+    for name, array in runner.run(reverse).items():
+        np.testing.assert_array_equal(array[::-1], converted.actual[name])

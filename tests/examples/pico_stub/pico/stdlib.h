@@ -1,0 +1,3 @@
+#pragma once
+
+inline void stdio_init_all() {}
