@@ -23,6 +23,7 @@ from edgeattn.file_structure.contents import COUNTS
 from edgeattn.file_structure.read import read_contents
 from edgeattn.process.limits import run_limits
 from edgeattn.process.worker import Worker, WorkerDied
+from edgeattn.runners.accelerators import missing_operators
 from edgeattn.runners.isolated import RAISE_TIMEOUT
 
 KERAS, TFLITE, ONNX, BUNDLE = "keras", "tflite", "onnx", "bundle"
@@ -73,6 +74,8 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
 def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
     """Inputs, outputs and operators of a ``.tflite`` or ``.onnx`` file, read in a worker process.
 
+    For a ``.tflite`` file, ``lacking`` has the operators that microcontrollers and accelerators
+    lack.
     Raises :class:`UnsupportedModelError` if the runtime cannot load the file or crashes, or exceeds
     the limits of :func:`~edgeattn.process.limits.run_limits`.
     """
@@ -92,7 +95,10 @@ def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
             ) from error
         except ArtifactError as error:
             raise UnsupportedModelError(error.message, hint=error.hint) from error
-    return {"kind": kind, "file": path.name, "bytes": path.stat().st_size, **contents}
+    document = {"kind": kind, "file": path.name, "bytes": path.stat().st_size, **contents}
+    if kind == TFLITE:
+        document["lacking"] = missing_operators(contents["operators"])
+    return document
 
 
 def inspect_keras(path: Path, loading: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,16 @@ from typing import Any
 
 from edgeattn import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
+from edgeattn.file_structure.tflite import read_tflite
+from edgeattn.runners.accelerators import missing_operators
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.options import ModelSource
+from edgeattn_converters.quantization.integer_pass import float_only_operators
+from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention
 from edgeattn_converters.tracing.trace import dtype_of, interface_of, layer_name
@@ -70,7 +74,7 @@ def _description(
         "custom_classes": sorted({type(layer).__name__ for layer in layers if _is_custom(layer)}),
         "notes": list(loaded.notes),
         "meets": list(_properties(layers, free=free)),
-        "converts": _attempts(model) if attempt_conversion and not free else {},
+        **_attempts(model, attempt=attempt_conversion and not free),
         "next": _next_command(source) + (" --time-steps N" if free else ""),
     }
 
@@ -115,20 +119,30 @@ def _attention(model: Any, *, free: bool) -> dict[str, Any]:
     }
 
 
-def _attempts(model: Any) -> dict[str, str]:
-    """``yes`` for each format to which the model converts, or the reason why it does not."""
-    results = {}
+def _attempts(model: Any, *, attempt: bool) -> dict[str, Any]:
+    """What attempts to convert show.
+
+    ``converts`` is ``yes`` for each format to which the model converts, or the reason why it does
+    not. ``lacking`` are the operators that microcontrollers and accelerators lack, and
+    ``float_only`` those that have no integer form.
+    """
+    results: dict[str, str] = {}
+    document: dict[str, Any] = {"converts": results, "lacking": {}, "float_only": []}
     with tempfile.TemporaryDirectory() as folder:
-        for format in FORMATS:
+        for format in FORMATS if attempt else ():
             progress.report(f"converting to {format} float32")
             converter = importlib.import_module(f"edgeattn_converters.formats.{format}")
             try:
                 path = Path(folder) / f"model.{format}"
                 converter.convert(model, interface_of(model), recipe_for("float32"), path)
                 results[format] = "yes"
+                if format == "tflite":
+                    file = rewrite(path.read_bytes())
+                    document["lacking"] = missing_operators(read_tflite(file).operators)
+                    document["float_only"] = float_only_operators(file)
             except UnsupportedModelError as error:
                 results[format] = error.message
-    return results
+    return document
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from artifacts import X, Y, dense, samples
 
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError
 from edgeattn.runners import arena, open_artifact, open_runner
+from edgeattn.runners.accelerators import EDGE_TPU, missing_operators
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.runners.micro_operators import resolver_method
 from edgeattn.schemes import MICRO
@@ -93,3 +94,8 @@ def test_methods_of_the_resolver():
     assert methods == ["Conv2D", "FullyConnected", "PadV2", "Relu6"]
     assert resolver_method("UNIDIRECTIONAL_SEQUENCE_LSTM") == "UnidirectionalSequenceLSTM"
     assert resolver_method("GELU") is None
+
+
+def test_operators_that_hardware_lacks():
+    missing = missing_operators(["SOFTMAX", "GELU", "BATCH_MATMUL", "CONV_2D"])
+    assert missing == {MICRO: ["GELU"], EDGE_TPU: ["BATCH_MATMUL", "GELU"]}

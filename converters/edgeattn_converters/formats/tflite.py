@@ -8,7 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeattn.errors import ConversionError, first_line
+from edgeattn.errors import (
+    ConversionError,
+    SchemeError,
+    UnsupportedModelError,
+    first_line,
+)
 from edgeattn.file_structure.contents import FileContents
 from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.runners.micro_operators import resolver_method
@@ -29,11 +34,12 @@ from edgeattn_converters.lowering.plain_layers import (
 )
 from edgeattn_converters.lowering.rnn.fused import FusedLSTM
 from edgeattn_converters.lowering.rnn.recurrence import RecurrenceLowering
-from edgeattn_converters.lowering.rnn.strategy import FUSED, recurrence_lowering
+from edgeattn_converters.lowering.rnn.strategy import FUSED, FUSED_INTEGERS, recurrence_lowering
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
+from edgeattn_converters.quantization.candidates import TARGET
 from edgeattn_converters.quantization.integer_only import require_integers
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.quantized_model import ModelIO
+from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
 from edgeattn_converters.quantization.tflite import TFLiteQuantizer, quantize
 from edgeattn_converters.quantization.tflite_micro import MicroQuantizer
 from edgeattn_converters.recipes import Recipe
@@ -70,19 +76,12 @@ def convert(
     Raises :class:`ConversionError` if the converter fails, or writes a file that a device without
     TensorFlow cannot run or that keeps state between calls.
     """
-    integers = quantization.integer_only or quantization.runtime == MICRO
-    lowering = "unrolled" if integers and options.lowering == "auto" else options.lowering
-    traced, content = _float_file(model, interface, options.attention, lowering, options.batch)
-    model_io = ModelIO(
-        traced.inputs,
-        traced.outputs,
-        traced.attention,
-        tuple(interface.vocabulary),
-        recurrent_layers(model),
-        layer_weights(model),
-    )
-    quantizer = MicroQuantizer if integers else TFLiteQuantizer
-    quantized = quantize(content, model_io, recipe, quantization, samples, quantizer)
+    arguments = (model, interface, recipe, options, quantization, samples)
+    if quantization.runtime == MICRO:
+        traced, quantized = _for_microcontroller(*arguments)
+    else:
+        unrolls = quantization.integer_only and options.lowering == "auto"
+        traced, quantized = _quantized(*arguments, "unrolled" if unrolls else options.lowering)
     if quantization.integer_only:
         require_integers(recipe.scheme, quantized.blockers)
     content = quantized.content
@@ -101,7 +100,60 @@ def convert(
     return ConvertedFile(quantized.inputs, quantized.outputs, traced.attention, achieved)
 
 
-@functools.lru_cache(maxsize=2)  # with attention maps and without
+def _quantized(
+    model: Any,
+    interface: Interface,
+    recipe: Recipe,
+    options: ConversionOptions,
+    quantization: QuantizationOptions,
+    samples: Tensors | None,
+    lowering: str,
+) -> tuple[Traced, QuantizedModel]:
+    traced, content = _float_file(model, interface, options.attention, lowering, options.batch)
+    model_io = ModelIO(
+        traced.inputs,
+        traced.outputs,
+        traced.attention,
+        tuple(interface.vocabulary),
+        recurrent_layers(model),
+        layer_weights(model),
+    )
+    integers = quantization.integer_only or quantization.runtime == MICRO
+    quantizer = MicroQuantizer if integers else TFLiteQuantizer
+    return traced, quantize(content, model_io, recipe, quantization, samples, quantizer)
+
+
+def _for_microcontroller(
+    model: Any,
+    interface: Interface,
+    recipe: Recipe,
+    options: ConversionOptions,
+    quantization: QuantizationOptions,
+    samples: Tensors | None,
+) -> tuple[Traced, QuantizedModel]:
+    """The file with fused LSTMs if it is near the limits, otherwise with written-out steps.
+
+    Fused LSTMs take a fraction of the arena, but their weights have one scale for each gate.
+    """
+    arguments = (model, interface, recipe, options, quantization, samples)
+    if options.lowering == "unrolled" or recipe.activations != "int16":
+        if options.lowering == FUSED:
+            raise SchemeError(
+                f"{recipe.scheme} does not support fused LSTMs, whose activations are int16.",
+                hint="Omit --lowering, or use the scheme int16x8.",
+            )
+        return _quantized(*arguments, "unrolled")
+    try:
+        fused = _quantized(*arguments, FUSED_INTEGERS)
+        if options.lowering == FUSED or fused[1].ratio <= TARGET:
+            return fused
+    except UnsupportedModelError:
+        if options.lowering == FUSED:
+            raise
+    return _quantized(*arguments, "unrolled")
+
+
+@functools.lru_cache(maxsize=2)  # with attention maps and without, or with fused LSTMs
 def _float_file(
     model: Any, interface: Interface, attention: bool, lowering: str, batch: int
 ) -> tuple[Traced, bytes]:
@@ -126,7 +178,11 @@ def _traced_file(
     batch: int,
     replacements: missing_operations.Replacements,
 ) -> tuple[Traced, TFLiteFile]:
-    fused = FusedLSTM(recurrence_lowering("auto")) if lowering == FUSED else None
+    fused = None
+    if lowering in (FUSED, FUSED_INTEGERS):
+        clearing = lowering == FUSED
+        fallback = recurrence_lowering("auto" if clearing else "unrolled")
+        fused = FusedLSTM(fallback, clearing=clearing)
     recurrence = recurrence_lowering(lowering) if fused is None else fused.lower
     if fused is not None:
         # Custom operators are allowed, so the converter does not report others.

@@ -5,7 +5,7 @@ the operators that LiteRT has in int16: operators that only move or select value
 conversions between two integer types replace those by way of float32.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import quantize_symmetric
+from edgeattn_converters.quantization.integer_lstm import HIDDEN_SCALE, integer_lstm
 from edgeattn_converters.quantization.ranges import Ranges, range_of
 from edgeattn_converters.quantization.tflite_int16 import (
     ACTIVATIONS,
@@ -21,7 +22,7 @@ from edgeattn_converters.quantization.tflite_int16 import (
     OUTPUT_SCALE,
     Int16Pass,
 )
-from edgeattn_converters.quantization.tflite_weights import CHANNELS
+from edgeattn_converters.quantization.tflite_weights import CHANNELS, FUSED
 
 # Operators with one input whose output has the same scale.
 MOVING = {
@@ -59,8 +60,10 @@ VERSIONS = {"QUANTIZE": 2}
 class IntegerPass(Int16Pass):
     """Turns the float32 operators of the main graph to int16, in place, by :meth:`run`."""
 
-    def __init__(self, file: TFLiteFile, ranges: Ranges) -> None:
+    def __init__(self, file: TFLiteFile, ranges: Ranges, cells: Mapping[str, float]) -> None:
+        """``cells`` are the largest magnitudes of the cells of fused LSTMs, by their outputs."""
         super().__init__(file, ranges, set(), per_channel_dense=True)
+        self._cells = cells
         self._requantized: dict[tuple[int, float], int] = {}
         self._ranges = _joined_ranges(file, ranges)
 
@@ -82,6 +85,9 @@ class IntegerPass(Int16Pass):
         file, tensors = self._file, self._graph.tensors
         kind = file.kind(operator)
         outputs = [int(i) for i in operator.outputs]
+        if kind == FUSED:
+            output = file.name(tensors[outputs[0]])
+            return output in self._cells and int(operator.inputs[0]) in self._ranges
         if kind in COMPARISONS:
             source, constant = (tensors[int(i)] for i in operator.inputs)
             is_constant = file.constant(constant) is not None
@@ -119,6 +125,8 @@ class IntegerPass(Int16Pass):
             return [], []
         if kind == "GATHER":
             return [], self._gather(operator)
+        if kind == FUSED:
+            return self._lstm(operator)
         if kind in NARROW:
             return self._narrow(operator)
         if kind == "CUMSUM":
@@ -242,6 +250,14 @@ class IntegerPass(Int16Pass):
         operator.inputs = [widest, integer]
         return [*conversions, self._file.new_operator("CAST", [wide], [widest])]
 
+    def _lstm(self, operator: Any) -> tuple[list[Any], list[Any]]:
+        output = int(operator.outputs[0])
+        x, conversions = self._integer(int(operator.inputs[0]))
+        h = self._counterpart(output, HIDDEN_SCALE)
+        largest = self._cells[self._file.name(self._graph.tensors[output])]
+        *before, _, after = integer_lstm(self._file, operator, x, h, largest)
+        return [*conversions, *before], [after]
+
     def _narrow(self, operator: Any, scale: float | None = None) -> tuple[list[Any], list[Any]]:
         """An operator in int8 between int16 ones: Lite Micro has no int16 kernel for it."""
         source, result = int(operator.inputs[0]), int(operator.outputs[0])
@@ -254,6 +270,22 @@ class IntegerPass(Int16Pass):
         operator.outputs = [ends[1]]
         before = [*conversions, self._quantize(wide, ends[0])]
         return before, [self._quantize(ends[1], self._counterpart(result))]
+
+
+def float_only_operators(content: bytes) -> list[str]:
+    """The types of operators with float32 results that have no integer form, in order."""
+    file = TFLiteFile(content)
+    integer = SUPPORTED | {"CAST", "GATHER", "CUMSUM", "QUANTIZE", "DEQUANTIZE"}
+    # A loop is unrolled, and then has none of these.
+    integer |= {"WHILE", "DYNAMIC_UPDATE_SLICE", "FILL"}
+    return sorted(
+        {
+            kind
+            for graph, operator, kind in file.operators()
+            if kind not in integer
+            and any(file.dtype(graph.tensors[int(i)]) == "FLOAT32" for i in operator.outputs)
+        }
+    )
 
 
 def positions(file: TFLiteFile, operator: Any) -> tuple[int, ...]:

@@ -48,7 +48,8 @@ class QuantizedModel:
     ``notes`` say what is float on purpose, and why. ``achieved`` is the manifest's description of
     the file. ``cost`` compares it with the file of the default candidate: ``bytes`` more, and
     ``time`` as a ratio. ``blockers`` are the operators that keep the file from computing in
-    integers only, if that was determined.
+    integers only, if that was determined. ``ratio`` is the largest ratio of an error to its limit,
+    if fused LSTMs are among the operators.
     """
 
     content: Any
@@ -59,6 +60,7 @@ class QuantizedModel:
     achieved: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     blockers: tuple[FloatOperator, ...] = ()
+    ratio: float = 0.0
 
     @property
     def size(self) -> int:
@@ -68,7 +70,7 @@ class QuantizedModel:
 
 RunFunction = Callable[[Tensors], Tensors]
 # Opens a model in its runtime, or the float32 model if it is None.
-OpenModel = Callable[[QuantizedModel | None], AbstractContextManager[RunFunction]]
+OpenModel = Callable[..., AbstractContextManager[RunFunction]]
 
 
 def model_opener(content: Any, io: ModelIO, *, runtime: str | None = None) -> OpenModel:
@@ -78,7 +80,9 @@ def model_opener(content: Any, io: ModelIO, *, runtime: str | None = None) -> Op
     """
 
     @contextlib.contextmanager
-    def open_model(model: QuantizedModel | None) -> Iterator[RunFunction]:
+    def open_model(
+        model: QuantizedModel | None, *, as_deployed: bool = False
+    ) -> Iterator[RunFunction]:
         opened = model or QuantizedModel(content, io.inputs, io.outputs)
         is_tflite = isinstance(opened.content, bytes)
         with tempfile.TemporaryDirectory() as folder:
@@ -90,6 +94,7 @@ def model_opener(content: Any, io: ModelIO, *, runtime: str | None = None) -> Op
                 format,
                 opened.inputs,
                 opened.outputs,
+                as_deployed=as_deployed,
                 runtime=None if model is None else runtime,
             )
             with contextlib.closing(runner):

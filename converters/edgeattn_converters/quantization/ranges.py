@@ -13,6 +13,8 @@ from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.onnx_file import inferred_shapes
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.integer_lstm import lstm_weights
+from edgeattn_converters.quantization.tflite_weights import FUSED
 
 Range = tuple[float, float]
 # By tensor index.
@@ -108,6 +110,38 @@ def _unread_loop_outputs(file: TFLiteFile) -> set[int]:
     read = {*file.main.outputs, *(index for item in file.main.operators for index in item.inputs)}
     controlled = (item for item in file.main.operators if file.kind(item) in ("WHILE", "IF"))
     return {index for item in controlled for index in item.outputs} - read
+
+
+def measure_cells(
+    file: TFLiteFile, content: bytes, samples: Tensors, names: list[str]
+) -> dict[str, float]:
+    """The largest magnitude of the cell of each fused LSTM, by the name of its output."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    operators = [item for item in file.main.operators if file.kind(item) == FUSED]
+    if not operators:
+        return {}
+    interpreter = Interpreter(
+        model_content=content, experimental_preserve_all_tensors=True, num_threads=1
+    )
+    interpreter.allocate_tensors()
+    indices = {item["name"]: item["index"] for item in interpreter.get_input_details()}
+    inputs: dict[str, list[Array]] = {}
+    batch = int(interpreter.get_input_details()[0]["shape"][0])
+    for start in range(0, len(samples[names[0]]) // batch * batch, batch):
+        for name in names:
+            interpreter.set_tensor(indices[name], samples[name][start : start + batch])
+        interpreter.reset_all_variables()
+        interpreter.invoke()
+        for operator in operators:
+            output = file.name(file.main.tensors[int(operator.outputs[0])])
+            inputs.setdefault(output, []).append(interpreter.get_tensor(int(operator.inputs[0])))
+    return {
+        output: lstm_weights(file, operator).largest_cell(np.concatenate(inputs[output]))
+        for operator in operators
+        for output in [file.name(file.main.tensors[int(operator.outputs[0])])]
+        if output in inputs
+    }
 
 
 def _current_range(index: int, interpreter: Any, file: TFLiteFile) -> Range | None:

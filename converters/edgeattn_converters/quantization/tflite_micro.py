@@ -8,6 +8,9 @@ candidates of an ``int8`` file differ in the operators that are int16.
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import numpy as np
+
+from edgeattn.errors import SchemeError
 from edgeattn.schemes import MICRO
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -28,8 +31,13 @@ from edgeattn_converters.quantization.quantized_model import (
     model_opener,
 )
 from edgeattn_converters.quantization.quantizer import NO_ATTENTION
-from edgeattn_converters.quantization.ranges import Ranges, measure_ranges
-from edgeattn_converters.quantization.selection import select_candidate, split_samples
+from edgeattn_converters.quantization.ranges import Ranges, measure_cells, measure_ranges
+from edgeattn_converters.quantization.selection import (
+    SELECTION_SAMPLES,
+    limit_ratio,
+    select_candidate,
+    split_samples,
+)
 from edgeattn_converters.quantization.tflite import TFLiteQuantizer
 from edgeattn_converters.recipes import Recipe
 
@@ -49,6 +57,7 @@ class MicroQuantizer(TFLiteQuantizer):
         self, content: bytes, io: ModelIO, recipe: Recipe, options: QuantizationOptions
     ) -> None:
         super().__init__(rewrite(content), io, recipe, options)
+        self._cells: dict[str, float] = {}
 
     def calibrated(self, samples: Tensors) -> QuantizedModel:
         measured, held_out = split_samples(samples)
@@ -56,6 +65,8 @@ class MicroQuantizer(TFLiteQuantizer):
         if self.options.attention_precision != "auto" and not self.has_attention:
             notes = (*notes, NO_ATTENTION)
         model = self.select(self._stages(), self.with_activations, held_out)
+        if self._cells:
+            model = replace(model, ratio=self._ratio(model, held_out))
         return replace(model, notes=(*_wide_parts(model.candidate), *notes), cost={})
 
     def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
@@ -63,6 +74,7 @@ class MicroQuantizer(TFLiteQuantizer):
         self.has_unrolled_steps = bool(recurrent_operators(file, self.io.recurrent))
         names = [spec.name for spec in self.io.inputs]
         self._ranges, notes = measure_ranges(file, self.content, measured, names)
+        self._cells = measure_cells(file, self.content, measured, names)
         return notes
 
     @property
@@ -114,7 +126,7 @@ class MicroQuantizer(TFLiteQuantizer):
             file = self._use_int8(file, self._float_names(file, candidate))
             ranges = self._ranges_by_name(file)
         if self.recipe.activations == "int16" or not self._one_width:
-            IntegerPass(file, ranges).run()
+            IntegerPass(file, ranges, self._cells).run()
             share_quantized_inputs(file)
         inputs, outputs = self.io.inputs, self.io.outputs
         file.set_signature(inputs, outputs)
@@ -128,6 +140,22 @@ class MicroQuantizer(TFLiteQuantizer):
         file.set_signature(inputs, outputs)
         file.strip()
         return QuantizedModel(file.pack(), inputs, outputs, candidate, blockers=blockers)
+
+    def _ratio(self, model: QuantizedModel, samples: Tensors) -> float:
+        """The largest ratio of an error to its limit for int8 weights, on some samples.
+
+        Raises :class:`SchemeError` unless sequences give the same bits in another order.
+        """
+        rows = {name: array[:SELECTION_SAMPLES] for name, array in samples.items()}
+        opener = model_opener(self.content, self.io, runtime=MICRO)
+        with opener(None) as run:
+            expected = run(rows)
+        with opener(model, as_deployed=True) as run:
+            forward = run(rows)
+            backward = run({name: array[::-1] for name, array in rows.items()})
+        if any(not np.array_equal(forward[name], backward[name][::-1]) for name in forward):
+            raise SchemeError("The state of a fused LSTM is not cleared between sequences.")
+        return limit_ratio(expected, forward, self.io, "int8")
 
     def _ranges_by_name(self, file: TFLiteFile) -> Ranges:
         """The measured ranges by the tensor indices of another file, whose names are the same."""

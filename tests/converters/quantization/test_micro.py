@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from quantized_models import Conversion, Conversions
 
-from edgeattn.errors import ConversionError
+from edgeattn.errors import ConversionError, SchemeError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.metrics.pairwise import max_abs_error, snr_db
 from edgeattn.runners import open_runner
 from edgeattn.schemes import MICRO
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization import integer_lstm
 from edgeattn_converters.quantization.integer_only import float_operators
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 
@@ -169,7 +170,7 @@ def unstacked(x: Any) -> Any:
     import tensorflow as tf
 
     first, *others = tf.unstack(x > 0, axis=1)
-    return tf.logical_xor(first, others[-1])
+    return tf.logical_and(first, others[-1])
 
 
 def gelu(x: Any) -> Any:
@@ -210,3 +211,105 @@ def test_consecutive_sequences_are_independent(lstm: Conversions) -> None:
     reverse = {name: array[::-1] for name, array in lstm.inputs.items()}
     for name, array in runner.run(reverse).items():
         np.testing.assert_array_equal(array[::-1], converted.actual[name])
+
+
+def test_fused_lstm(lstm: Conversions) -> None:
+    converted = lstm.make("tflite", "int16x8", lowering="fused", **OPTIONS)
+    assert converted.achieved["operators"]["UNIDIRECTIONAL_SEQUENCE_LSTM"] == 1
+    assert not dtypes(converted.path) & FLOATS
+    assert_close(converted, lstm.make("tflite", "float32"), "int8")
+
+
+def test_fused_lstms_need_int16(lstm: Conversions) -> None:
+    with pytest.raises(SchemeError, match="int8 does not support fused LSTMs") as error:
+        lstm.make("tflite", "int8", lowering="fused", **OPTIONS)
+    assert "int16x8" in str(error.value.hint)
+
+
+UNITS, STEPS = 8, 24
+
+
+@pytest.fixture(scope="module")
+def saturating() -> tuple[Any, dict[str, np.ndarray]]:
+    """A model whose gates stay open, so that every step adds the sign of the input to the cell, and
+    small samples, on which the cell stays small."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((STEPS, 2), name="x")
+    model = keras.Model(inputs, layers.LSTM(UNITS, return_sequences=True, name="steps")(inputs))
+    generator = np.random.default_rng(3)
+    kernel = np.zeros((2, 4 * UNITS), np.float32)
+    kernel[:, 2 * UNITS : 3 * UNITS] = generator.normal(0, 3, (2, UNITS))
+    bias = np.full(4 * UNITS, 6.0, np.float32)
+    bias[2 * UNITS : 3 * UNITS] = 0
+    recurrent = generator.normal(0, 0.3, (UNITS, 4 * UNITS)).astype("float32")
+    model.get_layer("steps").set_weights([kernel, recurrent, bias])
+    samples = {"x": generator.normal(0, 0.05, (32, STEPS, 2)).astype("float32")}
+    return model, samples
+
+
+def saturated_outputs(saturating: tuple[Any, dict[str, np.ndarray]], path: Path) -> Any:
+    """Outputs of a sequence alone, and after each of several that saturate every cell."""
+    from edgeattn_converters.formats import tflite
+    from edgeattn_converters.options import ConversionOptions, QuantizationOptions
+    from edgeattn_converters.recipes import recipe_for
+    from edgeattn_converters.tracing.trace import interface_of
+
+    model, samples = saturating
+    file = tflite.convert(
+        model, interface_of(model), recipe_for("int16x8"), path, samples=samples,
+        options=ConversionOptions(lowering="fused"), quantization=QuantizationOptions(**OPTIONS),
+    )  # fmt: skip
+
+    def run(*sequences: np.ndarray) -> np.ndarray:
+        runner = open_runner(
+            path, "tflite", file.inputs, file.outputs, as_deployed=True, runtime=MICRO
+        )
+        (outputs,) = runner.run({"x": np.stack(sequences)}).values()
+        return np.asarray(outputs[-1])
+
+    sequence = samples["x"][0]
+    large = [np.full((STEPS, 2), value, np.float32) for value in (1e3, -1e3)]
+    large.append(np.tile(np.array([1e3, -1e3], np.float32), (STEPS, 1)))
+    return run(sequence), [run(other, sequence) for other in (*large, samples["x"][1])]
+
+
+def test_saturated_cells_leave_nothing(
+    saturating: tuple[Any, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    alone, after = saturated_outputs(saturating, tmp_path / "m.tflite")
+    for outputs in after:
+        np.testing.assert_array_equal(outputs, alone)
+
+
+def test_one_step_does_not_clear_saturated_cells(
+    saturating: tuple[Any, dict[str, np.ndarray]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Conversion compares sequences in both orders, and detects it on ordinary samples."""
+    monkeypatch.setattr(integer_lstm, "clearing_steps", lambda *_: 1)
+    with pytest.raises(SchemeError, match="not cleared between sequences"):
+        saturated_outputs(saturating, tmp_path / "m.tflite")
+
+
+def test_clearing_steps() -> None:
+    """By hand: without recurrent weights, h is zero after a step, and c forgotten after two."""
+    zero = np.zeros((3, 12), np.float32)
+    assert integer_lstm.clearing_steps(zero, 3, 2.0**-12) == 2
+    # A sum of recurrent weights that can hold the gates open for ever.
+    assert integer_lstm.clearing_steps(np.full((30, 120), 9.0), 30, 2.0**-12) is None
+
+
+def test_cells_as_keras_computes_them(saturating: tuple[Any, dict[str, np.ndarray]]) -> None:
+    import keras
+
+    model, samples = saturating
+    layer = model.get_layer("steps")
+    weights = integer_lstm.LSTMWeights(*layer.get_weights())
+    # Keras returns the last cell; the largest one is among those of all prefixes.
+    stateful = keras.layers.LSTM(UNITS, return_state=True)
+    stateful.build((None, STEPS, 2))
+    stateful.set_weights(layer.get_weights())
+    x = samples["x"][:, :5]
+    cells = [np.abs(stateful(x[:, : k + 1])[2]).max() for k in range(5)]
+    assert weights.largest_cell(x) == pytest.approx(max(cells), rel=1e-5)

@@ -31,10 +31,15 @@ CLEARED = 1e4
 
 
 class FusedLSTM:
-    """The fused operators of one model; other recurrences are lowered by ``fallback``."""
+    """The fused operators of one model; other recurrences are lowered by ``fallback``.
 
-    def __init__(self, fallback: RecurrenceLowering) -> None:
+    Without ``clearing``, no step clears the states: the file is quantized for Lite Micro, where
+    other steps do.
+    """
+
+    def __init__(self, fallback: RecurrenceLowering, *, clearing: bool = True) -> None:
         self._fallback = fallback
+        self._clearing = clearing
         self._cells: dict[str, Cell] = {}
         self._counter = itertools.count()
 
@@ -52,12 +57,15 @@ class FusedLSTM:
         name = f"{_PREFIX}{next(self._counter)}"
         self._cells[name] = cell
         x = tf.reverse(x, axis=[1]) if recurrence.reverse else x
-        clearing = np.zeros((batch, 1, features + 1), np.float32)
-        clearing[:, :, -1] = flag(cell)
-        x = tf.concat([clearing, tf.pad(x, [[0, 0], [0, 0], [0, 1]])], axis=1)
-        outputs = tf.slice(
-            _placeholder(name, x, (batch, time + 1, cell.units)), [0, 1, 0], [-1, -1, -1]
-        )
+        if self._clearing:
+            clearing = np.zeros((batch, 1, features + 1), np.float32)
+            clearing[:, :, -1] = flag(cell)
+            x = tf.concat([clearing, tf.pad(x, [[0, 0], [0, 0], [0, 1]])], axis=1)
+            outputs = tf.slice(
+                _placeholder(name, x, (batch, time + 1, cell.units)), [0, 1, 0], [-1, -1, -1]
+            )
+        else:
+            outputs = _placeholder(name, x, (batch, time, cell.units))
         last = outputs[:, -1]
         outputs = tf.reverse(outputs, axis=[1]) if recurrence.reverse else outputs
         # The cell state stays inside the operator: without `final`, the layer does not use it.
@@ -80,7 +88,7 @@ class FusedLSTM:
                 name = next((n for n in pending if f"{n}\0".encode() in content), None)
                 if name is not None:
                     operator.opcodeIndex = code
-                    _write(file, graph, operator, pending.pop(name))
+                    _write(file, graph, operator, pending.pop(name), clearing=self._clearing)
         if pending:
             raise ConversionError(f"The converter lost {len(pending)} fused operators.")
         _drop_subgraphs(file.model, self._cells)
@@ -156,7 +164,7 @@ def _drop_subgraphs(model: Any, names: Iterable[str]) -> None:
                     setattr(options, option, renumbered[getattr(options, option)])
 
 
-def _write(file: TFLiteFile, graph: Any, operator: Any, cell: Cell) -> None:
+def _write(file: TFLiteFile, graph: Any, operator: Any, cell: Cell, *, clearing: bool) -> None:
     """Turn a placeholder into the operator, in place.
 
     Its inputs, in the kernel's order: x, four input weights (units, features), four recurrent
@@ -165,7 +173,8 @@ def _write(file: TFLiteFile, graph: Any, operator: Any, cell: Cell) -> None:
     """
     (x,), (output,) = operator.inputs, operator.outputs
     batch = int(graph.tensors[int(x)].shape[0])
-    flag_weights = np.full((1, cell.kernel.shape[1]), -_flag_weight(cell), np.float32)
+    rows = (int(clearing), cell.kernel.shape[1])
+    flag_weights = np.full(rows, -_flag_weight(cell), np.float32)
     flag_weights[:, 2 * cell.units : 3 * cell.units] = 0
 
     def constants(matrices: Iterable[Array]) -> list[int]:

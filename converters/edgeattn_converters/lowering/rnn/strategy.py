@@ -17,6 +17,7 @@ from edgeattn_converters.lowering.rnn.steps import unrolled
 
 NAMES = ("auto", "unrolled", "chunked")
 FUSED = "fused"  # see edgeattn_converters.lowering.rnn.fused
+FUSED_INTEGERS = "fused_integers"  # the same, before it is quantized for Lite Micro
 CACHE_BYTES = 512 * 1024
 MIN_CHUNK, MAX_CHUNK = 4, 10
 ALWAYS_UNROLLED = 32
