@@ -16,17 +16,15 @@ from edgeattn_converters.graphs.tflite_file import TFLiteFile
 def rewrite(content: bytes) -> bytes:
     """The float32 file with the same results in operators of Lite Micro."""
     file = TFLiteFile(content)
-    graph, operators = file.main, []
+    graph = file.main
+    operators: list[Any] = []
     for operator in graph.operators:
         kind = file.kind(operator)
-        source = graph.tensors[int(operator.inputs[0])] if len(operator.inputs) else None
         if kind == "GATHER" and (index := _constant_index(file, operator)) is not None:
-            axis = operator.builtinOptions.axis % len(source.shape)
-            operators.append(_slice(file, operator.inputs[0], operator.outputs[0], axis, index))
-        elif kind == "UNPACK" and file.dtype(source) == "BOOL":
-            axis = operator.builtinOptions.axis % len(source.shape)
+            operators.append(_slice(file, operator, operator.outputs[0], index))
+        elif kind == "UNPACK" and file.dtype(graph.tensors[int(operator.inputs[0])]) == "BOOL":
             operators += [
-                _slice(file, operator.inputs[0], output, axis, index)
+                _slice(file, operator, output, index)
                 for index, output in enumerate(operator.outputs)
             ]
         elif kind in _REWRITES and _REWRITES[kind][0](file, operator):
@@ -47,9 +45,11 @@ def _constant_index(file: TFLiteFile, operator: Any) -> int | None:
     return int(index) if is_computed and single and index is not None else None
 
 
-def _slice(file: TFLiteFile, source: Any, output: Any, axis: int, index: int) -> Any:
-    """An operator that reads one position of an axis, and removes the axis."""
-    shape = file.main.tensors[int(source)].shape
+def _slice(file: TFLiteFile, moving: Any, output: Any, index: int) -> Any:
+    """An operator that reads one position of the axis of ``moving``, and removes the axis."""
+    source = int(moving.inputs[0])
+    shape = file.main.tensors[source].shape
+    axis = moving.builtinOptions.axis % len(shape)
     begin = np.zeros(len(shape), np.int32)
     end = np.array(shape, np.int32)
     begin[axis] = index % int(shape[axis])
@@ -58,7 +58,7 @@ def _slice(file: TFLiteFile, source: Any, output: Any, axis: int, index: int) ->
         file.add_tensor(file.main, "", "INT32", [len(shape)], value=value)
         for value in (begin, end, np.ones_like(begin))
     ]
-    operator = file.new_operator("STRIDED_SLICE", [int(source), *constants], [int(output)])
+    operator = file.new_operator("STRIDED_SLICE", [source, *constants], [int(output)])
     options = file.schema.StridedSliceOptionsT()
     options.shrinkAxisMask = 1 << axis
     operator.builtinOptionsType = file.schema.BuiltinOptions.StridedSliceOptions
@@ -114,7 +114,7 @@ def _gelu(file: TFLiteFile, operator: Any) -> list[Any]:
     x, output = int(operator.inputs[0]), int(operator.outputs[0])
     name, shape = file.name(graph.tensors[output]).split(";")[0], graph.tensors[output].shape
     a = math.sqrt(2 / math.pi)
-    operators = []
+    operators: list[Any] = []
 
     def add(kind: str, left: int, right: int | float, target: int | None = None) -> int:
         if isinstance(right, float):
