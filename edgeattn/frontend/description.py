@@ -78,12 +78,14 @@ class FrontEnd:
             value = _finite(value)
         if self.window is not None:
             value = self._windowed(value)
-        for number, step in enumerate(self.inputs.get(name, ()), 1):
-            try:
-                value = step.apply(value)
-            except SampleError as error:
-                position = f"Input {name}, step {number} ({_NAMES[type(step)]})"
-                raise SampleError(f"{position}: {error.message}", hint=error.hint) from error
+        # Results that are not finite are refused as inputs of the model.
+        with np.errstate(all="ignore"):
+            for number, step in enumerate(self.inputs.get(name, ()), 1):
+                try:
+                    value = step.apply(value)
+                except SampleError as error:
+                    position = f"Input {name}, step {number} ({_NAMES[type(step)]})"
+                    raise SampleError(f"{position}: {error.message}", hint=error.hint) from error
         return value
 
     def _windowed(self, value: Any) -> Any:

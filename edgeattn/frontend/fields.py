@@ -66,9 +66,10 @@ def _plain(value: Any) -> Any:
 def _convert(value: Any, hint: Any, position: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        if value is None or type(value) in arguments:
-            return value
-        return _convert(value, arguments[0], position)
+        if value is None:
+            return None
+        matching = next((item for item in arguments if item is type(value)), arguments[0])
+        return _convert(value, matching, position)
     if origin is Literal:
         if value not in arguments:
             choices = ", ".join(map(repr, arguments))
@@ -87,6 +88,8 @@ def _convert(value: Any, hint: Any, position: str) -> Any:
     if type(value) is not hint:
         names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
         raise _error(position, f"{value!r} is not {names[hint]}")
+    if hint is str and any("\ud800" <= character <= "\udfff" for character in value):
+        raise _error(position, f"{value!r} is not valid Unicode text")
     return value
 
 

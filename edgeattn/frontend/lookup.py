@@ -10,7 +10,7 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.frontend.hashing import farmhash_64, siphash_64
 from edgeattn.frontend.numeric import Encoding, encode
-from edgeattn.frontend.values import as_integers, as_strings, encoded
+from edgeattn.frontend.values import as_integers, as_strings, check_size, encoded
 from edgeattn.tensors import Array
 
 LookupEncoding = Literal["int", "one_hot", "multi_hot", "count", "tf_idf"]
@@ -122,6 +122,8 @@ class StringLookup:
 
     def __post_init__(self) -> None:
         check_salt(self.salt)
+        check_size("num_oov_indices", self.num_oov_indices, 0)
+        check_size("max_tokens", self.max_tokens, 2)
         self._vocabulary  # noqa: B018 - checks it
 
     @cached_property
@@ -165,6 +167,8 @@ class IntegerLookup:
         check_salt(self.salt)
         if self.salt and self.oov_method != "farmhash":
             raise ValueError("salt needs oov_method = 'farmhash'")
+        check_size("num_oov_indices", self.num_oov_indices, 0)
+        check_size("max_tokens", self.max_tokens, 2)
         self._vocabulary  # noqa: B018 - checks it
 
     @cached_property
@@ -202,7 +206,7 @@ class Hashing:
 
     def __post_init__(self) -> None:
         check_salt(self.salt)
-        if self.num_bins < 1:
+        if not 1 <= self.num_bins < 2**63:
             raise ValueError(f"num_bins is {self.num_bins}")
 
     def apply(self, value: Any) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgeattn.errors import SampleError
-from edgeattn.frontend.values import as_integers, as_numbers
+from edgeattn.frontend.values import MAX_VALUES, as_integers, as_numbers, check_size
 from edgeattn.tensors import Array
 
 # The smallest deviation that Keras divides by: keras.backend.epsilon().
@@ -26,6 +26,8 @@ def encode(indices: Array, mode: str, depth: int) -> Array:
         return indices
     if indices.ndim > 1:
         raise SampleError(f"The mode {mode} takes a list of values, not the shape {indices.shape}.")
+    if depth > MAX_VALUES or (mode == "one_hot" and indices.size * depth > MAX_VALUES):
+        raise SampleError(f"Vectors of {depth} values for {indices.size} values are too large.")
     if mode == "one_hot":
         rows = indices.reshape(-1)
         vectors: Array = (rows[:, None] == np.arange(depth)).astype("float32")
@@ -134,8 +136,7 @@ class CategoryEncoding:
     output_mode: Literal["one_hot", "multi_hot", "count"] = "multi_hot"
 
     def __post_init__(self) -> None:
-        if self.num_tokens < 1:
-            raise ValueError(f"num_tokens is {self.num_tokens}")
+        check_size("num_tokens", self.num_tokens)
 
     def apply(self, value: Any) -> Array:
         indices = as_integers(value)
@@ -158,8 +159,7 @@ class PadSequences:
     value: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.maxlen < 1:
-            raise ValueError(f"maxlen is {self.maxlen}")
+        check_size("maxlen", self.maxlen)
 
     def apply(self, value: Any) -> Array:
         x = np.asarray(value)

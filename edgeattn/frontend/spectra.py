@@ -11,13 +11,14 @@ from edgeattn.errors import SampleError
 from edgeattn.frontend.transforms import (
     check_frequencies,
     check_lengths,
+    check_output,
     frames,
     mel_matrix,
     next_power_of_two,
     signal_window,
     transform,
 )
-from edgeattn.frontend.values import as_numbers
+from edgeattn.frontend.values import as_numbers, as_rows
 from edgeattn.tensors import Array
 
 Output = Literal["magnitude", "power", "real_imag"]
@@ -52,7 +53,7 @@ class Stft:
         return np.pad(signal_window(self.window, self.sequence_length), (before, after))
 
     def apply(self, value: Any) -> Array:
-        x = as_numbers(value)
+        x = as_rows(value)
         if self.center:
             half = self.fft_length // 2
             if x.shape[-1] <= half:
@@ -85,7 +86,7 @@ class SignalStft:
         return signal_window(self.window, self.frame_length)
 
     def apply(self, value: Any) -> Array:
-        x = as_numbers(value)
+        x = as_rows(value)
         if self.pad_end:
             count = -(-x.shape[-1] // self.frame_step)
             missing = max((count - 1) * self.frame_step + self.frame_length - x.shape[-1], 0)
@@ -114,8 +115,9 @@ class Mel:
         return {}
 
     def apply(self, value: Any) -> Array:
-        x = as_numbers(value)
+        x = as_rows(value)
         bins = x.shape[-1]
+        check_output(bins, self.num_mel_bins)
         if bins not in self._matrices:
             self._matrices[bins] = mel_matrix(
                 self.num_mel_bins,
@@ -153,10 +155,11 @@ class Mfcc:
     num_coefficients: int
 
     def apply(self, value: Any) -> Array:
-        x = as_numbers(value)
+        x = as_rows(value)
         bins = x.shape[-1]
         if not 1 <= self.num_coefficients <= bins:
             raise SampleError(f"{self.num_coefficients} coefficients of {bins} mel bins.")
+        check_output(bins, self.num_coefficients)
         steps = (2 * np.arange(bins) + 1)[:, None]
         cosines = np.cos(np.pi * steps * np.arange(self.num_coefficients) / (2 * bins))
         coefficients: Array = (x @ cosines * math.sqrt(2 / bins)).astype("float32")

@@ -11,7 +11,7 @@ from edgeattn.errors import SampleError
 from edgeattn.frontend.numeric import EPSILON
 from edgeattn.frontend.spectra import Mel, Stft, WindowName
 from edgeattn.frontend.transforms import check_lengths, cosine_window, frames, next_power_of_two
-from edgeattn.frontend.values import as_numbers
+from edgeattn.frontend.values import as_rows, check_size
 from edgeattn.tensors import Array
 
 
@@ -75,6 +75,7 @@ class StftSpectrogram:
 
     def __post_init__(self) -> None:
         check_lengths(self.frame_length, self._step, self._size)
+        check_size("frame_length times fft_length", self.frame_length * self._size)
 
     @property
     def _step(self) -> int:
@@ -101,7 +102,7 @@ class StftSpectrogram:
         return kernel
 
     def apply(self, value: Any) -> Array:
-        x = as_numbers(value)
+        x = as_rows(value)
         if x.ndim != 2:
             raise SampleError(f"The spectrogram takes (time, channels), not the shape {x.shape}.")
         if self.padding == "same":

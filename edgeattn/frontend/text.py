@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.frontend.lookup import LookupEncoding, Vocabulary
-from edgeattn.frontend.values import as_strings, encoded
+from edgeattn.frontend.values import as_strings, check_size, encoded
 from edgeattn.tensors import Array
 
 # TensorFlow changes and splits at ASCII characters only, unless it is given an encoding.
@@ -43,6 +43,8 @@ class TextVectorization:
             raise ValueError("output_sequence_length needs output_mode = 'int'")
         if any(width < 1 for width in self.ngrams):
             raise ValueError(f"ngrams are {list(self.ngrams)}")
+        check_size("output_sequence_length", self.output_sequence_length)
+        check_size("max_tokens", self.max_tokens, 2)
         self._vocabulary  # noqa: B018 - checks it
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import SampleError
+from edgeattn.frontend.values import MAX_VALUES, check_size
 from edgeattn.tensors import Array
 
 _COSINES = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08)}
@@ -39,8 +40,15 @@ def frames(signal: Array, length: int, step: int) -> Array:
     return np.lib.stride_tricks.sliding_window_view(signal, length, axis=-1)[..., ::step, :]
 
 
+def check_output(rows: int, columns: int) -> None:
+    """Raise :class:`SampleError` if an array of this size is too large."""
+    if rows * columns > MAX_VALUES:
+        raise SampleError(f"{rows} frames of {columns} values are too large.")
+
+
 def transform(parts: Array, fft_length: int, output: str) -> Array:
     """The discrete Fourier transform of frames, padded at the end to ``fft_length``."""
+    check_output(parts.size // parts.shape[-1], fft_length)
     spectrum = np.fft.rfft(parts, fft_length)
     if output == "real_imag":
         return np.stack([spectrum.real, spectrum.imag], -1).astype("float32")
@@ -72,6 +80,7 @@ def mel_matrix(
 
 def check_lengths(length: int, step: int, fft_length: int) -> None:
     """Raise :class:`ValueError` unless frames and transform have possible lengths."""
+    check_size("fft_length", fft_length)
     if length < 1 or step < 1 or fft_length < length:
         raise ValueError(
             f"frames of {length} values, {step} apart, do not fit a transform of {fft_length}"
@@ -80,7 +89,8 @@ def check_lengths(length: int, step: int, fft_length: int) -> None:
 
 def check_frequencies(num_mel_bins: int, sampling_rate: float, low: float, high: float) -> None:
     """Raise :class:`ValueError` unless the bands lie below half the sampling rate."""
-    if num_mel_bins < 1 or not 0 <= low < high <= sampling_rate / 2:
+    check_size("num_mel_bins", num_mel_bins)
+    if not 0 <= low < high <= sampling_rate / 2:
         raise ValueError(
             f"{num_mel_bins} bands from {low} to {high} Hz do not fit a sampling rate of "
             f"{sampling_rate} Hz"

@@ -7,6 +7,15 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.tensors import Array
 
+# The most values of one sample: a description must not fill the memory.
+MAX_VALUES = 2**24
+
+
+def check_size(name: str, value: int | None, least: int = 1) -> None:
+    """Raise :class:`ValueError` unless ``value`` is None or from ``least`` to MAX_VALUES."""
+    if value is not None and not least <= value <= MAX_VALUES:
+        raise ValueError(f"{name} is {value}, but must be from {least} to {MAX_VALUES:,}")
+
 
 def as_numbers(value: Any, dtype: str = "float32") -> Array:
     """``value`` as an array of ``dtype``; :class:`SampleError` if it is not numbers."""
@@ -18,6 +27,14 @@ def as_numbers(value: Any, dtype: str = "float32") -> Array:
         raise SampleError(f"{_excerpt(value)} is not a number.")
     with np.errstate(over="ignore"):
         return array.astype(dtype, copy=False)
+
+
+def as_rows(value: Any) -> Array:
+    """``value`` as float32 with at least one axis and one value in each."""
+    array = as_numbers(value)
+    if not array.ndim or not array.size:
+        raise SampleError(f"Values of shape {array.shape} are not a signal.")
+    return array
 
 
 def as_integers(value: Any) -> Array:

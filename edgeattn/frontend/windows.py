@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.frontend.numeric import EPSILON
+from edgeattn.frontend.values import check_size
 from edgeattn.tensors import Array
 
 
@@ -31,9 +32,7 @@ class Window:
 
     def __post_init__(self) -> None:
         for name in ("length", "hop", "columns", "sampling_rate"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+            check_size(name, getattr(self, name))
 
     def block(self, values: Array) -> Array:
         """One or more readings, along the first axis; :class:`SampleError` if they do not fit."""

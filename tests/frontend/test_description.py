@@ -91,6 +91,23 @@ def test_toml(tmp_path):
             "more than once",
         ),
         ({"inputs": {"x": [{"step": "string_lookup", "vocabulary": "/etc/passwd"}]}}, "not a list"),
+        (
+            {"inputs": {"x": [{"step": "stft_spectrogram", "frame_length": 10**6}]}},
+            "must be from 1",
+        ),
+        ({"inputs": {"x": [{"step": "pad_sequences", "maxlen": 10**9}]}}, "maxlen is 1000000000"),
+        (
+            {"inputs": {"x": [{"step": "mel_spectrogram", "max_freq": float("inf")}]}},
+            "inf is not a",
+        ),
+        (
+            {
+                "inputs": {
+                    "x": [{"step": "string_lookup", "vocabulary": [], "mask_token": "\ud800"}]
+                }
+            },
+            "not valid Unicode",
+        ),
         ({"window": {"length": 0}}, "length is 0"),
         ({"window": {"length": 4, "missing": "skip"}}, "missing: unknown value 'skip'"),
         ({"answer": {"labels": ["a", "a"]}}, "a label occurs more than once"),
