@@ -30,6 +30,7 @@ from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
 from edgeattn_converters.quantization.quantizer import NO_ATTENTION
 from edgeattn_converters.worker.client import ConversionWorker
+from edgeattn_converters.worker.raw_files import with_prepared_files
 
 __all__ = [
     "Conversion",
@@ -84,7 +85,7 @@ def convert(
     target = Path(output) if output is not None else source.beside(".edge")
     check_new_bundle(target, force=force)
     options = options.with_defaults(
-        calibrated=quantization.calibration is not None, integers=quantization.integer_only
+        calibrated=quantization.calibrated, integers=quantization.integer_only
     )
     integers = quantization.integer_only or MICRO in options.targets
     check_combination(
@@ -98,7 +99,13 @@ def convert(
     with new_bundle(target, force=force) as folder, tempfile.TemporaryDirectory() as workspace:
         with ConversionWorker() as worker:
             worker.check(source, options, calibration=quantization.calibration)
-            source, raw = _with_prepared_samples(worker, source, options, Path(workspace))
+            # Files of the user whose inputs are prepared already.
+            prepared = [
+                str(file) for file in (source.samples, quantization.calibration) if file is not None
+            ]
+            source, quantization, raw = with_prepared_files(
+                worker, source, options, quantization, Path(workspace)
+            )
             model, reference = worker.prepare(
                 source, options, folder, calibration=quantization.to_json()["calibration"], raw=raw
             )
@@ -110,9 +117,13 @@ def convert(
             }
             front_end = worker.call(
                 "write_front_end",
-                {name: request[name] for name in ("source", "options", "folder")},
+                {
+                    **{name: request[name] for name in ("source", "options", "folder")},
+                    "prepared": prepared,
+                },
                 activity="writing the front end",
             )
+            model["notes"] += (front_end or {}).pop("notes", [])
             model["notes"] += _check_calibration(worker, request)
             artifacts, failures = _write_artifacts(worker, request, named)
             model["notes"] += _options_without_effect(artifacts, quantization)
@@ -130,28 +141,6 @@ def convert(
         progress.report("validating the artifacts")
         report = validate_isolated(Bundle(folder, manifest), artifacts)
     return Conversion(Bundle(target, manifest), report, failures)
-
-
-def _with_prepared_samples(
-    worker: ConversionWorker, source: ModelSource, options: ConversionOptions, workspace: Path
-) -> tuple[ModelSource, str | None]:
-    """``source`` with the samples that Keras makes of its raw ones, and the file of these."""
-    if source.raw_samples is None:
-        return source, None
-    inputs = workspace / f"{Path(source.raw_samples).stem}.npz"
-    raw = workspace / "raw" / inputs.name
-    raw.parent.mkdir()
-    worker.call(
-        "prepare_raw_samples",
-        {
-            "source": source.to_json(),
-            "options": options.to_json(),
-            "inputs": str(inputs),
-            "raw": str(raw),
-        },
-        activity="preparing the raw samples",
-    )
-    return replace(source, samples=inputs, raw_samples=None), str(raw)
 
 
 def convert_lengths(
@@ -173,8 +162,7 @@ def convert_lengths(
     if len(lengths) < 2:
         source = replace(source, time_steps=next(iter(lengths), None))
         return (convert(source, output, options=options, quantization=quantization, force=force),)
-    files = (source.samples, source.raw_samples, quantization.calibration)
-    if any(file is not None for file in files):
+    if source.samples is not None or source.raw_samples is not None or quantization.calibrated:
         raise UsageError(
             "--samples, --raw-samples and --calibration have sequences of one length, and "
             f"--time-steps names {len(lengths)}.",

@@ -1,6 +1,7 @@
 """The front end of a bundle: from ``--preprocess``, ``--labels`` and the layers of the model."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -133,12 +134,8 @@ def keras_inputs(
     inputs: dict[str, list[Array]] = {spec.name: [] for spec in specs}
     before = replace(front_end, inputs=_without_layers(front_end, loaded))
     for number, sample in enumerate(samples, 1):
-        try:
+        with _naming(path, number):
             prepared = model.prepare(sample)
-        except SampleError as error:
-            raise SampleError(
-                f"{path.name}, sample {number}: {error.message}", hint=error.hint
-            ) from error
         for spec in specs:
             array = prepared[spec.name]
             if loaded.preprocessing.get(spec.name) is not None:
@@ -149,6 +146,28 @@ def keras_inputs(
     _check_whole_model(loaded, interface, originals, before, samples, stacked)
     raw = {name: [sample[name] for sample in samples] for name in inputs}
     return RawReference(as_json_bytes(raw), stacked)
+
+
+def prepared_inputs(interface: Interface, front_end: FrontEnd, path: Path) -> Tensors:
+    """The raw samples in a file as the front end prepares them; :class:`SampleError` as above."""
+    samples = read_raw_samples(path, front_end, sample_inputs(interface.inputs))
+    model = RawModel(front_end, interface.inputs, (), lambda inputs: inputs)
+    rows = []
+    for number, sample in enumerate(samples, 1):
+        with _naming(path, number):
+            rows.append(model.prepare(sample))
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+@contextlib.contextmanager
+def _naming(path: Path, number: int) -> Iterator[None]:
+    """Add the position of the sample to an error."""
+    try:
+        yield
+    except SampleError as error:
+        raise SampleError(
+            f"{path.name}, sample {number}: {error.message}", hint=error.hint
+        ) from error
 
 
 def _without_layers(front_end: FrontEnd, loaded: LoadedModel) -> dict[str, tuple[Step, ...]]:

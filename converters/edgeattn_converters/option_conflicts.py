@@ -62,7 +62,7 @@ def check_combination(request: Request, *, named_schemes: Sequence[str] = ()) ->
                 hint=f"Omit it, or add --format {TARGETS[target]}.",
             )
     needing = [name for name in named_schemes if name != ALL and recipe_for(name).needs_calibration]
-    if needing and request.quantization.calibration is None:
+    if needing and not request.quantization.calibrated:
         raise UsageError(
             f"{' and '.join(needing)}: calibration samples are missing.",
             hint="Pass real inputs: --calibration FILE",
@@ -118,9 +118,8 @@ def _precision_applies(request: Request) -> bool:
 
 def _calibration_applies(request: Request) -> bool:
     # Without --samples, the reference is drawn from the calibration samples.
-    return request.source.samples is None or request.has_scheme(
-        lambda name: RECIPES[name].uses_calibration
-    )
+    has_samples = request.source.samples is not None or request.source.raw_samples is not None
+    return not has_samples or request.has_scheme(lambda name: RECIPES[name].uses_calibration)
 
 
 RULES = (
@@ -174,8 +173,10 @@ RULES = (
         "add another scheme",
     ),
     Rule(
-        lambda _: "--calibration",
-        lambda request: request.quantization.calibration is not None,
+        lambda request: (
+            "--raw-calibration" if request.quantization.raw_calibration else "--calibration"
+        ),
+        lambda request: request.quantization.calibrated,
         _calibration_applies,
         "no requested scheme uses it, and the reference is drawn from --samples",
         "add --scheme int8",

@@ -90,9 +90,7 @@ class ModelSource:
             )
         _check_samples(self.samples, "--samples")
         for option in ("preprocess", "labels", "raw_samples"):
-            value = getattr(self, option)
-            if value is not None and not Path(value).is_file():
-                raise UsageError(f"--{option.replace('_', '-')}: no such file: {value}")
+            _check_raw(getattr(self, option), f"--{option.replace('_', '-')}")
         if self.preprocess is not None:
             from_toml(Path(self.preprocess))
         if self.labels is not None:
@@ -117,6 +115,11 @@ def _check_samples(path: StrPath | None, option: str) -> None:
         raise UsageError(
             f"{option}: no such file: {path}", hint="Pass an .npz, .npy or .csv file of samples."
         )
+
+
+def _check_raw(path: StrPath | None, option: str) -> None:
+    if path is not None and not Path(path).is_file():
+        raise UsageError(f"{option}: no such file: {path}", hint="Pass the path of a file.")
 
 
 def _check_python(path: StrPath | None, option: str) -> None:
@@ -206,6 +209,7 @@ class QuantizationOptions:
     Attributes:
         calibration: An ``.npz``, ``.npy`` or ``.csv`` file of real inputs on which ranges of
             activations are measured; ``int8`` and ``int16x8`` need it.
+        raw_calibration: A file of raw inputs in its place, which the front end prepares.
         integer_io: Whether inputs and outputs of ``int8`` and ``int16x8`` files are integers.
         integer_only: Whether these files must have no float tensor at all.
         attention_precision: For the softmax and scores of attention: ``int8`` in ``int8`` files,
@@ -227,10 +231,17 @@ class QuantizationOptions:
     opset: int | None = None
     allow_float_fallback: bool = False
     precision: tuple[tuple[str, str], ...] = ()
+    raw_calibration: StrPath | None = None
 
     def __post_init__(self) -> None:
-        if self.calibration is not None:
-            object.__setattr__(self, "calibration", os.fspath(self.calibration))
+        for name in ("calibration", "raw_calibration"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else os.fspath(value))
+        if self.calibration is not None and self.raw_calibration is not None:
+            raise UsageError(
+                "--calibration and --raw-calibration exclude each other.",
+                hint="Pass raw inputs with --raw-calibration, or prepared ones with --calibration.",
+            )
         if self.opset is not None and self.opset not in OPSETS:
             raise UsageError(
                 f"ONNX operator set {self.opset} is not supported.",
@@ -246,9 +257,15 @@ class QuantizationOptions:
         # Sorted pairs: hashable, and equal however they were given.
         object.__setattr__(self, "precision", tuple(sorted(pairs.items())))
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are calibration samples, prepared or raw."""
+        return self.calibration is not None or self.raw_calibration is not None
+
     def check_files(self) -> None:
         """Raises :class:`UsageError` if the calibration file is missing."""
         _check_samples(self.calibration, "--calibration")
+        _check_raw(self.raw_calibration, "--raw-calibration")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     help="Real inputs for calibration, other than --samples: .npz, .npy or .csv.",
 )
 @click.option(
+    "--raw-calibration",
+    type=options.PATH,
+    help="Raw inputs for calibration, which the front end prepares.",
+)
+@click.option(
     "--integer-io",
     is_flag=True,
     help="int8 and int16x8: integer inputs and outputs, with their scales in the manifest.",
@@ -115,6 +120,7 @@ def command(
     schemes: tuple[str, ...],
     targets: tuple[str, ...],
     calibration: Path | None,
+    raw_calibration: Path | None,
     integer_io: bool,
     integer_only: bool,
     arena: int | None,
@@ -162,6 +168,7 @@ def command(
             ),
             quantization=converters.QuantizationOptions(
                 calibration=calibration,
+                raw_calibration=raw_calibration,
                 integer_io=integer_io,
                 integer_only=integer_only,
                 attention_precision=attention_precision,

@@ -128,15 +128,23 @@ def test_a_described_front_end(edgeattn, tmp_path):
     (tmp_path / "preprocess.toml").write_text(TOML)
     rows = np.random.default_rng(5).normal([1, -2], [2, 0.5], (11, 2)).astype("float32")
     np.savetxt(tmp_path / "raw.csv", rows, delimiter=",")
+    other = np.random.default_rng(6).normal([1, -2], [2, 0.5], (60, 2))
+    np.savetxt(tmp_path / "calibration.csv", other, delimiter=",")
     files = ("--preprocess", "preprocess.toml", "--raw-samples", "raw.csv")
+    files += ("--raw-calibration", "calibration.csv", "--scheme", "int8")
     result = edgeattn("convert", "model.keras", *files, *CONVERT)
     assert result.code == 0, result.err
+    # 29 windows of the calibration file, in the units of the model.
+    int8 = next(item for item in result.document["artifacts"] if item["scheme"] == "int8")
+    assert int8["achieved"]["calibration"]["samples"] == 29
+    assert int8["verdict"] == "pass"
 
     normalized = ((rows - [1, -2]) / [2, 0.5]).astype("float32")
     windows = np.stack([normalized[start : start + 4] for start in range(0, 8, 2)])
     scores = np.asarray(model(windows), "float64")
     shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    answers = list(package.load(tmp_path / "model.edge").answers(rows))
+    loaded = package.load(tmp_path / "model.edge", scheme="float32")
+    answers = list(loaded.answers(rows))
     assert [answer["label"] for answer in answers] == [LABELS[i] for i in scores.argmax(1)]
     np.testing.assert_allclose([a["score"] for a in answers], shares.max(1), atol=1e-5)
 

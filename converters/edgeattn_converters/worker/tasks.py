@@ -216,15 +216,45 @@ def _check_arrays(opened: OpenModel, path: Path) -> None:
     sample_files.open_samples(path, opened.interface.inputs, ignore=ignore).check_arrays(outputs)
 
 
-def write_front_end(source: Json, options: Json, folder: str) -> dict[str, str] | None:
-    """Write the front end to ``folder``; its entry in the manifest, or None if there is none."""
+def write_front_end(
+    source: Json, options: Json, folder: str, prepared: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """Write the front end to ``folder``; its entry in the manifest, and ``notes`` for the user.
+
+    ``prepared`` are files of the user with prepared inputs. None if there is no front end.
+    """
     opened = _open(source, options)
     built = front_end.build(opened.loaded, opened.interface, opened.source)
     if built is None:
         return None
     path = Path(folder) / FRONTEND
     path.write_bytes(built.to_bytes())
-    return {"path": FRONTEND, "sha256": sha256(path)}
+    notes = [
+        f"{Path(name).name} was read as prepared inputs; the front end prepares those of "
+        "--raw-samples and --raw-calibration"
+        for name in prepared
+        if built.inputs or built.window
+    ]
+    return {"path": FRONTEND, "sha256": sha256(path), "notes": notes}
+
+
+def prepare_calibration(source: Json, options: Json, path: str, target: str) -> None:
+    """Write the raw samples in ``path`` as the front end prepares them to ``target``."""
+    progress.report("preparing the calibration samples")
+    opened = _open(source, options)
+    built = front_end.build(opened.loaded, opened.interface, opened.source)
+    if built is None:
+        raise _no_preprocessing("--raw-calibration", "--calibration")
+    inputs = front_end.prepared_inputs(opened.interface, built, Path(path))
+    with Path(target).open("wb") as file:
+        write_npz(file, inputs)
+
+
+def _no_preprocessing(option: str, other: str) -> UsageError:
+    return UsageError(
+        f"{option} has no effect: the model has no preprocessing layers.",
+        hint=f"Pass --preprocess FILE.toml too, or pass the inputs with {other}.",
+    )
 
 
 def prepare_raw_samples(source: Json, options: Json, inputs: str, raw: str) -> None:
@@ -233,10 +263,7 @@ def prepare_raw_samples(source: Json, options: Json, inputs: str, raw: str) -> N
     opened = _open(source, options)
     built = front_end.build(opened.loaded, opened.interface, opened.source)
     if built is None and not opened.loaded.preprocessing:
-        raise UsageError(
-            "--raw-samples has no effect: the model has no preprocessing layers.",
-            hint="Pass --preprocess FILE.toml too, or pass the inputs with --samples.",
-        )
+        raise _no_preprocessing("--raw-samples", "--samples")
     prepared = front_end.keras_inputs(
         opened.loaded, opened.interface, built or FrontEnd(), Path(str(opened.source.raw_samples))
     )
