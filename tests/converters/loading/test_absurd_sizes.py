@@ -147,3 +147,14 @@ def test_commands_refuse_absurd_sizes(edgeattn: Any, command: str, tmp_path: Pat
     assert "Refused at 'repeat'" in result.err
     assert len(result.err.splitlines()) == 2  # the error and its hint
     assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]
+
+
+@pytest.mark.long
+def test_inspection_of_thousands_of_layers_has_a_time_limit(edgeattn: Any, tmp_path: Path) -> None:
+    """Keras needs minutes to connect them."""
+    layers = [{"class_name": "ReLU", "config": {"name": f"relu{n}"}} for n in range(4000)]
+    write_keras(tmp_path / "m.keras", *layers)
+    result = edgeattn("inspect", "m.keras", "--timeout", 1)
+    assert (result.code, result.out) == (3, "")
+    assert "took longer than 1 s while loading and converting m.keras" in result.err
+    assert "--timeout SECONDS" in result.err
