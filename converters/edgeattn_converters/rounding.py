@@ -15,6 +15,8 @@ from edgeattn.metrics.limits import Check, json_number
 from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.rounding import METRICS, WEIGHTS
+from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.lowering.fourier import is_spectrogram
 from edgeattn_converters.quantization.arithmetic import (
     FLOAT16_MAX,
     MIN_ELEMENTS,
@@ -105,8 +107,21 @@ def rounded_weights(
 
 
 def _variables(model: Any, draw: int) -> list[Any]:
-    """The large weights; in later draws, all matrices of layers that have large weights."""
-    weights = [variable for variable in model.variables if variable.numpy().dtype.kind == "f"]
+    """The large weights; in later draws, all matrices of layers that have large weights.
+
+    No scheme rounds those of spectrograms.
+    """
+    exact = {
+        id(weight)
+        for layer in all_layers(model)
+        if is_spectrogram(layer)
+        for weight in layer.weights
+    }
+    weights = [
+        variable
+        for variable in model.variables
+        if id(variable) not in exact and variable.numpy().dtype.kind == "f"
+    ]
     layers = {_layer_of(variable) for variable in weights if _size(variable) >= MIN_ELEMENTS}
     return [
         variable

@@ -239,7 +239,8 @@ def _check_achieved(achieved: Mapping[str, Any]) -> None:
     digests = achieved.get("calibration", {}).get("digests", [])
     if type(digests) is not list or any(type(digest) is not str for digest in digests):
         raise ValueError("the calibration has malformed digests")
-    counts = {key: achieved.get(key, 0) for key in ("variables", "arena_bytes", "flash_bytes")}
+    numbers = ("variables", "arena_bytes", "flash_bytes", "exact_weights")
+    counts = {key: achieved.get(key, 0) for key in numbers}
     for key in ("operators", "weights", "weight_bytes", "activations", "opset", "kept_weights"):
         counts.update({f"{key}: {name}": n for name, n in achieved.get(key, {}).items()})
     for how, kinds in achieved.get("computes_in", {}).items():

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # How an operator computes. With ``INT8_WEIGHTS`` its weights are integers, its activations are not.
@@ -85,6 +85,12 @@ class FileContents:
             "computes_in": {how: dict(kinds) for how, kinds in self.computes_in.items()},
             "weights": dict(self.weights),
         }
+
+    def without_float32(self, count: int) -> "FileContents":
+        """The contents without ``count`` values of large float32 weights."""
+        large = Counter(self.large_weights)
+        large[FLOAT32] -= count
+        return replace(self, large_weights=dict(+large))
 
     def share_of(self, *dtypes: str) -> float:
         """The share of the large weights, or of all if none is large, that have these dtypes."""

@@ -98,6 +98,8 @@ def _scheme_checks(
         dtypes = {_WEIGHT_TYPES[scheme]}
         # Weights of attention scores may have more bits, which preserves the attention map.
         dtypes.update({"float16"}.intersection(achieved.get("kept_weights", ())))
+        exact = int(achieved.get("exact_weights", 0))
+        contents = contents.without_float32(exact)
         # Small weights are not quantized, and a user may accept a file in float.
         limited = bool(contents.large_weights) and not achieved.get("fallback")
         limit = _MIN_SHARE if limited else None

@@ -124,6 +124,16 @@ def test_weights_of_more_bits_on_purpose(tmp_path: Path) -> None:
         assert "weights_in_scheme" in found
 
 
+def test_weights_of_spectra_are_not_counted(tmp_path: Path) -> None:
+    """No scheme rounds them, and the manifest has their number; other weights stay limited."""
+    path = tmp_path / "m.tflite"
+    write_tflite_product(path, "float32")
+    entry = artifacts.artifact(path, scheme="dynamic_int8", inputs=(WIDE,), outputs=(WIDE_OUTPUT,))
+    for number, limit in ((WIDTH**2, None), (WIDTH**2 - 1, 0.5)):
+        of_spectra = replace(entry, achieved={"exact_weights": number})
+        assert values(path, of_spectra)["weights_in_scheme"] == (0.0, limit)
+
+
 # A file under the name and the account of another
 
 

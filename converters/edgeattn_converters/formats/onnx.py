@@ -16,6 +16,8 @@ from edgeattn_converters.graphs.onnx_file import convert_opset
 from edgeattn_converters.lowering import missing_operations
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import Lowering, lowered
+from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
+from edgeattn_converters.lowering.fourier import lower_spectrogram
 from edgeattn_converters.lowering.masking import select_by_where
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.plain_layers import (
@@ -86,7 +88,7 @@ def _float_model(
     placeholders = Placeholders()
     lowerings: list[Lowering] = [
         *(partial(lowering, select=select_by_where) for lowering in _ATTENTION),
-        *(lower_dense, lower_embedding),
+        *(lower_dense, lower_embedding, lower_spectrogram),
     ]
     if opset >= LAYER_NORMALIZATION_OPSET:
         lowerings.append(onnx_layer_normalization(placeholders))
@@ -114,6 +116,7 @@ def _lowered(
     with (
         lowered(model, ONNXRecurrence(placeholders), lowerings),
         missing_operations.replaced_operations(missing_operations.ONNX),
+        complex_as_pairs(),
     ):
         yield
 

@@ -24,7 +24,9 @@ from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering import missing_operations
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.call_replacement import lowered
+from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
 from edgeattn_converters.lowering.constant_operands import ordered_constants
+from edgeattn_converters.lowering.fourier import lower_spectrogram
 from edgeattn_converters.lowering.masking import select_by_arithmetic
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.plain_layers import (
@@ -58,6 +60,7 @@ _LOWERINGS = (
     partial(lower_keras_attention, select=select_by_arithmetic),
     partial(lower_multi_head_attention, select=select_by_arithmetic),
     *(lower_single_feature_normalization, lower_layer_normalization, lower_pooling),
+    lower_spectrogram,
 )
 
 
@@ -208,6 +211,7 @@ def _lowered(
         lowered(model, recurrence, _LOWERINGS),
         ordered_constants(),
         missing_operations.replaced_operations(replacements),
+        complex_as_pairs(),
     ):
         yield
 

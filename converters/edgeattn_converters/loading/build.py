@@ -34,6 +34,7 @@ def build_model(
         locally_connected,
         mask_layers,
         registered_objects,
+        spectrogram,
         transposed_layers,
     )
 

@@ -167,6 +167,14 @@ def _vocabulary_sizes(stored: Config) -> list[int]:
 
 
 def _predict(model: Any, samples: Sequence[Any]) -> list[Any]:
+    if not any(type(layer).__name__ == "MelSpectrogram" for layer in model._flatten_layers()):
+        return _outputs(model, samples)
+    # Keras' results depend on the other samples of a batch.
+    rows = [_outputs(model, [array[k : k + 1] for array in samples]) for k in range(SAMPLES)]
+    return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+
+
+def _outputs(model: Any, samples: Sequence[Any]) -> list[Any]:
     outputs = model(samples if len(samples) > 1 else samples[0], training=False)
     if isinstance(outputs, Mapping):
         outputs = [outputs[name] for name in sorted(outputs)]

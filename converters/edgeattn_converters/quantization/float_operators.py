@@ -2,7 +2,9 @@
 
 They are those of attention: the scores, the softmax and the weighted sum. An int8 softmax has a
 fixed scale of 1/256, so weights below 1/512 vanish; and the exponential amplifies the rounding of
-int8 scores. In float32, the attention map survives quantization.
+int8 scores. In float32, the attention map survives quantization. Every candidate keeps Fourier
+transforms in float32, with what they depend on and what leads from them to a logarithm, which
+amplifies the rounding of small numbers.
 
 TensorFlow's quantizer identifies operators by the names of their outputs, and so do the results of
 the functions for ``.tflite`` files; those for ONNX models return positions.
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.lowering.fourier import SCOPE
 from edgeattn_converters.quantization import onnx_weights, tflite_weights
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.weight_precision import WeightFilter
@@ -29,6 +32,12 @@ SUMS = frozenset({"SUM", "REDUCE_SUM", "ReduceSum"})
 # Sums of them are never zero in float32, but in integers they can be.
 POSITIVE = frozenset({"EXP", "Exp", "LOGISTIC", "Sigmoid"})
 QUOTIENTS = frozenset({"DIV", "Div"})
+# Operators with trained weights end a spectrum, unless a logarithm follows: the mel matrix is one.
+WEIGHTED = (PRODUCTS - SUMS) | frozenset(
+    {"DEPTHWISE_CONV_2D", "CONV_3D", "TRANSPOSE_CONV", "UNIDIRECTIONAL_SEQUENCE_LSTM", "WHILE"}
+    | {"Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Loop"}
+)
+LOGARITHMS = frozenset({"LOG", "Log"})
 # Operators that only move values.
 MOVING = ("RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")
 
@@ -123,6 +132,27 @@ class AttentionGraph:
         names = [name for k in self._softmaxes for name in self._nodes[k].inputs]
         return self.region() | self._back(names, frozenset())
 
+    def spectrum(self, transforms: set[int]) -> set[int]:
+        """Positions of all that ``transforms`` depend on, and of what leads from them to logarithms
+        or, without one, to operators with weights."""
+        names = [name for k in transforms for name in self._nodes[k].inputs]
+        region = transforms | self._back(names, frozenset())
+        pending = [name for k in transforms for name in self._nodes[k].outputs]
+        while pending:
+            for k in self._users.get(pending.pop(), []):
+                node = self._nodes[k]
+                if k in region or (node.kind in WEIGHTED and not self._is_before_logarithm(k)):
+                    continue
+                region.add(k)
+                if node.kind not in LOGARITHMS:
+                    pending.extend(node.outputs)
+        return region
+
+    def _is_before_logarithm(self, position: int) -> bool:
+        outputs = self._nodes[position].outputs
+        after = self._walk(outputs, self._users, WEIGHTED | LOGARITHMS, forward=True)
+        return any(self._nodes[k].kind in LOGARITHMS for k in after)
+
     def _back(self, names: Iterable[str], stop: frozenset[str]) -> set[int]:
         return self._walk(names, self._makers, stop, forward=False)
 
@@ -163,13 +193,29 @@ def upstream_operators(file: TFLiteFile, maps: tuple[str, ...]) -> tuple[set[str
     """All operators that the attention scores depend on, and the keys of their large constants,
     including those in loops."""
     positions = _attention_graph(file, maps).upstream()
-    keys = {
-        key_of(value)
+    return _output_names(file, positions), set(_constants(file, positions))
+
+
+def spectrum_operators(file: TFLiteFile) -> tuple[set[str], dict[bytes, int]]:
+    """The operators of spectra, see :meth:`AttentionGraph.spectrum`, and the sizes of their large
+    constants by key."""
+    tensors = file.main.tensors
+    transforms = {
+        k
+        for k, operator in enumerate(file.main.operators)
+        if any(SCOPE in file.name(tensors[int(i)]) for i in operator.outputs)
+    }
+    positions = _attention_graph(file, ()).spectrum(transforms)
+    return _output_names(file, positions), _constants(file, positions)
+
+
+def _constants(file: TFLiteFile, positions: set[int]) -> dict[bytes, int]:
+    return {
+        key_of(value): value.size
         for k in positions
         for graph, operator in file.nested_operators(file.main.operators[k])
         for value in tflite_weights.large_constants(file, graph, operator)
     }
-    return _output_names(file, positions), keys
 
 
 def operators_with_weights(file: TFLiteFile, matches: WeightFilter) -> set[str]:
@@ -259,6 +305,22 @@ def upstream_nodes(proto: Any, maps: tuple[str, ...]) -> tuple[set[int], set[byt
     """Positions of all nodes that the attention scores depend on, and the keys of their large
     constants."""
     positions = attention_graph(proto, maps).upstream()
+    return positions, set(_node_constants(proto, positions))
+
+
+def spectrum_nodes(proto: Any) -> tuple[set[int], dict[bytes, int]]:
+    """Positions of the nodes of spectra, see :meth:`AttentionGraph.spectrum`, and the sizes of
+    their large constants by key."""
+    transforms = {
+        k
+        for k, node in enumerate(proto.graph.node)
+        if any(SCOPE in name for name in (node.name, *node.output))
+    }
+    positions = attention_graph(proto, ()).spectrum(transforms)
+    return positions, _node_constants(proto, positions)
+
+
+def _node_constants(proto: Any, positions: set[int]) -> dict[bytes, int]:
     names = {name for k in positions for name in proto.graph.node[k].input}
     constants = onnx_weights.large_constants(proto)
-    return positions, {key_of(value) for name, value in constants.items() if name in names}
+    return {key_of(value): value.size for name, value in constants.items() if name in names}

@@ -23,7 +23,11 @@ from edgeattn_converters.graphs.onnx_file import (
 )
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.float_operators import attention_graph, upstream_nodes
+from edgeattn_converters.quantization.float_operators import (
+    attention_graph,
+    spectrum_nodes,
+    upstream_nodes,
+)
 from edgeattn_converters.quantization.integer_io import use_onnx_integers
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.onnx_static import quantize_activations
@@ -38,7 +42,7 @@ from edgeattn_converters.quantization.onnx_weights import (
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import range_spread
-from edgeattn_converters.quantization.summary import SchemeSummary, summary_of, with_summary
+from edgeattn_converters.quantization.summary import SchemeSummary, summary_of
 from edgeattn_converters.quantization.weight_precision import PrecisionOf, WeightFilter, stored_in
 from edgeattn_converters.recipes import Recipe
 
@@ -64,16 +68,13 @@ def quantize(
     ``samples`` are real inputs, which schemes with calibrated activations need. Raises
     :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
-    model = _ONNXQuantizer(copy_model(proto), io, recipe, options).quantize(samples)
+    quantizer = _ONNXQuantizer(copy_model(proto), io, recipe, options)
+    model = quantizer.quantize(samples)
     if _scales_by_call(model.content):
         model = replace(model, notes=(*model.notes, BATCH_NOTE))
     if recipe.scheme != "float32":
         shorten_names(model.content)
-    return with_summary(model, _summary(model), recipe, options)
-
-
-def _summary(model: QuantizedModel) -> SchemeSummary:
-    return summary_of(read_onnx(model.content.SerializeToString()))
+    return quantizer.summarized(model)
 
 
 class _ONNXQuantizer(Quantizer):
@@ -94,11 +95,15 @@ class _ONNXQuantizer(Quantizer):
         self._measured: Tensors = {}
 
     def summary(self, model: QuantizedModel) -> SchemeSummary:
-        return _summary(model)
+        return summary_of(read_onnx(model.content.SerializeToString()))
 
     @cached_property
     def upstream(self) -> tuple[set[Any], set[bytes]]:
         return upstream_nodes(self.content, self.io.maps)
+
+    @cached_property
+    def spectrum(self) -> tuple[set[Any], dict[bytes, int]]:
+        return spectrum_nodes(self.content)
 
     def model(self, content: Any, candidate: Candidate) -> QuantizedModel:
         model = super().model(content, candidate)
@@ -125,7 +130,7 @@ class _ONNXQuantizer(Quantizer):
             if precision_of(value) != "int8"
         }
         graph = attention_graph(self.content, self.io.maps)
-        floats = graph.quotients()
+        floats = graph.quotients() | self.spectrum[0]
         if candidate.upstream:
             floats |= self.upstream[0]
         if candidate.attention:

@@ -16,9 +16,15 @@ from edgeattn_converters.quantization.candidates import (
     dynamic_stages,
     static_stages,
 )
+from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.selection import select_candidate, split_samples
-from edgeattn_converters.quantization.summary import SchemeSummary, require_scheme
+from edgeattn_converters.quantization.summary import (
+    SchemeSummary,
+    require_scheme,
+    with_summary,
+    without_exact,
+)
 from edgeattn_converters.quantization.weight_precision import PrecisionOf, candidate_precision
 from edgeattn_converters.recipes import Recipe
 
@@ -88,7 +94,8 @@ class Quantizer(ABC):
     def _achieves_scheme(self, model: QuantizedModel) -> bool:
         float16_weights = bool(model.candidate.float16)
         try:
-            require_scheme(self.summary(model), self.recipe, float16_weights=float16_weights)
+            summary = without_exact(self.summary(model), self.exact_weights)
+            require_scheme(summary, self.recipe, float16_weights=float16_weights)
         except SchemeError:
             return False
         return True
@@ -100,11 +107,25 @@ class Quantizer(ABC):
         default = {"float16": "float16", "int4": "int4"}.get(self.recipe.scheme, "int8")
         if candidate.float_activations:
             default = "int8_weights"
-        return candidate_precision(candidate, self.io, self.options, default, self.upstream[1])
+        usual = candidate_precision(candidate, self.io, self.options, default, self.upstream[1])
+        exact = self.spectrum[1]
+        if not exact:
+            return usual
+        return lambda value: "float32" if key_of(value) in exact else usual(value)
 
     @abstractmethod
     def summary(self, model: QuantizedModel) -> SchemeSummary:
         """The operators and weights of a file."""
+
+    def summarized(self, model: QuantizedModel) -> QuantizedModel:
+        """``model`` with the manifest's description; see :func:`.summary.with_summary`."""
+        summary = self.summary(model)
+        return with_summary(model, summary, self.recipe, self.options, self.exact_weights)
+
+    @property
+    def exact_weights(self) -> int:
+        """The number of large constants' values that stay float32 in every scheme."""
+        return sum(self.spectrum[1].values())
 
     @property
     def has_attention(self) -> bool:
@@ -114,6 +135,11 @@ class Quantizer(ABC):
     @abstractmethod
     def upstream(self) -> tuple[set[Any], set[bytes]]:
         """The operators that attention depends on, and the keys of their large constants."""
+
+    @cached_property
+    @abstractmethod
+    def spectrum(self) -> tuple[set[Any], dict[bytes, int]]:
+        """The operators of Fourier transforms, and the sizes of their large constants by key."""
 
     @abstractmethod
     def with_weights(self, candidate: Candidate) -> QuantizedModel:

@@ -100,15 +100,28 @@ def require_scheme(
         )
 
 
+def without_exact(summary: SchemeSummary, exact: int) -> SchemeSummary:
+    """The summary without ``exact`` float32 values of large weights, which no scheme rounds."""
+    large = Counter(summary.large_weights)
+    large[FLOAT32] -= exact
+    return replace(summary, large_weights=dict(+large))
+
+
 def with_summary(
-    model: QuantizedModel, summary: SchemeSummary, recipe: Recipe, options: QuantizationOptions
+    model: QuantizedModel,
+    summary: SchemeSummary,
+    recipe: Recipe,
+    options: QuantizationOptions,
+    exact: int = 0,
 ) -> QuantizedModel:
     """``model`` with its ``achieved`` entry for the manifest.
 
-    Raises :class:`SchemeError` if the scheme was not achieved, unless ``options`` allow that or
-    set the precision of single layers.
+    ``exact`` is the number of values of large weights that stay float32 in every scheme. Raises
+    :class:`SchemeError` if the scheme was not achieved, unless ``options`` allow that or set the
+    precision of single layers.
     """
-    summary = replace(summary, notes=model.notes)
+    notes = (*model.notes, f"{exact:,} weights of spectra stay float32") if exact else model.notes
+    summary = without_exact(replace(summary, notes=notes), exact)
     achieved: dict[str, Any] = summary.to_json()
     float16_weights = bool(model.candidate.float16)
     try:
@@ -122,6 +135,8 @@ def with_summary(
     if recipe.scheme != FLOAT32:
         achieved["summary"] = summary_sentence(summary, recipe)
         achieved["notes"] = list(summary.notes)
+    if exact and recipe.scheme != FLOAT32:
+        achieved["exact_weights"] = exact
     if float16_weights and recipe.weights != "float16":
         achieved["kept_weights"] = {"float16": summary.weights.get("float16", 0)}
     if model.cost:

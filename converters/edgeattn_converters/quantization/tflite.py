@@ -15,13 +15,14 @@ from edgeattn_converters.quantization.float_operators import (
     quantizable_tensors,
     quotient_operators,
     recurrent_operators,
+    spectrum_operators,
     upstream_operators,
 )
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
-from edgeattn_converters.quantization.summary import SchemeSummary, summary_of, with_summary
+from edgeattn_converters.quantization.summary import SchemeSummary, summary_of
 from edgeattn_converters.quantization.tflite_int16 import Int16Pass
 from edgeattn_converters.quantization.tflite_weights import FUSED, store_weights
 from edgeattn_converters.recipes import Recipe
@@ -40,12 +41,8 @@ def quantize(
     ``samples`` are real inputs, which schemes with calibrated activations need. Raises
     :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
-    model = (quantizer or TFLiteQuantizer)(content, io, recipe, options).quantize(samples)
-    return with_summary(model, _summary(model), recipe, options)
-
-
-def _summary(model: QuantizedModel) -> SchemeSummary:
-    return summary_of(read_tflite(model.content))
+    used = (quantizer or TFLiteQuantizer)(content, io, recipe, options)
+    return used.summarized(used.quantize(samples))
 
 
 class TFLiteQuantizer(Quantizer):
@@ -65,11 +62,15 @@ class TFLiteQuantizer(Quantizer):
         self._ranges: Ranges = {}
 
     def summary(self, model: QuantizedModel) -> SchemeSummary:
-        return _summary(model)
+        return summary_of(read_tflite(model.content))
 
     @cached_property
     def upstream(self) -> tuple[set[Any], set[bytes]]:
         return upstream_operators(TFLiteFile(self.content), self.io.maps)
+
+    @cached_property
+    def spectrum(self) -> tuple[set[Any], dict[bytes, int]]:
+        return spectrum_operators(TFLiteFile(self.content))
 
     def with_weights(self, candidate: Candidate) -> QuantizedModel:
         file = TFLiteFile(self.content)
@@ -116,7 +117,7 @@ class TFLiteQuantizer(Quantizer):
         """The names of the operators that stay float32."""
         precision_of = self.precision_of(candidate)
         names = operators_with_weights(file, lambda value: precision_of(value) != "int8")
-        names |= quotient_operators(file)
+        names |= quotient_operators(file) | self.spectrum[0]
         if candidate.attention:
             names |= attention_operators(file, self.io.maps, projections=candidate.projections)
         if candidate.upstream:

@@ -22,6 +22,7 @@ MULTI_HEAD_ATTENTION = "edgeattn>LegacyMultiHeadAttention"
 MERGE = "edgeattn>LegacyMerge"
 CONCATENATE = "edgeattn>LegacyConcatenate"
 LOCALLY_CONNECTED = "edgeattn>LocallyConnected"
+MEL_SPECTROGRAM = "edgeattn>MelSpectrogram"
 IGNORE_MASKS = "ignore"
 # Layers whose from_config accepts more arguments than their constructor.
 _OWN_FROM_CONFIG = frozenset({"TextVectorization", "StringLookup", "IntegerLookup", "Hashing"})
@@ -144,6 +145,12 @@ def legacy_layer(
         if _REPLACED[class_name] == LOCALLY_CONNECTED:
             config = _locally_connected(config)
         return _REPLACED[class_name], dict(config)
+    if class_name == "MelSpectrogram" and config.get("power_to_db", True):
+        ctx.notes.append(
+            f"{name}: top_db is relative to the maximum of each sample; Keras takes that of the "
+            "batch."
+        )
+        return MEL_SPECTROGRAM, dict(config)
     if not ctx.masked or not ctx.version:
         return None
     if class_name == "MultiHeadAttention" and ctx.version < (3, 10):

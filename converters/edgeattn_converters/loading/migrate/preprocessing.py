@@ -1,8 +1,8 @@
 """Removal of preprocessing layers that no edge runtime supports.
 
-They look up words in tables or transform sound, ahead of the trained layers. Their output becomes
-the input of the model, and a note describes what the device has to compute. Rescaling and
-Normalization are arithmetic and stay.
+They look up words in tables, ahead of the trained layers. Their output becomes the input of the
+model, and a note describes what the device has to compute. Rescaling, Normalization and
+spectrograms are arithmetic and stay.
 """
 
 from collections.abc import Callable, Mapping
@@ -146,18 +146,9 @@ def _hashing(config: Config, shape: Any) -> _NewInput:
     return list(shape), "int64", task
 
 
-def _mel_spectrogram(config: Config, shape: Any) -> _NewInput:
-    import keras
-
-    layer = keras.layers.MelSpectrogram.from_config(dict(config))
-    output_shape = list(layer.compute_output_shape(tuple(shape)))
-    return output_shape, "float32", "compute the mel spectrogram of the sound"
-
-
 REMOVED: Mapping[str, Callable[[Config, Any], _NewInput]] = {
     "TextVectorization": _text_vectorization,
     "StringLookup": _lookup,
     "IntegerLookup": _lookup,
     "Hashing": _hashing,
-    "MelSpectrogram": _mel_spectrogram,
 }
