@@ -12,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tf_keras
 from keras import layers
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
@@ -225,9 +226,35 @@ def test_length_that_only_the_weights_imply_is_requested(tmp_path: Path) -> None
 
 
 def test_unknown_raw_operation_is_named() -> None:
-    node = {"name": "fft", "op": "FFT", "input": ["x"], "attr": {}}
-    item = {"class_name": "TensorFlowOpLayer", "config": {"name": "fft", "node_def": node}}
+    node = {"name": "hash", "op": "Fingerprint", "input": ["x"], "attr": {}}
+    item = {"class_name": "TensorFlowOpLayer", "config": {"name": "hash", "node_def": node}}
     config = {"class_name": "Sequential", "config": {"name": "s", "layers": [item]}}
-    with pytest.raises(UnsafeModelError, match="FFT") as caught:
+    with pytest.raises(UnsafeModelError, match="Fingerprint") as caught:
         config_screening.screen(config, hint="", trusted=False)
     assert "Keras layers in its place" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("concat", np.hstack), ("mul", np.prod), ("sum", np.sum), ("max", np.max)],
+)
+@pytest.mark.parametrize("masks", [None, [None, None], [[None, None], None]])
+def test_merge_layer_with_masks_that_are_none(
+    mode: str, expected: Callable[..., Any], masks: Any, tmp_path: Path
+) -> None:
+    """Keras 1 and 2.0 store the masks of the inputs among the arguments of the call."""
+    inputs = [tf_keras.Input((3,), name="a"), tf_keras.Input((3,), name="b")]
+    path = tmp_path / "model.h5"
+    tf_keras.Model(inputs, tf_keras.layers.Concatenate(name="merged")(inputs)).save(path)
+
+    def as_merge(config: dict[str, Any]) -> None:
+        item = config["config"]["layers"][-1]
+        item["class_name"] = "Merge"
+        item["config"] = {"name": "merged", "mode": mode, "concat_axis": -1, "dot_axes": -1}
+        item["inbound_nodes"] = [[["a", 0, 0, {}], ["b", 0, 0, {"mask": masks}]]]
+
+    rewrite_config(path, as_merge)
+    values = np.random.default_rng(1).normal(size=(2, 4, 3)).astype("float32")
+    arguments = {} if mode == "concat" else {"axis": 0}
+    result = load_model(audit_file(path)).model(list(values))
+    np.testing.assert_allclose(result, expected(values, **arguments), rtol=1e-6)

@@ -2,15 +2,17 @@
 
 An expression is one of ``{"input": None}`` (the argument of the layer), ``{"input": i}``,
 ``{"const": value}``, ``{"tuple": [...]}``, ``{"slice": [start, stop, step]}``,
-``{"ellipsis": true}``, ``{"op": name, "args": [...]}`` and, for a function of TensorFlow itself,
-``{"tensorflow": name, "args": [...], "named": {...}}``. ``keras_operations`` evaluates them. The
-functions raise :class:`NotRecognizedError` for anything that is not known.
+``{"ellipsis": true}``, ``{"output": [expression, position]}``, ``{"op": name, "args": [...]}``,
+``{"tensorflow": name, "args": [...], "named": {...}}`` for a function of TensorFlow itself, and
+``{"graph": name, "args": [...], "attributes": {...}}`` for a node of its graph.
+``keras_operations`` evaluates them. The functions raise :class:`NotRecognizedError` for anything
+that is not known.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading.lambdas import signatures
+from edgeattn_converters.loading.lambdas import signatures, tensorflow_functions
 from edgeattn_converters.loading.lambdas.signatures import REQUIRED
 
 Expression = dict[str, Any]
@@ -76,9 +78,22 @@ def function(
         start = [] if len(arguments) > 1 else [{"const": None}]
         return {"slice": [*start, *arguments, {"const": None}][:3]}
     signature = signatures.find(path)
+    root, _, name = path.partition(".")
+    if signature is None and root in ("tf", "tensorflow") and tensorflow_functions.is_known(name):
+        return tensorflow_call(name, arguments, named)
     if signature is None:
         raise NotRecognizedError(f"it calls {path!r}")
     return {"op": signature.operation, "args": _bind(path, signature, arguments, named)}
+
+
+def tensorflow_call(
+    name: str, arguments: Sequence[Expression], named: Mapping[str, Expression]
+) -> Expression:
+    """A call of a function of TensorFlow itself, which must be known."""
+    window = named.get("window_fn", {}).get("const")
+    if isinstance(window, str) and window not in tensorflow_functions.WINDOWS:
+        raise NotRecognizedError(f"its window_fn {window!r} is not stored in the file")
+    return {"tensorflow": name, "args": list(arguments), "named": dict(named)}
 
 
 def _bind(
@@ -149,6 +164,9 @@ def describe(expression: Expression) -> str:
         parts = ["" if _is_none(part) else describe(part) for part in expression["slice"]]
         return ":".join(parts[:2] if not parts[2] else parts)
     arguments = [describe(part) for part in expression["args"]]
+    if "tensorflow" in expression:
+        named = [f"{key}={describe(part)}" for key, part in expression["named"].items()]
+        return f"tf.{expression['tensorflow']}({', '.join([*arguments, *named])})"
     if expression["op"] == "getitem":
         key = arguments[1]
         return f"{arguments[0]}[{key[1:-1] if key.startswith('(') else key}]"

@@ -1,25 +1,45 @@
 """Nodes of a TensorFlow graph, which Keras 2.0 to 2.3 store as layers, as expressions.
 
-A ``TensorFlowOpLayer`` contains a node of the graph and its constant inputs. Known operations are
-read as an expression; the node itself is never loaded. For others, :class:`NotRecognizedError` is
-raised.
+A ``TensorFlowOpLayer`` contains a node of the graph and its constant inputs. The operations of
+:data:`OPERATIONS` compute on tensors only: they keep no state, read no files, draw no random
+numbers and call no functions. For others, :class:`NotRecognizedError` is raised. The table is
+tested: a file with each operation loads, and computes the same.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading.lambdas.expressions import (
-    Expression,
-    NotRecognizedError,
-    constant,
-    item,
-    operation,
-)
+from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 
 Config = Mapping[str, Any]
-Attributes = Mapping[str, Any]
-_Builder = Callable[[Sequence[Expression], Attributes], Expression]
+_TABLE = """
+Abs Acos Acosh Add AddN AddV2 AdjustContrastv2 AdjustHue AdjustSaturation All Angle Any
+ApproximateEqual ArgMax ArgMin Asin Asinh Atan Atan2 Atanh AvgPool AvgPool3D BatchMatMul
+BatchMatMulV2 BatchToSpaceND BesselI0 BesselI0e BesselI1 BesselI1e Betainc BiasAdd BitwiseAnd
+BitwiseOr BitwiseXor BroadcastArgs BroadcastTo Bucketize Cast Ceil Cholesky ClipByValue Complex
+ComplexAbs ConcatV2 Conj Conv2D Conv2DBackpropInput Conv3D Cos Cosh CropAndResize Cross Cumprod
+Cumsum CumulativeLogsumexp DepthToSpace DepthwiseConv2dNative Digamma Dilation2D Div DivNoNan
+Einsum Elu Equal Erf Erfc Erfinv EuclideanNorm Exp ExpandDims Expm1 ExtractImagePatches FFT
+FFT2D FFT3D Fill Floor FloorDiv FloorMod GatherNd GatherV2 Greater GreaterEqual HSVToRGB IFFT
+IFFT2D IFFT3D IRFFT IRFFT2D Identity IdentityN Igamma Igammac Imag InTopKV2 Inv Invert IsFinite
+IsInf IsNan L2Loss LRN LeakyRelu LeftShift Less LessEqual Lgamma Log Log1p LogMatrixDeterminant
+LogSoftmax LogicalAnd LogicalNot LogicalOr LowerBound MatMul MatrixBandPart MatrixDeterminant
+MatrixDiag MatrixDiagPart MatrixDiagPartV3 MatrixDiagV3 MatrixInverse MatrixSetDiag
+MatrixSetDiagV3 MatrixSolve MatrixTriangularSolve Max MaxPool MaxPool3D Maximum Mean Min Minimum
+MirrorPad Mod Mul MulNoNan Ndtri Neg NextAfter NotEqual OneHot OnesLike Pack Pad PadV2 Polygamma
+Pow Prod Qr RFFT RFFT2D RGBToHSV Range Real RealDiv Reciprocal Relu Relu6 Reshape ResizeArea
+ResizeBicubic ResizeBilinear ResizeNearestNeighbor ReverseSequence ReverseV2 RightShift Rint
+Roll Round Rsqrt ScatterNd Select SelectV2 SelfAdjointEigV2 Selu Shape Sigmoid Sign Sin Sinh
+Size Slice Softmax SoftmaxCrossEntropyWithLogits Softplus Softsign SpaceToBatchND SpaceToDepth
+Split SplitV Sqrt Square SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Svd Tan
+Tanh TensorScatterUpdate Tile TopKV2 Transpose TruncateDiv TruncateMod Unpack UnsortedSegmentMax
+UnsortedSegmentSum UpperBound Xdivy Xlog1py Xlogy ZerosLike Zeta
+"""
+OPERATIONS = frozenset(_TABLE.split())
+# Their results depend on the shape of their input alone.
+_SHAPES = frozenset({"Shape", "Size"})
+_WITH_OUTPUTS = frozenset({"Split", "SplitV", "Unpack"})
 
 
 def _node(config: Config) -> Mapping[str, Any]:
@@ -43,119 +63,40 @@ def operation_name(config: Config) -> str:
 def is_known(config: Config) -> bool:
     """Return whether the operation is one of those known to only compute."""
     try:
-        return operation_name(config) in _KNOWN
+        return operation_name(config) in OPERATIONS
     except NotRecognizedError:
         return False
 
 
-def expression(config: Config) -> Expression:
-    """What the node computes; its inputs are numbered in the order of the call."""
+def is_shape(config: Config) -> bool:
+    """Return whether the config of a layer is a node that computes the shape of its input."""
+    return "node_def" in config and operation_name(config) in _SHAPES
+
+
+def has_outputs(config: Config) -> bool:
+    """Return whether the config of a layer is a node with a list of outputs."""
+    return "node_def" in config and operation_name(config) in _WITH_OUTPUTS
+
+
+def expression(config: Config, tensors: Sequence[Expression]) -> Expression:
+    """What the node computes from ``tensors``, its inputs that are not constant, in order."""
     node = _node(config)
     name = str(node.get("op"))
-    if name not in _KNOWN:
+    if name not in OPERATIONS:
         raise NotRecognizedError(f"unknown graph operation {name}")
     constants = config.get("constants") or {}
-    inputs = [item for item in node.get("input") or () if not str(item).startswith("^")]
-    arguments: list[Expression] = []
-    tensors = 0
-    for index in range(len(inputs)):
-        if str(index) in constants:
-            arguments.append(constant(constants[str(index)]))
-        else:
-            arguments.append({"input": tensors})
-            tensors += 1
-    attributes = {key: _attribute(value) for key, value in (node.get("attr") or {}).items()}
-    return _KNOWN[name](arguments, attributes)
-
-
-def _attribute(value: Any) -> Any:
-    """Decode an attribute: ``{"i": "2"}`` -> 2, ``{"list": {"i": ["-1"]}}`` -> [-1]."""
-    if not isinstance(value, Mapping) or not value:
-        return None
-    name, inner = next(iter(value.items()))
-    if name == "list":
-        items: list[Any] = next(iter(inner.values()), []) if isinstance(inner, Mapping) else []
-        return [int(item) for item in items if str(item).lstrip("-").isdigit()]
-    return int(inner) if name == "i" else inner
-
-
-def _builder(name: str, *flags: str) -> _Builder:
-    """Return a builder that appends boolean attributes of the node to the arguments."""
-
-    def build(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-        constants = (constant(bool(attributes.get(flag))) for flag in flags)
-        return operation(name, *arguments, *constants)
-
-    return build
-
-
-_DTYPES = {"DT_FLOAT": "float32", "DT_HALF": "float16", "DT_DOUBLE": "float64",
-           "DT_INT32": "int32", "DT_INT64": "int64", "DT_BOOL": "bool"}  # fmt: skip
-
-
-def _cast(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-    name = _DTYPES.get(str(attributes.get("DstT")))
-    if name is None:
-        raise NotRecognizedError("a cast to an unsupported dtype")
-    return operation("cast", arguments[0], constant(name))
-
-
-def _strided_slice(arguments: Sequence[Expression], attributes: Attributes) -> Expression:
-    """Build a slice; the bits of the masks mark omitted bounds and axes to insert or drop."""
-    owner, *bounds = arguments
-    if not all("tuple" in bound for bound in bounds) or attributes.get("ellipsis_mask"):
-        raise NotRecognizedError("a slice with computed bounds")
-    begins, ends, strides = (bound["tuple"] for bound in bounds)
-
-    def masked(name: str, axis: int) -> bool:
-        return bool(int(attributes.get(name) or 0) >> axis & 1)
-
-    none: Expression = {"const": None}
-    keys: list[Expression] = []
-    for axis, (begin, end, stride) in enumerate(zip(begins, ends, strides, strict=True)):
-        if masked("new_axis_mask", axis):
-            keys.append(none)
-        elif masked("shrink_axis_mask", axis):
-            keys.append(begin)
-        else:
-            start = none if masked("begin_mask", axis) else begin
-            stop = none if masked("end_mask", axis) else end
-            keys.append({"slice": [start, stop, stride]})
-    return item(owner, {"tuple": keys})
-
-
-# Name in the graph and in expressions, for operations with the same arguments.
-_SAME_ARGUMENTS = """
-Abs=abs Add=add AddV2=add BiasAdd=add Cos=cos Div=divide Elu=elu Equal=equal Erf=erf Exp=exp
-ExpandDims=expand_dims Floor=floor FloorDiv=floor_divide Greater=greater
-GreaterEqual=greater_equal Identity=identity Less=less LessEqual=less_equal Log=log
-LogicalAnd=logical_and LogicalNot=logical_not LogicalOr=logical_or Maximum=maximum
-Minimum=minimum Mul=multiply Neg=negative NotEqual=not_equal OnesLike=ones_like Pad=pad
-Pow=power RealDiv=divide Relu=relu Relu6=relu6 Reshape=reshape ReverseV2=flip Round=round
-Rsqrt=rsqrt Select=where SelectV2=where Selu=selu Sigmoid=sigmoid Sign=sign Sin=sin
-Softplus=softplus Softsign=softsign Sqrt=sqrt Square=square
-SquaredDifference=squared_difference Sub=subtract Tanh=tanh Tile=tile Transpose=transpose
-ZerosLike=zeros_like
-"""
-
-_KNOWN: Mapping[str, _Builder] = {
-    **{node: _builder(name) for node, name in (p.split("=") for p in _SAME_ARGUMENTS.split())},
-    **{
-        name.capitalize(): _builder(name, "keep_dims")
-        for name in ("mean", "sum", "max", "min", "prod", "any", "all")
-    },
-    "MatMul": _builder("matmul", "transpose_a", "transpose_b"),
-    "BatchMatMul": _builder("matmul", "adj_x", "adj_y"),
-    "BatchMatMulV2": _builder("matmul", "adj_x", "adj_y"),
-    "Squeeze": lambda args, attr: operation(
-        "squeeze", args[0], constant(attr.get("squeeze_dims") or None)
-    ),
-    "Softmax": lambda args, _: operation("softmax", args[0], constant(-1)),
-    "ConcatV2": lambda args, _: operation("concatenate", {"tuple": list(args[:-1])}, args[-1]),
-    "Pack": lambda args, attr: operation(
-        "stack", {"tuple": list(args)}, constant(int(attr.get("axis") or 0))
-    ),
-    "Cast": _cast,
-    "GatherV2": _builder("take"),
-    "StridedSlice": _strided_slice,
-}
+    count = sum(not str(source).startswith("^") for source in node.get("input") or ())
+    remaining = iter(tensors)
+    try:
+        arguments = [
+            {"const": constants[str(index)]} if str(index) in constants else next(remaining)
+            for index in range(count)
+        ]
+    except StopIteration:
+        raise NotRecognizedError("its node has more inputs than its call") from None
+    attributes = {
+        key: value
+        for key, value in (node.get("attr") or {}).items()
+        if not key.startswith("_") and isinstance(value, Mapping)
+    }
+    return {"graph": name, "args": arguments, "attributes": attributes}

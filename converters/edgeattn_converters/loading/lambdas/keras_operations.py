@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from edgeattn_converters.loading.lambdas import tensorflow_functions
+from edgeattn_converters.loading.lambdas import graph_operations, tensorflow_functions
 from edgeattn_converters.loading.lambdas.expressions import Expression
 
 
@@ -20,11 +20,16 @@ def evaluate(expression: Expression, inputs: Any) -> Any:
         return expression["const"]
     if "ellipsis" in expression:
         return Ellipsis
+    if "output" in expression:
+        whole, position = expression["output"]
+        return evaluate(whole, inputs)[position]
     if "tuple" in expression:
         return tuple(evaluate(part, inputs) for part in expression["tuple"])
     if "slice" in expression:
         return slice(*(evaluate(part, inputs) for part in expression["slice"]))
     values = [evaluate(part, inputs) for part in expression["args"]]
+    if "graph" in expression:
+        return graph_operations.call(expression["graph"], values, expression["attributes"])
     if "tensorflow" in expression:
         named = {key: evaluate(part, inputs) for key, part in expression["named"].items()}
         return tensorflow_functions.call(expression["tensorflow"], values, named)

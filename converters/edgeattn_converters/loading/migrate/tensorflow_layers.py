@@ -36,7 +36,8 @@ def is_tensorflow_layer(class_name: str) -> bool:
 
 
 _SHAPES = frozenset({"shape", "compat.v1.shape", "shape_v2", "compat.v1.size", "size"})
-# The expressions of calls that compute with shapes, by the name of their layer.
+_LISTS = frozenset({"unstack", "split"})
+# The calls that compute with shapes, by the name of their layer, each with its config.
 ShapeCalls = Mapping[str, _Call]
 
 
@@ -45,15 +46,21 @@ def shape_calls(layers: Sequence[tuple[Config, Sequence[_Call]]]) -> dict[str, d
 
     ``layers`` are those of a functional model with their calls.
     """
-    found: dict[str, dict[str, Any]] = {}
+    shapes: dict[str, dict[str, Any]] = {}
     for item, calls in layers:
-        path = str((item.get("config") or {}).get("function"))
-        if item.get("class_name") not in ("TFOpLambda", "SlicingOpLambda") or len(calls) != 1:
+        config = item.get("config") or {}
+        if item.get("class_name") not in _CLASSES or len(calls) != 1:
             continue
-        if path in _SHAPES or _uses_only(calls[0], found):
-            name = safe_name(str(item.get("name") or item["config"].get("name")))
-            found[name] = {"path": path, **calls[0]}
-    return found
+        is_shape = _path(config) in _SHAPES or graph_nodes.is_shape(config)
+        if is_shape or _uses_only(calls[0], shapes):
+            name = safe_name(str(item.get("name") or config.get("name")))
+            shapes[name] = {"config": config, **calls[0]}
+    return shapes
+
+
+def _path(config: Config) -> str:
+    """The name of a function of TensorFlow; empty for a node of its graph."""
+    return "" if "node_def" in config else str(config.get("function"))
 
 
 def _uses_only(value: Any, names: Mapping[str, Any]) -> bool:
@@ -94,29 +101,21 @@ def migrate(
     """
     config = item.get("config") or {}
     name = str(item.get("name") or config.get("name"))
-    path = str(config.get("function", "graph operation"))
     try:
-        if item.get("class_name") == "TensorFlowOpLayer":
-            expression, inputs = graph_nodes.expression(config), [_first(call) for call in calls]
-        else:
-            expression, inputs = _function_calls(path, calls, shapes)
+        expression, inputs = _all_calls(config, calls, shapes)
     except NotRecognizedError as error:
+        path = _path(config) or graph_nodes.operation_name(config)
+        kind = "function" if "function" in config else "operation"
         raise UnsupportedModelError(
-            f"Layer {name!r} calls the TensorFlow function {path!r} in an unknown way ({error}).",
+            f"Layer {name!r} calls the TensorFlow {kind} {path!r}: {error}.",
             hint="Rebuild the model with a Keras layer in its place.",
         ) from error
     migrated_calls = [{"args": [tensors], "kwargs": {}} for tensors in inputs]
     return expression_layer(safe_name(name), expression, {}), migrated_calls
 
 
-def _first(call: _Call) -> list[Any]:
-    """Return the tensors of a graph node, in the order of the node's inputs."""
-    first = call["args"][0]
-    return first if isinstance(first, list) else [first]
-
-
-def _function_calls(
-    path: str, calls: Sequence[_Call], shapes: ShapeCalls
+def _all_calls(
+    config: Config, calls: Sequence[_Call], shapes: ShapeCalls
 ) -> tuple[Expression, list[list[Any]]]:
     """Return the expression that all calls compute, and the tensors of each call."""
     distinct: list[Expression] = []
@@ -125,7 +124,7 @@ def _function_calls(
         tensors: list[Any] = []
         if not any(_layers_of(dict(call))):
             raise NotRecognizedError("the file does not contain its tensors")
-        expression = _call_expression(path, call, tensors, shapes)
+        expression = _call_expression(config, call, tensors, shapes)
         if expression not in distinct:
             distinct.append(expression)
         inputs.append(tensors)
@@ -135,25 +134,40 @@ def _function_calls(
 
 
 def _call_expression(
-    path: str, call: _Call, tensors: list[Any], shapes: ShapeCalls, *, of_shapes: bool = False
+    config: Config,
+    call: _Call,
+    tensors: list[Any],
+    shapes: ShapeCalls,
+    *,
+    of_shapes: bool = False,
 ) -> Expression:
     """Return one call as an expression; tensors are collected and referenced by index.
 
     A call that computes with shapes calls TensorFlow itself, which accepts tuples as tensors.
     """
+    path = _path(config)
+    if not path:
+        first = call["args"][0]
+        values = first if isinstance(first, list) else [first]
+        return graph_nodes.expression(config, [_value(v, tensors, shapes) for v in values])
     arguments = [_value(value, tensors, shapes) for value in call["args"]]
     named = {key: _value(value, tensors, shapes) for key, value in call["kwargs"].items()}
     if of_shapes and path not in _SHAPES and tensorflow_functions.is_known(path):
-        return {"tensorflow": path, "args": arguments, "named": named}
+        return expressions.tensorflow_call(path, arguments, named)
     return _expression(path, arguments, named)
 
 
 def _value(value: Any, tensors: list[Any], shapes: ShapeCalls) -> Expression:
     """Return an argument as an expression."""
     if functional_nodes.is_tensor(value):
-        call = shapes.get(value["config"]["keras_history"][0])
-        if call is not None:
-            return _call_expression(call["path"], call, tensors, shapes, of_shapes=True)
+        name, _, position = value["config"]["keras_history"]
+        if name in shapes:
+            call = shapes[name]
+            config = call["config"]
+            result = _call_expression(config, call, tensors, shapes, of_shapes=True)
+            path = _path(config)
+            is_list = path.rsplit(".", 1)[-1] in _LISTS or graph_nodes.has_outputs(config)
+            return {"output": [result, position]} if is_list else result
         if value not in tensors:
             tensors.append(value)
         return {"input": tensors.index(value)}
@@ -178,11 +192,13 @@ def _expression(
     module, _, name = path.rpartition(".")
     if module != "__operators__":
         try:
-            return expressions.function(f"tf.{path.removeprefix('compat.v1.')}", arguments, named)
+            call = expressions.function(f"tf.{path.removeprefix('compat.v1.')}", arguments, named)
+            if "tensorflow" not in call:
+                return call
         except NotRecognizedError:
             if not tensorflow_functions.is_known(path):
-                raise
-        return {"tensorflow": path, "args": list(arguments), "named": dict(named)}
+                raise NotRecognizedError("edgeattn does not know it") from None
+        return expressions.tensorflow_call(path, arguments, named)
     if name == "getitem":
         if "slice_spec" not in named:
             raise NotRecognizedError("a slice without bounds")
