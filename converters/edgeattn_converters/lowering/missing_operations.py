@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.lowering import composed_operations as composed
+
 _Attributes = Mapping[str, Any]
 _Replacement = Callable[..., Any]
 
@@ -190,30 +192,35 @@ _SEARCHES: Mapping[str, _Replacement] = {
 }
 _WITH_ATTRIBUTES = frozenset({*_SEARCHES, "Cumprod"})
 Replacements = Mapping[str, _Replacement]
+_BOTH: Replacements = {
+    "Cross": composed.cross,
+    "Cumprod": _cumprod,
+    "HSVToRGB": composed.hsv_to_rgb,
+    "InTopKV2": composed.in_top_k,
+    "Invert": _invert,
+    "Log1p": _log1p,
+    "RGBToHSV": composed.rgb_to_hsv,
+    **_SEARCHES,
+}
 TFLITE: Replacements = {
+    **_BOTH,
     "Acos": _acos,
     "Acosh": _acosh,
     "Asin": _asin,
     "Asinh": _asinh,
     "Atan": _atan,
     "Atanh": _atanh,
+    "BitwiseAnd": composed.bitwise_and,
+    "BitwiseOr": composed.bitwise_or,
     "Cosh": _cosh,
-    "Cumprod": _cumprod,
-    "Invert": _invert,
-    "Log1p": _log1p,
+    "LeftShift": composed.left_shift,
     "MatrixDiagPartV3": _diagonal,
     "Sinh": _sinh,
     "Tan": _tan,
-    **_SEARCHES,
 }
 ERROR_FUNCTIONS = frozenset({"Erf", "Erfc"})
 TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": _erf, "Erfc": _erfc}
-ONNX: Replacements = {
-    "Cumprod": _cumprod,
-    "Invert": _invert,
-    "Log1p": _log1p,
-    **_SEARCHES,
-}
+ONNX: Replacements = {**_BOTH, "BroadcastArgs": composed.broadcast_shapes}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,108 @@
+"""Operations of TensorFlow that no format has, from few others: formulas of each.
+
+:mod:`.missing_operations` replaces them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_Attributes = Mapping[str, Any]
+
+
+def cross(a: Any, b: Any) -> Any:
+    """``(a2 b3 - a3 b2, a3 b1 - a1 b3, a1 b2 - a2 b1)`` over the last axis."""
+    import tensorflow as tf
+
+    def rotated(x: Any, *order: int) -> Any:
+        return tf.gather(x, order, axis=-1)
+
+    return rotated(a, 1, 2, 0) * rotated(b, 2, 0, 1) - rotated(a, 2, 0, 1) * rotated(b, 1, 2, 0)
+
+
+def in_top_k(predictions: Any, targets: Any, k: Any) -> Any:
+    """Whether fewer than ``k`` predictions are above that of the target, which is finite."""
+    import tensorflow as tf
+
+    target = tf.gather(predictions, targets[:, None], axis=1, batch_dims=1)
+    above = tf.reduce_sum(tf.cast(predictions > target, tf.int32), axis=1)
+    finite = tf.math.is_finite(target[:, 0])
+    return tf.logical_and(above < tf.cast(k, tf.int32), finite)
+
+
+def rgb_to_hsv(images: Any) -> Any:
+    """Value: the largest color; saturation: its share above the smallest; hue: from the color that
+    is largest, and the difference of the others in units of a sixth of the circle."""
+    import tensorflow as tf
+
+    red, green, blue = (images[..., k] for k in range(3))
+    value = tf.reduce_max(images, -1)
+    extent = value - tf.reduce_min(images, -1)
+    sixth = 1 / (6 * tf.where(extent > 0, extent, tf.ones_like(extent)))
+    hue = tf.where(
+        tf.equal(red, value),
+        sixth * (green - blue),
+        tf.where(
+            tf.equal(green, value), sixth * (blue - red) + 2 / 6, sixth * (red - green) + 4 / 6
+        ),
+    )
+    hue = tf.where(hue < 0, hue + 1, hue)
+    saturation = tf.where(value > 0, extent / tf.where(value > 0, value, 1), tf.zeros_like(value))
+    return tf.stack([tf.where(extent > 0, hue, tf.zeros_like(hue)), saturation, value], -1)
+
+
+def hsv_to_rgb(images: Any) -> Any:
+    """``((1 - s) + s c) v``: the colors ``c`` are trapezia over the circle of hues."""
+    import tensorflow as tf
+
+    hue, saturation, value = (images[..., k : k + 1] for k in range(3))
+    distance = tf.abs(hue * 6 - np.array([3, 2, 4], np.float32))
+    signs = np.array([1, -1, -1], np.float32)
+    colors = tf.clip_by_value(distance * signs + np.array([-1, 2, 2], np.float32), 0.0, 1.0)
+    return ((1 - saturation) + saturation * colors) * value
+
+
+def broadcast_shapes(one: Any, other: Any) -> Any:
+    """The shape of the result of an operation of tensors of these shapes; no axis is empty."""
+    import tensorflow as tf
+
+    rank = max(one.shape[0], other.shape[0])
+    ones = (tf.ones([rank - shape.shape[0]], shape.dtype) for shape in (one, other))
+    first, second = (
+        tf.concat([padding, shape], 0) for padding, shape in zip(ones, (one, other), strict=True)
+    )
+    return tf.maximum(first, second)
+
+
+def bitwise_and(x: Any, y: Any) -> Any:
+    """``(x + y - (x ^ y)) / 2`` of the upper and the lower half of the bits.
+
+    Sums of halves do not overflow.
+    """
+    import tensorflow as tf
+
+    half = 1 << 4 * x.dtype.size
+
+    def common(a: Any, b: Any) -> Any:
+        return (a + b - tf.bitwise.bitwise_xor(a, b)) // 2
+
+    high_x, high_y = x // half, y // half
+    return common(high_x, high_y) * half + common(x - high_x * half, y - high_y * half)
+
+
+def bitwise_or(x: Any, y: Any) -> Any:
+    """``(x ^ y) ^ (x & y)``, whose bits are disjoint."""
+    import tensorflow as tf
+
+    return tf.bitwise.bitwise_xor(tf.bitwise.bitwise_xor(x, y), bitwise_and(x, y))
+
+
+def left_shift(x: Any, count: Any) -> Any:
+    """``x * 2**count``."""
+    import tensorflow as tf
+
+    bits = 8 * x.dtype.size
+    powers = [2**k for k in range(bits - 1)]
+    last = -(2 ** (bits - 1)) if x.dtype.min < 0 else 2 ** (bits - 1)
+    return x * tf.gather(tf.constant([*powers, last], x.dtype), count)
