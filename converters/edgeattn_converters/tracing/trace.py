@@ -1,7 +1,6 @@
 """Traces a Keras model to a frozen TensorFlow function with fixed shapes and ordered outputs."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,9 +22,6 @@ from edgeattn_converters.tracing.tokens import token_sizes
 
 # A batch size that tells the batch axis from other axes.
 PROBE_BATCH = 3
-# In errors of Keras: the class whose call failed, and why.
-_IN_CALL = re.compile(r"when calling (\w+)\.call\(\)\.\s+(.*?)\s+Arguments received", re.DOTALL)
-_STYLE = re.compile(r"\x1b\[\d*m")
 
 
 @dataclass(frozen=True)
@@ -80,10 +76,7 @@ def interface_of(
     """
     inputs = _inputs(model, time_steps)
     selection = MapSelection(model, attention)
-    try:
-        concrete, names, maps, in_loops = _concrete(model, inputs, batch=None, expose=None)
-    except (TypeError, ValueError) as error:
-        raise _untraceable(error) from error
+    concrete, names, maps, in_loops = _concrete(model, inputs, batch=None, expose=None)
     specs = [
         TensorSpec(name, tuple(tensor.shape.as_list()), tensor.dtype.name)
         for name, tensor in zip(
@@ -114,19 +107,6 @@ def interface_of(
         exported,
         doubtful,
         tuple((inputs[k].name, tuple(sizes.reshape(-1).tolist())) for k, sizes in tokens.items()),
-    )
-
-
-def _untraceable(error: Exception) -> Exception:
-    """The error about a layer or an operation that Keras cannot compute in a graph, such as
-    ``ops.gcd``; any other error unchanged."""
-    match = _IN_CALL.search(str(error))
-    if match is None:
-        return error
-    reason = " ".join(_STYLE.sub("", match[2]).split())
-    return UnsupportedModelError(
-        f"Keras cannot compute {match[1]} for batches of any size: {reason}",
-        hint=f"Replace {match[1]} so that model.predict works.",
     )
 
 

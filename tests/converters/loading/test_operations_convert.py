@@ -102,7 +102,7 @@ def test_every_operation(name: str, format: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["Gcd", "Nanquantile", "Kron"])
 def test_operations_that_keras_computes_for_known_sizes(name: str) -> None:
     model, _ = _model(name)
-    with pytest.raises(UnsupportedModelError, match=f"Keras cannot compute {name} for batches"):
+    with pytest.raises(UnsupportedModelError, match=rf"Keras cannot compute .*{name}\.call"):
         interface_of(model)
 
 
@@ -110,7 +110,7 @@ def test_operations_that_keras_computes_for_known_sizes(name: str) -> None:
 @pytest.mark.parametrize("name", NOT_IN_GRAPHS)
 def test_every_operation_for_known_sizes(name: str) -> None:
     model, _ = _model(name)
-    with pytest.raises(UnsupportedModelError, match=r"Keras cannot compute \w+ for batches"):
+    with pytest.raises(UnsupportedModelError, match=r"Keras cannot compute .*\w+\.call"):
         interface_of(model)
 
 
