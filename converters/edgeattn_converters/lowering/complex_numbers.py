@@ -125,11 +125,11 @@ def _transformed(kind: str, x: Pair, lengths: Sequence[int]) -> _Result:
         x = _cropped(x, lengths[-1] // 2 + 1)
     for axis in earlier:
         size = lengths[axis] if lengths else None
-        x = fourier.along(
-            x,
-            axis,
-            lambda part, size=size: fourier.transform(_cropped(part, size), inverse=inverse),
-        )
+
+        def step(part: Pair, size: int | None = size) -> Pair:
+            return fourier.transform(_cropped(part, size), inverse=inverse)
+
+        x = fourier.along(x, axis, step)
     return fourier.inverse_to_real(x, lengths[-1]) if lengths and inverse else x
 
 
@@ -203,7 +203,7 @@ class _Parts:
             for position, name in enumerate(("adj_x", "adj_y")):
                 if name in arguments["attrs"] and arguments["attrs"][name].b:
                     pairs[position] = _conjugate(pairs[position])
-            return _times(*pairs, lambda one, other: apply(one, other).outputs[0])
+            return _times(pairs[0], pairs[1], lambda one, other: apply(one, other).outputs[0])
         if kind not in _BY_PART:
             return None
         is_complex = [tensor.dtype.is_complex for tensor in inputs]
