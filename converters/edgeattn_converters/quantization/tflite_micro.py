@@ -38,6 +38,7 @@ from edgeattn_converters.quantization.selection import (
     select_candidate,
     split_samples,
 )
+from edgeattn_converters.quantization.step_ranges import share_step_ranges
 from edgeattn_converters.quantization.tflite import TFLiteQuantizer
 from edgeattn_converters.recipes import Recipe
 
@@ -73,7 +74,8 @@ class MicroQuantizer(TFLiteQuantizer):
         file = TFLiteFile(self.content)
         self.has_unrolled_steps = bool(recurrent_operators(file, self.io.recurrent))
         names = [spec.name for spec in self.io.inputs]
-        self._ranges, notes = measure_ranges(file, self.content, measured, names)
+        ranges, notes = measure_ranges(file, self.content, measured, names)
+        self._ranges = share_step_ranges(file, ranges, self.io.recurrent)
         self._cells = measure_cells(file, self.content, measured, names)
         return notes
 

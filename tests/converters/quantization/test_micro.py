@@ -19,6 +19,7 @@ from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import integer_lstm
 from edgeattn_converters.quantization.integer_only import float_operators
 from edgeattn_converters.quantization.micro_rewrites import rewrite
+from edgeattn_converters.quantization.step_ranges import share_step_ranges
 
 pytest.importorskip("tflite_micro")
 OPTIONS = {"runtime": MICRO, "integer_only": True}
@@ -313,3 +314,25 @@ def test_cells_as_keras_computes_them(saturating: tuple[Any, dict[str, np.ndarra
     x = samples["x"][:, :5]
     cells = [np.abs(stateful(x[:, : k + 1])[2]).max() for k in range(5)]
     assert weights.largest_cell(x) == pytest.approx(max(cells), rel=1e-5)
+
+
+def test_steps_share_their_ranges(lstm: Conversions) -> None:
+    """The first steps of most sequences are quiet; a loud one must not be clipped."""
+    from edgeattn_converters.formats import tflite
+
+    _, content = tflite._float_file(lstm.model, lstm.interface, True, "unrolled", 1)
+    file = TFLiteFile(content)
+    # A range of its own for every tensor.
+    own = {index: (-1.0 - index, 2.0 + index) for index in range(len(file.main.tensors))}
+    shared = share_step_ranges(file, own, ("steps",))
+    steps: dict[int, list[int]] = {}
+    for operator in file.main.operators:
+        if file.kind(operator) == "FULLY_CONNECTED":
+            steps.setdefault(int(operator.inputs[1]), []).append(int(operator.outputs[0]))
+    (recurrent,) = (indices for indices in steps.values() if len(indices) > 1)
+    # The first step has no state to multiply.
+    assert len(recurrent) == 19 - 1
+    assert {shared[index] for index in recurrent} == {(-1.0 - max(recurrent), 2.0 + max(recurrent))}
+    for index in (i for indices in steps.values() if len(indices) == 1 for i in indices):
+        assert shared[index] == own[index]
+    assert share_step_ranges(file, own, ()) == own
