@@ -173,7 +173,7 @@ LEVELS = {
             "rounding",
             "calibration",
         ),
-        *("reference", "inspection", "front_end", "diagnosis", "worker"),
+        *("reference", "inspection", "front_end", "original_layers", "diagnosis", "worker"),
         *("__init__", "tuning"),
     ),
 }

@@ -11,7 +11,8 @@ from typing import Any
 
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import UsageError, first_line
-from edgeattn.frontend.description import from_toml, read_labels
+from edgeattn.frontend.description import from_toml
+from edgeattn.frontend.text_files import read_labels
 from edgeattn.schemes import FORMATS, MICRO
 from edgeattn_converters.recipes import (
     OPSETS,

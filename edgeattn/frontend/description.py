@@ -16,6 +16,7 @@ from edgeattn.errors import SampleError, UsageError
 from edgeattn.frontend import lookup, numeric, spectra, spectrograms, text
 from edgeattn.frontend.answers import Answer
 from edgeattn.frontend.fields import Table, parse_table, table_of
+from edgeattn.frontend.text_files import read_lines
 from edgeattn.frontend.values import as_numbers
 from edgeattn.frontend.windows import Window
 from edgeattn.tensors import Array
@@ -231,32 +232,3 @@ def _integer(line: str, position: str) -> int:
         return int(line)
     except ValueError as error:
         raise UsageError(f"{position}: {line!r} of the vocabulary is not an integer.") from error
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file; :class:`UsageError` if it cannot be read or is empty."""
-    try:
-        lines = path.read_text("utf-8").split("\n")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text.", hint="Save it as UTF-8.") from error
-    lines = [line.removesuffix("\r") for line in lines]
-    if lines and not lines[-1]:
-        lines.pop()
-    if not lines:
-        raise UsageError(f"{path} is empty.")
-    return lines
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels of ``--labels``: one for each line. Raises :class:`UsageError`."""
-    lines = [line.strip() for line in read_lines(path)]
-    for number, line in enumerate(lines, 1):
-        if not line or line in lines[: number - 1]:
-            problem = f"repeats the label {line!r}" if line else "is empty"
-            raise UsageError(
-                f"{path}: line {number} {problem}.",
-                hint="Write one label per line, in the order of the model's outputs.",
-            )
-    return tuple(lines)

@@ -12,10 +12,10 @@ from edgeattn.frontend.description import (
     from_bytes,
     from_document,
     from_toml,
-    read_labels,
 )
 from edgeattn.frontend.numeric import Normalization, PadSequences
 from edgeattn.frontend.text import TextVectorization
+from edgeattn.frontend.text_files import read_labels
 from edgeattn.frontend.windows import Window
 
 FULL = FrontEnd(

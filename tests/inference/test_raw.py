@@ -10,7 +10,9 @@ import pytest
 from artifacts import dense, edit_manifest, write_dense_bundle
 
 import edgeattn
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import sha256
+from edgeattn.bundle.packing import pack
 from edgeattn.errors import BundleError, SampleError
 from edgeattn.frontend.answers import Answer
 from edgeattn.frontend.description import FRONTEND, FrontEnd
@@ -218,3 +220,11 @@ def test_normalization_of_rows(bundle):
         "label": int(scores.argmax()),
         "score": float(scores.max()),
     }
+
+
+def test_a_packed_bundle_has_its_front_end(bundle, tmp_path, monkeypatch):
+    add_front_end(bundle, WINDOWS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pack(Bundle.open(bundle.path), tmp_path / "dense.edge.zip")
+    model = edgeattn.load(tmp_path / "dense.edge.zip")
+    assert model.answer([1.0, 2.0, -3.0]) == expected([1.0, 2.0, -3.0])

@@ -24,7 +24,7 @@ from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.schemes import SCHEMES
 from edgeattn.tensors import Tensors
-from edgeattn_converters import calibration, front_end, inspection
+from edgeattn_converters import calibration, front_end, inspection, original_layers
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.unchanged_outputs import compare_without_maps
 from edgeattn_converters.loading.audit import ModelFile, audit_file
@@ -264,7 +264,7 @@ def prepare_raw_samples(source: Json, options: Json, inputs: str, raw: str) -> N
     built = front_end.build(opened.loaded, opened.interface, opened.source)
     if built is None and not opened.loaded.preprocessing:
         raise _no_preprocessing("--raw-samples", "--samples")
-    prepared = front_end.keras_inputs(
+    prepared = original_layers.keras_inputs(
         opened.loaded, opened.interface, built or FrontEnd(), Path(str(opened.source.raw_samples))
     )
     for path, arrays in ((inputs, prepared.inputs), (raw, prepared.raw)):
