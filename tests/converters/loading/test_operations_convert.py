@@ -29,7 +29,12 @@ _MATRICES = {
     "Slogdet": "LogMatrixDeterminant",
     "Solve": "MatrixSolve",
 }
-_LACKED = {"Erfinv": "Erfinv", "I0": "BesselI0", "Nextafter": "NextAfter"}
+_LACKED = {
+    "AffineTransform": "ImageProjectiveTransformV3",
+    "Erfinv": "Erfinv",
+    "I0": "BesselI0",
+    "Nextafter": "NextAfter",
+}
 MISSING: Mapping[str, Mapping[str, str]] = {
     "tflite": {**_MATRICES, **_LACKED, "Det": "MatrixDeterminant"},
     "onnx": {**_MATRICES, **_LACKED, "SliceUpdate": "XlaDynamicUpdateSlice", "View": "Bitcast"},
