@@ -12,7 +12,7 @@
     ├── SignatureError               4  a bundle without the required signature
     ├── RuntimeUnavailableError      5  no runtime for the artifact is installed
     ├── DeviceError                  5  another machine or Python that does not respond
-    └── ArtifactError                5  an artifact that its runtime cannot load or run
+    └── ArtifactError                3  an artifact that its runtime cannot load or run
 
 Every error has a message (what is wrong, with the value), and most have a hint (what to do next).
 ``edgeattn/cli/main.py`` maps them to text and an exit code.
@@ -92,7 +92,7 @@ class DeviceError(EdgeattnError):
 class ArtifactError(EdgeattnError):
     """An artifact that its runtime cannot load or run, or that crashes it."""
 
-    exit_code = 5
+    exit_code = 3
 
 
 def first_line(error: BaseException) -> str:

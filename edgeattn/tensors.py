@@ -28,7 +28,8 @@ class TensorSpec:
     ``zero_point`` describe per-tensor quantization as TFLite defines it,
     ``real = (integer - zero_point) * scale``, and are ``None`` for tensors that are not quantized.
     ``state`` marks an input as a state and names the output with its value for the next part of
-    the sequence; a sequence starts with zeros.
+    the sequence; a sequence starts with zeros. ``stored_name`` is the name in the file, if that is
+    another one, as in files that other converters wrote.
     """
 
     name: str
@@ -37,6 +38,12 @@ class TensorSpec:
     scale: float | None = None
     zero_point: int | None = None
     state: str | None = None
+    stored_name: str | None = None
+
+    @property
+    def in_file(self) -> str:
+        """The name in the file."""
+        return self.name if self.stored_name is None else self.stored_name
 
     def __str__(self) -> str:
         axes = ", ".join("?" if axis is None else str(axis) for axis in self.shape)
@@ -54,6 +61,7 @@ class TensorSpec:
             "scale": self.scale,
             "zero_point": self.zero_point,
             **({} if self.state is None else {"state": self.state}),
+            **({} if self.stored_name is None else {"stored_name": self.stored_name}),
         }
 
     @classmethod
@@ -66,8 +74,9 @@ class TensorSpec:
             scale=None if data.get("scale") is None else float(data["scale"]),
             zero_point=data.get("zero_point"),
             state=data.get("state"),
+            stored_name=data.get("stored_name"),
         )
-        for text in (spec.name, spec.dtype, "" if spec.state is None else spec.state):
+        for text in (spec.name, spec.dtype, spec.state or "", spec.stored_name or ""):
             if type(text) is not str:
                 raise ValueError(f"{text!r} is not the name of a tensor, dtype or state")
         for number in (*spec.shape, spec.zero_point):

@@ -51,7 +51,7 @@ CODES = {
     "SignatureError": 4,
     "RuntimeUnavailableError": 5,
     "DeviceError": 5,
-    "ArtifactError": 5,
+    "ArtifactError": 3,
 }
 
 

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,7 +12,13 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.device import info
 from edgeattn.device.power import PowerSampler
-from edgeattn.errors import ArtifactError, RuntimeUnavailableError, UnsafeModelError, UsageError
+from edgeattn.errors import (
+    ArtifactError,
+    DeviceError,
+    RuntimeUnavailableError,
+    UnsafeModelError,
+    UsageError,
+)
 from edgeattn.inference.model import Model
 from edgeattn.inference.session import import_runtime, open_session
 from edgeattn.process.limits import run_limits
@@ -34,9 +40,9 @@ _batches: list[dict[str, Array]] = []
 class ArtifactWorker:
     """Loads ``artifact`` in ``worker`` and calls the functions of this module in it.
 
-    A failed call is recorded in ``reason``, and in ``unavailable`` if the runtime is not installed;
-    :meth:`call` then returns ``None``. ``cold_start_ms`` is the time from starting the process to
-    the first output.
+    A failed call is recorded in ``reason`` and ``exit_code``, and in ``unavailable`` if the runtime
+    is not installed; :meth:`call` then returns ``None``. ``cold_start_ms`` is the time from
+    starting the process to the first output.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class ArtifactWorker:
         self.threads = threads
         self.reason: str | None = None
         self.unavailable = False
+        self.exit_code: int | None = None
         self._worker = worker
         inputs = {
             spec.name: reference[f"input/{spec.name}"][:INPUT_SAMPLES] for spec in artifact.inputs
@@ -77,14 +84,20 @@ class ArtifactWorker:
                 memory=limits.memory,
             )
             return parse_measurement(function, reply, arrays)
-        except RuntimeUnavailableError as error:
-            self.reason, self.unavailable = error.message, True
-        except (ArtifactError, UnsafeModelError, UsageError) as error:
-            self.reason = error.message
+        except (RuntimeUnavailableError, ArtifactError, UnsafeModelError, UsageError) as error:
+            self.reason, self.exit_code = error.message, error.exit_code
+            self.unavailable = isinstance(error, RuntimeUnavailableError)
         except WorkerDied as error:
             advice = f" {RAISE_TIMEOUT}" if error.timed_out else ""
             self.reason = f"The runtime {error.message}.{advice}"
+            self.exit_code = ArtifactError.exit_code
         return None
+
+
+def failure_code(codes: Collection[int | None]) -> int:
+    """The most severe of the exit codes of artifacts, or that of a device if it is the cause."""
+    severe = (UnsafeModelError, UsageError, ArtifactError)
+    return next((e.exit_code for e in severe if e.exit_code in codes), DeviceError.exit_code)
 
 
 def load(folder: str, artifact: dict[str, Any], threads: int, tensors: Tensors) -> dict[str, Any]:

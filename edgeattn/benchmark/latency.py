@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeattn import progress
-from edgeattn.benchmark.artifact_worker import ArtifactWorker
+from edgeattn.benchmark.artifact_worker import ArtifactWorker, failure_code
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.targets.target import Target, identify
@@ -52,8 +52,9 @@ class LatencyResult:
     of Python and the import of the runtime; ``load_ms`` that in which the runtime loads the file.
     ``memory_bytes`` is the peak of the whole process. ``void`` is the number of runs discarded
     because the board was throttled, which ``throttled`` says, ``None`` if unknown.
-    ``temperature_c`` is the highest temperature. ``reason`` says why there are no runs, and
-    ``unavailable`` whether that is because the runtime is not installed.
+    ``temperature_c`` is the highest temperature. ``reason`` says why there are no runs,
+    ``unavailable`` whether that is because the runtime is not installed, and ``exit_code`` is that
+    of the error, if it is one of the artifact.
     """
 
     artifact: Artifact
@@ -68,6 +69,7 @@ class LatencyResult:
     temperature_c: float | None = None
     reason: str | None = None
     unavailable: bool = False
+    exit_code: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -96,10 +98,11 @@ class LatencyReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if at least one artifact ran and none failed, apart from missing runtimes; else 5."""
-        failed = any(result.reason and not result.unavailable for result in self.results)
+        """0 if at least one artifact ran and none failed, apart from missing runtimes; otherwise
+        that of :func:`failure_code`."""
+        codes = {item.exit_code for item in self.results if item.reason and not item.unavailable}
         ran = any(result.timing.nanoseconds for result in self.results)
-        return 0 if ran and not failed else 5
+        return 0 if ran and not codes else failure_code(codes)
 
     def to_json(self) -> dict[str, Any]:
         # Energy per artifact is undefined while artifacts take turns.
@@ -204,6 +207,7 @@ class _Recorder:
             temperature_c=max(self._temperatures, default=None),
             reason=reason,
             unavailable=worker.unavailable,
+            exit_code=worker.exit_code,
         )
 
 

@@ -48,7 +48,10 @@ class Window:
 
 @dataclass(frozen=True)
 class SustainedResult:
-    """Time windows of one artifact, in order; ``reason`` is why there are none."""
+    """Time windows of one artifact, in order; ``reason`` is why there are none.
+
+    ``exit_code`` is as in :class:`~edgeattn.benchmark.latency.LatencyResult`.
+    """
 
     artifact: Artifact
     threads: int
@@ -57,6 +60,7 @@ class SustainedResult:
     runtime: str | None = None
     reason: str | None = None
     unavailable: bool = False
+    exit_code: int | None = None
 
     @property
     def _valid(self) -> list[Window]:
@@ -166,4 +170,5 @@ def _measure_artifact(
         runtime=worker.runtime,
         reason=worker.reason,
         unavailable=worker.unavailable,
+        exit_code=worker.exit_code,
     )

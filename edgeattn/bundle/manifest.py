@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ class Artifact:
 
     ``outputs`` lists all outputs in the file's order; those named in ``attention`` are attention
     maps. ``achieved`` describes the file as it was made: numbers of operators and dtypes.
+    ``free_axes`` are the axes of inputs and outputs that accept other lengths than the specs have,
+    by name.
     """
 
     format: str
@@ -50,6 +52,7 @@ class Artifact:
     attention: tuple[str, ...] = ()
     achieved: Mapping[str, Any] = field(default_factory=dict)
     runtimes: Mapping[str, str] = field(default_factory=dict)
+    free_axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -60,6 +63,20 @@ class Artifact:
         """The only runtime that the file is for; None if it is any of its format."""
         return MICRO if MICRO in self.runtimes else None
 
+    @property
+    def free_inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs with ``None`` for the axes that accept any length."""
+        return tuple(
+            replace(
+                spec,
+                shape=tuple(
+                    None if k in self.free_axes.get(spec.name, ()) else axis
+                    for k, axis in enumerate(spec.shape)
+                ),
+            )
+            for spec in self.inputs
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             **{name: getattr(self, name) for name in ("format", "scheme", "path", "sha256")},
@@ -69,6 +86,11 @@ class Artifact:
             "attention": list(self.attention),
             "achieved": dict(self.achieved),
             "runtimes": dict(self.runtimes),
+            **(
+                {"free_axes": {name: list(axes) for name, axes in self.free_axes.items()}}
+                if self.free_axes
+                else {}
+            ),
         }
 
     @classmethod
@@ -89,6 +111,7 @@ class Artifact:
             attention=tuple(str(name) for name in data.get("attention", ())),
             achieved=dict(data.get("achieved", {})),
             runtimes=dict(data.get("runtimes", {})),
+            free_axes={name: tuple(axes) for name, axes in data.get("free_axes", {}).items()},
         )
         if artifact.format not in FORMATS or artifact.scheme not in (*SCHEMES, *EXPERIMENTAL):
             raise ValueError(f"unknown format or scheme: {artifact.label!r}")
@@ -96,6 +119,7 @@ class Artifact:
             raise ValueError(f"{artifact.path} has no inputs or no outputs")
         _check_path(artifact.path)
         _check_names(artifact)
+        _check_free_axes(artifact)
         _check_achieved(artifact.achieved)
         return artifact
 
@@ -232,6 +256,14 @@ def _check_names(artifact: Artifact) -> None:
     for name in artifact.attention:
         if name not in outputs:
             raise ValueError(f"the attention map {name!r} is not an output of {artifact.path}")
+
+
+def _check_free_axes(artifact: Artifact) -> None:
+    shapes = {spec.name: spec.shape for spec in (*artifact.inputs, *artifact.outputs)}
+    for name, axes in artifact.free_axes.items():
+        for axis in axes:
+            if type(axis) is not int or not 1 <= axis < len(shapes.get(name, ())):
+                raise ValueError(f"{name!r} of {artifact.path} has no axis {axis!r}")
 
 
 def _check_achieved(achieved: Mapping[str, Any]) -> None:

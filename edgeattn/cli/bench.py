@@ -101,7 +101,9 @@ def command(
 
 def print_sustained(results: tuple[SustainedResult, ...], target: str, *, as_json: bool) -> int:
     """Print the results and return the exit code, see :attr:`LatencyReport.exit_code`."""
-    failed = any(result.reason and not result.unavailable for result in results)
+    from edgeattn.benchmark.artifact_worker import failure_code
+
+    codes = {result.exit_code for result in results if result.reason and not result.unavailable}
     ran = any(result.windows for result in results)
     if as_json:
         has_energy = any(result.millijoules for result in results)
@@ -114,7 +116,7 @@ def print_sustained(results: tuple[SustainedResult, ...], target: str, *, as_jso
         )
     else:
         output.echo(format_sustained(results))
-    return 0 if ran and not failed else 5
+    return 0 if ran and not codes else failure_code(codes)
 
 
 def format_sustained(results: tuple[SustainedResult, ...]) -> Text:

@@ -16,7 +16,6 @@ from edgeattn.printable import Text
 from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.metrics.limits import Check
     from edgeattn.validation.report import ArtifactReport
@@ -223,6 +222,11 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
         f"Compared with Keras on {manifest.reference_samples} and "
         f"{reference['edge_cases']} edge cases, run consecutively."
     )
+    if reference.get("lengths"):
+        yield (
+            "Files for sequences of any length were compared at "
+            f"{', '.join(map(str, reference['lengths']))} steps too."
+        )
     if reference["not_finite"]:
         yield f"Rows left out because Keras' own outputs are not finite: {reference['not_finite']}"
     if reference["left_out"] and verbose:
@@ -235,20 +239,25 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     if model["attention"] and any(report.artifact.attention for report in reports):
         yield f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}"
     for report in reports:
+        if reason := report.artifact.achieved.get("fixed_length"):
+            yield f"{report.artifact.label}: one sequence length only. {reason}"
         yield from _advice(report)
         summary = report.artifact.achieved.get("summary")
         if summary and verbose:
             yield f"{report.artifact.label}: {summary}"
     yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in conversion.failures)
     yield f"Wrote {conversion.bundle.path}"
-    yield from settling_command(conversion.bundle, reports)
+    yield from settling_command(str(conversion.bundle.path), reports)
 
 
 def _table(conversion: Conversion) -> Text:
     arenas = [item.artifact.achieved.get("arena_bytes") for item in conversion.report.artifacts]
     micro = any(arenas)
+    # Only models that accept several lengths have a column for them.
+    free = any(_accepts_lengths(report.artifact) for report in conversion.report.artifacts)
     header = [
-        *("verdict", "format", "scheme", "flash (kB)" if micro else "size (kB)"),
+        *("verdict", "format", "scheme", *(["steps"] if free else [])),
+        "flash (kB)" if micro else "size (kB)",
         *(["arena (kB)"] if micro else []),
         *("quantized weights (%)", "integer ops"),
         "max abs error",
@@ -261,6 +270,7 @@ def _table(conversion: Conversion) -> Text:
                 report.verdict,
                 artifact.format,
                 _scheme(artifact.scheme),
+                *([_steps(artifact)] if free else []),
                 f"{artifact.bytes / 1000:,.1f}",
                 *([_arena(artifact)] if micro else []),
                 _quantized_weights(artifact),
@@ -282,6 +292,19 @@ def _arena(artifact: Artifact) -> str:
     """The RAM that a file for microcontrollers needs."""
     arena = artifact.achieved.get("arena_bytes")
     return "-" if arena is None else f"{arena / 1000:,.1f}"
+
+
+def _accepts_lengths(artifact: Artifact) -> bool:
+    """Whether the model accepts sequences of any length, even if the artifact does not."""
+    return bool(artifact.free_axes) or "fixed_length" in artifact.achieved
+
+
+def _steps(artifact: Artifact) -> str:
+    """The sequence length that an artifact accepts."""
+    if artifact.free_axes:
+        return "any"
+    lengths = {spec.shape[1] for spec in artifact.inputs if len(spec.shape) > 1}
+    return ", ".join(map(str, sorted(lengths, key=str)))
 
 
 def _scheme(name: str) -> str:
@@ -343,10 +366,13 @@ def _missed_limit(check: Check) -> str:
     return f"{check.name} is {check.value:.3g} (limit {check.relation} {check.limit:.3g}){detail}"
 
 
-def settling_command(bundle: Bundle, reports: Sequence[ArtifactReport]) -> Iterator[str]:
-    """How to decide limits that were missed on synthetic or on too few samples."""
+def settling_command(arguments: str, reports: Sequence[ArtifactReport]) -> Iterator[str]:
+    """How to decide limits that were missed on synthetic or on too few samples.
+
+    ``arguments`` of ``edgeattn validate`` name what to validate.
+    """
     reasons = {reason for report in reports for reason, _ in report.open_limits}
-    command = f"edgeattn validate {bundle.path} --data FILE"
+    command = f"edgeattn validate {arguments} --data FILE"
     if NOT_PROVEN in reasons:
         yield (
             "Limits that were missed on synthetic samples prove nothing. Validate on real ones: "

@@ -31,8 +31,8 @@ def cli(debug: bool) -> None:
     """Convert Keras attention models for edge devices and validate them against Keras.
 
     \b
-    Exit codes: 0 pass, 1 a check failed, 2 usage error, 3 unsupported model or operation,
-    4 refused as unsafe, 5 device or runtime error, 6 inconclusive, 70 internal error,
+    Exit codes: 0 pass, 1 a check failed, 2 usage error, 3 unsupported model, operation or artifact,
+    4 refused as unsafe, 5 device error or no runtime, 6 inconclusive, 70 internal error,
     130 interrupted.
     """
 

@@ -15,9 +15,10 @@ from edgeattn.errors import EdgeattnError, UsageError
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import Artifact
     from edgeattn.inference.run import RunOptions, RunResult
     from edgeattn.tensors import Array
 
@@ -94,7 +95,8 @@ def command(
 ) -> int:
     """Run one artifact of BUNDLE on samples and write its outputs to an .npz file.
 
-    Runs the first artifact that matches --format and --scheme and whose runtime is installed.
+    Runs the first artifact that matches --format and --scheme, accepts the sequence length of the
+    samples, and whose runtime is installed.
 
     With --input -, samples are read from stdin, one per line (numbers, or JSON) or as consecutive
     .npy arrays. The outputs of each are printed as a line of JSON at once. A sample with an error
@@ -128,7 +130,7 @@ def command(
             "--stop-on-error requires --input - or --stream.", hint="Omit --stop-on-error."
         )
     opened = options.open_bundle(bundle, require_signature)
-    _check_arrays(opened, source, ignore)
+    _check_arrays(opened.select(selection.formats, selection.schemes), source, ignore)
     target = target or Path(f"{source.stem}.outputs.npz")
     result = run_bundle(opened, source, target, run_options, force=force)
     if as_json:
@@ -193,13 +195,14 @@ def _emit_results(results: Iterable[dict[str, Any] | EdgeattnError], *, stop_on_
     return code
 
 
-def _check_arrays(bundle: Bundle, source: Path, ignore: tuple[str, ...]) -> None:
+def _check_arrays(artifacts: Sequence[Artifact], source: Path, ignore: tuple[str, ...]) -> None:
     """Raise :class:`SampleError` for an array without a use: a state under another name is zero."""
+    from edgeattn.inference.run import fitting_artifacts, sample_specs
     from edgeattn.samples.files import check_ignored, open_samples
 
     check_ignored(ignore, source)
-    for artifact in bundle.manifest.artifacts[:1]:
-        file = open_samples(source, artifact.inputs, ignore=ignore)
+    for artifact in fitting_artifacts(artifacts, source)[:1]:
+        file = open_samples(source, sample_specs(artifact, source), ignore=ignore)
         file.check_arrays([spec.name for spec in artifact.outputs])
 
 

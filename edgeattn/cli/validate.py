@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeattn import files
-from edgeattn.cli import diagnosis, options, output
+from edgeattn.cli import diagnosis, options, output, stored_file
 from edgeattn.cli.verdict import verdict_text
 from edgeattn.errors import UsageError
 
@@ -50,7 +50,13 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     type=options.PATH,
-    help="Keras file that the bundle was converted from. Default: the one beside the bundle.",
+    help="Keras file that BUNDLE was converted from. Default: the one beside the bundle.",
+)
+@click.option(
+    "--reference",
+    type=options.PATH,
+    help="For a .tflite or .onnx file, instead of --model: an .npz file with arrays input/NAME and "
+    "output/NAME.",
 )
 @options.model_loading
 @click.option(
@@ -99,6 +105,7 @@ def command(
     resume: bool,
     resume_file: Path | None,
     model: Path | None,
+    reference: Path | None,
     loading: options.ModelLoading,
     limits: tuple[str, ...],
     explain: bool,
@@ -117,6 +124,10 @@ def command(
     TensorFlow is not needed, so this also runs on the device. An artifact is "not run" if its
     runtime is not installed.
 
+    BUNDLE may also be a .tflite or .onnx file of any converter, to compare with the Keras file
+    --model or with the arrays of --reference. The limits are those of the scheme that its weights
+    and operators have, or of --scheme.
+
     With --data, artifacts are also evaluated on your samples. They are compared with Keras if it is
     installed and the model's file is present, otherwise with the bundle's float32 artifact. The
     table then shows the errors on your samples.
@@ -130,13 +141,27 @@ def command(
     from edgeattn.validation.on_target import validate_with_device_stage
     from edgeattn.validation.validate import ValidationOptions, validate_isolated
 
-    opened = options.open_bundle(bundle, require_signature)
+    is_file = stored_file.is_stored_file(bundle)
+    if is_file:
+        _check_file_options(bundle, explain=explain, require_signature=require_signature)
+        origin = stored_file.Origin(model, reference, data, loading)
+        opened = click.get_current_context().with_resource(
+            stored_file.open_as_bundle(bundle, selection, origin, quiet=quiet)
+        )
+    elif reference is not None:
+        raise UsageError(
+            "--reference has no effect on a bundle, which contains one.", hint="Omit --reference."
+        )
+    else:
+        opened = options.open_bundle(bundle, require_signature)
     artifacts = selection.of(opened)
     overrides = tuple(Limit.parse(text) for text in limits)
     if overrides:
         check_limits(overrides, artifacts, opened.reference())
+    if data is None and not is_file:
+        _check_data_options(model, loading)
     if data is None:
-        _check_data_options(overrides, model, loading)
+        check_task_limits(overrides, ())
         _check_max_drop(overrides, labelled=False)
     check_ignored(loading.ignore, data)
     if junit is None and options.was_given("junit_inconclusive"):
@@ -187,13 +212,24 @@ def command(
             document["explanation"] = [item.to_json() for item in diagnoses]
         output.emit_json(document)
     else:
-        output.echo(verdict_text(opened, result, quiet=quiet))
+        command = stored_file.next_command(bundle, model) if is_file else str(opened.path)
+        output.echo(verdict_text(opened, result, command, quiet=quiet))
         if diagnoses is not None:
             output.echo(*diagnosis.format_lines(diagnoses))
     if checkpoint is not None:
         # Not earlier: a command that is killed while it writes reports loses no work.
         files.remove(checkpoint)
     return result.exit_code
+
+
+def _check_file_options(path: Path, *, explain: bool, require_signature: Path | None) -> None:
+    """Raise :class:`UsageError` for options that need a bundle."""
+    for name, value in (("explain", explain), ("require-signature", require_signature)):
+        if value:
+            raise UsageError(
+                f"--{name} has no effect on {path.name}, which is no bundle.",
+                hint=f"Omit --{name}, or make a bundle of the Keras file: edgeattn convert MODEL",
+            )
 
 
 def _check_local(**values: Any) -> None:
@@ -204,19 +240,14 @@ def _check_local(**values: Any) -> None:
             )
 
 
-def _check_data_options(
-    limits: Sequence[Limit], model: Path | None, loading: options.ModelLoading
-) -> None:
+def _check_data_options(model: Path | None, loading: options.ModelLoading) -> None:
     """Raise :class:`UsageError` for options that need a dataset."""
-    from edgeattn.validation.limit_names import check_task_limits
-
     if model is not None:
         raise UsageError("--model has no effect without --data.", hint="Add --data FILE.")
     for name in loading.to_json():
         raise UsageError(
             f"--{name.replace('_', '-')} has no effect without --data.", hint="Add --data FILE."
         )
-    check_task_limits(limits, ())
 
 
 def _check_max_drop(limits: Sequence[Limit], *, labelled: bool) -> None:

@@ -28,10 +28,11 @@ ERROR_COLUMNS = [
 Tasks = list[tuple["ArtifactReport", "TaskReport"]]
 
 
-def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> Text:
+def verdict_text(bundle: Bundle, report: Report, command: str, *, quiet: bool) -> Text:
     """The table of artifacts, the checks that failed, and the verdict on the last line.
 
-    If artifacts were compared on the user's data, the numbers of the table are those.
+    If artifacts were compared on the user's data, the numbers of the table are those. ``command``
+    has the arguments of ``edgeattn validate``.
     """
     artifacts = report.artifacts
     stages = [
@@ -65,7 +66,7 @@ def verdict_text(bundle: Bundle, report: Report, *, quiet: bool) -> Text:
     lines.append(output.table([*header, "runtime"], rows, right=right))
     for item in artifacts:
         lines += [*failure_lines(item), *cost_lines(item)]
-    lines += settling_command(bundle, artifacts)
+    lines += settling_command(command, artifacts)
     lines += [f"warning: {text}" for text in report.warnings]
     if tasks:
         lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
@@ -96,12 +97,13 @@ def _reference_line(bundle: Bundle, artifacts: Sequence[ArtifactReport]) -> str:
     ]
     manifest = bundle.manifest
     on = f"{manifest.reference_samples} and {manifest.reference['edge_cases']} edge cases"
+    expected = manifest.reference.get("expected", "Keras")
     if any(item.data for item in artifacts):
         errors = [error for item in artifacts if (error := item.reference_error) is not None]
         most = f": max abs error {output.number(max(errors))}" if errors else ""
         text = f"Also compared with Keras on the bundle's reference, {on}{most}."
     else:
-        text = f"Compared with Keras on {on}."
+        text = f"Compared with {expected} on {on}."
     return f"{text} Not run: {', '.join(missing)}." if missing else text
 
 

@@ -38,8 +38,8 @@ class InstrumentedTFLite(InstrumentedModel):
             output_tensors = _tensors_by_name(self._interpreter.get_output_details())
             self._reader = GraphReader(self._schema, self._model)
             self.graph = self._reader.read(
-                inputs={spec.name: input_tensors[spec.name] for spec in inputs},
-                outputs={spec.name: output_tensors[spec.name] for spec in outputs},
+                inputs={spec.name: input_tensors[spec.in_file] for spec in inputs},
+                outputs={spec.name: output_tensors[spec.in_file] for spec in outputs},
             )
         except (ValueError, RuntimeError, KeyError) as error:
             raise ArtifactError(f"{path.name} cannot be diagnosed: {last_line(error)}") from error

@@ -63,6 +63,7 @@ class FileContents:
         states: Number of variables, and of operators on variables, that keep a value between calls.
             Those of a fused LSTM are not counted.
         cell_clips: The cell clip of each recurrent operator that has such an option.
+        signature: The name in the signature of the file by the name of the tensor.
         details: Entries of the manifest that only files of this format have.
     """
 
@@ -75,6 +76,7 @@ class FileContents:
     custom: tuple[str, ...] = ()
     states: int = 0
     cell_clips: tuple[float, ...] = ()
+    signature: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class _Tensor:
     variable: bool
     scale: float | None
     zero_point: int | None
+    # The axes that may have any length.
+    free: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -65,8 +67,11 @@ class _Graph:
     outputs: tuple[int, ...]
 
 
-def read_tflite(data: bytes | mmap.mmap) -> FileContents:
-    """The contents of a ``.tflite`` file. Raises :class:`ValueError` if it is malformed."""
+def read_tflite(data: bytes | mmap.mmap, *, own_names: bool = True) -> FileContents:
+    """The contents of a ``.tflite`` file. Raises :class:`ValueError` if it is malformed.
+
+    With ``own_names``, its signature must have the names of the tensors.
+    """
     model = FlatBuffer(data, IDENTIFIER).root()
     codes = [_operator_type(code) for code in model.tables(1)]
     buffers = [stored_bytes(buffer, len(data)) for buffer in model.tables(4)]
@@ -74,7 +79,7 @@ def read_tflite(data: bytes | mmap.mmap) -> FileContents:
     if not graphs:
         raise ValueError("it has no graph")
     main = graphs[0]
-    _check_signatures(model, main)
+    signature = _signature(model, main, own_names=own_names)
     operators = [operator for graph in graphs for operator in graph.operators]
     counts = Counter(operator.kind for operator in operators)
     weights, large = count_weights(weight for graph in graphs for weight in _weights(graph))
@@ -90,6 +95,7 @@ def read_tflite(data: bytes | mmap.mmap) -> FileContents:
         custom=tuple(sorted(kind for kind in counts if kind.startswith(("CUSTOM", "UNKNOWN")))),
         states=sum(map(_variables_outside_lstms, graphs)) + sum(counts[k] for k in _STATEFUL),
         cell_clips=clips,
+        signature=signature,
         details={
             "weight_bytes": _sums((item.dtype, item.stored) for item in tensors if item.stored),
             "activations": _sums((item.dtype, 1) for item in tensors if not item.stored),
@@ -159,7 +165,10 @@ def _read_tensor(tensor: Table, buffers: Sequence[int]) -> _Tensor:
                 f"instead of {expected}"
             )
     scale, zero_point = _quantization(tensor.table(4))
-    return _Tensor(name, dtype, shape, stored, bool(tensor.integer(5, "B")), scale, zero_point)
+    # In the signature of the shape, -1 is an axis of any length.
+    free = tuple(k for k, axis in enumerate(tensor.numbers(7, "i")) if axis < 0)
+    variable = bool(tensor.integer(5, "B"))
+    return _Tensor(name, dtype, shape, stored, variable, scale, zero_point, free)
 
 
 def _quantization(parameters: Table | None) -> tuple[float | None, int | None]:
@@ -171,26 +180,30 @@ def _quantization(parameters: Table | None) -> tuple[float | None, int | None]:
     return float(scales[0]), int(zero_points[0]) if zero_points else 0
 
 
-def _check_signatures(model: Table, main: _Graph) -> None:
-    """Raise :class:`ValueError` if a signature of the main graph has other names than its tensors.
+def _signature(model: Table, main: _Graph, *, own_names: bool) -> dict[str, str]:
+    """The names in the signatures of the main graph by the names of the tensors.
 
+    With ``own_names``, a name that is not that of its tensor raises :class:`ValueError`, because
     edgeattn finds inputs and outputs by the names of tensors, other programs by the signature.
     """
+    names = {}
     for signature in model.tables(7):
         if signature.integer(4, "I"):
             continue
         for field, side in ((0, main.inputs), (1, main.outputs)):
             for entry in signature.tables(field):
                 name, index = entry.text(0), entry.integer(1, "I")
-                if index not in side or main.tensors[index].name != name:
+                if index not in side or (own_names and main.tensors[index].name != name):
                     raise ValueError(f"its signature has another tensor for {name!r}")
+                names[main.tensors[index].name] = name
+    return names
 
 
 def _as_input_or_output(tensor: _Tensor) -> FileTensor:
     quantized = "int" in tensor.dtype
     return FileTensor(
         tensor.name,
-        tensor.shape,
+        tuple(None if k in tensor.free else axis for k, axis in enumerate(tensor.shape)),
         tensor.dtype,
         tensor.scale if quantized else None,
         tensor.zero_point if quantized else None,

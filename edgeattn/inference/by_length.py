@@ -28,7 +28,7 @@ class ModelByLength(Model):
         names = [
             spec.name
             for position, spec in enumerate(first.inputs)
-            if len({model.inputs[position].shape for model in self.models.values()}) > 1
+            if len({model.artifact.inputs[position].shape for model in self.models.values()}) > 1
         ]
         if not names:
             raise BundleError(
@@ -38,7 +38,7 @@ class ModelByLength(Model):
         self._input = next(spec for spec in first.inputs if spec.name == names[0])
         self._by_shape: dict[tuple[int | None, ...], Model] = {}
         for model in self.models.values():
-            shape = next(spec.shape for spec in model.inputs if spec.name == names[0])
+            shape = next(spec.shape for spec in model.artifact.inputs if spec.name == names[0])
             self._by_shape[shape[1:]] = self._by_shape[(1, *shape[1:])] = model
 
     def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:

@@ -28,9 +28,11 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.lengths import bundles_by_length
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import BundleError, RuntimeUnavailableError
+from edgeattn.inference.any_length import ModelOfAnyLength
 from edgeattn.inference.by_length import ModelByLength
 from edgeattn.inference.model import Model
 from edgeattn.inference.session import open_session
+from edgeattn.runners import open_runner
 
 Opened = TypeVar("Opened")
 
@@ -48,6 +50,8 @@ def load(
 
     If ``bundle`` is a folder with a bundle for each of several sequence lengths, every call selects
     the one for the length of its sample, see :class:`~edgeattn.inference.by_length.ModelByLength`.
+    An artifact that accepts any length is a
+    :class:`~edgeattn.inference.any_length.ModelOfAnyLength`.
 
     With ``carry_states`` each call starts from the final states of the call before it. NaN and
     infinity in inputs and outputs are errors of the call, except with ``allow_non_finite``. Raises
@@ -74,8 +78,15 @@ def load(
         )
     front_end = opened.front_end()
 
+    any_length = next((item for item in opened.manifest.artifacts if item.free_axes), None)
+
     def open_model(artifact: Artifact) -> Model:
         path, inputs, outputs = opened.artifact_path(artifact), artifact.inputs, artifact.outputs
+        if artifact.free_axes and front_end is None:
+            runner = open_runner(
+                path, artifact.format, inputs, outputs, threads=threads, sha256=artifact.sha256
+            )
+            return ModelOfAnyLength(artifact, runner, allow_non_finite=allow_non_finite)
         session = open_session(
             path,
             artifact.format,
@@ -91,6 +102,7 @@ def load(
             carry_states=carry_states,
             allow_non_finite=allow_non_finite,
             front_end=front_end,
+            any_length=None if any_length is None else any_length.label,
         )
 
     return first_available(candidates, open_model)

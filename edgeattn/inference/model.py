@@ -26,7 +26,8 @@ _MAPPINGS = (dict, Mapping)
 class Model:
     """An artifact as a function of one sample, with real numbers as inputs and outputs.
 
-    Threads may share it. Carried states belong to the model, not to a thread.
+    Threads may share it. Carried states belong to the model, not to a thread. ``any_length`` is the
+    label of another artifact of the bundle, which accepts samples of any length.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Model:
         carry_states: bool = False,
         allow_non_finite: bool = False,
         front_end: FrontEnd | None = None,
+        any_length: str | None = None,
     ) -> None:
         self.artifact = artifact
         self.front_end = front_end
@@ -45,7 +47,7 @@ class Model:
         self.outputs = artifact.outputs
         self._invoke = session.invoke
         writers = tuple(
-            _InputWriter(spec, feed, allow_non_finite=allow_non_finite)
+            _InputWriter(spec, feed, allow_non_finite=allow_non_finite, any_length=any_length)
             for spec, feed in zip(self.inputs, session.feeds, strict=True)
         )
         self._writers = tuple(writer for writer in writers if writer.spec.state is None)
@@ -185,8 +187,11 @@ class _FiniteCheck:
 class _InputWriter:
     """Copies a sample to the runtime's input array, quantized if needed."""
 
-    def __init__(self, spec: TensorSpec, feed: Array, *, allow_non_finite: bool) -> None:
+    def __init__(
+        self, spec: TensorSpec, feed: Array, *, allow_non_finite: bool, any_length: str | None
+    ) -> None:
         self.spec = spec
+        self._any_length = any_length
         self.name = spec.name
         self._quantized = spec.quantized
         self._feed = feed
@@ -208,7 +213,10 @@ class _InputWriter:
         if sample.shape not in self._shapes:
             raise SampleError(
                 f"Input {self.spec.name}: expected one sample of shape {self._shapes[-1]}, "
-                f"received {sample.shape}."
+                f"received {sample.shape}.",
+                hint=None
+                if self._any_length is None
+                else f"Load an artifact for sequences of any length: {self._any_length}.",
             )
         if self._quantized:
             self._quantize(sample)

@@ -19,11 +19,11 @@ from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.runners.stateful import StatefulRunner
-from edgeattn.samples.files import read_samples
+from edgeattn.samples.files import open_samples, read_samples
 from edgeattn.samples.finite import check_outputs
 from edgeattn.samples.npz import write_npz
 from edgeattn.samples.states import with_initial_states
-from edgeattn.tensors import Tensors
+from edgeattn.tensors import Specs, Tensors
 
 _OTHER_FILE = "Choose another file with -o FILE."
 
@@ -70,8 +70,9 @@ def run_bundle(
     is installed, and :class:`ArtifactError` if the runtime fails.
     """
     _check_target(target, force=force)
-    with _open_artifact(bundle, options) as runner:
-        samples = read_samples(source, runner.inputs, allow_non_finite=options.allow_non_finite)
+    with _open_artifact(bundle, options, source) as runner:
+        specs = sample_specs(runner.artifact, source)
+        samples = read_samples(source, specs, allow_non_finite=options.allow_non_finite)
         stateful = StatefulRunner(runner) if options.carry_states else runner
         outputs = stateful.run(samples.inputs)
     if not options.allow_non_finite:
@@ -81,11 +82,36 @@ def run_bundle(
     return RunResult(runner.artifact, runner.runtime, len(samples), outputs)
 
 
+def sample_specs(artifact: Artifact, source: Path) -> Specs:
+    """The inputs as a file of samples may have them: of any length, if the artifact accepts it."""
+    # The rows of a .csv have no shape.
+    return artifact.inputs if source.suffix.lower() == ".csv" else artifact.free_inputs
+
+
+def fitting_artifacts(artifacts: Sequence[Artifact], source: Path) -> Sequence[Artifact]:
+    """The artifacts that accept the sequence length of a file of samples; all if none does."""
+
+    def fits(artifact: Artifact) -> bool:
+        try:
+            open_samples(source, sample_specs(artifact, source))
+        except SampleError:
+            return False
+        return True
+
+    if not any(artifact.free_axes for artifact in artifacts):
+        return artifacts
+    return [artifact for artifact in artifacts if fits(artifact)] or artifacts
+
+
 @contextmanager
-def _open_artifact(bundle: Path | Bundle, options: RunOptions) -> Iterator[IsolatedRunner]:
+def _open_artifact(
+    bundle: Path | Bundle, options: RunOptions, source: Path | None = None
+) -> Iterator[IsolatedRunner]:
     """The first artifact that matches and whose runtime is installed, in a worker."""
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     candidates = opened.select(options.formats, options.schemes)
+    if source is not None:
+        candidates = tuple(fitting_artifacts(candidates, source))
     with Worker() as worker:
         yield first_available(
             candidates,
@@ -116,7 +142,7 @@ def stream_bundle(
     crashes.
     """
     with _open_artifact(bundle, options) as isolated:
-        inputs = isolated.artifact.inputs
+        inputs = isolated.artifact.free_inputs
         checked = isolated if options.allow_non_finite else _FiniteRunner(isolated)
         runner = StatefulRunner(checked) if options.carry_states else checked
         for sample in read_stream(source, inputs, allow_non_finite=options.allow_non_finite):

@@ -124,10 +124,12 @@ class ONNXSession:
         self.feeds, self.fetches = _arrays(runner.inputs), _arrays(runner.outputs)
         self._binding: Any = self._session.io_binding()
         for spec, feed in zip(runner.inputs, self.feeds, strict=True):
-            self._binding.bind_input(spec.name, "cpu", 0, feed.dtype, feed.shape, feed.ctypes.data)
+            self._binding.bind_input(
+                spec.in_file, "cpu", 0, feed.dtype, feed.shape, feed.ctypes.data
+            )
         for spec, fetch in zip(runner.outputs, self.fetches, strict=True):
             self._binding.bind_output(
-                spec.name, "cpu", 0, fetch.dtype, fetch.shape, fetch.ctypes.data
+                spec.in_file, "cpu", 0, fetch.dtype, fetch.shape, fetch.ctypes.data
             )
 
     def invoke(self) -> None:

@@ -147,6 +147,10 @@ def _fit(array: Array, spec: TensorSpec, position: str, allow_non_finite: bool) 
     if not fits and array.ndim == 1 and len(fixed) == len(shape):
         fits = array.size == math.prod(fixed)
         array = array.reshape(fixed) if fits else array
+    elif not fits and array.ndim == 1 and len(fixed) == len(shape) - 1:
+        # A sequence of any length.
+        fits = array.size > 0 and array.size % math.prod(fixed) == 0
+        array = array.reshape([-1 if a is None else a for a in shape]) if fits else array
     if not fits:
         expected_shape = ", ".join("?" if axis is None else str(axis) for axis in shape)
         raise SampleError(

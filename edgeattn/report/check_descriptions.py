@@ -71,6 +71,10 @@ CHECKS = {
         "max abs error in batches",
         "The largest error of batches of several sizes, compared with Keras.",
     ),
+    "length_error": (
+        "error at other lengths",
+        "The largest error at other sequence lengths, as a multiple of its limit.",
+    ),
     "max_abs_error": ("max abs error", "The maximum of |artifact - Keras|."),
     "samples_max_abs_error": (
         "max abs error on samples",

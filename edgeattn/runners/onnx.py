@@ -100,18 +100,20 @@ class ONNXRunner:
 
     def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         sizes = batch_sizes if batch_sizes and not self._fixed else (self._batch,)
-        names = [spec.name for spec in self.outputs]
+        names = [spec.in_file for spec in self.outputs]
         results: dict[str, list[Any]] = {name: [] for name in names}
         for feeds, count in batches(tensors, self.inputs, sizes, fixed=self._fixed):
             try:
-                outputs = self._session.run(names, feeds)
+                outputs = self._session.run(
+                    names, {spec.in_file: feeds[spec.name] for spec in self.inputs}
+                )
             except Exception as error:
                 raise ArtifactError(
                     f"{self.runtime} failed during inference: {first_line(error)}"
                 ) from error
             for name, array in zip(names, outputs, strict=True):
                 results[name].append(array[:count] if self._fixed and array.ndim else array)
-        return {spec.name: join_batches(results[spec.name], spec) for spec in self.outputs}
+        return {spec.name: join_batches(results[spec.in_file], spec) for spec in self.outputs}
 
     def close(self) -> None:
         self._session = None

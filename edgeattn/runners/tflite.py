@@ -57,6 +57,7 @@ class TFLiteRunner:
         try:
             refuse_external_buffers(path, content)
             self._interpreter = interpreter_type(model_content=content, num_threads=threads)
+            _resize_free_axes(self._interpreter, inputs)
             self._interpreter.allocate_tensors()
             # Reading the details fails if a name is not UTF-8.
             input_details = self._interpreter.get_input_details()
@@ -113,9 +114,19 @@ def _with_indices(
     """The specs with the indices of their tensors in the file."""
     indices = {item["name"]: int(item["index"]) for item in details}
     for spec in specs:
-        if spec.name not in indices:
+        if spec.in_file not in indices:
             raise ArtifactError(
-                f"{path.name} has no tensor {spec.name!r}, which the manifest lists. Its tensors: "
-                f"{', '.join(map(repr, indices))}."
+                f"{path.name} has no tensor {spec.in_file!r}, which the manifest lists. Its "
+                f"tensors: {', '.join(map(repr, indices))}."
             )
-    return [(spec, indices[spec.name]) for spec in specs]
+    return [(spec, indices[spec.in_file]) for spec in specs]
+
+
+def _resize_free_axes(interpreter: Any, inputs: tuple[TensorSpec, ...]) -> None:
+    """Give inputs with free axes, as in files of other converters, the shapes of their specs."""
+    details = {item["name"]: item for item in interpreter.get_input_details()}
+    for spec in inputs:
+        detail = details.get(spec.in_file, {})
+        if -1 in detail.get("shape_signature", ()):
+            shape = [axis or 1 for axis in spec.shape]
+            interpreter.resize_tensor_input(int(detail["index"]), shape, strict=True)

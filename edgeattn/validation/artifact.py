@@ -1,7 +1,7 @@
 """Validation of one artifact: its structure, then its outputs and maps on the reference."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from edgeattn.tensors import Tensors
 from edgeattn.validation.batches import BatchRuns, batch_checks, run_batches
 from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.constant_outputs import constant_outputs
+from edgeattn.validation.lengths import by_length, length_checks, run_lengths
 from edgeattn.validation.preprocess import preprocess_checks
 from edgeattn.validation.report import INPUT_DEPENDENT, ArtifactReport
 from edgeattn.validation.rounding import (
@@ -63,6 +64,11 @@ def validate_artifact(
         runtime = runner.runtime
         try:
             runs = _run(runner, artifact, inputs, expected, _ordinary_rows(bundle))
+            if artifact.free_axes:
+                lengths = by_length(reference)
+                runs = replace(
+                    runs, lengths=lengths, by_length=run_lengths(runner, artifact, lengths)
+                )
         finally:
             runner.close()
     except RuntimeUnavailableError as error:
@@ -136,11 +142,17 @@ def _is_by_chance(check: Check, limits: Sequence[Limit]) -> bool:
 
 @dataclass(frozen=True)
 class _Runs:
-    """Outputs for the reference: of all rows, of the first row again, and of rows in batches."""
+    """Outputs for the reference: of all rows, of the first row again, and of rows in batches.
+
+    ``lengths`` are arrays of the reference for other sequence lengths, with the outputs
+    ``by_length``.
+    """
 
     outputs: Tensors
     repeated: Tensors
     batches: BatchRuns
+    lengths: Mapping[int, Tensors] = field(default_factory=dict)
+    by_length: Mapping[int, Tensors | str] = field(default_factory=dict)
 
 
 def _run(
@@ -176,6 +188,7 @@ def _checks(
         limits=limits,
     )
     yield from batch_checks(artifact, expected, runs.outputs, runs.batches, ordinary, limits=limits)
+    yield from length_checks(artifact, runs.lengths, runs.by_length, limits)
 
 
 def _undecided_metrics(manifest: Manifest, scheme: str, conversion: str) -> frozenset[str]:

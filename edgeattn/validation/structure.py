@@ -47,7 +47,9 @@ def structure_checks(
     missing = [name for name in maps if name not in artifact.attention]
     yield check("missing_maps", float(len(missing)), 0.0, detail=", ".join(missing))
     try:
-        contents = read_contents(path, artifact.format, content)
+        specs = (*artifact.inputs, *artifact.outputs)
+        own_names = all(spec.stored_name is None for spec in specs)
+        contents = read_contents(path, artifact.format, content, own_names=own_names)
     except ArtifactError as error:
         yield check("malformed_file", 1.0, 0.0, detail=error.message)
         return
@@ -55,6 +57,7 @@ def structure_checks(
     differences = [
         *_tensor_differences("inputs", artifact.inputs, contents.inputs),
         *_tensor_differences("outputs", artifact.outputs, contents.outputs),
+        *_fixed_axes(artifact, (*contents.inputs, *contents.outputs)),
     ]
     yield check("interface_differences", float(len(differences)), 0.0, detail=_listed(differences))
     size = path.stat().st_size if content is None else len(content)
@@ -114,17 +117,26 @@ def _tensor_differences(
 ) -> list[str]:
     """How the inputs or outputs of the manifest differ from those of the file."""
     in_file = {tensor.name: tensor for tensor in actual}
-    names = {spec.name for spec in declared}
+    names = {spec.in_file for spec in declared}
     if len(in_file) != len(actual) or names != set(in_file):
         return [
             f"the manifest has the {side} {', '.join(sorted(names))}; the file has "
             f"{', '.join(sorted(tensor.name for tensor in actual)) or 'none'}"
         ]
     return [
-        f"the manifest has {_described(spec)}; the file has {_described(in_file[spec.name])}"
+        f"the manifest has {_described(spec)}; the file has {_described(in_file[spec.in_file])}"
         for spec in declared
-        if not _agrees(spec, in_file[spec.name])
+        if not _agrees(spec, in_file[spec.in_file])
     ]
+
+
+def _fixed_axes(artifact: Artifact, actual: Sequence[FileTensor]) -> Iterator[str]:
+    """The axes that accept any length according to the manifest, but have one in the file."""
+    stored = {spec.in_file: spec.name for spec in (*artifact.inputs, *artifact.outputs)}
+    for tensor in actual:
+        for axis in artifact.free_axes.get(stored.get(tensor.name, ""), ()):
+            if tensor.shape is not None and tensor.shape[axis : axis + 1] != (None,):
+                yield f"the manifest has {tensor.name} with any length; the file has {tensor}"
 
 
 def _agrees(spec: TensorSpec, tensor: FileTensor) -> bool:

@@ -76,7 +76,7 @@ def test_artifact_that_cannot_be_loaded_does_not_affect_others(tmp_path):
     assert "cannot load" in broken.reason
     assert broken.to_json()["p50_ms"] is None
     assert len(intact.timing.nanoseconds) == 5
-    assert report.exit_code == 5
+    assert report.exit_code == 3
 
 
 def test_changed_bundle_is_refused(dense_bundle):

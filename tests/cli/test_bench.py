@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
+from artifacts import rehash, samples
 
 from edgeattn.cli.bench import powers_of_two
 
@@ -43,6 +45,19 @@ def test_error_for_a_command_that_is_not_python(edgeattn, dense_bundle):
     result = edgeattn("bench", dense_bundle.path, "--python", "/bin/false", "--threads", 1)
     assert result.code == 5
     assert "does not respond" in result.err
+
+
+def test_exit_codes_of_an_artifact_that_does_not_load(edgeattn, dense_bundle):
+    """5 is for devices: a file that its runtime refuses has the code of unsupported files."""
+    dense_bundle.artifact_path(dense_bundle.manifest.artifacts[0]).write_bytes(b"no model")
+    rehash(dense_bundle.path)
+    np.save("x.npy", samples())
+    selection = ("--format", dense_bundle.manifest.artifacts[0].format)
+    measuring = ("bench", dense_bundle.path, *selection, "--threads", 1)
+    assert edgeattn(*measuring, "--runs", 1).code == 3
+    assert edgeattn(*measuring, "--sustained", 0.1).code == 3
+    assert edgeattn("run", dense_bundle.path, *selection, "--input", "x.npy").code == 3
+    assert edgeattn("validate", dense_bundle.path, *selection).code == 1
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_the_timer_is_cancelled_after_the_call(worker, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [("SampleError", 2), ("ArtifactError", 5), ("UnsafeModelError", 4)]
+    ("kind", "code"), [("SampleError", 2), ("ArtifactError", 3), ("UnsafeModelError", 4)]
 )
 def test_errors_of_edgeattn_are_raised_again(worker, kind, code):
     with pytest.raises(errors.EdgeattnError) as caught:

@@ -78,7 +78,7 @@ def test_the_output_names_the_samples_that_would_decide(tmp_path):
     assert line == (
         "onnx int8: not decided: too few samples. top1_agreement of score is 0.978 (limit >= 0.98)"
     )
-    (line,) = settling_command(bundle, [report])
+    (line,) = settling_command(str(bundle.path), [report])
     assert line.startswith("Validate on more samples to decide: edgeattn validate ")
 
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
-from edgeattn_converters.graphs.onnx_file import convert_opset
+from edgeattn_converters.graphs.onnx_file import convert_opset, free_dimensions
 from edgeattn_converters.lowering import missing_operations
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
-from edgeattn_converters.lowering.call_replacement import Lowering, lowered
+from edgeattn_converters.lowering.call_replacement import Lowering, all_layers, lowered
 from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
 from edgeattn_converters.lowering.fourier import lower_spectrogram
 from edgeattn_converters.lowering.masking import select_by_where
@@ -23,15 +24,21 @@ from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.plain_layers import (
     lower_dense,
     lower_embedding,
+    lower_signature,
     onnx_layer_normalization,
 )
 from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
-from edgeattn_converters.lowering.tf2onnx_handlers import Placeholders, operation_handlers
+from edgeattn_converters.lowering.tf2onnx_handlers import (
+    Placeholders,
+    operation_handlers,
+    sound_rewriters,
+)
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights
 from edgeattn_converters.quantization.onnx import quantize
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import Recipe
+from edgeattn_converters.tracing.free_time import FreeModel
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 RUNTIMES = {"onnxruntime": ">=1.17"}
@@ -56,15 +63,19 @@ def convert(
     options: ConversionOptions = ConversionOptions(),  # noqa: B008 - frozen
     quantization: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
     samples: Tensors | None = None,
+    free: FreeModel | None = None,
 ) -> ConvertedFile:
     """Write ``model`` to ``path``; ``samples`` are real inputs, for schemes that need calibration.
+
+    With the same model ``free`` with a free time axis, the file accepts any length of its axes; the
+    specs have the fixed length.
 
     ``options.lowering`` and ``options.batch`` have no effect: a recurrence is one node, and the
     batch axis is free. Raises :class:`ConversionError` if the converter fails, or writes a file
     that ``onnx.checker`` rejects.
     """
     opset = quantization.opset or OPSET
-    traced, proto = _float_model(model, interface, options.attention, opset)
+    traced, proto = _float_model(model, interface, options.attention, opset, free)
     model_io = ModelIO(
         traced.inputs,
         traced.outputs,
@@ -73,6 +84,8 @@ def convert(
         layers=layer_weights(model),
     )
     quantized = quantize(proto, model_io, recipe, quantization, samples)
+    if free is not None:
+        free_dimensions(quantized.content, dict(free.axes))
     _check(quantized.content)
     content = quantized.content.SerializeToString()
     path.write_bytes(content)
@@ -82,23 +95,45 @@ def convert(
 
 @functools.lru_cache(maxsize=2)  # with attention maps and without
 def _float_model(
-    model: Any, interface: Interface, attention: bool, opset: int
+    model: Any, interface: Interface, attention: bool, opset: int, free: FreeModel | None
 ) -> tuple[Traced, Any]:
     """The float32 model that every scheme starts from; cached, because it takes seconds."""
+    arguments = (model, interface, attention, opset, free)
+    try:
+        return _converted(*arguments, [lower_signature])
+    except ConversionError:
+        # tf2onnx converts some loops only as they are stored.
+        if not any(map(lower_signature, all_layers(model))):
+            raise
+        return _converted(*arguments, [])
+
+
+def _converted(
+    model: Any,
+    interface: Interface,
+    attention: bool,
+    opset: int,
+    free: FreeModel | None,
+    more: Sequence[Lowering],
+) -> tuple[Traced, Any]:
+    """The traced model and the file's content, with ``more`` lowerings."""
     placeholders = Placeholders()
     lowerings: list[Lowering] = [
         *(partial(lowering, select=select_by_where) for lowering in _ATTENTION),
-        *(lower_dense, lower_embedding, lower_spectrogram),
+        *(lower_dense, lower_embedding, lower_spectrogram, *more),
     ]
     if opset >= LAYER_NORMALIZATION_OPSET:
         lowerings.append(onnx_layer_normalization(placeholders))
+    source = model if free is None else free.model
     traced = trace(
-        model,
-        interface,
+        source,
+        interface if free is None else free.interface,
         batch=None,
         attention=attention,
-        lowering=lambda: _lowered(model, placeholders, lowerings),
+        lowering=lambda: _lowered(source, placeholders, lowerings),
     )
+    if free is not None:
+        traced = _with_lengths(traced, interface, attention)
     try:
         proto = _to_onnx(traced, placeholders, min(opset, OPSET))
     except ConversionError:
@@ -107,6 +142,15 @@ def _float_model(
         raise ConversionError(f"The ONNX converter failed: {first_line(error)}") from error
     _name_values(proto, traced)
     return traced, proto if opset <= OPSET else convert_opset(proto, opset)
+
+
+def _with_lengths(traced: Traced, interface: Interface, attention: bool) -> Traced:
+    """The function of a free model with the specs of the fixed one."""
+    if attention and set(traced.attention) != {spec.name for spec in interface.attention}:
+        raise ConversionError("A sequence of any length has other attention maps.")
+    specs = {spec.name: spec for spec in interface.all_outputs}
+    outputs = tuple(specs[spec.name] for spec in traced.outputs)
+    return replace(traced, inputs=interface.inputs, outputs=outputs)
 
 
 @contextlib.contextmanager
@@ -145,7 +189,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
     outputs = [tensor.name for tensor in traced.function.outputs]
     with tf.Graph().as_default():
         definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as graph, sound_rewriters():
         tf.import_graph_def(definition, name="")
         written = tfonnx.process_tf_graph(
             graph,

@@ -32,6 +32,7 @@ from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.plain_layers import (
     lower_layer_normalization,
     lower_pooling,
+    lower_signature,
     lower_single_feature_normalization,
 )
 from edgeattn_converters.lowering.rnn.fused import FusedLSTM
@@ -61,6 +62,7 @@ _LOWERINGS = (
     partial(lower_multi_head_attention, select=select_by_arithmetic),
     *(lower_single_feature_normalization, lower_layer_normalization, lower_pooling),
     lower_spectrogram,
+    lower_signature,
 )
 
 

@@ -1,7 +1,7 @@
 """Reading and editing ONNX models (``onnx.ModelProto``)."""
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,20 @@ def fix_batch_size(values: Iterable[Any], specs: Specs) -> Specs:
             spec = replace(spec, shape=(1, *spec.shape[1:]))
         fixed.append(spec)
     return tuple(fixed)
+
+
+def free_dimensions(proto: Any, axes: Mapping[str, Sequence[int]]) -> None:
+    """Let the ``axes`` of inputs and outputs, by name, have any length, in place.
+
+    Each has a name of its own: two sequences of a call may differ in length.
+    """
+    if not axes:
+        return
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis in axes.get(value.name, ()):
+            value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name}_{axis}"
+    # Inner shapes may be those of the fixed length.
+    del proto.graph.value_info[:]
 
 
 def insert_nodes(proto: Any, position: int, nodes: Sequence[Any]) -> None:

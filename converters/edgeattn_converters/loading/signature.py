@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn_converters.graphs.static_shapes import replay
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 
 DEFAULT = "serving_default"
@@ -18,7 +19,8 @@ STRING = 7  # DT_STRING of tensorflow.DataType
 _STATEFUL = re.compile(
     r"(Stateful|Stateless)?PartitionedCall|(Stateless)?(While|If|Case)|VarHandleOp|"
     r"ReadVariableOp|ResourceGather(Nd)?|Assign(Add|Sub)?VariableOp|VarIsInitializedOp|"
-    r"NoOp|Placeholder|Assert|Random\w+|TruncatedNormal|Multinomial|Tensor(List|Array)\w*"
+    r"NoOp|Placeholder|Assert|Random\w+|TruncatedNormal|Multinomial|Tensor(List|Array)\w*|"
+    r"CudnnRNN\w*"
 )
 # They have no state either, but run code, open files, or belong to other devices.
 _OUTSIDE = re.compile(
@@ -146,6 +148,7 @@ def _model(
 
 def _signature_layer(loaded: Any) -> Any:
     import keras
+    import tensorflow as tf
 
     class Signature(keras.layers.Layer):
         """Calls the signature; the loaded object owns its variables."""
@@ -153,13 +156,30 @@ def _signature_layer(loaded: Any) -> Any:
         def __init__(self) -> None:
             super().__init__(name="signature", trainable=False)
             self._loaded = loaded
-            self._function = loaded.signatures[DEFAULT]
-            for variable in self._function.variables:
+            self.signature_function = loaded.signatures[DEFAULT]
+            for variable in self.signature_function.variables:
                 self._track_variable(_existing(variable))
 
         def call(self, inputs: Any) -> Any:
             """Return the outputs by name."""
-            return self._function(**inputs)
+            return self.signature_function(**inputs)
+
+        def compute_output_spec(self, inputs: Any) -> Any:
+            """Return the shapes for these inputs, which the graph may have lost in its loops."""
+            specs = super().compute_output_spec(inputs)
+            if all(None not in spec.shape[1:] for spec in specs.values()):
+                return specs
+            feeds = {
+                name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()
+            }
+            function = tf.function(
+                lambda feeds: replay(self.signature_function, feeds), autograph=False
+            )
+            results = function.get_concrete_function(feeds).structured_outputs
+            return {
+                name: keras.KerasTensor((None, *value.shape.as_list()[1:]), value.dtype.name)
+                for name, value in results.items()
+            }
 
     return Signature()
 

@@ -26,7 +26,8 @@ def lower_attention(layer: Any, select: Select) -> Callable[..., Any] | None:
 
         mask = layer._check_mask(mask)
         if mask is None:
-            query = tf.gather(inputs, inputs.shape[1] - 1, axis=1)  # (batch, features)
+            last = (inputs.shape[1] or tf.shape(inputs)[1]) - 1
+            query = tf.gather(inputs, last, axis=1)  # (batch, features)
         else:
             inputs = tf.where(tf.expand_dims(mask, 2), inputs, 0.0)
             query = _last_real(inputs, mask)  # (batch, features)
@@ -100,6 +101,8 @@ def lower_keras_attention(layer: Any, select: Select) -> Callable[..., Any] | No
 
         if not use_causal_mask:
             return v_mask
+        if None in scores.shape[-2:]:  # of a sequence of any length
+            return type(layer)._calculate_score_mask(layer, scores, v_mask, use_causal_mask)
         visible = causal_mask(*scores.shape[-2:])
         return visible if v_mask is None else combine_masks(tf.expand_dims(v_mask, 1), visible)
 

@@ -150,7 +150,7 @@ def _weights(query: Any, key: Any, mask: Any, select: Select) -> Any:
     """
     import tensorflow as tf
 
-    _, queries, heads, size = query.shape
+    _, queries, heads, size = _sizes(query)
     query = tf.transpose(query, (0, 2, 1, 3))
     key = tf.transpose(key, (0, 2, 1, 3))
     groups = heads // key.shape[1]
@@ -158,7 +158,7 @@ def _weights(query: Any, key: Any, mask: Any, select: Select) -> Any:
         query = tf.reshape(query, (-1, heads // groups, groups * queries, size))
     scores = tf.matmul(query, key, transpose_b=True)
     if groups > 1:
-        scores = tf.reshape(scores, (-1, heads, queries, key.shape[2]))
+        scores = tf.reshape(scores, (-1, heads, queries, _sizes(key)[2]))
     return tf.nn.softmax(scores if mask is None else mask_scores(scores, mask, select))
 
 
@@ -166,7 +166,7 @@ def _weighted_sum(weights: Any, value: Any) -> Any:
     """The weighted sum of the values, (batch, queries, heads, size)."""
     import tensorflow as tf
 
-    _, heads, queries, keys = weights.shape
+    _, heads, queries, keys = _sizes(weights)
     value = tf.transpose(value, (0, 2, 1, 3))
     groups = heads // value.shape[1]
     if groups > 1:
@@ -175,6 +175,14 @@ def _weighted_sum(weights: Any, value: Any) -> Any:
     if groups > 1:
         sums = tf.reshape(sums, (-1, heads, queries, value.shape[3]))
     return tf.transpose(sums, (0, 2, 1, 3))
+
+
+def _sizes(tensor: Any) -> list[Any]:
+    """The sizes of the axes, as tensors if they are not fixed."""
+    import tensorflow as tf
+
+    sizes = tf.shape(tensor)
+    return [sizes[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
 
 
 def _with_head_axis(mask: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.graphs.static_shapes import replay
 from edgeattn_converters.lowering.call_replacement import Lowering
 from edgeattn_converters.lowering.rnn.recurrence import as_float32, is_keras_class
 from edgeattn_converters.lowering.tf2onnx_handlers import NodeWriter, Placeholders
@@ -175,3 +176,10 @@ def lower_pooling(layer: Any) -> Callable[..., Any] | None:
         return tf.reshape(x, (-1, x.shape[1], height, width, channels))
 
     return call
+
+
+def lower_signature(layer: Any) -> Callable[..., Any] | None:
+    """A lowering of the layer that calls the signature of a SavedModel, see
+    :mod:`edgeattn_converters.loading.signature`: its loops get the shapes of the model."""
+    function = getattr(layer, "signature_function", None)
+    return None if function is None else lambda inputs: replay(function, inputs)

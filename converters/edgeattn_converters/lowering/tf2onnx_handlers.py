@@ -5,8 +5,9 @@ the model is traced, one operation represents the nodes of the layer; when tf2on
 nodes replace it.
 """
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,22 @@ class Placeholders:
         results = author(NodeWriter(ctx, node.name), inputs)
         for result, output, shape, dtype in zip(results, outputs, shapes, dtypes, strict=True):
             ctx.make_node("Identity", [result], outputs=[output], shapes=[shape], dtypes=[dtype])
+
+
+@contextlib.contextmanager
+def sound_rewriters() -> Iterator[None]:
+    """A context in which tf2onnx does not turn ``maximum(alpha * x, x)`` into LeakyRelu.
+
+    It fails if alpha is an array, and loses the axes by which alpha extends x.
+    """
+    from tf2onnx import tfonnx
+
+    original = tfonnx.rewrite_leakyrelu
+    tfonnx.rewrite_leakyrelu = lambda graph, operations: operations
+    try:
+        yield
+    finally:
+        tfonnx.rewrite_leakyrelu = original
 
 
 def operation_handlers() -> dict[str, Any]:

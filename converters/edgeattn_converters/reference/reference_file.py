@@ -15,15 +15,18 @@ from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.npz import write_npz
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors
+from edgeattn.validation.lengths import by_length
 from edgeattn_converters import calibration
 from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
 from edgeattn_converters.reference.keras_outputs import check_unchanged, keras_function, predict
+from edgeattn_converters.reference.other_lengths import other_lengths
 from edgeattn_converters.reference.plausible_inputs import padding_values, plausible_inputs
 from edgeattn_converters.reference.saturation import shifted_function
 from edgeattn_converters.reference.size_limit import within_limit
 from edgeattn_converters.reference.usable_rows import UsableRows, finite_rows, usable_rows
 from edgeattn_converters.rounding import rounding_costs
 from edgeattn_converters.tracing import states
+from edgeattn_converters.tracing.free_time import FreeModel
 from edgeattn_converters.tracing.trace import Interface
 
 # The number of samples from a file; the bundle is copied to the device.
@@ -48,6 +51,19 @@ class Source:
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Further arrays of a reference.
+
+    ``raw`` are the raw inputs of its samples, by input. ``free`` is the same model with a free time
+    axis, whose arrays of other lengths are added, see
+    :mod:`~edgeattn_converters.reference.other_lengths`.
+    """
+
+    raw: Tensors | None = None
+    free: FreeModel | None = None
 
 
 def time_steps_of(path: Path) -> int | None:
@@ -75,7 +91,7 @@ def write(
     attention: bool,
     schemes: Sequence[str] = (),
     calibration_file: Path | None = None,
-    raw: Tensors | None = None,
+    extras: Extras = Extras(),
 ) -> dict[str, Any]:
     """Write the reference to ``path``; returns its entry in the manifest, and ``notes``.
 
@@ -90,8 +106,7 @@ def write(
     file if Keras' outputs for them are unstable. If the rows are large, fewer are written, see
     :func:`~edgeattn_converters.reference.size_limit.within_limit`.
 
-    The entry contains what rounding of the weights costs for each of ``schemes``. ``raw`` are the
-    raw inputs of ``samples``, by input.
+    The entry contains what rounding of the weights costs for each of ``schemes``.
 
     Raises :class:`SampleError` if the samples do not fit the model,
     :class:`UnsupportedModelError` if Keras' outputs are not finite for any sample, and
@@ -127,9 +142,12 @@ def write(
         float16=len(rows.all) - len(rows.others),
         schemes=schemes,
     )
+    free = extras.free
+    others = {} if free is None else other_lengths(free, source.inputs, attention=attention)
+    arrays |= others
     if source.targets is not None:
         arrays[TARGETS] = source.targets[rows.samples]
-    for name, array in (raw or {}).items():
+    for name, array in (extras.raw or {}).items():
         arrays[f"{RAW}{name}"] = array[rows.samples]
     try:
         with path.open("wb") as file:
@@ -141,6 +159,7 @@ def write(
         "source": source.name,
         "seed": SEED if source.kind == SYNTHETIC else None,
         "rounding": costs,
+        **({"lengths": list(by_length(others))} if others else {}),
         "notes": [*source.notes, *_row_notes(source, usable), *_size_notes(usable, rows)],
     }
 

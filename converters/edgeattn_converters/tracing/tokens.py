@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array
+from edgeattn_converters.tracing.loop_tokens import lookups_in_loops
 
 # Operations that only move the values of their inputs, or convert their type.
 _MOVES = frozenset(
@@ -30,33 +31,39 @@ def token_sizes(graph: Any, inputs: Sequence[Any]) -> dict[int, Array]:
     ``inputs`` are the placeholders of a traced graph. Inputs without tokens are not in the result.
     """
     names = frozenset(tensor.op.name for tensor in inputs)
-    lookups = []
+    candidates = list(lookups_in_loops(graph, _table_size, _without_wrapping))
     for operation in graph.get_operations():
-        size = _table_size(operation)
-        indices = _without_wrapping(operation.inputs[1]) if size else None
-        if indices is not None and _consists_of_inputs(indices, names):
-            lookups.append((indices, int(size or 0)))
+        if size := _table_size(operation):
+            candidates.append((_without_wrapping(operation.inputs[1]), size))
+    lookups = [item for item in candidates if _consists_of_inputs(item[0], names)]
     return _looked_up(graph, inputs, lookups) if lookups else {}
 
 
-def _table_size(operation: Any) -> int | None:
-    """The number of rows of the table that a lookup reads, ``None`` for other operations."""
+def _table_size(operation: Any, table: Any = None) -> int | None:
+    """The number of rows of the table that a lookup reads, ``None`` for other operations.
+
+    ``table`` is what it reads from, if that is not its operand.
+    """
     import tensorflow as tf
 
+    if operation.type not in ("GatherV2", "ResourceGather"):
+        return None
+    table = operation.inputs[0] if table is None else table
+    axis = 0
     if operation.type == "GatherV2":
-        axis = tf.get_static_value(operation.inputs[2])
-        shape = operation.inputs[0].shape
-        if axis is None or shape.rank is None or operation.get_attr("batch_dims"):
+        position = tf.get_static_value(operation.inputs[2])
+        if position is None or operation.get_attr("batch_dims"):
             return None
-        size = shape[int(axis)]
-        return None if size is None else int(size)
-    if operation.type == "ResourceGather":
+        axis = int(position)
+    if table.dtype == tf.resource:
         from tensorflow.python.ops import handle_data_util
 
-        data = handle_data_util.get_resource_handle_data(operation.inputs[0])
-        sizes = [axis.size for axis in data.shape_and_type[0].shape.dim] if data.is_set else []
-        return int(sizes[0]) if sizes and sizes[0] > 0 else None
-    return None
+        data = handle_data_util.get_resource_handle_data(table)
+        shape = [size.size for size in data.shape_and_type[0].shape.dim] if data.is_set else []
+    else:
+        shape = [] if table.shape.rank is None else [size or 0 for size in table.shape]
+    known = -len(shape) <= axis < len(shape) and shape[axis] > 0
+    return int(shape[axis]) if known else None
 
 
 def _without_wrapping(indices: Any) -> Any:
@@ -152,7 +159,8 @@ def _looked_up(
             sizes = np.zeros(count + 1, np.int64)
             moved = session.run(tensors, {**constants, **zeros, tensor.name: numbers})
             for values, shift, (_, size) in zip(moved, shifts, lookups, strict=True):
-                selected, allowed = np.ravel(values - shift), np.ravel(size - shift)
+                selected = np.ravel(values - shift).astype(np.int64)
+                allowed = np.ravel(size - shift)
                 for number in np.unique(selected[selected > 0]):
                     smallest = max(1, int(allowed[selected == number].min()))
                     sizes[number] = min(sizes[number] or smallest, smallest)

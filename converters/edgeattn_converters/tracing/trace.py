@@ -100,7 +100,8 @@ def interface_of(
         }
     map_specs = list(zip(maps, specs[len(names) :], strict=True))
     exported, doubtful = selection.select(map_specs, in_loops, without_batch)
-    tokens = token_sizes(concrete.graph, concrete.inputs[: len(inputs)])
+    whole = _without_calls(concrete)
+    tokens = token_sizes(whole.graph, whole.inputs[: len(inputs)])
     return Interface(
         inputs,
         tuple(specs[: len(names)]),
@@ -108,6 +109,16 @@ def interface_of(
         doubtful,
         tuple((inputs[k].name, tuple(sizes.reshape(-1).tolist())) for k, sizes in tokens.items()),
     )
+
+
+def _without_calls(function: Any) -> Any:
+    """The concrete function with the functions that it calls as part of its graph."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    kinds = {operation.type for operation in function.graph.get_operations()}
+    if not kinds & {"PartitionedCall", "StatefulPartitionedCall"}:
+        return function
+    return convert_variables_to_constants_v2(function, lower_control_flow=False)
 
 
 def trace(
@@ -275,8 +286,13 @@ def _sums_by_shape() -> Iterator[None]:
 def _declared_shapes(model: Any, result: Any) -> list[tuple[int | None, ...]]:
     """The shapes of the outputs as Keras infers them; TensorFlow knows less for a median."""
     symbolic = list(getattr(model, "outputs", None) or [])
-    values = result if isinstance(result, list | tuple) else [result]
-    if isinstance(result, dict) or len(symbolic) != len(values):
+    values = list(result) if isinstance(result, list | tuple) else [result]
+    if isinstance(result, dict):
+        values = list(result.values())
+        # Keras sorts the keys.
+        by_name = dict(zip(sorted(result), symbolic, strict=False))
+        symbolic = [by_name[name] for name in result if name in by_name]
+    if len(symbolic) != len(values):
         return []
     shapes = []
     for tensor, value in zip(symbolic, values, strict=True):

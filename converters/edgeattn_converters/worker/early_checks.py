@@ -77,6 +77,17 @@ def time_steps_of(source: ModelSource) -> int | None:
     return reference_file.time_steps_of(Path(source.samples))
 
 
+def may_be_free(file: ModelFile, architecture: str | None) -> bool:
+    """Whether the stored configuration leaves the time axis free, or does not determine it."""
+    stored = _stored(file, architecture)
+    if stored is None:
+        return True
+    try:
+        return _determined(stored_interface.input_specs, stored, None) is None
+    except UsageError:
+        return True
+
+
 def check_time_steps(time_steps: int | None, specs: Sequence[TensorSpec]) -> None:
     """Raise :class:`UsageError` if no input has this sequence length."""
     lengths = [spec.shape[1] for spec in specs if len(spec.shape) > 1]

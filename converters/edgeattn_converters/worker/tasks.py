@@ -16,16 +16,16 @@ from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
-from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
+from edgeattn.errors import EdgeattnError, SampleError, UnsupportedModelError, UsageError
 from edgeattn.frontend.description import FRONTEND, FrontEnd
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
-from edgeattn.schemes import SCHEMES
+from edgeattn.schemes import FORMATS, SCHEMES
 from edgeattn.tensors import Tensors
 from edgeattn_converters import calibration, front_end, inspection, original_layers
-from edgeattn_converters.formats import ConvertedFile
+from edgeattn_converters.formats import ConvertedFile, free_time
 from edgeattn_converters.formats.unchanged_outputs import compare_without_maps
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
@@ -38,6 +38,7 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.reference import keras_outputs, reference_file
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.attention_function import attention_function
+from edgeattn_converters.tracing.free_time import FreeModel, free_model
 from edgeattn_converters.tracing.trace import Interface, interface_of
 from edgeattn_converters.worker import early_checks
 
@@ -51,6 +52,7 @@ class OpenModel:
     source: ModelSource
     loaded: LoadedModel
     interface: Interface
+    free: FreeModel | None = None
 
     @property
     def model(self) -> Any:
@@ -81,7 +83,25 @@ def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: b
     interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
     interface = states.mark_states(interface, pairs)
     early_checks.check_time_steps(source.time_steps, sample_inputs(interface.inputs))
-    return OpenModel(source, loaded, interface)
+    free = None if time_steps is None or with_states else _free_model(source, interface)
+    return OpenModel(source, loaded, interface, free)
+
+
+def _free_model(source: ModelSource, interface: Interface) -> FreeModel | None:
+    """The model with its time axis as free as it is stored; None if it is fixed."""
+    file = _audit(str(source.path), source.trust)
+    if not early_checks.may_be_free(file, source.architecture):
+        return None
+    try:
+        loaded = load_model(
+            file,
+            custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
+            architecture=source.architecture,
+            allow_free_time=True,
+        )
+    except EdgeattnError:
+        return None
+    return free_model(loaded.model, interface)
 
 
 def _with_states(loaded: LoadedModel) -> tuple[LoadedModel, dict[str, str]]:
@@ -187,7 +207,10 @@ def write_reference(
             attention=parsed.attention,
             calibration_file=None if calibration is None else Path(calibration),
             schemes=parsed.schemes or SCHEMES,
-            raw=None if raw is None else read_npz(Path(raw)),
+            extras=reference_file.Extras(
+                raw=None if raw is None else read_npz(Path(raw)),
+                free=opened.free if "onnx" in (parsed.formats or FORMATS) else None,
+            ),
         )
     return {"path": REFERENCE, "sha256": sha256(path), **entry}
 
@@ -360,11 +383,23 @@ def write_artifact(
     convert = functools.partial(
         converter.convert, opened.model, opened.interface, recipe_for(scheme), quantization=chosen
     )
+    convert = functools.partial(convert, options=parsed, samples=samples)
+    file: ConvertedFile | None = None
+    achieved: dict[str, Any] = {}
+    free_axes: free_time.Axes = {}
     try:
-        file: ConvertedFile = convert(path, options=parsed, samples=samples)
+        if format == "onnx" and opened.free is not None:
+            arrays = read_npz(Path(folder) / REFERENCE)
+            file, free, reason = free_time.convert_free(convert, path, scheme, arrays, opened.free)
+            if free is None:
+                achieved["fixed_length"] = reason
+            else:
+                convert, free_axes = functools.partial(convert, free=free), dict(free.axes)
+        if file is None:
+            file = convert(path)
     except RecursionError as error:
         raise UnsupportedModelError("The model is nested too deeply to be traced.") from error
-    achieved = dict(file.achieved)
+    achieved |= file.achieved
     if file.attention:
         without_maps = functools.partial(
             convert, options=replace(parsed, attention=False, attention_layers=())
@@ -397,6 +432,7 @@ def write_artifact(
         attention=file.attention,
         achieved=achieved,
         runtimes=converter.runtimes(achieved),
+        free_axes=free_axes,
     ).to_json()
 
 

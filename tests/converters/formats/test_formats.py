@@ -192,3 +192,32 @@ def test_quotients_of_negative_numbers(format: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", FAILURES)
 def test_errors_of_the_tflite_converter(text: str) -> None:
     assert tflite._reason(ValueError(text)) == FAILURES[text]
+
+
+def test_maximum_with_a_product(tmp_path: Path) -> None:
+    """tf2onnx takes ``maximum(alpha * x, x)`` for LeakyRelu, also if alpha is an array."""
+    import keras
+    from keras import ops
+
+    alphas = {
+        "number": np.float32(0.2),
+        "features": np.float32([0.1, -0.4, 2.0]),
+        "one": np.float32([0.3]),
+        "steps": np.float32([[[0.2], [0.9], [-1.0], [1.5]]]),
+    }
+    x = keras.Input((4, 3), name="x")
+    model = keras.Model(
+        x,
+        {
+            name: ops.maximum((x + k) * alpha, x + k)
+            for k, (name, alpha) in enumerate(alphas.items())
+        },
+    )
+    values = np.random.default_rng(1).normal(size=(5, 4, 3)).astype("float32")
+    interface = interface_of(model)
+    onnx.convert(model, interface, recipe_for("float32"), tmp_path / "m.onnx")
+    runner = open_runner(tmp_path / "m.onnx", "onnx", interface.inputs, interface.outputs)
+    outputs = runner.run({"x": values})
+    for k, (name, alpha) in enumerate(alphas.items()):
+        expected = np.maximum((values + k) * alpha, values + k)
+        np.testing.assert_allclose(outputs[name], expected, rtol=1e-6)

@@ -92,27 +92,32 @@ def test_int4_per_channel(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.model.layers[0].kernel, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_gptq(tmp_path: Path) -> None:
-    """The dequantized kernel is what the layer multiplies by.
+@pytest.mark.parametrize("mode", ["gptq", "awq"])
+def test_groups_with_zero_points(mode: str, tmp_path: Path) -> None:
+    """The dequantized kernel is what the layer multiplies by; AWQ divides it by scales of inputs.
 
     Keras 3.15 leaves the zero points out of ``.keras`` files, which neither it nor we can load.
     """
     inputs = keras.Input((6,))
-    dense = layers.Dense(4, dtype="gptq/4/2_from_float32", name="dense")
+    dense = layers.Dense(4, dtype=f"{mode}/4/2_from_float32", name="dense")
     model = keras.Model(inputs, dense(inputs))
     generator = np.random.default_rng(0)
     levels = generator.integers(0, 16, (4, 6))
     scale, zero = generator.uniform(0.1, 0.3, (4, 3)), generator.integers(4, 12, (4, 3))
     groups = np.repeat(np.arange(3), 2)
     packed = levels[0::2] | (levels[1::2] << 4)
-    dense.is_gptq_calibrated = True
+    setattr(dense, f"is_{mode}_calibrated", True)
     dense.quantized_kernel.assign(packed.astype("uint8"))
     dense.kernel_scale.assign(scale)
     dense.kernel_zero.assign(zero.astype("uint8"))
     dense.g_idx.assign(groups)
+    divisors = np.ones(6)
+    if mode == "awq":
+        divisors = generator.uniform(0.5, 2, 6)
+        dense.awq_scales.assign(divisors)
     model.save(tmp_path / "m.h5")
     loaded = load_model(audit_file(tmp_path / "m.h5"))
-    expected = ((levels - zero[:, groups]) * scale[:, groups]).T
+    expected = ((levels - zero[:, groups]) * scale[:, groups]).T / divisors[:, None]
     np.testing.assert_allclose(loaded.model.get_layer("dense").kernel, expected, atol=1e-5)
 
 

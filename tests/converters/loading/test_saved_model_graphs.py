@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,90 @@ def test_plain_tensorflow(tmp_path: Path) -> None:
     outputs = loaded.model({"x": np.eye(3, dtype="float32")})
     np.testing.assert_allclose(outputs["first"], [[1], [2], [3]])
     np.testing.assert_allclose(outputs["second"], [[4], [5], [6]])
+
+
+def recurrent(steps: int | None) -> Any:
+    x = keras.Input((steps, FEATURES), name="x")
+    sequences = layers.LSTM(4, return_sequences=True)(layers.Masking()(x))
+    both = layers.Bidirectional(layers.GRU(3))(x)
+    return keras.Model(x, {"a": layers.SimpleRNN(2)(sequences), "b": both, "c": sequences})
+
+
+class Loops(tf.Module):
+    """Loops of plain TensorFlow: one over steps, one that scans, one that maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = tf.Variable(np.eye(FEATURES, dtype="float32") * 0.5)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, STEPS, FEATURES), tf.float32, name="x")])
+    def serve(self, x: Any) -> Any:
+        """Return what three loops compute."""
+        state, states = tf.zeros_like(x[:, 0]), tf.TensorArray(tf.float32, STEPS)
+        for step in tf.range(STEPS):
+            state = tf.tanh(x[:, step] @ self.w + state)
+            states = states.write(step, state)
+        by_step = tf.transpose(x, (1, 0, 2))
+        sums = tf.scan(lambda total, now: total * 0.5 + now, by_step, tf.zeros_like(x[:, 0]))
+        squares = tf.map_fn(lambda row: row * row, by_step)
+        results = {"a": states.stack(), "b": sums, "c": squares}
+        return {name: tf.transpose(value, (1, 0, 2)) for name, value in results.items()}
+
+
+def loops(path: Path) -> dict[str, Any]:
+    module = Loops()
+    save(module, path)
+    return dict(module.serve(tf.constant(X[:1])))
+
+
+def exported(steps: int | None) -> Callable[[Path], dict[str, Any]]:
+    def write(path: Path) -> dict[str, Any]:
+        model = recurrent(steps)
+        model.export(path, verbose=False)
+        return dict(model(X[:1]))
+
+    return write
+
+
+def keras_2(path: Path) -> dict[str, Any]:
+    """A subclassed model; Keras 2 stores functions for GPUs with it."""
+    import tf_keras
+
+    class Network(tf_keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = tf_keras.layers.LSTM(4, return_sequences=True)
+            self.gru = tf_keras.layers.GRU(3)
+
+        def call(self, inputs: Any) -> Any:
+            return self.gru(self.lstm(inputs))
+
+    model = Network()
+    expected = model(X[:1])
+    model.save(path, save_format="tf")
+    return {"output_1": expected}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(exported(STEPS), id="export", marks=pytest.mark.long),
+        pytest.param(exported(None), id="export of any length"),
+        pytest.param(loops, id="TensorFlow"),
+        pytest.param(keras_2, id="Keras 2", marks=pytest.mark.long),
+    ],
+)
+def test_loops_of_a_graph(write: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
+    expected = write(tmp_path / "m")
+    loaded = load_model(audit_file(tmp_path / "m"), time_steps=STEPS)
+    interface = interface_of(loaded.model)
+    [name] = [spec.name for spec in interface.inputs]
+    for format, converter in (("tflite", tflite), ("onnx", onnx)):
+        path = tmp_path / f"m.{format}"
+        file = converter.convert(loaded.model, interface, recipe_for("float32"), path)
+        outputs = open_runner(path, format, file.inputs, file.outputs).run({name: X[:1]})
+        for key, value in expected.items():
+            np.testing.assert_allclose(outputs[key], np.asarray(value), atol=1e-5, err_msg=format)
 
 
 class Writing(tf.Module):

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import models
@@ -122,6 +123,72 @@ def own_table() -> Any:
     return keras.Model(inputs, Table()(inputs))
 
 
+class EmbeddingCell(keras.layers.Layer):
+    """A cell whose input is a word, or the word and a number."""
+
+    state_size, output_size = 4, 4
+
+    def build(self, _shape: Any) -> None:
+        self.words = layers.Embedding(WORDS, 4)
+        self.words.build(())
+
+    def call(self, inputs: Any, states: Any) -> Any:
+        state = ops.tanh(self.words(ops.cast(inputs[:, 0], "int32") + 2) + states[0])
+        return state, [state]
+
+
+def in_a_recurrent_layer() -> Any:
+    inputs = keras.Input((STEPS, 1), name="words")
+    return keras.Model(inputs, layers.RNN(EmbeddingCell())(inputs))
+
+
+class Scan(keras.layers.Layer):
+    """Looks up one word after the other, in loops inside of loops if the words are ``nested``."""
+
+    def __init__(self, nested: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.nested = nested
+
+    def build(self, _shape: Any) -> None:
+        self.table = self.add_weight(shape=(WORDS, 3), name="table")
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (*shape, 3)
+
+    def call(self, inputs: Any) -> Any:
+        def look_up(words: Any) -> Any:
+            return tf.gather(self.table, tf.cast(words, "int32"))
+
+        def each(row: Any) -> Any:
+            return tf.map_fn(look_up, row, fn_output_signature=tf.float32)
+
+        return (
+            each(inputs)
+            if not self.nested
+            else tf.map_fn(each, inputs, fn_output_signature=tf.float32)
+        )
+
+
+def scanned(nested: bool) -> Callable[[], Any]:
+    def build() -> Any:
+        inputs = words()
+        return keras.Model(inputs, Scan(nested)(inputs))
+
+    return build
+
+
+class Called(Scan):
+    """Looks words up in a function of TensorFlow, which is a graph of its own."""
+
+    def call(self, inputs: Any) -> Any:
+        return tf.function(lambda indices: tf.gather(self.table, indices))(inputs)
+
+
+def called() -> Any:
+    inputs = words()
+    return keras.Model(inputs, Called()(inputs))
+
+
 MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "transformer": (transformer, {"words": WORDS}),
     "vision transformer": (vision_transformer, {}),
@@ -140,6 +207,10 @@ MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         shifted(lambda x: ops.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=1)),
         {"words": [WORDS, WORDS, WORDS, WORDS, 0]},
     ),
+    "cell of a recurrent layer": (in_a_recurrent_layer, {"words": WORDS - 2}),
+    "one after the other": (scanned(False), {"words": WORDS}),
+    "loop in a loop": (scanned(True), {"words": WORDS}),
+    "called function": (called, {"words": WORDS}),
     "argmax": (computed(lambda x: ops.argmax(x, axis=1, keepdims=True)), {}),
     "rounded": (computed(lambda x: ops.cast(ops.sigmoid(x) * 9, "int32")), {}),
     "above": (computed(lambda x: ops.cast(x > 0, "int32")), {}),

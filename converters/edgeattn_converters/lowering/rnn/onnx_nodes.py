@@ -33,7 +33,7 @@ class _NodeSpec:
 
     cells: tuple[Cell, ...]
     activations: dict[str, Any]
-    time: int
+    time: int | None
     reverse: bool
     zero_masked: bool
     masked: bool
@@ -47,7 +47,7 @@ class _NodeSpec:
 
 
 class ONNXRecurrence:
-    """A :class:`RecurrenceLowering` to ONNX nodes; the batch may be free."""
+    """A :class:`RecurrenceLowering` to ONNX nodes; the batch and the time axis may be free."""
 
     def __init__(self, placeholders: Placeholders) -> None:
         self._placeholders = placeholders
@@ -148,7 +148,8 @@ class _RecurrenceWriter:
             counts = self._node("CumSum", mask, self._integer(1))  # (batch, time)
             total = self._node("ReduceSum", mask, self._const([1]), keepdims=0)
             lengths = self._node("Cast", total, to=_INT32)  # (batch,)
-            x = self._gather_steps(x, self._real_steps_first(mask))
+            time = self._time(mask)
+            x = self._gather_steps(x, self._real_steps_first(mask, time))
         sequence = self._node("Transpose", x, perm=[1, 0, 2])  # (time, batch, features)
         y, *last = self._recurrent_node(sequence, lengths, self._initial_states(states))
         # Y is (time, directions, batch, units), the states (directions, batch, units).
@@ -158,7 +159,7 @@ class _RecurrenceWriter:
         ]
         if mask is not None:
             outputs = [
-                self._restore_order(output, mask, counts, self._spec.reverse or number == 1)
+                self._restore_order(output, mask, counts, time, self._spec.reverse or number == 1)
                 for number, output in enumerate(outputs)
             ]
         parts = [self._split_directions(state, axis=0) for state in last]
@@ -190,7 +191,7 @@ class _RecurrenceWriter:
         y = self._node("Transpose", y, perm=[2, 0, 1, 3])
         h = self._node("Transpose", h, perm=[1, 0, 2])
         return [
-            self._node("Reshape", y, self._const([0, self._spec.time, width])),
+            self._node("Reshape", y, self._const([0, 0, width])),
             self._node("Reshape", h, self._const([0, width])),
         ]
 
@@ -207,20 +208,31 @@ class _RecurrenceWriter:
         half = self._cell.states
         return [self._node("Concat", expanded[k], expanded[half + k], axis=0) for k in range(half)]
 
-    def _real_steps_first(self, mask: str) -> str:
+    def _time(self, mask: str) -> str:
+        """The number of steps."""
+        if self._spec.time is not None:
+            return self._integer(self._spec.time)
+        return str(self._node("Gather", self._node("Shape", mask), self._integer(1)))
+
+    def _real_steps_first(self, mask: str, time: str) -> str:
         """Indices (batch, time) that move the real steps to the front and keep their order."""
-        time = self._spec.time
-        falling = self._const(-np.arange(time, dtype=np.int64)[None])
-        ranks = self._node("Add", self._node("Mul", mask, self._integer(time)), falling)
+        if self._spec.time is not None:
+            falling = self._const(-np.arange(self._spec.time, dtype=np.int64)[None])
+            count = self._const([self._spec.time])
+        else:
+            steps = self._node("Range", self._integer(0), time, self._integer(1))
+            falling = self._node("Unsqueeze", self._node("Neg", steps), self._const([0]))
+            count = self._node("Unsqueeze", time, self._const([0]))
+        ranks = self._node("Add", self._node("Mul", mask, time), falling)
         options = {"axis": 1, "largest": 1, "sorted": 1}
-        return str(self._node("TopK", ranks, self._const([time]), count=2, **options)[1])
+        return str(self._node("TopK", ranks, count, count=2, **options)[1])
 
     def _gather_steps(self, x: str, steps: str) -> str:
         """The steps of x (batch, time, ...) at the indices (batch, time)."""
         indices = self._node("Unsqueeze", steps, self._const([2]))
         return str(self._node("GatherND", x, indices, batch_dims=1))
 
-    def _restore_order(self, outputs: str, mask: str, counts: str, reverse: bool) -> str:
+    def _restore_order(self, outputs: str, mask: str, counts: str, time: str, reverse: bool) -> str:
         """Move outputs of reordered steps (batch, time, units) back to the steps' positions."""
         if reverse:
             # The output at t is the last one computed at or after t, and the number of real steps
@@ -235,7 +247,7 @@ class _RecurrenceWriter:
         if self._spec.zero_masked:
             computed = self._node("Cast", mask, to=_BOOL)
         not_negative = self._node("Max", steps, self._integer(0))
-        clipped = self._node("Min", not_negative, self._integer(self._spec.time - 1))
+        clipped = self._node("Min", not_negative, self._node("Sub", time, self._integer(1)))
         gathered = self._gather_steps(outputs, clipped)
         computed = self._node("Unsqueeze", computed, self._const([2]))
         zero = self._const(np.zeros((1, 1, 1), np.float32))

@@ -1,0 +1,256 @@
+"""Graphs of SavedModels with the shapes of the converted model.
+
+The loops of an exported graph were traced for any batch size, and often for any sequence length, so
+the lists of tensors in them have elements of unknown shapes, which neither converter accepts. The
+operations are added once more to the graph that is traced now, whose inputs have fixed shapes:
+TensorFlow then infers the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+LOOPS = ("While", "StatelessWhile")
+_IF = ("If", "StatelessIf")
+# Operations that compute the lengths of lists from shapes.
+_OF_SIZES = frozenset({"StridedSlice", "AddV2", "Sub", "Mul", "Maximum", "Minimum", "FloorDiv"})
+# The position of the shape of the elements in the operands.
+_ELEMENT_SHAPE = {
+    "TensorListFromTensor": 1,
+    "TensorListGetItem": 2,
+    "TensorListStack": 1,
+    "TensorListReserve": 0,
+}
+
+
+def replay(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The outputs by name of a signature, a concrete function, added to the current graph."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    names = [tensor.name.split(":")[0] for tensor in function.inputs]
+    with tf.init_scope():  # reads the values of variables
+        frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
+    keywords = dict(zip(names, _keywords(function), strict=False))
+    arguments = [inputs[keywords[tensor.name.split(":")[0]]] for tensor in frozen.inputs]
+    results = _Replay().outputs(frozen.graph, frozen.inputs, arguments, frozen.outputs)
+    return dict(zip(sorted(function.structured_outputs), results, strict=True))
+
+
+def _keywords(function: Any) -> list[str]:
+    """The names of the arguments of a signature, in the order of its inputs."""
+    _, arguments = function.structured_input_signature
+    return list(getattr(function, "_arg_keywords", None) or sorted(arguments))
+
+
+@dataclass(frozen=True)
+class _Unshaped:
+    """A list of tensors that is not made yet, because the shape of its elements is unknown."""
+
+    operation: Any
+    inputs: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _List:
+    """What is known about a list of tensors: its length, and the shape of its elements."""
+
+    length: int | None = None
+    shape: tuple[int | None, ...] | None = None
+
+
+class _Replay:
+    """Adds operations to the current graph; remembers what is known about lists."""
+
+    def __init__(self) -> None:
+        # By a reference to the list.
+        self._lists: dict[Any, _List] = {}
+
+    def outputs(
+        self, graph: Any, placeholders: Sequence[Any], arguments: Sequence[Any], results: Any
+    ) -> list[Any]:
+        """The values of ``results`` if ``placeholders`` of ``graph`` have the values
+        ``arguments``."""
+        values = {tensor.name: value for tensor, value in zip(placeholders, arguments, strict=True)}
+        for operation in graph.get_operations():
+            if operation.outputs and operation.outputs[0].name in values:
+                continue
+            inputs = [values[tensor.name] for tensor in operation.inputs]
+            for tensor, value in zip(operation.outputs, self._add(operation, inputs), strict=True):
+                values[tensor.name] = value
+        return [self._made(values[tensor.name]) for tensor in results]
+
+    def _add(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
+        kind = operation.type
+        if kind == "TensorListReserve" and None in (_static(inputs[0]) or (None,)):
+            return [_Unshaped(operation, tuple(inputs))]
+        if kind in LOOPS:
+            return self._loop(operation, inputs)
+        if kind == "TensorListSetItem" and inputs[2].shape.rank is not None:
+            inputs[0] = self._made(inputs[0], tuple(inputs[2].shape.as_list()))
+        inputs = [self._made(value) for value in inputs]
+        if kind in _IF:
+            return self._condition(operation, inputs)
+        if kind in ("Identity", "StopGradient") and inputs[0].dtype.name == "variant":
+            return inputs
+        folded = _folded(operation, inputs)
+        return self._copy(operation, inputs) if folded is None else [folded]
+
+    def _copy(self, operation: Any, inputs: list[Any]) -> list[Any]:
+        """Add an operation; those on lists get what is known about the list."""
+        import tensorflow as tf
+        from tensorflow.core.framework.attr_value_pb2 import AttrValue
+
+        attributes = {
+            name: value
+            for name, value in operation.node_def.attr.items()
+            if not name.startswith("_")
+        }
+        known = self._list_of(operation.type, inputs)
+        position = _ELEMENT_SHAPE.get(operation.type)
+        if position is not None and known.shape is not None:
+            sizes = [-1 if size is None else size for size in known.shape]
+            inputs[position] = tf.constant(sizes, tf.int32)
+        if operation.type == "TensorListStack" and known.length is not None:
+            attributes["num_elements"] = AttrValue(i=known.length)
+        added = tf.compat.v1.get_default_graph()._create_op_internal(
+            operation.type,
+            inputs,
+            dtypes=[tensor.dtype for tensor in operation.outputs],
+            attrs=attributes,
+            name=operation.name.split("/")[-1].lstrip("_") or operation.type,
+        )
+        if added.outputs and added.outputs[0].dtype.name == "variant":
+            self._lists[added.outputs[0].ref()] = known
+        return list(added.outputs)
+
+    def _list_of(self, kind: str, inputs: Sequence[Any]) -> _List:
+        """What is known about the list that an operation makes or reads."""
+        if kind == "TensorListFromTensor" and inputs[0].shape.rank:
+            length, *shape = inputs[0].shape.as_list()
+            return _List(length, tuple(shape))
+        if kind == "TensorListReserve":
+            length = _static(inputs[1])
+            return _List(None if length is None else length[0], _static(inputs[0]))
+        if not kind.startswith("TensorList"):
+            return _List()
+        known = self._lists.get(inputs[0].ref(), _List())
+        if kind == "TensorListSetItem" and inputs[2].shape.rank is not None:
+            return _List(known.length, tuple(inputs[2].shape.as_list()))
+        return known
+
+    def _made(self, value: Any, shape: tuple[int | None, ...] | None = None) -> Any:
+        """``value``, or the list that it stands for, with elements of ``shape``."""
+        import tensorflow as tf
+
+        if not isinstance(value, _Unshaped):
+            return value
+        inputs = list(value.inputs)
+        if shape is not None:
+            inputs[0] = tf.constant([-1 if size is None else size for size in shape], tf.int32)
+        return self._copy(value.operation, inputs)[0]
+
+    def _loop(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
+        import tensorflow as tf
+
+        condition, body = (function_graph(operation, name) for name in ("cond", "body"))
+        shapes = self._written_shapes(body, inputs)
+        made = [self._made(value, shapes.get(k)) for k, value in enumerate(inputs)]
+        results = tf.while_loop(
+            lambda *arguments: self._repeat(condition, made, arguments)[0],
+            lambda *arguments: self._repeat(body, made, arguments),
+            made,
+        )
+        results = list(results) if isinstance(results, list | tuple) else [results]
+        self._know_lists(made, results)
+        return results
+
+    def _repeat(self, graph: Any, made: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+        self._know_lists(made, arguments)
+        return self.outputs(graph, graph.inputs, arguments, graph.outputs)
+
+    def _know_lists(self, known: Sequence[Any], same: Sequence[Any]) -> None:
+        """Remember about the lists ``same`` what is known about others."""
+        for old, new in zip(known, same, strict=True):
+            if not isinstance(old, _Unshaped) and old.ref() in self._lists:
+                self._lists[new.ref()] = self._lists[old.ref()]
+
+    def _written_shapes(
+        self, body: Any, inputs: Sequence[Any]
+    ) -> dict[int, tuple[int | None, ...]]:
+        """The shapes of the elements that a loop writes, by the position of the list."""
+        import tensorflow as tf
+        from tensorflow.python.framework.func_graph import FuncGraph
+
+        unshaped = [k for k, value in enumerate(inputs) if isinstance(value, _Unshaped)]
+        if not unshaped:
+            return {}
+        with FuncGraph("trial").as_default():
+            arguments = [
+                tf.compat.v1.placeholder(tensor.dtype, None if k in unshaped else inputs[k].shape)
+                for k, tensor in enumerate(body.inputs)
+            ]
+            self._know_lists(inputs, arguments)
+            results = self.outputs(body, body.inputs, arguments, body.outputs)
+            found = {k: self._lists.get(results[k].ref(), _List()).shape for k in unshaped}
+        return {k: shape for k, shape in found.items() if shape is not None}
+
+    def _condition(self, operation: Any, inputs: list[Any]) -> Sequence[Any]:
+        import tensorflow as tf
+
+        predicate, *arguments = inputs
+        branches = [function_graph(operation, name) for name in ("then_branch", "else_branch")]
+        then, otherwise = (
+            lambda graph=graph: self.outputs(graph, graph.inputs, arguments, graph.outputs)
+            for graph in branches
+        )
+        results = tf.cond(predicate, then, otherwise)
+        return list(results) if isinstance(results, list | tuple) else [results]
+
+
+def function_graph(operation: Any, attribute: str) -> Any:
+    """The graph of a function that an operation calls."""
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+    name = operation.get_attr(attribute).name
+    definition = operation.graph._get_function(name).cached_definition
+    with operation.graph.as_default():  # where the functions are found that it calls
+        return function_def_to_graph(definition, include_library_functions=True)
+
+
+def _folded(operation: Any, inputs: Sequence[Any]) -> Any:
+    """The result of arithmetic of sizes as a constant; None if it is something else."""
+    import tensorflow as tf
+
+    if operation.type not in _OF_SIZES or not operation.outputs[0].dtype.is_integer:
+        return None
+    values = [tf.get_static_value(tensor) for tensor in inputs]
+    if values[0] is None and inputs[0].op.type == "Shape" and operation.type == "StridedSlice":
+        # One size of a shape with other sizes that are free.
+        sizes, first = inputs[0].op.inputs[0].shape, values[1]
+        if sizes.rank is None or first is None or operation.get_attr("shrink_axis_mask") != 1:
+            return None
+        size = sizes[int(first[0])]
+        return None if size is None else tf.constant(size, operation.outputs[0].dtype)
+    if any(value is None for value in values):
+        return None
+    definition = operation.op_def
+    arguments = dict(zip([item.name for item in definition.input_arg], values, strict=True))
+    options = {
+        item.name: operation.get_attr(item.name) for item in definition.attr if item.type != "type"
+    }
+    with tf.init_scope():
+        result = getattr(tf.raw_ops, operation.type)(**arguments, **options).numpy()
+    return tf.constant(result)
+
+
+def _static(tensor: Any) -> tuple[int | None, ...] | None:
+    """The values of a constant, ``None`` for negative ones; ``None`` if it is not constant."""
+    import tensorflow as tf
+
+    value = tf.get_static_value(tensor)
+    if value is None:
+        return None
+    return tuple(None if number < 0 else int(number) for number in np.reshape(value, -1))

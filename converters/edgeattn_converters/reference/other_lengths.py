@@ -1,0 +1,65 @@
+"""Sequences of other lengths with what Keras computes for them, if the model leaves it free."""
+
+import numpy as np
+
+from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn.validation.lengths import with_length
+from edgeattn_converters.reference.keras_outputs import keras_function
+from edgeattn_converters.tracing.free_time import FreeModel
+
+ROWS = 4
+# A file is one of any length only if this many others give the results of Keras.
+FEWEST = 2
+# No longer sequences are computed than this one, or one step more than the model's.
+LONGEST = 2_000
+
+
+def other_lengths(free: FreeModel, inputs: Tensors, *, attention: bool) -> dict[str, Array]:
+    """Arrays for the reference, of the first rows of ``inputs`` cut or continued.
+
+    Lengths that Keras itself cannot compute are left out; empty if too few remain.
+    """
+    [steps] = {
+        inputs[spec.name].shape[1] for spec in free.interface.inputs if _is_free(spec)
+    } or {None}  # fmt: skip
+    if steps is None:
+        return {}
+    run = keras_function(free.model, free.interface, attention=attention)
+    arrays: dict[str, Array] = {}
+    lengths = []
+    for length in sorted({max(1, steps // 2), steps + 1, min(2 * steps, LONGEST)} - {steps}):
+        rows = {
+            spec.name: _with_steps(inputs[spec.name], length) if _is_free(spec)
+            else inputs[spec.name][:ROWS]
+            for spec in free.interface.inputs
+        }  # fmt: skip
+        try:
+            values = run(rows)
+        except Exception:  # Keras raises errors of many classes if a length does not fit
+            continue
+        if not all(np.isfinite(value).all() for value in values.all.values()):
+            continue
+        lengths.append(length)
+        arrays |= with_length(
+            {
+                **{f"input/{name}": value for name, value in rows.items()},
+                **{f"output/{name}": value for name, value in values.outputs.items()},
+                **values.maps,
+            },
+            length,
+        )
+    return arrays if len(lengths) >= FEWEST else {}
+
+
+def _is_free(spec: TensorSpec) -> bool:
+    return len(spec.shape) > 1 and spec.shape[1] is None
+
+
+def _with_steps(array: Array, steps: int) -> Array:
+    """The first :data:`ROWS` rows with ``steps``: cut, or continued with the steps of the next."""
+    parts, length, row = [array[:ROWS]], array.shape[1], 0
+    while length < steps:
+        row += 1
+        parts.append(np.roll(array, -row, axis=0)[:ROWS])
+        length += array.shape[1]
+    return np.ascontiguousarray(np.concatenate(parts, axis=1)[:, :steps])

@@ -1,0 +1,88 @@
+"""The argument of ``edgeattn validate``: a bundle, or a ``.tflite`` or ``.onnx`` file."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeattn.cli import options, output
+from edgeattn.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the expected values of a file come from: a Keras file, or arrays in ``reference``."""
+
+    model: Path | None
+    reference: Path | None
+    data: Path | None
+    loading: options.ModelLoading
+
+    def check(self, path: Path) -> None:
+        """Raise :class:`UsageError` unless exactly one of them is given for the file ``path``."""
+        if self.model is None and self.reference is None:
+            raise UsageError(
+                f"{path.name} is no bundle, so it has no expected values.",
+                hint="Pass the Keras file that it was converted from: --model FILE, or inputs and "
+                "outputs: --reference FILE.npz",
+            )
+        if self.reference is None:
+            return
+        if self.model is not None or self.data is not None:
+            other = "--model" if self.model is not None else "--data"
+            raise UsageError(
+                f"--reference and {other} exclude each other.", hint=f"Omit {other} or --reference."
+            )
+        if not self.reference.is_file():
+            raise UsageError(f"--reference: no such file: {self.reference}")
+
+
+def is_stored_file(path: Path) -> bool:
+    """Whether ``path`` is a ``.tflite`` or ``.onnx`` file and not a bundle."""
+    from edgeattn.inspection import ONNX, TFLITE, file_kind
+
+    return path.is_file() and file_kind(path) in (TFLITE, ONNX)
+
+
+@contextlib.contextmanager
+def open_as_bundle(
+    path: Path, selection: options.ArtifactSelection, origin: Origin, *, quiet: bool
+) -> Iterator[Bundle]:
+    """A temporary bundle with the file ``path``; prints notes on how it was compared."""
+    from edgeattn.inspection import file_kind
+    from edgeattn.validation.stored_file import StoredFile
+
+    origin.check(path)
+    if len(selection.schemes) > 1:
+        raise UsageError(
+            f"{path.name} is one file, of one scheme.", hint="Pass --scheme once, or omit it."
+        )
+    scheme = next(iter(selection.schemes), None)
+    with tempfile.TemporaryDirectory(prefix="edgeattn-") as temporary:
+        folder = Path(temporary) / path.name
+        folder.mkdir()
+        with output.progress(quiet):
+            stored = StoredFile.read(path, file_kind(path), scheme)
+            if origin.reference is not None:
+                bundle, notes = stored.with_reference(origin.reference, folder)
+            else:
+                assert origin.model is not None
+                loading = {**origin.loading.to_json(), "ignore": origin.loading.ignore}
+                bundle, notes = stored.with_keras(origin.model, origin.data, loading, folder)
+        if not quiet:
+            output.echo(*(f"note: {note}" for note in notes), err=True)
+        yield bundle
+
+
+def next_command(path: Path, model: Path | None) -> str:
+    """The arguments of ``edgeattn validate`` for ``path``."""
+    words = [str(path), *(() if model is None else ("--model", str(model)))]
+    return shlex.join(words)

@@ -1,0 +1,191 @@
+"""ONNX files of models with a free time axis accept sequences of any length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from corpus.routes import in_this_process
+from keras import ops
+
+import edgeattn as package
+import models
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import sha256, write_manifest
+from edgeattn.errors import SampleError
+from edgeattn.layers import Attention
+from edgeattn.runners import open_runner
+from edgeattn.samples.npz import read_npz, write_npz
+from edgeattn_converters import ConversionOptions, ModelSource, convert
+from edgeattn_converters.formats import onnx
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.free_time import free_model
+from edgeattn_converters.tracing.trace import interface_of
+
+layers = keras.layers
+STEPS, FEATURES = 6, 4
+LENGTHS = (1, 3, 6, 11)
+
+
+def sequences(length: int, rows: int = 3) -> np.ndarray:
+    generator = np.random.default_rng(length)
+    x = generator.normal(size=(rows, length, FEATURES)).astype("float32")
+    x[0, length // 2 :] = 0  # padding, for models that mask
+    return x
+
+
+def several(steps: int | None) -> Any:
+    """One output for each kind of layer."""
+    x = keras.Input((steps, FEATURES), name="x")
+    masked = layers.Masking()(x)
+    heads = layers.MultiHeadAttention(2, 3, name="heads")
+    groups = layers.GroupQueryAttention(2, 4, 2, name="groups")
+    outputs = {
+        "lstm": layers.LSTM(3)(masked),
+        "both": layers.Bidirectional(layers.GRU(3, return_sequences=True))(x),
+        "both_masked": layers.Bidirectional(layers.LSTM(3, return_sequences=True))(masked),
+        "backward": layers.SimpleRNN(3, go_backwards=True)(masked),
+        "causal": heads(x, x, use_causal_mask=True),
+        "groups": groups(x, x),
+        "dot": layers.Attention(name="dot")([x, x], use_causal_mask=True),
+        "look": Attention(3, name="look")(layers.LSTM(3, return_sequences=True)(x)),
+        "look_masked": Attention(3, name="look_masked")(masked),
+        "convolution": layers.Conv1D(3, 3, padding="causal")(x),
+        "mean": layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x)),
+    }
+    return keras.Model(x, outputs)
+
+
+@pytest.mark.long
+def test_layers_at_several_lengths(tmp_path: Path) -> None:
+    fixed, free = several(STEPS), several(None)
+    models.filled(fixed)
+    free.set_weights(fixed.get_weights())
+    interface = interface_of(fixed)
+    found = free_model(free, interface)
+    assert found is not None
+    path = tmp_path / "m.onnx"
+    axes = (("x", (1,)), ("both", (1,)), ("attention/heads", (2, 3)))
+    of_any_length = replace(found, axes=axes)
+    file = onnx.convert(fixed, interface, recipe_for("float32"), path, free=of_any_length)
+    assert file.inputs == interface.inputs
+    runner = open_runner(path, "onnx", file.inputs, file.outputs)
+    for length in LENGTHS:
+        x = sequences(length)
+        outputs = runner.run({"x": x})
+        for name, expected in free.predict(x, verbose=0).items():
+            message = f"{name} at {length} steps"
+            np.testing.assert_allclose(outputs[name], expected, atol=2e-5, err_msg=message)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    x = keras.Input((None, FEATURES), name="x")
+    states = layers.LSTM(5, return_sequences=True)(layers.Masking()(x))
+    each = layers.Dense(2, name="each")(states)
+    return models.filled(keras.Model(x, [each, Attention(3, name="look")(states)]))
+
+
+@pytest.fixture(scope="module")
+def bundle(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    path = tmp_path_factory.mktemp("any") / "m.keras"
+    model.save(path)
+    with in_this_process():
+        conversion = convert(
+            ModelSource(path, time_steps=STEPS),
+            options=ConversionOptions(schemes=("float32", "dynamic_int8")),
+        )
+    return conversion.bundle
+
+
+def test_manifest_and_validation(bundle: Bundle, edgeattn: Callable[..., Any]) -> None:
+    by_label = {artifact.label: artifact for artifact in bundle.manifest.artifacts}
+    float32 = by_label["onnx float32"]
+    assert float32.free_axes == {"x": (1,), "each": (1,), "attention/look": (1,)}
+    assert by_label["tflite float32"].free_axes == {}
+    assert bundle.manifest.reference["lengths"] == [STEPS // 2, STEPS + 1, 2 * STEPS]
+    with in_this_process():
+        result = edgeattn("validate", bundle.path, "--jobs", 1, "--json")
+    assert result.code in (0, 6), result.out
+    for item in result.document["artifacts"]:
+        checks = {c["output"]: c for c in item["checks"] if c["metric"] == "length_error"}
+        if by_label[f"{item['format']} {item['scheme']}"].free_axes:
+            assert set(checks) == {"each", "look", "attention/look"}
+            assert all(check["passed"] for check in checks.values())
+        else:
+            assert not checks
+
+
+def test_load_accepts_any_length(bundle: Bundle, model: Any) -> None:
+    loaded = package.load(bundle.path, format="onnx", scheme="float32")
+    for length in LENGTHS:
+        x = sequences(length)
+        each, look = model.predict(x, verbose=0)
+        for row in range(len(x)):
+            outputs = loaded(x[row])
+            np.testing.assert_allclose(outputs["each"], each[row : row + 1], atol=1e-5)
+            np.testing.assert_allclose(outputs["look"], look[row : row + 1], atol=1e-5)
+            assert outputs["attention/look"].shape == (1, length)
+    with pytest.raises(SampleError, match=r"shape \(any, 4\), received \(3, 5\)"):
+        loaded(np.zeros((3, 5), "float32"))
+    fixed = package.load(bundle.path, format="tflite")
+    with pytest.raises(SampleError, match="any length: onnx float32"):
+        fixed(np.zeros((STEPS + 1, FEATURES), "float32"))
+
+
+def test_run_selects_a_file_for_the_length(
+    bundle: Bundle, model: Any, edgeattn: Callable[..., Any]
+) -> None:
+    for length, format in ((STEPS, "tflite"), (9, "onnx")):
+        np.save("x.npy", sequences(length))
+        result = edgeattn(
+            "run", bundle.path, "--input", "x.npy", "-o", "y.npz", "--force", "--json"
+        )
+        assert (result.code, result.document["format"]) == (0, format), result.err
+        with np.load("y.npz") as outputs:
+            expected, _ = model.predict(sequences(length), verbose=0)
+            np.testing.assert_allclose(outputs["each"], expected, atol=1e-5)
+
+
+def test_a_file_that_differs_at_another_length_fails(
+    bundle: Bundle, edgeattn: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Other expected values at one length only, as if the file were wrong there."""
+    import shutil
+
+    copy = tmp_path / "copy.edge"
+    shutil.copytree(bundle.path, copy)
+    path = copy / "reference.npz"
+    arrays = dict(read_npz(path))
+    key = f"steps-{STEPS + 1}/output/look"
+    arrays[key] = arrays[key] + 0.01
+    with path.open("wb") as file:
+        write_npz(file, arrays)
+    manifest = replace(
+        bundle.manifest, reference={**bundle.manifest.reference, "sha256": sha256(path)}
+    )
+    write_manifest(copy, manifest)
+    with in_this_process():
+        result = edgeattn("validate", copy, "--scheme", "float32", "--jobs", 1, "--json")
+    verdicts = {item["format"]: item["verdict"] for item in result.document["artifacts"]}
+    assert verdicts == {"tflite": "pass", "onnx": "fail"}
+    assert f"at {STEPS + 1} steps" in json.dumps(result.document)
+
+
+def test_a_graph_with_one_length_keeps_it(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
+    x = keras.Input((None, FEATURES), name="x")
+    shifted = x + np.float32(np.arange(STEPS * FEATURES).reshape(1, STEPS, FEATURES))
+    model = keras.Model(x, layers.Dense(2, name="y")(ops.mean(shifted, axis=1)))
+    models.filled(model).save(tmp_path / "m.keras")
+    with in_this_process():
+        result = edgeattn("convert", "m.keras", "--time-steps", STEPS, "--scheme", "float32")
+    assert result.code == 0, result.err
+    assert "onnx float32: one sequence length only. Keras itself" in result.out
+    artifact = Bundle.open(tmp_path / "m.edge").select(("onnx",))[0]
+    assert (artifact.free_axes, artifact.inputs[0].shape) == ({}, (None, STEPS, FEATURES))
