@@ -43,6 +43,10 @@ def describe_layers(**_: Any) -> dict[str, Any]:
     return {"layers": [], "recurrent": []}
 
 
+def write_front_end(**_: Any) -> None:
+    """The model has none."""
+
+
 def write_artifact(folder: str, format: str, scheme: str, **_: Any) -> dict[str, Any]:
     path = Path(folder) / f"model.{scheme}.{format}"
     artifacts.write_dense_onnx(path)

@@ -41,6 +41,9 @@ def test_it_validates_as_before(bundle):
         for stage, output, metric, value, limit, passed in old["checks"]:
             check = values[stage, output, metric]
             assert (check["limit"], check["passed"]) == (limit, passed), (stage, output, metric)
-            # Another processor may round otherwise.
-            if metric == "max_abs_error":
+            # Another processor may round otherwise. On some of them, onnxruntime's sums of int8
+            # products saturated when the file was recorded: now they are exact.
+            if metric == "max_abs_error" and old["format"] == "onnx":
+                assert check["value"] <= 1.5 * value + 1e-6
+            elif metric == "max_abs_error":
                 assert check["value"] == pytest.approx(value, rel=0.5, abs=1e-6)

@@ -81,7 +81,12 @@ def between(complete: Config, without: Config) -> dict[str, tuple[Config, ...]]:
 def _layers(config: Config) -> dict[str, Config]:
     inner = config.get("config")
     layers = inner.get("layers", ()) if isinstance(inner, Mapping) else ()
-    return {layer["config"]["name"]: layer for layer in layers}
+    return {_name(layer): layer for layer in layers}
+
+
+def _name(layer: Config) -> str:
+    """The name of a layer or of an operation, whose own configuration has none in some files."""
+    return str(layer["config"].get("name") or layer.get("name"))
 
 
 def with_tables(

@@ -28,7 +28,13 @@ def _create(name: str, arguments: Sequence[Any], attributes: Mapping[str, Any]) 
     from tensorflow.python.framework import op_def_library, op_def_registry
 
     definition = op_def_registry.get(name)
-    stored = {key: _attribute(value) for key, value in attributes.items()}
+    # Attributes that later versions of TensorFlow added have defaults.
+    stored = {
+        item.name: _value(item.default_value)
+        for item in definition.attr
+        if item.HasField("default_value")
+    }
+    stored |= {key: _attribute(value) for key, value in attributes.items()}
     inputs: dict[str, Any] = {}
     position = 0
     for argument in definition.input_arg:
@@ -74,11 +80,16 @@ def _dtype(argument: Any, values: Sequence[Any], stored: Mapping[str, Any]) -> A
 
 def _attribute(value: Any) -> Any:
     """An attribute from its JSON form: ``{"i": "2"}`` -> 2, ``{"type": "DT_INT32"}`` -> int32."""
-    import tensorflow as tf
     from google.protobuf import json_format
     from tensorflow.core.framework.attr_value_pb2 import AttrValue
 
-    message = json_format.ParseDict(value, AttrValue())
+    return _value(json_format.ParseDict(value, AttrValue()))
+
+
+def _value(message: Any) -> Any:
+    """The value of an attribute's message."""
+    import tensorflow as tf
+
     kind = message.WhichOneof("value")
     if kind == "list":
         lists = {field.name: list(items) for field, items in message.list.ListFields()}
