@@ -350,7 +350,7 @@ def test_an_artifact_that_cannot_run(edgeattn, dense_bundle, source, tmp_path):
     (dense_bundle.path / "dense.float32.tflite").write_bytes(b"garbage")
     artifacts.rehash(dense_bundle.path)
     result = edgeattn("run", dense_bundle.path, "--input", source, "--json")
-    assert (result.code, result.document["error"]["exit_code"]) == (5, 5)
+    assert (result.code, result.document["error"]["exit_code"]) == (3, 3)
     assert "cannot load" in result.document["error"]["message"]
 
 
@@ -442,7 +442,7 @@ def test_an_artifact_that_never_ends_ends_at_the_time_limit(edgeattn, slow_bundl
     assert "took longer than 0.1 s while" in result.out
     assert "--timeout SECONDS" in result.out
     result = edgeattn("run", folder, "--input", source, "--timeout", "0.1")
-    assert (result.code, "took longer than 0.1 s while" in result.err) == (5, True)
+    assert (result.code, "took longer than 0.1 s while" in result.err) == (3, True)
     result = edgeattn("bench", folder, "--threads", 1, "--timeout", "0.1", "--seconds", 0)
     assert "took longer than 0.1 s" in result.out + result.err
 

@@ -151,6 +151,19 @@ def search(space: Space, evaluate: Evaluate, *, max_candidates: int) -> SearchRe
         for start, above in _mixable(space, tuple(results.values())):
             _mix(evaluate_once, start, above, space.layers)
         mixtures = True
+    # A mixture whose numbers alone were compared has not passed: smaller ones are completed.
+    for candidate in sorted(results, key=lambda item: results[item].bytes or 0):
+        if not results[candidate].passed:
+            continue
+        if candidate in with_task:
+            break
+        results[candidate] = evaluate(candidate, True)
+        with_task.add(candidate)
+    results = {
+        candidate: result
+        for candidate, result in results.items()
+        if candidate in with_task or not result.passed
+    }
     untried = tuple(candidate for candidate in space.uniform if candidate not in results)
     return SearchResult(tuple(results.values()), untried, mixtures)
 

@@ -73,7 +73,7 @@ def test_real_inputs_and_outputs(lstm: Conversions) -> None:
     """Without --integer-only, the file itself quantizes its inputs."""
     converted = lstm.make("tflite", "int16x8", runtime=MICRO)
     assert {spec.dtype for spec in (*converted.inputs, *converted.outputs)} == {"float32"}
-    assert converted.achieved["operators"]["QUANTIZE"] == len(converted.inputs)
+    assert converted.achieved["operators"]["QUANTIZE"] >= len(converted.inputs)
     integers = lstm.make("tflite", "int16x8", **OPTIONS)
     for name, want in integers.actual.items():
         np.testing.assert_allclose(converted.actual[name], want, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -107,6 +108,22 @@ def test_the_task_is_not_evaluated_to_measure_costs():
     search(Space(UNIFORM, LAYERS), landscape, max_candidates=100)
     alone = [task for candidate, task in landscape.evaluated if len(candidate.precision) == 3]
     assert alone == [False] * 4
+
+
+def test_a_candidate_passes_only_if_its_task_was_evaluated():
+    """The smallest mixture that the measurement of costs evaluates fails the task."""
+
+    class Task(Landscape):
+        def __call__(self, candidate, task):
+            result = super().__call__(candidate, task)
+            if task and candidate.scheme == "dynamic_int8":
+                return replace(result, verdict="inconclusive")
+            return result if task else replace(result, score=None)
+
+    landscape = Task({("scorer", "dynamic_int8"): 7.0})
+    results = search(Space(UNIFORM, LAYERS), landscape, max_candidates=100).results
+    assert {r.candidate.scheme for r in results if r.passed} == {"float16", "float32"}
+    assert best(results, "size").candidate == Candidate("tflite", "float16")
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5, 8])
