@@ -78,13 +78,11 @@ def measure_ranges(
     details = interpreter.get_input_details()
     indices = {item["name"]: item["index"] for item in details}
     batch = int(details[0]["shape"][0])
-    unwritten = _unread_loop_outputs(file)
+    unread = _unread_outputs(file)
     floats = [
         index
         for index, tensor in enumerate(file.main.tensors)
-        if index not in unwritten
-        and file.dtype(tensor) == "FLOAT32"
-        and file.constant(tensor) is None
+        if index not in unread and file.dtype(tensor) == "FLOAT32" and file.constant(tensor) is None
     ]
     rows = len(samples[names[0]])
     count = SUBSETS if rows >= 2 * SUBSETS * batch else 1
@@ -101,15 +99,31 @@ def measure_ranges(
         current = {index: _current_range(index, interpreter, file) for index in floats}
         known = {index: value for index, value in current.items() if value is not None}
         parts[subset] = merge_ranges([parts[subset], known])
-    return merge_ranges(parts), range_spread_notes(parts)
+    ranges = merge_ranges(parts)
+    _add_unread(ranges, file, unread)
+    return ranges, range_spread_notes(parts)
 
 
-def _unread_loop_outputs(file: TFLiteFile) -> set[int]:
-    """Outputs of loops and branches that nothing reads: the runtime may leave them unwritten, so
-    that they contain whatever was in memory."""
+def _unread_outputs(file: TFLiteFile) -> set[int]:
+    """Outputs of operators that nothing reads.
+
+    The runtime may leave them unwritten, so that they contain whatever was in memory.
+    """
     read = {*file.main.outputs, *(index for item in file.main.operators for index in item.inputs)}
-    controlled = (item for item in file.main.operators if file.kind(item) in ("WHILE", "IF"))
-    return {index for item in controlled for index in item.outputs} - read
+    return {index for item in file.main.operators for index in item.outputs} - read
+
+
+def _add_unread(ranges: Ranges, file: TFLiteFile, unread: set[int]) -> None:
+    """Give them the range of the other values of their operator, in place.
+
+    The quantizer of TensorFlow leaves an operator in float32 if one of its outputs has no range.
+    """
+    for operator in file.main.operators:
+        missing = unread.intersection(operator.outputs)
+        known = [ranges[k] for k in (*operator.inputs, *operator.outputs) if k in ranges]
+        if missing and known and file.kind(operator) not in ("WHILE", "IF"):
+            whole = (min(low for low, _ in known), max(high for _, high in known))
+            ranges.update(dict.fromkeys(map(int, missing), whole))
 
 
 def measure_cells(

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from quantized_models import CONVERTERS, filled
+from quantized_models import CONVERTERS, Conversions, filled
 
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.runners import open_runner
@@ -102,3 +102,19 @@ def test_values_that_no_operator_reads_are_not_measured(files: Files, tmp_path: 
     assert len(unread) >= len(loops)
     assert not unread & ranges.keys()
     assert {index for item in loops for index in item.outputs} & ranges.keys()
+
+
+def test_unread_outputs_of_other_operators_have_the_range_of_their_input(tmp_path: Path) -> None:
+    """A first step without a state does not read all gates of its split."""
+    conversions = Conversions("lstm", tmp_path)
+    content = conversions.make("tflite", "float32").path.read_bytes()
+    file = TFLiteFile(content)
+    ranges, _ = measure_ranges(
+        file, content, conversions.samples, [spec.name for spec in conversions.interface.inputs]
+    )
+    read = {*file.main.outputs, *(k for item in file.main.operators for k in item.inputs)}
+    splits = [item for item in file.main.operators if file.kind(item) == "SPLIT"]
+    unread = [(item, k) for item in splits for k in item.outputs if k not in read]
+    assert unread
+    for item, output in unread:
+        assert ranges[output] == ranges[item.inputs[1]]
