@@ -79,9 +79,9 @@ def test_real_inputs_and_outputs(lstm: Conversions) -> None:
         np.testing.assert_allclose(converted.actual[name], want, atol=1e-6)
 
 
-def test_integers_only_in_litert(lstm: Conversions) -> None:
+def test_integers_only_in_litert(tmp_path: Path) -> None:
     """For accelerators: LiteRT runs it, and an int8 file has no int16 operator."""
-    converted = lstm.make("tflite", "int8", integer_only=True)
+    converted = Conversions("convolutional", tmp_path).make("tflite", "int8", integer_only=True)
     assert not dtypes(converted.path) & {*FLOATS, "INT16"}
     assert set(converted.achieved["computes_in"]) == {"int8"}
 
