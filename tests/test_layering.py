@@ -159,6 +159,7 @@ LEVELS = {
             "file_structure",
             "device",
             "inference",
+            "serving",
             "metrics",
         ),
         *("evaluation", "__init__", "targets", "validation", "diagnosis", "benchmark"),

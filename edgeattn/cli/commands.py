@@ -14,6 +14,9 @@ COMMANDS = {
     "inspect": "Describe PATH: a Keras file, a .tflite or .onnx file, or a bundle.",
     "pack": "Write BUNDLE to a single .zip file; equal bundles give equal bytes.",
     "run": "Run one artifact of BUNDLE on samples and write its outputs to an .npz file.",
+    "serve": (
+        "Answer raw input over HTTP with one artifact of BUNDLE, for other programs on the device."
+    ),
     "sign": "Sign BUNDLE, a folder, with an ssh key.",
     "tune": "Search for the smallest or fastest artifact of MODEL that passes the verdict.",
     "validate": (
