@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from artifacts import TensorSpec, dense, samples
 
 COMMANDS = [
-    *("bench", "convert", "deploy", "doctor", "inspect", "pack", "run", "sign", "tune"),
+    *("bench", "convert", "deploy", "doctor", "inspect", "pack", "run", "serve", "sign", "tune"),
     "validate",
 ]
 
