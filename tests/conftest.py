@@ -27,23 +27,25 @@ start_worker = worker_module.start_process
 
 # Files that take longest start first, so that two processes end at about the same time.
 LONGEST = (
-    *("test_emulated_pi.py", "test_diagnosis_of_faults.py", "test_faults.py"),
+    *("test_emulated_pi.py", "test_schemes.py", "test_diagnosis_of_faults.py", "test_faults.py"),
     *("test_lowering_structures.py", "test_convert.py", "test_load_specimens.py"),
     *("test_lowering_recurrent.py", "test_lowering_attention.py", "test_corpus.py"),
     *("test_attention_outputs.py", "test_sample_models.py", "test_quantized_convert.py"),
     *("test_tune.py", "test_formats.py", "test_shared_models.py", "test_light_commands.py"),
 )
+# Folders whose files share conversions, pages or an emulated system.
+SHARED = ("tests/converters/quantization", "tests/faults", "tests/pi", "tests/report")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """One process runs the tests of a file, those of all faults, and those of an emulated Pi."""
+    """One process runs the tests of a file, and those of a folder that share what they make."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduler(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             folder = file.rpartition("/")[0]
-            return folder if folder in ("tests/faults", "tests/pi") else file
+            return folder if folder in SHARED else file
 
     return Scheduler(config, log)
 

@@ -40,8 +40,9 @@ def tf_keras(path: Path, x: Any) -> Any:
     return keras.models.load_model(path, compile=False).predict(x, verbose=0)
 
 
-# Large models, which take longest.
+# Large models, and models of kinds that others have too.
 LARGE = ("R02_countnet_rnn.h5", "A13_vsl_lstm_mha.h5", "R08_ethnicolr.h5")
+SIMILAR = ("R05_pems_gru.h5", "R10_masked_lstm.keras")
 REFERENCES: dict[str, Callable[[Path, Any], Any]] = {
     "A13_vsl_lstm_mha.h5": keras3,
     "A21_authai_mha.keras": keras3,
@@ -50,9 +51,12 @@ REFERENCES: dict[str, Callable[[Path, Any], Any]] = {
 }
 
 
-def large_are_long(names: Iterable[str]) -> list[Any]:
+def some_are_long(names: Iterable[str]) -> list[Any]:
     long = pytest.mark.long
-    return [pytest.param(name, marks=long) if name in LARGE else name for name in sorted(names)]
+    return [
+        pytest.param(name, marks=long) if name in LARGE + SIMILAR else name
+        for name in sorted(names)
+    ]
 
 
 def converted(name: str, folder: Path) -> Conversion:
@@ -80,7 +84,7 @@ def first_outputs(conversion: Conversion, x: Any) -> dict[str, Any]:
     return outputs
 
 
-@pytest.mark.parametrize("name", large_are_long(RECORDED))
+@pytest.mark.parametrize("name", some_are_long(RECORDED))
 def test_recorded_outputs(name: str, tmp_path: Path) -> None:
     file, key = RECORDED[name]
     with np.load(MODELS / file) as data:
@@ -91,7 +95,7 @@ def test_recorded_outputs(name: str, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", large_are_long(REFERENCES))
+@pytest.mark.parametrize("name", some_are_long(REFERENCES))
 def test_outputs_of_the_installed_keras(name: str, tmp_path: Path) -> None:
     conversion = converted(name, tmp_path)
     spec = conversion.bundle.manifest.artifacts[0].inputs[0]

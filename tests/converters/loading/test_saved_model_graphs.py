@@ -148,7 +148,7 @@ def keras_2(path: Path) -> dict[str, Any]:
     "write",
     [
         pytest.param(exported(STEPS), id="export", marks=pytest.mark.long),
-        pytest.param(exported(None), id="export of any length"),
+        pytest.param(exported(None), id="export of any length", marks=pytest.mark.long),
         pytest.param(loops, id="TensorFlow"),
         pytest.param(keras_2, id="Keras 2", marks=pytest.mark.long),
     ],

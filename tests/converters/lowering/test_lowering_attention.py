@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from long_parameters import only
 from recurrent_models import FEATURES, ROWS, Converted, masks, randomise, sequences
 
 from edgeattn.file_structure.tflite import read_tflite
@@ -38,7 +39,7 @@ def _edgeattn_attention():
     return keras.Model(x, [*outputs, *with_map], name="edgeattn")
 
 
-@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("attention", only([True, False], True))
 def test_edgeattn_attention(attention, tmp_path):
     converted = Converted(randomise(_edgeattn_attention()), tmp_path, BOTH, attention=attention)
     real = masks(7)

@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+from long_parameters import only
 from recurrent_models import (
     FEATURES,
     KERAS,
@@ -47,10 +48,9 @@ def test_any_activation(era, tmp_path):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("era", KERAS)
-@pytest.mark.parametrize(
-    "masked", [pytest.param(False, marks=pytest.mark.long), True], ids=["plain", "masked"]
-)
+@pytest.mark.parametrize("masked", [False, True], ids=["plain", "masked"])
 def test_bidirectional(era, masked, tmp_path):
     keras = importlib.import_module(era)
     builder = Builder(keras, 3, masked=masked)
@@ -113,7 +113,7 @@ OPERATORS = {"chunked": "WHILE", "fused": "UNIDIRECTIONAL_SEQUENCE_LSTM"}
 @pytest.mark.parametrize(
     "lowering",
     [
-        "auto",
+        pytest.param("auto", marks=pytest.mark.long),
         pytest.param("unrolled", marks=pytest.mark.long),
         "chunked",
         pytest.param("fused", marks=pytest.mark.long),
@@ -178,7 +178,7 @@ def test_long_sequences_give_small_files(tmp_path):
 
 
 @pytest.mark.parametrize("era", KERAS)
-@pytest.mark.parametrize("format", BOTH)
+@pytest.mark.parametrize("format", only(BOTH, "tflite"))
 def test_cells_and_convolutions(era, format, tmp_path):
     """An RNN of a cell is lowered; stacked cells and convolutions are left to the converters."""
     keras = importlib.import_module(era)

@@ -1,13 +1,24 @@
-"""The conversions of one model, shared by all tests of a module."""
+"""The conversions of a model, shared by all tests of this folder."""
 
 from __future__ import annotations
 
 import pytest
-from quantized_models import MODELS, Conversions
+from quantized_models import MODELS, Conversions, ConversionsOf
+
+
+@pytest.fixture(scope="session")
+def conversions_of(tmp_path_factory: pytest.TempPathFactory) -> ConversionsOf:
+    """The conversions of the model of a name."""
+    by_name: dict[str, Conversions] = {}
+
+    def of(name: str) -> Conversions:
+        if name not in by_name:
+            by_name[name] = Conversions(name, tmp_path_factory.mktemp(name))
+        return by_name[name]
+
+    return of
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))
-def conversions(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Conversions:
-    return Conversions(request.param, tmp_path_factory.mktemp(request.param))
+def conversions(request: pytest.FixtureRequest, conversions_of: ConversionsOf) -> Conversions:
+    return conversions_of(request.param)

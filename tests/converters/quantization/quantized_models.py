@@ -140,3 +140,6 @@ class Conversions:
             actual = runner.run(self.inputs)
             self._conversions[key] = Conversion(path, inputs, outputs, maps, achieved, actual)
         return self._conversions[key]
+
+
+ConversionsOf = Callable[[str], Conversions]

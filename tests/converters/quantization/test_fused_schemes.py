@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from quantized_models import Conversions
+from quantized_models import Conversions, ConversionsOf
 
 from edgeattn.errors import ConversionError
 from edgeattn.metrics import pairwise as metrics
@@ -11,8 +11,8 @@ from edgeattn.runners import open_runner
 
 
 @pytest.fixture(scope="module")
-def conversions(tmp_path_factory: pytest.TempPathFactory) -> Conversions:
-    return Conversions("lstm", tmp_path_factory.mktemp("fused"))
+def conversions(conversions_of: ConversionsOf) -> Conversions:
+    return conversions_of("lstm")
 
 
 def test_dynamic_int8(conversions: Conversions) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from quantized_models import Conversions
+from quantized_models import ConversionsOf
 
 from edgeattn.errors import ConversionError
 from edgeattn.metrics import pairwise as metrics
@@ -23,8 +21,8 @@ def test_int4_values_are_packed_two_to_a_byte() -> None:
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_outputs_in_the_runtime(format: str, tmp_path: Path) -> None:
-    conversions = Conversions("lstm", tmp_path)
+def test_outputs_in_the_runtime(format: str, conversions_of: ConversionsOf) -> None:
+    conversions = conversions_of("lstm")
     int8 = conversions.make(format, "dynamic_int8")
     converted = conversions.make(format, "int4")
     weights = converted.achieved["weights"]
@@ -35,8 +33,8 @@ def test_outputs_in_the_runtime(format: str, tmp_path: Path) -> None:
         assert metrics.snr_db(want, converted.actual[name]) >= 20
 
 
-def test_schemes_without_a_kernel_are_rejected(tmp_path: Path) -> None:
-    conversions = Conversions("convolutional", tmp_path)
+def test_schemes_without_a_kernel_are_rejected(conversions_of: ConversionsOf) -> None:
+    conversions = conversions_of("convolutional")
     with pytest.raises(ConversionError, match="32% of the weights are int4"):
         conversions.make("tflite", "int4")
     with pytest.raises(ConversionError, match="tflite-runtime has no kernel for int4"):

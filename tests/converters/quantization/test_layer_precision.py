@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from quantized_models import Conversions
+from long_parameters import only
+from quantized_models import MODELS, Conversions, ConversionsOf
 
 from edgeattn.errors import UsageError
 from edgeattn_converters.options import QuantizationOptions
@@ -62,6 +62,7 @@ def _weights_by_dtype(conversions: Conversions, format: str, scheme: str, **prec
     return conversions.make(format, scheme, precision=tuple(precision.items())).achieved["weights"]
 
 
+@pytest.mark.parametrize("conversions", only(sorted(MODELS), "lstm", "transformer"), indirect=True)
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_one_layer_with_another_precision(conversions: Conversions, format: str) -> None:
     layers = layer_weights(conversions.model)
@@ -86,8 +87,8 @@ def test_all_layers_in_float32_match_float32(conversions: Conversions, format: s
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_float32_layer_in_an_int8_file(tmp_path: Path, format: str) -> None:
-    conversions = Conversions("transformer", tmp_path)
+def test_float32_layer_in_an_int8_file(conversions_of: ConversionsOf, format: str) -> None:
+    conversions = conversions_of("transformer")
     plain = {"attention_precision": "int8"}
     before = conversions.make(format, "int8", **plain).achieved
     other = (("wide", "float32"), ("narrow", "float32"))

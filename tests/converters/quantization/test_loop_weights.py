@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from quantized_models import CONVERTERS, Conversions, filled
+from quantized_models import CONVERTERS, ConversionsOf, filled
 
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.runners import open_runner
@@ -104,9 +104,11 @@ def test_values_that_no_operator_reads_are_not_measured(files: Files, tmp_path: 
     assert {index for item in loops for index in item.outputs} & ranges.keys()
 
 
-def test_unread_outputs_of_other_operators_have_the_range_of_their_input(tmp_path: Path) -> None:
+def test_unread_outputs_of_other_operators_have_the_range_of_their_input(
+    conversions_of: ConversionsOf,
+) -> None:
     """A first step without a state does not read all gates of its split."""
-    conversions = Conversions("lstm", tmp_path)
+    conversions = conversions_of("lstm")
     content = conversions.make("tflite", "float32").path.read_bytes()
     file = TFLiteFile(content)
     ranges, _ = measure_ranges(

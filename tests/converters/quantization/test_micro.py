@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantized_models import Conversion, Conversions
+from long_parameters import only
+from quantized_models import MODELS, Conversion, Conversions, ConversionsOf
 
 from edgeattn.errors import ConversionError, SchemeError
 from edgeattn.metrics.limits import LIMITS
@@ -43,6 +44,7 @@ def assert_close(converted: Conversion, expected: Conversion, scheme: str) -> No
             assert snr_db(want, got) >= min(limits.snr_db, LIMITS["int8"].snr_db), name
 
 
+@pytest.mark.parametrize("conversions", only(sorted(MODELS), "lstm", "transformer"), indirect=True)
 def test_int16x8(conversions: Conversions) -> None:
     """Steps of LSTM, GRU and SimpleRNN, masks, convolutions, GELU and layer normalization."""
     expected = conversions.make("tflite", "float32")
@@ -65,8 +67,8 @@ def test_int8(conversions: Conversions) -> None:
 
 
 @pytest.fixture(scope="module")
-def lstm(tmp_path_factory: pytest.TempPathFactory) -> Conversions:
-    return Conversions("lstm", tmp_path_factory.mktemp("lstm"))
+def lstm(conversions_of: ConversionsOf) -> Conversions:
+    return conversions_of("lstm")
 
 
 def test_real_inputs_and_outputs(lstm: Conversions) -> None:
@@ -79,9 +81,9 @@ def test_real_inputs_and_outputs(lstm: Conversions) -> None:
         np.testing.assert_allclose(converted.actual[name], want, atol=1e-6)
 
 
-def test_integers_only_in_litert(tmp_path: Path) -> None:
+def test_integers_only_in_litert(conversions_of: ConversionsOf) -> None:
     """For accelerators: LiteRT runs it, and an int8 file has no int16 operator."""
-    converted = Conversions("convolutional", tmp_path).make("tflite", "int8", integer_only=True)
+    converted = conversions_of("convolutional").make("tflite", "int8", integer_only=True)
     assert not dtypes(converted.path) & {*FLOATS, "INT16"}
     assert set(converted.achieved["computes_in"]) == {"int8"}
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from quantized_models import CONVERTERS, SCHEMES, Conversions
+from quantized_models import CONVERTERS, SCHEMES, Conversions, ConversionsOf
 
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
@@ -86,9 +86,9 @@ def test_integer_inputs_and_outputs(conversions: Conversions, format: str) -> No
             assert metrics.snr_db(want, converted.actual[name]) >= FLOOR["int8"]
 
 
-def test_embeddings_are_quantized(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_embeddings_are_quantized(conversions_of: ConversionsOf) -> None:
     """They are most of the bytes of a text model."""
-    conversions = Conversions("text", tmp_path_factory.mktemp("text"))
+    conversions = conversions_of("text")
     for format in CONVERTERS:
         large = sum(
             v.size for v in map(np.asarray, conversions.model.get_weights()) if v.size > 1023
@@ -96,10 +96,8 @@ def test_embeddings_are_quantized(tmp_path_factory: pytest.TempPathFactory) -> N
         assert conversions.make(format, "dynamic_int8").achieved["weights"]["int8"] >= large
 
 
-def test_requested_attention_precision(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    conversions = Conversions("transformer", tmp_path_factory.mktemp("transformer"))
+def test_requested_attention_precision(conversions_of: ConversionsOf) -> None:
+    conversions = conversions_of("transformer")
     for format, softmax in (("tflite", "SOFTMAX"), ("onnx", "Softmax")):
         achieved = conversions.make(format, "int8", attention_precision="float32").achieved
         assert softmax in achieved["computes_in"]["float32"]

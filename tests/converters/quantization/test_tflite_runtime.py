@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quantized_models import SCHEMES, Conversion, Conversions
+from quantized_models import SCHEMES, Conversion, Conversions, ConversionsOf
 
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.tensors import dequantize, quantize
@@ -55,8 +55,10 @@ def python() -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic_int8"])
-def test_a_fused_lstm(scheme: str, python: Path, tmp_path: Path) -> None:
-    conversions = Conversions("lstm", tmp_path)
+def test_a_fused_lstm(
+    scheme: str, python: Path, conversions_of: ConversionsOf, tmp_path: Path
+) -> None:
+    conversions = conversions_of("lstm")
     converted = conversions.make("tflite", scheme, runtime="tflite-runtime", lowering="fused")
     _assert_matches(converted, conversions, python, tmp_path)
 
