@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.bundle.manifest import sha256
+from edgeattn.bundle.model_digest import digest
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
 from edgeattn.samples.states import sample_inputs
@@ -19,23 +19,31 @@ KERAS = "Keras"
 
 
 def find_original(bundle: Bundle, path: Path | None) -> Path | None:
-    """The Keras file that the bundle was converted from: ``path``, or a file beside the bundle.
+    """The model that the bundle was converted from: ``path``, or one beside the bundle.
 
-    The file is recognized by its SHA-256. Raises :class:`UsageError` if ``path`` is another file.
+    A file or folder is recognized by its SHA-256. Raises :class:`UsageError` if ``path`` is another
+    model.
     """
     name, expected = str(bundle.manifest.model["file"]), bundle.manifest.model.get("sha256")
     if path is None:
         beside = bundle.path.absolute().parent / Path(name).name
-        return beside if beside.is_file() and sha256(beside) == expected else None
-    if not path.is_file():
+        return beside if beside.exists() and _model_digest(beside) == expected else None
+    if not path.exists():
         raise UsageError(f"No such file: {path}")
-    if sha256(path) != expected:
+    if _model_digest(path) != expected:
         raise UsageError(
-            f"{bundle.path.name} was converted from another file than {path.name}: the SHA-256 "
+            f"{bundle.path.name} was converted from another model than {path.name}: the SHA-256 "
             "differs.",
             hint=f"Pass the original {name}, or convert {path.name} again.",
         )
     return path
+
+
+def _model_digest(path: Path) -> str | None:
+    """The SHA-256 of a model; None for any other folder, which may be a large part of the disk."""
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
+        return None
+    return digest(path)
 
 
 class Keras:

@@ -34,6 +34,7 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("stored")
     model.save(folder / "m.keras")
+    model.export(folder / "exported", verbose=False)
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     (folder / "stock.tflite").write_bytes(converter.convert())
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -70,6 +71,16 @@ def test_stock_files_with_the_keras_file(
     assert (artifact["scheme"], artifact["verdict"]) == (scheme, "pass")
     compared = {c["output"] for c in artifact["checks"] if c["metric"] == "samples_max_abs_error"}
     assert compared == {"first", "second"}
+
+
+@pytest.mark.parametrize(("file", "code"), [("stock.tflite", 0), ("wrong.tflite", 1)])
+def test_files_with_an_exported_folder(
+    folder: Path, edgeattn: Callable[..., Any], file: str, code: int
+) -> None:
+    command = ["validate", folder / file, "--model", folder / "exported", "--jobs", 1, "--json"]
+    with in_this_process():
+        result = edgeattn(*command, "--data", folder / "x.npz")
+    assert result.code == code, result.err
 
 
 def test_a_wrong_file_fails(folder: Path, edgeattn: Callable[..., Any]) -> None:

@@ -191,7 +191,7 @@ def test_the_original_model_is_recognized_by_its_hash(bundle, tmp_path):
     model = tmp_path / "hand.h5"
     model.write_bytes(b"weights")
     assert find_original(bundle, None) is None
-    with pytest.raises(UsageError, match="another file than hand"):
+    with pytest.raises(UsageError, match="another model than hand"):
         find_original(bundle, model)
     with pytest.raises(UsageError, match="No such file"):
         find_original(bundle, tmp_path / "none.h5")
@@ -203,6 +203,29 @@ def test_the_original_model_is_recognized_by_its_hash(bundle, tmp_path):
     known = type(bundle).open(bundle.path)
     assert find_original(known, None) == model
     assert find_original(known, model) == model
+
+
+def test_an_original_folder_is_recognized_by_its_files(bundle, tmp_path):
+    """The SHA-256 covers the names, sizes and contents of the files, in order of the names."""
+    folder = tmp_path / "exported"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / "variables" / "data").write_bytes(b"weights")
+    expected = hashlib.sha256(b"saved_model.pb\x005\0graphvariables/data\x007\0weights")
+
+    def change(manifest):
+        manifest["model"].update(file="exported", sha256=expected.hexdigest())
+
+    artifacts.edit_manifest(bundle.path, change)
+    known = type(bundle).open(bundle.path)
+    assert find_original(known, folder) == folder
+    assert find_original(known, None) == folder
+    (folder / "variables" / "data").write_bytes(b"Weights")
+    assert find_original(known, None) is None
+    with pytest.raises(UsageError, match="another model than exported"):
+        find_original(known, folder)
+    with pytest.raises(UsageError, match="another model than"):
+        find_original(known, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@
 In this order: size, SHA-256, kind by content, structure, configuration.
 """
 
-import hashlib
-import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeattn.bundle.model_digest import digest, model_files
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.safety import config_screening, size_limits
@@ -56,7 +55,7 @@ def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
     if not path.exists():
         raise UsageError(f"No such file: {path}.", hint="Pass the path of a .h5 or .keras file.")
     _check_type(path)
-    size = sum(_size(file) for file in _files(path))
+    size = sum(_size(file) for file in model_files(path))
     if path.is_file() and size == 0:
         raise UnsupportedModelError(f"{path.name} is empty.", hint=_SAVE_AGAIN)
     if size > size_limits.MAX_FILE_BYTES and trust is None:
@@ -93,36 +92,6 @@ def as_damaged(path: Path) -> Iterator[None]:
             f"({type(error).__name__}: {str(error)[:200]}).",
             hint="Save the model again in Keras: model.save('model.keras')",
         ) from error
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's files with their names, sorted by name."""
-    total = hashlib.sha256()
-    for file in _files(path):
-        if path.is_dir():
-            total.update(f"{file.relative_to(path).as_posix()}\0{_size(file)}\0".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                total.update(block)
-    return total.hexdigest()
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """Yield the file, or the files of a folder, which must not contain links."""
-    if not path.is_dir():
-        yield path
-        return
-    # No more than are allowed: the folder may be any part of the disk.
-    files = sorted(itertools.islice(path.rglob("*"), size_limits.MAX_ZIP_ENTRIES + 2))
-    for count, file in enumerate(files):
-        if file.is_symlink() or count > size_limits.MAX_ZIP_ENTRIES:
-            problem = f"{file.name!r} is a link" if file.is_symlink() else "it has too many files"
-            raise UnsafeModelError(
-                f"Refused the folder {path.name}: {problem}.",
-                hint="Pass a folder that contains the files of the model and nothing else.",
-            )
-        if file.is_file():
-            yield file
 
 
 def _size(file: Path) -> int:

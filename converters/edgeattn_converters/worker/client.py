@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeattn.bundle.model_digest import MAX_FILES
 from edgeattn.errors import ConversionError, UnsupportedModelError
 from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
 from edgeattn.tensors import Tensors
-from edgeattn_converters.loading.safety.size_limits import MAX_ZIP_ENTRIES
 from edgeattn_converters.options import ConversionOptions, ModelSource, StrPath
 
 TASKS = "edgeattn_converters.worker.tasks"
@@ -179,5 +179,5 @@ def _size(path: Path) -> int:
     if not path.is_dir():
         return path.stat().st_size if path.exists() else 0
     # The audit refuses folders of more files.
-    files = itertools.islice(path.rglob("*"), MAX_ZIP_ENTRIES)
+    files = itertools.islice(path.rglob("*"), MAX_FILES)
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
+from edgeattn.bundle.model_digest import digest
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.loading.audit import audit_file, digest
+from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.safety.size_limits import MAX_DIMENSION
 from edgeattn_converters.tracing.trace import interface_of

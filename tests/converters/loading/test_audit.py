@@ -18,9 +18,11 @@ import h5py
 import numpy as np
 import pytest
 
+from edgeattn.bundle import model_digest
+from edgeattn.bundle.model_digest import digest
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading.architecture import read_architecture
-from edgeattn_converters.loading.audit import ModelFile, audit_file, digest
+from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.custom_objects import load_module
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.safety import config_screening, size_limits
@@ -141,7 +143,7 @@ def test_folders_without_a_model_are_not_searched(tmp_path: Path) -> None:
 def test_folders_of_too_many_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(size_limits, "MAX_ZIP_ENTRIES", 20)
+    monkeypatch.setattr(model_digest, "MAX_FILES", 20)
     for number in range(30):
         (tmp_path / f"{number}").write_bytes(b"x")
     (tmp_path / "saved_model.pb").write_bytes(b"")

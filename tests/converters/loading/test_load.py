@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+from edgeattn.bundle.model_digest import digest
 from edgeattn.errors import SampleError, UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn.layers import Attention
-from edgeattn_converters.loading.audit import audit_file, digest
+from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.worker import tasks
