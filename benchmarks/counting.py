@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.routes import FORCED_LOWERINGS, ROUTES, compare_outputs
+from benchmarks.routes import COUNTED_ONLY, ROUTES, compare_outputs
 
 BENCHMARKS = Path(__file__).parent
 sys.path.insert(0, str(BENCHMARKS.parent / "tests" / "pi"))
@@ -134,32 +134,58 @@ def count(
     labels = [label for label, file in files.items() if "path" in file]
     try:
         counts = _count_in_process(folder, labels, files, cpu, what)
-    except _ProcessFailed:
+    except ProcessFailedError:
         counts = {}
         for label in labels:
             try:
                 counts |= _count_in_process(folder, [label], files, cpu, what)
-            except _ProcessFailed as error:
+            except ProcessFailedError as error:
                 counts[label] = {"failed": str(error)}
     failed = {label: {"failed": f["failed"]} for label, f in files.items() if "failed" in f}
     return {
-        label: {**{**counts, **failed}[label], **_file_sizes(file)} for label, file in files.items()
+        label: {**{**counts, **failed}[label], **_properties(file, cpu)}
+        for label, file in files.items()
     }
 
 
-def _file_sizes(file: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in file.items() if key in ("bytes", "packed_bytes")}
+def _properties(file: dict[str, Any], cpu: str) -> dict[str, Any]:
+    """The sizes of a file, and the estimate of its instructions on ``cpu``."""
+    sizes = {key: value for key, value in file.items() if key in ("bytes", "packed_bytes")}
+    return {**sizes, **({"estimated": file["estimated"][cpu]} if "estimated" in file else {})}
 
 
-class _ProcessFailed(Exception):
+class ProcessFailedError(Exception):
     """The emulated process failed before it returned all results."""
 
 
 def _count_in_process(
     folder: Path, labels: list[str], files: dict[str, Any], cpu: str, what: str
 ) -> dict[str, dict[str, Any]]:
-    routes = {**ROUTES, **FORCED_LOWERINGS}
+    routes = {**ROUTES, **COUNTED_ONLY}
     plan = [{"path": files[label]["path"], "runtime": routes[label].runtime} for label in labels]
+    readings = read_counters(folder, plan, cpu, what)
+    expected = np.load(folder / "expected.npy")
+    counts = {}
+    for label, (report, differences) in zip(labels, readings, strict=True):
+        if "failed" in report:
+            counts[label] = {"failed": report["failed"]}
+            continue
+        outputs = np.load(folder / f"{report['number']}.npy")
+        counts[label] = {
+            what: round(sum(differences) / len(differences)),
+            **compare_outputs(routes[label], expected, outputs),
+        }
+    return counts
+
+
+def read_counters(
+    folder: Path, plan: list[dict[str, str]], cpu: str, what: str = INSTRUCTIONS
+) -> list[tuple[dict[str, Any], list[int]]]:
+    """Run the files of ``plan`` (see :mod:`benchmarks.infer`) in one process on ``cpu``.
+
+    Returns the report of each file and its count per sequence. Raises :class:`ProcessFailedError`
+    if the process crashes.
+    """
     (folder / "plan.json").write_text(json.dumps(plan))
     counts_file = folder / "counts.txt"
     result = subprocess.run(
@@ -171,7 +197,7 @@ def _count_in_process(
     )
     if result.returncode:
         last_line = (result.stderr.strip() or "-").splitlines()[-1]
-        raise _ProcessFailed(f"exit code {result.returncode}: {last_line}")
+        raise ProcessFailedError(f"exit code {result.returncode}: {last_line}")
     lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     system, *reports = lines
     if system["machine"] != "aarch64":
@@ -180,22 +206,12 @@ def _count_in_process(
     if uses_tflite and "XNNPACK delegate" not in result.stderr:
         raise RuntimeError("TFLite ran without XNNPACK, so its counts are meaningless")
     readings = iter([int(line) for line in counts_file.read_text().split()])
-    expected = np.load(folder / "expected.npy")
-    counts = {}
-    for label, report in zip(labels, reports, strict=True):
-        if "failed" in report:
-            # The number of its readings is unknown, so later readings cannot be assigned.
-            if len(labels) > 1:
-                raise _ProcessFailed(report["failed"])
-            counts[label] = {"failed": report["failed"]}
-            continue
-        differences = [-next(readings) + next(readings) for _ in range(report["counted"])]
-        outputs = np.load(folder / f"{report['number']}.npy")
-        counts[label] = {
-            what: round(sum(differences) / len(differences)),
-            **compare_outputs(routes[label], expected, outputs),
-        }
-    return counts
+    results = []
+    for report in reports:
+        values = [next(readings) for _ in range(report["readings"])]
+        pairs = zip(values[::2], values[1::2], strict=False)
+        results.append((report, [after - before for before, after in pairs]))
+    return results
 
 
 def _command(board: Board, folder: Path, counts_file: Path, what: str) -> list[str]:

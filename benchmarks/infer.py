@@ -2,9 +2,10 @@
 
     python infer.py FOLDER
 
-``FOLDER/plan.json`` is a list of ``{"path", "runtime"}``, ``FOLDER/inputs.npy`` the sequences.
-The outputs are written to ``FOLDER/NUMBER.npy``, and a line of JSON per file to stdout. An
-inference sets the input, runs the graph and reads the output of one sequence.
+``FOLDER/plan.json`` is a list of ``{"path", "runtime"}``, with ``"inputs"`` for the file of its
+sequences if it is not ``inputs.npy``. The outputs are written to ``FOLDER/NUMBER.npy``, and a line
+of JSON per file to stdout. An inference sets the input, runs the graph and reads the output of one
+sequence.
 """
 
 import contextlib
@@ -19,7 +20,8 @@ import numpy as np
 COUNT_REQUEST = 0x0ED6EA77  # recognized by count.c and fetch.c
 
 
-def request_count():
+def request_count(requests):
+    requests.append(None)
     with contextlib.suppress(OSError):
         os.getpriority(os.PRIO_PROCESS, COUNT_REQUEST)
 
@@ -54,26 +56,28 @@ def onnxruntime(path):
 def main(folder):
     os.chdir(folder)
     plan = json.loads(Path("plan.json").read_text())
-    x = np.load("inputs.npy")
-    rows = [np.ascontiguousarray(x[i : i + 1]) for i in range(len(x))]
     print(json.dumps({"machine": platform.machine(), "python": platform.python_version()}))
     for number, item in enumerate(plan):
+        x = np.load(item.get("inputs", "inputs.npy"))
+        rows = [np.ascontiguousarray(x[i : i + 1]) for i in range(len(x))]
+        requests = []
         try:
             run = {"tflite": litert, "onnx": onnxruntime}[item["runtime"]](item["path"])
             for row in rows:
                 run(row)
             outputs = []
             for row in rows:
-                request_count()
+                request_count(requests)
                 output = run(row)
-                request_count()
+                request_count(requests)
                 outputs.append(np.array(output))
         except Exception as error:
             report = {"failed": (str(error).strip() or type(error).__name__).splitlines()[0][:200]}
         else:
             np.save(f"{number}.npy", np.concatenate(outputs))
-            report = {"counted": len(rows)}
-        print(json.dumps({"number": number, **report}), flush=True)
+            report = {}
+        report |= {"number": number, "readings": len(requests)}
+        print(json.dumps(report), flush=True)
         run = None
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 GROWTH = 0.02
+# The largest relative difference between the ratios of estimates and of counts.
+ESTIMATE = 0.2
 CPUS = ("cortex-a72", "cortex-a76")
 CLAIM = "instructions under emulation, not time"
 OURS = "edgeattn"
@@ -18,7 +20,8 @@ LINE_BYTES = 64
 COLUMNS = (
     *("a stock TFLite", "b stock unroll", "edgeattn TFLite", "edgeattn TFLite unrolled"),
     *("edgeattn TFLite chunked", "edgeattn TFLite fused", "a dynamic", "b dynamic"),
-    *("edgeattn TFLite dynamic", "c Keras ONNX", "edgeattn ONNX", "c dynamic"),
+    *("edgeattn TFLite dynamic", "edgeattn TFLite dynamic unrolled", "edgeattn TFLite int8"),
+    *("edgeattn TFLite int8 unrolled", "c Keras ONNX", "edgeattn ONNX", "c dynamic"),
     "edgeattn ONNX dynamic",
 )
 
@@ -68,12 +71,37 @@ def table(document: dict[str, Any]) -> str:
         lines[-1] += " |"
         lines += ["|---|" + "---:|" * len(COLUMNS)]
         for name, counts in document["models"].items():
-            cells = [_cell(counts[cpu].get(label, {})) for label in COLUMNS]
+            cells = [_cell(counts[cpu].get(label)) for label in COLUMNS]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(route: dict[str, Any]) -> str:
+def wrong_estimates(models: dict[str, Any]) -> list[str]:
+    """Describe the files of edgeattn whose estimate is far from the count.
+
+    Selections depend on ratios of estimates, so both are relative to those of the float32 file.
+    """
+    lines = []
+    for name, counts in models.items():
+        for cpu, routes in counts.items():
+            base = routes.get(f"{OURS} TFLite", {})
+            for label, route in routes.items():
+                if "estimated" not in base or not label.startswith(OURS):
+                    continue
+                if "estimated" not in route or not route.get("correct"):
+                    continue
+                ratios = [route[k] / base[k] for k in ("estimated", "instructions")]
+                if abs(ratios[0] / ratios[1] - 1) > ESTIMATE:
+                    lines.append(
+                        f"{name}, {label}, {cpu}: estimated {ratios[0]:.2f} of the instructions of "
+                        f"float32, counted {ratios[1]:.2f}"
+                    )
+    return sorted(lines)
+
+
+def _cell(route: dict[str, Any] | None) -> str:
+    if route is None:
+        return "-"
     if "instructions" not in route:
         return "failed"
     millions = f"{route['instructions'] / 1e6:.2f}"

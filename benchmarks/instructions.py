@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import page
-from benchmarks.instruction_tables import CLAIM, COLUMNS, CPUS, GROWTH, LOWERINGS, OURS, regressions
+from benchmarks.instruction_tables import (
+    CLAIM,
+    COLUMNS,
+    CPUS,
+    ESTIMATE,
+    GROWTH,
+    LOWERINGS,
+    OURS,
+    regressions,
+    wrong_estimates,
+)
 from benchmarks.model_names import NAMES
 
 RECORDED = page.RESULTS / "instructions.json"
@@ -82,7 +92,8 @@ def main() -> None:
         page.write(options.output, document)
     recorded = page.read(RECORDED)
     lines = regressions(recorded["models"], document["models"]) if recorded else []
-    for line in lines:
+    estimates = wrong_estimates(document["models"])
+    for line in (*lines, *estimates):
         print(line)
     if options.renew or recorded is None:
         before = recorded["models"] if recorded and options.model else {}
@@ -91,8 +102,12 @@ def main() -> None:
         print(f"Updated {RECORDED.relative_to(page.ROOT)} and {page.PAGE.relative_to(page.ROOT)}.")
         return
     print(f"{len(lines)} counts of edgeattn have grown by more than {GROWTH:.0%} or failed.")
+    print(f"{len(estimates)} estimates differ from the counts by more than {ESTIMATE:.0%}.")
     if lines:
         print(RENEW)
+    if estimates:
+        print("Count the operators again: python -m benchmarks.operator_costs")
+    if lines or estimates:
         sys.exit(1)
 
 

@@ -17,7 +17,8 @@ os.environ.update(CUDA_VISIBLE_DEVICES="-1", TF_CPP_MIN_LOG_LEVEL="3", KERAS_BAC
 import numpy as np
 
 from benchmarks import models
-from benchmarks.routes import FORCED_LOWERINGS, ROUTES, first_line
+from benchmarks.routes import COUNTED_ONLY, ROUTES, first_line
+from edgeattn_converters.quantization.instructions import estimate_instructions
 
 SEQUENCES = 6
 
@@ -30,7 +31,7 @@ def make(name: str, folder: Path, labels: list[str]) -> None:
     np.save(folder / "expected.npy", np.concatenate(rows))
     files: dict[str, dict[str, Any]] = {}
     for number, label in enumerate(labels):
-        route = {**ROUTES, **FORCED_LOWERINGS}[label]
+        route = {**ROUTES, **COUNTED_ONLY}[label]
         path = f"{number}.{route.runtime}"
         try:
             content = route.convert(name)
@@ -41,6 +42,7 @@ def make(name: str, folder: Path, labels: list[str]) -> None:
         files[label] = {"path": path, "bytes": len(content)}
         if route.runtime == "tflite":
             files[label]["packed_bytes"] = packed_bytes(content)
+            files[label]["estimated"] = estimate_instructions(content)
     (folder / "files.json").write_text(json.dumps(files, indent=1))
 
 

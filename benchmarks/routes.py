@@ -18,7 +18,8 @@ import numpy as np
 Run = Callable[[np.ndarray], np.ndarray]
 # The limits that edgeattn validate uses: max abs error for float32, SNR in dB for dynamic_int8.
 TOLERANCE = 1e-4
-SNR_DB = 30.0
+SNR_DB = {"dynamic_int8": 30.0, "int8": 20.0}
+CALIBRATION = 134
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ def edgeattn(
     samples = None
     if scheme == "dynamic_int8":
         samples = reference_file.selection_inputs(model, interface, None)
+    if scheme == "int8":
+        from benchmarks import models
+
+        samples = {interface.inputs[0].name: models.inputs(model, CALIBRATION)}
     converter = {"tflite": tflite, "onnx": onnx}[format]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model.{format}"
@@ -115,7 +120,8 @@ def edgeattn(
             interface,
             recipe_for(scheme),
             path,
-            options=ConversionOptions(attention=False, lowering=lowering),
+            # Maps decide how much of an int8 file is in integers.
+            options=ConversionOptions(attention=scheme == "int8", lowering=lowering),
             samples=samples,
         )
         return path.read_bytes()
@@ -150,15 +156,18 @@ ROUTES = {
         ),
     )
 }
-# The lowerings that --lowering auto selects from.
-FORCED_LOWERINGS = {
-    f"edgeattn TFLite {lowering}": Route(
-        f"edgeattn TFLite {lowering}",
-        "tflite",
-        "float32",
-        functools.partial(edgeattn, lowering=lowering),
+# Routes whose instructions are counted, but which are not timed: the lowerings that --lowering auto
+# selects from, and integers.
+COUNTED_ONLY = {
+    label: Route(label, "tflite", scheme, functools.partial(edgeattn, scheme=scheme, lowering=how))
+    for label, scheme, how in (
+        ("edgeattn TFLite unrolled", "float32", "unrolled"),
+        ("edgeattn TFLite chunked", "float32", "chunked"),
+        (FUSED, "float32", "fused"),
+        ("edgeattn TFLite dynamic unrolled", "dynamic_int8", "unrolled"),
+        ("edgeattn TFLite int8", "int8", "auto"),
+        ("edgeattn TFLite int8 unrolled", "int8", "unrolled"),
     )
-    for lowering in ("unrolled", "chunked", "fused")
 }
 
 
@@ -178,7 +187,7 @@ def compare_outputs(route: Route, expected: np.ndarray, outputs: np.ndarray) -> 
     finite = np.isfinite(outputs).all()
     error = float(np.abs(outputs - expected).max()) if finite else float("inf")
     snr = snr_db(expected, outputs)
-    correct = error < TOLERANCE if route.scheme == "float32" else snr >= SNR_DB
+    correct = error < TOLERANCE if route.scheme == "float32" else snr >= SNR_DB[route.scheme]
     return {"max_abs_error": error, "snr_db": min(float(snr), 999.0), "correct": bool(correct)}
 
 

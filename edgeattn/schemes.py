@@ -4,8 +4,10 @@ It must stay small.
 """
 
 SCHEMES = ("float32", "float16", "dynamic_int8", "int8", "int16x8")
-# Converted only if requested by name, and not part of "all".
 EXPERIMENTAL = ("int4",)
+# Converted only if requested by name, and not part of "all". The runtimes of a Pi have no fast
+# kernels for the int16 operators of int16x8.
+ON_REQUEST = ("int16x8", *EXPERIMENTAL)
 FORMATS = ("tflite", "onnx")
 # The runtime of microcontrollers, which needs files of its own.
 MICRO = "tflite-micro"

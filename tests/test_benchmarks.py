@@ -322,6 +322,18 @@ def test_incorrect_and_failed_routes_are_reported(counts):
     assert reasons == {"max abs error 0.25", "exit code -11"}
 
 
+def test_estimates_far_from_the_counts_are_reported(counts):
+    models = {"T50": counts["models"][NAMES[0]]}
+    routes = models["T50"]["cortex-a72"]
+    # Counted: 900 / 1,100 of the instructions.
+    routes[TFLITE]["estimated"] = 2200
+    routes[f"{TFLITE} unrolled"]["estimated"] = 1800
+    assert instruction_tables.wrong_estimates(models) == []
+    routes[f"{TFLITE} unrolled"]["estimated"] = 2200
+    (line,) = instruction_tables.wrong_estimates(models)
+    assert "estimated 1.00 of the instructions of float32, counted 0.82" in line
+
+
 def test_lowering_table_compares_auto_with_the_fewest(counts):
     rows = instruction_tables.lowering_table(counts).splitlines()
     assert len([row for row in rows if row.startswith("| T")]) == 2 * len(NAMES)

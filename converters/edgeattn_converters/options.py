@@ -145,9 +145,9 @@ class ConversionOptions:
 
     Attributes:
         formats, schemes: ``tflite`` and ``onnx``; names of
-            :data:`~edgeattn_converters.recipes.RECIPES`, and ``all`` for all but the
-            experimental ones. Default: every format of the ``targets``, and every scheme that
-            the given data allows.
+            :data:`~edgeattn_converters.recipes.RECIPES`, and ``all`` for all but
+            ``int16x8`` and ``int4``. Default: every format of the ``targets``, and every scheme
+            of ``all`` that the given data allows.
         targets: The runtimes the files are for: names of
             :data:`~edgeattn_converters.recipes.TARGETS`.
         attention: Whether attention maps are outputs of the files.

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgeattn.errors import UsageError
-from edgeattn.schemes import EXPERIMENTAL, MICRO
+from edgeattn.schemes import MICRO, ON_REQUEST
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("int4", "int4", "float32"),
     )
 }
-# In a list of schemes: every scheme but the experimental ones.
+# In a list of schemes: every scheme but those that must be named.
 ALL = "all"
 TARGETS: Mapping[str, str] = {
     "litert": "tflite",
@@ -56,11 +56,11 @@ def recipe_for(scheme: str) -> Recipe:
 
 
 def default_schemes(*, calibrated: bool) -> tuple[str, ...]:
-    """Every scheme but the experimental ones; those that need calibration if ``calibrated``."""
+    """Every scheme that need not be named; those that need calibration if ``calibrated``."""
     return tuple(
         recipe.scheme
         for recipe in RECIPES.values()
-        if recipe.scheme not in EXPERIMENTAL and (calibrated or not recipe.needs_calibration)
+        if recipe.scheme not in ON_REQUEST and (calibrated or not recipe.needs_calibration)
     )
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 )
 @options.formats_option
 @options.schemes_option(
-    "Precision scheme; repeatable. Default: all but int4, which is experimental; int8 and int16x8 "
-    "need --calibration."
+    "Precision scheme; repeatable. Default: all but int16x8, which is slow on these targets, and "
+    "int4, which is experimental; int8 and int16x8 need --calibration."
 )
 @click.option(
     "--target",
@@ -269,7 +269,7 @@ def _table(conversion: Conversion) -> Text:
             [
                 report.verdict,
                 artifact.format,
-                _scheme(artifact.scheme),
+                _achieved_scheme(artifact),
                 *([_steps(artifact)] if free else []),
                 f"{artifact.bytes / 1000:,.1f}",
                 *([_arena(artifact)] if micro else []),
@@ -311,6 +311,14 @@ def _scheme(name: str) -> str:
     return f"{name} (experimental)" if name in EXPERIMENTAL else name
 
 
+def _achieved_scheme(artifact: Artifact) -> str:
+    """The scheme, and the one that the file achieved if it is another."""
+    achieved = artifact.achieved.get("scheme", artifact.scheme)
+    if achieved == artifact.scheme:
+        return _scheme(artifact.scheme)
+    return f"{artifact.scheme} -> {achieved}"
+
+
 def _quantized_weights(artifact: Artifact) -> str:
     """The percentage of weights that have the data type of the scheme."""
     weights: Mapping[str, int] = artifact.achieved.get("weights", {})
@@ -341,6 +349,10 @@ def _advice(report: ArtifactReport) -> Iterator[str]:
         yield from cost_lines(report)
     elif artifact.achieved.get("fallback"):
         yield f"{artifact.label}: did not achieve its scheme (kept by --allow-float-fallback)."
+    elif artifact.scheme == "int16x8":
+        # The note that begins with "slow on this target".
+        notes = artifact.achieved.get("notes", ())
+        yield from (f"{artifact.label}: {note}." for note in notes if note.startswith("slow"))
     elif "cost" in artifact.achieved and artifact.scheme == "int8":
         yield (
             f"{artifact.label}: operators that would exceed the limits in int8 stay float32; "

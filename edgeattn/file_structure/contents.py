@@ -13,7 +13,7 @@ LARGE = 512
 # Entries of an artifact's ``achieved`` that are counted in its file.
 COUNTS = (
     *("operators", "weight_bytes", "activations", "variables", "cell_clips", "opset"),
-    *("min_runtime_version", "computes_in", "weights", "kept_weights", "summary"),
+    *("min_runtime_version", "computes_in", "weights", "kept_weights", "summary", "scheme"),
 )
 
 
@@ -62,6 +62,8 @@ class FileContents:
         custom: Operators that runtimes do not include.
         states: Number of variables, and of operators on variables, that keep a value between calls.
             Those of a fused LSTM are not counted.
+        dynamic: Number of operators with int8 weights that scale their float32 inputs to int8 at
+            run time.
         cell_clips: The cell clip of each recurrent operator that has such an option.
         signature: The name in the signature of the file by the name of the tensor.
         details: Entries of the manifest that only files of this format have.
@@ -75,13 +77,33 @@ class FileContents:
     large_weights: Mapping[str, int]
     custom: tuple[str, ...] = ()
     states: int = 0
+    dynamic: int = 0
     cell_clips: tuple[float, ...] = ()
     signature: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def scheme(self) -> str:
+        """The scheme by which most operators compute and most large weights are stored.
+
+        It can differ from the requested one: a file requested as ``int8`` may compute in float32
+        with int8 weights. ``int8_weights`` is such a file whose weights are dequantized; with
+        ``dynamic_int8``, operators scale their inputs to int8.
+        """
+        counts = {how: sum(kinds.values()) for how, kinds in self.computes_in.items()}
+        integers = {"int8": counts.get("int8", 0), "int16x8": counts.get("int16", 0)}
+        if 2 * sum(integers.values()) > sum(counts.values()):
+            return max(integers, key=lambda name: integers[name])
+        weights = self.large_weights or self.weights
+        dtype = max(weights, key=lambda name: weights[name], default=FLOAT32)
+        if dtype != "int8":
+            return dtype
+        return "dynamic_int8" if self.dynamic else "int8_weights"
+
     def to_json(self) -> dict[str, Any]:
         """The entries of an artifact's ``achieved`` in the manifest."""
         return {
+            "scheme": self.scheme,
             "operators": dict(self.operators),
             **self.details,
             "computes_in": {how: dict(kinds) for how, kinds in self.computes_in.items()},

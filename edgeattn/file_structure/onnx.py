@@ -48,6 +48,7 @@ def read_onnx(data: bytes | mmap.mmap) -> FileContents:
         weights=weights,
         large_weights=large,
         custom=tuple(sorted({node.kind for node in nodes if _is_custom(node, model)})),
+        dynamic=sum(node.kind in _DYNAMIC for node in nodes),
         cell_clips=tuple(clip.real for clip in clips if clip is not None),
         details={"weight_bytes": _weight_bytes(graphs), "opset": dict(model.opsets)},
     )

@@ -94,6 +94,7 @@ def read_tflite(data: bytes | mmap.mmap, *, own_names: bool = True) -> FileConte
         large_weights=large,
         custom=tuple(sorted(kind for kind in counts if kind.startswith(("CUSTOM", "UNKNOWN")))),
         states=sum(map(_variables_outside_lstms, graphs)) + sum(counts[k] for k in _STATEFUL),
+        dynamic=sum(map(_dynamic_operators, graphs)),
         cell_clips=clips,
         signature=signature,
         details={
@@ -228,6 +229,22 @@ def _computing(graph: _Graph) -> Iterator[tuple[str, str]]:
         if dtype in _REAL:
             has_integers = dtype == "float32" and bool(integers.intersection(operator.inputs))
             yield operator.kind, INT8_WEIGHTS if has_integers else dtype
+
+
+def _dynamic_operators(graph: _Graph) -> int:
+    """Operators with float32 inputs and int8 weights that are not dequantized before."""
+    stored = {
+        index
+        for index, tensor in enumerate(graph.tensors)
+        if tensor.stored and tensor.shape and tensor.dtype in _INTEGERS
+    }
+    return sum(
+        graph.tensors[operator.outputs[0]].dtype == "float32"
+        and operator.kind not in _UNCOUNTED
+        and bool(stored.intersection(operator.inputs))
+        for operator in graph.operators
+        if operator.outputs
+    )
 
 
 def _integer_constants(graph: _Graph) -> set[int]:

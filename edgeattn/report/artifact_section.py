@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.limits import Check
 from edgeattn.report.map_section import MapSection, map_section
 from edgeattn.report.number_formats import format_number
@@ -16,13 +17,15 @@ from edgeattn.validation.report import ArtifactReport
 
 @dataclass(frozen=True)
 class ArtifactSection:
-    """``weights`` and ``operators`` are their counts by type as text, empty if unknown.
+    """``scheme`` is the achieved one; ``weights`` and ``operators`` are their counts by type as
+    text. They are empty if unknown.
 
     ``checks`` are those of the report, those on the user's data first.
     """
 
     report: ArtifactReport
     checks: list[Check]
+    scheme: str
     weights: str
     operators: str
     errors: list[Figure]
@@ -46,6 +49,7 @@ def artifact_section(
     return ArtifactSection(
         report=item,
         checks=sorted(item.checks, key=lambda check: check.data is None),
+        scheme=_achieved_scheme(item.artifact),
         weights=_weight_types(item.artifact.achieved.get("weights")),
         operators=_operator_types(item.artifact.achieved.get("computes_in")),
         errors=list(_error_histograms(item, expected, outputs)),
@@ -53,6 +57,13 @@ def artifact_section(
         outcomes=[] if item.task is None else [outcome_details(o) for o in item.task.results],
         explanation=explanation,
     )
+
+
+def _achieved_scheme(artifact: Artifact) -> str:
+    """``dynamic_int8 (requested: int8)``; empty if the manifest has no such entry."""
+    achieved = str(artifact.achieved.get("scheme", ""))
+    differs = achieved not in ("", artifact.scheme)
+    return f"{achieved} (requested: {artifact.scheme})" if differs else achieved
 
 
 def _weight_types(weights: object) -> str:

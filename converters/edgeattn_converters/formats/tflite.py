@@ -37,7 +37,13 @@ from edgeattn_converters.lowering.plain_layers import (
 )
 from edgeattn_converters.lowering.rnn.fused import FusedLSTM
 from edgeattn_converters.lowering.rnn.recurrence import RecurrenceLowering
-from edgeattn_converters.lowering.rnn.strategy import FUSED, FUSED_INTEGERS, recurrence_lowering
+from edgeattn_converters.lowering.rnn.strategy import (
+    FLOAT32_BYTES,
+    FUSED,
+    FUSED_INTEGERS,
+    INT8_BYTES,
+    recurrence_lowering,
+)
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.candidates import TARGET
 from edgeattn_converters.quantization.integer_only import require_integers
@@ -114,7 +120,11 @@ def _quantized(
     samples: Tensors | None,
     lowering: str,
 ) -> tuple[Traced, QuantizedModel]:
-    traced, content = _float_file(model, interface, options.attention, lowering, options.batch)
+    arguments = (model, interface, options.attention, lowering, options.batch)
+    traced, content = _float_file(*arguments)
+    if recipe.weights == "int8" and lowering in ("auto", "chunked") and _has_loops(content):
+        # More steps of smaller weights fit into a cache.
+        traced, content = _float_file(*arguments, INT8_BYTES)
     model_io = ModelIO(
         traced.inputs,
         traced.outputs,
@@ -158,12 +168,21 @@ def _for_microcontroller(
     return _quantized(*arguments, "unrolled")
 
 
-@functools.lru_cache(maxsize=2)  # with attention maps and without, or with fused LSTMs
+# With attention maps and without, for two sizes of weights, or with fused LSTMs.
+@functools.lru_cache(maxsize=4)
 def _float_file(
-    model: Any, interface: Interface, attention: bool, lowering: str, batch: int
+    model: Any,
+    interface: Interface,
+    attention: bool,
+    lowering: str,
+    batch: int,
+    weight_bytes: int = FLOAT32_BYTES,
 ) -> tuple[Traced, bytes]:
-    """The float32 file that every scheme starts from; cached, because it takes seconds."""
-    arguments = (model, interface, attention, lowering, batch)
+    """The float32 file that a scheme starts from; cached, because it takes seconds.
+
+    ``weight_bytes`` is the size of a recurrent weight in the scheme, which the lowering depends on.
+    """
+    arguments = (model, interface, attention, (lowering, weight_bytes), batch)
     try:
         traced, file = _traced_file(*arguments, missing_operations.TFLITE)
     except MissingOperatorsError as error:
@@ -179,16 +198,16 @@ def _traced_file(
     model: Any,
     interface: Interface,
     attention: bool,
-    lowering: str,
+    lowering: tuple[str, int],
     batch: int,
     replacements: missing_operations.Replacements,
 ) -> tuple[Traced, TFLiteFile]:
     fused = None
-    if lowering in (FUSED, FUSED_INTEGERS):
-        clearing = lowering == FUSED
+    if lowering[0] in (FUSED, FUSED_INTEGERS):
+        clearing = lowering[0] == FUSED
         fallback = recurrence_lowering("auto" if clearing else "unrolled")
         fused = FusedLSTM(fallback, clearing=clearing)
-    recurrence = recurrence_lowering(lowering) if fused is None else fused.lower
+    recurrence = recurrence_lowering(*lowering) if fused is None else fused.lower
     if fused is not None:
         # Custom operators are allowed, so the converter does not report others.
         replacements = missing_operations.TFLITE_WITH_ERF
@@ -203,6 +222,10 @@ def _traced_file(
     if fused is not None:
         fused.write(file)
     return traced, file
+
+
+def _has_loops(content: bytes) -> bool:
+    return "WHILE" in read_tflite(content).operators
 
 
 @contextlib.contextmanager

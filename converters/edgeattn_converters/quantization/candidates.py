@@ -20,13 +20,15 @@ class Candidate:
 
     ``attention`` keeps the softmax, the scores and the context in float32, ``projections`` also the
     products that make queries and keys, ``upstream`` everything that the scores depend on, with
-    int8 weights. ``recurrence`` keeps unrolled recurrent steps in float32. ``float16`` selects
-    weights upstream of attention that become float16: ``""``, ``"recurrent"`` ones or ``"all"``.
+    int8 weights. ``recurrence`` keeps recurrent steps in float32, ``states`` only the operators
+    that update their states. ``float16`` selects weights upstream of attention that become
+    float16: ``""``, ``"recurrent"`` ones or ``"all"``.
     ``float_activations`` is for a scheme of int8 weights: no activation is scaled to int8.
     """
 
     attention: bool = False
     recurrence: bool = False
+    states: bool = False
     projections: bool = False
     upstream: bool = False
     float16: str = ""
@@ -38,6 +40,7 @@ class Candidate:
         parts = (
             self.attention,
             self.recurrence,
+            self.states,
             self.projections,
             self.upstream,
             self.float_activations,
@@ -59,11 +62,10 @@ class Stage:
 def dynamic_stages(*, has_attention: bool, is_recurrent: bool) -> tuple[Stage, ...]:
     """Candidates for int8 weights with activations scaled to int8 at run time, or float32.
 
-    The first is the fastest; the second has the same size.
+    Both have the same size. Which is faster depends on the sizes of the products.
     """
     return (
-        Stage((DEFAULT,)),
-        Stage((Candidate(float_activations=True),), TARGET),
+        Stage((DEFAULT, Candidate(float_activations=True))),
         *_float16_stages(has_attention, is_recurrent, SUFFICIENT, float_activations=True),
     )
 
@@ -74,11 +76,11 @@ def static_stages(
     *,
     has_attention: bool,
     is_recurrent: bool,
-    has_unrolled_steps: bool,
+    has_steps: bool,
 ) -> tuple[Stage, ...]:
     """Candidates for activations with calibrated ranges.
 
-    ``has_unrolled_steps`` says whether steps of a recurrence are among the operators. Raises
+    ``has_steps`` says whether steps of a recurrence could be integers. Raises
     :class:`SchemeError` if the options request an attention precision that the scheme does not
     have.
     """
@@ -93,17 +95,20 @@ def static_stages(
     float_attention = {recipe.activations: (False,), "float32": (True,)}.get(
         requested, (False, True)
     )
+    steps: tuple[dict[str, bool], ...] = ({},)
+    if has_steps:
+        steps = ({}, {"recurrence": True})
+        if recipe.activations == "int8":
+            steps = ({}, {"states": True}, {"recurrence": True})
     candidates = [
-        Candidate(attention=attention, recurrence=recurrence)
+        Candidate(attention=attention, **floats)
         for attention in (float_attention if has_attention else (False,))
-        for recurrence in ((False, True) if has_unrolled_steps else (False,))
+        for floats in steps
     ]
     if not has_attention or True not in float_attention:
         return (Stage(tuple(candidates)),)
     if recipe.activations == "int8":
-        candidates.append(
-            Candidate(attention=True, recurrence=has_unrolled_steps, projections=True)
-        )
+        candidates.append(Candidate(attention=True, recurrence=has_steps, projections=True))
     # Whoever requests int16 activations needs precision more than size.
     threshold = TARGET if recipe.activations == "int16" else SUFFICIENT
     return (

@@ -42,7 +42,7 @@ from edgeattn_converters.quantization.onnx_weights import (
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import range_spread
-from edgeattn_converters.quantization.summary import SchemeSummary, summary_of
+from edgeattn_converters.quantization.summary import SLOW, SchemeSummary, summary_of
 from edgeattn_converters.quantization.weight_precision import PrecisionOf, WeightFilter, stored_in
 from edgeattn_converters.recipes import Recipe
 
@@ -53,6 +53,7 @@ SCALED_BY_CALL = frozenset({"DynamicQuantizeLinear", "DynamicQuantizeLSTM"})
 BATCH_NOTE = (
     "the batch size is 1, because onnxruntime scales activations over all samples of a call"
 )
+INT16_NOTE = f"{SLOW}: onnxruntime has no int16 kernels and computes in float32 between conversions"
 # Fewest multiplications of a sequence for which an integer product is faster: scaling its input and
 # output costs more time in a smaller one. Attention of one query is 3% slower in integers.
 MIN_MULTIPLICATIONS = 1 << 16
@@ -72,6 +73,8 @@ def quantize(
     model = quantizer.quantize(samples)
     if _scales_by_call(model.content):
         model = replace(model, notes=(*model.notes, BATCH_NOTE))
+    if recipe.activations == "int16":
+        model = replace(model, notes=(*model.notes, INT16_NOTE))
     if recipe.scheme != "float32":
         shorten_names(model.content)
     return quantizer.summarized(model)

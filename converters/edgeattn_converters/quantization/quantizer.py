@@ -35,8 +35,8 @@ NO_ATTENTION = "the file has no attention whose precision could be chosen"
 class Quantizer(ABC):
     """Quantizes a float32 model, ``content``, to the scheme of ``recipe``."""
 
-    # Whether steps of a recurrence are among the operators.
-    has_unrolled_steps = False
+    # Whether steps of a recurrence could be integers.
+    has_steps = False
 
     def __init__(
         self, content: Any, io: ModelIO, recipe: Recipe, options: QuantizationOptions
@@ -74,7 +74,7 @@ class Quantizer(ABC):
             self.options,
             has_attention=self.has_attention,
             is_recurrent=self.io.is_recurrent,
-            has_unrolled_steps=self.has_unrolled_steps,
+            has_steps=self.has_steps,
         )
         model = self.select(stages, self.with_activations, held_out)
         return replace(model, notes=(*model.notes, *notes))
@@ -88,7 +88,7 @@ class Quantizer(ABC):
         opener = model_opener(self.content, self.io)
         scheme = self.recipe.scheme
         return select_candidate(
-            stages, quantize, opener, self.io, scheme, samples, self._achieves_scheme
+            stages, quantize, opener, self.io, scheme, samples, self._achieves_scheme, self.expense
         )
 
     def _achieves_scheme(self, model: QuantizedModel) -> bool:
@@ -126,6 +126,10 @@ class Quantizer(ABC):
     def exact_weights(self) -> int:
         """The number of large constants' values that stay float32 in every scheme."""
         return sum(self.spectrum[1].values())
+
+    def expense(self, model: QuantizedModel) -> float:
+        """What a faster model has less of: the bytes of the file, if nothing better is known."""
+        return float(model.size)
 
     @property
     def has_attention(self) -> bool:

@@ -4,7 +4,7 @@ Those of ``.tflite`` files are measured in the runtime with all tensors preserve
 TensorFlow's own calibrator crashes on any ``WHILE``.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +26,8 @@ FILL = 1e4
 # Subsets of the samples whose ranges are compared; of an ONNX model, with so many samples each,
 # because all their inner values are in memory at once.
 SUBSETS, SUBSET_SAMPLES = 4, 32
+# Inferences whose loops are run again to measure what is inside them, which takes longer.
+OBSERVED = 16
 MIN_WIDTH = 1e-6
 
 
@@ -62,12 +64,17 @@ def range_spread_notes(parts: Sequence[Mapping[Key, Range]]) -> tuple[str, ...]:
 
 
 def measure_ranges(
-    file: TFLiteFile, content: bytes, samples: Tensors, names: list[str]
+    file: TFLiteFile,
+    content: bytes,
+    samples: Tensors,
+    names: list[str],
+    observe: Callable[[Callable[[int], Array]], None] = lambda value_of: None,
 ) -> tuple[Ranges, tuple[str, ...]]:
     """The range of each computed float tensor of the main graph, by tensor index.
 
-    The second result are notes on how much the ranges of subsets of the samples differ. Raises
-    :class:`ConversionError` if a tensor is NaN.
+    The second result are notes on how much the ranges of subsets of the samples differ. After each
+    of the first :data:`OBSERVED` inferences, ``observe`` is called with a function that returns the
+    value of a tensor. Raises :class:`ConversionError` if a tensor is NaN.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -99,6 +106,8 @@ def measure_ranges(
         current = {index: _current_range(index, interpreter, file) for index in floats}
         known = {index: value for index, value in current.items() if value is not None}
         parts[subset] = merge_ranges([parts[subset], known])
+        if number < OBSERVED:
+            observe(interpreter.get_tensor)
     ranges = merge_ranges(parts)
     _add_unread(ranges, file, unread)
     return ranges, range_spread_notes(parts)

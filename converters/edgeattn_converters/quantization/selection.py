@@ -1,7 +1,7 @@
 """Selecting the best of several candidates for a file of one scheme."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,11 +26,15 @@ ROUNDS, TIMED_SAMPLES = 5, 8
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A candidate's model, its :func:`limit_ratio`, and whether it is what the scheme requests."""
+    """A candidate's model, its :func:`limit_ratio`, and whether it is what the scheme requests.
+
+    ``expense`` is lower for a faster model.
+    """
 
     model: QuantizedModel
     ratio: float
     achieved: bool = True
+    expense: float = 0.0
 
     @property
     def candidate(self) -> Candidate:
@@ -60,13 +64,14 @@ def select_candidate(
     scheme: str,
     samples: Tensors | None,
     achieves: Callable[[QuantizedModel], bool] = lambda model: True,
+    expense: Callable[[QuantizedModel], float] = lambda model: model.size,
 ) -> QuantizedModel:
-    """Quantize by stages and return the smallest model near the scheme's limits, or the closest.
+    """Quantize by stages and return the fastest model near the scheme's limits, or the closest.
 
     ``samples`` should begin with those that no range was measured on; without samples, the first
-    candidate is returned. Models that do not achieve the scheme are returned only if all others
-    exceed its limits. Raises :class:`SchemeError` if no candidate gives a file that its runtime can
-    run.
+    candidate is returned. ``expense`` is lower for a faster model. Models that do not achieve the
+    scheme are returned only if all others exceed its limits. Raises :class:`SchemeError` if no
+    candidate gives a file that its runtime can run.
     """
     stages = list(stages)
     if samples is None:
@@ -77,31 +82,48 @@ def select_candidate(
     attempts: list[_Attempt] = []
     reasons: list[str] = []
     for stage in stages:
-        ratios = [attempt.ratio for attempt in attempts if attempt.achieved]
-        if min(ratios, default=np.inf) <= stage.threshold:
+        if min((item.ratio for item in attempts if item.achieved), default=np.inf) <= (
+            stage.threshold
+        ):
             break
-        for candidate in stage.candidates:
+        models = list(_quantized(stage, quantize, reasons))
+        # From the fastest, so that the others need not run if it suffices.
+        for model in sorted(models, key=expense):
             try:
-                model = quantize(candidate)
                 with open_model(model) as run:
                     ratio = limit_ratio(expected, run(samples), io, scheme)
-            except UsageError:
-                raise
-            except Exception as error:  # quantizers and runtimes raise errors of their own classes
+            except Exception as error:  # runtimes raise errors of their own classes
                 reasons.append(first_line(error) or type(error).__name__)
                 continue
-            attempts.append(_Attempt(model, ratio, achieves(model)))
+            attempts.append(_Attempt(model, ratio, achieves(model), expense(model)))
+            if attempts[-1].achieved and ratio <= TARGET:
+                break
     if not attempts:
         raise SchemeError(f"The model cannot be converted to {scheme}: {reasons[0]}")
     best = _best([item for item in attempts if item.achieved and item.ratio <= 1] or attempts)
     cost = _cost(best, attempts, open_model, samples)
-    return replace(best.model, notes=_notes(best, attempts, scheme, cost), cost=cost)
+    is_requested = len(stages[0].candidates) == 1
+    notes = _notes(best, attempts, scheme, cost, is_requested=is_requested)
+    return replace(best.model, notes=notes, cost=cost)
+
+
+def _quantized(
+    stage: Stage, quantize: Callable[[Candidate], QuantizedModel], reasons: list[str]
+) -> Iterator[QuantizedModel]:
+    """The models of a stage; appends to ``reasons`` why one cannot be made."""
+    for candidate in stage.candidates:
+        try:
+            yield quantize(candidate)
+        except UsageError:
+            raise
+        except Exception as error:  # quantizers raise errors of their own classes
+            reasons.append(first_line(error) or type(error).__name__)
 
 
 def _best(attempts: Sequence[_Attempt]) -> _Attempt:
     within = [attempt for attempt in attempts if attempt.ratio <= TARGET]
     if within:
-        return min(within, key=lambda attempt: attempt.model.size)
+        return min(within, key=lambda attempt: (attempt.expense, attempt.model.size))
     return min(
         attempts, key=lambda item: max(TARGET, item.ratio) * GAIN**item.candidate.float_parts
     )
@@ -149,9 +171,14 @@ def limit_ratio(expected: Tensors, actual: Tensors, io: ModelIO, scheme: str) ->
 
 
 def _notes(
-    best: _Attempt, attempts: Sequence[_Attempt], scheme: str, cost: Mapping[str, float]
+    best: _Attempt,
+    attempts: Sequence[_Attempt],
+    scheme: str,
+    cost: Mapping[str, float],
+    *,
+    is_requested: bool,
 ) -> tuple[str, ...]:
-    """What is float in the best candidate, and why."""
+    """What is float in the best candidate, and why; ``is_requested`` if there was no choice."""
     candidate = best.candidate
     if candidate == DEFAULT:
         return ()
@@ -160,22 +187,23 @@ def _notes(
     kind = {"": "", "recurrent": "recurrent weights", "all": "weights"}[candidate.float16]
     float16 = (f"the {kind} that attention depends on are float16",) if kind else ()
     if candidate.float_activations:
-        target = f", above the target of {TARGET}" if ratio <= 1 else ""
-        return (
-            "activations stay float32 "
-            f"(in int8, an error would be {ratio:.2g} times its limit{target})",
-            *float16,
-        )
+        reason = f"in int8, an error would be {ratio:.2g} times its limit"
+        if ratio <= TARGET:
+            reason = "its products are too small to be faster in int8"
+        elif ratio <= 1:
+            reason += f", above the target of {TARGET}"
+        return (f"activations stay float32 ({reason})", *float16)
     parts = (
         ("softmax, scores and context of attention", candidate.attention),
         ("projections of attention (int8 weights)", candidate.projections),
         ("recurrent steps (int8 weights)", candidate.recurrence),
+        ("updates of the states of recurrent steps", candidate.states),
         ("all operators that attention depends on", candidate.upstream),
     )
-    if not others:
+    if not others and is_requested:
         reason = "as requested"
-    elif ratio <= best.ratio:
-        reason = "the smallest file near the limits"
+    elif ratio <= max(best.ratio, TARGET):
+        reason = "the fastest file near the limits"
     else:
         reason = f"in {scheme}, an error would be {ratio:.1f} times its limit"
     price = f"; size {cost['bytes']:+,} bytes, latency x {cost['time']:.2f}" if cost else ""

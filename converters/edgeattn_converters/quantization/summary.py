@@ -14,6 +14,8 @@ from edgeattn_converters.recipes import Recipe
 # Minimum share of the large weights that have the scheme's dtype.
 MIN_SHARE = 0.5
 LISTED = 4
+# Begins the note of a file whose operators have no fast kernels in the runtimes of its target.
+SLOW = "slow on this target"
 FALLBACK_HINT = "Keep the file with --allow-float-fallback."
 
 
@@ -23,13 +25,16 @@ class SchemeSummary:
 
     ``operators`` counts the operators that compute with real numbers, by how they compute and then
     by type; ``weights`` counts weight values by dtype. ``large_weights`` leaves out the weights
-    that are too small to be quantized. ``notes`` say why something stayed float.
+    that are too small to be quantized. ``scheme`` is that of
+    :attr:`~edgeattn.file_structure.contents.FileContents.scheme`, empty if unknown. ``notes`` say
+    why something stayed float.
     """
 
     operators: Mapping[str, Mapping[str, int]]
     weights: Mapping[str, int]
     large_weights: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    scheme: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,13 +50,17 @@ class SchemeSummary:
 
 def summary_of(contents: FileContents) -> SchemeSummary:
     """The summary of a file, without notes."""
-    return SchemeSummary(contents.computes_in, contents.weights, contents.large_weights)
+    return SchemeSummary(
+        contents.computes_in, contents.weights, contents.large_weights, scheme=contents.scheme
+    )
 
 
 def summary_sentence(summary: SchemeSummary, recipe: Recipe) -> str:
     """One sentence, such as ``requested int8; 38 of 41 operators compute in int8, 3 in float32
     (SOFTMAX 3); 100% of 26,944 weights are int8``, followed by the notes."""
     parts = [f"requested {recipe.scheme}"]
+    if summary.scheme not in ("", recipe.scheme):
+        parts.append(f"achieved {summary.scheme}")
     if recipe.activations != FLOAT32:
         floats: Counter[str] = Counter()
         for how in (FLOAT32, INT8_WEIGHTS):

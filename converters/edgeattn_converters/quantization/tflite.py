@@ -1,10 +1,12 @@
 """Quantizing a float ``.tflite`` file to a scheme."""
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from edgeattn.errors import SchemeError
 from edgeattn.file_structure.tflite import read_tflite
+from edgeattn.schemes import MICRO
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
@@ -18,14 +20,21 @@ from edgeattn_converters.quantization.float_operators import (
     spectrum_operators,
     upstream_operators,
 )
+from edgeattn_converters.quantization.instructions import estimate_instructions
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
+from edgeattn_converters.quantization.loop_ranges import LoopRanges
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
-from edgeattn_converters.quantization.summary import SchemeSummary, summary_of
+from edgeattn_converters.quantization.state_updates import state_updates
+from edgeattn_converters.quantization.summary import SLOW, SchemeSummary, summary_of
+from edgeattn_converters.quantization.tflite_int8 import FIXED_SCALES, Int8Pass
 from edgeattn_converters.quantization.tflite_int16 import Int16Pass
 from edgeattn_converters.quantization.tflite_weights import FUSED, store_weights
 from edgeattn_converters.recipes import Recipe
+
+# int8 of fewer levels would be coarse: 5 bits.
+MIN_LEVELS = 32
 
 
 def quantize(
@@ -42,7 +51,18 @@ def quantize(
     :class:`SchemeError` if the result does not achieve the scheme of ``recipe``.
     """
     used = (quantizer or TFLiteQuantizer)(content, io, recipe, options)
-    return used.summarized(used.quantize(samples))
+    model = used.quantize(samples)
+    if recipe.activations == "int16" and options.runtime != MICRO:
+        model = replace(model, notes=(*model.notes, _int16_note(content, model.content)))
+    return used.summarized(model)
+
+
+def _int16_note(original: bytes, content: bytes) -> str:
+    before, after = (sum(estimate_instructions(file).values()) for file in (original, content))
+    return (
+        f"{SLOW}: int16 operators are reference kernels, with {after / before:.2g} times the ARM "
+        "instructions of float32 (estimated)"
+    )
 
 
 class TFLiteQuantizer(Quantizer):
@@ -60,9 +80,13 @@ class TFLiteQuantizer(Quantizer):
         # FULLY_CONNECTED of tflite-runtime 2.14 computes wrong results with one scale per channel.
         self._per_channel_dense = options.runtime != "tflite-runtime"
         self._ranges: Ranges = {}
+        self._loops: dict[int, Ranges] = {}  # inside loops, by graph
 
     def summary(self, model: QuantizedModel) -> SchemeSummary:
         return summary_of(read_tflite(model.content))
+
+    def expense(self, model: QuantizedModel) -> float:
+        return sum(estimate_instructions(model.content).values())
 
     @cached_property
     def upstream(self) -> tuple[set[Any], set[bytes]]:
@@ -90,9 +114,12 @@ class TFLiteQuantizer(Quantizer):
                 "state cannot be measured.",
                 hint="Omit --lowering, or use the scheme dynamic_int8.",
             )
-        self.has_unrolled_steps = bool(recurrent_operators(file, self.io.recurrent))
         names = [spec.name for spec in self.io.inputs]
-        self._ranges, notes = measure_ranges(file, self.content, measured, names)
+        loops = LoopRanges(self.content)
+        self._ranges, notes = measure_ranges(file, self.content, measured, names, loops.add)
+        if self.recipe.activations == "int8" and self._per_channel_dense:
+            self._loops = loops.ranges
+        self.has_steps = bool(self._loops or recurrent_operators(file, self.io.recurrent))
         return notes
 
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
@@ -100,6 +127,12 @@ class TFLiteQuantizer(Quantizer):
         float_names = self._float_names(file, candidate)
         if self.recipe.activations == "int16":
             Int16Pass(file, self._ranges, float_names, self._per_channel_dense).run()
+        elif self._loops and not candidate.recurrence and not candidate.upstream:
+            for number, ranges in self._loops.items():
+                graph = file.model.subgraphs[number]
+                floats = state_updates(file, graph) if candidate.states else set()
+                Int8Pass(file, graph, ranges, floats).run()
+            Int8Pass(file, file.main, self._ranges, _indices(file, float_names)).run()
         else:
             file = self._use_int8(file, float_names)
         self._store_weights(file, candidate)
@@ -117,14 +150,29 @@ class TFLiteQuantizer(Quantizer):
         """The names of the operators that stay float32."""
         precision_of = self.precision_of(candidate)
         names = operators_with_weights(file, lambda value: precision_of(value) != "int8")
-        names |= quotient_operators(file) | self.spectrum[0]
+        names |= quotient_operators(file) | self.spectrum[0] | self._coarse_operators(file)
         if candidate.attention:
             names |= attention_operators(file, self.io.maps, projections=candidate.projections)
         if candidate.upstream:
             names |= self.upstream[0]
         if candidate.recurrence:
             names |= recurrent_operators(file, self.io.recurrent)
+        if candidate.states:
+            tensors = file.main.tensors
+            names |= {file.name(tensors[i]) for i in state_updates(file, file.main)}
         return names
+
+    def _coarse_operators(self, file: TFLiteFile) -> set[str]:
+        """The operators whose values use few levels of the fixed scale of their integer kernel."""
+        coarse = set()
+        for operator in file.main.operators if self.recipe.activations == "int8" else ():
+            scale = FIXED_SCALES.get(file.kind(operator))
+            index = int(operator.outputs[0])
+            if scale is not None and index in self._ranges:
+                low, high = self._ranges[index]
+                if high - low < MIN_LEVELS * scale[0]:
+                    coarse.add(file.name(file.main.tensors[index]))
+        return coarse
 
     def _use_int8(self, file: TFLiteFile, float_names: set[str]) -> TFLiteFile:
         """The result of TensorFlow's quantizer with the measured ranges."""
@@ -168,3 +216,8 @@ class TFLiteQuantizer(Quantizer):
                 if int(old) in self._ranges and not is_token:
                     known[int(new)] = self._ranges[int(old)]
         return known
+
+
+def _indices(file: TFLiteFile, names: set[str]) -> set[int]:
+    """The tensors of the main graph with these names."""
+    return {k for k, tensor in enumerate(file.main.tensors) if file.name(tensor) in names}

@@ -72,7 +72,7 @@ class MicroQuantizer(TFLiteQuantizer):
 
     def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
         file = TFLiteFile(self.content)
-        self.has_unrolled_steps = bool(recurrent_operators(file, self.io.recurrent))
+        self.has_steps = bool(recurrent_operators(file, self.io.recurrent))
         names = [spec.name for spec in self.io.inputs]
         ranges, notes = measure_ranges(file, self.content, measured, names)
         self._ranges = share_step_ranges(file, ranges, self.io.recurrent)
@@ -110,13 +110,11 @@ class MicroQuantizer(TFLiteQuantizer):
         candidates = [
             Candidate(attention=attention, recurrence=recurrence)
             for attention in (wide if self.has_attention else (False,))
-            for recurrence in ((False, True) if self.has_unrolled_steps else (False,))
+            for recurrence in ((False, True) if self.has_steps else (False,))
         ]
         if not self.has_attention or True not in wide:
             return (Stage(tuple(candidates)),)
-        projections = Candidate(
-            attention=True, recurrence=self.has_unrolled_steps, projections=True
-        )
+        projections = Candidate(attention=True, recurrence=self.has_steps, projections=True)
         return (
             Stage((*candidates, projections)),
             Stage((Candidate(attention=True, upstream=True),), TARGET),

@@ -36,7 +36,7 @@ def test_all_schemes_for_one_target(saved: Path, calibration: Path, tmp_path: Pa
     result = convert(
         saved,
         target,
-        options=ConversionOptions(targets=["tflite-runtime"]),
+        options=ConversionOptions(targets=["tflite-runtime"], schemes=["all", "int16x8"]),
         quantization=QuantizationOptions(calibration=calibration),
     )
     assert result.failures == ()

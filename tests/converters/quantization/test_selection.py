@@ -82,7 +82,7 @@ STATIC = static_stages(
     QuantizationOptions(),
     has_attention=True,
     is_recurrent=False,
-    has_unrolled_steps=False,
+    has_steps=False,
 )
 
 
@@ -158,7 +158,7 @@ def _static(scheme: str, precision: str) -> tuple[Stage, ...]:
         QuantizationOptions(attention_precision=precision),
         has_attention=True,
         is_recurrent=True,
-        has_unrolled_steps=False,
+        has_steps=False,
     )
 
 

@@ -25,6 +25,7 @@ INT8 = SchemeSummary(
     {"int8": {"FULLY_CONNECTED": 1, "ADD": 1}, "float32": {"SOFTMAX": 1}},
     {"int8": 9000, "float32": 1000},
     {"int8": 9000},
+    scheme="int8",
 )
 
 

@@ -7,6 +7,8 @@ its state only.
 
 from typing import Any
 
+import numpy as np
+
 from edgeattn.tensors import Array
 from edgeattn_converters.lowering.rnn.recurrence import Cell, Recurrence
 
@@ -126,7 +128,11 @@ class Step:
     def inputs(self, rows: Any) -> Any:
         """The input products of (rows, features), with the bias: (rows, gates * units)."""
         cell = self._cell
-        bias = cell.bias if cell.bias.ndim == 1 else cell.bias[0]
+        bias = cell.bias
+        if bias.ndim == 2:
+            # A step needs the state's bias of the candidate only, which a gate multiplies.
+            cut = 2 * cell.units
+            bias = bias[0] + np.concatenate([bias[1, :cut], np.zeros_like(bias[1, cut:])])
         return self._matmul(rows, "kernel", cell.kernel) + bias
 
     def unstack(self, products: Any) -> list[tuple[Any, ...]]:
@@ -163,8 +169,6 @@ class Step:
         cut = 2 * cell.units
         kernel = cell.recurrent_kernel
         zr = product_zr + self._matmul(h, "zr", kernel[:, :cut])
-        if cell.reset_after:
-            zr = zr + cell.bias[1, :cut]
         z, r = (self._recurrent_activation(x) for x in tf.split(zr, 2, axis=1))
         if cell.reset_after:
             inner = r * (self._matmul(h, "h", kernel[:, cut:]) + cell.bias[1, cut:])

@@ -6,8 +6,13 @@ half of what the four cores of a Pi 4 share. As many steps are unrolled as fit, 
 because below that the loop's own cost shows, and at most 10. A loop costs more than it saves if the
 copies of all steps fit or the sequence has at most 32 steps. A loop copies the outputs so far in
 every iteration, so sequences of more than 256 steps get two loops, the inner one with few outputs.
+
+int8 weights have a quarter of the bytes. Unrolled, they may take a megabyte, which is the last
+cache of a Raspberry Pi 4: beyond the half megabyte that a loop stays within, unrolled steps still
+save more instructions than the slower cache costs.
 """
 
+from functools import partial
 from typing import Any
 
 from edgeattn.errors import UsageError
@@ -19,6 +24,8 @@ NAMES = ("auto", "unrolled", "chunked")
 FUSED = "fused"  # see edgeattn_converters.lowering.rnn.fused
 FUSED_INTEGERS = "fused_integers"  # the same, before it is quantized for Lite Micro
 CACHE_BYTES = 512 * 1024
+UNROLLED_INT8_BYTES = 1024 * 1024
+FLOAT32_BYTES, INT8_BYTES = 4, 1
 MIN_CHUNK, MAX_CHUNK = 4, 10
 ALWAYS_UNROLLED = 32
 SINGLE_LOOP = 256
@@ -29,9 +36,16 @@ MAX_UNROLLED = 64
 OUTER_STEPS = 80
 
 
-def recurrence_lowering(name: str) -> RecurrenceLowering:
-    """The lowering called ``name``; :class:`UsageError` if it is none of :data:`NAMES`."""
-    lowerings = {"auto": _auto, "unrolled": unrolled, "chunked": _chunked}
+def recurrence_lowering(name: str, weight_bytes: int = FLOAT32_BYTES) -> RecurrenceLowering:
+    """The lowering called ``name``; :class:`UsageError` if it is none of :data:`NAMES`.
+
+    ``weight_bytes`` is the size of a recurrent weight in the file.
+    """
+    lowerings = {
+        "auto": partial(_auto, weight_bytes),
+        "unrolled": unrolled,
+        "chunked": partial(_chunked, weight_bytes),
+    }
     if name not in lowerings:
         raise UsageError(
             f"Unknown lowering {name!r}.", hint=f"Choose one of {', '.join((*NAMES, FUSED))}."
@@ -40,18 +54,20 @@ def recurrence_lowering(name: str) -> RecurrenceLowering:
 
 
 def _auto(
-    recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
+    weight_bytes: int, recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
 ) -> tuple[Any, list[Any]]:
     time = x.shape[1]
-    fits = time <= MAX_UNROLLED and time * recurrence.cell.recurrent_kernel.nbytes <= CACHE_BYTES
-    lowering = unrolled if time <= ALWAYS_UNROLLED or fits else _chunked
-    return lowering(recurrence, x, states, mask)
+    copies = time * recurrence.cell.recurrent_kernel.size * weight_bytes
+    largest = CACHE_BYTES if weight_bytes == FLOAT32_BYTES else UNROLLED_INT8_BYTES
+    if time <= ALWAYS_UNROLLED or (time <= MAX_UNROLLED and copies <= largest):
+        return unrolled(recurrence, x, states, mask)
+    return _chunked(weight_bytes, recurrence, x, states, mask)
 
 
 def _chunked(
-    recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
+    weight_bytes: int, recurrence: Recurrence, x: Any, states: list[Any] | None, mask: Any
 ) -> tuple[Any, list[Any]]:
-    sizes = chunk_sizes(x.shape[1], recurrence.cell.recurrent_kernel.nbytes)
+    sizes = chunk_sizes(x.shape[1], recurrence.cell.recurrent_kernel.size * weight_bytes)
     return Chunked(*sizes)(recurrence, x, states, mask)
 
 

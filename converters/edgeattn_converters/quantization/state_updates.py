@@ -1,0 +1,42 @@
+"""Finding the operators that update the states of recurrent steps.
+
+An LSTM adds to its cell in every step and a GRU to its state, so the rounding of a step remains
+in the next ones. In float32, these few operators add no rounding of their own, while the products
+and the activation functions of the steps stay integers.
+"""
+
+from typing import Any
+
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+
+GATES = {"LOGISTIC", "TANH", "RELU", "HARD_SWISH"}
+SUMS = {"ADD", "SUB"}
+
+
+def state_updates(file: TFLiteFile, graph: Any) -> set[int]:
+    """The tensors that these operators compute.
+
+    They are ``f * c + i * g`` of an LSTM, except the product of two gates, and
+    ``n + z * (h - n)`` of a GRU.
+    """
+    makers = {int(i): operator for operator in graph.operators for i in operator.outputs}
+
+    def kind(index: int) -> str:
+        return file.kind(makers[index]) if index in makers else ""
+
+    def inputs(operator: Any) -> list[int]:
+        return [int(i) for i in operator.inputs if int(i) >= 0]
+
+    updates: set[int] = set()
+    for operator in graph.operators:
+        terms = inputs(operator)
+        if file.kind(operator) != "ADD" or not all(kind(i) in GATES | {"MUL"} for i in terms):
+            continue
+        products = [i for i in terms if kind(i) == "MUL"]
+        carried = [i for i in products if not all(kind(k) in GATES for k in inputs(makers[i]))]
+        if not carried:
+            continue
+        updates.update((int(operator.outputs[0]), *carried))
+        factors = [k for i in carried for k in inputs(makers[i])]
+        updates.update(k for k in factors if kind(k) in SUMS)
+    return updates
