@@ -9,6 +9,7 @@ size, and writes them to ``benchmarks/results/operator_costs.json`` and the fitt
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections import Counter

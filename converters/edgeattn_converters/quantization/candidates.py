@@ -95,15 +95,15 @@ def static_stages(
     float_attention = {recipe.activations: (False,), "float32": (True,)}.get(
         requested, (False, True)
     )
-    steps: tuple[dict[str, bool], ...] = ({},)
+    steps = [DEFAULT]
+    if has_steps and recipe.activations == "int8":
+        steps.append(Candidate(states=True))
     if has_steps:
-        steps = ({}, {"recurrence": True})
-        if recipe.activations == "int8":
-            steps = ({}, {"states": True}, {"recurrence": True})
+        steps.append(Candidate(recurrence=True))
     candidates = [
-        Candidate(attention=attention, **floats)
+        replace(step, attention=attention)
         for attention in (float_attention if has_attention else (False,))
-        for floats in steps
+        for step in steps
     ]
     if not has_attention or True not in float_attention:
         return (Stage(tuple(candidates)),)

@@ -41,7 +41,7 @@ def recurrence_lowering(name: str, weight_bytes: int = FLOAT32_BYTES) -> Recurre
 
     ``weight_bytes`` is the size of a recurrent weight in the file.
     """
-    lowerings = {
+    lowerings: dict[str, RecurrenceLowering] = {
         "auto": partial(_auto, weight_bytes),
         "unrolled": unrolled,
         "chunked": partial(_chunked, weight_bytes),
