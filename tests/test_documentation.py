@@ -88,6 +88,8 @@ def test_links_lead_somewhere(page):
         assert target.exists(), f"{page.name}: {link}"
         if anchor and target.exists() and target.name != "results.md":
             assert anchor in anchors(target), f"{page.name}: {link}#{anchor}"
+    for anchor in re.findall(r"\]\(#([\w-]+)\)", page.read_text("utf-8")):
+        assert anchor in anchors(page), f"{page.name}: #{anchor}"
 
 
 def anchors(page: Path) -> set[str]:

@@ -320,9 +320,9 @@ def test_cells_as_keras_computes_them(saturating: tuple[Any, dict[str, np.ndarra
 
 def test_steps_share_their_ranges(lstm: Conversions) -> None:
     """The first steps of most sequences are quiet; a loud one must not be clipped."""
-    from edgeattn_converters.formats import tflite
+    from edgeattn_converters.formats.tflite_float import float_file
 
-    _, content = tflite._float_file(lstm.model, lstm.interface, True, "unrolled", 1)
+    _, content = float_file(lstm.model, lstm.interface, True, "unrolled", 1)
     file = TFLiteFile(content)
     # A range of its own for every tensor.
     own = {index: (-1.0 - index, 2.0 + index) for index in range(len(file.main.tensors))}

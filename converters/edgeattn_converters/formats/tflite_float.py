@@ -1,0 +1,195 @@
+"""The float32 ``.tflite`` file of a model, from which every scheme starts."""
+
+import contextlib
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from edgeattn.errors import ConversionError, first_line
+from edgeattn.file_structure.tflite import read_tflite
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.lowering import missing_operations
+from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
+from edgeattn_converters.lowering.call_replacement import lowered
+from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
+from edgeattn_converters.lowering.constant_operands import ordered_constants
+from edgeattn_converters.lowering.fourier import lower_spectrogram
+from edgeattn_converters.lowering.masking import select_by_arithmetic
+from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
+from edgeattn_converters.lowering.plain_layers import (
+    lower_layer_normalization,
+    lower_pooling,
+    lower_signature,
+    lower_single_feature_normalization,
+)
+from edgeattn_converters.lowering.rnn.fused import FusedLSTM
+from edgeattn_converters.lowering.rnn.recurrence import RecurrenceLowering
+from edgeattn_converters.lowering.rnn.strategy import (
+    FLOAT32_BYTES,
+    FUSED,
+    FUSED_INTEGERS,
+    recurrence_lowering,
+)
+from edgeattn_converters.tracing.trace import Interface, Traced, trace
+
+# In errors of the converter: an operation of TensorFlow, and the place of a call in a source file.
+_MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
+_PLACES = re.compile(r"(<unknown>|/\S+?\.py):\d+(:\d+)?: (error: )?")
+_LOWERINGS = (
+    partial(lower_attention, select=select_by_arithmetic),
+    partial(lower_keras_attention, select=select_by_arithmetic),
+    partial(lower_multi_head_attention, select=select_by_arithmetic),
+    *(lower_single_feature_normalization, lower_layer_normalization, lower_pooling),
+    lower_spectrogram,
+    lower_signature,
+)
+
+
+# With attention maps and without, for two sizes of weights, or with fused LSTMs.
+@functools.lru_cache(maxsize=4)
+def float_file(
+    model: Any,
+    interface: Interface,
+    attention: bool,
+    lowering: str,
+    batch: int,
+    weight_bytes: int = FLOAT32_BYTES,
+) -> tuple[Traced, bytes]:
+    """The float32 file that a scheme starts from; cached, because it takes seconds.
+
+    ``weight_bytes`` is the size of a recurrent weight in the scheme, which the lowering depends on.
+    """
+    arguments = (model, interface, attention, (lowering, weight_bytes), batch)
+    try:
+        traced, file = _traced_file(*arguments, missing_operations.TFLITE)
+    except MissingOperatorsError as error:
+        # The converter fuses the error function in GELU, so it is replaced only if it remains.
+        if not missing_operations.ERROR_FUNCTIONS & set(error.names):
+            raise
+        traced, file = _traced_file(*arguments, missing_operations.TFLITE_WITH_ERF)
+    _name_tensors(file, traced)
+    return traced, file.to_bytes()
+
+
+def _traced_file(
+    model: Any,
+    interface: Interface,
+    attention: bool,
+    lowering: tuple[str, int],
+    batch: int,
+    replacements: missing_operations.Replacements,
+) -> tuple[Traced, TFLiteFile]:
+    fused = None
+    if lowering[0] in (FUSED, FUSED_INTEGERS):
+        clearing = lowering[0] == FUSED
+        fallback = recurrence_lowering("auto" if clearing else "unrolled")
+        fused = FusedLSTM(fallback, clearing=clearing)
+    recurrence = recurrence_lowering(*lowering) if fused is None else fused.lower
+    if fused is not None:
+        # Custom operators are allowed, so the converter does not report others.
+        replacements = missing_operations.TFLITE_WITH_ERF
+    traced = trace(
+        model,
+        interface,
+        batch=batch,
+        attention=attention,
+        lowering=lambda: _lowered(model, recurrence, replacements),
+    )
+    file = TFLiteFile(_convert_traced(traced, custom=fused is not None))
+    if fused is not None:
+        fused.write(file)
+    return traced, file
+
+
+def has_loops(content: bytes) -> bool:
+    return "WHILE" in read_tflite(content).operators
+
+
+@contextlib.contextmanager
+def _lowered(
+    model: Any, recurrence: RecurrenceLowering, replacements: missing_operations.Replacements
+) -> Iterator[None]:
+    with (
+        lowered(model, recurrence, _LOWERINGS),
+        ordered_constants(),
+        missing_operations.replaced_operations(replacements),
+        complex_as_pairs(),
+    ):
+        yield
+
+
+class MissingOperatorsError(ConversionError):
+    """The model needs operations of TensorFlow, ``names``, that TFLite does not have."""
+
+    def __init__(self, reason: str, names: Sequence[str]) -> None:
+        super().__init__(
+            f"The TFLite converter failed: {reason}",
+            hint="Express them with other operations, or convert to ONNX only: --format onnx",
+        )
+        self.names = names
+
+
+def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
+    import tensorflow as tf
+
+    # Without the Keras model as second argument, with which weights of Keras 3 become NaN.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function])
+    converter.allow_custom_ops = custom
+    try:
+        return bytes(converter.convert())
+    except Exception as error:  # MLIR errors arrive as many classes
+        if missing := _missing(error):
+            raise MissingOperatorsError(_reason(error), missing) from error
+        raise ConversionError(f"The TFLite converter failed: {_reason(error)}") from error
+
+
+def _missing(error: Exception) -> list[str]:
+    """The operations of TensorFlow that TFLite lacks, according to an error of the converter."""
+    return sorted(set(_MISSING.findall(str(error))))
+
+
+def _reason(error: Exception) -> str:
+    """The operators that TFLite lacks, or the first line without the places in source files."""
+    missing = _missing(error)
+    if missing:
+        return f"TFLite has no operator for {', '.join(missing)}."
+    return " ".join(_PLACES.sub(" ", first_line(error)).split())
+
+
+def _name_tensors(file: TFLiteFile, traced: Traced) -> None:
+    """Give the inputs and outputs the model's own names, in place, and add a signature.
+
+    The converter names them ``input_0`` and ``Identity_1`` in no documented order; the names of the
+    frozen function's tensors identify them.
+    """
+    graph = file.main
+    sides = (
+        ("inputs", traced.inputs, traced.function.inputs),
+        ("outputs", traced.outputs, traced.function.outputs),
+    )
+    # All names are read before any is written, because an output may be an unchanged input.
+    by_name = {
+        side: {file.name(graph.tensors[i]): int(i) for i in getattr(graph, side)}
+        for side, _, _ in sides
+    }
+    used: set[int] = set()
+    for side, specs, tensors in sides:
+        indices = []
+        for position, (spec, tensor) in enumerate(zip(specs, tensors, strict=True)):
+            index = by_name[side].get(tensor.name.split(":")[0])
+            if index is None and side == "outputs":
+                # Two outputs of one value, or an output that is an input, share a tensor.
+                index = int(graph.outputs[position])
+                index = file.copy_tensor(index) if index in used else None
+            if index is None or index in used:
+                raise ConversionError(
+                    f"The TFLite converter left no tensor of its own for {spec.name!r}."
+                )
+            used.add(index)
+            indices.append(index)
+        for spec, index in zip(specs, indices, strict=True):
+            graph.tensors[index].name = spec.name
+        setattr(graph, side, indices)
+    file.set_signature(traced.inputs, traced.outputs)
