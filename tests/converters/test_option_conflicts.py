@@ -25,6 +25,8 @@ WITHOUT_EFFECT = [
     (("--scheme", "dynamic_int8", "--integer-io"), "--integer-io"),
     (("--attention-precision", "int8"), "--attention-precision int8"),
     ((*INT8, "--attention-precision", "int16"), "--attention-precision int16"),
+    # int16x8 is converted only if it is named.
+    (("--calibration", "c.npy", "--attention-precision", "int16"), "--attention-precision int16"),
     (
         ("--scheme", "int16x8", "--calibration", "c.npy", "--attention-precision", "int8"),
         "--attention-precision int8",
@@ -63,7 +65,10 @@ EFFECTIVE = [
     (*TFLITE, "--lowering", "unrolled", "--batch", "4"),
     (*ONNX, "--lowering", "auto", "--batch", "1", "--opset", "21"),
     (*INT8, "--integer-io", "--attention-precision", "int8", "--allow-float-fallback"),
-    ("--calibration", "c.npy", "--integer-io", "--attention-precision", "int16"),
+    (
+        *("--scheme", "all", "--scheme", "int16x8", "--calibration", "c.npy"),
+        *("--integer-io", "--attention-precision", "int16"),
+    ),
     ("--scheme", "dynamic_int8", "--samples", "s.npy", "--calibration", "c.npy"),
     # The reference is drawn from it.
     (*FLOAT, "--calibration", "c.npy"),
