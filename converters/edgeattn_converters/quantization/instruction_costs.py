@@ -143,6 +143,8 @@ COUNTED_IN_MODELS = {
     **dict.fromkeys(("SLICE", "STRIDED_SLICE", "DYNAMIC_UPDATE_SLICE"), (800.0, 0.0, 0.5, 0.0)),
     **dict.fromkeys(("SELECT_V2", "SELECT"), (500.0, 0.0, 3.0, 0.0)),
     "SELECT_V2 int8": (500.0, 0.0, 17.0, 0.0),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM float32": (0.0, 0.0, 130.0, 1.65),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM dynamic": (0.0, 0.0, 130.0, 1.3),
 }
 # Other operators: approximately those of a reference kernel.
 OTHER = (1500.0, 0.0, 12.0, 0.0)

@@ -21,6 +21,7 @@ from edgeattn_converters.quantization.instruction_costs import (
     OTHER,
 )
 from edgeattn_converters.quantization.loop_ranges import iterations
+from edgeattn_converters.quantization.tflite_weights import FUSED, FUSED_WEIGHTS
 
 # An operator's key in the costs, and its counts: 1, inputs or outputs, values, multiplications.
 Features = tuple[str, tuple[int, int, int, int]]
@@ -77,6 +78,8 @@ def _features(file: TFLiteFile, graph: Any, operator: Any) -> Features:
     values = max(read, default=0) if kind in REDUCTIONS else sum(computed)
     if kind in PRODUCTS:
         return _product(file, graph, operator, values)
+    if kind == FUSED:
+        return _fused_lstm(file, graph, operator, values)
     dtype = file.dtype(graph.tensors[activations[-1] if activations else int(operator.outputs[0])])
     return f"{kind} {dtype.lower()}", (1, max(len(read), len(computed)), values, 0)
 
@@ -99,6 +102,14 @@ def _product(file: TFLiteFile, graph: Any, operator: Any, values: int) -> Featur
     rows = "row" if values == width else "rows"
     kind = "FULLY_CONNECTED" if kind == "CONV_2D" else kind
     return f"{kind} {dtype} {rows}", (1, 1, values, values * depth)
+
+
+def _fused_lstm(file: TFLiteFile, graph: Any, operator: Any, values: int) -> Features:
+    weights = [int(i) for i in operator.inputs[FUSED_WEIGHTS] if int(i) >= 0]
+    steps = values // int(graph.tensors[int(operator.outputs[0])].shape[-1])
+    is_dynamic = file.dtype(graph.tensors[weights[0]]) == "INT8"
+    key = f"{FUSED} {'dynamic' if is_dynamic else 'float32'}"
+    return key, (1, 1, values, steps * sum(_size(graph, i) for i in weights))
 
 
 def _activations(file: TFLiteFile, graph: Any, operator: Any) -> list[int]:

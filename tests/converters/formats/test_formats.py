@@ -13,7 +13,7 @@ import tensorflow
 import models
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
-from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.formats import onnx, tflite, tflite_float
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import ConversionOptions
 from edgeattn_converters.recipes import recipe_for
@@ -191,7 +191,7 @@ def test_quotients_of_negative_numbers(format: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", FAILURES)
 def test_errors_of_the_tflite_converter(text: str) -> None:
-    assert tflite._reason(ValueError(text)) == FAILURES[text]
+    assert tflite_float._reason(ValueError(text)) == FAILURES[text]
 
 
 def test_maximum_with_a_product(tmp_path: Path) -> None:

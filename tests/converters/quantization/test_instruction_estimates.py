@@ -42,6 +42,17 @@ def test_estimates_of_single_operators(cpu: str, kind: str, dtype: str) -> None:
 
 
 @pytest.mark.long
+def test_fused_lstms_cost_what_was_counted() -> None:
+    from benchmarks.routes import edgeattn
+
+    counts = page.read(page.RESULTS / "instructions.json")["models"]["T50-LSTM64"]
+    estimates = estimate_instructions(edgeattn("T50-LSTM64", lowering="fused"))
+    for cpu in CPUS:
+        counted = counts[cpu]["edgeattn TFLite fused"]["instructions"]
+        assert estimates[cpu] == pytest.approx(counted, rel=0.1)
+
+
+@pytest.mark.long
 def test_estimates_of_a_model_have_the_counted_ratios() -> None:
     """The ratio that a selection depends on, of files that are made now to recorded counts."""
     from benchmarks.routes import edgeattn
