@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := edgeattn converters tests sample_models benchmarks examples
+SOURCES := edgeattn converters tests sample_models benchmarks examples docs/site
 MODEL := sample_models/find_max
 # tests/conftest.py groups the tests and starts the longest ones first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results
+.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results site
 
 environment: $(VENV)/.complete
 
@@ -92,6 +92,12 @@ specimens: environment
 # Writes the tables of docs/results.md from the recorded results of the examples.
 results: environment
 	$(BIN)/python examples/results.py
+
+# Builds the documentation site; a link to a missing page or heading is an error.
+site: environment
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --conf-dir docs/site \
+	    --doctree-dir .out/site-doctrees . .out/site
+	@echo "Open .out/site/index.html"
 
 lint: environment
 	$(BIN)/ruff check $(SOURCES)

@@ -14,7 +14,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXPERIMENTS = DOCS / "experiments"
-PAGES = sorted([*DOCS.glob("*.md"), *EXPERIMENTS.glob("*.md"), *ROOT.glob("*_models/*.md")])
+FOLDERS = ("benchmarks", "docs", "examples", "sample_models", "tests/specimens")
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
+)
 MOST_BYTES = {".png": 150_000, ".gif": 1_000_000}
 
 

@@ -56,9 +56,9 @@ def _tables(results: Sequence[Result], count: int) -> Iterator[str]:
     for group, title in TITLES.items():
         members = [item for item in results if item["name"].startswith(group + "/")]
         if members:
-            yield f"\n### {title}\n"
+            yield f"\n## {title}\n"
             yield from _rows(members)
-    yield "\n### Reasons\n"
+    yield "\n## Reasons\n"
     yield from _reasons(results)
 
 
