@@ -39,6 +39,7 @@ from edgeattn_converters.quantization.onnx_weights import (
     store_integers,
     store_tables,
 )
+from edgeattn_converters.quantization.output_ranges import wide_onnx_ranges, widen_onnx_outputs
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import range_spread
@@ -150,6 +151,8 @@ class _ONNXQuantizer(Quantizer):
             self.recipe.activations,
             self._measured,
         )
+        if self.recipe.activations == "int8":
+            widen_onnx_outputs(quantized, self.io)
         return self.model(store_weights(quantized, precision_of), candidate)
 
     def calibrated(self, samples: Tensors) -> QuantizedModel:
@@ -163,6 +166,7 @@ class _ONNXQuantizer(Quantizer):
             for name, array in values.items()
             if name not in self.io.tokens
         }
+        ranges = wide_onnx_ranges(self.content, ranges, self.io)
         inputs, outputs = use_onnx_integers(
             model.content, model.inputs, model.outputs, ranges, self.recipe.activations
         )

@@ -23,6 +23,7 @@ from edgeattn_converters.quantization.float_operators import (
 from edgeattn_converters.quantization.instructions import estimate_instructions
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
+from edgeattn_converters.quantization.output_ranges import widen_tflite_outputs
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
@@ -116,11 +117,17 @@ class TFLiteQuantizer(Quantizer):
             )
         names = [spec.name for spec in self.io.inputs]
         loops = LoopRanges(self.content)
-        self._ranges, notes = measure_ranges(file, self.content, measured, names, loops.add)
+        ranges, notes = measure_ranges(file, self.content, measured, names, loops.add)
+        self._ranges = self.widened(file, ranges)
         if self.recipe.activations == "int8" and self._per_channel_dense:
             self._loops = loops.ranges
         self.has_steps = bool(self._loops or recurrent_operators(file, self.io.recurrent))
         return notes
+
+    def widened(self, file: TFLiteFile, ranges: Ranges) -> Ranges:
+        """``ranges`` with room for outputs; int16 has it everywhere."""
+        is_int8 = self.recipe.activations == "int8"
+        return widen_tflite_outputs(file, ranges, self.io) if is_int8 else ranges
 
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
         file = TFLiteFile(self.content)
@@ -207,14 +214,18 @@ class TFLiteQuantizer(Quantizer):
 
         They are those of the original file's inputs and outputs at the same positions.
         """
-        original = TFLiteFile(self.content).main
+        file_before = TFLiteFile(self.content)
+        original = file_before.main
+        ranges = self._ranges
+        if self.recipe.activations != "int8":
+            ranges = widen_tflite_outputs(file_before, ranges, self.io)
         known: Ranges = {}
         for specs, side in ((self.io.inputs, "inputs"), (self.io.outputs, "outputs")):
             indices = getattr(file.main, side), getattr(original, side)
             for spec, new, old in zip(specs, *indices, strict=True):
                 is_token = side == "inputs" and spec.name in self.io.tokens
-                if int(old) in self._ranges and not is_token:
-                    known[int(new)] = self._ranges[int(old)]
+                if int(old) in ranges and not is_token:
+                    known[int(new)] = ranges[int(old)]
         return known
 
 

@@ -75,7 +75,8 @@ class MicroQuantizer(TFLiteQuantizer):
         self.has_steps = bool(recurrent_operators(file, self.io.recurrent))
         names = [spec.name for spec in self.io.inputs]
         ranges, notes = measure_ranges(file, self.content, measured, names)
-        self._ranges = share_step_ranges(file, ranges, self.io.recurrent)
+        shared = share_step_ranges(file, ranges, self.io.recurrent)
+        self._ranges = self.widened(file, shared)
         self._cells = measure_cells(file, self.content, measured, names)
         return notes
 

@@ -1,0 +1,119 @@
+"""Wider ranges for the int8 outputs of a model.
+
+An inner activation has hundreds of values in every sample, so calibration sees its extremes; an
+output often has only a few. Larger outputs of other samples would be clipped, and that error goes
+directly to the user: a forecast could never exceed the largest one of the calibration samples.
+Twice the range costs one bit of the output's own rounding, which no later operator amplifies.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.arithmetic import INTEGER_RANGES, affine_parameters
+from edgeattn_converters.quantization.integer_pass import JOINING, MOVING, positions
+from edgeattn_converters.quantization.quantized_model import ModelIO
+from edgeattn_converters.quantization.ranges import Range, Ranges
+from edgeattn_converters.quantization.tflite_int16 import FIXED_SCALE, HEADROOM
+
+# Operators of ONNX that only move values, and those whose results have bounds of their own.
+ONNX_MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat"}
+ONNX_BOUNDED = {"Sigmoid", "Tanh", "Softmax"}
+
+
+def wide_outputs(io: ModelIO) -> set[str]:
+    """The names of the outputs that need room: no attention maps, whose values are at most 1, and
+    no states, whose rounding the next call would amplify."""
+    states = {spec.state for spec in io.inputs}
+    return {spec.name for spec in io.main} - states
+
+
+def widen_tflite_outputs(file: TFLiteFile, ranges: Ranges, io: ModelIO) -> Ranges:
+    """``ranges`` of a float file with those of its outputs, and of what is only moved to them,
+    doubled."""
+    graph = file.main
+    makers = {int(i): operator for operator in graph.operators for i in operator.outputs}
+    uses = Counter(int(i) for operator in graph.operators for i in operator.inputs)
+    uses.update(map(int, graph.outputs))
+
+    def moved(index: int) -> set[int] | None:
+        """``index`` and what is moved to it; None if one of these has another use or bounds."""
+        operator = makers.get(index)
+        if operator is None or index not in ranges or uses[index] > 1:
+            return None
+        kind = file.kind(operator)
+        if kind in FIXED_SCALE or len(operator.outputs) > 1:
+            return None
+        if kind not in MOVING and kind not in JOINING:
+            return {index}
+        sources = {int(operator.inputs[k]) for k in positions(file, operator)}
+        variable = [i for i in sources if file.constant(graph.tensors[i]) is None]
+        return _union({index}, [moved(i) for i in variable])
+
+    widened = dict(ranges)
+    names = wide_outputs(io)
+    for spec, output in zip(io.outputs, map(int, graph.outputs), strict=True):
+        for index in (moved(output) if spec.name in names else None) or ():
+            low, high = ranges[index]
+            widened[index] = (HEADROOM * low, HEADROOM * high)
+    return widened
+
+
+class _Origins:
+    """Where the outputs of an ONNX model come from."""
+
+    def __init__(self, graph: Any) -> None:
+        self.constants = {item.name: item for item in graph.initializer}
+        self._makers = {name: node for node in graph.node for name in node.output}
+        self._uses = Counter(name for node in graph.node for name in node.input)
+        self._uses.update(value.name for value in graph.output)
+
+    def scales(self, name: str) -> set[tuple[str, str]] | None:
+        """The names of scale and zero point of a value and of what is moved to it; None if one of
+        these has another use or bounds."""
+        node = self._makers.get(name)
+        if node is None or self._uses[name] > 1 or node.op_type in ONNX_BOUNDED:
+            return None
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            return _union({(node.input[1], node.input[2])}, [self.scales(node.input[0])])
+        if node.op_type not in ONNX_MOVING:
+            return set()
+        sources = node.input if node.op_type == "Concat" else node.input[:1]
+        variable = [item for item in sources if item not in self.constants]
+        return _union(set(), [self.scales(item) for item in variable])
+
+
+def wide_onnx_ranges(proto: Any, ranges: Mapping[str, Range], io: ModelIO) -> dict[str, Range]:
+    """``ranges`` by name, with those of a float model's outputs doubled."""
+    origins = _Origins(proto.graph)
+    names = {name for name in wide_outputs(io) if origins.scales(name) is not None}
+    return {
+        name: (HEADROOM * low, HEADROOM * high) if name in names else (low, high)
+        for name, (low, high) in ranges.items()
+    }
+
+
+def widen_onnx_outputs(proto: Any, io: ModelIO) -> None:
+    """Double the ranges of a model's int8 outputs, and of what is only moved to them, in place."""
+    from onnx import TensorProto, numpy_helper
+
+    origins = _Origins(proto.graph)
+    constants = origins.constants
+    pairs = {pair for name in wide_outputs(io) for pair in origins.scales(name) or ()}
+    for scale, zero_point in sorted(pairs):
+        integer = constants[zero_point]
+        if integer.data_type != TensorProto.INT8:
+            continue
+        step, zero = numpy_helper.to_array(constants[scale]), numpy_helper.to_array(integer)
+        low, high = (HEADROOM * (end - int(zero)) * float(step) for end in INTEGER_RANGES["int8"])
+        wide_step, wide_zero = affine_parameters(low, high, "int8")
+        for name, value, old in ((scale, wide_step, step), (zero_point, wide_zero, zero)):
+            array = (0 * old + value).astype(old.dtype)
+            constants[name].CopyFrom(numpy_helper.from_array(array, name))
+
+
+def _union(own: set[Any], others: list[set[Any] | None]) -> set[Any] | None:
+    if any(other is None for other in others):
+        return None
+    return own.union(*(other for other in others if other is not None))

@@ -1,0 +1,80 @@
+"""int8 outputs beyond those of the calibration samples, compared with Keras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from quantized_models import CONVERTERS
+
+from edgeattn.runners import open_runner
+from edgeattn.tensors import Tensors
+from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
+
+FEATURES, OUTPUTS = 128, 6
+# Of the largest output of calibration; a part of the samples measures a smaller one.
+BEYOND = 1.6
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """Amounts, the same ones moved, and a probability, whose bounds are known."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((FEATURES,), name="x")
+    amounts = layers.Dense(OUTPUTS, name="amounts")(inputs)
+    table = layers.Dense(OUTPUTS, name="values")(inputs)
+    table = layers.Reshape((2, OUTPUTS // 2), name="table")(table)
+    share = layers.Dense(OUTPUTS, activation="sigmoid", name="share")(inputs)
+    return keras.Model(inputs, [amounts, table, share])
+
+
+@pytest.fixture(scope="module")
+def samples() -> Tensors:
+    generator = np.random.default_rng(9)
+    return {"x": generator.uniform(-1, 1, (64, FEATURES)).astype("float32")}
+
+
+def beyond(model: Any, samples: Tensors) -> Tensors:
+    """Inputs in the range of the samples, for each output of a layer one with a larger value."""
+    rows = []
+    for name, output in (("amounts", 0), ("values", 1)):
+        kernel = model.get_layer(name).get_weights()[0]
+        largest = np.abs(model(samples["x"])[output]).max()
+        for weights in kernel.T:
+            rows.append(np.sign(weights) * BEYOND * largest / np.abs(weights).sum())
+    inputs = np.array(rows, np.float32)
+    assert np.abs(inputs).max() <= 1
+    return {"x": inputs}
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+@pytest.mark.parametrize("integer_io", [False, True])
+def test_outputs_have_room(
+    model: Any, samples: Tensors, format: str, integer_io: bool, tmp_path: Path
+) -> None:
+    converted = CONVERTERS[format].convert(
+        model,
+        interface_of(model),
+        recipe_for("int8"),
+        tmp_path / "model",
+        quantization=QuantizationOptions(integer_io=integer_io),
+        samples=samples,
+    )
+    inputs = beyond(model, samples)
+    runner = open_runner(tmp_path / "model", format, converted.inputs, converted.outputs)
+    actual = runner.run(inputs)
+    expected = dict(zip(model.output_names, model(inputs["x"]), strict=True))
+    for name in ("amounts", "table"):
+        want = np.asarray(expected[name])
+        # A step of twice the range is 1/64 of the largest value, and the weights are rounded too.
+        np.testing.assert_allclose(actual[name], want, atol=np.abs(want).max() / 32)
+    # The bounds of a probability are known: no part of the 256 steps is spent on others.
+    share = runner.run(samples)["share"]
+    assert np.diff(np.unique(share)).min() <= 1.001 / 256
+    np.testing.assert_allclose(share, model(samples["x"])[2], atol=0.02)
