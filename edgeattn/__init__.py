@@ -5,6 +5,14 @@ from typing import TYPE_CHECKING
 from edgeattn.version import __version__
 
 if TYPE_CHECKING:
+    from edgeattn.api.bench import BenchResult, bench
+    from edgeattn.api.convert import ConversionResult, convert
+    from edgeattn.api.deploy import DeployResult, deploy
+    from edgeattn.api.inspect import InspectionResult, inspect
+    from edgeattn.api.load import load
+    from edgeattn.api.run import RunResult, run
+    from edgeattn.api.tune import TuneResult, tune
+    from edgeattn.api.validate import ValidationResult, validate
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact, Manifest
     from edgeattn.errors import (
@@ -23,43 +31,57 @@ if TYPE_CHECKING:
         UsageError,
     )
     from edgeattn.frontend.scalers import write_preprocessing
-    from edgeattn.inference.load import load
     from edgeattn.inference.model import Model
     from edgeattn.inference.run import run_bundle
     from edgeattn.metrics.limits import Check
     from edgeattn.runners import Runner, open_runner
     from edgeattn.tensors import TensorSpec
+    from edgeattn.validation.recommendation import Recommendation
     from edgeattn.validation.report import ArtifactReport, Report
-    from edgeattn.validation.validate import validate, validate_isolated
+    from edgeattn.validation.validate import validate_isolated
 
 
 __all__ = [
     "Artifact",
     "ArtifactError",
     "ArtifactReport",
+    "BenchResult",
     "Bundle",
     "BundleError",
     "Check",
     "ConversionError",
+    "ConversionResult",
+    "DeployResult",
     "DeviceError",
     "EdgeattnError",
+    "InspectionResult",
     "Manifest",
     "Model",
     "OutputError",
+    "Recommendation",
     "Report",
+    "RunResult",
     "Runner",
     "RuntimeUnavailableError",
     "SampleError",
     "SchemeError",
     "SignatureError",
     "TensorSpec",
+    "TuneResult",
     "UnsafeModelError",
     "UnsupportedModelError",
     "UsageError",
+    "ValidationResult",
     "__version__",
+    "bench",
+    "convert",
+    "deploy",
+    "inspect",
     "load",
     "open_runner",
+    "run",
     "run_bundle",
+    "tune",
     "validate",
     "validate_isolated",
     "write_preprocessing",
@@ -67,17 +89,25 @@ __all__ = [
 
 # Imported on first use, so that the command line's help does not load numpy.
 _MODULES = {
+    "api.bench": ("BenchResult", "bench"),
+    "api.convert": ("ConversionResult", "convert"),
+    "api.deploy": ("DeployResult", "deploy"),
+    "api.inspect": ("InspectionResult", "inspect"),
+    "api.load": ("load",),
+    "api.run": ("RunResult", "run"),
+    "api.tune": ("TuneResult", "tune"),
+    "api.validate": ("ValidationResult", "validate"),
     "bundle.bundle": ("Bundle",),
     "bundle.manifest": ("Artifact", "Manifest"),
     "frontend.scalers": ("write_preprocessing",),
     "inference.run": ("run_bundle",),
-    "inference.load": ("load",),
     "inference.model": ("Model",),
     "metrics.limits": ("Check",),
     "runners": ("Runner", "open_runner"),
     "tensors": ("TensorSpec",),
+    "validation.recommendation": ("Recommendation",),
     "validation.report": ("ArtifactReport", "Report"),
-    "validation.validate": ("validate", "validate_isolated"),
+    "validation.validate": ("validate_isolated",),
 }
 
 

@@ -11,29 +11,43 @@ NAMES = [
     "Artifact",
     "ArtifactError",
     "ArtifactReport",
+    "BenchResult",
     "Bundle",
     "BundleError",
     "Check",
     "ConversionError",
+    "ConversionResult",
+    "DeployResult",
     "DeviceError",
     "EdgeattnError",
+    "InspectionResult",
     "Manifest",
     "Model",
     "OutputError",
+    "Recommendation",
     "Report",
+    "RunResult",
     "Runner",
     "RuntimeUnavailableError",
     "SampleError",
     "SchemeError",
     "SignatureError",
     "TensorSpec",
+    "TuneResult",
     "UnsafeModelError",
     "UnsupportedModelError",
     "UsageError",
+    "ValidationResult",
     "__version__",
+    "bench",
+    "convert",
+    "deploy",
+    "inspect",
     "load",
     "open_runner",
+    "run",
     "run_bundle",
+    "tune",
     "validate",
     "validate_isolated",
     "write_preprocessing",
@@ -70,8 +84,8 @@ def test_every_name_has_a_docstring(name):
 
 
 def test_other_names_raise_attribute_errors():
-    with pytest.raises(AttributeError, match="no attribute 'convert'"):
-        edgeattn.convert  # noqa: B018  a function of edgeattn_converters
+    with pytest.raises(AttributeError, match="no attribute 'convert_lengths'"):
+        edgeattn.convert_lengths  # noqa: B018  a function of edgeattn_converters
     star = {}
     exec("from edgeattn import *", star)
     assert set(NAMES) <= set(star)

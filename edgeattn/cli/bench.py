@@ -69,54 +69,31 @@ def command(
     The artifacts take turns. Runs during which the board was throttled are void. Percentiles that
     require more runs are omitted.
     """
-    from edgeattn.benchmark.latency import measure_latency
-    from edgeattn.benchmark.sustained import measure_sustained
-    from edgeattn.targets.target import cpu_count
+    from edgeattn.api.bench import bench
 
-    opened = options.open_bundle(bundle, require_signature)
-    artifacts = selection.of(opened)
-    with (
-        output.progress(quiet or as_json),
-        target.open(opened) as opened_target,
-    ):
-        if sustained is not None:
-            results = measure_sustained(
-                opened, artifacts, opened_target, seconds=sustained, threads=threads or (1,)
-            )
-            return print_sustained(results, opened_target.name, as_json=as_json)
-        report = measure_latency(
-            opened,
-            artifacts,
-            opened_target,
-            threads=threads or powers_of_two(cpu_count(opened_target)),
+    with output.progress(quiet or as_json):
+        result = bench(
+            bundle,
+            formats=selection.formats,
+            schemes=selection.schemes,
+            threads=threads,
             runs=runs,
             seconds=seconds,
+            sustained=sustained,
+            on=target.on,
+            python=target.python,
+            ssh_config=target.ssh_config,
+            require_signature=require_signature,
         )
     if as_json:
-        output.emit_json(report.to_json())
+        output.emit_json(result.to_dict())
+        return result.exit_code
+    if result.latency is None:
+        output.echo(format_sustained(result.sustained))
     else:
-        output.echo(format_latency(report, quiet=quiet))
-    return report.exit_code
-
-
-def print_sustained(results: tuple[SustainedResult, ...], target: str, *, as_json: bool) -> int:
-    """Print the results and return the exit code, see :attr:`LatencyReport.exit_code`."""
-    from edgeattn.benchmark.artifact_worker import failure_code
-
-    codes = {result.exit_code for result in results if result.reason and not result.unavailable}
-    ran = any(result.windows for result in results)
-    if as_json:
-        has_energy = any(result.millijoules for result in results)
-        output.emit_json(
-            {
-                "sustained": [result.to_json() for result in results],
-                "place": target,
-                "energy": "measured" if has_energy else "not measurable",
-            }
-        )
-    else:
-        output.echo(format_sustained(results))
-    return 0 if ran and not codes else failure_code(codes)
+        output.echo(format_latency(result.latency, quiet=quiet))
+    output.echo(result.recommendation.line)
+    return result.exit_code
 
 
 def format_sustained(results: tuple[SustainedResult, ...]) -> Text:
@@ -152,11 +129,6 @@ def format_sustained(results: tuple[SustainedResult, ...]) -> Text:
     if all(window.throttled is None for result in results for window in result.windows):
         lines.append(NO_THROTTLING_FLAGS)
     return join_lines(lines)
-
-
-def powers_of_two(limit: int) -> tuple[int, ...]:
-    """Return the powers of two from 1 up to ``limit``."""
-    return tuple(1 << power for power in range(limit.bit_length()))
 
 
 def format_latency(report: LatencyReport, *, quiet: bool = False) -> Text:

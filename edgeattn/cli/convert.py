@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeattn.cli import options, output
 from edgeattn.cli.conversion import conversion_summary, cost_lines
-from edgeattn.converters import import_converters
 from edgeattn.metrics.verdict import FEW_SAMPLES, NOT_PROVEN, PRECISION
 from edgeattn.printable import Text
 from edgeattn.schemes import EXPERIMENTAL
@@ -143,73 +142,50 @@ def command(
     sequences, one after the other, and its outputs and attention maps are compared with those of
     Keras.
     """
-    from edgeattn.samples.files import check_ignored
+    from edgeattn.api.convert import convert
 
-    converters = import_converters()
-    check_ignored(loading.ignore, loading.samples, calibration)
     assert isinstance(loading.time_steps, tuple)  # the option is repeatable
-    lengths = tuple(dict.fromkeys(loading.time_steps))
     with output.progress(quiet or as_json):
-        conversions = converters.convert_lengths(
-            converters.ModelSource(model, **{**vars(loading), "time_steps": None}),
-            lengths,
+        result = convert(
+            model,
             target,
-            options=converters.ConversionOptions(
-                formats=options.empty_if_all(formats),
-                schemes=schemes,
-                targets=targets,
-                attention=not no_attention,
-                attention_layers=attention_layers,
-                lowering=lowering,
-                batch=batch,
-                states=states,
-                arena=arena,
-            ),
-            quantization=converters.QuantizationOptions(
-                calibration=calibration,
-                raw_calibration=raw_calibration,
-                integer_io=integer_io,
-                integer_only=integer_only,
-                attention_precision=attention_precision,
-                opset=opset,
-                allow_float_fallback=allow_float_fallback,
-            ),
+            formats=formats,
+            schemes=schemes,
+            targets=targets,
+            samples=loading.samples,
+            calibration=calibration,
+            raw_samples=loading.raw_samples,
+            raw_calibration=raw_calibration,
+            ignore=loading.ignore,
+            time_steps=loading.time_steps,
+            preprocess=loading.preprocess,
+            labels=loading.labels,
+            custom_objects=loading.custom_objects,
+            architecture=loading.architecture,
+            trust=loading.trust,
+            attention=not no_attention,
+            attention_layers=attention_layers,
+            attention_precision=attention_precision,
+            integer_io=integer_io,
+            integer_only=integer_only,
+            arena=arena,
+            allow_float_fallback=allow_float_fallback,
+            opset=opset,
+            lowering=lowering,
+            batch=batch,
+            states=states,
             force=force,
         )
     if as_json:
-        documents = [as_document(conversion) for conversion in conversions]
-        output.emit_json({"bundles": documents} if len(lengths) > 1 else documents[0])
-    for conversion in () if as_json else conversions:
+        output.emit_json(result.to_dict())
+    for conversion in () if as_json else result.conversions:
         output.echo(*as_lines(conversion, verbose=verbose))
-    return next((int(item.exit_code) for item in conversions if item.exit_code), 0)
-
-
-def as_document(conversion: Conversion) -> dict[str, Any]:
-    """The document of ``--json``, whose keys scripts may rely on."""
-    return {
-        "bundle": str(conversion.bundle.path),
-        "artifacts": [
-            {
-                "format": report.artifact.format,
-                "scheme": report.artifact.scheme,
-                "path": report.artifact.path,
-                "bytes": report.artifact.bytes,
-                "max_abs_error": report.max_abs_error,
-                "verdict": report.verdict,
-                "conversion": report.conversion,
-                "achieved": dict(report.artifact.achieved),
-                "reason": report.verdict_reason,
-                "warnings": list(report.warnings),
-            }
-            for report in conversion.report.artifacts
-        ],
-        "warnings": list(conversion.report.warnings),
-        "failures": [dict(failure) for failure in conversion.failures],
-        "notes": list(conversion.bundle.manifest.model["notes"]),
-    }
+    return result.exit_code
 
 
 def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
+    from edgeattn.api.convert import recommendation_of
+
     manifest = conversion.bundle.manifest
     model, reference, reports = manifest.model, manifest.reference, conversion.report.artifacts
     yield (
@@ -246,6 +222,7 @@ def as_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
         if summary and verbose:
             yield f"{report.artifact.label}: {summary}"
     yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in conversion.failures)
+    yield recommendation_of(conversion).line
     yield f"Wrote {conversion.bundle.path}"
     yield from settling_command(str(conversion.bundle.path), reports)
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgeattn import progress
 from edgeattn.cli import options, output
-from edgeattn.errors import EdgeattnError, OutputError, UsageError
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
     from edgeattn.deployment.results import DeploymentResult
 
 
@@ -98,112 +94,32 @@ def command(
     The reports are written beside BUNDLE, as BUNDLE.HOST.json and BUNDLE.HOST.html. The exit code
     is the most severe one of all hosts.
     """
-    from edgeattn.deployment.deploy import DeploymentOptions, default_folder, deploy
-    from edgeattn.deployment.fleet import Cancellation, on_each_host
-    from edgeattn.deployment.results import worst_exit_code
-    from edgeattn.deployment.rollback import roll_back
+    from edgeattn.api.deploy import deploy
 
-    destinations = _destinations(hosts, hosts_file)
-    if wheels is not None and not install:
-        raise UsageError("--wheels requires --install.")
-    if install and access.python is not None:
-        raise UsageError(
-            "--install installs edgeattn into ~/edge, and --python selects another Python.",
-            hint="Pass one of the two.",
+    with output.progress(quiet or as_json):
+        result = deploy(
+            bundle,
+            *hosts,
+            hosts_file=hosts_file,
+            folder=folder,
+            formats=selection.formats,
+            schemes=selection.schemes,
+            keep=keep,
+            rollback=rollback,
+            allow_older=allow_older,
+            install=install,
+            wheels=wheels,
+            measure=not no_bench,
+            seconds=seconds,
+            python=access.python,
+            ssh_config=access.ssh_config,
+            require_signature=require_signature,
         )
-    deployment = DeploymentOptions(
-        folder or default_folder(bundle),
-        selection.formats,
-        selection.schemes,
-        seconds=seconds,
-        measure=not no_bench,
-        keep=keep,
-        python=access.python,
-        config=access.ssh_config,
-        install=install,
-        wheels=wheels,
-        allow_older=allow_older,
-        allowed_signers=require_signature,
-    )
-    if rollback:
-        results = on_each_host(
-            destinations, lambda host, cancellation: roll_back(host, deployment, cancellation)
-        )
-    else:
-        opened = options.open_bundle(bundle, require_signature)
-        selection.of(opened)
-
-        def deploy_to(host: str, cancellation: Cancellation) -> DeploymentResult:
-            with progress.labelled(host):
-                return deploy(opened, host, deployment, cancellation)
-
-        with output.progress(quiet or as_json):
-            results = on_each_host(destinations, deploy_to)
-        results = tuple(_write_report(bundle, opened, result) for result in results)
-    code = worst_exit_code(results)
     if as_json:
-        output.emit_json({"exit_code": code, "hosts": [result.to_json() for result in results]})
+        output.emit_json(result.to_dict())
     else:
-        output.echo(as_text(results, bundle, quiet=quiet))
-    return code
-
-
-def _destinations(hosts: Sequence[str], hosts_file: Path | None) -> list[str]:
-    from edgeattn.targets.ssh import parse_destination
-
-    listed: list[str] = []
-    if hosts_file is not None:
-        try:
-            text = hosts_file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{hosts_file} cannot be read: {error}") from error
-        listed = [line.partition("#")[0].strip() for line in text.splitlines()]
-    destinations = [parse_destination(host) for host in (*hosts, *filter(None, listed))]
-    if not destinations:
-        raise UsageError("No host to deploy to.", hint="Pass USER@HOST or --hosts FILE.")
-    for host in destinations:
-        if destinations.count(host) > 1:
-            raise UsageError(f"{host} is listed twice.", hint="List every host once.")
-    return destinations
-
-
-def _write_report(path: Path, bundle: Bundle, result: DeploymentResult) -> DeploymentResult:
-    """Write the device's report beside the bundle at ``path``, as JSON and HTML.
-
-    The page is skipped if the extra "report" is not installed. If a file cannot be written, that
-    error is added to the result.
-    """
-    if result.report is None:
-        return result
-    import json
-
-    from edgeattn.files import write_text
-    from edgeattn.report import write_html
-
-    page = report_path(path, result.host, ".html")
-    try:
-        try:
-            write_html(page, bundle, result.report)
-        except OutputError:
-            raise
-        except UsageError:
-            # The extra "report" is not installed. A page of an earlier report would be misleading.
-            page.unlink(missing_ok=True)
-        document = json.dumps(output.plain(result.to_json()), indent=1, allow_nan=False)
-        write_text(report_path(path, result.host, ".json"), document + "\n")
-    except EdgeattnError as error:
-        return replace(result, error=error)
-    except Exception as error:
-        message = f"The report cannot be written: {type(error).__name__}: {error}"
-        return replace(result, error=EdgeattnError(message))
-    return result
-
-
-def report_path(bundle: Path, host: str, suffix: str) -> Path:
-    """``model.edge.pi@raspberrypi.json``, beside the bundle."""
-    name = "".join(c if c.isalnum() or c in "@.-_" else "_" for c in host.removeprefix("ssh://"))
-    path = bundle.absolute()
-    return path.with_name(f"{path.name.removesuffix('.zip')}.{name}{suffix}")
+        output.echo(as_text(result.results, bundle, quiet=quiet))
+    return result.exit_code
 
 
 def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = False) -> Text:
@@ -227,6 +143,8 @@ def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = 
             if result.error.hint:
                 lines.append(f"  {result.error.hint}")
         lines += _reasons(result)
+        if result.recommendation is not None:
+            lines.append(f"{result.host}: {result.recommendation.line}")
     if not quiet:
         lines += _notes(results, bundle)
     return join_lines(lines)
@@ -248,6 +166,8 @@ def _lowest_latency(result: DeploymentResult) -> str:
 
 
 def _notes(results: Sequence[DeploymentResult], bundle: Path) -> list[str]:
+    from edgeattn.api.deploy import report_path
+
     lines = []
     serving = next((result for result in results if result.folder and not result.error), None)
     if serving is not None:

@@ -9,27 +9,9 @@ from typing import TYPE_CHECKING
 from edgeattn.cli import output
 
 if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
     from edgeattn.diagnosis.diagnose import ArtifactDiagnosis
-    from edgeattn.metrics.limits import Limit
-    from edgeattn.validation.report import Report
 
 NAME_WIDTH = 48
-
-
-def diagnose_report(
-    bundle: Bundle, report: Report, limits: Sequence[Limit]
-) -> tuple[ArtifactDiagnosis, ...]:
-    """Diagnose the artifacts of ``report``; reference artifacts are validated if needed."""
-    from edgeattn.diagnosis.diagnose import diagnose
-    from edgeattn.validation.validate import ValidationOptions, validate_isolated
-
-    options = ValidationOptions(limits=limits)
-    return diagnose(
-        bundle,
-        report.artifacts,
-        validate=lambda item: validate_isolated(bundle, (item,), options=options).artifacts[0],
-    )
 
 
 def format_lines(diagnoses: Sequence[ArtifactDiagnosis]) -> Iterator[str]:
@@ -61,14 +43,6 @@ def format_lines(diagnoses: Sequence[ArtifactDiagnosis]) -> Iterator[str]:
             header = ["position", "operator", "name"]
             header += ["isolated (dB)", "explained (dB)", "accumulated (dB)", "cause"]
             yield output.table(header, rows, right=(0, 3, 4, 5))
-
-
-def messages_by_artifact(diagnoses: Sequence[ArtifactDiagnosis]) -> dict[str, list[str]]:
-    """Return message and remedy by artifact label, for the HTML report."""
-    return {
-        item.artifact.label: [x for x in (item.diagnosis.message, item.diagnosis.remedy) if x]
-        for item in diagnoses
-    }
 
 
 def _decibels(value: float) -> str:

@@ -1,13 +1,12 @@
 """``edgeattn inspect``"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeattn.cli import options, output
-from edgeattn.errors import BundleError, UnsupportedModelError
 
 
 @click.command("inspect")
@@ -24,24 +23,20 @@ def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
     the command to run next. No code in the file is executed. The exit code is 3 if the file cannot
     be loaded.
     """
-    from edgeattn import inspection
+    from edgeattn.api.inspect import inspect
 
-    kind = inspection.file_kind(path)
-    lines: Callable[[dict[str, Any]], Iterator[str]]
-    if kind == inspection.BUNDLE:
-        document, lines = inspection.inspect_bundle(path), _bundle_lines
-    elif kind == inspection.KERAS:
-        document, lines = inspection.inspect_keras(path, loading.to_json()), _keras_lines
-    else:
-        document, lines = inspection.inspect_artifact(path, kind), _artifact_lines
+    result = inspect(
+        path,
+        custom_objects=loading.custom_objects,
+        architecture=loading.architecture,
+        trust=loading.trust,
+    )
     if as_json:
-        output.emit_json(document)
+        output.emit_json(result.to_dict())
     else:
-        output.echo(*lines(document))
-    if not document.get("loads", True):
-        return UnsupportedModelError.exit_code
-    damaged = kind == inspection.BUNDLE and any("problem" in a for a in document["artifacts"])
-    return BundleError.exit_code if damaged else 0
+        lines = {"bundle": _bundle_lines, "keras": _keras_lines}.get(result.kind, _artifact_lines)
+        output.echo(*lines(result.to_dict()))
+    return result.exit_code
 
 
 def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:

@@ -8,27 +8,26 @@ Options that belong together are one decorator, which passes one object to the c
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from edgeattn.errors import UsageError
+from edgeattn.api import arguments
+from edgeattn.api.arguments import ALL
 from edgeattn.process.limits import SECONDS, limited_to, run_limits
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, MAX_DROP, SCHEMES
 
-if TYPE_CHECKING:
-    from edgeattn.bundle.bundle import Bundle
-    from edgeattn.bundle.manifest import Artifact
-    from edgeattn.targets.target import Target
-
 PATH = click.Path(path_type=Path)
-ALL = "all"
+ArtifactSelection = arguments.ArtifactSelection
+ModelLoading = arguments.ModelLoading
+TargetOptions = arguments.TargetOptions
+open_bundle = arguments.open_bundle
+empty_if_all = arguments.empty_if_all
 # MiB, for the runtime itself.
 MIN_MEMORY = 256
 
@@ -138,67 +137,12 @@ def schemes_option(help: str) -> Callable[[Any], Any]:
     )
 
 
-def empty_if_all(names: tuple[str, ...]) -> tuple[str, ...]:
-    """``names``, or the empty tuple, which stands for all, if "all" is among them."""
-    return () if ALL in names else names
-
-
-@dataclass(frozen=True)
-class ArtifactSelection:
-    """Formats and schemes of artifacts; an empty tuple stands for all."""
-
-    formats: tuple[str, ...] = ()
-    schemes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, empty_if_all(getattr(self, field.name)))
-
-    def of(self, bundle: Bundle) -> tuple[Artifact, ...]:
-        """The selected artifacts of ``bundle``: at least one of each format and scheme named."""
-        selected = bundle.select(self.formats, self.schemes)
-        present = {name for item in selected for name in (item.format, item.scheme)}
-        for name in (*self.formats, *self.schemes):
-            if name not in present:
-                labels = ", ".join(item.label for item in bundle.manifest.artifacts)
-                raise UsageError(
-                    f"{bundle.path} has no {name} artifact among those selected. Its artifacts: "
-                    f"{labels}.",
-                    hint=f"Omit {name}.",
-                )
-        return selected
-
-
 artifact_selection = _option_group(
     "selection",
     ArtifactSelection,
     formats_option,
     schemes_option("Precision scheme; repeatable. Default: all in the bundle."),
 )
-
-
-@dataclass(frozen=True)
-class ModelLoading:
-    """What is needed to load a Keras file, and the inputs to compute its reference on."""
-
-    samples: Path | None = None
-    # Several for a command that accepts them.
-    time_steps: int | tuple[int, ...] | None = None
-    custom_objects: Path | None = None
-    architecture: str | None = None
-    trust: str | None = None
-    ignore: tuple[str, ...] = ()
-    preprocess: Path | None = None
-    labels: Path | None = None
-    raw_samples: Path | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The values for loading as strings and numbers, without those that are not set."""
-        return {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in vars(self).items()
-            if value is not None and name != "ignore"
-        }
 
 
 _LOADING = (
@@ -265,31 +209,6 @@ _SSH_CONFIG = click.option(
 )
 
 
-@dataclass(frozen=True)
-class TargetOptions:
-    """The machine and the Python in which artifacts run; by default these ones."""
-
-    on: str | None = None
-    python: str | None = None
-    ssh_config: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.ssh_config is not None and self.on is None:
-            raise UsageError("--ssh-config has no effect without --on.", hint="Omit --ssh-config.")
-
-    @property
-    def local(self) -> bool:
-        """Whether artifacts run in this Python on this machine."""
-        return self.on is None and self.python is None
-
-    @contextlib.contextmanager
-    def open(self, bundle: Bundle) -> Iterator[Target]:
-        from edgeattn.targets.target import open_target
-
-        with open_target(bundle, self.on, self.python, config=self.ssh_config) as target:
-            yield target
-
-
 target = _option_group(
     "target",
     TargetOptions,
@@ -335,27 +254,7 @@ signature_option = click.option(
 )
 
 
-def open_bundle(path: Path, allowed_signers: Path | None) -> Bundle:
-    """Open a bundle and check its signature if a file of allowed signers is given."""
-    from edgeattn.bundle.bundle import Bundle
-
-    if allowed_signers is None:
-        return Bundle.open(path)
-    from edgeattn.bundle.signing import open_signed
-
-    return open_signed(path, allowed_signers)
-
-
 def was_given(option: str) -> bool:
     """Whether ``option``, by its parameter's name, was given to the command that runs."""
     source = click.get_current_context().get_parameter_source(option)
     return source not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-
-
-def check_writable(*paths: Path | None) -> None:
-    """Raise :class:`UsageError` before any work if a file could not be written at the end."""
-    for path in paths:
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UsageError(
-                f"Cannot write a file at {path}.", hint="Choose a file name in an existing folder."
-            )

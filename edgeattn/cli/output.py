@@ -2,14 +2,14 @@
 
 import contextlib
 import json
-import math
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
+from edgeattn.api.result import plain
 from edgeattn.printable import Text, join_lines, printable
 from edgeattn.progress import shown_by
 
@@ -27,17 +27,6 @@ def emit_json(document: Any) -> None:
 def emit_line(document: Any) -> None:
     """Print a document as one line of a stream."""
     click.echo(json.dumps(plain(document), allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """``value`` with NaN and infinity, which JSON does not have, as strings."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
 
 
 def table(

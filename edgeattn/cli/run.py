@@ -15,11 +15,11 @@ from edgeattn.errors import EdgeattnError, UsageError
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
+    from edgeattn.api.run import RunResult
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.bundle.manifest import Artifact
-    from edgeattn.inference.run import RunOptions, RunResult
+    from edgeattn.inference.run import RunOptions
     from edgeattn.tensors import Array
 
 
@@ -105,7 +105,8 @@ def command(
     With --stream, --input is raw: a text or the numbers of a reading per line, or sound (.wav).
     Each answer is printed as a line of JSON: the label, its score and the attention maps.
     """
-    from edgeattn.inference.run import RunOptions, run_bundle
+    from edgeattn.api.run import run
+    from edgeattn.inference.run import RunOptions
 
     run_options = RunOptions(
         **vars(selection),
@@ -129,23 +130,21 @@ def command(
         raise UsageError(
             "--stop-on-error requires --input - or --stream.", hint="Omit --stop-on-error."
         )
-    opened = options.open_bundle(bundle, require_signature)
-    _check_arrays(opened.select(selection.formats, selection.schemes), source, ignore)
     target = target or Path(f"{source.stem}.outputs.npz")
-    result = run_bundle(opened, source, target, run_options, force=force)
+    result = run(
+        bundle,
+        source,
+        target,
+        **vars(selection),
+        threads=threads,
+        carry_states=carry_states,
+        allow_non_finite=allow_non_finite,
+        ignore=ignore,
+        force=force,
+        require_signature=require_signature,
+    )
     if as_json:
-        output.emit_json(
-            {
-                "outputs": {
-                    name: {"shape": list(array.shape), "dtype": str(array.dtype)}
-                    for name, array in result.outputs.items()
-                },
-                "path": str(target),
-                "format": result.artifact.format,
-                "scheme": result.artifact.scheme,
-                "runtime": result.runtime,
-            }
-        )
+        output.emit_json(result.to_dict())
     else:
         output.echo(*_lines(result, quiet=quiet), f"Wrote {target}")
     return 0
@@ -193,17 +192,6 @@ def _emit_results(results: Iterable[dict[str, Any] | EdgeattnError], *, stop_on_
             error = {"message": result.message, "hint": result.hint, "exit_code": result.exit_code}
             output.emit_line({"error": error})
     return code
-
-
-def _check_arrays(artifacts: Sequence[Artifact], source: Path, ignore: tuple[str, ...]) -> None:
-    """Raise :class:`SampleError` for an array without a use: a state under another name is zero."""
-    from edgeattn.inference.run import fitting_artifacts, sample_specs
-    from edgeattn.samples.files import check_ignored, open_samples
-
-    check_ignored(ignore, source)
-    for artifact in fitting_artifacts(artifacts, source)[:1]:
-        file = open_samples(source, sample_specs(artifact, source), ignore=ignore)
-        file.check_arrays([spec.name for spec in artifact.outputs])
 
 
 def _lines(result: RunResult, *, quiet: bool) -> list[str]:

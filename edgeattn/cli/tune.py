@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeattn.cli import options, output
-from edgeattn.converters import import_converters
-from edgeattn.errors import UsageError
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
@@ -82,105 +80,38 @@ def command(
     smallest ones do not pass, the most sensitive layers get a larger scheme. If no candidate
     passes, the closest one is written. After an interruption, rerun the command to resume.
     """
-    from edgeattn.samples.files import check_ignored
+    from edgeattn.api.tune import tune
 
-    converters = import_converters()
-    tuning = import_converters("edgeattn_converters.tuning.tune")
-    check_ignored(loading.ignore, data, loading.samples, calibration)
-    if plot is not None:
-        _check_plot(plot)
+    assert not isinstance(loading.time_steps, tuple)  # the option is not repeatable
     try:
         with output.progress(quiet or as_json):
-            result = tuning.tune(
-                converters.ModelSource(model, **vars(loading)),
+            result = tune(
+                model,
                 data,
                 target,
-                options=tuning.TuningOptions(
-                    max_drop=max_drop,
-                    aim=aim,
-                    formats=options.empty_if_all(formats),
-                    schemes=schemes,
-                    calibration=calibration,
-                    max_candidates=max_candidates,
-                ),
+                calibration=calibration,
+                max_drop=max_drop,
+                aim=aim,
+                formats=formats,
+                schemes=schemes,
+                samples=loading.samples,
+                time_steps=loading.time_steps,
+                ignore=loading.ignore,
+                custom_objects=loading.custom_objects,
+                architecture=loading.architecture,
+                trust=loading.trust,
+                max_candidates=max_candidates,
+                plot=plot,
                 force=force,
             )
     except KeyboardInterrupt:
         output.echo("Results so far are stored. Rerun the command to resume.", err=True)
         raise
-    if plot is not None:
-        _plot(result, plot)
     if as_json:
-        output.emit_json(as_document(result))
+        output.emit_json(result.to_dict())
     else:
-        output.echo(as_text(result, table=not quiet))
-    return int(result.exit_code)
-
-
-def _check_plot(plot: Path) -> None:
-    if plot.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"Unknown format of plots: {plot.name}.", hint="Use .svg or .png.")
-    options.check_writable(plot)
-    from edgeattn.plots import style
-
-    style.require("matplotlib", extra="report")
-
-
-def _plot(result: TuningResult, plot: Path) -> None:
-    from edgeattn.report import frontier
-
-    points = [
-        frontier.Point(
-            item.candidate.label,
-            item.bytes or 0,
-            item.score,
-            item.p50_ms,
-            item.passed,
-            item.candidate == result.chosen.candidate,
-        )
-        for item in result.results
-        if item.score is not None
-    ]
-    scores = list(result.reference_scores.values())
-    # Scores of several outputs have different lowest values.
-    floor = scores[0] - result.options.max_drop if len(scores) == 1 else None
-    frontier.draw(points, plot, floor=floor)
-
-
-def as_document(result: TuningResult) -> dict[str, Any]:
-    """The document of ``--json``, whose keys scripts may rely on."""
-    uniform = result.best_uniform
-    return {
-        "bundle": str(result.bundle.path),
-        "aim": result.options.aim,
-        "max_drop": result.options.max_drop,
-        "reference": dict(result.reference_scores),
-        "chosen": _entry(result.chosen),
-        "best_single": None if uniform is None else _entry(uniform),
-        "frontier": [_entry(item) for item in result.frontier],
-        "tried": [_entry(item) for item in result.results],
-        "untried": [{"what": what, "reason": reason} for what, reason in result.untried],
-    }
-
-
-def _entry(result: Result) -> dict[str, Any]:
-    candidate = result.candidate
-    return {
-        "format": candidate.format,
-        "scheme": candidate.scheme,
-        "lowering": candidate.lowering,
-        "precision": dict(candidate.precision),
-        "verdict": result.verdict,
-        "bytes": result.bytes,
-        "output": result.output,
-        "score": result.score,
-        "scores": dict(result.scores),
-        "drop": None if result.drop is None else result.drop[0],
-        "interval": None if result.drop is None else list(result.drop[1:]),
-        "excess": result.excess,
-        "p50_ms": result.p50_ms,
-        "shortfall": result.shortfall,
-    }
+        output.echo(as_text(result.search, table=not quiet))
+    return result.exit_code
 
 
 def as_text(result: TuningResult, *, table: bool) -> Text:

@@ -12,10 +12,11 @@ from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
+    from edgeattn.api.validate import ValidationResult
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.evaluation.results import TaskReport
     from edgeattn.metrics.limits import Check
-    from edgeattn.validation.report import ArtifactReport, Report
+    from edgeattn.validation.report import ArtifactReport
 
 # Columns of errors: the key of the headline, the title, the format and the factor.
 ERROR_COLUMNS = [
@@ -28,13 +29,13 @@ ERROR_COLUMNS = [
 Tasks = list[tuple["ArtifactReport", "TaskReport"]]
 
 
-def verdict_text(bundle: Bundle, report: Report, command: str, *, quiet: bool) -> Text:
+def verdict_text(result: ValidationResult, command: str, *, quiet: bool) -> Text:
     """The table of artifacts, the checks that failed, and the verdict on the last line.
 
     If artifacts were compared on the user's data, the numbers of the table are those. ``command``
     has the arguments of ``edgeattn validate``.
     """
-    artifacts = report.artifacts
+    bundle, report, artifacts = result.bundle, result.report, result.artifacts
     stages = [
         stage
         for stage in ("numbers", "attention", "task", "device")
@@ -72,7 +73,7 @@ def verdict_text(bundle: Bundle, report: Report, command: str, *, quiet: bool) -
         lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
     if not quiet:
         lines += ["", _reference_line(bundle, artifacts), *conversion_summary(artifacts)]
-    lines.append(f"Verdict: {report.verdict}")
+    lines += [result.recommendation.line, f"Verdict: {report.verdict}"]
     return join_lines(lines)
 
 

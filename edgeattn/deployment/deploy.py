@@ -45,11 +45,17 @@ from edgeattn.process.limits import run_limits
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, send_files
 from edgeattn.targets.replies import parse_device
+from edgeattn.validation.recommendation import (
+    Recommendation,
+    lowest_latencies,
+    recommend_reported,
+)
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
     from edgeattn.device.info import Device
+    from edgeattn.validation.report import Report
 
 # The hint after an installation, instead of the advice to install.
 _INSTALLED = "Check on the device that this works: ~/edge/bin/python -c 'import edgeattn'"
@@ -174,6 +180,7 @@ def run_steps(
             timeout=CALL_TIMEOUT + options.seconds + run_limits().seconds,
         )
         result = replace(result, bench=parse_measurement(bench, artifacts))
+    result = replace(result, recommendation=_recommendation(bundle, result, report, artifacts))
     # JSON has no infinity and no NaN: they become strings.
     document = json.loads(json.dumps(result.to_json()), parse_constant=str)
     connection.call(steps.save_report, version=version, report={**document, "state": None})
@@ -183,6 +190,18 @@ def run_steps(
         connection.call(steps.switch, version=version)
     removed = parse_versions(connection.call(steps.prune, keep=options.keep))
     return replace(result, removed=removed)
+
+
+def _recommendation(
+    bundle: Bundle, result: DeploymentResult, report: Report, artifacts: Sequence[Artifact]
+) -> Recommendation:
+    """The fastest artifact that passes on the device; the smallest if nothing was measured."""
+    by_name = {(item.format, item.scheme): item for item in artifacts}
+    latencies = lowest_latencies(
+        (by_name[item["format"], item["scheme"]], item.get("threads"), item["p50_ms"])
+        for item in (result.bench or {}).get("artifacts", ())
+    )
+    return recommend_reported(report.artifacts, bundle.manifest, result.host, latencies)
 
 
 def _check_newer(bundle: Bundle, before: OpenedFolder, host: ssh.SSHHost) -> None:

@@ -128,6 +128,9 @@ def parse_measurement(reply: Any, artifacts: Sequence[Artifact]) -> dict[str, An
                 type(median) not in (int, float) or not 0 <= median < math.inf
             ):
                 raise ValueError
+            threads = entry.get("threads")
+            if threads is not None and (type(threads) is not int or threads < 1):
+                raise ValueError
         return dict(reply)
 
 

@@ -11,6 +11,7 @@ from edgeattn.metrics.verdict import NOT_RUN, PASS
 
 if TYPE_CHECKING:
     from edgeattn.device.info import Device
+    from edgeattn.validation.recommendation import Recommendation
     from edgeattn.validation.report import Report
 
 SWITCHED, UNCHANGED, REFUSED = "serves now", "served already", "refused"
@@ -22,7 +23,8 @@ class DeploymentResult:
     """The result on one device; ``error`` is set if the deployment did not complete.
 
     ``previous`` is the version that served before, ``sent`` the number of bytes copied, ``bench``
-    the measurement as JSON, ``removed`` the versions that were deleted.
+    the measurement as JSON, ``recommendation`` the artifact to use on the device, ``removed`` the
+    versions that were deleted.
     """
 
     host: str
@@ -34,6 +36,7 @@ class DeploymentResult:
     device: Device | None = None
     report: Report | None = None
     bench: dict[str, Any] | None = None
+    recommendation: Recommendation | None = None
     removed: tuple[str, ...] = ()
     error: EdgeattnError | None = field(default=None, compare=False)
 
@@ -69,6 +72,7 @@ class DeploymentResult:
             "device": None if self.device is None else self.device.to_json(),
             "artifacts": [] if self.report is None else self.report.to_json()["artifacts"],
             "bench": self.bench,
+            "recommended": self.recommendation and self.recommendation.to_json(),
             "error": error,
         }
 

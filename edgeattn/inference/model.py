@@ -72,6 +72,32 @@ class Model:
         self._lock = threading.Lock()
         self._thread = threading.local()
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the inputs, with those of states."""
+        return tuple(spec.name for spec in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the outputs; attention maps are named ``attention/LAYER``."""
+        return tuple(spec.name for spec in self.outputs)
+
+    def predict(self, samples: Array | Mapping[str, Array]) -> Tensors:
+        """The outputs by name for a batch of samples, as new arrays.
+
+        ``samples`` is an array with the sample axis first, or a mapping of such arrays by input
+        name. The samples run one after the other; with ``carry_states`` each starts from the
+        final states of the one before. Raises :class:`SampleError` if there is no sample or the
+        inputs have different numbers of them, and as calls do.
+        """
+        from edgeattn.inference.batch import predict
+
+        return predict(self, samples)
+
+    def predict_in_place(self, sample: Array | Mapping[str, Array]) -> Tensors:
+        """As a call: the outputs for one sample, in arrays that the next call overwrites."""
+        return self(sample)
+
     def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:
         """The outputs by name for one sample.
 

@@ -69,7 +69,16 @@ def run_bundle(
     exists (without ``force``) or cannot be written, :class:`RuntimeUnavailableError` if no runtime
     is installed, and :class:`ArtifactError` if the runtime fails.
     """
-    _check_target(target, force=force)
+    check_target(target, force=force)
+    result = run_samples(bundle, source, options)
+    write_outputs(target, result)
+    return result
+
+
+def run_samples(
+    bundle: Path | Bundle, source: Path, options: RunOptions = RunOptions()
+) -> RunResult:
+    """As :func:`run_bundle`, but write no file."""
     with _open_artifact(bundle, options, source) as runner:
         specs = sample_specs(runner.artifact, source)
         samples = read_samples(source, specs, allow_non_finite=options.allow_non_finite)
@@ -77,9 +86,13 @@ def run_bundle(
         outputs = stateful.run(samples.inputs)
     if not options.allow_non_finite:
         check_outputs(outputs, runner.outputs)
-    with atomic_write(target, hint=_OTHER_FILE) as file:
-        write_npz(file, outputs)
     return RunResult(runner.artifact, runner.runtime, len(samples), outputs)
+
+
+def write_outputs(target: Path, result: RunResult) -> None:
+    """Write the outputs to an .npz file, or nothing if that fails."""
+    with atomic_write(target, hint=_OTHER_FILE) as file:
+        write_npz(file, result.outputs)
 
 
 def sample_specs(artifact: Artifact, source: Path) -> Specs:
@@ -119,7 +132,8 @@ def _open_artifact(
         )
 
 
-def _check_target(target: Path, *, force: bool) -> None:
+def check_target(target: Path, *, force: bool) -> None:
+    """Raise :class:`OutputError` before any work if ``target`` cannot be written."""
     if target.exists() and not target.is_file():
         raise OutputError(f"{target} exists and is not a file.", hint=_OTHER_FILE)
     require_new(target, force=force)

@@ -1,6 +1,7 @@
 """A plot of the candidates of ``edgeattn tune``: score and latency against size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,25 @@ class Point:
 def draw(points: Sequence[Point], path: Path, *, floor: float | None = None) -> None:
     """Write the plot to ``path``, an ``.svg`` or ``.png`` file.
 
-    The left panel shows the score, the right panel the median latency, both against the size.
-    ``floor`` is the lowest allowed score. Raises :class:`OutputError` if the file cannot be
-    written.
+    Raises :class:`OutputError` if the file cannot be written.
     """
+    with _drawn(points, floor) as figure:
+        style.save(figure, path)
+
+
+def figure(points: Sequence[Point], floor: float | None = None) -> Any:
+    """The plot as a figure of Matplotlib.
+
+    The left panel shows the score, the right panel the median latency, both against the size.
+    ``floor`` is the lowest allowed score.
+    """
+    with _drawn(points, floor) as drawn:
+        return drawn
+
+
+@contextmanager
+def _drawn(points: Sequence[Point], floor: float | None) -> Iterator[Any]:
+    """Yield the plot while the settings of Matplotlib with which to save it apply."""
     with style.figure(10, 4.2, 1, 2, look=Look(ink=INK)) as (figure, axes):
         left, right = axes[0]
         _scatter(left, [(point, point.score) for point in points])
@@ -60,7 +76,7 @@ def draw(points: Sequence[Point], path: Path, *, floor: float | None = None) -> 
             by_label.values(), by_label.keys(), loc="outside lower center", ncols=6,
             frameon=False, fontsize=8,
         )  # fmt: skip
-        style.save(figure, path)
+        yield figure
 
 
 def _scatter(axis: Any, points: Sequence[tuple[Point, float | None]]) -> None:

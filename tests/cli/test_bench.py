@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from artifacts import rehash, samples
 
-from edgeattn.cli.bench import powers_of_two
+from edgeattn.api.bench import powers_of_two
 
 KEYS = ["format", "scheme", "runtime", "threads", "runs", "p50_ms", "p90_ms", "p99_ms", "load_ms"]
 

@@ -193,7 +193,11 @@ def test_validate(edgeattn, dense_bundle):
         assert set(item) >= {"format", "scheme", "runtime", "verdict", "checks", "task"}
         assert all(set(check) >= {"metric", "value", "limit", "passed"} for check in item["checks"])
     result = edgeattn("validate", dense_bundle.path)
-    assert result.out.endswith("Not run: task, device.\nConverted right: 2 of 2.\nVerdict: pass\n")
+    *_, not_run, right, recommended, verdict = result.out.splitlines()
+    assert not_run.endswith("Not run: task, device.")
+    assert (right, verdict) == ("Converted right: 2 of 2.", "Verdict: pass")
+    smallest = min(dense_bundle.manifest.artifacts, key=lambda item: item.bytes)
+    assert recommended.startswith(f"Recommended: {smallest.path} ({smallest.label}), the smallest")
 
 
 @pytest.mark.parametrize("value", [1e-2, np.nan, np.inf])

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgeattn.cli.tune import as_document, as_text
+from edgeattn.api.tune import as_document
+from edgeattn.cli.tune import as_text
 from edgeattn_converters.tuning.search import Candidate, Result, SearchResult
 from edgeattn_converters.tuning.tune import TuningOptions, TuningResult, _untried
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeattn.cli import options, output
+from edgeattn.api.arguments import ArtifactSelection, ModelLoading
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +21,7 @@ class Origin:
     model: Path | None
     reference: Path | None
     data: Path | None
-    loading: options.ModelLoading
+    loading: ModelLoading
 
     def check(self, path: Path) -> None:
         """Raise :class:`UsageError` unless exactly one of them is given for the file ``path``."""
@@ -52,11 +49,10 @@ def is_stored_file(path: Path) -> bool:
     return path.is_file() and file_kind(path) in (TFLITE, ONNX)
 
 
-@contextlib.contextmanager
 def open_as_bundle(
-    path: Path, selection: options.ArtifactSelection, origin: Origin, *, quiet: bool
-) -> Iterator[Bundle]:
-    """A temporary bundle with the file ``path``; prints notes on how it was compared."""
+    path: Path, selection: ArtifactSelection, origin: Origin, folder: Path
+) -> tuple[Bundle, tuple[str, ...]]:
+    """A bundle in ``folder`` with the file ``path``, and notes on how it was compared."""
     from edgeattn.inspection import file_kind
     from edgeattn.validation.stored_file import StoredFile
 
@@ -66,20 +62,16 @@ def open_as_bundle(
             f"{path.name} is one file, of one scheme.", hint="Pass --scheme once, or omit it."
         )
     scheme = next(iter(selection.schemes), None)
-    with tempfile.TemporaryDirectory(prefix="edgeattn-") as temporary:
-        folder = Path(temporary) / path.name
-        folder.mkdir()
-        with output.progress(quiet):
-            stored = StoredFile.read(path, file_kind(path), scheme)
-            if origin.reference is not None:
-                bundle, notes = stored.with_reference(origin.reference, folder)
-            else:
-                assert origin.model is not None
-                loading = {**origin.loading.to_json(), "ignore": origin.loading.ignore}
-                bundle, notes = stored.with_keras(origin.model, origin.data, loading, folder)
-        if not quiet:
-            output.echo(*(f"note: {note}" for note in notes), err=True)
-        yield bundle
+    folder = folder / path.name
+    folder.mkdir()
+    stored = StoredFile.read(path, file_kind(path), scheme)
+    if origin.reference is not None:
+        bundle, notes = stored.with_reference(origin.reference, folder)
+    else:
+        assert origin.model is not None
+        loading = {**origin.loading.to_json(), "ignore": origin.loading.ignore}
+        bundle, notes = stored.with_keras(origin.model, origin.data, loading, folder)
+    return bundle, tuple(notes)
 
 
 def next_command(path: Path, model: Path | None) -> str:

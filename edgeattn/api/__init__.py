@@ -1,0 +1,1 @@
+"""The public functions: what the commands do, with objects as arguments and results."""

@@ -1,0 +1,249 @@
+"""``edgeattn.tune``"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeattn.api.arguments import (
+    ALL,
+    StrPath,
+    check_positive,
+    check_writable,
+    checked_names,
+    empty_if_all,
+    optional_path,
+)
+from edgeattn.api.result import Result, number
+from edgeattn.api.sources import (
+    ModelLike,
+    SamplesLike,
+    Workspace,
+    is_keras_model,
+    keras_file,
+    sample_file,
+)
+from edgeattn.converters import import_converters
+from edgeattn.errors import UsageError
+from edgeattn.schemes import EXPERIMENTAL, FORMATS, MAX_DROP, SCHEMES
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn_converters.tuning.search import Result as Candidate
+    from edgeattn_converters.tuning.tune import TuningResult
+
+MAX_CANDIDATES = 80
+
+
+@dataclass(frozen=True, repr=False)
+class TuneResult(Result):
+    """The chosen artifact, in a bundle of its own, and all candidates of the search.
+
+    Attributes:
+        search: The chosen candidate, the others and their scores.
+        model_file: The Keras file.
+    """
+
+    search: TuningResult
+    model_file: Path
+    _workspace: Workspace = field(compare=False)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle with the chosen artifact."""
+        bundle: Bundle = self.search.bundle
+        return bundle
+
+    @property
+    def verdict(self) -> str:
+        """That of the chosen artifact on the data."""
+        return str(self.search.chosen.verdict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if the chosen artifact passes, 6 if that is inconclusive, else 1."""
+        return int(self.search.exit_code)
+
+    def plot(self) -> Any:
+        """A figure of score and latency against size, of all candidates."""
+        from edgeattn.report import frontier
+
+        return frontier.figure(*self._points())
+
+    def save_plot(self, path: StrPath) -> None:
+        """Write the figure to an .svg or .png file."""
+        from edgeattn.report import frontier
+
+        points, floor = self._points()
+        frontier.draw(points, Path(path), floor=floor)
+
+    def _points(self) -> tuple[list[Any], float | None]:
+        """The candidates with a score, and the lowest allowed score."""
+        from edgeattn.report import frontier
+
+        result = self.search
+        points = [
+            frontier.Point(
+                item.candidate.label,
+                item.bytes or 0,
+                item.score,
+                item.p50_ms,
+                item.passed,
+                item.candidate == result.chosen.candidate,
+            )
+            for item in result.results
+            if item.score is not None
+        ]
+        scores = list(result.reference_scores.values())
+        # Scores of several outputs have different lowest values.
+        floor = scores[0] - result.options.max_drop if len(scores) == 1 else None
+        return points, floor
+
+    def _document(self) -> dict[str, Any]:
+        return as_document(self.search)
+
+    def _summary(self) -> str:
+        chosen = self.search.chosen
+        return (
+            f"{self.bundle.path.name}: {chosen.verdict}, {chosen.candidate.label}, "
+            f"{chosen.bytes or 0:,} bytes, {len(self.search.results)} candidates"
+        )
+
+    def _table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        header = ["verdict", "candidate", "size (kB)", "score", "median latency (ms)"]
+        return header, [
+            [
+                item.verdict,
+                item.candidate.label,
+                f"{(item.bytes or 0) / 1000:,.1f}",
+                number(item.score, ".4f"),
+                number(item.p50_ms, ".3f"),
+            ]
+            for item in self.search.frontier or (self.search.chosen,)
+        ]
+
+
+def tune(
+    model: ModelLike,
+    data: SamplesLike,
+    output: StrPath | None = None,
+    *,
+    calibration: SamplesLike = None,
+    max_drop: float = MAX_DROP,
+    aim: str = "size",
+    formats: str | Sequence[str] = (),
+    schemes: str | Sequence[str] = (),
+    samples: SamplesLike = None,
+    time_steps: int | None = None,
+    ignore: Sequence[str] = (),
+    custom_objects: StrPath | None = None,
+    architecture: str | None = None,
+    trust: str | None = None,
+    max_candidates: int = MAX_CANDIDATES,
+    plot: StrPath | None = None,
+    force: bool = False,
+) -> TuneResult:
+    """Search for the smallest or fastest artifact of a model that passes on your data.
+
+    Args:
+        model: A ``keras.Model``, or the path of a .h5 or .keras file.
+        data: Samples with labels: a path, or a pair of inputs and labels.
+        output: The bundle. Default: ``MODEL.tuned.edge`` beside the file, and in the current
+            folder for a model in memory.
+        aim: What to minimize: ``size`` or ``latency``.
+
+    The other arguments are the options of ``edgeattn tune``; ``max_candidates`` is ``--most``.
+    """
+    from edgeattn.samples.files import check_ignored
+
+    check_positive(max_candidates=max_candidates)
+    formats = empty_if_all(checked_names("formats", formats, (*FORMATS, ALL)))
+    schemes = checked_names("schemes", schemes, (*SCHEMES, *EXPERIMENTAL, ALL))
+    converters = import_converters()
+    tuning = import_converters("edgeattn_converters.tuning.tune")
+    workspace = Workspace()
+    file = keras_file(model, workspace)
+    if output is None and is_keras_model(model):
+        output = f"{file.stem}.tuned.edge"
+    data_path, sample_path, calibration_path = (
+        sample_file(values, workspace, name)
+        for values, name in ((data, "data"), (samples, "samples"), (calibration, "calibration"))
+    )
+    if data_path is None:
+        raise UsageError("There is no data to tune on.", hint="Pass (inputs, labels) or a file.")
+    check_ignored(ignore, data_path, sample_path, calibration_path)
+    if plot is not None:
+        _check_plot(Path(plot))
+    search = tuning.tune(
+        converters.ModelSource(
+            file,
+            samples=sample_path,
+            time_steps=time_steps,
+            custom_objects=custom_objects,
+            architecture=architecture,
+            trust=trust,
+            ignore=ignore,
+        ),
+        data_path,
+        optional_path(output),
+        options=tuning.TuningOptions(
+            max_drop=max_drop,
+            aim=aim,
+            formats=formats,
+            schemes=schemes,
+            calibration=calibration_path,
+            max_candidates=max_candidates,
+        ),
+        force=force,
+    )
+    result = TuneResult(search, file, workspace)
+    if plot is not None:
+        result.save_plot(plot)
+    return result
+
+
+def _check_plot(plot: Path) -> None:
+    if plot.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"Unknown format of plots: {plot.name}.", hint="Use .svg or .png.")
+    check_writable(plot)
+    from edgeattn.plots import style
+
+    style.require("matplotlib", extra="report")
+
+
+def as_document(result: TuningResult) -> dict[str, Any]:
+    """The document of ``--json``, whose keys scripts may rely on."""
+    uniform = result.best_uniform
+    return {
+        "bundle": str(result.bundle.path),
+        "aim": result.options.aim,
+        "max_drop": result.options.max_drop,
+        "reference": dict(result.reference_scores),
+        "chosen": _entry(result.chosen),
+        "best_single": None if uniform is None else _entry(uniform),
+        "frontier": [_entry(item) for item in result.frontier],
+        "tried": [_entry(item) for item in result.results],
+        "untried": [{"what": what, "reason": reason} for what, reason in result.untried],
+    }
+
+
+def _entry(result: Candidate) -> dict[str, Any]:
+    candidate = result.candidate
+    return {
+        "format": candidate.format,
+        "scheme": candidate.scheme,
+        "lowering": candidate.lowering,
+        "precision": dict(candidate.precision),
+        "verdict": result.verdict,
+        "bytes": result.bytes,
+        "output": result.output,
+        "score": result.score,
+        "scores": dict(result.scores),
+        "drop": None if result.drop is None else result.drop[0],
+        "interval": None if result.drop is None else list(result.drop[1:]),
+        "excess": result.excess,
+        "p50_ms": result.p50_ms,
+        "shortfall": result.shortfall,
+    }
