@@ -43,7 +43,5 @@ def _by_name(model: Model, samples: Array | Mapping[str, Array]) -> Mapping[str,
         return samples
     names = [spec.name for spec in model.inputs if spec.state is None]
     if len(names) > 1:
-        raise SampleError(
-            f"The model has several inputs. Pass a mapping with: {', '.join(names)}."
-        )
+        raise SampleError(f"The model has several inputs. Pass a mapping with: {', '.join(names)}.")
     return {names[0]: samples}
