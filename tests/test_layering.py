@@ -174,7 +174,8 @@ LEVELS = {
             "rounding",
             "calibration",
         ),
-        *("reference", "inspection", "front_end", "original_layers", "diagnosis", "worker"),
+        *("reference", "inspection", "front_end", "original_layers", "diagnosis"),
+        *("quantization_aware", "worker"),
         *("__init__", "tuning"),
     ),
 }

@@ -12,7 +12,7 @@ from typing import Any
 _ELEMENTWISE = (
     *("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Cast", "EnsureShape"),
     *("Tile", "BroadcastTo", "AddV2", "Add", "Maximum", "Minimum", "RealDiv", "ClipByValue"),
-    *("Select", "SelectV2"),
+    *("Select", "SelectV2", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs"),
 )
 _PRODUCTS = ("Mul", "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
 _FUNCTIONS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If")
