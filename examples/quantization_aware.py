@@ -1,8 +1,8 @@
 """Fine-tuning in int8: an attention map that an all-int8 file breaks, and its cure.
 
-Each reading has a value in [0, 1] and a switch that is 0 or 0.008, in the unit of another sensor.
-The weights of the switch are therefore a hundred times larger than those of the value. They share
-one scale for each unit, so that int8 leaves two or three levels to the weights of the value. The
+Each reading has a value in [0, 1] and a switch that is 0 or 0.004, in the unit of another sensor.
+The weights of the switch are therefore two hundred times larger than those of the value. They share
+one scale for each unit, so that int8 leaves one or two levels to the weights of the value. The
 task is the largest value among the readings whose switch is on.
 """
 
@@ -25,7 +25,7 @@ from edgeattn_converters.options import ModelSource
 from edgeattn_converters.quantization_aware import FineTuned, FineTuningOptions, fine_tune
 
 READINGS, UNITS = 12, 32
-SWITCH = 0.008
+SWITCH = 0.004
 SAMPLES, CALIBRATION = 64, 400
 OUTPUT = Path(__file__).parent.parent / ".out" / "examples" / "quantization_aware"
 

@@ -8,8 +8,8 @@ pytestmark = pytest.mark.long
 
 def test_a_map_that_int8_breaks_is_cured(tmp_path, modules):
     import keras
-    import quantization_aware as example
 
+    import quantization_aware as example
     from edgeattn.layers import attention_maps
 
     before, after, tuned = example.compare(tmp_path)
