@@ -109,6 +109,7 @@ CELLS = {
 }
 
 
+@pytest.mark.long
 def test_without_rounding_the_layers_compute_what_keras_computes() -> None:
     """While ranges are measured nothing is rounded, also behind a mask."""
     inputs = keras.Input((7, 5))
