@@ -65,6 +65,30 @@ def test_attention_in_ten_lines(tmp_path):
 
 
 @pytest.mark.long
+def test_python_api(tmp_path):
+    pytest.importorskip("edgeattn_converters")
+    printed = run(code("python-api.md"), tmp_path).splitlines()
+    assert re.match(r"Recommended: largest\.float16\.\w+ \(\w+ float16\), the smallest", printed[0])
+    assert printed[1:-1] == [
+        "pass",
+        "(3, 6)",
+        "latency",
+        "('input_layer',) ('dense', 'attention/attention')",
+        "(10, 6)",
+    ]
+    assert printed[-1] == "2 No such bundle: missing.edge"
+    assert {"largest.edge", "map.png"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_python_api_names_everything_public():
+    page = (DOCS / "python-api.md").read_text("utf-8")
+    from edgeattn import __all__, errors
+
+    missing = [name for name in __all__ if name not in page and not hasattr(errors, name)]
+    assert missing == ["__version__"]
+
+
+@pytest.mark.long
 def test_moving_from_the_package_attention(tmp_path):
     source = code("moving-from-attention.md")
     assert run(source, tmp_path).splitlines()[-1] == "Success."

@@ -175,7 +175,7 @@ def _write_report(path: Path, bundle: Bundle, result: DeploymentResult) -> Deplo
     page = report_path(path, result.host, ".html")
     try:
         try:
-            write_html(page, bundle, result.report)
+            write_html(page, bundle, result.report, recommendation=result.recommendation)
         except OutputError:
             raise
         except UsageError:

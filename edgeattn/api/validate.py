@@ -264,7 +264,9 @@ def _write(
         }
         if result.diagnoses is not None:
             extras = {**extras, "explanations": explanations}
-        write_html(report, result.bundle, result.report, **extras)
+        write_html(
+            report, result.bundle, result.report, recommendation=result.recommendation, **extras
+        )
     if junit is not None:
         from edgeattn.report.junit import write_junit
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.files import write_text
+from edgeattn.validation.recommendation import Recommendation
 from edgeattn.validation.report import Report
 
 
@@ -17,18 +18,26 @@ def write_html(
     bench: Mapping[str, Any] | None = None,
     vocabulary: Sequence[str] | None = None,
     explanations: Mapping[str, Sequence[str]] | None = None,
+    recommendation: Recommendation | None = None,
 ) -> None:
     """Write ``report`` on ``bundle`` to ``path`` as one HTML file that loads nothing.
 
     ``bench`` is the document that ``edgeattn bench --json`` prints, ``vocabulary`` are the tokens
-    of a text model by id, and ``explanations`` paragraphs of a diagnosis by the label of the
-    artifact. Raises :class:`UsageError` if Matplotlib or Jinja2 is not installed, and
-    :class:`OutputError` if the file cannot be written.
+    of a text model by id, ``explanations`` paragraphs of a diagnosis by the label of the artifact,
+    and ``recommendation`` the artifact to ship. Raises :class:`UsageError` if Matplotlib or Jinja2
+    is not installed, and :class:`OutputError` if the file cannot be written.
     """
     require_libraries()
     from edgeattn.report.page import render
 
-    html = render(bundle, report, bench=bench, vocabulary=vocabulary, explanations=explanations)
+    html = render(
+        bundle,
+        report,
+        bench=bench,
+        vocabulary=vocabulary,
+        explanations=explanations,
+        recommendation=recommendation,
+    )
     write_text(path, html)
 
 

@@ -18,6 +18,7 @@ from edgeattn.report.map_section import MAX_MAP_BYTES
 from edgeattn.report.number_formats import format_number, format_size
 from edgeattn.report.svg_figures import ID_PREFIX
 from edgeattn.report.task_section import task_section
+from edgeattn.validation.recommendation import Recommendation
 from edgeattn.validation.report import STAGES, ArtifactReport, Report
 from edgeattn.version import __version__
 
@@ -32,6 +33,7 @@ def render(
     bench: Mapping[str, Any] | None = None,
     vocabulary: Sequence[str] | None = None,
     explanations: Mapping[str, Sequence[str]] | None = None,
+    recommendation: Recommendation | None = None,
 ) -> str:
     """The report as HTML text; the arguments are those of :func:`edgeattn.report.write_html`."""
     # Without outputs there is nothing to draw, and the reference may be missing.
@@ -56,6 +58,7 @@ def render(
         "page.html",
         bundle=bundle,
         report=report,
+        recommendation=recommendation,
         version=__version__,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
