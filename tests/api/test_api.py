@@ -243,3 +243,11 @@ def test_maps_of_reports_are_selected_by_name():
         draw_map(item, outputs, "c", 0)
     with pytest.raises(edgeattn.UsageError, match="no sample 2"):
         draw_map(item, outputs, None, 2)
+
+
+def test_the_report_names_the_recommended_file(dense_bundle, tmp_path):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "report.html"
+    result = edgeattn.validate(dense_bundle.path, report=page)
+    assert f"<p>{result.recommendation.line}</p>" in page.read_text("utf-8")
