@@ -22,7 +22,15 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 ROOT = Path(__file__).parent.parent / "sample_models"
-NAMES = ["find_max", "add_two_numbers", "digits", "digits_transformer", "events", "commands"]
+NAMES = [
+    "find_max",
+    "add_two_numbers",
+    "digits",
+    "digits_transformer",
+    "events",
+    "commands",
+    "spoken_digits",
+]
 # Models whose samples are held-out images; the samples of the others are generated.
 IMAGES = ("digits", "digits_transformer")
 # Models that predict amounts, whose task needs more samples.
@@ -39,6 +47,7 @@ LIMITS = {
     "digits_transformer": {"accuracy": 0.94},
     "events": {"accuracy": 0.97},
     "commands": {"accuracy": 0.99},
+    "spoken_digits": {"accuracy": 0.99},
 }
 
 

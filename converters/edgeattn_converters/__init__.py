@@ -99,9 +99,11 @@ def convert(
     with new_bundle(target, force=force) as folder, tempfile.TemporaryDirectory() as workspace:
         with ConversionWorker() as worker:
             worker.check(source, options, calibration=quantization.calibration)
-            # Files of the user whose inputs are prepared already.
+            # Files of the user whose inputs are prepared already. Beside --raw-samples, --samples
+            # is what their preparation is compared with.
+            samples = source.samples if source.raw_samples is None else None
             prepared = [
-                str(file) for file in (source.samples, quantization.calibration) if file is not None
+                str(file) for file in (samples, quantization.calibration) if file is not None
             ]
             source, quantization, raw = with_prepared_files(
                 worker, source, options, quantization, Path(workspace)

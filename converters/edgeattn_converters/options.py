@@ -96,11 +96,6 @@ class ModelSource:
             from_toml(Path(self.preprocess))
         if self.labels is not None:
             read_labels(Path(self.labels))
-        if self.samples is not None and self.raw_samples is not None:
-            raise UsageError(
-                "--samples and --raw-samples exclude each other.",
-                hint="Pass raw inputs with --raw-samples, or prepared ones with --samples.",
-            )
         _check_python(self.custom_objects, "--custom-objects")
         if self.architecture is not None:
             file, colon, _ = self.architecture.rpartition(":")

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import UnsupportedModelError
+from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
 from edgeattn.frontend.description import FrontEnd, Step
 from edgeattn.frontend.numeric import PadSequences
 from edgeattn.frontend.values import as_strings
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_samples import as_json_bytes, read_raw_samples
+from edgeattn.samples.files import read_samples
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.front_end import naming
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.load import LoadedModel
 from edgeattn_converters.loading.removed_layers import RemovedLayers
+from edgeattn_converters.options import ModelSource
 from edgeattn_converters.reference import keras_outputs
 from edgeattn_converters.tracing.trace import Interface
 
@@ -36,22 +38,32 @@ class RawReference:
 
 
 def keras_inputs(
-    loaded: LoadedModel, interface: Interface, front_end: FrontEnd, path: Path
+    loaded: LoadedModel, interface: Interface, front_end: FrontEnd, source: ModelSource
 ) -> RawReference:
-    """The raw samples in a file, prepared by the original layers of the model.
+    """The file ``--raw-samples``, prepared by the original layers of the model.
 
-    Steps of ``--preprocess`` are those of the front end. Raises :class:`SampleError` if a sample
-    does not fit, and :class:`UnsupportedModelError` if a layer has no step, or the whole stored
-    model computes other outputs than the loaded one for prepared inputs.
+    Steps of ``--preprocess`` are those of the front end, unless ``--samples`` has what the original
+    of these steps computed. Raises :class:`SampleError` if a sample does not fit, and
+    :class:`UnsupportedModelError` if a layer has no step, or the whole stored model computes other
+    outputs than the loaded one for prepared inputs.
     """
-    specs = sample_inputs(interface.inputs)
+    specs, path = sample_inputs(interface.inputs), Path(str(source.raw_samples))
+    if source.samples is not None and loaded.preprocessing:
+        raise UsageError(
+            "--samples and --raw-samples exclude each other: the layers of the model prepare the "
+            "raw samples.",
+            hint="Omit --samples.",
+        )
     for removed in loaded.preprocessing.values():
         if removed.reason is not None:
             raise UnsupportedModelError(
                 f"The front end cannot prepare raw samples: {removed.reason}",
                 hint="Pass prepared inputs with --samples.",
             )
-    samples = read_raw_samples(path, front_end, specs)[:MAX_RAW_SAMPLES]
+    samples = read_raw_samples(path, front_end, specs)
+    if source.samples is not None:
+        return _given_inputs(interface, source, samples)
+    samples = samples[:MAX_RAW_SAMPLES]
     model = RawModel(front_end, interface.inputs, (), lambda inputs: inputs)
     originals = OriginalLayers(loaded)
     inputs: dict[str, list[Array]] = {spec.name: [] for spec in specs}
@@ -67,8 +79,31 @@ def keras_inputs(
             inputs[spec.name].append(array)
     stacked = {name: np.concatenate(arrays) for name, arrays in inputs.items()}
     _check_whole_model(loaded, interface, originals, before, samples, stacked)
-    raw = {name: [sample[name] for sample in samples] for name in inputs}
-    return RawReference(as_json_bytes(raw), stacked)
+    return RawReference(_raw_arrays(samples, list(inputs)), stacked)
+
+
+def _raw_arrays(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Tensors:
+    return as_json_bytes({name: [sample[name] for sample in samples] for name in names})
+
+
+def _given_inputs(
+    interface: Interface, source: ModelSource, samples: Sequence[Mapping[str, Any]]
+) -> RawReference:
+    """The raw samples with the inputs in ``--samples``, which belong to them row by row."""
+    path = Path(str(source.samples))
+    prepared = read_samples(path, interface.inputs, ignore=source.ignore)
+    if len(prepared) != len(samples):
+        raise SampleError(
+            f"{path.name} has {len(prepared)} samples, and {Path(str(source.raw_samples)).name} "
+            f"has {len(samples)}.",
+            hint="Beside --raw-samples, pass with --samples what the original preprocessing made "
+            "of the same samples, in the same order.",
+        )
+    names = [spec.name for spec in sample_inputs(interface.inputs)]
+    return RawReference(
+        _raw_arrays(samples[:MAX_RAW_SAMPLES], names),
+        {name: prepared.inputs[name][:MAX_RAW_SAMPLES] for name in names},
+    )
 
 
 def _without_layers(front_end: FrontEnd, loaded: LoadedModel) -> dict[str, tuple[Step, ...]]:

@@ -18,6 +18,7 @@ from edgeattn.api.arguments import (
     optional_path,
 )
 from edgeattn.api.pictures import compare_maps
+from edgeattn.api.raw_data import prepared_file
 from edgeattn.api.result import Result, number
 from edgeattn.api.sources import (
     BundleLike,
@@ -133,6 +134,7 @@ def validate(
     formats: str | Sequence[str] = (),
     schemes: str | Sequence[str] = (),
     data: SamplesLike = None,
+    raw_data: SamplesLike = None,
     ignore: Sequence[str] = (),
     max_drop: float | None = None,
     limits: Sequence[str] | Mapping[str, float] = (),
@@ -169,6 +171,7 @@ def validate(
             this process. By default each runs in a worker process.
         data: Samples to evaluate on: a path, or a pair of inputs and labels as arrays or as
             mappings by name.
+        raw_data: A raw dataset in place of ``data``, which the front end of the bundle prepares.
         limits: Limits in place of those of the scheme, such as ``{"max_abs_error": 0.01}``.
         model: The Keras model that the bundle was converted from, or its path. Default: the one
             that ``edgeattn.convert`` converted, or the file beside the bundle.
@@ -179,8 +182,13 @@ def validate(
     data do not fit the model, and :class:`UsageError` for invalid arguments.
     """
     workspace = Workspace()
-    data_path = sample_file(data, workspace, "data")
-    if model is None and data is not None:
+    if raw_data is None:
+        data_path = sample_file(data, workspace, "data")
+    elif data is None:
+        data_path = prepared_file(bundle, raw_data, require_signature, workspace)
+    else:
+        raise UsageError("--raw-data and --data exclude each other.", hint="Omit one of them.")
+    if model is None and data_path is not None:
         # That of a conversion from memory is not beside the bundle.
         model = getattr(bundle, "model_file", None)
     request = Request(
@@ -194,6 +202,7 @@ def validate(
         ),
         TargetOptions(on, None if python is None else str(python), optional_path(ssh_config)),
         data=data_path,
+        raw=raw_data is not None,
         model=None if model is None else keras_file(model, workspace),
         reference=optional_path(reference),
         limits=_limits(limits),

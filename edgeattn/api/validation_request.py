@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.api.arguments import ArtifactSelection, ModelLoading, TargetOptions, check_positive
+from edgeattn.api.raw_data import with_note
 from edgeattn.api.sources import Workspace
 from edgeattn.api.sources import opened as open_bundle
 from edgeattn.api.stored_file import Origin, is_stored_file, open_as_bundle
@@ -36,6 +37,7 @@ class Request:
         loading: What is needed to load the Keras file.
         target: Where the artifacts run.
         data: A file of samples to evaluate on.
+        raw: Whether the front end prepared them from raw samples.
         model: The Keras file that the bundle was converted from.
         reference: Arrays with which a .tflite or .onnx file is compared.
         limits: Limits in place of those of the scheme.
@@ -51,6 +53,7 @@ class Request:
     loading: ModelLoading
     target: TargetOptions
     data: Path | None
+    raw: bool
     model: Path | None
     reference: Path | None
     limits: tuple[Limit, ...]
@@ -117,7 +120,7 @@ class Request:
         dataset = _open_dataset(bundle, artifacts, self.data, self.model, self.loading)
         check_task_limits(self.limits, tuple(dataset.label_summaries))
         self._check_max_drop(labelled=bool(dataset.label_summaries))
-        return dataset
+        return with_note(dataset, bundle) if self.raw else dataset
 
     def run(
         self,

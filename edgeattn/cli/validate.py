@@ -18,6 +18,11 @@ from edgeattn.cli.verdict import verdict_text
     type=options.PATH,
     help="Dataset to evaluate on too (.npz, .npy or .csv), with labels 'y' for the task's score.",
 )
+@click.option(
+    "--raw-data",
+    type=options.PATH,
+    help="Raw dataset instead of --data, which the front end prepares (.jsonl or .npz).",
+)
 @options.ignore_option
 @options.max_drop_option("drop of the task's score or share of changed answers")
 @click.option(
@@ -88,6 +93,7 @@ def command(
     bundle: Path,
     selection: options.ArtifactSelection,
     data: Path | None,
+    raw_data: Path | None,
     max_drop: float,
     jobs: int | None,
     resume: bool,
@@ -127,7 +133,7 @@ def command(
     from edgeattn.api.validate import validate
     from edgeattn.api.validation_request import checkpoint_path
 
-    checkpoint = checkpoint_path(bundle, data, resume, resume_file)
+    checkpoint = checkpoint_path(bundle, data or raw_data, resume, resume_file)
     try:
         with output.progress(quiet or as_json):
             result = validate(
@@ -135,6 +141,7 @@ def command(
                 formats=selection.formats,
                 schemes=selection.schemes,
                 data=data,
+                raw_data=raw_data,
                 ignore=loading.ignore,
                 max_drop=max_drop if options.was_given("max_drop") else None,
                 limits=limits,

@@ -58,10 +58,13 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
 
 def _of_arrays(path: Path, names: Sequence[str]) -> list[Sample]:
     if path.suffix.lower() == ".npy":
-        arrays: dict[str, Array] = {"x": np.load(path, allow_pickle=False)}
-    else:
-        arrays = dict(read_npz(path))
-    if len(names) == 1 and "x" in arrays:
+        return samples_of_arrays(path, {"x": np.load(path, allow_pickle=False)}, names)
+    return samples_of_arrays(path, read_npz(path), names)
+
+
+def samples_of_arrays(path: Path, arrays: Tensors, names: Sequence[str]) -> list[Sample]:
+    """The raw samples of the inputs ``names`` in the arrays of the file ``path``."""
+    if len(names) == 1 and names[0] not in arrays and "x" in arrays:
         arrays = {names[0]: arrays["x"]}
     missing = [name for name in names if name not in arrays]
     if missing:

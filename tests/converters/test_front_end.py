@@ -151,7 +151,7 @@ def test_a_described_front_end(edgeattn, tmp_path):
     for arguments, message in (
         (("--preprocess", "labels.txt"), "labels.txt is not TOML"),
         (("--labels", "missing.txt"), "--labels: no such file"),
-        (("--raw-samples", "raw.csv", "--samples", "raw.csv"), "exclude each other"),
+        (("--raw-samples", "raw.csv"), "the model has no preprocessing layers"),
     ):
         refused = edgeattn("convert", "model.keras", "-o", "other.edge", *arguments)
         assert (refused.code, (tmp_path / "other.edge").exists()) == (2, False)
@@ -159,6 +159,39 @@ def test_a_described_front_end(edgeattn, tmp_path):
     answer = from_bytes((tmp_path / "model.edge" / FRONTEND).read_bytes()).answer
     # The layer of the output has no activation.
     assert (answer.activation, answer.labels, answer.top) == ("softmax", tuple(LABELS), 2)
+
+
+@pytest.mark.long
+def test_steps_are_compared_with_the_original_preprocessing(edgeattn, tmp_path):
+    """The original is a scaler of scikit-learn, which computes ``--samples`` from the raw ones."""
+    keras = pytest.importorskip("keras")
+    preprocessing = pytest.importorskip("sklearn.preprocessing")
+    inputs = keras.Input((4, 2), name="readings")
+    outputs = keras.layers.Dense(3, name="score")(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, outputs).save(tmp_path / "model.keras")
+    raw = np.random.default_rng(7).normal([3, -20], [2, 9], (30, 4, 2))
+    rows = raw.reshape(-1, 2)
+    np.savez(tmp_path / "raw.npz", x=raw)
+    for scaler, code in (
+        (preprocessing.StandardScaler(), 0),
+        # The device would prepare its inputs otherwise than training did.
+        (preprocessing.StandardScaler(with_mean=False), 1),
+    ):
+        np.savez(tmp_path / "prepared.npz", x=scaler.fit_transform(rows).reshape(raw.shape))
+        trained = preprocessing.StandardScaler().fit(rows)
+        toml = tmp_path / "preprocess.toml"
+        package.write_preprocessing(toml, {"readings": trained}, force=True)
+        files = ("--preprocess", toml, "--raw-samples", "raw.npz", "--samples", "prepared.npz")
+        labels = ("--format", "onnx", "--scheme", "float32", "--force")
+        assert edgeattn("convert", "model.keras", *files, *labels).code == code
+        validated = edgeattn("validate", "model.edge", "--json")
+        checks = validated.document["artifacts"][0]["checks"]
+        failed = [check["metric"] for check in checks if check["passed"] is False]
+        assert (validated.code, failed) == (code, ["preprocess"] * code)
+    np.savez(tmp_path / "prepared.npz", x=raw[:29])
+    refused = edgeattn("convert", "model.keras", *files, "-o", "other.edge")
+    assert (refused.code, (tmp_path / "other.edge").exists()) == (2, False)
+    assert "prepared.npz has 29 samples, and raw.npz has 30" in refused.err
 
 
 def test_a_layer_with_a_function_has_no_step(edgeattn, tmp_path):

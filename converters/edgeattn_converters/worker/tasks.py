@@ -288,7 +288,7 @@ def prepare_raw_samples(source: Json, options: Json, inputs: str, raw: str) -> N
     if built is None and not opened.loaded.preprocessing:
         raise _no_preprocessing("--raw-samples", "--samples")
     prepared = original_layers.keras_inputs(
-        opened.loaded, opened.interface, built or FrontEnd(), Path(str(opened.source.raw_samples))
+        opened.loaded, opened.interface, built or FrontEnd(), opened.source
     )
     for path, arrays in ((inputs, prepared.inputs), (raw, prepared.raw)):
         with Path(path).open("wb") as file:

@@ -1,0 +1,120 @@
+"""Raw samples with labels: what a front end makes of them, and ``validate --raw-data``."""
+
+import json
+
+import numpy as np
+import pytest
+from artifacts import dense
+from front_ends import LABELS, WINDOWS, add_front_end
+
+from edgeattn.errors import SampleError
+from edgeattn.frontend.answers import Answer
+from edgeattn.frontend.description import FrontEnd
+from edgeattn.frontend.lookup import StringLookup
+from edgeattn.frontend.numeric import Rescaling
+from edgeattn.frontend.windows import Window
+from edgeattn.inference.raw_dataset import write_prepared
+from edgeattn.tensors import TensorSpec
+
+WORDS = FrontEnd(
+    {"words": (StringLookup(("a", "b")),)}, answer=Answer(labels=("low", "high", "high up"))
+)
+TEXT = (TensorSpec("words", (None, 2), "int32"),)
+READINGS = FrontEnd({"r": (Rescaling((0.5,), (1.0,)),)}, Window(3))
+NUMBERS = (TensorSpec("r", (None, 3), "float32"),)
+
+
+def prepared(path, front_end, inputs):
+    write_prepared(path, front_end, inputs, path.parent / "prepared.npz")
+    with np.load(path.parent / "prepared.npz") as arrays:
+        return {name: arrays[name].tolist() for name in arrays}
+
+
+def test_lines_of_text_with_names_of_labels(tmp_path):
+    lines = [{"x": ["b", "a"], "y": "high"}, {"words": ["zz", "b"], "y": 2}]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # The first index after that of unknown words belongs to "a".
+    expected = {"words": [[2, 1], [0, 2]], "y": [1, 2]}
+    assert prepared(tmp_path / "data.jsonl", WORDS, TEXT) == expected
+
+
+def test_labels_of_steps(tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"x": ["b", "a"], "y": ["high", "low"]}\n')
+    assert prepared(tmp_path / "data.jsonl", WORDS, TEXT)["y"] == [[1, 0]]
+
+
+def test_windows_in_arrays(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.float32([[2, 4, 6], [0, 0, -2]]), y=[0, 1])
+    expected = {"r": [[2, 3, 4], [1, 1, 0]], "y": [0, 1]}
+    assert prepared(tmp_path / "data.npz", READINGS, NUMBERS) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"x": ["a", "b"], "y": "loud"}', "line 2: 'loud' is no label of the front end. Its labe"),
+        ('{"y": 1}', "line 2: the sample has no input 'words'"),
+        ('["a", "b"]', "line 2 is not a JSON object"),
+        ('{"x": ["a"', "line 2 is not JSON"),
+        ('{"x": ["a", "b"]}', "1 of 2 lines have 'y'"),
+        ('{"x": ["a", "b"], "y": [1]}', "the values of 'y' differ in length"),
+        ('{"x": ["a", "b"], "y": null}', "'y' has values that are not numbers"),
+        ('{"x": ["a"], "y": 1}', "data.jsonl, sample 2: "),
+        ('{"x": {"a": 1}, "y": 1}', "data.jsonl, sample 2: "),
+    ],
+)
+def test_lines_that_do_not_fit(tmp_path, line, message):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"x": ["b", "a"], "y": "high"}\n' + line + "\n")
+    with pytest.raises(SampleError) as caught:
+        write_prepared(path, WORDS, TEXT, tmp_path / "prepared.npz")
+    assert message in caught.value.message
+    assert not (tmp_path / "prepared.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("none.jsonl", "No such file"), ("data.txt", "is not a raw dataset")]
+)
+def test_files_that_are_no_dataset(tmp_path, name, message):
+    (tmp_path / "data.txt").write_text("a\n")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(SampleError, match=message):
+        write_prepared(tmp_path / name, WORDS, TEXT, tmp_path / "prepared.npz")
+    with pytest.raises(SampleError, match="has no samples"):
+        write_prepared(tmp_path / "empty.jsonl", WORDS, TEXT, tmp_path / "prepared.npz")
+
+
+@pytest.fixture
+def windows(dense_bundle, tmp_path):
+    """The dense model, which gets halves of readings, and its labels for 300 windows."""
+    add_front_end(dense_bundle, WINDOWS)
+    readings = np.random.default_rng(3).normal(size=(300, 3)).round(3)
+    labels = dense(np.float32(readings) / 2).argmax(1)
+    lines = (
+        json.dumps({"x": row.tolist(), "y": LABELS[label]}) + "\n"
+        for row, label in zip(readings, labels, strict=True)
+    )
+    (tmp_path / "data.jsonl").write_text("".join(lines))
+    return dense_bundle
+
+
+def test_validate(windows, edgeattn):
+    result = edgeattn("validate", "dense.edge", "--raw-data", "data.jsonl", "--json")
+    assert result.code == 0, result.out
+    # The first artifact is the reference of the other.
+    assert result.document["artifacts"][1]["stages"]["task"] == "pass"
+    assert "the front end was not compared with the original preprocessing" in result.out
+    for arguments, message in (
+        (("--raw-data", "data.jsonl", "--data", "data.jsonl"), "exclude each other"),
+        (("--raw-data", "none.jsonl"), "No such file"),
+    ):
+        refused = edgeattn("validate", "dense.edge", *arguments)
+        assert refused.code == 2
+        assert message in refused.err
+
+
+def test_a_bundle_without_a_front_end(dense_bundle, edgeattn, tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"x": [1, 2, 3], "y": 1}\n')
+    refused = edgeattn("validate", "dense.edge", "--raw-data", "data.jsonl")
+    assert refused.code == 2
+    assert "dense.edge has no front end" in refused.err
