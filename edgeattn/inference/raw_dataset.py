@@ -31,6 +31,7 @@ def write_prepared(path: Path, front_end: FrontEnd, inputs: Specs, target: Path)
     names = [spec.name for spec in sample_inputs(inputs)]
     if not path.is_file():
         raise SampleError(f"No such file of samples: {path}")
+    labels: Tensors
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path)
         samples = samples_of_arrays(path, arrays, names)
