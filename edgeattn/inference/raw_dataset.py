@@ -35,12 +35,9 @@ def write_prepared(path: Path, front_end: FrontEnd, inputs: Specs, target: Path)
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path)
         samples = samples_of_arrays(path, arrays, names)
+        inputs_in_file = ["x"] if len(names) == 1 and names[0] not in arrays else names
         # An array that is no label is refused when the dataset is opened.
-        labels = {
-            name: array
-            for name, array in arrays.items()
-            if name not in names and not (name == "x" and len(names) == 1)
-        }
+        labels = {name: array for name, array in arrays.items() if name not in inputs_in_file}
     elif path.suffix.lower() == ".jsonl":
         samples, labels = _read_lines(path, front_end, names)
     else:
