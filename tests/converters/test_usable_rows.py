@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 
+from edgeattn.errors import EdgeattnError
 from edgeattn.tensors import Tensors
 from edgeattn_converters.reference.edge_cases import InputProperties
-from edgeattn_converters.reference.keras_outputs import KerasOutputs, keras_function
+from edgeattn_converters.reference.keras_outputs import (
+    KerasOutputs,
+    check_unchanged,
+    keras_function,
+)
 from edgeattn_converters.reference.saturation import shifted_function
 from edgeattn_converters.reference.usable_rows import usable_rows
 from edgeattn_converters.tracing.trace import interface_of
@@ -75,3 +81,34 @@ def test_models_without_a_division_are_not_traced_again() -> None:
     signal = keras.Input((3, 2), name="signal")
     model = keras.Model(signal, keras.layers.LSTM(2)(signal))
     assert shifted_function(model, interface_of(model)) is None
+
+
+def with_maps(signal: np.ndarray, error: float) -> KerasOutputs:
+    """Outputs that returning maps changes by ``error`` in the last of the rows."""
+    changed = signal.copy()
+    changed[-1] += error
+    return KerasOutputs({"y": signal}, {}, {"y": changed})
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_made_up_rows_that_maps_change_by_rounding_are_left_out(real: bool) -> None:
+    """Keras computes weights that it returns in another order of operations."""
+    signal = np.full((6, 1), 0.5, np.float32)
+
+    def run(inputs: Tensors) -> KerasOutputs:
+        return KerasOutputs({"y": inputs["signal"]}, {}, {})
+
+    properties, values = InputProperties({}, {}), with_maps(signal, 1e-4)
+    rows = usable_rows(run, {"signal": signal}, values, (2, 4), properties, real=real)
+    np.testing.assert_array_equal(np.sort(rows.all), np.arange(5))
+    # Real samples stay: files are compared with Keras' outputs without maps.
+    rows = usable_rows(run, {"signal": signal}, values, (6, 6), properties, real=real)
+    np.testing.assert_array_equal(np.sort(rows.all), np.arange(6 if real else 5))
+    check_unchanged(values, np.arange(6))
+
+
+def test_maps_that_change_outputs_are_an_error() -> None:
+    values = with_maps(np.full((6, 1), 0.5, np.float32), 0.01)
+    check_unchanged(values, np.arange(5))
+    with pytest.raises(EdgeattnError, match="maps changes output 'y' in Keras"):
+        check_unchanged(values, np.arange(6))

@@ -115,11 +115,6 @@ CONVOLUTIONS = [
     ),
     from_layers("Conv2D dilated", IMAGE, lambda L, x: L.Conv2D(5, 3, dilation_rate=(2, 1))(x)),
     from_layers("Conv2D groups", IMAGE, lambda L, x: L.Conv2D(6, 3, groups=3)(x)),
-    from_layers(
-        "Conv2D channels first",
-        (3, 8, 9),
-        lambda L, x: L.Conv2D(5, 3, data_format="channels_first")(x),
-    ),
     from_layers("Conv3D", VOLUME, lambda L, x: L.Conv3D(3, 2)(x)),
     from_layers("Conv3D same strides", VOLUME, lambda L, x: L.Conv3D(3, 2, 2, padding="same")(x)),
     from_layers("Conv1DTranspose", S, lambda L, x: L.Conv1DTranspose(5, 3, 2)(x)),

@@ -91,10 +91,10 @@ def convert_case(case: Case, schemes: tuple[str, ...] = ()) -> dict[str, dict[st
             keras = importlib.import_module(module)
             try:
                 model = case.model(keras)
+                expected = _expected(case, model)
             except Exception as error:
                 files[f"{module} .h5"] = ["-", f"not built: {first_line(error)}"]
                 continue
-            expected = _expected(case, model)
             for suffix in (".keras", ".h5") if module == "keras" else (".h5",):
                 label = f"{module} {suffix}"
                 path = folder / f"{module}{suffix}"
@@ -112,8 +112,11 @@ def convert_case(case: Case, schemes: tuple[str, ...] = ()) -> dict[str, dict[st
 def run_stock(case: Case, route: str) -> Status:
     """The status of a stock route."""
     keras = importlib.import_module(case.kerases()[0])
-    model = case.model(keras)
-    expected = _expected(case, model, cut=False)
+    try:
+        model = case.model(keras)
+        expected = _expected(case, model, cut=False)
+    except Exception as error:
+        return ["-", f"not built: {first_line(error)}"]
     try:
         run = stock.ROUTES[route](model)
     except Exception as error:

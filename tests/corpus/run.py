@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from edgeattn.errors import first_line
 from edgeattn.process.worker import SANDBOX
 from edgeattn.schemes import FORMATS, SCHEMES
 from edgeattn_converters.worker.client import ENVIRONMENT
@@ -124,23 +125,29 @@ def _in_child(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
     process = context.Process(target=_send_result, args=(sender, function, arguments))
     process.start()
     sender.close()
+    result, reason = None, ""
     try:
-        result = receiver.recv() if receiver.poll(SECONDS) else None
+        if receiver.poll(SECONDS):
+            result, reason = receiver.recv()
+        else:
+            reason = f"took over {SECONDS:g} s"
     except EOFError:
-        result = None
-    timed_out = process.is_alive() and result is None
+        pass
     process.join(2.0)
     if process.is_alive():
         process.kill()
         process.join()
-    return result, f"took over {SECONDS:g} s" if timed_out else f"exit code {process.exitcode}"
+    return result, reason or f"exit code {process.exitcode}"
 
 
 def _send_result(sender: Connection, function: Callable[..., Any], arguments: Any) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    sender.send(function(*arguments))
+    try:
+        sender.send((function(*arguments), ""))
+    except Exception as error:  # a process that ends by itself may wait for threads
+        sender.send((None, f"{type(error).__name__}: {first_line(error)}"))
     sender.close()
     os._exit(0)
 

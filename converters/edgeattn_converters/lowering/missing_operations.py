@@ -89,6 +89,13 @@ def _log1p(x: Any) -> Any:
     return tf.where(tf.abs(x) < 0.3, series, tf.math.log(1 + x))
 
 
+def _softplus(x: Any) -> Any:
+    """``log(1 + exp(x))``, in which ``exp(x)`` would overflow from 89 on."""
+    import tensorflow as tf
+
+    return tf.maximum(x, 0.0) + tf.math.log(1 + tf.exp(-tf.abs(x)))
+
+
 def _erf(x: Any) -> Any:
     """``x * p(x²)`` up to 4, beyond which it is 1 in float32.
 
@@ -216,6 +223,7 @@ TFLITE: Replacements = {
     "LeftShift": composed.left_shift,
     "MatrixDiagPartV3": _diagonal,
     "Sinh": _sinh,
+    "Softplus": _softplus,
     "Tan": _tan,
 }
 ERROR_FUNCTIONS = frozenset({"Erf", "Erfc"})

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
+from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.tracing.trace import Interface, pack, trace
 
@@ -76,9 +77,18 @@ def keras_function(
 
 
 def check_unchanged(values: KerasOutputs, rows: Array) -> None:
-    """Raises :class:`EdgeattnError` if returning maps changes the outputs for any of ``rows``."""
+    """Raises :class:`EdgeattnError` if returning maps changes the outputs for any of ``rows``.
+
+    Keras computes weights that it returns in another order of operations, which changes outputs by
+    rounding. Up to half of what a float16 file may change them, that is no reason to stop: files
+    are compared with the outputs of ``model.predict``, within the limits of their schemes.
+    """
+    share = 10 ** (-LIMITS["float16"].snr_db / 20) / 2
     for name, with_maps in values.with_maps.items():
-        if not np.allclose(with_maps[rows], values.outputs[name][rows], atol=1e-5, rtol=1e-4):
+        expected = values.outputs[name][rows].astype(np.float64)
+        moved = np.abs(with_maps[rows] - expected).reshape(len(expected), -1)
+        size = np.linalg.norm(expected.reshape(moved.shape), axis=1)
+        if not (np.linalg.norm(moved, axis=1) <= 1e-5 + share * size).all():
             raise EdgeattnError(
                 f"Exporting attention maps changes output {name!r} in Keras.",
                 hint="Convert with --no-attention, and please report this model.",

@@ -2,7 +2,8 @@
 
 Far beyond the samples, a recurrence with relu grows exponentially, a softmax of scores in the
 hundreds switches abruptly, and a normalization of one feature divides zero by zero. There, a change
-in the last digit of an input changes the outputs of Keras itself by more than the limit.
+in the last digit of an input changes the outputs of Keras itself by more than the limit, and so can
+returning attention maps, for which Keras computes in another order.
 """
 
 from collections.abc import Callable
@@ -114,10 +115,14 @@ def usable_rows(
         for name, value in after.outputs.items():
             before = values.outputs[name][extremes]
             usable[extremes] &= _Step(exact).within(before, value, is_map=False)
+    made_up = position >= (count if real else 0)
+    for name, with_maps in values.with_maps.items():
+        same = _Step(exact).within(values.outputs[name], with_maps, is_map=False)
+        usable &= same | ~made_up
+    extremes = extremes[usable[extremes]]
     stable = bool(usable[:count].any())
     if not stable:
         usable[:count] = finite[:count]
-    extremes = extremes[usable[extremes]]
     robust = _unmoved(run, inputs, values, extremes, _Step(exact, float16=True))
     rows = np.flatnonzero(usable)
     return UsableRows(
