@@ -127,7 +127,9 @@ def convert(
             )
             model["notes"] += (front_end or {}).pop("notes", [])
             model["notes"] += _check_calibration(worker, request)
-            artifacts, failures = _write_artifacts(worker, request, named)
+            artifacts, failures = _write_artifacts(
+                worker, {**request, "reference": reference}, named
+            )
             model["notes"] += _options_without_effect(artifacts, quantization)
             versions = worker.call("package_versions", {}, activity="reading package versions")
         manifest = Manifest(

@@ -118,7 +118,7 @@ def _with_checks(
 ) -> ArtifactReport:
     """``report`` with more checks. Those that rounding explains get wider limits."""
     checks, explained = with_wider_limits(checks, report.explained_outputs, limits)
-    few = tuple(check for check in checks if _is_by_chance(check, limits))
+    few = tuple(check for check in checks if is_by_chance(check, limits))
     return replace(
         report,
         checks=(*report.checks, *checks),
@@ -127,7 +127,7 @@ def _with_checks(
     )
 
 
-def _is_by_chance(check: Check, limits: Sequence[Limit]) -> bool:
+def is_by_chance(check: Check, limits: Sequence[Limit] = ()) -> bool:
     """Whether a share misses its limit by so few samples that the true share may be within it.
 
     That is, the exact lower limit of the share of the other samples is at most the accepted one.

@@ -36,7 +36,7 @@ from edgeattn_converters.lowering.tf2onnx_handlers import (
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights
 from edgeattn_converters.quantization.onnx import quantize
-from edgeattn_converters.quantization.quantized_model import ModelIO
+from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizationSamples
 from edgeattn_converters.recipes import Recipe
 from edgeattn_converters.tracing.free_time import FreeModel
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
@@ -62,7 +62,7 @@ def convert(
     *,
     options: ConversionOptions = ConversionOptions(),  # noqa: B008 - frozen
     quantization: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
-    samples: Tensors | None = None,
+    samples: Tensors | QuantizationSamples | None = None,
     free: FreeModel | None = None,
 ) -> ConvertedFile:
     """Write ``model`` to ``path``; ``samples`` are real inputs, for schemes that need calibration.

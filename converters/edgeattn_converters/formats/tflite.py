@@ -26,7 +26,11 @@ from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.candidates import TARGET
 from edgeattn_converters.quantization.integer_only import require_integers
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
+from edgeattn_converters.quantization.quantized_model import (
+    ModelIO,
+    QuantizationSamples,
+    QuantizedModel,
+)
 from edgeattn_converters.quantization.tflite import TFLiteQuantizer, quantize
 from edgeattn_converters.quantization.tflite_micro import MicroQuantizer
 from edgeattn_converters.recipes import Recipe
@@ -47,7 +51,7 @@ def convert(
     *,
     options: ConversionOptions = ConversionOptions(),  # noqa: B008 - frozen
     quantization: QuantizationOptions = QuantizationOptions(),  # noqa: B008 - frozen
-    samples: Tensors | None = None,
+    samples: Tensors | QuantizationSamples | None = None,
 ) -> ConvertedFile:
     """Write ``model`` to ``path``; ``samples`` are real inputs, for schemes that need calibration.
 
@@ -84,7 +88,7 @@ def _quantized(
     recipe: Recipe,
     options: ConversionOptions,
     quantization: QuantizationOptions,
-    samples: Tensors | None,
+    samples: Tensors | QuantizationSamples | None,
     lowering: str,
 ) -> tuple[Traced, QuantizedModel]:
     arguments = (model, interface, options.attention, lowering, options.batch)
@@ -111,7 +115,7 @@ def _for_microcontroller(
     recipe: Recipe,
     options: ConversionOptions,
     quantization: QuantizationOptions,
-    samples: Tensors | None,
+    samples: Tensors | QuantizationSamples | None,
 ) -> tuple[Traced, QuantizedModel]:
     """The file with fused LSTMs if it is near the limits, otherwise with written-out steps.
 

@@ -40,7 +40,12 @@ from edgeattn_converters.quantization.onnx_weights import (
     store_tables,
 )
 from edgeattn_converters.quantization.output_ranges import wide_onnx_ranges, widen_onnx_outputs
-from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
+from edgeattn_converters.quantization.quantized_model import (
+    ModelIO,
+    QuantizationSamples,
+    QuantizedModel,
+    model_opener,
+)
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import range_spread
 from edgeattn_converters.quantization.summary import SLOW, SchemeSummary, summary_of
@@ -63,7 +68,11 @@ INTEGER_OPSET, INTEGER_IR = 21, 10
 
 
 def quantize(
-    proto: Any, io: ModelIO, recipe: Recipe, options: QuantizationOptions, samples: Tensors | None
+    proto: Any,
+    io: ModelIO,
+    recipe: Recipe,
+    options: QuantizationOptions,
+    samples: Tensors | QuantizationSamples | None,
 ) -> QuantizedModel:
     """Quantize a float32 model, which is not changed, and summarize the result.
 

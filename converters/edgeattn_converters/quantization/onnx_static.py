@@ -14,6 +14,8 @@ INT8_OPERATORS = (
     *("MatMul", "Gemm", "Conv", "Add", "Mul", "Relu", "Sigmoid", "MaxPool", "AveragePool"),
     *("GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze"),
 )
+# These move integers only if both their input and their output are integers.
+MOVING = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 # onnxruntime has no int16 kernels and emulates them; the products are what affects the results.
 INT16_OPERATORS = ("MatMul", "Gemm", "Conv", "Add", "Mul")
 
@@ -28,15 +30,17 @@ def quantize_activations(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     names = name_nodes(proto)
+    excluded = [names[k] for k in sorted(floats)]
     is_int16 = dtype == "int16"
+    kinds = INT16_OPERATORS if is_int16 else INT8_OPERATORS
     quantized = written_model(
         lambda path: quantize_static(
             proto,
             path,
             _Batches(inputs, samples),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(INT16_OPERATORS if is_int16 else INT8_OPERATORS),
-            nodes_to_exclude=[names[k] for k in sorted(floats)],
+            op_types_to_quantize=list(kinds),
+            nodes_to_exclude=excluded,
             per_channel=True,
             activation_type=QuantType.QInt16 if is_int16 else QuantType.QInt8,
             weight_type=QuantType.QInt8,
@@ -48,9 +52,63 @@ def quantize_activations(
             },
         )
     )
+    _read_unrounded(quantized, set(kinds), set(excluded))
     if is_int16:
         _add_headroom(quantized)
     return quantized
+
+
+def _read_unrounded(proto: Any, kinds: set[str], excluded: set[str]) -> None:
+    """Let float operators and outputs read float values as they are, in place.
+
+    onnxruntime's quantizer rounds a value for all its readers if one of them is an integer
+    operator. Beyond the measured range that is a large error, which float attention must not see.
+    """
+    graph = proto.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in set(node.input):
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in graph.output}
+
+    def is_integer(node: Any) -> bool:
+        if node.op_type not in kinds or node.name in excluded:
+            return False
+        rounded = {item.op_type for name in node.output for item in readers.get(name, [])}
+        return node.op_type not in MOVING or "QuantizeLinear" in rounded
+
+    def is_float(name: str) -> bool:
+        maker = makers.get(name)
+        if maker is None or not is_integer(maker):
+            return True
+        kinds_read = {makers[item].op_type for item in maker.input if item in makers}
+        return "DequantizeLinear" not in kinds_read
+
+    for node in list(graph.node):
+        quantizing = makers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if quantizing is None or not is_float(quantizing.input[0]):
+            continue
+        value, rounded = quantizing.input[0], node.output[0]
+        reading = readers.get(rounded, [])
+        if rounded not in outputs:
+            for reader in reading:
+                if not is_integer(reader):
+                    _rename(reader, rounded, value)
+        elif value in makers:
+            # The output is the float value, and integer operators read the rounded one.
+            node.output[0] = f"{rounded}/rounded"
+            for reader in reading:
+                if is_integer(reader):
+                    _rename(reader, rounded, node.output[0])
+            for other in (makers[value], *readers[value]):
+                _rename(other, value, rounded)
+
+
+def _rename(node: Any, old: str, new: str) -> None:
+    """Rename an input or output of a node, in place."""
+    for names in (node.input, node.output):
+        names[:] = [new if name == old else name for name in names]
 
 
 def _add_headroom(proto: Any) -> None:

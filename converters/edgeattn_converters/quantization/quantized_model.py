@@ -41,6 +41,23 @@ class ModelIO:
         return tuple(spec for spec in self.outputs if spec.name not in self.maps)
 
 
+@dataclass(frozen=True, eq=False)
+class QuantizationSamples:
+    """Real inputs to quantize with, and those of the reference that the verdict is given on.
+
+    No range is measured on ``reference``, whose first ``ordinary`` rows are those before the
+    extremes.
+    """
+
+    inputs: Tensors
+    reference: Tensors | None = None
+    ordinary: int = 0
+
+    @classmethod
+    def of(cls, samples: "Tensors | QuantizationSamples") -> "QuantizationSamples":
+        return samples if isinstance(samples, QuantizationSamples) else cls(samples)
+
+
 @dataclass(frozen=True)
 class QuantizedModel:
     """A file of either format: ``content`` is the bytes of a ``.tflite`` file or an ONNX model.

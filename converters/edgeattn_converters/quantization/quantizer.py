@@ -17,7 +17,13 @@ from edgeattn_converters.quantization.candidates import (
     static_stages,
 )
 from edgeattn_converters.quantization.layer_weights import key_of
-from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, model_opener
+from edgeattn_converters.quantization.quantized_model import (
+    ModelIO,
+    OpenModel,
+    QuantizationSamples,
+    QuantizedModel,
+    model_opener,
+)
 from edgeattn_converters.quantization.selection import select_candidate, split_samples
 from edgeattn_converters.quantization.summary import (
     SchemeSummary,
@@ -42,26 +48,29 @@ class Quantizer(ABC):
         self, content: Any, io: ModelIO, recipe: Recipe, options: QuantizationOptions
     ) -> None:
         self.content, self.io, self.recipe, self.options = content, io, recipe, options
+        self.samples: QuantizationSamples | None = None
 
-    def quantize(self, samples: Tensors | None) -> QuantizedModel:
+    def quantize(self, samples: Tensors | QuantizationSamples | None) -> QuantizedModel:
         """Quantize with the best candidate for these real inputs.
 
         Raises :class:`ConversionError` if the model cannot be converted to the scheme, or if the
         scheme needs calibration and there are no samples.
         """
+        self.samples = QuantizationSamples.of(samples) if samples else None
+        inputs = None if self.samples is None else self.samples.inputs
         if self.recipe.scheme == "float32":
             return self.model(self.content, DEFAULT)
         if self.recipe.needs_calibration:
-            if not samples:
+            if not inputs:
                 raise ConversionError(
                     f"{self.recipe.scheme} needs calibration samples.",
                     hint="Pass them: --calibration FILE",
                 )
-            return self.calibrated(samples)
+            return self.calibrated(inputs)
         if self.recipe.scheme in ("float16", "int4"):
             return self.with_weights(DEFAULT)
         stages = dynamic_stages(has_attention=self.has_attention, is_recurrent=self.io.is_recurrent)
-        return self.select(stages, self.with_weights, samples)
+        return self.select(stages, self.with_weights, inputs)
 
     def calibrated(self, samples: Tensors) -> QuantizedModel:
         """Quantize weights and activations, whose ranges are measured on a part of ``samples``."""
@@ -83,13 +92,26 @@ class Quantizer(ABC):
         self,
         stages: Iterable[Stage],
         quantize: Callable[[Candidate], QuantizedModel],
-        samples: Tensors | None,
+        inputs: Tensors | None,
     ) -> QuantizedModel:
-        opener = model_opener(self.content, self.io)
-        scheme = self.recipe.scheme
+        """The best candidate on ``inputs`` and the rows of the reference."""
+        samples = None
+        if inputs is not None:
+            samples = replace(QuantizationSamples.of(self.samples or inputs), inputs=inputs)
         return select_candidate(
-            stages, quantize, opener, self.io, scheme, samples, self._achieves_scheme, self.expense
+            stages,
+            quantize,
+            self._opener(),
+            self.io,
+            self.recipe.scheme,
+            samples,
+            self._achieves_scheme,
+            self.expense,
         )
+
+    def _opener(self) -> OpenModel:
+        """How to open candidates."""
+        return model_opener(self.content, self.io)
 
     def _achieves_scheme(self, model: QuantizedModel) -> bool:
         float16_weights = bool(model.candidate.float16)

@@ -8,10 +8,19 @@ import numpy as np
 
 from edgeattn.errors import SchemeError, UsageError, first_line
 from edgeattn.metrics import pairwise as metrics
-from edgeattn.metrics.limits import LIMITS
+from edgeattn.metrics.limits import LIMITS, Check, checks_of
 from edgeattn.tensors import Tensors
+from edgeattn.validation.artifact import is_by_chance
+from edgeattn.validation.comparison import attention_checks, output_checks
+from edgeattn.validation.rounding import excess
 from edgeattn_converters.quantization.candidates import DEFAULT, TARGET, Candidate, Stage
-from edgeattn_converters.quantization.quantized_model import ModelIO, OpenModel, QuantizedModel
+from edgeattn_converters.quantization.quantized_model import (
+    ModelIO,
+    OpenModel,
+    QuantizationSamples,
+    QuantizedModel,
+    RunFunction,
+)
 
 # Every fourth sample is excluded from the measurement of ranges and comes first in the selection,
 # so that a file that clips unseen values does not look good. Fewer samples serve both purposes.
@@ -26,7 +35,8 @@ ROUNDS, TIMED_SAMPLES = 5, 8
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A candidate's model, its :func:`limit_ratio`, and whether it is what the scheme requests.
+    """A candidate's model, its ratio of an error to its limit, and whether it is what the scheme
+    requests.
 
     ``expense`` is lower for a faster model.
     """
@@ -62,23 +72,24 @@ def select_candidate(
     open_model: OpenModel,
     io: ModelIO,
     scheme: str,
-    samples: Tensors | None,
+    samples: Tensors | QuantizationSamples | None,
     achieves: Callable[[QuantizedModel], bool] = lambda model: True,
     expense: Callable[[QuantizedModel], float] = lambda model: model.size,
 ) -> QuantizedModel:
     """Quantize by stages and return the fastest model near the scheme's limits, or the closest.
 
     ``samples`` should begin with those that no range was measured on; without samples, the first
-    candidate is returned. ``expense`` is lower for a faster model. Models that do not achieve the
-    scheme are returned only if all others exceed its limits. Raises :class:`SchemeError` if no
-    candidate gives a file that its runtime can run.
+    candidate is returned. ``expense`` is lower for a faster model. A model that the verdict on the
+    reference would reject exceeds the limits, whatever its errors on the samples are. Models that
+    do not achieve the scheme are returned only if all others exceed its limits. Raises
+    :class:`SchemeError` if no candidate gives a file that its runtime can run.
     """
     stages = list(stages)
     if samples is None:
         return quantize(stages[0].candidates[0])
-    samples = {name: array[:SELECTION_SAMPLES] for name, array in samples.items()}
+    comparison = _Comparison(QuantizationSamples.of(samples), io, scheme)
     with open_model(None) as run:
-        expected = run(samples)
+        expected = comparison.run(run)
     attempts: list[_Attempt] = []
     reasons: list[str] = []
     for stage in stages:
@@ -91,7 +102,7 @@ def select_candidate(
         for model in sorted(models, key=expense):
             try:
                 with open_model(model) as run:
-                    ratio = limit_ratio(expected, run(samples), io, scheme)
+                    ratio = comparison.ratio(expected, comparison.run(run))
             except Exception as error:  # runtimes raise errors of their own classes
                 reasons.append(first_line(error) or type(error).__name__)
                 continue
@@ -101,7 +112,7 @@ def select_candidate(
     if not attempts:
         raise SchemeError(f"The model cannot be converted to {scheme}: {reasons[0]}")
     best = _best([item for item in attempts if item.achieved and item.ratio <= 1] or attempts)
-    cost = _cost(best, attempts, open_model, samples)
+    cost = _cost(best, attempts, open_model, comparison.samples)
     is_requested = len(stages[0].candidates) == 1
     notes = _notes(best, attempts, scheme, cost, is_requested=is_requested)
     return replace(best.model, notes=notes, cost=cost)
@@ -118,6 +129,29 @@ def _quantized(
             raise
         except Exception as error:  # quantizers raise errors of their own classes
             reasons.append(first_line(error) or type(error).__name__)
+
+
+class _Comparison:
+    """The comparison of candidates with the float32 model on samples and on the reference."""
+
+    def __init__(self, samples: QuantizationSamples, io: ModelIO, scheme: str) -> None:
+        inputs = samples.inputs.items()
+        self.samples = {name: array[:SELECTION_SAMPLES] for name, array in inputs}
+        self._reference, self._ordinary = samples.reference, samples.ordinary
+        self._io, self._scheme = io, scheme
+
+    def run(self, run: RunFunction) -> tuple[Tensors, Tensors]:
+        """Outputs for the samples and for the reference."""
+        return run(self.samples), {} if self._reference is None else run(self._reference)
+
+    def ratio(self, expected: tuple[Tensors, Tensors], actual: tuple[Tensors, Tensors]) -> float:
+        """The largest ratio of an error to its limit; that on the reference counts if it misses
+        one."""
+        ratio = limit_ratio(expected[0], actual[0], self._io, self._scheme)
+        if self._reference is None:
+            return ratio
+        missed = missed_limits(expected[1], actual[1], self._ordinary, self._io, self._scheme)
+        return max(ratio, missed)
 
 
 def _best(attempts: Sequence[_Attempt]) -> _Attempt:
@@ -168,6 +202,32 @@ def limit_ratio(expected: Tensors, actual: Tensors, io: ModelIO, scheme: str) ->
             # The ratio is one of amplitudes: 20 dB are a factor of ten.
             worst = max(worst, 10 ** ((limits.snr_db - metrics.snr_db(want, got)) / 20))
     return float(worst)
+
+
+def missed_limits(
+    expected: Tensors, actual: Tensors, ordinary: int, io: ModelIO, scheme: str
+) -> float:
+    """By what factor rows of the reference miss a limit of the verdict; 0 if they meet all.
+
+    The first ``ordinary`` rows are those before the extremes.
+    """
+    limits, missed = LIMITS[scheme], [0.0]
+    for spec in io.outputs:
+        want, got = expected[spec.name], actual[spec.name]
+        if metrics.new_non_finite(want, got):
+            return np.inf
+        want, got = metrics.mask_equal_non_finite(want, got)
+        if not limits.extremes:
+            want, got = want[:ordinary], got[:ordinary]
+        is_map = spec.name in io.maps
+        check = checks_of("", "attention" if is_map else "numbers", spec.name)
+        checks: Iterable[Check] = (
+            attention_checks(check, want, got, limits)
+            if is_map
+            else output_checks(check, want, got, limits, ordinary)
+        )
+        missed += [excess(c) for c in checks if c.passed is False and not is_by_chance(c)]
+    return float(np.nan_to_num(np.max(missed), nan=np.inf, posinf=np.inf))
 
 
 def _notes(

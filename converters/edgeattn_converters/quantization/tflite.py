@@ -24,7 +24,11 @@ from edgeattn_converters.quantization.instructions import estimate_instructions
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
 from edgeattn_converters.quantization.output_ranges import widen_tflite_outputs
-from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
+from edgeattn_converters.quantization.quantized_model import (
+    ModelIO,
+    QuantizationSamples,
+    QuantizedModel,
+)
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
 from edgeattn_converters.quantization.state_updates import state_updates
@@ -43,7 +47,7 @@ def quantize(
     io: ModelIO,
     recipe: Recipe,
     options: QuantizationOptions,
-    samples: Tensors | None,
+    samples: Tensors | QuantizationSamples | None,
     quantizer: "type[TFLiteQuantizer] | None" = None,
 ) -> QuantizedModel:
     """Quantize a float32 file and summarize the result; ``quantizer`` is that of another runtime.

@@ -5,7 +5,7 @@ int8 weights. What a scheme cannot compute in int8 is therefore int16 here, not 
 candidates of an ``int8`` file differ in the operators that are int16.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from edgeattn_converters.quantization.integer_pass import (
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
+    OpenModel,
     QuantizedModel,
     model_opener,
 )
@@ -35,7 +36,6 @@ from edgeattn_converters.quantization.ranges import Ranges, measure_cells, measu
 from edgeattn_converters.quantization.selection import (
     SELECTION_SAMPLES,
     limit_ratio,
-    select_candidate,
     split_samples,
 )
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
@@ -85,17 +85,8 @@ class MicroQuantizer(TFLiteQuantizer):
         """Whether an ``int8`` file may have no int16 operators: accelerators have none."""
         return self.recipe.activations == "int16" or self.options.runtime != MICRO
 
-    def select(
-        self,
-        stages: Iterable[Stage],
-        quantize: Callable[[Candidate], QuantizedModel],
-        samples: Tensors | None,
-    ) -> QuantizedModel:
-        opener = model_opener(self.content, self.io, runtime=self.options.runtime)
-        scheme = self.recipe.scheme
-        return select_candidate(
-            stages, quantize, opener, self.io, scheme, samples, self._achieves_scheme
-        )
+    def _opener(self) -> OpenModel:
+        return model_opener(self.content, self.io, runtime=self.options.runtime)
 
     def _achieves_scheme(self, model: QuantizedModel) -> bool:
         integers = not (self.options.integer_only and model.blockers)

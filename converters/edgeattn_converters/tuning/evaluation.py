@@ -147,6 +147,7 @@ class CandidateEvaluator:
             "folder": str(self.folder),
             "format": candidate.format,
             "scheme": candidate.scheme,
+            "reference": dict(self.manifest.reference),
         }
         try:
             entry = self._worker.call(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn import progress
-from edgeattn.bundle.manifest import REFERENCE, Artifact, sha256
+from edgeattn.bundle.manifest import CALIBRATION, REFERENCE, SAMPLES, Artifact, sha256
 from edgeattn.errors import EdgeattnError, SampleError, UnsupportedModelError, UsageError
 from edgeattn.frontend.description import FRONTEND, FrontEnd
 from edgeattn.samples import files as sample_files
@@ -33,7 +33,7 @@ from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED_NOTE
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.quantized_model import ModelIO
+from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizationSamples
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.reference import keras_outputs, reference_file
 from edgeattn_converters.tracing import states
@@ -369,9 +369,19 @@ def _selection_inputs(opened: OpenModel) -> Tensors:
 
 
 def write_artifact(
-    source: Json, options: Json, quantization: Json, folder: str, format: str, scheme: str
+    source: Json,
+    options: Json,
+    quantization: Json,
+    folder: str,
+    format: str,
+    scheme: str,
+    reference: Json | None = None,
 ) -> dict[str, Any]:
-    """Convert to one format and scheme; the artifact's entry in the manifest."""
+    """Convert to one format and scheme; the artifact's entry in the manifest.
+
+    ``reference`` is the manifest's entry for the reference in ``folder``. A candidate that fails on
+    it is rejected.
+    """
     progress.report(f"converting to {format} {scheme}")
     opened, parsed = _open(source, options), ConversionOptions(**options)
     chosen = QuantizationOptions(**quantization)
@@ -383,7 +393,8 @@ def write_artifact(
     convert = functools.partial(
         converter.convert, opened.model, opened.interface, recipe_for(scheme), quantization=chosen
     )
-    convert = functools.partial(convert, options=parsed, samples=samples)
+    judged = _with_reference(samples, opened.interface, Path(folder), reference)
+    convert = functools.partial(convert, options=parsed, samples=judged)
     file: ConvertedFile | None = None
     achieved: dict[str, Any] = {}
     free_axes: free_time.Axes = {}
@@ -452,6 +463,21 @@ def _quantization_samples(
             measured = _calibration(opened, quantization, folder)
             return measured, measured.inputs
     return None, _selection_inputs(opened)
+
+
+def _with_reference(
+    samples: Tensors | None, interface: Interface, folder: Path, entry: Json | None
+) -> QuantizationSamples | None:
+    """``samples`` with the inputs of the reference, if these are real: synthetic ones decide
+    nothing."""
+    if samples is None:
+        return None
+    if entry is None or entry.get("kind") not in (SAMPLES, CALIBRATION):
+        return QuantizationSamples(samples)
+    arrays = read_npz(folder / REFERENCE)
+    inputs = {spec.name: arrays[f"input/{spec.name}"] for spec in interface.inputs}
+    ordinary = int(entry["samples"]) + int(entry.get("ordinary_edge_cases", 0))
+    return QuantizationSamples(samples, inputs, ordinary)
 
 
 def inspect(source: Json, attempt_conversion: bool = True) -> dict[str, Any]:

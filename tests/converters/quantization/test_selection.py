@@ -19,8 +19,17 @@ from edgeattn_converters.quantization.candidates import (
     dynamic_stages,
     static_stages,
 )
-from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel, RunFunction
-from edgeattn_converters.quantization.selection import select_candidate, split_samples
+from edgeattn_converters.quantization.quantized_model import (
+    ModelIO,
+    QuantizationSamples,
+    QuantizedModel,
+    RunFunction,
+)
+from edgeattn_converters.quantization.selection import (
+    missed_limits,
+    select_candidate,
+    split_samples,
+)
 from edgeattn_converters.recipes import recipe_for
 
 SPEC = TensorSpec("y", (None, 2), "float32")
@@ -36,8 +45,12 @@ def _select(
     stages: tuple[Stage, ...] = dynamic_stages(has_attention=False, is_recurrent=False),
     scheme: str = "dynamic_int8",
     achieves: Callable[[QuantizedModel], bool] = lambda model: True,
+    beyond: dict[Candidate, float] | None = None,
 ) -> QuantizedModel:
-    """The selected model, given each candidate's error as a share of the output."""
+    """The selected model, given each candidate's error as a share of the output.
+
+    ``beyond`` are the errors for values over 9, by candidate.
+    """
 
     def quantize(candidate: Candidate) -> QuantizedModel:
         if candidate not in noise:
@@ -48,7 +61,8 @@ def _select(
     @contextlib.contextmanager
     def open_model(model: QuantizedModel | None) -> Iterator[RunFunction]:
         share = 0.0 if model is None else noise[model.candidate]
-        yield lambda data: {"y": data["x"] * (1 + share)}
+        large = 0.0 if model is None else (beyond or noise).get(model.candidate, share)
+        yield lambda data: {"y": data["x"] * (1 + np.where(data["x"] > 9, large, share))}
 
     return select_candidate(stages, quantize, open_model, IO, scheme, samples, achieves)
 
@@ -108,6 +122,69 @@ def test_later_stages_only_if_earlier_ones_do_not_suffice() -> None:
     assert model.cost["bytes"] == 6
     assert model.cost["time"] > 0
     assert model.notes[1] == "the weights that attention depends on are float16"
+
+
+# Two ordinary rows, of which one is beyond what was calibrated, and an extreme.
+REFERENCE = {"x": np.array([[3.0, 4.0], [30.0, 40.0], [300.0, 400.0]], np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("errors", "candidate"),
+    [
+        # The limit is 20 dB, 10%. What meets it on the reference needs no further room there.
+        ({DEFAULT: 0.09, ATTENTION: 0.0}, DEFAULT),
+        ({DEFAULT: 0.2, ATTENTION: 0.09}, ATTENTION),
+        ({DEFAULT: 0.2, ATTENTION: 0.11, PROJECTIONS: 0.5, UPSTREAM: 0.02}, UPSTREAM),
+        # None meets it: the closest one, whatever its errors on the samples.
+        ({DEFAULT: 0.9, ATTENTION: 0.3, PROJECTIONS: 0.5, UPSTREAM: 0.9, FLOAT16: 0.9}, ATTENTION),
+        ({DEFAULT: np.inf, ATTENTION: np.nan, PROJECTIONS: 0.05}, PROJECTIONS),
+    ],
+)
+def test_candidate_that_fails_on_the_reference_is_not_selected(
+    errors: dict[Candidate, float], candidate: Candidate
+) -> None:
+    noise = dict.fromkeys((DEFAULT, ATTENTION, PROJECTIONS, UPSTREAM, FLOAT16), 0.02)
+    noise[DEFAULT] = 0.01
+    model = _select(
+        noise,
+        samples=QuantizationSamples(X, REFERENCE, ordinary=2),
+        sizes={DEFAULT: 10, ATTENTION: 20, PROJECTIONS: 30, UPSTREAM: 40, FLOAT16: 50},
+        stages=STATIC,
+        scheme="int8",
+        beyond=errors,
+    )
+    assert model.candidate == candidate
+
+
+def test_only_infinite_outputs_for_extremes_reject_a_candidate() -> None:
+    noise = {DEFAULT: 0.01, ATTENTION: 0.02}
+    for error, candidate in ((0.9, DEFAULT), (np.inf, ATTENTION)):
+        model = _select(
+            noise,
+            samples=QuantizationSamples(X, REFERENCE, ordinary=1),
+            stages=STATIC,
+            scheme="int8",
+            beyond={DEFAULT: error},
+        )
+        assert model.candidate == candidate
+
+
+def test_attention_maps_are_compared_with_the_limits_of_the_verdict() -> None:
+    """Weights that are each off by 0.01 only diverge by more than ten times the mean's
+    limit."""
+    spec = TensorSpec("attention/a", (None, 100), "float32")
+    io = ModelIO((), (spec,), (spec.name,))
+    expected = {spec.name: np.full((20, 100), 0.01)}
+    actual = {spec.name: expected[spec.name].copy()}
+    assert missed_limits(expected, actual, 20, io, "int8") == 0
+    actual[spec.name][0] = np.repeat([0.02, 0.0], 50)
+    # The divergence of (1/2, 1/2) from (1, 0): (2 ln 2 - 1.5 ln 1.5) / 2 with m = 3/4 and 1/4.
+    divergence = 0.5 * (np.log(4 / 3)) + 0.5 * (0.5 * np.log(2 / 3) + 0.5 * np.log(2))
+    ratio = missed_limits(expected, actual, 20, io, "int8")
+    assert ratio == pytest.approx(np.sqrt(divergence / 0.05))
+    # It is an extreme if it is not among the ordinary rows.
+    swapped = {spec.name: actual[spec.name][::-1]}
+    assert missed_limits(expected, swapped, 19, io, "int8") == 0
 
 
 def test_candidate_with_values_that_are_not_finite_is_not_selected() -> None:
