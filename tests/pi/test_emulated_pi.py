@@ -311,3 +311,51 @@ def test_32_bit_bookworm_has_tflite_runtime(emulate, home):
     code, document, err = edgeattn(pi, "validate", "dense.edge", "--json")
     assert (code, err, document["verdict"]) == (0, "", "pass")
     assert [item["verdict"] for item in document["artifacts"]] == ["pass", "not run"]
+
+
+# From raw input to named answers
+
+
+@pytest.fixture(scope="session")
+def spoken_digits(tmp_path_factory):
+    """A folder with a bundle that takes sound, and recordings."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("conversion needs TensorFlow")
+    folder = tmp_path_factory.mktemp("spoken")
+    model = PROJECT / "sample_models" / "spoken_digits"
+    recordings = (str(PROJECT / "examples" / "recordings.py"), "spoken_digits", "recorded")
+    convert = ("-P", "-m", "edgeattn", "convert", str(model / "model.h5"))
+    files = ("--preprocess", str(model / "preprocess.toml"), "--scheme", "float32")
+    files += ("--raw-samples", "recorded/samples.npz", "--samples", "recorded/prepared.npz")
+    for arguments in (recordings, (*convert, *files, "-o", "digits.edge")):
+        subprocess.run([sys.executable, *arguments], cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.long
+def test_from_sound_to_labels(pi, spoken_digits):
+    """The spectrograms of the device are those of tf.signal, and its answers those of x86."""
+    pi = pi.mounted(spoken_digits, "/home/pi")
+    data = ("--raw-data", "recorded/data.npz")
+    code, document, err = edgeattn(pi, "validate", "digits.edge", *data, "--json")
+    assert (code, err, document["verdict"]) == (0, "", "pass")
+    for item in document["artifacts"]:
+        (check,) = (check for check in item["checks"] if check["metric"] == "preprocess")
+        assert check["passed"]
+    assert document["artifacts"][1]["stages"]["task"] == "pass"
+
+    command = ("run", "digits.edge", "--input", "recorded/stream.wav", "--stream")
+    code, output, _ = edgeattn(pi, *command)
+    assert code == 0
+    local = subprocess.run(
+        [sys.executable, "-P", "-m", "edgeattn", *command],
+        cwd=spoken_digits,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pairs = zip(output.splitlines(), local.stdout.splitlines(), strict=True)
+    for answer, expected in ((json.loads(a), json.loads(b)) for a, b in pairs):
+        assert answer["label"] == expected["label"]
+        assert answer["score"] == pytest.approx(expected["score"], abs=1e-4)
+        assert answer["attention"] == pytest.approx(expected["attention"], abs=1e-4)
