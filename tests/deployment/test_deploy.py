@@ -19,6 +19,7 @@ from local_device import HOST, OPTIONS, LocalWorker, deploy, end_process, leftov
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
+from edgeattn.cli.deploy import as_text
 from edgeattn.deployment.deploy import default_folder
 from edgeattn.deployment.fleet import on_each_host
 from edgeattn.deployment.on_device import steps
@@ -55,6 +56,41 @@ def test_first_deployment(home, old):
     report = json.loads((root(home) / "versions" / result.version / "report.json").read_text())
     assert (report["verdict"], report["host"]) == ("pass", "pi@board")
     assert leftovers(home) == []
+
+
+class Measured:
+    """A measurement on the device; the second one of onnx is the fastest."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def to_json(self):
+        medians = [("tflite", 1, 2.0), ("onnx", 1, 2.5), ("tflite", 2, 1.75), ("onnx", 2, 1.5)]
+        return {
+            "artifacts": [
+                {"format": format, "scheme": "float32", "threads": threads, "p50_ms": median}
+                for format, threads, median in medians
+            ]
+        }
+
+
+def test_the_fastest_artifact_on_the_device_is_recommended(home, old, monkeypatch):
+    monkeypatch.setattr("edgeattn.benchmark.latency.measure_latency", Measured)
+    result = deploy(old, options=replace(OPTIONS, measure=True))
+    recommended = result.to_json()["recommended"]
+    assert (recommended["format"], recommended["criterion"]) == ("onnx", "latency")
+    assert (recommended["p50_ms"], recommended["threads"]) == (1.5, 2)
+    assert recommended["device"] == "pi@board"
+    report = json.loads((root(home) / "versions" / result.version / "report.json").read_text())
+    assert report["recommended"] == recommended
+    text = as_text((result,), old.path)
+    assert f"pi@board: {result.recommendation.line}" in text.splitlines()
+    assert "median 1.5 ms with 2 threads" in text
+
+
+def test_without_a_measurement_the_smallest_artifact_is_recommended(home, old):
+    smallest = min(old.manifest.artifacts, key=lambda item: item.bytes)
+    assert deploy(old).recommendation.artifact == smallest
 
 
 def test_only_changed_files_are_copied(home, old, new):

@@ -133,6 +133,9 @@ BENCH = {"format": "onnx", "scheme": "float32", "p50_ms": 1.0}
                 {"p50_ms": True},
                 {"scheme": "int8"},
                 {"format": ["onnx"]},
+                {"threads": 0},
+                {"threads": "2"},
+                {"threads": True},
             )
         ),
     ],
