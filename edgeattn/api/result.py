@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,6 +49,9 @@ class Result:
 
 
 def _escape(text: str) -> str:
+    # Not at the top: the command line does not need it, and should start fast.
+    import html
+
     return html.escape(printable(text))
 
 

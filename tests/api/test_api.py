@@ -12,6 +12,7 @@ from artifacts import dense, samples
 
 import edgeattn
 from edgeattn.bundle.manifest import Artifact
+from edgeattn.inference.batch import predict
 from edgeattn.runners import open_artifact
 
 
@@ -206,6 +207,25 @@ class TestPredict:
     def test_wrong_batches(self, model, batch, message):
         with pytest.raises(edgeattn.SampleError, match=message):
             model.predict(batch)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 8, 11])
+def test_files_with_a_fixed_batch_size(count):
+    """Batches of 4 are filled with repeated samples, whose outputs are left out."""
+    spec = edgeattn.TensorSpec("x", (4, 3), "float32")
+
+    sizes = []
+
+    class Model:
+        inputs = (spec,)
+
+        def __call__(self, sample):
+            sizes.append(len(sample["x"]))
+            return {"score": dense(sample["x"])}
+
+    model, x = Model(), np.arange(3.0 * count, dtype="float32").reshape(count, 3)
+    np.testing.assert_array_equal(predict(model, x)["score"], dense(x))
+    assert sizes == [4] * -(-count // 4)
 
 
 def test_without_tensorflow_one_error_says_what_to_install(monkeypatch):

@@ -58,6 +58,19 @@ def test_the_length_of_a_sample_selects_the_model(folder: Path) -> None:
     assert model.runtime.startswith("onnxruntime")
 
 
+def test_a_batch_of_samples_of_one_length(folder: Path) -> None:
+    model = edgeattn.load(folder)
+    for steps in (4, 7):
+        x = np.random.default_rng(steps).normal(size=(5, steps, FEATURES)).astype("float32")
+        np.testing.assert_allclose(model.predict(x)["total"], steps * x.sum(axis=1), rtol=1e-5)
+
+
+def test_the_recommended_artifact_of_every_length(folder: Path) -> None:
+    model = edgeattn.load(folder, best=True)
+    x = np.ones((7, FEATURES), np.float32)
+    np.testing.assert_allclose(model(x)["total"], [[49, 49]])
+
+
 def test_a_sample_of_another_length(folder: Path) -> None:
     model = edgeattn.load(folder)
     with pytest.raises(
