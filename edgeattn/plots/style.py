@@ -60,8 +60,9 @@ def figure(
     """
     require("matplotlib")
     from matplotlib import rc_context
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    from edgeattn.plots.notebook_figure import NotebookFigure
 
     style: Any = {
         "svg.fonttype": "none",
@@ -84,7 +85,7 @@ def figure(
     }
     with rc_context(style):
         layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)  # inches
-        new_figure = Figure(figsize=(width, height), layout=layout)
+        new_figure = NotebookFigure(figsize=(width, height), layout=layout)
         axes = new_figure.subplots(rows, columns, squeeze=False, **grid)
         for axis in axes.ravel():
             # Matplotlib creates ticks when it draws, after this context has ended.

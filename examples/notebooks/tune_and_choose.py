@@ -2,21 +2,15 @@
 # # Tune and choose
 #
 # Search for the smallest file of a trained model that passes, and compare it with the others. Takes
-# a few minutes; run it in the folder of a clone, after `pip install '.[convert,plots]'`.
+# a few minutes; run it in the folder of a clone, after `pip install '.[convert,report]'`.
 
 # %%
-from pathlib import Path
-
 import numpy as np
-from matplotlib.figure import Figure
 
 import edgeattn
-from edgeattn_converters import ModelSource
-from edgeattn_converters.tuning.tune import TuningOptions, tune
 
-FOLDER = Path("tune_and_choose")
-FOLDER.mkdir(exist_ok=True)
-SAMPLES = "sample_models/digits/samples.npz"
+samples = "sample_models/digits/samples.npz"
+pictures = np.load(samples)
 
 # %% [markdown]
 # ## Search
@@ -25,44 +19,35 @@ SAMPLES = "sample_models/digits/samples.npz"
 # confidence, on 360 labeled pictures. A search that was interrupted resumes if the cell runs again.
 
 # %%
-options = TuningOptions(
-    max_drop=0.05, formats=("tflite",), schemes=("all", "int4"), max_candidates=8
-)
-result = tune(
-    ModelSource("sample_models/digits/model.h5", samples=SAMPLES),
-    SAMPLES,
-    FOLDER / "tuned.edge",
-    options=options,
+tuning = edgeattn.tune(
+    "sample_models/digits/model.h5",
+    samples,
+    "tune_and_choose.edge",
+    samples=samples,
+    max_drop=0.05,
+    formats="tflite",
+    schemes=("float32", "dynamic_int8", "int4"),
+    max_candidates=8,
     force=True,
 )
+print(tuning)
 
 # %% [markdown]
 # ## Compare
 #
-# Candidates from the smallest to the largest. What fails is listed with the reason.
+# Candidates from the smallest to the largest; what does not pass is listed with the reason.
 
 # %%
-converted = sorted((r for r in result.results if r.bytes), key=lambda r: r.bytes)
-for candidate in converted:
-    score = "" if candidate.score is None else f"{candidate.score:.1%}"
-    kilobytes = candidate.bytes / 1000
-    label = candidate.candidate.label
-    print(f"{kilobytes:6.1f} kB  {candidate.verdict:5}  {score:6}  {label}  {candidate.shortfall}")
-print("Chosen:", result.chosen.candidate.label)
+converted = sorted((item for item in tuning.search.results if item.bytes), key=lambda c: c.bytes)
+for item in converted:
+    kilobytes = item.bytes / 1000
+    print(f"{kilobytes:6.1f} kB  {item.verdict:6} {item.candidate.label}  {item.shortfall}")
 
+# %% [markdown]
+# Left: size and score. Right: size and latency on this machine. The chosen file is circled.
 
 # %%
-def bars(candidates):
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    axes = figure.subplots()
-    for candidate in candidates:
-        color = "tab:blue" if candidate.passed else "tab:gray"
-        axes.barh(candidate.candidate.label, candidate.bytes / 1000, color=color)
-    axes.set_xlabel("size (kB); gray: does not pass")
-    return figure
-
-
-bars(converted)
+tuning.plot()
 
 # %% [markdown]
 # ## Choose
@@ -70,8 +55,7 @@ bars(converted)
 # The bundle contains the chosen file only. Use it as on a device:
 
 # %%
-pictures = np.load(SAMPLES)
-model = edgeattn.load(FOLDER / "tuned.edge")
+model = edgeattn.load(tuning)
 answers = [model(picture)["dense"].argmax() for picture in pictures["x"]]
 accuracy = (np.array(answers) == pictures["y"]).mean()
-print(f"Accuracy of the chosen file: {accuracy:.1%}")
+print(f"Accuracy of the chosen file: {accuracy:.2%}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from example_results import EXAMPLES, ROOT
 
 NOTEBOOKS = sorted((EXAMPLES / "notebooks").glob("*.py"))
@@ -44,10 +45,10 @@ def test_notebooks_are_listed():
 @pytest.mark.long
 def test_convert_and_look(tmp_path, monkeypatch):
     names = run_notebook("convert_and_look", tmp_path, monkeypatch)
-    assert names["conversion"].report.verdict == "pass"
-    assert names["hits"] > 0.8
-    # The limit of dynamic_int8 for an attention weight.
-    assert np.abs(names["quantized"] - names["weights"]).max() <= 0.03
+    assert names["conversion"].verdict == names["validation"].verdict == "pass"
+    assert len(names["validation"].artifacts) == 3
+    # The limit of dynamic_int8 for an attention weight, on samples beyond the reference.
+    assert names["change"].max() <= 0.03
     np.testing.assert_allclose(names["quantized"].sum(axis=1), 1, atol=1e-3)
 
 
@@ -55,9 +56,10 @@ def test_convert_and_look(tmp_path, monkeypatch):
 def test_tune_and_choose(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "sample_models" / "digits", tmp_path / "sample_models" / "digits")
     names = run_notebook("tune_and_choose", tmp_path, monkeypatch)
-    chosen = names["result"].chosen
-    passed = [result for result in names["converted"] if result.passed]
-    assert chosen.bytes == min(result.bytes for result in passed)
-    assert not all(result.passed for result in names["converted"])
-    assert names["accuracy"] >= 0.9722 - 0.05
-    assert chosen.score == pytest.approx(names["accuracy"])
+    chosen = names["tuning"].search.chosen
+    passed = [item for item in names["converted"] if item.passed]
+    assert chosen.bytes == min(item.bytes for item in passed)
+    assert len(passed) < len(names["converted"])
+    assert chosen.score == names["accuracy"]
+    # Keras has 97.22%, and five points may be lost.
+    assert names["accuracy"] >= 0.9222

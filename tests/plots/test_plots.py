@@ -1,11 +1,14 @@
 """Figures of attention show the values of their arguments; wrong arguments are errors."""
 
+import io
+
 import numpy as np
 import pytest
 
 from edgeattn import plots
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.plots import style
+from edgeattn.report import frontier
 
 pytest.importorskip("matplotlib")
 Image = pytest.importorskip("PIL.Image")
@@ -200,6 +203,27 @@ def test_saving_to_a_wrong_path_is_an_error(tmp_path):
     with pytest.raises(OutputError, match="Cannot write"):
         plots.save(figure, tmp_path / "file" / "a.png")
     assert plots.save(figure, str(tmp_path / "new" / "a.svg")).read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        plots.attention(weights(5)),
+        plots.attention(weights(2, 5, 5)),
+        plots.comparison(weights(5), weights(5)),
+        plots.panels({"a": weights(4, 5), "b": weights(4, 5)}),
+        plots.words(["a", "b"], weights(2)),
+        frontier.figure([frontier.Point("tflite int8", 1000, 0.9, 0.1, True, True)]),
+    ],
+    ids=["bars", "heads", "comparison", "panels", "words", "frontier"],
+)
+def test_notebooks_get_the_saved_picture(figure, tmp_path):
+    """Without pyplot, IPython shows only what an object's own method returns."""
+    shown = Image.open(io.BytesIO(figure._repr_png_()))
+    saved = Image.open(plots.save(figure, tmp_path / "saved.png", dpi=100))
+    assert shown.size == saved.size
+    # Each layout of a figure moves some axes by a pixel.
+    assert np.abs(np.asarray(shown, float) - np.asarray(saved, float)).mean() < 5
 
 
 def test_public_names_do_not_need_keras():
