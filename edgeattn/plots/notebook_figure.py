@@ -5,7 +5,7 @@ import io
 from matplotlib.figure import Figure
 
 
-class NotebookFigure(Figure):  # type: ignore[misc]
+class NotebookFigure(Figure):
     """A figure that a notebook shows, also if pyplot, which registers others, is not imported."""
 
     def _repr_png_(self) -> bytes:
