@@ -9,7 +9,8 @@ from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.limits import Check
 from edgeattn.report.map_section import MapSection, map_section
 from edgeattn.report.number_formats import format_number
-from edgeattn.report.svg_figures import Figure, histogram
+from edgeattn.report.svg_figures import Figure
+from edgeattn.report.svg_panels import histogram
 from edgeattn.report.task_section import OutcomeDetails, outcome_details
 from edgeattn.tensors import Tensors
 from edgeattn.validation.report import ArtifactReport

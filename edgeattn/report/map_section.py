@@ -8,7 +8,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.pairwise import max_abs_error
 from edgeattn.report.number_formats import format_number
-from edgeattn.report.svg_figures import map_panels
+from edgeattn.report.svg_panels import map_panels
 from edgeattn.tensors import Array, Tensors
 
 # For all maps of all artifacts together, so that the report can be sent by mail.

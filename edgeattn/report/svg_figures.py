@@ -2,29 +2,20 @@
 
 import html
 import io
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from edgeattn.plots import style
-from edgeattn.plots.axes import bars, image, ticks
-from edgeattn.plots.style import BLUE, DIFFERENCES, ORANGE, RED, WEIGHTS, Look
+from edgeattn.plots.style import BLUE, ORANGE, RED, Look
 from edgeattn.report import frontier
-from edgeattn.tensors import Array
 
 # Placeholder color, replaced by "currentColor" in the SVG: the report may be light or dark.
 INK = "#010203"
 # Placeholder in front of all ids of a figure, replaced by a number that is unique on the page.
 ID_PREFIX = "figure_number_"
-# Size of a panel in inches; three stand side by side, or in a column on a narrow screen.
-WIDTH, HEIGHT = 3.1, 2.2
-# Up to this many steps, every step has its own tick label.
-MAX_LABELLED_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -84,96 +75,6 @@ def _svg(figure: Any, title: str) -> str:
 def _rounded(coordinates: str) -> str:
     """Coordinates to a hundredth of a point."""
     return re.sub(r"(\d\.\d{2})\d+", r"\1", coordinates)
-
-
-def histogram(errors: Array, title: str) -> str:
-    """A histogram of the absolute errors on a logarithmic axis, as SVG."""
-    sizes = np.abs(errors[np.isfinite(errors)]).ravel()
-    nonzero = sizes[sizes > 0]
-    with _figure(4.4, 2.1) as (figure, axis):
-        if len(nonzero):
-            low = math.floor(math.log10(max(float(nonzero.min()), 1e-12)))
-            high = max(math.ceil(math.log10(float(nonzero.max()))), low + 1)
-            counts, edges = np.histogram(nonzero, bins=np.logspace(low, high, 40))
-            axis.stairs(counts, edges, fill=True, color=BLUE)
-            axis.set_xscale("log")
-        axis.set_xlabel("absolute error")
-        axis.set_ylabel("values")
-        axis.set_ylim(bottom=0)
-        return _svg(figure, title)
-
-
-def map_panels(
-    expected: Array, actual: Array, title: str, names: list[str] | None = None, first: int = 0
-) -> list[str]:
-    """One head's attention on one sample in Keras, in the artifact, and the difference, as SVG.
-
-    The weights are ``(keys,)`` for bars or ``(queries, keys)`` for images. ``title`` is the
-    accessible name of the panels, ``names`` label the keys, and ``first`` is the index of the first
-    key, if padding before it is cut off.
-    """
-    difference = actual - expected
-    end, largest = style.top(expected, actual), style.top(np.abs(difference))
-    power = math.floor(math.log10(largest))
-    length = expected.shape[-1]
-    tokens = names is not None and length <= MAX_LABELLED_STEPS
-    if not tokens:
-        numbers = [str(first + step + 1) for step in range(length)]
-        names = numbers if length <= MAX_LABELLED_STEPS else None
-    panels = []
-    for name, values, color in (
-        ("Keras, weights", expected, BLUE),
-        ("artifact, weights", actual, ORANGE),
-        (f"difference, in 1e{power:+03d}", difference, RED),
-    ):
-        low, high = (-largest, largest) if values is difference else (0, end)
-        format = _in_powers(power) if values is difference else None
-        with _figure(WIDTH, HEIGHT if expected.ndim == 1 else HEIGHT + 0.5) as (figure, axis):
-            if expected.ndim == 1:
-                if not tokens:
-                    # A fixed layout: Matplotlib's constrained layout takes 50% more time.
-                    figure.set_layout_engine("none")
-                    axis.set_position((0.17, 0.22, 0.8, 0.66))
-                bars(axis, values, color, high)
-                axis.set_ylim(1.05 * low, 1.05 * high)
-                if format is not None:
-                    axis.axhline(0, color=INK, linewidth=0.8)
-                    axis.yaxis.set_major_formatter(format)
-            else:
-                colors = DIFFERENCES if values is difference else WEIGHTS
-                drawn = image(axis, values, colors, low, high)
-                figure.colorbar(drawn, ax=axis, aspect=25, pad=0.02, format=format)
-                _label_queries(axis, expected.shape, names, first)
-            axis.set_title(name)
-            axis.set_xlabel("" if tokens else "step")
-            ticks(axis.xaxis, length, names, room=WIDTH - 0.6)
-            if first and names is None:
-                axis.xaxis.set_major_formatter(_counted_from(first))
-            panels.append(_svg(figure, f"{name}: {title}"))
-    return panels
-
-
-def _label_queries(axis: Any, shape: tuple[int, ...], names: list[str] | None, first: int) -> None:
-    """Label the query axis of a map, like the key axis if the map is square."""
-    queries, keys = shape
-    axis.set_ylabel("query step")
-    ticks(axis.yaxis, queries, names if queries == keys else None, room=HEIGHT - 0.5)
-    if queries == keys and first and names is None:
-        axis.yaxis.set_major_formatter(_counted_from(first))
-
-
-def _in_powers(power: int) -> Any:
-    """A tick formatter for multiples of 10 to the ``power``."""
-    from matplotlib.ticker import FuncFormatter
-
-    return FuncFormatter(lambda value, _: f"{value / 10.0**power:g}")
-
-
-def _counted_from(first: int) -> Any:
-    """A tick formatter for steps of a sequence whose first ``first`` steps are cut off."""
-    from matplotlib.ticker import FuncFormatter
-
-    return FuncFormatter(lambda step, _: f"{step + first:.0f}")
 
 
 def drop_plot(rows: Sequence[Drop], title: str) -> str:
