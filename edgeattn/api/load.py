@@ -53,10 +53,17 @@ def load(
                 for steps, folder in folders.items()
             }
         )
-    if best:
-        artifact = _recommended(bundle, path, format, scheme)
-        format, scheme = artifact.format, artifact.scheme
-    return load_artifact(path, format=format, scheme=scheme, carry_states=carry_states, **options)
+    options["carry_states"] = carry_states
+    if not best:
+        return load_artifact(path, format=format, scheme=scheme, **options)
+    artifact = _recommended(bundle, path, format, scheme)
+    model = load_artifact(path, format=artifact.format, scheme=artifact.scheme, **options)
+    if model.artifact.sha256 != artifact.sha256:
+        raise BundleError(
+            f"{path} was replaced after its artifacts were compared with Keras.",
+            hint="Validate it again, and pass the new result.",
+        )
+    return model
 
 
 def _path(bundle: BundleLike) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -64,6 +65,17 @@ def test_nothing_is_recommended_if_everything_fails(tmp_path, cli_command):
     for source in (bundle.path, result):
         with pytest.raises(edgeattn.BundleError, match="no artifact passes"):
             edgeattn.load(source, best=True)
+
+
+def test_a_bundle_that_was_replaced_after_the_result(dense_bundle):
+    """What the result recommends must not be another file of the same name."""
+    result = edgeattn.validate(dense_bundle.path)
+    shutil.rmtree(dense_bundle.path)
+    artifacts.write_dense_bundle(dense_bundle.path, bias=artifacts.BIAS + np.float32(1e-2))
+    with pytest.raises(edgeattn.BundleError, match="was replaced after"):
+        edgeattn.load(result, best=True)
+    with pytest.raises(edgeattn.BundleError, match="no artifact passes"):
+        edgeattn.load(dense_bundle.path, best=True)
 
 
 def test_the_arguments_of_earlier_versions(dense_bundle):
