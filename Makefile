@@ -7,7 +7,7 @@ MODEL := sample_models/find_max
 # tests/conftest.py groups the tests and starts the longest ones first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick instructions clean results site
+.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick bench-front-end instructions clean results site
 
 environment: $(VENV)/.complete
 
@@ -121,6 +121,10 @@ bench: environment
 # One model and few rounds: checks that the benchmarks run.
 bench-quick: environment
 	$(BIN)/python -m benchmarks.bench --quick
+
+# Measures what raw input costs beside the network; RENEW=1 records the results.
+bench-front-end: environment
+	$(BIN)/python -m benchmarks.front_end $(if $(RENEW),--renew)
 
 # Counts the ARM instructions of one inference under emulation; RENEW=1 records the counts.
 instructions: environment

@@ -16,6 +16,7 @@ from benchmarks import (
     bench,
     command_line,
     conversion,
+    front_end,
     instruction_tables,
     page,
     tables,
@@ -351,6 +352,15 @@ def test_only_the_section_is_replaced():
     assert result == text.replace("old", r"" + "\nnew \\1\n")
     with pytest.raises(ValueError, match="one <!-- y: generated -->"):
         page.with_section(text, "y", "new")
+
+
+def test_the_table_of_raw_input_is_that_of_the_recorded_results():
+    recorded = page.read(front_end.RECORDED)
+    assert set(recorded) == {"commands", "activity", "spoken_digits"}
+    text = page.PAGE.read_text()
+    assert page.with_section(text, "front end", front_end.table(recorded)) == text
+    row = {"network": 1.0, "front_end": 0.25, "stream": 1.75}
+    assert front_end.added(row) == 0.5
 
 
 def test_page_is_generated_from_the_recorded_results():
