@@ -1,5 +1,6 @@
 """The command group, and the only place that maps errors to messages and exit codes."""
 
+import contextlib
 import json
 import os
 import signal
@@ -19,13 +20,32 @@ from edgeattn.version import __version__
 # not seen the verdict, so neither 0 nor 1 would be right.
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+# Packages whose versions decide what an artifact computes, or whether it can be made.
+RUN_ON = (
+    "numpy",
+    "ai-edge-litert",
+    "tflite-runtime",
+    "tflite-micro",
+    "onnxruntime",
+    "tensorflow",
+    "keras",
+    "tf-keras",
+    "onnx",
+)
 
 
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, prog_name="edgeattn")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, value: _print_versions(context) if value else None,
+    help="Show the versions of edgeattn and of what it runs on, and exit.",
+)
 @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def cli(debug: bool) -> None:
     """Convert Keras attention models for edge devices and validate them against Keras.
@@ -35,6 +55,18 @@ def cli(debug: bool) -> None:
     4 refused as unsafe, 5 device error or no runtime, 6 inconclusive, 70 internal error,
     130 interrupted.
     """
+
+
+def _print_versions(context: click.Context) -> NoReturn:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    output.echo(f"edgeattn, version {__version__}")
+    output.echo(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    for name in RUN_ON:
+        with contextlib.suppress(PackageNotFoundError):
+            output.echo(f"{name} {version(name)}")
+    context.exit()
 
 
 def main() -> NoReturn:

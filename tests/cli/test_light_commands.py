@@ -1,7 +1,9 @@
 """Commands that need no TensorFlow, on hand-made bundles: JSON, exit codes and messages."""
 
+import importlib.metadata
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -17,6 +19,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from artifacts import TensorSpec, dense, samples
 
+README = Path(__file__).parents[2] / "README.md"
 COMMANDS = [
     *("bench", "convert", "deploy", "doctor", "inspect", "pack", "run", "serve", "sign", "tune"),
     "validate",
@@ -56,7 +59,34 @@ def test_every_command_has_help(edgeattn):
 def test_version(edgeattn):
     import edgeattn as package
 
-    assert edgeattn("--version").out == f"edgeattn, version {package.__version__}\n"
+    first, python, *others = edgeattn("--version").out.splitlines()
+    assert first == f"edgeattn, version {package.__version__}"
+    assert python.split(",")[0] == f"Python {platform.python_version()}"
+    versions = dict(line.split(" ") for line in others)
+    assert {"numpy"} <= set(versions)
+    for name, version in versions.items():
+        assert version == importlib.metadata.version(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("edgeattn val", "plain,validate"),
+        ("edgeattn validate --max-d", "plain,--max-drop"),
+        ("edgeattn convert --schem", "plain,--scheme"),
+    ],
+)
+def test_the_completion_of_the_readme(words, completed):
+    lines = re.findall(r"_EDGEATTN_COMPLETE=(\w+)_source edgeattn", README.read_text("utf-8"))
+    assert lines == ["bash", "zsh", "fish"]
+    environment = {**os.environ, "_EDGEATTN_COMPLETE": "bash_complete", "COMP_WORDS": words}
+    process = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv[0] = 'edgeattn'; "
+         "from edgeattn.cli.main import main; main()"],
+        env={**environment, "COMP_CWORD": str(len(words.split()) - 1)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert process.stdout.splitlines() == [completed]
 
 
 def test_without_a_command(edgeattn):
