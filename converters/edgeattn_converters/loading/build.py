@@ -11,7 +11,7 @@ from typing import Any
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras, is_own_class
-from edgeattn_converters.loading.safety.size_limits import MAX_DIMENSION
+from edgeattn_converters.loading.safety.size_limits import max_values
 
 # Keras formats parts of its messages as bold.
 _FORMATTING = re.compile(r"\x1b\[\d*m")
@@ -123,17 +123,19 @@ def _check_sizes(model: Any, file: ModelFile) -> None:
     A few numbers in a file, such as the factors of several UpSampling layers, must not fill the
     memory of what computes with the model.
     """
+    inputs = [math.prod(axis or 1 for axis in tensor.shape[1:]) for tensor in model.inputs]
+    limit = max_values(max(inputs, default=0))
     for part in model._flatten_layers():
         for operation in (part, *getattr(part, "operations", ())):
             for node in getattr(operation, "_inbound_nodes", ()):
                 for tensor in node.output_tensors:
-                    if math.prod(axis or 1 for axis in tensor.shape[1:]) > MAX_DIMENSION:
+                    if math.prod(axis or 1 for axis in tensor.shape[1:]) > limit:
                         axes = ", ".join(
                             "?" if axis is None else str(axis) for axis in tensor.shape
                         )
                         raise UnsafeModelError(
                             f"Refused at {operation.name!r}: its output ({axes}) has more than "
-                            f"{MAX_DIMENSION} values for a sample.",
+                            f"{limit} values for a sample.",
                             hint=f"If you know this file and trust it, pass --trust {file.sha256}",
                         )
 

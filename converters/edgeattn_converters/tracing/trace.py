@@ -226,6 +226,9 @@ def _call(model: Any, tensors: tuple[Any, ...]) -> Any:
         ValueError,
         TypeError,
         ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
         NotImplementedError,
         tf.errors.OpError,
     ) as error:

@@ -16,7 +16,7 @@ from edgeattn.bundle.model_digest import digest
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.loading.safety.size_limits import MAX_DIMENSION
+from edgeattn_converters.loading.safety.size_limits import MAX_VALUES, max_values
 from edgeattn_converters.tracing.trace import interface_of
 
 HUGE = 2**40
@@ -116,12 +116,49 @@ def test_the_values_of_an_output_are_limited(
     layers: list[dict[str, Any]], values: int, tmp_path: Path
 ) -> None:
     """Numbers that are allowed each, whose product is not. Nothing computes with the model."""
-    assert values > MAX_DIMENSION
+    assert values > MAX_VALUES
     path = write_keras(tmp_path / "m.keras", *layers)
-    with pytest.raises(UnsafeModelError, match=f"more than {MAX_DIMENSION} values") as error:
+    with pytest.raises(UnsafeModelError, match=f"more than {MAX_VALUES} values") as error:
         load_model(audit_file(path))
     assert "culprit" in error.value.message
     assert f"--trust {digest(path)}" in str(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "limit"),
+    [
+        (0, 2**24),
+        (5, 2**24),
+        (1024, 2**24),  # 16 heads of 1,024 x 1,024 scores
+        (2048, 2**26),
+        (4096, 2**28),
+        (2**20, 2**28),
+    ],
+)
+def test_long_inputs_may_have_a_score_for_every_pair(inputs: int, limit: int) -> None:
+    assert max_values(inputs) == limit
+
+
+@pytest.mark.parametrize(("steps", "heads", "is_refused"), [(4096, 8, False), (4096, 17, True)])
+def test_written_attention_over_thousands_of_steps(
+    steps: int, heads: int, is_refused: bool, tmp_path: Path
+) -> None:
+    """Only the shapes are computed."""
+    import keras
+
+    x = keras.Input((steps,), name="x")
+    parts = keras.layers.Dense(heads, name="parts")(keras.ops.expand_dims(x, -1))
+    parts = keras.ops.transpose(parts, (0, 2, 1))
+    scores = keras.ops.expand_dims(parts, 3) * keras.ops.expand_dims(parts, 2)
+    weights = keras.ops.softmax(scores)
+    model = keras.Model(x, keras.ops.sum(keras.ops.squeeze(weights[:, :1, :1], (1, 2)), -1))
+    model.save(tmp_path / "m.keras")
+    file = audit_file(tmp_path / "m.keras")
+    if is_refused:
+        with pytest.raises(UnsafeModelError, match=f"more than {2**28} values"):
+            load_model(file)
+    else:
+        assert load_model(file).model.input_shape == (None, steps)
 
 
 def test_trust_lifts_the_limit_of_outputs(tmp_path: Path) -> None:

@@ -171,3 +171,21 @@ def test_edge_cases_with_unstable_maps_are_excluded(tmp_path: Path) -> None:
         model, interface_of(model), tmp_path / "without.npz", samples=None, attention=False
     )
     assert without["left_out"] == 0
+
+
+@pytest.mark.parametrize("kind", [AttributeError, AssertionError, KeyError, IndexError])
+def test_layers_that_fail_are_not_errors_of_the_tool(kind: type[Exception]) -> None:
+    class Fails(keras.layers.Layer):
+        broken = False
+
+        def call(self, x: Any) -> Any:
+            if self.broken:
+                raise kind("missing")
+            return x
+
+    x = keras.Input((3,), name="x")
+    layer = Fails(name="fails")
+    model = keras.Model(x, layer(x))
+    layer.broken = True
+    with pytest.raises(UnsupportedModelError, match=f"cannot compute the model: {kind.__name__}"):
+        interface_of(model)

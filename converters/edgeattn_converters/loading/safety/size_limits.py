@@ -32,9 +32,18 @@ MAX_ZIP_RATIO = 50
 # Zeros compress a thousandfold, so the ratio is only checked for larger entries.
 SMALL_ENTRY_BYTES = 16 * MIB
 
-# No model for an edge device has a larger size (units, filters, ...) in its config, or more values
-# in the output of a layer for one sample.
+# No model for an edge device has a larger size (units, filters, ...) in its config.
 MAX_DIMENSION = 1 << 24
+# Values in the output of a layer for one sample. Attention that is written out has scores for every
+# pair of steps and every head, which may be more than MAX_VALUES.
+MAX_VALUES = 1 << 24
+MAX_VALUES_PER_PAIR = 16
+MAX_SCORES = 1 << 28
+
+
+def max_values(inputs: int) -> int:
+    """The largest number of values of a layer's output, for a model of ``inputs`` input values."""
+    return max(MAX_VALUES, min(MAX_VALUES_PER_PAIR * inputs**2, MAX_SCORES))
 
 
 @dataclass(frozen=True)
