@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,7 +176,14 @@ def _write_report(path: Path, bundle: Bundle, result: DeploymentResult) -> Deplo
     page = report_path(path, result.host, ".html")
     try:
         try:
-            write_html(page, bundle, result.report, recommendation=result.recommendation)
+            write_html(
+                page,
+                bundle,
+                result.report,
+                bench=None if result.bench is None else {**result.bench, "place": result.host},
+                recommendation=result.recommendation,
+                facts=_facts(result),
+            )
         except OutputError:
             raise
         except UsageError:
@@ -189,6 +197,14 @@ def _write_report(path: Path, bundle: Bundle, result: DeploymentResult) -> Deplo
         message = f"The report cannot be written: {type(error).__name__}: {error}"
         return replace(result, error=EdgeattnError(message))
     return result
+
+
+def _facts(result: DeploymentResult) -> dict[str, str]:
+    """The device and the date of a deployment, for the report."""
+    from edgeattn.report.number_formats import format_date
+
+    device = result.host + (f": {result.device.summary}" if result.device else "")
+    return {"Device": device, "Validated": format_date(time.time())}
 
 
 def report_path(bundle: Path, host: str, suffix: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -257,6 +258,20 @@ def _check_junit(junit: StrPath | None, inconclusive: str) -> None:
         )
 
 
+def _facts(result: ValidationResult) -> dict[str, str]:
+    """Where and when the artifacts ran, for the report."""
+    from edgeattn.device.info import describe_device
+    from edgeattn.report.number_formats import format_date
+    from edgeattn.validation.recommendation import LOCAL
+
+    runtimes = sorted({item.runtime for item in result.artifacts if item.runtime})
+    device = result.target
+    if device == LOCAL:
+        device = f"this machine: {describe_device().summary}"
+    facts = {"Device": device, "Validated": format_date(time.time())}
+    return {**facts, "Runtimes": ", ".join(runtimes)}
+
+
 def _write(
     result: ValidationResult,
     report: Path | None,
@@ -274,7 +289,12 @@ def _write(
         if result.diagnoses is not None:
             extras = {**extras, "explanations": explanations}
         write_html(
-            report, result.bundle, result.report, recommendation=result.recommendation, **extras
+            report,
+            result.bundle,
+            result.report,
+            recommendation=result.recommendation,
+            facts=_facts(result),
+            **extras,
         )
     if junit is not None:
         from edgeattn.report.junit import write_junit

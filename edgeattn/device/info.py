@@ -75,6 +75,13 @@ class Device:
     throttled: int | None
 
     @property
+    def summary(self) -> str:
+        """Board, processor, cores and operating system, as far as they are known."""
+        cores = f"{self.cores} core" + "s" * (self.cores != 1)
+        known = (self.board, self.cpu, cores, self.machine, self.os)
+        return ", ".join(dict.fromkeys(text for text in known if text))
+
+    @property
     def conditions(self) -> dict[str, tuple[str, ...]] | None:
         """The throttling conditions that are active ``now`` and those that occurred
         ``since_start``, that is, since boot."""

@@ -19,13 +19,15 @@ def write_html(
     vocabulary: Sequence[str] | None = None,
     explanations: Mapping[str, Sequence[str]] | None = None,
     recommendation: Recommendation | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``report`` on ``bundle`` to ``path`` as one HTML file that loads nothing.
 
     ``bench`` is the document that ``edgeattn bench --json`` prints, ``vocabulary`` are the tokens
     of a text model by id, ``explanations`` paragraphs of a diagnosis by the label of the artifact,
-    and ``recommendation`` the artifact to ship. Raises :class:`UsageError` if Matplotlib or Jinja2
-    is not installed, and :class:`OutputError` if the file cannot be written.
+    ``recommendation`` the artifact to ship, and ``facts`` more values to show by title, such as the
+    device and the date. Raises :class:`UsageError` if Matplotlib or Jinja2 is not installed, and
+    :class:`OutputError` if the file cannot be written.
     """
     require_libraries()
     from edgeattn.report.page import render
@@ -37,6 +39,7 @@ def write_html(
         vocabulary=vocabulary,
         explanations=explanations,
         recommendation=recommendation,
+        facts=facts,
     )
     write_text(path, html)
 

@@ -16,10 +16,20 @@ COLUMNS = ("p50_ms", "p90_ms", "p99_ms", "load_ms")
 
 @dataclass(frozen=True)
 class LatencySection:
-    """``rows`` are artifacts with their latencies in the order of :data:`COLUMNS`."""
+    """``rows`` are artifacts with their latencies in the order of :data:`COLUMNS`.
+
+    ``results`` are the measured results by the label of the artifact, ``slowest`` is the largest
+    median in milliseconds, and ``machine`` where they were measured, in words.
+    """
 
     figure: Figure
     rows: list[tuple[ArtifactReport, list[float | None]]]
+    results: Mapping[str, Mapping[str, Any]]
+    machine: str
+
+    @property
+    def slowest(self) -> float:
+        return max(float(result["p50_ms"]) for result in self.results.values())
 
 
 def read_bench(path: Path) -> Mapping[str, Any]:
@@ -44,6 +54,7 @@ def latency_section(report: Report, bench: Mapping[str, Any] | None) -> LatencyS
     """A figure and a table row for each measured artifact; None if there is no measurement."""
     measured = {} if bench is None else _fewest_threads(bench)
     rows, points = [], []
+    results: dict[str, Mapping[str, Any]] = {}
     for item in report.artifacts:
         artifact = item.artifact
         result = measured.get((artifact.format, artifact.scheme), {})
@@ -51,6 +62,7 @@ def latency_section(report: Report, bench: Mapping[str, Any] | None) -> LatencyS
             points.append(
                 LatencyPoint(artifact.label, artifact.bytes, result["p50_ms"], item.verdict)
             )
+            results[artifact.label] = result
             rows.append((item, [result.get(name) for name in COLUMNS]))
     if bench is None or not points:
         return None
@@ -64,7 +76,7 @@ def latency_section(report: Report, bench: Mapping[str, Any] | None) -> LatencyS
         f"Size and median latency of one sequence on {machine}, {threads}. "
         "Hollow markers: verdict other than pass."
     )
-    return LatencySection(Figure(latency_plot(points, caption), caption), rows)
+    return LatencySection(Figure(latency_plot(points, caption), caption), rows, results, machine)
 
 
 def _fewest_threads(bench: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:

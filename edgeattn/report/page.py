@@ -15,7 +15,8 @@ from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe, percent_of_limit, title
 from edgeattn.report.latency_section import latency_section
 from edgeattn.report.map_section import MAX_MAP_BYTES
-from edgeattn.report.number_formats import format_number, format_size
+from edgeattn.report.number_formats import format_date, format_number, format_size
+from edgeattn.report.summary_section import summary_section
 from edgeattn.report.svg_figures import ID_PREFIX
 from edgeattn.report.task_section import task_section
 from edgeattn.validation.recommendation import Recommendation
@@ -34,6 +35,7 @@ def render(
     vocabulary: Sequence[str] | None = None,
     explanations: Mapping[str, Sequence[str]] | None = None,
     recommendation: Recommendation | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> str:
     """The report as HTML text; the arguments are those of :func:`edgeattn.report.write_html`."""
     # Without outputs there is nothing to draw, and the reference may be missing.
@@ -53,6 +55,7 @@ def render(
     verdicts = Counter(item.verdict for item in report.artifacts)
     compared = [item.task for item in report.artifacts if item.task and item.data]
     metrics = {check.metric for item in report.artifacts for check in item.checks}
+    latency = latency_section(report, bench)
     script = render_template("page.js")
     html = render_template(
         "page.html",
@@ -69,10 +72,27 @@ def render(
         largest=max((item.artifact.bytes for item in report.artifacts), default=1),
         sections=sections,
         task=task_section(report),
-        latency=latency_section(report, bench),
+        latency=latency,
+        summary=summary_section(report, recommendation, latency),
+        facts=_identity(bundle, facts or {}),
         glossary={name: texts for name, texts in CHECKS.items() if name in metrics},
     )
     return _number_figures(html)
+
+
+def _identity(bundle: Bundle, facts: Mapping[str, str]) -> dict[str, str]:
+    """What was validated, with which versions, and when it was converted, by title."""
+    manifest = bundle.manifest
+    created = manifest.created
+    identity = {
+        "SHA-256 of the model": str(manifest.model.get("sha256", "")),
+        "SHA-256 of the reference": str(manifest.reference["sha256"]),
+        "Converted": "" if created is None else format_date(created),
+        "Converted with": ", ".join(f"{name} {v}" for name, v in manifest.made_with.items()),
+        "Validated with": f"edgeattn {__version__}",
+        **facts,
+    }
+    return {title: value for title, value in identity.items() if value}
 
 
 def _number_figures(html: str) -> str:

@@ -124,7 +124,8 @@ def _svg(
             turn = f' transform="rotate(-90 {across + 3.5:.1f} {down - 8:.1f})"'
             parts.append(_text(across + 3.5, down - 8, label, "end", extra=turn))
         else:
-            parts.append(_text(across, down, label, "middle"))
+            overhangs = across + len(label) * CHARACTER / 2 > WIDTH
+            parts.append(_text(across, down, label, "end" if overhangs else "middle"))
     for position, label in y.ticks:
         parts.append(_text(LEFT - 5, float(frame.y(position)) + 3.5, label, "end"))
     if x.name:

@@ -26,8 +26,12 @@ MatrixRow = tuple[int, list[tuple[int, float]]]
 
 @dataclass(frozen=True)
 class TaskRow:
-    """One output of one artifact; ``before`` and ``after`` are a score and its interval."""
+    """One output of an artifact; ``before`` and ``after`` are a score and its interval.
 
+    ``artifact`` is the label of the artifact, ``label`` also names the output if there are more.
+    """
+
+    artifact: str
     label: str
     outcome: TaskResult
     before: tuple[str, str]
@@ -65,10 +69,11 @@ def task_section(report: Report) -> TaskSection | None:
     first = next((task for _, task in tasks if task.results), tasks[0][1])
     rows = [
         TaskRow(
+            item.artifact.label,
             item.artifact.label + (f", {outcome.output}" if len(task.results) > 1 else ""),
             outcome,
-            _score(outcome, outcome.reference_score),
-            _score(outcome, outcome.artifact_score),
+            score_text(outcome, outcome.reference_score),
+            score_text(outcome, outcome.artifact_score),
         )
         for item, task in tasks
         for outcome in task.results
@@ -91,7 +96,7 @@ def task_section(report: Report) -> TaskSection | None:
     )
 
 
-def _score(outcome: TaskResult, value: float) -> tuple[str, str]:
+def score_text(outcome: TaskResult, value: float) -> tuple[str, str]:
     """A score and, if every sample counts once, its own 95% interval."""
     if outcome.metric != "accuracy":
         return format_number(value), ""

@@ -10,6 +10,7 @@ from function_runner import FunctionRunner
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.evaluation.score_comparison import compare_scores
 from edgeattn.tensors import TensorSpec
+from edgeattn.validation.recommendation import LATENCY, Candidate, Recommendation
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate
 
@@ -72,7 +73,15 @@ def report(bundle):
 
 
 @pytest.fixture(scope="session")
-def text(bundle, report):
+def recommendation(report):
+    """The artifact with a task, timed on a device."""
+    artifact = report.artifacts[1].artifact
+    candidate = Candidate(artifact, "pass", "Keras", "400 samples", "a runtime", 0.25, 2)
+    return Recommendation(candidate, LATENCY, "pi@raspberrypi")
+
+
+@pytest.fixture(scope="session")
+def text(bundle, report, recommendation):
     """The HTML report, with the latency of one artifact and a diagnosis of one."""
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
@@ -82,4 +91,11 @@ def text(bundle, report):
     latency |= {"p50_ms": 0.0125, "p90_ms": 0.025, "p99_ms": None, "load_ms": 3.5}
     bench = {"artifacts": [latency], "place": "here"}
     explanations = {"onnx float32": ["The first operation with an error is MatMul_3."]}
-    return page.render(bundle, report, bench=bench, explanations=explanations)
+    return page.render(
+        bundle,
+        report,
+        bench=bench,
+        explanations=explanations,
+        recommendation=recommendation,
+        facts={"Device": "Raspberry Pi 4 <B>", "Validated": "2026-01-02 03:04 UTC"},
+    )

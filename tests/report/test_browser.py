@@ -182,7 +182,16 @@ def test_a_phone_needs_no_horizontal_scrolling(opened):
     assert wide == [PHONE[0]]
 
 
-def test_print_shows_every_artifact_and_every_sample_of_the_head(opened, tmp_path):
+def test_the_first_screen_of_a_phone_answers_which_file(opened):
+    bottoms = opened(PHONE).execute_script(
+        "return [...document.querySelectorAll('h1 .verdict, .choice p, .key dd')]"
+        ".map((it) => it.getBoundingClientRect().bottom)"
+    )
+    assert len(bottoms) == 2 + 4
+    assert max(bottoms) <= PHONE[1]
+
+
+def test_print_shows_artifacts_that_did_not_pass_and_every_sample_of_the_head(opened, tmp_path):
     browser = opened()
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
     name = "onnx-float32-map-1"

@@ -13,6 +13,9 @@ import artifacts
 import numpy as np
 import pytest
 
+from edgeattn.api import deploy
+from edgeattn.deployment.results import SWITCHED, DeploymentResult
+from edgeattn.device.info import describe_device
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.report import map_section, page, svg_figures, svg_panels, write_html
@@ -21,6 +24,7 @@ from edgeattn.report.latency_section import read_bench
 from edgeattn.report.page import render_template
 from edgeattn.report.vocabulary import read_vocabulary
 from edgeattn.tensors import TensorSpec
+from edgeattn.validation.recommendation import SIZE
 from edgeattn.validation.report import ArtifactReport, Report
 
 pytest.importorskip("matplotlib")
@@ -79,6 +83,64 @@ def test_internal_links_have_targets(text):
     reader = Reader(text)
     targets = {a["href"][1:] for a in reader.of("a")}
     assert {"verdict", "onnx-float32", "onnx-int8"} <= targets <= set(reader.ids)
+
+
+def key_values(text):
+    """The values of the first screen by title."""
+    (key,) = re.findall(r'<dl class="key">(.*?)</dl>', text, flags=re.DOTALL)
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", key))
+
+
+def test_the_first_screen_answers_which_file_and_how_sure(bundle, text):
+    """396 of 400 right: a Wilson interval, here from its formula."""
+    p, n, z = 0.99, 400, 1.959964
+    center, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = ((center + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    values = key_values(text)
+    assert values["Median latency"] == "0.25 ms with 2 threads on pi@raspberrypi"
+    interval = f"95% interval {100 * low:.1f} to {100 * high:.1f}"
+    assert values["Score"] == f"accuracy 99.00% ({interval}), 100.00% with Keras"
+    # The weight of the last sample's second head is off by 0.006.
+    assert values["Attention"].startswith("max abs error of a weight 0.006, limit ")
+    assert values["Size"] == f"{bundle.manifest.artifacts[1].bytes / 1e3:.1f} kB"
+    start = text[: text.index("<main>")]
+    for word in ("Recommended: ", "the fastest that passes", "Raspberry Pi 4 &lt;B&gt;"):
+        assert word in start
+    assert str(bundle.manifest.reference["sha256"]) in start
+    assert "2026-01-02 03:04 UTC" in start
+
+
+def test_what_was_not_measured_is_said_on_the_first_screen(bundle, report, recommendation):
+    first, second = report.artifacts
+    untimed = replace(recommendation.candidate, artifact=first.artifact, p50_ms=None, threads=None)
+    chosen = replace(recommendation, candidate=untimed, criterion=SIZE)
+    latency = {"format": "onnx", "scheme": "float32", "threads": 4, "runs": 9, "p50_ms": 0.5}
+    for bench, expected in (
+        (None, "not measured"),
+        ({"artifacts": [latency], "place": "pi@b"}, "0.5 ms with 4 threads on pi@b"),
+        ({"artifacts": [latency | {"p50_ms": None}]}, "not measured"),
+        ({"artifacts": [latency | {"scheme": "int8"}]}, "not measured"),
+    ):
+        items = (replace(first, outputs={}), replace(second, outputs={}))
+        text = page.render(bundle, Report(items), bench=bench, recommendation=chosen)
+        values = key_values(text)
+        assert values["Median latency"] == expected
+        assert values["Score"] == "not measured: no dataset with labels"
+    none = replace(recommendation, candidate=None, reason="no artifact passes")
+    text = page.render(bundle, Report(()), recommendation=none)
+    assert "Recommended: none, because no artifact passes." in text
+    assert '<dl class="key">' not in text
+
+
+def test_the_overview_shows_size_latency_and_score(text):
+    overview = text[text.index('id="overview-title"') :]
+    overview = overview[: overview.index("</table>")]
+    assert "Size, latency, score and stages of all artifacts" in overview
+    cells = dict.fromkeys(("median latency", "score"))
+    for name in cells:
+        matches = re.findall(rf'data-label="{name}">(.*?)</td>', overview, flags=re.DOTALL)
+        cells[name] = [re.sub("<.*?>", "", cell).strip() for cell in matches]
+    assert cells == {"median latency": ["0.0125 ms", "–"], "score": ["–", "99.00%"]}
 
 
 def test_the_verdict_and_the_failures_come_first(report, text):
@@ -378,6 +440,30 @@ def test_a_page_with_many_maps_stays_small(bundle, monkeypatch):
 
 
 # Latency
+
+
+def test_the_page_of_a_deployment_has_the_latency_and_the_device(
+    bundle, report, recommendation, tmp_path
+):
+    model = tmp_path / "proc" / "device-tree"
+    model.mkdir(parents=True)
+    (model / "model").write_text("Raspberry Pi 3 Model B\0")
+    device = describe_device(tmp_path, machine="aarch64", cores=4)
+    latency = {"format": "onnx", "scheme": "int8", "threads": 2, "runs": 50, "p50_ms": 0.25}
+    result = DeploymentResult(
+        "pi@raspberrypi",
+        SWITCHED,
+        device=device,
+        report=Report(tuple(replace(item, outputs={}) for item in report.artifacts)),
+        bench={"artifacts": [latency], "place": "here"},
+        recommendation=recommendation,
+    )
+    assert deploy._write_report(tmp_path / "m.edge", bundle, result) == result
+    text = (tmp_path / "m.edge.pi@raspberrypi.html").read_text("utf-8")
+    assert "Latency: not measured" not in text
+    assert key_values(text)["Median latency"] == "0.25 ms with 2 threads on pi@raspberrypi"
+    assert "median latency of one sequence on pi@raspberrypi, 2 threads" in text
+    assert "<dd>pi@raspberrypi: Raspberry Pi 3 Model B, 4 cores, aarch64</dd>" in text
 
 
 def test_measured_latencies_are_in_a_table(text):

@@ -10,9 +10,10 @@ for (const select of pickers) {
   select.addEventListener("change", () => show(select.dataset.picks));
 }
 new Set(pickers.map((it) => it.dataset.picks)).forEach(show);
-// On paper, of the head that was picked every sample is shown, and no artifact stays folded.
+// On paper, the identity and the artifacts that did not pass are shown, with every sample of the
+// head that was picked.
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("section > details").forEach((it) => { it.open = true; });
+  document.querySelectorAll(".identity").forEach((it) => { it.open = true; });
   for (const figure of document.querySelectorAll("[data-map]")) {
     const head = pickers.find((it) => it.dataset.picks === figure.dataset.map && it.dataset.axis === "head");
     figure.hidden = head !== undefined && figure.dataset.head !== head.value;
