@@ -81,8 +81,9 @@ def select_candidate(
     ``samples`` should begin with those that no range was measured on; without samples, the first
     candidate is returned. ``expense`` is lower for a faster model. A model that the verdict on the
     reference would reject exceeds the limits, whatever its errors on the samples are. Models that
-    do not achieve the scheme are returned only if all others exceed its limits. Raises
-    :class:`SchemeError` if no candidate gives a file that its runtime can run.
+    do not achieve the scheme are returned only if all others exceed its limits, and those with
+    blockers only if all have some. Raises :class:`SchemeError` if no candidate gives a file that
+    its runtime can run.
     """
     stages = list(stages)
     if samples is None:
@@ -111,7 +112,9 @@ def select_candidate(
                 break
     if not attempts:
         raise SchemeError(f"The model cannot be converted to {scheme}: {reasons[0]}")
-    best = _best([item for item in attempts if item.achieved and item.ratio <= 1] or attempts)
+    # A file that must have integers only cannot be written otherwise.
+    possible = [item for item in attempts if item.achieved or not item.model.blockers] or attempts
+    best = _best([item for item in attempts if item.achieved and item.ratio <= 1] or possible)
     cost = _cost(best, attempts, open_model, comparison.samples)
     is_requested = len(stages[0].candidates) == 1
     notes = _notes(best, attempts, scheme, cost, is_requested=is_requested)

@@ -19,6 +19,7 @@ from edgeattn_converters.quantization.candidates import (
     dynamic_stages,
     static_stages,
 )
+from edgeattn_converters.quantization.integer_only import FloatOperator
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
     QuantizationSamples,
@@ -46,17 +47,20 @@ def _select(
     scheme: str = "dynamic_int8",
     achieves: Callable[[QuantizedModel], bool] = lambda model: True,
     beyond: dict[Candidate, float] | None = None,
+    blocked: tuple[Candidate, ...] = (),
 ) -> QuantizedModel:
     """The selected model, given each candidate's error as a share of the output.
 
-    ``beyond`` are the errors for values over 9, by candidate.
+    ``beyond`` are the errors for values over 9, by candidate. Those in ``blocked`` have a float
+    operator.
     """
 
     def quantize(candidate: Candidate) -> QuantizedModel:
         if candidate not in noise:
             raise ValueError("the quantizer gave up")
         content = bytes((sizes or {}).get(candidate, 9))
-        return QuantizedModel(content, IO.inputs, IO.outputs, candidate)
+        blockers = (FloatOperator("EXP", "y"),) if candidate in blocked else ()
+        return QuantizedModel(content, IO.inputs, IO.outputs, candidate, blockers=blockers)
 
     @contextlib.contextmanager
     def open_model(model: QuantizedModel | None) -> Iterator[RunFunction]:
@@ -211,6 +215,30 @@ def test_smaller_model_that_does_not_achieve_the_scheme_is_not_selected() -> Non
     # If all that achieve it exceed the limits (10% is one), the caller reports what was missed.
     noise[DEFAULT] = 0.3
     assert select(DEFAULT) == PROJECTIONS
+
+
+@pytest.mark.parametrize(
+    ("blocked", "expected"),
+    [
+        ((), PROJECTIONS),
+        ((PROJECTIONS,), ATTENTION),
+        ((ATTENTION, PROJECTIONS), DEFAULT),
+        ((DEFAULT, ATTENTION, PROJECTIONS), PROJECTIONS),
+    ],
+)
+def test_integers_only_are_preferred_to_float_operators(
+    blocked: tuple[Candidate, ...], expected: Candidate
+) -> None:
+    """All exceed the limits. The caller reports the float operators if no candidate is free of
+    them."""
+    model = _select(
+        {DEFAULT: 0.9, ATTENTION: 0.6, PROJECTIONS: 0.3},
+        stages=STATIC,
+        scheme="int8",
+        achieves=lambda model: model.candidate not in blocked,
+        blocked=blocked,
+    )
+    assert model.candidate == expected
 
 
 def test_stages_continue_until_a_model_achieves_the_scheme() -> None:
