@@ -17,6 +17,8 @@ from edgeattn.plots import style
 from edgeattn.plots.style import BLUE, DIFFERENCES, ORANGE, RED, WEIGHTS
 from edgeattn.tensors import Array
 
+# NaN and infinity in images; vermilion would look like large differences.
+NOT_FINITE = "#FF00FF"
 # Up to this many steps, every step has its own tick label.
 MAX_LABELLED_STEPS = 16
 # Sizes in units of the SVG; a character of a label is about CHARACTER wide.
@@ -78,6 +80,8 @@ def map_panels(
         else:
             queries, length = expected.shape
             frame = _Frame(IMAGE_HEIGHT, COLOR_BAR, _room(keys))
+            if not np.isfinite(values).all():
+                name += " (magenta: not finite)"
             colors = DIFFERENCES if signed else WEIGHTS
             shapes = _image(frame, values, colors, low, high, unit)
             square = queries == length
@@ -216,7 +220,7 @@ def _bars(frame: _Frame, values: Array, color: str, low: float, high: float) -> 
 def _image(
     frame: _Frame, values: Array, colors: str, low: float, high: float, unit: float
 ) -> list[str]:
-    """An image and its color bar; NaN and infinity are vermilion."""
+    """An image and its color bar; NaN and infinity are magenta."""
     finite = np.where(np.isfinite(values), values, np.nan)
     cells = (style.reduce_cells(finite) - low) / (high - low)
     right = WIDTH - frame.right
@@ -238,7 +242,9 @@ def _png(values: Array, colors: str) -> str:
     from matplotlib import colormaps
     from PIL import Image
 
-    pixels = colormaps[colors].with_extremes(bad=RED)(np.ma.masked_invalid(values), bytes=True)
+    pixels = colormaps[colors].with_extremes(bad=NOT_FINITE)(
+        np.ma.masked_invalid(values), bytes=True
+    )
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

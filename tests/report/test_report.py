@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html.parser
+import io
 import re
 import shutil
 import sys
@@ -284,6 +285,28 @@ def test_maps_of_every_shape_and_with_nan(shape):
             assert ": a title &amp; more" in panel
             ElementTree.fromstring(panel)
         assert sum(map(len, panels)) < 300_000
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_cells_that_are_not_finite_have_a_color_of_their_own(value):
+    from PIL import Image
+
+    weights = np.full((3, 5), 0.2)
+    broken = weights.copy()
+    broken[1, 4] = value
+    for panel, is_broken in zip(
+        svg_panels.map_panels(weights, broken, "t"), (False, True, True), strict=True
+    ):
+        encoded = re.search('base64,([^"]*)"', panel)[1]
+        pixels = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+        magenta = [
+            (row, step)
+            for row in range(3)
+            for step in range(5)
+            if pixels.getpixel((step, row)) == (255, 0, 255)
+        ]
+        assert magenta == ([(1, 4)] if is_broken else [])
+        assert ("magenta: not finite" in panel) == is_broken
 
 
 @pytest.mark.parametrize("errors", [np.zeros(5), np.array([1e-9, 1.0]), np.array([np.nan, 1.0])])
