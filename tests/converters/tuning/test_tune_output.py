@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgeattn.api.tune import as_document
+from edgeattn.api.sources import Workspace
+from edgeattn.api.tune import TuneResult, as_document
 from edgeattn.cli.tune import as_text
 from edgeattn_converters.tuning.search import Candidate, Result, SearchResult
 from edgeattn_converters.tuning.tune import TuningOptions, TuningResult, _untried
@@ -43,6 +44,20 @@ def test_a_complete_search_found_the_smallest(complete: TuningResult) -> None:
     assert "Smallest artifact that passes: tflite dynamic_int8" in text
     assert "Not tried" not in text
     assert as_document(complete)["untried"] == []
+
+
+def test_the_result_in_python(complete: TuningResult, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = TuneResult(complete, Path("model.h5"), Workspace())
+    assert (result.verdict, result.exit_code) == ("pass", 0)
+    assert repr(result) == (
+        "<TuneResult model.tuned.edge: pass, tflite dynamic_int8, 2,000 bytes, 1 candidates>"
+    )
+    assert result.to_dict()["chosen"]["bytes"] == 2000
+    assert "<td>tflite dynamic_int8</td><td>2.0</td><td>0.7500</td>" in result._repr_html_()
+    assert len(result.plot().axes) == 2
+    result.save_plot(tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").read_text("utf-8").count("<svg") == 1
 
 
 def test_an_incomplete_search_does_not_claim_the_smallest(complete: TuningResult) -> None:
