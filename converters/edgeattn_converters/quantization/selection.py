@@ -187,6 +187,20 @@ def _cost(
     }
 
 
+def within_target(
+    open_model: OpenModel,
+    io: ModelIO,
+    scheme: str,
+    model: QuantizedModel,
+    samples: Tensors | QuantizationSamples,
+) -> bool:
+    """Whether all errors of a model are within the target for a candidate."""
+    comparison = _Comparison(QuantizationSamples.of(samples), io, scheme)
+    with open_model(None) as run_float, open_model(model) as run:
+        expected = comparison.run(run_float)
+        return comparison.ratio(expected, comparison.run(run)) <= TARGET
+
+
 def limit_ratio(expected: Tensors, actual: Tensors, io: ModelIO, scheme: str) -> float:
     """The largest ratio of an error to its limit; at most 1 if all errors are within them.
 

@@ -1,5 +1,6 @@
 """Quantizing a float ``.tflite`` file to a scheme."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from edgeattn.schemes import MICRO
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
-from edgeattn_converters.quantization.candidates import Candidate
+from edgeattn_converters.quantization.candidates import Candidate, Stage
 from edgeattn_converters.quantization.float_operators import (
     attention_operators,
     operators_with_weights,
@@ -22,6 +23,7 @@ from edgeattn_converters.quantization.float_operators import (
 )
 from edgeattn_converters.quantization.instructions import estimate_instructions
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
+from edgeattn_converters.quantization.least_ranges import with_least_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
 from edgeattn_converters.quantization.output_ranges import widen_tflite_outputs
 from edgeattn_converters.quantization.quantized_model import (
@@ -31,7 +33,9 @@ from edgeattn_converters.quantization.quantized_model import (
 )
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
+from edgeattn_converters.quantization.selection import within_target
 from edgeattn_converters.quantization.state_updates import state_updates
+from edgeattn_converters.quantization.step_ranges import share_step_ranges
 from edgeattn_converters.quantization.summary import SLOW, SchemeSummary, summary_of
 from edgeattn_converters.quantization.tflite_int8 import FIXED_SCALES, Int8Pass
 from edgeattn_converters.quantization.tflite_int16 import Int16Pass
@@ -85,6 +89,7 @@ class TFLiteQuantizer(Quantizer):
         # FULLY_CONNECTED of tflite-runtime 2.14 computes wrong results with one scale per channel.
         self._per_channel_dense = options.runtime != "tflite-runtime"
         self._ranges: Ranges = {}
+        self._shared: Ranges = {}  # with one range for all steps of a recurrence
         self._loops: dict[int, Ranges] = {}  # inside loops, by graph
 
     def summary(self, model: QuantizedModel) -> SchemeSummary:
@@ -123,15 +128,43 @@ class TFLiteQuantizer(Quantizer):
         loops = LoopRanges(self.content)
         ranges, notes = measure_ranges(file, self.content, measured, names, loops.add)
         self._ranges = self.widened(file, ranges)
+        if self.recipe.activations == "int8":
+            self._shared = self.widened(file, share_step_ranges(file, ranges, self.io.recurrent))
         if self.recipe.activations == "int8" and self._per_channel_dense:
-            self._loops = loops.ranges
+            self._loops = {
+                number: with_least_ranges(file, file.model.subgraphs[number], inner)
+                for number, inner in loops.ranges.items()
+            }
         self.has_steps = bool(self._loops or recurrent_operators(file, self.io.recurrent))
         return notes
 
     def widened(self, file: TFLiteFile, ranges: Ranges) -> Ranges:
-        """``ranges`` with room for outputs; int16 has it everywhere."""
+        """``ranges`` that kernels can compute, with room for outputs; int16 has it everywhere."""
+        ranges = with_least_ranges(file, file.main, ranges)
         is_int8 = self.recipe.activations == "int8"
         return widen_tflite_outputs(file, ranges, self.io) if is_int8 else ranges
+
+    def select(
+        self,
+        stages: Iterable[Stage],
+        quantize: Callable[[Candidate], QuantizedModel],
+        inputs: Tensors | None,
+    ) -> QuantizedModel:
+        model = super().select(stages, quantize, inputs)
+        candidate = model.candidate
+        if not self._shared or inputs is None or candidate.recurrence or candidate.upstream:
+            return model
+        # One range for all steps rounds the quiet ones more, but clips no loud one that calibration
+        # has only at other steps.
+        if self._ranges == self._shared:
+            return model
+        own, self._ranges = self._ranges, self._shared
+        shared = quantize(candidate)
+        self._ranges = own
+        samples = replace(QuantizationSamples.of(self.samples or inputs), inputs=inputs)
+        if not within_target(self._opener(), self.io, self.recipe.scheme, shared, samples):
+            return model
+        return replace(shared, notes=model.notes, cost=model.cost)
 
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
         file = TFLiteFile(self.content)
