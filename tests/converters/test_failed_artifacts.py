@@ -1,10 +1,13 @@
 """An artifact that fails does not prevent the others."""
 
+from dataclasses import replace
+
 import artifacts
 import pytest
 
 import edgeattn_converters
 from edgeattn import errors
+from edgeattn.schemes import MICRO
 
 REQUEST = {
     "options": {"schemes": ["float32", "float16"], "formats": ["tflite"]},
@@ -61,3 +64,46 @@ def test_scheme_that_was_named_is_required(tmp_path):
 def test_mistake_in_the_options_concerns_all_artifacts(tmp_path):
     with pytest.raises(errors.UsageError, match="no such layer"):
         write(tmp_path, errors.UsageError("no such layer"))
+
+
+class MicroWorker:
+    """Writes files for Lite Micro that need arenas of different sizes."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def call(self, task, arguments, *, activity):
+        scheme = arguments["scheme"]
+        path = self.folder / f"model.{scheme}.tflite"
+        writers = {"int8": artifacts.write_int8_tflite, "int16x8": artifacts.write_dense_tflite}
+        writers[scheme](path)
+        entry = artifacts.artifact(path, scheme=scheme)
+        return replace(entry, runtimes={MICRO: ">=0"}).to_json()
+
+
+def write_micro(folder, arena):
+    schemes = ["int8", "int16x8"]
+    options = {"schemes": schemes, "formats": ["tflite"], "arena": arena}
+    request = {**REQUEST, "options": options, "folder": str(folder)}
+    return edgeattn_converters._write_artifacts(MicroWorker(folder), request, schemes)
+
+
+def test_a_model_that_is_too_large_for_the_arena(tmp_path, monkeypatch):
+    monkeypatch.setattr(edgeattn_converters, "arena_bytes", lambda path, _: path.stat().st_size)
+    written, failures = write_micro(tmp_path, None)
+    assert not failures
+    small, large = sorted(written, key=lambda artifact: artifact.achieved["arena_bytes"])
+    size = large.achieved["arena_bytes"]
+    # The largest that is allowed is allowed.
+    assert write_micro(tmp_path, size) == (written, ())
+    written, (failure,) = write_micro(tmp_path, size - 1)
+    assert written == (small,)
+    assert failure["scheme"] == large.scheme
+    assert f"needs {size:,} bytes, and --arena allows {size - 1:,}" in failure["reason"]
+    # Conversion.exit_code is 3 if a required artifact is missing.
+    assert failure["required"]
+    assert [path.name for path in tmp_path.iterdir()] == [small.path]
+    with pytest.raises(errors.ConversionError, match="too large for the requested arena") as caught:
+        write_micro(tmp_path, 1)
+    assert caught.value.exit_code == 3
+    assert not list(tmp_path.iterdir())

@@ -60,6 +60,21 @@ def widen_tflite_outputs(file: TFLiteFile, ranges: Ranges, io: ModelIO) -> Range
     return widened
 
 
+def ranges_at_ends(graph: Any, ranges: Ranges, quantized: Any, io: ModelIO) -> Ranges:
+    """The ranges of the inputs and outputs of a quantized graph, except tokens, by its tensors.
+
+    They are the ``ranges`` of the float graph's inputs and outputs at the same positions.
+    """
+    known: Ranges = {}
+    for specs, side in ((io.inputs, "inputs"), (io.outputs, "outputs")):
+        indices = getattr(quantized, side), getattr(graph, side)
+        for spec, new, old in zip(specs, *indices, strict=True):
+            is_token = side == "inputs" and spec.name in io.tokens
+            if int(old) in ranges and not is_token:
+                known[int(new)] = ranges[int(old)]
+    return known
+
+
 class _Origins:
     """Where the outputs of an ONNX model come from."""
 

@@ -25,7 +25,7 @@ from edgeattn_converters.quantization.instructions import estimate_instructions
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
-from edgeattn_converters.quantization.output_ranges import widen_tflite_outputs
+from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
     QuantizationSamples,
@@ -247,23 +247,12 @@ class TFLiteQuantizer(Quantizer):
         return quantized
 
     def _ranges_of_io(self, file: TFLiteFile) -> Ranges:
-        """The ranges of the inputs and outputs of ``file``, except tokens, by its tensor indices.
-
-        They are those of the original file's inputs and outputs at the same positions.
-        """
-        file_before = TFLiteFile(self.content)
-        original = file_before.main
+        """The ranges of the inputs and outputs of ``file``; see :func:`ranges_at_ends`."""
+        original = TFLiteFile(self.content)
         ranges = self._ranges
         if self.recipe.activations != "int8":
-            ranges = widen_tflite_outputs(file_before, ranges, self.io)
-        known: Ranges = {}
-        for specs, side in ((self.io.inputs, "inputs"), (self.io.outputs, "outputs")):
-            indices = getattr(file.main, side), getattr(original, side)
-            for spec, new, old in zip(specs, *indices, strict=True):
-                is_token = side == "inputs" and spec.name in self.io.tokens
-                if int(old) in ranges and not is_token:
-                    known[int(new)] = ranges[int(old)]
-        return known
+            ranges = widen_tflite_outputs(original, ranges, self.io)
+        return ranges_at_ends(original.main, ranges, file.main, self.io)
 
 
 def _indices(file: TFLiteFile, names: set[str]) -> set[int]:
