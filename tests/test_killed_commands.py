@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -189,6 +190,22 @@ def test_a_bundle_in_use_is_never_removed(tmp_path, root, monkeypatch):
     other.communicate("")
     cache.prune(root)
     assert sorted(root.iterdir()) == sorted([used, new])
+
+
+def test_the_size_of_a_folder_that_is_removed_meanwhile(tmp_path, monkeypatch):
+    """Another process renames its folder when it has unpacked a bundle."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"12345")
+    original = os.scandir
+
+    def scandir(folder):
+        if str(folder) == str(tmp_path / "b"):
+            shutil.rmtree(tmp_path / "b", ignore_errors=True)
+        return original(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert cache._size(tmp_path) == 10
 
 
 def test_several_threads_unpack_one_bundle(tmp_path, root):

@@ -101,7 +101,9 @@ def _last_use(entry: Path) -> float:
 
 def _size(entry: Path) -> int:
     total = 0
-    for path in entry.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.lstat().st_size
+    # Other threads and processes may unpack or remove folders meanwhile: walk() leaves those out.
+    for folder, _, files in os.walk(entry):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += Path(folder, name).lstat().st_size
     return total

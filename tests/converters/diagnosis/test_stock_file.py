@@ -17,7 +17,7 @@ from edgeattn.diagnosis.diagnose import ArtifactDiagnosis, diagnose
 from edgeattn.runners import open_runner
 from edgeattn.validation.artifact import validate_artifact
 from edgeattn_converters import ConversionOptions, convert
-from edgeattn_converters.formats import tflite
+from edgeattn_converters.formats import tflite, tflite_float
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -40,7 +40,7 @@ def bundle_with_stock_file(kind: str, schemes: tuple[str, ...], folder: Path) ->
     (artifact,) = bundle.select(("tflite",), ("float32",))
     path = bundle.artifact_path(artifact)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tflite, "ordered_constants", contextlib.nullcontext)
+        patch.setattr(tflite_float, "ordered_constants", contextlib.nullcontext)
         tflite.convert(model, interface_of(model), recipe_for("float32"), path)
     faulty = replace(artifact, sha256=sha256(path))
     artifacts = tuple(faulty if a == artifact else a for a in bundle.manifest.artifacts)
