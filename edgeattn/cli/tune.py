@@ -142,7 +142,8 @@ def _conclusion(result: TuningResult) -> list[str]:
     chosen, uniform = result.chosen, result.best_uniform
     if not chosen.passed:
         return [
-            f"No candidate passes. The closest is {chosen.candidate.label}: {chosen.shortfall}.",
+            f"No candidate passes. The closest is {chosen.candidate.label}: "
+            f"{chosen.shortfall.removesuffix('.')}.",
             "Increase --max-drop, or pass more samples.",
         ]
     smallest, smaller = (
