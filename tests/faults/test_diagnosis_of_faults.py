@@ -194,7 +194,7 @@ def onnx_shifted(content: bytes) -> bytes:
     ("plant", "causes"),
     [
         (onnx_scaled(0.01), {"clipping"}),
-        (onnx_scaled(40.0), {"coarse"}),
+        (onnx_scaled(200.0), {"coarse"}),
         (onnx_shifted, {"offset"}),
     ],
     ids=["scale too small", "scale of a mask value of -1e9", "zero point off by one"],

@@ -123,7 +123,10 @@ def _check_sizes(model: Any, file: ModelFile) -> None:
     A few numbers in a file, such as the factors of several UpSampling layers, must not fill the
     memory of what computes with the model.
     """
-    inputs = [math.prod(axis or 1 for axis in tensor.shape[1:]) for tensor in model.inputs]
+    inputs = [
+        math.prod(axis or 1 for axis in tensor.shape[1:])
+        for tensor in getattr(model, "inputs", None) or ()
+    ]
     limit = max_values(max(inputs, default=0))
     for part in model._flatten_layers():
         for operation in (part, *getattr(part, "operations", ())):
