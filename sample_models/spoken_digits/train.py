@@ -1,6 +1,6 @@
 """Train a model that recognizes digits in a synthesized voice.
 
-A digit is a sequence of two or three vowels, each of three tones at its formants that pulse with
+A digit is a sequence of one to three vowels, each of three tones at its formants that pulse with
 the pitch of the voice. Voices differ in pitch and in the length of the vocal tract, words in speed
 and position, and noise is added. The spectrograms are those of ``tf.signal``.
 """
