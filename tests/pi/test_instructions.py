@@ -50,12 +50,15 @@ def test_no_count_has_grown(quick_run):
 
 
 def test_counted_files_are_correct(quick_run):
-    """The outputs on the emulated core agree with Keras."""
+    """The outputs on the emulated core agree with Keras, unless the page says "(incorrect)"."""
     _, document = quick_run
+    recorded = json.loads(instructions.RECORDED.read_text())["models"]
     for name in instructions.QUICK:
         for cpu in instruction_tables.CPUS:
             for label, route in document["models"][name][cpu].items():
-                assert route.get("correct") or "fused" in label, (name, cpu, label, route)
+                if recorded[name][cpu][label]["correct"] and "fused" not in label:
+                    assert route.get("correct"), (name, cpu, label, route)
+                assert route.get("correct") or "int8" in label or "fused" in label
 
 
 def test_plugin_counts_a_known_loop(emulator, tmp_path):
