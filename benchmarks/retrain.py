@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,12 +27,29 @@ ROOT = Path(__file__).parents[1]
 CALIBRATION = 300
 # Reviews have 500 steps: more of them would take hours in ten artifacts.
 SAMPLES = 1000
-# The folder of the data, and fewer epochs than in the examples: the models need not be the best.
+
+
+class Training(NamedTuple):
+    """The folder of a data set, and a shorter training than that of the example.
+
+    The models need not be the best.
+
+    Attributes:
+        folder: subfolder of the public data.
+        epochs: epochs of training.
+        samples: samples of the training set and of the test set; all if None.
+    """
+
+    folder: str
+    epochs: int
+    samples: int | None = None
+
+
 PUBLIC = {
-    "activity": ("uci_har", 6),
-    "gestures": ("hand_gesture", 15),
-    "imdb": ("imdb", 2),
-    "vowels": ("sktime_JapaneseVowels", 30),
+    "activity": Training("uci_har", 6),
+    "gestures": Training("hand_gesture", 15),
+    "imdb": Training("imdb", 2, 8000),
+    "vowels": Training("sktime_JapaneseVowels", 30),
 }
 
 
@@ -57,12 +74,14 @@ def synthetic(model: str, seed: int, folder: Path, *, quick: bool) -> None:
 def public(model: str, seed: int, folder: Path, data: Path, *, quick: bool) -> None:
     """Train the model of an example on its public data."""
     sys.path.insert(0, str(ROOT / "examples"))
-    subfolder, epochs = PUBLIC[model]
+    subfolder, epochs, samples = PUBLIC[model]
     example = importlib.import_module(model)
     training = importlib.import_module("training")
     rows = _rows(example, data / subfolder)
     if quick:
-        rows, epochs = rows.subset(128, seed), 1
+        samples, epochs = 128, 1
+    if samples is not None:
+        rows = rows.subset(samples, seed)
     build: Callable[[], keras.Model] = example.build
     if model == "imdb":
         build = functools.partial(example.build, "attention")

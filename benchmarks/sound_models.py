@@ -1,6 +1,7 @@
 """How often right artifacts of retrained models pass, fail or are inconclusive.
 
-    python -m benchmarks.sound_models [--models digits commands] [--seeds 5] [--data DIR] [--quick]
+    python -m benchmarks.sound_models [--models digits commands] [--schemes int8] [--seeds 5]
+        [--data DIR] [--quick]
 
 Every sample model is trained with several seeds, converted in all schemes, and validated on its
 labeled samples. No verdict may be "fail": that would be a false alarm, or a fault of the converter.
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,16 @@ def retrain(model: str, seed: int, folder: Path, options: argparse.Namespace) ->
     )
 
 
-def validate(folder: Path) -> list[dict[str, Any]]:
-    """Convert the model in ``folder`` and validate it on its samples: the artifacts' results."""
+def validate(folder: Path, schemes: Sequence[str]) -> list[dict[str, Any]]:
+    """Convert the model in ``folder`` to ``schemes`` and validate it on its samples.
+
+    Returns the results of the artifacts.
+    """
     bundle, samples = folder / "model.edge", folder / "samples.npz"
     converted = _edgeattn(
         *("convert", folder / "model.h5", "--samples", samples),
         *("--calibration", folder / "calibration.npz", "-o", bundle, "--json"),
+        *(argument for scheme in schemes for argument in ("--scheme", scheme)),
     )
     for failure in json.loads(converted)["failures"]:
         print(f"{failure['format']} {failure['scheme']} not converted: {failure['reason']}")
@@ -82,7 +88,7 @@ def _reason(artifact: dict[str, Any]) -> str:
 def table(counts: dict[str, Counter[str]]) -> str:
     """The number of artifacts by scheme and verdict."""
     lines = ["| scheme | " + " | ".join(VERDICTS) + " |", "|---" * 4 + "|"]
-    for scheme in SCHEMES:
+    for scheme in counts:
         cells = " | ".join(str(counts[scheme][verdict]) for verdict in VERDICTS)
         lines.append(f"| {scheme} | {cells} |")
     return "\n".join(lines)
@@ -91,11 +97,12 @@ def table(counts: dict[str, Counter[str]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", choices=[*SYNTHETIC, *PUBLIC])
+    parser.add_argument("--schemes", nargs="+", choices=SCHEMES, default=SCHEMES)
     parser.add_argument("--seeds", type=int, default=5, help="seeds of each model (default: 5)")
     parser.add_argument("--data", type=Path, help="folder of the public data sets")
     parser.add_argument("--quick", action="store_true", help="train for one epoch")
     options = parser.parse_args()
-    counts: dict[str, Counter[str]] = {scheme: Counter() for scheme in SCHEMES}
+    counts: dict[str, Counter[str]] = {scheme: Counter() for scheme in options.schemes}
     models = options.models or [*SYNTHETIC, *(PUBLIC if options.data is not None else ())]
     if options.data is None and any(model in PUBLIC for model in models):
         parser.error(f"{', '.join(PUBLIC)} need --data")
@@ -103,7 +110,7 @@ def main() -> int:
         for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as name:
                 retrain(model, seed, Path(name), options)
-                for item in validate(Path(name)):
+                for item in validate(Path(name), options.schemes):
                     counts[item["scheme"]][item["verdict"]] += 1
                     if item["verdict"] != "pass":
                         label = f"{model}, seed {seed}, {item['format']} {item['scheme']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +37,16 @@ class ModelToConvert:
     lowering: str = "auto"
 
 
-def convert_all(folder: Path, calibration: Path) -> dict[str, Bundle]:
-    """The bundles by model name; ``calibration`` are digits that no artifact is evaluated on."""
+def convert_all(
+    folder: Path,
+    calibration: Path,
+    selected: Mapping[str, Collection[tuple[str, str]]] | None = None,
+) -> dict[str, Bundle]:
+    """The bundles by model name.
+
+    ``calibration`` is a file of digits that no artifact is evaluated on. ``selected`` are the
+    formats and schemes to convert, by model name, instead of all.
+    """
     simple = ("float32", "float16", "dynamic_int8")
     with Worker(environment={**ENVIRONMENT, "PYTHONPATH": str(TESTS)}) as worker:
         worker.call("faults.models:save", {"folder": str(folder)})
@@ -65,7 +74,14 @@ def convert_all(folder: Path, calibration: Path) -> dict[str, Bundle]:
         watcher = folder / "watcher.keras"
         models.append(ModelToConvert("fused", watcher, ("float32",), lowering="fused"))
         bundles = {
-            model.name: _convert(worker, folder / f"{model.name}.edge", model) for model in models
+            model.name: _convert(
+                worker,
+                folder / f"{model.name}.edge",
+                model,
+                None if selected is None else selected[model.name],
+            )
+            for model in models
+            if selected is None or model.name in selected
         }
     return {**bundles, "integers": _integer_bundle(folder / "integers.edge")}
 
@@ -82,7 +98,12 @@ def _integer_bundle(folder: Path) -> Bundle:
     return artifacts.write_bundle(folder, [entry], {"input/x": half, "output/same": half})
 
 
-def _convert(worker: Worker, folder: Path, model: ModelToConvert) -> Bundle:
+def _convert(
+    worker: Worker,
+    folder: Path,
+    model: ModelToConvert,
+    selected: Collection[tuple[str, str]] | None,
+) -> Bundle:
     """Convert as ``edgeattn_converters.convert`` does, without the validation at its end."""
     folder.mkdir()
     arguments = {
@@ -96,6 +117,8 @@ def _convert(worker: Worker, folder: Path, model: ModelToConvert) -> Bundle:
     entries = []
     for format in FORMATS if model.lowering == "auto" else FORMATS[:1]:
         for scheme in model.schemes:
+            if selected is not None and (format, scheme) not in selected:
+                continue
             request = {**arguments, "format": format, "scheme": scheme}
             try:
                 entry, _ = worker.call(f"{TASKS}:write_artifact", request)

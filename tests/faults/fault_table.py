@@ -127,11 +127,7 @@ def table(sound: SoundReports, results: Sequence[FaultResult]) -> str:
         START,
         f"**{detected} of {len(results)} planted faults ({100 * detected / len(results):.1f}%) are "
         f"detected by the expected stage; {passed} of {len(expected)} sound artifacts pass.**",
-        *_outside(results),
-        "",
-        "| fault | artifact | expected stage | failed stages | first failed check |",
-        "|---|---|---|---|---|",
-        *(_fault_row(result) for result in results),
+        fault_rows(results),
         "",
         "| model, without faults | " + " | ".join(f"{f} {s}" for f, s in columns) + " |",
         "|---|" + "---|" * len(columns),
@@ -143,6 +139,18 @@ def table(sound: SoundReports, results: Sequence[FaultResult]) -> str:
         lines += ["", "Sound artifacts that exceed the limits of their scheme:", ""]
         lines += [f"- {' '.join(key)}: {reason}." for key, reason in EXCEPTIONS.items()]
     return "\n".join([*lines, END])
+
+
+def fault_rows(results: Sequence[FaultResult]) -> str:
+    """The table of faults, after those that cannot be detected."""
+    lines = [
+        *_outside(results),
+        "",
+        "| fault | artifact | expected stage | failed stages | first failed check |",
+        "|---|---|---|---|---|",
+        *(_fault_row(result) for result in results),
+    ]
+    return "\n".join(lines)
 
 
 def _outside(results: Sequence[FaultResult]) -> list[str]:

@@ -209,9 +209,9 @@ def test_quantization_in_onnx(plant, causes, converted, tmp_path) -> None:
 
 
 @pytest.mark.long
-def test_sound_artifacts_have_no_faulty_operator(converted) -> None:
+def test_sound_artifacts_have_no_faulty_operator(all_converted) -> None:
     compared = 0
-    for bundle in converted.values():
+    for bundle in all_converted.values():
         for item in diagnosed(bundle, *bundle.manifest.artifacts):
             if item.verdict != PASS or item.reference is None:
                 continue
