@@ -118,7 +118,7 @@ def test_metrics_on_the_samples_are_within_limits(name):
             assert metrics[metric] >= limit
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", only(NAMES, *(set(NAMES) - {"spoken_digits"})))
 def test_the_readme_has_the_measured_metrics(name):
     module = script(name)
     model, x, y = sample_model(name)

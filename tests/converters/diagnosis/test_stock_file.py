@@ -71,7 +71,7 @@ def diagnosis_of_tflite(bundle: Bundle) -> ArtifactDiagnosis:
     ("kind", "schemes", "reference"),
     [
         ("SUB", ("float32",), "onnx float32"),
-        ("SUB", ("float32", "float16"), "tflite float16"),
+        pytest.param("SUB", ("float32", "float16"), "tflite float16", marks=pytest.mark.long),
     ],
 )
 def test_operator_with_interchanged_operands_is_named(
@@ -90,7 +90,10 @@ def test_operator_with_interchanged_operands_is_named(
     assert np.isfinite(operator.accumulated_db)
 
 
-@pytest.mark.parametrize(("kind", "operator"), [("reciprocal", "Reciprocal"), ("twice", "Div")])
+@pytest.mark.parametrize(
+    ("kind", "operator"),
+    [("reciprocal", "Reciprocal"), pytest.param("twice", "Div", marks=pytest.mark.long)],
+)
 def test_operator_that_the_converter_dropped_is_named(
     kind: str, operator: str, tmp_path: Path
 ) -> None:

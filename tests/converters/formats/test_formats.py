@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow
+from long_parameters import only
 
 import models
 from edgeattn.runners import open_runner
@@ -33,7 +34,10 @@ CONVERTERS = {"tflite": tflite, "onnx": onnx}
 SEQUENCES = 9
 
 
-@pytest.fixture(scope="module", params=sorted(models.MODELS))
+QUICK = ("lstm_luong", "gru_bahdanau_masked", "masked_heads", "nested", "two_inputs")
+
+
+@pytest.fixture(scope="module", params=only(sorted(models.MODELS), *QUICK))
 def model(request: pytest.FixtureRequest) -> Any:
     return models.filled(models.MODELS[request.param]())
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -86,9 +87,8 @@ def all_operators(constant: Any, *, left: bool) -> Any:
     return keras.Model(inputs, outputs)
 
 
-@pytest.mark.parametrize(
-    ("constant", "left"), [*((name, True) for name in CONSTANTS), ("scalar", False)]
-)
+@pytest.mark.parametrize("left", [True, False])
+@pytest.mark.parametrize("constant", only(CONSTANTS, "scalar", "matrix"))
 def test_every_operator_as_in_keras(constant: str, left: bool, tmp_path: Path) -> None:
     model = all_operators(CONSTANTS[constant], left=left)
     x = np.random.default_rng(3).uniform(0.4, 3.0, (5, STEPS, FEATURES)).astype("float32")

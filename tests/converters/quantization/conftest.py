@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from long_parameters import only
 from quantized_models import MODELS, Conversions, ConversionsOf
 
 
@@ -19,6 +20,6 @@ def conversions_of(tmp_path_factory: pytest.TempPathFactory) -> ConversionsOf:
     return of
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=only(sorted(MODELS), "lstm", "text", "transformer"))
 def conversions(request: pytest.FixtureRequest, conversions_of: ConversionsOf) -> Conversions:
     return conversions_of(request.param)

@@ -31,6 +31,7 @@ def calibration(saved: Path) -> Path:
     return saved.parent / "calibration.npy"
 
 
+@pytest.mark.long
 def test_all_schemes_for_one_target(saved: Path, calibration: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.edge"
     result = convert(

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from long_parameters import every_third
 
 import attentive
 import models
@@ -63,7 +64,7 @@ def expected_weights(kind: str, model: Any, x: Array) -> Array:
     return keras.Model(model.inputs, operation.output).predict(x, verbose=0)
 
 
-@pytest.mark.parametrize("kind", DETECTED)
+@pytest.mark.parametrize("kind", every_third(list(DETECTED)))
 def test_detected_maps_in_both_formats(kind: str, tmp_path: Path) -> None:
     build, expected = DETECTED[kind]
     model = models.filled(build())
@@ -157,7 +158,7 @@ def test_convert_exports_a_named_layer(tmp_path: Path) -> None:
     model = models.filled(attentive.experts())
     path = tmp_path / "experts.keras"
     model.save(path)
-    options = ConversionOptions(formats=("onnx",), schemes=("float32", "float16"))
+    options = ConversionOptions(formats=("onnx",), schemes=("float32",))
     conversion = convert(path, options=replace(options, attention_layers=("gate",)))
     assert conversion.exit_code == 0
     reference = conversion.bundle.reference()
@@ -174,7 +175,7 @@ def test_convert_exports_a_named_layer(tmp_path: Path) -> None:
             options=replace(options, attention=attention),
             force=True,
         )
-        assert [item.attention for item in plain.bundle.manifest.artifacts] == [(), ()]
+        assert [item.attention for item in plain.bundle.manifest.artifacts] == [()]
         assert not [name for name in plain.bundle.reference() if name.startswith("attention/")]
         notes = " ".join(plain.bundle.manifest.model["notes"])
         assert ("pass --attention gate" in notes) == attention
