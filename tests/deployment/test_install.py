@@ -121,12 +121,16 @@ def test_collecting_from_an_incomplete_folder_fails(tmp_path):
 
 
 def test_install(tmp_path, monkeypatch):
-    """The scripts run in a Python of this machine, started through a replacement of ssh."""
-    home = tmp_path / "home"
+    """The scripts run in a Python of this machine, started through a replacement of ssh.
+
+    It starts in a folder that is not the home folder, as servers of ssh can.
+    """
+    home, start = tmp_path / "home", tmp_path / "start"
     home.mkdir()
+    start.mkdir()
     ssh = tmp_path / "ssh"
     ssh.write_text(
-        f'#!/bin/sh\ncd {home}\nexport HOME={home}\nfor last; do :; done\nexec sh -c "$last"\n'
+        f'#!/bin/sh\ncd {start}\nexport HOME={home}\nfor last; do :; done\nexec sh -c "$last"\n'
     )
     ssh.chmod(0o755)
 
@@ -150,6 +154,10 @@ def test_install(tmp_path, monkeypatch):
     code = "import edgeattn, numpy; print(edgeattn.__version__, numpy.small)"
     process = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert process.stdout.split() == [edgeattn.__version__, "True"]
+    # Later commands on the host use this installation.
+    prefix = host.run(host.python_command(None, "-c", "import sys; print(sys.prefix)"))
+    assert prefix.decode().strip() == str(home / "edge")
+    assert list(start.iterdir()) == []
     # A second installation sends and changes nothing.
     module = next((home / "edge").glob("lib/*/site-packages/numpy.py"))
     before = module.stat().st_mtime_ns
