@@ -4,20 +4,21 @@
 
 For one window: the bare call of ``edgeattn.load`` with prepared inputs, the front end, the
 preparation by plain NumPy with everything computed in advance, and ``run --stream`` from its input
-to its line. Of the times of each, the tenth percentile is reported, because other load of the
-machine lengthens the others.
+to its line. All are CPU times, of the worker process too, because other load of the machine
+lengthens the time by the clock. The shortest of several rounds is reported.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import itertools
-import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ import numpy as np
 import edgeattn
 from benchmarks import page
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.cli.output import emit_line
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.run import stream_raw
 
 RECORDED = page.RESULTS / "front_end.json"
-# Windows of a stream that are not counted, and those that are.
-WARM, COUNTED, ROUNDS = 50, 400, 400
+# Windows of a short stream, and those that a long one has in addition; calls in a round.
+WARM, COUNTED, CALLS, ROUNDS = 50, 800, 100, 5
 LIMIT_MS = 0.2
 SUFFIXES = {"commands": "txt", "activity": "csv", "spoken_digits": "npz"}
 
@@ -69,9 +71,8 @@ def spectrograms_by_numpy() -> Callable[[np.ndarray], np.ndarray]:
     return compute
 
 
-def stream_of(name: str, folder: Path) -> tuple[bytes, bool]:
-    """The input of ``run --stream`` for all windows, and whether it is sound."""
-    windows = WARM + COUNTED
+def stream_of(name: str, folder: Path, windows: int) -> tuple[bytes, bool]:
+    """The input of ``run --stream`` for so many windows, and whether it is sound."""
     if name == "commands":
         lines = (folder / name / "samples.txt").read_bytes().splitlines(keepends=True)
         return b"".join(itertools.islice(itertools.cycle(lines), windows)), False
@@ -84,17 +85,37 @@ def stream_of(name: str, folder: Path) -> tuple[bytes, bool]:
 
 
 def milliseconds(call: Callable[[], Any]) -> float:
-    times = []
+    """The CPU time of a call in this process."""
+    rounds = []
     for _ in range(ROUNDS):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return tenth(times)
+        start = time.process_time()
+        for _ in range(CALLS):
+            call()
+        rounds.append((time.process_time() - start) / CALLS)
+    return round(1e3 * min(rounds), 4)
 
 
-def tenth(seconds: Sequence[float]) -> float:
-    """The tenth percentile in milliseconds."""
-    return round(1e3 * float(np.percentile(seconds, 10)), 4)
+def cpu_seconds() -> float:
+    """The CPU time of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def stream_milliseconds(bundle: Bundle, name: str, folder: Path) -> float:
+    """The CPU time of ``run --stream`` for a window, without that of its start."""
+    rounds = []
+    for _ in range(ROUNDS):
+        seconds = []
+        for windows in (WARM, WARM + COUNTED):
+            data, pcm = stream_of(name, folder, windows)
+            source = io.BufferedReader(io.BytesIO(data))
+            start = cpu_seconds()
+            with Path(os.devnull).open("w") as file, contextlib.redirect_stdout(file):
+                for answer in stream_raw(bundle, source, pcm=pcm):
+                    emit_line(answer)
+            seconds.append(cpu_seconds() - start)
+        rounds.append((seconds[1] - seconds[0]) / COUNTED)
+    return round(1e3 * min(rounds), 4)
 
 
 def measure(name: str, folder: Path) -> dict[str, float]:
@@ -104,7 +125,7 @@ def measure(name: str, folder: Path) -> dict[str, float]:
     front_end = opened.front_end()
     assert front_end is not None
     raw_model = RawModel(front_end, model.inputs, (), lambda inputs: inputs)
-    data, pcm = stream_of(name, folder)
+    data, pcm = stream_of(name, folder, 1)
     raw: Any
     if name == "commands":
         raw = data.splitlines()[0].decode()
@@ -121,11 +142,7 @@ def measure(name: str, folder: Path) -> dict[str, float]:
         if difference > 1e-3:
             raise ValueError(f"the spectrogram of NumPy differs by {difference:.1e}")
         row["numpy"] = milliseconds(lambda: by_numpy(raw))
-    arrivals = []
-    for answer in stream_raw(opened, io.BufferedReader(io.BytesIO(data)), pcm=pcm):
-        json.dumps(answer)
-        arrivals.append(time.perf_counter())
-    row["stream"] = tenth(np.diff(arrivals)[WARM - 1 :])
+    row["stream"] = stream_milliseconds(opened, name, folder)
     return row
 
 
@@ -144,7 +161,8 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 
 def added(row: dict[str, float]) -> float:
-    """What the stream costs beside the network and the front end: parsing, windows, a process."""
+    """What the stream costs beside the network and the front end: parsing, windows, a process,
+    the answer and its line."""
     return row["stream"] - row["network"] - row["front_end"]
 
 

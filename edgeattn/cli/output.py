@@ -13,6 +13,8 @@ from edgeattn.api.result import plain
 from edgeattn.printable import Text, join_lines, printable
 from edgeattn.progress import shown_by
 
+_encode_line = json.JSONEncoder(allow_nan=False).encode
+
 
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines. Control characters in them are escaped, see :func:`join_lines`."""
@@ -26,7 +28,14 @@ def emit_json(document: Any) -> None:
 
 def emit_line(document: Any) -> None:
     """Print a document as one line of a stream."""
-    click.echo(json.dumps(plain(document), allow_nan=False))
+    try:
+        line = _encode_line(document)
+    except ValueError:  # NaN or infinity
+        line = _encode_line(plain(document))
+    # Not click.echo, which queries the terminal for each line.
+    if sys.stdout is not None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def table(

@@ -25,8 +25,10 @@ def as_numbers(value: Any, dtype: str = "float32") -> Array:
         raise SampleError("The values have no rectangular shape.") from error
     if array.dtype.kind not in "buif":
         raise SampleError(f"{_excerpt(value)} is not a number.")
+    if array.dtype == dtype:
+        return array
     with np.errstate(over="ignore"):
-        return array.astype(dtype, copy=False)
+        return array.astype(dtype)
 
 
 def as_rows(value: Any) -> Array:

@@ -63,55 +63,69 @@ class Window:
 
 
 class WindowBuffer:
-    """The readings since the start of the next window, at most ``length`` of them and one block."""
+    """The readings since the start of the next window, in memory that is allocated once."""
 
     def __init__(self, window: Window) -> None:
         self._window = window
         self._hop = window.hop or window.length
-        self._readings: Array | None = None
+        self._memory: Array | None = None
+        # The readings are memory[start:end].
+        self._start, self._end = 0, 0
         self._previous: Array | None = None
         self._skip = 0  # readings before the next window, if the hop is longer than the window
 
     def restart(self) -> None:
         """Begin a new window with the next reading."""
-        self._readings, self._previous, self._skip = None, None, 0
+        self._start, self._end, self._previous, self._skip = 0, 0, None, 0
 
-    def extend(self, block: Array) -> Iterator[Array | SampleError]:
+    def extend(self, block: Array) -> Iterator[tuple[int, Array | SampleError]]:
         """The windows that end in ``block``, readings along its first axis, or their errors.
 
-        They are not normalized yet.
+        Each comes with the number of readings of the block up to its end. Windows are not
+        normalized yet.
         """
+        finite = np.isfinite(block)
+        missing: list[int] = []
+        if not finite.all():
+            missing = np.flatnonzero(~finite.reshape(len(block), -1).all(1)).tolist()
         start = 0
-        missing = ~np.isfinite(block).reshape(len(block), -1).all(1)
-        for position in np.flatnonzero(missing).tolist():
-            if self._window.missing == "previous":
-                yield from self._append(block[start:position])
-                if self._previous is not None:
-                    filled = np.where(np.isfinite(block[position]), block[position], self._previous)
-                    yield from self._append(filled[None])
-                    start = position + 1
-                    continue
-            else:
-                yield from self._append(block[start:position])
+        for position in missing:
+            yield from self._append(block, start, position)
             start = position + 1
+            if self._window.missing == "previous" and self._previous is not None:
+                filled = np.where(finite[position], block[position], self._previous)
+                for _, window in self._append(filled[None], 0, 1):
+                    yield start, window
+                continue
             self.restart()
-            yield SampleError(
+            error = SampleError(
                 "A reading has values that are not finite numbers; the window starts again.",
                 hint='Set missing = "previous" in [window] to repeat the reading before it.',
             )
-        yield from self._append(block[start:])
+            yield start, error
+        yield from self._append(block, start, len(block))
 
-    def _append(self, block: Array) -> Iterator[Array]:
-        if not len(block):
+    def _append(self, block: Array, start: int, end: int) -> Iterator[tuple[int, Array]]:
+        """The windows that end in ``block[start:end]``, each with its end."""
+        if start == end:
             return
-        self._previous = block[-1]
-        skipped = min(self._skip, len(block))
-        self._skip -= skipped
-        block = block[skipped:]
-        readings = block if self._readings is None else np.concatenate([self._readings, block])
+        self._previous = block[end - 1]
         length = self._window.length
-        while len(readings) >= length:
-            yield readings[:length]
-            self._skip = max(self._hop - len(readings), 0)
-            readings = readings[self._hop :]
-        self._readings = readings.copy()
+        memory = self._memory
+        if memory is None:
+            memory = self._memory = np.empty((2 * length, *block.shape[1:]), block.dtype)
+        while start < end:
+            skipped = min(self._skip, end - start)
+            self._skip -= skipped
+            start += skipped
+            if self._end == len(memory):
+                memory[: self._end - self._start] = memory[self._start : self._end].copy()
+                self._start, self._end = 0, self._end - self._start
+            count = min(end - start, length - (self._end - self._start), len(memory) - self._end)
+            memory[self._end : self._end + count] = block[start : start + count]
+            self._end += count
+            start += count
+            if self._end - self._start == length:
+                yield start, memory[self._start : self._end].copy()
+                kept = max(length - self._hop, 0)
+                self._start, self._skip = self._end - kept, max(self._hop - length, 0)

@@ -21,21 +21,29 @@ RunFunction = Callable[[Tensors], Tensors]
 
 
 class RawModel:
-    """A model with its front end; ``run`` computes outputs from inputs, both with one row.
+    """A model with its front end; ``run`` computes outputs from inputs with ``batch`` rows or less.
 
     One object serves one stream: windows and smoothing connect consecutive calls.
     """
 
     def __init__(
-        self, front_end: FrontEnd, inputs: Specs, attention: tuple[str, ...], run: RunFunction
+        self,
+        front_end: FrontEnd,
+        inputs: Specs,
+        attention: tuple[str, ...],
+        run: RunFunction,
+        *,
+        batch: int = 1,
     ) -> None:
-        self.front_end, self._run = front_end, run
+        self.front_end, self._run, self._batch = front_end, run, batch
         self._inputs = sample_inputs(inputs)
         if front_end.window is not None and len(self._inputs) != 1:
             raise BundleError("A front end with windows requires a model with one input.")
         self._buffer = None if front_end.window is None else WindowBuffer(front_end.window)
         answer = front_end.answer
         self._answers = None if answer is None else Answers(answer, attention)
+        # Values of the stream so far; readings count one by one.
+        self._count = 0
 
     def answer(self, raw: Any) -> Json:
         """The answer to one raw sample: a text, numbers, or a mapping of these by input name.
@@ -43,7 +51,7 @@ class RawModel:
         With windows, a sample has the readings of one window. Raises :class:`SampleError` if it
         does not fit, and :class:`ArtifactError` if the runtime fails.
         """
-        return self._outputs(self.prepare(raw))
+        return self._answer(self._run(self.prepare(raw)))
 
     def answers(self, values: Iterable[Any]) -> Iterator[Json | EdgeattnError]:
         """The answers to a stream of raw samples or, with windows, of readings.
@@ -51,20 +59,24 @@ class RawModel:
         An error of a value is returned in place of an answer, and the stream continues; windows and
         smoothing then start again. A :class:`SampleError` among the values is such an error.
         """
-        samples: Iterable[Tensors | SampleError]
-        for number, value in enumerate(values, 1):
-            if isinstance(value, SampleError):
-                self._restart()
-                yield value
-                continue
-            try:
-                samples = [self.prepare(value)] if self._buffer is None else self._windows(value)
-                for sample in samples:
-                    result = self._attempt(sample)
-                    yield _at(number, result) if isinstance(result, SampleError) else result
-            except SampleError as error:
-                self._restart()
-                yield _at(number, error)
+        return self.answers_to_blocks([value] for value in values)
+
+    def answers_to_blocks(self, blocks: Iterable[list[Any]]) -> Iterator[Json | EdgeattnError]:
+        """As :meth:`answers`, for lists of values that arrived together: they may share batches."""
+        for block in blocks:
+            group: list[Tensors] = []
+            for sample in self._samples(block):
+                if not isinstance(sample, SampleError):
+                    group.append(sample)
+                    if len(group) < self._batch:
+                        continue
+                yield from self._results(group)
+                group = []
+                if isinstance(sample, SampleError):
+                    if self._answers is not None:
+                        self._answers.restart()
+                    yield sample
+            yield from self._results(group)
 
     def prepare(self, raw: Any) -> Tensors:
         """The inputs of the model, with one row, for one raw sample."""
@@ -91,36 +103,71 @@ class RawModel:
             array = infer_dtype(array, np.dtype(spec.dtype), spec)
         return fit(array, spec)
 
-    def _windows(self, value: Any) -> Iterator[Tensors | SampleError]:
-        assert self._buffer is not None
+    def _samples(self, values: Iterable[Any]) -> Iterator[Tensors | SampleError]:
+        """The prepared samples in consecutive values of a stream, and errors at their places."""
+        for value in values:
+            if isinstance(value, SampleError):
+                self._count += 1
+                error = value
+            else:
+                try:
+                    if self._buffer is None:
+                        self._count += 1
+                        yield self.prepare(value)
+                    else:
+                        yield from self._windows(value, self._buffer)
+                    continue
+                except SampleError as raised:
+                    error = _at(self._count, raised)
+            if self._buffer is not None:
+                self._buffer.restart()
+            yield error
+
+    def _windows(self, value: Any, buffer: WindowBuffer) -> Iterator[Tensors | SampleError]:
         assert self.front_end.window is not None
-        for window in self._buffer.extend(self.front_end.window.block(as_numbers(value))):
+        try:
+            readings = self.front_end.window.block(as_numbers(value))
+        except SampleError:
+            self._count += 1
+            raise
+        first = self._count
+        self._count += len(readings)
+        for end, window in buffer.extend(readings):
             try:
-                yield window if isinstance(window, SampleError) else self.prepare(window)
+                sample = window if isinstance(window, SampleError) else self.prepare(window)
             except SampleError as error:
+                sample = error
+            yield _at(first + end, sample) if isinstance(sample, SampleError) else sample
+
+    def _results(self, samples: list[Tensors]) -> Iterator[Json | EdgeattnError]:
+        """The answers to samples, or the errors of the runtime at their places."""
+        shared = self._run_together(samples)
+        for row, sample in enumerate(samples):
+            try:
+                if shared is None:
+                    yield self._answer(self._run(sample))
+                else:
+                    yield self._answer(shared, row)
+            except (SampleError, ArtifactError) as error:
                 yield error
 
-    def _attempt(self, sample: Tensors | SampleError) -> Json | EdgeattnError:
-        if isinstance(sample, SampleError):
-            if self._answers is not None:
-                self._answers.restart()
-            return sample
+    def _run_together(self, samples: list[Tensors]) -> Tensors | None:
+        """The outputs for samples of one shape; None if that is not possible or fails."""
+        if len(samples) < 2:
+            return None
+        rows = {name: [sample[name] for sample in samples] for name in samples[0]}
+        if any(len({array.shape for array in arrays}) > 1 for arrays in rows.values()):
+            return None
         try:
-            return self._outputs(sample)
-        except (SampleError, ArtifactError) as error:
-            return error
+            return self._run({name: np.concatenate(arrays) for name, arrays in rows.items()})
+        except (SampleError, ArtifactError):
+            return None  # that of which sample shows when each is run alone
 
-    def _outputs(self, inputs: Tensors) -> Json:
-        outputs = {name: array[0] for name, array in self._run(inputs).items()}
+    def _answer(self, outputs: Tensors, row: int = 0) -> Json:
+        sample = {name: array[row] for name, array in outputs.items()}
         if self._answers is None:
-            return {name: array.tolist() for name, array in outputs.items()}
-        return self._answers(outputs)
-
-    def _restart(self) -> None:
-        if self._buffer is not None:
-            self._buffer.restart()
-        if self._answers is not None:
-            self._answers.restart()
+            return {name: array.tolist() for name, array in sample.items()}
+        return self._answers(sample)
 
 
 def _at(number: int, error: SampleError) -> SampleError:

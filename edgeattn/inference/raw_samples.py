@@ -40,7 +40,7 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
             if isinstance(value, SampleError):
                 raise value
             if buffer is not None and front_end.window is not None:
-                for window in buffer.extend(front_end.window.block(as_numbers(value))):
+                for _, window in buffer.extend(front_end.window.block(as_numbers(value))):
                     if isinstance(window, SampleError):
                         raise window
                     samples.append({specs[0].name: window})

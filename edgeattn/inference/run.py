@@ -13,7 +13,7 @@ from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, OutputErr
 from edgeattn.files import atomic_write, require_new
 from edgeattn.inference.load import first_available
 from edgeattn.inference.raw import RawModel
-from edgeattn.inference.raw_stream import read_raw
+from edgeattn.inference.raw_stream import read_raw_blocks
 from edgeattn.inference.stream import read_stream
 from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner
@@ -25,6 +25,8 @@ from edgeattn.samples.npz import write_npz
 from edgeattn.samples.states import with_initial_states
 from edgeattn.tensors import Specs, Tensors
 
+# Samples of a stream that are sent to the worker at once, if that many have arrived.
+BATCH = 16
 _OTHER_FILE = "Choose another file with -o FILE."
 
 
@@ -199,13 +201,29 @@ def stream_raw(
         runner = StatefulRunner(checked) if options.carry_states else checked
 
         def run(inputs: Tensors) -> Tensors:
-            return runner.run(with_initial_states(inputs, artifact.inputs))
+            try:
+                # Samples that are sent together run one by one: sums must not depend on the others.
+                return runner.run(with_initial_states(inputs, artifact.inputs), (1,))
+            except ArtifactError as error:
+                if isolated.lost:
+                    raise _RuntimeLost(error) from error
+                raise
 
-        model = RawModel(front_end, artifact.inputs, artifact.attention, run)
-        for answer in model.answers(read_raw(source, front_end, artifact.inputs, pcm=pcm)):
-            if isolated.lost and isinstance(answer, EdgeattnError):
-                raise answer
-            yield answer
+        batch = 1 if options.carry_states else BATCH
+        model = RawModel(front_end, artifact.inputs, artifact.attention, run, batch=batch)
+        blocks = read_raw_blocks(source, front_end, artifact.inputs, pcm=pcm)
+        try:
+            yield from model.answers_to_blocks(blocks)
+        except _RuntimeLost as lost:
+            raise lost.error from lost.error.__cause__
+
+
+class _RuntimeLost(Exception):
+    """The runtime crashed, so no further sample has an answer."""
+
+    def __init__(self, error: ArtifactError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class _FiniteRunner:

@@ -5,6 +5,7 @@ of arrays by input name.
 """
 
 import io
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 
 MAX_LINE = 64 * 2**20  # bytes
+BLOCK = 2**16  # bytes that are read at once, if that many have arrived
 # Exceptions that parsing a malformed line can raise.
 MALFORMED = (ValueError, TypeError, RecursionError, OverflowError, MemoryError)
 
@@ -74,7 +76,7 @@ def _read_arrays(
 
 
 def _read_lines(
-    source: IO[bytes], inputs: Specs, allow_non_finite: bool
+    source: io.BufferedReader, inputs: Specs, allow_non_finite: bool
 ) -> Iterator[Tensors | SampleError]:
     for number, text in numbered_lines(source):
         if isinstance(text, SampleError):
@@ -88,28 +90,54 @@ def _read_lines(
                 yield malformed_line(number, error)
 
 
-def numbered_lines(source: IO[bytes]) -> Iterator[tuple[int, str | SampleError]]:
+def numbered_lines(source: io.BufferedReader) -> Iterator[tuple[int, str | SampleError]]:
     """The lines of a stream of text by their numbers, or the error of one that is not text."""
+    return itertools.chain.from_iterable(numbered_line_blocks(source))
+
+
+def numbered_line_blocks(
+    source: io.BufferedReader,
+) -> Iterator[list[tuple[int, str | SampleError]]]:
+    """As :func:`numbered_lines`: lists of the lines that arrived together, at once."""
     number = 0
-    while line := source.readline(MAX_LINE):
-        number += 1
-        if len(line) == MAX_LINE and not line.endswith(b"\n"):
-            _skip_line(source)
-            yield number, malformed_line(number, f"it is longer than {MAX_LINE} bytes")
-            continue
-        try:
-            yield number, line.decode().rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            yield number, malformed_line(number, error)
+    for block in _line_blocks(source):
+        lines: list[tuple[int, str | SampleError]] = []
+        for line in block:
+            number += 1
+            try:
+                lines.append((number, _decoded(line)))
+            except ValueError as error:
+                lines.append((number, malformed_line(number, error)))
+        yield lines
+
+
+def _decoded(line: bytes) -> str:
+    if len(line) >= MAX_LINE:
+        raise ValueError(f"it is longer than {MAX_LINE} bytes")
+    return line.decode().rstrip("\r\n")
+
+
+def _line_blocks(source: io.BufferedReader) -> Iterator[list[bytes]]:
+    """Lines without their ends. Of a line that is too long, the first ``MAX_LINE`` bytes."""
+    parts: list[bytes] = []  # of the line that is not complete
+    size = 0
+    while data := source.read1(BLOCK):
+        *lines, rest = data.split(b"\n")
+        if lines:
+            parts.append(lines[0])
+            lines[0] = b"".join(parts)[:MAX_LINE]
+            parts, size = [], 0
+            yield lines
+        # The rest of a line that is too long is read and not stored.
+        if rest and size < MAX_LINE:
+            parts.append(rest[: MAX_LINE - size])
+        size += len(rest)
+    if size:
+        yield [b"".join(parts)]
 
 
 def malformed_line(number: int, reason: object) -> SampleError:
     return SampleError(f"Line {number} of the stream cannot be read: {reason}")
-
-
-def _skip_line(source: IO[bytes]) -> None:
-    while (part := source.readline(MAX_LINE)) and not part.endswith(b"\n"):
-        pass
 
 
 def _parse(text: str, inputs: Specs, position: str, allow_non_finite: bool) -> Tensors:

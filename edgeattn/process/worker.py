@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edgeattn import errors, progress
 from edgeattn.process.protocol import MAX_ARRAYS, error_from_json, frame, read_message, write
 from edgeattn.process.streams import Tail
+from edgeattn.process.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
@@ -69,6 +70,7 @@ class Worker:
         self._max_arrays = max_arrays
         self._log: Tail | None = None
         self._lock = threading.Lock()
+        self._watchdog = Watchdog(self.kill)
 
     def __enter__(self) -> Worker:
         return self
@@ -104,22 +106,16 @@ class Worker:
         process = self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            process.kill()
-
-        timer = None if timeout is None else threading.Timer(timeout, expire)
-        if timer is not None:
-            timer.start()
+        if timeout is not None:
+            self._watchdog.start(timeout)
         try:
             self._send(process.stdin, request)
             header, arrays = self._receive(process.stdout)
         except _ConnectionClosed as error:
-            reason = f"took longer than {timeout:g} s" if expired.is_set() else None
+            expired = self._watchdog.stop()
+            reason = f"took longer than {timeout:g} s" if expired else None
             died = self._died(reason, wait_seconds=5)
-            died.timed_out = expired.is_set()
+            died.timed_out = expired
             raise died from error
         except _MalformedReply as error:
             raise self._died(None, wait_seconds=0.5) from error
@@ -128,9 +124,8 @@ class Worker:
             self.close()
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
-        if expired.is_set():
+            expired = self._watchdog.stop()
+        if expired:
             # The reply arrived just before the process was killed.
             self.close()
         if "error" in header:
@@ -168,6 +163,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process and discard its output."""
+        self._watchdog.close()
         process, self._process = self._process, None
         if process is not None:
             process.kill()

@@ -42,6 +42,8 @@ def fit(array: Array, spec: TensorSpec, first: int = 0, *, allow_non_finite: boo
             )
     elif dtype.kind == "b" and kind != "b":
         raise SampleError(f"Input {spec}: expected booleans, found {array.dtype}.")
+    if array.dtype == dtype:
+        return np.array(array, order="C")
     with np.errstate(over="ignore"):
         result = array.astype(dtype)
     if dtype.kind == "f" and not allow_non_finite and not np.isfinite(result).all():

@@ -12,7 +12,7 @@ READINGS = np.arange(40, dtype="float64").reshape(20, 2)
 
 def windows(window, *blocks):
     buffer = WindowBuffer(window)
-    items = [item for block in blocks for item in buffer.extend(np.asarray(block, "float64"))]
+    items = [item for block in blocks for _, item in buffer.extend(np.asarray(block, "float64"))]
     return [item if isinstance(item, SampleError) else window.normalized(item) for item in items]
 
 
@@ -29,7 +29,15 @@ def test_the_buffer_does_not_grow():
     buffer = WindowBuffer(Window(3, hop=5))
     for reading in np.tile(READINGS, (50, 1)):
         list(buffer.extend(reading[None]))
-        assert len(buffer._readings) <= 3
+        assert len(buffer._memory) == 6
+
+
+def test_the_ends_of_windows_and_errors_in_a_block():
+    blocks = [[0, 1, 2, 3], [4, np.nan, 6, 7, 8]]
+    buffer = WindowBuffer(Window(3, hop=2))
+    ends = [[end for end, _ in buffer.extend(np.float64(block))] for block in blocks]
+    # Windows 0 to 2 and 2 to 4, the reading that is missing, and 6 to 8.
+    assert ends == [[3], [1, 2, 5]]
 
 
 def test_normalization():

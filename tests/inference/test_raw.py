@@ -19,7 +19,9 @@ from edgeattn.frontend.description import FRONTEND, FrontEnd
 from edgeattn.frontend.lookup import StringLookup
 from edgeattn.frontend.numeric import Normalization, Rescaling
 from edgeattn.frontend.windows import Window
-from edgeattn.inference.raw_stream import read_raw
+from edgeattn.inference.raw import RawModel
+from edgeattn.inference.raw_stream import read_raw, read_raw_blocks
+from edgeattn.inference.run import stream_raw
 from edgeattn.tensors import TensorSpec
 
 LABELS = Answer(labels=("low", "high"))
@@ -172,6 +174,78 @@ def test_several_inputs():
     first, error = raw(FrontEnd(), b'{"x": [1, 2, 3], "z": "a"}\n[1]\n', specs)
     assert first == {"x": [1, 2, 3], "z": "a"}
     assert "not a JSON object" in error.message
+
+
+class Pipe(io.RawIOBase):
+    """A source from which data arrive in parts."""
+
+    def __init__(self, parts):
+        self.parts = list(parts)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        part = self.parts.pop(0) if self.parts else b""
+        buffer[: len(part)] = part
+        return len(part)
+
+
+# Lines that are read together, and between them some that are read alone.
+MIXED = (
+    b"names\n1,2\n 3 4\n5, 6\r\n\n7,8\n1,,\nnan,3\n9;1\n1e2,-3\n[5, 6]\n1,2,3\n"
+    b"\xff\n4 5\n1_0,inf\n2,3\n8 9\n6,7"
+)
+
+
+@pytest.mark.parametrize("missing", ["error", "previous"])
+@pytest.mark.parametrize("size", [1, 7, 40, 1000])
+def test_answers_do_not_depend_on_the_parts_in_which_lines_arrive(missing, size):
+    """Compared with the answers to the values of each line, one by one."""
+    window = Window(2, hop=1, columns=2, missing=missing)
+    front_end = FrontEnd({"x": ()}, window, None)
+    specs = (TensorSpec("x", (None, 2, 2), "float32"),)
+
+    def model(batch):
+        return RawModel(front_end, specs, (), lambda inputs: inputs, batch=batch)
+
+    def plain(items):
+        return [str(item) if isinstance(item, SampleError) else item for item in items]
+
+    alone = FrontEnd({"x": ()}, Window(2, hop=1, columns=None, missing=missing), None)
+    values = raw(alone, MIXED, specs)
+    parts = [MIXED[start : start + size] for start in range(0, len(MIXED), size)]
+    blocks = read_raw_blocks(io.BufferedReader(Pipe(parts)), front_end, specs)
+    expected = plain(model(1).answers(values))
+    assert plain(model(4).answers_to_blocks(blocks)) == expected
+    assert sum(isinstance(item, dict) for item in expected) > 3
+
+
+def test_lines_that_arrive_together_are_read_together():
+    front_end = FrontEnd({"x": ()}, Window(2, columns=2))
+    blocks = list(read_raw_blocks(io.BufferedReader(io.BytesIO(b"1,2\n3 4\n")), front_end, NUMBERS))
+    (block,) = blocks
+    np.testing.assert_array_equal(block, [[[1, 2], [3, 4]]])
+
+
+def test_a_line_is_read_when_it_has_arrived():
+    parts = [b"1,2\n3", b",4\n5,6", b"\n"]
+    front_end = FrontEnd({"x": ()}, Window(1, columns=2))
+    blocks = read_raw_blocks(io.BufferedReader(Pipe(parts)), front_end, NUMBERS)
+    assert [[value.tolist() for value in block] for block in blocks] == [
+        [[[1, 2]]],
+        [[[3, 4]]],
+        [[[5, 6]]],
+    ]
+
+
+def test_a_sample_that_fails_in_a_batch_fails_alone(bundle):
+    add_front_end(bundle, FrontEnd({"x": ()}, answer=LABELS))
+    largest = float(np.finfo("float32").max)
+    lines = "".join(f"{value},1,1\n" for value in (1, 2, largest, 3))
+    answers = list(stream_raw(bundle.path, io.BufferedReader(io.BytesIO(lines.encode()))))
+    assert [isinstance(item, dict) for item in answers] == [True, True, False, True]
+    assert "not finite" in answers[2].message or "infinite" in answers[2].message
 
 
 def wav(values, rate=8000, width=2, channels=1):

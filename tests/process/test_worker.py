@@ -2,13 +2,13 @@
 
 import io
 import json
+import math
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 import types
 from pathlib import Path
@@ -116,17 +116,9 @@ def test_the_memory_of_a_worker_is_limited(worker):
     assert worker.call("worker_functions:memory_limit", memory=2**31)[0] == 2**31
 
 
-def test_the_timer_is_cancelled_after_the_call(worker, monkeypatch):
-    timers = []
-
-    class Timer(threading.Timer):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            timers.append(self)
-
-    monkeypatch.setattr(threading, "Timer", Timer)
-    process_id, _ = worker.call("worker_functions:process_id", timeout=3600)
-    assert [timer.finished.is_set() for timer in timers] == [True]
+def test_the_limit_of_a_call_ends_with_it(worker):
+    process_id, _ = worker.call("worker_functions:process_id", timeout=60)
+    assert worker._watchdog._deadline == math.inf
     assert worker.call("worker_functions:process_id")[0] == process_id
 
 
