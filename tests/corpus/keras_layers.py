@@ -138,7 +138,7 @@ CONVOLUTIONS = [
         IMAGE,
         lambda L, x: L.DepthwiseConv2D(3, 2, depth_multiplier=2)(x),
     ),
-    from_layers("SeparableConv1D", S, lambda L, x: L.SeparableConv1D(5, 3, padding="causal")(x)),
+    from_layers("SeparableConv1D", S, lambda L, x: L.SeparableConv1D(5, 3, padding="same")(x)),
     from_layers("SeparableConv2D", IMAGE, lambda L, x: L.SeparableConv2D(5, 3)(x)),
     from_layers("LocallyConnected1D", S, lambda L, x: L.LocallyConnected1D(5, 3)(x), keras=False),
     from_layers(

@@ -20,7 +20,6 @@ from edgeattn_converters.lowering.masking import select_by_arithmetic
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.plain_layers import (
     lower_layer_normalization,
-    lower_pooling,
     lower_signature,
     lower_single_feature_normalization,
 )
@@ -41,7 +40,7 @@ _LOWERINGS = (
     partial(lower_attention, select=select_by_arithmetic),
     partial(lower_keras_attention, select=select_by_arithmetic),
     partial(lower_multi_head_attention, select=select_by_arithmetic),
-    *(lower_single_feature_normalization, lower_layer_normalization, lower_pooling),
+    *(lower_single_feature_normalization, lower_layer_normalization),
     lower_spectrogram,
     lower_signature,
 )

@@ -3,7 +3,7 @@
 :mod:`.missing_operations` replaces them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -106,3 +106,50 @@ def left_shift(x: Any, count: Any) -> Any:
     powers = [2**k for k in range(bits - 1)]
     last = -(2 ** (bits - 1)) if x.dtype.min < 0 else 2 ** (bits - 1)
     return x * tf.gather(tf.constant([*powers, last], x.dtype), count)
+
+
+def truncate_mod(x: Any, y: Any) -> Any:
+    """The rest with the sign of ``x``, from that of the magnitudes."""
+    import tensorflow as tf
+
+    return tf.sign(x) * tf.math.floormod(tf.abs(x), tf.abs(y))
+
+
+def zero_or(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """``function`` of two operands, which is 0 if the first one is, whatever the second one is."""
+
+    def composed(x: Any, y: Any) -> Any:
+        import tensorflow as tf
+
+        zero = tf.equal(x, 0.0)
+        return tf.where(zero, tf.zeros_like(x), function(x, tf.where(zero, tf.ones_like(y), y)))
+
+    return composed
+
+
+def pool_volumes(x: Any, *, kind: str, attributes: _Attributes) -> Any:
+    """Pooling over three axes as two poolings over images; None if sizes are unknown.
+
+    The maximum of maxima is the maximum, and the same holds for averages. It also holds at the
+    edges, where the number of pooled elements is the product of the numbers along the axes.
+    """
+    import tensorflow as tf
+
+    _, *sizes, _ = attributes["ksize"].list.i
+    _, *strides, _ = attributes["strides"].list.i
+    _, time, height, width, channels = x.shape
+    if attributes["data_format"].s != b"NDHWC" or None in x.shape[1:].as_list():
+        return None
+
+    def pool(images: Any, sizes: list[int], strides: list[int]) -> Any:
+        padding = attributes["padding"].s.decode()
+        return tf.nn.pool(images, sizes, kind, strides=strides, padding=padding)
+
+    x = pool(tf.reshape(x, (-1, height, width, channels)), sizes[1:], strides[1:])
+    _, height, width, _ = x.shape
+    if sizes[0] == strides[0] == 1:
+        return tf.reshape(x, (-1, time, height, width, channels))
+    # Height and width become one axis, of which each element is pooled over time.
+    x = tf.reshape(x, (-1, time, height * width, channels))
+    x = pool(x, [sizes[0], 1], [strides[0], 1])
+    return tf.reshape(x, (-1, x.shape[1], height, width, channels))

@@ -7,11 +7,15 @@ exact as float32 numbers of the size of the result allow.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from edgeattn_converters.lowering import composed_operations as composed
+from edgeattn_converters.lowering import reciprocal_roots as roots
+from edgeattn_converters.lowering import special_functions as special
+from edgeattn_converters.lowering.resampling import resampled
 
 _Attributes = Mapping[str, Any]
 _Replacement = Callable[..., Any]
@@ -96,39 +100,10 @@ def _softplus(x: Any) -> Any:
     return tf.maximum(x, 0.0) + tf.math.log(1 + tf.exp(-tf.abs(x)))
 
 
-def _erf(x: Any) -> Any:
-    """``x * p(x²)`` up to 4, beyond which it is 1 in float32.
-
-    ``p`` is a Chebyshev interpolant, evaluated by Clenshaw's recurrence.
-    """
+def _times_log(x: Any, y: Any) -> Any:
     import tensorflow as tf
 
-    clipped = tf.clip_by_value(x, -_ERF_RANGE, _ERF_RANGE)
-    twice = 2 * (clipped * clipped * (2 / _ERF_RANGE**2) - 1)
-    coefficients = _erf_coefficients()
-    later, last = tf.zeros_like(x), tf.zeros_like(x)
-    for coefficient in coefficients[:0:-1]:
-        later, last = twice * later - last + coefficient, later
-    return clipped * (twice / 2 * later - last + coefficients[0])
-
-
-_ERF_RANGE = 4.0
-
-
-def _erf_coefficients() -> list[float]:
-    """Coefficients of erf(x) / x over x², scaled to [-1, 1]."""
-
-    def quotient(scaled: Any) -> Any:
-        x = _ERF_RANGE * np.sqrt((np.asarray(scaled) + 1) / 2)
-        return np.array([math.erf(v) / v if v else 2 / math.sqrt(math.pi) for v in x])
-
-    series = np.polynomial.chebyshev.Chebyshev.interpolate(quotient, 30)
-    significant = int(np.flatnonzero(np.abs(series.coef) > 1e-9)[-1]) + 1
-    return [float(c) for c in series.coef[:significant]]
-
-
-def _erfc(x: Any) -> Any:
-    return 1 - _erf(x)
+    return x * tf.math.log(y)
 
 
 def _invert(x: Any) -> Any:
@@ -197,20 +172,33 @@ _SEARCHES: Mapping[str, _Replacement] = {
     "LowerBound": _bound(upper=False),
     "UpperBound": _bound(upper=True),
 }
-_WITH_ATTRIBUTES = frozenset({*_SEARCHES, "Cumprod"})
+_INTERPOLATIONS: Mapping[str, _Replacement] = {
+    kind: partial(resampled, kind=kind)
+    for kind in ("ResizeArea", "ResizeBicubic", "ScaleAndTranslate")
+}
+_VOLUMES: Mapping[str, _Replacement] = {
+    "AvgPool3D": partial(composed.pool_volumes, kind="AVG"),
+    "MaxPool3D": partial(composed.pool_volumes, kind="MAX"),
+}
+_WITH_ATTRIBUTES = frozenset({*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, "Cumprod"})
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
+    "BesselI0": special.bessel_i0,
     "Cross": composed.cross,
     "Cumprod": _cumprod,
+    "Erfinv": special.erfinv,
     "HSVToRGB": composed.hsv_to_rgb,
     "InTopKV2": composed.in_top_k,
     "Invert": _invert,
     "Log1p": _log1p,
     "RGBToHSV": composed.rgb_to_hsv,
+    "TruncateMod": composed.truncate_mod,
     **_SEARCHES,
+    **_INTERPOLATIONS,
 }
 TFLITE: Replacements = {
     **_BOTH,
+    **_VOLUMES,
     "Acos": _acos,
     "Acosh": _acosh,
     "Asin": _asin,
@@ -222,13 +210,22 @@ TFLITE: Replacements = {
     "Cosh": _cosh,
     "LeftShift": composed.left_shift,
     "MatrixDiagPartV3": _diagonal,
+    "Pow": roots.power,
+    "RealDiv": roots.division,
+    "Rsqrt": roots.rsqrt,
     "Sinh": _sinh,
     "Softplus": _softplus,
     "Tan": _tan,
 }
 ERROR_FUNCTIONS = frozenset({"Erf", "Erfc"})
-TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": _erf, "Erfc": _erfc}
-ONNX: Replacements = {**_BOTH, "BroadcastArgs": composed.broadcast_shapes}
+TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": special.erf, "Erfc": special.erfc}
+ONNX: Replacements = {
+    **_BOTH,
+    "BroadcastArgs": composed.broadcast_shapes,
+    "Xdivy": composed.zero_or(lambda x, y: x / y),
+    "Xlog1py": composed.zero_or(lambda x, y: x * _log1p(y)),
+    "Xlogy": composed.zero_or(_times_log),
+}
 
 
 @contextlib.contextmanager
@@ -242,9 +239,10 @@ def replaced_operations(replacements: Replacements) -> Iterator[None]:
         replacement = replacements.get(kind)
         if replacement is None:
             return original(graph, kind, inputs, *args, **kwargs)
-        if kind in _WITH_ATTRIBUTES:
-            return replacement(*inputs, attributes=kwargs["attrs"]).op
-        return replacement(*inputs).op
+        options = {"attributes": kwargs["attrs"]} if kind in _WITH_ATTRIBUTES else {}
+        result = replacement(*inputs, **options)
+        # None if the operation remains.
+        return original(graph, kind, inputs, *args, **kwargs) if result is None else result.op
 
     FuncGraph._create_op_internal = create
     try:

@@ -1,7 +1,7 @@
-"""Lowerings of Dense, Embedding, LayerNormalization and pooling over three axes.
+"""Lowerings of Dense, Embedding and LayerNormalization.
 
-The first three are one ONNX node each; with a free batch, Keras' own computation would add shape
-arithmetic around it.
+They are one ONNX node each; with a free batch, Keras' own computation would add shape arithmetic
+around it.
 """
 
 from collections.abc import Callable
@@ -143,39 +143,6 @@ def _is_plain(layer: Any) -> bool:
         and not getattr(layer, "quantization_mode", None)
         and not getattr(layer, "lora_enabled", False)
     )
-
-
-def lower_pooling(layer: Any) -> Callable[..., Any] | None:
-    """MaxPooling3D and AveragePooling3D as two poolings over images, because TFLite has no other.
-
-    The maximum of maxima is the maximum, and the same holds for averages. It also holds at the
-    edges, where the number of pooled elements is the product of the numbers along the axes.
-    """
-    if not is_keras_class(layer, "MaxPooling3D", "AveragePooling3D"):
-        return None
-    if layer.data_format != "channels_last":
-        return None
-    kind = "MAX" if type(layer).__name__ == "MaxPooling3D" else "AVG"
-
-    def call(inputs: Any) -> Any:
-        import tensorflow as tf
-
-        def pool(images: Any, sizes: tuple[int, int], strides: tuple[int, int]) -> Any:
-            padding = layer.padding.upper()
-            return tf.nn.pool(images, sizes, kind, strides=strides, padding=padding)
-
-        _, time, height, width, channels = inputs.shape
-        x = tf.reshape(inputs, (-1, height, width, channels))
-        x = pool(x, layer.pool_size[1:], layer.strides[1:])
-        _, height, width, _ = x.shape
-        if layer.pool_size[0] == layer.strides[0] == 1:
-            return tf.reshape(x, (-1, time, height, width, channels))
-        # Height and width become one axis, of which each element is pooled over time.
-        x = tf.reshape(x, (-1, time, height * width, channels))
-        x = pool(x, (layer.pool_size[0], 1), (layer.strides[0], 1))
-        return tf.reshape(x, (-1, x.shape[1], height, width, channels))
-
-    return call
 
 
 def lower_signature(layer: Any) -> Callable[..., Any] | None:

@@ -134,14 +134,18 @@ def _floor_div(ctx: Any, node: Any, name: str, args: Any) -> None:
 
 
 def _floor_mod(ctx: Any, node: Any, name: str, args: Any) -> None:
-    """``x - floor(x / y) * y``; Mod of integers has the sign of ``y``, as in Python."""
+    """Mod of integers has the sign of ``y``, as in Python. That of floats has the sign of ``x``:
+    ``y`` is added if the signs differ. Unlike ``x - floor(x / y) * y``, it is exact."""
     (x, y), target = _removed(ctx, node)
     if target["dtypes"][0] not in _FLOATS:
         ctx.make_node("Mod", [x, y], **target)
         return
-    quotient = ctx.make_node("Floor", [ctx.make_node("Div", [x, y]).output[0]])
-    product = ctx.make_node("Mul", [quotient.output[0], y])
-    ctx.make_node("Sub", [x, product.output[0]], **target)
+    rest = ctx.make_node("Mod", [x, y], attr={"fmod": 1}).output[0]
+    signs = [ctx.make_node("Sign", [value]).output[0] for value in (rest, y)]
+    product = ctx.make_node("Mul", signs).output[0]
+    zero = ctx.make_const(f"{name}/zero", np.array(0, np.float32)).output[0]
+    differ = ctx.make_node("Less", [product, zero]).output[0]
+    ctx.make_node("Where", [differ, ctx.make_node("Add", [rest, y]).output[0], rest], **target)
 
 
 def _select(ctx: Any, node: Any, name: str, args: Any) -> None:
