@@ -10,6 +10,7 @@ import numpy as np
 from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, SampleError
 from edgeattn.frontend.answers import Answers
 from edgeattn.frontend.description import FrontEnd
+from edgeattn.frontend.empty_values import is_empty
 from edgeattn.frontend.values import as_numbers
 from edgeattn.frontend.windows import WindowBuffer
 from edgeattn.samples.input_conversion import fit, infer_dtype
@@ -42,8 +43,8 @@ class RawModel:
         self._buffer = None if front_end.window is None else WindowBuffer(front_end.window)
         answer = front_end.answer
         self._answers = None if answer is None else Answers(answer, attention)
-        # Values of the stream so far; readings count one by one.
-        self._count = 0
+        # The values of the stream so far; readings count one by one.
+        self.count = 0
 
     def answer(self, raw: Any) -> Json:
         """The answer to one raw sample: a text, numbers, or a mapping of these by input name.
@@ -51,7 +52,7 @@ class RawModel:
         With windows, a sample has the readings of one window. Raises :class:`SampleError` if it
         does not fit, and :class:`ArtifactError` if the runtime fails.
         """
-        return self._answer(self._run(self.prepare(raw)))
+        return self._answer(self._run(self._prepare_for_answer(raw)))
 
     def answers(self, values: Iterable[Any]) -> Iterator[Json | EdgeattnError]:
         """The answers to a stream of raw samples or, with windows, of readings.
@@ -78,8 +79,30 @@ class RawModel:
                     yield sample
             yield from self._results(group)
 
+    def _prepare_for_answer(self, raw: Any) -> Tensors:
+        """As :meth:`prepare`; :class:`SampleError` if the sample is empty."""
+        values = self._by_name(raw)
+        steps = self.front_end.inputs
+        if all(
+            is_empty(values[spec.name], next(iter(steps.get(spec.name, ())), None))
+            for spec in self._inputs
+        ):
+            names = " and ".join(spec.name for spec in self._inputs)
+            raise SampleError(
+                f"The sample is empty: {names} has no word and no number.",
+                hint="Leave empty samples out.",
+            )
+        return self.prepare(values)
+
     def prepare(self, raw: Any) -> Tensors:
         """The inputs of the model, with one row, for one raw sample."""
+        values = self._by_name(raw)
+        return {
+            spec.name: self._fitted(self.front_end.prepare(spec.name, values[spec.name]), spec)
+            for spec in self._inputs
+        }
+
+    def _by_name(self, raw: Any) -> Mapping[str, Any]:
         if not isinstance(raw, Mapping):
             if len(self._inputs) != 1:
                 names = ", ".join(spec.name for spec in self._inputs)
@@ -88,10 +111,8 @@ class RawModel:
         missing = [spec.name for spec in self._inputs if spec.name not in raw]
         if missing:
             raise SampleError(f"The sample has no input {missing[0]!r}.")
-        return {
-            spec.name: self._fitted(self.front_end.prepare(spec.name, raw[spec.name]), spec)
-            for spec in self._inputs
-        }
+        values: Mapping[str, Any] = raw
+        return values
 
     def _fitted(self, value: Any, spec: TensorSpec) -> Array:
         array = np.asarray(value)
@@ -107,18 +128,18 @@ class RawModel:
         """The prepared samples in consecutive values of a stream, and errors at their places."""
         for value in values:
             if isinstance(value, SampleError):
-                self._count += 1
+                self.count += 1
                 error = value
             else:
                 try:
                     if self._buffer is None:
-                        self._count += 1
-                        yield self.prepare(value)
+                        self.count += 1
+                        yield self._prepare_for_answer(value)
                     else:
                         yield from self._windows(value, self._buffer)
                     continue
                 except SampleError as raised:
-                    error = _at(self._count, raised)
+                    error = _at(self.count, raised)
             if self._buffer is not None:
                 self._buffer.restart()
             yield error
@@ -128,10 +149,10 @@ class RawModel:
         try:
             readings = self.front_end.window.block(as_numbers(value))
         except SampleError:
-            self._count += 1
+            self.count += 1
             raise
-        first = self._count
-        self._count += len(readings)
+        first = self.count
+        self.count += len(readings)
         for end, window in buffer.extend(readings):
             try:
                 sample = window if isinstance(window, SampleError) else self.prepare(window)

@@ -186,7 +186,7 @@ def stream_raw(
 
     Raises :class:`BundleError` if the bundle has no front end, :class:`SampleError` if sound does
     not fit it, and :class:`ArtifactError` if the runtime crashes. Other errors are returned in
-    place of an answer.
+    place of an answer, also that of a stream that ends without any.
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     front_end = opened.front_end()
@@ -213,9 +213,25 @@ def stream_raw(
         model = RawModel(front_end, artifact.inputs, artifact.attention, run, batch=batch)
         blocks = read_raw_blocks(source, front_end, artifact.inputs, pcm=pcm)
         try:
-            yield from model.answers_to_blocks(blocks)
+            answered = False
+            for answer in model.answers_to_blocks(blocks):
+                answered = True
+                yield answer
         except _RuntimeLost as lost:
             raise lost.error from lost.error.__cause__
+        if not answered:
+            yield _no_answer(model)
+
+
+def _no_answer(model: RawModel) -> SampleError:
+    """The error of a stream that ended without an answer."""
+    window = model.front_end.window
+    if window is None or not model.count:
+        return SampleError("The stream is empty.", hint="Check what is sent to --input.")
+    return SampleError(
+        f"The stream has {model.count} readings, and a window has {window.length}.",
+        hint="Send at least as many readings as a window has.",
+    )
 
 
 class _RuntimeLost(Exception):

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import wave
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from edgeattn.errors import BundleError, SampleError
 from edgeattn.frontend.answers import Answer
 from edgeattn.frontend.description import FRONTEND, FrontEnd
 from edgeattn.frontend.lookup import StringLookup
-from edgeattn.frontend.numeric import Normalization, Rescaling
+from edgeattn.frontend.numeric import Normalization, PadSequences, Rescaling
+from edgeattn.frontend.text import TextVectorization
 from edgeattn.frontend.windows import Window
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_stream import read_raw, read_raw_blocks
@@ -53,6 +55,17 @@ def bundle(request, tmp_path):
     return write_dense_bundle(tmp_path / "dense.edge", formats=(request.param,))
 
 
+@pytest.fixture
+def tflite_dense(tmp_path):
+    return write_dense_bundle(tmp_path / "dense.edge", formats=("tflite",))
+
+
+def replace_step(front_end, **settings):
+    """``front_end`` with other settings of its only step."""
+    ((name, (step,)),) = front_end.inputs.items()
+    return replace(front_end, inputs={name: (replace(step, **settings),)})
+
+
 def test_windows_of_readings(bundle):
     add_front_end(bundle, WINDOWS)
     readings = [1.0, 2.0, -3.0, 0.5, 4.0]
@@ -69,6 +82,79 @@ def test_text(bundle):
     # Counts of unknown words, of "a" and of "b".
     values = dense(np.float32([[1, 2, 0]]))[0].tolist()
     assert model.answer(["a", "c", "a"]) == {"value": values}
+
+
+PADDED = FrontEnd({"x": (PadSequences(3, padding="post"), Rescaling((1.0,)))}, answer=LABELS)
+SENTENCES = FrontEnd({"x": (TextVectorization(("a", "b"), output_sequence_length=3),)})
+
+
+@pytest.mark.parametrize(
+    ("front_end", "empty", "other"),
+    [
+        (SENTENCES, ["", " ", "\t\u2003", "!?", b"", "...  '"], "a b"),
+        # Unknown words are words, as in training.
+        (SENTENCES, [""], "zebra"),
+        (replace_step(SENTENCES, split="character"), ["", "  "], "ab"),
+        (replace_step(SENTENCES, split="none"), [[], "", ["", " "], "!"], ["a", "", "b"]),
+        (replace_step(SENTENCES, ngrams=(2,)), ["", "a"], "a b"),
+        (COUNTS, [[], "", ["", " "]], ["a", ""]),
+        (FrontEnd({"x": (StringLookup(("", "a"), output_mode="count"),)}), [[], " "], ""),
+        (PADDED, [[], np.zeros((0, 3))], [1.0]),
+        (FrontEnd(), [[]], [1.0, 2.0, 3.0]),
+    ],
+)
+def test_an_empty_sample_is_an_error(front_end, empty, other):
+    """Steps would fill it up, and the model would answer to padding."""
+    spec = TensorSpec("x", (None, 3), "float32")
+    if isinstance(next(iter(front_end.inputs.get("x", ())), None), TextVectorization):
+        spec = TensorSpec("x", (None, 3), "int64")
+    calls = []
+
+    def run(inputs):
+        calls.append(inputs)
+        return {"score": np.zeros((1, 2))}
+
+    model = RawModel(front_end, (spec,), (), run)
+    for value in empty:
+        with pytest.raises(SampleError, match="The sample is empty: x has no word and no number"):
+            model.answer(value)
+        with pytest.raises(SampleError, match="The sample is empty"):
+            model.answer({"x": value})
+    *errors, answer = model.answers([*empty, other])
+    assert all("The sample is empty" in error.message for error in errors)
+    assert not isinstance(answer, SampleError)
+    assert len(calls) == 1
+
+
+def test_one_empty_input_of_several():
+    specs = (*NUMBERS, TensorSpec("z", (None, 3), "int64"))
+    front_end = FrontEnd({"x": PADDED.inputs["x"], "z": SENTENCES.inputs["x"]})
+    model = RawModel(front_end, specs, (), lambda inputs: inputs)
+    assert model.answer({"x": [1], "z": ""}) == {"x": [1, 0, 0], "z": [0, 0, 0]}
+    with pytest.raises(SampleError, match="x and z has no word"):
+        model.answer({"x": [], "z": " "})
+
+
+@pytest.mark.parametrize(
+    ("front_end", "data", "pcm", "message"),
+    [
+        (COUNTS, b"", False, "The stream is empty"),
+        (WINDOWS, b"", False, "The stream is empty"),
+        (WINDOWS, b"reading\n", False, "The stream is empty"),
+        (WINDOWS, b"1\n2\n", False, "The stream has 2 readings, and a window has 3"),
+        (WINDOWS, b"nan\n", False, "not finite"),
+        (WINDOWS, b"\n", False, "Line 1 of the stream cannot be read: it is empty"),
+        (WINDOWS, b"", True, "The stream is empty"),
+        (WINDOWS, b"\0\0\0\0", True, "The stream has 2 readings"),
+        (WINDOWS, "wav", False, "The stream is empty"),
+    ],
+)
+def test_a_stream_without_an_answer_is_an_error(tflite_dense, front_end, data, pcm, message):
+    add_front_end(tflite_dense, front_end)
+    data = wav(b"") if data == "wav" else data
+    (error,) = stream_raw(tflite_dense.path, io.BufferedReader(io.BytesIO(data)), pcm=pcm)
+    assert isinstance(error, SampleError)
+    assert message in error.message
 
 
 def test_an_error_in_a_stream_of_readings_restarts_the_window(bundle):

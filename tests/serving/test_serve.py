@@ -81,6 +81,22 @@ def test_text(tmp_path):
         )
 
 
+def test_an_empty_sample_has_no_answer(tmp_path):
+    bundle = write_dense_bundle(tmp_path / "a.edge", formats=("onnx",))
+    add_front_end(bundle, COUNTS)
+    with serving(bundle.path) as service:
+        for sample in ("", " ", [], ["", " "], {"x": ""}):
+            reply = service.post({"sample": sample})
+            assert (reply.status, reply.document["error"]["hint"]) == (
+                400,
+                "Leave empty samples out.",
+            )
+        reply = service.post({"samples": ["a", ""]})
+        assert reply.message.startswith("Sample 2: The sample is empty")
+        # A word that is not in the vocabulary is a word.
+        assert service.post({"sample": "zebra"}).status == 200
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
