@@ -127,16 +127,21 @@ class TuneResult(Result):
 
 def tune(
     model: ModelLike,
-    data: SamplesLike,
+    data: SamplesLike = None,
     output: StrPath | None = None,
     *,
+    raw_data: SamplesLike = None,
     calibration: SamplesLike = None,
+    raw_calibration: StrPath | None = None,
     max_drop: float = MAX_DROP,
     aim: str = "size",
     formats: str | Sequence[str] = (),
     schemes: str | Sequence[str] = (),
     samples: SamplesLike = None,
+    raw_samples: StrPath | None = None,
     time_steps: int | None = None,
+    preprocess: StrPath | None = None,
+    labels: StrPath | None = None,
     ignore: Sequence[str] = (),
     custom_objects: StrPath | None = None,
     architecture: str | None = None,
@@ -150,6 +155,7 @@ def tune(
     Args:
         model: A ``keras.Model``, or the path of a .h5 or .keras file.
         data: Samples with labels: a path, or a pair of inputs and labels.
+        raw_data: A raw dataset in place of ``data``, which the front end prepares.
         output: The bundle. Default: ``MODEL.tuned.edge`` beside the file, and in the current
             folder for a model in memory.
         aim: What to minimize: ``size`` or ``latency``.
@@ -171,8 +177,15 @@ def tune(
         sample_file(values, workspace, name)
         for values, name in ((data, "data"), (samples, "samples"), (calibration, "calibration"))
     )
-    if data_path is None:
-        raise UsageError("There is no data to tune on.", hint="Pass (inputs, labels) or a file.")
+    raw_path = sample_file(raw_data, workspace, "raw_data")
+    if data_path is not None and raw_path is not None:
+        raise UsageError("--raw-data and --data exclude each other.", hint="Omit one of them.")
+    task_path = data_path or raw_path
+    if task_path is None:
+        raise UsageError(
+            "There is no data to tune on.",
+            hint="Pass a file of samples with labels: --data FILE or --raw-data FILE.",
+        )
     check_ignored(ignore, data_path, sample_path, calibration_path)
     if plot is not None:
         _check_plot(Path(plot))
@@ -185,8 +198,11 @@ def tune(
             architecture=architecture,
             trust=trust,
             ignore=ignore,
+            preprocess=preprocess,
+            labels=labels,
+            raw_samples=raw_samples,
         ),
-        data_path,
+        task_path,
         optional_path(output),
         options=tuning.TuningOptions(
             max_drop=max_drop,
@@ -194,6 +210,8 @@ def tune(
             formats=formats,
             schemes=schemes,
             calibration=calibration_path,
+            raw_calibration=raw_calibration,
+            raw_data=raw_path is not None,
             max_candidates=max_candidates,
         ),
         force=force,

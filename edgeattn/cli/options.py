@@ -176,13 +176,6 @@ def _model_source(
     )
 
 
-model_source = _model_source(
-    click.option(
-        "--time-steps",
-        type=click.IntRange(min=1),
-        help="Sequence length, if the model leaves it free.",
-    )
-)
 _FRONT_END = (
     click.option(
         "--raw-samples",
@@ -193,6 +186,14 @@ _FRONT_END = (
         "--preprocess", type=PATH, help=".toml file that describes the steps from raw input."
     ),
     click.option("--labels", type=PATH, help="Text file of labels: one per line and class."),
+)
+model_source = _model_source(
+    click.option(
+        "--time-steps",
+        type=click.IntRange(min=1),
+        help="Sequence length, if the model leaves it free.",
+    ),
+    *_FRONT_END,
 )
 model_source_by_length = _model_source(
     click.option(

@@ -20,13 +20,22 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=options.PATH,
-    required=True,
     help="Samples with labels 'y' on which the task is evaluated: an .npz.",
+)
+@click.option(
+    "--raw-data",
+    type=options.PATH,
+    help="Raw dataset instead of --data, which the front end prepares (.jsonl or .npz).",
 )
 @click.option(
     "--calibration",
     type=options.PATH,
     help="Real inputs for calibration, other than --data; int8 and int16x8 need them.",
+)
+@click.option(
+    "--raw-calibration",
+    type=options.PATH,
+    help="Raw inputs for calibration, which the front end prepares.",
 )
 @options.max_drop_option("drop of the task's score")
 @click.option(
@@ -60,8 +69,10 @@ if TYPE_CHECKING:
 @options.quiet_option
 def command(
     model: Path,
-    data: Path,
+    data: Path | None,
+    raw_data: Path | None,
     calibration: Path | None,
+    raw_calibration: Path | None,
     max_drop: float,
     aim: str,
     target: Path | None,
@@ -89,12 +100,17 @@ def command(
                 model,
                 data,
                 target,
+                raw_data=raw_data,
                 calibration=calibration,
+                raw_calibration=raw_calibration,
                 max_drop=max_drop,
                 aim=aim,
                 formats=formats,
                 schemes=schemes,
                 samples=loading.samples,
+                raw_samples=loading.raw_samples,
+                preprocess=loading.preprocess,
+                labels=loading.labels,
                 time_steps=loading.time_steps,
                 ignore=loading.ignore,
                 custom_objects=loading.custom_objects,
@@ -107,6 +123,8 @@ def command(
     except KeyboardInterrupt:
         output.echo("Results so far are stored. Rerun the command to resume.", err=True)
         raise
+    if not quiet:
+        output.echo(*(f"note: {note}" for note in result.bundle.manifest.model["notes"]), err=True)
     if as_json:
         output.emit_json(result.to_dict())
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, sha256, writ
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.files import reserved
+from edgeattn.frontend.description import FRONTEND
 from edgeattn.metrics.verdict import INCONCLUSIVE
 from edgeattn.schemes import FORMATS, MAX_DROP
 from edgeattn.version import __version__
@@ -34,6 +36,7 @@ from edgeattn_converters.tuning.evaluation import (
     has_results,
     timed,
 )
+from edgeattn_converters.tuning.preparation import prepare_search, prepared_data
 from edgeattn_converters.tuning.search import (
     LEVELS,
     LOWERINGS,
@@ -68,6 +71,8 @@ class TuningOptions:
         formats: ``tflite`` and ``onnx``; default: both.
         schemes: Schemes to combine; ``all`` stands for all but the experimental ones.
         calibration: A file of calibration samples for ``int8`` and ``int16x8``.
+        raw_calibration: A file of raw inputs in its place, which the front end prepares.
+        raw_data: Whether the file of samples is a raw dataset, which the front end prepares.
         max_candidates: The largest number of files to convert.
     """
 
@@ -77,12 +82,21 @@ class TuningOptions:
     schemes: Sequence[str] = ()
     calibration: StrPath | None = None
     max_candidates: int = 80
+    raw_calibration: StrPath | None = None
+    raw_data: bool = False
 
     def __post_init__(self) -> None:
         if self.aim not in AIMS:
             raise UsageError(f"Unknown aim {self.aim!r}.", hint=f"Choose one of {', '.join(AIMS)}.")
         if not 0 < self.max_drop < 1:
             raise UsageError(f"max_drop is {self.max_drop:g}, but must be between 0 and 1.")
+
+    @property
+    def quantization(self) -> QuantizationOptions:
+        """The calibration samples of all candidates."""
+        return QuantizationOptions(
+            calibration=self.calibration, raw_calibration=self.raw_calibration
+        )
 
 
 @dataclass(frozen=True)
@@ -129,18 +143,31 @@ def tune(
     be converted, and :class:`UsageError` if an argument, or the data, is invalid.
     """
     source = ModelSource.of(source)
-    calibration = None if options.calibration is None else str(options.calibration)
+    quantization = options.quantization
     _check_options(source, data, options)
     target = Path(output) if output is not None else source.beside(".tuned.edge")
     check_new_bundle(target, force=force)
-    with _search_folder(target) as folder, ConversionWorker() as worker:
-        worker.check(source, ConversionOptions(), calibration=calibration, data=data)
-        evaluator = _evaluator(worker, source, calibration, folder)
+    with (
+        _search_folder(target) as folder,
+        tempfile.TemporaryDirectory() as temporary,
+        ConversionWorker() as worker,
+    ):
+        workspace = Path(temporary)
+        prepared = None if options.raw_data else str(data)
+        worker.check(
+            source, ConversionOptions(), calibration=quantization.calibration, data=prepared
+        )
+        evaluator = prepare_search(
+            worker, source, quantization, folder, data=prepared, workspace=workspace
+        )
         store = ResultStore(folder, _inputs(source, data, options, evaluator.manifest))
         layers = worker.call("describe_layers", evaluator.request, activity="listing the layers")
         space = _space(layers, options)
         first = _first_file(evaluator, space, store)
-        scores = _load_task(evaluator, first[1], Path(data), options.max_drop)
+        samples = Path(data)
+        if options.raw_data:
+            samples = prepared_data(evaluator, first[1], samples, workspace)
+        scores = _load_task(evaluator, first[1], samples, options.max_drop)
 
         def evaluate(candidate: Candidate, task: bool) -> Result:
             return _stored_result(evaluator, store, candidate, task, first)
@@ -173,11 +200,14 @@ def _check_options(source: ModelSource, data: StrPath, options: TuningOptions) -
     if not Path(source.path).is_file():
         raise UsageError(f"{source.path} is a folder.", hint="Pass a Keras .h5 or .keras file.")
     if not Path(data).is_file():
+        if options.raw_data:
+            hint = "Pass a .jsonl or .npz with labels 'y'."
+            raise UsageError(f"--raw-data: no such file: {data}", hint=hint)
         raise UsageError(f"--data: no such file: {data}", hint="Pass an .npz with labels 'y'.")
-    quantization = QuantizationOptions(calibration=options.calibration)
+    quantization = options.quantization
     conversion = ConversionOptions(formats=options.formats, schemes=options.schemes)
-    calibrated = options.calibration is not None
-    request = Request(source, conversion.with_defaults(calibrated=calibrated), quantization)
+    conversion = conversion.with_defaults(calibrated=quantization.calibrated)
+    request = Request(source, conversion, quantization)
     check_combination(request, named_schemes=tuple(options.schemes))
     quantization.check_files()
 
@@ -205,16 +235,6 @@ def _search_folder(target: Path) -> Iterator[Path]:
             raise
 
 
-def _evaluator(
-    worker: ConversionWorker, source: ModelSource, calibration: str | None, folder: Path
-) -> CandidateEvaluator:
-    """Loads the model and writes its reference."""
-    model, reference = worker.prepare(source, ConversionOptions(), folder, calibration)
-    versions = worker.call("package_versions", {}, activity="reading package versions")
-    manifest = Manifest(model, (), reference, versions)
-    return CandidateEvaluator(worker, folder, source, calibration, manifest)
-
-
 def _inputs(
     source: ModelSource, data: StrPath, options: TuningOptions, manifest: Manifest
 ) -> dict[str, Any]:
@@ -223,21 +243,27 @@ def _inputs(
         "model": source.path,
         "data": data,
         "samples": source.samples,
+        "raw_samples": source.raw_samples,
         "calibration": options.calibration,
+        "raw_calibration": options.raw_calibration,
     }
     loading = source.to_json()
-    del loading["path"], loading["samples"]
+    # The contents of these files decide, not their paths.
+    for name in ("path", "samples", "raw_samples", "preprocess", "labels"):
+        del loading[name]
     return {
         "edgeattn": __version__,
         "files": {kind: sha256(Path(path)) for kind, path in files.items() if path is not None},
         "loading": loading,
         "max_drop": options.max_drop,
         "reference": manifest.reference["sha256"],
+        "raw_data": options.raw_data,
+        "frontend": None if manifest.frontend is None else manifest.frontend["sha256"],
     }
 
 
 def _space(layers: Mapping[str, Any], options: TuningOptions) -> Space:
-    schemes = expand_schemes(options.schemes, calibrated=options.calibration is not None)
+    schemes = expand_schemes(options.schemes, calibrated=options.quantization.calibrated)
     # float32 is always included, as the baseline.
     ordered = sorted({"float32", *schemes}, key=list(RECIPES).index)
     uniform = []
@@ -347,7 +373,7 @@ def _untried(
     untried = [(candidate.label, budget) for candidate in searched.untried]
     if not searched.mixtures:
         untried.append(("mixtures of schemes", budget))
-    if options.calibration is None and (not options.schemes or ALL in options.schemes):
+    if not options.quantization.calibrated and (not options.schemes or ALL in options.schemes):
         untried += [
             (scheme, "no --calibration")
             for scheme in default_schemes(calibrated=True)
@@ -377,7 +403,8 @@ def _write_bundle(
     }
     achieved = {**artifact.achieved, "tuned": tuned}
     shutil.copyfile(evaluator.folder / artifact.path, folder / path)
-    shutil.copyfile(evaluator.folder / REFERENCE, folder / REFERENCE)
+    for name in (REFERENCE, *([FRONTEND] if evaluator.manifest.frontend else [])):
+        shutil.copyfile(evaluator.folder / name, folder / name)
     renamed = replace(artifact, path=path, achieved=achieved)
     manifest = replace(evaluator.manifest, artifacts=(renamed,))
     write_manifest(folder, manifest)
