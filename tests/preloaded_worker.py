@@ -94,7 +94,7 @@ class Server:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
         self._folder.cleanup()
 
     def fork(self, environment: Mapping[str, str]) -> ForkedProcess:
@@ -110,7 +110,7 @@ class Server:
                     [sys.executable, "-P", __file__, str(listener.fileno())],
                     pass_fds=[listener.fileno()],
                     env={**self._environment, **ENVIRONMENT},
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
@@ -118,7 +118,10 @@ class Server:
 
 
 def _serve(listener: socket.socket) -> None:
-    """Fork for every connection, and report on it how its fork ended."""
+    """Fork for every connection, and report on it how its fork ended.
+
+    Returns when standard input ends, because the tests have ended, even if they were killed.
+    """
     children: dict[int, socket.socket] = {}
     wakeup, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -128,7 +131,9 @@ def _serve(listener: socket.socket) -> None:
     for name in MODULES:
         importlib.import_module(name)
     while True:
-        readable = select.select([listener, wakeup], [], [])[0]
+        readable = select.select([listener, wakeup, sys.stdin], [], [])[0]
+        if sys.stdin in readable:
+            return
         if wakeup in readable:
             os.read(wakeup, 4096)
             _report(children)
