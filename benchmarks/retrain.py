@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,14 +54,9 @@ PUBLIC = {
 
 def synthetic(model: str, seed: int, folder: Path, *, quick: bool) -> None:
     """Run the ``train.py`` of a sample model with another seed."""
-    script = ROOT / "sample_models" / model / "train.py"
-    spec = importlib.util.spec_from_file_location("train", script)
-    assert spec is not None
-    assert spec.loader is not None
-    train: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(train)
+    train: Any = importlib.import_module(f"sample_models.{model}.train")
     train.SEED = seed
-    sys.argv = [str(script), "--output", str(folder), *(["--quick"] if quick else [])]
+    sys.argv = [model, "--output", str(folder), *(["--quick"] if quick else [])]
     train.main()
     if hasattr(train, "sequences"):
         x = train.sequences(CALIBRATION, seed + 99)[0]

@@ -9,7 +9,8 @@ import numpy as np
 import edge_formats
 from edgeattn.layers import AttentionOverEpochs
 from experiment import Experiment, experiment
-from synthetic import BATCH_SIZE, recording, sample_model, with_cosine_decay
+from sample_scripts import sample_script
+from synthetic import BATCH_SIZE, recording, with_cosine_decay
 from training import Schedule, summary, train
 
 DRAWN_SEQUENCES = 12
@@ -23,7 +24,7 @@ def main(options: Experiment, frames: bool) -> int:
     Two of the numbers follow a delimiter, 0; the target is half their sum. Writes the attention
     after every epoch, and attention/attention.gif, an animation with the loss.
     """
-    sample = sample_model("add_two_numbers")
+    sample = sample_script("add_two_numbers")
     data = sample.sequences(500 if options.quick else 20_000, 10 * options.seed)
     test = sample.sequences(200 if options.quick else 5_000, 10 * options.seed + 1)
     epochs = 2 if options.quick else 30

@@ -9,7 +9,8 @@ import edge_formats
 from edgeattn import plots
 from edgeattn.layers import attention_maps
 from experiment import Experiment, experiment
-from synthetic import BATCH_SIZE, sample_model, with_cosine_decay
+from sample_scripts import sample_script
+from synthetic import BATCH_SIZE, with_cosine_decay
 from training import Schedule, summary, train
 
 DRAWN_SEQUENCES = 40
@@ -22,7 +23,7 @@ def main(options: Experiment) -> int:
     Writes find_max.png with the attention of 40 sequences, its largest weight, and the maximum,
     and the share of test sequences for which the last two agree.
     """
-    sample = sample_model("find_max")
+    sample = sample_script("find_max")
     data = sample.sequences(500 if options.quick else 20_000, 10 * options.seed)
     test = sample.sequences(200 if options.quick else 5_000, 10 * options.seed + 1)
     epochs = 2 if options.quick else 40

@@ -10,33 +10,21 @@ labels, and ``stream``, what the sensor or the microphone sends. All are generat
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import wave
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-SAMPLE_MODELS = Path(__file__).parents[1] / "sample_models"
+from sample_scripts import SAMPLE_MODELS, sample_script
+
 SAMPLES, REFERENCE, STREAMED = 240, 40, 8
-
-
-def script(name: str) -> Any:
-    """The train.py of a sample model as a module."""
-    path = SAMPLE_MODELS / name / "train.py"
-    spec = importlib.util.spec_from_file_location(f"train_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def commands(folder: Path) -> list[str]:
     """Sentences, some with a word that the model does not know; the labels of the stream."""
-    module, rng = script("commands"), np.random.default_rng(11)
+    module, rng = sample_script("commands"), np.random.default_rng(11)
     sentences, intents = zip(*(module.sentence(rng) for _ in range(SAMPLES)), strict=True)
     texts = [f"Well {text}".title() if n % 3 == 0 else text for n, text in enumerate(sentences)]
     for name, count in (("samples", REFERENCE), ("stream", STREAMED)):
@@ -85,7 +73,7 @@ def activity(folder: Path) -> list[str]:
 
 def spoken_digits(folder: Path) -> list[str]:
     """Words in a synthesized voice; those of the stream follow each other without a gap."""
-    module = script("spoken_digits")
+    module = sample_script("spoken_digits")
     sound, y = module.sounds(SAMPLES, 13)
     raw = sound.astype("float32") / 32768
     np.savez(folder / "samples.npz", x=raw[:REFERENCE])

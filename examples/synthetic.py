@@ -1,11 +1,9 @@
-"""What the synthetic experiments share: networks of the sample models, and their training."""
+"""What the synthetic experiments share: the learning rate, and the record of the attention."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import keras
 import numpy as np
@@ -14,19 +12,7 @@ import training
 from edgeattn.errors import UsageError
 from edgeattn.layers import AttentionOverEpochs
 
-SAMPLE_MODELS = Path(__file__).parent.parent / "sample_models"
 BATCH_SIZE = 32
-
-
-def sample_model(name: str) -> ModuleType:
-    """``sample_models/NAME/train.py`` as a module."""
-    path = SAMPLE_MODELS / name / "train.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_sample", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def with_cosine_decay(

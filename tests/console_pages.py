@@ -64,3 +64,6 @@ def updated_page(page: str, folder: Path) -> str:
 def copy_sample_models(folder: Path, *names: str) -> None:
     for name in names:
         shutil.copytree(ROOT / "sample_models" / name, folder / "sample_models" / name)
+    # Modules that the training scripts share.
+    for module in (ROOT / "sample_models").glob("*.py"):
+        shutil.copy(module, folder / "sample_models")

@@ -7,7 +7,7 @@ which the model masks.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 import keras
@@ -15,8 +15,13 @@ import numpy as np
 
 from edgeattn.layers import Attention
 
+sys.path.append(str(Path(__file__).parents[1]))
+from sample_training import Schedule, accuracy, finish, parse_options, train
+
 TIME, SHORTEST = 60, 20
 SEED = 0
+# The metrics of the README.
+measure = accuracy
 NOISE = 0.2
 EVENTS = ("tap", "double tap", "shake", "tilt", "swing")
 
@@ -68,37 +73,13 @@ def build() -> keras.Model:
     )
 
 
-def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Compute the metrics of the README."""
-    return {"accuracy": float((model.predict(x, verbose=0).argmax(axis=1) == y).mean())}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(__file__).parent,
-        metavar="DIR",
-        help="output folder (default: this folder)",
-    )
-    parser.add_argument("--quick", action="store_true", help="train a few steps to test the script")
-    options = parser.parse_args()
+    options = parse_options(__doc__, Path(__file__).parent)
     count, epochs, batch = (500, 1, 100) if options.quick else (6_000, 16, 32)
-
-    keras.utils.set_random_seed(SEED)
-    x, y = sequences(count, SEED)
-    model = build()
-    rate = keras.optimizers.schedules.CosineDecay(3e-3, epochs * count // batch)
-    model.compile(optimizer=keras.optimizers.Adam(rate), loss="sparse_categorical_crossentropy")
-    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=2)
-    for name, value in measure(model, *sequences(5000, SEED + 1)).items():
-        print(f"{name}: {value:.4f}")
-
-    options.output.mkdir(parents=True, exist_ok=True)
-    model.save(options.output / "model.h5", include_optimizer=False)
-    x, y = sequences(200, SEED + 2)
-    np.savez_compressed(options.output / "samples.npz", x=x, y=y)
+    schedule = Schedule(epochs, batch, 3e-3)
+    model = train(build, sequences(count, SEED), schedule, SEED)
+    metrics = measure(model, *sequences(5000, SEED + 1))
+    finish(options.output, model, sequences(200, SEED + 2), metrics)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ The numbers are drawn from Beta(1/T, 1), for which the maximum of T draws is uni
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from edgeattn.layers import Attention
+
+sys.path.append(str(Path(__file__).parents[1]))
+from sample_training import Schedule, finish, parse_options, train
 
 TIME = 10
 SEED = 2
@@ -56,31 +59,12 @@ def measure(model: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(__file__).parent,
-        metavar="DIR",
-        help="output folder (default: this folder)",
-    )
-    parser.add_argument("--quick", action="store_true", help="train a few steps to test the script")
-    options = parser.parse_args()
+    options = parse_options(__doc__, Path(__file__).parent)
     count, epochs, batch = (500, 1, 100) if options.quick else (20_000, 40, 32)
-
-    keras.utils.set_random_seed(SEED)
-    x, y = sequences(count, SEED)
-    model = build()
-    rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * count // batch)
-    model.compile(optimizer=keras.optimizers.Adam(rate), loss="mae")
-    model.fit(x, y, batch_size=batch, epochs=epochs, verbose=2)
-    for name, value in measure(model, *sequences(5000, SEED + 1)).items():
-        print(f"{name}: {value:.4f}")
-
-    options.output.mkdir(parents=True, exist_ok=True)
-    model.save(options.output / "model.h5", include_optimizer=False)
-    x, y = sequences(SAMPLES, SEED + 2, "float16")
-    np.savez_compressed(options.output / "samples.npz", x=x, y=y)
+    schedule = Schedule(epochs, batch, 2e-3)
+    model = train(build, sequences(count, SEED), schedule, SEED, loss="mae")
+    metrics = measure(model, *sequences(5000, SEED + 1))
+    finish(options.output, model, sequences(SAMPLES, SEED + 2, "float16"), metrics)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_the_truth_is_one_half_on_each_number_after_a_delimiter(modules):
     example = importlib.import_module("add_two_numbers")
     x = np.array([0.3, 0.0, 0.5, 0.9, 0.0, 0.7], dtype="float32")[None, :, None]
     assert example.truth(x).tolist() == [[0, 0, 0.5, 0, 0, 0.5]]
-    sample = importlib.import_module("synthetic").sample_model("add_two_numbers")
+    sample = importlib.import_module("sample_scripts").sample_script("add_two_numbers")
     sequences, target = sample.sequences(50, 3)
     np.testing.assert_allclose((example.truth(sequences) * sequences[:, :, 0]).sum(1), target[:, 0])
 
