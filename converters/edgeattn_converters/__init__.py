@@ -25,6 +25,7 @@ from edgeattn.process.worker import Worker
 from edgeattn.runners.arena import arena_bytes
 from edgeattn.schemes import MICRO
 from edgeattn.validation.report import Report
+from edgeattn.validation.rounding import may_be_float32_rounding
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
@@ -141,9 +142,7 @@ def convert(
             created=int(time.time()),
             frontend=front_end,
         )
-        write_manifest(folder, manifest)
-        progress.report("validating the artifacts")
-        report = validate_isolated(Bundle(folder, manifest), artifacts)
+        manifest, report = _validated(folder, manifest, request)
     return Conversion(Bundle(target, manifest), report, failures)
 
 
@@ -195,6 +194,34 @@ def _check_calibration(worker: ConversionWorker, request: Mapping[str, Any]) -> 
     checked = worker.call("check_calibration", request, activity="reading the calibration samples")
     notes: list[str] = checked["notes"]
     return notes
+
+
+def _validated(
+    folder: Path, manifest: Manifest, request: Mapping[str, Any]
+) -> tuple[Manifest, Report]:
+    """The written manifest, and the report on the artifacts.
+
+    If a float32 artifact misses a limit that rounding may explain, the manifest contains what
+    rounding in float32 costs.
+    """
+    write_manifest(folder, manifest)
+    progress.report("validating the artifacts")
+    report = validate_isolated(Bundle(folder, manifest), manifest.artifacts)
+    if not any(may_be_float32_rounding(item.artifact, item.failed) for item in report.artifacts):
+        return manifest, report
+    reference = manifest.reference
+    arguments = {name: request[name] for name in ("source", "options", "folder")}
+    with ConversionWorker() as worker:
+        worker.audit(Path(request["source"]["path"]), request["source"]["trust"])
+        costs = worker.call(
+            "rounding_in_float32",
+            {**arguments, "reference": reference},
+            activity="computing what rounding costs",
+        )
+    rounding = {**reference.get("rounding", {}), "float32": costs}
+    manifest = replace(manifest, reference={**reference, "rounding": rounding})
+    write_manifest(folder, manifest)
+    return manifest, validate_isolated(Bundle(folder, manifest), manifest.artifacts)
 
 
 def _write_artifacts(

@@ -4,7 +4,7 @@ They are those of a file that is converted without any fault, so that validation
 conversion from a precision that is too low for the model (:mod:`edgeattn.validation.rounding`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.limits import Check, json_number
 from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.comparison import comparison_checks
-from edgeattn.validation.rounding import METRICS, WEIGHTS
+from edgeattn.validation.rounding import FLOAT32_METRICS, METRICS, WEIGHTS
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.fourier import is_spectrogram
 from edgeattn_converters.quantization.arithmetic import (
@@ -31,6 +31,8 @@ DRAWS = 3
 
 Json = dict[str, Any]
 RunKeras = Callable[[Tensors], Mapping[str, Array]]
+# Also takes the number of a draw.
+RunRounded = Callable[[Tensors, int], Mapping[str, Array]]
 
 
 def rounding_costs(
@@ -61,9 +63,7 @@ def rounding_costs(
     by_weights = {WEIGHTS[scheme]: scheme for scheme in schemes if scheme in WEIGHTS}
     costs: Json = {}
     for weights, scheme in sorted(by_weights.items()):
-        outputs = tuple(spec for spec in interface.all_outputs if spec.name in expected)
-        maps = tuple(spec.name for spec in interface.attention if spec.name in expected)
-        artifact = Artifact("onnx", scheme, "", "", 0, interface.inputs, outputs, maps)
+        artifact = _artifact(scheme, interface, expected)
         worst: dict[str, dict[str, float]] = {}
         for draw in range(DRAWS):
             with rounded_weights(model, weights, draw, generator):
@@ -72,17 +72,49 @@ def rounding_costs(
             for check in comparison_checks(
                 artifact, expected, actual, first, ordinary, float16=float16
             ):
-                _add(worst, check)
-        costs[weights] = {
-            name: {metric: json_number(value) for metric, value in values.items()}
-            for name, values in worst.items()
-        }
+                _add(worst, check, METRICS)
+        costs[weights] = _to_json(worst)
     return costs
 
 
-def _add(worst: dict[str, dict[str, float]], check: Check) -> None:
+def float32_costs(
+    interface: Interface,
+    run: RunRounded,
+    inputs: Tensors,
+    expected: Tensors,
+    *,
+    ordinary: int,
+) -> dict[str, dict[str, float | str]]:
+    """Errors by output and metric of Keras after its operations have rounded differently."""
+    artifact = _artifact("float32", interface, expected)
+    worst: dict[str, dict[str, float]] = {}
+    for draw in range(DRAWS):
+        actual = run(inputs, draw)
+        first = {name: array[:1] for name, array in actual.items()}
+        for check in comparison_checks(artifact, expected, actual, first, ordinary):
+            _add(worst, check, FLOAT32_METRICS)
+    return _to_json(worst)
+
+
+def _artifact(scheme: str, interface: Interface, expected: Tensors) -> Artifact:
+    """An artifact with those outputs and maps that are expected."""
+    outputs = tuple(spec for spec in interface.all_outputs if spec.name in expected)
+    maps = tuple(spec.name for spec in interface.attention if spec.name in expected)
+    return Artifact("onnx", scheme, "", "", 0, interface.inputs, outputs, maps)
+
+
+def _to_json(worst: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | str]]:
+    return {
+        name: {metric: json_number(value) for metric, value in values.items()}
+        for name, values in worst.items()
+    }
+
+
+def _add(
+    worst: dict[str, dict[str, float]], check: Check, metrics: Mapping[str, Collection[str]]
+) -> None:
     """Keep the worst value of a metric that rounding changes."""
-    if check.output is None or check.metric not in METRICS.get(check.stage, ()):
+    if check.output is None or check.metric not in metrics.get(check.stage, ()):
         return
     values = worst.setdefault(check.output, {})
     select = max if check.relation == "<=" else min

@@ -26,20 +26,21 @@ def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
 
 
 def cost_lines(report: ArtifactReport) -> Iterator[str]:
-    """A line for each limit that the artifact misses only because its weights are rounded."""
+    """A line for each limit that the artifact misses only because of rounding."""
     from edgeattn.validation.rounding import WEIGHTS, limit_name
 
     coarse = {check.key for reason, check in report.open_limits if reason == PRECISION}
     for check in report.explained:
         cost = report.rounding.get(check.output or "", {}).get(check.metric)
-        weights = WEIGHTS[report.artifact.scheme]
+        weights = WEIGHTS.get(report.artifact.scheme)
+        rounding = f"rounding the weights to {weights}" if weights else "rounding in float32"
         right = "converted right; " if report.conversion == RIGHT else ""
         line = (
             f"{report.artifact.label}: {right}{check.name} is {check.value:.3g} "
             f"(usual limit {check.relation} {check.limit:.3g})"
         )
         if cost is not None:
-            line += f", and rounding the weights to {weights} alone gives {cost:.3g}"
+            line += f", and {rounding} alone gives {cost:.3g}"
         if check.key in coarse:
             line += (
                 ". Choose a more precise scheme, or decide with --limit "

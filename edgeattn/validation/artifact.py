@@ -117,7 +117,8 @@ def _with_checks(
     report: ArtifactReport, checks: tuple[Check, ...], limits: Sequence[Limit]
 ) -> ArtifactReport:
     """``report`` with more checks. Those that rounding explains get wider limits."""
-    checks, explained = with_wider_limits(checks, report.explained_outputs, limits)
+    float32 = report.rounding if report.artifact.scheme == "float32" else None
+    checks, explained = with_wider_limits(checks, report.explained_outputs, limits, float32)
     few = tuple(check for check in checks if is_by_chance(check, limits))
     return replace(
         report,

@@ -9,6 +9,10 @@ An error beyond those too, by at most :data:`COARSE`, is for the user to decide.
 
 Rounding of activations is not part of it, so that the answer is often "unknown" for integer
 activations. The errors of single outputs and maps can be explained nevertheless.
+
+For float32, whose weights are not rounded, the costs are the errors of Keras after every operation
+has rounded differently. They are measured only if an artifact misses a limit, and extend its limits
+by as much, up to those of float16.
 """
 
 from __future__ import annotations
@@ -42,6 +46,8 @@ METRICS = {
     "numbers": ("snr_db",),
     "attention": ("max_abs_error", "jensen_shannon", "worst_jensen_shannon"),
 }
+# Those that rounding in float32 changes.
+FLOAT32_METRICS = {**METRICS, "numbers": ("tolerance_ratio",)}
 # A failure that no rounding explains.
 _NEVER_ROUNDING = {"missing", "wrong_shape", "non_finite", "repeat_error", "batch_error"}
 # The limits that decide if rounding explains a missed one, by metric: the widest of all schemes.
@@ -55,6 +61,16 @@ _NAMES = {
     # A share: the largest of these errors has a limit of its own.
     "exceeding_maps": ("attention_max_abs", 1.0),
 }
+# The largest extended limits of float32: of maps, those of float16; of outputs, a multiple of the
+# tolerance.
+_LARGEST = {
+    "tolerance_ratio": ("atol", 10.0),
+    "exceeding_samples": ("atol", 1.0),
+    "max_abs_error": ("attention_max_abs", LIMITS["float16"].attention_max_abs),
+    "jensen_shannon": ("attention_jsd", LIMITS["float16"].attention_jsd),
+    "worst_jensen_shannon": ("attention_jsd", WORST_SAMPLE * LIMITS["float16"].attention_jsd),
+    "exceeding_maps": ("attention_max_abs", 1.0),
+}
 
 # Errors of Keras with rounded weights, by output and metric.
 Costs = Mapping[str, Mapping[str, float]]
@@ -63,7 +79,7 @@ Costs = Mapping[str, Mapping[str, float]]
 def rounding_costs(manifest: Manifest, artifact: Artifact) -> Costs:
     """What rounding the weights of ``artifact`` costs; {} if that is not known."""
     by_weights = manifest.reference.get("rounding")
-    weights = WEIGHTS.get(artifact.scheme, "")
+    weights = WEIGHTS.get(artifact.scheme, artifact.scheme)
     outputs = by_weights.get(weights) if isinstance(by_weights, Mapping) else None
     if not isinstance(outputs, Mapping):
         return {}
@@ -92,7 +108,7 @@ def conversion_result(artifact: Artifact, checks: Sequence[Check], costs: Costs)
     if _has_other_faults(missed):
         return WRONG
     if artifact.scheme == "float32":
-        return WRONG if missed else RIGHT
+        return RIGHT if all(_is_float32_rounding(check, costs) for check in missed) else WRONG
     if not costs:
         return UNKNOWN
     if explained_outputs(checks, costs) >= {check.output for check in checks if check.output}:
@@ -109,9 +125,25 @@ def explained_outputs(checks: Sequence[Check], costs: Costs) -> frozenset[str]:
     if not costs or _has_other_faults([check for check in checks if check.passed is False]):
         return frozenset()
     outputs = {check.output for check in checks if check.output is not None}
+    if checks[0].artifact.endswith(" float32"):
+        unexplained = {
+            check.output
+            for check in checks
+            if check.passed is False and not _is_float32_rounding(check, costs)
+        }
+        return frozenset(outputs - unexplained)
     by_output = {name: [check for check in checks if check.output == name] for name in outputs}
     return frozenset(
         name for name in outputs if _is_explained(by_output[name], costs.get(name, {}))
+    )
+
+
+def may_be_float32_rounding(artifact: Artifact, failed: Sequence[Check]) -> bool:
+    """Whether a float32 artifact failed, and only in metrics that rounding changes."""
+    return (
+        bool(failed)
+        and artifact.scheme == "float32"
+        and not any(check.metric not in FLOAT32_METRICS.get(check.stage, ()) for check in failed)
     )
 
 
@@ -133,26 +165,53 @@ def excess(check: Check) -> float:
 
 def limit_name(check: Check) -> str | None:
     """The name with which the user sets the limit of ``check``; None if there is none."""
-    return _NAMES.get(check.metric, (None, 0.0))[0]
+    return {**_LARGEST, **_NAMES}.get(check.metric, (None, 0.0))[0]
 
 
 def with_wider_limits(
-    checks: Iterable[Check], outputs: Collection[str], overrides: Sequence[Limit]
+    checks: Iterable[Check],
+    outputs: Collection[str],
+    overrides: Sequence[Limit],
+    float32: Costs | None = None,
 ) -> tuple[tuple[Check, ...], tuple[Check, ...]]:
     """``checks``, and those of ``outputs`` that missed the limit of the artifact's scheme.
 
     Rounding explains the errors of ``outputs``, so among the former, each of the latter has the
-    widest limit of all schemes. Limits that the user set, ``overrides``, stay.
+    widest limit of all schemes. Limits that the user set, ``overrides``, stay. The limits of a
+    float32 artifact are extended by its costs, ``float32``.
     """
     results, missed = [], []
     for check in checks:
-        name, widest = _NAMES.get(check.metric, (None, 0.0))
-        explained = name is not None and not is_set(name, check.output, overrides)
-        if check.passed is False and explained and check.output in outputs:
+        limit = _wider_limit(check, overrides, float32)
+        if check.passed is False and limit is not None and check.output in outputs:
             missed.append(check)
-            check = replace(check, limit=widest)
+            check = replace(check, limit=limit)
         results.append(check)
     return tuple(results), tuple(missed)
+
+
+def _wider_limit(check: Check, overrides: Sequence[Limit], float32: Costs | None) -> float | None:
+    """The limit of ``check`` if rounding explains its output; None if it stays."""
+    names = _NAMES if float32 is None else _LARGEST
+    name, widest = names.get(check.metric, (None, 0.0))
+    if name is None or is_set(name, check.output, overrides):
+        return None
+    if name == "atol" and is_set("rtol", check.output, overrides):
+        return None
+    if float32 is None or check.metric.startswith("exceeding"):
+        return widest
+    return min(_float32_limit(check, float32), max(widest, check.limit or 0.0))
+
+
+def _float32_limit(check: Check, costs: Costs) -> float:
+    """The limit of ``check`` plus the error of Keras; the limit if there is no such error."""
+    cost = costs.get(check.output or "", {}).get(check.metric, 0.0)
+    return (check.limit or 0.0) + (cost if cost > 0 else 0.0)
+
+
+def _is_float32_rounding(check: Check, costs: Costs) -> bool:
+    """Whether a missed limit is explained by what rounding in float32 does to Keras itself."""
+    return check.value <= _float32_limit(check, costs)
 
 
 def _is_explained(checks: Sequence[Check], costs: Mapping[str, float]) -> bool:

@@ -143,7 +143,7 @@ def _fallback_reference(
     pool: RunnerPool,
     on_reference: Callable[[Opener, Artifact], ArtifactReport],
 ) -> Artifact | None:
-    """The first float32 artifact that passes on the reference; None if none does.
+    """The first float32 artifact that meets its limits on the reference; None if none does.
 
     ``reports`` are known already, and ``on_reference`` makes those that are missing.
     """
@@ -151,7 +151,7 @@ def _fallback_reference(
     for artifact in bundle.manifest.artifacts:
         if artifact.scheme == "float32":
             report = known.get(artifact.label) or pool.map(on_reference, [artifact])[0]
-            if report.verdict == PASS:
+            if report.verdict == PASS and not report.explained:
                 return artifact
     return None
 

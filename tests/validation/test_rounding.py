@@ -237,3 +237,64 @@ def test_the_summary_names_every_artifact(tmp_path):
     assert list(conversion_summary([right, wrong, unknown])) == [
         "Converted right: 1 of 3. Wrong: onnx float32. Unknown: onnx int8."
     ]
+
+
+def float32_costs(ratio=0.0, weight=0.0):
+    divergence = weight**2
+    map_costs = {
+        "max_abs_error": weight,
+        "jensen_shannon": divergence,
+        "worst_jensen_shannon": divergence,
+    }
+    return {"float32": {"score": {"tolerance_ratio": ratio}, MAP.name: map_costs}}
+
+
+@pytest.mark.parametrize(
+    ("cost", "moved", "conversion", "verdict"),
+    [
+        (1e-4, 6e-5, RIGHT, PASS),
+        (4e-5, 6e-5, WRONG, FAIL),
+        (0.0, 6e-5, WRONG, FAIL),
+        (math.nan, 6e-5, WRONG, FAIL),
+        # The limit of float16 is the largest.
+        (0.1, 1.9e-3, RIGHT, PASS),
+        (0.1, 5e-3, RIGHT, INCONCLUSIVE),
+        (0.1, 2e-2, RIGHT, FAIL),
+    ],
+)
+def test_limits_of_maps_in_float32_are_extended_by_the_cost(
+    tmp_path, cost, moved, conversion, verdict
+):
+    bundle = write(tmp_path, "float32", float32_costs(weight=cost))
+    report = validated(bundle, 160, moved)
+    assert (report.conversion, report.verdict) == (conversion, verdict)
+
+
+@pytest.mark.parametrize(
+    ("cost", "db", "conversion", "verdict"),
+    [
+        (30.0, 95, RIGHT, PASS),
+        (0.2, 95, WRONG, FAIL),
+        (3000.0, 50, RIGHT, FAIL),
+    ],
+)
+def test_limits_of_outputs_in_float32_are_extended_by_the_cost(
+    tmp_path, cost, db, conversion, verdict
+):
+    report = validated(write(tmp_path, "float32", float32_costs(ratio=cost)), db)
+    assert (report.conversion, report.verdict) == (conversion, verdict)
+
+
+def test_a_limit_of_the_user_is_not_extended_in_float32(tmp_path):
+    bundle = write(tmp_path, "float32", float32_costs(30.0, 1e-4))
+    for limit in (Limit("atol", 1e-6), Limit("rtol", 1e-6)):
+        assert validated(bundle, 85, limits=[limit]).verdict == FAIL
+    assert validated(bundle, 160, 6e-5, [Limit("attention_max_abs", 2e-5)]).verdict == FAIL
+    assert validated(bundle, 160, 6e-5).verdict == PASS
+
+
+def test_an_extended_limit_of_float32_is_reported(tmp_path):
+    report = validated(write(tmp_path, "float32", float32_costs(weight=1e-4)), 160, 6e-5)
+    (line,) = cost_lines(report)
+    assert "max_abs_error of attention/a is 6e-05 (usual limit <= 1e-05)" in line
+    assert line.endswith("and rounding in float32 alone gives 0.0001")

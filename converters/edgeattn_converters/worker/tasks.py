@@ -36,6 +36,8 @@ from edgeattn_converters.quantization.layer_weights import layer_weights, recurr
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizationSamples
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.reference import keras_outputs, reference_file
+from edgeattn_converters.reference.arithmetic import rounded_function
+from edgeattn_converters.rounding import float32_costs
 from edgeattn_converters.tracing import states
 from edgeattn_converters.tracing.attention_function import attention_function
 from edgeattn_converters.tracing.free_time import FreeModel, free_model
@@ -213,6 +215,27 @@ def write_reference(
             ),
         )
     return {"path": REFERENCE, "sha256": sha256(path), **entry}
+
+
+def rounding_in_float32(source: Json, options: Json, folder: str, reference: Json) -> Json:
+    """What rounding in float32 costs on the reference in ``folder``, by output and metric."""
+    opened = _open(source, options)
+    arrays = read_npz(Path(folder) / REFERENCE)
+    interface = opened.interface
+    maps = {spec.name for spec in interface.attention}
+    names = {
+        spec.name: spec.name if spec.name in maps else f"output/{spec.name}"
+        for spec in interface.all_outputs
+    }
+    expected = {name: arrays[key] for name, key in names.items() if key in arrays}
+    attention = any(name in expected for name in maps)
+    return float32_costs(
+        interface,
+        rounded_function(opened.model, interface, attention=attention),
+        {spec.name: arrays[f"input/{spec.name}"] for spec in interface.inputs},
+        expected,
+        ordinary=int(reference["samples"]) + int(reference.get("ordinary_edge_cases", 0)),
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,109 @@
+"""What rounding in float32 costs Keras itself, and float32 artifacts that differ by as much."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from edgeattn.cli.convert import as_lines
+from edgeattn_converters import convert
+from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.reference.arithmetic import rounded_function
+from edgeattn_converters.reference.keras_outputs import predict
+from edgeattn_converters.rounding import float32_costs
+from edgeattn_converters.tracing.trace import interface_of
+
+SHAPE = (16, 6)
+X = np.random.default_rng(8).normal(size=(4, *SHAPE)).astype("float32")
+# What Keras computes, and the same formula in float64 from the same float32 numbers.
+UNSTABLE: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray], np.ndarray]]] = {
+    "difference of large numbers": (
+        lambda x: (x + 703.3 * ops.square(x)) - 703.3 * ops.square(x),
+        lambda x: x,
+    ),
+    "remainder of a large quotient": (
+        lambda x: ops.mod(x * 300.7, 0.0171),
+        lambda x: np.mod(x * float(np.float32(300.7)), float(np.float32(0.0171))),
+    ),
+    "softmax of large scores": (
+        lambda x: ops.softmax(x + 5555.5, axis=1),
+        lambda x: _softmax(x + 5555.5),
+    ),
+}
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True))
+
+
+def costs_of(model: Any, x: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
+    """The costs of the only output, and that output of Keras."""
+    interface = interface_of(model)
+    (spec,) = interface.inputs
+    inputs = {spec.name: x}
+    expected = predict(model, interface, inputs)
+    run = rounded_function(model, interface, attention=False)
+    costs = float32_costs(interface, run, inputs, expected, ordinary=len(x))
+    ((name, values),) = costs.items()
+    return values, expected[name]
+
+
+@pytest.mark.parametrize("name", UNSTABLE)
+def test_the_cost_covers_the_error_of_keras(name: str) -> None:
+    """Keras differs from the exact result by more than the tolerance, but not by more than this."""
+    function, exact = UNSTABLE[name]
+    one_feature = X[..., :1]
+    inputs = keras.Input(one_feature.shape[1:])
+    costs, actual = costs_of(keras.Model(inputs, function(inputs)), one_feature)
+    error = np.abs(actual - exact(one_feature.astype(np.float64)))
+    tolerance = 1e-5 + 1e-4 * np.abs(actual)
+    largest = float((error / tolerance).max())
+    assert costs["tolerance_ratio"] >= largest > 0.3
+    assert costs["tolerance_ratio"] > 1
+
+
+def test_rounding_costs_little_without_cancellation() -> None:
+    inputs = keras.Input(SHAPE)
+    hidden = keras.layers.Dense(8, activation="tanh")(inputs)
+    model = keras.Model(inputs, keras.layers.LayerNormalization()(hidden))
+    assert costs_of(model, X)[0]["tolerance_ratio"] < 0.5
+
+
+def test_counts_and_masks_are_exact() -> None:
+    inputs = keras.Input(SHAPE)
+    masked = ops.cast(inputs > 0, "float32") * 3.0 - 1e9 * ops.cast(inputs < 0, "float32")
+    model = keras.Model(inputs, ops.cast(ops.sum(masked, axis=-1) / 2.0, "float32"))
+    assert costs_of(model, X)[0]["tolerance_ratio"] == 0
+
+
+@pytest.mark.long
+def test_artifacts_that_differ_by_rounding_are_right(tmp_path: Path) -> None:
+    inputs = keras.Input((12, 1), name="x")
+    layers = keras.layers
+    hidden = inputs
+    for _ in range(2):
+        attended = layers.MultiHeadAttention(2, 4)(hidden, hidden)
+        hidden = hidden + layers.LayerNormalization(epsilon=1e-6)(attended)
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(hidden)))
+    generator = np.random.default_rng(23)
+    for weight in model.weights:
+        weight.assign(generator.normal(0, 0.8, weight.shape))
+    model.save(tmp_path / "series.keras")
+    np.save(tmp_path / "x.npy", generator.normal(size=(12, 12, 1)).astype("float32"))
+    result = convert(
+        ModelSource(tmp_path / "series.keras", samples=tmp_path / "x.npy"),
+        options=ConversionOptions(schemes=["float32"]),
+    )
+    assert [item.verdict for item in result.report.artifacts] == ["pass"] * 2
+    assert [item.conversion for item in result.report.artifacts] == ["right"] * 2
+    for item in result.report.artifacts:
+        assert {check.metric for check in item.explained} <= {"max_abs_error", "tolerance_ratio"}
+        assert all(check.value > check.limit for check in item.explained if check.limit)
+    text = "\n".join(as_lines(result, verbose=False))
+    assert "onnx float32: converted right; tolerance_ratio of dense" in text
+    assert "and rounding in float32 alone gives" in text
