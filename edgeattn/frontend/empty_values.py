@@ -26,8 +26,10 @@ def is_empty(value: Any, first_step: Step | None) -> bool:
         tokens = tuple(token for token in first_step.vocabulary if token != first_step.mask_token)
     if not any(_has_content(item, tokens) for item in array.flat):
         return True
-    # Standardization may remove all that a text has.
-    return isinstance(first_step, TextVectorization) and not any(first_step.words(value))
+    if not isinstance(first_step, TextVectorization):
+        return False
+    # Standardization may remove all that a text has, and words may be Unicode's white space.
+    return not any(word.strip() for word in first_step.words(value))
 
 
 def _has_content(item: Any, tokens: tuple[str, ...]) -> bool:

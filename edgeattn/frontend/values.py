@@ -53,7 +53,10 @@ def as_integers(value: Any) -> Array:
 
 def as_strings(value: Any) -> Array:
     """``value``, a string or a list of strings, as an array of objects of type str."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of several lengths
+        raise SampleError("The values have no rectangular shape.") from error
     if array.dtype.kind not in "USO":
         raise SampleError(f"{_excerpt(value)} is not text.")
     strings = np.empty(array.shape, object)

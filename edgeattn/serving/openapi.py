@@ -6,15 +6,20 @@ from typing import Any
 import numpy as np
 
 from edgeattn.frontend.answers import Answer
-from edgeattn.frontend.description import FrontEnd
+from edgeattn.frontend.description import FrontEnd, Step
 from edgeattn.frontend.lookup import Hashing
+from edgeattn.frontend.text import TextVectorization
 from edgeattn.samples.states import sample_inputs
 from edgeattn.serving.model import ServedModel
 from edgeattn.tensors import TensorSpec
 from edgeattn.version import __version__
 
 Schema = dict[str, Any]
-_TEXT = ({"type": "string"}, {"type": "array", "items": {"type": "string"}})
+# Largest float32; readings and numbers that steps take are float32.
+_LARGEST = float(np.finfo("float32").max)
+# Python's white space and, as ranges of a regular expression, ASCII punctuation.
+_SPACES = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"
+_PUNCTUATION = "!-/:-@\\[-`{-~"
 # Statuses of errors of all requests, and of those for answers.
 _ERRORS = {
     "400": "The request, or a sample in it, is malformed.",
@@ -32,7 +37,7 @@ _GET_ERRORS = ("400", "421", "503")
 
 def describe_service(model: ServedModel) -> Schema:
     """The document of ``/openapi.json``, OpenAPI 3.1."""
-    numbers = _reference("Numbers")
+    numbers = {"anyOf": [_input_number(), {"type": "array", "items": _reference("Numbers")}]}
     return {
         "openapi": "3.1.0",
         "info": {"title": "edgeattn", "version": __version__},
@@ -56,7 +61,7 @@ def describe_service(model: ServedModel) -> Schema:
         },
         "components": {
             "schemas": {
-                "Numbers": {"anyOf": [{"type": "number"}, {"type": "array", "items": numbers}]},
+                "Numbers": numbers,
                 "Sample": sample_schema(model),
                 "Answer": answer_schema(model),
                 "Health": _health_schema(),
@@ -110,17 +115,33 @@ def sample_schema(model: ServedModel) -> Schema:
 def _value_schema(spec: TensorSpec, front_end: FrontEnd) -> Schema:
     steps = front_end.inputs.get(spec.name, ())
     if front_end.takes_text(spec.name):
-        return {"anyOf": list(_TEXT)}
+        return {"anyOf": _texts(steps[0])}
     if front_end.window is not None:
         columns = front_end.window.columns
         shape = (front_end.window.length, *(() if columns is None else (columns,)))
-        return nested(shape, {"type": "number"})
+        return nested(shape, _input_number())
     if not steps:
         number = _number(spec, as_input=True)
         value = nested(spec.shape[1:], number)
         return {"anyOf": [value, number]} if spec.shape[1:] == (1,) else value
     numbers = _reference("Numbers")
-    return {"anyOf": [*_TEXT, numbers]} if isinstance(steps[0], Hashing) else numbers
+    return {"anyOf": [*_texts(steps[0]), numbers]} if isinstance(steps[0], Hashing) else numbers
+
+
+def _texts(step: Step) -> list[Schema]:
+    """One text, or a list of them. At least one has a character that steps keep."""
+    single = isinstance(step, TextVectorization) and step.split != "none"
+    dropped = _SPACES
+    if isinstance(step, TextVectorization) and "strip_punctuation" in step.standardize:
+        dropped += _PUNCTUATION
+    text = {"type": "string", "pattern": f"[^{dropped}]"}
+    several: Schema = {"type": "array", "items": {"type": "string"}, "contains": text}
+    return [text, several | ({"maxItems": 1} if single else {})]
+
+
+def _input_number() -> Schema:
+    """A float32; true and false stand for 1 and 0."""
+    return {"type": ["number", "boolean"], "minimum": -_LARGEST, "maximum": _LARGEST}
 
 
 def answer_schema(model: ServedModel) -> Schema:
@@ -169,11 +190,16 @@ def _number(spec: TensorSpec, *, as_input: bool = False) -> Schema:
     kind = "f" if spec.quantized else np.dtype(spec.dtype).kind
     if kind == "b":
         return {"enum": [True, False, 0, 1]} if as_input else {"type": "boolean"}
+    low: float
+    high: float
     if kind in "iu":
         limits = np.iinfo(spec.dtype)
-        return {"type": "integer", "minimum": int(limits.min), "maximum": int(limits.max)}
-    largest = float(np.finfo("float32" if spec.quantized else spec.dtype).max)
-    return {"type": "number", "minimum": -largest, "maximum": largest}
+        name, low, high = "integer", int(limits.min), int(limits.max)
+    else:
+        largest = _LARGEST if spec.quantized else float(np.finfo(spec.dtype).max)
+        name, low, high = "number", -largest, largest
+    kinds = [name, "boolean"] if as_input else name
+    return {"type": kinds, "minimum": low, "maximum": high}
 
 
 def _object(properties: Schema) -> Schema:

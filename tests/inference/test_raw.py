@@ -91,7 +91,7 @@ SENTENCES = FrontEnd({"x": (TextVectorization(("a", "b"), output_sequence_length
 @pytest.mark.parametrize(
     ("front_end", "empty", "other"),
     [
-        (SENTENCES, ["", " ", "\t\u2003", "!?", b"", "...  '"], "a b"),
+        (SENTENCES, ["", " ", "\t\u2003", "!?", "\u202f!", b"", "...  '"], "a b"),
         # Unknown words are words, as in training.
         (SENTENCES, [""], "zebra"),
         (replace_step(SENTENCES, split="character"), ["", "  "], "ab"),

@@ -13,8 +13,12 @@ def document(bundle):
         return service.get("/openapi.json").document
 
 
-def row(count):
-    return {"type": "array", "items": {"type": "number"}, "minItems": count, "maxItems": count}
+def row(count, kinds="number"):
+    return {"type": "array", "items": {"type": kinds}, "minItems": count, "maxItems": count}
+
+
+# True and false are numbers of an input, as in NumPy.
+INPUT = row(3, ["number", "boolean"])
 
 
 def without_ranges(schema):
@@ -48,20 +52,26 @@ def test_description(tmp_path):
         "/openapi.json": ["get"],
     }
     schemas = description["components"]["schemas"]
-    assert schemas["Sample"] == {"anyOf": [row(3), closed(x=row(3))]}
+    assert schemas["Sample"] == {"anyOf": [INPUT, closed(x=INPUT)]}
     assert schemas["Answer"] == closed(score=row(2))
     # Every reference leads to a schema.
     names = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(description))
     assert set(names) <= set(schemas)
 
     add_front_end(bundle, WINDOWS)
-    schemas = document(bundle)["components"]["schemas"]
-    assert schemas["Sample"] == {"anyOf": [row(3), closed(x=row(3))]}
+    schemas = without_ranges(document(bundle))["components"]["schemas"]
+    assert schemas["Sample"] == {"anyOf": [INPUT, closed(x=INPUT)]}
     label = {"type": "string", "enum": ["low", "high"]}
     assert schemas["Answer"] == closed(label=label, score={"type": "number"})
 
     add_front_end(bundle, COUNTS)
-    schemas = document(bundle)["components"]["schemas"]
-    texts = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-    assert schemas["Sample"] == {"anyOf": [texts, closed(x=texts)]}
+    schemas = without_ranges(document(bundle))["components"]["schemas"]
+    (text, several), by_name = schemas["Sample"]["anyOf"][0]["anyOf"], schemas["Sample"]["anyOf"][1]
+    assert by_name == closed(x={"anyOf": [text, several]})
+    assert several == {"type": "array", "items": {"type": "string"}, "contains": text}
+    characters = [chr(number) for number in range(0xD800)]
+    pattern = re.compile(text["pattern"])
+    assert [c for c in characters if not pattern.search(c)] == [
+        c for c in characters if c.isspace()
+    ]
     assert schemas["Answer"] == closed(value=row(2))

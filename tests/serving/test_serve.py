@@ -79,6 +79,9 @@ def test_text(tmp_path):
             400,
             "Input x, step 1 (string_lookup): [1, 2] is not text.",
         )
+        for ragged in ([None, []], ["a", ["b"]], [["a"], []]):
+            reply = service.post({"sample": ragged})
+            assert (reply.status, "no rectangular shape" in reply.message) == (400, True)
 
 
 def test_an_empty_sample_has_no_answer(tmp_path):
