@@ -29,12 +29,7 @@ _MATRICES = {
     "Slogdet": "LogMatrixDeterminant",
     "Solve": "MatrixSolve",
 }
-_LACKED = {
-    "AffineTransform": "ImageProjectiveTransformV3",
-    "Erfinv": "Erfinv",
-    "I0": "BesselI0",
-    "Nextafter": "NextAfter",
-}
+_LACKED = {"AffineTransform": "ImageProjectiveTransformV3", "Nextafter": "NextAfter"}
 MISSING: Mapping[str, Mapping[str, str]] = {
     "tflite": {**_MATRICES, **_LACKED, "Det": "MatrixDeterminant"},
     "onnx": {**_MATRICES, **_LACKED, "SliceUpdate": "XlaDynamicUpdateSlice", "View": "Bitcast"},
