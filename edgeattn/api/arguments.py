@@ -37,6 +37,16 @@ def checked_names(
     return names
 
 
+def checked_formats(formats: str | Sequence[str]) -> tuple[str, ...]:
+    """File formats; the empty tuple stands for all."""
+    return empty_if_all(checked_names("formats", formats, (*FORMATS, ALL)))
+
+
+def checked_schemes(schemes: str | Sequence[str]) -> tuple[str, ...]:
+    """Precision schemes, which may be "all"."""
+    return checked_names("schemes", schemes, (*SCHEMES, *EXPERIMENTAL, ALL))
+
+
 def check_positive(**values: float | None) -> None:
     """Raise :class:`UsageError` if a value, by the argument's name, is not positive."""
     for name, value in values.items():
@@ -83,10 +93,7 @@ def artifact_selection(
     formats: str | Sequence[str], schemes: str | Sequence[str]
 ) -> ArtifactSelection:
     """The selection of formats and schemes by name. Raises :class:`UsageError` for other names."""
-    return ArtifactSelection(
-        checked_names("formats", formats, (*FORMATS, ALL)),
-        checked_names("schemes", schemes, (*SCHEMES, *EXPERIMENTAL, ALL)),
-    )
+    return ArtifactSelection(checked_formats(formats), checked_schemes(schemes))
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.api.arguments import (
-    ALL,
     StrPath,
     check_positive,
+    checked_formats,
     checked_names,
-    empty_if_all,
+    checked_schemes,
     optional_path,
 )
 from edgeattn.api.result import Result, number
@@ -26,7 +26,6 @@ from edgeattn.api.sources import (
 )
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
-from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -206,8 +205,8 @@ def convert(
         tuple(dict.fromkeys(steps)),
         optional_path(output),
         options=converters.ConversionOptions(
-            formats=empty_if_all(checked_names("formats", formats, (*FORMATS, ALL))),
-            schemes=checked_names("schemes", schemes, (*SCHEMES, *EXPERIMENTAL, ALL)),
+            formats=checked_formats(formats),
+            schemes=checked_schemes(schemes),
             targets=(targets,) if isinstance(targets, str) else tuple(targets),
             attention=attention,
             attention_layers=attention_layers,

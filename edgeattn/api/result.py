@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.printable import printable
 
 
-class Result:
+class Result(ABC):
     """The result of a function: ``repr`` is one line, and notebooks show it as a table."""
 
     @property
@@ -21,16 +22,17 @@ class Result:
         """The document that the command prints with ``--json``."""
         return dict(plain(self._document()))
 
+    @abstractmethod
     def _document(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """The content of :meth:`to_dict`."""
 
+    @abstractmethod
     def _summary(self) -> str:
         """The result in a few words, for ``repr``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """The header and the rows of the table in notebooks."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {printable(self._summary())}>"

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.api.arguments import (
-    ALL,
     StrPath,
     check_positive,
     check_writable,
-    checked_names,
-    empty_if_all,
+    checked_formats,
+    checked_schemes,
     optional_path,
 )
 from edgeattn.api.result import Result, number
@@ -27,7 +26,7 @@ from edgeattn.api.sources import (
 )
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
-from edgeattn.schemes import EXPERIMENTAL, FORMATS, MAX_DROP, SCHEMES
+from edgeattn.schemes import MAX_DROP
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -165,8 +164,7 @@ def tune(
     from edgeattn.samples.files import check_ignored
 
     check_positive(max_candidates=max_candidates)
-    formats = empty_if_all(checked_names("formats", formats, (*FORMATS, ALL)))
-    schemes = checked_names("schemes", schemes, (*SCHEMES, *EXPERIMENTAL, ALL))
+    formats, schemes = checked_formats(formats), checked_schemes(schemes)
     converters = import_converters()
     tuning = import_converters("edgeattn_converters.tuning.tune")
     workspace = Workspace()

@@ -74,15 +74,12 @@ def command(
     with output.progress(quiet or as_json):
         result = bench(
             bundle,
-            formats=selection.formats,
-            schemes=selection.schemes,
+            **vars(selection),
             threads=threads,
             runs=runs,
             seconds=seconds,
             sustained=sustained,
-            on=target.on,
-            python=target.python,
-            ssh_config=target.ssh_config,
+            **vars(target),
             require_signature=require_signature,
         )
     if as_json:

@@ -43,11 +43,7 @@ if TYPE_CHECKING:
     type=options.PATH,
     help="Real inputs for calibration, other than --samples: .npz, .npy or .csv.",
 )
-@click.option(
-    "--raw-calibration",
-    type=options.PATH,
-    help="Raw inputs for calibration, which the front end prepares.",
-)
+@options.raw_calibration_option
 @click.option(
     "--integer-io",
     is_flag=True,
@@ -144,7 +140,6 @@ def command(
     """
     from edgeattn.api.convert import convert
 
-    assert isinstance(loading.time_steps, tuple)  # the option is repeatable
     with output.progress(quiet or as_json):
         result = convert(
             model,
@@ -152,17 +147,9 @@ def command(
             formats=formats,
             schemes=schemes,
             targets=targets,
-            samples=loading.samples,
             calibration=calibration,
-            raw_samples=loading.raw_samples,
             raw_calibration=raw_calibration,
-            ignore=loading.ignore,
-            time_steps=loading.time_steps,
-            preprocess=loading.preprocess,
-            labels=loading.labels,
-            custom_objects=loading.custom_objects,
-            architecture=loading.architecture,
-            trust=loading.trust,
+            **vars(loading),
             attention=not no_attention,
             attention_layers=attention_layers,
             attention_precision=attention_precision,

@@ -102,8 +102,7 @@ def command(
             *hosts,
             hosts_file=hosts_file,
             folder=folder,
-            formats=selection.formats,
-            schemes=selection.schemes,
+            **vars(selection),
             keep=keep,
             rollback=rollback,
             allow_older=allow_older,
@@ -111,8 +110,7 @@ def command(
             wheels=wheels,
             measure=not no_bench,
             seconds=seconds,
-            python=access.python,
-            ssh_config=access.ssh_config,
+            **vars(access),
             require_signature=require_signature,
         )
     if as_json:

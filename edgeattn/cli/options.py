@@ -74,6 +74,23 @@ formats_option = click.option(
     multiple=True,
     help="File format; repeatable. Default: all.",
 )
+raw_data_option = click.option(
+    "--raw-data",
+    type=PATH,
+    help="Raw dataset instead of --data, which the front end prepares (.jsonl or .npz).",
+)
+raw_calibration_option = click.option(
+    "--raw-calibration",
+    type=PATH,
+    help="Raw inputs for calibration, which the front end prepares.",
+)
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of the runtime.",
+)
 
 
 def max_drop_option(limited: str) -> Callable[[Any], Any]:

@@ -40,13 +40,7 @@ if TYPE_CHECKING:
     help="Default: INPUT.outputs.npz, in the current folder.",
 )
 @options.artifact_selection
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Threads of the runtime.",
-)
+@options.threads_option
 @click.option(
     "--carry-states",
     is_flag=True,

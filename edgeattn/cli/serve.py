@@ -60,13 +60,7 @@ if TYPE_CHECKING:
     help="Memory limit of the process that runs the artifact. Default: that of the machine.",
 )
 @options.artifact_selection
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Threads of the runtime.",
-)
+@options.threads_option
 @options.signature_option
 @options.quiet_option
 def command(

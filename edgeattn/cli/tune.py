@@ -22,21 +22,13 @@ if TYPE_CHECKING:
     type=options.PATH,
     help="Samples with labels 'y' on which the task is evaluated: an .npz.",
 )
-@click.option(
-    "--raw-data",
-    type=options.PATH,
-    help="Raw dataset instead of --data, which the front end prepares (.jsonl or .npz).",
-)
+@options.raw_data_option
 @click.option(
     "--calibration",
     type=options.PATH,
     help="Real inputs for calibration, other than --data; int8 and int16x8 need them.",
 )
-@click.option(
-    "--raw-calibration",
-    type=options.PATH,
-    help="Raw inputs for calibration, which the front end prepares.",
-)
+@options.raw_calibration_option
 @options.max_drop_option("drop of the task's score")
 @click.option(
     "--for",
@@ -93,7 +85,6 @@ def command(
     """
     from edgeattn.api.tune import tune
 
-    assert not isinstance(loading.time_steps, tuple)  # the option is not repeatable
     try:
         with output.progress(quiet or as_json):
             result = tune(
@@ -107,15 +98,7 @@ def command(
                 aim=aim,
                 formats=formats,
                 schemes=schemes,
-                samples=loading.samples,
-                raw_samples=loading.raw_samples,
-                preprocess=loading.preprocess,
-                labels=loading.labels,
-                time_steps=loading.time_steps,
-                ignore=loading.ignore,
-                custom_objects=loading.custom_objects,
-                architecture=loading.architecture,
-                trust=loading.trust,
+                **vars(loading),
                 max_candidates=max_candidates,
                 plot=plot,
                 force=force,

@@ -18,11 +18,7 @@ from edgeattn.cli.verdict import verdict_text
     type=options.PATH,
     help="Dataset to evaluate on too (.npz, .npy or .csv), with labels 'y' for the task's score.",
 )
-@click.option(
-    "--raw-data",
-    type=options.PATH,
-    help="Raw dataset instead of --data, which the front end prepares (.jsonl or .npz).",
-)
+@options.raw_data_option
 @options.ignore_option
 @options.max_drop_option("drop of the task's score or share of changed answers")
 @click.option(
@@ -138,8 +134,7 @@ def command(
         with output.progress(quiet or as_json):
             result = validate(
                 bundle,
-                formats=selection.formats,
-                schemes=selection.schemes,
+                **vars(selection),
                 data=data,
                 raw_data=raw_data,
                 ignore=loading.ignore,
@@ -161,9 +156,7 @@ def command(
                 junit_inconclusive=junit_inconclusive
                 if options.was_given("junit_inconclusive")
                 else None,
-                on=target.on,
-                python=target.python,
-                ssh_config=target.ssh_config,
+                **vars(target),
                 require_signature=require_signature,
             )
     except (KeyboardInterrupt, SystemExit):

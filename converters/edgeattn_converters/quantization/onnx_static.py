@@ -151,8 +151,5 @@ class _Batches:
     def __iter__(self) -> Iterator[dict[str, Array]]:
         return self._batches
 
-    def set_range(self, start_index: int, end_index: int) -> None:
-        raise NotImplementedError
-
     def __len__(self) -> int:
         return len(self._samples[self._specs[0].name])
