@@ -1,49 +1,175 @@
-"""Lines on whether artifacts are converted right, and on what their precision costs."""
+"""What ``convert`` prints: the table of artifacts, and lines on the model and on artifacts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from edgeattn.metrics.verdict import PRECISION, RIGHT, UNKNOWN, WRONG
+from edgeattn.cli import output
+from edgeattn.cli.artifact_lines import (
+    conversion_summary,
+    cost_lines,
+    failure_lines,
+    settling_command,
+)
+from edgeattn.printable import Text
+from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
+    from edgeattn.bundle.manifest import Artifact
     from edgeattn.validation.report import ArtifactReport
+    from edgeattn_converters import Conversion
 
 
-def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
-    """``Converted right: 4 of 6. Wrong: onnx float16. Unknown: onnx int8.``"""
-    run = [item for item in reports if item.runtime is not None]
-    if not run:
-        return
-    right = sum(item.conversion == RIGHT for item in run)
-    parts = [f"Converted right: {right} of {len(run)}."]
-    for result, title in ((WRONG, "Wrong"), (UNKNOWN, "Unknown")):
-        labels = [item.artifact.label for item in run if item.conversion == result]
-        if labels:
-            parts.append(f"{title}: {', '.join(labels)}.")
-    yield " ".join(parts)
+def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
+    from edgeattn.api.convert import recommendation_of
 
-
-def cost_lines(report: ArtifactReport) -> Iterator[str]:
-    """A line for each limit that the artifact misses only because of rounding."""
-    from edgeattn.validation.rounding import WEIGHTS, limit_name
-
-    coarse = {check.key for reason, check in report.open_limits if reason == PRECISION}
-    for check in report.explained:
-        cost = report.rounding.get(check.output or "", {}).get(check.metric)
-        weights = WEIGHTS.get(report.artifact.scheme)
-        rounding = f"rounding the weights to {weights}" if weights else "rounding in float32"
-        right = "converted right; " if report.conversion == RIGHT else ""
-        line = (
-            f"{report.artifact.label}: {right}{check.name} is {check.value:.3g} "
-            f"(usual limit {check.relation} {check.limit:.3g})"
+    manifest = conversion.bundle.manifest
+    model, reference, reports = manifest.model, manifest.reference, conversion.report.artifacts
+    yield (
+        f"{model['file']}: {model['parameters']:,} parameters, {output.size(model['bytes'])}, "
+        f"saved by Keras {model['keras_version'] or 'of an unknown version'}"
+    )
+    yield from (f"note: {note}" for note in model["notes"])
+    yield from ("", _table(conversion), "")
+    yield (
+        f"Compared with Keras on {manifest.reference_samples} and "
+        f"{reference['edge_cases']} edge cases, run consecutively."
+    )
+    if reference.get("lengths"):
+        yield (
+            "Files for sequences of any length were compared at "
+            f"{', '.join(map(str, reference['lengths']))} steps too."
         )
-        if cost is not None:
-            line += f", and {rounding} alone gives {cost:.3g}"
-        if check.key in coarse:
-            line += (
-                ". Choose a more precise scheme, or decide with --limit "
-                f"{check.output}:{limit_name(check)}=VALUE"
-            )
-        yield line
+    if reference["not_finite"]:
+        yield f"Rows left out because Keras' own outputs are not finite: {reference['not_finite']}"
+    if reference["left_out"] and verbose:
+        yield (
+            "Rows left out because Keras' own outputs change when an input changes in its last "
+            f"digit: {reference['left_out']}"
+        )
+    yield from (f"warning: {text}" for text in conversion.report.warnings)
+    yield from conversion_summary(reports)
+    if model["attention"] and any(report.artifact.attention for report in reports):
+        yield f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}"
+    for report in reports:
+        if reason := report.artifact.achieved.get("fixed_length"):
+            yield f"{report.artifact.label}: one sequence length only. {reason}"
+        yield from _advice(report)
+        summary = report.artifact.achieved.get("summary")
+        if summary and verbose:
+            yield f"{report.artifact.label}: {summary}"
+    yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in conversion.failures)
+    yield recommendation_of(conversion).line
+    yield f"Wrote {conversion.bundle.path}"
+    yield from settling_command(str(conversion.bundle.path), reports)
+
+
+def _table(conversion: Conversion) -> Text:
+    arenas = [item.artifact.achieved.get("arena_bytes") for item in conversion.report.artifacts]
+    micro = any(arenas)
+    # Only models that accept several lengths have a column for them.
+    free = any(_accepts_lengths(report.artifact) for report in conversion.report.artifacts)
+    header = [
+        *("verdict", "format", "scheme", *(["steps"] if free else [])),
+        "flash (kB)" if micro else "size (kB)",
+        *(["arena (kB)"] if micro else []),
+        *("quantized weights (%)", "integer ops"),
+        "max abs error",
+    ]
+    rows = []
+    for report in conversion.report.artifacts:
+        artifact = report.artifact
+        rows.append(
+            [
+                report.verdict,
+                artifact.format,
+                _achieved_scheme(artifact),
+                *([_steps(artifact)] if free else []),
+                f"{artifact.bytes / 1000:,.1f}",
+                *([_arena(artifact)] if micro else []),
+                _quantized_weights(artifact),
+                _integer_operators(artifact),
+                output.number(report.max_abs_error),
+            ]
+        )
+    rows += [
+        [
+            "not converted" if failure["required"] else "not achieved",
+            *(failure["format"], _scheme(failure["scheme"]), *["-"] * (len(header) - 3)),
+        ]
+        for failure in conversion.failures
+    ]
+    return output.table(header, rows, right=range(3, len(header)))
+
+
+def _arena(artifact: Artifact) -> str:
+    """The RAM that a file for microcontrollers needs."""
+    arena = artifact.achieved.get("arena_bytes")
+    return "-" if arena is None else f"{arena / 1000:,.1f}"
+
+
+def _accepts_lengths(artifact: Artifact) -> bool:
+    """Whether the model accepts sequences of any length, even if the artifact does not."""
+    return bool(artifact.free_axes) or "fixed_length" in artifact.achieved
+
+
+def _steps(artifact: Artifact) -> str:
+    """The sequence length that an artifact accepts."""
+    if artifact.free_axes:
+        return "any"
+    lengths = {spec.shape[1] for spec in artifact.inputs if len(spec.shape) > 1}
+    return ", ".join(map(str, sorted(lengths, key=str)))
+
+
+def _scheme(name: str) -> str:
+    return f"{name} (experimental)" if name in EXPERIMENTAL else name
+
+
+def _achieved_scheme(artifact: Artifact) -> str:
+    """The scheme, and the one that the file achieved if it is another."""
+    achieved = artifact.achieved.get("scheme", artifact.scheme)
+    if achieved == artifact.scheme:
+        return _scheme(artifact.scheme)
+    return f"{artifact.scheme} -> {achieved}"
+
+
+def _quantized_weights(artifact: Artifact) -> str:
+    """The percentage of weights that have the data type of the scheme."""
+    weights: Mapping[str, int] = artifact.achieved.get("weights", {})
+    total = sum(weights.values())
+    if artifact.scheme == "float32" or not total:
+        return "-"
+    dtype = artifact.scheme if artifact.scheme in weights else "int8"
+    return f"{100 * weights.get(dtype, 0) / total:.0f}"
+
+
+def _integer_operators(artifact: Artifact) -> str:
+    """How many of the operators compute in integers, if the scheme quantizes activations."""
+    if artifact.scheme not in ("int8", "int16x8"):
+        return "-"
+    counts = {
+        dtype: sum(kinds.values())
+        for dtype, kinds in artifact.achieved.get("computes_in", {}).items()
+    }
+    return f"{counts.get('int8', 0) + counts.get('int16', 0)} / {sum(counts.values())}"
+
+
+def _advice(report: ArtifactReport) -> Iterator[str]:
+    """At most one line: why an artifact does not pass, or how to change what was converted."""
+    artifact = report.artifact
+    if lines := failure_lines(report):
+        yield lines[0]
+    elif report.explained:
+        yield from cost_lines(report)
+    elif artifact.achieved.get("fallback"):
+        yield f"{artifact.label}: did not achieve its scheme (kept by --allow-float-fallback)."
+    elif artifact.scheme == "int16x8":
+        # The note that begins with "slow on this target".
+        notes = artifact.achieved.get("notes", ())
+        yield from (f"{artifact.label}: {note}." for note in notes if note.startswith("slow"))
+    elif "cost" in artifact.achieved and artifact.scheme == "int8":
+        yield (
+            f"{artifact.label}: operators that would exceed the limits in int8 stay float32; "
+            "--attention-precision int8 quantizes them."
+        )

@@ -150,7 +150,7 @@ def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = 
 
 def _reasons(result: DeploymentResult) -> list[str]:
     """Why artifacts did not pass."""
-    from edgeattn.cli.convert import failure_lines
+    from edgeattn.cli.artifact_lines import failure_lines
 
     artifacts = () if result.report is None else result.report.artifacts
     return [f"{result.host}: {line}" for artifact in artifacts for line in failure_lines(artifact)]

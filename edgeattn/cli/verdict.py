@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
-from edgeattn.cli.conversion import conversion_summary, cost_lines
-from edgeattn.cli.convert import failure_lines, settling_command
+from edgeattn.cli.artifact_lines import (
+    conversion_summary,
+    cost_lines,
+    failure_lines,
+    settling_command,
+)
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN
 from edgeattn.printable import Text, join_lines
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from edgeattn.cli.convert import as_lines
+from edgeattn.cli.conversion import conversion_lines
 from edgeattn_converters import convert
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference.arithmetic import rounded_function
@@ -104,6 +104,6 @@ def test_artifacts_that_differ_by_rounding_are_right(tmp_path: Path) -> None:
     for item in result.report.artifacts:
         assert {check.metric for check in item.explained} <= {"max_abs_error", "tolerance_ratio"}
         assert all(check.value > check.limit for check in item.explained if check.limit)
-    text = "\n".join(as_lines(result, verbose=False))
+    text = "\n".join(conversion_lines(result, verbose=False))
     assert "onnx float32: converted right; tolerance_ratio of dense" in text
     assert "and rounding in float32 alone gives" in text

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from edgeattn.cli.convert import as_lines
+from edgeattn.cli.conversion import conversion_lines
 from edgeattn_converters import convert
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference.reference_file import predict
@@ -122,6 +122,6 @@ def test_a_float16_file_below_50_db_is_converted_right(saved: Path, tmp_path: Pa
         assert 40 < check.value < check.limit == 50
         assert check.value == pytest.approx(item.rounding["answer"]["snr_db"], abs=2)
         assert item.verdict == "pass"
-    text = "\n".join(as_lines(result, verbose=False))
+    text = "\n".join(conversion_lines(result, verbose=False))
     assert "onnx float16: converted right; snr_db of answer is 4" in text
     assert "Converted right: 4 of 4." in text

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from function_runner import FunctionRunner
 
-from edgeattn.cli.convert import failure_lines, settling_command
+from edgeattn.cli.artifact_lines import failure_lines, settling_command
 from edgeattn.evaluation.file_dataset import open_dataset
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import FAIL, FEW_SAMPLES, INCONCLUSIVE, PASS

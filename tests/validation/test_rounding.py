@@ -8,7 +8,7 @@ import pytest
 from artifacts import Y, dense, samples
 from function_runner import FunctionRunner
 
-from edgeattn.cli.conversion import conversion_summary, cost_lines
+from edgeattn.cli.artifact_lines import conversion_summary, cost_lines
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, PASS, PRECISION, RIGHT, UNKNOWN, WRONG
 from edgeattn.tensors import TensorSpec

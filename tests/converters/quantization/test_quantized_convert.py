@@ -11,7 +11,7 @@ import pytest
 import quantized_models
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.cli.convert import as_lines
+from edgeattn.cli.conversion import conversion_lines
 from edgeattn.errors import ConversionError, SampleError, UsageError
 from edgeattn_converters import convert
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
@@ -172,7 +172,7 @@ def test_schemes_that_a_format_cannot_achieve(recurrence_alone: Path, tmp_path: 
     assert [failure["required"] for failure in result.failures] == [False]
     assert all("no operator computes in" in item["reason"] for item in result.failures)
     assert result.exit_code == 0
-    table = "\n".join(as_lines(result, verbose=False))
+    table = "\n".join(conversion_lines(result, verbose=False))
     assert re.search(r"not achieved +onnx +int8 ", table)
 
 

@@ -1,0 +1,91 @@
+"""Lines on artifacts that convert and validate share: right or wrong, their failures and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from edgeattn.metrics.verdict import (
+    FEW_SAMPLES,
+    NOT_PROVEN,
+    PRECISION,
+    RIGHT,
+    UNKNOWN,
+    WRONG,
+)
+
+if TYPE_CHECKING:
+    from edgeattn.metrics.limits import Check
+    from edgeattn.validation.report import ArtifactReport
+
+
+def conversion_summary(reports: Sequence[ArtifactReport]) -> Iterator[str]:
+    """``Converted right: 4 of 6. Wrong: onnx float16. Unknown: onnx int8.``"""
+    run = [item for item in reports if item.runtime is not None]
+    if not run:
+        return
+    right = sum(item.conversion == RIGHT for item in run)
+    parts = [f"Converted right: {right} of {len(run)}."]
+    for result, title in ((WRONG, "Wrong"), (UNKNOWN, "Unknown")):
+        labels = [item.artifact.label for item in run if item.conversion == result]
+        if labels:
+            parts.append(f"{title}: {', '.join(labels)}.")
+    yield " ".join(parts)
+
+
+def cost_lines(report: ArtifactReport) -> Iterator[str]:
+    """A line for each limit that the artifact misses only because of rounding."""
+    from edgeattn.validation.rounding import WEIGHTS, limit_name
+
+    coarse = {check.key for reason, check in report.open_limits if reason == PRECISION}
+    for check in report.explained:
+        cost = report.rounding.get(check.output or "", {}).get(check.metric)
+        weights = WEIGHTS.get(report.artifact.scheme)
+        rounding = f"rounding the weights to {weights}" if weights else "rounding in float32"
+        right = "converted right; " if report.conversion == RIGHT else ""
+        line = (
+            f"{report.artifact.label}: {right}{check.name} is {check.value:.3g} "
+            f"(usual limit {check.relation} {check.limit:.3g})"
+        )
+        if cost is not None:
+            line += f", and {rounding} alone gives {cost:.3g}"
+        if check.key in coarse:
+            line += (
+                ". Choose a more precise scheme, or decide with --limit "
+                f"{check.output}:{limit_name(check)}=VALUE"
+            )
+        yield line
+
+
+def failure_lines(report: ArtifactReport) -> list[str]:
+    """A line for each reason why an artifact does not pass or does not run."""
+    label = report.artifact.label
+    lines = [f"{label}: {report.reason}"] if report.reason else []
+    lines += [f"{label}: {_missed_limit(check)}" for check in report.failed]
+    # A line on the cost of the precision says more about the others.
+    return lines + [
+        f"{label}: {reason}. {_missed_limit(check)}"
+        for reason, check in report.open_limits
+        if reason != PRECISION
+    ]
+
+
+def _missed_limit(check: Check) -> str:
+    detail = f": {check.detail}" if check.detail else ""
+    return f"{check.name} is {check.value:.3g} (limit {check.relation} {check.limit:.3g}){detail}"
+
+
+def settling_command(arguments: str, reports: Sequence[ArtifactReport]) -> Iterator[str]:
+    """How to decide limits that were missed on synthetic or on too few samples.
+
+    ``arguments`` of ``edgeattn validate`` name what to validate.
+    """
+    reasons = {reason for report in reports for reason, _ in report.open_limits}
+    command = f"edgeattn validate {arguments} --data FILE"
+    if NOT_PROVEN in reasons:
+        yield (
+            "Limits that were missed on synthetic samples prove nothing. Validate on real ones: "
+            f"{command}"
+        )
+    elif FEW_SAMPLES in reasons:
+        yield f"Validate on more samples to decide: {command}"
