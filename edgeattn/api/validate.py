@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from edgeattn.api.arguments import (
     checked_names,
     optional_path,
 )
+from edgeattn.api.bundle_comparison import Comparison
 from edgeattn.api.pictures import compare_maps
 from edgeattn.api.raw_data import prepared_file
 from edgeattn.api.result import Result, number
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
     from edgeattn.evaluation.dataset import Dataset
     from edgeattn.metrics.limits import Limit
     from edgeattn.process.pool import Opener
+    from edgeattn.validation.bundle_comparison import BundleComparison
     from edgeattn.validation.recommendation import Recommendation
     from edgeattn.validation.report import ArtifactReport, Report
     from edgeattn.validation.validate import ValidationOptions
 
+REGRESSION = 7
 JUNIT_INCONCLUSIVE = ("error", "failure", "skipped")
 
 
@@ -57,6 +60,8 @@ class ValidationResult(Result):
         target: Where the artifacts ran: ``here``, a Python or a host.
         diagnoses: The first operator of each artifact that computes wrong values, if requested.
         notes: How a .tflite or .onnx file was compared.
+        bench: The document of ``edgeattn bench`` with latencies, if one was given.
+        comparison: What changed from the bundle of ``compare``, if one was given.
     """
 
     bundle: Bundle
@@ -64,6 +69,8 @@ class ValidationResult(Result):
     target: str
     diagnoses: tuple[ArtifactDiagnosis, ...] | None = None
     notes: tuple[str, ...] = ()
+    bench: Mapping[str, Any] | None = None
+    comparison: BundleComparison | None = None
     _workspace: Workspace | None = field(default=None, compare=False)
 
     @property
@@ -80,15 +87,32 @@ class ValidationResult(Result):
 
     @property
     def exit_code(self) -> int:
-        """0 for a pass, 1 if an artifact fails, 6 if inconclusive, 5 if nothing ran."""
-        return self.report.exit_code
+        """0 for a pass, 1 if an artifact fails, 7 if one is worse than that of ``compare``, 6 if
+        inconclusive, 5 if nothing ran."""
+        code = self.report.exit_code
+        regressed = self.comparison is not None and bool(self.comparison.regressions)
+        return REGRESSION if regressed and code != 1 else code
 
     @property
     def recommendation(self) -> Recommendation:
-        """The smallest artifact that passes."""
-        from edgeattn.validation.recommendation import recommend_reported
+        """The smallest artifact that passes or, with ``bench``, the fastest."""
+        from edgeattn.benchmark.document import medians, place
+        from edgeattn.validation.recommendation import (
+            LATENCY,
+            lowest_latencies,
+            recommend_reported,
+        )
 
-        return recommend_reported(self.artifacts, self.bundle.manifest, self.target)
+        manifest, bench = self.bundle.manifest, self.bench
+        if bench is None:
+            return recommend_reported(self.artifacts, manifest, self.target)
+        latencies = lowest_latencies(
+            (item.artifact, threads, milliseconds)
+            for item in self.artifacts
+            for threads, milliseconds in medians(bench, item.artifact).items()
+        )
+        chosen = recommend_reported(self.artifacts, manifest, self.target, latencies)
+        return replace(chosen, timed_on=place(bench)) if chosen.criterion == LATENCY else chosen
 
     def to_json(self) -> dict[str, Any]:
         """The document of the report alone, see :meth:`to_dict`."""
@@ -103,6 +127,8 @@ class ValidationResult(Result):
 
     def _document(self) -> dict[str, Any]:
         document = {**self.report.to_json(), "recommended": self.recommendation.to_json()}
+        if self.comparison is not None:
+            document["comparison"] = self.comparison.to_json()
         if self.diagnoses is not None:
             document["explanation"] = [item.to_json() for item in self.diagnoses]
         return document
@@ -150,6 +176,9 @@ def validate(
     explain: bool = False,
     report: StrPath | None = None,
     bench: StrPath | None = None,
+    compare: BundleLike | None = None,
+    compare_bench: StrPath | None = None,
+    compare_limits: Sequence[str] | Mapping[str, float] = (),
     vocabulary: StrPath | None = None,
     junit: StrPath | None = None,
     junit_inconclusive: str | None = None,
@@ -176,6 +205,8 @@ def validate(
         limits: Limits in place of those of the scheme, such as ``{"max_abs_error": 0.01}``.
         model: The Keras model that the bundle was converted from, or its path. Default: the one
             that ``edgeattn.convert`` converted, or the file beside the bundle.
+        compare: An old bundle, which is validated in the same way, and compared with this one.
+        compare_limits: How much worse an artifact may be, such as ``{"size": 0.1}``.
         dataset: A dataset in place of ``data``.
         options: Limits, jobs and checkpoint in place of the arguments of their names.
 
@@ -217,10 +248,21 @@ def validate(
     )
     if junit_inconclusive is not None:
         _check_junit(junit, junit_inconclusive)
+    comparison = Comparison(compare, optional_path(compare_bench), compare_limits)
+    comparison.check(request.path)
     pages = (optional_path(report), optional_path(junit))
     opened, selected, notes = request.open(workspace, artifacts)
     check_writable(*pages, request.checkpoint)
     extras = report_extras(selected, pages[0], optional_path(bench), optional_path(vocabulary))
+    plan = comparison.plan(
+        opened,
+        selected,
+        request.selection,
+        signers=request.signers,
+        has_data=data_path is not None or dataset is not None,
+        bench=extras.get("bench"),
+        same_labels=artifacts is not None,
+    )
     if open_runner_function is not None:
         from edgeattn.validation.validate import validate as validate_in_process
 
@@ -234,7 +276,39 @@ def validate(
     else:
         computed = request.run(opened, selected, dataset, options)
     diagnoses = request.diagnose(opened, computed)
-    result = ValidationResult(opened, computed, request.target.name, diagnoses, notes, workspace)
+    compared = None
+    if plan is not None:
+        own_model = {} if data_path is None else plan.model_options(opened, request)
+        earlier = validate(
+            plan.source,
+            plan.artifacts,
+            open_runner_function,
+            data=None if raw_data is not None else data_path,
+            raw_data=raw_data,
+            ignore=ignore,
+            max_drop=max_drop,
+            limits=limits,
+            jobs=jobs,
+            resume=resume,
+            on=on,
+            python=python,
+            ssh_config=ssh_config,
+            require_signature=require_signature,
+            dataset=dataset,
+            options=None if options is None else replace(options, checkpoint=None),
+            **own_model,
+        )
+        compared = plan.compare(earlier.artifacts, computed.artifacts)
+    result = ValidationResult(
+        opened,
+        computed,
+        request.target.name,
+        diagnoses,
+        notes,
+        bench=extras.get("bench"),
+        comparison=compared,
+        _workspace=workspace,
+    )
     _write(result, *pages, extras, junit_inconclusive)
     if request.checkpoint is not None:
         # Not earlier: a command that is killed while it writes reports loses no work.
@@ -294,6 +368,7 @@ def _write(
             result.report,
             recommendation=result.recommendation,
             facts=_facts(result),
+            comparison=result.comparison,
             **extras,
         )
     if junit is not None:
@@ -304,4 +379,5 @@ def _write(
             result.bundle,
             result.report,
             inconclusive=junit_inconclusive or JUNIT_INCONCLUSIVE[0],
+            comparison=result.comparison,
         )

@@ -259,11 +259,10 @@ def checkpoint_path(
 def report_extras(
     artifacts: Sequence[Artifact], report: Path | None, bench: Path | None, vocabulary: Path | None
 ) -> dict[str, Any]:
-    """The optional parts of the HTML report, read and checked before any work starts."""
-    if report is None and (bench is not None or vocabulary is not None):
+    """Latencies and the words of the report, read and checked before any work starts."""
+    if report is None and vocabulary is not None:
         raise UsageError(
-            "--bench and --vocabulary have no effect without --report.",
-            hint="Add --report FILE.html.",
+            "--vocabulary has no effect without --report.", hint="Add --report FILE.html."
         )
     extras: dict[str, Any] = {}
     if report is not None:
@@ -271,15 +270,9 @@ def report_extras(
 
         require_libraries()
     if bench is not None:
-        from edgeattn.report.latency_section import read_bench
+        from edgeattn.benchmark.document import read_bench_of
 
-        extras["bench"] = read_bench(bench)
-        measured = {(item["format"], item["scheme"]) for item in extras["bench"]["artifacts"]}
-        if not any((item.format, item.scheme) in measured for item in artifacts):
-            raise UsageError(
-                f"{bench.name} has no latencies of the selected artifacts.",
-                hint="Measure them with: edgeattn bench BUNDLE --json > bench.json",
-            )
+        extras["bench"] = read_bench_of(bench, artifacts)
     if vocabulary is not None:
         from edgeattn.report.map_section import has_token_maps
         from edgeattn.report.vocabulary import read_vocabulary

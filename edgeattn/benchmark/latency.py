@@ -75,6 +75,7 @@ class LatencyResult:
         return {
             "format": self.artifact.format,
             "scheme": self.artifact.scheme,
+            "sha256": self.artifact.sha256,
             "runtime": self.runtime,
             "threads": self.threads,
             "runs": len(self.timing.nanoseconds),

@@ -52,8 +52,8 @@ def cli(debug: bool) -> None:
 
     \b
     Exit codes: 0 pass, 1 a check failed, 2 usage error, 3 unsupported model, operation or artifact,
-    4 refused as unsafe, 5 device error or no runtime, 6 inconclusive, 70 internal error,
-    130 interrupted.
+    4 refused as unsafe, 5 device error or no runtime, 6 inconclusive, 7 regression,
+    70 internal error, 130 interrupted.
     """
 
 

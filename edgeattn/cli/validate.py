@@ -64,7 +64,26 @@ from edgeattn.cli.verdict import verdict_text
 @click.option(
     "--bench",
     type=options.PATH,
-    help="Latencies to show in the report: the output of edgeattn bench --json.",
+    help="Latencies for the recommendation and the report: the output of edgeattn bench --json.",
+)
+@click.option(
+    "--compare",
+    type=options.PATH,
+    metavar="OLD",
+    help="Bundle to compare with, validated in the same way. A regression has exit code 7.",
+)
+@click.option(
+    "--compare-bench",
+    type=options.PATH,
+    help="Latencies of OLD, as --bench has those of BUNDLE.",
+)
+@click.option(
+    "--compare-limit",
+    "compare_limits",
+    metavar="NAME=NUMBER",
+    multiple=True,
+    help="Largest accepted change from OLD; repeatable. Shares: size (default 0.1), latency (0.2), "
+    "error (inf). Points: score (0.01), attention (0.01).",
 )
 @click.option(
     "--vocabulary",
@@ -101,6 +120,9 @@ def command(
     explain: bool,
     report: Path | None,
     bench: Path | None,
+    compare: Path | None,
+    compare_bench: Path | None,
+    compare_limits: tuple[str, ...],
     vocabulary: Path | None,
     junit: Path | None,
     junit_inconclusive: str,
@@ -124,6 +146,9 @@ def command(
 
     With --on or --python, the artifacts run on that target and are checked on this machine. The
     stage "device" then compares the target's outputs with this machine's.
+
+    With --compare, the artifacts of an older bundle are validated too. A table shows what changed
+    in verdict, size, latency, score and errors, and a change beyond the limits is a regression.
     """
     from edgeattn.api.stored_file import is_stored_file, next_command
     from edgeattn.api.validate import validate
@@ -151,6 +176,9 @@ def command(
                 explain=explain,
                 report=report,
                 bench=bench,
+                compare=compare,
+                compare_bench=compare_bench,
+                compare_limits=compare_limits,
                 vocabulary=vocabulary,
                 junit=junit,
                 junit_inconclusive=junit_inconclusive

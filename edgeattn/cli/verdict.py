@@ -12,6 +12,7 @@ from edgeattn.cli.artifact_lines import (
     failure_lines,
     settling_command,
 )
+from edgeattn.cli.bundle_comparison import comparison_lines
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN
 from edgeattn.printable import Text, join_lines
 
@@ -77,7 +78,12 @@ def verdict_text(result: ValidationResult, command: str, *, quiet: bool) -> Text
         lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
     if not quiet:
         lines += ["", _reference_line(bundle, artifacts), *conversion_summary(artifacts)]
-    lines += [result.recommendation.line, f"Verdict: {report.verdict}"]
+    lines.append(result.recommendation.line)
+    if result.comparison is None:
+        lines.append(f"Verdict: {report.verdict}")
+    else:
+        lines += comparison_lines(result.comparison)
+        lines.append(f"Verdict: {report.verdict}, {result.comparison.summary}")
     return join_lines(lines)
 
 

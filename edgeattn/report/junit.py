@@ -8,22 +8,33 @@ from edgeattn.files import write_text
 from edgeattn.metrics.limits import Check
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 from edgeattn.printable import printable
+from edgeattn.validation.bundle_comparison import BundleComparison
 from edgeattn.validation.report import ArtifactReport, Report
 
 
-def write_junit(path: Path, bundle: Bundle, report: Report, *, inconclusive: str = "error") -> None:
+def write_junit(
+    path: Path,
+    bundle: Bundle,
+    report: Report,
+    *,
+    inconclusive: str = "error",
+    comparison: BundleComparison | None = None,
+) -> None:
     """Write ``report`` to ``path``.
 
     Failed checks are failures. ``inconclusive`` (``error``, ``failure`` or ``skipped``) is the
     result of an artifact that is inconclusive or did not run, of such a task, and of a limit that
     was missed on synthetic samples only. A task without labels, and that of the reference itself,
-    are skipped. Raises :class:`OutputError` if the file cannot be written.
+    are skipped. Regressions of a ``comparison`` are failures. Raises :class:`OutputError` if the
+    file cannot be written.
     """
     root = ElementTree.Element(
         "testsuites", name=printable(f"edgeattn validate {bundle.path.name}")
     )
     for item in report.artifacts:
         root.append(_suite(item, inconclusive))
+    if comparison is not None:
+        root.append(_comparison_suite(comparison))
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
     write_text(path, text + "\n")
@@ -38,6 +49,21 @@ def _element(report: ArtifactReport, check: Check, inconclusive: str) -> str | N
     # Open until real samples, more samples or the user decide it.
     still_open = any(check == other for _, other in report.open_limits)
     return inconclusive if still_open else "skipped"
+
+
+def _comparison_suite(comparison: BundleComparison) -> ElementTree.Element:
+    """A case for each artifact, which fails if it is worse than in the old bundle."""
+    name = printable(f"compared with {comparison.old}")
+    suite = ElementTree.Element("testsuite", name=name)
+    for item in comparison.artifacts:
+        case = ElementTree.SubElement(
+            suite, "testcase", name=item.artifact.label, classname="comparison"
+        )
+        if item.regressions:
+            message = printable("; ".join(item.regressions))
+            ElementTree.SubElement(case, "failure", message=message)
+    _count(suite)
+    return suite
 
 
 def _suite(report: ArtifactReport, inconclusive: str) -> ElementTree.Element:
@@ -71,8 +97,12 @@ def _suite(report: ArtifactReport, inconclusive: str) -> ElementTree.Element:
     unsettled = report.verdict in (INCONCLUSIVE, NOT_RUN)
     if unsettled and suite.find(f"testcase/{inconclusive}") is None:
         add_case("verdict", "verdict", inconclusive, report.verdict)
+    _count(suite)
+    return suite
+
+
+def _count(suite: ElementTree.Element) -> None:
     suite.set("tests", str(len(suite)))
     counts = (("failure", "failures"), ("error", "errors"), ("skipped", "skipped"))
     for result, attribute in counts:
         suite.set(attribute, str(sum(case.find(result) is not None for case in suite)))
-    return suite

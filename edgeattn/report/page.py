@@ -13,12 +13,14 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.printable import printable
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe, percent_of_limit, title
+from edgeattn.report.comparison_section import comparison_section
 from edgeattn.report.latency_section import latency_section
 from edgeattn.report.map_section import MAX_MAP_BYTES
 from edgeattn.report.number_formats import format_date, format_number, format_size
 from edgeattn.report.summary_section import summary_section
 from edgeattn.report.svg_figures import ID_PREFIX
 from edgeattn.report.task_section import task_section
+from edgeattn.validation.bundle_comparison import BundleComparison
 from edgeattn.validation.recommendation import Recommendation
 from edgeattn.validation.report import STAGES, ArtifactReport, Report
 from edgeattn.version import __version__
@@ -36,6 +38,7 @@ def render(
     explanations: Mapping[str, Sequence[str]] | None = None,
     recommendation: Recommendation | None = None,
     facts: Mapping[str, str] | None = None,
+    comparison: BundleComparison | None = None,
 ) -> str:
     """The report as HTML text; the arguments are those of :func:`edgeattn.report.write_html`."""
     # Without outputs there is nothing to draw, and the reference may be missing.
@@ -73,6 +76,7 @@ def render(
         sections=sections,
         task=task_section(report),
         latency=latency,
+        comparison=comparison and comparison_section(comparison),
         summary=summary_section(report, recommendation, latency),
         facts=_identity(bundle, facts or {}),
         glossary={name: texts for name, texts in CHECKS.items() if name in metrics},

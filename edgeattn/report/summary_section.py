@@ -26,16 +26,19 @@ def summary_section(
     (item,) = [item for item in report.artifacts if item.artifact == candidate.artifact]
     return [
         ("Size", format_size(item.artifact.bytes)),
-        ("Median latency", _latency(candidate, recommendation.device, latency)),
+        ("Median latency", _latency(candidate, recommendation, latency)),
         ("Score", "; ".join(_scores(item))),
         ("Attention", _attention(item)),
     ]
 
 
-def _latency(candidate: Candidate, device: str, latency: LatencySection | None) -> str:
+def _latency(
+    candidate: Candidate, recommendation: Recommendation, latency: LatencySection | None
+) -> str:
     """The latency that the recommendation is based on, or else that of the bench document."""
     if candidate.p50_ms is not None:
-        return latency_text(candidate.p50_ms, candidate.threads, device)
+        machine = recommendation.timed_on or recommendation.device
+        return latency_text(candidate.p50_ms, candidate.threads, machine)
     result = None if latency is None else latency.results.get(candidate.artifact.label)
     if latency is None or result is None:
         return "not measured"

@@ -52,6 +52,7 @@ class Recommendation:
         device: The machine on which it passed, in words.
         reason: Why there is no recommendation.
         all_timed: Whether every artifact that passes was timed.
+        timed_on: The machine on which it was timed, if that may be another.
     """
 
     candidate: Candidate | None
@@ -59,6 +60,7 @@ class Recommendation:
     device: str = ""
     reason: str = ""
     all_timed: bool = True
+    timed_on: str = ""
 
     @property
     def artifact(self) -> Artifact | None:
@@ -95,6 +97,7 @@ class Recommendation:
             "data": self.candidate.data,
             "runtime": self.candidate.runtime,
             "device": self.device,
+            "timed_on": self.timed_on or self.device if self.criterion == LATENCY else None,
             "reason": self._why(self.candidate),
         }
 
@@ -103,6 +106,7 @@ class Recommendation:
         if self.criterion == LATENCY:
             plural = "s" if candidate.threads != 1 else ""
             threads = f" with {candidate.threads} thread{plural}" if candidate.threads else ""
+            threads += f" on {self.timed_on}" if self.timed_on else ""
             passes = "passes" if self.all_timed else "was timed and passes"
             best = f"the fastest that {passes}: median {candidate.p50_ms:.3g} ms{threads}, {size}"
         else:

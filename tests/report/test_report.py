@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from edgeattn.api import deploy
+from edgeattn.benchmark.document import read_bench
 from edgeattn.deployment.results import SWITCHED, DeploymentResult
 from edgeattn.device.info import describe_device
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.report import map_section, page, svg_figures, svg_panels, write_html
 from edgeattn.report.junit import write_junit
-from edgeattn.report.latency_section import read_bench
 from edgeattn.report.page import render_template
 from edgeattn.report.vocabulary import read_vocabulary
 from edgeattn.tensors import TensorSpec
