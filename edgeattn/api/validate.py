@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -309,6 +310,9 @@ def validate(
         comparison=compared,
         _workspace=workspace,
     )
+    if pages[0] is not None:
+        file = raw_data if isinstance(raw_data, str | os.PathLike) else data_path
+        extras["facts"] = _facts(result, optional_path(file))
     _write(result, *pages, extras, junit_inconclusive)
     if request.checkpoint is not None:
         # Not earlier: a command that is killed while it writes reports loses no work.
@@ -332,8 +336,10 @@ def _check_junit(junit: StrPath | None, inconclusive: str) -> None:
         )
 
 
-def _facts(result: ValidationResult) -> dict[str, str]:
-    """Where and when the artifacts ran, for the report."""
+def _facts(result: ValidationResult, data: Path | None) -> dict[str, str]:
+    """What was validated on which data, where and when, for the report."""
+    from edgeattn.api.commit import checked_out_commit
+    from edgeattn.bundle.manifest import sha256
     from edgeattn.device.info import describe_device
     from edgeattn.report.number_formats import format_date
     from edgeattn.validation.recommendation import LOCAL
@@ -343,7 +349,13 @@ def _facts(result: ValidationResult) -> dict[str, str]:
     if device == LOCAL:
         device = f"this machine: {describe_device().summary}"
     facts = {"Device": device, "Validated": format_date(time.time())}
-    return {**facts, "Runtimes": ", ".join(runtimes)}
+    facts["Runtimes"] = ", ".join(runtimes)
+    if data is not None:
+        facts["SHA-256 of the data"] = f"{sha256(data)} ({data.name})"
+    commit = checked_out_commit(result.bundle.path)
+    if commit is not None:
+        facts["Commit"] = f"{commit[0]}, checked out in {commit[1].name}"
+    return facts
 
 
 def _write(
@@ -367,7 +379,6 @@ def _write(
             result.bundle,
             result.report,
             recommendation=result.recommendation,
-            facts=_facts(result),
             comparison=result.comparison,
             **extras,
         )

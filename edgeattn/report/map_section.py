@@ -7,6 +7,7 @@ import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.pairwise import max_abs_error
+from edgeattn.report.input_panels import attended_input, input_panel, patch_grid
 from edgeattn.report.number_formats import format_number
 from edgeattn.report.svg_panels import map_panels
 from edgeattn.tensors import Array, Tensors
@@ -64,7 +65,8 @@ class MapSection:
 class _HeadMaps:
     """One map in Keras and the artifact, ``(samples, heads, [queries,] keys)``.
 
-    ``tokens`` are the token ids ``(samples, keys)`` at the keys, if an input holds such.
+    ``tokens`` are the token ids ``(samples, keys)`` at the keys, if an input holds such, and
+    ``attended`` is the input with a step or a patch for each key, if it is no text.
     """
 
     name: str
@@ -73,6 +75,7 @@ class _HeadMaps:
     actual: Array
     tokens: Array | None
     vocabulary: Sequence[str] | None
+    attended: Array | None
 
     def errors(self) -> Array:
         """Max abs errors, ``(samples, heads)``; infinity replaces NaN."""
@@ -113,7 +116,8 @@ def map_section(
         want, got = (a[name] if has_heads else a[name][:, None] for a in (expected, outputs))
         tokens = _token_ids(artifact, expected, name)
         short_name = name.removeprefix("attention/")
-        heads = _HeadMaps(short_name, has_heads, want, got, tokens, vocabulary)
+        attended = None if tokens is not None else attended_input(artifact, expected, name)
+        heads = _HeadMaps(short_name, has_heads, want, got, tokens, vocabulary, attended)
         budget = remaining // (len(names) - position)
         drawn = _draw_map(heads, artifact.attention.index(name), budget)
         remaining -= sum(figure.bytes for figure in drawn.figures)
@@ -171,10 +175,20 @@ def _draw_head(maps: _HeadMaps, rank: str, row: int, head: int, error: float) ->
     if last - first < steps:
         caption += f" Steps {first + 1} to {last} of {steps}; the others are padding."
     caption += _most_attended(shown, names, first)
+    panels = []
+    grid = None
+    if maps.attended is not None:
+        grid = patch_grid(maps.attended.shape[1:], steps)
+        panels.append(input_panel(maps.attended[row], caption, grid is not None))
+    if grid is not None and want.ndim == 1 and grid[0] * grid[1] == steps:
+        shown = [array.reshape(grid) for array in shown]
+    else:
+        grid = None
+    panels += map_panels(shown[0], shown[1], caption, names, first, grid is not None)
     return MapFigure(
         rank=rank,
         head=head,
-        panels=map_panels(shown[0], shown[1], caption, names, first),
+        panels=panels,
         caption=caption,
         texts=[]
         if maps.vocabulary is None or names is None or shown[0].ndim > 1

@@ -30,7 +30,7 @@ MAX_LABEL = 18
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """A name, and labels at positions from 0 to 1 along the axis."""
 
     name: str
@@ -38,7 +38,7 @@ class _Axis:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """A rectangle for data in a panel; positions in it are from 0 to 1, up and to the right."""
 
     height: float
@@ -53,18 +53,24 @@ class _Frame:
 
 
 def map_panels(
-    expected: Array, actual: Array, title: str, names: list[str] | None = None, first: int = 0
+    expected: Array,
+    actual: Array,
+    title: str,
+    names: list[str] | None = None,
+    first: int = 0,
+    grid: bool = False,
 ) -> list[str]:
     """One head's attention on one sample in Keras, in the artifact, and the difference, as SVG.
 
-    The weights are ``(keys,)`` for bars or ``(queries, keys)`` for images. ``title`` is the
+    The weights are ``(keys,)`` for bars or ``(queries, keys)`` for images; with ``grid`` they are
+    ``(rows, columns)`` of the patches of an image. ``title`` is the
     accessible name of the panels, ``names`` label the keys, and ``first`` is the index of the first
     key, if padding before it is cut off.
     """
     difference = actual - expected
     end, largest = style.top(expected, actual), style.top(np.abs(difference))
     power = math.floor(math.log10(largest))
-    keys = _steps(expected.shape[-1], names, first)
+    keys = step_axis(expected.shape[-1], names, first, "column" if grid else "step")
     panels = []
     for name, values, color in (
         ("Keras, weights", expected, BLUE),
@@ -74,20 +80,22 @@ def map_panels(
         signed = values is difference
         low, high, unit = (-largest, largest, 10.0**power) if signed else (0.0, end, 1.0)
         if expected.ndim == 1:
-            frame = _Frame(BARS_HEIGHT, bottom=_room(keys))
+            frame = Frame(BARS_HEIGHT, bottom=label_room(keys))
             shapes = _bars(frame, values, color, 1.05 * low, 1.05 * high)
-            scale = _Axis("", _numbers(1.05 * low, 1.05 * high, unit))
+            scale = Axis("", number_ticks(1.05 * low, 1.05 * high, unit))
         else:
             queries, length = expected.shape
-            frame = _Frame(IMAGE_HEIGHT, COLOR_BAR, _room(keys))
+            frame = Frame(IMAGE_HEIGHT, COLOR_BAR, label_room(keys))
             if not np.isfinite(values).all():
                 name += " (magenta: not finite)"
             colors = DIFFERENCES if signed else WEIGHTS
-            shapes = _image(frame, values, colors, low, high, unit)
+            shapes = image_shapes(frame, values, colors, low, high, unit)
             square = queries == length
-            rows = _steps(queries, names if square else None, first if square else 0)
-            scale = _Axis(f"query {rows.name}", [(1 - at, text) for at, text in rows.ticks])
-        panels.append(_svg(frame, f"{name}: {title}", name, shapes, keys, scale))
+            rows = step_axis(queries, names if square else None, first if square else 0)
+            scale = Axis(
+                "row" if grid else f"query {rows.name}", [(1 - at, text) for at, text in rows.ticks]
+            )
+        panels.append(svg_element(frame, f"{name}: {title}", name, shapes, keys, scale))
     return panels
 
 
@@ -95,9 +103,9 @@ def histogram(errors: Array, title: str) -> str:
     """A histogram of the absolute errors on a logarithmic axis, as SVG."""
     sizes = np.abs(errors[np.isfinite(errors)]).ravel()
     nonzero = sizes[sizes > 0]
-    frame = _Frame(150)
+    frame = Frame(150)
     if not len(nonzero):
-        return _svg(frame, title, "values", [], _Axis("absolute error", []), _Axis("", []))
+        return svg_element(frame, title, "values", [], Axis("absolute error", []), Axis("", []))
     low = math.floor(math.log10(max(float(nonzero.min()), 1e-12)))
     high = max(math.ceil(math.log10(float(nonzero.max()))), low + 1)
     counts, _ = np.histogram(nonzero, bins=np.logspace(low, high, 40))
@@ -105,12 +113,12 @@ def histogram(errors: Array, title: str) -> str:
     every = math.ceil((high - low) / 6)
     decades = [((p - low) / (high - low), f"1e{p:+03d}") for p in range(low, high + 1, every)]
     shapes = _bars(frame, counts.astype(np.float64), BLUE, 0.0, top)
-    scale = _Axis("", _numbers(0.0, top, integer=True))
-    return _svg(frame, title, "values", shapes, _Axis("absolute error", decades), scale)
+    scale = Axis("", number_ticks(0.0, top, integer=True))
+    return svg_element(frame, title, "values", shapes, Axis("absolute error", decades), scale)
 
 
-def _svg(
-    frame: _Frame, alternative: str, heading: str, shapes: Sequence[str], x: _Axis, y: _Axis
+def svg_element(
+    frame: Frame, alternative: str, heading: str, shapes: Sequence[str], x: Axis, y: Axis
 ) -> str:
     """An ``<svg>`` element with axes around ``shapes`` and ``alternative`` as accessible name."""
     bottom, left = frame.y(0), frame.x(0)
@@ -151,32 +159,32 @@ def _text(
     )
 
 
-def _steps(length: int, names: Sequence[str] | None, first: int) -> _Axis:
+def step_axis(length: int, names: Sequence[str] | None, first: int, title: str = "step") -> Axis:
     """An axis of steps: labelled by names, by each number, or by some numbers if there are many."""
     if names is not None and length <= MAX_LABELLED_STEPS:
-        return _Axis("", [((k + 0.5) / length, name) for k, name in enumerate(names)])
+        return Axis("", [((k + 0.5) / length, name) for k, name in enumerate(names)])
     numbers: Sequence[int] = range(first + 1, first + length + 1)
     if length > MAX_LABELLED_STEPS:
         from matplotlib.ticker import MaxNLocator
 
         locator = MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10])
         numbers = [int(n) for n in locator.tick_values(numbers[0], numbers[-1]) if n in numbers]
-    return _Axis("step", [((n - first - 0.5) / length, str(n)) for n in numbers])
+    return Axis(title, [((n - first - 0.5) / length, str(n)) for n in numbers])
 
 
-def _is_rotated(axis: _Axis) -> bool:
+def _is_rotated(axis: Axis) -> bool:
     """Whether the labels of a horizontal axis are too long to stand side by side."""
     longest = max((len(label) for _, label in axis.ticks), default=0)
     return not axis.name and (longest + 1) * CHARACTER * len(axis.ticks) > WIDTH - LEFT - MARGIN
 
 
-def _room(axis: _Axis) -> float:
+def label_room(axis: Axis) -> float:
     """The space below the data for the labels of a horizontal axis."""
     longest = max((min(len(label), MAX_LABEL) for _, label in axis.ticks), default=0)
     return max(BOTTOM, 12 + CHARACTER * longest) if _is_rotated(axis) else BOTTOM
 
 
-def _numbers(
+def number_ticks(
     low: float, high: float, unit: float = 1.0, integer: bool = False
 ) -> list[tuple[float, str]]:
     """Ticks of a scale from ``low`` to ``high``, labelled in multiples of ``unit``."""
@@ -187,7 +195,7 @@ def _numbers(
     return [(at, text) for at, text in positions if 0 <= at <= 1]
 
 
-def _bars(frame: _Frame, values: Array, color: str, low: float, high: float) -> list[str]:
+def _bars(frame: Frame, values: Array, color: str, low: float, high: float) -> list[str]:
     """Bars, or an outline of many; places of NaN and infinity are dashed boxes."""
     count = len(values)
     finite = np.where(np.isfinite(values), values, 0.0)
@@ -217,8 +225,8 @@ def _bars(frame: _Frame, values: Array, color: str, low: float, high: float) -> 
     return shapes
 
 
-def _image(
-    frame: _Frame, values: Array, colors: str, low: float, high: float, unit: float
+def image_shapes(
+    frame: Frame, values: Array, colors: str, low: float, high: float, unit: float
 ) -> list[str]:
     """An image and its color bar; NaN and infinity are magenta."""
     finite = np.where(np.isfinite(values), values, np.nan)
@@ -232,7 +240,7 @@ def _image(
         f'<image x="{LEFT}" width="{right - LEFT}" {box} href="{_png(cells, colors)}"/>',
         f'<image x="{right + 5}" width="7" {box} href="{_png(ramp, colors)}"/>',
     ]
-    for at, label in _numbers(low, high, unit):
+    for at, label in number_ticks(low, high, unit):
         shapes.append(_text(right + 15, float(frame.y(at)) + 3.5, label))
     return shapes
 

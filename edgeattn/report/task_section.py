@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 MAX_MATRIX_CLASSES = 20
 MAX_LISTED_CONFUSIONS = 12
 
-MatrixRow = tuple[int, list[tuple[int, float]]]
+# A true class, and for every predicted class the count after conversion and its change.
+MatrixRow = tuple[int, list[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,17 @@ class TaskSection:
 
 @dataclass(frozen=True)
 class OutcomeDetails:
-    """``matrices`` are confusions with captions; with many classes ``confusions`` replaces them.
+    """``matrix`` is the confusion after conversion; with many classes ``confusions`` replaces it.
 
-    A matrix row is a true class with count and share of every predicted class. ``confusions`` are
-    true class, predicted class, count before and count after, the most frequent first.
+    ``caption`` is that of the matrix, and ``largest`` its largest absolute change. ``confusions``
+    are true class, predicted class, count before and count after, the most changed first.
     """
 
     outcome: TaskResult
-    matrices: list[tuple[str, list[MatrixRow]]]
-    confusions: list[tuple[int, int, int, int]]
+    caption: str = ""
+    matrix: Sequence[MatrixRow] = ()
+    largest: int = 0
+    confusions: Sequence[tuple[int, int, int, int]] = ()
 
 
 def task_section(report: Report) -> TaskSection | None:
@@ -108,34 +112,32 @@ def score_text(outcome: TaskResult, value: float) -> tuple[str, str]:
 
 
 def outcome_details(outcome: TaskResult) -> OutcomeDetails:
-    """The confusions of one output, as matrices or, with many classes, as a list."""
+    """The confusions of one output and how they changed: a matrix or, with many classes, a list."""
     if outcome.confusions is None:
-        return OutcomeDetails(outcome, [], [])
+        return OutcomeDetails(outcome)
     before, after = outcome.confusions
     if len(before) > MAX_MATRIX_CLASSES:
-        return OutcomeDetails(outcome, [], _most_frequent(before, after))
-    matrices = [
-        (
-            f"Confusion {time} conversion, {outcome.output}: true class by row, "
-            "predicted class by column",
-            _with_shares(matrix),
-        )
-        for time, matrix in (("before", before), ("after", after))
+        return OutcomeDetails(outcome, confusions=_most_changed(before, after))
+    change = after - before
+    caption = f"Confusion of {outcome.output} after conversion: true class by row, predicted class "
+    caption += "by column, " + ("with the change" if change.any() else "which did not change")
+    matrix = [
+        (label, list(zip(counts, changes, strict=True)))
+        for label, (counts, changes) in enumerate(zip(after.tolist(), change.tolist(), strict=True))
     ]
-    return OutcomeDetails(outcome, matrices, [])
+    return OutcomeDetails(outcome, caption, matrix, int(np.abs(change).max(initial=0)))
 
 
-def _with_shares(matrix: Array) -> list[MatrixRow]:
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+def _most_changed(before: Array, after: Array) -> list[tuple[int, int, int, int]]:
+    """The confusions whose counts changed most; of equal changes, the most frequent first."""
+    wrong = [array.copy() for array in (before, after)]
+    for array in wrong:
+        np.fill_diagonal(array, 0)
+    change = np.abs(wrong[1] - wrong[0])
+    order = np.lexsort((-wrong[1].ravel(), -change.ravel()))[:MAX_LISTED_CONFUSIONS]
+    indices = [np.unravel_index(flat, change.shape) for flat in order]
     return [
-        (label, list(zip(counts, parts, strict=True)))
-        for label, (counts, parts) in enumerate(zip(matrix.tolist(), shares.tolist(), strict=True))
+        (int(t), int(p), int(before[t, p]), int(after[t, p]))
+        for t, p in indices
+        if wrong[0][t, p] or wrong[1][t, p]
     ]
-
-
-def _most_frequent(before: Array, after: Array) -> list[tuple[int, int, int, int]]:
-    wrong = after.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_LISTED_CONFUSIONS]
-    indices = [np.unravel_index(flat, wrong.shape) for flat in order if wrong.flat[flat]]
-    return [(int(t), int(p), int(before[t, p]), int(after[t, p])) for t, p in indices]

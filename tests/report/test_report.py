@@ -151,7 +151,16 @@ def test_the_verdict_and_the_failures_come_first(report, text):
     assert "limit ≤ 1 (tolerance_ratio)" in text
     assert "inconclusive" in text
     assert "samples would settle it" in text
-    assert "Confusion after conversion, score: true class by row, predicted class by column" in text
+    caption = "Confusion of score after conversion: true class by row, predicted class by column"
+    assert f"{caption}, with the change" in text
+    # Of 200 of each class, 4 of class 0 are predicted as class 1.
+    cells = re.findall(r'class="cell([a-z ]*)" style="--v:([\d.]+)">(.*?)</span>', text)
+    assert [(kind.split(), share, re.sub("<.*?>", "", cell)) for kind, share, cell in cells] == [
+        (["worse"], "1.000", "196 -4"),
+        (["worse"], "1.000", "4 +4"),
+        (["none"], "0.000", "0"),
+        ([], "0.000", "200"),
+    ]
     assert "<h3>Diagnosis</h3> <p>The first operation with an error is MatMul_3.</p>" in squeezed(
         text
     )
@@ -267,7 +276,7 @@ def test_many_classes_are_listed_instead_of_drawn(bundle, report):
     task = replace(item.task, results=(replace(outcome, confusions=(matrix, after)),))
     text = page.render(bundle, Report((replace(item, task=task, outputs={}),)))
     Reader(text)
-    assert "Confusion after conversion" not in text
+    assert "Confusion of score after conversion" not in text
     rows = re.findall(r'rowheader">(\d+)</th>', text)
     assert rows == ["7", "3"]
 
@@ -460,6 +469,70 @@ def test_a_page_with_many_maps_stays_small(bundle, monkeypatch):
     assert "<h4>59</h4>" in text
     assert "<h4>58</h4>" in text
     assert 5 * len(text) < 5_000_000
+
+
+def test_no_cell_of_the_checks_is_empty(text):
+    for cell in re.findall(r'<td role="cell" data-label="(?:value|limit)">(.*?)</td>', text, re.S):
+        assert cell.strip()
+    assert "value / limit" not in text
+
+
+# The input beside the attention
+
+
+def sections_of(bundle, x, weights):
+    """The figures of a map ``weights`` over the input ``x``."""
+    spec = TensorSpec("x", (None, *x.shape[1:]), str(x.dtype))
+    artifact = replace(bundle.manifest.artifacts[0], inputs=(spec,), attention=("attention/a",))
+    expected = {"input/x": x, "attention/a": weights}
+    outputs = {"attention/a": weights}
+    return map_section.map_section(artifact, expected, outputs, 1_000_000).maps[0].figures
+
+
+@pytest.mark.parametrize(("features", "drawn"), [(1, "<polyline"), (3, "<polyline"), (9, "<image")])
+def test_a_signal_is_beside_the_attention_to_it(bundle, features, drawn):
+    x = np.arange(4 * 6 * features, dtype=np.float32).reshape(4, 6, features)
+    weights = np.full((4, 6), 1 / 6, np.float32)
+    for figure in sections_of(bundle, x, weights):
+        panel, *others = figure.panels
+        assert len(others) == 3
+        assert panel.count("<polyline") == (features if drawn == "<polyline" else 0)
+        assert drawn in panel
+        assert ">step</text>" in panel
+    # The first point of a rising line is at the bottom, the last one at the top.
+    if features == 1:
+        points = re.search(r'points="(.*?)"', panel)[1].split()
+        heights = [float(point.split(",")[1]) for point in points]
+        assert len(points) == 6
+        assert heights == sorted(heights, reverse=True)
+        steps = np.diff(heights)
+        assert np.allclose(steps, steps[0], atol=0.11)
+
+
+def test_an_image_is_beside_the_attention_to_its_patches(bundle):
+    x = np.random.default_rng(0).random((2, 8, 12, 3), np.float32)
+    weights = np.full((2, 6), 1 / 6, np.float32)
+    for figure in sections_of(bundle, x, weights):
+        assert all("<image" in panel for panel in figure.panels)
+        assert [">row</text>" in panel for panel in figure.panels] == [False, True, True, True]
+    # With a key for the class, the weights are bars.
+    weights = np.full((2, 7), 1 / 7, np.float32)
+    for figure in sections_of(bundle, x, weights):
+        assert ["<image" in panel for panel in figure.panels] == [True, False, False, False]
+
+
+def test_inputs_that_have_nothing_to_do_with_the_keys_are_not_drawn(bundle):
+    weights = np.full((2, 5), 0.2, np.float32)
+    for shape in ((2, 3), (2, 7, 2), (2, 7, 5, 3)):
+        for figure in sections_of(bundle, np.ones(shape, np.float32), weights):
+            assert len(figure.panels) == 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3.0])
+def test_inputs_without_a_range_are_drawn(bundle, value):
+    x = np.full((2, 5, 1), value, np.float32)
+    for figure in sections_of(bundle, x, np.full((2, 5), 0.2, np.float32)):
+        assert "nan" not in figure.panels[0]
 
 
 # Latency
