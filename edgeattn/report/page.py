@@ -28,6 +28,9 @@ from edgeattn.version import __version__
 # A verdict has a sign and a word, so that color is never the only difference.
 VERDICT_SIGNS = {"pass": "✓", "fail": "✗", "inconclusive": "?", "not run": "–"}
 
+# So that the printed page has at most four sheets: lines of failures, and artifacts with details.
+MAX_PRINTED_LINES, MAX_PRINTED_ARTIFACTS = 24, 4
+
 
 def render(
     bundle: Bundle,
@@ -55,6 +58,8 @@ def render(
         )
         for item in report.artifacts
     ]
+    # The details of one artifact, or of the first that did not pass.
+    detailed = [x for x in report.artifacts if x.verdict != "pass" or len(report.artifacts) == 1]
     verdicts = Counter(item.verdict for item in report.artifacts)
     compared = [item.task for item in report.artifacts if item.task and item.data]
     metrics = {check.metric for item in report.artifacts for check in item.checks}
@@ -74,6 +79,8 @@ def render(
         failures=[(item, text) for item in report.artifacts for text in _failures(item)],
         largest=max((item.artifact.bytes for item in report.artifacts), default=1),
         sections=sections,
+        printed=detailed[:MAX_PRINTED_ARTIFACTS],
+        max_printed_lines=MAX_PRINTED_LINES,
         task=task_section(report),
         latency=latency,
         comparison=comparison and comparison_section(comparison),

@@ -3,10 +3,16 @@
 import base64
 import json
 import os
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from edgeattn.schemes import FORMATS, SCHEMES
+from edgeattn.validation.report import Report
+
+page = pytest.importorskip("edgeattn.report.page", reason="Jinja2 is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
@@ -77,15 +83,15 @@ def browser():
 def opened(browser, page_url):
     """Opens the report on a desktop or a phone, in light or dark mode."""
 
-    def open_page(size=DESKTOP, dark=False):
+    def open_page(size=DESKTOP, dark=False, url=page_url):
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [scheme]})
         screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
         screen["mobile"] = size == PHONE
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         browser.get("about:blank")
         browser.get_log("performance")
-        browser.get(page_url)
+        browser.get(url)
         ready = "return document.readyState === 'complete' && location.href !== 'about:blank'"
         WebDriverWait(browser, 30).until(lambda it: it.execute_script(ready))
         return browser
@@ -191,19 +197,46 @@ def test_the_first_screen_of_a_phone_answers_which_file(opened):
     assert max(bottoms) <= PHONE[1]
 
 
-def test_print_shows_artifacts_that_did_not_pass_and_every_sample_of_the_head(opened, tmp_path):
-    browser = opened()
-    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
-    name = "onnx-float32-map-1"
-    assert visible(browser, name) == [("worst", "1"), ("median", "1"), ("best", "1")]
-    browser.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert visible(browser, name) == [("worst", "1")]
-    printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
+def printed_pages(browser):
+    printed = browser.execute_cdp_cmd(
+        "Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True}
+    )
     content = base64.b64decode(printed["data"])
-    (tmp_path / "page.pdf").write_bytes(content)
     assert content.startswith(b"%PDF")
-    # At least one page for the verdict and one for each artifact.
-    assert content.count(b"/Type /Page\n") >= 3
+    return len(re.findall(rb"/Type\s*/Page\b", content))
+
+
+def test_print_shows_the_worst_sample_of_artifacts_that_did_not_pass(opened):
+    browser = opened()
+    pick(browser, "onnx-float32-map-1", "sample", "best")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert visible(browser, "onnx-float32-map-1") == [("worst", "1")]
+    # The map with the larger error only, and no more than the values that missed a limit.
+    assert visible(browser, "onnx-float32-map-0") == []
+    assert not browser.find_element("css selector", ".checks").is_displayed()
+    assert browser.find_element("css selector", ".identity dl").is_displayed()
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert visible(browser, "onnx-float32-map-1") == [("best", "1")]
+
+
+def test_a_bundle_whose_files_all_fail_prints_on_four_pages(opened, bundle, report, tmp_path):
+    failed = report.artifacts[0]
+    kinds = [(format, scheme) for format in FORMATS for scheme in SCHEMES]
+    items = [
+        replace(failed, artifact=replace(failed.artifact, format=format, scheme=scheme))
+        for format, scheme in kinds
+    ]
+    path = tmp_path / "r.html"
+    path.write_text(page.render(bundle, Report(tuple(items))), "utf-8")
+    browser = opened(url=path.as_uri())
+    assert 1 <= printed_pages(browser) <= 4
+    # Nothing is cut off at the right.
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    sheet = {"width": 688, "height": 971, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sheet)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 688
+    assert "more lines are in the HTML file" in browser.find_element("css selector", "body").text
 
 
 def test_screen_readers_get_names_and_roles(opened):

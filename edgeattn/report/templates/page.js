@@ -10,16 +10,10 @@ for (const select of pickers) {
   select.addEventListener("change", () => show(select.dataset.picks));
 }
 new Set(pickers.map((it) => it.dataset.picks)).forEach(show);
-// On paper, the identity and the artifacts that did not pass are shown, with every sample of the
-// head that was picked.
+// On paper, the identity and some of the artifacts that did not pass are shown.
 addEventListener("beforeprint", () => {
-  document.querySelectorAll(".identity").forEach((it) => { it.open = true; });
-  for (const figure of document.querySelectorAll("[data-map]")) {
-    const head = pickers.find((it) => it.dataset.picks === figure.dataset.map && it.dataset.axis === "head");
-    figure.hidden = head !== undefined && figure.dataset.head !== head.value;
-  }
+  document.querySelectorAll(".identity, .printed > details").forEach((it) => { it.open = true; });
 });
-addEventListener("afterprint", () => new Set(pickers.map((it) => it.dataset.picks)).forEach(show));
 // A link to what is folded unfolds it.
 const unfold = () => document.querySelector(`${location.hash || "main"} > details`)?.setAttribute("open", "");
 addEventListener("hashchange", unfold);
