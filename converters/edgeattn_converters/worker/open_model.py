@@ -1,0 +1,120 @@
+"""The model that the tasks of a worker share: audited and loaded once, with its interface."""
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeattn import progress
+from edgeattn.errors import EdgeattnError, SampleError
+from edgeattn.samples import files as sample_files
+from edgeattn.samples.states import sample_inputs
+from edgeattn_converters.loading.audit import ModelFile, audit_file
+from edgeattn_converters.loading.load import LoadedModel, load_model
+from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
+from edgeattn_converters.loading.migrate.preprocessing import REMOVED_NOTE
+from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.tracing import states
+from edgeattn_converters.tracing.free_time import FreeModel, free_model
+from edgeattn_converters.tracing.trace import Interface, interface_of
+from edgeattn_converters.worker import early_checks
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity, as a cache key
+class OpenModel:
+    """A loaded model and its inputs and outputs."""
+
+    source: ModelSource
+    loaded: LoadedModel
+    interface: Interface
+    free: FreeModel | None = None
+
+    @property
+    def model(self) -> Any:
+        return self.loaded.model
+
+    @property
+    def samples(self) -> Path | None:
+        return None if self.source.samples is None else Path(self.source.samples)
+
+
+def open_model(source: Json, options: Json) -> OpenModel:
+    """The model of ``source``, loaded once for all tasks."""
+    parsed = ConversionOptions(**options)
+    return _load(ModelSource(**source), tuple(parsed.attention_layers), parsed.states)
+
+
+@functools.cache
+def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: bool) -> OpenModel:
+    progress.report(f"loading {source.path}")
+    time_steps = early_checks.time_steps_of(source)
+    loaded = load_model(
+        audited_file(str(source.path), source.trust),
+        custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
+        architecture=source.architecture,
+        time_steps=time_steps,
+        samples=None if source.samples is None else Path(source.samples),
+    )
+    loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
+    interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
+    interface = states.mark_states(interface, pairs)
+    early_checks.check_time_steps(source.time_steps, sample_inputs(interface.inputs))
+    free = None if time_steps is None or with_states else _free_model(source, interface)
+    return OpenModel(source, loaded, interface, free)
+
+
+def _free_model(source: ModelSource, interface: Interface) -> FreeModel | None:
+    """The model with its time axis as free as it is stored; None if it is fixed."""
+    file = audited_file(str(source.path), source.trust)
+    if not early_checks.may_be_free(file, source.architecture):
+        return None
+    try:
+        loaded = load_model(
+            file,
+            custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
+            architecture=source.architecture,
+            allow_free_time=True,
+        )
+    except EdgeattnError:
+        return None
+    return free_model(loaded.model, interface)
+
+
+def _with_states(loaded: LoadedModel) -> tuple[LoadedModel, dict[str, str]]:
+    model, pairs = states.with_states(loaded.model, loaded.stateful)
+    notes = [note for note in loaded.notes if not note.endswith(STATE_RESET_NOTE)]
+    notes.append(f"states are inputs (zero at the start) and outputs: {', '.join(pairs.values())}")
+    return replace(loaded, model=model, notes=tuple(notes)), pairs
+
+
+@functools.cache
+def audited_file(path: str, trust: str | None) -> ModelFile:
+    return audit_file(Path(path), trust=trust)
+
+
+@contextlib.contextmanager
+def explaining_removed_layers(opened: OpenModel) -> Iterator[None]:
+    """Add to errors about samples what inputs take if preprocessing layers were removed."""
+    try:
+        yield
+    except SampleError as error:
+        removed = [note for note in opened.loaded.notes if REMOVED_NOTE in note]
+        if not removed:
+            raise
+        inputs = ", ".join(map(str, sample_inputs(opened.interface.inputs)))
+        hint = (
+            f"Pass raw inputs with --raw-samples, or what these layers returned for the inputs "
+            f"{inputs}. {' '.join(removed)}"
+        )
+        raise SampleError(error.message, hint=hint) from error
+
+
+def check_arrays(opened: OpenModel, path: Path) -> None:
+    """Raise :class:`SampleError` if a file has an array that is neither an input nor a label."""
+    outputs = [spec.name for spec in opened.interface.outputs]
+    ignore = opened.source.ignore
+    sample_files.open_samples(path, opened.interface.inputs, ignore=ignore).check_arrays(outputs)
