@@ -20,6 +20,7 @@ from edgeattn.version import __version__
 # not seen the verdict, so neither 0 nor 1 would be right.
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+DEBUG = "--debug"
 # Packages whose versions decide what an artifact computes, or whether it can be made.
 RUN_ON = (
     "numpy",
@@ -46,8 +47,13 @@ RUN_ON = (
     callback=lambda context, _, value: _print_versions(context) if value else None,
     help="Show the versions of edgeattn and of what it runs on, and exit.",
 )
-@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.option(
+    DEBUG,
+    is_flag=True,
+    expose_value=False,
+    help="Print the traceback of an error; also after the command.",
+)
+def cli() -> None:
     """Convert Keras attention models for edge devices and validate them against Keras.
 
     \b
@@ -76,7 +82,10 @@ def main() -> NoReturn:
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _exit_by_signal)
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments[:1]
+    # At any place, but not among the operands after "--".
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = DEBUG in own
+    arguments = [word for word in own if word != DEBUG] + arguments[len(own) :]
     try:
         code = _run(arguments, debug)
         for stream in (sys.stdout, sys.stderr):

@@ -86,9 +86,13 @@ def panels(
     *,
     tokens: Sequence[object] | None = None,
     title: str | None = None,
+    shared_scale: bool = False,
     look: Look = PAPER,
 ) -> Any:
-    """Draw maps of many sequences side by side, each with a scale of its own from zero.
+    """Draw maps of many sequences side by side, each with a scale of its own and its color bar.
+
+    With ``shared_scale``, all have one scale and one color bar, so that their colors can be
+    compared. A scale begins at zero, or at the smallest value if that is negative.
 
     ``maps`` holds a name and an array ``(samples, steps)`` for each panel, all of one shape: for
     example the attention, its largest weight, and the expected step. ``tokens`` label the steps.
@@ -103,17 +107,30 @@ def panels(
     (count, length) = shapes.pop()
     names = style.labels(tokens, length)
     height = 0.9 + min(max(0.11 * count, 1.6), 5.5)
-    width = 0.6 + len(arrays) * 2.3
+    width = 0.6 + len(arrays) * (2.3 if shared_scale else 2.8)
+    ends = [(_lowest(array), style.top(array)) for array in arrays.values()]
+    if shared_scale:
+        lows, highs = zip(*ends, strict=True)
+        ends = [(min(lows), max(highs))] * len(ends)
     with style.figure(width, height, 1, len(arrays), look=look, sharey=True) as (figure, axes):
-        for axis, (name, array) in zip(axes[0], arrays.items(), strict=True):
-            image(axis, array, WEIGHTS, 0, style.top(array))
+        for axis, (name, array), scale in zip(axes[0], arrays.items(), ends, strict=True):
+            drawn = image(axis, array, WEIGHTS, *scale)
+            if not shared_scale:
+                figure.colorbar(drawn, ax=axis, fraction=0.08)
             axis.set_title(name, parse_math=False)
             ticks(axis.xaxis, length, names)
             axis.set_xlabel("step")
         ticks(axes[0, 0].yaxis, count, None)
         axes[0, 0].set_ylabel("sequence")
+        if shared_scale:
+            figure.colorbar(drawn, ax=axes, aspect=30, fraction=0.05)
         set_title(figure, title)
         return figure
+
+
+def _lowest(array: Array) -> float:
+    """The smallest finite value, if it is negative, else zero."""
+    return float(np.min(array, initial=0.0, where=np.isfinite(array)))
 
 
 def _draw_bars(

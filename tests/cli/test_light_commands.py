@@ -375,10 +375,17 @@ def test_errors_as_text_and_as_json(edgeattn, dense_bundle, tmp_path, make):
     assert as_json.code == 2
     assert set(as_json.document) == {"error"}
     assert as_json.document["error"]["message"] in result.err
-    debug = edgeattn("--debug", *arguments)
-    assert debug.code == 2
-    assert "Traceback" in debug.err
+    for words in (["--debug", *arguments], [*arguments, "--debug"]):
+        debug = edgeattn(*words)
+        assert debug.code == 2
+        assert "Traceback" in debug.err
     assert listing(tmp_path) == before
+
+
+def test_debug_after_two_dashes_is_an_argument(edgeattn):
+    result = edgeattn("validate", "--", "--debug")
+    assert (result.code, "No such bundle: --debug" in result.err) == (2, True)
+    assert "Traceback" not in result.err
 
 
 def test_an_artifact_that_cannot_run(edgeattn, dense_bundle, source, tmp_path):

@@ -120,6 +120,17 @@ def test_panels_are_the_maps_side_by_side():
         np.testing.assert_array_equal(drawn, expected)
 
 
+@pytest.mark.parametrize("shared_scale", [False, True])
+def test_panels_have_color_bars_and_no_value_beyond_their_scales(shared_scale):
+    first, second = weights(4, 5), 8 * weights(4, 5) - 2
+    figure = plots.panels({"a": first, "b": second}, shared_scale=shared_scale)
+    limits = [axis.images[0].get_clim() for axis in figure.axes[:2]]
+    own = [(0.0, first.max()), (second.min(), second.max())]
+    common = (second.min(), second.max())
+    np.testing.assert_allclose(limits, [common, common] if shared_scale else own)
+    assert len(figure.axes) == 2 + (1 if shared_scale else 2)
+
+
 def test_every_word_is_drawn_once_within_the_figure():
     tokens = ["it", "is", "", "$5", "dark", *["word"] * 200]
     figure = plots.words(tokens, np.full(205, 1 / 205), title="A text")
