@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from edgeattn.api.inspect import InspectionResult, inspect
     from edgeattn.api.load import load
     from edgeattn.api.run import RunResult, run
+    from edgeattn.api.sweep import SweepResult, sweep
     from edgeattn.api.tune import TuneResult, tune
     from edgeattn.api.validate import ValidationResult, validate
     from edgeattn.bundle.bundle import Bundle
@@ -66,6 +67,7 @@ __all__ = [
     "SampleError",
     "SchemeError",
     "SignatureError",
+    "SweepResult",
     "TensorSpec",
     "TuneResult",
     "UnsafeModelError",
@@ -81,6 +83,7 @@ __all__ = [
     "open_runner",
     "run",
     "run_bundle",
+    "sweep",
     "tune",
     "validate",
     "validate_isolated",
@@ -95,6 +98,7 @@ _MODULES = {
     "api.inspect": ("InspectionResult", "inspect"),
     "api.load": ("load",),
     "api.run": ("RunResult", "run"),
+    "api.sweep": ("SweepResult", "sweep"),
     "api.tune": ("TuneResult", "tune"),
     "api.validate": ("ValidationResult", "validate"),
     "bundle.bundle": ("Bundle",),

@@ -87,6 +87,7 @@ class Server:
         self._environment = dict(os.environ)
         self._folder = tempfile.TemporaryDirectory()
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Server:
         return self
@@ -102,6 +103,11 @@ class Server:
         from edgeattn_converters.worker.client import ENVIRONMENT
 
         path = Path(self._folder.name) / "socket"
+        with self._lock:
+            self._start(path, ENVIRONMENT)
+        return ForkedProcess(path, environment)
+
+    def _start(self, path: Path, settings: Mapping[str, str]) -> None:
         if self._process is None:
             with socket.socket(socket.AF_UNIX) as listener:
                 listener.bind(str(path))
@@ -109,12 +115,11 @@ class Server:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", __file__, str(listener.fileno())],
                     pass_fds=[listener.fileno()],
-                    env={**self._environment, **ENVIRONMENT},
+                    env={**self._environment, **settings},
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
-        return ForkedProcess(path, environment)
 
 
 def _serve(listener: socket.socket) -> None:

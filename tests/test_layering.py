@@ -176,7 +176,7 @@ LEVELS = {
         ),
         *("reference", "inspection", "front_end", "original_layers", "diagnosis"),
         *("quantization_aware", "worker"),
-        *("__init__", "tuning"),
+        *("__init__", "tuning", "sweep"),
     ),
 }
 

@@ -18,6 +18,7 @@ COMMANDS = {
         "Answer raw input over HTTP with one artifact of BUNDLE, for other programs on the device."
     ),
     "sign": "Sign BUNDLE, a folder, with an ssh key.",
+    "sweep": "Convert and validate the models of PLAN, a TOML file, and write one table of all.",
     "tune": "Search for the smallest or fastest artifact of MODEL that passes the verdict.",
     "validate": (
         "Compare the artifacts of BUNDLE with the outputs of Keras, which the bundle contains."

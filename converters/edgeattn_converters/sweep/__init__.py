@@ -1,0 +1,1 @@
+"""Sweeps: many models, schemes, formats, lowerings, targets and datasets in one table."""

@@ -1,0 +1,165 @@
+"""``edgeattn sweep``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeattn.cli import options, output
+from edgeattn.errors import UsageError
+from edgeattn.printable import Text, join_lines
+
+if TYPE_CHECKING:
+    from edgeattn.api.sweep import SweepResult
+
+# Bundles that are listed.
+LISTED = 20
+
+
+@click.command("sweep")
+@click.argument("plan")
+@click.option(
+    "--where",
+    metavar="PROPERTY=PATTERN",
+    multiple=True,
+    help="Only bundles that match: model, target, lowering or data; repeatable. * stands for any "
+    "text.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Largest number of bundles to compute.",
+)
+@click.option("--retry", is_flag=True, help="Compute results again that are failures.")
+@click.option(
+    "--dry-run", is_flag=True, help="List the bundles to compute and how long they may take."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    help="Bundles to compute in parallel on this machine. Default: one per core.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Dask scheduler whose workers compute the bundles, such as tcp://HOST:8786.",
+)
+@click.option(
+    "--compare",
+    metavar="OLD",
+    help="Earlier table.parquet, a path or a URL: list what differs from it.",
+)
+@click.option("--report", type=options.PATH, help="Summary page to write: .html.")
+@options.json_option
+@options.quiet_option
+def command(
+    plan: str,
+    where: tuple[str, ...],
+    limit: int | None,
+    retry: bool,
+    dry_run: bool,
+    jobs: int | None,
+    scheduler: str | None,
+    compare: str | None,
+    report: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Convert and validate the models of PLAN, a TOML file, and write one table of all.
+
+    Every model is converted for every target and lowering, and validated on its datasets. PLAN, the
+    models, the data and the results are paths or URLs. Results that exist are not computed again:
+    after an interruption, rerun the command to resume.
+    """
+    from edgeattn.api.sweep import sweep
+
+    try:
+        with output.progress(quiet or as_json):
+            result = sweep(
+                plan,
+                where=_patterns(where),
+                limit=limit,
+                jobs=jobs,
+                scheduler=scheduler,
+                retry=retry,
+                dry_run=dry_run,
+                compare=compare,
+                report=report,
+            )
+    except KeyboardInterrupt:
+        output.echo("Results so far are stored. Rerun the command to resume.", err=True)
+        raise
+    if as_json:
+        output.emit_json(result.to_dict())
+    else:
+        output.echo(as_text(result))
+    return result.exit_code
+
+
+def _patterns(where: tuple[str, ...]) -> dict[str, str]:
+    """The patterns by property."""
+    patterns: dict[str, str] = {}
+    for text in where:
+        name, equals, pattern = text.partition("=")
+        if not equals or not pattern or name in patterns:
+            raise UsageError(
+                f"--where {text}: expected PROPERTY=PATTERN, once for each property.",
+                hint="Example: --where 'model=digits*'",
+            )
+        patterns[name] = pattern
+    return patterns
+
+
+def as_text(result: SweepResult) -> Text:
+    """The outcome in a few lines."""
+    summary = result.summary
+    stored = summary.bundles - len(summary.pending)
+    lines = []
+    if summary.dry_run:
+        shown = summary.pending[: summary.selected]
+        lines += [f"{label}: would be computed" for label in shown[:LISTED]]
+        if len(shown) > LISTED:
+            lines.append(f"and {len(shown) - LISTED} more")
+        lines.append(
+            f"{_bundles(summary.bundles)}: {stored} stored, {summary.selected} would be computed, "
+            f"{_duration(summary.estimate_s)}."
+        )
+        return join_lines(lines)
+    failed = {
+        (row["model"], row["lowering"], row["target"]): row["reason"]
+        for row in result.rows
+        if row["status"] == "failed"
+    }
+    for (model, lowering, target), reason in list(failed.items())[:LISTED]:
+        label = " ".join(filter(None, (model, target, lowering if lowering != "auto" else None)))
+        lines.append(f"{label}: failed: {reason}")
+    lines += [f"{label}: no result: {error.message}" for label, error in summary.errors.items()]
+    counts = ", ".join(f"{count} {name}" for name, count in result.counts.items())
+    lines.append(
+        f"{_bundles(summary.bundles)}: {stored} stored before, {summary.done} computed, "
+        f"{summary.remaining} remaining."
+    )
+    lines.append(f"{len(result.rows)} rows: {counts or 'none'}")
+    if result.changes is not None:
+        lines.append(f"{len(result.changes)} differences from the earlier table:")
+        for change in result.changes[:LISTED]:
+            old, new = ("-" if value is None else value for value in (change.old, change.new))
+            lines.append(f"{change.label}: {change.column}: {old} -> {new}")
+        if len(result.changes) > LISTED:
+            lines.append(f"and {len(result.changes) - LISTED} more, see --json")
+    lines.append(f"Table: {summary.results}/table.parquet")
+    return join_lines(lines)
+
+
+def _bundles(count: int) -> str:
+    return f"{count} bundle" if count == 1 else f"{count} bundles"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "in a time that is not known before the first one"
+    if seconds < 90:
+        return f"in about {seconds:.0f} s"
+    return f"in about {seconds / 60:.0f} min" if seconds < 5400 else f"in {seconds / 3600:.1f} h"
