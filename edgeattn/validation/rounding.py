@@ -118,14 +118,14 @@ def conversion_result(artifact: Artifact, checks: Sequence[Check], costs: Costs)
 
 
 def explained_outputs(checks: Sequence[Check], costs: Costs) -> frozenset[str]:
-    """The outputs and maps whose errors are all explained by the rounding of weights.
+    """The outputs and maps whose errors are all explained by rounding.
 
     Empty if the costs are not known, or if the artifact has a fault that is no rounding.
     """
     if not costs or _has_other_faults([check for check in checks if check.passed is False]):
         return frozenset()
     outputs = {check.output for check in checks if check.output is not None}
-    if checks[0].artifact.endswith(" float32"):
+    if any(check.artifact.endswith(" float32") for check in checks):
         unexplained = {
             check.output
             for check in checks
@@ -143,7 +143,7 @@ def may_be_float32_rounding(artifact: Artifact, failed: Sequence[Check]) -> bool
     return (
         bool(failed)
         and artifact.scheme == "float32"
-        and not any(check.metric not in FLOAT32_METRICS.get(check.stage, ()) for check in failed)
+        and all(check.metric in FLOAT32_METRICS.get(check.stage, ()) for check in failed)
     )
 
 
