@@ -294,6 +294,32 @@ def test_channels_first_are_computed_with_the_channels_last(tmp_path: Path) -> N
     assert any("computed with the channels last" in note for note in loaded.notes)
 
 
+def test_intervals_of_floats_are_not_those_of_integers(tmp_path: Path) -> None:
+    """tf_keras stores int64 for the integers of Discretization, to which Keras 3 rounds inputs."""
+    import tf_keras
+
+    layers = tf_keras.layers
+    x = tf_keras.Input((4,))
+    boundaries = [-0.5, 0.0, 0.7]
+    outputs = [layers.Embedding(4, 3)(layers.Discretization(boundaries)(x))]
+    outputs += [
+        layers.Dense(3)(layers.Discretization(boundaries, output_mode=mode)(x))
+        for mode in ("multi_hot", "count")
+    ]
+    model = tf_keras.Model(x, outputs)
+    model.save(tmp_path / "model.h5")
+    values = np.random.default_rng(2).normal(size=(5, 4)).astype("float32")
+    loaded = load_model(audit_file(tmp_path / "model.h5")).model
+    actual = loaded.predict(values, verbose=0)
+    table = model.layers[
+        1 + [type(layer).__name__ for layer in model.layers[1:]].index("Embedding")
+    ]
+    by_hand = table.get_weights()[0][np.digitize(values, boundaries)]
+    np.testing.assert_array_equal(actual[0], by_hand)
+    for one, other in zip(actual, model.predict(values, verbose=0), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_activation_along_the_last_axis_stays_there(tmp_path: Path) -> None:
     """Softmax in a convolution with the channels first runs along the columns, as in Keras."""
     inputs = keras.Input((2, 5, 6))

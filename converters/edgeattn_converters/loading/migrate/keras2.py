@@ -103,6 +103,9 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
         new["batch_shape"] = new.pop("batch_input_shape")
     renamed = _RENAMED_ARGUMENTS.get(current, {})
     new = {renamed.get(key, key): value for key, value in new.items()}
+    if current == "Discretization" and "int" in str(new.get("dtype")):
+        # Keras 3 would round the inputs to this type of the outputs.
+        del new["dtype"]
     if current == "CategoryEncoding" and new.get("output_mode") == "binary":
         new["output_mode"] = "multi_hot"
     if current in _TRAINING_ONLY:
