@@ -311,9 +311,7 @@ def test_intervals_of_floats_are_not_those_of_integers(tmp_path: Path) -> None:
     values = np.random.default_rng(2).normal(size=(5, 4)).astype("float32")
     loaded = load_model(audit_file(tmp_path / "model.h5")).model
     actual = loaded.predict(values, verbose=0)
-    table = model.layers[
-        1 + [type(layer).__name__ for layer in model.layers[1:]].index("Embedding")
-    ]
+    table = next(layer for layer in model.layers if isinstance(layer, layers.Embedding))
     by_hand = table.get_weights()[0][np.digitize(values, boundaries)]
     np.testing.assert_array_equal(actual[0], by_hand)
     for one, other in zip(actual, model.predict(values, verbose=0), strict=True):
