@@ -477,6 +477,18 @@ def test_no_cell_of_the_checks_is_empty(text):
     assert "value / limit" not in text
 
 
+def test_the_identity_has_the_hash_of_the_data_and_the_commit(edgeattn, dense_bundle, tmp_path):
+    commit = 40 * "a"
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "HEAD").write_text(f"{commit}\n")
+    np.savez(tmp_path / "d.npz", x=artifacts.samples(9))
+    edgeattn("validate", dense_bundle.path, "--data", "d.npz", "--report", "r.html")
+    text = (tmp_path / "r.html").read_text("utf-8")
+    digest = hashlib.sha256((tmp_path / "d.npz").read_bytes()).hexdigest()
+    assert f"<dt>SHA-256 of the data</dt><dd>{digest} (d.npz)</dd>" in text
+    assert f"<dt>Commit</dt><dd>{commit}, checked out in {tmp_path.name}</dd>" in text
+
+
 # The input beside the attention
 
 
