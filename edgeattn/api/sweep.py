@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from edgeattn_converters.sweep.comparison import Change
     from edgeattn_converters.sweep.run import SweepSummary
 
-_PACKAGE = "edgeattn_converters.sweep"
-
 
 @dataclass(frozen=True, repr=False)
 class SweepResult(Result):
@@ -115,11 +113,11 @@ def sweep(
 
         require_libraries()
     # The store and the table need more packages than the converters do.
-    libraries = import_converters(f"{_PACKAGE}.libraries")
+    libraries = import_converters("edgeattn_converters.sweep.libraries")
     libraries.require(*libraries.STORE, purpose="edgeattn sweep")
-    module = import_converters(f"{_PACKAGE}.run")
+    module = import_converters("edgeattn_converters.sweep.run")
     options = module.SweepOptions(dict(where or {}), limit, jobs, scheduler, retry, dry_run)
-    comparison = import_converters(f"{_PACKAGE}.comparison")
+    comparison = import_converters("edgeattn_converters.sweep.comparison")
     earlier = None if compare is None else comparison.read_table(str(compare))
     summary = module.sweep(str(plan), options)
     changes = None if earlier is None else tuple(comparison.changes(earlier, summary.rows))
