@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import importlib.util
 import json
 import subprocess
 import sys
@@ -374,6 +375,24 @@ def test_the_page_describes_every_column() -> None:
     kinds = {"string": "text", "int64": "integer", "double": "number", "bool": "boolean"}
     for name, kind, meaning in COLUMNS:
         assert f"| `{name}` | {kinds[str(kind)]} | {meaning} |" in page
+
+
+@pytest.mark.parametrize("missing", ["fsspec", "pyarrow", "distributed"])
+def test_packages_that_are_not_installed(
+    tmp_path: Path,
+    missing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    edgeattn: Callable[..., Any],
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name)
+    )
+    plan = write_plan(tmp_path, *models(tmp_path, 1))
+    result = edgeattn("sweep", plan, "--scheduler", "tcp://127.0.0.1:9")
+    assert result.code == 2
+    assert f"packages that are not installed: {missing}." in result.err
+    assert "pip install 'edgeattn[cluster]'" in result.err
 
 
 @pytest.mark.parametrize(
