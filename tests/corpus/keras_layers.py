@@ -427,7 +427,12 @@ PREPROCESSING = [
         lambda L, x: L.Embedding(4, 3)(L.Discretization([-0.5, 0.0, 0.7])(x)),
     ),
     from_layers(
-        "Hashing", (4,), lambda L, x: L.Embedding(5, 3)(L.Hashing(5)(x)), dtype="int64", values=50
+        "Hashing",
+        (4,),
+        lambda L, x: L.Embedding(5, 3)(L.Hashing(5, name="look")(x)),
+        dtype="int64",
+        values=50,
+        first_layer="look",
     ),
     from_layers(
         "IntegerLookup",
