@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import artifacts
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from emulated import BOOKWORM, BOOKWORM_32, CLAIM, PI4, PI5, PROJECT, TRIXIE, EmulatedPi
 
+import edgeattn as package
 from edgeattn.benchmark.latency import measure_latency
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import RuntimeUnavailableError
@@ -316,46 +318,102 @@ def test_32_bit_bookworm_has_tflite_runtime(emulate, home):
 # From raw input to named answers
 
 
-@pytest.fixture(scope="session")
-def spoken_digits(tmp_path_factory):
-    """A folder with a bundle that takes sound, and recordings."""
+# Files of the recordings: for the reference, the dataset, and what the device receives.
+RECORDED = {
+    "commands": ("samples.txt", "data.jsonl", "stream.txt"),
+    "activity": ("samples.csv", "data.npz", "stream.csv"),
+    "spoken_digits": ("samples.npz", "data.npz", "stream.wav"),
+}
+
+
+@pytest.fixture(scope="session", params=list(RECORDED))
+def raw_model(request, tmp_path_factory):
+    """The name of a sample model, and a folder with its bundle and recordings."""
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("conversion needs TensorFlow")
-    folder = tmp_path_factory.mktemp("spoken")
-    model = PROJECT / "sample_models" / "spoken_digits"
-    recordings = (str(PROJECT / "examples" / "recordings.py"), "spoken_digits", "recorded")
+    name = request.param
+    folder = tmp_path_factory.mktemp(name)
+    model = PROJECT / "sample_models" / name
+    recordings = (str(PROJECT / "examples" / "recordings.py"), name, "recorded")
     convert = ("-P", "-m", "edgeattn", "convert", str(model / "model.h5"))
     files = ("--preprocess", str(model / "preprocess.toml"), "--scheme", "float32")
-    files += ("--raw-samples", "recorded/samples.npz", "--samples", "recorded/prepared.npz")
-    for arguments in (recordings, (*convert, *files, "-o", "digits.edge")):
+    files += (
+        "--raw-samples",
+        f"recorded/{RECORDED[name][0]}",
+        "--samples",
+        "recorded/prepared.npz",
+    )
+    for arguments in (recordings, (*convert, *files, "-o", "model.edge")):
         subprocess.run([sys.executable, *arguments], cwd=folder, check=True)
-    return folder
+    return name, folder
+
+
+def assert_same_answers(answers, expected):
+    for answer, other in zip(answers, expected, strict=True):
+        assert answer["label"] == other["label"]
+        assert answer["score"] == pytest.approx(other["score"], abs=1e-4)
+        assert answer["attention"] == pytest.approx(other["attention"], abs=1e-4)
 
 
 @pytest.mark.long
-def test_from_sound_to_labels(pi, spoken_digits):
-    """The spectrograms of the device are those of tf.signal, and its answers those of x86."""
-    pi = pi.mounted(spoken_digits, "/home/pi")
-    data = ("--raw-data", "recorded/data.npz")
-    code, document, err = edgeattn(pi, "validate", "digits.edge", *data, "--json")
+def test_from_raw_input_to_labels(pi, raw_model):
+    """The device prepares inputs as training did, and its answers are those of x86."""
+    name, folder = raw_model
+    _, data, stream = RECORDED[name]
+    pi = pi.mounted(folder, "/home/pi")
+    validate = ("validate", "model.edge", "--raw-data", f"recorded/{data}", "--json")
+    code, document, err = edgeattn(pi, *validate)
     assert (code, err, document["verdict"]) == (0, "", "pass")
     for item in document["artifacts"]:
         (check,) = (check for check in item["checks"] if check["metric"] == "preprocess")
         assert check["passed"]
     assert document["artifacts"][1]["stages"]["task"] == "pass"
 
-    command = ("run", "digits.edge", "--input", "recorded/stream.wav", "--stream")
+    command = ("run", "model.edge", "--input", f"recorded/{stream}", "--stream")
     code, output, _ = edgeattn(pi, *command)
     assert code == 0
     local = subprocess.run(
         [sys.executable, "-P", "-m", "edgeattn", *command],
-        cwd=spoken_digits,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=True,
     )
-    pairs = zip(output.splitlines(), local.stdout.splitlines(), strict=True)
-    for answer, expected in ((json.loads(a), json.loads(b)) for a, b in pairs):
-        assert answer["label"] == expected["label"]
-        assert answer["score"] == pytest.approx(expected["score"], abs=1e-4)
-        assert answer["attention"] == pytest.approx(expected["attention"], abs=1e-4)
+    answers, expected = ([json.loads(x) for x in s.splitlines()] for s in (output, local.stdout))
+    assert len(expected) >= 7
+    assert_same_answers(answers, expected)
+
+
+@pytest.mark.long
+def test_the_service_on_the_device(pi, raw_model):
+    """``edgeattn serve`` on the device answers a client of this machine on the shared loopback."""
+    name, folder = raw_model
+    dataset = folder / "recorded" / RECORDED[name][1]
+    if dataset.suffix == ".npz":
+        with np.load(dataset) as arrays:
+            samples = arrays["x"][:3].tolist()
+    else:
+        samples = [json.loads(line)["x"] for line in dataset.read_text("utf-8").splitlines()[:3]]
+    model = package.load(folder / "model.edge")
+    expected = [model.answer(sample) for sample in samples]
+    serve = ("python3", "-P", "-m", "edgeattn", "serve", "model.edge", "--port", "0")
+    pi = pi.mounted(folder, "/home/pi")
+    with subprocess.Popen(
+        pi.command(*serve, "--timeout", "600"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            url = process.stdout.readline().split()[-1]
+            request = urllib.request.Request(
+                f"{url}/answer",
+                json.dumps({"samples": samples}).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request, timeout=600) as response:
+                assert_same_answers(json.load(response)["answers"], expected)
+        finally:
+            process.terminate()
+        # Requests in progress are finished, and the service ends.
+        assert process.wait(600) == 0
