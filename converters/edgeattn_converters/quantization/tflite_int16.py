@@ -98,19 +98,27 @@ class Int16Pass:
             inputs[position] = self._counterpart(index)
             if is_new and file.constant(tensors[index]) is None:
                 conversions.append(file.new_operator("QUANTIZE", [index], [inputs[position]], 2))
+        source = inputs[ACTIVATIONS[kind][0]] if kind in MOVING else None
+        self._connect(operator, inputs, source)
+        return conversions
+
+    def _connect(self, operator: Any, inputs: list[int], source: int | None) -> None:
+        """Give ``operator`` int16 ``inputs`` and outputs, in place.
+
+        The outputs have the scale of the tensor ``source``, if there is one.
+        """
+        kind = self._file.kind(operator)
         if kind in CHANNELS:
             self._use_int8_weights(inputs, kind)
         scale = None
         if kind in FIXED_SCALE:
             scale = OUTPUT_SCALE
-        elif kind in MOVING:
-            source = tensors[inputs[ACTIVATIONS[kind][0]]]
-            scale = float(source.quantization.scale[0])
+        elif source is not None:
+            scale = float(self._graph.tensors[source].quantization.scale[0])
         operator.inputs = inputs
         operator.outputs = [self._counterpart(int(i), scale) for i in operator.outputs]
         if kind in ("ADD", "SUB"):
             operator.builtinOptions.potScaleInt16 = False
-        return conversions
 
     def _to_float(self, indices: Any) -> list[Any]:
         """Conversions to float32 of those tensors that were computed as int16 only."""

@@ -13,17 +13,17 @@ import numpy as np
 from edgeattn.errors import SchemeError
 from edgeattn.schemes import MICRO
 from edgeattn.tensors import Tensors
+from edgeattn_converters.graphs.tflite_cleanup import (
+    drop_unused_tensors,
+    share_quantized_inputs,
+)
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import TARGET, Candidate, Stage
 from edgeattn_converters.quantization.float_operators import recurrent_operators
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.integer_only import float_operators
-from edgeattn_converters.quantization.integer_pass import (
-    IntegerPass,
-    drop_unused_tensors,
-    share_quantized_inputs,
-)
+from edgeattn_converters.quantization.integer_pass import IntegerPass
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,

@@ -1,0 +1,66 @@
+"""How Keras and TensorFlow write a model down as a graph, while converters trace it."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from edgeattn_converters.tracing.dataflow import is_data
+
+
+@contextlib.contextmanager
+def inlined() -> Iterator[None]:
+    """Trace functions within the model into its graph, because converters cannot convert calls.
+
+    Keras compiles such functions for grouped convolutions.
+    """
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def sums_by_shape() -> Iterator[None]:
+    """Add data tensors as tensors, not as biases.
+
+    Keras adds a tensor as a bias if all its axes but one are 1. With a batch of 1 this includes
+    data with one feature, (1, time, 1). TFLite has no such bias, and if there are as many features
+    as steps, it would be added along the wrong axis.
+    """
+    import keras
+    import tensorflow as tf
+    from keras.src.backend.tensorflow import numpy
+
+    original = numpy.add
+
+    def add(x1: Any, x2: Any) -> Any:
+        if not (tf.is_tensor(x1) and hasattr(x2, "shape")):
+            return original(x1, x2)
+        if len(x2.shape) < 2 or not is_data(x2):
+            size = _size_of_first_axis_bias(x1, x2)
+            if size is None:
+                return original(x1, x2)
+            x2 = tf.reshape(x2, [size, *[1] * (len(x1.shape) - 2)])
+        dtype = keras.backend.result_type(x1.dtype.name, x2.dtype.name)
+        return tf.add(tf.cast(x1, dtype), tf.cast(x2, dtype))
+
+    numpy.add = add
+    try:
+        yield
+    finally:
+        numpy.add = original
+
+
+def _size_of_first_axis_bias(x1: Any, x2: Any) -> int | None:
+    """The size of the first axis after the batch if Keras adds ``x2`` along it, otherwise None.
+
+    The TFLite converter does not convert such a bias.
+    """
+    sizes = [size for size in x2.shape if size != 1]
+    if len(sizes) != 1 or len(x1.shape) < 3 or sizes[0] == x1.shape[-1]:
+        return None
+    return sizes[0] if sizes[0] == x1.shape[1] else None
