@@ -27,7 +27,16 @@ def erf(x: Any) -> Any:
 
 
 def erfc(x: Any) -> Any:
-    return 1 - erf(x)
+    """``exp(-x²) p(2 / (2 + |x|))`` up to 10, beyond which it is 0 in float32.
+
+    ``1 - erf(x)`` has no correct digit from 4 on.
+    """
+    import tensorflow as tf
+
+    size = tf.minimum(tf.abs(x), _ERFC_RANGE)
+    scaled = (2 / (2 + size) - _ERFC_LEAST) * (2 / (1 - _ERFC_LEAST)) - 1
+    positive = tf.exp(-size * size) * _evaluate(scaled, _erfc_coefficients())
+    return tf.where(x < 0, 2 - positive, positive)
 
 
 def erfinv(x: Any) -> Any:
@@ -87,6 +96,22 @@ def _erf_coefficients() -> list[float]:
         return np.array([math.erf(v) / v if v else 2 / math.sqrt(math.pi) for v in x])
 
     return _interpolated(quotient)
+
+
+_ERFC_RANGE = 10.0
+# 2 / (2 + x) at the end of the range; it is 1 at 0.
+_ERFC_LEAST = 2 / (2 + _ERFC_RANGE)
+
+
+@functools.cache
+def _erfc_coefficients() -> list[float]:
+    """Of ``exp(x²) erfc(x)`` over 2 / (2 + x)."""
+
+    def product(scaled: Array) -> Array:
+        x = 2 / (_ERFC_LEAST + (1 - _ERFC_LEAST) * (scaled + 1) / 2) - 2
+        return np.array([math.exp(v * v) * math.erfc(v) for v in x])
+
+    return _interpolated(product)
 
 
 _ERFINV_RANGE = 17.5
