@@ -27,7 +27,7 @@ demo: environment
 	    --output .out/find_max.outputs.npz --force
 
 test: environment
-	@echo "Running the tests: about 12 minutes on two idle cores, longer beside other work."
+	@echo "Running the tests: about 10 minutes on two idle cores, longer beside other work."
 	$(PYTEST) -m "not long"
 
 # Longer forms of the tests: more models, specimens, lowerings, systems, and Keras on JAX. CI runs them

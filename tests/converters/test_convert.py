@@ -289,6 +289,7 @@ def test_an_existing_output_folder(edgeattn: Command, saved: Path, tmp_path: Pat
     assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
 
 
+@pytest.mark.long
 def test_tables_and_details(edgeattn: Command, saved: Path, tmp_path: Path) -> None:
     arguments = ("convert", saved, "--format", "onnx", "--scheme", "dynamic_int8", "--force")
     done = edgeattn(*arguments, "-o", tmp_path / "out.edge")

@@ -152,6 +152,7 @@ def test_inputs_and_outputs_have_the_names_of_the_model(
     assert [item["name"] for item in details] == [spec.name for spec in interface.all_outputs]
 
 
+@pytest.mark.long
 def test_files_without_maps(model: Any, interface: Interface, tmp_path: Path) -> None:
     for name, converter in CONVERTERS.items():
         path = tmp_path / f"model.{name}"

@@ -74,7 +74,7 @@ def files() -> Files:
     return Files()
 
 
-@pytest.mark.parametrize("scheme", only(SCHEMES, "float16", "int8"))
+@pytest.mark.parametrize("scheme", only(SCHEMES, "float16"))
 @pytest.mark.parametrize("format", sorted(CONVERTERS))
 def test_weights_in_loops(files: Files, format: str, scheme: str, tmp_path: Path) -> None:
     path = tmp_path / f"model.{format}"

@@ -67,6 +67,7 @@ def test_invalid_calibration_is_an_error(schemes: list[str], saved: Path, tmp_pa
     assert not (tmp_path / "out.edge").exists()
 
 
+@pytest.mark.long
 def test_dynamic_int8_is_selected_on_the_calibration_samples(
     saved: Path, calibration: Path, tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_a_map_that_changes_other_outputs_is_rejected(tmp_path: Path) -> None:
         compare_without_maps(path, "onnx", "float32", model_io, samples(), convert_without(other))
 
 
+@pytest.mark.long
 def test_convert_exports_a_named_layer(tmp_path: Path) -> None:
     """Its map is in the reference and in the artifacts; if it is not named, only in the notes."""
     model = models.filled(attentive.experts())
