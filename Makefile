@@ -62,7 +62,7 @@ kills: environment
 	$(BIN)/python -m pytest tests/deployment/test_deploy.py -k interrupted
 
 # Simulates how often a task passes by chance, in about four minutes, and writes the table of
-# docs/evidence.md; the tests simulate a part of it.
+# docs/verdict.md; the tests simulate a part of it.
 simulations: environment
 	cd tests && ../$(BIN)/python -m simulations.page
 

@@ -1,4 +1,4 @@
-"""The table of simulated risks in ``docs/evidence.md``."""
+"""The table of simulated risks in ``docs/verdict.md``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .experiments import EXPERIMENTS, SIZES, Setting, settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "evidence.md"
+PAGE = Path(__file__).parents[2] / "docs" / "verdict.md"
 START, END = "<!-- simulated risk -->", "<!-- end of simulated risk -->"
 
 

@@ -1,6 +1,6 @@
 """A true drop of the largest accepted size passes in at most 2.5% of simulated datasets.
 
-``make simulations`` runs all simulations and writes their table into ``docs/evidence.md``.
+``make simulations`` runs all simulations and writes their table into ``docs/verdict.md``.
 """
 
 import pytest
