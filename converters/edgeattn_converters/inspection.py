@@ -13,7 +13,7 @@ from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.runners.accelerators import missing_operators
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.load import LoadedModel, load_model
+from edgeattn_converters.loading.load import LoadedModel, load_with_free_time
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.options import ModelSource
@@ -43,12 +43,7 @@ def inspect(source: ModelSource, *, attempt_conversion: bool = True) -> dict[str
         "reason": None,
     }
     try:
-        loaded = load_model(
-            file,
-            custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
-            architecture=source.architecture,
-            allow_free_time=True,
-        )
+        loaded = load_with_free_time(file, source)
     except EdgeattnError as error:
         # A usage error names the option that is missing.
         if not isinstance(error, UsageError) and error.exit_code != 3:

@@ -43,6 +43,7 @@ from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.loading.signature import load_signature
 from edgeattn_converters.loading.training_mode import training_notes
 from edgeattn_converters.loading.weights.weights_file import WeightsFile, open_weights
+from edgeattn_converters.options import ModelSource
 
 _NOT_KERAS = {"tflite": "a TFLite model", "onnx": "an ONNX model", "bundle": "an edgeattn bundle"}
 # First character of a TensorFlow scope name.
@@ -115,6 +116,16 @@ def load_model(
     notes = combined_notes((*loaded.notes, *training_notes(loaded.model)))
     loaded = replace(loaded, notes=notes)
     return _with_valid_name(loaded)
+
+
+def load_with_free_time(file: ModelFile, source: ModelSource) -> LoadedModel:
+    """Load the audited file of ``source`` with its time axis as free as it is stored."""
+    return load_model(
+        file,
+        custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
+        architecture=source.architecture,
+        allow_free_time=True,
+    )
 
 
 def _load_signature(

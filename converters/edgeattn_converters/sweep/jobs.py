@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -68,7 +69,7 @@ class Job:
         parts = [self.model, self.target, None if self.lowering == "auto" else self.lowering]
         return " ".join(part for part in parts if part)
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """The content address of the conversion."""
         return _address(
@@ -93,7 +94,7 @@ class Job:
             }
         )
 
-    @property
+    @functools.cached_property
     def keys(self) -> list[str]:
         return [self.key, *map(self.evaluation_key, self.data)]
 

@@ -12,7 +12,7 @@ from edgeattn.errors import EdgeattnError, SampleError
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.states import sample_inputs
 from edgeattn_converters.loading.audit import ModelFile, audit_file
-from edgeattn_converters.loading.load import LoadedModel, load_model
+from edgeattn_converters.loading.load import LoadedModel, load_model, load_with_free_time
 from edgeattn_converters.loading.migrate.keras2 import STATE_RESET_NOTE
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED_NOTE
 from edgeattn_converters.options import ConversionOptions, ModelSource
@@ -73,12 +73,7 @@ def _free_model(source: ModelSource, interface: Interface) -> FreeModel | None:
     if not early_checks.may_be_free(file, source.architecture):
         return None
     try:
-        loaded = load_model(
-            file,
-            custom_objects=None if source.custom_objects is None else Path(source.custom_objects),
-            architecture=source.architecture,
-            allow_free_time=True,
-        )
+        loaded = load_with_free_time(file, source)
     except EdgeattnError:
         return None
     return free_model(loaded.model, interface)
