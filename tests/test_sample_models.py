@@ -104,7 +104,8 @@ def test_samples_are_those_of_the_script(name):
         expected_x, expected_y = module.sequences(module.SAMPLES, module.SEED + 2, "float16")
     else:
         expected_x, expected_y = module.sequences(200, module.SEED + 2)
-    np.testing.assert_allclose(x, expected_x, rtol=1e-6)
+    # numpy's FFT and BLAS round the spectra of spoken_digits differently on each machine.
+    np.testing.assert_allclose(x, expected_x, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(y, expected_y, rtol=1e-6)
 
 

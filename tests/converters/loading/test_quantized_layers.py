@@ -19,6 +19,8 @@ TOKENS = np.random.default_rng(1).integers(0, 20, (5, 6))
 
 
 def tagger() -> Any:
+    # Other weights may be between two integers, and float32 decides.
+    keras.utils.set_random_seed(7)
     inputs = keras.Input((6,))
     words = layers.Embedding(20, 8)(inputs)
     words = layers.EinsumDense("abc,cde->abde", output_shape=(6, 2, 3), bias_axes="de")(words)
@@ -27,9 +29,8 @@ def tagger() -> Any:
 
 
 def attending() -> Any:
-    inputs = keras.Input((6,))
-    # Other weights may be between two integers, and float32 decides.
     keras.utils.set_random_seed(7)
+    inputs = keras.Input((6,))
     words = layers.Embedding(20, 8)(inputs)
     attended = layers.MultiHeadAttention(2, 4)(words, words)
     return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(words + attended)))

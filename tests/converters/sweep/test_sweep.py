@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -317,9 +318,14 @@ def test_an_interrupted_sweep_keeps_what_is_done(
         return run(job, results)
 
     monkeypatch.setattr(execution, "run", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        edgeattn.sweep(plan, jobs=1)
-    end.set()
+    # A shell starts background processes with SIGINT ignored, also the tests.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            edgeattn.sweep(plan, jobs=1)
+    finally:
+        end.set()
+        signal.signal(signal.SIGINT, handler)
     assert calls == ["m0"]
     monkeypatch.setattr(execution, "run", run)
     assert len(edgeattn.sweep(plan, jobs=1).rows) == 6
