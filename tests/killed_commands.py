@@ -219,10 +219,10 @@ class Tuned(Converted):
         np.savez(folder / "data.npz", x=x, y=artifacts.dense(x).argmax(1))
 
     def run(self, folder: Path) -> Any:
-        from edgeattn_converters.tuning import tune
+        from edgeattn_converters.tuning import result, tune
 
         self.replace_keras()
-        tune.timed = lambda results, *_, **__: tuple(results)  # type: ignore[assignment]
+        result.timed = lambda results, *_, **__: tuple(results)  # type: ignore[assignment]
         options = tune.TuningOptions(0.3, formats=self.formats, schemes=("float16",))
         model, data = folder / self.model, folder / "data.npz"
         tune.tune(model, data, folder / "a.edge", options=options, force=True)

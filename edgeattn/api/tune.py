@@ -30,8 +30,8 @@ from edgeattn.schemes import MAX_DROP
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
+    from edgeattn_converters.tuning.result import TuningResult
     from edgeattn_converters.tuning.search import Result as Candidate
-    from edgeattn_converters.tuning.tune import TuningResult
 
 MAX_CANDIDATES = 80
 

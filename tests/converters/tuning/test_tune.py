@@ -14,7 +14,8 @@ from edgeattn.metrics.limits import Check
 from edgeattn_converters import ModelSource
 from edgeattn_converters.tuning.evaluation import ResultStore, excess
 from edgeattn_converters.tuning.search import Candidate, Result
-from edgeattn_converters.tuning.tune import TuningOptions, tune
+from edgeattn_converters.tuning.tune import tune
+from edgeattn_converters.tuning.tuning_options import TuningOptions
 
 STEPS, WORDS = 12, 200
 OPTIONS = TuningOptions(max_drop=0.03, formats=("onnx",), schemes=("float16", "dynamic_int8"))

@@ -11,8 +11,9 @@ import pytest
 from edgeattn.api.sources import Workspace
 from edgeattn.api.tune import TuneResult, as_document
 from edgeattn.cli.tune import as_text
+from edgeattn_converters.tuning.result import TuningResult, untried_candidates
 from edgeattn_converters.tuning.search import Candidate, Result, SearchResult
-from edgeattn_converters.tuning.tune import TuningOptions, TuningResult, _untried
+from edgeattn_converters.tuning.tuning_options import TuningOptions
 
 CHOSEN = Result(
     Candidate("tflite", "dynamic_int8"),
@@ -62,7 +63,7 @@ def test_the_result_in_python(complete: TuningResult, tmp_path: Path) -> None:
 
 def test_an_incomplete_search_does_not_claim_the_smallest(complete: TuningResult) -> None:
     searched = SearchResult((CHOSEN,), (OTHER,), mixtures=False)
-    untried = _untried(searched, complete.results, complete.options)
+    untried = untried_candidates(searched, complete.results, complete.options)
     text = as_text(replace(complete, untried=untried), table=True)
     assert "Smallest artifact" not in text
     assert "Smallest tried artifact that passes: tflite dynamic_int8" in text
@@ -73,10 +74,10 @@ def test_an_incomplete_search_does_not_claim_the_smallest(complete: TuningResult
 
 def test_schemes_without_calibration_are_not_tried(complete: TuningResult) -> None:
     options = TuningOptions()
-    untried = _untried(SearchResult((CHOSEN,)), (CHOSEN,), options)
+    untried = untried_candidates(SearchResult((CHOSEN,)), (CHOSEN,), options)
     assert untried == (("int8", "no --calibration"),)
     named = TuningOptions(schemes=("float16",))
-    assert _untried(SearchResult((CHOSEN,)), (CHOSEN,), named) == ()
+    assert untried_candidates(SearchResult((CHOSEN,)), (CHOSEN,), named) == ()
 
 
 def test_several_outputs_have_named_scores(complete: TuningResult) -> None:
