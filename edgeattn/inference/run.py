@@ -154,14 +154,15 @@ def stream_bundle(
 
     A sample with an error leaves the carried states as they are. The error is a
     :class:`SampleError`, which names the line or array, if a sample does not fit the model, or an
-    :class:`ArtifactError` if the runtime fails. Raises :class:`ArtifactError` if the runtime
-    crashes.
+    :class:`ArtifactError` if the runtime fails; a stream without samples has one, too. Raises
+    :class:`ArtifactError` if the runtime crashes.
     """
     with _open_artifact(bundle, options) as isolated:
-        inputs = isolated.artifact.free_inputs
+        inputs, is_empty = isolated.artifact.free_inputs, True
         checked = isolated if options.allow_non_finite else _FiniteRunner(isolated)
         runner = StatefulRunner(checked) if options.carry_states else checked
         for sample in read_stream(source, inputs, allow_non_finite=options.allow_non_finite):
+            is_empty = False
             if isinstance(sample, SampleError):
                 yield sample
                 continue
@@ -173,6 +174,12 @@ def stream_bundle(
                     raise
                 result = error
             yield result
+        if is_empty:
+            yield _empty_stream()
+
+
+def _empty_stream() -> SampleError:
+    return SampleError("The stream is empty.", hint="Check what is sent to --input.")
 
 
 def stream_raw(
@@ -227,7 +234,7 @@ def _no_answer(model: RawModel) -> SampleError:
     """The error of a stream that ended without an answer."""
     window = model.front_end.window
     if window is None or not model.count:
-        return SampleError("The stream is empty.", hint="Check what is sent to --input.")
+        return _empty_stream()
     return SampleError(
         f"The stream has {model.count} readings, and a window has {window.length}.",
         hint="Send at least as many readings as a window has.",

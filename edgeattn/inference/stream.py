@@ -81,13 +81,13 @@ def _read_lines(
     for number, text in numbered_lines(source):
         if isinstance(text, SampleError):
             yield text
-        elif text.strip():
-            try:
-                yield _parse(text.strip(), inputs, f"Line {number}", allow_non_finite)
-            except SampleError as error:
-                yield error
-            except MALFORMED as error:
-                yield malformed_line(number, error)
+            continue
+        try:
+            yield _parse(text.strip(), inputs, f"Line {number}", allow_non_finite)
+        except SampleError as error:
+            yield error
+        except MALFORMED as error:
+            yield malformed_line(number, error)
 
 
 def numbered_lines(source: io.BufferedReader) -> Iterator[tuple[int, str | SampleError]]:
@@ -143,6 +143,8 @@ def malformed_line(number: int, reason: object) -> SampleError:
 def _parse(text: str, inputs: Specs, position: str, allow_non_finite: bool) -> Tensors:
     required = sample_inputs(inputs)
     values: Any
+    if not text:
+        raise ValueError("it is empty")
     if text[0] in "[{":
         values = json.loads(text)
     else:

@@ -27,7 +27,7 @@ def streamed(bundle, data, **options):
 
 
 @pytest.mark.parametrize(
-    "line", [b"1 2 3", b"1,2,3", b"1, 2,\t3\r", b"[1, 2, 3]", b'{"x": [1, 2, 3]}', b"\n\n1e0 2 3"]
+    "line", [b"1 2 3", b"1,2,3", b"1, 2,\t3\r", b"[1, 2, 3]", b'{"x": [1, 2, 3]}', b"1e0 2 3"]
 )
 def test_lines_of_text(dense_bundle, line):
     got = streamed(dense_bundle, line + b"\n-1 0 0.5\n")
@@ -47,6 +47,8 @@ def test_arrays_of_one_or_more_samples(dense_bundle):
     ("data", "message"),
     [
         (b"1 2 3\n1 2\n", "Line 2 of the stream has the shape"),
+        (b"1 2 3\n\n", "Line 2 of the stream cannot be read: it is empty"),
+        (b" \t\r\n", "Line 1 of the stream cannot be read: it is empty"),
         (b"1 2 x\n", "Line 1 of the stream cannot be read: could not convert"),
         (b'{"y": [1]}\n', "Line 1 of the stream has no input 'x'"),
         (b'["a", "b", "c"]\n', "Line 1 of the stream contains values that are not numbers"),
@@ -180,8 +182,12 @@ def test_an_array_of_objects_is_refused(dense_bundle):
     assert "cannot be read" in error.message
 
 
-def test_an_empty_stream(dense_bundle):
-    assert streamed(dense_bundle, b"") == []
+def test_an_empty_stream_is_an_error(dense_bundle):
+    no_samples = io.BytesIO()
+    np.save(no_samples, np.zeros((0, 3), "float32"))
+    for data in (b"", no_samples.getvalue()):
+        (error,) = streamed(dense_bundle, data)
+        assert error.message == "The stream is empty."
 
 
 def test_each_sample_is_run_before_the_next_is_read(dense_bundle):
