@@ -146,19 +146,21 @@ def test_a_bad_reading_does_not_end_the_sensor_loop(bundle):
     assert good.keys() == {"score"}
 
 
-def test_systemd_unit():
+@pytest.mark.parametrize("unit", ["edgeattn-sensor.service", "edgeattn-serve.service"])
+def test_systemd_unit(unit):
     """Its sections and keys are among those of systemd.unit and systemd.service."""
     known = {
         "Unit": {"Description", "After", "StartLimitIntervalSec", "StartLimitBurst"},
         "Service": {
             *("User", "WorkingDirectory", "ExecStartPre", "ExecStart", "RuntimeDirectory"),
             *("Restart", "RestartSec", "NoNewPrivileges", "ProtectSystem", "ProtectHome"),
-            *("PrivateTmp", "RestrictAddressFamilies", "MemoryMax"),
+            *("PrivateTmp", "RestrictAddressFamilies", "MemoryMax", "TimeoutStopSec"),
+            *("IPAddressDeny", "IPAddressAllow"),
         },
         "Install": {"WantedBy"},
     }
     section, sections = "", set()
-    for line in (DEVICE / "edgeattn-sensor.service").read_text().splitlines():
+    for line in (DEVICE / unit).read_text().splitlines():
         if line.startswith("["):
             section = line.strip("[]")
         elif line and not line.startswith("#"):
@@ -167,9 +169,8 @@ def test_systemd_unit():
             sections.add(section)
     assert sections == set(known)
     if verify := shutil.which("systemd-analyze"):
-        unit = str(DEVICE / "edgeattn-sensor.service")
         process = subprocess.run(
-            [verify, "verify", unit], capture_output=True, text=True, check=False
+            [verify, "verify", str(DEVICE / unit)], capture_output=True, text=True, check=False
         )
         # It reports that user and programs do not exist on this machine, but must know all keys.
         assert "Unknown" not in process.stderr
