@@ -38,7 +38,7 @@ def command(
 ) -> int:
     """Write BUNDLE to a single .zip file; equal bundles give equal bytes.
 
-    Every command that takes a bundle also accepts this file. A signature is included.
+    Every command that takes a bundle accepts this file too, except sign. A signature is included.
     """
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import sha256

@@ -22,7 +22,7 @@ def command(bundle: Path, key: Path, as_json: bool, quiet: bool) -> int:
     """Sign BUNDLE, a folder, with an ssh key.
 
     The OpenSSH signature is written to the bundle. It covers the manifest, which holds the hash of
-    every other file. run, validate, bench and deploy check it with --require-signature.
+    every other file. run, validate, bench, serve and deploy check it with --require-signature.
     """
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.signing import sign

@@ -86,7 +86,8 @@ def missing_files(sizes: dict[str, int]) -> dict[str, int]:
         raise DeviceError(
             f"The disk is too full: {free:,} bytes are free, {required + DISK_MARGIN:,} are "
             "required.",
-            hint="Free disk space on the device, or keep fewer versions with --keep.",
+            hint="Free disk space on the device. To remove its old versions, deploy the bundle "
+            "that serves once more, with --keep 1.",
         )
     return offsets
 
