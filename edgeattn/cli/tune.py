@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 )
 @options.formats_option
 @options.schemes_option(
-    "Schemes to try and to mix; repeatable. Default: all but int4, which is experimental: add it "
-    "with --scheme all --scheme int4."
+    "Schemes to try and to mix; repeatable. Default: all but int16x8, which is slow on these "
+    "targets, and int4, which is experimental; add one with --scheme all --scheme int4."
 )
 @options.model_source
 @click.option(
