@@ -29,6 +29,7 @@ from edgeattn.errors import UsageError
 from edgeattn.schemes import MAX_DROP
 
 if TYPE_CHECKING:
+    from edgeattn.benchmark.board import BoardAddress
     from edgeattn.bundle.bundle import Bundle
     from edgeattn_converters.tuning.result import TuningResult
     from edgeattn_converters.tuning.search import Result as Candidate
@@ -75,11 +76,11 @@ class TuneResult(Result):
         """Write the figure to an .svg or .png file."""
         from edgeattn.report import frontier
 
-        points, floor = self._points()
-        frontier.draw(points, Path(path), floor=floor)
+        points, floor, place = self._points()
+        frontier.draw(points, Path(path), floor=floor, place=place)
 
-    def _points(self) -> tuple[list[Any], float | None]:
-        """The candidates with a score, and the lowest allowed score."""
+    def _points(self) -> tuple[list[Any], float | None, str]:
+        """The candidates with a score, the lowest allowed score, and where they were timed."""
         from edgeattn.report import frontier
 
         result = self.search
@@ -91,6 +92,7 @@ class TuneResult(Result):
                 item.p50_ms,
                 item.passed,
                 item.candidate == result.chosen.candidate,
+                item.interval_ms,
             )
             for item in result.results
             if item.score is not None
@@ -98,7 +100,8 @@ class TuneResult(Result):
         scores = list(result.reference_scores.values())
         # Scores of several outputs have different lowest values.
         floor = scores[0] - result.options.max_drop if len(scores) == 1 else None
-        return points, floor
+        board = result.options.on
+        return points, floor, frontier.HERE if board is None else board.destination
 
     def _document(self) -> dict[str, Any]:
         return as_document(self.search)
@@ -148,6 +151,9 @@ def tune(
     max_candidates: int = MAX_CANDIDATES,
     plot: StrPath | None = None,
     force: bool = False,
+    on: str | None = None,
+    python: str | None = None,
+    ssh_config: StrPath | None = None,
 ) -> TuneResult:
     """Search for the smallest or fastest artifact of a model that passes on your data.
 
@@ -158,6 +164,7 @@ def tune(
         output: The bundle. Default: ``MODEL.tuned.edge`` beside the file, and in the current
             folder for a model in memory.
         aim: What to minimize: ``size`` or ``latency``.
+        on: The host on which latencies are measured. Default: this machine.
 
     The other arguments are the options of ``edgeattn tune``; ``max_candidates`` is ``--most``.
     """
@@ -187,6 +194,7 @@ def tune(
     check_ignored(ignore, data_path, sample_path, calibration_path)
     if plot is not None:
         _check_plot(Path(plot))
+    board = _board(on, python, optional_path(ssh_config))
     search = tuning.tune(
         converters.ModelSource(
             file,
@@ -211,6 +219,7 @@ def tune(
             raw_calibration=raw_calibration,
             raw_data=raw_path is not None,
             max_candidates=max_candidates,
+            on=board,
         ),
         force=force,
     )
@@ -218,6 +227,18 @@ def tune(
     if plot is not None:
         result.save_plot(plot)
     return result
+
+
+def _board(on: str | None, python: str | None, config: Path | None) -> BoardAddress | None:
+    from edgeattn.benchmark.board import BoardAddress
+    from edgeattn.targets.ssh import parse_destination
+
+    if on is None:
+        for option, value in (("--python", python), ("--ssh-config", config)):
+            if value is not None:
+                raise UsageError(f"{option} has no effect without --on.", hint=f"Omit {option}.")
+        return None
+    return BoardAddress(parse_destination(on), python, config)
 
 
 def _check_plot(plot: Path) -> None:
@@ -237,15 +258,16 @@ def as_document(result: TuningResult) -> dict[str, Any]:
         "aim": result.options.aim,
         "max_drop": result.options.max_drop,
         "reference": dict(result.reference_scores),
-        "chosen": _entry(result.chosen),
-        "best_single": None if uniform is None else _entry(uniform),
-        "frontier": [_entry(item) for item in result.frontier],
-        "tried": [_entry(item) for item in result.results],
+        "latency": None if result.measured is None else dict(result.measured),
+        "chosen": _entry(result.chosen, result),
+        "best_single": None if uniform is None else _entry(uniform, result),
+        "frontier": [_entry(item, result) for item in result.frontier],
+        "tried": [_entry(item, result) for item in result.results],
         "untried": [{"what": what, "reason": reason} for what, reason in result.untried],
     }
 
 
-def _entry(result: Candidate) -> dict[str, Any]:
+def _entry(result: Candidate, search: TuningResult) -> dict[str, Any]:
     candidate = result.candidate
     return {
         "format": candidate.format,
@@ -261,5 +283,7 @@ def _entry(result: Candidate) -> dict[str, Any]:
         "interval": None if result.drop is None else list(result.drop[1:]),
         "excess": result.excess,
         "p50_ms": result.p50_ms,
+        "interval_ms": None if result.interval_ms is None else list(result.interval_ms),
+        "compared_with_fastest": search.compare_with_fastest(result),
         "shortfall": result.shortfall,
     }

@@ -11,7 +11,6 @@ from edgeattn.cli import options, output
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
-    from edgeattn_converters.tuning.search import Result
     from edgeattn_converters.tuning.tune import TuningResult
 
 
@@ -36,8 +35,14 @@ if TYPE_CHECKING:
     type=click.Choice(["size", "latency"]),
     default="size",
     show_default=True,
-    help="What to minimize: bytes, or the median latency on this machine.",
+    help="What to minimize: bytes, or the median latency.",
 )
+@click.option(
+    "--on",
+    metavar="USER@HOST",
+    help="Measure latencies on a host that ssh reaches. Default: this machine.",
+)
+@options.device_access
 @click.option(
     "-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.tuned.edge."
 )
@@ -67,6 +72,8 @@ def command(
     raw_calibration: Path | None,
     max_drop: float,
     aim: str,
+    on: str | None,
+    access: options.DeviceAccess,
     target: Path | None,
     formats: tuple[str, ...],
     schemes: tuple[str, ...],
@@ -82,6 +89,9 @@ def command(
     Every scheme, format and lowering is tried as a whole, those expected to be small first. If the
     smallest ones do not pass, the most sensitive layers get a larger scheme. If no candidate
     passes, the closest one is written. After an interruption, rerun the command to resume.
+
+    Latencies are measured in turns. A difference counts only if the 95% intervals do not overlap;
+    of several fastest candidates, the smallest is chosen.
     """
     from edgeattn.api.tune import tune
 
@@ -102,6 +112,8 @@ def command(
                 max_candidates=max_candidates,
                 plot=plot,
                 force=force,
+                on=on,
+                **vars(access),
             )
     except KeyboardInterrupt:
         output.echo("Results so far are stored. Rerun the command to resume.", err=True)
@@ -124,7 +136,7 @@ def as_text(result: TuningResult, *, table: bool) -> Text:
             f"{sum(item.passed for item in converted)} pass.",
             "",
             "Candidates that no other beats in size, score and latency at once:",
-            _table(result.frontier or (result.chosen,), result.chosen),
+            _table(result),
             "",
         ]
     scores = result.reference_scores
@@ -133,7 +145,7 @@ def as_text(result: TuningResult, *, table: bool) -> Text:
         for name, score in scores.items()
     )
     lines.append(f"Score of Keras: {listed}; allowed drop: {result.options.max_drop:g}.")
-    lines += _conclusion(result)
+    lines += [*_conclusion(result), *_latency(result)]
     lines += _untried(result)
     lines.append(f"Wrote {result.bundle.path}")
     return join_lines(lines)
@@ -147,13 +159,18 @@ def _conclusion(result: TuningResult) -> list[str]:
             f"{chosen.shortfall.removesuffix('.')}.",
             "Increase --max-drop, or pass more samples.",
         ]
-    smallest, smaller = (
-        ("Smallest", "smaller") if result.options.aim == "size" else ("Fastest", "faster")
-    )
+    by_size = result.options.aim == "size"
+    smaller = "smaller" if by_size else "faster"
     size = output.size(chosen.bytes or 0)
     # Without the word, one that was not tried may be better.
     tried = " tried" if result.untried else ""
-    lines = [f"{smallest}{tried} artifact that passes: {chosen.candidate.label}, {size}."]
+    group = len(result.fastest_group)
+    best = (
+        "Smallest" if by_size else "Fastest" if group == 1 else f"Smallest of the {group} fastest"
+    )
+    plural = "s" if not by_size and group > 1 else ""
+    passes = "pass" if plural else "passes"
+    lines = [f"{best}{tried} artifact{plural} that {passes}: {chosen.candidate.label}, {size}."]
     if not chosen.candidate.precision:
         mixtures = any(item.candidate.precision for item in result.results)
         return (
@@ -168,6 +185,25 @@ def _conclusion(result: TuningResult) -> list[str]:
     return lines
 
 
+def _latency(result: TuningResult) -> list[str]:
+    """The latency of the chosen artifact, and where it was measured."""
+    measured = result.measured
+    if measured is None:
+        return []
+    low, high = measured["interval_ms"]
+    where = measured["on"] + (f" ({measured['device']})" if measured["device"] else "")
+    lines = [
+        f"Its median latency on {where} is {measured['p50_ms']:.4g} ms "
+        f"(95% interval: {low:.4g} to {high:.4g})."
+    ]
+    if result.options.aim == "latency" and measured["no_difference_measured"]:
+        lines.append(
+            "No difference in latency measured from: "
+            f"{', '.join(measured['no_difference_measured'])}."
+        )
+    return lines
+
+
 def _untried(result: TuningResult) -> list[str]:
     """One line for each reason why something was not tried."""
     by_reason: dict[str, list[str]] = {}
@@ -176,7 +212,8 @@ def _untried(result: TuningResult) -> list[str]:
     return [f"Not tried ({reason}): {', '.join(items)}." for reason, items in by_reason.items()]
 
 
-def _table(results: tuple[Result, ...], chosen: Result) -> Text:
+def _table(result: TuningResult) -> Text:
+    results, chosen = result.frontier or (result.chosen,), result.chosen
     outputs = list(dict.fromkeys(name for item in results for name in item.scores))
     several = len(outputs) > 1
     header = [
@@ -184,6 +221,8 @@ def _table(results: tuple[Result, ...], chosen: Result) -> Text:
         *([f"score of {name}" for name in outputs] if several else ["score"]),
         "largest drop (95% interval)" if several else "drop (95% interval)",
         "median latency (ms)",
+        "95% interval (ms)",
+        "latency",
     ]
     rows = [
         [
@@ -193,7 +232,9 @@ def _table(results: tuple[Result, ...], chosen: Result) -> Text:
             f"{(item.bytes or 0) / 1000:,.1f}",
             *(_score(item.scores.get(name)) for name in outputs or [""]),
             "-" if item.drop is None else f"{item.drop[1]:+.4f} to {item.drop[2]:+.4f}",
-            "-" if item.p50_ms is None else f"{item.p50_ms:.3f}",
+            "-" if item.p50_ms is None else f"{item.p50_ms:.4g}",
+            "-" if item.interval_ms is None else "{:.4g} to {:.4g}".format(*item.interval_ms),
+            result.compare_with_fastest(item) or "-",
         ]
         for item in results
     ]

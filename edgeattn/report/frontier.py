@@ -19,12 +19,16 @@ COLORS = {
     "int16x8": "#009E73",
     "int4": "#CC79A7",
 }
+HERE = "this machine"
 MARKERS = {"tflite": "o", "onnx": "s"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """A candidate: size in bytes, score, and median latency in milliseconds if measured."""
+    """A candidate: size in bytes, score, and median latency in milliseconds if measured.
+
+    ``interval_ms`` is the 95% interval of the latency.
+    """
 
     label: str
     bytes: int
@@ -32,36 +36,42 @@ class Point:
     p50_ms: float | None
     passed: bool
     chosen: bool = False
+    interval_ms: tuple[float, float] | None = None
 
 
-def draw(points: Sequence[Point], path: Path, *, floor: float | None = None) -> None:
-    """Write the plot to ``path``, an ``.svg`` or ``.png`` file.
+def draw(
+    points: Sequence[Point], path: Path, *, floor: float | None = None, place: str = HERE
+) -> None:
+    """Write the plot of :func:`figure` to ``path``, an ``.svg`` or ``.png`` file.
 
     Raises :class:`OutputError` if the file cannot be written.
     """
-    with _drawn(points, floor) as figure:
+    with _drawn(points, floor, place) as figure:
         style.save(figure, path)
 
 
-def figure(points: Sequence[Point], floor: float | None = None) -> Any:
+def figure(points: Sequence[Point], floor: float | None = None, place: str = HERE) -> Any:
     """The plot as a figure of Matplotlib.
 
     The left panel shows the score, the right panel the median latency, both against the size.
-    ``floor`` is the lowest allowed score.
+    ``floor`` is the lowest allowed score, ``place`` the machine that measured the latencies.
     """
-    with _drawn(points, floor) as drawn:
+    with _drawn(points, floor, place) as drawn:
         return drawn
 
 
 @contextmanager
-def _drawn(points: Sequence[Point], floor: float | None) -> Iterator[Any]:
+def _drawn(points: Sequence[Point], floor: float | None, place: str) -> Iterator[Any]:
     """Yield the plot while the settings of Matplotlib with which to save it apply."""
     with style.figure(10, 4.2, 1, 2, look=Look(ink=INK)) as (figure, axes):
         left, right = axes[0]
         _scatter(left, [(point, point.score) for point in points])
         _scatter(right, [(point, point.p50_ms) for point in points])
         left.set_ylabel("score")
-        right.set_ylabel("median latency on this machine (ms)")
+        for point in points:
+            if point.interval_ms is not None:
+                right.vlines(point.bytes / 1e3, *point.interval_ms, color=INK, linewidth=1)
+        right.set_ylabel(f"median latency on {place} (ms)")
         right.set_ylim(bottom=0)
         if floor is not None:
             left.axhline(floor, color=RED, linestyle="--", linewidth=1)

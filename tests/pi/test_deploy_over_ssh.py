@@ -237,3 +237,28 @@ def test_commands_of_the_device_page(installed, edgeattn, work, home):
         assert {stage: item["stages"][stage] for stage in stages} == dict.fromkeys(stages, "pass")
     current = home / "edgeattn/model/current"
     assert sha256(current / MANIFEST) == sha256(work / "model.edge" / MANIFEST)
+
+
+def test_tune_by_the_latency_of_the_device(installed, edgeattn, work):
+    """The device answers which lowering of a recurrent model is the fastest."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("conversion needs TensorFlow")
+    for name in ("model.h5", "samples.npz"):
+        shutil.copy(PROJECT / "sample_models" / "find_max" / name, work / f"tuned-{name}")
+    document = edgeattn(
+        *("tune", "tuned-model.h5", "--data", "tuned-samples.npz", "--for", "latency"),
+        *("--format", "tflite", "--scheme", "float32", "--scheme", "dynamic_int8"),
+        *("--on", "raspberrypi", "-o", "tuned.edge", "--json"),
+    )
+    measured = [item for item in document["tried"] if item["p50_ms"] is not None]
+    assert {item["lowering"] for item in measured} == {"auto", "fused", "chunked", "unrolled"}
+    for item in measured:
+        assert item["interval_ms"][0] <= item["p50_ms"] <= item["interval_ms"][1]
+        assert item["compared_with_fastest"] in ("fastest", "no difference measured", "slower")
+    assert document["chosen"]["compared_with_fastest"] != "slower"
+    assert (document["latency"]["on"], document["latency"]["rounds"] > 0) == ("raspberrypi", True)
+    assert PI4.model in document["latency"]["device"]
+    (artifact,) = Bundle.open(work / "tuned.edge").manifest.artifacts
+    assert artifact.achieved["tuned"]["latency"] == document["latency"]
+    report = edgeattn("validate", "tuned.edge", "--on", "raspberrypi", "--json")
+    assert report["verdict"] == "pass"

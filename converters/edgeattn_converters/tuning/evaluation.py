@@ -194,7 +194,7 @@ class CandidateEvaluator:
             score=None if worst is None else worst.artifact_score,
             drop=None if worst is None else (worst.drop, *worst.interval),
             scores={outcome.output: outcome.artifact_score for outcome in outcomes},
-            shortfall=_shortfall(report),
+            shortfall=shortfall(report),
             artifact=converted.to_json(),
         )
 
@@ -225,7 +225,7 @@ def _ratio(check: Check) -> float:
     return 0.0 if value >= limit else math.inf
 
 
-def _shortfall(report: ArtifactReport) -> str:
+def shortfall(report: ArtifactReport) -> str:
     """The main reason why an artifact does not pass; empty if it does."""
     if report.reason:
         return report.reason
@@ -240,21 +240,3 @@ def _shortfall(report: ArtifactReport) -> str:
             # The limit of retention stands for --max-drop here.
             return f"{outcome.output}: {outcome.summary}. {replace(outcome, retention=None).remedy}"
     return ""
-
-
-def timed(
-    results: Sequence[Result], folder: Path, manifest: Manifest, *, runs: int, seconds: float
-) -> tuple[Result, ...]:
-    """``results`` with median latencies on this machine, measured in turns."""
-    from edgeattn.benchmark.latency import measure_artifacts
-    from edgeattn.targets.target import local_target
-
-    artifacts = tuple(Artifact.from_json(result.artifact) for result in results if result.artifact)
-    if not artifacts:
-        return tuple(results)
-    bundle = Bundle(folder, manifest)
-    report = measure_artifacts(bundle, artifacts, local_target(bundle), runs=runs, seconds=seconds)
-    medians = {item.artifact.path: item.timing.percentile_ms(50) for item in report.results}
-    return tuple(
-        replace(result, p50_ms=medians.get(str(result.artifact.get("path")))) for result in results
-    )

@@ -6,18 +6,22 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, write_manifest
 from edgeattn.frontend.description import FRONTEND
 from edgeattn.metrics.verdict import INCONCLUSIVE
 from edgeattn_converters.recipes import ALL, RECIPES, default_schemes
-from edgeattn_converters.tuning.evaluation import CandidateEvaluator, timed
-from edgeattn_converters.tuning.search import Result, SearchResult, best
+from edgeattn_converters.tuning.evaluation import CandidateEvaluator
+from edgeattn_converters.tuning.latency import TIMED
+from edgeattn_converters.tuning.search import (
+    Result,
+    SearchResult,
+    compare_with_fastest,
+    fastest_group,
+)
 from edgeattn_converters.tuning.tuning_options import TuningOptions
-
-# Latency is measured at the end, for the smallest that pass: how many, runs of each, seconds.
-TIMED, RUNS, SECONDS = 16, 256, 60.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class TuningResult:
     Attributes:
         best_uniform: The best result without a mixture, if one passes.
         untried: What the search left out, with the reason; empty if it was complete.
+        measured: How the latency of the chosen artifact was measured, as in its manifest.
     """
 
     bundle: Bundle
@@ -37,6 +42,7 @@ class TuningResult:
     reference_scores: Mapping[str, float]
     options: TuningOptions
     untried: tuple[tuple[str, str], ...] = ()
+    measured: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -45,18 +51,14 @@ class TuningResult:
             return 0
         return 6 if self.chosen.verdict == INCONCLUSIVE else 1
 
+    @property
+    def fastest_group(self) -> tuple[Result, ...]:
+        """The results that pass and from which no other is shown to be faster."""
+        return fastest_group(self.results)
 
-def with_latencies(
-    results: tuple[Result, ...], folder: Path, manifest: Manifest
-) -> tuple[Result, ...]:
-    """The results, with the latencies of the smallest that pass, or of the closest."""
-    passing = [r for r in results if r.passed]
-    closest = best(results, "size")
-    chosen = sorted(passing, key=lambda r: r.bytes or 0)[:TIMED] or ([closest] if closest else [])
-    by_candidate = {
-        r.candidate: r for r in timed(chosen, folder, manifest, runs=RUNS, seconds=SECONDS)
-    }
-    return tuple(by_candidate.get(r.candidate, r) for r in results)
+    def compare_with_fastest(self, result: Result) -> str | None:
+        """How the latency of ``result`` compares with the fastest; None if it was not measured."""
+        return compare_with_fastest(result, self.results)
 
 
 def untried_candidates(
@@ -74,16 +76,25 @@ def untried_candidates(
             if RECIPES[scheme].needs_calibration
         ]
     passing = [result for result in results if result.passed]
-    not_timed = sum(result.p50_ms is None for result in passing)
+    not_timed = sum(result.p50_ms is None and not result.unmeasured for result in passing)
     if options.aim == "latency" and not_timed:
-        untried.append((f"latency of {not_timed} others", f"only {TIMED} are timed"))
+        untried.append((f"latency of {not_timed} others", f"only {TIMED['latency']} are timed"))
+    untried += [
+        (f"latency of {result.candidate.label}", result.unmeasured.rstrip("."))
+        for result in results
+        if result.unmeasured
+    ]
     return tuple(untried)
 
 
 def write_bundle(
-    folder: Path, evaluator: CandidateEvaluator, chosen: Result, options: TuningOptions
+    folder: Path,
+    evaluator: CandidateEvaluator,
+    chosen: Result,
+    options: TuningOptions,
+    measured: Mapping[str, Any] | None,
 ) -> Manifest:
-    """Write the bundle of the chosen artifact to ``folder``."""
+    """Write the bundle of the chosen artifact, with its latency, to ``folder``."""
     artifact = Artifact.from_json(chosen.artifact)
     candidate = chosen.candidate
     path = f"{Path(evaluator.source.path).stem}.{candidate.scheme}.{candidate.format}"
@@ -94,6 +105,7 @@ def write_bundle(
         "precision": dict(candidate.precision),
         "verdict": chosen.verdict,
         "shortfall": chosen.shortfall,
+        "latency": measured,
     }
     achieved = {**artifact.achieved, "tuned": tuned}
     shutil.copyfile(evaluator.folder / artifact.path, folder / path)

@@ -26,8 +26,8 @@ LEVELS = ("int4", "dynamic_int8", "float16", "float32")
 # Schemes and lowerings by the size of their files, as expected before any is converted.
 BY_SIZE = ("int4", "dynamic_int8", "int8", "int16x8", "float16", "float32")
 LOWERINGS = ("auto", "fused", "chunked", "unrolled")
-# Medians closer than this ratio count as the same speed, and the smaller file is better.
-SAME_SPEED = 1.03
+# How the latency of a result compares with the fastest that passes.
+FASTEST, NO_DIFFERENCE, SLOWER = "fastest", "no difference measured", "slower"
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Result:
         shortfall: Why the candidate does not pass.
         artifact: The entry of the file in a manifest; empty if it could not be converted.
         p50_ms: The median latency in milliseconds, if it was measured.
+        interval_ms: The 95% interval of that median.
+        unmeasured: Why the latency could not be measured.
     """
 
     candidate: Candidate
@@ -88,6 +90,8 @@ class Result:
     shortfall: str = ""
     artifact: Mapping[str, Any] = field(default_factory=dict)
     p50_ms: float | None = None
+    interval_ms: tuple[float, float] | None = None
+    unmeasured: str = ""
 
     @property
     def passed(self) -> bool:
@@ -247,10 +251,42 @@ def best(results: Sequence[Result], aim: str) -> Result | None:
     passing = [result for result in converted if result.passed]
     if not passing:
         return min(converted, key=_distance, default=None)
-    if aim == "latency" and (timed := [r for r in passing if r.p50_ms is not None]):
-        fastest = min(r.p50_ms or math.inf for r in timed)
-        passing = [r for r in timed if (r.p50_ms or math.inf) <= SAME_SPEED * fastest]
+    if aim == "latency":
+        passing = list(fastest_group(passing)) or passing
     return min(passing, key=lambda r: (r.bytes or 0, r.excess))
+
+
+def fastest_group(results: Sequence[Result]) -> tuple[Result, ...]:
+    """The results that pass and from which no measured result is shown to be faster.
+
+    These are the one with the lowest median and all whose intervals overlap with its interval.
+    """
+    timed = [result for result in results if result.passed and result.p50_ms is not None]
+    if not timed:
+        return ()
+    lowest = min(timed, key=lambda result: result.p50_ms or 0.0)
+    return tuple(result for result in timed if not _is_faster(lowest, result))
+
+
+def compare_with_fastest(result: Result, results: Sequence[Result]) -> str | None:
+    """:data:`FASTEST`, :data:`NO_DIFFERENCE` or :data:`SLOWER`; None if it was not measured."""
+    if result.p50_ms is None:
+        return None
+    group = fastest_group(results)
+    if all(other.candidate != result.candidate for other in group):
+        return SLOWER if any(_is_faster(other, result) for other in group) else None
+    return FASTEST if len(group) == 1 else NO_DIFFERENCE
+
+
+def _is_faster(result: Result, other: Result) -> bool:
+    """Whether the whole interval of ``result`` lies below that of ``other``."""
+    return _limits(result)[1] < _limits(other)[0]
+
+
+def _limits(result: Result) -> tuple[float, float]:
+    """The interval of the latency; infinite if it was not measured."""
+    p50 = math.inf if result.p50_ms is None else result.p50_ms
+    return result.interval_ms or (p50, p50)
 
 
 def _distance(result: Result) -> tuple[Any, ...]:
@@ -261,22 +297,31 @@ def _distance(result: Result) -> tuple[Any, ...]:
 
 
 def frontier(results: Sequence[Result], aim: str = "size") -> tuple[Result, ...]:
-    """Results that no other beats in size, score and latency (if measured) at once."""
+    """Results that no other beats in size, score and latency (if measured) at once.
 
-    def figures(result: Result) -> tuple[float, ...]:
-        time = math.inf if result.p50_ms is None else result.p50_ms
+    A latency is better only if the intervals do not overlap.
+    """
+
+    def figures(result: Result) -> tuple[float, float]:
         score = -math.inf if result.score is None else result.score
-        return (float(result.bytes or 0), -score, time)
+        return (float(result.bytes or 0), -score)
+
+    def beats(result: Result, other: Result) -> bool:
+        own, others = figures(result), figures(other)
+        if any(a > b for a, b in zip(own, others, strict=True)) or _is_faster(other, result):
+            return False
+        return own != others or _is_faster(result, other)
 
     scored = [result for result in results if result.bytes is not None and result.score is not None]
     optimal: list[Result] = []
     for result in scored:
-        own = figures(result)
-        beaten = any(
-            all(a <= b for a, b in zip(figures(other), own, strict=True)) and figures(other) != own
-            for other in scored
+        equal = any(
+            figures(other) == figures(result)
+            and not _is_faster(result, other)
+            and not _is_faster(other, result)
+            for other in optimal
         )
-        if not beaten and own not in [figures(other) for other in optimal]:
+        if not equal and not any(beats(other, result) for other in scored):
             optimal.append(result)
     key = (lambda r: r.p50_ms or math.inf) if aim == "latency" else (lambda r: r.bytes or 0)
     return tuple(sorted(optimal, key=key))

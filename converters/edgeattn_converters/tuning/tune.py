@@ -19,6 +19,7 @@ from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, StrPath
 from edgeattn_converters.recipes import RECIPES, expand_schemes
 from edgeattn_converters.tuning.evaluation import CandidateEvaluator, ResultStore
+from edgeattn_converters.tuning.latency import MeasuringDevice, choose
 from edgeattn_converters.tuning.preparation import (
     load_task,
     prepare_search,
@@ -29,7 +30,6 @@ from edgeattn_converters.tuning.preparation import (
 from edgeattn_converters.tuning.result import (
     TuningResult,
     untried_candidates,
-    with_latencies,
     write_bundle,
 )
 from edgeattn_converters.tuning.search import (
@@ -71,6 +71,7 @@ def tune(
     _check_options(source, data, options)
     target = Path(output) if output is not None else source.beside(".tuned.edge")
     check_new_bundle(target, force=force)
+    device = _checked_device(options)
     with (
         search_folder(target) as folder,
         tempfile.TemporaryDirectory() as temporary,
@@ -97,13 +98,13 @@ def tune(
             return _stored_result(evaluator, store, candidate, task, first)
 
         searched = search(space, evaluate, max_candidates=options.max_candidates)
-        results = with_latencies(searched.results, folder, evaluator.manifest)
-        chosen = best(results, options.aim)
+        choice = choose(searched.results, options.aim, evaluator, device)
+        results, chosen = choice.results, choice.chosen
         if chosen is None:
             reasons = {r.candidate.label: r.shortfall for r in results}
             raise nothing_converted(Path(source.path), reasons)
         with new_bundle(target, force=force) as bundle_folder:
-            manifest = write_bundle(bundle_folder, evaluator, chosen, options)
+            manifest = write_bundle(bundle_folder, evaluator, chosen, options, choice.measured)
         shutil.rmtree(folder, ignore_errors=True)
     uniform = [r for r in results if r.passed and not r.candidate.precision]
     return TuningResult(
@@ -115,7 +116,17 @@ def tune(
         reference_scores=scores,
         options=options,
         untried=untried_candidates(searched, results, options),
+        measured=choice.measured,
     )
+
+
+def _checked_device(options: TuningOptions) -> MeasuringDevice | None:
+    """The board, once it is known to run every format; :class:`DeviceError` if it does not."""
+    if options.on is None:
+        return None
+    from edgeattn.benchmark.board import check_board
+
+    return MeasuringDevice(options.on, check_board(options.on, tuple(options.formats) or FORMATS))
 
 
 def _check_options(source: ModelSource, data: StrPath, options: TuningOptions) -> None:

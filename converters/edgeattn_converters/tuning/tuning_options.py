@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgeattn.errors import UsageError
 from edgeattn.schemes import MAX_DROP
 from edgeattn_converters.options import QuantizationOptions, StrPath
+
+if TYPE_CHECKING:
+    from edgeattn.benchmark.board import BoardAddress
 
 AIMS = ("size", "latency")
 
@@ -25,6 +29,7 @@ class TuningOptions:
         raw_calibration: A file of raw inputs in its place, which the front end prepares.
         raw_data: Whether the file of samples is a raw dataset, which the front end prepares.
         max_candidates: The largest number of files to convert.
+        on: The board that measures latencies; default: this machine.
     """
 
     max_drop: float = MAX_DROP
@@ -35,6 +40,7 @@ class TuningOptions:
     max_candidates: int = 80
     raw_calibration: StrPath | None = None
     raw_data: bool = False
+    on: BoardAddress | None = None
 
     def __post_init__(self) -> None:
         if self.aim not in AIMS:

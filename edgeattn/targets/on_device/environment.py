@@ -31,6 +31,13 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
+def installed_version() -> str:
+    """The version of edgeattn."""
+    from edgeattn.version import __version__
+
+    return __version__
+
+
 def check_runtimes() -> list[dict[str, Any]]:
     """A :class:`edgeattn.device.runtime_check.RuntimeCheck` for each runtime, as JSON."""
     from edgeattn.device import runtime_check

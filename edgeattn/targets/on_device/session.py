@@ -6,10 +6,12 @@ network fails without notice.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -61,9 +63,14 @@ def resolve(folder: str) -> Path:
     return path if path.is_absolute() else Path.home() / path
 
 
+def digest_of(files: Mapping[str, str]) -> str:
+    """The SHA-256 of a list of files, by which the cache has them if they are no bundle."""
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
+
+
 @ends_when_idle
 def open_cache(digest: str) -> None:
-    """Receive a bundle that is not deployed, by its manifest's SHA-256, and remove old ones."""
+    """Receive files that are not deployed, by a SHA-256 that identifies them; remove old ones."""
     cache = resolve(CACHE)
     root = cache / check_digest(digest)[:16]
     root.mkdir(parents=True, exist_ok=True)
@@ -114,4 +121,14 @@ def assemble_bundle(files: dict[str, str]) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     store.assemble(folder, files)
     Bundle.open(folder)
+    return str(folder)
+
+
+@ends_when_idle
+def assemble_files(files: dict[str, str]) -> str:
+    """The folder with ``files`` (path: SHA-256), which need not be those of a bundle."""
+    store: FileStore = state["store"]
+    folder = store.root / "files"
+    shutil.rmtree(folder, ignore_errors=True)
+    store.assemble(folder, files)
     return str(folder)

@@ -4,14 +4,21 @@ import itertools
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from edgeattn.metrics.medians import median_interval
 from edgeattn_converters.tuning.search import (
+    FASTEST,
+    NO_DIFFERENCE,
+    SLOWER,
     Candidate,
     Layer,
     Result,
     Space,
     best,
+    compare_with_fastest,
+    fastest_group,
     frontier,
     search,
 )
@@ -178,15 +185,86 @@ def test_an_inconclusive_verdict_is_closer_than_a_failed_one():
     assert best([Result(UNIFORM[0], "not made")], "size") is None
 
 
-def test_latency_prefers_the_fastest_and_among_equals_the_smallest():
-    slow = Result(UNIFORM[0], "pass", 10, p50_ms=2.0)
-    fast = Result(UNIFORM[1], "pass", 30, p50_ms=1.0)
-    same = Result(UNIFORM[2], "pass", 20, p50_ms=1.02)
-    failing = Result(UNIFORM[2], "fail", 1, 9.0, p50_ms=0.1)
-    assert best([slow, fast, same, failing], "latency") is same
-    assert best([slow, fast, same, failing], "size") is slow
+def timed(index, size, p50_ms, interval_ms, verdict="pass"):
+    candidate = replace(UNIFORM[index % len(UNIFORM)], precision=(("layer", str(index)),))
+    return Result(candidate, verdict, size, p50_ms=p50_ms, interval_ms=interval_ms)
+
+
+def test_latency_prefers_the_fastest_and_among_those_without_a_difference_the_smallest():
+    slow = timed(0, 10, 2.0, (1.9, 2.1))
+    fast = timed(1, 30, 1.0, (0.9, 1.1))
+    # Its interval overlaps with that of the fastest.
+    same = timed(2, 20, 1.15, (1.05, 1.2))
+    failing = timed(3, 1, 0.1, (0.1, 0.1), "fail")
+    results = [slow, fast, same, failing]
+    assert best(results, "latency") is same
+    assert best(results, "size") is slow
+    assert fastest_group(results) == (fast, same)
+    assert [compare_with_fastest(item, results) for item in results] == [
+        SLOWER,
+        NO_DIFFERENCE,
+        NO_DIFFERENCE,
+        None,
+    ]
+    # Without it, the difference is measured.
+    assert compare_with_fastest(fast, [slow, fast]) == FASTEST
     # A result without latency cannot be the fastest.
-    assert best([Result(UNIFORM[0], "pass", 1), fast], "latency") is fast
+    untimed = Result(UNIFORM[0], "pass", 1)
+    assert best([untimed, fast], "latency") is fast
+    assert compare_with_fastest(untimed, [untimed, fast]) is None
+
+
+def test_overlaps_that_form_a_chain():
+    """The third overlaps with the second only, and is slower than the first."""
+    first, second, third = (
+        timed(index, 30 - index, start + 0.5, (start, start + 1.0))
+        for index, start in enumerate((1.0, 1.9, 2.8))
+    )
+    results = [third, second, first]
+    assert best(results, "latency") is second
+    assert [compare_with_fastest(item, results) for item in results] == [
+        SLOWER,
+        NO_DIFFERENCE,
+        NO_DIFFERENCE,
+    ]
+
+
+def simulated_results(generator, medians, noise):
+    results = []
+    for index, median in enumerate(medians):
+        rounds = median * np.exp(noise * generator.standard_normal(25))
+        middle, low, high = median_interval(rounds.tolist(), len(medians))
+        results.append(timed(index, 10 + index, middle, (low, high)))
+    return results
+
+
+def test_noise_is_hardly_ever_called_a_difference():
+    """16 candidates that are equally fast, 300 times; none has a difference in 95%."""
+    generator = np.random.default_rng(1)
+    wrong = 0
+    for _ in range(300):
+        results = simulated_results(generator, [1.0] * 16, 0.05)
+        wrong += len(fastest_group(results)) < 16
+    assert wrong <= 15
+
+
+def test_a_difference_beyond_the_noise_is_measured():
+    generator = np.random.default_rng(2)
+    for _ in range(50):
+        results = simulated_results(generator, [1.05, 1.0, 1.05], 0.01)
+        assert [compare_with_fastest(item, results) for item in results] == [
+            SLOWER,
+            FASTEST,
+            SLOWER,
+        ]
+
+
+def test_the_frontier_ignores_differences_within_noise():
+    small = replace(timed(0, 10, 1.1, (0.9, 1.3)), score=0.9)
+    large = replace(timed(1, 20, 1.0, (0.8, 1.2)), score=0.9)
+    assert frontier([large, small]) == (small,)
+    faster = replace(timed(2, 20, 0.5, (0.4, 0.6)), score=0.9)
+    assert frontier([faster, small]) == (small, faster)
 
 
 def test_the_frontier_excludes_results_that_another_beats():

@@ -1,0 +1,173 @@
+"""A board reached over ssh on which candidates are measured and validated."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeattn import progress
+from edgeattn.benchmark.artifact_worker import INPUT_SAMPLES
+from edgeattn.benchmark.comparison import (
+    SECONDS,
+    Comparison,
+    MedianLatency,
+    compare_on_this_device,
+    parse_latencies,
+)
+from edgeattn.device.runtime_check import PASS
+from edgeattn.errors import DeviceError, EdgeattnError
+from edgeattn.process.limits import run_limits
+from edgeattn.targets import ssh
+from edgeattn.targets.connection import CALL_TIMEOUT, Connection, check_host, send_files
+from edgeattn.targets.on_device import environment, session
+from edgeattn.targets.replies import parse_folder, parsing, text
+from edgeattn.targets.target import WORKER_MODULE, Target
+from edgeattn.validation.validate import ValidationOptions, validate
+from edgeattn.version import __version__
+
+if TYPE_CHECKING:
+    from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import Artifact
+    from edgeattn.device.info import Device
+    from edgeattn.evaluation.dataset import Dataset
+    from edgeattn.tensors import Tensors
+    from edgeattn.validation.report import Report
+
+
+@dataclass(frozen=True)
+class BoardAddress:
+    """How a board is reached.
+
+    Attributes:
+        destination: USER@HOST, ssh://USER@HOST:PORT or a name of the ssh configuration.
+        python: Its Python, a path on the board; default: that of ``~/edge``, or ``python3``.
+        config: The ssh configuration that replaces ``~/.ssh/config``.
+    """
+
+    destination: str
+    python: str | None = None
+    config: Path | None = None
+
+
+@dataclass(frozen=True)
+class Board:
+    """An open connection to a board that has a copy of the files of ``artifacts``."""
+
+    target: Target
+    connection: Connection
+
+    def compare(
+        self,
+        artifacts: Sequence[Artifact],
+        inputs: Tensors,
+        comparison: Comparison = Comparison(),  # noqa: B008
+    ) -> tuple[MedianLatency, ...]:
+        """The latency of each artifact, measured in turns on the board.
+
+        Raises :class:`DeviceError` if the connection is lost.
+        """
+        progress.report(f"measuring {len(artifacts)} artifacts on {self.target.name}")
+        # Each block takes as long as the limit of a runtime at most; so long only if it hangs.
+        timeout = CALL_TIMEOUT + SECONDS + run_limits().seconds
+        reply, _ = self.connection.call_with_tensors(
+            compare_on_this_device,
+            {
+                "folder": self.target.folder,
+                "artifacts": [artifact.to_json() for artifact in artifacts],
+                "comparison": asdict(comparison),
+                "limits": asdict(run_limits()),
+            },
+            {name: array[:INPUT_SAMPLES] for name, array in inputs.items()},
+            timeout=timeout,
+        )
+        return parse_latencies(reply, len(artifacts))
+
+    def validate(
+        self,
+        bundle: Bundle,
+        artifacts: tuple[Artifact, ...],
+        *,
+        dataset: Dataset | None = None,
+        options: ValidationOptions = ValidationOptions(),  # noqa: B008
+    ) -> Report:
+        """Validate as :func:`edgeattn.validation.validate.validate` does, but run on the board."""
+        progress.report(f"validating on {self.target.name}")
+        with self.target.start() as worker:
+            return validate(
+                bundle,
+                artifacts,
+                lambda artifact: self.target.runner(worker, artifact, as_deployed=True),
+                dataset=dataset,
+                options=options,
+            )
+
+
+def check_board(address: BoardAddress, formats: Sequence[str]) -> Device:
+    """The machine, if it can run files of all ``formats``.
+
+    Raises :class:`UsageError` if the address is invalid, and :class:`DeviceError` if the board does
+    not respond, has no edgeattn or another version of it, or if a runtime is missing or wrong.
+    """
+    name = address.destination
+    progress.report(f"checking {name}")
+    device, checks, advice = check_host(name, address.python, address.config)
+    if advice:
+        raise DeviceError(advice[0].message, hint=advice[0].remedy)
+    failing = [check for check in checks if check.format in formats and check.state != PASS]
+    if failing:
+        reasons = "; ".join(f"{check.format}: {check.reason or check.state}" for check in failing)
+        missing = {check.format for check in failing}
+        others = "".join(f" --format {item}" for item in formats if item not in missing)
+        raise DeviceError(
+            f"No runtime for {' or '.join(sorted(missing))} files works on {name}: {reasons}",
+            hint=f"Check the device: edgeattn doctor {name}"
+            + (f". To measure other files only, pass{others}" if others else ""),
+        )
+    with _connected(address) as connection:
+        _check_version(connection)
+    return device
+
+
+@contextlib.contextmanager
+def open_board(address: BoardAddress, folder: Path, files: Mapping[str, str]) -> Iterator[Board]:
+    """A connection to a board, with ``files`` (path in ``folder``: SHA-256) copied to it.
+
+    The board keeps them in its cache, as ``bench --on`` does. Raises :class:`DeviceError` if it
+    does not respond.
+    """
+    with _connected(address) as connection:
+        connection.call(session.open_cache, digest=session.digest_of(files))
+        send_files(connection, folder, files)
+        copied = parse_folder(connection.call(session.assemble_files, files=dict(files)))
+        command = connection.host.python_command(address.python, *WORKER_MODULE)
+        target = Target(address.destination, copied, command, connection.host)
+        yield Board(target, connection)
+
+
+@contextlib.contextmanager
+def _connected(address: BoardAddress) -> Iterator[Connection]:
+    with (
+        ssh.connect(address.destination, address.config) as host,
+        ssh.worker_on(host, address.python) as worker,
+    ):
+        yield Connection(worker, host)
+
+
+def _check_version(connection: Connection) -> None:
+    name, hint = connection.host.destination, "Install this version with edgeattn deploy --install."
+    try:
+        reply: Any = connection.call(environment.installed_version)
+    except DeviceError:
+        raise
+    except EdgeattnError as error:
+        # Earlier versions do not have the function.
+        raise DeviceError(f"{name} has another edgeattn than {__version__}.", hint=hint) from error
+    with parsing("its version"):
+        installed = text(reply)
+    if installed != __version__:
+        raise DeviceError(
+            f"{name} has edgeattn {installed}, this machine has {__version__}.", hint=hint
+        )

@@ -1,0 +1,200 @@
+"""Latencies measured on a board through a real ssh and sshd, and boards that fail."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import artifacts
+import pytest
+from emulated import CannotEmulate
+from sshd import running_sshd
+
+from edgeattn.benchmark.board import BoardAddress, check_board, open_board
+from edgeattn.benchmark.comparison import Comparison
+from edgeattn.errors import DeviceError
+
+PROJECT = Path(__file__).parents[2]
+NO_RUNTIME = "raise ImportError('no runtime on this board')\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The home folder of the board, and programs in place of its Python."""
+    return tmp_path_factory.mktemp("board")
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    try:
+        with running_sshd(["env", "-C", str(folder), f"HOME={folder}", "sh", "-c"]) as server:
+            yield server
+    except CannotEmulate as reason:
+        pytest.skip(str(reason))
+
+
+def python(folder: Path, name: str, *variables: str) -> str:
+    """A program that runs Python with this working tree and environment variables."""
+    path = folder / name
+    search_path = f"PYTHONPATH={PROJECT}:{':'.join(sys.path)}"
+    words = ["env", search_path, *variables, sys.executable]
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def without_runtimes(folder: Path, *modules: str) -> str:
+    """A Python that cannot import these runtimes."""
+    stubs = folder / "-".join(modules)
+    for module in modules:
+        (stubs / module).mkdir(parents=True)
+        (stubs / module / "__init__.py").write_text(NO_RUNTIME)
+    path = f"PYTHONPATH={stubs}:{PROJECT}:{':'.join(sys.path)}"
+    return python(folder, f"without-{stubs.name}", path)
+
+
+@pytest.fixture(scope="module")
+def address(server, folder):
+    return BoardAddress(server.host, python(folder, "python"), server.config)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return artifacts.write_dense_bundle(tmp_path_factory.mktemp("bundle") / "dense.edge")
+
+
+def opened(address, bundle):
+    files = {item.path: item.sha256 for item in bundle.manifest.artifacts}
+    return open_board(address, bundle.path, files)
+
+
+def inputs(bundle):
+    return {"input/x": bundle.reference()["input/x"]}
+
+
+def test_artifacts_are_measured_and_validated_on_the_board(address, bundle):
+    device = check_board(address, ("tflite", "onnx"))
+    assert device.cores == os.cpu_count()
+    selected = bundle.manifest.artifacts
+    with opened(address, bundle) as board:
+        results = board.compare(selected, inputs(bundle), Comparison(rounds=7))
+        report = board.validate(bundle, selected)
+    assert report.verdict == "pass"
+    assert [len(result.rounds_ms) for result in results] == [7, 7]
+    assert [result.runtime.split()[0] for result in results] == ["ai-edge-litert", "onnxruntime"]
+    for result in results:
+        median, low, high = result.estimate
+        assert 0 < low <= median <= high
+
+
+def test_wrong_outputs_do_not_pass_on_the_board(address, tmp_path):
+    bias = artifacts.BIAS + 1e-2
+    wrong = artifacts.write_dense_bundle(tmp_path / "wrong.edge", formats=("onnx",), bias=bias)
+    with opened(address, wrong) as board:
+        assert board.validate(wrong, wrong.manifest.artifacts).verdict == "fail"
+
+
+def test_a_connection_that_is_lost_in_the_middle(address, bundle, server):
+    """The process of the board is killed while it measures."""
+    processes = f"{server.config.parent}/sshd.pid"
+    daemon = Path(processes).read_text().strip()
+
+    def sessions():
+        text = subprocess.run(["ps", "-o", "pid=", "--ppid", daemon], capture_output=True).stdout
+        return [int(pid) for pid in text.split()]
+
+    with opened(address, bundle) as board:
+        connection = board.connection
+        call = connection.worker.call
+
+        def call_and_lose(function, *arguments, **keywords):
+            if function.endswith(":compare_on_this_device"):
+                for pid in sessions():
+                    os.kill(pid, signal.SIGKILL)
+            return call(function, *arguments, **keywords)
+
+        connection.worker.call = call_and_lose
+        with pytest.raises(DeviceError, match=server.host):
+            board.compare(bundle.manifest.artifacts, inputs(bundle))
+
+
+def test_boards_without_a_runtime(server, folder):
+    both = without_runtimes(folder, "ai_edge_litert", "tflite_runtime", "onnxruntime")
+    with pytest.raises(DeviceError, match="No runtime for onnx or tflite files") as caught:
+        check_board(BoardAddress(server.host, both, server.config), ("tflite", "onnx"))
+    assert caught.value.exit_code == 5
+    assert "--format" not in caught.value.hint
+    one = BoardAddress(server.host, without_runtimes(folder, "onnxruntime"), server.config)
+    with pytest.raises(DeviceError, match="No runtime for onnx files") as caught:
+        check_board(one, ("tflite", "onnx"))
+    assert "--format tflite" in caught.value.hint
+    check_board(one, ("tflite",))
+
+
+def test_boards_without_this_edgeattn(server, folder):
+    other = folder / "other"
+    (other / "sitecustomize").mkdir(parents=True)
+    start = "import edgeattn.version\nedgeattn.version.__version__ = '0.0.1'\n"
+    (other / "sitecustomize" / "__init__.py").write_text(start)
+    path = f"PYTHONPATH={other}:{PROJECT}:{':'.join(sys.path)}"
+    with pytest.raises(DeviceError, match=r"has edgeattn 0\.0\.1, this machine has"):
+        check_board(
+            BoardAddress(server.host, python(folder, "older", path), server.config), ("onnx",)
+        )
+    plain = folder / "no-edgeattn"
+    plain.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
+    plain.chmod(0o755)
+    with pytest.raises(DeviceError, match="No module named") as caught:
+        check_board(BoardAddress(server.host, str(plain), server.config), ("onnx",))
+    assert "--install" in caught.value.hint
+
+
+def tune(tmp_path, *arguments):
+    """``edgeattn tune`` of a file that is no model: the board is checked before it is read."""
+    for name in ("model.keras", "data.npz"):
+        (tmp_path / name).write_bytes(b"none")
+    return subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "edgeattn", "tune", "model.keras", "--data", "data.npz"),
+            *arguments,
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{PROJECT}:{PROJECT}/converters"},
+    )
+
+
+def test_an_unreachable_board_ends_a_search_before_it_converts(server, tmp_path):
+    config = tmp_path / "config"
+    config.write_text(server.config.read_text().replace("Port ", "Port 1 # "))
+    process = tune(tmp_path, "--on", server.host, "--ssh-config", str(config))
+    assert process.returncode == 5
+    assert server.host in process.stderr
+    assert "Connection refused" in process.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config", "data.npz", "model.keras"]
+
+
+def test_options_without_a_board(tmp_path):
+    for option in ("--python", "--ssh-config"):
+        process = tune(tmp_path, option, "x")
+        assert process.returncode == 2
+        assert f"{option} has no effect without --on" in process.stderr
+    process = tune(tmp_path, "--on", "-oProxyCommand=x")
+    assert process.returncode == 2
+    assert "Not a host that ssh can reach" in process.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "model.keras"]
+
+
+@pytest.mark.long
+def test_more_artifacts_than_an_sshd_allows_sessions(address, bundle):
+    """OpenSSH allows 10 sessions per connection by default."""
+    selected = bundle.manifest.artifacts * 6
+    with opened(address, bundle) as board:
+        results = board.compare(selected, inputs(bundle), Comparison(rounds=1))
+    assert all(result.estimate is not None for result in results)
