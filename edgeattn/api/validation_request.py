@@ -274,7 +274,7 @@ def report_extras(
 
         extras["bench"] = read_bench_of(bench, artifacts)
     if vocabulary is not None:
-        from edgeattn.report.map_section import has_token_maps
+        from edgeattn.report.attended_inputs import has_token_maps
         from edgeattn.report.vocabulary import read_vocabulary
 
         extras["vocabulary"] = read_vocabulary(vocabulary)

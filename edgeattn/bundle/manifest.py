@@ -129,7 +129,8 @@ class Manifest:
     """Contents and origin of a bundle.
 
     ``model`` always has ``file`` and ``parameters``; ``attention`` lists its attention maps, and
-    ``attention_outputs`` is whether the artifacts have them as outputs. ``reference`` always has
+    ``attention_outputs`` is whether the artifacts have them as outputs. ``attended`` has the names
+    of the inputs at the keys and queries of each map. ``reference`` always has
     ``path``, ``sha256``, ``source`` and the numbers of ``samples`` and ``edge_cases``. ``created``
     is when it was converted, in whole seconds since 1970 (UTC); earlier versions did not store it.
     ``frontend`` has ``path`` and ``sha256`` of the description of the front end, if there is one.
@@ -149,6 +150,15 @@ class Manifest:
         artifacts = {artifact.path: artifact.sha256 for artifact in self.artifacts}
         others = [self.reference, *([] if self.frontend is None else [self.frontend])]
         return {**artifacts, **{str(item["path"]): str(item["sha256"]) for item in others}}
+
+    @property
+    def attended(self) -> Mapping[str, Mapping[str, Sequence[str]]] | None:
+        """Names of inputs by map: those at its ``keys``, and at its ``queries`` if they are known.
+
+        A map whose keys are unknown is missing; None if an earlier version wrote the bundle.
+        """
+        inputs: Mapping[str, Mapping[str, Sequence[str]]] | None = self.model.get("attended")
+        return inputs
 
     @property
     def reference_kind(self) -> str:
@@ -186,6 +196,8 @@ class Manifest:
         _check_types("model", model, file=str)
         for item in model.get("attention", ()):
             TensorSpec.from_json(item)
+        if "attended" in model:
+            _check_attended(model["attended"])
         _check_types("reference", reference, path=str, sha256=str, source=str)
         _check_count("parameters", model["parameters"])
         for key in ("samples", "edge_cases"):
@@ -234,6 +246,14 @@ def _check_types(section: str, data: Mapping[str, Any], **types: type) -> None:
     for key, expected in types.items():
         if type(data[key]) is not expected:
             raise ValueError(f"{section}: {key} is {data[key]!r}, not {expected.__name__}")
+
+
+def _check_attended(attended: Mapping[str, Mapping[str, object]]) -> None:
+    for name, inputs in attended.items():
+        for axis in ("keys", "queries"):
+            names = inputs[axis]
+            if type(names) is not list or any(type(item) is not str for item in names):
+                raise ValueError(f"attended: {axis} of {name} are {names!r}, not a list of names")
 
 
 def _check_count(name: str, value: object) -> None:

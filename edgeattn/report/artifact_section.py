@@ -7,6 +7,7 @@ import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.limits import Check
+from edgeattn.report.attended_inputs import Attended
 from edgeattn.report.map_section import MapSection, map_section
 from edgeattn.report.number_formats import format_number
 from edgeattn.report.svg_figures import Figure
@@ -43,6 +44,7 @@ def artifact_section(
     max_map_bytes: int,
     vocabulary: Sequence[str] | None,
     explanation: Sequence[str],
+    attended: Attended | None,
 ) -> ArtifactSection:
     """Draw the figures of one artifact on the first ``samples`` rows of ``reference``."""
     expected = {name: array[:samples] for name, array in reference.items()}
@@ -54,7 +56,7 @@ def artifact_section(
         weights=_weight_types(item.artifact.achieved.get("weights")),
         operators=_operator_types(item.artifact.achieved.get("computes_in")),
         errors=list(_error_histograms(item, expected, outputs)),
-        maps=map_section(item.artifact, expected, outputs, max_map_bytes, vocabulary),
+        maps=map_section(item.artifact, expected, outputs, max_map_bytes, vocabulary, attended),
         outcomes=[] if item.task is None else [outcome_details(o) for o in item.task.results],
         explanation=explanation,
     )

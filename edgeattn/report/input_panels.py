@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,53 +18,14 @@ from edgeattn.report.svg_panels import (
     step_axis,
     svg_element,
 )
-from edgeattn.tensors import Array, Tensors
-
-if TYPE_CHECKING:
-    from edgeattn.bundle.manifest import Artifact
+from edgeattn.tensors import Array
 
 # A signal with more features or steps is drawn as an image.
 LINE_COLORS = (BLUE, ORANGE, GREEN, RED)
 MAX_LINE_STEPS = 400
 
 
-def attended_input(artifact: Artifact, arrays: Tensors, name: str) -> Array | None:
-    """The only input of numbers that has a step, or a patch of an image, for each key of a map.
-
-    Returns ``(samples, steps, features)`` of a signal, ``(samples, height, width, channels)`` of an
-    image, or None.
-    """
-    keys = arrays[name].shape[-1]
-    fitting = []
-    for spec in artifact.inputs:
-        values = arrays.get(f"input/{spec.name}")
-        if values is None or values.dtype.kind != "f" or not 2 <= values.ndim <= 4:
-            continue
-        shape = values.shape[1:]
-        if shape[0] == keys and len(shape) <= 2:
-            fitting.append(values.reshape(*values.shape[:2], -1))
-        elif len(shape) == 3 and patch_grid(shape, keys) is not None:
-            fitting.append(values)
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def patch_grid(shape: tuple[int, ...], keys: int) -> tuple[int, int] | None:
-    """Rows and columns of square patches of an image ``(height, width, channels)``.
-
-    There is one patch for each key, apart from one more key for the class. None if the image
-    cannot be divided so.
-    """
-    if len(shape) != 3 or shape[2] not in (1, 3):
-        return None
-    for patch in range(1, min(shape[:2]) + 1):
-        rows, columns = shape[0] // patch, shape[1] // patch
-        divides = (rows * patch, columns * patch) == shape[:2]
-        if divides and rows * columns in (keys, keys - 1):
-            return rows, columns
-    return None
-
-
-def input_panel(values: Array, title: str, is_image: bool) -> str:
+def input_panel(values: Array, title: str, is_image: bool, name: str = "input") -> str:
     """One sample as an SVG: ``(steps, features)``, or ``(height, width, channels)``."""
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
@@ -75,12 +35,14 @@ def input_panel(values: Array, title: str, is_image: bool) -> str:
     if is_image:
         pixels = values.mean(-1)
         x, y = (step_axis(length, None, 0, "") for length in pixels.shape[::-1])
-        return _image(pixels, f"input, image: {title}", "input (mean of channels)", x, y, low, high)
+        return _image(
+            pixels, f"{name}, image: {title}", f"{name} (mean of channels)", x, y, low, high
+        )
     steps, features = values.shape
     x = step_axis(steps, None, 0)
     if features > len(LINE_COLORS) or steps > MAX_LINE_STEPS:
         y = step_axis(features, None, 0, "feature")
-        return _image(values.T, f"input, image: {title}", "input", x, y, low, high)
+        return _image(values.T, f"{name}, image: {title}", name, x, y, low, high)
     frame = Frame(BARS_HEIGHT)
     shapes = []
     for color, column in zip(LINE_COLORS, values.T, strict=False):
@@ -96,7 +58,7 @@ def input_panel(values: Array, title: str, is_image: bool) -> str:
         )
         shapes.append(line + (dots if steps <= 40 else ""))
     scale = Axis("", number_ticks(low, high))
-    heading = "input" if features == 1 else f"input, {features} features"
+    heading = name if features == 1 else f"{name}, {features} features"
     return svg_element(frame, f"{heading}: {title}", heading, shapes, x, scale)
 
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.pairwise import max_abs_error
-from edgeattn.report.input_panels import attended_input, input_panel, patch_grid
+from edgeattn.report.attended_inputs import Attended, AttendedInputs, attended_inputs
+from edgeattn.report.input_panels import input_panel
 from edgeattn.report.number_formats import format_number
-from edgeattn.report.svg_panels import map_panels
+from edgeattn.report.svg_panels import KeyLabels, map_panels
 from edgeattn.tensors import Array, Tensors
 
 # For all maps of all artifacts together, so that the report can be sent by mail.
@@ -42,7 +43,8 @@ class MapFigures:
     """The figures of one map, and the options of its pickers as values and labels.
 
     ``number`` is the map's index in the artifact. ``head_options`` is empty for a map without
-    heads, and holds fewer than ``heads`` options if not all of them fit.
+    heads, and holds fewer than ``heads`` options if not all of them fit. ``note`` says which inputs
+    are not shown, if there are any.
     """
 
     name: str
@@ -51,6 +53,7 @@ class MapFigures:
     sample_options: list[tuple[str, str]]
     head_options: list[tuple[str, str]]
     figures: list[MapFigure]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,16 @@ class MapSection:
 class _HeadMaps:
     """One map in Keras and the artifact, ``(samples, heads, [queries,] keys)``.
 
-    ``tokens`` are the token ids ``(samples, keys)`` at the keys, if an input holds such, and
-    ``attended`` is the input with a step or a patch for each key, if it is no text.
+    ``attended`` are the inputs at the keys, and ``names_inputs`` is whether their names are shown.
     """
 
     name: str
     has_heads: bool
     expected: Array
     actual: Array
-    tokens: Array | None
     vocabulary: Sequence[str] | None
-    attended: Array | None
+    attended: AttendedInputs
+    names_inputs: bool
 
     def errors(self) -> Array:
         """Max abs errors, ``(samples, heads)``; infinity replaces NaN."""
@@ -94,11 +96,12 @@ def map_section(
     outputs: Tensors,
     max_bytes: int,
     vocabulary: Sequence[str] | None = None,
+    attended: Attended | None = None,
 ) -> MapSection:
     """Draw the attention maps of ``artifact`` in at most about ``max_bytes`` bytes.
 
-    ``expected`` are arrays of the reference, ``outputs`` the artifact's on the same samples. Maps
-    and heads with the largest errors are drawn first.
+    ``expected`` are arrays of the reference, ``outputs`` the artifact's on the same samples, and
+    ``attended`` is that of the manifest. Maps and heads with the largest errors are drawn first.
     """
     errors = {
         name: max_abs_error(expected[name], outputs[name])
@@ -114,10 +117,10 @@ def map_section(
             break
         has_heads = expected[name].ndim == 4
         want, got = (a[name] if has_heads else a[name][:, None] for a in (expected, outputs))
-        tokens = _token_ids(artifact, expected, name)
         short_name = name.removeprefix("attention/")
-        attended = None if tokens is not None else attended_input(artifact, expected, name)
-        heads = _HeadMaps(short_name, has_heads, want, got, tokens, vocabulary, attended)
+        inputs = attended_inputs(artifact, expected, name, attended)
+        several = len(artifact.inputs) > 1
+        heads = _HeadMaps(short_name, has_heads, want, got, vocabulary, inputs, several)
         budget = remaining // (len(names) - position)
         drawn = _draw_map(heads, artifact.attention.index(name), budget)
         remaining -= sum(figure.bytes for figure in drawn.figures)
@@ -155,16 +158,20 @@ def _draw_map(maps: _HeadMaps, number: int, max_bytes: int) -> MapFigures:
             if maps.has_heads
         ],
         figures=figures,
+        note=maps.attended.note,
     )
 
 
 def _draw_head(maps: _HeadMaps, rank: str, row: int, head: int, error: float) -> MapFigure:
     want, got = maps.expected[row, head], maps.actual[row, head]
-    tokens = None if maps.tokens is None else maps.tokens[row]
+    inputs = maps.attended
+    tokens = None if inputs.tokens is None else inputs.tokens[row]
     steps = want.shape[-1]
     first, last = _without_padding(want, tokens)
     shown = [array[..., first:last] for array in (want, got)]
-    if want.ndim == 2 and want.shape[0] == want.shape[1]:
+    # Queries that are the same tokens as the keys have the same padding and labels.
+    is_square = inputs.same_queries and want.ndim == 2 and want.shape[0] == want.shape[1]
+    if is_square:
         shown = [array[first:last] for array in shown]
     names = None if tokens is None else _token_names(tokens[first:last], maps.vocabulary)
     caption = f"Attention of {maps.name}" + (f", head {head + 1}" if maps.has_heads else "")
@@ -175,16 +182,22 @@ def _draw_head(maps: _HeadMaps, rank: str, row: int, head: int, error: float) ->
     if last - first < steps:
         caption += f" Steps {first + 1} to {last} of {steps}; the others are padding."
     caption += _most_attended(shown, names, first)
-    panels = []
-    grid = None
-    if maps.attended is not None:
-        grid = patch_grid(maps.attended.shape[1:], steps)
-        panels.append(input_panel(maps.attended[row], caption, grid is not None))
+    panels = [
+        input_panel(
+            item.values[row],
+            caption,
+            item.is_image,
+            f"input {item.name}" if maps.names_inputs else "input",
+        )
+        for item in inputs.drawn
+    ]
+    grid = inputs.grid
     if grid is not None and want.ndim == 1 and grid[0] * grid[1] == steps:
         shown = [array.reshape(grid) for array in shown]
     else:
         grid = None
-    panels += map_panels(shown[0], shown[1], caption, names, first, grid is not None)
+    labels = KeyLabels(names, first, grid is not None, is_square)
+    panels += map_panels(shown[0], shown[1], caption, labels)
     return MapFigure(
         rank=rank,
         head=head,
@@ -218,28 +231,6 @@ def _shaded_texts(names: Sequence[str], want: Array, got: Array) -> list[ShadedT
             yield name, None if share < MIN_SHADE else share
 
     return [("Keras", list(shades(want))), ("artifact", list(shades(got)))]
-
-
-def has_token_maps(artifact: Artifact) -> bool:
-    """Whether a map has a key for each value of an integer input, as :func:`_token_ids` needs."""
-    keys = {spec.shape[-1] for spec in artifact.outputs if spec.name in artifact.attention}
-    return any(
-        np.dtype(spec.dtype).kind in "iu"
-        and not spec.quantized
-        and len(spec.shape) == 2
-        and spec.shape[1] in keys
-        for spec in artifact.inputs
-    )
-
-
-def _token_ids(artifact: Artifact, arrays: Tensors, name: str) -> Array | None:
-    """The integer input with one value for each key of the map, if there is one."""
-    keys = arrays[name].shape[-1]
-    for spec in artifact.inputs:
-        values = arrays.get(f"input/{spec.name}")
-        if values is not None and values.dtype.kind in "iu" and values.shape[1:] == (keys,):
-            return values
-    return None
 
 
 def _without_padding(weights: Array, tokens: Array | None) -> tuple[int, int]:

@@ -55,6 +55,7 @@ def render(
             max_map_bytes=MAX_MAP_BYTES // len(report.artifacts),
             vocabulary=vocabulary,
             explanation=(explanations or {}).get(item.artifact.label, ()),
+            attended=bundle.manifest.attended,
         )
         for item in report.artifacts
     ]

@@ -52,25 +52,33 @@ class Frame:
         return f"{TOP + (1 - position) * (self.height - TOP - self.bottom):.1f}"
 
 
+@dataclass(frozen=True)
+class KeyLabels:
+    """Labels of the keys: ``names``, or numbers from ``first + 1`` if padding before is cut off.
+
+    With ``grid``, weights are ``(rows, columns)`` of the patches of an image. ``for_queries`` is
+    whether queries have the same labels.
+    """
+
+    names: Sequence[str] | None = None
+    first: int = 0
+    grid: bool = False
+    for_queries: bool = False
+
+
 def map_panels(
-    expected: Array,
-    actual: Array,
-    title: str,
-    names: list[str] | None = None,
-    first: int = 0,
-    grid: bool = False,
+    expected: Array, actual: Array, title: str, labels: KeyLabels = KeyLabels()
 ) -> list[str]:
     """One head's attention on one sample in Keras, in the artifact, and the difference, as SVG.
 
-    The weights are ``(keys,)`` for bars or ``(queries, keys)`` for images; with ``grid`` they are
-    ``(rows, columns)`` of the patches of an image. ``title`` is the
-    accessible name of the panels, ``names`` label the keys, and ``first`` is the index of the first
-    key, if padding before it is cut off.
+    The weights are ``(keys,)`` for bars or ``(queries, keys)`` for images. ``title`` is the
+    accessible name of the panels.
     """
     difference = actual - expected
     end, largest = style.top(expected, actual), style.top(np.abs(difference))
     power = math.floor(math.log10(largest))
-    keys = step_axis(expected.shape[-1], names, first, "column" if grid else "step")
+    title_of_keys = "column" if labels.grid else "step"
+    keys = step_axis(expected.shape[-1], labels.names, labels.first, title_of_keys)
     panels = []
     for name, values, color in (
         ("Keras, weights", expected, BLUE),
@@ -90,11 +98,10 @@ def map_panels(
                 name += " (magenta: not finite)"
             colors = DIFFERENCES if signed else WEIGHTS
             shapes = image_shapes(frame, values, colors, low, high, unit)
-            square = queries == length
-            rows = step_axis(queries, names if square else None, first if square else 0)
-            scale = Axis(
-                "row" if grid else f"query {rows.name}", [(1 - at, text) for at, text in rows.ticks]
-            )
+            same = labels.for_queries and queries == length
+            rows = step_axis(queries, labels.names if same else None, labels.first if same else 0)
+            axis_name = "row" if labels.grid else f"query {rows.name}"
+            scale = Axis(axis_name, [(1 - at, text) for at, text in rows.ticks])
         panels.append(svg_element(frame, f"{name}: {title}", name, shapes, keys, scale))
     return panels
 

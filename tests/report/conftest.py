@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import artifacts
+import chromium
 import numpy as np
 import pytest
 from function_runner import FunctionRunner
@@ -99,3 +100,10 @@ def text(bundle, report, recommendation):
         recommendation=recommendation,
         facts={"Device": "Raspberry Pi 4 <B>", "Validated": "2026-01-02 03:04 UTC"},
     )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    driver = chromium.start()
+    yield driver
+    driver.quit()

@@ -2,27 +2,16 @@
 
 import base64
 import json
-import os
 import re
-import shutil
 from dataclasses import replace
 
+import chromium
 import pytest
 
 from edgeattn.schemes import FORMATS, SCHEMES
 from edgeattn.validation.report import Report
 
 page = pytest.importorskip("edgeattn.report.page", reason="Jinja2 is not installed")
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None,
-    reason="Chromium is not installed: apt-get install chromium chromium-driver",
-)
-
 PHONE, DESKTOP = (390, 844), (1200, 900)
 # The lowest contrast between a text and its background (WCAG 2, 1.4.3).
 CONTRAST = """
@@ -65,36 +54,12 @@ def page_url(text, tmp_path_factory):
     return path.as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
-        options.add_argument(f"--{argument}")
-    if os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # root has no sandbox
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
 @pytest.fixture
 def opened(browser, page_url):
     """Opens the report on a desktop or a phone, in light or dark mode."""
 
     def open_page(size=DESKTOP, dark=False, url=page_url):
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": [scheme]})
-        screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
-        screen["mobile"] = size == PHONE
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        browser.get("about:blank")
-        browser.get_log("performance")
-        browser.get(url)
-        ready = "return document.readyState === 'complete' && location.href !== 'about:blank'"
-        WebDriverWait(browser, 30).until(lambda it: it.execute_script(ready))
-        return browser
+        return chromium.open_page(browser, url, size, dark=dark, mobile=size == PHONE)
 
     return open_page
 
@@ -110,6 +75,8 @@ def visible(browser, name):
 
 
 def pick(browser, name, axis, value):
+    from selenium.webdriver.support.ui import Select
+
     selector = f'select[data-picks="{name}"][data-axis="{axis}"]'
     Select(browser.find_element("css selector", selector)).select_by_value(value)
 

@@ -340,7 +340,9 @@ def test_tick_labels_are_step_numbers_or_tokens():
         (None, 7, {"8", "9", "10"}),
         (["a", "$b", "c"], 7, {"a", "$b", "c"}),
     ):
-        (panel, *_) = svg_panels.map_panels(weights, weights, "t", names, first)
+        (panel, *_) = svg_panels.map_panels(
+            weights, weights, "t", svg_panels.KeyLabels(names, first)
+        )
         assert expected <= set(re.findall(r"<text[^>]*>([^<]*)</text>", panel))
 
 

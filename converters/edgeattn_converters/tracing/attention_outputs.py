@@ -3,7 +3,7 @@
 import contextlib
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.masking import mask_arguments
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
+from edgeattn_converters.tracing.dataflow import find_weighted_sum
 from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, record_calls, softmaxes
 
 PREFIX = "attention/"
@@ -31,7 +32,9 @@ class AttentionMap:
     ``name`` is ``attention/LAYER``, with a suffix ``_1``, ``_2`` if a layer has several. ``layer``
     is the innermost layer that computes the weights, ``inside`` are the layers around it, from the
     innermost. Unless the map is ``known`` to be that of an attention layer, it is a softmax that
-    was detected in the graph, and ``doubt`` says why it may not be attention.
+    was detected in the graph, and ``doubt`` says why it may not be attention. ``data`` are the
+    tensors whose positions the weights are for, and ``query`` is that of the layer; both are empty
+    if they are unknown.
     """
 
     name: str
@@ -40,6 +43,8 @@ class AttentionMap:
     known: bool = True
     doubt: str | None = None
     inside: tuple[str, ...] = ()
+    data: tuple[Any, ...] = ()
+    query: Any = None
 
 
 @contextlib.contextmanager
@@ -50,24 +55,45 @@ def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[At
     """
     import tensorflow as tf
 
-    recorded: list[tuple[str, Any]] = []
+    recorded: list[tuple[str, Any, Any]] = []
     attention = [layer.name for layer in all_layers(model) if is_attention(layer)]
 
     def collect() -> list[AttentionMap]:
         detected = softmaxes(tf.compat.v1.get_default_graph(), calls, attention, lengths)
-        layers = [*(layer for layer, _ in recorded), *(item.layer for item in detected)]
+        layers = [*(layer for layer, _, _ in recorded), *(item.layer for item in detected)]
         names = iter(unique([f"{PREFIX}{layer}" for layer in layers]))
-        known = [AttentionMap(next(names), layer, weights) for layer, weights in recorded]
+        known = [
+            AttentionMap(
+                next(names), layer, weights, data=_weighted_data(weights, lengths), query=query
+            )
+            for layer, weights, query in recorded
+        ]
         return known + [
-            AttentionMap(next(names), item.layer, item.keys_last(), False, item.doubt, item.inside)
+            AttentionMap(
+                next(names),
+                item.layer,
+                item.keys_last(),
+                False,
+                item.doubt,
+                item.inside,
+                () if item.weighted_sum is None else item.weighted_sum.data,
+            )
             for item in detected
         ]
 
     def exposing(layer: Any) -> Callable[..., Any] | None:
-        return _exposing(layer, lambda item, weights: recorded.append((item.name, weights)))
+        return _exposing(layer, lambda item, *tensors: recorded.append((item.name, *tensors)))
 
     with replaced_calls(model, exposing), record_calls(model) as calls:
         yield collect
+
+
+def _weighted_data(weights: Any, lengths: Sequence[int]) -> tuple[Any, ...]:
+    """The tensors that the weights of an attention layer, with the keys last, multiply."""
+    if not hasattr(weights, "op") or weights.shape.rank is None:
+        return ()
+    found = find_weighted_sum(weights, weights.shape.rank - 1, lengths)
+    return () if found is None else found.data
 
 
 class Doubtful(NamedTuple):
@@ -191,8 +217,8 @@ def _is_ours(layer: Any) -> bool:
     return kind.__name__ == "Attention" and kind.__module__.startswith("edgeattn.layers")
 
 
-def _exposing(layer: Any, record: Callable[[Any, Any], None]) -> Callable[..., Any] | None:
-    """A call that passes the layer's weights to ``record`` and returns what it always returned."""
+def _exposing(layer: Any, record: Callable[..., None]) -> Callable[..., Any] | None:
+    """A call that passes the layer's weights and query to ``record``; its result is unchanged."""
     if not is_attention(layer):
         return None
     original = layer.call
@@ -206,7 +232,7 @@ def _exposing(layer: Any, record: Callable[[Any, Any], None]) -> Callable[..., A
         requested = default if requested is None else requested
         if _is_ours(layer) or requested or not mask_arguments(kwargs):
             result, weights = original(*args, **{**kwargs, option: True})
-            record(layer, weights)
+            record(layer, weights, _query(layer, args, kwargs))
             return (result, weights) if requested else result
         # Keras computes different outputs with scores and without if a query is padding, so the
         # output is computed without and the scores separately. A call removes the masks from its
@@ -216,7 +242,16 @@ def _exposing(layer: Any, record: Callable[[Any, Any], None]) -> Callable[..., A
         result = original(*args, **kwargs)
         for tensor, mask in zip(tensors, masks, strict=True):
             tensor._keras_mask = mask
-        record(layer, original(*args, **{**kwargs, option: True})[1])
+        weights = original(*args, **{**kwargs, option: True})[1]
+        record(layer, weights, _query(layer, args, kwargs))
         return result
 
     return call
+
+
+def _query(layer: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The query in the arguments of a layer of Keras; None if it is another layer."""
+    if _is_ours(layer):
+        return None
+    first = args[0] if args else kwargs.get("query", kwargs.get("inputs"))
+    return first[0] if isinstance(first, list | tuple) else first

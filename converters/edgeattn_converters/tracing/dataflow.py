@@ -5,7 +5,7 @@ meets in a product.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,19 @@ _FUNCTIONS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessW
 MAX_VISITED = 10_000
 
 
+# Their results depend on the shape of a tensor, and not on its values.
+_SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
+
+
 @dataclass(frozen=True)
 class WeightedSum:
-    """Data that is multiplied by weights; ``doubt`` is why this may not be attention."""
+    """Data that is multiplied by weights; ``doubt`` is why this may not be attention.
+
+    ``data`` are the tensors, none if a function that cannot be analyzed takes the weights.
+    """
 
     doubt: str | None
+    data: tuple[Any, ...] = ()
 
 
 def find_weighted_sum(weights: Any, axis: int, lengths: Sequence[int] = ()) -> WeightedSum | None:
@@ -35,6 +43,8 @@ def find_weighted_sum(weights: Any, axis: int, lengths: Sequence[int] = ()) -> W
     waiting = [(weights, axis)]
     visited: set[str] = set()
     doubts: list[str] = []
+    certain: list[Any] = []
+    doubtful: list[Any] = []
     while waiting and len(visited) < MAX_VISITED:
         tensor, position = waiting.pop()
         if tensor.name in visited:
@@ -47,17 +57,21 @@ def find_weighted_sum(weights: Any, axis: int, lengths: Sequence[int] = ()) -> W
                 doubt = _product(operation, tensor, position, lengths)
                 if doubt is None:
                     continue
+                partner = next(item for item in operation.inputs if item is not tensor)
                 if doubt == "":
-                    return WeightedSum(None)
-                if doubt == _MASK:
+                    certain.append(partner)
+                elif doubt == _MASK:
                     waiting.append((operation.outputs[0], position))
                 else:
                     doubts.append(doubt)
+                    doubtful.append(partner)
             else:
                 moved = _axis_behind(operation, tensor, position)
                 if moved is not None:
                     waiting.append((operation.outputs[0], moved))
-    return WeightedSum(doubts[0]) if doubts else None
+    if certain:
+        return WeightedSum(None, tuple(certain))
+    return WeightedSum(doubts[0], tuple(doubtful)) if doubts else None
 
 
 _MASK = "a mask"
@@ -193,13 +207,25 @@ def is_data(tensor: Any) -> bool:
 
     if tf.executing_eagerly() or not hasattr(tensor, "op"):
         return False
+    return next(_placeholders(tensor), None) is not None
+
+
+def inputs_with_values_in(tensors: Sequence[Any]) -> set[str]:
+    """The names of the placeholders on whose values, and not only shapes, ``tensors`` depend."""
+    return {name for tensor in tensors for name in _placeholders(tensor, _SHAPES)}
+
+
+def _placeholders(tensor: Any, ignored: Sequence[str] = ()) -> Iterator[str]:
+    """The names of the placeholders of data behind ``tensor``, without ``ignored`` operations."""
+    import tensorflow as tf
+
     waiting, visited = [tensor.op], set()
     while waiting:
         operation = waiting.pop()
+        if operation.name in visited or operation.type in ignored:
+            continue
+        visited.add(operation.name)
         # Weights enter a function as placeholders too, of type resource.
         if operation.type == "Placeholder" and operation.outputs[0].dtype != tf.resource:
-            return True
-        if operation.name not in visited:
-            visited.add(operation.name)
-            waiting.extend(source.op for source in operation.inputs)
-    return False
+            yield str(operation.name)
+        waiting.extend(source.op for source in operation.inputs)

@@ -1,9 +1,9 @@
 """Traces a Keras model to a frozen TensorFlow function with fixed shapes and ordered outputs."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,11 +17,23 @@ from edgeattn_converters.tracing.attention_outputs import (
     maps_of,
     unique,
 )
+from edgeattn_converters.tracing.dataflow import inputs_with_values_in
 from edgeattn_converters.tracing.graph_form import inlined, sums_by_shape
 from edgeattn_converters.tracing.tokens import token_sizes
 
 # A batch size that tells the batch axis from other axes.
 PROBE_BATCH = 3
+
+
+class Attended(NamedTuple):
+    """The names of the inputs on whose values the data at the keys and queries of a map depend.
+
+    ``queries`` is empty if they are unknown.
+    """
+
+    map: str
+    keys: tuple[str, ...]
+    queries: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,7 @@ class Interface:
 
     ``doubtful`` are layers that may be attention but whose maps are not exported. ``tokens`` are
     names of inputs with the number of tokens at every value of a sample, see ``vocabulary``.
+    ``attended`` are the inputs at the keys and queries of maps, if the graph shows them.
     """
 
     inputs: Specs
@@ -37,6 +50,7 @@ class Interface:
     attention: Specs
     doubtful: tuple[Doubtful, ...] = ()
     tokens: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    attended: tuple[Attended, ...] = ()
 
     @property
     def all_outputs(self) -> Specs:
@@ -108,7 +122,31 @@ def interface_of(
         exported,
         doubtful,
         tuple((inputs[k].name, tuple(sizes.reshape(-1).tolist())) for k, sizes in tokens.items()),
+        tuple(_attended(maps, {spec.name for spec in exported}, inputs, concrete)),
     )
+
+
+def _attended(
+    maps: Sequence[AttentionMap], exported: Collection[str], inputs: Specs, concrete: Any
+) -> Iterator[Attended]:
+    """The inputs of the exported maps whose keys are known."""
+    placeholders = [tensor.op.name for tensor in concrete.inputs[: len(inputs)]]
+
+    def names_behind(*tensors: Any) -> tuple[str, ...]:
+        behind = inputs_with_values_in(tensors)
+        pairs = zip(placeholders, inputs, strict=True)
+        return tuple(spec.name for name, spec in pairs if name in behind)
+
+    for item in maps:
+        keys = names_behind(*item.data)
+        if item.name not in exported or not keys:
+            continue
+        if hasattr(item.query, "op"):
+            yield Attended(item.name, keys, names_behind(item.query))
+        else:
+            # The weights depend on the queries, so that these can only have the same input.
+            everything = names_behind(item.weights)
+            yield Attended(item.name, keys, keys if everything == keys and len(keys) == 1 else ())
 
 
 def _without_calls(function: Any) -> Any:

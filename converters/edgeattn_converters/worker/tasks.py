@@ -82,6 +82,11 @@ def describe(source: Json, options: Json) -> dict[str, Any]:
         "attention": [spec.to_json() for spec in interface.attention],
         # Whether the files have these maps as outputs.
         "attention_outputs": ConversionOptions(**options).attention,
+        # The inputs at the keys and queries of each map, if the graph shows them.
+        "attended": {
+            item.map: {"keys": list(item.keys), "queries": list(item.queries)}
+            for item in interface.attended
+        },
         "notes": [*opened.loaded.notes, *doubtful],
     }
 
