@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from edgeattn.api.run import RunResult, run
     from edgeattn.api.sweep import SweepResult, sweep
     from edgeattn.api.tune import TuneResult, tune
-    from edgeattn.api.validate import ValidationResult, validate
+    from edgeattn.api.validate import validate
+    from edgeattn.api.validation_result import ValidationResult
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact, Manifest
     from edgeattn.errors import (
@@ -100,7 +101,8 @@ _MODULES = {
     "api.run": ("RunResult", "run"),
     "api.sweep": ("SweepResult", "sweep"),
     "api.tune": ("TuneResult", "tune"),
-    "api.validate": ("ValidationResult", "validate"),
+    "api.validate": ("validate",),
+    "api.validation_result": ("ValidationResult",),
     "bundle.bundle": ("Bundle",),
     "bundle.manifest": ("Artifact", "Manifest"),
     "frontend.scalers": ("write_preprocessing",),

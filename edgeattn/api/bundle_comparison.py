@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.api.arguments import ArtifactSelection
+from edgeattn.api.arguments import ArtifactSelection, ModelLoading
 from edgeattn.api.sources import BundleLike, bundle_path
 from edgeattn.api.sources import opened as open_bundle
 from edgeattn.api.stored_file import is_stored_file
@@ -181,20 +181,32 @@ class Plan:
     basis: Basis
     needs_score: bool
 
-    def model_options(self, bundle: Bundle, request: Request) -> dict[str, Any]:
-        """The options with which ``edgeattn.validate`` finds and loads the old bundle's model."""
+    def request(
+        self, new: Request, bundle: Bundle, data: Path | None, checkpoint: Path | None
+    ) -> Request:
+        """The request ``new`` for ``bundle``, for the old bundle: its samples, limits and place."""
         from edgeattn.evaluation.keras_reference import find_original
 
-        same = self.old.manifest.model.get("sha256") == bundle.manifest.model.get("sha256")
-        original = find_original(bundle, request.model) if same else find_original(self.old, None)
-        if original is None:
-            return {}
-        return {
-            "model": original,
-            "custom_objects": request.loading.custom_objects,
-            "architecture": request.loading.architecture,
-            "trust": request.loading.trust,
-        }
+        loading, model = ModelLoading(ignore=new.loading.ignore), None
+        if data is not None:
+            same = self.old.manifest.model.get("sha256") == bundle.manifest.model.get("sha256")
+            model = find_original(bundle, new.model) if same else find_original(self.old, None)
+            if model is not None:
+                loading = new.loading
+            else:
+                # That of a conversion from memory is not beside the bundle.
+                model = getattr(self.source, "model_file", None)
+        return replace(
+            new,
+            path=self.old.path,
+            selection=ArtifactSelection(),
+            loading=loading,
+            data=data,
+            model=model,
+            reference=None,
+            checkpoint=checkpoint,
+            explain=False,
+        )
 
     def compare(
         self, old: Sequence[ArtifactReport], new: Sequence[ArtifactReport]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,26 @@ if TYPE_CHECKING:
     from edgeattn.evaluation.dataset import Dataset
     from edgeattn.evaluation.file_dataset import FileDataset
     from edgeattn.metrics.limits import Limit
+    from edgeattn.process.pool import Opener
     from edgeattn.validation.report import Report
     from edgeattn.validation.validate import ValidationOptions
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects that a caller passes in place of what a :class:`Request` describes.
+
+    ``opener`` opens runners for artifacts, which then run in this process.
+    """
+
+    opener: Opener | None = None
+    dataset: Dataset | None = None
+    options: ValidationOptions | None = None
+
+    def without_checkpoint(self) -> Given:
+        """The same for another bundle."""
+        options = self.options
+        return replace(self, options=None if options is None else replace(options, checkpoint=None))
 
 
 @dataclass(frozen=True)
@@ -122,19 +140,15 @@ class Request:
         self._check_max_drop(labelled=bool(dataset.label_summaries))
         return with_note(dataset, bundle) if self.raw else dataset
 
-    def run(
-        self,
-        bundle: Bundle,
-        artifacts: tuple[Artifact, ...],
-        dataset: Dataset | None,
-        options: ValidationOptions | None,
-    ) -> Report:
-        """Validate where :attr:`target` says; arguments replace those of the request."""
+    def run(self, bundle: Bundle, artifacts: tuple[Artifact, ...], given: Given) -> Report:
+        """Validate where :attr:`target` says, with what is ``given`` in place of the request's."""
         from edgeattn.validation.on_target import validate_with_device_stage
-        from edgeattn.validation.validate import validate_isolated
+        from edgeattn.validation.validate import validate, validate_isolated
 
+        dataset, options = given.dataset, given.options or self.options
         dataset = self.open_dataset(bundle, artifacts) if dataset is None else dataset
-        options = options or self.options
+        if given.opener is not None:
+            return validate(bundle, artifacts, given.opener, dataset=dataset, options=options)
         if self.target.local:
             return validate_isolated(bundle, artifacts, dataset=dataset, options=options)
         with self.target.open(bundle) as target:

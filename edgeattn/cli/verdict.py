@@ -17,7 +17,7 @@ from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
-    from edgeattn.api.validate import ValidationResult
+    from edgeattn.api.validation_result import ValidationResult
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.evaluation.results import TaskReport
     from edgeattn.metrics.limits import Check
