@@ -1,6 +1,7 @@
 """The converters (:mod:`edgeattn_converters`), if the packages that they need are installed."""
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UsageError
@@ -25,3 +26,10 @@ def import_converters(module: str = "edgeattn_converters") -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise UsageError(f"The converters cannot be imported: {error}", hint=_INSTALL) from error
+
+
+def source_folders() -> list[Path]:
+    """The folders of the packages ``edgeattn`` and, if installed, ``edgeattn_converters``."""
+    specs = [importlib.util.find_spec(name) for name in ("edgeattn", "edgeattn_converters")]
+    places = [spec.submodule_search_locations for spec in specs if spec is not None]
+    return [Path(folders[0]) for folders in places if folders]

@@ -4,6 +4,9 @@
     ├── UsageError                   2  invalid arguments
     │   ├── SampleError              2  samples that do not fit the model
     │   ├── OutputError              2  a file that cannot be written
+    │   │   └── OutputInUseError     2  an output that another process is writing
+    │   ├── MissingCalibrationError  2  a scheme that needs calibration samples, without any
+    │   ├── NoRecurrentLayerError    2  an option for recurrent layers, and a model without any
     │   └── BundleError              2  a bundle that is incomplete, changed or malformed
     ├── UnsupportedModelError        3  a file that is not a model, or cannot be converted
     │   └── ConversionError          3  a conversion step that failed or crashed
@@ -45,6 +48,18 @@ class SampleError(UsageError):
 
 class OutputError(UsageError):
     """A file or folder that exists or cannot be written."""
+
+
+class OutputInUseError(OutputError):
+    """An output that another process is writing at the same time."""
+
+
+class MissingCalibrationError(UsageError):
+    """A scheme that needs calibration samples was requested without any."""
+
+
+class NoRecurrentLayerError(UsageError):
+    """An option for recurrent layers was passed, and the model has no such layer."""
 
 
 class BundleError(UsageError):

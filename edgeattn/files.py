@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from edgeattn.errors import OutputError
+from edgeattn.errors import OutputError, OutputInUseError
 
 _SUFFIX, _LOCK, _OLD = ".edgeattn", "lock", "old"
 # From fcntl.h and stdio.h.
@@ -107,8 +107,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces ``target`` when the block ends without an error.
 
     Missing parents of ``target`` are created, and removed again after an error. Raises
-    :class:`OSError` if the folder cannot be created or renamed, and :class:`OutputError` if another
-    process is writing to ``target``.
+    :class:`OSError` if the folder cannot be created or renamed, and :class:`OutputInUseError` if
+    another process is writing to ``target``.
     """
     with reserved(target) as workspace, new_folder(workspace, target) as folder:
         yield folder
@@ -120,7 +120,7 @@ def reserved(target: Path, *, wait: bool = False) -> Iterator[Path]:
 
     It is removed at the end. If a process was killed while it replaced ``target``, the old content
     of ``target`` is restored first. If another process has the folder, this waits for it with
-    ``wait`` and otherwise raises :class:`OutputError`.
+    ``wait`` and otherwise raises :class:`OutputInUseError`.
     """
     target = target.absolute()
     parents = [folder for folder in target.parents if not folder.exists()]
@@ -167,7 +167,7 @@ def _reserve(target: Path, *, wait: bool) -> tuple[Path, int]:
             workspace = Path(tempfile.mkdtemp(prefix=f"{workspace.name}.", dir=target.parent))
             return workspace, os.open(workspace / _LOCK, flags, 0o600)
         if not locked:
-            raise OutputError(
+            raise OutputInUseError(
                 f"Another process is writing {target}.",
                 hint="Wait until it has ended, or choose another output with -o.",
             )

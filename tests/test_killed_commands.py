@@ -18,7 +18,7 @@ from edgeattn import files
 from edgeattn.bundle import cache, packing
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.writer import new_bundle
-from edgeattn.errors import OutputError
+from edgeattn.errors import OutputError, OutputInUseError
 
 TESTS = Path(__file__).parent
 
@@ -83,7 +83,7 @@ def writer(tmp_path):
 
 def test_concurrent_writes_of_one_bundle_are_refused(tmp_path, writer):
     with (
-        pytest.raises(OutputError, match="Another process is writing"),
+        pytest.raises(OutputInUseError, match="Another process is writing"),
         new_bundle(tmp_path / "a.edge"),
     ):
         pytest.fail("two processes write one bundle")

@@ -153,6 +153,7 @@ LEVELS = {
         ),
         *(
             "process",
+            "cluster",
             "samples",
             "bundle",
             "runners",

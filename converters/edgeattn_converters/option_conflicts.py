@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from edgeattn.errors import UsageError
+from edgeattn.errors import MissingCalibrationError, UsageError
 from edgeattn.schemes import MICRO
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.recipes import ALL, RECIPES, TARGETS, recipe_for
@@ -63,7 +63,7 @@ def check_combination(request: Request, *, named_schemes: Sequence[str] = ()) ->
             )
     needing = [name for name in named_schemes if name != ALL and recipe_for(name).needs_calibration]
     if needing and not request.quantization.calibrated:
-        raise UsageError(
+        raise MissingCalibrationError(
             f"{' and '.join(needing)}: calibration samples are missing.",
             hint="Pass real inputs: --calibration FILE",
         )

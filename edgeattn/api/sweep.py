@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeattn.api.arguments import StrPath, check_positive, check_writable, optional_path
 from edgeattn.api.result import Result
+from edgeattn.cluster import libraries
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
 
@@ -113,7 +114,6 @@ def sweep(
 
         require_libraries()
     # The store and the table need more packages than the converters do.
-    libraries = import_converters("edgeattn_converters.sweep.libraries")
     libraries.require(*libraries.STORE, purpose="edgeattn sweep")
     module = import_converters("edgeattn_converters.sweep.run")
     options = module.SweepOptions(dict(where or {}), limit, jobs, scheduler, retry, dry_run)

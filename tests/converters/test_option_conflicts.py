@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeattn.errors import MissingCalibrationError
 from edgeattn_converters.option_conflicts import RULES, Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 
@@ -131,6 +132,13 @@ def test_tune(arguments: tuple[str, ...], message: str, folder: Path, edgeattn: 
     result = edgeattn("tune", "model.h5", "--data", "d.npz", *arguments)
     assert result.code == 2
     assert message in result.err
+
+
+def test_missing_calibration_has_a_class_of_its_own() -> None:
+    options = ConversionOptions(schemes=("int8",)).with_defaults(calibrated=False)
+    request = Request(ModelSource("m"), options, QuantizationOptions())
+    with pytest.raises(MissingCalibrationError):
+        check_combination(request, named_schemes=("int8",))
 
 
 def test_all_and_an_experimental_scheme() -> None:

@@ -12,7 +12,7 @@ from edgeattn.api.convert import convert
 from edgeattn.api.result import plain
 from edgeattn.api.validate import validate
 from edgeattn.bundle.manifest import Artifact, Manifest
-from edgeattn.errors import EdgeattnError, OutputError
+from edgeattn.errors import EdgeattnError, NoRecurrentLayerError, OutputError
 from edgeattn.validation.recommendation import recommend_reported
 from edgeattn_converters.sweep import remote
 from edgeattn_converters.sweep.remote import RemoteFile
@@ -102,7 +102,7 @@ def _converted(workspace: _Workspace) -> Document:
     except OutputError:
         raise  # a full disk is no property of the model
     except EdgeattnError as error:
-        excluded = error.message.startswith(f"--lowering {arguments['lowering']} ")
+        excluded = isinstance(error, NoRecurrentLayerError)
         return failure(key, error, NOT_APPLICABLE if excluded else FAILED)
     conversion = result.conversions[0]
     workspace.store.write_bundle(key, conversion.bundle.path)

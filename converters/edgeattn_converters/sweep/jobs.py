@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from edgeattn import progress
-from edgeattn.errors import UsageError
+from edgeattn.errors import MissingCalibrationError, UsageError
 from edgeattn.schemes import FORMATS, MICRO
 from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
@@ -25,11 +22,6 @@ from edgeattn_converters.sweep.remote import RemoteFile
 
 # Changes if results have other contents, so that earlier ones are not used again.
 LAYOUT = 1
-# What decides which files a conversion makes and what they compute.
-PACKAGES = (
-    *("edgeattn", "tensorflow", "keras", "tf_keras", "onnx", "tf2onnx", "numpy"),
-    *("ai-edge-litert", "tflite-micro", "onnxruntime"),
-)
 
 
 @dataclass(frozen=True)
@@ -118,15 +110,6 @@ def _address(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def package_versions() -> dict[str, str]:
-    """The versions that results depend on."""
-    versions = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
 def jobs_of(plan: Plan, versions: Mapping[str, str]) -> list[Job]:
     """The jobs of a plan, in order.
 
@@ -207,7 +190,7 @@ def _job(
     try:
         check_combination(request, named_schemes=named)
     except UsageError as error:
-        missing = "calibration samples are missing" in error.message
+        missing = isinstance(error, MissingCalibrationError)
         hint = "Add calibration = URL to the model, or omit the scheme." if missing else error.hint
         raise UsageError(f"{model.name}: {error.message}", hint=hint) from error
     urls = {"model": model.path, **{name: getattr(model, name) for name in FILES}}

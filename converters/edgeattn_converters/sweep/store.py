@@ -23,7 +23,7 @@ from typing import Any
 
 from edgeattn import files
 from edgeattn.bundle.manifest import MANIFEST, Manifest
-from edgeattn.errors import EdgeattnError, OutputError, UsageError
+from edgeattn.errors import EdgeattnError, OutputInUseError, UsageError
 from edgeattn_converters.sweep import remote
 
 Document = dict[str, Any]
@@ -97,7 +97,11 @@ class Store:
         """Copy a bundle to the store."""
         if self.local:
             target = remote.local_path(self.at("bundles", f"{key}.edge"))
-            with files.atomic_folder(target) as new:
+            # A worker that Dask lost may still be writing the same bundle.
+            with (
+                files.reserved(target, wait=True) as workspace,
+                files.new_folder(workspace, target) as new,
+            ):
                 shutil.copytree(folder, new, dirs_exist_ok=True)
             return
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -125,7 +129,8 @@ class Store:
     def exclusive(self) -> Iterator[None]:
         """Keep other sweeps from writing here.
 
-        Raises :class:`UsageError` if one does, or if the store cannot be written.
+        Raises :class:`OutputInUseError` if one does, and :class:`UsageError` if the store cannot
+        be written.
         """
         with self._local_lock() if self.local else self._remote_lock():
             yield
@@ -139,9 +144,7 @@ class Store:
             raise UsageError(
                 f"Access to {self.url} is denied.", hint="Choose another folder for the results."
             ) from error
-        except OutputError as error:
-            if "Another process" not in error.message:
-                raise
+        except OutputInUseError as error:
             raise self._in_use() from error
 
     @contextlib.contextmanager
@@ -178,8 +181,8 @@ class Store:
             with contextlib.suppress(EdgeattnError, OSError):
                 self.write(b"", "sweep.lock")
 
-    def _in_use(self) -> UsageError:
-        return UsageError(
+    def _in_use(self) -> OutputInUseError:
+        return OutputInUseError(
             f"Another sweep is writing to {self.url}.",
             hint="Wait until it has ended, or name another place in the plan: results = URL",
         )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from edgeattn.errors import SampleError, UsageError
+from edgeattn.errors import NoRecurrentLayerError, SampleError, UsageError
 from edgeattn.samples import files as sample_files
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters import calibration
@@ -128,7 +128,7 @@ def _check_layers(
             )
     check_lowering(options.lowering, recurrent=layers.recurrent)
     if options.states and not layers.recurrent:
-        raise UsageError(
+        raise NoRecurrentLayerError(
             "--states has no effect: the model has no recurrent layer.", hint="Omit --states."
         )
     grows = layers.recurrent or any("Attention" in name for name in layers.classes)
@@ -141,9 +141,9 @@ def _check_layers(
 
 
 def check_lowering(lowering: str, *, recurrent: bool) -> None:
-    """Raise :class:`UsageError` if a form of recurrences is chosen and there is none."""
+    """Raise :class:`NoRecurrentLayerError` if a form of recurrences is chosen without effect."""
     if lowering != "auto" and not recurrent:
-        raise UsageError(
+        raise NoRecurrentLayerError(
             f"--lowering {lowering} has no effect: the model has no LSTM, GRU or SimpleRNN.",
             hint="Omit --lowering.",
         )

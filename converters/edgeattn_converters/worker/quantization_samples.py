@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeattn.bundle.manifest import CALIBRATION, REFERENCE, SAMPLES
-from edgeattn.errors import UsageError
+from edgeattn.errors import MissingCalibrationError, UsageError
 from edgeattn.samples.npz import read_npz
 from edgeattn.tensors import Tensors
 from edgeattn_converters import calibration
@@ -26,9 +26,12 @@ from edgeattn_converters.worker.open_model import (
 def calibration_samples(
     opened: OpenModel, quantization: QuantizationOptions, folder: str
 ) -> calibration.Calibration:
-    """The calibration samples of the user. Raises :class:`UsageError` if there are none."""
+    """The calibration samples of the user.
+
+    Raises :class:`MissingCalibrationError` if there are none.
+    """
     if quantization.calibration is None:
-        raise UsageError(
+        raise MissingCalibrationError(
             "This scheme needs calibration samples.", hint="Pass them with --calibration FILE."
         )
     return _read_calibration(opened, str(quantization.calibration), folder)

@@ -18,7 +18,7 @@ import pytest
 
 import edgeattn
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.errors import OutputError
+from edgeattn.errors import NoRecurrentLayerError, OutputError, UsageError
 from sweep.sweeps import LUONG, WORDS, fake_document, object_store, write_plan
 
 pytest.importorskip("fsspec")
@@ -167,6 +167,25 @@ def test_limit_where_and_dry_run(
     assert edgeattn("sweep", plan, "--where", "model=m0", "--json").document["rows"] == 6
     assert edgeattn("sweep", plan).code == 0
     assert calls == ["m2", "m3", "m0", "m1"]
+
+
+def test_a_lowering_without_effect_is_not_applicable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the class of the error: another one with the same words is a failure."""
+    options = 'formats = ["tflite"]\nschemes = ["float32"]\nlowerings = ["fused"]'
+    plan = write_plan(tmp_path, *models(tmp_path, 2), options=options)
+
+    def convert(model: Path, *_: object, **__: object) -> None:
+        kind = NoRecurrentLayerError if model.name == "m0.h5" else UsageError
+        raise kind("--lowering fused has no effect")
+
+    monkeypatch.setattr(execution, "convert", convert)
+    rows = edgeattn.sweep(plan).rows
+    assert [(row["model"], row["status"]) for row in rows] == [
+        ("m0", "not applicable"),
+        ("m1", "failed"),
+    ]
 
 
 def test_equal_models_are_converted_once(tmp_path: Path, calls: list[str]) -> None:

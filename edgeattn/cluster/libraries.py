@@ -1,4 +1,4 @@
-"""The packages of the extra ``cluster``, which only sweeps need."""
+"""The packages of the extra ``cluster``, which only sweeps and ``--scheduler`` need."""
 
 import importlib.util
 
