@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
 from edgeattn.bundle.bundle import bundle_folder, read_manifest
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.bundle.unlisted_files import refuse_unlisted_files
@@ -61,6 +62,7 @@ def inspect_bundle(path: Path) -> dict[str, Any]:
     document = {"kind": BUNDLE, **manifest.to_json()}
     for artifact in document["artifacts"]:
         file = folder / artifact["path"]
+        progress.report(f"reading {file.name}")
         achieved = artifact["achieved"]
         try:
             artifact["achieved"] = {**achieved, **read_contents(file, artifact["format"]).to_json()}
@@ -80,6 +82,7 @@ def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
     the limits of :func:`~edgeattn.process.limits.run_limits`.
     """
     limits = run_limits()
+    progress.report(f"loading {path.name}")
     with Worker() as worker:
         try:
             contents, _ = worker.call(

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.config_record import stored_config
 from edgeattn.bundle.lengths import length_folder
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
@@ -141,6 +142,7 @@ def convert(
             failures,
             created=int(time.time()),
             frontend=front_end,
+            config=stored_config(),
         )
         manifest, report = _validated(folder, manifest, request)
     return Conversion(Bundle(target, manifest), report, failures)

@@ -134,6 +134,8 @@ class Manifest:
     ``path``, ``sha256``, ``source`` and the numbers of ``samples`` and ``edge_cases``. ``created``
     is when it was converted, in whole seconds since 1970 (UTC); earlier versions did not store it.
     ``frontend`` has ``path`` and ``sha256`` of the description of the front end, if there is one.
+    ``config`` has the options that a config file gave, see
+    :class:`edgeattn.bundle.config_record.ConfigRecord`.
     """
 
     model: Mapping[str, Any]
@@ -143,6 +145,7 @@ class Manifest:
     failures: tuple[Mapping[str, str], ...] = ()
     created: int | None = None
     frontend: Mapping[str, str] | None = None
+    config: Mapping[str, Any] | None = None
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -185,6 +188,7 @@ class Manifest:
             "made_with": dict(self.made_with),
             **({} if self.created is None else {"created": self.created}),
             **({} if self.frontend is None else {"frontend": dict(self.frontend)}),
+            **({} if self.config is None else {"config": dict(self.config)}),
         }
 
     @classmethod
@@ -218,6 +222,9 @@ class Manifest:
         if frontend is not None:
             _check_types("frontend", frontend, path=str, sha256=str)
             _check_path(frontend["path"])
+        config = None if data.get("config") is None else dict(data["config"])
+        if config is not None:
+            _check_types("config", config, file=str, options=dict)
         paths = [reference["path"], *(artifact.path for artifact in artifacts)]
         paths += [] if frontend is None else [frontend["path"]]
         _check_unique("path", [str(PurePosixPath(path)) for path in paths])
@@ -229,6 +236,7 @@ class Manifest:
             made_with=dict(data["made_with"]),
             created=check_created(data.get("created")),
             frontend=frontend,
+            config=config,
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 NO_THROTTLING_FLAGS = "This machine does not report whether it is throttled."
 
 
-@click.command("bench")
+@click.command("bench", cls=Command)
 @click.argument("bundle", type=options.PATH)
 @options.artifact_selection
 @click.option(

@@ -26,8 +26,14 @@ COMMANDS = {
 }
 
 
+def load_command(name: str) -> click.Command:
+    """Import the command ``NAME``, which is ``edgeattn.cli.NAME:command``."""
+    command: click.Command = importlib.import_module(f"edgeattn.cli.{name}").command
+    return command
+
+
 class Commands(click.Group):
-    """A group whose command ``NAME`` is ``edgeattn.cli.NAME:command``."""
+    """The group of :data:`COMMANDS`."""
 
     def __init__(self, **options: Any) -> None:
         # Placeholders, sufficient to list commands and to suggest one for a misspelt name.
@@ -35,10 +41,7 @@ class Commands(click.Group):
         super().__init__(commands=placeholders, **options)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(f"edgeattn.cli.{cmd_name}").command
-        return command
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As in click, but without importing the commands."""

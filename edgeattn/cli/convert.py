@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command, recorded_options
 from edgeattn.cli.conversion import conversion_lines
 
 
-@click.command("convert")
+@click.command("convert", cls=Command)
 @click.argument("model", type=options.PATH)
 @click.option(
     "-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.edge."
@@ -95,7 +96,6 @@ from edgeattn.cli.conversion import conversion_lines
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @options.json_option
 @options.quiet_option
-@options.verbose_option
 def command(
     model: Path,
     target: Path | None,
@@ -119,7 +119,6 @@ def command(
     force: bool,
     as_json: bool,
     quiet: bool,
-    verbose: bool,
 ) -> int:
     """Convert a trained Keras MODEL to TFLite and ONNX, and validate the files.
 
@@ -129,7 +128,7 @@ def command(
     """
     from edgeattn.api.convert import convert
 
-    with output.progress(quiet or as_json):
+    with output.progress(quiet or as_json), recorded_options():
         result = convert(
             model,
             target,
@@ -155,5 +154,5 @@ def command(
     if as_json:
         output.emit_json(result.to_dict())
     for conversion in () if as_json else result.conversions:
-        output.echo(*conversion_lines(conversion, verbose=verbose))
+        output.echo(*conversion_lines(conversion, verbose=output.is_verbose()))
     return result.exit_code

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.deployment.results import DeploymentResult
 
 
-@click.command("deploy")
+@click.command("deploy", cls=Command)
 @click.argument("bundle", type=options.PATH)
 @click.argument("hosts", metavar="[USER@HOST]...", nargs=-1)
 @click.option(

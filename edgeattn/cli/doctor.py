@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command
 from edgeattn.device.advice import Advice
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import RuntimeCheck
@@ -20,7 +21,7 @@ RELEVANT_FEATURES = (
 )
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @click.argument("host", metavar="[USER@HOST]", required=False)
 @options.device_access
 @options.json_option
@@ -39,11 +40,13 @@ def command(host: str | None, access: options.DeviceAccess, as_json: bool) -> in
     if host is None:
         if access != options.DeviceAccess():
             raise UsageError("--python and --ssh-config require USER@HOST.")
-        device, checks = describe_device(), runtime_check.check_runtimes()
+        with output.progress(as_json):
+            device, checks = describe_device(), runtime_check.check_runtimes()
     else:
         from edgeattn.targets.connection import check_host
 
-        device, checks, obstacles = check_host(host, access.python, access.ssh_config)
+        with output.progress(as_json):
+            device, checks, obstacles = check_host(host, access.python, access.ssh_config)
     advice = (*obstacles, *advise(device, checks))
     works = any(check.state == runtime_check.PASS for check in checks)
     if as_json:

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument("path", type=options.PATH)
 @options.model_loading
 @options.limits_options(
@@ -25,12 +26,13 @@ def command(path: Path, loading: options.ModelLoading, as_json: bool) -> int:
     """
     from edgeattn.api.inspect import inspect
 
-    result = inspect(
-        path,
-        custom_objects=loading.custom_objects,
-        architecture=loading.architecture,
-        trust=loading.trust,
-    )
+    with output.progress(as_json):
+        result = inspect(
+            path,
+            custom_objects=loading.custom_objects,
+            architecture=loading.architecture,
+            trust=loading.trust,
+        )
     if as_json:
         output.emit_json(result.to_dict())
     else:
@@ -53,6 +55,8 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
     yield output.table(["format", "scheme", "size", "path"], rows, right=(2,))
     edge_cases = bundle["reference"]["edge_cases"]
     yield f"reference: {Manifest.from_json(bundle).reference_samples}, {edge_cases} edge cases"
+    if bundle.get("config"):
+        yield f"options from {bundle['config']['file']}: {', '.join(bundle['config']['options'])}"
     yield from (item["problem"] for item in bundle["artifacts"] if "problem" in item)
     yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in bundle["failures"])
 

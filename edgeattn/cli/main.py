@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from edgeattn.cli import output
+from edgeattn.cli.command import shared_options
 from edgeattn.cli.commands import Commands
 from edgeattn.errors import EdgeattnError, OutputError
 from edgeattn.printable import Text, printable
@@ -47,12 +48,6 @@ RUN_ON = (
     callback=lambda context, _, value: _print_versions(context) if value else None,
     help="Show the versions of edgeattn and of what it runs on, and exit.",
 )
-@click.option(
-    DEBUG,
-    is_flag=True,
-    expose_value=False,
-    help="Print the traceback of an error; also after the command.",
-)
 def cli() -> None:
     """Convert Keras attention models for edge devices and validate them against Keras.
 
@@ -61,6 +56,9 @@ def cli() -> None:
     4 refused as unsafe, 5 device error or no runtime, 6 inconclusive, 7 regression,
     70 internal error, 130 interrupted.
     """
+
+
+cli.params += shared_options()
 
 
 def _print_versions(context: click.Context) -> NoReturn:

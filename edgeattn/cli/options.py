@@ -66,7 +66,6 @@ ignore_option = click.option(
     multiple=True,
     help="Array in the files of samples to leave out; repeatable. Other unused arrays are errors.",
 )
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Print details too.")
 formats_option = click.option(
     "--format",
     "formats",
@@ -273,6 +272,6 @@ signature_option = click.option(
 
 
 def was_given(option: str) -> bool:
-    """Whether ``option``, by its parameter's name, was given to the command that runs."""
+    """Whether the command line or a config file gave ``option``, by its parameter's name."""
     source = click.get_current_context().get_parameter_source(option)
-    return source not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    return source not in (None, ParameterSource.DEFAULT)

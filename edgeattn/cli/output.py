@@ -1,11 +1,15 @@
 """Printing: JSON documents and tables on stdout, progress on stderr."""
 
+from __future__ import annotations
+
 import contextlib
 import json
+import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +17,14 @@ from edgeattn.api.result import plain
 from edgeattn.printable import Text, join_lines, printable
 from edgeattn.progress import shown_by
 
+if TYPE_CHECKING:
+    from edgeattn.bundle.config_record import ConfigRecord
+
+# The key of click.Context.meta of :func:`config_record`.
+CONFIG_RECORD = "edgeattn.config_record"
+# The key of click.Context.meta of :func:`is_verbose`.
+VERBOSE = "edgeattn.verbose"
+SECONDS_BETWEEN_COUNTS = 5.0
 _encode_line = json.JSONEncoder(allow_nan=False).encode
 
 
@@ -21,9 +33,17 @@ def echo(*lines: str, err: bool = False) -> None:
     click.echo(join_lines(lines), err=err)
 
 
-def emit_json(document: Any) -> None:
-    """Print the single document of ``--json``."""
-    click.echo(json.dumps(plain(document), indent=1, allow_nan=False))
+def config_record() -> ConfigRecord | None:
+    """The options of the current command that a config file gave; None if it gave none."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(CONFIG_RECORD)
+
+
+def emit_json(document: Mapping[str, Any]) -> None:
+    """Print the single document of ``--json``, with the options that a config file gave."""
+    record = config_record()
+    recorded = document if record is None else {**document, "config": record.to_json()}
+    click.echo(json.dumps(plain(recorded), indent=1, allow_nan=False))
 
 
 def emit_line(document: Any) -> None:
@@ -69,9 +89,22 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2g}"
 
 
+def is_verbose() -> bool:
+    """Whether ``--verbose`` was passed, before or after the command."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(VERBOSE))
+
+
 @contextlib.contextmanager
 def progress(quiet: bool) -> Iterator[None]:
-    """Show progress messages on stderr, each replacing the last, if stderr is a terminal."""
+    """Show progress messages on stderr: each on a line with ``--verbose``, or else on a terminal.
+
+    On a terminal, each replaces the last one. ``quiet`` omits them without ``--verbose``.
+    """
+    if is_verbose():
+        with shown_by(_Log().show):
+            yield
+        return
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield
         return
@@ -86,3 +119,21 @@ def progress(quiet: bool) -> Iterator[None]:
             yield
     finally:
         click.echo("\r\x1b[2K", nl=False, err=True)
+
+
+class _Log:
+    """Prints messages with the seconds since the start, and the counts of one step sparsely."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._step = ""
+        self._lock = threading.Lock()
+
+    def show(self, message: str) -> None:
+        step = re.sub(r"\d", "", message)
+        with self._lock:
+            now = time.monotonic()
+            if step != self._step or now - self._last >= SECONDS_BETWEEN_COUNTS:
+                echo(f"{now - self._start:7.1f} s  {message}", err=True)
+                self._last = now
+            self._step = step

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command
 from edgeattn.errors import EdgeattnError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from edgeattn.tensors import Array
 
 
-@click.command("run")
+@click.command("run", cls=Command)
 @click.argument("bundle", type=options.PATH)
 @click.option(
     "--input",
@@ -125,18 +126,19 @@ def command(
             "--stop-on-error requires --input - or --stream.", hint="Omit --stop-on-error."
         )
     target = target or Path(f"{source.stem}.outputs.npz")
-    result = run(
-        bundle,
-        source,
-        target,
-        **vars(selection),
-        threads=threads,
-        carry_states=carry_states,
-        allow_non_finite=allow_non_finite,
-        ignore=ignore,
-        force=force,
-        require_signature=require_signature,
-    )
+    with output.progress(quiet or as_json):
+        result = run(
+            bundle,
+            source,
+            target,
+            **vars(selection),
+            threads=threads,
+            carry_states=carry_states,
+            allow_non_finite=allow_non_finite,
+            ignore=ignore,
+            force=force,
+            require_signature=require_signature,
+        )
     if as_json:
         output.emit_json(result.to_dict())
     else:

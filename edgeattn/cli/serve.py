@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command
 
 if TYPE_CHECKING:
     from edgeattn.serving.server import Server
 
 
-@click.command("serve")
+@click.command("serve", cls=Command)
 @click.argument("bundle", type=options.PATH)
 @click.option(
     "--host",

@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command
 from edgeattn.errors import UsageError
 
 
-@click.command("sign")
+@click.command("sign", cls=Command)
 @click.argument("bundle", type=options.PATH)
 @click.option(
     "--key",

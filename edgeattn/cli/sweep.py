@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command
 from edgeattn.errors import UsageError
 from edgeattn.printable import Text, join_lines
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 LISTED = 20
 
 
-@click.command("sweep")
+@click.command("sweep", cls=Command)
 @click.argument("plan")
 @click.option(
     "--where",

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Command, recorded_options
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
     from edgeattn_converters.tuning.tune import TuningResult
 
 
-@click.command("tune")
+@click.command("tune", cls=Command)
 @click.argument("model", type=options.PATH)
 @click.option(
     "--data",
@@ -96,7 +97,7 @@ def command(
     from edgeattn.api.tune import tune
 
     try:
-        with output.progress(quiet or as_json):
+        with output.progress(quiet or as_json), recorded_options():
             result = tune(
                 model,
                 data,

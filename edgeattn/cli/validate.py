@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from edgeattn.cli import diagnosis, options, output
+from edgeattn.cli.command import Command
 from edgeattn.cli.verdict import verdict_text
 
 
-@click.command("validate")
+@click.command("validate", cls=Command)
 @click.argument("bundle", type=options.PATH)
 @options.artifact_selection
 @click.option(

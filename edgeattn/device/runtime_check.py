@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
 from edgeattn.errors import ArtifactError, EdgeattnError, RuntimeUnavailableError
 from edgeattn.process.worker import Worker, WorkerDied
 
@@ -42,6 +43,7 @@ def check_runtimes(start_worker: Callable[[], Worker] = Worker) -> tuple[Runtime
 
 
 def _check_runtime(format: str, start_worker: Callable[[], Worker]) -> RuntimeCheck:
+    progress.report(f"checking the {format} runtime")
     with start_worker() as worker:
         try:
             result, _ = worker.call(

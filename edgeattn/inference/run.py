@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, OutputError, SampleError
@@ -85,6 +86,7 @@ def run_samples(
         specs = sample_specs(runner.artifact, source)
         samples = read_samples(source, specs, allow_non_finite=options.allow_non_finite)
         stateful = StatefulRunner(runner) if options.carry_states else runner
+        progress.report(f"running {runner.artifact.label}: {len(samples):,} samples")
         outputs = stateful.run(samples.inputs)
     if not options.allow_non_finite:
         check_outputs(outputs, runner.outputs)
@@ -128,10 +130,12 @@ def _open_artifact(
     if source is not None:
         candidates = tuple(fitting_artifacts(candidates, source))
     with Worker() as worker:
-        yield first_available(
-            candidates,
-            lambda item: IsolatedRunner(opened.path, item, worker, threads=options.threads),
-        )
+
+        def start(item: Artifact) -> IsolatedRunner:
+            progress.report(f"loading {item.path}")
+            return IsolatedRunner(opened.path, item, worker, threads=options.threads)
+
+        yield first_available(candidates, start)
 
 
 def check_target(target: Path, *, force: bool) -> None:

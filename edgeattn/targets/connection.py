@@ -102,6 +102,7 @@ def check_host(
     is described, too. Raises :class:`DeviceError` if it does not respond and :class:`UsageError` if
     ``destination`` is invalid.
     """
+    progress.report(f"connecting to {destination}")
     with ssh.connect(destination, config) as host:
         device = parse_device(ssh.system_snapshot(host, python))
         try:

@@ -51,6 +51,40 @@ def test_progress_is_shown_on_terminals_only(capsys, monkeypatch):
     assert "loading ..." in standard_error(quiet=False)
 
 
+def test_verbose_prints_steps_on_lines_and_counts_sparsely(capsys, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr(output, "is_verbose", lambda: True)
+    with output.progress(quiet=True):
+        for step, seconds in [
+            *(("loading a.h5", 0), ("running onnx int8: 1 of 9 runs", 0.5)),
+            *(("running onnx int8: 2 of 9 runs", 4), ("running onnx int8: 3 of 9 runs", 1)),
+            *(("running onnx int8: 4 of 9 runs", 1), ("writing\n", 0)),
+        ]:
+            now += seconds
+            progress.report(step)
+    assert capsys.readouterr().err.splitlines() == [
+        "    0.0 s  loading a.h5",
+        "    0.5 s  running onnx int8: 1 of 9 runs",
+        "    5.5 s  running onnx int8: 3 of 9 runs",
+        "    6.5 s  writing\\n",
+    ]
+
+
+def test_verbose_at_any_place(edgeattn, dense_bundle):
+    path = dense_bundle.path
+    for arguments in (
+        ["-v", "inspect", path],
+        ["inspect", "--verbose", path],
+        ["inspect", path, "-v", "--json"],
+    ):
+        result = edgeattn(*arguments)
+        assert result.code == 0
+        assert re.search(r" s  reading dense\.float32\.tflite\n", result.err)
+        assert "reading" not in result.out
+    assert edgeattn("inspect", path).err == ""
+
+
 # Clears the screen and the title, moves up, reverses the direction of writing, forges a verdict.
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\r\x9b1A\u202e\u2028\udcff\nVerdict: pass"
 SPACED = "ö\u00a0é"  # a no-break space is harmless

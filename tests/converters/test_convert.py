@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -307,9 +308,19 @@ def test_force_replaces_a_bundle(
     target = tmp_path / "out.edge"
     target.mkdir()
     (target / MANIFEST).write_text("an old one")
-    done = edgeattn("convert", *FLOAT, saved, "-o", target, "--force", "--format", "onnx")
+    config = tmp_path / "edgeattn.toml"
+    config.write_text('[convert]\nformat = "onnx"\n')
+    done = edgeattn("convert", *FLOAT, saved, "-o", target, "--force")
     assert done.code == 0, done.err
-    Bundle.open(target).verify()
+    assert done.err == "Options from edgeattn.toml: format\n"
+    new = Bundle.open(target)
+    new.verify()
+    assert [item.format for item in new.manifest.artifacts] == ["onnx"]
+    digest = hashlib.sha256(config.read_bytes()).hexdigest()
+    record = {"file": "edgeattn.toml", "sha256": digest, "recipe": None}
+    assert new.manifest.config == {**record, "options": {"format": "onnx"}}
+    assert "options from edgeattn.toml: format" in edgeattn("inspect", target).out
+    config.unlink()
     assert [file.name for file in tmp_path.iterdir()] == ["out.edge"]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.config_record import stored_config
 from edgeattn.bundle.manifest import Artifact, Manifest, sha256
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.files import reserved
@@ -90,7 +91,7 @@ def prepare_search(
     )
     model["notes"] += (front_end or {}).pop("notes", [])
     versions = worker.call("package_versions", {}, activity="reading package versions")
-    manifest = Manifest(model, (), reference, versions, frontend=front_end)
+    manifest = Manifest(model, (), reference, versions, frontend=front_end, config=stored_config())
     return CandidateEvaluator(worker, folder, source, calibration, manifest)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
 from edgeattn.bundle.model_digest import MAX_FILES
 from edgeattn.errors import ConversionError, UnsupportedModelError
 from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
@@ -59,6 +60,7 @@ class ConversionWorker:
         A damaged HDF5 file can keep the HDF5 library in an endless loop. Raises
         :class:`UnsupportedModelError` if the audit does not end.
         """
+        progress.report(f"auditing {path.name}")
         seconds = AUDIT_SECONDS + _size(path) / AUDIT_BYTES_PER_SECOND
         try:
             self._worker.call(
@@ -163,6 +165,7 @@ class ConversionWorker:
         timeout: float | None,
         memory: int | None = None,
     ) -> tuple[Any, Tensors]:
+        progress.report(activity)
         try:
             return self._worker.call(
                 f"{TASKS}:{task}", arguments, tensors, timeout=timeout, memory=memory

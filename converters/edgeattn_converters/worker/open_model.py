@@ -50,7 +50,7 @@ def open_model(source: Json, options: Json) -> OpenModel:
 
 @functools.cache
 def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: bool) -> OpenModel:
-    progress.report(f"loading {source.path}")
+    progress.report(f"loading {Path(source.path).name}")
     time_steps = early_checks.time_steps_of(source)
     loaded = load_model(
         audited_file(str(source.path), source.trust),

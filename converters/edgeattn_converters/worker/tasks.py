@@ -42,7 +42,6 @@ from edgeattn_converters.worker.quantization_samples import calibration_samples
 
 def audit(path: str, trust: str | None) -> None:
     """The static audit, before anything is loaded."""
-    progress.report(f"auditing {path}")
     audited_file(path, trust)
 
 

@@ -49,8 +49,12 @@ def test_sentences(edgeattn, tmp_path, keras):
     labels = save(tmp_path, model, tf.constant([[text] for text in sentences]), sentences)
     (tmp_path / "samples.txt").write_text("\n".join(sentences[:20]))
     files = ("--raw-data", "data.jsonl", "--raw-samples", "samples.txt", "--scheme", "float16")
-    result = edgeattn("tune", "model.keras", *files, *SEARCH)
+    (tmp_path / "edgeattn.toml").write_text('[tune]\nscheme = "float16"\n')
+    result = edgeattn("tune", "model.keras", *files[:4], *SEARCH)
     assert result.code == 0, result.err
+    config = Bundle.open(tmp_path / "model.tuned.edge").manifest.config
+    assert config is not None
+    assert config["options"] == {"scheme": "float16"} == result.document["config"]["options"]
     assert result.document["reference"] == {"score": 1.0}
     tuned = package.load(tmp_path / "model.tuned.edge")
     assert [tuned.answer(text)["label"] for text in sentences] == labels
