@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -14,10 +15,25 @@ from edgeattn.cli.main import cli
 PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
 
 
-def command_of(name: str) -> click.Command:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
+def command_of(*words: str) -> click.Command:
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        command = found
     return command
+
+
+def command_names() -> list[tuple[str, ...]]:
+    """The words of every command, and of the commands of groups."""
+    names: list[tuple[str, ...]] = []
+    for name in sorted(COMMANDS):
+        names.append((name,))
+        command = command_of(name)
+        if isinstance(command, click.Group):
+            names += [(name, inner) for inner in sorted(command.commands)]
+    return names
 
 
 def generated_page() -> str:
@@ -27,10 +43,10 @@ def generated_page() -> str:
         "",
         "Generated from `edgeattn --help` by `python tests/test_commands_page.py`.",
     ]
-    for name in ["", *sorted(COMMANDS)]:
-        command = command_of(name) if name else cli
-        title = f"edgeattn {name}".strip()
-        arguments = [name, "--help"] if name else ["--help"]
+    for words in [[], *([*name] for name in command_names())]:
+        command = command_of(*words) if words else cli
+        title = " ".join(["edgeattn", *words])
+        arguments = [*words, "--help"]
         help_text = (
             CliRunner().invoke(cli, arguments, prog_name="edgeattn", terminal_width=100).output
         )
@@ -48,16 +64,17 @@ def test_every_command_is_listed_with_the_first_sentence_of_its_help() -> None:
     modules = {
         path.stem
         for path in (PAGE.parents[1] / "edgeattn" / "cli").glob("*.py")
-        if "@click.command(" in path.read_text("utf-8")
+        if re.search(r"^@click.(command|group)\(", path.read_text("utf-8"), re.MULTILINE)
+        and path.stem != "main"
     }
     assert modules == set(COMMANDS)
     for name, summary in COMMANDS.items():
         assert " ".join((command_of(name).help or "").split("\n\n")[0].split()) == summary
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_option_has_help(name: str) -> None:
-    for option in command_of(name).params:
+@pytest.mark.parametrize("name", command_names(), ids=" ".join)
+def test_every_option_has_help(name: tuple[str, ...]) -> None:
+    for option in command_of(*name).params:
         if isinstance(option, click.Option):
             assert option.help or option.name in ("threads",), option.name
 

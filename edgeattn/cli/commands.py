@@ -11,6 +11,7 @@ COMMANDS = {
     "convert": "Convert a trained Keras MODEL to TFLite and ONNX, and validate the files.",
     "deploy": "Copy BUNDLE to devices, validate it there, and switch to it if it passes.",
     "doctor": "Check whether this machine, or USER@HOST, can run bundles, and suggest fixes.",
+    "fleet": "Write what an updater of a fleet, such as Mender, needs to install bundles.",
     "inspect": "Describe PATH: a Keras file, a .tflite or .onnx file, or a bundle.",
     "pack": "Write BUNDLE to a single .zip file; equal bundles give equal bytes.",
     "run": "Run one artifact of BUNDLE on samples and write its outputs to an .npz file.",

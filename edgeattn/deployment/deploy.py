@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from edgeattn import progress
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.deployment.device_runner import validate_on_device
 from edgeattn.deployment.fleet import Cancellation
+from edgeattn.deployment.names import bundle_name
 from edgeattn.deployment.on_device import steps
 from edgeattn.deployment.replies import (
     FormatCheck,
@@ -91,10 +91,10 @@ class DeploymentOptions:
 
 def default_folder(bundle: Path) -> str:
     """The default folder of a bundle on a device: ``edgeattn/NAME``."""
-    name = bundle.absolute().name.removesuffix(".zip").removesuffix(".edge")
-    if not re.fullmatch(r"\w[\w. -]*", name):
+    name = bundle_name(bundle)
+    if not name:
         raise UsageError(
-            f"The bundle's name {name!r} cannot be used as a folder name on a device.",
+            f"The name {bundle.absolute().name!r} cannot be that of a folder on a device.",
             hint="Choose a folder: --to edgeattn/NAME",
         )
     return f"edgeattn/{name}"

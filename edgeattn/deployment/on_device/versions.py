@@ -170,6 +170,11 @@ class Versions:
         link.rename(self.root / CURRENT)
         sync(self.root)
 
+    def remove_current(self) -> None:
+        """Let no version serve, as before the first one."""
+        (self.root / CURRENT).unlink(missing_ok=True)
+        sync(self.root)
+
     def previous(self) -> tuple[str, str]:
         """The version that serves, and the one that served before it.
 
