@@ -10,7 +10,8 @@ from typing import Any
 from edgeattn.schemes import FORMATS, SCHEMES
 
 from .outputs import CRASHED, INEXACT, REFUSED, RIGHT, WRONG
-from .run import RESULTS, all_cases, read_results
+from .results import PATH, read_results
+from .run import all_cases
 
 PAGE = Path(__file__).parents[2] / "docs" / "corpus.md"
 START, END = "<!-- corpus -->", "<!-- end of corpus -->"
@@ -32,20 +33,25 @@ Result = Mapping[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file of JSON lines")
-    results = read_results(parser.parse_args().results)
+    parser.add_argument("--results", type=Path, default=PATH, help="file of JSON lines")
+    arguments = parser.parse_args()
+    PAGE.write_text(with_tables(PAGE.read_text("utf-8"), arguments.results), "utf-8")
+
+
+def with_tables(text: str, path: Path) -> str:
+    """The text of the page with the tables of the results in ``path``."""
+    results = read_results(path)
     known = [case.name for case in all_cases()]
     tables = "\n".join(_tables([results[name] for name in known if name in results], len(known)))
-    text = PAGE.read_text("utf-8")
     before, after = text[: text.index(START)], text[text.index(END) + len(END) :]
-    PAGE.write_text(before + START + "\n" + tables + END + after, "utf-8")
+    return before + START + "\n" + tables + END + after
 
 
 def status(result: Result, label: str) -> str:
     """The status of a file, an artifact, or ``stock FORMAT``; ``-`` if there is none."""
     kind, _, route = label.partition(" ")
     if kind == "stock":
-        return str(result["stock"][route][0])
+        return str(result["stock"].get(route, ["-"])[0])
     known = {**result["files"], **result["artifacts"]}
     return str(known.get(label, ["-"])[0])
 

@@ -1,12 +1,12 @@
 """Converts the models of the corpus, and writes a line of JSON for each.
 
 ``cd tests && python -m corpus.run`` resumes if it was stopped: schemes of a model that are in the
-file of results are left out. Every model has processes of its own, because converters crash.
+file of results are left out. A model is converted once, to all schemes in both formats. Every model
+has processes of its own, because converters crash.
 """
 
 import argparse
 import importlib
-import json
 import multiprocessing
 import os
 import time
@@ -22,9 +22,9 @@ from edgeattn_converters.worker.client import ENVIRONMENT
 
 from .case import Case
 from .outputs import CRASHED
+from .results import PATH, append_result, read_results, write_results
 
 GROUPS = ("reported_models", "keras_layers", "tensorflow_operations", "keras_operations")
-RESULTS = Path(__file__).parents[2] / ".out" / "corpus.jsonl"
 SECONDS = 900.0
 # Imported once, before the processes of the models are forked.
 IMPORTS = (
@@ -46,14 +46,6 @@ def all_cases() -> list[Case]:
         (position / len(group), case) for group in groups for position, case in enumerate(group)
     ]
     return [case for _, case in sorted(places, key=lambda item: item[0])]
-
-
-def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """The results by name; the last one counts."""
-    if not path.is_file():
-        return {}
-    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
-    return {line["name"]: line for line in lines}
 
 
 def selected(patterns: list[str]) -> list[Case]:
@@ -155,7 +147,7 @@ def _send_result(sender: Connection, function: Callable[..., Any], arguments: An
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of the names of models (default: all)")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="file of JSON lines")
+    parser.add_argument("--results", type=Path, default=PATH, help="file of JSON lines")
     parser.add_argument("--again", action="store_true", help="replace results")
     parser.add_argument(
         "--scheme", choices=SCHEMES, action="append", default=[], help="scheme; repeatable"
@@ -174,9 +166,10 @@ def main() -> None:
     print(f"{len(waiting)} models to convert.", flush=True)
     for case, schemes, known in waiting:
         result = run_case(case, schemes, known)
-        with arguments.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result) + "\n")
+        append_result(arguments.results, result)
         print(_line(result), flush=True)
+    names = [case.name for case in all_cases()]
+    write_results(arguments.results, read_results(arguments.results), names)
 
 
 def _line(result: dict[str, Any]) -> str:

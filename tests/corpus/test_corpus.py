@@ -5,15 +5,16 @@ Every file loads as the model that was saved, and every artifact computes what K
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from long_parameters import only
 
 from . import page, routes
 from .case import Case
-from .run import all_cases, missing_schemes, read_results
+from .results import PATH, append_result, read_results, write_results
+from .run import all_cases, missing_schemes
 
 SLICE = {
     "layers/SimpleRNN masked": ("float32", "dynamic_int8"),
@@ -56,13 +57,31 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names)) > 150
 
 
+def _result(name: str, status: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "files": {"keras .keras": ["right"], "tf_keras .h5": ["-", "not built"]},
+        "artifacts": {"tflite float32": [status, "a reason"], "onnx float32": ["right"]},
+        "stock": {"tflite": ["right"], "onnx": ["refused", "no"]},
+    }
+
+
 def test_the_last_result_of_a_model_counts(tmp_path: Path) -> None:
     """A stopped run resumes, and a model that is converted again replaces its result."""
-    file = tmp_path / "corpus.jsonl"
+    file = tmp_path / "results.jsonl"
     assert read_results(file) == {}
-    lines = [{"name": "a/b", "seconds": seconds} for seconds in (1, 2)]
-    file.write_text("\n".join(map(json.dumps, lines)) + "\n")
-    assert read_results(file) == {"a/b": {"name": "a/b", "seconds": 2}}
+    first, second, other = _result("b", "wrong"), _result("b", "refused"), _result("a", "inexact")
+    for result in (first, second, other):
+        append_result(file, result)
+    assert read_results(file) == {"b": second, "a": other}
+    write_results(file, read_results(file), ["a", "b", "c"])
+    assert len(file.read_text("utf-8").splitlines()) == 2
+    assert list(read_results(file).values()) == [other, second]
+
+
+def test_the_page_has_the_tables_of_the_results() -> None:
+    text = page.PAGE.read_text("utf-8")
+    assert text == page.with_tables(text, PATH), "run: cd tests && python -m corpus.page"
 
 
 def test_only_schemes_without_results_are_converted() -> None:

@@ -15,6 +15,7 @@ from edgeattn_converters.lowering.rnn.recurrence import RecurrenceLowering
 Lowering = Callable[[Any], Callable[..., Any] | None]
 
 _DRAW_MASKS = "_maybe_config_dropout_masks"
+_DRAW_TRANSFORMATION = "get_random_transformation"
 
 
 @contextlib.contextmanager
@@ -30,21 +31,30 @@ def lowered(
                 return call
         return None
 
-    with replaced_calls(model, replacement), _without_dropout_masks(model):
+    with replaced_calls(model, replacement), _without_random_numbers(model):
         yield
 
 
-def _without_dropout_masks(model: Any) -> contextlib.ExitStack:
-    """A context in which recurrent layers draw no random masks.
+def _without_random_numbers(model: Any) -> contextlib.ExitStack:
+    """A context in which layers of Keras draw no random numbers.
 
-    Keras draws them before a sequence even in inference, where it does not use them, and stores the
-    state of its random generator in a variable, which a frozen graph cannot have.
+    Recurrent layers draw masks before a sequence, and some layers for images a transformation, even
+    in inference, where they do not use them. Keras stores the state of its random generator in a
+    variable, which a frozen graph cannot have.
     """
     stack = contextlib.ExitStack()
     for layer in all_layers(model):
         if hasattr(layer, _DRAW_MASKS):
             stack.enter_context(with_attributes(layer, {_DRAW_MASKS: lambda *_: None}))
+        if hasattr(layer, _DRAW_TRANSFORMATION) and _is_random(layer):
+            no_transformation = {_DRAW_TRANSFORMATION: lambda *_, **__: None}
+            stack.enter_context(with_attributes(layer, no_transformation))
     return stack
+
+
+def _is_random(layer: Any) -> bool:
+    """Whether the layer, of Keras itself, draws random numbers."""
+    return type(layer).__module__.startswith("keras.") and hasattr(layer, "generator")
 
 
 @contextlib.contextmanager

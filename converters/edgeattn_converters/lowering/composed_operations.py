@@ -3,6 +3,7 @@
 :mod:`.missing_operations` replaces them.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,38 @@ def in_top_k(predictions: Any, targets: Any, k: Any) -> Any:
     above = tf.reduce_sum(tf.cast(predictions > target, tf.int32), axis=1)
     finite = tf.math.is_finite(target[:, 0])
     return tf.logical_and(above < tf.cast(k, tf.int32), finite)
+
+
+def bincount(values: Any, size: Any, weights: Any, *, attributes: _Attributes) -> Any:
+    """The sum, or with ``binary_output`` the maximum, of the one-hot codes of each row.
+
+    None if the number of bins depends on the data.
+    """
+    import tensorflow as tf
+
+    lowest, highest = _bounds(size)
+    if lowest != highest or values.shape.rank not in (1, 2):
+        return None
+    codes = tf.one_hot(values, int(lowest), dtype=weights.dtype)
+    if attributes["binary_output"].b:
+        return tf.reduce_max(codes, -2)
+    if weights.shape.num_elements() != 0:
+        codes *= weights[..., None]
+    return tf.reduce_sum(codes, -2)
+
+
+def _bounds(number: Any) -> tuple[float, float]:
+    """The lowest and the highest value of a number, from the constants it is limited by."""
+    import tensorflow as tf
+
+    value = tf.get_static_value(number)
+    if value is not None:
+        return float(value), float(value)
+    if number.op.type in ("Minimum", "Maximum"):
+        function = min if number.op.type == "Minimum" else max
+        lowest, highest = zip(*map(_bounds, number.op.inputs), strict=True)
+        return function(lowest), function(highest)
+    return -math.inf, math.inf
 
 
 def rgb_to_hsv(images: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.lowering import composed_operations as composed
+from edgeattn_converters.lowering import matrices
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
 from edgeattn_converters.lowering.resampling import resampled
@@ -180,12 +181,26 @@ _VOLUMES: Mapping[str, _Replacement] = {
     "AvgPool3D": partial(composed.pool_volumes, kind="AVG"),
     "MaxPool3D": partial(composed.pool_volumes, kind="MAX"),
 }
-_WITH_ATTRIBUTES = frozenset({*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, "Cumprod"})
+_FACTORS: Mapping[str, _Replacement] = {
+    "Cholesky": matrices.cholesky,
+    "LogMatrixDeterminant": matrices.log_determinant,
+}
+_SOLUTIONS: Mapping[str, _Replacement] = {
+    "Lu": matrices.factors,
+    "MatrixInverse": matrices.inverse,
+    "MatrixSolve": matrices.solve,
+    "MatrixTriangularSolve": matrices.solve_triangular,
+    "Qr": matrices.orthogonal_factors,
+}
+_WITH_ATTRIBUTES = frozenset(
+    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, "Cumprod", "DenseBincount"}
+)
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
     "BesselI0": special.bessel_i0,
     "Cross": composed.cross,
     "Cumprod": _cumprod,
+    "DenseBincount": composed.bincount,
     "Erfinv": special.erfinv,
     "HSVToRGB": composed.hsv_to_rgb,
     "InTopKV2": composed.in_top_k,
@@ -193,6 +208,8 @@ _BOTH: Replacements = {
     "Log1p": _log1p,
     "RGBToHSV": composed.rgb_to_hsv,
     "TruncateMod": composed.truncate_mod,
+    **_FACTORS,
+    **_SOLUTIONS,
     **_SEARCHES,
     **_INTERPOLATIONS,
 }
@@ -209,6 +226,7 @@ TFLITE: Replacements = {
     "BitwiseOr": composed.bitwise_or,
     "Cosh": _cosh,
     "LeftShift": composed.left_shift,
+    "MatrixDeterminant": matrices.determinant,
     "MatrixDiagPartV3": _diagonal,
     "Pow": roots.power,
     "RealDiv": roots.division,

@@ -21,17 +21,12 @@ CONVERTERS = {"tflite": tflite, "onnx": onnx}
 CALLS = {name: call for calls in operations.GROUPS.values() for name, call in calls.items()}
 # Operations of TensorFlow that a format lacks, which the error names.
 _MATRICES = {
-    **dict.fromkeys(("Cholesky", "CholeskyInverse", "Logdet", "SolveTriangular"), "Cholesky"),
     **dict.fromkeys(("SVD", "Pinv", "MatrixRank", "Lstsq"), "Svd"),
     "Eigh": "SelfAdjointEigV2",
-    "Inv": "MatrixInverse",
-    "Qr": "Qr",
-    "Slogdet": "LogMatrixDeterminant",
-    "Solve": "MatrixSolve",
 }
 _LACKED = {"AffineTransform": "ImageProjectiveTransformV3", "Nextafter": "NextAfter"}
 MISSING: Mapping[str, Mapping[str, str]] = {
-    "tflite": {**_MATRICES, **_LACKED, "Det": "MatrixDeterminant"},
+    "tflite": {**_MATRICES, **_LACKED},
     "onnx": {**_MATRICES, **_LACKED, "SliceUpdate": "XlaDynamicUpdateSlice", "View": "Bitcast"},
 }
 # Keras computes them for tensors of known sizes only.

@@ -50,6 +50,14 @@ def _bicubic(**options: bool) -> Callable[..., Any]:
 
 Functions = Mapping[str, Callable[..., Any]]
 GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
+    "counts of tokens": (
+        [np.array([[5, 0, 2, 5, 5, 1]], "int32"), np.array([[1, 2, 0.5, 0.25, -3, 0]], "float32")],
+        {
+            "counts": lambda x, _: keras.layers.CategoryEncoding(6, "count")(x),
+            "any": lambda x, _: keras.layers.CategoryEncoding(7)(x),
+            "weighted": lambda x, w: keras.layers.CategoryEncoding(6, "count")(x, count_weights=w),
+        },
+    ),
     "vectors of zeros": (
         [vectors()],
         {

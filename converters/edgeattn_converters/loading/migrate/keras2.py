@@ -61,6 +61,7 @@ _LOCALLY_CONNECTED = frozenset(
 )  # fmt: skip
 # Layers that change images in training only, and whose place in Keras 3 another one takes.
 _TRAINING_ONLY = frozenset({"RandomHeight", "RandomWidth"})
+_SHEAR_FACTORS = ("x_factor", "y_factor")
 # Arguments of preprocessing layers before Keras 2.6.
 _RENAMED_ARGUMENTS = {
     "Discretization": {"bins": "bin_boundaries"},
@@ -114,6 +115,10 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
         # Outside training, Keras 2 resizes the image; Keras 3 returns it unchanged.
         size = {"height": new["height"], "width": new["width"]}
         return "Resizing", {"name": name, "crop_to_aspect_ratio": True, **size}
+    if current == "RandomShear":
+        # Keras 3 does not accept the range that it stores for one number.
+        new = {key: _shear_factor(value) if key in _SHEAR_FACTORS else value
+               for key, value in new.items()}  # fmt: skip
     if current == "Normalization" and new.get("mean") is not None:
         mean, variance = np.broadcast_arrays(new["mean"], new["variance"])
         new |= {"mean": mean.tolist(), "variance": variance.tolist()}
@@ -131,6 +136,13 @@ def migrate(class_name: str, config: Config, ctx: Context) -> tuple[str, dict[st
         new["stateful"] = False
     new.pop("causal", None)  # migrated with the calls of the layer
     return current, _accepted_only(current, new, ctx)
+
+
+def _shear_factor(value: Any) -> Any:
+    """Return the number ``f`` for the range from ``-f`` to ``f``."""
+    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == -value[1]:
+        return value[1]
+    return value
 
 
 def legacy_layer(

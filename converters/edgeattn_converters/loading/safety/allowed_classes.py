@@ -20,28 +20,31 @@ LAYERS = _names(
     AdditiveAttention AlphaDropout Attention AugMix AutoContrast Average AveragePooling1D
     AveragePooling2D AveragePooling3D AvgPool1D AvgPool2D AvgPool3D BatchNormalization
     BatchNormalizationV1 BatchNormalizationV2 Bidirectional CategoryEncoding CenterCrop
-    Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D
-    ConvLSTM2D ConvLSTM3D Convolution1D Convolution1DTranspose Convolution2D
-    Convolution2DTranspose Convolution3D Convolution3DTranspose Cropping1D Cropping2D Cropping3D
-    CuDNNGRU CuDNNLSTM CutMix Dense DepthwiseConv1D DepthwiseConv2D Discretization Dot Dropout ELU
-    EinsumDense Embedding Equalization Flatten GRU GRUCell GRUV1 GaussianDropout GaussianNoise
-    GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D GlobalAvgPool1D
-    GlobalAvgPool2D GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D
-    GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization
-    GroupQueryAttention GroupedQueryAttention HashedCrossing Hashing Highway Identity InputLayer
-    IntegerLookup LSTM LSTMCell LSTMV1 LayerNormalization LeakyReLU LocallyConnected1D
-    LocallyConnected2D Masking MaxPool1D MaxPool2D MaxPool3D MaxPooling1D MaxPooling2D
-    MaxPooling3D Maximum MaxoutDense MelSpectrogram Merge Minimum MixUp MultiHeadAttention
-    Multiply Normalization PReLU ParametricSoftplus Permute Pipeline RNN RMSNormalization
-    RandomBrightness RandomContrast RandomCrop RandomErasing RandomFlip RandomGaussianBlur
-    RandomGrayscale RandomHeight RandomHue RandomInvert RandomRotation RandomTranslation
-    RandomWidth RandomZoom ReLU RepeatVector Rescaling Reshape Resizing ReversibleEmbedding
-    STFTSpectrogram SReLU SeparableConv1D SeparableConv2D SeparableConvolution1D
-    SeparableConvolution2D SimpleRNN SimpleRNNCell SlicingOpLambda Softmax SpatialDropout1D
-    SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells StringLookup Subtract
+    Concatenate ContrastLimitedAdaptiveHistogramEqualization Conv1D Conv1DTranspose Conv2D
+    Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D Convolution1D
+    Convolution1DTranspose Convolution2D Convolution2DTranspose Convolution3D
+    Convolution3DTranspose Cropping1D Cropping2D Cropping3D CuDNNGRU CuDNNLSTM CutMix Dense
+    DepthwiseConv1D DepthwiseConv2D Discretization Dot Dropout ELU EinsumDense Embedding
+    Equalization Flatten GRU GRUCell GRUV1 GaussianDropout GaussianNoise GlobalAveragePooling1D
+    GlobalAveragePooling2D GlobalAveragePooling3D GlobalAvgPool1D GlobalAvgPool2D
+    GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D GlobalMaxPool3D GlobalMaxPooling1D
+    GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization GroupQueryAttention
+    GroupedQueryAttention HashedCrossing Hashing Highway Identity InputLayer IntegerLookup LSTM
+    LSTMCell LSTMV1 LayerNormalization LeakyReLU LocallyConnected1D LocallyConnected2D Masking
+    MaxNumBoundingBoxes MaxPool1D MaxPool2D MaxPool3D MaxPooling1D MaxPooling2D MaxPooling3D
+    Maximum MaxoutDense MelSpectrogram Merge Minimum MixUp MultiHeadAttention Multiply
+    Normalization PReLU ParametricSoftplus Permute Pipeline RMSNormalization RNN RandAugment
+    RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop
+    RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale
+    RandomHeight RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation
+    RandomSaturation RandomSharpness RandomShear RandomTranslation RandomWidth RandomZoom ReLU
+    RepeatVector Rescaling Reshape Resizing ReversibleEmbedding SReLU STFTSpectrogram
+    SeparableConv1D SeparableConv2D SeparableConvolution1D SeparableConvolution2D SimpleRNN
+    SimpleRNNCell SlicingOpLambda Softmax Solarization SpatialDropout1D SpatialDropout2D
+    SpatialDropout3D SpectralNormalization StackedRNNCells StringLookup Subtract
     SyncBatchNormalization TFOpLambda TensorFlowOpLayer TextVectorization ThresholdedReLU
-    TimeDistributed TimeDistributedDense UnitNormalization UpSampling1D UpSampling2D UpSampling3D
-    ZeroPadding1D ZeroPadding2D ZeroPadding3D Functional Model Sequential
+    TimeDistributed TimeDistributedDense UnitNormalization UpSampling1D UpSampling2D
+    UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D Functional Model Sequential
     """
 )
 
@@ -54,7 +57,7 @@ PARTS = _names(
     he_normal he_uniform identity lecun_normal lecun_uniform ones orthogonal random_normal
     random_uniform truncated_normal variance_scaling zeros Constraint L1 L1L2 L2 MaxNorm
     MinMaxNorm NonNeg OrthogonalRegularizer Regularizer UnitNorm l1 l1_l2 l2 max_norm min_max_norm
-    non_neg orthogonal_regularizer unit_norm DTypePolicy DTypePolicyMap FloatDTypePolicy Policy
+    non_neg orthogonal_regularizer stft unit_norm DTypePolicy DTypePolicyMap FloatDTypePolicy Policy
     PolicyV1 QuantizedDTypePolicy QuantizedFloat8DTypePolicy GPTQDTypePolicy AWQDTypePolicy
     Int4DTypePolicy QuantizationConfig Int8QuantizationConfig Int4QuantizationConfig
     Float8QuantizationConfig GPTQConfig AWQConfig AbsMaxQuantizer LossScaleOptimizer
