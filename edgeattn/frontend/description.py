@@ -79,9 +79,16 @@ class FrontEnd:
             value = _finite(value)
         if self.window is not None:
             value = self._windowed(value)
+        return self.apply(name, value)
+
+    def apply(self, name: str, value: Any, start: int = 0, end: int | None = None) -> Any:
+        """``value`` after the steps ``start`` to ``end`` of the input ``name``.
+
+        It has no NaN and, with windows, is one of them. Raises as :meth:`prepare`.
+        """
         # Results that are not finite are refused as inputs of the model.
         with np.errstate(all="ignore"):
-            for number, step in enumerate(self.inputs.get(name, ()), 1):
+            for number, step in enumerate(self.inputs.get(name, ())[start:end], start + 1):
                 try:
                     value = step.apply(value)
                 except SampleError as error:

@@ -44,6 +44,11 @@ class Stft:
     def __post_init__(self) -> None:
         check_lengths(self.sequence_length, self.sequence_stride, self.fft_length)
 
+    @property
+    def frames(self) -> tuple[int, int] | None:
+        """Length and distance of the frames, if each row of the output comes from one of them."""
+        return None if self.center else (self.fft_length, self.sequence_stride)
+
     @cached_property
     def _window(self) -> Array:
         before = (self.fft_length - self.sequence_length) // 2
@@ -80,6 +85,11 @@ class SignalStft:
     @property
     def _size(self) -> int:
         return self.fft_length or next_power_of_two(self.frame_length)
+
+    @property
+    def frames(self) -> tuple[int, int] | None:
+        """As :attr:`Stft.frames`."""
+        return None if self.pad_end else (self.frame_length, self.frame_step)
 
     @cached_property
     def _window(self) -> Array:
@@ -137,8 +147,10 @@ class Log:
     minimum: float = 0.0
 
     def apply(self, value: Any) -> Array:
-        x = np.maximum(as_numbers(value), np.float32(self.minimum)) + np.float32(self.offset)
-        if not (x > 0).all():
+        x = np.maximum(as_numbers(value), np.float32(self.minimum))
+        x = x + np.float32(self.offset)
+        # The minimum of NaN is NaN.
+        if x.size and not x.min() > 0:
             raise SampleError(
                 "The logarithm of 0 is not finite; the step needs an offset or a minimum."
             )

@@ -38,13 +38,14 @@ def frames(signal: Array, length: int, step: int) -> Array:
             f"The signal has {signal.shape[-1]} values, fewer than one frame of {length}."
         )
     count = 1 + (signal.shape[-1] - length) // step
+    signal = np.ascontiguousarray(signal)
     *leading, stride = signal.strides
-    # As sliding_window_view, which takes several times as long.
-    return np.lib.stride_tricks.as_strided(
-        signal,
+    # As sliding_window_view, which takes many times as long.
+    return np.ndarray(
         (*signal.shape[:-1], count, length),
-        (*leading, step * stride, stride),
-        writeable=False,
+        signal.dtype,
+        signal.data,
+        strides=(*leading, step * stride, stride),
     )
 
 
@@ -60,8 +61,10 @@ def transform(parts: Array, fft_length: int, output: str) -> Array:
     spectrum = np.fft.rfft(parts, fft_length)
     if output == "real_imag":
         return np.stack([spectrum.real, spectrum.imag], -1).astype("float32")
-    power = spectrum.real**2 + spectrum.imag**2
-    return (power if output == "power" else np.sqrt(power)).astype("float32")
+    squares: Array = spectrum.view(spectrum.real.dtype)
+    squares *= squares
+    power = squares[..., ::2] + squares[..., 1::2]
+    return (power if output == "power" else np.sqrt(power, out=power)).astype("float32")
 
 
 def mel_matrix(

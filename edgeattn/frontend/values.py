@@ -7,6 +7,7 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.tensors import Array
 
+_DTYPES = {name: np.dtype(name) for name in ("float32", "float64", "int64")}
 # The most values of one sample: a description must not fill the memory.
 MAX_VALUES = 2**24
 
@@ -25,7 +26,7 @@ def as_numbers(value: Any, dtype: str = "float32") -> Array:
         raise SampleError("The values have no rectangular shape.") from error
     if array.dtype.kind not in "buif":
         raise SampleError(f"{_excerpt(value)} is not a number.")
-    if array.dtype == dtype:
+    if array.dtype == _DTYPES[dtype]:
         return array
     with np.errstate(over="ignore"):
         return array.astype(dtype)

@@ -73,10 +73,13 @@ class WindowBuffer:
         self._start, self._end = 0, 0
         self._previous: Array | None = None
         self._skip = 0  # readings before the next window, if the hop is longer than the window
+        # Windows since the last restart, each a hop after the one before it.
+        self.consecutive = 0
 
     def restart(self) -> None:
         """Begin a new window with the next reading."""
         self._start, self._end, self._previous, self._skip = 0, 0, None, 0
+        self.consecutive = 0
 
     def extend(self, block: Array) -> Iterator[tuple[int, Array | SampleError]]:
         """The windows that end in ``block``, readings along its first axis, or their errors.
@@ -126,6 +129,7 @@ class WindowBuffer:
             self._end += count
             start += count
             if self._end - self._start == length:
+                self.consecutive += 1
                 yield start, memory[self._start : self._end].copy()
                 kept = max(length - self._hop, 0)
                 self._start, self._skip = self._end - kept, max(self._hop - length, 0)

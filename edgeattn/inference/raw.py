@@ -11,6 +11,7 @@ from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, SampleErr
 from edgeattn.frontend.answers import Answers
 from edgeattn.frontend.description import FrontEnd
 from edgeattn.frontend.empty_values import is_empty
+from edgeattn.frontend.shared_frames import shared_frames
 from edgeattn.frontend.values import as_numbers
 from edgeattn.frontend.windows import WindowBuffer
 from edgeattn.samples.input_conversion import fit, infer_dtype
@@ -41,6 +42,9 @@ class RawModel:
         if front_end.window is not None and len(self._inputs) != 1:
             raise BundleError("A front end with windows requires a model with one input.")
         self._buffer = None if front_end.window is None else WindowBuffer(front_end.window)
+        self._shared = (
+            None if front_end.window is None else shared_frames(front_end, self._inputs[0].name)
+        )
         answer = front_end.answer
         self._answers = None if answer is None else Answers(answer, attention)
         # The values of the stream so far; readings count one by one.
@@ -102,6 +106,20 @@ class RawModel:
             for spec in self._inputs
         }
 
+    def prepare_window(self, readings: Array, *, is_next: bool) -> Tensors:
+        """As :meth:`prepare`, for the finite readings of a window of a stream.
+
+        ``is_next`` is whether it starts a hop after the window of the last call.
+        """
+        assert self.front_end.window is not None
+        (spec,) = self._inputs
+        window = self.front_end.window.normalized(readings)
+        if self._shared is None:
+            value = self.front_end.apply(spec.name, window)
+        else:
+            value = self._shared.prepare(window, is_next=is_next)
+        return {spec.name: self._fitted(value, spec)}
+
     def _by_name(self, raw: Any) -> Mapping[str, Any]:
         if not isinstance(raw, Mapping):
             if len(self._inputs) != 1:
@@ -153,9 +171,13 @@ class RawModel:
             raise
         first = self.count
         self.count += len(readings)
+        sample: Tensors | SampleError
         for end, window in buffer.extend(readings):
             try:
-                sample = window if isinstance(window, SampleError) else self.prepare(window)
+                if isinstance(window, SampleError):
+                    sample = window
+                else:
+                    sample = self.prepare_window(window, is_next=buffer.consecutive > 1)
             except SampleError as error:
                 sample = error
             yield _at(first + end, sample) if isinstance(sample, SampleError) else sample
