@@ -359,7 +359,7 @@ def test_the_table_of_raw_input_is_that_of_the_recorded_results():
     assert set(recorded) == {"commands", "activity", "spoken_digits"}
     text = page.PAGE.read_text()
     assert page.with_section(text, "front end", front_end.table(recorded)) == text
-    row = {"network": 1.0, "front_end": 0.25, "stream": 1.75}
+    row = {"network": 1.0, "front_end": 0.4, "in_stream": 0.25, "stream": 1.75}
     assert front_end.added(row) == 0.5
 
 

@@ -1,6 +1,6 @@
 """Answers: the outputs of a model as a label with a score, tags, or an amount."""
 
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,7 +77,8 @@ class Answers:
 
     def __init__(self, answer: Answer, attention: tuple[str, ...] = ()) -> None:
         self.answer, self._attention = answer, attention
-        self._recent: deque[Array] = deque(maxlen=answer.smoothing_windows)
+        # Classes and scores.
+        self._recent: deque[tuple[int, Array]] = deque(maxlen=answer.smoothing_windows)
 
     def __call__(self, outputs: Tensors) -> Json:
         """The answer to the outputs for one sample, without a batch axis, as JSON.
@@ -87,7 +88,7 @@ class Answers:
         name = self.answer.output or next(iter(outputs))
         if not np.isfinite(outputs[name]).all():
             raise ArtifactError(f"Output {name} is not finite, so there is no answer.")
-        maps = {key.removeprefix("attention/"): outputs[key].tolist() for key in self._attention}
+        maps = {key.removeprefix("attention/"): _weights(outputs[key]) for key in self._attention}
         attention = next(iter(maps.values())) if len(maps) == 1 else maps
         result = self._result(np.asarray(outputs[name], "float64"))
         return result | ({"attention": attention} if maps else {})
@@ -116,13 +117,12 @@ class Answers:
     def _classified(self, scores: Array) -> Json:
         single = scores.size == 1
         scores = np.array([1 - scores[0], scores[0]]) if single else scores
-        self._recent.append(scores)
+        best = self._best(scores, single)
         if self.answer.smoothing != "none":
-            scores = np.mean(self._recent, axis=0)
-        if self.answer.smoothing == "majority":
-            best = self._most_frequent(single)
-        else:
-            best = self._best(scores, single)
+            self._recent.append((best, scores))
+            scores = sum((item for _, item in self._recent), 0 * scores) / len(self._recent)
+            majority = self.answer.smoothing == "majority"
+            best = self._most_frequent() if majority else self._best(scores, single)
         result = self._labeled(best, scores)
         if self.answer.top > 1:
             order = np.argsort(-scores, kind="stable")[: self.answer.top]
@@ -132,10 +132,9 @@ class Answers:
     def _best(self, scores: Array, single: bool) -> int:
         return int(scores[1] >= self.answer.threshold) if single else int(scores.argmax())
 
-    def _most_frequent(self, single: bool) -> int:
-        classes = [self._best(scores, single) for scores in self._recent]
-        counts = Counter(classes)
-        return next(item for item in reversed(classes) if counts[item] == max(counts.values()))
+    def _most_frequent(self) -> int:
+        classes = [best for best, _ in reversed(self._recent)]
+        return max(classes, key=classes.count)  # of several the first, which is the latest
 
     def _labeled(self, index: Any, scores: Array) -> Json:
         return {"label": self._label(index), "score": float(scores[index])}
@@ -154,6 +153,11 @@ def activated(values: Array, activation: str) -> Array:
         # Without overflow for large negative values.
         return np.exp(-np.logaddexp(0, -values))
     return values
+
+
+def _weights(values: Array) -> Any:
+    """The weights of an attention map, rounded to nine decimals: half as long in JSON."""
+    return values.astype("float64").round(9).tolist()
 
 
 def _plain(values: Array) -> Any:

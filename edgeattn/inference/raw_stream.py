@@ -6,21 +6,21 @@ import io
 import itertools
 import json
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.frontend.description import FrontEnd
-from edgeattn.inference.stream import MALFORMED, malformed_line, numbered_line_blocks
+from edgeattn.inference.decimal_rows import decimal_rows
+from edgeattn.inference.stream import MALFORMED, MAX_LINE, line_blocks, malformed_line, numbered
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs
 
 # Frames of sound that are read at once: of a file, and of a pipe, which waits for as many.
 FILE_BLOCK, PIPE_BLOCK = 2**15, 1024
 FULL_SCALE = np.float32(32768)
-Lines = list[tuple[int, str | SampleError]]
 
 
 def read_raw(
@@ -45,54 +45,55 @@ def read_raw_blocks(
         return ([block] for block in _blocks(source.read1, _channels(front_end)))
     if source.peek(4)[:4] == b"RIFF":
         return ([block] for block in _read_wav(source, front_end))
-    names = [spec.name for spec in sample_inputs(inputs)]
-    return (_values(lines, front_end, names) for lines in numbered_line_blocks(source))
+    return _read_lines(source, front_end, [spec.name for spec in sample_inputs(inputs)])
 
 
-def _values(lines: Lines, front_end: FrontEnd, names: list[str]) -> list[Any]:
+def _read_lines(
+    source: io.BufferedReader, front_end: FrontEnd, names: list[str]
+) -> Iterator[list[Any]]:
+    several = len(names) > 1
+    as_text = not several and front_end.takes_text(names[0])
+    window = None if as_text or several else front_end.window
+    number = 1
+    for lines in line_blocks(source):
+        # The first line of a block may have arrived in parts.
+        readings = None
+        if window is not None and len(lines[0]) < MAX_LINE:
+            readings = _readings(lines, window.columns)
+        if readings is None:
+            yield list(_values(numbered(lines, number), as_text=as_text, several=several))
+        else:
+            yield [readings]
+        number += len(lines)
+
+
+def _readings(lines: list[bytes], columns: int | None) -> Array | None:
+    """The readings that :func:`_parse` returns for each line; None unless it takes all of them."""
+    if columns is None:
+        rows = decimal_rows(lines, 1)
+        return None if rows is None else rows[:, 0]
+    # A line of a single number is a value, not a row of one column.
+    return None if columns == 1 else decimal_rows(lines, columns)
+
+
+def _values(
+    lines: Iterable[tuple[int, str | SampleError]], *, as_text: bool, several: bool
+) -> Iterator[Any]:
     """The values of lines, or their errors."""
-    as_text = len(names) == 1 and front_end.takes_text(names[0])
-    if not as_text and len(names) == 1 and front_end.window is not None:
-        readings = _readings([line for _, line in lines], front_end.window.columns)
-        if readings is not None:
-            return [readings]
-    values: list[Any] = []
     for number, line in lines:
         if isinstance(line, SampleError):
-            values.append(line)
+            yield line
         elif not line.strip():
-            values.append(malformed_line(number, "it is empty"))
+            yield malformed_line(number, "it is empty")
         elif as_text:
-            values.append(line)
+            yield line
         else:
             try:
-                values.append(_parse(line, len(names) > 1))
+                yield _parse(line, several)
             except MALFORMED as error:
                 # The names of columns may come first.
                 if number > 1 or _has_number(line):
-                    values.append(malformed_line(number, error))
-    return values
-
-
-def _readings(lines: list[str | SampleError], columns: int | None) -> Array | None:
-    """The readings of lines that :func:`_parse` would return one by one, if it takes all of them.
-
-    None if a line has another number of fields, or one that is not a number.
-    """
-    fields: list[str] = []
-    for line in lines:
-        if isinstance(line, SampleError):
-            return None
-        row = line.split(",") if "," in line else line.split()
-        # A line of a single number is a value, not a row of one column.
-        if len(row) != (columns or 1) or (columns == 1 and "," not in line):
-            return None
-        fields += row
-    try:
-        values = np.fromiter(map(float, fields), float, len(fields))
-    except ValueError:
-        return None
-    return values if columns is None else values.reshape(-1, columns)
+                    yield malformed_line(number, error)
 
 
 def _parse(line: str, several: bool) -> Any:

@@ -5,10 +5,9 @@ of arrays by input name.
 """
 
 import io
-import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any, cast
 
 import numpy as np
@@ -20,7 +19,7 @@ from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 
 MAX_LINE = 64 * 2**20  # bytes
-BLOCK = 2**16  # bytes that are read at once, if that many have arrived
+BLOCK = 2**18  # bytes that are read at once, if that many have arrived
 # Exceptions that parsing a malformed line can raise.
 MALFORMED = (ValueError, TypeError, RecursionError, OverflowError, MemoryError)
 
@@ -92,23 +91,19 @@ def _read_lines(
 
 def numbered_lines(source: io.BufferedReader) -> Iterator[tuple[int, str | SampleError]]:
     """The lines of a stream of text by their numbers, or the error of one that is not text."""
-    return itertools.chain.from_iterable(numbered_line_blocks(source))
+    number = 1
+    for block in line_blocks(source):
+        yield from numbered(block, number)
+        number += len(block)
 
 
-def numbered_line_blocks(
-    source: io.BufferedReader,
-) -> Iterator[list[tuple[int, str | SampleError]]]:
-    """As :func:`numbered_lines`: lists of the lines that arrived together, at once."""
-    number = 0
-    for block in _line_blocks(source):
-        lines: list[tuple[int, str | SampleError]] = []
-        for line in block:
-            number += 1
-            try:
-                lines.append((number, _decoded(line)))
-            except ValueError as error:
-                lines.append((number, malformed_line(number, error)))
-        yield lines
+def numbered(lines: Sequence[bytes], first: int) -> Iterator[tuple[int, str | SampleError]]:
+    """As :func:`numbered_lines`, for the bytes of consecutive lines from the number ``first``."""
+    for number, line in enumerate(lines, first):
+        try:
+            yield number, _decoded(line)
+        except ValueError as error:
+            yield number, malformed_line(number, error)
 
 
 def _decoded(line: bytes) -> str:
@@ -117,8 +112,11 @@ def _decoded(line: bytes) -> str:
     return line.decode().rstrip("\r\n")
 
 
-def _line_blocks(source: io.BufferedReader) -> Iterator[list[bytes]]:
-    """Lines without their ends. Of a line that is too long, the first ``MAX_LINE`` bytes."""
+def line_blocks(source: io.BufferedReader) -> Iterator[list[bytes]]:
+    """Lines that arrived together, without their ends.
+
+    Of a line that is too long, the first ``MAX_LINE`` bytes.
+    """
     parts: list[bytes] = []  # of the line that is not complete
     size = 0
     while data := source.read1(BLOCK):

@@ -102,6 +102,13 @@ def test_attention_maps():
     assert answer["attention"] == {"a": [0.25, 0.75], "b": [1.0, 0.0]}
 
 
+def test_weights_have_nine_decimals():
+    """As float64, the values of float32 have up to 17 digits."""
+    outputs = {"score": np.float32([0, 1]), "map": np.float32([[0.1, 1 / 3], [2e-10, 12.5]])}
+    answer = Answers(Answer(), ("map",))(outputs)
+    assert answer["attention"] == [[0.100000001, 0.333333343], [0.0, 12.5]]
+
+
 def test_an_output_that_is_not_finite_has_no_answer():
     for value in (np.nan, np.inf):
         with pytest.raises(ArtifactError, match="Output score is not finite"):

@@ -307,10 +307,10 @@ def test_answers_do_not_depend_on_the_parts_in_which_lines_arrive(missing, size)
     assert sum(isinstance(item, dict) for item in expected) > 3
 
 
-def test_lines_that_arrive_together_are_read_together():
+@pytest.mark.parametrize("data", [b"1,2\n3, 4\n", b"1 2\n3 4\n"])
+def test_lines_that_arrive_together_are_read_together(data):
     front_end = FrontEnd({"x": ()}, Window(2, columns=2))
-    blocks = list(read_raw_blocks(io.BufferedReader(io.BytesIO(b"1,2\n3 4\n")), front_end, NUMBERS))
-    (block,) = blocks
+    (block,) = read_raw_blocks(io.BufferedReader(io.BytesIO(data)), front_end, NUMBERS)
     np.testing.assert_array_equal(block, [[[1, 2], [3, 4]]])
 
 
