@@ -1,14 +1,16 @@
 """Measure the command line: ``edgeattn --help`` and ``edgeattn run``.
 
-``--help`` is compared with ``import click``, and ``run`` with a script that a user would write
-without edgeattn: numpy, the runtime, the file, all samples, the outputs to a file. Processes take
-turns, and medians of wall time and of CPU time are compared. ``edgeattn run`` starts the runtime in
-a worker process, which imports numpy again. This import is measured and subtracted.
+``--help`` is compared with ``import click``, and with the imports of rich that rich-click needs for
+its help pages; ``run`` is compared with a script that a user would write without edgeattn: numpy,
+the runtime, the file, all samples, the outputs to a file. Processes take turns, and medians of wall
+time and of CPU time are compared. ``edgeattn run`` starts the runtime in a worker process, which
+imports numpy again. This import is measured and subtracted.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -38,6 +40,7 @@ for row in np.load(source):
 arrays = {str(number): np.stack(column) for number, column in enumerate(zip(*rows))}
 np.savez(target, **arrays)
 """
+RICH = "import click, rich.console, rich.table, rich.panel, rich.text, rich.markdown"
 SAMPLES = 16
 STEPS, FEATURES, CLASSES = 50, 16, 6
 FORMAT, SCHEME = "tflite", "float32"
@@ -73,8 +76,14 @@ def alternate(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str
 
 def measure(rounds: int, bundle: Path | None = None) -> dict[str, Any]:
     """Return both comparisons. ``bundle`` is one of T50-LSTM64, converted if it is omitted."""
+    imports = {"import click": "import click"}
+    if importlib.util.find_spec("rich"):
+        imports["import click and rich"] = RICH
     help_times = alternate(
-        {"import click": [sys.executable, "-c", "import click"], "help": [*EDGEATTN, "--help"]},
+        {
+            **{name: [sys.executable, "-c", code] for name, code in imports.items()},
+            "help": [*EDGEATTN, "--help"],
+        },
         2 * rounds,
     )
     with tempfile.TemporaryDirectory() as scratch:

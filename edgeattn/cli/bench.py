@@ -9,6 +9,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
+from edgeattn.cli.terminal import styled_line
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def command(
         output.echo(format_sustained(result.sustained))
     else:
         output.echo(format_latency(result.latency, quiet=quiet))
-    output.echo(result.recommendation.line)
+    output.echo(styled_line(result.recommendation.line))
     return result.exit_code
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
+from edgeattn.cli.terminal import styled_line
 
 if TYPE_CHECKING:
     from edgeattn.validation.bundle_comparison import ArtifactComparison, BundleComparison
@@ -51,8 +52,8 @@ def comparison_lines(comparison: BundleComparison) -> Iterator[str]:
     yield ""
     yield f"Compared with {comparison.old} (old -> new)"
     yield output.table(header, rows, right=range(3, len(header)))
-    yield from (f"note: {note}" for note in comparison.notes)
-    yield from (f"Regression: {text}" for text in comparison.regressions)
+    yield from (styled_line(f"note: {note}") for note in comparison.notes)
+    yield from (styled_line(f"Regression: {text}") for text in comparison.regressions)
 
 
 def _verdicts(item: ArtifactComparison) -> str:

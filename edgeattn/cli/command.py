@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from edgeattn.cli import output
+from edgeattn.cli.terminal import Context
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ CHOICES = 3
 
 class Command(click.Command):
     """A command with the shared options, whose other options a config file may set."""
+
+    context_class = Context
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
@@ -57,7 +58,7 @@ def shared_options() -> list[click.Option]:
         click.Option(
             ["--config"],
             metavar="FILE",
-            type=click.Path(path_type=Path),
+            type=click.Path(),
             callback=_collect,
             help=f"File with defaults of options. Default: {ENVIRONMENT}, or edgeattn.toml or "
             "[tool.edgeattn] of pyproject.toml in this folder or in the repository above it.",
@@ -87,6 +88,9 @@ def shared_options() -> list[click.Option]:
 @contextmanager
 def recorded_options() -> Iterator[None]:
     """Bundles written within the block record the options that a config file gave."""
+    from dataclasses import replace
+    from pathlib import Path
+
     from edgeattn.bundle.config_record import stored_in_bundles
 
     record = output.config_record()
@@ -145,6 +149,8 @@ def _apply(context: click.Context, command: Command) -> None:
 
 def _config_file(chosen: Mapping[str, Any]) -> ConfigFile | None:
     """The config file that was passed, or else found."""
+    from pathlib import Path
+
     from edgeattn.cli.commands import COMMANDS
     from edgeattn.cli.config_file import find, read
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from edgeattn.cli.terminal import Context
+
 # The first sentence of each command's help; a test compares them.
 COMMANDS = {
     "bench": "Measure cold start, load time and latency of the artifacts of BUNDLE.",
@@ -35,6 +37,8 @@ def load_command(name: str) -> click.Command:
 
 class Commands(click.Group):
     """The group of :data:`COMMANDS`."""
+
+    context_class = Context
 
     def __init__(self, **options: Any) -> None:
         # Placeholders, sufficient to list commands and to suggest one for a misspelt name.

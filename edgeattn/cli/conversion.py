@@ -12,6 +12,7 @@ from edgeattn.cli.artifact_lines import (
     failure_lines,
     settling_command,
 )
+from edgeattn.cli.terminal import styled_line
 from edgeattn.printable import Text
 from edgeattn.schemes import EXPERIMENTAL
 
@@ -30,7 +31,7 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
         f"{model['file']}: {model['parameters']:,} parameters, {output.size(model['bytes'])}, "
         f"saved by Keras {model['keras_version'] or 'of an unknown version'}"
     )
-    yield from (f"note: {note}" for note in model["notes"])
+    yield from (styled_line(f"note: {note}") for note in model["notes"])
     yield from ("", _table(conversion), "")
     yield (
         f"Compared with Keras on {manifest.reference_samples} and "
@@ -48,7 +49,7 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
             "Rows left out because Keras' own outputs change when an input changes in its last "
             f"digit: {reference['left_out']}"
         )
-    yield from (f"warning: {text}" for text in conversion.report.warnings)
+    yield from (styled_line(f"warning: {text}") for text in conversion.report.warnings)
     yield from conversion_summary(reports)
     if model["attention"] and any(report.artifact.attention for report in reports):
         yield f"Attention maps: {', '.join(spec['name'] for spec in model['attention'])}"
@@ -60,7 +61,7 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
         if summary and verbose:
             yield f"{report.artifact.label}: {summary}"
     yield from (f"{f['format']} {f['scheme']}: {f['reason']}" for f in conversion.failures)
-    yield recommendation_of(conversion).line
+    yield styled_line(recommendation_of(conversion).line)
     yield f"Wrote {conversion.bundle.path}"
     yield from settling_command(str(conversion.bundle.path), reports)
 

@@ -7,6 +7,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
+from edgeattn.cli.terminal import styled_line
 from edgeattn.device.advice import Advice
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import RuntimeCheck
@@ -99,7 +100,7 @@ def format_text(
     width = max(len(name) for name, _ in rows)
     lines = [f"{name.ljust(width)}  {text}" for name, text in rows]
     for item in advice:
-        lines += ["", f"{item.level}: {item.message}", f"  {item.remedy}"]
+        lines += ["", styled_line(f"{item.level}: {item.message}"), f"  {item.remedy}"]
     return join_lines(lines)
 
 

@@ -8,6 +8,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
+from edgeattn.cli.terminal import styled_line
 
 
 @click.command("inspect", cls=Command)
@@ -89,11 +90,11 @@ def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
         yield f"possible attention: {item['layer']}: {item['why']}{remedy}"
     if model["custom_classes"]:
         yield f"custom classes: {', '.join(model['custom_classes'])}"
-    yield from (f"note: {note}" for note in model["notes"])
+    yield from (styled_line(f"note: {note}") for note in model["notes"])
     yield from (f"conversion: {item}" for item in model["meets"])
     yield from (f"converts to {name}: {answer}" for name, answer in model["converts"].items())
     yield from _lacking_lines(model["lacking"], model["float_only"])
-    yield f"next: {model['next']}"
+    yield styled_line(f"next: {model['next']}")
 
 
 def _lacking_lines(

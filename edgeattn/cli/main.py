@@ -13,6 +13,7 @@ import click
 from edgeattn.cli import output
 from edgeattn.cli.command import shared_options
 from edgeattn.cli.commands import Commands
+from edgeattn.cli.terminal import has_color, styled_line
 from edgeattn.errors import EdgeattnError, OutputError
 from edgeattn.printable import Text, printable
 from edgeattn.version import __version__
@@ -22,6 +23,8 @@ from edgeattn.version import __version__
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 DEBUG = "--debug"
+# The error of click without any argument, whose message is the help.
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # Packages whose versions decide what an artifact computes, or whether it can be made.
 RUN_ON = (
     "numpy",
@@ -102,7 +105,10 @@ def _run(arguments: list[str], debug: bool) -> int:
     as_json = "--json" in arguments
     stdout = sys.stdout
     try:
-        return int(cli.main(arguments, prog_name="edgeattn", standalone_mode=False) or 0)
+        color = True if has_color(sys.stdout) else None  # for the help, which click prints
+        return int(
+            cli.main(arguments, prog_name="edgeattn", standalone_mode=False, color=color) or 0
+        )
     except click.exceptions.Exit as exit:
         return exit.exit_code
     except SystemExit:
@@ -114,12 +120,7 @@ def _run(arguments: list[str], debug: bool) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _print_error(EdgeattnError("Interrupted."), INTERRUPTED, as_json)
     except click.ClickException as error:
-        if as_json:
-            message = EdgeattnError(error.format_message())
-            return _print_error(message, error.exit_code, as_json)
-        error.message = printable(error.message)  # type: ignore[misc]
-        error.show()
-        return error.exit_code
+        return _print_usage_error(error, as_json)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -129,6 +130,18 @@ def _run(arguments: list[str], debug: bool) -> int:
             output.echo(*traceback.format_exc().splitlines(), err=True)
         known = _as_edgeattn_error(error)
         return _print_error(known, known.exit_code, as_json)
+
+
+def _print_usage_error(error: click.ClickException, as_json: bool) -> int:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and not as_json:
+        if isinstance(error, NO_ARGUMENTS):
+            output.echo(Text(context.get_help()), err=True)
+            return error.exit_code
+        usage = context.get_usage()
+        hint = f"Try '{context.command_path} --help' for help."
+        output.echo(Text(usage), hint, "", err=True)
+    return _print_error(EdgeattnError(error.format_message()), error.exit_code, as_json)
 
 
 def _as_edgeattn_error(error: Exception) -> EdgeattnError:
@@ -146,7 +159,7 @@ def _as_edgeattn_error(error: Exception) -> EdgeattnError:
 def _print_error(error: EdgeattnError, code: int, as_json: bool) -> int:
     message = error.message
     message = message if isinstance(message, Text) else printable(message)
-    output.echo(Text(f"Error: {message}"), err=True)
+    output.echo(styled_line(Text(f"Error: {message}"), err=True), err=True)
     if error.hint:
         output.echo(error.hint, err=True)
     if as_json:

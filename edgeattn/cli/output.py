@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeattn.api.result import plain
+from edgeattn.cli import terminal
 from edgeattn.printable import Text, join_lines, printable
 from edgeattn.progress import shown_by
 
@@ -30,7 +30,8 @@ _encode_line = json.JSONEncoder(allow_nan=False).encode
 
 def echo(*lines: str, err: bool = False) -> None:
     """Print lines. Control characters in them are escaped, see :func:`join_lines`."""
-    click.echo(join_lines(lines), err=err)
+    color = terminal.has_color(sys.stderr if err else sys.stdout)
+    click.echo(join_lines(lines), err=err, color=color)
 
 
 def config_record() -> ConfigRecord | None:
@@ -41,6 +42,8 @@ def config_record() -> ConfigRecord | None:
 
 def emit_json(document: Mapping[str, Any]) -> None:
     """Print the single document of ``--json``, with the options that a config file gave."""
+    from edgeattn.api.result import plain
+
     record = config_record()
     recorded = document if record is None else {**document, "config": record.to_json()}
     click.echo(json.dumps(plain(recorded), indent=1, allow_nan=False))
@@ -51,6 +54,8 @@ def emit_line(document: Any) -> None:
     try:
         line = _encode_line(document)
     except ValueError:  # NaN or infinity
+        from edgeattn.api.result import plain
+
         line = _encode_line(plain(document))
     # Not click.echo, which queries the terminal for each line.
     if sys.stdout is not None:
@@ -61,16 +66,27 @@ def emit_line(document: Any) -> None:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()
 ) -> Text:
-    """A text table; the columns in ``right`` are right-aligned."""
-    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return join_lines(
-        "  ".join(
+    """A text table; the columns in ``right`` are right-aligned. Verdicts have their color."""
+    verdicts = [title in terminal.VERDICT_COLUMNS for title in header]
+
+    def shown(row: Sequence[str]) -> list[str]:
+        pairs = zip(row, verdicts, strict=True)
+        return [printable(terminal.verdict_cell(x) if verdict else x) for x, verdict in pairs]
+
+    lines = [[printable(title) for title in header], *map(shown, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [
+        [
             cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
+        ]
         for line in lines
-    )
+    ]
+    for cells, row in zip(padded[1:], rows, strict=True):
+        for column in range(len(header)):
+            if verdicts[column]:
+                cells[column] = terminal.colored_cell(cells[column], row[column])
+    return join_lines(Text("  ".join(cells).rstrip()) for cells in padded)
 
 
 def size(count: int) -> str:

@@ -9,6 +9,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command, recorded_options
+from edgeattn.cli.terminal import styled_line
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def command(
         output.echo("Results so far are stored. Rerun the command to resume.", err=True)
         raise
     if not quiet:
-        output.echo(*(f"note: {note}" for note in result.bundle.manifest.model["notes"]), err=True)
+        notes = result.bundle.manifest.model["notes"]
+        output.echo(*(styled_line(f"note: {note}", err=True) for note in notes), err=True)
     if as_json:
         output.emit_json(result.to_dict())
     else:

@@ -8,6 +8,7 @@ import click
 
 from edgeattn.cli import diagnosis, options, output
 from edgeattn.cli.command import Command
+from edgeattn.cli.terminal import styled_line
 from edgeattn.cli.verdict import verdict_text
 
 
@@ -195,7 +196,7 @@ def command(
             )
         raise
     if result.notes and not quiet:
-        output.echo(*(f"note: {note}" for note in result.notes), err=True)
+        output.echo(*(styled_line(f"note: {note}", err=True) for note in result.notes), err=True)
     if as_json:
         output.emit_json(result.to_dict())
         return result.exit_code

@@ -13,6 +13,7 @@ from edgeattn.cli.artifact_lines import (
     settling_command,
 )
 from edgeattn.cli.bundle_comparison import comparison_lines
+from edgeattn.cli.terminal import styled_line
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN
 from edgeattn.printable import Text, join_lines
 
@@ -73,17 +74,17 @@ def verdict_text(result: ValidationResult, command: str, *, quiet: bool) -> Text
     for item in artifacts:
         lines += [*failure_lines(item), *cost_lines(item)]
     lines += settling_command(command, artifacts)
-    lines += [f"warning: {text}" for text in report.warnings]
+    lines += [styled_line(f"warning: {text}") for text in report.warnings]
     if tasks:
         lines += ["", *_task_lines(tasks), *_dataset_lines(artifacts, tasks[0][1])]
     if not quiet:
         lines += ["", _reference_line(bundle, artifacts), *conversion_summary(artifacts)]
-    lines.append(result.recommendation.line)
+    lines.append(styled_line(result.recommendation.line))
     if result.comparison is None:
-        lines.append(f"Verdict: {report.verdict}")
+        lines.append(styled_line(f"Verdict: {report.verdict}"))
     else:
         lines += comparison_lines(result.comparison)
-        lines.append(f"Verdict: {report.verdict}, {result.comparison.summary}")
+        lines.append(styled_line(f"Verdict: {report.verdict}, {result.comparison.summary}"))
     return join_lines(lines)
 
 
@@ -184,7 +185,7 @@ def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> lis
             if check.data is not None:
                 key = (item.artifact.format, item.artifact.scheme, check.output or "")
                 checks.setdefault(key, {})[check.metric] = check
-    notes = [f"note: {note}" for note in task.notes]
+    notes = [styled_line(f"note: {note}") for note in task.notes]
     compared = {(c.stage, c.output) for metrics in checks.values() for c in metrics.values()}
     if len(compared) == len({stage for stage, _ in compared}):
         # The first table shows the only output and the only map.

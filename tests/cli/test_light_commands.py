@@ -91,9 +91,10 @@ def test_the_completion_of_the_readme(words, completed):
 
 
 def test_without_a_command(edgeattn):
-    result = edgeattn()
-    assert result.code == 2
-    assert "Usage: edgeattn" in result.out + result.err
+    help_text = edgeattn("--help").out
+    for arguments in ([], ["--debug"]):
+        result = edgeattn(*arguments)
+        assert (result.code, result.out, result.err) == (2, "", help_text)
 
 
 @pytest.mark.parametrize(
