@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgeattn.benchmark.sustained import SustainedResult
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.manifest import Artifact
+    from edgeattn.device.info import Device
     from edgeattn.targets.target import Target
     from edgeattn.validation.recommendation import Recommendation
     from edgeattn.validation.report import Report
@@ -35,7 +36,8 @@ class BenchResult(Result):
 
     Attributes:
         bundle: The bundle.
-        target: The machine: ``here``, a Python or a host.
+        target: Where the artifacts ran: ``here``, a Python or a host.
+        device: The machine that they ran on.
         latency: The measurement in turns; None if artifacts ran under sustained load.
         sustained: The results under sustained load.
         recommendation: The fastest artifact that passes on the bundle's reference.
@@ -43,6 +45,7 @@ class BenchResult(Result):
 
     bundle: Bundle
     target: str
+    device: Device
     latency: LatencyReport | None
     sustained: tuple[SustainedResult, ...]
     recommendation: Recommendation
@@ -68,7 +71,12 @@ class BenchResult(Result):
                 "place": self.target,
                 "energy": "measured" if has_energy else "not measurable",
             }
-        return {**document, "recommended": self.recommendation.to_json()}
+        return {
+            **document,
+            "machine": self.device.summary,
+            "device": self.device.to_json(),
+            "recommended": self.recommendation.to_json(),
+        }
 
     def _summary(self) -> str:
         count = len({item.artifact.label for item in self._results})
@@ -127,6 +135,7 @@ def bench(
     artifacts = selection.of(checked)
     with target.open(checked) as machine:
         report = _validated(checked, artifacts, machine)
+        device = _device_of(machine, target, checked)
         latency = None
         under_load: tuple[SustainedResult, ...] = ()
         if sustained is not None:
@@ -147,7 +156,22 @@ def bench(
         for item in (under_load if latency is None else latency.results)
     )
     recommendation = recommend_reported(report.artifacts, checked.manifest, machine.name, latencies)
-    return BenchResult(checked, machine.name, latency, under_load, recommendation)
+    return BenchResult(checked, machine.name, device, latency, under_load, recommendation)
+
+
+def _device_of(target: Target, options: TargetOptions, bundle: Bundle) -> Device:
+    """The machine, with the version of the Python that runs the artifacts."""
+    from edgeattn.device.info import describe_device
+    from edgeattn.targets.replies import parse_device
+    from edgeattn.targets.ssh import system_snapshot
+    from edgeattn.targets.target import identify
+
+    if target.host is not None:
+        return parse_device(system_snapshot(target.host, options.python))
+    if not target.command:
+        return describe_device()
+    with target.start() as worker:
+        return describe_device(python=identify(target, bundle, worker)["python"])
 
 
 def _validated(bundle: Bundle, artifacts: tuple[Artifact, ...], target: Target) -> Report:

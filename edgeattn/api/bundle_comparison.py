@@ -123,7 +123,7 @@ class Comparison:
         bench: Mapping[str, Any] | None,
     ) -> tuple[dict[tuple[str, int], tuple[float, float]], tuple[str, ...]]:
         """Medians by label and number of threads in both bundles, and where they were measured."""
-        from edgeattn.benchmark.document import medians, place, read_bench_of
+        from edgeattn.benchmark.document import medians, place, read_bench_of, same_place
 
         if self.bench is None:
             return {}, ()
@@ -133,7 +133,7 @@ class Comparison:
                 hint="Add --bench FILE.",
             )
         earlier = read_bench_of(self.bench, old)
-        if place(earlier) != place(bench):
+        if not same_place(earlier, bench):
             raise UsageError(
                 f"The latencies were measured on {place(earlier)} and on {place(bench)}.",
                 hint="Measure both bundles on the same machine.",

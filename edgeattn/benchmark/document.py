@@ -82,4 +82,14 @@ def medians(document: Mapping[str, Any], artifact: Artifact) -> Medians:
 def place(document: Mapping[str, Any]) -> str:
     """The machine on which the latencies were measured, in words."""
     target = document.get("place", "here")
-    return "the machine that ran edgeattn bench" if target == "here" else str(target)
+    if target != "here":
+        return str(target)
+    # Documents of earlier versions do not describe the machine.
+    return str(document.get("machine") or "the machine that ran edgeattn bench")
+
+
+def same_place(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two documents may be measurements on one machine, as far as they name it."""
+    places = {str(item.get("place", "here")) for item in (one, other)}
+    machines = {str(item["machine"]) for item in (one, other) if item.get("machine")}
+    return len(places) == 1 and (places != {"here"} or len(machines) <= 1)

@@ -91,6 +91,8 @@ def command(
         output.echo(format_sustained(result.sustained))
     else:
         output.echo(format_latency(result.latency, quiet=quiet))
+    if not quiet:
+        output.echo(f"Measured on {result.device.summary}, Python {result.device.python}.")
     output.echo(styled_line(result.recommendation.line))
     return result.exit_code
 

@@ -137,7 +137,7 @@ def _print_usage_error(error: click.ClickException, as_json: bool) -> int:
     if context is not None and not as_json:
         if isinstance(error, NO_ARGUMENTS):
             output.echo(Text(context.get_help()), err=True)
-            return error.exit_code
+            return int(error.exit_code)
         usage = context.get_usage()
         hint = f"Try '{context.command_path} --help' for help."
         output.echo(Text(usage), hint, "", err=True)

@@ -185,7 +185,7 @@ def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> lis
             if check.data is not None:
                 key = (item.artifact.format, item.artifact.scheme, check.output or "")
                 checks.setdefault(key, {})[check.metric] = check
-    notes = [styled_line(f"note: {note}") for note in task.notes]
+    notes: list[str] = [styled_line(f"note: {note}") for note in task.notes]
     compared = {(c.stage, c.output) for metrics in checks.values() for c in metrics.values()}
     if len(compared) == len({stage for stage, _ in compared}):
         # The first table shows the only output and the only map.

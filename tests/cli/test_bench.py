@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 from artifacts import rehash, samples
 
 from edgeattn.api.bench import powers_of_two
+from edgeattn.device.info import describe_device
 
 KEYS = ["format", "scheme", "runtime", "threads", "runs", "p50_ms", "p90_ms", "p99_ms", "load_ms"]
 
@@ -23,6 +26,14 @@ def test_json_document(edgeattn, dense_bundle):
         assert (item["runs"], item["threads"], item["p99_ms"]) == (64, 1, None)
         assert item["p50_ms"] <= item["p90_ms"]
     assert document["energy"] == "not measurable"
+    device = describe_device()
+    assert (document["place"], document["machine"]) == ("here", device.summary)
+    named = ("board", "cpu", "cores", "machine", "os", "python")
+    assert {name: document["device"][name] for name in named} == {
+        name: getattr(device, name) for name in named
+    }
+    runtimes = {item["runtime"] for item in document["artifacts"]}
+    assert runtimes == {f"{name} {version(name)}" for name in ("ai-edge-litert", "onnxruntime")}
 
 
 def test_text(edgeattn, dense_bundle):
@@ -33,12 +44,14 @@ def test_text(edgeattn, dense_bundle):
     assert cells[4:6] == ["2", "5"]
     assert cells[7:9] == ["-", "-"]  # p90 and p99 require more than 5 runs
     assert "Energy: see --sustained" in result.out
+    assert f"Measured on {describe_device().summary}, Python " in result.out
 
 
 def test_another_python(edgeattn, dense_bundle):
     arguments = ("--python", sys.executable, "--runs", 1, "--threads", 1, "--json")
     result = edgeattn("bench", dense_bundle.path, *arguments)
     assert (result.code, result.document["place"]) == (0, sys.executable)
+    assert result.document["device"]["python"] == platform.python_version()
 
 
 def test_error_for_a_command_that_is_not_python(edgeattn, dense_bundle):

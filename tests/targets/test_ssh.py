@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 import shutil
 import signal
@@ -315,6 +316,7 @@ def test_bench_on_a_host(edgeattn, network, dense_bundle):
     )
     assert (result.code, result.err, result.document["place"]) == (0, "", "pi@host")
     assert [item["runs"] for item in result.document["artifacts"]] == [2, 2]
+    assert result.document["device"]["python"] == platform.python_version()
 
 
 def test_deploy_and_roll_back(edgeattn, network, tmp_path):

@@ -272,6 +272,16 @@ def test_measured_latencies(edgeattn, pair, tmp_path):
     assert (result.code, "latencies of the new bundle" in result.err) == (2, True)
     result = edgeattn(*command, "--compare-bench", "here.json")
     assert (result.code, "on pi@b and on pi@a" in result.err) == (2, True)
+    # Documents of earlier versions do not name this machine.
+    for text, code in (("a Pi 4", 2), ("a Pi 5", 7), (None, 7)):
+        for name, bundle, machine in (("new", new, "a Pi 5"), ("old", old, text)):
+            values = (2.0, 4.0) if bundle is old else (3.0, 1.0)
+            document = {**bench_document(bundle, values), "place": "here", "machine": machine}
+            (tmp_path / f"{name}.json").write_text(json.dumps(document))
+        result = edgeattn(*command, "--compare-bench", "old.json")
+        assert result.code == code
+        assert ("on a Pi 4 and on a Pi 5" in result.err) == (code == 2)
+        assert ("median 1 ms with 1 thread on a Pi 5" in result.out) == (code == 7)
     # Latencies of other files.
     enlarge(new, 10)
     result = edgeattn(*command, "--compare-bench", "old.json")
