@@ -13,7 +13,7 @@ from edgeattn.errors import BundleError, EdgeattnError, SampleError
 from edgeattn.inference.session import Session
 from edgeattn.runners.batching import missing_input
 from edgeattn.samples.finite import invalid_input, invalid_output, is_invalid
-from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 
 if TYPE_CHECKING:
     from edgeattn.frontend.description import FrontEnd
@@ -42,9 +42,9 @@ class Model:
     ) -> None:
         self.artifact = artifact
         self.front_end = front_end
-        self.runtime = session.runtime
-        self.inputs = artifact.inputs
-        self.outputs = artifact.outputs
+        self.runtime: str = session.runtime
+        self.inputs: Specs = artifact.inputs
+        self.outputs: Specs = artifact.outputs
         self._invoke = session.invoke
         writers = tuple(
             _InputWriter(spec, feed, allow_non_finite=allow_non_finite, any_length=any_length)

@@ -53,8 +53,14 @@ class AttentionOverEpochs(keras.callbacks.Callback):
         frames: bool = True,
     ) -> None:
         super().__init__()
-        self.x, self.folder, self.layer, self.monitor = x, Path(folder), layer, monitor
-        self.truth, self.tokens, self.title, self.frames = truth, tokens, title, frames
+        self.x: Any = x
+        self.folder: Path = Path(folder)
+        self.layer: str | None = layer
+        self.monitor: str = monitor
+        self.truth: Any = truth
+        self.tokens: Sequence[object] | None = tokens
+        self.title: str | None = title
+        self.frames: bool = frames
         self._weights: list[Array] = []
         self._losses: list[float] = []
 

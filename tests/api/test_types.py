@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import edgeattn
 
 PROGRAM = """
 from pathlib import Path
@@ -82,13 +87,45 @@ def test_mypy(project):
     assert lines == {4, 5, 6, 7}, mistakes
 
 
+@pytest.fixture
+def pyright(project):
+    """Runs pyright, or basedpyright, which contains Node.js; returns its report."""
+    folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    program = shutil.which("basedpyright", path=folders) or shutil.which("pyright", path=folders)
+    if program is None:
+        pytest.skip("basedpyright is not installed")
+    (project / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+
+    def run(*arguments):
+        checked = check(
+            project, program, "--pythonpath", sys.executable, "--outputjson", *arguments
+        )
+        return json.loads(checked.stdout)
+
+    return run
+
+
 @pytest.mark.long
-def test_pyright(project):
-    pyright = shutil.which("pyright")
-    if pyright is None:
-        pytest.skip("pyright is not installed")
-    checked = check(project, pyright, "--pythonpath", sys.executable, "program.py")
-    assert checked.returncode == 0, checked.stdout
-    mistakes = check(project, pyright, "--pythonpath", sys.executable, "mistakes.py").stdout
-    lines = {int(line.split(":")[1]) for line in mistakes.splitlines() if "error:" in line}
-    assert lines == {4, 5, 6, 7}, mistakes
+def test_pyright(pyright):
+    assert pyright("program.py")["generalDiagnostics"] == []
+    mistakes = pyright("mistakes.py")["generalDiagnostics"]
+    assert {item["range"]["start"]["line"] + 1 for item in mistakes} == {4, 5, 6, 7}, mistakes
+
+
+@pytest.mark.long
+def test_every_public_name_has_a_type(pyright):
+    report = pyright("--verifytypes", "edgeattn", "--ignoreexternal")["typeCompleteness"]
+    public = tuple(
+        f"{value.__module__}.{name}"
+        for name in edgeattn.__all__
+        if hasattr(value := getattr(edgeattn, name), "__module__")
+    )
+    names = {item["name"]: item for item in report["symbols"]}
+    assert set(public) <= set(names)
+    untyped = [
+        (name, [item["message"] for item in symbol["diagnostics"]])
+        for name, symbol in names.items()
+        if name in public or name.startswith(tuple(f"{owner}." for owner in public))
+        if not symbol["isTypeKnown"] or symbol["isTypeAmbiguous"]
+    ]
+    assert untyped == []
