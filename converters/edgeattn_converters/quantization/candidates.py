@@ -20,14 +20,16 @@ class Candidate:
 
     ``attention`` keeps the softmax, the scores and the context in float32, ``projections`` also the
     products that make queries and keys, ``upstream`` everything that the scores depend on, with
-    int8 weights. ``recurrence`` keeps recurrent steps in float32, ``states`` only the operators
-    that update their states. ``float16`` selects weights upstream of attention that become
+    int8 weights. ``recurrence`` keeps recurrent layers in float32, with ``step_products`` except
+    the products of their steps with a state; ``states`` keeps only the operators that update their
+    states. ``float16`` selects weights upstream of attention that become
     float16: ``""``, ``"recurrent"`` ones or ``"all"``.
     ``float_activations`` is for a scheme of int8 weights: no activation is scaled to int8.
     """
 
     attention: bool = False
     recurrence: bool = False
+    step_products: bool = False
     states: bool = False
     projections: bool = False
     upstream: bool = False
@@ -97,7 +99,7 @@ def static_stages(
     )
     steps = [DEFAULT]
     if has_steps and recipe.activations == "int8":
-        steps.append(Candidate(states=True))
+        steps += [Candidate(states=True), Candidate(recurrence=True, step_products=True)]
     if has_steps:
         steps.append(Candidate(recurrence=True))
     candidates = [
@@ -108,7 +110,10 @@ def static_stages(
     if not has_attention or True not in float_attention:
         return (Stage(tuple(candidates)),)
     if recipe.activations == "int8":
-        candidates.append(Candidate(attention=True, recurrence=has_steps, projections=True))
+        most = Candidate(attention=True, recurrence=has_steps, projections=True)
+        candidates.append(most)
+        if has_steps:
+            candidates.append(replace(most, step_products=True))
     # Whoever requests int16 activations needs precision more than size.
     threshold = TARGET if recipe.activations == "int16" else SUFFICIENT
     return (

@@ -230,11 +230,16 @@ def operators_with_weights(file: TFLiteFile, matches: WeightFilter) -> set[str]:
     return _output_names(file, positions)
 
 
+def layer_pattern(layers: tuple[str, ...]) -> re.Pattern[str]:
+    """What finds the first of these layers in the name of a tensor, as group 1."""
+    return re.compile(rf"(?:^|[/;])((?:{'|'.join(map(re.escape, layers))})(?:_\d+)?)/")
+
+
 def recurrent_operators(file: TFLiteFile, layers: tuple[str, ...]) -> set[str]:
     """The unrolled steps of these recurrent layers, which the names of tensors contain."""
     if not layers:
         return set()
-    inside = re.compile(rf"(^|[/;])({'|'.join(map(re.escape, layers))})(_\d+)?/")
+    inside = layer_pattern(layers)
     tensors = file.main.tensors
     operators: set[str] = set()
     inputs: set[int] = set()

@@ -8,8 +8,11 @@ them under emulation. Instructions are not time: memory is not included.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.instruction_costs import (
@@ -20,6 +23,7 @@ from edgeattn_converters.quantization.instruction_costs import (
     ITERATION,
     OTHER,
 )
+from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.loop_ranges import iterations
 from edgeattn_converters.quantization.tflite_weights import FUSED, FUSED_WEIGHTS
 
@@ -43,6 +47,24 @@ def graph_features(file: TFLiteFile, graph: Any) -> Iterator[Features]:
     for operator in graph.operators:
         if file.kind(operator) != "WHILE" and _activations(file, graph, operator):
             yield _features(file, graph, operator)
+
+
+def float_products(file: TFLiteFile) -> set[bytes]:
+    """The keys of the weights whose products take fewer instructions in float32 than with inputs
+    that are scaled to int8 at run time."""
+    saved: Counter[bytes] = Counter()
+    for graph, operator, kind in file.operators():
+        if kind != "FULLY_CONNECTED":
+            continue
+        weights = file.constant(graph.tensors[int(operator.inputs[1])])
+        key, counts = _features(file, graph, operator)
+        if weights is None or " float32 " not in key:
+            continue
+        for costs in COSTS.values():
+            pairs = (costs[name] for name in (key, key.replace("float32", "dynamic")))
+            floats, dynamic = (float(np.dot(item, counts)) for item in pairs)
+            saved[key_of(weights)] += round(dynamic - floats)
+    return {key for key, difference in saved.items() if difference > 0}
 
 
 def _of_graph(file: TFLiteFile, graph: Any, cpu: str) -> float:

@@ -181,6 +181,16 @@ def _current_range(index: int, interpreter: Any, file: TFLiteFile) -> Range | No
     return range_of(value)
 
 
+def ranges_by_name(content: bytes, ranges: Ranges, file: TFLiteFile) -> Ranges:
+    """``ranges`` of the file ``content`` by the tensors of another ``file`` with the same names."""
+    original = TFLiteFile(content)
+    by_name = {
+        original.name(original.main.tensors[index]): limits for index, limits in ranges.items()
+    }
+    names = [file.name(tensor) for tensor in file.main.tensors]
+    return {index: by_name[name] for index, name in enumerate(names) if name in by_name}
+
+
 def annotate(file: TFLiteFile, ranges: Ranges) -> None:
     """Write the ranges to where TensorFlow's quantizer reads them, in place."""
     for index, (low, high) in ranges.items():

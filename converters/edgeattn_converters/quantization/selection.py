@@ -273,7 +273,8 @@ def _notes(
     parts = (
         ("softmax, scores and context of attention", candidate.attention),
         ("projections of attention (int8 weights)", candidate.projections),
-        ("recurrent steps (int8 weights)", candidate.recurrence),
+        ("recurrent steps (int8 weights)", candidate.recurrence and not candidate.step_products),
+        ("recurrent steps except their products", candidate.step_products),
         ("updates of the states of recurrent steps", candidate.states),
         ("all operators that attention depends on", candidate.upstream),
     )

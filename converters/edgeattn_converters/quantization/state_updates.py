@@ -1,4 +1,4 @@
-"""Finding the operators that update the states of recurrent steps.
+"""Finding the operators of recurrent steps that update their states, and their products.
 
 An LSTM adds to its cell in every step and a GRU to its state, so the rounding of a step remains
 in the next ones. In float32, these few operators add no rounding of their own, while the products
@@ -8,6 +8,7 @@ and the activation functions of the steps stay integers.
 from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.float_operators import MOVING, layer_pattern
 
 GATES = {"LOGISTIC", "TANH", "RELU", "HARD_SWISH"}
 SUMS = {"ADD", "SUB"}
@@ -40,3 +41,31 @@ def state_updates(file: TFLiteFile, graph: Any) -> set[int]:
         factors = [k for i in carried for k in inputs(makers[i])]
         updates.update(k for k in factors if kind(k) in SUMS)
     return updates
+
+
+def step_products(file: TFLiteFile, layers: tuple[str, ...]) -> set[str]:
+    """The products with a state in unrolled steps of these recurrent layers, by their outputs.
+
+    They are the products whose input is computed in the same layer, unlike the input products of
+    all steps.
+    """
+    if not layers:
+        return set()
+    inside = layer_pattern(layers)
+    tensors = file.main.tensors
+    makers = {int(i): operator for operator in file.main.operators for i in operator.outputs}
+
+    def layer(index: int) -> str:
+        match = inside.search(file.name(tensors[index]))
+        return match[1] if match else ""
+
+    products = set()
+    for operator in file.main.operators:
+        output, source = int(operator.outputs[0]), int(operator.inputs[0])
+        if file.kind(operator) != "FULLY_CONNECTED" or not layer(output):
+            continue
+        while source in makers and file.kind(makers[source]) in MOVING:
+            source = int(makers[source].inputs[0])
+        if source in makers and layer(source) == layer(output):
+            products.add(file.name(tensors[output]))
+    return products

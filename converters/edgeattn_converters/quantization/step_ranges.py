@@ -4,11 +4,11 @@ Each step has tensors of its own. In a few hundred samples, the first steps of m
 small values only, and a larger one in another sequence would be clipped.
 """
 
-import re
 from collections.abc import Hashable
 from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.float_operators import layer_pattern
 from edgeattn_converters.quantization.ranges import Range, Ranges
 
 # How many operators back two tensors must agree to have the same role in their steps.
@@ -22,7 +22,7 @@ def share_step_ranges(file: TFLiteFile, ranges: Ranges, layers: tuple[str, ...])
     """
     if not layers:
         return ranges
-    inside = re.compile(rf"(?:^|[/;])((?:{'|'.join(map(re.escape, layers))})(?:_\d+)?)/")
+    inside = layer_pattern(layers)
     graph = file.main
     makers = {
         int(index): (operator, position)

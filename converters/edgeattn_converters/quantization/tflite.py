@@ -8,7 +8,7 @@ from typing import Any
 from edgeattn.errors import SchemeError
 from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.schemes import MICRO
-from edgeattn.tensors import Tensors
+from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate, Stage
@@ -21,8 +21,12 @@ from edgeattn_converters.quantization.float_operators import (
     spectrum_operators,
     upstream_operators,
 )
-from edgeattn_converters.quantization.instructions import estimate_instructions
+from edgeattn_converters.quantization.instructions import (
+    estimate_instructions,
+    float_products,
+)
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
+from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
 from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
@@ -32,9 +36,14 @@ from edgeattn_converters.quantization.quantized_model import (
     QuantizedModel,
 )
 from edgeattn_converters.quantization.quantizer import Quantizer
-from edgeattn_converters.quantization.ranges import Ranges, annotate, measure_ranges
+from edgeattn_converters.quantization.ranges import (
+    Ranges,
+    annotate,
+    measure_ranges,
+    ranges_by_name,
+)
 from edgeattn_converters.quantization.selection import within_target
-from edgeattn_converters.quantization.state_updates import state_updates
+from edgeattn_converters.quantization.state_updates import state_updates, step_products
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 from edgeattn_converters.quantization.summary import SLOW, SchemeSummary, summary_of
 from edgeattn_converters.quantization.tflite_int8 import FIXED_SCALES, Int8Pass
@@ -113,7 +122,15 @@ class TFLiteQuantizer(Quantizer):
         return self.model(file.pack(), candidate)
 
     def _store_weights(self, file: TFLiteFile, candidate: Candidate) -> None:
-        precision_of = self.precision_of(candidate)
+        usual = self.precision_of(candidate)
+        # Small products would lose more by scaling their inputs than they gain, and precision too.
+        floats = float_products(file)
+
+        def precision_of(value: Array) -> str:
+            precision = usual(value)
+            is_float = precision == "int8" and key_of(value) in floats
+            return "int8_weights" if is_float else precision
+
         store_weights(file, precision_of, per_channel_dense=self._per_channel_dense)
 
     def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
@@ -152,7 +169,7 @@ class TFLiteQuantizer(Quantizer):
     ) -> QuantizedModel:
         model = super().select(stages, quantize, inputs)
         candidate = model.candidate
-        if not self._shared or inputs is None or candidate.recurrence or candidate.upstream:
+        if not self._shared or inputs is None or not self._has_integer_steps(candidate):
             return model
         # One range for all steps rounds the quiet ones more, but clips no loud one that calibration
         # has only at other steps.
@@ -171,12 +188,19 @@ class TFLiteQuantizer(Quantizer):
         float_names = self._float_names(file, candidate)
         if self.recipe.activations == "int16":
             Int16Pass(file, self._ranges, float_names, self._per_channel_dense).run()
-        elif self._loops and not candidate.recurrence and not candidate.upstream:
+        elif self._loops and self._has_integer_steps(candidate):
             for number, ranges in self._loops.items():
                 graph = file.model.subgraphs[number]
-                floats = state_updates(file, graph) if candidate.states else set()
-                Int8Pass(file, graph, ranges, floats).run()
+                Int8Pass(file, graph, ranges, _floats_in_loop(file, graph, candidate)).run()
             Int8Pass(file, file.main, self._ranges, _indices(file, float_names)).run()
+        elif candidate.step_products:
+            # TensorFlow's quantizer would round the states for all that read them.
+            products = step_products(file, self.io.recurrent) - float_names
+            file = self._use_int8(file, float_names | products)
+            floats = set(range(len(file.main.tensors))) - _indices(file, products)
+            Int8Pass(
+                file, file.main, ranges_by_name(self.content, self._ranges, file), floats
+            ).run()
         else:
             file = self._use_int8(file, float_names)
         self._store_weights(file, candidate)
@@ -190,17 +214,23 @@ class TFLiteQuantizer(Quantizer):
         file.strip()
         return QuantizedModel(file.pack(), inputs, outputs, candidate)
 
+    def _has_integer_steps(self, candidate: Candidate) -> bool:
+        return not candidate.upstream and (not candidate.recurrence or candidate.step_products)
+
     def _float_names(self, file: TFLiteFile, candidate: Candidate) -> set[str]:
         """The names of the operators that stay float32."""
         precision_of = self.precision_of(candidate)
-        names = operators_with_weights(file, lambda value: precision_of(value) != "int8")
-        names |= quotient_operators(file) | self.spectrum[0] | self._coarse_operators(file)
+        names: set[str] = set()
         if candidate.attention:
             names |= attention_operators(file, self.io.maps, projections=candidate.projections)
-        if candidate.upstream:
-            names |= self.upstream[0]
         if candidate.recurrence:
             names |= recurrent_operators(file, self.io.recurrent)
+        if candidate.step_products:
+            names -= step_products(file, self.io.recurrent)
+        names |= operators_with_weights(file, lambda value: precision_of(value) != "int8")
+        names |= quotient_operators(file) | self.spectrum[0] | self._coarse_operators(file)
+        if candidate.upstream:
+            names |= self.upstream[0]
         if candidate.states:
             tensors = file.main.tensors
             names |= {file.name(tensors[i]) for i in state_updates(file, file.main)}
@@ -253,6 +283,15 @@ class TFLiteQuantizer(Quantizer):
         if self.recipe.activations != "int8":
             ranges = widen_tflite_outputs(original, ranges, self.io)
         return ranges_at_ends(original.main, ranges, file.main, self.io)
+
+
+def _floats_in_loop(file: TFLiteFile, graph: Any, candidate: Candidate) -> set[int]:
+    """The tensors of a loop's body whose operators stay float32."""
+    if candidate.step_products:
+        # The input products of all steps are computed before the loop.
+        products = (item for item in graph.operators if file.kind(item) == "FULLY_CONNECTED")
+        return set(range(len(graph.tensors))) - {int(item.outputs[0]) for item in products}
+    return state_updates(file, graph) if candidate.states else set()
 
 
 def _indices(file: TFLiteFile, names: set[str]) -> set[int]:

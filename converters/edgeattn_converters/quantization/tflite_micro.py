@@ -32,7 +32,7 @@ from edgeattn_converters.quantization.quantized_model import (
     model_opener,
 )
 from edgeattn_converters.quantization.quantizer import NO_ATTENTION
-from edgeattn_converters.quantization.ranges import Ranges, measure_cells, measure_ranges
+from edgeattn_converters.quantization.ranges import measure_cells, measure_ranges, ranges_by_name
 from edgeattn_converters.quantization.selection import (
     SELECTION_SAMPLES,
     limit_ratio,
@@ -116,7 +116,7 @@ class MicroQuantizer(TFLiteQuantizer):
         file, ranges = TFLiteFile(self.content), self._ranges
         if self.recipe.activations == "int8":
             file = self._use_int8(file, self._float_names(file, candidate))
-            ranges = self._ranges_by_name(file)
+            ranges = ranges_by_name(self.content, self._ranges, file)
         if self.recipe.activations == "int16" or not self._one_width:
             IntegerPass(file, ranges, self._cells).run()
             share_quantized_inputs(file)
@@ -148,16 +148,6 @@ class MicroQuantizer(TFLiteQuantizer):
         if any(not np.array_equal(forward[name], backward[name][::-1]) for name in forward):
             raise SchemeError("The state of a fused LSTM is not cleared between sequences.")
         return limit_ratio(expected, forward, self.io, "int8")
-
-    def _ranges_by_name(self, file: TFLiteFile) -> Ranges:
-        """The measured ranges by the tensor indices of another file, whose names are the same."""
-        original = TFLiteFile(self.content)
-        by_name = {
-            original.name(original.main.tensors[index]): limits
-            for index, limits in self._ranges.items()
-        }
-        names = [file.name(tensor) for tensor in file.main.tensors]
-        return {index: by_name[name] for index, name in enumerate(names) if name in by_name}
 
 
 def _wide_parts(candidate: Candidate) -> tuple[str, ...]:

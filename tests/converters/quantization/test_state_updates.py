@@ -1,9 +1,9 @@
-"""The operators that update the states of recurrent steps, in hand-made graphs."""
+"""The operators of recurrent steps that update their states, and their products, made by hand."""
 
 from __future__ import annotations
 
 from benchmarks.operator_files import Graph
-from edgeattn_converters.quantization.state_updates import state_updates
+from edgeattn_converters.quantization.state_updates import state_updates, step_products
 
 SHAPE = (1, 4)
 
@@ -37,3 +37,26 @@ def test_state_of_a_gru() -> None:
     scaled = _apply(graph, "MUL", z, difference)
     new = _apply(graph, "ADD", n, scaled)
     assert state_updates(graph.file, graph.file.main) == {difference, scaled, new}
+
+
+def test_products_with_a_state() -> None:
+    """Not the input products of all steps, also if they read the states of another layer."""
+    graph = Graph(SHAPE)
+
+    def apply(kind: str, name: str, *inputs: int) -> int:
+        result = _apply(graph, kind, *inputs)
+        graph.file.main.tensors[result].name = name
+        return result
+
+    def product(x: int, name: str) -> int:
+        return apply("FULLY_CONNECTED", name, x, graph.constant("FLOAT32", (4, 4)))
+
+    x = product(graph.first, "lstm/MatMul")
+    state = apply("MUL", "lstm/mul_2", x, x)
+    moved = apply("RESHAPE", "lstm/Reshape", state)
+    second = product(moved, "lstm/MatMul_1")
+    again = apply("MUL", "other/add;lstm/mul_5", second, second)
+    product(again, "lstm_1/MatMul")
+    product(again, "dense/MatMul")
+    assert step_products(graph.file, ("lstm", "gru")) == {"lstm/MatMul_1"}
+    assert step_products(graph.file, ()) == set()
