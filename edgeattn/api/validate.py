@@ -26,8 +26,8 @@ from edgeattn.api.sources import (
     keras_file,
     sample_file,
 )
-from edgeattn.api.validation_pages import check_junit, facts_of, write_pages
-from edgeattn.api.validation_request import Given, Request, checkpoint_path, report_extras
+from edgeattn.api.validation_pages import check_junit, facts_of, report_extras, write_pages
+from edgeattn.api.validation_request import Given, Request, checkpoint_path
 from edgeattn.api.validation_result import ValidationResult
 from edgeattn.errors import UsageError
 
@@ -72,6 +72,7 @@ def validate(
     python: StrPath | None = None,
     ssh_config: StrPath | None = None,
     require_signature: StrPath | None = None,
+    scheduler: str | None = None,
     dataset: Dataset | None = None,
     options: ValidationOptions | None = None,
 ) -> ValidationResult:
@@ -93,6 +94,8 @@ def validate(
             that ``edgeattn.convert`` converted, or the file beside the bundle.
         compare: An old bundle, which is validated in the same way, and compared with this one.
         compare_limits: How much worse an artifact may be, such as ``{"size": 0.1}``.
+        scheduler: The address of a Dask scheduler, whose workers evaluate on ``data``. They need
+            the bundle, the data and the model at the same paths.
         dataset: A dataset in place of ``data``.
         options: Limits, jobs and checkpoint in place of the arguments of their names.
 
@@ -131,7 +134,15 @@ def validate(
         ),
         explain=explain,
         signers=optional_path(require_signature),
+        scheduler=scheduler,
     )
+    if scheduler is not None:
+        if open_runner_function is not None or dataset is not None:
+            raise UsageError(
+                "scheduler has no effect with a runner function or a dataset.",
+                hint="Pass data=FILE.",
+            )
+        request = request.with_absolute_paths()
     if junit_inconclusive is not None:
         check_junit(junit, junit_inconclusive)
     comparison = Comparison(compare, optional_path(compare_bench), compare_limits)

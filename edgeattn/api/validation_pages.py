@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,39 @@ from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeattn.api.validation_result import ValidationResult
+    from edgeattn.bundle.manifest import Artifact
 
 JUNIT_INCONCLUSIVE = ("error", "failure", "skipped")
+
+
+def report_extras(
+    artifacts: Sequence[Artifact], report: Path | None, bench: Path | None, vocabulary: Path | None
+) -> dict[str, Any]:
+    """Latencies and the words of the report, read and checked before any work starts."""
+    if report is None and vocabulary is not None:
+        raise UsageError(
+            "--vocabulary has no effect without --report.", hint="Add --report FILE.html."
+        )
+    extras: dict[str, Any] = {}
+    if report is not None:
+        from edgeattn.report import require_libraries
+
+        require_libraries()
+    if bench is not None:
+        from edgeattn.benchmark.document import read_bench_of
+
+        extras["bench"] = read_bench_of(bench, artifacts)
+    if vocabulary is not None:
+        from edgeattn.report.attended_inputs import has_token_maps
+        from edgeattn.report.vocabulary import read_vocabulary
+
+        extras["vocabulary"] = read_vocabulary(vocabulary)
+        if not any(has_token_maps(item) for item in artifacts):
+            raise UsageError(
+                "--vocabulary has no effect: no artifact has an attention map over tokens.",
+                hint="Omit --vocabulary.",
+            )
+    return extras
 
 
 def check_junit(junit: StrPath | None, inconclusive: str) -> None:

@@ -64,6 +64,7 @@ class Request:
         checkpoint: A file that stores unfinished work.
         explain: Whether to find the first operator that computes wrong values.
         signers: A file of allowed signers, one of whom must have signed the bundle.
+        scheduler: The address of a Dask scheduler, whose workers evaluate on the dataset.
     """
 
     path: Path
@@ -80,6 +81,7 @@ class Request:
     checkpoint: Path | None
     explain: bool
     signers: Path | None
+    scheduler: str | None = None
 
     @property
     def options(self) -> ValidationOptions:
@@ -90,6 +92,26 @@ class Request:
             self.jobs or len(os.sched_getaffinity(0)),
             self.checkpoint,
             MAX_DROP if self.max_drop is None else self.max_drop,
+        )
+
+    def with_absolute_paths(self) -> Request:
+        """The request for processes with another working folder."""
+
+        def absolute(path: Path | None) -> Path | None:
+            return None if path is None else path.absolute()
+
+        loading, architecture = self.loading, self.loading.architecture
+        if architecture is not None:
+            architecture = str(Path(architecture).absolute())
+        return replace(
+            self,
+            data=absolute(self.data),
+            model=absolute(self.model),
+            loading=replace(
+                loading,
+                custom_objects=absolute(loading.custom_objects),
+                architecture=architecture,
+            ),
         )
 
     def open(
@@ -127,6 +149,8 @@ class Request:
         check_positive(jobs=self.jobs)
         if not self.target.local:
             _check_local(jobs=self.jobs, resume=self.checkpoint, explain=self.explain)
+        if self.scheduler is not None:
+            self._check_scheduler()
         return bundle, selected, notes
 
     def open_dataset(self, bundle: Bundle, artifacts: Sequence[Artifact]) -> FileDataset | None:
@@ -145,6 +169,8 @@ class Request:
         from edgeattn.validation.on_target import validate_with_device_stage
         from edgeattn.validation.validate import validate, validate_isolated
 
+        if self.scheduler is not None:
+            return self._run_on_dask(self.scheduler, bundle, artifacts, given)
         dataset, options = given.dataset, given.options or self.options
         dataset = self.open_dataset(bundle, artifacts) if dataset is None else dataset
         if given.opener is not None:
@@ -155,6 +181,21 @@ class Request:
             return validate_with_device_stage(
                 target, bundle, artifacts, dataset=dataset, options=options
             )
+
+    def _run_on_dask(
+        self, address: str, bundle: Bundle, artifacts: tuple[Artifact, ...], given: Given
+    ) -> Report:
+        from edgeattn.cluster.scheduler import open_cluster
+        from edgeattn.validation.dask_shards import DaskShards
+        from edgeattn.validation.validate import validate_isolated
+
+        dataset = self.open_dataset(bundle, artifacts)
+        assert dataset is not None
+        with open_cluster(address) as cluster:
+            cluster.check_versions()
+            shards = DaskShards(cluster, bundle, dataset)
+            options = replace(given.options or self.options, shards=shards)
+            return validate_isolated(bundle, artifacts, dataset=dataset, options=options)
 
     def diagnose(self, bundle: Bundle, report: Report) -> tuple[ArtifactDiagnosis, ...] | None:
         """Diagnoses if they were requested; reference artifacts are validated if needed."""
@@ -169,6 +210,24 @@ class Request:
             report.artifacts,
             validate=lambda item: validate_isolated(bundle, (item,), options=options).artifacts[0],
         )
+
+    def _check_scheduler(self) -> None:
+        """Raise :class:`UsageError` if a scheduler has no effect, or another option has none."""
+        from edgeattn.cluster.libraries import DASK, require
+
+        require(*DASK, purpose="--scheduler")
+        if self.data is None:
+            raise UsageError("--scheduler has no effect without --data.", hint="Add --data FILE.")
+        if not self.target.local:
+            raise UsageError(
+                "--scheduler has no effect with --on and --python.", hint="Omit --scheduler."
+            )
+        for name, value in (("jobs", self.jobs), ("resume", self.checkpoint)):
+            if value is not None:
+                raise UsageError(
+                    f"--{name} has no effect with --scheduler, which has its own workers.",
+                    hint=f"Omit --{name}.",
+                )
 
     def _check_max_drop(self, *, labelled: bool) -> None:
         """Raise :class:`UsageError` if a maximum drop was passed and has no effect."""
@@ -268,33 +327,3 @@ def checkpoint_path(
         return resume_file
     beside = bundle.absolute()
     return beside.with_name(f"{beside.name}.{data.stem if data else ''}.unfinished.npz")
-
-
-def report_extras(
-    artifacts: Sequence[Artifact], report: Path | None, bench: Path | None, vocabulary: Path | None
-) -> dict[str, Any]:
-    """Latencies and the words of the report, read and checked before any work starts."""
-    if report is None and vocabulary is not None:
-        raise UsageError(
-            "--vocabulary has no effect without --report.", hint="Add --report FILE.html."
-        )
-    extras: dict[str, Any] = {}
-    if report is not None:
-        from edgeattn.report import require_libraries
-
-        require_libraries()
-    if bench is not None:
-        from edgeattn.benchmark.document import read_bench_of
-
-        extras["bench"] = read_bench_of(bench, artifacts)
-    if vocabulary is not None:
-        from edgeattn.report.attended_inputs import has_token_maps
-        from edgeattn.report.vocabulary import read_vocabulary
-
-        extras["vocabulary"] = read_vocabulary(vocabulary)
-        if not any(has_token_maps(item) for item in artifacts):
-            raise UsageError(
-                "--vocabulary has no effect: no artifact has an attention map over tokens.",
-                hint="Omit --vocabulary.",
-            )
-    return extras

@@ -29,6 +29,11 @@ from edgeattn.cli.verdict import verdict_text
     help="Number of parallel worker processes. Default: one per core.",
 )
 @click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Dask scheduler whose workers evaluate on --data, such as tcp://HOST:8786.",
+)
+@click.option(
     "--resume",
     is_flag=True,
     help="Store unfinished work on --data in a checkpoint, and resume from it if it exists.",
@@ -113,6 +118,7 @@ def command(
     raw_data: Path | None,
     max_drop: float,
     jobs: int | None,
+    scheduler: str | None,
     resume: bool,
     resume_file: Path | None,
     model: Path | None,
@@ -168,6 +174,7 @@ def command(
                 max_drop=max_drop if options.was_given("max_drop") else None,
                 limits=limits,
                 jobs=jobs,
+                scheduler=scheduler,
                 resume=resume,
                 resume_file=resume_file,
                 model=model,

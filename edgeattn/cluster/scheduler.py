@@ -56,6 +56,17 @@ class Cluster:
         """Disconnect. Calls that have not ended are cancelled."""
         self._client.close()
 
+    def check_versions(self) -> None:
+        """Raise :class:`UsageError` if this process has other versions than the workers."""
+        here = package_versions()
+        for name in sorted(here.keys() & self.versions.keys()):
+            if here[name] != self.versions[name]:
+                raise UsageError(
+                    f"The Dask workers have {name} {self.versions[name]}, and this process has "
+                    f"{here[name]}.",
+                    hint="Install the same versions everywhere.",
+                )
+
     def run(
         self,
         function: Callable[..., Any],

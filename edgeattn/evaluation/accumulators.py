@@ -1,7 +1,8 @@
 """Scores of a task, accumulated batch by batch in memory of constant size.
 
 The ``state`` of an accumulator is a dictionary of plain arrays. An evaluation that was interrupted
-restores it and ends with the same result, bit for bit.
+restores it and ends with the same result, bit for bit. States of parts of the data are merged to
+that of all of them: sums are exact, so the result does not depend on how the data are divided.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,10 @@ class ScoreAccumulator(Protocol):
 
     def add(self, truth: Array, expected: Array, actual: Array) -> None:
         """Add a batch: true values, and outputs of the reference and of the artifact."""
+        ...
+
+    def merge(self, state: State) -> None:
+        """Add the batches of another accumulator."""
         ...
 
     def result(self, output: str, limits: Limits) -> TaskResult:
@@ -78,6 +83,13 @@ class TaskAccumulator:
         if self._scores is None:
             return None
         return self._scores.result(self.output, limits)
+
+    def merge(self, state: State) -> None:
+        """Add the batches of another accumulator of the same output."""
+        if self._scores is None:
+            self.state = state
+        elif state:
+            self._scores.merge({name: array for name, array in state.items() if name != "answer"})
 
     @property
     def state(self) -> State:

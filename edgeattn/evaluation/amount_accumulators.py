@@ -1,40 +1,55 @@
 """The coefficient of determination of predicted amounts, accumulated batch by batch."""
 
 import math
+from fractions import Fraction
+from typing import ClassVar
 
 import numpy as np
 
 from edgeattn.evaluation.results import TaskResult
-from edgeattn.metrics import sample_size, statistics
+from edgeattn.metrics import exact_sum, sample_size, statistics
 from edgeattn.metrics.bounded_mean import Histogram, rounded_up
 from edgeattn.metrics.limits import SCORE, Limits
+from edgeattn.metrics.merging import Mergeable, Rule
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE
 from edgeattn.samples.labels import REGRESSION, equal_labels
 from edgeattn.tensors import Array
 
 
-class RegressionAccumulator:
+class RegressionAccumulator(Mergeable):
     """The coefficient of determination R2, with MAE and RMSE for information.
 
-    ``R2 = 1 - sum (y - f)^2 / sum (y - mean y)^2`` over the samples, every column centred. Means
-    and sums of squares of batches are combined as in Chan, Golub and LeVeque (1979).
+    ``R2 = 1 - sum (y - f)^2 / sum (y - mean y)^2`` over the samples, every column centred. Sums of
+    squares about the means of batches are combined as in Chan, Golub and LeVeque (1979), exactly.
 
     The drop of R2 is the mean increase of a sample's squared error, divided by the variance of the
     labels. Its limits assume that no error exceeds the range of the labels, because no data can
     exclude a rare error of any size. If a sample shows a larger error, the drop has no limit.
     """
 
+    RULES: ClassVar[dict[str, Rule]] = {
+        "samples": np.add,
+        "sums": np.add,
+        "squares": np.add,
+        "lowest": np.minimum,
+        "highest": np.maximum,
+        "absolute": np.add,
+        "squared": np.add,
+        "increases": np.add,
+    }
+
     def __init__(self, shape: tuple[int, ...]) -> None:
         columns = math.prod(shape)
         self.state: dict[str, Array] = {
             "samples": np.zeros((), np.int64),
-            "mean": np.zeros(columns),
-            "squares": np.zeros(columns),
+            # Sums of the labels by column, and of the squares of all labels.
+            "sums": exact_sum.zeros(columns),
+            "squares": exact_sum.zeros(),
             "lowest": np.full(columns, np.inf),
             "highest": np.full(columns, -np.inf),
             # Sums of absolute and squared errors of the reference and of the artifact.
-            "absolute": np.zeros(2),
-            "squared": np.zeros(2),
+            "absolute": exact_sum.zeros(2),
+            "squared": exact_sum.zeros(2),
             # The increase of a sample's mean squared error, a :class:`Histogram`.
             "increases": Histogram().counts,
         }
@@ -46,25 +61,27 @@ class RegressionAccumulator:
         )
         errors = [before - y, after - y]  # (samples, columns)
         with np.errstate(invalid="ignore", over="ignore"):
-            state["absolute"] += [np.abs(error).sum() for error in errors]
+            exact_sum.add(state["absolute"], np.array([np.abs(error).sum() for error in errors]))
             squares = [(error**2).mean(-1) for error in errors]  # (samples,)
-            state["squared"] += [part.sum() for part in squares]
+            exact_sum.add(state["squared"], np.array([part.sum() for part in squares]))
             increases = squares[1] - squares[0]
         # Without finite sums there is no result, whatever the histogram contains.
         Histogram(state["increases"]).add(np.nan_to_num(increases))
-        count = int(state["samples"])
-        state["mean"], state["squares"] = _combined(count, state["mean"], state["squares"], y)
+        # Rounded means are as good: squares about them and their own squares add up to the same.
+        mean = y.mean(0)
+        exact_sum.add(state["sums"], mean, times=samples)
+        exact_sum.add_squares(state["squares"], mean, times=samples)
+        exact_sum.add(state["squares"], ((y - mean) ** 2).sum(0))
         state["lowest"] = np.minimum(state["lowest"], y.min(0))
         state["highest"] = np.maximum(state["highest"], y.max(0))
         state["samples"] = state["samples"] + samples
 
     def result(self, output: str, limits: Limits) -> TaskResult:
         state, samples = self.state, int(self.state["samples"])
-        columns = len(state["mean"])
-        variance = float(state["squares"].sum()) / (samples * columns)
+        columns, variance = len(state["sums"]), self._variance
         if variance == 0.0:
             raise equal_labels(output)
-        squared = state["squared"] / samples
+        squared = exact_sum.values(state["squared"]) / samples
         reference_score, artifact_score = (1.0 - float(part) / variance for part in squared)
         margin = limits.margin(reference_score)
         interval, verdict, needed = (math.nan, math.nan), FAIL, None
@@ -74,7 +91,7 @@ class RegressionAccumulator:
             verdict = statistics.non_inferior(interval, margin)
             if verdict == INCONCLUSIVE and math.isfinite(high):
                 needed = self._needed(margin * variance)
-        absolute = state["absolute"] / (samples * columns)
+        absolute = exact_sum.values(state["absolute"]) / (samples * columns)
         return TaskResult(
             output=output,
             kind=REGRESSION,
@@ -95,6 +112,17 @@ class RegressionAccumulator:
         )
 
     @property
+    def _variance(self) -> float:
+        """The mean over columns of their variance; NaN beyond the range of float64."""
+        samples = int(self.state["samples"])
+        sums = exact_sum.fractions(self.state["sums"])
+        squares = exact_sum.fractions(self.state["squares"])
+        if sums is None or squares is None:
+            return math.nan
+        centred = squares[0] - sum((part * part for part in sums), Fraction()) / samples
+        return exact_sum.to_float(centred / (samples * len(sums)))
+
+    @property
     def _largest(self) -> float:
         """The largest mean squared error of a sample: each error is the range of its labels."""
         return float(((self.state["highest"] - self.state["lowest"]) ** 2).mean())
@@ -105,14 +133,3 @@ class RegressionAccumulator:
         largest = rounded_up(self._largest)
         values = np.maximum(values / largest, -1.0)
         return sample_size.samples_for_mean(values, counts, margin / largest)
-
-
-def _combined(count: int, mean: Array, squares: Array, batch: Array) -> tuple[Array, Array]:
-    """Column means and sums of squared deviations of ``count`` earlier rows and of ``batch``."""
-    added, total = len(batch), count + len(batch)
-    batch_mean = batch.mean(0)
-    difference = batch_mean - mean
-    return (
-        mean + difference * (added / total),
-        squares + ((batch - batch_mean) ** 2).sum(0) + difference**2 * (count * added / total),
-    )

@@ -18,6 +18,8 @@ from edgeattn.tensors import Array, Tensors
 
 # Shortest time between two writes, in seconds.
 SAVE_INTERVAL_S = 5.0
+# Changes if the states of accumulators have other arrays.
+STATE_LAYOUT = 2
 _KEY, _NEXT, _BROKEN = "key", "next", "broken"
 
 

@@ -77,8 +77,8 @@ class Dataset(Protocol):
     @property
     def varied(self) -> bool: ...
     def __len__(self) -> int: ...
-    def batches(self, first: int = 0) -> Iterator[Batch]:
-        """The batches from number ``first`` on."""
+    def batches(self, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The batches from number ``first`` on, those before ``stop`` only if it is given."""
         ...
 
 
@@ -107,8 +107,9 @@ class InMemoryDataset:
     def label_summaries(self) -> Mapping[str, LabelSummary]:
         return {name: LabelSummary.of(labels) for name, labels in self.labels.items()}
 
-    def batches(self, first: int = 0) -> Iterator[Batch]:
-        for number in range(first, math.ceil(len(self) / BATCH_SIZE)):
+    def batches(self, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        count = math.ceil(len(self) / BATCH_SIZE)
+        for number in range(first, count if stop is None else min(stop, count)):
             rows = slice(number * BATCH_SIZE, (number + 1) * BATCH_SIZE)
             yield Batch(
                 number,

@@ -1,12 +1,14 @@
 """The accuracy of classes and of binary decisions, accumulated batch by batch."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 
 from edgeattn.evaluation.results import TaskResult
 from edgeattn.metrics import bounded_mean, sample_size, statistics
 from edgeattn.metrics.limits import CHANGED, Limits
+from edgeattn.metrics.merging import Mergeable, Rule, combined
 from edgeattn.metrics.verdict import INCONCLUSIVE
 from edgeattn.samples.labels import BINARY, CLASSIFICATION
 from edgeattn.tensors import Array
@@ -15,14 +17,19 @@ from edgeattn.tensors import Array
 MAX_CONFUSION_CLASSES = 200
 
 Interval = tuple[float, float]
+_BOUNDS: dict[str, Rule] = {"lowest": np.minimum, "highest": np.maximum}
 
 
-class DecisionAccumulator:
+class DecisionAccumulator(Mergeable):
     """Accuracy of classes or, with a ``threshold``, of binary decisions.
 
     ``shape`` is that of one sample's output. A sample with several decisions counts with the share
     of them that is right, or that changed.
     """
+
+    RULES: ClassVar[dict[str, Rule]] = dict.fromkeys(
+        ("counts", "losses", "changes", "confusions"), np.add
+    )
 
     def __init__(self, shape: tuple[int, ...], threshold: float | None = None) -> None:
         self._threshold = threshold
@@ -148,26 +155,33 @@ class BinaryAccumulator:
             "probability": DecisionAccumulator(shape, 0.5),
             "logit": DecisionAccumulator(shape, 0.0),
         }
-        self._bounds = np.array([np.inf, -np.inf])
+        # The smallest and the largest score of the reference.
+        self._bounds = {"lowest": np.array(np.inf), "highest": np.array(-np.inf)}
 
     @property
     def state(self) -> dict[str, Array]:
         arrays = {f"{k}/{n}": a for k, part in self._parts.items() for n, a in part.state.items()}
-        return {**arrays, "bounds": self._bounds}
+        return {**arrays, **self._bounds}
 
     @state.setter
     def state(self, state: dict[str, Array]) -> None:
-        self._bounds = state["bounds"]
+        self._bounds = {name: state[name] for name in self._bounds}
         for name, part in self._parts.items():
             part.state = {key: state[f"{name}/{key}"] for key in part.state}
 
     def add(self, truth: Array, expected: Array, actual: Array) -> None:
-        low, high = self._bounds
-        self._bounds = np.array([min(low, expected.min()), max(high, expected.max())], np.float64)
+        extremes = {"lowest": expected.min(), "highest": expected.max()}
+        self._bounds = combined(_BOUNDS, self._bounds, extremes)
         for part in self._parts.values():
             part.add(truth, expected, actual)
 
+    def merge(self, state: dict[str, Array]) -> None:
+        """Add what another accumulator has accumulated."""
+        self._bounds = combined(_BOUNDS, self._bounds, {name: state[name] for name in _BOUNDS})
+        for name, part in self._parts.items():
+            part.merge({key: state[f"{name}/{key}"] for key in part.state})
+
     def result(self, output: str, limits: Limits) -> TaskResult:
-        low, high = self._bounds
+        low, high = self._bounds["lowest"], self._bounds["highest"]
         kind = "probability" if low >= 0 and high <= 1 else "logit"
         return self._parts[kind].result(output, limits)

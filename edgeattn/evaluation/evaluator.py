@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from edgeattn.evaluation import checkpoint as checkpoints
 from edgeattn.evaluation.dataset import Batch, Dataset, fallback_name, main_outputs
 from edgeattn.evaluation.measurements import Measurements
 from edgeattn.evaluation.results import TaskReport
+from edgeattn.evaluation.shards import Shard, ShardResult, ShardRunner, ShardWork
 from edgeattn.metrics.limits import Check, Limit
 from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.tensors import Tensors
@@ -50,6 +51,14 @@ class EvaluationResult:
     warnings: tuple[str, ...] = ()
 
 
+def evaluate_shard(
+    dataset: Dataset, shard: Shard, work: ShardWork, pool: RunnerPool
+) -> ShardResult:
+    """Evaluate artifacts on a part of a dataset, for :func:`evaluate` to merge."""
+    evaluation = _Evaluation(dataset, work, pool)
+    return evaluation.run_shard(shard)
+
+
 def evaluate(
     dataset: Dataset,
     artifacts: Sequence[Artifact],
@@ -58,12 +67,14 @@ def evaluate(
     fallback_reference: Artifact | None = None,
     limits: Sequence[Limit] = (),
     checkpoint: Checkpoint | None = None,
+    shards: ShardRunner | None = None,
 ) -> dict[str, EvaluationResult]:
     """Evaluate each artifact on all samples of a dataset.
 
     The reference is what the dataset brings, its own outputs or a Keras model, else the float32
     artifact ``fallback_reference``. With a ``checkpoint``, an earlier evaluation is resumed, and
-    unfinished work is stored every few seconds.
+    unfinished work is stored every few seconds. With ``shards``, the evaluation runs elsewhere, and
+    the results are the same.
 
     Returns the results by label. Raises :class:`SampleError` if labels do not fit their output.
     """
@@ -73,9 +84,12 @@ def evaluate(
         return {artifact.label: EvaluationResult(missing) for artifact in artifacts}
     name = dataset.reference_name if fallback is None else fallback_name(fallback)
     reference_label = dataset.fallback_reference if fallback is None else fallback.label
-    others = [artifact for artifact in artifacts if artifact.label != reference_label]
-    evaluation = _Evaluation(dataset, others, pool, fallback, limits, name)
-    if others:
+    others = tuple(artifact for artifact in artifacts if artifact.label != reference_label)
+    work = ShardWork(others, fallback, tuple(limits), name)
+    evaluation = _Evaluation(dataset, work, pool)
+    if others and shards is not None:
+        evaluation.merge(shards(work))
+    elif others:
         evaluation.run(checkpoint)
     itself = replace(
         _not_run(name, dataset, f"{reference_label} is the reference itself."), skipped=True
@@ -106,32 +120,49 @@ class _PendingBatch:
 class _Evaluation:
     """The state of one call of :func:`evaluate`."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        artifacts: Sequence[Artifact],
-        pool: RunnerPool,
-        fallback: Artifact | None,
-        limits: Sequence[Limit],
-        reference_name: str,
-    ) -> None:
-        self._dataset, self._artifacts, self._pool = dataset, artifacts, pool
-        self._fallback, self._reference_name = fallback, reference_name
+    def __init__(self, dataset: Dataset, work: ShardWork, pool: RunnerPool) -> None:
+        self._dataset, self._artifacts, self._pool = dataset, work.artifacts, pool
+        self._fallback, self._reference_name = work.fallback, work.reference_name
         self._errors: dict[str, str] = {}
         # Why the fallback reference stopped.
         self.reference_error: str | None = None
-        self._measured = Measurements(dataset, artifacts, limits, reference_name)
+        self._measured = Measurements(dataset, work.artifacts, work.limits, work.reference_name)
 
-    def run(self, checkpoint: Checkpoint | None) -> None:
-        """Run all batches, or those that follow the checkpoint."""
-        first, done = 0, 0
+    def run_shard(self, shard: Shard) -> ShardResult:
+        """Run the batches of a shard."""
+        done = self.run(None, shard)
+        return ShardResult(done, self._measured.state, self._errors, self.reference_error)
+
+    def merge(self, results: Iterable[tuple[Shard, ShardResult]]) -> None:
+        """Add the results of shards, which are all batches together."""
+        display = _Progress(self._dataset, 0)
+        done, stopped = 0, []
+        for shard, result in results:
+            self._measured.merge(result.state)
+            done += result.done
+            display.show(done)
+            if result.errors or result.reference_error is not None:
+                stopped.append((shard, result))
+        # Only what stopped first would have been seen without shards.
+        for _, result in sorted(stopped, key=lambda item: item[0]):
+            self._errors = {**result.errors, **self._errors}
+            if result.reference_error is not None:
+                self.reference_error = result.reference_error
+                break
+
+    def run(self, checkpoint: Checkpoint | None, shard: Shard | None = None) -> int:
+        """Run all batches or those of a shard, or those of them that follow the checkpoint.
+
+        Returns the number of samples.
+        """
+        first, done = 0 if shard is None else shard.first, 0
         stored = None if checkpoint is None else checkpoint.load()
         if stored is not None:
             first, self._errors, state = stored
             done = int(state["done"])
             self._measured.restore(state)
         display = _Progress(self._dataset, done)
-        batches = self._dataset.batches(first)
+        batches = self._dataset.batches(first, None if shard is None else shard.stop)
         # Submit as many batches as keep all runners busy, and no more: each takes memory.
         parallel = self._pool.count > 1
         ahead = 1 + parallel * math.ceil(self._pool.count / len(self._artifacts))
@@ -167,6 +198,7 @@ class _Evaluation:
         elif checkpoint is not None and latest is not None:
             # The caller removes it when the results are stored.
             checkpoint.save(*latest)
+        return done
 
     def _submit(self, batch: Batch) -> _PendingBatch:
         required = tuple(batch.reference_outputs or ()) or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ class FileDataset:
         label_arrays: Name of the array of labels in the file, by output.
         excluded: Row numbers of the samples that are left out.
         varied: Whether there are two different samples.
-        stamp: Inode, size and modification time of the file, which show whether it changed.
+        stamp: Inode, size and modification time of the file, which show whether it changed; the
+            inode is 0 if it is unknown.
     """
 
     file: SampleFile
@@ -58,18 +60,34 @@ class FileDataset:
     def __len__(self) -> int:
         return self.count
 
-    def batches(self, first: int = 0) -> Iterator[Batch]:
-        """The batches from number ``first`` on.
+    @property
+    def batch_count(self) -> int:
+        return math.ceil(len(self.file) / self.rows)
+
+    def batches(self, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The batches from number ``first`` on, those before ``stop`` only if it is given.
 
         Raises :class:`SampleError` if the file changes while it is read.
         """
-        for number, part in enumerate(self.file.batches(self.rows, start=first * self.rows), first):
+        end = None if stop is None else stop * self.rows
+        parts = self.file.batches(self.rows, start=first * self.rows, stop=end)
+        for number, part in enumerate(parts, first):
             rows = np.arange(number * self.rows, number * self.rows + len(part))
             included = ~np.isin(rows, self.excluded)
             samples = part if included.all() else part[included]
             yield Batch(number, samples.inputs, _labels(samples, self.label_arrays))
-        if _stamp(self.file.path) != self.stamp:
+        if self.changed:
             raise SampleError(f"{self.file.path} was changed while it was read.")
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file is another one now."""
+        inode, size, modified = _stamp(self.file.path)
+        return (self.stamp[0] or inode, *self.stamp[1:]) != (inode, size, modified)
+
+    def for_other_machines(self) -> FileDataset:
+        """This dataset for machines on which the file has another inode."""
+        return replace(self, stamp=(0, *self.stamp[1:]))
 
     def with_keras(self, keras: Keras) -> FileDataset:
         """This dataset with the Keras model as its reference, which runs batch by batch."""

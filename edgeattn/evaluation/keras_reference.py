@@ -64,6 +64,15 @@ class Keras:
     def close(self) -> None:
         self._worker.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process has a worker of its own."""
+        return _start, (self._source, self._options, self._maps)
+
+
+def _start(source: Any, options: Any, maps: Sequence[str]) -> Keras:
+    client = import_converters("edgeattn_converters.worker.client")
+    return Keras(client.ConversionWorker(), source, options, maps)
+
 
 def open_keras(
     bundle: Bundle, model: Path, options: Mapping[str, Any] | None = None
@@ -76,7 +85,6 @@ def open_keras(
         converters = import_converters()
     except UsageError:
         return None
-    client = import_converters("edgeattn_converters.worker.client")
     inputs = bundle.manifest.artifacts[0].inputs
     without_states = sample_inputs(inputs)
     steps = {
@@ -87,8 +95,7 @@ def open_keras(
     time_steps = steps.pop() if len(steps) == 1 else None
     source = converters.ModelSource(model, **{"time_steps": time_steps, **(options or {})})
     source.check_files()
-    return Keras(
-        client.ConversionWorker(),
+    return _start(
         source,
         converters.ConversionOptions(states=len(without_states) < len(inputs)),
         tuple(dict.fromkeys(n for item in bundle.manifest.artifacts for n in item.attention)),

@@ -154,6 +154,19 @@ class Measurements:
                 if name.startswith(prefix)
             }
 
+    def merge(self, state: Tensors) -> None:
+        """Add the ``state`` of an evaluation of other batches."""
+        for name, count in self._left_out.items():
+            self._left_out[name] = count + state[f"left_out.{name}"]
+        for prefix, part in self._parts():
+            part.merge(
+                {
+                    name.removeprefix(prefix): array
+                    for name, array in state.items()
+                    if name.startswith(prefix)
+                }
+            )
+
     def _parts(self) -> Iterator[tuple[str, Any]]:
         groups: dict[str, Mapping[str, Mapping[str, Any]]] = {
             "task": self._scores,

@@ -1,7 +1,10 @@
 """Outputs that are the same for every sample: dead units, or a file that ignores its input."""
 
+from typing import ClassVar
+
 import numpy as np
 
+from edgeattn.metrics.merging import Mergeable, Rule
 from edgeattn.tensors import Array, Tensors
 
 # Values that differ by less than this share of the largest magnitude are the same: float32 has
@@ -9,11 +12,17 @@ from edgeattn.tensors import Array, Tensors
 ROUNDING = 2.0**-20
 
 
-class ConstancyCheck:
+class ConstancyCheck(Mergeable):
     """Whether an output is the same for every sample, over batches.
 
-    ``state`` contains plain arrays, so that it can be stored and restored.
+    ``state`` contains plain arrays, so that it can be stored, restored and merged.
     """
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "lowest": np.minimum,
+        "highest": np.maximum,
+        "samples": np.add,
+    }
 
     def __init__(self) -> None:
         self.state: dict[str, Array] = {}
@@ -23,21 +32,25 @@ class ConstancyCheck:
         if not len(output):
             return
         output = np.asarray(output, np.float64)
-        first = self.state.setdefault("first", output[0].copy())
-        moved, largest = self.state.get("range", np.zeros(2))
-        with np.errstate(invalid="ignore"):
-            change = np.max(np.abs(output - first), initial=0.0)
-            size = np.max(np.abs(output), initial=0.0)
-        self.state["range"] = np.array([np.maximum(moved, change), np.maximum(largest, size)])
-        self.state["samples"] = self.state.get("samples", np.zeros((), np.int64)) + len(output)
+        self.merge(
+            {
+                # By value of a sample; NaN is preserved.
+                "lowest": output.min(0),
+                "highest": output.max(0),
+                "samples": np.array(len(output), np.int64),
+            }
+        )
 
     @property
     def constant(self) -> bool:
         """Whether at least two samples were added, all with the same output."""
         if not self.state or int(self.state["samples"]) < 2:
             return False
-        moved, largest = self.state["range"]
-        return bool(moved <= ROUNDING * largest)
+        lowest, highest = self.state["lowest"], self.state["highest"]
+        with np.errstate(invalid="ignore"):
+            spread = np.max(highest - lowest, initial=0.0)
+            largest = np.max(np.maximum(np.abs(lowest), np.abs(highest)), initial=0.0)
+        return bool(spread <= ROUNDING * largest)
 
 
 def is_constant(output: Array) -> bool:

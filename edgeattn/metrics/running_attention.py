@@ -1,11 +1,13 @@
 """The metrics of one attention map over batches, in memory of constant size."""
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import numpy as np
 
-from edgeattn.metrics import pairwise
+from edgeattn.metrics import exact_sum, pairwise
 from edgeattn.metrics.limits import EXCEEDING_SHARE, WORST_FACTOR, Check, Limits
+from edgeattn.metrics.merging import Mergeable, Rule
 from edgeattn.tensors import Array
 
 # A mean over many samples hides a few wrong maps, so the worst sample has a limit too: this many
@@ -20,22 +22,31 @@ _MAXIMA = (
 _MEANS = (pairwise.jensen_shannon, pairwise.topk_overlap, pairwise.argmax_stability)
 
 
-class RunningAttention:
+class RunningAttention(Mergeable):
     """The metrics of :mod:`edgeattn.metrics.pairwise` by head, over all batches that were added.
 
     Maps are ``(samples, [heads,] [queries,] keys)``. ``state`` contains plain arrays, so that it
-    can be stored and restored.
+    can be stored, restored and merged.
     """
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "counts": np.add,
+        "multi_head": np.maximum,
+        "maxima": np.maximum,  # preserves NaN
+        "sums": np.add,
+        "exceeding": np.add,
+    }
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.state: dict[str, Array] = {
-            # attention rows of a head, new non-finite values, and whether there are heads
-            "counts": np.zeros(3, np.int64),
+            # attention rows of a head, new non-finite values
+            "counts": np.zeros(2, np.int64),
+            "multi_head": np.zeros((), np.int64),
             # by head: the values of _MAXIMA and the divergence of the worst sample
             "maxima": np.zeros((0, len(_MAXIMA) + 1)),
             # by head: the values of _MEANS times their numbers of rows
-            "sums": np.zeros((0, len(_MEANS))),
+            "sums": exact_sum.zeros(0, len(_MEANS)),
             # by head: samples with an error beyond the limit, and all samples
             "exceeding": np.zeros((0, 2), np.int64),
         }
@@ -51,18 +62,19 @@ class RunningAttention:
         heads = expected.shape[1]
         if not len(state["maxima"]):
             state["maxima"] = np.zeros((heads, len(_MAXIMA) + 1))
-            state["sums"] = np.zeros((heads, len(_MEANS)))
+            state["sums"] = exact_sum.zeros(heads, len(_MEANS))
             state["exceeding"] = np.zeros((heads, 2), np.int64)
         rows = expected[:, 0].size // expected.shape[-1] if expected.size else 0
         pairs = [(expected[:, head], actual[:, head]) for head in range(heads)]
         maxima = [[*(metric(*pair) for metric in _MAXIMA), _worst_sample(*pair)] for pair in pairs]
         state["maxima"] = np.maximum(state["maxima"], maxima)  # preserves NaN
-        state["sums"] += rows * np.array([[metric(*pair) for metric in _MEANS] for pair in pairs])
+        means = np.array([[metric(*pair) for metric in _MEANS] for pair in pairs])
+        exact_sum.add(state["sums"], rows * means)
         most = self._limits.attention_max_abs
         beyond = [pairwise.samples_beyond(*pair, atol=most) for pair in pairs]
         state["exceeding"] += [[count, len(expected)] for count in beyond]
-        state["counts"] += np.array([rows, new_non_finite, 0], np.int64)
-        state["counts"][2] = multi_head
+        state["counts"] += np.array([rows, new_non_finite], np.int64)
+        state["multi_head"] = np.array(multi_head, np.int64)
 
     @property
     def empty(self) -> bool:
@@ -81,9 +93,9 @@ class RunningAttention:
         """
         if self.empty:
             return
-        rows, _, multi_head = (int(n) for n in self.state["counts"])
+        rows, multi_head = int(self.state["counts"][0]), bool(self.state["multi_head"])
         error, row_sum, masked, entropy, worst = self.state["maxima"].T
-        divergence, overlap, stability = (self.state["sums"] / rows).T
+        divergence, overlap, stability = (exact_sum.values(self.state["sums"]) / rows).T
         most, mean = self._limits.attention_max_abs, self._limits.attention_jsd
         exceeding, samples = self.state["exceeding"].T
         table: tuple[tuple[str, Array, float | None, str], ...] = (

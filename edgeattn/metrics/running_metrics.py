@@ -2,32 +2,44 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import numpy as np
 
-from edgeattn.metrics import pairwise
+from edgeattn.metrics import exact_sum, pairwise
 from edgeattn.metrics.limits import EXCEEDING_SHARE, WORST_FACTOR, Check, Limits
+from edgeattn.metrics.merging import Mergeable, Rule
 from edgeattn.metrics.pairwise import TOP_CLASSES
 from edgeattn.tensors import Array
 
 
-class RunningMetrics:
+class RunningMetrics(Mergeable):
     """The metrics of :mod:`edgeattn.metrics.pairwise` over all batches that were added.
 
-    ``state`` contains plain arrays, so that it can be stored and restored.
+    ``state`` contains plain arrays, so that it can be stored, restored and merged.
     """
+
+    RULES: ClassVar[dict[str, Rule]] = {
+        "sums": np.add,
+        "maxima": np.maximum,  # preserves NaN
+        "counts": np.add,
+        "distribution": np.minimum,
+        "classes": np.maximum,
+        "exceeding": np.add,
+    }
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.state: dict[str, Array] = {
-            # values, absolute errors, signal, noise, products, squares of the actual values
-            "sums": np.zeros(6),
+            # absolute errors, signal, noise, products, squares of the actual values
+            "sums": exact_sum.zeros(5),
             # absolute error, tolerance ratio, minimal atol
             "maxima": np.zeros(3),
-            # new non-finite values; agreeing and counted rows for 1 and for TOP_CLASSES classes
-            "counts": np.zeros(5, np.int64),
-            # whether every row was a distribution, and the number of classes
-            "classes": np.array([1, 0]),
+            # values; new non-finite ones; agreeing and counted rows for 1 and TOP_CLASSES classes
+            "counts": np.zeros(6, np.int64),
+            # whether every row was a distribution
+            "distribution": np.ones((), np.int64),
+            "classes": np.zeros((), np.int64),
             # samples beyond the tolerance, and all samples
             "exceeding": np.zeros(2, np.int64),
         }
@@ -35,12 +47,12 @@ class RunningMetrics:
     def add(self, expected: Array, actual: Array) -> None:
         """Add a batch: two arrays of the same shape, the sample axis first."""
         limits, state = self._limits, self.state
-        state["counts"][0] += int(pairwise.new_non_finite(expected, actual))
+        state["counts"][:2] += [np.size(expected), int(pairwise.new_non_finite(expected, actual))]
         want, got = pairwise.mask_equal_non_finite(expected, actual)
         signal, noise = pairwise.energies(want, got)
         product, squares = pairwise.products(want, got)
         errors = pairwise.mean_abs_error(want, got) * want.size
-        state["sums"] += np.array([want.size, errors, signal, noise, product, squares])
+        exact_sum.add(state["sums"], np.array([errors, signal, noise, product, squares]))
         largest = (
             pairwise.max_abs_error(want, got),
             pairwise.tolerance_ratio(want, got, atol=limits.atol, rtol=limits.rtol),
@@ -50,21 +62,21 @@ class RunningMetrics:
         beyond = pairwise.samples_beyond(want, got, atol=limits.atol, rtol=limits.rtol)
         state["exceeding"] += [beyond, len(want)]
         if not pairwise.is_distribution(want):
-            state["classes"][0] = 0
+            state["distribution"] = np.zeros((), np.int64)
             return
-        state["classes"][1] = want.shape[-1]
+        state["classes"] = np.array(want.shape[-1], np.int64)
         near_tie = limits.near_tie
         counts = [pairwise.topk_counts(want, got, k=k, near_tie=near_tie) for k in (1, TOP_CLASSES)]
-        state["counts"][1:] += np.ravel(counts)
+        state["counts"][2:] += np.ravel(counts)
 
     @property
     def empty(self) -> bool:
-        return not self.state["sums"][0]
+        return not self.state["counts"][0]
 
     @property
     def new_non_finite(self) -> int:
         """The number of values that are finite in the reference only."""
-        return int(self.state["counts"][0])
+        return int(self.state["counts"][1])
 
     def checks(
         self,
@@ -82,11 +94,12 @@ class RunningMetrics:
         """
         if self.empty:
             return
-        values, errors, signal, noise, product, squares = (float(x) for x in self.state["sums"])
+        sums = exact_sum.values(self.state["sums"])
+        errors, signal, noise, product, squares = (float(x) for x in sums)
         limits = self._limits
         largest, ratio, minimal_atol = (float(x) for x in self.state["maxima"])
         yield check("max_abs_error", largest)
-        yield check("mean_abs_error", errors / values)
+        yield check("mean_abs_error", errors / int(self.state["counts"][0]))
         yield check("cosine", pairwise.cosine_of(product, signal, squares))
         yield check("minimal_atol", minimal_atol)
         by_ratio = ratio <= 1 or math.isinf(limits.snr_db)
@@ -98,10 +111,10 @@ class RunningMetrics:
         most = WORST_FACTOR if tolerant else 1.0
         yield check("tolerance_ratio", ratio, most if by_ratio else None)
         yield check("snr_db", snr, None if by_ratio else limits.snr_db, ">=")
-        distribution, classes = (int(n) for n in self.state["classes"])
-        if not distribution or not classes:
+        classes = int(self.state["classes"])
+        if not self.state["distribution"] or not classes:
             return
-        top1, counted1, topk, counted_k = (int(n) for n in self.state["counts"][1:])
+        top1, counted1, topk, counted_k = (int(n) for n in self.state["counts"][2:])
         share = top1 / counted1 if counted1 else 1.0
         yield check("top1_agreement", share, limits.top1_agreement, ">=", samples=counted1)
         if classes > TOP_CLASSES:

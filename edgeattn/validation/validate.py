@@ -14,9 +14,10 @@ from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import UsageError
-from edgeattn.evaluation.checkpoint import Checkpoint, checkpoint_key
+from edgeattn.evaluation.checkpoint import STATE_LAYOUT, Checkpoint, checkpoint_key
 from edgeattn.evaluation.dataset import BATCH_BYTES, BATCH_SIZE, Dataset
 from edgeattn.evaluation.evaluator import evaluate
+from edgeattn.evaluation.shards import ShardRunner
 from edgeattn.metrics.limits import Limit
 from edgeattn.metrics.verdict import PASS
 from edgeattn.process.pool import Opener, RunnerPool
@@ -36,6 +37,7 @@ class ValidationOptions:
     Attributes:
         limits: Limits that replace those of the scheme.
         max_drop: Largest accepted drop of the task's score, or share of changed answers.
+        shards: Evaluates on parts of the dataset elsewhere.
         jobs: Worker processes that run in parallel. The result does not depend on it.
         checkpoint: File that stores the work on a dataset. If it exists, work resumes from it.
             Remove it when the report is stored.
@@ -45,6 +47,7 @@ class ValidationOptions:
     jobs: int = 1
     checkpoint: Path | None = None
     max_drop: float = MAX_DROP
+    shards: ShardRunner | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.max_drop < 1:
@@ -180,6 +183,7 @@ def _evaluated(
         fallback_reference=fallback,
         limits=options.all_limits,
         checkpoint=checkpoint,
+        shards=options.shards,
     )
     return [
         with_evaluation(report, results[report.artifact.label], options.limits)
@@ -208,6 +212,6 @@ def _checkpoint(
         bundle.manifest.reference["sha256"],
         [dataset.reference_name, None if fallback is None else fallback.sha256],
         [asdict(limit) for limit in limits],
-        [BATCH_SIZE, BATCH_BYTES],
+        [BATCH_SIZE, BATCH_BYTES, STATE_LAYOUT],
     )
     return Checkpoint(path, key)

@@ -1,0 +1,155 @@
+"""Shards of a dataset: the report is that of an undivided evaluation, however it is cut."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import artifacts
+import numpy as np
+import pytest
+from function_runner import FunctionRunner
+
+from edgeattn.bundle.bundle import Bundle
+from edgeattn.bundle.manifest import MANIFEST, sha256
+from edgeattn.errors import ArtifactError, UsageError
+from edgeattn.evaluation import dataset as datasets
+from edgeattn.evaluation.evaluator import evaluate_shard
+from edgeattn.evaluation.file_dataset import FileDataset, open_dataset
+from edgeattn.evaluation.shards import Shard, ShardResult, ShardWork
+from edgeattn.process.pool import RunnerPool
+from edgeattn.validation.dask_shards import ShardRequest, evaluate_request, split
+from edgeattn.validation.validate import ValidationOptions, validate
+
+COUNT = 330
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "BATCH_SIZE", 32)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return artifacts.write_dense_bundle(tmp_path / "dense.edge")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    x = artifacts.samples(COUNT)
+    x[:, 1] += np.arange(COUNT) / 4
+    y = artifacts.dense(x).argmax(1)
+    y[::7] = 1 - y[::7]
+    np.savez(tmp_path / "test.npz", x=x, y=y)
+    return tmp_path / "test.npz"
+
+
+def right(tensors: Any) -> Any:
+    return {"score": artifacts.dense(tensors["x"])}
+
+
+def noisy(tensors: Any) -> Any:
+    score = artifacts.dense(tensors["x"])
+    score[tensors["x"][:, 0] > 7] *= -1
+    return {"score": score + np.float32(1e-3) * np.sin(tensors["x"][:, :1])}
+
+
+def stops_above(limit: float, function: Any) -> Any:
+    """A function that stops with an error at samples beyond ``limit``."""
+
+    def stopping(tensors: Any) -> Any:
+        if (beyond := tensors["x"][:, 1]).max() > limit and len(beyond) > 1:
+            raise ArtifactError(f"stopped at {beyond.max():.2f}")
+        return function(tensors)
+
+    return stopping
+
+
+def opener(onnx: Any, tflite: Any) -> Any:
+    def open_function(artifact: Any) -> FunctionRunner:
+        chosen = tflite if artifact.format == "tflite" else onnx
+        return FunctionRunner(chosen, artifact.inputs, artifact.outputs)
+
+    return open_function
+
+
+class LocalShards:
+    """Evaluates shards in this process, in another order than that of the data."""
+
+    def __init__(self, dataset: FileDataset, open_runner: Any, count: int) -> None:
+        self._dataset, self._open, self._count = dataset, open_runner, count
+
+    def __call__(self, work: ShardWork) -> Iterator[tuple[Shard, ShardResult]]:
+        for shard in reversed(split(self._dataset.batch_count, self._count)):
+            dataset, sent = pickle.loads(pickle.dumps((self._dataset, work)))
+            with RunnerPool([self._open]) as pool:
+                result = evaluate_shard(dataset, shard, sent, pool)
+            yield shard, pickle.loads(pickle.dumps(result))
+
+
+@pytest.mark.parametrize(
+    ("onnx", "tflite"),
+    [
+        (noisy, right),
+        # Artifacts stop in the middle, and so does the fallback reference.
+        (stops_above(50, noisy), right),
+        (noisy, stops_above(40, right)),
+        (stops_above(60, noisy), stops_above(40, right)),
+        (stops_above(30, noisy), stops_above(70, right)),
+    ],
+)
+def test_any_number_of_shards_gives_the_same_report(
+    bundle: Bundle, data: Path, onnx: Any, tflite: Any
+) -> None:
+    dataset, open_runner = open_dataset(data, bundle), opener(onnx, tflite)
+    assert dataset.batch_count == 11
+    reports = []
+    for count in (None, 1, 2, 3, 11, 40):
+        shards = None if count is None else LocalShards(dataset, open_runner, count)
+        report = validate(
+            bundle,
+            bundle.manifest.artifacts,
+            open_runner,
+            dataset=dataset,
+            options=ValidationOptions(shards=shards),
+        )
+        reports.append(json.dumps(report.to_json(), sort_keys=True, allow_nan=False))
+    assert len(set(reports)) == 1
+    assert str(COUNT) in reports[0]
+
+
+@pytest.mark.parametrize(("batches", "count"), [(1, 8), (11, 3), (8, 8), (1000, 7)])
+def test_shards_are_all_batches_once(batches: int, count: int) -> None:
+    shards = split(batches, count)
+    numbers = [number for shard in shards for number in range(shard.first, shard.stop)]
+    assert numbers == list(range(batches))
+    sizes = [shard.stop - shard.first for shard in shards]
+    assert max(sizes) - min(sizes) <= 1
+    assert len(shards) == min(batches, count)
+
+
+def request(bundle: Bundle, dataset: FileDataset, manifest: str = "0") -> ShardRequest:
+    work = ShardWork(bundle.manifest.artifacts, None, (), "Keras")
+    return ShardRequest(bundle.path, manifest, dataset.for_other_machines(), work, Shard(0, 1))
+
+
+def test_a_worker_without_the_files(bundle: Bundle, data: Path) -> None:
+    dataset = open_dataset(data, bundle)
+    with pytest.raises(UsageError, match="has another bundle"):
+        evaluate_request(request(bundle, dataset))
+    manifest = sha256(bundle.path / MANIFEST)
+    # A copy of the same time is the same file for another machine.
+    content, modified = data.read_bytes(), dataset.stamp[2]
+    data.unlink()
+    with pytest.raises(UsageError, match="has no file"):
+        evaluate_request(request(bundle, dataset, manifest))
+    data.write_bytes(content)
+    os.utime(data, ns=(modified, modified))
+    assert not dataset.for_other_machines().changed
+    os.utime(data, ns=(modified, modified + 1))
+    with pytest.raises(UsageError, match="its size or time differs"):
+        evaluate_request(request(bundle, dataset, manifest))
