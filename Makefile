@@ -7,7 +7,7 @@ MODEL := sample_models/find_max
 # tests/conftest.py groups the tests and starts the longest ones first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick bench-front-end instructions clean results site
+.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick bench-front-end instructions clean results screenshots site
 
 environment: $(VENV)/.complete
 
@@ -98,6 +98,10 @@ site: environment
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --conf-dir docs/site \
 	    --doctree-dir .out/site-doctrees . .out/site
 	@echo "Open .out/site/index.html"
+
+# Renews the pictures that the tests compare the report with, in tests/report/references; look at them.
+screenshots: environment
+	EDGEATTN_RENEW_SCREENSHOTS=1 $(BIN)/python -m pytest tests/report/test_screenshots.py
 
 lint: environment
 	$(BIN)/ruff check $(SOURCES)

@@ -11,6 +11,8 @@ from edgeattn.report.svg_panels import (
     BARS_HEIGHT,
     COLOR_BAR,
     IMAGE_HEIGHT,
+    LEFT,
+    WIDTH,
     Axis,
     Frame,
     image_shapes,
@@ -34,15 +36,17 @@ def input_panel(values: Array, title: str, is_image: bool, name: str = "input") 
         low, high = low - 0.5, low + 0.5
     if is_image:
         pixels = values.mean(-1)
-        x, y = (step_axis(length, None, 0, "") for length in pixels.shape[::-1])
+        room = WIDTH - LEFT - COLOR_BAR
+        x, y = (step_axis(length, None, 0, "", room) for length in pixels.shape[::-1])
         return _image(
             pixels, f"{name}, image: {title}", f"{name} (mean of channels)", x, y, low, high
         )
     steps, features = values.shape
-    x = step_axis(steps, None, 0)
     if features > len(LINE_COLORS) or steps > MAX_LINE_STEPS:
+        x = step_axis(steps, None, 0, room=WIDTH - LEFT - COLOR_BAR)
         y = step_axis(features, None, 0, "feature")
         return _image(values.T, f"{name}, image: {title}", name, x, y, low, high)
+    x = step_axis(steps, None, 0)
     frame = Frame(BARS_HEIGHT)
     shapes = []
     for color, column in zip(LINE_COLORS, values.T, strict=False):

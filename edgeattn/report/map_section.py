@@ -174,7 +174,7 @@ def _draw_head(maps: _HeadMaps, rank: str, row: int, head: int, error: float) ->
     if is_square:
         shown = [array[first:last] for array in shown]
     names = None if tokens is None else _token_names(tokens[first:last], maps.vocabulary)
-    caption = f"Attention of {maps.name}" + (f", head {head + 1}" if maps.has_heads else "")
+    caption = f"Map {maps.name}" + (f", head {head + 1}" if maps.has_heads else "")
     caption += (
         f": the {rank} of {len(maps.expected)} samples, number {row}, "
         f"max abs error {format_number(error)}."

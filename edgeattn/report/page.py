@@ -17,12 +17,13 @@ from edgeattn.report.comparison_section import comparison_section
 from edgeattn.report.latency_section import latency_section
 from edgeattn.report.map_section import MAX_MAP_BYTES
 from edgeattn.report.number_formats import format_date, format_number, format_size
+from edgeattn.report.overview_section import overview_section
 from edgeattn.report.summary_section import summary_section
 from edgeattn.report.svg_figures import ID_PREFIX
 from edgeattn.report.task_section import task_section
 from edgeattn.validation.bundle_comparison import BundleComparison
 from edgeattn.validation.recommendation import Recommendation
-from edgeattn.validation.report import STAGES, ArtifactReport, Report
+from edgeattn.validation.report import ArtifactReport, Report
 from edgeattn.version import __version__
 
 # A verdict has a sign and a word, so that color is never the only difference.
@@ -59,8 +60,7 @@ def render(
         )
         for item in report.artifacts
     ]
-    # The details of one artifact, or of the first that did not pass.
-    detailed = [x for x in report.artifacts if x.verdict != "pass" or len(report.artifacts) == 1]
+    detailed = _detailed(report, recommendation)
     verdicts = Counter(item.verdict for item in report.artifacts)
     compared = [item.task for item in report.artifacts if item.task and item.data]
     metrics = {check.metric for item in report.artifacts for check in item.checks}
@@ -74,12 +74,14 @@ def render(
         version=__version__,
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        stages=list(STAGES),
+        overview=overview_section(report),
         counts=[f"{verdicts[name]} {name}" for name in VERDICT_SIGNS if verdicts[name]],
         data=sorted({(task.source, task.samples, task.reference_name) for task in compared}),
         failures=[(item, text) for item in report.artifacts for text in _failures(item)],
+        unexplained=explanations is None and any(item.failed for item in report.artifacts),
         largest=max((item.artifact.bytes for item in report.artifacts), default=1),
         sections=sections,
+        detailed=detailed,
         printed=detailed[:MAX_PRINTED_ARTIFACTS],
         max_printed_lines=MAX_PRINTED_LINES,
         task=task_section(report),
@@ -90,6 +92,15 @@ def render(
         glossary={name: texts for name, texts in CHECKS.items() if name in metrics},
     )
     return _number_figures(html)
+
+
+def _detailed(report: Report, recommendation: Recommendation | None) -> list[ArtifactReport]:
+    """The artifacts to unfold: those that did not pass, or else the recommended one."""
+    others = [item for item in report.artifacts if item.verdict != "pass"]
+    if others or len(report.artifacts) == 1:
+        return others or list(report.artifacts)
+    best = None if recommendation is None else recommendation.artifact
+    return [item for item in report.artifacts if item.artifact == best]
 
 
 def _identity(bundle: Bundle, facts: Mapping[str, str]) -> dict[str, str]:

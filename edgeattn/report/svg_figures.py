@@ -89,7 +89,7 @@ def drop_plot(rows: Sequence[Drop], title: str) -> str:
         axis.axvline(0, color=INK, linewidth=0.6)
         axis.set_yticks(range(len(rows)), [row.label for row in rows], parse_math=False)
         axis.set_ylim(len(rows) - 0.5, -0.5)
-        axis.set_xlabel("changed answers (%) or drop (points): ● with 95% interval, | allowed")
+        axis.set_xlabel("changed answers (%) or drop (points)")
         return _svg(figure, title)
 
 

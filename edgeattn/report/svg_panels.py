@@ -78,7 +78,8 @@ def map_panels(
     end, largest = style.top(expected, actual), style.top(np.abs(difference))
     power = math.floor(math.log10(largest))
     title_of_keys = "column" if labels.grid else "step"
-    keys = step_axis(expected.shape[-1], labels.names, labels.first, title_of_keys)
+    room = WIDTH - LEFT - (MARGIN if expected.ndim == 1 else COLOR_BAR)
+    keys = step_axis(expected.shape[-1], labels.names, labels.first, title_of_keys, room)
     panels = []
     for name, values, color in (
         ("Keras, weights", expected, BLUE),
@@ -117,7 +118,7 @@ def histogram(errors: Array, title: str) -> str:
     high = max(math.ceil(math.log10(float(nonzero.max()))), low + 1)
     counts, _ = np.histogram(nonzero, bins=np.logspace(low, high, 40))
     top = 1.05 * max(int(counts.max()), 1)
-    every = math.ceil((high - low) / 6)
+    every = math.ceil((high - low) / 5)
     decades = [((p - low) / (high - low), f"1e{p:+03d}") for p in range(low, high + 1, every)]
     shapes = _bars(frame, counts.astype(np.float64), BLUE, 0.0, top)
     scale = Axis("", number_ticks(0.0, top, integer=True))
@@ -166,12 +167,22 @@ def _text(
     )
 
 
-def step_axis(length: int, names: Sequence[str] | None, first: int, title: str = "step") -> Axis:
-    """An axis of steps: labelled by names, by each number, or by some numbers if there are many."""
+def step_axis(
+    length: int,
+    names: Sequence[str] | None,
+    first: int,
+    title: str = "step",
+    room: float = WIDTH - LEFT - MARGIN,
+) -> Axis:
+    """An axis of steps: labelled by names, by each number, or by some numbers if there are many.
+
+    ``room`` is its length in units of the SVG.
+    """
     if names is not None and length <= MAX_LABELLED_STEPS:
         return Axis("", [((k + 0.5) / length, name) for k, name in enumerate(names)])
     numbers: Sequence[int] = range(first + 1, first + length + 1)
-    if length > MAX_LABELLED_STEPS:
+    width = (len(str(first + length)) + 0.5) * CHARACTER
+    if length > MAX_LABELLED_STEPS or length * width > room:
         from matplotlib.ticker import MaxNLocator
 
         locator = MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10])

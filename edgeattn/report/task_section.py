@@ -84,8 +84,8 @@ def task_section(report: Report) -> TaskSection | None:
     ]
     caption = (
         f"Changed answers, or drop of the score, of each artifact on {first.source}, compared with "
-        f"{first.reference_name}. An interval left of its mark passes; one that crosses it needs "
-        "more samples."
+        f"{first.reference_name}: ● with its 95% interval, and | what is allowed. An interval left "
+        "of its mark passes; one that crosses it needs more samples."
     )
     drops = [
         Drop(row.label, o.decisive_value, *o.decisive_interval, o.margin, o.verdict)

@@ -72,7 +72,12 @@ class Recommendation:
         if self.candidate is None:
             return f"Recommended: none, because {self.reason}."
         artifact = self.candidate.artifact
-        return f"Recommended: {artifact.path} ({artifact.label}), {self._why(self.candidate)}."
+        return f"Recommended: {artifact.path} ({artifact.label}), {self.why}."
+
+    @property
+    def why(self) -> str:
+        """What the recommended artifact is best in, and what it was compared with."""
+        return "" if self.candidate is None else self._why(self.candidate)
 
     @property
     def short(self) -> str:
@@ -98,7 +103,7 @@ class Recommendation:
             "runtime": self.candidate.runtime,
             "device": self.device,
             "timed_on": self.timed_on or self.device if self.criterion == LATENCY else None,
-            "reason": self._why(self.candidate),
+            "reason": self.why,
         }
 
     def _why(self, candidate: Candidate) -> str:

@@ -11,7 +11,9 @@ from function_runner import FunctionRunner
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.evaluation.score_comparison import compare_scores
 from edgeattn.tensors import TensorSpec
-from edgeattn.validation.recommendation import LATENCY, Candidate, Recommendation
+from edgeattn.validation import changes
+from edgeattn.validation.bundle_comparison import ArtifactComparison, BundleComparison
+from edgeattn.validation.recommendation import LATENCY, SIZE, Candidate, Recommendation
 from edgeattn.validation.report import Report
 from edgeattn.validation.validate import validate
 
@@ -100,6 +102,59 @@ def text(bundle, report, recommendation):
         recommendation=recommendation,
         facts={"Device": "Raspberry Pi 4 <B>", "Validated": "2026-01-02 03:04 UTC"},
     )
+
+
+@pytest.fixture(scope="session")
+def several_inputs(bundle, report):
+    """A bundle that passes, whose maps look at words, a signal and an image; compared."""
+    generator = np.random.default_rng(5)
+    inputs = {
+        "words": generator.integers(2, 7, (7, 6)).astype(np.int32),
+        "sensor": np.cumsum(generator.normal(size=(7, 6, 2)), 1).astype(np.float32),
+        "photo": generator.random((7, 6, 6, 1), dtype=np.float32),
+    }
+    shapes = {"attention/read": (6,), "attention/feel": (6,), "attention/see": (9,)}
+    attended = {
+        name: {"keys": [key], "queries": []} for name, key in zip(shapes, inputs, strict=True)
+    }
+    maps = {name: generator.random((7, *shape), dtype=np.float32) for name, shape in shapes.items()}
+    maps = {name: array / array.sum(-1, keepdims=True) for name, array in maps.items()}
+    reference = {f"input/{name}": array for name, array in inputs.items()} | maps
+    outputs = {name: array + np.float32(1e-3) for name, array in maps.items()}
+    specs = tuple(
+        TensorSpec(name, (None, *x.shape[1:]), str(x.dtype)) for name, x in inputs.items()
+    )
+    items = tuple(
+        replace(
+            report.artifacts[1],
+            artifact=replace(item.artifact, inputs=specs, attention=tuple(shapes)),
+            outputs=outputs,
+            task=None,
+        )
+        for item in report.artifacts
+    )
+    changed = (
+        changes.Change(changes.SIZE, 900, 600, None, 10),
+        changes.Change(changes.LATENCY, 0.5, 0.9, 80, 10),
+        changes.Change(changes.SCORE, 0.97, 0.96, 1, 0.5),
+    )
+    compared = tuple(ArtifactComparison(item, item, changed, (), 0.01, 0.002) for item in items)
+    candidate = Candidate(items[1].artifact, "pass", "Keras", "7 samples", "a runtime")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    from edgeattn.report import page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(bundle), "reference", lambda _: reference)
+        patch.setitem(bundle.manifest.model, "attended", attended)
+        return page.render(
+            bundle,
+            Report(items),
+            vocabulary=["-", "?", "turn", "the", "radio", "on", "off"],
+            recommendation=Recommendation(candidate, SIZE, "this machine"),
+            facts={"Device": "a device"},
+            comparison=BundleComparison("old.edge", compared, notes=("The references differ.",)),
+        )
 
 
 @pytest.fixture(scope="session")

@@ -219,6 +219,22 @@ def test_screen_readers_get_names_and_roles(opened):
         assert named[role], role
         assert all(named[role]), role
     assert {"cell", "columnheader", "rowheader"} <= set(named)
-    assert any(
-        name.startswith("Keras, weights: Attention of heads, head 2") for name in named["image"]
-    )
+    assert any(name.startswith("Keras, weights: Map heads, head 2") for name in named["image"])
+
+
+def test_the_keyboard_reaches_everything_with_a_visible_focus(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    browser = opened()
+    reached = []
+    for _ in range(12):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        text, style, width = browser.execute_script(
+            "const it = document.activeElement, style = getComputedStyle(it);"
+            "return [it.textContent.trim(), style.outlineStyle, parseFloat(style.outlineWidth)]"
+        )
+        assert (style, width >= 2) == ("solid", True), text
+        reached.append(text)
+    assert reached[0] == "Skip to the verdict"
+    assert any(text.startswith("Identity") for text in reached)
+    assert any("onnx int8" in text for text in reached)

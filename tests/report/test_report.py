@@ -136,12 +136,20 @@ def test_what_was_not_measured_is_said_on_the_first_screen(bundle, report, recom
 def test_the_overview_shows_size_latency_and_score(text):
     overview = text[text.index('id="overview-title"') :]
     overview = overview[: overview.index("</table>")]
-    assert "Size, latency, score and stages of all artifacts" in overview
+    assert "Verdict, size, latency, score and largest error of all artifacts" in overview
     cells = dict.fromkeys(("median latency", "score"))
     for name in cells:
         matches = re.findall(rf'data-label="{name}">(.*?)</td>', overview, flags=re.DOTALL)
         cells[name] = [re.sub("<.*?>", "", cell).strip() for cell in matches]
-    assert cells == {"median latency": ["0.0125 ms", "–"], "score": ["–", "99.00%"]}
+    assert cells == {
+        "median latency": ["0.0125 ms", "–"],
+        "score": ["–", "99.00% (97.5 to 99.6)"],
+    }
+    # A stage is named if its verdict is another than that of the artifact, or is why it is no pass.
+    verdicts = [squeezed(re.sub("<.*?>", "", cell)).strip() for cell in re.findall(
+        r'data-label="verdict">(.*?)</td>', overview, flags=re.DOTALL)]  # fmt: skip
+    assert verdicts == ["✗ fail numbers, attention, task not run", "? inconclusive task"]
+    assert "Stages that ran: structure, numbers, attention, task. Not run: device." in text
 
 
 def test_the_verdict_and_the_failures_come_first(report, text):
