@@ -15,6 +15,7 @@ from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgeattn_converters.sweep.boards import BoardPools, DeviceSummary
     from edgeattn_converters.sweep.comparison import Change
     from edgeattn_converters.sweep.run import SweepSummary
 
@@ -26,10 +27,12 @@ class SweepResult(Result):
     Attributes:
         summary: Numbers of bundles, the rows, and errors of bundles without a result.
         changes: Differences to an earlier table, if one was given.
+        devices: What was measured on boards, if there were any.
     """
 
     summary: SweepSummary
     changes: tuple[Change, ...] | None = None
+    devices: DeviceSummary | None = None
 
     @property
     def rows(self) -> tuple[dict[str, Any], ...]:
@@ -39,8 +42,9 @@ class SweepResult(Result):
     @property
     def exit_code(self) -> int:
         """0 if every result is stored and none is a failure, 1 for failures, else that of an
-        error that prevented a result from being stored."""
-        return self.summary.exit_code
+        error that prevented a result from being stored, or 5 if boards failed."""
+        failed = self.devices is not None and bool(self.devices.errors)
+        return max(self.summary.exit_code, 5 if failed else 0)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -62,6 +66,7 @@ class SweepResult(Result):
             "counts": self.counts,
             "errors": {label: error.message for label, error in summary.errors.items()},
             **({} if changes is None else {"changes": [item.to_json() for item in changes]}),
+            **({} if self.devices is None else {"devices": self.devices.to_json()}),
         }
 
     def _summary(self) -> str:
@@ -84,6 +89,9 @@ def sweep(
     dry_run: bool = False,
     compare: StrPath | None = None,
     report: StrPath | None = None,
+    devices: Sequence[str] = (),
+    python: str | None = None,
+    ssh_config: StrPath | None = None,
 ) -> SweepResult:
     """Convert and validate many models, and write one table of all artifacts.
 
@@ -98,6 +106,9 @@ def sweep(
         dry_run: Whether to compute and write nothing.
         compare: An earlier table, or its URL: :attr:`SweepResult.changes` has what differs.
         report: A summary page to write, as HTML.
+        devices: Pools of boards that measure what passes: ``NAME=USER@HOST,USER@HOST``, or
+            ``NAME`` if the boards joined the scheduler. ``python`` and ``ssh_config`` say how they
+            are reached.
 
     Results in the store are not computed again. Raises :class:`UsageError` for an invalid plan,
     and :class:`DeviceError` if the scheduler does not respond.
@@ -119,11 +130,35 @@ def sweep(
     options = module.SweepOptions(dict(where or {}), limit, jobs, scheduler, retry, dry_run)
     comparison = import_converters("edgeattn_converters.sweep.comparison")
     earlier = None if compare is None else comparison.read_table(str(compare))
+    boards = _boards(devices, python, optional_path(ssh_config), scheduler)
+    if boards is not None and not dry_run:
+        boards.check()
     summary = module.sweep(str(plan), options)
+    measured = None
+    if boards is not None and not dry_run:
+        measured = boards.measure(summary.rows, summary.results)
     changes = None if earlier is None else tuple(comparison.changes(earlier, summary.rows))
     if page is not None:
         _write_page(page, summary, changes)
-    return SweepResult(summary, changes)
+    return SweepResult(summary, changes, measured)
+
+
+def _boards(
+    devices: Sequence[str], python: str | None, config: Path | None, scheduler: str | None
+) -> BoardPools | None:
+    """The boards; None if there are none."""
+    if not devices:
+        for option, value in (("--python", python), ("--ssh-config", config)):
+            if value is not None:
+                raise UsageError(
+                    f"{option} has no effect without --device.", hint=f"Omit {option}."
+                )
+        return None
+    boards = import_converters("edgeattn_converters.sweep.boards")
+    pools: BoardPools = boards.BoardPools(
+        boards.parse_pools(devices, python, config, scheduler=scheduler is not None), scheduler
+    )
+    return pools
 
 
 def _write_page(page: Path, summary: SweepSummary, changes: Sequence[Change] | None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from edgeattn.process.limits import run_limits
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, check_host, send_files
 from edgeattn.targets.on_device import environment, session
-from edgeattn.targets.replies import parse_folder, parsing, text
+from edgeattn.targets.replies import parse_device, parse_folder, parsing, text
 from edgeattn.targets.target import WORKER_MODULE, Target
 from edgeattn.validation.validate import ValidationOptions, validate
 from edgeattn.version import __version__
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from edgeattn.evaluation.dataset import Dataset
     from edgeattn.tensors import Tensors
     from edgeattn.validation.report import Report
+
+
+# Degrees Celsius below which a measurement begins, and seconds between readings and at most.
+COOL_C, COOL_POLL_S, COOL_DOWN_S = 65.0, 10.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ class Board:
 
     target: Target
     connection: Connection
+
+    def inside(self, folder: str) -> Board:
+        """The same board, with the artifacts of a folder of its files."""
+        return replace(self, target=replace(self.target, folder=f"{self.target.folder}/{folder}"))
 
     def compare(
         self,
@@ -129,6 +138,42 @@ def check_board(address: BoardAddress, formats: Sequence[str]) -> Device:
     with _connected(address) as connection:
         _check_version(connection)
     return device
+
+
+def cool_down(
+    address: BoardAddress,
+    read: Callable[[BoardAddress], Device] | None = None,
+    wait: Callable[[float], object] = time.sleep,
+) -> None:
+    """Wait until a board is cool and not throttled.
+
+    ``read`` describes the board, ``wait`` waits for seconds. Raises :class:`DeviceError` if it does
+    not respond or is not cool after :data:`COOL_DOWN_S`.
+    """
+    described = (read or _describe)(address)
+    waited = 0.0
+    while _is_hot(described):
+        if waited >= COOL_DOWN_S:
+            conditions = ", ".join((described.conditions or {}).get("now", ()))
+            raise DeviceError(
+                f"{address.destination} did not cool down within {COOL_DOWN_S:g} s: "
+                f"{described.temperature_c} °C{', ' if conditions else ''}{conditions}.",
+                hint="Use the official power supply and a fan.",
+            )
+        progress.report(f"waiting until {address.destination} is below {COOL_C:g} °C")
+        wait(COOL_POLL_S)
+        waited += COOL_POLL_S
+        described = (read or _describe)(address)
+
+
+def _is_hot(device: Device) -> bool:
+    hot = device.temperature_c is not None and device.temperature_c >= COOL_C
+    return hot or bool((device.conditions or {}).get("now"))
+
+
+def _describe(address: BoardAddress) -> Device:
+    with ssh.connect(address.destination, address.config) as host:
+        return parse_device(ssh.system_snapshot(host, address.python))
 
 
 @contextlib.contextmanager

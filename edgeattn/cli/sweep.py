@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,15 @@ LISTED = 20
     help="Earlier table.parquet, a path or a URL: list what differs from it.",
 )
 @click.option("--report", type=options.PATH, help="Summary page to write: .html.")
+@click.option(
+    "--device",
+    "devices",
+    metavar="NAME=USER@HOST,...",
+    multiple=True,
+    help="Boards of one kind that measure what passes, one model at a time; repeatable. With "
+    "--scheduler: the NAME of boards that joined it.",
+)
+@options.device_access
 @options.json_option
 @options.quiet_option
 def command(
@@ -65,6 +75,8 @@ def command(
     scheduler: str | None,
     compare: str | None,
     report: Path | None,
+    devices: tuple[str, ...],
+    access: options.DeviceAccess,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -88,6 +100,8 @@ def command(
                 dry_run=dry_run,
                 compare=compare,
                 report=report,
+                devices=devices,
+                **vars(access),
             )
     except KeyboardInterrupt:
         output.echo("Results so far are stored. Rerun the command to resume.", err=True)
@@ -151,6 +165,15 @@ def as_text(result: SweepResult) -> Text:
         if len(result.changes) > LISTED:
             lines.append(f"and {len(result.changes) - LISTED} more, see --json")
     lines.append(f"Table: {summary.results}/table.parquet")
+    if result.devices is not None:
+        devices = result.devices
+        lines += [f"{host} was removed: {reason}" for host, reason in devices.lost.items()]
+        lines += [f"{label}: not measured: {reason}" for label, reason in devices.errors.items()]
+        verdicts = Counter(f"{row['verdict']} on {row['device']}" for row in devices.rows)
+        listed = ", ".join(f"{count} {name}" for name, count in verdicts.items())
+        lines.append(f"Measured: {listed or 'nothing'}")
+        if devices.rows:
+            lines.append(f"Table of the boards: {summary.results}/devices.parquet")
     return join_lines(lines)
 
 

@@ -5,6 +5,9 @@ from statistics import median
 
 from edgeattn.metrics.statistics import ALPHA, binomial_cdf
 
+# How a median compares with the lowest one.
+FASTEST, NO_DIFFERENCE, SLOWER = "fastest", "no difference measured", "slower"
+
 
 def required_values(medians: int = 1) -> int:
     """The number of values of each of ``medians`` medians below which there are no intervals."""
@@ -34,3 +37,14 @@ def median_interval(values: Sequence[float], medians: int = 1) -> tuple[float, f
     while binomial_cdf(k, len(ordered), 0.5) <= ALPHA / medians:
         k += 1
     return float(median(ordered)), float(ordered[k - 1]), float(ordered[-k])
+
+
+def fastest_indices(estimates: Sequence[tuple[float, float, float]]) -> list[int]:
+    """The indices of the estimates that are not shown to be above another one.
+
+    These are that of the lowest median and all whose intervals overlap with its interval.
+    """
+    if not estimates:
+        return []
+    lowest = min(estimates, key=lambda estimate: estimate[0])
+    return [k for k, (_, low, _) in enumerate(estimates) if low <= lowest[2]]

@@ -22,7 +22,9 @@ from edgeattn.deployment.mender import ArtifactOptions, module_script, write_men
 
 pytestmark = pytest.mark.long
 
-MODULES, SETTINGS, DATA = "usr/share/mender/modules/v3", "etc/mender", "var/lib/mender"
+MODULES, SETTINGS = "usr/share/mender/modules/v3", "etc/mender"
+# Debian's default is a link to a partition that the root does not have.
+DATA = "var/lib/mender-data"
 ROOT = "/var/lib/edgeattn"
 # Exit status of `mender commit` and `mender rollback` if no update is in progress.
 NOTHING_IN_PROGRESS = 2
@@ -90,7 +92,7 @@ class MenderDevice:
 
     def mender(self, *arguments):
         process = subprocess.run(
-            [*self.prefix, "--no-syslog", "--log-level", "info", *arguments],
+            [*self.prefix, "--data", f"/{DATA}", "--no-syslog", "--log-level", "info", *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -99,7 +101,7 @@ class MenderDevice:
         return process.returncode, process.stdout, process.stdout + process.stderr
 
     def install(self, release, cut=None):
-        shutil.copy(release.path, self.folder / "var/lib/mender" / "release.mender")
+        shutil.copy(release.path, self.folder / DATA / "release.mender")
         return self.run("install", f"/{DATA}/release.mender", cut=cut)
 
     def run(self, *arguments, cut=None):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from edgeattn.metrics.medians import FASTEST, NO_DIFFERENCE, SLOWER, fastest_indices
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
 
 NOT_CONVERTED = "not made"
@@ -26,8 +27,6 @@ LEVELS = ("int4", "dynamic_int8", "float16", "float32")
 # Schemes and lowerings by the size of their files, as expected before any is converted.
 BY_SIZE = ("int4", "dynamic_int8", "int8", "int16x8", "float16", "float32")
 LOWERINGS = ("auto", "fused", "chunked", "unrolled")
-# How the latency of a result compares with the fastest that passes.
-FASTEST, NO_DIFFERENCE, SLOWER = "fastest", "no difference measured", "slower"
 
 
 @dataclass(frozen=True)
@@ -262,10 +261,8 @@ def fastest_group(results: Sequence[Result]) -> tuple[Result, ...]:
     These are the one with the lowest median and all whose intervals overlap with its interval.
     """
     timed = [result for result in results if result.passed and result.p50_ms is not None]
-    if not timed:
-        return ()
-    lowest = min(timed, key=lambda result: result.p50_ms or 0.0)
-    return tuple(result for result in timed if not _is_faster(lowest, result))
+    estimates = [(result.p50_ms or 0.0, *_limits(result)) for result in timed]
+    return tuple(timed[k] for k in fastest_indices(estimates))
 
 
 def compare_with_fastest(result: Result, results: Sequence[Result]) -> str | None:

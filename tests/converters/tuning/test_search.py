@@ -7,11 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeattn.metrics.medians import median_interval
+from edgeattn.metrics.medians import FASTEST, NO_DIFFERENCE, SLOWER, median_interval
 from edgeattn_converters.tuning.search import (
-    FASTEST,
-    NO_DIFFERENCE,
-    SLOWER,
     Candidate,
     Layer,
     Result,

@@ -1,0 +1,253 @@
+"""The artifacts of a sweep, measured on boards of a pool, some of which fail."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import artifacts
+import pytest
+
+pytest.importorskip("fsspec")
+pytest.importorskip("pyarrow")
+pytest.importorskip("distributed", reason="dask is not installed")
+
+import pyarrow.parquet as pq
+
+from edgeattn.errors import DeviceError, UsageError
+from edgeattn_converters.sweep import boards, device_jobs
+from edgeattn_converters.sweep.boards import (
+    BoardAddress,
+    Pool,
+    check_pools,
+    connected_pools,
+    measure_on_boards,
+    parse_pools,
+)
+from edgeattn_converters.sweep.device_jobs import _places, jobs_for
+from edgeattn_converters.sweep.store import Store
+
+KEY = "0" * 64
+
+
+def row(model="m", format="onnx", scheme="float32", verdict="pass", **others):
+    return {
+        "model": model,
+        "target": None,
+        "lowering": "auto",
+        "format": format,
+        "scheme": scheme,
+        "bundle": f"bundles/{KEY}.edge",
+        "path": f"{model}.{scheme}.{format}",
+        "sha256": "1" * 64,
+        "verdict": verdict,
+        **others,
+    }
+
+
+def test_options():
+    (pool,) = parse_pools(["pi5=pi@a,ssh://pi@b:22"], "env/bin/python", None, scheduler=False)
+    assert (pool.name, [board.destination for board in pool.boards]) == (
+        "pi5",
+        ["pi@a", "ssh://pi@b:22"],
+    )
+    assert {board.python for board in pool.boards} == {"env/bin/python"}
+    assert parse_pools(["pi5"], None, None, scheduler=True) == (Pool("pi5"),)
+    for value, scheduler, message in (
+        ("pi5", False, "no boards are listed"),
+        ("pi5=pi@a", True, "boards join the scheduler"),
+        ("=pi@a", False, "no name of a pool"),
+        ("pi5=", False, "Not a host"),
+        ("pi5=pi@a,-oX", False, "Not a host"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            parse_pools([value], None, None, scheduler=scheduler)
+    with pytest.raises(UsageError, match="occurs twice"):
+        parse_pools(["a=x", "a=y"], None, None, scheduler=False)
+
+
+def test_jobs_have_the_artifacts_that_pass_on_all_datasets():
+    rows = [
+        row(data="a"),
+        row(data="b"),
+        row(scheme="int8", data="a"),
+        row(scheme="int8", data="b", verdict="fail"),
+        row(lowering="fused", bundle="bundles/1.edge"),
+        row(model="other"),
+        row(model="failed", verdict="fail"),
+        {"model": "none", "target": None, "bundle": None, "path": None, "verdict": None},
+    ]
+    jobs = jobs_for(rows, ["pi4", "pi5"], "results")
+    assert [(job["label"], len(job["artifacts"])) for job in jobs] == [
+        ("m on pi4", 2),
+        ("other on pi4", 1),
+        ("m on pi5", 2),
+        ("other on pi5", 1),
+    ]
+    assert len({job["key"] for job in jobs}) == 4
+    assert jobs == jobs_for(rows, ["pi4", "pi5"], "results")
+
+
+def test_places():
+    estimates = [(1.0, 0.9, 1.1), None, (1.05, 1.0, 1.2), (2.0, 1.9, 2.1)]
+    assert _places(estimates) == [
+        "no difference measured",
+        None,
+        "no difference measured",
+        "slower",
+    ]
+    assert _places(estimates[2:]) == ["fastest", "slower"]
+    assert _places([None]) == [None]
+
+
+def test_boards_that_do_not_respond_are_removed_at_the_start(monkeypatch):
+    def check(address, formats):
+        if address.destination.startswith("dead"):
+            raise DeviceError(f"{address.destination}: no route")
+
+    monkeypatch.setattr(boards, "check_board", check)
+    pools = (
+        Pool("a", (BoardAddress("dead1"), BoardAddress("alive"))),
+        Pool("b", (BoardAddress("alive"),)),
+    )
+    left, lost = check_pools(pools)
+    assert left == (Pool("a", (BoardAddress("alive"),)), pools[1])
+    assert lost == {"dead1": "dead1: no route"}
+    with pytest.raises(DeviceError, match="No board of c responds: dead2: no route"):
+        check_pools((Pool("c", (BoardAddress("dead2"),)),))
+
+
+@pytest.fixture
+def fake_boards(monkeypatch):
+    """Boards whose jobs are counted; those whose name begins with "dead" fail."""
+    running, ran, most = Counter(), [], Counter()
+    lock = threading.Lock()
+
+    def measured_rows(job, address):
+        name = address.destination
+        with lock:
+            running[name] += 1
+            most[name] = max(most[name], running[name])
+        time.sleep(0.02)
+        with lock:
+            running[name] -= 1
+            ran.append((name, job["label"]))
+        if name.startswith("dead"):
+            raise DeviceError(f"{name}: connection lost")
+        return [{**item, "device": job["device"], "board": name} for item in job["artifacts"]]
+
+    monkeypatch.setattr(boards, "measured_rows", measured_rows)
+    monkeypatch.setattr(boards, "POLL_S", 0.2)
+    return ran, most
+
+
+def run(tmp_path, pools, count):
+    rows = [row(model=f"m{number}") for number in range(count)]
+    jobs = jobs_for(rows, [pool.name for pool in pools], str(tmp_path))
+    with connected_pools(pools, None) as client:
+        return measure_on_boards(jobs, client, str(tmp_path), {})
+
+
+def test_a_board_has_one_job_at_a_time_and_one_that_dies_is_removed(tmp_path, fake_boards):
+    ran, most = fake_boards
+    pools = (
+        Pool("pi5", (BoardAddress("a"), BoardAddress("dead"), BoardAddress("b"))),
+        Pool("pi4", (BoardAddress("c"),)),
+    )
+    summary = run(tmp_path, pools, 6)
+    assert summary.lost == {"dead": "dead: connection lost"}
+    assert summary.errors == {}
+    assert set(most.values()) == {1}
+    assert sum(name == "dead" for name, _ in ran) == 1
+    assert {row["board"] for row in summary.rows if row["device"] == "pi4"} == {"c"}
+    assert {row["board"] for row in summary.rows if row["device"] == "pi5"} == {"a", "b"}
+    assert len(summary.rows) == 12
+    table = pq.read_table(tmp_path / "devices.parquet").to_pylist()
+    assert [(row["device"], row["model"]) for row in table] == [
+        (device, f"m{number}") for device in ("pi5", "pi4") for number in range(6)
+    ]
+    # Results that are stored are not measured again.
+    before = len(ran)
+    again = run(tmp_path, (Pool("pi5", (BoardAddress("a"),)),), 6)
+    assert (len(ran), len(again.rows)) == (before, 6)
+
+
+def test_a_pool_whose_boards_all_die(tmp_path, fake_boards):
+    summary = run(tmp_path, (Pool("pi5", (BoardAddress("dead1"), BoardAddress("dead2"))),), 3)
+    assert set(summary.lost) == {"dead1", "dead2"}
+    assert len(summary.errors) == 3
+    assert set(summary.errors.values()) <= {
+        "No board of pi5 is left.",
+        "2 boards failed with it: dead1: connection lost",
+        "2 boards failed with it: dead2: connection lost",
+    }
+    assert summary.rows == ()
+
+
+def test_bundles_are_measured_on_a_board(tmp_path, monkeypatch):
+    """Without ssh: the board is this machine."""
+    import contextlib
+    from types import SimpleNamespace
+
+    from edgeattn.benchmark.board import Board
+    from edgeattn.benchmark.comparison import Comparison, compare_latencies
+    from edgeattn.targets.target import Target
+
+    bundle = artifacts.write_dense_bundle(tmp_path / "dense.edge")
+    store = Store(str(tmp_path / "results"))
+    store.write_bundle(KEY, bundle.path)
+    rows = [
+        row(model="dense", format=item.format, path=item.path, sha256=item.sha256)
+        for item in bundle.manifest.artifacts
+    ]
+    (job,) = jobs_for(rows, ["pi5"], store.url)
+    copied = {}
+
+    class Here(Board):
+        def compare(self, artifacts, inputs, comparison=None):
+            return compare_latencies(artifacts, self.target, inputs, Comparison(rounds=7))
+
+    @contextlib.contextmanager
+    def open_board(address, folder, files):
+        copied.update(files)
+        yield Here(Target(address.destination, str(folder)), SimpleNamespace())
+
+    monkeypatch.setattr(device_jobs, "open_board", open_board)
+    monkeypatch.setattr(device_jobs, "cool_down", lambda address: None)
+    measured = device_jobs.measured_rows(job, BoardAddress("here"))
+    assert copied == {f"{KEY}.edge/{item['path']}": item["sha256"] for item in rows}
+    assert [(item["format"], item["verdict"], item["board"]) for item in measured] == [
+        ("tflite", "pass", "here"),
+        ("onnx", "pass", "here"),
+    ]
+    for item in measured:
+        assert 0 < item["low_ms"] <= item["p50_ms"] <= item["high_ms"]
+        assert item["latency"] in ("fastest", "no difference measured", "slower")
+    json.dumps(measured)
+
+
+def test_commands(tmp_path, edgeattn):
+    plan = tmp_path / "plan.toml"
+    plan.write_text('results = "results"\n')
+    result = edgeattn("sweep", plan, "--python", "x")
+    assert (result.code, "no effect without --device" in result.err) == (2, True)
+    result = edgeattn("sweep", plan, "--device", "pi5")
+    assert (result.code, "no boards are listed" in result.err) == (2, True)
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["plan.toml"]
+
+
+def test_pools_that_no_board_joined(monkeypatch):
+    monkeypatch.setattr(boards, "JOIN_S", 0.0)
+    monkeypatch.setattr(boards, "CONNECT_S", 1.0)
+    others = (Pool("pi4", (BoardAddress("a"),)),)
+    with connected_pools(others, None) as client:
+        address = client.scheduler.address
+        pools = boards.BoardPools((Pool("pi5"),), address)
+        with pytest.raises(DeviceError, match="No board has joined the scheduler as pi5") as caught:
+            pools.check()
+        assert "--resources pi5=1" in caught.value.hint
+    with pytest.raises(DeviceError, match="does not respond"):
+        boards.BoardPools((Pool("pi5"),), "tcp://127.0.0.1:9").check()

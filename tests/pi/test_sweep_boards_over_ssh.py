@@ -1,0 +1,129 @@
+"""Boards reached over ssh that join a Dask scheduler and measure the bundles of a sweep."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import artifacts
+import pytest
+from emulated import CannotEmulate
+from sshd import running_sshd
+
+pytest.importorskip("fsspec")
+pytest.importorskip("pyarrow")
+pytest.importorskip("distributed", reason="dask is not installed")
+
+from edgeattn.errors import DeviceError
+from edgeattn_converters.sweep.boards import JOIN, BoardPools, parse_pools
+from edgeattn_converters.sweep.store import Store
+
+pytestmark = pytest.mark.long
+
+PROJECT = Path(__file__).parents[2]
+KEY = "0" * 64
+SEARCH_PATH = f"{PROJECT}:{PROJECT}/converters:{':'.join(sys.path)}"
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """The host, the ssh configuration and the Python of a board."""
+    folder = tmp_path_factory.mktemp("board")
+    python = folder / "python"
+    words = shlex.join(["env", f"PYTHONPATH={SEARCH_PATH}", sys.executable])
+    python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    python.chmod(0o755)
+    try:
+        with running_sshd(["env", "-C", str(folder), f"HOME={folder}", "sh", "-c"]) as server:
+            yield server.host, server.config, str(python)
+    except CannotEmulate as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """The rows of a sweep of one model, whose bundle is in the store."""
+    bundle = artifacts.write_dense_bundle(tmp_path / "dense.edge")
+    Store(str(tmp_path / "results")).write_bundle(KEY, bundle.path)
+    return [
+        {
+            "model": "dense",
+            "target": None,
+            "lowering": "auto",
+            "verdict": "pass",
+            "format": item.format,
+            "scheme": item.scheme,
+            "path": item.path,
+            "sha256": item.sha256,
+            "bundle": f"bundles/{KEY}.edge",
+        }
+        for item in bundle.manifest.artifacts
+    ]
+
+
+def check(summary, host):
+    assert (summary.lost, summary.errors) == ({}, {})
+    assert [(row["format"], row["verdict"]) for row in summary.rows] == [
+        ("tflite", "pass"),
+        ("onnx", "pass"),
+    ]
+    assert all(row["board"] == host and row["p50_ms"] > 0 for row in summary.rows)
+
+
+def test_boards_that_are_listed(board, rows, tmp_path):
+    host, config, python = board
+    listed = parse_pools([f"pi5={host},nobody@{host}"], python, config, scheduler=False)
+    pools = BoardPools(listed, None)
+    pools.check()
+    summary = pools.measure(rows, str(tmp_path / "results"))
+    assert list(summary.lost) == [f"nobody@{host}"]
+    assert [row["verdict"] for row in summary.rows] == ["pass", "pass"]
+    with pytest.raises(DeviceError, match="No board of pi5 responds"):
+        BoardPools(
+            parse_pools([f"pi5=nobody@{host}"], python, config, scheduler=False), None
+        ).check()
+
+
+def start(folder, name, *arguments):
+    command = [sys.executable, "-m", f"distributed.cli.{name}", *map(str, arguments)]
+    environment = {"PYTHONPATH": SEARCH_PATH, "PATH": "/usr/bin:/bin"}
+    with (folder / f"{name}.log").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
+
+
+def test_a_board_that_joins_a_scheduler(board, rows, tmp_path):
+    """By the command that messages and docs/sweeps.md have."""
+    host, config, python = board
+    options = JOIN.format(name="pi5").replace("USER@HOST", host).split()[3:]
+    scheduler = tmp_path / "scheduler.json"
+    processes = [
+        start(
+            *(tmp_path, "dask_scheduler", "--host", "127.0.0.1", "--port", "0"),
+            *("--no-dashboard", "--scheduler-file", scheduler),
+        )
+    ]
+    try:
+        end = time.monotonic() + 120
+        while not scheduler.is_file():
+            assert processes[0].poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        address = json.loads(scheduler.read_text())["address"]
+        processes.append(
+            start(
+                *(tmp_path, "dask_worker", address, *options),
+                *("--board-ssh-config", config, "--board-python", python),
+            )
+        )
+        pools = BoardPools(parse_pools(["pi5"], None, None, scheduler=True), address)
+        pools.check()
+        check(pools.measure(rows, str(tmp_path / "results")), host)
+        assert (tmp_path / "results" / "devices.parquet").is_file()
+    finally:
+        for process in reversed(processes):
+            process.kill()
+            process.wait()
