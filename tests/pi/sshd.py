@@ -23,7 +23,7 @@ from emulated import CACHE, CannotEmulate, EmulatedPi, run_command
 
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
 # sshd, and libraries that not every Debian has.
-PACKAGES = ("openssh-server", "libwrap0", "libnsl2", "libtirpc3")
+PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0", "libnsl2", "libtirpc3")
 CONFIG = """
 ListenAddress 127.0.0.1:{port}
 HostKey {folder}/host
@@ -36,6 +36,7 @@ StrictModes no
 PermitRootLogin prohibit-password
 AllowTcpForwarding no
 X11Forwarding no
+Subsystem sftp {sftp}
 ForceCommand {folder}/enter
 """
 # Run by root, sshd requires a folder and a user of the system; this namespace provides them.
@@ -88,7 +89,9 @@ def running_sshd(shell: Sequence[str], name: str = "raspberrypi") -> Iterator[SS
         (folder / "enter").write_text(f"#!/bin/sh\n{command}\n")
         (folder / "enter").chmod(0o755)
         port = _free_port()
-        (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder))
+        (folder / "sshd_config").write_text(
+            CONFIG.format(port=port, folder=folder, sftp=_sftp_server(sshd))
+        )
         user = run_command(["id", "-un"]).strip()
         (folder / "config").write_text(
             f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n"
@@ -122,7 +125,7 @@ def _sshd() -> tuple[str, dict[str, str]]:
     path = shutil.which("sshd", path=SYSTEM)
     if path is not None:
         return path, {}
-    root = CACHE / "sshd"
+    root = CACHE / "openssh"
     if not root.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".sshd-", dir=CACHE))
@@ -137,6 +140,11 @@ def _sshd() -> tuple[str, dict[str, str]]:
         str(p) for p in [*root.glob("usr/lib/*-linux-gnu"), *root.glob("lib/*-linux-gnu")]
     )
     return str(root / "usr/sbin/sshd"), {"LD_LIBRARY_PATH": libraries}
+
+
+def _sftp_server(sshd: str) -> Path:
+    """The program that serves files, which Debian has in the same package tree."""
+    return Path(sshd).parents[1] / "lib" / "openssh" / "sftp-server"
 
 
 def _free_port() -> int:

@@ -61,7 +61,8 @@ def attempt(url: str, function: Callable[..., Result], *arguments: Any, **option
         try:
             return function(*arguments, **options)
         except Exception as error:
-            if isinstance(error, PermissionError) or getattr(error, "status", 0) in _DENIED:
+            refused = isinstance(error, PermissionError) or _is_authentication(error)
+            if refused or getattr(error, "status", 0) in _DENIED:
                 raise UsageError(
                     f"Access to {url} is denied: {error}", hint="Check the rights and credentials."
                 ) from error
@@ -79,10 +80,17 @@ def attempt(url: str, function: Callable[..., Result], *arguments: Any, **option
     raise AssertionError
 
 
+def _is_authentication(error: Exception) -> bool:
+    """Whether a client of SFTP, which may not be installed, was refused."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"AuthenticationException", "BadHostKeyException"})
+
+
 def open_url(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it. Raises :class:`UsageError` if unknown."""
     try:
-        filesystem, path = url_to_fs(url)
+        # Clients of some stores connect here.
+        filesystem, path = attempt(url, url_to_fs, url)
     except (ValueError, ImportError) as error:
         raise UsageError(
             f"{url} cannot be opened: {error}",
@@ -135,7 +143,8 @@ def expand(url: str) -> list[str]:
         return [url]
     filesystem, path = open_url(url)
     matches = sorted(attempt(url, filesystem.glob, path))
-    return matches if is_local(url) else [filesystem.unstrip_protocol(item) for item in matches]
+    # The host and the user are no part of a path.
+    return matches if is_local(url) else [url.removesuffix(path) + item for item in matches]
 
 
 def describe(url: str) -> RemoteFile:

@@ -84,8 +84,10 @@ class Store:
     def keys(self) -> frozenset[str]:
         """The keys of all results in the store."""
         try:
+            # Not every client takes an argument for that.
+            self._filesystem.invalidate_cache()
             paths = remote.attempt(
-                self.url, self._filesystem.ls, self._path("results"), detail=False, refresh=True
+                self.url, self._filesystem.ls, self._path("results"), detail=False
             )
         except FileNotFoundError:
             return frozenset()
