@@ -67,7 +67,7 @@ def convert(
     if quantization.integer_only:
         require_integers(recipe.scheme, quantized.blockers)
     content = quantized.content
-    if recipe.scheme == "float32" and quantization.runtime == "litert":
+    if quantization.runtime == "litert" and not quantization.integer_only:
         # tflite-runtime 2.14 does not run faster with it.
         content = use_batch_matmul(content)
     contents = read_tflite(content)

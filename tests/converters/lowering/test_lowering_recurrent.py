@@ -77,22 +77,60 @@ def test_rows_use_batch_matmul(tmp_path):
     converted = Converted(model, tmp_path, ("tflite",))
     operators = converted.achieved["tflite"]["operators"]
     assert operators["BATCH_MATMUL"] >= 2 * (5 - 1)
-    # An older runtime and other schemes have kernels for FULLY_CONNECTED only.
-    for scheme, runtime in (("float32", "tflite-runtime"), ("dynamic_int8", "litert")):
-        path = tmp_path / f"{scheme}.tflite"
-        inputs, outputs, _, achieved = tflite.convert(
-            model,
-            converted.interface,
-            recipe_for(scheme),
-            path,
-            quantization=QuantizationOptions(runtime=runtime),
-            samples={"x": sequences(5)},
-        )
-        assert "BATCH_MATMUL" not in achieved["operators"]
-        assert achieved["operators"]["FULLY_CONNECTED"] == (
-            operators["BATCH_MATMUL"] + operators["FULLY_CONNECTED"]
-        )
-        if scheme == "float32":
-            other = TFLiteRunner(path, inputs, outputs).run({"x": sequences(5)})
+    # An older runtime has a kernel for FULLY_CONNECTED only.
+    path = tmp_path / "other.tflite"
+    inputs, outputs, _, achieved = tflite.convert(
+        model,
+        converted.interface,
+        recipe_for("float32"),
+        path,
+        quantization=QuantizationOptions(runtime="tflite-runtime"),
+    )
+    assert "BATCH_MATMUL" not in achieved["operators"]
+    assert achieved["operators"]["FULLY_CONNECTED"] == (
+        operators["BATCH_MATMUL"] + operators["FULLY_CONNECTED"]
+    )
+    other = TFLiteRunner(path, inputs, outputs).run({"x": sequences(5)})
     for name, value in converted.runners["tflite"].run({"x": sequences(5)}).items():
         np.testing.assert_array_equal(value, other[name])
+
+
+@pytest.mark.parametrize(
+    ("scheme", "steps"), [("float16", 5), ("dynamic_int8", 5), ("float16", 40)]
+)
+def test_rows_with_weights_that_are_dequantized_once(scheme, steps, tmp_path):
+    """Weights of 32 units are stored in fewer bits, and those of 2 units as float32. 40 steps are
+    a loop, whose body has constants of its own."""
+    import keras
+
+    from edgeattn.runners.tflite import TFLiteRunner
+    from edgeattn_converters.formats import tflite
+    from edgeattn_converters.options import ConversionOptions, QuantizationOptions
+    from edgeattn_converters.recipes import recipe_for
+    from edgeattn_converters.tracing.trace import interface_of
+
+    x = keras.Input((steps, FEATURES), name="x")
+    states = keras.layers.LSTM(32)(keras.layers.GRU(2, return_sequences=True)(x))
+    model = randomise(keras.Model(x, keras.layers.Dense(2)(states), name="rows"))
+    results, counts = [], []
+    for runtime in ("litert", "tflite-runtime"):
+        path = tmp_path / f"{runtime}.tflite"
+        inputs, outputs, _, achieved = tflite.convert(
+            model,
+            interface_of(model),
+            recipe_for(scheme),
+            path,
+            options=ConversionOptions(lowering="auto" if steps < 32 else "chunked"),
+            # One scale per channel is for LiteRT only, so the weights of int8 differ.
+            quantization=QuantizationOptions(runtime=runtime),
+        )
+        counts.append(achieved["operators"])
+        results.append(TFLiteRunner(path, inputs, outputs).run({"x": sequences(steps)}))
+    assert "BATCH_MATMUL" not in counts[1]
+    moved = counts[1]["FULLY_CONNECTED"] - counts[0]["FULLY_CONNECTED"]
+    assert counts[0]["BATCH_MATMUL"] == moved >= 2 * (5 - 1)
+    for name, value in results[0].items():
+        if scheme == "float16":
+            np.testing.assert_array_equal(value, results[1][name])
+        else:
+            np.testing.assert_allclose(value, results[1][name], atol=0.05)
