@@ -18,7 +18,7 @@ COMMAND_LINE_ONLY = ("json", "help", "rollback", "dry-run")
 # may be part of a download, so it must be named.
 NAMED_ONLY = (
     *("architecture", "custom-objects", "trust", "python"),
-    *("on", "ssh-config", "hosts", "scheduler", "install", "wheels", "allow-older"),
+    *("on", "ssh-config", "hosts", "device", "scheduler", "install", "wheels", "allow-older"),
     *("host", "key"),
 )
 # Files and folders that a command writes. A file that was merely found cannot place them elsewhere.

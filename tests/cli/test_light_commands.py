@@ -22,8 +22,8 @@ from long_parameters import only
 
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = [
-    *("bench", "convert", "deploy", "doctor", "inspect", "pack", "run", "serve", "sign", "sweep"),
-    *("tune", "validate"),
+    *("bench", "convert", "deploy", "doctor", "fleet", "inspect", "pack", "run", "serve", "sign"),
+    *("sweep", "tune", "validate"),
 ]
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,3 +201,47 @@ def test_more_artifacts_than_an_sshd_allows_sessions(address, bundle):
     with opened(address, bundle) as board:
         results = board.compare(selected, inputs(bundle), Comparison(rounds=1))
     assert all(result.estimate is not None for result in results)
+
+
+@pytest.mark.long
+def test_a_board_that_dies_while_it_measures_a_search(server, folder, tmp_path):
+    """No bundle is written, and the next run measures the files that were converted."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("conversion needs TensorFlow")
+    stub = folder / "dying" / "sitecustomize"
+    stub.mkdir(parents=True)
+    (stub / "__init__.py").write_text(
+        "import os\n"
+        "def compare_on_this_device(**arguments):\n"
+        "    os._exit(9)\n"
+        "import edgeattn.benchmark.comparison\n"
+        "edgeattn.benchmark.comparison.compare_on_this_device = compare_on_this_device\n"
+    )
+    path = f"PYTHONPATH={stub.parent}:{PROJECT}:{':'.join(sys.path)}"
+    model = PROJECT / "sample_models" / "find_max"
+    for name in ("model.h5", "samples.npz"):
+        shutil.copy(model / name, tmp_path)
+
+    def search(interpreter):
+        command = [
+            *(sys.executable, "-P", "-m", "edgeattn", "tune", "model.h5", "--data", "samples.npz"),
+            *("--format", "onnx", "--scheme", "float32", "--for", "latency", "--json"),
+            *("--on", server.host, "--ssh-config", str(server.config), "--python", interpreter),
+        ]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    died = search(python(folder, "dying-python", path))
+    assert died.returncode == 5, died.stderr
+    assert server.host in json.loads(died.stdout)["error"]["message"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".model.tuned.edge.search", "model.h5", "samples.npz"]
+    tried = (tmp_path / ".model.tuned.edge.search" / "tried.jsonl").read_text().splitlines()
+    done = search(python(folder, "python"))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    (chosen,) = document["tried"]
+    assert json.loads(tried[1])["artifact"]["bytes"] == chosen["bytes"]
+    assert (document["latency"]["on"], chosen["compared_with_fastest"]) == (server.host, "fastest")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("model.h5", "model.tuned.edge", "samples.npz")
+    ]
