@@ -17,7 +17,7 @@ from edgeattn.frontend import lookup, numeric, spectra, spectrograms, text
 from edgeattn.frontend.answers import Answer
 from edgeattn.frontend.fields import Table, parse_table, table_of
 from edgeattn.frontend.text_files import read_lines
-from edgeattn.frontend.values import as_numbers
+from edgeattn.frontend.values import as_array, as_numbers
 from edgeattn.frontend.windows import Window
 from edgeattn.tensors import Array
 
@@ -131,10 +131,7 @@ class FrontEnd:
 
 def _finite(value: Any) -> Any:
     """``value``; :class:`SampleError` if it has NaN, which a lookup would take as a number."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # lists of several lengths
-        raise SampleError("The values have no rectangular shape.") from error
+    array = as_array(value)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise SampleError("The values are not all finite numbers.")
     return value

@@ -121,21 +121,11 @@ class StringLookup:
     salt: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        check_salt(self.salt)
-        check_size("num_oov_indices", self.num_oov_indices, 0)
-        check_size("max_tokens", self.max_tokens, 2)
         self._vocabulary  # noqa: B018 - checks it
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(
-            self.vocabulary,
-            (self.mask_token, self.oov_token),
-            self.num_oov_indices,
-            self.output_mode,
-            self.idf_weights,
-            self.max_tokens if self.pad_to_max_tokens else None,
-        )
+        return _vocabulary_of(self)
 
     def apply(self, value: Any) -> Array:
         return self._vocabulary.encode(as_strings(value), self._unknown)
@@ -164,23 +154,13 @@ class IntegerLookup:
     salt: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        check_salt(self.salt)
         if self.salt and self.oov_method != "farmhash":
             raise ValueError("salt needs oov_method = 'farmhash'")
-        check_size("num_oov_indices", self.num_oov_indices, 0)
-        check_size("max_tokens", self.max_tokens, 2)
         self._vocabulary  # noqa: B018 - checks it
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(
-            self.vocabulary,
-            (self.mask_token, self.oov_token),
-            self.num_oov_indices,
-            self.output_mode,
-            self.idf_weights,
-            self.max_tokens if self.pad_to_max_tokens else None,
-        )
+        return _vocabulary_of(self)
 
     def apply(self, value: Any) -> Array:
         return self._vocabulary.encode(as_integers(value), self._unknown)
@@ -224,3 +204,18 @@ class Hashing:
             data = encoded(item) if isinstance(item, str) else b"%d" % int(item)
             bins[position] = hash_bin(data, self.num_bins - masked, self.salt) + masked
         return encode(bins, self.output_mode, self.num_bins)
+
+
+def _vocabulary_of(step: StringLookup | IntegerLookup) -> Vocabulary:
+    """That of a lookup, whose other settings are checked. Raises :class:`ValueError`."""
+    check_salt(step.salt)
+    check_size("num_oov_indices", step.num_oov_indices, 0)
+    check_size("max_tokens", step.max_tokens, 2)
+    return Vocabulary(
+        step.vocabulary,
+        (step.mask_token, step.oov_token),
+        step.num_oov_indices,
+        step.output_mode,
+        step.idf_weights,
+        step.max_tokens if step.pad_to_max_tokens else None,
+    )

@@ -18,12 +18,17 @@ def check_size(name: str, value: int | None, least: int = 1) -> None:
         raise ValueError(f"{name} is {value}, but must be from {least} to {MAX_VALUES:,}")
 
 
+def as_array(value: Any) -> Array:
+    """``value`` as an array; :class:`SampleError` for lists of several lengths."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise SampleError("The values have no rectangular shape.") from error
+
+
 def as_numbers(value: Any, dtype: str = "float32") -> Array:
     """``value`` as an array of ``dtype``; :class:`SampleError` if it is not numbers."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # lists of several lengths
-        raise SampleError("The values have no rectangular shape.") from error
+    array = as_array(value)
     if array.dtype.kind not in "buif":
         raise SampleError(f"{_excerpt(value)} is not a number.")
     if array.dtype == _DTYPES[dtype]:
@@ -54,10 +59,7 @@ def as_integers(value: Any) -> Array:
 
 def as_strings(value: Any) -> Array:
     """``value``, a string or a list of strings, as an array of objects of type str."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # lists of several lengths
-        raise SampleError("The values have no rectangular shape.") from error
+    array = as_array(value)
     if array.dtype.kind not in "USO":
         raise SampleError(f"{_excerpt(value)} is not text.")
     strings = np.empty(array.shape, object)

@@ -1,6 +1,7 @@
 """TFLite files: built-in operators only, and no state between calls."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,12 @@ def convert(
     Raises :class:`ConversionError` if the converter fails, or writes a file that a device without
     TensorFlow cannot run or that keeps state between calls.
     """
-    arguments = (model, interface, recipe, options, quantization, samples)
+    quantized_by = partial(_quantized, model, interface, recipe, options, quantization, samples)
     if quantization.runtime == MICRO:
-        traced, quantized = _for_microcontroller(*arguments)
+        traced, quantized = _for_microcontroller(recipe, options.lowering, quantized_by)
     else:
         unrolls = quantization.integer_only and options.lowering == "auto"
-        traced, quantized = _quantized(*arguments, "unrolled" if unrolls else options.lowering)
+        traced, quantized = quantized_by("unrolled" if unrolls else options.lowering)
     if quantization.integer_only:
         require_integers(recipe.scheme, quantized.blockers)
     content = quantized.content
@@ -110,33 +111,27 @@ def _quantized(
 
 
 def _for_microcontroller(
-    model: Any,
-    interface: Interface,
-    recipe: Recipe,
-    options: ConversionOptions,
-    quantization: QuantizationOptions,
-    samples: Tensors | QuantizationSamples | None,
+    recipe: Recipe, lowering: str, quantized_by: Callable[[str], tuple[Traced, QuantizedModel]]
 ) -> tuple[Traced, QuantizedModel]:
     """The file with fused LSTMs if it is near the limits, otherwise with written-out steps.
 
     Fused LSTMs take a fraction of the arena, but their weights have one scale for each gate.
     """
-    arguments = (model, interface, recipe, options, quantization, samples)
-    if options.lowering == "unrolled" or recipe.activations != "int16":
-        if options.lowering == FUSED:
+    if lowering == "unrolled" or recipe.activations != "int16":
+        if lowering == FUSED:
             raise SchemeError(
                 f"{recipe.scheme} does not support fused LSTMs, whose activations are int16.",
                 hint="Omit --lowering, or use the scheme int16x8.",
             )
-        return _quantized(*arguments, "unrolled")
+        return quantized_by("unrolled")
     try:
-        fused = _quantized(*arguments, FUSED_INTEGERS)
-        if options.lowering == FUSED or fused[1].ratio <= TARGET:
+        fused = quantized_by(FUSED_INTEGERS)
+        if lowering == FUSED or fused[1].ratio <= TARGET:
             return fused
     except UnsupportedModelError:
-        if options.lowering == FUSED:
+        if lowering == FUSED:
             raise
-    return _quantized(*arguments, "unrolled")
+    return quantized_by("unrolled")
 
 
 def runtimes(achieved: Mapping[str, Any]) -> dict[str, str]:
