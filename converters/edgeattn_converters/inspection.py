@@ -21,7 +21,8 @@ from edgeattn_converters.quantization.integer_pass import float_only_operators
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention
-from edgeattn_converters.tracing.trace import dtype_of, interface_of, layer_name
+from edgeattn_converters.tracing.keras_call import dtype_of, layer_name
+from edgeattn_converters.tracing.trace import interface_of
 
 
 def inspect(source: ModelSource, *, attempt_conversion: bool = True) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def _is_text(arrays: Arrays) -> bool:
 
 
 def _packed(model: Any, arrays: Arrays) -> Any:
-    from edgeattn_converters.tracing.trace import pack
+    from edgeattn_converters.tracing.keras_call import pack
 
     if _is_text(arrays):
         import tensorflow as tf
@@ -179,7 +179,7 @@ def _load(case: Case, path: Path, expected: Expected) -> Status:
     """Whether the file loads as the model that was saved."""
     from edgeattn_converters.loading.audit import audit_file
     from edgeattn_converters.loading.load import load_model
-    from edgeattn_converters.tracing.trace import pack
+    from edgeattn_converters.tracing.keras_call import pack
 
     try:
         model = load_model(audit_file(path), **_source(case, path)).model
@@ -268,7 +268,7 @@ def _artifact_status(report: Any, path: Path, names: list[str], expected: Expect
 
 
 def _write_samples(case: Case, model: Any, path: Path, name: str, rows: int, seed: int) -> Path:
-    from edgeattn_converters.tracing.trace import layer_name
+    from edgeattn_converters.tracing.keras_call import layer_name
 
     arrays = case.inputs(model, rows, seed)
     if case.first_layer is not None:

@@ -44,7 +44,7 @@ def onnx(model: Any) -> Callable[[Arrays], Arrays]:
         for index, tensor in enumerate(model.inputs)
     ]
     if hasattr(model, "_inputs_struct"):
-        from edgeattn_converters.tracing.trace import pack
+        from edgeattn_converters.tracing.keras_call import pack
 
         # tf2onnx does not accept a model of Keras 3 itself.
         function = tf.function(

@@ -22,7 +22,8 @@ from edgeattn_converters.quantization_aware.rebuilding import rebuilt
 from edgeattn_converters.quantization_aware.student import Student, difference, training_step
 from edgeattn_converters.quantization_aware.weights import float_layers, kernels
 from edgeattn_converters.tracing.attention_outputs import unique
-from edgeattn_converters.tracing.trace import Interface, interface_of, layer_name, trace
+from edgeattn_converters.tracing.keras_call import layer_name
+from edgeattn_converters.tracing.trace import Interface, interface_of, trace
 
 # Every so many samples, one is not trained on: on these the best epoch is chosen. Fewer samples
 # serve both purposes.

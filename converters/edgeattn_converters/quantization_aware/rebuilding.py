@@ -9,7 +9,7 @@ from edgeattn.errors import UnsupportedModelError, first_line
 from edgeattn.tensors import Array
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.quantization_aware.weights import Kernel
-from edgeattn_converters.tracing.trace import pack
+from edgeattn_converters.tracing.keras_call import pack
 
 
 def rebuilt(

@@ -11,7 +11,8 @@ from edgeattn_converters.quantization_aware.layers import simulated
 from edgeattn_converters.quantization_aware.options import FineTuningOptions
 from edgeattn_converters.quantization_aware.weights import Kernel
 from edgeattn_converters.tracing.attention_outputs import maps_of
-from edgeattn_converters.tracing.trace import Interface, named_outputs, pack
+from edgeattn_converters.tracing.keras_call import named_outputs, pack
+from edgeattn_converters.tracing.trace import Interface
 
 # The loss of the labels, from outputs and labels by name.
 LabelLoss = Callable[[Mapping[str, Any], Mapping[str, Any]], Any]

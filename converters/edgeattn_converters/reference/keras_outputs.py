@@ -9,7 +9,8 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.tracing.trace import Interface, pack, trace
+from edgeattn_converters.tracing.keras_call import pack
+from edgeattn_converters.tracing.trace import Interface, trace
 
 
 @dataclass(frozen=True)

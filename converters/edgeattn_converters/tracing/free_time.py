@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeattn_converters.tracing.trace import Interface, layer_name
+from edgeattn_converters.tracing.keras_call import layer_name
+from edgeattn_converters.tracing.trace import Interface
 
 
 @dataclass(frozen=True)

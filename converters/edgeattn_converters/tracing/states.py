@@ -26,7 +26,8 @@ from edgeattn_converters.lowering.call_replacement import (
     with_attributes,
 )
 from edgeattn_converters.tracing.attention_outputs import unique
-from edgeattn_converters.tracing.trace import Interface, named_outputs, pack
+from edgeattn_converters.tracing.keras_call import named_outputs, pack
+from edgeattn_converters.tracing.trace import Interface
 
 # Keras' names of the states of these layers; states of other layers are numbered.
 _STATE_NAMES: Mapping[str, Sequence[str]] = {

@@ -17,7 +17,7 @@ from edgeattn_converters.loading.architecture import read_architecture
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.quantization.layer_weights import recurrent_layers
-from edgeattn_converters.tracing.trace import dtype_of, layer_name
+from edgeattn_converters.tracing.keras_call import dtype_of, layer_name
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 SHARED = Path(__file__).parents[4] / "shared" / "models"
