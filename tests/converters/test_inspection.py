@@ -45,8 +45,9 @@ def test_keras_file(tmp_path: Path) -> None:
 def test_an_operation_that_a_format_lacks(tmp_path: Path) -> None:
     import keras
 
-    inputs = keras.Input((7, 7), name="x")
-    inverse = keras.ops.inv(inputs + 9 * keras.ops.eye(7))
+    # Inverses of up to 32 rows are written out.
+    inputs = keras.Input((33, 33), name="x")
+    inverse = keras.ops.inv(inputs + 99 * keras.ops.eye(33))
     model = models.filled(keras.Model(inputs, keras.layers.Dense(2)(inverse)))
     model.save(tmp_path / "model.keras")
     document = inspection.inspect(ModelSource(tmp_path / "model.keras"))
