@@ -22,7 +22,7 @@ from typing import Any
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", TF_CPP_MIN_LOG_LEVEL="3")
 os.environ.update(CUDA_VISIBLE_DEVICES="-1", KERAS_BACKEND="tensorflow")
 
-from benchmarks import page, tables, targets
+from benchmarks import figures, page, tables, targets
 from benchmarks.model_names import NAMES
 
 SEQUENCES = 6
@@ -184,9 +184,7 @@ def record() -> None:
     """Record the last run and update the page with it."""
     page.write(RECORDED, page.read(LAST_RUN))
     latest = page.read(RECORDED)
-    tables.plot(latest, page.ROOT / "docs" / "benchmarks.svg")
-    if latest["conversion"]:
-        tables.plot_conversion(latest["conversion"], page.ROOT / "docs" / "conversion.svg")
+    figures.draw(latest)
     page.update()
     print(f"Updated {RECORDED.relative_to(page.ROOT)} and {page.PAGE.relative_to(page.ROOT)}.")
 

@@ -1,8 +1,7 @@
-"""Results of a run as Markdown and as figures."""
+"""Results of a run as Markdown."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from benchmarks import targets
@@ -15,19 +14,6 @@ DYNAMIC = (
     *("a dynamic", "b dynamic", "edgeattn TFLite dynamic", "c dynamic", "edgeattn ONNX dynamic"),
 )
 NOT_MEASURED = "Not measured yet."
-# Stock routes have cool colours, edgeattn has warm ones; dynamic_int8 as float32.
-COLOURS = {
-    "a stock TFLite": "#9ecae1",
-    "b stock unroll": "#4292c6",
-    "c Keras ONNX": "#a1d99b",
-    "d tf2onnx": "#41ab5d",
-    "e tf.function": "#bdbdbd",
-    "edgeattn TFLite": "#c4161c",
-    "edgeattn TFLite fused": "#f49a9c",
-    "edgeattn ONNX": "#f28e2b",
-}
-COLOURS |= {"a dynamic": "#9ecae1", "b dynamic": "#4292c6", "c dynamic": "#a1d99b"}
-COLOURS |= {f"{label} dynamic": COLOURS[label] for label in ("edgeattn TFLite", "edgeattn ONNX")}
 
 
 def sections(document: Any) -> dict[str, str]:
@@ -151,68 +137,3 @@ def command_line(results: Any) -> str:
     more = f"{overhead['more_s']:.3f} | {overhead['more_cpu_s']:.3f}"
     lines.append(f"| run, beyond the script and a second import of numpy | {more} |")
     return "\n".join(lines)
-
-
-def plot(document: Any, path: Path) -> None:
-    """Plot the times of all routes and the limit, on a logarithmic axis."""
-    import numpy as np
-
-    pyplot = _pyplot()
-    names = list(document["models"])
-    figure, panels = pyplot.subplots(
-        1, 2, figsize=(13, 1.1 * len(names) + 1.5), sharey=True, sharex=True
-    )
-    for axes, labels, title in zip(
-        panels, (FLOAT, DYNAMIC), ("float32", "dynamic_int8"), strict=True
-    ):
-        height = 0.84 / len(labels)
-        for index, label in enumerate(labels):
-            routes = [document["models"][name]["routes"].get(label, {}) for name in names]
-            positions = np.arange(len(names)) + (index + 0.5) * height
-            values = [route.get("median_ms", np.nan) for route in routes]
-            hatches = ["" if route.get("correct") else "////" for route in routes]
-            axes.barh(
-                positions, values, height * 0.9, label=label, color=COLOURS[label], hatch=hatches
-            )
-        # The limit assumes weights of four bytes.
-        for row, name in enumerate(names if labels == FLOAT else []):
-            limit = document["models"][name]["limit_ms"]
-            axes.plot([limit] * 2, [row, row + 0.84], "k:", label=None if row else "limit")
-        axes.set(title=title, xscale="log", xlabel="milliseconds; hatched: incorrect")
-        axes.grid(axis="x", alpha=0.3)
-        axes.legend(fontsize="x-small")
-    panels[0].set_yticks(np.arange(len(names)) + 0.42, names)
-    panels[0].invert_yaxis()
-    figure.suptitle(f"One sequence, one thread of {document['machine']['processor']}")
-    _save(figure, path)
-
-
-def plot_conversion(results: Any, path: Path) -> None:
-    """Plot the time of a conversion over the length, and a line of slope one."""
-    pyplot = _pyplot()
-    steps = [int(key) for key in results["seconds_by_steps"]]
-    seconds = list(results["seconds_by_steps"].values())
-    figure, axes = pyplot.subplots(figsize=(6, 4))
-    axes.loglog(steps, seconds, "o-", label="edgeattn convert")
-    axes.loglog(steps, [seconds[-1] * t / steps[-1] for t in steps], "k:", label="linear in T")
-    axes.set(xlabel="time steps", ylabel="seconds", ylim=(min(seconds) / 2, 2 * max(seconds)))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    _save(figure, path)
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    # Makes the file reproducible.
-    matplotlib.rcParams["svg.hashsalt"] = "edgeattn"
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=120)

@@ -146,7 +146,7 @@ def _draw_classes(
     maps, labels = attention_maps(model, test[0]), np.unique(test[1])
     means = np.stack([maps[test[1] == label].mean(axis=0) for label in labels])
     names = [classes[label] for label in labels]
-    title = "Mean attention over the steps, by class"
+    title = "Mean attention weight of each step, by class"
     steps = [str(step) for step in range(1, means.shape[1] + 1)]
     figure = plots.attention(means, tokens=steps, queries=names, title=title)
     figure.axes[0].set(xlabel="step", ylabel="")

@@ -16,6 +16,7 @@ from benchmarks import (
     bench,
     command_line,
     conversion,
+    figures,
     front_end,
     instruction_tables,
     page,
@@ -377,8 +378,8 @@ def test_tables_and_figures(document, counts, tmp_path):
     assert "Some CPU, one thread of 2" in text
     assert f"| {NAMES[0]} | 4.000 (3.600-4.400) | failed |" in text
     assert ", incorrect: 0" in text
-    tables.plot(document, tmp_path / "plot.svg")
-    tables.plot_conversion(document["conversion"], tmp_path / "conversion.svg")
+    figures.plot(document, tmp_path / "plot.svg")
+    figures.plot_conversion(document["conversion"], tmp_path / "conversion.svg")
     assert all((tmp_path / f"{name}.svg").stat().st_size > 1000 for name in ("plot", "conversion"))
 
 

@@ -145,7 +145,7 @@ def _draw_bars(
             axis.text(1.0, 1.02, "▼ expected", transform=axis.transAxes, ha="right", color=RED)
         axis.set_ylim(0, 1.14 * end if truth else 1.05 * end)
         axis.set_ylabel("attention weight")
-        axis.set_xlabel("step")
+        axis.set_xlabel("step" if names is None else "token")
         ticks(axis.xaxis, len(weights), names)
         set_title(figure, title)
         return figure
