@@ -241,44 +241,37 @@ def test_a_version_that_is_damaged_after_its_installation(native, releases):
     assert (native.release, native.serving) == ("first", first.manifest)
 
 
-@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    ("device", "place"),
+    [("native", "before"), ("native", "after"), ("emulated", "after")],
+    indirect=["device"],
+)
 @pytest.mark.parametrize(
     "state", ["Download", "ArtifactInstall", "ArtifactCommit", "Cleanup", "ArtifactRollback"]
 )
-def test_power_failures(native, releases, state, place):
+def test_power_failures(device, releases, state, place):
     first, second = releases["first"], releases["second"]
-    assert native.install(first) == 0
-    assert native.run("commit") == 0
+    assert device.install(first) == 0
+    assert device.run("commit") == 0
     either = (first.manifest, second.manifest)
     cut = f"{place} {state}"
     if state in ("Download", "ArtifactInstall"):
-        native.install(second, cut=cut)
-        assert native.serving in either
+        device.install(second, cut=cut)
+        assert device.serving in either
         # Mender has not stored that it installed something.
-        assert native.run("commit") == NOTHING_IN_PROGRESS
-        assert native.install(second) == 0
-        assert native.run("commit") == 0
-        assert (native.release, native.serving) == ("second", second.manifest)
+        assert device.run("commit") == NOTHING_IN_PROGRESS
+        assert device.install(second) == 0
+        assert device.run("commit") == 0
+        assert (device.release, device.serving) == ("second", second.manifest)
         return
-    assert native.install(second) == 0
+    assert device.install(second) == 0
     action = "rollback" if state == "ArtifactRollback" else "commit"
-    native.run(action, cut=cut)
-    assert native.serving in either
-    assert native.run(action) == 0
+    device.run(action, cut=cut)
+    assert device.serving in either
+    assert device.run(action) == 0
     expected = first if action == "rollback" else second
     name = "first" if action == "rollback" else "second"
-    assert (native.release, native.serving) == (name, expected.manifest)
-
-
-def test_a_power_failure_in_the_emulated_pi(emulated, releases):
-    first, second = releases["first"], releases["second"]
-    assert emulated.install(first) == 0
-    assert emulated.run("commit") == 0
-    emulated.install(second, cut="after ArtifactInstall")
-    assert emulated.serving == second.manifest
-    assert emulated.install(second) == 0
-    assert emulated.run("rollback") == 0
-    assert (emulated.release, emulated.serving) == ("first", first.manifest)
+    assert (device.release, device.serving) == (name, expected.manifest)
 
 
 def test_the_artifacts_are_read_by_the_tool_of_mender(releases):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 import subprocess
@@ -17,6 +18,8 @@ from sshd import running_sshd
 pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
 pytest.importorskip("distributed", reason="dask is not installed")
+
+import pyarrow.parquet as pq
 
 from edgeattn.errors import DeviceError
 from edgeattn_converters.sweep.boards import JOIN, BoardPools, parse_pools
@@ -127,3 +130,35 @@ def test_a_board_that_joins_a_scheduler(board, rows, tmp_path):
         for process in reversed(processes):
             process.kill()
             process.wait()
+
+
+def test_the_command(board, tmp_path):
+    """From a Keras file to the latencies on two boards, one of which does not respond."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("conversion needs TensorFlow")
+    host, config, python = board
+    model = PROJECT / "sample_models" / "find_max" / "model.h5"
+    (tmp_path / "plan.toml").write_text(
+        'results = "results"\nschemes = ["float32"]\nformats = ["tflite"]\n'
+        'lowerings = ["auto", "fused"]\n'
+        f'[[models]]\npath = "{model}"\ndata = ["{model.with_name("samples.npz")}"]\n'
+    )
+    command = [
+        *(sys.executable, "-P", "-m", "edgeattn", "sweep", "plan.toml"),
+        *("--device", f"pi5=nobody@{host},{host}", "--ssh-config", config, "--python", python),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"nobody@{host} was removed: " in done.stdout
+    assert "Measured: 2 pass on pi5" in done.stdout
+    again = subprocess.run(
+        [*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    document = json.loads(again.stdout)
+    assert (document["done"], document["devices"]["rows"]) == (0, 2)
+    rows = pq.read_table(tmp_path / "results" / "devices.parquet").to_pylist()
+    assert [(row["lowering"], row["verdict"], row["board"]) for row in rows] == [
+        ("auto", "pass", host),
+        ("fused", "pass", host),
+    ]
+    assert {row["latency"] for row in rows} <= {"fastest", "slower", "no difference measured"}
