@@ -43,7 +43,7 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
             f"{', '.join(map(str, reference['lengths']))} steps too."
         )
     if reference["not_finite"]:
-        yield f"Rows left out because Keras' own outputs are not finite: {reference['not_finite']}"
+        yield f"Rows left out because Keras itself has no finite outputs: {reference['not_finite']}"
     if reference["left_out"] and verbose:
         yield (
             "Rows left out because Keras' own outputs change when an input changes in its last "

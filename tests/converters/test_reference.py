@@ -202,11 +202,37 @@ def test_real_samples_that_are_not_finite_are_left_out_with_a_note(tmp_path: Pat
     x[[2, 5]] = -1
     entry, arrays = write(dense(Logarithm()), tmp_path, samples=saved(tmp_path, x, y=np.arange(9)))
     assert entry["samples"] == 7
-    assert "not finite for 2 of 9 samples in data.npz" in entry["notes"][0]
+    assert "no finite outputs for 2 of 9 samples in data.npz" in entry["notes"][0]
     np.testing.assert_array_equal(arrays["input/x"][:7], x[[0, 1, 3, 4, 6, 7, 8]])
     np.testing.assert_array_equal(arrays["target"], [0, 1, 3, 4, 6, 7, 8])
     with pytest.raises(UnsupportedModelError, match="for every sample"):
         write(dense(Logarithm()), tmp_path, samples=saved(tmp_path, -x[2:3] * 0 - 1))
+
+
+class Inverse(layers.Layer):  # type: ignore[misc]
+    """Of matrices with two rows, most of whose extremes in a reference have no inverse."""
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.reshape(keras.ops.inv(keras.ops.reshape(x, (-1, 2, 2))), (-1, 4))
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_rows_that_keras_cannot_compute_are_left_out(real: bool, tmp_path: Path) -> None:
+    """TensorFlow stops with an error for a whole batch if one matrix has no inverse."""
+    model = dense(Inverse(), features=4)
+    if not real:
+        entry, arrays = write(model, tmp_path)
+        assert entry["not_finite"] >= 1 <= entry["samples"]
+        selected = reference_file.selection_inputs(model, interface_of(model), None)
+        assert len(selected["x"]) > 1
+        return
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    x[3] = 1
+    entry, arrays = write(model, tmp_path, samples=saved(tmp_path, x))
+    assert "no finite outputs for 1 of 5 samples in data.npz" in entry["notes"][0]
+    np.testing.assert_array_equal(arrays["input/x"][:4], x[[0, 1, 2, 4]])
+    with pytest.raises(UnsupportedModelError, match=r"cannot compute .*not invertible"):
+        write(model, tmp_path, samples=saved(tmp_path, 0 * x))
 
 
 def test_synthetic_samples_that_are_not_finite_are_left_out(tmp_path: Path) -> None:

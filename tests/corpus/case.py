@@ -30,6 +30,8 @@ class Case:
         time_steps: The length of a free time axis.
         first_layer: Name of a preprocessing layer that edgeattn leaves to the caller.
         scale: Standard deviation of the random weights.
+        precision: Scheme with whose tolerance float32 files are compared. Keras computes models of
+            mixed precision in float16, edgeattn in float32.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Case:
     time_steps: int | None = None
     first_layer: str | None = None
     scale: float = 0.4
+    precision: str = "float32"
 
     @property
     def group(self) -> str:
@@ -98,7 +101,8 @@ def _values(
 
 
 VALUES: dict[str, Callable[[Generator, Sequence[int]], Any]] = {
-    "normal": lambda generator, shape: generator.standard_normal(shape),
+    # Without outliers, which 100 calibration samples do not have.
+    "normal": lambda generator, shape: np.clip(generator.standard_normal(shape), -2.5, 2.5),
     "unit": lambda generator, shape: generator.uniform(0.01, 0.99, shape),
     "positive": lambda generator, shape: generator.uniform(0.5, 2.0, shape),
     "large": lambda generator, shape: generator.uniform(2.0, 6.0, shape),

@@ -495,7 +495,11 @@ PREPROCESSING = [
             "Brightness": (0.1,),
             "Crop": (6, 6),
             "Shear": (0.1,),
+            "Perspective": (),
             "Hue": (0.1,),
+            "Saturation": (0.1,),
+            "Sharpness": (0.1,),
+            "ElasticTransform": (),
             "Erasing": (),
             "GaussianBlur": (),
             "Height": (0.1,),
@@ -545,7 +549,12 @@ STRUCTURE = [
     Case("two outputs", _two_outputs),
     Case("dictionaries of inputs and outputs", _dictionary),
     Case("Sequential in Sequential", _sequential),
-    from_layers("mixed precision", S, lambda L, x: L.Dense(3, dtype="mixed_float16")(x)),
+    from_layers(
+        "mixed precision",
+        S,
+        lambda L, x: L.Dense(3, dtype="mixed_float16")(x),
+        precision="float16",
+    ),
 ]
 CASES = in_group(
     "layers",

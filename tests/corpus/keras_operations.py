@@ -119,7 +119,6 @@ OTHER: dict[str, Make] = {
     "conv": lambda o, x: o.conv(x, _constant(3, 5, 2)),
     "depthwise_conv": lambda o, x: o.depthwise_conv(x, _constant(3, 5, 1), padding="same"),
     "separable_conv": lambda o, x: o.separable_conv(x, _constant(3, 5, 1), _constant(1, 5, 2)),
-    "conv_transpose": lambda o, x: o.conv_transpose(x, _constant(3, 2, 5), 2),
     "dot_product_attention": lambda o, x: o.dot_product_attention(
         *[o.reshape(x, (-1, 3, 2, 5)) for _ in range(3)]
     ),
@@ -158,8 +157,12 @@ OTHER: dict[str, Make] = {
     # Linear algebra
     "inv": lambda o, x: o.inv(o.matmul(x, o.transpose(x, (0, 2, 1))) + 3.0 * np.eye(6)),
     "det": lambda o, x: o.det(x[:, :3, :3]),
-    "solve": lambda o, x: o.solve(x[:, :3, :3] + 4.0 * np.eye(3), x[:, :3, 3:]),
+    "solve": lambda o, x: o.solve(x[:, :3, :3], x[:, :3, 3:]),
     "cholesky": lambda o, x: o.cholesky(o.matmul(x, o.transpose(x, (0, 2, 1))) + 3.0 * np.eye(6)),
+    "slogdet": lambda o, x: o.slogdet(x[:, :3, :3])[1],
+    "solve_triangular": lambda o, x: o.solve_triangular(x[:, :5, :5], x[:, :5], lower=True),
+    "qr": lambda o, x: o.qr(x)[1],
+    "float64": lambda o, x: o.cumsum(x * np.arange(5.0), axis=1),
     "cdist": lambda o, x: o.cdist(x, x * 2.0),
 }
 

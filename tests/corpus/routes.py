@@ -32,7 +32,7 @@ from .outputs import (
 )
 
 ROWS = 6
-SAMPLES, CALIBRATION = 12, 48
+SAMPLES, CALIBRATION = 12, 100
 CUSTOM = Path(__file__).with_name("custom_layers.py")
 INTERNAL_ERROR = 70
 # A status, and a reason unless it is "right".
@@ -126,7 +126,7 @@ def run_stock(case: Case, route: str) -> Status:
     except Exception as error:
         return [CRASHED, _text(error)]
     actual = [np.concatenate(values) for values in zip(*rows, strict=True)]
-    reason = expected.difference(actual)
+    reason = expected.difference(actual, case.precision)
     return [WRONG, reason] if reason else [RIGHT]
 
 
@@ -191,7 +191,7 @@ def _load(case: Case, path: Path, expected: Expected) -> Status:
         return [CRASHED, f"{type(error).__name__}: {_text(error)}"]
     if expected.names and isinstance(outputs, dict):
         outputs = [outputs[name] for name in expected.names]
-    reason = expected.difference(flat(outputs))
+    reason = expected.difference(flat(outputs), case.precision)
     return [WRONG, reason] if reason else [RIGHT]
 
 
@@ -230,7 +230,7 @@ def _convert(
     names = list(expected.names) if set(expected.names) == set(names) else names
     for report in conversion.report.artifacts:
         statuses[report.artifact.label] = _artifact_status(
-            report, conversion.bundle.path / report.artifact.path, names, expected
+            report, conversion.bundle.path / report.artifact.path, names, expected, case.precision
         )
     return statuses
 
@@ -244,7 +244,9 @@ def _failed(labels: list[str], error: EdgeattnError) -> dict[str, Status]:
     return {label: [status, lines.get(label, _text(error))] for label in labels}
 
 
-def _artifact_status(report: Any, path: Path, names: list[str], expected: Expected) -> Status:
+def _artifact_status(
+    report: Any, path: Path, names: list[str], expected: Expected, precision: str
+) -> Status:
     artifact = report.artifact
     if report.broken:
         return [CRASHED, str(report.reason)]
@@ -257,7 +259,8 @@ def _artifact_status(report: Any, path: Path, names: list[str], expected: Expect
         values = runner.run(feeds)
     except EdgeattnError as error:
         return [CRASHED, _text(error)]
-    reason = expected.difference([values[name] for name in names], artifact.scheme)
+    scheme = precision if artifact.scheme == "float32" else artifact.scheme
+    reason = expected.difference([values[name] for name in names], scheme)
     if report.verdict == "pass":
         return [WRONG, f"verdict pass, but {reason}"] if reason else [RIGHT]
     checks = ", ".join(check.name for check in (*report.failed, *report.unproven)[:3])

@@ -42,6 +42,7 @@ from edgeattn_converters.quantization.ranges import (
     measure_ranges,
     ranges_by_name,
 )
+from edgeattn_converters.quantization.same_scales import with_common_ranges
 from edgeattn_converters.quantization.selection import within_target
 from edgeattn_converters.quantization.state_updates import state_updates, step_products
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
@@ -77,10 +78,10 @@ def quantize(
 
 def _int16_note(original: bytes, content: bytes) -> str:
     before, after = (sum(estimate_instructions(file).values()) for file in (original, content))
-    return (
-        f"{SLOW}: int16 operators are reference kernels, with {after / before:.2g} times the ARM "
-        "instructions of float32 (estimated)"
-    )
+    note = f"{SLOW}: int16 operators are reference kernels"
+    if not before:  # of a graph that only moves data
+        return note
+    return f"{note}, with {after / before:.2g} times the ARM instructions of float32 (estimated)"
 
 
 class TFLiteQuantizer(Quantizer):
@@ -254,7 +255,8 @@ class TFLiteQuantizer(Quantizer):
         from tensorflow.lite.python.convert import mlir_quantize
 
         quantizable = quantizable_tensors(file, float_names)
-        annotate(file, {i: item for i, item in self._ranges.items() if i in quantizable})
+        ranges = {i: item for i, item in self._ranges.items() if i in quantizable}
+        annotate(file, with_common_ranges(file, ranges))
         names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
         content = mlir_quantize(
             file.pack(),

@@ -18,11 +18,13 @@ class KerasOutputs:
     """``outputs`` by name, ``maps`` by ``attention/LAYER``, the sample axis first.
 
     ``with_maps`` are the outputs of the model that returns the maps too; empty without maps.
+    ``failure`` is why Keras cannot compute some rows, which are NaN.
     """
 
     outputs: dict[str, Array]
     maps: dict[str, Array]
     with_maps: dict[str, Array]
+    failure: EdgeattnError | None = None
 
     @property
     def all(self) -> dict[str, Array]:
@@ -58,7 +60,11 @@ def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Arra
 def keras_function(
     model: Any, interface: Interface, *, attention: bool
 ) -> Callable[[Tensors], KerasOutputs]:
-    """A function from inputs to what Keras computes from them."""
+    """A function from inputs to what Keras computes from them.
+
+    Rows that Keras cannot compute, such as a matrix without an inverse, are NaN. Raises
+    :class:`UnsupportedModelError` if it can compute none.
+    """
     import tensorflow as tf
 
     # Not frozen, because dropout layers keep the state of their random numbers in variables.
@@ -74,7 +80,55 @@ def keras_function(
         maps = {name: values.pop(name) for name in traced.attention}
         return KerasOutputs(outputs, maps, values)
 
-    return run
+    return by_row_on_failure(run)
+
+
+def by_row_on_failure(run: Callable[[Tensors], KerasOutputs]) -> Callable[[Tensors], KerasOutputs]:
+    """``run``, which computes the rows one by one if it fails for all of them together.
+
+    Rows that fail are NaN. Outputs that are all integers cannot be, so the failure remains.
+    """
+    import tensorflow as tf
+
+    errors = (UnsupportedModelError, tf.errors.OpError)
+
+    def run_rows(inputs: Tensors) -> KerasOutputs:
+        try:
+            return run(inputs)
+        except errors as error:
+            failure = error if isinstance(error, EdgeattnError) else None
+            rows: list[KerasOutputs | None] = []
+            for k in range(len(next(iter(inputs.values())))):
+                try:
+                    rows.append(run({name: array[k : k + 1] for name, array in inputs.items()}))
+                except errors:
+                    rows.append(None)
+            known = next((row for row in rows if row is not None), None)
+            if known is None or all(value.dtype.kind != "f" for value in known.all.values()):
+                raise
+            filled = [_without_values(known) if row is None else row for row in rows]
+            outputs, maps, with_maps = (
+                {
+                    name: np.concatenate([getattr(row, part)[name] for row in filled])
+                    for name in getattr(known, part)
+                }
+                for part in ("outputs", "maps", "with_maps")
+            )
+            return KerasOutputs(outputs, maps, with_maps, failure)
+
+    return run_rows
+
+
+def _without_values(row: KerasOutputs) -> KerasOutputs:
+    """The outputs of one row as NaN, and zeros for integers."""
+
+    def empty(arrays: dict[str, Array]) -> dict[str, Array]:
+        return {
+            name: np.full_like(value, np.nan if value.dtype.kind == "f" else 0)
+            for name, value in arrays.items()
+        }
+
+    return KerasOutputs(empty(row.outputs), empty(row.maps), empty(row.with_maps))
 
 
 def check_unchanged(values: KerasOutputs, rows: Array) -> None:

@@ -18,7 +18,13 @@ from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.lengths import by_length
 from edgeattn_converters import calibration
 from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
-from edgeattn_converters.reference.keras_outputs import check_unchanged, keras_function, predict
+from edgeattn_converters.reference.keras_outputs import (
+    KerasOutputs,
+    by_row_on_failure,
+    check_unchanged,
+    keras_function,
+    predict,
+)
 from edgeattn_converters.reference.other_lengths import other_lengths
 from edgeattn_converters.reference.plausible_inputs import padding_values, plausible_inputs
 from edgeattn_converters.reference.saturation import shifted_function
@@ -191,7 +197,7 @@ def _row_notes(source: Source, rows: UsableRows) -> list[str]:
     missing = len(source) - len(rows.samples)
     if source.kind != SYNTHETIC and missing:
         notes.append(
-            f"Keras' own outputs are not finite for {missing} of {len(source)} samples in "
+            f"Keras itself has no finite outputs for {missing} of {len(source)} samples in "
             f"{source.name}, which are not compared"
         )
     if not rows.stable:
@@ -219,7 +225,8 @@ def selection_inputs(model: Any, interface: Interface, samples: Path | None) -> 
         if len(more):
             return with_running_states(model, interface, more.inputs)
     inputs = plausible_inputs(model, interface, np.random.default_rng(SEED + 1))
-    finite = finite_rows(predict(model, interface, inputs))
+    run = by_row_on_failure(lambda rows: KerasOutputs(predict(model, interface, rows), {}, {}))
+    finite = finite_rows(run(inputs).outputs)
     if finite.any():
         inputs = {name: array[finite] for name, array in inputs.items()}
     return with_running_states(model, interface, inputs)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
-from edgeattn_converters.reference.keras_outputs import KerasOutputs
+from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure
 from edgeattn_converters.tracing.trace import Interface, trace
 
 _BOUNDED = ("Sigmoid", "Tanh", "Softmax")
@@ -39,7 +39,7 @@ def shifted_function(model: Any, interface: Interface) -> Callable[[Tensors], Ke
         values = {name: value.numpy() for name, value in zip(names, results, strict=True)}
         return KerasOutputs(values, {}, {})
 
-    return run
+    return by_row_on_failure(run)
 
 
 @contextlib.contextmanager

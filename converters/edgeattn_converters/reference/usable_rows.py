@@ -147,6 +147,8 @@ def finite_rows(outputs: Tensors) -> Array:
 def _check_any_finite(values: KerasOutputs, finite: Array, *, real: bool) -> None:
     if finite.any():
         return
+    if values.failure is not None:
+        raise values.failure
     name = next(name for name, value in values.all.items() if not np.isfinite(value).all())
     kind = "" if real else "synthetic "
     pass_samples = "" if real else ", or pass real samples: --samples FILE"

@@ -25,6 +25,7 @@ from edgeattn_converters.tracing.keras_call import (
     layer_name,
     named_outputs,
 )
+from edgeattn_converters.tracing.single_precision import in_float32
 from edgeattn_converters.tracing.tokens import token_sizes
 
 # A batch size that tells the batch axis from other axes.
@@ -189,6 +190,7 @@ def trace(
     if freeze:
         # Control flow remains While and If, because TFLite has no Enter and Exit.
         concrete = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+        concrete = in_float32(concrete)
     by_name = {spec.name: spec for spec in interface.all_outputs}
     specs = [by_name[name] for name in (*names, *map_names)]
     return Traced(
@@ -240,7 +242,8 @@ def _concrete(
         in_loops[:] = [item for item in exposed if item.weights.graph is not graph]
         # Every output needs a tensor of its own, also one that is an input or another output.
         values = [
-            tf.identity(value) for value in (*outputs.values(), *(item.weights for item in maps))
+            tf.cast(value, tf.float32) if value.dtype == tf.float64 else tf.identity(value)
+            for value in (*outputs.values(), *(item.weights for item in maps))
         ]
         for name, value, shape in zip(names, values, declared_shapes(model, result), strict=False):
             if not value.shape.is_compatible_with([batch, *shape[1:]]):

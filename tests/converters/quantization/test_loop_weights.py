@@ -16,6 +16,8 @@ from edgeattn.metrics import pairwise as metrics
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.quantization.ranges import measure_ranges
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
@@ -121,3 +123,27 @@ def test_unread_outputs_of_other_operators_have_the_range_of_their_input(
     assert unread
     for item, output in unread:
         assert ranges[output] == ranges[item.inputs[1]]
+
+
+@pytest.fixture(scope="module")
+def exported(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The model as a graph: loops of a SavedModel have no Keras layers."""
+    path = tmp_path_factory.mktemp("loops") / "exported"
+    files.model.export(path, verbose=False)
+    return load_model(audit_file(path)).model
+
+
+@pytest.mark.parametrize("scheme", only(("float16", "int8"), "float16"))
+@pytest.mark.parametrize("format", only(CONVERTERS, "tflite"))
+def test_weights_in_exported_loops(
+    files: Files, exported: Any, format: str, scheme: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"model.{format}"
+    interface = interface_of(exported)
+    file = CONVERTERS[format].convert(
+        exported, interface, recipe_for(scheme), path, samples=files.samples
+    )
+    actual = open_runner(path, format, file.inputs, file.outputs).run(files.inputs)
+    for name, expected in files.expected.items():
+        assert metrics.snr_db(expected, actual[name]) > SCHEMES[scheme], name
+    assert file.achieved["weights"].get(scheme, 0) > 0

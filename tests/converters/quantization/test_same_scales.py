@@ -1,0 +1,51 @@
+"""int8 in TFLite of values that a selection limits and another operator reads in full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from quantized_models import CONVERTERS
+
+from edgeattn.metrics import pairwise as metrics
+from edgeattn.runners import open_runner
+from edgeattn.tensors import Tensors
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
+
+SIZE = 16
+OPERATIONS: Mapping[str, Callable[[Any], Any]] = {
+    "minimum": lambda x: ops.minimum(x, 0.5) - x,
+    "maximum": lambda x: ops.maximum(x, 0.2 * x) + 0.5 * x,
+    "select": lambda x: ops.where(x > 0.3, x, 0.0) - 0.1 * x,
+    "reshaped": lambda x: ops.reshape(ops.minimum(ops.reshape(x, (-1, 4, 4)), 0.0), (-1, 16)) - x,
+    "relu": keras.layers.ReLU(1.5, negative_slope=0.1, threshold=0.3),
+    "both": lambda x: ops.maximum(ops.minimum(x, 0.5), -0.5) * x,
+}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensors, Tensors]:
+    """What Keras and the file compute."""
+    x = keras.Input((SIZE,), name="x")
+    model = keras.Model(x, {name: call(x) for name, call in OPERATIONS.items()})
+    data = np.random.default_rng(5).uniform(-3, 3, (64, SIZE)).astype("float32")
+    path = tmp_path_factory.mktemp("scales") / "model.tflite"
+    file = CONVERTERS["tflite"].convert(
+        model, interface_of(model), recipe_for("int8"), path, samples={"x": data}
+    )
+    assert "int8" in file.achieved["computes_in"]
+    actual = open_runner(path, "tflite", file.inputs, file.outputs).run({"x": data})
+    return model.predict(data, verbose=0), actual
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_values_are_not_limited_for_other_operators(
+    name: str, outputs: tuple[Tensors, Tensors]
+) -> None:
+    expected, actual = outputs
+    assert metrics.snr_db(expected[name], actual[name]) > (24 if name == "select" else 28)
