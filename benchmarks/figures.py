@@ -6,19 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import page
+from benchmarks.model_names import WORDS
 from edgeattn.plots import style
 from edgeattn.plots.style import BLUE, GREEN, ORANGE, RED
-
-MODELS = {
-    "T10-LSTM128": "LSTM of 128 units, 10 steps",
-    "T50-LSTM64": "LSTM of 64 units, 50 steps",
-    "T128-BiLSTM64": "bidirectional LSTM of 64 units, 128 steps",
-    "T500-Embedding-LSTM100": "embedding, LSTM of 100 units, 500 steps",
-    "T50-GRU64": "GRU of 64 units, 50 steps",
-    "T29-masked-LSTM64": "masks, LSTM of 64 units, 29 steps",
-    "T64-transformer": "transformer block, 64 steps",
-    "T100-2LSTM64-heads": "two LSTMs of 64 units, attention heads, 100 steps",
-}
 
 
 class Route(NamedTuple):
@@ -93,7 +83,7 @@ def _set_axes(axis: Any, scheme: str, names: list[str]) -> None:
     axis.set_xlim(0.006, 14)
     axis.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
     axis.set_xlabel("milliseconds")
-    axis.set_yticks(range(len(names)), [f"{MODELS[name]}\n{name}" for name in names], fontsize=8)
+    axis.set_yticks(range(len(names)), [f"{WORDS[name]}\n{name}" for name in names], fontsize=8)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.grid(axis="y", alpha=0.35)
     axis.tick_params(axis="y", length=0)
@@ -136,7 +126,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def draw(document: Any) -> None:
-    """Draw the figures of docs/benchmarks.md."""
+    """Draw the figures of docs/speed-and-size.md."""
     plot(document, page.ROOT / "docs" / "benchmarks.svg")
     if document["conversion"]:
         plot_conversion(document["conversion"], page.ROOT / "docs" / "conversion.svg")

@@ -1,4 +1,4 @@
-"""``docs/benchmarks.md``, whose tables between markers are generated."""
+"""The pages whose tables between markers are generated: the log, and what readers can expect."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edgeattn.files import atomic_write
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
+READERS_PAGE = ROOT / "docs" / "speed-and-size.md"
 SCRATCH = ROOT / ".out" / "bench"
 
 
@@ -49,7 +50,13 @@ def with_results(page: str, latest: Any, counts: Any) -> str:
     return page
 
 
+def with_expectations(page: str, latest: Any) -> str:
+    """Return the readers' page with the table of the results."""
+    return with_section(page, "expectations", tables.expectations(latest))
+
+
 def update() -> None:
-    """Generate all sections of the page from the recorded results."""
+    """Generate all sections of the pages from the recorded results."""
     latest, counts = (read(RESULTS / f"{name}.json") for name in ("latest", "instructions"))
     PAGE.write_text(with_results(PAGE.read_text(), latest, counts))
+    READERS_PAGE.write_text(with_expectations(READERS_PAGE.read_text(), latest))

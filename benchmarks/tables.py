@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import targets
+from benchmarks.model_names import WORDS
 
 FLOAT = (
     *("a stock TFLite", "b stock unroll", "c Keras ONNX", "d tf2onnx", "e tf.function"),
@@ -31,6 +32,43 @@ def sections(document: Any) -> dict[str, str]:
         "conversion": conversion(document["conversion"]),
         "command line": command_line(document["command line"]),
     }
+
+
+def expectations(document: Any) -> str:
+    """Return what readers can expect: times, sizes, and ratios to the stock routes."""
+    if not document:
+        return NOT_MEASURED
+    heads = [
+        *("TFLite (ms)", "ONNX (ms)", "TFLite / TensorFlow's converter", "ONNX / Keras' export"),
+        *("TFLite dynamic_int8 (ms)", "TFLite (kB)", "TFLite dynamic_int8 (kB)"),
+    ]
+    lines = [f"| model | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
+    gains: dict[str, list[float]] = {"TFLite vs stock (a)": [], "ONNX vs Keras export (c)": []}
+    for name, result in document["models"].items():
+        times, sizes = (
+            {label: route.get(key) for label, route in result["routes"].items()}
+            for key in ("median_ms", "bytes")
+        )
+        ratios = [document["ratios"][f"{name}: {pair}"]["value"] for pair in gains]
+        for pair, ratio in zip(gains, ratios, strict=True):
+            gains[pair].append(ratio)
+        dynamic = "edgeattn TFLite dynamic"
+        cells = [
+            *(f"{times[label]:.3f}" for label in ("edgeattn TFLite", "edgeattn ONNX")),
+            *(f"{1 / ratio:.2f}" for ratio in ratios),
+            f"{times[dynamic]:.3f}",
+            *(f"{sizes[label] / 1000:.0f}" for label in ("edgeattn TFLite", dynamic)),
+        ]
+        lines.append(f"| {WORDS[name]} | {' | '.join(cells)} |")
+    tflite, onnx = (f"{min(ratios):.1f} to {max(ratios):.1f} times" for ratios in gains.values())
+    means = [document["ratios"][f"geometric mean: {pair}"]["value"] for pair in gains]
+    summary = (
+        f"The TFLite files are {tflite} as fast as those of TensorFlow's converter (geometric mean "
+        f"{means[0]:.1f}), the ONNX files {onnx} as fast as those of Keras' export "
+        f"({means[1]:.1f}). Measured on {document['machine']['processor']} with one thread, on "
+        f"{document['measured']}."
+    )
+    return "\n".join([summary, "", *lines])
 
 
 def summary_page(document: Any, counts: Any) -> str:

@@ -24,7 +24,7 @@ from benchmarks import (
     targets,
     timing,
 )
-from benchmarks.model_names import NAMES, RECURRENT
+from benchmarks.model_names import NAMES, RECURRENT, WORDS
 
 PROJECT = Path(__file__).parents[1]
 TFLITE, ONNX = "edgeattn TFLite", "edgeattn ONNX"
@@ -368,6 +368,12 @@ def test_page_is_generated_from_the_recorded_results():
     latest, counts = (page.read(page.RESULTS / f"{n}.json") for n in ("latest", "instructions"))
     text = page.PAGE.read_text()
     assert page.with_results(text, latest, counts) == text
+    readers = page.READERS_PAGE.read_text()
+    assert page.with_expectations(readers, latest) == readers
+
+
+def test_every_model_has_words():
+    assert tuple(WORDS) == NAMES
 
 
 def test_tables_and_figures(document, counts, tmp_path):
@@ -378,6 +384,8 @@ def test_tables_and_figures(document, counts, tmp_path):
     assert "Some CPU, one thread of 2" in text
     assert f"| {NAMES[0]} | 4.000 (3.600-4.400) | failed |" in text
     assert ", incorrect: 0" in text
+    expected = tables.expectations(document)
+    assert all(f"| {words} | " in expected for words in WORDS.values())
     figures.plot(document, tmp_path / "plot.svg")
     figures.plot_conversion(document["conversion"], tmp_path / "conversion.svg")
     assert all((tmp_path / f"{name}.svg").stat().st_size > 1000 for name in ("plot", "conversion"))

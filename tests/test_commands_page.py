@@ -41,7 +41,8 @@ def generated_page() -> str:
     parts = [
         "# Commands",
         "",
-        "Generated from `edgeattn --help` by `python tests/test_commands_page.py`.",
+        "Look up the options of every command here. `python tests/test_commands_page.py` generates",
+        "this page from `edgeattn --help`.",
     ]
     for words in [[], *([*name] for name in command_names())]:
         command = command_of(*words) if words else cli
