@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -52,6 +53,12 @@ def check_positive(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value > 0:
             raise UsageError(f"{name} is {value}.", hint="Pass a positive number.")
+
+
+def check_seconds(seconds: float) -> None:
+    """Raise :class:`UsageError` if a time limit is negative or not finite."""
+    if not 0 <= seconds < math.inf:
+        raise UsageError(f"seconds is {seconds}.", hint="Pass a finite number of at least 0.")
 
 
 def optional_path(value: StrPath | None) -> Path | None:

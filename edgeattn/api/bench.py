@@ -11,6 +11,7 @@ from edgeattn.api.arguments import (
     TargetOptions,
     artifact_selection,
     check_positive,
+    check_seconds,
     optional_path,
 )
 from edgeattn.api.result import Result, number
@@ -127,6 +128,7 @@ def bench(
 
     counts = (threads,) if isinstance(threads, int) else tuple(threads)
     check_positive(runs=runs, sustained=sustained)
+    check_seconds(seconds)
     if any(count < 1 for count in counts):
         raise UsageError(f"threads has {min(counts)}.", hint="Pass numbers of at least 1.")
     selection = artifact_selection(formats, schemes)

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn import progress
-from edgeattn.api.arguments import StrPath, artifact_selection, check_positive, optional_path
+from edgeattn.api.arguments import (
+    StrPath,
+    artifact_selection,
+    check_positive,
+    check_seconds,
+    optional_path,
+)
 from edgeattn.api.result import Result, plain
 from edgeattn.api.sources import BundleLike, bundle_path, opened
 from edgeattn.errors import EdgeattnError, OutputError, UsageError
@@ -93,9 +99,10 @@ def deploy(
     from edgeattn.deployment.rollback import roll_back
 
     check_positive(keep=keep)
+    check_seconds(seconds)
     destinations = _destinations(hosts, hosts_file)
     if wheels is not None and not install:
-        raise UsageError("--wheels requires --install.")
+        raise UsageError("--wheels requires --install.", hint="Add --install.")
     if install and python is not None:
         raise UsageError(
             "--install installs edgeattn into ~/edge, and --python selects another Python.",

@@ -137,7 +137,8 @@ class Bundle:
             labels = ", ".join(item.label for item in self.manifest.artifacts) or "none"
             requested = " ".join([*formats, *schemes]) or "any format and scheme"
             raise BundleError(
-                f"{self.path} has no artifact for {requested}. Its artifacts: {labels}."
+                f"{self.path} has no artifact for {requested}. Its artifacts: {labels}.",
+                hint="Select one of them, or convert the model again with that scheme.",
             )
         return selected
 

@@ -10,6 +10,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
 from edgeattn.cli.terminal import styled_line
+from edgeattn.cli.values import Integer, Number
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
@@ -24,27 +25,27 @@ NO_THROTTLING_FLAGS = "This machine does not report whether it is throttled."
 @options.artifact_selection
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     multiple=True,
     help="Number of threads; repeatable. Default: the powers of two up to the number of cores.",
 )
 @click.option(
     "--runs",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     default=700,
     show_default=True,
     help="Valid runs of each artifact; p90 requires 64, p99 requires 662.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=60,
     show_default=True,
     help="Time limit for all artifacts together, per number of threads.",
 )
 @click.option(
     "--sustained",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="SECONDS",
     help="Run each artifact this long without pause instead, to measure temperature, throttling "
     "and energy.",

@@ -51,6 +51,13 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
+class Group(click.Group):
+    """A command that consists of commands."""
+
+    context_class = Context
+    command_class = Command
+
+
 def shared_options() -> list[click.Option]:
     """The options of all commands. They are accepted before the command too."""
     shared: dict[str, Any] = {"is_eager": True, "expose_value": False}
@@ -71,6 +78,7 @@ def shared_options() -> list[click.Option]:
             ["--recipe"],
             metavar="NAME",
             callback=_collect,
+            shell_complete=_complete_recipe,
             help="Recipe of the config file to use.",
             **shared,
         ),
@@ -118,6 +126,21 @@ def _collect(context: click.Context, parameter: click.Parameter, value: Any) -> 
         _apply(context, context.command)
 
 
+def _complete_recipe(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The recipes of the config file in this folder; none if it is malformed."""
+    from pathlib import Path
+
+    from edgeattn.cli.commands import COMMANDS
+    from edgeattn.cli.config_file import find
+
+    try:
+        config = find(Path.cwd(), COMMANDS)
+    except UsageError:
+        return []
+    names = [] if config is None else list(config.recipes)
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def _chosen(context: click.Context) -> dict[str, Any]:
     """The values of the options of config files that were passed at one level."""
     values: dict[str, Any] = context.meta.setdefault(f"{_CHOSEN}.{context.command_path}", {})
@@ -129,7 +152,9 @@ def _apply(context: click.Context, command: Command) -> None:
     from edgeattn.cli.commands import load_command
     from edgeattn.cli.config_values import check_tables, defaults
 
-    levels = [context] if context.parent is None else [context.parent, context]
+    levels = [context]
+    while levels[0].parent is not None:
+        levels.insert(0, levels[0].parent)
     chosen = {k: v for level in levels for k, v in _chosen(level).items() if v}
     recipe = chosen.get("recipe")
     config = _config_file(chosen)
@@ -140,10 +165,10 @@ def _apply(context: click.Context, command: Command) -> None:
                 hint="Add --config FILE, or write the recipe to edgeattn.toml in this folder.",
             )
         return
-    name = command.name or ""
-    table = config.options(name, recipe)
+    words = [level.info_name or "" for level in levels[1:]] or [command.name or ""]
+    table = config.options(words, recipe)
     check_tables(config, {used: load_command(used) for _, used, _ in config.tables})
-    context.default_map = defaults(config, name, table, command)
+    context.default_map = defaults(config, ".".join(words), table, command)
     context.meta[_CONFIG] = (config, recipe, table)
 
 

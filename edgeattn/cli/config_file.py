@@ -9,14 +9,14 @@ target = "litert"
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeattn.cli.values import suggestion
 from edgeattn.errors import UsageError
 
 OWN, SHARED = "edgeattn.toml", "pyproject.toml"
@@ -53,13 +53,15 @@ class ConfigFile:
             for command, table in commands.items():
                 yield f"{prefix}{RECIPES}.{recipe}.{command}", command, table
 
-    def options(self, command: str, recipe: str | None) -> Table:
-        """The options of a command: those of the recipe before those of all.
+    def options(self, words: Sequence[str], recipe: str | None) -> Table:
+        """The options of the command ``words``: those of the recipe before those of all.
 
         Raises :class:`UsageError` if there is no such recipe, or it has none for the command.
         """
+        command = ".".join(words)
+        general = _inner_table(self.commands, words) or {}
         if recipe is None:
-            return self.commands.get(command, {})
+            return general
         if recipe not in self.recipes:
             listed = ", ".join(self.recipes) or "none"
             raise UsageError(
@@ -67,20 +69,23 @@ class ConfigFile:
                 hint=suggestion(recipe, self.recipes)
                 or f"Add a table [recipes.{recipe}.{command}].",
             )
-        if command not in self.recipes[recipe]:
+        special = _inner_table(self.recipes[recipe], words)
+        if special is None:
             listed = ", ".join(self.recipes[recipe])
             raise UsageError(
                 f"{self.path}: the recipe {recipe!r} has no options of {command}, only of: "
                 f"{listed}.",
                 hint=f"Omit --recipe, or add a table [recipes.{recipe}.{command}].",
             )
-        return {**self.commands.get(command, {}), **self.recipes[recipe][command]}
+        return {**general, **special}
 
 
-def suggestion(name: str, names: Collection[str]) -> str | None:
-    """A question with the most similar of ``names``; None if none is similar."""
-    similar = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {similar[0]}?" if similar else None
+def _inner_table(table: Table, words: Sequence[str]) -> Table | None:
+    for word in words:
+        if not isinstance(table, dict) or word not in table:
+            return None
+        table = table[word]
+    return table
 
 
 def find(folder: Path, commands: Collection[str]) -> ConfigFile | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from edgeattn.cli.config_file import ConfigFile, Table, suggestion
+from edgeattn.cli.config_file import ConfigFile, Table
+from edgeattn.cli.values import Integer, Number, suggestion
 from edgeattn.errors import UsageError
 
 # What happens once, and what scripts that read the output must pass.
@@ -30,7 +31,26 @@ PATHS_IN_TEXT = ("architecture", "compare")
 def check_tables(config: ConfigFile, commands: Mapping[str, click.Command]) -> None:
     """Raise :class:`UsageError` for the first wrong name or value in any table of ``config``."""
     for title, command, table in config.tables:
-        defaults(config, title, table, commands[command])
+        _check(config, title, table, commands[command])
+
+
+def _check(config: ConfigFile, title: str, table: Any, command: click.Command) -> None:
+    """Check the options of a command, or the tables of the commands of a group."""
+    if not isinstance(table, dict):
+        raise UsageError(
+            f"{config.path}: {title} is {table!r}, not a table.", hint=f"Write a table: [{title}]"
+        )
+    if not isinstance(command, click.Group):
+        defaults(config, title, table, command)
+        return
+    for name, inner in table.items():
+        if name not in command.commands:
+            raise UsageError(
+                f"{config.path}: {title}.{name} is not a table of a command.",
+                hint=suggestion(name, command.commands)
+                or f"The commands are {', '.join(command.commands)}.",
+            )
+        _check(config, f"{title}.{name}", inner, command.commands[name])
 
 
 def defaults(
@@ -95,9 +115,7 @@ def _single(config: ConfigFile, place: str, key: str, raw: Any, option: click.Op
     try:
         option.type(raw, option, click.Context(click.Command(None)))
     except click.BadParameter as error:
-        choices = getattr(option.type, "choices", ())
-        hint = suggestion(raw, choices) if isinstance(raw, str) else None
-        raise UsageError(f"{place}: {error.message}", hint=hint) from error
+        raise UsageError(f"{place}: {error.message}") from error
     return raw
 
 
@@ -105,9 +123,9 @@ def _expected(option: click.Option) -> tuple[str, tuple[type, ...]]:
     """What the value of an option must be, in words and as types."""
     if option.is_flag:
         return "true or false", (bool,)
-    if isinstance(option.type, type(click.INT)):
+    if isinstance(option.type, Integer):
         return "an integer", (int,)
-    if isinstance(option.type, type(click.FLOAT)):
+    if isinstance(option.type, Number):
         return "a number", (int, float)
     return "a string in quotes", (str,)
 

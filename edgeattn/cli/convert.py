@@ -9,6 +9,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command, recorded_options
 from edgeattn.cli.conversion import conversion_lines
+from edgeattn.cli.values import Choice, Integer
 
 
 @click.command("convert", cls=Command)
@@ -24,7 +25,7 @@ from edgeattn.cli.conversion import conversion_lines
 @click.option(
     "--target",
     "targets",
-    type=click.Choice(["litert", "tflite-runtime", "onnxruntime", "tflite-micro"]),
+    type=Choice(["litert", "tflite-runtime", "onnxruntime", "tflite-micro"]),
     multiple=True,
     help="Runtime the files are for; repeatable. Default: litert and onnxruntime.",
 )
@@ -47,13 +48,13 @@ from edgeattn.cli.conversion import conversion_lines
 )
 @click.option(
     "--arena",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     metavar="BYTES",
     help="Largest arena of a file for tflite-micro; a larger file is not written.",
 )
 @click.option(
     "--attention-precision",
-    type=click.Choice(["auto", "int8", "int16", "float32"]),
+    type=Choice(["auto", "int8", "int16", "float32"]),
     default="auto",
     show_default=True,
     help="Precision of attention's scores and softmax: int8 in int8 files, int16 in int16x8 files, "
@@ -64,7 +65,7 @@ from edgeattn.cli.conversion import conversion_lines
     is_flag=True,
     help="Keep files that do not achieve their scheme, instead of failing.",
 )
-@click.option("--opset", type=click.IntRange(13, 21), help="ONNX operator set. Default: 18.")
+@click.option("--opset", type=Integer(13, 21), help="ONNX operator set. Default: 18.")
 @options.model_source_by_length
 @click.option(
     "--attention",
@@ -76,14 +77,14 @@ from edgeattn.cli.conversion import conversion_lines
 @click.option("--no-attention", is_flag=True, help="Do not export attention maps.")
 @click.option(
     "--lowering",
-    type=click.Choice(["auto", "unrolled", "chunked", "fused"]),
+    type=Choice(["auto", "unrolled", "chunked", "fused"]),
     default="auto",
     show_default=True,
     help="Form of recurrences in TFLite: auto aims at speed, fused gives the smallest file.",
 )
 @click.option(
     "--batch",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     default=1,
     show_default=True,
     help="Batch size of TFLite files. ONNX files accept any, or 1 if quantized dynamically.",

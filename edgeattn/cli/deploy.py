@@ -10,6 +10,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
+from edgeattn.cli.values import Integer, Number
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @options.artifact_selection
 @click.option(
     "--keep",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     default=3,
     show_default=True,
     help="Number of versions to keep on the device, including the current one.",
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 @click.option("--no-bench", is_flag=True, help="Skip the latency measurement.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=10,
     show_default=True,
     help="Duration of the latency measurement, all artifacts together.",

@@ -40,7 +40,9 @@ def command(host: str | None, access: options.DeviceAccess, as_json: bool) -> in
     obstacles: tuple[Advice, ...] = ()
     if host is None:
         if access != options.DeviceAccess():
-            raise UsageError("--python and --ssh-config require USER@HOST.")
+            raise UsageError(
+                "--python and --ssh-config require USER@HOST.", hint="Add the host to check."
+            )
         with output.progress(as_json):
             device, checks = describe_device(), runtime_check.check_runtimes()
     else:

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from edgeattn.cli import options, output
+from edgeattn.cli.command import Group
+from edgeattn.cli.values import Integer
 from edgeattn.errors import UsageError
 
 
-@click.group("fleet")
+@click.group("fleet", cls=Group)
 def command() -> None:
     """Write what an updater of a fleet, such as Mender, needs to install bundles."""
 
@@ -123,7 +125,7 @@ def mender_artifact(
 @click.option("--allow-older", is_flag=True, help="Accept bundles older than the one that serves.")
 @click.option(
     "--keep",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     default=3,
     show_default=True,
     help="Number of versions to keep on the device, including the current one.",

@@ -19,6 +19,7 @@ from click.core import ParameterSource
 
 from edgeattn.api import arguments
 from edgeattn.api.arguments import ALL
+from edgeattn.cli.values import Choice, Integer, Number
 from edgeattn.process.limits import SECONDS, limited_to, run_limits
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, MAX_DROP, SCHEMES
 
@@ -69,7 +70,7 @@ ignore_option = click.option(
 formats_option = click.option(
     "--format",
     "formats",
-    type=click.Choice([*FORMATS, ALL]),
+    type=Choice([*FORMATS, ALL]),
     multiple=True,
     help="File format; repeatable. Default: all.",
 )
@@ -85,7 +86,7 @@ raw_calibration_option = click.option(
 )
 threads_option = click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     default=1,
     show_default=True,
     help="Threads of the runtime.",
@@ -96,7 +97,7 @@ def max_drop_option(limited: str) -> Callable[[Any], Any]:
     """``--max-drop``; ``limited`` is what it limits, for the help."""
     return click.option(
         "--max-drop",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=Number(0, 1, min_open=True, max_open=True),
         default=MAX_DROP,
         show_default=True,
         help=f"Largest accepted {limited}, at 95% confidence: 0.02 is two percentage points.",
@@ -118,7 +119,7 @@ def limits_options(timeout_help: str, memory_help: str) -> Callable[[Any], Any]:
     """``--timeout`` and ``--memory``, which apply without a parameter of the command."""
     timeout = click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         metavar="SECONDS",
         default=SECONDS,
         show_default=True,
@@ -128,7 +129,7 @@ def limits_options(timeout_help: str, memory_help: str) -> Callable[[Any], Any]:
     )
     memory = click.option(
         "--memory",
-        type=click.FloatRange(min=MIN_MEMORY),
+        type=Number(min=MIN_MEMORY),
         metavar="MIB",
         expose_value=False,
         callback=_limit("memory", 2**20),
@@ -147,7 +148,7 @@ def schemes_option(help: str) -> Callable[[Any], Any]:
     return click.option(
         "--scheme",
         "schemes",
-        type=click.Choice([*SCHEMES, *EXPERIMENTAL, ALL]),
+        type=Choice([*SCHEMES, *EXPERIMENTAL, ALL]),
         multiple=True,
         help=help,
     )
@@ -206,7 +207,7 @@ _FRONT_END = (
 model_source = _model_source(
     click.option(
         "--time-steps",
-        type=click.IntRange(min=1),
+        type=Integer(min=1),
         help="Sequence length, if the model leaves it free.",
     ),
     *_FRONT_END,
@@ -214,7 +215,7 @@ model_source = _model_source(
 model_source_by_length = _model_source(
     click.option(
         "--time-steps",
-        type=click.IntRange(min=1),
+        type=Integer(min=1),
         multiple=True,
         help="Sequence length, if the model leaves it free; repeatable, for a bundle for each.",
     ),

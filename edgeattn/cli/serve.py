@@ -11,6 +11,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
+from edgeattn.cli.values import Integer, Number
 
 if TYPE_CHECKING:
     from edgeattn.serving.server import Server
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=Integer(0, 65535),
     default=8000,
     show_default=True,
     help="Port to listen on; 0 for a free one.",
 )
 @click.option(
     "--max-size",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="MIB",
     default=1.0,
     show_default=True,
@@ -41,14 +42,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-requests",
-    type=click.IntRange(1, 64),
+    type=Integer(1, 64),
     default=8,
     show_default=True,
     help="Limit of requests that wait or run; others get status 503.",
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86400),
+    type=Number(min=0, min_open=True, max=86400),
     metavar="SECONDS",
     default=10.0,
     show_default=True,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--memory",
-    type=click.FloatRange(min=options.MIN_MEMORY),
+    type=Number(min=options.MIN_MEMORY),
     metavar="MIB",
     help="Memory limit of the process that runs the artifact. Default: that of the machine.",
 )

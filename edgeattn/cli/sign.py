@@ -1,5 +1,6 @@
 """``edgeattn sign``"""
 
+import zipfile
 from pathlib import Path
 
 import click
@@ -28,7 +29,7 @@ def command(bundle: Path, key: Path, as_json: bool, quiet: bool) -> int:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.bundle.signing import sign
 
-    if bundle.is_file():
+    if zipfile.is_zipfile(bundle):
         raise UsageError(f"{bundle} is a packed bundle.", hint="Sign the folder, then pack it.")
     signature = sign(Bundle.open(bundle), key)
     if as_json:

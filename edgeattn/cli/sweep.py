@@ -10,6 +10,7 @@ import click
 
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
+from edgeattn.cli.values import Integer
 from edgeattn.errors import UsageError
 from edgeattn.printable import Text, join_lines
 
@@ -31,7 +32,7 @@ LISTED = 20
 )
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     help="Largest number of bundles to compute.",
 )
 @click.option("--retry", is_flag=True, help="Compute results again that are failures.")
@@ -40,7 +41,7 @@ LISTED = 20
 )
 @click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     help="Bundles to compute in parallel on this machine. Default: one per core.",
 )
 @click.option(

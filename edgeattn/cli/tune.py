@@ -10,6 +10,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command, recorded_options
 from edgeattn.cli.terminal import styled_line
+from edgeattn.cli.values import Choice, Integer
 from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--for",
     "aim",
-    type=click.Choice(["size", "latency"]),
+    type=Choice(["size", "latency"]),
     default="size",
     show_default=True,
     help="What to minimize: bytes, or the median latency.",
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 @click.option(
     "--most",
     "max_candidates",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     default=80,
     show_default=True,
     help="Largest number of files to convert.",

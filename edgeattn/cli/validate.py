@@ -9,6 +9,7 @@ import click
 from edgeattn.cli import diagnosis, options, output
 from edgeattn.cli.command import Command
 from edgeattn.cli.terminal import styled_line
+from edgeattn.cli.values import Choice, Integer
 from edgeattn.cli.verdict import verdict_text
 
 
@@ -25,7 +26,7 @@ from edgeattn.cli.verdict import verdict_text
 @options.max_drop_option("drop of the task's score or share of changed answers")
 @click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     help="Number of parallel worker processes. Default: one per core.",
 )
 @click.option(
@@ -101,7 +102,7 @@ from edgeattn.cli.verdict import verdict_text
 @click.option("--junit", type=options.PATH, help="JUnit XML file to write, for CI systems.")
 @click.option(
     "--junit-inconclusive",
-    type=click.Choice(["error", "failure", "skipped"]),
+    type=Choice(["error", "failure", "skipped"]),
     default="error",
     show_default=True,
     help="What --junit writes for a result that is inconclusive or did not run.",

@@ -30,7 +30,9 @@ def write_prepared(path: Path, front_end: FrontEnd, inputs: Specs, target: Path)
     """
     names = [spec.name for spec in sample_inputs(inputs)]
     if not path.is_file():
-        raise SampleError(f"No such file of samples: {path}")
+        raise SampleError(
+            f"No such file of samples: {path}", hint="Pass a .jsonl or .npz file of raw samples."
+        )
     labels: Tensors
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path)

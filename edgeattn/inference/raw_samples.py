@@ -29,7 +29,10 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
     :func:`~edgeattn.inference.raw_stream.read_raw`. Raises :class:`SampleError`.
     """
     if not path.is_file():
-        raise SampleError(f"No such file of samples: {path}")
+        raise SampleError(
+            f"No such file of samples: {path}",
+            hint="Pass a .txt, .csv, .wav, .npz or .npy file of raw samples.",
+        )
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy"):
         return _of_arrays(path, [spec.name for spec in specs])

@@ -129,14 +129,19 @@ def open_samples(
     """
     path = Path(path)
     if not path.is_file():
-        raise SampleError(f"No such file of samples: {path}")
+        raise SampleError(
+            f"No such file of samples: {path}", hint="Pass an .npz, .npy or .csv file of samples."
+        )
     suffix = path.suffix.lower()
     if suffix == ".npz":
         file = _open_npz(path, specs, outputs, ignore)
     elif suffix in (".npy", ".csv"):
         file = _open_single(path, specs)
     else:
-        raise SampleError(f"{path.name} is not a file of samples: expected .npz, .npy or .csv.")
+        raise SampleError(
+            f"{path.name} is not a file of samples: expected .npz, .npy or .csv.",
+            hint="Save the arrays in Python: numpy.savez('samples.npz', x=inputs, y=labels)",
+        )
     for spec in specs:
         if suffix != ".csv" and spec.name in file.inputs:
             check_shape(file.inputs[spec.name].shape, spec)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
+import click
 import pytest
 from artifacts import write_dense_bundle
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.config_record import ConfigRecord, stored_config, stored_in_bundles
 from edgeattn.bundle.manifest import Manifest
-from edgeattn.cli.commands import COMMANDS
+from edgeattn.cli import config_values
+from edgeattn.cli.command import Command
+from edgeattn.cli.commands import COMMANDS, load_command
 from edgeattn.cli.config_file import find
 
 ONNX_ONLY = '[validate]\nformat = "onnx"\n'
@@ -185,6 +189,9 @@ def test_search(tmp_path):
         ("[validate]\ndata = ['a']\n", "[validate] data is ['a'].", "Write a string in quotes."),
         ("[validate]\ndata = 2026-11-27\n", "data is datetime.date", "Write a string in quotes."),
         ("[validate]\nformat = 'onx'\n", "format: 'onx' is not one of", "Did you mean onnx?"),
+        ("[fleet]\nname = 'a'\n", "fleet.name is not a table of a command", "mender-artifact"),
+        ("[fleet]\nmender-module = 1\n", "fleet.mender-module is 1, not a table", "[fleet."),
+        ("[fleet.mender-module]\nkeep = '3'\n", "mender-module] keep is '3'.", "an integer"),
         ("[validate]\nformat = [1]\n", "format is 1.", "or an array of such values"),
         ("[validate]\nformat = [['onnx']]\n", "format is ['onnx'].", "or an array"),
         # Tables of other commands and of recipes that are not used.
@@ -253,13 +260,18 @@ def test_a_found_file_writes_only_beside_itself(edgeattn, tmp_path, path):
     assert "No such bundle: b.edge" in result.err
 
 
+def leaves(command):
+    """The commands of a group, or the command itself."""
+    return command.commands.values() if isinstance(command, click.Group) else [command]
+
+
 def test_every_option_that_names_code_or_a_file_to_write_exists():
     """A renamed option would lose its protection."""
-    from edgeattn.cli import config_values
-    from edgeattn.cli.commands import load_command
-
     options = {
-        name for command in COMMANDS for name in config_values._options(load_command(command))
+        name
+        for command in COMMANDS
+        for leaf in leaves(load_command(command))
+        for name in config_values._options(leaf)
     }
     protected = {*config_values.NAMED_ONLY, *config_values.WRITTEN, *config_values.PATHS_IN_TEXT}
     assert protected <= options
@@ -267,22 +279,40 @@ def test_every_option_that_names_code_or_a_file_to_write_exists():
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_option_has_a_known_kind(name):
-    """Options of other kinds would accept any text."""
-    from edgeattn.cli import config_values
-    from edgeattn.cli.commands import load_command
+def test_every_option_that_names_a_host_or_code_is_protected(name):
+    pattern = r"HOST|ADDRESS|FILE\.py|ssh|Python that|Python on"
+    for leaf in leaves(load_command(name)):
+        for key, option in config_values._options(leaf).items():
+            if re.search(pattern, f"{option.metavar} {option.help}"):
+                assert key in config_values.NAMED_ONLY, key
 
-    for option in config_values._options(load_command(name)).values():
-        kind, _ = config_values._expected(option)
-        assert option.nargs == 1
-        expected = {
-            "boolean": "true or false",
-            "integer": "an integer",
-            "integer range": "an integer",
-            "float": "a number",
-            "float range": "a number",
-        }
-        assert kind == expected.get(option.type.name, "a string in quotes")
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_accepts_config_files_and_knows_the_kinds_of_its_options(name):
+    """Options of other kinds would accept any text."""
+    kinds = {"boolean": "true or false", "integer": "an integer", "number": "a number"}
+    for leaf in leaves(load_command(name)):
+        assert isinstance(leaf, Command)
+        for option in config_values._options(leaf).values():
+            assert option.nargs == 1
+            kind, _ = config_values._expected(option)
+            assert kind == kinds.get(option.type.name, "a string in quotes")
+            assert option.type.name in (*kinds, "text", "path", "choice")
+
+
+def test_a_command_of_a_group(edgeattn, dense_bundle, tmp_path):
+    (tmp_path / "edgeattn.toml").write_text(
+        '[fleet.mender-module]\nkeep = 5\n[recipes.a.fleet.mender-module]\nroot = "/r"\n'
+    )
+    for arguments, keep in (([], "5"), (["--keep", 7], "7")):
+        result = edgeattn("fleet", "mender-module", "-o", "m", "--force", *arguments)
+        assert result.code == 0, result.err
+        assert ("Options from edgeattn.toml: keep" in result.err) == (keep == "5")
+        assert keep in (tmp_path / "m").read_text()
+    result = edgeattn("fleet", "mender-module", "-o", "m", "--force", "--recipe", "a")
+    assert "Options from edgeattn.toml, recipe a: keep, root" in result.err
+    result = edgeattn("inspect", dense_bundle.path, "--recipe", "a")
+    assert (result.code, "has no options of inspect" in result.err) == (2, True)
 
 
 def test_the_manifest_has_the_options(tmp_path):

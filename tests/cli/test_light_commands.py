@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,25 +70,57 @@ def test_version(edgeattn):
         assert version == importlib.metadata.version(name)
 
 
+def completion(words, shell="bash_complete", folder=None):
+    """What the shell gets for ``words``, the last of which is to be completed."""
+    environment = {**os.environ, "_EDGEATTN_COMPLETE": shell, "COMP_WORDS": words}
+    process = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv[0] = 'edgeattn'; "
+         "from edgeattn.cli.main import main; main()"],
+        env={**environment, "COMP_CWORD": str(len(words.split()) - 1)},
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.stderr == ""
+    return process.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
         ("edgeattn val", "plain,validate"),
         ("edgeattn validate --max-d", "plain,--max-drop"),
         ("edgeattn convert --schem", "plain,--scheme"),
+        ("edgeattn validate --format o", "plain,onnx"),
+        ("edgeattn fleet mender-m", "plain,mender-module"),
+        ("edgeattn validate --recipe p", "plain,pi5"),
     ],
 )
-def test_the_completion_of_the_readme(words, completed):
+def test_the_completion_of_the_readme(words, completed, tmp_path):
     lines = re.findall(r"_EDGEATTN_COMPLETE=(\w+)_source edgeattn", README.read_text("utf-8"))
     assert lines == ["bash", "zsh", "fish"]
-    environment = {**os.environ, "_EDGEATTN_COMPLETE": "bash_complete", "COMP_WORDS": words}
-    process = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv[0] = 'edgeattn'; "
-         "from edgeattn.cli.main import main; main()"],
-        env={**environment, "COMP_CWORD": str(len(words.split()) - 1)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert process.stdout.splitlines() == [completed]
+    config = tmp_path / "edgeattn.toml"
+    config.write_text("[recipes.pi5.validate]\n[recipes.zero2.validate]\n")
+    assert completion(words, folder=tmp_path).splitlines() == [completed]
+
+
+def test_completion_beside_a_malformed_config_file(tmp_path):
+    (tmp_path / "edgeattn.toml").write_text("[")
+    assert completion("edgeattn validate --max-d", folder=tmp_path) == "plain,--max-drop\n"
+    assert completion("edgeattn validate --recipe p", folder=tmp_path).strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [
+        ("bash", "complete -o nosort -F _edgeattn_completion edgeattn"),
+        ("zsh", "#compdef edgeattn"),
+        ("fish", 'complete --no-files --command edgeattn --arguments "(_edgeattn_completion)";'),
+    ],
+)
+def test_completion_scripts(shell, line):
+    if shell == "bash" and shutil.which("bash") is None:
+        pytest.skip("bash is not installed")
+    script = completion("", f"{shell}_source")
+    assert line in [text.strip() for text in script.splitlines()]
 
 
 def test_without_a_command(edgeattn):

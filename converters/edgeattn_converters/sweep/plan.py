@@ -95,7 +95,10 @@ def read_plan(url: str) -> Plan:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(f"No such plan: {url}", hint="Pass a TOML file.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{name} is not a TOML file: {error}") from error
+        raise UsageError(
+            f"{name} is not a TOML file: {error}",
+            hint="Pass a plan: a TOML file with a table [[models]] for each model.",
+        ) from error
     tables = document.get("models", [])
     if not isinstance(tables, list):
         raise UsageError(f"{name}: models is no list of tables.", hint="Write [[models]].")

@@ -1,0 +1,58 @@
+"""Types of options whose errors say what is wrong with a value, and what may have been meant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import click
+
+
+def suggestion(name: str, names: Collection[str]) -> str | None:
+    """A question with the most similar of ``names``; None if none is similar."""
+    import difflib
+
+    similar = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {similar[0]}?" if similar else None
+
+
+class Choice(click.Choice):  # type: ignore[type-arg]
+    """One of several names."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            question = suggestion(str(value), [str(choice) for choice in self.choices])
+            self.fail(f"{error.message} {question}" if question else error.message, param, ctx)
+
+
+class Integer(click.IntRange):
+    """An integer in a range."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not an integer.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A finite number in a range: NaN is in every range, and infinity in those without an end."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return super().convert(number, param, ctx)
