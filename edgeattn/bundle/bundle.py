@@ -39,6 +39,7 @@ from edgeattn.bundle.manifest import (
 from edgeattn.bundle.unlisted_files import refuse_unlisted_files
 from edgeattn.bundle.verified_file import COPY_AGAIN, changed_file, read_file, read_signature
 from edgeattn.errors import BundleError, SampleError, UsageError
+from edgeattn.printable import printable
 
 if TYPE_CHECKING:
     from edgeattn.frontend.description import FrontEnd
@@ -57,6 +58,10 @@ class Bundle:
     manifest: Manifest
     # The bytes of the manifest, if the bundle was opened.
     content: bytes | None = None
+
+    def __repr__(self) -> str:
+        labels = ", ".join(artifact.label for artifact in self.manifest.artifacts)
+        return f"<Bundle {printable(str(self.path))}: {labels or 'no artifact'}>"
 
     @classmethod
     def open(cls, path: Path, check: SignatureCheck | None = None) -> Bundle:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from edgeattn.printable import printable
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, MICRO, SCHEMES
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ class Artifact:
     achieved: Mapping[str, Any] = field(default_factory=dict)
     runtimes: Mapping[str, str] = field(default_factory=dict)
     free_axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Artifact {printable(self.path)}: {self.label}, {self.bytes:,} bytes>"
 
     @property
     def label(self) -> str:
@@ -146,6 +150,10 @@ class Manifest:
     created: int | None = None
     frontend: Mapping[str, str] | None = None
     config: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        labels = ", ".join(artifact.label for artifact in self.artifacts) or "no artifact"
+        return f"<Manifest of {printable(str(self.model['file']))}: {labels}>"
 
     @property
     def hashes(self) -> dict[str, str]:

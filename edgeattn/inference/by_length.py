@@ -41,6 +41,9 @@ class ModelByLength(Model):
             shape = next(spec.shape for spec in model.artifact.inputs if spec.name == names[0])
             self._by_shape[shape[1:]] = self._by_shape[(1, *shape[1:])] = model
 
+    def __repr__(self) -> str:
+        return f"<Model for {', '.join(map(str, self.models))} steps: {list(self.models.values())}>"
+
     def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:
         """The outputs of the model for the length of ``sample``, see :meth:`Model.__call__`.
 

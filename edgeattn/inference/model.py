@@ -11,6 +11,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import BundleError, EdgeattnError, SampleError
 from edgeattn.inference.session import Session
+from edgeattn.printable import printable
 from edgeattn.runners.batching import missing_input
 from edgeattn.samples.finite import invalid_input, invalid_output, is_invalid
 from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
@@ -71,6 +72,10 @@ class Model:
         # The runtime's inputs and outputs are one set of arrays, for all threads.
         self._lock = threading.Lock()
         self._thread = threading.local()
+
+    def __repr__(self) -> str:
+        file = f"{printable(self.artifact.path)} ({self.artifact.label})"
+        return f"<Model {file} in {printable(self.runtime)}>"
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.metrics.verdict import NOT_RUN, PASS
+from edgeattn.printable import printable
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact, Manifest
@@ -65,6 +66,9 @@ class Recommendation:
     @property
     def artifact(self) -> Artifact | None:
         return None if self.candidate is None else self.candidate.artifact
+
+    def __repr__(self) -> str:
+        return f"<Recommendation {printable(self.line)}>"
 
     @property
     def line(self) -> str:

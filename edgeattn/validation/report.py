@@ -71,6 +71,9 @@ class ArtifactReport:
     outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<ArtifactReport {self.artifact.label}: {self.verdict}>"
+
     @property
     def verdict(self) -> str:
         """``"pass"``, ``"fail"``, ``"inconclusive"`` or ``"not run"``."""
@@ -230,6 +233,10 @@ class Report:
     """The report on a bundle. It fails if any artifact fails."""
 
     artifacts: tuple[ArtifactReport, ...]
+
+    def __repr__(self) -> str:
+        verdicts = ", ".join(f"{item.artifact.label} {item.verdict}" for item in self.artifacts)
+        return f"<Report {self.verdict}: {verdicts}>"
 
     @property
     def verdict(self) -> str:

@@ -21,7 +21,7 @@ x = np.random.default_rng(0).random((8000, 10, 1), "float32") ** 3
 inputs = keras.Input((10, 1))
 states = keras.layers.LSTM(32, return_sequences=True)(inputs)
 outputs = keras.layers.Dense(1, name="largest")(Attention(32, name="attention")(states))
-model = keras.Model(inputs, outputs)
+model = keras.Model(inputs, outputs, name="largest")
 model.compile(keras.optimizers.Adam(0.005), "mae")
 history = model.fit(x, x.max(axis=1), epochs=15, batch_size=64, verbose=0)
 
@@ -38,11 +38,11 @@ plots.panels({"attention": weights[:40], "numbers": test[:40, :, 0]})
 # %% [markdown]
 # ## Convert
 #
-# Every file is compared with Keras on the samples: its outputs and its attention.
+# Every file is compared with Keras on the samples: its outputs and its attention. The bundle gets
+# the name of the model, `largest.edge`, in the current folder.
 
 # %%
-bundle = "convert_and_look.edge"
-conversion = edgeattn.convert(model, bundle, samples=test[:64], formats="tflite", force=True)
+conversion = edgeattn.convert(model, samples=test[:64], formats="tflite", force=True)
 conversion
 
 # %% [markdown]

@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import version
 
 import artifacts
 import numpy as np
@@ -40,6 +42,26 @@ def test_validate_returns_the_document_of_the_command(cli_command, dense_bundle)
     page = result._repr_html_()
     assert page.count("<tr>") == 3
     assert "ai-edge-litert" in page
+
+
+def test_objects_are_one_line(dense_bundle):
+    """A notebook shows what a cell ends with; a bundle has thousands of characters of JSON."""
+    result = edgeattn.validate(dense_bundle)
+    artifact = dense_bundle.manifest.artifacts[0]
+    assert repr(artifact) == f"<Artifact {artifact.path}: tflite float32, {artifact.bytes:,} bytes>"
+    assert repr(dense_bundle.manifest) == "<Manifest of hand.h5: tflite float32, onnx float32>"
+    assert repr(result.bundle).endswith("dense.edge: tflite float32, onnx float32>")
+    assert repr(result.report) == "<Report pass: tflite float32 pass, onnx float32 pass>"
+    assert repr(result.report.artifacts[0]) == "<ArtifactReport tflite float32: pass>"
+    assert repr(result.recommendation).startswith("<Recommendation Recommended: dense.float32.")
+    model = edgeattn.load(dense_bundle, format="tflite")
+    runtime = f"ai-edge-litert {version('ai-edge-litert')}"
+    assert repr(model) == f"<Model {artifact.path} (tflite float32) in {runtime}>"
+
+
+def test_names_in_objects_cannot_control_the_terminal(dense_bundle):
+    hostile = replace(dense_bundle.manifest.artifacts[0], path="a\x1b[2J\n.tflite")
+    assert "\\x1b[2J\\n" in one_line(hostile)
 
 
 def test_the_smallest_file_that_passes_is_recommended(dense_bundle):
