@@ -48,7 +48,7 @@ class Window:
 
     def normalized(self, readings: Array) -> Array:
         """One window ``(length, ...)`` as float32, normalized."""
-        x = readings.astype("float32")
+        x = readings.astype("float32", copy=False)
         if self.normalization == "none":
             return x
         if self.normalization == "range":

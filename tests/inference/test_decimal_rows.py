@@ -79,3 +79,33 @@ def test_rows_of_another_width(lines):
 def test_spaces():
     np.testing.assert_array_equal(decimal_rows([b"1 -2.5", b"3e1 4\r"], 2), [[1, -2.5], [30, 4]])
     np.testing.assert_array_equal(decimal_rows([b"1.5", b"2"], 1), [[1.5], [2]])
+
+
+def row_of(line):
+    """A line by rules of its own: fields between commas or, without one, white space."""
+    text = line.decode().strip()
+    return [float(field) for field in (text.split(",") if "," in text else text.split())]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_characters(seed):
+    """What is read is what is in the lines; a line that is malformed is never read."""
+    rng, accepted = random.Random(seed), 0
+    for _ in range(3000):
+        columns = rng.choice([1, 2, 2, 3])
+        separator = rng.choice([",", ",", ", ", " "])
+        lines = []
+        for _ in range(rng.randrange(1, 4)):
+            fields = [
+                "".join(rng.choices("0123456789.-", k=rng.randrange(1, 6))) for _ in range(columns)
+            ]
+            line = list(separator.join(fields))
+            if rng.random() < 0.3:
+                line.insert(rng.randrange(len(line) + 1), rng.choice(",. -+e_\r\tnx"))
+            lines.append("".join(line).encode())
+        rows = decimal_rows(lines, columns)
+        if rows is not None:
+            accepted += 1
+            expected = np.array([row_of(line) for line in lines])
+            assert rows.tobytes() == expected.tobytes(), lines
+    assert accepted > 100
