@@ -122,6 +122,21 @@ def _channels(front_end: FrontEnd) -> int:
     return front_end.window.columns or 1 if front_end.window is not None else 1
 
 
+def read_sound(content: bytes, front_end: FrontEnd) -> Array:
+    """All values of a ``.wav`` file, for a front end with windows of sound.
+
+    Raises :class:`SampleError` as :func:`read_raw`, also if the model takes no sound.
+    """
+    if front_end.window is None or front_end.window.sampling_rate is None:
+        raise SampleError(
+            "The model takes no sound.", hint="Its front end has no window with a sampling_rate."
+        )
+    parts = list(_read_wav(io.BufferedReader(io.BytesIO(content)), front_end))
+    if not parts:
+        raise SampleError("The .wav file has no values.")
+    return np.concatenate(parts)
+
+
 def _read_wav(source: io.BufferedReader, front_end: FrontEnd) -> Iterator[Array]:
     try:
         with wave.open(source) as file:
@@ -144,13 +159,14 @@ def _read_wav(source: io.BufferedReader, front_end: FrontEnd) -> Iterator[Array]
                     hint="Convert it, for example with: sox in.wav -c 1 out.wav",
                 )
             if front_end.window is None:
-                yield _samples(file.readframes(file.getnframes()), file.getnchannels())
+                yield from _whole(file.readframes(file.getnframes()), file.getnchannels())
                 return
             count = FILE_BLOCK if source.seekable() else PIPE_BLOCK
             while data := file.readframes(count):
-                yield _samples(data, file.getnchannels())
-    except (wave.Error, EOFError) as error:
-        raise SampleError(f"The .wav file cannot be read: {error or 'it ends early'}.") from error
+                yield from _whole(data, file.getnchannels())
+    except (wave.Error, EOFError, RuntimeError) as error:  # the last for sizes that do not fit
+        reason = str(error) or "it ends early"
+        raise SampleError(f"The .wav file cannot be read: {reason}.") from error
 
 
 def _blocks(read: Any, channels: int) -> Iterator[Array]:
@@ -162,8 +178,17 @@ def _blocks(read: Any, channels: int) -> Iterator[Array]:
         rest = data[whole:]
         if whole:
             yield _samples(data[:whole], channels)
+    yield from _whole(rest, channels)
+
+
+def _whole(data: bytes, channels: int) -> Iterator[Array]:
+    """The values of ``data``; :class:`SampleError` at their end if it has a part of one."""
+    size = 2 * channels
+    rest = len(data) % size
+    if len(data) > rest:
+        yield _samples(data[: len(data) - rest], channels)
     if rest:
-        raise SampleError(f"The sound ends with {len(rest)} of the {size} bytes of a value.")
+        raise SampleError(f"The sound ends with {rest} of the {size} bytes of a value.")
 
 
 def _samples(data: bytes, channels: int) -> Array:

@@ -1,6 +1,6 @@
 """Requests over HTTP. Only these paths exist, and no text of a request becomes a file name.
 
-POST /answer         {"sample": ...} or {"samples": [...]}
+POST /answer         {"sample": ...} or {"samples": [...]}, or a .wav file
 GET /health
 GET /metrics
 GET /openapi.json
@@ -25,7 +25,7 @@ from edgeattn.version import __version__
 if TYPE_CHECKING:
     from edgeattn.serving.server import Server
 
-JSON = "application/json"
+JSON, SOUND = "application/json", "audio/wav"
 BLOCK = 2**16
 # What is read of a refused body, so that the client sees the response before the connection ends.
 DISCARD_BYTES = 2**26
@@ -116,20 +116,26 @@ class Handler(BaseHTTPRequestHandler):
         self._check_content()
         with service.request():
             deadline = start + service.options.seconds
-            samples, several = parse_body(self._read_body(deadline))
+            body = self._read_body(deadline)
+            samples, several = parse_body(body) if not self._is_sound else ([body], False)
             answer = service.answer(samples, several=several, deadline=deadline)
         service.counters.count_answers(len(samples), time.monotonic() - start)
         return _json_response(200, answer)
+
+    @property
+    def _is_sound(self) -> bool:
+        return self.headers.get_content_type() == SOUND
 
     def _check_content(self) -> None:
         if "Transfer-Encoding" in self.headers or self._body_length(default=-1) < 0:
             raise HttpError(411, "The length of the body is missing.", hint="Send Content-Length.")
         charset = self.headers.get_content_charset("utf-8")
         encoded = self.headers.get("Content-Encoding", "identity").lower() != "identity"
-        if self.headers.get_content_type() != JSON or charset != "utf-8" or encoded:
+        is_json = self.headers.get_content_type() == JSON and charset == "utf-8"
+        if encoded or not (is_json or self._is_sound):
             raise HttpError(
                 415,
-                "The body must be JSON in UTF-8, without compression.",
+                f"The body must be JSON in UTF-8, or {SOUND}, without compression.",
                 hint=f"Send Content-Type: {JSON}.",
             )
         limit = self.server.service.options.max_bytes

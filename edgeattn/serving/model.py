@@ -17,6 +17,7 @@ from edgeattn.errors import ArtifactError, SampleError
 from edgeattn.frontend.description import FrontEnd
 from edgeattn.inference.load import first_available
 from edgeattn.inference.raw import RawModel
+from edgeattn.inference.raw_stream import read_sound
 from edgeattn.process.limits import RunLimits, limited_to
 from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.runners.isolated import IsolatedRunner
@@ -66,11 +67,14 @@ class ServedModel:
     def answer(self, sample: Any, deadline: float) -> dict[str, Any]:
         """The answer to one raw sample, or the outputs by name if the bundle has no answer.
 
+        Bytes are those of a ``.wav`` file with the sound of one sample.
         ``deadline`` is a time of :func:`time.monotonic`. Raises :class:`SampleError` if the sample
         does not fit, :class:`ArtifactError` if the runtime fails, and :class:`HttpError` if there
         is no time.
         """
         names = [spec.name for spec in sample_inputs(self.artifact.inputs)]
+        if isinstance(sample, bytes):
+            sample = read_sound(sample, self.front_end)
         if isinstance(sample, dict):
             for name in sample:
                 if name not in names:

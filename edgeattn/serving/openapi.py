@@ -26,7 +26,7 @@ _ERRORS = {
     "408": "The body did not arrive in time.",
     "411": "The length of the body is missing.",
     "413": "The body is too large.",
-    "415": "The body is not JSON.",
+    "415": "The body is neither JSON nor sound.",
     "421": "The service does not serve the host that the request names.",
     "500": "The runtime failed.",
     "503": "Too many requests are in progress, or the service is ending.",
@@ -42,7 +42,7 @@ def describe_service(model: ServedModel) -> Schema:
         "openapi": "3.1.0",
         "info": {"title": "edgeattn", "version": __version__},
         "paths": {
-            "/answer": {"post": _answer_operation()},
+            "/answer": {"post": _answer_operation(model.front_end)},
             "/health": {"get": _get("The state of the service", _json("Health"), _GET_ERRORS)},
             "/metrics": {
                 "get": _get(
@@ -77,7 +77,7 @@ def describe_service(model: ServedModel) -> Schema:
     }
 
 
-def _answer_operation() -> Schema:
+def _answer_operation(front_end: FrontEnd) -> Schema:
     sample, answer = _reference("Sample"), _reference("Answer")
     several = {"type": "array", "items": sample, "minItems": 1}
     content = {"oneOf": [_object({"sample": sample}), _object({"samples": several})]}
@@ -87,10 +87,10 @@ def _answer_operation() -> Schema:
         {"application/json": {"schema": {"anyOf": [answer, answers]}}},
         list(_ERRORS),
     )
-    operation["requestBody"] = {
-        "required": True,
-        "content": {"application/json": {"schema": content}},
-    }
+    bodies: Schema = {"application/json": {"schema": content}}
+    if front_end.window is not None and front_end.window.sampling_rate is not None:
+        bodies["audio/wav"] = {}
+    operation["requestBody"] = {"required": True, "content": bodies}
     return operation
 
 

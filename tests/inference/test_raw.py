@@ -365,6 +365,7 @@ def test_sound():
         (wav(PCM, channels=2, width=2), False, "2 channels; the model takes 1"),
         (b"RIFF", False, "cannot be read"),
         (PCM[:-1], True, "ends with 1 of the 2 bytes"),
+        (wav(PCM)[:-1], False, "ends with 1 of the 2 bytes"),
     ],
 )
 def test_sound_that_does_not_fit(data, pcm, message):
