@@ -20,9 +20,10 @@ from edgeattn.api.sources import (
     ModelLike,
     SamplesLike,
     Workspace,
-    is_keras_model,
+    default_output,
     keras_file,
     sample_file,
+    workspace_for,
 )
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
@@ -164,8 +165,8 @@ def convert(
     The arguments are the options of ``edgeattn convert``, under the same names.
 
     Args:
-        model: A ``keras.Model`` of Keras 3 or tf_keras, or the path of a .h5 or .keras file or of
-            a SavedModel folder.
+        model: A ``keras.Model`` of Keras 3 or tf_keras, the path of a .h5 or .keras file or of
+            a SavedModel folder, or an earlier result, to convert its model with other options.
         output: The bundle. Default: ``MODEL.edge`` beside the file, and in the current folder
             for a model in memory.
         samples: Real inputs for the reference: a path, an array, or arrays by input name.
@@ -182,10 +183,10 @@ def convert(
     checked_names("attention_precision", attention_precision, ATTENTION_PRECISIONS)
     check_positive(batch=batch, arena=arena)
     converters = import_converters()
-    workspace = Workspace()
+    workspace = workspace_for(model)
     file = keras_file(model, workspace)
-    if output is None and is_keras_model(model):
-        output = f"{file.stem}.edge"
+    if output is None:
+        output = default_output(model, file, ".edge")
     sample_path = sample_file(samples, workspace, "samples")
     calibration_path = sample_file(calibration, workspace, "calibration")
     check_ignored(ignore, sample_path, calibration_path)

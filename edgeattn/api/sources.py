@@ -35,14 +35,27 @@ class HasBundle(Protocol):
     def bundle(self) -> Bundle: ...
 
 
+class HasModelFile(Protocol):
+    """The result of a step that has read a Keras file."""
+
+    @property
+    def model_file(self) -> Path: ...
+
+
 BundleLike: TypeAlias = "StrPath | Bundle | HasBundle"
-ModelLike: TypeAlias = "StrPath | KerasModel"
+ModelLike: TypeAlias = "StrPath | KerasModel | HasModelFile"
 # A path, an array, a mapping of arrays by name, or a pair of inputs and labels.
 SamplesLike: TypeAlias = Any
 
 
 class Workspace:
-    """A temporary folder, which is removed when no result refers to it any more."""
+    """A temporary folder, which is removed when no result refers to it any more.
+
+    ``kept`` is what must remain as long as it does.
+    """
+
+    def __init__(self, kept: object = None) -> None:
+        self._kept = kept
 
     @functools.cached_property
     def path(self) -> Path:
@@ -80,17 +93,22 @@ def is_keras_model(value: object) -> TypeGuard[KerasModel]:
 
 
 def keras_file(model: ModelLike, workspace: Workspace) -> Path:
-    """The path of a Keras file, or a file in ``workspace`` to which a model in memory is saved.
+    """The path of a Keras file, or of the one that an earlier result has read.
+
+    A model in memory is saved to a file in ``workspace``.
 
     Conversion needs a file, because it runs in a process of its own, with the Keras version that
     it was tested with. Raises :class:`UsageError` if the model cannot be saved.
     """
     if isinstance(model, str | os.PathLike):
         return Path(model)
+    if _is_result(model):
+        return model.model_file
     if not is_keras_model(model):
         raise UsageError(
             f"Expected a Keras model, received {type(model).__name__}.",
-            hint="Pass a keras.Model, or the path of a .h5 or .keras file.",
+            hint="Pass a keras.Model, the path of a .h5 or .keras file, or the result of "
+            "edgeattn.convert.",
         )
     # tf_keras writes the files of Keras 2, of which .h5 is the format with the fewest variants.
     legacy = any(base.__module__.split(".")[0] == "tf_keras" for base in type(model).__mro__)
@@ -105,6 +123,27 @@ def keras_file(model: ModelLike, workspace: Workspace) -> Path:
             hint="Save the model to a file, and pass its path.",
         ) from error
     return path
+
+
+def _is_result(value: object) -> TypeGuard[HasModelFile]:
+    return isinstance(getattr(value, "model_file", None), Path)
+
+
+def workspace_for(model: object) -> Workspace:
+    """A workspace that keeps an earlier result, in whose workspace the Keras file may be."""
+    return Workspace(model if _is_result(model) else None)
+
+
+def default_output(model: ModelLike, file: Path, suffix: str) -> Path | None:
+    """Where a bundle is written by default, as the name of ``file`` with ``suffix``.
+
+    In the current folder for a model in memory, beside the bundle for an earlier result, and None,
+    which stands for beside the file, for a path.
+    """
+    name = f"{file.stem}{suffix}"
+    if _is_result(model):
+        return bundle_path(model).with_name(name)
+    return Path(name) if is_keras_model(model) else None
 
 
 def model_name(model: object) -> str:

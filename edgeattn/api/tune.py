@@ -20,9 +20,10 @@ from edgeattn.api.sources import (
     ModelLike,
     SamplesLike,
     Workspace,
-    is_keras_model,
+    default_output,
     keras_file,
     sample_file,
+    workspace_for,
 )
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
@@ -158,11 +159,12 @@ def tune(
     """Search for the smallest or fastest artifact of a model that passes on your data.
 
     Args:
-        model: A ``keras.Model``, or the path of a .h5 or .keras file.
+        model: A ``keras.Model``, the path of a .h5 or .keras file, or the result of
+            ``edgeattn.convert``.
         data: Samples with labels: a path, or a pair of inputs and labels.
         raw_data: A raw dataset in place of ``data``, which the front end prepares.
         output: The bundle. Default: ``MODEL.tuned.edge`` beside the file, and in the current
-            folder for a model in memory.
+            folder for a model in memory; for a result, beside its bundle.
         aim: What to minimize: ``size`` or ``latency``.
         on: The host on which latencies are measured. Default: this machine.
 
@@ -174,10 +176,10 @@ def tune(
     formats, schemes = checked_formats(formats), checked_schemes(schemes)
     converters = import_converters()
     tuning = import_converters("edgeattn_converters.tuning.tune")
-    workspace = Workspace()
+    workspace = workspace_for(model)
     file = keras_file(model, workspace)
-    if output is None and is_keras_model(model):
-        output = f"{file.stem}.tuned.edge"
+    if output is None:
+        output = default_output(model, file, ".tuned.edge")
     data_path, sample_path, calibration_path = (
         sample_file(values, workspace, name)
         for values, name in ((data, "data"), (samples, "samples"), (calibration, "calibration"))

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 
 import edgeattn
-from edgeattn.api.sources import Workspace, is_keras_model, keras_file, model_name, sample_file
+from edgeattn.api.sources import (
+    Workspace,
+    default_output,
+    is_keras_model,
+    keras_file,
+    model_name,
+    sample_file,
+    workspace_for,
+)
 
 
 def class_of(package, save):
@@ -27,6 +35,29 @@ def test_models_are_recognized_without_keras():
         assert is_keras_model(model)
     for value in ("m.h5", 3, None, class_of("torch", failing)()):
         assert not is_keras_model(value)
+
+
+def test_results_as_models(dense_bundle, tmp_path):
+    """Their model is their file, which remains, and bundles are written beside theirs."""
+
+    class Result:
+        def __init__(self, bundle, workspace):
+            self.bundle, self._workspace = bundle, workspace
+            self.model_file = workspace.path / "small.keras"
+
+    result = Result(dense_bundle, Workspace())
+    result.model_file.write_text("a model")
+    file = result.model_file
+    assert keras_file(result, Workspace()) == file
+    assert default_output(result, file, ".tuned.edge") == tmp_path / "small.tuned.edge"
+    assert default_output(str(file), file, ".tuned.edge") is None
+    kept = workspace_for(result)
+    del result
+    gc.collect()
+    assert file.read_text() == "a model"
+    del kept
+    gc.collect()
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(("package", "suffix"), [("keras", ".keras"), ("tf_keras", ".h5")])
@@ -97,3 +128,13 @@ def test_conversion_of_a_model_in_memory(package, tmp_path, monkeypatch):
     validated = edgeattn.validate(result, data=(x, expected))
     assert validated.artifacts[0].task.reference_name == "Keras"
     assert edgeattn.inspect(model).to_dict()["parameters"] == model.count_params()
+    # The next steps take the result, also when only the last one refers to the model.
+    result = edgeattn.convert(result, formats="onnx", schemes="float16", samples=x[:8], force=True)
+    gc.collect()
+    assert [item.scheme for item in result.bundle.manifest.artifacts] == ["float16"]
+    tuned = edgeattn.tune(
+        result, (x, expected), formats="onnx", schemes="float32", samples=x[:8], max_drop=0.5
+    )
+    assert str(tuned.bundle.path) == "small.tuned.edge"
+    (actual,) = edgeattn.run(tuned, x).outputs.values()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
