@@ -45,8 +45,12 @@ def artifact_section(
     vocabulary: Sequence[str] | None,
     explanation: Sequence[str],
     attended: Attended | None,
+    labels: Mapping[str, Sequence[str]],
 ) -> ArtifactSection:
-    """Draw the figures of one artifact on the first ``samples`` rows of ``reference``."""
+    """Draw the figures of one artifact on the first ``samples`` rows of ``reference``.
+
+    ``labels`` are those of the classes, by output.
+    """
     expected = {name: array[:samples] for name, array in reference.items()}
     outputs = {name: array[:samples] for name, array in item.outputs.items()}
     return ArtifactSection(
@@ -57,7 +61,9 @@ def artifact_section(
         operators=_operator_types(item.artifact.achieved.get("computes_in")),
         errors=list(_error_histograms(item, expected, outputs)),
         maps=map_section(item.artifact, expected, outputs, max_map_bytes, vocabulary, attended),
-        outcomes=[] if item.task is None else [outcome_details(o) for o in item.task.results],
+        outcomes=[]
+        if item.task is None
+        else [outcome_details(o, labels.get(o.output, ())) for o in item.task.results],
         explanation=explanation,
     )
 

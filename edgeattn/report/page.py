@@ -48,6 +48,7 @@ def render(
     # Without outputs there is nothing to draw, and the reference may be missing.
     has_outputs = any(item.outputs for item in report.artifacts)
     reference = bundle.reference() if has_outputs else {}
+    labels = _class_labels(bundle, report)
     sections = [
         artifact_section(
             item,
@@ -57,6 +58,7 @@ def render(
             vocabulary=vocabulary,
             explanation=(explanations or {}).get(item.artifact.label, ()),
             attended=bundle.manifest.attended,
+            labels=labels,
         )
         for item in report.artifacts
     ]
@@ -101,6 +103,19 @@ def _detailed(report: Report, recommendation: Recommendation | None) -> list[Art
         return others or list(report.artifacts)
     best = None if recommendation is None else recommendation.artifact
     return [item for item in report.artifacts if item.artifact == best]
+
+
+def _class_labels(bundle: Bundle, report: Report) -> dict[str, tuple[str, ...]]:
+    """The labels of the classes of the output that the front end answers with, by its name."""
+    if not any(item.task is not None for item in report.artifacts):
+        return {}
+    front_end = bundle.front_end()
+    answer = None if front_end is None else front_end.answer
+    if answer is None or not answer.labels:
+        return {}
+    # Without a name, it is the first output.
+    name = answer.output or report.artifacts[0].artifact.outputs[0].name
+    return {name: answer.labels}
 
 
 def _identity(bundle: Bundle, facts: Mapping[str, str]) -> dict[str, str]:

@@ -56,6 +56,7 @@ class OutcomeDetails:
 
     ``caption`` is that of the matrix, and ``largest`` its largest absolute change. ``confusions``
     are true class, predicted class, count before and count after, the most changed first.
+    ``names`` are the labels of the classes, or their numbers.
     """
 
     outcome: TaskResult
@@ -63,6 +64,7 @@ class OutcomeDetails:
     matrix: Sequence[MatrixRow] = ()
     largest: int = 0
     confusions: Sequence[tuple[int, int, int, int]] = ()
+    names: Sequence[str] = ()
 
 
 def task_section(report: Report) -> TaskSection | None:
@@ -111,13 +113,18 @@ def score_text(outcome: TaskResult, value: float) -> tuple[str, str]:
     return text, f"({100 * low:.1f} to {100 * high:.1f})"
 
 
-def outcome_details(outcome: TaskResult) -> OutcomeDetails:
-    """The confusions of one output and how they changed: a matrix or, with many classes, a list."""
+def outcome_details(outcome: TaskResult, labels: Sequence[str] = ()) -> OutcomeDetails:
+    """The confusions of one output and how they changed: a matrix or, with many classes, a list.
+
+    ``labels`` are those of its classes, in the order of the output; empty if they are unknown.
+    """
     if outcome.confusions is None:
         return OutcomeDetails(outcome)
     before, after = outcome.confusions
+    numbers = [str(number) for number in range(len(before))]
+    names = labels if len(labels) == len(before) else numbers
     if len(before) > MAX_MATRIX_CLASSES:
-        return OutcomeDetails(outcome, confusions=_most_changed(before, after))
+        return OutcomeDetails(outcome, confusions=_most_changed(before, after), names=names)
     change = after - before
     caption = f"Confusion of {outcome.output} after conversion: true class by row, predicted class "
     caption += "by column, " + ("with the change" if change.any() else "which did not change")
@@ -125,7 +132,8 @@ def outcome_details(outcome: TaskResult) -> OutcomeDetails:
         (label, list(zip(counts, changes, strict=True)))
         for label, (counts, changes) in enumerate(zip(after.tolist(), change.tolist(), strict=True))
     ]
-    return OutcomeDetails(outcome, caption, matrix, int(np.abs(change).max(initial=0)))
+    largest = int(np.abs(change).max(initial=0))
+    return OutcomeDetails(outcome, caption, matrix, largest, names=names)
 
 
 def _most_changed(before: Array, after: Array) -> list[tuple[int, int, int, int]]:

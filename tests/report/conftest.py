@@ -134,9 +134,9 @@ def several_inputs(bundle, report):
         for item in report.artifacts
     )
     changed = (
-        changes.Change(changes.SIZE, 900, 600, None, 10),
-        changes.Change(changes.LATENCY, 0.5, 0.9, 80, 10),
-        changes.Change(changes.SCORE, 0.97, 0.96, 1, 0.5),
+        changes.Change(changes.SIZE, 900, 600, -1 / 3, 0.1),
+        changes.Change(changes.LATENCY, 0.5, 0.9, 0.8, 0.1, "1 thread"),
+        changes.Change(changes.SCORE, 0.97, 0.96, 0.01, 0.005, "score"),
     )
     compared = tuple(ArtifactComparison(item, item, changed, (), 0.01, 0.002) for item in items)
     candidate = Candidate(items[1].artifact, "pass", "Keras", "7 samples", "a runtime")

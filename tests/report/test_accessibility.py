@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeattn.report import page
+from edgeattn.report.sweep_page import render_sweep
 
 TEMPLATES = Path(page.__file__).parent / "templates"
 VOID = {"meta", "br", "img", "input", "hr", "link"}
@@ -56,18 +57,37 @@ class Tree(HTMLParser):
         return [element for element in self.elements if element.tag in tags]
 
 
+@pytest.fixture(scope="session")
+def sweep():
+    """The summary page of a sweep of two models, one of which fails."""
+    row = {"format": "onnx", "scheme": "int8", "lowering": "auto", "data": None, "target": None}
+    row |= {"bytes": 1200, "metric": "accuracy", "score": 0.9, "status": "done", "reason": None}
+    row |= {"recommended": True}
+    rows = [
+        row | {"model": "one", "verdict": "pass"},
+        row | {"model": "two", "verdict": "fail", "recommended": False, "reason": "it is wrong"},
+    ]
+    changes = [{"label": "two onnx int8", "column": "verdict", "old": "pass", "new": "fail"}]
+    return render_sweep(rows, results="a folder", changes=changes)
+
+
 @pytest.fixture(scope="module", params=["text", "several_inputs"])
 def tree(request):
     return Tree(request.getfixturevalue(request.param))
 
 
-def test_headings_have_no_gaps(tree):
-    levels = [HEADINGS.index(element.tag) + 1 for element in tree.of(*HEADINGS)]
+@pytest.fixture(scope="module", params=["text", "several_inputs", "sweep"])
+def any_tree(request):
+    return Tree(request.getfixturevalue(request.param))
+
+
+def test_headings_have_no_gaps(any_tree):
+    levels = [HEADINGS.index(element.tag) + 1 for element in any_tree.of(*HEADINGS)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     for before, after in itertools.pairwise(levels):
         assert after <= before + 1
-    assert all(element.text.strip() for element in tree.of(*HEADINGS))
+    assert all(element.text.strip() for element in any_tree.of(*HEADINGS))
 
 
 def test_the_page_has_landmarks_a_language_and_a_title(tree):
@@ -86,16 +106,16 @@ def test_the_first_link_skips_to_the_verdict(tree):
     assert first.attributes["href"].removeprefix("#") in ids
 
 
-def test_every_part_has_a_name(tree):
-    by_id = {x.attributes["id"]: x for x in tree.elements if "id" in x.attributes}
-    for element in tree.elements:
+def test_every_part_has_a_name(any_tree):
+    by_id = {x.attributes["id"]: x for x in any_tree.elements if "id" in x.attributes}
+    for element in any_tree.elements:
         label = element.attributes.get("aria-labelledby")
         if label is not None:
             assert by_id[label].text.strip()
         assert element.attributes.get("aria-label", "a name").strip()
-    for section in tree.of("section"):
+    for section in any_tree.of("section"):
         assert "aria-labelledby" in section.attributes
-    for element in tree.of("summary", "a", "caption", "figcaption", "dt"):
+    for element in any_tree.of("summary", "a", "caption", "figcaption", "dt"):
         assert element.text.strip(), element.tag
 
 
@@ -109,38 +129,38 @@ def test_pictures_have_alternatives(tree):
     assert all("alt" in image.attributes for image in tree.of("img"))
 
 
-def test_signs_are_not_read_aloud(tree):
+def test_signs_are_not_read_aloud(any_tree):
     """A verdict is a word; its sign is decoration."""
-    for element in tree.of("span"):
+    for element in any_tree.of("span"):
         if element.text.strip() in page.VERDICT_SIGNS.values():
             assert element.attributes.get("aria-hidden") == "true"
 
 
-def test_tables_have_captions_and_headers(tree):
-    tables = tree.of("table")
+def test_tables_have_captions_and_headers(any_tree):
+    tables = any_tree.of("table")
     assert tables
-    assert len(tree.of("caption")) == len(tables)
-    for header in tree.of("th"):
+    assert len(any_tree.of("caption")) == len(tables)
+    for header in any_tree.of("th"):
         assert header.attributes["scope"] in ("col", "row")
         assert header.text.strip()
     # Styles of narrow screens remove the roles that the elements imply.
     roles = {"table": "table", "tr": "row", "td": "cell"}
     for tag, role in roles.items():
-        assert all(element.attributes["role"] == role for element in tree.of(tag))
-    rows = [element for element in tree.of("tr") if element.parent.tag == "tbody"]
+        assert all(element.attributes["role"] == role for element in any_tree.of(tag))
+    rows = [element for element in any_tree.of("tr") if element.parent.tag == "tbody"]
     for row in rows:
-        cells = [x for x in tree.of("th", "td") if x.parent is row]
+        cells = [x for x in any_tree.of("th", "td") if x.parent is row]
         assert cells[0].attributes["scope"] == "row"
         assert all(cell.attributes["data-label"] for cell in cells[1:])
         assert all(cell.text.strip() for cell in cells), [cell.text for cell in cells]
 
 
-def test_controls_have_labels(tree):
-    for element in tree.of("select", "input", "button"):
+def test_controls_have_labels(any_tree):
+    for element in any_tree.of("select", "input", "button"):
         assert element.has_parent("label")
     assert all("tabindex" not in x.attributes or x.attributes["tabindex"] == "0"
-               for x in tree.elements)  # fmt: skip
-    for element in tree.elements:
+               for x in any_tree.elements)  # fmt: skip
+    for element in any_tree.elements:
         if "scroll" in element.attributes.get("class", "").split():
             # What scrolls can be reached and scrolled by keyboard.
             assert element.attributes["tabindex"] == "0"

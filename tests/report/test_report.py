@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import artifacts
 import numpy as np
 import pytest
+from front_ends import COUNTS, add_front_end
 
 from edgeattn.api import deploy
 from edgeattn.benchmark.document import read_bench
@@ -20,9 +21,11 @@ from edgeattn.deployment.results import SWITCHED, DeploymentResult
 from edgeattn.device.info import describe_device
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.evaluation.results import TaskReport
+from edgeattn.frontend.answers import Answer
 from edgeattn.report import map_section, page, svg_figures, svg_panels, write_html
 from edgeattn.report.junit import write_junit
 from edgeattn.report.page import render_template
+from edgeattn.report.task_section import outcome_details
 from edgeattn.report.vocabulary import read_vocabulary
 from edgeattn.tensors import TensorSpec
 from edgeattn.validation.recommendation import SIZE
@@ -680,3 +683,33 @@ def test_junit_skips_the_task_of_the_reference_itself(bundle, report, tmp_path):
     assert junit_results(bundle, reports, tmp_path / "r.xml") == [
         ("task", "skipped", "is the reference itself")
     ]
+
+
+# Labels
+
+
+@pytest.mark.parametrize(("output", "shown"), [(None, True), ("score", True), ("other", False)])
+def test_the_confusion_has_the_labels_of_the_front_end(bundle, report, tmp_path, output, shown):
+    copied = type(bundle).open(shutil.copytree(bundle.path, tmp_path / "copy"))
+    answer = Answer(output=output, labels=("<off>", "on"))
+    add_front_end(copied, replace(COUNTS, answer=answer))
+    text = page.render(type(bundle).open(copied.path), report)
+    table = text[text.index("Confusion of score after conversion") :]
+    table = table[: table.index("</table>")]
+    headers = re.findall(r'(?:columnheader|rowheader)">(.*?)</th>', table)
+    names = ["&lt;off&gt;", "on"] if shown else ["0", "1"]
+    assert headers == ["true", *names, *names]
+    cells = re.findall(r'data-label="(.*?)">', table)
+    assert cells == names * 2
+
+
+def test_many_classes_are_listed_by_their_labels(report):
+    matrix = np.diag(np.full(21, 9))
+    after = matrix.copy()
+    after[3, 5] = 2
+    (outcome,) = report.artifacts[1].task.results
+    many = replace(outcome, confusions=(matrix, after))
+    labels = [f"class {number}" for number in range(21)]
+    assert outcome_details(many, labels).names == labels
+    # Labels of another number of classes are those of another output.
+    assert outcome_details(many, labels[:2]).names == [str(number) for number in range(21)]
