@@ -26,10 +26,17 @@ class ModelOfAnyLength(Model):
     """An ONNX artifact whose inputs have free axes.
 
     ``inputs`` have ``None`` for these axes. Every length has arrays of its own, which the first
-    call with it allocates.
+    call with it allocates. Carried states pass from one length to another.
     """
 
-    def __init__(self, artifact: Artifact, runner: Any, *, allow_non_finite: bool = False) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        runner: Any,
+        *,
+        carry_states: bool = False,
+        allow_non_finite: bool = False,
+    ) -> None:
         self.artifact, self.runtime = artifact, runner.runtime
         self.front_end = None
         self.inputs, self.outputs = artifact.free_inputs, artifact.outputs
@@ -37,10 +44,16 @@ class ModelOfAnyLength(Model):
         self._allow_non_finite = allow_non_finite
         self._models: OrderedDict[tuple[tuple[int, ...], ...], Model] = OrderedDict()
         self._lengths_lock = threading.Lock()
+        self._of_samples = tuple(spec for spec in self.inputs if spec.state is None)
+        # The outputs with the final states, by the input that continues them.
+        states = {spec.name: spec.state for spec in self.inputs if spec.state is not None}
+        self._final_states = states if carry_states else {}
+        self._carried: dict[str, Array] = {}
+        self._states_lock = threading.Lock()
 
     def __call__(self, sample: Array | Mapping[str, Array]) -> Tensors:
         """The outputs by name for one sample of any length, see :meth:`Model.__call__`."""
-        shapes = tuple(self._shape(spec, sample) for spec in self.inputs)
+        shapes = tuple(self._shape(spec, sample) for spec in self._of_samples)
         with self._lengths_lock:
             model = self._models.get(shapes)
             if model is None:
@@ -49,13 +62,21 @@ class ModelOfAnyLength(Model):
                     self._models.popitem(last=False)
             else:
                 self._models.move_to_end(shapes)
-        return model(sample)
+        if not self._final_states:
+            return model(sample)
+        values = sample if isinstance(sample, Mapping) else {self._of_samples[0].name: sample}
+        with self._states_lock:
+            outputs = model({**self._carried, **values})
+            self._carried = {
+                name: outputs[final].copy() for name, final in self._final_states.items()
+            }
+            return outputs
 
     def _shape(self, spec: TensorSpec, sample: Array | Mapping[str, Array]) -> tuple[int, ...]:
         """The shape of one input, with a batch axis of 1."""
         if not isinstance(sample, Mapping):
-            if len(self.inputs) > 1:
-                names = ", ".join(item.name for item in self.inputs)
+            if len(self._of_samples) > 1:
+                names = ", ".join(item.name for item in self._of_samples)
                 raise SampleError(f"The model has several inputs. Pass a mapping with: {names}.")
             values: Any = sample
         elif spec.name not in sample:
@@ -75,13 +96,16 @@ class ModelOfAnyLength(Model):
         return (1, *shape)
 
     def _model(self, shapes: tuple[tuple[int, ...], ...]) -> Model:
+        known = {spec.name: shape for spec, shape in zip(self._of_samples, shapes, strict=True)}
         inputs = tuple(
-            replace(spec, shape=shape) for spec, shape in zip(self.inputs, shapes, strict=True)
+            replace(spec, shape=known.get(spec.name, (1, *spec.shape[1:]))) for spec in self.inputs
         )
         # The shapes of the outputs are known only after a run.
         zeros = {
-            spec.name: np.zeros(shape, "float32" if spec.quantized else spec.dtype)
-            for spec, shape in zip(inputs, shapes, strict=True)
+            spec.name: np.zeros(
+                [axis or 1 for axis in spec.shape], "float32" if spec.quantized else spec.dtype
+            )
+            for spec in inputs
         }
         results = self._runner.run(zeros)
         outputs = tuple(replace(spec, shape=results[spec.name].shape) for spec in self.outputs)
@@ -94,4 +118,6 @@ class ModelOfAnyLength(Model):
         )
 
     def reset(self) -> None:
-        """Do nothing: models of any length carry no states."""
+        """Start a new sequence with the next call. Needed only with ``carry_states``."""
+        with self._states_lock:
+            self._carried = {}

@@ -86,7 +86,9 @@ def load(
             runner = open_runner(
                 path, artifact.format, inputs, outputs, threads=threads, sha256=artifact.sha256
             )
-            return ModelOfAnyLength(artifact, runner, allow_non_finite=allow_non_finite)
+            return ModelOfAnyLength(
+                artifact, runner, carry_states=carry_states, allow_non_finite=allow_non_finite
+            )
         session = open_session(
             path,
             artifact.format,

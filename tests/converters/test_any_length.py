@@ -189,3 +189,39 @@ def test_a_graph_with_one_length_keeps_it(edgeattn: Callable[..., Any], tmp_path
     assert "onnx float32: one sequence length only. Keras itself" in result.out
     artifact = Bundle.open(tmp_path / "m.edge").select(("onnx",))[0]
     assert (artifact.free_axes, artifact.inputs[0].shape) == ({}, (None, STEPS, FEATURES))
+
+
+def test_states_are_carried_between_lengths(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
+    """Parts of any lengths give the results of the whole sequence; files have states and a free
+    time axis."""
+    x = keras.Input((None, FEATURES), name="x")
+    first = layers.LSTM(4, return_sequences=True, name="first")(x)
+    each = layers.Dense(2, name="each")(layers.GRU(3, return_sequences=True, name="second")(first))
+    whole = models.filled(keras.Model(x, each))
+    whole.save(tmp_path / "m.keras")
+    with in_this_process():
+        options = ConversionOptions(schemes=("float32",), formats=("onnx",), states=True)
+        bundle = convert(
+            ModelSource(tmp_path / "m.keras", time_steps=STEPS), options=options
+        ).bundle
+    [artifact] = bundle.manifest.artifacts
+    assert artifact.free_axes == {"x": (1,), "each": (1,)}
+    sequence = sequences(12)[1]
+    expected = whole.predict(sequence[None], verbose=0)
+    model = package.load(bundle.path, carry_states=True)
+    for _ in range(2):
+        parts = [model(part)["each"].copy() for part in np.split(sequence, [1, 3, 8])]
+        np.testing.assert_allclose(np.concatenate(parts, axis=1), expected, atol=1e-5)
+        with pytest.raises(SampleError):
+            model(np.zeros((3, 5), "float32"))  # a call that fails changes no state
+        model.reset()
+    fresh = package.load(bundle.path)
+    for part in np.split(sequence, [2, 4]):
+        result = whole.predict(part[None], verbose=0)
+        np.testing.assert_allclose(fresh(part)["each"], result, atol=1e-5)
+    np.save(tmp_path / "x.npy", sequence.reshape(3, 4, FEATURES))
+    arguments = ("--carry-states", "--input", tmp_path / "x.npy", "-o", tmp_path / "y.npz")
+    result = edgeattn("run", bundle.path, *arguments)
+    assert result.code == 0, result.err
+    with np.load(tmp_path / "y.npz") as outputs:
+        np.testing.assert_allclose(outputs["each"].reshape(expected.shape), expected, atol=1e-5)

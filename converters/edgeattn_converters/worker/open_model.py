@@ -63,17 +63,21 @@ def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: b
     interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
     interface = states.mark_states(interface, pairs)
     early_checks.check_time_steps(source.time_steps, sample_inputs(interface.inputs))
-    free = None if time_steps is None or with_states else _free_model(source, interface)
+    free = None if time_steps is None else _free_model(source, interface, with_states=with_states)
     return OpenModel(source, loaded, interface, free)
 
 
-def _free_model(source: ModelSource, interface: Interface) -> FreeModel | None:
+def _free_model(
+    source: ModelSource, interface: Interface, *, with_states: bool
+) -> FreeModel | None:
     """The model with its time axis as free as it is stored; None if it is fixed."""
     file = audited_file(str(source.path), source.trust)
     if not early_checks.may_be_free(file, source.architecture):
         return None
     try:
         loaded = load_with_free_time(file, source)
+        if with_states:
+            loaded, _ = _with_states(loaded)
     except EdgeattnError:
         return None
     return free_model(loaded.model, interface)
