@@ -7,7 +7,7 @@ MODEL := sample_models/find_max
 # tests/conftest.py groups the tests and starts the longest ones first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens quick lint format typecheck environment bench bench-quick bench-front-end instructions clean results screenshots site
+.PHONY: demo test test-long test-pi memory fuzz fuzz-parsers kills graphs corpus simulations sound specimens sweep quick lint format typecheck environment bench bench-quick bench-front-end instructions clean results screenshots site
 
 environment: $(VENV)/.complete
 
@@ -88,6 +88,11 @@ corpus: environment
 # Converts every specimen of every Keras to both formats; the tests convert one in twelve.
 specimens: environment
 	EDGEATTN_ALL_SPECIMENS=1 $(BIN)/python -m pytest -n 2 tests/converters/loading/test_convert_specimens.py
+
+# Sweeps all sample models, specimens and shared models in 5 schemes on two Dask workers, kills one of
+# them, and compares the table with that of an undisturbed sweep, in hours; LIMIT=5 takes five models.
+sweep: environment
+	cd tests && ../$(BIN)/python converters/sweep/acceptance.py $(if $(LIMIT),--limit $(LIMIT))
 
 # Writes the tables of docs/results.md from the recorded results of the examples.
 results: environment

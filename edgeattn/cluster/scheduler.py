@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -189,7 +190,10 @@ def _connect(address: str) -> Any:
     from distributed import Client
 
     try:
-        return Client(address, timeout=CONNECT_S, set_as_default=False)
+        with warnings.catch_warnings():
+            # Of versions, which are checked below: a scheduler needs no NumPy, for example.
+            warnings.simplefilter("ignore")
+            return Client(address, timeout=CONNECT_S, set_as_default=False)
     except ValueError as error:
         raise UsageError(
             f"--scheduler {address}: {error}", hint="Pass an address such as tcp://HOST:8786."

@@ -31,6 +31,7 @@ from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
 from edgeattn_converters.lowering.tf2onnx_handlers import (
     Placeholders,
     operation_handlers,
+    reproducible_graphs,
     sound_rewriters,
 )
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
@@ -189,7 +190,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
     outputs = [tensor.name for tensor in traced.function.outputs]
     with tf.Graph().as_default():
         definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
-    with tf.Graph().as_default() as graph, sound_rewriters():
+    with tf.Graph().as_default() as graph, sound_rewriters(), reproducible_graphs():
         tf.import_graph_def(definition, name="")
         written = tfonnx.process_tf_graph(
             graph,
@@ -198,7 +199,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
             input_names=inputs,
             output_names=outputs,
         )
-    proto = optimizer.optimize_graph(written).make_model("edgeattn")
+        proto = optimizer.optimize_graph(written).make_model("edgeattn")
     try:
         onnx.shape_inference.infer_shapes(proto, strict_mode=True)
     except onnx.shape_inference.InferenceError:

@@ -95,6 +95,32 @@ def sound_rewriters() -> Iterator[None]:
         tfonnx.rewrite_leakyrelu = original
 
 
+@contextlib.contextmanager
+def reproducible_graphs() -> Iterator[None]:
+    """A context in which tf2onnx writes the same file in every process.
+
+    It returns nodes in the order of sets, which depends on memory addresses and on the seed of the
+    hashes of texts. Which of several equal constants remains, and its name, depended on that.
+    """
+    from tf2onnx.graph import Graph
+
+    extract, consumers = Graph.extract_sub_graph_nodes, Graph.find_output_consumers
+
+    def in_order(graph: Any, *arguments: Any, **options: Any) -> list[Any]:
+        positions = {id(node): position for position, node in enumerate(graph.get_nodes())}
+        nodes: list[Any] = extract(graph, *arguments, **options)
+        return sorted(nodes, key=lambda node: positions.get(id(node), len(positions)))
+
+    def by_name(graph: Any, *arguments: Any, **options: Any) -> list[Any]:
+        return sorted(consumers(graph, *arguments, **options), key=lambda node: str(node.name))
+
+    Graph.extract_sub_graph_nodes, Graph.find_output_consumers = in_order, by_name
+    try:
+        yield
+    finally:
+        Graph.extract_sub_graph_nodes, Graph.find_output_consumers = extract, consumers
+
+
 def operation_handlers() -> dict[str, Any]:
     """Those of TensorFlow operations without an ONNX operator of the same name."""
     functions = {

@@ -127,3 +127,18 @@ def test_conversions_whose_workers_die(tmp_path: Path, edgeattn: Callable[..., A
     assert (poison_row["status"], poison_row["verdict"]) == ("failed", None)
     assert "Every worker that ran this died" in poison_row["reason"]
     assert not list((plan.parent / "results").rglob(".*.edgeattn"))
+
+
+@pytest.mark.long
+def test_the_acceptance_sweep_with_two_models(tmp_path: Path) -> None:
+    """``make sweep`` does this with all models."""
+    from sweep.acceptance import SweptModel, accepted
+
+    models = [
+        SweptModel("luong", LUONG, LUONG.with_suffix(".npz"), ("y", "attention")),
+        SweptModel("words", WORDS, WORDS.with_suffix(".npz"), ("y", "attention")),
+    ]
+    options = 'schemes = ["float32", "int8"]\nformats = ["onnx"]\n'
+    killed, whole = accepted(models, tmp_path, options)
+    assert killed == whole
+    assert {row["model"] for row in from_parquet(whole)} == {"luong", "words"}
