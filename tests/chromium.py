@@ -7,6 +7,8 @@ import pytest
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
+# No page needs more than one; a busy machine may be slow.
+SECONDS = 180
 
 
 def start():
@@ -21,7 +23,9 @@ def start():
     if os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # root has no sandbox
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(SECONDS)
+    return driver
 
 
 def open_page(browser, url, size, *, dark=False, mobile=False, media=""):
@@ -36,5 +40,5 @@ def open_page(browser, url, size, *, dark=False, mobile=False, media=""):
     browser.get_log("performance")
     browser.get(url)
     ready = "return document.readyState === 'complete' && location.href !== 'about:blank'"
-    WebDriverWait(browser, 30).until(lambda it: it.execute_script(ready))
+    WebDriverWait(browser, SECONDS).until(lambda it: it.execute_script(ready))
     return browser

@@ -16,6 +16,7 @@ from typing import Any
 import chromium
 import numpy as np
 import pytest
+from long_parameters import every_third
 
 page = pytest.importorskip("edgeattn.report.page", reason="Jinja2 is not installed")
 matplotlib = pytest.importorskip("matplotlib")
@@ -210,7 +211,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", list(CHANGES))
+@pytest.mark.parametrize("change", every_third(list(CHANGES)))
 def test_changes_of_the_page_are_found(browser, page_urls, change):
     name, width, look = ("failing", 1280, "dark" if "dark" in change else "light")
     style = f"const it = document.createElement('style'); it.textContent = {CHANGES[change]!r};"
