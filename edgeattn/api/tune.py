@@ -25,6 +25,7 @@ from edgeattn.api.sources import (
     sample_file,
     workspace_for,
 )
+from edgeattn.cluster.libraries import DASK, require
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
 from edgeattn.schemes import MAX_DROP
@@ -155,6 +156,7 @@ def tune(
     on: str | None = None,
     python: str | None = None,
     ssh_config: StrPath | None = None,
+    scheduler: str | None = None,
 ) -> TuneResult:
     """Search for the smallest or fastest artifact of a model that passes on your data.
 
@@ -167,6 +169,8 @@ def tune(
             folder for a model in memory; for a result, beside its bundle.
         aim: What to minimize: ``size`` or ``latency``.
         on: The host on which latencies are measured. Default: this machine.
+        scheduler: The address of a Dask scheduler, whose workers convert and evaluate the
+            candidates with one scheme. They need the model and the samples at the same paths.
 
     The other arguments are the options of ``edgeattn tune``; ``max_candidates`` is ``--most``.
     """
@@ -196,6 +200,14 @@ def tune(
     check_ignored(ignore, data_path, sample_path, calibration_path)
     if plot is not None:
         _check_plot(Path(plot))
+    if scheduler is not None:
+        require(*DASK, purpose="--scheduler")
+        if raw_path is not None or raw_calibration is not None or raw_samples is not None:
+            raise UsageError(
+                "--scheduler has no effect with raw data, which are prepared on this machine.",
+                hint="Omit --scheduler, or pass prepared inputs with --data.",
+            )
+        calibration_path = None if calibration_path is None else calibration_path.absolute()
     board = _board(on, python, optional_path(ssh_config))
     search = tuning.tune(
         converters.ModelSource(
@@ -222,6 +234,7 @@ def tune(
             raw_data=raw_path is not None,
             max_candidates=max_candidates,
             on=board,
+            scheduler=scheduler,
         ),
         force=force,
     )

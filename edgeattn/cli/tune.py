@@ -63,6 +63,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Largest number of files to convert.",
 )
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Dask scheduler whose workers evaluate the candidates with one scheme, such as "
+    "tcp://HOST:8786.",
+)
 @click.option("--plot", type=options.PATH, help="Plot of size, score and latency: .svg or .png.")
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @options.json_option
@@ -82,6 +88,7 @@ def command(
     schemes: tuple[str, ...],
     loading: options.ModelLoading,
     max_candidates: int,
+    scheduler: str | None,
     plot: Path | None,
     force: bool,
     as_json: bool,
@@ -113,6 +120,7 @@ def command(
                 schemes=schemes,
                 **vars(loading),
                 max_candidates=max_candidates,
+                scheduler=scheduler,
                 plot=plot,
                 force=force,
                 on=on,

@@ -111,7 +111,8 @@ class CandidateEvaluator:
         self.manifest = manifest
         self.folder = folder
         self.source = source
-        self._worker, self._calibration = worker, calibration
+        self.calibration = calibration
+        self._worker = worker
 
     @property
     def request(self) -> dict[str, Any]:
@@ -123,11 +124,11 @@ class CandidateEvaluator:
 
     def calibration_fingerprints(self) -> list[str]:
         """Fingerprints of the calibration samples, which the task must not contain."""
-        if self._calibration is None:
+        if self.calibration is None:
             return []
         arguments = {
             **self.request,
-            "quantization": QuantizationOptions(calibration=self._calibration).to_json(),
+            "quantization": QuantizationOptions(calibration=self.calibration).to_json(),
             "folder": str(self.folder),
         }
         fingerprints: list[str] = self._worker.call(
@@ -138,7 +139,7 @@ class CandidateEvaluator:
     def convert(self, candidate: Candidate) -> Artifact | EdgeattnError:
         """The candidate's file, with a unique name, or the error that prevents it."""
         quantization = QuantizationOptions(
-            calibration=self._calibration, precision=_weight_precision(candidate.precision)
+            calibration=self.calibration, precision=_weight_precision(candidate.precision)
         )
         arguments = {
             "source": self.source.to_json(),

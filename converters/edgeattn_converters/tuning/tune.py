@@ -43,6 +43,7 @@ from edgeattn_converters.tuning.search import (
     frontier,
     search,
 )
+from edgeattn_converters.tuning.spread import absolute_source, evaluate_on_dask
 from edgeattn_converters.tuning.tuning_options import TuningOptions
 from edgeattn_converters.worker.client import ConversionWorker
 
@@ -67,6 +68,8 @@ def tune(
     be converted, and :class:`UsageError` if an argument, or the data, is invalid.
     """
     source = ModelSource.of(source)
+    if options.scheduler is not None:
+        source = absolute_source(source)
     quantization = options.quantization
     _check_options(source, data, options)
     target = Path(output) if output is not None else source.beside(".tuned.edge")
@@ -93,6 +96,12 @@ def tune(
         if options.raw_data:
             samples = prepared_data(evaluator, first[1], samples, workspace)
         scores = load_task(evaluator, first[1], samples, options.max_drop)
+
+        if options.scheduler is not None:
+            # In the order of the search, of which a small number leaves out the last ones.
+            single = sorted(space.uniform, key=lambda item: item.lowering != "auto")
+            single = single[: options.max_candidates]
+            evaluate_on_dask(options.scheduler, evaluator, store, single)
 
         def evaluate(candidate: Candidate, task: bool) -> Result:
             return _stored_result(evaluator, store, candidate, task, first)

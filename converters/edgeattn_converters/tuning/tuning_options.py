@@ -30,6 +30,8 @@ class TuningOptions:
         raw_data: Whether the file of samples is a raw dataset, which the front end prepares.
         max_candidates: The largest number of files to convert.
         on: The board that measures latencies; default: this machine.
+        scheduler: The address of a Dask scheduler, whose workers evaluate the candidates with one
+            scheme.
     """
 
     max_drop: float = MAX_DROP
@@ -41,6 +43,7 @@ class TuningOptions:
     raw_calibration: StrPath | None = None
     raw_data: bool = False
     on: BoardAddress | None = None
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         if self.aim not in AIMS:

@@ -1,0 +1,128 @@
+"""Candidates that do not depend on each other, evaluated by the workers of a Dask scheduler.
+
+The results are stored as those of a search on this machine, which then finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeattn import progress
+from edgeattn.bundle.manifest import Manifest
+from edgeattn.cluster.scheduler import open_cluster
+from edgeattn.errors import DeviceError, EdgeattnError, UsageError
+from edgeattn.evaluation.dataset import InMemoryDataset
+from edgeattn.metrics.limits import Limit
+from edgeattn_converters.options import ModelSource
+from edgeattn_converters.tuning.evaluation import RESULTS, CandidateEvaluator, ResultStore
+from edgeattn_converters.tuning.search import Candidate, Result
+from edgeattn_converters.worker.client import ConversionWorker
+
+
+@dataclass(frozen=True)
+class CandidateRequest:
+    """A candidate to convert and evaluate, with the task, on a machine that has the model's files.
+
+    ``files`` are those of the bundle without artifacts, by name.
+    """
+
+    candidate: Candidate
+    source: ModelSource
+    calibration: str | None
+    manifest: Manifest
+    dataset: InMemoryDataset | None
+    limits: tuple[Limit, ...]
+    files: tuple[tuple[str, bytes], ...]
+
+
+def evaluate_request(request: CandidateRequest) -> tuple[Result, bytes | None]:
+    """The result, and the content of the candidate's file, if it could be converted."""
+    for path in (request.source.path, request.calibration):
+        if path is not None and not Path(path).is_file():
+            raise UsageError(
+                f"A Dask worker has no file {path}.",
+                hint="Put the model and the samples on a disk that all workers share.",
+            )
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeattn-tune-") as name,
+        ConversionWorker() as worker,
+    ):
+        folder = Path(name)
+        for file, own in request.files:
+            (folder / file).write_bytes(own)
+        evaluator = CandidateEvaluator(
+            worker, folder, request.source, request.calibration, request.manifest
+        )
+        evaluator.dataset, evaluator.limits = request.dataset, request.limits
+        result = evaluator.evaluate(request.candidate, True)
+        content = (folder / result.artifact["path"]).read_bytes() if result.artifact else None
+        return result, content
+
+
+def absolute_source(source: ModelSource) -> ModelSource:
+    """``source`` for processes with another working folder."""
+    architecture = source.architecture
+    return replace(
+        source,
+        path=Path(source.path).absolute(),
+        samples=None if source.samples is None else Path(source.samples).absolute(),
+        custom_objects=None
+        if source.custom_objects is None
+        else Path(source.custom_objects).absolute(),
+        architecture=None if architecture is None else str(Path(architecture).absolute()),
+    )
+
+
+def evaluate_on_dask(
+    address: str, evaluator: CandidateEvaluator, store: ResultStore, candidates: Sequence[Candidate]
+) -> None:
+    """Evaluate the candidates whose results are not stored, and store these.
+
+    Raises the error of the first candidate that cannot be evaluated, and :class:`DeviceError` if
+    one ends every worker.
+    """
+    missing = [item for item in candidates if store.get(item, True) is None]
+    if not missing:
+        return
+    files = tuple(
+        (path.name, path.read_bytes())
+        for path in sorted(evaluator.folder.iterdir())
+        if path.is_file() and path.name != RESULTS and path.suffix not in (".tflite", ".onnx")
+    )
+    calls = {candidate: (_request(evaluator, candidate, files),) for candidate in missing}
+    with open_cluster(address) as cluster:
+        cluster.check_versions()
+        with contextlib.closing(cluster.run(evaluate_request, calls)) as ended:
+            for number, call in enumerate(ended, 1):
+                if call.died:
+                    raise DeviceError(
+                        f"Every Dask worker that evaluated {call.item.label} died.",
+                        hint="Start workers with more memory.",
+                    )
+                if isinstance(call.error, EdgeattnError):
+                    raise call.error
+                if call.error is not None:
+                    raise EdgeattnError(f"{type(call.error).__name__}: {call.error}")
+                result, content = call.value
+                if content is not None:
+                    (evaluator.folder / result.artifact["path"]).write_bytes(content)
+                store.add(result, True)
+                progress.report(f"{number} of {len(missing)} candidates")
+
+
+def _request(
+    evaluator: CandidateEvaluator, candidate: Candidate, files: tuple[tuple[str, bytes], ...]
+) -> CandidateRequest:
+    return CandidateRequest(
+        candidate,
+        evaluator.source,
+        evaluator.calibration,
+        evaluator.manifest,
+        evaluator.dataset,
+        evaluator.limits,
+        files,
+    )
