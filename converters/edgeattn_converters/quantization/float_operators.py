@@ -189,6 +189,17 @@ def quotient_operators(file: TFLiteFile) -> set[str]:
     return _output_names(file, _attention_graph(file, ()).quotients())
 
 
+def one_hot_operators(file: TFLiteFile) -> set[str]:
+    """The ONE_HOT operators: TensorFlow's int8 quantizer gives their off values, which the kernel
+    copies, another scale than the result."""
+    tensors = file.main.tensors
+    return {
+        file.name(tensors[int(operator.outputs[0])])
+        for operator in file.main.operators
+        if file.kind(operator) == "ONE_HOT"
+    }
+
+
 def upstream_operators(file: TFLiteFile, maps: tuple[str, ...]) -> tuple[set[str], set[bytes]]:
     """All operators that the attention scores depend on, and the keys of their large constants,
     including those in loops."""

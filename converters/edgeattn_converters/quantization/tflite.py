@@ -14,6 +14,7 @@ from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate, Stage
 from edgeattn_converters.quantization.float_operators import (
     attention_operators,
+    one_hot_operators,
     operators_with_weights,
     quantizable_tensors,
     quotient_operators,
@@ -229,7 +230,8 @@ class TFLiteQuantizer(Quantizer):
         if candidate.step_products:
             names -= step_products(file, self.io.recurrent)
         names |= operators_with_weights(file, lambda value: precision_of(value) != "int8")
-        names |= quotient_operators(file) | self.spectrum[0] | self._coarse_operators(file)
+        names |= quotient_operators(file) | one_hot_operators(file)
+        names |= self.spectrum[0] | self._coarse_operators(file)
         if candidate.upstream:
             names |= self.upstream[0]
         if candidate.states:
