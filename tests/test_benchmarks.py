@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import (
     bench,
+    by_target,
     command_line,
     conversion,
     figures,
@@ -461,6 +462,31 @@ def test_interrupted_run_resumes(tmp_path, monkeypatch):
     # Parts with another number of rounds are not used.
     bench.run_all(names, 5, 1, tmp_path, complete=False)
     assert calls[3:] == list(names)
+
+
+def test_tables_by_target():
+    """Rows in the order of the models; the reasons are those of the int8 files of edgeattn."""
+    common = {"target": "litert", "verdict": "pass"}
+    recorded = {
+        "R03": [{**common, "model": "R03", "scheme": "int8", "notes": "a | b"}],
+        "digits": [
+            {**common, "model": "digits", "scheme": "float32", "bytes": "1,234"},
+            {**common, "model": "digits", "scheme": "int8", "notes": ""},
+            {"model": "digits", "target": "TensorFlow", "scheme": "int8", "verdict": "no file"},
+        ],
+    }
+    lines = by_target.table(recorded).splitlines()
+    assert [line.split(" | ")[:3] for line in lines[2:]] == [
+        ["| digits", "litert", "float32"],
+        ["| digits", "litert", "int8"],
+        ["| digits", "TensorFlow", "int8"],
+        ["| R03", "litert", "int8"],
+    ]
+    assert {line.count(" | ") for line in lines} == {len(by_target.HEADER) - 1}
+    assert by_target.reasons(recorded).splitlines()[2:] == [
+        "| digits | litert | nothing |",
+        "| R03 | litert | a \\| b |",
+    ]
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ TensorFlow's quantizer identifies operators by the names of their outputs, and s
 the functions for ``.tflite`` files; those for ONNX models return positions.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,9 @@ WEIGHTED = (PRODUCTS - SUMS) | frozenset(
     | {"Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Loop"}
 )
 LOGARITHMS = frozenset({"LOG", "Log"})
+JOINING = frozenset({"PACK", "CONCATENATION"})
+# Of more values, a softmax in int8 takes fewer instructions.
+FEW_SHARES = 200
 # Operators that only move values.
 MOVING = ("RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE")
 
@@ -264,6 +268,26 @@ def recurrent_operators(file: TFLiteFile, layers: tuple[str, ...]) -> set[str]:
             operators.update(names)
             inputs.update(int(i) for i in operator.inputs)
     return operators
+
+
+def faster_in_float(file: TFLiteFile, float_names: set[str]) -> set[str]:
+    """The operators behind those of ``float_names`` that take fewer instructions in float32.
+
+    They are those that join or move float32 values, which would be converted one by one, and
+    softmaxes of few values, which convert as many values before as behind them.
+    """
+    tensors = file.main.tensors
+    names, faster = set(float_names), set()
+    for operator in file.main.operators:
+        kind, output = file.kind(operator), tensors[int(operator.outputs[0])]
+        inputs = [file.name(tensors[int(i)]) for i in operator.inputs]
+        joins = kind in JOINING and names.issuperset(inputs)
+        moves = kind in MOVING and inputs[0] in names
+        is_small = kind == "SOFTMAX" and math.prod(map(int, output.shape)) <= FEW_SHARES
+        if joins or moves or is_small:
+            faster.add(file.name(output))
+            names.add(file.name(output))
+    return faster
 
 
 def quantizable_tensors(file: TFLiteFile, float_names: set[str]) -> set[int]:

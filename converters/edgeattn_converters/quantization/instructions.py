@@ -118,12 +118,23 @@ def _product(file: TFLiteFile, graph: Any, operator: Any, values: int) -> Featur
         depth = math.prod(map(int, weights.shape[1:]))
     width = max(1, int(graph.tensors[int(operator.outputs[0])].shape[-1]))
     if kind == "BATCH_MATMUL":
-        is_constant = file.constant(weights) is not None
+        is_constant = _is_loaded(file, graph, int(operator.inputs[1]))
         kind = "FULLY_CONNECTED" if is_constant and values != width else kind
         kind = "ROW_PRODUCT" if is_constant and values == width else kind
     rows = "row" if values == width else "rows"
     kind = "FULLY_CONNECTED" if kind == "CONV_2D" else kind
     return f"{kind} {dtype} {rows}", (1, 1, values, values * depth)
+
+
+def _is_loaded(file: TFLiteFile, graph: Any, index: int) -> bool:
+    """Whether a tensor is a constant, or one that is dequantized when the file is loaded."""
+    makers = (
+        operator
+        for operator in graph.operators
+        if file.kind(operator) == "DEQUANTIZE" and int(operator.outputs[0]) == index
+    )
+    sources = [index, *(int(operator.inputs[0]) for operator in makers)]
+    return any(file.constant(graph.tensors[item]) is not None for item in sources)
 
 
 def _fused_lstm(file: TFLiteFile, graph: Any, operator: Any, values: int) -> Features:

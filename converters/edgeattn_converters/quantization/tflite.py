@@ -14,6 +14,7 @@ from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate, Stage
 from edgeattn_converters.quantization.float_operators import (
     attention_operators,
+    faster_in_float,
     one_hot_operators,
     operators_with_weights,
     quantizable_tensors,
@@ -234,6 +235,7 @@ class TFLiteQuantizer(Quantizer):
         names |= self.spectrum[0] | self._coarse_operators(file)
         if candidate.upstream:
             names |= self.upstream[0]
+            names |= faster_in_float(file, names)
         if candidate.states:
             tensors = file.main.tensors
             names |= {file.name(tensors[i]) for i in state_updates(file, file.main)}

@@ -1,8 +1,14 @@
-"""Finding the operators of attention, in a hand-written graph."""
+"""Finding the operators of attention and of what follows it, in hand-written graphs."""
 
 from __future__ import annotations
 
-from edgeattn_converters.quantization.float_operators import AttentionGraph, Node
+from benchmarks.operator_files import Graph
+from edgeattn_converters.quantization.float_operators import (
+    FEW_SHARES,
+    AttentionGraph,
+    Node,
+    faster_in_float,
+)
 
 CHAIN = [
     Node("MatMul", ("x",), ("states",)),  # 0: before attention
@@ -84,3 +90,22 @@ def test_operands_of_a_quotient_up_to_exponentials_and_products() -> None:
 
 def test_graph_without_softmax() -> None:
     assert AttentionGraph(CHAIN[:4]).region() == set()
+
+
+def test_operators_behind_float_ones_that_are_faster_in_float() -> None:
+    """The context and the query are float32: joining them first needs one conversion."""
+    graph = Graph((1, 4))
+
+    def apply(kind: str, name: str, *inputs: int, size: int = 4) -> int:
+        result = graph.tensor("FLOAT32", (1, size))
+        graph.file.main.tensors[result].name = name
+        graph.operator(kind, list(inputs), [result])
+        return result
+
+    context, other = (apply("MUL", name, graph.first, graph.first) for name in ("context", "other"))
+    query = apply("RESHAPE", "query", context)
+    joined = apply("CONCATENATION", "joined", context, query)
+    apply("CONCATENATION", "mixed", joined, other)
+    apply("SOFTMAX", "classes", apply("TANH", "vector", joined))
+    apply("SOFTMAX", "words", other, size=FEW_SHARES + 1)
+    assert faster_in_float(graph.file, {"context"}) == {"query", "joined", "classes"}
