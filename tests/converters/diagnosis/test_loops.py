@@ -54,4 +54,4 @@ def test_operator_in_a_loop_body_is_named(tmp_path: Path) -> None:
     faulty = compare_models(reference, InstrumentedTFLite(path, *specs), samples, 30.0)
     first = next(operator for operator in faulty.operators if operator.cause)
     assert (first.kind, first.cause) == ("WHILE", "weights")
-    assert "FULLY_CONNECTED" in first.name
+    assert "BATCH_MATMUL" in first.name
