@@ -47,7 +47,10 @@ METRICS = {
     "attention": ("max_abs_error", "jensen_shannon", "worst_jensen_shannon"),
 }
 # Those that rounding in float32 changes.
-FLOAT32_METRICS = {**METRICS, "numbers": ("tolerance_ratio",)}
+FLOAT32_METRICS = {
+    "numbers": ("tolerance_ratio",),
+    "attention": (*METRICS["attention"], "row_sum_error"),
+}
 # A failure that no rounding explains.
 _NEVER_ROUNDING = {"missing", "wrong_shape", "non_finite", "repeat_error", "batch_error"}
 # The limits that decide if rounding explains a missed one, by metric: the widest of all schemes.
@@ -67,6 +70,7 @@ _LARGEST = {
     "tolerance_ratio": ("atol", 10.0),
     "exceeding_samples": ("atol", 1.0),
     "max_abs_error": ("attention_max_abs", LIMITS["float16"].attention_max_abs),
+    "row_sum_error": ("attention_max_abs", LIMITS["float16"].attention_max_abs),
     "jensen_shannon": ("attention_jsd", LIMITS["float16"].attention_jsd),
     "worst_jensen_shannon": ("attention_jsd", WORST_SAMPLE * LIMITS["float16"].attention_jsd),
     "exceeding_maps": ("attention_max_abs", 1.0),

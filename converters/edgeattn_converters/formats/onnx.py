@@ -28,8 +28,10 @@ from edgeattn_converters.lowering.plain_layers import (
     onnx_layer_normalization,
 )
 from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
+from edgeattn_converters.lowering.softmax import lower_softmax
 from edgeattn_converters.lowering.tf2onnx_handlers import (
     Placeholders,
+    bounded_einsum_search,
     operation_handlers,
     reproducible_graphs,
     sound_rewriters,
@@ -52,7 +54,7 @@ BATCH_AXIS = "batch"
 _MISSING = re.compile(r"No Op registered for (\w+)")
 # The first operator set with the node LayerNormalization.
 LAYER_NORMALIZATION_OPSET = 17
-_ATTENTION = (lower_attention, lower_keras_attention, lower_multi_head_attention)
+_ATTENTION = (lower_attention, lower_keras_attention, lower_multi_head_attention, lower_softmax)
 
 
 def convert(
@@ -190,7 +192,10 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
     outputs = [tensor.name for tensor in traced.function.outputs]
     with tf.Graph().as_default():
         definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
-    with tf.Graph().as_default() as graph, sound_rewriters(), reproducible_graphs():
+    changes = (sound_rewriters(), reproducible_graphs(), bounded_einsum_search())
+    with tf.Graph().as_default() as graph, contextlib.ExitStack() as stack:
+        for change in changes:
+            stack.enter_context(change)
         tf.import_graph_def(definition, name="")
         written = tfonnx.process_tf_graph(
             graph,

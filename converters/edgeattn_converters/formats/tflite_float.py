@@ -31,6 +31,7 @@ from edgeattn_converters.lowering.rnn.strategy import (
     FUSED_INTEGERS,
     recurrence_lowering,
 )
+from edgeattn_converters.lowering.softmax import lower_softmax
 from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 # In errors of the converter: an operation of TensorFlow, and the place of a call in a source file.
@@ -40,6 +41,7 @@ _LOWERINGS = (
     partial(lower_attention, select=select_by_arithmetic),
     partial(lower_keras_attention, select=select_by_arithmetic),
     partial(lower_multi_head_attention, select=select_by_arithmetic),
+    partial(lower_softmax, select=select_by_arithmetic),
     *(lower_single_feature_normalization, lower_layer_normalization),
     lower_spectrogram,
     lower_signature,

@@ -7,7 +7,7 @@ nodes replace it.
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from edgeattn.tensors import Array
 
 # It accepts any inputs, has a text attribute, and no optimizer evaluates it.
 OPERATION = "PyFuncStateless"
+# The largest number of letters whose orders tf2onnx tries: 120 orders.
+MAX_SEARCHED_LETTERS = 5
 # TensorProto.DataType
 _BOOL = 9
 _FLOATS = (1, 10, 11)  # float32, float16, float64
@@ -119,6 +121,27 @@ def reproducible_graphs() -> Iterator[None]:
         yield
     finally:
         Graph.extract_sub_graph_nodes, Graph.find_output_consumers = extract, consumers
+
+
+@contextlib.contextmanager
+def bounded_einsum_search() -> Iterator[None]:
+    """A context in which tf2onnx tries no orders of the letters of a long einsum equation.
+
+    It tries all of them to find the one with the cheapest transpositions. The attention over two
+    axes has seven letters, which is 5040 orders and takes minutes; ten letters would take days.
+    """
+    from tf2onnx.optimizer import einsum_optimizer
+
+    original = einsum_optimizer.permutations
+
+    def permutations(letters: Sequence[str]) -> Iterable[tuple[str, ...]]:
+        return original(letters) if len(letters) <= MAX_SEARCHED_LETTERS else ()
+
+    einsum_optimizer.permutations = permutations
+    try:
+        yield
+    finally:
+        einsum_optimizer.permutations = original
 
 
 def operation_handlers() -> dict[str, Any]:
