@@ -183,6 +183,37 @@ def test_default_that_has_changed_is_noted(script: Path, lstm_file: Path) -> Non
     assert any("its default was 'hard_sigmoid' before Keras 2.3" in note for note in loaded.notes)
 
 
+@pytest.mark.parametrize(("axes", "function"), [(1, "build"), (2, "build"), (2, "own"), (3, "own")])
+@pytest.mark.parametrize(
+    ("version", "noted"), [("2.1.5", True), ("2.15.0", True), ("3.0.0", False)]
+)
+def test_default_of_convolutional_recurrences(
+    axes: int, function: str, version: str, noted: bool, tmp_path: Path
+) -> None:
+    """tf_keras still has hard_sigmoid by default."""
+    import tf_keras
+
+    kind = f"ConvLSTM{axes}D"
+    assert getattr(tf_keras.layers, kind)(1, 1).recurrent_activation.__name__ == "hard_sigmoid"
+    script = tmp_path / "model.py"
+    script.write_text(
+        "import keras\n\nclass Own(keras.layers.Layer):\n"
+        "    def call(self, x):\n        return x\n\n"
+        "def build(*last):\n    return keras.Sequential([\n"
+        f"        keras.Input({(2, *[3] * axes, 1)}),\n"
+        f"        keras.layers.{kind}(1, 2, name='c'), *last])\n"
+        "\ndef own():\n    return build(Own())\n"
+    )
+    window = (2,) * axes
+    arrays = random_arrays(kernel=(*window, 1, 4), recurrent_kernel=(*window, 1, 4), bias=(4,))
+    file = write_weights(tmp_path / "old.h5", version, c=arrays)
+    notes = load_model(audit_file(file), architecture=f"{script}:build").notes
+    text = (
+        "c: recurrent_activation is 'sigmoid', but its default was 'hard_sigmoid' before Keras 3."
+    )
+    assert any(text in note for note in notes) == noted
+
+
 def test_weights_of_the_current_keras_need_no_changes(script: Path, tmp_path: Path) -> None:
     inputs = keras.Input((STEPS, FEATURES))
     cell = layers.LSTM(UNITS, recurrent_activation="hard_sigmoid", name="lstm_1")
@@ -228,6 +259,47 @@ def test_kernels_of_theano(function: str, script: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(outputs(loaded, x)[0, 0, 0], first, atol=1e-5)
 
 
+OTHER_CONVOLUTIONS = {
+    "one_axis": ("layers.Conv1D(2, 3, name='conv')", (9, 2), {"kernel": (3, 2, 2)}),
+    "three_axes": ("layers.Conv3D(2, 3, name='conv')", (4, 5, 6, 1), {"kernel": (3, 3, 3, 1, 2)}),
+    "transposed": (
+        "layers.Conv2DTranspose(2, 3, name='conv')",
+        (5, 4, 1),
+        {"kernel": (3, 3, 2, 1)},
+    ),
+    "recurrent": (
+        "layers.ConvLSTM2D(2, 3, recurrent_activation='hard_sigmoid', name='conv')",
+        (2, 5, 5, 1),
+        {"kernel": (3, 3, 1, 8), "recurrent_kernel": (3, 3, 2, 8)},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_CONVOLUTIONS)
+def test_kernels_of_theano_in_other_convolutions(kind: str, tmp_path: Path) -> None:
+    """Keras 2 reverses the spatial axes of the kernels of these layers."""
+    layer, shape, kernels = OTHER_CONVOLUTIONS[kind]
+    script = tmp_path / "model.py"
+    script.write_text(
+        "import keras\nfrom keras import layers\n\ndef build():\n"
+        f"    return keras.Sequential([keras.Input({shape}), {layer}])\n"
+    )
+    arrays = random_arrays(**kernels, bias=(8 if kind == "recurrent" else 2,))
+    file = write_weights(tmp_path / "old.h5", "2.1.5", "theano", conv=arrays)
+    loaded = load_model(audit_file(file), architecture=f"{script}:build")
+    expected = function_model(f"{script}:build")
+    expected.set_weights(
+        [
+            np.flip(value, tuple(range(value.ndim - 2))) if name in kernels else value
+            for name, value in arrays.items()
+        ]
+    )
+    if kind == "recurrent":  # the gates of Keras 2
+        expected.layers[0].cell.recurrent_activation = hard_sigmoid_of_keras_2
+    x = np.random.default_rng(2).normal(size=(2, *shape)).astype("float32")
+    np.testing.assert_allclose(outputs(loaded, x), expected(x), rtol=1e-4, atol=1e-5)
+
+
 def test_kernels_with_the_channels_first(script: Path, tmp_path: Path) -> None:
     """Keras 1 with Theano stored (filters, channels, rows, columns)."""
     arrays = random_arrays(kernel=(2, 1, 3, 3), bias=(2,))
@@ -261,6 +333,39 @@ def test_weights_of_cudnn(function: str, version: str, script: Path, tmp_path: P
     layer.set_weights(list(LSTM_WEIGHTS.values()))
     expected = np.asarray(layer(INPUT)) * (2 if function == "own_layer" else 1)
     np.testing.assert_allclose(outputs(loaded), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["GRU", "both GRU", "both LSTM"])
+def test_weights_of_other_cudnn_layers(kind: str, tmp_path: Path) -> None:
+    """The same file, loaded by tf_keras."""
+    import tf_keras
+
+    cell = kind.split()[-1]
+    gates = 3 if cell == "GRU" else 4
+    arrays = [
+        random_arrays(
+            kernel=(FEATURES, gates * UNITS),
+            recurrent_kernel=(UNITS, gates * UNITS),
+            bias=(2 * gates * UNITS,),
+        )
+    ]
+    text = f"layers.{cell}({UNITS}"
+    text += ", reset_after=True, name='cell')" if cell == "GRU" else ", name='cell')"
+    if kind.startswith("both"):
+        arrays.append({name: value[::-1] / 2 for name, value in arrays[0].items()})
+        text = f"layers.Bidirectional({text}, name='cell')"
+    stored = {f"{name}_{k}": v for k, part in enumerate(arrays) for name, v in part.items()}
+    file = write_weights(tmp_path / "old.h5", "2.3.1", cell=stored)
+    script = tmp_path / "model.py"
+    script.write_text(
+        "import keras\nfrom keras import layers\n\ndef build():\n"
+        f"    return keras.Sequential([keras.Input({(STEPS, FEATURES)}), {text}])\n"
+    )
+    loaded = load_model(audit_file(file), architecture=f"{script}:build")
+    layer = eval(text, {"layers": tf_keras.layers})
+    expected = tf_keras.Sequential([tf_keras.Input((STEPS, FEATURES)), layer])
+    expected.load_weights(file)
+    np.testing.assert_allclose(outputs(loaded), expected(INPUT), rtol=1e-4, atol=1e-5)
 
 
 def hard_sigmoid_of_keras_2(x: Any) -> Any:

@@ -112,10 +112,20 @@ def test_other_code_is_not_recognized(source: str) -> None:
         recognition.recognize(config_of(from_source(source)))
 
 
-def test_reason_of_a_single_python_version() -> None:
+@pytest.mark.parametrize(
+    "source",
+    [
+        "f = lambda x: x.unknown(1, 2)",
+        "f = lambda x: open(x)",
+        "f = lambda x: [y for y in x if y]",
+        "def f(x):\n    for y in x:\n        print(y)\n    return x",
+        "def f(x):\n    import os\n    return os.environ[x]",
+    ],
+)
+def test_reason_of_a_single_python_version(source: str) -> None:
     """Its bytes could be those of several versions, of which one wrote them."""
     with pytest.raises(NotRecognizedError) as error:
-        recognition.recognize(config_of(from_source("f = lambda x: x.unknown(1, 2)")))
+        recognition.recognize(config_of(from_source(source)))
     assert str(error.value).count("Python 3") == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -195,14 +196,29 @@ def test_overridden_output_shape(suffix: str, own: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
 
 
+SHARING: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "two": lambda twice, shared, x: twice(shared)(twice(shared)(x)),
+    "three": lambda twice, shared, x: twice(shared)(twice(shared)(x)) - twice(shared)(x),
+    "nested": lambda twice, shared, x: twice(twice(shared))(twice(shared)(x)),
+    "called twice": lambda twice, shared, x: _called_twice(twice(shared), twice(shared), x),
+    "next to others": lambda twice, shared, x: layers.Dense(2)(
+        twice(shared)(layers.LSTM(FEATURES, return_sequences=True)(twice(shared)(x)))
+    ),
+}
+
+
+def _called_twice(first: Any, second: Any, x: Any) -> Any:
+    return first(second(first(x)))
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_layers_that_share_another_layer(suffix: str, own: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", SHARING)
+def test_layers_that_share_another_layer(kind: str, suffix: str, own: Any, tmp_path: Path) -> None:
     """The file contains the weights of the shared layer once."""
     file, classes = own
     inputs = keras.Input((STEPS, FEATURES))
     shared = layers.Dense(FEATURES, activation="tanh")
-    first, second = (classes["Twice"](shared, name=name) for name in ("first", "second"))
-    model = seeded(keras.Model(inputs, second(first(inputs))))
+    model = seeded(keras.Model(inputs, SHARING[kind](classes["Twice"], shared, inputs)))
     model.save(tmp_path / f"m{suffix}")
     loaded = load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=file)
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)

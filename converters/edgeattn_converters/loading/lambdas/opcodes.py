@@ -102,7 +102,7 @@ def instructions(code: bytes, dialect: Dialect) -> Iterator[tuple[str, int]]:
 
 def _name(number: int, dialect: Dialect) -> str:
     if number not in dialect.names:
-        raise UnknownInstructionError(f"unknown instruction {number} of {dialect.name}")
+        raise UnknownInstructionError(f"unknown instruction {number}")
     return dialect.names[number]
 
 

@@ -10,35 +10,41 @@ from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE, legacy
 
 # Layers have computed the same since this version.
 SAME_AS_CURRENT = (3, 10)
-# Keras 2.3 changed the default from hard_sigmoid.
-_SIGMOID_BY_DEFAULT = (2, 3)
-_GATED = ("LSTM", "GRU", "LSTMCell", "GRUCell")
+# The Keras that changed the default of recurrent_activation from hard_sigmoid.
+_SIGMOID_BY_DEFAULT = {
+    **dict.fromkeys(("LSTM", "GRU", "LSTMCell", "GRUCell"), (2, 3)),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), (3,)),
+}
 
 
 def default_notes(stored: Any, version: tuple[int, ...]) -> list[str]:
     """Return a note on each layer that may rely on a default that has changed since ``version``."""
-    if not version or version >= _SIGMOID_BY_DEFAULT:
-        return []
-    return [_default_note(str(config.get("name"))) for config in _with_sigmoid_gates(stored)]
+    return [
+        _default_note(str(config.get("name")), changed)
+        for config, changed in _with_sigmoid_gates(stored)
+        if version and version < changed
+    ]
 
 
-def _default_note(name: str) -> str:
+def _default_note(name: str, changed: tuple[int, ...]) -> str:
     return (
         f"{name}: recurrent_activation is 'sigmoid', but its default was 'hard_sigmoid' before "
-        "Keras 2.3. If the model was trained with the default, set it in the architecture."
+        f"Keras {'.'.join(map(str, changed))}. If the model was trained with the default, set it "
+        "in the architecture."
     )
 
 
-def _with_sigmoid_gates(stored: Any) -> Iterator[Config]:
+def _with_sigmoid_gates(stored: Any) -> Iterator[tuple[Config, tuple[int, ...]]]:
+    """Layers with sigmoid gates, and the Keras since which those are the default."""
     if isinstance(stored, list):
         for item in stored:
             yield from _with_sigmoid_gates(item)
     if not isinstance(stored, Mapping):
         return
     config = stored.get("config")
-    gated = stored.get("class_name") in _GATED
-    if isinstance(config, Mapping) and gated and config["recurrent_activation"] == "sigmoid":
-        yield config
+    changed = _SIGMOID_BY_DEFAULT.get(str(stored.get("class_name")))
+    if isinstance(config, Mapping) and changed and config["recurrent_activation"] == "sigmoid":
+        yield config, changed
     for value in stored.values():
         yield from _with_sigmoid_gates(value)
 
@@ -87,7 +93,8 @@ def adapt(model: Any, version: tuple[int, ...]) -> tuple[str, ...]:
         if legacy_layer(class_name, {"name": layer.name}, ctx) is not None:
             notes.append(f"{layer.name}: {class_name} treats masks as in Keras 3, not {text}.")
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
-        if gates and class_name in _GATED and version < _SIGMOID_BY_DEFAULT:
-            notes.append(_default_note(layer.name))
+        changed = _SIGMOID_BY_DEFAULT.get(class_name)
+        if gates and changed and version < changed:
+            notes.append(_default_note(layer.name, changed))
     notes.append(f"Your own layers compute with the current Keras, not with Keras {text}.")
     return tuple(dict.fromkeys(notes))
