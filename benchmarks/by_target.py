@@ -10,7 +10,7 @@ Models are those of ``sample_models``. ``FOLDER`` has the data of *gestures*, *a
 and the instructions are measured. ARM instructions are counted under emulation, and with
 ``--memory`` also the bytes that are fetched from memory, which takes much longer. ``--write``
 records the rows of each model when it is finished, and updates the tables in
-``docs/quantization.md``.
+``docs/quantization.md``; rows of targets that were not measured are kept.
 """
 
 from __future__ import annotations
@@ -207,6 +207,12 @@ def reasons(recorded: Mapping[str, list[Row]]) -> str:
     return "\n".join(lines)
 
 
+def merge(before: Sequence[Row], measured: Sequence[Row], targets: Sequence[str]) -> list[Row]:
+    """The rows of a model by target, in which ``measured`` replaces all rows of ``targets``."""
+    kept = [row for row in before if row["target"] not in targets]
+    return sorted((*kept, *measured), key=lambda row: tuple(SCHEMES).index(row["target"]))
+
+
 def _text(cell: str) -> str:
     return cell.replace("|", "\\|").replace("\n", " ")
 
@@ -228,13 +234,14 @@ def main() -> None:
             continue
         case = SAMPLES[name](options.data) if name in SAMPLES else other(name, options.others)
         measured: list[Row] = []
+        targets = options.target or tuple(SCHEMES)
         with tempfile.TemporaryDirectory(prefix="edgeattn-targets-") as scratch:
-            targets = options.target or tuple(SCHEMES)
             for row in rows(name, case, Path(scratch), targets, memory=options.memory):
                 measured.append(row)
                 print(f"| {' | '.join(row.get(column, '-') for column in HEADER)} |", flush=True)
         if options.write:
-            recorded = {**(page.read(RECORDED) or {}), name: measured}
+            before = page.read(RECORDED) or {}
+            recorded = {**before, name: merge(before.get(name, ()), measured, targets)}
             page.write(RECORDED, recorded)
             text = page.with_section(PAGE.read_text(), SECTION, table(recorded))
             PAGE.write_text(page.with_section(text, REASONS, reasons(recorded)))

@@ -26,17 +26,21 @@ COLUMNS = (
 )
 
 
-def regressions(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def regressions(
+    recorded: dict[str, Any], now: dict[str, Any], labels: Sequence[str] = COLUMNS
+) -> list[str]:
     """Describe the routes of edgeattn that grew by more than 2%, failed or became incorrect.
 
-    Only models in both documents are compared.
+    Only the routes ``labels`` of models in both documents are compared.
     """
     lines = []
     for name in recorded.keys() & now.keys():
         for cpu, routes in recorded[name].items():
             for label, before in routes.items():
                 after = now[name].get(cpu, {}).get(label, {})
-                if not label.startswith(OURS) or not before.get("correct"):
+                if label not in labels or not label.startswith(OURS):
+                    continue
+                if not before.get("correct"):
                     continue
                 title = f"{name}, {label}, {cpu}"
                 if not after.get("correct"):

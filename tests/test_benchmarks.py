@@ -20,6 +20,7 @@ from benchmarks import (
     figures,
     front_end,
     instruction_tables,
+    instructions,
     page,
     tables,
     targets,
@@ -312,6 +313,24 @@ def test_growth_above_two_percent_is_reported(counts):
     assert instruction_tables.regressions(before, now) == []
 
 
+def test_counts_of_selected_routes_leave_the_others(counts):
+    """A run for one route compares and replaces only this route."""
+    before = counts["models"]
+    route = {"instructions": 2000, "correct": True}
+    now = {NAMES[1]: {cpu: {TFLITE: route} for cpu in instruction_tables.CPUS}}
+    lines = instruction_tables.regressions(before, now, (TFLITE,))
+    assert [line.split(": ")[0] for line in lines] == [
+        f"{NAMES[1]}, {TFLITE}, {cpu}" for cpu in instruction_tables.CPUS
+    ]
+    merged = instructions.merge(before, now)
+    assert list(merged) == list(before)
+    for name, cpus in before.items():
+        for cpu, routes in cpus.items():
+            expected = {**routes, TFLITE: route} if name == NAMES[1] else routes
+            assert merged[name][cpu] == expected
+    assert before[NAMES[1]]["cortex-a72"][TFLITE]["instructions"] == 1100
+
+
 def test_incorrect_and_failed_routes_are_reported(counts):
     now = copy.deepcopy(counts["models"])
     now[NAMES[0]]["cortex-a76"][TFLITE] = {
@@ -487,6 +506,23 @@ def test_tables_by_target():
         "| digits | litert | nothing |",
         "| R03 | litert | a \\| b |",
     ]
+
+
+def test_measured_targets_replace_their_rows():
+    rows = [
+        {"target": target, "scheme": scheme}
+        for target, scheme in (("litert", "float32"), ("litert", "int8"), ("TensorFlow", "int8"))
+    ]
+    new = [{"target": "litert", "scheme": "float32", "bytes": "7"}]
+    micro = [{"target": "tflite-micro", "scheme": "int8"}]
+    assert by_target.merge(rows, new, ["litert"]) == [*new, rows[2]]
+    assert by_target.merge(rows, micro, ["tflite-micro"]) == [*rows[:2], *micro, rows[2]]
+
+
+def test_the_tables_by_target_are_those_of_the_recorded_rows():
+    recorded, text = page.read(by_target.RECORDED), by_target.PAGE.read_text()
+    assert page.with_section(text, by_target.SECTION, by_target.table(recorded)) == text
+    assert page.with_section(text, by_target.REASONS, by_target.reasons(recorded)) == text
 
 
 @pytest.mark.long
