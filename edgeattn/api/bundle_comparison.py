@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.api.arguments import ArtifactSelection, ModelLoading
+from edgeattn.api.foreign_file import is_foreign_file
 from edgeattn.api.sources import BundleLike, bundle_path
 from edgeattn.api.sources import opened as open_bundle
-from edgeattn.api.stored_file import is_stored_file
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Comparison:
         if self.old is None:
             return
         for option, file in (("BUNDLE", path), ("OLD", bundle_path(self.old))):
-            if is_stored_file(file):
+            if is_foreign_file(file):
                 raise UsageError(
                     f"--compare compares two bundles, and {option} is the file {file.name}.",
                     hint="Pass the bundle that contains the file.",

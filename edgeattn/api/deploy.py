@@ -23,7 +23,7 @@ from edgeattn.errors import EdgeattnError, OutputError, UsageError
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.deployment.deploy import DeploymentOptions
-    from edgeattn.deployment.fleet import Cancellation
+    from edgeattn.deployment.parallel import Cancellation
     from edgeattn.deployment.results import DeploymentResult
 
 KEEP, SECONDS = 3, 10.0
@@ -95,7 +95,7 @@ def deploy(
     result; it does not raise.
     """
     from edgeattn.deployment.deploy import DeploymentOptions, default_folder
-    from edgeattn.deployment.fleet import on_each_host
+    from edgeattn.deployment.parallel import on_each_host
     from edgeattn.deployment.rollback import roll_back
 
     check_positive(keep=keep)
@@ -138,7 +138,7 @@ def _deploy_to_all(
     bundle: Bundle, path: Path, destinations: Sequence[str], options: DeploymentOptions
 ) -> tuple[DeploymentResult, ...]:
     from edgeattn.deployment.deploy import deploy as deploy_to_one
-    from edgeattn.deployment.fleet import on_each_host
+    from edgeattn.deployment.parallel import on_each_host
 
     def deploy_to(host: str, cancellation: Cancellation) -> DeploymentResult:
         with progress.labelled(host):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeattn.api.arguments import StrPath
+from edgeattn.api.foreign_file import is_foreign_file
 from edgeattn.api.sources import BundleLike, SamplesLike, Workspace, bundle_path, sample_file
 from edgeattn.api.sources import opened as open_bundle
-from edgeattn.api.stored_file import is_stored_file
 from edgeattn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def prepared_file(
     from edgeattn.inference.raw_dataset import write_prepared
 
     path = bundle_path(bundle)
-    if is_stored_file(path):
+    if is_foreign_file(path):
         raise UsageError(
             f"--raw-data has no effect on {path.name}, which is no bundle.",
             hint="Pass prepared inputs with --data.",

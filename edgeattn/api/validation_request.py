@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.api.arguments import ArtifactSelection, ModelLoading, TargetOptions, check_positive
+from edgeattn.api.foreign_file import Origin, is_foreign_file, open_as_bundle
 from edgeattn.api.raw_data import with_note
 from edgeattn.api.sources import Workspace
 from edgeattn.api.sources import opened as open_bundle
-from edgeattn.api.stored_file import Origin, is_stored_file, open_as_bundle
 from edgeattn.errors import UsageError
 from edgeattn.schemes import MAX_DROP
 
@@ -125,7 +125,7 @@ class Request:
         from edgeattn.validation.limit_names import check_limits, check_task_limits
 
         notes: tuple[str, ...] = ()
-        is_file = is_stored_file(self.path)
+        is_file = is_foreign_file(self.path)
         if is_file:
             _check_file_options(self.path, explain=self.explain, require_signature=self.signers)
             origin = Origin(self.model, self.reference, self.data, self.loading)

@@ -34,17 +34,7 @@ class Command(click.Command):
         self.params += shared_options()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options of this command, and below them those of all commands."""
-        own: list[tuple[str, str]] = []
-        shared: list[tuple[str, str]] = []
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                (shared if parameter.is_eager else own).append(record)
-        for title, records in (("Options", own), ("Options of all commands", shared)):
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+        _write_options(self, ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
         _announce(ctx)
@@ -52,10 +42,18 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A command that consists of commands."""
+    """A command that consists of commands, with the shared options, which apply to them."""
 
     context_class = Context
     command_class = Command
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.params += shared_options()
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_options(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
 
 
 def shared_options() -> list[click.Option]:
@@ -91,6 +89,22 @@ def shared_options() -> list[click.Option]:
         ),
         click.Option(["--debug"], is_flag=True, help="Print the traceback of an error.", **shared),
     ]
+
+
+def _write_options(
+    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter
+) -> None:
+    """The options of this command, and below them those of all commands."""
+    own: list[tuple[str, str]] = []
+    shared: list[tuple[str, str]] = []
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is not None:
+            (shared if parameter.is_eager else own).append(record)
+    for title, records in (("Options", own), ("Options of all commands", shared)):
+        if records:
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 @contextmanager

@@ -159,7 +159,7 @@ def command(
     With --compare, the artifacts of an older bundle are validated too. A table shows what changed
     in verdict, size, latency, score and errors, and a change beyond the limits is a regression.
     """
-    from edgeattn.api.stored_file import is_stored_file, next_command
+    from edgeattn.api.foreign_file import is_foreign_file, next_command
     from edgeattn.api.validate import validate
     from edgeattn.api.validation_request import checkpoint_path
 
@@ -208,7 +208,7 @@ def command(
     if as_json:
         output.emit_json(result.to_dict())
         return result.exit_code
-    command = next_command(bundle, model) if is_stored_file(bundle) else str(result.bundle.path)
+    command = next_command(bundle, model) if is_foreign_file(bundle) else str(result.bundle.path)
     output.echo(verdict_text(result, command, quiet=quiet))
     if result.diagnoses is not None:
         output.echo(*diagnosis.format_lines(result.diagnoses))

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from edgeattn import progress
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.deployment.device_runner import validate_on_device
-from edgeattn.deployment.fleet import Cancellation
 from edgeattn.deployment.names import bundle_name
 from edgeattn.deployment.on_device import steps
+from edgeattn.deployment.parallel import Cancellation
 from edgeattn.deployment.replies import (
     FormatCheck,
     OpenedFolder,

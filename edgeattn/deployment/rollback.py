@@ -5,8 +5,8 @@ from pathlib import Path
 
 from edgeattn.bundle.manifest import MANIFEST, SIGNATURE
 from edgeattn.deployment.deploy import DeploymentOptions, open_folder
-from edgeattn.deployment.fleet import Cancellation
 from edgeattn.deployment.on_device import steps
+from edgeattn.deployment.parallel import Cancellation
 from edgeattn.deployment.replies import parse_previous_version, parse_rollback
 from edgeattn.deployment.results import FAILED, ROLLED_BACK, DeploymentResult
 from edgeattn.errors import EdgeattnError, SignatureError

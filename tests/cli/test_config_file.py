@@ -315,6 +315,18 @@ def test_a_command_of_a_group(edgeattn, dense_bundle, tmp_path):
     assert (result.code, "has no options of inspect" in result.err) == (2, True)
 
 
+def test_shared_options_between_a_group_and_its_command(edgeattn, tmp_path):
+    (tmp_path / "own.toml").write_text("[fleet.mender-module]\nkeep = 7\n")
+    module = ("mender-module", "-o", "m")
+    result = edgeattn("fleet", "--config", "own.toml", "-v", *module)
+    assert (result.code, result.err) == (0, "Options from own.toml: keep\n")
+    assert "--keep 7" in (tmp_path / "m").read_text()
+    result = edgeattn("--no-config", "fleet", "--config", "own.toml", *module)
+    assert (result.code, "--no-config excludes --config" in result.err) == (2, True)
+    result = edgeattn("fleet", "--recipe", "a", *module)
+    assert (result.code, "--recipe a requires a config file" in result.err) == (2, True)
+
+
 def test_the_manifest_has_the_options(tmp_path):
     record = ConfigRecord("edgeattn.toml", "00", "pi5", {"scheme": ["int8"]})
     assert stored_config() is None

@@ -21,9 +21,9 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
 from edgeattn.cli.deploy import as_text
 from edgeattn.deployment.deploy import default_folder
-from edgeattn.deployment.fleet import on_each_host
 from edgeattn.deployment.on_device import steps
 from edgeattn.deployment.on_device.versions import Versions
+from edgeattn.deployment.parallel import on_each_host
 from edgeattn.deployment.results import DeploymentResult, worst_exit_code
 from edgeattn.deployment.rollback import roll_back, roll_back_over
 from edgeattn.device import runtime_check

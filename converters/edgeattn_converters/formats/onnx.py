@@ -21,6 +21,7 @@ from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
 from edgeattn_converters.lowering.fourier import lower_spectrogram
 from edgeattn_converters.lowering.masking import select_by_where
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
+from edgeattn_converters.lowering.placeholders import Placeholders
 from edgeattn_converters.lowering.plain_layers import (
     lower_dense,
     lower_embedding,
@@ -29,13 +30,12 @@ from edgeattn_converters.lowering.plain_layers import (
 )
 from edgeattn_converters.lowering.rnn.onnx_nodes import ONNXRecurrence
 from edgeattn_converters.lowering.softmax import lower_softmax
-from edgeattn_converters.lowering.tf2onnx_handlers import (
-    Placeholders,
+from edgeattn_converters.lowering.tf2onnx_fixes import (
     bounded_einsum_search,
-    operation_handlers,
     reproducible_graphs,
     sound_rewriters,
 )
+from edgeattn_converters.lowering.tf2onnx_handlers import operation_handlers
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.layer_weights import layer_weights
 from edgeattn_converters.quantization.onnx import quantize

@@ -31,8 +31,8 @@ def build_model(
 
     import edgeattn.layers  # noqa: F401  registers Attention
     from edgeattn_converters.loading.migrate import (  # noqa: F401
+        legacy_mask_layers,
         locally_connected,
-        mask_layers,
         registered_objects,
         spectrogram,
         transposed_layers,

@@ -11,8 +11,8 @@ import numpy as np
 
 from edgeattn_converters.graphs.static_shapes import replay
 from edgeattn_converters.lowering.call_replacement import Lowering
+from edgeattn_converters.lowering.placeholders import NodeWriter, Placeholders
 from edgeattn_converters.lowering.rnn.recurrence import as_float32, is_keras_class
-from edgeattn_converters.lowering.tf2onnx_handlers import NodeWriter, Placeholders
 
 
 def lower_dense(layer: Any) -> Callable[..., Any] | None:

@@ -1,147 +1,15 @@
 """``custom_op_handlers`` for tf2onnx, which write nodes for TensorFlow operations.
 
-Some operations have no ONNX operator of the same name. Others are placeholders for a layer: while
-the model is traced, one operation represents the nodes of the layer; when tf2onnx reaches it, the
-nodes replace it.
+These operations have no ONNX operator of the same name.
 """
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from edgeattn.tensors import Array
-
-# It accepts any inputs, has a text attribute, and no optimizer evaluates it.
-OPERATION = "PyFuncStateless"
-# The largest number of letters whose orders tf2onnx tries: 120 orders.
-MAX_SEARCHED_LETTERS = 5
 # TensorProto.DataType
 _BOOL = 9
 _FLOATS = (1, 10, 11)  # float32, float16, float64
-
-
-class NodeWriter:
-    """Adds nodes and constants with unique names to a tf2onnx graph."""
-
-    def __init__(self, ctx: Any, prefix: str) -> None:
-        self._ctx = ctx
-        self._prefix = prefix
-        self._counter = itertools.count()
-
-    def const(self, value: Array | list[int]) -> str:
-        """Add a constant, a list as int64; returns its name."""
-        array = np.asarray(value, np.int64) if isinstance(value, list) else value
-        node = self._ctx.make_const(f"{self._prefix}/const_{next(self._counter)}", array)
-        return str(node.output[0])
-
-    def node(self, kind: str, *inputs: str, count: int = 1, **attributes: Any) -> Any:
-        """Add a node with ``count`` outputs; returns the name of its output, or a list of names."""
-        node = self._ctx.make_node(kind, list(inputs), attr=attributes, output_count=count)
-        return node.output[0] if count == 1 else list(node.output)
-
-
-# Writes nodes for inputs of these names, and returns the names of the outputs.
-Author = Callable[[NodeWriter, list[str]], list[str]]
-
-
-class Placeholders:
-    """The placeholders of one model: :meth:`put` while it is traced, then :meth:`handlers`."""
-
-    def __init__(self) -> None:
-        self._authors: dict[str, Author] = {}
-        self._counter = itertools.count()
-
-    def put(self, author: Author, inputs: list[Any], shapes: list[tuple[Any, ...]]) -> list[Any]:
-        """Add a placeholder for nodes that ``author`` will write; returns its float32 outputs."""
-        import tensorflow as tf
-
-        token = f"edgeattn/{next(self._counter)}"
-        self._authors[token] = author
-        results = tf.raw_ops.PyFuncStateless(
-            input=inputs, token=token, Tout=[tf.float32] * len(shapes)
-        )
-        return [
-            tf.ensure_shape(result, shape) for result, shape in zip(results, shapes, strict=True)
-        ]
-
-    def handlers(self) -> dict[str, Any]:
-        return {OPERATION: (self._write, [])}
-
-    def _write(self, ctx: Any, node: Any, name: str, args: Any) -> None:
-        author = self._authors[node.get_attr_str("token")]
-        inputs, outputs = list(node.input), list(node.output)
-        shapes = [ctx.get_shape(item) for item in outputs]
-        dtypes = [ctx.get_dtype(item) for item in outputs]
-        ctx.remove_node(node.name)
-        results = author(NodeWriter(ctx, node.name), inputs)
-        for result, output, shape, dtype in zip(results, outputs, shapes, dtypes, strict=True):
-            ctx.make_node("Identity", [result], outputs=[output], shapes=[shape], dtypes=[dtype])
-
-
-@contextlib.contextmanager
-def sound_rewriters() -> Iterator[None]:
-    """A context in which tf2onnx does not turn ``maximum(alpha * x, x)`` into LeakyRelu.
-
-    It fails if alpha is an array, and loses the axes by which alpha extends x.
-    """
-    from tf2onnx import tfonnx
-
-    original = tfonnx.rewrite_leakyrelu
-    tfonnx.rewrite_leakyrelu = lambda graph, operations: operations
-    try:
-        yield
-    finally:
-        tfonnx.rewrite_leakyrelu = original
-
-
-@contextlib.contextmanager
-def reproducible_graphs() -> Iterator[None]:
-    """A context in which tf2onnx writes the same file in every process.
-
-    It returns nodes in the order of sets, which depends on memory addresses and on the seed of the
-    hashes of texts. Which of several equal constants remains, and its name, depended on that.
-    """
-    from tf2onnx.graph import Graph
-
-    extract, consumers = Graph.extract_sub_graph_nodes, Graph.find_output_consumers
-
-    def in_order(graph: Any, *arguments: Any, **options: Any) -> list[Any]:
-        positions = {id(node): position for position, node in enumerate(graph.get_nodes())}
-        nodes: list[Any] = extract(graph, *arguments, **options)
-        return sorted(nodes, key=lambda node: positions.get(id(node), len(positions)))
-
-    def by_name(graph: Any, *arguments: Any, **options: Any) -> list[Any]:
-        return sorted(consumers(graph, *arguments, **options), key=lambda node: str(node.name))
-
-    Graph.extract_sub_graph_nodes, Graph.find_output_consumers = in_order, by_name
-    try:
-        yield
-    finally:
-        Graph.extract_sub_graph_nodes, Graph.find_output_consumers = extract, consumers
-
-
-@contextlib.contextmanager
-def bounded_einsum_search() -> Iterator[None]:
-    """A context in which tf2onnx tries no orders of the letters of a long einsum equation.
-
-    It tries all of them to find the one with the cheapest transpositions. The attention over two
-    axes has seven letters, which is 5040 orders and takes minutes; ten letters would take days.
-    """
-    from tf2onnx.optimizer import einsum_optimizer
-
-    original = einsum_optimizer.permutations
-
-    def permutations(letters: Sequence[str]) -> Iterable[tuple[str, ...]]:
-        return original(letters) if len(letters) <= MAX_SEARCHED_LETTERS else ()
-
-    einsum_optimizer.permutations = permutations
-    try:
-        yield
-    finally:
-        einsum_optimizer.permutations = original
 
 
 def operation_handlers() -> dict[str, Any]:

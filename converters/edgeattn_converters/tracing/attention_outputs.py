@@ -202,7 +202,7 @@ def is_attention(layer: Any) -> bool:
 
 def _has_legacy_masks(layer: Any) -> bool:
     """Whether it is the MultiHeadAttention with the masks of an older Keras."""
-    from edgeattn_converters.loading.migrate.mask_layers import LegacyMultiHeadAttention
+    from edgeattn_converters.loading.migrate.legacy_mask_layers import LegacyMultiHeadAttention
 
     return type(layer) is LegacyMultiHeadAttention
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tf2onnx.optimizer.einsum_optimizer import CachedEinsum
 
-from edgeattn_converters.lowering.tf2onnx_handlers import bounded_einsum_search
+from edgeattn_converters.lowering.tf2onnx_fixes import bounded_einsum_search
 
 EQUATIONS = {
     "bqd,bkd->bqk": 26,  # 4! orders, the order of the equation, and the result

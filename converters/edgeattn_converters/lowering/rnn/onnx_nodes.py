@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.lowering.placeholders import NodeWriter, Placeholders
 from edgeattn_converters.lowering.rnn.onnx_cell import onnx_activations, onnx_weights
 from edgeattn_converters.lowering.rnn.recurrence import BidirectionalResult, Cell, Recurrence
 from edgeattn_converters.lowering.rnn.steps import unrolled
-from edgeattn_converters.lowering.tf2onnx_handlers import NodeWriter, Placeholders
 
 _OPERATORS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "RNN"}
 # TensorProto.DataType

@@ -42,7 +42,7 @@ class Origin:
             raise UsageError(f"--reference: no such file: {self.reference}")
 
 
-def is_stored_file(path: Path) -> bool:
+def is_foreign_file(path: Path) -> bool:
     """Whether ``path`` is a ``.tflite`` or ``.onnx`` file and not a bundle."""
     from edgeattn.inspection import ONNX, TFLITE, file_kind
 
@@ -54,7 +54,7 @@ def open_as_bundle(
 ) -> tuple[Bundle, tuple[str, ...]]:
     """A bundle in ``folder`` with the file ``path``, and notes on how it was compared."""
     from edgeattn.inspection import file_kind
-    from edgeattn.validation.stored_file import StoredFile
+    from edgeattn.validation.foreign_file import ForeignFile
 
     origin.check(path)
     if len(selection.schemes) > 1:
@@ -64,7 +64,7 @@ def open_as_bundle(
     scheme = next(iter(selection.schemes), None)
     folder = folder / path.name
     folder.mkdir()
-    stored = StoredFile.read(path, file_kind(path), scheme)
+    stored = ForeignFile.read(path, file_kind(path), scheme)
     if origin.reference is not None:
         bundle, notes = stored.with_reference(origin.reference, folder)
     else:

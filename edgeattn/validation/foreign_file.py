@@ -39,7 +39,7 @@ _MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class StoredFile:
+class ForeignFile:
     """A model file, its format, its contents and the scheme whose limits apply."""
 
     path: Path
@@ -48,7 +48,7 @@ class StoredFile:
     scheme: str
 
     @classmethod
-    def read(cls, path: Path, format: str, scheme: str | None = None) -> StoredFile:
+    def read(cls, path: Path, format: str, scheme: str | None = None) -> ForeignFile:
         """Read a file; without ``scheme``, its weights and operators decide.
 
         Raises :class:`ArtifactError` if it cannot be read or is malformed.

@@ -1,0 +1,71 @@
+"""Contexts in which defects of tf2onnx are corrected."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+# The largest number of letters whose orders tf2onnx tries: 120 orders.
+MAX_SEARCHED_LETTERS = 5
+
+
+@contextlib.contextmanager
+def sound_rewriters() -> Iterator[None]:
+    """A context in which tf2onnx does not turn ``maximum(alpha * x, x)`` into LeakyRelu.
+
+    It fails if alpha is an array, and loses the axes by which alpha extends x.
+    """
+    from tf2onnx import tfonnx
+
+    original = tfonnx.rewrite_leakyrelu
+    tfonnx.rewrite_leakyrelu = lambda graph, operations: operations
+    try:
+        yield
+    finally:
+        tfonnx.rewrite_leakyrelu = original
+
+
+@contextlib.contextmanager
+def reproducible_graphs() -> Iterator[None]:
+    """A context in which tf2onnx writes the same file in every process.
+
+    It returns nodes in the order of sets, which depends on memory addresses and on the seed of the
+    hashes of texts. Which of several equal constants remains, and its name, depended on that.
+    """
+    from tf2onnx.graph import Graph
+
+    extract, consumers = Graph.extract_sub_graph_nodes, Graph.find_output_consumers
+
+    def in_order(graph: Any, *arguments: Any, **options: Any) -> list[Any]:
+        positions = {id(node): position for position, node in enumerate(graph.get_nodes())}
+        nodes: list[Any] = extract(graph, *arguments, **options)
+        return sorted(nodes, key=lambda node: positions.get(id(node), len(positions)))
+
+    def by_name(graph: Any, *arguments: Any, **options: Any) -> list[Any]:
+        return sorted(consumers(graph, *arguments, **options), key=lambda node: str(node.name))
+
+    Graph.extract_sub_graph_nodes, Graph.find_output_consumers = in_order, by_name
+    try:
+        yield
+    finally:
+        Graph.extract_sub_graph_nodes, Graph.find_output_consumers = extract, consumers
+
+
+@contextlib.contextmanager
+def bounded_einsum_search() -> Iterator[None]:
+    """A context in which tf2onnx tries no orders of the letters of a long einsum equation.
+
+    It tries all of them to find the one with the cheapest transpositions. The attention over two
+    axes has seven letters, which is 5040 orders and takes minutes; ten letters would take days.
+    """
+    from tf2onnx.optimizer import einsum_optimizer
+
+    original = einsum_optimizer.permutations
+
+    def permutations(letters: Sequence[str]) -> Iterable[tuple[str, ...]]:
+        return original(letters) if len(letters) <= MAX_SEARCHED_LETTERS else ()
+
+    einsum_optimizer.permutations = permutations
+    try:
+        yield
+    finally:
+        einsum_optimizer.permutations = original
