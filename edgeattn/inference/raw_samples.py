@@ -14,6 +14,7 @@ from edgeattn.frontend.description import FrontEnd
 from edgeattn.frontend.values import as_numbers
 from edgeattn.frontend.windows import WindowBuffer
 from edgeattn.inference.raw_stream import read_raw
+from edgeattn.samples.labels import TARGETS
 from edgeattn.samples.npz import read_npz
 from edgeattn.tensors import Array, Specs, Tensors
 
@@ -25,8 +26,9 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
     """The raw samples in a file, by the names of the inputs ``specs``.
 
     ``.npz`` has an array for each input, or ``x`` for the only one, with the sample axis first, and
-    ``.npy`` has that of the only input. Other files are read as streams, see
-    :func:`~edgeattn.inference.raw_stream.read_raw`. Raises :class:`SampleError`.
+    ``.npy`` has that of the only input; labels ``y`` and ``y/OUTPUT`` have no effect. Other files
+    are read as streams, see :func:`~edgeattn.inference.raw_stream.read_raw`. Raises
+    :class:`SampleError`, also for other arrays.
     """
     if not path.is_file():
         raise SampleError(
@@ -62,7 +64,17 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
 def _of_arrays(path: Path, names: Sequence[str]) -> list[Sample]:
     if path.suffix.lower() == ".npy":
         return samples_of_arrays(path, {"x": np.load(path, allow_pickle=False)}, names)
-    return samples_of_arrays(path, read_npz(path), names)
+    arrays = read_npz(path)
+    samples = samples_of_arrays(path, arrays, names)
+    used = {*names, TARGETS} if len(names) > 1 or names[0] in arrays else {"x", TARGETS}
+    unused = [key for key in arrays if key not in used and not key.startswith(f"{TARGETS}/")]
+    if unused:
+        raise SampleError(
+            f"{path} has arrays that nothing uses: {', '.join(map(repr, unused))}.",
+            hint="Name labels 'y' or 'y/OUTPUT', and leave other arrays out of the file. Names of "
+            "classes are read from a text file: --labels FILE.",
+        )
+    return samples
 
 
 def samples_of_arrays(path: Path, arrays: Tensors, names: Sequence[str]) -> list[Sample]:

@@ -22,6 +22,7 @@ from edgeattn.frontend.numeric import Normalization, PadSequences, Rescaling
 from edgeattn.frontend.text import TextVectorization
 from edgeattn.frontend.windows import Window
 from edgeattn.inference.raw import RawModel
+from edgeattn.inference.raw_samples import read_raw_samples
 from edgeattn.inference.raw_stream import read_raw, read_raw_blocks
 from edgeattn.inference.run import stream_raw
 from edgeattn.tensors import TensorSpec
@@ -389,3 +390,22 @@ def test_a_packed_bundle_has_its_front_end(bundle, tmp_path, monkeypatch):
     pack(Bundle.open(bundle.path), tmp_path / "dense.edge.zip")
     model = edgeattn.load(tmp_path / "dense.edge.zip")
     assert model.answer([1.0, 2.0, -3.0]) == expected([1.0, 2.0, -3.0])
+
+
+def test_raw_samples_in_arrays(tmp_path):
+    """An array that nothing reads is an error, because it may be a misspelled one."""
+    specs, path = (TensorSpec("a", (1, 2), "float32"),), tmp_path / "raw.npz"
+    x = np.float32([[1, 2], [3, 4], [5, 6]])
+    for name in ("x", "a"):
+        np.savez(path, **{name: x, "y": [0, 1, 0], "y/out": [0, 1, 0]})
+        samples = read_raw_samples(path, FrontEnd(), specs)
+        assert [sample["a"].tolist() for sample in samples] == x.tolist()
+    for arrays, unused in (
+        ({"x": x, "labels": ["no", "yes"]}, "'labels'"),
+        ({"x": x, "a": x}, "'x'"),
+        ({"x": x, "state": x, "year": x}, "'state', 'year'"),
+    ):
+        np.savez(path, **arrays)
+        with pytest.raises(SampleError, match=f"arrays that nothing uses: {unused}") as caught:
+            read_raw_samples(path, FrontEnd(), specs)
+        assert "--labels FILE" in str(caught.value.hint)

@@ -67,9 +67,12 @@ class ConversionWorker:
                 f"{TASKS}:audit", {"path": str(path), "trust": trust}, timeout=seconds
             )
         except WorkerDied as error:
+            again = "copy the file again, or save the model again in Keras"
             raise UnsupportedModelError(
                 f"{path.name} cannot be read: the audit process {error.message}.",
-                hint="Copy the file again, or save the model again in Keras; it is damaged.",
+                hint=f"Try again when this machine is less busy. If that fails, {again}."
+                if error.timed_out
+                else f"The file is damaged: {again}.",
             ) from error
 
     def check(
