@@ -33,6 +33,7 @@ def quantize_activations(
     excluded = [names[k] for k in sorted(floats)]
     is_int16 = dtype == "int16"
     kinds = INT16_OPERATORS if is_int16 else INT8_OPERATORS
+    rectified = {node.output[0] for node in proto.graph.node if node.op_type == "Relu"}
     quantized = written_model(
         lambda path: quantize_static(
             proto,
@@ -52,10 +53,33 @@ def quantize_activations(
             },
         )
     )
+    if not is_int16:
+        _clip_at_zero(quantized, rectified)
     _read_unrounded(quantized, set(kinds), set(excluded))
     if is_int16:
         _add_headroom(quantized)
     return quantized
+
+
+def _clip_at_zero(proto: Any, rectified: set[str]) -> None:
+    """Give the results of ReLU (``rectified``) the least zero point, in place.
+
+    onnxruntime's quantizer drops a ReLU whose range starts at zero, because the integers clip. A
+    result that is zero throughout calibration has the zero point 0, which clips nothing.
+    """
+    from onnx import numpy_helper
+
+    constants = {item.name: item for item in proto.graph.initializer}
+    # The quantizer keeps the name of an output of the model for the dequantized value.
+    results = {n.input[0]: n.output[0] for n in proto.graph.node if n.op_type == "DequantizeLinear"}
+    for node in proto.graph.node:
+        names = {node.input[0], results.get(node.output[0])} if node.input else set()
+        if node.op_type == "QuantizeLinear" and names & rectified:
+            constant = constants[node.input[2]]
+            value = numpy_helper.to_array(constant)
+            if value.dtype == np.int8:
+                least = np.full_like(value, np.iinfo(np.int8).min)
+                constant.CopyFrom(numpy_helper.from_array(least, constant.name))
 
 
 def _read_unrounded(proto: Any, kinds: set[str], excluded: set[str]) -> None:
