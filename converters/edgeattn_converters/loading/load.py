@@ -283,6 +283,6 @@ def _era_notes(file: ModelFile, stored: Config, ctx: Context) -> list[str]:
     version = ".".join(map(str, ctx.version))
     notes = [
         f"{file.path.name} was saved by Keras {version} and the architecture is written for "
-        f"Keras {ctx.major}: the layers compute as in Keras {version}."
+        f"Keras {ctx.major}: the layers are built as in Keras {version}, which cannot be verified."
     ]
     return notes + built_layers.default_notes(stored, ctx.version)
