@@ -47,6 +47,9 @@ class Cluster:
         self._address = address
         self._client = _connect(address)
         try:
+            # Workers that just died are started again by their nannies.
+            with contextlib.suppress(TimeoutError):
+                self._client.wait_for_workers(1, timeout=CONNECT_S)
             self.count = max(len(_workers_of(self._client)), 1)
             self.versions = common_versions(self._client)
         except BaseException:

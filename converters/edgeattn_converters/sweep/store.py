@@ -37,7 +37,13 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._filesystem, self._root = remote.open_url(self.url)
+        self._root = remote.open_url(self.url)[1]
+
+    @property
+    def _filesystem(self) -> Any:
+        # One for each thread, which fsspec keeps: a connection of SFTP serves one thread only. Two
+        # that share it take each other's replies, and wait for ever.
+        return remote.open_url(self.url)[0]
 
     @property
     def local(self) -> bool:
@@ -153,7 +159,7 @@ class Store:
     def _remote_lock(self) -> Iterator[None]:
         """A file that changes while a sweep is alive: clocks of several machines may differ."""
         before = self.read("sweep.lock")
-        stop = threading.Event()
+        stop, connected = threading.Event(), threading.Event()
         if before:
             stop.wait(2.5 * BEAT_S)
             if self.read("sweep.lock") not in (None, b"", before):
@@ -162,6 +168,10 @@ class Store:
 
         def beat() -> None:
             count = 1
+            # The thread connects, which takes time, before others wait for its first beat.
+            with contextlib.suppress(EdgeattnError, OSError):
+                self.read("sweep.lock")
+            connected.set()
             while not stop.wait(BEAT_S):
                 with contextlib.suppress(EdgeattnError, OSError):
                     self.write(f"{token} {count}".encode(), "sweep.lock")
@@ -174,6 +184,7 @@ class Store:
             raise self._in_use()
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
+        connected.wait()
         try:
             yield
         finally:

@@ -8,8 +8,10 @@ python-dateutil than constraints.txt has: install both without it, with
 from __future__ import annotations
 
 import getpass
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from sweep.sweeps import LUONG, write_plan
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
+
+from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 
 from edgeattn.errors import UsageError  # noqa: E402
 from edgeattn_converters.sweep import remote, store  # noqa: E402
@@ -81,6 +85,32 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put(place: str, name: str, content: bytes) -> None:
     store.Store(place).write(content, name)
+
+
+def test_every_thread_has_a_connection_of_its_own() -> None:
+    """A client of SFTP that two threads share takes the replies of the other, and hangs."""
+    used: dict[int, set[int]] = {}
+
+    class Client(MemoryFileSystem):
+        protocol = "oneperthread"
+
+        def _use(self) -> None:
+            used.setdefault(id(self), set()).add(threading.get_ident())
+
+        def makedirs(self, path: str, exist_ok: bool = False) -> None:
+            self._use()
+
+        def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+            self._use()
+            super().pipe_file(path, value, mode=mode)
+
+    fsspec.register_implementation("oneperthread", Client, clobber=True)
+    results = store.Store("oneperthread://results")
+    results.write(b"here", "a")
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(results.write, b"there", "b").result()
+    assert (results.read("a"), results.read("b")) == (b"here", b"there")
+    assert sorted(map(len, used.values())) == [1, 1]
 
 
 @pytest.mark.long
