@@ -49,7 +49,8 @@ def test_every_command_has_help(edgeattn):
     for name in COMMANDS:
         result = edgeattn(name, "--help")
         assert (result.code, result.err) == (0, "")
-        options = result.out.split("Options:")[1].strip().splitlines()
+        # A group of commands has only the options of all commands.
+        options = result.out.split("\nOptions", 1)[1].strip().splitlines()
         # The help of an option is beside it, or on the next line.
         for line, following in zip(options, [*options[1:], ""], strict=True):
             if re.match(r" {0,6}-", line):
