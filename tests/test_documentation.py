@@ -42,6 +42,32 @@ def run(source: str, folder: Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_of_pages_is_complete(page):
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M):
+        compile(block, page.name, "exec")
+
+
+@pytest.mark.long
+def test_the_readme(tmp_path):
+    """The layer in a model, and the way from this model to the file to ship."""
+    pytest.importorskip("edgeattn_converters")
+    text = (ROOT / "README.md").read_text("utf-8")
+    way, layer = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    before = "import keras, numpy as np\ninputs = keras.Input((8, 2))\n"
+    between = """
+model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="class")(vector))
+x = np.random.default_rng(0).normal(size=(2064, 8, 2)).astype("float32")
+x_test, probabilities = x[64:], model.predict(x[64:], verbose=0)
+y_test = probabilities.argmax(1)
+"""
+    after = "print(np.abs(predictions['class'] - probabilities).max() < 0.05)\n"
+    printed = run(before + layer + between + way + after, tmp_path).splitlines()
+    assert printed[-2].startswith("pass Recommended: ")
+    assert printed[-1] == "True"
+    assert [path.name for path in tmp_path.iterdir()] == ["functional.edge"]
+
+
 @pytest.mark.long
 def test_attention_in_ten_lines(tmp_path):
     pytest.importorskip("edgeattn_converters")
