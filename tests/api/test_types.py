@@ -72,8 +72,16 @@ def project(tmp_path):
 
 
 def check(project, *command):
+    # pyright does not look for the types of a package in the .pth files of editable installations.
+    folder = Path(edgeattn.__file__).parents[1]
     return subprocess.run(
-        command, cwd=project, capture_output=True, text=True, check=False, timeout=1200
+        command,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+        env={**os.environ, "PYTHONPATH": str(folder)},
     )
 
 
