@@ -63,7 +63,6 @@ def mender_artifact(
     --scheme restrict the validation to some artifacts. Sign BUNDLE with edgeattn sign, and the file
     with mender-artifact sign.
     """
-    from edgeattn.bundle.manifest import sha256
     from edgeattn.deployment.mender import ArtifactOptions, write_mender_artifact
     from edgeattn.deployment.names import bundle_name
 
@@ -83,13 +82,7 @@ def mender_artifact(
             )
         target = Path(f"{artifact_name}.mender")
     write_mender_artifact(opened, target, settings, force=force)
-    size, digest = target.stat().st_size, sha256(target)
-    if as_json:
-        output.emit_json({"path": str(target), "bytes": size, "sha256": digest})
-    elif quiet:
-        output.echo(str(target))
-    else:
-        output.echo(f"Wrote {target}, {output.size(size)}", f"SHA-256 {digest}")
+    output.emit_written(target, as_json=as_json, quiet=quiet)
     return 0
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -38,6 +39,19 @@ def config_record() -> ConfigRecord | None:
     """The options of the current command that a config file gave; None if it gave none."""
     context = click.get_current_context(silent=True)
     return None if context is None else context.meta.get(CONFIG_RECORD)
+
+
+def emit_written(target: Path, *, as_json: bool, quiet: bool) -> None:
+    """Print which file was written, its size and its SHA-256."""
+    from edgeattn.bundle.manifest import sha256
+
+    count, digest = target.stat().st_size, sha256(target)
+    if as_json:
+        emit_json({"path": str(target), "bytes": count, "sha256": digest})
+    elif quiet:
+        echo(str(target))
+    else:
+        echo(f"Wrote {target}, {size(count)}", f"SHA-256 {digest}")
 
 
 def emit_json(document: Mapping[str, Any]) -> None:

@@ -42,7 +42,6 @@ def command(
     Every command that takes a bundle accepts this file too, except sign. A signature is included.
     """
     from edgeattn.bundle.bundle import Bundle
-    from edgeattn.bundle.manifest import sha256
     from edgeattn.bundle.packing import pack
 
     if c_array:
@@ -56,13 +55,7 @@ def command(
         path = bundle.absolute()
         target = path.with_name(path.name.removesuffix(".zip") + ".zip")
     pack(opened, target, force=force)
-    size, digest = target.stat().st_size, sha256(target)
-    if as_json:
-        output.emit_json({"path": str(target), "bytes": size, "sha256": digest})
-    elif quiet:
-        output.echo(str(target))
-    else:
-        output.echo(f"Wrote {target}, {output.size(size)}", f"SHA-256 {digest}")
+    output.emit_written(target, as_json=as_json, quiet=quiet)
     return 0
 
 

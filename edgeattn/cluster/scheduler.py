@@ -45,7 +45,7 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._client = _connect(address)
+        self._client = connect(address)
         try:
             # Workers that just died are started again by their nannies.
             with contextlib.suppress(TimeoutError):
@@ -152,7 +152,7 @@ class Cluster:
         end = time.monotonic() + RESTART_S
         while losses <= MAX_LOSSES and time.monotonic() < end:
             with contextlib.suppress(DeviceError):
-                self._client = _connect(self._address)
+                self._client = connect(self._address)
                 with contextlib.suppress(TimeoutError):
                     self._client.wait_for_workers(1, timeout=max(end - time.monotonic(), 1))
                 if _workers_of(self._client):
@@ -189,7 +189,11 @@ def open_cluster(address: str) -> Iterator[Cluster]:
         cluster.close()
 
 
-def _connect(address: str) -> Any:
+def connect(address: str) -> Any:
+    """A client of the scheduler at ``address``.
+
+    Raises :class:`UsageError` for an invalid address, and :class:`DeviceError` if nothing responds.
+    """
     from distributed import Client
 
     try:

@@ -421,6 +421,22 @@ def write_kernel_files(board: Board, folder: Path) -> None:
         (folder / name).write_text(text)
 
 
+def debian_packages(name: str, *packages: str) -> Path:
+    """The cached folder ``name`` with the contents of Debian's ``packages`` for this machine."""
+    root = CACHE / name
+    if not root.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=CACHE))
+        try:
+            run_command(["apt-get", "download", "-qq", *packages], cwd=temporary)
+            for package in temporary.glob("*.deb"):
+                run_command(["dpkg-deb", "-x", str(package), str(temporary)])
+            temporary.rename(root)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return root
+
+
 def run_command(command: Sequence[str], cwd: Path | None = None) -> str:
     """The output of a command of this machine; raises :class:`CannotEmulate` without network."""
     process = subprocess.run(

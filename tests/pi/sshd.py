@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulated import CACHE, CannotEmulate, EmulatedPi, run_command
+from emulated import CannotEmulate, EmulatedPi, debian_packages, run_command
 
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
 # sshd, and libraries that not every Debian has.
@@ -125,17 +125,7 @@ def _sshd() -> tuple[str, dict[str, str]]:
     path = shutil.which("sshd", path=SYSTEM)
     if path is not None:
         return path, {}
-    root = CACHE / "openssh"
-    if not root.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".sshd-", dir=CACHE))
-        try:
-            run_command(["apt-get", "download", "-qq", *PACKAGES], cwd=temporary)
-            for package in temporary.glob("*.deb"):
-                run_command(["dpkg-deb", "-x", str(package), str(temporary)])
-            temporary.rename(root)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    root = debian_packages("openssh", *PACKAGES)
     libraries = ":".join(
         str(p) for p in [*root.glob("usr/lib/*-linux-gnu"), *root.glob("lib/*-linux-gnu")]
     )

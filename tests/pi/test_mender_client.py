@@ -7,14 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import artifacts
 import numpy as np
 import pytest
-from emulated import BOOKWORM, CACHE, PI4, PROJECT, CannotEmulate, run_command
+from emulated import BOOKWORM, PI4, PROJECT, CannotEmulate, debian_packages, run_command
 
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import MANIFEST, sha256
@@ -54,22 +53,6 @@ done
 shift
 exec "$@"
 """
-
-
-def debian_packages(*names):
-    """A folder with the contents of Debian's packages, cached."""
-    root = CACHE / f"debian-{'-'.join(names)}"
-    if not root.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".debian-", dir=CACHE))
-        try:
-            run_command(["apt-get", "download", "-qq", *names], cwd=temporary)
-            for package in temporary.glob("*.deb"):
-                run_command(["dpkg-deb", "-x", str(package), str(temporary)])
-            temporary.rename(root)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return root
 
 
 def program(path):
@@ -172,7 +155,7 @@ def native(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("mounting folders requires root")
     try:
-        client = program(debian_packages("mender-client") / "usr/bin/mender")
+        client = program(debian_packages("mender-client", "mender-client") / "usr/bin/mender")
         prepare(tmp_path, sys.executable)
         prefix = ["unshare", "-m", "sh", "-c", NATIVE, "mender", str(tmp_path)]
         run_command([*prefix, "true"])
@@ -276,7 +259,9 @@ def test_power_failures(device, releases, state, place):
 
 def test_the_artifacts_are_read_by_the_tool_of_mender(releases):
     try:
-        tool = program(debian_packages("mender-artifact") / "usr/bin/mender-artifact")
+        tool = program(
+            debian_packages("mender-artifact", "mender-artifact") / "usr/bin/mender-artifact"
+        )
     except CannotEmulate as reason:
         pytest.skip(str(reason))
     path = releases["first"].path

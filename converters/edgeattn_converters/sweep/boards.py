@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgeattn import progress
 from edgeattn.benchmark.board import BoardAddress, check_board
 from edgeattn.cluster.libraries import DASK, require
+from edgeattn.cluster.scheduler import connect
 from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 from edgeattn_converters.sweep.device_jobs import TABLE, jobs_for, measured_rows, to_parquet
 from edgeattn_converters.sweep.store import Document, Store
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 2
 # Seconds between looks at which boards are left.
 POLL_S = 5.0
-# Seconds to wait for a scheduler, and for boards that join it.
-CONNECT_S, JOIN_S = 10.0, 30.0
+# Seconds to wait for boards that join a scheduler.
+JOIN_S = 30.0
 _JOINED = "dask worker ADDRESS --nthreads 1 --no-nanny --resources {name}=1 --preload "
 JOIN = _JOINED + "edgeattn_converters.sweep.board_worker --board USER@HOST"
 
@@ -169,18 +170,7 @@ def connected_pools(pools: Sequence[Pool], scheduler: str | None) -> Iterator[An
     from distributed import Client, Scheduler, SpecCluster, Worker
 
     if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=CONNECT_S)
-        except ValueError as error:
-            raise UsageError(
-                f"--scheduler {scheduler}: {error}", hint="Pass an address such as tcp://HOST:8786."
-            ) from error
-        except (OSError, RuntimeError) as error:
-            raise DeviceError(
-                f"The Dask scheduler {scheduler} does not respond.",
-                hint="Start one with: dask scheduler",
-            ) from error
-        with client:
+        with connect(scheduler) as client:
             yield client
         return
     workers = {

@@ -241,7 +241,7 @@ def test_commands(tmp_path, edgeattn):
 
 def test_pools_that_no_board_joined(monkeypatch):
     monkeypatch.setattr(boards, "JOIN_S", 0.0)
-    monkeypatch.setattr(boards, "CONNECT_S", 1.0)
+    monkeypatch.setattr("edgeattn.cluster.scheduler.CONNECT_S", 1.0)
     others = (Pool("pi4", (BoardAddress("a"),)),)
     with connected_pools(others, None) as client:
         address = client.scheduler.address
