@@ -170,7 +170,8 @@ def connected_pools(pools: Sequence[Pool], scheduler: str | None) -> Iterator[An
     from distributed import Client, Scheduler, SpecCluster, Worker
 
     if scheduler is not None:
-        with connect(scheduler) as client:
+        # distributed.wait needs a current client.
+        with connect(scheduler) as client, client.as_current():
             yield client
         return
     workers = {
