@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from emulated import (
     light_requirements,
     precompile,
 )
+from sshd import SSHServer, local_sshd
 
 
 def dependencies(recipe: Recipe, wheel: Path) -> Path:
@@ -91,3 +92,16 @@ def either_pi(
 def pi(emulate: Callable[[Recipe, Board], EmulatedPi]) -> EmulatedPi:
     """64-bit Bookworm as a Pi 4."""
     return emulate(BOOKWORM, PI4)
+
+
+@pytest.fixture(scope="module")
+def board_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of a board that is this machine."""
+    return tmp_path_factory.mktemp("board")
+
+
+@pytest.fixture(scope="module")
+def server(board_home: Path) -> Iterator[SSHServer]:
+    """The sshd of this board."""
+    with local_sshd(board_home) as server:
+        yield server

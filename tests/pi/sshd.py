@@ -13,13 +13,15 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emulated import CannotEmulate, EmulatedPi, debian_packages, run_command
+import pytest
+from emulated import PROJECT, CannotEmulate, EmulatedPi, debian_packages, run_command
 
 SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
 # sshd, and libraries that not every Debian has.
@@ -61,6 +63,10 @@ class SSHServer:
     config: Path
     log: Path
 
+    @property
+    def known_hosts(self) -> Path:
+        return self.config.with_name("known")
+
 
 def shell_of(pi: EmulatedPi) -> list[str]:
     """The command that runs a shell command in ``pi``.
@@ -68,6 +74,29 @@ def shell_of(pi: EmulatedPi) -> list[str]:
     As on a real Pi, compiled modules are written to disk: importing NumPy takes seconds without.
     """
     return pi.command("env", "-u", "PYTHONDONTWRITEBYTECODE", "sh", "-c")
+
+
+@contextlib.contextmanager
+def local_sshd(home: Path) -> Iterator[SSHServer]:
+    """An sshd whose commands run on this machine with the home folder ``home``.
+
+    Skips the test if sshd cannot be started.
+    """
+    try:
+        with running_sshd(["env", "-C", str(home), f"HOME={home}", "sh", "-c"]) as server:
+            yield server
+    except CannotEmulate as reason:
+        pytest.skip(str(reason))
+
+
+def python_on_board(home: Path, name: str = "python", *variables: str) -> str:
+    """A program in ``home`` that runs Python with this working tree and environment variables."""
+    path = home / name
+    search_path = f"PYTHONPATH={PROJECT}:{':'.join(sys.path)}"
+    words = ["env", search_path, *variables, sys.executable]
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
 
 
 @contextlib.contextmanager

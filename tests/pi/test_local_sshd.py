@@ -11,8 +11,7 @@ import time
 
 import artifacts
 import pytest
-from emulated import CannotEmulate
-from sshd import running_sshd
+from sshd import local_sshd
 
 from edgeattn.bundle.manifest import MANIFEST, sha256
 
@@ -26,11 +25,8 @@ def home(tmp_path):
 
 @pytest.fixture
 def server(home):
-    try:
-        with running_sshd(["env", "-C", str(home), f"HOME={home}", "sh", "-c"]) as server:
-            yield server
-    except CannotEmulate as reason:
-        pytest.skip(str(reason))
+    with local_sshd(home) as server:
+        yield server
 
 
 @pytest.fixture

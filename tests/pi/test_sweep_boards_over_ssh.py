@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shlex
 import subprocess
 import sys
 import time
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import artifacts
 import pytest
-from emulated import CannotEmulate
-from sshd import running_sshd
+from sshd import python_on_board
 
 pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
@@ -33,18 +31,9 @@ SEARCH_PATH = f"{PROJECT}:{PROJECT}/converters:{':'.join(sys.path)}"
 
 
 @pytest.fixture(scope="module")
-def board(tmp_path_factory):
+def board(server, board_home):
     """The host, the ssh configuration and the Python of a board."""
-    folder = tmp_path_factory.mktemp("board")
-    python = folder / "python"
-    words = shlex.join(["env", f"PYTHONPATH={SEARCH_PATH}", sys.executable])
-    python.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-    python.chmod(0o755)
-    try:
-        with running_sshd(["env", "-C", str(folder), f"HOME={folder}", "sh", "-c"]) as server:
-            yield server.host, server.config, str(python)
-    except CannotEmulate as reason:
-        pytest.skip(str(reason))
+    return server.host, server.config, python_on_board(board_home)
 
 
 @pytest.fixture

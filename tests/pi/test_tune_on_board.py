@@ -14,8 +14,7 @@ from pathlib import Path
 
 import artifacts
 import pytest
-from emulated import CannotEmulate
-from sshd import running_sshd
+from sshd import python_on_board
 
 from edgeattn.benchmark.board import BoardAddress, check_board, open_board
 from edgeattn.benchmark.comparison import Comparison
@@ -25,44 +24,19 @@ PROJECT = Path(__file__).parents[2]
 NO_RUNTIME = "raise ImportError('no runtime on this board')\n"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The home folder of the board, and programs in place of its Python."""
-    return tmp_path_factory.mktemp("board")
-
-
-@pytest.fixture(scope="module")
-def server(folder):
-    try:
-        with running_sshd(["env", "-C", str(folder), f"HOME={folder}", "sh", "-c"]) as server:
-            yield server
-    except CannotEmulate as reason:
-        pytest.skip(str(reason))
-
-
-def python(folder: Path, name: str, *variables: str) -> str:
-    """A program that runs Python with this working tree and environment variables."""
-    path = folder / name
-    search_path = f"PYTHONPATH={PROJECT}:{':'.join(sys.path)}"
-    words = ["env", search_path, *variables, sys.executable]
-    path.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
-    path.chmod(0o755)
-    return str(path)
-
-
-def without_runtimes(folder: Path, *modules: str) -> str:
+def without_runtimes(home: Path, *modules: str) -> str:
     """A Python that cannot import these runtimes."""
-    stubs = folder / "-".join(modules)
+    stubs = home / "-".join(modules)
     for module in modules:
         (stubs / module).mkdir(parents=True)
         (stubs / module / "__init__.py").write_text(NO_RUNTIME)
     path = f"PYTHONPATH={stubs}:{PROJECT}:{':'.join(sys.path)}"
-    return python(folder, f"without-{stubs.name}", path)
+    return python_on_board(home, f"without-{stubs.name}", path)
 
 
 @pytest.fixture(scope="module")
-def address(server, folder):
-    return BoardAddress(server.host, python(folder, "python"), server.config)
+def address(server, board_home):
+    return BoardAddress(server.host, python_on_board(board_home), server.config)
 
 
 @pytest.fixture(scope="module")
@@ -125,30 +99,31 @@ def test_a_connection_that_is_lost_in_the_middle(address, bundle, server):
             board.compare(bundle.manifest.artifacts, inputs(bundle))
 
 
-def test_boards_without_a_runtime(server, folder):
-    both = without_runtimes(folder, "ai_edge_litert", "tflite_runtime", "onnxruntime")
+def test_boards_without_a_runtime(server, board_home):
+    both = without_runtimes(board_home, "ai_edge_litert", "tflite_runtime", "onnxruntime")
     with pytest.raises(DeviceError, match="No runtime for onnx or tflite files") as caught:
         check_board(BoardAddress(server.host, both, server.config), ("tflite", "onnx"))
     assert caught.value.exit_code == 5
     assert "--format" not in caught.value.hint
-    one = BoardAddress(server.host, without_runtimes(folder, "onnxruntime"), server.config)
+    one = BoardAddress(server.host, without_runtimes(board_home, "onnxruntime"), server.config)
     with pytest.raises(DeviceError, match="No runtime for onnx files") as caught:
         check_board(one, ("tflite", "onnx"))
     assert "--format tflite" in caught.value.hint
     check_board(one, ("tflite",))
 
 
-def test_boards_without_this_edgeattn(server, folder):
-    other = folder / "other"
+def test_boards_without_this_edgeattn(server, board_home):
+    other = board_home / "other"
     (other / "sitecustomize").mkdir(parents=True)
     start = "import edgeattn.version\nedgeattn.version.__version__ = '0.0.1'\n"
     (other / "sitecustomize" / "__init__.py").write_text(start)
     path = f"PYTHONPATH={other}:{PROJECT}:{':'.join(sys.path)}"
     with pytest.raises(DeviceError, match=r"has edgeattn 0\.0\.1, this machine has"):
         check_board(
-            BoardAddress(server.host, python(folder, "older", path), server.config), ("onnx",)
+            BoardAddress(server.host, python_on_board(board_home, "older", path), server.config),
+            ("onnx",),
         )
-    plain = folder / "no-edgeattn"
+    plain = board_home / "no-edgeattn"
     plain.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
     plain.chmod(0o755)
     with pytest.raises(DeviceError, match="No module named") as caught:
@@ -204,11 +179,11 @@ def test_more_artifacts_than_an_sshd_allows_sessions(address, bundle):
 
 
 @pytest.mark.long
-def test_a_board_that_dies_while_it_measures_a_search(server, folder, tmp_path):
+def test_a_board_that_dies_while_it_measures_a_search(server, board_home, tmp_path):
     """No bundle is written, and the next run measures the files that were converted."""
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("conversion needs TensorFlow")
-    stub = folder / "dying" / "sitecustomize"
+    stub = board_home / "dying" / "sitecustomize"
     stub.mkdir(parents=True)
     (stub / "__init__.py").write_text(
         "import os\n"
@@ -230,13 +205,13 @@ def test_a_board_that_dies_while_it_measures_a_search(server, folder, tmp_path):
         ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    died = search(python(folder, "dying-python", path))
+    died = search(python_on_board(board_home, "dying-python", path))
     assert died.returncode == 5, died.stderr
     assert server.host in json.loads(died.stdout)["error"]["message"]
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".model.tuned.edge.search", "model.h5", "samples.npz"]
     tried = (tmp_path / ".model.tuned.edge.search" / "tried.jsonl").read_text().splitlines()
-    done = search(python(folder, "python"))
+    done = search(python_on_board(board_home))
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     (chosen,) = document["tried"]

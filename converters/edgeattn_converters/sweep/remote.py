@@ -89,8 +89,13 @@ def _is_authentication(error: Exception) -> bool:
 def open_url(url: str) -> tuple[Any, str]:
     """The file system of a URL and the path in it. Raises :class:`UsageError` if unknown."""
     try:
+        options: dict[str, Any] = {}
+        if "sftp://" in url or "ssh://" in url:
+            from edgeattn_converters.sweep.host_keys import options_of
+
+            options = options_of(url)
         # Clients of some stores connect here.
-        filesystem, path = attempt(url, url_to_fs, url)
+        filesystem, path = attempt(url, url_to_fs, url, **options)
     except (ValueError, ImportError) as error:
         raise UsageError(
             f"{url} cannot be opened: {error}",

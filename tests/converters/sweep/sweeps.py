@@ -1,14 +1,18 @@
-"""Plans for the tests of sweeps, and an object store over HTTP."""
+"""Plans for the tests of sweeps, an object store over HTTP, and a folder on an SFTP server."""
 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import html
 import http.server
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
+from sshd import local_sshd
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 # Each is a small model of another kind.
@@ -111,3 +115,20 @@ def object_store() -> Iterator[ObjectStore]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextlib.contextmanager
+def sftp_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """The URL of a new folder on an SFTP server, and the file of known hosts, which has its key."""
+    import fsspec
+
+    from edgeattn_converters.sweep import host_keys
+
+    folder.mkdir()
+    with local_sshd(folder) as server:
+        lines = server.config.read_text().split()
+        port, key = lines[lines.index("Port") + 1], lines[lines.index("IdentityFile") + 1]
+        monkeypatch.setitem(fsspec.config.conf, "sftp", {"key_filename": key})
+        monkeypatch.setattr(host_keys, "FILES", (str(server.known_hosts),))
+        yield f"sftp://{getpass.getuser()}@127.0.0.1:{port}{folder}", server.known_hosts
+        fsspec.get_filesystem_class("sftp").clear_instance_cache()

@@ -7,7 +7,6 @@ python-dateutil than constraints.txt has: install both without it, with
 
 from __future__ import annotations
 
-import getpass
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from emulated import CannotEmulate, run_command
-from sshd import running_sshd
+from emulated import run_command
 
 import edgeattn
-from sweep.sweeps import LUONG, write_plan
+from sweep.sweeps import LUONG, sftp_folder, write_plan
 
 fsspec = pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
@@ -56,19 +54,10 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def sftp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of an empty folder."""
+    """The URL of an empty folder, on a server whose key is known."""
     pytest.importorskip("paramiko", reason="paramiko is not installed")
-    folder = tmp_path / "server"
-    folder.mkdir()
-    try:
-        with running_sshd(["sh", "-c"]) as server:
-            lines = server.config.read_text().split()
-            port, key = lines[lines.index("Port") + 1], lines[lines.index("IdentityFile") + 1]
-            monkeypatch.setitem(fsspec.config.conf, "sftp", {"key_filename": key})
-            yield f"sftp://{getpass.getuser()}@127.0.0.1:{port}{folder}"
-            fsspec.get_filesystem_class("sftp").clear_instance_cache()
-    except CannotEmulate as reason:
-        pytest.skip(str(reason))
+    with sftp_folder(tmp_path / "server", monkeypatch) as (url, _):
+        yield url
 
 
 @pytest.fixture(params=["s3", "sftp"])
