@@ -2,20 +2,21 @@
 
     python -m benchmarks.by_target --data FOLDER [--others FOLDER] --write
 
-Models are those of ``sample_models``. ``FOLDER`` has the data of *gestures*, *activity* and
-*vowels* (``hand_gesture/point_history.csv``, ``uci_har/uci_har_subset.npz`` and
-``sktime_JapaneseVowels``). ``--others`` is a folder of models of other authors (see
+Models are those of ``sample_models``. ``FOLDER`` has the data of *gestures*, *activity*, *vowels*
+and *imdb* (``hand_gesture/point_history.csv``, ``uci_har/uci_har_subset.npz``,
+``sktime_JapaneseVowels`` and ``imdb``). ``--others`` is a folder of models of other authors (see
 :mod:`benchmarks.target_models`). Every file is made by ``edgeattn convert`` and scored by
-``edgeattn validate`` on all test data, beside TensorFlow's own ``int8``, of which only the bytes
-and the instructions are measured. ARM instructions are counted under emulation, and with
-``--memory`` also the bytes that are fetched from memory, which takes much longer. ``--write``
-records the rows of each model when it is finished, and updates the tables in
-``docs/quantization.md``; rows of targets that were not measured are kept.
+``edgeattn validate`` on all test data. Files of other tools are beside them (see
+:mod:`benchmarks.other_quantizers`); ai-edge-quantizer is used if it is installed. ARM instructions
+are counted under emulation, and with ``--memory`` also the bytes that are fetched from memory,
+which takes much longer. ``--write`` records the rows of each model when it is finished, and updates
+the tables in ``docs/quantization.md``; rows of targets that were not measured are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -26,19 +27,21 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import page
+from benchmarks import other_quantizers, page
+from benchmarks.other_quantizers import AI_EDGE, COUNTED, TENSORFLOW, UNROLLED
+from benchmarks.other_quantizers import SCHEMES as OTHER_TOOLS
 from benchmarks.target_models import OTHERS, SAMPLES, TargetCase, other
 
 PAGE = page.ROOT / "docs" / "quantization.md"
 RECORDED = page.RESULTS / "by_target.json"
 SECTION, REASONS = "by target", "by target, reasons"
 MODELS = (*SAMPLES, *OTHERS)
-COUNTED = 4  # inputs
+INPUTS = "inputs.npy"
 SCHEMES = {
     "litert": ("float32", "dynamic_int8", "int8"),
     "onnxruntime": ("float32", "dynamic_int8", "int8"),
     "tflite-micro": ("int8", "int16x8"),
-    "TensorFlow": ("int8",),
+    **{tool: OTHER_TOOLS[tool] for tool in (TENSORFLOW, UNROLLED, AI_EDGE)},
 }
 HEADER = (
     *("model", "target", "scheme", "achieved", "integer / all operators", "bytes"),
@@ -48,17 +51,28 @@ HEADER = (
 Row = dict[str, str]
 
 
+class CommandFailedError(Exception):
+    """A command of edgeattn reported an error instead of a result."""
+
+
 def edgeattn(*arguments: object) -> Any:
-    """The JSON document of a command, which may report failed artifacts."""
+    """The JSON document of a command, which may report failed artifacts.
+
+    Raises :class:`CommandFailedError` with the message of the command if it made none.
+    """
     process = subprocess.run(
         [sys.executable, "-m", "edgeattn", *map(str, arguments), "--json"],
         capture_output=True,
         text=True,
         check=False,
     )
-    if process.returncode not in (0, 1, 3, 6):
-        raise RuntimeError(f"{arguments[0]} failed: {process.stderr[-2000:]}")
-    return json.loads(process.stdout)
+    try:
+        document = json.loads(process.stdout)
+    except json.JSONDecodeError:
+        raise RuntimeError(f"{arguments[0]} failed: {process.stderr[-2000:]}") from None
+    if "error" in document:
+        raise CommandFailedError(document["error"]["message"])
+    return document
 
 
 def rows(
@@ -70,32 +84,34 @@ def rows(
         np.savez(folder / "test.npz", x=case.x)
     else:
         np.savez(folder / "test.npz", x=case.x, y=case.y)
-    np.save(folder / "inputs.npy", case.x[:COUNTED])
+    np.save(folder / INPUTS, case.x[:COUNTED])
     for target in targets:
-        schemes = SCHEMES[target]
-        if target == "TensorFlow":
-            yield {
-                "model": name,
-                "target": target,
-                "scheme": "int8",
-                **_stock(case, folder, memory),
-            }
-            continue
-        bundle = folder / f"{target}.edge"
-        try:
-            converted = edgeattn(
-                *("convert", case.model, "-o", bundle, "--target", target),
-                *(item for scheme in schemes for item in ("--scheme", scheme)),
-                *("--calibration", folder / "calibration.npy"),
-                *(("--integer-only",) if target == "tflite-micro" else ()),
-            )
-            scored = edgeattn(
-                *("validate", bundle, "--model", case.model, "--data", folder / "test.npz")
-            )
-        except (RuntimeError, json.JSONDecodeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            yield {"model": name, "target": target, "scheme": ", ".join(schemes), "verdict": reason}
-            continue
+        if target not in OTHER_TOOLS:
+            yield from _own_rows(name, case, folder, target, memory=memory)
+    tools = [target for target in targets if target in OTHER_TOOLS]
+    if tools:
+        yield from _other_rows(name, case, folder, tools, memory=memory)
+
+
+def _own_rows(
+    name: str, case: TargetCase, folder: Path, target: str, *, memory: bool
+) -> Iterator[Row]:
+    """The files of edgeattn for a target."""
+    schemes, bundle = SCHEMES[target], folder / f"{target}.edge"
+    try:
+        converted = edgeattn(
+            *("convert", case.model, "-o", bundle, "--target", target),
+            *(item for scheme in schemes for item in ("--scheme", scheme)),
+            *("--calibration", folder / "calibration.npy"),
+            *(("--integer-only",) if target == "tflite-micro" else ()),
+        )
+    except CommandFailedError as error:
+        reason = str(error)
+        yield {"model": name, "target": target, "scheme": ", ".join(schemes), "verdict": reason}
+        return
+    if converted["artifacts"]:
+        data = folder / "test.npz"
+        scored = edgeattn("validate", bundle, "--model", case.model, "--data", data)
         results = {item["scheme"]: item for item in scored["artifacts"]}
         paths = [bundle / item["path"] for item in converted["artifacts"]]
         counted = _counted(folder, paths, memory)
@@ -103,15 +119,53 @@ def rows(
             cells = _cells(artifact, results[artifact["scheme"]])
             counts = counted.get(bundle / artifact["path"], {})
             yield {"model": name, "target": target, **cells, **counts}
-        for failure in converted["failures"]:
-            reason = failure["reason"]
-            yield {"model": name, "target": target, "scheme": failure["scheme"], "verdict": reason}
+    for failure in converted["failures"]:
+        reason = failure["reason"]
+        yield {"model": name, "target": target, "scheme": failure["scheme"], "verdict": reason}
+
+
+def _other_rows(
+    name: str, case: TargetCase, folder: Path, tools: Sequence[str], *, memory: bool
+) -> Iterator[Row]:
+    """The files of other tools, which return no maps; they have no verdict, but an SNR."""
+    from benchmarks import quantization
+    from edgeattn.file_structure.read import read_contents
+    from edgeattn.metrics.pairwise import snr_db
+
+    results = other_quantizers.quantize(case.model, folder, tools)
+    paths = [result.path for result in results if result.path]
+    inputs = {path: other_quantizers.inputs_of(path).name for path in paths}
+    counted = _counted(folder, paths, memory, inputs)
+    for result in results:
+        row = {"model": name, "target": result.tool, "scheme": result.scheme}
+        if result.path is None or result.outputs is None or result.expected is None:
+            yield {**row, "verdict": result.failure}
+            continue
+        contents = read_contents(result.path, "tflite", own_names=False)
+        cells = {
+            **_operators(contents.computes_in),
+            "achieved": contents.scheme,
+            "bytes": f"{result.path.stat().st_size:,}",
+            "verdict": f"SNR {snr_db(result.expected, result.outputs):.1f} dB",
+        }
+        if case.y is not None:
+            scores = (quantization.score(y, case.y) for y in (result.expected, result.outputs))
+            cells["drop (points)"] = _drop(*quantization.drop(*scores))
+        yield {**row, **cells, **counted[result.path]}
+
+
+def _operators(computes_in: Mapping[str, Mapping[str, int]]) -> Row:
+    counts = {how: sum(kinds.values()) for how, kinds in computes_in.items()}
+    integers = sum(counts.get(how, 0) for how in ("int8", "int16"))
+    return {"integer / all operators": f"{integers} / {sum(counts.values())}"}
+
+
+def _drop(drop: float, low: float, high: float) -> str:
+    return f"{drop:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _cells(artifact: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
     achieved = artifact["achieved"]
-    counts = {how: sum(kinds.values()) for how, kinds in achieved["computes_in"].items()}
-    integers = sum(counts.get(how, 0) for how in ("int8", "int16"))
     maps = [
         check["value"]
         for check in result["checks"]
@@ -120,7 +174,7 @@ def _cells(artifact: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
     cells = {
         "scheme": artifact["scheme"],
         "achieved": achieved["scheme"],
-        "integer / all operators": f"{integers} / {sum(counts.values())}",
+        **_operators(achieved["computes_in"]),
         "bytes": f"{artifact['bytes']:,}",
         "verdict": result["verdict"],
         "notes": "; ".join(achieved.get("notes") or ()),
@@ -129,17 +183,20 @@ def _cells(artifact: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
         cells["map error"] = f"{max(maps):.2g}"
     for output in ((result.get("task") or {}).get("outputs") or ())[:1]:
         if output.get("drop") is not None and output.get("interval"):
-            drop, low, high = (100 * value for value in (output["drop"], *output["interval"]))
-            cells["drop (points)"] = f"{drop:+.2f} [{low:+.2f}, {high:+.2f}]"
+            drop = (100 * value for value in (output["drop"], *output["interval"]))
+            cells["drop (points)"] = _drop(*drop)
     if "arena_bytes" in achieved:
         cells["arena (bytes)"] = f"{achieved['arena_bytes']:,}"
     return cells
 
 
-def _counted(folder: Path, paths: list[Path], memory: bool) -> dict[Path, Row]:
+def _counted(
+    folder: Path, paths: list[Path], memory: bool, inputs: Mapping[Path, str] | None = None
+) -> dict[Path, Row]:
     """The instructions and, with ``memory``, the fetched bytes of ``.tflite`` files for a Pi.
 
     The first file of a process also pays for what the runtime prepares once, so it is repeated.
+    ``inputs`` are the names of the files of inputs that are not ``inputs.npy``.
     """
     from benchmarks import counting
     from benchmarks.instruction_tables import LINE_BYTES
@@ -147,7 +204,10 @@ def _counted(folder: Path, paths: list[Path], memory: bool) -> dict[Path, Row]:
     files = [path for path in paths if path.suffix == ".tflite" and "micro" not in str(path)]
     if not files:
         return {}
-    plan = [{"path": str(path), "runtime": "tflite"} for path in (files[0], *files)]
+    plan = [
+        {"path": str(path), "runtime": "tflite", "inputs": (inputs or {}).get(path, INPUTS)}
+        for path in (files[0], *files)
+    ]
     columns = [(HEADER[8], counting.INSTRUCTIONS, 1e-6)]
     if memory:
         columns.append((HEADER[9], counting.FETCHED, LINE_BYTES * 1e-6))
@@ -162,29 +222,6 @@ def _counted(folder: Path, paths: list[Path], memory: bool) -> dict[Path, Row]:
         for path, pair in values.items():
             cells.setdefault(path, {})[column] = " / ".join(pair)
     return cells
-
-
-def _stock(case: TargetCase, folder: Path, memory: bool) -> Row:
-    """TensorFlow's own ``int8`` of a function with batch size 1: its bytes and instructions."""
-    from benchmarks import quantization
-
-    path = folder / "stock.int8.tflite"
-    quantization.OUT.mkdir(parents=True, exist_ok=True)
-    np.save(quantization.OUT / "calibration.npy", case.calibration)
-    script = str(Path(quantization.__file__))
-    process = subprocess.run(
-        [sys.executable, script, "--stock", str(case.model), "int8", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if process.returncode < 0:
-        return {"verdict": "no file: the converter crashes"}
-    if process.returncode:
-        lines = process.stderr.strip().splitlines() or ["no message"]
-        return {"verdict": f"no file: {lines[-1][:80]}"}
-    cells = {"bytes": f"{path.stat().st_size:,}", "verdict": "-"}
-    return {**cells, **_counted(folder, [path], memory).get(path, {})}
 
 
 def table(recorded: Mapping[str, list[Row]]) -> str:
@@ -217,6 +254,10 @@ def _text(cell: str) -> str:
     return cell.replace("|", "\\|").replace("\n", " ")
 
 
+def _installed(target: str) -> bool:
+    return target != AI_EDGE or importlib.util.find_spec("ai_edge_quantizer") is not None
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the public data")
@@ -228,13 +269,16 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="count the bytes fetched, slowly")
     parser.add_argument("--write", action="store_true", help="record the rows and update the page")
     options = parser.parse_args()
+    targets = options.target or [target for target in SCHEMES if _installed(target)]
+    for target in targets:
+        if not _installed(target):
+            parser.error(f"{target} is not installed: pip install {target}")
     for name in options.model or MODELS:
         if name in OTHERS and options.others is None:
             print(f"{name}: skipped, because --others is missing", file=sys.stderr)
             continue
         case = SAMPLES[name](options.data) if name in SAMPLES else other(name, options.others)
         measured: list[Row] = []
-        targets = options.target or tuple(SCHEMES)
         with tempfile.TemporaryDirectory(prefix="edgeattn-targets-") as scratch:
             for row in rows(name, case, Path(scratch), targets, memory=options.memory):
                 measured.append(row)

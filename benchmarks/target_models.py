@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from examples import public_data
 
 CALIBRATION, SEED = 300, 7
+REVIEWS = 1000
 SAMPLE_MODELS = page.ROOT / "sample_models"
 # Models of other authors, from a folder of their own, by file name without suffix.
 OTHERS: dict[str, tuple[str, str | tuple[int, int]]] = {
@@ -87,9 +89,22 @@ def vowels(data: Path) -> TargetCase:
     return _public("vowels", public_data.vowels(data / "sktime_JapaneseVowels"))
 
 
+def imdb(data: Path) -> TargetCase:
+    """Scored on some of the 25,000 test reviews, because each has 500 steps."""
+    sys.path.insert(0, str(page.ROOT / "examples"))
+    import imdb as example
+    import reviews
+
+    rows = reviews.load_reviews(data / "imdb", example.WORDS, example.STEPS)[0]
+    return _public("imdb", rows.subset(REVIEWS, SEED))
+
+
 SAMPLES: dict[str, Callable[[Path], TargetCase]] = {
     item.__name__: item
-    for item in (digits, find_max, gestures, activity, commands, events, vowels, digits_transformer)
+    for item in (
+        *(digits, find_max, gestures, activity, commands, events, vowels, imdb),
+        digits_transformer,
+    )
 }
 
 

@@ -21,12 +21,14 @@ from benchmarks import (
     front_end,
     instruction_tables,
     instructions,
+    other_quantizers,
     page,
     tables,
     targets,
     timing,
 )
 from benchmarks.model_names import NAMES, RECURRENT, WORDS
+from benchmarks.target_models import TargetCase
 
 PROJECT = Path(__file__).parents[1]
 TFLITE, ONNX = "edgeattn TFLite", "edgeattn ONNX"
@@ -523,6 +525,45 @@ def test_the_tables_by_target_are_those_of_the_recorded_rows():
     recorded, text = page.read(by_target.RECORDED), by_target.PAGE.read_text()
     assert page.with_section(text, by_target.SECTION, by_target.table(recorded)) == text
     assert page.with_section(text, by_target.REASONS, by_target.reasons(recorded)) == text
+
+
+def test_the_row_of_a_failed_conversion_has_its_message(tmp_path):
+    """Not the hint that follows it, nor the error of a later command."""
+    x = np.zeros((4, 3), "float32")
+    case = TargetCase(tmp_path / "missing.h5", x, x, None, "no data")
+    (row,) = by_target.rows("R03", case, tmp_path, ["litert"], memory=False)
+    assert row["verdict"] == f"No such file: {tmp_path / 'missing.h5'}"
+    assert row["scheme"] == "float32, dynamic_int8, int8"
+
+
+def test_tools_that_crash_leave_the_files_of_the_others(tmp_path, monkeypatch):
+    np.save(tmp_path / "expected.npy", np.ones((2, 1)))
+    np.save(tmp_path / "a.npy", np.zeros((2, 1)))
+    commands = []
+
+    def run(command, **options):
+        commands.append(command[5:])
+        lines = [
+            {"tool": other_quantizers.AI_EDGE, "scheme": "dynamic_int8", "path": "a.tflite"},
+            {"tool": other_quantizers.AI_EDGE, "scheme": "int8", "failure": "no file: why"},
+            {"tool": other_quantizers.UNROLLED, "scheme": "int8", "failure": "-"},
+        ]
+        return subprocess.CompletedProcess(command, -11, "\n".join(map(json.dumps, lines)), "")
+
+    monkeypatch.setattr(other_quantizers.subprocess, "run", run)
+    results = other_quantizers.quantize(tmp_path, tmp_path, list(other_quantizers.SCHEMES))
+    assert commands == [
+        [
+            *("ai-edge-quantizer/dynamic_int8", "ai-edge-quantizer/int8"),
+            *("TensorFlow, unroll=True/int8", "TensorFlow/int8"),
+        ]
+    ]
+    assert [(result.tool, result.scheme, result.failure) for result in results] == [
+        ("ai-edge-quantizer", "dynamic_int8", ""),
+        ("ai-edge-quantizer", "int8", "no file: why"),
+        ("TensorFlow", "int8", "no file: the process crashes"),
+    ]
+    assert results[0].path == tmp_path / "a.tflite"
 
 
 @pytest.mark.long
