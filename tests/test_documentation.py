@@ -10,22 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from page_blocks import PAGES, blocks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 EXPERIMENTS = DOCS / "experiments"
-FOLDERS = ("benchmarks", "docs", "examples", "sample_models", "tests/specimens")
-PAGES = sorted(
-    [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
-)
 MOST_BYTES = {".png": 150_000, ".gif": 1_000_000}
 
 
 def code(page: str) -> str:
     """All Python of a page, one block after the other."""
-    return "".join(
-        re.findall(r"^```python\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.S | re.M)
-    )
+    return "".join(blocks((DOCS / page).read_text("utf-8"), "python"))
 
 
 def run(source: str, folder: Path) -> str:
@@ -44,7 +39,7 @@ def run(source: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_python_of_pages_is_complete(page):
-    for block in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.S | re.M):
+    for block in blocks(page.read_text("utf-8"), "python"):
         compile(block, page.name, "exec")
 
 
@@ -53,7 +48,7 @@ def test_the_readme(tmp_path):
     """The layer in a model, and the way from this model to the file to ship."""
     pytest.importorskip("edgeattn_converters")
     text = (ROOT / "README.md").read_text("utf-8")
-    way, layer = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    way, layer = blocks(text, "python")
     before = """
 import keras, numpy as np
 keras.utils.set_random_seed(0)

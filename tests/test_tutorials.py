@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from console_pages import comparable, copy_sample_models, run_command, transcript, updated_page
+from page_blocks import blocks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -35,7 +36,7 @@ def text_of(page: str) -> str:
 
 def run_python(page: str, folder: Path) -> str:
     """Run all Python of a page in ``folder``, and return what it prints."""
-    code = "".join(re.findall(r"^```python\n(.*?)^```", text_of(page), re.S | re.M))
+    code = "".join(blocks(text_of(page), "python"))
     ended = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder, capture_output=True, text=True, check=False, timeout=1200,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from page_blocks import blocks
 
 import edgeattn
 from edgeattn.bundle.bundle import Bundle
@@ -400,6 +401,35 @@ def test_the_page_describes_every_column() -> None:
     kinds = {"string": "text", "int64": "integer", "double": "number", "bool": "boolean"}
     for name, kind, meaning in COLUMNS:
         assert f"| `{name}` | {kinds[str(kind)]} | {meaning} |" in page
+
+
+def test_the_program_of_the_page_lists_the_smallest_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"model": model, "data": data, "path": path, "bytes": size, "verdict": verdict}
+        for model, data, path, size, verdict in (
+            ("a", "x.npz", "a.float32", 40, "pass"),
+            ("a", "x.npz", "a.int8", 10, "fail"),
+            ("a", "x.npz", "a.float16", 20, "pass"),
+            ("b", None, "b.int8", 10, "pass"),
+            ("a", "y.npz", "a.int8", 10, "pass"),
+            ("c", "x.npz", "c.int8", 10, "inconclusive"),
+        )
+    ]
+    (tmp_path / "results").mkdir()
+    empty = dict.fromkeys(name for name, _, _ in COLUMNS)
+    (tmp_path / "results" / "table.parquet").write_bytes(
+        to_parquet([{**empty, **row} for row in rows])
+    )
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(PAGE.read_text("utf-8"), "python")
+    exec(compile(block, PAGE.name, "exec"), {})
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "a x.npz a.float16 20",
+        "a y.npz a.int8 10",
+        "b None b.int8 10",
+    ]
 
 
 @pytest.mark.parametrize("missing", ["fsspec", "pyarrow", "distributed"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from page_blocks import ROOT, blocks
 
 from edgeattn.errors import UsageError
 from sweep.sweeps import LUONG, WORDS, object_store, write_plan
@@ -182,3 +183,19 @@ def test_a_folder_is_hashed_with_the_names_of_its_files(tmp_path: Path) -> None:
     assert one.sha256 != two.sha256
     copied = remote.download(one, tmp_path / "copies")
     assert (copied / "variables" / "one").read_bytes() == b"weights"
+
+
+def test_the_plan_of_the_page_is_read(tmp_path: Path) -> None:
+    """Its files are those of a reader, so they are made here."""
+    for name in ("models/digits.h5", "trained/one/model.keras", "trained/two/model.keras"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    names = ["data/digits.reference.npz", "data/digits.calibration.npz", "data/digits.test.npz"]
+    names += [f"trained/{n}/{kind}.npz" for n in ("one", "two") for kind in ("calibration", "test")]
+    (tmp_path / "data").mkdir()
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    (text,) = blocks((ROOT / "docs" / "sweeps.md").read_text("utf-8"), "toml")
+    (tmp_path / "plan.toml").write_text(text)
+    jobs = jobs_of(read_plan(str(tmp_path / "plan.toml")), VERSIONS)
+    assert sorted({job.model for job in jobs}) == ["digits", "one", "two"]
