@@ -99,17 +99,21 @@ def _properties(layers: list[Any], *, free: bool) -> Iterator[str]:
 
 
 def _attention(model: Any, *, free: bool) -> dict[str, Any]:
-    """Layers whose maps are exported, and layers that may have a map that is not."""
+    """Layers whose maps are exported, the inputs of these, and layers that may have another map."""
     known = [layer.name for layer in all_layers(model) if is_attention(layer)]
     if free:
         # Without a sequence length the model cannot be traced, so only layer classes are known.
-        return {"attention": known, "attention_doubtful": []}
+        return {"attention": known, "attended": {}, "attention_doubtful": []}
     interface = interface_of(model)
     exported = [spec.name.removeprefix(PREFIX) for spec in interface.attention]
     return {
         "attention": list(dict.fromkeys([*known, *exported])),
+        "attended": {
+            item.map.removeprefix(PREFIX): {"keys": list(item.keys), "queries": list(item.queries)}
+            for item in interface.attended
+        },
         "attention_doubtful": [
-            {"layer": item.layer, "why": item.reason, "can_be_told": item.exportable}
+            {"layer": item.layer, "reason": item.reason, "exportable": item.exportable}
             for item in interface.doubtful
         ],
     }

@@ -49,6 +49,8 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
     yield f"Bundle of {model['file']}, {model['parameters']:,} parameters"
     for artifact in bundle["artifacts"][:1]:
         yield from _tensor_lines(artifact)
+    attended = model.get("attended", {})
+    yield from (f"attention  {name}{_inputs_of(inputs)}" for name, inputs in attended.items())
     rows = [
         [item["format"], item["scheme"], output.size(item["bytes"]), item["path"]]
         for item in bundle["artifacts"]
@@ -84,10 +86,12 @@ def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
     rows = [[item["name"], item["class"], f"{item['parameters']:,}"] for item in model["layers"]]
     yield output.table(["layer", "class", "parameters"], rows, right=(2,))
     yield f"{model['parameters']:,} parameters"
-    yield f"attention: {', '.join(model['attention']) or 'none'}"
+    attended = model["attended"]
+    maps = (f"{name}{_inputs_of(attended.get(name))}" for name in model["attention"])
+    yield f"attention: {', '.join(maps) or 'none'}"
     for item in model["attention_doubtful"]:
-        remedy = f" (export it with convert --attention {item['layer']})" * item["can_be_told"]
-        yield f"possible attention: {item['layer']}: {item['why']}{remedy}"
+        remedy = f" (export it with convert --attention {item['layer']})" * item["exportable"]
+        yield f"possible attention: {item['layer']}: {item['reason']}{remedy}"
     if model["custom_classes"]:
         yield f"custom classes: {', '.join(model['custom_classes'])}"
     yield from (styled_line(f"note: {note}") for note in model["notes"])
@@ -106,6 +110,16 @@ def _lacking_lines(
         yield f"{name}: {text} (by its published list, not tested on hardware)"
     if float_only:
         yield f"--integer-only: no integer form of {', '.join(float_only)}"
+
+
+def _inputs_of(attended: dict[str, list[str]] | None) -> str:
+    """The inputs at the keys and queries of an attention map; empty if they are unknown."""
+    if attended is None:
+        return ""
+    keys, queries = (", ".join(attended[axis]) for axis in ("keys", "queries"))
+    if keys == queries:
+        return f" (keys and queries from {keys})"
+    return f" (keys from {keys}{f', queries from {queries}' * bool(queries)})"
 
 
 def _tensor_lines(document: dict[str, Any]) -> Iterator[str]:

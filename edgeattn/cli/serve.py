@@ -101,7 +101,8 @@ def command(
     )
     stop = threading.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
-    server = Server(bundle, serve_options, host, port, lambda line: output.echo(line, err=True))
+    with output.progress(quiet):
+        server = Server(bundle, serve_options, host, port, lambda line: output.echo(line, err=True))
     previous = [signal.signal(number, lambda *_: stop.set()) for number in signals]
     try:
         _print_address(server, quiet=quiet)

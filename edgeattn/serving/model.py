@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.bundle.signing import open_signed
@@ -51,6 +52,7 @@ class ServedModel:
     def __init__(self, path: Path, options: ServeOptions) -> None:
         """Raises the errors of :meth:`Bundle.open` and of loading an artifact."""
         signers = options.allowed_signers
+        progress.report(f"reading {path.name}")
         self.bundle = Bundle.open(path) if signers is None else open_signed(path, signers)
         self._options = options
         self.front_end = self.bundle.front_end() or FrontEnd()
@@ -113,13 +115,13 @@ class ServedModel:
         return outputs
 
     def _load(self, candidates: tuple[Artifact, ...]) -> IsolatedRunner:
+        def start(item: Artifact) -> IsolatedRunner:
+            progress.report(f"loading {item.path}")
+            threads = self._options.threads
+            return IsolatedRunner(self.bundle.path, item, self._worker, threads=threads)
+
         with limited_to(RunLimits(memory=self._options.memory)):
-            return first_available(
-                candidates,
-                lambda item: IsolatedRunner(
-                    self.bundle.path, item, self._worker, threads=self._options.threads
-                ),
-            )
+            return first_available(candidates, start)
 
 
 def time_limit_exceeded(seconds: float) -> HttpError:

@@ -176,6 +176,21 @@ def test_inspect(edgeattn, dense_bundle):
     assert "input   x (1, 3) float32" in text
 
 
+def test_inspect_names_the_inputs_at_the_keys_of_maps(edgeattn, dense_bundle):
+    attended = {
+        "attention/both": {"keys": ["x"], "queries": ["x"]},
+        "attention/cross": {"keys": ["image", "x"], "queries": ["question"]},
+        "attention/pooled": {"keys": ["x"], "queries": []},
+    }
+    artifacts.edit_manifest(dense_bundle.path, lambda data: data["model"].update(attended=attended))
+    lines = edgeattn("inspect", dense_bundle.path).out.splitlines()
+    assert [line for line in lines if line.startswith("attention")] == [
+        "attention  attention/both (keys and queries from x)",
+        "attention  attention/cross (keys from image, x, queries from question)",
+        "attention  attention/pooled (keys from x)",
+    ]
+
+
 def test_inspect_an_empty_bundle(edgeattn, tmp_path):
     artifacts.write_bundle(tmp_path, [], {"input/x": samples()})
     assert edgeattn("inspect", tmp_path).code == 0

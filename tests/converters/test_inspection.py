@@ -36,6 +36,7 @@ def test_keras_file(tmp_path: Path) -> None:
     assert document["parameters"] == 85 + 2 * (72 + 18) + 78 + 84 + 8
     assert [item["class"] for item in document["layers"] if item["name"] == "look"] == ["Attention"]
     assert document["attention"] == ["look"]
+    assert document["attended"] == {"look": {"keys": ["tokens"], "queries": ["tokens"]}}
     assert len(document["recurrent"]) == 2
     assert any("masks" in item for item in document["meets"])
     assert document["converts"] == {"tflite": "yes", "onnx": "yes"}
@@ -76,7 +77,7 @@ def test_a_free_axis(tmp_path: Path) -> None:
 def test_command_on_a_keras_file() -> None:
     done = command(ROOT / "sample_models" / "digits" / "model.h5")
     assert done.returncode == 0, done.stderr
-    assert "attention: attention" in done.stdout
+    assert "attention: attention (keys and queries from input_layer)" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("next: edgeattn convert ")
 
 

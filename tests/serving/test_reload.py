@@ -28,6 +28,7 @@ from edgeattn.bundle.signing import sign
 from edgeattn.errors import BundleError, SignatureError
 from edgeattn.serving import service as service_module
 from edgeattn.serving.model import ServedModel, ServeOptions
+from edgeattn.serving.server import Server
 
 X = [1.0, 2.0, 3.0]
 OLD = {"score": dense(np.float32([X]))[0].tolist()}
@@ -208,6 +209,18 @@ def test_the_command_answers_until_sigterm(link):
     finally:
         process.kill()
         process.wait()
+
+
+def test_the_steps_of_loading_are_shown(link, edgeattn, monkeypatch):
+    def end(server, _):
+        server.server_close()
+        server.service.close()
+
+    monkeypatch.setattr(Server, "run", end)
+    shown = edgeattn("serve", link, "--port", "0", "--verbose").err.splitlines()
+    steps = [line.split("s  ")[1] for line in shown if re.match(r" +\d+\.\d s  ", line)]
+    assert steps == [f"reading {link.name}", "loading dense.float32.onnx"]
+    assert edgeattn("serve", link, "--port", "0").err == ""  # stderr is not a terminal
 
 
 @pytest.mark.parametrize(
