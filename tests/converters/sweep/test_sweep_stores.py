@@ -1,8 +1,6 @@
 """Sweeps whose plan, models, data and results are in S3 and on an SFTP server.
 
-``moto`` answers as S3 does, over HTTP on the loopback interface. s3fs requires an older
-python-dateutil than constraints.txt has: install both without it, with
-``pip install s3fs 'moto[server]'``.
+``moto`` answers as S3 does, over HTTP on the loopback interface.
 """
 
 from __future__ import annotations
