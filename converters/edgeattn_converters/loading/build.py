@@ -35,6 +35,7 @@ def build_model(
         locally_connected,
         registered_objects,
         spectrogram,
+        theano_padding,
         transposed_layers,
     )
 

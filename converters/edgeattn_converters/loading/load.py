@@ -36,6 +36,7 @@ from edgeattn_converters.loading.migrate import (
     mixed_precision,
     model_config,
     preprocessing,
+    theano,
 )
 from edgeattn_converters.loading.migrate.context import Context, era_of
 from edgeattn_converters.loading.notes import combined_notes
@@ -157,6 +158,8 @@ def _load_function(
             return _load_stored(file, stored, {}, time_steps, allow_free_time)
         if not weights.is_layered:
             load_weights(file, model)
+        if file.backend == "theano":
+            theano.check_built(model)
         notes: list[str] = []
         if version and version < built_layers.SAME_AS_CURRENT:
             notes.extend(built_layers.adapt(model, version))
@@ -273,6 +276,7 @@ def _context(
         custom_objects=objects,
         shapes=weights.shapes(stored),
         masked=config_inspection.is_model(stored) and config_inspection.has_masks(stored),
+        backend=file.backend,
     )
 
 

@@ -20,6 +20,8 @@ class Context:
         custom_objects: the user's own classes and functions by name.
         shapes: returns path and shape of the arrays stored for a layer, in order; empty if unknown.
         masked: whether a layer of the model creates a mask.
+        backend: the library that computed the model, ``"tensorflow"`` or ``"theano"``; None if
+            the file does not contain it.
         notes: sentences for the user about what was migrated.
         stateful: names of the layers that kept their state from one batch to the next.
         removed: by the name of an input, the input layer that it replaces and the preprocessing
@@ -32,6 +34,7 @@ class Context:
     custom_objects: Mapping[str, Any]
     shapes: Callable[[str], Sequence[tuple[str, Shape]]]
     masked: bool
+    backend: str | None = None
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)
     removed: dict[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)

@@ -1,50 +1,50 @@
 """Configs of built-in Keras 1 layers, rewritten with the arguments of Keras 2."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
 
-_RENAMED: dict[str, dict[str, str]] = {
-    "Dense": {"output_dim": "units", "bias": "use_bias"},
-    "TimeDistributedDense": {"output_dim": "units", "bias": "use_bias"},
-    "LSTM": {
-        "output_dim": "units", "inner_activation": "recurrent_activation",
-        "dropout_W": "dropout", "dropout_U": "recurrent_dropout",
-    },
-    "Dropout": {"p": "rate"},
-    "SpatialDropout1D": {"p": "rate"},
-    "SpatialDropout2D": {"p": "rate"},
-    "GaussianDropout": {"p": "rate"},
-    "GaussianNoise": {"sigma": "stddev"},
-    "Convolution1D": {
-        "nb_filter": "filters", "filter_length": "kernel_size", "subsample_length": "strides",
-        "border_mode": "padding", "bias": "use_bias", "atrous_rate": "dilation_rate",
-    },
-    "Convolution2D": {
-        "nb_filter": "filters", "subsample": "strides", "border_mode": "padding",
-        "dim_ordering": "data_format", "bias": "use_bias", "atrous_rate": "dilation_rate",
-    },
-    "MaxPooling1D": {"pool_length": "pool_size", "stride": "strides", "border_mode": "padding"},
-    "MaxPooling2D": {"border_mode": "padding", "dim_ordering": "data_format"},
-    "UpSampling1D": {"length": "size"},
-    "UpSampling2D": {"dim_ordering": "data_format"},
-    "Flatten": {},
+# Arguments with the same names and meaning in every layer that has them.
+_RENAMED_EVERYWHERE = {
+    "atrous_rate": "dilation_rate", "bias": "use_bias", "border_mode": "padding",
+    "dim_ordering": "data_format", "nb_filter": "filters", "subsample": "strides",
 }  # fmt: skip
-_RENAMED["Highway"] = _RENAMED["Dense"]
-_RENAMED["GRU"] = _RENAMED["SimpleRNN"] = _RENAMED["LSTM"]
-_RENAMED["Conv1D"] = _RENAMED["AtrousConvolution1D"] = _RENAMED["Convolution1D"]
-_RENAMED["Conv2D"] = _RENAMED["AtrousConvolution2D"] = _RENAMED["Convolution2D"]
-_RENAMED["LocallyConnected1D"] = _RENAMED["Convolution1D"]
-_RENAMED["LocallyConnected2D"] = _RENAMED["Convolution2D"]
+_RECURRENT = {
+    "output_dim": "units", "inner_activation": "recurrent_activation", "dropout_W": "dropout",
+    "dropout_U": "recurrent_dropout",
+}  # fmt: skip
+_CONVOLUTION_1D = {"filter_length": "kernel_size", "subsample_length": "strides"}
+_RATE = {"p": "rate"}
+_RENAMED: dict[str, dict[str, str]] = {
+    "Dense": {"output_dim": "units"},
+    "LSTM": _RECURRENT,
+    "GRU": _RECURRENT,
+    "SimpleRNN": _RECURRENT,
+    "ConvLSTM2D": _RECURRENT,
+    "Dropout": _RATE,
+    "SpatialDropout1D": _RATE,
+    "SpatialDropout2D": _RATE,
+    "SpatialDropout3D": _RATE,
+    "GaussianDropout": _RATE,
+    "GaussianNoise": {"sigma": "stddev"},
+    "Convolution1D": _CONVOLUTION_1D,
+    "Conv1D": _CONVOLUTION_1D,
+    "AtrousConvolution1D": _CONVOLUTION_1D,
+    "LocallyConnected1D": _CONVOLUTION_1D,
+    "MaxPooling1D": {"pool_length": "pool_size", "stride": "strides"},
+    "UpSampling1D": {"length": "size"},
+}
+_RENAMED["Highway"] = _RENAMED["TimeDistributedDense"] = _RENAMED["Dense"]
 _RENAMED["AveragePooling1D"] = _RENAMED["MaxPooling1D"]
-_RENAMED["AveragePooling2D"] = _RENAMED["GlobalMaxPooling2D"] = _RENAMED["MaxPooling2D"]
-_RENAMED["GlobalAveragePooling2D"] = _RENAMED["ZeroPadding2D"] = _RENAMED["MaxPooling2D"]
 _CLASSES = {
     "Convolution1D": "Conv1D", "AtrousConvolution1D": "Conv1D",
-    "Convolution2D": "Conv2D", "AtrousConvolution2D": "Conv2D",
+    "Convolution2D": "Conv2D", "AtrousConvolution2D": "Conv2D", "Convolution3D": "Conv3D",
+    "Deconvolution2D": "Conv2DTranspose", "SeparableConvolution2D": "SeparableConv2D",
 }  # fmt: skip
+_KERNEL_SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
 
 # Initializers, regularizers and constraints: without effect on a trained model.
 _TRAINING_ONLY = (
@@ -55,12 +55,17 @@ _TRAINING_ONLY = (
 _DATA_FORMATS = {"th": "channels_first", "tf": "channels_last"}
 
 
+def keras2_class(class_name: str) -> str:
+    """Return the name of a layer class in Keras 2."""
+    return _CLASSES.get(class_name, class_name)
+
+
 def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     """Return class name and config of a built-in layer in Keras 2; wrapped layers stay unchanged.
 
     Raises :class:`UnsupportedModelError` if Keras 2 has no equivalent of an argument.
     """
-    renamed = _RENAMED.get(class_name, {})
+    renamed = {**_RENAMED_EVERYWHERE, **_RENAMED.get(class_name, {})}
     new = {
         renamed.get(key, key): value for key, value in config.items() if key not in _TRAINING_ONLY
     }
@@ -69,8 +74,11 @@ def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
     for key in ("consume_less", "input_length", "input_dim", "W_learning_rate_multiplier"):
         if class_name != "Embedding" or key == "input_length":
             new.pop(key, None)
-    if "nb_row" in new:
-        new["kernel_size"] = [new.pop("nb_row"), new.pop("nb_col")]
+    for names in _KERNEL_SIZES:
+        if names[0] in new:
+            new["kernel_size"] = [new.pop(name) for name in names]
+    if class_name == "Deconvolution2D":
+        new["output_padding"] = _output_padding(new, new.pop("output_shape"))
     if class_name == "Embedding":
         new.pop("dropout", None)
         new["mask_zero"] = bool(new.get("mask_zero", False))
@@ -91,4 +99,24 @@ def migrate(class_name: str, config: Config) -> tuple[str, Mapping[str, Any]]:
         if "batch_input_shape" in new:
             outer["batch_input_shape"] = new["batch_input_shape"]
         return "TimeDistributed", outer
-    return _CLASSES.get(class_name, class_name), new
+    return keras2_class(class_name), new
+
+
+def _output_padding(config: Config, shape: Sequence[int]) -> list[int] | None:
+    """Return the argument that gives a transposed convolution the output shape of Keras 1.
+
+    None is the shape that Keras computes.
+    """
+    sizes = shape[2:] if config["data_format"] == "channels_first" else shape[1:3]
+    axes = list(zip(sizes, config["kernel_size"], config["strides"], strict=True))
+    if all(stride == 1 for _, _, stride in axes):
+        return None
+    if config["padding"] == "valid":
+        return [(size - kernel) % stride for size, kernel, stride in axes]
+    if all(size % stride == 0 for size, _, stride in axes):
+        return None
+    # The number of inputs is ceil(size / stride).
+    return [
+        size - (math.ceil(size / stride) - 1) * stride - kernel + 2 * (kernel // 2)
+        for size, kernel, stride in axes
+    ]

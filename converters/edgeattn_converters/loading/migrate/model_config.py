@@ -28,6 +28,7 @@ from edgeattn_converters.loading.migrate import (
     lambda_layers,
     merge_layer,
     tensorflow_layers,
+    theano,
 )
 from edgeattn_converters.loading.migrate.context import (
     Context,
@@ -197,12 +198,16 @@ def _built_in(
     legacy = keras2.legacy_layer(class_name, config, ctx)
     if legacy is not None:
         return _edgeattn_layer(*legacy, item)
+    padded = theano.needs_padding(class_name, config, ctx)
+    inner = {**config, "padding": "valid"} if padded else config
     if channels_first.applies(class_name, config):
         ctx.notes.append(f"{config['name']}: computed with the channels last.")
-        return channels_first.migrate(class_name, config)
-    # Older versions store it in another form; by now the shapes of all inputs are known.
-    build_config = item.get("build_config") if ctx.major == 3 else None
-    return _with_build_config(keras_layer(class_name, config), build_config)
+        layer = channels_first.migrate(class_name, inner)
+    else:
+        # Older versions store it in another form; by now the shapes of all inputs are known.
+        build_config = item.get("build_config") if ctx.major == 3 else None
+        layer = _with_build_config(keras_layer(class_name, inner), build_config)
+    return theano.with_padding(layer, class_name, config) if padded else layer
 
 
 def _inside(ctx: Context, name: str) -> Context:

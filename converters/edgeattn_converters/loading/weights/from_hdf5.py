@@ -18,11 +18,9 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, Assignment, find_layer
+from edgeattn_converters.loading.weights.layouts import in_keras3_layout
 
 _NamedArrays = Sequence[tuple[str, Array]]
-_GATES = {"LSTM": 4, "GRU": 3}
-_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Convolution1D",
-                 "Convolution2D")  # fmt: skip
 
 
 def is_layered(file: Any) -> bool:
@@ -82,7 +80,7 @@ def assign(
                 hint=MISMATCH,
             )
         for leaf, inner, part in _by_leaf(item, layer, arrays):
-            values = _in_keras3_layout(
+            values = in_keras3_layout(
                 _with_shapes(leaf, inner),
                 [array for _, array in part],
                 major=major,
@@ -116,7 +114,9 @@ def _variables(layer: Any) -> list[Any]:
 def _by_leaf(
     item: Config, layer: Any, arrays: _NamedArrays
 ) -> Iterator[tuple[Config, Any, _NamedArrays]]:
-    """Yield config, layer and arrays of a layer, or of each layer of a nested model."""
+    """Yield config, layer and arrays of a layer, or of each layer of a nested or wrapped model."""
+    if (wrapped := _wrapped_model(item)) is not None:
+        item, layer = wrapped, layer.layer
     if not is_model(item):
         yield item, layer, arrays
         return
@@ -134,8 +134,19 @@ def _leaves(item: Config, model: Any) -> Iterator[tuple[Config, Any]]:
             continue
         if is_model(nested):
             yield from _leaves(nested, layer)
+        elif (wrapped := _wrapped_model(nested)) is not None:
+            yield from _leaves(wrapped, layer.layer)
         elif layer.weights:
             yield nested, layer
+
+
+def _wrapped_model(item: Config) -> Config | None:
+    """Return the config of the model that a TimeDistributed applies to every step, if any."""
+    config = item.get("config")
+    inner = config.get("layer") if isinstance(config, Mapping) else None
+    if item.get("class_name") != "TimeDistributed" or not isinstance(inner, Mapping):
+        return None
+    return inner if is_model(inner) else None
 
 
 def _split_by_name(
@@ -176,92 +187,3 @@ def _split_by_order(
 def _with_shapes(item: Config, layer: Any) -> Config:
     """Return the config of a layer with the shapes of its variables."""
     return {**item, "shapes": [tuple(variable.shape) for variable in _variables(layer)]}
-
-
-def _in_keras3_layout(
-    item: Config, arrays: Sequence[Array], *, major: int, backend: str | None
-) -> list[Array]:
-    """Return the arrays of a layer, given in stored order, as Keras 3 orders and shapes them.
-
-    ``item`` is the stored config of the layer; ``major`` and ``backend`` describe its Keras.
-    """
-    class_name = str(item.get("class_name"))
-    config = item.get("config") or {}
-    if class_name == "TimeDistributed":
-        return _in_keras3_layout(config["layer"], arrays, major=major, backend=backend)
-    if class_name == "Bidirectional":
-        half = len(arrays) // 2
-        return [
-            array
-            for part in (arrays[:half], arrays[half:])
-            for array in _in_keras3_layout(config["layer"], part, major=major, backend=backend)
-        ]
-    cell = class_name.removeprefix("CuDNN")
-    if cell in _GATES:
-        # The shapes decide: weights may be those of the other layer, in a file of their own.
-        if _is_cudnn(arrays, _GATES[cell]):
-            return _from_cudnn(arrays, _GATES[cell])
-        if major == 1 and len(arrays) == 3 * _GATES[cell]:
-            return _join_gates(arrays, cell)
-    if class_name in _CONVOLUTIONS:
-        return _convolution(item, list(arrays), major=major, backend=backend)
-    if class_name == "ConvLSTM2D" and backend == "theano":
-        return [*map(_flipped, arrays[:2]), *arrays[2:]]
-    return list(arrays)
-
-
-def _is_cudnn(arrays: Sequence[Array], gates: int) -> bool:
-    """Return whether the bias has two values per gate and unit, as in CuDNN layers."""
-    if len(arrays) != 3 or arrays[2].ndim != 1:
-        return False
-    return bool(arrays[2].shape[0] == 2 * gates * arrays[1].shape[0])
-
-
-def _from_cudnn(arrays: Sequence[Array], gates: int) -> list[Array]:
-    """Reorder the kernel of every gate from columns to rows and transpose the recurrent kernel.
-
-    The two biases of an LSTM are added in every gate, so their sum replaces them. A GRU needs both.
-    """
-    kernel, recurrent, bias = arrays
-    kernel = np.hstack([part.T.reshape(part.shape, order="F") for part in np.hsplit(kernel, gates)])
-    recurrent = np.hstack([part.T for part in np.hsplit(recurrent, gates)])
-    halves = bias.reshape(2, -1)
-    return [kernel, recurrent, halves.sum(axis=0) if gates == 4 else halves]
-
-
-def _join_gates(arrays: Sequence[Array], cell: str) -> list[Array]:
-    """Join the arrays that Keras 1 stores per gate: i, c, f, o (now i, f, c, o), or z, r, h."""
-    order = (0, 2, 1, 3) if cell == "LSTM" else (0, 1, 2)
-    return [
-        np.concatenate([arrays[3 * gate + part] for gate in order], axis=-1) for part in range(3)
-    ]
-
-
-def _convolution(
-    item: Config, arrays: list[Array], *, major: int, backend: str | None
-) -> list[Array]:
-    """Drop the extra axis of 1-D kernels of Keras 1, and flip the kernels of Theano."""
-    class_name, config = str(item["class_name"]), item.get("config") or {}
-    kernel = arrays[0]
-    expected = next(iter(item.get("shapes", ())), None)
-    if major == 1 and class_name in ("Convolution1D", "Conv1D") and kernel.ndim == 4:
-        length = config.get("filter_length") or config["kernel_size"][0]
-        if kernel.shape[:2] != (length, 1):
-            kernel = kernel.transpose(2, 3, 1, 0)
-        kernel = kernel[:, 0]
-    # The second is what a current Keras stores, if the architecture is in a file of its own.
-    theano_order = (
-        config.get("dim_ordering") == "th" or config.get("data_format") == "channels_first"
-    )
-    if major == 1 and class_name in ("Convolution2D", "Conv2D") and theano_order:
-        kernel = kernel.transpose(2, 3, 1, 0)
-    elif major == 1 and kernel.ndim == 4 and expected not in (None, kernel.shape):
-        # Saved with the channels first, for an architecture with the channels last.
-        swapped = kernel.transpose(2, 3, 1, 0)
-        kernel = swapped if swapped.shape == expected else kernel
-    return [_flipped(kernel) if backend == "theano" else kernel, *arrays[1:]]
-
-
-def _flipped(kernel: Array) -> Array:
-    """Return a kernel of Theano, which convolves, for a correlation."""
-    return np.flip(kernel, axis=tuple(range(kernel.ndim - 2)))

@@ -1,0 +1,132 @@
+"""The arrays of one layer in an ``.h5`` file, in the order and shapes of Keras 3.
+
+Their layouts depend on the Keras version and on the backend. Those of Keras 1 and Theano are the
+ones that ``preprocess_weights_for_loading`` of Keras 2.3 converts, if not stated otherwise.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.migrate import theano
+from edgeattn_converters.loading.migrate.keras1 import keras2_class
+from edgeattn_converters.loading.weights.assignment import Array
+
+_GATES = {"LSTM": 4, "GRU": 3}
+_CONVOLUTIONS = frozenset(
+    {"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "SeparableConv2D"}
+)
+
+
+def in_keras3_layout(
+    item: Config, arrays: Sequence[Array], *, major: int, backend: str | None
+) -> list[Array]:
+    """Return the arrays of a layer, given in stored order, as Keras 3 orders and shapes them.
+
+    ``item`` is the stored config of the layer, with the shapes of its variables as ``shapes``;
+    ``major`` and ``backend`` describe the Keras that wrote the arrays.
+    """
+    class_name = keras2_class(str(item.get("class_name")))
+    config = item.get("config") or {}
+    if class_name == "TimeDistributed":
+        inner = {**config["layer"], "shapes": item.get("shapes", ())}
+        return in_keras3_layout(inner, arrays, major=major, backend=backend)
+    if class_name == "Bidirectional":
+        half = len(arrays) // 2
+        return [
+            array
+            for part in (arrays[:half], arrays[half:])
+            for array in in_keras3_layout(config["layer"], part, major=major, backend=backend)
+        ]
+    cell = class_name.removeprefix("CuDNN")
+    if cell in _GATES:
+        # The shapes decide: weights may be those of the other layer, in a file of their own.
+        if _is_cudnn(arrays, _GATES[cell]):
+            return _from_cudnn(arrays, _GATES[cell])
+        if major == 1 and len(arrays) == 3 * _GATES[cell]:
+            return _join_gates(arrays, cell)
+    arrays = list(arrays)
+    if major == 1 and class_name in _CONVOLUTIONS:
+        arrays = _convolution_of_keras1(class_name, item, arrays)
+    if class_name == "ConvLSTM2D" and major == 1 and len(arrays) == 12:
+        if _has_channels_first(config):
+            arrays = [_with_filters_last(value) if value.ndim == 4 else value for value in arrays]
+        arrays = _join_gates(arrays, "LSTM")
+    if backend == "theano" and class_name in theano.REVERSED:
+        kernels = 2 if class_name == "ConvLSTM2D" else 1
+        arrays = [*map(_reversed, arrays[:kernels]), *arrays[kernels:]]
+    return arrays
+
+
+def _is_cudnn(arrays: Sequence[Array], gates: int) -> bool:
+    """Return whether the bias has two values per gate and unit, as in CuDNN layers."""
+    if len(arrays) != 3 or arrays[2].ndim != 1:
+        return False
+    return bool(arrays[2].shape[0] == 2 * gates * arrays[1].shape[0])
+
+
+def _from_cudnn(arrays: Sequence[Array], gates: int) -> list[Array]:
+    """Reorder the kernel of every gate from columns to rows and transpose the recurrent kernel.
+
+    The two biases of an LSTM are added in every gate, so their sum replaces them. A GRU needs both.
+    """
+    kernel, recurrent, bias = arrays
+    kernel = np.hstack([part.T.reshape(part.shape, order="F") for part in np.hsplit(kernel, gates)])
+    recurrent = np.hstack([part.T for part in np.hsplit(recurrent, gates)])
+    halves = bias.reshape(2, -1)
+    return [kernel, recurrent, halves.sum(axis=0) if gates == 4 else halves]
+
+
+def _join_gates(arrays: Sequence[Array], cell: str) -> list[Array]:
+    """Join the arrays that Keras 1 stores per gate: i, c, f, o (now i, f, c, o), or z, r, h."""
+    order = (0, 2, 1, 3) if cell == "LSTM" else (0, 1, 2)
+    return [
+        np.concatenate([arrays[3 * gate + part] for gate in order], axis=-1) for part in range(3)
+    ]
+
+
+def _has_channels_first(config: Config) -> bool:
+    """Return whether the channels come first, by the argument of Keras 1 or a later one.
+
+    A current Keras stores the later one, if the architecture is in a file of its own.
+    """
+    return bool(config.get("dim_ordering") == "th" or config.get("data_format") == "channels_first")
+
+
+def _convolution_of_keras1(class_name: str, item: Config, arrays: list[Array]) -> list[Array]:
+    """Return the arrays with kernels of (positions, channels, filters), as Keras 2 stores them.
+
+    With the channels first, the kernels have (filters, channels, positions). Those of 1-D
+    convolutions have an additional axis, those of transposed ones swap channels and filters.
+    """
+    config = item.get("config") or {}
+    kernel = arrays[0]
+    if class_name == "Conv1D":
+        if kernel.ndim == 4:
+            length = config.get("filter_length") or np.ravel(config["kernel_size"])[0]
+            kernel = kernel if kernel.shape[:2] == (length, 1) else _with_filters_last(kernel)
+            kernel = kernel[:, 0]
+        return [kernel, *arrays[1:]]
+    swap = class_name == "Conv2DTranspose"
+    expected = next(iter(item.get("shapes", ())), None)
+    stored_first = _has_channels_first(config)
+    if not stored_first and expected is not None:
+        # Saved with the channels first, for an architecture with the channels last.
+        unchanged = kernel.swapaxes(-1, -2) if swap else kernel
+        moved = _with_filters_last(kernel)
+        moved = moved.swapaxes(-1, -2) if swap else moved
+        stored_first = unchanged.shape != expected and moved.shape == expected
+    count = 2 if class_name == "SeparableConv2D" else 1
+    kernels = [_with_filters_last(value) if stored_first else value for value in arrays[:count]]
+    return [*(value.swapaxes(-1, -2) if swap else value for value in kernels), *arrays[count:]]
+
+
+def _with_filters_last(kernel: Array) -> Array:
+    """(filters, channels, positions) -> (positions, channels, filters)."""
+    return kernel.transpose(*range(2, kernel.ndim), 1, 0)
+
+
+def _reversed(kernel: Array) -> Array:
+    """Return a kernel that is convolved as one for a correlation: its positions are reversed."""
+    return np.flip(kernel, axis=tuple(range(kernel.ndim - 2)))
