@@ -18,6 +18,9 @@ _MOVING = frozenset(
      "SPACE_TO_DEPTH", "SQUEEZE", "STRIDED_SLICE", "TILE", "TRANSPOSE"}
 )  # fmt: skip
 
+# All operators whose inputs and outputs have one scale.
+SAME_SCALE = _MOVING | _SELECTING.keys() | {"CONCATENATION", "PACK", "SPLIT", "SPLIT_V", "UNPACK"}
+
 
 def with_common_ranges(file: TFLiteFile, ranges: Ranges) -> Ranges:
     """``ranges`` of the main graph, in which tensors that share a scale have the widest range of

@@ -11,6 +11,10 @@ from edgeattn.schemes import MICRO
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.quantization.activation_scales import (
+    coarse_operators,
+    use_measured_scales,
+)
 from edgeattn_converters.quantization.candidates import Candidate, Stage
 from edgeattn_converters.quantization.float_operators import (
     attention_operators,
@@ -49,13 +53,10 @@ from edgeattn_converters.quantization.selection import within_target
 from edgeattn_converters.quantization.state_updates import state_updates, step_products
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 from edgeattn_converters.quantization.summary import SLOW, SchemeSummary, summary_of
-from edgeattn_converters.quantization.tflite_int8 import FIXED_SCALES, Int8Pass
+from edgeattn_converters.quantization.tflite_int8 import Int8Pass
 from edgeattn_converters.quantization.tflite_int16 import Int16Pass
 from edgeattn_converters.quantization.tflite_weights import FUSED, store_weights
 from edgeattn_converters.recipes import Recipe
-
-# int8 of fewer levels would be coarse: 5 bits.
-MIN_LEVELS = 32
 
 
 def quantize(
@@ -232,7 +233,10 @@ class TFLiteQuantizer(Quantizer):
             names -= step_products(file, self.io.recurrent)
         names |= operators_with_weights(file, lambda value: precision_of(value) != "int8")
         names |= quotient_operators(file) | one_hot_operators(file)
-        names |= self.spectrum[0] | self._coarse_operators(file)
+        names |= self.spectrum[0]
+        if self.recipe.activations == "int8":
+            steps = recurrent_operators(file, self.io.recurrent)
+            names |= coarse_operators(file, self._ranges, steps)
         if candidate.upstream:
             names |= self.upstream[0]
             names |= faster_in_float(file, names)
@@ -240,18 +244,6 @@ class TFLiteQuantizer(Quantizer):
             tensors = file.main.tensors
             names |= {file.name(tensors[i]) for i in state_updates(file, file.main)}
         return names
-
-    def _coarse_operators(self, file: TFLiteFile) -> set[str]:
-        """The operators whose values use few levels of the fixed scale of their integer kernel."""
-        coarse = set()
-        for operator in file.main.operators if self.recipe.activations == "int8" else ():
-            scale = FIXED_SCALES.get(file.kind(operator))
-            index = int(operator.outputs[0])
-            if scale is not None and index in self._ranges:
-                low, high = self._ranges[index]
-                if high - low < MIN_LEVELS * scale[0]:
-                    coarse.add(file.name(file.main.tensors[index]))
-        return coarse
 
     def _use_int8(self, file: TFLiteFile, float_names: set[str]) -> TFLiteFile:
         """The result of TensorFlow's quantizer with the measured ranges."""
@@ -270,6 +262,7 @@ class TFLiteQuantizer(Quantizer):
             disable_per_channel_for_dense_layers=not self._per_channel_dense,
         )
         quantized = TFLiteFile(bytes(content))
+        use_measured_scales(quantized, ranges_by_name(self.content, self._ranges, quantized))
         # The quantizer keeps the order of the outputs but not every name. An output that is an
         # unchanged input has lost its own tensor.
         used = {int(i) for i in quantized.main.inputs}
