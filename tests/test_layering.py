@@ -177,7 +177,7 @@ LEVELS = {
         ),
         *("reference", "inspection", "front_end", "original_layers", "diagnosis"),
         *("quantization_aware", "worker"),
-        *("__init__", "tuning", "sweep"),
+        *("__init__", "boards", "tuning", "sweep"),
     ),
 }
 

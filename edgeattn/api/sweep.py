@@ -107,8 +107,8 @@ def sweep(
         compare: An earlier table, or its URL: :attr:`SweepResult.changes` has what differs.
         report: A summary page to write, as HTML.
         devices: Pools of boards that measure what passes: ``NAME=USER@HOST,USER@HOST``, or
-            ``NAME`` if the boards joined the scheduler. ``python`` and ``ssh_config`` say how they
-            are reached.
+            ``NAME`` if the boards joined the scheduler, or ``NAME=COUNT`` to wait for some.
+            ``python`` and ``ssh_config`` say how listed boards are reached.
 
     Results in the store are not computed again. Raises :class:`UsageError` for an invalid plan,
     and :class:`DeviceError` if the scheduler does not respond.
@@ -154,11 +154,13 @@ def _boards(
                     f"{option} has no effect without --device.", hint=f"Omit {option}."
                 )
         return None
-    boards = import_converters("edgeattn_converters.sweep.boards")
-    pools: BoardPools = boards.BoardPools(
-        boards.parse_pools(devices, python, config, scheduler=scheduler is not None), scheduler
+    pools = import_converters("edgeattn_converters.boards.pools").parse_pools(
+        devices, python, config, scheduler=scheduler is not None
     )
-    return pools
+    boards: BoardPools = import_converters("edgeattn_converters.sweep.boards").BoardPools(
+        pools, scheduler
+    )
+    return boards
 
 
 def _write_page(page: Path, summary: SweepSummary, changes: Sequence[Change] | None) -> None:

@@ -33,6 +33,7 @@ from edgeattn.schemes import MAX_DROP
 if TYPE_CHECKING:
     from edgeattn.benchmark.board import BoardAddress
     from edgeattn.bundle.bundle import Bundle
+    from edgeattn_converters.boards.pools import Pool
     from edgeattn_converters.tuning.result import TuningResult
     from edgeattn_converters.tuning.search import Result as Candidate
 
@@ -102,8 +103,16 @@ class TuneResult(Result):
         scores = list(result.reference_scores.values())
         # Scores of several outputs have different lowest values.
         floor = scores[0] - result.options.max_drop if len(scores) == 1 else None
-        board = result.options.on
-        return points, floor, frontier.HERE if board is None else board.destination
+        return points, floor, self._place or frontier.HERE
+
+    @property
+    def _place(self) -> str | None:
+        """The board that measured the latencies; None for this machine."""
+        options = self.search.options
+        if options.pool is not None:
+            measured = self.search.measured
+            return str(options.pool.name if measured is None else measured["on"])
+        return None if options.on is None else options.on.destination
 
     def _document(self) -> dict[str, Any]:
         return as_document(self.search)
@@ -157,6 +166,7 @@ def tune(
     python: str | None = None,
     ssh_config: StrPath | None = None,
     scheduler: str | None = None,
+    device: str | None = None,
 ) -> TuneResult:
     """Search for the smallest or fastest artifact of a model that passes on your data.
 
@@ -171,6 +181,8 @@ def tune(
         on: The host on which latencies are measured. Default: this machine.
         scheduler: The address of a Dask scheduler, whose workers convert and evaluate the
             candidates with one scheme. They need the model and the samples at the same paths.
+        device: A pool of boards in place of ``on``: ``NAME=USER@HOST,USER@HOST``, or ``NAME`` if
+            the boards joined the scheduler. One of them measures; if it fails, another one.
 
     The other arguments are the options of ``edgeattn tune``; ``max_candidates`` is ``--most``.
     """
@@ -208,7 +220,7 @@ def tune(
                 hint="Omit --scheduler, or pass prepared inputs with --data.",
             )
         calibration_path = None if calibration_path is None else calibration_path.absolute()
-    board = _board(on, python, optional_path(ssh_config))
+    board, pool = _boards(on, device, optional_path(ssh_config), python, scheduler)
     search = tuning.tune(
         converters.ModelSource(
             file,
@@ -234,6 +246,7 @@ def tune(
             raw_data=raw_path is not None,
             max_candidates=max_candidates,
             on=board,
+            pool=pool,
             scheduler=scheduler,
         ),
         force=force,
@@ -244,16 +257,32 @@ def tune(
     return result
 
 
-def _board(on: str | None, python: str | None, config: Path | None) -> BoardAddress | None:
-    from edgeattn.benchmark.board import BoardAddress
-    from edgeattn.targets.ssh import parse_destination
+def _boards(
+    on: str | None,
+    device: str | None,
+    config: Path | None,
+    python: str | None,
+    scheduler: str | None,
+) -> tuple[BoardAddress | None, Pool | None]:
+    """The board of ``--on``, and the pool of ``--device``."""
+    if on is not None and device is not None:
+        raise UsageError("--on and --device exclude each other.", hint="Omit one of them.")
+    if device is not None:
+        require(*DASK, purpose="--device")
+        pools = import_converters("edgeattn_converters.boards.pools")
+        (pool,) = pools.parse_pools((device,), python, config, scheduler=scheduler is not None)
+        return None, pool
+    if on is not None:
+        from edgeattn.benchmark.board import BoardAddress
+        from edgeattn.targets.ssh import parse_destination
 
-    if on is None:
-        for option, value in (("--python", python), ("--ssh-config", config)):
-            if value is not None:
-                raise UsageError(f"{option} has no effect without --on.", hint=f"Omit {option}.")
-        return None
-    return BoardAddress(parse_destination(on), python, config)
+        return BoardAddress(parse_destination(on), python, config), None
+    for option, value in (("--python", python), ("--ssh-config", config)):
+        if value is not None:
+            raise UsageError(
+                f"{option} has no effect without --on or --device.", hint=f"Omit {option}."
+            )
+    return None, None
 
 
 def _check_plot(plot: Path) -> None:
@@ -279,6 +308,7 @@ def as_document(result: TuningResult) -> dict[str, Any]:
         "frontier": [_entry(item, result) for item in result.frontier],
         "tried": [_entry(item, result) for item in result.results],
         "untried": [{"what": what, "reason": reason} for what, reason in result.untried],
+        "lost": dict(result.lost),
     }
 
 

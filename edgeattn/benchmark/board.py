@@ -19,7 +19,7 @@ from edgeattn.benchmark.comparison import (
     parse_latencies,
 )
 from edgeattn.device.runtime_check import PASS
-from edgeattn.errors import DeviceError, EdgeattnError
+from edgeattn.errors import DeviceError, EdgeattnError, RuntimeUnavailableError
 from edgeattn.process.limits import run_limits
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, check_host, send_files
@@ -117,8 +117,9 @@ class Board:
 def check_board(address: BoardAddress, formats: Sequence[str]) -> Device:
     """The machine, if it can run files of all ``formats``.
 
-    Raises :class:`UsageError` if the address is invalid, and :class:`DeviceError` if the board does
-    not respond, has no edgeattn or another version of it, or if a runtime is missing or wrong.
+    Raises :class:`UsageError` if the address is invalid, :class:`DeviceError` if the board does not
+    respond, has no edgeattn or another version of it, and :class:`RuntimeUnavailableError` if a
+    runtime is missing or wrong.
     """
     name = address.destination
     progress.report(f"checking {name}")
@@ -130,7 +131,7 @@ def check_board(address: BoardAddress, formats: Sequence[str]) -> Device:
         reasons = "; ".join(f"{check.format}: {check.reason or check.state}" for check in failing)
         missing = {check.format for check in failing}
         others = "".join(f" --format {item}" for item in formats if item not in missing)
-        raise DeviceError(
+        raise RuntimeUnavailableError(
             f"No runtime for {' or '.join(sorted(missing))} files works on {name}: {reasons}",
             hint=f"Check the device: edgeattn doctor {name}"
             + (f". To measure other files only, pass{others}" if others else ""),

@@ -61,7 +61,7 @@ LISTED = 20
     metavar="NAME=USER@HOST,...",
     multiple=True,
     help="Boards of one kind that measure what passes, one model at a time; repeatable. With "
-    "--scheduler: the NAME of boards that joined it.",
+    "--scheduler: the NAME of boards that joined it, or NAME=COUNT to wait for COUNT of them.",
 )
 @options.device_access
 @options.json_option

@@ -45,6 +45,12 @@ if TYPE_CHECKING:
     metavar="USER@HOST",
     help="Measure latencies on a host that ssh reaches. Default: this machine.",
 )
+@click.option(
+    "--device",
+    metavar="NAME=USER@HOST,...",
+    help="Measure latencies on one of these boards; if it fails, on another one. With --scheduler: "
+    "the NAME of boards that joined it, or NAME=COUNT to wait for COUNT of them.",
+)
 @options.device_access
 @click.option(
     "-o", "--output", "target", type=options.PATH, help="The bundle. Default: MODEL.tuned.edge."
@@ -82,6 +88,7 @@ def command(
     max_drop: float,
     aim: str,
     on: str | None,
+    device: str | None,
     access: options.DeviceAccess,
     target: Path | None,
     formats: tuple[str, ...],
@@ -124,6 +131,7 @@ def command(
                 plot=plot,
                 force=force,
                 on=on,
+                device=device,
                 **vars(access),
             )
     except KeyboardInterrupt:
@@ -157,6 +165,7 @@ def as_text(result: TuningResult, *, table: bool) -> Text:
         for name, score in scores.items()
     )
     lines.append(f"Score of Keras: {listed}; allowed drop: {result.options.max_drop:g}.")
+    lines += [f"{board} was removed: {reason}" for board, reason in result.lost.items()]
     lines += [*_conclusion(result), *_latency(result)]
     lines += _untried(result)
     lines.append(f"Wrote {result.bundle.path}")

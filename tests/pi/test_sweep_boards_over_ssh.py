@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import artifacts
@@ -19,9 +20,14 @@ pytest.importorskip("distributed", reason="dask is not installed")
 
 import pyarrow.parquet as pq
 
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import DeviceError
-from edgeattn_converters.sweep.boards import JOIN, BoardPools, parse_pools
+from edgeattn_converters.boards.pools import JOIN, Pool, parse_pools
+from edgeattn_converters.sweep.boards import BoardPools
 from edgeattn_converters.sweep.store import Store
+from edgeattn_converters.tuning.device_pool import check_pool
+from edgeattn_converters.tuning.latency import Candidates
+from edgeattn_converters.tuning.search import Candidate, Result
 
 pytestmark = pytest.mark.long
 
@@ -87,6 +93,18 @@ def start(folder, name, *arguments):
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
 
 
+def candidates_of(bundle):
+    """The artifacts of a bundle as the results of a search."""
+    results = tuple(
+        Result(
+            Candidate(item.format, item.scheme), "pass", bytes=item.bytes, artifact=item.to_json()
+        )
+        for item in bundle.manifest.artifacts
+    )
+    manifest = replace(bundle.manifest, artifacts=())
+    return Candidates(results, "latency", bundle.path, manifest, None, ())
+
+
 def test_a_board_that_joins_a_scheduler(board, rows, tmp_path):
     """By the command that messages and docs/sweeps.md have."""
     host, config, python = board
@@ -115,6 +133,12 @@ def test_a_board_that_joins_a_scheduler(board, rows, tmp_path):
         pools.check()
         check(pools.measure(rows, str(tmp_path / "results")), host)
         assert (tmp_path / "results" / "devices.parquet").is_file()
+        # The candidates of a search, too, on the same board.
+        candidates = candidates_of(Bundle.open(tmp_path / "dense.edge"))
+        choice = check_pool(Pool("pi5"), address, ("tflite", "onnx")).choose(candidates)
+        assert (choice.lost, choice.measured["on"]) == ({}, host)
+        assert all(result.p50_ms > 0 for result in choice.results)
+        assert choice.chosen in choice.results
     finally:
         for process in reversed(processes):
             process.kill()

@@ -18,7 +18,7 @@ from sshd import python_on_board
 
 from edgeattn.benchmark.board import BoardAddress, check_board, open_board
 from edgeattn.benchmark.comparison import Comparison
-from edgeattn.errors import DeviceError
+from edgeattn.errors import DeviceError, RuntimeUnavailableError
 
 PROJECT = Path(__file__).parents[2]
 NO_RUNTIME = "raise ImportError('no runtime on this board')\n"
@@ -101,12 +101,14 @@ def test_a_connection_that_is_lost_in_the_middle(address, bundle, server):
 
 def test_boards_without_a_runtime(server, board_home):
     both = without_runtimes(board_home, "ai_edge_litert", "tflite_runtime", "onnxruntime")
-    with pytest.raises(DeviceError, match="No runtime for onnx or tflite files") as caught:
+    with pytest.raises(
+        RuntimeUnavailableError, match="No runtime for onnx or tflite files"
+    ) as caught:
         check_board(BoardAddress(server.host, both, server.config), ("tflite", "onnx"))
     assert caught.value.exit_code == 5
     assert "--format" not in caught.value.hint
     one = BoardAddress(server.host, without_runtimes(board_home, "onnxruntime"), server.config)
-    with pytest.raises(DeviceError, match="No runtime for onnx files") as caught:
+    with pytest.raises(RuntimeUnavailableError, match="No runtime for onnx files") as caught:
         check_board(one, ("tflite", "onnx"))
     assert "--format tflite" in caught.value.hint
     check_board(one, ("tflite",))
@@ -162,7 +164,7 @@ def test_options_without_a_board(tmp_path):
     for option in ("--python", "--ssh-config"):
         process = tune(tmp_path, option, "x")
         assert process.returncode == 2
-        assert f"{option} has no effect without --on" in process.stderr
+        assert f"{option} has no effect without --on or --device" in process.stderr
     process = tune(tmp_path, "--on", "-oProxyCommand=x")
     assert process.returncode == 2
     assert "Not a host that ssh can reach" in process.stderr
@@ -197,26 +199,29 @@ def test_a_board_that_dies_while_it_measures_a_search(server, board_home, tmp_pa
     for name in ("model.h5", "samples.npz"):
         shutil.copy(model / name, tmp_path)
 
-    def search(interpreter):
+    def search(interpreter, *board):
         command = [
             *(sys.executable, "-P", "-m", "edgeattn", "tune", "model.h5", "--data", "samples.npz"),
             *("--format", "onnx", "--scheme", "float32", "--for", "latency", "--json"),
-            *("--on", server.host, "--ssh-config", str(server.config), "--python", interpreter),
+            *(*board, "--ssh-config", str(server.config), "--python", interpreter),
         ]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    died = search(python_on_board(board_home, "dying-python", path))
+    died = search(python_on_board(board_home, "dying-python", path), "--on", server.host)
     assert died.returncode == 5, died.stderr
     assert server.host in json.loads(died.stdout)["error"]["message"]
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".model.tuned.edge.search", "model.h5", "samples.npz"]
     tried = (tmp_path / ".model.tuned.edge.search" / "tried.jsonl").read_text().splitlines()
-    done = search(python_on_board(board_home))
+    # On a pool, one of whose boards does not respond.
+    pool = f"pi5=nobody@{server.host},{server.host}"
+    done = search(python_on_board(board_home), "--device", pool)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     (chosen,) = document["tried"]
     assert json.loads(tried[1])["artifact"]["bytes"] == chosen["bytes"]
     assert (document["latency"]["on"], chosen["compared_with_fastest"]) == (server.host, "fastest")
+    assert list(document["lost"]) == [f"nobody@{server.host}"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("model.h5", "model.tuned.edge", "samples.npz")
     ]

@@ -35,6 +35,15 @@ def has_results(folder: Path) -> bool:
     return path.is_file() and len(path.read_text("utf-8").splitlines()) > 1
 
 
+def files_without_artifacts(folder: Path) -> tuple[tuple[str, bytes], ...]:
+    """The names and contents of the files of a search's bundle in ``folder``."""
+    return tuple(
+        (path.name, path.read_bytes())
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != RESULTS and path.suffix not in (".tflite", ".onnx")
+    )
+
+
 class ResultStore:
     """Results by candidate in a file with one line for each, written before the next begins.
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.bundle.manifest import Artifact
+from edgeattn.bundle.manifest import Artifact, Manifest
 from edgeattn.errors import DeviceError
 from edgeattn.metrics.verdict import INCONCLUSIVE, PASS
 from edgeattn_converters.tuning.evaluation import CandidateEvaluator, shortfall
-from edgeattn_converters.tuning.search import Result, best, fastest_group
+from edgeattn_converters.tuning.search import Candidate, Result, best, fastest_group
 
 if TYPE_CHECKING:
     from edgeattn.benchmark.board import Board, BoardAddress
     from edgeattn.benchmark.comparison import MedianLatency
     from edgeattn.device.info import Device
+    from edgeattn.evaluation.dataset import InMemoryDataset
+    from edgeattn.metrics.limits import Limit
+    from edgeattn.tensors import Tensors
 
 # How many candidates are timed: the smallest that pass. More if latency is the aim, since the
 # fastest are not always among the smallest. Each is loaded in a process of its own.
@@ -27,12 +31,57 @@ TIMED = {"size": 16, "latency": 32}
 class Choice:
     """All results with latencies, and the one that was chosen; None if none could be converted.
 
-    ``measured`` describes the measurement of the chosen one for the manifest of its bundle.
+    ``measured`` describes the measurement of the chosen one for the manifest of its bundle, and
+    ``lost`` has the boards of a pool that failed, with the reasons.
     """
 
     results: tuple[Result, ...]
     chosen: Result | None
     measured: dict[str, Any] | None = None
+    lost: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The results of a search, and what a board needs to measure and validate them.
+
+    Attributes:
+        results: All results.
+        aim: What the search minimizes.
+        folder: The folder of their files, and of the reference.
+        manifest: That of a bundle in ``folder`` without artifacts.
+        dataset: The samples of the task.
+        limits: The limits of the task.
+    """
+
+    results: tuple[Result, ...]
+    aim: str
+    folder: Path
+    manifest: Manifest
+    dataset: InMemoryDataset | None
+    limits: tuple[Limit, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[Result], aim: str, evaluator: CandidateEvaluator) -> Candidates:
+        return cls(
+            *(tuple(results), aim, evaluator.folder),
+            *(evaluator.manifest, evaluator.dataset, evaluator.limits),
+        )
+
+    @property
+    def artifacts(self) -> dict[Candidate, Artifact]:
+        """The artifacts to measure, by candidate."""
+        return {
+            result.candidate: Artifact.from_json(result.artifact)
+            for result in _to_time(self.results, self.aim)
+            if result.artifact
+        }
+
+    @property
+    def inputs(self) -> Tensors:
+        """The inputs of the reference."""
+        reference = Bundle(self.folder, self.manifest).reference()
+        return {name: array for name, array in reference.items() if name.startswith("input/")}
 
 
 @dataclass(frozen=True)
@@ -43,42 +92,39 @@ class MeasuringDevice:
     device: Device
 
 
-def choose(
-    results: Sequence[Result],
-    aim: str,
-    evaluator: CandidateEvaluator,
-    on: MeasuringDevice | None = None,
-) -> Choice:
-    """Measure the candidates of which one may be chosen, and choose one.
+def choose(candidates: Candidates) -> Choice:
+    """Measure the candidates of which one may be chosen on this machine, and choose one."""
+    from edgeattn.benchmark.comparison import compare_latencies
+    from edgeattn.targets.target import local_target
 
-    If a board is given, the chosen one has passed on it, too. Raises :class:`DeviceError` if the
-    board does not respond or measures nothing.
-    """
-    artifacts = {
-        result.candidate: Artifact.from_json(result.artifact)
-        for result in _to_time(results, aim)
-        if result.artifact
-    }
+    artifacts = candidates.artifacts
     if not artifacts:
-        return Choice(tuple(results), best(results, aim))
-    bundle = Bundle(evaluator.folder, evaluator.manifest)
-    inputs = {k: array for k, array in bundle.reference().items() if k.startswith("input/")}
-    if on is None:
-        from edgeattn.benchmark.comparison import compare_latencies
-        from edgeattn.targets.target import local_target
+        return Choice(candidates.results, best(candidates.results, candidates.aim))
+    bundle = Bundle(candidates.folder, candidates.manifest)
+    latencies = compare_latencies(list(artifacts.values()), local_target(bundle), candidates.inputs)
+    timed = _with_latencies(candidates.results, dict(zip(artifacts, latencies, strict=True)))
+    chosen = best(timed, candidates.aim)
+    return Choice(timed, chosen, _measured(chosen, timed, latencies, None))
 
-        latencies = compare_latencies(list(artifacts.values()), local_target(bundle), inputs)
-        timed = _with_latencies(results, dict(zip(artifacts, latencies, strict=True)))
-        chosen = best(timed, aim)
-        return Choice(timed, chosen, _measured(chosen, timed, latencies, None))
+
+def choose_on_board(candidates: Candidates, on: MeasuringDevice) -> Choice:
+    """Measure the candidates on a board, and choose one that has passed on it, too.
+
+    Raises :class:`DeviceError` if the board does not respond or measures nothing.
+    """
     from edgeattn.benchmark.board import open_board
 
+    artifacts = candidates.artifacts
+    if not artifacts:
+        return Choice(candidates.results, best(candidates.results, candidates.aim))
     files = {artifact.path: artifact.sha256 for artifact in artifacts.values()}
-    with open_board(on.address, evaluator.folder, files) as board:
-        latencies = board.compare(list(artifacts.values()), inputs)
-        timed = _with_latencies(results, dict(zip(artifacts, latencies, strict=True)))
+    with open_board(on.address, candidates.folder, files) as board:
+        latencies = board.compare(list(artifacts.values()), candidates.inputs)
+        timed = _with_latencies(candidates.results, dict(zip(artifacts, latencies, strict=True)))
         _check_measured(timed, on.address.destination)
-        timed, chosen = confirmed(timed, aim, lambda result: _on_board(result, board, evaluator))
+        timed, chosen = confirmed(
+            timed, candidates.aim, lambda result: _on_board(result, board, candidates)
+        )
     return Choice(timed, chosen, _measured(chosen, timed, latencies, on))
 
 
@@ -116,17 +162,17 @@ def _check_measured(results: Sequence[Result], name: str) -> None:
     )
 
 
-def _on_board(result: Result, board: Board, evaluator: CandidateEvaluator) -> Result:
+def _on_board(result: Result, board: Board, candidates: Candidates) -> Result:
     """``result`` unchanged if it passes on the board, too; otherwise with the verdict there."""
     from edgeattn.validation.validate import ValidationOptions
 
     artifact = Artifact.from_json(result.artifact)
-    bundle = Bundle(evaluator.folder, replace(evaluator.manifest, artifacts=(artifact,)))
-    options = ValidationOptions(limits=evaluator.limits)
+    bundle = Bundle(candidates.folder, replace(candidates.manifest, artifacts=(artifact,)))
+    options = ValidationOptions(limits=candidates.limits)
     report = board.validate(bundle, (artifact,), options=options)
-    if report.verdict == INCONCLUSIVE and evaluator.dataset is not None:
+    if report.verdict == INCONCLUSIVE and candidates.dataset is not None:
         # The task's samples decide what synthetic samples of the reference leave open.
-        report = board.validate(bundle, (artifact,), dataset=evaluator.dataset, options=options)
+        report = board.validate(bundle, (artifact,), dataset=candidates.dataset, options=options)
     if report.verdict == PASS:
         return result
     reason = shortfall(report.artifacts[0])

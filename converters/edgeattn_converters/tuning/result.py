@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class TuningResult:
         best_uniform: The best result without a mixture, if one passes.
         untried: What the search left out, with the reason; empty if it was complete.
         measured: How the latency of the chosen artifact was measured, as in its manifest.
+        lost: Why a board was removed from its pool, by its address.
     """
 
     bundle: Bundle
@@ -43,6 +44,7 @@ class TuningResult:
     options: TuningOptions
     untried: tuple[tuple[str, str], ...] = ()
     measured: Mapping[str, Any] | None = None
+    lost: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

@@ -18,7 +18,11 @@ from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 from edgeattn.evaluation.dataset import InMemoryDataset
 from edgeattn.metrics.limits import Limit
 from edgeattn_converters.options import ModelSource
-from edgeattn_converters.tuning.evaluation import RESULTS, CandidateEvaluator, ResultStore
+from edgeattn_converters.tuning.evaluation import (
+    CandidateEvaluator,
+    ResultStore,
+    files_without_artifacts,
+)
 from edgeattn_converters.tuning.search import Candidate, Result
 from edgeattn_converters.worker.client import ConversionWorker
 
@@ -88,11 +92,7 @@ def evaluate_on_dask(
     missing = [item for item in candidates if store.get(item, True) is None]
     if not missing:
         return
-    files = tuple(
-        (path.name, path.read_bytes())
-        for path in sorted(evaluator.folder.iterdir())
-        if path.is_file() and path.name != RESULTS and path.suffix not in (".tflite", ".onnx")
-    )
+    files = files_without_artifacts(evaluator.folder)
     calls = {candidate: (_request(evaluator, candidate, files),) for candidate in missing}
     with open_cluster(address) as cluster:
         cluster.check_versions()

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
@@ -19,7 +19,13 @@ from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, StrPath
 from edgeattn_converters.recipes import RECIPES, expand_schemes
 from edgeattn_converters.tuning.evaluation import CandidateEvaluator, ResultStore
-from edgeattn_converters.tuning.latency import MeasuringDevice, choose
+from edgeattn_converters.tuning.latency import (
+    Candidates,
+    Choice,
+    MeasuringDevice,
+    choose,
+    choose_on_board,
+)
 from edgeattn_converters.tuning.preparation import (
     load_task,
     prepare_search,
@@ -46,6 +52,9 @@ from edgeattn_converters.tuning.search import (
 from edgeattn_converters.tuning.spread import absolute_source, evaluate_on_dask
 from edgeattn_converters.tuning.tuning_options import TuningOptions
 from edgeattn_converters.worker.client import ConversionWorker
+
+if TYPE_CHECKING:
+    from edgeattn_converters.tuning.device_pool import CheckedPool
 
 __all__ = ["TuningOptions", "TuningResult", "tune"]
 
@@ -107,7 +116,7 @@ def tune(
             return _stored_result(evaluator, store, candidate, task, first)
 
         searched = search(space, evaluate, max_candidates=options.max_candidates)
-        choice = choose(searched.results, options.aim, evaluator, device)
+        choice = _measured_choice(Candidates.of(searched.results, options.aim, evaluator), device)
         results, chosen = choice.results, choice.chosen
         if chosen is None:
             reasons = {r.candidate.label: r.shortfall for r in results}
@@ -126,16 +135,35 @@ def tune(
         options=options,
         untried=untried_candidates(searched, results, options),
         measured=choice.measured,
+        lost=choice.lost,
     )
 
 
-def _checked_device(options: TuningOptions) -> MeasuringDevice | None:
-    """The board, once it is known to run every format; :class:`DeviceError` if it does not."""
+def _checked_device(options: TuningOptions) -> MeasuringDevice | CheckedPool | None:
+    """The board or the pool, once it is known to run every format.
+
+    Raises :class:`DeviceError` if it does not respond, and :class:`RuntimeUnavailableError`.
+    """
+    formats = tuple(options.formats) or FORMATS
+    if options.pool is not None:
+        from edgeattn_converters.tuning.device_pool import check_pool
+
+        return check_pool(options.pool, options.scheduler, formats)
     if options.on is None:
         return None
     from edgeattn.benchmark.board import check_board
 
-    return MeasuringDevice(options.on, check_board(options.on, tuple(options.formats) or FORMATS))
+    return MeasuringDevice(options.on, check_board(options.on, formats))
+
+
+def _measured_choice(
+    candidates: Candidates, device: MeasuringDevice | CheckedPool | None
+) -> Choice:
+    if device is None:
+        return choose(candidates)
+    if isinstance(device, MeasuringDevice):
+        return choose_on_board(candidates, device)
+    return device.choose(candidates)
 
 
 def _check_options(source: ModelSource, data: StrPath, options: TuningOptions) -> None:

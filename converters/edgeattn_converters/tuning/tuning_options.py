@@ -12,6 +12,7 @@ from edgeattn_converters.options import QuantizationOptions, StrPath
 
 if TYPE_CHECKING:
     from edgeattn.benchmark.board import BoardAddress
+    from edgeattn_converters.boards.pools import Pool
 
 AIMS = ("size", "latency")
 
@@ -30,6 +31,8 @@ class TuningOptions:
         raw_data: Whether the file of samples is a raw dataset, which the front end prepares.
         max_candidates: The largest number of files to convert.
         on: The board that measures latencies; default: this machine.
+        pool: Boards of which one measures latencies, in place of ``on``. Without a list of boards,
+            they have joined the scheduler.
         scheduler: The address of a Dask scheduler, whose workers evaluate the candidates with one
             scheme.
     """
@@ -43,6 +46,7 @@ class TuningOptions:
     raw_calibration: StrPath | None = None
     raw_data: bool = False
     on: BoardAddress | None = None
+    pool: Pool | None = None
     scheduler: str | None = None
 
     def __post_init__(self) -> None:

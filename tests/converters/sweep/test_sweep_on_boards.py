@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import artifacts
 import pytest
@@ -15,18 +17,17 @@ pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
 pytest.importorskip("distributed", reason="dask is not installed")
 
+import psutil
 import pyarrow.parquet as pq
 
+from edgeattn.benchmark.board import BoardAddress
 from edgeattn.errors import DeviceError, UsageError
+from edgeattn_converters.boards import calls
+from edgeattn_converters.boards import pools as board_pools
+from edgeattn_converters.boards.pools import Pool, check_pools, connected_pools, parse_pools
+from edgeattn_converters.boards.worker import dask_setup
 from edgeattn_converters.sweep import boards, device_jobs
-from edgeattn_converters.sweep.boards import (
-    BoardAddress,
-    Pool,
-    check_pools,
-    connected_pools,
-    measure_on_boards,
-    parse_pools,
-)
+from edgeattn_converters.sweep.boards import measure_on_boards
 from edgeattn_converters.sweep.device_jobs import _places, jobs_for
 from edgeattn_converters.sweep.store import Store
 
@@ -56,17 +57,25 @@ def test_options():
     )
     assert {board.python for board in pool.boards} == {"env/bin/python"}
     assert parse_pools(["pi5"], None, None, scheduler=True) == (Pool("pi5"),)
+    assert parse_pools(["pi5=3"], None, None, scheduler=True) == (Pool("pi5", minimum=3),)
     for value, scheduler, message in (
         ("pi5", False, "no boards are listed"),
+        ("pi5=3", False, "no boards are listed"),
         ("pi5=pi@a", True, "boards join the scheduler"),
+        ("pi5=0", True, "at least one board"),
         ("=pi@a", False, "no name of a pool"),
         ("pi5=", False, "Not a host"),
         ("pi5=pi@a,-oX", False, "Not a host"),
     ):
         with pytest.raises(UsageError, match=message):
             parse_pools([value], None, None, scheduler=scheduler)
-    with pytest.raises(UsageError, match="occurs twice"):
-        parse_pools(["a=x", "a=y"], None, None, scheduler=False)
+    for values, name in ((["a=x", "a=y"], "pool a"), (["a=x,y", "b=x"], "board x")):
+        with pytest.raises(UsageError, match=f"the {name} occurs twice"):
+            parse_pools(values, None, None, scheduler=False)
+    for python, config in (("python", None), (None, Path("config"))):
+        with pytest.raises(UsageError, match="no effect with --scheduler") as caught:
+            parse_pools(["pi5"], python, config, scheduler=True)
+        assert "--board-python" in caught.value.hint or "--board-ssh-config" in caught.value.hint
 
 
 def test_jobs_have_the_artifacts_that_pass_on_all_datasets():
@@ -108,7 +117,7 @@ def test_boards_that_do_not_respond_are_removed_at_the_start(monkeypatch):
         if address.destination.startswith("dead"):
             raise DeviceError(f"{address.destination}: no route")
 
-    monkeypatch.setattr(boards, "check_board", check)
+    monkeypatch.setattr(board_pools, "check_board", check)
     pools = (
         Pool("a", (BoardAddress("dead1"), BoardAddress("alive"))),
         Pool("b", (BoardAddress("alive"),)),
@@ -140,7 +149,7 @@ def fake_boards(monkeypatch):
         return [{**item, "device": job["device"], "board": name} for item in job["artifacts"]]
 
     monkeypatch.setattr(boards, "measured_rows", measured_rows)
-    monkeypatch.setattr(boards, "POLL_S", 0.2)
+    monkeypatch.setattr(calls, "POLL_S", 0.2)
     return ran, most
 
 
@@ -189,9 +198,6 @@ def test_a_pool_whose_boards_all_die(tmp_path, fake_boards):
 
 def test_bundles_are_measured_on_a_board(tmp_path, monkeypatch):
     """Without ssh: the board is this machine."""
-    import contextlib
-    from types import SimpleNamespace
-
     from edgeattn.benchmark.board import Board
     from edgeattn.benchmark.comparison import Comparison, compare_latencies
     from edgeattn.targets.target import Target
@@ -239,15 +245,62 @@ def test_commands(tmp_path, edgeattn):
     assert [path.name for path in Path(tmp_path).iterdir()] == ["plan.toml"]
 
 
+def test_nothing_listens_on_a_network(tmp_path):
+    """Whoever reaches a Dask worker can run programs on it."""
+    process = psutil.Process()
+
+    def listening():
+        return {item.laddr for item in process.net_connections("inet") if item.status == "LISTEN"}
+
+    before = listening()
+    with connected_pools((Pool("pi5", (BoardAddress("a"), BoardAddress("b"))),), None):
+        added = listening() - before
+    assert len(added) >= 3
+    assert {address.ip for address in added} == {"127.0.0.1"}
+
+
 def test_pools_that_no_board_joined(monkeypatch):
-    monkeypatch.setattr(boards, "JOIN_S", 0.0)
+    monkeypatch.setattr(board_pools, "JOIN_S", 0.0)
     monkeypatch.setattr("edgeattn.cluster.scheduler.CONNECT_S", 1.0)
-    others = (Pool("pi4", (BoardAddress("a"),)),)
+    others = (Pool("pi4", (BoardAddress("a"), BoardAddress("b"))),)
     with connected_pools(others, None) as client:
         address = client.scheduler.address
-        pools = boards.BoardPools((Pool("pi5"),), address)
-        with pytest.raises(DeviceError, match="No board has joined the scheduler as pi5") as caught:
-            pools.check()
-        assert "--resources pi5=1" in caught.value.hint
+        boards.BoardPools((Pool("pi4", minimum=2),), address).check()
+        for pool, message in (
+            (Pool("pi5"), "No board has joined the scheduler as pi5"),
+            (Pool("pi4", minimum=3), "2 of 3 boards have joined the scheduler as pi4"),
+        ):
+            with pytest.raises(DeviceError, match=message) as caught:
+                boards.BoardPools((pool,), address).check()
+            assert f"--resources {pool.name}=1" in caught.value.hint
     with pytest.raises(DeviceError, match="does not respond"):
         boards.BoardPools((Pool("pi5"),), "tcp://127.0.0.1:9").check()
+
+
+def test_workers_that_measure_nothing_right(monkeypatch):
+    """Two workers with one board, which would measure each other, and one without a board."""
+    monkeypatch.setattr(board_pools, "JOIN_S", 0.0)
+    pools = (Pool("pi5", (BoardAddress("a"),)), Pool("pi4", (BoardAddress("a"),)))
+    with connected_pools(pools, None) as client:
+        check = boards.BoardPools((Pool("pi5"), Pool("pi4")), client.scheduler.address).check
+        with pytest.raises(UsageError, match="have the same board, a"):
+            check()
+
+        def lose_board(dask_worker):
+            del dask_worker.edgeattn_board
+
+        client.run(lose_board)
+        with pytest.raises(UsageError, match="has the resource pi5 and no board") as caught:
+            check()
+        assert "--resources pi5=1" in caught.value.hint
+        (ended,) = calls.run_on_boards([calls.BoardCall("pi5", print, None)], client, {})
+        assert isinstance(ended.error, UsageError)
+
+
+def test_a_worker_with_several_threads_is_refused():
+    worker = SimpleNamespace(state=SimpleNamespace(nthreads=4))
+    with pytest.raises(UsageError, match="has 4 threads"):
+        dask_setup.callback(worker, "pi@a", None, None, True)
+    worker.state.nthreads = 1
+    dask_setup.callback(worker, "pi@a", None, None, True)
+    assert worker.edgeattn_board == BoardAddress("pi@a")

@@ -1,7 +1,7 @@
 """A board joins a Dask scheduler: a preload module of ``dask worker`` on a gateway.
 
     dask worker tcp://HOST:8786 --nthreads 1 --no-nanny --resources pi5=1 \\
-        --preload edgeattn_converters.sweep.board_worker --board pi@pi5-1.local
+        --preload edgeattn_converters.boards.worker --board pi@pi5-1.local
 
 The board needs only the light half of edgeattn and sshd. ``pi5`` is the name of its pool.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from edgeattn.benchmark.board import BoardAddress, check_board
+from edgeattn.errors import UsageError
 
 
 @click.command()
@@ -29,6 +30,12 @@ def dask_setup(
     board_checked: bool,
 ) -> None:
     """Let ``worker`` run jobs on a board; raises :class:`DeviceError` if it does not respond."""
+    if worker.state.nthreads != 1:
+        # Jobs that run at the same time on one board would measure each other.
+        raise UsageError(
+            f"The Dask worker of {board} has {worker.state.nthreads} threads.",
+            hint="Pass --nthreads 1.",
+        )
     address = BoardAddress(board, board_python, board_ssh_config)
     if not board_checked:
         check_board(address, ())
