@@ -191,6 +191,18 @@ def ranges_by_name(content: bytes, ranges: Ranges, file: TFLiteFile) -> Ranges:
     return {index: by_name[name] for index, name in enumerate(names) if name in by_name}
 
 
+def with_dequantized(file: TFLiteFile, ranges: Ranges) -> Ranges:
+    """``ranges`` with those of the results of ``DEQUANTIZE``, which TensorFlow's quantizer names
+    itself: they are the ranges of the integers."""
+    dequantized = {
+        int(operator.outputs[0]): int(operator.inputs[0])
+        for operator in file.main.operators
+        if file.kind(operator) == "DEQUANTIZE"
+    }
+    known = {i: ranges[source] for i, source in dequantized.items() if source in ranges}
+    return {**known, **ranges}
+
+
 def annotate(file: TFLiteFile, ranges: Ranges) -> None:
     """Write the ranges to where TensorFlow's quantizer reads them, in place."""
     for index, (low, high) in ranges.items():

@@ -32,7 +32,12 @@ from edgeattn_converters.quantization.quantized_model import (
     model_opener,
 )
 from edgeattn_converters.quantization.quantizer import NO_ATTENTION
-from edgeattn_converters.quantization.ranges import measure_cells, measure_ranges, ranges_by_name
+from edgeattn_converters.quantization.ranges import (
+    measure_cells,
+    measure_ranges,
+    ranges_by_name,
+    with_dequantized,
+)
 from edgeattn_converters.quantization.selection import (
     SELECTION_SAMPLES,
     limit_ratio,
@@ -116,7 +121,7 @@ class MicroQuantizer(TFLiteQuantizer):
         file, ranges = TFLiteFile(self.content), self._ranges
         if self.recipe.activations == "int8":
             file = self._use_int8(file, self._float_names(file, candidate))
-            ranges = ranges_by_name(self.content, self._ranges, file)
+            ranges = with_dequantized(file, ranges_by_name(self.content, self._ranges, file))
         if self.recipe.activations == "int16" or not self._one_width:
             IntegerPass(file, ranges, self._cells).run()
             share_quantized_inputs(file)

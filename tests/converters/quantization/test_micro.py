@@ -102,6 +102,45 @@ def test_operators_that_prevent_integers_are_named(lstm: Conversions) -> None:
     assert all("softmax" in item.cure for item in float_operators(file) if item.kind == "EXP")
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_small_activations_are_int16(activation: str, tmp_path: Path) -> None:
+    """An int8 kernel with a fixed scale would have few levels for them."""
+    import keras
+    from keras import layers
+
+    from edgeattn_converters.formats import tflite
+    from edgeattn_converters.options import QuantizationOptions
+    from edgeattn_converters.recipes import recipe_for
+    from edgeattn_converters.tracing.trace import interface_of
+
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((16,), name="x")
+    hidden = layers.Dense(32, activation="relu")(inputs)
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    bias = keras.initializers.Constant(-6.0 if activation == "sigmoid" else 0.05)
+    rare = layers.Dense(
+        1, activation=activation, kernel_initializer=small, bias_initializer=bias, name="rare"
+    )
+    model = keras.Model(inputs, rare(hidden))
+    x = np.random.default_rng(5).normal(0, 1, (40, 16)).astype("float32")
+    path = tmp_path / "m.tflite"
+    converted = tflite.convert(
+        model,
+        interface_of(model),
+        recipe_for("int8"),
+        path,
+        quantization=QuantizationOptions(**OPTIONS),
+        samples={"x": x},
+    )
+    assert not dtypes(path) & FLOATS
+    assert {"int8", "int16"} <= set(converted.achieved["computes_in"])
+    runner = open_runner(
+        path, "tflite", converted.inputs, converted.outputs, as_deployed=True, runtime=MICRO
+    )
+    actual = runner.run({"x": x})["rare"]
+    assert snr_db(model.predict(x, verbose=0), actual) >= LIMITS["int8"].snr_db
+
+
 def test_a_model_with_such_operators(tmp_path: Path) -> None:
     import keras
     from keras import layers
