@@ -46,7 +46,11 @@ def cases() -> Iterator[Case]:
         for rows, size in ((1, 64), (1, 512), (16, 64)):
             for kind in ROWS:
                 yield Case(kind, dtype, (rows, size))
-            yield Case("BATCH_MATMUL", dtype, (1, rows, size), 64)
+            if rows > 1:
+                yield Case("BATCH_MATMUL", dtype, (1, rows, size), 64)
+        for steps, units in ((10, 128), (50, 32), (50, 64), (128, 128)):
+            for kind in ("SCORES", "WEIGHTED_SUM"):
+                yield Case(kind, dtype, (1, steps, units))
         for size in (64, 256, 2048):
             yield Case("RESHAPE", dtype, (1, size))
             yield Case("TRANSPOSE", dtype, (8, size // 8))
@@ -56,6 +60,8 @@ def cases() -> Iterator[Case]:
         for parts, size in ((8, 64), (32, 64), (8, 256)):
             yield Case("UNPACK", dtype, (parts, 1, size), parts)
             yield Case("PACK", dtype, (1, size), parts)
+    for size in (64, 256, 2048):
+        yield Case("REQUANTIZE", "int8", (1, size))
     for dtype in ("float32", "dynamic", "int8", "int16"):
         for rows in (1, 8, 50):
             for size, width in ((64, 256), (256, 64), (64, 64), (16, 256), (128, 512)):
@@ -159,12 +165,23 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", action="store_true", help="fit the recorded counts again")
-    if not parser.parse_args().fit:
+    parser.add_argument("--kind", action="append", help="count only these, keep the others")
+    options = parser.parse_args()
+    if not options.fit:
         counting.prepare()
-        document = []
+        kinds = options.kind or []
+        document = [
+            line for line in page.read(RECORDED) or [] if kinds and line["kind"] not in kinds
+        ]
         for cpu in CPUS:
             for dtype in ("float32", "dynamic", "int8", "int16"):
-                every = [case for case in cases() if case.dtype == dtype]
+                every = [
+                    case
+                    for case in cases()
+                    if case.dtype == dtype and (not kinds or case.kind in kinds)
+                ]
+                if not every:
+                    continue
                 for case, number in count_all(every, cpu).items():
                     document.append({"cpu": cpu, **asdict(case), "instructions": round(number)})
                 _write(document)

@@ -260,6 +260,38 @@ def _row_product(graph: Graph, case: Case, dtype: str, scale: Any, current: int,
     return new
 
 
+def _requantize(graph: Graph, case: Case, dtype: str, scale: Any, current: int, count: int) -> int:
+    """Integers in another scale. A product behind each keeps XNNPACK from merging them."""
+    operand = current
+    for _ in range(count):
+        other = graph.tensor(dtype, case.shape, scale=(scale[0] * 1.3, 0))
+        graph.operator("QUANTIZE", [current], [other], 2)
+        current = _multiplied(graph, case, dtype, scale, other, operand)
+    return current
+
+
+def _attention_product(
+    graph: Graph, case: Case, dtype: str, scale: Any, current: int, count: int
+) -> int:
+    """Products of computed values: SCORES (1, steps, units) with a query, and a WEIGHTED_SUM of the
+    steps. The other operand is a mean of them."""
+    _, steps, units = case.shape
+    is_sum = case.kind == "WEIGHTED_SUM"
+    axis = graph.tensor("INT32", (1,), np.array([2 if is_sum else 1], np.int32))
+    mean = graph.tensor(dtype, (1, steps) if is_sum else (1, units), scale=scale)
+    graph.operator("MEAN", [current, axis], [mean], 2, keepDims=False)
+    shape = (1, 1, steps) if is_sum else (1, units, 1)
+    sizes = graph.tensor("INT32", (3,), np.array(shape, np.int32))
+    other = graph.tensor(dtype, shape, scale=scale)
+    graph.operator("RESHAPE", [mean, sizes], [other], newShape=list(shape))
+    for _ in range(count):
+        new = graph.tensor(dtype, (1, 1, units) if is_sum else (1, steps, 1), scale=scale)
+        operands = [other, current] if is_sum else [current, other]
+        graph.operator("BATCH_MATMUL", operands, [new], 3)
+        graph.file.main.outputs.append(new)
+    return new
+
+
 def _batch_matmul(
     graph: Graph, case: Case, dtype: str, scale: Any, current: int, count: int
 ) -> int:
@@ -283,4 +315,7 @@ BUILDERS: dict[str, Callable[..., int]] = {
     "FULLY_CONNECTED": _product,
     "ROW_PRODUCT": _row_product,
     "BATCH_MATMUL": _batch_matmul,
+    "SCORES": _attention_product,
+    "WEIGHTED_SUM": _attention_product,
+    "REQUANTIZE": _requantize,
 }

@@ -122,6 +122,8 @@ def _product(file: TFLiteFile, graph: Any, operator: Any, values: int) -> Featur
         kind = "FULLY_CONNECTED" if is_constant and values != width else kind
         kind = "ROW_PRODUCT" if is_constant and values == width else kind
     rows = "row" if values == width else "rows"
+    if kind == "BATCH_MATMUL" and width == 1:
+        rows = "column"  # scores of one query
     kind = "FULLY_CONNECTED" if kind == "CONV_2D" else kind
     return f"{kind} {dtype} {rows}", (1, 1, values, values * depth)
 
