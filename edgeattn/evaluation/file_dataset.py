@@ -17,7 +17,7 @@ from edgeattn.errors import SampleError
 from edgeattn.evaluation.dataset import Batch, InMemoryDataset, batch_size, main_outputs
 from edgeattn.evaluation.keras_reference import KERAS, Keras
 from edgeattn.samples.files import SampleFile, Samples, open_samples
-from edgeattn.samples.fingerprints import row_fingerprints
+from edgeattn.samples.fingerprints import hashes_of, row_hashes
 from edgeattn.samples.labels import LabelSummary, check_labels, label_arrays
 from edgeattn.tensors import Array
 
@@ -166,29 +166,30 @@ class _Contents:
 
 def _read(file: SampleFile, rows: int, arrays: Mapping[str, str], bundle: Bundle) -> _Contents:
     """Read all samples once, ``rows`` at a time; :class:`SampleError` if a value does not fit."""
-    calibrated = calibration_fingerprints(bundle)
-    known = set(reference_fingerprints(bundle, file.specs))
+    calibrated = hashes_of(calibration_fingerprints(bundle))
+    known = hashes_of(reference_fingerprints(bundle, file.specs))
     facts: dict[str, LabelSummary] = {}
-    excluded: list[int] = []
+    excluded: list[Array] = []
     # 8 bytes for each sample, which is less than a batch takes even for a million of them.
-    occurring: list[Array] = []
-    shared, first, varied = 0, "", False
+    hashes: list[Array] = []
+    shared, first, varied = 0, None, False
     for number, part in enumerate(file.batches(rows)):
         progress.report(f"reading {file.path.name}: {number * rows:,} of {len(file):,} samples")
         for output, labels in _labels(part, arrays).items():
             of_batch = LabelSummary.of(labels)
             facts[output] = facts[output] | of_batch if output in facts else of_batch
-        fingerprints = row_fingerprints(part.inputs, file.specs)
-        occurring.append(np.array([int(item, 16) for item in fingerprints], np.uint64))
-        for row, fingerprint in enumerate(fingerprints, number * rows):
-            if fingerprint in calibrated:
-                excluded.append(row)
-                continue
-            shared += fingerprint in known
-            first = first or fingerprint
-            varied = varied or fingerprint != first
-    distinct = len(np.unique(np.concatenate(occurring))) if occurring else 0
-    return _Contents(facts, excluded, shared, len(file) - distinct, varied)
+        hashes.append(row_hashes(part.inputs, file.specs))
+        used = ~np.isin(hashes[-1], calibrated)
+        excluded.append(number * rows + np.flatnonzero(~used))
+        remaining = hashes[-1][used]
+        shared += int(np.isin(remaining, known).sum())
+        if len(remaining):
+            first = remaining[0] if first is None else first
+            varied = varied or bool((remaining != first).any())
+    ordered = np.concatenate(hashes)
+    ordered.sort()
+    repeated = int((ordered[1:] == ordered[:-1]).sum())
+    return _Contents(facts, np.concatenate(excluded).tolist(), shared, repeated, varied)
 
 
 def _notes(file: SampleFile, contents: _Contents) -> tuple[str, ...]:

@@ -2,13 +2,15 @@
 
 Rows are read, not mapped, because mapped pages that were read count as memory of the process.
 Members of an ``.npz`` are read sequentially through zipfile, which decompresses them and verifies
-their checksums if all rows are read.
+their checksums if all rows are read. If the first rows are skipped, those of a member without
+compression are read from the file itself.
 """
 
 import contextlib
 import math
 import os
 import shutil
+import struct
 import tempfile
 import zipfile
 from collections.abc import Generator, Iterable, Iterator
@@ -79,7 +81,7 @@ class NpyArray:
             stream, _ = _stream(stack, self.path, self.member)
             read_header(stream)
             if not self.by_columns:
-                yield _RowReader(stream, self)
+                yield _RowReader(stream, self, stack)
                 return
             if self.member is not None:
                 # Reading columns requires a seekable file.
@@ -91,8 +93,8 @@ class NpyArray:
 
 
 class _RowReader:
-    def __init__(self, stream: IO[bytes], array: NpyArray) -> None:
-        self._stream, self._array, self._next = stream, array, 0
+    def __init__(self, stream: IO[bytes], array: NpyArray, stack: contextlib.ExitStack) -> None:
+        self._stream, self._array, self._stack, self._next = stream, array, stack, 0
         self._row_size = array.dtype.itemsize * math.prod(array.shape[1:])
 
     def read(self, start: int, stop: int) -> Array:
@@ -100,7 +102,8 @@ class _RowReader:
         if skip < 0:
             raise ValueError("rows must be read in ascending order")
         if skip:
-            # Reads what it skips if the member is compressed, and before Python 3.13 also if not.
+            self._stream = _without_zipfile(self._stream, self._array, self._stack)
+            # Decompresses what it skips if the member is compressed.
             self._stream.seek(skip, os.SEEK_CUR)
         self._next = stop
         content = read_exactly(self._stream, (stop - start) * self._row_size)
@@ -141,6 +144,25 @@ def _stream(stack: contextlib.ExitStack, path: Path, member: str | None) -> tupl
         return stack.enter_context(path.open("rb")), path.stat().st_size
     archive = stack.enter_context(zipfile.ZipFile(path))
     return stack.enter_context(archive.open(member)), archive.getinfo(member).file_size
+
+
+def _without_zipfile(stream: IO[bytes], array: NpyArray, stack: contextlib.ExitStack) -> IO[bytes]:
+    """The file at the position of ``stream``, if that is a member without compression.
+
+    Before Python 3.13, zipfile reads what it skips in such a member.
+    """
+    if array.member is None or not isinstance(stream, zipfile.ZipExtFile):
+        return stream
+    with zipfile.ZipFile(array.path) as archive:
+        member = archive.getinfo(array.member)
+    if member.compress_type != zipfile.ZIP_STORED:
+        return stream
+    file = stack.enter_context(array.path.open("rb"))
+    # The local header has 30 bytes, which end with the lengths of the name and of the extra field.
+    file.seek(member.header_offset + 26)
+    lengths = struct.unpack("<2H", file.read(4))
+    file.seek(sum(lengths) + stream.tell(), os.SEEK_CUR)
+    return file
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

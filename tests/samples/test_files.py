@@ -610,6 +610,32 @@ def test_batches_are_the_rows_of_the_file(tmp_path, make):
     assert list(file.batches(7, start=29)) == []
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_rows_that_are_skipped_are_not_read_if_the_member_is_stored(tmp_path, compression):
+    """A worker that starts at the end of a large file does not read all of it.
+
+    The first row is damaged, which the checksum of the member shows to whoever reads it.
+    """
+    x = np.arange(1, 12_001, dtype=np.float32).reshape(-1, 2)  # more than zipfile reads ahead
+    path = tmp_path / "samples.npz"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name in ("y", "x"):
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.extra, entry.compress_type = b"\xfe\xca\x03\x00abc", compression
+            with archive.open(entry, "w") as member:
+                np.lib.format.write_array(member, x if name == "x" else x[:, 0])
+    content = path.read_bytes()
+    file = open_samples(path, (TensorSpec("x", (None, 2), "float32"),))
+    if compression == zipfile.ZIP_STORED:
+        path.write_bytes(content.replace(x.tobytes(), b"\1" + x.tobytes()[1:]))
+        with pytest.raises(SampleError, match="Bad CRC-32"):
+            list(file.batches(6000))
+    (batch,) = file.batches(6000, start=2)
+    np.testing.assert_array_equal(batch.inputs["x"], x[2:])
+    np.testing.assert_array_equal(batch.targets, x[2:, 0])
+    np.testing.assert_array_equal(next(file.batches(3, start=2)).inputs["x"], x[2:5])
+
+
 def test_labels_by_output_and_unused_arrays(tmp_path):
     path = saved(tmp_path, **{"x": VALUES, "y/a": np.arange(5), "label": np.arange(5)})
     file = open_samples(path, [X])
