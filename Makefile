@@ -92,7 +92,8 @@ specimens: environment
 # Sweeps all sample models, specimens and shared models in 5 schemes on two Dask workers, kills one of
 # them, and compares the table with that of an undisturbed sweep, in hours; LIMIT=5 takes five models.
 sweep: environment
-	cd tests && ../$(BIN)/python converters/sweep/acceptance.py $(if $(LIMIT),--limit $(LIMIT))
+	cd tests && ../$(BIN)/python converters/sweep/acceptance.py $(if $(LIMIT),--limit $(LIMIT)) \
+		$(if $(FOLDER),--folder $(abspath $(FOLDER)))
 
 # Writes the tables of docs/results.md from the recorded results of the examples.
 results: environment

@@ -254,9 +254,9 @@ class TunedByKeras(_WithKeras, Tuned):
 
 def import_converters() -> None:
     """Import what a conversion needs, so that no forked worker has to."""
-    from edgeattn_converters.worker import client
+    from edgeattn_converters.worker import processes
 
-    os.environ.update(client.ENVIRONMENT)
+    os.environ.update(processes.ENVIRONMENT)
     modules = ("worker.tasks", "formats.onnx", "formats.tflite", "diagnosis.onnx")
     for name in (
         *("ai_edge_litert.interpreter", "onnxruntime", "tensorflow", "keras", "tf2onnx", "h5py"),

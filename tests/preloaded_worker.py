@@ -100,7 +100,7 @@ class Server:
 
     def fork(self, environment: Mapping[str, str]) -> ForkedProcess:
         """A worker process with these environment variables."""
-        from edgeattn_converters.worker.client import ENVIRONMENT
+        from edgeattn_converters.worker.processes import ENVIRONMENT
 
         path = Path(self._folder.name) / "socket"
         with self._lock:

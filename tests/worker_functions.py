@@ -26,6 +26,19 @@ def process_id() -> int:
     return os.getpid()
 
 
+def parent_id() -> int:
+    return os.getppid()
+
+
+_values: list[Any] = []
+
+
+def remember(value: Any) -> list[Any]:
+    """All values of this process so far."""
+    _values.append(value)
+    return _values
+
+
 def kill(number: int) -> None:
     print("last words", file=sys.stderr, flush=True)
     os.kill(os.getpid(), number)

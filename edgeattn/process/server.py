@@ -1,4 +1,9 @@
-"""The worker process: it reads calls from standard input and writes results to standard output."""
+"""The worker process: it reads calls from standard input and writes results to standard output.
+
+If :data:`~edgeattn.process.worker.PRELOAD` names modules, it imports them and serves every session
+of its caller in a fork of itself. A session starts with the modules as they are after the import,
+whatever the sessions before it did.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edgeattn import errors, progress
 from edgeattn.process.protocol import error_to_json, frame, read_message, write, write_message
 from edgeattn.process.sandbox import enter_sandbox, limit_memory
-from edgeattn.process.worker import SANDBOX
+from edgeattn.process.worker import PRELOAD, SANDBOX
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # Errors of opening a file of the user that exists.
 _ACCESS_ERRORS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+# Exit status of a fork whose session was ended by the caller.
+_SESSION_ENDED = 117
 
 
 def main() -> None:
@@ -32,6 +39,12 @@ def main() -> None:
     # Ctrl-C is sent to the whole process group; the caller decides which workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
+    if preloaded := os.environ.get(PRELOAD):
+        for name in preloaded.split(","):
+            # The function that needs a missing module says so.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        _fork_for_each_session()
     if os.environ.get(SANDBOX):
         enter_sandbox()
     limit_memory()
@@ -43,12 +56,51 @@ def main() -> None:
     _end_with_connection(requests)
     with progress.shown_by(lambda message: write_message(replies, {"progress": message})):
         for request, tensors in _requests(requests):
+            if "end_session" in request:
+                write(replies, frame({}))
+                sys.stderr.flush()
+                os._exit(_SESSION_ENDED)
             header, arrays = _call(request, tensors)
             try:
                 reply = frame(header, arrays)
             except (TypeError, ValueError) as error:
                 reply = frame({"error": _internal_error(error)})
             write(replies, reply)
+
+
+def _fork_for_each_session() -> None:
+    """Return in a fork, and again in another one after the caller has ended its session.
+
+    A fork that ends otherwise ends this process in the same way.
+    """
+    while _has_request():
+        fork = os.fork()
+        if not fork:
+            _end_with_parent()
+            return
+        status = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+        if status < 0:
+            # The fork may have written a core dump already.
+            _without_core_dump()
+            with contextlib.suppress(OSError):  # SIGKILL has no handler
+                signal.signal(-status, signal.SIG_DFL)
+            os.kill(os.getpid(), -status)
+        elif status != _SESSION_ENDED:
+            os._exit(status)
+    os._exit(1)
+
+
+def _has_request() -> bool:
+    """Wait for the next request; false if the caller has closed the connection instead."""
+    poll = select.poll()
+    poll.register(0, select.POLLIN)
+    return bool(poll.poll()[0][1] & select.POLLIN)
+
+
+def _without_core_dump() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _end_with_connection(requests: IO[bytes]) -> None:

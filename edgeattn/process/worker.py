@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 # An environment variable: if it is set, the worker enters the sandbox.
 SANDBOX = "EDGEATTN_CONFINED"
+# An environment variable: names of modules, separated by commas, that the worker imports once, to
+# serve every session in a fork of itself.
+PRELOAD = "EDGEATTN_PRELOAD"
+# Seconds in which an idle worker ends a session.
+_END_SECONDS = 30.0
 # Characters of a progress message that are shown.
 MAX_PROGRESS = 200
 
@@ -61,11 +66,20 @@ class Worker:
         command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
         max_arrays: int = MAX_ARRAYS,
+        preload: Sequence[str] = (),
     ) -> None:
-        """``max_arrays`` limits the bytes of the arrays in a reply."""
+        """``max_arrays`` limits the bytes of the arrays in a reply.
+
+        The process imports the modules ``preload`` once, and serves every session, which
+        :meth:`end_session` ends, in a fork of itself (Linux).
+        """
         # -P: do not import modules from the current folder, such as a user's json.py.
         self._command = list(command or [sys.executable, "-P", "-m", "edgeattn.child"])
         self._environment = {**os.environ, **(environment or {})}
+        # Whether sessions are served by forks.
+        self.forks = bool(preload)
+        if preload:
+            self._environment[PRELOAD] = ",".join(preload)
         self._process: subprocess.Popen[bytes] | None = None
         self._max_arrays = max_arrays
         self._log: Tail | None = None
@@ -103,12 +117,17 @@ class Worker:
             return self._exchange(request, timeout)
 
     def _exchange(self, request: Sequence[Any], timeout: float | None) -> tuple[Any, Tensors]:
+        importing = self.forks and self._process is None
         process = self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        if timeout is not None:
-            self._watchdog.start(timeout)
         try:
+            if importing:
+                # Not a part of the time of the call.
+                self._send(process.stdin, frame({"call": "os:getpid", "arguments": {}}))
+                self._receive(process.stdout)
+            if timeout is not None:
+                self._watchdog.start(timeout)
             self._send(process.stdin, request)
             header, arrays = self._receive(process.stdout)
         except _ConnectionClosed as error:
@@ -154,6 +173,24 @@ class Worker:
             if "progress" not in header:
                 return header, arrays
             progress.report(str(header["progress"])[:MAX_PROGRESS])
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, which has not ended."""
+        process = self._process
+        return process is not None and process.poll() is None
+
+    def end_session(self) -> None:
+        """Have the next call served by another fork of the process, which knows nothing of others.
+
+        Only for a worker with ``preload``. A process that does not end the session is ended.
+        """
+        with self._lock:
+            if not self.running:
+                self.close()
+                return
+            with contextlib.suppress(WorkerDied):
+                self._exchange(frame({"end_session": True}), _END_SECONDS)
 
     def kill(self) -> None:
         """End the process from another thread; its current call raises :class:`WorkerDied`."""

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from edgeattn.process.worker import SANDBOX
-from edgeattn_converters.worker.client import ENVIRONMENT
+from edgeattn_converters.worker.processes import ENVIRONMENT
 
 # Before anything imports Keras: the environment that conversion stages run in.
 NOT_FOR_TESTS = ("PYTHONWARNINGS", SANDBOX)

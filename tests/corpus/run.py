@@ -18,7 +18,7 @@ from typing import Any
 from edgeattn.errors import first_line
 from edgeattn.process.worker import SANDBOX
 from edgeattn.schemes import FORMATS, SCHEMES
-from edgeattn_converters.worker.client import ENVIRONMENT
+from edgeattn_converters.worker.processes import ENVIRONMENT
 
 from .case import Case
 from .outputs import CRASHED

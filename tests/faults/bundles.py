@@ -14,7 +14,7 @@ from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.process.worker import Worker
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
-from edgeattn_converters.worker.client import ENVIRONMENT
+from edgeattn_converters.worker.processes import ENVIRONMENT
 
 TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent

@@ -17,6 +17,7 @@ from edgeattn.validation.recommendation import recommend_reported
 from edgeattn_converters.sweep import remote
 from edgeattn_converters.sweep.remote import RemoteFile
 from edgeattn_converters.sweep.store import Document, Store
+from edgeattn_converters.worker import processes
 
 if TYPE_CHECKING:
     from edgeattn.validation.report import ArtifactReport
@@ -33,7 +34,10 @@ def run(job: Mapping[str, Any], results: str) -> list[Document]:
     files cannot be read or stored; such a job has no result.
     """
     store = Store(results)
-    with tempfile.TemporaryDirectory(prefix="edgeattn-sweep-") as name:
+    with (
+        processes.kept(),
+        tempfile.TemporaryDirectory(prefix="edgeattn-sweep-") as name,
+    ):
         workspace = _Workspace(Path(name), job, store)
         bundle = workspace.known(job["key"]) or _stored(store, _converted(workspace))
         documents = [bundle]
@@ -71,6 +75,12 @@ class _Workspace:
         entry = self.job["files"].get(role)
         return None if entry is None else self.copy(role, entry)
 
+    @property
+    def architecture(self) -> str | None:
+        """The option of convert: a file, and the function in it if the plan names one."""
+        file, function = self.file("architecture"), self.job["function"]
+        return None if file is None else ":".join(filter(None, (str(file), function)))
+
     def copy(self, role: str, entry: Mapping[str, str]) -> Path:
         target = self._folder / role / entry["name"]
         if not target.exists():
@@ -95,6 +105,7 @@ def _converted(workspace: _Workspace) -> Document:
     job, key = workspace.job, workspace.job["key"]
     arguments: dict[str, Any] = dict(job["options"])
     arguments |= {role: workspace.file(role) for role in job["files"]}
+    arguments["architecture"] = workspace.architecture
     model = arguments.pop("model")
     start = time.monotonic()
     try:
@@ -129,6 +140,7 @@ def _validated(workspace: _Workspace, data: Mapping[str, Any]) -> Document:
             data=samples,
             model=workspace.file("model"),
             custom_objects=workspace.file("custom_objects"),
+            architecture=workspace.architecture,
             trust=job["options"]["trust"],
             ignore=job["options"]["ignore"],
             max_drop=job["max_drop"],

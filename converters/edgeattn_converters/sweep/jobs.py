@@ -36,6 +36,7 @@ class Job:
         schemes: The schemes by name, and ``formats`` the formats: every pair is an artifact.
         max_drop: Largest accepted drop of the score on the datasets.
         versions: Versions of edgeattn and of the packages that results depend on.
+        function: The function that builds the architecture, in the file ``architecture``.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Job:
     schemes: tuple[str, ...]
     max_drop: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    function: str | None = None
 
     @property
     def target(self) -> str | None:
@@ -69,6 +71,7 @@ class Job:
                 "kind": "bundle",
                 "files": {role: file.identity for role, file in self.files.items()},
                 "options": dict(self.options),
+                "function": self.function,
                 "formats": self.formats,
                 "schemes": self.schemes,
                 "versions": dict(self.versions),
@@ -97,6 +100,7 @@ class Job:
             "label": self.label,
             "files": {role: file.to_json() for role, file in self.files.items()},
             "options": {**self.options, "formats": self.formats, "schemes": self.schemes},
+            "function": self.function,
             "data": [
                 {"key": self.evaluation_key(item), "file": item.to_json()} for item in self.data
             ],
@@ -193,7 +197,7 @@ def _job(
         missing = isinstance(error, MissingCalibrationError)
         hint = "Add calibration = URL to the model, or omit the scheme." if missing else error.hint
         raise UsageError(f"{model.name}: {error.message}", hint=hint) from error
-    urls = {"model": model.path, **{name: getattr(model, name) for name in FILES}}
+    urls = {"model": model.path, **{name: model.file(name) for name in FILES}}
     return Job(
         str(model.name),
         {role: describe(url) for role, url in urls.items() if url is not None},
@@ -209,4 +213,5 @@ def _job(
         tuple(chosen.schemes),
         plan.max_drop,
         versions,
+        model.function,
     )

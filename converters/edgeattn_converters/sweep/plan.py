@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from edgeattn_converters.recipes import TARGETS
 from edgeattn_converters.sweep import remote
 
 # Keys of a model whose values are URLs, and are passed to convert.
-FILES = ("samples", "calibration", "custom_objects", "preprocess", "labels")
+FILES = ("samples", "calibration", "custom_objects", "architecture", "preprocess", "labels")
+# The function in the value of architecture: FILE.py:FUNCTION.
+_FUNCTION = re.compile(r"(?<=\.py):(\w+)$")
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,23 @@ class ModelEntry:
     calibration: str | None = None
     data: tuple[str, ...] = ()
     custom_objects: str | None = None
+    architecture: str | None = None
     preprocess: str | None = None
     labels: str | None = None
     time_steps: int | None = None
     trust: str | None = None
     ignore: tuple[str, ...] = ()
+
+    @property
+    def function(self) -> str | None:
+        """The function that ``architecture`` names: ``FILE.py:FUNCTION``."""
+        found = _FUNCTION.search(self.architecture or "")
+        return found and found[1]
+
+    def file(self, key: str) -> str | None:
+        """The URL of a file in :data:`FILES`."""
+        url: str | None = getattr(self, key)
+        return _FUNCTION.sub("", url) if url and key == "architecture" else url
 
 
 @dataclass(frozen=True)

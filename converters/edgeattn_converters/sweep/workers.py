@@ -22,6 +22,7 @@ from edgeattn.errors import EdgeattnError
 from edgeattn_converters.sweep import execution
 from edgeattn_converters.sweep.jobs import Job
 from edgeattn_converters.sweep.store import Document, Store
+from edgeattn_converters.worker import processes
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class LocalWorkers:
             waiting.put(job)
 
         def work() -> None:
-            with contextlib.suppress(queue.Empty):
+            with contextlib.suppress(queue.Empty), processes.kept(end=True):
                 while True:
                     job = waiting.get_nowait()
                     with progress.labelled(job.label):

@@ -15,24 +15,12 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.bundle.model_digest import MAX_FILES
 from edgeattn.errors import ConversionError, UnsupportedModelError
-from edgeattn.process.worker import SANDBOX, Worker, WorkerDied
+from edgeattn.process.worker import Worker, WorkerDied
 from edgeattn.tensors import Tensors
 from edgeattn_converters.options import ConversionOptions, ModelSource, StrPath
+from edgeattn_converters.worker import processes
 
 TASKS = "edgeattn_converters.worker.tasks"
-ENVIRONMENT = {
-    # The reference is what Keras computes with TensorFlow on the CPU; a GPU has other kernels, and
-    # operations of its own.
-    "KERAS_BACKEND": "tensorflow",
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-    "TF_ENABLE_ONEDNN_OPTS": "0",
-    "PYTHONWARNINGS": "ignore",
-    # No network, so that nothing in a model file can download anything.
-    SANDBOX: "1",
-    # Overrides the user's setting, on which the reference must not depend.
-    "TF_USE_LEGACY_KERAS": "0",
-}
 # Loading takes seconds. A file that keeps its loader busy for longer than this is rejected.
 LOAD_SECONDS = 900.0
 AUDIT_SECONDS = 30.0
@@ -43,7 +31,13 @@ class ConversionWorker:
     """Calls the functions of :mod:`edgeattn_converters.worker.tasks` in a worker process."""
 
     def __init__(self) -> None:
-        self._worker = Worker(environment=ENVIRONMENT)
+        self._acquired: Worker | None = None
+
+    @property
+    def _worker(self) -> Worker:
+        if self._acquired is None:
+            self._acquired = processes.acquire()
+        return self._acquired
 
     def __enter__(self) -> ConversionWorker:
         return self
@@ -52,7 +46,10 @@ class ConversionWorker:
         self.close()
 
     def close(self) -> None:
-        self._worker.close()
+        # Another conversion may have the worker after this.
+        worker, self._acquired = self._acquired, None
+        if worker is not None:
+            processes.release(worker)
 
     def audit(self, path: Path, trust: str | None) -> None:
         """Audit the file before anything loads it, within a time limit proportional to its size.

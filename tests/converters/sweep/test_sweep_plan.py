@@ -199,3 +199,28 @@ def test_the_plan_of_the_page_is_read(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(text)
     jobs = jobs_of(read_plan(str(tmp_path / "plan.toml")), VERSIONS)
     assert sorted({job.model for job in jobs}) == ["digits", "one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("value", "file", "function"),
+    [
+        ("{stem}.json", "keras-2.0.9/weights_only.json", None),
+        ("{folder}/model.py:build", "keras-2.0.9/model.py", "build"),
+    ],
+)
+def test_the_architecture_of_weights(
+    tmp_path: Path, value: str, file: str, function: str | None
+) -> None:
+    """A function is named as in ``--architecture``; results depend on it and on its file."""
+    folder = tmp_path / "keras-2.0.9"
+    folder.mkdir()
+    for name in ("weights_only.h5", "weights_only.json", "model.py"):
+        (folder / name).write_text(name)
+    plan = f'path = "weights_only.h5"\narchitecture = "{value}"'
+    (job,) = jobs_of(read_plan(str(write_plan(folder, plan))), VERSIONS)
+    assert (job.files["architecture"].url, job.function) == (str(tmp_path / file), function)
+    assert job.to_json()["function"] == function
+    keys = {job.key, replace(job, function="other").key}
+    (folder / Path(file).name).write_text("changed")
+    (changed,) = jobs_of(read_plan(str(folder / "plan.toml")), VERSIONS)
+    assert len({*keys, changed.key}) == 3

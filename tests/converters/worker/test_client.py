@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError
-from edgeattn_converters.worker import client
+from edgeattn_converters.worker import client, processes
 from edgeattn_converters.worker.client import ConversionWorker
 
 
@@ -74,5 +74,43 @@ def test_the_worker_has_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         port = server.getsockname()[1]
         with Worker() as unconfined:
             assert unconfined.call("connecting:connect", {"port": port})[0] == "connected"
-        with Worker(environment=client.ENVIRONMENT) as confined:
+        with Worker(environment=processes.ENVIRONMENT) as confined:
             assert confined.call("connecting:connect", {"port": port})[0] != "connected"
+
+
+def process_of(worker: ConversionWorker) -> int:
+    """The process of the worker, after a call."""
+    worker.call("package_versions", {}, activity="testing")
+    process = worker._worker._process
+    assert process is not None
+    return process.pid
+
+
+def test_conversions_take_turns_in_a_kept_process() -> None:
+    with processes.kept(end=True):
+        with ConversionWorker() as first:
+            process = process_of(first)
+        with ConversionWorker() as second:
+            assert process_of(second) == process
+            # The first one has ended, and leaves the process alone.
+            first.close()
+            with ConversionWorker() as third:  # while the other one has work
+                assert process_of(third) != process
+            assert process_of(second) == process
+        with processes.kept(end=True):
+            pass
+        with ConversionWorker() as fourth:  # one of them was kept
+            assert fourth._worker.running
+    with ConversionWorker() as other:
+        assert process_of(other) != process
+        assert not other._worker.forks
+
+
+def test_a_crash_ends_one_conversion_of_a_kept_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    with processes.kept(end=True):
+        with ConversionWorker() as worker, monkeypatch.context() as patch:
+            patch.setattr(client, "TASKS", "os")
+            with pytest.raises(ConversionError, match="died of SIGABRT while testing"):
+                worker.call("abort", {}, activity="testing")
+        with ConversionWorker() as worker:
+            assert process_of(worker)
