@@ -19,14 +19,18 @@ from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 from edgeattn.evaluation.evaluator import evaluate_shard
 from edgeattn.evaluation.file_dataset import FileDataset
 from edgeattn.evaluation.shards import Shard, ShardResult, ShardWork
+from edgeattn.process.kept_worker import KeptWorkers
 from edgeattn.process.pool import RunnerPool
 from edgeattn.process.worker import Worker
 from edgeattn.runners.isolated import IsolatedRunner
 
-# More than one, so that workers end at about the same time; each starts the runtime again.
-SHARDS_PER_WORKER = 4
-# With Keras, which takes seconds to start.
-KERAS_SHARDS_PER_WORKER = 2
+# Each round of shards is half of what remains, and the last one all of it: workers end at about the
+# same time, and few shards are small.
+ROUNDS = 6
+# With Keras, which each shard starts again, in seconds.
+KERAS_ROUNDS = 2
+# Seconds for which the process of a runtime waits for the next shard.
+IDLE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,8 @@ class DaskShards:
         one ends every worker.
         """
         manifest = sha256(self._bundle / MANIFEST)
-        factor = SHARDS_PER_WORKER if self._dataset.keras is None else KERAS_SHARDS_PER_WORKER
-        shards = split(self._dataset.batch_count, self._cluster.count * factor)
+        rounds = ROUNDS if self._dataset.keras is None else KERAS_ROUNDS
+        shards = split_in_rounds(self._dataset.batch_count, self._cluster.count, rounds)
         calls = {
             shard: (ShardRequest(self._bundle, manifest, self._dataset, work, shard),)
             for shard in shards
@@ -79,10 +83,21 @@ class DaskShards:
                 yield call.item, call.value
 
 
-def split(batches: int, count: int) -> list[Shard]:
-    """At most ``count`` shards of about the same size."""
+def split_in_rounds(batches: int, workers: int, rounds: int) -> list[Shard]:
+    """At most ``rounds`` shards for each worker, the largest first."""
+    shards: list[Shard] = []
+    for left in range(rounds, 0, -1):
+        first = shards[-1].stop if shards else 0
+        remaining = batches - first
+        count = remaining if left == 1 else remaining - remaining // 2
+        shards += split(count, workers, first) if count else []
+    return shards
+
+
+def split(batches: int, count: int, first: int = 0) -> list[Shard]:
+    """At most ``count`` shards of about the same size, from the batch ``first`` on."""
     count = max(1, min(batches, count))
-    ends = [batches * number // count for number in range(count + 1)]
+    ends = [first + batches * number // count for number in range(count + 1)]
     return [Shard(first, stop) for first, stop in itertools.pairwise(ends)]
 
 
@@ -106,15 +121,30 @@ def evaluate_request(request: ShardRequest) -> ShardResult:
             hint="Put the data on a disk that all workers share.",
         )
     bundle = Bundle.open(request.bundle)
-    with contextlib.ExitStack() as stack:
-        worker = stack.enter_context(Worker())
-        closers = [worker.close] if dataset.keras is None else [worker.close, dataset.keras.close]
-        pool = stack.enter_context(
-            RunnerPool(
-                [lambda item: IsolatedRunner(bundle.path, item, worker, as_deployed=True)], closers
-            )
-        )
+    closers = [] if dataset.keras is None else [dataset.keras.close]
+    with (
+        _runtime(request) as worker,
+        RunnerPool(
+            [lambda item: IsolatedRunner(bundle.path, item, worker, as_deployed=True)], closers
+        ) as pool,
+    ):
         return evaluate_shard(dataset, request.shard, request.work, pool)
+
+
+_kept = KeptWorkers()
+
+
+@contextlib.contextmanager
+def _runtime(request: ShardRequest) -> Iterator[Worker]:
+    """A process for the artifacts, which then waits for the next shard of the same bundle."""
+    key = (request.bundle, request.manifest)
+    worker = _kept.own.take(key) or Worker()
+    try:
+        yield worker
+    except BaseException:
+        worker.close()
+        raise
+    _kept.own.keep(worker, IDLE_S, key)
 
 
 def _unreadable(path: Path) -> UsageError:

@@ -22,7 +22,7 @@ from edgeattn.evaluation.evaluator import evaluate_shard
 from edgeattn.evaluation.file_dataset import FileDataset, open_dataset
 from edgeattn.evaluation.shards import Shard, ShardResult, ShardWork
 from edgeattn.process.pool import RunnerPool
-from edgeattn.validation.dask_shards import ShardRequest, evaluate_request, split
+from edgeattn.validation.dask_shards import ShardRequest, evaluate_request, split, split_in_rounds
 from edgeattn.validation.validate import ValidationOptions, validate
 
 COUNT = 330
@@ -130,6 +130,20 @@ def test_shards_are_all_batches_once(batches: int, count: int) -> None:
     sizes = [shard.stop - shard.first for shard in shards]
     assert max(sizes) - min(sizes) <= 1
     assert len(shards) == min(batches, count)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+@pytest.mark.parametrize("batches", [1, 5, 50, 977])
+def test_rounds_of_shards_are_all_batches_once(batches: int, workers: int) -> None:
+    shards = split_in_rounds(batches, workers, 6)
+    numbers = [number for shard in shards for number in range(shard.first, shard.stop)]
+    assert numbers == list(range(batches))
+    sizes = [shard.stop - shard.first for shard in shards]
+    assert len(shards) <= 6 * workers
+    if batches == 977:
+        # Half of the batches in the first round, and the last shard is a 32nd of a worker's part.
+        assert sum(sizes[:workers]) == 489
+        assert max(sizes[-workers:]) <= 977 / 32 / workers + 1
 
 
 def request(bundle: Bundle, dataset: FileDataset, manifest: str = "0") -> ShardRequest:
