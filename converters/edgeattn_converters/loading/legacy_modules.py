@@ -23,7 +23,7 @@ def provide() -> None:
     import keras
     import tensorflow as tf
 
-    functions = {**vars(tf.keras.backend), **_inference_functions()}
+    functions = {**vars(tf.keras.backend), **_other_functions()}
     for name, function in functions.items():
         if callable(function) and not name.startswith("_"):
             for module in (keras.backend, tf.keras.backend):
@@ -42,8 +42,8 @@ def _register(name: str, module: ModuleType) -> None:
             setattr(sys.modules[parent], attribute, module)
 
 
-def _inference_functions() -> dict[str, Any]:
-    """The functions of the old backend that depend on whether the model is trained."""
+def _other_functions() -> dict[str, Any]:
+    """The functions of Keras 2 that ``tf.keras`` of Keras 3 lacks, as they compute at inference."""
     import tensorflow as tf
 
     def value(x: Any) -> Any:
@@ -55,6 +55,8 @@ def _inference_functions() -> dict[str, Any]:
         "in_test_phase": lambda x, alt, training=None: value(alt if training is True else x),
         "identity": lambda x, name=None: tf.identity(x, name=name),
         "print_tensor": lambda x, message="", summarize=3: x,
+        "slice": lambda x, start, size: tf.slice(x, start, size),
+        "softmax_3d": lambda x: tf.nn.softmax(x, axis=-1),
         "logsumexp": lambda x, axis=None, keepdims=False: tf.reduce_logsumexp(
             x, axis=axis, keepdims=keepdims
         ),
