@@ -134,7 +134,8 @@ class Manifest:
 
     ``model`` always has ``file`` and ``parameters``; ``attention`` lists its attention maps, and
     ``attention_outputs`` is whether the artifacts have them as outputs. ``attended`` has the names
-    of the inputs at the keys and queries of each map. ``reference`` always has
+    of the inputs at the keys and queries of each map, ``recurrent`` those of the layers that
+    ``--lowering`` concerns; earlier versions stored neither. ``reference`` always has
     ``path``, ``sha256``, ``source`` and the numbers of ``samples`` and ``edge_cases``. ``created``
     is when it was converted, in whole seconds since 1970 (UTC); earlier versions did not store it.
     ``frontend`` has ``path`` and ``sha256`` of the description of the front end, if there is one.
@@ -210,6 +211,8 @@ class Manifest:
             TensorSpec.from_json(item)
         if "attended" in model:
             _check_attended(model["attended"])
+        if "recurrent" in model:
+            _check_types("model", model, recurrent=list)
         _check_types("reference", reference, path=str, sha256=str, source=str)
         _check_count("parameters", model["parameters"])
         for key in ("samples", "edge_cases"):

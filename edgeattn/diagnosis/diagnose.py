@@ -211,6 +211,7 @@ class _Diagnoser:
             str(self._bundle.manifest.model["file"]),
             {name for name, state in report.stages.items() if state == FAIL}
             | {check.stage for _, check in report.open_limits},
+            has_other_lowerings(self._bundle.manifest.model),
         )
 
     def _locate(self, report: ArtifactReport, reference: Artifact) -> Diagnosis | None:
@@ -279,16 +280,26 @@ class _Diagnoser:
             return Diagnosis(
                 f"{other.label} itself differs from Keras ({', '.join(outputs)}): the fault is in "
                 "the lowering of the model or in the file, not in the precision.",
-                remedy_of_lowering(other, str(self._bundle.manifest.model["file"])),
+                remedy_of_lowering(other, self._bundle.manifest.model),
             )
         return None
 
 
-def remedy_of_lowering(artifact: Artifact, model: str) -> str:
-    """The remedy for a wrong float32 artifact; only loops have other lowerings."""
+def has_other_lowerings(model: Mapping[str, Any]) -> bool:
+    """Whether ``--lowering`` has an effect on a model, described by a manifest.
+
+    Loops of other layers, such as ConvLSTM, and repeated steps without recurrence have one form.
+    False for bundles of earlier versions, whose manifests do not list the recurrent layers.
+    """
+    return bool(model.get("recurrent"))
+
+
+def remedy_of_lowering(artifact: Artifact, model: Mapping[str, Any]) -> str:
+    """The remedy for a wrong float32 artifact of ``model``; only loops have other lowerings."""
     operators = artifact.achieved.get("operators", {})
-    command = f"edgeattn convert {model} --force"
-    if artifact.format == "tflite" and LOOPS.intersection(operators):
+    command = f"edgeattn convert {model['file']} --force"
+    is_loop = artifact.format == "tflite" and LOOPS.intersection(operators)
+    if is_loop and has_other_lowerings(model):
         command += " --lowering unrolled"
     return f"Convert the model again: {command}. Please report this as a bug."
 

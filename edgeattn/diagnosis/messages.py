@@ -37,7 +37,8 @@ class Comparison:
     """The comparison of ``artifact`` with ``reference``, and what validation found.
 
     ``verdict`` is that on the artifact's outputs, ``failed_stages`` are the stages of validation
-    that failed, ``limit_db`` is the SNR that outputs must reach, and ``model`` the Keras file.
+    that failed, ``limit_db`` is the SNR that outputs must reach, ``model`` the Keras file, and
+    ``other_lowerings`` whether ``--lowering`` has an effect on it.
     """
 
     graphs: GraphComparison
@@ -47,6 +48,7 @@ class Comparison:
     limit_db: float
     model: str
     failed_stages: Collection[str] = ()
+    other_lowerings: bool = False
 
 
 def diagnosis_of(comparison: Comparison) -> Diagnosis:
@@ -140,7 +142,8 @@ def _unexplained_error(operator: OperatorComparison, scheme: str) -> str:
 
 def _remedy(operator: OperatorComparison, comparison: Comparison) -> str:
     artifact = comparison.artifact
-    if operator.cause == causes.UNEXPLAINED and operator.recurrent and artifact.format == "tflite":
+    unrolled = operator.recurrent and comparison.other_lowerings and artifact.format == "tflite"
+    if operator.cause == causes.UNEXPLAINED and unrolled:
         return "Convert with unrolled steps: --lowering unrolled. Please report this as a bug."
     if operator.cause in FAULTS:
         return _convert_again(comparison)

@@ -63,9 +63,8 @@ def describe(source: Json, options: Json) -> dict[str, Any]:
     """Load the model and describe it for the manifest."""
     opened = open_model(source, options)
     file, model, interface = opened.loaded.file, opened.model, opened.interface
-    early_checks.check_lowering(
-        ConversionOptions(**options).lowering, recurrent=bool(recurrent_layers(model))
-    )
+    recurrent = recurrent_layers(model)
+    early_checks.check_lowering(ConversionOptions(**options).lowering, recurrent=bool(recurrent))
     doubtful = _attention_notes(interface) if ConversionOptions(**options).attention else []
     return {
         "name": str(getattr(model, "name", "model")),
@@ -86,6 +85,8 @@ def describe(source: Json, options: Json) -> dict[str, Any]:
             item.map: {"keys": list(item.keys), "queries": list(item.queries)}
             for item in interface.attended
         },
+        # Layers whose steps --lowering arranges.
+        "recurrent": list(recurrent),
         "notes": [*opened.loaded.notes, *doubtful],
     }
 

@@ -228,7 +228,7 @@ def test_an_error_of_one_job_leaves_the_others(
 
     monkeypatch.setattr(execution, "run", fails)
     result = edgeattn("sweep", plan)
-    assert result.code == 5
+    assert result.code == OutputError.exit_code == 2
     assert "m1: no result: No space left on device" in result.out
     assert "2 computed, 1 remaining" in result.out
     monkeypatch.setattr(execution, "run", run)
