@@ -18,6 +18,8 @@ from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
 SIZE = 16
+# The first half of the values is a tenth of the others.
+SMALL = np.repeat(np.array([0.05, 0.5], "float32"), SIZE // 2)
 OPERATIONS: Mapping[str, Callable[[Any], Any]] = {
     "minimum": lambda x: ops.minimum(x, 0.5) - x,
     "maximum": lambda x: ops.maximum(x, 0.2 * x) + 0.5 * x,
@@ -27,7 +29,25 @@ OPERATIONS: Mapping[str, Callable[[Any], Any]] = {
     "one_hot": lambda x: ops.sum(ops.one_hot(ops.cast(ops.abs(x), "int32"), 4) * 0.7, axis=1),
     "padded": lambda x: ops.pad(x, ((0, 0), (1, 2)), constant_values=0.5) * 0.7,
     "both": lambda x: ops.maximum(ops.minimum(x, 0.5), -0.5) * x,
+    "joined maximum": lambda x: _largest_and_mean(x * 0.9) * x,
+    "joined pooling": lambda x: ops.concatenate([_pooled(x * 0.8, 8), _pooled(x * 0.8, 4)], axis=1),
+    "stacked pooling": lambda x: ops.stack([_pooled(x * 0.7, 8), _pooled(x * 0.6, 8)], axis=1),
+    "joined resizing": lambda x: ops.concatenate([_resized(x * 0.5), _resized(x * 0.4)], axis=1),
+    "joined slice": lambda x: ops.concatenate([(x * SMALL)[:, :8], x[:, :8] ** 2 / 90], 1) + x * SMALL,
 }
+
+
+def _largest_and_mean(y: Any) -> Any:
+    joined = [call(y, axis=1, keepdims=True) for call in (ops.max, ops.mean)]
+    return ops.max(ops.concatenate(joined, axis=1), axis=1, keepdims=True) * y
+
+
+def _pooled(y: Any, size: int) -> Any:
+    return keras.layers.AveragePooling1D(size)(ops.reshape(y, (-1, SIZE, 1)))
+
+
+def _resized(y: Any) -> Any:
+    return keras.layers.Resizing(2, 2)(ops.reshape(y, (-1, 4, 4, 1)))
 
 
 @pytest.fixture(scope="module")
