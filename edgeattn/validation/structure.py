@@ -101,6 +101,8 @@ def _scheme_checks(
         dtypes = {_WEIGHT_TYPES[scheme]}
         # Weights of attention scores may have more bits, which preserves the attention map.
         dtypes.update({"float16"}.intersection(achieved.get("kept_weights", ())))
+        # Sums and products of int16 values need int16 constants.
+        dtypes.update({"int16"} if scheme == "int16x8" else ())
         exact = int(achieved.get("exact_weights", 0))
         contents = contents.without_float32(exact)
         # Small weights are not quantized, and a user may accept a file in float.

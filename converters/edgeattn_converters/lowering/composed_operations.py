@@ -4,7 +4,8 @@
 """
 
 import math
-from collections.abc import Callable, Mapping
+import string
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -186,3 +187,41 @@ def pool_volumes(x: Any, *, kind: str, attributes: _Attributes) -> Any:
     x = tf.reshape(x, (-1, time, height * width, channels))
     x = pool(x, [sizes[0], 1], [strides[0], 1])
     return tf.reshape(x, (-1, x.shape[1], height, width, channels))
+
+
+def einsum(*operands: Any, attributes: _Attributes) -> Any:
+    """The same with a letter for each axis of ``...``: tf2onnx then makes it a product of matrices.
+
+    None without ``...``, or if it stands for axes that are repeated.
+    """
+    import tensorflow as tf
+
+    equation = attributes["equation"].s.decode()
+    named = with_named_axes(equation, [tuple(operand.shape) for operand in operands])
+    return None if named is None else tf.einsum(named, *operands)
+
+
+def with_named_axes(equation: str, shapes: Sequence[tuple[int | None, ...]]) -> str | None:
+    """An einsum equation with letters instead of ``...``; None if it has none, or broadcasts."""
+    terms, arrow, result = equation.partition("->")
+    if "..." not in terms or not arrow:
+        return None
+    inputs = terms.split(",")
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    most = max(
+        len(shape) - len(term) + 3
+        for term, shape in zip(inputs, shapes, strict=True)
+        if "..." in term
+    )
+    if most > len(free):
+        return None
+    letters = "".join(free[:most])
+    sizes: dict[str, int | None] = {}
+    named = []
+    for term, shape in zip(inputs, shapes, strict=True):
+        own = letters[most - (len(shape) - len(term) + 3) :] if "..." in term else ""
+        named.append(term.replace("...", own))
+        for letter, size in zip(named[-1], shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                return None
+    return ",".join(named) + arrow + result.replace("...", letters)

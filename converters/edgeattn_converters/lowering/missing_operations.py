@@ -193,7 +193,7 @@ _SOLUTIONS: Mapping[str, _Replacement] = {
     "Qr": matrices.orthogonal_factors,
 }
 _WITH_ATTRIBUTES = frozenset(
-    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, "Cumprod", "DenseBincount"}
+    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, "Cumprod", "DenseBincount", "Einsum"}
 )
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -240,6 +240,7 @@ TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": special.erf, "Erfc": special.e
 ONNX: Replacements = {
     **_BOTH,
     "BroadcastArgs": composed.broadcast_shapes,
+    "Einsum": composed.einsum,
     "Xdivy": composed.zero_or(lambda x, y: x / y),
     "Xlog1py": composed.zero_or(lambda x, y: x * _log1p(y)),
     "Xlogy": composed.zero_or(_times_log),

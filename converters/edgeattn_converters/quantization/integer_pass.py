@@ -53,8 +53,6 @@ SUPPORTED = NARROW | MOVING | set(JOINING) | SCALING | FIXED_SCALE
 BINARY = {"ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "BATCH_MATMUL"}
 # A cast of a truth value has the values 0 and 1.
 TRUTH_SCALE = 1.0
-# The lowest version of an operator with int16 tensors.
-VERSIONS = {"QUANTIZE": 2}
 
 
 class IntegerPass(Int16Pass):
@@ -64,7 +62,6 @@ class IntegerPass(Int16Pass):
         """``cells`` are the largest magnitudes of the cells of fused LSTMs, by their outputs."""
         super().__init__(file, ranges, set(), per_channel_dense=True)
         self._cells = cells
-        self._requantized: dict[tuple[int, float], int] = {}
         self._ranges = _joined_ranges(file, ranges)
 
     def run(self) -> None:
@@ -134,19 +131,8 @@ class IntegerPass(Int16Pass):
         if kind in COMPARISONS:
             return self._compare(operator, kind), []
         if kind in JOINING:
-            return self._join(operator), []
+            return self._join(operator, positions(self._file, operator)), []
         return self._with_own_scale(operator, kind), []
-
-    def _join(self, operator: Any) -> list[Any]:
-        operator.outputs = [self._counterpart(int(operator.outputs[0]))]
-        scale = self._scale(operator.outputs[0])
-        conversions: list[Any] = []
-        inputs = [int(i) for i in operator.inputs]
-        for position in positions(self._file, operator):
-            inputs[position], needed = self._at_scale(inputs[position], scale)
-            conversions += needed
-        operator.inputs = inputs
-        return conversions
 
     def _with_own_scale(self, operator: Any, kind: str) -> list[Any]:
         """As for LiteRT, with the operators that it has no int16 kernels for."""
@@ -166,31 +152,6 @@ class IntegerPass(Int16Pass):
         if not is_new or self._file.constant(self._graph.tensors[index]) is not None:
             return integer, []
         return integer, [self._quantize(index, integer)]
-
-    def _at_scale(self, index: int, scale: float) -> tuple[int, list[Any]]:
-        """The counterpart of a float tensor with this scale, and the conversions that it needs."""
-        value = self._file.constant(self._graph.tensors[index])
-        if value is None and index not in self._int16:
-            self._counterpart(index, scale)
-            return self._int16[index], [self._quantize(index, self._int16[index])]
-        source = self._counterpart(index) if value is None else index
-        if value is None and self._scale(source) == scale:
-            return source, []
-        key = (source, scale)
-        if key in self._requantized:
-            return self._requantized[key], []
-        integers = None
-        if value is not None:
-            integers = np.clip(np.rint(value / scale), -32767, 32767).astype(np.int16)
-        converted = self._add_tensor(index, "INT16", np.array([scale], np.float32), integers)
-        self._requantized[key] = converted
-        return converted, [] if value is not None else [self._quantize(source, converted)]
-
-    def _quantize(self, source: int, target: int) -> Any:
-        return self._file.new_operator("QUANTIZE", [source], [target], VERSIONS["QUANTIZE"])
-
-    def _scale(self, index: int) -> float:
-        return float(self._graph.tensors[index].quantization.scale[0])
 
     def _table(self, operator: Any) -> Array | None:
         """The float32 table that a lookup reads; None if it is no constant or no lookup of rows."""

@@ -12,12 +12,12 @@ from edgeattn_converters.quantization.tflite_int16 import HEADROOM
 # Operators whose int8 kernels in onnxruntime are worth the conversions.
 INT8_OPERATORS = (
     *("MatMul", "Gemm", "Conv", "Add", "Mul", "Relu", "Sigmoid", "MaxPool", "AveragePool"),
-    *("GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze"),
+    *("GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "LeakyRelu"),
 )
 # These move integers only if both their input and their output are integers.
 MOVING = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 # onnxruntime has no int16 kernels and emulates them; the products are what affects the results.
-INT16_OPERATORS = ("MatMul", "Gemm", "Conv", "Add", "Mul")
+INT16_OPERATORS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Add", "Mul")
 
 
 def quantize_activations(

@@ -2,8 +2,8 @@
 
 Its operators that move, select, join or average values need inputs and outputs of one scale, for
 which the quantizer takes the range of the output if the operator has several inputs. In
-``minimum(x, 1) - x`` it thus limits ``x`` to 1 for the subtraction too, and in ``concat(max(x), y)``
-to the range of the result.
+``minimum(x, 1) - x`` it thus limits ``x`` to 1 for the subtraction too, and in
+``concat(max(x), mean(x))`` to the range of the result.
 """
 
 from collections import Counter

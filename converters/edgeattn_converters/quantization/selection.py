@@ -21,6 +21,7 @@ from edgeattn_converters.quantization.quantized_model import (
     QuantizedModel,
     RunFunction,
 )
+from edgeattn_converters.quantization.summary import IN_FLOAT32
 
 # Every fourth sample is excluded from the measurement of ranges and comes first in the selection,
 # so that a file that clips unseen values does not look good. Fewer samples serve both purposes.
@@ -283,7 +284,12 @@ def _notes(
     elif ratio <= max(best.ratio, TARGET):
         reason = "the fastest file near the limits"
     else:
-        reason = f"in {scheme}, an error would be {ratio:.1f} times its limit"
+        reason = f"in {scheme}, an error would be {_factor(ratio)} times its limit"
     price = f"; size {cost['bytes']:+,} bytes, latency x {cost['time']:.2f}" if cost else ""
     names = ", ".join(name for name, is_float in parts if is_float)
-    return (f"in float32: {names} ({reason}{price})", *float16)
+    return (f"{IN_FLOAT32}{names} ({reason}{price})", *float16)
+
+
+def _factor(ratio: float) -> str:
+    """A ratio with enough digits to tell it from 1."""
+    return f"{ratio:.1f}" if f"{ratio:.1f}" != "1.0" else f"{ratio:.3f}"

@@ -17,6 +17,23 @@ LISTED = 4
 # Begins the note of a file whose operators have no fast kernels in the runtimes of its target.
 SLOW = "slow on this target"
 FALLBACK_HINT = "Keep the file with --allow-float-fallback."
+# Begins the note of a file in which a candidate keeps operators in float32.
+IN_FLOAT32 = "in float32: "
+# Operators with the steps of a recurrent layer, or that repeat a graph with them.
+RECURRENT = frozenset(
+    {"LSTM", "GRU", "RNN", "Loop", "Scan", "WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM"}
+)
+QUOTIENTS = frozenset({"DIV", "Div", "Reciprocal"})
+# Operators that compute no values: they look up, move, repeat, select or join them.
+MOVING = frozenset(
+    {"BROADCAST_TO", "CAST", "CONCATENATION", "EXPAND_DIMS", "GATHER", "GATHER_ND", "MAX_POOL_2D"}
+    | {"MIRROR_PAD", "PACK", "PAD", "PADV2", "REDUCE_MAX", "REDUCE_MIN", "RESHAPE", "REVERSE_V2"}
+    | {"RESIZE_NEAREST_NEIGHBOR", "SELECT", "SELECT_V2", "SLICE", "SPLIT", "SPLIT_V", "SQUEEZE"}
+    | {"STRIDED_SLICE", "TILE", "TRANSPOSE", "UNPACK"}
+    | {"Concat", "ConstantOfShape", "Expand", "Gather", "GatherND", "Identity", "MaxPool", "Pad"}
+    | {"ReduceMax", "ReduceMin", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose"}
+    | {"Unsqueeze", "Where"}
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,8 @@ class SchemeSummary:
     by type; ``weights`` counts weight values by dtype. ``large_weights`` leaves out the weights
     that are too small to be quantized. ``scheme`` is that of
     :attr:`~edgeattn.file_structure.contents.FileContents.scheme`, empty if unknown. ``notes`` say
-    why something stayed float.
+    why something stayed float. ``recurrent`` counts operators with steps of recurrent layers, and
+    ``exact`` the weights that stay float32 in every scheme.
     """
 
     operators: Mapping[str, Mapping[str, int]]
@@ -35,6 +53,8 @@ class SchemeSummary:
     large_weights: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     scheme: str = ""
+    recurrent: Mapping[str, int] = field(default_factory=dict)
+    exact: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -51,7 +71,11 @@ class SchemeSummary:
 def summary_of(contents: FileContents) -> SchemeSummary:
     """The summary of a file, without notes."""
     return SchemeSummary(
-        contents.computes_in, contents.weights, contents.large_weights, scheme=contents.scheme
+        contents.computes_in,
+        contents.weights,
+        contents.large_weights,
+        scheme=contents.scheme,
+        recurrent={k: n for k, n in contents.operators.items() if k in RECURRENT},
     )
 
 
@@ -62,9 +86,7 @@ def summary_sentence(summary: SchemeSummary, recipe: Recipe) -> str:
     if summary.scheme not in ("", recipe.scheme):
         parts.append(f"achieved {summary.scheme}")
     if recipe.activations != FLOAT32:
-        floats: Counter[str] = Counter()
-        for how in (FLOAT32, INT8_WEIGHTS):
-            floats.update(summary.operators.get(how, {}))
+        floats = _float_operators(summary)
         total = sum(sum(counts.values()) for counts in summary.operators.values())
         in_float = sum(floats.values())
         kinds = f" ({_listed(floats)})" if floats else ""
@@ -95,7 +117,9 @@ def require_scheme(
     """
     if recipe.scheme == FLOAT32:
         return
-    share = _share(summary.large_weights, recipe.weights)
+    # Sums and products of int16 values need int16 constants.
+    dtypes = {recipe.weights, "int16"} if recipe.activations == "int16" else {recipe.weights}
+    share = _share(summary.large_weights, *dtypes)
     if share < MIN_SHARE and not float16_weights:
         raise SchemeError(
             f"{recipe.scheme} was not achieved: {share:.0%} of the weights are {recipe.weights}; "
@@ -104,16 +128,44 @@ def require_scheme(
         )
     if recipe.activations not in (FLOAT32, *summary.operators):
         raise SchemeError(
-            f"{recipe.scheme} was not achieved: no operator computes in {recipe.activations}.",
+            f"{recipe.scheme} was not achieved: no operator computes in {recipe.activations}. "
+            f"{_why_float(summary)}",
             hint=FALLBACK_HINT,
         )
+
+
+def _why_float(summary: SchemeSummary) -> str:
+    """A sentence on the operators of a file without any in integers."""
+    floats = _float_operators(summary)
+    quotients = Counter({name: floats[name] for name in floats if name in QUOTIENTS})
+    note = next((item for item in summary.notes if item.startswith(IN_FLOAT32)), None)
+    if summary.recurrent:
+        listed = _listed(Counter(summary.recurrent))
+        return f"The steps of recurrent layers stay float32 ({listed})."
+    if note:
+        return f"{note[0].upper()}{note[1:]}."
+    if summary.exact:
+        return "Spectra, and what leads from them to a logarithm, stay float32."
+    if quotients:
+        listed = _listed(quotients)
+        return f"Quotients and the values that they are computed from stay float32 ({listed})."
+    if MOVING.issuperset(floats):
+        return f"The model only looks up, moves or selects values ({_listed(floats)})."
+    return f"These operators stay float32: {_listed(floats)}."
+
+
+def _float_operators(summary: SchemeSummary) -> Counter[str]:
+    floats: Counter[str] = Counter()
+    for how in (FLOAT32, INT8_WEIGHTS):
+        floats.update(summary.operators.get(how, {}))
+    return floats
 
 
 def without_exact(summary: SchemeSummary, exact: int) -> SchemeSummary:
     """The summary without ``exact`` float32 values of large weights, which no scheme rounds."""
     large = Counter(summary.large_weights)
     large[FLOAT32] -= exact
-    return replace(summary, large_weights=dict(+large))
+    return replace(summary, large_weights=dict(+large), exact=exact)
 
 
 def with_summary(

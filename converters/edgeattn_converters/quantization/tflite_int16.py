@@ -2,20 +2,26 @@
 
 TensorFlow's own 16x8 quantizer also converts operators without an int16 kernel, and does not
 support loops. Here an operator becomes int16 only if the runtimes have a kernel; a QUANTIZE and a
-DEQUANTIZE connect it to others.
+DEQUANTIZE connect it to others. Operators that only move or select values follow those that
+compute: converting a float for them would round it and gain nothing.
 
 All int16 tensors are symmetric, ``real = int16 * scale``, as the kernels require (TensorFlow's
 "16x8 quantization" specification). Ranges are doubled: that costs one of sixteen bits and avoids
 clipping values that did not occur in calibration.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization.arithmetic import INTEGER_RANGES, quantize_symmetric
+from edgeattn_converters.quantization.arithmetic import (
+    INTEGER_RANGES,
+    MIN_ELEMENTS,
+    quantize_symmetric,
+)
 from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_weights import CHANNELS
 
@@ -24,16 +30,31 @@ LARGEST = INTEGER_RANGES["int16"][1]
 # Operators whose output has a fixed scale.
 FIXED_SCALE = {"LOGISTIC", "TANH", "SOFTMAX"}
 OUTPUT_SCALE = 1 / 32768
-# Operators whose output has the scale of their input.
+# Operators whose output has the scale of their input, because they only move values.
 MOVING = {"RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "SLICE", "SPLIT", "UNPACK"}
+# The same, with those that select values.
+SELECTING = MOVING | {"EXPAND_DIMS", "SQUEEZE", "GATHER", "PAD", "MAX_POOL_2D", "REDUCE_MAX"}
+SELECTING |= {"RESIZE_NEAREST_NEIGHBOR"}
+# Operators whose output has the scale of their input too, but other values. RESIZE_BILINEAR is not
+# included: its kernel rounds positions to 1/1024, an error of 52 dB.
+AVERAGING = {"AVERAGE_POOL_2D"}
 ELEMENTWISE = {"ADD", "SUB", "MUL"}
-SUPPORTED = FIXED_SCALE | MOVING | ELEMENTWISE | set(CHANNELS) | {"BATCH_MATMUL"}
+# Operators with one input that scale their result.
+SCALING = {"MEAN", "RELU", "LEAKY_RELU"}
+# Operators whose inputs and output have one scale.
+JOINING = {"CONCATENATION", "PACK"}
+# Axis of the output channels in the weights.
+WEIGHTS = {**CHANNELS, "TRANSPOSE_CONV": 0}
+SUPPORTED = FIXED_SCALE | SELECTING | AVERAGING | ELEMENTWISE | SCALING | JOINING | set(WEIGHTS)
+SUPPORTED |= {"BATCH_MATMUL"}
 # Positions of the inputs that are activations; the others are weights, shapes and axes.
 ACTIVATIONS = {
     **dict.fromkeys(ELEMENTWISE | {"BATCH_MATMUL"}, (0, 1)),
-    **dict.fromkeys(FIXED_SCALE | MOVING | set(CHANNELS), (0,)),
+    **dict.fromkeys(FIXED_SCALE | SELECTING | AVERAGING | SCALING | set(CHANNELS), (0,)),
+    "TRANSPOSE_CONV": (2,),
     "SPLIT": (1,),
 }
+QUANTIZE_VERSION = 2
 
 
 class Int16Pass:
@@ -53,6 +74,12 @@ class Int16Pass:
         self._int16: dict[int, int] = {}  # float tensor -> its int16 counterpart
         self._pending: set[int] = set()  # float tensors computed as int16 only, so far
         self._weights: dict[tuple[int, bool], tuple[int, Array]] = {}
+        self._requantized: dict[tuple[int, float], int] = {}
+        self._squares = {
+            int(operator.outputs[0])
+            for operator in self._graph.operators
+            if _is_square(file.kind(operator), operator)
+        }
 
     def run(self) -> None:
         operators: list[Any] = []
@@ -76,31 +103,96 @@ class Int16Pass:
         outputs = [int(i) for i in operator.outputs]
         if any(file.name(tensors[i]) in self._float_names for i in outputs):
             return False
-        inputs = [int(operator.inputs[k]) for k in ACTIVATIONS[kind]]
+        every = range(len(operator.inputs))
+        inputs = [int(operator.inputs[k]) for k in ACTIVATIONS.get(kind, every)]
         if any(file.dtype(tensors[i]) != "FLOAT32" for i in (*inputs, *outputs)):
             return False
-        if kind in CHANNELS and file.constant(tensors[int(operator.inputs[1])]) is None:
+        if kind in WEIGHTS and file.constant(tensors[int(operator.inputs[1])]) is None:
             return False
-        if kind in MOVING and inputs[0] not in self._pending:
-            return False  # converting a float only to move it gains nothing
+        if kind in SELECTING | JOINING and not self._pending.issuperset(inputs):
+            return False
+        if kind == "MEAN" and inputs[0] in self._squares:
+            return False  # its smallest values matter to the root of a normalization
         known = [i in self._ranges or file.constant(tensors[i]) is not None for i in inputs]
         return all(known) and all(i in self._ranges or kind in FIXED_SCALE for i in outputs)
 
     def _to_int16(self, operator: Any) -> list[Any]:
         """Let ``operator`` use int16 tensors; returns the conversions that it needs before it."""
-        file, tensors = self._file, self._graph.tensors
-        kind = file.kind(operator)
+        kind = self._file.kind(operator)
+        if kind in JOINING:
+            return self._join(operator, range(len(operator.inputs)))
         conversions = []
         inputs = [int(i) for i in operator.inputs]
         for position in ACTIVATIONS[kind]:
             index = inputs[position]
             is_new = index not in self._int16
+            if kind == "BATCH_MATMUL" and self._is_large(index):
+                inputs[position], needed = self._stored_int8(index)
+                conversions += needed
+                continue
             inputs[position] = self._counterpart(index)
-            if is_new and file.constant(tensors[index]) is None:
-                conversions.append(file.new_operator("QUANTIZE", [index], [inputs[position]], 2))
-        source = inputs[ACTIVATIONS[kind][0]] if kind in MOVING else None
-        self._connect(operator, inputs, source)
+            if is_new and self._file.constant(self._graph.tensors[index]) is None:
+                conversions.append(self._quantize(index, inputs[position]))
+        is_same = kind in SELECTING or kind in AVERAGING
+        self._connect(operator, inputs, inputs[ACTIVATIONS[kind][0]] if is_same else None)
         return conversions
+
+    def _join(self, operator: Any, positions: Iterable[int]) -> list[Any]:
+        """The same for an operator whose inputs at ``positions`` have the scale of its output."""
+        operator.outputs = [self._counterpart(int(operator.outputs[0]))]
+        scale = self._scale(operator.outputs[0])
+        conversions: list[Any] = []
+        inputs = [int(i) for i in operator.inputs]
+        for position in positions:
+            inputs[position], needed = self._at_scale(inputs[position], scale)
+            conversions += needed
+        operator.inputs = inputs
+        return conversions
+
+    def _at_scale(self, index: int, scale: float) -> tuple[int, list[Any]]:
+        """The counterpart of a float tensor with this scale, and the conversions that it needs."""
+        value = self._file.constant(self._graph.tensors[index])
+        if value is None and index not in self._int16:
+            self._counterpart(index, scale)
+            return self._int16[index], [self._quantize(index, self._int16[index])]
+        source = self._counterpart(index) if value is None else index
+        if value is None and self._scale(source) == scale:
+            return source, []
+        key = (source, scale)
+        if key in self._requantized:
+            return self._requantized[key], []
+        integers = None
+        if value is not None:
+            integers = np.clip(np.rint(value / scale), -LARGEST, LARGEST).astype(np.int16)
+        converted = self._add_tensor(index, "INT16", np.array([scale], np.float32), integers)
+        self._requantized[key] = converted
+        return converted, [] if value is not None else [self._quantize(source, converted)]
+
+    def _is_large(self, index: int) -> bool:
+        value = self._file.constant(self._graph.tensors[index])
+        return value is not None and value.size >= MIN_ELEMENTS
+
+    def _stored_int8(self, index: int) -> tuple[int, list[Any]]:
+        """The int16 counterpart of weights that are stored as int8, and its conversions.
+
+        BATCH_MATMUL has a kernel for two int16 inputs only.
+        """
+        if index in self._int16:
+            return self._int16[index], []
+        value = self._file.constant(self._graph.tensors[index])
+        assert value is not None
+        integers, scale = quantize_symmetric(value, None)
+        stored = self._add_tensor(index, "INT8", scale, integers)
+        restored = self._add_tensor(index, "FLOAT32", None, None)
+        wide = self._counterpart(index, float(np.abs(value).max()) / LARGEST, is_stored=False)
+        to_float = self._file.new_operator("DEQUANTIZE", [stored], [restored], 3)
+        return wide, [to_float, self._quantize(restored, wide)]
+
+    def _quantize(self, source: int, target: int) -> Any:
+        return self._file.new_operator("QUANTIZE", [source], [target], QUANTIZE_VERSION)
+
+    def _scale(self, index: int) -> float:
+        return float(self._graph.tensors[index].quantization.scale[0])
 
     def _connect(self, operator: Any, inputs: list[int], source: int | None) -> None:
         """Give ``operator`` int16 ``inputs`` and outputs, in place.
@@ -108,13 +200,13 @@ class Int16Pass:
         The outputs have the scale of the tensor ``source``, if there is one.
         """
         kind = self._file.kind(operator)
-        if kind in CHANNELS:
+        if kind in WEIGHTS:
             self._use_int8_weights(inputs, kind)
         scale = None
         if kind in FIXED_SCALE:
             scale = OUTPUT_SCALE
         elif source is not None:
-            scale = float(self._graph.tensors[source].quantization.scale[0])
+            scale = self._scale(source)
         operator.inputs = inputs
         operator.outputs = [self._counterpart(int(i), scale) for i in operator.outputs]
         if kind in ("ADD", "SUB"):
@@ -131,11 +223,16 @@ class Int16Pass:
                 )
         return conversions
 
-    def _counterpart(self, index: int, scale: float | None = None) -> int:
-        """The int16 tensor of a float tensor, with the scale of its range if none is given."""
+    def _counterpart(
+        self, index: int, scale: float | None = None, *, is_stored: bool = True
+    ) -> int:
+        """The int16 tensor of a float tensor, with the scale of its range if none is given.
+
+        That of a constant is one too if ``is_stored``.
+        """
         if index in self._int16:
             return self._int16[index]
-        value = self._file.constant(self._graph.tensors[index])
+        value = self._file.constant(self._graph.tensors[index]) if is_stored else None
         if scale is None:
             low, high = self._ranges[index] if value is None else (value.min(), value.max())
             largest = max(abs(float(low)), abs(float(high))) or 1.0
@@ -148,7 +245,7 @@ class Int16Pass:
         return self._int16[index]
 
     def _add_tensor(
-        self, source: int, dtype: str, scale: Array, value: Array | None, axis: int = 0
+        self, source: int, dtype: str, scale: Array | None, value: Array | None, axis: int = 0
     ) -> int:
         """Add a tensor of the name and shape of ``source`` in another dtype."""
         tensor = self._graph.tensors[source]
@@ -158,7 +255,7 @@ class Int16Pass:
             dtype,
             tensor.shape,
             value=value,
-            quantization=self._file.quantization(scale, axis=axis),
+            quantization=None if scale is None else self._file.quantization(scale, axis=axis),
         )
 
     def _use_int8_weights(self, inputs: list[int], kind: str) -> None:
@@ -168,15 +265,23 @@ class Int16Pass:
         if key not in self._weights:
             value = self._file.constant(self._graph.tensors[inputs[1]])
             assert value is not None
-            axis = CHANNELS[kind] if per_channel else None
+            axis = WEIGHTS[kind] if per_channel else None
             integers, scale = quantize_symmetric(value, axis)
             index = self._add_tensor(inputs[1], "INT8", scale, integers, axis or 0)
             self._weights[key] = (index, scale)
         inputs[1], scale = self._weights[key]
-        if len(inputs) > 2 and inputs[2] >= 0:
-            bias = self._file.constant(self._graph.tensors[inputs[2]])
+        last = 3 if kind == "TRANSPOSE_CONV" else 2
+        if len(inputs) > last and inputs[last] >= 0:
+            bias = self._file.constant(self._graph.tensors[inputs[last]])
             assert bias is not None
-            input_scale = float(self._graph.tensors[inputs[0]].quantization.scale[0])
-            product = np.asarray(scale, np.float64) * input_scale
+            product = np.asarray(scale, np.float64) * self._scale(inputs[ACTIVATIONS[kind][0]])
             integers = np.rint(bias / product).astype(np.int64)
-            inputs[2] = self._add_tensor(inputs[2], "INT64", product.astype(np.float32), integers)
+            scales = product.astype(np.float32)
+            inputs[last] = self._add_tensor(inputs[last], "INT64", scales, integers)
+
+
+def _is_square(kind: str, operator: Any) -> bool:
+    """Whether an operator squares a value."""
+    if kind == "MUL":
+        return len({int(i) for i in operator.inputs}) == 1
+    return kind in ("SQUARE", "SQUARED_DIFFERENCE")

@@ -33,7 +33,9 @@ OPERATIONS: Mapping[str, Callable[[Any], Any]] = {
     "joined pooling": lambda x: ops.concatenate([_pooled(x * 0.8, 8), _pooled(x * 0.8, 4)], axis=1),
     "stacked pooling": lambda x: ops.stack([_pooled(x * 0.7, 8), _pooled(x * 0.6, 8)], axis=1),
     "joined resizing": lambda x: ops.concatenate([_resized(x * 0.5), _resized(x * 0.4)], axis=1),
-    "joined slice": lambda x: ops.concatenate([(x * SMALL)[:, :8], x[:, :8] ** 2 / 90], 1) + x * SMALL,
+    "joined slice": lambda x: (
+        ops.concatenate([(x * SMALL)[:, :8], x[:, :8] ** 2 / 90], 1) + x * SMALL
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -72,3 +73,36 @@ def test_small_weights_are_no_failure() -> None:
     small = SchemeSummary({"float32": {"ADD": 1}}, {"float32": 90})
     require_scheme(small, recipe_for("float16"))
     assert "no weight is large enough" in summary_sentence(small, recipe_for("float16"))
+
+
+@pytest.mark.parametrize(
+    ("operators", "more", "reason"),
+    [
+        ({"Gather": 2, "Reshape": 1}, {}, "only looks up, moves or selects values (Gather 2, "),
+        ({"RESHAPE": 1, "TRANSPOSE": 2}, {}, "values (TRANSPOSE 2, RESHAPE 1)."),
+        ({"Slice": 1}, {"recurrent": {"Loop": 1}}, "recurrent layers stay float32 (Loop 1)."),
+        ({"Where": 1, "Div": 1}, {}, "Quotients and the values that they are computed from stay"),
+        ({"LOG": 1, "MUL": 3}, {"exact": 4224}, "Spectra, and what leads from them to a logarithm"),
+        ({"SOFTMAX": 1}, {"notes": ("in float32: softmax (why)",)}, "In float32: softmax (why)."),
+        ({"Tanh": 1, "Reshape": 1}, {}, "These operators stay float32: Tanh 1, Reshape 1."),
+    ],
+)
+def test_the_reason_names_what_is_float(operators: Any, more: Any, reason: str) -> None:
+    summary = SchemeSummary({"float32": operators}, {}, **more)
+    with pytest.raises(ConversionError, match="no operator computes in int8") as caught:
+        require_scheme(summary, recipe_for("int8"))
+    assert reason in caught.value.message
+
+
+def test_a_loop_is_recurrent() -> None:
+    operators = {"Loop": 1, "Slice": 1}
+    contents = FileContents((), (), operators, {"float32": {"Slice": 1}}, {}, {})
+    assert summary_of(contents).recurrent == {"Loop": 1}
+
+
+def test_int16_constants_are_quantized() -> None:
+    """A large mask that is added to int16 scores is int16, as the kernel requires."""
+    masked = SchemeSummary({"int16": {"ADD": 1}}, {}, {"int16": 4096, "int8": 600})
+    require_scheme(masked, recipe_for("int16x8"))
+    with pytest.raises(ConversionError, match="13% of the weights are int8"):
+        require_scheme(replace(masked, operators={"int8": {"ADD": 1}}), recipe_for("int8"))

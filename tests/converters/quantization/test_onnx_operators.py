@@ -1,0 +1,79 @@
+"""Operators of ONNX that are quantized, against Keras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from quantized_models import CONVERTERS
+
+from edgeattn.file_structure.onnx import read_onnx
+from edgeattn.metrics import pairwise as metrics
+from edgeattn.runners import open_runner
+from edgeattn_converters.lowering.composed_operations import with_named_axes
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
+
+TENSOR = np.random.default_rng(3).normal(0, 0.3, (4, 6)).astype("float32")
+
+
+def computes_in(call: Any, shape: tuple[int, ...], scheme: str, path: Path, limit: float) -> Any:
+    """How the operators of the file compute, whose outputs have at least ``limit`` dB."""
+    x = keras.Input(shape, name="x")
+    model = keras.Model(x, call(x))
+    data = np.random.default_rng(5).uniform(-2, 2, (64, *shape)).astype("float32")
+    file = CONVERTERS["onnx"].convert(
+        model, interface_of(model), recipe_for(scheme), path, samples={"x": data}
+    )
+    (actual,) = open_runner(path, "onnx", file.inputs, file.outputs).run({"x": data}).values()
+    assert metrics.snr_db(model.predict(data, verbose=0), actual) > limit
+    return read_onnx(path.read_bytes()).computes_in
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        layers.EinsumDense("...x,xy->...y", 5),
+        lambda x: ops.einsum("...ab,bc->...ac", x, TENSOR),
+        lambda x: ops.einsum("...x,...y->...xy", x, x * 0.5),
+    ],
+    ids=["EinsumDense", "matrix", "outer"],
+)
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+def test_products_with_an_ellipsis_are_quantized(call: Any, scheme: str, tmp_path: Path) -> None:
+    counts = computes_in(call, (2, 7, 4), scheme, tmp_path / "model.onnx", 28)
+    assert {"MatMul", "Mul"} & set(counts[scheme.removesuffix("x8")])
+    assert "Einsum" not in counts.get("float32", {})
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "named"),
+    [
+        ("...x,xy->...y", [(None, 2, 4), (4, 5)], "abx,xy->aby"),
+        ("...ab,...bc->...ac", [(None, 3, 2, 4), (3, 4, 5)], "deab,ebc->deac"),
+        ("a...,...->a", [(2, 3, 4), (4,)], "abc,c->a"),
+        ("ab,bc->ac", [(2, 3), (3, 4)], None),
+        ("...a,...a->...", [(2, 1, 4), (2, 3, 4)], None),  # broadcasts
+    ],
+)
+def test_axes_are_named(equation: str, shapes: Any, named: str | None) -> None:
+    assert with_named_axes(equation, shapes) == named
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_transposed_convolution_in_int16(strides: int, tmp_path: Path) -> None:
+    layer = layers.Conv2DTranspose(5, 3, strides, bias_initializer="random_normal")
+    counts = computes_in(layer, (8, 8, 3), "int16x8", tmp_path / "model.onnx", 38)
+    assert counts["int16"]["ConvTranspose"] == 1
+
+
+def test_a_leaky_relu_in_int8(tmp_path: Path) -> None:
+    def call(x: Any) -> Any:
+        return layers.Conv1D(3, 2)(layers.LeakyReLU(0.2)(layers.Conv1D(8, 3)(x)))
+
+    counts = computes_in(call, (12, 4), "int8", tmp_path / "model.onnx", 25)
+    assert counts["int8"]["LeakyRelu"] == 1
