@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     return "".join(c if _is_safe(c) else ascii(c)[1:-1] for c in text)
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 sample`` or ``2,000 samples``; ``plural`` if it is not ``noun`` with an s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def _is_safe(character: str) -> bool:
     return character.isprintable() or unicodedata.category(character) == "Zs"
 

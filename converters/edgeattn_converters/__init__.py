@@ -21,7 +21,7 @@ from edgeattn.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from edgeattn.printable import join_lines
+from edgeattn.printable import counted, join_lines
 from edgeattn.process.worker import Worker
 from edgeattn.runners.arena import arena_bytes
 from edgeattn.schemes import MICRO
@@ -177,7 +177,7 @@ def convert_lengths(
     conversions = []
     with new_bundle(target, force=force) as folder:
         for steps in lengths:
-            progress.report(f"converting for {steps} time steps")
+            progress.report(f"converting for {counted(steps, 'time step')}")
             one = convert(
                 replace(source, time_steps=steps),
                 folder / length_folder(steps),

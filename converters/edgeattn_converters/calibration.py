@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn.errors import SampleError
+from edgeattn.printable import counted
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.states import sample_inputs
@@ -80,8 +81,8 @@ def read(
     notes = []
     if not usable.all():
         notes.append(
-            f"{(~usable).sum()} of {len(file)} calibration samples are not used: they are in the "
-            "reference"
+            f"not used for calibration, because the reference contains them: {(~usable).sum()} of "
+            f"{counted(len(file), 'sample')}"
         )
     selected = np.flatnonzero(usable)
     if len(selected) > MAX_SAMPLES:
@@ -92,7 +93,8 @@ def read(
     _check_tokens(specs, ranges, exceeded, path)
     if len(selected) < RECOMMENDED:
         notes.append(
-            f"only {len(selected)} calibration samples: at least {RECOMMENDED} are recommended"
+            f"only {counted(len(selected), 'calibration sample')}: at least {RECOMMENDED} are "
+            "recommended"
         )
     return Calibration(inputs, tuple(notes))
 

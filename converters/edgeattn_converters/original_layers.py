@@ -13,6 +13,7 @@ from edgeattn.frontend.numeric import PadSequences
 from edgeattn.frontend.values import as_strings
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_samples import as_json_bytes, read_raw_samples
+from edgeattn.printable import counted
 from edgeattn.samples.files import read_samples
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors, TensorSpec
@@ -94,8 +95,8 @@ def _given_inputs(
     prepared = read_samples(path, interface.inputs, ignore=source.ignore)
     if len(prepared) != len(samples):
         raise SampleError(
-            f"{path.name} has {len(prepared)} samples, and {Path(str(source.raw_samples)).name} "
-            f"has {len(samples)}.",
+            f"{path.name} has {counted(len(prepared), 'sample')}, and "
+            f"{Path(str(source.raw_samples)).name} has {len(samples)}.",
             hint="Beside --raw-samples, pass with --samples what the original preprocessing made "
             "of the same samples, in the same order.",
         )

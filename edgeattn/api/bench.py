@@ -17,6 +17,7 @@ from edgeattn.api.arguments import (
 from edgeattn.api.result import Result, number
 from edgeattn.api.sources import BundleLike, opened
 from edgeattn.errors import UsageError
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     from edgeattn.benchmark.latency import LatencyReport, LatencyResult
@@ -81,7 +82,7 @@ class BenchResult(Result):
 
     def _summary(self) -> str:
         count = len({item.artifact.label for item in self._results})
-        return f"{self.bundle.path.name}: {count} artifacts, {self.recommendation.short}"
+        return f"{self.bundle.path.name}: {counted(count, 'artifact')}, {self.recommendation.short}"
 
     @property
     def _results(self) -> Sequence[Any]:

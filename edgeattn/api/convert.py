@@ -27,6 +27,7 @@ from edgeattn.api.sources import (
 )
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -108,7 +109,7 @@ class ConversionResult(Result):
         labels = [
             item.label for made in self.conversions for item in made.bundle.manifest.artifacts
         ]
-        parts = [f"{self.path.name}: {self.verdict}", f"{len(labels)} artifacts"]
+        parts = [f"{self.path.name}: {self.verdict}", counted(len(labels), "artifact")]
         if len(self.conversions) == 1:
             parts.append(self.recommendation.short)
         return ", ".join(parts)

@@ -17,6 +17,7 @@ from edgeattn.api.sources import (
     keras_file,
 )
 from edgeattn.errors import BundleError, UnsupportedModelError
+from edgeattn.printable import counted
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,13 +49,13 @@ class InspectionResult(Result):
         document = self.document
         if self.kind == "bundle":
             count = len(document["artifacts"])
-            return f"bundle of {document['model']['file']}: {count} artifacts"
+            return f"bundle of {document['model']['file']}: {counted(count, 'artifact')}"
         if not document.get("loads", True):
             return f"{document['file']}: cannot be loaded: {document['reason']}"
         if self.kind != "keras":
             return f"{document['file']}: {self.kind}, {document['bytes']:,} bytes"
         attention = ", ".join(document["attention"]) or "none"
-        parameters = f"{document['parameters']:,} parameters"
+        parameters = counted(document["parameters"], "parameter")
         return f"{document['file']}: {parameters}, attention: {attention}"
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

@@ -12,6 +12,7 @@ from edgeattn.api.pictures import draw_map
 from edgeattn.api.result import Result
 from edgeattn.api.sources import BundleLike, SamplesLike, Workspace, opened, sample_file
 from edgeattn.errors import UsageError
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
@@ -57,7 +58,9 @@ class RunResult(Result):
 
     def _summary(self) -> str:
         names = ", ".join(self.outputs)
-        return f"{self.artifact.label} in {self.runtime}: {self.samples} samples, {names}"
+        return (
+            f"{self.artifact.label} in {self.runtime}: {counted(self.samples, 'sample')}, {names}"
+        )
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         return ["output", "shape", "dtype"], [

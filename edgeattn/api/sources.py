@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeGuard
 
 from edgeattn.api.arguments import StrPath, open_bundle
 from edgeattn.errors import UsageError
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -165,7 +166,7 @@ def sample_file(values: Any, workspace: Workspace, name: str) -> Path | None:
     if isinstance(values, tuple):
         if len(values) != 2:
             raise UsageError(
-                f"{name}: expected inputs and labels, received {len(values)} values.",
+                f"{name}: expected inputs and labels, received {counted(len(values), 'value')}.",
                 hint="Pass (inputs, labels), or a mapping of arrays by name.",
             )
         inputs, labels = values

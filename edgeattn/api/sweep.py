@@ -13,6 +13,7 @@ from edgeattn.api.result import Result
 from edgeattn.cluster import libraries
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     from edgeattn_converters.sweep.boards import BoardPools, DeviceSummary
@@ -71,7 +72,7 @@ class SweepResult(Result):
 
     def _summary(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
-        return f"{len(self.rows)} rows: {counts}" if counts else "no rows"
+        return f"{counted(len(self.rows), 'row')}: {counts}" if counts else "no rows"
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         header = ["model", "lowering", "format", "scheme", "data", "status", "verdict"]

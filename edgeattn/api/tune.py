@@ -28,6 +28,7 @@ from edgeattn.api.sources import (
 from edgeattn.cluster.libraries import DASK, require
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
+from edgeattn.printable import counted
 from edgeattn.schemes import MAX_DROP
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class TuneResult(Result):
         chosen = self.search.chosen
         return (
             f"{self.bundle.path.name}: {chosen.verdict}, {chosen.candidate.label}, "
-            f"{chosen.bytes or 0:,} bytes, {len(self.search.results)} candidates"
+            f"{chosen.bytes or 0:,} bytes, {counted(len(self.search.results), 'candidate')}"
         )
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

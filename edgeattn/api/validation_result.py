@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeattn.api.pictures import compare_maps
 from edgeattn.api.result import Result, number
 from edgeattn.api.sources import Workspace
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -106,7 +107,7 @@ class ValidationResult(Result):
     def _summary(self) -> str:
         count = len(self.artifacts)
         name = self.bundle.path.name
-        return f"{name}: {self.verdict}, {count} artifacts, {self.recommendation.short}"
+        return f"{name}: {self.verdict}, {counted(count, 'artifact')}, {self.recommendation.short}"
 
     def _table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         header = ["verdict", "format", "scheme", "max abs error", "runtime", "reason"]

@@ -20,6 +20,7 @@ from edgeattn.benchmark.comparison import (
 )
 from edgeattn.device.runtime_check import PASS
 from edgeattn.errors import DeviceError, EdgeattnError, RuntimeUnavailableError
+from edgeattn.printable import counted
 from edgeattn.process.limits import run_limits
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, check_host, send_files
@@ -78,7 +79,7 @@ class Board:
 
         Raises :class:`DeviceError` if the connection is lost.
         """
-        progress.report(f"measuring {len(artifacts)} artifacts on {self.target.name}")
+        progress.report(f"measuring {counted(len(artifacts), 'artifact')} on {self.target.name}")
         # Each block takes as long as the limit of a runtime at most; so long only if it hangs.
         timeout = CALL_TIMEOUT + SECONDS + run_limits().seconds
         reply, _ = self.connection.call_with_tensors(

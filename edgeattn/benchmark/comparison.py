@@ -21,6 +21,7 @@ from edgeattn import progress
 from edgeattn.benchmark.artifact_worker import ArtifactWorker
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.medians import median_interval, required_values
+from edgeattn.printable import counted
 from edgeattn.process.limits import RunLimits, limited_to
 from edgeattn.targets.on_device.session import ends_when_idle
 from edgeattn.targets.replies import line, parsing, text
@@ -93,7 +94,9 @@ def compare_latencies(
     with contextlib.ExitStack() as stack:
         recorders = []
         for number, artifact in enumerate(artifacts, 1):
-            progress.report(f"starting {number} of {len(artifacts)} artifacts to be timed")
+            progress.report(
+                f"starting {number} of {counted(len(artifacts), 'artifact')} to be timed"
+            )
             worker = stack.enter_context(target.start())
             recorders.append(_Recorder(ArtifactWorker(artifact, 1, worker, target.folder, inputs)))
         required = required_values(len(artifacts))
@@ -176,8 +179,8 @@ class _Recorder:
         reason = self._worker.reason
         if reason is None and len(self.rounds_ms) < required:
             reason = (
-                f"The board was throttled in {self.void} rounds. Cool it, check its power supply "
-                "and measure again."
+                f"The board was throttled in {counted(self.void, 'round')}. Cool it, check its "
+                "power supply and measure again."
             )
         return MedianLatency(
             tuple(self.rounds_ms), compared, self._worker.runtime, self.void, reason

@@ -20,6 +20,7 @@ from edgeattn import progress
 from edgeattn.benchmark.artifact_worker import ArtifactWorker, failure_code
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
+from edgeattn.printable import counted
 from edgeattn.targets.target import Target, identify
 
 # Runs that a percentile requires.
@@ -223,7 +224,9 @@ def _run_rounds(recorders: Sequence[_Recorder], runs: int, seconds: float) -> No
         ]
         for recorder in unfinished:
             completed = len(recorder.durations)
-            progress.report(f"{recorder.worker.artifact.label}: {completed} of {runs} runs")
+            progress.report(
+                f"{recorder.worker.artifact.label}: {completed} of {counted(runs, 'run')}"
+            )
             recorder.run_round(min(ROUND_RUNS, runs - completed))
         if not unfinished or time.monotonic() > end:
             return

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.printable import printable
+from edgeattn.printable import counted, printable
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, MICRO, SCHEMES
 
 if TYPE_CHECKING:
@@ -183,9 +183,9 @@ class Manifest:
         """The samples of the reference in words, such as ``64 samples (test.npz)``."""
         count, source = self.reference["samples"], self.reference["source"]
         if self.reference_kind == SYNTHETIC:
-            return f"{count} synthetic samples (no real samples were given)"
+            return f"{counted(count, 'synthetic sample')} (no real samples were given)"
         unused = ", not calibrated on" if self.reference_kind == CALIBRATION else ""
-        return f"{count} samples ({source}{unused})"
+        return f"{counted(count, 'sample')} ({source}{unused})"
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -11,7 +11,7 @@ from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
 from edgeattn.cli.terminal import styled_line
 from edgeattn.cli.values import Integer, Number
-from edgeattn.printable import Text, join_lines
+from edgeattn.printable import Text, counted, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.benchmark.latency import LatencyReport
@@ -156,7 +156,9 @@ def format_latency(report: LatencyReport, *, quiet: bool = False) -> Text:
         if result.reason:
             lines.append(f"{label}: {result.reason}")
         if result.void:
-            lines.append(f"{label}: {result.void} runs are void because the board was throttled.")
+            lines.append(
+                f"{label}: void because the board was throttled: {counted(result.void, 'run')}"
+            )
     if not quiet:
         lines += [
             "",

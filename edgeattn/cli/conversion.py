@@ -13,7 +13,7 @@ from edgeattn.cli.artifact_lines import (
     settling_command,
 )
 from edgeattn.cli.terminal import styled_line
-from edgeattn.printable import Text
+from edgeattn.printable import Text, counted
 from edgeattn.schemes import EXPERIMENTAL
 
 if TYPE_CHECKING:
@@ -28,14 +28,15 @@ def conversion_lines(conversion: Conversion, *, verbose: bool) -> Iterator[str]:
     manifest = conversion.bundle.manifest
     model, reference, reports = manifest.model, manifest.reference, conversion.report.artifacts
     yield (
-        f"{model['file']}: {model['parameters']:,} parameters, {output.size(model['bytes'])}, "
+        f"{model['file']}: {counted(model['parameters'], 'parameter')}, "
+        f"{output.size(model['bytes'])}, "
         f"saved by Keras {model['keras_version'] or 'of an unknown version'}"
     )
     yield from (styled_line(f"note: {note}") for note in model["notes"])
     yield from ("", _table(conversion), "")
     yield (
         f"Compared with Keras on {manifest.reference_samples} and "
-        f"{reference['edge_cases']} edge cases, run consecutively."
+        f"{counted(reference['edge_cases'], 'edge case')}, run consecutively."
     )
     if reference.get("lengths"):
         yield (

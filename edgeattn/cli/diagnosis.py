@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgeattn.cli import output
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     from edgeattn.diagnosis.diagnose import ArtifactDiagnosis
@@ -26,7 +27,8 @@ def format_lines(diagnoses: Sequence[ArtifactDiagnosis]) -> Iterator[str]:
         if item.diagnosis.remedy:
             yield item.diagnosis.remedy
         if item.comparison.unmatched:
-            yield f"Not compared: {item.comparison.unmatched} operators without a counterpart."
+            unmatched = counted(item.comparison.unmatched, "operator")
+            yield f"Not compared: {unmatched} without a counterpart."
         rows = [
             [
                 str(operator.position),

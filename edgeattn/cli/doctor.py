@@ -12,7 +12,7 @@ from edgeattn.device.advice import Advice
 from edgeattn.device.info import Device
 from edgeattn.device.runtime_check import RuntimeCheck
 from edgeattn.errors import UsageError
-from edgeattn.printable import Text, join_lines
+from edgeattn.printable import Text, counted, join_lines
 
 UNKNOWN = "unknown"
 # CPU features that decide which kernels a runtime selects; --json lists all features.
@@ -86,7 +86,10 @@ def format_text(
     celsius = device.temperature_c
     rows = [
         ["board", device.board or UNKNOWN],
-        ["processor", f"{device.cpu or UNKNOWN}, {device.cores} cores, {device.machine}"],
+        [
+            "processor",
+            f"{device.cpu or UNKNOWN}, {counted(device.cores, 'core')}, {device.machine}",
+        ],
         ["CPU features", " ".join(features) or "none relevant to the runtimes"],
         ["memory", _memory(device)],
         ["system", f"{device.os or UNKNOWN}, {device.libc}, Python {device.python}"],

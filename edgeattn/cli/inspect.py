@@ -9,6 +9,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
 from edgeattn.cli.terminal import styled_line
+from edgeattn.printable import counted
 
 
 @click.command("inspect", cls=Command)
@@ -46,7 +47,7 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
     from edgeattn.bundle.manifest import Manifest
 
     model = bundle["model"]
-    yield f"Bundle of {model['file']}, {model['parameters']:,} parameters"
+    yield f"Bundle of {model['file']}, {counted(model['parameters'], 'parameter')}"
     for artifact in bundle["artifacts"][:1]:
         yield from _tensor_lines(artifact)
     attended = model.get("attended", {})
@@ -57,7 +58,8 @@ def _bundle_lines(bundle: dict[str, Any]) -> Iterator[str]:
     ]
     yield output.table(["format", "scheme", "size", "path"], rows, right=(2,))
     edge_cases = bundle["reference"]["edge_cases"]
-    yield f"reference: {Manifest.from_json(bundle).reference_samples}, {edge_cases} edge cases"
+    samples = Manifest.from_json(bundle).reference_samples
+    yield f"reference: {samples}, {counted(edge_cases, 'edge case')}"
     if bundle.get("config"):
         yield f"options from {bundle['config']['file']}: {', '.join(bundle['config']['options'])}"
     yield from (item["problem"] for item in bundle["artifacts"] if "problem" in item)
@@ -85,7 +87,7 @@ def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
     yield from _tensor_lines(model)
     rows = [[item["name"], item["class"], f"{item['parameters']:,}"] for item in model["layers"]]
     yield output.table(["layer", "class", "parameters"], rows, right=(2,))
-    yield f"{model['parameters']:,} parameters"
+    yield counted(model["parameters"], "parameter")
     attended = model["attended"]
     maps = (f"{name}{_inputs_of(attended.get(name))}" for name in model["attention"])
     yield f"attention: {', '.join(maps) or 'none'}"

@@ -7,6 +7,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
 from edgeattn.errors import UsageError
+from edgeattn.printable import counted
 
 
 @click.command("pack", cls=Command)
@@ -93,6 +94,6 @@ def _write_c_array(
         output.echo(
             f"Wrote {target}: {HEADER}, {SOURCE}",
             f"{artifact.label}: {array.flash_bytes:,} bytes of flash, {array.arena_bytes:,} bytes "
-            f"of RAM for the arena, {len(array.operators)} kinds of operators",
+            f"of RAM for the arena, {counted(len(array.operators), 'kind')} of operators",
         )
     return 0

@@ -13,6 +13,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
 from edgeattn.errors import EdgeattnError, UsageError
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     import io
@@ -195,7 +196,7 @@ def _lines(result: RunResult, *, quiet: bool) -> list[str]:
         [name, "x".join(map(str, array.shape)), str(array.dtype), _first_values(array)]
         for name, array in result.outputs.items()
     ]
-    summary = f"{result.artifact.label} in {result.runtime}, {result.samples} samples"
+    summary = f"{result.artifact.label} in {result.runtime}, {counted(result.samples, 'sample')}"
     table = output.table(["output", "shape", "dtype", "first values"], rows)
     return [table] if quiet else [summary, table]
 

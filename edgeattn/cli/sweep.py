@@ -12,7 +12,7 @@ from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
 from edgeattn.cli.values import Integer
 from edgeattn.errors import UsageError
-from edgeattn.printable import Text, join_lines
+from edgeattn.printable import Text, counted, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.api.sweep import SweepResult
@@ -139,8 +139,8 @@ def as_text(result: SweepResult) -> Text:
         if len(shown) > LISTED:
             lines.append(f"and {len(shown) - LISTED} more")
         lines.append(
-            f"{_bundles(summary.bundles)}: {stored} stored, {summary.selected} would be computed, "
-            f"{_duration(summary.estimate_s)}."
+            f"{counted(summary.bundles, 'bundle')}: {stored} stored, {summary.selected} would be "
+            f"computed, {_duration(summary.estimate_s)}."
         )
         return join_lines(lines)
     failed = {
@@ -154,12 +154,12 @@ def as_text(result: SweepResult) -> Text:
     lines += [f"{label}: no result: {error.message}" for label, error in summary.errors.items()]
     counts = ", ".join(f"{count} {name}" for name, count in result.counts.items())
     lines.append(
-        f"{_bundles(summary.bundles)}: {stored} stored before, {summary.done} computed, "
+        f"{counted(summary.bundles, 'bundle')}: {stored} stored before, {summary.done} computed, "
         f"{summary.remaining} remaining."
     )
-    lines.append(f"{len(result.rows)} rows: {counts or 'none'}")
+    lines.append(f"{counted(len(result.rows), 'row')}: {counts or 'none'}")
     if result.changes is not None:
-        lines.append(f"{len(result.changes)} differences from the earlier table:")
+        lines.append(f"{counted(len(result.changes), 'difference')} from the earlier table:")
         for change in result.changes[:LISTED]:
             old, new = ("-" if value is None else value for value in (change.old, change.new))
             lines.append(f"{change.label}: {change.column}: {old} -> {new}")
@@ -176,10 +176,6 @@ def as_text(result: SweepResult) -> Text:
         if devices.rows:
             lines.append(f"Table of the boards: {summary.results}/devices.parquet")
     return join_lines(lines)
-
-
-def _bundles(count: int) -> str:
-    return f"{count} bundle" if count == 1 else f"{count} bundles"
 
 
 def _duration(seconds: float | None) -> str:

@@ -11,7 +11,7 @@ from edgeattn.cli import options, output
 from edgeattn.cli.command import Command, recorded_options
 from edgeattn.cli.terminal import styled_line
 from edgeattn.cli.values import Choice, Integer
-from edgeattn.printable import Text, join_lines
+from edgeattn.printable import Text, counted, join_lines
 
 if TYPE_CHECKING:
     from edgeattn_converters.tuning.tune import TuningResult
@@ -152,8 +152,8 @@ def as_text(result: TuningResult, *, table: bool) -> Text:
     if table:
         converted = [item for item in result.results if item.bytes is not None]
         lines += [
-            f"{len(result.results)} candidates: {len(converted)} converted, "
-            f"{sum(item.passed for item in converted)} pass.",
+            f"{counted(len(result.results), 'candidate')}: {len(converted)} converted, "
+            f"{sum(item.passed for item in converted)} passed.",
             "",
             "Candidates that no other beats in size, score and latency at once:",
             _table(result),

@@ -15,7 +15,7 @@ from edgeattn.cli.artifact_lines import (
 from edgeattn.cli.bundle_comparison import comparison_lines
 from edgeattn.cli.terminal import styled_line
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN
-from edgeattn.printable import Text, join_lines
+from edgeattn.printable import Text, counted, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.api.validation_result import ValidationResult
@@ -68,7 +68,8 @@ def verdict_text(result: ValidationResult, command: str, *, quiet: bool) -> Text
     if on_data:
         task = next(item.task for item in on_data if item.task is not None)
         lines.append(
-            f"On {task.source} ({task.samples:,} samples), compared with {task.reference_name}:"
+            f"On {task.source} ({counted(task.samples, 'sample')}), compared with "
+            f"{task.reference_name}:"
         )
     lines.append(output.table([*header, "runtime"], rows, right=right))
     for item in artifacts:
@@ -108,7 +109,9 @@ def _reference_line(bundle: Bundle, artifacts: Sequence[ArtifactReport]) -> str:
         if all(item.stages[stage] == NOT_RUN for item in artifacts)
     ]
     manifest = bundle.manifest
-    on = f"{manifest.reference_samples} and {manifest.reference['edge_cases']} edge cases"
+    on = (
+        f"{manifest.reference_samples} and {counted(manifest.reference['edge_cases'], 'edge case')}"
+    )
     expected = manifest.reference.get("expected", "Keras")
     if any(item.data for item in artifacts):
         errors = [error for item in artifacts if (error := item.reference_error) is not None]
@@ -171,7 +174,7 @@ def _score_lines(tasks: Tasks) -> list[str]:
     ]
     title = "Task" if several else f"Task: {subjects.pop()}"
     return [
-        f"{title} on {first.source} ({results[0][1].samples:,} samples)",
+        f"{title} on {first.source} ({counted(results[0][1].samples, 'sample')})",
         f"Reference: {first.reference_name}",
         output.table(header, rows, right=range(len(header))[-7:]),
     ]

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeattn.printable import counted
+
 ROOT = Path("/")
 # Bits of the throttling flags of a Raspberry Pi's firmware. Bit n is set while the condition
 # lasts, bit n + 16 if it has occurred since boot.
@@ -77,8 +79,7 @@ class Device:
     @property
     def summary(self) -> str:
         """Board, processor, cores and operating system, as far as they are known."""
-        cores = f"{self.cores} core" + "s" * (self.cores != 1)
-        known = (self.board, self.cpu, cores, self.machine, self.os)
+        known = (self.board, self.cpu, counted(self.cores, "core"), self.machine, self.os)
         return ", ".join(dict.fromkeys(text for text in known if text))
 
     @property

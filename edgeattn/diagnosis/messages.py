@@ -10,6 +10,7 @@ from edgeattn.diagnosis import causes
 from edgeattn.diagnosis.graph import DATA_MOVEMENT
 from edgeattn.diagnosis.results import GraphComparison, OperatorComparison
 from edgeattn.metrics.verdict import PASS
+from edgeattn.printable import counted
 
 # Causes that only a faulty file or runtime can have.
 FAULTS = (causes.WEIGHTS, causes.ATTRIBUTES, causes.OFFSET, causes.UNEXPLAINED)
@@ -262,13 +263,12 @@ def _no_faulty_operator(comparison: Comparison) -> Diagnosis:
     steps = sum(operator.recurrent for operator in graphs.operators)
     recurrent = f", {steps} of them in steps of a recurrence," if steps else ""
     return Diagnosis(
-        f"No single operator is faulty. The rounding errors of {len(graphs.operators)} operators"
-        f"{recurrent} add up to an SNR of {output_db:.0f} dB; outputs require {limit_db:.0f} dB."
-        + listing,
+        "No single operator is faulty. The rounding errors of "
+        f"{counted(len(graphs.operators), 'operator')}{recurrent} add up to an SNR of "
+        f"{output_db:.0f} dB; outputs require {limit_db:.0f} dB." + listing,
         remedy,
     )
 
 
 def _count(number: float, noun: str) -> str:
-    rounded = max(1, round(number))
-    return f"{rounded:,} {noun}{'' if rounded == 1 else 's'}"
+    return counted(max(1, round(number)), noun)

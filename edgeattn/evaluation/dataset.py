@@ -20,6 +20,7 @@ import numpy as np
 from edgeattn import progress
 from edgeattn.evaluation.keras_reference import KERAS
 from edgeattn.metrics.constant_outputs import is_varied
+from edgeattn.printable import counted
 from edgeattn.samples.labels import LabelSummary
 from edgeattn.tensors import Array, Tensors
 
@@ -136,7 +137,7 @@ class InMemoryDataset:
         parts: dict[str, list[Array]] = {output: [] for output in self.labels}
         for batch in self.batches():
             done = batch.number * BATCH_SIZE
-            progress.report(f"running {name}: {done:,} of {len(self):,} samples")
+            progress.report(f"running {name}: {done:,} of {counted(len(self), 'sample')}")
             outputs = predict(batch.inputs)
             for output, arrays in parts.items():
                 arrays.append(np.asarray(outputs[output]))

@@ -26,6 +26,7 @@ from edgeattn.evaluation.measurements import Measurements
 from edgeattn.evaluation.results import TaskReport
 from edgeattn.evaluation.shards import Shard, ShardResult, ShardRunner, ShardWork
 from edgeattn.metrics.limits import Check, Limit
+from edgeattn.printable import counted
 from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.tensors import Tensors
 
@@ -306,7 +307,7 @@ class _Progress:
 
     def show(self, done: int) -> None:
         total = len(self._dataset)
-        text = f"{self._dataset.source}: {done:,} of {total:,} samples"
+        text = f"{self._dataset.source}: {done:,} of {counted(total, 'sample')}"
         if done > self._first:
             pace = (time.monotonic() - self._start) / (done - self._first)
             text += f", {_duration(pace * (total - done))} left"

@@ -16,6 +16,7 @@ from edgeattn.bundle.manifest import sha256
 from edgeattn.errors import SampleError
 from edgeattn.evaluation.dataset import Batch, InMemoryDataset, batch_size, main_outputs
 from edgeattn.evaluation.keras_reference import KERAS, Keras
+from edgeattn.printable import counted
 from edgeattn.samples.files import SampleFile, Samples, open_samples
 from edgeattn.samples.fingerprints import hashes_of, row_hashes
 from edgeattn.samples.labels import LabelSummary, check_labels, label_arrays
@@ -124,8 +125,8 @@ def open_dataset(path: Path, bundle: Bundle, ignore: Collection[str] = ()) -> Fi
         shape = file.labels[name].shape
         if not shape or shape[0] != len(file):
             raise SampleError(
-                f"{path.name} has {len(file)} samples, and the labels {name!r} of output "
-                f"{output!r} have the shape {shape}.",
+                f"{path.name} has {counted(len(file), 'sample')}, and the labels {name!r} of "
+                f"output {output!r} have the shape {shape}.",
                 hint="Give one label per sample.",
             )
     rows = batch_size(artifact, {name: array.shape for name, array in file.inputs.items()})
@@ -174,7 +175,9 @@ def _read(file: SampleFile, rows: int, arrays: Mapping[str, str], bundle: Bundle
     hashes: list[Array] = []
     shared, first, varied = 0, None, False
     for number, part in enumerate(file.batches(rows)):
-        progress.report(f"reading {file.path.name}: {number * rows:,} of {len(file):,} samples")
+        progress.report(
+            f"reading {file.path.name}: {number * rows:,} of {counted(len(file), 'sample')}"
+        )
         for output, labels in _labels(part, arrays).items():
             of_batch = LabelSummary.of(labels)
             facts[output] = facts[output] | of_batch if output in facts else of_batch
@@ -196,18 +199,18 @@ def _notes(file: SampleFile, contents: _Contents) -> tuple[str, ...]:
     count, source, excluded = len(file), file.path.name, len(contents.excluded)
     if excluded == count:
         raise SampleError(
-            f"The artifacts were calibrated on all {count} samples in {source}.",
+            f"The artifacts were calibrated on every sample in {source} ({count}).",
             hint="Give samples that were not used for calibration.",
         )
     notes = []
     if excluded:
         notes.append(f"{excluded} of {count} samples excluded, used for calibration")
     if contents.shared:
-        notes.append(f"{contents.shared} of {count} samples are also in the bundle's reference")
+        notes.append(f"samples that the bundle's reference contains: {contents.shared} of {count}")
     if contents.repeated:
         notes.append(
-            f"{contents.repeated} of {count} samples repeat others; the intervals of the task "
-            "assume that samples are independent"
+            f"samples that repeat others: {contents.repeated} of {count}; the intervals of the "
+            "task assume that samples are independent"
         )
     return tuple(notes)
 

@@ -13,6 +13,7 @@ from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output
 from edgeattn.metrics.limits import Check, Limit, checks_of, holds_for_every_sample, limits_for
 from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
+from edgeattn.printable import counted
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ class Measurements:
         for name, metrics in self._metrics[label].items():
             if self._left_out[name]:
                 yield (
-                    f"{int(self._left_out[name]):,} of {samples:,} samples ({source}) are left "
-                    f"out for {name!r}: {name_of} gives NaN"
+                    f"left out for {name!r}, because {name_of} gives NaN: "
+                    f"{int(self._left_out[name]):,} of {counted(samples, 'sample')} ({source})"
                 )
             elif metrics.empty and all_outputs:
                 yield f"{name!r} of {label} was not compared on {source}: {name_of} has none"

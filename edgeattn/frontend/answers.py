@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgeattn.errors import ArtifactError, UsageError
+from edgeattn.printable import counted
 from edgeattn.tensors import Array, Specs, Tensors
 
 Json = dict[str, Any]
@@ -61,14 +62,15 @@ class Answer:
         classes = 2 if size == 1 and self.kind == "classification" else size
         if self.labels and len(self.labels) != classes:
             raise UsageError(
-                f"{len(self.labels)} labels for the {classes} classes of the output {spec.name}.",
+                f"Output {spec.name} has {classes} classes. Received: "
+                f"{counted(len(self.labels), 'label')}.",
                 hint="Pass one label for each class, in the order of the outputs.",
             )
         for name in ("scale", "offset"):
             if len(getattr(self, name)) not in (1, size):
                 raise UsageError(
-                    f"answer: {name} has {len(getattr(self, name))} values for the {size} values "
-                    f"of the output {spec.name}."
+                    f"answer: {name} has {counted(len(getattr(self, name)), 'value')}, and the "
+                    f"output {spec.name} has {size}."
                 )
 
 

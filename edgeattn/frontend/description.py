@@ -19,6 +19,7 @@ from edgeattn.frontend.fields import Table, parse_table, table_of
 from edgeattn.frontend.text_files import read_lines
 from edgeattn.frontend.values import as_array, as_numbers
 from edgeattn.frontend.windows import Window
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 
 FRONTEND = "frontend.json"
@@ -101,7 +102,7 @@ class FrontEnd:
         readings = self.window.block(as_numbers(value))
         if len(readings) != self.window.length:
             raise SampleError(
-                f"A window has {self.window.length} readings; received {len(readings)}."
+                f"A window has {counted(self.window.length, 'reading')}; received {len(readings)}."
             )
         return self.window.normalized(readings)
 

@@ -11,6 +11,7 @@ from edgeattn.errors import SampleError
 from edgeattn.frontend.hashing import farmhash_64, siphash_64
 from edgeattn.frontend.numeric import Encoding, encode
 from edgeattn.frontend.values import as_integers, as_strings, check_size, encoded
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 
 LookupEncoding = Literal["int", "one_hot", "multi_hot", "count", "tf_idf"]
@@ -72,7 +73,7 @@ class Vocabulary:
                 raise ValueError("idf_weights need output_mode = 'tf_idf'")
             return None
         if len(weights) != tokens:
-            raise ValueError(f"{len(weights)} idf_weights for {tokens} tokens")
+            raise ValueError(f"{len(weights)} idf_weights for {counted(tokens, 'token')}")
         values = np.asarray(weights, "float64")
         padded = np.zeros(self.depth)
         padded[:front] = values.mean()

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.frontend.values import MAX_VALUES, as_integers, as_numbers, check_size
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 
 # The smallest deviation that Keras divides by: keras.backend.epsilon().
@@ -53,7 +54,9 @@ class Normalization:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.variance) or not self.mean:
-            raise ValueError(f"mean has {len(self.mean)} values and variance {len(self.variance)}")
+            raise ValueError(
+                f"mean has {counted(len(self.mean), 'value')} and variance {len(self.variance)}"
+            )
         if any(value < 0 for value in self.variance):
             raise ValueError("variance has a negative value")
         if 0 in self.axis:
@@ -78,7 +81,8 @@ class Normalization:
             shape = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
             if np.prod(shape) != mean.size:
                 raise SampleError(
-                    f"Received values of shape {x.shape} to normalize with {mean.size} means."
+                    f"Received values of shape {x.shape} to normalize with "
+                    f"{counted(mean.size, 'mean')}."
                 )
             mean, deviation = mean.reshape(shape), deviation.reshape(shape)
         return x * deviation + mean if self.invert else (x - mean) / deviation

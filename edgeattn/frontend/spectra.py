@@ -19,6 +19,7 @@ from edgeattn.frontend.transforms import (
     transform,
 )
 from edgeattn.frontend.values import as_numbers, as_rows
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 
 Output = Literal["magnitude", "power", "real_imag"]
@@ -62,7 +63,9 @@ class Stft:
         if self.center:
             half = self.fft_length // 2
             if x.shape[-1] <= half:
-                raise SampleError(f"The signal has {x.shape[-1]} values, not over {half}.")
+                raise SampleError(
+                    f"The signal has {counted(x.shape[-1], 'value')}, not over {half}."
+                )
             x = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(half, half)], mode="reflect")
         parts = frames(x, self.fft_length, self.sequence_stride) * self._window
         return transform(parts, self.fft_length, self.output)

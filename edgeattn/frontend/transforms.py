@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeattn.errors import SampleError
 from edgeattn.frontend.values import MAX_VALUES, check_size
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 
 _COSINES = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "blackman": (0.42, 0.5, 0.08)}
@@ -35,7 +36,8 @@ def frames(signal: Array, length: int, step: int) -> Array:
     """Parts of ``length`` along the last axis, ``step`` apart: ``(..., frames, length)``."""
     if signal.shape[-1] < length:
         raise SampleError(
-            f"The signal has {signal.shape[-1]} values, fewer than one frame of {length}."
+            f"The signal has {counted(signal.shape[-1], 'value')}, fewer than one frame of "
+            f"{length}."
         )
     count = 1 + (signal.shape[-1] - length) // step
     signal = np.ascontiguousarray(signal)

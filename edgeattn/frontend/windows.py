@@ -9,6 +9,7 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.frontend.numeric import EPSILON
 from edgeattn.frontend.values import check_size
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 
 
@@ -42,7 +43,8 @@ class Window:
         if values.shape[1:] == shape and values.ndim == len(shape) + 1:
             return values
         raise SampleError(
-            f"A reading has {self.columns or 1} values; received the shape {values.shape}.",
+            f"A reading has {counted(self.columns or 1, 'value')}; received the shape "
+            f"{values.shape}.",
             hint="Set columns in [window] to the number of values of a reading.",
         )
 

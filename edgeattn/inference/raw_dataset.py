@@ -14,6 +14,7 @@ from edgeattn.frontend.description import FrontEnd
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_samples import Sample, samples_of_arrays
 from edgeattn.inference.stream import numbered_lines
+from edgeattn.printable import counted
 from edgeattn.samples.labels import TARGETS
 from edgeattn.samples.npz import read_npz, write_npz
 from edgeattn.samples.states import sample_inputs
@@ -83,7 +84,7 @@ def _read_lines(
     for name, values in labels.items():
         if len(values) != len(samples):
             raise SampleError(
-                f"{path.name}: {len(values)} of {len(samples)} lines have {name!r}.",
+                f"{path.name}: {name!r} is in {len(values)} of {counted(len(samples), 'line')}.",
                 hint="Give one label per sample.",
             )
     return samples, {name: _array(path, name, values) for name, values in labels.items()}

@@ -15,6 +15,7 @@ from edgeattn.errors import SampleError
 from edgeattn.frontend.description import FrontEnd
 from edgeattn.inference.decimal_rows import decimal_rows
 from edgeattn.inference.stream import MALFORMED, MAX_LINE, line_blocks, malformed_line, numbered
+from edgeattn.printable import counted
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs
 
@@ -154,7 +155,7 @@ def _read_wav(source: io.BufferedReader, front_end: FrontEnd) -> Iterator[Array]
                 )
             if file.getnchannels() != _channels(front_end):
                 raise SampleError(
-                    f"The sound has {file.getnchannels()} channels; the model takes "
+                    f"The sound has {counted(file.getnchannels(), 'channel')}; the model takes "
                     f"{_channels(front_end)}.",
                     hint="Convert it, for example with: sox in.wav -c 1 out.wav",
                 )

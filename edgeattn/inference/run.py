@@ -16,6 +16,7 @@ from edgeattn.inference.load import first_available
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_stream import read_raw_blocks
 from edgeattn.inference.stream import read_stream
+from edgeattn.printable import counted
 from edgeattn.process.worker import Worker
 from edgeattn.runners import Runner
 from edgeattn.runners.isolated import IsolatedRunner
@@ -86,7 +87,7 @@ def run_samples(
         specs = sample_specs(runner.artifact, source)
         samples = read_samples(source, specs, allow_non_finite=options.allow_non_finite)
         stateful = StatefulRunner(runner) if options.carry_states else runner
-        progress.report(f"running {runner.artifact.label}: {len(samples):,} samples")
+        progress.report(f"running {runner.artifact.label}: {counted(len(samples), 'sample')}")
         outputs = stateful.run(samples.inputs)
     if not options.allow_non_finite:
         check_outputs(outputs, runner.outputs)
@@ -240,7 +241,7 @@ def _no_answer(model: RawModel) -> SampleError:
     if window is None or not model.count:
         return _empty_stream()
     return SampleError(
-        f"The stream has {model.count} readings, and a window has {window.length}.",
+        f"The stream has {counted(model.count, 'reading')}, and a window has {window.length}.",
         hint="Send at least as many readings as a window has.",
     )
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgeattn.metrics.merging import Mergeable, Rule
+from edgeattn.printable import counted
 from edgeattn.tensors import Array, Tensors
 
 # Values that differ by less than this share of the largest magnitude are the same: float32 has
@@ -67,5 +68,7 @@ def is_varied(inputs: Tensors) -> bool:
 
 def constant_output(output: str, name: str, source: str, samples: int, other: str = "") -> str:
     """The warning about an output of ``name`` that is the same for all samples of ``source``."""
-    text = f"output {output!r} of {name} is the same for all {samples:,} samples ({source})"
+    text = (
+        f"output {output!r} of {name} is the same for all {counted(samples, 'sample')} ({source})"
+    )
     return f"{text}, that of {other} is not" if other else text

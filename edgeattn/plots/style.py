@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.files import atomic_write
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 
 # Okabe and Ito, "Color Universal Design", 2008.
@@ -143,7 +144,8 @@ def labels(tokens: Sequence[object] | None, length: int, name: str = "tokens") -
     texts = [str(token) for token in tokens]
     if len(texts) != length:
         raise UsageError(
-            f"{name} should have {length} elements, one for each step. Received: {len(texts)}."
+            f"{name} should have {counted(length, 'element')}, one for each step. Received: "
+            f"{len(texts)}."
         )
     return texts
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.limits import Check
+from edgeattn.printable import counted
 from edgeattn.report.attended_inputs import Attended
 from edgeattn.report.map_section import MapSection, map_section
 from edgeattn.report.number_formats import format_number
@@ -106,10 +107,11 @@ def _error_histograms(
             errors = got.astype(np.float64) - want.astype(np.float64)
         largest = float(np.max(np.abs(errors), initial=0.0))
         caption = (
-            f"Errors of output {spec.name} on {len(want)} samples: {errors.size:,} values, "
+            f"Errors of output {spec.name} on {counted(len(want), 'sample')}: "
+            f"{counted(errors.size, 'value')}, "
             f"max abs error {format_number(largest)}."
         )
         exact = int((errors == 0).sum())
         if exact:
-            caption += f" {exact:,} exact values are not drawn."
+            caption += f" Not drawn: {counted(exact, 'exact value')}."
         yield Figure(histogram(errors, caption), caption)

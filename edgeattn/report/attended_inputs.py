@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeattn.printable import counted
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def attended_inputs(
         (only,) = known
         whole = _drawable(only, values[only])
         shape = "×".join(map(str, values[only].shape[1:]))
-        notes.append(f"The map has {keys} keys for the whole input {only} ({shape}).")
+        notes.append(f"The map has {counted(keys, 'key')} for the whole input {only} ({shape}).")
         numbers = [] if whole is None else [whole]
     return AttendedInputs(
         values[tokens[0]] if len(tokens) == 1 else None,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeattn.benchmark.document import COLUMNS, place
+from edgeattn.printable import counted
 from edgeattn.report.svg_figures import Figure, LatencyPoint, latency_plot
 from edgeattn.validation.report import ArtifactReport, Report
 
@@ -45,7 +46,7 @@ def latency_section(report: Report, bench: Mapping[str, Any] | None) -> LatencyS
         return None
     machine = place(bench)
     threads = ", ".join(
-        f"{count} thread" + "s" * (count != 1)
+        counted(count, "thread")
         for count in sorted({item["threads"] for item in measured.values()})
     )
     caption = (

@@ -7,6 +7,7 @@ import numpy as np
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.metrics.pairwise import max_abs_error
+from edgeattn.printable import counted
 from edgeattn.report.attended_inputs import Attended, AttendedInputs, attended_inputs
 from edgeattn.report.input_panels import input_panel
 from edgeattn.report.number_formats import format_number
@@ -176,7 +177,7 @@ def _draw_head(maps: _HeadMaps, rank: str, row: int, head: int, error: float) ->
     names = None if tokens is None else _token_names(tokens[first:last], maps.vocabulary)
     caption = f"Map {maps.name}" + (f", head {head + 1}" if maps.has_heads else "")
     caption += (
-        f": the {rank} of {len(maps.expected)} samples, number {row}, "
+        f": the {rank} of {counted(len(maps.expected), 'sample')}, number {row}, "
         f"max abs error {format_number(error)}."
     )
     if last - first < steps:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from edgeattn.bundle.bundle import Bundle
-from edgeattn.printable import printable
+from edgeattn.printable import counted, printable
 from edgeattn.report.artifact_section import artifact_section
 from edgeattn.report.check_descriptions import CHECKS, describe, percent_of_limit, title
 from edgeattn.report.comparison_section import comparison_section
@@ -174,6 +174,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "counted": counted,
         "number": format_number,
         "size": format_size,
         "check_title": title,

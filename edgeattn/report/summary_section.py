@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgeattn.printable import counted
 from edgeattn.report.number_formats import format_number, format_size
 from edgeattn.report.task_section import score_text
 
@@ -47,8 +48,7 @@ def _latency(
 
 def latency_text(milliseconds: float, threads: int | None, machine: str) -> str:
     """``0.12 ms with 1 thread on pi@raspberrypi``."""
-    plural = "s" if threads != 1 else ""
-    count = f" with {threads} thread{plural}" if threads else ""
+    count = f" with {counted(threads, 'thread')}" if threads else ""
     return f"{format_number(milliseconds)} ms{count} on {machine}"
 
 

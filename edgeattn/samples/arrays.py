@@ -22,6 +22,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from edgeattn.errors import SampleError, first_line
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 
 NPY_MAGIC = b"\x93NUMPY"
@@ -245,7 +246,8 @@ class _CsvReader:
         width = self._array.shape[1]
         if table.shape != (stop - start, width):
             raise ValueError(
-                f"rows {start} to {stop - 1} have {table.shape[1]} numbers instead of {width}"
+                f"rows {start} to {stop - 1} have {counted(table.shape[1], 'number')} instead of "
+                f"{width}"
             )
         return table
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn.errors import SampleError
+from edgeattn.printable import counted
 from edgeattn.samples.arrays import ArrayFile, csv_array, npy_array, npz_members
 from edgeattn.samples.input_conversion import check_shape, fit, infer_dtype
 from edgeattn.samples.labels import TARGETS, unused_arrays
@@ -248,6 +249,7 @@ def _open_csv(path: Path, spec: TensorSpec) -> ArrayFile:
     width = math.prod(axis for axis in spec.shape[1:] if axis is not None)
     if array.shape[1] != width:
         raise SampleError(
-            f"Rows of {path} have {array.shape[1]} numbers; input {spec} requires {width}."
+            f"Rows of {path} have {counted(array.shape[1], 'number')}; input {spec} requires "
+            f"{width}."
         )
     return array

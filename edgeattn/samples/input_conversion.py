@@ -57,8 +57,8 @@ def _not_finite(array: Array, spec: TensorSpec, first: int) -> SampleError:
     invalid = ~np.isfinite(array)
     row, *indices = (int(index) for index in np.argwhere(invalid)[0])
     return SampleError(
-        f"Input {spec.name}: {int(invalid.sum())} values are NaN or infinite, the first at "
-        f"{(first + row, *indices)}.",
+        f"Input {spec.name} has values that are NaN or infinite, the first at "
+        f"{(first + row, *indices)} ({int(invalid.sum())} in all).",
         hint="Remove or repair these samples.",
     )
 

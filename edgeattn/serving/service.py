@@ -51,7 +51,7 @@ class Service:
         if self.draining:
             raise busy("The service is ending.")
         if not self._slots.acquire(blocking=False):
-            raise busy(f"{self.options.max_requests} requests are in progress.")
+            raise busy(f"Requests in progress: {self.options.max_requests}, the limit.")
         try:
             with self._lock:
                 self._running += 1

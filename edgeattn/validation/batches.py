@@ -25,6 +25,7 @@ import numpy as np
 from edgeattn.errors import ArtifactError
 from edgeattn.metrics import pairwise
 from edgeattn.metrics.limits import LIMITS, Check, Limit, Limits, limits_for
+from edgeattn.printable import counted
 from edgeattn.tensors import Array, Tensors
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run_batches(
         try:
             outputs.append(runner.run(batch, (size,)))
         except ArtifactError as error:
-            return BatchRuns(error=f"In batches of {size} samples: {error.message}")
+            return BatchRuns(error=f"In batches of {counted(size, 'sample')}: {error.message}")
         rows.append(order)
     return BatchRuns(tuple(rows), tuple(outputs))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeattn.metrics.limits import json_number
 from edgeattn.metrics.verdict import FAIL, INCONCLUSIVE, NOT_RUN, PASS
+from edgeattn.printable import counted
 from edgeattn.validation.changes import (
     ATTENTION,
     ERROR,
@@ -124,8 +125,7 @@ class BundleComparison:
     def summary(self) -> str:
         """``no regression from old.edge``, as part of a sentence."""
         count = len(self.regressions)
-        plural = "s" if count > 1 else ""
-        return f"{count or 'no'} regression{plural} from {self.old}"
+        return f"{counted(count, 'regression') if count else 'no regression'} from {self.old}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -209,7 +209,7 @@ def _changes(old: ArtifactReport, new: ArtifactReport, basis: Basis) -> Iterator
     yield Change(SIZE, *sizes, growth(*sizes), limits.size)
     for (measured, threads), medians in basis.latencies.items():
         if measured == label:
-            detail = f"{threads} thread{'s' if threads > 1 else ''}"
+            detail = counted(threads, "thread")
             yield Change(LATENCY, *medians, growth(*medians), limits.latency, detail)
     scores = {} if old.task is None else {item.output: item for item in old.task.results}
     for result in () if new.task is None else new.task.results:

@@ -16,6 +16,7 @@ import numpy as np
 from edgeattn.errors import ArtifactError
 from edgeattn.metrics import pairwise
 from edgeattn.metrics.limits import Check, Limit, Limits, limits_for
+from edgeattn.printable import counted
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact
@@ -68,20 +69,20 @@ def length_checks(
         chosen = limits_for(artifact.scheme, spec.name, limits)
         errors: list[tuple[float, str | None]] = []
         for steps, arrays in lengths.items():
-            result = results[steps]
+            result, at = results[steps], f"at {counted(steps, 'step')}"
             if isinstance(result, str):
-                errors.append((np.inf, f"at {steps} steps: {result}"))
+                errors.append((np.inf, f"{at}: {result}"))
                 continue
             want, got = arrays[key], result.get(spec.name)
             if got is None or want.shape != got.shape:
-                errors.append((np.inf, f"at {steps} steps the shape is another one"))
+                errors.append((np.inf, f"{at} the shape is another one"))
                 continue
             want, got = pairwise.mask_equal_non_finite(want, got)
             if is_map:
                 value = pairwise.max_abs_error(want, got) / chosen.attention_max_abs
             else:
                 value = _output_error(want, got, chosen)
-            errors.append((float(value), f"at {steps} steps"))
+            errors.append((float(value), at))
         value, detail = max(errors, key=lambda item: np.nan_to_num(item[0], nan=np.inf))
         stage = "attention" if is_map else "numbers"
         yield Check(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.metrics.verdict import NOT_RUN, PASS
-from edgeattn.printable import printable
+from edgeattn.printable import counted, printable
 
 if TYPE_CHECKING:
     from edgeattn.bundle.manifest import Artifact, Manifest
@@ -113,8 +113,8 @@ class Recommendation:
     def _why(self, candidate: Candidate) -> str:
         size = f"{candidate.artifact.bytes / 1000:,.1f} kB"
         if self.criterion == LATENCY:
-            plural = "s" if candidate.threads != 1 else ""
-            threads = f" with {candidate.threads} thread{plural}" if candidate.threads else ""
+            count = candidate.threads
+            threads = f" with {counted(count, 'thread')}" if count else ""
             threads += f" on {self.timed_on}" if self.timed_on else ""
             passes = "passes" if self.all_timed else "was timed and passes"
             best = f"the fastest that {passes}: median {candidate.p50_ms:.3g} ms{threads}, {size}"
@@ -160,7 +160,7 @@ def recommend_reported(
         data = manifest.reference_samples
         if report.data is not None and report.task is not None:
             expected = report.task.reference_name
-            data = f"{report.task.samples:,} samples ({report.task.source})"
+            data = f"{counted(report.task.samples, 'sample')} ({report.task.source})"
         milliseconds, threads = (latencies or {}).get(report.artifact.label, (None, None))
         candidates.append(
             Candidate(

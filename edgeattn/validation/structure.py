@@ -185,8 +185,7 @@ def _count_differences(artifact: Artifact, contents: FileContents, size: int) ->
         listed, counted = (sum(count.get(dtype, {}).values()) for count in counts)
         if listed != counted:
             differences.append(
-                f"the manifest has {listed} operators that compute in {dtype}, the file has "
-                f"{counted}"
+                f"the manifest has {listed} {dtype} in computes_in, the file has {counted}"
             )
     return differences
 

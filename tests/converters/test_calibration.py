@@ -48,7 +48,9 @@ def test_samples_in_the_reference_are_excluded(tmp_path: Path) -> None:
     values = _values(120)
     loaded = calibration.read(_save(tmp_path, values), INTERFACE, {"x": values[:7]})
     np.testing.assert_array_equal(loaded.inputs["x"], values[7:])
-    assert loaded.notes == ("7 of 120 calibration samples are not used: they are in the reference",)
+    assert loaded.notes == (
+        "not used for calibration, because the reference contains them: 7 of 120 samples",
+    )
 
 
 def test_all_samples_are_in_the_reference(tmp_path: Path) -> None:

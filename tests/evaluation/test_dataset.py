@@ -153,7 +153,7 @@ def test_calibration_samples_are_excluded_and_counted(bundle, data):
     assert len(dataset) == COUNT - 30
     assert dataset.notes == ("30 of 400 samples excluded, used for calibration",)
     np.savez(data, x=x[:30], y=np.zeros(30, int))
-    with pytest.raises(SampleError, match="calibrated on all 30 samples"):
+    with pytest.raises(SampleError, match="calibrated on every sample in"):
         read_dataset(data, calibrated)
 
 
@@ -161,7 +161,7 @@ def test_samples_of_the_reference_are_noted(bundle, tmp_path):
     x = artifacts.samples(7)
     np.savez(tmp_path / "d.npz", x=x, y=np.zeros(7, int))
     assert read_dataset(tmp_path / "d.npz", bundle).notes == (
-        "7 of 7 samples are also in the bundle's reference",
+        "samples that the bundle's reference contains: 7 of 7",
     )
 
 
@@ -170,7 +170,7 @@ def test_repeated_samples_are_noted(bundle, tmp_path):
     x = np.tile(artifacts.samples(9) + 100, (40, *[1] * (artifacts.samples(9).ndim - 1)))
     np.savez(tmp_path / "d.npz", x=x, y=np.zeros(len(x), int))
     assert read_dataset(tmp_path / "d.npz", bundle).notes == (
-        "351 of 360 samples repeat others; the intervals of the task assume that samples are "
+        "samples that repeat others: 351 of 360; the intervals of the task assume that samples are "
         "independent",
     )
 

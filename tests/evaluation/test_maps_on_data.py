@@ -175,7 +175,7 @@ def test_samples_on_which_keras_gives_nan_are_left_out_and_counted(bundle, tmp_p
     report = evaluated(bundle, dataset, right)
     assert report.verdict == "pass"
     assert report.warnings == (
-        f"{count} of 200 samples (some.npz) are left out for 'score': Keras gives NaN",
+        f"left out for 'score', because Keras gives NaN: {count} of 200 samples (some.npz)",
     )
     assert {item.task.results[0].samples for item in report.artifacts} == {COUNT - count}
 

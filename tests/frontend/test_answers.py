@@ -118,10 +118,14 @@ def test_an_output_that_is_not_finite_has_no_answer():
 @pytest.mark.parametrize(
     ("answer", "size", "message"),
     [
-        (Answer(labels=LABELS), 2, "3 labels for the 2 classes of the output score"),
-        (Answer(labels=LABELS), 1, "3 labels for the 2 classes"),
+        (Answer(labels=LABELS), 2, "Output score has 2 classes. Received: 3 labels."),
+        (Answer(labels=LABELS), 1, "Output score has 2 classes. Received: 3 labels."),
         (Answer(output="other"), 2, "no output 'other'. Its outputs: score"),
-        (Answer(kind="regression", scale=(1.0, 2.0)), 3, "scale has 2 values for the 3 values"),
+        (
+            Answer(kind="regression", scale=(1.0, 2.0)),
+            3,
+            "scale has 2 values, and the output score has 3",
+        ),
     ],
 )
 def test_an_answer_that_does_not_fit_the_model(answer, size, message):

@@ -56,7 +56,7 @@ def test_windows_in_arrays(tmp_path):
         ('{"y": 1}', "line 2: the sample has no input 'words'"),
         ('["a", "b"]', "line 2 is not a JSON object"),
         ('{"x": ["a"', "line 2 is not JSON"),
-        ('{"x": ["a", "b"]}', "1 of 2 lines have 'y'"),
+        ('{"x": ["a", "b"]}', "'y' is in 1 of 2 lines"),
         ('{"x": ["a", "b"], "y": [1]}', "the values of 'y' differ in length"),
         ('{"x": ["a", "b"], "y": null}', "'y' has values that are not numbers"),
         ('{"x": ["a"], "y": 1}', "data.jsonl, sample 2: "),

@@ -476,8 +476,8 @@ def test_a_page_with_many_maps_stays_small(bundle, monkeypatch):
         for artifact in bundle.manifest.artifacts
     ]
     text = page.render(bundle, Report(tuple(items)))
-    assert text.count("only the 2 of 60 maps with the largest errors are drawn") == 2
-    assert text.count("only the 1 of 8 heads with the largest errors are drawn") == 4
+    assert text.count("the maps with the largest errors are drawn: 2 of 60.") == 2
+    assert text.count("the heads with the largest errors are drawn: 1 of 8.") == 4
     # Those with the largest errors.
     assert "<h4>59</h4>" in text
     assert "<h4>58</h4>" in text

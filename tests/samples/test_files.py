@@ -365,7 +365,9 @@ def test_no_samples(tmp_path):
 def test_values_that_are_not_finite(tmp_path, value):
     values = VALUES.copy()
     values[4, 2, 1] = values[4, 2, 0] = value
-    with pytest.raises(SampleError, match=r"2 values are NaN .* first at \(4, 2, 0\)"):
+    with pytest.raises(
+        SampleError, match=r"NaN or infinite, the first at \(4, 2, 0\) \(2 in all\)"
+    ):
         read_samples(as_npy(tmp_path, values), [X])
 
 

@@ -171,7 +171,7 @@ def test_differing_counts_are_named(tmp_path: Path) -> None:
         "cell_clips": ([0.5], "has cell_clips [0.5], the file has []"),
         "computes_in": (
             {"int8": {"TANH": 7}, "float32": {}},
-            "has 7 operators that compute in int8, the file has 6",
+            "has 7 int8 in computes_in, the file has 6",
         ),
     }
     entry = next(item for item in earlier_entries() if item["path"] == "model.int8.tflite")

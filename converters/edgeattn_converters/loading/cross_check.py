@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn_converters.loading import config_inspection
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import (
@@ -62,7 +63,8 @@ def compare_with_stock_loader(
         return ()
     if len(actual) != len(expected):
         return (
-            f"{loader} opens this file too, with {len(expected)} outputs instead of {len(actual)}.",
+            f"{loader} opens this file too, with {counted(len(expected), 'output')} instead of "
+            f"{len(actual)}.",
         )
     error = max(map(_relative_error, actual, expected), default=0.0)
     if error <= TOLERANCE:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import SampleError, UsageError
+from edgeattn.printable import counted
 from edgeattn.tensors import Array, Specs, Tensors
 from edgeattn_converters.tracing.trace import Interface
 
@@ -25,7 +26,7 @@ def named_arrays(data: Any, names: list[str], what: str) -> dict[str, Array]:
     values = list(data) if isinstance(data, list | tuple) else [data]
     if len(values) != len(names):
         raise UsageError(
-            f"{what} has {len(values)} arrays instead of {len(names)}.",
+            f"{what} has {counted(len(values), 'array')} instead of {len(names)}.",
             hint=f"Pass a list of arrays for {', '.join(names)}.",
         )
     return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
@@ -94,8 +95,8 @@ def checked_labels(arrays: Tensors, count: int) -> Tensors:
     for name, value in arrays.items():
         if not value.ndim or len(value) != count:
             raise SampleError(
-                f"Output {name}: y has {len(value) if value.ndim else 0} labels for {count} "
-                "samples.",
+                f"Output {name}: y has {counted(len(value) if value.ndim else 0, 'label')} for "
+                f"{counted(count, 'sample')}.",
                 hint="Pass one label per sample.",
             )
         if value.dtype.kind == "f" and not np.isfinite(value).all():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeattn.errors import UsageError
+from edgeattn.printable import counted
 from edgeattn.tensors import Tensors
 from edgeattn_converters.quantization_aware.options import FineTuningOptions
 
@@ -53,7 +54,8 @@ def _by_output(loss: Any, names: list[str]) -> dict[str, Any]:
     elif isinstance(loss, list | tuple):
         if len(loss) != len(names):
             raise UsageError(
-                f"There are {len(loss)} losses for {len(names)} outputs.",
+                f"Received {counted(len(loss), 'loss', 'losses')} for "
+                f"{counted(len(names), 'output')}.",
                 hint="Pass one for each output, or None for outputs without labels.",
             )
         items = dict(zip(names, loss, strict=True))

@@ -10,6 +10,7 @@ import numpy as np
 from edgeattn.bundle.manifest import CALIBRATION, SAMPLES, SYNTHETIC
 from edgeattn.errors import OutputError, SampleError
 from edgeattn.inference.raw_samples import RAW
+from edgeattn.printable import counted
 from edgeattn.samples import files as sample_files
 from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.npz import write_npz
@@ -197,8 +198,8 @@ def _row_notes(source: Source, rows: UsableRows) -> list[str]:
     missing = len(source) - len(rows.samples)
     if source.kind != SYNTHETIC and missing:
         notes.append(
-            f"Keras itself has no finite outputs for {missing} of {len(source)} samples in "
-            f"{source.name}, which are not compared"
+            f"Keras itself has no finite outputs for {missing} of "
+            f"{counted(len(source), 'sample')} in {source.name}, which are not compared"
         )
     if not rows.stable:
         notes.append(
@@ -212,8 +213,9 @@ def _size_notes(usable: UsableRows, rows: UsableRows) -> list[str]:
     if len(rows.all) == len(usable.all):
         return []
     return [
-        f"The reference has {len(rows.samples)} samples and {len(rows.all) - len(rows.samples)} "
-        f"edge cases, of {len(usable.samples)} and {len(usable.all) - len(usable.samples)}, "
+        f"The reference has {counted(len(rows.samples), 'sample')} and "
+        f"{counted(len(rows.all) - len(rows.samples), 'edge case')}, of "
+        f"{len(usable.samples)} and {len(usable.all) - len(usable.samples)}, "
         "because inputs and outputs are large"
     ]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from edgeattn import progress
 from edgeattn.errors import EdgeattnError, UsageError
+from edgeattn.printable import counted
 from edgeattn_converters.sweep.execution import CONVERTED, FAILED
 from edgeattn_converters.sweep.jobs import Job, jobs_of, jobs_where
 from edgeattn_converters.sweep.plan import read_plan
@@ -124,7 +125,7 @@ def sweep(url: str, options: SweepOptions = SweepOptions()) -> SweepSummary:
                         errors[outcome.job.label] = outcome.error
                     documents |= {item["key"]: item for item in outcome.documents}
                     done += outcome.error is None
-                    progress.report(f"{done} of {len(selected)} bundles")
+                    progress.report(f"{done} of {counted(len(selected), 'bundle')}")
                 store.write(_table(jobs, documents), TABLE)
     return SweepSummary(
         results=plan.results,

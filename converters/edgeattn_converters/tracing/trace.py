@@ -248,7 +248,7 @@ def _concrete(
         for name, value, shape in zip(names, values, declared_shapes(model, result), strict=False):
             if not value.shape.is_compatible_with([batch, *shape[1:]]):
                 raise UnsupportedModelError(
-                    f"Output {name!r} has the shape {tuple(value.shape)} for {batch} sample(s): "
+                    f"Output {name!r} has the shape {tuple(value.shape)} for a batch of {batch}: "
                     "its first axis is not that of the samples.",
                     hint="Return one result for each sample.",
                 )

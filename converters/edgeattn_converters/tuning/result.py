@@ -12,6 +12,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import REFERENCE, Artifact, Manifest, write_manifest
 from edgeattn.frontend.description import FRONTEND
 from edgeattn.metrics.verdict import INCONCLUSIVE
+from edgeattn.printable import counted
 from edgeattn_converters.recipes import ALL, RECIPES, default_schemes
 from edgeattn_converters.tuning.evaluation import CandidateEvaluator
 from edgeattn_converters.tuning.latency import TIMED
@@ -80,7 +81,9 @@ def untried_candidates(
     passing = [result for result in results if result.passed]
     not_timed = sum(result.p50_ms is None and not result.unmeasured for result in passing)
     if options.aim == "latency" and not_timed:
-        untried.append((f"latency of {not_timed} others", f"only {TIMED['latency']} are timed"))
+        untried.append(
+            (f"latency of {counted(not_timed, 'other')}", f"only {TIMED['latency']} are timed")
+        )
     untried += [
         (f"latency of {result.candidate.label}", result.unmeasured.rstrip("."))
         for result in results

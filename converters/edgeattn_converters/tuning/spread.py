@@ -17,6 +17,7 @@ from edgeattn.cluster.scheduler import open_cluster
 from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 from edgeattn.evaluation.dataset import InMemoryDataset
 from edgeattn.metrics.limits import Limit
+from edgeattn.printable import counted
 from edgeattn_converters.options import ModelSource
 from edgeattn_converters.tuning.evaluation import (
     CandidateEvaluator,
@@ -111,7 +112,7 @@ def evaluate_on_dask(
                 if content is not None:
                     (evaluator.folder / result.artifact["path"]).write_bytes(content)
                 store.add(result, True)
-                progress.report(f"{number} of {len(missing)} candidates")
+                progress.report(f"{number} of {counted(len(missing), 'candidate')}")
 
 
 def _request(

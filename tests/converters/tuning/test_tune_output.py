@@ -52,7 +52,7 @@ def test_the_result_in_python(complete: TuningResult, tmp_path: Path) -> None:
     result = TuneResult(complete, Path("model.h5"), Workspace())
     assert (result.verdict, result.exit_code) == ("pass", 0)
     assert repr(result) == (
-        "<TuneResult model.tuned.edge: pass, tflite dynamic_int8, 2,000 bytes, 1 candidates>"
+        "<TuneResult model.tuned.edge: pass, tflite dynamic_int8, 2,000 bytes, 1 candidate>"
     )
     assert result.to_dict()["chosen"]["bytes"] == 2000
     assert "<td>tflite dynamic_int8</td><td>2.0</td><td>0.7500</td>" in result._repr_html_()

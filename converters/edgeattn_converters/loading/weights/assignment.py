@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn_converters.loading.config_inspection import Config, layer_name
 from edgeattn_converters.loading.migrate.context import safe_name
 
@@ -40,8 +41,8 @@ class Assignment:
         """Assign values to the variables of a layer in order."""
         if len(variables) != len(values):
             raise UnsupportedModelError(
-                f"Layer {layer.name!r} has {len(variables)} weight arrays, the file contains "
-                f"{len(values)}: {[value.shape for value in values]}.",
+                f"Layer {layer.name!r} has {counted(len(variables), 'weight array')}, the file "
+                f"contains {len(values)}: {[value.shape for value in values]}.",
                 hint=MISMATCH,
             )
         for variable, value in zip(variables, values, strict=True):
@@ -64,8 +65,8 @@ class Assignment:
         ]
         if missing:
             raise UnsupportedModelError(
-                f"The file has no weights for {len(missing)} of {len(self._model.weights)} "
-                f"variables, such as {missing[0]!r}.",
+                f"The file has no weights for {len(missing)} of "
+                f"{counted(len(self._model.weights), 'variable')}, such as {missing[0]!r}.",
                 hint="Save the whole trained model: model.save('model.keras')",
             )
 

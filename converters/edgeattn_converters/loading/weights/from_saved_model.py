@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
@@ -33,7 +34,8 @@ def _assign_model(
     ]
     if len(by_index) != len(layers):
         raise UnsupportedModelError(
-            f"The model has {len(layers)} layers with weights, the folder has {len(by_index)}.",
+            f"The model has {counted(len(layers), 'layer')} with weights, the folder has "
+            f"{len(by_index)}.",
             hint=SAVE_AS_FILE,
         )
     for index, (item, layer) in zip(sorted(by_index), layers, strict=True):

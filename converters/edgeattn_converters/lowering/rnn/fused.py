@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import ConversionError, UnsupportedModelError
+from edgeattn.printable import counted
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering.rnn.recurrence import Cell, Recurrence, RecurrenceLowering
@@ -90,7 +91,7 @@ class FusedLSTM:
                     operator.opcodeIndex = code
                     _write(file, graph, operator, pending.pop(name), clearing=self._clearing)
         if pending:
-            raise ConversionError(f"The converter lost {len(pending)} fused operators.")
+            raise ConversionError(f"The converter lost {counted(len(pending), 'fused operator')}.")
         _drop_subgraphs(file.model, self._cells)
 
 

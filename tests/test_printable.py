@@ -1,0 +1,79 @@
+"""Text for terminals and pages: numbers with nouns, and names that cannot control the terminal."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgeattn.printable import counted, join_lines, printable
+
+ROOT = Path(__file__).parents[1]
+# What results, tables, reports and progress messages count; messages that compare a number with
+# another one ("2 inputs instead of 1") do not occur with a single one.
+NOUNS = (
+    *("artifact", "bundle", "candidate", "check", "core", "edge case", "kind", "operator"),
+    *("parameter", "prediction", "reading", "row", "run", "sample", "thread", "time step"),
+)
+# The number is never 1, or the verb would have to agree with it too.
+EXCEPTIONS = {
+    "{len(self.conversions)} bundles",
+    "{count} samples excluded",
+    "{self.needed_samples} samples would",
+    "{total} operators compute",
+    "{file.getframerate()} samples per",
+    "{SAMPLES} seeded samples",
+    "{worker.state.nthreads} threads",
+    "{' and '.join(map(str, sorted(counts)))} rows",
+}
+
+
+def test_counted():
+    assert counted(1, "sample") == "1 sample"
+    assert counted(0, "sample") == "0 samples"
+    assert counted(2000, "edge case") == "2,000 edge cases"
+    assert [counted(n, "loss", "losses") for n in (1, 2)] == ["1 loss", "2 losses"]
+
+
+def texts_after_numbers(source: str) -> Iterator[str]:
+    """``{expression} text`` for every value in a formatted string that text follows."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            for value, text in zip(node.values, node.values[1:], strict=False):
+                if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant):
+                    yield f"{{{ast.unparse(value.value)}}}{text.value}"
+
+
+def without_counted(texts: Iterator[str]) -> list[str]:
+    pattern = re.compile(rf"^\{{(?!counted).*\}} ((?!are|has)\w+ )?({'|'.join(NOUNS)})s\b( \w+)?")
+    found = [match[0] for text in texts if (match := pattern.match(text))]
+    return [item for item in found if not any(item.startswith(known) for known in EXCEPTIONS)]
+
+
+def test_forms_without_counted_are_found():
+    source = "f'{len(x)} artifacts', f'{n:,} of {m:,} samples', f'{a} is 2 samples'"
+    assert without_counted(texts_after_numbers(source)) == ["{len(x)} artifacts", "{m} samples"]
+
+
+@pytest.mark.parametrize("package", ["edgeattn", "converters"])
+def test_numbers_of_one_have_a_singular(package):
+    found = {
+        path.name: texts
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if (texts := without_counted(texts_after_numbers(path.read_text("utf-8"))))
+    }
+    assert not found
+
+
+def test_templates_of_the_report_count_with_the_filter():
+    for path in (ROOT / "edgeattn" / "report" / "templates").iterdir():
+        found = re.findall(rf"\}}\}} ({'|'.join(NOUNS)})s\b", path.read_text("utf-8"))
+        assert not found, path.name
+
+
+def test_control_characters_become_escapes():
+    assert printable("a\x1b[2J\nb") == "a\\x1b[2J\\nb"
+    assert join_lines(["a\nb", "c"]) == "a\\nb\nc"
