@@ -51,7 +51,8 @@ def draw(options: Experiment, model: keras.Model, x: np.ndarray) -> None:
         "largest weight": one_hot[weights.argmax(axis=1)],
         "maximum": one_hot[x[:, :, 0].argmax(axis=1)],
     }
-    plots.save(plots.panels(maps, title="Finding the maximum"), options.folder / "find_max.png")
+    figure = plots.panels(maps, title="Finding the maximum", shared_scale=True)
+    plots.save(figure, options.folder / "find_max.png")
 
 
 if __name__ == "__main__":
