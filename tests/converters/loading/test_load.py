@@ -415,6 +415,9 @@ NUMBERS = np.array([[5, 7], [6, 5], [7, 7]])
             lambda: layers.TextVectorization(vocabulary=["red", "blue"], output_mode="multi_hot"),
             WORDS[:, :1],
         ),
+        (lambda: layers.Hashing(5, output_mode="one_hot"), WORDS),
+        (lambda: layers.Hashing(5, output_mode="multi_hot"), WORDS),
+        (lambda: layers.Hashing(5, output_mode="count", mask_value="red"), WORDS),
     ],
 )
 def test_encoded_words_have_a_number_for_unknown_ones(
@@ -445,18 +448,53 @@ def test_a_model_without_its_lookup_is_not_compared_with_the_stored_one(tmp_path
     np.testing.assert_allclose(loaded.model(lookup(raw)), model(raw), atol=1e-6)
 
 
-def test_raw_samples_after_a_cut_are_refused_with_what_to_pass(tmp_path: Path) -> None:
-    inputs = keras.Input((2,), dtype="string", name="raw")
-    words = layers.StringLookup(vocabulary=["red", "blue"], name="words")(inputs)
-    model = keras.Model(inputs, layers.Flatten()(layers.Embedding(4, 3)(words)))
+CUT_LAYERS: dict[str, tuple[Any, Any, str, str]] = {
+    "words": (
+        lambda: layers.StringLookup(vocabulary=["red", "blue"], name="cut"), WORDS,
+        "cut (?, 2) int64", "the device must look up the values in the vocabulary",
+    ),
+    "encoded words": (
+        lambda: layers.StringLookup(
+            vocabulary=["red", "blue"], output_mode="multi_hot", name="cut"
+        ),
+        WORDS, "cut (?, 3) float32", "look up the values and encode them (mode multi_hot)",
+    ),
+    "numbers": (
+        lambda: layers.IntegerLookup(vocabulary=[5, 7], name="cut"), NUMBERS, "cut (?, 2) int64",
+        "the device must look up the values in the vocabulary",
+    ),
+    "encoded numbers": (
+        lambda: layers.IntegerLookup(vocabulary=[5, 7], output_mode="one_hot", name="cut"),
+        NUMBERS, "cut (?, 2, 3) float32", "encode them (mode one_hot)",
+    ),
+    "text": (
+        lambda: layers.TextVectorization(
+            vocabulary=["red", "blue"], output_sequence_length=4, name="cut"
+        ),
+        WORDS[:, :1], "cut (?, 4) int64", "turn text into word indices",
+    ),
+    "hashes": (
+        lambda: layers.Hashing(3, name="cut"), WORDS, "cut (?, 2) int64", "hash the values into 3",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CUT_LAYERS)
+def test_raw_samples_after_a_cut_are_refused_with_what_to_pass(kind: str, tmp_path: Path) -> None:
+    build, values, needed, task = CUT_LAYERS[kind]
+    dtype = "string" if values.dtype.kind == "U" else "int64"
+    inputs = keras.Input(values.shape[1:], dtype=dtype, name="raw")
+    cut = build()(inputs)
+    hidden = layers.Embedding(4, 3)(cut) if "int64" in needed else layers.Dense(3)(cut)
+    model = keras.Model(inputs, layers.Flatten()(hidden))
     model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "samples.npz", raw=WORDS)
+    np.savez(tmp_path / "samples.npz", raw=values)
     source = ModelSource(str(tmp_path / "model.keras"), samples=str(tmp_path / "samples.npz"))
     options = ConversionOptions(schemes=("float32",)).to_json()
     with pytest.raises(SampleError) as error:
         tasks.write_reference(source.to_json(), options, str(tmp_path))
-    assert "words (?, 2) int64" in str(error.value.hint)
-    assert "the device must look up the values in the vocabulary" in str(error.value.hint)
+    for text in (needed, task, "Pass raw inputs with --raw-samples"):
+        assert text in str(error.value.hint)
 
 
 def test_input_shape_of_a_sequential_built_from_data(tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""Weights of a file whose layers have other names than those of the architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+
+def _towers(K: Any, name: Callable[[str], str]) -> Any:
+    """Two branches with weights of the same shapes."""
+    a, b = K.Input((4,), name=name("a")), K.Input((4,), name=name("b"))
+    x = K.layers.Dense(4, activation="tanh", name=name("left"))(a)
+    y = K.layers.Dense(4, activation="relu", name=name("right"))(b)
+    x, y = (K.layers.Dense(4, name=name(k))(value) for k, value in (("left2", x), ("right2", y)))
+    z = K.layers.Dense(4, name=name("skip"))(a)
+    joined = K.layers.Concatenate(name=name("joined"))([y, x, z])
+    return K.Model([a, b], K.layers.Dense(2, name=name("out"))(joined))
+
+
+def _nested(K: Any, name: Callable[[str], str]) -> Any:
+    """Moving averages inside a nested model, and two directions."""
+    inputs = K.Input((5, 4), name=name("i"))
+    inner = K.Sequential(
+        [
+            K.Input((5, 4)),
+            K.layers.Dense(4, name=name("first")),
+            K.layers.BatchNormalization(name=name("norm")),
+            K.layers.Dense(4, name=name("last")),
+        ],
+        name=name("inner"),
+    )
+    both = K.layers.Bidirectional(K.layers.LSTM(3, name=name("lstm")), name=name("both"))
+    return K.Model(inputs, K.layers.Dense(3, name=name("out"))(both(inner(inputs))))
+
+
+def _transformer(K: Any, name: Callable[[str], str]) -> Any:
+    inputs = K.Input((5,), name=name("i"))
+    words = K.layers.Embedding(9, 4, name=name("words"))(inputs)
+    heads = K.layers.MultiHeadAttention(2, 3, name=name("heads"))(words, words)
+    h = K.layers.Add(name=name("sum"))([words, heads])
+    h = K.layers.LayerNormalization(name=name("norm"))(h)
+    h = K.layers.GlobalAveragePooling1D(name=name("mean"))(h)
+    return K.Model(inputs, K.layers.Dense(3, name=name("out"))(h))
+
+
+def _convolutions(K: Any, name: Callable[[str], str]) -> Any:
+    inputs = K.Input((8, 8, 3), name=name("i"))
+    h = K.layers.SeparableConv2D(4, 3, name=name("separable"))(inputs)
+    h = K.layers.BatchNormalization(name=name("norm"))(h)
+    h = K.layers.DepthwiseConv2D(3, name=name("depthwise"))(h)
+    h = K.layers.PReLU(name=name("slope"))(h)
+    h = K.layers.Flatten(name=name("flat"))(h)
+    return K.Model(inputs, K.layers.Dense(3, name=name("out"))(h))
+
+
+def _equal_layers(K: Any, name: Callable[[str], str]) -> Any:
+    layers = [K.layers.Dense(4, activation="tanh", name=name(f"dense{k}")) for k in range(4)]
+    return K.Sequential([K.Input((4,), name=name("i")), *layers])
+
+
+MODELS = {
+    "towers": _towers,
+    "nested": _nested,
+    "transformer": _transformer,
+    "convolutions": _convolutions,
+    "equal layers": _equal_layers,
+}
+CASES = [
+    *((kind, "keras 3") for kind in MODELS),
+    ("nested", "keras 2"),
+    ("towers", "keras 2"),
+    ("transformer", "function"),
+    ("convolutions", "function"),
+]
+
+
+@pytest.mark.parametrize(("kind", "architecture"), CASES)
+def test_weights_are_assigned_in_order(kind: str, architecture: str, tmp_path: Path) -> None:
+    """The file is of Keras 2, the architecture JSON of Keras 2 or 3, or a function."""
+    build, generator = MODELS[kind], np.random.default_rng(9)
+    model = build(tf_keras, lambda name: f"old_{name}")
+    model.set_weights([generator.uniform(0, 0.8, w.shape) for w in model.get_weights()])
+    path = tmp_path / "weights.h5"
+    model.save_weights(path)
+    if architecture == "function":
+        (tmp_path / "build.py").write_text(
+            f"import keras\n\nTEXT = {_new(kind).to_json()!r}\n\n"
+            "def build():\n    return keras.models.model_from_json(TEXT)\n"
+        )
+        option = f"{tmp_path / 'build.py'}:build"
+    else:
+        option = str(tmp_path / "architecture.json")
+        library = keras if architecture == "keras 3" else tf_keras
+        Path(option).write_text(_new(kind, library).to_json())
+    loaded = load_model(audit_file(path), architecture=option)
+    if kind == "transformer":
+        inputs = [generator.integers(0, 9, (6, 5))]
+    else:
+        inputs = [generator.normal(size=(6, *t.shape[1:])).astype("float32") for t in model.inputs]
+    given = inputs if len(inputs) > 1 else inputs[0]
+    np.testing.assert_allclose(loaded.model(given), model(given), rtol=1e-4, atol=1e-5)
+    [note] = [note for note in loaded.notes if "assigned in order" in note]
+    assert "out <- old_out" in note or "more" in note or "new_dense3 <- old_dense3" in note
+
+
+def _new(kind: str, library: Any = keras) -> Any:
+    return MODELS[kind](library, lambda name: f"new_{name}")
+
+
+def _numbered(first: int) -> Callable[[str], str]:
+    """Names that Keras generates if other models were built before: dense_1, dense_2, ..."""
+    count = iter(range(first, first + 9))
+    return lambda name: f"dense_{next(count)}" if name.startswith("dense") else name
+
+
+@pytest.mark.parametrize("first", [1, 2, 5])
+def test_generated_names_that_are_shifted(first: int, tmp_path: Path) -> None:
+    """Some names are in both, for other layers: dense_2 and dense_3 for dense_1 and dense_2."""
+    model = _equal_layers(tf_keras, _numbered(first))
+    path = tmp_path / "weights.h5"
+    model.save_weights(path)
+    (tmp_path / "model.json").write_text(_equal_layers(keras, _numbered(1)).to_json())
+    loaded = load_model(audit_file(path), architecture=str(tmp_path / "model.json"))
+    x = np.random.default_rng(2).normal(size=(5, 4)).astype("float32")
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
+    assert any("assigned in order" in note for note in loaded.notes) == (first > 1)
