@@ -41,6 +41,14 @@ X11Forwarding no
 Subsystem sftp {sftp}
 ForceCommand {folder}/enter
 """
+# A module sitecustomize of a board whose process ends when it measures.
+DIES_WHILE_IT_MEASURES = """
+import os
+def compare_on_this_device(**arguments):
+    os._exit(9)
+import edgeattn.benchmark.comparison
+edgeattn.benchmark.comparison.compare_on_this_device = compare_on_this_device
+"""
 # Run by root, sshd requires a folder and a user of the system; this namespace provides them.
 AS_ROOT = """
 set -e
@@ -77,13 +85,13 @@ def shell_of(pi: EmulatedPi) -> list[str]:
 
 
 @contextlib.contextmanager
-def local_sshd(home: Path) -> Iterator[SSHServer]:
+def local_sshd(home: Path, name: str = "raspberrypi") -> Iterator[SSHServer]:
     """An sshd whose commands run on this machine with the home folder ``home``.
 
     Skips the test if sshd cannot be started.
     """
     try:
-        with running_sshd(["env", "-C", str(home), f"HOME={home}", "sh", "-c"]) as server:
+        with running_sshd(["env", "-C", str(home), f"HOME={home}", "sh", "-c"], name) as server:
             yield server
     except CannotEmulate as reason:
         pytest.skip(str(reason))

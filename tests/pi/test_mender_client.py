@@ -25,6 +25,10 @@ MODULES, SETTINGS = "usr/share/mender/modules/v3", "etc/mender"
 # Debian's default is a link to a partition that the root does not have.
 DATA = "var/lib/mender-data"
 ROOT = "/var/lib/edgeattn"
+# All that Mender calls for a module that needs no reboot.
+INSTALLING = ("Download", "SupportsRollback", "ArtifactInstall", "NeedsArtifactReboot")
+COMMITTING = ("ArtifactCommit", "Cleanup")
+ROLLING_BACK = ("ArtifactRollback", "ArtifactFailure", "Cleanup")
 # Exit status of `mender commit` and `mender rollback` if no update is in progress.
 NOTHING_IN_PROGRESS = 2
 PI = replace(
@@ -35,6 +39,7 @@ PI = replace(
 # A state of the module that ends the client, as a power failure does.
 POWER_CUT = """\
 #!/bin/sh
+echo "$1" >> {root}/states
 cut=$(cat {root}/cut 2>/dev/null)
 [ "$cut" = "before $1" ] && {{ rm {root}/cut; kill -9 $PPID $$; }}
 {root}/module "$@"
@@ -96,6 +101,11 @@ class MenderDevice:
             assert not path.exists(), output
             assert code < 0 or code > 128, output
         return code
+
+    @property
+    def states(self):
+        """The states of the module that have been called."""
+        return set((self.folder / ROOT.strip("/") / "states").read_text().split())
 
     @property
     def release(self):
@@ -199,6 +209,7 @@ def test_install_commit_and_rollback(device, releases):
     assert device.install(second) == 0
     assert device.run("commit") == 0
     assert (device.release, device.serving) == ("second", second.manifest)
+    assert device.states == {*INSTALLING, *COMMITTING, *ROLLING_BACK}
 
 
 def test_the_message_of_a_verdict_is_in_the_log_of_mender(native, releases):
@@ -224,37 +235,71 @@ def test_a_version_that_is_damaged_after_its_installation(native, releases):
     assert (native.release, native.serving) == ("first", first.manifest)
 
 
-@pytest.mark.parametrize(
+@pytest.fixture(scope="module")
+def templates():
+    """Folders of devices on which the first release was committed, by the kind of the device."""
+    return {}
+
+
+@pytest.fixture
+def with_first(request, device, releases, templates, tmp_path_factory):
+    """A device on which the first release was committed."""
+    kind = request.node.callspec.params["device"]
+    if kind in templates:
+        subprocess.run(["cp", "-a", f"{templates[kind]}/.", device.folder], check=True)
+        return device
+    assert device.install(releases["first"]) == 0
+    assert device.run("commit") == 0
+    shutil.rmtree(device.folder / "work", ignore_errors=True)
+    templates[kind] = tmp_path_factory.mktemp(kind)
+    subprocess.run(["cp", "-a", f"{device.folder}/.", templates[kind]], check=True)
+    return device
+
+
+# In emulation, "before" a state is "after" the one before it.
+CUTS = pytest.mark.parametrize(
     ("device", "place"),
     [("native", "before"), ("native", "after"), ("emulated", "after")],
     indirect=["device"],
 )
-@pytest.mark.parametrize(
-    "state", ["Download", "ArtifactInstall", "ArtifactCommit", "Cleanup", "ArtifactRollback"]
-)
-def test_power_failures(device, releases, state, place):
-    first, second = releases["first"], releases["second"]
-    assert device.install(first) == 0
-    assert device.run("commit") == 0
-    either = (first.manifest, second.manifest)
-    cut = f"{place} {state}"
-    if state in ("Download", "ArtifactInstall"):
-        device.install(second, cut=cut)
-        assert device.serving in either
-        # Mender has not stored that it installed something.
-        assert device.run("commit") == NOTHING_IN_PROGRESS
-        assert device.install(second) == 0
-        assert device.run("commit") == 0
-        assert (device.release, device.serving) == ("second", second.manifest)
-        return
+
+
+def install_second(device, second):
+    # Mender has not stored that it installed something.
+    assert device.run("commit") == NOTHING_IN_PROGRESS
     assert device.install(second) == 0
+    assert device.run("commit") == 0
+    assert (device.release, device.serving) == ("second", second.manifest)
+
+
+@CUTS
+@pytest.mark.parametrize("state", INSTALLING)
+def test_power_failures_during_an_installation(with_first, releases, state, place):
+    first, second = releases["first"], releases["second"]
+    with_first.install(second, cut=f"{place} {state}")
+    assert with_first.serving in (first.manifest, second.manifest)
+    install_second(with_first, second)
+
+
+@CUTS
+@pytest.mark.parametrize("state", ROLLING_BACK)
+def test_power_failures_while_a_bundle_fails(with_first, releases, state, place):
+    with_first.install(releases["wrong"], cut=f"{place} {state}")
+    assert with_first.serving == releases["first"].manifest
+    install_second(with_first, releases["second"])
+
+
+@CUTS
+@pytest.mark.parametrize("state", [*COMMITTING, "ArtifactRollback"])
+def test_power_failures_after_an_installation(with_first, releases, state, place):
+    first, second = releases["first"], releases["second"]
+    assert with_first.install(second) == 0
     action = "rollback" if state == "ArtifactRollback" else "commit"
-    device.run(action, cut=cut)
-    assert device.serving in either
-    assert device.run(action) == 0
-    expected = first if action == "rollback" else second
+    with_first.run(action, cut=f"{place} {state}")
+    assert with_first.serving in (first.manifest, second.manifest)
+    assert with_first.run(action) == 0
     name = "first" if action == "rollback" else "second"
-    assert (device.release, device.serving) == (name, expected.manifest)
+    assert (with_first.release, with_first.serving) == (name, releases[name].manifest)
 
 
 def test_the_artifacts_are_read_by_the_tool_of_mender(releases):

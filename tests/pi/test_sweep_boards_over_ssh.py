@@ -12,7 +12,7 @@ from pathlib import Path
 
 import artifacts
 import pytest
-from sshd import python_on_board
+from sshd import DIES_WHILE_IT_MEASURES, local_sshd, python_on_board
 
 pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
@@ -84,6 +84,32 @@ def test_boards_that_are_listed(board, rows, tmp_path):
         BoardPools(
             parse_pools([f"pi5=nobody@{host}"], python, config, scheduler=False), None
         ).check()
+
+
+def test_a_board_that_dies_in_the_middle(server, board_home, rows, tmp_path):
+    """Its process is killed while it measures: another board has its model."""
+    dying_home = tmp_path / "dying"
+    stub = dying_home / "stub" / "sitecustomize"
+    for folder in (board_home / "edge/bin", dying_home / "edge/bin", stub):
+        folder.mkdir(parents=True)
+    (stub / "__init__.py").write_text(DIES_WHILE_IT_MEASURES)
+    # Found by both hosts where deploy --install puts it.
+    python_on_board(board_home, "edge/bin/python")
+    path = f"PYTHONPATH={stub.parent}:{PROJECT}:{':'.join(sys.path)}"
+    python_on_board(dying_home, "edge/bin/python", path)
+    with local_sshd(dying_home, "dying") as dying:
+        config = tmp_path / "config"
+        config.write_text(server.config.read_text() + dying.config.read_text())
+        hosts = f"pi5={dying.host},{server.host}"
+        pools = BoardPools(parse_pools([hosts], None, config, scheduler=False), None)
+        pools.check()
+        others = [{**item, "model": f"model {n}"} for n in range(4) for item in rows]
+        summary = pools.measure(others, str(tmp_path / "results"))
+    assert list(summary.lost) == ["dying"]
+    assert summary.errors == {}
+    assert [(row["model"], row["board"], row["verdict"]) for row in summary.rows] == [
+        (row["model"], server.host, "pass") for row in others
+    ]
 
 
 def start(folder, name, *arguments):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import artifacts
 import pytest
-from sshd import python_on_board
+from sshd import DIES_WHILE_IT_MEASURES, python_on_board
 
 from edgeattn.benchmark.board import BoardAddress, check_board, open_board
 from edgeattn.benchmark.comparison import Comparison
@@ -187,13 +187,7 @@ def test_a_board_that_dies_while_it_measures_a_search(server, board_home, tmp_pa
         pytest.skip("conversion needs TensorFlow")
     stub = board_home / "dying" / "sitecustomize"
     stub.mkdir(parents=True)
-    (stub / "__init__.py").write_text(
-        "import os\n"
-        "def compare_on_this_device(**arguments):\n"
-        "    os._exit(9)\n"
-        "import edgeattn.benchmark.comparison\n"
-        "edgeattn.benchmark.comparison.compare_on_this_device = compare_on_this_device\n"
-    )
+    (stub / "__init__.py").write_text(DIES_WHILE_IT_MEASURES)
     path = f"PYTHONPATH={stub.parent}:{PROJECT}:{':'.join(sys.path)}"
     model = PROJECT / "sample_models" / "find_max"
     for name in ("model.h5", "samples.npz"):

@@ -20,8 +20,11 @@ pytest.importorskip("distributed", reason="dask is not installed")
 import psutil
 import pyarrow.parquet as pq
 
-from edgeattn.benchmark.board import BoardAddress
+from edgeattn.benchmark import board
+from edgeattn.benchmark.board import Board, BoardAddress
+from edgeattn.benchmark.comparison import Comparison, compare_latencies
 from edgeattn.errors import DeviceError, UsageError
+from edgeattn.targets.target import Target
 from edgeattn_converters.boards import calls
 from edgeattn_converters.boards import pools as board_pools
 from edgeattn_converters.boards.pools import Pool, check_pools, connected_pools, parse_pools
@@ -196,35 +199,44 @@ def test_a_pool_whose_boards_all_die(tmp_path, fake_boards):
     assert summary.rows == ()
 
 
-def test_bundles_are_measured_on_a_board(tmp_path, monkeypatch):
-    """Without ssh: the board is this machine."""
-    from edgeattn.benchmark.board import Board
-    from edgeattn.benchmark.comparison import Comparison, compare_latencies
-    from edgeattn.targets.target import Target
+class Here(Board):
+    """A board that is this machine."""
 
-    bundle = artifacts.write_dense_bundle(tmp_path / "dense.edge")
-    store = Store(str(tmp_path / "results"))
-    store.write_bundle(KEY, bundle.path)
-    rows = [
-        row(model="dense", format=item.format, path=item.path, sha256=item.sha256)
-        for item in bundle.manifest.artifacts
-    ]
-    (job,) = jobs_for(rows, ["pi5"], store.url)
-    copied = {}
+    def compare(self, artifacts, inputs, comparison=None):
+        return compare_latencies(artifacts, self.target, inputs, Comparison(rounds=7))
 
-    class Here(Board):
-        def compare(self, artifacts, inputs, comparison=None):
-            return compare_latencies(artifacts, self.target, inputs, Comparison(rounds=7))
+
+@pytest.fixture
+def copied(monkeypatch):
+    """The files that were copied to boards, which all are this machine, without ssh."""
+    files_by_board = {}
 
     @contextlib.contextmanager
     def open_board(address, folder, files):
-        copied.update(files)
+        files_by_board.setdefault(address.destination, {}).update(files)
         yield Here(Target(address.destination, str(folder)), SimpleNamespace())
 
     monkeypatch.setattr(device_jobs, "open_board", open_board)
+    return files_by_board
+
+
+@pytest.fixture
+def dense_rows(tmp_path):
+    """The rows of a sweep of a model whose bundle is in the store."""
+    bundle = artifacts.write_dense_bundle(tmp_path / "dense.edge")
+    Store(str(tmp_path / "results")).write_bundle(KEY, bundle.path)
+    return [
+        row(model="dense", format=item.format, path=item.path, sha256=item.sha256)
+        for item in bundle.manifest.artifacts
+    ]
+
+
+def test_bundles_are_measured_on_a_board(tmp_path, monkeypatch, copied, dense_rows):
     monkeypatch.setattr(device_jobs, "cool_down", lambda address: None)
+    (job,) = jobs_for(dense_rows, ["pi5"], str(tmp_path / "results"))
     measured = device_jobs.measured_rows(job, BoardAddress("here"))
-    assert copied == {f"{KEY}.edge/{item['path']}": item["sha256"] for item in rows}
+    expected = {f"{KEY}.edge/{item['path']}": item["sha256"] for item in dense_rows}
+    assert copied == {"here": expected}
     assert [(item["format"], item["verdict"], item["board"]) for item in measured] == [
         ("tflite", "pass", "here"),
         ("onnx", "pass", "here"),
@@ -233,6 +245,40 @@ def test_bundles_are_measured_on_a_board(tmp_path, monkeypatch):
         assert 0 < item["low_ms"] <= item["p50_ms"] <= item["high_ms"]
         assert item["latency"] in ("fastest", "no difference measured", "slower")
     json.dumps(measured)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "now", "reason"),
+    [(82.0, (), "82.0 °C."), (40.0, ("throttled",), "40.0 °C, throttled.")],
+)
+def test_a_hot_or_throttled_board_measures_nothing(
+    tmp_path, monkeypatch, copied, dense_rows, temperature, now, reason
+):
+    """It is removed from its pool, and its model is measured on a cool one."""
+    tried = threading.Event()
+
+    def describe(address):
+        if address.destination == "hot":
+            tried.set()
+            return SimpleNamespace(temperature_c=temperature, conditions={"now": now})
+        # Not before the other one has a job.
+        assert tried.wait(60)
+        return SimpleNamespace(temperature_c=50.0, conditions={"now": ()})
+
+    monkeypatch.setattr(board, "_describe", describe)
+    monkeypatch.setattr(board, "COOL_DOWN_S", 0.0)
+    rows = [*dense_rows[:1], {**dense_rows[0], "model": "other"}]
+    pools = (Pool("pi5", (BoardAddress("hot"), BoardAddress("cool"))),)
+    jobs = jobs_for(rows, ["pi5"], str(tmp_path / "results"))
+    with connected_pools(pools, None) as client:
+        summary = measure_on_boards(jobs, client, str(tmp_path / "results"), {})
+    assert summary.lost == {"hot": f"hot did not cool down within 0 s: {reason}"}
+    assert summary.errors == {}
+    assert [(item["model"], item["board"]) for item in summary.rows] == [
+        ("dense", "cool"),
+        ("other", "cool"),
+    ]
+    assert list(copied) == ["cool"]
 
 
 def test_commands(tmp_path, edgeattn):
