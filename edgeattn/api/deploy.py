@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeattn.deployment.deploy import DeploymentOptions
     from edgeattn.deployment.parallel import Cancellation
     from edgeattn.deployment.results import DeploymentResult
+    from edgeattn.validation.recommendation import Recommendation
 
 KEEP, SECONDS = 3, 10.0
 
@@ -34,6 +35,33 @@ class DeployResult(Result):
     """The results on all devices, in the order of the hosts."""
 
     results: tuple[DeploymentResult, ...]
+    _bundle: Bundle | None = field(default=None, compare=False)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that was deployed. Raises :class:`UsageError` after a rollback."""
+        if self._bundle is None:
+            raise UsageError(
+                "A rollback has no bundle on this machine.",
+                hint="Pass the path of a bundle instead of this result.",
+            )
+        return self._bundle
+
+    @property
+    def recommendation(self) -> Recommendation:
+        """The artifact to ship to the only host: the fastest that passes there.
+
+        Raises :class:`UsageError` if there are several hosts.
+        """
+        from edgeattn.validation.recommendation import Recommendation
+
+        if len(self.results) > 1:
+            raise UsageError(
+                f"{len(self.results)} hosts have a recommendation each.",
+                hint=f"Select one of them: result[{self.results[0].host!r}].recommendation",
+            )
+        known = self.results[0].recommendation
+        return known or Recommendation(None, reason="no artifact was validated there")
 
     @property
     def exit_code(self) -> int:
@@ -131,7 +159,7 @@ def deploy(
         )
     checked = opened(path, require_signature)
     selection.of(checked)
-    return DeployResult(_deploy_to_all(checked, path, destinations, deployment))
+    return DeployResult(_deploy_to_all(checked, path, destinations, deployment), checked)
 
 
 def _deploy_to_all(

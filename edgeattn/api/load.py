@@ -27,8 +27,9 @@ def load(
 
     By default the first artifact of the format and scheme whose runtime is installed. With
     ``best`` the recommended one: that of the result, if ``bundle`` is the result of
-    ``edgeattn.validate``, ``bench`` or ``convert``; for a path, the smallest one that passes on the
-    bundle's reference in the runtimes of this machine, which runs the artifacts first.
+    ``edgeattn.validate``, ``bench``, ``convert`` or ``deploy``; for a path, the smallest one that
+    passes on the bundle's reference in the runtimes of this machine, which runs the artifacts
+    first.
 
     ``bundle`` is a path, or the result of another function. If it is a folder with a bundle for
     each of several sequence lengths, every call selects the one for the length of its sample.

@@ -16,6 +16,7 @@ from artifacts import dense, samples
 
 import edgeattn
 from edgeattn.bundle.manifest import Artifact
+from edgeattn.deployment.results import DeploymentResult
 from edgeattn.inference.batch import predict
 from edgeattn.runners import open_artifact
 
@@ -88,6 +89,25 @@ def test_nothing_is_recommended_if_everything_fails(tmp_path, cli_command):
     for source in (bundle.path, result):
         with pytest.raises(edgeattn.BundleError, match="no artifact passes"):
             edgeattn.load(source, best=True)
+
+
+def test_what_passes_on_a_device_is_recommended_for_it(dense_bundle):
+    """With one host, the result of a deployment stands for its bundle, as other results do."""
+    onnx = edgeattn.validate(dense_bundle, formats="onnx").recommendation
+    device = DeploymentResult("pi@a", "serves now", recommendation=onnx)
+    deployed = edgeattn.DeployResult((device,), dense_bundle)
+    assert deployed.recommendation is onnx
+    assert edgeattn.load(deployed, best=True).artifact.format == "onnx"
+    assert edgeattn.load(deployed).artifact.format == "tflite"
+    several = edgeattn.DeployResult((device, DeploymentResult("pi@b", "failed")), dense_bundle)
+    with pytest.raises(edgeattn.UsageError, match="2 hosts have a recommendation each"):
+        edgeattn.load(several, best=True)
+    assert several["pi@a"].recommendation is onnx
+    failed = edgeattn.DeployResult((several["pi@b"],), dense_bundle)
+    with pytest.raises(edgeattn.BundleError, match="no artifact was validated there"):
+        edgeattn.load(failed, best=True)
+    with pytest.raises(edgeattn.UsageError, match="A rollback has no bundle"):
+        edgeattn.load(edgeattn.DeployResult((device,)))
 
 
 def test_a_bundle_that_was_replaced_after_the_result(dense_bundle):

@@ -52,6 +52,7 @@ def use(bundle: Bundle) -> None:
     assert_type(edgeattn.inspect(bundle).kind, str)
     assert_type(edgeattn.tune("m.h5", "d.npz").bundle, Bundle)
     assert_type(edgeattn.deploy(bundle, "pi@a", "pi@b").exit_code, int)
+    edgeattn.load(edgeattn.deploy(bundle, "pi@a"), best=True)
 """
 MISTAKES = """
 import edgeattn
