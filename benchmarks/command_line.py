@@ -1,10 +1,11 @@
-"""Measure the command line: ``edgeattn --help`` and ``edgeattn run``.
+"""Measure the command line: ``edgeattn --help``, ``edgeattn run`` and ``validate --report``.
 
 ``--help`` is compared with ``import click``, and with the imports of rich that rich-click needs for
 its help pages; ``run`` is compared with a script that a user would write without edgeattn: numpy,
 the runtime, the file, all samples, the outputs to a file. Processes take turns, and medians of wall
 time and of CPU time are compared. ``edgeattn run`` starts the runtime in a worker process, which
-imports numpy again. This import is measured and subtracted.
+imports numpy again. This import is measured and subtracted. ``validate --report`` is compared with
+``validate`` of the same artifact.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ RICH = "import click, rich.console, rich.table, rich.panel, rich.text, rich.mark
 SAMPLES = 16
 STEPS, FEATURES, CLASSES = 50, 16, 6
 FORMAT, SCHEME = "tflite", "float32"
+VALIDATE, REPORT = "edgeattn validate", "edgeattn validate --report"
 
 
 def run_timed(command: list[str]) -> tuple[float, float]:
@@ -75,7 +77,7 @@ def alternate(commands: dict[str, list[str]], rounds: int) -> dict[str, dict[str
 
 
 def measure(rounds: int, bundle: Path | None = None) -> dict[str, Any]:
-    """Return both comparisons. ``bundle`` is one of T50-LSTM64, converted if it is omitted."""
+    """Return all comparisons. ``bundle`` is one of T50-LSTM64, converted if it is omitted."""
     imports = {"import click": "import click"}
     if importlib.util.find_spec("rich"):
         imports["import click and rich"] = RICH
@@ -90,6 +92,7 @@ def measure(rounds: int, bundle: Path | None = None) -> dict[str, Any]:
         folder = Path(scratch)
         bundle = bundle or _convert(folder)
         run_times = alternate(_run_commands(bundle, folder), rounds)
+        report_times = alternate(_report_commands(bundle, folder), rounds)
     return {
         "help": {
             **help_times,
@@ -101,6 +104,12 @@ def measure(rounds: int, bundle: Path | None = None) -> dict[str, Any]:
             **run_times,
             "more_s": run_overhead(run_times, "seconds"),
             "more_cpu_s": run_overhead(run_times, "cpu_seconds"),
+        },
+        "report": {
+            **report_times,
+            "ratio": report_times[REPORT]["seconds"] / report_times[VALIDATE]["seconds"],
+            "cpu_ratio": report_times[REPORT]["cpu_seconds"]
+            / report_times[VALIDATE]["cpu_seconds"],
         },
     }
 
@@ -133,6 +142,11 @@ def _run_commands(bundle: Path, folder: Path) -> dict[str, list[str]]:
         "python": [sys.executable, "-c", ""],
         "script": [*run_script, str(source), str(folder / "script.npz")],
     }
+
+
+def _report_commands(bundle: Path, folder: Path) -> dict[str, list[str]]:
+    validate = [*EDGEATTN, "validate", str(bundle), "--format", FORMAT, "--scheme", SCHEME]
+    return {VALIDATE: validate, REPORT: [*validate, "--report", str(folder / "report.html")]}
 
 
 def _convert(folder: Path) -> Path:

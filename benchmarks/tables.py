@@ -165,8 +165,8 @@ def command_line(results: Any) -> str:
     if not results:
         return NOT_MEASURED
     lines = ["| command | time (s) | CPU time (s) |", "|---|---:|---:|"]
-    for group in ("help", "run"):
-        for name, result in results[group].items():
+    for group in ("help", "run", "report"):
+        for name, result in results.get(group, {}).items():
             if isinstance(result, dict):
                 label = "edgeattn --help" if name == "help" else name
                 lines.append(f"| {label} | {result['seconds']:.3f} | {result['cpu_seconds']:.3f} |")
@@ -174,4 +174,7 @@ def command_line(results: Any) -> str:
     lines.append(f"| --help / import click | {ratios['ratio']:.2f} | {ratios['cpu_ratio']:.2f} |")
     more = f"{overhead['more_s']:.3f} | {overhead['more_cpu_s']:.3f}"
     lines.append(f"| run, beyond the script and a second import of numpy | {more} |")
+    if "report" in results:
+        ratio, cpu_ratio = (results["report"][key] for key in ("ratio", "cpu_ratio"))
+        lines.append(f"| validate --report / validate | {ratio:.2f} | {cpu_ratio:.2f} |")
     return "\n".join(lines)

@@ -172,6 +172,7 @@ def _cost_targets(latest: Any) -> list[Row]:
         _at_most(f"convert of {SHORT}: peak memory (GB)", peak and peak / GB, 2.0),
         _at_most("convert: exponent of time in T, up to 2,000", conversion.get("exponent"), 1.0),
         _at_most("edgeattn --help / import click", command.get("help", {}).get("ratio"), 1.5),
+        _at_most("validate --report / validate", command.get("report", {}).get("ratio"), 3.0),
         _at_most("edgeattn run: time beyond numpy, runtime and model (s)", overhead, 0.2),
     ]
 
