@@ -137,6 +137,28 @@ def test_next_command_has_the_options_that_loading_needed(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"custom_objects": "own layers.py"},
+        {"custom_objects": "own.py", "trust": "ab" * 32},
+        {"architecture": "the model.json"},
+        {"architecture": "model.py:build", "custom_objects": "own.py"},
+    ],
+)
+def test_next_command_is_one_that_convert_accepts(options: dict[str, str], tmp_path: Path) -> None:
+    from edgeattn.cli.convert import command as convert
+
+    path = tmp_path / "my model.h5"
+    words = shlex.split(inspection._next_command(ModelSource(path, **options)))
+    assert words[:3] == ["edgeattn", "convert", str(path)]
+    loading = convert.make_context("convert", words[2:]).params
+    assert str(loading["model"]) == str(path)
+    for name in ("custom_objects", "architecture", "trust"):
+        assert str(loading[name]) == str(options.get(name))
+
+
 def test_file_that_cannot_be_loaded(tmp_path: Path) -> None:
     import keras
 

@@ -430,9 +430,17 @@ def test_files_of_pytorch_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(new, "w") as archive:
         archive.writestr("model/data.pkl", b"\x80\x02}q\x00.")
         archive.writestr("model/data/0", bytes(8))
+    scripted, weights = tmp_path / "scripted.pt", tmp_path / "pytorch_model.bin"
+    for path, entries in (
+        (scripted, ("net/code/__torch__.py", "net/constants.pkl", "net/data.pkl", "net/version")),
+        (weights, ("archive/data.pkl", "archive/byteorder", "archive/data/0")),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            for entry in entries:
+                archive.writestr(entry, b"\x80\x02}q\x00.")
     # torch.save began files with this number before version 1.6.
     old.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + bytes(64))
-    for path in (new, old):
+    for path in (new, scripted, weights, old):
         with pytest.raises(UnsupportedModelError, match="is a PyTorch file") as error:
             audit_file(path)
         assert "torch.onnx.export" in str(error.value.hint)

@@ -11,14 +11,17 @@ import dis
 import json
 import marshal
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from edgeattn.errors import UnsafeModelError
+from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.lambdas import (
     bytecode,
     expressions,
@@ -126,6 +129,38 @@ def test_reason_of_a_single_python_version(source: str) -> None:
     """Its bytes could be those of several versions, of which one wrote them."""
     with pytest.raises(NotRecognizedError) as error:
         recognition.recognize(config_of(from_source(source)))
+    assert str(error.value).count("Python 3") == 1
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("source", ["lambda x: open(x)", "lambda x: [y for y in x if y]"])
+def test_refusal_of_a_file_has_one_reason(source: str, suffix: str, tmp_path: Path) -> None:
+    """Three versions of Python would each have another complaint about the same bytes."""
+    import keras
+
+    layer = keras.layers.Lambda(eval(source), output_shape=(3,), name="odd")
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    path = tmp_path / f"model{suffix}"
+    config = model.get_config()
+    lambda_config = keras.saving.serialize_keras_object(layer)
+    dense = config["layers"][1]
+    config["layers"][1] = {**lambda_config, "name": "odd", "inbound_nodes": dense["inbound_nodes"]}
+    config["output_layers"] = ["odd", 0, 0]
+    stored = {**keras.saving.serialize_keras_object(model), "config": config}
+    model.save(path)
+    if suffix == ".h5":
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = json.dumps(stored)
+    else:
+        content = {}
+        with zipfile.ZipFile(path) as archive:
+            content = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in {**content, "config.json": json.dumps(stored).encode()}.items():
+                archive.writestr(name, data)
+    with pytest.raises(UnsafeModelError, match="odd") as error:
+        audit_file(path)
     assert str(error.value).count("Python 3") == 1
 
 
