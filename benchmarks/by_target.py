@@ -254,6 +254,13 @@ def _text(cell: str) -> str:
     return cell.replace("|", "\\|").replace("\n", " ")
 
 
+def _commit() -> str:
+    """The commit that was measured, which differs between models."""
+    command = ("git", "describe", "--always", "--dirty")
+    process = subprocess.run(command, cwd=page.ROOT, capture_output=True, text=True, check=True)
+    return process.stdout.strip()
+
+
 def _installed(target: str) -> bool:
     return target != AI_EDGE or importlib.util.find_spec("ai_edge_quantizer") is not None
 
@@ -285,6 +292,7 @@ def main() -> None:
                 print(f"| {' | '.join(row.get(column, '-') for column in HEADER)} |", flush=True)
         if options.write:
             before = page.read(RECORDED) or {}
+            measured = [{**row, "commit": _commit()} for row in measured]
             recorded = {**before, name: merge(before.get(name, ()), measured, targets)}
             page.write(RECORDED, recorded)
             text = page.with_section(PAGE.read_text(), SECTION, table(recorded))

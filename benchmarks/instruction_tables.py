@@ -143,3 +143,58 @@ def lowering_table(document: dict[str, Any]) -> str:
 def _cell_with_megabytes(route: dict[str, Any]) -> str:
     lines = route.get("lines_fetched")
     return _cell(route) + (f" ({lines * LINE_BYTES / 1e6:.2f})" if lines is not None else "")
+
+
+# The routes of a lowering: float32, dynamic_int8 and int8.
+SAME_LOWERING = {
+    how: tuple(f"{OURS} TFLite{scheme}{suffix}" for scheme in ("", " dynamic", " int8"))
+    for how, suffix in (("auto", ""), ("unrolled", " unrolled"))
+}
+# The ratio to float32 that int8 or dynamic_int8 should reach on a Cortex-A76.
+GOAL = 0.6
+
+
+def integer_table(document: dict[str, Any], bounds: dict[str, Any], names: Sequence[str]) -> str:
+    """Compare int8 and dynamic_int8 with float32 in the same lowering, as Markdown.
+
+    ``auto`` has a row only if it has loops in all three files. ``bounds`` are those of
+    :mod:`benchmarks.kernel_bounds`.
+    """
+    lines = [
+        "| model | steps | float32 | dynamic_int8 | int8 | fewest / float32 | with the cheapest "
+        "kernels | fewest / float32, cortex-a72 |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    models = {name: document["models"][name] for name in names if name in document["models"]}
+    for name, counts in models.items():
+        for how, labels in SAME_LOWERING.items():
+            base, *others = (counts[CPUS[1]].get(label, {}) for label in labels)
+            unrolled = [counts[CPUS[1]].get(label, {}) for label in SAME_LOWERING["unrolled"]]
+            if how == "auto" and any(map(_same, (base, *others), unrolled)):
+                continue
+            bound = bounds.get(name, {}).get(CPUS[1]) if how == "unrolled" else None
+            cells = [_cell(item or None) for item in (base, *others)]
+            ratios = [_ratio_to_float32(counts[cpu], labels) for cpu in (CPUS[1], CPUS[0])]
+            texts = ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+            if ratios[0] is not None and ratios[0] <= GOAL:
+                texts[0] = f"**{texts[0]}**"
+            limit = "-" if bound is None else f"{bound:.2f}"
+            steps = "written out" if how == "unrolled" else "in loops"
+            row = (name, steps, *cells, texts[0], limit, texts[1])
+            lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _ratio_to_float32(routes: dict[str, Any], labels: Sequence[str]) -> float | None:
+    """The fewest instructions of a correct quantized file, relative to float32."""
+    base, smallest = routes.get(labels[0], {}), fewest(routes, labels[1:])
+    if smallest is None or "instructions" not in base:
+        return None
+    return float(smallest[1] / base["instructions"])
+
+
+def _same(route: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two files are probably the same, or one does not exist."""
+    if "instructions" not in route or "instructions" not in other:
+        return True
+    return bool(abs(route["instructions"] / other["instructions"] - 1) < GROWTH)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import instruction_tables, tables, targets
+from benchmarks.model_names import RECURRENT
 from edgeattn.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
@@ -37,12 +38,15 @@ def write(path: Path, document: Any) -> None:
         file.write((json.dumps(document, indent=1) + "\n").encode())
 
 
-def with_results(page: str, latest: Any, counts: Any) -> str:
+def with_results(page: str, latest: Any, counts: Any, bounds: Any) -> str:
     """Return ``page`` with all sections generated from the results."""
     sections = {
         "targets": targets.table(targets.evaluate(latest, counts)),
         "instructions": instruction_tables.table(counts) if counts else "Not counted yet.",
         "choice": instruction_tables.lowering_table(counts) if counts else "Not counted yet.",
+        "integers": instruction_tables.integer_table(counts, bounds or {}, RECURRENT)
+        if counts
+        else "Not counted yet.",
         **tables.sections(latest),
     }
     for name, text in sections.items():
@@ -57,6 +61,7 @@ def with_expectations(page: str, latest: Any) -> str:
 
 def update() -> None:
     """Generate all sections of the pages from the recorded results."""
-    latest, counts = (read(RESULTS / f"{name}.json") for name in ("latest", "instructions"))
-    PAGE.write_text(with_results(PAGE.read_text(), latest, counts))
+    names = ("latest", "instructions", "kernel_bounds")
+    latest, counts, bounds = (read(RESULTS / f"{name}.json") for name in names)
+    PAGE.write_text(with_results(PAGE.read_text(), latest, counts, bounds))
     READERS_PAGE.write_text(with_expectations(READERS_PAGE.read_text(), latest))

@@ -21,6 +21,7 @@ from benchmarks import (
     front_end,
     instruction_tables,
     instructions,
+    kernel_bounds,
     other_quantizers,
     page,
     tables,
@@ -28,7 +29,9 @@ from benchmarks import (
     timing,
 )
 from benchmarks.model_names import NAMES, RECURRENT, WORDS
+from benchmarks.operator_files import Case, repeated
 from benchmarks.target_models import TargetCase
+from edgeattn_converters.quantization import instruction_costs
 
 PROJECT = Path(__file__).parents[1]
 TFLITE, ONNX = "edgeattn TFLite", "edgeattn ONNX"
@@ -366,6 +369,53 @@ def test_lowering_table_compares_auto_with_the_fewest(counts):
     assert cells[-2:] == ["unrolled", "1.22"]
 
 
+def test_quantized_files_are_compared_with_float32_in_the_same_lowering():
+    """An incorrect file does not count; auto is omitted if a file has no loops."""
+
+    def routes(*millions: float) -> dict:
+        return {
+            label: {"instructions": int(1e6 * value), "correct": True}
+            for label, value in zip(labels, millions, strict=True)
+        }
+
+    labels = (*instruction_tables.SAME_LOWERING["unrolled"],)
+    labels += instruction_tables.SAME_LOWERING["auto"]
+    counts = {
+        "A": dict.fromkeys(instruction_tables.CPUS, routes(2, 1.5, 1.1, 3, 2.7, 2.4)),
+        "B": dict.fromkeys(instruction_tables.CPUS, routes(2, 1.5, 1.1, 3, 2.7, 1.1)),
+    }
+    counts["B"]["cortex-a76"]["edgeattn TFLite int8 unrolled"]["correct"] = False
+    bounds = {"A": {"cortex-a76": 0.5}}
+    table = instruction_tables.integer_table({"models": counts}, bounds, ["A", "B", "C"])
+    assert table.splitlines()[2:] == [
+        "| A | in loops | 3.00 | 2.70 | 2.40 | 0.80 | - | 0.80 |",
+        "| A | written out | 2.00 | 1.50 | 1.10 | **0.55** | 0.50 | 0.55 |",
+        "| B | written out | 2.00 | 1.50 | 1.10 (incorrect) | 0.75 | - | 0.75 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound"), [("FULLY_CONNECTED", 0.4), ("ROW_PRODUCT", 0.3), ("ADD", 1.0)]
+)
+def test_the_bound_of_a_file_takes_the_cheapest_kernel(kind, bound, monkeypatch):
+    def cost(instructions: float) -> tuple[float, float, float, float]:
+        return (instructions, 0.0, 0.0, 0.0)
+
+    costs = {
+        "FULLY_CONNECTED float32 row": cost(100),
+        "FULLY_CONNECTED dynamic row": cost(60),
+        "FULLY_CONNECTED int8 row": cost(40),
+        "ROW_PRODUCT float32 row": cost(400 / 3),
+        "ADD float32": cost(10),
+        "ADD int8": cost(20),
+    }
+    monkeypatch.setattr(instruction_costs, "COSTS", {"cortex-a76": costs})
+    monkeypatch.setattr(instruction_costs, "COUNTED_IN_MODELS", {})
+    monkeypatch.setattr(instruction_costs, "OTHER", cost(0))
+    content = repeated(Case(kind, "float32", (1, 64), 256), 3)
+    assert kernel_bounds.bounds(content) == {"cortex-a76": bound}
+
+
 # The page
 
 
@@ -387,9 +437,10 @@ def test_the_table_of_raw_input_is_that_of_the_recorded_results():
 
 
 def test_page_is_generated_from_the_recorded_results():
-    latest, counts = (page.read(page.RESULTS / f"{n}.json") for n in ("latest", "instructions"))
+    names = ("latest", "instructions", "kernel_bounds")
+    latest, counts, bounds = (page.read(page.RESULTS / f"{name}.json") for name in names)
     text = page.PAGE.read_text()
-    assert page.with_results(text, latest, counts) == text
+    assert page.with_results(text, latest, counts, bounds) == text
     readers = page.READERS_PAGE.read_text()
     assert page.with_expectations(readers, latest) == readers
 
