@@ -33,7 +33,10 @@ KERAS, TFLITE, ONNX, BUNDLE = "keras", "tflite", "onnx", "bundle"
 def file_kind(path: Path) -> str:
     """``bundle``, ``tflite`` or ``onnx`` by the content of ``path``, or else ``keras``."""
     if not path.exists():
-        raise UsageError(f"No such file or bundle: {path}")
+        raise UsageError(
+            f"No such file or bundle: {path}",
+            hint="Pass a Keras, .tflite or .onnx file or a bundle.",
+        )
     if not path.is_file() and not path.is_dir():
         raise UsageError(f"{path} is not a regular file.", hint="Pass a model file or a bundle.")
     if path.is_dir():

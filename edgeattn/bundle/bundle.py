@@ -36,6 +36,7 @@ from edgeattn.bundle.manifest import (
     Manifest,
     sha256,
 )
+from edgeattn.bundle.not_a_bundle import not_a_bundle
 from edgeattn.bundle.unlisted_files import refuse_unlisted_files
 from edgeattn.bundle.verified_file import COPY_AGAIN, changed_file, read_file, read_signature
 from edgeattn.errors import BundleError, SampleError, UsageError
@@ -192,9 +193,10 @@ def read_manifest(folder: Path) -> Manifest:
 def read_manifest_bytes(folder: Path) -> bytes:
     """The bytes of the manifest in ``folder``; :class:`BundleError` if it cannot be read."""
     file = folder / MANIFEST
-    hint = "Create one with: edgeattn convert model.h5"
     if not folder.exists():
-        raise BundleError(f"No such bundle: {folder}", hint=hint)
+        raise BundleError(
+            f"No such bundle: {folder}", hint="Create one with: edgeattn convert model.h5"
+        )
     if lengths := bundles_by_length(folder):
         raise BundleError(
             f"{folder} has a bundle for each of the sequence lengths "
@@ -202,7 +204,7 @@ def read_manifest_bytes(folder: Path) -> bytes:
             hint=f"Pass one of them: {next(iter(lengths.values()))}",
         )
     if not file.is_file():
-        raise BundleError(f"Not a bundle: {folder} has no {MANIFEST}.", hint=hint)
+        raise not_a_bundle(folder)
     try:
         with file.open("rb") as stream:
             content = stream.read(MAX_MANIFEST + 1)

@@ -1,6 +1,7 @@
 """New bundles: written to a temporary folder that is renamed when it is complete."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def new_bundle(target: Path, *, force: bool = False) -> Iterator[Path]:
             yield folder
             check_new_bundle(target, force=force)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OutputError(
             f"Cannot write the bundle {target}: {error.strerror or error}",
-            hint="Free some space, or choose another folder with -o DIR.",
+            hint=f"Free some space, or {_OTHER_FOLDER[0].lower()}{_OTHER_FOLDER[1:]}"
+            if full
+            else _OTHER_FOLDER,
         ) from error

@@ -139,7 +139,9 @@ def as_text(results: Sequence[DeploymentResult], bundle: Path, *, quiet: bool = 
     lines: list[str] = [output.table(header, rows, right=(3, 4))]
     for result in results:
         if result.error is not None:
-            lines.append(f"{result.host}: {result.error.message}")
+            # Errors of ssh name the host already.
+            message = result.error.message.removeprefix(f"{result.host}: ")
+            lines.append(f"{result.host}: {message}")
             if result.error.hint:
                 lines.append(f"  {result.error.hint}")
         lines += _reasons(result)

@@ -1,7 +1,9 @@
 """Bundles: reading, refusal of damaged ones, and writing all or nothing."""
 
+import errno
 import json
 import os
+import shlex
 import shutil
 import zipfile
 
@@ -57,6 +59,47 @@ def test_paths_without_a_bundle(tmp_path):
         with pytest.raises(BundleError, match=message) as caught:
             Bundle.open(tmp_path / path)
         assert "edgeattn convert" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.h5", b"\x89HDF\r\n\x1a\n" + bytes(16)),
+        ("my model.hdf5", b"\x89HDF\r\n\x1a\n"),
+        ("saved/saved_model.pb", b"\x08\x01"),
+    ],
+)
+def test_a_keras_model_is_not_a_bundle(tmp_path, name, content):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    path = path if path.parent == tmp_path else path.parent
+    with pytest.raises(BundleError, match="is a Keras model, not a bundle") as caught:
+        Bundle.open(path)
+    assert caught.value.hint == f"Convert it first: edgeattn convert {shlex.quote(str(path))}"
+
+
+def test_a_keras_archive_is_not_a_bundle(tmp_path):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("metadata.json", "config.json", "model.weights.h5"):
+            archive.writestr(name, "{}")
+    with pytest.raises(BundleError, match="is a Keras model, not a bundle") as caught:
+        Bundle.open(path)
+    assert caught.value.hint == f"Convert it first: edgeattn convert {path}"
+
+
+def test_model_files_are_not_bundles(dense_bundle, tmp_path):
+    for label in ("tflite", "onnx"):
+        file = dense_bundle.artifact_path(dense_bundle.select((label,))[0])
+        with pytest.raises(BundleError, match="is one file of a bundle") as caught:
+            Bundle.open(file)
+        assert caught.value.hint == f"Pass the bundle: {file.parent}"
+        copy = tmp_path / f"copy.{label}"
+        copy.write_bytes(file.read_bytes())
+        with pytest.raises(BundleError, match="not a bundle") as caught:
+            Bundle.open(copy)
+        assert caught.value.hint == f"List its contents: edgeattn inspect {copy}"
 
 
 @pytest.mark.parametrize(
@@ -381,7 +424,18 @@ def test_refused_targets(tmp_path):
 def test_a_parent_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x")
     with (
-        pytest.raises(OutputError, match="Cannot write the bundle"),
+        pytest.raises(OutputError, match="Cannot write the bundle") as caught,
         new_bundle(tmp_path / "file" / "a.edge"),
     ):
         pytest.fail("no folder can exist")
+    assert caught.value.hint == "Choose another folder with -o DIR."
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_only_a_full_disk_needs_space(tmp_path, number):
+    with (
+        pytest.raises(OutputError, match="Cannot write the bundle") as caught,
+        new_bundle(tmp_path / "a.edge"),
+    ):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.hint == "Free some space, or choose another folder with -o DIR."

@@ -200,6 +200,15 @@ def test_a_device_that_computes_other_numbers_fails(home, old, monkeypatch):
     assert serving(home) is None
 
 
+def test_errors_name_the_host_once():
+    named = DeviceError("pi@board: ssh: Connection refused")
+    lines = as_text((DeploymentResult("pi@board", "failed", error=named),), Path("m.edge"))
+    assert "pi@board: ssh: Connection refused" in lines.splitlines()
+    other = DeviceError("No runtime works.")
+    lines = as_text((DeploymentResult("pi@board", "failed", error=other),), Path("m.edge"))
+    assert "pi@board: No runtime works." in lines.splitlines()
+
+
 def test_no_runtime_works_on_the_device(home, old, monkeypatch):
     checks = (
         runtime_check.RuntimeCheck("tflite", "fail", reason="its process died of SIGILL"),

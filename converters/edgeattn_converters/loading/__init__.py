@@ -13,6 +13,7 @@ build the model, assign its weights, cross-check its outputs.
 ``weights``         stored arrays assigned to the layers they belong to
 ``cross_check``     comparison with the outputs of a stock Keras loader
 ``custom_objects``  classes and functions from the user's own Python file
+``own_functions``   its functions that are activations
 ``architecture``    the ``--architecture`` option, for files that contain weights only
 ==================  ===============================================================
 """

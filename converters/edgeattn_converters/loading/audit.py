@@ -116,8 +116,7 @@ def _check_type(path: Path) -> None:
     if not path.is_dir():
         raise UsageError(f"{path} is not a regular file.", hint="Pass a .h5 or .keras file.")
     raise UnsupportedModelError(
-        f"The folder {path.name} contains no model: it has neither saved_model.pb nor "
-        "manifest.json.",
+        f"The folder {path} contains no model: it has neither saved_model.pb nor manifest.json.",
         hint=_SAVE_AGAIN,
     )
 

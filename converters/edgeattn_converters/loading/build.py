@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
+from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras, is_own_class
 from edgeattn_converters.loading.safety.size_limits import max_values
@@ -45,7 +46,7 @@ def build_model(
         with registered_objects.allocating_at_most(budget), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Layers that share another one share it in the loaded model, too.
-            with ObjectSharingScope():
+            with ObjectSharingScope(), own_functions.found_by_name(custom_objects):
                 # Keras removes items from the config.
                 model = keras.saving.deserialize_keras_object(
                     copy.deepcopy(config), custom_objects=for_keras(custom_objects), safe_mode=True

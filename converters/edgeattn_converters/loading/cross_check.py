@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+<<<<<<< HEAD
 from edgeattn.printable import counted
 from edgeattn_converters.loading import config_inspection
+=======
+from edgeattn_converters.loading import config_inspection, own_functions
+>>>>>>> 2983699 (Activations of the user's file are found, and one with the name of Keras' is never taken for it; a Keras model passed as a bundle is recognized)
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import (
     Config,
@@ -49,7 +53,8 @@ def compare_with_stock_loader(
         return ()
     loader = "Keras" if major == 3 else "tf_keras"
     try:
-        if not _is_comparable(stored):
+        # A stock loader would take Keras' function of that name.
+        if not _is_comparable(stored) or own_functions.are_used(stored, ctx.custom_objects):
             return ()
         samples = _samples(model, stored)
         with warnings.catch_warnings():

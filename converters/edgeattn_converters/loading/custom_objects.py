@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UsageError
-from edgeattn_converters.loading import legacy_modules
+from edgeattn_converters.loading import legacy_modules, own_functions
 from edgeattn_converters.loading.config_inspection import unqualified
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module, is_library_module
 from edgeattn_converters.loading.safety.size_limits import MAX_SOURCE_BYTES
@@ -62,7 +62,8 @@ def check_size(path: Path, *, option: str) -> None:
 def load_custom_objects(path: Path | None) -> Mapping[str, Any]:
     """Return the classes and functions that a file defines, by name.
 
-    A dict ``custom_objects`` in the file adds to them, as for ``keras.models.load_model``.
+    A dict ``custom_objects`` in the file adds to them, as for ``keras.models.load_model``, see
+    :func:`.own_functions.with_choices`.
     """
     if path is None:
         return {}
@@ -79,9 +80,8 @@ def load_custom_objects(path: Path | None) -> Mapping[str, Any]:
         )
     }
     extra = getattr(module, "custom_objects", None)
-    if isinstance(extra, dict):
-        objects.update({str(key): value for key, value in extra.items()})
-    return objects
+    chosen = {str(key): value for key, value in extra.items()} if isinstance(extra, dict) else {}
+    return own_functions.with_choices(objects, chosen, path.name)
 
 
 def is_of_library(module: str) -> bool:
@@ -102,7 +102,13 @@ def registered_name(class_name: str) -> str:
 
 def for_keras(objects: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``custom_objects`` argument for Keras: own names and registered names."""
-    return {**objects, **{registered_name(name): value for name, value in objects.items()}}
+    registered = {
+        registered_name(name): value.function
+        if isinstance(value, own_functions.UnclearFunction)
+        else value
+        for name, value in objects.items()
+    }
+    return {**own_functions.plain(objects), **registered}
 
 
 def parameters(cls: type) -> set[str]:

@@ -134,10 +134,15 @@ def test_devices_and_pipes_are_refused_without_reading_them(name: str, tmp_path:
         audit_file(path)
 
 
-def test_folders_without_a_model_are_not_searched(tmp_path: Path) -> None:
+def test_folders_without_a_model_are_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "link").symlink_to("/")
     with pytest.raises(UnsupportedModelError, match="contains no model"):
         audit_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnsupportedModelError, match=r"The folder \. contains no model"):
+        audit_file(Path())
 
 
 def test_folders_of_too_many_files_are_refused(

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.config_inspection import Config, abbreviated, unqualified
 from edgeattn_converters.loading.custom_objects import parameters, registered_name
 from edgeattn_converters.loading.migrate import attention_package
@@ -63,6 +64,7 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     class_name = str(item.get("class_name"))
     if unqualified(class_name) not in ctx.custom_objects:
         raise missing_class(item)
+    own_functions.check_names(item.get("config") or {}, ctx.custom_objects)
     config = {
         name: value
         for name, value in (item.get("config") or {}).items()

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.config_inspection import Config, abbreviated
+from edgeattn_converters.loading import own_functions
+from edgeattn_converters.loading.config_inspection import Config, abbreviated, unqualified
+from edgeattn_converters.loading.custom_objects import registered_name
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
@@ -231,13 +233,26 @@ def activation(value: Any, ctx: Context) -> Any:
         return keras_layer(*migrate(str(value["class_name"]), value.get("config") or {}, ctx))
     if not isinstance(value, str):
         return value
-    if value in ctx.custom_objects:
-        return value
-    if value == "hard_sigmoid" and ctx.era < 3:
+    of_keras_2 = value == "hard_sigmoid" and ctx.era < 3
+    own = ctx.custom_objects.get(unqualified(value))
+    if isinstance(own, own_functions.UnclearFunction) and ">" not in value:
+        # Importing it imports Keras, which the other functions here do not need.
+        from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
+
+        of_keras = hard_sigmoid_keras2 if of_keras_2 else own_functions.activations()[value]
+        own.require_equal(of_keras)
+    elif own is not None:
+        return _function(registered_name(value))
+    if of_keras_2:
         ctx.notes.append(HARD_SIGMOID_NOTE)
-        return {"module": "builtins", "class_name": "function", "config": HARD_SIGMOID,
-                "registered_name": HARD_SIGMOID}  # fmt: skip
+        return _function(HARD_SIGMOID)
     return {"softmax_v2": "softmax", "tf_softmax": "softmax"}.get(value, value)
+
+
+def _function(registered: str) -> dict[str, Any]:
+    """Return a function in the form that Keras 3 stores."""
+    return {"module": "builtins", "class_name": "function", "config": registered,
+            "registered_name": registered}  # fmt: skip
 
 
 def dtype_name(value: Any) -> Any:

@@ -1,0 +1,138 @@
+"""Functions of the user's file that the model uses by name, as activations.
+
+Keras 2 stores an activation by its name only, and Keras 3 does so too if it has an activation of
+that name. ``softmax`` in such a file is that of Keras or that of the user's program.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from edgeattn.errors import EdgeattnError, UsageError
+
+# Two axes or more, some of length one: functions differ in the axis along which they normalize.
+_SHAPES = ((3, 4), (2, 5, 3), (2, 5, 1), (2, 3, 4, 2))
+_SEED = 20190712
+
+
+@dataclass(frozen=True)
+class UnclearFunction:
+    """A function of the user with the name of an activation of Keras.
+
+    ``file`` is the name of the file that defines it.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    file: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the user's function."""
+        return self.function(*args, **kwargs)
+
+    def require_equal(self, of_keras: Callable[..., Any]) -> None:
+        """Raise :class:`UsageError` if the function of Keras computes something else.
+
+        A function that fails for all shapes, such as one with another required argument, cannot
+        have been the activation.
+        """
+        generator = np.random.default_rng(_SEED)
+        arrays = [generator.normal(0, 2, shape).astype("float32") for shape in _SHAPES]
+        own = [_outcome(self.function, x) for x in arrays]
+        if all(value is None for value in own):
+            return
+        if all(map(_equal, own, (_outcome(of_keras, x) for x in arrays))):
+            return
+        raise UsageError(
+            f"{self.file} defines a function {self.name!r}, and Keras has another activation of "
+            "that name. The model stores only the name.",
+            hint=f"Add a line to {self.file}. If the layers use yours: "
+            f'custom_objects = {{"{self.name}": {self.name}}}. If they use that of Keras: '
+            f'custom_objects = {{"{self.name}": "{self.name}"}}.',
+        )
+
+
+def _outcome(function: Callable[..., Any], x: Any) -> Any:
+    import keras
+
+    try:
+        return np.asarray(function(keras.ops.convert_to_tensor(x)))
+    except EdgeattnError:
+        raise
+    except Exception:  # the function is the user's
+        return None
+
+
+def _equal(own: Any, of_keras: Any) -> bool:
+    if own is None or of_keras is None or own.shape != of_keras.shape:
+        return False
+    return bool(np.allclose(own, of_keras, rtol=1e-4, atol=1e-5, equal_nan=True))
+
+
+def with_choices(
+    objects: Mapping[str, Any], chosen: Mapping[str, Any], file: str
+) -> dict[str, Any]:
+    """Return ``objects`` with those of the dict ``custom_objects`` in the user's file.
+
+    A name as value, ``{"softmax": "softmax"}``, stands for the function of Keras. The other
+    functions that have names of Keras' activations are marked as unclear.
+    """
+    known = activations()
+    marked = {
+        name: UnclearFunction(name, value, file)
+        if name in known and not isinstance(value, type)
+        else value
+        for name, value in objects.items()
+        if name not in chosen
+    }
+    return marked | {name: value for name, value in chosen.items() if not isinstance(value, str)}
+
+
+def plain(objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``objects`` without what :func:`with_choices` marked as unclear."""
+    return {k: value for k, value in objects.items() if not isinstance(value, UnclearFunction)}
+
+
+def activations() -> dict[str, Callable[..., Any]]:
+    """Return the activations of Keras by name."""
+    from keras.src.activations import ALL_OBJECTS_DICT
+
+    return dict(ALL_OBJECTS_DICT)
+
+
+@contextlib.contextmanager
+def found_by_name(objects: Mapping[str, Any]) -> Iterator[None]:
+    """Let ``keras.activations.get`` find the user's functions, as in Keras 2."""
+    from keras.src.activations import ALL_OBJECTS_DICT
+
+    functions = {
+        name: value
+        for name, value in plain(objects).items()
+        if callable(value) and not isinstance(value, type)
+    }
+    with mock.patch.dict(ALL_OBJECTS_DICT, functions):
+        yield
+
+
+def check_names(config: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
+    """Raise :class:`UsageError` if an argument of the user's layer names an unclear function."""
+    for key, value in config.items():
+        unclear = objects.get(value) if isinstance(value, str) else None
+        if key.endswith("activation") and isinstance(unclear, UnclearFunction):
+            unclear.require_equal(activations()[value])
+
+
+def are_used(stored: Any, objects: Mapping[str, Any]) -> bool:
+    """Return whether a stored config, at any depth, names a function of the user."""
+    own = plain(objects)
+    if isinstance(stored, Mapping):
+        return any(
+            (str(key).endswith("activation") and isinstance(value, str) and value in own)
+            or are_used(value, objects)
+            for key, value in stored.items()
+        )
+    return isinstance(stored, list) and any(are_used(item, objects) for item in stored)

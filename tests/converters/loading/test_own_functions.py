@@ -1,0 +1,157 @@
+"""Functions of the user's file that are activations of a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from edgeattn.errors import UsageError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+STEPS, FEATURES = 6, 3
+X = np.random.default_rng(5).normal(size=(4, STEPS, FEATURES)).astype("float32")
+# The first is not a name of Keras. Keras has the others, which compute something else.
+FUNCTIONS = """
+import keras
+import tensorflow as tf
+
+
+def bent(x):
+    return tf.tanh(x) + 0.1 * x
+
+
+def softmax(x, axis=1):
+    e = tf.exp(x - tf.reduce_max(x, axis=axis, keepdims=True))
+    return e / tf.reduce_sum(e, axis=axis, keepdims=True)
+
+
+def hard_sigmoid(x):
+    return tf.clip_by_value(0.3 * x + 0.5, 0.0, 1.0)
+"""
+# The same as Keras has.
+EQUAL = """
+import tensorflow as tf
+
+
+def softmax(x, axis=-1):
+    e = tf.exp(x - tf.reduce_max(x, axis=axis, keepdims=True))
+    return e / tf.reduce_sum(e, axis=axis, keepdims=True)
+
+
+def swish(x):
+    return x * tf.sigmoid(x)
+"""
+EXPLICIT = "\n\ncustom_objects = {name: globals()[name] for name in ('softmax', 'hard_sigmoid')}\n"
+
+
+def functions(text: str = FUNCTIONS) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "own"}
+    exec(text, names)
+    return names
+
+
+def attention(module: Any, first: Any, second: Any, third: Any = "tanh") -> Any:
+    """Scores with one value for each step, as many programs for translation have."""
+    x = module.Input((STEPS, FEATURES))
+    h = module.layers.SimpleRNN(4, activation=third, return_sequences=True)(x)
+    h = module.layers.Dense(4, activation=first)(h)
+    weights = module.layers.Activation(second)(module.layers.Dense(1)(h))
+    model = module.Model(x, module.layers.Dense(2)(module.layers.Dot(axes=1)([weights, h])))
+    generator = np.random.default_rng(17)
+    for variable in model.weights:
+        variable.assign(generator.normal(0, 0.5, tuple(variable.shape)))
+    return model
+
+
+def load(path: Path, text: str) -> Any:
+    file = path.with_name("own.py")
+    file.write_text(text)
+    return load_model(audit_file(path), custom_objects=file)
+
+
+def check(model: Any, path: Path, text: str) -> None:
+    model.save(path)
+    np.testing.assert_allclose(load(path, text).model(X), model(X), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_own_activation_in_a_file_of_keras_2(place: int, tmp_path: Path) -> None:
+    chosen = ["relu", "sigmoid", "tanh"]
+    chosen[place] = functions()["bent"]
+    check(attention(tf_keras, *chosen), tmp_path / "m.h5", FUNCTIONS)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("registered", [False, True])
+def test_own_activation_in_a_file_of_keras_3(registered: bool, suffix: str, tmp_path: Path) -> None:
+    register = "@keras.saving.register_keras_serializable('mine')\ndef bent"
+    text = FUNCTIONS.replace("def bent", register) if registered else FUNCTIONS
+    bent = functions(text)["bent"]
+    check(attention(keras, bent, bent, bent), tmp_path / f"m{suffix}", text)
+
+
+@pytest.mark.parametrize("module", [tf_keras, keras])
+def test_own_activation_with_the_name_of_another(module: Any, tmp_path: Path) -> None:
+    """Keras stores the name only. The dict says whose function it is."""
+    own = functions()
+    model = attention(module, "relu", own["softmax"], own["hard_sigmoid"])
+    check(model, tmp_path / "m.h5", FUNCTIONS + EXPLICIT)
+
+
+@pytest.mark.parametrize("module", [tf_keras, keras])
+@pytest.mark.parametrize("name", ["softmax", "hard_sigmoid"])
+def test_a_name_with_two_meanings_is_refused(module: Any, name: str, tmp_path: Path) -> None:
+    attention(module, "relu", functions()[name]).save(tmp_path / "m.h5")
+    with pytest.raises(UsageError, match=f"defines a function '{name}'") as error:
+        load(tmp_path / "m.h5", FUNCTIONS)
+    assert f'custom_objects = {{"{name}": {name}}}' in str(error.value.hint)
+    assert f'custom_objects = {{"{name}": "{name}"}}' in str(error.value.hint)
+
+
+@pytest.mark.parametrize("module", [tf_keras, keras])
+def test_the_function_of_keras_is_chosen(module: Any, tmp_path: Path) -> None:
+    model = attention(module, "relu", "softmax", "hard_sigmoid")
+    choice = "\n\ncustom_objects = {'softmax': 'softmax', 'hard_sigmoid': 'hard_sigmoid'}\n"
+    check(model, tmp_path / "m.h5", FUNCTIONS + choice)
+
+
+@pytest.mark.parametrize("module", [tf_keras, keras])
+def test_equal_functions_need_no_choice(module: Any, tmp_path: Path) -> None:
+    own = functions(EQUAL)
+    check(attention(module, own["swish"], own["softmax"]), tmp_path / "m.h5", EQUAL)
+
+
+def test_helpers_that_no_layer_names(tmp_path: Path) -> None:
+    check(attention(tf_keras, "relu", "sigmoid"), tmp_path / "m.h5", FUNCTIONS)
+
+
+NAMING = """
+from tensorflow import keras
+
+
+class Named(keras.layers.Layer):
+    def __init__(self, activation=None, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = keras.activations.get(activation)
+
+    def call(self, x):
+        return self.activation(x)
+
+    def get_config(self):
+        name = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "activation": name}
+"""
+
+
+def test_own_layer_that_looks_up_an_own_function(tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(NAMING.replace("from tensorflow import keras", "import tf_keras as keras"), names)
+    x = tf_keras.Input((STEPS, FEATURES))
+    model = tf_keras.Model(x, names["Named"](functions()["bent"])(x))
+    check(model, tmp_path / "m.h5", FUNCTIONS.replace("import keras\n", "") + NAMING)
