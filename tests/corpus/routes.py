@@ -75,7 +75,7 @@ class LocalWorker:
 def in_this_process() -> Iterator[None]:
     """Convert and validate without workers."""
     with (
-        mock.patch("edgeattn_converters.worker.client.Worker", LocalWorker),
+        mock.patch("edgeattn_converters.worker.processes.Worker", LocalWorker),
         mock.patch("edgeattn.validation.validate.Worker", LocalWorker),
     ):
         yield
