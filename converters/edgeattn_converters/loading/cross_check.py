@@ -12,12 +12,8 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
-<<<<<<< HEAD
 from edgeattn.printable import counted
-from edgeattn_converters.loading import config_inspection
-=======
 from edgeattn_converters.loading import config_inspection, own_functions
->>>>>>> 2983699 (Activations of the user's file are found, and one with the name of Keras' is never taken for it; a Keras model passed as a bundle is recognized)
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import (
     Config,
