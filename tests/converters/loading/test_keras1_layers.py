@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from numpy_convolutions import convolution, depthwise, pooling, transposed_convolution
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -242,6 +243,48 @@ def test_layers_without_weights(kind: str, order: str, tmp_path: Path) -> None:
     check(model, x, compute(x), order)
 
 
+def write_weights(path: Path, **layers: tuple[Any, Any]) -> Path:
+    """Write kernels and biases by layer as ``save_weights`` of Keras 1.2.2 does."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update(keras_version=b"1.2.2", backend=b"tensorflow")
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for name, (kernel, bias) in layers.items():
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [b"W", b"b"]
+            group["W"], group["b"] = kernel, bias
+    return path
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("order", ["th", "tf"])
+def test_kernels_with_one_shape_in_both_orders(order: str, wrapped: bool, tmp_path: Path) -> None:
+    """The other kernels of the file decide; without any, the file is refused."""
+    kernels = [random(3, 3, 3, 3), random(3, 3, 3, 4)]
+    convolutions = [
+        keras.layers.Conv2D(k.shape[-1], 3, name=f"c{n}") for n, k in enumerate(kernels)
+    ]
+    layers = [keras.layers.TimeDistributed(c, name=c.name) if wrapped else c for c in convolutions]
+    inputs = keras.Input((1, 6, 5, 3) if wrapped else (6, 5, 3))
+    architectures = {}
+    for count in (1, 2):
+        model = keras.Sequential([inputs, *layers[:count]])
+        architectures[count] = tmp_path / f"{count}.json"
+        architectures[count].write_text(model.to_json())
+    stored = {
+        f"c{n}": (stored_kernel(k, order), np.zeros(k.shape[-1])) for n, k in enumerate(kernels)
+    }
+    path = write_weights(tmp_path / "two.h5", **stored)
+    loaded = load_model(audit_file(path), architecture=str(architectures[2])).model
+    x = expected = random(2, 6, 5, 3)
+    for kernel in kernels:
+        expected = convolution(expected, kernel, same=False, reverse=False)
+    actual = loaded((x[:, None] if wrapped else x).astype("float32"))
+    np.testing.assert_allclose(np.reshape(actual, expected.shape), expected, rtol=1e-3, atol=1e-4)
+    path = write_weights(tmp_path / "one.h5", c0=stored["c0"])
+    with pytest.raises(UnsupportedModelError, match="'c0' has the same shape"):
+        load_model(audit_file(path), architecture=str(architectures[1]))
+
+
 @pytest.mark.parametrize("kind", ["two axes", "three axes", "transposed"])
 def test_channels_first_for_an_architecture_with_the_channels_last(
     kind: str, tmp_path: Path
@@ -257,12 +300,7 @@ def test_channels_first_for_an_architecture_with_the_channels_last(
     architecture = tmp_path / "model.json"
     architecture.write_text(keras.Model(inputs, layer(inputs)).to_json())
     kernel, bias = random(*(3, 2, 2)[:axes], SHAPES[axes][-1], 4), random(4)
-    path = tmp_path / "weights.h5"
-    with h5py.File(path, "w") as file:
-        file.attrs.update(layer_names=[b"layer"], keras_version=b"1.2.2", backend=b"tensorflow")
-        group = file.create_group("layer")
-        group.attrs["weight_names"] = [b"W", b"b"]
-        group["W"], group["b"] = stored_kernel(kernel, "th"), bias
+    path = write_weights(tmp_path / "weights.h5", layer=(stored_kernel(kernel, "th"), bias))
     model = load_model(audit_file(path), architecture=str(architecture)).model
     x = random(2, *SHAPES[axes])
     if kind == "transposed":

@@ -18,7 +18,7 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, Assignment, find_layer
-from edgeattn_converters.loading.weights.layouts import in_keras3_layout
+from edgeattn_converters.loading.weights.layouts import in_keras3_layout, kernel_order
 
 _NamedArrays = Sequence[tuple[str, Array]]
 
@@ -67,9 +67,30 @@ def assign(
     :class:`UnsupportedModelError` if layers or shapes differ, or a layer has no weights.
     """
     assignment = Assignment(model)
+    order = None
+    if major == 1:
+        order = kernel_order(
+            (_with_shapes(leaf, inner), [array for _, array in part])
+            for leaf, inner, part in _layers_with_arrays(file, model, stored, names)
+        )
+    for leaf, inner, part in _layers_with_arrays(file, model, stored, names):
+        values = in_keras3_layout(
+            {**_with_shapes(leaf, inner), "kernel_order": order},
+            [np.asarray(array) for _, array in part],
+            major=major,
+            backend=backend,
+        )
+        assignment.assign_all(inner, _variables(inner), values)
+    assignment.require_complete()
+
+
+def _layers_with_arrays(
+    file: Any, model: Any, stored: Config, names: Mapping[str, str]
+) -> Iterator[tuple[Config, Any, _NamedArrays]]:
+    """Yield config, layer and arrays of each layer with weights; the arrays are not read yet."""
     layers = {layer_name(item): (item, find_layer(model, item)) for item in stored_layers(stored)}
     for name, group in _groups(file):
-        arrays = [(path, np.asarray(group[path])) for path in hdf5.texts(group, "weight_names")]
+        arrays = [(path, group[path]) for path in hdf5.texts(group, "weight_names")]
         if not arrays:
             continue
         name = names.get(name, name)
@@ -79,15 +100,7 @@ def assign(
                 f"The file contains weights for a layer {name!r} that its architecture lacks.",
                 hint=MISMATCH,
             )
-        for leaf, inner, part in _by_leaf(item, layer, arrays):
-            values = in_keras3_layout(
-                _with_shapes(leaf, inner),
-                [array for _, array in part],
-                major=major,
-                backend=backend,
-            )
-            assignment.assign_all(inner, _variables(inner), values)
-    assignment.require_complete()
+        yield from _by_leaf(item, layer, arrays)
 
 
 def _find_nested(model: Any, stored: Config, name: str) -> tuple[Config, Any] | None:

@@ -4,15 +4,18 @@ Their layouts depend on the Keras version and on the backend. Those of Keras 1 a
 ones that ``preprocess_weights_for_loading`` of Keras 2.3 converts, if not stated otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.loading.config_inspection import Config
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.config_inspection import Config, layer_name
 from edgeattn_converters.loading.migrate import theano
 from edgeattn_converters.loading.migrate.keras1 import keras2_class
 from edgeattn_converters.loading.weights.assignment import Array
 
+CHANNELS_FIRST, CHANNELS_LAST = "channels_first", "channels_last"
 _GATES = {"LSTM": 4, "GRU": 3}
 _CONVOLUTIONS = frozenset(
     {"Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "SeparableConv2D"}
@@ -24,14 +27,14 @@ def in_keras3_layout(
 ) -> list[Array]:
     """Return the arrays of a layer, given in stored order, as Keras 3 orders and shapes them.
 
-    ``item`` is the stored config of the layer, with the shapes of its variables as ``shapes``;
-    ``major`` and ``backend`` describe the Keras that wrote the arrays.
+    ``item`` is the stored config of the layer, with the shapes of its variables as ``shapes`` and
+    the result of :func:`kernel_order` as ``kernel_order``; ``major`` and ``backend`` describe the
+    Keras that wrote the arrays.
     """
     class_name = keras2_class(str(item.get("class_name")))
     config = item.get("config") or {}
     if class_name == "TimeDistributed":
-        inner = {**config["layer"], "shapes": item.get("shapes", ())}
-        return in_keras3_layout(inner, arrays, major=major, backend=backend)
+        return in_keras3_layout(_wrapped(item), arrays, major=major, backend=backend)
     if class_name == "Bidirectional":
         half = len(arrays) // 2
         return [
@@ -109,17 +112,61 @@ def _convolution_of_keras1(class_name: str, item: Config, arrays: list[Array]) -
             kernel = kernel[:, 0]
         return [kernel, *arrays[1:]]
     swap = class_name == "Conv2DTranspose"
-    expected = next(iter(item.get("shapes", ())), None)
-    stored_first = _has_channels_first(config)
-    if not stored_first and expected is not None:
-        # Saved with the channels first, for an architecture with the channels last.
-        unchanged = kernel.swapaxes(-1, -2) if swap else kernel
-        moved = _with_filters_last(kernel)
-        moved = moved.swapaxes(-1, -2) if swap else moved
-        stored_first = unchanged.shape != expected and moved.shape == expected
+    stored_first = _stores_channels_first(item, kernel.shape)
+    if stored_first is None:
+        stored_first = item.get("kernel_order") == CHANNELS_FIRST
     count = 2 if class_name == "SeparableConv2D" else 1
     kernels = [_with_filters_last(value) if stored_first else value for value in arrays[:count]]
     return [*(value.swapaxes(-1, -2) if swap else value for value in kernels), *arrays[count:]]
+
+
+def kernel_order(layers: Iterable[tuple[Config, Sequence[Any]]]) -> str | None:
+    """Return the order of the axes of the kernels in a file of Keras 1, None if nothing needs it.
+
+    The architecture may be written for another order. ``layers`` are the configs of layers, with
+    the shapes of their variables as ``shapes``, and their arrays. Raises
+    :class:`UnsupportedModelError` if a kernel has the same shape in both orders, and the other
+    kernels do not have one order.
+    """
+    unknown: list[str] = []
+    orders = set()
+    for item, arrays in layers:
+        while item.get("class_name") == "TimeDistributed":
+            item = _wrapped(item)
+        class_name = keras2_class(str(item.get("class_name")))
+        if class_name in _CONVOLUTIONS - {"Conv1D"}:
+            first = _stores_channels_first(item, tuple(arrays[0].shape))
+            if first is None:
+                unknown.append(layer_name(item))
+            else:
+                orders.add(CHANNELS_FIRST if first else CHANNELS_LAST)
+    if unknown and len(orders) != 1:
+        raise UnsupportedModelError(
+            f"The kernel of layer {unknown[0]!r} has the same shape with the channels first and "
+            "with the channels last, and the file of Keras 1 does not contain which it has.",
+            hint="Pass the architecture as JSON that Keras 1 wrote with model.to_json().",
+        )
+    return orders.pop() if unknown else None
+
+
+def _wrapped(item: Config) -> Config:
+    """The config of the layer that a TimeDistributed wraps, with what was added to that of both."""
+    added = {key: item[key] for key in ("shapes", "kernel_order") if key in item}
+    return {**item["config"]["layer"], **added}
+
+
+def _stores_channels_first(item: Config, shape: tuple[int, ...]) -> bool | None:
+    """Whether a kernel of Keras 1 has the channels first; None if its shape is that of both."""
+    config = item.get("config") or {}
+    expected = next(iter(item.get("shapes", ())), None)
+    if "dim_ordering" in config or _has_channels_first(config) or expected is None:
+        return _has_channels_first(config)
+    last, first = list(shape), [*shape[2:], shape[1], shape[0]]
+    if keras2_class(str(item.get("class_name"))) == "Conv2DTranspose":
+        last[-2:], first[-2:] = last[:-3:-1], first[:-3:-1]
+    if last == first == list(expected):
+        return None
+    return first == list(expected)
 
 
 def _with_filters_last(kernel: Array) -> Array:
