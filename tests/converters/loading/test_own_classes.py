@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -224,32 +225,52 @@ def test_layers_that_share_another_layer(kind: str, suffix: str, own: Any, tmp_p
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("place", ["layer", "nested", "model", "h5"])
 @pytest.mark.parametrize(
-    ("module", "registered", "package"),
+    ("module", "registered", "package", "imported"),
     [
-        ("keras_hub.src.layers.modeling.transformer_encoder", "keras_hub>Encoder", "keras-hub"),
-        ("keras_nlp.layers.modeling.transformer_encoder", "keras_nlp>Encoder", "keras-nlp"),
-        (None, "Addons>Encoder", "tensorflow-addons"),
+        ("keras_hub.src.layers.encoder", "keras_hub>Encoder", "keras-hub", None),
+        ("keras_nlp.src.models.bert.encoder", "keras_nlp>Encoder", "keras-nlp", None),
+        (None, "keras_cv.layers>Encoder", "keras-cv", "keras_cv.layers"),
+        (None, "Addons>Encoder", "tensorflow-addons", "tensorflow_addons.layers"),
     ],
 )
 def test_classes_of_packages_are_named(
-    module: str | None, registered: str, package: str, tmp_path: Path
-) -> None:
-    path, changed = tmp_path / "m.keras", tmp_path / "changed.keras"
-    keras.Sequential([keras.Input((3,)), layers.Dense(1, name="dense")]).save(path)
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(changed, "w") as target:
-        for name in source.namelist():
-            data = source.read(name)
-            if name == "config.json":
-                config = json.loads(data)
-                config["config"]["layers"][1] |= {
-                    "module": module, "class_name": "Encoder", "registered_name": registered,
-                }  # fmt: skip
-                data = json.dumps(config).encode()
-            target.writestr(name, data)
-    with pytest.raises(UnsupportedModelError, match="is a Encoder of the package") as error:
-        load_model(audit_file(changed))
+    module: str | None, registered: str, package: str, imported: str | None, place: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """A layer, one in a nested model, or the whole model may be of such a class."""
+    inner = keras.Sequential([keras.Input((3,)), layers.Dense(1, name="dense")], name="inner")
+    path = tmp_path / ("m.h5" if place == "h5" else "m.keras")
+    (keras.Sequential([keras.Input((3,)), inner]) if place == "nested" else inner).save(path)
+
+    def changed(config: Any) -> Any:
+        if isinstance(config, list):
+            return [changed(item) for item in config]
+        if not isinstance(config, dict):
+            return config
+        whole = place == "model" and config.get("class_name") == "Sequential"
+        if whole or (place != "model" and config.get("class_name") == "Dense"):
+            arguments = {"num_layers": 2} if whole else config["config"]
+            name = {"module": module, "class_name": "Encoder", "registered_name": registered}
+            return {**config, **name, "config": arguments}
+        return {key: changed(item) for key, item in config.items()}
+
+    if place == "h5":
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = json.dumps(changed(json.loads(file.attrs["model_config"])))
+    else:
+        with zipfile.ZipFile(path) as source:
+            content = {name: source.read(name) for name in source.namelist()}
+        content["config.json"] = json.dumps(changed(json.loads(content["config.json"]))).encode()
+        with zipfile.ZipFile(path, "w") as target:
+            for name, data in content.items():
+                target.writestr(name, data)
+    with pytest.raises(UnsupportedModelError, match="needs the class Encoder of the pack") as error:
+        load_model(audit_file(path))
+    assert ("The model needs" in error.value.message) == (place == "model")
     assert f"pip install {package}." in str(error.value.hint)
+    assert f"from {imported or module} import Encoder" in str(error.value.hint)
 
 
 def test_subclassed_model(own: Any, tmp_path: Path) -> None:

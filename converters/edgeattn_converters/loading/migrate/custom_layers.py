@@ -81,15 +81,19 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
 def _package(item: Config) -> str | None:
     """Return the import name of a known package that defines the class of a layer."""
     registered = str(item.get("registered_name") or item.get("class_name"))
-    prefix = registered.split(">")[0] if ">" in registered else ""
+    prefix = registered.split(">")[0].split(".")[0] if ">" in registered else ""
     roots = (str(item.get("module") or "").split(".")[0], _REGISTERED_PREFIXES.get(prefix, prefix))
     return next((root for root in roots if root in _PACKAGES), None)
 
 
-def _class_of_package(class_name: str, name: str, package: str) -> UnsupportedModelError:
+def _class_of_package(item: Config, name: object, package: str) -> UnsupportedModelError:
+    class_name, module = unqualified(str(item.get("class_name"))), str(item.get("module"))
+    if module.split(".")[0] != package:
+        module = f"{package}.layers"
     return UnsupportedModelError(
-        f"Layer {name!r} is a {class_name} of the package {package}.",
-        hint=f"Run: pip install {_PACKAGES[package]}. Then write 'from {package}.layers import "
+        f"{f'Layer {name!r}' if name else 'The model'} needs the class {class_name} of the package "
+        f"{package}.",
+        hint=f"Run: pip install {_PACKAGES[package]}. Then write 'from {module} import "
         f"{class_name}' in a Python file and pass it: --custom-objects FILE.py",
     )
 
@@ -100,7 +104,7 @@ def missing_class(item: Config) -> UnsupportedModelError:
     config = item.get("config") or {}
     name = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
     if (package := _package(item)) is not None:
-        return _class_of_package(class_name, str(name), package)
+        return _class_of_package(item, name, package)
     hint = (
         f"Define class {class_name} (a keras.layers.Layer) in a Python file and pass it: "
         "--custom-objects FILE.py"
