@@ -22,7 +22,7 @@ class Case:
         name: ``GROUP/NAME``, unique.
         build: Returns the model, built with the module ``keras`` or ``tf_keras`` that it is passed.
         values: Distribution of the inputs, a key of :data:`VALUES`; a number is that of different
-            integers, with normally distributed floats.
+            integers, with normally distributed floats. Texts are single words, or ``phrases``.
         padding: Value of the padding at the end of some samples; None if they have none.
         keras, tf_keras: Whether the model is built with this Keras.
         schemes: Schemes to convert to.
@@ -91,7 +91,8 @@ def _values(
     generator: Generator, shape: Sequence[int], dtype: str, values: str | int
 ) -> np.ndarray:
     if dtype == "string":
-        return generator.choice(WORDS, shape).astype(object)
+        first, *others = generator.choice(WORDS, (3, *shape)).astype(object)
+        return sum((" " + word for word in others), first) if values == "phrases" else first
     if dtype == "bool":
         return generator.random(shape) < 0.7
     if isinstance(values, int) and "int" in dtype:

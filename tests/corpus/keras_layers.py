@@ -462,6 +462,7 @@ PREPROCESSING = [
             )
         ),
         dtype="string",
+        values="phrases",
         first_layer="look",
     ),
     from_layers(

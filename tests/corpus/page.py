@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from edgeattn.schemes import FORMATS, SCHEMES
 
 from .outputs import CRASHED, INEXACT, REFUSED, RIGHT, WRONG
+from .reasons import INEXACT_MODELS, REFUSALS
 from .results import PATH, read_results
 from .run import all_cases
 
@@ -64,6 +66,10 @@ def _tables(results: Sequence[Result], count: int) -> Iterator[str]:
         if members:
             yield f"\n## {title}\n"
             yield from _rows(members)
+    yield "\n## Refusals\n"
+    yield from _refusals(results)
+    yield "\n## Inexact files\n"
+    yield from _inexact(results)
     yield "\n## Reasons\n"
     yield from _reasons(results)
 
@@ -95,6 +101,52 @@ def _rows(results: Sequence[Result]) -> Iterator[str]:
     for item in results:
         cells = " | ".join(SYMBOLS[status(item, label)] for label in labels)
         yield f"| {item['name'].split('/', 1)[1]} | {cells} |"
+
+
+def _refusals(results: Sequence[Result]) -> Iterator[str]:
+    """The number of refused models by reason and route, with why the reason holds.
+
+    Raises :class:`ValueError` if a refusal has no reason, or several.
+    """
+    labels = [label for label in ARTIFACTS if any(status(r, label) == REFUSED for r in results)]
+    counts = {reason: dict.fromkeys(labels, 0) for reason in REFUSALS}
+    for item in results:
+        for label in labels:
+            if status(item, label) == REFUSED:
+                counts[_reason(item["name"], item["artifacts"][label][1])][label] += 1
+    yield f"| reason | {' | '.join(map(_title, labels))} | why |"
+    yield "|---|" + "---:|" * len(labels) + "---|"
+    for reason, count in counts.items():
+        if any(count.values()):
+            numbers = " | ".join(str(number or "") for number in count.values())
+            yield f"| {reason} | {numbers} | {REFUSALS[reason][1]} |"
+
+
+def _reason(name: str, text: str) -> str:
+    reasons = [reason for reason, (pattern, _) in REFUSALS.items() if re.search(pattern, text)]
+    if len(reasons) != 1:
+        raise ValueError(f"{name}: the refusal {text!r} has {len(reasons)} reasons in REFUSALS.")
+    return reasons[0]
+
+
+def _inexact(results: Sequence[Result]) -> Iterator[str]:
+    """The inexact files, with why they are. Raises :class:`ValueError` for an unexplained one."""
+    yield "| model | files | why |"
+    yield "|---|---|---|"
+    for item in results:
+        labels = [label for label in ARTIFACTS if status(item, label) == INEXACT]
+        if not labels:
+            continue
+        name = item["name"]
+        if name not in INEXACT_MODELS:
+            raise ValueError(f"{name}: INEXACT_MODELS has no reason why it is inexact.")
+        title = name.split("/", 1)[1].translate(PLAIN)
+        yield f"| {title} | {', '.join(map(_title, labels))} | {INEXACT_MODELS[name]} |"
+
+
+def _title(label: str) -> str:
+    format, scheme = label.split()
+    return f"{FORMAT_TITLES[format]} {scheme}"
 
 
 def _reasons(results: Sequence[Result]) -> Iterator[str]:

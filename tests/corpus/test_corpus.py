@@ -84,6 +84,13 @@ def test_the_page_has_the_tables_of_the_results() -> None:
     assert text == page.with_tables(text, PATH), "run: cd tests && python -m corpus.page"
 
 
+def test_a_refusal_without_a_known_reason_is_an_error() -> None:
+    """A new refusal, or a new inexact file, must be looked at before it is on the page."""
+    for status, match in (("refused", "0 reasons"), ("inexact", "no reason why")):
+        with pytest.raises(ValueError, match=match):
+            list(page._tables([_result("layers/x", status)], 1))
+
+
 def test_only_schemes_without_results_are_converted() -> None:
     case = CASES["layers/Dense of a vector"]
     assert missing_schemes(case, {}) == case.schemes
