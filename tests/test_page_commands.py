@@ -18,6 +18,7 @@ from edgeattn.errors import EdgeattnError
 
 # commands.md is generated from the commands.
 OWN = [page for page in PAGES if page.name not in ("CHANGELOG.md", "commands.md")]
+SUFFIXES = (".toml", ".edge", ".json")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -104,9 +105,14 @@ def test_other_commands_name_what_exists(page):
         program = words[0].split("/")[-1]
         if program in ("python", "python3") and words[1].endswith(".py"):
             assert (ROOT / words[1]).is_file(), words
-        if program in ("python", "python3") and words[1:2] == ["-m"] and "edgeattn" in words[2]:
-            module = ROOT / words[2].replace(".", "/")
-            assert module.is_dir() or module.with_suffix(".py").is_file(), words
+        for word in words:
+            # After -m of Python and --preload of Dask.
+            if re.fullmatch(r"edgeattn(_converters)?(\.\w+)+", word) and not word.endswith(
+                SUFFIXES
+            ):
+                path = word.replace(".", "/")
+                modules = [ROOT / half / f"{path}.py" for half in ("", "converters")]
+                assert any(module.is_file() for module in modules), words
         if program == "make":
             assert {word for word in words[1:] if "=" not in word} <= set(targets), words
         for _, extras in re.findall(r"(edgeattn|\.)\[([\w,]+)\]", " ".join(words)):
