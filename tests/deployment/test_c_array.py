@@ -29,7 +29,7 @@ def test_source_and_header(bundle, tmp_path, edgeattn):
     assert result.code == 0
     folder = tmp_path / "dense-c"
     assert f"Wrote {folder}: model.h, model.cc" in result.out
-    assert "4,321 bytes of RAM for the arena, 1 kinds of operators" in result.out
+    assert "4,321 bytes of RAM for the arena, 1 kind of operators" in result.out
     header, source = ((folder / name).read_text() for name in ("model.h", "model.cc"))
     content = (bundle.path / "dense.float32.tflite").read_bytes()
     assert bytes(int(n, 16) for n in re.findall(r"0x([0-9a-f]{2})", source)) == content
