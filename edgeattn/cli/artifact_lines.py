@@ -15,7 +15,6 @@ from edgeattn.metrics.verdict import (
 )
 
 if TYPE_CHECKING:
-    from edgeattn.metrics.limits import Check
     from edgeattn.validation.report import ArtifactReport
 
 
@@ -61,18 +60,13 @@ def failure_lines(report: ArtifactReport) -> list[str]:
     """A line for each reason why an artifact does not pass or does not run."""
     label = report.artifact.label
     lines = [f"{label}: {report.reason}"] if report.reason else []
-    lines += [f"{label}: {_missed_limit(check)}" for check in report.failed]
+    lines += [f"{label}: {check.comparison}" for check in report.failed]
     # A line on the cost of the precision says more about the others.
     return lines + [
-        f"{label}: {reason}. {_missed_limit(check)}"
+        f"{label}: {reason}. {check.comparison}"
         for reason, check in report.open_limits
         if reason != PRECISION
     ]
-
-
-def _missed_limit(check: Check) -> str:
-    detail = f": {check.detail}" if check.detail else ""
-    return f"{check.name} is {check.value:.3g} (limit {check.relation} {check.limit:.3g}){detail}"
 
 
 def settling_command(arguments: str, reports: Sequence[ArtifactReport]) -> Iterator[str]:

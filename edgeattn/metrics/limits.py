@@ -178,6 +178,13 @@ class Check:
             return self.value <= self.limit
         return self.value >= self.limit
 
+    @property
+    def comparison(self) -> str:
+        """The value beside its limit, such as ``snr_db of score is 7.5 (limit >= 20)``."""
+        limit = "" if self.limit is None else f" (limit {self.relation} {self.limit:.3g})"
+        detail = f": {self.detail}" if self.detail else ""
+        return f"{self.name} is {self.value:.3g}{limit}{detail}"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "stage": self.stage,

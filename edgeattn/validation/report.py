@@ -157,6 +157,18 @@ class ArtifactReport:
         return next((reason for reason, _ in self.open_limits), None)
 
     @property
+    def shortcoming(self) -> str | None:
+        """Why the artifact does not pass, in one line: what decided first. None for a pass."""
+        if self.verdict == PASS or self.reason:
+            return self.reason
+        missed = [check.comparison for check in self.failed]
+        open_limits = [f"{reason}: {check.comparison}" for reason, check in self.open_limits]
+        tasks = () if self.task is None else self.task.results
+        decided = [f"{x.output}: {x.summary}" for x in tasks if x.verdict == self.verdict]
+        stopped = [self.task.reason] if self.task is not None and self.task.reason else []
+        return next(iter((*missed, *decided, *open_limits, *stopped)), None)
+
+    @property
     def open_limits(self) -> tuple[tuple[str, Check], ...]:
         """Limits that were missed without failing the artifact, and why they do not."""
         reasons = [(self._open_reason(check), check) for check in self.checks]

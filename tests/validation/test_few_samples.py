@@ -105,3 +105,9 @@ def test_more_samples_decide(tmp_path, changed_on_data, verdict):
     report = validated(bundle, 2, (Limit("atol", 0.1),), dataset, more=first)
     assert report.verdict == verdict
     assert report.verdict_reason == (FEW_SAMPLES if verdict == INCONCLUSIVE else None)
+    if verdict == PASS:
+        assert report.shortcoming is None
+    else:
+        # The reason with the limit, or the limit.
+        assert report.shortcoming.startswith(FEW_SAMPLES if verdict == INCONCLUSIVE else "")
+        assert "(limit " in report.shortcoming or "allowed)" in report.shortcoming

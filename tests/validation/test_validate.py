@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import artifacts
 import numpy as np
@@ -114,6 +115,19 @@ def test_not_finite_fails(bundle, scheme, value, output):
     assert report.verdict == FAIL
     assert ("non_finite", {"map": "attention/a"}.get(output, output)) in failed(report)
     json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_the_shortcoming_is_what_decided(bundle):
+    """Tables of sweeps have it in one cell."""
+    assert validated(bundle, right).shortcoming is None
+    report = validated(bundle, with_changes(score=lambda score: score + 1.0))
+    # The first check that fails; the other ones are in the report.
+    assert report.shortcoming == report.failed[0].comparison
+    found = Check("a", "numbers", "snr_db", 7.5, 20.0, ">=", "score", data="test.npz")
+    assert found.comparison == "snr_db of score on test.npz is 7.5 (limit >= 20)"
+    assert replace(found, detail="2 samples").comparison.endswith("(limit >= 20): 2 samples")
+    stopped = ArtifactReport(bundle.manifest.artifacts[0], None, (), reason="No runtime.")
+    assert (stopped.verdict, stopped.shortcoming) == (NOT_RUN, "No runtime.")
 
 
 def test_the_same_infinity_as_keras_passes(bundle):

@@ -109,7 +109,7 @@ def measured_rows(job: Mapping[str, Any], address: BoardAddress) -> list[Row]:
                 "low_ms": low,
                 "high_ms": high,
                 "latency": place,
-                "reason": latency.reason or report.verdict_reason,
+                "reason": latency.reason or report.shortcoming,
             }
         )
     return rows

@@ -166,7 +166,7 @@ def _artifacts(reports: Sequence[ArtifactReport], manifest: Manifest) -> list[di
         {
             **_stored_file(item.artifact),
             "verdict": item.verdict,
-            "reason": item.verdict_reason,
+            "reason": item.shortcoming,
             "conversion": item.conversion,
             "runtime": item.runtime,
             **{name: plain(value) for name, value in item.headline.items()},
