@@ -50,6 +50,7 @@ from edgeattn_converters.quantization.ranges import (
 )
 from edgeattn_converters.quantization.same_scales import with_common_ranges
 from edgeattn_converters.quantization.selection import within_target
+from edgeattn_converters.quantization.split_slices import join_slices, slice_splits
 from edgeattn_converters.quantization.state_updates import state_updates, step_products
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 from edgeattn_converters.quantization.summary import SLOW, SchemeSummary, summary_of
@@ -253,15 +254,18 @@ class TFLiteQuantizer(Quantizer):
         quantizable = quantizable_tensors(file, float_names)
         ranges = {i: item for i, item in self._ranges.items() if i in quantizable}
         annotate(file, with_common_ranges(file, ranges))
+        whole = _parts_of_splits(file, float_names)
+        slice_splits(file)
         names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
         content = mlir_quantize(
             file.pack(),
             input_data_type=tf.float32,
             output_data_type=tf.float32,
-            denylisted_nodes=float_names or None,
+            denylisted_nodes=float_names - whole or None,
             disable_per_channel_for_dense_layers=not self._per_channel_dense,
         )
         quantized = TFLiteFile(bytes(content))
+        join_slices(quantized)
         use_measured_scales(quantized, ranges_by_name(self.content, self._ranges, quantized))
         # The quantizer keeps the order of the outputs but not every name. An output that is an
         # unchanged input has lost its own tensor.
@@ -282,6 +286,16 @@ class TFLiteQuantizer(Quantizer):
         if self.recipe.activations != "int8":
             ranges = widen_tflite_outputs(original, ranges, self.io)
         return ranges_at_ends(original.main, ranges, file.main, self.io)
+
+
+def _parts_of_splits(file: TFLiteFile, float_names: set[str]) -> set[str]:
+    """The parts of SPLIT operators that are integers because not all parts are float32."""
+    parts: set[str] = set()
+    for operator in file.main.operators:
+        if file.kind(operator) == "SPLIT":
+            names = {file.name(file.main.tensors[int(i)]) for i in operator.outputs}
+            parts |= set() if names <= float_names else names
+    return parts
 
 
 def _floats_in_loop(file: TFLiteFile, graph: Any, candidate: Candidate) -> set[int]:
