@@ -88,6 +88,16 @@ class _Workspace:
             remote.download(RemoteFile(**entry), target.parent)
         return target
 
+    def failure(self, key: str, error: EdgeattnError, status: str = FAILED) -> Document:
+        return self.without_folder(failure(key, error, status))
+
+    def without_folder(self, document: Mapping[str, Any]) -> Document:
+        """``document`` without the name of the folder, which differs from run to run."""
+        return {
+            name: value.replace(f"{self._folder}/", "") if isinstance(value, str) else value
+            for name, value in document.items()
+        }
+
     @property
     def new_bundle(self) -> Path:
         self._bundle = self._folder / f"{self.job['key']}.edge"
@@ -114,7 +124,7 @@ def _converted(workspace: _Workspace) -> Document:
         raise  # a full disk is no property of the model
     except EdgeattnError as error:
         excluded = isinstance(error, NoRecurrentLayerError)
-        return failure(key, error, NOT_APPLICABLE if excluded else FAILED)
+        return workspace.failure(key, error, NOT_APPLICABLE if excluded else FAILED)
     conversion = result.conversions[0]
     workspace.store.write_bundle(key, conversion.bundle.path)
     manifest = conversion.bundle.manifest
@@ -124,7 +134,7 @@ def _converted(workspace: _Workspace) -> Document:
         "reason": None,
         "parameters": manifest.model["parameters"],
         "artifacts": _artifacts(conversion.report.artifacts, manifest),
-        "failures": [dict(item) for item in conversion.failures],
+        "failures": [workspace.without_folder(item) for item in conversion.failures],
         "seconds": round(time.monotonic() - start, 1),
     }
 
@@ -149,7 +159,7 @@ def _validated(workspace: _Workspace, data: Mapping[str, Any]) -> Document:
     except OutputError:
         raise
     except EdgeattnError as error:
-        return failure(data["key"], error)
+        return workspace.failure(data["key"], error)
     return {
         "key": data["key"],
         "status": VALIDATED,

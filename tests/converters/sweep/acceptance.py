@@ -71,7 +71,11 @@ class SweptModel:
         if self.samples is not None:
             with np.load(self.samples) as file:
                 names = [name for name in file.files if not name.startswith(self.labels)]
-                return {name: file[name] for name in names}
+                arrays = {name: file[name] for name in names}
+            if "x_0" not in arrays:
+                return arrays
+            ordered = input_specs(stored_config(self.path), None) or ()
+            return {spec.name: arrays[f"x_{number}"] for number, spec in enumerate(ordered)}
         specs = input_specs(stored_config(self.path), None)
         generator = np.random.default_rng(0)
         return {

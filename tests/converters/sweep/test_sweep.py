@@ -110,6 +110,16 @@ def test_a_row_says_why_there_is_no_result(swept: tuple[Path, Any]) -> None:
     assert all("7" in row["reason"] and row["bundle"] and not row.get("verdict") for row in rows)
 
 
+def test_reasons_do_not_name_folders_of_jobs(tmp_path: Path) -> None:
+    """They have another name in every run."""
+    store = Store(str(tmp_path / "results"))
+    workspace = execution._Workspace(tmp_path / "job", {"key": "0" * 64}, store)
+    file = tmp_path / "job" / "calibration" / "x.npz"
+    error = UsageError(f"{file} has no array 'a'.", hint=f"Name the arrays of {file}.")
+    reason = "calibration/x.npz has no array 'a'. Name the arrays of calibration/x.npz."
+    assert workspace.failure("0" * 64, error)["reason"] == reason
+
+
 def test_a_repeated_sweep_does_nothing(
     swept: tuple[Path, Any], edgeattn: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
