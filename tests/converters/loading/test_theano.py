@@ -17,8 +17,15 @@ from numpy_convolutions import convolution, depthwise, pooling, transposed_convo
 from tf_keras import layers
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.metrics.pairwise import snr_db
+from edgeattn.runners import open_runner
+from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_model
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
+
+CONVERTERS = {"tflite": tflite, "onnx": onnx}
 
 GENERATOR = np.random.default_rng(8)
 INPUTS = {
@@ -122,6 +129,34 @@ def test_layers_compute_as_in_theano(name: str, loaded: Any) -> None:
     actual = model([x.astype("float32") for x in INPUTS.values()])[list(LAYERS).index(name)]
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_integer_files_compute_as_in_theano(format: str, tmp_path: Path) -> None:
+    """Padding of maxima and averages must not widen the range of the values."""
+    inputs = tf_keras.Input((8, 8, 4), name="x")
+    h = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(inputs)
+    pooled = [
+        layers.MaxPooling2D(2, padding="same")(h),
+        layers.AveragePooling2D(2, padding="same")(h),
+    ]
+    joined = layers.Flatten()(layers.Concatenate()(pooled))
+    model = tf_keras.Model(inputs, layers.Dense(4, use_bias=False, name="y")(joined))
+    kernel, dense = map(np.float64, model.get_weights())
+    x = np.random.default_rng(3).normal(size=(64, 8, 8, 4))
+    hidden = convolution(x, kernel, strides=2)
+    pooled = [pooling(hidden, (2, 2), (2, 2), average=average) for average in (False, True)]
+    expected = np.concatenate(pooled, axis=-1).reshape(64, -1) @ dense
+    result = load_model(audit_file(save(model, tmp_path / "model.h5"))).model
+    interface, samples = interface_of(result), {"x": x.astype("float32")}
+    for scheme, decibels in (("float32", 90.0), ("int8", 25.0)):
+        path = tmp_path / scheme
+        file = CONVERTERS[format].convert(
+            result, interface, recipe_for(scheme), path, samples=samples
+        )
+        runner = open_runner(path, format, file.inputs, file.outputs, as_deployed=True)
+        [actual] = runner.run(samples).values()
+        assert snr_db(expected, actual) > decibels, scheme
 
 
 def test_changes_are_noted(loaded: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -86,13 +87,28 @@ class TheanoPadding(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """Pad and call the layer."""
         paddings = self._paddings(inputs.shape)
-        if self.kind == "AveragePooling":
-            total = self._cropped(self.layer(ops.pad(inputs, paddings)), inputs)
-            ones = ops.pad(ops.ones_like(inputs), paddings)
-            return total / self._cropped(self.layer(ones), inputs)
-        fill = None if self.kind == "Conv" else -float("inf")
-        padded = ops.pad(inputs, paddings, constant_values=fill)
-        return self._cropped(self.layer(padded), inputs)
+        if self.kind == "MaxPooling":
+            return self._cropped(self.layer(_with_repeated_ends(inputs, paddings)), inputs)
+        outputs = self._cropped(self.layer(ops.pad(inputs, paddings)), inputs)
+        if self.kind == "Conv":
+            return outputs
+        if None not in inputs.shape[1:]:
+            return outputs * self._excluding_padding(inputs.shape)
+        ones = ops.pad(ops.ones_like(inputs), paddings)
+        return outputs / self._cropped(self.layer(ones), inputs)
+
+    def _excluding_padding(self, shape: Sequence[int]) -> Any:
+        """What averages with zeros for the padding are multiplied with, (1, *positions, 1)."""
+        factors = np.ones([1] * len(shape), "float32")
+        for number, before in enumerate(self.before):
+            axis = self._first_axis + number
+            size, stride, span = shape[axis], self._strides[number], self._spans[number]
+            starts = np.arange(-(-size // stride)) * stride - before
+            counts = np.minimum(starts + span, size) - np.maximum(starts, 0)
+            factors = factors * np.expand_dims(
+                span / counts, [k for k in range(len(shape)) if k != axis]
+            ).astype("float32")
+        return factors
 
     def _cropped(self, outputs: Any, inputs: Any) -> Any:
         """Remove windows that begin after the input, if its size was unknown."""
@@ -118,3 +134,21 @@ class TheanoPadding(keras.layers.Layer):
         """Return the layer with its inner layer."""
         layer = keras.saving.deserialize_keras_object(config["layer"])
         return cls(**{**config, "layer": layer})
+
+
+def _with_repeated_ends(inputs: Any, paddings: Sequence[tuple[int, int]]) -> Any:
+    """``inputs`` with the first and last values of each axis as padding.
+
+    Every window contains the end that it exceeds, so that its maximum excludes the padding. Minus
+    infinity would make the range of an integer file infinite.
+    """
+    for axis, (before, after) in enumerate(paddings):
+        if not before and not after:
+            continue
+        parts = [inputs]
+        if before:
+            parts.insert(0, ops.take(inputs, [0] * before, axis=axis))
+        if after:
+            parts.append(ops.take(inputs, [-1] * after, axis=axis))
+        inputs = ops.concatenate(parts, axis=axis)
+    return inputs
