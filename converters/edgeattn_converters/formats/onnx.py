@@ -33,7 +33,9 @@ from edgeattn_converters.lowering.softmax import lower_softmax
 from edgeattn_converters.lowering.tf2onnx_fixes import (
     bounded_einsum_search,
     reproducible_graphs,
+    separate_trip_counts,
     sound_rewriters,
+    without_list_shapes,
 )
 from edgeattn_converters.lowering.tf2onnx_handlers import operation_handlers
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
@@ -192,6 +194,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
     outputs = [tensor.name for tensor in traced.function.outputs]
     with tf.Graph().as_default():
         definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
+    separate_trip_counts(definition)
     changes = (sound_rewriters(), reproducible_graphs(), bounded_einsum_search())
     with tf.Graph().as_default() as graph, contextlib.ExitStack() as stack:
         for change in changes:
@@ -209,7 +212,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
         onnx.shape_inference.infer_shapes(proto, strict_mode=True)
     except onnx.shape_inference.InferenceError:
         # An optimization has moved a reshape to where its shape does not fit.
-        return written.make_model("edgeattn")
+        return without_list_shapes(written).make_model("edgeattn")
     return proto
 
 

@@ -22,8 +22,11 @@ _PACKAGE = "edgeattn_user"
 def load_module(path: Path, *, option: str) -> Any:
     """Run a Python file of the user and return it as a module; :class:`UsageError` if it fails.
 
-    The file may use the backend and the modules of Keras 2.
+    The file may use the backend and the modules of Keras 2. The default dtype of Keras is float32
+    afterwards, whatever the file sets.
     """
+    import keras
+
     if not path.is_file():
         raise UsageError(f"{option}: no such file: {path}.", hint="Pass the path of a Python file.")
     check_size(path, option=option)
@@ -37,6 +40,7 @@ def load_module(path: Path, *, option: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
+    floats = keras.config.floatx()
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -46,6 +50,7 @@ def load_module(path: Path, *, option: str) -> Any:
         ) from error
     finally:
         sys.path.remove(str(path.parent))
+        keras.config.set_floatx(floats)
     return module
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 # The largest number of letters whose orders tf2onnx tries: 120 orders.
 MAX_SEARCHED_LETTERS = 5
+_LOOPS = frozenset({"While", "StatelessWhile"})
+# The position of the trip count in the operands of a loop.
+_COUNT = 1
 
 
 @contextlib.contextmanager
@@ -69,3 +72,34 @@ def bounded_einsum_search() -> Iterator[None]:
         yield
     finally:
         einsum_optimizer.permutations = original
+
+
+def separate_trip_counts(definition: Any) -> None:
+    """Give loops whose trip count is a loop variable, too, an operand of its own, in place.
+
+    tf2onnx makes a constant trip count int64 where it stands, so that the loop variable no longer
+    has the dtype that the body expects. ``keras.backend.rnn`` writes such loops. ``definition`` is
+    a ``GraphDef``.
+    """
+    functions = [item.node_def for item in definition.library.function]
+    for nodes in (definition.node, *functions):
+        # A function names the output of an operation, a graph its position.
+        output = ":output:0" if nodes in functions else ""
+        for node in list(nodes):
+            if node.op not in _LOOPS or node.input[_COUNT] not in node.input[_COUNT + 1 :]:
+                continue
+            copy = nodes.add(op="Identity", name=f"{node.name}/trip_count")
+            copy.input.append(node.input[_COUNT])
+            copy.attr["T"].type = node.attr["T"].list.type[_COUNT]
+            node.input[_COUNT] = copy.name + output
+
+
+def without_list_shapes(graph: Any) -> Any:
+    """Remove the second operand of each Identity in a graph of tf2onnx, in place.
+
+    tf2onnx makes the lists that a loop reads such nodes, and only its optimizer removes them.
+    """
+    for node in graph.get_nodes():
+        if node.type == "Identity" and len(node.input) > 1:
+            graph.replace_inputs(node, node.input[:1])
+    return graph

@@ -323,3 +323,55 @@ def test_import_that_fails_is_reported(old_file: tuple[Path, Any], tmp_path: Pat
     (tmp_path / "own.py").write_text(textwrap.dedent("import no_such_package"))
     with pytest.raises(UsageError, match="no_such_package"):
         load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
+
+
+FLOAT64 = """
+import tensorflow as tf
+tf.keras.backend.set_floatx("float64")
+"""
+
+
+def test_model_in_float64(tmp_path: Path) -> None:
+    """Programs set the default dtype where they define their layers."""
+    import tf_keras
+
+    names: dict[str, Any] = {"K": tf_keras.backend, "Layer": tf_keras.layers.Layer}
+    exec(POOLING, names)
+    tf_keras.backend.set_floatx("float64")
+    try:
+        inputs = tf_keras.Input((STEPS, FEATURES))
+        model = seeded(tf_keras.Model(inputs, tf_keras.layers.LSTM(2)(inputs)))
+        pooled = names["Pooling"]()(tf_keras.layers.LSTM(3, return_sequences=True)(inputs))
+        own = seeded(tf_keras.Model(inputs, tf_keras.layers.Dense(2)(pooled)))
+        expected = [np.asarray(model(X)), np.asarray(own(X))]
+    finally:
+        tf_keras.backend.set_floatx("float32")
+    model.save(tmp_path / "m.h5")
+    own.save(tmp_path / "own.h5")
+    (tmp_path / "own.py").write_text(f"{FLOAT64}{IMPORTS[3]}\n{POOLING}")
+    for name, values, file in (("m", expected[0], None), ("own", expected[1], tmp_path / "own.py")):
+        loaded = load_model(audit_file(tmp_path / f"{name}.h5"), custom_objects=file)
+        assert {str(weight.dtype) for weight in loaded.model.weights} == {"float32"}
+        assert loaded.model(X).dtype == "float32"
+        assert "trained in float64 and is computed in float32" in " ".join(loaded.notes)
+        np.testing.assert_allclose(loaded.model(X), values, rtol=1e-4, atol=1e-5)
+    assert keras.config.floatx() == "float32"
+
+
+@pytest.mark.parametrize("states", [0, 1])
+def test_constants_of_a_recurrent_layer(states: int, tmp_path: Path) -> None:
+    import tf_keras
+
+    class Cell(tf_keras.layers.SimpleRNNCell):
+        def call(self, x: Any, states: Any, constants: Any = None, training: Any = None) -> Any:
+            return super().call(x + constants[0], states, training=training)
+
+    x, constant = tf_keras.Input((STEPS, FEATURES)), tf_keras.Input((FEATURES,))
+    first = [tf_keras.layers.Dense(2)(constant)] * states
+    rnn = tf_keras.layers.RNN(Cell(2), name="rnn")
+    y = rnn(x, initial_state=first or None, constants=[constant])
+    tf_keras.Model([x, constant], y).save(tmp_path / "m.h5")
+    (tmp_path / "own.py").write_text("import keras\nclass Cell(keras.layers.SimpleRNNCell): pass\n")
+    with pytest.raises(UnsupportedModelError, match="'rnn' is called with constants") as error:
+        load_model(audit_file(tmp_path / "m.h5"), custom_objects=tmp_path / "own.py")
+    assert "RepeatVector" in str(error.value.hint)

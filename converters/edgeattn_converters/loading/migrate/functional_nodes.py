@@ -188,6 +188,13 @@ def keras3_call(class_name: str, config: Config, call: Mapping[str, Any]) -> dic
     name = unqualified(class_name)
     if name in _WITH_STATES and args and isinstance(args[0], list) and len(args[0]) > 1:
         sequence, *states = args[0]
+        if config.get("num_constants"):
+            raise UnsupportedModelError(
+                f"Layer {config.get('name')!r} is called with constants, which recurrent layers of "
+                "Keras 3 do not have.",
+                hint="Change the cell so that it receives the constants as part of the sequence "
+                "(RepeatVector, Concatenate), and save the model again.",
+            )
         args[0] = sequence
         kwargs["initial_state"] = states[0] if len(states) == 1 and name == "GRU" else states
     if name in ("Attention", "AdditiveAttention") and config.get("causal"):

@@ -1,16 +1,17 @@
-"""Layers trained in half precision compute in float32.
+"""Layers trained in half precision or in float64 compute in float32.
 
-Their weights are stored as float32, and no CPU runtime computes in half precision. A float32
-artifact is therefore closer to the trained function than one that imitates the rounding.
+The weights of layers in half precision are stored as float32, and no CPU runtime computes in half
+precision. A float32 artifact is therefore closer to the trained function than one that imitates the
+rounding. TFLite has few operators for float64.
 """
 
 from typing import Any
 
-_HALF_PRECISION = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16")
+_OTHERS = ("mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64")
 
 
 def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Return ``config`` with every half-precision dtype set to float32; a note lists them.
+    """Return ``config`` with every other dtype of floats set to float32; a note lists them.
 
     A dtype is a name or a policy: ``{"class_name": "DTypePolicy", "config": {"name": ...}}`` in
     Keras 3, ``{"class_name": "Policy", ...}`` in Keras 2.
@@ -28,7 +29,7 @@ def in_float32(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
         name = value
         if isinstance(value, dict) and isinstance(value.get("config"), dict):
             name = value["config"].get("name")
-        if isinstance(name, str) and name in _HALF_PRECISION:
+        if isinstance(name, str) and name in _OTHERS:
             replaced.add(name)
             return "float32"
         return value
