@@ -26,21 +26,23 @@ def name_of(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
-    """The command that ``words`` start with, and the words after it."""
-    command: click.Command = cli
-    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        inner = command.get_command(click.Context(command), words[0])
+def command_of(words: list[str]) -> tuple[click.Context, list[str]]:
+    """The context of the command that ``words`` start with, and the words after it."""
+    # Without the settings of the outermost command, the others would keep other help options.
+    context = click.Context(cli, **cli.context_settings)
+    while isinstance(context.command, click.Group) and words and not words[0].startswith("-"):
+        inner = context.command.get_command(context, words[0])
         assert inner is not None, f"no command {words[0]}"
-        command, words = inner, words[1:]
-    return command, words
+        context, words = click.Context(inner, parent=context), words[1:]
+    return context, words
 
 
 def parse(words: list[str]) -> None:
     """Parse a command line as edgeattn does, with the values of its options."""
-    command, rest = command_of(words)
+    context, rest = command_of(words)
+    command = context.command
     assert not isinstance(command, click.Group), f"{words} lacks a command"
-    command.make_context(command.name, rest)
+    command.make_context(command.name, rest, parent=context.parent)
 
 
 @pytest.mark.parametrize("page", OWN, ids=name_of)
@@ -89,7 +91,8 @@ def test_wrong_commands_are_found(line):
 def test_commands_in_the_text_of_pages_exist(page):
     """Those without all their arguments, such as `edgeattn validate --data`."""
     for words in inline_commands(page.read_text("utf-8")):
-        command, rest = command_of(words[1:])
+        context, rest = command_of(words[1:])
+        command = context.command
         known = {opt for p in command.params for opt in [*p.opts, *p.secondary_opts]}
         known |= {"--version", "--help"}
         for word in rest:

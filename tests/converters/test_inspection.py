@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import models
@@ -149,11 +150,13 @@ def test_next_command_has_the_options_that_loading_needed(tmp_path: Path) -> Non
 )
 def test_next_command_is_one_that_convert_accepts(options: dict[str, str], tmp_path: Path) -> None:
     from edgeattn.cli.convert import command as convert
+    from edgeattn.cli.main import cli
 
     path = tmp_path / "my model.h5"
     words = shlex.split(inspection._next_command(ModelSource(path, **options)))
     assert words[:3] == ["edgeattn", "convert", str(path)]
-    loading = convert.make_context("convert", words[2:]).params
+    outermost = click.Context(cli, **cli.context_settings)
+    loading = convert.make_context("convert", words[2:], parent=outermost).params
     assert str(loading["model"]) == str(path)
     for name in ("custom_objects", "architecture", "trust"):
         assert str(loading[name]) == str(options.get(name))

@@ -256,7 +256,9 @@ def replaced_operations(replacements: Replacements) -> Iterator[None]:
 
     def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         replacement = replacements.get(kind)
-        if replacement is None:
+        # Functions that TensorFlow copies, as it does to freeze variables, give no attributes here.
+        copied = kind in _WITH_ATTRIBUTES and "attrs" not in kwargs
+        if replacement is None or copied:
             return original(graph, kind, inputs, *args, **kwargs)
         options = {"attributes": kwargs["attrs"]} if kind in _WITH_ATTRIBUTES else {}
         result = replacement(*inputs, **options)

@@ -7,6 +7,7 @@ which the quantizer takes the range of the output if the operator has several in
 """
 
 from collections import Counter
+from collections.abc import Collection
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.ranges import Ranges, merge_ranges
@@ -27,11 +28,14 @@ _MOVING = frozenset(
 SAME_SCALE = _MOVING | _SELECTING.keys() | {"CONCATENATION", "PACK", "SPLIT", "SPLIT_V", "UNPACK"}
 
 
-def with_common_ranges(file: TFLiteFile, ranges: Ranges) -> Ranges:
+def with_common_ranges(
+    file: TFLiteFile, ranges: Ranges, float_names: Collection[str] = ()
+) -> Ranges:
     """``ranges`` of the main graph, in which tensors that share a scale have the widest range of
     them if one is read by several operators or averaged.
 
-    If each is read once, values outside the range of the output are never used.
+    If each is read once, values outside the range of the output are never used. Operators of
+    ``float_names`` stay float32, so that their inputs and outputs need no common scale.
     """
     readers = Counter(int(i) for operator in file.main.operators for i in set(operator.inputs))
     readers.update(int(i) for i in file.main.outputs)
@@ -41,6 +45,8 @@ def with_common_ranges(file: TFLiteFile, ranges: Ranges) -> Ranges:
     for operator in file.main.operators:
         kind = file.kind(operator)
         if kind not in _SELECTING and kind not in _JOINING | _AVERAGING | _MOVING:
+            continue
+        if file.name(file.main.tensors[int(operator.outputs[0])]) in float_names:
             continue
         positions = range(len(operator.inputs)) if kind in _JOINING else _SELECTING.get(kind, (0,))
         values = [int(operator.inputs[k]) for k in positions]

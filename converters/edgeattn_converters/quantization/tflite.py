@@ -253,7 +253,7 @@ class TFLiteQuantizer(Quantizer):
 
         quantizable = quantizable_tensors(file, float_names)
         ranges = {i: item for i, item in self._ranges.items() if i in quantizable}
-        annotate(file, with_common_ranges(file, ranges))
+        annotate(file, with_common_ranges(file, ranges, float_names))
         whole = _parts_of_splits(file, float_names)
         slice_splits(file)
         names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
