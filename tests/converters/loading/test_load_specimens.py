@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from long_parameters import every_third
@@ -52,6 +53,7 @@ def test_specimen(entry: dict[str, Any], tmp_path: Path) -> None:
         return
     custom = tmp_path / "custom.py"
     custom.write_text(CUSTOM)
+    keras.backend.clear_session()  # operations without a stored name count those of other tests
     loaded = load_model(
         audit_file(path),
         architecture=architecture_of(path),
