@@ -23,20 +23,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-# What a conversion worker imports for most tasks.
-MODULES = (
-    *(
-        "tensorflow",
-        "keras",
-        "h5py",
-        "onnx",
-        "onnxruntime",
-        "tf2onnx",
-        "ai_edge_litert.interpreter",
-    ),
-    *("edgeattn.process.server", "edgeattn_converters.worker.tasks"),
-)
-
 
 class ForkedProcess:
     """The part of :class:`subprocess.Popen` that :class:`edgeattn.process.worker.Worker` uses."""
@@ -133,7 +119,9 @@ def _serve(listener: socket.socket) -> None:
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in MODULES:
+    from edgeattn_converters.worker.processes import MODULES
+
+    for name in (*MODULES, "edgeattn.process.server"):
         importlib.import_module(name)
     while True:
         readable = select.select([listener, wakeup, sys.stdin], [], [])[0]

@@ -127,6 +127,16 @@ class ModelLoading:
         }
 
 
+def refuse_access(python: str | None, ssh_config: Path | None, *, without: str) -> None:
+    """Raise :class:`UsageError` for options that say how a board is reached, if there is none.
+
+    ``without`` are the options that name one.
+    """
+    for option, value in (("--python", python), ("--ssh-config", ssh_config)):
+        if value is not None:
+            raise UsageError(f"{option} has no effect without {without}.", hint=f"Omit {option}.")
+
+
 @dataclass(frozen=True)
 class TargetOptions:
     """The machine and the Python in which artifacts run; by default these ones."""

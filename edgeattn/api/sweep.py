@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeattn.api.arguments import StrPath, check_positive, check_writable, optional_path
+from edgeattn.api.arguments import (
+    StrPath,
+    check_positive,
+    check_writable,
+    optional_path,
+    refuse_access,
+)
 from edgeattn.api.result import Result
 from edgeattn.cluster import libraries
 from edgeattn.converters import import_converters
@@ -149,11 +155,7 @@ def _boards(
 ) -> BoardPools | None:
     """The boards; None if there are none."""
     if not devices:
-        for option, value in (("--python", python), ("--ssh-config", config)):
-            if value is not None:
-                raise UsageError(
-                    f"{option} has no effect without --device.", hint=f"Omit {option}."
-                )
+        refuse_access(python, config, without="--device")
         return None
     pools = import_converters("edgeattn_converters.boards.pools").parse_pools(
         devices, python, config, scheduler=scheduler is not None

@@ -14,6 +14,7 @@ from edgeattn.api.arguments import (
     checked_formats,
     checked_schemes,
     optional_path,
+    refuse_access,
 )
 from edgeattn.api.result import Result, number
 from edgeattn.api.sources import (
@@ -278,11 +279,7 @@ def _boards(
         from edgeattn.targets.ssh import parse_destination
 
         return BoardAddress(parse_destination(on), python, config), None
-    for option, value in (("--python", python), ("--ssh-config", config)):
-        if value is not None:
-            raise UsageError(
-                f"{option} has no effect without --on or --device.", hint=f"Omit {option}."
-            )
+    refuse_access(python, config, without="--on or --device")
     return None, None
 
 

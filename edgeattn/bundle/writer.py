@@ -49,7 +49,7 @@ def new_bundle(target: Path, *, force: bool = False) -> Iterator[Path]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise OutputError(
             f"Cannot write the bundle {target}: {error.strerror or error}",
-            hint=f"Free some space, or {_OTHER_FOLDER[0].lower()}{_OTHER_FOLDER[1:]}"
+            hint="Free some space, or choose another folder with -o DIR."
             if full
             else _OTHER_FOLDER,
         ) from error

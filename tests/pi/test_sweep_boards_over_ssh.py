@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import artifacts
 import pytest
 from sshd import DIES_WHILE_IT_MEASURES, local_sshd, python_on_board
+
+from tuning_candidates import candidates_of
 
 pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
@@ -26,8 +27,6 @@ from edgeattn_converters.boards.pools import JOIN, Pool, parse_pools
 from edgeattn_converters.sweep.boards import BoardPools
 from edgeattn_converters.sweep.store import Store
 from edgeattn_converters.tuning.device_pool import check_pool
-from edgeattn_converters.tuning.latency import Candidates
-from edgeattn_converters.tuning.search import Candidate, Result
 
 pytestmark = pytest.mark.long
 
@@ -117,18 +116,6 @@ def start(folder, name, *arguments):
     environment = {"PYTHONPATH": SEARCH_PATH, "PATH": "/usr/bin:/bin"}
     with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
-
-
-def candidates_of(bundle):
-    """The artifacts of a bundle as the results of a search."""
-    results = tuple(
-        Result(
-            Candidate(item.format, item.scheme), "pass", bytes=item.bytes, artifact=item.to_json()
-        )
-        for item in bundle.manifest.artifacts
-    )
-    manifest = replace(bundle.manifest, artifacts=())
-    return Candidates(results, "latency", bundle.path, manifest, None, ())
 
 
 def test_a_board_that_joins_a_scheduler(board, rows, tmp_path):

@@ -212,11 +212,15 @@ class TFLiteFile:
         operator.inputs, operator.outputs = inputs, outputs
         return operator
 
+    def add_constant(self, graph: Any, value: Array, name: str = "") -> int:
+        """Append a constant tensor of the dtype and shape of ``value``; returns its index."""
+        return self.add_tensor(graph, name, value.dtype.name.upper(), value.shape, value=value)
+
     def copy_tensor(self, index: int) -> int:
         """Append a copy of a tensor of the main graph, made by a RESHAPE to its own shape."""
         source = self.main.tensors[index]
         shape = np.asarray(source.shape, np.int32)
-        sizes = self.add_tensor(self.main, f"shape_{index}", "INT32", [len(shape)], value=shape)
+        sizes = self.add_constant(self.main, shape, f"shape_{index}")
         copy = self.add_tensor(
             self.main, "", self.dtype(source), source.shape, quantization=source.quantization
         )

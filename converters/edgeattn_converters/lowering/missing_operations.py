@@ -256,7 +256,8 @@ def replaced_operations(replacements: Replacements) -> Iterator[None]:
 
     def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         replacement = replacements.get(kind)
-        # Functions that TensorFlow copies, as it does to freeze variables, give no attributes here.
+        # TensorFlow copies a function, to freeze its variables, with attributes by position. The
+        # operations of the copy are replaced when it is traced.
         copied = kind in _WITH_ATTRIBUTES and "attrs" not in kwargs
         if replacement is None or copied:
             return original(graph, kind, inputs, *args, **kwargs)

@@ -81,10 +81,9 @@ def separate_trip_counts(definition: Any) -> None:
     has the dtype that the body expects. ``keras.backend.rnn`` writes such loops. ``definition`` is
     a ``GraphDef``.
     """
-    functions = [item.node_def for item in definition.library.function]
-    for nodes in (definition.node, *functions):
-        # A function names the output of an operation, a graph its position.
-        output = ":output:0" if nodes in functions else ""
+    # A function names the output of an operation, a graph its position.
+    functions = ((item.node_def, ":output:0") for item in definition.library.function)
+    for nodes, output in ((definition.node, ""), *functions):
         for node in list(nodes):
             if node.op not in _LOOPS or node.input[_COUNT] not in node.input[_COUNT + 1 :]:
                 continue

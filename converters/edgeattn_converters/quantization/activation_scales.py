@@ -61,12 +61,9 @@ def use_measured_scales(file: TFLiteFile, ranges: Ranges) -> None:
         for operator in graph.operators
         if file.kind(operator) in FIXED_SCALES
         and file.dtype(graph.tensors[int(operator.outputs[0])]) == "FLOAT32"
-    }
+    } & ranges.keys()
     for operator in graph.operators:
-        if (
-            file.kind(operator) != "QUANTIZE"
-            or int(operator.inputs[0]) not in floats & ranges.keys()
-        ):
+        if file.kind(operator) != "QUANTIZE" or int(operator.inputs[0]) not in floats:
             continue
         index = int(operator.outputs[0])
         readers = [item for item in graph.operators if index in map(int, item.inputs)]

@@ -293,8 +293,8 @@ def faster_in_float(file: TFLiteFile, float_names: set[str]) -> set[str]:
 def quantizable_tensors(file: TFLiteFile, float_names: set[str]) -> set[int]:
     """The tensors that an operator outside ``float_names`` reads or computes.
 
-    TensorFlow's quantizer has no name for operators with several outputs (``SPLIT``, ``UNPACK``);
-    it leaves them alone only if their tensors have no range.
+    TensorFlow's quantizer has no name for operators with several outputs, such as ``UNPACK``; it
+    leaves them alone only if their tensors have no range.
     """
     quantizable: set[int] = set()
     for operator in file.main.operators:

@@ -142,7 +142,7 @@ def integer_lstm(file: TFLiteFile, operator: Any, x: int, h: int, largest_cell: 
     first = _int16(file, clearing.shape, input_scale, clearing)
     paddings = np.zeros((3, 2), np.int32)
     paddings[2, 1] = flags
-    pad = file.new_operator("PAD", [x, _int32(file, paddings)], [padded])
+    pad = file.new_operator("PAD", [x, file.add_constant(file.main, paddings)], [padded])
     join = file.new_operator("CONCATENATION", [first, padded], [joined])
     join.builtinOptions = file.schema.ConcatenationOptionsT()
     join.builtinOptions.axis = 1
@@ -154,7 +154,10 @@ def integer_lstm(file: TFLiteFile, operator: Any, x: int, h: int, largest_cell: 
         graph.tensors[state].isVariable = True
         operator.inputs[place] = state
     operator.outputs = [outputs]
-    begin, size = (_int32(file, np.array(v, np.int32)) for v in ((0, steps, 0), (-1, time, -1)))
+    begin, size = (
+        file.add_constant(file.main, np.array(values, np.int32))
+        for values in ((0, steps, 0), (-1, time, -1))
+    )
     return [pad, join, operator, file.new_operator("SLICE", [outputs, begin, size], [h])]
 
 
@@ -198,7 +201,3 @@ def _int16(
     return file.add_tensor(
         file.main, "", "INT16", list(shape), value=value, quantization=quantization
     )
-
-
-def _int32(file: TFLiteFile, value: Array) -> int:
-    return file.add_tensor(file.main, "", "INT32", list(value.shape), value=value)

@@ -54,10 +54,7 @@ def _slice(file: TFLiteFile, moving: Any, output: Any, index: int) -> Any:
     end = np.array(shape, np.int32)
     begin[axis] = index % int(shape[axis])
     end[axis] = begin[axis] + 1
-    constants = [
-        file.add_tensor(file.main, "", "INT32", [len(shape)], value=value)
-        for value in (begin, end, np.ones_like(begin))
-    ]
+    constants = [file.add_constant(file.main, value) for value in (begin, end, np.ones_like(begin))]
     operator = file.new_operator("STRIDED_SLICE", [source, *constants], [int(output)])
     options = file.schema.StridedSliceOptionsT()
     options.shrinkAxisMask = 1 << axis

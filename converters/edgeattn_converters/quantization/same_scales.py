@@ -25,7 +25,9 @@ _MOVING = frozenset(
 )  # fmt: skip
 
 # All operators whose inputs and outputs have one scale.
-SAME_SCALE = _MOVING | _SELECTING.keys() | {"CONCATENATION", "PACK", "SPLIT", "SPLIT_V", "UNPACK"}
+SAME_SCALE = _MOVING | _JOINING | _SELECTING.keys() | {"SPLIT", "SPLIT_V", "UNPACK"}
+# Those with one output, and those that average.
+_COMMON = _MOVING | _JOINING | _SELECTING.keys() | _AVERAGING
 
 
 def with_common_ranges(
@@ -44,7 +46,7 @@ def with_common_ranges(
     used = {index for index, count in readers.items() if count > 1}  # also outside of that range
     for operator in file.main.operators:
         kind = file.kind(operator)
-        if kind not in _SELECTING and kind not in _JOINING | _AVERAGING | _MOVING:
+        if kind not in _COMMON:
             continue
         if file.name(file.main.tensors[int(operator.outputs[0])]) in float_names:
             continue

@@ -5,21 +5,32 @@ SPLIT to int8 in one run and leaves it float32 in another. A SLICE it always tre
 """
 
 from collections import defaultdict
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 
-from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
 
-def slice_splits(file: TFLiteFile) -> None:
-    """Replace each SPLIT of the main graph by SLICE operators for its parts."""
+def slice_splits(file: TFLiteFile, float_names: Set[str]) -> set[str]:
+    """Replace each SPLIT of the main graph by SLICE operators for its parts.
+
+    Returns ``float_names``, the operators that stay float32, without the parts of SPLIT operators
+    of which not all parts do.
+    """
     graph = file.main
     operators: list[Any] = []
+    integers: set[str] = set()
     for operator in graph.operators:
-        operators += _slices(file, operator) if file.kind(operator) == "SPLIT" else [operator]
+        if file.kind(operator) != "SPLIT":
+            operators.append(operator)
+            continue
+        parts = {file.name(graph.tensors[int(i)]) for i in operator.outputs}
+        integers |= set() if parts <= float_names else parts
+        operators += _slices(file, operator)
     graph.operators = operators
+    return set(float_names - integers)
 
 
 def join_slices(file: TFLiteFile) -> None:
@@ -53,14 +64,13 @@ def _slices(file: TFLiteFile, split: Any) -> list[Any]:
     width = shape[place] // len(split.outputs)
     size = np.full(len(shape), -1, np.int32)
     size[place] = width
-    sizes = _int32(file, size)
+    sizes = file.add_constant(file.main, size)
     slices = []
     for number, output in enumerate(split.outputs):
         begin = np.zeros(len(shape), np.int32)
         begin[place] = number * width
-        operator = file.new_operator(
-            "SLICE", [source, _int32(file, begin), sizes], [int(output)], 2
-        )
+        inputs = [source, file.add_constant(file.main, begin), sizes]
+        operator = file.new_operator("SLICE", inputs, [int(output)], 2)
         operator.builtinOptionsType = file.schema.BuiltinOptions.SliceOptions
         operator.builtinOptions = file.schema.SliceOptionsT()
         slices.append(operator)
@@ -95,7 +105,7 @@ def _split(file: TFLiteFile, slices: list[Any]) -> Any | None:
         outputs[start] = file.add_tensor(
             file.main, "", file.dtype(source), size, quantization=source.quantization
         )
-    axis = file.add_tensor(file.main, "", "INT32", [], value=np.array(place, np.int32))
+    axis = file.add_constant(file.main, np.array(place, np.int32))
     split = file.new_operator(
         "SPLIT", [axis, int(slices[0].inputs[0])], [outputs[start] for start in starts], 2
     )
@@ -103,7 +113,3 @@ def _split(file: TFLiteFile, slices: list[Any]) -> Any | None:
     split.builtinOptions = file.schema.SplitOptionsT()
     split.builtinOptions.numSplits = len(starts)
     return split
-
-
-def _int32(file: TFLiteFile, value: Array) -> int:
-    return file.add_tensor(file.main, "", "INT32", value.shape, value=value)

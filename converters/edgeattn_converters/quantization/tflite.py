@@ -254,14 +254,13 @@ class TFLiteQuantizer(Quantizer):
         quantizable = quantizable_tensors(file, float_names)
         ranges = {i: item for i, item in self._ranges.items() if i in quantizable}
         annotate(file, with_common_ranges(file, ranges, float_names))
-        whole = _parts_of_splits(file, float_names)
-        slice_splits(file)
+        denied = slice_splits(file, float_names)
         names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
         content = mlir_quantize(
             file.pack(),
             input_data_type=tf.float32,
             output_data_type=tf.float32,
-            denylisted_nodes=float_names - whole or None,
+            denylisted_nodes=denied or None,
             disable_per_channel_for_dense_layers=not self._per_channel_dense,
         )
         quantized = TFLiteFile(bytes(content))
@@ -286,16 +285,6 @@ class TFLiteQuantizer(Quantizer):
         if self.recipe.activations != "int8":
             ranges = widen_tflite_outputs(original, ranges, self.io)
         return ranges_at_ends(original.main, ranges, file.main, self.io)
-
-
-def _parts_of_splits(file: TFLiteFile, float_names: set[str]) -> set[str]:
-    """The parts of SPLIT operators that are integers because not all parts are float32."""
-    parts: set[str] = set()
-    for operator in file.main.operators:
-        if file.kind(operator) == "SPLIT":
-            names = {file.name(file.main.tensors[int(i)]) for i in operator.outputs}
-            parts |= set() if names <= float_names else names
-    return parts
 
 
 def _floats_in_loop(file: TFLiteFile, graph: Any, candidate: Candidate) -> set[int]:

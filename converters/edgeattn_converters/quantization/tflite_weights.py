@@ -68,8 +68,8 @@ def _fill_initial_states(file: TFLiteFile) -> None:
                 continue
             name, sizes = file.name(tensor), np.asarray(tensor.shape, np.int32)
             inputs = [
-                file.add_tensor(graph, f"{name}/shape", "INT32", [len(sizes)], value=sizes),
-                file.add_tensor(graph, f"{name}/value", "FLOAT32", [], value=value.reshape(-1)[:1]),
+                file.add_constant(graph, sizes, f"{name}/shape"),
+                file.add_constant(graph, value.reshape(-1)[:1].reshape(()), f"{name}/value"),
             ]
             tensor.buffer = 0
             graph.operators.insert(0, file.new_operator("FILL", inputs, [index]))

@@ -90,7 +90,7 @@ def test_slices_of_parts_become_one_split_again() -> None:
     for function in (four_parts, three_of_four_parts):
         file = TFLiteFile(tflite_of(function, (2, 8)))
         before = kinds(file)
-        slice_splits(file)
+        slice_splits(file, set())
         assert (kinds(file)["SPLIT"], kinds(file)["SLICE"]) == (0, 4)
         if function is three_of_four_parts:
             read = {int(i) for op in file.main.operators for i in op.inputs}
@@ -104,6 +104,14 @@ def test_slices_of_parts_become_one_split_again() -> None:
         assert kinds(file) == before
         (split,) = [op for op in file.main.operators if file.kind(op) == "SPLIT"]
         assert len(split.outputs) == 4
+
+
+def test_parts_of_a_split_are_float32_together() -> None:
+    content = tflite_of(four_parts, (2, 8))
+    (split,) = [op for op in TFLiteFile(content).main.operators if len(op.outputs) == 4]
+    names = {str(TFLiteFile(content).main.tensors[int(i)].name, "utf-8") for i in split.outputs}
+    for floats, expected in ((names, names), ({min(names), "other"}, {"other"})):
+        assert slice_splits(TFLiteFile(content), floats) == expected
 
 
 def windows(x):

@@ -7,6 +7,8 @@ from dataclasses import replace
 import artifacts
 import pytest
 
+from tuning_candidates import candidates_of
+
 pytest.importorskip("distributed", reason="dask is not installed")
 
 from edgeattn.benchmark.board import BoardAddress
@@ -15,7 +17,7 @@ from edgeattn_converters.boards import pools
 from edgeattn_converters.boards.pools import Pool, connected_pools
 from edgeattn_converters.tuning import device_pool
 from edgeattn_converters.tuning.device_pool import CheckedPool, check_pool
-from edgeattn_converters.tuning.latency import Candidates, Choice
+from edgeattn_converters.tuning.latency import Choice
 from edgeattn_converters.tuning.search import Candidate, Result
 
 FORMATS = ("tflite", "onnx")
@@ -28,15 +30,7 @@ def pool(*boards):
 @pytest.fixture
 def candidates(tmp_path):
     """The results of a search, whose files are those of a bundle."""
-    bundle = artifacts.write_dense_bundle(tmp_path / "dense.edge")
-    results = tuple(
-        Result(
-            Candidate(item.format, item.scheme), "pass", bytes=item.bytes, artifact=item.to_json()
-        )
-        for item in bundle.manifest.artifacts
-    )
-    manifest = replace(bundle.manifest, artifacts=())
-    return Candidates(results, "latency", bundle.path, manifest, None, ())
+    return candidates_of(artifacts.write_dense_bundle(tmp_path / "dense.edge"))
 
 
 @pytest.fixture
