@@ -21,6 +21,27 @@ from edgeattn.errors import OutputError, OutputInUseError
 _SUFFIX, _LOCK, _OLD = ".edgeattn", "lock", "old"
 # From fcntl.h and stdio.h.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+# More attempts than other processes can spoil by removing the folder, unless the system refuses it.
+_ATTEMPTS = 100
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, unless it exists.
+
+    Other processes may remove it, or its parents, at any time: ``Path.mkdir`` raises an error if
+    that happens between two of its calls of the system. Raises :class:`OSError` if the folder
+    cannot be created.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:
+            refusal: OSError = error
+        except FileExistsError as error:
+            if os.path.lexists(error.filename):
+                raise
+            refusal = error
+    raise refusal
 
 
 @contextlib.contextmanager
@@ -35,7 +56,7 @@ def atomic_write(
     folder = target.absolute().parent
     try:
         if parents:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         _remove_abandoned(target)
         with _locked_temporary(target) as file:
             temporary = Path(file.name)
@@ -152,7 +173,7 @@ def _reserve(target: Path, *, wait: bool) -> tuple[Path, int]:
     """The hidden folder and the descriptor of the locked file in it."""
     workspace = hidden_folder(target)
     while True:
-        workspace.mkdir(parents=True, exist_ok=True)
+        make_folder(workspace)
         path, flags = workspace / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         try:
             handle = os.open(path, flags, 0o600)

@@ -208,6 +208,67 @@ def test_the_size_of_a_folder_that_is_removed_meanwhile(tmp_path, monkeypatch):
     assert cache._size(tmp_path) == 10
 
 
+@pytest.fixture
+def removals(monkeypatch):
+    """Folders that another process removes when ``mkdir`` has failed because they exist."""
+    folders, mkdir = [], os.mkdir
+
+    def mkdir_and_remove(path, mode=0o777, *arguments, **options):
+        try:
+            mkdir(path, mode, *arguments, **options)
+        except FileExistsError:
+            if Path(path) in folders:
+                folders.remove(Path(path))
+                shutil.rmtree(path)
+            raise
+
+    monkeypatch.setattr(os, "mkdir", mkdir_and_remove)
+    return folders
+
+
+def test_a_folder_that_another_process_removes_meanwhile_is_created(tmp_path, removals):
+    (tmp_path / "parent" / "child").mkdir(parents=True)
+    removals.append(tmp_path / "parent" / "child")
+    files.make_folder(tmp_path / "parent" / "child")
+    assert not removals
+    assert (tmp_path / "parent" / "child").is_dir()
+
+
+def test_a_reserved_folder_that_another_process_removes_meanwhile(tmp_path, removals):
+    files.hidden_folder(tmp_path / "a").mkdir()
+    removals.append(files.hidden_folder(tmp_path / "a"))
+    with files.reserved(tmp_path / "a") as folder:
+        assert folder.is_dir()
+    assert not removals
+
+
+def test_an_entry_of_the_cache_that_another_process_removes_meanwhile(root, removals):
+    entry = root / ("0" * 64)
+    entry.mkdir(parents=True)
+    removals.append(entry)
+    cache.hold(root, entry.name)
+    os.close(cache._held.pop(entry))
+    assert not removals
+    assert (entry / cache._LOCK).is_file()
+
+
+@pytest.mark.parametrize("name", ["file", "link", "file/folder", "link/folder"])
+def test_a_folder_where_a_file_or_a_dangling_link_is(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        files.make_folder(tmp_path / name)
+
+
+def test_a_folder_that_the_system_never_creates(tmp_path, monkeypatch):
+    def refuse(path, mode=0o777):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(FileNotFoundError):
+        files.make_folder(tmp_path / "folder")
+
+
 def test_several_threads_unpack_one_bundle(tmp_path, root):
     packing.pack(artifacts.write_dense_bundle(tmp_path / "a.edge"), tmp_path / "a.zip")
     opened = []

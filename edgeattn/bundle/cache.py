@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgeattn.files import is_at, try_lock
+from edgeattn.files import is_at, make_folder, try_lock
 
 MAX_BYTES = 2**30
 MAX_AGE_S = 30 * 24 * 3600
@@ -46,7 +46,7 @@ def hold(root: Path, digest: str) -> None:
     """Create a bundle's folder, and prevent its removal until this process ends."""
     entry = root / digest
     while True:
-        entry.mkdir(exist_ok=True)
+        make_folder(entry)
         try:
             lock = os.open(entry / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:  # another process has just removed it

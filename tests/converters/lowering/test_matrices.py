@@ -141,7 +141,8 @@ class Function(keras.layers.Layer):
         return self.function(inputs)
 
 
-@pytest.fixture(scope="module", params=CONVERTERS)
+# One conversion of all operations takes several seconds: for ONNX among the long tests.
+@pytest.fixture(scope="module", params=["tflite", pytest.param("onnx", marks=pytest.mark.long)])
 def actual(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Any]:
