@@ -19,6 +19,7 @@ from edgeattn_converters.lowering.attention import lower_attention, lower_keras_
 from edgeattn_converters.lowering.call_replacement import Lowering, all_layers, lowered
 from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
 from edgeattn_converters.lowering.fourier import lower_spectrogram
+from edgeattn_converters.lowering.loop_lists import lists_as_tensors
 from edgeattn_converters.lowering.masking import select_by_where
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
 from edgeattn_converters.lowering.placeholders import Placeholders
@@ -194,6 +195,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
     outputs = [tensor.name for tensor in traced.function.outputs]
     with tf.Graph().as_default():
         definition = tf_loader.tf_optimize(inputs, outputs, traced.function.graph.as_graph_def())
+    lists_as_tensors(definition)
     separate_trip_counts(definition)
     changes = (sound_rewriters(), reproducible_graphs(), bounded_einsum_search())
     with tf.Graph().as_default() as graph, contextlib.ExitStack() as stack:

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from edgeattn_converters.tracing.dataflow import is_data
 
 
@@ -21,6 +23,38 @@ def inlined() -> Iterator[None]:
         yield
     finally:
         tf.config.run_functions_eagerly(before)
+
+
+@contextlib.contextmanager
+def known_branches() -> Iterator[None]:
+    """Trace only one branch of a condition whose value is known while tracing.
+
+    The result of both has no known rank if the batch axis is free. ``keras.ops.associative_scan``
+    writes such conditions, about numbers of steps.
+    """
+    import tensorflow as tf
+
+    original = tf.cond
+
+    def cond(pred: Any, true_fn: Any = None, false_fn: Any = None, name: Any = None) -> Any:
+        known = tf.get_static_value(pred) if tf.is_tensor(pred) else None
+        if known is None:
+            return original(pred, true_fn, false_fn, name)
+        return tf.nest.map_structure(_as_tensor, true_fn() if known else false_fn())
+
+    tf.cond = cond
+    try:
+        yield
+    finally:
+        tf.cond = original
+
+
+def _as_tensor(value: Any) -> Any:
+    """Numbers as tensors, as conditions return them."""
+    import tensorflow as tf
+
+    is_number = isinstance(value, bool | int | float | np.ndarray | np.generic)
+    return tf.convert_to_tensor(value) if is_number else value
 
 
 @contextlib.contextmanager

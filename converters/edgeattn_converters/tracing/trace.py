@@ -17,7 +17,7 @@ from edgeattn_converters.tracing.attention_outputs import (
     unique,
 )
 from edgeattn_converters.tracing.dataflow import inputs_with_values_in
-from edgeattn_converters.tracing.graph_form import inlined, sums_by_shape
+from edgeattn_converters.tracing.graph_form import inlined, known_branches, sums_by_shape
 from edgeattn_converters.tracing.keras_call import (
     call,
     declared_shapes,
@@ -230,6 +230,7 @@ def _concrete(
         )
         with context as collect_maps:
             with contextlib.ExitStack() as stack:
+                stack.enter_context(known_branches())
                 if inline:
                     stack.enter_context(inlined())
                     stack.enter_context(sums_by_shape())
