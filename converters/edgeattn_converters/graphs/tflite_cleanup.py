@@ -1,6 +1,8 @@
-"""Remove what nothing reads from ``.tflite`` files, and conversions that cancel out."""
+"""Remove what nothing reads from ``.tflite`` files, and order and cancel conversions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
@@ -22,6 +24,34 @@ def join_conversions(file: TFLiteFile) -> None:
     drop_unread(file, {"DEQUANTIZE", "QUANTIZE"})
 
 
+def sort_conversions(file: TFLiteFile) -> None:
+    """Order DEQUANTIZE and QUANTIZE operators that follow each other by their inputs, in place.
+
+    TensorFlow's quantizer writes those of an operator with several outputs in another order, with
+    other indices of tensors, in every run.
+    """
+    graph = file.main
+    operators: list[Any] = []
+    tensors = list(graph.tensors)
+    renumbered: dict[int, int] = {}
+
+    def source(operator: Any) -> int:
+        index = int(operator.inputs[0])
+        return renumbered.get(index, index)
+
+    for kind, group in groupby(graph.operators, key=file.kind):
+        run = list(group)
+        if kind in {"DEQUANTIZE", "QUANTIZE"}:
+            indices = sorted(int(operator.outputs[0]) for operator in run)
+            run.sort(key=source)
+            for operator, index in zip(run, indices, strict=True):
+                tensors[index] = graph.tensors[int(operator.outputs[0])]
+                renumbered[int(operator.outputs[0])] = index
+        operators += run
+    graph.operators, graph.tensors = operators, tensors
+    _renumber(file, renumbered)
+
+
 def drop_unread(file: TFLiteFile, kinds: Iterable[str]) -> None:
     """Remove operators of these types whose outputs nothing reads, in place."""
     graph = file.main
@@ -40,13 +70,16 @@ def drop_unused_tensors(file: TFLiteFile) -> None:
     used = {int(i) for op in graph.operators for i in (*op.inputs, *op.outputs) if int(i) >= 0}
     used.update(int(i) for i in (*graph.inputs, *graph.outputs))
     retained = sorted(used)
-    renumbered = {-1: -1, **{old: new for new, old in enumerate(retained)}}
-    for operator in graph.operators:
-        operator.inputs = [renumbered[int(i)] for i in operator.inputs]
-        operator.outputs = [renumbered[int(i)] for i in operator.outputs]
-    graph.inputs = [renumbered[int(i)] for i in graph.inputs]
-    graph.outputs = [renumbered[int(i)] for i in graph.outputs]
     graph.tensors = [graph.tensors[index] for index in retained]
+    _renumber(file, {old: new for new, old in enumerate(retained)})
+
+
+def _renumber(file: TFLiteFile, renumbered: Mapping[int, int]) -> None:
+    """Replace the indices of tensors of the main graph that are keys, in place."""
+    graph = file.main
+    for item in (graph, *graph.operators):
+        item.inputs = [renumbered.get(int(i), int(i)) for i in item.inputs]
+        item.outputs = [renumbered.get(int(i), int(i)) for i in item.outputs]
 
 
 def share_quantized_inputs(file: TFLiteFile) -> None:

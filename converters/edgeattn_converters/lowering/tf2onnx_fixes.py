@@ -31,12 +31,15 @@ def sound_rewriters() -> Iterator[None]:
 def reproducible_graphs() -> Iterator[None]:
     """A context in which tf2onnx writes the same file in every process.
 
-    It returns nodes in the order of sets, which depends on memory addresses and on the seed of the
-    hashes of texts. Which of several equal constants remains, and its name, depended on that.
+    It returns nodes and functions in the order of sets, which depends on memory addresses and on
+    the seed of the hashes of texts. Which of several equal constants remains, and the numbers in
+    the names of nodes, depended on that.
     """
+    from tf2onnx import tfonnx
     from tf2onnx.graph import Graph
 
     extract, consumers = Graph.extract_sub_graph_nodes, Graph.find_output_consumers
+    resolve = tfonnx.resolve_functions
 
     def in_order(graph: Any, *arguments: Any, **options: Any) -> list[Any]:
         positions = {id(node): position for position, node in enumerate(graph.get_nodes())}
@@ -47,10 +50,31 @@ def reproducible_graphs() -> Iterator[None]:
         return sorted(consumers(graph, *arguments, **options), key=lambda node: str(node.name))
 
     Graph.extract_sub_graph_nodes, Graph.find_output_consumers = in_order, by_name
+    tfonnx.resolve_functions = lambda graph: _in_order_of_calls(graph, resolve(graph))
     try:
         yield
     finally:
         Graph.extract_sub_graph_nodes, Graph.find_output_consumers = extract, consumers
+        tfonnx.resolve_functions = resolve
+
+
+def _in_order_of_calls(graph: Any, functions: Sequence[Any]) -> list[Any]:
+    """The ``functions`` of a graph, each behind those that it calls, in the order of operations."""
+    from tf2onnx import tf_loader
+
+    ordered: dict[Any, None] = {}
+
+    def add(caller: Any) -> None:
+        for operation in caller.get_operations():
+            for _, value in sorted(operation.node_def.attr.items()):
+                called = [value.func] if value.HasField("func") else value.list.func
+                for function in (tf_loader.find_function(item.name) for item in called):
+                    if function in functions and function not in ordered:
+                        add(function)
+                        ordered[function] = None
+
+    add(graph)
+    return [*ordered, *(function for function in functions if function not in ordered)]
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from edgeattn.errors import SchemeError
 from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.schemes import MICRO
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.graphs.tflite_cleanup import sort_conversions
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.activation_scales import (
@@ -264,6 +265,7 @@ class TFLiteQuantizer(Quantizer):
             disable_per_channel_for_dense_layers=not self._per_channel_dense,
         )
         quantized = TFLiteFile(bytes(content))
+        sort_conversions(quantized)
         join_slices(quantized)
         use_measured_scales(quantized, ranges_by_name(self.content, self._ranges, quantized))
         # The quantizer keeps the order of the outputs but not every name. An output that is an

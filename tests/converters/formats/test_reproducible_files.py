@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from sweep.sweeps import LUONG, WORDS
+from sweep.sweeps import LUONG, SPECIMENS, WORDS
+
+# Loops, whose functions a converter numbers.
+CELLS = SPECIMENS / "tf2.15" / "cells.h5"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("model", [LUONG, WORDS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("model", [LUONG, WORDS, CELLS], ids=lambda path: path.stem)
 def test_every_artifact_has_the_same_bytes(model: Path, tmp_path: Path) -> None:
     contents = []
     for seed in ("1", "2"):
