@@ -41,7 +41,7 @@ def session_options(*, exact_sums: bool = True) -> Any:
     return options
 
 
-def _open_session(content: bytes, threads: int) -> tuple[Any, bool]:
+def open_session(content: bytes, threads: int) -> tuple[Any, bool]:
     """The session on a file, and whether its sums of int8 products are exact on every processor.
 
     onnxruntime 1.32 cannot load some files with exact sums, such as those in which two products
@@ -85,7 +85,7 @@ class ONNXRunner:
         content = read_file(path, sha256)
         refuse_external_data(path, content)
         try:
-            self._session, exact = _open_session(content, threads)
+            self._session, exact = open_session(content, threads)
         except Exception as error:  # onnxruntime's exceptions have no public base class
             raise ArtifactError(
                 f"onnxruntime cannot load {path.name}: {first_line(error)}"

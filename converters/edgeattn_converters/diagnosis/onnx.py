@@ -13,7 +13,7 @@ import numpy as np
 from edgeattn.diagnosis.comparison import compare_files
 from edgeattn.diagnosis.graph import InstrumentedModel
 from edgeattn.errors import ArtifactError, first_line
-from edgeattn.runners.onnx import session_options
+from edgeattn.runners.onnx import open_session
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn_converters.diagnosis.onnx_graph import GraphReader
 from edgeattn_converters.graphs.onnx_file import copy_model
@@ -110,14 +110,8 @@ def compare_onnx(**arguments: Any) -> dict[str, Any]:
 
 
 def _session(proto: Any) -> Any:
-    import onnxruntime
-
-    options = session_options()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session, _ = open_session(proto.SerializeToString(), threads=1)
+    return session
 
 
 def _numpy_dtype(onnx_type: Any) -> str:
