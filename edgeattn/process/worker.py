@@ -37,13 +37,17 @@ MAX_PROGRESS = 200
 class WorkerDied(errors.EdgeattnError):
     """The worker process ended before it returned a result; ``output`` is its last output.
 
-    ``timed_out`` is whether it was ended because its call took too long.
+    ``timed_out`` is whether it was ended because its call took too long, ``started`` whether it
+    ran at all.
     """
 
-    def __init__(self, message: str, *, output: str = "", timed_out: bool = False) -> None:
+    def __init__(
+        self, message: str, *, output: str = "", timed_out: bool = False, started: bool = True
+    ) -> None:
         super().__init__(message)
         self.output = output
         self.timed_out = timed_out
+        self.started = started
 
 
 class _ConnectionClosed(Exception):
@@ -216,7 +220,7 @@ class Worker:
             try:
                 self._process = start_process(self._command, self._environment)
             except OSError as error:
-                raise WorkerDied(f"could not be started: {error}") from error
+                raise WorkerDied(f"could not be started: {error}", started=False) from error
             assert self._process.stderr is not None
             self._log = Tail(self._process.stderr)
         return self._process

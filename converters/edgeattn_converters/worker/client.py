@@ -55,7 +55,8 @@ class ConversionWorker:
         """Audit the file before anything loads it, within a time limit proportional to its size.
 
         A damaged HDF5 file can keep the HDF5 library in an endless loop. Raises
-        :class:`UnsupportedModelError` if the audit does not end.
+        :class:`UnsupportedModelError` if the audit does not end, and :class:`ConversionError` if no
+        process can be started.
         """
         progress.report(f"auditing {path.name}")
         seconds = AUDIT_SECONDS + _size(path) / AUDIT_BYTES_PER_SECOND
@@ -64,6 +65,11 @@ class ConversionWorker:
                 f"{TASKS}:audit", {"path": str(path), "trust": trust}, timeout=seconds
             )
         except WorkerDied as error:
+            if not error.started:
+                raise ConversionError(
+                    f"The worker process {error.message}",
+                    hint="Free some memory, or end other processes.",
+                ) from error
             again = "copy the file again, or save the model again in Keras"
             raise UnsupportedModelError(
                 f"{path.name} cannot be read: the audit process {error.message}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeattn.errors import ConversionError, EdgeattnError, UnsupportedModelError
+from edgeattn.process import worker as worker_module
 from edgeattn_converters.worker import client, processes
 from edgeattn_converters.worker.client import ConversionWorker
 
@@ -45,6 +47,20 @@ def test_an_audit_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "Try again when this machine is less busy. If that fails, copy the file again, or save the "
         "model again in Keras."
     )
+
+
+@pytest.mark.usefixtures("real_workers")
+def test_a_worker_that_cannot_start_says_nothing_about_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_process(*_: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(worker_module, "start_process", start_process)
+    message = "could not be started: .*Cannot allocate memory"
+    with ConversionWorker() as worker, pytest.raises(ConversionError, match=message) as caught:
+        worker.audit(tmp_path / "model.h5", None)
+    assert "damaged" not in f"{caught.value.message} {caught.value.hint}"
 
 
 def _supports_network_namespaces() -> bool:
