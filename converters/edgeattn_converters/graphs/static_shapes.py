@@ -6,11 +6,14 @@ operations are added once more to the graph that is traced now, whose inputs hav
 TensorFlow then infers the others.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from edgeattn.tensors import Array
 
 LOOPS = ("While", "StatelessWhile")
 _IF = ("If", "StatelessIf")
@@ -96,6 +99,7 @@ class _Replay:
         if kind in ("Identity", "StopGradient") and inputs[0].dtype.name == "variant":
             return inputs
         folded = _folded(operation, inputs)
+        folded = _selected_sizes(operation, inputs) if folded is None else folded
         return self._copy(operation, inputs) if folded is None else [folded]
 
     def _copy(self, operation: Any, inputs: list[Any]) -> list[Any]:
@@ -122,6 +126,8 @@ class _Replay:
             attrs=attributes,
             name=operation.name.split("/")[-1].lstrip("_") or operation.type,
         )
+        if operation.type == "Reshape" and (shape := _reshaped(*inputs)) is not None:
+            added.outputs[0].set_shape(shape)
         if added.outputs and added.outputs[0].dtype.name == "variant":
             self._lists[added.outputs[0].ref()] = known
         return list(added.outputs)
@@ -158,18 +164,32 @@ class _Replay:
         condition, body = (function_graph(operation, name) for name in ("cond", "body"))
         shapes = self._written_shapes(body, inputs)
         made = [self._made(value, shapes.get(k)) for k, value in enumerate(inputs)]
+        constants = _unchanged_constants(body, made)
         results = tf.while_loop(
-            lambda *arguments: self._repeat(condition, made, arguments)[0],
-            lambda *arguments: self._repeat(body, made, arguments),
+            lambda *arguments: self._repeat(condition, made, arguments, constants)[0],
+            lambda *arguments: self._repeat(body, made, arguments, constants),
             made,
         )
         results = list(results) if isinstance(results, list | tuple) else [results]
         self._know_lists(made, results)
         return results
 
-    def _repeat(self, graph: Any, made: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    def _repeat(
+        self,
+        graph: Any,
+        made: Sequence[Any],
+        arguments: Sequence[Any],
+        constants: Mapping[int, Array],
+    ) -> list[Any]:
+        """Add the graph of a loop; ``constants`` are values of operands that never change."""
+        import tensorflow as tf
+
         self._know_lists(made, arguments)
-        return self.outputs(graph, graph.inputs, arguments, graph.outputs)
+        known = [
+            tf.constant(constants[k]) if k in constants else argument
+            for k, argument in enumerate(arguments)
+        ]
+        return self.outputs(graph, graph.inputs, known, graph.outputs)
 
     def _know_lists(self, known: Sequence[Any], same: Sequence[Any]) -> None:
         """Remember about the lists ``same`` what is known about others."""
@@ -192,8 +212,7 @@ class _Replay:
                 tf.compat.v1.placeholder(tensor.dtype, None if k in unshaped else inputs[k].shape)
                 for k, tensor in enumerate(body.inputs)
             ]
-            self._know_lists(inputs, arguments)
-            results = self.outputs(body, body.inputs, arguments, body.outputs)
+            results = self._repeat(body, inputs, arguments, _unchanged_constants(body, inputs))
             found = {k: self._lists.get(results[k].ref(), _List()).shape for k in unshaped}
         return {k: shape for k, shape in found.items() if shape is not None}
 
@@ -208,6 +227,24 @@ class _Replay:
         )
         results = tf.cond(predicate, then, otherwise)
         return list(results) if isinstance(results, list | tuple) else [results]
+
+
+def _unchanged_constants(body: Any, operands: Sequence[Any]) -> dict[int, Array]:
+    """Operands of a loop that are constant sizes or strides, by position.
+
+    In the graph of a loop they are placeholders, from whose values TensorFlow infers no shapes.
+    """
+    import tensorflow as tf
+
+    constants = {}
+    for k, (operand, result) in enumerate(zip(operands, body.outputs, strict=True)):
+        while result.op.type == "Identity":
+            result = result.op.inputs[0]
+        if result is not body.inputs[k] or isinstance(operand, _Unshaped):
+            continue
+        if operand.dtype.is_integer and (value := tf.get_static_value(operand)) is not None:
+            constants[k] = value
+    return constants
 
 
 def function_graph(operation: Any, attribute: str) -> Any:
@@ -244,6 +281,50 @@ def _folded(operation: Any, inputs: Sequence[Any]) -> Any:
     with tf.init_scope():
         result = getattr(tf.raw_ops, operation.type)(**arguments, **options).numpy()
     return tf.constant(result)
+
+
+def _reshaped(values: Any, shape: Any) -> list[int | None] | None:
+    """The shape of ``values`` after a reshape that keeps their free first axis, if it is known.
+
+    TensorFlow computes no size for -1 if another one is free.
+    """
+    import tensorflow as tf
+
+    if shape.op.type != "Pack" or values.shape.rank is None or None in values.shape[1:]:
+        return None
+    first, *others = shape.op.inputs
+    sizes = [tf.get_static_value(size) for size in others]
+    if first.op.type != "StridedSlice" or None in sizes or sizes.count(-1) != 1:
+        return None
+    source, *positions = first.op.inputs
+    start = tf.get_static_value(positions[0])
+    if source.op.type != "Shape" or source.op.inputs[0] is not values or start.tolist() != [0]:
+        return None
+    known = math.prod(int(size) for size in sizes if size != -1)
+    rest = math.prod(values.shape[1:]) // max(1, known)
+    return [None, *(rest if size == -1 else int(size) for size in sizes)]
+
+
+def _selected_sizes(operation: Any, inputs: Sequence[Any]) -> Any:
+    """The sizes that an operation selects from a shape, known ones as constants; None if none are.
+
+    TensorFlow infers nothing about a result of ``gather``, with which ``tensordot`` selects the
+    axes that remain.
+    """
+    import tensorflow as tf
+
+    if operation.type != "GatherV2" or inputs[0].op.type != "Shape":
+        return None
+    positions, sizes = tf.get_static_value(inputs[1]), inputs[0].op.inputs[0].shape
+    if positions is None or sizes.rank is None or positions.ndim != 1 or not len(positions):
+        return None
+    dtype = inputs[0].dtype
+    return tf.stack(
+        [
+            inputs[0][position] if sizes[position] is None else tf.constant(sizes[position], dtype)
+            for position in positions.tolist()
+        ]
+    )
 
 
 def _static(tensor: Any) -> tuple[int | None, ...] | None:

@@ -132,11 +132,11 @@ def load_with_free_time(file: ModelFile, source: ModelSource) -> LoadedModel:
 def _load_signature(
     file: ModelFile, time_steps: int | None, allow_free_time: bool, *, because: str | None = None
 ) -> LoadedModel:
-    model = load_signature(file.path, time_steps, allow_free_time=allow_free_time)
+    model, name = load_signature(file.path, time_steps, allow_free_time=allow_free_time)
     reason = because or "The folder does not list Keras layers."
     note = (
-        f"{reason} The model is the graph of the signature 'serving_default'; the artifacts are "
-        "compared with it."
+        f"{reason} The model is the graph of the signature {name!r}; the artifacts are compared "
+        "with it."
     )
     return LoadedModel(file, model, (note,))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.graphs.static_shapes import replay
+from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 
 DEFAULT = "serving_default"
@@ -33,12 +34,13 @@ _SAVER_NODES = frozenset({"saver_filename", "StatefulPartitionedCall", "NoOp"})
 _REBUILD = "Convert the Keras file that the folder was exported from."
 
 
-def load_signature(path: Path, time_steps: int | None, *, allow_free_time: bool) -> Any:
-    """Return a functional model that calls the signature ``serving_default`` of a SavedModel.
+def load_signature(path: Path, time_steps: int | None, *, allow_free_time: bool) -> tuple[Any, str]:
+    """Return a functional model that calls a signature of a SavedModel, and its name.
 
-    Raises :class:`UnsafeModelError` if an operation may do more than compute,
-    :class:`UnsupportedModelError` if the folder has no such signature or is damaged, and
-    :class:`UsageError` if the number of time steps is free and not given.
+    That is ``serving_default``, or the only one that there is. Raises :class:`UnsafeModelError` if
+    an operation may do more than compute, :class:`UnsupportedModelError` if the folder has no such
+    signature or is damaged, and :class:`UsageError` if the number of time steps is free and not
+    given.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -51,17 +53,36 @@ def load_signature(path: Path, time_steps: int | None, *, allow_free_time: bool)
     _check_operations(path, message)
     try:
         loaded = tf.saved_model.load(str(path))
-        function = loaded.signatures.get(DEFAULT) if hasattr(loaded, "signatures") else None
+        functions = dict(getattr(loaded, "signatures", {}))
     except Exception as error:
         raise _unsupported(path, f"cannot be loaded: {str(error)[:200]}") from error
-    if function is None:
-        raise _unsupported(path, f"has no signature {DEFAULT!r}.")
-    _, inputs = function.structured_input_signature
-    return _model(path, loaded, inputs, time_steps, allow_free_time)
+    name = _chosen(path, functions)
+    _, inputs = functions[name].structured_input_signature
+    layer = _signature_layer(loaded, functions[name])
+    return _model(path, layer, inputs, time_steps, allow_free_time), name
 
 
-def _unsupported(path: Path, problem: str) -> UnsupportedModelError:
-    return UnsupportedModelError(f"The SavedModel {path.name} {problem}", hint=SAVE_AS_FILE)
+def _chosen(path: Path, functions: Mapping[str, Any]) -> str:
+    if DEFAULT in functions:
+        return DEFAULT
+    if len(functions) == 1:
+        return next(iter(functions))
+    folder = "tf.saved_model.save(module, folder, signatures="
+    if not functions:
+        raise _unsupported(
+            path, "has no signature.", f"Save the module with the function: {folder}module.f)"
+        )
+    names = sorted(functions)
+    raise _unsupported(
+        path,
+        f"has the signatures {', '.join(map(repr, names))}, but none is named {DEFAULT!r}.",
+        "Save one alone: module = tf.saved_model.load(this_folder), then "
+        f"{folder}module.signatures[{names[0]!r}])",
+    )
+
+
+def _unsupported(path: Path, problem: str, hint: str = SAVE_AS_FILE) -> UnsupportedModelError:
+    return UnsupportedModelError(f"The SavedModel {path.name} {problem}", hint=hint)
 
 
 def _check_operations(path: Path, message: Any) -> None:
@@ -119,12 +140,13 @@ def _only_computes(name: str) -> bool:
 
 def _model(
     path: Path,
-    loaded: Any,
+    layer: Any,
     specs: Mapping[str, Any],
     time_steps: int | None,
     allow_free_time: bool,
 ) -> Any:
     import keras
+    import tensorflow as tf
 
     inputs = {}
     for name, spec in specs.items():
@@ -142,11 +164,17 @@ def _model(
                 )
             shape[1] = time_steps
         inputs[name] = keras.Input(batch_shape=tuple(shape), dtype=spec.dtype.name, name=name)
-    outputs = _signature_layer(loaded)(inputs)
+    try:
+        outputs = layer(inputs)
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        shapes = ", ".join(f"{name} {tuple(item.shape)}" for name, item in inputs.items())
+        raise _unsupported(
+            path, f"does not compute inputs of the shapes {shapes}: {root_cause(error)}"
+        ) from error
     return keras.Model(inputs, outputs, name="model")
 
 
-def _signature_layer(loaded: Any) -> Any:
+def _signature_layer(loaded: Any, function: Any) -> Any:
     import keras
     import tensorflow as tf
 
@@ -156,7 +184,7 @@ def _signature_layer(loaded: Any) -> Any:
         def __init__(self) -> None:
             super().__init__(name="signature", trainable=False)
             self._loaded = loaded
-            self.signature_function = loaded.signatures[DEFAULT]
+            self.signature_function = function
             for variable in self.signature_function.variables:
                 self._track_variable(_existing(variable))
 

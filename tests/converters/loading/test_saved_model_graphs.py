@@ -56,6 +56,55 @@ def test_free_time_axis_of_a_signature(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.model({"x": X})["output_0"], model(X), atol=1e-5)
 
 
+def test_shapes_behind_a_loop_of_any_length(tmp_path: Path) -> None:
+    """Dense gathers sizes, a reshape computes one; TensorFlow infers neither from the graph."""
+    x = keras.Input((None, FEATURES), name="x")
+    states = layers.Bidirectional(layers.GRU(3, return_sequences=True))(x)
+    outputs = {
+        "dense": layers.Dense(2, activation="relu")(layers.Dense(4)(states)),
+        "parts": layers.Reshape((-1, 3, 2))(states),
+        "attended": layers.AdditiveAttention()([states, states]),
+    }
+    model = keras.Model(x, outputs)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = load_model(audit_file(tmp_path / "exported"), time_steps=STEPS)
+    shapes = {spec.name: spec.shape[1:] for spec in interface_of(loaded.model).outputs}
+    actual, expected = loaded.model({"x": X}), model(X)
+    for name in outputs:
+        assert shapes[name] == tuple(expected[name].shape[1:])
+        np.testing.assert_allclose(actual[name], expected[name], atol=1e-5)
+
+
+def test_a_length_that_depends_on_the_batch(tmp_path: Path) -> None:
+    """Keras 3.15 exports TimeDistributed with a free time axis as a loop over the batch size."""
+    x = keras.Input((None, FEATURES), name="x")
+    model = keras.Model(x, layers.TimeDistributed(layers.Dense(2))(x))
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = load_model(audit_file(tmp_path / "exported"), time_steps=STEPS)
+    with pytest.raises(UnsupportedModelError, match="depends on the input's values"):
+        interface_of(loaded.model)
+
+
+class Product(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 2), tf.float32, name="x")])
+    def serve(self, x: Any) -> Any:
+        """Return a product that needs sequences of three steps."""
+        return {"y": tf.linalg.matmul(x, tf.ones((3, 4)), transpose_a=True)}
+
+
+def test_a_graph_that_needs_another_length(tmp_path: Path) -> None:
+    file = audit_file(save(with_variable(Product()), tmp_path / "m"))
+    assert load_model(file, time_steps=3).model.outputs[0].shape == (None, 2, 4)
+    with pytest.raises(UnsupportedModelError, match=r"shapes x \(None, 5, 2\): .*must be equal"):
+        load_model(file, time_steps=5)
+
+
+def with_variable(module: Any) -> Any:
+    """A folder without weights is refused."""
+    module.variable = tf.Variable(1.0)
+    return module
+
+
 class Affine(tf.Module):
     """Two variables of the same name, which only the object graph tells apart."""
 
@@ -80,6 +129,32 @@ def test_plain_tensorflow(tmp_path: Path) -> None:
     outputs = loaded.model({"x": np.eye(3, dtype="float32")})
     np.testing.assert_allclose(outputs["first"], [[1], [2], [3]])
     np.testing.assert_allclose(outputs["second"], [[4], [5], [6]])
+
+
+def test_signatures_of_other_names(tmp_path: Path) -> None:
+    """The only one is used; the hint for several works."""
+    module = Affine()
+    tf.saved_model.save(module, str(tmp_path / "two"), {"a": module.serve, "b": module.serve})
+    with pytest.raises(UnsupportedModelError, match="signatures 'a', 'b', but none") as caught:
+        load_model(audit_file(tmp_path / "two"))
+    assert "signatures['a']" in str(caught.value.hint)
+    again = tf.saved_model.load(str(tmp_path / "two"))
+    tf.saved_model.save(module, str(tmp_path / "one"), {"a": module.serve})
+    tf.saved_model.save(again, str(tmp_path / "again"), again.signatures["a"])
+    for name in ("one", "again"):
+        loaded = load_model(audit_file(tmp_path / name))
+        outputs = loaded.model({"x": np.eye(3, dtype="float32")})
+        np.testing.assert_allclose(outputs["second"], [[4], [5], [6]])
+        assert ("signature 'a'" in loaded.notes[0]) is (name == "one")
+
+
+def test_a_folder_without_signatures(tmp_path: Path) -> None:
+    module = Affine()
+    module.other = tf.function(lambda x: x, input_signature=[tf.TensorSpec((None, 3))])
+    tf.saved_model.save(module, str(tmp_path / "m"))
+    with pytest.raises(UnsupportedModelError, match="has no signature") as caught:
+        load_model(audit_file(tmp_path / "m"))
+    assert "signatures=module.f" in str(caught.value.hint)
 
 
 def recurrent(steps: int | None) -> Any:
