@@ -311,6 +311,23 @@ def write_counter_tflite(path: Path) -> None:
     model.save(path, (x,), (total,))
 
 
+def write_lookup_tflite(path: Path, *, rows: int) -> None:
+    """``words = table[tokens]`` for two tokens and a table of this many rows, as one GATHER."""
+    model = TFLite()
+    tokens = model.tensor("tokens", (1, 2), kind=schema.TensorType.INT32)
+    table = model.tensor("table", (rows, 2), value=np.ones((rows, 2), np.float32))
+    words = model.tensor("words", (1, 2, 2))
+    options = schema.GatherOptionsT()
+    model.operator(
+        schema.BuiltinOperator.GATHER,
+        (table, tokens),
+        (words,),
+        options,
+        schema.BuiltinOptions.GatherOptions,
+    )
+    model.save(path, (tokens,), (words,))
+
+
 COUNTER_X = TensorSpec("x", (1, 1), "float32")
 COUNTER_Y = TensorSpec("total", (1, 1), "float32")
 # An int8 identity: real = (integer + 3) / 2.

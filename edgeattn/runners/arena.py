@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from edgeattn.errors import ArtifactError, EdgeattnError, last_line
 from edgeattn.process.limits import run_limits
 from edgeattn.process.worker import Worker, WorkerDied
@@ -29,8 +31,9 @@ def arena_bytes(path: Path, worker: Worker) -> int:
     """The size in bytes of an arena in which the model loads and runs on this computer.
 
     The structures in it have pointers of 8 bytes here and of 4 on most microcontrollers, which
-    therefore need less. Raises :class:`ArtifactError` if the model does not run in any arena, and
-    :class:`RuntimeUnavailableError` if the interpreter is not installed.
+    therefore need less. Raises :class:`ArtifactError` with the interpreter's message if the model
+    does not run in any arena, and :class:`RuntimeUnavailableError` if the interpreter is not
+    installed.
     """
     used = int(_call(worker, "used_bytes", {"path": str(path)}))
     size = -(-used // ALIGNMENT) * ALIGNMENT
@@ -64,6 +67,10 @@ def used_bytes(path: str) -> int:
         interpreter = tflite_micro.open_interpreter(content, tflite_micro.ample_arena(content))
     except RuntimeError as error:
         raise ArtifactError(f"tflite-micro cannot load the file: {last_line(error)}") from error
+    try:
+        _run_zeros(interpreter, content)
+    except RuntimeError as error:
+        raise ArtifactError(f"tflite-micro cannot run the file: {last_line(error)}") from error
     with tempfile.TemporaryFile() as log:
         with _stderr_to(log):
             interpreter.print_allocations()
@@ -78,11 +85,26 @@ def runs_in(path: str, arena: int) -> bool:
     """In the worker: whether the model loads and runs in an arena of this size."""
     from edgeattn.runners import tflite_micro
 
+    content = Path(path).read_bytes()
     try:
-        tflite_micro.open_interpreter(Path(path).read_bytes(), arena).invoke()
+        _run_zeros(tflite_micro.open_interpreter(content, arena), content)
     except RuntimeError:
         return False
     return True
+
+
+def _run_zeros(interpreter: Any, content: bytes) -> None:
+    """Run with zeros in every input.
+
+    A new arena has whatever its memory held before, and a lookup fails for tokens that the
+    embedding does not have.
+    """
+    from edgeattn.runners import tflite_micro
+
+    for position in range(tflite_micro.number_of_inputs(content)):
+        details = interpreter.get_input_details(position)
+        interpreter.set_input(np.zeros(details["shape"], details["dtype"]), position)
+    interpreter.invoke()
 
 
 @contextlib.contextmanager

@@ -119,6 +119,11 @@ def open_interpreter(content: bytes, arena: int) -> Any:
         return interpreter_class().from_bytes(content, arena_size=arena)
 
 
+def number_of_inputs(content: bytes) -> int:
+    """The number of inputs of a model that the interpreter can load."""
+    return len(next(FlatBuffer(content, IDENTIFIER).root().tables(_GRAPHS)).numbers(_SIDES[0], "i"))
+
+
 def _checked_names(path: Path, content: bytes) -> tuple[list[str], list[str]]:
     """The names of inputs and outputs, in the order of the file.
 

@@ -9,7 +9,7 @@ import pytest
 from artifacts import X, Y, dense, samples
 
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError
-from edgeattn.runners import arena, open_artifact, open_runner
+from edgeattn.runners import arena, open_artifact, open_runner, tflite_micro
 from edgeattn.runners.accelerators import EDGE_TPU, missing_operators
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.runners.micro_operators import resolver_method
@@ -87,6 +87,30 @@ def test_the_arena_is_sufficient_and_not_generous(tmp_path, worker):
     # An interpreter without enough memory fails or crashes.
     assert not arena._runs(worker, tmp_path / "m.tflite", size // 2)
     assert arena._runs(worker, tmp_path / "m.tflite", size)
+
+
+def test_the_arena_of_a_lookup_does_not_depend_on_earlier_memory(tmp_path, worker, monkeypatch):
+    """The interpreter of a new arena may have tokens in its input that the table does not have."""
+    artifacts.write_lookup_tflite(tmp_path / "m.tflite", rows=3)
+    original = tflite_micro.open_interpreter
+
+    def with_old_memory(content, size):
+        interpreter = original(content, size)
+        interpreter.set_input(np.full((1, 2), 7, np.int32), 0)
+        return interpreter
+
+    content = (tmp_path / "m.tflite").read_bytes()
+    with pytest.raises(RuntimeError):
+        with_old_memory(content, 1 << 20).invoke()
+    monkeypatch.setattr(tflite_micro, "open_interpreter", with_old_memory)
+    assert arena.runs_in(str(tmp_path / "m.tflite"), 1 << 20)
+    assert arena.used_bytes(str(tmp_path / "m.tflite")) < 4096
+
+
+def test_a_file_that_runs_in_no_arena(tmp_path, monkeypatch):
+    artifacts.write_lookup_tflite(tmp_path / "m.tflite", rows=0)
+    with pytest.raises(ArtifactError, match=r"tflite-micro cannot run the file: \S"):
+        arena.used_bytes(str(tmp_path / "m.tflite"))
 
 
 def test_methods_of_the_resolver():

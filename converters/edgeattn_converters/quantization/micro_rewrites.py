@@ -129,6 +129,12 @@ def _gelu(file: TFLiteFile, operator: Any) -> list[Any]:
     return operators
 
 
+def _square(file: TFLiteFile, operator: Any) -> list[Any]:
+    """``x * x``: SQUARE has kernels for float32 only."""
+    x, output = int(operator.inputs[0]), int(operator.outputs[0])
+    return [_binary(file, "MUL", [x, x], output)]
+
+
 def _binary(file: TFLiteFile, kind: str, inputs: list[int], output: int) -> Any:
     operator = file.new_operator(kind, inputs, [output])
     options = {"ADD": file.schema.AddOptionsT, "MUL": file.schema.MulOptionsT}[kind]()
@@ -165,6 +171,7 @@ Replacement = Callable[[TFLiteFile, Any], list[Any]]
 _REWRITES: dict[str, tuple[Test, Replacement]] = {
     "REDUCE_ANY": (_always, _any),
     "GELU": (_always, _gelu),
+    "SQUARE": (_always, _square),
     "SELECT": (_is_single_select, _any_select),
     "SELECT_V2": (_is_index, _select_integers),
 }

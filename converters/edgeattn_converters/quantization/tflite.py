@@ -236,9 +236,7 @@ class TFLiteQuantizer(Quantizer):
         names |= operators_with_weights(file, lambda value: precision_of(value) != "int8")
         names |= quotient_operators(file) | one_hot_operators(file)
         names |= self.spectrum[0]
-        if self.recipe.activations == "int8":
-            steps = recurrent_operators(file, self.io.recurrent)
-            names |= coarse_operators(file, self._ranges, steps)
+        names |= self._coarse_operators(file)
         if candidate.upstream:
             names |= self.upstream[0]
             names |= faster_in_float(file, names)
@@ -246,6 +244,13 @@ class TFLiteQuantizer(Quantizer):
             tensors = file.main.tensors
             names |= {file.name(tensors[i]) for i in state_updates(file, file.main)}
         return names
+
+    def _coarse_operators(self, file: TFLiteFile) -> set[str]:
+        """The operators that int8 would round too much; see :func:`coarse_operators`."""
+        if self.recipe.activations != "int8":
+            return set()
+        steps = recurrent_operators(file, self.io.recurrent)
+        return coarse_operators(file, self._ranges, steps)
 
     def _use_int8(self, file: TFLiteFile, float_names: set[str]) -> TFLiteFile:
         """The result of TensorFlow's quantizer with the measured ranges."""

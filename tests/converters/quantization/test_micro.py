@@ -139,6 +139,17 @@ def test_small_activations_are_int16(activation: str, tmp_path: Path) -> None:
     )
     actual = runner.run({"x": x})["rare"]
     assert snr_db(model.predict(x, verbose=0), actual) >= LIMITS["int8"].snr_db
+    # Accelerators have no int16 operators, so that integers only are int8, whatever the error is.
+    converted = tflite.convert(
+        model,
+        interface_of(model),
+        recipe_for("int8"),
+        path,
+        quantization=QuantizationOptions(integer_only=True),
+        samples={"x": x},
+    )
+    assert not dtypes(path) & {*FLOATS, "INT16"}
+    assert set(converted.achieved["computes_in"]) == {"int8"}
 
 
 def test_a_model_with_such_operators(tmp_path: Path) -> None:
@@ -221,6 +232,12 @@ def gelu(x: Any) -> Any:
     return tf.nn.gelu(x)
 
 
+def squared(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.square(x)
+
+
 @pytest.mark.parametrize(
     ("function", "dtype", "gone", "atol"),
     [
@@ -229,6 +246,7 @@ def gelu(x: Any) -> Any:
         (wrapped, "int32", "SELECT", 0),
         (unstacked, "float32", "UNPACK", 0),
         (gelu, "float32", "GELU", 5e-4),
+        (squared, "float32", "SQUARE", 0),
     ],
 )
 def test_rewritten_operators_compute_the_same(
@@ -377,3 +395,35 @@ def test_steps_share_their_ranges(lstm: Conversions) -> None:
     for index in (i for indices in steps.values() if len(indices) == 1 for i in indices):
         assert shared[index] == own[index]
     assert share_step_ranges(file, own, ()) == own
+
+
+def test_steps_of_both_directions_share_their_ranges() -> None:
+    """Each direction of a Bidirectional is a recurrence of its own."""
+    import keras
+    from keras import layers
+
+    from edgeattn_converters.formats.tflite_float import float_file
+    from edgeattn_converters.quantization.float_operators import recurrent_operators
+    from edgeattn_converters.quantization.layer_weights import recurrent_layers
+    from edgeattn_converters.quantization.state_updates import step_products
+    from edgeattn_converters.tracing.trace import interface_of
+
+    inputs = keras.Input((4, 3), name="x")
+    both = layers.Bidirectional(layers.LSTM(5, name="steps"))
+    model = keras.Model(inputs, layers.Dense(2, name="answer")(both(inputs)))
+    _, content = float_file(model, interface_of(model), True, "unrolled", 1)
+    file, names = TFLiteFile(content), recurrent_layers(model)
+    outputs = [
+        int(operator.outputs[0])
+        for operator in file.main.operators
+        if file.kind(operator) == "FULLY_CONNECTED"
+    ]
+    products = step_products(file, names)
+    steps = [i for i in outputs if file.name(file.main.tensors[i]) in products]
+    # The first step has no state to multiply.
+    assert len(steps) == 2 * (4 - 1)
+    assert products <= recurrent_operators(file, names)
+    assert "answer" not in recurrent_operators(file, names)
+    own = {index: (-1.0 - index, 2.0 + index) for index in range(len(file.main.tensors))}
+    shared = share_step_ranges(file, own, names)
+    assert len({shared[index] for index in steps}) == 2

@@ -122,14 +122,17 @@ def _lower_bidirectional(layer: Any, lowering: RecurrenceLowering) -> Callable[.
         return merged, [tf.cast(s, layer.compute_dtype) for side in result.states for s in side]
 
     def run_separately(sequences: Any, initial_state: Any, mask: Any) -> tuple[Any, list[Any]]:
+        import tensorflow as tf
+
         states: tuple[Any, Any] = (None, None)
         if initial_state is not None:
             half = len(initial_state) // 2
             states = initial_state[:half], initial_state[half:]
-        results = [
-            _run(inner, cell, lowering, sequences, state, mask)
-            for inner, cell, state in zip((forward, backward), cells, states, strict=True)
-        ]
+        results = []
+        for inner, cell, state in zip((forward, backward), cells, states, strict=True):
+            # The quantizer finds the steps of a layer by its name.
+            with tf.name_scope(inner.name):
+                results.append(_run(inner, cell, lowering, sequences, state, mask))
         merged = _merge(layer.merge_mode, *(result for result, _ in results))
         return merged, [state for _, final in results for state in final]
 
