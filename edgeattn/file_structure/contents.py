@@ -10,6 +10,18 @@ FLOAT32, INT8_WEIGHTS = "float32", "int8 weights"
 # Converters leave smaller constants unquantized, because their scales would take what they save.
 LARGE = 512
 
+# Operators that multiply with weights, and those with the products of all steps of a recurrence.
+_PRODUCTS = frozenset(
+    {"FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "SVDF"}
+    | {"TRANSPOSE_CONV", "CONV_3D_TRANSPOSE", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}
+    | {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+)
+_RECURRENCES = frozenset(
+    {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"}
+    | {"UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM"}
+    | {"UNIDIRECTIONAL_SEQUENCE_RNN", "BIDIRECTIONAL_SEQUENCE_RNN"}
+)
+
 # Entries of an artifact's ``achieved`` that are counted in its file.
 COUNTS = (
     *("operators", "weight_bytes", "activations", "variables", "cell_clips", "opset"),
@@ -88,17 +100,30 @@ class FileContents:
 
         It can differ from the requested one: a file requested as ``int8`` may compute in float32
         with int8 weights. ``int8_weights`` is such a file whose weights are dequantized; with
-        ``dynamic_int8``, operators scale their inputs to int8.
+        ``dynamic_int8``, operators scale their inputs to int8. Integers between products that
+        compute in float32 do not make a file ``int8``.
         """
         counts = {how: sum(kinds.values()) for how, kinds in self.computes_in.items()}
         integers = {"int8": counts.get("int8", 0), "int16x8": counts.get("int16", 0)}
-        if 2 * sum(integers.values()) > sum(counts.values()):
+        is_integer = 2 * sum(integers.values()) > sum(counts.values())
+        if is_integer and not self._has_float_products:
             return max(integers, key=lambda name: integers[name])
         weights = self.large_weights or self.weights
         dtype = max(weights, key=lambda name: weights[name], default=FLOAT32)
         if dtype != "int8":
             return dtype
         return "dynamic_int8" if self.dynamic else "int8_weights"
+
+    @property
+    def _has_float_products(self) -> bool:
+        """Whether a recurrence or most products compute in float32 with int8 weights."""
+        floats = self.computes_in.get(INT8_WEIGHTS, {})
+        products = {
+            how: sum(count for kind, count in kinds.items() if kind in _PRODUCTS)
+            for how, kinds in self.computes_in.items()
+        }
+        in_integers = products.get("int8", 0) + products.get("int16", 0)
+        return not _RECURRENCES.isdisjoint(floats) or products.get(INT8_WEIGHTS, 0) > in_integers
 
     def to_json(self) -> dict[str, Any]:
         """The entries of an artifact's ``achieved`` in the manifest."""

@@ -32,3 +32,26 @@ def test_scheme_is_that_of_most_operators_and_weights(
     contents = FileContents((), (), {}, computes_in, weights, weights, dynamic=dynamic)
     assert contents.scheme == expected
     assert contents.to_json()["scheme"] == expected
+
+
+@pytest.mark.parametrize(
+    ("integers", "floats", "dynamic", "expected"),
+    [
+        ({"ADD": 60, "LOGISTIC": 30}, {"FULLY_CONNECTED": 20}, 0, "int8_weights"),
+        ({"ADD": 60, "LOGISTIC": 30}, {"FULLY_CONNECTED": 20}, 20, "dynamic_int8"),
+        ({"ADD": 60, "FULLY_CONNECTED": 20}, {"FULLY_CONNECTED": 3}, 3, "int8"),
+        ({"ADD": 60, "FULLY_CONNECTED": 3}, {"FULLY_CONNECTED": 20}, 0, "int8_weights"),
+        ({"Add": 60, "MatMul": 9}, {"Conv": 10}, 0, "int8_weights"),
+        # One node has the products of all steps of a recurrence.
+        ({"Add": 60, "MatMul": 9}, {"GRU": 1}, 0, "int8_weights"),
+        ({"Add": 60, "MatMul": 9}, {"DynamicQuantizeLSTM": 1}, 1, "dynamic_int8"),
+        # An embedding multiplies nothing.
+        ({"ADD": 60}, {"GATHER": 3}, 0, "int8"),
+    ],
+)
+def test_a_file_with_products_in_float_is_not_int8(
+    integers: dict[str, int], floats: dict[str, int], dynamic: int, expected: str
+) -> None:
+    computes_in = {"int8": integers, "int8 weights": floats}
+    contents = FileContents((), (), {}, computes_in, KERNEL, KERNEL, dynamic=dynamic)
+    assert contents.scheme == expected
