@@ -18,6 +18,13 @@ from edgeattn_converters.loading.safety.size_limits import max_values
 _FORMATTING = re.compile(r"\x1b\[\d*m")
 
 
+def reset_names() -> None:
+    """Number the names that Keras gives to layers as in a new process: dense, dense_1, ..."""
+    from keras.src.utils import naming
+
+    naming.reset_uids()
+
+
 def build_model(
     file: ModelFile, config: dict[str, Any], custom_objects: Mapping[str, Any], weights: int
 ) -> Any:

@@ -27,7 +27,12 @@ from edgeattn_converters.loading.architecture import (
     read_architecture,
 )
 from edgeattn_converters.loading.audit import ModelFile, as_damaged
-from edgeattn_converters.loading.build import accepted_arguments, build_model, build_sublayers
+from edgeattn_converters.loading.build import (
+    accepted_arguments,
+    build_model,
+    build_sublayers,
+    reset_names,
+)
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.cross_check import compare_with_stock_loader
 from edgeattn_converters.loading.custom_objects import load_custom_objects
@@ -91,6 +96,9 @@ def load_model(
             hint=f"Try: edgeattn inspect {file.path}",
         )
     check_architecture(file, architecture)
+    # Layers whose names no file stores, such as those in classes of the user, have the same names
+    # whenever a file is loaded.
+    reset_names()
     objects = load_custom_objects(custom_objects)
     arrays = subclassed.sample_arrays(samples)
     if file.kind == "saved-model" and not file.config:
