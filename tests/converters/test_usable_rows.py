@@ -112,3 +112,12 @@ def test_maps_that_change_outputs_are_an_error() -> None:
     check_unchanged(values, np.arange(5))
     with pytest.raises(EdgeattnError, match="maps changes output 'y' in Keras"):
         check_unchanged(values, np.arange(6))
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_outputs_that_differ_each_time_are_random(random: bool) -> None:
+    values = with_maps(np.full((6, 1), 0.5, np.float32), 0.01)
+    again = KerasOutputs({"y": values.outputs["y"] + random}, {}, {})
+    message = "draws random numbers at inference" if random else "maps changes output 'y'"
+    with pytest.raises(EdgeattnError, match=message):
+        check_unchanged(values, np.arange(6), lambda: again)

@@ -9,6 +9,7 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.tracing.graph_form import sorted_top_k
 from edgeattn_converters.tracing.keras_call import pack
 from edgeattn_converters.tracing.trace import Interface, trace
 
@@ -18,13 +19,15 @@ class KerasOutputs:
     """``outputs`` by name, ``maps`` by ``attention/LAYER``, the sample axis first.
 
     ``with_maps`` are the outputs of the model that returns the maps too; empty without maps.
-    ``failure`` is why Keras cannot compute some rows, which are NaN.
+    ``failure`` is why Keras cannot compute some rows, which are NaN. ``unsorted`` are operations
+    whose results have no defined order; ``maps`` and ``with_maps`` are those for sorted results.
     """
 
     outputs: dict[str, Array]
     maps: dict[str, Array]
     with_maps: dict[str, Array]
     failure: EdgeattnError | None = None
+    unsorted: tuple[str, ...] = ()
 
     @property
     def all(self) -> dict[str, Array]:
@@ -67,18 +70,19 @@ def keras_function(
     """
     import tensorflow as tf
 
-    # Not frozen, because dropout layers keep the state of their random numbers in variables.
-    traced = trace(model, interface, batch=None, attention=attention, freeze=False)
+    with sorted_top_k() as unsorted:
+        # Not frozen, because dropout layers keep the state of their random numbers in variables.
+        traced = trace(model, interface, batch=None, attention=attention, freeze=False)
 
     def run(inputs: Tensors) -> KerasOutputs:
         outputs = predict(model, interface, inputs)
-        if not traced.attention:
+        if not traced.attention and not unsorted:
             return KerasOutputs(outputs, {}, {})
         results = traced.function(*[tf.constant(inputs[spec.name]) for spec in interface.inputs])
         names = [spec.name for spec in traced.outputs]
         values = {name: value.numpy() for name, value in zip(names, results, strict=True)}
         maps = {name: values.pop(name) for name in traced.attention}
-        return KerasOutputs(outputs, maps, values)
+        return KerasOutputs(outputs, maps, values, unsorted=tuple(unsorted))
 
     return by_row_on_failure(run)
 
@@ -114,7 +118,7 @@ def by_row_on_failure(run: Callable[[Tensors], KerasOutputs]) -> Callable[[Tenso
                 }
                 for part in ("outputs", "maps", "with_maps")
             )
-            return KerasOutputs(outputs, maps, with_maps, failure)
+            return KerasOutputs(outputs, maps, with_maps, failure, known.unsorted)
 
     return run_rows
 
@@ -131,20 +135,45 @@ def _without_values(row: KerasOutputs) -> KerasOutputs:
     return KerasOutputs(empty(row.outputs), empty(row.maps), empty(row.with_maps))
 
 
-def check_unchanged(values: KerasOutputs, rows: Array) -> None:
+def check_unchanged(
+    values: KerasOutputs, rows: Array, again: Callable[[], KerasOutputs] | None = None
+) -> None:
     """Raises :class:`EdgeattnError` if returning maps changes the outputs for any of ``rows``.
 
     Keras computes weights that it returns in another order of operations, which changes outputs by
     rounding. Up to half of what a float16 file may change them, that is no reason to stop: files
     are compared with the outputs of ``model.predict``, within the limits of their schemes.
+
+    Outputs also change if they depend on an order that is not defined, or on random numbers;
+    ``again`` computes the rows once more to find out.
     """
-    share = 10 ** (-LIMITS["float16"].snr_db / 20) / 2
     for name, with_maps in values.with_maps.items():
-        expected = values.outputs[name][rows].astype(np.float64)
-        moved = np.abs(with_maps[rows] - expected).reshape(len(expected), -1)
-        size = np.linalg.norm(expected.reshape(moved.shape), axis=1)
-        if not (np.linalg.norm(moved, axis=1) <= 1e-5 + share * size).all():
-            raise EdgeattnError(
-                f"Exporting attention maps changes output {name!r} in Keras.",
-                hint="Convert with --no-attention, and please report this model.",
+        expected = values.outputs[name][rows]
+        if _same(expected, with_maps[rows]):
+            continue
+        if again is not None and not _same(expected, again().outputs[name]):
+            raise UnsupportedModelError(
+                f"Keras computes another output {name!r} for the same input each time, because a "
+                "layer draws random numbers at inference, and its attention maps cannot be "
+                "compared.",
+                hint="Draw the numbers once, in build(), or convert with --no-attention.",
             )
+        if values.unsorted:
+            raise UnsupportedModelError(
+                f"Output {name!r} depends on the order of top_k with sorted=False "
+                f"({values.unsorted[0]}), which TensorFlow does not define: TFLite and ONNX sort.",
+                hint="Use top_k with sorted=True, and check that the model is as accurate.",
+            )
+        raise EdgeattnError(
+            f"Exporting attention maps changes output {name!r} in Keras.",
+            hint="Convert with --no-attention, and please report this model.",
+        )
+
+
+def _same(expected: Array, actual: Array) -> bool:
+    """Whether no row differs by more than half of what a float16 file may change it."""
+    share = 10 ** (-LIMITS["float16"].snr_db / 20) / 2
+    expected = expected.astype(np.float64)
+    moved = np.abs(actual - expected).reshape(len(expected), -1)
+    size = np.linalg.norm(expected.reshape(moved.shape), axis=1)
+    return bool((np.linalg.norm(moved, axis=1) <= 1e-5 + share * size).all())

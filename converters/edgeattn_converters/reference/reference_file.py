@@ -134,7 +134,8 @@ def write(
     shifted = shifted_function(model, interface)
     usable = usable_rows(run, inputs, values, counts, properties, real=real, shifted=shifted)
     rows = within_limit(usable, (*inputs.values(), *values.all.values()))
-    check_unchanged(values, rows.all)
+    selected = {name: array[rows.all] for name, array in inputs.items()}
+    check_unchanged(values, rows.all, lambda: run(selected))
     arrays: dict[str, Array] = {f"input/{name}": array for name, array in inputs.items()}
     arrays |= {f"output/{name}": array for name, array in values.outputs.items()}
     arrays |= values.maps  # named attention/LAYER
@@ -143,7 +144,7 @@ def write(
         model,
         interface,
         lambda batch: run(batch).all,
-        {name: array[rows.all] for name, array in inputs.items()},
+        selected,
         {name: array[rows.all] for name, array in values.all.items()},
         ordinary=len(rows.samples) + len(rows.ordinary),
         float16=len(rows.all) - len(rows.others),

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeattn.errors import UsageError
 from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn_converters.tracing.graph_form import sorted_top_k
 from edgeattn_converters.tracing.trace import Interface, trace
 
 # Samples per call, as in ``model.predict``; intermediate values of all of them are in memory.
@@ -26,8 +27,9 @@ def attention_function(
     exposed = replace(
         interface, attention=tuple(TensorSpec(name, (None,), "float32") for name in names)
     )
-    # Not frozen, because dropout layers keep the state of their random numbers in variables.
-    traced = trace(model, exposed, batch=None, attention=True, freeze=False)
+    with sorted_top_k():  # as in the files
+        # Not frozen, because dropout layers keep the state of their random numbers in variables.
+        traced = trace(model, exposed, batch=None, attention=True, freeze=False)
     missing = [name for name in names if name not in traced.attention]
     if missing:
         raise UsageError(

@@ -49,6 +49,35 @@ def known_branches() -> Iterator[None]:
         tf.cond = original
 
 
+@contextlib.contextmanager
+def sorted_top_k() -> Iterator[list[str]]:
+    """Trace every ``top_k`` with sorted results; yields the names of those that are not.
+
+    TensorFlow defines no order for ``sorted=False``, and has another one than TFLite and ONNX,
+    which sort. An attention map with a row for each of the k positions has that order.
+    """
+    from tensorflow.python.framework.func_graph import FuncGraph
+
+    original = FuncGraph._create_op_internal
+    unsorted: list[str] = []
+
+    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        attributes = kwargs.get("attrs")
+        found = kind == "TopKV2" and attributes is not None and not attributes["sorted"].b
+        if attributes is not None and found:
+            attributes["sorted"].b = True
+        operation = original(graph, kind, inputs, *args, **kwargs)
+        if found:
+            unsorted.append(operation.name)
+        return operation
+
+    FuncGraph._create_op_internal = create
+    try:
+        yield unsorted
+    finally:
+        FuncGraph._create_op_internal = original
+
+
 def _as_tensor(value: Any) -> Any:
     """Numbers as tensors, as conditions return them."""
     import tensorflow as tf

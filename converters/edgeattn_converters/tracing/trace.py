@@ -17,7 +17,12 @@ from edgeattn_converters.tracing.attention_outputs import (
     unique,
 )
 from edgeattn_converters.tracing.dataflow import inputs_with_values_in
-from edgeattn_converters.tracing.graph_form import inlined, known_branches, sums_by_shape
+from edgeattn_converters.tracing.graph_form import (
+    inlined,
+    known_branches,
+    sorted_top_k,
+    sums_by_shape,
+)
 from edgeattn_converters.tracing.keras_call import (
     call,
     declared_shapes,
@@ -177,12 +182,13 @@ def trace(
 ) -> Traced:
     """Trace ``model`` for this batch size; ``None`` keeps the batch axis free.
 
-    ``lowering`` is a context in which the model is traced. ``freeze`` turns weights to constants.
+    ``lowering`` is a context in which the model is traced. ``freeze`` turns weights to constants,
+    for files, in which every ``top_k`` sorts.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     expose = [spec.name for spec in interface.attention] if attention else []
-    with lowering():
+    with lowering(), sorted_top_k() if freeze else contextlib.nullcontext():
         concrete, names, maps, _ = _concrete(
             model, interface.inputs, batch=batch, expose=expose, inline=freeze
         )
