@@ -4,6 +4,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from edgeattn.file_structure.tflite import read_tflite
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering import missing_operations
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
+from edgeattn_converters.lowering.broadcast_operands import separate_broadcasts
 from edgeattn_converters.lowering.call_replacement import lowered
 from edgeattn_converters.lowering.complex_numbers import complex_as_pairs
 from edgeattn_converters.lowering.constant_operands import ordered_constants
@@ -36,6 +38,11 @@ from edgeattn_converters.tracing.trace import Interface, Traced, trace
 
 # In errors of the converter: an operation of TensorFlow, and the place of a call in a source file.
 _MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op nor a flex op")
+# What its verifier says about a constant that was moved past a broadcast.
+_FUSED_WRONG = re.compile(
+    r"'tfl.fully_connected' op (expect 'input' num_elements|num_input_elements / z_in)"
+    r"|'tfl.mul' op result type \S+ not broadcast compatible"
+)
 _PLACES = re.compile(r"(<unknown>|/\S+?\.py):\d+(:\d+)?: (error: )?")
 _LOWERINGS = (
     partial(lower_attention, select=select_by_arithmetic),
@@ -63,15 +70,41 @@ def float_file(
     ``weight_bytes`` is the size of a recurrent weight in the scheme, which the lowering depends on.
     """
     arguments = (model, interface, attention, (lowering, weight_bytes), batch)
-    try:
-        traced, file = _traced_file(*arguments, missing_operations.TFLITE)
-    except MissingOperatorsError as error:
-        # The converter fuses the error function in GELU, so it is replaced only if it remains.
-        if not missing_operations.ERROR_FUNCTIONS & set(error.names):
-            raise
-        traced, file = _traced_file(*arguments, missing_operations.TFLITE_WITH_ERF)
+    changes = Changes()
+    while True:
+        try:
+            traced, file = _traced_file(*arguments, changes)
+            break
+        except ConversionError as error:
+            further = _further(changes, error)
+            if further is None:
+                raise
+            changes = further
     _name_tensors(file, traced)
     return traced, file.to_bytes()
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Changes of a graph that only some models need, and others are slower with.
+
+    ``error_functions`` replaces those that the converter does not fuse as parts of GELU,
+    ``broadcasts`` separates the operations of
+    :mod:`~edgeattn_converters.lowering.broadcast_operands`.
+    """
+
+    error_functions: bool = False
+    broadcasts: bool = False
+
+
+def _further(changes: Changes, error: ConversionError) -> Changes | None:
+    """The changes with which the model may convert, None if no change is left."""
+    if isinstance(error, MissingOperatorsError):
+        remaining = missing_operations.ERROR_FUNCTIONS & set(error.names)
+        needed = bool(remaining) and not changes.error_functions
+        return replace(changes, error_functions=True) if needed else None
+    needed = _FUSED_WRONG.search(str(error)) is not None and not changes.broadcasts
+    return replace(changes, broadcasts=True) if needed else None
 
 
 def _traced_file(
@@ -80,8 +113,10 @@ def _traced_file(
     attention: bool,
     lowering: tuple[str, int],
     batch: int,
-    replacements: missing_operations.Replacements,
+    changes: Changes,
 ) -> tuple[Traced, TFLiteFile]:
+    erf = changes.error_functions
+    replacements = missing_operations.TFLITE_WITH_ERF if erf else missing_operations.TFLITE
     fused = None
     if lowering[0] in (FUSED, FUSED_INTEGERS):
         clearing = lowering[0] == FUSED
@@ -96,7 +131,7 @@ def _traced_file(
         interface,
         batch=batch,
         attention=attention,
-        lowering=lambda: _lowered(model, recurrence, replacements),
+        lowering=lambda: _lowered(model, recurrence, replacements, changes),
     )
     file = TFLiteFile(_convert_traced(traced, custom=fused is not None))
     if fused is not None:
@@ -110,9 +145,13 @@ def has_loops(content: bytes) -> bool:
 
 @contextlib.contextmanager
 def _lowered(
-    model: Any, recurrence: RecurrenceLowering, replacements: missing_operations.Replacements
+    model: Any,
+    recurrence: RecurrenceLowering,
+    replacements: missing_operations.Replacements,
+    changes: Changes,
 ) -> Iterator[None]:
     with (
+        separate_broadcasts() if changes.broadcasts else contextlib.nullcontext(),
         lowered(model, recurrence, _LOWERINGS),
         ordered_constants(),
         missing_operations.replaced_operations(replacements),

@@ -37,7 +37,7 @@ def ordered_constants() -> Iterator[None]:
         # TFLite's own operator fails if a denominator is zero. Constant denominators keep it,
         # because the converter would multiply by their rounded inverse.
         is_real = kind == "FloorDiv" and inputs[0].dtype.is_floating
-        if is_real and not _is_constant(inputs[1], of_data):
+        if is_real and not is_constant(inputs[1], of_data):
             return tf.floor(tf.math.divide(*inputs)).op
         side = _constant_side(kind, inputs, of_data)
         if side is None:
@@ -68,7 +68,7 @@ def _constant_side(kind: str, inputs: Any, of_data: set[Any]) -> int | None:
         return None
     if constant.shape.rank not in (0, other.shape.rank):
         return None
-    return side if _is_constant(constant, of_data) else None
+    return side if is_constant(constant, of_data) else None
 
 
 def _with_other_rank(constant: Any) -> tuple[Any, bool]:
@@ -89,7 +89,7 @@ def _is_negated(tensor: Any) -> bool:
     return hasattr(tensor, "op") and bool(tensor.op.type == "Neg")
 
 
-def _is_constant(tensor: Any, of_data: set[Any]) -> bool:
+def is_constant(tensor: Any, of_data: set[Any]) -> bool:
     """Whether the converter can compute a tensor, because it depends on no input's values."""
     import tensorflow as tf
 
