@@ -118,6 +118,39 @@ def found_by_name(objects: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
+def constant_softmax_notes(model: Any) -> tuple[str, ...]:
+    """Return a note on each layer with Keras' softmax over an axis of one value.
+
+    Its result is 1. Attention of many programs has a function ``softmax`` along the steps there,
+    and the file stores the name only.
+    """
+    return tuple(
+        f"{layer.name}: Keras' softmax over an axis of one value is 1 for every input. If your "
+        'program has its own softmax, pass its file with a line custom_objects = {"softmax": '
+        "softmax}: --custom-objects FILE.py"
+        for layer in model._flatten_layers(include_self=False)
+        if _has_softmax_of_keras(layer) and _last_axis(layer) == 1
+    )
+
+
+def _has_softmax_of_keras(layer: Any) -> bool:
+    function = getattr(layer, "activation", None)
+    module = str(getattr(function, "__module__", "")).split(".")[0]
+    return module in ("keras", "tf_keras") and getattr(function, "__name__", "") == "softmax"
+
+
+def _last_axis(layer: Any) -> int | None:
+    """The size of the last axis of what the layer computes, None if it is unknown."""
+    for name in ("units", "filters"):
+        if hasattr(layer, name):
+            return int(getattr(layer, name))
+    try:
+        shape = layer.output.shape
+    except (AttributeError, RuntimeError, ValueError):  # not called, or called several times
+        return None
+    return shape[-1] if len(shape) else None
+
+
 def check_names(config: Mapping[str, Any], objects: Mapping[str, Any]) -> None:
     """Raise :class:`UsageError` if an argument of the user's layer names an unclear function."""
     for key, value in config.items():

@@ -127,6 +127,25 @@ def test_equal_functions_need_no_choice(module: Any, tmp_path: Path) -> None:
     check(attention(module, own["swish"], own["softmax"]), tmp_path / "m.h5", EQUAL)
 
 
+@pytest.mark.parametrize("module", [tf_keras, keras])
+def test_a_softmax_that_is_always_one_is_named(module: Any, tmp_path: Path) -> None:
+    """Without the file of the program, nothing else shows that the function is another one."""
+
+    def notes(first: Any, second: Any, objects: Path | None = None) -> list[str]:
+        attention(module, first, second).save(tmp_path / "m.h5")
+        loaded = load_model(audit_file(tmp_path / "m.h5"), custom_objects=objects)
+        return [note for note in loaded.notes if "softmax" in note]
+
+    own = functions()["softmax"]
+    (note,) = notes("relu", own)
+    assert note.startswith("activation")
+    assert "is 1 for every input" in note
+    assert "--custom-objects" in note
+    assert not notes("softmax", "relu")
+    (tmp_path / "own.py").write_text(FUNCTIONS + EXPLICIT)
+    assert not notes("relu", own, tmp_path / "own.py")
+
+
 def test_helpers_that_no_layer_names(tmp_path: Path) -> None:
     check(attention(tf_keras, "relu", "sigmoid"), tmp_path / "m.h5", FUNCTIONS)
 
