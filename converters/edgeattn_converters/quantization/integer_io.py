@@ -13,7 +13,8 @@ from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.graphs.onnx_file import add_constant
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import affine_parameters
-from edgeattn_converters.quantization.ranges import Range, Ranges
+from edgeattn_converters.quantization.mask_fills import Range
+from edgeattn_converters.quantization.ranges import Ranges
 
 TYPE_CODES = {"int8": 3, "int16": 5}  # TensorProto.DataType
 

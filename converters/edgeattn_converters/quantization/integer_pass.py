@@ -15,7 +15,8 @@ from edgeattn_converters.graphs.tflite_cleanup import join_conversions
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import quantize_symmetric
 from edgeattn_converters.quantization.integer_lstm import HIDDEN_SCALE, integer_lstm
-from edgeattn_converters.quantization.ranges import Ranges, range_of
+from edgeattn_converters.quantization.mask_fills import limit_fills, range_of_constant
+from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_int16 import (
     ACTIVATIONS,
     FIXED_SCALE,
@@ -137,6 +138,7 @@ class IntegerPass(Int16Pass):
     def _with_own_scale(self, operator: Any, kind: str) -> list[Any]:
         """As for LiteRT, with the operators that it has no int16 kernels for."""
         file = self._file
+        limit_fills(file, self._graph, operator, self._ranges)
         inputs, conversions = [int(i) for i in operator.inputs], []
         for position in positions(file, operator):
             inputs[position], needed = self._integer(inputs[position])
@@ -273,7 +275,7 @@ def _joined_ranges(file: TFLiteFile, ranges: Ranges) -> Ranges:
         value = file.constant(file.main.tensors[index])
         known = ranges.get(index)
         if known is None and value is not None and value.dtype == np.float32:
-            known = range_of(value)
+            known = range_of_constant(value)
         if known is not None:
             low, high = joined.get(root(index), known)
             joined[root(index)] = min(low, known[0]), max(high, known[1])

@@ -4,12 +4,14 @@ A kernel ends the process if a step of its result is a tiny part of what its ope
 That happens to values that are zero in calibration only, such as states before a sequence starts.
 """
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.integer_pass import JOINING, MOVING, positions
-from edgeattn_converters.quantization.ranges import Range, Ranges, range_of
+from edgeattn_converters.quantization.mask_fills import Range, range_of_constant
+from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_weights import CHANNELS
 
 SUMS = {"ADD", "SUB"}
@@ -19,8 +21,12 @@ FIXED_RANGES = {"LOGISTIC": (0.0, 1.0), "SOFTMAX": (0.0, 1.0), "TANH": (-1.0, 1.
 STEPS = 255  # of int8
 
 
-def with_least_ranges(file: TFLiteFile, graph: Any, ranges: Ranges) -> Ranges:
+def with_least_ranges(
+    file: TFLiteFile, graph: Any, ranges: Ranges, float_names: Collection[str] = ()
+) -> Ranges:
     """``ranges`` of a float graph, with those of sums and products widened where necessary.
+
+    Operators of ``float_names`` stay float32, whose kernels compute any range.
 
     A step of a sum is at least 1/255 of one of its operands, and a step of a product that of the
     product of two steps. Smaller values would be rounded away in the operands.
@@ -31,7 +37,7 @@ def with_least_ranges(file: TFLiteFile, graph: Any, ranges: Ranges) -> Ranges:
     @cache
     def width(index: int) -> float:
         value = file.constant(graph.tensors[index])
-        measured = widened.get(index) if value is None else range_of(value)
+        measured = widened.get(index) if value is None else range_of_constant(value)
         own = _width(measured or (0.0, 0.0))
         maker = makers.get(index)
         if maker is None:
@@ -45,6 +51,8 @@ def with_least_ranges(file: TFLiteFile, graph: Any, ranges: Ranges) -> Ranges:
     for operator in graph.operators:
         index, kind = int(operator.outputs[0]), file.kind(operator)
         if index not in widened or kind not in SUMS | PRODUCTS:
+            continue
+        if file.name(graph.tensors[index]) in float_names:
             continue
         first, second = (width(int(i)) for i in operator.inputs[:2])
         least = max(first, second) if kind in SUMS else first * second

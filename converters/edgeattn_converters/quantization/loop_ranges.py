@@ -11,7 +11,8 @@ import numpy as np
 
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization.ranges import Ranges, merge_ranges, range_of
+from edgeattn_converters.quantization.mask_fills import has_fills
+from edgeattn_converters.quantization.ranges import MeasuredRanges, Ranges, constants_of
 
 # Compares a loop's counter with a constant.
 COMPARISONS = {"LESS": 0, "LESS_EQUAL": 1}
@@ -86,7 +87,7 @@ class _Body:
             if file.dtype(tensor) == "FLOAT32" and file.constant(tensor) is None
         ]
         self._inputs, self._outputs = list(map(int, graph.inputs)), list(map(int, graph.outputs))
-        self._ranges: Ranges = {}
+        self._measured: MeasuredRanges[int] = MeasuredRanges(masked=has_fills(constants_of(file)))
         file.model.subgraphs[0] = graph
         file.model.signatureDefs = []
         self._interpreter = Interpreter(
@@ -96,7 +97,7 @@ class _Body:
 
     def ranges(self) -> dict[int, Ranges]:
         """The ranges of the body and of the loops inside it, by graph."""
-        return {self._number: self._ranges, **self._inner.ranges}
+        return {self._number: self._measured.ranges(), **self._inner.ranges}
 
     def run(self, values: Sequence[Array]) -> list[Array]:
         """The values after one iteration."""
@@ -104,17 +105,13 @@ class _Body:
         for index, value in zip(self._inputs, values, strict=True):
             interpreter.set_tensor(index, np.asarray(value))
         interpreter.invoke()
-        self._ranges = merge_ranges([self._ranges, self._current()])
+        self._measure()
         self._inner.add(interpreter.get_tensor)
         return [interpreter.get_tensor(index) for index in self._outputs]
 
-    def _current(self) -> Ranges:
-        current = {}
+    def _measure(self) -> None:
         for index in self._floats:
             try:
-                limits = range_of(self._interpreter.get_tensor(index))
+                self._measured.add(index, self._interpreter.get_tensor(index))
             except ValueError:  # scratch memory of an operator, never computed
                 continue
-            if limits is not None:
-                current[index] = limits
-        return current

@@ -23,6 +23,7 @@ from edgeattn_converters.graphs.onnx_file import (
 )
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
+from edgeattn_converters.quantization.feature_scaling import scaling_nodes
 from edgeattn_converters.quantization.float_operators import (
     attention_graph,
     spectrum_nodes,
@@ -144,6 +145,8 @@ class _ONNXQuantizer(Quantizer):
         }
         graph = attention_graph(self.content, self.io.maps)
         floats = graph.quotients() | self.spectrum[0]
+        if not self.options.integer_io:
+            floats |= scaling_nodes(self.content)
         if candidate.upstream:
             floats |= self.upstream[0]
         if candidate.attention:

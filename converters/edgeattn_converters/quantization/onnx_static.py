@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.tensors import Array, Specs, Tensors
-from edgeattn_converters.graphs.onnx_file import name_nodes, written_model
+from edgeattn_converters.graphs.onnx_file import consumers, name_nodes, written_model
 from edgeattn_converters.quantization.tflite_int16 import HEADROOM
 
 # Operators whose int8 kernels in onnxruntime are worth the conversions.
@@ -18,6 +18,8 @@ INT8_OPERATORS = (
 MOVING = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 # onnxruntime has no int16 kernels and emulates them; the products are what affects the results.
 INT16_OPERATORS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Add", "Mul")
+# Most values of a constant that are copied; larger ones are the weights of a layer called twice.
+MAX_COPIED = 1024
 
 
 def quantize_activations(
@@ -56,6 +58,7 @@ def quantize_activations(
     if not is_int16:
         _clip_at_zero(quantized, rectified)
     _read_unrounded(quantized, set(kinds), set(excluded))
+    _separate_constants(quantized)
     if is_int16:
         _add_headroom(quantized)
     return quantized
@@ -127,6 +130,39 @@ def _read_unrounded(proto: Any, kinds: set[str], excluded: set[str]) -> None:
                     _rename(reader, rounded, node.output[0])
             for other in (makers[value], *readers[value]):
                 _rename(other, value, rounded)
+
+
+def _separate_constants(proto: Any) -> None:
+    """Give each reader of a small integer constant one of its own, in place.
+
+    On x86 processors, onnxruntime 1.32 cannot load a file in which two operators read one of them
+    if its sums of int8 products are to be exact.
+    """
+    from onnx import NodeProto
+
+    graph = proto.graph
+    constants = {item.name: item for item in graph.initializer}
+    users = consumers(proto)
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        stored = constants.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if stored is None:
+            continue
+        copies = users.get(node.output[0], [])[1:]
+        if len(copies) * int(np.prod(stored.dims)) > MAX_COPIED:
+            continue
+        for number, (reader, position) in enumerate(copies):
+            copy = NodeProto()
+            copy.CopyFrom(node)
+            copy.output[0] = reader.input[position] = f"{node.output[0]}/{number}"
+            for k, name in enumerate(node.input):
+                constant = graph.initializer.add()
+                constant.CopyFrom(constants[name])
+                constant.name = copy.input[k] = f"{name}/{node.output[0]}/{number}"
+            nodes.append(copy)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _rename(node: Any, old: str, new: str) -> None:

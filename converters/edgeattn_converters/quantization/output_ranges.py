@@ -13,8 +13,9 @@ from typing import Any
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import INTEGER_RANGES, affine_parameters
 from edgeattn_converters.quantization.integer_pass import JOINING, MOVING, positions
+from edgeattn_converters.quantization.mask_fills import Range
 from edgeattn_converters.quantization.quantized_model import ModelIO
-from edgeattn_converters.quantization.ranges import Range, Ranges
+from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_int16 import FIXED_SCALE, HEADROOM
 
 # Operators of ONNX that only move values, and those whose results have bounds of their own.

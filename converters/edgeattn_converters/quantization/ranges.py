@@ -4,25 +4,23 @@ Those of ``.tflite`` files are measured in the runtime with all tensors preserve
 TensorFlow's own calibrator crashes on any ``WHILE``.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.graphs.onnx_file import inferred_shapes
+from edgeattn_converters.graphs.onnx_file import float_constants, inferred_shapes
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.integer_lstm import lstm_weights
+from edgeattn_converters.quantization.mask_fills import Extent, Range, has_fills
 from edgeattn_converters.quantization.tflite_weights import FUSED
 
-Range = tuple[float, float]
 # By tensor index.
 Ranges = dict[int, Range]
 Key = TypeVar("Key", bound=Hashable)
-# Fill values of masks (-1e9, or the lowest float32) are left out of ranges: with them, all real
-# values would share one quantization step. exp(-FILL) is zero in any precision.
-FILL = 1e4
 # Subsets of the samples whose ranges are compared; of an ONNX model, with so many samples each,
 # because all their inner values are in memory at once.
 SUBSETS, SUBSET_SAMPLES = 4, 32
@@ -31,10 +29,38 @@ OBSERVED = 16
 MIN_WIDTH = 1e-6
 
 
-def range_of(value: Array) -> Range | None:
-    """The minimum and maximum of an array without fill values; None if nothing is left."""
-    real = value[np.abs(value) < FILL]
-    return (float(real.min()), float(real.max())) if real.size else None
+class MeasuredRanges(Generic[Key]):
+    """Ranges of the values that are passed to :meth:`add`.
+
+    ``masked`` is whether the graph has a constant that may be the fill value of a mask; values at
+    the keys ``inputs`` are never fill values.
+    """
+
+    def __init__(self, *, masked: bool, inputs: Collection[Key] = ()) -> None:
+        self._masked, self._inputs = masked, inputs
+        self._extents: dict[Key, Extent] = {}
+
+    def add(self, key: Key, value: Array) -> None:
+        extent = Extent.of(value)
+        self._extents[key] = self._extents.get(key, Extent()).merged(extent)
+
+    def merged(self, other: "MeasuredRanges[Key]") -> "MeasuredRanges[Key]":
+        """Those of the values of both."""
+        result = MeasuredRanges(masked=self._masked, inputs=self._inputs)
+        result._extents = dict(self._extents)
+        for key, extent in other._extents.items():
+            result._extents[key] = result._extents.get(key, Extent()).merged(extent)
+        return result
+
+    def ranges(self) -> dict[Key, Range]:
+        """By key, the minimum and maximum of the real values; none if there is no real value."""
+        ranges = {}
+        for key, extent in self._extents.items():
+            is_input = key in self._inputs
+            real = extent.whole if is_input else extent.range(masked=self._masked)
+            if real is not None:
+                ranges[key] = real
+        return ranges
 
 
 def merge_ranges(parts: Iterable[Mapping[Key, Range]]) -> dict[Key, Range]:
@@ -93,7 +119,9 @@ def measure_ranges(
     ]
     rows = len(samples[names[0]])
     count = SUBSETS if rows >= 2 * SUBSETS * batch else 1
-    parts: list[Ranges] = [{} for _ in range(count)]
+    inputs = set(indices.values())
+    masked = has_fills(constants_of(file))
+    parts = [MeasuredRanges(masked=masked, inputs=inputs) for _ in range(count)]
     for number, start in enumerate(range(0, rows, batch)):
         for name in names:
             part = samples[name][start : start + batch]
@@ -102,15 +130,24 @@ def measure_ranges(
             interpreter.set_tensor(indices[name], part)
         interpreter.reset_all_variables()
         interpreter.invoke()
-        subset = number % count
-        current = {index: _current_range(index, interpreter, file) for index in floats}
-        known = {index: value for index, value in current.items() if value is not None}
-        parts[subset] = merge_ranges([parts[subset], known])
+        for index in floats:
+            value = _current_value(index, interpreter, file)
+            if value is not None:
+                parts[number % count].add(index, value)
         if number < OBSERVED:
             observe(interpreter.get_tensor)
-    ranges = merge_ranges(parts)
+    ranges = functools.reduce(MeasuredRanges.merged, parts).ranges()
     _add_unread(ranges, file, unread)
-    return ranges, range_spread_notes(parts)
+    return ranges, range_spread_notes([part.ranges() for part in parts])
+
+
+def constants_of(file: TFLiteFile) -> Iterator[Array]:
+    """The constants of all graphs of a file."""
+    for graph in file.model.subgraphs:
+        for tensor in graph.tensors:
+            value = file.constant(tensor)
+            if value is not None:
+                yield value
 
 
 def _unread_outputs(file: TFLiteFile) -> set[int]:
@@ -167,9 +204,9 @@ def measure_cells(
     }
 
 
-def _current_range(index: int, interpreter: Any, file: TFLiteFile) -> Range | None:
+def _current_value(index: int, interpreter: Any, file: TFLiteFile) -> Array | None:
     try:
-        value = interpreter.get_tensor(index)
+        value: Array = interpreter.get_tensor(index)
     except ValueError:
         return None  # scratch memory of an operator, never computed
     if np.isnan(value).any():
@@ -178,7 +215,7 @@ def _current_range(index: int, interpreter: Any, file: TFLiteFile) -> Range | No
             f"Tensor {name} is NaN on a calibration sample.",
             hint="Remove that sample, or check the model with: edgeattn inspect MODEL",
         )
-    return range_of(value)
+    return value
 
 
 def ranges_by_name(content: bytes, ranges: Ranges, file: TFLiteFile) -> Ranges:
@@ -236,14 +273,14 @@ def range_spread(proto: Any, samples: Tensors) -> tuple[str, ...]:
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     names = [value.name for value in session.get_outputs()]
+    masked = has_fills(float_constants(proto, 1).values())
     parts: list[dict[str, Range]] = []
     for k in range(SUBSETS):
         rows = np.arange(k, count, SUBSETS)[:SUBSET_SAMPLES]
         values = session.run(names, {name: array[rows] for name, array in samples.items()})
-        ranges = {
-            name: range_of(value)
-            for name, value in zip(names, values, strict=True)
-            if value.dtype.kind == "f"
-        }
-        parts.append({name: value for name, value in ranges.items() if value is not None})
+        measured: MeasuredRanges[str] = MeasuredRanges(masked=masked)
+        for name, value in zip(names, values, strict=True):
+            if value.dtype.kind == "f":
+                measured.add(name, value)
+        parts.append(measured.ranges())
     return range_spread_notes(parts)

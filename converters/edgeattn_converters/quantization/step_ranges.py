@@ -9,7 +9,8 @@ from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.float_operators import layer_pattern
-from edgeattn_converters.quantization.ranges import Range, Ranges
+from edgeattn_converters.quantization.mask_fills import Range
+from edgeattn_converters.quantization.ranges import Ranges
 
 # How many operators back two tensors must agree to have the same role in their steps.
 DEPTH = 2

@@ -17,6 +17,7 @@ from edgeattn_converters.quantization.activation_scales import (
     use_measured_scales,
 )
 from edgeattn_converters.quantization.candidates import Candidate, Stage
+from edgeattn_converters.quantization.feature_scaling import scaling_operators
 from edgeattn_converters.quantization.float_operators import (
     attention_operators,
     faster_in_float,
@@ -36,6 +37,7 @@ from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
+from edgeattn_converters.quantization.mask_fills import limit_fills, mask_operators
 from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
@@ -121,6 +123,11 @@ class TFLiteQuantizer(Quantizer):
     def spectrum(self) -> tuple[set[Any], dict[bytes, int]]:
         return spectrum_operators(TFLiteFile(self.content))
 
+    @cached_property
+    def _scaling(self) -> set[str]:
+        """The names of the operators that stay float32 because they scale the inputs."""
+        return set() if self.options.integer_io else scaling_operators(TFLiteFile(self.content))
+
     def with_weights(self, candidate: Candidate) -> QuantizedModel:
         file = TFLiteFile(self.content)
         self._store_weights(file, candidate)
@@ -163,7 +170,7 @@ class TFLiteQuantizer(Quantizer):
 
     def widened(self, file: TFLiteFile, ranges: Ranges) -> Ranges:
         """``ranges`` that kernels can compute, with room for outputs; int16 has it everywhere."""
-        ranges = with_least_ranges(file, file.main, ranges)
+        ranges = with_least_ranges(file, file.main, ranges, self._scaling)
         is_int8 = self.recipe.activations == "int8"
         return widen_tflite_outputs(file, ranges, self.io) if is_int8 else ranges
 
@@ -236,6 +243,7 @@ class TFLiteQuantizer(Quantizer):
         names |= operators_with_weights(file, lambda value: precision_of(value) != "int8")
         names |= quotient_operators(file) | one_hot_operators(file)
         names |= self.spectrum[0]
+        names |= self._scaling | mask_operators(file)
         names |= self._coarse_operators(file)
         if candidate.upstream:
             names |= self.upstream[0]
@@ -260,6 +268,9 @@ class TFLiteQuantizer(Quantizer):
         quantizable = quantizable_tensors(file, float_names)
         ranges = {i: item for i, item in self._ranges.items() if i in quantizable}
         annotate(file, with_common_ranges(file, ranges, float_names))
+        for operator in file.main.operators:
+            if file.name(file.main.tensors[int(operator.outputs[0])]) not in float_names:
+                limit_fills(file, file.main, operator, ranges)
         denied = slice_splits(file, float_names)
         names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
         content = mlir_quantize(

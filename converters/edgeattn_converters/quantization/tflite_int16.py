@@ -22,6 +22,7 @@ from edgeattn_converters.quantization.arithmetic import (
     MIN_ELEMENTS,
     quantize_symmetric,
 )
+from edgeattn_converters.quantization.mask_fills import limit_fills
 from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_weights import CHANNELS
 
@@ -121,6 +122,7 @@ class Int16Pass:
         kind = self._file.kind(operator)
         if kind in JOINING:
             return self._join(operator, range(len(operator.inputs)))
+        limit_fills(self._file, self._graph, operator, self._ranges)
         conversions = []
         inputs = [int(i) for i in operator.inputs]
         for position in ACTIVATIONS[kind]:

@@ -14,6 +14,7 @@ from edgeattn_converters.quantization.arithmetic import (
     affine_parameters,
     quantize_symmetric,
 )
+from edgeattn_converters.quantization.mask_fills import limit_fills
 from edgeattn_converters.quantization.ranges import Ranges, merge_ranges
 from edgeattn_converters.quantization.tflite_int16 import (
     ACTIVATIONS,
@@ -85,6 +86,7 @@ class Int8Pass(Int16Pass):
         """Let ``operator`` use int8 tensors; returns the conversions that it needs before it."""
         file, tensors = self._file, self._graph.tensors
         kind = file.kind(operator)
+        limit_fills(file, self._graph, operator, self._ranges)
         conversions = []
         inputs = [int(i) for i in operator.inputs]
         for position in _activations(kind, operator):

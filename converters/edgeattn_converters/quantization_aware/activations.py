@@ -6,7 +6,7 @@ the inputs of products at run time, by row.
 
 from typing import Any
 
-from edgeattn_converters.quantization.ranges import FILL
+from edgeattn_converters.quantization.mask_fills import ENORMOUS, FILL
 
 LEVELS = 255
 # Results of these functions have the same scale in every file.
@@ -32,6 +32,10 @@ class Activations:
 
     def value(self, key: str, x: Any) -> Any:
         """Any other value, which ``dynamic_int8`` does not round."""
+        return self._rounded(key, x, ENORMOUS)
+
+    def _rounded(self, key: str, x: Any, fill: float) -> Any:
+        """``x`` rounded, with a range without the values from ``fill``."""
         import tensorflow as tf
 
         if not self.static or not x.dtype.is_floating:
@@ -39,7 +43,7 @@ class Activations:
         low, high = self._range(key)
         if self.observing:
             # Fill values of masks are left out, and every range includes zero.
-            real = tf.where(tf.abs(x) < FILL, x, tf.zeros_like(x))
+            real = tf.where(tf.abs(x) < fill, x, tf.zeros_like(x))
             low.assign(tf.minimum(low, tf.reduce_min(real)))
             high.assign(tf.maximum(high, tf.reduce_max(real)))
             return x
@@ -49,7 +53,7 @@ class Activations:
         """The scores of a softmax, in which fill values of masks stay what they are."""
         import tensorflow as tf
 
-        return tf.where(tf.abs(x) < FILL, self.value(key, x), x)
+        return tf.where(tf.abs(x) < FILL, self._rounded(key, x, FILL), x)
 
     def fixed(self, x: Any, limits: tuple[float, float]) -> Any:
         """The result of a function whose range does not depend on the samples."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.quantization_aware.activations import Activations
 from edgeattn_converters.quantization_aware.layers import simulated
 from edgeattn_converters.quantization_aware.options import FineTuningOptions
@@ -34,6 +36,10 @@ class Student:
         self._model, self._interface, self._options = model, interface, options
         self._kernels = {id(kernel.variable): kernel for kernel in kernels}
         self._activations = Activations(static=options.static)
+        # Files keep the inputs of a Normalization in float32.
+        self._scales_inputs = any(
+            is_keras_class(layer, "Normalization") for layer in all_layers(model)
+        )
         self.trained = [
             keras.Variable(variable.numpy(), name=f"weight_{number}")
             for number, variable in enumerate(model.trainable_variables)
@@ -60,7 +66,9 @@ class Student:
             axis for spec in specs for axis in spec.shape[1 : max(2, len(spec.shape) - 1)] if axis
         ]
         inputs = [
-            self._activations.value(f"input/{spec.name}", tensor) if rounded else tensor
+            self._activations.value(f"input/{spec.name}", tensor)
+            if rounded and not self._scales_inputs
+            else tensor
             for spec, tensor in zip(specs, tensors, strict=True)
         ]
         layers = [kernel.layer for kernel in self._kernels.values()]

@@ -77,3 +77,20 @@ def test_a_leaky_relu_in_int8(tmp_path: Path) -> None:
 
     counts = computes_in(call, (12, 4), "int8", tmp_path / "model.onnx", 25)
     assert counts["int8"]["LeakyRelu"] == 1
+
+
+def test_files_with_constants_of_several_readers_have_exact_sums(tmp_path: Path) -> None:
+    """onnxruntime cannot load them if the readers of an integer constant share it."""
+    import onnxruntime
+
+    from edgeattn.runners.onnx import session_options
+
+    def call(x: Any) -> Any:
+        shared = layers.Dense(5)
+        gated = [ops.sigmoid(part) * 0.7071 for part in (shared(x), shared(x * 2.0))]
+        return layers.Dense(4)(gated[0] + gated[1]) * 0.7071
+
+    path = tmp_path / "model.onnx"
+    computes_in(call, (3, 6), "int8", path, 20)
+    session = onnxruntime.InferenceSession(str(path), session_options())
+    assert [value.name for value in session.get_inputs()] == ["x"]

@@ -14,7 +14,9 @@ from edgeattn_converters.quantization.arithmetic import quantize_symmetric
 from edgeattn_converters.quantization_aware.activations import Activations
 from edgeattn_converters.quantization_aware.layers import simulated
 from edgeattn_converters.quantization_aware.options import FineTuningOptions
+from edgeattn_converters.quantization_aware.student import Student
 from edgeattn_converters.quantization_aware.weights import Kernel, float_layers, kernels
+from edgeattn_converters.tracing.trace import interface_of
 
 GENERATOR = np.random.default_rng(3)
 
@@ -158,3 +160,27 @@ def test_ranges_are_those_of_the_samples_without_fill_values() -> None:
     np.testing.assert_allclose(scores, [0.12, -1e9], atol=1e-6)
     other = activations.value("tokens", tf.constant([3, 7]))
     np.testing.assert_array_equal(other, [3, 7])
+
+
+def test_large_values_are_no_fill_values() -> None:
+    activations = Activations(static=True)
+    activations.observing = True
+    pressures = tf.constant([0.0, 98e3, 102e3])
+    activations.value("x", pressures)
+    activations.observing = False
+    # 255 steps of 400.
+    np.testing.assert_allclose(activations.value("x", pressures), [0, 98e3, 102e3], atol=1)
+
+
+def test_features_of_a_normalization_are_not_rounded_before_it() -> None:
+    """With one scale for a temperature and a pressure in Pa, all temperatures would be equal."""
+    inputs = keras.Input((2,), name="x")
+    scaled = layers.Normalization(mean=[20.0, 101325.0], variance=[25.0, 4e5])(inputs)
+    model = keras.Model(inputs, layers.Dense(3)(scaled))
+    x = (GENERATOR.normal(size=(50, 2)) * [5, 632] + [20, 101325]).astype("float32")
+    found = kernels(model, static=True)
+    student = Student(model, interface_of(model), found, FineTuningOptions(scheme="int8"))
+    student.measure_ranges([{"x": x}])
+    (actual,) = student.run({"x": x}).values()
+    expected = model.predict(x, verbose=0)
+    assert np.abs(actual - expected).max() < 0.05 * np.abs(expected).max()
