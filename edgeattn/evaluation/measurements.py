@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeattn.evaluation.accumulators import TaskAccumulator
 from edgeattn.evaluation.dataset import Dataset, main_outputs
-from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output
+from edgeattn.metrics.constant_outputs import ConstancyCheck, constant_output, lost_values_of
 from edgeattn.metrics.limits import Check, Limit, checks_of, holds_for_every_sample, limits_for
 from edgeattn.metrics.running_attention import RunningAttention
 from edgeattn.metrics.running_metrics import RunningMetrics
@@ -127,6 +127,8 @@ class Measurements:
                 yield constant_output(name, name_of, source, samples)
             elif constancy.constant:
                 yield constant_output(name, label, source, samples, name_of)
+            elif lost := constancy.lost_values(self._constancy[name_of][name]):
+                yield lost_values_of(name, label, source, samples, name_of, lost)
         for name, metrics in self._metrics[label].items():
             if self._left_out[name]:
                 yield (

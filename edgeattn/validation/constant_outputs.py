@@ -6,14 +6,21 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import SYNTHETIC, Artifact
 from edgeattn.evaluation.dataset import main_outputs
 from edgeattn.evaluation.keras_reference import KERAS
-from edgeattn.metrics.constant_outputs import constant_output, is_constant, is_varied
+from edgeattn.metrics.constant_outputs import (
+    constant_output,
+    is_constant,
+    is_varied,
+    lost_values,
+    lost_values_of,
+)
 from edgeattn.tensors import Tensors
 
 
 def constant_outputs(
     bundle: Bundle, artifact: Artifact, inputs: Tensors, expected: Tensors, actual: Tensors
 ) -> Iterator[str]:
-    """A warning for each output of Keras, or else of the artifact, that never changes.
+    """A warning for each output of Keras, or else of the artifact, that never changes, and for
+    each with values that change in Keras only.
 
     Only the samples count, not the edge cases. Arrays are by name, the sample axis first.
     """
@@ -28,3 +35,7 @@ def constant_outputs(
             yield constant_output(name, KERAS, *where)
         elif name in actual and is_constant(actual[name][:samples]):
             yield constant_output(name, artifact.label, *where, KERAS)
+        elif name in actual:
+            lost = lost_values(expected[name][:samples], actual[name][:samples])
+            if lost:
+                yield lost_values_of(name, artifact.label, *where, KERAS, lost)

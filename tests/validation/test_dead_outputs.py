@@ -46,6 +46,18 @@ def test_warnings(tmp_path, expected, actual, warning):
     assert all(text.startswith(warning) for text in texts)
 
 
+def test_values_that_never_change(tmp_path):
+    expected = np.concatenate([1e-3 * CHANGING, 1e3 * CHANGING], axis=1)
+    bundle, inputs = bundle_of(tmp_path / "b.edge", expected)
+    (artifact,) = bundle.manifest.artifacts
+    outputs = [{"score": expected}, {"score": np.rint(expected)}]
+    (text,) = constant_outputs(bundle, artifact, inputs, *outputs)
+    width = CHANGING.shape[1]
+    assert text.startswith(f"{width} value")
+    assert "(index 0" in text
+    assert "on 7 samples (by hand)" in text
+
+
 def test_equal_samples_say_nothing(tmp_path):
     x = np.repeat(samples(1), ROWS + 2, axis=0)
     bundle, inputs = bundle_of(tmp_path / "b.edge", DEAD, x)
