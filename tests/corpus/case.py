@@ -108,6 +108,10 @@ VALUES: dict[str, Callable[[Generator, Sequence[int]], Any]] = {
     "positive": lambda generator, shape: generator.uniform(0.5, 2.0, shape),
     "large": lambda generator, shape: generator.uniform(2.0, 6.0, shape),
     "tokens": lambda generator, shape: generator.integers(0, 13, shape),
+    # A temperature, a pressure in Pa and a humidity.
+    "units": lambda generator, shape: (
+        np.clip(generator.standard_normal(shape), -2.5, 2.5) * [5, 632, 0.1] + [20, 101325, 0.5]
+    ),
     "pixels": lambda generator, shape: generator.integers(0, 256, shape),
 }
 

@@ -247,3 +247,79 @@ class MinimalGatedCell(layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("corpus")
+class RelativeAttention(layers.Layer):
+    """Attention with a learned bias for each distance between query and key."""
+
+    def __init__(self, width, heads, **kwargs):
+        super().__init__(**kwargs)
+        self.width, self.heads = width, heads
+        self.query, self.key, self.value = (layers.Dense(width, use_bias=False) for _ in range(3))
+        self.output_projection = layers.Dense(width)
+
+    def build(self, shape):
+        self.steps = shape[1]
+        self.bias = self.add_weight(shape=(2 * shape[1] - 1, self.heads), name="bias")
+
+    def split(self, x):
+        x = ops.reshape(x, (-1, self.steps, self.heads, self.width // self.heads))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    def call(self, x):
+        query, key, value = (self.split(part(x)) for part in (self.query, self.key, self.value))
+        scores = ops.einsum("bhid,bhjd->bhij", query, key) / (self.width // self.heads) ** 0.5
+        positions = ops.arange(self.steps)
+        distance = positions[:, None] - positions[None] + self.steps - 1
+        scores = scores + ops.transpose(ops.take(self.bias, distance, axis=0), (2, 0, 1))
+        context = ops.transpose(ops.matmul(ops.softmax(scores), value), (0, 2, 1, 3))
+        return self.output_projection(ops.reshape(context, (-1, self.steps, self.width)))
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("corpus")
+class InterleavedRotaryAttention(layers.Layer):
+    """Heads with rotated pairs of neighboring features, and a causal mask that is added."""
+
+    def __init__(self, width, heads, **kwargs):
+        super().__init__(**kwargs)
+        self.width, self.heads = width, heads
+        self.projection = layers.Dense(3 * width, use_bias=False)
+        self.output_projection = layers.Dense(width, use_bias=False)
+
+    def rotate(self, x):
+        steps, size = x.shape[2:]
+        rate = 1.0 / 10000.0 ** (ops.arange(0, size, 2, dtype="float32") / size)
+        angle = ops.arange(steps, dtype="float32")[:, None] * rate
+        sin, cos = (ops.repeat(f(angle), 2, axis=-1) for f in (ops.sin, ops.cos))
+        pairs = ops.reshape(x, (-1, self.heads, steps, size // 2, 2))
+        turned = ops.stack([-pairs[..., 1], pairs[..., 0]], axis=-1)
+        return x * cos + ops.reshape(turned, (-1, self.heads, steps, size)) * sin
+
+    def call(self, x):
+        steps, size = x.shape[1], self.width // self.heads
+        parts = ops.reshape(self.projection(x), (-1, steps, 3, self.heads, size))
+        query, key, value = (ops.transpose(parts[:, :, k], (0, 2, 1, 3)) for k in range(3))
+        scores = ops.matmul(self.rotate(query), ops.transpose(self.rotate(key), (0, 1, 3, 2)))
+        scores = scores * size**-0.5 + ops.triu(ops.full((steps, steps), -1e9), 1)
+        context = ops.transpose(ops.matmul(ops.softmax(scores), value), (0, 2, 1, 3))
+        return self.output_projection(ops.reshape(context, (-1, steps, self.width)))
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "heads": self.heads}
+
+
+@keras.saving.register_keras_serializable("corpus")
+class ClassToken(layers.Layer):
+    """A learned first position, and embeddings of all positions."""
+
+    def build(self, shape):
+        self.token = self.add_weight(shape=(1, 1, shape[-1]), name="token")
+        self.position = self.add_weight(shape=(1, shape[1] + 1, shape[-1]), name="position")
+
+    def call(self, x):
+        token = ops.broadcast_to(self.token, (ops.shape(x)[0], 1, x.shape[-1]))
+        return ops.concatenate([token, x], axis=1) + self.position

@@ -680,6 +680,81 @@ def weights_times_values(keras: Any) -> Any:
     return keras.Model([q, v], keras.layers.Attention()([q, v]))
 
 
+def general_attention(keras: Any) -> Any:
+    """A decoder whose scores are products with a projection of the encoder's states."""
+    L = keras.layers
+    source, target = _words(keras, 7, "source"), _words(keras, 5, "target")
+    encoded, h = L.GRU(6, return_sequences=True, return_state=True)(L.Embedding(TOKENS, 4)(source))
+    decoded = L.GRU(6, return_sequences=True)(L.Embedding(TOKENS, 4)(target), initial_state=h)
+    scores = L.Dot(axes=2)([decoded, L.Dense(6, use_bias=False)(encoded)])
+    context = L.Dot(axes=[2, 1])([L.Activation("softmax")(scores), encoded])
+    h = L.TimeDistributed(L.Dense(6, activation="tanh"))(L.Concatenate()([context, decoded]))
+    return keras.Model(
+        [source, target], L.TimeDistributed(L.Dense(TOKENS, activation="softmax"))(h)
+    )
+
+
+def relative_positions(keras: Any) -> Any:
+    from . import custom_layers as custom
+
+    L = keras.layers
+    x = keras.Input((7, 6), name="x")
+    h = x + custom.RelativeAttention(6, 2)(L.LayerNormalization()(x))
+    return keras.Model(x, L.Dense(3)(L.GlobalAveragePooling1D()(h)))
+
+
+def rotary_heads(keras: Any) -> Any:
+    """Rotary positions in the form with interleaved features, and a gated unit."""
+    from . import custom_layers as custom
+
+    L = keras.layers
+    x = _words(keras)
+    h = L.Embedding(TOKENS, 8)(x)
+    h = h + custom.InterleavedRotaryAttention(8, 2)(L.RMSNormalization()(h))
+    normal = L.RMSNormalization()(h)
+    h = h + L.Dense(8)(L.Dense(12, activation="silu")(normal) * L.Dense(12)(normal))
+    return keras.Model(x, L.Dense(TOKENS)(h))
+
+
+def class_token_transformer(keras: Any) -> Any:
+    """Patches by a convolution, and a classifier on a learned first position."""
+    from . import custom_layers as custom
+
+    L = keras.layers
+    x = keras.Input((8, 8, 3), name="x")
+    h = custom.ClassToken()(L.Reshape((4, 6))(L.Conv2D(6, 4, 4)(x)))
+    normal = L.LayerNormalization(epsilon=1e-6)(h)
+    h = h + L.MultiHeadAttention(2, 3)(normal, normal)
+    normal = L.LayerNormalization(epsilon=1e-6)(h)
+    h = h + L.Dense(6)(L.Dense(12, activation="gelu")(normal))
+    return keras.Model(x, L.Dense(3, activation="softmax")(L.LayerNormalization()(h)[:, 0]))
+
+
+def gated_convolutions(keras: Any) -> Any:
+    """Gated linear units of causal convolutions, with scaled residuals."""
+    L, ops = keras.layers, keras.ops
+    x = keras.Input((12, 3), name="x")
+    h = L.Conv1D(5, 1)(x)
+    for rate in (1, 2):
+        values, gate = ops.split(
+            L.Conv1D(10, 3, padding="causal", dilation_rate=rate)(h), 2, axis=-1
+        )
+        h = (h + values * ops.sigmoid(gate)) * 0.7071
+    return keras.Model(x, L.Conv1D(2, 1)(h))
+
+
+def sensors_of_several_units(keras: Any) -> Any:
+    """A series and fixed features in degrees, Pa and shares, normalized in the model."""
+    L = keras.layers
+    series, fixed = keras.Input((8, 3), name="series"), keras.Input((3,), name="fixed")
+    h, f = (
+        L.Normalization(mean=[20.0, 101325.0, 0.5], variance=[25.0, 4e5, 0.01])(x)
+        for x in (series, fixed)
+    )
+    h = L.Concatenate()([L.GRU(6)(L.Conv1D(5, 3, activation="relu")(h)), L.Dense(4)(f)])
+    return keras.Model([series, fixed], L.Dense(2)(L.Dense(6, activation="relu")(h)))
+
+
 WORDS = {"values": TOKENS}
 PADDED = {"values": TOKENS, "padding": 0.0}
 # The layers of the model exist in Keras 3 only, or are the user's.
@@ -749,6 +824,12 @@ REPORTED: tuple[tuple[Any, dict[str, Any]], ...] = (
     (package_attention, KERAS_3),
     (masked_input, {}),
     (weights_times_values, {}),
+    (general_attention, WORDS),
+    (relative_positions, CUSTOM),
+    (rotary_heads, WORDS | CUSTOM),
+    (class_token_transformer, CUSTOM),
+    (gated_convolutions, KERAS_3),
+    (sensors_of_several_units, {"values": "units"}),
 )
 CASES = in_group(
     "reported",
