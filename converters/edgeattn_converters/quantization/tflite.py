@@ -1,6 +1,6 @@
 """Quantizing a float ``.tflite`` file to a scheme."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -124,8 +124,8 @@ class TFLiteQuantizer(Quantizer):
         return spectrum_operators(TFLiteFile(self.content))
 
     @cached_property
-    def _scaling(self) -> set[str]:
-        """The names of the operators that stay float32 because they scale the inputs."""
+    def _scaling(self) -> Set[str]:
+        """The operators that stay float32 because they scale the inputs."""
         return set() if self.options.integer_io else scaling_operators(TFLiteFile(self.content))
 
     def with_weights(self, candidate: Candidate) -> QuantizedModel:
@@ -243,7 +243,6 @@ class TFLiteQuantizer(Quantizer):
         names |= operators_with_weights(file, lambda value: precision_of(value) != "int8")
         names |= quotient_operators(file) | one_hot_operators(file)
         names |= self.spectrum[0]
-        names |= self._scaling | mask_operators(file)
         names |= self._coarse_operators(file)
         if candidate.upstream:
             names |= self.upstream[0]
@@ -254,11 +253,12 @@ class TFLiteQuantizer(Quantizer):
         return names
 
     def _coarse_operators(self, file: TFLiteFile) -> set[str]:
-        """The operators that int8 would round too much; see :func:`coarse_operators`."""
-        if self.recipe.activations != "int8":
-            return set()
-        steps = recurrent_operators(file, self.io.recurrent)
-        return coarse_operators(file, self._ranges, steps)
+        """The operators that integers would round too much; see :func:`coarse_operators`."""
+        names = mask_operators(file) | self._scaling
+        if self.recipe.activations == "int8":
+            steps = recurrent_operators(file, self.io.recurrent)
+            names |= coarse_operators(file, self._ranges, steps)
+        return names
 
     def _use_int8(self, file: TFLiteFile, float_names: set[str]) -> TFLiteFile:
         """The result of TensorFlow's quantizer with the measured ranges."""

@@ -5,7 +5,7 @@ int8 weights. What a scheme cannot compute in int8 is therefore int16 here, not 
 candidates of an ``int8`` file differ in the operators that are int16.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 
 import numpy as np
@@ -58,6 +58,9 @@ PARTS = {
 
 class MicroQuantizer(TFLiteQuantizer):
     """Quantizes to integers of one or two widths."""
+
+    # Inputs become integers at once: Lite Micro has no kernels to scale them before.
+    _scaling: Set[str] = frozenset()
 
     def __init__(
         self, content: bytes, io: ModelIO, recipe: Recipe, options: QuantizationOptions
