@@ -22,7 +22,8 @@ class Candidate:
     products that make queries and keys, ``upstream`` everything that the scores depend on, with
     int8 weights. ``recurrence`` keeps recurrent layers in float32, with ``step_products`` except
     the products of their steps with a state; ``states`` keeps only the operators that update their
-    states. ``float16`` selects weights upstream of attention that become
+    states. ``joined`` multiplies input and state of a step in one product, see
+    :mod:`.joined_products`. ``float16`` selects weights upstream of attention that become
     float16: ``""``, ``"recurrent"`` ones or ``"all"``.
     ``float_activations`` is for a scheme of int8 weights: no activation is scaled to int8.
     """
@@ -31,6 +32,7 @@ class Candidate:
     recurrence: bool = False
     step_products: bool = False
     states: bool = False
+    joined: bool = False
     projections: bool = False
     upstream: bool = False
     float16: str = ""

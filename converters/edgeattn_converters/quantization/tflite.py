@@ -34,6 +34,10 @@ from edgeattn_converters.quantization.instructions import (
     float_products,
 )
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
+from edgeattn_converters.quantization.joined_products import (
+    has_separate_products,
+    join_step_products,
+)
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
@@ -134,6 +138,11 @@ class TFLiteQuantizer(Quantizer):
         file.strip()
         return self.model(file.pack(), candidate)
 
+    def _join(self, file: TFLiteFile, candidate: Candidate) -> Ranges:
+        """Join the products of steps whose weights have the precision of the scheme, in place."""
+        precision_of = self.precision_of(candidate)
+        return join_step_products(file, self._ranges, lambda value: precision_of(value) == "int8")
+
     def _store_weights(self, file: TFLiteFile, candidate: Candidate) -> None:
         usual = self.precision_of(candidate)
         # Small products would lose more by scaling their inputs than they gain, and precision too.
@@ -181,41 +190,82 @@ class TFLiteQuantizer(Quantizer):
         inputs: Tensors | None,
     ) -> QuantizedModel:
         model = super().select(stages, quantize, inputs)
-        candidate = model.candidate
-        if not self._shared or inputs is None or not self._has_integer_steps(candidate):
+        if inputs is None:
             return model
-        # One range for all steps rounds the quiet ones more, but clips no loud one that calibration
-        # has only at other steps.
+        samples = replace(QuantizationSamples.of(self.samples or inputs), inputs=inputs)
+        model = self._with_shared_ranges(model, quantize, samples)
+        return self._with_joined_products(model, quantize, samples)
+
+    def _with_shared_ranges(
+        self,
+        model: QuantizedModel,
+        quantize: Callable[[Candidate], QuantizedModel],
+        samples: QuantizationSamples,
+    ) -> QuantizedModel:
+        """The model with one range for all steps, if that is near the limits.
+
+        One range rounds the quiet steps more, but clips no loud one that calibration has only at
+        other steps.
+        """
+        candidate = model.candidate
+        if not self._shared or not self._has_integer_steps(candidate):
+            return model
         if self._ranges == self._shared:
             return model
         own, self._ranges = self._ranges, self._shared
         shared = quantize(candidate)
+        if within_target(self._opener(), self.io, self.recipe.scheme, shared, samples):
+            return replace(shared, notes=model.notes, cost=model.cost)
         self._ranges = own
-        samples = replace(QuantizationSamples.of(self.samples or inputs), inputs=inputs)
-        if not within_target(self._opener(), self.io, self.recipe.scheme, shared, samples):
+        return model
+
+    def _with_joined_products(
+        self,
+        model: QuantizedModel,
+        quantize: Callable[[Candidate], QuantizedModel],
+        samples: QuantizationSamples,
+    ) -> QuantizedModel:
+        """The model with joined products of integer steps, if it is faster and near the limits."""
+        candidate = model.candidate
+        if self.options.runtime != "litert" or self.options.integer_only:
             return model
-        return replace(shared, notes=model.notes, cost=model.cost)
+        if self.recipe.activations != "int8" or candidate.recurrence or candidate.upstream:
+            return model
+        if not has_separate_products(TFLiteFile(self.content)):
+            return model
+        scheme = self.recipe.scheme
+        try:
+            joined = quantize(replace(candidate, joined=True))
+            if self.expense(joined) >= self.expense(model):
+                return model
+            if not within_target(self._opener(), self.io, scheme, joined, samples):
+                return model
+        except Exception:  # quantizers and runtimes raise errors of their own classes
+            return model
+        return replace(joined, notes=model.notes, cost=model.cost)
 
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
-        file = TFLiteFile(self.content)
+        file, ranges = TFLiteFile(self.content), self._ranges
+        if candidate.joined:
+            ranges = self._join(file, candidate)
         float_names = self._float_names(file, candidate)
         if self.recipe.activations == "int16":
             Int16Pass(file, self._ranges, float_names, self._per_channel_dense).run()
         elif self._loops and self._has_integer_steps(candidate):
-            for number, ranges in self._loops.items():
+            for number, inner in self._loops.items():
                 graph = file.model.subgraphs[number]
-                Int8Pass(file, graph, ranges, _floats_in_loop(file, graph, candidate)).run()
-            Int8Pass(file, file.main, self._ranges, _indices(file, float_names)).run()
+                Int8Pass(file, graph, inner, _floats_in_loop(file, graph, candidate)).run()
+            Int8Pass(file, file.main, ranges, _indices(file, float_names)).run()
         elif candidate.step_products:
             # TensorFlow's quantizer would round the states for all that read them.
             products = step_products(file, self.io.recurrent) - float_names
-            file = self._use_int8(file, float_names | products)
+            file = self._use_int8(file, ranges, float_names | products)
             floats = set(range(len(file.main.tensors))) - _indices(file, products)
             Int8Pass(
                 file, file.main, ranges_by_name(self.content, self._ranges, file), floats
             ).run()
         else:
-            file = self._use_int8(file, float_names)
+            file = self._use_int8(file, ranges, float_names)
         self._store_weights(file, candidate)
         inputs, outputs = self.io.inputs, self.io.outputs
         file.set_signature(inputs, outputs)
@@ -260,17 +310,17 @@ class TFLiteQuantizer(Quantizer):
             names |= coarse_operators(file, self._ranges, steps)
         return names
 
-    def _use_int8(self, file: TFLiteFile, float_names: set[str]) -> TFLiteFile:
-        """The result of TensorFlow's quantizer with the measured ranges."""
+    def _use_int8(self, file: TFLiteFile, ranges: Ranges, float_names: set[str]) -> TFLiteFile:
+        """The result of TensorFlow's quantizer with these ranges of the tensors of ``file``."""
         import tensorflow as tf
         from tensorflow.lite.python.convert import mlir_quantize
 
         quantizable = quantizable_tensors(file, float_names)
-        ranges = {i: item for i, item in self._ranges.items() if i in quantizable}
-        annotate(file, with_common_ranges(file, ranges, float_names))
+        known = {i: item for i, item in ranges.items() if i in quantizable}
+        annotate(file, with_common_ranges(file, known, float_names))
         for operator in file.main.operators:
             if file.name(file.main.tensors[int(operator.outputs[0])]) not in float_names:
-                limit_fills(file, file.main, operator, ranges)
+                limit_fills(file, file.main, operator, known)
         denied = slice_splits(file, float_names)
         names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
         content = mlir_quantize(

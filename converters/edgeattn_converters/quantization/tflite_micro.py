@@ -127,7 +127,7 @@ class MicroQuantizer(TFLiteQuantizer):
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
         file, ranges = TFLiteFile(self.content), self._ranges
         if self.recipe.activations == "int8":
-            file = self._use_int8(file, self._float_names(file, candidate))
+            file = self._use_int8(file, ranges, self._float_names(file, candidate))
             ranges = with_dequantized(file, ranges_by_name(self.content, self._ranges, file))
         if self.recipe.activations == "int16" or not self._one_width:
             IntegerPass(file, ranges, self._cells).run()

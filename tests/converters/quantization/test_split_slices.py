@@ -65,9 +65,9 @@ def test_a_file_is_quantized_alike_every_time(
     contents = []
     once = quantization.TFLiteQuantizer._use_int8
 
-    def repeated(self, file, float_names):
+    def repeated(self, file, ranges, float_names):
         content = file.pack()
-        results = [once(self, TFLiteFile(content), float_names) for _ in range(RUNS)]
+        results = [once(self, TFLiteFile(content), ranges, float_names) for _ in range(RUNS)]
         contents.append({without_names(result) for result in results})
         return results[0]
 
