@@ -30,7 +30,7 @@ from edgeattn_converters.quantization.tflite_weights import FUSED, FUSED_WEIGHTS
 # An operator's key in the costs, and its counts: 1, inputs or outputs, values, multiplications.
 Features = tuple[str, tuple[int, int, int, int]]
 PRODUCTS = {"FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL"}
-# Of one condition, such as whether a step is masked, they copy one of their operands.
+# With one condition per row, such as whether a step is masked, they copy rows of their operands.
 SELECTIONS = {"SELECT", "SELECT_V2"}
 # Operators whose work is to read values, not to compute them.
 REDUCTIONS = {"MEAN", "SUM", "REDUCE_MAX"}
@@ -105,8 +105,8 @@ def _features(file: TFLiteFile, graph: Any, operator: Any) -> Features:
     if kind == FUSED:
         return _fused_lstm(file, graph, operator, values)
     dtype = file.dtype(graph.tensors[activations[-1] if activations else int(operator.outputs[0])])
-    if kind in SELECTIONS and read and read[0] == 1:
-        kind = "SELECT_ALL"
+    if kind in SELECTIONS and read and read[0] < values:
+        return f"SELECT_ROWS {dtype.lower()}", (1, len(read), values, read[0])
     return f"{kind} {dtype.lower()}", (1, max(len(read), len(computed)), values, 0)
 
 

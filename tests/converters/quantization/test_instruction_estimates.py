@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import page
 from benchmarks.instruction_tables import CPUS
-from benchmarks.operator_files import Case, repeated
+from benchmarks.operator_files import Case, Graph, repeated
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.instructions import (
     estimate_instructions,
@@ -75,6 +75,29 @@ def test_estimates_of_a_model_have_the_counted_ratios() -> None:
         ]
         estimated = estimates[1][cpu] / estimates[0][cpu]
         assert estimated == pytest.approx(counted[1] / counted[0], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "size", "counted"),
+    [
+        *(("FLOAT32", 1, 64, 1391), ("FLOAT32", 1, 1024, 2021), ("FLOAT32", 29, 64, 4400)),
+        *(("INT8", 1, 64, 1537), ("INT8", 1, 1024, 1627), ("INT8", 29, 64, 4130)),
+    ],
+)
+def test_selections_of_rows(dtype: str, rows: int, size: int, counted: int) -> None:
+    """Counted between products on a Cortex-A76, whose own counts are subtracted."""
+    files = []
+    for number in (FEW, MANY):
+        graph = Graph((rows, size))
+        scale = None if dtype == "FLOAT32" else (0.05, 0)
+        condition = graph.tensor("BOOL", (rows, 1))
+        operands = [graph.tensor(dtype, (rows, size), scale=scale) for _ in range(2)]
+        for _ in range(number):
+            result = graph.tensor(dtype, (rows, size), scale=scale)
+            graph.operator("SELECT_V2", [condition, *operands], [result])
+        graph.file.main.outputs = [result]
+        files.append(estimate_instructions(graph.file.to_bytes())["cortex-a76"])
+    assert (files[1] - files[0]) / (MANY - FEW) == pytest.approx(counted, rel=0.2)
 
 
 def test_int8_sums_of_states_cost_more_than_float32() -> None:
