@@ -24,7 +24,7 @@ from edgeattn.file_structure.contents import COUNTS
 from edgeattn.file_structure.read import read_contents
 from edgeattn.process.limits import run_limits
 from edgeattn.process.worker import Worker, WorkerDied
-from edgeattn.runners.accelerators import missing_operators
+from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.runners.isolated import RAISE_TIMEOUT
 
 KERAS, TFLITE, ONNX, BUNDLE = "keras", "tflite", "onnx", "bundle"
@@ -104,6 +104,7 @@ def inspect_artifact(path: Path, kind: str) -> dict[str, Any]:
     document = {"kind": kind, "file": path.name, "bytes": path.stat().st_size, **contents}
     if kind == TFLITE:
         document["lacking"] = missing_operators(contents["operators"])
+        document["not_compared"] = NOT_COMPARED
     return document
 
 

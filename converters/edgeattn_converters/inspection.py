@@ -10,14 +10,16 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.errors import EdgeattnError, UnsupportedModelError, UsageError
 from edgeattn.file_structure.tflite import read_tflite
-from edgeattn.runners.accelerators import missing_operators
+from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import LoadedModel, load_with_free_time
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.options import ModelSource
-from edgeattn_converters.quantization.integer_pass import float_only_operators
+from edgeattn_converters.quantization.float_only import float_only_operators
+from edgeattn_converters.quantization.integer_only import cure_of
+from edgeattn_converters.quantization.layer_weights import recurrent_layers
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention
@@ -124,10 +126,11 @@ def _attempts(model: Any, *, attempt: bool) -> dict[str, Any]:
 
     ``converts`` is ``yes`` for each format to which the model converts, or the reason why it does
     not. ``lacking`` are the operators that microcontrollers and accelerators lack, and
-    ``float_only`` those that have no integer form.
+    ``float_only`` those that have no integer form, with ``remedies``.
     """
     results: dict[str, str] = {}
     document: dict[str, Any] = {"converts": results, "lacking": {}, "float_only": []}
+    document |= {"remedies": {}, "not_compared": {}}
     with tempfile.TemporaryDirectory() as folder:
         for format in FORMATS if attempt else ():
             progress.report(f"converting to {format} float32")
@@ -139,7 +142,10 @@ def _attempts(model: Any, *, attempt: bool) -> dict[str, Any]:
                 if format == "tflite":
                     file = rewrite(path.read_bytes())
                     document["lacking"] = missing_operators(read_tflite(file).operators)
-                    document["float_only"] = float_only_operators(file)
+                    document["not_compared"] = NOT_COMPARED
+                    kinds = float_only_operators(file, recurrent_layers(model))
+                    document["float_only"] = kinds
+                    document["remedies"] = {kind: cure_of(kind) for kind in kinds}
             except UnsupportedModelError as error:
                 results[format] = error.message
     return document

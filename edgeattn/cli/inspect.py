@@ -72,7 +72,7 @@ def _artifact_lines(artifact: dict[str, Any]) -> Iterator[str]:
     if artifact["operators"]:
         rows = [[name, str(count)] for name, count in artifact["operators"].items()]
         yield output.table(["operator", "count"], rows, right=(1,))
-    yield from _lacking_lines(artifact.get("lacking", {}))
+    yield from _lacking_lines(artifact)
 
 
 def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
@@ -99,19 +99,19 @@ def _keras_lines(model: dict[str, Any]) -> Iterator[str]:
     yield from (styled_line(f"note: {note}") for note in model["notes"])
     yield from (f"conversion: {item}" for item in model["meets"])
     yield from (f"converts to {name}: {answer}" for name, answer in model["converts"].items())
-    yield from _lacking_lines(model["lacking"], model["float_only"])
+    yield from _lacking_lines(model)
     yield styled_line(f"next: {model['next']}")
 
 
-def _lacking_lines(
-    lacking: dict[str, list[str]], float_only: list[str] | None = None
-) -> Iterator[str]:
+def _lacking_lines(document: dict[str, Any]) -> Iterator[str]:
     """What would keep the model from microcontrollers and accelerators."""
-    for name, operators in lacking.items():
+    for name, operators in document.get("lacking", {}).items():
         text = f"lacks {', '.join(operators)}" if operators else "has every operator"
         yield f"{name}: {text} (by its published list, not tested on hardware)"
-    if float_only:
-        yield f"--integer-only: no integer form of {', '.join(float_only)}"
+    for name, reason in document.get("not_compared", {}).items():
+        yield f"{name}: not compared, because {reason}"
+    for kind in document.get("float_only", ()):
+        yield f"--integer-only: {kind} has no integer form: {document['remedies'][kind]}"
 
 
 def _inputs_of(attended: dict[str, list[str]] | None) -> str:

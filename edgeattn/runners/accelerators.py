@@ -1,7 +1,4 @@
-"""Operators of a model that hardware lacks, according to published lists; tested on no hardware.
-
-The list of Hailo's compiler is in a user guide for registered users, so that it is not included.
-"""
+"""Operators of a model that hardware lacks, according to published lists; tested on no hardware."""
 
 from collections.abc import Iterable
 
@@ -9,6 +6,10 @@ from edgeattn.runners.micro_operators import resolver_method
 from edgeattn.schemes import MICRO
 
 EDGE_TPU = "Edge TPU"
+# Hardware without a published list, by the reason.
+NOT_COMPARED = {
+    "Hailo": "the operators of its compiler are listed in a user guide for registered users only"
+}
 # "Supported operations" at https://coral.ai/docs/edgetpu/models-intro/, without the limitations of
 # single operators. All tensors must be int8.
 _EDGE_TPU_OPERATORS = """

@@ -176,6 +176,16 @@ def test_inspect(edgeattn, dense_bundle):
     assert "input   x (1, 3) float32" in text
 
 
+def test_inspect_reports_what_hardware_lacks(edgeattn, tmp_path):
+    artifacts.write_counter_tflite(tmp_path / "m.tflite")
+    result = edgeattn("inspect", tmp_path / "m.tflite", "--json")
+    assert result.document["lacking"] == {"tflite-micro": ["RNN"], "Edge TPU": ["RNN"]}
+    assert list(result.document["not_compared"]) == ["Hailo"]
+    lines = edgeattn("inspect", tmp_path / "m.tflite").out.splitlines()
+    assert "Edge TPU: lacks RNN (by its published list, not tested on hardware)" in lines
+    assert any(line.startswith("Hailo: not compared, because") for line in lines)
+
+
 def test_inspect_names_the_inputs_at_the_keys_of_maps(edgeattn, dense_bundle):
     attended = {
         "attention/both": {"keys": ["x"], "queries": ["x"]},

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 from edgeattn.errors import ConversionError
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.integer_pass import LOOKING, SUPPORTED, has_integer_form
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 FLOATS = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")
-_LOOP = "unroll the loop with --lowering unrolled"
+_LOOP = (
+    "use LSTM, GRU or SimpleRNN, whose steps are written out, or write the steps of your layer as "
+    "a loop in Python"
+)
 _SOFTMAX = "compute shares with a softmax, not with exponentials and a quotient"
 # By operator type, what to change in the model or in the command.
 CURES: Mapping[str, str] = {
@@ -17,11 +21,17 @@ CURES: Mapping[str, str] = {
     "DIV": _SOFTMAX,
     "GELU": "use the activation relu or tanh",
     "ELU": "use the activation relu or tanh",
+    "CUMSUM": "multiply by a triangular matrix instead of summing up",
+    "CAST": "pass these values as an input of real numbers",
     "LOG": "apply the logarithm outside of the model",
     "POW": "replace powers by products",
     "SIN": "compute the wave outside of the model and pass it as an input",
     "COS": "compute the wave outside of the model and pass it as an input",
 }
+_INPUTS = (
+    "it has an integer form, but not with these inputs: change the operators before it, or replace "
+    "the layer"
+)
 _OTHER = "replace the layer by one that needs sums, products, tanh, sigmoid, relu or softmax only"
 
 
@@ -34,16 +44,22 @@ class FloatOperator:
 
     @property
     def cure(self) -> str:
-        return CURES.get(self.kind, _OTHER)
+        return cure_of(self.kind)
 
     def __str__(self) -> str:
         return f"{self.kind} ({self.name}): {self.cure}"
 
 
-def float_operators(file: TFLiteFile) -> Iterator[FloatOperator]:
-    """Every operator with a float tensor, in loops too.
+def cure_of(kind: str) -> str:
+    """What to change in a model so that it needs no operator of this type in float32."""
+    return CURES.get(kind, _INPUTS if kind in SUPPORTED | LOOKING else _OTHER)
 
-    Conversions are listed only if there are no others.
+
+def float_operators(file: TFLiteFile) -> Iterator[FloatOperator]:
+    """Every operator with a float tensor that prevents integers, in loops too.
+
+    Conversions are listed only if there are no others, and operators in a loop only if they have no
+    integer form: the loop prevents the others.
     """
     conversions = []
     others = False
@@ -51,6 +67,9 @@ def float_operators(file: TFLiteFile) -> Iterator[FloatOperator]:
         indices = [int(i) for i in (*operator.inputs, *operator.outputs) if int(i) >= 0]
         tensors = [graph.tensors[index] for index in indices]
         if not any(file.dtype(tensor) in FLOATS for tensor in tensors):
+            continue
+        if graph is not file.main and has_integer_form(file, graph, operator):
+            others = True
             continue
         name = file.name(graph.tensors[int(operator.outputs[0])]).split(";")[0]
         if kind in CONVERSIONS:

@@ -52,6 +52,10 @@ COMPARISONS: dict[str, Callable[[Array], Array]] = {
 }
 SUPPORTED = NARROW | MOVING | set(JOINING) | SCALING | FIXED_SCALE
 BINARY = {"ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "BATCH_MATMUL"}
+# Operators that have an integer form for some inputs only.
+LOOKING = {"CAST", "GATHER", "CUMSUM", "FILL"}
+# The largest count in int8.
+MOST_COUNTED = 127
 # A cast of a truth value has the values 0 and 1.
 TRUTH_SCALE = 1.0
 
@@ -186,7 +190,9 @@ class IntegerPass(Int16Pass):
         count = self._graph.tensors[source].shape
         is_truth = source in self._int16 and self._scale(self._int16[source]) == TRUTH_SCALE
         return (
-            is_truth and max(count, default=0) <= 127 and int(operator.outputs[0]) in self._ranges
+            is_truth
+            and max(count, default=0) <= MOST_COUNTED
+            and int(operator.outputs[0]) in self._ranges
         )
 
     def _compare(self, operator: Any, kind: str) -> list[Any]:
@@ -226,20 +232,36 @@ class IntegerPass(Int16Pass):
         return before, [self._quantize(ends[1], self._counterpart(result))]
 
 
-def float_only_operators(content: bytes) -> list[str]:
-    """The types of operators with float32 results that have no integer form, in order."""
-    file = TFLiteFile(content)
-    integer = SUPPORTED | {"CAST", "GATHER", "CUMSUM", "QUANTIZE", "DEQUANTIZE"}
-    # A loop is unrolled, and then has none of these.
-    integer |= {"WHILE", "DYNAMIC_UPDATE_SLICE", "FILL"}
-    return sorted(
-        {
-            kind
-            for graph, operator, kind in file.operators()
-            if kind not in integer
-            and any(file.dtype(graph.tensors[int(i)]) == "FLOAT32" for i in operator.outputs)
-        }
-    )
+def has_integer_form(file: TFLiteFile, graph: Any, operator: Any) -> bool:
+    """Whether an operator with float32 results has an integer form, if its ranges are known.
+
+    Operators in a loop have one by their type, because written out they have other inputs.
+    """
+    kind = file.kind(operator)
+    if graph is not file.main:
+        return kind in SUPPORTED | LOOKING | {"QUANTIZE", "DEQUANTIZE", "DYNAMIC_UPDATE_SLICE"}
+    source = graph.tensors[int(operator.inputs[0])] if len(operator.inputs) else None
+    if kind == "CAST":
+        return file.dtype(source) == "BOOL"
+    if kind == "GATHER":
+        return file.constant(source) is not None and not operator.builtinOptions.axis
+    if kind == "CUMSUM":
+        return _sums_truth(file, operator)
+    # Operators of loops that are written out are not needed then.
+    return kind in SUPPORTED | {"QUANTIZE", "DEQUANTIZE", "DYNAMIC_UPDATE_SLICE", "FILL"}
+
+
+def _sums_truth(file: TFLiteFile, operator: Any) -> bool:
+    """Whether a cumulative sum counts truth values, few enough for int8."""
+    graph = file.main
+    makers = {int(i): item for item in graph.operators for i in item.outputs}
+    index = int(operator.inputs[0])
+    few = max(map(int, graph.tensors[index].shape), default=0) <= MOST_COUNTED
+    while index in makers and file.kind(makers[index]) in MOVING:
+        index = int(makers[index].inputs[0])
+    if not few or index not in makers or file.kind(makers[index]) != "CAST":
+        return False
+    return file.dtype(graph.tensors[int(makers[index].inputs[0])]) == "BOOL"
 
 
 def positions(file: TFLiteFile, operator: Any) -> tuple[int, ...]:

@@ -1,18 +1,22 @@
 """A model before and after quantization, and running it."""
 
+from __future__ import annotations
+
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.quantization.candidates import DEFAULT, Candidate
-from edgeattn_converters.quantization.integer_only import FloatOperator
 from edgeattn_converters.quantization.layer_weights import LayerWeights
+
+if TYPE_CHECKING:
+    from edgeattn_converters.quantization.integer_only import FloatOperator
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class QuantizationSamples:
     ordinary: int = 0
 
     @classmethod
-    def of(cls, samples: "Tensors | QuantizationSamples") -> "QuantizationSamples":
+    def of(cls, samples: Tensors | QuantizationSamples) -> QuantizationSamples:
         return samples if isinstance(samples, QuantizationSamples) else cls(samples)
 
 

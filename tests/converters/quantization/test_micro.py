@@ -18,7 +18,8 @@ from edgeattn.runners import open_runner
 from edgeattn.schemes import MICRO
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import integer_lstm
-from edgeattn_converters.quantization.integer_only import float_operators
+from edgeattn_converters.quantization.float_only import float_only_operators
+from edgeattn_converters.quantization.integer_only import cure_of, float_operators
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 
@@ -100,6 +101,51 @@ def test_operators_that_prevent_integers_are_named(lstm: Conversions) -> None:
     assert kinds.count("EXP") >= 1
     assert kinds.count("DIV") == 1
     assert all("softmax" in item.cure for item in float_operators(file) if item.kind == "EXP")
+
+
+def looped(x: Any) -> Any:
+    import tensorflow as tf
+
+    def step(k: Any, value: Any) -> Any:
+        return k + 1, tf.sin(value) * value + x
+
+    with tf.name_scope("steps/inner"):
+        return tf.while_loop(lambda k, value: k < 3, step, (0, x))[1]
+
+
+def test_a_loop_prevents_the_operators_in_it() -> None:
+    """Those with an integer form are not listed, and loops of recurrent layers are written out."""
+    content = tflite_of(looped, (1, 5))
+    blockers = {item.kind: item.cure for item in float_operators(TFLiteFile(content))}
+    assert set(blockers) == {"SIN", "WHILE"}
+    # These files have no other lowering than the one in which steps are written out.
+    assert "--lowering" not in blockers["WHILE"]
+    assert float_only_operators(content) == ["SIN", "WHILE"]
+    assert float_only_operators(content, ("steps",)) == ["SIN"]
+
+
+def running_sum(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cumsum(x, axis=1)
+
+
+def running_count(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cumsum(tf.cast(x > 0, "float32"), axis=1)
+
+
+def test_running_sums_have_an_integer_form_if_they_count() -> None:
+    assert float_only_operators(tflite_of(running_sum, (1, 5))) == ["CUMSUM"]
+    assert float_only_operators(tflite_of(running_count, (1, 5))) == []
+    assert float_only_operators(tflite_of(running_count, (1, 500))) == ["CUMSUM"]
+    assert "triangular" in cure_of("CUMSUM")
+
+
+@pytest.mark.parametrize("kind", ["SOFTMAX", "BATCH_MATMUL", "GATHER"])
+def test_cures_do_not_recommend_what_the_operator_is(kind: str) -> None:
+    assert "replace the layer by one" not in cure_of(kind)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
