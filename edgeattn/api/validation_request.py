@@ -185,16 +185,17 @@ class Request:
     def _run_on_dask(
         self, address: str, bundle: Bundle, artifacts: tuple[Artifact, ...], given: Given
     ) -> Report:
-        from edgeattn.cluster.scheduler import open_cluster
+        from edgeattn.cluster.scheduler import RESUME, open_cluster
         from edgeattn.validation.dask_shards import DaskShards
         from edgeattn.validation.validate import validate_isolated
 
         dataset = self.open_dataset(bundle, artifacts)
         assert dataset is not None
-        with open_cluster(address) as cluster:
+        options = given.options or self.options
+        hint = "Rerun the command. Add --resume to store results as they come back."
+        with open_cluster(address, hint if options.checkpoint is None else RESUME) as cluster:
             cluster.check_versions()
-            shards = DaskShards(cluster, bundle, dataset)
-            options = replace(given.options or self.options, shards=shards)
+            options = replace(options, shards=DaskShards(cluster, bundle, dataset))
             return validate_isolated(bundle, artifacts, dataset=dataset, options=options)
 
     def diagnose(self, bundle: Bundle, report: Report) -> tuple[ArtifactDiagnosis, ...] | None:
@@ -222,12 +223,11 @@ class Request:
             raise UsageError(
                 "--scheduler has no effect with --on and --python.", hint="Omit --scheduler."
             )
-        for name, value in (("jobs", self.jobs), ("resume", self.checkpoint)):
-            if value is not None:
-                raise UsageError(
-                    f"--{name} has no effect with --scheduler, which has its own workers.",
-                    hint=f"Omit --{name}.",
-                )
+        if self.jobs is not None:
+            raise UsageError(
+                "--jobs has no effect with --scheduler, which has its own workers.",
+                hint="Omit --jobs.",
+            )
 
     def _check_max_drop(self, *, labelled: bool) -> None:
         """Raise :class:`UsageError` if a maximum drop was passed and has no effect."""

@@ -18,6 +18,8 @@ from edgeattn.errors import DeviceError, UsageError
 CONNECT_S, RESTART_S = 10.0, 90.0
 # Losses of the scheduler in a row, without a call that ended in between.
 MAX_LOSSES = 3
+# What to do after the scheduler was lost, if the caller stores results.
+RESUME = "Results so far are stored. Rerun the command to resume."
 
 Item = TypeVar("Item")
 
@@ -43,8 +45,8 @@ class Cluster:
         versions: Versions of the packages on the workers.
     """
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, lost_hint: str = RESUME) -> None:
+        self._address, self._lost_hint = address, lost_hint
         self._client = connect(address)
         try:
             # Workers that just died are started again by their nannies.
@@ -147,7 +149,7 @@ class Cluster:
             self._client.close(timeout=1)
         lost = DeviceError(
             f"The connection to the Dask scheduler {self._address} was lost.",
-            hint="Results so far are stored. Rerun the command to resume.",
+            hint=self._lost_hint,
         )
         end = time.monotonic() + RESTART_S
         while losses <= MAX_LOSSES and time.monotonic() < end:
@@ -175,14 +177,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def open_cluster(address: str) -> Iterator[Cluster]:
-    """The workers of the scheduler at ``address``.
+def open_cluster(address: str, lost_hint: str = RESUME) -> Iterator[Cluster]:
+    """The workers of the scheduler at ``address``; ``lost_hint`` says what to do if it is lost.
 
     Raises :class:`DeviceError` if it does not respond or has no workers, and :class:`UsageError`
     if it or a worker has other versions.
     """
     require(*DASK, purpose="--scheduler")
-    cluster = Cluster(address)
+    cluster = Cluster(address, lost_hint)
     try:
         yield cluster
     finally:

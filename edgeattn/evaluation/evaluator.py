@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -74,8 +74,8 @@ def evaluate(
 
     The reference is what the dataset brings, its own outputs or a Keras model, else the float32
     artifact ``fallback_reference``. With a ``checkpoint``, an earlier evaluation is resumed, and
-    unfinished work is stored every few seconds. With ``shards``, the evaluation runs elsewhere, and
-    the results are the same.
+    unfinished work is stored every few seconds. With ``shards``, the evaluation runs elsewhere, the
+    results are the same, and unfinished work is stored whenever a shard ends.
 
     Returns the results by label. Raises :class:`SampleError` if labels do not fit their output.
     """
@@ -89,7 +89,7 @@ def evaluate(
     work = ShardWork(others, fallback, tuple(limits), name)
     evaluation = _Evaluation(dataset, work, pool)
     if others and shards is not None:
-        evaluation.merge(shards(work))
+        evaluation.run_elsewhere(shards, work, checkpoint)
     elif others:
         evaluation.run(checkpoint)
     itself = replace(
@@ -134,22 +134,38 @@ class _Evaluation:
         done = self.run(None, shard)
         return ShardResult(done, self._measured.state, self._errors, self.reference_error)
 
-    def merge(self, results: Iterable[tuple[Shard, ShardResult]]) -> None:
-        """Add the results of shards, which are all batches together."""
-        display = _Progress(self._dataset, 0)
-        done, stopped = 0, []
-        for shard, result in results:
-            self._measured.merge(result.state)
+    def run_elsewhere(
+        self, shards: ShardRunner, work: ShardWork, checkpoint: Checkpoint | None
+    ) -> None:
+        """Add the results of shards, which are all batches together, to those of the checkpoint."""
+        done, ended = 0, list[Shard]()
+        stopped: Mapping[Shard, Mapping[str, str]] = {}
+        if checkpoint is not None and (stored := checkpoint.load()) is not None:
+            done, ended, stopped = int(stored.state["done"]), list(stored.shards), stored.stopped
+            self._measured.restore(stored.state)
+        display = _Progress(self._dataset, done)
+        ends: list[tuple[Shard, str]] = []
+        for shard, result in shards(work, ended):
             done += result.done
             display.show(done)
-            if result.errors or result.reference_error is not None:
-                stopped.append((shard, result))
-        # Only what stopped first would have been seen without shards.
-        for _, result in sorted(stopped, key=lambda item: item[0]):
-            self._errors = {**result.errors, **self._errors}
+            if result.errors:
+                stopped = {**stopped, shard: result.errors}
             if result.reference_error is not None:
-                self.reference_error = result.reference_error
-                break
+                ends.append((shard, result.reference_error))
+                continue
+            self._measured.merge(result.state)
+            ended = sorted((*ended, shard))
+            if checkpoint is not None:
+                state = {"done": np.array(done), **self._measured.state}
+                known = {item: stopped[item] for item in ended if item in stopped}
+                checkpoint.save(checkpoints.Stored(tuple(ended), known, state))
+        last = None
+        if ends:
+            last, self.reference_error = min(ends)
+            if checkpoint is not None:
+                checkpoint.remove()
+        # Only what stopped first would have been seen on this machine.
+        self._errors = checkpoints.first_errors(stopped, last)
 
     def run(self, checkpoint: Checkpoint | None, shard: Shard | None = None) -> int:
         """Run all batches or those of a shard, or those of them that follow the checkpoint.
@@ -157,11 +173,11 @@ class _Evaluation:
         Returns the number of samples.
         """
         first, done = 0 if shard is None else shard.first, 0
-        stored = None if checkpoint is None else checkpoint.load()
+        stored = None if checkpoint is None else checkpoint.load_consecutive()
         if stored is not None:
-            first, self._errors, state = stored
-            done = int(state["done"])
-            self._measured.restore(state)
+            first, self._errors = stored.shards[-1].stop, checkpoints.first_errors(stored.stopped)
+            done = int(stored.state["done"])
+            self._measured.restore(stored.state)
         display = _Progress(self._dataset, done)
         batches = self._dataset.batches(first, None if shard is None else shard.stop)
         # Submit as many batches as keep all runners busy, and no more: each takes memory.
@@ -186,19 +202,21 @@ class _Evaluation:
                     continue
                 # An interruption during the next batch stores the state before it.
                 state = {"done": np.array(done), **self._measured.state}
-                latest = (submitted.batch.number + 1, dict(self._errors), state)
+                ended = Shard(0, submitted.batch.number + 1)
+                errors = {ended: dict(self._errors)} if self._errors else {}
+                latest = checkpoints.Stored((ended,), errors, state)
                 if time.monotonic() - saved_at >= checkpoints.SAVE_INTERVAL_S:
-                    checkpoint.save(*latest)
+                    checkpoint.save(latest)
                     saved_at = time.monotonic()
         except (KeyboardInterrupt, SystemExit):
             if checkpoint is not None and latest is not None:
-                checkpoint.save(*latest)
+                checkpoint.save(latest)
             raise
         if checkpoint is not None and self.reference_error is not None:
             checkpoint.remove()
         elif checkpoint is not None and latest is not None:
             # The caller removes it when the results are stored.
-            checkpoint.save(*latest)
+            checkpoint.save(latest)
         return done
 
     def _submit(self, batch: Batch) -> _PendingBatch:

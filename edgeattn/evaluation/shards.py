@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -55,5 +55,6 @@ class ShardWork:
     reference_name: str
 
 
-# Evaluates the shards of a dataset elsewhere, and returns them as they end, in any order.
-ShardRunner: TypeAlias = Callable[[ShardWork], Iterable[tuple[Shard, ShardResult]]]
+# Evaluates a dataset elsewhere, except the shards that are known already, and returns the results
+# of shards as they end, in any order.
+ShardRunner: TypeAlias = Callable[[ShardWork, Sequence[Shard]], Iterable[tuple[Shard, ShardResult]]]

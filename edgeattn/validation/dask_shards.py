@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +54,17 @@ class DaskShards:
         self._cluster, self._dataset = cluster, dataset.for_other_machines()
         self._bundle = bundle.path.absolute()
 
-    def __call__(self, work: ShardWork) -> Iterator[tuple[Shard, ShardResult]]:
-        """The results of the shards as they end.
+    def __call__(
+        self, work: ShardWork, done: Sequence[Shard] = ()
+    ) -> Iterator[tuple[Shard, ShardResult]]:
+        """The results of the shards as they end, of all batches that are in no shard of ``done``.
 
         Raises the error of the first shard that cannot be evaluated, and :class:`DeviceError` if
         one ends every worker.
         """
         manifest = sha256(self._bundle / MANIFEST)
         rounds = ROUNDS if self._dataset.keras is None else KERAS_ROUNDS
-        shards = split_in_rounds(self._dataset.batch_count, self._cluster.count, rounds)
+        shards = split_remaining(self._dataset.batch_count, done, self._cluster.count, rounds)
         calls = {
             shard: (ShardRequest(self._bundle, manifest, self._dataset, work, shard),)
             for shard in shards
@@ -81,6 +83,22 @@ class DaskShards:
                 if call.error is not None:
                     raise EdgeattnError(f"{type(call.error).__name__}: {call.error}")
                 yield call.item, call.value
+
+
+def split_remaining(batches: int, done: Sequence[Shard], workers: int, rounds: int) -> list[Shard]:
+    """Shards of the batches that are in none of ``done``."""
+    remaining = set(range(batches))
+    for shard in done:
+        remaining -= set(range(shard.first, shard.stop))
+    numbers = sorted(remaining)
+    shards = []
+    for part in split_in_rounds(len(numbers), workers, rounds):
+        start = part.first
+        for position in range(part.first + 1, part.stop + 1):
+            if position == part.stop or numbers[position] != numbers[position - 1] + 1:
+                shards.append(Shard(numbers[start], numbers[position - 1] + 1))
+                start = position
+    return shards
 
 
 def split_in_rounds(batches: int, workers: int, rounds: int) -> list[Shard]:

@@ -18,8 +18,9 @@ from edgeattn.errors import ArtifactError, SampleError, UsageError
 from edgeattn.evaluation import checkpoint as checkpoints
 from edgeattn.evaluation import dataset as datasets
 from edgeattn.evaluation import evaluator
-from edgeattn.evaluation.checkpoint import Checkpoint
+from edgeattn.evaluation.checkpoint import Checkpoint, Stored
 from edgeattn.evaluation.file_dataset import open_dataset
+from edgeattn.evaluation.shards import Shard
 from edgeattn.metrics.limits import Limit
 from edgeattn.validation.validate import ValidationOptions, validate, validate_isolated
 
@@ -138,19 +139,26 @@ def test_interrupted_work_resumes(bundle, data, tmp_path, interrupt):
 @pytest.mark.parametrize(
     "change",
     [
-        {"next": np.arange(3)},
-        {"next": np.array(1.5)},
-        {"next": np.array(-1)},
-        {"broken": np.frombuffer(b"[1]", np.uint8)},
-        {"broken": np.frombuffer(b'{"a": 1}', np.uint8)},
-        {"broken": np.frombuffer(b"[" * 100_000, np.uint8)},
+        {"shards": np.arange(3)},
+        {"shards": np.array([[0, 1.5]])},
+        {"shards": np.array([[-1, 2]])},
+        {"shards": np.array([[2, 2]])},
+        {"shards": np.array([[0, 2], [1, 3]])},
+        {"shards": np.zeros((0, 2), int)},
+        {"stopped": np.frombuffer(b"[1]", np.uint8)},
+        {"stopped": np.frombuffer(b'[[1, {"a": "b"}]]', np.uint8)},
+        {"stopped": np.frombuffer(b'[[0, {"a": 1}]]', np.uint8)},
+        {"stopped": np.frombuffer(b'{"a": 1}', np.uint8)},
+        {"stopped": np.frombuffer(b"[" * 100_000, np.uint8)},
         {"key": np.frombuffer(b"\xff", np.uint8)},
     ],
 )
 def test_malformed_checkpoints(tmp_path, change):
     path = tmp_path / "checkpoint.npz"
-    Checkpoint(path, "key").save(3, {"onnx float32": "crashed"}, {})
-    assert Checkpoint(path, "key").load() == (3, {"onnx float32": "crashed"}, {})
+    shards = (Shard(0, 3),)
+    stored = Stored(shards, {shards[0]: {"onnx float32": "crashed"}}, {})
+    Checkpoint(path, "key").save(stored)
+    assert Checkpoint(path, "key").load() == stored
     np.savez(path, **{**np.load(path), **change})
     with pytest.raises(UsageError, match="is not an unfinished validation"):
         Checkpoint(path, "key").load()
@@ -184,14 +192,14 @@ def test_killed_work_resumes(bundle, data, tmp_path):
 
     assert run("kill").returncode == -signal.SIGKILL
     assert checkpoint.is_file()
-    assert int(np.load(checkpoint)["next"]) == 3
+    assert np.load(checkpoint)["shards"].tolist() == [[0, 3]]
     resumed = run("resume")
     assert resumed.stdout.strip() == whole, resumed.stderr
 
 
 def test_a_checkpoint_of_other_work_is_refused(bundle, data, tmp_path):
     path = tmp_path / "checkpoint.npz"
-    Checkpoint(path, "another").save(1, {}, {})
+    Checkpoint(path, "another").save(Stored((Shard(0, 1),), {}, {}))
     with pytest.raises(UsageError, match="of other artifacts, data or limits"):
         evaluated(bundle, open_dataset(data, bundle), checkpoint=path)
     for content in (b"", b"not this"):

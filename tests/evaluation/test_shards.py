@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,13 @@ from edgeattn.evaluation.evaluator import evaluate_shard
 from edgeattn.evaluation.file_dataset import FileDataset, open_dataset
 from edgeattn.evaluation.shards import Shard, ShardResult, ShardWork
 from edgeattn.process.pool import RunnerPool
-from edgeattn.validation.dask_shards import ShardRequest, evaluate_request, split, split_in_rounds
+from edgeattn.validation.dask_shards import (
+    ShardRequest,
+    evaluate_request,
+    split,
+    split_in_rounds,
+    split_remaining,
+)
 from edgeattn.validation.validate import ValidationOptions, validate
 
 COUNT = 330
@@ -78,30 +84,56 @@ def opener(onnx: Any, tflite: Any) -> Any:
 
 
 class LocalShards:
-    """Evaluates shards in this process, in another order than that of the data."""
+    """Evaluates shards in this process, in another order than that of the data.
 
-    def __init__(self, dataset: FileDataset, open_runner: Any, count: int) -> None:
+    The command is interrupted after ``stop`` shards.
+    """
+
+    def __init__(
+        self, dataset: FileDataset, open_runner: Any, count: int, stop: int | None = None
+    ) -> None:
         self._dataset, self._open, self._count = dataset, open_runner, count
+        self._stop = stop
+        self.batches: list[int] = []
 
-    def __call__(self, work: ShardWork) -> Iterator[tuple[Shard, ShardResult]]:
-        for shard in reversed(split(self._dataset.batch_count, self._count)):
+    def __call__(
+        self, work: ShardWork, ended: Sequence[Shard]
+    ) -> Iterator[tuple[Shard, ShardResult]]:
+        shards = split_remaining(self._dataset.batch_count, ended, self._count, 1)
+        for number, shard in enumerate(reversed(shards)):
+            if number == self._stop:
+                raise KeyboardInterrupt
+            self.batches += range(shard.first, shard.stop)
             dataset, sent = pickle.loads(pickle.dumps((self._dataset, work)))
             with RunnerPool([self._open]) as pool:
                 result = evaluate_shard(dataset, shard, sent, pool)
             yield shard, pickle.loads(pickle.dumps(result))
 
 
-@pytest.mark.parametrize(
-    ("onnx", "tflite"),
-    [
-        (noisy, right),
-        # Artifacts stop in the middle, and so does the fallback reference.
-        (stops_above(50, noisy), right),
-        (noisy, stops_above(40, right)),
-        (stops_above(60, noisy), stops_above(40, right)),
-        (stops_above(30, noisy), stops_above(70, right)),
-    ],
-)
+WAYS_TO_STOP = [
+    (noisy, right),
+    # Artifacts stop in the middle, and so does the fallback reference.
+    (stops_above(50, noisy), right),
+    (noisy, stops_above(40, right)),
+    (stops_above(60, noisy), stops_above(40, right)),
+    (stops_above(30, noisy), stops_above(70, right)),
+]
+
+
+def report_of(
+    bundle: Bundle,
+    dataset: FileDataset,
+    open_runner: Any,
+    shards: LocalShards | None = None,
+    checkpoint: Path | None = None,
+) -> str:
+    options = ValidationOptions(shards=shards, checkpoint=checkpoint)
+    artifacts = bundle.manifest.artifacts
+    report = validate(bundle, artifacts, open_runner, dataset=dataset, options=options)
+    return json.dumps(report.to_json(), sort_keys=True, allow_nan=False)
+
+
+@pytest.mark.parametrize(("onnx", "tflite"), WAYS_TO_STOP)
 def test_any_number_of_shards_gives_the_same_report(
     bundle: Bundle, data: Path, onnx: Any, tflite: Any
 ) -> None:
@@ -110,16 +142,76 @@ def test_any_number_of_shards_gives_the_same_report(
     reports = []
     for count in (None, 1, 2, 3, 11, 40):
         shards = None if count is None else LocalShards(dataset, open_runner, count)
-        report = validate(
-            bundle,
-            bundle.manifest.artifacts,
-            open_runner,
-            dataset=dataset,
-            options=ValidationOptions(shards=shards),
-        )
-        reports.append(json.dumps(report.to_json(), sort_keys=True, allow_nan=False))
+        reports.append(report_of(bundle, dataset, open_runner, shards))
     assert len(set(reports)) == 1
     assert str(COUNT) in reports[0]
+
+
+@pytest.mark.parametrize(("onnx", "tflite"), WAYS_TO_STOP)
+def test_interrupted_shards_resume_to_the_same_report(
+    bundle: Bundle, data: Path, tmp_path: Path, onnx: Any, tflite: Any
+) -> None:
+    """With other numbers of shards each time, and with what one machine did before."""
+    dataset, open_runner = open_dataset(data, bundle), opener(onnx, tflite)
+    whole = report_of(bundle, dataset, open_runner)
+    checkpoint, batches = tmp_path / "unfinished.npz", []
+    for count, stop in ((5, 2), (4, 1), (3, 1)):
+        shards = LocalShards(dataset, open_runner, count, stop)
+        with pytest.raises(KeyboardInterrupt):
+            report_of(bundle, dataset, open_runner, shards, checkpoint)
+        batches += shards.batches
+    shards = LocalShards(dataset, open_runner, 2)
+    assert report_of(bundle, dataset, open_runner, shards, checkpoint) == whole
+    # A shard whose reference stopped is not stored, nor is an evaluation without a reference.
+    if tflite is right:
+        assert sorted(batches + shards.batches) == list(range(11))
+        # The work is complete, and the caller has not removed it.
+        again = LocalShards(dataset, open_runner, 2)
+        assert report_of(bundle, dataset, open_runner, again, checkpoint) == whole
+        assert again.batches == []
+    else:
+        assert not checkpoint.exists()
+
+
+def test_shards_and_one_machine_resume_each_other(
+    bundle: Bundle, data: Path, tmp_path: Path
+) -> None:
+    dataset = open_dataset(data, bundle)
+    whole = report_of(bundle, dataset, opener(noisy, right))
+
+    def interrupted(tensors: Any) -> Any:
+        if tensors["x"][:, 1].max() > 40:
+            raise KeyboardInterrupt
+        return noisy(tensors)
+
+    checkpoint = tmp_path / "unfinished.npz"
+    with pytest.raises(KeyboardInterrupt):
+        report_of(bundle, dataset, opener(interrupted, right), checkpoint=checkpoint)
+    shards = LocalShards(dataset, opener(noisy, right), 3, 1)
+    with pytest.raises(KeyboardInterrupt):
+        report_of(bundle, dataset, opener(noisy, right), shards, checkpoint)
+    first, *_, last = np.load(checkpoint)["shards"].tolist()
+    assert (first[0], last[1]) == (0, 11)
+    # The last batches are done, and others before them are not.
+    with pytest.raises(UsageError, match="is an unfinished validation by Dask workers") as caught:
+        report_of(bundle, dataset, opener(noisy, right), checkpoint=checkpoint)
+    assert "Pass --scheduler" in caught.value.hint
+    remaining = LocalShards(dataset, opener(noisy, right), 2)
+    assert report_of(bundle, dataset, opener(noisy, right), remaining, checkpoint) == whole
+    assert sorted(shards.batches + remaining.batches) == list(range(first[1], 11))
+    # All batches are consecutive now.
+    assert report_of(bundle, dataset, opener(noisy, right), checkpoint=checkpoint) == whole
+
+
+def test_shards_of_what_remains() -> None:
+    ended = (Shard(2, 4), Shard(7, 8))
+    assert split_remaining(10, ended, 1, 1) == [Shard(0, 2), Shard(4, 7), Shard(8, 10)]
+    # 7 batches: 4, then 3, for 2 workers.
+    assert split_remaining(10, ended, 2, 2) == [
+        *(Shard(0, 2), Shard(4, 6)),
+        *(Shard(6, 7), Shard(8, 10)),
+    ]
+    assert split_remaining(10, (Shard(0, 10),), 2, 2) == []
 
 
 @pytest.mark.parametrize(("batches", "count"), [(1, 8), (11, 3), (8, 8), (1000, 7)])

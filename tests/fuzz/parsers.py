@@ -38,7 +38,8 @@ from edgeattn.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from edgeattn.evaluation.checkpoint import Checkpoint
+from edgeattn.evaluation.checkpoint import Checkpoint, Stored
+from edgeattn.evaluation.shards import Shard
 from edgeattn.file_structure.contents import FileContents
 from edgeattn.file_structure.read import read_contents
 from edgeattn.inference.stream import read_stream
@@ -343,9 +344,10 @@ def read_checkpoint(data: bytes) -> bool:
     with _refused_by(UsageError) as read:
         loaded = Checkpoint(_file("m.checkpoint", data), KEY).load()
         assert loaded is not None
-        next_batch, errors, _ = loaded
-        assert next_batch >= 0
-        assert all(isinstance(text, str) for text in errors.values())
+        assert all(0 <= shard.first < shard.stop for shard in loaded.shards)
+        assert set(loaded.stopped) <= set(loaded.shards)
+        for errors in loaded.stopped.values():
+            assert all(isinstance(text, str) for text in errors.values())
     return bool(read)
 
 
@@ -386,7 +388,9 @@ def _message(header: Any, **arrays: Any) -> bytes:
 
 def _checkpoint() -> bytes:
     path = Path(_folder.name) / "seed.checkpoint"
-    Checkpoint(path, KEY).save(3, {"onnx float32": "crashed"}, {"a/b": np.arange(3.0)})
+    shards = (Shard(0, 3), Shard(5, 6))
+    errors = {shards[1]: {"onnx float32": "crashed"}}
+    Checkpoint(path, KEY).save(Stored(shards, errors, {"a/b": np.arange(3.0)}))
     return path.read_bytes()
 
 

@@ -14,6 +14,7 @@ from dask_cluster import dask_cluster
 import edgeattn
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import UsageError
+from edgeattn.evaluation.checkpoint import Checkpoint, Stored
 from sweep.sweeps import LUONG
 
 pytest.importorskip("distributed", reason="dask is not installed")
@@ -26,7 +27,6 @@ SCHEDULER = ("--scheduler", "tcp://127.0.0.1:9")
     [
         ((), "--scheduler has no effect without --data"),
         (("--data", "test.npz", "--jobs", "2"), "--jobs has no effect with --scheduler"),
-        (("--data", "test.npz", "--resume"), "--resume has no effect with --scheduler"),
         (("--data", "test.npz", "--python", "python3"), "no effect with --on and --python"),
     ],
 )
@@ -65,6 +65,27 @@ def test_a_cluster_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
         cluster.check_versions()
 
 
+def resumed_report(edgeattn: Callable[..., Any], command: tuple[Any, ...]) -> Any:
+    """The report of a command that resumes another one, which ends after its first shard."""
+    checkpoint, ended = Path("dense.edge.dense.unfinished.npz"), []
+    save = Checkpoint.save
+
+    def save_and_stop(self: Checkpoint, stored: Stored) -> None:
+        save(self, stored)
+        ended.append(stored.shards)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_stop)
+        stopped = edgeattn(*command, "--resume")
+    assert "Rerun the command to resume" in stopped.err
+    assert [len(shards) for shards in ended] == [1]
+    assert checkpoint.exists()
+    result = edgeattn(*command, "--resume")
+    assert not checkpoint.exists()
+    return result.document
+
+
 @pytest.mark.long
 def test_the_report_is_that_of_one_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edgeattn: Callable[..., Any]
@@ -92,9 +113,14 @@ def test_the_report_is_that_of_one_machine(
             alone = edgeattn(*command)
             assert spread.code == alone.code, spread.err
             assert spread.document == alone.document
+            if name == "dense":
+                assert resumed_report(edgeattn, (*command, "--scheduler", dask.address)) == (
+                    alone.document
+                )
             task = alone.document["artifacts"][-1]["task"]
             assert task["samples"] == (count if name == "dense" else 1500)
             assert task["reference"] == ("Keras" if name == "luong" else task["reference"])
     attempts = (tmp_path / "attempts").read_text().split()
-    # 5 batches of 1024 samples in 4 shards, of which one ran twice, and 2 batches.
-    assert (set(attempts), len(attempts)) == (set("0134"), 4 + 1 + 2)
+    # 5 batches of 1024 samples in 4 shards, of which one ran twice; again in an interrupted command
+    # and the one that resumes it; and 2 batches.
+    assert (set(attempts), len(attempts)) == (set("0134"), 4 + 1 + 4 + 2)
