@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import artifacts
 import pytest
@@ -12,14 +13,16 @@ from tuning_candidates import candidates_of
 pytest.importorskip("distributed", reason="dask is not installed")
 
 from edgeattn.benchmark.board import BoardAddress
+from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import DeviceError, RuntimeUnavailableError
 from edgeattn_converters.boards import pools
 from edgeattn_converters.boards.pools import Pool, connected_pools
-from edgeattn_converters.tuning import device_pool
+from edgeattn_converters.tuning import device_pool, spread
 from edgeattn_converters.tuning.device_pool import CheckedPool, check_pool
-from edgeattn_converters.tuning.latency import Choice
+from edgeattn_converters.tuning.latency import Choice, choose
 from edgeattn_converters.tuning.search import Candidate, Result
 
+DIGITS = Path(__file__).parents[3] / "sample_models" / "digits"
 FORMATS = ("tflite", "onnx")
 
 
@@ -57,7 +60,7 @@ def log(monkeypatch):
 
     def choose_on_board(candidates, on):
         # The gateway has copies of all files.
-        assert len(candidates.inputs["input/x"])
+        assert all(map(len, candidates.inputs.values()))
         for artifact in candidates.artifacts.values():
             assert (candidates.folder / artifact.path).stat().st_size == artifact.bytes
         if fails(on.address, "dies", "measured"):
@@ -141,3 +144,53 @@ def test_options(tmp_path, edgeattn):
         result = edgeattn(*command, *arguments)
         assert (result.code, message in result.err) == (2, True), result.err
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.long
+def test_one_command_converts_on_workers_and_measures_on_a_board(
+    tmp_path, monkeypatch, edgeattn, log
+):
+    """``tune --scheduler --device``: one of the two boards fails while it measures."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.h5", "samples.npz"):
+        (tmp_path / name).write_bytes((DIGITS / name).read_bytes())
+    choose_on_fake_board, evaluate_request = device_pool.choose_on_board, spread.evaluate_request
+
+    def choose_on_board(candidates, on):
+        measured = choose_on_fake_board(candidates, on).measured
+        here = choose(candidates)
+        return replace(here, measured={**here.measured, **measured})
+
+    def evaluate(request):
+        log.append(("a worker", request.candidate.scheme))
+        return evaluate_request(request)
+
+    monkeypatch.setattr(device_pool, "choose_on_board", choose_on_board)
+    monkeypatch.setattr(spread, "evaluate_request", evaluate)
+    command = ["tune", "model.h5", "--data", "samples.npz", "--format", "onnx", "--most", "2"]
+    command += ["--scheme", "float32", "--scheme", "float16", "--for", "latency"]
+    command += ["--device", "pi5=2", "--plot", "plot.svg"]
+    with connected_pools((pool("dies1a", "dies1b"),), None) as client:
+        address = client.scheduler.address
+        result = edgeattn(*command, "--scheduler", address, "--json")
+        assert result.code == 0, result.err
+        document = result.document
+        ((lost, reason),) = document["lost"].items()
+        board = document["latency"]["on"]
+        assert ({lost, board}, document["latency"]["device"]) == ({"dies1a", "dies1b"}, "a Pi")
+        assert "connection lost" in reason
+        # Before the conversions, a board is checked; one measures after them, or another one.
+        conversions = [k for k, (name, _) in enumerate(log) if name == "a worker"]
+        assert sorted(log[k][1] for k in conversions) == ["float16", "float32"]
+        before = [event for _, event in log[: conversions[0]]]
+        after = [event for _, event in log[conversions[-1] + 1 :]]
+        assert set(before) == {("onnx",)}, log
+        assert after == [("onnx",), "cool", "measured"] * 2, log
+        assert [name for name, event in log if event == "measured"] == [lost, board]
+        assert {entry["scheme"] for entry in document["tried"]} == {"float32", "float16"}
+        assert all(entry["p50_ms"] > 0 for entry in document["tried"])
+        assert document["chosen"]["verdict"] == "pass"
+        assert Path("plot.svg").stat().st_size
+    bundle = Bundle.open(tmp_path / "model.tuned.edge")
+    (artifact,) = bundle.manifest.artifacts
+    assert artifact.scheme == document["chosen"]["scheme"]
