@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeattn import progress
+from edgeattn import first_bytes, progress
 from edgeattn.bundle.bundle import bundle_folder, read_manifest
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.bundle.unlisted_files import refuse_unlisted_files
@@ -43,9 +43,9 @@ def file_kind(path: Path) -> str:
         return BUNDLE if (path / MANIFEST).is_file() else KERAS
     with path.open("rb") as file:
         head = file.read(8)
-    if head[:4] == b"PK\x03\x04" and path.suffix.lower() == ".zip":
+    if head.startswith(first_bytes.ZIP) and path.suffix.lower() == ".zip":
         return BUNDLE
-    if head[4:8] == b"TFL3":
+    if first_bytes.is_tflite(head):
         return TFLITE
     # ONNX has no magic number: its first field is the version of the format, as a varint.
     if head[:1] == b"\x08" and path.suffix.lower() == ".onnx":

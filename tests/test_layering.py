@@ -146,6 +146,7 @@ LEVELS = {
             "printable",
             "progress",
             "files",
+            "first_bytes",
             "converters",
             "tensors",
             "numpy_attention",

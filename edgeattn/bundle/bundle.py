@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from edgeattn import first_bytes
 from edgeattn.bundle.lengths import bundles_by_length
 from edgeattn.bundle.manifest import (
     FORMAT_VERSION,
@@ -270,7 +271,7 @@ def _without_links(path: Path) -> Path:
 
 def _begins_as_zip(path: Path) -> bool:
     with contextlib.suppress(OSError), path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        return file.read(len(first_bytes.ZIP)) == first_bytes.ZIP
     return False
 
 

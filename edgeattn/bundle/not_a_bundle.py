@@ -5,10 +5,10 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeattn import first_bytes
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import BundleError
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _KERAS_ZIP = frozenset({"config.json", "metadata.json"})
 
 
@@ -27,7 +27,7 @@ def not_a_bundle(path: Path) -> BundleError:
             f"{path} is one file of a bundle.",
             hint=f"Pass the bundle: {shlex.quote(str(path.parent))}",
         )
-    if path.is_file() and (path.suffix == ".onnx" or _head(path)[4:] == b"TFL3"):
+    if path.is_file() and (path.suffix == ".onnx" or first_bytes.is_tflite(_head(path))):
         return BundleError(
             f"{path} is a model without the outputs of Keras, not a bundle.",
             hint=f"List its contents: edgeattn inspect {shlex.quote(str(path))}",
@@ -48,7 +48,7 @@ def _is_keras_model(path: Path) -> bool:
         return any((path / name).is_file() for name in ("saved_model.pb", "keras_metadata.pb"))
     if not path.is_file():
         return False
-    if _head(path) == _HDF5:
+    if _head(path) == first_bytes.HDF5:
         return True
     try:
         with zipfile.ZipFile(path) as archive:
@@ -60,6 +60,6 @@ def _is_keras_model(path: Path) -> bool:
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(len(_HDF5))
+            return file.read(len(first_bytes.HDF5))
     except OSError:
         return b""

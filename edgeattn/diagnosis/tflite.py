@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn import first_bytes
 from edgeattn.diagnosis.comparison import compare_files
 from edgeattn.diagnosis.graph import InstrumentedModel
 from edgeattn.diagnosis.tflite_graph import GraphReader
@@ -149,5 +150,5 @@ def _pack(model: Any) -> bytes:
     import flatbuffers
 
     builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    builder.Finish(model.Pack(builder), file_identifier=first_bytes.TFLITE)
     return bytes(builder.Output())

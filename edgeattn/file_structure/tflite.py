@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from edgeattn import first_bytes
 from edgeattn.file_structure.contents import (
     INT8_WEIGHTS,
     FileContents,
@@ -16,7 +17,7 @@ from edgeattn.file_structure.contents import (
     counts_by_dtype,
 )
 from edgeattn.file_structure.tflite_names import BITS, DTYPES, OPERATORS
-from edgeattn.runners.external_buffers import IDENTIFIER, stored_bytes
+from edgeattn.runners.external_buffers import stored_bytes
 from edgeattn.runners.flatbuffer import FlatBuffer, Table
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ def read_tflite(data: bytes | mmap.mmap, *, own_names: bool = True) -> FileConte
 
     With ``own_names``, its signature must have the names of the tensors.
     """
-    model = FlatBuffer(data, IDENTIFIER).root()
+    model = FlatBuffer(data, first_bytes.TFLITE).root()
     codes = [_operator_type(code) for code in model.tables(1)]
     buffers = [stored_bytes(buffer, len(data)) for buffer in model.tables(4)]
     graphs = [_read_graph(graph, codes, buffers) for graph in model.tables(2)]

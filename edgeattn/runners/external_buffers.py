@@ -7,10 +7,10 @@ TensorFlow's ``schema.fbs``.
 
 from pathlib import Path
 
+from edgeattn import first_bytes
 from edgeattn.errors import UnsafeModelError
 from edgeattn.runners.flatbuffer import FlatBuffer, Table
 
-IDENTIFIER = b"TFL3"
 _GRAPHS, _BUFFERS, _EXTERNAL_GROUPS, _EXTERNAL_BUFFERS = 2, 4, 8, 9
 _TENSORS, _EXTERNAL_BUFFER = 0, 10
 
@@ -21,7 +21,7 @@ def refuse_external_buffers(path: Path, content: bytes) -> None:
     ``content`` are the bytes of the file at ``path``. Raises :class:`ValueError` if it is malformed
     or a buffer leads outside of it.
     """
-    model = FlatBuffer(content, IDENTIFIER).root()
+    model = FlatBuffer(content, first_bytes.TFLITE).root()
     for buffer in model.tables(_BUFFERS):
         stored_bytes(buffer, len(content))
     if (

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn import first_bytes
 from edgeattn.bundle.verified_file import read_file
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
 from edgeattn.runners.batching import batches, join_batches
-from edgeattn.runners.external_buffers import IDENTIFIER, refuse_external_buffers
+from edgeattn.runners.external_buffers import refuse_external_buffers
 from edgeattn.runners.flatbuffer import FlatBuffer
 from edgeattn.schemes import MICRO
 from edgeattn.tensors import Array, Tensors, TensorSpec
@@ -131,7 +132,7 @@ def _checked_names(path: Path, content: bytes) -> tuple[list[str], list[str]]:
     """
     try:
         refuse_external_buffers(path, content)
-        graph = next(FlatBuffer(content, IDENTIFIER).root().tables(_GRAPHS))
+        graph = next(FlatBuffer(content, first_bytes.TFLITE).root().tables(_GRAPHS))
         names = [tensor.text(_NAME) for tensor in graph.tables(_TENSORS)]
         inputs, outputs = ([names[i] for i in graph.numbers(side, "i")] for side in _SIDES)
     except (ValueError, IndexError, StopIteration) as error:

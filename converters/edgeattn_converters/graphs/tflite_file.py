@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn import first_bytes
 from edgeattn.tensors import Array, TensorSpec
 from edgeattn_converters.graphs import tflite_pack
 
-IDENTIFIER = b"TFL3"
 SIGNATURE = "serving_default"
 RUNTIME_KEY = "min_runtime_version"
 DTYPES = {
@@ -46,13 +46,13 @@ class TFLiteFile:
         import flatbuffers
 
         builder = flatbuffers.Builder(1 << 16)
-        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
+        builder.Finish(self.model.Pack(builder), file_identifier=first_bytes.TFLITE)
         return bytes(builder.Output())
 
     def pack(self) -> bytes:
         """The file without unused buffers and with equal tables written once."""
         self._drop_unused_buffers()
-        return tflite_pack.pack(self.model, IDENTIFIER)
+        return tflite_pack.pack(self.model, first_bytes.TFLITE)
 
     def _drop_unused_buffers(self) -> None:
         for graph in self.model.subgraphs:

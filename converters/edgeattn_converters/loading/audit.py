@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeattn import first_bytes
 from edgeattn.bundle.model_digest import digest, model_files
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
@@ -127,11 +128,11 @@ def _kind(path: Path) -> str:
         return next(kind for name, kind in _FOLDERS.items() if (path / name).is_file())
     with path.open("rb") as stream:
         head = stream.read(_BLOCK)
-    if head.startswith(hdf5.MAGIC):
+    if head.startswith(first_bytes.HDF5):
         return "keras-hdf5"
-    if head.startswith(keras_archive.MAGIC):
+    if head.startswith(first_bytes.ZIP):
         return "keras-zip"
-    if head[4:8] == b"TFL3":
+    if first_bytes.is_tflite(head):
         return "tflite"
     if path.name == "saved_model.pb":
         raise UnsupportedModelError(

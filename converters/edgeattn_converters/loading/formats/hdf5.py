@@ -14,8 +14,6 @@ from edgeattn.errors import UnsafeModelError, UnsupportedModelError, first_line
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
-
 
 @dataclass(frozen=True)
 class HDF5Contents:

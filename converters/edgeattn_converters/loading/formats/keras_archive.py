@@ -15,7 +15,6 @@ from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
-MAGIC = b"PK\x03\x04"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _PICKLES = (".npz", ".npy", ".pkl", ".pickle", ".joblib")
 
