@@ -12,13 +12,16 @@ from tuning_candidates import candidates_of
 
 pytest.importorskip("distributed", reason="dask is not installed")
 
+from distributed import get_worker
+
 from edgeattn.benchmark.board import BoardAddress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.errors import DeviceError, RuntimeUnavailableError
 from edgeattn_converters.boards import pools
 from edgeattn_converters.boards.pools import Pool, connected_pools
-from edgeattn_converters.tuning import device_pool, spread
+from edgeattn_converters.tuning import device_pool
 from edgeattn_converters.tuning.device_pool import CheckedPool, check_pool
+from edgeattn_converters.tuning.evaluation import CandidateEvaluator
 from edgeattn_converters.tuning.latency import Choice, choose
 from edgeattn_converters.tuning.search import Candidate, Result
 
@@ -154,19 +157,23 @@ def test_one_command_converts_on_workers_and_measures_on_a_board(
     monkeypatch.chdir(tmp_path)
     for name in ("model.h5", "samples.npz"):
         (tmp_path / name).write_bytes((DIGITS / name).read_bytes())
-    choose_on_fake_board, evaluate_request = device_pool.choose_on_board, spread.evaluate_request
+    choose_on_fake_board, evaluate_here = device_pool.choose_on_board, CandidateEvaluator.evaluate
 
     def choose_on_board(candidates, on):
         measured = choose_on_fake_board(candidates, on).measured
         here = choose(candidates)
         return replace(here, measured={**here.measured, **measured})
 
-    def evaluate(request):
-        log.append(("a worker", request.candidate.scheme))
-        return evaluate_request(request)
+    def evaluate(self, candidate, *arguments):
+        try:
+            place = get_worker() and "a worker"
+        except ValueError:
+            place = "this process"
+        log.append((place, candidate.scheme))
+        return evaluate_here(self, candidate, *arguments)
 
     monkeypatch.setattr(device_pool, "choose_on_board", choose_on_board)
-    monkeypatch.setattr(spread, "evaluate_request", evaluate)
+    monkeypatch.setattr(CandidateEvaluator, "evaluate", evaluate)
     command = ["tune", "model.h5", "--data", "samples.npz", "--format", "onnx", "--most", "2"]
     command += ["--scheme", "float32", "--scheme", "float16", "--for", "latency"]
     command += ["--device", "pi5=2", "--plot", "plot.svg"]
