@@ -92,7 +92,8 @@ def find_cause(
     for stored, expected in pair.constant_pairs(operator):
         difference = _weight_difference(stored, expected)
         if difference is not None:
-            return WEIGHTS, difference
+            clipped = _clipped_table(operator, pair.artifact, stored, expected)
+            return (WEIGHTS, difference) if clipped is None else (CLIPPING, clipped)
     for sums in noise:
         encoding = _stored_encoding(operator, pair.artifact, sums.tensor)
         limits = encoding.limits
@@ -162,6 +163,27 @@ def _stored_encoding(operator: Operator, graph: Graph, tensor: str) -> Encoding:
     if operator.recodes and not encoding.scale:
         return graph.encoding(operator.inputs[0])
     return encoding
+
+
+def _clipped_table(
+    operator: Operator, graph: Graph, stored: Constant, expected: Constant
+) -> dict[str, float] | None:
+    """Return the ranges if ``stored`` differs from ``expected`` only because values are clipped.
+
+    A table, from which an operator such as GATHER selects rows, has the scale of the output, which
+    comes from calibration.
+    """
+    encoding, limits = stored.encoding, stored.encoding.limits
+    if limits is None or expected.values.size != stored.values.size:
+        return None
+    if all(graph.encoding(name) != encoding for name in operator.outputs):
+        return None
+    wanted = expected.values.astype(np.float64)
+    clipped = Constant(np.clip(wanted, *limits), expected.encoding)
+    if _weight_difference(stored, clipped) is not None:
+        return None
+    ranges = {"low": float(wanted.min()), "high": float(wanted.max())}
+    return {**ranges, "kept_low": limits[0], "kept_high": limits[1], "table": 1.0}
 
 
 def _weight_difference(stored: Constant, expected: Constant) -> dict[str, float] | None:

@@ -105,9 +105,14 @@ def _cause_message(operator: OperatorComparison, comparison: Comparison) -> str:
                 f"a wrong zero point. {file_fault}"
             )
         case causes.CLIPPING:
+            span = f"range from {detail['low']:.3g} to {detail['high']:.3g}"
+            subject = (
+                f"The values of its table {span}"
+                if "table" in detail
+                else f"Its values {span} on these samples"
+            )
             return (
-                f"Its values range from {detail['low']:.3g} to {detail['high']:.3g} on these "
-                f"samples, but the file stores only {_stored_range(detail)}: other values are "
+                f"{subject}, but the file stores only {_stored_range(detail)}: other values are "
                 "clipped."
             )
         case causes.COARSE:

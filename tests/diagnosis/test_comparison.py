@@ -13,7 +13,7 @@ from elementwise_model import ElementwiseModel, chain
 
 from edgeattn.diagnosis import causes
 from edgeattn.diagnosis.comparison import compare_models
-from edgeattn.diagnosis.graph import Encoding, round_constant
+from edgeattn.diagnosis.graph import Constant, Encoding, Graph, Operator, round_constant
 from edgeattn.diagnosis.messages import Comparison, Diagnosis, diagnosis_of
 from edgeattn.diagnosis.results import GraphComparison
 
@@ -151,3 +151,38 @@ def test_every_cause_is_documented():
     names = ("WEIGHTS", "ATTRIBUTES", "OFFSET", "CLIPPING", "COARSE", "UNEXPLAINED", "ROUNDING")
     for cause in (getattr(causes, name) for name in names):
         assert f"| `{cause}` |" in page
+
+
+@pytest.mark.parametrize(
+    ("stored", "cause"),
+    [
+        # -3.5 is outside of the 8 bits from -128 * 0.01 to 127 * 0.01.
+        ([1.0, -1.28, 0.5], "clipping"),
+        # A value that the scale can represent is wrong.
+        ([1.0, -1.28, 0.1], "weights"),
+        # The file could store -1.28, and has something else.
+        ([1.0, 0.0, 0.5], "weights"),
+    ],
+)
+def test_a_table_with_the_scale_of_calibrated_rows_is_not_a_faulty_file(
+    stored: list[float], cause: str
+) -> None:
+    """GATHER gives the table the scale of its output: rows of rare words may be outside of it."""
+    encoding = Encoding("int8", 0.01)
+    operator = Operator(0, "GATHER", ("table", "x"), ("rows",))
+    table, expected = np.array(stored, np.float32), np.array([1.0, -3.5, 0.5], np.float32)
+    pair: Any = SimpleNamespace(
+        artifact=Graph((operator,), {}, {}, {}, {"table": encoding, "rows": encoding}),
+        constant_pairs=lambda _: [
+            (Constant(table, encoding), Constant(expected, Encoding("float32")))
+        ],
+    )
+    found, detail = causes.find_cause(operator, (), pair, 20.0)
+    assert found == cause
+    if cause == "clipping":
+        assert {name: detail[name] for name in ("low", "high", "kept_low", "kept_high")} == (
+            pytest.approx({"low": -3.5, "high": 1.0, "kept_low": -1.28, "kept_high": 1.27})
+        )
+    # Constants with a scale of their own are not clipped by calibration.
+    pair.artifact = Graph((operator,), {}, {}, {}, {"table": encoding})
+    assert causes.find_cause(operator, (), pair, 20.0)[0] == "weights"
