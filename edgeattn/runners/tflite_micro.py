@@ -122,7 +122,9 @@ def open_interpreter(content: bytes, arena: int) -> Any:
 
 def number_of_inputs(content: bytes) -> int:
     """The number of inputs of a model that the interpreter can load."""
-    return len(next(FlatBuffer(content, IDENTIFIER).root().tables(_GRAPHS)).numbers(_SIDES[0], "i"))
+    return len(
+        next(FlatBuffer(content, first_bytes.TFLITE).root().tables(_GRAPHS)).numbers(_SIDES[0], "i")
+    )
 
 
 def _checked_names(path: Path, content: bytes) -> tuple[list[str], list[str]]:

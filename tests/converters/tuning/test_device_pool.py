@@ -192,8 +192,9 @@ def test_one_command_converts_on_workers_and_measures_on_a_board(
         before = [event for _, event in log[: conversions[0]]]
         after = [event for _, event in log[conversions[-1] + 1 :]]
         assert set(before) == {("onnx",)}, log
-        assert after == [("onnx",), "cool", "measured"] * 2, log
-        assert [name for name, event in log if event == "measured"] == [lost, board]
+        assert after[:3] == after[-3:] == [("onnx",), "cool", "measured"], log
+        measured = [name for name, event in log if event == "measured"]
+        assert (measured[0], measured[-1]) == (lost, board)
         assert {entry["scheme"] for entry in document["tried"]} == {"float32", "float16"}
         assert all(entry["p50_ms"] > 0 for entry in document["tried"])
         assert document["chosen"]["verdict"] == "pass"
