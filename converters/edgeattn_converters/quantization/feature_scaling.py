@@ -1,12 +1,13 @@
 """Operators that bring the values of an input to one scale.
 
 Before a ``Normalization``, a temperature and a pressure in Pa share one scale, in which integers do
-not distinguish temperatures. A logarithm or a root amplifies the rounding of small values, and a
-comparison that of values near its threshold. Between the input and the last of these, values
-therefore stay float32.
+not distinguish temperatures. A logarithm or a root amplifies the rounding of small values, a
+comparison that of values near its threshold, and a wave that of large ones. Between the input and
+the last of these, values therefore stay float32. Features that are cut out of an input get scales
+of their own.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,19 @@ from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
 _WITH_CONSTANT = frozenset({"ADD", "SUB", "MUL", "DIV", "Add", "Sub", "Mul", "Div"})
 _SENSITIVE = frozenset(
-    {"LOG", "SQRT", "RSQRT", "POW", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL"}
+    {
+        "LOG",
+        "SQRT",
+        "RSQRT",
+        "POW",
+        "SIN",
+        "COS",
+        "LESS",
+        "LESS_EQUAL",
+        "GREATER",
+        "GREATER_EQUAL",
+        "EQUAL",
+    }
     | {"NOT_EQUAL", "Log", "Sqrt", "Pow", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
     | {"Equal"}
 )
@@ -53,7 +66,8 @@ def scaling_operators(file: TFLiteFile) -> set[str]:
         )
         for operator in graph.operators
     ]
-    positions = _scaling(nodes, inputs, lambda name: file.constant(graph.tensors[int(name)]))
+    cuts = {k for k, operator in enumerate(graph.operators) if _cuts_features(file, operator)}
+    positions = _scaling(nodes, inputs, lambda name: file.constant(graph.tensors[int(name)]), cuts)
     operators = [graph.operators[k] for k in positions]
     return {file.name(graph.tensors[int(i)]) for item in operators for i in item.outputs}
 
@@ -71,8 +85,13 @@ def _scaling(
     nodes: Iterable[tuple[str, list[str], list[str]]],
     inputs: set[str],
     constant: Callable[[str], Array | None],
+    cuts: Collection[int] = (),
 ) -> set[int]:
-    """The positions of nodes (type, inputs, outputs) that scale features or lead to such a node."""
+    """The positions of nodes (type, inputs, outputs) that scale features or lead to such a node.
+
+    ``cuts`` are the positions of those that select features; onnxruntime's quantizer has no
+    integers for them.
+    """
     nodes = list(nodes)
     read = {name for _, names, _ in nodes for name in names}
     known = set(inputs)
@@ -87,6 +106,7 @@ def _scaling(
             continue
         by_feature = any(value is not None and _differ(value) for value in values.values())
         is_scaling = kind in _SENSITIVE or (kind in _WITH_CONSTANT and by_feature)
+        is_scaling = is_scaling or position in cuts
         steps.append(_Step(position, variables, set(outputs), is_scaling))
         known.update(outputs)
     positions: set[int] = set()
@@ -96,6 +116,15 @@ def _scaling(
             positions.add(step.position)
             before |= step.variables
     return positions
+
+
+def _cuts_features(file: TFLiteFile, operator: Any) -> bool:
+    """Whether an operator selects a part of the last axis."""
+    if file.kind(operator) not in ("STRIDED_SLICE", "SLICE"):
+        return False
+    tensors = file.main.tensors
+    source, result = (tensors[int(i)].shape for i in (operator.inputs[0], operator.outputs[0]))
+    return len(source) > 1 and len(result) > 0 and int(result[-1]) != int(source[-1])
 
 
 def _differ(value: Array) -> bool:

@@ -40,7 +40,7 @@ def with_least_ranges(
         measured = widened.get(index) if value is None else range_of_constant(value)
         own = _width(measured or (0.0, 0.0))
         maker = makers.get(index)
-        if maker is None:
+        if maker is None or file.name(graph.tensors[index]) in float_names:
             return own
         kind = file.kind(maker)
         if kind in MOVING or kind in JOINING:

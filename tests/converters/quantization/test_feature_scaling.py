@@ -41,6 +41,17 @@ def small_and_large(generator: Generator, rows: int) -> Array:
     return np.exp(2 * generator.normal(0, 1, (rows, STEPS, 3))).astype("float32")
 
 
+def waves(x: Any) -> Any:
+    """A time of day in seconds, and two features that are small beside it."""
+    angle = x[..., :1] * (2 * np.pi / 86400)
+    return layers.Concatenate()([ops.sin(angle), ops.cos(angle), x[..., 1:]])
+
+
+def times(generator: Generator, rows: int) -> Array:
+    values = generator.uniform(-1, 1, (rows, STEPS, 3))
+    return (values * [40000, 1, 1] + [43200, 0, 0]).astype("float32")
+
+
 def masked(x: Any) -> Any:
     """Values of 0.001 are no padding."""
     return layers.LSTM(12)(layers.Masking(0.0)(x)) * 4.0
@@ -71,6 +82,7 @@ MODELS: dict[str, tuple[Callable[[Any], Any], Callable[[Generator, int], Array]]
     "log1p": (lambda x: dense(ops.log1p(x)), small_and_large),
     "root": (lambda x: dense(ops.sqrt(x)), small_and_large),
     "threshold": (lambda x: dense(ops.cast(x > 0.5, "float32") + 0.1 * x), small_and_large),
+    "waves": (lambda x: dense(waves(x)), times),
     "masked": (lambda x: dense(masked(x)), padded),
     "prices": (prices, ordinary),
 }
