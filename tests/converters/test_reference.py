@@ -18,11 +18,12 @@ from edgeattn.validation.comparison import comparison_checks
 from edgeattn.validation.validate import validate_isolated
 from edgeattn_converters import calibration
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
-from edgeattn_converters.reference import reference_file, size_limit
+from edgeattn_converters.reference import other_lengths, reference_file, size_limit
 from edgeattn_converters.reference.edge_cases import EXTREMES, ROUND_EXTREMES
-from edgeattn_converters.reference.keras_outputs import predict
+from edgeattn_converters.reference.keras_outputs import keras_function, predict
 from edgeattn_converters.reference.plausible_inputs import KINDS, ROWS, plausible_inputs
 from edgeattn_converters.reference.usable_rows import UsableRows
+from edgeattn_converters.tracing.free_time import free_model
 from edgeattn_converters.tracing.trace import interface_of
 
 layers = keras.layers
@@ -432,6 +433,52 @@ def test_a_reference_of_large_rows_is_bounded(
     np.testing.assert_array_equal(arrays["input/x"][[0, 9]], x[[0, 49]])
     (note,) = entry["notes"]
     assert note.startswith("The reference has 10 samples and 10 edge cases, of 50 and ")
+
+
+def test_keras_computes_few_large_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the rows of the reference, of which some may be unusable; labels stay theirs."""
+    sizes = []
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        run = keras_function(*args, **kwargs)
+
+        def wrapper(inputs: Any) -> Any:
+            sizes.append(len(inputs["x"]))
+            return run(inputs)
+
+        return wrapper
+
+    monkeypatch.setattr(reference_file, "keras_function", counting)
+    monkeypatch.setattr(size_limit, "MAX_BYTES", 20 * 20)
+    monkeypatch.setattr(size_limit, "MOST_BYTES", 0)
+    x = np.random.default_rng(1).random((50, 3)).astype("float32")
+    np.savez(tmp_path / "x.npz", x=x, y=np.arange(50))
+    entry, arrays = write(dense(), tmp_path, samples=tmp_path / "x.npz")
+    assert sizes[0] == 40
+    assert (entry["samples"], entry["edge_cases"]) == (10, 10)
+    np.testing.assert_array_equal(arrays["input/x"][:10], x[arrays["target"]])
+    (note,) = entry["notes"]
+    assert note.startswith("The reference has 10 samples and 10 edge cases, of 50 and 18,")
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "rows"), [(0.25, 64), (1, 16), (2, 12), (5, 12), (8, 8), (16, 4), (200, 4)]
+)
+def test_rows_of_many_megabytes_are_few(megabytes: float, rows: int) -> None:
+    assert size_limit.row_limit(int(megabytes * 2**20)) == rows
+
+
+def test_maps_of_longer_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of two steps has 8 * 4 bytes, and is counted as 4 times as large with 4 steps."""
+    x = keras.Input((None, 1), name="x")
+    model = keras.Model(x, layers.Dense(3)(x))
+    free = free_model(model, interface_of(model, time_steps=2))
+    assert free is not None
+    monkeypatch.setattr(other_lengths, "MAX_BYTES", 32 * 8)
+    inputs = {"x": np.ones((8, 2, 1), "float32")}
+    arrays = other_lengths.other_lengths(free, inputs, attention=False, row_bytes=32)
+    rows = {key.partition("/")[0]: len(array) for key, array in arrays.items()}
+    assert sorted(rows.values()) == [2, 4, 4]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn.validation.lengths import with_length
 from edgeattn_converters.reference.keras_outputs import keras_function
+from edgeattn_converters.reference.size_limit import MAX_BYTES
 from edgeattn_converters.tracing.free_time import FreeModel
 
 ROWS = 4
@@ -14,9 +15,12 @@ FEWEST = 2
 LONGEST = 2_000
 
 
-def other_lengths(free: FreeModel, inputs: Tensors, *, attention: bool) -> dict[str, Array]:
+def other_lengths(
+    free: FreeModel, inputs: Tensors, *, attention: bool, row_bytes: int
+) -> dict[str, Array]:
     """Arrays for the reference, of the first rows of ``inputs`` cut or continued.
 
+    ``row_bytes`` are those of a row of inputs, outputs and maps; fewer rows of long ones are used.
     Lengths that Keras itself cannot compute are left out; empty if too few remain.
     """
     [steps] = {
@@ -28,9 +32,12 @@ def other_lengths(free: FreeModel, inputs: Tensors, *, attention: bool) -> dict[
     arrays: dict[str, Array] = {}
     lengths = []
     for length in sorted({max(1, steps // 2), steps + 1, min(2 * steps, LONGEST)} - {steps}):
+        # Maps of sequences grow with the square of the length.
+        longer = max(1, length // steps) ** 2
+        count = max(1, min(ROWS, MAX_BYTES // (row_bytes * longer)))
         rows = {
-            spec.name: _with_steps(inputs[spec.name], length) if _is_free(spec)
-            else inputs[spec.name][:ROWS]
+            spec.name: _with_steps(inputs[spec.name], length)[:count] if _is_free(spec)
+            else inputs[spec.name][:count]
             for spec in free.interface.inputs
         }  # fmt: skip
         try:

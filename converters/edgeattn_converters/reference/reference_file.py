@@ -29,7 +29,11 @@ from edgeattn_converters.reference.keras_outputs import (
 from edgeattn_converters.reference.other_lengths import other_lengths
 from edgeattn_converters.reference.plausible_inputs import padding_values, plausible_inputs
 from edgeattn_converters.reference.saturation import shifted_function
-from edgeattn_converters.reference.size_limit import within_limit
+from edgeattn_converters.reference.size_limit import (
+    bytes_of_row,
+    rows_to_compute,
+    within_limit,
+)
 from edgeattn_converters.reference.usable_rows import UsableRows, finite_rows, usable_rows
 from edgeattn_converters.rounding import rounding_costs
 from edgeattn_converters.tracing import states
@@ -128,6 +132,12 @@ def write(
         for name in source.inputs
     }
     counts = (len(source), len(source) + len(next(iter(continued.values()))) + ordinary)
+    specs = interface.all_outputs if attention else interface.outputs
+    row_bytes = bytes_of_row(inputs, specs)
+    total = len(next(iter(inputs.values())))
+    taken, edge_rows = rows_to_compute(counts, total, row_bytes)
+    inputs = {name: array[np.concatenate([taken, edge_rows])] for name, array in inputs.items()}
+    counts = (len(taken), len(taken) + int((edge_rows < counts[1]).sum()))
     run = keras_function(model, interface, attention=attention)
     values = run(inputs)
     real = source.kind != SYNTHETIC
@@ -151,12 +161,21 @@ def write(
         schemes=schemes,
     )
     free = extras.free
-    others = {} if free is None else other_lengths(free, source.inputs, attention=attention)
+    others = (
+        {}
+        if free is None
+        else other_lengths(free, source.inputs, attention=attention, row_bytes=row_bytes)
+    )
     arrays |= others
+    # What the limits on the size leave of what there is.
+    available = (len(usable.samples), len(usable.all) - len(usable.samples))
+    if len(taken) + len(edge_rows) < total:
+        available = (len(source), total - len(source))
+    size_notes = _size_notes(available, rows)
     if source.targets is not None:
-        arrays[TARGETS] = source.targets[rows.samples]
+        arrays[TARGETS] = source.targets[taken[rows.samples]]
     for name, array in (extras.raw or {}).items():
-        arrays[f"{RAW}{name}"] = array[rows.samples]
+        arrays[f"{RAW}{name}"] = array[taken[rows.samples]]
     try:
         with path.open("wb") as file:
             write_npz(file, arrays, compress=True)
@@ -168,7 +187,7 @@ def write(
         "seed": SEED if source.kind == SYNTHETIC else None,
         "rounding": costs,
         **({"lengths": list(by_length(others))} if others else {}),
-        "notes": [*source.notes, *_row_notes(source, usable), *_size_notes(usable, rows)],
+        "notes": [*source.notes, *_row_notes(source, len(taken), usable), *size_notes],
     }
 
 
@@ -194,13 +213,14 @@ def _source(
     return Source(inputs, SYNTHETIC, "seeded", notes=notes)
 
 
-def _row_notes(source: Source, rows: UsableRows) -> list[str]:
+def _row_notes(source: Source, computed: int, rows: UsableRows) -> list[str]:
+    """``computed`` is the number of samples of which Keras computed the outputs."""
     notes = []
-    missing = len(source) - len(rows.samples)
+    missing = computed - len(rows.samples)
     if source.kind != SYNTHETIC and missing:
         notes.append(
             f"Keras itself has no finite outputs for {missing} of "
-            f"{counted(len(source), 'sample')} in {source.name}, which are not compared"
+            f"{counted(computed, 'sample')} in {source.name}, which are not compared"
         )
     if not rows.stable:
         notes.append(
@@ -210,14 +230,14 @@ def _row_notes(source: Source, rows: UsableRows) -> list[str]:
     return notes
 
 
-def _size_notes(usable: UsableRows, rows: UsableRows) -> list[str]:
-    if len(rows.all) == len(usable.all):
+def _size_notes(available: tuple[int, int], rows: UsableRows) -> list[str]:
+    """``available`` are the numbers of samples and edge cases without a limit on the size."""
+    if len(rows.all) == sum(available):
         return []
     return [
         f"The reference has {counted(len(rows.samples), 'sample')} and "
-        f"{counted(len(rows.all) - len(rows.samples), 'edge case')}, of "
-        f"{len(usable.samples)} and {len(usable.all) - len(usable.samples)}, "
-        "because inputs and outputs are large"
+        f"{counted(len(rows.all) - len(rows.samples), 'edge case')}, of {available[0]} and "
+        f"{available[1]}, because inputs and outputs are large"
     ]
 
 
