@@ -25,7 +25,7 @@ from edgeattn_converters.lowering.rnn.strategy import (
 )
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.quantization.candidates import TARGET
-from edgeattn_converters.quantization.integer_only import require_integers
+from edgeattn_converters.quantization.integer_only import require_integers, require_no_floats
 from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
@@ -75,6 +75,7 @@ def convert(
     _check(contents)
     achieved = {**quantized.achieved, **contents.to_json()}
     if quantization.integer_only:
+        require_no_floats(contents)
         achieved["integer_only"] = True
     if quantization.runtime == MICRO:
         _check_micro_operators(contents)

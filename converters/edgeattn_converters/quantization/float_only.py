@@ -8,7 +8,8 @@ from edgeattn_converters.quantization.integer_pass import has_integer_form
 
 
 def float_only_operators(content: bytes, recurrent: tuple[str, ...] = ()) -> list[str]:
-    """The types of operators with float32 results that have no integer form, in order.
+    """The types of operators with float32 results, or casts of float32 values, that have no integer
+    form, in order.
 
     Loops of the layers ``recurrent`` are left out, because their steps are written out.
     """
@@ -17,11 +18,16 @@ def float_only_operators(content: bytes, recurrent: tuple[str, ...] = ()) -> lis
         {
             kind
             for graph, operator, kind in file.operators()
-            if any(file.dtype(graph.tensors[int(i)]) == "FLOAT32" for i in operator.outputs)
+            if any(file.dtype(graph.tensors[int(i)]) == "FLOAT32" for i in _ends(operator, kind))
             and not has_integer_form(file, graph, operator)
             and not (kind == "WHILE" and _is_of(file, graph, operator, recurrent))
         }
     )
+
+
+def _ends(operator: Any, kind: str) -> list[Any]:
+    """The results of an operator, and what a cast reads."""
+    return [*operator.outputs, *(operator.inputs if kind == "CAST" else ())]
 
 
 def _is_of(file: TFLiteFile, graph: Any, operator: Any, layers: tuple[str, ...]) -> bool:

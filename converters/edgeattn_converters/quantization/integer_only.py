@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeattn.errors import ConversionError
+from edgeattn.file_structure.contents import FileContents
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.integer_pass import LOOKING, SUPPORTED, has_integer_form
 
@@ -22,7 +23,7 @@ CURES: Mapping[str, str] = {
     "GELU": "use the activation relu or tanh",
     "ELU": "use the activation relu or tanh",
     "CUMSUM": "multiply by a triangular matrix instead of summing up",
-    "CAST": "pass these values as an input of real numbers",
+    "CAST": 'declare inputs of tokens with dtype="int32", and pass other integers as real numbers',
     "LOG": "apply the logarithm outside of the model",
     "POW": "replace powers by products",
     "SIN": "compute the wave outside of the model and pass it as an input",
@@ -79,6 +80,22 @@ def float_operators(file: TFLiteFile) -> Iterator[FloatOperator]:
             yield FloatOperator(kind, name)
     if not others:
         yield from conversions
+
+
+def require_no_floats(contents: FileContents) -> None:
+    """Raise :class:`ConversionError` if a file has a float tensor, of an operator or not.
+
+    An input that is an output, for example, is read by no operator.
+    """
+    floats = {name.lower() for name in FLOATS}
+    names = [item.name for item in (*contents.inputs, *contents.outputs) if item.dtype in floats]
+    kinds = {*contents.details["activations"], *contents.details["weight_bytes"]} & floats
+    if kinds:
+        where = f": {', '.join(dict.fromkeys(names))}" if names else ""
+        raise ConversionError(
+            f"Integers only are not possible: a tensor stays {' or '.join(sorted(kinds))}{where}.",
+            hint="Omit --integer-only, or remove inputs and outputs that no operator computes.",
+        )
 
 
 def require_integers(scheme: str, blockers: Sequence[FloatOperator]) -> None:

@@ -12,6 +12,7 @@ from long_parameters import only
 from quantized_models import MODELS, Conversion, Conversions, ConversionsOf
 
 from edgeattn.errors import ConversionError, SchemeError
+from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.metrics.pairwise import max_abs_error, snr_db
 from edgeattn.runners import open_runner
@@ -19,7 +20,11 @@ from edgeattn.schemes import MICRO
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import integer_lstm
 from edgeattn_converters.quantization.float_only import float_only_operators
-from edgeattn_converters.quantization.integer_only import cure_of, float_operators
+from edgeattn_converters.quantization.integer_only import (
+    cure_of,
+    float_operators,
+    require_no_floats,
+)
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 
@@ -141,6 +146,29 @@ def test_running_sums_have_an_integer_form_if_they_count() -> None:
     assert float_only_operators(tflite_of(running_count, (1, 5))) == []
     assert float_only_operators(tflite_of(running_count, (1, 500))) == ["CUMSUM"]
     assert "triangular" in cure_of("CUMSUM")
+
+
+def looked_up(tokens: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.gather(np.eye(9, dtype=np.float32), tf.cast(tokens, "int32"))
+
+
+def test_real_tokens_prevent_integers() -> None:
+    """The default dtype of an input of Keras is float32, of tokens too."""
+    content = tflite_of(looked_up, (1, 5))
+    assert [item.kind for item in float_operators(TFLiteFile(content))][:1] == ["CAST"]
+    assert float_only_operators(content) == ["CAST"]
+    assert 'dtype="int32"' in cure_of("CAST")
+    assert float_only_operators(tflite_of(looked_up, (1, 5), dtype="int32")) == []
+
+
+def test_a_float_tensor_without_an_operator_prevents_integers() -> None:
+    contents = read_tflite(tflite_of(lambda x: x, (1, 5)))
+    with pytest.raises(ConversionError, match="a tensor stays float32: ") as error:
+        require_no_floats(contents)
+    assert error.value.exit_code == 3
+    require_no_floats(read_tflite(tflite_of(lambda x: x + 1, (1, 5), dtype="int32")))
 
 
 @pytest.mark.parametrize("kind", ["SOFTMAX", "BATCH_MATMUL", "GATHER"])
