@@ -61,6 +61,7 @@ def quantize_activations(
     _separate_constants(quantized)
     if is_int16:
         _add_headroom(quantized)
+        _multiply_by_scales(quantized)
     return quantized
 
 
@@ -188,6 +189,40 @@ def _add_headroom(proto: Any) -> None:
         constants[name].CopyFrom(
             numpy_helper.from_array(np.asarray(value * HEADROOM, np.float32), name)
         )
+
+
+def _multiply_by_scales(proto: Any) -> None:
+    """Compute int8 weights of float products with a Cast and a Mul, in place.
+
+    From a DequantizeLinear of weights and a MatMul, onnxruntime makes a MatMulNBits, which rounds
+    the int16 activations to 8 bits, unless ``session.qdq_matmulnbits_accuracy_level`` is set.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = proto.graph
+    constants = {item.name: item for item in graph.initializer}
+    users = consumers(proto)
+    nodes = []
+    for node in graph.node:
+        stored = constants.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        readers = users.get(node.output[0], []) if stored is not None else []
+        if stored is None or not any(reader.op_type == "MatMul" for reader, _ in readers):
+            nodes.append(node)
+            continue
+        shape = list(numpy_helper.to_array(constants[node.input[1]]).shape)
+        axes = [item.i % len(stored.dims) for item in node.attribute if item.name == "axis"]
+        zero = [numpy_helper.to_array(constants[name]).any() for name in node.input[2:] if name]
+        # Scales of the last axis broadcast; onnxruntime's quantizer writes no others.
+        if any(zero) or (shape and axes != [len(stored.dims) - 1]):
+            nodes.append(node)
+            continue
+        result = node.output[0]
+        nodes += [
+            helper.make_node("Cast", [node.input[0]], [f"{result}/cast"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{result}/cast", node.input[1]], [result]),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 class _Batches:
