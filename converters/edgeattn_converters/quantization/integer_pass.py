@@ -20,7 +20,6 @@ from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_int16 import (
     ACTIVATIONS,
     FIXED_SCALE,
-    HEADROOM,
     Int16Pass,
 )
 from edgeattn_converters.quantization.tflite_weights import CHANNELS, FUSED
@@ -223,7 +222,7 @@ class IntegerPass(Int16Pass):
         source, result = int(operator.inputs[0]), int(operator.outputs[0])
         wide, conversions = self._integer(source)
         if scale is None:
-            scale = self._scale(wide) * 32768 / HEADROOM / 127
+            scale = self._scale(wide) * 32768 / self._headroom(source) / 127
         scales = np.array([scale], np.float32)
         ends = [self._add_tensor(index, "INT8", scales, None) for index in (source, result)]
         operator.inputs = [ends[0], *map(int, operator.inputs[1:])]

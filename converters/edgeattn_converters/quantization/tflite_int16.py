@@ -7,7 +7,9 @@ compute: converting a float for them would round it and gain nothing.
 
 All int16 tensors are symmetric, ``real = int16 * scale``, as the kernels require (TensorFlow's
 "16x8 quantization" specification). Ranges are doubled: that costs one of sixteen bits and avoids
-clipping values that did not occur in calibration.
+clipping values that did not occur in calibration. Reciprocals and exponentials, such as the factor
+of a normalization, grow by more if their input changes a little; their ranges are four times those
+of calibration, unless calibration has values of very different sizes.
 """
 
 from collections.abc import Iterable
@@ -27,6 +29,10 @@ from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_weights import CHANNELS
 
 HEADROOM = 2.0
+STEEP_HEADROOM = 4.0
+# The largest quotient of the largest and the smallest value with which a range is narrow.
+NARROW = 8.0
+STEEP = {"RSQRT", "DIV", "EXP", "POW"}
 LARGEST = INTEGER_RANGES["int16"][1]
 # Operators whose output has a fixed scale.
 FIXED_SCALE = {"LOGISTIC", "TANH", "SOFTMAX"}
@@ -81,6 +87,7 @@ class Int16Pass:
             for operator in self._graph.operators
             if _is_square(file.kind(operator), operator)
         }
+        self._steep = _steep_tensors(file)
 
     def run(self) -> None:
         operators: list[Any] = []
@@ -238,13 +245,18 @@ class Int16Pass:
         if scale is None:
             low, high = self._ranges[index] if value is None else (value.min(), value.max())
             largest = max(abs(float(low)), abs(float(high))) or 1.0
-            scale = largest * (HEADROOM if value is None else 1.0) / LARGEST
+            scale = largest * (self._headroom(index) if value is None else 1.0) / LARGEST
         integers = None
         if value is not None:
             integers = np.clip(np.rint(value / scale), -LARGEST, LARGEST).astype(np.int16)
         scales = np.array([scale], np.float32)
         self._int16[index] = self._add_tensor(index, "INT16", scales, integers)
         return self._int16[index]
+
+    def _headroom(self, index: int) -> float:
+        low, high = self._ranges.get(index, (0.0, 0.0))
+        is_narrow = 0 < low < high < NARROW * low
+        return STEEP_HEADROOM if index in self._steep and is_narrow else HEADROOM
 
     def _add_tensor(
         self, source: int, dtype: str, scale: Array | None, value: Array | None, axis: int = 0
@@ -280,6 +292,19 @@ class Int16Pass:
             integers = np.rint(bias / product).astype(np.int64)
             scales = product.astype(np.float32)
             inputs[last] = self._add_tensor(inputs[last], "INT64", scales, integers)
+
+
+def _steep_tensors(file: TFLiteFile) -> set[int]:
+    """The results of :data:`STEEP` operators, also moved, or multiplied by a constant."""
+    steep: set[int] = set()
+    for operator in file.main.operators:
+        kind = file.kind(operator)
+        inputs = [int(index) for index in operator.inputs if index >= 0]
+        values = [k for k in inputs if file.constant(file.main.tensors[k]) is None]
+        follows = kind in SELECTING | AVERAGING or (kind == "MUL" and len(values) == 1)
+        if kind in STEEP or (follows and steep.intersection(values)):
+            steep.update(int(index) for index in operator.outputs)
+    return steep
 
 
 def _is_square(kind: str, operator: Any) -> bool:

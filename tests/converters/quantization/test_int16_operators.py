@@ -118,3 +118,34 @@ def test_a_large_constant_of_a_sum_is_int16(tmp_path: Path) -> None:
     )
     assert contents.weights == {"int16": mask.size}
     assert metrics.snr_db(expected, next(iter(actual.values()))) > 70
+
+
+# What is steep in the size of the data, and the scale of the data that calibration has not seen.
+STEEP: Mapping[str, tuple[Callable[[Any], Any], float]] = {
+    "RSQRT": (lambda x: ops.rsqrt(ops.mean(x * x, axis=-1, keepdims=True) + 1e-3), 0.3),
+    "DIV": (lambda x: 1.0 / (ops.mean(ops.abs(x), axis=-1, keepdims=True) + 0.01), 0.3),
+    "POW": (lambda x: (ops.mean(ops.abs(x), axis=-1, keepdims=True) + 0.01) ** -0.8, 0.3),
+}
+
+
+def test_steep_results_are_not_clipped(tmp_path: Path) -> None:
+    """A normalization of data with three tenths of the size of all calibration samples."""
+    x = keras.Input((8, 24), name="x")
+    outputs = {
+        name: layers.Dense(5, kernel_initializer=keras.initializers.RandomNormal(seed=number))(
+            x * layers.Permute((1, 2))(function(x)) * 0.5
+        )
+        for number, (name, (function, _)) in enumerate(STEEP.items())
+    }
+    model = keras.Model(x, outputs)
+    data = np.random.default_rng(5).uniform(-2, 2, (64, 8, 24)).astype("float32")
+    interface = interface_of(model)
+    path = tmp_path / "model.tflite"
+    file = CONVERTERS["tflite"].convert(
+        model, interface, recipe_for("int16x8"), path, samples={"x": data}
+    )
+    runner = open_runner(path, "tflite", file.inputs, file.outputs)
+    for name, (_, scale) in STEEP.items():
+        other = data[:8] * np.float32(scale)
+        expected, actual = model.predict(other, verbose=0)[name], runner.run({"x": other})[name]
+        assert metrics.snr_db(expected, actual) > 40, name
