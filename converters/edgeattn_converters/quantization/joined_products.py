@@ -49,23 +49,19 @@ class _Layer:
         return [int(step.product.inputs[0]) for step in self.steps if step.product is not None]
 
 
-def has_separate_products(file: TFLiteFile) -> bool:
-    """Whether a float32 file has unrolled steps whose products can be joined."""
-    return any(True for _ in _layers(file))
-
-
 def join_step_products(
     file: TFLiteFile, ranges: Ranges, is_joined: Callable[[Array], bool]
-) -> Ranges:
+) -> tuple[Ranges, int]:
     """Join the products of float32 steps in the main graph, in place; returns the ranges with those
-    of new tensors.
+    of new tensors, and the number of joined layers.
 
     ``ranges`` are those of ``file``, whose tensors keep their indices. Inputs of a layer are scaled
     to the range of its states, and all states get one range, with the values that need their scale.
     No range gets narrower. Layers are left alone if a range is unknown, or unless ``is_joined`` is
     true of their weights and recurrent weights.
     """
-    joined = dict(ranges)
+    joined, count = dict(ranges), 0
+    _slice_weights(file, joined)
     for layer in list(_layers(file)):
         source = int(layer.inputs[0].inputs[0])
         is_known = source in joined and joined.keys() >= set(layer.states)
@@ -78,7 +74,95 @@ def join_step_products(
             common = (-state, state)
             joined.update(dict.fromkeys(group, common))
             _join(file, layer, joined, float(np.float32(state / inputs)), common)
-    return joined
+            count += 1
+    return joined, count
+
+
+def _slice_weights(file: TFLiteFile, ranges: Ranges) -> None:
+    """Multiply by slices of the weights instead of slicing products of all steps, in place.
+
+    The products of a GRU's gates can then be joined, without that of its candidate.
+    """
+    graph = file.main
+    readers: dict[int, list[Any]] = {int(i): [None] for i in graph.outputs}
+    for item in graph.operators:
+        for index in set(map(int, item.inputs)):
+            readers.setdefault(index, []).append(item)
+    replaced: dict[int, list[Any]] = {}
+    for product in graph.operators:
+        weights = _weights_of(file, product)
+        reshape = readers.get(int(product.outputs[0]), [None])[0]
+        if weights is None or file.kind(product) != "FULLY_CONNECTED":
+            continue
+        if reshape is None or file.kind(reshape) != "RESHAPE":
+            continue
+        slices = readers.get(int(reshape.outputs[0]), [None])
+        shapes = [list(graph.tensors[int(item.outputs[0])].shape) for item in (product, reshape)]
+        is_only = len(readers[int(product.outputs[0])]) == 1
+        if not is_only or any(shape[-1] != len(weights) for shape in shapes):
+            continue
+        begins = [begin for item in slices if (begin := _begin_of_slice(file, item)) is not None]
+        terms = [int(i) for i in product.inputs[2:] if int(i) >= 0]
+        constants = [file.constant(graph.tensors[i]) for i in terms]
+        bias = [value for value in constants if value is not None]
+        if len(begins) < len(slices) or len(bias) < len(terms):
+            continue
+        replaced[id(product)] = replaced[id(reshape)] = []
+        for number, (item, begin) in enumerate(zip(slices, begins, strict=True)):
+            output = int(item.outputs[0])
+            shape = list(map(int, graph.tensors[output].shape))
+            rows = slice(begin, begin + shape[-1])
+            name = f"{file.name(graph.tensors[int(product.outputs[0])])}/{number}"
+            indices = [
+                file.add_constant(graph, value[rows], f"{name}/constant_{k}")
+                for k, value in enumerate([weights, *bias])
+            ]
+            part = file.add_tensor(graph, name, "FLOAT32", [*shapes[0][:-1], shape[-1]])
+            if output in ranges:
+                ranges[part] = ranges[output]
+            of_part = file.new_operator(
+                "FULLY_CONNECTED",
+                [int(product.inputs[0]), *indices, *([] if bias else [-1])],
+                [part],
+            )
+            of_part.builtinOptionsType = product.builtinOptionsType
+            of_part.builtinOptions = product.builtinOptions
+            sizes = file.add_constant(graph, np.array(shape, np.int32), f"{name}/sizes")
+            moved = file.new_operator("RESHAPE", [part, sizes], [output])
+            replaced[id(item)] = [of_part, moved]
+    graph.operators = [new for item in graph.operators for new in replaced.get(id(item), [item])]
+
+
+def _begin_of_slice(file: TFLiteFile, operator: Any) -> int | None:
+    """Where a slice of the last axis begins; None if the operator is not such a slice."""
+    if operator is None or file.kind(operator) != "STRIDED_SLICE":
+        return None
+    tensors, options = file.main.tensors, operator.builtinOptions
+    before, after = (
+        list(map(int, tensors[int(index)].shape))
+        for index in (operator.inputs[0], operator.outputs[0])
+    )
+    begin, _, strides = (file.constant(tensors[int(i)]) for i in operator.inputs[1:])
+    if begin is None or strides is None or (strides != 1).any():
+        return None
+    if options.ellipsisMask or options.newAxisMask or options.shrinkAxisMask:
+        return None
+    if len(before) != len(after) or before[:-1] != after[:-1]:
+        return None
+    axis = len(before) - 1
+    return 0 if options.beginMask >> axis & 1 else int(begin[axis]) % before[axis]
+
+
+def _weights_of(file: TFLiteFile, operator: Any) -> Array | None:
+    """The constant (outputs, inputs) of a product of float32 values without activation."""
+    kind = file.kind(operator)
+    if kind == "BATCH_MATMUL":
+        options = operator.builtinOptions
+        value = file.constant(file.main.tensors[int(operator.inputs[1])])
+        is_plain = value is not None and value.ndim == 2 and options.adjY and not options.adjX
+        return value if is_plain else None
+    is_product = kind == "FULLY_CONNECTED" and not _activation(operator)
+    return file.constant(file.main.tensors[int(operator.inputs[1])]) if is_product else None
 
 
 def _layers(file: TFLiteFile) -> Iterator[_Layer]:
@@ -96,17 +180,13 @@ def _layers(file: TFLiteFile) -> Iterator[_Layer]:
     def shape(index: Any) -> list[int]:
         return [int(axis) for axis in graph.tensors[int(index)].shape]
 
-    def weights_of(item: Any) -> Array | None:
-        plain = file.kind(item) == "FULLY_CONNECTED" and not _activation(item)
-        return file.constant(graph.tensors[int(item.inputs[1])]) if plain else None
-
     def step_of(part: int) -> _Step:
         total = only_reader(part)
         if total is None or file.kind(total) != "ADD" or _activation(total):
             return _Step(part)
         other = next((int(i) for i in total.inputs if int(i) != part), part)
         product = makers.get(other)
-        value = None if product is None else weights_of(product)
+        value = None if product is None else _weights_of(file, product)
         if product is None or value is None or only_reader(other) is not total:
             return _Step(part)
         has_bias = any(int(i) >= 0 for i in product.inputs[2:])
@@ -123,7 +203,7 @@ def _layers(file: TFLiteFile) -> Iterator[_Layer]:
             if index not in makers or only_reader(index) is None:
                 break
             inputs.insert(0, makers[index])
-        weights = weights_of(inputs[0])
+        weights = _weights_of(file, inputs[0])
         if weights is None or shape(unpack.outputs[0]) != [1, len(weights)]:  # of several samples
             continue
         if math.prod(shape(inputs[0].inputs[0])) != len(unpack.outputs) * weights.shape[1]:

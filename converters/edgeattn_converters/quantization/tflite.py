@@ -34,10 +34,7 @@ from edgeattn_converters.quantization.instructions import (
     float_products,
 )
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
-from edgeattn_converters.quantization.joined_products import (
-    has_separate_products,
-    join_step_products,
-)
+from edgeattn_converters.quantization.joined_products import join_step_products
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
@@ -138,8 +135,9 @@ class TFLiteQuantizer(Quantizer):
         file.strip()
         return self.model(file.pack(), candidate)
 
-    def _join(self, file: TFLiteFile, candidate: Candidate) -> Ranges:
-        """Join the products of steps whose weights have the precision of the scheme, in place."""
+    def _join(self, file: TFLiteFile, candidate: Candidate) -> tuple[Ranges, int]:
+        """Join the products of steps whose weights have the precision of the scheme, in place; see
+        :func:`join_step_products`."""
         precision_of = self.precision_of(candidate)
         return join_step_products(file, self._ranges, lambda value: precision_of(value) == "int8")
 
@@ -231,7 +229,7 @@ class TFLiteQuantizer(Quantizer):
             return model
         if self.recipe.activations != "int8" or candidate.recurrence or candidate.upstream:
             return model
-        if not has_separate_products(TFLiteFile(self.content)):
+        if not self._join(TFLiteFile(self.content), candidate)[1]:
             return model
         scheme = self.recipe.scheme
         try:
@@ -247,7 +245,7 @@ class TFLiteQuantizer(Quantizer):
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
         file, ranges = TFLiteFile(self.content), self._ranges
         if candidate.joined:
-            ranges = self._join(file, candidate)
+            ranges, _ = self._join(file, candidate)
         float_names = self._float_names(file, candidate)
         if self.recipe.activations == "int16":
             Int16Pass(file, self._ranges, float_names, self._per_channel_dense).run()
