@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.graphs.tflite_file import IDENTIFIER, TFLiteFile
+from edgeattn.first_bytes import TFLITE
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
 ACTIVATION_SCALES = {"INT8": 0.05, "INT16": 1e-3}
 FIXED_SCALES = {
@@ -50,7 +51,7 @@ class Graph:
         import flatbuffers
 
         builder = flatbuffers.Builder(256)
-        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+        builder.Finish(model.Pack(builder), file_identifier=TFLITE)
         self.file = TFLiteFile(bytes(builder.Output()))
         for name in ("tensors", "operators", "inputs", "outputs"):
             if getattr(self.file.main, name) is None:
