@@ -15,6 +15,7 @@ _FLOATS = (1, 10, 11)  # float32, float16, float64
 def operation_handlers() -> dict[str, Any]:
     """Those of TensorFlow operations without an ONNX operator of the same name."""
     functions = {
+        "ConcatV2": _concat,
         "Erfc": _erfc,
         "Expm1": _expm1,
         "FloorDiv": _floor_div,
@@ -22,6 +23,22 @@ def operation_handlers() -> dict[str, Any]:
         "SelectV2": _select,
     }
     return {name: (function, []) for name, function in functions.items()}
+
+
+def _concat(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """tf2onnx needs to know the rank of a part if the axis is negative, and does not know it for
+    the last step of a loop, which has no shape. ONNX counts from the end, too."""
+    axis = int(node.inputs[-1].get_tensor_value())
+    parts = node.inputs[:-1]
+    is_empty = [
+        part.is_const() and part.get_tensor_value(as_list=False).size == 0 for part in parts
+    ]
+    inputs, target = _removed(ctx, node)
+    kept = [item for item, empty in zip(inputs[:-1], is_empty, strict=True) if not empty]
+    shape = next(filter(None, map(ctx.get_shape, kept)), None)
+    if axis < 0 and shape is not None:
+        axis += len(shape)
+    ctx.make_node("Concat", kept or inputs[:1], attr={"axis": axis}, **target)
 
 
 def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
