@@ -12,6 +12,8 @@ TARGET = 0.5
 # float16 weights take twice the size of int8, so they are for models that nothing else brings below
 # this ratio.
 SUFFICIENT = 0.8
+# The price of more precise weights, by the layers that have them.
+SHARES = {"": 0, "recurrent": 1, "all": 2}
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Candidate:
     :mod:`.joined_products`. ``float16`` selects weights upstream of attention that become
     float16: ``""``, ``"recurrent"`` ones or ``"all"``.
     ``float_activations`` is for a scheme of int8 weights: no activation is scaled to int8.
+    ``halves`` selects products upstream of attention in integer files whose weights are the sum of
+    two int8 values: ``""``, those of ``"recurrent"`` layers or ``"all"``.
     """
 
     attention: bool = False
@@ -37,10 +41,11 @@ class Candidate:
     upstream: bool = False
     float16: str = ""
     float_activations: bool = False
+    halves: str = ""
 
     @property
     def float_parts(self) -> int:
-        """How much stays float: the price that a better result is weighed against."""
+        """How much is more precise than requested: the price of a better result."""
         parts = (
             self.attention,
             self.recurrence,
@@ -49,7 +54,7 @@ class Candidate:
             self.upstream,
             self.float_activations,
         )
-        return sum(parts) + {"": 0, "recurrent": 1, "all": 2}[self.float16]
+        return sum(parts) + sum(SHARES[share] for share in (self.float16, self.halves))
 
 
 DEFAULT = Candidate()

@@ -5,7 +5,8 @@ the operators that LiteRT has in int16: operators that only move or select value
 conversions between two integer types replace those by way of float32.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,22 @@ TRUTH_SCALE = 1.0
 class IntegerPass(Int16Pass):
     """Turns the float32 operators of the main graph to int16, in place, by :meth:`run`."""
 
-    def __init__(self, file: TFLiteFile, ranges: Ranges, cells: Mapping[str, float]) -> None:
-        """``cells`` are the largest magnitudes of the cells of fused LSTMs, by their outputs."""
+    def __init__(
+        self,
+        file: TFLiteFile,
+        ranges: Ranges,
+        cells: Mapping[str, float],
+        in_halves: Collection[str] = (),
+    ) -> None:
+        """``cells`` are the largest magnitudes of the cells of fused LSTMs, by their outputs.
+
+        ``in_halves`` are the names of outputs of products whose weights are the sum of two int8
+        values.
+        """
         super().__init__(file, ranges, set(), per_channel_dense=True)
         self._cells = cells
+        self._in_halves = in_halves
+        self._low_halves: dict[int, tuple[int, Array] | None] = {}
         self._ranges = _joined_ranges(file, ranges)
 
     def run(self) -> None:
@@ -136,7 +149,9 @@ class IntegerPass(Int16Pass):
             return self._compare(operator, kind), []
         if kind in JOINING:
             return self._join(operator, positions(self._file, operator)), []
-        return self._with_own_scale(operator, kind), []
+        weights = self._split_weights(operator, kind)
+        before = self._with_own_scale(operator, kind)
+        return before, [] if weights is None else self._low_product(operator, weights)
 
     def _with_own_scale(self, operator: Any, kind: str) -> list[Any]:
         """As for LiteRT, with the operators that it has no int16 kernels for."""
@@ -149,6 +164,69 @@ class IntegerPass(Int16Pass):
         source = inputs[positions(file, operator)[0]] if kind in MOVING else None
         self._connect(operator, inputs, source)
         return conversions
+
+    def _split_weights(self, operator: Any, kind: str) -> int | None:
+        """The float32 weights of a product that become two int8 values each; otherwise None."""
+        name = self._file.name(self._graph.tensors[int(operator.outputs[0])])
+        return int(operator.inputs[1]) if kind in CHANNELS and name in self._in_halves else None
+
+    def _low_product(self, operator: Any, weights: int) -> list[Any]:
+        """Add the product with what int8 weights are rounded by, again in int8.
+
+        ``operator`` is the product of the rounded ``weights``, whose result becomes a sum. Weights
+        have errors of 1/508 of a step then.
+        """
+        half = self._low_half(weights, CHANNELS[self._file.kind(operator)])
+        if half is None:
+            return []
+        index, sums = half
+        x, output = int(operator.inputs[0]), int(operator.outputs[0])
+        # The largest result that any inputs can have, so that nothing is clipped.
+        scales = np.array([sums.max() * self._scale(x)], np.float32)
+        name, low = self._file.name(self._graph.tensors[output]), copy(operator)
+        parts = [
+            self._file.add_tensor(
+                self._graph,
+                f"{name}/{part}",
+                "INT16",
+                self._graph.tensors[output].shape,
+                quantization=self._file.quantization(scale),
+            )
+            for part, scale in (
+                ("high", np.array([self._scale(output)], np.float32)),
+                ("low", scales),
+            )
+        ]
+        total = self._file.new_operator("ADD", parts, [output])
+        total.builtinOptionsType = self._file.schema.BuiltinOptions.AddOptions
+        total.builtinOptions = self._file.schema.AddOptionsT()
+        total.builtinOptions.potScaleInt16 = False
+        activation = operator.builtinOptions.fusedActivationFunction
+        total.builtinOptions.fusedActivationFunction = activation
+        operator.builtinOptions = copy(operator.builtinOptions)
+        operator.builtinOptions.fusedActivationFunction = (
+            self._file.schema.ActivationFunctionType.NONE
+        )
+        low.builtinOptions = operator.builtinOptions
+        operator.outputs, low.outputs = [parts[0]], [parts[1]]
+        low.inputs = [x, index, *(-1 for _ in operator.inputs[2:])]
+        return [low, total]
+
+    def _low_half(self, weights: int, axis: int) -> tuple[int, Array] | None:
+        """The tensor of the low half of weights, and the sum of its magnitudes by channel; None if
+        the high half is exact."""
+        if weights not in self._low_halves:
+            value = self._file.constant(self._graph.tensors[weights])
+            assert value is not None
+            integers, scale = quantize_symmetric(value, axis)
+            shape = [-1 if k == axis else 1 for k in range(value.ndim)]
+            rest = value - integers * scale.reshape(shape)
+            others = tuple(k for k in range(value.ndim) if k != axis)
+            low, scales = quantize_symmetric(rest, axis)
+            half = self._add_tensor(weights, "INT8", scales, low, axis) if low.any() else None
+            sums = np.abs(rest).sum(axis=others)
+            self._low_halves[weights] = None if half is None else (half, sums)
+        return self._low_halves[weights]
 
     def _integer(self, index: int) -> tuple[int, list[Any]]:
         """The int16 counterpart of a float tensor, and the conversion that it needs, if any."""

@@ -41,6 +41,7 @@ from edgeattn_converters.quantization.ranges import (
 from edgeattn_converters.quantization.selection import (
     SELECTION_SAMPLES,
     limit_ratio,
+    missed_limits,
     split_samples,
 )
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
@@ -53,6 +54,12 @@ PARTS = {
     "projections": "projections of attention",
     "recurrence": "recurrent steps",
     "upstream": "all operators that attention depends on",
+}
+# The weights that are sums of two int8 values, for notes.
+HALVES = {
+    "": "",
+    "recurrent": "the recurrent weights that attention depends on",
+    "all": "the weights that attention depends on",
 }
 
 
@@ -107,7 +114,7 @@ class MicroQuantizer(TFLiteQuantizer):
     def _stages(self) -> Iterable[Stage]:
         """Candidates by the operators that are int16 in an ``int8`` file."""
         if self._one_width:
-            return (Stage((Candidate(),)),)
+            return (Stage((Candidate(),)), *self._stages_of_halves())
         wide = {"int8": (False,), "int16": (True,)}.get(
             self.options.attention_precision, (False, True)
         )
@@ -124,13 +131,30 @@ class MicroQuantizer(TFLiteQuantizer):
             Stage((Candidate(attention=True, upstream=True),), TARGET),
         )
 
+    def _stages_of_halves(self) -> Iterable[Stage]:
+        """More precise weights for sharp attention, in place of the float16 of other runtimes.
+
+        Fused LSTMs have none, so that they are left to :func:`.formats.tflite.convert`.
+        """
+        if self.recipe.activations != "int16" or not self.has_attention or self._cells:
+            return ()
+        kinds = ("recurrent", "all") if self.has_steps else ("all",)
+        return [Stage((Candidate(halves=kind),), TARGET) for kind in kinds]
+
+    def _in_halves(self, file: TFLiteFile, candidate: Candidate) -> set[str]:
+        """The names of the products whose weights are in two halves."""
+        names = self.upstream[0] if candidate.halves else set[str]()
+        if candidate.halves == "recurrent":
+            names = names & recurrent_operators(file, self.io.recurrent)
+        return names
+
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
         file, ranges = TFLiteFile(self.content), self._ranges
         if self.recipe.activations == "int8":
             file = self._use_int8(file, ranges, self._float_names(file, candidate))
             ranges = with_dequantized(file, ranges_by_name(self.content, self._ranges, file))
         if self.recipe.activations == "int16" or not self._one_width:
-            IntegerPass(file, ranges, self._cells).run()
+            IntegerPass(file, ranges, self._cells, self._in_halves(file, candidate)).run()
             share_quantized_inputs(file)
         inputs, outputs = self.io.inputs, self.io.outputs
         file.set_signature(inputs, outputs)
@@ -148,20 +172,32 @@ class MicroQuantizer(TFLiteQuantizer):
     def _ratio(self, model: QuantizedModel, samples: Tensors) -> float:
         """The largest ratio of an error to its limit for int8 weights, on some samples.
 
-        Raises :class:`SchemeError` unless sequences give the same bits in another order.
+        A model that the verdict on the reference would reject has the factor by which it misses a
+        limit. Raises :class:`SchemeError` unless sequences give the same bits in another order.
         """
         rows = {name: array[:SELECTION_SAMPLES] for name, array in samples.items()}
+        reference = None if self.samples is None else self.samples.reference
         opener = model_opener(self.content, self.io, runtime=MICRO)
         with opener(None) as run:
             expected = run(rows)
+            wanted = {} if reference is None else run(reference)
         with opener(model, as_deployed=True) as run:
+            answers = {} if reference is None else run(reference)
             forward = run(rows)
             backward = run({name: array[::-1] for name, array in rows.items()})
         if any(not np.array_equal(forward[name], backward[name][::-1]) for name in forward):
             raise SchemeError("The state of a fused LSTM is not cleared between sequences.")
-        return limit_ratio(expected, forward, self.io, "int8")
+        ratio = limit_ratio(expected, forward, self.io, "int8")
+        if self.samples is None or reference is None:
+            return ratio
+        scheme, ordinary = self.recipe.scheme, self.samples.ordinary
+        return max(ratio, missed_limits(wanted, answers, ordinary, self.io, scheme))
 
 
 def _wide_parts(candidate: Candidate) -> tuple[str, ...]:
     names = [text for name, text in PARTS.items() if getattr(candidate, name)]
-    return (f"in int16: {', '.join(names)}",) if names else ()
+    halves = HALVES[candidate.halves]
+    return (
+        *((f"in int16: {', '.join(names)}",) if names else ()),
+        *((f"two int8 values for each of {halves}",) if halves else ()),
+    )

@@ -17,6 +17,7 @@ from edgeattn.metrics.limits import LIMITS
 from edgeattn.metrics.pairwise import max_abs_error, snr_db
 from edgeattn.runners import open_runner
 from edgeattn.schemes import MICRO
+from edgeattn.tensors import TensorSpec
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import integer_lstm
 from edgeattn_converters.quantization.float_only import float_only_operators
@@ -25,6 +26,7 @@ from edgeattn_converters.quantization.integer_only import (
     float_operators,
     require_no_floats,
 )
+from edgeattn_converters.quantization.integer_pass import IntegerPass
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 
@@ -334,6 +336,59 @@ def test_rewritten_operators_compute_the_same(
     assert gone not in kinds
     want = outputs(content, x).astype(np.float64)
     np.testing.assert_allclose(outputs(rewritten, x).astype(np.float64), want, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("activation", ["NONE", "RELU"])
+def test_weights_in_two_halves(activation: str, tmp_path: Path) -> None:
+    """The sum of two int8 values for each weight is closer to float32 than one, by a factor that
+    only int16 activations limit."""
+    import tensorflow as tf
+
+    generator = np.random.default_rng(11)
+    weights = generator.normal(0, 1, (16, 24)).astype("float32")
+    weights[0] *= 50  # so that a single step is coarse for the others
+    bias = generator.normal(0, 1, 24).astype("float32")
+    x = generator.normal(0, 1, (40, 1, 16)).astype("float32")
+
+    def dense(row: Any) -> Any:
+        total = tf.matmul(row, weights) + bias
+        return tf.nn.relu(total) if activation == "RELU" else total
+
+    content = tflite_of(dense, (1, 16))
+    file = TFLiteFile(content)
+    (product,) = file.main.operators
+    used = str(product.builtinOptions.fusedActivationFunction)
+    assert used == str(getattr(file.schema.ActivationFunctionType, activation))
+    want = x @ weights + bias
+    want = np.maximum(want, 0) if activation == "RELU" else want
+    errors = [
+        max_abs_error(want[:, 0], in_micro(content, x[:, 0], want, halves, tmp_path))
+        for halves in (False, True)
+    ]
+    # int16 activations have steps of 2 * 150 / 32767, and three results are rounded.
+    assert errors[1] < 0.03 < 0.2 < errors[0]
+
+
+def in_micro(
+    content: bytes, x: np.ndarray, results: np.ndarray, halves: bool, folder: Path
+) -> np.ndarray:
+    """Outputs in Lite Micro, of integer products whose weights are one int8 value or two."""
+    file = TFLiteFile(content)
+    source, result = int(file.main.inputs[0]), int(file.main.outputs[0])
+    ranges = {
+        index: (float(array.min()), float(array.max()))
+        for index, array in ((source, x), (result, results))
+    }
+    names = {file.name(file.main.tensors[result])} if halves else set()
+    IntegerPass(file, ranges, {}, names).run()
+    specs = [
+        TensorSpec(file.name(file.main.tensors[index]), (1, size), "float32")
+        for index, size in ((source, 16), (result, 24))
+    ]
+    path = folder / f"{halves}.tflite"
+    path.write_bytes(file.pack())
+    runner = open_runner(path, "tflite", (specs[0],), (specs[1],), runtime=MICRO)
+    return np.asarray(runner.run({specs[0].name: x})[specs[1].name])
 
 
 def test_consecutive_sequences_are_independent(lstm: Conversions) -> None:
