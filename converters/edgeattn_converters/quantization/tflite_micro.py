@@ -122,14 +122,13 @@ class MicroQuantizer(TFLiteQuantizer):
         # from those of the calibration.
         is_wide = self.has_attention and self.options.attention_precision != "int8"
         candidates = [
-            Candidate(attention=is_wide, recurrence=recurrence)
+            Candidate(attention=is_wide, projections=is_wide, recurrence=recurrence)
             for recurrence in ((False, True) if self.has_steps else (False,))
         ]
         if not is_wide:
             return (Stage(tuple(candidates)),)
-        projections = Candidate(attention=True, recurrence=self.has_steps, projections=True)
         return (
-            Stage((*candidates, projections)),
+            Stage(tuple(candidates)),
             Stage((Candidate(attention=True, upstream=True),), TARGET),
         )
 
