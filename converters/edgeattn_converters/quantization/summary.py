@@ -126,12 +126,24 @@ def require_scheme(
             f"values by dtype: {_listed(Counter(summary.large_weights))}.",
             hint=FALLBACK_HINT,
         )
-    if recipe.activations not in (FLOAT32, *summary.operators):
+    if recipe.activations != FLOAT32 and not _computes_in(summary, recipe):
         raise SchemeError(
             f"{recipe.scheme} was not achieved: no operator computes in {recipe.activations}. "
             f"{_why_float(summary)}",
             hint=FALLBACK_HINT,
         )
+
+
+def _computes_in(summary: SchemeSummary, recipe: Recipe) -> bool:
+    """Whether operators compute with the activations of ``recipe``.
+
+    To move integers is not to compute with them, if others compute in float32 with float32 weights.
+    """
+    integers = summary.operators.get(recipe.activations, {})
+    if not MOVING.issuperset(integers) or summary.weights.get(recipe.weights):
+        return bool(integers)
+    computes_in_float = summary.recurrent or not MOVING.issuperset(_float_operators(summary))
+    return bool(integers) and not computes_in_float
 
 
 def _why_float(summary: SchemeSummary) -> str:
