@@ -20,6 +20,8 @@ from edgeattn_converters.quantization.tflite_int8 import FIXED_SCALES
 # little, 7 bits for the functions between layers.
 MIN_LEVELS, MIN_LEVELS_ONCE = 32, 128
 BETWEEN_LAYERS = {"TANH", "LOGISTIC"}
+# A scale that is smaller than that of the range by more than rounding clips values.
+CLIPPING = 1.01
 # Operators that read integers of any scale.
 _READERS = {"FULLY_CONNECTED", "MUL", "ADD", "SUB", "BATCH_MATMUL"}
 
@@ -51,24 +53,31 @@ def coarse_operators(file: TFLiteFile, ranges: Ranges, steps: set[str]) -> set[s
 
 
 def use_measured_scales(file: TFLiteFile, ranges: Ranges) -> None:
-    """Give the integers of float32 results of activation functions the scale of their range.
+    """Give the integers of float32 results the scale of their range, in place.
 
-    ``file`` is changed in place. A result that also goes where scales must be equal keeps its own.
+    The quantizer gives those of activation functions the fixed scale of their integer kernels, and
+    those that a float32 operator moves to an integer one the scale of the latter's result, which
+    clips values. A result that also goes where scales must be equal keeps its own.
     """
     graph = file.main
-    floats = {
-        int(operator.outputs[0])
+    makers = {
+        int(operator.outputs[0]): file.kind(operator)
         for operator in graph.operators
-        if file.kind(operator) in FIXED_SCALES
-        and file.dtype(graph.tensors[int(operator.outputs[0])]) == "FLOAT32"
-    } & ranges.keys()
+        if file.dtype(graph.tensors[int(operator.outputs[0])]) == "FLOAT32"
+    }
     for operator in graph.operators:
-        if file.kind(operator) != "QUANTIZE" or int(operator.inputs[0]) not in floats:
+        source = int(operator.inputs[0]) if len(operator.inputs) else -1
+        if file.kind(operator) != "QUANTIZE" or source not in makers.keys() & ranges.keys():
             continue
         index = int(operator.outputs[0])
+        if file.dtype(graph.tensors[index]) != "INT8":
+            continue
+        scale, zero_point = affine_parameters(*ranges[source], "int8")
+        given = float(graph.tensors[index].quantization.scale[0])
+        if makers[source] not in FIXED_SCALES and scale < CLIPPING * given:
+            continue
         readers = [item for item in graph.operators if index in map(int, item.inputs)]
-        if file.dtype(graph.tensors[index]) == "INT8" and _take_any_scale(file, readers):
-            scale, zero_point = affine_parameters(*ranges[int(operator.inputs[0])], "int8")
+        if _take_any_scale(file, readers):
             graph.tensors[index].quantization = file.quantization(
                 np.array([scale], np.float32), zero_point
             )
