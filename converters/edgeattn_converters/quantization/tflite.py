@@ -37,6 +37,7 @@ from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.joined_products import join_step_products
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
+from edgeattn_converters.quantization.lookup_ranges import with_table_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
 from edgeattn_converters.quantization.mask_fills import limit_fills, mask_operators
 from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
@@ -164,13 +165,15 @@ class TFLiteQuantizer(Quantizer):
         names = [spec.name for spec in self.io.inputs]
         loops = LoopRanges(self.content)
         ranges, notes = measure_ranges(file, self.content, measured, names, loops.add)
+        ranges = with_table_ranges(file, file.main, ranges)
         self._ranges = self.widened(file, ranges)
         if self.recipe.activations == "int8":
             self._shared = self.widened(file, share_step_ranges(file, ranges, self.io.recurrent))
         if self.recipe.activations == "int8" and self._per_channel_dense:
             self._loops = {
-                number: with_least_ranges(file, file.model.subgraphs[number], inner)
+                number: with_least_ranges(file, graph, with_table_ranges(file, graph, inner))
                 for number, inner in loops.ranges.items()
+                for graph in [file.model.subgraphs[number]]
             }
         self.has_steps = bool(self._loops or recurrent_operators(file, self.io.recurrent))
         return notes

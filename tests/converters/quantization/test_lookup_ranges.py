@@ -1,0 +1,55 @@
+"""Words that calibration samples do not contain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from edgeattn.metrics.pairwise import snr_db
+from edgeattn.runners import open_runner
+from edgeattn_converters.formats import tflite
+from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
+
+WORDS, STEPS, COMMON = 12, 6, 9
+
+
+def averaged(words):
+    return layers.GlobalAveragePooling1D()(layers.Embedding(WORDS, 5)(words))
+
+
+def steps(words):
+    return layers.LSTM(4)(layers.Embedding(WORDS, 5, mask_zero=True)(words))
+
+
+def beside_positions(words):
+    embedded = layers.Embedding(WORDS, 5)(words)
+    both = layers.Concatenate()([embedded, layers.Dense(3)(embedded)])
+    return layers.Dense(4)(layers.Flatten()(both))
+
+
+@pytest.mark.parametrize(("build", "least"), [(averaged, 20), (steps, 41), (beside_positions, 18)])
+def test_rare_words_are_not_clipped(build, least: float, tmp_path: Path) -> None:
+    """The rows of rare words are twice as large as those that are calibrated on."""
+    inputs = keras.Input((STEPS,), name="x")
+    model = keras.Model(inputs, layers.Dense(3, name="y")(build(inputs)))
+    generator = np.random.default_rng(7)
+    for variable in model.variables:
+        variable.assign(generator.normal(scale=0.5, size=variable.shape))
+    (table,) = [item for item in model.variables if item.path.endswith("embeddings")]
+    rows = np.clip(generator.normal(size=table.shape), -1, 1)
+    table.assign(np.where(np.arange(WORDS)[:, None] < COMMON, rows, 2 * rows))
+    common = generator.integers(1, COMMON, (64, STEPS)).astype("float32")
+    rare = common.copy()
+    rare[:, 2] = generator.integers(COMMON, WORDS, 64)
+    path = tmp_path / "m.tflite"
+    file = tflite.convert(
+        model, interface_of(model), recipe_for("int8"), path, samples={"x": common}
+    )
+    runner = open_runner(path, "tflite", file.inputs, file.outputs)
+    expected, actual = model.predict(rare, verbose=0), runner.run({"x": rare})["y"]
+    assert snr_db(expected, actual) > least
