@@ -24,6 +24,7 @@ from edgeattn_converters.quantization.float_operators import recurrent_operators
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.integer_only import float_operators
 from edgeattn_converters.quantization.integer_pass import IntegerPass
+from edgeattn_converters.quantization.lookup_ranges import with_table_ranges
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
@@ -89,6 +90,7 @@ class MicroQuantizer(TFLiteQuantizer):
         self.has_steps = bool(recurrent_operators(file, self.io.recurrent))
         names = [spec.name for spec in self.io.inputs]
         ranges, notes = measure_ranges(file, self.content, measured, names)
+        ranges = with_table_ranges(file, file.main, ranges)
         shared = share_step_ranges(file, ranges, self.io.recurrent)
         self._ranges = self.widened(file, shared)
         self._cells = measure_cells(file, self.content, measured, names)

@@ -12,6 +12,7 @@ from keras import layers
 from edgeattn.metrics.pairwise import snr_db
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import tflite
+from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -32,10 +33,21 @@ def beside_positions(words):
     return layers.Dense(4)(layers.Flatten()(both))
 
 
-@pytest.mark.parametrize(("build", "least"), [(averaged, 20), (steps, 41), (beside_positions, 18)])
-def test_rare_words_are_not_clipped(build, least: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("build", "least", "integer_only"),
+    [
+        (averaged, 20, False),
+        (averaged, 20, True),
+        (steps, 41, False),
+        (beside_positions, 18, False),
+        (beside_positions, 18, True),
+    ],
+)
+def test_rare_words_are_not_clipped(
+    build, least: float, integer_only: bool, tmp_path: Path
+) -> None:
     """The rows of rare words are twice as large as those that are calibrated on."""
-    inputs = keras.Input((STEPS,), name="x")
+    inputs = keras.Input((STEPS,), name="x", dtype="int32")
     model = keras.Model(inputs, layers.Dense(3, name="y")(build(inputs)))
     generator = np.random.default_rng(7)
     for variable in model.variables:
@@ -43,12 +55,17 @@ def test_rare_words_are_not_clipped(build, least: float, tmp_path: Path) -> None
     (table,) = [item for item in model.variables if item.path.endswith("embeddings")]
     rows = np.clip(generator.normal(size=table.shape), -1, 1)
     table.assign(np.where(np.arange(WORDS)[:, None] < COMMON, rows, 2 * rows))
-    common = generator.integers(1, COMMON, (64, STEPS)).astype("float32")
+    common = generator.integers(1, COMMON, (64, STEPS)).astype("int32")
     rare = common.copy()
     rare[:, 2] = generator.integers(COMMON, WORDS, 64)
     path = tmp_path / "m.tflite"
     file = tflite.convert(
-        model, interface_of(model), recipe_for("int8"), path, samples={"x": common}
+        model,
+        interface_of(model),
+        recipe_for("int8"),
+        path,
+        quantization=QuantizationOptions(integer_only=integer_only),
+        samples={"x": common},
     )
     runner = open_runner(path, "tflite", file.inputs, file.outputs)
     expected, actual = model.predict(rare, verbose=0), runner.run({"x": rare})["y"]
