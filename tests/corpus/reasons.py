@@ -65,7 +65,4 @@ INEXACT_MODELS: Mapping[str, str] = {
     "reported/conditional random field": "Rounding of a score changes the best path.",
     "reported/temporal convolutions": "int8 weights alone, with float32 activations, have 33 dB of "
     "the required 40.",
-    "reported/text transformer": "38 dB of the required 40; int8 weights alone have 48.",
-    "reported/perceiver": "int8 weights alone, with float32 activations, have 39 dB of the "
-    "required 40.",
 }
