@@ -80,7 +80,9 @@ class GraphReader:
                 decoded = Constant(first.values.astype(np.float32), first.encoding)
             elif node.op_type == "Mul" and dtype in ("int8", "int4"):
                 scale = np.asarray(parameters[0])
-                decoded = Constant(first.values * scale, _constant_encoding(dtype, scale.shape))
+                # Scales with fewer axes than the weights are those of the last axes.
+                shape = (*[1] * (first.values.ndim - scale.ndim), *scale.shape)
+                decoded = Constant(first.values * scale, _constant_encoding(dtype, shape))
             elif node.op_type == "DequantizeLinear":
                 decoded = _dequantize(node, first, parameters)
             else:
