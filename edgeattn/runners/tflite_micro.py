@@ -18,7 +18,7 @@ from edgeattn.bundle.verified_file import read_file
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError, last_line
 from edgeattn.runners.batching import batches, join_batches
 from edgeattn.runners.external_buffers import refuse_external_buffers
-from edgeattn.runners.flatbuffer import FlatBuffer
+from edgeattn.runners.flatbuffer import FlatBuffer, Table
 from edgeattn.schemes import MICRO
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
@@ -122,9 +122,11 @@ def open_interpreter(content: bytes, arena: int) -> Any:
 
 def number_of_inputs(content: bytes) -> int:
     """The number of inputs of a model that the interpreter can load."""
-    return len(
-        next(FlatBuffer(content, first_bytes.TFLITE).root().tables(_GRAPHS)).numbers(_SIDES[0], "i")
-    )
+    return len(_main_graph(content).numbers(_SIDES[0], "i"))
+
+
+def _main_graph(content: bytes) -> Table:
+    return next(FlatBuffer(content, first_bytes.TFLITE).root().tables(_GRAPHS))
 
 
 def _checked_names(path: Path, content: bytes) -> tuple[list[str], list[str]]:
@@ -134,7 +136,7 @@ def _checked_names(path: Path, content: bytes) -> tuple[list[str], list[str]]:
     """
     try:
         refuse_external_buffers(path, content)
-        graph = next(FlatBuffer(content, first_bytes.TFLITE).root().tables(_GRAPHS))
+        graph = _main_graph(content)
         names = [tensor.text(_NAME) for tensor in graph.tables(_TENSORS)]
         inputs, outputs = ([names[i] for i in graph.numbers(side, "i")] for side in _SIDES)
     except (ValueError, IndexError, StopIteration) as error:

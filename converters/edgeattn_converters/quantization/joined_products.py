@@ -84,10 +84,7 @@ def _slice_weights(file: TFLiteFile, ranges: Ranges) -> None:
     The products of a GRU's gates can then be joined, without that of its candidate.
     """
     graph = file.main
-    readers: dict[int, list[Any]] = {int(i): [None] for i in graph.outputs}
-    for item in graph.operators:
-        for index in set(map(int, item.inputs)):
-            readers.setdefault(index, []).append(item)
+    readers = _readers(graph)
     replaced: dict[int, list[Any]] = {}
     for product in graph.operators:
         weights = _weights_of(file, product)
@@ -133,6 +130,15 @@ def _slice_weights(file: TFLiteFile, ranges: Ranges) -> None:
     graph.operators = [new for item in graph.operators for new in replaced.get(id(item), [item])]
 
 
+def _readers(graph: Any) -> dict[int, list[Any]]:
+    """The operators that read each tensor; None stands for the reader of an output."""
+    readers: dict[int, list[Any]] = {int(i): [None] for i in graph.outputs}
+    for item in graph.operators:
+        for index in set(map(int, item.inputs)):
+            readers.setdefault(index, []).append(item)
+    return readers
+
+
 def _begin_of_slice(file: TFLiteFile, operator: Any) -> int | None:
     """Where a slice of the last axis begins; None if the operator is not such a slice."""
     if operator is None or file.kind(operator) != "STRIDED_SLICE":
@@ -168,10 +174,7 @@ def _weights_of(file: TFLiteFile, operator: Any) -> Array | None:
 def _layers(file: TFLiteFile) -> Iterator[_Layer]:
     graph = file.main
     makers = {int(i): item for item in graph.operators for i in item.outputs}
-    readers: dict[int, list[Any]] = {int(i): [None] for i in graph.outputs}
-    for item in graph.operators:
-        for index in set(map(int, item.inputs)):
-            readers.setdefault(index, []).append(item)
+    readers = _readers(graph)
 
     def only_reader(index: int) -> Any:
         users = readers.get(index, [])
