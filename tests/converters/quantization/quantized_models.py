@@ -15,7 +15,11 @@ from edgeattn.layers import Attention
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import onnx, tflite
+from edgeattn_converters.formats.tflite_float import float_file
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
+from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
+from edgeattn_converters.quantization.quantized_model import ModelIO
+from edgeattn_converters.quantization.tflite import TFLiteQuantizer
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import Interface, interface_of
 
@@ -143,3 +147,20 @@ class Conversions:
 
 
 ConversionsOf = Callable[[str], Conversions]
+
+
+def calibrated_quantizer(
+    model: Any, interface: Any, samples: Tensors, lowering: str
+) -> TFLiteQuantizer:
+    """The int8 quantizer of a TFLite file, calibrated on all samples."""
+    traced, content = float_file(model, interface, True, lowering, 1)
+    io = ModelIO(
+        traced.inputs,
+        traced.outputs,
+        traced.attention,
+        recurrent=recurrent_layers(model),
+        layers=layer_weights(model),
+    )
+    quantizer = TFLiteQuantizer(content, io, recipe_for("int8"), QuantizationOptions())
+    quantizer.calibrate(samples, samples)
+    return quantizer

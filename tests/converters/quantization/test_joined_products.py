@@ -10,24 +10,19 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from quantized_models import filled
+from quantized_models import calibrated_quantizer, filled
 
 from edgeattn.metrics.pairwise import snr_db
-from edgeattn_converters.formats.tflite_float import float_file
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import DEFAULT, Stage
 from edgeattn_converters.quantization.joined_products import join_step_products
-from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
 from edgeattn_converters.quantization.quantized_model import (
-    ModelIO,
     QuantizationSamples,
     QuantizedModel,
     model_opener,
 )
 from edgeattn_converters.quantization.selection import within_target
 from edgeattn_converters.quantization.tflite import TFLiteQuantizer
-from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
 STEPS, FEATURES, UNITS, LOUD = 7, 6, 24, 5.0
@@ -52,21 +47,12 @@ def case(request: pytest.FixtureRequest) -> tuple[str, Any, TFLiteQuantizer, Any
     if request.param == "masked":
         for row, sample in enumerate(samples):
             sample[STEPS - row % 3 :] = 0
-    return request.param, model, _calibrated(model, samples), samples
-
-
-def _calibrated(model: Any, samples: Any) -> TFLiteQuantizer:
-    traced, content = float_file(model, interface_of(model), True, "unrolled", 1)
-    io = ModelIO(
-        traced.inputs,
-        traced.outputs,
-        traced.attention,
-        recurrent=recurrent_layers(model),
-        layers=layer_weights(model),
+    return (
+        request.param,
+        model,
+        calibrated_quantizer(model, interface_of(model), {"x": samples}, "unrolled"),
+        samples,
     )
-    quantizer = TFLiteQuantizer(content, io, recipe_for("int8"), QuantizationOptions())
-    quantizer.calibrate({"x": samples}, {"x": samples})
-    return quantizer
 
 
 def test_the_float_file_computes_the_same(case: Any) -> None:
@@ -137,7 +123,7 @@ def test_steps_are_joined_only_near_the_limits(loud: float, is_joined: bool) -> 
     samples = np.random.default_rng(3).normal(0, 1, (64, STEPS, FEATURES)).astype("float32")
     samples[:, :, 0] *= loud
     samples[:, :, 1] = -samples[:, :, 0]
-    quantizer = _calibrated(model, samples)
+    quantizer = calibrated_quantizer(model, interface_of(model), {"x": samples}, "unrolled")
     stages = (Stage((DEFAULT,)),)
     selected = quantizer.select(stages, quantizer.with_activations, {"x": samples})
     assert selected.candidate.joined == is_joined

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from quantized_models import ConversionsOf
+from quantized_models import ConversionsOf, calibrated_quantizer
 
 from edgeattn.metrics.pairwise import snr_db
-from edgeattn_converters.formats.tflite_float import float_file
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import Candidate
-from edgeattn_converters.quantization.layer_weights import layer_weights, recurrent_layers
-from edgeattn_converters.quantization.quantized_model import ModelIO, model_opener
+from edgeattn_converters.quantization.quantized_model import model_opener
 from edgeattn_converters.quantization.tflite import TFLiteQuantizer
-from edgeattn_converters.recipes import recipe_for
 
 UNITS, STEPS = 37, 19
 PRODUCTS_ONLY = Candidate(attention=True, recurrence=True, step_products=True)
@@ -24,18 +20,9 @@ PRODUCTS_ONLY = Candidate(attention=True, recurrence=True, step_products=True)
 def quantizer(request: pytest.FixtureRequest, conversions_of: ConversionsOf) -> TFLiteQuantizer:
     """An LSTM of 19 steps with attention, calibrated."""
     conversions = conversions_of("lstm")
-    model, interface = conversions.model, conversions.interface
-    traced, content = float_file(model, interface, True, request.param, 1)
-    io = ModelIO(
-        traced.inputs,
-        traced.outputs,
-        traced.attention,
-        recurrent=recurrent_layers(model),
-        layers=layer_weights(model),
+    return calibrated_quantizer(
+        conversions.model, conversions.interface, conversions.samples, request.param
     )
-    quantizer = TFLiteQuantizer(content, io, recipe_for("int8"), QuantizationOptions())
-    quantizer.calibrate(conversions.samples, conversions.samples)
-    return quantizer
 
 
 def test_products_of_steps_alone_are_integers(quantizer: TFLiteQuantizer) -> None:
