@@ -31,8 +31,33 @@ def rewrite(content: bytes) -> bytes:
             operators += _REWRITES[kind][1](file, operator)
         else:
             operators.append(operator)
-    graph.operators = operators
+    graph.operators = _without_negated_masks(file, operators)
     return file.to_bytes()
+
+
+def _without_negated_masks(file: TFLiteFile, operators: list[Any]) -> list[Any]:
+    """``select(not mask, yes, no)`` as ``select(mask, no, yes)``.
+
+    TensorFlow's quantizer does so too, but gives the result another name, by which it has no range.
+    """
+    negated = {
+        int(item.outputs[0]): int(item.inputs[0])
+        for item in operators
+        if file.kind(item) == "LOGICAL_NOT"
+    }
+    for item in operators:
+        if file.kind(item) != "SELECT_V2":
+            continue
+        mask, yes, no = map(int, item.inputs)
+        while mask in negated:
+            mask, yes, no = negated[mask], no, yes
+        item.inputs = [mask, yes, no]
+    used = {int(i) for item in operators for i in item.inputs} | set(map(int, file.main.outputs))
+    return [
+        item
+        for item in operators
+        if file.kind(item) != "LOGICAL_NOT" or int(item.outputs[0]) in used
+    ]
 
 
 def _constant_index(file: TFLiteFile, operator: Any) -> int | None:

@@ -291,6 +291,13 @@ def any_positive(x: Any) -> Any:
     return tf.reduce_any(x > 0, axis=2)
 
 
+def masked(x: Any) -> Any:
+    import tensorflow as tf
+
+    mask = tf.reduce_any(x > 0, axis=2, keepdims=True)
+    return tf.where(mask, x, 2.0) + tf.where(tf.reduce_any(x > 1, axis=2, keepdims=True), 1.0, x)
+
+
 def wrapped(x: Any) -> Any:
     import tensorflow as tf
 
@@ -321,6 +328,7 @@ def squared(x: Any) -> Any:
     [
         (last, "float32", "GATHER", 0),
         (any_positive, "float32", "REDUCE_ANY", 0),
+        (masked, "float32", "REDUCE_ANY", 0),
         (wrapped, "int32", "SELECT", 0),
         (unstacked, "float32", "UNPACK", 0),
         (gelu, "float32", "GELU", 5e-4),
@@ -338,6 +346,41 @@ def test_rewritten_operators_compute_the_same(
     assert gone not in kinds
     want = outputs(content, x).astype(np.float64)
     np.testing.assert_allclose(outputs(rewritten, x).astype(np.float64), want, rtol=0, atol=atol)
+
+
+def test_masked_inputs_of_projections(tmp_path: Path) -> None:
+    """Selections by a mask, in int16 with the projections of attention, keep their ranges."""
+    import keras
+    from keras import layers
+
+    from edgeattn.layers import Attention
+    from edgeattn_converters.formats import tflite
+    from edgeattn_converters.options import QuantizationOptions
+    from edgeattn_converters.recipes import recipe_for
+    from edgeattn_converters.tracing.trace import interface_of
+
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((10, 3), name="x")
+    queries = layers.Dense(24)(layers.Masking(0.0)(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="answer")(Attention(16)(queries)))
+    x = np.random.default_rng(5).normal(0, 1, (40, 10, 3)).astype("float32")
+    x[np.arange(10) >= np.random.default_rng(6).integers(4, 11, (40, 1))] = 0
+    path = tmp_path / "m.tflite"
+    converted = tflite.convert(
+        model,
+        interface_of(model),
+        recipe_for("int8"),
+        path,
+        quantization=QuantizationOptions(**OPTIONS),
+        samples={"x": x},
+    )
+    assert not dtypes(path) & FLOATS
+    assert "SELECT_V2" in converted.achieved["operators"]
+    runner = open_runner(
+        path, "tflite", converted.inputs, converted.outputs, as_deployed=True, runtime=MICRO
+    )
+    actual = runner.run({"x": x})["answer"]
+    assert snr_db(model.predict(x, verbose=0), actual) >= LIMITS["int8"].snr_db
 
 
 @pytest.mark.parametrize("activation", ["NONE", "RELU"])
