@@ -16,6 +16,8 @@ def operation_handlers() -> dict[str, Any]:
     """Those of TensorFlow operations without an ONNX operator of the same name."""
     functions = {
         "ConcatV2": _concat,
+        "Conv2DBackpropInput": _conv_transpose,
+        "Conv3DBackpropInputV2": _conv_transpose,
         "Erfc": _erfc,
         "Expm1": _expm1,
         "FloorDiv": _floor_div,
@@ -39,6 +41,30 @@ def _concat(ctx: Any, node: Any, name: str, args: Any) -> None:
     if axis < 0 and shape is not None:
         axis += len(shape)
     ctx.make_node("Concat", kept or inputs[:1], attr={"axis": axis}, **target)
+
+
+def _conv_transpose(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """A transposed convolution with constant padding, if only the size of the batch is unknown.
+
+    tf2onnx takes the sizes of the result from a constant or from single numbers, and computes the
+    padding of all others at run time: those of ``Conv1DTranspose``. If the kernel is smaller than
+    the stride, its padding is negative, which ONNX rejects; TensorFlow pads with zeros at the end.
+    """
+    from tf2onnx.onnx_opset.nn import ConvTranspose
+
+    sizes = ctx.get_shape(node.output[0])
+    if sizes is not None and -1 not in sizes[1:]:
+        value = np.array([1, *sizes[1:]], np.int32)
+        constant = ctx.make_const(f"{name}/sizes", value)
+        ctx.replace_input(node, node.input[0], constant.output[0], 0)
+    ConvTranspose.version_11(ctx, node)
+    if "pads" not in node.attr:
+        return
+    pads = np.array(node.get_attr("pads").ints).reshape(2, -1)
+    missing = -np.minimum(pads.sum(0), 0)
+    if missing.any():
+        node.set_attr("pads", np.where(missing, 0, pads).ravel().tolist())
+        node.set_attr("output_padding", missing.tolist())
 
 
 def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:

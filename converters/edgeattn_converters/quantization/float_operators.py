@@ -333,7 +333,10 @@ def attention_graph(proto: Any, maps: tuple[str, ...]) -> AttentionGraph:
     nodes = [
         Node(
             node.op_type,
-            tuple(name for name in node.input if name and name not in constants),
+            tuple(name for name in node.input if name and name not in constants)
+            # What is computed from sizes does not depend on values.
+            if node.op_type != "Shape"
+            else (),
             tuple(node.output),
         )
         for node in proto.graph.node

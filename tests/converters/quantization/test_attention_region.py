@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from onnx import parser
+
 from benchmarks.operator_files import Graph
 from edgeattn_converters.quantization.float_operators import (
     FEW_SHARES,
     AttentionGraph,
     Node,
+    attention_graph,
     faster_in_float,
 )
 
@@ -86,6 +89,20 @@ def test_operands_of_a_quotient_up_to_exponentials_and_products() -> None:
     assert AttentionGraph(SCALED).quotients() == {1, 2, 3}
     assert AttentionGraph(SIGMOID).quotients() == {0, 1, 2}
     assert AttentionGraph(CHAIN).quotients() == set()
+
+
+def test_half_of_a_size_does_not_depend_on_values() -> None:
+    """tf2onnx writes such quotients for the padding of convolutions."""
+    model = parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        sizes (float[n, t] x, float[t, t] w) => (float[n, u] y) <int64[1] two = {2}> {
+            h = MatMul(x, w)
+            size = Shape(h)
+            half = Div(size, two)
+            y = Slice(h, half, size)
+        }"""
+    )
+    assert attention_graph(model, ()).quotients() == {1, 2}
 
 
 def test_graph_without_softmax() -> None:
