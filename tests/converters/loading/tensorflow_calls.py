@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import more_tensorflow_calls
 import numpy as np
 import tensorflow as tf
 
@@ -34,6 +35,7 @@ def _same_name(names: str, call: Callable[[Any, Any], Any]) -> dict[str, Callabl
 
 
 CALLS: Mapping[str, Callable[[Any], Any]] = {
+    **more_tensorflow_calls.CALLS,
     **_same_name(
         "abs math.asinh math.atan math.bessel_i0 math.bessel_i0e math.bessel_i1 math.bessel_i1e "
         "math.ceil math.cos math.cosh math.erf math.erfc math.exp math.expm1 math.floor "

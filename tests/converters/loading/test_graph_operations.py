@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import more_tensorflow_calls
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -126,6 +127,7 @@ NOT_IN_FILES = {
     *("image.rot90", "image.ssim", "math.zero_fraction", "searchsorted", "shape in arithmetic"),
     *("signal.dct", "signal.idct", "signal.inverse_stft", "signal.overlap_and_add"),
     *("signal.mfccs_from_log_mel_spectrograms", "signal.stft with a window"),
+    *more_tensorflow_calls.CALLS,
 }
 ALL_CALLS = {k: call for k, call in {**CALLS, **RAW_CALLS}.items() if k not in NOT_IN_FILES}
 QUICK = (

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 from tensorflow_calls import CALLS, INPUTS, samples
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
-from edgeattn_converters.loading.lambdas import tensorflow_functions
+from edgeattn_converters.loading.lambdas import expressions, signatures, tensorflow_functions
+from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 from edgeattn_converters.loading.load import load_model
 
 # tf_keras has them in Lambda layers only.
@@ -62,7 +68,9 @@ def _functions(path: Path) -> set[str]:
     with h5py.File(path) as file:
         layers = json.loads(file.attrs["model_config"])["config"]["layers"]
     names = {
-        str(layer["config"]["function"]) for layer in layers if layer["class_name"] == "TFOpLambda"
+        str(layer["config"]["function"])
+        for layer in layers
+        if layer["class_name"] in ("TFOpLambda", "SlicingOpLambda")
     }
     return {name for name in names if not name.startswith("__operators__")}
 
@@ -73,6 +81,70 @@ def test_every_function_of_the_table_is_called(
     stored = {name.removeprefix("compat.v1.") for name in _functions(saved[0])}
     assert not stored & IN_LAMBDAS
     assert stored | set(OTHER_VERSIONS) | IN_LAMBDAS == set(tensorflow_functions.FUNCTIONS)
+
+
+# Functions that a graph of Keras 2 may call, and that have no place in a converted model.
+NOT_KNOWN = {
+    "take Python functions": r"(map_fn|map_values|map_flat_values|fold[lr]|scan|case|cond|"
+    r"while_loop|(.*\.)?\w*rnn|py_func\w*|\w+_function|nn\.with_space_to_batch|.*conjugate_gradient)",
+    "draw random numbers": r"(random|image\.(random|stateless|sample)|nn\.fractional).*|"
+    r"keras\.backend\.(random|dropout|truncated_normal).*|"
+    r".*(dropout|sampled_softmax_loss|nce_loss|accidental_hits|candidate_sampler)",
+    "read and write text, files and records": r"(strings|string_split|substr|io|audio|train|print|"
+    r"decode_raw|Print|timestamp|fingerprint|edit_distance)(\..*)?|keras.*print_tensor|"
+    r"image\.adjust_jpeg_quality|math\.sobol_sample",
+    "have sparse or ragged tensors": r"(ragged|sets|sparse|setdiff1d)(\.|_|$).*|.*_sparse|"
+    r"nn\.ctc.*|keras\.backend\.(ctc|to_dense).*|.*proposals",
+    "check values": r"debugging\..*|no_op|check_pinned",
+    "have integers with a scale": r"quantize.*|nn\.quantized.*|"
+    r"quantization\.((de)?quantize|quantized.*|quantize_and_dequantize)",
+    "are gradients": r".*(backprop|_gradient|_grad)(_.*)?",
+    "are losses": r"losses\..*|keras\.(losses|metrics|activations)\..*|keras.*(entropy|focal).*|"
+    r"nn\.(compute_average|scale_regularization)_loss|keras.*(local_conv|in_top_k).*",
+    "have no tensors as arguments": r"signal\.\w*(window|matrix)\w*|broadcast_static_shape|"
+    r"keras\.backend\.(arange|batch_.et_value|constant|dtype|epsilon|eye|image_data_format|ones)",
+    "are stored as their parts": r"linalg\.(matvec|logdet|eig\w*|lu_\w+)|math\.logical_xor|"
+    r"nn\.(moments|conv_transpose|atrous_conv2d\w*|batch_norm\w*|normalize_moments|space_to_batch|"
+    r"sufficient_statistics|depthwise_conv2d_native|softmax_cross_entropy_with_logits)|"
+    r"image\.(image_gradients|sobel_edges|total_variation)|(batch_to_space|space_to_batch|tuple)|"
+    r"to_\w+|convert_to_tensor|clip_by_average_norm|keras\.backend\.(batch_normalization|switch|"
+    r"bias_add|conv\w+|cumprod|\w+_conv2d|pool.d|resize_\w+|\w+_padding)",
+    "are rare": r"approx_top_k|math\.approx_m.._k|parallel_stack|conv|i?r?fftnd|einsum|"
+    r"nn\.isotonic_regression|broadcast_dynamic_shape|"
+    r"image\.(non_max_suppression_(overlaps|padded)|resize_image_with_pad)",
+}
+
+
+def _dispatched() -> set[str]:
+    """The functions of TensorFlow and tf_keras whose calls become layers of a model."""
+    names = set()
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(("tensorflow.python.", "tf_keras.src.")):
+            continue
+        for value in list(vars(module).values()):
+            if not inspect.isfunction(value) or not hasattr(value, "_tf_fallback_dispatchers"):
+                continue
+            for package in ("tensorflow", "keras"):
+                path = get_canonical_name_for_symbol(value, package, add_prefix_to_v1_names=True)
+                names |= {path.removeprefix("compat.v1.")} if path else set()
+    return names
+
+
+def test_every_function_that_becomes_a_layer_is_known_or_has_a_reason() -> None:
+    names = _dispatched()
+    assert len(names) > 600
+    unknown = {
+        name
+        for name in names
+        if not name.startswith("__operators__.")
+        and not tensorflow_functions.is_known(name)
+        and signatures.find(f"tf.{name}") is None
+    }
+    reasons = {
+        name: [why for why, pattern in NOT_KNOWN.items() if re.fullmatch(pattern, name)]
+        for name in unknown
+    }
+    assert {name for name, why in reasons.items() if not why} == set()
 
 
 def test_transforms_in_lambda_layers(tmp_path: Path) -> None:
@@ -105,6 +177,45 @@ def test_a_window_that_the_file_does_not_define(tmp_path: Path) -> None:
     tf_keras.Model(inputs, sound).save(path)
     with pytest.raises(UnsupportedModelError, match=r"window_fn .* is not stored in the file"):
         load_model(audit_file(path))
+
+
+@pytest.mark.parametrize("compare", [lambda x: x == 2.0, lambda x: x != 2.0])
+def test_operands_that_tf_keras_does_not_store(compare: Any, tmp_path: Path) -> None:
+    """The file has the tensor only, and tf_keras cannot load it either."""
+    inputs = tf_keras.Input((3,))
+    path = tmp_path / "model.h5"
+    tf_keras.Model(inputs, compare(inputs)).save(path)
+    with pytest.raises(UnsupportedModelError, match="does not contain both of its operands"):
+        load_model(audit_file(path))
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (lambda x: tf.nn.dropout(x, 0.5), "draws random numbers, in inference too"),
+        (lambda x: x + tf.random.normal(tf.shape(x)), "draws random numbers, in inference too"),
+        (lambda x: tf_keras.backend.dropout(x, 0.5), "draws random numbers, in inference too"),
+        (lambda x: tf.foldl(lambda a, b: a + b, x), "does not contain the Python function"),
+    ],
+)
+def test_why_a_function_is_not_known(call: Any, reason: str, tmp_path: Path) -> None:
+    inputs = tf_keras.Input((3,))
+    path = tmp_path / "model.h5"
+    tf_keras.Model(inputs, call(inputs)).save(path)
+    with pytest.raises(UnsupportedModelError, match=reason):
+        load_model(audit_file(path))
+
+
+def test_the_first_axis_is_the_default_of_tensorflow() -> None:
+    """Keras flattens a tensor without an axis."""
+    x = np.array([[3.0, 1.0], [2.0, 5.0]], "float32")
+    for name in ("argmax", "argmin"):
+        call = expressions.function(f"tf.{name}", [expressions.INPUT], {"axis": {"const": None}})
+        np.testing.assert_array_equal(evaluate(call, x), getattr(np, name)(x, axis=0))
+    call = expressions.function(
+        "tf.gather", [expressions.INPUT, {"tuple": [{"const": 1}]}], {"axis": {"const": None}}
+    )
+    np.testing.assert_array_equal(evaluate(call, x), x[[1]])
 
 
 @pytest.mark.parametrize(

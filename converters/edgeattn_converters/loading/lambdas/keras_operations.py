@@ -103,12 +103,23 @@ def _split(x: Any, parts: Any, axis: int) -> Any:
     return ops.split(x, parts, axis=axis)
 
 
+def _tensors(values: Any) -> Any:
+    """Tensors and constants, which the file contains as nested tuples, of one type."""
+    dtypes = [value.dtype for value in values if hasattr(value, "dtype")]
+    if not dtypes or len(dtypes) == len(values):
+        return values
+    return [
+        value if hasattr(value, "dtype") else ops.convert_to_tensor(value, dtype=dtypes[0])
+        for value in values
+    ]
+
+
 # Operations with the name and the arguments of a function in keras.ops.
 _SAME_AS_KERAS = """
 sigmoid tanh exp log log1p sqrt rsqrt square sign round floor ceil sin cos elu selu softplus
 softsign silu erf zeros_like ones_like relu relu6 hard_sigmoid maximum minimum equal not_equal
 greater greater_equal less less_equal logical_and logical_or logical_not power stop_gradient shape
-argmax argmin stack unstack concatenate reshape softmax log_softmax leaky_relu gelu clip cast
+argmax argmin unstack reshape softmax log_softmax leaky_relu gelu clip cast
 repeat tile where one_hot cumsum pad
 """
 _OPERATIONS: Mapping[str, Callable[..., Any]] = {
@@ -127,7 +138,8 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "squared_difference": lambda x, y: ops.square(ops.subtract(x, y)),
     "abs": ops.absolute,
     "swish": ops.silu,
-    "identity": lambda x: x,
+    "identity": lambda x, *_: x,
+    "cast_to_floatx": lambda x: ops.cast(x, "float32"),
     "getitem": _getitem,
     "expand_dims": lambda x, axis: ops.expand_dims(x, _axes(axis)),
     "squeeze": lambda x, axis: ops.squeeze(x, axis=_axes(axis)),
@@ -141,6 +153,12 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "repeat_elements": ops.repeat,
     "repeat_vector": lambda x, n: ops.repeat(ops.expand_dims(x, 1), n, axis=1),
     "take": lambda x, indices, *rest: ops.take(x, indices, axis=rest[-1] if rest else 0),
+    # Without an axis, TensorFlow takes the first one and Keras flattens the tensor.
+    "gather": lambda x, indices, _, axis: ops.take(x, indices, axis=axis or 0),
+    "first_argmax": lambda x, axis: ops.argmax(x, axis=axis or 0),
+    "first_argmin": lambda x, axis: ops.argmin(x, axis=axis or 0),
+    "stack": lambda values, axis: ops.stack(_tensors(values), axis=axis),
+    "concatenate": lambda values, axis: ops.concatenate(_tensors(values), axis=axis),
     "batch_flatten": lambda x: ops.reshape(x, (ops.shape(x)[0], -1)),
     "flatten": lambda x: ops.reshape(x, (-1,)),
     "split": _split,

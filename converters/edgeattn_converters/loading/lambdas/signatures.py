@@ -43,6 +43,8 @@ power=pow: x a
 clip: x min_value max_value
 l2_normalize: x axis=None
 cast: x dtype
+cast_to_floatx: x
+identity=print_tensor: x message=None summarize=None
 dot: x y
 batch_dot: x y axes=None
 flip=reverse: x axes
@@ -55,7 +57,7 @@ _TENSORFLOW = """
 mean=reduce_mean sum=reduce_sum max=reduce_max min=reduce_min prod=reduce_prod std=reduce_std \
 var=reduce_variance any=reduce_any all=reduce_all logsumexp=reduce_logsumexp: input_tensor \
 axis=None keepdims=False
-argmax argmin: input axis=0
+first_argmax=argmax first_argmin=argmin: input axis=0
 expand_dims: input axis
 squeeze: input axis=None
 stack: values axis=0
@@ -74,7 +76,7 @@ cast: x dtype
 flip=reverse: tensor axis
 repeat: input repeats axis=None
 tile: input multiples
-take=gather: params indices validate_indices=None axis=0
+gather: params indices validate_indices=None axis=0
 where: condition x y
 one_hot: indices depth
 cumsum: x axis=0

@@ -98,6 +98,9 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
     stored_calls = [
         (item, table.calls(item.get("inbound_nodes") or [])) for item in config["layers"]
     ]
+    names = [rename(layer_name(item)) for item in config["layers"]]
+    outputs = table.endpoints(config["output_layers"])
+    stored_calls = tensorflow_layers.without_losses(stored_calls, names, outputs)
     shapes = tensorflow_layers.shape_calls(stored_calls)
     layers = []
     for item, calls in stored_calls:
@@ -110,7 +113,7 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
         "trainable": True,
         "layers": layers,
         "input_layers": table.endpoints(config["input_layers"]),
-        "output_layers": table.endpoints(config["output_layers"]),
+        "output_layers": outputs,
     }
     return {"module": "keras.src.models.functional", "class_name": "Functional",
             "config": migrated_config, "registered_name": "Functional"}  # fmt: skip

@@ -7,6 +7,7 @@ Calls that compute with shapes, such as ``tf.shape(x)[1] // 2``, become part of 
 use them: Keras 3 would pass them on as tensors, whose values are unknown while a model is built.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,13 +27,45 @@ _OPERATORS = {
     "ge": "greater_equal", "eq": "equal", "ne": "not_equal", "and": "logical_and",
     "or": "logical_or", "invert": "logical_not",
 }  # fmt: skip
+_UNARY = frozenset({"negative", "abs", "logical_not"})
 _REFLECTED = frozenset({"radd", "rsub", "rmul", "rtruediv", "rdiv", "rfloordiv", "rmod", "rpow"})
+_RANDOM = re.compile(r"random|dropout|\.fractional_|sampled_softmax|nce_loss|truncated_normal")
+_TAKE_FUNCTIONS = frozenset(
+    {"case", "cond", "foldl", "foldr", "map_fn", "rnn", "scan", "vectorized_map", "while_loop"}
+)
 _Call = Mapping[str, Any]
 
 
 def is_tensorflow_layer(class_name: str) -> bool:
     """Return whether the layer is a call of TensorFlow."""
     return class_name in _CLASSES
+
+
+# Layers of a training model whose results are losses and metrics, not outputs.
+_LOSSES = frozenset({"AddLoss", "AddMetric"})
+
+
+def without_losses(
+    layers: Sequence[tuple[Config, list[Any]]], names: Sequence[str], outputs: Any
+) -> list[tuple[Config, list[Any]]]:
+    """Layers with their calls, without losses, metrics and TensorFlow calls for them only.
+
+    ``names`` are those of ``layers`` in the calls and in ``outputs``.
+    """
+    if not any(item.get("class_name") in _LOSSES for item, _ in layers):
+        return list(layers)
+    calls = {name: calls for name, (_, calls) in zip(names, layers, strict=True)}
+    needed: set[str] = set()
+    waiting = used_layers([], outputs)
+    while waiting:
+        needed |= waiting
+        waiting = used_layers([call for name in waiting for call in calls.get(name, ())], [])
+        waiting -= needed
+    return [
+        (item, stored)
+        for name, (item, stored) in zip(names, layers, strict=True)
+        if name in needed or item.get("class_name") not in _LOSSES | _CLASSES
+    ]
 
 
 _SHAPES = frozenset({"shape", "compat.v1.shape", "shape_v2", "compat.v1.size", "size"})
@@ -152,9 +185,18 @@ def _call_expression(
         return graph_nodes.expression(config, [_value(v, tensors, shapes) for v in values])
     arguments = [_value(value, tensors, shapes) for value in call["args"]]
     named = {key: _value(value, tensors, shapes) for key, value in call["kwargs"].items()}
-    if of_shapes and path not in _SHAPES and tensorflow_functions.is_known(path):
+    # Functions of keras.ops take shapes that are numbers, those of TensorFlow tensors too.
+    with_tensors = of_shapes or any(map(_calls_tensorflow, (*arguments, *named.values())))
+    if with_tensors and path not in _SHAPES and tensorflow_functions.is_known(path):
         return expressions.tensorflow_call(path, arguments, named)
     return _expression(path, arguments, named)
+
+
+def _calls_tensorflow(expression: Any) -> bool:
+    """Whether a shape is computed by a function of TensorFlow, whose result is a tensor."""
+    if isinstance(expression, Mapping):
+        return "tensorflow" in expression or any(map(_calls_tensorflow, expression.values()))
+    return isinstance(expression, list) and any(map(_calls_tensorflow, expression))
 
 
 def _value(value: Any, tensors: list[Any], shapes: ShapeCalls) -> Expression:
@@ -186,6 +228,15 @@ def _value(value: Any, tensors: list[Any], shapes: ShapeCalls) -> Expression:
     return expressions.constant(value)
 
 
+def _reason_against(path: str) -> str:
+    """Why an unknown function has no expression, as a clause."""
+    if _RANDOM.search(path):
+        return "it draws random numbers, in inference too"
+    if path.rsplit(".", 1)[-1] in _TAKE_FUNCTIONS:
+        return "the file does not contain the Python function that it calls"
+    return "edgeattn does not know it"
+
+
 def _expression(
     path: str, arguments: Sequence[Expression], named: Mapping[str, Expression]
 ) -> Expression:
@@ -197,7 +248,7 @@ def _expression(
                 return call
         except NotRecognizedError:
             if not tensorflow_functions.is_known(path):
-                raise NotRecognizedError("edgeattn does not know it") from None
+                raise NotRecognizedError(_reason_against(path)) from None
         return expressions.tensorflow_call(path, arguments, named)
     if name == "getitem":
         if "slice_spec" not in named:
@@ -207,4 +258,7 @@ def _expression(
     if operation is None:
         raise NotRecognizedError(f"unknown operator {name!r}")
     values = [*arguments, *(value for key, value in named.items() if key != "name")]
+    if len(values) != (1 if operation in _UNARY else 2):
+        # tf_keras stores no numbers that `==` and `!=` compare with, and cannot load its file.
+        raise NotRecognizedError("the file does not contain both of its operands")
     return {"op": operation, "args": values[::-1] if name in _REFLECTED else values}

@@ -17,6 +17,7 @@ LAYERS = _names(
     """
     Activation ActivityRegularization AdaptiveAveragePooling1D AdaptiveAveragePooling2D
     AdaptiveAveragePooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D Add
+    AddLoss AddMetric
     AdditiveAttention AlphaDropout AtrousConvolution1D AtrousConvolution2D Attention AugMix
     AutoContrast Average AveragePooling1D AveragePooling2D AveragePooling3D AvgPool1D AvgPool2D
     AvgPool3D BatchNormalization BatchNormalizationV1 BatchNormalizationV2 Bidirectional

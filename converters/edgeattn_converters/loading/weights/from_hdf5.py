@@ -95,7 +95,11 @@ def _layers_with_arrays(
             continue
         name = names.get(name, name)
         item, layer = layers.get(name) or _find_nested(model, stored, name) or (None, None)
-        if item is None or layer is None:
+        if item is not None and layer is None:
+            # The outputs do not depend on it, only a loss does: without a value for one of its own
+            # variables, the model would be incomplete.
+            continue
+        if item is None:
             raise UnsupportedModelError(
                 f"The file contains weights for a layer {name!r} that its architecture lacks.",
                 hint=MISMATCH,
