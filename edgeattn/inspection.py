@@ -28,6 +28,8 @@ from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.runners.isolated import RAISE_TIMEOUT
 
 KERAS, TFLITE, ONNX, BUNDLE = "keras", "tflite", "onnx", "bundle"
+# Words of ONNX for dtypes that have another name in NumPy and in TFLite.
+_DTYPES = {"float": "float32", "double": "float64"}
 
 
 def file_kind(path: Path) -> str:
@@ -202,8 +204,9 @@ def read_onnx(path: str) -> dict[str, Any]:
 
 
 def _onnx_value(item: Any) -> dict[str, Any]:
+    dtype = str(item.type).removeprefix("tensor(").removesuffix(")")
     return {
         "name": str(item.name),
         "shape": [axis if isinstance(axis, int) else None for axis in item.shape],
-        "dtype": str(item.type).removeprefix("tensor(").removesuffix(")"),
+        "dtype": _DTYPES.get(dtype, dtype),
     }

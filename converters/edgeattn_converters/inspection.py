@@ -23,7 +23,7 @@ from edgeattn_converters.quantization.layer_weights import recurrent_layers
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.attention_outputs import PREFIX, is_attention
-from edgeattn_converters.tracing.keras_call import dtype_of, layer_name
+from edgeattn_converters.tracing.keras_call import dtype_of, layer_name, named_outputs
 from edgeattn_converters.tracing.trace import interface_of
 
 
@@ -61,11 +61,12 @@ def _description(
     model = loaded.model
     layers = all_layers(model)
     free = any(None in tuple(tensor.shape)[1:] for tensor in model.inputs)
+    inputs = [_tensor(layer_name(tensor), tensor) for tensor in model.inputs]
     return {
         "era": "keras3",
         "parameters": int(model.count_params()),
-        "inputs": [_tensor(tensor) for tensor in model.inputs],
-        "outputs": [_tensor(tensor) for tensor in model.outputs],
+        "inputs": inputs,
+        "outputs": [_tensor(*item) for item in _outputs(model, [i["name"] for i in inputs])],
         "layers": list(_outline(model)),
         **_attention(model, free=free),
         "recurrent": [layer.name for layer in layers if is_recurrent(layer)],
@@ -151,8 +152,14 @@ def _attempts(model: Any, *, attempt: bool) -> dict[str, Any]:
     return document
 
 
-def _tensor(tensor: Any) -> dict[str, Any]:
-    return {"name": layer_name(tensor), "shape": list(tensor.shape), "dtype": dtype_of(tensor)}
+def _tensor(name: str, tensor: Any) -> dict[str, Any]:
+    return {"name": name, "shape": list(tensor.shape), "dtype": dtype_of(tensor)}
+
+
+def _outputs(model: Any, taken: list[str]) -> Iterator[tuple[str, Any]]:
+    """The outputs with the names that they have in a bundle."""
+    nested = getattr(model, "_outputs_struct", None)
+    return named_outputs(model, model.outputs if nested is None else nested, taken)
 
 
 def _outline(model: Any, prefix: str = "") -> Iterator[dict[str, Any]]:

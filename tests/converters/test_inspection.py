@@ -14,6 +14,9 @@ import pytest
 
 import models
 from edgeattn_converters import ModelSource, inspection
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.tracing.trace import interface_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +45,24 @@ def test_keras_file(tmp_path: Path) -> None:
     assert any("masks" in item for item in document["meets"])
     assert document["converts"] == {"tflite": "yes", "onnx": "yes"}
     assert document["next"] == f"edgeattn convert {path}"
+
+
+def test_outputs_have_the_names_of_the_bundle(tmp_path: Path) -> None:
+    """Those of a signature, and those of a dictionary; not the name of the layer for each."""
+    import keras
+
+    x = keras.Input((5, 3), name="x")
+    mean = keras.layers.GlobalAveragePooling1D()(x)
+    outputs = {name: keras.layers.Dense(2)(mean) for name in ("later", "earlier")}
+    model = keras.Model(x, outputs)
+    model.save(tmp_path / "model.keras")
+    model.export(tmp_path / "exported", verbose=False)
+    for path in (tmp_path / "model.keras", tmp_path / "exported"):
+        document = inspection.inspect(ModelSource(path), attempt_conversion=False)
+        interface = interface_of(load_model(audit_file(path)).model)
+        names = [item["name"] for item in document["outputs"]]
+        assert names == [spec.name for spec in interface.outputs]
+        assert set(names) == {"earlier", "later"}
 
 
 def test_an_operation_that_a_format_lacks(tmp_path: Path) -> None:
@@ -101,6 +122,8 @@ def test_artifacts_and_bundle(bundle: Any) -> None:
         assert document["kind"] == artifact.format
         assert [item["name"] for item in document["inputs"]] == ["sensor"]
         assert [item["name"] for item in document["outputs"]] == ["answer", "attention/look"]
+        dtypes = {item["dtype"] for item in (*document["inputs"], *document["outputs"])}
+        assert dtypes == {"float32"}
         assert document["operators"] == artifact.achieved["operators"]
     done = command(bundle.path, "--json")
     assert json.loads(done.stdout)["kind"] == "bundle"

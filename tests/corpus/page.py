@@ -61,6 +61,7 @@ def status(result: Result, label: str) -> str:
 def _tables(results: Sequence[Result], count: int) -> Iterator[str]:
     yield f"Measured: {len(results)} of {count} models.\n"
     yield from _summary(results)
+    yield from _behind(results)
     for group, title in TITLES.items():
         members = [item for item in results if item["name"].startswith(group + "/")]
         if members:
@@ -85,6 +86,25 @@ def _summary(results: Sequence[Result]) -> Iterator[str]:
         format = next(name for name in FORMATS if name in label)
         title = label.replace(format, FORMAT_TITLES[format])
         yield f"| {title} | {counts} |"
+
+
+def _behind(results: Sequence[Result]) -> Iterator[str]:
+    """The models of which a stock route makes a right float32 file and edgeattn does not."""
+    models = []
+    for item in results:
+        formats = [
+            FORMAT_TITLES[format]
+            for format in FORMATS
+            if status(item, f"stock {format}") == RIGHT != status(item, f"{format} float32")
+        ]
+        if formats:
+            title = item["name"].split("/", 1)[1].translate(PLAIN)
+            models.append(f"{title} ({', '.join(formats)})")
+    if models:
+        yield (
+            "\nIn float32, a stock route is right and edgeattn is not for: "
+            f"{'; '.join(models)}. [Reasons](#reasons) has the message of each.\n"
+        )
 
 
 def _rows(results: Sequence[Result]) -> Iterator[str]:

@@ -34,9 +34,9 @@ REFUSALS: Mapping[str, tuple[str, str]] = {
     ),
     "pooling, resizing, softmax (ONNX)": (
         r"stay float32: .*\b(AveragePool|Resize|Softmax|LeakyRelu)\b",
-        "onnxruntime's quantizer converts pooling only after integers, edgeattn no `Resize`. A "
-        "softmax in int8 would round attention weights below 1/512 to zero. In int16, onnxruntime "
-        "computes in float32 between conversions.",
+        "Integers would save neither weights nor time: pooling is converted only beside a "
+        "convolution or Dense layer, `Resize` never. A softmax in int8 would round attention "
+        "weights below 1/512 to zero. In int16, onnxruntime has no kernels.",
     ),
     "no integer kernel (TFLite)": (
         r"stay float32: .*\b(ELU|PRELU|RESIZE_BILINEAR)\b",
@@ -60,8 +60,6 @@ INEXACT_MODELS: Mapping[str, str] = {
     "tensorflow/cast": "A value near the threshold falls on its other side.",
     "tensorflow/one_hot": "A value near an integer falls on its other side.",
     "layers/Dense sparsemax": "Rounding changes which shares are zero.",
-    "layers/Dense hard_shrink": "With int8 weights alone, values near the threshold already fall "
-    "on its other side (32 dB of the required 40).",
     "reported/conditional random field": "Rounding of a score changes the best path.",
     "reported/temporal convolutions": "int8 weights alone, with float32 activations, have 33 dB of "
     "the required 40.",

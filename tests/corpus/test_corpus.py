@@ -13,6 +13,7 @@ from long_parameters import only
 
 from . import page, routes
 from .case import Case
+from .reasons import INEXACT_MODELS, REFUSALS
 from .results import PATH, append_result, read_results, write_results
 from .run import all_cases, missing_schemes
 
@@ -89,6 +90,32 @@ def test_a_refusal_without_a_known_reason_is_an_error() -> None:
     for status, match in (("refused", "0 reasons"), ("inexact", "no reason why")):
         with pytest.raises(ValueError, match=match):
             list(page._tables([_result("layers/x", status)], 1))
+
+
+def test_models_on_which_a_stock_route_is_ahead_are_named() -> None:
+    """The goal is that there are none; those that remain are on the page."""
+    refused = _result("operations/a, b", "refused")
+    text = "".join(page._behind([_result("layers/x", "right"), refused]))
+    assert "for: a, b (TFLite). " in text
+    assert "x (" not in text
+    assert list(page._behind([_result("layers/x", "right")])) == []
+
+
+def test_every_reason_explains_a_result() -> None:
+    results = read_results(PATH)
+    inexact = {
+        name
+        for name, item in results.items()
+        if any(status == "inexact" for status, *_ in item["artifacts"].values())
+    }
+    assert set(INEXACT_MODELS) == inexact
+    refusals = {
+        page._reason(name, reason[0])
+        for name, item in results.items()
+        for status, *reason in item["artifacts"].values()
+        if status == "refused"
+    }
+    assert set(REFUSALS) == refusals
 
 
 def test_only_schemes_without_results_are_converted() -> None:

@@ -16,6 +16,7 @@ from edgeattn_converters.lowering import composed_operations as composed
 from edgeattn_converters.lowering import matrices
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
+from edgeattn_converters.lowering.patches import patches_by_position
 from edgeattn_converters.lowering.resampling import resampled
 
 _Attributes = Mapping[str, Any]
@@ -268,7 +269,7 @@ def replaced_operations(replacements: Replacements) -> Iterator[None]:
 
     FuncGraph._create_op_internal = create
     try:
-        with _sign_without_bits():
+        with _sign_without_bits(), patches_by_position():
             yield
     finally:
         FuncGraph._create_op_internal = original
