@@ -29,7 +29,8 @@ class Candidate:
     float16: ``""``, ``"recurrent"`` ones or ``"all"``.
     ``float_activations`` is for a scheme of int8 weights: no activation is scaled to int8.
     ``halves`` selects products upstream of attention in integer files whose weights are the sum of
-    two int8 values: ``""``, those of ``"recurrent"`` layers or ``"all"``.
+    two int8 values: ``""``, those of ``"recurrent"`` layers or ``"all"``, which includes tables of
+    embeddings. ``cut_tails`` sets the smallest attention weights of an int16 softmax to zero.
     """
 
     attention: bool = False
@@ -42,6 +43,7 @@ class Candidate:
     float16: str = ""
     float_activations: bool = False
     halves: str = ""
+    cut_tails: bool = False
 
     @property
     def float_parts(self) -> int:
@@ -53,6 +55,7 @@ class Candidate:
             self.projections,
             self.upstream,
             self.float_activations,
+            self.cut_tails,
         )
         return sum(parts) + sum(SHARES[share] for share in (self.float16, self.halves))
 

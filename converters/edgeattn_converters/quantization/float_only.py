@@ -4,7 +4,7 @@ from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.float_operators import layer_pattern
-from edgeattn_converters.quantization.integer_pass import has_integer_form
+from edgeattn_converters.quantization.integer_forms import has_integer_form
 
 
 def float_only_operators(content: bytes, recurrent: tuple[str, ...] = ()) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from edgeattn.errors import ConversionError
 from edgeattn.file_structure.contents import FileContents
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization.integer_pass import LOOKING, SUPPORTED, has_integer_form
+from edgeattn_converters.quantization.integer_forms import LOOKING, SUPPORTED, has_integer_form
 
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 FLOATS = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")

@@ -15,32 +15,26 @@ from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_cleanup import join_conversions
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import quantize_symmetric
+from edgeattn_converters.quantization.integer_forms import (
+    JOINING,
+    MOST_COUNTED,
+    MOVING,
+    NARROW,
+    SUPPORTED,
+    joined_ranges,
+    positions,
+)
 from edgeattn_converters.quantization.integer_lstm import HIDDEN_SCALE, integer_lstm
-from edgeattn_converters.quantization.mask_fills import limit_fills, range_of_constant
+from edgeattn_converters.quantization.mask_fills import limit_fills
 from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_int16 import (
-    ACTIVATIONS,
     FIXED_SCALE,
+    LARGEST,
+    OUTPUT_SCALE,
     Int16Pass,
 )
 from edgeattn_converters.quantization.tflite_weights import CHANNELS, FUSED
 
-# Operators with one input whose output has the same scale.
-MOVING = {
-    *("RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "SLICE", "SPLIT", "SPLIT_V", "UNPACK"),
-    *("EXPAND_DIMS", "SQUEEZE", "REVERSE_V2", "PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D"),
-    *("BROADCAST_TO", "BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND"),
-}
-# Operators whose inputs and output must have one scale, with the positions of these inputs.
-JOINING = {"PACK": None, "CONCATENATION": None, "SELECT_V2": (1, 2), "MAXIMUM": None}
-JOINING["MINIMUM"] = None
-# Operators that scale their result.
-SCALING = {
-    *("ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL"),
-    *("DEPTHWISE_CONV_2D", "MEAN", "SUM", "RELU", "LEAKY_RELU", "ABS", "RSQRT"),
-}
-# Operators that Lite Micro has in int8, but not in int16. The scale stays the same.
-NARROW = {"REDUCE_MIN", "REDUCE_MAX"}
 # How a threshold in units of the scale becomes an integer, so that ``x < 2.5`` is ``n < 3``.
 COMPARISONS: dict[str, Callable[[Array], Array]] = {
     "LESS": np.ceil,
@@ -50,14 +44,11 @@ COMPARISONS: dict[str, Callable[[Array], Array]] = {
     "EQUAL": np.rint,
     "NOT_EQUAL": np.rint,
 }
-SUPPORTED = NARROW | MOVING | set(JOINING) | SCALING | FIXED_SCALE
-BINARY = {"ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "BATCH_MATMUL"}
-# Operators that have an integer form for some inputs only.
-LOOKING = {"CAST", "GATHER", "CUMSUM", "FILL"}
-# The largest count in int8.
-MOST_COUNTED = 127
 # A cast of a truth value has the values 0 and 1.
 TRUTH_SCALE = 1.0
+# The int16 softmax looks up exponentials from exp(-10), which is 1.5 / 32768, to 1. Keys with lower
+# scores, which should have no weight, get up to so many units.
+TAIL = 2
 
 
 class IntegerPass(Int16Pass):
@@ -69,17 +60,19 @@ class IntegerPass(Int16Pass):
         ranges: Ranges,
         cells: Mapping[str, float],
         in_halves: Collection[str] = (),
+        cut_tails: Collection[str] = (),
     ) -> None:
         """``cells`` are the largest magnitudes of the cells of fused LSTMs, by their outputs.
 
-        ``in_halves`` are the names of outputs of products whose weights are the sum of two int8
-        values.
+        ``in_halves`` are the names of outputs of products and lookups whose weights are the sum of
+        two int8 values. ``cut_tails`` are those of softmaxes whose smallest weights become zero.
         """
         super().__init__(file, ranges, set(), per_channel_dense=True)
         self._cells = cells
         self._in_halves = in_halves
+        self._cut_tails = cut_tails
         self._low_halves: dict[int, tuple[int, Array] | None] = {}
-        self._ranges = _joined_ranges(file, ranges)
+        self._ranges = joined_ranges(file, ranges)
 
     def run(self) -> None:
         operators: list[Any] = []
@@ -150,8 +143,38 @@ class IntegerPass(Int16Pass):
         if kind in JOINING:
             return self._join(operator, positions(self._file, operator)), []
         weights = self._split_weights(operator, kind)
+        is_cut = self._output_name(operator) in self._cut_tails
         before = self._with_own_scale(operator, kind)
+        if kind == "SOFTMAX" and is_cut:
+            return before, [self._cut_tail(operator)]
         return before, [] if weights is None else self._low_product(operator, weights)
+
+    def _output_name(self, operator: Any) -> str:
+        return self._file.name(self._graph.tensors[int(operator.outputs[0])])
+
+    def _cut_tail(self, operator: Any) -> Any:
+        """The operator that subtracts :data:`TAIL` from the weights of an int16 softmax.
+
+        An activation makes negative differences zero.
+        """
+        file, output = self._file, int(operator.outputs[0])
+        weights = self._part(output, "softmax", OUTPUT_SCALE)
+        tail = file.add_tensor(
+            *(self._graph, "", "INT16", [1]),
+            value=np.array([-TAIL], np.int16),
+            quantization=file.quantization(np.array([OUTPUT_SCALE], np.float32)),
+        )
+        operator.outputs = [weights]
+        return self._sum([weights, tail], output, file.schema.ActivationFunctionType.RELU)
+
+    def _sum(self, terms: list[int], output: int, activation: int = 0) -> Any:
+        """An operator that adds two int16 tensors."""
+        total = self._file.new_operator("ADD", terms, [output])
+        total.builtinOptionsType = self._file.schema.BuiltinOptions.AddOptions
+        total.builtinOptions = self._file.schema.AddOptionsT()
+        total.builtinOptions.potScaleInt16 = False
+        total.builtinOptions.fusedActivationFunction = activation
+        return total
 
     def _with_own_scale(self, operator: Any, kind: str) -> list[Any]:
         """As for LiteRT, with the operators that it has no int16 kernels for."""
@@ -167,8 +190,8 @@ class IntegerPass(Int16Pass):
 
     def _split_weights(self, operator: Any, kind: str) -> int | None:
         """The float32 weights of a product that become two int8 values each; otherwise None."""
-        name = self._file.name(self._graph.tensors[int(operator.outputs[0])])
-        return int(operator.inputs[1]) if kind in CHANNELS and name in self._in_halves else None
+        is_split = kind in CHANNELS and self._output_name(operator) in self._in_halves
+        return int(operator.inputs[1]) if is_split else None
 
     def _low_product(self, operator: Any, weights: int) -> list[Any]:
         """Add the product with what int8 weights are rounded by, again in int8.
@@ -182,27 +205,10 @@ class IntegerPass(Int16Pass):
         index, sums = half
         x, output = int(operator.inputs[0]), int(operator.outputs[0])
         # The largest result that any inputs can have, so that nothing is clipped.
-        scales = np.array([sums.max() * self._scale(x)], np.float32)
-        name, low = self._file.name(self._graph.tensors[output]), copy(operator)
-        parts = [
-            self._file.add_tensor(
-                self._graph,
-                f"{name}/{part}",
-                "INT16",
-                self._graph.tensors[output].shape,
-                quantization=self._file.quantization(scale),
-            )
-            for part, scale in (
-                ("high", np.array([self._scale(output)], np.float32)),
-                ("low", scales),
-            )
-        ]
-        total = self._file.new_operator("ADD", parts, [output])
-        total.builtinOptionsType = self._file.schema.BuiltinOptions.AddOptions
-        total.builtinOptions = self._file.schema.AddOptionsT()
-        total.builtinOptions.potScaleInt16 = False
-        activation = operator.builtinOptions.fusedActivationFunction
-        total.builtinOptions.fusedActivationFunction = activation
+        scale = sums.max() * self._scale(x)
+        low = copy(operator)
+        parts = [self._part(output, "high", self._scale(output)), self._part(output, "low", scale)]
+        total = self._sum(parts, output, operator.builtinOptions.fusedActivationFunction)
         operator.builtinOptions = copy(operator.builtinOptions)
         operator.builtinOptions.fusedActivationFunction = (
             self._file.schema.ActivationFunctionType.NONE
@@ -212,9 +218,20 @@ class IntegerPass(Int16Pass):
         low.inputs = [x, index, *(-1 for _ in operator.inputs[2:])]
         return [low, total]
 
-    def _low_half(self, weights: int, axis: int) -> tuple[int, Array] | None:
+    def _part(self, output: int, part: str, scale: float) -> int:
+        """An int16 tensor of the name and shape of ``output``, for a term of its sum."""
+        tensor = self._graph.tensors[output]
+        return self._file.add_tensor(
+            self._graph,
+            f"{self._file.name(tensor)}/{part}",
+            "INT16",
+            tensor.shape,
+            quantization=self._file.quantization(np.array([scale], np.float32)),
+        )
+
+    def _low_half(self, weights: int, axis: int | None) -> tuple[int, Array] | None:
         """The tensor of the low half of weights, and the sum of its magnitudes by channel; None if
-        the high half is exact."""
+        the high half is exact. Without ``axis``, there is one scale."""
         if weights not in self._low_halves:
             value = self._file.constant(self._graph.tensors[weights])
             assert value is not None
@@ -223,7 +240,7 @@ class IntegerPass(Int16Pass):
             rest = value - integers * scale.reshape(shape)
             others = tuple(k for k in range(value.ndim) if k != axis)
             low, scales = quantize_symmetric(rest, axis)
-            half = self._add_tensor(weights, "INT8", scales, low, axis) if low.any() else None
+            half = self._add_tensor(weights, "INT8", scales, low, axis or 0) if low.any() else None
             sums = np.abs(rest).sum(axis=others)
             self._low_halves[weights] = None if half is None else (half, sums)
         return self._low_halves[weights]
@@ -245,21 +262,42 @@ class IntegerPass(Int16Pass):
     def _gather(self, operator: Any) -> list[Any]:
         """A lookup in an int8 table: Lite Micro has no int16 kernel for it.
 
-        The rows become int16 after the lookup.
+        The rows become int16 after the lookup. With two halves, both are looked up and added.
         """
         value = self._table(operator)
         assert value is not None
-        index = int(operator.inputs[0])
+        index, rows = int(operator.inputs[0]), int(operator.outputs[0])
+        is_split = self._output_name(operator) in self._in_halves
         key = (index, False)
         if key not in self._weights:
-            integers, scale = quantize_symmetric(value, None)
-            self._weights[key] = (self._add_tensor(index, "INT8", scale, integers), scale)
-        table, scale = self._weights[key]
-        rows = int(operator.outputs[0])
-        narrow = self._add_tensor(rows, "INT8", np.asarray(scale, np.float32), None)
+            integers, scales = quantize_symmetric(value, None)
+            self._weights[key] = (self._add_tensor(index, "INT8", scales, integers), scales)
+        table, result = self._weights[key][0], self._counterpart(rows)
+        half = self._low_half(index, None) if is_split else None
+        if half is None:
+            return [self._lookup(operator, table, rows, result)]
+        low = copy(operator)
+        # The largest integer of the low half, 127, becomes that of int16.
+        low_scale = self._scale(half[0]) * 127 / LARGEST
+        parts = [
+            self._part(result, part, scale)
+            for part, scale in (("high", self._scale(result)), ("low", low_scale))
+        ]
+        return [
+            self._lookup(operator, table, rows, parts[0]),
+            low,
+            self._lookup(low, half[0], rows, parts[1]),
+            self._sum(parts, result),
+        ]
+
+    def _lookup(self, operator: Any, table: int, rows: int, result: int) -> Any:
+        """Let ``operator`` look up in an int8 ``table``; returns the conversion of the rows to the
+        int16 tensor ``result``. ``rows`` are those in float32."""
+        scale = np.array([self._scale(table)], np.float32)
+        narrow = self._add_tensor(rows, "INT8", scale, None)
         operator.inputs = [table, *map(int, operator.inputs[1:])]
         operator.outputs = [narrow]
-        return [self._quantize(narrow, self._counterpart(rows))]
+        return self._quantize(narrow, result)
 
     def _counts(self, operator: Any) -> bool:
         """Whether a cumulative sum counts truth values, few enough for int8."""
@@ -307,75 +345,3 @@ class IntegerPass(Int16Pass):
         operator.outputs = [ends[1]]
         before = [*conversions, self._quantize(wide, ends[0])]
         return before, [self._quantize(ends[1], self._counterpart(result))]
-
-
-def has_integer_form(file: TFLiteFile, graph: Any, operator: Any) -> bool:
-    """Whether an operator with float32 results has an integer form, if its ranges are known.
-
-    Operators in a loop have one by their type, because written out they have other inputs.
-    """
-    kind = file.kind(operator)
-    if graph is not file.main:
-        return kind in SUPPORTED | LOOKING | {"QUANTIZE", "DEQUANTIZE", "DYNAMIC_UPDATE_SLICE"}
-    source = graph.tensors[int(operator.inputs[0])] if len(operator.inputs) else None
-    if kind == "CAST":
-        return file.dtype(source) == "BOOL"
-    if kind == "GATHER":
-        return file.constant(source) is not None and not operator.builtinOptions.axis
-    if kind == "CUMSUM":
-        return _sums_truth(file, operator)
-    # Operators of loops that are written out are not needed then.
-    return kind in SUPPORTED | {"QUANTIZE", "DEQUANTIZE", "DYNAMIC_UPDATE_SLICE", "FILL"}
-
-
-def _sums_truth(file: TFLiteFile, operator: Any) -> bool:
-    """Whether a cumulative sum counts truth values, few enough for int8."""
-    graph = file.main
-    makers = {int(i): item for item in graph.operators for i in item.outputs}
-    index = int(operator.inputs[0])
-    few = max(map(int, graph.tensors[index].shape), default=0) <= MOST_COUNTED
-    while index in makers and file.kind(makers[index]) in MOVING:
-        index = int(makers[index].inputs[0])
-    if not few or index not in makers or file.kind(makers[index]) != "CAST":
-        return False
-    return file.dtype(graph.tensors[int(makers[index].inputs[0])]) == "BOOL"
-
-
-def positions(file: TFLiteFile, operator: Any) -> tuple[int, ...]:
-    """The positions of an operator's inputs that are activations."""
-    kind = file.kind(operator)
-    if kind in JOINING:
-        return JOINING[kind] or tuple(range(len(operator.inputs)))
-    if kind in BINARY:
-        return (0, 1)
-    return ACTIVATIONS.get(kind, (0,))
-
-
-def _joined_ranges(file: TFLiteFile, ranges: Ranges) -> Ranges:
-    """``ranges`` with one range for all tensors that must have one scale."""
-    parent: dict[int, int] = {}
-
-    def root(index: int) -> int:
-        while parent.get(index, index) != index:
-            index = parent[index]
-        return index
-
-    for operator in file.main.operators:
-        kind = file.kind(operator)
-        if kind in MOVING or kind in JOINING:
-            first, *others = (
-                *map(int, operator.outputs),
-                *(int(operator.inputs[k]) for k in positions(file, operator)),
-            )
-            for other in others:
-                parent[root(other)] = root(first)
-    joined: dict[int, tuple[float, float]] = {}
-    for index in {*ranges, *parent}:
-        value = file.constant(file.main.tensors[index])
-        known = ranges.get(index)
-        if known is None and value is not None and value.dtype == np.float32:
-            known = range_of_constant(value)
-        if known is not None:
-            low, high = joined.get(root(index), known)
-            joined[root(index)] = min(low, known[0]), max(high, known[1])
-    return {index: joined[root(index)] for index in ranges}

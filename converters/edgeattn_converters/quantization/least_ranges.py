@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization.integer_pass import JOINING, MOVING, positions
+from edgeattn_converters.quantization.integer_forms import JOINING, MOVING, positions
 from edgeattn_converters.quantization.mask_fills import Range, range_of_constant
 from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_weights import CHANNELS

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.quantization.integer_pass import MOVING, positions
+from edgeattn_converters.quantization.integer_forms import MOVING, positions
 from edgeattn_converters.quantization.mask_fills import range_of_constant
 from edgeattn_converters.quantization.ranges import Ranges, merge_ranges
 

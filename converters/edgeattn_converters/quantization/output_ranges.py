@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import INTEGER_RANGES, affine_parameters
-from edgeattn_converters.quantization.integer_pass import JOINING, MOVING, positions
+from edgeattn_converters.quantization.integer_forms import JOINING, MOVING, positions
 from edgeattn_converters.quantization.mask_fills import Range
 from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.quantization.ranges import Ranges

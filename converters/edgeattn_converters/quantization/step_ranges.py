@@ -14,6 +14,7 @@ from edgeattn_converters.quantization.ranges import Ranges
 
 # How many operators back two tensors must agree to have the same role in their steps.
 DEPTH = 2
+SELECTIONS = {"SELECT", "SELECT_V2"}
 
 
 def share_step_ranges(file: TFLiteFile, ranges: Ranges, layers: tuple[str, ...]) -> Ranges:
@@ -38,6 +39,8 @@ def share_step_ranges(file: TFLiteFile, ranges: Ranges, layers: tuple[str, ...])
         kind = file.kind(operator)
         if kind == "SPLIT":
             return kind, position  # a gate
+        if kind in SELECTIONS and depth < DEPTH:
+            return "SELECT"  # a state that a mask keeps, in the first step a constant
         inputs = [int(i) for i in operator.inputs if int(i) >= 0]
         if depth < DEPTH:
             # The first cell is a product, the others are sums.

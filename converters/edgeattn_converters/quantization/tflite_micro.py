@@ -20,7 +20,10 @@ from edgeattn_converters.graphs.tflite_cleanup import (
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import TARGET, Candidate, Stage
-from edgeattn_converters.quantization.float_operators import recurrent_operators
+from edgeattn_converters.quantization.float_operators import (
+    attention_operators,
+    recurrent_operators,
+)
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.integer_only import float_operators
 from edgeattn_converters.quantization.integer_pass import IntegerPass
@@ -61,6 +64,7 @@ HALVES = {
     "recurrent": "the recurrent weights that attention depends on",
     "all": "the weights that attention depends on",
 }
+CUT = "attention weights are lowered by 2/32768, so that the smallest are zero"
 
 
 class MicroQuantizer(TFLiteQuantizer):
@@ -119,7 +123,7 @@ class MicroQuantizer(TFLiteQuantizer):
     def _stages(self) -> Iterable[Stage]:
         """Candidates by the operators that are int16 in an ``int8`` file."""
         if self._one_width:
-            return (Stage((Candidate(),)), *self._stages_of_halves())
+            return (Stage((Candidate(),)), *self._precise_stages())
         # Attention takes few bytes, and the errors of int8 are the largest on samples that differ
         # from those of the calibration.
         is_wide = self.has_attention and self.options.attention_precision != "int8"
@@ -134,15 +138,22 @@ class MicroQuantizer(TFLiteQuantizer):
             Stage((Candidate(attention=True, upstream=True),), TARGET),
         )
 
-    def _stages_of_halves(self) -> Iterable[Stage]:
+    def _precise_stages(self) -> Iterable[Stage]:
         """More precise weights for sharp attention, in place of the float16 of other runtimes.
 
         Fused LSTMs have none, so that they are left to :func:`.formats.tflite.convert`.
         """
-        if self.recipe.activations != "int16" or not self.has_attention or self._cells:
+        if self.recipe.activations != "int16" or not self.has_attention:
             return ()
-        kinds = ("recurrent", "all") if self.has_steps else ("all",)
-        return [Stage((Candidate(halves=kind),), TARGET) for kind in kinds]
+        kinds: tuple[str, ...] = ("recurrent", "all") if self.has_steps else ("all",)
+        kinds = () if self._cells else kinds
+        return [
+            Stage((Candidate(cut_tails=True),), TARGET),
+            *(
+                Stage((Candidate(halves=kind), Candidate(halves=kind, cut_tails=True)), TARGET)
+                for kind in kinds
+            ),
+        ]
 
     def _in_halves(self, file: TFLiteFile, candidate: Candidate) -> set[str]:
         """The names of the products whose weights are in two halves."""
@@ -157,7 +168,9 @@ class MicroQuantizer(TFLiteQuantizer):
             file = self._use_int8(file, ranges, self._float_names(file, candidate))
             ranges = with_dequantized(file, ranges_by_name(self.content, self._ranges, file))
         if self.recipe.activations == "int16" or not self._one_width:
-            IntegerPass(file, ranges, self._cells, self._in_halves(file, candidate)).run()
+            softmaxes = attention_operators(file, self.io.maps) if candidate.cut_tails else ()
+            halves = self._in_halves(file, candidate)
+            IntegerPass(file, ranges, self._cells, halves, softmaxes).run()
             share_quantized_inputs(file)
         inputs, outputs = self.io.inputs, self.io.outputs
         file.set_signature(inputs, outputs)
@@ -195,4 +208,5 @@ def _wide_parts(candidate: Candidate) -> tuple[str, ...]:
     return (
         *((f"in int16: {', '.join(names)}",) if names else ()),
         *((f"two int8 values for each of {halves}",) if halves else ()),
+        *((CUT,) if candidate.cut_tails else ()),
     )

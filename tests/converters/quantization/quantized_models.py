@@ -164,3 +164,13 @@ def calibrated_quantizer(
     quantizer = TFLiteQuantizer(content, io, recipe_for("int8"), QuantizationOptions())
     quantizer.calibrate(samples, samples)
     return quantizer
+
+
+def tflite_of(
+    function: Callable[..., Any], *shapes: tuple[int, ...], dtype: str = "float32"
+) -> bytes:
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(shape, dtype) for shape in shapes]
+    concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
+    return bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from long_parameters import only
-from quantized_models import MODELS, Conversion, Conversions, ConversionsOf
+from quantized_models import MODELS, Conversion, Conversions, ConversionsOf, tflite_of
 
 from edgeattn.errors import ConversionError, SchemeError
 from edgeattn.file_structure.tflite import read_tflite
@@ -17,7 +17,6 @@ from edgeattn.metrics.limits import LIMITS
 from edgeattn.metrics.pairwise import max_abs_error, snr_db
 from edgeattn.runners import open_runner
 from edgeattn.schemes import MICRO
-from edgeattn.tensors import TensorSpec
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import integer_lstm
 from edgeattn_converters.quantization.float_only import float_only_operators
@@ -26,7 +25,6 @@ from edgeattn_converters.quantization.integer_only import (
     float_operators,
     require_no_floats,
 )
-from edgeattn_converters.quantization.integer_pass import IntegerPass
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.quantized_model import QuantizedModel
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
@@ -258,16 +256,6 @@ def test_a_model_with_such_operators(tmp_path: Path) -> None:
     assert not (tmp_path / "m.tflite").exists()
 
 
-def tflite_of(
-    function: Callable[..., Any], *shapes: tuple[int, ...], dtype: str = "float32"
-) -> bytes:
-    import tensorflow as tf
-
-    specs = [tf.TensorSpec(shape, dtype) for shape in shapes]
-    concrete = tf.function(function, autograph=False).get_concrete_function(*specs)
-    return bytes(tf.lite.TFLiteConverter.from_concrete_functions([concrete]).convert())
-
-
 def outputs(content: bytes, *arrays: np.ndarray) -> np.ndarray:
     from ai_edge_litert.interpreter import Interpreter
 
@@ -381,59 +369,6 @@ def test_masked_inputs_of_projections(tmp_path: Path) -> None:
     )
     actual = runner.run({"x": x})["answer"]
     assert snr_db(model.predict(x, verbose=0), actual) >= LIMITS["int8"].snr_db
-
-
-@pytest.mark.parametrize("activation", ["NONE", "RELU"])
-def test_weights_in_two_halves(activation: str, tmp_path: Path) -> None:
-    """The sum of two int8 values for each weight is closer to float32 than one, by a factor that
-    only int16 activations limit."""
-    import tensorflow as tf
-
-    generator = np.random.default_rng(11)
-    weights = generator.normal(0, 1, (16, 24)).astype("float32")
-    weights[0] *= 50  # so that a single step is coarse for the others
-    bias = generator.normal(0, 1, 24).astype("float32")
-    x = generator.normal(0, 1, (40, 1, 16)).astype("float32")
-
-    def dense(row: Any) -> Any:
-        total = tf.matmul(row, weights) + bias
-        return tf.nn.relu(total) if activation == "RELU" else total
-
-    content = tflite_of(dense, (1, 16))
-    file = TFLiteFile(content)
-    (product,) = file.main.operators
-    used = str(product.builtinOptions.fusedActivationFunction)
-    assert used == str(getattr(file.schema.ActivationFunctionType, activation))
-    want = x @ weights + bias
-    want = np.maximum(want, 0) if activation == "RELU" else want
-    errors = [
-        max_abs_error(want[:, 0], in_micro(content, x[:, 0], want, halves, tmp_path))
-        for halves in (False, True)
-    ]
-    # int16 activations have steps of 2 * 150 / 32767, and three results are rounded.
-    assert errors[1] < 0.03 < 0.2 < errors[0]
-
-
-def in_micro(
-    content: bytes, x: np.ndarray, results: np.ndarray, halves: bool, folder: Path
-) -> np.ndarray:
-    """Outputs in Lite Micro, of integer products whose weights are one int8 value or two."""
-    file = TFLiteFile(content)
-    source, result = int(file.main.inputs[0]), int(file.main.outputs[0])
-    ranges = {
-        index: (float(array.min()), float(array.max()))
-        for index, array in ((source, x), (result, results))
-    }
-    names = {file.name(file.main.tensors[result])} if halves else set()
-    IntegerPass(file, ranges, {}, names).run()
-    specs = [
-        TensorSpec(file.name(file.main.tensors[index]), (1, size), "float32")
-        for index, size in ((source, 16), (result, 24))
-    ]
-    path = folder / f"{halves}.tflite"
-    path.write_bytes(file.pack())
-    runner = open_runner(path, "tflite", (specs[0],), (specs[1],), runtime=MICRO)
-    return np.asarray(runner.run({specs[0].name: x})[specs[1].name])
 
 
 def test_files_are_selected_by_size() -> None:
@@ -575,6 +510,42 @@ def test_steps_share_their_ranges(lstm: Conversions) -> None:
     for index in (i for indices in steps.values() if len(indices) == 1 for i in indices):
         assert shared[index] == own[index]
     assert share_step_ranges(file, own, ()) == own
+
+
+def test_masked_steps_share_their_ranges() -> None:
+    """Also the step after the first one, whose state is selected beside zeros: calibration may have
+    nothing but padding there."""
+    import keras
+    from keras import layers
+
+    from edgeattn_converters.formats.tflite_float import float_file
+    from edgeattn_converters.quantization.layer_weights import recurrent_layers
+    from edgeattn_converters.tracing.trace import interface_of
+
+    inputs = keras.Input((5, 3), name="x")
+    states = layers.LSTM(4, name="steps")(layers.Masking()(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="answer")(states))
+    _, content = float_file(model, interface_of(model), True, "unrolled", 1)
+    file = TFLiteFile(content)
+    makers = {int(i): item for item in file.main.operators for i in item.outputs}
+
+    def reads_state(operator: Any) -> bool:
+        states = [
+            int(i) for i in operator.inputs if list(file.main.tensors[int(i)].shape) == [1, 4]
+        ]
+        return any(i in makers and file.kind(makers[i]) == "SELECT_V2" for i in states)
+
+    own = {index: (-1.0 - index, 2.0 + index) for index in range(len(file.main.tensors))}
+    shared = share_step_ranges(file, own, recurrent_layers(model))
+    for kind in ("FULLY_CONNECTED", "MUL"):  # the product of the state, and that of the cell
+        steps = [
+            int(item.outputs[0])
+            for item in file.main.operators
+            if file.kind(item) == kind and reads_state(item)
+            if "steps" in file.name(file.main.tensors[int(item.outputs[0])])
+        ]
+        assert len(steps) == 5 - 1, kind
+        assert {shared[index] for index in steps} == {(-1.0 - max(steps), 2.0 + max(steps))}
 
 
 def test_steps_of_both_directions_share_their_ranges() -> None:
