@@ -24,9 +24,10 @@ class Candidate:
     products that make queries and keys, ``upstream`` everything that the scores depend on, with
     int8 weights. ``recurrence`` keeps recurrent layers in float32, with ``step_products`` except
     the products of their steps with a state; ``states`` keeps only the operators that update their
-    states. ``joined`` multiplies input and state of a step in one product, see
-    :mod:`.joined_products`. ``float16`` selects weights upstream of attention that become
-    float16: ``""``, ``"recurrent"`` ones or ``"all"``.
+    states, with ``functions`` also the functions of these updates, see :mod:`.state_updates`.
+    ``joined`` multiplies input and state of a step in one product, see :mod:`.joined_products`.
+    ``float16`` selects weights upstream of attention that become float16: ``""``, ``"recurrent"``
+    ones or ``"all"``.
     ``float_activations`` is for a scheme of int8 weights: no activation is scaled to int8.
     ``halves`` selects products upstream of attention in integer files whose weights are the sum of
     two int8 values: ``""``, those of ``"recurrent"`` layers or ``"all"``, which includes tables of
@@ -37,6 +38,7 @@ class Candidate:
     recurrence: bool = False
     step_products: bool = False
     states: bool = False
+    functions: bool = False
     joined: bool = False
     projections: bool = False
     upstream: bool = False
@@ -52,6 +54,7 @@ class Candidate:
             self.attention,
             self.recurrence,
             self.states,
+            self.functions,
             self.projections,
             self.upstream,
             self.float_activations,
@@ -109,7 +112,11 @@ def static_stages(
     )
     steps = [DEFAULT]
     if has_steps and recipe.activations == "int8":
-        steps += [Candidate(states=True), Candidate(recurrence=True, step_products=True)]
+        steps += [
+            Candidate(states=True),
+            Candidate(states=True, functions=True),
+            Candidate(recurrence=True, step_products=True),
+        ]
     if has_steps:
         steps.append(Candidate(recurrence=True))
     candidates = [

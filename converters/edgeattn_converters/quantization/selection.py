@@ -277,6 +277,7 @@ def _notes(
         ("recurrent steps (int8 weights)", candidate.recurrence and not candidate.step_products),
         ("recurrent steps except their products", candidate.step_products),
         ("updates of the states of recurrent steps", candidate.states),
+        ("functions of these updates", candidate.functions),
         ("all operators that attention depends on", candidate.upstream),
     )
     if not others and is_requested:

@@ -14,11 +14,13 @@ GATES = {"LOGISTIC", "TANH", "RELU", "HARD_SWISH"}
 SUMS = {"ADD", "SUB"}
 
 
-def state_updates(file: TFLiteFile, graph: Any) -> set[int]:
+def state_updates(file: TFLiteFile, graph: Any, *, functions: bool = False) -> set[int]:
     """The tensors that these operators compute.
 
     They are ``f * c + i * g`` of an LSTM, except the product of two gates, and
-    ``n + z * (h - n)`` of a GRU.
+    ``n + z * (h - n)`` of a GRU. With ``functions``, the product of two gates is included, and so
+    is every ``TANH`` that computes what is added to a state, or reads a state: its int8 kernel has
+    a fixed step of 1/128, which is coarse for small values.
     """
     makers = {int(i): operator for operator in graph.operators for i in operator.outputs}
 
@@ -40,6 +42,18 @@ def state_updates(file: TFLiteFile, graph: Any) -> set[int]:
         updates.update((int(operator.outputs[0]), *carried))
         factors = [k for i in carried for k in inputs(makers[i])]
         updates.update(k for k in factors if kind(k) in SUMS)
+        if functions:
+            added = {i for i in products if i not in carried}
+            # The first cell is a product of two gates alone.
+            added |= {k for i in carried for k in inputs(makers[i]) if kind(k) == "MUL"}
+            sources = {*terms, *(k for i in added for k in inputs(makers[i]))}
+            updates |= added | {i for i in sources if kind(i) == "TANH"}
+    if functions:
+        updates.update(
+            int(operator.outputs[0])
+            for operator in graph.operators
+            if file.kind(operator) == "TANH" and not updates.isdisjoint(inputs(operator))
+        )
     return updates
 
 

@@ -300,7 +300,8 @@ class TFLiteQuantizer(Quantizer):
             names |= faster_in_float(file, names)
         if candidate.states:
             tensors = file.main.tensors
-            names |= {file.name(tensors[i]) for i in state_updates(file, file.main)}
+            updates = state_updates(file, file.main, functions=candidate.functions)
+            names |= {file.name(tensors[i]) for i in updates}
         return names
 
     def _coarse_operators(self, file: TFLiteFile) -> set[str]:
@@ -362,7 +363,9 @@ def _floats_in_loop(file: TFLiteFile, graph: Any, candidate: Candidate) -> set[i
         # The input products of all steps are computed before the loop.
         products = (item for item in graph.operators if file.kind(item) == "FULLY_CONNECTED")
         return set(range(len(graph.tensors))) - {int(item.outputs[0]) for item in products}
-    return state_updates(file, graph) if candidate.states else set()
+    if candidate.states:
+        return state_updates(file, graph, functions=candidate.functions)
+    return set()
 
 
 def _indices(file: TFLiteFile, names: set[str]) -> set[int]:

@@ -17,13 +17,20 @@ def _apply(graph: Graph, kind: str, *inputs: int) -> int:
 def test_cell_of_an_lstm() -> None:
     """``c = f * c + i * g``: the sum and the product with the cell, but not that of two gates."""
     graph = Graph(SHAPE)
-    x, cell = graph.first, graph.tensor("FLOAT32", SHAPE)
+    x = graph.first
+    gates = [_apply(graph, kind, x) for kind in ("LOGISTIC", "TANH")]
+    cell = _apply(graph, "MUL", *gates)  # of the first step, whose state is zero
     f, i, o, g = (_apply(graph, kind, x) for kind in ("LOGISTIC", "LOGISTIC", "LOGISTIC", "TANH"))
     kept = _apply(graph, "MUL", f, cell)
     added = _apply(graph, "MUL", i, g)
     new = _apply(graph, "ADD", kept, added)
-    _apply(graph, "MUL", o, _apply(graph, "TANH", new))
+    squashed = _apply(graph, "TANH", new)
+    _apply(graph, "MUL", o, squashed)
+    _apply(graph, "TANH", _apply(graph, "MUL", o, x))  # of attention, for example
     assert state_updates(graph.file, graph.file.main) == {kept, new}
+    assert state_updates(graph.file, graph.file.main, functions=True) == {
+        *(kept, new, added, g, squashed, cell, gates[1])
+    }
 
 
 def test_state_of_a_gru() -> None:
@@ -37,6 +44,9 @@ def test_state_of_a_gru() -> None:
     scaled = _apply(graph, "MUL", z, difference)
     new = _apply(graph, "ADD", n, scaled)
     assert state_updates(graph.file, graph.file.main) == {difference, scaled, new}
+    assert state_updates(graph.file, graph.file.main, functions=True) == {
+        *(difference, scaled, new, n)
+    }
 
 
 def test_products_with_a_state() -> None:

@@ -1,4 +1,4 @@
-"""Recurrent steps of which only the products are integers, in both forms of steps."""
+"""Recurrent steps of which only some operators are integers, in both forms of steps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgeattn_converters.quantization.tflite import TFLiteQuantizer
 
 UNITS, STEPS = 37, 19
 PRODUCTS_ONLY = Candidate(attention=True, recurrence=True, step_products=True)
+FLOAT_FUNCTIONS = Candidate(attention=True, states=True, functions=True)
 
 
 @pytest.fixture(scope="module", params=["unrolled", "chunked"])
@@ -51,6 +52,21 @@ def test_states_that_attention_reads_are_not_rounded(quantizer: TFLiteQuantizer)
         assert "DEQUANTIZE" not in kinds
 
 
+def test_functions_of_cells_alone_are_float(quantizer: TFLiteQuantizer) -> None:
+    file = TFLiteFile(quantizer.with_activations(FLOAT_FUNCTIONS).content)
+    tanhs = []
+    for graph, operator, kind in file.operators():
+        dtype = file.dtype(graph.tensors[int(operator.outputs[0])])
+        if kind == "TANH":
+            tanhs.append(dtype)
+        if kind == "LOGISTIC":
+            assert dtype == "INT8"
+    # Two in each step, and one in the last layer, which stays an integer, as does the step before a
+    # loop, which adds to no cell.
+    counts = tanhs.count("FLOAT32"), tanhs.count("INT8")
+    assert counts in ((2 * STEPS, 1), (2 * 9, 1 + 2))
+
+
 def test_outputs_are_closer_to_keras_than_with_integer_steps(
     quantizer: TFLiteQuantizer, conversions_of: ConversionsOf
 ) -> None:
@@ -62,3 +78,25 @@ def test_outputs_are_closer_to_keras_than_with_integer_steps(
         with model_opener(quantizer.content, quantizer.io)(model) as run:
             ratios.append(snr_db(expected, run(conversions.inputs)["answer"]))
     assert ratios[0] > max(30, ratios[1])
+
+
+def test_small_cells_are_closer_to_keras_with_float_functions() -> None:
+    """Cells up to 0.3 use a third of the levels of an int8 TANH."""
+    import keras
+
+    from edgeattn_converters.tracing.trace import interface_of
+
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((6, 2), name="x")
+    kernel = keras.initializers.RandomUniform(-0.1, 0.1)
+    lstm = keras.layers.LSTM(48, kernel_initializer=kernel, unit_forget_bias=False)
+    states = lstm(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="answer")(states))
+    x = np.random.default_rng(4).normal(0, 1, (48, 6, 2)).astype("float32")
+    quantizer = calibrated_quantizer(model, interface_of(model), {"x": x}, "unrolled")
+    ratios = []
+    for candidate in (Candidate(states=True, functions=True), Candidate(states=True)):
+        quantized = quantizer.with_activations(candidate)
+        with model_opener(quantizer.content, quantizer.io)(quantized) as run:
+            ratios.append(snr_db(model.predict(x, verbose=0), run({"x": x})["answer"]))
+    assert ratios[0] > ratios[1] + 1
