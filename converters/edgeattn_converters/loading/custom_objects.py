@@ -36,17 +36,23 @@ def load_module(path: Path, *, option: str) -> Any:
         raise UsageError(
             f"{option}: {path.name} is not a Python file.", hint="Pass a file that ends in .py."
         )
-    legacy_modules.provide()
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     floats = keras.config.floatx()
     try:
-        spec.loader.exec_module(module)
+        with legacy_modules.importable():
+            spec.loader.exec_module(module)
     except Exception as error:
+        hint = f"Try: python {path}"
+        if isinstance(error, ImportError) and is_keras_module(str(error.name)):
+            hint = (
+                f"Keras {keras.__version__} does not have it. Remove the import from {path.name}, "
+                "or import it from where Keras has it now; only what the layers of the model use "
+                "is needed."
+            )
         raise UsageError(
-            f"{option}: {path.name} failed with {type(error).__name__}: {error}",
-            hint=f"Try: python {path}",
+            f"{option}: {path.name} failed with {type(error).__name__}: {error}", hint=hint
         ) from error
     finally:
         sys.path.remove(str(path.parent))
@@ -84,9 +90,20 @@ def load_custom_objects(path: Path | None) -> Mapping[str, Any]:
             or not is_of_library(getattr(value, "__module__", "") or "")
         )
     }
+    objects |= _by_registered_name(objects)
     extra = getattr(module, "custom_objects", None)
     chosen = {str(key): value for key, value in extra.items()} if isinstance(extra, dict) else {}
     return own_functions.with_choices(objects, chosen, path.name)
+
+
+def _by_registered_name(objects: Mapping[str, Any]) -> dict[str, Any]:
+    """The objects that were registered under another name, by that name without its package."""
+    import keras
+
+    registered = {
+        unqualified(keras.saving.get_registered_name(value)): value for value in objects.values()
+    }
+    return {name: value for name, value in registered.items() if name not in objects}
 
 
 def is_of_library(module: str) -> bool:
@@ -125,3 +142,9 @@ def parameters(cls: type) -> set[str]:
         if "__init__" in vars(parent):
             names |= set(inspect.signature(vars(parent)["__init__"]).parameters)
     return names
+
+
+def accepts_keywords(cls: Any) -> bool:
+    """Return whether the constructor of a class accepts keywords that it does not name."""
+    kinds = {item.kind for item in inspect.signature(cls.__init__).parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds

@@ -4,22 +4,26 @@ Keras 3 has most of them under other names: the functions of the old backend in 
 and the layers in one module.
 """
 
+import contextlib
+import importlib.machinery
+import re
 import sys
+from collections.abc import Iterator, Sequence
+from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
-# Modules of Keras 1 and 2 that only defined layers.
-_OF_LAYERS = (
-    "engine", "engine.topology", "engine.base_layer", "engine.input_spec", "layers.core",
-    "layers.recurrent", "layers.merge", "layers.wrappers", "layers.embeddings",
-    "layers.normalization", "layers.convolutional", "layers.convolutional_recurrent",
-    "layers.pooling", "layers.noise", "layers.local", "layers.advanced_activations",
-)  # fmt: skip
-_OF_UTILS = ("utils.generic_utils", "utils.conv_utils", "utils.layer_utils")
+# Names under which programs import Keras, and the private copy of Keras 2 in TensorFlow, whose
+# layers Keras 3 does not accept.
+_ROOTS = re.compile(r"(keras|tensorflow\.keras|tensorflow\.python\.keras)(\.|$)")
+_PRIVATE = "tensorflow.python.keras"
+# Modules of Keras 1 and 2 with layers, models and inputs.
+_OF_LAYERS = frozenset({"engine", "layers", "legacy", "feature_column"})
 
 
 def provide() -> None:
-    """Add what Keras 3 lacks to ``keras.backend`` and to the modules that can be imported."""
+    """Add what Keras 3 lacks to ``keras.backend``."""
     import keras
     import tensorflow as tf
 
@@ -29,17 +33,84 @@ def provide() -> None:
             for module in (keras.backend, tf.keras.backend):
                 if not hasattr(module, name):
                     setattr(module, name, function)
-    for name in _OF_LAYERS:
-        _register(f"keras.{name}", keras.layers)
-    for name in _OF_UTILS:
-        _register(f"keras.{name}", keras.utils)
 
 
-def _register(name: str, module: ModuleType) -> None:
-    if sys.modules.setdefault(name, module) is module:
-        parent, _, attribute = name.rpartition(".")
-        if not hasattr(sys.modules[parent], attribute):
-            setattr(sys.modules[parent], attribute, module)
+@contextlib.contextmanager
+def importable() -> Iterator[None]:
+    """Let programs import the modules of Keras 1 and 2, which have the names of Keras 3."""
+    provide()
+    private = _PRIVATE.rpartition(".")
+    with mock.patch.dict(sys.modules), contextlib.ExitStack() as stack:
+        for name in list(sys.modules):
+            if name == _PRIVATE or name.startswith(f"{_PRIVATE}."):
+                del sys.modules[name]
+        parent = sys.modules.get(private[0])
+        if parent is not None and hasattr(parent, private[2]):
+            stack.enter_context(mock.patch.object(parent, private[2], _module(_PRIVATE)))
+        finders = [_First(), *sys.meta_path, _Last()]
+        stack.enter_context(mock.patch.object(sys, "meta_path", finders))
+        yield
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Finds modules of Keras 1 and 2 in those of Keras 3."""
+
+    def _finds(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Return the spec of a module that is made here, None for others."""
+        if not self._finds(fullname):
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """Return the module."""
+        return _module(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: the module is complete."""
+
+
+class _First(_Finder):
+    def _finds(self, name: str) -> bool:
+        return name == _PRIVATE or name.startswith(f"{_PRIVATE}.")
+
+
+class _Last(_Finder):
+    def _finds(self, name: str) -> bool:
+        return bool(_ROOTS.match(name)) and _target(name) is not None
+
+
+def _module(name: str) -> ModuleType:
+    """A module ``name`` with what Keras 3 has of it."""
+    module = ModuleType(name)
+    vars(module).update(
+        {key: value for key, value in (_target(name) or {}).items() if not key.startswith("__")}
+    )
+    return module
+
+
+def _target(name: str) -> dict[str, Any] | None:
+    """What a module of Keras 1 or 2 contains in Keras 3, None if there is nothing of it."""
+    import keras
+
+    parts = name[_ROOTS.match(name).end() :].split(".")  # type: ignore[union-attr]
+    if parts == [""]:
+        return vars(keras)
+    # "from keras.layers import CuDNNLSTM" looks for a module of that name, too.
+    if any(part != part.lower() for part in parts):
+        return None
+    if parts[0] in _OF_LAYERS:
+        models = {key: getattr(keras, key) for key in ("Input", "InputSpec", "Model", "Sequential")}
+        return {**vars(keras.layers), **models}
+    if parts[0] == "utils" and all(part.endswith("_utils") for part in parts[1:]):
+        # It converted shapes to tuples, which they are in Keras 3.
+        return {**vars(keras.utils), "shape_type_conversion": lambda function: function}
+    found = getattr(keras, parts[0], None)
+    return vars(found) if isinstance(found, ModuleType) and len(parts) == 1 else None
 
 
 def _other_functions() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import (
     config_inspection,
     fixed_time_axis,
+    own_layers,
     quantized_layers,
     removed_layers,
     subclassed,
@@ -204,6 +205,7 @@ def _load_stored(
         model_config.require_layers(stored)
         stored = model_config.with_connections(stored)
     with open_weights(file) as weights:
+        stored = weights.with_layer_names(stored)
         ctx, config, model = _build(file, stored, objects, weights, time_steps, allow_free_time)
         if file.kind == "weights-hdf5":
             named = weights.by_order(model, stored)
@@ -250,7 +252,13 @@ def _build(
             config = fixed_time_axis.fix_time_axis(config, time_steps)
         size = weights.size()
     try:
-        return ctx, config, build_model(file, config, objects, size)
+        with own_layers.created_as_stored(objects, ctx):
+            model = build_model(file, config, objects, size)
+            if unsaved := own_layers.variables_of_tensorflow(model):
+                again = own_layers.variables_of_tensorflow(build_model(file, config, objects, size))
+                ctx.notes.extend(own_layers.check_unsaved(unsaved, again))
+        own_layers.adapt(model, ctx)
+        return ctx, config, model
     except UnsupportedModelError:
         if allow_free_time:  # the error about a missing length is more helpful, if there is one
             fixed_time_axis.fix_time_axis(config, None)

@@ -1,6 +1,6 @@
 """Models of a user's function whose weights an older Keras saved: changes without a config."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from edgeattn_converters.loading.config_inspection import Config
@@ -26,11 +26,11 @@ def default_notes(stored: Any, version: tuple[int, ...]) -> list[str]:
     ]
 
 
-def _default_note(name: str, changed: tuple[int, ...]) -> str:
+def _default_note(name: str, changed: tuple[int, ...], place: str = "the architecture") -> str:
     return (
         f"{name}: recurrent_activation is 'sigmoid', but its default was 'hard_sigmoid' before "
         f"Keras {'.'.join(map(str, changed))}. If the model was trained with the default, set it "
-        "in the architecture."
+        f"in {place}."
     )
 
 
@@ -98,3 +98,30 @@ def adapt(model: Any, version: tuple[int, ...]) -> tuple[str, ...]:
             notes.append(_default_note(layer.name, changed))
     notes.append(f"Your own layers compute with the current Keras, not with Keras {text}.")
     return tuple(dict.fromkeys(notes))
+
+
+def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
+    """Let layers of Keras inside the user's compute as in the Keras of ``ctx``, in place.
+
+    Returns notes on what was replaced and on defaults that have changed.
+    """
+    import keras
+
+    from edgeattn_converters.loading.migrate.legacy_mask_layers import LegacyMultiHeadAttention
+    from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
+
+    notes = []
+    for layer in layers:
+        class_name = type(layer).__name__
+        if any(value is hard_sigmoid_keras2 for value in vars(layer).values()):
+            notes.append(HARD_SIGMOID_NOTE)
+        if type(layer) is keras.layers.MultiHeadAttention:
+            legacy = legacy_layer(class_name, {"name": layer.name}, ctx)
+            if legacy is not None:
+                # Its weights are built and named already.
+                layer.__class__, layer.masks = LegacyMultiHeadAttention, legacy[1]["masks"]
+        gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
+        changed = _SIGMOID_BY_DEFAULT.get(class_name)
+        if gates and changed and ctx.version < changed:
+            notes.append(_default_note(layer.name, changed, "your class"))
+    return notes

@@ -6,8 +6,13 @@ from typing import Any
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.config_inspection import Config, abbreviated, unqualified
-from edgeattn_converters.loading.custom_objects import parameters, registered_name
-from edgeattn_converters.loading.migrate import attention_package
+from edgeattn_converters.loading.custom_objects import (
+    accepts_keywords,
+    is_of_library,
+    parameters,
+    registered_name,
+)
+from edgeattn_converters.loading.migrate import attention_package, keras2
 from edgeattn_converters.loading.migrate.context import Context, registered_layer, safe_name
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
 
@@ -21,7 +26,7 @@ _PACKAGES = {
 }
 _REGISTERED_PREFIXES = {"Addons": "tensorflow_addons"}
 # Arguments of the base class Layer, of any Keras version.
-_LAYER_ARGUMENTS = frozenset(
+LAYER_ARGUMENTS = frozenset(
     {"name", "trainable", "dtype", "batch_input_shape", "batch_shape", "dynamic",
      "activity_regularizer", "input_dtype", "input_shape", "autocast"}
 )  # fmt: skip
@@ -53,7 +58,7 @@ def is_custom(item: Config, ctx: Context) -> bool:
         return False
     if class_name not in LAYERS or ">" in class_name or item.get("module") is not None:
         return True
-    return set(item.get("config") or {}) - _LAYER_ARGUMENTS <= parameters(custom)
+    return set(item.get("config") or {}) - LAYER_ARGUMENTS <= parameters(custom)
 
 
 def migrate(item: Config, ctx: Context) -> dict[str, Any]:
@@ -65,6 +70,7 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     if unqualified(class_name) not in ctx.custom_objects:
         raise missing_class(item)
     own_functions.check_names(item.get("config") or {}, ctx.custom_objects)
+    custom = ctx.custom_objects[unqualified(class_name)]
     config = {
         name: value
         for name, value in (item.get("config") or {}).items()
@@ -72,10 +78,29 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     }
     if ctx.major < 3 and isinstance(config.get("dtype"), dict):
         config["dtype"] = (config["dtype"].get("config") or {}).get("name", "float32")
-    if isinstance(config.get("name"), str):
-        config["name"] = safe_name(config["name"])
+    name = config.get("name") or item.get("name")
+    if isinstance(name, str):
+        config["name"] = safe_name(name)
+    if ctx.major < 3 and inspect.isclass(custom):
+        config = _with_arguments_of_keras_3(custom, config, ctx)
     build = {"build_config": item["build_config"]} if item.get("build_config") else {}
     return {**registered_layer(registered_name(class_name), config), **build}
+
+
+def _with_arguments_of_keras_3(cls: type, config: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Return the config of a class derived from a layer of Keras with that layer's new arguments.
+
+    The arguments of the class itself are unchanged.
+    """
+    base = next((parent.__name__ for parent in cls.__mro__ if is_of_library(parent.__module__)), "")
+    accepted = ctx.accepted(base)
+    if base not in LAYERS or accepted is None or not accepts_keywords(cls):
+        return config
+    own = {key: value for key, value in config.items() if key in parameters(cls) - accepted}
+    of_base = {key: value for key, value in config.items() if key not in own}
+    if base in ("GRU", "GRUCell"):
+        of_base = {"units": config.get("units"), **of_base}
+    return keras2.migrate(base, of_base, ctx)[1] | own
 
 
 def _package(item: Config) -> str | None:
@@ -111,7 +136,7 @@ def missing_class(item: Config) -> UnsupportedModelError:
     )
     if class_name == "Attention" and "units" not in config and "use_scale" not in config:
         hint += f". It is neither the Attention of Keras nor {attention_package.REGISTERED}."
-    arguments = {key: value for key, value in config.items() if key not in _LAYER_ARGUMENTS}
+    arguments = {key: value for key, value in config.items() if key not in LAYER_ARGUMENTS}
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
     return UnsupportedModelError(
         f"Layer {name!r} needs the class {class_name!r}, which Keras does not have.{saved_with}",

@@ -169,6 +169,8 @@ def migrate_layer(item: Config, ctx: Context) -> dict[str, Any]:
         if isinstance(registered, str) and registered in EDGEATTN_LAYERS:
             return _edgeattn_layer(registered, config, item)
     if custom_layers.is_custom(item, ctx):
+        if ctx.major < 3:
+            item = {**item, "config": _with_inner_layers(item.get("config") or {}, ctx)}
         return custom_layers.migrate(item, ctx)
     of_keras = custom_layers.is_from_keras(item)
     if attention_package.is_package_layer(class_name, config) and not of_keras:
@@ -191,12 +193,7 @@ def _built_in(
     if ctx.major == 1:
         class_name, renamed = keras1.migrate(class_name, config)
         config = dict(renamed)
-    inside = _inside(ctx, config["name"])
-    for key in ("layer", "backward_layer", "forward_layer", "cell"):
-        if isinstance(config.get(key), dict) and "class_name" in config[key]:
-            config[key] = migrate_layer(config[key], inside)
-    if isinstance(config.get("cells"), list):
-        config["cells"] = [migrate_layer(cell, inside) for cell in config["cells"]]
+    config = _with_inner_layers(config, ctx)
     class_name, config = keras2.migrate(class_name, config, ctx)
     legacy = keras2.legacy_layer(class_name, config, ctx)
     if legacy is not None:
@@ -211,6 +208,19 @@ def _built_in(
         build_config = item.get("build_config") if ctx.major == 3 else None
         layer = _with_build_config(keras_layer(class_name, inner), build_config)
     return theano.with_padding(layer, class_name, config) if padded else layer
+
+
+def _with_inner_layers(config: Config, ctx: Context) -> dict[str, Any]:
+    """Return the config of a layer with the layers that it wraps migrated."""
+    inside = _inside(ctx, str(config.get("name")))
+    inner: dict[str, Any] = {
+        key: migrate_layer(config[key], inside)
+        for key in ("layer", "backward_layer", "forward_layer", "cell")
+        if isinstance(config.get(key), dict) and "class_name" in config[key]
+    }
+    if isinstance(config.get("cells"), list):
+        inner["cells"] = [migrate_layer(cell, inside) for cell in config["cells"]]
+    return {**config, **inner}
 
 
 def _inside(ctx: Context, name: str) -> Context:

@@ -44,6 +44,11 @@ def stored_shapes(
     }
 
 
+def group_names(file: Any) -> list[str]:
+    """Return the names of the layers of a file, in order."""
+    return [name for name, _ in _groups(file)]
+
+
 def _groups(file: Any) -> Iterator[tuple[str, Any]]:
     root = file.get("model_weights", file)
     for name in hdf5.texts(root, "layer_names"):

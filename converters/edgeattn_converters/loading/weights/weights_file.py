@@ -15,6 +15,7 @@ from edgeattn_converters.loading.config_inspection import (
     is_model,
     layer_name,
     stored_layers,
+    unqualified,
 )
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.migrate.context import Shape
@@ -40,6 +41,30 @@ class WeightsFile:
         if not shapes and is_model(stored):
             shapes = from_archive.stored_shapes(self.source, stored)
         return lambda name: shapes.get(name, [])
+
+    def with_layer_names(self, stored: Config) -> Config:
+        """Return the config of a model with names for layers whose config is empty.
+
+        Keras 2 saves a layer of the user without ``get_config`` so. The names are those of the
+        groups of weights that no other layer has, in order, or generated ones.
+        """
+        unnamed = [item for item in stored_layers(stored) if not _has_name(item)]
+        if not unnamed or isinstance(stored["config"], list):
+            return stored
+        named = {layer_name(item) for item in stored_layers(stored) if _has_name(item)}
+        groups: list[str] = []
+        if self.is_layered:
+            groups = [name for name in from_hdf5.group_names(self.source) if name not in named]
+        if len(groups) != len(unnamed):
+            groups = [f"{unqualified(str(item.get('class_name')))}_of_file_{number}"
+                      for number, item in enumerate(unnamed)]  # fmt: skip
+        names = iter(groups)
+        layers = [
+            item if _has_name(item)
+            else {**item, "config": {**(item.get("config") or {}), "name": next(names)}}
+            for item in stored_layers(stored)
+        ]  # fmt: skip
+        return {**stored, "config": {**stored["config"], "layers": layers}}
 
     def version(self) -> tuple[int, ...]:
         """Return the first Keras version that wrote the layout of the file; ``()`` if unknown."""
@@ -95,6 +120,11 @@ class WeightsFile:
             )
         else:
             from_archive.assign(self.source, model, stored)
+
+
+def _has_name(item: Config) -> bool:
+    config = item.get("config")
+    return bool(item.get("name") or isinstance(config, list) or (config or {}).get("name"))
 
 
 @contextmanager

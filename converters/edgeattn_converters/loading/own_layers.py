@@ -1,0 +1,250 @@
+"""Layers of the user's classes, created and called as in the Keras that saved the file.
+
+Keras 2 and 3 differ in what a class finds when it runs: ``hard_sigmoid`` is another function, a
+``tf.Variable`` is a weight in Keras 2 only, and a class without ``**kwargs`` does not keep the name
+that its layer has in the file.
+"""
+
+import contextlib
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import custom_objects
+from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.migrate import built_layers
+from edgeattn_converters.loading.migrate.context import Context
+from edgeattn_converters.loading.migrate.custom_layers import LAYER_ARGUMENTS
+from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE
+
+# Where programs find the activations.
+_MODULES = ("keras.activations", "keras._tf_keras.keras.activations", "keras.src.activations")
+_HARD_SIGMOID = "hard_sigmoid"
+
+
+@contextlib.contextmanager
+def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None]:
+    """Give layers of the user's classes the names and variables that they have in the file.
+
+    Raises :class:`UnsupportedModelError` if the file lacks arguments of a class.
+    """
+    import keras
+
+    classes: set[Any] = {
+        value
+        for value in objects.values()
+        if inspect.isclass(value) and issubclass(value, keras.layers.Layer)
+    }
+    with contextlib.ExitStack() as stack:
+        for cls in classes:
+            _accept_inputs_by_any_name(cls)
+        # Before a method of a parent is replaced.
+        creators = {cls: functools.partial(_creator(cls), cls, cls.from_config) for cls in classes}
+        for cls, create in creators.items():
+            stack.enter_context(mock.patch.object(cls, "from_config", staticmethod(create)))
+        if classes and ctx.era < 3:
+            stack.enter_context(_variables_of_tensorflow())
+            stack.enter_context(_activations_of_keras_2())
+            _bind_activations(classes)
+        yield
+
+
+def _creator(cls: Any) -> Callable[..., Any]:
+    """The function that creates a layer of a class of the user from its config."""
+    import keras
+
+    # A from_config of the user may accept other arguments than the constructor.
+    own = any(
+        "from_config" in vars(parent) and custom_objects.is_own_class(parent)
+        for parent in cls.__mro__
+    )
+    return _named if own or issubclass(cls, keras.Model) else _named_with_accepted
+
+
+def _named(
+    _cls: Any, from_config: Callable[..., Any], config: Config, *args: Any, **kwargs: Any
+) -> Any:
+    """Return a layer with its stored name, whatever its constructor does with it."""
+    name = config.get("name")
+    layer = from_config(config, *args, **kwargs)
+    if isinstance(name, str):
+        layer.name = name
+    return layer
+
+
+def _named_with_accepted(
+    cls: Any, from_config: Callable[..., Any], config: Config, *args: Any, **kwargs: Any
+) -> Any:
+    def create(stored: Config) -> Any:
+        return from_config(_accepted(cls, stored), *args, **kwargs)
+
+    return _named(cls, create, config)
+
+
+def _accepted(cls: Any, config: Config) -> dict[str, Any]:
+    """Return ``config`` without arguments of every layer that the constructor does not accept."""
+    # The signature of the class itself is that of Layer.__new__.
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    missing = [
+        item.name
+        for item in parameters
+        if item.default is item.empty
+        and item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)
+        and item.name not in config
+    ]
+    if missing:
+        raise UnsupportedModelError(
+            f"The file does not contain {' and '.join(map(repr, missing))} of your class "
+            f"{cls.__name__}, which had no get_config with it when the model was saved.",
+            hint="In the file of --custom-objects, give each of these arguments the value of the "
+            f"trained model as a default: def __init__(self, {missing[0]}=VALUE, ...)",
+        )
+    if any(item.kind is item.VAR_KEYWORD for item in parameters):
+        return dict(config)
+    accepted = {item.name for item in parameters}
+    return {k: v for k, v in config.items() if k in accepted or k not in LAYER_ARGUMENTS}
+
+
+def _accept_inputs_by_any_name(cls: Any) -> None:
+    """Let a class call its inputs otherwise than the layer of Keras from which it is derived.
+
+    Keras 3 finds the shapes for ``build(sequences_shape)`` by the name of an argument of ``call``,
+    which was ``inputs`` in Keras 2.
+    """
+    named = {f"{name}_shape" for name in inspect.signature(cls.call).parameters}
+    for name in ("build", "compute_output_shape"):
+        method = getattr(cls, name)
+        shapes = list(inspect.signature(method).parameters)[1:]
+        if len(shapes) > 1 and shapes[0].endswith("_shape") and shapes[0] not in named:
+            setattr(cls, name, _of_one_shape(method))
+
+
+def _of_one_shape(method: Callable[..., Any]) -> Callable[..., Any]:
+    def of_one_shape(layer: Any, input_shape: Any) -> Any:
+        return method(layer, input_shape)
+
+    return of_one_shape
+
+
+@contextlib.contextmanager
+def _variables_of_tensorflow() -> Iterator[None]:
+    """Let attributes that are a ``tf.Variable`` be weights of a layer, in the order of Keras 2."""
+    import keras
+    import tensorflow as tf
+
+    set_attribute = keras.layers.Layer.__setattr__
+
+    def with_weights(layer: Any, name: str, value: Any) -> None:
+        if isinstance(value, tf.Variable) and custom_objects.is_own_class(type(layer)):
+            title = value.name.split(":")[0].replace("/", "_")
+            value = keras.Variable(
+                value.value(), trainable=value.trainable, dtype=value.dtype.name, name=title
+            )
+        set_attribute(layer, name, value)
+
+    with mock.patch.object(keras.layers.Layer, "__setattr__", with_weights):
+        yield
+
+
+@contextlib.contextmanager
+def _activations_of_keras_2() -> Iterator[None]:
+    """Let ``hard_sigmoid`` be that of Keras 1 and 2, under every name that programs have for it."""
+    from keras.src.activations import ALL_OBJECTS_DICT
+
+    from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(ALL_OBJECTS_DICT, {_HARD_SIGMOID: hard_sigmoid_keras2}))
+        for name in _MODULES:
+            if name in sys.modules:
+                module = sys.modules[name]
+                patch = mock.patch.object(module, _HARD_SIGMOID, hard_sigmoid_keras2)
+                stack.enter_context(patch)
+        yield
+
+
+def _bind_activations(classes: set[type]) -> None:
+    """Replace the function where the user's files have imported it by name."""
+    from keras.src.activations.activations import hard_sigmoid
+
+    from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
+
+    for module in {sys.modules.get(cls.__module__) for cls in classes}:
+        for name, value in list(vars(module).items()) if module else ():
+            if value is hard_sigmoid:
+                setattr(module, name, hard_sigmoid_keras2)
+
+
+def adapt(model: Any, ctx: Context) -> None:
+    """Let layers of the user's classes call what the Keras that saved the file had, in place.
+
+    Adds notes to ``ctx`` on what was replaced inside them, and on defaults that have changed.
+    """
+    own = [layer for layer in model._flatten_layers() if custom_objects.is_own_class(type(layer))]
+    if ctx.version and ctx.version < built_layers.SAME_AS_CURRENT:
+        inner = {id(part): part for layer in own for part in layer._flatten_layers()}
+        ctx.notes.extend(built_layers.adapt_inner(inner.values(), ctx))
+    if ctx.era < 3:
+        if any(_HARD_SIGMOID in _source(type(layer)) for layer in own):
+            ctx.notes.append(HARD_SIGMOID_NOTE)
+        for layer in own:
+            layer.call = _with_activations_of_keras_2(layer.call)
+
+
+def _source(cls: type) -> str:
+    """Return the text of the class; empty if there is no file with it."""
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return ""
+
+
+def _with_activations_of_keras_2(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with _activations_of_keras_2():
+            return call(*args, **kwargs)
+
+    return wrapped
+
+
+def variables_of_tensorflow(model: Any) -> dict[str, Any]:
+    """Return what layers of the user keep in a ``tf.Variable``, by layer and attribute.
+
+    Keras 3 does not save it.
+    """
+    import tensorflow as tf
+
+    return {
+        f"{name!r} of layer {layer.name!r} (class {type(layer).__name__})": value
+        for layer in model._flatten_layers()
+        if custom_objects.is_own_class(type(layer))
+        for name, value in vars(layer).items()
+        if isinstance(value, tf.Variable)
+    }
+
+
+def check_unsaved(found: Mapping[str, Any], again: Mapping[str, Any]) -> list[str]:
+    """Return a note on variables that Keras 3 does not save and the class creates again.
+
+    ``again`` are those of a second model of the same config. Raises
+    :class:`UnsupportedModelError` if the values differ, because the trained ones are lost.
+    """
+    for (name, value), other in zip(found.items(), again.values(), strict=True):
+        if not np.array_equal(value, other, equal_nan=True):
+            raise UnsupportedModelError(
+                f"The file does not contain {name}: it is a tf.Variable, which Keras 3 does not "
+                "save, and its values are other ones whenever it is created.",
+                hint="Create it with self.add_weight(...), train the model again and save it. If "
+                "the program still has the trained model, assign its values before saving.",
+            )
+    return [
+        f"The file does not contain {' and '.join(found)}: a tf.Variable, which Keras 3 does not "
+        "save. Your class creates it again with the same values; changes by training are lost."
+    ]
