@@ -537,10 +537,18 @@ def test_interrupted_run_resumes(tmp_path, monkeypatch):
 
 
 def test_tables_by_target():
-    """Rows in the order of the models; the reasons are those of the int8 files of edgeattn."""
+    """Rows in the order of the models; the reasons are those of the files of edgeattn in int8, and
+    of others that did not achieve their scheme."""
     common = {"target": "litert", "verdict": "pass"}
     recorded = {
-        "R03": [{**common, "model": "R03", "scheme": "int8", "notes": "a | b"}],
+        "R03": [
+            {**common, "model": "R03", "scheme": name, "achieved": achieved, "notes": notes}
+            for name, achieved, notes in (
+                ("dynamic_int8", "dynamic_int8", "ranges differ"),
+                ("dynamic_int8", "int8_weights", ""),
+                ("int8", "dynamic_int8", "in float32: a | b"),
+            )
+        ],
         "digits": [
             {**common, "model": "digits", "scheme": "float32", "bytes": "1,234"},
             {**common, "model": "digits", "scheme": "int8", "notes": ""},
@@ -552,12 +560,13 @@ def test_tables_by_target():
         ["| digits", "litert", "float32"],
         ["| digits", "litert", "int8"],
         ["| digits", "TensorFlow", "int8"],
-        ["| R03", "litert", "int8"],
+        *(["| R03", "litert", scheme] for scheme in ("dynamic_int8", "dynamic_int8", "int8")),
     ]
     assert {line.count(" | ") for line in lines} == {len(by_target.HEADER) - 1}
     assert by_target.reasons(recorded).splitlines()[2:] == [
-        "| digits | litert | nothing |",
-        "| R03 | litert | a \\| b |",
+        "| digits | litert | int8 | - | nothing |",
+        f"| R03 | litert | dynamic_int8 | int8_weights | {by_target.KERNELS['litert']} |",
+        "| R03 | litert | int8 | dynamic_int8 | in float32: a \\| b |",
     ]
 
 
