@@ -174,7 +174,7 @@ def _stored_tables(
         return vocabularies, idf_weights
     with zipfile.ZipFile(file.path) as archive:
         entries = set(archive.namelist())
-        for item, group in layer_groups(weights.source, stored):
+        for item, group in layer_groups(weights.source, stored, by_name=True):
             entry = f"assets{group.name}/vocabulary.txt"
             if entry in entries:
                 lines = archive.read(entry).decode("utf-8").splitlines()

@@ -133,3 +133,49 @@ def test_generated_names_that_are_shifted(first: int, tmp_path: Path) -> None:
     x = np.random.default_rng(2).normal(size=(5, 4)).astype("float32")
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
     assert any("assigned in order" in note for note in loaded.notes) == (first > 1)
+
+
+def _two_of_each(library: Any, names: Callable[[str], str]) -> Any:
+    """Layers of three classes, one of them in a nested model, whose arrays have equal shapes."""
+    layers = library.layers
+    inner = library.Sequential(
+        [library.Input((5, 4))]
+        + [layers.LSTM(4, return_sequences=True, name=names("lstm")) for _ in range(2)],
+        name=names("inner"),
+    )
+    x = inputs = library.Input((5, 4), name="x")
+    for _ in range(2):
+        x = layers.Dense(4, activation="tanh", name=names("dense"))(x)
+        x = layers.LayerNormalization(name=names("norm"))(x)
+    return library.Model(inputs, layers.Dense(4, name=names("dense"))(inner(x)))
+
+
+def _counted(first: int, step: int = 1) -> Callable[[str], str]:
+    counts: dict[str, int] = {}
+
+    def name(kind: str) -> str:
+        counts[kind] = counts.get(kind, first - step) + step
+        return f"{kind}_{counts[kind]}" if counts[kind] else kind
+
+    return name
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
+@pytest.mark.parametrize(("first", "step"), [(0, 1), (2, 1), (3, -1), (7, 1)])
+def test_names_in_files_of_the_current_keras(
+    first: int, step: int, library: Any, tmp_path: Path
+) -> None:
+    """Some names are in both, for other layers; Keras assigns the weights in order."""
+    generator = np.random.default_rng(4)
+    model = _two_of_each(keras, _counted(1))
+    model.set_weights([generator.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    path = tmp_path / "model.weights.h5"
+    model.save_weights(path)
+    other = _two_of_each(library, _counted(first, step))
+    (tmp_path / "model.json").write_text(other.to_json())
+    x = generator.normal(size=(5, 5, 4)).astype("float32")
+    if library is keras:
+        other.load_weights(path)
+        np.testing.assert_array_equal(other(x), model(x))
+    loaded = load_model(audit_file(path), architecture=str(tmp_path / "model.json"))
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)

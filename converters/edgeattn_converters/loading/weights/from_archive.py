@@ -23,10 +23,12 @@ from edgeattn_converters.loading.weights.assignment import Assignment, find_laye
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 
 
-def stored_shapes(file: Any, stored: Config) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
+def stored_shapes(
+    file: Any, stored: Config, *, by_name: bool
+) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
     """Return path and shape of the arrays of each layer by its name."""
     shapes = {}
-    for item, group in layer_groups(file, stored):
+    for item, group in layer_groups(file, stored, by_name=by_name):
         name = layer_name(item)
         shapes[name] = [
             (f"{name}/bias" if path.endswith("vars/2") else path, tuple(array.shape))
@@ -35,22 +37,27 @@ def stored_shapes(file: Any, stored: Config) -> dict[str, list[tuple[str, tuple[
     return shapes
 
 
-def assign(file: Any, model: Any, stored: Config) -> None:
-    """Assign the weights to the model built from the config; see :func:`.from_hdf5.assign`."""
+def assign(file: Any, model: Any, stored: Config, *, by_name: bool) -> None:
+    """Assign the weights to the model built from the config; see :func:`.from_hdf5.assign`.
+
+    ``by_name`` is described at :func:`layer_groups`.
+    """
     assignment = Assignment(model)
-    _assign_model(file, model, stored, assignment)
+    _assign_model(file, model, stored, assignment, by_name=by_name)
     _assign_shared(model, assignment)
     assignment.require_complete()
 
 
-def _assign_model(group: Any, model: Any, stored: Config, assignment: Assignment) -> None:
+def _assign_model(
+    group: Any, model: Any, stored: Config, assignment: Assignment, *, by_name: bool
+) -> None:
     if not is_model(stored):
         _assign_layer(group, model, assignment)
         return
-    for item, layer_group in layer_groups(group, stored):
+    for item, layer_group in layer_groups(group, stored, by_name=by_name):
         layer = find_layer(model, item)
         if layer is not None:
-            _assign_model(layer_group, layer, item, assignment)
+            _assign_model(layer_group, layer, item, assignment, by_name=by_name)
 
 
 def _own_variables(layer: Any) -> list[Any]:
@@ -73,16 +80,21 @@ def _assign_shared(model: Any, assignment: Assignment) -> None:
             assignment.assign_all(layer, _own_variables(layer), values)
 
 
-def layer_groups(group: Any, stored: Config) -> Iterator[tuple[Config, Any]]:
-    """Yield the layers of a model with their groups, which are named after class and count."""
+def layer_groups(group: Any, stored: Config, *, by_name: bool) -> Iterator[tuple[Config, Any]]:
+    """Yield the layers of a model with their groups, which are named after class and count.
+
+    With ``by_name``, a group belongs to the layer whose name it stores, if there is one. Like
+    Keras, do not use it for files of weights only: names that Keras generates depend on the models
+    built before, so that a name may be that of another layer.
+    """
     layers = next((group[key] for key in _LAYER_GROUPS if key in group), None)
     if layers is None:
         return
     items = [item for item in stored_layers(stored) if not _is_operation(item)]
     keys = _numbered(unqualified(str(item.get("class_name"))) for item in items)
-    by_name = {name: key for key in layers if (name := _stored_name(layers[key]))}
+    named = {name: key for key in layers if by_name and (name := _stored_name(layers[key]))}
     for item, key in zip(items, keys, strict=True):
-        key = by_name.get(layer_name(item), key)
+        key = named.get(layer_name(item), key)
         if key in layers:
             yield item, layers[key]
 

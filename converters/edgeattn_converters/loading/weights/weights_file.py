@@ -27,11 +27,13 @@ from edgeattn_converters.loading.weights.assignment import find_layer
 class WeightsFile:
     """The weights of an open file: an HDF5 file, or the variables of a SavedModel by path.
 
-    ``names`` are names of layers by the names in the file, where these differ.
+    ``names`` are names of layers by the names in the file, where these differ. ``separate`` is
+    whether the file contains weights only.
     """
 
     source: Any
     names: Mapping[str, str] = field(default_factory=dict)
+    separate: bool = False
 
     def shapes(self, stored: Config) -> Callable[[str], list[tuple[str, Shape]]]:
         """Return a function from layer name to path and shape of its arrays, without values."""
@@ -39,7 +41,7 @@ class WeightsFile:
             return lambda _name: []
         shapes = from_hdf5.stored_shapes(self.source, self.names)
         if not shapes and is_model(stored):
-            shapes = from_archive.stored_shapes(self.source, stored)
+            shapes = from_archive.stored_shapes(self.source, stored, by_name=not self.separate)
         return lambda name: shapes.get(name, [])
 
     def with_layer_names(self, stored: Config) -> Config:
@@ -119,7 +121,7 @@ class WeightsFile:
                 self.source, model, stored, major=major, backend=backend, names=self.names
             )
         else:
-            from_archive.assign(self.source, model, stored)
+            from_archive.assign(self.source, model, stored, by_name=not self.separate)
 
 
 def _has_name(item: Config) -> bool:
@@ -138,7 +140,8 @@ def open_weights(file: ModelFile) -> Iterator[WeightsFile]:
     source = keras_archive.read_weights(file.path) if file.kind == "keras-zip" else file.path
     try:
         with h5py.File(source, "r") as weights:
-            yield WeightsFile(hdf5.with_forward_slashes(weights))
+            separate = file.kind == "weights-hdf5"
+            yield WeightsFile(hdf5.with_forward_slashes(weights), separate=separate)
     except (OSError, RuntimeError) as error:
         raise UnsupportedModelError(
             f"Cannot read the weights in {file.path.name}: {error}",
