@@ -35,6 +35,15 @@ def stored_layers(stored: Config) -> Sequence[Config]:
     return list(config if isinstance(config, list) else config.get("layers", ()))
 
 
+def wrapped_model(item: Config) -> Config | None:
+    """Return the config of the model that a TimeDistributed applies to every step, if any."""
+    config = item.get("config")
+    inner = config.get("layer") if isinstance(config, Mapping) else None
+    if item.get("class_name") != "TimeDistributed" or not isinstance(inner, Mapping):
+        return None
+    return inner if is_model(inner) else None
+
+
 def layer_name(stored: Config) -> str:
     """Return the name of a stored layer or model."""
     config = stored.get("config")

@@ -39,6 +39,7 @@ from edgeattn_converters.loading.cross_check import compare_with_stock_loader
 from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.migrate import (
     built_layers,
+    channels_first,
     mixed_precision,
     model_config,
     preprocessing,
@@ -101,6 +102,7 @@ def load_model(
     # Layers whose names no file stores, such as those in classes of the user, have the same names
     # whenever a file is loaded.
     reset_names()
+    channels_first.compute_with_channels_last()
     objects = load_custom_objects(custom_objects)
     arrays = subclassed.sample_arrays(samples)
     if file.kind == "saved-model" and not file.config:
@@ -164,7 +166,7 @@ def _load_function(
     with open_weights(file) as weights:
         version = config_inspection.version_numbers(file.keras_version) or weights.version()
         stored = built_in_config(model)
-        if stored is not None and (weights.is_layered or version):
+        if stored is not None and (weights.is_layered or version or channels_first.is_used(stored)):
             return _load_stored(file, stored, {}, time_steps, allow_free_time)
         if not weights.is_layered:
             load_weights(file, model)

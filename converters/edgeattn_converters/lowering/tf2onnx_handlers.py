@@ -22,6 +22,8 @@ def operation_handlers() -> dict[str, Any]:
         "Expm1": _expm1,
         "FloorDiv": _floor_div,
         "FloorMod": _floor_mod,
+        "ResizeBilinear": _resize,
+        "ResizeNearestNeighbor": _resize,
         "SelectV2": _select,
     }
     return {name: (function, []) for name, function in functions.items()}
@@ -106,6 +108,40 @@ def _floor_mod(ctx: Any, node: Any, name: str, args: Any) -> None:
     zero = ctx.make_const(f"{name}/zero", np.array(0, np.float32)).output[0]
     differ = ctx.make_node("Less", [product, zero]).output[0]
     ctx.make_node("Where", [differ, ctx.make_node("Add", [rest, y]).output[0], rest], **target)
+
+
+def _resize(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """A Resize by sizes where a factor in float32 does not give the size: 7 * (9 / 7) < 9."""
+    from tf2onnx.onnx_opset.nn import Resize
+
+    before, after = ctx.get_shape(node.input[0]), node.inputs[1]
+    sizes = after.get_tensor_value() if after.is_const() else []
+    known = {other.name for other in ctx.get_nodes()}
+    Resize.version_11(ctx, node)
+    [resize] = [
+        other for other in ctx.get_nodes() if other.type == "Resize" and other.name not in known
+    ]
+    factors = resize.inputs[2].get_tensor_value(as_list=False)[2:]
+    if (
+        not len(factors)
+        or all(
+            int(factor * old)
+            == new  # both in float64, as in onnx; onnxruntime multiplies in float32
+            for factor, old, new in zip(factors.astype(float), before[1:3], sizes, strict=True)
+        )
+    ):
+        return
+    # Not with the attribute axes, which onnxruntime ignores when it moves a Transpose.
+    first, last = (
+        ctx.make_const(f"{name}/{place}", np.array([position], np.int64)).output[0]
+        for place, position in (("first", 0), ("last", 2))
+    )
+    shape = ctx.make_node("Shape", [resize.input[0]]).output[0]
+    others = ctx.make_node("Slice", [shape, first, last]).output[0]
+    values = ctx.make_const(f"{name}/sizes", np.array(sizes, np.int64)).output[0]
+    values = ctx.make_node("Concat", [others, values], attr={"axis": 0}).output[0]
+    none = ctx.make_const(f"{name}/none", np.array([], np.float32)).output[0]
+    ctx.replace_inputs(resize, [*resize.input[:2], none, values])
 
 
 def _select(ctx: Any, node: Any, name: str, args: Any) -> None:

@@ -19,6 +19,21 @@ class ChannelsFirst(keras.layers.Layer):
         self.channels_last = layer
         self.activation = keras.activations.get(activation)
 
+    # Bidirectional reads these attributes of a layer.
+    return_sequences = property(lambda self: self.channels_last.return_sequences)
+    return_state = property(lambda self: self.channels_last.return_state)
+    go_backwards = property(lambda self: self.channels_last.go_backwards)
+    stateful = property(lambda self: self.channels_last.stateful)
+
+    @property
+    def zero_output_for_mask(self) -> bool | None:
+        """What a ConvLSTM layer returns for masked steps, None for other layers."""
+        return getattr(self.channels_last, "zero_output_for_mask", None)
+
+    @zero_output_for_mask.setter
+    def zero_output_for_mask(self, value: bool) -> None:
+        self.channels_last.zero_output_for_mask = value
+
     @property
     def _rank(self) -> int:
         """The number of axes with a position, by which the channel axis is found."""
@@ -80,6 +95,10 @@ class ChannelsFirst(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ChannelsFirst":
-        """Return the layer with its inner layer."""
-        layer = keras.saving.deserialize_keras_object(config["layer"])
-        return cls(**{**config, "layer": layer})
+        """Return the layer with its inner layer; Bidirectional adds ``go_backwards``."""
+        config = dict(config)
+        inner = dict(config.pop("layer"))
+        if "go_backwards" in config:
+            backwards = config.pop("go_backwards")
+            inner["config"] = {**inner["config"], "go_backwards": backwards}
+        return cls(layer=keras.saving.deserialize_keras_object(inner), **config)

@@ -13,6 +13,7 @@ from edgeattn_converters.loading.config_inspection import (
     layer_name,
     stored_layers,
     unqualified,
+    wrapped_model,
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
@@ -51,6 +52,9 @@ def assign(file: Any, model: Any, stored: Config, *, by_name: bool) -> None:
 def _assign_model(
     group: Any, model: Any, stored: Config, assignment: Assignment, *, by_name: bool
 ) -> None:
+    if (wrapped := wrapped_model(stored)) is not None and "layer" in group:
+        _assign_model(group["layer"], model.layer, wrapped, assignment, by_name=by_name)
+        return
     if not is_model(stored):
         _assign_layer(group, model, assignment)
         return
@@ -164,7 +168,7 @@ def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) 
         _assign_layer(group, attribute, assignment)
     elif isinstance(attribute, list | tuple | dict):
         members = list(attribute.values()) if isinstance(attribute, dict) else list(attribute)
-        keys = _numbered(type(member).__name__ for member in members)
+        keys = _numbered(type(own_layer(member)).__name__ for member in members)
         for member, name in zip(members, keys, strict=True):
             if name in group:
                 _assign_layer(group[name], member, assignment)

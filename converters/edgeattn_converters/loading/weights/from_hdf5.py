@@ -15,6 +15,7 @@ from edgeattn_converters.loading.config_inspection import (
     is_model,
     layer_name,
     stored_layers,
+    wrapped_model,
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, Assignment, find_layer
@@ -137,7 +138,7 @@ def _by_leaf(
     item: Config, layer: Any, arrays: _NamedArrays
 ) -> Iterator[tuple[Config, Any, _NamedArrays]]:
     """Yield config, layer and arrays of a layer, or of each layer of a nested or wrapped model."""
-    if (wrapped := _wrapped_model(item)) is not None:
+    if (wrapped := wrapped_model(item)) is not None:
         item, layer = wrapped, layer.layer
     if not is_model(item):
         yield item, layer, arrays
@@ -156,19 +157,10 @@ def _leaves(item: Config, model: Any) -> Iterator[tuple[Config, Any]]:
             continue
         if is_model(nested):
             yield from _leaves(nested, layer)
-        elif (wrapped := _wrapped_model(nested)) is not None:
+        elif (wrapped := wrapped_model(nested)) is not None:
             yield from _leaves(wrapped, layer.layer)
         elif layer.weights:
             yield nested, layer
-
-
-def _wrapped_model(item: Config) -> Config | None:
-    """Return the config of the model that a TimeDistributed applies to every step, if any."""
-    config = item.get("config")
-    inner = config.get("layer") if isinstance(config, Mapping) else None
-    if item.get("class_name") != "TimeDistributed" or not isinstance(inner, Mapping):
-        return None
-    return inner if is_model(inner) else None
 
 
 def _split_by_name(
