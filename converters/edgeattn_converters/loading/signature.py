@@ -20,8 +20,8 @@ STRING = 7  # DT_STRING of tensorflow.DataType
 _STATEFUL = re.compile(
     r"(Stateful|Stateless)?PartitionedCall|(Stateless)?(While|If|Case)|VarHandleOp|"
     r"ReadVariableOp|ResourceGather(Nd)?|Assign(Add|Sub)?VariableOp|VarIsInitializedOp|"
-    r"NoOp|Placeholder|Assert|Random\w+|TruncatedNormal|Multinomial|Tensor(List|Array)\w*|"
-    r"CudnnRNN\w*"
+    r"NoOp|Placeholder|Assert|CheckNumerics(V2)?|Random\w+|TruncatedNormal|Multinomial|"
+    r"Tensor(List|Array)\w*|CudnnRNN\w*"
 )
 # They have no state either, but run code, open files, or belong to other devices.
 _OUTSIDE = re.compile(

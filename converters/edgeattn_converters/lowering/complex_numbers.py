@@ -255,6 +255,8 @@ def complex_as_pairs() -> Iterator[None]:
     original = FuncGraph._create_op_internal
 
     def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_copy(kwargs):
+            return original(graph, kind, inputs, *args, **kwargs)
         is_complex = kind in _TRANSFORMS or kind == "Complex" or _is_cast_to_complex(kind, kwargs)
         if is_complex or any(tensor.dtype.is_complex for tensor in inputs):
             operation = parts.operation(graph, kind, inputs, **kwargs)
@@ -268,6 +270,15 @@ def complex_as_pairs() -> Iterator[None]:
         yield
     finally:
         FuncGraph._create_op_internal = original
+
+
+def is_copy(arguments: Mapping[str, Any]) -> bool:
+    """Whether an operation that is created with these keywords belongs to a copy of a function.
+
+    TensorFlow copies a function to freeze its variables, with attributes by position. The
+    operations of the copy are created again when it is traced.
+    """
+    return "attrs" not in arguments
 
 
 def _is_cast_to_complex(kind: str, arguments: Mapping[str, Any]) -> bool:

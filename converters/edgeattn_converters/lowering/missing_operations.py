@@ -16,11 +16,22 @@ from edgeattn_converters.lowering import composed_operations as composed
 from edgeattn_converters.lowering import matrices
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
+from edgeattn_converters.lowering.complex_numbers import is_copy
 from edgeattn_converters.lowering.patches import patches_by_position
 from edgeattn_converters.lowering.resampling import resampled
 
 _Attributes = Mapping[str, Any]
 _Replacement = Callable[..., Any]
+
+
+def _atan2(y: Any, x: Any) -> Any:
+    """TFLite's own operator does not broadcast; None if it need not."""
+    import tensorflow as tf
+
+    shape = tf.broadcast_static_shape(y.shape, x.shape)
+    if y.shape == x.shape or not shape.is_fully_defined():
+        return None
+    return tf.atan2(tf.broadcast_to(y, shape), tf.broadcast_to(x, shape))
 
 
 def _sinh(x: Any) -> Any:
@@ -222,6 +233,7 @@ TFLITE: Replacements = {
     "Asin": _asin,
     "Asinh": _asinh,
     "Atan": _atan,
+    "Atan2": _atan2,
     "Atanh": _atanh,
     "BitwiseAnd": composed.bitwise_and,
     "BitwiseOr": composed.bitwise_or,
@@ -257,10 +269,7 @@ def replaced_operations(replacements: Replacements) -> Iterator[None]:
 
     def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         replacement = replacements.get(kind)
-        # TensorFlow copies a function, to freeze its variables, with attributes by position. The
-        # operations of the copy are replaced when it is traced.
-        copied = kind in _WITH_ATTRIBUTES and "attrs" not in kwargs
-        if replacement is None or copied:
+        if replacement is None or is_copy(kwargs):
             return original(graph, kind, inputs, *args, **kwargs)
         options = {"attributes": kwargs["attrs"]} if kind in _WITH_ATTRIBUTES else {}
         result = replacement(*inputs, **options)

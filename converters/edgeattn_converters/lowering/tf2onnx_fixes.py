@@ -13,18 +13,23 @@ _COUNT = 1
 
 @contextlib.contextmanager
 def sound_rewriters() -> Iterator[None]:
-    """A context in which tf2onnx does not turn ``maximum(alpha * x, x)`` into LeakyRelu.
+    """A context in which tf2onnx does not turn ``maximum(alpha * x, x)`` into LeakyRelu, nor
+    ``x * (x > alpha)`` into ThresholdedRelu.
 
-    It fails if alpha is an array, and loses the axes by which alpha extends x.
+    The file is invalid if alpha is an array or an integer, and loses the axes by which alpha
+    extends x.
     """
     from tf2onnx import tfonnx
 
-    original = tfonnx.rewrite_leakyrelu
-    tfonnx.rewrite_leakyrelu = lambda graph, operations: operations
+    names = ("rewrite_leakyrelu", "rewrite_thresholded_relu")
+    originals = {name: getattr(tfonnx, name) for name in names}
+    for name in names:
+        setattr(tfonnx, name, lambda graph, operations: operations)
     try:
         yield
     finally:
-        tfonnx.rewrite_leakyrelu = original
+        for name, original in originals.items():
+            setattr(tfonnx, name, original)
 
 
 @contextlib.contextmanager

@@ -226,3 +226,36 @@ def test_maximum_with_a_product(tmp_path: Path) -> None:
     for k, (name, alpha) in enumerate(alphas.items()):
         expected = np.maximum((values + k) * alpha, values + k)
         np.testing.assert_allclose(outputs[name], expected, rtol=1e-6)
+
+
+def test_product_with_a_comparison(tmp_path: Path) -> None:
+    """tf2onnx takes ``x * (x > alpha)`` for ThresholdedRelu, also of arrays and of integers."""
+    import keras
+    from keras import ops
+
+    alphas = {
+        "number": np.float32(0.2),
+        "features": np.float32([0.1, -0.4, 2.0]),
+        "steps": np.float32([[[0.2], [0.9], [-1.0], [1.5]]]),
+    }
+    x, n = keras.Input((4, 3), name="x"), keras.Input((4,), dtype="int32", name="n")
+    outputs = {name: x * ops.cast(x > alpha, "float32") for name, alpha in alphas.items()}
+    outputs["below"] = x * ops.cast(ops.greater(alphas["features"], x), "float32")
+    # Rare words as the unknown word, which is 0.
+    outputs["integers"] = n * ops.cast(n > 2, "int32")
+    generator = np.random.default_rng(1)
+    inputs = {
+        "x": generator.normal(size=(5, 4, 3)).astype("float32"),
+        "n": generator.integers(-1, 6, (5, 4)).astype("int32"),
+    }
+    model = keras.Model([x, n], outputs)
+    interface = interface_of(model)
+    onnx.convert(model, interface, recipe_for("float32"), tmp_path / "m.onnx")
+    runner = open_runner(tmp_path / "m.onnx", "onnx", interface.inputs, interface.outputs)
+    actual = runner.run(inputs)
+    values, words = inputs["x"], inputs["n"]
+    for name, alpha in alphas.items():
+        np.testing.assert_array_equal(actual[name], np.where(values > alpha, values, 0))
+    below = values < alphas["features"]
+    np.testing.assert_array_equal(actual["below"], np.where(below, values, 0))
+    np.testing.assert_array_equal(actual["integers"], np.where(words > 2, words, 0))

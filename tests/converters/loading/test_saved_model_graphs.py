@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn.runners import open_runner
@@ -44,6 +44,40 @@ def test_exported_model_converts(tmp_path: Path) -> None:
         converter.convert(loaded.model, interface, recipe_for("float32"), path)
         outputs = open_runner(path, name, interface.inputs, interface.outputs).run({"x": X})
         np.testing.assert_allclose(outputs["output_0"], expected, atol=1e-5)
+
+
+def operations(x: Any) -> dict[str, Any]:
+    """Operations that are converted by their attributes, and one with a state for TensorFlow."""
+    real, imaginary = ops.fft((x, ops.zeros_like(x)))
+    return {
+        "comparison": ops.cast(x > 0.3, "float32"),
+        "rounded": ops.cast(ops.cast(x * 4, "int32"), "float32"),
+        "spectrum": real + imaginary,
+        "product": ops.cumprod(x, axis=1),
+        "matrices": ops.einsum("...ab,...cb->...ac", x, x),
+        "position": ops.cast(ops.digitize(x, [-1.0, 0.0, 0.5]), "float32"),
+        "positive": ops.where(ops.isfinite(ops.log(x)), x, 0.0),
+        "checked": tf.debugging.check_numerics(x, "x") - 1.0,
+    }
+
+
+class Operations(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return operations(x)
+
+
+def test_operations_of_an_exported_graph(tmp_path: Path) -> None:
+    inputs = keras.Input((STEPS, FEATURES), name="x")
+    model = keras.Model(inputs, Operations()(inputs))
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = load_model(audit_file(tmp_path / "exported"))
+    expected, interface = model(X), interface_of(loaded.model)
+    for name, converter in (("tflite", tflite), ("onnx", onnx)):
+        path = tmp_path / f"m.{name}"
+        converter.convert(loaded.model, interface, recipe_for("float32"), path)
+        outputs = open_runner(path, name, interface.inputs, interface.outputs).run({"x": X})
+        for key, value in expected.items():
+            np.testing.assert_allclose(outputs[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
 
 
 def test_free_time_axis_of_a_signature(tmp_path: Path) -> None:
