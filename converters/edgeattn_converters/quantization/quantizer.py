@@ -6,7 +6,10 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from edgeattn.errors import ConversionError, SchemeError
+from edgeattn.printable import counted
 from edgeattn.tensors import Tensors
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import (
@@ -66,11 +69,39 @@ class Quantizer(ABC):
                     f"{self.recipe.scheme} needs calibration samples.",
                     hint="Pass them: --calibration FILE",
                 )
-            return self.calibrated(inputs)
+            inputs, notes = self._without_nan(inputs)
+            model = self.calibrated(inputs)
+            return replace(model, notes=(*model.notes, *notes))
         if self.recipe.scheme in ("float16", "int4"):
             return self.with_weights(DEFAULT)
         stages = dynamic_stages(has_attention=self.has_attention, is_recurrent=self.io.is_recurrent)
         return self.select(stages, self.with_weights, inputs)
+
+    def _without_nan(self, samples: Tensors) -> tuple[Tensors, tuple[str, ...]]:
+        """The samples that have no NaN among the outputs of the float32 model, and a note if some
+        have: the mean over the real steps of a sequence of padding alone is 0 / 0.
+
+        Raises :class:`ConversionError` if none remain.
+        """
+        with self._opener()(None) as run:
+            outputs = run(samples)
+        rows = len(next(iter(samples.values())))
+        is_nan = np.zeros(rows, bool)
+        for value in outputs.values():
+            if value.dtype.kind == "f" and len(value) == rows:
+                is_nan |= np.isnan(value).reshape(rows, -1).any(axis=1)
+        if is_nan.all():
+            raise ConversionError(
+                f"Outputs of the float32 model are NaN for all {rows} calibration samples.",
+                hint="Pass samples that are prepared as in training: --calibration FILE",
+            )
+        if not is_nan.any():
+            return samples, ()
+        note = (
+            f"not used for calibration, because outputs are NaN: {is_nan.sum()} of "
+            f"{counted(rows, 'sample')}"
+        )
+        return {name: array[~is_nan] for name, array in samples.items()}, (note,)
 
     def calibrated(self, samples: Tensors) -> QuantizedModel:
         """Quantize weights and activations, whose ranges are measured on a part of ``samples``."""

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from edgeattn.errors import ConversionError
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.onnx_file import float_constants, inferred_shapes
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -100,7 +99,8 @@ def measure_ranges(
 
     The second result are notes on how much the ranges of subsets of the samples differ. After each
     of the first :data:`OBSERVED` inferences, ``observe`` is called with a function that returns the
-    value of a tensor. Raises :class:`ConversionError` if a tensor is NaN.
+    value of a tensor. Values that are not finite, such as quotients that a selection leaves out, do
+    not count.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -131,7 +131,7 @@ def measure_ranges(
         interpreter.reset_all_variables()
         interpreter.invoke()
         for index in floats:
-            value = _current_value(index, interpreter, file)
+            value = _current_value(index, interpreter)
             if value is not None:
                 parts[number % count].add(index, value)
         if number < OBSERVED:
@@ -204,17 +204,11 @@ def measure_cells(
     }
 
 
-def _current_value(index: int, interpreter: Any, file: TFLiteFile) -> Array | None:
+def _current_value(index: int, interpreter: Any) -> Array | None:
     try:
         value: Array = interpreter.get_tensor(index)
     except ValueError:
         return None  # scratch memory of an operator, never computed
-    if np.isnan(value).any():
-        name = file.name(file.main.tensors[index])
-        raise ConversionError(
-            f"Tensor {name} is NaN on a calibration sample.",
-            hint="Remove that sample, or check the model with: edgeattn inspect MODEL",
-        )
     return value
 
 
