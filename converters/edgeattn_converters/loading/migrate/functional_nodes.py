@@ -164,7 +164,8 @@ def is_tensor(value: Any) -> bool:
 
 
 _WITH_STATES = frozenset(
-    {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "CuDNNLSTM", "CuDNNGRU", "ConvLSTM2D"}
+    {"LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "CuDNNLSTM", "CuDNNGRU"}
+    | {"ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 )
 
 

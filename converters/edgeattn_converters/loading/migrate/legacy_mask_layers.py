@@ -130,6 +130,24 @@ class LegacyConcatenate(keras.layers.Concatenate):
         return _all_of([item for item in mask if item is not None])
 
 
+@keras.saving.register_keras_serializable(package="edgeattn")
+class StepMask(keras.layers.Layer):
+    """The mask of a sequence, ``(batch, steps)``, as a tensor: see :mod:`.state_masks`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, sequence: Any, mask: Any = None) -> Any:
+        """Return the mask; without one, all steps are valid."""
+        if mask is not None:
+            return ops.cast(mask, "bool")
+        return ops.ones(ops.shape(sequence)[:2], dtype="bool")
+
+    def compute_mask(self, _sequence: Any, _mask: Any = None) -> None:
+        """Return None: the result is no sequence."""
+
+
 def _all_of(masks: Any) -> Any:
     if masks is None or any(mask is None for mask in masks):
         return None

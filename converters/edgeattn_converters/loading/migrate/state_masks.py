@@ -1,0 +1,97 @@
+"""Masks for the recurrent layers of Keras 2 that are called with initial states.
+
+Such as the decoder of a sequence-to-sequence model. Keras 3 passes no mask to a layer that is
+called with several tensors, and Keras 2 does. The mask of the sequence is passed by name here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from edgeattn_converters.loading.config_inspection import has_masks
+from edgeattn_converters.loading.migrate.context import registered_layer
+from edgeattn_converters.loading.migrate.functional_nodes import is_tensor, tensor
+
+STEP_MASK = "edgeattn>StepMask"
+
+_Layer = dict[str, Any]
+
+
+def with_masks(layers: Sequence[_Layer], *, masked_inputs: bool) -> list[_Layer]:
+    """The migrated layers of a functional model, with a mask in calls that have initial states.
+
+    ``masked_inputs`` is whether inputs of the model may have masks, as those of a nested model.
+    Calls whose sequence cannot have a mask are unchanged.
+    """
+    sources = {
+        layer["name"]: [name for call in layer["inbound_nodes"] for name in _names(call)]
+        for layer in layers
+    }
+    masking = {layer["name"] for layer in layers if _creates_mask(layer, masked_inputs)}
+    names = set(sources)
+    result: list[_Layer] = []
+    for layer in layers:
+        calls = []
+        for call in layer["inbound_nodes"]:
+            if _lacks_mask(call) and masking & _ancestors(call["args"][0], sources):
+                name = _unused(f"{layer['name']}_mask", names)
+                names.add(name)
+                node = {"args": [call["args"][0]], "kwargs": {}}
+                step_mask = registered_layer(STEP_MASK, {"name": name})
+                result.append({**step_mask, "name": name, "inbound_nodes": [node]})
+                call = {**call, "kwargs": {**call["kwargs"], "mask": tensor(name, 0, 0)}}
+            calls.append(call)
+        result.append({**layer, "inbound_nodes": calls})
+    return result
+
+
+def _lacks_mask(call: Mapping[str, Any]) -> bool:
+    kwargs, args = call["kwargs"], call["args"]
+    has_states = any(True for _ in _names(kwargs.get("initial_state")))
+    return has_states and "mask" not in kwargs and bool(args) and is_tensor(args[0])
+
+
+def _creates_mask(layer: _Layer, masked_inputs: bool) -> bool:
+    if masked_inputs and layer.get("class_name") == "InputLayer":
+        return True
+    return has_masks({"config": {"layers": [layer, *_wrapped(layer)]}})
+
+
+def _wrapped(layer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The layers inside a layer or a model."""
+    config = layer.get("config")
+    values = config.values() if isinstance(config, Mapping) else ()
+    for value in values:
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Mapping) and "class_name" in item:
+                yield item
+                yield from _wrapped(item)
+
+
+def _names(value: Any) -> Iterator[str]:
+    """The names of the layers whose results are in an argument."""
+    if is_tensor(value):
+        yield value["config"]["keras_history"][0]
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _names(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _names(item)
+
+
+def _ancestors(argument: Any, sources: Mapping[str, Sequence[str]]) -> set[str]:
+    waiting, found = list(_names(argument)), set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(sources.get(name, ()))
+    return found
+
+
+def _unused(name: str, names: set[str]) -> str:
+    while name in names:
+        name += "_"
+    return name
