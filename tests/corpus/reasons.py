@@ -6,8 +6,9 @@ from collections.abc import Mapping
 REFUSALS: Mapping[str, tuple[str, str]] = {
     "only moves or selects values": (
         r"only looks up, moves or selects values",
-        "Nothing is computed, so that integers would only round the inputs; after a product, these "
-        "operators keep its integers. For an embedding alone, use `dynamic_int8`.",
+        "Nothing is computed, so that integers would only round the inputs (TensorFlow's quantizer "
+        "does so in int8); after a product, these operators keep its integers. For an embedding "
+        "alone, use `dynamic_int8`.",
     ),
     "recurrent layers": (
         r"steps of recurrent layers stay float32",

@@ -22,6 +22,7 @@ def operation_handlers() -> dict[str, Any]:
         "Expm1": _expm1,
         "FloorDiv": _floor_div,
         "FloorMod": _floor_mod,
+        "Reshape": _reshape,
         "ResizeBilinear": _resize,
         "ResizeNearestNeighbor": _resize,
         "SelectV2": _select,
@@ -108,6 +109,19 @@ def _floor_mod(ctx: Any, node: Any, name: str, args: Any) -> None:
     zero = ctx.make_const(f"{name}/zero", np.array(0, np.float32)).output[0]
     differ = ctx.make_node("Less", [product, zero]).output[0]
     ctx.make_node("Where", [differ, ctx.make_node("Add", [rest, y]).output[0], rest], **target)
+
+
+def _reshape(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """A constant shape if only one size is unknown, that of the batch. ``UpSampling2D`` takes the
+    others from its input, too, in some 15 nodes."""
+    from tf2onnx.onnx_opset.tensor import Reshape
+
+    sizes = ctx.get_shape(node.output[0])
+    is_known = sizes is not None and sizes.count(-1) <= 1 and 0 not in sizes
+    if is_known and not node.inputs[1].is_const():
+        constant = ctx.make_const(f"{name}/sizes", np.array(sizes, np.int64))
+        ctx.replace_input(node, node.input[1], constant.output[0], 1)
+    Reshape.version_5(ctx, node)
 
 
 def _resize(ctx: Any, node: Any, name: str, args: Any) -> None:

@@ -31,6 +31,7 @@ from edgeattn_converters.quantization.float_operators import (
 )
 from edgeattn_converters.quantization.integer_io import use_onnx_integers
 from edgeattn_converters.quantization.layer_weights import key_of
+from edgeattn_converters.quantization.onnx_clips import drop_clips
 from edgeattn_converters.quantization.onnx_static import quantize_activations
 from edgeattn_converters.quantization.onnx_weights import (
     CHANNELS,
@@ -165,6 +166,7 @@ class _ONNXQuantizer(Quantizer):
         )
         if self.recipe.activations == "int8":
             widen_onnx_outputs(quantized, self.io)
+            drop_clips(quantized)
         return self.model(store_weights(quantized, precision_of), candidate)
 
     def calibrated(self, samples: Tensors) -> QuantizedModel:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from edgeattn_converters.quantization.tflite_int16 import HEADROOM
 INT8_OPERATORS = (
     *("MatMul", "Gemm", "Conv", "Add", "Mul", "Relu", "Sigmoid", "MaxPool", "AveragePool"),
     *("GlobalAveragePool", "Concat", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "LeakyRelu"),
+    "Tile",
 )
 # These move integers only if both their input and their output are integers.
-MOVING = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
+MOVING = {"MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Tile"}
 # onnxruntime has no int16 kernels and emulates them; the products are what affects the results.
 INT16_OPERATORS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Add", "Mul")
 # Most values of a constant that are copied; larger ones are the weights of a layer called twice.
@@ -30,31 +32,35 @@ def quantize_activations(
     The nodes at the positions ``floats`` stay float32; ``proto`` is changed.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.operators.direct_q8 import QDQDirect8BitOp
+    from onnxruntime.quantization.registry import QDQRegistry
 
     names = name_nodes(proto)
     excluded = [names[k] for k in sorted(floats)]
     is_int16 = dtype == "int16"
     kinds = INT16_OPERATORS if is_int16 else INT8_OPERATORS
     rectified = {node.output[0] for node in proto.graph.node if node.op_type == "Relu"}
-    quantized = written_model(
-        lambda path: quantize_static(
-            proto,
-            path,
-            _Batches(inputs, samples),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(kinds),
-            nodes_to_exclude=excluded,
-            per_channel=True,
-            activation_type=QuantType.QInt16 if is_int16 else QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={
-                "ActivationSymmetric": is_int16,
-                "UseQDQContribOps": is_int16,
-                "CalibMaxIntermediateOutputs": 64,
-            },
+    # onnxruntime repeats integers, but its quantizer does not know the operator.
+    with mock.patch.dict(QDQRegistry, {"Tile": QDQDirect8BitOp}):
+        quantized = written_model(
+            lambda path: quantize_static(
+                proto,
+                path,
+                _Batches(inputs, samples),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(kinds),
+                nodes_to_exclude=excluded,
+                per_channel=True,
+                activation_type=QuantType.QInt16 if is_int16 else QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={
+                    "ActivationSymmetric": is_int16,
+                    "UseQDQContribOps": is_int16,
+                    "CalibMaxIntermediateOutputs": 64,
+                },
+            )
         )
-    )
     if not is_int16:
         _clip_at_zero(quantized, rectified)
     _read_unrounded(quantized, set(kinds), set(excluded))

@@ -19,7 +19,7 @@ from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_int16 import FIXED_SCALE, HEADROOM
 
 # Operators of ONNX that only move values, and those whose results have bounds of their own.
-ONNX_MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat"}
+ONNX_MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Tile", "Concat"}
 ONNX_BOUNDED = {"Sigmoid", "Tanh", "Softmax"}
 
 

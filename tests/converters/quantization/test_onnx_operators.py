@@ -79,6 +79,29 @@ def test_a_leaky_relu_in_int8(tmp_path: Path) -> None:
     assert counts["int8"]["LeakyRelu"] == 1
 
 
+def test_integers_clip_instead_of_a_relu6(tmp_path: Path) -> None:
+    """The first values are beyond 6, so that the range of the second is exactly 0 to 6."""
+
+    def call(x: Any) -> Any:
+        wide = layers.Conv2D(8, 3, kernel_initializer=keras.initializers.RandomNormal(0, 1, 1))(x)
+        return layers.Conv2D(3, 2)(layers.ReLU(6.0)(wide))
+
+    counts = computes_in(call, (8, 8, 4), "int8", tmp_path / "model.onnx", 25)
+    assert counts["int8"]["Conv"] == 2
+    assert not any("Clip" in kinds for kinds in counts.values())
+
+
+def test_images_are_enlarged_in_int8(tmp_path: Path) -> None:
+    def call(x: Any) -> Any:
+        return layers.Conv2D(3, 2)(layers.UpSampling2D((2, 3))(layers.Conv2D(8, 3)(x)))
+
+    path = tmp_path / "model.onnx"
+    counts = computes_in(call, (6, 5, 4), "int8", path, 25)
+    assert counts["int8"]["Tile"] == 2
+    # The sizes are constant, except that of the batch.
+    assert "Shape" not in read_onnx(path.read_bytes()).operators
+
+
 def test_files_with_constants_of_several_readers_have_exact_sums(tmp_path: Path) -> None:
     """onnxruntime cannot load them if the readers of an integer constant share it."""
     import onnxruntime
