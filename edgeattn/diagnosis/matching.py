@@ -8,7 +8,7 @@ among several such operators, the one with the most similar weights is chosen.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,8 @@ from edgeattn.diagnosis.graph import Constant, Graph, Operator
 from edgeattn.tensors import Array
 
 _COMMUTATIVE = frozenset({"ADD", "MUL", "MAXIMUM", "MINIMUM", "Add", "Mul", "Max", "Min"})
+# Integers whose range is that of the result clip by themselves, so that quantizers drop these.
+_CLIPPING = frozenset({"Relu", "Clip"})
 _NO_ACTIVATION = "fusedActivationFunction=0"
 # Limits the search for operators of another kind, since each one repeats the matching.
 MAX_SUBSTITUTIONS = 8
@@ -133,6 +135,7 @@ def _match_in_order(
     """Match operators from the inputs on; the counterparts in ``fixed`` are prescribed."""
     match = Match()
     sources = _recoded_sources(reference)
+    clipped = _clipped_tensors(reference, artifact)
     reserved = {operator.position for operator in fixed.values()}
     candidates: dict[OperatorKey, list[Operator]] = {}
     for operator in reference.operators:
@@ -145,7 +148,9 @@ def _match_in_order(
         if operator.recodes:
             source = match.tensors.get(operator.inputs[0])
             if source is not None:
-                match.tensors[operator.outputs[0]] = source
+                quantizes = operator.kind == "QuantizeLinear"
+                result = clipped(operator.inputs[0], source) if quantizes else source
+                match.tensors[operator.outputs[0]] = result
             continue
         tokens = [_token(artifact, name, match.tensors.get(name)) for name in operator.inputs]
         same_key = candidates.get(_key(operator, tokens, artifact), [])
@@ -160,6 +165,34 @@ def _match_in_order(
         for name, reference_name in _paired_constants(operator, partner, artifact, reference):
             match.constants.setdefault(name, reference_name)
     return match
+
+
+def _clipped_tensors(reference: Graph, artifact: Graph) -> Callable[[str, str], str]:
+    """Return a function of a tensor of ``artifact`` that is quantized, and of its counterpart.
+
+    It returns what the integers are the counterpart of: the result of the operator that clips the
+    tensor in the reference, if that alone reads it and the artifact has no such operator.
+    """
+    results: dict[str, list[str]] = {}
+    sources = _recoded_sources(reference)
+    for operator in reference.operators:
+        for name in {sources.get(name, name) for name in operator.inputs}:
+            if not operator.recodes:
+                clips = operator.kind in _CLIPPING and len(operator.outputs) == 1
+                results.setdefault(name, []).append(operator.outputs[0] if clips else name)
+    origins = _recoded_sources(artifact)
+    kept = {
+        origins.get(operator.inputs[0], operator.inputs[0])
+        for operator in artifact.operators
+        if operator.kind in _CLIPPING
+    }
+
+    def clipped(name: str, partner: str) -> str:
+        readers = results.get(partner, [])
+        is_kept = origins.get(name, name) in kept
+        return partner if is_kept or len(readers) != 1 else readers[0]
+
+    return clipped
 
 
 def _recoded_sources(graph: Graph) -> dict[str, str]:

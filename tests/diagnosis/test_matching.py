@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from elementwise_model import chain
 
 from edgeattn.diagnosis.graph import Constant, Encoding, Graph, Operator
@@ -22,6 +23,43 @@ def test_recoded_tensors_match_their_source():
     }
     assert match.operators == {1: 0, 3: 1}
     assert match.constants == {"c1": "c0"}
+
+
+def quantized(*steps: tuple[str, str, str]) -> Graph:
+    """Return a graph of one input ``x`` from steps of a kind, an input and an output."""
+    operators = tuple(
+        Operator(position, kind, (before,), (after,), kind.endswith("Linear"))
+        for position, (kind, before, after) in enumerate(steps)
+    )
+    return Graph(operators, {}, {"x": "x"}, {"y": steps[-1][2]})
+
+
+CLIPPED = quantized(("Conv", "x", "a"), ("Relu", "a", "b"), ("Conv", "b", "y"))
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Clip"])
+def test_integers_that_clip_match_the_result_of_the_clipping_operator(kind):
+    """Without that operator, the second convolution of the artifact would have no counterpart."""
+    reference = quantized(("Conv", "x", "a"), (kind, "a", "b"), ("Conv", "b", "y"))
+    steps = ("QuantizeLinear", "A", "q"), ("DequantizeLinear", "q", "d")
+    match = match_graphs(reference, quantized(("Conv", "x", "A"), *steps, ("Conv", "d", "y")))
+    assert match.tensors == {"x": "x", "A": "a", "q": "b", "d": "b", "y": "y"}
+    assert match.operators == {0: 0, 3: 2}
+
+
+def test_clipping_operator_of_the_artifact_matches_itself():
+    steps = ("QuantizeLinear", "A", "q"), ("DequantizeLinear", "q", "d")
+    artifact = quantized(("Conv", "x", "A"), *steps, ("Relu", "d", "B"), ("Conv", "B", "y"))
+    match = match_graphs(CLIPPED, artifact)
+    assert match.tensors == {"x": "x", "A": "a", "q": "a", "d": "a", "B": "b", "y": "y"}
+
+
+def test_tensor_that_is_not_only_clipped_matches_itself():
+    reference = quantized(("Conv", "x", "a"), ("Neg", "a", "n"), ("Relu", "a", "y"))
+    steps = ("QuantizeLinear", "A", "q"), ("DequantizeLinear", "q", "d")
+    match = match_graphs(reference, quantized(("Conv", "x", "A"), *steps, ("Neg", "d", "N")))
+    assert match.tensors["q"] == "a"
+    assert match.operators == {0: 0, 3: 1}
 
 
 def branches(*order: int, weights: tuple[Constant, ...]) -> Graph:
