@@ -21,6 +21,10 @@ from edgeattn_converters.quantization.tflite_int16 import FIXED_SCALE, HEADROOM
 # Operators of ONNX that only move values, and those whose results have bounds of their own.
 ONNX_MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Tile", "Concat"}
 ONNX_BOUNDED = {"Sigmoid", "Tanh", "Softmax"}
+# Operators that shift or scale, if an operand is constant: what they read needs room, too. Such is
+# the bias of a Dense layer in ONNX, and a rescaling to the unit of the target.
+ONNX_AFFINE = {"Add", "Sub", "Mul", "Div"}
+TFLITE_AFFINE = {kind.upper() for kind in ONNX_AFFINE}
 
 
 def wide_outputs(io: ModelIO) -> set[str]:
@@ -31,8 +35,8 @@ def wide_outputs(io: ModelIO) -> set[str]:
 
 
 def widen_tflite_outputs(file: TFLiteFile, ranges: Ranges, io: ModelIO) -> Ranges:
-    """``ranges`` of a float file with those of its outputs, and of what is only moved to them,
-    doubled."""
+    """``ranges`` of a float file with those of its outputs, and of what is only moved, shifted or
+    scaled to them, doubled."""
     graph = file.main
     makers = {int(i): operator for operator in graph.operators for i in operator.outputs}
     uses = Counter(int(i) for operator in graph.operators for i in operator.inputs)
@@ -46,6 +50,10 @@ def widen_tflite_outputs(file: TFLiteFile, ranges: Ranges, io: ModelIO) -> Range
         kind = file.kind(operator)
         if kind in FIXED_SCALE or len(operator.outputs) > 1:
             return None
+        if kind in TFLITE_AFFINE:
+            variable = [i for i in operator.inputs if file.constant(graph.tensors[i]) is None]
+            source = moved(int(variable[0])) if len(variable) == 1 else None
+            return {index} | (source or set())
         if kind not in MOVING and kind not in JOINING:
             return {index}
         sources = {int(operator.inputs[k]) for k in positions(file, operator)}
@@ -86,18 +94,29 @@ class _Origins:
         self._uses.update(value.name for value in graph.output)
 
     def scales(self, name: str) -> set[tuple[str, str]] | None:
-        """The names of scale and zero point of a value and of what is moved to it; None if one of
-        these has another use or bounds."""
+        """The names of scale and zero point of a value and of what is moved, shifted or scaled to
+        it; None if the value, or what is moved to it, has another use or bounds."""
         node = self._makers.get(name)
         if node is None or self._uses[name] > 1 or node.op_type in ONNX_BOUNDED:
             return None
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             return _union({(node.input[1], node.input[2])}, [self.scales(node.input[0])])
+        if node.op_type in ONNX_AFFINE or node.op_type == "Relu":
+            read = [item for item in node.input if not self._is_constant(item)]
+            return (self.scales(read[0]) if len(read) == 1 else None) or set()
         if node.op_type not in ONNX_MOVING:
             return set()
         sources = node.input if node.op_type == "Concat" else node.input[:1]
         variable = [item for item in sources if item not in self.constants]
         return _union(set(), [self.scales(item) for item in variable])
+
+    def _is_constant(self, name: str) -> bool:
+        """Whether a value is constant, also if it is stored in integers."""
+        while (node := self._makers.get(name)) is not None:
+            if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+                return False
+            name = node.input[0]
+        return name in self.constants
 
 
 def wide_onnx_ranges(proto: Any, ranges: Mapping[str, Range], io: ModelIO) -> dict[str, Range]:
@@ -111,7 +130,8 @@ def wide_onnx_ranges(proto: Any, ranges: Mapping[str, Range], io: ModelIO) -> di
 
 
 def widen_onnx_outputs(proto: Any, io: ModelIO) -> None:
-    """Double the ranges of a model's int8 outputs, and of what is only moved to them, in place."""
+    """Double the ranges of a model's int8 outputs, and of what is only moved, shifted or scaled to
+    them, in place."""
     from onnx import TensorProto, numpy_helper
 
     origins = _Origins(proto.graph)

@@ -24,14 +24,26 @@ BEYOND = 1.6
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """Amounts, the same ones moved, and a probability, whose bounds are known."""
+    """Amounts, others that are moved, rescaled or rectified, and a probability, whose bounds are
+    known."""
     keras.utils.set_random_seed(4)
     inputs = keras.Input((FEATURES,), name="x")
-    amounts = layers.Dense(OUTPUTS, name="amounts")(inputs)
-    table = layers.Dense(OUTPUTS, name="values")(inputs)
-    table = layers.Reshape((2, OUTPUTS // 2), name="table")(table)
-    share = layers.Dense(OUTPUTS, activation="sigmoid", name="share")(inputs)
-    return keras.Model(inputs, [amounts, table, share])
+
+    def dense(name: str, activation: str | None = None) -> Any:
+        # A bias is an operator of its own in ONNX.
+        return layers.Dense(
+            OUTPUTS, activation, name=name, bias_initializer=keras.initializers.Constant(0.1)
+        )(inputs)
+
+    amounts = dense("amounts")
+    table = layers.Reshape((2, OUTPUTS // 2), name="table")(dense("values"))
+    # Of the target's mean and deviation.
+    rescaled = layers.Rescaling(12.0, offset=1.5, name="rescaled")(dense("scores"))
+    by_output = dense("shares") * np.float32([2, 1.9, 2, 1.9, 2, 1.9])
+    by_output = layers.Identity(name="by_output")(by_output - 0.25)
+    positive = dense("positive", "relu")
+    share = dense("share", "sigmoid")
+    return keras.Model(inputs, [amounts, table, rescaled, by_output, positive, share])
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +55,10 @@ def samples() -> Tensors:
 def beyond(model: Any, samples: Tensors) -> Tensors:
     """Inputs in the range of the samples, for each output of a layer one with a larger value."""
     rows = []
-    for name, output in (("amounts", 0), ("values", 1)):
-        kernel = model.get_layer(name).get_weights()[0]
-        largest = np.abs(model(samples["x"])[output]).max()
+    for name in ("amounts", "values", "scores", "shares", "positive"):
+        layer = model.get_layer(name)
+        kernel = layer.get_weights()[0]
+        largest = np.abs(layer(samples["x"])).max()
         for weights in kernel.T:
             rows.append(np.sign(weights) * BEYOND * largest / np.abs(weights).sum())
     inputs = np.array(rows, np.float32)
@@ -70,11 +83,11 @@ def test_outputs_have_room(
     runner = open_runner(tmp_path / "model", format, converted.inputs, converted.outputs)
     actual = runner.run(inputs)
     expected = dict(zip(model.output_names, model(inputs["x"]), strict=True))
-    for name in ("amounts", "table"):
+    for name in ("amounts", "table", "rescaled", "by_output", "positive"):
         want = np.asarray(expected[name])
         # A step of twice the range is 1/64 of the largest value, and the weights are rounded too.
         np.testing.assert_allclose(actual[name], want, atol=np.abs(want).max() / 32)
     # The bounds of a probability are known: no part of the 256 steps is spent on others.
     share = runner.run(samples)["share"]
     assert np.diff(np.unique(share)).min() <= 1.001 / 256
-    np.testing.assert_allclose(share, model(samples["x"])[2], atol=0.02)
+    np.testing.assert_allclose(share, model(samples["x"])[-1], atol=0.02)
