@@ -193,23 +193,29 @@ def _weight_difference(stored: Constant, expected: Constant) -> dict[str, float]
     values = stored.values.astype(np.float64)
     # Axes of size 1 may differ.
     wanted = expected.values.astype(np.float64).reshape(values.shape)
-    dtype, axis = stored.encoding.dtype, stored.encoding.channel_axis
-    if dtype == "int32":
+    if stored.encoding.dtype == "int32":
         # A bias has a finer scale than the products that it is added to.
         allowed = np.full_like(wanted, 0.02 * float(np.abs(wanted).max(initial=0.0)) + 1e-6)
     else:
-        other_axes = tuple(k for k in range(wanted.ndim) if k != axis)
-        largest = np.abs(wanted).max(other_axes if axis is not None else None, keepdims=True)
-        step = {"float32": 1e-5, "float16": 2.0**-10, "int4": 1 / 7}.get(dtype, 1 / 127)
-        if expected.encoding.dtype == "float16":
-            step = max(step, 2.0**-10)
-        allowed = np.maximum(largest * step, 1e-9)
+        allowed = np.maximum(_largest_rounding(wanted, stored.encoding), 1e-9)
+        if expected.encoding.dtype != "float32":
+            own = _largest_rounding(expected.values.astype(np.float64), expected.encoding)
+            allowed = allowed + np.broadcast_to(own, expected.values.shape).reshape(values.shape)
     with np.errstate(invalid="ignore"):
         difference = np.abs(values - wanted)
         share = float(np.mean(~(difference <= allowed)))
     if not share:
         return None
     return {"share": share, "largest": float(np.max(difference)), "count": float(wanted.size)}
+
+
+def _largest_rounding(values: Array, encoding: Encoding) -> Array:
+    """Return a step of ``encoding`` for each value, along axes that broadcast."""
+    axis = encoding.channel_axis
+    other_axes = tuple(k for k in range(values.ndim) if k != axis)
+    largest = np.abs(values).max(other_axes if axis is not None else None, keepdims=True)
+    step = {"float32": 1e-5, "float16": 2.0**-10, "int4": 1 / 7}.get(encoding.dtype, 1 / 127)
+    return np.asarray(largest * step)
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -140,6 +140,23 @@ def test_round_constant_uses_the_best_scale():
     np.testing.assert_array_equal(round_constant(values, Encoding("float32")), values)
 
 
+def test_weights_of_a_quantized_reference_have_rounding_of_their_own():
+    """Of the same weights, one file has a scale for each row, the other one for each column."""
+    weights = np.random.default_rng(4).normal(size=(8, 6)) * np.geomspace(0.01, 1, 8)[:, None]
+    weights[:, 3] *= 20
+    rows, columns = (
+        Constant(round_constant(weights, encoding), encoding)
+        for encoding in (Encoding("int8", None, 0, axis) for axis in (0, 1))
+    )
+    assert causes._weight_difference(rows, columns) is None
+    assert causes._weight_difference(columns, rows) is None
+    wrong = columns.values.copy()
+    wrong[5, 3] *= 1.1
+    difference = causes._weight_difference(rows, Constant(wrong, columns.encoding))
+    assert difference is not None
+    assert difference["share"] == 1 / 48
+
+
 def test_fault_of_an_artifact_that_passes_is_reported():
     """A wrong weight is a fault even if the samples do not reveal it."""
     comparison = compare(chain(("MUL", 2.0), ("ADD", 1.5), ("NEG", None)))
