@@ -19,21 +19,9 @@ from edgeattn_converters.graphs.tflite_file import TFLiteFile
 
 _WITH_CONSTANT = frozenset({"ADD", "SUB", "MUL", "DIV", "Add", "Sub", "Mul", "Div"})
 _SENSITIVE = frozenset(
-    {
-        "LOG",
-        "SQRT",
-        "RSQRT",
-        "POW",
-        "SIN",
-        "COS",
-        "LESS",
-        "LESS_EQUAL",
-        "GREATER",
-        "GREATER_EQUAL",
-        "EQUAL",
-    }
-    | {"NOT_EQUAL", "Log", "Sqrt", "Pow", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
-    | {"Equal"}
+    {"LOG", "SQRT", "RSQRT", "POW", "SIN", "COS", "Log", "Sqrt", "Pow"}
+    | {"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL"}
+    | {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"}
 )
 # What may precede them: operators on single values, and those that only move values.
 _PRECEDING = frozenset(
