@@ -163,7 +163,7 @@ def convert_lengths(
     selects one by the length of the sample. With one length or none, ``output`` is the bundle of
     :func:`convert`. Raises as that function does, and then writes nothing.
     """
-    source = ModelSource.of(source)
+    source, lengths = ModelSource.of(source), tuple(dict.fromkeys(lengths))
     if len(lengths) < 2:
         source = replace(source, time_steps=next(iter(lengths), None))
         return (convert(source, output, options=options, quantization=quantization, force=force),)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgeattn.errors import BundleError, SampleError
+from edgeattn.inference.any_length import ModelOfAnyLength
 from edgeattn.inference.model import Model
 from edgeattn.runners.batching import missing_input
 from edgeattn.tensors import Array, Tensors
@@ -15,8 +16,9 @@ from edgeattn.tensors import Array, Tensors
 class ModelByLength(Model):
     """The models of a folder with one bundle for each sequence length.
 
-    The shape of a sample selects the model. ``artifact``, ``runtime``, ``inputs`` and ``outputs``
-    are those of the shortest length, and ``models`` has all by their lengths.
+    The shape of a sample selects the model. Samples of other lengths have one if an artifact
+    accepts any length. ``artifact``, ``runtime``, ``inputs`` and ``outputs`` are those of the
+    shortest length, and ``models`` has all by their lengths.
     """
 
     def __init__(self, models: Mapping[int, Model]) -> None:
@@ -36,6 +38,9 @@ class ModelByLength(Model):
                 hint="Convert the model again, with --time-steps for each length.",
             )
         self._input = next(spec for spec in first.inputs if spec.name == names[0])
+        self._of_any_length = next(
+            (model for model in self.models.values() if isinstance(model, ModelOfAnyLength)), None
+        )
         self._by_shape: dict[tuple[int | None, ...], Model] = {}
         for model in self.models.values():
             shape = next(spec.shape for spec in model.artifact.inputs if spec.name == names[0])
@@ -52,12 +57,17 @@ class ModelByLength(Model):
         if isinstance(sample, Mapping) and self._input.name not in sample:
             raise missing_input(self._input, sample)
         values = sample[self._input.name] if isinstance(sample, Mapping) else sample
-        model = self._by_shape.get(np.shape(values))
+        model = self._by_shape.get(np.shape(values), self._of_any_length)
         if model is None:
+            others = {model.any_length for model in self.models.values()} - {None}
+            hint = "Pad the sample, or convert the model with --time-steps for its length too."
+            if others:
+                labels = " or ".join(sorted(map(str, others)))
+                hint = f"Load artifacts for sequences of any length: {labels}."
             raise SampleError(
                 f"Input {self._input.name}: received a sample of shape {np.shape(values)}, but the "
                 f"sequence lengths are {', '.join(map(str, self.models))}.",
-                hint="Pad the sample, or convert the model with --time-steps for its length too.",
+                hint=hint,
             )
         return model(sample)
 

@@ -31,6 +31,8 @@ class Model:
     label of another artifact of the bundle, which accepts samples of any length.
     """
 
+    any_length: str | None = None
+
     def __init__(
         self,
         artifact: Artifact,
@@ -42,6 +44,7 @@ class Model:
         any_length: str | None = None,
     ) -> None:
         self.artifact = artifact
+        self.any_length = any_length
         self.front_end = front_end
         self.runtime: str = session.runtime
         self.inputs: Specs = artifact.inputs

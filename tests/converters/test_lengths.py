@@ -12,6 +12,7 @@ import pytest
 from corpus.routes import in_this_process
 
 import edgeattn as package
+import edgeattn_converters as converters
 import models
 
 layers = keras.layers
@@ -53,6 +54,11 @@ def test_nothing_is_written_if_one_length_fails(path: Path, edgeattn: Callable[.
         result = edgeattn("convert", path, "--time-steps", 3, "--time-steps", 99_999)
     assert (result.code, "99999" in result.err) == (2, True)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_length_that_is_repeated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converters, "convert", lambda source, *_, **__: source.time_steps)
+    assert converters.convert_lengths(path, [3, 3]) == (3,)
 
 
 def test_samples_have_one_length(path: Path, edgeattn: Callable[..., Any]) -> None:

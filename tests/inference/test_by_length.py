@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from artifacts import artifact, save_onnx, write_bundle, write_dense_bundle
 from onnx import TensorProto, helper
@@ -17,8 +19,11 @@ from edgeattn.tensors import TensorSpec
 FEATURES = 2
 
 
-def write_sum(folder: Path, steps: int) -> None:
-    """``total = steps * sum of x over the steps``, which shows the model that was selected."""
+def write_sum(folder: Path, steps: int, *, free: bool = False) -> None:
+    """``total = steps * sum of x over the steps``, which shows the model that was selected.
+
+    With ``free``, there is a second artifact, in float16 by name, that accepts any length.
+    """
     folder.mkdir(parents=True)
     path = folder / "sum.float32.onnx"
     save_onnx(
@@ -36,8 +41,16 @@ def write_sum(folder: Path, steps: int) -> None:
         inputs=(TensorSpec("x", (None, steps, FEATURES), "float32"),),
         outputs=(TensorSpec("total", (None, FEATURES), "float32"),),
     )
+    entries = [entry]
+    if free:
+        copy = folder / "sum.float16.onnx"
+        model = onnx.load(path)
+        model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "steps"
+        onnx.save(model, copy)
+        other = artifact(copy, scheme="float16", inputs=entry.inputs, outputs=entry.outputs)
+        entries.append(replace(other, free_axes={"x": (1,)}))
     x = np.ones((3, steps, FEATURES), np.float32)
-    write_bundle(folder, [entry], {"input/x": x, "output/total": steps * x.sum(axis=1)})
+    write_bundle(folder, entries, {"input/x": x, "output/total": steps * x.sum(axis=1)})
 
 
 @pytest.fixture
@@ -80,6 +93,24 @@ def test_a_sample_of_another_length(folder: Path) -> None:
     assert "--time-steps" in str(caught.value.hint)
     with pytest.raises(edgeattn.SampleError, match=r"Input x .* is missing"):
         model({"y": np.zeros((4, FEATURES), np.float32)})
+
+
+def test_an_artifact_of_any_length_computes_other_lengths(tmp_path: Path) -> None:
+    for steps in (4, 7):
+        write_sum(tmp_path / f"steps-{steps}", steps, free=True)
+    free = edgeattn.load(tmp_path, scheme="float16")
+    for length, selected in ((4, 4), (7, 7), (1, 4), (5, 4), (12, 4)):
+        x = np.random.default_rng(length).normal(size=(3, length, FEATURES)).astype("float32")
+        expected = selected * x.sum(axis=1)
+        for sample in (x[0], x[:1], {"x": x[0]}):
+            np.testing.assert_allclose(free(sample)["total"], expected[:1], rtol=1e-5)
+        np.testing.assert_allclose(free.predict(x)["total"], expected, rtol=1e-5)
+    with pytest.raises(edgeattn.SampleError, match=r"\(any, 2\), received \(5, 3\)"):
+        free(np.zeros((5, 3), np.float32))
+    fixed = edgeattn.load(tmp_path, scheme="float32")
+    with pytest.raises(edgeattn.SampleError, match="lengths are 4, 7") as caught:
+        fixed(np.zeros((5, FEATURES), np.float32))
+    assert "any length: onnx float16" in str(caught.value.hint)
 
 
 def test_states_are_not_carried_between_lengths(folder: Path) -> None:

@@ -3,6 +3,7 @@
 In this order: size, SHA-256, kind by content, structure, configuration.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _BLOCK = 1 << 20
 _PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 # The first object in a file of torch.save before PyTorch 1.6, a number.
 _TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+_CHECKPOINT = re.compile(r"\.index$|\.data-\d{5}-of-\d{5}$")
 # File in a folder: what the folder is.
 _FOLDERS = {"saved_model.pb": "saved-model", "manifest.json": "bundle"}
 _Inspected = tuple[str | None, str | None, Mapping[str, Any]]  # Keras version, backend, config
@@ -116,6 +118,9 @@ def _check_type(path: Path) -> None:
         return
     if not path.is_dir():
         raise UsageError(f"{path} is not a regular file.", hint="Pass a .h5 or .keras file.")
+    prefix = next((file.stem for file in sorted(path.glob("*.index"))), None)
+    if prefix is not None:
+        raise _checkpoint(path, f"{path.name}/{prefix}")
     raise UnsupportedModelError(
         f"The folder {path} contains no model: it has neither saved_model.pb nor manifest.json.",
         hint=_SAVE_AGAIN,
@@ -147,9 +152,20 @@ def _kind(path: Path) -> str:
             f"Refused {path.name}: it is a Python pickle, which runs code when it is opened.",
             hint=_SAVE_AGAIN,
         )
+    if _CHECKPOINT.search(path.name):
+        raise _checkpoint(path, path.name.partition(".index")[0].partition(".data-")[0])
     content, hint = _identify(head)
     raise UnsupportedModelError(
         f"{path.name} is not a Keras model (HDF5 or zip): it is {content}.", hint=hint
+    )
+
+
+def _checkpoint(path: Path, prefix: str) -> UnsupportedModelError:
+    """Return the error for a file or folder of a checkpoint, which contains weights only."""
+    return UnsupportedModelError(
+        f"{path.name} is a TensorFlow checkpoint, which contains weights only.",
+        hint="In the program that builds the model, load it and save the model: "
+        f"model.load_weights({prefix!r}); model.save('model.keras')",
     )
 
 

@@ -161,6 +161,8 @@ def _why_float(summary: SchemeSummary) -> str:
     if quotients:
         listed = _listed(quotients)
         return f"Quotients and the values that they are computed from stay float32 ({listed})."
+    if not floats:
+        return "It has no operators, because its outputs do not depend on its inputs."
     if MOVING.issuperset(floats):
         return f"The model only looks up, moves or selects values ({_listed(floats)})."
     return f"These operators stay float32: {_listed(floats)}."

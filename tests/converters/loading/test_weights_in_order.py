@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tf_keras
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -179,3 +180,66 @@ def test_names_in_files_of_the_current_keras(
         np.testing.assert_array_equal(other(x), model(x))
     loaded = load_model(audit_file(path), architecture=str(tmp_path / "model.json"))
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [(0, 1, 2, 3), (2, 3), (0,), ()])
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
+def test_layers_that_were_not_trainable(
+    library: Any, frozen: tuple[int, ...], tmp_path: Path
+) -> None:
+    """The file lists trainable weights of a nested model first, the architecture trains all."""
+
+    def build(K: Any, name: Callable[[str], str], frozen: tuple[int, ...]) -> Any:
+        inputs = inner_inputs = K.Input((6, 6, 2))
+        inner_layers = [
+            K.layers.Conv2D(2, 1, name=name("first")),
+            K.layers.BatchNormalization(name=name("norm")),
+            K.layers.Conv2D(3, 2, name=name("second")),
+            K.layers.BatchNormalization(name=name("last")),
+        ]
+        x = inner_inputs
+        for number, layer in enumerate(inner_layers):
+            layer.trainable = number not in frozen
+            x = layer(x)
+        inner = K.Model(inner_inputs, x, name=name("inner"))
+        outputs = K.layers.Dense(2, name=name("out"))(inner(inputs))
+        return K.Model(inputs, outputs)
+
+    generator = np.random.default_rng(9)
+    model = build(tf_keras, lambda name: f"old_{name}", frozen)
+    model.set_weights([generator.uniform(0.1, 0.8, w.shape) for w in model.get_weights()])
+    path = tmp_path / "weights.h5"
+    model.save_weights(path)
+    other = build(library, lambda name: f"new_{name}", ())
+    (tmp_path / "model.json").write_text(other.to_json())
+    x = generator.normal(size=(3, 6, 6, 2)).astype("float32")
+    if frozen == (0,):
+        # The frozen layer is stored last, and its name does not show its place.
+        with pytest.raises(UnsupportedModelError, match="the file contains 4") as caught:
+            load_model(audit_file(path), architecture=str(tmp_path / "model.json"))
+        assert "--architecture" in str(caught.value.hint)
+        return
+    loaded = load_model(audit_file(path), architecture=str(tmp_path / "model.json"))
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_an_architecture_with_other_layers(tmp_path: Path) -> None:
+    _equal_layers(tf_keras, lambda name: f"old_{name}").save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(_towers(keras, lambda name: name).to_json())
+    with pytest.raises(UnsupportedModelError, match="that its architecture lacks") as caught:
+        load_model(audit_file(tmp_path / "weights.h5"), architecture=str(tmp_path / "model.json"))
+    assert "saved from: --architecture" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("kind", ["index", "data", "folder"])
+def test_checkpoints_of_tensorflow(kind: str, tmp_path: Path) -> None:
+    """They contain weights by the attributes of a program's objects."""
+    _equal_layers(tf_keras, lambda name: name).save_weights(tmp_path / "run" / "cp.ckpt")
+    paths = {
+        "index": tmp_path / "run" / "cp.ckpt.index",
+        "data": tmp_path / "run" / "cp.ckpt.data-00000-of-00001",
+        "folder": tmp_path / "run",
+    }
+    with pytest.raises(UnsupportedModelError, match="TensorFlow checkpoint") as caught:
+        audit_file(paths[kind])
+    assert "cp.ckpt'); model.save(" in str(caught.value.hint)

@@ -55,6 +55,13 @@ def test_sentence_states_what_is_float() -> None:
     require_scheme(summary, recipe_for("int8"))
 
 
+def test_a_file_without_operators() -> None:
+    """Constant outputs, such as ``2 * ones_like(x)``."""
+    empty = SchemeSummary({}, {}, {}, scheme="int8")
+    with pytest.raises(ConversionError, match="no operators, because its outputs do not depend"):
+        require_scheme(empty, recipe_for("int8"))
+
+
 def test_float32_weights_do_not_achieve_int8() -> None:
     half = SchemeSummary({"int8": {"ADD": 1}}, {"float32": 9000}, {"float32": 6000, "int8": 3000})
     with pytest.raises(ConversionError, match="33% of the weights are int8"):

@@ -201,8 +201,8 @@ def _built_in(
     legacy = keras2.legacy_layer(class_name, config, ctx)
     if legacy is not None:
         return _edgeattn_layer(*legacy, item)
-    padded = theano.needs_padding(class_name, config, ctx)
-    inner = {**config, "padding": "valid"} if padded else config
+    before = theano.padding_of(class_name, config, ctx)
+    inner = {**config, "padding": "valid"} if before else config
     if channels_first.applies(class_name, config):
         ctx.notes.append(f"{config['name']}: computed with the channels last.")
         layer = channels_first.migrate(class_name, inner)
@@ -210,7 +210,7 @@ def _built_in(
         # Older versions store it in another form; by now the shapes of all inputs are known.
         build_config = item.get("build_config") if ctx.major == 3 else None
         layer = _with_build_config(keras_layer(class_name, inner), build_config)
-    return theano.with_padding(layer, class_name, config) if padded else layer
+    return theano.with_padding(layer, class_name, config, before) if before else layer
 
 
 def _with_inner_layers(config: Config, ctx: Context) -> dict[str, Any]:

@@ -48,18 +48,19 @@ def _numbers(value: Any, axes: int) -> list[int]:
     return [int(item) for item in values] * (axes // len(values))
 
 
-def needs_padding(class_name: str, config: Config, ctx: Context) -> bool:
-    """Return whether the layer must pad as Theano does, and note what differs from TensorFlow.
+def padding_of(class_name: str, config: Config, ctx: Context) -> tuple[int, ...] | None:
+    """Return the padding before each axis of a layer that must pad as Theano does, else None.
 
-    Raises :class:`UnsupportedModelError` for a layer that cannot be computed as in Theano.
+    Notes what differs from TensorFlow. Raises :class:`UnsupportedModelError` for a layer that
+    cannot be computed as in Theano.
     """
     if ctx.backend != "theano":
-        return False
+        return None
     if class_name in REVERSED:
         ctx.notes.append(_REVERSED_NOTE)
-    padded = padded_from(class_name, config) is not None
+    before = padded_from(class_name, config)
     bilinear = class_name == "UpSampling2D" and config.get("interpolation") == "bilinear"
-    if bilinear or (padded and ("Transpose" in class_name or "ConvLSTM" in class_name)):
+    if bilinear or (before and ("Transpose" in class_name or "ConvLSTM" in class_name)):
         argument = "interpolation" if bilinear else "padding"
         raise UnsupportedModelError(
             f"Layer {config.get('name')!r} is a {class_name} with "
@@ -67,9 +68,9 @@ def needs_padding(class_name: str, config: Config, ctx: Context) -> bool:
             "other values than TensorFlow.",
             hint=f"Train the model with TensorFlow, or with another {argument}.",
         )
-    if padded:
+    if before:
         ctx.notes.append(f"{config['name']}: padding='same' pads as Theano does.")
-    return padded
+    return before
 
 
 def check_built(model: Any) -> None:
@@ -86,14 +87,16 @@ def check_built(model: Any) -> None:
             )
 
 
-def with_padding(layer: dict[str, Any], class_name: str, config: Config) -> dict[str, Any]:
-    """Return the layer that pads as Theano does and calls ``layer``, which does not pad."""
+def with_padding(
+    layer: dict[str, Any], class_name: str, config: Config, before: tuple[int, ...]
+) -> dict[str, Any]:
+    """Return the layer that pads by ``before`` and calls ``layer``, which does not pad."""
     match = _CLASSES.fullmatch(class_name)
     assert match is not None
     outer: dict[str, Any] = {
         "name": config["name"],
         "layer": layer,
-        "before": padded_from(class_name, config),
+        "before": before,
         "kind": match[2],
         "channels_first": config.get("data_format") == "channels_first",
     }

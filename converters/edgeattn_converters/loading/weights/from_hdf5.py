@@ -3,6 +3,7 @@
 Their layouts differ between Keras versions and are converted to those of Keras 3.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -144,7 +145,12 @@ def _by_leaf(
         yield item, layer, arrays
         return
     leaves = list(_leaves(item, layer))
-    parts = _split_by_name(leaves, arrays) or _split_by_order(leaves, arrays)
+    parts = _split_by_name(leaves, arrays)
+    if parts is None:
+        parts, groups = _split_by_order(leaves, arrays), _by_stored_layer(arrays)
+        if len(groups) == len(leaves) and not all(part in groups for part in parts):
+            # Other layers were trainable when the file was saved, so its order is another one.
+            parts = groups
     for (leaf, inner), part in zip(leaves, parts, strict=True):
         yield leaf, inner, part
 
@@ -196,6 +202,20 @@ def _split_by_order(
     if remaining:
         parts[-1] += remaining  # assign_all reports too many arrays
     return list(parts)
+
+
+def _by_stored_layer(arrays: _NamedArrays) -> list[_NamedArrays]:
+    """Return the arrays of each layer by its name in the file, the first in their paths to differ.
+
+    Without common steps: model/dense/kernel:0 and model/norm/gamma:0 are of dense and norm.
+    """
+    paths = [path.split("/") for path, _ in arrays]
+    equal = itertools.takewhile(lambda steps: len(set(steps)) == 1, zip(*paths, strict=False))
+    common = len(list(equal))
+    groups: dict[str, list[tuple[str, Array]]] = {}
+    for steps, item in zip(paths, arrays, strict=True):
+        groups.setdefault("/".join(steps[common : common + 1]), []).append(item)
+    return list(groups.values())
 
 
 def _with_shapes(item: Config, layer: Any) -> Config:

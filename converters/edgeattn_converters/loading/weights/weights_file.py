@@ -20,7 +20,12 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
 from edgeattn_converters.loading.migrate.context import Shape
 from edgeattn_converters.loading.weights import from_archive, from_hdf5, from_saved_model
-from edgeattn_converters.loading.weights.assignment import find_layer
+from edgeattn_converters.loading.weights.assignment import MISMATCH, find_layer
+
+_OTHER_ARCHITECTURE = (
+    "Pass the architecture that these weights were saved from: --architecture FILE.json (from "
+    "model.to_json()) or FILE.py:FUNCTION"
+)
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,14 @@ class WeightsFile:
 
     def assign(self, model: Any, stored: Config, *, major: int, backend: str | None) -> None:
         """Assign the weights to the model built from the config; see :func:`from_hdf5.assign`."""
+        try:
+            self._assign(model, stored, major, backend)
+        except UnsupportedModelError as error:
+            if self.separate and error.hint == MISMATCH:
+                raise UnsupportedModelError(error.message, hint=_OTHER_ARCHITECTURE) from error
+            raise
+
+    def _assign(self, model: Any, stored: Config, major: int, backend: str | None) -> None:
         if isinstance(self.source, dict):
             from_saved_model.assign(self.source, model, stored)
         elif from_hdf5.is_layered(self.source):
