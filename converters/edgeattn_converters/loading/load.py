@@ -15,6 +15,7 @@ from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading import (
     config_inspection,
     fixed_time_axis,
+    masks_beside_states,
     own_layers,
     quantized_layers,
     removed_layers,
@@ -254,7 +255,8 @@ def _build(
             config = fixed_time_axis.fix_time_axis(config, time_steps)
         size = weights.size()
     try:
-        with own_layers.created_as_stored(objects, ctx):
+        masks = masks_beside_states.passed(as_in_keras2=ctx.era < 3 and ctx.masked)
+        with own_layers.created_as_stored(objects, ctx), masks:
             model = build_model(file, config, objects, size)
             if unsaved := own_layers.variables_of_tensorflow(model):
                 again = own_layers.variables_of_tensorflow(build_model(file, config, objects, size))

@@ -14,6 +14,7 @@ from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.config_inspection import Config, abbreviated, unqualified
 from edgeattn_converters.loading.custom_objects import registered_name
+from edgeattn_converters.loading.lambdas import expressions
 from edgeattn_converters.loading.migrate.context import Context, keras_layer, safe_name
 
 HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
@@ -176,11 +177,30 @@ def legacy_layer(
         version = ".".join(map(str, ctx.version))
         ctx.notes.append(f"{name}: MultiHeadAttention treats masks as in Keras {version}.")
         return MULTI_HEAD_ATTENTION, {**config, "masks": masks}
+    if ctx.era < 3 and class_name == "Identity":
+        # A new tensor, which has no mask attached.
+        copied = expressions.operation("stop_gradient", expressions.INPUT)
+        return expressions.REGISTERED, _without_mask(config, copied)
+    if ctx.era < 3 and class_name == "Rescaling":
+        scaled = expressions.operation("multiply", expressions.INPUT, _constant(config["scale"]))
+        offset = _constant(config.get("offset", 0.0))
+        return expressions.REGISTERED, _without_mask(
+            config, expressions.operation("add", scaled, offset)
+        )
     if ctx.era < 3 and class_name in _MERGE_LAYERS:
         return MERGE, {"name": name, "operation": class_name, "dtype": config.get("dtype")}
     if ctx.era < 3 and class_name == "Concatenate":
         return CONCATENATE, dict(config)
     return None
+
+
+def _without_mask(config: Config, expression: expressions.Expression) -> dict[str, Any]:
+    """The config of an expression for a layer at which a mask ends in Keras 2, but not in 3."""
+    return {"name": config.get("name"), "expression": expression, "dtype": config.get("dtype")}
+
+
+def _constant(value: Any) -> expressions.Expression:
+    return expressions.constant(_number(value))
 
 
 def _accepted_only(class_name: str, config: dict[str, Any], ctx: Context) -> dict[str, Any]:

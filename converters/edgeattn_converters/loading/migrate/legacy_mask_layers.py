@@ -110,7 +110,7 @@ class LegacyMerge(keras.layers.Layer):
         return tensor
 
     def compute_mask(self, _inputs: Any, mask: Any = None) -> Any:
-        """Return the conjunction of all masks, None if an input has no mask."""
+        """Return the conjunction of the masks; an input without one is valid everywhere."""
         return _all_of(mask)
 
     def get_config(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class LegacyConcatenate(keras.layers.Concatenate):
         last = self.axis in (-1, len(inputs[0].shape) - 1)
         if not last or mask is None or all(item is None for item in mask):
             return super().compute_mask(inputs, mask)
-        return _all_of([item for item in mask if item is not None])
+        return _all_of(mask)
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
@@ -149,9 +149,8 @@ class StepMask(keras.layers.Layer):
 
 
 def _all_of(masks: Any) -> Any:
-    if masks is None or any(mask is None for mask in masks):
-        return None
-    result, *others = masks
-    for mask in others:
-        result = ops.logical_and(result, mask)
+    result = None
+    for mask in masks or ():
+        if mask is not None:
+            result = mask if result is None else ops.logical_and(result, mask)
     return result

@@ -48,13 +48,9 @@ class LocallyConnected(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         """Create the weights for fixed sizes of all axes but the batch."""
-        axes = list(input_shape[1:])
-        self.channels = axes.pop(0) if self.channels_first else axes.pop()
-        self.sizes = tuple(axes)
-        self.positions = tuple(
-            -(-size // stride) if self.padding == "same" else (size - length) // stride + 1
-            for size, length, stride in zip(self.sizes, self.kernel_size, self.strides, strict=True)
-        )
+        self.channels = input_shape[1] if self.channels_first else input_shape[-1]
+        self.sizes = self._sizes(input_shape)
+        self.positions = self._positions(self.sizes)
         self.kernel = self.add_weight(
             shape=(
                 math.prod(self.positions),
@@ -69,6 +65,22 @@ class LocallyConnected(keras.layers.Layer):
             shape = (*self.positions, self.filters)
             self.bias = self.add_weight(shape=shape, name="bias", initializer="zeros")
             self.bias.from_stored = self._bias_from_stored
+
+    def _sizes(self, input_shape: Any) -> tuple[int, ...]:
+        return tuple(input_shape[2:] if self.channels_first else input_shape[1:-1])
+
+    def _positions(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        return tuple(
+            -(-size // stride) if self.padding == "same" else (size - length) // stride + 1
+            for size, length, stride in zip(sizes, self.kernel_size, self.strides, strict=True)
+        )
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """Return the shape, which TimeDistributed needs."""
+        positions = self._positions(self._sizes(input_shape))
+        if self.channels_first:
+            return (input_shape[0], self.filters, *positions)
+        return (input_shape[0], *positions, self.filters)
 
     @property
     def _before(self) -> tuple[int, ...]:

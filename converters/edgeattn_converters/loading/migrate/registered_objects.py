@@ -106,6 +106,14 @@ class Expression(keras.layers.Layer):
         """Return the value of the expression."""
         return evaluate(self.expression, inputs)
 
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Trace the call: the outputs may have other types than the layer, or be several."""
+        return keras.Operation.compute_output_spec(self, *args, **kwargs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of an output, which TimeDistributed needs."""
+        return self.compute_output_spec(keras.KerasTensor(input_shape, self.compute_dtype)).shape
+
     def compute_mask(self, _inputs: Any, _previous: Any = None) -> None:
         """Return None, like a Lambda layer without a mask function."""
 
