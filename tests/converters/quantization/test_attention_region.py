@@ -5,10 +5,9 @@ from __future__ import annotations
 from onnx import parser
 
 from benchmarks.operator_files import Graph
+from edgeattn_converters.quantization.attention_region import AttentionGraph, Node
 from edgeattn_converters.quantization.float_operators import (
     FEW_SHARES,
-    AttentionGraph,
-    Node,
     attention_graph,
     faster_in_float,
 )

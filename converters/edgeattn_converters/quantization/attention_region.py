@@ -1,0 +1,157 @@
+"""The graph of either format in which operators of attention and of spectra are searched for."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+Names = tuple[str, ...]
+SOFTMAX = ("SOFTMAX", "Softmax")
+# Products and sums, which bound the attention.
+PRODUCTS = frozenset(
+    {"BATCH_MATMUL", "FULLY_CONNECTED", "SUM", "CONV_2D", "REDUCE_SUM"}
+    | {"MatMul", "Gemm", "Einsum", "ReduceSum"}
+)
+SUMS = frozenset({"SUM", "REDUCE_SUM", "ReduceSum"})
+# Sums of them are never zero in float32, but in integers they can be.
+POSITIVE = frozenset({"EXP", "Exp", "LOGISTIC", "Sigmoid"})
+QUOTIENTS = frozenset({"DIV", "Div"})
+# Operators with trained weights end a spectrum, unless a logarithm follows: the mel matrix is one.
+WEIGHTED = (PRODUCTS - SUMS) | frozenset(
+    {"DEPTHWISE_CONV_2D", "CONV_3D", "TRANSPOSE_CONV", "UNIDIRECTIONAL_SEQUENCE_LSTM", "WHILE"}
+    | {"Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Loop"}
+)
+LOGARITHMS = frozenset({"LOG", "Log"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator of either format: its type, and the names of the values it reads and computes."""
+
+    kind: str
+    inputs: Names
+    outputs: Names
+
+
+class AttentionGraph:
+    """A graph's nodes, in which the operators of attention are searched for.
+
+    ``maps`` are the names of values that are attention maps. A softmax that nothing reads and that
+    is not a map belongs to a classifier and is ignored.
+    """
+
+    def __init__(self, nodes: Iterable[Node], maps: Iterable[str] = ()) -> None:
+        self._nodes = list(nodes)
+        self._makers: dict[str, list[int]] = {}
+        self._users: dict[str, list[int]] = {}
+        for k, node in enumerate(self._nodes):
+            for name in node.outputs:
+                self._makers[name] = [k]
+            for name in node.inputs:
+                self._users.setdefault(name, []).append(k)
+        used = {*self._users, *maps}
+        self._softmaxes = [
+            k
+            for k, node in enumerate(self._nodes)
+            if used.intersection(node.outputs)
+            if node.kind in SOFTMAX or self._is_share(node)
+        ]
+
+    def quotients(self) -> set[int]:
+        """Positions of all quotients, and of the nodes between them and exponentials or products.
+
+        In integers, a denominator could be zero.
+        """
+        return {
+            item
+            for k, node in enumerate(self._nodes)
+            if node.kind in QUOTIENTS
+            for item in (k, *self._operands(node.inputs))
+        }
+
+    def _operands(self, names: Names) -> set[int]:
+        """The nodes that compute a quotient's operands from exponentials, which are included, or
+        from products."""
+        products = PRODUCTS - SUMS
+        visited = self._back(names, products | POSITIVE)
+        return {k for k in visited if self._nodes[k].kind not in products}
+
+    def _is_share(self, node: Node) -> bool:
+        """Whether a node divides positive values by their sum, as a hand-written softmax does."""
+        if node.kind not in QUOTIENTS or len(node.inputs) != 2:
+            return False
+        numerator, denominator = (self._operands((name,)) for name in node.inputs)
+        kinds = {self._nodes[k].kind for k in numerator & denominator}
+        has_sum = any(self._nodes[k].kind in SUMS for k in denominator)
+        return has_sum and bool(POSITIVE & kinds)
+
+    def region(self, *, projections: bool = False) -> set[int]:
+        """Positions of the nodes from the scores to the weighted sum.
+
+        That is every softmax, also if it is written as a quotient, the nodes back to the products
+        that make its scores, and the nodes forward to the products that its weights go into, all
+        included. With ``projections``, two
+        products further back: the projections of queries and keys, and what they are made of.
+        """
+        region: set[int] = set(self._softmaxes)
+        for k in self._softmaxes:
+            inputs = self._nodes[k].inputs
+            if self._nodes[k].kind in QUOTIENTS:
+                inner = self._operands(inputs)
+                region |= inner
+                inputs = tuple(name for item in inner for name in self._nodes[item].inputs)
+            scores = self._back(inputs, PRODUCTS)
+            for _ in range(2 if projections else 0):
+                ends = [item for item in scores if self._nodes[item].kind in PRODUCTS]
+                names = [name for item in ends for name in self._nodes[item].inputs]
+                scores |= self._back(names, PRODUCTS)
+            region |= scores
+            region |= self._walk(self._nodes[k].outputs, self._users, PRODUCTS, forward=True)
+        return region
+
+    def upstream(self) -> set[int]:
+        """Positions of the nodes of the :meth:`region` and of all that the scores depend on."""
+        names = [name for k in self._softmaxes for name in self._nodes[k].inputs]
+        return self.region() | self._back(names, frozenset())
+
+    def spectrum(self, transforms: set[int]) -> set[int]:
+        """Positions of all that ``transforms`` depend on, and of what leads from them to logarithms
+        or, without one, to operators with weights."""
+        names = [name for k in transforms for name in self._nodes[k].inputs]
+        region = transforms | self._back(names, frozenset())
+        pending = [name for k in transforms for name in self._nodes[k].outputs]
+        while pending:
+            for k in self._users.get(pending.pop(), []):
+                node = self._nodes[k]
+                if k in region or (node.kind in WEIGHTED and not self._is_before_logarithm(k)):
+                    continue
+                region.add(k)
+                if node.kind not in LOGARITHMS:
+                    pending.extend(node.outputs)
+        return region
+
+    def _is_before_logarithm(self, position: int) -> bool:
+        outputs = self._nodes[position].outputs
+        after = self._walk(outputs, self._users, WEIGHTED | LOGARITHMS, forward=True)
+        return any(self._nodes[k].kind in LOGARITHMS for k in after)
+
+    def _back(self, names: Iterable[str], stop: frozenset[str]) -> set[int]:
+        return self._walk(names, self._makers, stop, forward=False)
+
+    def _walk(
+        self,
+        start: Iterable[str],
+        reachable: Mapping[str, list[int]],
+        stop: frozenset[str],
+        *,
+        forward: bool,
+    ) -> set[int]:
+        visited: set[int] = set()
+        pending = list(start)
+        while pending:
+            for k in reachable.get(pending.pop(), []):
+                if k in visited:
+                    continue
+                visited.add(k)
+                node = self._nodes[k]
+                if node.kind not in stop:
+                    pending.extend(node.outputs if forward else node.inputs)
+        return visited
