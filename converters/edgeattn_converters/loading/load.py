@@ -220,7 +220,10 @@ def _load_stored(
                 ctx.notes.extend(named.order_notes())
             weights = named
         with as_damaged(file.path):
-            weights.assign(model, stored, major=ctx.era, backend=file.backend)
+            try:
+                weights.assign(model, stored, major=ctx.era, backend=file.backend)
+            except UnsupportedModelError as error:
+                raise subclassed.explained(model, error) from error
             removed = removed_layers.with_tables(ctx.removed, file, stored, weights)
             ctx.notes[:] = removed_layers.explained(ctx.notes, removed)
         if quantized_layers.is_quantized(model):

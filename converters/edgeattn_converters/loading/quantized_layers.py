@@ -5,7 +5,7 @@ integers stand for; the layers compute with them, and with activations that are 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ _POLICIES = frozenset(
      "AWQDTypePolicy"}
 )  # fmt: skip
 _HINT = "Convert the model that was quantized: edgeattn has int8 and int4 schemes of its own."
+_LORA = ("lora_rank", "lora_alpha")
+# Keras 3.15 leaves the zero points of these out of .keras files.
+_WITH_ZERO_POINTS = ("gptq", "awq")
 SEED, SAMPLES, TOKENS = 20160217, 8, 2
 # Numbers of arrays besides kernel and bias.
 FLOAT8_SCALES, INT4_IN_GROUPS = 6, 3
@@ -50,12 +53,44 @@ def quantize_as_stored(layer: Any, arrays: Sequence[Any]) -> None:
         layer.quantize("int4", config=config)
 
 
+def quantize_parts_as_stored(layer: Any, arrays: Mapping[str, Any]) -> None:
+    """Quantize the float layers inside another one like those in a ``.h5`` file.
+
+    ``arrays`` are those of the layer by path: ``"mha/query/kernel"``.
+    """
+    for part in layer._flatten_layers(include_self=False):
+        stored = {
+            path.rsplit("/", 1)[-1].split(":")[0]: array
+            for path, array in arrays.items()
+            if part.name in path.split("/")[:-1]
+        }
+        if "kernel" in stored:
+            first = [stored.pop(name) for name in ("kernel", "bias") if name in stored]
+            quantize_as_stored(part, [*first, *stored.values()])
+
+
+def check_complete(layer: Any, stored: int, variables: int) -> None:
+    """Raise :class:`UnsupportedModelError` if Keras did not save all variables of a layer."""
+    mode = str(getattr(layer, "quantization_mode", None))
+    if mode in _WITH_ZERO_POINTS and stored != variables:
+        raise UnsupportedModelError(
+            f"Layer {layer.name!r} was quantized as {mode!r}, and the file contains {stored} of "
+            f"its {variables} variables: Keras leaves the zero points out of .keras files, and "
+            "cannot load them itself.",
+            hint="Convert the model that was quantized (edgeattn has int8 and int4 schemes of its "
+            "own), or save the quantized one with model.save('model.h5').",
+        )
+
+
 def in_float(config: Any) -> Any:
     """Return a migrated config in which every quantized dtype policy is float32."""
     if isinstance(config, list | tuple):
         return type(config)(in_float(item) for item in config)
     if not isinstance(config, dict):
         return config
+    if _is_quantized_policy(config.get("dtype")):
+        # The low-rank update of the weights (LoRA) becomes part of them.
+        config = {**config, **{key: None for key in _LORA if key in config}}
     return {
         key: "float32"
         if key == "dtype" and _is_quantized_policy(value)

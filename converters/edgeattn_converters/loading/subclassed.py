@@ -3,6 +3,7 @@
 Keras stores the shapes with which such a model was built; samples have shapes and dtypes.
 """
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ def sample_arrays(path: Path | None) -> dict[str, Any]:
 def with_build_config(stored: Config, samples: Mapping[str, Any]) -> Config:
     """Return the stored config of a subclassed model with the shapes of its inputs."""
     shape = (stored.get("build_config") or {}).get("input_shape")
+    if shape is not None and len(samples) > 1 and _is_shape(shape):
+        # Keras stores the shape of the first argument of call only.
+        shapes = {f"{name}_shape": list(array.shape) for name, array in samples.items()}
+        return {**stored, "build_config": {"shapes_dict": _free_batch(shapes)}}
     if shape is None and len(samples) == 1:
         shape = list(next(iter(samples.values())).shape)
     elif shape is None and samples:
@@ -69,19 +74,40 @@ def as_functional(
     if getattr(model, "inputs", None):
         return model
     shapes = getattr(model, "_build_shapes_dict", None) or {}
-    if len(shapes) != 1:
+    if not shapes:
         raise UnsupportedModelError(
             f"The model is a subclass of keras.Model ({type(model).__name__}) without the shapes "
             "of its inputs.",
             hint=_NO_SHAPE,
         )
-    shape = _with_time_steps(_free_batch(next(iter(shapes.values()))), time_steps)
+    several = len(shapes) > 1
+    shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
+    shape = shape if several else next(iter(shape.values()))
+    shape = _with_time_steps(_free_batch(shape), time_steps)
     if not allow_free_time and _is_free(shape):
         raise UsageError(
             f"The inputs of the model ({type(model).__name__}) have a free time axis: {shape}.",
             hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
         )
-    return _called(model, shape, samples)
+    return _called(model, shape, samples, by_name=several)
+
+
+def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError:
+    """Return an error about weights with its cause, if the file lacks shapes of a subclass."""
+    unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
+    if getattr(model, "inputs", None) or not unbuilt:
+        return error
+    names = [
+        item.name
+        for item in inspect.signature(model.call).parameters.values()
+        if item.name not in ("training", "mask") and item.kind is not item.VAR_KEYWORD
+    ]
+    return UnsupportedModelError(
+        f"The model is a subclass of keras.Model ({type(model).__name__}), and the file does not "
+        f"contain the shapes of all its inputs: layer {unbuilt[-1]!r} has no weights yet.",
+        hint=f"Pass samples with arrays named as the arguments of call ({', '.join(names)}): "
+        "--samples FILE.npz",
+    )
 
 
 def _with_time_steps(shape: Any, time_steps: int | None) -> Any:
@@ -100,7 +126,7 @@ def _is_free(shape: Any) -> bool:
     return None in shape[1:] if _is_shape(shape) else any(map(_is_free, shape))
 
 
-def _called(model: Any, shape: Any, samples: Mapping[str, Any]) -> Any:
+def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool) -> Any:
     import keras
 
     known = {name: str(array.dtype) for name, array in samples.items()}
@@ -108,7 +134,8 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any]) -> Any:
     for dtype in _DTYPES:
         inputs = _inputs(shape, known, dtype)
         try:
-            return keras.Model(inputs, model(inputs), name=model.name)
+            outputs = model(**inputs) if by_name else model(inputs)
+            return keras.Model(inputs, outputs, name=model.name)
         except Exception as error:
             failure = failure or error
     raise UnsupportedModelError(

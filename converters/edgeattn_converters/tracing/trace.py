@@ -112,7 +112,10 @@ def interface_of(
     for spec in specs[: len(names)]:
         if None in spec.shape[1:]:
             raise UnsupportedModelError(
-                f"The shape of output {spec} depends on the input's values."
+                f"The shape of output {spec} depends on the input's values.",
+                hint="Fix it in the model, for example with a Reshape. If this is a SavedModel of "
+                "model.export, convert the .keras or .h5 file of the model instead: the export of "
+                "TimeDistributed with a free number of steps has lost the shape.",
             )
     without_batch: set[str] = set()
     if any(not item.known for item in maps):

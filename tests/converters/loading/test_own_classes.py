@@ -157,6 +157,15 @@ class Network(keras.Model):
         return {**super().get_config(), "units": self.units}
 
 
+class TwoArguments(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense, self.lstm = keras.layers.Dense(4), keras.layers.LSTM(4)
+
+    def call(self, numbers, series=None, training=False):
+        return self.dense(numbers) + self.lstm(series)
+
+
 class Tower(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -297,6 +306,24 @@ def test_subclassed_model_with_several_inputs_and_outputs(own: Any, tmp_path: Pa
     actual = loaded.model([X[:, 0], words])
     for name in ("answer", "mean"):
         np.testing.assert_allclose(actual[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_subclassed_model_with_several_arguments(own: Any, tmp_path: Path) -> None:
+    """Keras stores the shape of the first one only, and cannot load the file itself."""
+    file, classes = own
+    model = classes["TwoArguments"]()
+    model(X[:, 0], X)
+    expected = np.asarray(seeded(model)(X[:, 0], X))
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedModelError, match="shapes of all its inputs") as error:
+        load_model(audit_file(tmp_path / "m.keras"), custom_objects=file)
+    assert "(numbers, series): --samples" in str(error.value.hint)
+    np.savez(tmp_path / "samples.npz", series=X, numbers=X[:, 0])
+    loaded = load_model(
+        audit_file(tmp_path / "m.keras"), custom_objects=file, samples=tmp_path / "samples.npz"
+    )
+    actual = loaded.model({"numbers": X[:, 0], "series": X})
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from edgeattn.errors import UnsafeModelError
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.safety import config_screening
@@ -81,6 +81,74 @@ def test_layers_inside_attention(mode: str, tmp_path: Path) -> None:
     loaded = load_model(audit_file(tmp_path / "m.keras"))
     tolerance = {"int8": 0.05, "int4": 1e-5, "float8": 0.1}[mode]
     np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), atol=tolerance)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_layers_inside_attention_in_h5(grouped: bool, mode: str, tmp_path: Path) -> None:
+    """Keras cannot load these either: the file lists the weights of all inner layers in a row."""
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((6, 8))
+    layer = layers.GroupQueryAttention(4, 4, 2) if grouped else layers.MultiHeadAttention(2, 4)
+    model = keras.Model(inputs, layers.Dense(2)(layer(inputs, inputs)))
+    model.quantize(mode)
+    model.save(tmp_path / "m.h5")
+    loaded = load_model(audit_file(tmp_path / "m.h5"))
+    x = np.random.default_rng(2).normal(size=(3, 6, 8)).astype("float32")
+    tolerance = {"int8": 0.05, "int4": 1e-5, "float8": 0.2}[mode]
+    np.testing.assert_allclose(loaded.model(x), model(x), atol=tolerance)
+
+
+def low_rank(mode: str | None) -> Any:
+    """A model with an update of low rank (LoRA), which Keras adds to the weights as it saves."""
+    keras.utils.set_random_seed(7)
+    words = keras.Input((6,))
+    hidden = layers.Embedding(20, 8, name="embedding")(words)
+    hidden = layers.EinsumDense("abc,cd->abd", (6, 4), name="einsum")(hidden)
+    hidden = layers.Dense(8, use_bias=False, name="dense")(layers.Flatten()(hidden))
+    model = keras.Model(words, layers.Dense(3, name="plain")(hidden))
+    if mode is not None:
+        model.quantize(mode, filters=lambda layer: layer.name != "plain")
+    for name in ("embedding", "einsum", "dense", "plain"):
+        layer = model.get_layer(name)
+        layer.enable_lora(2)
+        update = layer.lora_embeddings_b if name == "embedding" else layer.lora_kernel_b
+        update.assign(np.random.default_rng(1).normal(0, 0.3, update.shape))
+    return model
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("mode", ["int8", "int4", None])
+def test_updates_of_low_rank(mode: str | None, suffix: str, tmp_path: Path) -> None:
+    model = low_rank(mode)
+    path = tmp_path / f"m{suffix}"
+    model.save(path)
+    # In .keras files, Keras rounds the sums again.
+    expected = keras.models.load_model(path, compile=False) if suffix == ".keras" else model
+    tolerance = 0.1 if mode == "int8" else 1e-5
+    actual = load_model(audit_file(path)).model
+    np.testing.assert_allclose(actual(TOKENS), expected(TOKENS), rtol=1e-4, atol=tolerance)
+
+
+@pytest.mark.parametrize("mode", ["gptq", "awq"])
+def test_zero_points_that_keras_does_not_save(mode: str, tmp_path: Path) -> None:
+    inputs = keras.Input((6,))
+    dense = layers.Dense(4, dtype=f"{mode}/4/2_from_float32", name="dense")
+    model = keras.Model(inputs, dense(inputs))
+    setattr(dense, f"is_{mode}_calibrated", True)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedModelError, match=f"'dense' was quantized as '{mode}'") as error:
+        load_model(audit_file(tmp_path / "m.keras"))
+    assert "Convert the model that was quantized" in str(error.value.hint)
+
+
+def test_float8_in_h5(tmp_path: Path) -> None:
+    """Keras stores the variables in another order than it creates them from the config."""
+    model = tagger()
+    model.quantize("float8")
+    model.save(tmp_path / "m.h5")
+    loaded = load_model(audit_file(tmp_path / "m.h5"))
+    np.testing.assert_allclose(loaded.model(TOKENS), model(TOKENS), atol=0.05)
 
 
 def test_int4_per_channel(tmp_path: Path) -> None:

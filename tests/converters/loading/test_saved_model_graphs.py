@@ -115,8 +115,9 @@ def test_a_length_that_depends_on_the_batch(tmp_path: Path) -> None:
     model = keras.Model(x, layers.TimeDistributed(layers.Dense(2))(x))
     model.export(tmp_path / "exported", verbose=False)
     loaded = load_model(audit_file(tmp_path / "exported"), time_steps=STEPS)
-    with pytest.raises(UnsupportedModelError, match="depends on the input's values"):
+    with pytest.raises(UnsupportedModelError, match="depends on the input's values") as error:
         interface_of(loaded.model)
+    assert "convert the .keras or .h5 file of the model" in str(error.value.hint)
 
 
 class Product(tf.Module):

@@ -17,7 +17,7 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
-from edgeattn_converters.loading.quantized_layers import quantize_as_stored
+from edgeattn_converters.loading.quantized_layers import check_complete, quantize_as_stored
 from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
 from edgeattn_converters.loading.weights.assignment import Assignment, find_layer, own_layer
 
@@ -144,6 +144,7 @@ def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
         if len(values) != len(_own_variables(layer)):
             quantize_as_stored(layer, [values[key] for key in sorted(values, key=int)])
         variables = _own_variables(layer)
+        check_complete(layer, len(values), len(variables))
         if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
             layer.load_own_variables(values)
             assignment.mark(variables)

@@ -19,6 +19,7 @@ from edgeattn_converters.loading.config_inspection import (
     wrapped_model,
 )
 from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.quantized_layers import quantize_parts_as_stored
 from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, Assignment, find_layer
 from edgeattn_converters.loading.weights.layouts import in_keras3_layout, kernel_order
 
@@ -81,6 +82,10 @@ def assign(
             for leaf, inner, part in _layers_with_arrays(file, model, stored, names)
         )
     for leaf, inner, part in _layers_with_arrays(file, model, stored, names):
+        if len(part) > len(_variables(inner)) and any("kernel_scale" in path for path, _ in part):
+            quantize_parts_as_stored(inner, {path: np.asarray(array) for path, array in part})
+        if getattr(inner, "quantization_mode", None):
+            part = _in_order_of_names(inner, part)
         values = in_keras3_layout(
             {**_with_shapes(leaf, inner), "kernel_order": order},
             [np.asarray(array) for _, array in part],
@@ -89,6 +94,15 @@ def assign(
         )
         assignment.assign_all(inner, _variables(inner), values)
     assignment.require_complete()
+
+
+def _in_order_of_names(layer: Any, arrays: _NamedArrays) -> _NamedArrays:
+    """Return the arrays in the order of the variables: quantizing a built layer changes it."""
+    named = {path.rsplit("/", 1)[-1].split(":")[0]: (path, array) for path, array in arrays}
+    names = [variable.name for variable in _variables(layer)]
+    if len(named) != len(arrays) or sorted(named) != sorted(names):
+        return arrays
+    return [named[name] for name in names]
 
 
 def _layers_with_arrays(
