@@ -109,8 +109,8 @@ def _functional(stored: Config, ctx: Context) -> dict[str, Any]:
         layers.append({**migrated, "name": rename(layer_name(item)), "inbound_nodes": calls})
     if shapes:
         layers = _without_unused(layers, shapes, config["output_layers"])
-    if ctx.major < 3 and ctx.masked:
-        layers = state_masks.with_masks(layers, masked_inputs=bool(stored.get("inbound_nodes")))
+    if ctx.major < 3 and ctx.masked and stored.get("inbound_nodes"):
+        layers = state_masks.with_masks(layers)
     migrated_config = {
         "name": safe_name(str(config.get("name") or "model")),
         "trainable": True,

@@ -1,7 +1,8 @@
-"""Masks for the recurrent layers of Keras 2 that are called with initial states.
+"""Masks for recurrent layers with initial states in nested models of Keras 2.
 
-Such as the decoder of a sequence-to-sequence model. Keras 3 passes no mask to a layer that is
-called with several tensors, and Keras 2 does. The mask of the sequence is passed by name here.
+Keras 2 passes them the mask of their sequence. If that comes from outside of the nested model, it
+exists only when the model is called: a layer makes it a tensor. Other masks are passed by
+:mod:`edgeattn_converters.loading.masks_beside_states`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading.config_inspection import has_masks
 from edgeattn_converters.loading.migrate.context import registered_layer
 from edgeattn_converters.loading.migrate.functional_nodes import is_tensor, tensor
 
@@ -18,23 +18,22 @@ STEP_MASK = "edgeattn>StepMask"
 _Layer = dict[str, Any]
 
 
-def with_masks(layers: Sequence[_Layer], *, masked_inputs: bool) -> list[_Layer]:
-    """The migrated layers of a functional model, with a mask in calls that have initial states.
+def with_masks(layers: Sequence[_Layer]) -> list[_Layer]:
+    """The migrated layers of a nested model, with a mask in calls that have initial states.
 
-    ``masked_inputs`` is whether inputs of the model may have masks, as those of a nested model.
-    Calls whose sequence cannot have a mask are unchanged.
+    Calls whose sequence does not depend on an input of the model are unchanged.
     """
     sources = {
         layer["name"]: [name for call in layer["inbound_nodes"] for name in _names(call)]
         for layer in layers
     }
-    masking = {layer["name"] for layer in layers if _creates_mask(layer, masked_inputs)}
+    inputs = {layer["name"] for layer in layers if layer.get("class_name") == "InputLayer"}
     names = set(sources)
     result: list[_Layer] = []
     for layer in layers:
         calls = []
         for call in layer["inbound_nodes"]:
-            if _lacks_mask(call) and masking & _ancestors(call["args"][0], sources):
+            if _lacks_mask(call) and inputs & _ancestors(call["args"][0], sources):
                 name = _unused(f"{layer['name']}_mask", names)
                 names.add(name)
                 node = {"args": [call["args"][0]], "kwargs": {}}
@@ -50,23 +49,6 @@ def _lacks_mask(call: Mapping[str, Any]) -> bool:
     kwargs, args = call["kwargs"], call["args"]
     has_states = any(True for _ in _names(kwargs.get("initial_state")))
     return has_states and "mask" not in kwargs and bool(args) and is_tensor(args[0])
-
-
-def _creates_mask(layer: _Layer, masked_inputs: bool) -> bool:
-    if masked_inputs and layer.get("class_name") == "InputLayer":
-        return True
-    return has_masks({"config": {"layers": [layer, *_wrapped(layer)]}})
-
-
-def _wrapped(layer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The layers inside a layer or a model."""
-    config = layer.get("config")
-    values = config.values() if isinstance(config, Mapping) else ()
-    for value in values:
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, Mapping) and "class_name" in item:
-                yield item
-                yield from _wrapped(item)
 
 
 def _names(value: Any) -> Iterator[str]:
