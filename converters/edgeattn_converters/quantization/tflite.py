@@ -9,12 +9,10 @@ from edgeattn.errors import SchemeError
 from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.schemes import MICRO
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.graphs.tflite_cleanup import sort_conversions
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.activation_scales import (
     coarse_operators,
-    use_measured_scales,
 )
 from edgeattn_converters.quantization.candidates import Candidate, Stage
 from edgeattn_converters.quantization.feature_scaling import scaling_operators
@@ -23,7 +21,6 @@ from edgeattn_converters.quantization.float_operators import (
     faster_in_float,
     one_hot_operators,
     operators_with_weights,
-    quantizable_tensors,
     quotient_operators,
     recurrent_operators,
     spectrum_operators,
@@ -37,9 +34,12 @@ from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.joined_products import join_step_products
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
-from edgeattn_converters.quantization.lookup_ranges import with_table_ranges
+from edgeattn_converters.quantization.lookup_ranges import (
+    measure_with_tables,
+    with_table_ranges,
+)
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
-from edgeattn_converters.quantization.mask_fills import limit_fills, mask_operators
+from edgeattn_converters.quantization.mask_fills import mask_operators
 from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
@@ -49,16 +49,13 @@ from edgeattn_converters.quantization.quantized_model import (
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import (
     Ranges,
-    annotate,
-    measure_ranges,
     ranges_by_name,
 )
-from edgeattn_converters.quantization.same_scales import with_common_ranges
 from edgeattn_converters.quantization.selection import within_target
-from edgeattn_converters.quantization.split_slices import join_slices, slice_splits
 from edgeattn_converters.quantization.state_updates import state_updates, step_products
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 from edgeattn_converters.quantization.summary import SLOW, SchemeSummary, summary_of
+from edgeattn_converters.quantization.tensorflow_quantizer import quantized_by_tensorflow
 from edgeattn_converters.quantization.tflite_int8 import Int8Pass
 from edgeattn_converters.quantization.tflite_int16 import Int16Pass
 from edgeattn_converters.quantization.tflite_weights import FUSED, store_weights
@@ -164,8 +161,7 @@ class TFLiteQuantizer(Quantizer):
             )
         names = [spec.name for spec in self.io.inputs]
         loops = LoopRanges(self.content)
-        ranges, notes = measure_ranges(file, self.content, measured, names, loops.add)
-        ranges = with_table_ranges(file, file.main, ranges)
+        ranges, notes = measure_with_tables(file, self.content, measured, names, loops.add)
         self._ranges = self.widened(file, ranges)
         if self.recipe.activations == "int8":
             self._shared = self.widened(file, share_step_ranges(file, ranges, self.io.recurrent))
@@ -314,39 +310,9 @@ class TFLiteQuantizer(Quantizer):
 
     def _use_int8(self, file: TFLiteFile, ranges: Ranges, float_names: set[str]) -> TFLiteFile:
         """The result of TensorFlow's quantizer with these ranges of the tensors of ``file``."""
-        import tensorflow as tf
-        from tensorflow.lite.python.convert import mlir_quantize
-
-        quantizable = quantizable_tensors(file, float_names)
-        known = {i: item for i, item in ranges.items() if i in quantizable}
-        annotate(file, with_common_ranges(file, known, float_names))
-        for operator in file.main.operators:
-            if file.name(file.main.tensors[int(operator.outputs[0])]) not in float_names:
-                limit_fills(file, file.main, operator, known)
-        denied = slice_splits(file, float_names)
-        names = [file.name(file.main.tensors[int(i)]) for i in file.main.outputs]
-        content = mlir_quantize(
-            file.pack(),
-            input_data_type=tf.float32,
-            output_data_type=tf.float32,
-            denylisted_nodes=denied or None,
-            disable_per_channel_for_dense_layers=not self._per_channel_dense,
-        )
-        quantized = TFLiteFile(bytes(content))
-        sort_conversions(quantized)
-        join_slices(quantized)
-        use_measured_scales(quantized, ranges_by_name(self.content, self._ranges, quantized))
-        # The quantizer keeps the order of the outputs but not every name. An output that is an
-        # unchanged input has lost its own tensor.
-        used = {int(i) for i in quantized.main.inputs}
-        indices = []
-        for index, name in zip(map(int, quantized.main.outputs), names, strict=True):
-            own = quantized.copy_tensor(index) if index in used else index
-            used.add(own)
-            quantized.main.tensors[own].name = name
-            indices.append(own)
-        quantized.main.outputs = indices
-        return quantized
+        measured = self.content, self._ranges
+        dense = self._per_channel_dense
+        return quantized_by_tensorflow(file, ranges, float_names, measured, per_channel_dense=dense)
 
     def _ranges_of_io(self, file: TFLiteFile) -> Ranges:
         """The ranges of the inputs and outputs of ``file``; see :func:`ranges_at_ends`."""

@@ -27,7 +27,7 @@ from edgeattn_converters.quantization.float_operators import (
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.integer_only import float_operators
 from edgeattn_converters.quantization.integer_pass import IntegerPass
-from edgeattn_converters.quantization.lookup_ranges import with_table_ranges
+from edgeattn_converters.quantization.lookup_ranges import measure_with_tables
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
@@ -38,7 +38,6 @@ from edgeattn_converters.quantization.quantized_model import (
 from edgeattn_converters.quantization.quantizer import NO_ATTENTION
 from edgeattn_converters.quantization.ranges import (
     measure_cells,
-    measure_ranges,
     ranges_by_name,
     with_dequantized,
 )
@@ -93,8 +92,7 @@ class MicroQuantizer(TFLiteQuantizer):
         file = TFLiteFile(self.content)
         self.has_steps = bool(recurrent_operators(file, self.io.recurrent))
         names = [spec.name for spec in self.io.inputs]
-        ranges, notes = measure_ranges(file, self.content, measured, names)
-        ranges = with_table_ranges(file, file.main, ranges)
+        ranges, notes = measure_with_tables(file, self.content, measured, names)
         shared = share_step_ranges(file, ranges, self.io.recurrent)
         self._ranges = self.widened(file, shared)
         self._cells = measure_cells(file, self.content, measured, names)
