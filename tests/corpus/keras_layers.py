@@ -121,6 +121,16 @@ CONVOLUTIONS = [
     from_layers(
         "Conv1DTranspose same", S, lambda L, x: L.Conv1DTranspose(5, 3, 2, padding="same")(x)
     ),
+    from_layers(
+        "Conv1DTranspose kernel less than stride", S, lambda L, x: L.Conv1DTranspose(5, 1, 2)(x)
+    ),
+    from_layers(
+        "Conv1DTranspose after Conv1D",
+        (8, 4),
+        lambda L, x: L.Conv1DTranspose(4, 5, 2, padding="same")(
+            L.Conv1D(8, 5, 2, padding="same", activation="relu")(x)
+        ),
+    ),
     from_layers("Conv2DTranspose", IMAGE, lambda L, x: L.Conv2DTranspose(5, 3, (2, 1))(x)),
     from_layers(
         "Conv2DTranspose same", IMAGE, lambda L, x: L.Conv2DTranspose(5, 3, 2, padding="same")(x)
