@@ -37,9 +37,20 @@ def replay(function: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     with tf.init_scope():  # reads the values of variables
         frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
     keywords = dict(zip(names, _keywords(function), strict=False))
-    arguments = [inputs[keywords[tensor.name.split(":")[0]]] for tensor in frozen.inputs]
+    by_keyword = {keyword: inputs[name] for name, keyword in keywords_of(function).items()}
+    arguments = [by_keyword[keywords[tensor.name.split(":")[0]]] for tensor in frozen.inputs]
     results = _Replay().outputs(frozen.graph, frozen.inputs, arguments, frozen.outputs)
     return dict(zip(sorted(function.structured_outputs), results, strict=True))
+
+
+def keywords_of(function: Any) -> dict[str, str]:
+    """The keywords with which a signature is called, by the names of its inputs.
+
+    They differ for names that are no arguments in Python: ``{"sig_nal": "sig.nal"}``.
+    """
+    _, specs = function.structured_input_signature
+    known = _keywords(function)
+    return {name: spec.name if spec.name in known else name for name, spec in specs.items()}
 
 
 def _keywords(function: Any) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
-from edgeattn_converters.graphs.static_shapes import replay
+from edgeattn_converters.graphs.static_shapes import keywords_of, replay
 from edgeattn_converters.loading.build import root_cause
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 
@@ -178,6 +178,8 @@ def _signature_layer(loaded: Any, function: Any) -> Any:
     import keras
     import tensorflow as tf
 
+    keywords = keywords_of(function)
+
     class Signature(keras.layers.Layer):
         """Calls the signature; the loaded object owns its variables."""
 
@@ -190,7 +192,9 @@ def _signature_layer(loaded: Any, function: Any) -> Any:
 
         def call(self, inputs: Any) -> Any:
             """Return the outputs by name."""
-            return self.signature_function(**inputs)
+            return self.signature_function(
+                **{keywords[name]: value for name, value in inputs.items()}
+            )
 
         def compute_output_spec(self, inputs: Any) -> Any:
             """Return the shapes for these inputs, which the graph may have lost in its loops."""

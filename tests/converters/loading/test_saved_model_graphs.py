@@ -183,6 +183,35 @@ def test_signatures_of_other_names(tmp_path: Path) -> None:
         assert ("signature 'a'" in loaded.notes[0]) is (name == "one")
 
 
+@pytest.mark.parametrize("name", ["sig.nal", "the-signal", "signal_1"])
+def test_names_of_inputs_that_are_no_arguments_in_python(name: str, tmp_path: Path) -> None:
+    import tf_keras
+
+    x = tf_keras.Input((None, FEATURES), name=name)
+    cell = tf_keras.layers.SimpleRNN(2, return_sequences=True, name="y")
+    model = tf_keras.Model(x, cell(x))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, FEATURES), tf.float32, name=name)])
+    def serve(values: Any) -> Any:
+        return {"y": model(values)}
+
+    tf.saved_model.save(model, str(tmp_path / "m"), signatures=serve)
+    model.save(tmp_path / "layers", save_format="tf")
+    for folder in ("m", "layers"):
+        if folder == "layers":
+            (tmp_path / folder / "keras_metadata.pb").unlink()
+        loaded = load_model(audit_file(tmp_path / folder), time_steps=STEPS)
+        [tensor] = loaded.model.inputs
+        outputs = loaded.model({tensor.name: X})["y"]
+        np.testing.assert_allclose(outputs, model(X), rtol=1e-4, atol=1e-5)
+    interface = interface_of(loaded.model)
+    file = onnx.convert(loaded.model, interface, recipe_for("float32"), tmp_path / "m.onnx")
+    outputs = open_runner(tmp_path / "m.onnx", "onnx", file.inputs, file.outputs).run(
+        {interface.inputs[0].name: X}
+    )
+    np.testing.assert_allclose(outputs["y"], model(X), rtol=1e-4, atol=1e-5)
+
+
 def test_a_folder_without_signatures(tmp_path: Path) -> None:
     module = Affine()
     module.other = tf.function(lambda x: x, input_signature=[tf.TensorSpec((None, 3))])
