@@ -57,14 +57,12 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
 
 def _creator(cls: Any) -> Callable[..., Any]:
     """The function that creates a layer of a class of the user from its config."""
-    import keras
-
     # A from_config of the user may accept other arguments than the constructor.
     own = any(
         "from_config" in vars(parent) and custom_objects.is_own_class(parent)
         for parent in cls.__mro__
     )
-    return _named if own or issubclass(cls, keras.Model) else _named_with_accepted
+    return _named if own else _named_with_accepted
 
 
 def _named(
@@ -82,7 +80,9 @@ def _named_with_accepted(
     cls: Any, from_config: Callable[..., Any], config: Config, *args: Any, **kwargs: Any
 ) -> Any:
     def create(stored: Config) -> Any:
-        return from_config(_accepted(cls, stored), *args, **kwargs)
+        # A functional model is created from its layers, not by the constructor of the class.
+        arguments = stored if "layers" in stored else _accepted(cls, stored)
+        return from_config(arguments, *args, **kwargs)
 
     return _named(cls, create, config)
 

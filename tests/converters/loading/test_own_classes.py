@@ -157,6 +157,15 @@ class Network(keras.Model):
         return {**super().get_config(), "units": self.units}
 
 
+class Bare(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.parts = [keras.layers.Dense(4), keras.layers.LSTM(2)]
+
+    def call(self, x):
+        return self.parts[1](self.parts[0](x))
+
+
 class TwoArguments(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -306,6 +315,16 @@ def test_subclassed_model_with_several_inputs_and_outputs(own: Any, tmp_path: Pa
     actual = loaded.model([X[:, 0], words])
     for name in ("answer", "mean"):
         np.testing.assert_allclose(actual[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_subclassed_model_without_keywords(own: Any, tmp_path: Path) -> None:
+    """Keras stores arguments of every model, which it then cannot pass to this one."""
+    file, classes = own
+    model = classes["Bare"]()
+    expected = np.asarray(model(X))
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=file)
+    np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_subclassed_model_with_several_arguments(own: Any, tmp_path: Path) -> None:
