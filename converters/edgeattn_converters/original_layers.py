@@ -145,6 +145,15 @@ class OriginalLayers:
 
         config = self._removed[name].input_layer["config"]
         values = as_strings(value) if config.get("dtype") == "string" else np.asarray(value)
+        if "int" in str(config.get("dtype")):
+            # Numbers in text are read as floats.
+            whole = np.rint(values)
+            if (whole != values).any():
+                raise SampleError(
+                    f"Input {name} takes integers, not {values[whole != values][0]}.",
+                    hint="Round the values of the sample.",
+                )
+            values = whole.astype(config["dtype"])
         shape = [1, *(axis or -1 for axis in config["batch_shape"][1:])]
         return tf.constant(values.reshape(shape).tolist(), config.get("dtype"))
 

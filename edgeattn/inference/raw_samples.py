@@ -57,7 +57,11 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
         )
     for spec in specs:
         if any(spec.name not in sample for sample in samples):
-            raise SampleError(f"A sample in {path} has no input {spec.name!r}.")
+            raise SampleError(
+                f"A sample in {path} has no input {spec.name!r}.",
+                hint="Name its values by the inputs of the converted model: "
+                + ", ".join(item.name for item in specs),
+            )
     return samples
 
 

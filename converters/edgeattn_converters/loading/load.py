@@ -233,6 +233,7 @@ def _load_stored(
             ctx.notes.append(quantized_layers.assign_dequantized(model, quantized))
             return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
     if not allow_free_time:
+        preprocessing.require_removed(model)
         ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx))
     return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
 

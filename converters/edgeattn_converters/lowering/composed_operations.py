@@ -225,3 +225,42 @@ def with_named_axes(equation: str, shapes: Sequence[tuple[int | None, ...]]) -> 
             if sizes.setdefault(letter, size) != size:
                 return None
     return ",".join(named) + arrow + result.replace("...", letters)
+
+
+def update_slice(x: Any, update: Any, starts: Any) -> Any:
+    """``x`` with ``update`` from the constant positions ``starts`` on; None if they are unknown."""
+    import tensorflow as tf
+
+    positions = tf.get_static_value(starts)
+    if positions is None:
+        return None
+    # A free axis of the samples is replaced throughout.
+    lengths = [(x.shape[k], update.shape[k]) for k in range(x.shape.rank)]
+    if any(None in pair and (k or pair != (None, None)) for k, pair in enumerate(lengths)):
+        return None
+    replaced, paddings = np.ones((1,) * len(lengths), bool), []
+    for axis, ((length, part), start) in enumerate(zip(lengths, positions, strict=True)):
+        # As in XLA, a part that would exceed the axis ends with it.
+        before = 0 if length == part else min(max(int(start), 0), length - part)
+        after = 0 if length == part else length - part - before
+        paddings.append((before, after))
+        if length != part:
+            inside = np.arange(length)
+            shape = [length if k == axis else 1 for k in range(len(lengths))]
+            within = (inside >= before) & (inside < before + part)
+            replaced = replaced & within.reshape(shape)
+    return tf.where(replaced, tf.pad(update, paddings), x)
+
+
+def half_square_sum(x: Any) -> Any:
+    """L2Loss."""
+    import tensorflow as tf
+
+    return tf.reduce_sum(x * x) / 2
+
+
+def clip(x: Any, low: Any, high: Any) -> Any:
+    """ClipByValue."""
+    import tensorflow as tf
+
+    return tf.minimum(tf.maximum(x, low), high)

@@ -49,7 +49,9 @@ MODELS: Mapping[str, Callable[[Any, Any], Any]] = {
             x, initial_state=states_of(x, "LSTM")), x])]
     ),
     **{
-        kind: lambda x, y, kind=kind: layers.LSTM(3)(getattr(layers, kind)()([x, y]))
+        kind: lambda x, y, kind=kind: layers.GlobalAveragePooling1D()(
+            getattr(layers, kind)()([x, y])
+        )
         for kind in ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
     },
     "two masks": lambda x, y: layers.GlobalAveragePooling1D()(
@@ -58,7 +60,7 @@ MODELS: Mapping[str, Callable[[Any, Any], Any]] = {
     "Identity": lambda x, y: layers.GlobalAveragePooling1D()(layers.Identity()(x)),
     "Lambda": lambda x, y: layers.GlobalAveragePooling1D()(layers.Lambda(lambda t: t)(x)),
     "Rescaling": lambda x, y: layers.GlobalAveragePooling1D()(layers.Rescaling(2.0, 1.0)(x)),
-    "Rescaling of features": lambda x, y: layers.LSTM(3)(
+    "Rescaling of features": lambda x, y: layers.GlobalAveragePooling1D()(
         layers.Rescaling([2.0, 1.0, 0.5, 3.0])(x)
     ),
 }  # fmt: skip

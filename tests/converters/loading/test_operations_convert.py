@@ -27,7 +27,7 @@ _MATRICES = {
 _LACKED = {"AffineTransform": "ImageProjectiveTransformV3", "Nextafter": "NextAfter"}
 MISSING: Mapping[str, Mapping[str, str]] = {
     "tflite": {**_MATRICES, **_LACKED},
-    "onnx": {**_MATRICES, **_LACKED, "SliceUpdate": "XlaDynamicUpdateSlice", "View": "Bitcast"},
+    "onnx": {**_MATRICES, **_LACKED, "View": "Bitcast"},
 }
 # Keras computes them for tensors of known sizes only.
 NOT_IN_GRAPHS = (
@@ -85,6 +85,28 @@ def _check(name: str, format: str, path: Path) -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_operations_that_are_composed(name: str, format: str, tmp_path: Path) -> None:
     _check(name, format, tmp_path / "model")
+
+
+@pytest.mark.parametrize("format", CONVERTERS)
+def test_updates_of_slices(format: str, tmp_path: Path) -> None:
+    """One part of each sample, of one axis, and one that would exceed the axis."""
+    x = keras.Input((4, 6), name="x")
+    outputs = [
+        keras.ops.slice_update(x, (0, 1, 2), x[:, :2, :3] * 2.0),
+        keras.ops.slice_update(x, (0, 0, 0), keras.ops.zeros_like(x[:, :1])),
+        keras.ops.slice_update(x, (0, 3, 5), x[:, 2:, 1:3] + 1.0),
+    ]
+    model, path = keras.Model(x, outputs), tmp_path / "model"
+    interface = interface_of(model)
+    file = CONVERTERS[format].convert(model, interface, recipe_for("float32"), path)
+    sample = np.arange(24, dtype="float32").reshape(1, 4, 6)
+    by_hand = [sample.copy() for _ in outputs]
+    by_hand[0][:, 1:3, 2:5] = sample[:, :2, :3] * 2
+    by_hand[1][:, :1] = 0
+    by_hand[2][:, 2:, 4:] = sample[:, 2:, 1:3] + 1
+    actual = open_runner(path, format, file.inputs, file.outputs).run({"x": sample})
+    for spec, value in zip(interface.outputs, by_hand, strict=True):
+        np.testing.assert_array_equal(actual[spec.name], value)
 
 
 @pytest.mark.long

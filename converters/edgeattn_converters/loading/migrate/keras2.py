@@ -46,6 +46,9 @@ _RENAMED_CLASSES = {
     "CuDNNLSTM": "LSTM",
     "CuDNNGRU": "GRU",
     "GroupedQueryAttention": "GroupQueryAttention",
+    # Layers of keras.utils.FeatureSpace.
+    "TFDConcat": "Concatenate",
+    "TFDIdentity": "Identity",
     "Convolution1D": "Conv1D",
     "Convolution2D": "Conv2D",
 }

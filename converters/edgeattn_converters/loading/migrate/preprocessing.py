@@ -8,6 +8,7 @@ spectrograms are arithmetic and stay.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate.context import keras_layer
 
@@ -39,7 +40,7 @@ def _from_sequential(layers: list[Any], notes: list[str]) -> list[Any]:
 
 def _from_functional(inner: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     layers = {layer["name"]: layer for layer in inner["layers"]}
-    replacements: dict[str, str] = {}  # name of an input -> name of the input that replaces it
+    replacements: dict[str, list[str]] = {}  # name of an input -> names of inputs in its place
     for name, layer in list(layers.items()):
         sources = source_names(layer)
         if layer["class_name"] not in REMOVED or len(sources) != 1:
@@ -48,30 +49,39 @@ def _from_functional(inner: Mapping[str, Any], notes: list[str]) -> dict[str, An
         if _is_input(source):
             new_input = _as_input(layer, source, notes)
             layers[name] = {**new_input, "name": name, "inbound_nodes": []}
-            replacements[sources[0]] = name
+            replacements.setdefault(sources[0], []).append(name)
+    if not replacements:
+        return dict(inner)
     used = {source for layer in layers.values() for source in source_names(layer)}
     unused = {name for name in replacements if name not in used}
-    if not unused:
-        return dict(inner)
 
-    def rename(name: str) -> str:
-        while name in unused:
-            name = replacements[name]
-        return name
+    def inputs_of(name: str) -> list[str]:
+        others = [item for new in replacements.get(name, ()) for item in inputs_of(new)]
+        return others if name in unused else [name, *others]
 
     return {
         **inner,
         "layers": [layer for name, layer in layers.items() if name not in unused],
-        "input_layers": _renamed(inner["input_layers"], rename),
+        "input_layers": _replaced(inner["input_layers"], inputs_of),
     }
 
 
-def _renamed(endpoints: Any, rename: Callable[[str], str]) -> Any:
+def _replaced(endpoints: Any, inputs_of: Callable[[str], list[str]]) -> Any:
+    """``input_layers`` with the inputs that are in the place of each one."""
     if isinstance(endpoints, Mapping):
-        return {key: _renamed(item, rename) for key, item in endpoints.items()}
+        result: dict[str, Any] = {}
+        for key, item in endpoints.items():
+            names = inputs_of(item[0])
+            result |= {key if len(names) == 1 else name: [name, *item[1:]] for name in names}
+        return result
     if len(endpoints) == 3 and isinstance(endpoints[0], str):
-        return [rename(endpoints[0]), *endpoints[1:]]
-    return [_renamed(item, rename) for item in endpoints]
+        inputs = [[name, *endpoints[1:]] for name in inputs_of(endpoints[0])]
+        return inputs[0] if len(inputs) == 1 else inputs
+    parts: list[Any] = []
+    for item in endpoints:
+        new = _replaced(item, inputs_of)
+        parts += new if isinstance(new, list) and isinstance(new[0], list) else [new]
+    return parts
 
 
 def _is_input(layer: Config) -> bool:
@@ -152,3 +162,20 @@ REMOVED: Mapping[str, Callable[[Config, Any], _NewInput]] = {
     "IntegerLookup": _lookup,
     "Hashing": _hashing,
 }
+# Layers of these classes cannot be computed in an artifact.
+_NOT_IN_ARTIFACTS = frozenset({*REMOVED, "HashedCrossing"})
+
+
+def require_removed(model: Any) -> None:
+    """Raise :class:`UnsupportedModelError` if a layer that looks up values is left in a model."""
+    for layer in model._flatten_layers():
+        if type(layer).__name__ not in _NOT_IN_ARTIFACTS:
+            continue
+        raise UnsupportedModelError(
+            f"Layer {layer.name!r} is a {type(layer).__name__}, which no edge runtime supports, "
+            "and is not directly behind an input: in a nested model, called more than once, with "
+            "several inputs or at an output.",
+            hint="Call such layers on an Input each, or save the model without them: "
+            "keras.Model(first_layer.output, model.output). The program on the device then looks "
+            "up the values.",
+        )

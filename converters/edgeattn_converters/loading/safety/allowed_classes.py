@@ -42,6 +42,7 @@ LAYERS = _names(
     Resizing ReversibleEmbedding SReLU STFTSpectrogram SeparableConv1D SeparableConv2D
     SeparableConvolution1D SeparableConvolution2D SimpleRNN SimpleRNNCell SlicingOpLambda Softmax
     Solarization SpatialDropout1D SpatialDropout2D SpatialDropout3D SpectralNormalization
+    TFDConcat TFDIdentity
     StackedRNNCells StringLookup Subtract SyncBatchNormalization TFOpLambda TensorFlowOpLayer
     TextVectorization ThresholdedReLU TimeDistributed TimeDistributedDense UnitNormalization
     UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D Functional
