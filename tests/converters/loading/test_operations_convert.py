@@ -27,7 +27,8 @@ _MATRICES = {
 _LACKED = {"AffineTransform": "ImageProjectiveTransformV3", "Nextafter": "NextAfter"}
 MISSING: Mapping[str, Mapping[str, str]] = {
     "tflite": {**_MATRICES, **_LACKED},
-    "onnx": {**_MATRICES, **_LACKED, "View": "Bitcast"},
+    # The update of one sample of a batch, whose size a file does not know.
+    "onnx": {**_MATRICES, **_LACKED, "SliceUpdate": "XlaDynamicUpdateSlice", "View": "Bitcast"},
 }
 # Keras computes them for tensors of known sizes only.
 NOT_IN_GRAPHS = (
