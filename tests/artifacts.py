@@ -162,8 +162,8 @@ def write_declared_onnx(
         nodes += [
             helper.make_node("QuantizeLinear", [inputs[0].name, *parameters], ["integers"]),
             helper.make_node("DequantizeLinear", ["integers", *parameters], ["reals"]),
-            helper.make_node("Neg", ["reals"], ["negative"]),
-            helper.make_node("QuantizeLinear", ["negative", *parameters], ["unused"]),
+            helper.make_node("Relu", ["reals"], ["positive"]),
+            helper.make_node("QuantizeLinear", ["positive", *parameters], ["unused"]),
         ]
     for spec in outputs:
         zeros = np.zeros([axis or 1 for axis in spec.shape], spec.dtype)

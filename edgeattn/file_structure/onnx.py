@@ -24,6 +24,13 @@ _DYNAMIC = {"MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM"}
 _UNCOUNTED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"}
 # Their output has the dtype of their input.
 _MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Gather", "Concat", "Slice", "Split"}
+# Operators that onnxruntime computes in integers between int8 conversions, or that only move them.
+# It computes the others in float32.
+INT8_KERNELS = _MOVING | {
+    *("Add", "AveragePool", "Conv", "DepthToSpace", "Flatten", "Gemm", "GlobalAveragePool"),
+    *("LeakyRelu", "MatMul", "MaxPool", "Mul", "ReduceMax", "ReduceMin", "Relu", "Sigmoid"),
+    *("Softmax", "Tile", "Where"),
+}
 # Names of dtypes in ``weight_bytes``, which are those of onnx.proto.
 _PROTO_NAMES = {FLOAT32: "float", "float64": "double"}
 # uint8 weights are int8 weights with another zero point.
@@ -123,7 +130,8 @@ class _Operators:
         return known - set(self._constants)
 
     def _how(self, node: Node) -> str:
-        """An operator between dequantization and quantization computes in integers."""
+        """An operator between dequantization and quantization computes in integers, if onnxruntime
+        has a kernel; it has none for int16, in which files are counted by what they round."""
         makers = [
             self._producers[name]
             for name in node.inputs
@@ -137,7 +145,10 @@ class _Operators:
             and all(user.kind == "QuantizeLinear" for user in users)
         ):
             zero_point = users[0].inputs[2] if len(users[0].inputs) > 2 else ""
-            return "int16" if "int16" in self._dtypes.get(zero_point, "int8") else "int8"
+            if "int16" in self._dtypes.get(zero_point, "int8"):
+                return "int16"
+            if node.kind in INT8_KERNELS:
+                return "int8"
         weights = [self._producers.get(name) for name in node.inputs if name in self._folded]
         integer = any(w is not None and w.kind in ("Mul", "DequantizeLinear") for w in weights)
         return INT8_WEIGHTS if integer and node.kind not in _MOVING else FLOAT32

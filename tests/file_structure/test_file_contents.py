@@ -94,9 +94,15 @@ def test_counts_are_those_in_earlier_manifests() -> None:
         for key, value in counted.items():
             if key == "scheme":  # earlier versions did not name it
                 continue
+            earlier = entry["achieved"][key]
             # Of float32 .tflite files, earlier versions counted these before the last rewriting.
-            if (key, entry["format"], entry["scheme"]) != ("computes_in", "tflite", "float32"):
-                assert entry["achieved"][key] == value, (entry["path"], key)
+            if (key, entry["format"], entry["scheme"]) == ("computes_in", "tflite", "float32"):
+                continue
+            # onnxruntime computes a Tanh between conversions to int8 in float32.
+            if (key, entry["format"], entry["scheme"]) == ("computes_in", "onnx", "int8"):
+                assert earlier["int8"].pop("Tanh") == 1
+                earlier["float32"]["Tanh"] += 1
+            assert earlier == value, (entry["path"], key)
 
 
 def written_onnx(path: Path, nodes: Any, constants: dict[str, np.ndarray], **opset: int) -> Path:
@@ -113,8 +119,8 @@ def written_onnx(path: Path, nodes: Any, constants: dict[str, np.ndarray], **ops
 
 
 def test_operators_in_onnx_by_how_they_compute(tmp_path: Path) -> None:
-    """One float32 product, one of int8 weights, one in int8, and one whose bool output is left
-    out."""
+    """A product in float32, one of int8 weights, one operator in int8, one between conversions to
+    int8 that onnxruntime computes in float32, and one whose bool output is left out."""
     kernel = np.ones((32, 32), np.float32)
     integers = {"int8": np.ones((32, 32), np.int8), "scale": np.float32(1), "zero": np.int8(0)}
     node = helper.make_node
@@ -124,19 +130,22 @@ def test_operators_in_onnx_by_how_they_compute(tmp_path: Path) -> None:
         node("MatMul", ["a", "weights"], ["b"]),
         node("QuantizeLinear", ["b", "scale", "zero"], ["c"]),
         node("DequantizeLinear", ["c", "scale", "zero"], ["d"]),
-        node("Tanh", ["d"], ["e"]),
+        node("Relu", ["d"], ["e"]),
         node("QuantizeLinear", ["e", "scale", "zero"], ["f"]),
         node("DequantizeLinear", ["f", "scale", "zero"], ["g"]),
-        node("Greater", ["g", "scale"], ["mask"]),
+        node("Tanh", ["g"], ["h"]),
+        node("QuantizeLinear", ["h", "scale", "zero"], ["i"]),
+        node("DequantizeLinear", ["i", "scale", "zero"], ["j"]),
+        node("Greater", ["j", "scale"], ["mask"]),
         node("Cast", ["mask"], ["numbers"], to=TensorProto.FLOAT),
-        node("Mul", ["numbers", "g"], ["y"]),
+        node("Mul", ["numbers", "j"], ["y"]),
     ]
     constants = {"kernel": kernel, **{k: np.asarray(v) for k, v in integers.items()}}
     contents = read_contents(written_onnx(tmp_path / "m.onnx", nodes, constants), "onnx")
     assert contents.computes_in == {
-        "float32": {"MatMul": 1, "Mul": 1},
+        "float32": {"MatMul": 1, "Mul": 1, "Tanh": 1},
         "int8 weights": {"MatMul": 1},
-        "int8": {"Tanh": 1},
+        "int8": {"Relu": 1},
     }
     assert contents.weights == contents.large_weights == {"float32": 1024, "int8": 1024}
 

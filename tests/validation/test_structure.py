@@ -101,6 +101,19 @@ def test_weights_must_have_the_type_of_the_scheme(
     assert values(path, entry)["weights_in_scheme"] == (float(right), 0.5)
 
 
+def test_counts_of_earlier_versions_with_operators_in_float32() -> None:
+    """Earlier versions counted a Tanh between conversions to int8 as int8."""
+    entry = next(item for item in earlier_entries() if item["path"] == "model.int8.onnx")
+    assert entry["achieved"]["computes_in"]["int8"] == {"Concat": 1, "MatMul": 2, "Tanh": 1}
+    path = EARLIER / entry["path"]
+    assert failures(path, Artifact.from_json(entry)) == {}
+    changed = {"int8": {"Concat": 1, "MatMul": 3, "Tanh": 1}}
+    achieved = {**entry["achieved"], "computes_in": changed}
+    (detail,) = failures(path, Artifact.from_json({**entry, "achieved": achieved})).values()
+    assert detail is not None
+    assert "has 4 int8 in computes_in, the file has 3" in detail
+
+
 def test_the_limit_does_not_apply_to_small_weights(tmp_path: Path) -> None:
     artifacts.write_dense_onnx(tmp_path / "m.onnx")
     entry = artifacts.artifact(tmp_path / "m.onnx", scheme="float16")

@@ -102,6 +102,16 @@ def test_images_are_enlarged_in_int8(tmp_path: Path) -> None:
     assert "Shape" not in read_onnx(path.read_bytes()).operators
 
 
+def test_what_onnxruntime_computes_in_float32_between_conversions(tmp_path: Path) -> None:
+    def call(x: Any) -> Any:
+        inner = layers.Conv2DTranspose(8, 3, 2)(layers.Conv2D(6, 3, activation="relu")(x))
+        return layers.Conv2D(3, 3)(inner)
+
+    counts = computes_in(call, (8, 8, 4), "int8", tmp_path / "model.onnx", 25)
+    assert counts["int8"]["Conv"] == 2
+    assert counts["float32"]["ConvTranspose"] == 1
+
+
 def test_files_with_constants_of_several_readers_have_exact_sums(tmp_path: Path) -> None:
     """onnxruntime cannot load them if the readers of an integer constant share it."""
     import onnxruntime
