@@ -53,7 +53,7 @@ def _is_within(clip: Any, quantizing: Any, constants: Any) -> bool:
     def value(name: str) -> Any:
         return numpy_helper.to_array(constants[name])
 
-    bounds = [*clip.input[1:], ""][:2] if len(clip.input) < 3 else clip.input[1:3]
+    bounds = [*clip.input[1:], "", ""][:2]
     names = [name for name in (*bounds, *quantizing.input[1:3]) if name]
     if len(quantizing.input) < 3 or any(name not in constants for name in names):
         return False

@@ -223,6 +223,35 @@ def test_layers_that_were_not_trainable(
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("frozen", [(0, 1), (2, 3)])
+def test_frozen_layers_of_equal_shapes(frozen: tuple[int, ...], tmp_path: Path) -> None:
+    """Frozen layers at the start are stored behind the others, which have the same shapes."""
+
+    def build(name: Callable[[str], str], frozen: tuple[int, ...]) -> Any:
+        inner = tf_keras.Sequential([tf_keras.Input((3,))], name=name("inner"))
+        for number in range(4):
+            layer = tf_keras.layers.BatchNormalization if number % 2 else tf_keras.layers.Dense
+            arguments = () if number % 2 else (3,)
+            inner.add(layer(*arguments, name=name(f"part{number}"), trainable=number not in frozen))
+        inputs = tf_keras.Input((3,))
+        return tf_keras.Model(inputs, tf_keras.layers.Dense(2, name=name("out"))(inner(inputs)))
+
+    generator = np.random.default_rng(9)
+    model = build(lambda name: f"old_{name}", frozen)
+    model.set_weights([generator.uniform(0.1, 0.8, w.shape) for w in model.get_weights()])
+    model.save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(build(lambda name: f"new_{name}", ()).to_json())
+    file, architecture = audit_file(tmp_path / "weights.h5"), str(tmp_path / "model.json")
+    if frozen == (0, 1):
+        with pytest.raises(UnsupportedModelError, match="frozen when the file was saved") as caught:
+            load_model(file, architecture=architecture)
+        assert "--architecture" in str(caught.value.hint)
+        return
+    x = generator.normal(size=(4, 3)).astype("float32")
+    loaded = load_model(file, architecture=architecture)
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
+
+
 def test_an_architecture_with_other_layers(tmp_path: Path) -> None:
     _equal_layers(tf_keras, lambda name: f"old_{name}").save_weights(tmp_path / "weights.h5")
     (tmp_path / "model.json").write_text(_towers(keras, lambda name: name).to_json())

@@ -77,3 +77,11 @@ def test_clips_that_remain(low: float, high: float, zero: int, bounds: str, outp
     before = model.SerializeToString()
     drop_clips(model)
     assert model.SerializeToString() == before
+
+
+def test_a_clip_without_bounds() -> None:
+    model = clips(0.0, 6.0, -128)
+    clip = next(node for node in model.graph.node if node.op_type == "Clip")
+    del clip.input[1:]
+    drop_clips(model)
+    assert "Clip" not in [node.op_type for node in model.graph.node]

@@ -164,6 +164,7 @@ def _by_leaf(
         parts, groups = _split_by_order(leaves, arrays), _by_stored_layer(arrays)
         if len(groups) == len(leaves) and not all(part in groups for part in parts):
             # Other layers were trainable when the file was saved, so its order is another one.
+            _require_order(leaves, groups, arrays)
             parts = groups
     for (leaf, inner), part in zip(leaves, parts, strict=True):
         yield leaf, inner, part
@@ -230,6 +231,38 @@ def _by_stored_layer(arrays: _NamedArrays) -> list[_NamedArrays]:
     for steps, item in zip(paths, arrays, strict=True):
         groups.setdefault("/".join(steps[common : common + 1]), []).append(item)
     return list(groups.values())
+
+
+def _require_order(
+    leaves: Sequence[tuple[Config, Any]], groups: Sequence[_NamedArrays], arrays: _NamedArrays
+) -> None:
+    """Raise :class:`UnsupportedModelError` if the groups are not in the order of the leaves.
+
+    They are if no layer was frozen when the file was saved, or all from one on. If others were,
+    their groups are behind those of later layers, which may have the same shapes.
+    """
+    positions = {path: position for position, (path, _) in enumerate(arrays)}
+    heads: list[list[int]] = []
+    tails: list[list[int]] = []
+    for group, (_, layer) in zip(groups, leaves, strict=True):
+        indices = [positions[path] for path, _ in group]
+        adjacent = sum(index - indices[0] == k for k, index in enumerate(indices))
+        # For a layer that the architecture freezes, the number of trainable weights is unknown.
+        count = len(layer.trainable_weights) or adjacent
+        heads.append(indices[:count])
+        tails.append(indices[count:])
+    for first_frozen in range(len(groups) + 1):
+        frozen = zip(heads[first_frozen:], tails[first_frozen:], strict=True)
+        order = itertools.chain(
+            *heads[:first_frozen], *tails[:first_frozen], *(head + tail for head, tail in frozen)
+        )
+        if list(order) == list(range(len(arrays))):
+            return
+    raise UnsupportedModelError(
+        "Some layers of a nested model were frozen when the file was saved, and the names of its "
+        "weights do not show to which layers they belong.",
+        hint=MISMATCH,
+    )
 
 
 def _with_shapes(item: Config, layer: Any) -> Config:
