@@ -239,7 +239,7 @@ def _require_order(
     """Raise :class:`UnsupportedModelError` if the groups are not in the order of the leaves.
 
     They are if no layer was frozen when the file was saved, or all from one on. If others were,
-    their groups are behind those of later layers, which may have the same shapes.
+    their groups are behind those of later layers: an error if these have the same shapes.
     """
     positions = {path: position for position, (path, _) in enumerate(arrays)}
     heads: list[list[int]] = []
@@ -251,13 +251,17 @@ def _require_order(
         count = len(layer.trainable_weights) or adjacent
         heads.append(indices[:count])
         tails.append(indices[count:])
+    shapes = [tuple(tuple(array.shape) for _, array in group) for group in groups]
     for first_frozen in range(len(groups) + 1):
         frozen = zip(heads[first_frozen:], tails[first_frozen:], strict=True)
         order = itertools.chain(
             *heads[:first_frozen], *tails[:first_frozen], *(head + tail for head, tail in frozen)
         )
         if list(order) == list(range(len(arrays))):
-            return
+            mixed = 0 < first_frozen < len(groups)
+            if not mixed or set(shapes[:first_frozen]).isdisjoint(shapes[first_frozen:]):
+                return
+            break
     raise UnsupportedModelError(
         "Some layers of a nested model were frozen when the file was saved, and the names of its "
         "weights do not show to which layers they belong.",

@@ -107,7 +107,7 @@ class WeightsFile:
         listed = "; ".join(pairs[:4]) + (f"; and {len(pairs) - 4} more" if len(pairs) > 4 else "")
         return (
             "The layers of the architecture have other names than those in the file, so the "
-            f"weights were assigned in order, as Keras does: {listed}. Only their shapes were "
+            f"weights were assigned in order: {listed}. Only their shapes were "
             "compared.",
         )
 
