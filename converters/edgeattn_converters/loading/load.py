@@ -208,7 +208,8 @@ def _load_stored(
         model_config.require_layers(stored)
         stored = model_config.with_connections(stored)
     with open_weights(file) as weights:
-        stored = weights.with_layer_names(stored)
+        with as_damaged(file.path):
+            stored = weights.with_layer_names(stored)
         ctx, config, model = _build(file, stored, objects, weights, time_steps, allow_free_time)
         if file.kind == "weights-hdf5":
             named = weights.by_order(model, stored)

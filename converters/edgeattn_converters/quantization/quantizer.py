@@ -92,7 +92,7 @@ class Quantizer(ABC):
                 is_nan |= np.isnan(value).reshape(rows, -1).any(axis=1)
         if is_nan.all():
             raise ConversionError(
-                f"Outputs of the float32 model are NaN for all {rows} calibration samples.",
+                f"Outputs of the float32 model are NaN for all calibration samples ({rows}).",
                 hint="Pass samples that are prepared as in training: --calibration FILE",
             )
         if not is_nan.any():

@@ -98,7 +98,7 @@ def test_samples_with_nan_outputs_are_not_measured(name: str, format: str, tmp_p
 
 def test_no_sample_has_finite_outputs(tmp_path: Path) -> None:
     model = model_of(masked_average)
-    with pytest.raises(ConversionError, match="NaN for all 7 calibration samples"):
+    with pytest.raises(ConversionError, match=r"NaN for all calibration samples \(7\)"):
         CONVERTERS["onnx"].convert(
             model,
             interface_of(model),
