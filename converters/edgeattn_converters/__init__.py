@@ -32,7 +32,7 @@ from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
 from edgeattn_converters.quantization.quantizer import NO_ATTENTION
 from edgeattn_converters.worker.client import ConversionWorker
-from edgeattn_converters.worker.raw_files import with_prepared_files
+from edgeattn_converters.worker.raw_files import with_prepared_files, with_renamed_samples
 
 __all__ = [
     "Conversion",
@@ -101,6 +101,7 @@ def convert(
     with new_bundle(target, force=force) as folder, tempfile.TemporaryDirectory() as workspace:
         with ConversionWorker() as worker:
             worker.check(source, options, calibration=quantization.calibration)
+            source, notes = with_renamed_samples(worker, source, options, Path(workspace))
             # Files of the user whose inputs are prepared already. Beside --raw-samples, --samples
             # is what their preparation is compared with.
             samples = source.samples if source.raw_samples is None else None
@@ -113,6 +114,7 @@ def convert(
             model, reference = worker.prepare(
                 source, options, folder, calibration=quantization.to_json()["calibration"], raw=raw
             )
+            model["notes"] += notes
             request = {
                 "source": source.to_json(),
                 "options": options.to_json(),

@@ -16,7 +16,7 @@ from edgeattn.inference.raw_samples import as_json_bytes, read_raw_samples
 from edgeattn.printable import counted
 from edgeattn.samples.files import read_samples
 from edgeattn.samples.states import sample_inputs
-from edgeattn.tensors import Array, Tensors, TensorSpec
+from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 from edgeattn_converters.front_end import naming
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.load import LoadedModel
@@ -81,6 +81,54 @@ def keras_inputs(
     stacked = {name: np.concatenate(arrays) for name, arrays in inputs.items()}
     _check_whole_model(loaded, interface, originals, before, samples, stacked)
     return RawReference(_raw_arrays(samples, list(inputs)), stacked)
+
+
+@dataclass(frozen=True)
+class RenamedSamples:
+    """Samples by the inputs of the loaded model: raw ones, or what its removed layers computed."""
+
+    arrays: Tensors
+    is_raw: bool
+
+
+def by_loaded_inputs(loaded: LoadedModel, specs: Specs, arrays: Tensors) -> RenamedSamples | None:
+    """``arrays`` under the names of the inputs of the stored model, by those of ``specs``.
+
+    Text for an input that takes text is raw, and so are numbers for one that takes numbers.
+    Integers for an input that takes text are the indices that its only lookup layer returns. None
+    if the names are others, or if an array may be either.
+    """
+    types = {spec.name: spec.dtype for spec in specs}
+    stored = {
+        name: removed.input_layer["config"]
+        for name, removed in loaded.preprocessing.items()
+        if name in types
+    }
+    sources = {name: str(config["name"]) for name, config in stored.items()}
+    if not stored or any(name in arrays for name in sources):
+        return None
+    if not all(name in arrays for name in (*sources.values(), *(types.keys() - sources.keys()))):
+        return None
+    kinds = {_is_raw(arrays[sources[name]], config, types[name]) for name, config in stored.items()}
+    # 'x' is also the array of the only input, already prepared.
+    is_alias = len(types) == 1 and "x" in sources.values() and arrays["x"].dtype.kind not in "US"
+    is_shared = len({*sources.values(), *types}) < len(sources) + len(types)
+    if len(kinds) != 1 or None in kinds or is_alias or (kinds == {False} and is_shared):
+        return None
+    unused = set(sources.values()) - types.keys()
+    renamed = {name: array for name, array in arrays.items() if name not in unused}
+    renamed |= {name: arrays[source] for name, source in sources.items()}
+    return RenamedSamples(renamed, is_raw=kinds == {True})
+
+
+def _is_raw(array: Array, stored: Config, dtype: str) -> bool | None:
+    """Whether an array has raw values of a stored input; None if that is not certain."""
+    if stored.get("dtype") != "string":
+        return True if array.dtype.kind in "iuf" else None
+    if array.dtype.kind in "US":
+        return True
+    is_index = array.dtype.kind in "iu" and np.dtype(dtype).kind in "iu"
+    return False if is_index else None
 
 
 def _raw_arrays(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Tensors:

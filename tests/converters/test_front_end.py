@@ -80,6 +80,35 @@ def test_removed_layers_become_the_front_end(edgeattn, tmp_path):
     check_changes(edgeattn, tmp_path / "model.edge")
 
 
+def test_samples_under_the_names_of_the_stored_inputs(edgeattn, tmp_path):
+    """They were refused: the inputs of the converted model are named as the removed layers."""
+    pytest.importorskip("keras")
+    import tensorflow as tf
+
+    model = text_model(tmp_path / "model.keras")
+    names = ("words", "kind", "code", "number")
+    raw = {name: np.array([[sample[name]] for sample in SAMPLES]) for name in names}
+    np.savez(tmp_path / "samples.npz", **{f"raw_{name}": raw[name] for name in names})
+    convert = ("convert", "model.keras", "--samples", "samples.npz", "--format", "tflite")
+    result = edgeattn(*convert, "--scheme", "float32", "--json")
+    assert result.code == 0, result.err
+    notes = " ".join(result.document["notes"])
+    assert "samples.npz has raw values" in notes
+    assert "read as prepared inputs" not in notes
+    with np.load(tmp_path / "model.edge" / "reference.npz") as reference:
+        for layer in (model.get_layer(name) for name in names):
+            values = np.asarray(layer(tf.constant(raw[layer.name].tolist())))
+            np.testing.assert_allclose(reference[f"input/{layer.name}"][:3], values, atol=1e-6)
+        expected = model([tf.constant(raw[name].tolist()) for name in names])
+        np.testing.assert_allclose(reference["output/score"][:3], expected, atol=1e-5)
+
+    mixed = {"words": np.zeros((3, 5), int), **{f"raw_{name}": raw[name] for name in names[1:]}}
+    np.savez(tmp_path / "samples.npz", **mixed)
+    result = edgeattn(*convert, "--force", "--json")
+    assert result.code == 2
+    assert "no array for input" in result.err
+
+
 def check_changes(edgeattn, bundle):
     """A front end that differs from the layers fails the check ``preprocess``."""
     original = json.loads((bundle / FRONTEND).read_text())

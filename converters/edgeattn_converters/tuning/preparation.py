@@ -26,7 +26,7 @@ from edgeattn_converters.options import (
 from edgeattn_converters.tuning.evaluation import CandidateEvaluator, has_results
 from edgeattn_converters.tuning.tuning_options import TuningOptions
 from edgeattn_converters.worker.client import ConversionWorker
-from edgeattn_converters.worker.raw_files import with_prepared_files
+from edgeattn_converters.worker.raw_files import with_prepared_files, with_renamed_samples
 
 if TYPE_CHECKING:
     from edgeattn.metrics.limits import Limit
@@ -70,6 +70,7 @@ def prepare_search(
     files are written to ``workspace``.
     """
     options = ConversionOptions()
+    source, notes = with_renamed_samples(worker, source, options, workspace)
     samples = source.samples if source.raw_samples is None else None
     # As in a conversion, a note names the files that do not pass through the front end.
     files = [str(file) for file in (samples, quantization.calibration, data) if file is not None]
@@ -79,6 +80,7 @@ def prepare_search(
     calibration = quantization.to_json()["calibration"]
     calibration = None if calibration is None else str(calibration)
     model, reference = worker.prepare(source, options, folder, calibration, raw=raw)
+    model["notes"] += notes
     front_end = worker.call(
         "write_front_end",
         {

@@ -7,6 +7,37 @@ from edgeattn_converters.options import ConversionOptions, ModelSource, Quantiza
 from edgeattn_converters.worker.client import ConversionWorker
 
 
+def with_renamed_samples(
+    worker: ConversionWorker, source: ModelSource, options: ConversionOptions, workspace: Path
+) -> tuple[ModelSource, list[str]]:
+    """``source`` with samples by the inputs of the converted model, and notes for the user.
+
+    Samples may have the names of the inputs of the stored model if layers after these are removed.
+    Raw values become the raw samples. The new file is written to ``workspace``. With
+    ``--preprocess``, it is not certain which steps such values passed; then nothing is renamed.
+    """
+    path = None if source.samples is None else Path(source.samples)
+    others = (source.raw_samples, source.preprocess)
+    if path is None or path.suffix.lower() != ".npz" or any(item is not None for item in others):
+        return source, []
+    target = str(_file(workspace, "renamed", str(path)))
+    field = worker.call(
+        "rename_samples",
+        {"source": source.to_json(), "options": options.to_json(), "target": target},
+        activity="reading the names of the samples",
+    )
+    if field is None:
+        return source, []
+    if field == "samples":
+        return replace(source, samples=target), [
+            f"{path.name}: integers of text inputs are indices of the removed layers"
+        ]
+    return replace(source, samples=None, raw_samples=target), [
+        f"{path.name} has raw values under the names of the model's own inputs: used as with "
+        "--raw-samples, where labels have no effect"
+    ]
+
+
 def with_prepared_files(
     worker: ConversionWorker,
     source: ModelSource,

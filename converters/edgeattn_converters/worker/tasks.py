@@ -8,6 +8,7 @@ import contextlib
 import functools
 import importlib.metadata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, sha256
 from edgeattn.errors import UsageError
 from edgeattn.frontend.description import FRONTEND, FrontEnd
+from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.fingerprints import row_fingerprints
 from edgeattn.samples.npz import read_npz, write_npz
+from edgeattn.samples.states import sample_inputs
 from edgeattn.schemes import FORMATS, SCHEMES
 from edgeattn.tensors import Tensors
 from edgeattn_converters import front_end, inspection, original_layers
@@ -204,6 +207,36 @@ def _no_preprocessing(option: str, other: str) -> UsageError:
         f"{option} has no effect: the model has no preprocessing layers.",
         hint=f"Pass --preprocess FILE.toml too, or pass the inputs with {other}.",
     )
+
+
+def rename_samples(source: Json, options: Json, target: str) -> str | None:
+    """Write samples under the names of the inputs of the stored model to ``target``, renamed.
+
+    Returns the field of :class:`ModelSource` for the new file, or None if there is none because the
+    names are those of the converted model, or others.
+    """
+    parsed = ModelSource(**source)
+    path = Path(str(parsed.samples))
+    files = {
+        name: npy_array(path, member)
+        for name, member in npz_members(path).items()
+        if name not in parsed.ignore
+    }
+    if any(file.dtype.kind in "US" for file in files.values()):
+        # The shape of text does not determine the number of time steps.
+        source = replace(parsed, samples=None, raw_samples=target).to_json()
+    opened = open_model(source, options)
+    if not opened.loaded.preprocessing:
+        return None
+    specs = sample_inputs(opened.interface.inputs)
+    arrays = {name: array for name, array in read_npz(path).items() if name in files}
+    renamed = original_layers.by_loaded_inputs(opened.loaded, specs, arrays)
+    if renamed is None:
+        return None
+    labels = {spec.name for spec in opened.interface.outputs} if renamed.is_raw else set()
+    with Path(target).open("wb") as file:
+        write_npz(file, {k: array for k, array in renamed.arrays.items() if k not in labels})
+    return "raw_samples" if renamed.is_raw else "samples"
 
 
 def prepare_raw_samples(source: Json, options: Json, inputs: str, raw: str) -> None:

@@ -12,11 +12,13 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from edgeattn.errors import SampleError, UnsupportedModelError
+from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.original_layers import OriginalLayers
+from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.original_layers import OriginalLayers, by_loaded_inputs
+from edgeattn_converters.worker import tasks
 
 WORDS = ["cat", "dog", "mat"]
 
@@ -162,3 +164,112 @@ def test_integers_that_were_read_as_floats(tmp_path: Path) -> None:
     np.testing.assert_array_equal(originals.apply(spec, [20.0]), [[2]])
     with pytest.raises(SampleError, match=r"takes integers, not 2\.5"):
         originals.apply(spec, [2.5])
+
+
+def in_text() -> Any:
+    x = text("raw")
+    cut = layers.TextVectorization(vocabulary=WORDS, output_sequence_length=2, name="cut")
+    return keras.Model(x, layers.Flatten()(layers.Embedding(5, 2)(cut(x))))
+
+
+def in_words(**options: Any) -> Any:
+    x = text("raw")
+    ids = words("cut", **options)(x)
+    hidden = ids if options else layers.Flatten()(layers.Embedding(4, 2)(ids))
+    return keras.Model(x, layers.Dense(2)(hidden))
+
+
+def in_numbers(name: str = "raw") -> Any:
+    x = number(name)
+    ids = layers.IntegerLookup(vocabulary=[10, 20], name="cut")(x)
+    return keras.Model(x, layers.Flatten()(layers.Embedding(3, 2)(ids)))
+
+
+TEXT, INTEGERS = np.array([["dog cat"], ["bird"]]), np.array([[1], [0]])
+
+
+@pytest.mark.parametrize(
+    ("build", "arrays", "is_raw"),
+    [
+        (in_text, {"raw": TEXT}, True),
+        (in_text, {"raw": np.array([[3, 2], [1, 0]])}, False),
+        (in_words, {"raw": TEXT}, True),
+        (in_words, {"raw": np.char.encode(TEXT)}, True),
+        (in_words, {"raw": INTEGERS, "y": INTEGERS}, False),
+        (in_numbers, {"raw": INTEGERS}, True),
+        # Not certain, or not under the names of the stored inputs.
+        (in_words, {"raw": INTEGERS.astype("float32")}, None),
+        (lambda: in_words(output_mode="one_hot"), {"raw": np.eye(4, dtype=int)}, None),
+        (in_words, {"raw": TEXT, "cut": INTEGERS}, None),
+        (in_words, {"other": TEXT}, None),
+        (lambda: in_numbers("x"), {"x": INTEGERS}, None),
+        (in_numbers, {"raw": TEXT}, None),
+        (two_lookups, {"word": INTEGERS}, None),
+        (dictionary, {"word": TEXT}, None),
+    ],
+)
+def test_samples_under_the_names_of_the_stored_inputs(
+    build: Callable[[], Any],
+    arrays: dict[str, np.ndarray],
+    is_raw: bool | None,
+    tmp_path: Path,
+) -> None:
+    build().save(tmp_path / "model.keras")
+    loaded = load_model(audit_file(tmp_path / "model.keras"))
+    specs = tuple(
+        TensorSpec(item.name, tuple(item.shape), item.dtype) for item in loaded.model.inputs
+    )
+    renamed = by_loaded_inputs(loaded, specs, arrays)
+    if is_raw is None:
+        assert renamed is None
+        return
+    assert renamed is not None
+    assert renamed.is_raw == is_raw
+    assert set(renamed.arrays) == {"cut", *arrays} - {"raw"}
+    np.testing.assert_array_equal(renamed.arrays["cut"], arrays["raw"])
+
+
+def test_one_stored_input_of_several_lookups_and_of_other_layers(tmp_path: Path) -> None:
+    for build, raw, names in (
+        (two_lookups, {"word": TEXT}, {"known", "hashed"}),
+        (lookup_beside_the_input, {"code": INTEGERS}, {"code", "lookup"}),
+    ):
+        build().save(tmp_path / "model.keras")
+        loaded = load_model(audit_file(tmp_path / "model.keras"))
+        specs = tuple(TensorSpec(x.name, tuple(x.shape), x.dtype) for x in loaded.model.inputs)
+        renamed = by_loaded_inputs(loaded, specs, raw)
+        assert renamed is not None
+        assert renamed.is_raw
+        assert set(renamed.arrays) == names
+
+
+def texts_of_any_length() -> Any:
+    x = text("raw")
+    ids = layers.TextVectorization(vocabulary=WORDS, name="cut")(x)
+    return keras.Model(x, layers.LSTM(2)(layers.Embedding(5, 2)(ids)))
+
+
+@pytest.mark.parametrize(
+    ("build", "values", "field"),
+    [
+        (in_words, INTEGERS, "samples"),
+        (in_numbers, INTEGERS, "raw_samples"),
+        # The shape of the text is not a length in words.
+        (texts_of_any_length, TEXT, None),
+    ],
+)
+def test_renamed_samples(
+    build: Callable[[], Any], values: np.ndarray, field: str | None, tmp_path: Path
+) -> None:
+    build().save(tmp_path / "model.keras")
+    np.savez(tmp_path / "samples.npz", raw=values)
+    source = ModelSource(tmp_path / "model.keras", samples=tmp_path / "samples.npz").to_json()
+    options, target = ConversionOptions().to_json(), tmp_path / "renamed.npz"
+    if field is None:
+        with pytest.raises(UsageError, match="time"):
+            tasks.rename_samples(source, options, str(target))
+        source["time_steps"], field = 4, "raw_samples"
+    assert tasks.rename_samples(source, options, str(target)) == field
+    with np.load(target) as renamed:
+        assert set(renamed) == {"cut"}
+        np.testing.assert_array_equal(renamed["cut"], values)
