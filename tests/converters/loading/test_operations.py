@@ -12,6 +12,7 @@ import operations
 import pytest
 from keras import ops
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
 from edgeattn_converters.loading.audit import audit_file
@@ -115,3 +116,17 @@ def test_operations_that_a_format_lacks(format: str, tmp_path: Path) -> None:
     for spec, name in zip(interface.outputs, names, strict=True):
         value = exact.get(name, expected[name])
         np.testing.assert_allclose(results[spec.name], value, rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_argpartition_is_refused(suffix: str, tmp_path: Path) -> None:
+    """Its TFLite file failed at run time. Keras cuts 0.4 to 0, and adds up the rows of a batch."""
+    rows = np.array([[0.4, 0.1, 0.3, 0.2]])
+    assert np.asarray(ops.argpartition(rows, 0))[0, 0] != rows.argmin()
+    batch = np.array([[4, 1, 3, 2], [1, 2, 3, 4]])
+    assert sorted(np.asarray(ops.argpartition(batch, 1))[0]) != [0, 1, 2, 3]
+    inputs = keras.Input((4,))
+    path = tmp_path / f"model{suffix}"
+    keras.Model(inputs, ops.argpartition(inputs, 1)).save(path)
+    with pytest.raises(UnsupportedModelError, match=r"keras\.ops\.argpartition"):
+        load_model(audit_file(path))

@@ -229,6 +229,12 @@ def is_operation(item: Config, calls: Sequence[Mapping[str, Any]]) -> bool:
 def operation(item: Config) -> dict[str, Any]:
     """Return the config of an operation with the module that defines it."""
     class_name = str(item["class_name"])
+    if class_name == "Argpartition":
+        raise UnsupportedModelError(
+            f"{item.get('name') or 'The model'} is keras.ops.argpartition, which Keras computes "
+            "with TensorFlow for a single row of integers only.",
+            hint="Use keras.ops.argsort or keras.ops.top_k in its place.",
+        )
     module = item.get("module") or _operation_module(class_name)
     config = dict(item.get("config") or {})
     if isinstance(config.get("output_size"), list):  # adaptive pooling accepts tuples only
