@@ -95,7 +95,7 @@ NOT_KNOWN = {
     r"image\.adjust_jpeg_quality|math\.sobol_sample",
     "have sparse or ragged tensors": r"(ragged|sets|sparse|setdiff1d)(\.|_|$).*|.*_sparse|"
     r"nn\.ctc.*|keras\.backend\.(ctc|to_dense).*|.*proposals",
-    "check values": r"debugging\..*|no_op|check_pinned",
+    "check values": r"debugging\.(?!check_numerics).*|no_op|check_pinned",
     "have integers with a scale": r"quantize.*|nn\.quantized.*|"
     r"quantization\.((de)?quantize|quantized.*|quantize_and_dequantize)",
     "are gradients": r".*(backprop|_gradient|_grad)(_.*)?",
@@ -254,3 +254,42 @@ def test_names_of_other_versions(name: str) -> None:
     values = np.array([-3.0, 2.5, 7.0], "float32")
     result = tensorflow_functions.call(name, [tf.constant(values), 2.0], {})
     np.testing.assert_allclose(result, OTHER_VERSIONS[name](values, 2.0), rtol=1e-6)
+
+
+def test_check_numerics_is_its_argument(tmp_path: Path) -> None:
+    """The screening refused it as a function that no model needs."""
+    inputs = tf_keras.Input((3,))
+    checked = tf.debugging.check_numerics(inputs * 2.0, "of the input", name="checked")
+    by_name = tf.debugging.check_numerics(tensor=inputs, message="again")
+    model = tf_keras.Model(inputs, [checked + 1.0, tf.exp(by_name)])
+    path = tmp_path / "model.h5"
+    model.save(path)
+    assert "debugging.check_numerics" in _functions(path)
+    x = np.array([[1.0, -2.0, 0.5]], "float32")
+    loaded = load_model(audit_file(path)).model
+    for value, result in zip(model(x), loaded(x), strict=True):
+        np.testing.assert_allclose(result, value, rtol=1e-6)
+
+
+def _debugging(name: str, path: Path) -> None:
+    """A file whose call of check_numerics has the name of another function."""
+    inputs = tf_keras.Input((3,))
+    tf_keras.Model(inputs, tf.debugging.check_numerics(inputs, "x")).save(path)
+    with h5py.File(path, "a") as file:
+        config = str(file.attrs["model_config"]).replace('"debugging.check_numerics"', f'"{name}"')
+        file.attrs["model_config"] = config
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "debugging.enable_check_numerics",
+        "debugging.experimental.enable_dump_debug_info",
+        "debugging.check_numerics.x",
+        "io.debugging.check_numerics",
+    ],
+)
+def test_other_functions_for_debugging_are_refused(name: str, tmp_path: Path) -> None:
+    _debugging(name, tmp_path / "model.h5")
+    with pytest.raises(UnsafeModelError, match="it calls the TensorFlow function"):
+        load_model(audit_file(tmp_path / "model.h5"))

@@ -85,6 +85,7 @@ split: value num_or_size_splits axis=0
 slice: input_ begin size
 pad: tensor paddings
 shape: input
+identity=check_numerics: tensor message=None
 """
 _OPS = """
 mean sum max min prod std var any all logsumexp: x axis=None keepdims=False
@@ -153,7 +154,8 @@ _ROOTS = {
     "tf.compat.v1 tf.compat.v1.nn tf.compat.v1.math tensorflow.python.ops.math_ops math_ops "
     "tensorflow.python.ops.array_ops array_ops tensorflow.python.ops.nn_ops nn nn_ops "
     "tf.keras.activations keras.activations activations tensorflow.python.ops.gen_math_ops "
-    "tensorflow.python.ops.gen_nn_ops tensorflow.python.ops.gen_array_ops tf.compat.v2",
+    "tensorflow.python.ops.gen_nn_ops tensorflow.python.ops.gen_array_ops tf.compat.v2 "
+    "tf.debugging",
     "ops": "ops keras.ops kops keras.src.ops",
 }
 FAMILY_OF = {root: family for family, roots in _ROOTS.items() for root in roots.split()}

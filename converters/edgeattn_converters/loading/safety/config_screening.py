@@ -37,6 +37,8 @@ _UNSAFE_FUNCTION = re.compile(
     r"(^|\.)(io|py_function|numpy_function|py_func|load_op_library|load_library|"
     r"saved_model|train|data|debugging|print|summary|raw_ops|gfile|eval)($|\.)"
 )
+# A call of it is loaded as its argument, and never made.
+_WITHOUT_EFFECT = frozenset({"debugging.check_numerics", "compat.v1.debugging.check_numerics"})
 _NO_USE_IN_MODELS = (
     "Ask the author of the file for one without it: no model needs this, and edgeattn never runs "
     "it, not even with --trust."
@@ -167,7 +169,7 @@ def _check_object(item: Item, *, trusted: bool) -> None:
         raise _refusal(inside, problem, _NO_USE_IN_MODELS)
     if class_name in ("TFOpLambda", "SlicingOpLambda"):
         function = str((value.get("config") or {}).get("function"))
-        if _UNSAFE_FUNCTION.search(function):
+        if function not in _WITHOUT_EFFECT and _UNSAFE_FUNCTION.search(function):
             problem = f"it calls the TensorFlow function {function!r}"
             raise _refusal(inside, problem, _NO_USE_IN_MODELS)
     if class_name == "TensorFlowOpLayer":
