@@ -72,6 +72,7 @@ def test_operations(tmp_path: Path) -> None:
         assert_same(load_model(audit_file(tmp_path / f"m{suffix}")).model, last)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras", "tf_keras"])
 def test_recurrences_in_two_directions(library: Any, suffix: str, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def build(names: list[str], path: Path) -> tuple[Any, np.ndarray, list[np.ndarra
     return load_model(audit_file(path)), samples, expected
 
 
+@pytest.mark.long
 def test_masks_are_those_of_keras_2(tmp_path: Path) -> None:
     loaded, samples, expected = build(list(MODELS), tmp_path / "model.h5")
     actual = loaded.model.predict(samples, verbose=0)
@@ -90,6 +91,7 @@ def test_masks_are_those_of_keras_2(tmp_path: Path) -> None:
         np.testing.assert_allclose(result, value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
 def test_masks_beside_states_convert(format: str, tmp_path: Path) -> None:
     names = ["LSTM with initial states", "attention of a decoder", "Add"]

@@ -350,6 +350,7 @@ NAMED = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("numbered", [False, True])
 @pytest.mark.parametrize("kind", NAMED)
 def test_names_of_layers_of_own_classes(kind: str, numbered: bool, tmp_path: Path) -> None:

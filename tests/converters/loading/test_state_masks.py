@@ -140,6 +140,7 @@ def outputs(model: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [np.asarray(item) for item in (result if isinstance(result, list) else [result])]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", only(MODELS, "lstm", "shared_gru", "nested_decoder"))
 def test_as_in_keras_2(name: str, tmp_path: Path) -> None:
     model = saved(name, tmp_path / "m.h5")

@@ -56,6 +56,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], li
     return path, names, [np.asarray(value) for value in model(list(samples().values()))]
 
 
+@pytest.mark.long
 def test_every_function_computes_the_same(saved: tuple[Path, list[str], list[np.ndarray]]) -> None:
     path, names, expected = saved
     actual = load_model(audit_file(path)).model(list(samples().values()))
