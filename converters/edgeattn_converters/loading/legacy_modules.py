@@ -8,7 +8,7 @@ import contextlib
 import importlib.machinery
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 from typing import Any
@@ -42,21 +42,21 @@ def importable() -> Iterator[None]:
     private = _PRIVATE.rpartition(".")
     with mock.patch.dict(sys.modules), contextlib.ExitStack() as stack:
         for name in list(sys.modules):
-            if name == _PRIVATE or name.startswith(f"{_PRIVATE}."):
+            if _is_private(name):
                 del sys.modules[name]
         parent = sys.modules.get(private[0])
         if parent is not None and hasattr(parent, private[2]):
             stack.enter_context(mock.patch.object(parent, private[2], _module(_PRIVATE)))
-        finders = [_First(), *sys.meta_path, _Last()]
+        finders = [_Finder(_is_private), *sys.meta_path, _Finder(_is_of_keras)]
         stack.enter_context(mock.patch.object(sys, "meta_path", finders))
         yield
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds modules of Keras 1 and 2 in those of Keras 3."""
+    """Finds modules of Keras 1 and 2, those whose name ``finds`` accepts, in those of Keras 3."""
 
-    def _finds(self, name: str) -> bool:
-        raise NotImplementedError
+    def __init__(self, finds: Callable[[str], bool]) -> None:
+        self._finds = finds
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -74,14 +74,12 @@ class _Finder(MetaPathFinder, Loader):
         """Do nothing: the module is complete."""
 
 
-class _First(_Finder):
-    def _finds(self, name: str) -> bool:
-        return name == _PRIVATE or name.startswith(f"{_PRIVATE}.")
+def _is_private(name: str) -> bool:
+    return name == _PRIVATE or name.startswith(f"{_PRIVATE}.")
 
 
-class _Last(_Finder):
-    def _finds(self, name: str) -> bool:
-        return bool(_ROOTS.match(name)) and _target(name) is not None
+def _is_of_keras(name: str) -> bool:
+    return bool(_ROOTS.match(name)) and _target(name) is not None
 
 
 def _module(name: str) -> ModuleType:

@@ -105,7 +105,7 @@ def _accepted(cls: Any, config: Config) -> dict[str, Any]:
             hint="In the file of --custom-objects, give each of these arguments the value of the "
             f"trained model as a default: def __init__(self, {missing[0]}=VALUE, ...)",
         )
-    if any(item.kind is item.VAR_KEYWORD for item in parameters):
+    if custom_objects.accepts_keywords(cls):
         return dict(config)
     accepted = {item.name for item in parameters}
     return {k: v for k, v in config.items() if k in accepted or k not in LAYER_ARGUMENTS}

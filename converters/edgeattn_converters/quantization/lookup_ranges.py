@@ -4,30 +4,17 @@ The table has the scale of what is looked up in it. Calibration samples rarely c
 vocabulary, and the rows of other words would be clipped to the range of those that they contain.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from edgeattn.tensors import Array, Tensors
+from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.integer_forms import MOVING, positions
 from edgeattn_converters.quantization.mask_fills import range_of_constant
-from edgeattn_converters.quantization.ranges import Ranges, measure_ranges, merge_ranges
+from edgeattn_converters.quantization.ranges import Ranges, merge_ranges
 
 # By type, the position of the table.
 TABLES = {"GATHER": 0, "GATHER_ND": 0, "EMBEDDING_LOOKUP": 1}
 JOINING = {"PACK", "CONCATENATION", "SELECT_V2"}
-
-
-def measure_with_tables(
-    file: TFLiteFile,
-    content: bytes,
-    samples: Tensors,
-    names: list[str],
-    observe: Callable[[Callable[[int], Array]], None] = lambda value_of: None,
-) -> tuple[Ranges, tuple[str, ...]]:
-    """As :func:`.ranges.measure_ranges`, with the ranges of :func:`with_table_ranges`."""
-    ranges, notes = measure_ranges(file, content, samples, names, observe)
-    return with_table_ranges(file, file.main, ranges), notes
 
 
 def with_table_ranges(file: TFLiteFile, graph: Any, ranges: Ranges) -> Ranges:

@@ -20,6 +20,8 @@ from edgeattn_converters.quantization.tflite_weights import FUSED
 # By tensor index.
 Ranges = dict[int, Range]
 Key = TypeVar("Key", bound=Hashable)
+# Called after an inference with a function that returns the value of a tensor.
+Observer = Callable[[Callable[[int], Array]], None]
 # Subsets of the samples whose ranges are compared; of an ONNX model, with so many samples each,
 # because all their inner values are in memory at once.
 SUBSETS, SUBSET_SAMPLES = 4, 32
@@ -88,12 +90,16 @@ def range_spread_notes(parts: Sequence[Mapping[Key, Range]]) -> tuple[str, ...]:
     )
 
 
+def unobserved(_value_of: Callable[[int], Array]) -> None:
+    """Do nothing after an inference."""
+
+
 def measure_ranges(
     file: TFLiteFile,
     content: bytes,
     samples: Tensors,
     names: list[str],
-    observe: Callable[[Callable[[int], Array]], None] = lambda value_of: None,
+    observe: Observer = unobserved,
 ) -> tuple[Ranges, tuple[str, ...]]:
     """The range of each computed float tensor of the main graph, by tensor index.
 

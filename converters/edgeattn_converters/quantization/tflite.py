@@ -34,10 +34,7 @@ from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.joined_products import join_step_products
 from edgeattn_converters.quantization.layer_weights import key_of
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
-from edgeattn_converters.quantization.lookup_ranges import (
-    measure_with_tables,
-    with_table_ranges,
-)
+from edgeattn_converters.quantization.lookup_ranges import with_table_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
 from edgeattn_converters.quantization.mask_fills import mask_operators
 from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
@@ -48,8 +45,11 @@ from edgeattn_converters.quantization.quantized_model import (
 )
 from edgeattn_converters.quantization.quantizer import Quantizer
 from edgeattn_converters.quantization.ranges import (
+    Observer,
     Ranges,
+    measure_ranges,
     ranges_by_name,
+    unobserved,
 )
 from edgeattn_converters.quantization.selection import within_target
 from edgeattn_converters.quantization.state_updates import state_updates, step_products
@@ -159,9 +159,8 @@ class TFLiteQuantizer(Quantizer):
                 "state cannot be measured.",
                 hint="Omit --lowering, or use the scheme dynamic_int8.",
             )
-        names = [spec.name for spec in self.io.inputs]
         loops = LoopRanges(self.content)
-        ranges, notes = measure_with_tables(file, self.content, measured, names, loops.add)
+        ranges, notes = self._measure(file, measured, loops.add)
         self._ranges = self.widened(file, ranges)
         if self.recipe.activations == "int8":
             self._shared = self.widened(file, share_step_ranges(file, ranges, self.io.recurrent))
@@ -173,6 +172,14 @@ class TFLiteQuantizer(Quantizer):
             }
         self.has_steps = bool(self._loops or recurrent_operators(file, self.io.recurrent))
         return notes
+
+    def _measure(
+        self, file: TFLiteFile, samples: Tensors, observe: Observer = unobserved
+    ) -> tuple[Ranges, tuple[str, ...]]:
+        """As :func:`.ranges.measure_ranges`, with the ranges of :func:`with_table_ranges`."""
+        names = [spec.name for spec in self.io.inputs]
+        ranges, notes = measure_ranges(file, self.content, samples, names, observe)
+        return with_table_ranges(file, file.main, ranges), notes
 
     def widened(self, file: TFLiteFile, ranges: Ranges) -> Ranges:
         """``ranges`` that kernels can compute, with room for outputs; int16 has it everywhere."""

@@ -27,7 +27,6 @@ from edgeattn_converters.quantization.float_operators import (
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.integer_only import float_operators
 from edgeattn_converters.quantization.integer_pass import IntegerPass
-from edgeattn_converters.quantization.lookup_ranges import measure_with_tables
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
@@ -91,10 +90,10 @@ class MicroQuantizer(TFLiteQuantizer):
     def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
         file = TFLiteFile(self.content)
         self.has_steps = bool(recurrent_operators(file, self.io.recurrent))
-        names = [spec.name for spec in self.io.inputs]
-        ranges, notes = measure_with_tables(file, self.content, measured, names)
+        ranges, notes = self._measure(file, measured)
         shared = share_step_ranges(file, ranges, self.io.recurrent)
         self._ranges = self.widened(file, shared)
+        names = [spec.name for spec in self.io.inputs]
         self._cells = measure_cells(file, self.content, measured, names)
         return notes
 

@@ -149,6 +149,20 @@ class Conversions:
 ConversionsOf = Callable[[str], Conversions]
 
 
+def integer_file(
+    model: Any, samples: Tensors, path: Path, scheme: str = "int8", **options: Any
+) -> Any:
+    """Convert to TFLite with these options of quantization, calibrated on ``samples``."""
+    return tflite.convert(
+        model,
+        interface_of(model),
+        recipe_for(scheme),
+        path,
+        quantization=QuantizationOptions(**options),
+        samples=samples,
+    )
+
+
 def calibrated_quantizer(
     model: Any, interface: Any, samples: Tensors, lowering: str
 ) -> TFLiteQuantizer:

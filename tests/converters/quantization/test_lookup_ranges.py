@@ -8,13 +8,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from quantized_models import integer_file
 
 from edgeattn.metrics.pairwise import snr_db
 from edgeattn.runners import open_runner
-from edgeattn_converters.formats import tflite
-from edgeattn_converters.options import QuantizationOptions
-from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing.trace import interface_of
 
 WORDS, STEPS, COMMON = 12, 6, 9
 
@@ -59,14 +56,7 @@ def test_rare_words_are_not_clipped(
     rare = common.copy()
     rare[:, 2] = generator.integers(COMMON, WORDS, 64)
     path = tmp_path / "m.tflite"
-    file = tflite.convert(
-        model,
-        interface_of(model),
-        recipe_for("int8"),
-        path,
-        quantization=QuantizationOptions(integer_only=integer_only),
-        samples={"x": common},
-    )
+    file = integer_file(model, {"x": common}, path, integer_only=integer_only)
     runner = open_runner(path, "tflite", file.inputs, file.outputs)
     expected, actual = model.predict(rare, verbose=0), runner.run({"x": rare})["y"]
     assert snr_db(expected, actual) > least

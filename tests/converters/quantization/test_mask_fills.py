@@ -12,14 +12,11 @@ import pytest
 from keras import layers, ops
 from long_parameters import only
 from quantized_models import filled as with_weights
+from quantized_models import integer_file
 
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Array
-from edgeattn_converters.formats import tflite
-from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.mask_fills import Extent, has_fills, range_of_constant
-from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing.trace import interface_of
 
 LOWEST = np.finfo(np.float32).min
 STEPS = 6
@@ -132,10 +129,7 @@ def test_masks_in_integers(case: tuple[str, str], tmp_path: Path) -> None:
     precision = scheme.removesuffix("x8")
     model = attention(MASKED[name])
     path = tmp_path / "m.tflite"
-    file = tflite.convert(
-        model, interface_of(model), recipe_for(scheme), path,
-        quantization=QuantizationOptions(attention_precision=precision), samples=inputs(60, 1),
-    )  # fmt: skip
+    file = integer_file(model, inputs(60, 1), path, scheme, attention_precision=precision)
     data = inputs(8, 2)
     actual = open_runner(path, "tflite", file.inputs, file.outputs).run(data)
     assert snr(model.predict(data, verbose=0), actual["y"]) > LIMITS[scheme]

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from long_parameters import only
-from quantized_models import MODELS, Conversion, Conversions, ConversionsOf, tflite_of
+from quantized_models import (
+    MODELS,
+    Conversion,
+    Conversions,
+    ConversionsOf,
+    integer_file,
+    tflite_of,
+)
 
 from edgeattn.errors import ConversionError, SchemeError
 from edgeattn.file_structure.tflite import read_tflite
@@ -184,11 +191,6 @@ def test_small_activations_are_int16(activation: str, tmp_path: Path) -> None:
     import keras
     from keras import layers
 
-    from edgeattn_converters.formats import tflite
-    from edgeattn_converters.options import QuantizationOptions
-    from edgeattn_converters.recipes import recipe_for
-    from edgeattn_converters.tracing.trace import interface_of
-
     keras.utils.set_random_seed(3)
     inputs = keras.Input((16,), name="x")
     hidden = layers.Dense(32, activation="relu")(inputs)
@@ -200,14 +202,7 @@ def test_small_activations_are_int16(activation: str, tmp_path: Path) -> None:
     model = keras.Model(inputs, rare(hidden))
     x = np.random.default_rng(5).normal(0, 1, (40, 16)).astype("float32")
     path = tmp_path / "m.tflite"
-    converted = tflite.convert(
-        model,
-        interface_of(model),
-        recipe_for("int8"),
-        path,
-        quantization=QuantizationOptions(**OPTIONS),
-        samples={"x": x},
-    )
+    converted = integer_file(model, {"x": x}, path, **OPTIONS)
     assert not dtypes(path) & FLOATS
     assert {"int8", "int16"} <= set(converted.achieved["computes_in"])
     runner = open_runner(
@@ -216,14 +211,7 @@ def test_small_activations_are_int16(activation: str, tmp_path: Path) -> None:
     actual = runner.run({"x": x})["rare"]
     assert snr_db(model.predict(x, verbose=0), actual) >= LIMITS["int8"].snr_db
     # Accelerators have no int16 operators, so that integers only are int8, whatever the error is.
-    converted = tflite.convert(
-        model,
-        interface_of(model),
-        recipe_for("int8"),
-        path,
-        quantization=QuantizationOptions(integer_only=True),
-        samples={"x": x},
-    )
+    converted = integer_file(model, {"x": x}, path, integer_only=True)
     assert not dtypes(path) & {*FLOATS, "INT16"}
     assert set(converted.achieved["computes_in"]) == {"int8"}
 
@@ -232,24 +220,12 @@ def test_a_model_with_such_operators(tmp_path: Path) -> None:
     import keras
     from keras import layers
 
-    from edgeattn_converters.formats import tflite
-    from edgeattn_converters.options import QuantizationOptions
-    from edgeattn_converters.recipes import recipe_for
-    from edgeattn_converters.tracing.trace import interface_of
-
     inputs = keras.Input((32,), name="x")
     wide = layers.Dense(32, activation="exponential", name="grows")(inputs)
     model = keras.Model(inputs, layers.Dense(3, name="answer")(wide))
     samples = {"x": np.random.default_rng(5).normal(0, 0.1, (40, 32)).astype("float32")}
     with pytest.raises(ConversionError) as error:
-        tflite.convert(
-            model,
-            interface_of(model),
-            recipe_for("int16x8"),
-            tmp_path / "m.tflite",
-            quantization=QuantizationOptions(**OPTIONS),
-            samples=samples,
-        )
+        integer_file(model, samples, tmp_path / "m.tflite", "int16x8", **OPTIONS)
     assert "1 operator prevents it. EXP (" in error.value.message
     assert "grows" in error.value.message
     assert error.value.exit_code == 3
@@ -342,10 +318,6 @@ def test_masked_inputs_of_projections(tmp_path: Path) -> None:
     from keras import layers
 
     from edgeattn.layers import Attention
-    from edgeattn_converters.formats import tflite
-    from edgeattn_converters.options import QuantizationOptions
-    from edgeattn_converters.recipes import recipe_for
-    from edgeattn_converters.tracing.trace import interface_of
 
     keras.utils.set_random_seed(3)
     inputs = keras.Input((10, 3), name="x")
@@ -354,14 +326,7 @@ def test_masked_inputs_of_projections(tmp_path: Path) -> None:
     x = np.random.default_rng(5).normal(0, 1, (40, 10, 3)).astype("float32")
     x[np.arange(10) >= np.random.default_rng(6).integers(4, 11, (40, 1))] = 0
     path = tmp_path / "m.tflite"
-    converted = tflite.convert(
-        model,
-        interface_of(model),
-        recipe_for("int8"),
-        path,
-        quantization=QuantizationOptions(**OPTIONS),
-        samples={"x": x},
-    )
+    converted = integer_file(model, {"x": x}, path, **OPTIONS)
     assert not dtypes(path) & FLOATS
     assert "SELECT_V2" in converted.achieved["operators"]
     runner = open_runner(

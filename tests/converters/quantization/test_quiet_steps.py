@@ -9,16 +9,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from quantized_models import filled
-from test_micro import tflite_of
+from quantized_models import filled, integer_file, tflite_of
 
 from edgeattn.metrics.pairwise import snr_db
 from edgeattn.runners import open_runner
-from edgeattn_converters.formats import tflite
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.least_ranges import with_least_ranges
-from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing.trace import interface_of
 
 STEPS, FEATURES, ROWS = 12, 6, 64
 PADDING = (3, 8)  # zeros before each sample of calibration
@@ -46,9 +42,7 @@ def test_states_that_calibration_sees_later(
     for sample, zeros in zip(samples, generator.integers(*padding, ROWS), strict=True):
         sample[:zeros] = 0
     path = tmp_path / "m.tflite"
-    file = tflite.convert(
-        model, interface_of(model), recipe_for("int8"), path, samples={"x": samples}
-    )
+    file = integer_file(model, {"x": samples}, path)
     actual = open_runner(path, "tflite", file.inputs, file.outputs).run({"x": longer})["answer"]
     assert snr_db(np.asarray(model(longer)), actual) > 24
 

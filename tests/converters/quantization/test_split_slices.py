@@ -10,17 +10,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from quantized_models import filled
-from test_micro import tflite_of
+from quantized_models import filled, integer_file, tflite_of
 
 from edgeattn.metrics.pairwise import snr_db
 from edgeattn.runners import open_runner
-from edgeattn_converters.formats import tflite
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import tflite as quantization
 from edgeattn_converters.quantization.split_slices import join_slices, slice_splits
-from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing.trace import interface_of
 
 RUNS = 8  # a SPLIT is left float32 in 5 to 30% of them
 
@@ -72,9 +68,7 @@ def test_a_file_is_quantized_alike_every_time(
         return results[0]
 
     monkeypatch.setattr(quantization.TFLiteQuantizer, "_use_int8", repeated)
-    tflite.convert(
-        model, interface_of(model), recipe_for("int8"), tmp_path / "m", samples={"x": samples}
-    )
+    integer_file(model, {"x": samples}, tmp_path / "m")
     assert [len(results) for results in contents] == [1] * len(contents)
     assert contents
 
@@ -89,9 +83,7 @@ def test_integer_parts_are_those_of_keras(parts: int, axis: int, tmp_path: Path)
     model = filled(keras.Model(inputs, layers.Dense(2, name="y")(layers.Flatten()(joined))))
     samples = np.random.default_rng(1).normal(size=(64, 4, 12)).astype("float32")
     path = tmp_path / "m.tflite"
-    file = tflite.convert(
-        model, interface_of(model), recipe_for("int8"), path, samples={"x": samples}
-    )
+    file = integer_file(model, {"x": samples}, path)
     written = TFLiteFile(path.read_bytes())
     (split,) = [op for op in written.main.operators if written.kind(op) == "SPLIT"]
     assert written.dtype(written.main.tensors[int(split.outputs[0])]) == "INT8"
