@@ -84,10 +84,14 @@ offset = [-1.0]
 
 
 def windows_model(keras, folder):
-    """A model of prepared windows, and raw windows that a file describes how to prepare."""
+    """A model of prepared windows, and raw windows that a file describes how to prepare.
+
+    It has enough weights for its int8 file to be smaller than its float32 file.
+    """
     keras.utils.set_random_seed(3)
     inputs = keras.Input((4, 2), name="readings")
-    x = keras.layers.Dense(3, name="score")(keras.layers.Flatten()(inputs))
+    x = keras.layers.Dense(64, activation="relu")(keras.layers.Flatten()(inputs))
+    x = keras.layers.Dense(3, name="score")(x)
     raw = np.random.default_rng(4).normal(2, 2, (60, 4, 2)).round(3)
     labels = save(folder, keras.Model(inputs, x), np.float32(raw / 2 - 1), raw.tolist())
     (folder / "preprocess.toml").write_text(TOML)
