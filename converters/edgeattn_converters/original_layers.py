@@ -18,11 +18,13 @@ from edgeattn.samples.files import read_samples
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
 from edgeattn_converters.front_end import naming
-from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.load import LoadedModel
+from edgeattn_converters.loading.migrate.context import safe_input_name, safe_name
+from edgeattn_converters.loading.migrate.lookup_removal import LookupLayer
 from edgeattn_converters.loading.removed_layers import RemovedLayers
 from edgeattn_converters.options import ModelSource
 from edgeattn_converters.reference import keras_outputs
+from edgeattn_converters.tracing.keras_call import pack
 from edgeattn_converters.tracing.trace import Interface
 
 # Layers compute what their steps do up to the rounding of sums.
@@ -121,7 +123,7 @@ def by_loaded_inputs(loaded: LoadedModel, specs: Specs, arrays: Tensors) -> Rena
     return RenamedSamples(renamed, is_raw=kinds == {True})
 
 
-def _is_raw(array: Array, stored: Config, dtype: str) -> bool | None:
+def _is_raw(array: Array, stored: Mapping[str, Any], dtype: str) -> bool | None:
     """Whether an array has raw values of a stored input; None if that is not certain."""
     if stored.get("dtype") != "string":
         return True if array.dtype.kind in "iuf" else None
@@ -173,7 +175,7 @@ class OriginalLayers:
     def __init__(self, loaded: LoadedModel) -> None:
         self._removed = loaded.preprocessing
         self.model = _stock_model(loaded) if loaded.preprocessing else None
-        self._rebuilt: dict[str, Any] = {}
+        self._rebuilt: dict[tuple[str, ...], Any] = {}
 
     def apply(self, spec: TensorSpec, value: Any) -> Array:
         """The input ``spec`` for one raw value, with a batch axis of 1."""
@@ -205,20 +207,23 @@ class OriginalLayers:
         shape = [1, *(axis or -1 for axis in config["batch_shape"][1:])]
         return tf.constant(values.reshape(shape).tolist(), config.get("dtype"))
 
-    def _layer(self, removed: RemovedLayers, index: int, layer: Config) -> Any:
-        name = layer["config"]["name"]
+    def _layer(self, removed: RemovedLayers, index: int, layer: LookupLayer) -> Any:
         if self.model is not None:
-            return self.model.get_layer(name)
-        if name not in self._rebuilt:
+            found = self.model
+            for name in layer.path:
+                # Names in the file may contain characters that the loaded model cannot have.
+                found = next(item for item in found.layers if safe_name(item.name) == name)
+            return found
+        if layer.path not in self._rebuilt:
             import keras
 
-            config = dict(layer["config"])
+            config = dict(layer.config["config"])
             for key in ("vocabulary", "idf_weights"):
                 if removed.tables is not None and key in removed.tables[index]:
                     config[key] = removed.tables[index][key]
-            layer_class = getattr(keras.layers, str(layer["class_name"]))
-            self._rebuilt[name] = layer_class.from_config(config)
-        return self._rebuilt[name]
+            layer_class = getattr(keras.layers, str(layer.config["class_name"]))
+            self._rebuilt[layer.path] = layer_class.from_config(config)
+        return self._rebuilt[layer.path]
 
 
 def _stock_model(loaded: LoadedModel) -> Any:
@@ -244,20 +249,30 @@ def _check_whole_model(
     """Compare the stored model on raw samples with the loaded one on ``inputs``."""
     if originals.model is None:
         return
+    import tensorflow as tf
+
+    names = [spec.name for spec in interface.outputs]
     expected: list[list[Array]] = []
     for row, sample in enumerate(samples):
-        tensors = {}
+        tensors: dict[str, Any] = {}
         for name in inputs:
-            if name in loaded.preprocessing:
-                source = loaded.preprocessing[name].input_layer["config"]["name"]
-                tensors[source] = originals.tensor(name, before.prepare(name, sample[name]))
-            else:
-                tensors[name] = inputs[name][row : row + 1]
-        ordered = [tensors[tensor.name] for tensor in originals.model.inputs]
-        outputs = originals.model(ordered if len(ordered) > 1 else ordered[0], training=False)
-        outputs = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
-        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-        expected.append([np.asarray(output) for output in outputs])
+            if name not in loaded.preprocessing:
+                tensors[name] = tf.constant(inputs[name][row : row + 1])
+                continue
+            source = loaded.preprocessing[name].input_layer["config"]["name"]
+            value = originals.tensor(name, before.prepare(name, sample[name]))
+            if source in tensors and not np.array_equal(tensors[source], value):
+                raise SampleError(
+                    f"Sample {row + 1} has several values of {source}, an input of the stored "
+                    f"model: {name} differs from the others.",
+                    hint="Layers of one input of the stored model get the same raw value.",
+                )
+            tensors[source] = value
+        ordered = tuple(tensors[safe_input_name(item.name)] for item in originals.model.inputs)
+        outputs = originals.model(pack(originals.model, ordered), training=False)
+        by_name = isinstance(outputs, Mapping) and set(outputs) == set(names)
+        flat = [outputs[name] for name in names] if by_name else tf.nest.flatten(outputs)
+        expected.append(list(map(np.asarray, flat)))
     actual = keras_outputs.predict(loaded.model, interface, inputs)
     for spec, arrays in zip(interface.outputs, zip(*expected, strict=True), strict=True):
         values = np.concatenate(arrays)

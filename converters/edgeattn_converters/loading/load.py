@@ -41,6 +41,7 @@ from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.migrate import (
     built_layers,
     channels_first,
+    lookup_removal,
     mixed_precision,
     model_config,
     preprocessing,
@@ -252,9 +253,9 @@ def _build(
         ctx = _context(file, stored, objects, weights)
         ctx.notes.extend(_era_notes(file, stored, ctx))
         config = model_config.migrate_model(stored, ctx)
-        complete = config
-        config = preprocessing.remove_preprocessing(config, ctx.notes)
-        ctx.removed.update(removed_layers.between(complete, config))
+        removal = lookup_removal.remove_lookups(config, ctx.notes)
+        config = removal.config
+        ctx.removed.update(removal.chains)
         config = mixed_precision.in_float32(config, ctx.notes)
         if not allow_free_time:
             config = fixed_time_axis.fix_time_axis(config, time_steps)

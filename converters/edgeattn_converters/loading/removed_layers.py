@@ -1,20 +1,22 @@
 """Preprocessing layers that were removed from a model, as steps of a front end."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgeattn.errors import UsageError
 from edgeattn.frontend.description import Step, parse_step
 from edgeattn_converters.loading.audit import ModelFile
-from edgeattn_converters.loading.config_inspection import Config, layer_name
+from edgeattn_converters.loading.config_inspection import Config, is_model, layer_name
 from edgeattn_converters.loading.migrate.context import safe_name
-from edgeattn_converters.loading.migrate.preprocessing import REMOVED, source_names
+from edgeattn_converters.loading.migrate.lookup_removal import Chain, LookupLayer
 from edgeattn_converters.loading.weights.from_archive import layer_groups
 from edgeattn_converters.loading.weights.weights_file import WeightsFile
 
 Table = dict[str, Any]
+# Names of the nested models around a layer, and of the layer.
+Path = tuple[str, ...]
 _MODES = {"binary": "multi_hot", "tf-idf": "tf_idf"}
 # Settings with the same names and meaning in a layer and in its step.
 _LOOKUP = (
@@ -42,81 +44,51 @@ _NAMES = {
 class RemovedLayers:
     """The layers between an input of the stored model and an input of the loaded one.
 
-    ``input_layer`` and ``layers`` are their configs, ``tables`` the steps that compute the same.
-    ``tables`` is None if a layer has no step, for the ``reason``.
+    ``tables`` are the steps that compute the same as ``layers``; None if a layer has no step, for
+    the ``reason``.
     """
 
     input_layer: Config
-    layers: tuple[Config, ...]
+    layers: tuple[LookupLayer, ...]
     tables: tuple[Table, ...] | None
     reason: str | None = None
 
     def steps(self) -> tuple[Step, ...]:
         """The steps; none if a layer has none."""
         return tuple(
-            parse_step(table, f"layer {layer_name(layer)}")
+            parse_step(table, f"layer {layer.path[-1]}")
             for table, layer in zip(self.tables or (), self.layers, strict=False)
         )
 
 
-def between(complete: Config, without: Config) -> dict[str, tuple[Config, ...]]:
-    """By the name of an input of ``without``: the input of ``complete`` and the layers after it."""
-    before, after = _layers(complete), _layers(without)
-    chains: dict[str, tuple[Config, ...]] = {}
-    sequential = "input_layers" not in complete.get("config", {})
-    for name, layer in after.items():
-        if layer["class_name"] != "InputLayer" or before[name]["class_name"] == "InputLayer":
-            continue
-        if sequential:
-            names = list(before)
-            chain = [before[item] for item in names[: names.index(name) + 1]]
-        else:
-            chain = [before[name]]
-            while chain[0]["class_name"] in REMOVED:
-                chain.insert(0, before[source_names(chain[0])[0]])
-        chains[name] = tuple(chain)
-    return chains
-
-
-def _layers(config: Config) -> dict[str, Config]:
-    inner = config.get("config")
-    layers = inner.get("layers", ()) if isinstance(inner, Mapping) else ()
-    return {_name(layer): layer for layer in layers}
-
-
-def _name(layer: Config) -> str:
-    """The name of a layer or of an operation, whose own configuration has none in some files."""
-    return str(layer["config"].get("name") or layer.get("name"))
-
-
 def with_tables(
-    chains: Mapping[str, Sequence[Config]], file: ModelFile, stored: Config, weights: WeightsFile
+    chains: Mapping[str, Chain], file: ModelFile, stored: Config, weights: WeightsFile
 ) -> dict[str, RemovedLayers]:
     """The removed layers, with the vocabularies and weights that the file stores besides."""
     if not chains:
         return {}
     vocabularies, idf_weights = _stored_tables(file, stored, weights)
     result = {}
-    for name, (input_layer, *layers) in chains.items():
+    for name, chain in chains.items():
         reason, tables = None, []
-        for layer in layers:
-            key = layer["config"]["name"]
+        for layer in chain.layers:
+            key = layer.path
             try:
-                table = _table(layer, vocabularies.get(key), idf_weights.get(key, ()))
-                parse_step(table, f"layer {key}")
+                table = _table(layer.config, vocabularies.get(key), idf_weights.get(key, ()))
+                parse_step(table, f"layer {key[-1]}")
                 tables.append(table)
             except UsageError as error:
                 reason = error.message
                 break
         kept = None if reason else tuple(tables)
-        result[name] = RemovedLayers(input_layer, tuple(layers), kept, reason)
+        result[name] = RemovedLayers(chain.input_layer, chain.layers, kept, reason)
     return result
 
 
 def explained(notes: Sequence[str], removed: Mapping[str, RemovedLayers]) -> list[str]:
     """``notes``, with what becomes of each removed layer."""
     outcomes = {
-        f"{layer_name(layer)}: removed ": (
+        f"{layer.path[-1]}: removed ": (
             "The front end of the bundle does that."
             if item.reason is None
             else f"The front end of the bundle does not: {item.reason}"
@@ -166,21 +138,30 @@ def _table(layer: Config, vocabulary: list[str] | None, idf_weights: Sequence[fl
 
 def _stored_tables(
     file: ModelFile, stored: Config, weights: WeightsFile
-) -> tuple[dict[str, list[str]], dict[str, list[float]]]:
-    """The vocabularies and IDF weights in a ``.keras`` file, by the name of the layer."""
-    vocabularies: dict[str, list[str]] = {}
-    idf_weights: dict[str, list[float]] = {}
+) -> tuple[dict[Path, list[str]], dict[Path, list[float]]]:
+    """The vocabularies and IDF weights in a ``.keras`` file, by the path of the layer."""
+    vocabularies: dict[Path, list[str]] = {}
+    idf_weights: dict[Path, list[float]] = {}
     if file.kind != "keras-zip":
         return vocabularies, idf_weights
     with zipfile.ZipFile(file.path) as archive:
         entries = set(archive.namelist())
-        for item, group in layer_groups(weights.source, stored, by_name=True):
+        for path, group in _groups(weights.source, stored):
             entry = f"assets{group.name}/vocabulary.txt"
             if entry in entries:
                 lines = archive.read(entry).decode("utf-8").splitlines()
                 while lines and not lines[-1]:
                     lines.pop()
-                vocabularies[safe_name(layer_name(item))] = lines
+                vocabularies[path] = lines
             if "vars" in group and "idf_weights" in group["vars"]:
-                idf_weights[safe_name(layer_name(item))] = group["vars"]["idf_weights"][()].tolist()
+                idf_weights[path] = group["vars"]["idf_weights"][()].tolist()
     return vocabularies, idf_weights
+
+
+def _groups(group: Any, stored: Config) -> Iterator[tuple[Path, Any]]:
+    """The path and the group of each layer of a model and of the models in it."""
+    for item, inner in layer_groups(group, stored, by_name=True):
+        name = safe_name(layer_name(item))
+        yield (name,), inner
+        if is_model(item):
+            yield from (((name, *path), layer) for path, layer in _groups(inner, item))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from lookup_models import WORDS, number, text, two_lookups, words
 
 from edgeattn.errors import SampleError, UnsupportedModelError, UsageError
 from edgeattn.tensors import TensorSpec
@@ -19,27 +20,6 @@ from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.original_layers import OriginalLayers, by_loaded_inputs
 from edgeattn_converters.worker import tasks
-
-WORDS = ["cat", "dog", "mat"]
-
-
-def text(name: str = "word") -> Any:
-    return keras.Input((1,), dtype="string", name=name)
-
-
-def number(name: str = "code") -> Any:
-    return keras.Input((1,), dtype="int64", name=name)
-
-
-def words(name: str, **options: Any) -> Any:
-    return layers.StringLookup(vocabulary=WORDS, name=name, **options)
-
-
-def two_lookups() -> Any:
-    x = text()
-    known, hashed = words("known", output_mode="one_hot"), layers.Hashing(5, name="hashed")
-    parts = [known(x), layers.Flatten()(layers.Embedding(5, 2)(hashed(x)))]
-    return keras.Model(x, layers.Dense(2)(layers.Concatenate()(parts)))
 
 
 def lookup_beside_the_input() -> Any:
@@ -116,19 +96,6 @@ def test_features_of_a_feature_space(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded(feeds), expected, rtol=1e-5, atol=1e-6)
 
 
-def nested() -> Any:
-    x = text()
-    inner = keras.Model(x, words("inner", output_mode="one_hot")(x))
-    y = text("outer")
-    return keras.Model(y, layers.Dense(2)(inner(y)))
-
-
-def shared() -> Any:
-    left, right = text("left"), text("right")
-    lookup = words("shared", output_mode="one_hot")
-    return keras.Model([left, right], layers.Dense(2)(lookup(left) - lookup(right)))
-
-
 def crossed() -> Any:
     left, right = number("left"), number("right")
     crossing = layers.HashedCrossing(6, output_mode="one_hot", name="crossing")
@@ -141,9 +108,26 @@ def answered_in_words() -> Any:
     return keras.Model(x, words("answer", invert=True)(best))
 
 
+def after_another_layer() -> Any:
+    x, y = text("x"), text("y")
+    inner = keras.Model(x, words("inner", output_mode="one_hot")(x))
+    return keras.Model(y, layers.Dense(2)(inner(layers.Reshape((1,))(y))))
+
+
+def called_with_an_input_and_with_another_layer() -> Any:
+    x = keras.Input((2,), dtype="int64")
+    lookup = layers.IntegerLookup(vocabulary=[1, 2], output_mode="multi_hot", name="shared")
+    return keras.Model(x, layers.Dense(2)(lookup(x) + lookup(layers.Reshape((2,))(x))))
+
+
 @pytest.mark.parametrize(
     ("build", "layer"),
-    [(nested, "inner"), (shared, "shared"), (crossed, "crossing"), (answered_in_words, "answer")],
+    [
+        (after_another_layer, "inner"),
+        (called_with_an_input_and_with_another_layer, "shared"),
+        (crossed, "crossing"),
+        (answered_in_words, "answer"),
+    ],
 )
 def test_other_lookups_are_named(build: Callable[[], Any], layer: str, tmp_path: Path) -> None:
     """Without a name, the error was one of NumPy about the data type 'string'."""

@@ -24,8 +24,8 @@ class Context:
             the file does not contain it.
         notes: sentences for the user about what was migrated.
         stateful: names of the layers that kept their state from one batch to the next.
-        removed: by the name of an input, the input layer that it replaces and the preprocessing
-            layers that were removed after that.
+        removed: by the name of an input, the :class:`.lookup_removal.Chain` of layers that were
+            removed in its place.
     """
 
     major: int
@@ -37,7 +37,7 @@ class Context:
     backend: str | None = None
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)
-    removed: dict[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    removed: dict[str, Any] = field(default_factory=dict)
 
     @property
     def era(self) -> int:

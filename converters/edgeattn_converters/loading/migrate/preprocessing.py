@@ -1,4 +1,4 @@
-"""Removal of preprocessing layers that no edge runtime supports.
+"""Preprocessing layers that no edge runtime supports, and the inputs in their place.
 
 They look up words in tables, ahead of the trained layers. Their output becomes the input of the
 model, and a note describes what the device has to compute. Rescaling, Normalization and
@@ -10,82 +10,10 @@ from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.migrate.context import keras_layer
 
 # In the note about a layer that was removed.
 REMOVED_NOTE = "which no edge runtime supports; the device must"
 _NewInput = tuple[list[Any], str, str]  # shape, dtype, what the device has to do
-
-
-def remove_preprocessing(config: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Return a migrated model config without preprocessing layers directly after its inputs.
-
-    Args:
-        config: config of the model, as Keras 3 stores it.
-        notes: gets a sentence for every layer that is removed.
-    """
-    inner = config.get("config")
-    if not isinstance(inner, dict) or "layers" not in inner:
-        return config
-    if "input_layers" in inner:
-        return {**config, "config": _from_functional(inner, notes)}
-    return {**config, "config": {**inner, "layers": _from_sequential(inner["layers"], notes)}}
-
-
-def _from_sequential(layers: list[Any], notes: list[str]) -> list[Any]:
-    while len(layers) > 1 and _is_input(layers[0]) and layers[1]["class_name"] in REMOVED:
-        layers = [_as_input(layers[1], layers[0], notes), *layers[2:]]
-    return layers
-
-
-def _from_functional(inner: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    layers = {layer["name"]: layer for layer in inner["layers"]}
-    replacements: dict[str, list[str]] = {}  # name of an input -> names of inputs in its place
-    for name, layer in list(layers.items()):
-        sources = source_names(layer)
-        if layer["class_name"] not in REMOVED or len(sources) != 1:
-            continue
-        source = layers[sources[0]]
-        if _is_input(source):
-            new_input = _as_input(layer, source, notes)
-            layers[name] = {**new_input, "name": name, "inbound_nodes": []}
-            replacements.setdefault(sources[0], []).append(name)
-    if not replacements:
-        return dict(inner)
-    used = {source for layer in layers.values() for source in source_names(layer)}
-    unused = {name for name in replacements if name not in used}
-
-    def inputs_of(name: str) -> list[str]:
-        others = [item for new in replacements.get(name, ()) for item in inputs_of(new)]
-        return others if name in unused else [name, *others]
-
-    return {
-        **inner,
-        "layers": [layer for name, layer in layers.items() if name not in unused],
-        "input_layers": _replaced(inner["input_layers"], inputs_of),
-    }
-
-
-def _replaced(endpoints: Any, inputs_of: Callable[[str], list[str]]) -> Any:
-    """``input_layers`` with the inputs that are in the place of each one."""
-    if isinstance(endpoints, Mapping):
-        result: dict[str, Any] = {}
-        for key, item in endpoints.items():
-            names = inputs_of(item[0])
-            result |= {key if len(names) == 1 else name: [name, *item[1:]] for name in names}
-        return result
-    if len(endpoints) == 3 and isinstance(endpoints[0], str):
-        inputs = [[name, *endpoints[1:]] for name in inputs_of(endpoints[0])]
-        return inputs[0] if len(inputs) == 1 else inputs
-    parts: list[Any] = []
-    for item in endpoints:
-        new = _replaced(item, inputs_of)
-        parts += new if isinstance(new, list) and isinstance(new[0], list) else [new]
-    return parts
-
-
-def _is_input(layer: Config) -> bool:
-    return layer.get("class_name") == "InputLayer"
 
 
 def source_names(layer: Config) -> list[str]:
@@ -101,15 +29,6 @@ def source_names(layer: Config) -> list[str]:
         elif isinstance(value, list | tuple):
             pending.extend(value)
     return sources
-
-
-def _as_input(layer: Config, source: Config, notes: list[str]) -> dict[str, Any]:
-    """Return the input layer that replaces a preprocessing layer."""
-    class_name, config = str(layer["class_name"]), layer["config"]
-    shape, dtype, task = REMOVED[class_name](config, source["config"]["batch_shape"])
-    name = config["name"]
-    notes.append(f"{name}: removed {class_name}, {REMOVED_NOTE} {task}.")
-    return keras_layer("InputLayer", {"batch_shape": shape, "dtype": dtype, "name": name})
 
 
 def _encoded(config: Config, shape: Any) -> list[Any]:
@@ -173,8 +92,8 @@ def require_removed(model: Any) -> None:
             continue
         raise UnsupportedModelError(
             f"Layer {layer.name!r} is a {type(layer).__name__}, which no edge runtime supports, "
-            "and is not directly behind an input: in a nested model, called more than once, with "
-            "several inputs or at an output.",
+            "and is not directly behind an input: after other layers, with several inputs or at an "
+            "output.",
             hint="Call such layers on an Input each, or save the model without them: "
             "keras.Model(first_layer.output, model.output). The program on the device then looks "
             "up the values.",

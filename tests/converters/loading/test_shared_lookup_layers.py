@@ -1,0 +1,188 @@
+"""Layers that look up values and are shared, or in nested models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from lookup_models import WORDS, number, text, two_lookups, words
+
+from edgeattn.errors import SampleError
+from edgeattn.tensors import TensorSpec
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.options import ConversionOptions, ModelSource
+from edgeattn_converters.original_layers import OriginalLayers
+from edgeattn_converters.tracing.keras_call import pack
+from edgeattn_converters.worker import tasks
+
+
+def siamese() -> Any:
+    """One layer for both texts, as for pairs of questions."""
+    left, right = text("left"), text("right")
+    cut = layers.TextVectorization(vocabulary=WORDS, output_sequence_length=2, name="cut")
+    shared = layers.Embedding(5, 3)
+    hidden = layers.Flatten()(shared(cut(left))) - layers.Flatten()(shared(cut(right)))
+    return keras.Model([left, right], layers.Dense(2)(hidden))
+
+
+def one_input_twice() -> Any:
+    x = text("left")
+    lookup, tables = words("lookup"), [layers.Embedding(4, 2), layers.Embedding(4, 2)]
+    return keras.Model(x, layers.Flatten()(layers.Add()([table(lookup(x)) for table in tables])))
+
+
+def siamese_model() -> Any:
+    x = text()
+    hidden = layers.Flatten()(layers.Embedding(4, 3)(words("lookup")(x)))
+    encoder = keras.Model(x, hidden, name="encoder")
+    left, right = text("left"), text("right")
+    return keras.Model([left, right], layers.Dot(1)([encoder(left), encoder(right)]))
+
+
+def preprocessing_model() -> Any:
+    """One model prepares columns by name, and another one learns."""
+    columns = {"code": number(), "left": text("left"), "length": keras.Input((2,), name="length")}
+    chain = layers.CategoryEncoding(6)(
+        layers.Hashing(6, name="hashed")(words("known")(columns["left"]))
+    )
+    encoded = layers.IntegerLookup(vocabulary=[5, 7], output_mode="one_hot", name="lookup")
+    parts = [chain, encoded(columns["code"]), layers.Rescaling(0.5)(columns["length"])]
+    prepare = keras.Model(columns, layers.Concatenate()(parts), name="prepare")
+    body = keras.Sequential([layers.Dense(3, activation="relu"), layers.Dense(2)])
+    inputs = {"code": number(), "left": text("left"), "length": keras.Input((2,), name="length")}
+    return keras.Model(inputs, body(prepare(inputs)))
+
+
+def other_order() -> Any:
+    """The inner model takes its inputs in another order, and both have one of the same name."""
+    x, y = text("left"), keras.Input((2,), name="length")
+    inner = keras.Model([x, y], [words("left_1", output_mode="count")(x), layers.Rescaling(3.0)(y)])
+    length, left = keras.Input((2,), name="length"), text("left")
+    return keras.Model([length, left], layers.Concatenate()(inner([left, length])))
+
+
+def model_in_model_in_model() -> Any:
+    x, y, z = text("x"), text("y"), text("left")
+    inner = keras.Model(x, words("lookup", output_mode="one_hot")(x), name="inner")
+    middle = keras.Model(y, layers.Dense(3)(inner(y)), name="middle")
+    return keras.Model(z, layers.Dense(2)(middle(z)))
+
+
+def two_models_with_equal_names() -> Any:
+    parts, inputs = [], [text("left"), text("right")]
+    for k, (vocabulary, x) in enumerate(zip((WORDS, WORDS[::-1]), inputs, strict=True)):
+        y = text("y")
+        lookup = layers.StringLookup(vocabulary=vocabulary, output_mode="one_hot", name="lookup")
+        parts.append(keras.Model(y, lookup(y), name=f"model_{k}")(x))
+    return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(parts)))
+
+
+def sequential_of_lookups() -> Any:
+    prepare = keras.Sequential([text("x"), words("known"), layers.Hashing(5, name="hashed")])
+    return keras.Sequential([text("left"), prepare, layers.Embedding(5, 2), layers.Flatten()])
+
+
+def sequential_in_a_graph() -> Any:
+    prepare = keras.Sequential([text("x"), words("known", output_mode="one_hot")], name="prepare")
+    left, right = text("left"), text("right")
+    return keras.Model([left, right], layers.Dense(2)(prepare(left) + prepare(right)))
+
+
+def sequential_in_a_sequential() -> Any:
+    inner = keras.Sequential([text("x"), words("known", output_mode="count"), layers.Dense(3)])
+    return keras.Sequential([text("left"), inner, layers.Softmax()])
+
+
+COLUMNS = {
+    "left": np.array([["dog"], ["bird"], ["mat"]]),
+    "right": np.array([["cat"], ["dog"], ["cow"]]),
+    "code": np.array([[5], [8], [7]]),
+    "length": np.float32([[1, 2], [3, 4], [5, 6]]),
+}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize(
+    ("build", "sources"),
+    [
+        (siamese, {"cut_left": "left", "cut_right": "right"}),
+        (one_input_twice, {"lookup": "left"}),
+        (siamese_model, {"lookup_left": "left", "lookup_right": "right"}),
+        (preprocessing_model, {"lookup": "code", "hashed": "left", "length": "length"}),
+        (other_order, {"left_1": "left", "length": "length"}),
+        (model_in_model_in_model, {"lookup": "left"}),
+        (two_models_with_equal_names, {"lookup": "left", "lookup_1": "right"}),
+        (sequential_of_lookups, {"hashed": "left"}),
+        (sequential_in_a_graph, {"known_left": "left", "known_right": "right"}),
+        (sequential_in_a_sequential, {"known": "left"}),
+    ],
+)
+def test_lookups_that_are_shared_or_in_nested_models(
+    build: Callable[[], Any], sources: dict[str, str], suffix: str, tmp_path: Path
+) -> None:
+    """Each input that such a layer is called with becomes an input of the converted model."""
+    model, path = build(), tmp_path / f"model{suffix}"
+    model.save(path)
+    loaded = load_model(audit_file(path))
+    assert {tensor.name for tensor in loaded.model.inputs} == set(sources)
+    originals = OriginalLayers(loaded)
+    feeds = {}
+    for tensor in loaded.model.inputs:
+        spec, source = (
+            TensorSpec(tensor.name, tuple(tensor.shape), tensor.dtype),
+            sources[tensor.name],
+        )
+        rows = [
+            originals.apply(spec, row.tolist()) if spec.name in loaded.preprocessing else row[None]
+            for row in COLUMNS[source]
+        ]
+        feeds[spec.name] = tf.constant(np.concatenate(rows))
+    raw = [tf.constant(COLUMNS[tensor.name]) for tensor in model.inputs]
+    expected = model(pack(model, tuple(raw)))
+    ordered = tuple(feeds[tensor.name] for tensor in loaded.model.inputs)
+    actual = loaded.model(pack(loaded.model, ordered))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def differently_named_columns() -> Any:
+    """A dictionary of inputs under other keys than their names."""
+    code, left = number(), text("left")
+    parts = [layers.Hashing(4, output_mode="one_hot", name="hashed")(code), words("one")(left)]
+    outputs = layers.Dense(2)(layers.Concatenate()([parts[0], layers.Rescaling(0.1)(parts[1])]))
+    return keras.Model({"zip": code, "kind": left}, {"b": outputs, "a": outputs[:, :1]})
+
+
+@pytest.mark.parametrize(
+    "build", [differently_named_columns, preprocessing_model, two_models_with_equal_names]
+)
+def test_raw_samples_pass_through_the_whole_stored_model(
+    build: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Inputs in dictionaries were an internal error."""
+    model, path = build(), tmp_path / "model.keras"
+    model.save(path)
+    names = {tensor.name for tensor in model.inputs}
+    np.savez(tmp_path / "raw.npz", **{k: v for k, v in COLUMNS.items() if k in names})
+    source = ModelSource(path, samples=tmp_path / "raw.npz").to_json()
+    options, target = ConversionOptions().to_json(), str(tmp_path / "renamed.npz")
+    assert tasks.rename_samples(source, options, target) == "raw_samples"
+    source |= {"samples": None, "raw_samples": target}
+    tasks.prepare_raw_samples(source, options, str(tmp_path / "x.npz"), str(tmp_path / "y.npz"))
+    with np.load(tmp_path / "x.npz") as prepared:
+        assert all(len(prepared[name]) == 3 for name in prepared)
+
+
+def test_one_stored_input_has_one_raw_value(tmp_path: Path) -> None:
+    two_lookups().save(tmp_path / "model.keras")
+    (tmp_path / "raw.jsonl").write_text('{"known": "dog", "hashed": "cat"}\n')
+    source = ModelSource(tmp_path / "model.keras", raw_samples=tmp_path / "raw.jsonl").to_json()
+    options, target = ConversionOptions().to_json(), str(tmp_path / "target.npz")
+    with pytest.raises(SampleError, match="Sample 1 has several values of word"):
+        tasks.prepare_raw_samples(source, options, target, target)
