@@ -11,6 +11,7 @@ import numpy as np
 import onnx as onnx_package
 import pytest
 import tensorflow as tf
+from long_parameters import only
 from tensorflow.core.framework.graph_pb2 import GraphDef
 
 from edgeattn.runners import open_runner
@@ -206,7 +207,7 @@ LOOPS: dict[str, dict[str, Callable[[Any], Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LOOPS)
+@pytest.mark.parametrize("kind", only(LOOPS, "rnn", "scan", "loops"))
 def test_loops_of_a_layer(kind: str, tmp_path: Path) -> None:
     class Loops(keras.layers.Layer):
         def call(self, x: Any) -> Any:

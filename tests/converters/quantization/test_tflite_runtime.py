@@ -65,7 +65,7 @@ def test_a_fused_lstm(
 
 
 @pytest.mark.parametrize("integer_io", [False, pytest.param(True, marks=pytest.mark.long)])
-@pytest.mark.parametrize("scheme", only(SCHEMES, "dynamic_int8", "int8"))
+@pytest.mark.parametrize("scheme", only(SCHEMES, "int8"))
 def test_outputs_match_those_of_litert(
     conversions: Conversions, scheme: str, integer_io: bool, python: Path, tmp_path: Path
 ) -> None:
