@@ -101,7 +101,9 @@ def convert(
     with new_bundle(target, force=force) as folder, tempfile.TemporaryDirectory() as workspace:
         with ConversionWorker() as worker:
             worker.check(source, options, calibration=quantization.calibration)
-            source, notes = with_renamed_samples(worker, source, options, Path(workspace))
+            source, quantization, notes = with_renamed_samples(
+                worker, source, options, quantization, Path(workspace)
+            )
             # Files of the user whose inputs are prepared already. Beside --raw-samples, --samples
             # is what their preparation is compared with.
             samples = source.samples if source.raw_samples is None else None

@@ -102,6 +102,19 @@ def test_samples_under_the_names_of_the_stored_inputs(edgeattn, tmp_path):
         expected = model([tf.constant(raw[name].tolist()) for name in names])
         np.testing.assert_allclose(reference["output/score"][:3], expected, atol=1e-5)
 
+    # Calibration samples with these names, too; the rows differ from those of --samples.
+    count, numbers = 120, np.random.default_rng(8)
+    rows = {name: raw[name][numbers.integers(0, 3, count)] for name in names}
+    rows["words"] = np.array(
+        [[" ".join(numbers.choice(["the", "cat", "dog"], 4))] for _ in range(count)]
+    )
+    np.savez(tmp_path / "calibration.npz", **{f"raw_{name}": rows[name] for name in names})
+    calibrated = edgeattn(
+        *convert, "--scheme", "int8", "--calibration", "calibration.npz", "--force", "--json"
+    )
+    assert calibrated.code == 0, calibrated.err
+    assert "calibration.npz has raw values" in " ".join(calibrated.document["notes"])
+
     mixed = {"words": np.zeros((3, 5), int), **{f"raw_{name}": raw[name] for name in names[1:]}}
     np.savez(tmp_path / "samples.npz", **mixed)
     result = edgeattn(*convert, "--force", "--json")

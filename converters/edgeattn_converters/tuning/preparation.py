@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,14 +63,17 @@ def prepare_search(
     *,
     data: str | None,
     workspace: Path,
+    notes: Sequence[str] = (),
 ) -> CandidateEvaluator:
     """Load the model, and write its reference and its front end to ``folder``.
 
     ``data`` is the file of the task's samples if they are prepared already. Prepared forms of raw
-    files are written to ``workspace``.
+    files are written to ``workspace``. ``notes`` become notes of the model.
     """
     options = ConversionOptions()
-    source, notes = with_renamed_samples(worker, source, options, workspace)
+    source, quantization, more = with_renamed_samples(
+        worker, source, options, quantization, workspace
+    )
     samples = source.samples if source.raw_samples is None else None
     # As in a conversion, a note names the files that do not pass through the front end.
     files = [str(file) for file in (samples, quantization.calibration, data) if file is not None]
@@ -80,7 +83,7 @@ def prepare_search(
     calibration = quantization.to_json()["calibration"]
     calibration = None if calibration is None else str(calibration)
     model, reference = worker.prepare(source, options, folder, calibration, raw=raw)
-    model["notes"] += notes
+    model["notes"] += [*notes, *more]
     front_end = worker.call(
         "write_front_end",
         {
@@ -111,8 +114,8 @@ def prepared_data(
             "--raw-data has no effect: the model has no preprocessing layers.",
             hint="Pass --preprocess FILE.toml too, or pass the inputs with --data.",
         )
-    target = workspace / "data" / f"{data.stem}.npz"
-    target.parent.mkdir()
+    target = workspace / "data" / "prepared" / f"{data.stem}.npz"
+    target.parent.mkdir(parents=True)
     write_prepared(data, front_end, artifact.inputs, target)
     return target
 

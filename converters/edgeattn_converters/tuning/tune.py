@@ -52,6 +52,7 @@ from edgeattn_converters.tuning.search import (
 from edgeattn_converters.tuning.spread import absolute_source, evaluate_on_dask
 from edgeattn_converters.tuning.tuning_options import TuningOptions
 from edgeattn_converters.worker.client import ConversionWorker
+from edgeattn_converters.worker.raw_files import RenamedFile, renamed_file
 
 if TYPE_CHECKING:
     from edgeattn_converters.tuning.device_pool import CheckedPool
@@ -94,15 +95,26 @@ def tune(
         worker.check(
             source, ConversionOptions(), calibration=quantization.calibration, data=prepared
         )
+        renamed = RenamedFile(Path(data), is_raw=options.raw_data)
+        if not options.raw_data:
+            renamed = renamed_file(
+                worker, source, ConversionOptions(), Path(data), workspace / "data", labels=True
+            )
         evaluator = prepare_search(
-            worker, source, quantization, folder, data=prepared, workspace=workspace
+            worker,
+            source,
+            quantization,
+            folder,
+            data=None if renamed.is_raw else str(data),
+            workspace=workspace,
+            notes=renamed.notes,
         )
         store = ResultStore(folder, search_inputs(source, data, options, evaluator.manifest))
         layers = worker.call("describe_layers", evaluator.request, activity="listing the layers")
         space = _space(layers, options)
         first = _first_file(evaluator, space, store)
-        samples = Path(data)
-        if options.raw_data:
+        samples = renamed.path
+        if renamed.is_raw:
             samples = prepared_data(evaluator, first[1], samples, workspace)
         scores = load_task(evaluator, first[1], samples, options.max_drop)
 

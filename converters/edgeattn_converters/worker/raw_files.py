@@ -1,41 +1,95 @@
 """Files of raw samples, prepared for the conversion by the worker."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.worker.client import ConversionWorker
 
 
+@dataclass(frozen=True)
+class RenamedFile:
+    """A file of samples by the inputs of the converted model, and whether its values are raw."""
+
+    path: Path
+    is_raw: bool = False
+    notes: tuple[str, ...] = ()
+
+
 def with_renamed_samples(
-    worker: ConversionWorker, source: ModelSource, options: ConversionOptions, workspace: Path
-) -> tuple[ModelSource, list[str]]:
-    """``source`` with samples by the inputs of the converted model, and notes for the user.
+    worker: ConversionWorker,
+    source: ModelSource,
+    options: ConversionOptions,
+    quantization: QuantizationOptions,
+    workspace: Path,
+) -> tuple[ModelSource, QuantizationOptions, list[str]]:
+    """``source`` and ``quantization`` with samples by the inputs of the converted model, and notes.
+
+    Raw samples become those of ``--raw-samples`` and ``--raw-calibration``; see
+    :func:`renamed_file`.
+    """
+    notes: list[str] = []
+    # Beside --raw-samples, --samples is what their preparation is compared with.
+    if source.samples is not None and source.raw_samples is None:
+        file = renamed_file(worker, source, options, Path(source.samples), workspace / "samples")
+        notes += file.notes
+        if file.is_raw:
+            source = replace(source, samples=None, raw_samples=file.path)
+        else:
+            source = replace(source, samples=file.path)
+    if quantization.calibration is not None:
+        path = Path(quantization.calibration)
+        file = renamed_file(worker, source, options, path, workspace / "calibration")
+        notes += file.notes
+        if file.is_raw:
+            quantization = replace(quantization, calibration=None, raw_calibration=file.path)
+        else:
+            quantization = replace(quantization, calibration=file.path)
+    return source, quantization, notes
+
+
+def renamed_file(
+    worker: ConversionWorker,
+    source: ModelSource,
+    options: ConversionOptions,
+    path: Path,
+    folder: Path,
+    *,
+    labels: bool = False,
+) -> RenamedFile:
+    """The samples in ``path`` by the inputs of the converted model, in a file in ``folder``.
 
     Samples may have the names of the inputs of the stored model if layers after these are removed.
-    Raw values become the raw samples. The new file is written to ``workspace``. With
-    ``--preprocess``, it is not certain which steps such values passed; then nothing is renamed.
+    ``path`` itself if it has others. With ``--preprocess``, it is not certain which steps such
+    values passed; then nothing is renamed. ``labels`` are left out of raw samples by default.
     """
-    path = None if source.samples is None else Path(source.samples)
-    others = (source.raw_samples, source.preprocess)
-    if path is None or path.suffix.lower() != ".npz" or any(item is not None for item in others):
-        return source, []
-    target = str(_file(workspace, "renamed", str(path)))
-    field = worker.call(
+    if path.suffix.lower() != ".npz" or source.preprocess is not None:
+        return RenamedFile(path)
+    folder = folder / "renamed"
+    folder.mkdir(parents=True)
+    target = folder / path.name
+    kind = worker.call(
         "rename_samples",
-        {"source": source.to_json(), "options": options.to_json(), "target": target},
+        {
+            "source": source.to_json(),
+            "options": options.to_json(),
+            "path": str(path),
+            "target": str(target),
+            "labels": labels,
+        },
         activity="reading the names of the samples",
     )
-    if field is None:
-        return source, []
-    if field == "samples":
-        return replace(source, samples=target), [
-            f"{path.name}: integers of text inputs are indices of the removed layers"
-        ]
-    return replace(source, samples=None, raw_samples=target), [
+    if kind is None:
+        return RenamedFile(path)
+    if kind == "prepared":
+        note = f"{path.name}: integers of text inputs are indices of the removed layers"
+        return RenamedFile(target, notes=(note,))
+    note = (
         f"{path.name} has raw values under the names of the model's own inputs: used as with "
-        "--raw-samples, where labels have no effect"
-    ]
+        f"--raw-{'data' if labels else folder.parent.name}"
+    )
+    note += "" if labels else ", where labels have no effect"
+    return RenamedFile(target, is_raw=True, notes=(note,))
 
 
 def with_prepared_files(
@@ -74,6 +128,6 @@ def with_prepared_files(
 
 
 def _file(workspace: Path, folder: str, name: str) -> Path:
-    path = workspace / folder / f"{Path(name).stem}.npz"
-    path.parent.mkdir()
+    path = workspace / folder / "prepared" / f"{Path(name).stem}.npz"
+    path.parent.mkdir(parents=True)
     return path

@@ -209,34 +209,37 @@ def _no_preprocessing(option: str, other: str) -> UsageError:
     )
 
 
-def rename_samples(source: Json, options: Json, target: str) -> str | None:
+def rename_samples(
+    source: Json, options: Json, path: str, target: str, *, labels: bool = False
+) -> str | None:
     """Write samples under the names of the inputs of the stored model to ``target``, renamed.
 
-    Returns the field of :class:`ModelSource` for the new file, or None if there is none because the
-    names are those of the converted model, or others.
+    Labels of raw samples are left out unless ``labels`` are used. Returns ``"raw"`` or
+    ``"prepared"``, or None if nothing is written because the names are those of the converted
+    model, or others.
     """
-    parsed = ModelSource(**source)
-    path = Path(str(parsed.samples))
+    parsed, file = ModelSource(**source), Path(path)
     files = {
-        name: npy_array(path, member)
-        for name, member in npz_members(path).items()
+        name: npy_array(file, member)
+        for name, member in npz_members(file).items()
         if name not in parsed.ignore
     }
-    if any(file.dtype.kind in "US" for file in files.values()):
+    if parsed.samples == path and any(item.dtype.kind in "US" for item in files.values()):
         # The shape of text does not determine the number of time steps.
         source = replace(parsed, samples=None, raw_samples=target).to_json()
     opened = open_model(source, options)
     if not opened.loaded.preprocessing:
         return None
     specs = sample_inputs(opened.interface.inputs)
-    arrays = {name: array for name, array in read_npz(path).items() if name in files}
+    arrays = {name: array for name, array in read_npz(file).items() if name in files}
     renamed = original_layers.by_loaded_inputs(opened.loaded, specs, arrays)
     if renamed is None:
         return None
-    labels = {spec.name for spec in opened.interface.outputs} if renamed.is_raw else set()
-    with Path(target).open("wb") as file:
-        write_npz(file, {k: array for k, array in renamed.arrays.items() if k not in labels})
-    return "raw_samples" if renamed.is_raw else "samples"
+    outputs = {spec.name for spec in opened.interface.outputs}
+    unused = outputs if renamed.is_raw and not labels else set()
+    with Path(target).open("wb") as output:
+        write_npz(output, {k: array for k, array in renamed.arrays.items() if k not in unused})
+    return "raw" if renamed.is_raw else "prepared"
 
 
 def prepare_raw_samples(source: Json, options: Json, inputs: str, raw: str) -> None:

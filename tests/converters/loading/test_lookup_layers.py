@@ -234,26 +234,26 @@ def texts_of_any_length() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("build", "values", "field"),
+    ("build", "values", "kind"),
     [
-        (in_words, INTEGERS, "samples"),
-        (in_numbers, INTEGERS, "raw_samples"),
+        (in_words, INTEGERS, "prepared"),
+        (in_numbers, INTEGERS, "raw"),
         # The shape of the text is not a length in words.
         (texts_of_any_length, TEXT, None),
     ],
 )
 def test_renamed_samples(
-    build: Callable[[], Any], values: np.ndarray, field: str | None, tmp_path: Path
+    build: Callable[[], Any], values: np.ndarray, kind: str | None, tmp_path: Path
 ) -> None:
     build().save(tmp_path / "model.keras")
     np.savez(tmp_path / "samples.npz", raw=values)
     source = ModelSource(tmp_path / "model.keras", samples=tmp_path / "samples.npz").to_json()
     options, target = ConversionOptions().to_json(), tmp_path / "renamed.npz"
-    if field is None:
+    if kind is None:
         with pytest.raises(UsageError, match="time"):
-            tasks.rename_samples(source, options, str(target))
-        source["time_steps"], field = 4, "raw_samples"
-    assert tasks.rename_samples(source, options, str(target)) == field
+            tasks.rename_samples(source, options, source["samples"], str(target))
+        source["time_steps"], kind = 4, "raw"
+    assert tasks.rename_samples(source, options, source["samples"], str(target)) == kind
     with np.load(target) as renamed:
         assert set(renamed) == {"cut"}
         np.testing.assert_array_equal(renamed["cut"], values)

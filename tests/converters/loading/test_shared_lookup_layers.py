@@ -172,7 +172,7 @@ def test_raw_samples_pass_through_the_whole_stored_model(
     np.savez(tmp_path / "raw.npz", **{k: v for k, v in COLUMNS.items() if k in names})
     source = ModelSource(path, samples=tmp_path / "raw.npz").to_json()
     options, target = ConversionOptions().to_json(), str(tmp_path / "renamed.npz")
-    assert tasks.rename_samples(source, options, target) == "raw_samples"
+    assert tasks.rename_samples(source, options, source["samples"], target) == "raw"
     source |= {"samples": None, "raw_samples": target}
     tasks.prepare_raw_samples(source, options, str(tmp_path / "x.npz"), str(tmp_path / "y.npz"))
     with np.load(tmp_path / "x.npz") as prepared:

@@ -165,3 +165,34 @@ def test_datasets_that_are_refused(edgeattn, tmp_path, keras):
         (("--raw-data", "unknown.jsonl", *DESCRIBED), "'hot' is no label of the front end"),
     ):
         refused(edgeattn, tmp_path, arguments, message)
+
+
+def test_names_of_the_stored_inputs(edgeattn, tmp_path, keras):
+    """Data and calibration under the names ahead of the removed layer were refused."""
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(4)
+    lookup = keras.layers.StringLookup(vocabulary=WORDS, output_mode="multi_hot", name="lookup")
+    inputs = keras.Input((3,), dtype="string", name="words")
+    x = keras.layers.Dense(64, activation="relu")(lookup(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3, name="score")(x))
+    model.save(tmp_path / "model.keras")
+    words = np.random.default_rng(3).choice([*WORDS, "fog"], (400, 3))
+    labels = np.asarray(model(tf.constant(words.tolist()))).argmax(1)
+    np.savez(tmp_path / "data.npz", words=words[:60], y=labels[:60])
+    np.savez(tmp_path / "calibration.npz", words=words[60:], y=labels[60:])
+    files = ("--data", "data.npz", "--calibration", "calibration.npz", "--scheme", "int8")
+    result = edgeattn("tune", "model.keras", *files, *SEARCH[:2], "--format", "tflite", "--json")
+    assert result.code == 0, result.err
+    tried = {item["scheme"]: item["verdict"] for item in result.document["tried"]}
+    assert tried["int8"] == "pass"
+    bundle = Bundle.open(tmp_path / "model.tuned.edge")
+    notes = [note for note in bundle.manifest.model["notes"] if "raw values under the" in note]
+    assert [note.rsplit("--raw-", 1)[1] for note in notes] == [
+        "data",
+        "calibration, where labels have no effect",
+    ]
+    with np.load(bundle.path / "reference.npz") as reference:
+        values = np.float32(lookup(tf.constant(words[60:].tolist())))
+        rows = {row.tobytes() for row in values}
+        assert {row.tobytes() for row in reference["input/lookup"][:10]} <= rows
