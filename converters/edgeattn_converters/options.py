@@ -83,7 +83,8 @@ class ModelSource:
     def check_files(self) -> None:
         """Raises :class:`UsageError` if a file is missing, or if the model is a bundle."""
         path = Path(self.path)
-        if not path.exists():
+        # The prefix of a TensorFlow checkpoint is no file; the audit names what it is.
+        if not path.exists() and not Path(f"{path}.index").is_file():
             raise UsageError(f"No such file: {path}", hint="Pass a Keras .h5 or .keras file.")
         if (path / MANIFEST).is_file():
             raise UsageError(

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError, first_line
+from edgeattn_converters.loading import subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import check_size, load_module
@@ -94,11 +96,12 @@ def built_in_config(model: Any) -> Config | None:
     return hdf5.parse_config(text, FileLimits("--architecture"))
 
 
-def function_model(architecture: str) -> Any:
+def function_model(architecture: str, samples: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """Return the model that a function of the user builds.
 
     Args:
         architecture: ``FILE.py:FUNCTION``.
+        samples: inputs of the model, whose shapes a subclassed model may need, by name.
 
     Raises:
         UsageError: the function does not exist, fails or returns no built model.
@@ -122,9 +125,17 @@ def function_model(architecture: str) -> Any:
             f"--architecture: {name}() failed with {type(error).__name__}: {error}",
             hint=f"Make {name}() callable without arguments; it must return the model.",
         ) from error
+    if hasattr(model, "load_weights"):
+        subclassed.create_weights(model, samples)
     if not hasattr(model, "load_weights") or not getattr(model, "weights", None):
+        hint = "Give the model an Input layer, so that its weights exist."
+        if subclassed.is_subclassed(model):
+            hint = (
+                "Call the model before the function returns it: model(keras.ops.zeros((1, ...))) "
+                f"with the shape of its inputs. {subclassed.NO_SHAPE}"
+            )
         raise UsageError(
             f"--architecture: {name}() returned {type(model).__name__}, not a built Keras model.",
-            hint="Give the model an Input layer, so that its weights exist.",
+            hint=hint,
         )
     return model

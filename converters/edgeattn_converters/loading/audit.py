@@ -3,7 +3,6 @@
 In this order: size, SHA-256, kind by content, structure, configuration.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,16 +12,11 @@ from typing import Any
 from edgeattn import first_bytes
 from edgeattn.bundle.model_digest import digest, model_files
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
-from edgeattn_converters.loading.formats import hdf5, keras_archive, saved_model
+from edgeattn_converters.loading.formats import hdf5, keras_archive, other_files, saved_model
 from edgeattn_converters.loading.safety import config_screening, size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
-_SAVE_AGAIN = "Save the whole trained model in Keras: model.save('model.keras')"
 _BLOCK = 1 << 20
-_PICKLE_MAGIC = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-# The first object in a file of torch.save before PyTorch 1.6, a number.
-_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-_CHECKPOINT = re.compile(r"\.index$|\.data-\d{5}-of-\d{5}$")
 # File in a folder: what the folder is.
 _FOLDERS = {"saved_model.pb": "saved-model", "manifest.json": "bundle"}
 _Inspected = tuple[str | None, str | None, Mapping[str, Any]]  # Keras version, backend, config
@@ -56,11 +50,13 @@ def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
     memory.
     """
     if not path.exists():
-        raise UsageError(f"No such file: {path}.", hint="Pass the path of a .h5 or .keras file.")
+        raise other_files.error_of_missing_file(path) or UsageError(
+            f"No such file: {path}.", hint="Pass the path of a .h5 or .keras file."
+        )
     _check_type(path)
     size = sum(_size(file) for file in model_files(path))
     if path.is_file() and size == 0:
-        raise UnsupportedModelError(f"{path.name} is empty.", hint=_SAVE_AGAIN)
+        raise UnsupportedModelError(f"{path.name} is empty.", hint=other_files.SAVE_AGAIN)
     if size > size_limits.MAX_FILE_BYTES and trust is None:
         raise UnsafeModelError(
             f"Refused {path.name}: it has {size} bytes, more than {size_limits.MAX_FILE_BYTES}.",
@@ -118,13 +114,7 @@ def _check_type(path: Path) -> None:
         return
     if not path.is_dir():
         raise UsageError(f"{path} is not a regular file.", hint="Pass a .h5 or .keras file.")
-    prefix = next((file.stem for file in sorted(path.glob("*.index"))), None)
-    if prefix is not None:
-        raise _checkpoint(path, f"{path.name}/{prefix}")
-    raise UnsupportedModelError(
-        f"The folder {path} contains no model: it has neither saved_model.pb nor manifest.json.",
-        hint=_SAVE_AGAIN,
-    )
+    raise other_files.error_of_folder(path)
 
 
 def _kind(path: Path) -> str:
@@ -139,57 +129,15 @@ def _kind(path: Path) -> str:
         return "keras-zip"
     if first_bytes.is_tflite(head):
         return "tflite"
-    if path.name == "saved_model.pb":
-        raise UnsupportedModelError(
-            f"{path.name} is one file of a SavedModel.", hint=f"Pass its folder: {path.parent}"
-        )
-    if head.startswith(_TORCH_MAGIC):
-        raise keras_archive.pytorch_file(path)
-    if _looks_like_onnx(head):
+    if not other_files.is_of_saved_model(path) and _looks_like_onnx(head):
         return "onnx"
-    if head.startswith(_PICKLE_MAGIC):
-        raise UnsafeModelError(
-            f"Refused {path.name}: it is a Python pickle, which runs code when it is opened.",
-            hint=_SAVE_AGAIN,
-        )
-    if _CHECKPOINT.search(path.name):
-        raise _checkpoint(path, path.name.partition(".index")[0].partition(".data-")[0])
-    content, hint = _identify(head)
-    raise UnsupportedModelError(
-        f"{path.name} is not a Keras model (HDF5 or zip): it is {content}.", hint=hint
-    )
-
-
-def _checkpoint(path: Path, prefix: str) -> UnsupportedModelError:
-    """Return the error for a file or folder of a checkpoint, which contains weights only."""
-    return UnsupportedModelError(
-        f"{path.name} is a TensorFlow checkpoint, which contains weights only.",
-        hint="In the program that builds the model, load it and save the model: "
-        f"model.load_weights({prefix!r}); model.save('model.keras')",
-    )
-
-
-def _identify(head: bytes) -> tuple[str, str]:
-    """Return what a file that is not a model contains, and the hint for it."""
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer", "Download the file that it points to: git lfs pull"
-    if head.lstrip()[:1] == b"<":
-        return "a web page", "Download the model again, from the link to the file itself."
-    if head.lstrip()[:1] == b"{" and b"class_name" in head:
-        return "an architecture without weights", _SAVE_AGAIN
-    return "text" if _is_text(head) else "a file of an unknown format", _SAVE_AGAIN
-
-
-def _is_text(head: bytes) -> bool:
-    try:
-        return head[:4096].decode("utf-8").isprintable() or b"\0" not in head[:4096]
-    except UnicodeDecodeError:
-        return False
+    raise other_files.error_of_file(path, head)
 
 
 def _looks_like_onnx(head: bytes) -> bool:
     """Return whether the bytes start with ir_version, the first protobuf field of ONNX models."""
-    return len(head) > 16 and head[0] == 0x08 and head[1] < 0x40 and head[2] in (0x12, 0x3A, 0x42)
+    looks = len(head) > 16 and head[0] == 0x08 and head[1] < 0x40 and head[2] in (0x12, 0x3A, 0x42)
+    return looks and not other_files.is_core_ml(head)
 
 
 def _inspect(path: Path, kind: str, limits: FileLimits) -> _Inspected:
@@ -199,7 +147,7 @@ def _inspect(path: Path, kind: str, limits: FileLimits) -> _Inspected:
         if not archive.has_weights:
             raise UnsupportedModelError(
                 f"{path.name} contains no weights: {keras_archive.WEIGHTS} is missing.",
-                hint=_SAVE_AGAIN,
+                hint=other_files.SAVE_AGAIN,
             )
         return archive.keras_version, None, archive.config
     if kind == "keras-hdf5":
@@ -216,12 +164,14 @@ def _inspect_hdf5(path: Path, limits: FileLimits) -> _Inspected:
         config = hdf5.parse_config(contents.model_config, limits)
     config_screening.screen_training(contents.training_config)
     keras_groups = {"layers", "_layer_checkpoint_dependencies"} & set(contents.top_level)
-    if not (config or contents.layer_names or keras_groups):
+    if not (config or contents.layer_names or keras_groups or contents.by_object):
         raise UnsupportedModelError(
             f"{path.name} is an HDF5 file but not a Keras model: it contains "
             f"{', '.join(contents.top_level[:5]) or 'nothing'}.",
-            hint=_SAVE_AGAIN,
+            hint=other_files.SAVE_AGAIN,
         )
     if not (contents.arrays or config):
-        raise UnsupportedModelError(f"{path.name} contains no weights.", hint=_SAVE_AGAIN)
+        raise UnsupportedModelError(
+            f"{path.name} contains no weights.", hint=other_files.SAVE_AGAIN
+        )
     return contents.keras_version, contents.backend, config

@@ -96,9 +96,14 @@ def load_model(
     :class:`UnsafeModelError` if the file declares more weights than it stores.
     """
     if file.kind in _NOT_KERAS:
+        hint = f"List its contents: edgeattn inspect {file.path}"
+        if file.kind != "bundle":
+            hint = (
+                "Pass the Keras file that it was converted from. To compare the two: edgeattn "
+                f"validate {file.path} --model KERAS_FILE"
+            )
         raise UsageError(
-            f"{file.path.name} is {_NOT_KERAS[file.kind]}, not a Keras model.",
-            hint=f"Try: edgeattn inspect {file.path}",
+            f"{file.path.name} is {_NOT_KERAS[file.kind]}, not a Keras model.", hint=hint
         )
     check_architecture(file, architecture)
     # Layers whose names no file stores, such as those in classes of the user, have the same names
@@ -110,7 +115,8 @@ def load_model(
     if file.kind == "saved-model" and not file.config:
         loaded = _load_signature(file, time_steps, allow_free_time)
     elif architecture is not None and not architecture.endswith(".json"):
-        loaded = _load_function(file, architecture, time_steps, allow_free_time)
+        model = function_model(architecture, arrays)
+        loaded = _load_function(file, model, time_steps, allow_free_time)
     else:
         stored = read_architecture(Path(architecture)) if architecture else file.config
         if not config_inspection.is_model(stored):
@@ -156,14 +162,13 @@ def _load_signature(
 
 
 def _load_function(
-    file: ModelFile, architecture: str, time_steps: int | None, allow_free_time: bool
+    file: ModelFile, model: Any, time_steps: int | None, allow_free_time: bool
 ) -> LoadedModel:
     """Load weights into the model of a function, which computes as in the Keras that saved them.
 
     A model of Keras' own layers is migrated like a stored one. Layers of the user's classes cannot
     be rebuilt reliably from their configs, so such a model is changed in place.
     """
-    model = function_model(architecture)
     build_sublayers(model)
     with open_weights(file) as weights:
         version = config_inspection.version_numbers(file.keras_version) or weights.version()

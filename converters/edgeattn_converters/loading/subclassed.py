@@ -3,6 +3,7 @@
 Keras stores the shapes with which such a model was built; samples have shapes and dtypes.
 """
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgeattn.samples.npz import read_npz
 from edgeattn_converters.loading.config_inspection import Config
 
 _DTYPES = ("float32", "int32")
-_NO_SHAPE = "Pass samples, which have the shapes of the inputs: --samples FILE.npz"
+NO_SHAPE = "Pass samples, which have the shapes of the inputs: --samples FILE.npz"
 
 
 def sample_arrays(path: Path | None) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def as_functional(
         raise UnsupportedModelError(
             f"The model is a subclass of keras.Model ({type(model).__name__}) without the shapes "
             "of its inputs.",
-            hint=_NO_SHAPE,
+            hint=NO_SHAPE,
         )
     several = len(shapes) > 1
     shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
@@ -90,6 +91,42 @@ def as_functional(
             hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
         )
     return _called(model, shape, samples, by_name=several)
+
+
+def is_subclassed(model: Any) -> bool:
+    """Return whether the model is of a subclass of keras.Model and does not list its inputs."""
+    import keras
+
+    return (
+        isinstance(model, keras.Model)
+        and not isinstance(model, keras.Sequential)
+        and not hasattr(model, "operations")
+    )
+
+
+def create_weights(model: Any, samples: Mapping[str, Any]) -> None:
+    """Call a subclassed model whose ``build`` was called only, so that its layers have weights.
+
+    Keras 3 does not call it then, as Keras 2 did, but records the shape. Without a shape, that of
+    the samples is used.
+    """
+    layers = list(model._flatten_layers())
+    if not is_subclassed(model) or (all(layer.built for layer in layers) and model.weights):
+        return
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    if not shapes:
+        shapes = {name: list(array.shape) for name, array in samples.items()}
+    if not shapes:
+        return
+    by_name = len(shapes) > 1
+    shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
+    with contextlib.suppress(UnsupportedModelError):
+        _called(
+            model,
+            _free_batch(shape if by_name else next(iter(shape.values()))),
+            samples,
+            by_name=by_name,
+        )
 
 
 def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError:
@@ -141,7 +178,7 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
     raise UnsupportedModelError(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
         f"{' '.join(str(failure).split())[:300]}",
-        hint=_NO_SHAPE,
+        hint=NO_SHAPE,
     ) from failure
 
 

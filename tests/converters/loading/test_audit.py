@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -26,6 +27,7 @@ from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.custom_objects import load_module
 from edgeattn_converters.loading.load import load_model
 from edgeattn_converters.loading.safety import config_screening, size_limits
+from edgeattn_converters.options import ModelSource
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 
@@ -118,6 +120,120 @@ def test_files_without_a_model(content: bytes, message: str, tmp_path: Path) -> 
     with pytest.raises(UnsupportedModelError, match=message) as error:
         audit_file(path)
     assert error.value.hint
+
+
+# The first bytes that programs write: header length and header of safetensors, the first node of a
+# graph, a description where ONNX has the producer, and so on.
+_GRAPH = b"\n\x1f\n\x01x\x12\x0bPlaceholder*\r\n\x05dtype\x12\x04\n\x02type0\x01"
+_CORE_ML = b"\x08\x04\x12\xd6\x02\n\x1a\n\x05image\x12\x11" + bytes(40)
+_OF_JS = b'{"format": "layers-model", "modelTopology": {"model_config": {"class_name": "Model"}}}'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message", "hint"),
+    [
+        ("m.safetensors", struct.pack("<Q", 60) + b'{"w":{"dtype":"F32"' + bytes(80),
+         "a safetensors file, which contains weights only", "save the whole model"),
+        ("m.npy", b"\x93NUMPY\x01\0v\0{'descr'" + bytes(80), "a NumPy array", "--samples"),
+        ("frozen.pb", _GRAPH, "a graph of TensorFlow without", "tf.saved_model.save"),
+        ("graph.pbtxt", b'node {\n  name: "x"\n}', "a graph of TensorFlow", "signatures="),
+        ("model.ckpt", bytes(64), "a TensorFlow checkpoint", "load_weights('model.ckpt')"),
+        ("model.ckpt-9.meta", b"\n\x05\x12\x01x" + bytes(20), "checkpoint", "('model.ckpt-9')"),
+        ("keras_metadata.pb", b"\n\x05\x12\x01x" + bytes(20), "one file of a SavedModel", "folder"),
+        ("m.mlmodel", _CORE_ML, "a Core ML model", ".keras or .h5 file"),
+        ("unnamed", _CORE_ML, "a Core ML model", ".keras or .h5 file"),
+        ("llm.gguf", b"GGUF\x03\0\0\0" + bytes(40), "a GGUF file", ".keras or .h5 file"),
+        ("yolo.weights", bytes(40), "a weights file of Darknet", ".keras or .h5 file"),
+        ("m.xml", b'<?xml version="1.0"?><net name="m"', "an OpenVINO model", "models of Keras"),
+        ("model.json", _OF_JS, "a model of TensorFlow.js", "--output_format=keras"),
+        ("m.json", b'{"class_name": "Sequential"}', "an architecture", "--architecture m.json"),
+        ("m.yaml", b"backend: tensorflow\nclass_name: Model\n", "an architecture", "FILE.json"),
+        ("model.h5.gz", b"\x1f\x8b\x08\0" + bytes(20), "a gzip archive", "Unpack it"),
+        ("saved.tar", bytes(257) + b"ustar\0" + bytes(250), "a tar archive", "Unpack it"),
+        ("train.py", b"import keras\nmodel = 1\n", "a program", "Run it"),
+    ],
+)  # fmt: skip
+def test_files_of_other_formats_are_named(
+    name: str, content: bytes, message: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnsupportedModelError, match=message) as error:
+        audit_file(tmp_path / name)
+    assert hint in str(error.value.hint)
+
+
+@pytest.mark.parametrize("content", [pickle.dumps([1], 4), pickle.dumps([1], 0), b"x\x9c\x03\0"])
+@pytest.mark.parametrize("name", ["m.pkl", "m.joblib"])
+def test_pickles_are_refused_by_name_too(name: str, content: bytes, tmp_path: Path) -> None:
+    """The oldest pickles are text, and joblib compresses its own."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnsafeModelError, match="a Python pickle") as error:
+        audit_file(tmp_path / name)
+    assert "in the program that wrote it" in str(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message", "hint"),
+    [
+        (["w.npy", "b.npy"], "contains 2 NumPy arrays, not a model", "--samples"),
+        (
+            ["m/saved_model.pb", "m/variables/variables.index"],
+            "archive that contains a m",
+            "Unpack",
+        ),
+        (["best.h5"], "that contains a model: best.h5", "Unpack"),
+    ],
+)
+def test_archives_of_something_else_are_named(
+    entries: list[str], message: str, hint: str, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        for entry in entries:
+            archive.writestr(entry, b"content")
+    with pytest.raises(UnsupportedModelError, match=message) as error:
+        audit_file(tmp_path / "m.zip")
+    assert hint in str(error.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "hint"),
+    [
+        (
+            ["config.json", "metadata.json", "model.weights.h5"],
+            "files of a .keras file",
+            "zipfile -c",
+        ),
+        (["model.json", "group1-shard1of1.bin"], "a model of TensorFlow.js", "tensorflowjs_conv"),
+        (["notes.txt"], "contains no model", "model.save"),
+    ],
+)
+def test_folders_of_something_else_are_named(
+    files: list[str], message: str, hint: str, tmp_path: Path
+) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"content")
+    with pytest.raises(UnsupportedModelError, match=message) as error:
+        audit_file(tmp_path)
+    assert hint in str(error.value.hint)
+
+
+def test_prefix_of_a_checkpoint_is_named(tmp_path: Path) -> None:
+    """It is no file; ``save_weights`` and ``load_weights`` take it."""
+    (tmp_path / "cp.ckpt.index").write_bytes(bytes(20))
+    with pytest.raises(UnsupportedModelError, match="TensorFlow checkpoint") as error:
+        audit_file(tmp_path / "cp.ckpt")
+    assert "load_weights('cp.ckpt')" in str(error.value.hint)
+    ModelSource(tmp_path / "cp.ckpt").check_files()
+
+
+@pytest.mark.parametrize("kind", ["TFLite", "ONNX"])
+def test_converted_files_are_not_converted_again(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "converted"
+    start = b"\x1c\0\0\0TFL3" if kind == "TFLite" else b"\x08\x0a\x12\x04test"
+    path.write_bytes(start + bytes(20))
+    with pytest.raises(UsageError, match=f"converted is an? {kind} model") as error:
+        load_model(audit_file(path))
+    assert f"edgeattn validate {path} --model KERAS_FILE" in str(error.value.hint)
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -190,6 +190,54 @@ def network():
     model = Network()
     model(keras.ops.zeros((1, 5, 3)))
     return model
+
+
+def network_that_is_built():
+    model = Network()
+    model.build((None, 5, 3))
+    return model
+
+
+def network_of_any_length():
+    model = Network()
+    model.build((None, None, 3))
+    return model
+
+
+class Words(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.words, self.out = keras.layers.Embedding(9, 3), keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return keras.ops.max(self.out(self.words(inputs)), axis=1)
+
+
+def words_that_are_built():
+    model = Words()
+    model.build((None, 6))
+    return model
+
+
+class OwnWeights(keras.Model):
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 4), name="w")
+        self.dense = keras.layers.Dense(2)
+        self.dense.build((None, 4))
+        self.built = True
+
+    def call(self, x):
+        return self.dense(keras.ops.tanh(keras.ops.matmul(x[:, 0], self.w)))
+
+
+def own_weights():
+    model = OwnWeights()
+    model.build((None, 5, 3))
+    return model
+
+
+def not_built():
+    return Network()
 """
 
 
@@ -352,6 +400,36 @@ def test_weights_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
     seeded(model).save_weights(tmp_path / "m.weights.h5")
     loaded = load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{file}:network")
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("Network", "network_that_is_built"),
+        ("Network", "network_of_any_length"),
+        ("Words", "words_that_are_built"),
+        ("OwnWeights", "own_weights"),
+        ("Network", "not_built"),
+    ],
+)
+def test_weights_of_a_subclassed_model_that_is_not_called(
+    name: str, function: str, own: Any, tmp_path: Path
+) -> None:
+    """Keras 3 records the shape of ``build`` and does not create the weights of the layers."""
+    file, classes = own
+    x = np.random.default_rng(3).integers(0, 9, (4, 6)) if name == "Words" else X
+    model = classes[name]()
+    model(x)
+    seeded(model).save_weights(tmp_path / "m.weights.h5")
+    options: dict[str, Any] = {"architecture": f"{file}:{function}", "time_steps": x.shape[1]}
+    if function == "not_built":
+        with pytest.raises(UsageError, match="returned Network, not a built") as error:
+            load_model(audit_file(tmp_path / "m.weights.h5"), **options)
+        assert "Call the model before" in str(error.value.hint)
+        np.savez(tmp_path / "x.npz", x=x)
+        options["samples"] = tmp_path / "x.npz"
+    loaded = load_model(audit_file(tmp_path / "m.weights.h5"), **options)
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
 
 
 def test_free_time_axis_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Objects are visited with ``getlink``, because a hostile file may contain links t
 
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from edgeattn.errors import UnsafeModelError, UnsupportedModelError, first_line
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
+# The variables of an object in a file of Keras 3 are numbered.
+_OF_OBJECT = re.compile(r"(^|[/\\])vars[/\\]\d+$")
+
 
 @dataclass(frozen=True)
 class HDF5Contents:
@@ -21,7 +25,8 @@ class HDF5Contents:
 
     The first four are attributes of Keras, None if absent. ``layer_names`` are the layers with
     stored weights in a file of ``model.save`` or ``save_weights``, ``top_level`` the names of the
-    top-level groups and arrays, and ``arrays`` is the number of weight arrays.
+    top-level groups and arrays, and ``arrays`` is the number of weight arrays. ``by_object`` is
+    whether they are stored by the objects of a model, as in a ``.weights.h5`` file.
     """
 
     keras_version: str | None
@@ -31,6 +36,7 @@ class HDF5Contents:
     layer_names: tuple[str, ...]
     top_level: tuple[str, ...]
     arrays: int
+    by_object: bool
 
 
 def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) -> HDF5Contents:
@@ -47,6 +53,7 @@ def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) ->
         with h5py.File(source, "r") as file:
             _check_objects(file, limits, packed_bytes)
             weights = file.get("model_weights", file)
+            paths = [path for path, _ in datasets(weights)]
             return HDF5Contents(
                 keras_version=_text(
                     file.attrs.get("keras_version", weights.attrs.get("keras_version"))
@@ -56,7 +63,8 @@ def inspect(source: Path | io.BytesIO, limits: FileLimits, packed_bytes: int) ->
                 training_config=_text(file.attrs.get("training_config")),
                 layer_names=tuple(texts(weights, "layer_names")),
                 top_level=tuple(file.keys()),
-                arrays=sum(1 for _ in datasets(weights)),
+                arrays=len(paths),
+                by_object=bool(paths) and all(map(_OF_OBJECT.search, paths)),
             )
     except UnsafeModelError:
         raise

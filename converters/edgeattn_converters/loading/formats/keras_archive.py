@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.formats import hdf5, other_files
 from edgeattn_converters.loading.safety import size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
@@ -37,8 +37,8 @@ def inspect(path: Path, limits: FileLimits) -> Archive:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/data.pkl") for name in archive.namelist()):
-                raise pytorch_file(path)
+            if error := other_files.error_of_zip(path, archive.namelist()):
+                raise error
             entries = _check_entries(archive, limits)
             if CONFIG not in entries:
                 raise UnsupportedModelError(
@@ -66,14 +66,6 @@ def inspect(path: Path, limits: FileLimits) -> Archive:
     ) as error:
         raise _damaged(path, error) from error
     return Archive(config, version, WEIGHTS in entries)
-
-
-def pytorch_file(path: Path) -> UnsupportedModelError:
-    """Return the error for a file of ``torch.save``."""
-    return UnsupportedModelError(
-        f"{path.name} is a PyTorch file, not a Keras model.",
-        hint="Convert it with torch.onnx.export; edgeattn converts models of Keras.",
-    )
 
 
 def _damaged(path: Path, error: Exception) -> UnsupportedModelError:
