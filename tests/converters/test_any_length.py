@@ -84,6 +84,50 @@ def test_layers_at_several_lengths(tmp_path: Path) -> None:
             np.testing.assert_allclose(outputs[name], expected, atol=2e-5, err_msg=message)
 
 
+def every_step(steps: int | None) -> Any:
+    """Layers in TimeDistributed: of one step, of an image, of words with padding, and in a nested
+    model, which contains another TimeDistributed."""
+    x = keras.Input((steps, FEATURES), name="x")
+    words = keras.Input((steps, 5), dtype="int32", name="words")
+    masked = layers.GRU(3, return_sequences=True)(layers.Masking()(x))
+    step = keras.Input((4,))
+    pairs = layers.TimeDistributed(layers.Dense(2))(layers.Reshape((2, 2))(step))
+    nested = keras.Model(step, layers.Flatten()(pairs))
+    images = layers.TimeDistributed(layers.Reshape((2, 2, 1)))(x)
+    embedded = layers.TimeDistributed(layers.Embedding(7, 3, mask_zero=True))(words)
+    outputs = {
+        "dense": layers.TimeDistributed(layers.Dense(2, activation="softmax"))(masked),
+        "image": layers.TimeDistributed(layers.Conv2D(2, 2))(images),
+        "words": layers.TimeDistributed(layers.LSTM(3))(embedded),
+        "nested": layers.GRU(2)(layers.TimeDistributed(nested)(x)),
+    }
+    return keras.Model([x, words], outputs)
+
+
+def test_every_step_of_time_distributed(tmp_path: Path) -> None:
+    """With a free time axis, Keras 3.15 computes as many steps as there are samples."""
+    fixed, free = every_step(STEPS), every_step(None)
+    models.filled(fixed)
+    free.set_weights(fixed.get_weights())
+    interface = interface_of(fixed)
+    found = free_model(free, interface)
+    assert found is not None
+    axes = (("x", (1,)), ("words", (1,)), ("dense", (1,)), ("image", (1,)), ("words_1", (1,)))
+    path = tmp_path / "m.onnx"
+    of_any_length = replace(found, axes=axes)
+    file = onnx.convert(fixed, interface, recipe_for("float32"), path, free=of_any_length)
+    runner = open_runner(path, "onnx", file.inputs, file.outputs)
+    for length in (1, STEPS, 9):
+        x = sequences(length, rows=2)
+        words = np.random.default_rng(length).integers(0, 7, (2, length, 5)).astype("int32")
+        same = every_step(length)
+        same.set_weights(fixed.get_weights())
+        outputs = runner.run({"x": x, "words": words})
+        for name, value in same.predict([x, words], verbose=0).items():
+            actual = outputs["words_1" if name == "words" else name]
+            np.testing.assert_allclose(actual, value, atol=2e-5, err_msg=f"{name} at {length}")
+
+
 @pytest.fixture(scope="module")
 def model() -> Any:
     x = keras.Input((None, FEATURES), name="x")

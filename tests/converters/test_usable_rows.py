@@ -77,6 +77,39 @@ def test_extremes_that_divide_by_a_saturated_activation_are_left_out() -> None:
     np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 3])
 
 
+@pytest.mark.parametrize("kind", ["Attention", "AdditiveAttention"])
+def test_extremes_whose_keys_are_all_masked_are_left_out_if_rounding_decides(kind: str) -> None:
+    """Scores from 33 on differ from equal ones after Keras has subtracted 1e9 from all of them."""
+    states = keras.Input((3, 2), name="states")
+    mask = keras.Input((3,), dtype="bool", name="mask")
+    layer = getattr(keras.layers, kind)(name="y")
+    model = keras.Model([states, mask], layer([states, states], mask=[None, mask]))
+    if kind == "AdditiveAttention":
+        layer.scale.assign([40.0, 0.0])
+    interface = interface_of(model)
+    run = keras_function(model, interface, attention=False)
+    shifted = shifted_function(model, interface)
+    assert shifted is not None
+    x = np.array([[0.1, 0.2], [0.05, 0.1], [-0.02, 0.03]], "float32")
+    large = np.float32([[9, 0], [-9, 0], [0, 0]])
+    inputs = {
+        "states": np.stack([x, x, large, large, x]),
+        "mask": np.array([[1, 1, 1], [1, 0, 1], [1, 0, 1], [0, 0, 0], [0, 0, 0]], bool),
+    }
+    properties, counts = InputProperties({}, {}), (2, 2)
+    values = run(inputs)
+    # One key has all the weight, although every key is masked.
+    assert np.abs(values.outputs["y"][3] - large.mean(axis=0)).max() > 1
+    rows = usable_rows(run, inputs, values, counts, properties, real=False, shifted=shifted)
+    np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 4])
+
+
+def test_attention_without_masks_is_not_traced_again() -> None:
+    states = keras.Input((3, 2), name="states")
+    model = keras.Model(states, keras.layers.Attention()([states, states]))
+    assert shifted_function(model, interface_of(model)) is None
+
+
 def test_models_without_a_division_are_not_traced_again() -> None:
     signal = keras.Input((3, 2), name="signal")
     model = keras.Model(signal, keras.layers.LSTM(2)(signal))

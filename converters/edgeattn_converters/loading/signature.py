@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.graphs.static_shapes import keywords_of, replay
 from edgeattn_converters.loading.build import root_cause
@@ -59,7 +61,48 @@ def load_signature(path: Path, time_steps: int | None, *, allow_free_time: bool)
     name = _chosen(path, functions)
     _, inputs = functions[name].structured_input_signature
     layer = _signature_layer(loaded, functions[name])
-    return _model(path, layer, inputs, time_steps, allow_free_time), name
+    model = _model(path, layer, inputs, time_steps, allow_free_time)
+    if any(None in spec.shape.as_list()[1:] for spec in inputs.values()) and time_steps:
+        _check_rows(path, layer, inputs, time_steps)
+    return model, name
+
+
+def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: int) -> None:
+    """Raise an error if a sample alone gives another result than beside another sample.
+
+    A file for a device has one sample a call. Graphs that model.export of Keras 3.15 writes for
+    TimeDistributed with a free number of steps compute as many steps as there are samples.
+    """
+    import tensorflow as tf
+
+    generator = np.random.default_rng(0)
+    pair = {
+        name: tf.cast(
+            generator.normal(size=[2, *(axis or time_steps for axis in spec.shape[1:])]),
+            spec.dtype,
+        )
+        for name, spec in specs.items()
+    }
+    try:
+        both = layer(pair)
+        alone = layer({name: value[:1] for name, value in pair.items()})
+    except (ValueError, tf.errors.OpError):
+        return  # random values may not be valid inputs
+    for name, value in alone.items():
+        expected, actual = np.asarray(both[name])[:1], np.asarray(value)
+        same = expected.shape == actual.shape and (
+            actual.dtype.kind not in "fiu"
+            or np.allclose(expected, actual, rtol=1e-3, atol=1e-4, equal_nan=True)
+        )
+        if not same:
+            raise _unsupported(
+                path,
+                f"computes another output {name!r} for a sample alone than for the same sample "
+                "beside another one, as graphs of model.export do that contain TimeDistributed "
+                "with a free number of steps: they compute as many steps as there are samples.",
+                "Convert the .keras or .h5 file of the model, or export the model with a fixed "
+                "number of steps: keras.Input((N, ...)).",
+            )
 
 
 def _chosen(path: Path, functions: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.lowering import composed_operations as composed
-from edgeattn_converters.lowering import matrices
+from edgeattn_converters.lowering import einsums, matrices
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
 from edgeattn_converters.lowering.complex_numbers import is_copy
@@ -121,6 +121,22 @@ def _times_log(x: Any, y: Any) -> Any:
 
 def _invert(x: Any) -> Any:
     return -1 - x
+
+
+def _sign_bit(x: Any, y: Any) -> Any:
+    """The sign bit of a float, without its other bits, which graphs of exported models read for
+    ``argmax`` and ``signbit``; None for other operands."""
+    import tensorflow as tf
+
+    for bits, mask in ((x, y), (y, x)):
+        value = tf.get_static_value(mask)
+        if bits.op.type != "Bitcast" or value is None or not np.all(value == np.int32(-(2**31))):
+            continue
+        number = bits.op.inputs[0]
+        if number.dtype == tf.float32 and bits.dtype == tf.int32:
+            sign = tf.logical_or(number < 0, 1 / number < 0)
+            return tf.where(sign, tf.int32.min, 0)
+    return None
 
 
 def _cumprod(x: Any, axis: Any, *, attributes: _Attributes) -> Any:
@@ -239,6 +255,7 @@ TFLITE: Replacements = {
     "BitwiseOr": composed.bitwise_or,
     "ClipByValue": composed.clip,
     "Cosh": _cosh,
+    "Einsum": einsums.einsum,
     "LeftShift": composed.left_shift,
     "MatrixDeterminant": matrices.determinant,
     "MatrixDiagPartV3": _diagonal,
@@ -253,6 +270,7 @@ ERROR_FUNCTIONS = frozenset({"Erf", "Erfc"})
 TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": special.erf, "Erfc": special.erfc}
 ONNX: Replacements = {
     **_BOTH,
+    "BitwiseAnd": _sign_bit,
     "BroadcastArgs": composed.broadcast_shapes,
     "Einsum": composed.einsum,
     "L2Loss": composed.half_square_sum,

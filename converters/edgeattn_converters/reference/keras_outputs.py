@@ -9,7 +9,7 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
-from edgeattn_converters.tracing.graph_form import sorted_top_k
+from edgeattn_converters.tracing.graph_form import averages_of_known_shape, sorted_top_k
 from edgeattn_converters.tracing.keras_call import pack
 from edgeattn_converters.tracing.trace import Interface, trace
 
@@ -45,7 +45,8 @@ def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Arra
 
     ordered = tuple(inputs[spec.name] for spec in interface.inputs)
     try:
-        predicted = model.predict(pack(model, ordered), verbose=0, batch_size=32)
+        with averages_of_known_shape():
+            predicted = model.predict(pack(model, ordered), verbose=0, batch_size=32)
     except tf.errors.OpError as error:
         lines = [line.strip() for line in str(error.message).splitlines() if "{{node" not in line]
         reason = next((line for line in reversed(lines) if line), type(error).__name__)

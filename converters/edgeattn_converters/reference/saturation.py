@@ -1,8 +1,9 @@
-"""Extremes on which a model divides by saturated activations.
+"""Extremes on which the result of a model depends on how large numbers are rounded.
 
 Runtimes compute a sigmoid with an absolute error of about the rounding of 1, so that a saturated
 one is 1e-8 in one and 0 in another. A model that divides by it, or takes its logarithm, has no
-defined result there.
+defined result there. Neither has attention without a key that is not masked: Keras subtracts 1e9
+from all scores, which rounds them to multiples of 64.
 """
 
 import contextlib
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
+from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
+from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure
 from edgeattn_converters.tracing.trace import Interface, trace
 
@@ -19,19 +22,35 @@ ROUNDING = 2.0**-23
 
 
 def shifted_function(model: Any, interface: Interface) -> Callable[[Tensors], KerasOutputs] | None:
-    """What Keras computes if bounded activations are larger by the rounding of 1.
+    """What Keras computes if bounded activations are larger by the rounding of 1, and if scores of
+    which all are masked are equal.
 
-    None for models without an operation that is steep near zero.
+    None for models without an operation that is steep near zero and without masks of scores.
     """
     import tensorflow as tf
 
     models = [item for item in model._flatten_layers() if hasattr(item, "operations")]
     kinds = {type(operation).__name__ for item in models for operation in item.operations}
-    if not kinds & _STEEP:
+    steep = bool(kinds & _STEEP)
+    masked: list[Any] = []
+
+    @contextlib.contextmanager
+    def changed() -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if steep:
+                stack.enter_context(_shifted_activations())
+            for layer in all_layers(model):
+                if is_keras_class(layer, "Attention", "AdditiveAttention"):
+                    stack.enter_context(_equal_scores(layer, masked))
+            yield
+
+    if not steep and not any(
+        is_keras_class(layer, "Attention", "AdditiveAttention") for layer in all_layers(model)
+    ):
         return None
-    traced = trace(
-        model, interface, batch=None, attention=False, freeze=False, lowering=_shifted_activations
-    )
+    traced = trace(model, interface, batch=None, attention=False, freeze=False, lowering=changed)
+    if not steep and not masked:
+        return None
 
     def run(inputs: Tensors) -> KerasOutputs:
         results = traced.function(*[tf.constant(inputs[spec.name]) for spec in interface.inputs])
@@ -40,6 +59,28 @@ def shifted_function(model: Any, interface: Interface) -> Callable[[Tensors], Ke
         return KerasOutputs(values, {}, {})
 
     return by_row_on_failure(run)
+
+
+@contextlib.contextmanager
+def _equal_scores(layer: Any, masked: list[Any]) -> Iterator[None]:
+    """Within the context, ``layer`` computes scores of 0 for queries all of whose keys are masked.
+
+    Layers with a mask are added to ``masked``.
+    """
+    import tensorflow as tf
+
+    original = layer._apply_scores
+
+    def apply_scores(scores: Any, value: Any, scores_mask: Any = None, training: Any = None) -> Any:
+        if scores_mask is not None:
+            masked.append(layer)
+            mask = scores_mask[:, None] if len(scores_mask.shape) == 2 else scores_mask
+            has_key = tf.reduce_any(tf.cast(mask, tf.bool), axis=-1, keepdims=True)
+            scores = tf.where(has_key, scores, tf.zeros_like(scores))
+        return original(scores, value, scores_mask=scores_mask, training=bool(training))
+
+    with with_attributes(layer, {"_apply_scores": apply_scores}):
+        yield
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.tracing.dataflow import is_data
 
 
@@ -47,6 +48,62 @@ def known_branches() -> Iterator[None]:
         yield
     finally:
         tf.cond = original
+
+
+@contextlib.contextmanager
+def averages_of_known_shape() -> Iterator[None]:
+    """Trace averages with a vector of weights as sums over the axis.
+
+    Keras multiplies with the weights along an axis that is a tensor, after which TensorFlow does
+    not even know the number of axes.
+    """
+    import tensorflow as tf
+    from keras.src.backend.tensorflow import numpy
+
+    original = numpy.average
+
+    def average(x: Any, axis: Any = None, weights: Any = None) -> Any:
+        if isinstance(axis, int) and weights is not None:
+            x, weights = tf.convert_to_tensor(x), tf.convert_to_tensor(weights)
+            if weights.shape.rank == 1 and (x.shape.rank or 0) > 1:
+                sizes = [1] * x.shape.rank
+                sizes[axis] = -1
+                weights = tf.reshape(weights, sizes)
+        return original(x, axis=axis, weights=weights)
+
+    numpy.average = average
+    try:
+        yield
+    finally:
+        numpy.average = original
+
+
+@contextlib.contextmanager
+def no_argpartition() -> Iterator[None]:
+    """Raise :class:`UnsupportedModelError` for ``keras.ops.argpartition`` in layers of the user.
+
+    In functional models, its operation is refused when they are loaded.
+    """
+    from keras.src.backend.tensorflow import numpy
+
+    original = numpy.argpartition
+
+    def argpartition(x: Any, kth: int, axis: int = -1) -> Any:
+        error = UnsupportedModelError(
+            "A layer calls keras.ops.argpartition, which Keras computes with TensorFlow for a "
+            "single row of integers only.",
+            hint="Use keras.ops.argsort or keras.ops.top_k in its place.",
+        )
+        error.__dict__["_keras_call_info_injected"] = (
+            True  # or Keras raises another one without the hint
+        )
+        raise error
+
+    numpy.argpartition = argpartition
+    try:
+        yield
+    finally:
+        numpy.argpartition = original
 
 
 @contextlib.contextmanager

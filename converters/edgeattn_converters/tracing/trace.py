@@ -18,8 +18,10 @@ from edgeattn_converters.tracing.attention_outputs import (
 )
 from edgeattn_converters.tracing.dataflow import inputs_with_values_in
 from edgeattn_converters.tracing.graph_form import (
+    averages_of_known_shape,
     inlined,
     known_branches,
+    no_argpartition,
     sorted_top_k,
     sums_by_shape,
 )
@@ -103,19 +105,23 @@ def interface_of(
     inputs = _inputs(model, time_steps)
     selection = MapSelection(model, attention)
     concrete, names, maps, in_loops = _concrete(model, inputs, batch=None, expose=None)
+    all_names = [*names, *(item.name for item in maps)]
+    for name, tensor in zip(all_names, concrete.outputs, strict=True):
+        if tensor.shape.rank is None:
+            raise UnsupportedModelError(
+                f"TensorFlow does not know how many axes output {name!r} has.",
+                hint="Fix its shape in the model, for example with a Reshape.",
+            )
     specs = [
         TensorSpec(name, tuple(tensor.shape.as_list()), tensor.dtype.name)
-        for name, tensor in zip(
-            [*names, *(item.name for item in maps)], concrete.outputs, strict=True
-        )
+        for name, tensor in zip(all_names, concrete.outputs, strict=True)
     ]
     for spec in specs[: len(names)]:
         if None in spec.shape[1:]:
             raise UnsupportedModelError(
                 f"The shape of output {spec} depends on the input's values.",
-                hint="Fix it in the model, for example with a Reshape. If this is a SavedModel of "
-                "model.export, convert the .keras or .h5 file of the model instead: the export of "
-                "TimeDistributed with a free number of steps has lost the shape.",
+                hint="Fix it in the model, for example with a Reshape. If this is a SavedModel, "
+                "convert the .keras or .h5 file of the model instead.",
             )
     without_batch: set[str] = set()
     if any(not item.known for item in maps):
@@ -240,6 +246,8 @@ def _concrete(
         with context as collect_maps:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(known_branches())
+                stack.enter_context(averages_of_known_shape())
+                stack.enter_context(no_argpartition())
                 if inline:
                     stack.enter_context(inlined())
                     stack.enter_context(sums_by_shape())

@@ -73,7 +73,8 @@ def test_every_lookup_of_an_input_is_removed(
     np.testing.assert_allclose(loaded(feeds), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_features_of_a_feature_space(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_features_of_a_feature_space(suffix: str, tmp_path: Path) -> None:
     """Its layers are classes that keras.layers does not contain."""
     space = keras.utils.FeatureSpace
     features = space(
@@ -84,7 +85,7 @@ def test_features_of_a_feature_space(tmp_path: Path) -> None:
     features.adapt(tf.data.Dataset.from_tensor_slices(data))
     outputs = layers.Dense(2)(features.get_encoded_features())
     model = keras.Model(features.get_inputs(), outputs)
-    path = tmp_path / "model.keras"
+    path = tmp_path / f"model{suffix}"
     model.save(path)
     loaded = load_model(audit_file(path)).model
     numbers = np.array([[2.0], [5.0]], "float32")

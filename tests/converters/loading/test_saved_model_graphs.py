@@ -57,6 +57,10 @@ def operations(x: Any) -> dict[str, Any]:
         "matrices": ops.einsum("...ab,...cb->...ac", x, x),
         "position": ops.cast(ops.digitize(x, [-1.0, 0.0, 0.5]), "float32"),
         "positive": ops.where(ops.isfinite(ops.log(x)), x, 0.0),
+        # Keras reads the sign bit, which ONNX cannot.
+        "sign": ops.cast(ops.signbit(x), "float32"),
+        "largest": ops.argmax(x, axis=2),
+        "least": ops.argmin(x, axis=1),
         "checked": tf.debugging.check_numerics(x, "x") - 1.0,
     }
 
@@ -71,11 +75,13 @@ def test_operations_of_an_exported_graph(tmp_path: Path) -> None:
     model = keras.Model(inputs, Operations()(inputs))
     model.export(tmp_path / "exported", verbose=False)
     loaded = load_model(audit_file(tmp_path / "exported"))
-    expected, interface = model(X), interface_of(loaded.model)
+    x = X.copy()
+    x[0, 0] = [-0.0, 0.0, -0.0]
+    expected, interface = model(x), interface_of(loaded.model)
     for name, converter in (("tflite", tflite), ("onnx", onnx)):
         path = tmp_path / f"m.{name}"
         converter.convert(loaded.model, interface, recipe_for("float32"), path)
-        outputs = open_runner(path, name, interface.inputs, interface.outputs).run({"x": X})
+        outputs = open_runner(path, name, interface.inputs, interface.outputs).run({"x": x})
         for key, value in expected.items():
             np.testing.assert_allclose(outputs[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
 
@@ -109,15 +115,25 @@ def test_shapes_behind_a_loop_of_any_length(tmp_path: Path) -> None:
         np.testing.assert_allclose(actual[name], expected[name], atol=1e-5)
 
 
-def test_a_length_that_depends_on_the_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inner", [lambda x: x, layers.GRU(2)], ids=["steps", "last"])
+def test_a_length_that_depends_on_the_batch(inner: Callable[[Any], Any], tmp_path: Path) -> None:
     """Keras 3.15 exports TimeDistributed with a free time axis as a loop over the batch size."""
     x = keras.Input((None, FEATURES), name="x")
+    model = keras.Model(x, inner(layers.TimeDistributed(layers.Dense(2))(x)))
+    model.export(tmp_path / "exported", verbose=False)
+    with pytest.raises(
+        UnsupportedModelError, match=r"sample alone than .* TimeDistributed"
+    ) as error:
+        load_model(audit_file(tmp_path / "exported"), time_steps=STEPS)
+    assert "Convert the .keras or .h5 file" in str(error.value.hint)
+
+
+def test_time_distributed_with_a_number_of_steps(tmp_path: Path) -> None:
+    x = keras.Input((STEPS, FEATURES), name="x")
     model = keras.Model(x, layers.TimeDistributed(layers.Dense(2))(x))
     model.export(tmp_path / "exported", verbose=False)
-    loaded = load_model(audit_file(tmp_path / "exported"), time_steps=STEPS)
-    with pytest.raises(UnsupportedModelError, match="depends on the input's values") as error:
-        interface_of(loaded.model)
-    assert "convert the .keras or .h5 file of the model" in str(error.value.hint)
+    loaded = load_model(audit_file(tmp_path / "exported"))
+    np.testing.assert_allclose(loaded.model({"x": X})["output_0"], model(X), atol=1e-5)
 
 
 class Product(tf.Module):

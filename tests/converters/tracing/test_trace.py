@@ -12,7 +12,7 @@ import pytest
 import models
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.reference import reference_file
-from edgeattn_converters.reference.keras_outputs import keras_function
+from edgeattn_converters.reference.keras_outputs import keras_function, predict
 from edgeattn_converters.tracing import trace as tracing
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -189,3 +189,34 @@ def test_layers_that_fail_are_not_errors_of_the_tool(kind: type[Exception]) -> N
     layer.broken = True
     with pytest.raises(UnsupportedModelError, match=f"cannot compute the model: {kind.__name__}"):
         interface_of(model)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_averages_with_weights_have_a_known_shape(axis: int) -> None:
+    """TensorFlow does not know the rank of Keras' own average if the batch axis is free."""
+    x = keras.Input((5, 3), name="x")
+    weights = np.arange(1, 6 if axis == 1 else 4).astype("float32")
+    average = keras.ops.average(x, axis=axis, weights=weights)
+    model = keras.Model(x, keras.layers.Dense(2, use_bias=False, name="y")(average))
+    interface = interface_of(model)
+    assert interface.outputs[0].shape == (None, 2)
+    # Two batches of Keras' predict, for the second of which it traces the model with a free batch.
+    rows = np.random.default_rng(0).normal(size=(33, 5, 3)).astype("float32")
+    actual = predict(model, interface, {"x": rows})["y"]
+    expected = np.average(rows, axis=axis, weights=weights) @ model.layers[-1].kernel.numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+class Partition(keras.layers.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return keras.ops.argpartition(x, 1)
+
+
+def test_argpartition_in_a_layer_is_refused() -> None:
+    """Keras adds up the rows of a batch; in functional models it is refused when loaded."""
+    x = keras.Input((4,), name="x")
+    inner = keras.Model(x, Partition()(x))
+    for model in (keras.Model(x, Partition()(x)), keras.Model(x, inner(x))):
+        with pytest.raises(UnsupportedModelError, match=r"calls keras\.ops\.argpartition") as error:
+            interface_of(model)
+        assert "argsort" in str(error.value.hint)

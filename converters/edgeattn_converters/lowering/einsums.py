@@ -1,0 +1,81 @@
+"""Einsum equations that TFLite's converter does not write, in operations that it does.
+
+It makes every einsum a product of matrices, which fails if a letter is repeated in an operand (a
+diagonal), if only one operand has a letter that the result lacks, and for several products of
+vectors (``bij,bij->b``) and outer products (``bij,bk->bijk``).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgeattn_converters.lowering.composed_operations import with_named_axes
+
+_Attributes = Mapping[str, Any]
+
+
+def einsum(*operands: Any, attributes: _Attributes) -> Any:
+    """The result of an equation that is no plain product of matrices, None for others.
+
+    Diagonals are taken first, and letters that only one operand has and the result has not are
+    summed up. What remains is an elementwise product, its sums, or a product of matrices.
+    """
+    import tensorflow as tf
+
+    equation = attributes["equation"].s.decode()
+    equation = with_named_axes(equation, [tuple(item.shape) for item in operands]) or equation
+    terms, arrow, result = equation.partition("->")
+    letters = terms.split(",")
+    if "." in equation or not arrow or len(letters) > 2:
+        return None
+    kept = [set(result).union(*letters[:k], *letters[k + 1 :]) for k in range(len(letters))]
+    tensors, simple = [], []
+    for tensor, term, keep in zip(operands, letters, kept, strict=True):
+        tensor, term = _summed(*_without_repeated(tensor, term), keep)
+        tensors.append(tensor)
+        simple.append(term)
+    if len(simple) == 1:
+        return None if simple == letters else _ordered(tensors[0], simple[0], result)
+    contracted = sorted(set(simple[0]) & set(simple[1]) - set(result))
+    free = [set(term) - set(contracted) for term in simple]
+    if not contracted or free[0] == free[1]:
+        order = [*result, *contracted]
+        product = _ordered(tensors[0], simple[0], order) * _ordered(tensors[1], simple[1], order)
+        axes = list(range(len(result), len(order)))
+        return tf.reduce_sum(product, axes) if axes else product
+    return None if simple == letters else tf.einsum(f"{','.join(simple)}->{result}", *tensors)
+
+
+def _without_repeated(tensor: Any, term: str) -> tuple[Any, str]:
+    """The diagonals along letters that are repeated."""
+    import tensorflow as tf
+
+    for letter in term:
+        while term.count(letter) > 1:
+            both = [k for k, other in enumerate(term) if other == letter][:2]
+            others = [k for k in range(len(term)) if k not in both]
+            tensor = tf.linalg.diag_part(tf.transpose(tensor, [*others, *both]))
+            term = "".join(term[k] for k in others) + letter
+    return tensor, term
+
+
+def _summed(tensor: Any, term: str, kept: set[str]) -> tuple[Any, str]:
+    """The sums over the letters that are not ``kept``."""
+    import tensorflow as tf
+
+    axes = [k for k, letter in enumerate(term) if letter not in kept]
+    if not axes:
+        return tensor, term
+    return tf.reduce_sum(tensor, axes), "".join(letter for letter in term if letter in kept)
+
+
+def _ordered(tensor: Any, term: str, order: Sequence[str]) -> Any:
+    """``tensor`` with the axes ``order``, of size 1 if ``term`` lacks the letter."""
+    import tensorflow as tf
+
+    axes = [term.index(letter) for letter in order if letter in term]
+    if axes != sorted(axes):
+        tensor = tf.transpose(tensor, axes)
+    for k, letter in enumerate(order):
+        if letter not in term:
+            tensor = tf.expand_dims(tensor, k)
+    return tensor
