@@ -44,6 +44,10 @@ __all__ = [
 ]
 
 
+# Stands for the sequence length in the paths of samples.
+STEPS = "{steps}"
+
+
 @dataclass(frozen=True)
 class Conversion:
     """The written bundle, the report on its artifacts, and the artifacts that failed to convert.
@@ -165,32 +169,60 @@ def convert_lengths(
 
     The bundles are ``steps-LENGTH`` in the folder ``output``, from which :func:`edgeattn.load`
     selects one by the length of the sample. With one length or none, ``output`` is the bundle of
-    :func:`convert`. Raises as that function does, and then writes nothing.
+    :func:`convert`. The paths of samples and calibration samples contain ``{steps}``, which stands
+    for the length. Raises as that function does, and then writes nothing.
     """
     source, lengths = ModelSource.of(source), tuple(dict.fromkeys(lengths))
     if len(lengths) < 2:
         source = replace(source, time_steps=next(iter(lengths), None))
+        if lengths:
+            source, quantization = _of_length(source, quantization, lengths[0])
         return (convert(source, output, options=options, quantization=quantization, force=force),)
-    if source.samples is not None or source.raw_samples is not None or quantization.calibrated:
+    for file in (source.samples, quantization.calibration):
+        if file is not None and STEPS not in str(file):
+            raise UsageError(
+                f"{file} has sequences of one length, and --time-steps names {len(lengths)}.",
+                hint=f"Write {STEPS} in the name in place of the length, for a file of each: "
+                f"--calibration 'sequences-{STEPS}.npz'",
+            )
+    if source.raw_samples is not None or quantization.raw_calibration is not None:
         raise UsageError(
-            "--samples, --raw-samples and --calibration have sequences of one length, and "
-            f"--time-steps names {len(lengths)}.",
+            "--raw-samples and --raw-calibration have sequences of one length, and --time-steps "
+            f"names {len(lengths)}.",
             hint="Convert each length separately, with its own samples.",
         )
+    for steps in lengths:
+        for part in _of_length(source, quantization, steps):
+            part.check_files()
     target = Path(output) if output is not None else source.beside(".edge")
     conversions = []
     with new_bundle(target, force=force) as folder:
         for steps in lengths:
             progress.report(f"converting for {counted(steps, 'time step')}")
+            of_length, quantized = _of_length(source, quantization, steps)
             one = convert(
-                replace(source, time_steps=steps),
+                replace(of_length, time_steps=steps),
                 folder / length_folder(steps),
                 options=options,
-                quantization=quantization,
+                quantization=quantized,
             )
             moved = Bundle(target / length_folder(steps), one.bundle.manifest)
             conversions.append(replace(one, bundle=moved))
     return tuple(conversions)
+
+
+def _of_length(
+    source: ModelSource, quantization: QuantizationOptions, steps: int
+) -> tuple[ModelSource, QuantizationOptions]:
+    """Both with the files of samples for sequences of ``steps``."""
+
+    def named(file: StrPath | None) -> str | None:
+        return None if file is None else str(file).replace(STEPS, str(steps))
+
+    return (
+        replace(source, samples=named(source.samples)),
+        replace(quantization, calibration=named(quantization.calibration)),
+    )
 
 
 def _check_calibration(worker: ConversionWorker, request: Mapping[str, Any]) -> list[str]:

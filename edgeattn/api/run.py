@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeattn.api.arguments import StrPath, artifact_selection, check_positive, optional_path
+from edgeattn.api.by_length import fitting_bundle
 from edgeattn.api.pictures import draw_map
 from edgeattn.api.result import Result
-from edgeattn.api.sources import BundleLike, SamplesLike, Workspace, opened, sample_file
+from edgeattn.api.sources import (
+    BundleLike,
+    SamplesLike,
+    Workspace,
+    bundle_path,
+    opened,
+    sample_file,
+)
 from edgeattn.errors import UsageError
 from edgeattn.printable import counted
 
@@ -86,7 +94,8 @@ def run(
     """Run one artifact on samples, in a worker process.
 
     Args:
-        bundle: A path, or the result of another function.
+        bundle: A path, or the result of another function. In a folder with a bundle for each of
+            several sequence lengths, the one that fits the samples runs.
         samples: A path, an array for the only input, or arrays by input name.
         output: An .npz file to write the outputs to; by default none is written.
 
@@ -98,11 +107,13 @@ def run(
 
     check_positive(threads=threads)
     selection = artifact_selection(formats, schemes)
-    checked = opened(bundle, require_signature)
     workspace = Workspace()
     source = sample_file(samples, workspace, "samples")
     if source is None:
         raise UsageError("There are no samples to run on.", hint="Pass an array or a file.")
+    path = bundle_path(bundle)
+    of_length = fitting_bundle(path, source, selection)
+    checked = opened(bundle if of_length == path else of_length, require_signature)
     target = optional_path(output)
     _check_arrays(checked.select(selection.formats, selection.schemes), source, ignore)
     if target is not None:

@@ -16,6 +16,7 @@ from edgeattn.api.arguments import (
     optional_path,
 )
 from edgeattn.api.bundle_comparison import Comparison
+from edgeattn.api.by_length import fitting_bundle
 from edgeattn.api.raw_data import prepared_file
 from edgeattn.api.sources import (
     BundleLike,
@@ -82,7 +83,8 @@ def validate(
 
     Args:
         bundle: A path, or the result of another function. A .tflite or .onnx file needs ``model``
-            or ``reference``.
+            or ``reference``. In a folder with a bundle for each of several sequence lengths, the
+            one that fits ``data`` is validated.
         artifacts: Artifacts of the bundle; default: those of ``formats`` and ``schemes``.
         open_runner_function: Opens a :class:`~edgeattn.Runner` for an artifact, which then runs in
             this process. By default each runs in a worker process.
@@ -109,12 +111,15 @@ def validate(
         data_path = prepared_file(bundle, raw_data, require_signature, workspace)
     else:
         raise UsageError("--raw-data and --data exclude each other.", hint="Omit one of them.")
+    path, selection = bundle_path(bundle), artifact_selection(formats, schemes)
+    if raw_data is None:
+        path = fitting_bundle(path, data_path, selection)
     if model is None and data_path is not None:
         # That of a conversion from memory is not beside the bundle.
         model = getattr(bundle, "model_file", None)
     request = Request(
-        bundle_path(bundle),
-        artifact_selection(formats, schemes),
+        path,
+        selection,
         ModelLoading(
             custom_objects=optional_path(custom_objects),
             architecture=architecture,
@@ -129,9 +134,7 @@ def validate(
         limits=_limits(limits),
         max_drop=max_drop,
         jobs=jobs,
-        checkpoint=checkpoint_path(
-            bundle_path(bundle), data_path, resume, optional_path(resume_file)
-        ),
+        checkpoint=checkpoint_path(path, data_path, resume, optional_path(resume_file)),
         explain=explain,
         signers=optional_path(require_signature),
         scheduler=scheduler,

@@ -202,7 +202,8 @@ def read_manifest_bytes(folder: Path) -> bytes:
         raise BundleError(
             f"{folder} has a bundle for each of the sequence lengths "
             f"{', '.join(map(str, lengths))}.",
-            hint=f"Pass one of them: {next(iter(lengths.values()))}",
+            hint=f"Pass one of them: {next(iter(lengths.values()))}. edgeattn run, and edgeattn "
+            "validate with --data, select the one for the length of the samples.",
         )
     if not file.is_file():
         raise not_a_bundle(folder)

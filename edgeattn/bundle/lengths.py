@@ -28,3 +28,8 @@ def bundles_by_length(folder: Path) -> dict[int, Path]:
     matches = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
     bundles = {int(match[1]): path for match, path in matches if match}
     return {steps: path for steps, path in sorted(bundles.items()) if (path / MANIFEST).is_file()}
+
+
+def is_length_folder(folder: Path) -> bool:
+    """Whether ``folder`` has the name of a bundle for one of several sequence lengths."""
+    return _NAME.fullmatch(folder.name) is not None

@@ -217,7 +217,8 @@ model_source_by_length = _model_source(
         "--time-steps",
         type=Integer(min=1),
         multiple=True,
-        help="Sequence length, if the model leaves it free; repeatable, for a bundle for each.",
+        help="Sequence length, if the model leaves it free; repeatable, for a bundle for each. "
+        "{steps} in the paths of samples stands for it.",
     ),
     *_FRONT_END,
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeattn.bundle.lengths import is_length_folder
 from edgeattn.bundle.model_digest import digest
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
@@ -26,8 +27,13 @@ def find_original(bundle: Bundle, path: Path | None) -> Path | None:
     """
     name, expected = str(bundle.manifest.model["file"]), bundle.manifest.model.get("sha256")
     if path is None:
-        beside = bundle.path.absolute().parent / Path(name).name
-        return beside if beside.exists() and _model_digest(beside) == expected else None
+        folder = bundle.path.absolute()
+        if is_length_folder(folder):  # the model is beside the folder of all lengths
+            candidates = [folder.parent / Path(name).name, folder.parent.parent / Path(name).name]
+        else:
+            candidates = [folder.parent / Path(name).name]
+        known = (file for file in candidates if file.exists() and _model_digest(file) == expected)
+        return next(known, None)
     if not path.exists():
         raise UsageError(f"No such file: {path}")
     if _model_digest(path) != expected:

@@ -66,4 +66,93 @@ def test_samples_have_one_length(path: Path, edgeattn: Callable[..., Any]) -> No
     steps = ("--time-steps", 3, "--time-steps", 5)
     for option in ("--samples", "--calibration"):
         result = edgeattn("convert", path, *steps, option, path.with_name("x.npy"))
-        assert (result.code, "one length" in result.err) == (2, True)
+        assert (result.code, "one length" in result.err, "{steps}" in result.err) == (2, True, True)
+        result = edgeattn("convert", path, *steps, option, path.with_name("x-{steps}.npy"))
+        assert (result.code, "x-3.npy" in result.err) == (2, True)
+
+
+def sequences(length: int, rows: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng((length, seed))
+    return generator.normal(size=(rows, length, 2)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def convolution() -> Any:
+    x = keras.Input((None, 2), name="x")
+    hidden = layers.Conv1D(16, 3, padding="same", activation="relu")(x)
+    each = layers.Dense(3, name="each")(hidden)
+    return models.filled(
+        keras.Model(x, [each, layers.Dense(2, name="y")(layers.GlobalMaxPooling1D()(hidden))])
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(convolution: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundles of two lengths, each calibrated with sequences of its own."""
+    path = tmp_path_factory.mktemp("lengths") / "model.keras"
+    convolution.save(path)
+    for length in LENGTHS:
+        np.save(path.with_name(f"calibration-{length}.npy"), sequences(length, 110))
+    with in_this_process():
+        result = package.convert(
+            path,
+            time_steps=LENGTHS,
+            calibration=path.with_name("calibration-{steps}.npy"),
+            schemes=("float32", "int8"),
+        )
+    assert result.exit_code == 0
+    assert {len(item.bundle.manifest.artifacts) for item in result.conversions} == {4}
+    return result.path
+
+
+def test_calibration_of_each_length(folder: Path, convolution: Any) -> None:
+    for format in ("tflite", "onnx"):
+        loaded = package.load(folder, format=format, scheme="int8")
+        for length in LENGTHS:
+            for x in sequences(length, 4, seed=1):
+                expected = convolution(x[None])
+                for name, value in zip(("each", "y"), expected, strict=True):
+                    error = np.abs(loaded(x)[name] - value).max()
+                    assert error < 0.05 * np.abs(value).max(), (format, length, name)
+
+
+@pytest.mark.parametrize("length", [*LENGTHS, 9])
+def test_run_selects_the_bundle_of_the_length(
+    length: int, folder: Path, convolution: Any, edgeattn: Callable[..., Any]
+) -> None:
+    x = sequences(length, 3, seed=2)
+    np.savez("x.npz", x=x)
+    for format in ("tflite", "onnx"):
+        arguments = ("--input", "x.npz", "-o", "y.npz", "--force", "--format", format)
+        result = edgeattn("run", folder, *arguments)
+        if length not in LENGTHS and format == "tflite":
+            assert (result.code, "for sequences of 3, 5 steps" in result.err) == (2, True)
+            continue
+        assert result.code == 0, result.err
+        with np.load("y.npz") as outputs:
+            expected, _ = convolution(x)
+            np.testing.assert_allclose(outputs["each"], expected, atol=1e-5)
+
+
+def test_an_error_that_is_not_about_the_length(folder: Path, edgeattn: Callable[..., Any]) -> None:
+    np.savez("x.npz", other=sequences(3, 2), another=sequences(3, 2))
+    for command in (("run", folder, "--input"), ("validate", folder, "--data")):
+        for file in ("x.npz", "missing.npz"):
+            result = edgeattn(*command, file)
+            assert (result.code, "for sequences of" in result.err) == (2, False), result.err
+
+
+def test_validate_selects_the_bundle_of_the_length(
+    folder: Path, convolution: Any, edgeattn: Callable[..., Any]
+) -> None:
+    """The Keras file beside the folder is found, so that errors on the data are those of Keras."""
+    for length in LENGTHS:
+        x = sequences(length, 40, seed=3)
+        np.savez("data.npz", x=x)
+        with in_this_process():
+            result = edgeattn("validate", folder, "--data", "data.npz", "--jobs", 1, "--json")
+        assert result.code == 0, result.out
+        document = result.document
+        assert {item["format"] for item in document["artifacts"]} == {"tflite", "onnx"}
+    result = edgeattn("validate", folder)
+    assert (result.code, "steps-3" in result.err, "--data" in result.err) == (2, True, True)
