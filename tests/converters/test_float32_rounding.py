@@ -34,6 +34,22 @@ UNSTABLE: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray], np.ndarra
         lambda x: _softmax(x + 5555.5),
     ),
 }
+# Averages of images consist of thousands of additions, each of which rounds.
+IMAGES = np.random.default_rng(9).uniform(1, 2, (4, 112 * 112, 1)).astype("float32")
+ADDITIONS: dict[str, tuple[Callable[[Any], Any], Callable[[np.ndarray], np.ndarray]]] = {
+    "average": (
+        lambda x: 100.0 * (ops.mean(x, axis=1) - 1.5),
+        lambda x: 100.0 * (x.mean(1) - 1.5),
+    ),
+    "sum": (
+        lambda x: ops.sum(x, axis=1) - 18816.0,
+        lambda x: x.sum(1) - 18816.0,
+    ),
+    "product of matrices": (
+        lambda x: ops.matmul(ops.transpose(x, (0, 2, 1)), x) - 29000.0,
+        lambda x: x.transpose(0, 2, 1) @ x - 29000.0,
+    ),
+}
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -56,15 +72,39 @@ def costs_of(model: Any, x: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
 @pytest.mark.parametrize("name", UNSTABLE)
 def test_the_cost_covers_the_error_of_keras(name: str) -> None:
     """Keras differs from the exact result by more than the tolerance, but not by more than this."""
-    function, exact = UNSTABLE[name]
-    one_feature = X[..., :1]
-    inputs = keras.Input(one_feature.shape[1:])
-    costs, actual = costs_of(keras.Model(inputs, function(inputs)), one_feature)
-    error = np.abs(actual - exact(one_feature.astype(np.float64)))
+    _check_cost(*UNSTABLE[name], X[..., :1])
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+def test_the_cost_covers_that_of_many_additions(name: str) -> None:
+    _check_cost(*ADDITIONS[name], IMAGES)
+
+
+def _check_cost(
+    function: Callable[[Any], Any], exact: Callable[[np.ndarray], np.ndarray], x: np.ndarray
+) -> None:
+    inputs = keras.Input(x.shape[1:])
+    costs, actual = costs_of(keras.Model(inputs, function(inputs)), x)
+    error = np.abs(actual - exact(x.astype(np.float64)))
     tolerance = 1e-5 + 1e-4 * np.abs(actual)
     largest = float((error / tolerance).max())
     assert costs["tolerance_ratio"] >= largest > 0.3
     assert costs["tolerance_ratio"] > 1
+
+
+def test_a_convolution_rounds_as_the_product_of_its_patches() -> None:
+    """A kernel over the whole image is a product of matrices, with the same additions."""
+    x = np.random.default_rng(2).uniform(1, 2, (4, 40, 40, 1)).astype("float32")
+    kernel = np.random.default_rng(3).uniform(1, 2, (40, 40, 1, 3)).astype("float32")
+    inputs = keras.Input(x.shape[1:])
+    convolved = ops.reshape(ops.conv(inputs, kernel), (-1, 3)) - 3600.0
+    multiplied = ops.matmul(ops.reshape(inputs, (-1, 1600)), kernel.reshape(1600, 3)) - 3600.0
+    ratios = [
+        costs_of(keras.Model(inputs, outputs), x)[0]["tolerance_ratio"]
+        for outputs in (convolved, multiplied)
+    ]
+    assert min(ratios) > 1
+    assert max(ratios) < 3 * min(ratios)
 
 
 def test_rounding_costs_little_without_cancellation() -> None:
@@ -77,7 +117,8 @@ def test_rounding_costs_little_without_cancellation() -> None:
 def test_counts_and_masks_are_exact() -> None:
     inputs = keras.Input(SHAPE)
     masked = ops.cast(inputs > 0, "float32") * 3.0 - 1e9 * ops.cast(inputs < 0, "float32")
-    model = keras.Model(inputs, ops.cast(ops.sum(masked, axis=-1) / 2.0, "float32"))
+    total = ops.sum(ops.matmul(masked, ops.ones((SHAPE[-1], 2))), axis=-1)
+    model = keras.Model(inputs, ops.cast(total / 4.0, "float32"))
     assert costs_of(model, X)[0]["tolerance_ratio"] == 0
 
 

@@ -4,10 +4,13 @@ A file adds and multiplies in another order than Keras, so that the result of ea
 in its last digit. Usually that changes an output as little. It changes much more if large numbers
 cancel each other, as in LayerNormalization of a single feature, or if scores are in the hundreds.
 Stochastic arithmetic measures it: the model is run again, with the last digit of every result of an
-operation changed at random.
+operation changed at random. A sum or a product of matrices consists of many additions, each of
+which rounds: over thousands of values, as in the average of a large image, that is a hundred times
+more than the last digit of the result.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +26,8 @@ _ROUNDED = frozenset(
     | {"Sqrt", "Square", "SquaredDifference", "Sub", "Sum", "Tanh"}
 )
 _PRECISION = 2.0**-23
+_MATRICES = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "MatMul")
+_CONVOLUTIONS = ("Conv2D", "Conv3D")
 
 
 def rounded_function(
@@ -62,24 +67,31 @@ def _rounded_results(seed: Any) -> Iterator[None]:
     count = 0
     inside = False
 
-    def changed(result: Any) -> Any:
+    def changed(operation: Any, again: Callable[[list[Any]], Any]) -> Any:
         nonlocal count
         count += 1
-        steps = tf.random.stateless_uniform(
-            tf.shape(result), [seed.read_value(), count], -1, 2, dtype=tf.int32
-        )
+        result = operation.outputs[0]
+        numbers = [seed.read_value(), count]
+        steps = tf.random.stateless_uniform(tf.shape(result), numbers, -1, 2, dtype=tf.int32)
         other = result * (1 + _PRECISION * tf.cast(steps, tf.float32))
+        sums = _error_of_additions(operation, again)
+        if sums is not None:
+            other += sums * tf.random.stateless_normal(tf.shape(result), numbers)
         # Counts, masks and other integers are exact.
         return tf.where(tf.equal(result, tf.round(result)), result, other)
 
-    def create(graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
+    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal inside
-        operation = original(graph, kind, *args, **kwargs)
+        operation = original(graph, kind, inputs, *args, **kwargs)
         if inside or kind not in _ROUNDED or operation.outputs[0].dtype != tf.float32:
             return operation
+
+        def again(others: list[Any]) -> Any:
+            return original(graph, kind, others, *args, **{**kwargs, "name": None}).outputs[0]
+
         inside = True
         try:
-            return changed(operation.outputs[0]).op
+            return changed(operation, again).op
         finally:
             inside = False
 
@@ -88,3 +100,39 @@ def _rounded_results(seed: Any) -> Iterator[None]:
         yield
     finally:
         FuncGraph._create_op_internal = original
+
+
+def _error_of_additions(operation: Any, again: Callable[[list[Any]], Any]) -> Any:
+    """The standard deviation of the results of a sum whose additions round at random.
+
+    None for operations that do not sum. ``again`` computes the operation for other inputs.
+
+    If every partial sum ``s`` changes by -1, 0 or 1 times the precision, the variance of the error
+    is two thirds of the squared precision times the sum of all ``s**2``. For ``n`` terms in random
+    order, with the sum ``t`` and the sum of squares ``q``, that sum is about
+    ``n * (t**2 / 3 + q / 6)``. A probabilistic analysis of rounding errors: Higham and Mary, "A new
+    approach to probabilistic rounding error analysis", 2019.
+    """
+    import tensorflow as tf
+
+    kind, result = operation.type, operation.outputs[0]
+    inputs = list(operation.inputs)
+    if kind in ("Mean", "Sum"):
+        terms = tf.size(inputs[0]) / tf.maximum(tf.size(result), 1)
+        squares = again([tf.square(inputs[0]), inputs[1]])
+    elif kind in _MATRICES:
+        flag = "transpose_a" if kind == "MatMul" else "adj_x"
+        terms = tf.shape(inputs[0])[-2 if operation.get_attr(flag) else -1]
+        squares = again([tf.square(item) for item in inputs])
+    elif kind in _CONVOLUTIONS:
+        terms = tf.reduce_prod(tf.shape(inputs[1])[:-1])
+        squares = again([tf.square(item) for item in inputs])
+    else:
+        return None
+    terms = tf.cast(terms, tf.float32)
+    if kind == "Mean":
+        # The sum of squares is n times their mean, and the error of the sum is divided by n.
+        variance = terms * tf.square(result) / 3 + squares / 6
+    else:
+        variance = terms * (tf.square(result) / 3 + squares / 6)
+    return _PRECISION * math.sqrt(2 / 3) * tf.sqrt(variance)
