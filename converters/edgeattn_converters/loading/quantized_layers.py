@@ -116,8 +116,10 @@ def assign_dequantized(model: Any, quantized: Any) -> str:
 
     ``quantized`` must not be used afterwards. Returns a note with the difference of the outputs.
 
-    Raises :class:`UnsupportedModelError` if a layer is quantized in an unknown way.
+    Raises :class:`UnsupportedModelError` if a layer is quantized in an unknown way, or if Keras
+    itself does not compute with what the integers stand for.
     """
+    _check_direct_calls(quantized)
     for layer in quantized._flatten_layers():
         # A stored layer is always calibrated.
         for name in ("is_gptq_calibrated", "is_awq_calibrated"):
@@ -147,6 +149,29 @@ def assign_dequantized(model: Any, quantized: Any) -> str:
         f"outputs differ from those of the quantized model by up to {error:.2g} (largest output "
         f"{largest:.2g})."
     )
+
+
+def _check_direct_calls(quantized: Any) -> None:
+    """Raise :class:`UnsupportedModelError` if Keras computes with integers as if they were weights.
+
+    TimeDistributed calls its layer in a way that leaves out the quantization, and the weights of
+    all modes but float8 are stored as integers.
+    """
+    import keras
+
+    for layer in quantized._flatten_layers():
+        if not isinstance(layer, keras.layers.TimeDistributed):
+            continue
+        inner = layer.layer
+        mode = getattr(inner, "quantization_mode", None)
+        if mode not in (None, "float8") and _own_variables(inner):
+            raise UnsupportedModelError(
+                f"Layer {inner.name!r} inside {layer.name!r} was quantized as {str(mode)!r}: "
+                f"Keras {keras.__version__} computes TimeDistributed with the stored integers, "
+                "without their scale, so that the outputs of this model are wrong in Keras too.",
+                hint="Convert the model that was quantized (edgeattn has int8 and int4 schemes of "
+                "its own). A Dense layer computes the same without TimeDistributed.",
+            )
 
 
 def _own_variables(layer: Any) -> list[Any]:

@@ -14,6 +14,11 @@ SUMS = frozenset({"SUM", "REDUCE_SUM", "ReduceSum"})
 # Sums of them are never zero in float32, but in integers they can be.
 POSITIVE = frozenset({"EXP", "Exp", "LOGISTIC", "Sigmoid"})
 QUOTIENTS = frozenset({"DIV", "Div"})
+MULTIPLICATIONS = frozenset({"MUL", "Mul"})
+# With a single operand that is no constant, a quotient is a reciprocal too.
+RECIPROCALS = frozenset({"Reciprocal", "POW", "Pow"})
+EXPONENTIALS = frozenset({"EXP", "Exp"})
+LOG_SOFTMAX = frozenset({"LOG_SOFTMAX", "LogSoftmax"})
 # Operators with trained weights end a spectrum, unless a logarithm follows: the mel matrix is one.
 WEIGHTED = (PRODUCTS - SUMS) | frozenset(
     {"DEPTHWISE_CONV_2D", "CONV_3D", "TRANSPOSE_CONV", "UNIDIRECTIONAL_SEQUENCE_LSTM", "WHILE"}
@@ -58,12 +63,13 @@ class AttentionGraph:
     def quotients(self) -> set[int]:
         """Positions of all quotients, and of the nodes between them and exponentials or products.
 
-        In integers, a denominator could be zero.
+        In integers, a denominator could be zero. The same for products with the reciprocal of a
+        sum, and for exponentials that a logarithm of a sum is subtracted from.
         """
         return {
             item
             for k, node in enumerate(self._nodes)
-            if node.kind in QUOTIENTS
+            if node.kind in QUOTIENTS or self._is_share(node)
             for item in (k, *self._operands(node.inputs))
         }
 
@@ -76,12 +82,28 @@ class AttentionGraph:
 
     def _is_share(self, node: Node) -> bool:
         """Whether a node divides positive values by their sum, as a hand-written softmax does."""
-        if node.kind not in QUOTIENTS or len(node.inputs) != 2:
+        if node.kind in EXPONENTIALS:
+            kinds = {self._nodes[k].kind for k in self._operands(node.inputs)}
+            has_logarithm = bool(kinds & SUMS and kinds & EXPONENTIALS and kinds & LOGARITHMS)
+            return has_logarithm or bool(kinds & LOG_SOFTMAX)
+        if len(node.inputs) != 2 or node.kind not in QUOTIENTS | MULTIPLICATIONS:
             return False
-        numerator, denominator = (self._operands((name,)) for name in node.inputs)
+        first, second = (self._operands((name,)) for name in node.inputs)
+        if node.kind in QUOTIENTS:
+            return self._are_shared(first, second)
+        return any(
+            self._are_shared(values, inverse)
+            for values, inverse in ((first, second), (second, first))
+            if any(self._is_reciprocal(self._nodes[k]) for k in inverse)
+        )
+
+    def _are_shared(self, numerator: set[int], denominator: set[int]) -> bool:
         kinds = {self._nodes[k].kind for k in numerator & denominator}
-        has_sum = any(self._nodes[k].kind in SUMS for k in denominator)
-        return has_sum and bool(POSITIVE & kinds)
+        return any(self._nodes[k].kind in SUMS for k in denominator) and bool(POSITIVE & kinds)
+
+    @staticmethod
+    def _is_reciprocal(node: Node) -> bool:
+        return len(node.inputs) == 1 and node.kind in QUOTIENTS | RECIPROCALS
 
     def region(self, *, projections: bool = False) -> set[int]:
         """Positions of the nodes from the scores to the weighted sum.
@@ -94,7 +116,7 @@ class AttentionGraph:
         region: set[int] = set(self._softmaxes)
         for k in self._softmaxes:
             inputs = self._nodes[k].inputs
-            if self._nodes[k].kind in QUOTIENTS:
+            if self._nodes[k].kind not in SOFTMAX:
                 inner = self._operands(inputs)
                 region |= inner
                 inputs = tuple(name for item in inner for name in self._nodes[item].inputs)

@@ -66,7 +66,7 @@ def find_weighted_sum(weights: Any, axis: int, lengths: Sequence[int] = ()) -> W
                     doubts.append(doubt)
                     doubtful.append(partner)
             else:
-                moved = _axis_behind(operation, tensor, position)
+                moved = axis_behind(operation, tensor, position)
                 if moved is not None:
                     waiting.append((operation.outputs[0], moved))
     if certain:
@@ -130,7 +130,7 @@ def _partner_axis_in_einsum(operation: Any, axis: int, *, left: bool) -> int | N
     return other.index(own[axis]) if own[axis] in other else None
 
 
-def _axis_behind(operation: Any, tensor: Any, axis: int) -> int | None:
+def axis_behind(operation: Any, tensor: Any, axis: int) -> int | None:
     """The position of ``axis`` in the result of an operation that moves data, if it remains."""
     import tensorflow as tf
 

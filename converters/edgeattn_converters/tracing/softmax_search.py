@@ -13,11 +13,9 @@ from typing import Any
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.tracing.dataflow import WeightedSum, find_weighted_sum
+from edgeattn_converters.tracing.softmax_forms import softmax_of
 
 NO_PRODUCT = "its weights multiply no data"
-# Operations allowed between exp(x), its sum, and the division by it.
-_NEUTRAL = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "BroadcastTo")
-_GUARDS = ("AddV2", "Add", "Maximum")
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def softmaxes(
     """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers."""
     result = []
     for number, operation in enumerate(graph.get_operations()):
-        softmax = _softmax(operation)
+        softmax = softmax_of(operation)
         if softmax is None:
             continue
         around = sorted(
@@ -139,60 +137,3 @@ def softmaxes(
 def _scope(name: str) -> str:
     parts = name.split("/")
     return parts[-2] if len(parts) > 1 else parts[-1]
-
-
-def _softmax(operation: Any) -> tuple[Any, int] | None:
-    """The result of ``operation`` and the axis it is normalized over, if it is a softmax."""
-    result = operation.outputs[0] if operation.outputs else None
-    if result is None or result.shape.rank is None or result.shape.rank < 2:
-        return None
-    if operation.type == "Softmax":
-        return result, int(result.shape.rank) - 1
-    if operation.type in ("RealDiv", "Div"):
-        axis = _normalized_axis(*operation.inputs)
-        return None if axis is None else (result, axis)
-    return None
-
-
-def _normalized_axis(numerator: Any, denominator: Any) -> int | None:
-    """The axis of ``exp(x) / sum(exp(x), axis)``; a constant may be added to the sum."""
-    import tensorflow as tf
-
-    if not _is_exponential(numerator):
-        return None
-    waiting = [denominator]
-    for _ in range(8):
-        operation = waiting.pop().op
-        if operation.type == "Sum":
-            axes = tf.get_static_value(operation.inputs[1])
-            same = _source(operation.inputs[0]) is _source(numerator)
-            if not same or axes is None or axes.size != 1:
-                return None
-            axis = int(axes.reshape(-1)[0]) % int(operation.inputs[0].shape.rank)
-            return axis or None
-        if operation.type in _NEUTRAL:
-            waiting.append(operation.inputs[0])
-        elif operation.type in _GUARDS:
-            steps = [t for t in operation.inputs if tf.get_static_value(t) is None]
-            if len(steps) != 1:
-                return None
-            waiting.append(steps[0])
-        else:
-            return None
-    return None
-
-
-def _source(tensor: Any) -> Any:
-    while tensor.op.type in ("Identity", "Cast", "StopGradient"):
-        tensor = tensor.op.inputs[0]
-    return tensor
-
-
-def _is_exponential(tensor: Any) -> bool:
-    operation = _source(tensor).op
-    if operation.type == "Exp":
-        return True
-    # Or exp(x) * mask.
-    return operation.type == "Mul" and any(
-        _source(item).op.type == "Exp" for item in operation.inputs
-    )

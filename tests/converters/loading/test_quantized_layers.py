@@ -100,6 +100,42 @@ def test_layers_inside_attention_in_h5(grouped: bool, mode: str, tmp_path: Path)
     np.testing.assert_allclose(loaded.model(x), model(x), atol=tolerance)
 
 
+def repeated(layer: Any, mode: str) -> Any:
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((6, 8))
+    model = keras.Model(inputs, layers.TimeDistributed(layer, name="steps")(inputs))
+    model.quantize(mode)
+    return model
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_time_distributed_layers_that_keras_computes_with_integers(
+    mode: str, suffix: str, tmp_path: Path
+) -> None:
+    model = repeated(layers.Dense(4, name="projection"), mode)
+    x = np.random.default_rng(2).normal(size=(3, 6, 8)).astype("float32")
+    weights = model.get_layer("steps").layer
+    # If Keras computes with the scale one day, these models can be loaded.
+    assert np.abs(model(x)).max() > 4 * np.abs(weights(x)).max()
+    model.save(tmp_path / f"m{suffix}")
+    message = rf"'projection' inside 'steps' was quantized as '{mode}'"
+    with pytest.raises(UnsupportedModelError, match=message) as refused:
+        load_model(audit_file(tmp_path / f"m{suffix}"))
+    assert "Convert the model that was quantized" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_time_distributed_layers_that_keras_computes_right(mode: str, tmp_path: Path) -> None:
+    dense = layers.Dense(4, name="projection")
+    inner = keras.Sequential([dense]) if mode == "int8" else dense
+    model = repeated(inner, mode)
+    model.save(tmp_path / "m.keras")
+    x = np.random.default_rng(2).normal(size=(3, 6, 8)).astype("float32")
+    loaded = load_model(audit_file(tmp_path / "m.keras"))
+    np.testing.assert_allclose(loaded.model(x), model(x), atol=0.1)
+
+
 def low_rank(mode: str | None) -> Any:
     """A model with an update of low rank (LoRA), which Keras adds to the weights as it saves."""
     keras.utils.set_random_seed(7)

@@ -26,11 +26,22 @@ WEIGHTS = {
         ops.exp(s) / (ops.sum(ops.exp(s), axis=1, keepdims=True) + 1e-7)
     ),
     "sigmoids": lambda s: _share(ops.sigmoid(s - 4.0)),
+    "reciprocal": lambda s: ops.exp(s) * ops.reciprocal(_sum(ops.exp(s))),
+    "power": lambda s: ops.exp(s) * _sum(ops.exp(s)) ** -1,
+    "log_sum_exp": lambda s: ops.exp(s - ops.logsumexp(s, axis=1, keepdims=True)),
+    "log_softmax": lambda s: ops.exp(ops.log_softmax(s, axis=1)),
 }
+MAPS = {f"attention/{name}" for name in WEIGHTS if name != "sigmoids"}
+# The operators that divide, by format; a power is a reciprocal in ONNX too.
+QUOTIENTS = {"DIV", "POW", "RECIPROCAL"}
+
+
+def _sum(values: Any) -> Any:
+    return ops.sum(values, axis=1, keepdims=True)
 
 
 def _share(values: Any) -> Any:
-    return values / ops.sum(values, axis=1, keepdims=True)
+    return values / _sum(values)
 
 
 class Weights(layers.Layer):
@@ -93,13 +104,14 @@ def test_quotients_stay_float32(
     file = _convert(model, format, scheme, tmp_path / "model", precision)
     runner = open_runner(tmp_path / "model", format, file.inputs, file.outputs, as_deployed=True)
     actual = runner.run(SAMPLES)
-    assert {"attention/plain", "attention/without_the_largest"} <= set(file.attention)
+    assert set(file.attention) == MAPS
     for name in file.attention:
         assert np.isfinite(actual[name]).all()
         np.testing.assert_allclose(actual[name].sum(-1), 1, atol=0.1)
     assert metrics.snr_db(model.predict(SAMPLES, verbose=0), actual["y"]) > 12
     floats = {kind.upper(): n for kind, n in file.achieved["computes_in"]["float32"].items()}
-    assert floats["DIV"] == len(WEIGHTS)
+    assert sum(floats.get(kind, 0) for kind in QUOTIENTS) == len(WEIGHTS) - 2
+    assert floats["LOG"] == floats["LOG_SOFTMAX" if format == "tflite" else "LOGSOFTMAX"] == 1
     assert NO_ATTENTION not in file.achieved["notes"]
     if precision == "float32":
         assert "in float32: softmax, scores" in file.achieved["summary"]

@@ -1,0 +1,207 @@
+"""The ways in which a softmax is written in a traced graph.
+
+Besides the operation of that name, these are ``exp(x)`` divided by its sum or multiplied by the
+reciprocal of it, and the exponential of a log softmax or of ``x - logsumexp(x)``.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from edgeattn_converters.tracing.dataflow import axis_behind
+
+# Operations allowed between exp(x), its sum, and the division by it.
+_NEUTRAL = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "BroadcastTo")
+_SUMS = ("AddV2", "Add")
+_GUARDS = (*_SUMS, "Maximum")
+_QUOTIENTS = ("RealDiv", "Div", "DivNoNan")
+# The largest number of operations between a quotient and the sum.
+_MAX_STEPS = 8
+
+
+def softmax_of(operation: Any) -> tuple[Any, int] | None:
+    """The result of ``operation`` and the axis it is normalized over, if it is a softmax."""
+    result = operation.outputs[0] if operation.outputs else None
+    if result is None or result.shape.rank is None or result.shape.rank < 2:
+        return None
+    axis: int | None = None
+    if operation.type == "Softmax":
+        axis = int(result.shape.rank) - 1
+    elif operation.type in _QUOTIENTS:
+        axis = _normalized_axis(*operation.inputs)
+    elif operation.type == "Mul":
+        axis = _axis_of_product(*operation.inputs)
+    elif operation.type == "Exp":
+        axis = _axis_of_exponential(operation.inputs[0])
+    return (result, axis) if axis else None
+
+
+def _normalized_axis(numerator: Any, denominator: Any) -> int | None:
+    """The axis of ``exp(x) / sum(exp(x), axis)``; a constant may be added to the sum."""
+    if not _is_exponential(numerator):
+        return None
+    total = _sum_behind(denominator)
+    if total is None or not _are_equal(_source(total.inputs[0], magnitudes=True), numerator):
+        return None
+    return _axis_of(total)
+
+
+def _axis_of_product(*factors: Any) -> int | None:
+    """The axis of ``exp(x) * (1 / sum(exp(x), axis))``, with the factors in any order."""
+    for k, numerator in enumerate(factors):
+        denominator = _inverse(factors[1 - k])
+        if denominator is not None:
+            axis = _normalized_axis(numerator, denominator)
+            if axis is not None:
+                return axis
+    return None
+
+
+def _inverse(tensor: Any) -> Any:
+    """What ``tensor`` is the reciprocal of; None if it is no reciprocal."""
+    import tensorflow as tf
+
+    for _ in range(_MAX_STEPS):
+        operation = tensor.op
+        if operation.type in ("Reciprocal", "Inv"):
+            return operation.inputs[0]
+        if operation.type == "Pow":
+            return operation.inputs[0] if _is_all(operation.inputs[1], -1) else None
+        if operation.type in _QUOTIENTS:
+            return operation.inputs[1] if _is_all(operation.inputs[0], 1) else None
+        if operation.type not in _NEUTRAL or tf.get_static_value(tensor) is not None:
+            return None
+        tensor = operation.inputs[0]
+    return None
+
+
+def _is_all(tensor: Any, number: int) -> bool:
+    import tensorflow as tf
+
+    value = tf.get_static_value(_behind(tensor))  # a lowering may have changed its shape
+    return value is not None and value.size > 0 and bool((value == number).all())
+
+
+def _axis_of_exponential(exponent: Any) -> int | None:
+    """The axis over which ``exp(exponent)`` is a softmax, if it is one."""
+    operation = _source(exponent).op
+    last = int(exponent.shape.rank) - 1
+    if operation.type == "LogSoftmax":
+        return last
+    if operation.type == "Transpose":
+        # TensorFlow computes a log softmax over the last axis, and moves another one there.
+        moved = operation.inputs[0]
+        is_log = _source(moved).op.type == "LogSoftmax"
+        return axis_behind(operation, moved, last) if is_log else None
+    if operation.type != "Sub":
+        return None
+    scores, logarithm = operation.inputs
+    return _axis_of_logarithm(scores, logarithm)
+
+
+def _axis_of_logarithm(scores: Any, logarithm: Any) -> int | None:
+    """The axis of ``log(sum(exp(scores), axis))``; a shift of the scores may be taken out of it."""
+    shift = None
+    for _ in range(_MAX_STEPS):
+        operation = logarithm.op
+        if operation.type == "Log":
+            break
+        if operation.type in _SUMS and shift is None:
+            terms = list(operation.inputs)
+            logs = [k for k, term in enumerate(terms) if _behind(term).op.type == "Log"]
+            if len(logs) != 1:
+                return None
+            logarithm, shift = terms[logs[0]], terms[1 - logs[0]]
+        elif operation.type in _NEUTRAL:
+            logarithm = operation.inputs[0]
+        else:
+            return None
+    else:
+        return None
+    total = _behind(logarithm.op.inputs[0]).op
+    if total.type != "Sum" or _source(total.inputs[0]).op.type != "Exp":
+        return None
+    exponent = _source(_source(total.inputs[0]).op.inputs[0])
+    if shift is not None:
+        if exponent.op.type != "Sub":
+            return None
+        if not _are_equal(_behind(exponent.op.inputs[1]), _behind(shift)):
+            return None
+        exponent = _source(exponent.op.inputs[0])
+    return _axis_of(total) if _are_equal(exponent, scores) else None
+
+
+def _sum_behind(tensor: Any) -> Any:
+    """The sum that a denominator consists of, besides constants that keep it from being zero."""
+    import tensorflow as tf
+
+    for _ in range(_MAX_STEPS):
+        operation = tensor.op
+        if operation.type == "Sum":
+            return operation
+        if operation.type in _NEUTRAL:
+            tensor = operation.inputs[0]
+        elif operation.type in _GUARDS:
+            steps = [t for t in operation.inputs if tf.get_static_value(t) is None]
+            if len(steps) != 1:
+                return None
+            tensor = steps[0]
+        else:
+            return None
+    return None
+
+
+def _axis_of(total: Any) -> int | None:
+    """The only axis of a sum, None if it is that of the batch."""
+    import tensorflow as tf
+
+    axes = tf.get_static_value(total.inputs[1])
+    if axes is None or axes.size != 1:
+        return None
+    return int(axes.reshape(-1)[0]) % int(total.inputs[0].shape.rank) or None
+
+
+def _source(tensor: Any, *, magnitudes: bool = False) -> Any:
+    """The value before operations that do not change it; exponentials are their ``magnitudes``."""
+    kinds = ("Identity", "Cast", "StopGradient", *(("Abs",) if magnitudes else ()))
+    while tensor.op.type in kinds:
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _behind(tensor: Any) -> Any:
+    """The value before operations that change only its shape or type."""
+    while tensor.op.type in _NEUTRAL:
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _are_equal(first: Any, second: Any, steps: int = _MAX_STEPS) -> bool:
+    """Whether two values are computed in the same way: ``exp(x) / sum(exp(x))`` has two of them."""
+    import tensorflow as tf
+
+    first, second = _source(first), _source(second)
+    if first is second:
+        return True
+    one, other = first.op, second.op
+    if one.type == "Const" and other.type == "Const":
+        values = tf.get_static_value(first), tf.get_static_value(second)
+        return values[0] is not None and np.array_equal(*values)
+    if not steps or one.type != other.type or not one.inputs or one.op_def.is_stateful:
+        return False
+    same_attributes = one.node_def.attr == other.node_def.attr
+    if not same_attributes or len(one.inputs) != len(other.inputs):
+        return False
+    if list(one.outputs).index(first) != list(other.outputs).index(second):
+        return False
+    return all(_are_equal(*pair, steps - 1) for pair in zip(one.inputs, other.inputs, strict=True))
+
+
+def _is_exponential(tensor: Any) -> bool:
+    operation = _source(tensor).op
+    if operation.type == "Exp":
+        return True
+    # Or exp(x) * mask.
+    return operation.type == "Mul" and any(
+        _source(item).op.type == "Exp" for item in operation.inputs
+    )
