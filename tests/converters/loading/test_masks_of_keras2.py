@@ -91,6 +91,37 @@ def test_masks_are_those_of_keras_2(tmp_path: Path) -> None:
         np.testing.assert_allclose(result, value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_rows_that_are_masked_throughout(tmp_path: Path) -> None:
+    """Equal weights, as in Keras 2, and not zeros, as in Keras 3."""
+    scores = tf_keras.Input((3, 4), name="scores")
+    keep = tf_keras.Input((3, 4), dtype="bool", name="keep")
+    weights = {
+        "last": layers.Softmax(name="last")(scores, mask=keep),
+        "first": layers.Softmax(axis=1, name="first")(scores, mask=keep),
+        "both": layers.Softmax(axis=(1, 2), name="both")(scores, mask=keep),
+        "attention": layers.MultiHeadAttention(2, 3, name="attention")(
+            scores, scores, attention_mask=keep[:, :, :3]
+        ),
+    }
+    model = tf_keras.Model([scores, keep], list(weights.values()))
+    model.save(tmp_path / "model.h5")
+    generator = np.random.default_rng(6)
+    inputs = {
+        "scores": generator.normal(size=(5, 3, 4)).astype("float32"),
+        "keep": generator.random((5, 3, 4)) < 0.6,
+    }
+    inputs["keep"][0] = False
+    inputs["keep"][1, 0] = False
+    inputs["keep"][2, :, 1] = False
+    expected = model.predict(inputs, verbose=0)
+    np.testing.assert_allclose(expected[0][0], 0.25)
+    loaded = load_model(audit_file(tmp_path / "model.h5"))
+    actual = loaded.model.predict(list(inputs.values()), verbose=0)
+    for name, value, result in zip(weights, expected, actual, strict=True):
+        np.testing.assert_allclose(result, value, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert any("Softmax treats masks as in Keras 2" in note for note in loaded.notes)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
 def test_masks_beside_states_convert(format: str, tmp_path: Path) -> None:

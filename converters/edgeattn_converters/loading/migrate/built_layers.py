@@ -6,7 +6,12 @@ from typing import Any
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import is_own_class
 from edgeattn_converters.loading.migrate.context import Context, era_of
-from edgeattn_converters.loading.migrate.keras2 import HARD_SIGMOID_NOTE, legacy_layer
+from edgeattn_converters.loading.migrate.keras2 import (
+    EMPTY_ROWS,
+    HARD_SIGMOID_NOTE,
+    SOFTMAX,
+    legacy_layer,
+)
 
 # Layers have computed the same since this version.
 SAME_AS_CURRENT = (3, 10)
@@ -90,7 +95,8 @@ def adapt(model: Any, version: tuple[int, ...]) -> tuple[str, ...]:
     ctx = Context(3, version, lambda _name: None, {}, lambda _name: [], masked)
     for layer in layers:
         class_name = type(layer).__name__
-        if legacy_layer(class_name, {"name": layer.name}, ctx) is not None:
+        legacy = legacy_layer(class_name, {"name": layer.name}, ctx)
+        if legacy is not None and legacy[0] != SOFTMAX:  # in most calls, it has no mask
             notes.append(f"{layer.name}: {class_name} treats masks as in Keras 3, not {text}.")
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
         changed = _SIGMOID_BY_DEFAULT.get(class_name)
@@ -107,10 +113,15 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
     """
     import keras
 
-    from edgeattn_converters.loading.migrate.legacy_mask_layers import LegacyMultiHeadAttention
+    from edgeattn_converters.loading.migrate.legacy_mask_layers import (
+        LegacyMultiHeadAttention,
+        LegacySoftmax,
+    )
     from edgeattn_converters.loading.migrate.registered_objects import hard_sigmoid_keras2
 
     notes = []
+    layers = list(layers)
+    of_attention = {id(getattr(layer, "_softmax", None)) for layer in layers}
     for layer in layers:
         class_name = type(layer).__name__
         if any(value is hard_sigmoid_keras2 for value in vars(layer).values()):
@@ -120,6 +131,9 @@ def adapt_inner(layers: Iterable[Any], ctx: Context) -> list[str]:
             if legacy is not None:
                 # Its weights are built and named already.
                 layer.__class__, layer.masks = LegacyMultiHeadAttention, legacy[1]["masks"]
+        is_softmax = type(layer) is keras.layers.Softmax and id(layer) not in of_attention
+        if is_softmax and ctx.version and ctx.version < EMPTY_ROWS:
+            layer.__class__ = LegacySoftmax
         gates = getattr(layer, "recurrent_activation", None) is keras.activations.sigmoid
         changed = _SIGMOID_BY_DEFAULT.get(class_name)
         if gates and changed and ctx.version < changed:

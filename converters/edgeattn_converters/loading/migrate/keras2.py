@@ -22,11 +22,14 @@ STORED_WEIGHTS = "edgeattn>StoredWeights"
 THRESHOLDED_RELU = "edgeattn>ThresholdedReLU"
 HIGHWAY = "edgeattn>Highway"
 MULTI_HEAD_ATTENTION = "edgeattn>LegacyMultiHeadAttention"
+SOFTMAX = "edgeattn>LegacySoftmax"
 MERGE = "edgeattn>LegacyMerge"
 CONCATENATE = "edgeattn>LegacyConcatenate"
 LOCALLY_CONNECTED = "edgeattn>LocallyConnected"
 MEL_SPECTROGRAM = "edgeattn>MelSpectrogram"
 IGNORE_MASKS = "ignore"
+# The first version whose softmax has no weights in a row that is masked throughout.
+EMPTY_ROWS = (3, 10)
 # Layers whose from_config accepts more arguments than their constructor.
 _OWN_FROM_CONFIG = frozenset({"TextVectorization", "StringLookup", "IntegerLookup", "Hashing"})
 _REPLACED = {
@@ -152,11 +155,12 @@ def _shear_factor(value: Any) -> Any:
 
 
 def legacy_layer(
-    class_name: str, config: Config, ctx: Context
+    class_name: str, config: Config, ctx: Context, *, takes_mask: bool = False
 ) -> tuple[str, dict[str, Any]] | None:
     """Return registered name and config of a layer of edgeattn that computes as the old Keras did.
 
-    None if the current Keras has a layer that computes the same.
+    ``takes_mask`` says whether a call of the layer names a mask. None if the current Keras has a
+    layer that computes the same.
     """
     name = config.get("name")
     if class_name in _REPLACED:
@@ -172,14 +176,19 @@ def legacy_layer(
             "batch."
         )
         return MEL_SPECTROGRAM, dict(config)
-    if not ctx.masked or not ctx.version:
+    if not (ctx.masked or takes_mask) or not ctx.version:
         return None
-    if class_name == "MultiHeadAttention" and ctx.version < (3, 10):
+    if class_name in ("MultiHeadAttention", "Softmax") and ctx.version < EMPTY_ROWS:
+        if class_name == "MultiHeadAttention" or takes_mask:
+            version = ".".join(map(str, ctx.version))
+            ctx.notes.append(f"{name}: {class_name} treats masks as in Keras {version}.")
+        if class_name == "Softmax":
+            return SOFTMAX, dict(config)
         # Since 2.10 the layer applies the masks of its inputs.
         masks = IGNORE_MASKS if ctx.version < (2, 10) else "add"
-        version = ".".join(map(str, ctx.version))
-        ctx.notes.append(f"{name}: MultiHeadAttention treats masks as in Keras {version}.")
         return MULTI_HEAD_ATTENTION, {**config, "masks": masks}
+    if not ctx.masked:
+        return None
     if ctx.era < 3 and class_name == "Identity":
         # A new tensor, which has no mask attached.
         copied = expressions.operation("stop_gradient", expressions.INPUT)

@@ -62,8 +62,8 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
         if attention_mask is not None:
             for _ in range(len(scores.shape) - len(attention_mask.shape)):
                 attention_mask = ops.expand_dims(attention_mask, 1)
-            low = -3e4 if keras.backend.standardize_dtype(scores.dtype) == "float16" else -1e9
-            scores = scores + (1.0 - ops.cast(attention_mask, scores.dtype)) * low
+            fill = _fill_of(scores)
+            scores = scores + (1.0 - ops.cast(attention_mask, scores.dtype)) * fill
         weights = ops.softmax(scores, axis=-1)
         return ops.einsum(self._combine_equation, weights, value), weights
 
@@ -74,6 +74,30 @@ class LegacyMultiHeadAttention(keras.layers.MultiHeadAttention):
     def get_config(self) -> dict[str, Any]:
         """Return the config with ``masks``."""
         return {**super().get_config(), "masks": self.masks}
+
+
+@keras.saving.register_keras_serializable(package="edgeattn")
+class LegacySoftmax(keras.layers.Softmax):
+    """``Softmax`` with the masks of Keras before 3.10, which lowers masked scores by 1e9.
+
+    A row without any unmasked value has equal weights; over several axes, each of them is 1,
+    because the logarithm of their number is lost beside 1e9. Today it has none.
+    """
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the weights; ``mask`` is True or 1 for values to keep."""
+        if mask is not None:
+            inputs = inputs + (1.0 - ops.cast(mask, inputs.dtype)) * _fill_of(inputs)
+        if isinstance(self.axis, int):
+            return ops.softmax(inputs, axis=self.axis)
+        if len(self.axis) == 1:
+            return ops.softmax(inputs, axis=self.axis[0])
+        return ops.exp(inputs - ops.logsumexp(inputs, axis=tuple(self.axis), keepdims=True))
+
+
+def _fill_of(scores: Any) -> float:
+    """What Keras adds to masked scores."""
+    return -3e4 if keras.backend.standardize_dtype(scores.dtype) == "float16" else -1e9
 
 
 _OPERATIONS: Mapping[str, Any] = {

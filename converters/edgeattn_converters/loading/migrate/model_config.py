@@ -6,7 +6,7 @@ and ``attention_package``.
 """
 
 import dataclasses
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
@@ -198,7 +198,8 @@ def _built_in(
         config = dict(renamed)
     config = _with_inner_layers(config, ctx)
     class_name, config = keras2.migrate(class_name, config, ctx)
-    legacy = keras2.legacy_layer(class_name, config, ctx)
+    takes_mask = _names_mask(item.get("inbound_nodes"))
+    legacy = keras2.legacy_layer(class_name, config, ctx, takes_mask=takes_mask)
     if legacy is not None:
         return _edgeattn_layer(*legacy, item)
     before = theano.padding_of(class_name, config, ctx)
@@ -230,6 +231,14 @@ def _inside(ctx: Context, name: str) -> Context:
     """Return the context inside a layer: its inner layers are stored under its name."""
     arrays = ctx.shapes(name)
     return dataclasses.replace(ctx, shapes=lambda _inner: arrays) if arrays else ctx
+
+
+def _names_mask(calls: Any) -> bool:
+    """Whether the stored calls of a layer name a mask."""
+    if isinstance(calls, Mapping):
+        named = any(calls.get(key) is not None for key in ("mask", "attention_mask"))
+        return named or any(map(_names_mask, calls.values()))
+    return isinstance(calls, list | tuple) and any(map(_names_mask, calls))
 
 
 def _edgeattn_layer(registered: str, config: Config, item: Config) -> dict[str, Any]:
