@@ -75,6 +75,55 @@ def test_losses_are_left_out(build: Callable[[], Any], suffix: str, tmp_path: Pa
         np.testing.assert_allclose(result, value, rtol=1e-5, atol=1e-6)
 
 
+def _encoder(numbered: bool) -> Any:
+    """A layer of a nested model has an effect on its loss only; ``numbered`` names are similar."""
+    names = ("dense", "dense_1", "dense_2") if numbered else ("hidden", "mean", "spread")
+    x = tf_keras.Input((8,))
+    hidden = layers.Dense(4, activation="relu", name=names[0])(x)
+    mean, spread = (layers.Dense(2, name=name)(hidden) for name in names[1:])
+    model = tf_keras.Model(x, mean, name="encoder")
+    model.add_loss(-0.5 * K.mean(1 + spread - K.square(mean) - K.exp(spread)))
+    return model
+
+
+def _decoder() -> Any:
+    hidden = layers.Dense(4, activation="relu")
+    return tf_keras.Sequential([tf_keras.Input((2,)), hidden, layers.Dense(8)], name="decoder")
+
+
+def _model_in_model(numbered: bool) -> Any:
+    x = tf_keras.Input((8,))
+    inner = tf_keras.Model(x, _decoder()(_encoder(numbered)(x)), name="inner")
+    outer = tf_keras.Input((8,))
+    return tf_keras.Model(outer, layers.Dense(3)(inner(outer)))
+
+
+def _steps(numbered: bool) -> Any:
+    x = tf_keras.Input((3, 8))
+    return tf_keras.Model(x, layers.TimeDistributed(_encoder(numbered))(x))
+
+
+NESTED: dict[str, Callable[[bool], Any]] = {
+    "Sequential": lambda numbered: tf_keras.Sequential(
+        [tf_keras.Input((8,)), _encoder(numbered), _decoder()]
+    ),
+    "model in a model": _model_in_model,
+    "TimeDistributed": _steps,
+}
+
+
+@pytest.mark.parametrize("numbered", [False, True], ids=["names", "generated names"])
+@pytest.mark.parametrize("kind", NESTED)
+def test_losses_of_nested_models_are_left_out(kind: str, numbered: bool, tmp_path: Path) -> None:
+    """The arrays of a nested model are in one group, also those that only a loss needs."""
+    tf_keras.utils.set_random_seed(2)
+    model, path = NESTED[kind](numbered), tmp_path / "model.h5"
+    model.save(path)
+    x = np.random.default_rng(3).uniform(size=(2, *model.inputs[0].shape[1:])).astype("float32")
+    loaded = load_model(audit_file(path)).model
+    np.testing.assert_allclose(loaded(x), model(x), rtol=1e-5, atol=1e-6)
+
+
 def test_weights_of_other_layers_are_not_left_out(tmp_path: Path) -> None:
     """A layer that the outputs depend on needs its weights, whatever the file contains."""
     import h5py

@@ -265,6 +265,82 @@ def test_frozen_layers_of_equal_shapes(
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+def _chain(library: Any, names: str, units: tuple[int, ...]) -> Any:
+    layers = [
+        library.layers.Dense(count, activation="tanh", name=name)
+        for name, count in zip(names.split(), units, strict=True)
+    ]
+    return library.Sequential([library.Input((4,)), *layers])
+
+
+# The names of the architecture, and whether the weights are those of the layers of these names;
+# None if both are possible.
+@pytest.mark.parametrize(
+    ("names", "units", "by_name", "architecture"),
+    [
+        ("dense_1 dense last", (4, 4, 2), None, "json"),
+        ("dense_1 dense last", (4, 4, 2), None, "function"),
+        ("decoder encoder last", (4, 4, 2), None, "json"),
+        ("dense_2 dense dense_1", (4, 4, 4), None, "json"),
+        ("dense_1 dense last", (3, 4, 2), False, "json"),
+        ("dense_1 dense last", (3, 4, 2), False, "function"),
+        ("dense last dense_1", (3, 4, 2), False, "json"),
+        ("dense dense_1 last", (4, 4, 2), True, "json"),
+    ],
+)
+def test_names_in_another_order(
+    names: str, units: tuple[int, ...], by_name: bool | None, architecture: str, tmp_path: Path
+) -> None:
+    known = ["dense", "encoder", "dense_1", "decoder", "dense_2", "last"]
+    stored = sorted(names.split(), key=known.index)
+    model = _chain(tf_keras, " ".join(stored), units)
+    generator = np.random.default_rng(4)
+    model.set_weights([generator.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    model.save_weights(tmp_path / "weights.h5")
+    text = _chain(keras, names, units).to_json()
+    option = str(tmp_path / "model.json")
+    if architecture == "function":
+        option = f"{tmp_path / 'build.py'}:build"
+        (tmp_path / "build.py").write_text(
+            "import keras\n\nclass Same(keras.layers.Layer):\n    def call(self, x):\n"
+            "        return x\n\ndef build():\n"
+            f"    model = keras.models.model_from_json({text!r})\n"
+            "    model.add(Same())\n    return model\n"
+        )
+    else:
+        (tmp_path / "model.json").write_text(text)
+    file = audit_file(tmp_path / "weights.h5")
+    if by_name is None:
+        with pytest.raises(UnsupportedModelError, match="in another order: the file has") as error:
+            load_model(file, architecture=option)
+        assert "give the layers of the architecture other names" in str(error.value.hint)
+        return
+    x = generator.normal(size=(5, 4)).astype("float32")
+    loaded = load_model(file, architecture=option)
+    np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
+    assert any("assigned in order" in note for note in loaded.notes) == (not by_name)
+
+
+def test_weights_of_layers_in_another_order_of_other_shapes(tmp_path: Path) -> None:
+    """The architecture has the layers in another order; only their names fit the shapes."""
+    inputs = {K: [K.Input((4,)), K.Input((3,))] for K in (keras, tf_keras)}
+    models = {}
+    for K, names in ((tf_keras, ("a", "b")), (keras, ("b", "a"))):
+        tensors = dict(zip(("a", "b"), inputs[K], strict=True))
+        parts = [K.layers.Dense(2, name=name)(tensors[name]) for name in names]
+        models[K] = K.Model(inputs[K], K.layers.Concatenate()(sorted(parts, key=lambda t: t.name)))
+    order = [[layer.name for layer in model.layers if layer.weights] for model in models.values()]
+    models[tf_keras].save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(models[keras].to_json())
+    loaded = load_model(
+        audit_file(tmp_path / "weights.h5"), architecture=str(tmp_path / "model.json")
+    )
+    for name in "ab":
+        kernel = models[tf_keras].get_layer(name).kernel
+        np.testing.assert_array_equal(loaded.model.get_layer(name).kernel, kernel)
+    assert sorted(order[0]) == sorted(order[1])
+
+
 def test_an_architecture_with_other_layers(tmp_path: Path) -> None:
     _equal_layers(tf_keras, lambda name: f"old_{name}").save_weights(tmp_path / "weights.h5")
     (tmp_path / "model.json").write_text(_towers(keras, lambda name: name).to_json())

@@ -4,7 +4,7 @@ Their layouts differ between Keras versions and are converted to those of Keras 
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading.config_inspection import (
     Config,
+    all_names,
     is_model,
     layer_name,
     stored_layers,
@@ -159,6 +160,7 @@ def _by_leaf(
         yield item, layer, arrays
         return
     leaves = list(_leaves(item, layer))
+    arrays = _of_present(list(all_names(item)), set(_absent(item, layer)), arrays)
     parts = _split_by_name(leaves, arrays)
     if parts is None:
         parts, groups = _split_by_order(leaves, arrays), _by_stored_layer(arrays)
@@ -182,6 +184,27 @@ def _leaves(item: Config, model: Any) -> Iterator[tuple[Config, Any]]:
             yield from _leaves(wrapped, layer.layer)
         elif layer.weights:
             yield nested, layer
+
+
+def _absent(item: Config, model: Any) -> Iterator[str]:
+    """Yield the names of the layers that a model lacks, because only a loss depends on them."""
+    for nested in stored_layers(item):
+        layer = find_layer(model, nested)
+        if layer is None:
+            yield layer_name(nested)
+        elif is_model(nested):
+            yield from _absent(nested, layer)
+
+
+def _of_present(names: Sequence[str], absent: Set[str], arrays: _NamedArrays) -> _NamedArrays:
+    """Return the arrays without those of absent layers, which have their names in the paths."""
+    kept = []
+    for path, array in arrays:
+        steps = path.split("/")
+        owners = [name for name in names if name in steps]
+        if not owners or max(owners, key=steps.index) not in absent:
+            kept.append((path, array))
+    return kept
 
 
 def _split_by_name(

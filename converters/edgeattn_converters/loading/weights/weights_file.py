@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -86,18 +87,34 @@ class WeightsFile:
         """The file with the names of the layers in order, if it has names that the model lacks.
 
         Keras assigns weights in order, because generated names depend on the models built before.
+        So if the same names are in another order, both assignments are possible. Raises
+        :class:`UnsupportedModelError` if the shapes do not show which one is meant.
         """
         if not self.is_layered:
             return self
-        names = [name for name, shapes in from_hdf5.stored_shapes(self.source).items() if shapes]
-        layers = [
-            layer_name(item)
+        shapes = {
+            name: [shape for _, shape in arrays]
+            for name, arrays in from_hdf5.stored_shapes(self.source).items()
+            if arrays
+        }
+        found = {
+            layer_name(item): layer
             for item in stored_layers(stored)
             if (layer := find_layer(model, item)) is not None and layer.weights
-        ]
+        }
+        names, layers = list(shapes), list(found)
+        in_order = dict(zip(names, layers, strict=False))
+        if set(names) == set(layers):
+            moved = {name: layer for name, layer in in_order.items() if name != layer}
+            if all(shapes[name] == shapes[layer] for name, layer in moved.items()):
+                if moved:
+                    raise _ambiguous(names, layers)
+                return self
+            fits_by_name = all(_sizes(shapes[name]) == _sizes_of(found[name]) for name in moved)
+            return self if fits_by_name else replace(self, names=in_order)
         if set(names) <= set(all_names(stored)) or len(names) != len(layers):
             return self
-        return replace(self, names=dict(zip(names, layers, strict=True)))
+        return replace(self, names=in_order)
 
     def order_notes(self) -> tuple[str, ...]:
         """A note if the weights are assigned in order."""
@@ -135,6 +152,29 @@ class WeightsFile:
             )
         else:
             from_archive.assign(self.source, model, stored, by_name=not self.separate)
+
+
+def _sizes(shapes: Iterable[Shape]) -> int:
+    """Return the number of values; their arrangement may be that of another version."""
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def _sizes_of(layer: Any) -> int:
+    return _sizes(tuple(weight.shape) for weight in layer.weights)
+
+
+def _ambiguous(names: Sequence[str], layers: Sequence[str]) -> UnsupportedModelError:
+    """Return the error for the same names in another order."""
+    first = next(i for i, (name, layer) in enumerate(zip(names, layers, strict=True))
+                 if name != layer)  # fmt: skip
+    return UnsupportedModelError(
+        "The layers of the architecture have the names of those in the file in another order: "
+        f"the file has {names[first]!r} where the architecture has {layers[first]!r}. The shapes "
+        "of the weights fit both ways.",
+        hint="If the weights belong to the layers in order, as load_weights of Keras assigns them, "
+        "give the layers of the architecture other names. If they belong to the layers of their "
+        "names, assign them in Keras and save the whole model: model.save('model.keras')",
+    )
 
 
 def _has_name(item: Config) -> bool:
