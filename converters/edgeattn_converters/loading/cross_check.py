@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import UnsupportedModelError
+from edgeattn.errors import UnsupportedModelError, first_line
 from edgeattn.printable import counted
 from edgeattn_converters.loading import config_inspection, own_functions
 from edgeattn_converters.loading.audit import ModelFile
@@ -25,6 +25,7 @@ from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.mixed_precision import in_float32
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS
+from edgeattn_converters.loading.signature import load_signature
 
 SEED = 20150817
 SAMPLES = 4
@@ -86,6 +87,43 @@ def compare_with_stock_loader(
     return (
         f"{difference}. It does not make the changes listed here, with which the layers compute as "
         f"in Keras {saved_by or major}.",
+    )
+
+
+def compare_with_signature(
+    file: ModelFile, stored: Config, model: Any, time_steps: int | None
+) -> tuple[str, ...]:
+    """A note if a model cannot be compared with the graph in its SavedModel folder, else ``()``.
+
+    Raises :class:`UnsupportedModelError` if their outputs differ.
+    """
+    try:
+        graph, _ = load_signature(file.path, time_steps, allow_free_time=False)
+        samples = {
+            tensor.name: sample
+            for tensor, sample in zip(model.inputs, _samples(model, stored), strict=True)
+        }
+        given = {
+            tensor.name: np.asarray(samples[tensor.name], tensor.dtype) for tensor in graph.inputs
+        }
+        results = graph(given, training=False)
+        names = [tensor._keras_history.operation.name for tensor in model.outputs]
+        if len(results) == len(names) == 1:
+            names = list(results)
+        expected = [np.asarray(results[name], "float64") for name in names]
+        actual = _outputs(model, list(samples.values()))
+    except Exception as error:  # the graph, or its names, are those of any version
+        return (
+            "The weights of some layers are stored by their order only, and the model could not be "
+            f"compared with the graph in the folder: {first_line(error)[:200]}",
+        )
+    difference = max(map(_relative_error, actual, expected), default=0.0)
+    if difference <= WRONG:
+        return ()
+    raise UnsupportedModelError(
+        "The layers of the folder compute other outputs than its graph (max error "
+        f"{difference:.1e} of the largest value on {SAMPLES} seeded samples).",
+        hint="Save the model in Keras as one file: model.save('model.keras')",
     )
 
 

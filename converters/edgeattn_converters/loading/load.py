@@ -36,7 +36,10 @@ from edgeattn_converters.loading.build import (
     reset_names,
 )
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.cross_check import compare_with_stock_loader
+from edgeattn_converters.loading.cross_check import (
+    compare_with_signature,
+    compare_with_stock_loader,
+)
 from edgeattn_converters.loading.custom_objects import load_custom_objects
 from edgeattn_converters.loading.migrate import (
     built_layers,
@@ -242,6 +245,8 @@ def _load_stored(
     if not allow_free_time:
         preprocessing.require_removed(model)
         ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx))
+        if weights.is_listed:
+            ctx.notes.extend(compare_with_signature(file, stored, model, time_steps))
     return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
 
 

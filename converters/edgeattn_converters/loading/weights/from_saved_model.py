@@ -1,28 +1,50 @@
 """Weights of SavedModel folders: one array per path in the object graph of the checkpoint."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.printable import counted
 from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
+from edgeattn_converters.loading.custom_objects import is_own_class
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
 from edgeattn_converters.loading.weights.assignment import Assignment, find_layer, own_layer
+
+_LISTED = re.compile(r"variables/(\d+)")
+
+
+def is_listed(variables: Mapping[str, Any]) -> bool:
+    """Return whether some arrays are stored by their place in the list of all variables.
+
+    A checkpoint names a variable by the shortest path to it. For those inside a layer, such as the
+    cell of an LSTM, that is their place in the list.
+    """
+    return any(map(_LISTED.fullmatch, variables))
 
 
 def assign(variables: Mapping[str, Any], model: Any, stored: Config) -> None:
     """Assign the weights to the model built from the config; see :func:`.from_hdf5.assign`."""
     assignment = Assignment(model)
-    _assign_model(variables, model, stored, assignment)
+    _assign_model(variables, model, stored, assignment, complete=not is_listed(variables))
+    if is_listed(variables):
+        _assign_listed(variables, model, stored, assignment)
     assignment.require_complete()
 
 
 def _assign_model(
-    variables: Mapping[str, Any], model: Any, stored: Config, assignment: Assignment
+    variables: Mapping[str, Any],
+    model: Any,
+    stored: Config,
+    assignment: Assignment,
+    *,
+    complete: bool,
 ) -> None:
-    """Assign by number: layers with weights are numbered in the order of the config."""
+    """Assign by number: layers with weights are numbered in the order of the config.
+
+    ``complete`` is whether every layer has its arrays under its number.
+    """
     by_index: dict[int, dict[str, Any]] = {}
     for path, value in variables.items():
         if match := re.match(r"layer_with_weights-(\d+)/", path):
@@ -32,18 +54,58 @@ def _assign_model(
         for item in stored_layers(stored)
         if (layer := find_layer(model, item)) is not None and layer.weights
     ]
-    if len(by_index) != len(layers):
+    if len(by_index) != len(layers) if complete else max(by_index, default=-1) >= len(layers):
         raise UnsupportedModelError(
             f"The model has {counted(len(layers), 'layer')} with weights, the folder has "
-            f"{len(by_index)}.",
+            f"{max(len(by_index), max(by_index) + 1)}.",
             hint=SAVE_AS_FILE,
         )
-    for index, (item, layer) in zip(sorted(by_index), layers, strict=True):
+    for index, arrays in sorted(by_index.items()):
+        item, layer = layers[index]
         if is_model(item):
-            _assign_model(by_index[index], layer, item, assignment)
+            _assign_model(arrays, layer, item, assignment, complete=complete)
             continue
-        for path, value in by_index[index].items():
+        for path, value in arrays.items():
             _assign_variable(path, value, layer, assignment)
+
+
+def _assign_listed(
+    variables: Mapping[str, Any], model: Any, stored: Config, assignment: Assignment
+) -> None:
+    """Assign the arrays that are stored by their place in ``model.variables`` of Keras 2."""
+    unique = {id(variable): (layer, variable) for layer, variable in _in_order(stored, model)}
+    in_order = list(unique.values())
+    listed = {int(match[1]): value for path, value in variables.items()
+              if (match := _LISTED.fullmatch(path))}  # fmt: skip
+    named = [path for path in variables if re.match(r"layer_with_weights-", path)]
+    count = len(listed) + sum("keras_api" not in path for path in named)
+    if count != len(in_order) or max(listed) >= count:
+        raise UnsupportedModelError(
+            f"The model has {counted(len(in_order), 'weight array')}, the folder has {count}.",
+            hint=SAVE_AS_FILE,
+        )
+    for index, value in listed.items():
+        layer, variable = in_order[index]
+        if is_own_class(type(layer)):
+            raise UnsupportedModelError(
+                f"The folder does not name the weights inside layer {layer.name!r} of your class "
+                f"{type(layer).__name__}.",
+                hint=SAVE_AS_FILE,
+            )
+        assignment.assign(variable, value, layer.name)
+
+
+def _in_order(stored: Config, model: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield layer and variable in the order of Keras 2: by layer, trainable ones first."""
+    for item in stored_layers(stored):
+        layer = find_layer(model, item)
+        if layer is None:
+            continue
+        if is_model(item):
+            yield from _in_order(item, layer)
+        else:
+            for variable in (*layer.trainable_weights, *layer.non_trainable_weights):
+                yield layer, variable
 
 
 def _assign_variable(path: str, value: Any, layer: Any, assignment: Assignment) -> None:

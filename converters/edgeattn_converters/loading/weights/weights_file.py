@@ -83,6 +83,11 @@ class WeightsFile:
         """Whether the weights are stored by the names of layers, as in ``.h5`` files."""
         return not isinstance(self.source, dict) and from_hdf5.is_layered(self.source)
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether some weights of a SavedModel are stored by their place in a list only."""
+        return isinstance(self.source, dict) and from_saved_model.is_listed(self.source)
+
     def by_order(self, model: Any, stored: Config) -> WeightsFile:
         """The file with the names of the layers in order, if it has names that the model lacks.
 

@@ -1,0 +1,139 @@
+"""SavedModel folders of Keras 2 whose layers contain others, such as the cell of an LSTM.
+
+The checkpoint stores the weights of these by their place in a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras
+
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.weights import from_saved_model
+from edgeattn_converters.tracing.trace import interface_of
+
+layers = tf_keras.layers
+STEPS, FEATURES = 5, 4
+
+
+def attention() -> Any:
+    """Two outputs, two directions, and moving averages, which are stored by name."""
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    states = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x)
+    attended = layers.MultiHeadAttention(2, 3, name="heads")(states, states)
+    normed = layers.BatchNormalization()(layers.Add()([states, attended]))
+    pooled = layers.GlobalAveragePooling1D()(normed)
+    return tf_keras.Model(x, [layers.Dense(2, name="b")(pooled), layers.Dense(1, name="a")(pooled)])
+
+
+def stateful() -> Any:
+    recurrent = layers.LSTM(3, return_sequences=True, stateful=True)
+    shape = {"batch_input_shape": (1, STEPS, FEATURES)}
+    return tf_keras.Sequential(
+        [layers.InputLayer(**shape), recurrent, layers.TimeDistributed(layers.Dense(2))]
+    )
+
+
+def nested() -> Any:
+    """A nested model, and one that a layer applies to every step."""
+    inner = tf_keras.Sequential(
+        [tf_keras.Input((FEATURES,)), layers.Dense(3), layers.BatchNormalization()]
+    )
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    steps = layers.TimeDistributed(inner)(x)
+    head = tf_keras.Sequential([tf_keras.Input((2,)), layers.BatchNormalization(), layers.Dense(1)])
+    return tf_keras.Model(x, head(layers.GRU(2)(steps)))
+
+
+def frozen() -> Any:
+    parts = [layers.Dense(4, trainable=False), layers.LSTM(4), layers.BatchNormalization()]
+    inner = tf_keras.Sequential([tf_keras.Input((STEPS, FEATURES)), *parts])
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    model = tf_keras.Model(x, layers.Dense(2)(inner(x)))
+    inner.trainable = False
+    return model
+
+
+def words() -> Any:
+    x = tf_keras.Input((None,), name="x")
+    states = layers.GRU(3, return_sequences=True)(layers.Embedding(9, 4, mask_zero=True)(x))
+    attended = layers.Attention(use_scale=True, name="look")([states, states])
+    return tf_keras.Model(x, layers.Dense(2)(layers.GlobalMaxPooling1D()(attended)))
+
+
+def saved(build: Callable[[], Any], path: Path) -> Any:
+    generator, model = np.random.default_rng(9), build()
+    model.set_weights([generator.uniform(0.1, 0.8, w.shape) for w in model.get_weights()])
+    model.save(path, save_format="tf")
+    return model
+
+
+def values(model: Any) -> Any:
+    generator = np.random.default_rng(3)
+    if len(model.inputs[0].shape) == 2:
+        return generator.integers(1, 9, (1, STEPS))
+    return generator.normal(size=(1, STEPS, FEATURES)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        attention,
+        *(pytest.param(build, marks=pytest.mark.long) for build in (nested, frozen, words)),
+        stateful,
+    ],
+)
+def test_layers_that_contain_others(build: Callable[[], Any], tmp_path: Path) -> None:
+    model = saved(build, tmp_path / "m")
+    loaded = load_model(audit_file(tmp_path / "m"), time_steps=STEPS)
+    assert not any("is the graph of the signature" in note for note in loaded.notes)
+    unverified = [note for note in loaded.notes if "could not be compared with the graph" in note]
+    # Its graph takes batches of one sample only.
+    assert len(unverified) == (build is stateful)
+    x = values(model)
+    expected, actual = model(x), loaded.model(x)
+    for value, result in zip(*map(_listed, (expected, actual)), strict=True):
+        np.testing.assert_allclose(result, value, rtol=1e-4, atol=1e-5)
+    if build is attention:
+        [spec] = interface_of(loaded.model).attention
+        assert spec.name == "attention/heads"
+
+
+def _listed(outputs: Any) -> list[Any]:
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+
+def test_the_graph_decides_about_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another Keras listed the variables in another order, the graph is the model."""
+    model = saved(stateless, tmp_path / "m")
+    in_order = from_saved_model._in_order
+
+    def exchanged(*arguments: Any) -> list[Any]:
+        """The kernels of two dense layers of one shape change places."""
+        items = list(in_order(*arguments))
+        places = [k for k, (_, variable) in enumerate(items) if variable.shape == (3, 3)]
+        items[places[-1]], items[places[-2]] = items[places[-2]], items[places[-1]]
+        return items
+
+    monkeypatch.setattr(from_saved_model, "_in_order", exchanged)
+    loaded = load_model(audit_file(tmp_path / "m"))
+    [note] = loaded.notes
+    assert "compute other outputs than its graph" in note
+    assert "is the graph of the signature" in note
+    x = values(model)
+    [actual] = loaded.model({"x": x}).values()
+    np.testing.assert_allclose(actual, model(x), rtol=1e-4, atol=1e-5)
+
+
+def stateless() -> Any:
+    x = tf_keras.Input((STEPS, FEATURES), name="x")
+    steps = layers.TimeDistributed(layers.Dense(3))(x)
+    for _ in range(2):
+        steps = layers.TimeDistributed(layers.Dense(3, activation="tanh"))(steps)
+    return tf_keras.Model(x, steps)
