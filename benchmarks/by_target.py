@@ -51,10 +51,12 @@ HEADER = (
 # Why a file did not achieve its scheme, if its notes do not name what is more precise.
 KERNELS = {
     "litert": "products take fewer instructions with float32 inputs, according to the cost model",
-    "onnxruntime": (
-        "LSTM has no kernel with calibrated ranges, and GRU none with integers; products of fewer "
-        "than 65,536 multiplications have float32 inputs"
-    ),
+    "onnxruntime": "products of fewer than 65,536 multiplications have float32 inputs",
+}
+# The same for the recurrent operators of a file for onnxruntime.
+RECURRENT = {
+    "LSTM": "LSTM has no kernel with calibrated ranges",
+    "GRU": "GRU has no kernel with integers",
 }
 EXPLAINED = ("in float32", "in int16", "activations stay float32")
 Row = dict[str, str]
@@ -169,6 +171,15 @@ def _operators(computes_in: Mapping[str, Mapping[str, int]]) -> Row:
     return {"integer / all operators": f"{integers} / {sum(counts.values())}"}
 
 
+def _recurrent(computes_in: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The recurrent operators of a file that :data:`RECURRENT` explains.
+
+    An LSTM of dynamic quantization is a DynamicQuantizeLSTM.
+    """
+    kinds = [kind for counts in computes_in.values() for kind in counts]
+    return [name for name in RECURRENT if any(kind.endswith(name) for kind in kinds)]
+
+
 def _drop(drop: float, low: float, high: float) -> str:
     return f"{drop:+.2f} [{low:+.2f}, {high:+.2f}]"
 
@@ -184,6 +195,7 @@ def _cells(artifact: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
         "scheme": artifact["scheme"],
         "achieved": achieved["scheme"],
         **_operators(achieved["computes_in"]),
+        "recurrent": ", ".join(_recurrent(achieved["computes_in"])),
         "bytes": f"{artifact['bytes']:,}",
         "verdict": result["verdict"],
         "notes": "; ".join(achieved.get("notes") or ()),
@@ -265,7 +277,9 @@ def _reason(row: Row) -> str:
     notes = row["notes"]
     is_achieved = row.get("achieved", row["scheme"]) == row["scheme"]
     if not is_achieved and not notes.startswith(EXPLAINED) and row["target"] in KERNELS:
-        notes = "; ".join(filter(None, (KERNELS[row["target"]], notes)))
+        kinds = row.get("recurrent", "").split(", ") if row["target"] == "onnxruntime" else ()
+        of_recurrences = [RECURRENT[kind] for kind in kinds if kind]
+        notes = "; ".join(filter(None, (*of_recurrences, KERNELS[row["target"]], notes)))
     return notes or "nothing"
 
 

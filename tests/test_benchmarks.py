@@ -570,6 +570,30 @@ def test_tables_by_target():
     ]
 
 
+@pytest.mark.parametrize(
+    "recurrent, expected",
+    [
+        ("", []),
+        ("GRU", [by_target.RECURRENT["GRU"]]),
+        ("LSTM", [by_target.RECURRENT["LSTM"]]),
+        ("LSTM, GRU", list(by_target.RECURRENT.values())),
+    ],
+)
+def test_reasons_name_the_recurrences_that_a_file_has(recurrent, expected):
+    row = {"model": "R05", "target": "onnxruntime", "scheme": "int8", "achieved": "int8_weights"}
+    (line,) = by_target.reasons(
+        {"R05": [{**row, "notes": "", "recurrent": recurrent}]}
+    ).splitlines()[2:]
+    reason = "; ".join((*expected, by_target.KERNELS["onnxruntime"]))
+    assert line == f"| R05 | onnxruntime | int8 | int8_weights | {reason} |"
+
+
+def test_recurrences_of_a_file():
+    counts = {"float32": {"GRU": 1, "MatMul": 2}, "dynamic_int8": {"DynamicQuantizeLSTM": 1}}
+    assert by_target._recurrent(counts) == ["LSTM", "GRU"]
+    assert by_target._recurrent({"int8": {"MatMul": 3}}) == []
+
+
 def test_measured_targets_replace_their_rows():
     rows = [
         {"target": target, "scheme": scheme}
