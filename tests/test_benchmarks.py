@@ -571,7 +571,7 @@ def test_tables_by_target():
 
 
 @pytest.mark.parametrize(
-    "recurrent, expected",
+    ("recurrent", "expected"),
     [
         ("", []),
         ("GRU", [by_target.RECURRENT["GRU"]]),

@@ -1,13 +1,21 @@
 """Which operators have an integer form in Lite Micro, and which tensors share a scale with them."""
 
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from edgeattn.tensors import Array
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.mask_fills import range_of_constant
 from edgeattn_converters.quantization.ranges import Ranges
-from edgeattn_converters.quantization.tflite_int16 import ACTIVATIONS, FIXED_SCALE
+from edgeattn_converters.quantization.tflite_int16 import (
+    ACTIVATIONS,
+    FIXED_SCALE,
+    HEADROOM,
+    LARGEST,
+)
 
 # Operators with one input whose output has the same scale.
 MOVING = {
@@ -29,6 +37,18 @@ SUPPORTED = NARROW | MOVING | set(JOINING) | SCALING | FIXED_SCALE
 BINARY = {"ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "BATCH_MATMUL"}
 # Operators that have an integer form for some inputs only.
 LOOKING = {"CAST", "GATHER", "CUMSUM", "FILL"}
+# How a threshold in units of the scale becomes an integer, so that ``x < 2.5`` is ``n < 3``.
+COMPARISONS: dict[str, Callable[[Array], Array]] = {
+    "LESS": np.ceil,
+    "GREATER_EQUAL": np.ceil,
+    "GREATER": np.floor,
+    "LESS_EQUAL": np.floor,
+    "EQUAL": np.rint,
+    "NOT_EQUAL": np.rint,
+}
+# By how much a threshold that is a multiple of the scale may differ from an integer: scales are
+# float32.
+ROUNDING = 0.01
 # The largest count in int8.
 MOST_COUNTED = 127
 
@@ -76,7 +96,10 @@ def positions(file: TFLiteFile, operator: Any) -> tuple[int, ...]:
 
 
 def joined_ranges(file: TFLiteFile, ranges: Ranges) -> Ranges:
-    """``ranges`` with one range for all tensors that must have one scale."""
+    """``ranges`` with one range for all tensors that must have one scale.
+
+    A value that they are compared with is a multiple of this scale, see :func:`_with_step_at`.
+    """
     parent: dict[int, int] = {}
 
     def root(index: int) -> int:
@@ -102,4 +125,44 @@ def joined_ranges(file: TFLiteFile, ranges: Ranges) -> Ranges:
         if known is not None:
             low, high = joined.get(root(index), known)
             joined[root(index)] = min(low, known[0]), max(high, known[1])
+    compared: set[int] = set()
+    for index, threshold in _compared(file):
+        group = root(index)
+        if threshold and group in joined and group not in compared:
+            joined[group] = _with_step_at(threshold, *joined[group])
+            compared.add(group)
     return {index: joined[root(index)] for index in ranges}
+
+
+def integer_threshold(kind: str, value: Array, scale: float) -> Array:
+    """The integer that integers of this scale are compared with, by an operator of this type."""
+    exact = np.asarray(value, np.float64) / scale
+    nearest = np.rint(exact)
+    is_integer = np.abs(exact - nearest) <= ROUNDING
+    return np.where(is_integer, nearest, COMPARISONS[kind](exact))
+
+
+def _compared(file: TFLiteFile) -> Iterator[tuple[int, float]]:
+    """The real tensors that are compared with a constant, and this constant."""
+    tensors = file.main.tensors
+    for operator in file.main.operators:
+        if file.kind(operator) in COMPARISONS:
+            source, constant = map(int, operator.inputs)
+            value = file.constant(tensors[constant])
+            if file.dtype(tensors[source]) == "FLOAT32" and value is not None and value.size == 1:
+                yield source, float(value.item())
+
+
+def _with_step_at(value: float, low: float, high: float) -> tuple[float, float]:
+    """A range of at least ``low`` to ``high``, of which ``value`` is an integer in int16.
+
+    If it were between two integers, it would depend on the last digit of a quotient whether a
+    program rounds it to the one that it is compared with. That of a padded step is often the
+    largest magnitude, half of the largest int16, which is not an integer.
+    """
+    largest = max(abs(low), abs(high))
+    steps = math.floor(abs(value) * LARGEST / (HEADROOM * largest)) if largest else 0
+    if steps < 1:
+        return low, high
+    largest = abs(value) * LARGEST / (HEADROOM * steps)
+    return (low, largest) if high >= -low else (-largest, high)

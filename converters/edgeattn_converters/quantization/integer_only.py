@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from edgeattn.errors import ConversionError
 from edgeattn.file_structure.contents import FileContents
+from edgeattn.runners.micro_operators import resolver_method
+from edgeattn.schemes import MICRO
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.integer_forms import LOOKING, SUPPORTED, has_integer_form
 
@@ -19,7 +21,10 @@ _SOFTMAX = "compute shares with a softmax, not with exponentials and a quotient"
 CURES: Mapping[str, str] = {
     "WHILE": _LOOP,
     "EXP": _SOFTMAX,
-    "DIV": _SOFTMAX,
+    "DIV": (
+        "multiply by a constant instead, compute shares with a softmax, and averages of valid "
+        "steps with GlobalAveragePooling1D"
+    ),
     "GELU": "use the activation relu or tanh",
     "ELU": "use the activation relu or tanh",
     "CUMSUM": "multiply by a triangular matrix instead of summing up",
@@ -95,6 +100,23 @@ def require_no_floats(contents: FileContents) -> None:
         raise ConversionError(
             f"Integers only are not possible: a tensor stays {' or '.join(sorted(kinds))}{where}.",
             hint="Omit --integer-only, or remove inputs and outputs that no operator computes.",
+        )
+
+
+def require_micro_operators(file: TFLiteFile) -> None:
+    """Raise :class:`ConversionError` if Lite Micro lacks operators, with all of their names."""
+    lacking = [
+        FloatOperator(kind, file.name(graph.tensors[int(operator.outputs[0])]).split(";")[0])
+        for graph, operator, kind in file.operators()
+        if resolver_method(kind) is None
+    ]
+    if lacking:
+        one = len(lacking) == 1
+        raise ConversionError(
+            f"{MICRO} lacks {len(lacking)} {'operator' if one else 'operators'} of the model. "
+            + "; ".join(map(str, lacking))
+            + ".",
+            hint="Change these layers, or convert for another target.",
         )
 
 

@@ -5,7 +5,7 @@ the operators that LiteRT has in int16: operators that only move or select value
 conversions between two integer types replace those by way of float32.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from copy import copy
 from typing import Any
 
@@ -16,11 +16,13 @@ from edgeattn_converters.graphs.tflite_cleanup import join_conversions
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import quantize_symmetric
 from edgeattn_converters.quantization.integer_forms import (
+    COMPARISONS,
     JOINING,
     MOST_COUNTED,
     MOVING,
     NARROW,
     SUPPORTED,
+    integer_threshold,
     joined_ranges,
     positions,
 )
@@ -35,15 +37,6 @@ from edgeattn_converters.quantization.tflite_int16 import (
 )
 from edgeattn_converters.quantization.tflite_weights import CHANNELS, FUSED
 
-# How a threshold in units of the scale becomes an integer, so that ``x < 2.5`` is ``n < 3``.
-COMPARISONS: dict[str, Callable[[Array], Array]] = {
-    "LESS": np.ceil,
-    "GREATER_EQUAL": np.ceil,
-    "GREATER": np.floor,
-    "LESS_EQUAL": np.floor,
-    "EQUAL": np.rint,
-    "NOT_EQUAL": np.rint,
-}
 # A cast of a truth value has the values 0 and 1.
 TRUTH_SCALE = 1.0
 # The int16 softmax looks up exponentials from exp(-10), which is 1.5 / 32768, to 1. Keys with lower
@@ -215,8 +208,17 @@ class IntegerPass(Int16Pass):
         )
         low.builtinOptions = operator.builtinOptions
         operator.outputs, low.outputs = [parts[0]], [parts[1]]
-        low.inputs = [x, index, *(-1 for _ in operator.inputs[2:])]
+        low.inputs = [x, index, *(self._no_bias(operator, int(i)) for i in operator.inputs[2:])]
         return [low, total]
+
+    def _no_bias(self, operator: Any, bias: int) -> int:
+        """Zeros in place of a bias: convolutions of LiteRT require one, unlike FULLY_CONNECTED."""
+        if bias < 0 or self._file.kind(operator) == "FULLY_CONNECTED":
+            return -1
+        tensor = self._graph.tensors[bias]
+        zeros = np.zeros(list(map(int, tensor.shape)), np.int64)
+        scales = np.asarray(tensor.quantization.scale, np.float32)
+        return self._add_tensor(bias, "INT64", scales, zeros)
 
     def _part(self, output: int, part: str, scale: float) -> int:
         """An int16 tensor of the name and shape of ``output``, for a term of its sum."""
@@ -316,7 +318,7 @@ class IntegerPass(Int16Pass):
         wide, conversions = self._integer(source)
         value = self._file.constant(self._graph.tensors[constant])
         assert value is not None
-        threshold = COMPARISONS[kind](np.asarray(value, np.float64) / self._scale(wide))
+        threshold = integer_threshold(kind, value, self._scale(wide))
         shape = self._graph.tensors[source].shape
         widest = self._file.add_tensor(self._graph, "", "INT32", shape)
         integer = self._file.add_tensor(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization import counts
 
 
 def rewrite(content: bytes) -> bytes:
@@ -160,6 +161,63 @@ def _square(file: TFLiteFile, operator: Any) -> list[Any]:
     return [_binary(file, "MUL", [x, x], output)]
 
 
+def _tile(file: TFLiteFile, operator: Any) -> list[Any]:
+    """Copies along an axis of one element as ``BROADCAST_TO``, others as ``CONCATENATION``."""
+    graph = file.main
+    index, output = int(operator.inputs[0]), int(operator.outputs[0])
+    name, dtype = file.name(graph.tensors[output]).split(";")[0], file.dtype(graph.tensors[output])
+    shape = list(map(int, graph.tensors[index].shape))
+    counts_by_axis = file.constant(graph.tensors[int(operator.inputs[1])])
+    assert counts_by_axis is not None
+    copies = {axis: int(count) for axis, count in enumerate(counts_by_axis.flat) if count != 1}
+    operators: list[Any] = []
+
+    def add(kind: str, inputs: list[int], axes: dict[int, int], version: int = 1) -> Any:
+        nonlocal index
+        for axis, count in axes.items():
+            shape[axis] *= count
+            del copies[axis]
+        is_last = not copies
+        target = (
+            output
+            if is_last
+            else file.add_tensor(graph, f"{name}/{len(operators)}", dtype, list(shape))
+        )
+        operators.append(file.new_operator(kind, inputs, [target], version))
+        index = target
+        return operators[-1]
+
+    single = {axis: count for axis, count in copies.items() if shape[axis] == 1}
+    if single or not copies:
+        sizes = [count * single.get(axis, 1) for axis, count in enumerate(shape)]
+        add("BROADCAST_TO", [index, file.add_constant(graph, np.array(sizes, np.int32))], single, 2)
+    for axis, count in list(copies.items()):
+        join = add("CONCATENATION", [index] * count, {axis: count})
+        join.builtinOptions = file.schema.ConcatenationOptionsT()
+        join.builtinOptions.axis = axis
+        join.builtinOptionsType = file.schema.BuiltinOptions.ConcatenationOptions
+    return operators
+
+
+def _quotient(file: TFLiteFile, operator: Any) -> list[Any]:
+    """``x / n`` as ``x * rsqrt(n) * rsqrt(n)`` for the number ``n`` of valid positions."""
+    graph = file.main
+    (x, count), output = map(int, operator.inputs), int(operator.outputs[0])
+    name, shape = file.name(graph.tensors[output]).split(";")[0], graph.tensors[output].shape
+    one = file.add_constant(graph, np.array(1, np.float32))
+    kinds = [graph.tensors[count].shape, graph.tensors[count].shape, shape]
+    positive, root, part = (
+        file.add_tensor(graph, name + end, "FLOAT32", size)
+        for end, size in zip(counts.PARTS, kinds, strict=True)
+    )
+    return [
+        file.new_operator("MAXIMUM", [count, one], [positive]),
+        file.new_operator("RSQRT", [positive], [root]),
+        _binary(file, "MUL", [x, root], part),
+        _binary(file, "MUL", [part, root], output),
+    ]
+
+
 def _binary(file: TFLiteFile, kind: str, inputs: list[int], output: int) -> Any:
     operator = file.new_operator(kind, inputs, [output])
     options = {"ADD": file.schema.AddOptionsT, "MUL": file.schema.MulOptionsT}[kind]()
@@ -176,6 +234,10 @@ def _has_one_shape(file: TFLiteFile, operator: Any) -> bool:
     """Whether mask and values have one shape: otherwise SELECT is unlike SELECT_V2."""
     shapes = {tuple(file.main.tensors[int(i)].shape) for i in operator.inputs}
     return len(shapes) == 1
+
+
+def _has_known_counts(file: TFLiteFile, operator: Any) -> bool:
+    return file.constant(file.main.tensors[int(operator.inputs[1])]) is not None
 
 
 def _always(file: TFLiteFile, operator: Any) -> bool:
@@ -197,6 +259,8 @@ _REWRITES: dict[str, tuple[Test, Replacement]] = {
     "REDUCE_ANY": (_always, _any),
     "GELU": (_always, _gelu),
     "SQUARE": (_always, _square),
+    "TILE": (_has_known_counts, _tile),
+    "DIV": (counts.divides_by_count, _quotient),
     "SELECT": (_is_single_select, _any_select),
     "SELECT_V2": (_is_index, _select_integers),
 }

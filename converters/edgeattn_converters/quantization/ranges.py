@@ -13,6 +13,7 @@ import numpy as np
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.onnx_file import float_constants, inferred_shapes
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization.arithmetic import INTEGER_RANGES
 from edgeattn_converters.quantization.integer_lstm import lstm_weights
 from edgeattn_converters.quantization.mask_fills import Extent, Range, has_fills
 from edgeattn_converters.quantization.tflite_weights import FUSED
@@ -230,14 +231,33 @@ def ranges_by_name(content: bytes, ranges: Ranges, file: TFLiteFile) -> Ranges:
 
 def with_dequantized(file: TFLiteFile, ranges: Ranges) -> Ranges:
     """``ranges`` with those of the results of ``DEQUANTIZE``, which TensorFlow's quantizer names
-    itself: they are the ranges of the integers."""
+    itself: they are the ranges of the integers.
+
+    It also renames integers whose operators it joins. Their ranges are those of their scales.
+    """
     dequantized = {
         int(operator.outputs[0]): int(operator.inputs[0])
         for operator in file.main.operators
         if file.kind(operator) == "DEQUANTIZE"
     }
-    known = {i: ranges[source] for i, source in dequantized.items() if source in ranges}
+    known: dict[int, Range] = {}
+    for index, source in dequantized.items():
+        limits = ranges[source] if source in ranges else _range_of_scale(file, source)
+        if limits is not None:
+            known[index] = limits
     return {**known, **ranges}
+
+
+def _range_of_scale(file: TFLiteFile, index: int) -> Range | None:
+    """The values between the smallest and the largest integer of a tensor with one scale."""
+    tensor = file.main.tensors[index]
+    parameters, limits = tensor.quantization, INTEGER_RANGES.get(file.dtype(tensor).lower())
+    if limits is None or parameters is None or parameters.scale is None:
+        return None
+    if len(parameters.scale) != 1:
+        return None
+    scale, zero_point = float(parameters.scale[0]), int(parameters.zeroPoint[0])
+    return scale * (limits[0] - zero_point), scale * (limits[1] - zero_point)
 
 
 def annotate(file: TFLiteFile, ranges: Ranges) -> None:

@@ -20,12 +20,13 @@ from edgeattn_converters.graphs.tflite_cleanup import (
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.candidates import TARGET, Candidate, Stage
+from edgeattn_converters.quantization.counts import Counts, quotients
 from edgeattn_converters.quantization.float_operators import (
     attention_operators,
     recurrent_operators,
 )
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
-from edgeattn_converters.quantization.integer_only import float_operators
+from edgeattn_converters.quantization.integer_only import float_operators, require_micro_operators
 from edgeattn_converters.quantization.integer_pass import IntegerPass
 from edgeattn_converters.quantization.micro_rewrites import rewrite
 from edgeattn_converters.quantization.quantized_model import (
@@ -92,7 +93,7 @@ class MicroQuantizer(TFLiteQuantizer):
         self.has_steps = bool(recurrent_operators(file, self.io.recurrent))
         ranges, notes = self._measure(file, measured)
         shared = share_step_ranges(file, ranges, self.io.recurrent)
-        self._ranges = self.widened(file, shared)
+        self._ranges = {**self.widened(file, shared), **Counts(file).ranges()}
         names = [spec.name for spec in self.io.inputs]
         self._cells = measure_cells(file, self.content, measured, names)
         return notes
@@ -104,7 +105,7 @@ class MicroQuantizer(TFLiteQuantizer):
 
     def _coarse_operators(self, file: TFLiteFile) -> set[str]:
         # Float operators would prevent a file with integers only.
-        return set() if self._one_width else super()._coarse_operators(file)
+        return set() if self._one_width else super()._coarse_operators(file) | quotients(file)
 
     def expense(self, model: QuantizedModel) -> float:
         """The bytes of the file: the counted instructions are those of LiteRT's kernels."""
@@ -176,6 +177,8 @@ class MicroQuantizer(TFLiteQuantizer):
             inputs, outputs = use_tflite_integers(
                 file, inputs, outputs, known, self.recipe.activations
             )
+        if self.options.runtime == MICRO:
+            require_micro_operators(file)
         blockers = tuple(float_operators(file))
         drop_unused_tensors(file)
         file.set_signature(inputs, outputs)
@@ -185,7 +188,8 @@ class MicroQuantizer(TFLiteQuantizer):
     def _ratio(self, model: QuantizedModel, samples: Tensors) -> float:
         """The largest ratio of an error to its limit for int8 weights, on some samples.
 
-        Raises :class:`SchemeError` unless sequences give the same bits in another order.
+        Outputs that miss the limit of the scheme are beyond the target too. Raises
+        :class:`SchemeError` unless sequences give the same bits in another order.
         """
         rows = {name: array[:SELECTION_SAMPLES] for name, array in samples.items()}
         opener = model_opener(self.content, self.io, runtime=MICRO)
@@ -196,7 +200,9 @@ class MicroQuantizer(TFLiteQuantizer):
             backward = run({name: array[::-1] for name, array in rows.items()})
         if any(not np.array_equal(forward[name], backward[name][::-1]) for name in forward):
             raise SchemeError("The state of a fused LSTM is not cleared between sequences.")
-        return limit_ratio(expected, forward, self.io, "int8")
+        outputs = replace(self.io, outputs=self.io.main, maps=())
+        missed = limit_ratio(expected, forward, outputs, self.recipe.scheme)
+        return max(limit_ratio(expected, forward, self.io, "int8"), TARGET * missed)
 
 
 def _wide_parts(candidate: Candidate) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from edgeattn_converters.quantization.float_only import float_only_operators
 from edgeattn_converters.quantization.integer_only import (
     cure_of,
     float_operators,
+    require_micro_operators,
     require_no_floats,
 )
 from edgeattn_converters.quantization.micro_rewrites import rewrite
@@ -287,6 +288,46 @@ def squared(x: Any) -> Any:
     return tf.square(x)
 
 
+def repeated(x: Any) -> Any:
+    """As RepeatVector does: one copy of a row for each step."""
+    import tensorflow as tf
+
+    return tf.tile(x[:, 1:2], (1, 4, 1))
+
+
+def repeated_twice(x: Any) -> Any:
+    """Along an axis of one element, and along two others."""
+    import tensorflow as tf
+
+    return tf.tile(x, (2, 3, 2))
+
+
+def average(x: Any) -> Any:
+    """As GlobalAveragePooling1D computes it for masked sequences."""
+    import tensorflow as tf
+
+    mask = tf.cast(tf.reduce_any(x > 0, axis=2, keepdims=True), "float32")
+    return tf.reduce_sum(x * mask, axis=1) / tf.reduce_sum(mask, axis=1)
+
+
+def safe_average(x: Any) -> Any:
+    """With a denominator that cannot be zero, as models for sentences have it."""
+    import tensorflow as tf
+
+    mask = tf.cast(x[:, :, 0] > 50, "float32")
+    return tf.reduce_sum(x * mask[:, :, None], axis=1) / (
+        tf.reduce_sum(mask, axis=1, keepdims=True) + 1e-9
+    )
+
+
+def limited_average(x: Any) -> Any:
+    import tensorflow as tf
+
+    mask = tf.cast(x[:, :, 0] > 0, "float32")
+    count = tf.maximum(tf.reduce_sum(mask, axis=1, keepdims=True), 1.0)
+    return tf.reduce_sum(x * mask[:, :, None], axis=1) / count
+
+
 @pytest.mark.parametrize(
     ("function", "dtype", "gone", "atol"),
     [
@@ -297,6 +338,12 @@ def squared(x: Any) -> Any:
         (unstacked, "float32", "UNPACK", 0),
         (gelu, "float32", "GELU", 5e-4),
         (squared, "float32", "SQUARE", 0),
+        (repeated, "float32", "TILE", 0),
+        (repeated_twice, "float32", "TILE", 0),
+        (repeated, "int32", "TILE", 0),
+        (average, "float32", "DIV", 1e-6),
+        (safe_average, "float32", "DIV", 1e-6),
+        (limited_average, "float32", "DIV", 1e-6),
     ],
 )
 def test_rewritten_operators_compute_the_same(
@@ -310,6 +357,41 @@ def test_rewritten_operators_compute_the_same(
     assert gone not in kinds
     want = outputs(content, x).astype(np.float64)
     np.testing.assert_allclose(outputs(rewritten, x).astype(np.float64), want, rtol=0, atol=atol)
+
+
+def shares(x: Any) -> Any:
+    import tensorflow as tf
+
+    return x / tf.reduce_sum(tf.abs(x), axis=1, keepdims=True)
+
+
+def per_truth(x: Any) -> Any:
+    import tensorflow as tf
+
+    return x / (tf.reduce_sum(tf.cast(x > 0, "float32"), axis=1, keepdims=True) + 0.5)
+
+
+@pytest.mark.parametrize("function", [shares, per_truth])
+def test_other_quotients_stay(function: Callable[..., Any]) -> None:
+    """Denominators that are no counts can be small, and 0.5 is no protection against zero."""
+    content = tflite_of(function, (1, 5, 3))
+    assert "DIV" in {kind for _, _, kind in TFLiteFile(rewrite(content)).operators()}
+
+
+def power(x: Any) -> Any:
+    import tensorflow as tf
+
+    with tf.name_scope("growth"):
+        return tf.pow(tf.nn.relu(x), 1.7) + tf.one_hot(tf.argmax(x, axis=1), 3)
+
+
+def test_operators_that_lite_micro_lacks_are_named() -> None:
+    with pytest.raises(ConversionError) as error:
+        require_micro_operators(TFLiteFile(tflite_of(power, (1, 3))))
+    message = error.value.message
+    assert message.startswith("tflite-micro lacks 2 operators of the model. ")
+    assert "POW (growth/Pow): replace powers by products" in message
+    assert "ONE_HOT (" in message
 
 
 def test_masked_inputs_of_projections(tmp_path: Path) -> None:

@@ -27,9 +27,14 @@ UNIT = 1 / 32768
 
 
 def in_micro(
-    content: bytes, x: np.ndarray, results: np.ndarray, folder: Path, *parts: str
+    content: bytes,
+    x: np.ndarray,
+    results: np.ndarray,
+    folder: Path,
+    *parts: str,
+    runtime: str | None = MICRO,
 ) -> np.ndarray:
-    """Outputs in Lite Micro of the operators of ``content`` in integers.
+    """Outputs in Lite Micro, or another runtime, of the operators of ``content`` in integers.
 
     ``parts`` are the arguments of the pass, ``in_halves`` or ``cut_tails``, that name the result.
     """
@@ -47,7 +52,7 @@ def in_micro(
     ]
     path = folder / f"{'-'.join(parts)}.tflite"
     path.write_bytes(file.pack())
-    runner = open_runner(path, "tflite", (specs[0],), (specs[1],), runtime=MICRO)
+    runner = open_runner(path, "tflite", (specs[0],), (specs[1],), runtime=runtime)
     return np.asarray(runner.run({specs[0].name: x})[specs[1].name])
 
 
@@ -80,6 +85,33 @@ def test_weights_in_two_halves(activation: str, tmp_path: Path) -> None:
     ]
     # int16 activations have steps of 2 * 150 / 32767, and three results are rounded.
     assert errors[1] < 0.03 < 0.2 < errors[0]
+
+
+@pytest.mark.parametrize("runtime", [MICRO, None], ids=["micro", "litert"])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_convolutions_in_two_halves(depthwise: bool, runtime: str | None, tmp_path: Path) -> None:
+    """The runtimes accept the product with the second half, which has no bias."""
+    import tensorflow as tf
+
+    generator = np.random.default_rng(12)
+    kernel = generator.normal(0, 1, (3, 1, 4, 1 if depthwise else 6)).astype("float32")
+    kernel[0, 0, 0] *= 50
+    bias = generator.normal(0, 1, 4 if depthwise else 6).astype("float32")
+    x = generator.normal(0, 1, (12, 9, 1, 4)).astype("float32")
+
+    def convolve(rows: Any) -> Any:
+        if depthwise:
+            return tf.nn.depthwise_conv2d(rows, kernel, [1, 1, 1, 1], "VALID") + bias
+        return tf.nn.conv2d(rows, kernel, 1, "VALID") + bias
+
+    content = tflite_of(convolve, (1, 9, 1, 4))
+    want = convolve(x).numpy()
+    errors = [
+        max_abs_error(want, in_micro(content, x, want, tmp_path, *parts, runtime=runtime))
+        for parts in ((), ("in_halves",))
+    ]
+    assert errors[1] < 0.04
+    assert depthwise or errors[1] < errors[0] / 4
 
 
 def test_tables_in_two_halves(tmp_path: Path) -> None:
