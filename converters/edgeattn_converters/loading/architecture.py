@@ -12,6 +12,7 @@ from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import check_size, load_module
 from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.lambdas.recognition import CodeTrust
 from edgeattn_converters.loading.safety import config_screening
 from edgeattn_converters.loading.safety.allowed_classes import is_keras_module
 from edgeattn_converters.loading.safety.size_limits import FileLimits
@@ -37,8 +38,10 @@ def check_architecture(file: ModelFile, architecture: str | None) -> None:
         )
 
 
-def read_architecture(path: Path) -> Mapping[str, Any]:
+def read_architecture(path: Path, weights: ModelFile | None = None) -> Mapping[str, Any]:
     """Read and screen the JSON that ``model.to_json()`` writes.
+
+    If the file of the weights is trusted, a function of the user may replace the code of a Lambda.
 
     Raises :class:`UsageError` if the file does not exist, :class:`UnsupportedModelError` if it is
     not the JSON of a model, and :class:`UnsafeModelError` if loading it could run, import, read or
@@ -59,7 +62,8 @@ def read_architecture(path: Path) -> Mapping[str, Any]:
             f"{path.name} is not valid JSON: {error}", hint="Write it with model.to_json()."
         ) from error
     config = hdf5.parse_config(text, FileLimits(path.name))
-    config_screening.screen(config, hint="", trusted=False)
+    trust = CodeTrust() if weights is None else CodeTrust(weights.sha256, weights.trusted)
+    config_screening.screen(config, hint="", trusted=False, code=trust)
     return config
 
 

@@ -13,6 +13,7 @@ from edgeattn import first_bytes
 from edgeattn.bundle.model_digest import digest, model_files
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.loading.formats import hdf5, keras_archive, other_files, saved_model
+from edgeattn_converters.loading.lambdas.recognition import CodeTrust
 from edgeattn_converters.loading.safety import config_screening, size_limits
 from edgeattn_converters.loading.safety.size_limits import FileLimits
 
@@ -71,7 +72,9 @@ def audit_file(path: Path, *, trust: str | None = None) -> ModelFile:
     version, backend, config = _inspect(path, kind, limits)
     kind = "weights-hdf5" if kind == "keras-hdf5" and not config else kind
     with as_damaged(path):
-        config_screening.screen(config, hint=limits.hint, trusted=trusted)
+        config_screening.screen(
+            config, hint=limits.hint, trusted=trusted, code=CodeTrust(sha256, trusted)
+        )
     return ModelFile(path, sha256, size, kind, version, backend, config, trusted)
 
 

@@ -50,7 +50,7 @@ from edgeattn_converters.loading.migrate import (
     preprocessing,
     theano,
 )
-from edgeattn_converters.loading.migrate.context import Context, era_of
+from edgeattn_converters.loading.migrate.context import Context, era_of, missing_error
 from edgeattn_converters.loading.notes import combined_notes
 from edgeattn_converters.loading.own_functions import constant_softmax_notes
 from edgeattn_converters.loading.removed_layers import RemovedLayers
@@ -121,7 +121,7 @@ def load_model(
         model = function_model(architecture, arrays)
         loaded = _load_function(file, model, time_steps, allow_free_time)
     else:
-        stored = read_architecture(Path(architecture)) if architecture else file.config
+        stored = read_architecture(Path(architecture), file) if architecture else file.config
         if not config_inspection.is_model(stored):
             stored = subclassed.with_build_config(stored, arrays)
         try:
@@ -263,6 +263,8 @@ def _build(
         ctx = _context(file, stored, objects, weights)
         ctx.notes.extend(_era_notes(file, stored, ctx))
         config = model_config.migrate_model(stored, ctx)
+        if ctx.missing:
+            raise missing_error(ctx.missing)
         removal = lookup_removal.remove_lookups(config, ctx.notes)
         config = removal.config
         ctx.removed.update(removal.chains)

@@ -29,6 +29,7 @@ from edgeattn_converters.loading.lambdas import (
     recognition,
 )
 from edgeattn_converters.loading.lambdas.expressions import NotRecognizedError
+from edgeattn_converters.loading.safety import config_screening
 
 STORED = json.loads((Path(__file__).parent / "lambdas.json").read_text())
 
@@ -246,13 +247,33 @@ def test_oversized_code_is_refused() -> None:
             marshal_reader.read(data)
 
 
+def screened(*layers: Any, trusted: bool = False) -> None:
+    items = [{"class_name": "Lambda", "config": layer} for layer in layers]
+    config = {"class_name": "Sequential", "config": {"name": "m", "layers": items}}
+    trust = recognition.CodeTrust("0" * 64, trusted)
+    config_screening.screen(config, hint="", trusted=trusted, code=trust)
+
+
 def test_refusal_names_the_layer_and_the_option_to_pass(tmp_path: Path) -> None:
     canary = tmp_path / "ran"
     source = f"f = lambda x: open({os.fspath(canary)!r}, 'w')"
-    config = config_of(from_source(source))
+    config = {**config_of(from_source(source)), "name": "odd one"}
     with pytest.raises(UnsafeModelError, match="Refused at 'odd one'") as refused:
-        recognition.check("odd one", config, trusted=False)
+        screened(config)
     assert "odd_one(x)" in str(refused.value)
-    assert "--custom-objects" in str(refused.value)
-    recognition.check("odd one", config, trusted=True)
+    assert f"--custom-objects FILE.py --trust {'0' * 64}" in str(refused.value)
+    screened(config, trusted=True)
     assert not canary.exists()
+
+
+def test_all_unknown_layers_are_named() -> None:
+    """The function of ``lambda``, the first name that Keras gives, cannot have that name."""
+    sources = {"lambda": "sorted(x)", "lambda_1": "x + 1", "2nd": "sorted(x)", "far>off": "repr(x)"}
+    configs = [
+        {**config_of(from_source(f"f = lambda x: {code}")), "name": name}
+        for name, code in sources.items()
+    ]
+    with pytest.raises(UnsafeModelError) as refused:
+        screened(*configs)
+    assert "Refused at 'lambda', '2nd' and 'far>off': the Lambda layers" in refused.value.message
+    assert "Define lambda_(x), layer_2nd(x) and far_off(x) in" in str(refused.value.hint)

@@ -7,7 +7,8 @@ function with the name of the layer.
 import base64
 import binascii
 import dataclasses
-from collections.abc import Mapping
+import keyword
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError
@@ -16,6 +17,7 @@ from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecog
 
 Config = Mapping[str, Any]
 
+_LISTED_REASONS = 3
 # Names that code on tensors does not use, and that most other code cannot do without.
 _SUSPICIOUS = frozenset(
     {"open", "exec", "eval", "compile", "input", "globals", "locals", "vars", "getattr",
@@ -97,22 +99,29 @@ def recognize(config: Config) -> Expression:
     )
 
 
-def check(name: str, config: Config, *, trusted: bool) -> None:
-    """Refuse a Lambda whose code is not recognized.
+@dataclasses.dataclass(frozen=True)
+class CodeTrust:
+    """Whether functions of the user may replace unknown code, and the SHA-256 that allows it."""
 
-    In a trusted file it is allowed, because the user may replace it with a function. Its code is
-    never run.
+    sha256: str = "SHA256"
+    trusted: bool = False
 
-    Raises :class:`UnsafeModelError` if the Lambda is refused; the message names the layer.
+
+def unknown_code(config: Config, trust: CodeTrust) -> NotRecognizedError | None:
+    """Return why a Lambda is refused, None if it is not.
+
+    In a trusted file its code may be unknown, because the user may replace it with a function. It
+    is never run.
     """
     shape = config.get("output_shape")
     if config.get("output_shape_type") == "lambda" and not seems_harmless(shape):
-        raise refusal(name, NotRecognizedError("its output_shape is suspicious code"))
+        return NotRecognizedError("its output_shape is suspicious code")
     try:
         recognize(config)
     except NotRecognizedError as error:
-        if not trusted and function_name(config) is None:
-            raise refusal(name, error) from error
+        if not trust.trusted and function_name(config) is None:
+            return error
+    return None
 
 
 def seems_harmless(stored: Any) -> bool:
@@ -140,16 +149,29 @@ def function_name(config: Config) -> str | None:
     return name.rsplit(".", 1)[-1] if name else None
 
 
-def refusal(name: str, reason: Exception) -> UnsafeModelError:
-    """Return the error for a Lambda layer whose code is not recognized."""
+def refusal(unknown: Sequence[tuple[str, Exception]], trust: CodeTrust) -> UnsafeModelError:
+    """Return the error for Lambda layers, by name, whose code is not recognized."""
+    names = list(dict.fromkeys(name for name, _ in unknown))
+    reasons = list(dict.fromkeys(str(reason)[:200] for _, reason in unknown))
+    functions = _joined([f"{identifier(name)}(x)" for name in names])
+    pronoun = "layer contains" if len(names) == 1 else "layers contain"
     return UnsafeModelError(
-        f"Refused at {name!r}: the Lambda layer contains Python code that is not known to be "
-        f"harmless ({str(reason)[:200]}).",
-        hint=f"Define {identifier(name)}(x) in a Python file to replace the code, which is never "
-        "run, and pass: --custom-objects FILE.py --trust SHA256",
+        f"Refused at {_joined(list(map(repr, names)))}: the Lambda {pronoun} Python code that is "
+        f"not known to be harmless ({'; '.join(reasons[:_LISTED_REASONS])}).",
+        hint=f"Define {functions} in a Python file to replace the code, which is never "
+        f"run, and pass: --custom-objects FILE.py --trust {trust.sha256}",
     )
 
 
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
 def identifier(name: str) -> str:
-    """Return the name of the function that replaces the Lambda layer of that name."""
-    return "".join(char if char.isalnum() else "_" for char in name)
+    """Return the name of the function that replaces the Lambda layer of that name.
+
+    That of the layer ``lambda``, the first one that Keras names, is ``lambda_``.
+    """
+    text = "".join(char if char.isalnum() else "_" for char in name)
+    text = f"layer_{text}" if text[:1].isdigit() else text
+    return f"{text}_" if keyword.iskeyword(text) else text

@@ -5,7 +5,43 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
+from edgeattn.printable import join_lines
+
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A class or function that the user has to define, and the message if it is the only one.
+
+    ``definition`` is what to define, such as ``f(x)``; ``hint`` says what to do instead if it is
+    part of a package. ``refused`` is whether it replaces code of the file, which is never run.
+    """
+
+    message: str
+    definition: str
+    hint: str = ""
+    refused: bool = False
+
+
+def missing_error(missing: Sequence[Missing]) -> EdgeattnError:
+    """Return the error that names all classes and functions that the user has to define."""
+    found = list({item.definition or item.hint: item for item in missing}.values())
+    messages = [item.message for item in found]
+    if len(found) > 1:
+        title = f"The file needs {len(found)} classes and functions that it does not contain:"
+        messages = [title, *(f"  {message}" for message in messages)]
+    definitions = [item.definition for item in found if not item.hint]
+    hints = list(dict.fromkeys(item.hint for item in found if item.hint))
+    if definitions:
+        listed = " and ".join(filter(None, (", ".join(definitions[:-1]), definitions[-1])))
+        pronoun = "it" if len(definitions) == 1 else "them"
+        hints.append(
+            f"Define {listed} in a Python file and pass {pronoun}: --custom-objects FILE.py"
+        )
+    kind = UnsafeModelError if any(item.refused for item in found) else UnsupportedModelError
+    return kind(join_lines(messages), hint=" ".join(hints))
 
 
 @dataclass(frozen=True)
@@ -26,6 +62,9 @@ class Context:
         stateful: names of the layers that kept their state from one batch to the next.
         removed: by the name of an input, the :class:`.lookup_removal.Chain` of layers that were
             removed in its place.
+        missing: classes and functions that the user has to define.
+        replaced: by the name of a function of the user, the Lambda layer that it replaces and the
+            function that the layer stores.
     """
 
     major: int
@@ -38,6 +77,8 @@ class Context:
     notes: list[str] = field(default_factory=list)
     stateful: list[str] = field(default_factory=list)
     removed: dict[str, Any] = field(default_factory=dict)
+    missing: list[Missing] = field(default_factory=list)
+    replaced: dict[str, tuple[str, Any]] = field(default_factory=dict)
 
     @property
     def era(self) -> int:
@@ -72,6 +113,11 @@ def keras_layer(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a layer of Keras in the form that Keras 3 stores."""
     return {"module": "keras.layers", "class_name": class_name, "config": config,
             "registered_name": None}  # fmt: skip
+
+
+def placeholder(name: str) -> dict[str, Any]:
+    """Return a layer in the place of one whose class or function is missing."""
+    return keras_layer("Identity", {"name": name})
 
 
 def registered_layer(registered: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import inspect
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.loading import own_functions
 from edgeattn_converters.loading.config_inspection import Config, abbreviated, unqualified
 from edgeattn_converters.loading.custom_objects import (
@@ -13,7 +12,13 @@ from edgeattn_converters.loading.custom_objects import (
     registered_name,
 )
 from edgeattn_converters.loading.migrate import attention_package, keras2
-from edgeattn_converters.loading.migrate.context import Context, registered_layer, safe_name
+from edgeattn_converters.loading.migrate.context import (
+    Context,
+    Missing,
+    missing_error,
+    registered_layer,
+    safe_name,
+)
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS, is_keras_module
 
 # Packages that define layers, with the names under which they are installed.
@@ -68,7 +73,7 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     """
     class_name = str(item.get("class_name"))
     if unqualified(class_name) not in ctx.custom_objects:
-        raise missing_class(item)
+        raise missing_error([missing_class(item)])
     own_functions.check_names(item.get("config") or {}, ctx.custom_objects)
     custom = ctx.custom_objects[unqualified(class_name)]
     config = {
@@ -111,34 +116,32 @@ def _package(item: Config) -> str | None:
     return next((root for root in roots if root in _PACKAGES), None)
 
 
-def _class_of_package(item: Config, name: object, package: str) -> UnsupportedModelError:
+def _class_of_package(item: Config, name: object, package: str) -> Missing:
     class_name, module = unqualified(str(item.get("class_name"))), str(item.get("module"))
     if module.split(".")[0] != package:
         module = f"{package}.layers"
-    return UnsupportedModelError(
+    return Missing(
         f"{f'Layer {name!r}' if name else 'The model'} needs the class {class_name} of the package "
         f"{package}.",
+        definition=class_name,
         hint=f"Run: pip install {_PACKAGES[package]}. Then write 'from {module} import "
         f"{class_name}' in a Python file and pass it: --custom-objects FILE.py",
     )
 
 
-def missing_class(item: Config) -> UnsupportedModelError:
-    """Return the error for a layer of an unknown class, with its stored arguments."""
+def missing_class(item: Config) -> Missing:
+    """Return what is missing for a layer of an unknown class, with its stored arguments."""
     class_name = unqualified(str(item.get("class_name")))
     config = item.get("config") or {}
     name = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
     if (package := _package(item)) is not None:
         return _class_of_package(item, name, package)
-    hint = (
-        f"Define class {class_name} (a keras.layers.Layer) in a Python file and pass it: "
-        "--custom-objects FILE.py"
-    )
+    definition = f"class {class_name} (a keras.layers.Layer)"
     if class_name == "Attention" and "units" not in config and "use_scale" not in config:
-        hint += f". It is neither the Attention of Keras nor {attention_package.REGISTERED}."
+        definition += f", which is neither Keras' Attention nor {attention_package.REGISTERED},"
     arguments = {key: value for key, value in config.items() if key not in LAYER_ARGUMENTS}
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
-    return UnsupportedModelError(
+    return Missing(
         f"Layer {name!r} needs the class {class_name!r}, which Keras does not have.{saved_with}",
-        hint=hint,
+        definition,
     )

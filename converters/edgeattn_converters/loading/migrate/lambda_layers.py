@@ -9,7 +9,9 @@ from edgeattn_converters.loading.lambdas import expressions, recognition
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 from edgeattn_converters.loading.migrate.context import (
     Context,
+    Missing,
     keras_layer,
+    placeholder,
     registered_layer,
     safe_name,
 )
@@ -20,35 +22,76 @@ def migrate(item: Config, ctx: Context) -> dict[str, Any]:
     """Return a layer that computes the same as a Lambda.
 
     A function of the user that has the name of the layer, or of the stored function, comes first.
+    A function that nobody defines is added to those that are missing in ``ctx``.
 
-    Raises:
-        UnsupportedModelError: the Lambda stores the name of a function that nobody defines.
-        UnsafeModelError: it stores code that is not recognized and has no replacement.
+    Raises :class:`UnsupportedModelError` if a function of the user would replace different code, or
+    a layer with a mask function.
     """
     config = item.get("config") or {}
     name = str(config.get("name") or item.get("name"))
     layer_name = safe_name(name)
     function_name = recognition.function_name(config)
-    for candidate in (recognition.identifier(name), function_name):
+    for candidate in (recognition.identifier(name), name, function_name):
         if candidate and callable(ctx.custom_objects.get(candidate)):
+            _check_mask(name, config)
+            if candidate != function_name:
+                _check_other(candidate, name, config, ctx)
             ctx.notes.append(f"{layer_name}: the Lambda calls {candidate}() from --custom-objects.")
             return _calling(candidate, layer_name, config)
     try:
         expression = recognition.recognize(config)
     except NotRecognizedError as error:
-        if function_name is not None:
-            raise UnsupportedModelError(
-                f"The Lambda layer {name!r} calls the function {function_name!r}, which is not "
-                "stored in the file.",
-                hint=f"Define {function_name}(x) in a Python file and pass it: "
-                "--custom-objects FILE.py",
-            ) from error
-        raise recognition.refusal(name, error) from error
+        ctx.missing.append(_missing(name, function_name, error))
+        return placeholder(layer_name)
     ctx.notes.append(
         f"{layer_name}: replaced the Lambda with {expressions.describe(expression)}, recognized "
         "from its bytecode without running it."
     )
     return expression_layer(layer_name, expression, config)
+
+
+def _missing(name: str, function_name: str | None, error: NotRecognizedError) -> Missing:
+    if function_name is not None:
+        return Missing(
+            f"The Lambda layer {name!r} calls the function {function_name!r}, which is not stored "
+            "in the file.",
+            f"{function_name}(x)",
+        )
+    return Missing(
+        f"Refused at {name!r}: the Lambda layer contains Python code that is not known to be "
+        f"harmless ({str(error)[:200]}).",
+        f"{recognition.identifier(name)}(x)",
+        refused=True,
+    )
+
+
+def _check_other(function: str, name: str, config: Config, ctx: Context) -> None:
+    """Raise :class:`UnsupportedModelError` if the function replaces another code already.
+
+    Layers in different nested models can have the same name.
+    """
+    stored = config.get("function")
+    first, other = ctx.replaced.setdefault(function, (name, stored))
+    if other != stored:
+        raise UnsupportedModelError(
+            f"The function {function}() of --custom-objects would replace two Lambda layers with "
+            f"different code, {first!r} and {name!r}.",
+            hint="Give the Lambda layers of the model different names, and save it again.",
+        )
+
+
+def _check_mask(name: str, config: Config) -> None:
+    """Raise :class:`UnsupportedModelError` if the layer computes a mask of its own.
+
+    Keras 3 does not restore such a function, and the layers after it would get no mask.
+    """
+    if config.get("mask") is not None:
+        raise UnsupportedModelError(
+            f"The Lambda layer {name!r} has a mask function of its own, which no function of "
+            "--custom-objects replaces.",
+            hint="Replace the layer in the program with a class that defines compute_mask, and "
+            "save the model again.",
+        )
 
 
 def expression_layer(name: str, expression: Expression, config: Config) -> dict[str, Any]:

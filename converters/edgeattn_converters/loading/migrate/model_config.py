@@ -34,6 +34,7 @@ from edgeattn_converters.loading.migrate import (
 from edgeattn_converters.loading.migrate.context import (
     Context,
     keras_layer,
+    placeholder,
     registered_layer,
     safe_input_name,
     safe_name,
@@ -186,7 +187,8 @@ def migrate_layer(item: Config, ctx: Context) -> dict[str, Any]:
     if class_name == "Lambda":
         return lambda_layers.migrate(item, ctx)
     if custom_layers.is_unknown(item):
-        raise custom_layers.missing_class(item)
+        ctx.missing.append(custom_layers.missing_class(item))
+        return placeholder(str(config["name"]))
     return _built_in(class_name, config, item, ctx)
 
 

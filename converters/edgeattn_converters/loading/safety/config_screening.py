@@ -49,24 +49,38 @@ _REBUILD = (
 )
 
 
-def screen(config: Mapping[str, Any], *, hint: str, trusted: bool) -> None:
+def screen(
+    config: Mapping[str, Any],
+    *,
+    hint: str,
+    trusted: bool,
+    code: recognition.CodeTrust = recognition.CodeTrust(),  # noqa: B008 - frozen
+) -> None:
     """Refuse a config that could run, import, read or fetch something, or exhaust memory.
 
-    ``hint`` is that of errors about sizes, ``trusted`` lifts the size limits. Raises
-    :class:`UnsafeModelError`, which names the layer and the reason.
+    ``hint`` is that of errors about sizes, ``trusted`` lifts the size limits, and ``code`` says
+    whether the user may replace unknown code. Raises :class:`UnsafeModelError`, which names the
+    layer and the reason; if the code of several Lambda layers is unknown, all of them.
     """
     objects = 0
+    unknown: list[tuple[str, Exception]] = []
     for item in walk(config, hint=hint):
         if isinstance(item.value, dict) and "class_name" in item.value:
             objects += 1
             if objects > size_limits.MAX_LAYERS and not trusted:
                 problem = f"the model has more than {size_limits.MAX_LAYERS} layers and objects"
                 raise _refusal(item, problem, hint)
-            _check_object(item, trusted=trusted)
+            if _is_replaceable(item) and (code.trusted or item.layer in dict(unknown)):
+                continue
+            _check_object(item)
+            if (reason := _unknown_code(item, code)) is not None:
+                unknown.append((_name_of(item.value) or item.layer, reason))
         elif isinstance(item.value, str) and not item.compiled:
             _check_string(item)
         elif isinstance(item.value, int) and item.key in _SIZE_KEYS and not trusted:
             _check_size(item, hint)
+    if unknown:
+        raise recognition.refusal(unknown[::-1], code)  # the last layer is visited first
 
 
 def screen_training(text: str | None) -> None:
@@ -82,7 +96,7 @@ def screen_training(text: str | None) -> None:
         return
     for item in walk({"compile_config": config}):
         if isinstance(item.value, dict) and "class_name" in item.value:
-            _check_object(item, trusted=False)
+            _check_object(item)
 
 
 @dataclass(frozen=True)
@@ -145,7 +159,20 @@ def _name_of(value: Mapping[str, Any]) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _check_object(item: Item, *, trusted: bool) -> None:
+def _is_replaceable(item: Item) -> bool:
+    """Return whether an object is the function of a Lambda layer, which the user may replace."""
+    return item.key == "function" and item.value.get("class_name") == "__lambda__"
+
+
+def _unknown_code(item: Item, trust: recognition.CodeTrust) -> Exception | None:
+    """Return why the code of a Lambda layer is not known to be harmless, None if it is."""
+    if item.value.get("class_name") != "Lambda" or item.compiled:
+        return None
+    config = item.value.get("config")
+    return recognition.unknown_code(config if isinstance(config, dict) else {}, trust)
+
+
+def _check_object(item: Item) -> None:
     """Refuse a dict that Keras would turn into an object that does more than compute."""
     value = item.value
     class_name, module = value.get("class_name"), value.get("module")
@@ -162,8 +189,7 @@ def _check_object(item: Item, *, trusted: bool) -> None:
         problem = f"{class_name} {allowed_classes.CODE_CARRYING[class_name]}"
         raise _refusal(inside, problem, _NO_USE_IN_MODELS)
     if class_name == "Lambda":
-        recognition.check(inside.layer, value.get("config") or {}, trusted=trusted)
-        return
+        return  # see _unknown_code
     if class_name == "__lambda__" and item.key not in ("function", "mask", "output_shape"):
         problem = f"{item.key!r} is a Python lambda stored as bytecode"
         raise _refusal(inside, problem, _NO_USE_IN_MODELS)

@@ -1,0 +1,191 @@
+"""Classes and functions that the user has to define are named at once, with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+layers = tf_keras.layers
+X = np.random.default_rng(3).normal(size=(4, 5, 3)).astype("float32")
+
+
+class Gate(layers.Layer):  # type: ignore[misc]
+    def call(self, x: Any) -> Any:
+        return x * 2
+
+
+class Shift(layers.Layer):  # type: ignore[misc]
+    def __init__(self, amount: int = 3, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.amount = amount
+
+    def call(self, x: Any) -> Any:
+        return x + self.amount
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "amount": self.amount}
+
+
+def scaled(x: Any) -> Any:
+    return x * 3.0
+
+
+def shifted(x: Any) -> Any:
+    return x + 1.0
+
+
+DEFINITIONS = """
+import keras
+
+class Gate(keras.layers.Layer):
+    def call(self, x):
+        return x * 2
+
+class Shift(keras.layers.Layer):
+    def __init__(self, amount=3, **kwargs):
+        super().__init__(**kwargs)
+        self.amount = amount
+
+    def call(self, x):
+        return x + self.amount
+
+def lambda_(x):
+    return sum((x, x))
+
+def odd_one(x):
+    return sum((x, x, x))
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
+    """A file with Lambda layers, one with classes, and one with both; and the outputs."""
+    lambdas = [
+        layers.Lambda(lambda x: sum((x, x)), name="lambda"),
+        layers.Lambda(lambda x: sum((x, x, x)), name="odd>one"),
+    ]
+    classes = [Gate(name="gate"), Shift(4, name="shift"), Gate(name="again")]
+    folder, models = tmp_path_factory.mktemp("missing"), {}
+    for name, parts in {
+        "lambdas": lambdas,
+        "classes": classes,
+        "both": [*lambdas, *classes],
+    }.items():
+        x = inputs = tf_keras.Input((5, 3))
+        for part in parts:
+            x = part(x)
+        model = tf_keras.Model(inputs, layers.Dense(2)(x))
+        model.save(folder / f"{name}.h5")
+        models[name] = (folder / f"{name}.h5", np.asarray(model(X)))
+    return models
+
+
+def test_lambda_layers_are_named_at_once(models: Any, tmp_path: Path) -> None:
+    path, expected = models["lambdas"]
+    with pytest.raises(UnsafeModelError, match="at 'lambda' and 'odd>one': the Lambda l") as error:
+        audit_file(path)
+    hint = str(error.value.hint)
+    assert "Define lambda_(x) and odd_one(x) in a Python file" in hint
+    trust = hint.rsplit(" ", 1)[-1]
+    with pytest.raises(UnsafeModelError, match="needs 2 classes and functions") as error:
+        load_model(audit_file(path, trust=trust))
+    assert "Define lambda_(x) and odd_one(x)" in str(error.value.hint)
+    (tmp_path / "own.py").write_text(DEFINITIONS)
+    loaded = load_model(audit_file(path, trust=trust), custom_objects=tmp_path / "own.py")
+    np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_classes_and_functions_are_named_at_once(models: Any, tmp_path: Path) -> None:
+    path, expected = models["classes"]
+    with pytest.raises(UnsupportedModelError) as error:
+        load_model(audit_file(path))
+    assert error.value.message.splitlines()[1:] == [
+        "  Layer 'again' needs the class 'Gate', which Keras does not have.",
+        "  Layer 'shift' needs the class 'Shift', which Keras does not have. It was saved with "
+        '{"amount": 4}.',
+    ]
+    assert "class Gate (a keras.layers.Layer) and class Shift (a k" in str(error.value.hint)
+    assert "in a Python file and pass them: --custom-objects" in str(error.value.hint)
+    (tmp_path / "own.py").write_text(DEFINITIONS)
+    loaded = load_model(audit_file(path), custom_objects=tmp_path / "own.py")
+    np.testing.assert_allclose(loaded.model(X), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_functions_of_keras_3_are_named_at_once(tmp_path: Path) -> None:
+    """Keras 3 stores the name of a function that is no lambda."""
+    x = keras.Input((5, 3))
+    y = keras.layers.Lambda(shifted, name="second")(keras.layers.Lambda(scaled, name="first")(x))
+    keras.Model(x, y).save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedModelError) as error:
+        load_model(audit_file(tmp_path / "m.keras"))
+    assert "The Lambda layer 'first' calls the function 'scaled'" in error.value.message
+    assert "The Lambda layer 'second' calls the function 'shifted'" in error.value.message
+    assert "Define scaled(x) and shifted(x) in a Python file" in str(error.value.hint)
+
+
+def test_code_and_classes_are_named_at_once(models: Any) -> None:
+    path, _ = models["both"]
+    with pytest.raises(UnsafeModelError) as error:
+        audit_file(path)
+    trust = str(error.value.hint).rsplit(" ", 1)[-1]
+    with pytest.raises(UnsafeModelError, match="needs 4 classes and functions") as error:
+        load_model(audit_file(path, trust=trust))
+    assert "lambda_(x), odd_one(x), class Gate" in str(error.value.hint)
+
+
+def test_one_function_does_not_replace_different_code(tmp_path: Path) -> None:
+    """Layers of nested models may have the same name."""
+    inner = tf_keras.Sequential(
+        [tf_keras.Input((5, 3)), layers.Lambda(lambda x: sum((x, x)), name="odd_one")]
+    )
+    x = tf_keras.Input((5, 3))
+    outer = layers.Lambda(lambda x: sum((x, x, x)), name="odd_one")(inner(x))
+    tf_keras.Model(x, outer).save(tmp_path / "m.h5")
+    with pytest.raises(UnsafeModelError) as refused:
+        audit_file(tmp_path / "m.h5")
+    (tmp_path / "own.py").write_text(DEFINITIONS)
+    trusted = audit_file(tmp_path / "m.h5", trust=str(refused.value.hint).rsplit(" ", 1)[-1])
+    with pytest.raises(UnsupportedModelError, match="would replace two Lambda layers") as error:
+        load_model(trusted, custom_objects=tmp_path / "own.py")
+    assert "different names" in str(error.value.hint)
+
+
+def test_mask_functions_are_not_lost(tmp_path: Path) -> None:
+    x = tf_keras.Input((5, 3))
+    masked = layers.Lambda(
+        lambda x: sum((x, x, x)), mask=lambda x, mask: x[..., 0] > 0, name="odd_one"
+    )
+    tf_keras.Model(x, layers.LSTM(2)(masked(x))).save(tmp_path / "m.h5")
+    with pytest.raises(UnsafeModelError) as refused:
+        audit_file(tmp_path / "m.h5")
+    (tmp_path / "own.py").write_text(DEFINITIONS)
+    trusted = audit_file(tmp_path / "m.h5", trust=str(refused.value.hint).rsplit(" ", 1)[-1])
+    with pytest.raises(UnsupportedModelError, match="mask function of its own") as error:
+        load_model(trusted, custom_objects=tmp_path / "own.py")
+    assert "compute_mask" in str(error.value.hint)
+
+
+def test_lambda_layers_of_an_architecture(models: Any, tmp_path: Path) -> None:
+    """The hash of the file of weights allows functions in the place of code."""
+    inputs = tf_keras.Input((5, 3))
+    odd = layers.Lambda(lambda x: sum((x, x, x)), name="odd_one")(layers.Dense(2)(inputs))
+    model = tf_keras.Model(inputs, odd)
+    model.save_weights(tmp_path / "w.h5")
+    (tmp_path / "m.json").write_text(model.to_json())
+    (tmp_path / "own.py").write_text(DEFINITIONS)
+    options: dict[str, Any] = {"custom_objects": tmp_path / "own.py",
+                               "architecture": str(tmp_path / "m.json")}  # fmt: skip
+    with pytest.raises(UnsafeModelError) as refused:
+        load_model(audit_file(tmp_path / "w.h5"), **options)
+    trust = str(refused.value.hint).rsplit(" ", 1)[-1]
+    loaded = load_model(audit_file(tmp_path / "w.h5", trust=trust), **options)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
