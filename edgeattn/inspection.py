@@ -1,6 +1,7 @@
 """The contents of a bundle, a model file or a Keras file, as JSON documents."""
 
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.runners.isolated import RAISE_TIMEOUT
 
 KERAS, TFLITE, ONNX, BUNDLE = "keras", "tflite", "onnx", "bundle"
+_DAMAGED = "Convert the model again, or copy the file again: it may have been cut short."
 # Words of ONNX for dtypes that have another name in NumPy and in TFLite.
 _DTYPES = {"float": "float32", "double": "float64"}
 
@@ -44,15 +46,24 @@ def file_kind(path: Path) -> str:
     if path.is_dir():
         return BUNDLE if (path / MANIFEST).is_file() else KERAS
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(64)
     if head.startswith(first_bytes.ZIP) and path.suffix.lower() == ".zip":
-        return BUNDLE
+        return BUNDLE if _has_manifest(path) else KERAS
     if first_bytes.is_tflite(head):
         return TFLITE
-    # ONNX has no magic number: its first field is the version of the format, as a varint.
-    if head[:1] == b"\x08" and path.suffix.lower() == ".onnx":
+    is_named_onnx = head[:1] == b"\x08" and path.suffix.lower() == ".onnx"
+    if is_named_onnx or (first_bytes.may_be_onnx(head) and path.name != "saved_model.pb"):
         return ONNX
     return KERAS
+
+
+def _has_manifest(path: Path) -> bool:
+    """Whether a zip archive is a packed bundle, or too damaged to tell."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return MANIFEST in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return True
 
 
 def inspect_bundle(path: Path) -> dict[str, Any]:
@@ -156,7 +167,7 @@ def read_tflite(path: str) -> dict[str, Any]:
         }
     except (ValueError, RuntimeError) as error:  # ValueError for names that are not UTF-8, too
         raise ArtifactError(
-            f"{runtime} cannot load {Path(path).name}: {last_line(error)}"
+            f"{runtime} cannot load {Path(path).name}: {last_line(error)}", hint=_DAMAGED
         ) from error
 
 
@@ -194,7 +205,7 @@ def read_onnx(path: str) -> dict[str, Any]:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no public base class
         raise ArtifactError(
-            f"onnxruntime cannot load {Path(path).name}: {first_line(error)}"
+            f"onnxruntime cannot load {Path(path).name}: {first_line(error)}", hint=_DAMAGED
         ) from error
     return {
         "inputs": [_onnx_value(item) for item in session.get_inputs()],

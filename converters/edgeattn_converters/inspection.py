@@ -80,7 +80,9 @@ def _description(
 
 def _next_command(source: ModelSource) -> str:
     """The command that converts the model, with the options that loading it needed."""
-    words = ["edgeattn", "convert", str(source.path)]
+    path = str(source.path)
+    # A name with a dash would be an option.
+    words = ["edgeattn", "convert", f"./{path}" if path.startswith("-") else path]
     for name in ("custom_objects", "architecture", "trust"):
         if (value := getattr(source, name)) is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]

@@ -27,7 +27,7 @@ def not_a_bundle(path: Path) -> BundleError:
             f"{path} is one file of a bundle.",
             hint=f"Pass the bundle: {shlex.quote(str(path.parent))}",
         )
-    if path.is_file() and (path.suffix == ".onnx" or first_bytes.is_tflite(_head(path))):
+    if path.is_file() and (path.suffix == ".onnx" or _is_artifact(_head(path))):
         return BundleError(
             f"{path} is a model without the outputs of Keras, not a bundle.",
             hint=f"List its contents: edgeattn inspect {shlex.quote(str(path))}",
@@ -48,7 +48,7 @@ def _is_keras_model(path: Path) -> bool:
         return any((path / name).is_file() for name in ("saved_model.pb", "keras_metadata.pb"))
     if not path.is_file():
         return False
-    if _head(path) == first_bytes.HDF5:
+    if _head(path).startswith(first_bytes.HDF5):
         return True
     try:
         with zipfile.ZipFile(path) as archive:
@@ -57,9 +57,13 @@ def _is_keras_model(path: Path) -> bool:
         return False
 
 
+def _is_artifact(head: bytes) -> bool:
+    return first_bytes.is_tflite(head) or first_bytes.may_be_onnx(head)
+
+
 def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(len(first_bytes.HDF5))
+            return file.read(64)
     except OSError:
         return b""

@@ -132,15 +132,9 @@ def _kind(path: Path) -> str:
         return "keras-zip"
     if first_bytes.is_tflite(head):
         return "tflite"
-    if not other_files.is_of_saved_model(path) and _looks_like_onnx(head):
+    if not other_files.is_of_saved_model(path) and first_bytes.may_be_onnx(head):
         return "onnx"
     raise other_files.error_of_file(path, head)
-
-
-def _looks_like_onnx(head: bytes) -> bool:
-    """Return whether the bytes start with ir_version, the first protobuf field of ONNX models."""
-    looks = len(head) > 16 and head[0] == 0x08 and head[1] < 0x40 and head[2] in (0x12, 0x3A, 0x42)
-    return looks and not other_files.is_core_ml(head)
 
 
 def _inspect(path: Path, kind: str, limits: FileLimits) -> _Inspected:

@@ -4,10 +4,12 @@ They are recognized by their first bytes, or by their names if their content doe
 are. Nothing of them is opened by a library.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgeattn import first_bytes
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
 from edgeattn.printable import counted
 
@@ -24,8 +26,15 @@ _ARRAYS = (
 )
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".sav", ".dill"})
-# The first object in a file of torch.save before PyTorch 1.6, a number.
-_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+# The first object in a file of torch.save before PyTorch 1.6, a number, in any protocol of pickles.
+_TORCH = re.compile(rb"\x80.{1,16}\nl\xfc\x9cF\xf9 j\xa8P\x19", re.DOTALL)
+_WEB_PAGE = re.compile(
+    rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype html|html|head|body|title)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_DOWNLOAD = "Download the model again, from the link to the file itself."
+# A model in a folder is looked for among this many files.
+_MOST_FILES = 10_000
 _CHECKPOINT = re.compile(r"\.index$|\.data-\d{5}-of-\d{5}$|\.meta$")
 # First bytes: what the file is.
 _ARCHIVES = {
@@ -34,6 +43,13 @@ _ARCHIVES = {
     b"\xfd7zXZ\0": "an xz archive",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!": "a RAR archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+}
+_OTHER = {
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"GIF8": "an image",
+    b"%PDF": "a PDF document",
 }
 _TAR, _TAR_POSITION = b"ustar", 257
 _SAFETENSORS_HEADER = 100_000_000
@@ -55,7 +71,7 @@ def error_of_file(path: Path, head: bytes) -> EdgeattnError:
     """Return the error for a file that is neither HDF5 nor zip; ``head`` are its first bytes."""
     if error := _of_tensorflow(path, head):
         return error
-    if head.startswith(_TORCH):
+    if _TORCH.match(head):
         return pytorch_file(path)
     if _PICKLE.match(head) or path.suffix.lower() in _PICKLES:
         return UnsafeModelError(
@@ -115,10 +131,17 @@ def error_of_folder(path: Path) -> UnsupportedModelError:
         return UnsupportedModelError(
             f"{path} is a model of TensorFlow.js.", hint=_of_tensorflow_js(path / "model.json")
         )
+    inside = itertools.islice(path.rglob("*"), _MOST_FILES)
+    inner = min((file for file in inside if _is_model(file)), default=None)
     return UnsupportedModelError(
         f"The folder {path} contains no model: it has neither saved_model.pb nor manifest.json.",
-        hint=SAVE_AGAIN,
+        hint=SAVE_AGAIN if inner is None else f"Pass the model in it: {inner}",
     )
+
+
+def _is_model(path: Path) -> bool:
+    """Return whether a path has the name of a model, a SavedModel in its folder included."""
+    return path.suffix.lower() in (".keras", ".h5") or (path / "saved_model.pb").is_file()
 
 
 def error_of_zip(path: Path, names: Sequence[str]) -> UnsupportedModelError | None:
@@ -170,6 +193,9 @@ def _identify(path: Path, head: bytes) -> tuple[str, str]:
     for magic, content in _ARCHIVES.items():
         if head.startswith(magic):
             return content, _UNPACK
+    for magic, content in _OTHER.items():
+        if head.startswith(magic):
+            return content, "Pass the .keras or .h5 file."
     if path.suffix.lower() in _BY_SUFFIX:
         return _BY_SUFFIX[path.suffix.lower()], _KERAS_ONLY
     if b'"modelTopology"' in head:
@@ -207,9 +233,10 @@ def _is_safetensors(head: bytes) -> bool:
     return head[8:9] == b"{" and 2 <= length <= _SAFETENSORS_HEADER
 
 
-def is_core_ml(head: bytes) -> bool:
-    """Return whether the second field is a description, where ONNX files have the producer."""
-    return len(head) > 16 and head[0] == 0x08 and head[2] == 0x12 and 0x0A in head[4:6]
+def _is_core_ml(head: bytes) -> bool:
+    """Return whether a version is followed by a description, where ONNX files have the producer."""
+    is_protobuf = len(head) > 16 and head[0] == 0x08 and head[2] == 0x12
+    return is_protobuf and not first_bytes.may_be_onnx(head)
 
 
 _CONTENTS: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
@@ -221,13 +248,15 @@ _CONTENTS: tuple[tuple[Callable[[bytes], bool], str, str], ...] = (
         "Download the file that it points to: git lfs pull",
     ),
     (lambda head: b"<net " in head[:4096], "an OpenVINO model", _KERAS_ONLY),
+    (lambda head: _WEB_PAGE.match(head) is not None, "a web page", _DOWNLOAD),
+    (lambda head: head.lstrip()[:1] == b"<" and _is_text(head), "an XML document", _DOWNLOAD),
     (
-        lambda head: head.lstrip()[:1] == b"<",
-        "a web page",
-        "Download the model again, from the link to the file itself.",
+        lambda head: re.match(rb"....ET\d\d", head, re.DOTALL) is not None,
+        "a model of ExecuTorch",
+        _KERAS_ONLY,
     ),
     (lambda head: head.startswith(b"GGUF"), "a GGUF file", _KERAS_ONLY),
-    (is_core_ml, "a Core ML model", _KERAS_ONLY),
+    (_is_core_ml, "a Core ML model", _KERAS_ONLY),
     (
         lambda head: head.startswith(b"\x93NUMPY"),
         "a NumPy array",
