@@ -19,11 +19,11 @@ from click.core import ParameterSource
 
 from edgeattn.api import arguments
 from edgeattn.api.arguments import ALL
-from edgeattn.cli.values import Choice, Integer, Number
+from edgeattn.cli.values import Choice, FilePath, Integer, Number
 from edgeattn.process.limits import SECONDS, limited_to, run_limits
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, MAX_DROP, SCHEMES
 
-PATH = click.Path(path_type=Path)
+PATH = FilePath(path_type=Path)
 ArtifactSelection = arguments.ArtifactSelection
 ModelLoading = arguments.ModelLoading
 TargetOptions = arguments.TargetOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -26,6 +27,20 @@ class Choice(click.Choice):  # type: ignore[type-arg]
         except click.BadParameter as error:
             question = suggestion(str(value), [str(choice) for choice in self.choices])
             self.fail(f"{error.message} {question}" if question else error.message, param, ctx)
+
+
+class FilePath(click.Path):
+    """A path. An empty one, as of a shell variable that is not set, is not the current folder."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        if value == "":
+            self.fail("the path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Integer(click.IntRange):

@@ -26,6 +26,12 @@ import edgeattn as package
         (["run", "b", "--input", "x", "--memory", "inf"], "'inf' is not a finite number."),
         (["serve", "b", "--max-size", "inf"], "'inf' is not a finite number."),
         (["serve", "b", "--timeout", "-inf"], "'-inf' is not a finite number."),
+        # An empty path was the current folder.
+        (["convert", ""], "Invalid value for 'MODEL': the path is empty."),
+        (["convert", "m", "-o", ""], "the path is empty."),
+        (["validate", ""], "Invalid value for 'BUNDLE': the path is empty."),
+        (["run", "b", "--input", "s.npz", "-o", ""], "the path is empty."),
+        (["inspect", ""], "the path is empty."),
         (["nspect", "b"], "Did you mean 'inspect'?"),
         (["inspect", "b", "--custom-object", "x"], "Did you mean '--custom-objects'?"),
     ],
