@@ -14,7 +14,8 @@ LARGE = 512
 _PRODUCTS = frozenset(
     {"FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "SVDF"}
     | {"TRANSPOSE_CONV", "CONV_3D_TRANSPOSE", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"}
-    | {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"}
+    | {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QGemm", "QAttention"}
+    | {"DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
 )
 _RECURRENCES = frozenset(
     {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"}

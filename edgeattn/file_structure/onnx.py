@@ -20,7 +20,10 @@ from edgeattn.file_structure.onnx_graph import Constant, Node, OnnxGraph, OnnxMo
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
 _RECURRENT = {"LSTM", "GRU", "RNN"}
 # They have int8 weights and scale their activations to int8 at run time.
-_DYNAMIC = {"MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM"}
+_DYNAMIC = frozenset(
+    {"MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul"}
+    | {"MatMulIntegerToFloat"}
+)
 _UNCOUNTED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"}
 # Their output has the dtype of their input.
 _MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Gather", "Concat", "Slice", "Split"}
@@ -59,6 +62,11 @@ def read_onnx(data: bytes | mmap.mmap) -> FileContents:
         cell_clips=tuple(clip.real for clip in clips if clip is not None),
         details={"weight_bytes": _weight_bytes(graphs), "opset": dict(model.opsets)},
     )
+
+
+def is_quantized_operator(kind: str) -> bool:
+    """Whether an operator (QOperator) computes in integers without conversions around it."""
+    return kind.startswith("QLinear") or kind in ("QGemm", "QAttention")
 
 
 def _is_custom(node: Node, model: OnnxModel) -> bool:
@@ -108,7 +116,7 @@ class _Operators:
                 continue
             if node.kind in _DYNAMIC:
                 yield node.kind, INT8_WEIGHTS
-            elif node.kind.startswith("QLinear"):
+            elif is_quantized_operator(node.kind):
                 yield node.kind, "int8"
             elif self._dtypes.get(outputs[0]) in REAL:
                 # A product of float32 weights computes in float32, also between two conversions.

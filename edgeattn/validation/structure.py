@@ -8,7 +8,7 @@ from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError
 from edgeattn.file_structure.contents import FileContents, FileTensor
-from edgeattn.file_structure.onnx import INT8_KERNELS
+from edgeattn.file_structure.onnx import INT8_KERNELS, is_quantized_operator
 from edgeattn.file_structure.read import read_contents
 from edgeattn.metrics.limits import Check
 from edgeattn.tensors import TensorSpec
@@ -185,7 +185,9 @@ def _count_differences(artifact: Artifact, contents: FileContents, size: int) ->
         kinds = artifact.achieved["computes_in"].get(dtype, {})
         if dtype == "int8" and artifact.format == "onnx":
             # Earlier versions also counted what onnxruntime computes in float32.
-            kinds = {k: n for k, n in kinds.items() if k in INT8_KERNELS or k.startswith("QLinear")}
+            kinds = {
+                k: n for k, n in kinds.items() if k in INT8_KERNELS or is_quantized_operator(k)
+            }
         listed = sum(kinds.values())
         counted = sum(contents.computes_in.get(dtype, {}).values())
         if listed != counted:

@@ -114,6 +114,72 @@ def test_counts_of_earlier_versions_with_operators_in_float32() -> None:
     assert "has 4 int8 in computes_in, the file has 3" in detail
 
 
+def write_quantized_operators(path: Path) -> None:
+    """A file of onnxruntime's quantizer with an operator for each integer operation (QOperator)."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+
+    class Samples(CalibrationDataReader):
+        def __init__(self) -> None:
+            rows = np.random.default_rng(1).normal(size=(4, 1, WIDTH)).astype(np.float32)
+            self._rows = iter([{"x": row} for row in rows])
+
+        def get_next(self) -> Any:
+            return next(self._rows, None)
+
+    generator = np.random.default_rng(2)
+    constants = {
+        name: generator.normal(size=shape).astype(np.float32)
+        for name, shape in {"k": (WIDTH, WIDTH), "b": (WIDTH,), "k2": (WIDTH, WIDTH)}.items()
+    }
+    node = helper.make_node
+    nodes = [
+        node("Gemm", ["x", "k", "b"], ["h"], "gemm"),
+        node("Sigmoid", ["h"], ["s"], "sigmoid"),
+        node("MatMul", ["s", "k2"], ["m"], "matmul"),
+        node("Add", ["m", "h"], ["a"], "add"),
+        node("Tanh", ["a"], ["y"], "tanh"),
+    ]
+    tensor = helper.make_tensor_value_info
+    inputs = [tensor("x", TensorProto.FLOAT, [1, WIDTH])]
+    outputs = [tensor("y", TensorProto.FLOAT, [1, WIDTH])]
+    plain = path.with_suffix(".float.onnx")
+    artifacts.save_onnx(plain, nodes, inputs, outputs, constants)
+    quantize_static(
+        plain, path, Samples(), quant_format=QuantFormat.QOperator,
+        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+
+
+def test_files_with_quantized_operators(tmp_path: Path) -> None:
+    """Operators named ``QLinear`` and QGemm compute in int8, without conversions around them."""
+    path = tmp_path / "m.onnx"
+    write_quantized_operators(path)
+    contents = read_contents(path, "onnx")
+    assert contents.computes_in["int8"] == {
+        "QGemm": 1, "QLinearSigmoid": 1, "QLinearMatMul": 1, "QLinearAdd": 1
+    }  # fmt: skip
+    assert contents.computes_in["float32"] == {"Tanh": 1}
+    assert contents.scheme == "int8"
+    entry = artifacts.artifact(path, scheme="int8", inputs=(WIDE,), outputs=(WIDE_OUTPUT,))
+    assert failures(path, entry) == {}
+    listed = {"computes_in": contents.computes_in}
+    assert failures(path, replace(entry, achieved={**entry.achieved, **listed})) == {}
+    fewer = {"computes_in": {"int8": {"QLinearMatMul": 1}}}
+    (detail,) = failures(path, replace(entry, achieved={**entry.achieved, **fewer})).values()
+    assert detail is not None
+    assert "has 1 int8 in computes_in, the file has 4" in detail
+    others = {
+        scheme: set(failures(path, replace(entry, scheme=scheme)))
+        for scheme in ("float16", "dynamic_int8", "int4")
+    }
+    assert others["float16"] == others["int4"] == {"weights_in_scheme"}
+
+
 def test_the_limit_does_not_apply_to_small_weights(tmp_path: Path) -> None:
     artifacts.write_dense_onnx(tmp_path / "m.onnx")
     entry = artifacts.artifact(tmp_path / "m.onnx", scheme="float16")

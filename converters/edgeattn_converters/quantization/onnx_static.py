@@ -36,7 +36,7 @@ def quantize_activations(
     from onnxruntime.quantization.registry import QDQRegistry
 
     names = name_nodes(proto)
-    excluded = [names[k] for k in sorted(floats)]
+    excluded = [names[k] for k in sorted(floats | _rectified_outputs(proto))]
     is_int16 = dtype == "int16"
     kinds = INT16_OPERATORS if is_int16 else INT8_OPERATORS
     rectified = {node.output[0] for node in proto.graph.node if node.op_type == "Relu"}
@@ -69,6 +69,20 @@ def quantize_activations(
         _add_headroom(quantized)
         _multiply_by_scales(quantized)
     return quantized
+
+
+def _rectified_outputs(proto: Any) -> set[int]:
+    """The positions of ReLUs of what is an output of the model too.
+
+    onnxruntime's quantizer gives what only a ReLU reads the range of the ReLU's result, and does
+    not notice that the model returns it, so that it would have no negative values.
+    """
+    outputs = {value.name for value in proto.graph.output}
+    return {
+        k
+        for k, node in enumerate(proto.graph.node)
+        if node.op_type == "Relu" and node.input[0] in outputs
+    }
 
 
 def _clip_at_zero(proto: Any, rectified: set[str]) -> None:

@@ -91,3 +91,29 @@ def test_outputs_have_room(
     share = runner.run(samples)["share"]
     assert np.diff(np.unique(share)).min() <= 1.001 / 256
     np.testing.assert_allclose(share, model(samples["x"])[-1], atol=0.02)
+
+
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_outputs_that_a_relu_reads_keep_their_negative_values(
+    samples: Tensors, format: str, tmp_path: Path
+) -> None:
+    """onnxruntime's quantizer limits what only a ReLU reads to the range of the result."""
+    keras.utils.set_random_seed(4)
+    inputs = keras.Input((FEATURES,), name="x")
+    change = layers.Dense(OUTPUTS, name="change")(inputs)
+    fixed = layers.Dense(2, bias_initializer=keras.initializers.Constant(-3.3), name="fixed")
+    outputs = {
+        "change": change,
+        "growth": layers.ReLU(name="growth")(change),
+        "fixed": fixed(inputs),
+        "dead": layers.ReLU(name="dead")(fixed.output),
+    }
+    model = keras.Model(inputs, outputs)
+    fixed.kernel.assign(np.zeros((FEATURES, 2)))
+    converted = CONVERTERS[format].convert(
+        model, interface_of(model), recipe_for("int8"), tmp_path / "model", samples=samples
+    )
+    runner = open_runner(tmp_path / "model", format, converted.inputs, converted.outputs)
+    actual, expected = runner.run(samples), model.predict(samples["x"], verbose=0)
+    for name, want in expected.items():
+        np.testing.assert_allclose(actual[name], want, atol=0.05 * np.abs(want).max())
