@@ -17,6 +17,8 @@ from edgeattn_converters.loading.safety.size_limits import max_values
 # Keras formats parts of its messages as bold.
 _FORMATTING = re.compile(r"\x1b\[\d*m")
 
+_KERAS_3 = "Keras 3: https://keras.io/guides/migrating_to_keras_3"
+
 
 def reset_names() -> None:
     """Number the names that Keras gives to layers as in a new process: dense, dense_1, ..."""
@@ -66,10 +68,14 @@ def build_model(
     except EdgeattnError:
         raise
     except Exception as error:
+        hint = (
+            f"Try: edgeattn inspect {file.path} (and --custom-objects FILE.py if the model uses "
+            "your own classes)"
+        )
+        if custom_objects:
+            hint = f"If the error is in a class of yours, change it so that it runs in {_KERAS_3}"
         raise UnsupportedModelError(
-            f"Keras cannot build the model in {file.path.name}: {root_cause(error)}",
-            hint=f"Try: edgeattn inspect {file.path} (and --custom-objects FILE.py if the model "
-            "uses your own classes)",
+            f"Keras cannot build the model in {file.path.name}: {root_cause(error)}", hint=hint
         ) from error
 
 
@@ -100,8 +106,7 @@ def build_sublayers(model: Any) -> None:
             raise UnsupportedModelError(
                 f"Layer {layer.name!r} of your class {name} fails in Keras {keras.__version__}: "
                 f"{root_cause(error)}",
-                hint=f"Change {name} so that it runs in Keras 3: https://keras.io/guides/"
-                "migrating_to_keras_3",
+                hint=f"Change {name} so that it runs in {_KERAS_3}",
             ) from error
 
 

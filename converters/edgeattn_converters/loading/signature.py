@@ -30,6 +30,12 @@ _OUTSIDE = re.compile(
     r"\w*PyFunc\w*|.*(File|Files|Filename)\w*|(Save|Restore)\w*|_\w+|TRTEngineOp|Tpu\w*|TPU\w*|"
     r"Xla\w*|RemoteCall|SymbolicGradient"
 )
+# Their strings are contents of files, not names. Servers have signatures that decode them.
+_OF_CONTENTS = re.compile(
+    r"Decode(Raw|PaddedRaw|Jpeg|AndCropJpeg|Png|Bmp|Image|Base64|Wav|CSV|JSONExample)|"
+    r"StringToNumber|StringLower|StringUpper|StringStrip|StringLength|Substr|"
+    r"ParseExample(V2)?|ParseSingleExample|ParseTensor"
+)
 # The functions that write and read checkpoints; nothing calls them here.
 _SAVER = re.compile(r"__inference__traced_(save|restore)_\d+")
 _SAVER_NODES = frozenset({"saver_filename", "StatefulPartitionedCall", "NoOp"})
@@ -176,6 +182,8 @@ def _only_computes(name: str) -> bool:
     definition = op_def_registry.get(name)
     if definition is None or definition.is_stateful or _OUTSIDE.fullmatch(name):
         return False
+    if _OF_CONTENTS.fullmatch(name):
+        return True
     # The names of files and of programs are strings.
     arguments = [*definition.input_arg, *definition.output_arg]
     return all(argument.type != STRING for argument in arguments)
@@ -196,6 +204,13 @@ def _model(
         shape = spec.shape.as_list() if spec.shape.rank is not None else None
         if shape is None or not shape or None in shape[2:]:
             raise _unsupported(path, f"has an input {name!r} whose shape is not fixed: {shape}.")
+        if spec.dtype == tf.string:
+            raise _unsupported(
+                path,
+                f"has an input {name!r} of strings.",
+                "Save a signature that takes the numbers which the graph decodes from them: "
+                "tf.saved_model.save(module, folder, signatures=module.f)",
+            )
         if shape[0] is not None:
             raise _unsupported(path, f"takes batches of {shape[0]} only.")
         if len(shape) > 1 and shape[1] is None and not allow_free_time:

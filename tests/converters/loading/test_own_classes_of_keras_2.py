@@ -264,6 +264,40 @@ class Skip(keras.layers.Wrapper):
 class Leaky(keras.layers.LeakyReLU):
     def call(self, x):
         return super().call(x) * 2
+
+
+class Weighed(keras.layers.Wrapper):
+    '''Adds a weight to the layer that it wraps, as layers for learned dropout do.'''
+
+    def build(self, input_shape=None):
+        if not self.layer.built:
+            self.layer.build(input_shape)
+            self.layer.built = True
+        super().build()
+        self.share = self.layer.add_weight(name="share", shape=(1,), initializer="ones")
+
+    def call(self, inputs, training=None):
+        return self.layer.call(inputs) * self.share[0]
+
+    def compute_output_shape(self, shape):
+        return self.layer.compute_output_shape(shape)
+
+
+class Late(keras.layers.Layer):
+    '''Creates a weight after it is built, and a layer when it is called.'''
+
+    def build(self, shape):
+        self.first = self.add_weight(name="first", shape=(shape[-1],), initializer="ones")
+        super().build(shape)
+        self.second = self.add_weight(name="second", shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        if not hasattr(self, "inner"):
+            self.inner = keras.layers.Dense(2)
+        return self.inner(x * self.first + self.second)
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 2)
 """
 OF_LAYERS = {
     "LSTM": lambda own, x: own["Residual"](3, return_sequences=True)(x),
@@ -271,6 +305,9 @@ OF_LAYERS = {
     "Dense": lambda own, x: own["Scaled"](2, gain=3.0, activation="hard_sigmoid")(x),
     "Wrapper": lambda own, x: own["Skip"](OLD.Dense(3, activation="hard_sigmoid"))(x),
     "LeakyReLU": lambda own, x: own["Leaky"](alpha=0.7)(x),
+    "wrapped Dense": lambda own, x: own["Weighed"](OLD.Dense(1))(x),
+    "wrapped Conv1D": lambda own, x: own["Weighed"](OLD.Conv1D(2, 2))(x),
+    "late": lambda own, x: own["Late"]()(x),
 }
 
 

@@ -356,6 +356,53 @@ def test_operations_that_do_more_than_compute(module: Any, tmp_path: Path) -> No
     assert not (tmp_path / "written").exists()
 
 
+class Serving(tf.Module):
+    """The signatures of servers: one for arrays, one for the contents of files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = tf.Variable(tf.ones((3, 2)))
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="x")])
+    def arrays(self, x: Any) -> Any:
+        """Return a product."""
+        return {"y": x @ self.w}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="content")])
+    def raw(self, content: Any) -> Any:
+        """Return the product of decoded numbers."""
+        return {"y": tf.reshape(tf.io.decode_raw(content, tf.float32), (-1, 3)) @ self.w}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="content")])
+    def images(self, content: Any) -> Any:
+        """Return what images contain."""
+        decoded = tf.map_fn(
+            lambda one: tf.image.decode_png(one, 3)[:1, :1], content, fn_output_signature=tf.uint8
+        )
+        return {"y": tf.cast(tf.reshape(decoded, (-1, 3)), tf.float32) @ self.w}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="content")])
+    def examples(self, content: Any) -> Any:
+        """Return the product of the numbers in examples."""
+        feature = {"x": tf.io.FixedLenFeature((3,), tf.float32)}
+        return {"y": tf.io.parse_example(content, feature)["x"] @ self.w}
+
+
+@pytest.mark.parametrize("other", ["raw", "images", "examples"])
+def test_signatures_for_contents_of_files(other: str, tmp_path: Path) -> None:
+    """They are not run, and that for arrays is converted."""
+    module = Serving()
+    function = getattr(module, other)
+    signatures = {"serving_default": module.arrays, "serving_bytes": function}
+    tf.saved_model.save(module, str(tmp_path / "two"), signatures=signatures)
+    outputs = load_model(audit_file(tmp_path / "two")).model({"x": np.eye(3, dtype="float32")})
+    np.testing.assert_allclose(outputs["y"], np.ones((3, 2)))
+    tf.saved_model.save(module, str(tmp_path / "one"), signatures=function)
+    with pytest.raises(UnsupportedModelError, match="an input 'content' of strings") as error:
+        load_model(audit_file(tmp_path / "one"))
+    assert "takes the numbers" in str(error.value.hint)
+
+
 def test_function_that_is_named_like_the_saver(tmp_path: Path) -> None:
     """Functions that save checkpoints write files; a signature must not be one of them."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
