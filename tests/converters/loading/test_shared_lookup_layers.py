@@ -186,3 +186,48 @@ def test_one_stored_input_has_one_raw_value(tmp_path: Path) -> None:
     options, target = ConversionOptions().to_json(), str(tmp_path / "target.npz")
     with pytest.raises(SampleError, match="Sample 1 has several values of word"):
         tasks.prepare_raw_samples(source, options, target, target)
+
+
+FREQUENCIES = [0.5, 1.0, 0.7]
+
+
+def frequencies(layers: Any, name: str, **options: Any) -> Any:
+    """A layer of Keras 2 whose weights are document frequencies."""
+    kind = layers.TextVectorization if name == "text" else layers.StringLookup
+    return kind(
+        vocabulary=WORDS, idf_weights=FREQUENCIES, output_mode="tf_idf", name=name, **options
+    )
+
+
+@pytest.mark.parametrize("kind", ["text", "lookup"])
+@pytest.mark.parametrize("nesting", ["none", "nested", "nested and shared"])
+def test_document_frequencies_in_files_of_keras_2(kind: str, nesting: str, tmp_path: Path) -> None:
+    """Such files were refused: the input in place of the layer has no weights."""
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(1)
+    x = tf_keras.Input((1,), dtype="string", name="inner")
+    hidden = tf_keras.layers.BatchNormalization()(frequencies(tf_keras.layers, kind)(x))
+    inner = tf_keras.Model(x, tf_keras.layers.Dense(3, activation="relu")(hidden), name="encoder")
+    names = ["inner"]
+    model = inner
+    if nesting != "none":
+        names = ["left", "right"][: 1 + (nesting == "nested and shared")]
+        inputs = [tf_keras.Input((1,), dtype="string", name=name) for name in names]
+        parts = [inner(item) for item in inputs]
+        joined = tf_keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
+        model = tf_keras.Model(inputs, tf_keras.layers.Dense(2)(joined))
+    model.save(tmp_path / "model.h5")
+    raw = {name: COLUMNS["right" if name == "right" else "left"] for name in names}
+    values = [tf.constant(raw[name]) for name in names]
+    expected = model(values if len(values) > 1 else values[0])
+    loaded = load_model(audit_file(tmp_path / "model.h5"))
+    originals = OriginalLayers(loaded)
+    feeds = []
+    for tensor in loaded.model.inputs:
+        spec = TensorSpec(tensor.name, tuple(tensor.shape), tensor.dtype)
+        source = str(loaded.preprocessing[spec.name].input_layer["config"]["name"])
+        rows = [originals.apply(spec, row.tolist()) for row in raw[source]]
+        feeds.append(tf.constant(np.concatenate(rows)))
+    actual = loaded.model(pack(loaded.model, tuple(feeds)))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)

@@ -89,6 +89,13 @@ def find_layer(model: Any, item: Config) -> Any:
     return next((layer for layer in model.layers if layer.name == name), None)
 
 
+def is_input(layer: Any) -> bool:
+    """Return whether a layer is an input, which may be in place of a preprocessing layer."""
+    import keras
+
+    return isinstance(layer, keras.layers.InputLayer)
+
+
 def own_layer(layer: Any) -> Any:
     """Return the layer that a file stores, for a layer that wraps its channels-last counterpart."""
     return getattr(layer, "channels_last", layer)

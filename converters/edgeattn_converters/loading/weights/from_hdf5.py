@@ -4,6 +4,7 @@ Their layouts differ between Keras versions and are converted to those of Keras 
 """
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from types import MappingProxyType
 from typing import Any
@@ -20,11 +21,20 @@ from edgeattn_converters.loading.config_inspection import (
     wrapped_model,
 )
 from edgeattn_converters.loading.formats import hdf5
+from edgeattn_converters.loading.migrate.preprocessing import REMOVED
 from edgeattn_converters.loading.quantized_layers import quantize_parts_as_stored
-from edgeattn_converters.loading.weights.assignment import MISMATCH, Array, Assignment, find_layer
+from edgeattn_converters.loading.weights.assignment import (
+    MISMATCH,
+    Array,
+    Assignment,
+    find_layer,
+    is_input,
+)
 from edgeattn_converters.loading.weights.layouts import in_keras3_layout, kernel_order
 
 _NamedArrays = Sequence[tuple[str, Array]]
+# Variables that got no name, such as the document frequencies of layers that look up words.
+_UNNAMED = re.compile(r"(.*/)?Variable(_\d+)?:0$")
 
 
 def is_layered(file: Any) -> bool:
@@ -117,9 +127,10 @@ def _layers_with_arrays(
             continue
         name = names.get(name, name)
         item, layer = layers.get(name) or _find_nested(model, stored, name) or (None, None)
-        if item is not None and layer is None:
+        if item is not None and (layer is None or is_input(layer)):
             # The outputs do not depend on it, only a loss does: without a value for one of its own
-            # variables, the model would be incomplete.
+            # variables, the model would be incomplete. Or an input replaces a layer that looks up
+            # words, whose weights its config has, too.
             continue
         if item is None:
             raise UnsupportedModelError(
@@ -161,6 +172,8 @@ def _by_leaf(
         return
     leaves = list(_leaves(item, layer))
     arrays = _of_present(list(all_names(item)), set(_absent(item, layer)), arrays)
+    if _has_frequencies(item):
+        arrays = [(path, array) for path, array in arrays if not _UNNAMED.match(path)]
     parts = _split_by_name(leaves, arrays)
     if parts is None:
         parts, groups = _split_by_order(leaves, arrays), _by_stored_layer(arrays)
@@ -194,6 +207,17 @@ def _absent(item: Config, model: Any) -> Iterator[str]:
             yield layer_name(nested)
         elif is_model(nested):
             yield from _absent(nested, layer)
+
+
+def _has_frequencies(item: Config) -> bool:
+    """Return whether a model has a layer with inverse document frequencies, at any depth."""
+    return any(
+        _has_frequencies(nested)
+        if is_model(nested)
+        else nested.get("class_name") in REMOVED
+        and nested["config"].get("output_mode") in ("tf_idf", "tf-idf")
+        for nested in stored_layers(item)
+    )
 
 
 def _of_present(names: Sequence[str], absent: Set[str], arrays: _NamedArrays) -> _NamedArrays:
