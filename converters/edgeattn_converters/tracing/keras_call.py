@@ -43,13 +43,13 @@ def declared_shapes(model: Any, result: Any) -> list[tuple[int | None, ...]]:
         return []
     shapes = []
     for tensor, value in zip(symbolic, values, strict=True):
-        rank = getattr(getattr(value, "shape", None), "rank", None)
-        if rank != len(tensor.shape) or not rank:
+        known = getattr(value, "shape", None)
+        if known is not None and known.rank is None:
+            known = [None] * len(tensor.shape)
+        if known is None or len(known) != len(tensor.shape) or not len(known):
             return []
         # An axis that the model was built with may have got a fixed length since then.
-        shapes.append(
-            tuple(own or said for own, said in zip(value.shape, tensor.shape, strict=True))
-        )
+        shapes.append(tuple(own or said for own, said in zip(known, tensor.shape, strict=True)))
     return shapes
 
 

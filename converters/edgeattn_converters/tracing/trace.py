@@ -1,7 +1,7 @@
 """Traces a Keras model to a frozen TensorFlow function with fixed shapes and ordered outputs."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -105,34 +105,31 @@ def interface_of(
     inputs = _inputs(model, time_steps)
     selection = MapSelection(model, attention)
     concrete, names, maps, in_loops = _concrete(model, inputs, batch=None, expose=None)
-    all_names = [*names, *(item.name for item in maps)]
-    for name, tensor in zip(all_names, concrete.outputs, strict=True):
-        if tensor.shape.rank is None:
-            raise UnsupportedModelError(
-                f"TensorFlow does not know how many axes output {name!r} has.",
-                hint="Fix its shape in the model, for example with a Reshape.",
-            )
-    specs = [
-        TensorSpec(name, tuple(tensor.shape.as_list()), tensor.dtype.name)
-        for name, tensor in zip(all_names, concrete.outputs, strict=True)
-    ]
-    for spec in specs[: len(names)]:
-        if None in spec.shape[1:]:
-            raise UnsupportedModelError(
-                f"The shape of output {spec} depends on the input's values.",
-                hint="Fix it in the model, for example with a Reshape. If this is a SavedModel, "
-                "convert the .keras or .h5 file of the model instead.",
-            )
+    shapes = [tensor.shape for tensor in concrete.outputs]
     without_batch: set[str] = set()
-    if any(not item.known for item in maps):
-        # While the batch axis is free, it looks like any other free first axis.
+    if any(not item.known for item in maps) or not all(map(_is_known, shapes)):
+        # While the batch axis is free, it looks like any other free first axis, and TensorFlow does
+        # not infer shapes that are computed from it.
         fixed, _, fixed_maps, _ = _concrete(model, inputs, batch=PROBE_BATCH, expose=None)
-        shapes = [tensor.shape.as_list() for tensor in fixed.outputs[len(names) :]]
+        shapes = [
+            _with_free_batch(shape, tensor.shape)
+            for shape, tensor in zip(shapes, fixed.outputs, strict=True)
+        ]
         without_batch = {
             item.name
-            for item, shape in zip(fixed_maps, shapes, strict=True)
-            if shape[0] != PROBE_BATCH
+            for item, tensor in zip(fixed_maps, fixed.outputs[len(names) :], strict=True)
+            if tensor.shape.rank is None or tensor.shape[0] != PROBE_BATCH
         }
+    specs = [
+        _output_spec(model, name, shape, tensor.dtype.name)
+        for name, shape, tensor in zip(names, shapes, concrete.outputs, strict=False)
+    ]
+    specs += [
+        TensorSpec(item.name, tuple(shape.as_list()) if shape.rank else (), tensor.dtype.name)
+        for item, shape, tensor in zip(
+            maps, shapes[len(names) :], concrete.outputs[len(names) :], strict=True
+        )
+    ]
     map_specs = list(zip(maps, specs[len(names) :], strict=True))
     exported, doubtful = selection.select(map_specs, in_loops, without_batch)
     whole = _without_calls(concrete)
@@ -145,6 +142,36 @@ def interface_of(
         tuple((inputs[k].name, tuple(sizes.reshape(-1).tolist())) for k, sizes in tokens.items()),
         tuple(_attended(maps, {spec.name for spec in exported}, inputs, concrete)),
     )
+
+
+def _is_known(shape: Any) -> bool:
+    """Whether only the first axis is free."""
+    return shape.rank is not None and None not in shape.as_list()[1:]
+
+
+def _with_free_batch(shape: Any, fixed: Any) -> Any:
+    """``shape`` with the axes that TensorFlow infers for a batch of PROBE_BATCH."""
+    if fixed.rank is None or not fixed.rank or fixed[0] != PROBE_BATCH:
+        return shape
+    return shape.merge_with([None, *fixed[1:]])
+
+
+def _output_spec(model: Any, name: str, shape: Any, dtype: str) -> TensorSpec:
+    if _is_known(shape):
+        return TensorSpec(name, tuple(shape.as_list()), dtype)
+    problem = f"The number of axes of output {name!r}"
+    if shape.rank is not None:
+        problem = f"The shape of output {TensorSpec(name, tuple(shape.as_list()), dtype)}"
+    hint = (
+        "Rebuild the model with a layer that fixes it, such as Reshape or a slice of fixed length, "
+        "and load its weights; they fit."
+    )
+    if any(hasattr(layer, "signature_function") for layer in getattr(model, "layers", ())):
+        hint = (
+            "Convert the .keras or .h5 file of the model instead: exported graphs may have lost "
+            "the shape."
+        )
+    raise UnsupportedModelError(f"{problem} depends on the input's values.", hint=hint)
 
 
 def _attended(
@@ -199,7 +226,12 @@ def trace(
     expose = [spec.name for spec in interface.attention] if attention else []
     with lowering(), sorted_top_k() if freeze else contextlib.nullcontext():
         concrete, names, maps, _ = _concrete(
-            model, interface.inputs, batch=batch, expose=expose, inline=freeze
+            model,
+            interface.inputs,
+            batch=batch,
+            expose=expose,
+            inline=freeze,
+            shapes={spec.name: spec.shape for spec in interface.outputs},
         )
     map_names = [item.name for item in maps]
     if freeze:
@@ -223,14 +255,16 @@ def _concrete(
     batch: int | None,
     expose: Sequence[str] | None,
     inline: bool = False,
+    shapes: Mapping[str, tuple[int | None, ...]] | None = None,
 ) -> tuple[Any, list[str], list[AttentionMap], list[AttentionMap]]:
     """The concrete function, the names of its outputs, the maps after them, and the maps in loops.
 
     ``expose`` names the maps to return; ``None`` means all. ``inline`` traces a graph for
-    converters, which TensorFlow itself may be unable to run.
+    converters, which TensorFlow itself may be unable to run. ``shapes`` are known ones of outputs.
     """
     import tensorflow as tf
 
+    known_shapes = shapes or {}
     names: list[str] = []
     maps: list[AttentionMap] = []
     in_loops: list[AttentionMap] = []
@@ -271,6 +305,9 @@ def _concrete(
                     hint="Return one result for each sample.",
                 )
             value.set_shape([batch, *shape[1:]])
+        for name, value in zip(names, values, strict=False):
+            if name in known_shapes:
+                value.set_shape([batch, *known_shapes[name][1:]])
         return values
 
     signature = [

@@ -2,44 +2,82 @@
 
 A ``TensorFlowOpLayer`` contains a node of the graph and its constant inputs. The operations of
 :data:`OPERATIONS` compute on tensors only: they keep no state, read no files, draw no random
-numbers and call no functions. For others, :class:`NotRecognizedError` is raised. The table is
-tested: a file with each operation loads, and computes the same.
+numbers and call no functions. Those of :data:`UNCHANGED` return their first input. For others,
+:class:`NotRecognizedError` is raised. The table is tested: a file with each operation loads, and
+computes the same.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
+from edgeattn_converters.loading.lambdas.expressions import (
+    Expression,
+    NotRecognizedError,
+    operation,
+)
 
 Config = Mapping[str, Any]
 _TABLE = """
-Abs Acos Acosh Add AddN AddV2 AdjustContrastv2 AdjustHue AdjustSaturation All Angle Any
-ApproximateEqual ArgMax ArgMin Asin Asinh Atan Atan2 Atanh AvgPool AvgPool3D BatchMatMul
-BatchMatMulV2 BatchToSpaceND BesselI0 BesselI0e BesselI1 BesselI1e Betainc BiasAdd BitwiseAnd
-BitwiseOr BitwiseXor BroadcastArgs BroadcastTo Bucketize Cast Ceil Cholesky ClipByValue Complex
-ComplexAbs ConcatV2 Conj Conv2D Conv2DBackpropInput Conv3D Cos Cosh CropAndResize Cross Cumprod
-Cumsum CumulativeLogsumexp DepthToSpace DepthwiseConv2dNative Digamma Dilation2D Div DivNoNan
-Einsum Elu Equal Erf Erfc Erfinv EuclideanNorm Exp ExpandDims Expm1 ExtractImagePatches FFT
-FFT2D FFT3D Fill Floor FloorDiv FloorMod GatherNd GatherV2 Greater GreaterEqual HSVToRGB IFFT
-IFFT2D IFFT3D IRFFT IRFFT2D Identity IdentityN Igamma Igammac Imag InTopKV2 Inv Invert IsFinite
-IsInf IsNan L2Loss LRN LeakyRelu LeftShift Less LessEqual Lgamma Log Log1p LogMatrixDeterminant
-LogSoftmax LogicalAnd LogicalNot LogicalOr LowerBound MatMul MatrixBandPart MatrixDeterminant
-MatrixDiag MatrixDiagPart MatrixDiagPartV3 MatrixDiagV3 MatrixInverse MatrixSetDiag
-MatrixSetDiagV3 MatrixSolve MatrixTriangularSolve Max MaxPool MaxPool3D Maximum Mean Min Minimum
-MirrorPad Mod Mul MulNoNan Ndtri Neg NextAfter NotEqual OneHot OnesLike Pack Pad PadV2 Polygamma
-Pow Prod Qr RFFT RFFT2D RGBToHSV Range Real RealDiv Reciprocal Relu Relu6 Reshape ResizeArea
-ResizeBicubic ResizeBilinear ResizeNearestNeighbor ReverseSequence ReverseV2 RightShift Rint
-Roll Round Rsqrt ScatterNd Select SelectV2 SelfAdjointEigV2 Selu Shape Sigmoid Sign Sin Sinh
-Size Slice Softmax SoftmaxCrossEntropyWithLogits Softplus Softsign SpaceToBatchND SpaceToDepth
-Split SplitV Sqrt Square SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Svd Tan
-Tanh TensorScatterUpdate Tile TopKV2 Transpose TruncateDiv TruncateMod Unpack UnsortedSegmentMax
-UnsortedSegmentSum UpperBound Xdivy Xlog1py Xlogy ZerosLike Zeta
+Abs Acos Acosh Add AddN AddV2 AdjustContrastv2 AdjustHue AdjustSaturation All Angle Any ApproxTopK
+ApproximateEqual ArgMax ArgMin Asin Asinh Atan Atan2 Atanh AudioSpectrogram AvgPool AvgPool3D
+BandedTriangularSolve BatchMatMul BatchMatMulV2 BatchMatMulV3 BatchToSpace BatchToSpaceND BesselI0
+BesselI0e BesselI1 BesselI1e BesselJ0 BesselJ1 BesselK0 BesselK0e BesselK1 BesselK1e BesselY0
+BesselY1 Betainc BiasAdd BiasAddV1 Bincount Bitcast BitwiseAnd BitwiseOr BitwiseXor BlockLSTM
+BlockLSTMV2 BroadcastArgs BroadcastGradientArgs BroadcastTo Bucketize CTCGreedyDecoder Cast Ceil
+Cholesky ClipByValue CombinedNonMaxSuppression Complex ComplexAbs Concat ConcatOffset ConcatV2 Conj
+ConjugateTranspose Conv Conv2D Conv2DBackpropInput Conv3D Conv3DBackpropInputV2 Cos Cosh
+CropAndResize Cross Cumprod Cumsum CumulativeLogsumexp DataFormatDimMap DataFormatVecPermute Dawsn
+DenseBincount DepthToSpace DepthwiseConv2dNative DepthwiseConv2dNativeBackpropInput Diag DiagPart
+Digamma Dilation2D Div DivNoNan DrawBoundingBoxes DrawBoundingBoxesV2 DynamicPartition DynamicStitch
+Eig Einsum Elu EnsureShape Equal Erf Erfc Erfinv EuclideanNorm Exp ExpandDims Expint Expm1
+ExtractGlimpse ExtractGlimpseV2 ExtractImagePatches ExtractVolumePatches FFT FFT2D FFT3D
+FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel Fill Floor
+FloorDiv FloorMod FresnelCos FresnelSin FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3
+FusedPadConv2D FusedResizeAndPadConv2D GRUBlockCell Gather GatherNd GatherV2 Greater GreaterEqual
+HSVToRGB HistogramFixedWidth IFFT IFFT2D IFFT3D IRFFT IRFFT2D IRFFT3D Identity IdentityN Igamma
+Igammac Imag ImageProjectiveTransformV2 ImageProjectiveTransformV3 InTopK InTopKV2 Inv Invert
+InvertPermutation IsFinite IsInf IsNan IsotonicRegression L2Loss LRN LSTMBlockCell LeakyRelu
+LeftShift Less LessEqual Lgamma LinSpace ListDiff Log Log1p LogMatrixDeterminant LogSoftmax
+LogicalAnd LogicalNot LogicalOr LowerBound Lu MatMul MatrixBandPart MatrixDeterminant MatrixDiag
+MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixDiagV2 MatrixDiagV3 MatrixInverse
+MatrixLogarithm MatrixSetDiag MatrixSetDiagV2 MatrixSetDiagV3 MatrixSolve MatrixSolveLs
+MatrixSquareRoot MatrixTriangularSolve Max MaxPool MaxPool3D MaxPoolV2 MaxPoolWithArgmax Maximum
+Mean Mfcc Min Minimum MirrorPad Mod Mul MulNoNan Ndtri Neg NextAfter NonMaxSuppression
+NonMaxSuppressionV2 NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5
+NonMaxSuppressionWithOverlaps NotEqual NthElement OneHot OnesLike Pack Pad PadV2
+ParallelDynamicStitch Polygamma PopulationCount Pow Prod Qr QuantizeAndDequantizeV2
+QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 RFFT RFFT2D RFFT3D RGBToHSV Range Rank Real RealDiv
+Reciprocal Relu Relu6 Reshape ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor Reverse
+ReverseSequence ReverseV2 RightShift Rint Roll Round Rsqrt ScaleAndTranslate ScatterNd
+ScatterNdNonAliasingAdd SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum Select SelectV2
+SelfAdjointEigV2 Selu Shape ShapeN Sigmoid Sign Sin Sinh Size Slice Softmax
+SoftmaxCrossEntropyWithLogits Softplus Softsign SpaceToBatch SpaceToBatchND SpaceToDepth
+SparseMatMul SparseSoftmaxCrossEntropyWithLogits SparseToDense Spence Split SplitV Sqrt Square
+SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Svd Tan Tanh TensorScatterAdd
+TensorScatterMax TensorScatterMin TensorScatterSub TensorScatterUpdate TensorStridedSliceUpdate Tile
+TopKV2 Transpose TridiagonalMatMul TridiagonalSolve TruncateDiv TruncateMod Unique UniqueV2
+UniqueWithCounts UniqueWithCountsV2 Unpack UnravelIndex UnsortedSegmentMax UnsortedSegmentMin
+UnsortedSegmentProd UnsortedSegmentSum UpperBound Where Xdivy Xlog1py Xlogy ZerosLike Zeta
+"""
+_TABLE_WITH_OUTPUTS = """
+ApproxTopK BlockLSTM BlockLSTMV2 BroadcastGradientArgs CTCGreedyDecoder
+CombinedNonMaxSuppression ConcatOffset DynamicPartition Eig FusedBatchNorm
+FusedBatchNormV2 FusedBatchNormV3 GRUBlockCell IdentityN IsotonicRegression LSTMBlockCell
+ListDiff LogMatrixDeterminant Lu MaxPoolWithArgmax NonMaxSuppressionV4 NonMaxSuppressionV5
+Qr SelfAdjointEigV2 ShapeN SoftmaxCrossEntropyWithLogits
+SparseSoftmaxCrossEntropyWithLogits Split SplitV Svd TopKV2 Unique UniqueV2
+UniqueWithCounts UniqueWithCountsV2 Unpack
 """
 OPERATIONS = frozenset(_TABLE.split())
-# Their results depend on the shape of their input alone.
-_SHAPES = frozenset({"Shape", "Size"})
-_WITH_OUTPUTS = frozenset({"Split", "SplitV", "Unpack"})
+# Those that have a list of outputs.
+_WITH_OUTPUTS = frozenset(_TABLE_WITH_OUTPUTS.split())
+# Checks of values, and operations that affect the computation of gradients only.
+UNCHANGED = frozenset(
+    {"CheckNumerics", "CheckNumericsV2", "PlaceholderWithDefault", "PreventGradient", "Snapshot"}
+)
+# Their results depend on the shapes of their inputs alone.
+_SHAPES = frozenset({"Rank", "Shape", "ShapeN", "Size"})
 
 
 def _node(config: Config) -> Mapping[str, Any]:
@@ -63,7 +101,7 @@ def operation_name(config: Config) -> str:
 def is_known(config: Config) -> bool:
     """Return whether the operation is one of those known to only compute."""
     try:
-        return operation_name(config) in OPERATIONS
+        return operation_name(config) in OPERATIONS | UNCHANGED
     except NotRecognizedError:
         return False
 
@@ -82,7 +120,7 @@ def expression(config: Config, tensors: Sequence[Expression]) -> Expression:
     """What the node computes from ``tensors``, its inputs that are not constant, in order."""
     node = _node(config)
     name = str(node.get("op"))
-    if name not in OPERATIONS:
+    if name not in OPERATIONS | UNCHANGED:
         raise NotRecognizedError(f"unknown graph operation {name}")
     constants = config.get("constants") or {}
     count = sum(not str(source).startswith("^") for source in node.get("input") or ())
@@ -94,6 +132,8 @@ def expression(config: Config, tensors: Sequence[Expression]) -> Expression:
         ]
     except StopIteration:
         raise NotRecognizedError("its node has more inputs than its call") from None
+    if name in UNCHANGED:
+        return operation("identity", arguments[0])
     attributes = {
         key: value
         for key, value in (node.get("attr") or {}).items()

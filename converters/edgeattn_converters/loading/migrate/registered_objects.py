@@ -1,6 +1,7 @@
 """Keras objects of edgeattn that a migrated configuration refers to by registered name."""
 
 import contextlib
+import functools
 import math
 import operator
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from keras import ops
 
 from edgeattn.errors import UnsafeModelError
 from edgeattn_converters.loading.lambdas.keras_operations import evaluate
+from edgeattn_converters.loading.lambdas.output_shapes import with_inferred_shapes
 
 # Additional values, for counters and similar variables that are not stored.
 SPARE = 1_000_000
@@ -104,7 +106,7 @@ class Expression(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Return the value of the expression."""
-        return evaluate(self.expression, inputs)
+        return with_inferred_shapes(functools.partial(evaluate, self.expression), inputs)
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         """Trace the call: the outputs may have other types than the layer, or be several."""
