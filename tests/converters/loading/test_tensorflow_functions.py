@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -25,7 +26,10 @@ from edgeattn_converters.loading.lambdas.keras_operations import evaluate
 from edgeattn_converters.loading.load import load_model
 
 # tf_keras has them in Lambda layers only.
-IN_LAMBDAS = {f"signal.{kind}{axes}" for kind in ("rfft", "irfft") for axes in ("", "2d", "3d")}
+IN_LAMBDAS = {
+    "einsum",
+    *(f"signal.{kind}{axes}" for kind in ("rfft", "irfft") for axes in ("", "2d", "3d")),
+}
 # Names that other versions of tf.keras store, and what they are in NumPy.
 OTHER_VERSIONS = {"math.floordiv": np.floor_divide, "math.mod": np.mod, "math.divide": np.divide}
 
@@ -168,6 +172,56 @@ def test_transforms_in_lambda_layers(tmp_path: Path) -> None:
     x = samples()["x"]
     for value, result in zip(model(x), loaded.model(x), strict=True):
         np.testing.assert_allclose(result, value, rtol=1e-5, atol=1e-5)
+
+
+def test_other_names_in_lambda_layers(tmp_path: Path) -> None:
+    """Only the names that a graph stores were known, such as ``norm`` for ``linalg.norm``."""
+    inputs = tf_keras.Input((4, 6), name="x")
+    layers = tf_keras.layers
+    outputs = [
+        layers.Lambda(lambda x: tf.einsum("bij,bkj->bik", x, x))(inputs),
+        layers.Lambda(lambda t: tf.einsum("...ij,...kj->...ik", t[0], t[1]))([inputs, inputs]),
+        layers.Lambda(lambda x: tf.linalg.einsum("bij->bji", x))(inputs),
+        layers.Lambda(lambda x: tf.linalg.norm(x, axis=-1, keepdims=True))(inputs),
+        layers.Lambda(lambda x: tf.nn.top_k(x, 2)[0])(inputs),
+        layers.Lambda(lambda x: tf.add_n([x, tf.sinh(x), tf.atan2(x, x + 3.0)]))(inputs),
+        layers.Lambda(lambda x: tf.linalg.trace(tf.linalg.tensordot(x, x, [[1], [1]])))(inputs),
+        layers.Lambda(lambda x: tf.math.real(tf.complex(x, tf.math.floormod(x, 0.7))))(inputs),
+        layers.Lambda(lambda x: tf.compat.v1.matrix_band_part(x, 1, 0))(inputs),
+        layers.Lambda(lambda x: tf.compat.v1.space_to_depth(x[..., None], block_size=2))(inputs),
+    ]
+    model = tf_keras.Model(inputs, outputs)
+    path = tmp_path / "model.h5"
+    model.save(path)
+    loaded = load_model(audit_file(path)).model
+    x = samples()["x"]
+    for value, result in zip(model(x), loaded(x), strict=True):
+        np.testing.assert_allclose(result, value, rtol=1e-5, atol=1e-5)
+
+
+_MODULES = ("", "math", "math.special", "nn", "linalg", "image", "signal", "bitwise", "dtypes")
+
+
+def _aliases() -> set[str]:
+    """The names in ``tf.compat.v1`` of functions of the table that are not in it themselves."""
+    names = set()
+    for module in _MODULES:
+        parts = module.split(".") if module else []
+        for name, value in vars(functools.reduce(getattr, parts, tf.compat.v1)).items():
+            path = f"{module}.{name}".lstrip(".")
+            if not inspect.isfunction(getattr(value, "__wrapped__", value)):
+                continue
+            canonical = get_canonical_name_for_symbol(value, add_prefix_to_v1_names=True) or ""
+            canonical = canonical.removeprefix("compat.v1.")
+            is_own = path in tensorflow_functions.FUNCTIONS or signatures.find(f"tf.{path}")
+            if canonical in tensorflow_functions.FUNCTIONS and not is_own:
+                names.add(path)
+    return names
+
+
+def test_every_other_name_is_known() -> None:
+    # TensorFlow 1 and 2 take its arguments in different orders.
+    assert _aliases() - {"nn.in_top_k"} == tensorflow_functions.ALIASES
 
 
 def test_a_window_that_the_file_does_not_define(tmp_path: Path) -> None:

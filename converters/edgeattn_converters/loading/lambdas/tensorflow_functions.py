@@ -11,7 +11,7 @@ from typing import Any
 
 _TABLE = """
 : argsort batch_gather batch_to_space_nd bitcast boolean_mask broadcast_to cast
-  clip_by_global_norm clip_by_norm clip_by_value concat dynamic_partition dynamic_stitch
+  clip_by_global_norm clip_by_norm clip_by_value concat dynamic_partition dynamic_stitch einsum
   ensure_shape expand_dims extract_volume_patches eye fill floor_div gather gather_nd
   histogram_fixed_width histogram_fixed_width_bins identity identity_n linspace meshgrid norm
   one_hot ones ones_like pad range rank realdiv repeat reshape reverse reverse_sequence roll
@@ -64,6 +64,29 @@ signal: dct fft fft2d fft3d fftshift frame idct ifft ifft2d ifft3d ifftshift inv
   inverse_stft irfft irfft2d irfft3d mdct mfccs_from_log_mel_spectrograms overlap_and_add rfft
   rfft2d rfft3d stft
 """
+# Other names of these functions, which code of Lambda layers calls. A stored graph has those above.
+# They are called in ``tf.compat.v1``, which has all of them; ``nn.in_top_k`` is not one of them,
+# because TensorFlow 1 and 2 take its arguments in different orders.
+_ALIASES_TABLE = """
+: accumulate_n acos acosh add_n angle asin asinh atan atan2 atanh betainc bincount cholesky
+  cholesky_solve complex confusion_matrix conj cosh count_nonzero cross cumprod depth_to_space diag
+  diag_part digamma div_no_nan erfc expm1 extract_image_patches fake_quant_with_min_max_args
+  fake_quant_with_min_max_vars fake_quant_with_min_max_vars_per_channel fft fft2d fft3d floordiv
+  floormod global_norm ifft ifft2d ifft3d igamma igammac imag invert_permutation is_finite is_inf
+  is_nan is_non_decreasing is_strictly_increasing lbeta lgamma lin_space log_sigmoid
+  matrix_band_part matrix_determinant matrix_diag matrix_diag_part matrix_inverse matrix_set_diag
+  matrix_solve matrix_solve_ls matrix_square_root matrix_transpose matrix_triangular_solve mod
+  polygamma qr real reciprocal reverse_v2 rint saturate_cast scalar_mul segment_max segment_mean
+  segment_min segment_prod segment_sum self_adjoint_eig self_adjoint_eigvals sinh space_to_depth svd
+  tan tensor_scatter_add tensor_scatter_sub tensor_scatter_update trace unsorted_segment_max
+  unsorted_segment_mean unsorted_segment_min unsorted_segment_prod unsorted_segment_sqrt_n
+  unsorted_segment_sum where_v2 zeta
+dtypes: cast
+image: resize_image_with_crop_or_pad transpose_image
+linalg: einsum eye norm tensordot
+math.special: bessel_i0 bessel_i0e bessel_i1 bessel_i1e
+nn: avg_pool_v2 lrn max_pool_v2 top_k zero_fraction
+"""
 
 
 def _parse(text: str) -> frozenset[str]:
@@ -77,6 +100,7 @@ def _parse(text: str) -> frozenset[str]:
 
 
 FUNCTIONS = _parse(_TABLE)
+ALIASES = _parse(_ALIASES_TABLE)
 # A file contains the name of a function in ``tf.signal``, or that of a function without a name.
 WINDOWS = frozenset({"hamming_window", "hann_window", "kaiser_window", "vorbis_window"})
 # Arguments that are names of types in a file, and that not all functions accept as names.
@@ -86,8 +110,8 @@ _VERSIONS = ("compat.v1.", "compat.v2.")
 
 
 def is_known(path: str) -> bool:
-    """Whether the name, such as ``math.top_k`` or ``compat.v1.pad``, is in the table."""
-    return _without_version(path) in FUNCTIONS
+    """Whether the name, such as ``math.top_k`` or ``compat.v1.pad``, is in one of the tables."""
+    return _without_version(path) in FUNCTIONS | ALIASES
 
 
 def _without_version(path: str) -> str:
@@ -104,6 +128,8 @@ def call(path: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
     if not is_known(path):
         raise ValueError(f"{path} is not a known function of TensorFlow")
     function: Any = tf
+    if path in ALIASES:
+        path = f"compat.v1.{path}"
     for part in path.split("."):
         function = getattr(function, part)
     if isinstance(named.get("window_fn"), str):
