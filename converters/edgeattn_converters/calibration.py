@@ -91,11 +91,16 @@ def read(
     for spec in specs:
         notes += _check_values(spec, ranges[spec.name], inputs[spec.name], path)
     _check_tokens(specs, ranges, exceeded, path)
-    if len(selected) < RECOMMENDED:
-        notes.append(
-            f"only {counted(len(selected), 'calibration sample')}: at least {RECOMMENDED} are "
-            "recommended"
+    distinct = len(set(row_fingerprints(inputs, specs)))
+    if distinct == 1 < len(selected):
+        raise SampleError(
+            f"The {len(selected)} samples that were selected from {path.name} are equal, so they "
+            "have the ranges of a single one.",
+            hint="Calibrate on different real samples, preprocessed as in training.",
         )
+    if distinct < RECOMMENDED:
+        kind = "calibration sample" if distinct == len(selected) else "different calibration sample"
+        notes.append(f"only {counted(distinct, kind)}: at least {RECOMMENDED} are recommended")
     return Calibration(inputs, tuple(notes))
 
 

@@ -64,6 +64,22 @@ def test_note_for_few_samples(tmp_path: Path) -> None:
     assert note == "only 7 calibration samples: at least 100 are recommended"
 
 
+def test_note_for_few_different_samples(tmp_path: Path) -> None:
+    values = np.tile(_values(3), (50, 1, 1))
+    (note,) = calibration.read(_save(tmp_path, values), INTERFACE).notes
+    assert note == "only 3 different calibration samples: at least 100 are recommended"
+
+
+def test_equal_samples(tmp_path: Path) -> None:
+    """Their values differ, but ranges would be those of a single sample."""
+    values = np.tile(_values(1), (240, 1, 1))
+    with pytest.raises(SampleError, match="The 240 samples that were selected") as error:
+        calibration.read(_save(tmp_path, values), INTERFACE)
+    assert error.value.exit_code == 2
+    (note,) = calibration.read(_save(tmp_path, values[:1]), INTERFACE).notes
+    assert note == "only 1 calibration sample: at least 100 are recommended"
+
+
 def test_many_samples_are_sampled_evenly(tmp_path: Path) -> None:
     loaded = calibration.read(_save(tmp_path, _values(1111)), INTERFACE)
     assert len(loaded) == calibration.MAX_SAMPLES
