@@ -14,10 +14,14 @@ from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import counts
 
 
-def rewrite(content: bytes) -> bytes:
-    """The float32 file with the same results in operators of Lite Micro."""
+def rewrite(content: bytes, *, only_int8: bool = False) -> bytes:
+    """The float32 file with the same results in operators of Lite Micro.
+
+    With ``only_int8``, in those that TensorFlow's quantizer has in int8.
+    """
     file = TFLiteFile(content)
     graph = file.main
+    rewrites = {**_REWRITES, **(_IN_INT8 if only_int8 else {})}
     operators: list[Any] = []
     for operator in graph.operators:
         kind = file.kind(operator)
@@ -28,8 +32,8 @@ def rewrite(content: bytes) -> bytes:
                 _slice(file, operator, output, index)
                 for index, output in enumerate(operator.outputs)
             ]
-        elif kind in _REWRITES and _REWRITES[kind][0](file, operator):
-            operators += _REWRITES[kind][1](file, operator)
+        elif kind in rewrites and rewrites[kind][0](file, operator):
+            operators += rewrites[kind][1](file, operator)
         else:
             operators.append(operator)
     graph.operators = _without_negated_masks(file, operators)
@@ -236,6 +240,24 @@ def _has_one_shape(file: TFLiteFile, operator: Any) -> bool:
     return len(shapes) == 1
 
 
+def _truth(file: TFLiteFile, operator: Any) -> list[Any]:
+    """Truth values as real numbers: a selection, unlike a conversion, has a kernel for int8."""
+    graph = file.main
+    one, zero = (file.add_constant(graph, np.array(value, np.float32)) for value in (1, 0))
+    inputs = [int(operator.inputs[0]), one, zero]
+    return [file.new_operator("SELECT_V2", inputs, [int(operator.outputs[0])])]
+
+
+def _converts_truth(file: TFLiteFile, operator: Any) -> bool:
+    tensors = file.main.tensors
+    source, result = tensors[int(operator.inputs[0])], tensors[int(operator.outputs[0])]
+    return (file.dtype(source), file.dtype(result)) == ("BOOL", "FLOAT32")
+
+
+def _never(file: TFLiteFile, operator: Any) -> bool:
+    return False
+
+
 def _has_known_counts(file: TFLiteFile, operator: Any) -> bool:
     return file.constant(file.main.tensors[int(operator.inputs[1])]) is not None
 
@@ -263,4 +285,9 @@ _REWRITES: dict[str, tuple[Test, Replacement]] = {
     "DIV": (counts.divides_by_count, _quotient),
     "SELECT": (_is_single_select, _any_select),
     "SELECT_V2": (_is_index, _select_integers),
+}
+# The differences if there are no operators in int16.
+_IN_INT8: dict[str, tuple[Test, Replacement]] = {
+    "CAST": (_converts_truth, _truth),
+    "TILE": (_never, _tile),
 }

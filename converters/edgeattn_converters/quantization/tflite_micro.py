@@ -25,6 +25,7 @@ from edgeattn_converters.quantization.float_operators import (
     attention_operators,
     recurrent_operators,
 )
+from edgeattn_converters.quantization.int8_comparisons import compare_integers
 from edgeattn_converters.quantization.integer_io import use_tflite_integers
 from edgeattn_converters.quantization.integer_only import float_operators, require_micro_operators
 from edgeattn_converters.quantization.integer_pass import IntegerPass
@@ -75,7 +76,8 @@ class MicroQuantizer(TFLiteQuantizer):
     def __init__(
         self, content: bytes, io: ModelIO, recipe: Recipe, options: QuantizationOptions
     ) -> None:
-        super().__init__(rewrite(content), io, recipe, options)
+        only_int8 = recipe.activations == "int8" and options.runtime != MICRO
+        super().__init__(rewrite(content, only_int8=only_int8), io, recipe, options)
         self._cells: dict[str, float] = {}
 
     def calibrated(self, samples: Tensors) -> QuantizedModel:
@@ -165,6 +167,8 @@ class MicroQuantizer(TFLiteQuantizer):
         if self.recipe.activations == "int8":
             file = self._use_int8(file, ranges, self._float_names(file, candidate))
             ranges = with_dequantized(file, ranges_by_name(self.content, self._ranges, file))
+            if self._one_width:
+                compare_integers(file)
         if self.recipe.activations == "int16" or not self._one_width:
             softmaxes = attention_operators(file, self.io.maps) if candidate.cut_tails else ()
             halves = self._in_halves(file, candidate)

@@ -4,6 +4,7 @@ Files of ``int8`` have one range per tensor, measured on samples; those of ``dyn
 the inputs of products at run time, by row.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from edgeattn_converters.quantization.mask_fills import ENORMOUS, FILL
@@ -18,11 +19,13 @@ SOFTMAX_RANGE = SIGMOID_RANGE
 class Activations:
     """Rounds values of a traced model. Each kind of value has a key of its own.
 
-    While :attr:`observing`, nothing is rounded and ranges are extended instead.
+    While :attr:`observing`, nothing is rounded and ranges are extended instead. ``mask_values`` are
+    those of padded steps, which files compare with before they round.
     """
 
-    def __init__(self, *, static: bool) -> None:
+    def __init__(self, *, static: bool, mask_values: Collection[float] = ()) -> None:
         self.static = static
+        self._mask_values = tuple(mask_values)
         self.observing = False
         self._ranges: dict[str, Any] = {}
 
@@ -47,7 +50,10 @@ class Activations:
             low.assign(tf.minimum(low, tf.reduce_min(real)))
             high.assign(tf.maximum(high, tf.reduce_max(real)))
             return x
-        return tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+        rounded = tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+        for mask_value in self._mask_values:
+            rounded = tf.where(tf.equal(x, tf.cast(mask_value, x.dtype)), x, rounded)
+        return rounded
 
     def scores(self, key: str, x: Any) -> Any:
         """The scores of a softmax, in which fill values of masks stay what they are."""

@@ -35,7 +35,13 @@ class Student:
 
         self._model, self._interface, self._options = model, interface, options
         self._kernels = {id(kernel.variable): kernel for kernel in kernels}
-        self._activations = Activations(static=options.static)
+        # A rounded value of a padded step would not be equal to that of its Masking layer.
+        mask_values = {
+            float(layer.mask_value)
+            for layer in all_layers(model)
+            if is_keras_class(layer, "Masking")
+        }
+        self._activations = Activations(static=options.static, mask_values=mask_values)
         # Files keep the inputs of a Normalization in float32.
         self._scales_inputs = any(
             is_keras_class(layer, "Normalization") for layer in all_layers(model)

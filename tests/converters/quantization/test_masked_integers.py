@@ -19,6 +19,7 @@ from edgeattn.tensors import TensorSpec, dequantize
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization import tflite_micro
+from edgeattn_converters.quantization.int8_comparisons import compare_integers
 from edgeattn_converters.quantization.integer_forms import integer_threshold, joined_ranges
 from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedModel
 from edgeattn_converters.quantization.ranges import with_dequantized
@@ -88,6 +89,83 @@ def test_no_valid_step_gives_no_average(tmp_path: Path) -> None:
     with contextlib.closing(runner):
         bias = model.layers[-1].bias.numpy()
         np.testing.assert_allclose(runner.run({"x": x})["y"][0], bias, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_masks_in_int8_alone(value: float, tmp_path: Path) -> None:
+    """Accelerators have no int16: truth values are selected, and int8 values are compared."""
+    samples = {"x": padded(60, (1, STEPS), value, seed=1)}
+    path = tmp_path / "m.tflite"
+    model = averaging(value)
+    file = integer_file(model, samples, path, "int8", integer_only=True)
+    dtypes = {TFLiteFile(path.read_bytes()).dtype(t) for t in graph_tensors(path)}
+    assert dtypes <= {"INT8", "INT32", "BOOL"}
+    runner = open_runner(path, "tflite", file.inputs, file.outputs, as_deployed=True)
+    x = padded(60, (1, STEPS), value, seed=2)
+    with contextlib.closing(runner):
+        assert snr_db(model.predict(x, verbose=0), runner.run({"x": x})["y"]) >= 20
+
+
+def graph_tensors(path: Path) -> list[Any]:
+    graph = TFLiteFile(path.read_bytes()).main
+    used = {int(i) for item in graph.operators for i in (*item.inputs, *item.outputs)}
+    return [graph.tensors[index] for index in used if index >= 0]
+
+
+def test_copies_in_int8_alone(tmp_path: Path) -> None:
+    """TensorFlow's quantizer has TILE in int8, but not BROADCAST_TO."""
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((6,), name="x")
+    steps = layers.RepeatVector(4)(layers.Dense(8, activation="tanh")(inputs))
+    model = keras.Model(inputs, layers.Dense(3, name="y")(steps))
+    samples = {"x": np.random.default_rng(1).normal(0, 1, (40, 6)).astype("float32")}
+    for runtime, kind in (("litert", "TILE"), (MICRO, "BROADCAST_TO")):
+        path = tmp_path / f"{runtime}.tflite"
+        file = integer_file(model, samples, path, "int8", integer_only=True, runtime=runtime)
+        assert kind in file.achieved["operators"]
+        runner = open_runner(
+            path, "tflite", file.inputs, file.outputs, as_deployed=True,
+            runtime=MICRO if runtime == MICRO else None,
+        )  # fmt: skip
+        with contextlib.closing(runner):
+            actual = runner.run(samples)["y"]
+        assert snr_db(model.predict(samples["x"], verbose=0), actual) >= 20
+
+
+def compared(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(tf.not_equal(x, -2.0), "float32")
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "integer"),
+    [
+        (0.25, 0, -8),
+        (2 / 127.5, 0, None),  # between two integers
+        (2 / 127.5, -1, -128),  # the smaller one of which is beyond int8
+        (0.01, 0, None),  # beyond int8
+    ],
+)
+def test_comparisons_in_int8(scale: float, zero_point: int, integer: int | None) -> None:
+    file = TFLiteFile(tflite_of(compared, (1, 4)))
+    (source,) = map(int, file.main.inputs)
+    parameters = file.quantization(np.array([scale], np.float64), zero_point)
+    quantized = file.add_tensor(file.main, "", "INT8", [1, 4], quantization=parameters)
+    # The comparison is before the operator whose result it reads.
+    file.main.operators.append(file.new_operator("QUANTIZE", [source], [quantized]))
+    compare_integers(file)
+    kinds = [file.kind(item) for item in file.main.operators]
+    comparison = next(item for item in file.main.operators if file.kind(item) == "NOT_EQUAL")
+    if integer is None:
+        assert int(comparison.inputs[0]) == source
+        return
+    assert kinds.index("QUANTIZE") < kinds.index("NOT_EQUAL")
+    assert int(comparison.inputs[0]) == quantized
+    value = file.constant(file.main.tensors[int(comparison.inputs[1])])
+    assert value is not None
+    assert value.dtype == np.int8
+    assert value.item() == integer
 
 
 def marked(x: Any) -> Any:

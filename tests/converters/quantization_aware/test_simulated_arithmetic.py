@@ -172,6 +172,23 @@ def test_large_values_are_no_fill_values() -> None:
     np.testing.assert_allclose(activations.value("x", pressures), [0, 98e3, 102e3], atol=1)
 
 
+def test_padded_steps_stay_padded() -> None:
+    """Rounded to the nearest step, -1 would not be the value that the mask compares with."""
+    inputs = keras.Input((6, 2), name="x")
+    states = layers.Masking(-1.0)(layers.Reshape((6, 2))(inputs))
+    model = keras.Model(inputs, layers.GlobalAveragePooling1D()(layers.Dense(3)(states)))
+    x = GENERATOR.uniform(0.5, 1.3, (50, 6, 2)).astype("float32")
+    x[:, 2:] = -1
+    student = Student(
+        model, interface_of(model), kernels(model, static=True), FineTuningOptions(scheme="int8")
+    )
+    student.measure_ranges([{"x": x}])
+    (actual,) = student.run({"x": x}).values()
+    expected = model.predict(x, verbose=0)
+    # Two of 255 steps of the inputs and weights.
+    np.testing.assert_allclose(actual, expected, atol=0.03)
+
+
 def test_features_of_a_normalization_are_not_rounded_before_it() -> None:
     """With one scale for a temperature and a pressure in Pa, all temperatures would be equal."""
     inputs = keras.Input((2,), name="x")
