@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,10 +23,11 @@ from edgeattn.errors import SampleError
 from edgeattn.layers import Attention
 from edgeattn.runners import open_runner
 from edgeattn.samples.npz import read_npz, write_npz
+from edgeattn.tensors import TensorSpec
 from edgeattn_converters import ConversionOptions, ModelSource, convert
-from edgeattn_converters.formats import onnx
+from edgeattn_converters.formats import ConvertedFile, free_time, onnx
 from edgeattn_converters.recipes import recipe_for
-from edgeattn_converters.tracing.free_time import free_model
+from edgeattn_converters.tracing.free_time import FreeModel, free_model
 from edgeattn_converters.tracing.trace import interface_of
 
 layers = keras.layers
@@ -269,3 +271,26 @@ def test_states_are_carried_between_lengths(edgeattn: Callable[..., Any], tmp_pa
     assert result.code == 0, result.err
     with np.load(tmp_path / "y.npz") as outputs:
         np.testing.assert_allclose(outputs["each"].reshape(expected.shape), expected, atol=1e-5)
+
+
+def test_the_reason_for_one_length_is_no_message_of_onnxruntime(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    message = "onnxruntime 1.32.0 failed: [ONNXRuntimeError] : 1 : FAIL : Non-zero status code"
+    monkeypatch.setattr(free_time, "open_runner", lambda *_: io.StringIO())
+    monkeypatch.setattr(free_time, "run_lengths", lambda *_: {3: message})
+    specs = (TensorSpec("x", (None, STEPS, FEATURES), "float32"),)
+    file = ConvertedFile(specs, specs, (), {})
+    reference = {
+        "input/x": sequences(STEPS), "steps-3/input/x": sequences(3),
+        "output/x": sequences(STEPS), "steps-3/output/x": sequences(3),
+    }  # fmt: skip
+    free = FreeModel(None, None)  # type: ignore[arg-type]
+    result = free_time.convert_free(
+        lambda *_, **__: file, tmp_path / "m.onnx", "float32", reference, free
+    )
+    assert result == (
+        None,
+        None,
+        "onnxruntime cannot compute the file with a free time axis for sequences of 3 steps.",
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import EdgeattnError, SchemeError, first_line
+from edgeattn.printable import counted
 from edgeattn.runners import open_runner
 from edgeattn.tensors import Tensors
 from edgeattn.validation.lengths import by_length, length_checks, run_lengths
@@ -18,6 +19,7 @@ from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.tracing.free_time import FreeModel
 
 Axes = Mapping[str, tuple[int, ...]]
+_FAILED = "onnxruntime cannot compute the file with a free time axis"
 
 
 def _free_axes(reference: Tensors, lengths: Mapping[int, Tensors]) -> dict[str, tuple[int, ...]]:
@@ -71,8 +73,11 @@ def _difference(
     try:
         with contextlib.closing(open_runner(path, "onnx", file.inputs, file.outputs)) as runner:
             results = run_lengths(runner, artifact, lengths)
-    except EdgeattnError as error:
-        return error.message
+    except EdgeattnError:
+        return f"{_FAILED}."
+    failed = [steps for steps, result in results.items() if isinstance(result, str)]
+    if failed:
+        return f"{_FAILED} for sequences of {counted(failed[0], 'step')}."
     for check in length_checks(artifact, lengths, results):
         if not check.passed:
             return f"{check.output} differs from Keras {check.detail}"

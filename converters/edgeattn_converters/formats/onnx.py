@@ -202,6 +202,7 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
         for change in changes:
             stack.enter_context(change)
         tf.import_graph_def(definition, name="")
+        _set_known_shapes(graph, traced.function.graph)
         written = tfonnx.process_tf_graph(
             graph,
             opset=opset,
@@ -216,6 +217,24 @@ def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:
         # An optimization has moved a reshape to where its shape does not fit.
         return without_list_shapes(written).make_model("edgeattn")
     return proto
+
+
+def _set_known_shapes(graph: Any, source: Any) -> None:
+    """Give values whose shape is unknown that of the value of this name in ``source``, in place.
+
+    TensorFlow knows the shape of a list's elements, and no longer if the list is a tensor that a
+    loop updates. tf2onnx needs the rank of what a convolution reads.
+    """
+    for operation in graph.get_operations():
+        for k, value in enumerate(operation.outputs):
+            if value.shape.rank is not None:
+                continue
+            try:
+                original = source.get_tensor_by_name(f"{operation.name}:{k}")
+            except (KeyError, ValueError):
+                continue  # an operation or an output that was added
+            if original.op.type == operation.type and original.dtype == value.dtype:
+                value.set_shape(original.shape)
 
 
 def _name_values(proto: Any, traced: Traced) -> None:
