@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from edgeattn_converters.lowering import composed_operations as composed
-from edgeattn_converters.lowering import einsums, matrices
+from edgeattn_converters.lowering import diagonals, einsums, matrices
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
 from edgeattn_converters.lowering.complex_numbers import is_copy
-from edgeattn_converters.lowering.patches import patches_by_position
+from edgeattn_converters.lowering.patches import extract_image_patches, patches_by_position
 from edgeattn_converters.lowering.resampling import resampled
 
 _Attributes = Mapping[str, Any]
@@ -163,17 +163,6 @@ def _cumprod(x: Any, axis: Any, *, attributes: _Attributes) -> Any:
     return tf.reverse(x, [position]) if attributes["reverse"].b else x
 
 
-def _diagonal(x: Any, offset: Any, _padding: Any) -> Any:
-    """One diagonal, by the positions of its values among all values of a matrix."""
-    import tensorflow as tf
-
-    rows, columns = x.shape[-2:]
-    (shift,) = {int(k) for k in np.ravel(tf.get_static_value(offset))}
-    positions = [row * columns + row + shift for row in range(rows) if 0 <= row + shift < columns]
-    flat = tf.reshape(x, tf.concat([tf.shape(x)[:-2], [rows * columns]], 0))
-    return tf.gather(flat, positions, axis=-1)
-
-
 def _bucketize(x: Any, *, attributes: _Attributes) -> Any:
     """The number of boundaries that are not above a value."""
     import tensorflow as tf
@@ -221,13 +210,18 @@ _SOLUTIONS: Mapping[str, _Replacement] = {
     "Qr": matrices.orthogonal_factors,
 }
 _WITH_ATTRIBUTES = frozenset(
-    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, "Cumprod", "DenseBincount", "Einsum"}
-)
+    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, "Cumprod", "DenseBincount", "Einsum",
+     "ExtractImagePatches"}
+)  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
     "BesselI0": special.bessel_i0,
     "Cross": composed.cross,
     "Cumprod": _cumprod,
+    "ExtractImagePatches": extract_image_patches,
+    "MatrixSetDiag": diagonals.replaced,
+    "MatrixSetDiagV2": diagonals.replaced,
+    "MatrixSetDiagV3": diagonals.replaced,
     "DenseBincount": composed.bincount,
     "Erfinv": special.erfinv,
     "HSVToRGB": composed.hsv_to_rgb,
@@ -258,7 +252,7 @@ TFLITE: Replacements = {
     "Einsum": einsums.einsum,
     "LeftShift": composed.left_shift,
     "MatrixDeterminant": matrices.determinant,
-    "MatrixDiagPartV3": _diagonal,
+    "MatrixDiagPartV3": diagonals.part,
     "Pow": roots.power,
     "RealDiv": roots.division,
     "Rsqrt": roots.rsqrt,
