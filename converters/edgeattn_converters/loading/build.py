@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
-from edgeattn_converters.loading import own_functions
+from edgeattn_converters.loading import own_functions, subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras, is_own_class
 from edgeattn_converters.loading.safety.size_limits import max_values
@@ -63,6 +63,7 @@ def build_model(
             _require_built(model, file)
             if not file.trusted:
                 _check_sizes(model, file)
+            subclassed.create_weights(model, {})
             build_sublayers(model)
             return model
     except EdgeattnError:

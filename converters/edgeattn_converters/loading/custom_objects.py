@@ -45,6 +45,17 @@ def load_module(path: Path, *, option: str) -> Any:
             spec.loader.exec_module(module)
     except Exception as error:
         hint = f"Try: python {path}"
+        if isinstance(error, ModuleNotFoundError):
+            hint = (
+                f"Install the package, or remove the import from {path.name}: only what the layers "
+                "of the model use is needed."
+            )
+            if error.name == "attention":
+                hint = (
+                    "Remove the import: edgeattn reads the layers of the package 'attention' "
+                    "itself. In a function that builds the model, use edgeattn.layers.Attention(..., "
+                    "use_mask=False)."
+                )
         if isinstance(error, ImportError) and is_keras_module(str(error.name)):
             hint = (
                 f"Keras {keras.__version__} does not have it. Remove the import from {path.name}, "

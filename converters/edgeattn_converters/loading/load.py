@@ -229,6 +229,8 @@ def _load_stored(
                 )
                 ctx.notes.extend(named.order_notes())
             weights = named
+            if file.backend == "theano":
+                ctx.notes.extend(theano.order_notes(config))
         with as_damaged(file.path):
             try:
                 weights.assign(model, stored, major=ctx.era, backend=file.backend)

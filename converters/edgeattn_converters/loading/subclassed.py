@@ -107,8 +107,9 @@ def is_subclassed(model: Any) -> bool:
 def create_weights(model: Any, samples: Mapping[str, Any]) -> None:
     """Call a subclassed model whose ``build`` was called only, so that its layers have weights.
 
-    Keras 3 does not call it then, as Keras 2 did, but records the shape. Without a shape, that of
-    the samples is used.
+    Keras 3 does not call it then, as Keras 2 did, but records the shape. If the class defines
+    ``build``, Keras cannot load its file for this reason. Without a shape, that of the samples is
+    used.
     """
     layers = list(model._flatten_layers())
     if not is_subclassed(model) or (all(layer.built for layer in layers) and model.weights):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -230,6 +229,27 @@ class OwnWeights(keras.Model):
         return self.dense(keras.ops.tanh(keras.ops.matmul(x[:, 0], self.w)))
 
 
+class OwnBuild(keras.Model):
+    # Its layers are built when they are called.
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        pairs = [(keras.layers.LayerNormalization(), keras.layers.Dense(3)) for _ in range(2)]
+        self.blocks = {"first": pairs[:1], "other": (pairs[1], 3)}
+        self.lstm = keras.layers.LSTM(2)
+
+    def build(self, shape):
+        self.token = self.add_weight(shape=(1, 1, shape[-1]), name="token")
+        super().build(shape)
+
+    def call(self, x):
+        first = keras.ops.broadcast_to(self.token, (keras.ops.shape(x)[0], 1, x.shape[-1]))
+        x = keras.ops.concatenate([first, x], axis=1)
+        for norm, dense in (*self.blocks["first"], self.blocks["other"][0]):
+            x = x + dense(norm(x))
+        return self.lstm(x)
+
+
 def own_weights():
     model = OwnWeights()
     model.build((None, 5, 3))
@@ -349,6 +369,18 @@ def test_subclassed_model(own: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [STEPS, None])
+def test_subclassed_model_with_its_own_build(steps: int | None, own: Any, tmp_path: Path) -> None:
+    """Keras calls this method when it loads the file, but not the model, and then fails."""
+    file, classes = own
+    model = classes["OwnBuild"]()
+    model(X if steps else keras.Input((None, FEATURES)))
+    seeded(model).save(tmp_path / "m.keras")
+    path = audit_file(tmp_path / "m.keras")
+    loaded = load_model(path, custom_objects=file, time_steps=STEPS)
+    np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
 def test_subclassed_model_with_several_inputs_and_outputs(own: Any, tmp_path: Path) -> None:
     file, classes = own
     words = np.random.default_rng(3).integers(0, 9, (4, 6))
@@ -443,10 +475,21 @@ def test_free_time_axis_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
 
 
-def test_import_that_fails_is_reported(old_file: tuple[Path, Any], tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(textwrap.dedent("import no_such_package"))
-    with pytest.raises(UsageError, match="no_such_package"):
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("import no_such_package", "no_such_package", "Install the package, or remove the import"),
+        ("from attention import Attention", "'attention'", "edgeattn reads the layers of the pack"),
+        ("raise ValueError('wrong')", "wrong", "Try: python"),
+    ],
+)
+def test_import_that_fails_is_reported(
+    text: str, message: str, hint: str, old_file: tuple[Path, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(UsageError, match=message) as error:
         load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
+    assert hint in str(error.value.hint)
 
 
 FLOAT64 = """

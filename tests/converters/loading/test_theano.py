@@ -236,6 +236,32 @@ def build():
 """
 
 
+@pytest.mark.parametrize(
+    ("order", "head", "noted"),
+    [
+        ("channels_last", "Flatten", True),
+        ("channels_last", "GlobalMaxPooling2D", False),
+        ("channels_first", "Flatten", False),
+    ],
+)
+def test_order_of_the_axes_that_weights_do_not_show(
+    order: str, head: str, noted: bool, tmp_path: Path
+) -> None:
+    """The values that Flatten arranges otherwise have the same number."""
+    shape = (6, 5, 3) if order == "channels_last" else (3, 6, 5)
+    parts = [
+        layers.Conv2D(2, 3, data_format=order, name="c"),
+        getattr(layers, head)(data_format=order),
+        layers.Dense(1, name="d"),
+    ]
+    model = tf_keras.Sequential([tf_keras.Input(shape), *parts])
+    path = save(model, tmp_path / "w.h5", weights_only=True)
+    (tmp_path / "m.json").write_text(model.to_json())
+    notes = load_model(audit_file(path), architecture=str(tmp_path / "m.json")).notes
+    text = "If it had the channels first, as by default in Keras 1"
+    assert any(text in note for note in notes) == noted
+
+
 def test_built_model_that_would_pad_as_in_tensorflow(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     inputs = tf_keras.Input((6, 5, 3))

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.config_inspection import Config, stored_layers
 from edgeattn_converters.loading.migrate.context import Context, registered_layer
 
 REGISTERED = "edgeattn>TheanoPadding"
@@ -71,6 +71,23 @@ def padding_of(class_name: str, config: Config, ctx: Context) -> tuple[int, ...]
     if before:
         ctx.notes.append(f"{config['name']}: padding='same' pads as Theano does.")
     return before
+
+
+def order_notes(stored: Config) -> list[str]:
+    """Return a note if the architecture may have another order of the axes than the weights.
+
+    With the channels first, Flatten arranges its values otherwise, and the weights of the layer
+    after it with them. A file of weights does not contain which one the model had.
+    """
+    classes = [str(item.get("class_name")) for item in stored_layers(stored)]
+    convolved = any(re.search(r"Conv(LSTM)?[23]D", name) for name in classes)
+    if "Flatten" not in classes or not convolved or "'channels_first'" in repr(stored):
+        return []
+    return [
+        "Theano computed the model that was saved. If it had the channels first, as by default in "
+        "Keras 1, its Flatten arranged the values in another order: give the layers of the "
+        "architecture data_format='channels_first', too."
+    ]
 
 
 def check_built(model: Any) -> None:

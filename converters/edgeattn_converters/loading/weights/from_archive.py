@@ -168,11 +168,7 @@ def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) 
     if isinstance(attribute, keras.layers.Layer):
         _assign_layer(group, attribute, assignment)
     elif isinstance(attribute, list | tuple | dict):
-        members = list(attribute.values()) if isinstance(attribute, dict) else list(attribute)
-        keys = _numbered(type(own_layer(member)).__name__ for member in members)
-        for member, name in zip(members, keys, strict=True):
-            if name in group:
-                _assign_layer(group[name], member, assignment)
+        _assign_members(group, attribute, assignment)
     else:
         raise UnsupportedModelError(
             f"The file contains weights for the attribute {key!r} of layer {layer.name!r}, which "
@@ -180,3 +176,21 @@ def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) 
             hint="Give your own class the attributes it had when the model was saved, and pass it: "
             "--custom-objects FILE.py",
         )
+
+
+def _assign_members(
+    group: Any, container: list[Any] | tuple[Any, ...] | dict[Any, Any], assignment: Assignment
+) -> None:
+    """Assign the variables of the layers in a container, which may contain other containers."""
+    members = list(container.values()) if isinstance(container, dict) else list(container)
+    keys = _numbered(
+        "container" if isinstance(member, list | tuple | dict) else type(own_layer(member)).__name__
+        for member in members
+    )
+    for member, key in zip(members, keys, strict=True):
+        if key not in group:
+            continue
+        if isinstance(member, list | tuple | dict):
+            _assign_members(group[key], member, assignment)
+        else:
+            _assign_layer(group[key], member, assignment)
