@@ -37,6 +37,8 @@ _DTYPES = {"float": "float32", "double": "float64"}
 def file_kind(path: Path) -> str:
     """``bundle``, ``tflite`` or ``onnx`` by the content of ``path``, or else ``keras``."""
     if not path.exists():
+        if Path(f"{path}.index").is_file():
+            return KERAS  # the prefix of a checkpoint, which the audit names
         raise UsageError(
             f"No such file or bundle: {path}",
             hint="Pass a Keras, .tflite or .onnx file or a bundle.",

@@ -22,6 +22,7 @@ import pytest
 from edgeattn.bundle import model_digest
 from edgeattn.bundle.model_digest import digest
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn.inspection import file_kind
 from edgeattn_converters.loading.architecture import read_architecture
 from edgeattn_converters.loading.audit import ModelFile, audit_file
 from edgeattn_converters.loading.custom_objects import load_module
@@ -224,6 +225,7 @@ def test_prefix_of_a_checkpoint_is_named(tmp_path: Path) -> None:
         audit_file(tmp_path / "cp.ckpt")
     assert "load_weights('cp.ckpt')" in str(error.value.hint)
     ModelSource(tmp_path / "cp.ckpt").check_files()
+    assert file_kind(tmp_path / "cp.ckpt") == "keras"
 
 
 @pytest.mark.parametrize("kind", ["TFLite", "ONNX"])

@@ -479,7 +479,7 @@ def test_free_time_axis_of_a_subclassed_model(own: Any, tmp_path: Path) -> None:
     ("text", "message", "hint"),
     [
         ("import no_such_package", "no_such_package", "Install the package, or remove the import"),
-        ("from attention import Attention", "'attention'", "edgeattn reads the layers of the pack"),
+        ("from attention import Attention", "'attention'", "edgeattn reads layers of the package"),
         ("raise ValueError('wrong')", "wrong", "Try: python"),
     ],
 )
