@@ -52,8 +52,8 @@ def load_module(path: Path, *, option: str) -> Any:
             )
             if error.name == "attention":
                 hint = (
-                    "Remove the import: edgeattn reads layers of the package 'attention' itself. To "
-                    "build a model: edgeattn.layers.Attention(..., use_mask=False)"
+                    "Remove the import: edgeattn reads layers of the package 'attention' itself. "
+                    "To build a model: edgeattn.layers.Attention(..., use_mask=False)"
                 )
         if isinstance(error, ImportError) and is_keras_module(str(error.name)):
             hint = (
