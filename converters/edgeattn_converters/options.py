@@ -45,6 +45,7 @@ class ModelSource:
         labels: A text file with a label for each class, one per line.
         raw_samples: A file of raw inputs for the reference, which the front end and the original
             preprocessing layers prepare.
+        lengths: The sequence length of each input by name, if they differ.
     """
 
     path: StrPath
@@ -57,6 +58,7 @@ class ModelSource:
     preprocess: StrPath | None = None
     labels: StrPath | None = None
     raw_samples: StrPath | None = None
+    lengths: Sequence[tuple[str, int]] = ()
 
     def __post_init__(self) -> None:
         for name in ("path", "samples", "custom_objects", "preprocess", "labels", "raw_samples"):
@@ -64,6 +66,8 @@ class ModelSource:
             # Plain strings travel as JSON and make equal sources equal cache keys.
             object.__setattr__(self, name, None if value is None else os.fspath(value))
         object.__setattr__(self, "ignore", tuple(self.ignore))
+        lengths = tuple((name, length) for name, length in self.lengths)
+        object.__setattr__(self, "lengths", lengths)
         if self.time_steps is not None and not 1 <= self.time_steps <= MAX_TIME_STEPS:
             raise UsageError(
                 f"--time-steps {self.time_steps} is not between 1 and {MAX_TIME_STEPS:,}.",
@@ -104,7 +108,8 @@ class ModelSource:
                 _check_python(file, "--architecture")
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        fields = asdict(self)
+        return fields if self.lengths else {k: v for k, v in fields.items() if k != "lengths"}
 
 
 def _check_samples(path: StrPath | None, option: str) -> None:

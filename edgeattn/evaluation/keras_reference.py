@@ -94,12 +94,14 @@ def open_keras(
     inputs = bundle.manifest.artifacts[0].inputs
     without_states = sample_inputs(inputs)
     steps = {
-        spec.shape[1]
+        spec.name: spec.shape[1]
         for spec in without_states
         if len(spec.shape) > 1 and spec.shape[1] is not None
     }
-    time_steps = steps.pop() if len(steps) == 1 else None
-    source = converters.ModelSource(model, **{"time_steps": time_steps, **(options or {})})
+    lengths: dict[str, Any] = {"lengths": tuple(steps.items())}
+    if len(set(steps.values())) == 1:
+        lengths = {"time_steps": next(iter(steps.values()))}
+    source = converters.ModelSource(model, **{**lengths, **(options or {})})
     source.check_files()
     return _start(
         source,

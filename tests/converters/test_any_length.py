@@ -294,3 +294,42 @@ def test_the_reason_for_one_length_is_no_message_of_onnxruntime(
         None,
         "onnxruntime cannot compute the file with a free time axis for sequences of 3 steps.",
     )
+
+
+def test_inputs_of_different_lengths(edgeattn: Callable[..., Any], tmp_path: Path) -> None:
+    """An encoder and a decoder, whose lengths are those of their samples."""
+    source, target = keras.Input((None, 3), name="source"), keras.Input((None, 2), name="target")
+    encoded, state = layers.GRU(4, return_sequences=True, return_state=True)(source)
+    decoded = layers.GRU(4, return_sequences=True)(target, initial_state=state)
+    attended = layers.Attention(name="look")([decoded, encoded])
+    each = layers.Dense(2, name="each")(layers.Concatenate()([decoded, attended]))
+    model = models.filled(keras.Model([source, target], each))
+    model.save(tmp_path / "several.keras")
+
+    def samples(steps: int, others: int, rows: int = 5) -> dict[str, np.ndarray]:
+        generator = np.random.default_rng(steps)
+        shapes = {"source": (rows, steps, 3), "target": (rows, others, 2)}
+        return {name: generator.normal(size=s).astype("float32") for name, s in shapes.items()}
+
+    np.savez(tmp_path / "samples.npz", **samples(6, 4))
+    with in_this_process():
+        arguments = ("--samples", "samples.npz", "--scheme", "float32")
+        result = edgeattn("convert", "several.keras", *arguments)
+    assert result.code == 0, result.err
+    bundle = Bundle.open(tmp_path / "several.edge")
+    by_format = {artifact.format: artifact for artifact in bundle.manifest.artifacts}
+    assert [spec.shape for spec in by_format["tflite"].inputs] == [(1, 6, 3), (1, 4, 2)]
+    assert by_format["onnx"].free_axes == {
+        "source": (1,), "target": (1,), "each": (1,), "attention/look": (1, 2),
+    }  # fmt: skip
+    for format, lengths in (("tflite", (6, 4)), ("onnx", (6, 4)), ("onnx", (3, 9))):
+        x = samples(*lengths)
+        loaded = package.load(bundle.path, format=format)
+        expected = model.predict([x["source"], x["target"]], verbose=0)
+        for row in range(2):
+            outputs = loaded({name: array[row] for name, array in x.items()})
+            np.testing.assert_allclose(outputs["each"], expected[row : row + 1], atol=1e-5)
+    np.savez(tmp_path / "data.npz", **samples(6, 4, rows=40))
+    with in_this_process():
+        result = edgeattn("validate", "several.edge", "--data", "data.npz", "--jobs", 1)
+    assert result.code == 0, result.out

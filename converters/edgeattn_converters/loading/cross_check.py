@@ -21,6 +21,7 @@ from edgeattn_converters.loading.config_inspection import (
     is_sequential,
     stored_layers,
 )
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.mixed_precision import in_float32
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED
@@ -91,7 +92,7 @@ def compare_with_stock_loader(
 
 
 def compare_with_signature(
-    file: ModelFile, stored: Config, model: Any, time_steps: int | None
+    file: ModelFile, stored: Config, model: Any, time_steps: TimeSteps | None
 ) -> tuple[str, ...]:
     """A note if a model cannot be compared with the graph in its SavedModel folder, else ``()``.
 

@@ -1,13 +1,21 @@
 """Free axes of the model inputs: the batch axis stays free, the time axis gets a fixed length."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading.config_inspection import Config
 
+# The length of the time axis of every input, or that of each by name.
+TimeSteps = int | Mapping[str, int]
 
-def fix_time_axis(config: dict[str, Any], time_steps: int | None) -> dict[str, Any]:
+
+def length_of(time_steps: TimeSteps | None, name: str | None) -> int | None:
+    """The length of a free time axis of the input ``name``, if it is known."""
+    return time_steps.get(name or "") if isinstance(time_steps, Mapping) else time_steps
+
+
+def fix_time_axis(config: dict[str, Any], time_steps: TimeSteps | None) -> dict[str, Any]:
     """Return a migrated model config with the time axis (axis 1) of every input fixed.
 
     Batch axes become free, even if the model was built with one batch size. Requires layers that
@@ -17,7 +25,7 @@ def fix_time_axis(config: dict[str, Any], time_steps: int | None) -> dict[str, A
         UsageError: the time axis is free and ``time_steps`` is None or less than 1.
         UnsupportedModelError: another axis is free.
     """
-    if time_steps is not None and time_steps < 1:
+    if isinstance(time_steps, int) and time_steps < 1:
         raise UsageError(
             f"--time-steps must be at least 1, got {time_steps}.", hint="Try: --time-steps 50"
         )
@@ -34,9 +42,10 @@ def fix_time_axis(config: dict[str, Any], time_steps: int | None) -> dict[str, A
     return {**config, "config": {**inner, "layers": layers}}
 
 
-def _fix_input(layer: Config, time_steps: int | None) -> Config:
+def _fix_input(layer: Config, lengths: TimeSteps | None) -> Config:
     shape = layer["config"].get("batch_shape")
     name = layer["config"].get("name")
+    time_steps = length_of(lengths, name)
     if not isinstance(shape, list | tuple) or not shape:
         return layer
     if len(shape) == 1:

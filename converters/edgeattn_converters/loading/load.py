@@ -84,7 +84,7 @@ def load_model(
     *,
     custom_objects: Path | None = None,
     architecture: str | None = None,
-    time_steps: int | None = None,
+    time_steps: fixed_time_axis.TimeSteps | None = None,
     allow_free_time: bool = False,
     samples: Path | None = None,
 ) -> LoadedModel:
@@ -92,11 +92,12 @@ def load_model(
 
     ``custom_objects`` is a Python file of the user that defines classes of the model,
     ``architecture`` is ``FILE.json`` or ``FILE.py:FUNCTION``, for a file that contains weights
-    only. ``time_steps`` is the length of a free time axis; ``allow_free_time`` leaves it free, to
-    inspect the model without converting it. ``samples`` is a file with inputs of the model, whose
-    shapes a subclassed model may not store. Raises :class:`UsageError` if an option does not fit
-    the file, :class:`UnsupportedModelError` if the model cannot be loaded faithfully, and
-    :class:`UnsafeModelError` if the file declares more weights than it stores.
+    only. ``time_steps`` is the length of a free time axis, or of that of each input by name;
+    ``allow_free_time`` leaves it free, to inspect the model without converting it. ``samples`` is a
+    file with inputs of the model, whose shapes a subclassed model may not store. Raises
+    :class:`UsageError` if an option does not fit the file, :class:`UnsupportedModelError` if the
+    model cannot be loaded faithfully, and :class:`UnsafeModelError` if the file declares more
+    weights than it stores.
     """
     if file.kind in _NOT_KERAS:
         hint = f"List its contents: edgeattn inspect {file.path}"
@@ -153,7 +154,11 @@ def load_with_free_time(file: ModelFile, source: ModelSource) -> LoadedModel:
 
 
 def _load_signature(
-    file: ModelFile, time_steps: int | None, allow_free_time: bool, *, because: str | None = None
+    file: ModelFile,
+    time_steps: fixed_time_axis.TimeSteps | None,
+    allow_free_time: bool,
+    *,
+    because: str | None = None,
 ) -> LoadedModel:
     model, name = load_signature(file.path, time_steps, allow_free_time=allow_free_time)
     reason = because or "The folder does not list Keras layers."
@@ -165,7 +170,7 @@ def _load_signature(
 
 
 def _load_function(
-    file: ModelFile, model: Any, time_steps: int | None, allow_free_time: bool
+    file: ModelFile, model: Any, time_steps: fixed_time_axis.TimeSteps | None, allow_free_time: bool
 ) -> LoadedModel:
     """Load weights into the model of a function, which computes as in the Keras that saved them.
 
@@ -209,7 +214,7 @@ def _load_stored(
     file: ModelFile,
     stored: Config,
     objects: Mapping[str, Any],
-    time_steps: int | None,
+    time_steps: fixed_time_axis.TimeSteps | None,
     allow_free_time: bool,
 ) -> LoadedModel:
     """Migrate the stored config, build the model, assign its weights and cross-check it."""
@@ -257,7 +262,7 @@ def _build(
     stored: Config,
     objects: Mapping[str, Any],
     weights: WeightsFile,
-    time_steps: int | None,
+    time_steps: fixed_time_axis.TimeSteps | None,
     allow_free_time: bool,
 ) -> tuple[Context, dict[str, Any], Any]:
     """Return the facts about the file, the migrated config and the model, with zeros as weights."""

@@ -14,6 +14,7 @@ import numpy as np
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn_converters.graphs.static_shapes import keywords_of, replay
 from edgeattn_converters.loading.build import root_cause
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 
 DEFAULT = "serving_default"
@@ -42,7 +43,9 @@ _SAVER_NODES = frozenset({"saver_filename", "StatefulPartitionedCall", "NoOp"})
 _REBUILD = "Convert the Keras file that the folder was exported from."
 
 
-def load_signature(path: Path, time_steps: int | None, *, allow_free_time: bool) -> tuple[Any, str]:
+def load_signature(
+    path: Path, time_steps: TimeSteps | None, *, allow_free_time: bool
+) -> tuple[Any, str]:
     """Return a functional model that calls a signature of a SavedModel, and its name.
 
     That is ``serving_default``, or the only one that there is. Raises :class:`UnsafeModelError` if
@@ -73,7 +76,7 @@ def load_signature(path: Path, time_steps: int | None, *, allow_free_time: bool)
     return model, name
 
 
-def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: int) -> None:
+def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: TimeSteps) -> None:
     """Raise an error if a sample alone gives another result than beside another sample.
 
     A file for a device has one sample a call. Graphs that model.export of Keras 3.15 writes for
@@ -82,13 +85,10 @@ def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: in
     import tensorflow as tf
 
     generator = np.random.default_rng(0)
-    pair = {
-        name: tf.cast(
-            generator.normal(size=[2, *(axis or time_steps for axis in spec.shape[1:])]),
-            spec.dtype,
-        )
-        for name, spec in specs.items()
-    }
+    pair = {}
+    for name, spec in specs.items():
+        shape = [2, *(axis or length_of(time_steps, name) or 1 for axis in spec.shape[1:])]
+        pair[name] = tf.cast(generator.normal(size=shape), spec.dtype)
     try:
         both = layer(pair)
         alone = layer({name: value[:1] for name, value in pair.items()})
@@ -193,7 +193,7 @@ def _model(
     path: Path,
     layer: Any,
     specs: Mapping[str, Any],
-    time_steps: int | None,
+    time_steps: TimeSteps | None,
     allow_free_time: bool,
 ) -> Any:
     import keras
@@ -214,13 +214,13 @@ def _model(
         if shape[0] is not None:
             raise _unsupported(path, f"takes batches of {shape[0]} only.")
         if len(shape) > 1 and shape[1] is None and not allow_free_time:
-            if time_steps is None:
+            if length_of(time_steps, name) is None:
                 raise UsageError(
                     f"Input {name!r} has shape {shape}: a converted model needs a fixed number of "
                     "time steps.",
                     hint="Pass the number: --time-steps N (or --samples with such sequences).",
                 )
-            shape[1] = time_steps
+            shape[1] = length_of(time_steps, name)
         inputs[name] = keras.Input(batch_shape=tuple(shape), dtype=spec.dtype.name, name=name)
     try:
         outputs = layer(inputs)

@@ -28,7 +28,9 @@ RECURRENT = ("RNN", "LSTM", "GRU")
 _INNER = ("layer", "forward_layer", "backward_layer", "cell")
 
 
-def input_specs(stored: Config, time_steps: int | None) -> tuple[TensorSpec, ...] | None:
+def input_specs(
+    stored: Config, time_steps: fixed_time_axis.TimeSteps | None
+) -> tuple[TensorSpec, ...] | None:
     """The inputs of the converted model; ``None`` if the configuration does not determine them.
 
     Raises :class:`UsageError` if the number of time steps is free and ``time_steps`` is ``None``,

@@ -14,6 +14,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of
 
 _DTYPES = ("float32", "int32")
 NO_SHAPE = "Pass samples, which have the shapes of the inputs: --samples FILE.npz"
@@ -65,7 +66,7 @@ def _is_shape(value: Any) -> bool:
 
 
 def as_functional(
-    model: Any, samples: Mapping[str, Any], time_steps: int | None, *, allow_free_time: bool
+    model: Any, samples: Mapping[str, Any], time_steps: TimeSteps | None, *, allow_free_time: bool
 ) -> Any:
     """Return a functional model that calls the subclassed model; others unchanged.
 
@@ -148,13 +149,15 @@ def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError
     )
 
 
-def _with_time_steps(shape: Any, time_steps: int | None) -> Any:
+def _with_time_steps(shape: Any, time_steps: TimeSteps | None) -> Any:
     if isinstance(shape, Mapping):
-        return {key: _with_time_steps(item, time_steps) for key, item in shape.items()}
+        return {
+            key: _with_time_steps(item, length_of(time_steps, key)) for key, item in shape.items()
+        }
     if not _is_shape(shape):
         return [_with_time_steps(item, time_steps) for item in shape]
     if len(shape) > 1 and shape[1] is None:
-        return [shape[0], time_steps, *shape[2:]]
+        return [shape[0], length_of(time_steps, None), *shape[2:]]
     return shape
 
 

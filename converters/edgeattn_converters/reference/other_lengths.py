@@ -13,6 +13,12 @@ ROWS = 4
 FEWEST = 2
 # No longer sequences are computed than this one, or one step more than the model's.
 LONGEST = 2_000
+# Half of the length, one step more, and twice the length.
+_CHANGES = (
+    lambda steps: max(1, steps // 2),
+    lambda steps: steps + 1,
+    lambda steps: min(2 * steps, LONGEST),
+)
 
 
 def other_lengths(
@@ -23,23 +29,30 @@ def other_lengths(
     ``row_bytes`` are those of a row of inputs, outputs and maps; fewer rows of long ones are used.
     Lengths that Keras itself cannot compute are left out; empty if too few remain.
     """
-    [steps] = {
-        inputs[spec.name].shape[1] for spec in free.interface.inputs if _is_free(spec)
-    } or {None}  # fmt: skip
-    if steps is None:
+    own = {
+        spec.name: inputs[spec.name].shape[1] for spec in free.interface.inputs if _is_free(spec)
+    }
+    if not own:
         return {}
+    # Arrays are named by the length of the first input; the others change as it does.
+    first = next(iter(own))
     run = keras_function(free.model, free.interface, attention=attention)
     arrays: dict[str, Array] = {}
-    lengths = []
-    for length in sorted({max(1, steps // 2), steps + 1, min(2 * steps, LONGEST)} - {steps}):
+    lengths: list[int] = []
+    for changed in _CHANGES:
+        other = {name: changed(size) for name, size in own.items()}
+        length = other[first]
+        if length in (own[first], *lengths) or any(size == own[n] for n, size in other.items()):
+            continue
         # Maps of sequences grow with the square of the length.
-        longer = max(1, length // steps) ** 2
+        longer = max(max(1, size // own[name]) for name, size in other.items()) ** 2
         count = max(1, min(ROWS, MAX_BYTES // (row_bytes * longer)))
         rows = {
-            spec.name: _with_steps(inputs[spec.name], length)[:count] if _is_free(spec)
+            spec.name: _with_steps(inputs[spec.name], other[spec.name])[:count]
+            if spec.name in other
             else inputs[spec.name][:count]
             for spec in free.interface.inputs
-        }  # fmt: skip
+        }
         try:
             values = run(rows)
         except Exception:  # Keras raises errors of many classes if a length does not fit

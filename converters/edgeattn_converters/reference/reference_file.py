@@ -77,20 +77,20 @@ class Extras:
     free: FreeModel | None = None
 
 
-def time_steps_of(path: Path) -> int | None:
-    """The sequence length in a file of samples, if all its arrays have the same."""
+def time_steps_of(path: Path) -> int | dict[str, int] | None:
+    """The sequence length in a file of samples, or those of its arrays by name if they differ."""
     if path.suffix.lower() == ".npz":
-        members = [item for name, item in npz_members(path).items() if name != "y"]
-        shapes = [npy_array(path, member).shape for member in members]
-    elif path.suffix.lower() == ".npy":
+        members = {name: item for name, item in npz_members(path).items() if name != "y"}
+        by_name = {name: npy_array(path, member).shape for name, member in members.items()}
+        lengths = {name: int(shape[1]) for name, shape in by_name.items() if len(shape) > 1}
+        return next(iter(lengths.values())) if len(set(lengths.values())) == 1 else lengths or None
+    if path.suffix.lower() == ".npy":
         try:
-            shapes = [npy_array(path).shape]
+            shape = npy_array(path).shape
         except SampleError:
             return None  # read() reports what is wrong with the file
-    else:
-        return None
-    lengths = {shape[1] for shape in shapes if len(shape) > 1}
-    return int(lengths.pop()) if len(lengths) == 1 else None
+        return int(shape[1]) if len(shape) > 1 else None
+    return None
 
 
 def write(

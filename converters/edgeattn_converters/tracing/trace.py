@@ -9,6 +9,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.tensors import Array, Specs, TensorSpec
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
     Doubtful,
@@ -94,7 +95,7 @@ class Traced:
 
 
 def interface_of(
-    model: Any, *, time_steps: int | None = None, attention: Sequence[str] = ()
+    model: Any, *, time_steps: TimeSteps | None = None, attention: Sequence[str] = ()
 ) -> Interface:
     """The interface of ``model``, with every axis fixed but the batch axis.
 
@@ -318,7 +319,7 @@ def _concrete(
     return concrete.get_concrete_function(), names, maps, in_loops
 
 
-def _inputs(model: Any, time_steps: int | None) -> Specs:
+def _inputs(model: Any, time_steps: TimeSteps | None) -> Specs:
     tensors = getattr(model, "inputs", None)
     if not tensors:
         raise UnsupportedModelError(
@@ -327,7 +328,7 @@ def _inputs(model: Any, time_steps: int | None) -> Specs:
         )
     names = unique([layer_name(tensor) for tensor in tensors])
     return tuple(
-        _fixed(TensorSpec(name, tuple(tensor.shape), dtype_of(tensor)), time_steps)
+        _fixed(TensorSpec(name, tuple(tensor.shape), dtype_of(tensor)), length_of(time_steps, name))
         for name, tensor in zip(names, tensors, strict=True)
     )
 

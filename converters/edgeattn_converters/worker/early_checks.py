@@ -18,6 +18,7 @@ from edgeattn_converters.loading import stored_interface
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference import reference_file
 from edgeattn_converters.tracing.trace import Interface
@@ -70,8 +71,10 @@ def check(
         calibration.read(calibration_samples, Interface(specs, (), ()))
 
 
-def time_steps_of(source: ModelSource) -> int | None:
-    """The sequence length for a free time axis: the option's, or that of the samples."""
+def time_steps_of(source: ModelSource) -> TimeSteps | None:
+    """The sequence length for a free time axis: the option's, or those of the samples."""
+    if source.lengths:
+        return dict(source.lengths)
     if source.time_steps is not None or source.samples is None:
         return source.time_steps
     return reference_file.time_steps_of(Path(source.samples))
