@@ -104,6 +104,27 @@ def test_extremes_whose_keys_are_all_masked_are_left_out_if_rounding_decides(kin
     np.testing.assert_array_equal(np.sort(rows.all), [0, 1, 2, 4])
 
 
+@pytest.mark.parametrize("kind", ["argmax", "argmin", "argsort", "top_k"])
+def test_extremes_with_positions_among_saturated_values_are_left_out(kind: str) -> None:
+    """Of sigmoids below 1e-8, onnxruntime makes several zeros, and the first is the largest."""
+    signal = keras.Input((3,), name="signal")
+    gate = keras.layers.Activation("sigmoid")(signal)
+    position = (
+        keras.ops.top_k(gate, 1)[1] if kind == "top_k" else getattr(keras.ops, kind)(gate, -1)
+    )
+    model = keras.Model(signal, keras.layers.Identity(name="y")(position))
+    interface = interface_of(model)
+    run = keras_function(model, interface, attention=False)
+    shifted = shifted_function(model, interface)
+    assert shifted is not None
+    rows = [[0.5, 1, -2], [1, 2, 3], [-30, 4, 2], [-29, -28, -30], [-31, -18, -40]]
+    inputs = {"signal": np.array(rows, np.float32)}
+    properties, counts = InputProperties({}, {}), (2, 2)
+    values = run(inputs)
+    usable = usable_rows(run, inputs, values, counts, properties, real=False, shifted=shifted)
+    np.testing.assert_array_equal(np.sort(usable.all), [0, 1, 2])
+
+
 def test_attention_without_masks_is_not_traced_again() -> None:
     states = keras.Input((3, 2), name="states")
     model = keras.Model(states, keras.layers.Attention()([states, states]))

@@ -103,6 +103,36 @@ def bounded_einsum_search() -> Iterator[None]:
         einsum_optimizer.permutations = original
 
 
+@contextlib.contextmanager
+def sound_reshapes() -> Iterator[None]:
+    """A context in which tf2onnx does not merge a reshape with one that keeps sizes by position.
+
+    A size of 0 stands for that of the operand, which is another one after a merge. The shape of a
+    transposition that only moves an axis of size 1 contains such zeros.
+    """
+    from tf2onnx.optimizer import back_to_back_optimizer
+
+    functions = back_to_back_optimizer._func_map
+    original = functions["Reshape",]
+
+    def merge(graph: Any, node: Any, consumers: Sequence[Any]) -> Any:
+        if any(_keeps_sizes(consumer) for consumer in consumers):
+            return []
+        return original(graph, node, consumers)
+
+    functions["Reshape",] = merge
+    try:
+        yield
+    finally:
+        functions["Reshape",] = original
+
+
+def _keeps_sizes(node: Any) -> bool:
+    """Whether the shape of a reshape contains a 0."""
+    shape = node.inputs[1] if node.type == "Reshape" else None
+    return shape is not None and shape.is_const() and 0 in shape.get_tensor_value(as_list=True)
+
+
 def separate_trip_counts(definition: Any) -> None:
     """Give loops whose trip count is a loop variable, too, an operand of its own, in place.
 

@@ -1,9 +1,10 @@
 """Extremes on which the result of a model depends on how large numbers are rounded.
 
 Runtimes compute a sigmoid with an absolute error of about the rounding of 1, so that a saturated
-one is 1e-8 in one and 0 in another. A model that divides by it, or takes its logarithm, has no
-defined result there. Neither has attention without a key that is not masked: Keras subtracts 1e9
-from all scores, which rounds them to multiples of 64.
+one is 1e-8 in one and 0 in another. A model that divides by it, takes its logarithm, or returns
+the position of the largest of several saturated ones, has no defined result there. Neither has
+attention without a key that is not masked: Keras subtracts 1e9 from all scores, which rounds them
+to multiples of 64.
 """
 
 import contextlib
@@ -18,38 +19,41 @@ from edgeattn_converters.tracing.trace import Interface, trace
 
 _BOUNDED = ("Sigmoid", "Tanh", "Softmax")
 _STEEP = frozenset({"Divide", "TrueDivide", "Reciprocal", "Power", "Log", "Rsqrt"})
+# Their results are positions, which change if several values are rounded to the same one.
+_ORDERED = frozenset({"Argmax", "Argmin", "Argsort", "TopK"})
 ROUNDING = 2.0**-23
 
 
 def shifted_function(model: Any, interface: Interface) -> Callable[[Tensors], KerasOutputs] | None:
     """What Keras computes if bounded activations are larger by the rounding of 1, and if scores of
-    which all are masked are equal.
+    which all are masked are equal. If the model returns positions, activations are rounded to
+    multiples of that instead.
 
-    None for models without an operation that is steep near zero and without masks of scores.
+    None for models without an operation that is steep near zero, positions or masks of scores.
     """
     import tensorflow as tf
 
     models = [item for item in model._flatten_layers() if hasattr(item, "operations")]
     kinds = {type(operation).__name__ for item in models for operation in item.operations}
-    steep = bool(kinds & _STEEP)
+    change = _rounded if kinds & _ORDERED else _shifted if kinds & _STEEP else None
     masked: list[Any] = []
 
     @contextlib.contextmanager
     def changed() -> Iterator[None]:
         with contextlib.ExitStack() as stack:
-            if steep:
-                stack.enter_context(_shifted_activations())
+            if change is not None:
+                stack.enter_context(_changed_activations(change))
             for layer in all_layers(model):
                 if is_keras_class(layer, "Attention", "AdditiveAttention"):
                     stack.enter_context(_equal_scores(layer, masked))
             yield
 
-    if not steep and not any(
+    if change is None and not any(
         is_keras_class(layer, "Attention", "AdditiveAttention") for layer in all_layers(model)
     ):
         return None
     traced = trace(model, interface, batch=None, attention=False, freeze=False, lowering=changed)
-    if not steep and not masked:
+    if change is None and not masked:
         return None
 
     def run(inputs: Tensors) -> KerasOutputs:
@@ -83,16 +87,25 @@ def _equal_scores(layer: Any, masked: list[Any]) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _shifted_activations() -> Iterator[None]:
+def _shifted(activation: Any) -> Any:
+    return activation + ROUNDING
+
+
+def _rounded(activation: Any) -> Any:
     import tensorflow as tf
+
+    return tf.round(activation / (2 * ROUNDING)) * (2 * ROUNDING)
+
+
+@contextlib.contextmanager
+def _changed_activations(change: Callable[[Any], Any]) -> Iterator[None]:
     from tensorflow.python.framework.func_graph import FuncGraph
 
     original = FuncGraph._create_op_internal
 
     def create(graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
         operation = original(graph, kind, *args, **kwargs)
-        return tf.add(operation.outputs[0], ROUNDING).op if kind in _BOUNDED else operation
+        return change(operation.outputs[0]).op if kind in _BOUNDED else operation
 
     FuncGraph._create_op_internal = create
     try:
