@@ -63,7 +63,7 @@ def keras_inputs(
                 f"The front end cannot prepare raw samples: {removed.reason}",
                 hint="Pass prepared inputs with --samples.",
             )
-    samples = read_raw_samples(path, front_end, specs)
+    samples = read_raw_samples(path, front_end, specs, loaded.stored_inputs)
     if source.samples is not None:
         return _given_inputs(interface, source, samples)
     samples = samples[:MAX_RAW_SAMPLES]
@@ -107,6 +107,10 @@ def by_loaded_inputs(loaded: LoadedModel, specs: Specs, arrays: Tensors) -> Rena
         if name in types
     }
     sources = {name: str(config["name"]) for name, config in stored.items()}
+    if len(types) == len(sources) == 1 and "x" in arrays and arrays["x"].dtype.kind in "US":
+        # Text is never prepared, so it is the raw form of the only input.
+        (source,) = sources.values()
+        arrays = {source if name == "x" else name: array for name, array in arrays.items()}
     if not stored or any(name in arrays for name in sources):
         return None
     if not all(name in arrays for name in (*sources.values(), *(types.keys() - sources.keys()))):

@@ -173,6 +173,11 @@ class Manifest:
         return inputs
 
     @property
+    def stored_inputs(self) -> Mapping[str, str]:
+        """By the name of an input that replaces preprocessing layers, the input ahead of these."""
+        return dict(self.model.get("stored_inputs", {}))
+
+    @property
     def reference_kind(self) -> str:
         """:data:`SAMPLES`, :data:`CALIBRATION` or :data:`SYNTHETIC`; derived for old bundles."""
         earlier = SYNTHETIC if self.reference["source"] == "seeded" else SAMPLES
@@ -211,6 +216,9 @@ class Manifest:
             TensorSpec.from_json(item)
         if "attended" in model:
             _check_attended(model["attended"])
+        if "stored_inputs" in model:
+            names = dict(model["stored_inputs"])
+            _check_types("stored_inputs", names, **dict.fromkeys(names, str))
         if "recurrent" in model:
             _check_types("model", model, recurrent=list)
         _check_types("reference", reference, path=str, sha256=str, source=str)

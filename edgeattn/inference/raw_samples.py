@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,16 @@ from edgeattn.tensors import Array, Specs, Tensors
 
 RAW = "raw/"
 Sample = Mapping[str, Any]
+# By the name of an input, that of the input of the stored model.
+Names = Mapping[str, str]
 
 
-def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Sample]:
+def read_raw_samples(
+    path: Path, front_end: FrontEnd, specs: Specs, stored: Names = MappingProxyType({})
+) -> list[Sample]:
     """The raw samples in a file, by the names of the inputs ``specs``.
+
+    ``stored`` are other names for some of them, those of the inputs of the stored model.
 
     ``.npz`` has an array for each input, or ``x`` for the only one, with the sample axis first, and
     ``.npy`` has that of the only input; labels ``y`` and ``y/OUTPUT`` have no effect. Other files
@@ -37,24 +44,29 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
         )
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy"):
-        return _of_arrays(path, [spec.name for spec in specs])
+        return _of_arrays(path, [spec.name for spec in specs], stored)
     samples: list[Sample] = []
     buffer = None if front_end.window is None else WindowBuffer(front_end.window)
     with path.open("rb") as file:
         for value in read_raw(file, front_end, specs):
             if isinstance(value, SampleError):
-                raise value
+                raise SampleError(
+                    f"{path.name}: {value.message}",
+                    hint=value.hint or "Correct or remove this line.",
+                )
             if buffer is not None and front_end.window is not None:
                 for _, window in buffer.extend(front_end.window.block(as_numbers(value))):
                     if isinstance(window, SampleError):
                         raise window
                     samples.append({specs[0].name: window})
             else:
-                samples.append(value if isinstance(value, dict) else {specs[0].name: value})
+                sample = value if isinstance(value, dict) else {specs[0].name: value}
+                samples.append(by_inputs(sample, [spec.name for spec in specs], stored))
     if not samples:
-        raise SampleError(
-            f"{path} has no samples.", hint="A stream needs the readings of a window."
-        )
+        hint = "Write a sample per line."
+        if buffer is not None:
+            hint = "A stream needs the readings of a window."
+        raise SampleError(f"{path} has no samples.", hint=hint)
     for spec in specs:
         if any(spec.name not in sample for sample in samples):
             raise SampleError(
@@ -65,10 +77,21 @@ def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Samp
     return samples
 
 
-def _of_arrays(path: Path, names: Sequence[str]) -> list[Sample]:
+def by_inputs(values: Mapping[str, Any], names: Sequence[str], stored: Names) -> dict[str, Any]:
+    """``values`` by the inputs ``names``; those under names of ``stored`` inputs are renamed."""
+    renamed = {
+        name: values[stored[name]]
+        for name in names
+        if name not in values and stored.get(name) in values
+    }
+    used = {stored[name] for name in renamed} - set(names)
+    return {**{name: value for name, value in values.items() if name not in used}, **renamed}
+
+
+def _of_arrays(path: Path, names: Sequence[str], stored: Names) -> list[Sample]:
     if path.suffix.lower() == ".npy":
         return samples_of_arrays(path, {"x": np.load(path, allow_pickle=False)}, names)
-    arrays = read_npz(path)
+    arrays = by_inputs(read_npz(path), names, stored)
     samples = samples_of_arrays(path, arrays, names)
     used = {*names, TARGETS} if len(names) > 1 or names[0] in arrays else {"x", TARGETS}
     unused = [key for key in arrays if key not in used and not key.startswith(f"{TARGETS}/")]
@@ -87,7 +110,11 @@ def samples_of_arrays(path: Path, arrays: Tensors, names: Sequence[str]) -> list
         arrays = {names[0]: arrays["x"]}
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise SampleError(f"{path} has no array for input {missing[0]!r}.")
+        raise SampleError(
+            f"{path} has no array for input {missing[0]!r}; its arrays: "
+            f"{', '.join(map(repr, arrays)) or 'none'}.",
+            hint=f"Name the arrays {', '.join(map(repr, names))}.",
+        )
     counts = {len(arrays[name]) for name in names}
     if len(counts) != 1 or 0 in counts:
         raise SampleError(f"The arrays of {path} have no samples, or different numbers of them.")

@@ -93,7 +93,8 @@ def _values(
                 yield _parse(line, several)
             except MALFORMED as error:
                 # The names of columns may come first.
-                if number > 1 or _has_number(line):
+                is_json = several or line.lstrip()[0] in "[{"
+                if number > 1 or is_json or _has_number(line):
                     yield malformed_line(number, error)
 
 

@@ -26,6 +26,11 @@ from edgeattn.samples.labels import TARGETS, unused_arrays
 from edgeattn.samples.states import sample_inputs, with_initial_states
 from edgeattn.tensors import Array, Tensors, TensorSpec
 
+RAW_TEXT = (
+    "Raw text is prepared by the front end: pass it with --raw-samples or --raw-calibration to "
+    "convert, with --raw-data to validate and tune, and as lines to run: --input FILE.txt --stream"
+)
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -195,10 +200,17 @@ def _open_npz(
     def is_label(name: str) -> bool:
         return name == TARGETS or name.startswith(f"{TARGETS}/") or name in outputs
 
+    arrays = {input: npy_array(path, members[name]) for input, name in names.items()}
+    for spec in specs:
+        if spec.name in arrays and arrays[spec.name].dtype.kind in "US":
+            raise SampleError(
+                f"{path}: the array for input {spec.name!r} is text; it takes {spec.dtype}.",
+                hint=RAW_TEXT,
+            )
     return SampleFile(
         path,
         tuple(specs),
-        {input: npy_array(path, members[name]) for input, name in names.items()},
+        arrays,
         {name: npy_array(path, members[name]) for name in others if is_label(name)},
         tuple(name for name in others if not is_label(name)),
     )
@@ -214,10 +226,11 @@ def _array_name(
         return "x"
     expected = ", ".join(repr(item.name) for item in required)
     alternative = " or 'x'" if len(required) == 1 else ""
+    is_text = any(npy_array(path, member).dtype.kind in "US" for member in members.values())
     raise SampleError(
         f"{path} has no array for input {spec.name!r}; its arrays: "
         f"{', '.join(map(repr, members)) or 'none'}.",
-        hint=f"Name the arrays {expected}{alternative}.",
+        hint=RAW_TEXT if is_text else f"Name the arrays {expected}{alternative}.",
     )
 
 

@@ -102,6 +102,14 @@ def test_samples_under_the_names_of_the_stored_inputs(edgeattn, tmp_path):
         expected = model([tf.constant(raw[name].tolist()) for name in names])
         np.testing.assert_allclose(reference["output/score"][:3], expected, atol=1e-5)
 
+    evaluated = {f"raw_{name}": np.repeat(raw[name], 4, 0) for name in names}
+    np.savez(tmp_path / "data.npz", **evaluated, y=np.zeros(12, int))
+    validated = edgeattn("validate", "model.edge", "--raw-data", "data.npz", "--json")
+    assert validated.code in (0, 6), validated.err
+    refused = edgeattn("validate", "model.edge", "--data", "data.npz", "--json")
+    assert refused.code == 2
+    assert "with --raw-data to validate" in refused.err
+
     # Calibration samples with these names, too; the rows differ from those of --samples.
     count, numbers = 120, np.random.default_rng(8)
     rows = {name: raw[name][numbers.integers(0, 3, count)] for name in names}

@@ -14,6 +14,8 @@ from edgeattn.frontend.lookup import StringLookup
 from edgeattn.frontend.numeric import Rescaling
 from edgeattn.frontend.windows import Window
 from edgeattn.inference.raw_dataset import write_prepared
+from edgeattn.inference.raw_samples import by_inputs, read_raw_samples
+from edgeattn.samples.files import open_samples
 from edgeattn.tensors import TensorSpec
 
 WORDS = FrontEnd(
@@ -36,6 +38,67 @@ def test_lines_of_text_with_names_of_labels(tmp_path):
     # The first index after that of unknown words belongs to "a".
     expected = {"words": [[2, 1], [0, 2]], "y": [1, 2]}
     assert prepared(tmp_path / "data.jsonl", WORDS, TEXT) == expected
+
+
+STORED = {"words": "sentence"}
+
+
+def test_names_of_the_stored_inputs(tmp_path):
+    """A user knows the names of the model's own inputs, ahead of the layers that were removed."""
+    (tmp_path / "data.jsonl").write_text('{"sentence": ["b", "a"], "y": "high"}\n')
+    np.savez(tmp_path / "data.npz", sentence=np.array([["b", "a"]]), y=[1])
+    for name in ("data.jsonl", "data.npz"):
+        write_prepared(tmp_path / name, WORDS, TEXT, tmp_path / "prepared.npz", STORED)
+        with np.load(tmp_path / "prepared.npz") as arrays:
+            assert {key: arrays[key].tolist() for key in arrays} == {"words": [[2, 1]], "y": [1]}
+    samples = read_raw_samples(tmp_path / "data.npz", WORDS, TEXT, STORED)
+    assert [item["words"].tolist() for item in samples] == [["b", "a"]]
+
+
+def test_one_stored_input_of_several_inputs():
+    stored = {"one": "word", "two": "word"}
+    names = ["one", "two", "code"]
+    renamed = by_inputs({"word": "dog", "code": 3, "y": 1}, names, stored)
+    assert renamed == {"one": "dog", "two": "dog", "code": 3, "y": 1}
+    # An input of the converted model may have the name of one of the stored model.
+    assert by_inputs({"code": 3}, ["code", "known"], {"known": "code"}) == {"code": 3, "known": 3}
+    assert by_inputs({"one": 1, "word": 2}, ["one"], stored) == {"one": 1, "word": 2}
+
+
+SEVERAL = (*TEXT, TensorSpec("code", (None, 1), "float32"))
+
+
+@pytest.mark.parametrize(
+    ("specs", "content", "message", "hint"),
+    [
+        # The first line was taken for names of columns.
+        (SEVERAL, '{"words": ["a"\n', "data.jsonl: Line 1 of the stream", "Correct or remove"),
+        (SEVERAL, "words,code\n", "data.jsonl: Line 1 of the stream", "Correct or remove"),
+        (TEXT, "\n\n", "data.jsonl: Line 1 of the stream cannot be read: it is empty", "Correct"),
+        (TEXT, "", "has no samples", "Write a sample per line"),
+        (SEVERAL, '{"words": ["a"]}\n', "has no input 'code'", "words, code"),
+    ],
+)
+def test_raw_samples_that_do_not_fit(specs, content, message, hint, tmp_path):
+    (tmp_path / "data.jsonl").write_text(content)
+    with pytest.raises(SampleError) as error:
+        read_raw_samples(tmp_path / "data.jsonl", WORDS, specs)
+    assert message in error.value.message
+    assert hint in str(error.value.hint)
+
+
+def test_readings_as_json_on_a_first_line_that_is_cut(tmp_path):
+    (tmp_path / "data.jsonl").write_text("[1, 2\n[1, 2, 3]\n")
+    with pytest.raises(SampleError, match="Line 1 of the stream"):
+        read_raw_samples(tmp_path / "data.jsonl", FrontEnd(READINGS.inputs), NUMBERS)
+
+
+@pytest.mark.parametrize("name", ["words", "x", "sentence"])
+def test_text_is_no_prepared_input(name, tmp_path):
+    np.savez(tmp_path / "data.npz", **{name: np.array([["a b"], ["b"]])})
+    with pytest.raises(SampleError) as error:
+        open_samples(tmp_path / "data.npz", TEXT)
+    assert "--raw-data" in str(error.value.hint)
 
 
 def test_labels_of_steps(tmp_path):

@@ -78,6 +78,14 @@ class LoadedModel:
     stateful: tuple[str, ...] = ()
     preprocessing: Mapping[str, RemovedLayers] = field(default_factory=dict)
 
+    @property
+    def stored_inputs(self) -> dict[str, str]:
+        """By the name of an input in place of removed layers, the input ahead of these."""
+        return {
+            name: str(removed.input_layer["config"]["name"])
+            for name, removed in self.preprocessing.items()
+        }
+
 
 def load_model(
     file: ModelFile,

@@ -116,7 +116,8 @@ def prepared_data(
         )
     target = workspace / "data" / "prepared" / f"{data.stem}.npz"
     target.parent.mkdir(parents=True)
-    write_prepared(data, front_end, artifact.inputs, target)
+    stored = evaluator.manifest.stored_inputs
+    write_prepared(data, front_end, artifact.inputs, target, stored)
     return target
 
 

@@ -88,6 +88,8 @@ def describe(source: Json, options: Json) -> dict[str, Any]:
             item.map: {"keys": list(item.keys), "queries": list(item.queries)}
             for item in interface.attended
         },
+        # By the name of an input, the input of the stored model ahead of removed layers.
+        **({"stored_inputs": stored} if (stored := opened.loaded.stored_inputs) else {}),
         # Layers whose steps --lowering arranges.
         "recurrent": list(recurrent),
         "notes": [*opened.loaded.notes, *doubtful],
@@ -197,7 +199,8 @@ def prepare_calibration(source: Json, options: Json, path: str, target: str) -> 
     built = front_end.build(opened.loaded, opened.interface, opened.source)
     if built is None:
         raise _no_preprocessing("--raw-calibration", "--calibration")
-    inputs = front_end.prepared_inputs(opened.interface, built, Path(path))
+    stored = opened.loaded.stored_inputs
+    inputs = front_end.prepared_inputs(opened.interface, built, Path(path), stored)
     with Path(target).open("wb") as file:
         write_npz(file, inputs)
 
