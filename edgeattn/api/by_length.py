@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from edgeattn.api.arguments import ArtifactSelection
 
 
-def fitting_bundle(path: Path, samples: Path | None, selection: ArtifactSelection) -> Path:
+def fitting_bundle(
+    path: Path, samples: Path | None, selection: ArtifactSelection, *, other_lengths: bool
+) -> Path:
     """The bundle in the folder ``path`` for the sequence length of a file of samples.
 
-    That is the bundle of this length, or else the first one whose ``selection`` has an artifact for
-    any length. A path that is no such folder is returned as it is. Raises :class:`SampleError` if
-    no bundle accepts the samples.
+    That is the bundle of this length. With ``other_lengths``, it may also be the first one whose
+    ``selection`` has an artifact for any length. A path that is no such folder is returned as it
+    is. Raises :class:`SampleError` if no bundle accepts the samples.
     """
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.inference.run import sample_specs
@@ -36,7 +38,7 @@ def fitting_bundle(path: Path, samples: Path | None, selection: ArtifactSelectio
         (folder, sample_specs(item, samples))
         for folder, items in artifacts.items()
         for item in items
-        if item.free_axes
+        if item.free_axes and other_lengths
     ]
     for folder, specs in [*of_one_length, *of_any_length]:
         try:

@@ -112,7 +112,7 @@ def run(
     if source is None:
         raise UsageError("There are no samples to run on.", hint="Pass an array or a file.")
     path = bundle_path(bundle)
-    of_length = fitting_bundle(path, source, selection)
+    of_length = fitting_bundle(path, source, selection, other_lengths=True)
     checked = opened(bundle if of_length == path else of_length, require_signature)
     target = optional_path(output)
     _check_arrays(checked.select(selection.formats, selection.schemes), source, ignore)

@@ -113,7 +113,7 @@ def validate(
         raise UsageError("--raw-data and --data exclude each other.", hint="Omit one of them.")
     path, selection = bundle_path(bundle), artifact_selection(formats, schemes)
     if raw_data is None:
-        path = fitting_bundle(path, data_path, selection)
+        path = fitting_bundle(path, data_path, selection, other_lengths=False)
     if model is None and data_path is not None:
         # That of a conversion from memory is not beside the bundle.
         model = getattr(bundle, "model_file", None)

@@ -154,5 +154,8 @@ def test_validate_selects_the_bundle_of_the_length(
         assert result.code == 0, result.out
         document = result.document
         assert {item["format"] for item in document["artifacts"]} == {"tflite", "onnx"}
+    np.savez("data.npz", x=sequences(9, 4))
+    result = edgeattn("validate", folder, "--data", "data.npz")
+    assert (result.code, "sequences of 3, 5 steps" in result.err) == (2, True)
     result = edgeattn("validate", folder)
     assert (result.code, "steps-3" in result.err, "--data" in result.err) == (2, True, True)
