@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeattn_converters.lowering.call_replacement import all_layers
+from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.tracing.keras_call import layer_name
 from edgeattn_converters.tracing.trace import Interface
 
@@ -48,10 +49,9 @@ def _every_step(layer: Any) -> Callable[..., Any] | None:
     With a free number of steps, Keras 3.15 computes as many steps as there are samples. Here the
     steps of all samples are the samples of one call of the inner layer.
     """
-    import keras
     import tensorflow as tf
 
-    if not isinstance(layer, keras.layers.TimeDistributed):
+    if not is_keras_class(layer, "TimeDistributed"):
         return None
     original, inner = layer.call, layer.layer
 
