@@ -1,10 +1,12 @@
 """The ways in which a softmax is written in a traced graph.
 
 Besides the operation of that name, these are ``exp(x)`` divided by its sum or multiplied by the
-reciprocal of it, and the exponential of a log softmax or of ``x - logsumexp(x)``.
+reciprocal of it, and the exponential of a log softmax or of ``x - logsumexp(x)``. Where a sum of
+data that ``exp(x)`` weights is divided by the sum of ``exp(x)``, no value is the softmax, and it is
+added to the graph.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,12 +17,22 @@ _NEUTRAL = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradien
 _SUMS = ("AddV2", "Add")
 _GUARDS = (*_SUMS, "Maximum")
 _QUOTIENTS = ("RealDiv", "Div", "DivNoNan")
+_MATRIX_PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
 # The largest number of operations between a quotient and the sum.
 _MAX_STEPS = 8
 
 
-def softmax_of(operation: Any) -> tuple[Any, int] | None:
-    """The result of ``operation`` and the axis it is normalized over, if it is a softmax."""
+class Normalized(NamedTuple):
+    """A softmax: its ``weights``, the axis that they are normalized over, and the value, of their
+    shape, that multiplies data: the weights, or what is normalized after a weighted sum."""
+
+    weights: Any
+    axis: int
+    multiplying: Any
+
+
+def softmax_of(operation: Any) -> Normalized | None:
+    """The softmax that ``operation`` computes, or divides by the sum of, and its axis, if any."""
     result = operation.outputs[0] if operation.outputs else None
     if result is None or result.shape.rank is None or result.shape.rank < 2:
         return None
@@ -29,11 +41,13 @@ def softmax_of(operation: Any) -> tuple[Any, int] | None:
         axis = int(result.shape.rank) - 1
     elif operation.type in _QUOTIENTS:
         axis = _normalized_axis(*operation.inputs)
+        if not axis:
+            return _normalized_afterwards(*operation.inputs)
     elif operation.type == "Mul":
         axis = _axis_of_product(*operation.inputs)
     elif operation.type == "Exp":
         axis = _axis_of_exponential(operation.inputs[0])
-    return (result, axis) if axis else None
+    return Normalized(result, axis, result) if axis else None
 
 
 def _normalized_axis(numerator: Any, denominator: Any) -> int | None:
@@ -44,6 +58,40 @@ def _normalized_axis(numerator: Any, denominator: Any) -> int | None:
     if total is None or not _are_equal(_source(total.inputs[0], magnitudes=True), numerator):
         return None
     return _axis_of(total)
+
+
+def _normalized_afterwards(numerator: Any, denominator: Any) -> Normalized | None:
+    """The softmax and its axis in ``sum(exp(x) * data, axis) / sum(exp(x), axis)``.
+
+    The numerator may be a product of matrices too.
+    """
+    import tensorflow as tf
+
+    total = _sum_behind(denominator)
+    axis = None if total is None else _axis_of(total)
+    if not axis or not _is_exponential(total.inputs[0]):
+        return None
+    weighted = _behind(numerator).op
+    if weighted.type == "Sum":
+        weighted = _source(weighted.inputs[0]).op
+        if weighted.type != "Mul":
+            return None
+    elif weighted.type not in _MATRIX_PRODUCTS:
+        return None
+    powers = total.inputs[0]
+    factors = [_moved(item) for item in weighted.inputs]
+    multiplying = next((item for item in factors if _are_equal(item, powers)), None)
+    if multiplying is None or multiplying.shape.rank != powers.shape.rank:
+        return None
+    weights = tf.math.divide(powers, tf.reduce_sum(powers, axis, keepdims=True))
+    return Normalized(weights, axis, multiplying)
+
+
+def _moved(tensor: Any) -> Any:
+    """The value before operations that move its elements, or change only its shape or type."""
+    while tensor.op.type in (*_NEUTRAL, "Transpose"):
+        tensor = tensor.op.inputs[0]
+    return tensor
 
 
 def _axis_of_product(*factors: Any) -> int | None:

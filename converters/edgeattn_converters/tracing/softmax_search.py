@@ -120,15 +120,14 @@ def softmaxes(
         )
         if any(call.recurrent or call.name in excluded for call in around):
             continue
-        weights, axis = softmax
         inside = tuple(call.name for call in around)
         result.append(
             Softmax(
                 inside[0] if inside else _scope(operation.name),
                 inside,
-                weights,
-                axis,
-                find_weighted_sum(weights, axis, lengths),
+                softmax.weights,
+                softmax.axis,
+                find_weighted_sum(softmax.multiplying, softmax.axis, lengths),
             )
         )
     return result

@@ -60,6 +60,26 @@ OTHERS: dict[str, Callable[[Any], Any]] = {
     "sum_of_logarithms": lambda s: ops.exp(s - _sum(ops.log(ops.exp(s)))),
 }
 
+# Contexts of (steps, features) whose weights are normalized after the weighted sum.
+CONTEXTS: dict[str, Callable[[Any, Any], Any]] = {
+    "sum_of_products": lambda s, x: ops.sum(ops.exp(s) * x, 1) / ops.sum(ops.exp(s), 1),
+    "with_a_small_number": lambda s, x: (
+        ops.sum(x * ops.exp(s), 1) / (ops.sum(ops.exp(s), 1) + 1e-9)
+    ),
+    "matrices": lambda s, x: (
+        ops.squeeze(ops.matmul(ops.transpose(ops.exp(s), (0, 2, 1)), x), 1) / ops.sum(ops.exp(s), 1)
+    ),
+}
+OTHER_CONTEXTS: dict[str, Callable[[Any, Any], Any]] = {
+    "other_total": lambda s, x: ops.sum(ops.exp(s) * x, 1) / ops.sum(ops.exp(2.0 * s), 1),
+    "without_weights": lambda s, x: ops.sum(x, 1) / ops.sum(ops.exp(s), 1),
+    "positions": lambda s, x: (
+        ops.sum(ops.exp(s) * np.arange(STEPS, dtype="float32")[None, :, None], 1)
+        / ops.sum(ops.exp(s), 1)
+        * x[:, 0]
+    ),
+}
+
 
 class Weights(layers.Layer):
     """Weights of the steps of scores, (batch, steps, 1)."""
@@ -69,6 +89,26 @@ class Weights(layers.Layer):
 
     def compute_output_spec(self, scores: Any) -> Any:
         return keras.KerasTensor(scores.shape)
+
+
+class Context(layers.Layer):
+    """A weighted sum of the steps of a sequence, (batch, steps, features), with scores."""
+
+    def call(self, scores: Any, sequence: Any) -> Any:
+        return {**CONTEXTS, **OTHER_CONTEXTS}[self.name](scores, sequence)
+
+    def compute_output_spec(self, scores: Any, sequence: Any) -> Any:
+        return keras.KerasTensor((sequence.shape[0], sequence.shape[2]))
+
+
+def contexts(*names: str) -> Any:
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((STEPS, FEATURES), name="x")
+    results = [
+        Context(name=name)(layers.Dense(1, name=f"scores_of_{name}")(inputs), inputs)
+        for name in names
+    ]
+    return keras.Model(inputs, layers.Concatenate(name="y")(results))
 
 
 def pooling(*names: str) -> Any:
@@ -82,17 +122,18 @@ def pooling(*names: str) -> Any:
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
-def test_maps_of_written_softmaxes(format: str, tmp_path: Path) -> None:
-    model = pooling(*SOFTMAXES)
+@pytest.mark.parametrize("names", [SOFTMAXES, CONTEXTS], ids=["weights", "contexts"])
+def test_maps_of_written_softmaxes(names: Any, format: str, tmp_path: Path) -> None:
+    model = contexts(*names) if names is CONTEXTS else pooling(*names)
     interface = interface_of(model)
-    assert {spec.name for spec in interface.attention} == {f"attention/{n}" for n in SOFTMAXES}
+    assert {spec.name for spec in interface.attention} == {f"attention/{n}" for n in names}
     assert interface.doubtful == ()
     converter = {"tflite": tflite, "onnx": onnx}[format]
     inputs, outputs, _, _ = converter.convert(
         model, interface, recipe_for("float32"), tmp_path / "m"
     )
     actual = open_runner(tmp_path / "m", format, inputs, outputs).run({"x": X})
-    for name in SOFTMAXES:
+    for name in names:
         kernel, bias = model.get_layer(f"scores_of_{name}").get_weights()
         powers = np.exp((X @ kernel + bias)[..., 0].astype(np.float64))
         expected = powers / powers.sum(1, keepdims=True)
@@ -101,6 +142,7 @@ def test_maps_of_written_softmaxes(format: str, tmp_path: Path) -> None:
 
 
 def test_what_is_not_normalized_is_no_map() -> None:
-    interface = interface_of(pooling(*OTHERS))
-    assert interface.attention == ()
-    assert interface.doubtful == ()
+    for model in (pooling(*OTHERS), contexts(*OTHER_CONTEXTS)):
+        interface = interface_of(model)
+        assert interface.attention == ()
+        assert interface.doubtful == ()
