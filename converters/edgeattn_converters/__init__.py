@@ -99,6 +99,8 @@ def convert(
         named_schemes=options.schemes if integers else named,
     )
     quantization.check_files()
+    if source.samples is None and quantization.calibration is not None:
+        source = replace(source, sized_by=quantization.calibration)
     for runtime in ("tflite-runtime", MICRO):
         if runtime in options.targets:
             quantization = replace(quantization, runtime=runtime)

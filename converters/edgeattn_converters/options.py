@@ -46,6 +46,7 @@ class ModelSource:
         raw_samples: A file of raw inputs for the reference, which the front end and the original
             preprocessing layers prepare.
         lengths: The sequence length of each input by name, if they differ.
+        sized_by: A file of samples with sequences of the model's lengths, if ``samples`` is none.
     """
 
     path: StrPath
@@ -59,9 +60,11 @@ class ModelSource:
     labels: StrPath | None = None
     raw_samples: StrPath | None = None
     lengths: Sequence[tuple[str, int]] = ()
+    sized_by: StrPath | None = None
 
     def __post_init__(self) -> None:
-        for name in ("path", "samples", "custom_objects", "preprocess", "labels", "raw_samples"):
+        paths = ("path", "samples", "custom_objects", "preprocess", "labels", "raw_samples")
+        for name in (*paths, "sized_by"):
             value = getattr(self, name)
             # Plain strings travel as JSON and make equal sources equal cache keys.
             object.__setattr__(self, name, None if value is None else os.fspath(value))
@@ -108,8 +111,8 @@ class ModelSource:
                 _check_python(file, "--architecture")
 
     def to_json(self) -> dict[str, Any]:
-        fields = asdict(self)
-        return fields if self.lengths else {k: v for k, v in fields.items() if k != "lengths"}
+        rarely = ("lengths", "sized_by")
+        return {k: v for k, v in asdict(self).items() if v or k not in rarely}
 
 
 def _check_samples(path: StrPath | None, option: str) -> None:

@@ -105,6 +105,20 @@ def folder(convolution: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return result.path
 
 
+def test_calibration_samples_determine_the_length(
+    convolution: Any, edgeattn: Callable[..., Any], tmp_path: Path
+) -> None:
+    convolution.save(tmp_path / "sized.keras")
+    np.save(tmp_path / "sized.npy", sequences(4, 110))
+    arguments = ("--calibration", "sized.npy", "--scheme", "float32", "--scheme", "int8")
+    with in_this_process():
+        result = edgeattn("convert", "sized.keras", *arguments, "--format", "tflite")
+    assert result.code == 0, result.err
+    loaded = package.load(tmp_path / "sized.edge", scheme="float32")
+    [x] = sequences(4, 1, seed=4)
+    np.testing.assert_allclose(loaded(x)["each"], convolution(x[None])[0], atol=1e-5)
+
+
 def test_calibration_of_each_length(folder: Path, convolution: Any) -> None:
     for format in ("tflite", "onnx"):
         loaded = package.load(folder, format=format, scheme="int8")

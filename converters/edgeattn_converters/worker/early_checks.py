@@ -75,9 +75,10 @@ def time_steps_of(source: ModelSource) -> TimeSteps | None:
     """The sequence length for a free time axis: the option's, or those of the samples."""
     if source.lengths:
         return dict(source.lengths)
-    if source.time_steps is not None or source.samples is None:
+    file = source.samples if source.samples is not None else source.sized_by
+    if source.time_steps is not None or file is None:
         return source.time_steps
-    return reference_file.time_steps_of(Path(source.samples))
+    return reference_file.time_steps_of(Path(file))
 
 
 def may_be_free(file: ModelFile, architecture: str | None) -> bool:
