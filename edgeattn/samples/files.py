@@ -202,7 +202,8 @@ def _open_npz(
 
     arrays = {input: npy_array(path, members[name]) for input, name in names.items()}
     for spec in specs:
-        if spec.name in arrays and arrays[spec.name].dtype.kind in "US":
+        is_text = spec.name in arrays and arrays[spec.name].dtype.kind in "US"
+        if is_text and spec.dtype != "string":
             raise SampleError(
                 f"{path}: the array for input {spec.name!r} is text; it takes {spec.dtype}.",
                 hint=RAW_TEXT,

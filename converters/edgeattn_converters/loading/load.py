@@ -189,7 +189,12 @@ def _load_function(
     with open_weights(file) as weights:
         version = config_inspection.version_numbers(file.keras_version) or weights.version()
         stored = built_in_config(model)
-        if stored is not None and (weights.is_layered or version or channels_first.is_used(stored)):
+        if stored is not None and (
+            weights.is_layered
+            or version
+            or channels_first.is_used(stored)
+            or preprocessing.is_used(stored)
+        ):
             return _load_stored(file, stored, {}, time_steps, allow_free_time)
         if not weights.is_layered:
             load_weights(file, model)

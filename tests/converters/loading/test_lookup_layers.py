@@ -121,9 +121,17 @@ def called_with_an_input_and_with_another_layer() -> Any:
     return keras.Model(x, layers.Dense(2)(lookup(x) + lookup(layers.Reshape((2,))(x))))
 
 
+def in_time_distributed() -> Any:
+    x = text("sentence")
+    inner = keras.Model(x, words("inner", output_mode="one_hot")(x))
+    document = keras.Input((3, 1), dtype="string")
+    return keras.Model(document, layers.TimeDistributed(inner)(document))
+
+
 @pytest.mark.parametrize(
     ("build", "layer"),
     [
+        (in_time_distributed, "inner"),
         (after_another_layer, "inner"),
         (called_with_an_input_and_with_another_layer, "shared"),
         (crossed, "crossing"),
@@ -134,8 +142,11 @@ def test_other_lookups_are_named(build: Callable[[], Any], layer: str, tmp_path:
     """Without a name, the error was one of NumPy about the data type 'string'."""
     path = tmp_path / "model.keras"
     build().save(path)
-    with pytest.raises(UnsupportedModelError, match=f"Layer '{layer}' is a .* not directly behind"):
+    with pytest.raises(
+        UnsupportedModelError, match=f"Layer '{layer}' is a .* not directly behind"
+    ) as error:
         load_model(audit_file(path))
+    assert ("--labels" in str(error.value.hint)) == (layer == "answer")
     load_model(audit_file(path), allow_free_time=True)
 
 

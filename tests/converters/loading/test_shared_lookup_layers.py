@@ -231,3 +231,61 @@ def test_document_frequencies_in_files_of_keras_2(kind: str, nesting: str, tmp_p
         feeds.append(tf.constant(np.concatenate(rows)))
     actual = loaded.model(pack(loaded.model, tuple(feeds)))
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def _prepared(loaded: Any, values: np.ndarray) -> Any:
+    """The only input of a loaded model, as the original layers compute it."""
+    (tensor,) = loaded.model.inputs
+    spec = TensorSpec(tensor.name, tuple(tensor.shape), tensor.dtype)
+    originals = OriginalLayers(loaded)
+    return tf.constant(np.concatenate([originals.apply(spec, row.tolist()) for row in values]))
+
+
+@pytest.mark.parametrize("mode", ["int", "tf_idf"])
+@pytest.mark.parametrize("adapted", [True, False])
+def test_lookups_in_saved_models_of_keras_2(mode: str, adapted: bool, tmp_path: Path) -> None:
+    """Keras numbers adapted layers as layers with weights, but stores no arrays for them."""
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(2)
+    x = tf_keras.Input((1,), dtype="string", name="sentence")
+    given = {} if adapted else {"vocabulary": WORDS}
+    if mode == "tf_idf" and not adapted:
+        given["idf_weights"] = FREQUENCIES
+    layer = tf_keras.layers.StringLookup(output_mode=mode, name="cut", **given)
+    if adapted:
+        layer.adapt(tf.constant([["cat"], ["dog"], ["mat"], ["cat"]]))
+    hidden = tf_keras.layers.Dense(4, name="first")(
+        tf_keras.layers.Flatten()(tf_keras.layers.Embedding(4, 4)(layer(x)))
+        if mode == "int"
+        else layer(x)
+    )
+    model = tf_keras.Model(x, tf_keras.layers.Dense(4, name="second")(hidden))
+    model.save(tmp_path / "folder", save_format="tf")
+    loaded = load_model(audit_file(tmp_path / "folder"))
+    inputs = layer(tf.constant(COLUMNS["left"]))
+    expected = model(tf.constant(COLUMNS["left"]))
+    np.testing.assert_allclose(loaded.model(inputs), expected, rtol=1e-5, atol=1e-6)
+    if not adapted:
+        np.testing.assert_allclose(
+            loaded.model(_prepared(loaded, COLUMNS["left"])), expected, rtol=1e-5, atol=1e-6
+        )
+
+
+def test_lookups_in_the_model_of_a_function(tmp_path: Path) -> None:
+    """With weights in a file of their own, the layer was left in the model."""
+    (tmp_path / "models.py").write_text(
+        "import keras\nfrom keras import layers\n\n\ndef build():\n"
+        "    x = keras.Input((1,), dtype='string', name='sentence')\n"
+        f"    ids = layers.StringLookup(vocabulary={WORDS!r}, name='cut')(x)\n"
+        "    return keras.Model(x, layers.Flatten()(layers.Embedding(4, 3)(ids)))\n"
+    )
+    namespace: dict[str, Any] = {}
+    exec((tmp_path / "models.py").read_text(), namespace)
+    model = namespace["build"]()
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = load_model(
+        audit_file(tmp_path / "model.weights.h5"), architecture=f"{tmp_path}/models.py:build"
+    )
+    actual = loaded.model(_prepared(loaded, COLUMNS["left"]))
+    np.testing.assert_allclose(actual, model(tf.constant(COLUMNS["left"])), rtol=1e-6)

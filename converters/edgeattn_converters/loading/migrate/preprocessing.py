@@ -9,11 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.loading.config_inspection import Config
+from edgeattn_converters.loading.config_inspection import Config, is_model, stored_layers
 
 # In the note about a layer that was removed.
 REMOVED_NOTE = "which no edge runtime supports; the device must"
 _NewInput = tuple[list[Any], str, str]  # shape, dtype, what the device has to do
+
+
+def is_used(stored: Config) -> bool:
+    """Return whether a stored model has a layer that looks up values, at any depth."""
+    return any(
+        is_used(item) if is_model(item) else item.get("class_name") in REMOVED
+        for item in stored_layers(stored)
+    )
 
 
 def source_names(layer: Config) -> list[str]:
@@ -90,11 +98,19 @@ def require_removed(model: Any) -> None:
     for layer in model._flatten_layers():
         if type(layer).__name__ not in _NOT_IN_ARTIFACTS:
             continue
+        hint = (
+            "Call such layers on an Input each, or save the model without them: "
+            "keras.Model(first_layer.output, model.output). The program on the device then looks "
+            "up the values."
+        )
+        if getattr(layer, "invert", False):
+            hint = (
+                "Save the model without it, and pass its words in the order of the outputs: "
+                "--labels FILE"
+            )
         raise UnsupportedModelError(
             f"Layer {layer.name!r} is a {type(layer).__name__}, which no edge runtime supports, "
-            "and is not directly behind an input: after other layers, with several inputs or at an "
-            "output.",
-            hint="Call such layers on an Input each, or save the model without them: "
-            "keras.Model(first_layer.output, model.output). The program on the device then looks "
-            "up the values.",
+            "and is not directly behind an input: after other layers, inside a layer such as "
+            "TimeDistributed, with several inputs or at an output.",
+            hint=hint,
         )

@@ -10,8 +10,10 @@ from edgeattn_converters.loading.config_inspection import Config, is_model, stor
 from edgeattn_converters.loading.custom_objects import is_own_class
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
+from edgeattn_converters.loading.migrate.preprocessing import REMOVED
 from edgeattn_converters.loading.weights.assignment import Assignment, find_layer, own_layer
 
+_OF_LOOKUPS = ("_lookup_layer", "idf_weights", "num_documents")
 _LISTED = re.compile(r"variables/(\d+)")
 
 
@@ -54,6 +56,8 @@ def _assign_model(
         for item in stored_layers(stored)
         if (layer := find_layer(model, item)) is not None and layer.weights
     ]
+    if complete and any(item.get("class_name") in REMOVED for item in stored_layers(stored)):
+        by_index = _without_lookups(by_index)
     if len(by_index) != len(layers) if complete else max(by_index, default=-1) >= len(layers):
         raise UnsupportedModelError(
             f"The model has {counted(len(layers), 'layer')} with weights, the folder has "
@@ -67,6 +71,19 @@ def _assign_model(
             continue
         for path, value in arrays.items():
             _assign_variable(path, value, layer, assignment)
+
+
+def _without_lookups(by_index: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """The arrays of layers without the layers that look up words, which are numbered, too.
+
+    Those have tables, which are no arrays, and may have counts and frequencies of documents.
+    """
+    kept = [
+        arrays
+        for _, arrays in sorted(by_index.items())
+        if not all(path.startswith(_OF_LOOKUPS) for path in arrays)
+    ]
+    return dict(enumerate(kept))
 
 
 def _assign_listed(
