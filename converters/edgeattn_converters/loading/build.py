@@ -12,6 +12,7 @@ from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelErr
 from edgeattn_converters.loading import own_functions, subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.custom_objects import for_keras, is_own_class
+from edgeattn_converters.loading.directions import shapes_of_both_directions
 from edgeattn_converters.loading.safety.size_limits import max_values
 
 # Keras formats parts of its messages as bold.
@@ -55,7 +56,11 @@ def build_model(
         with registered_objects.allocating_at_most(budget), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             # Layers that share another one share it in the loaded model, too.
-            with ObjectSharingScope(), own_functions.found_by_name(custom_objects):
+            with (
+                ObjectSharingScope(),
+                own_functions.found_by_name(custom_objects),
+                shapes_of_both_directions(),
+            ):
                 # Keras removes items from the config.
                 model = keras.saving.deserialize_keras_object(
                     copy.deepcopy(config), custom_objects=for_keras(custom_objects), safe_mode=True

@@ -118,19 +118,54 @@ def found_by_name(objects: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def constant_softmax_notes(model: Any) -> tuple[str, ...]:
-    """Return a note on each layer with Keras' softmax over an axis of one value.
+def softmax_notes(model: Any) -> tuple[str, ...]:
+    """Return a note on each layer whose softmax may be another one than that of Keras.
 
-    Its result is 1. Attention of many programs has a function ``softmax`` along the steps there,
-    and the file stores the name only.
+    Attention of many programs has a function ``softmax`` along the steps, and the file stores the
+    name only. The softmax of Keras is 1 over an axis of one value, and its weights do not add up
+    to 1 along another axis, along which a ``Dot`` layer sums.
     """
-    return tuple(
-        f"{layer.name}: Keras' softmax over an axis of one value is 1 for every input. If your "
-        'program has its own softmax, pass its file with a line custom_objects = {"softmax": '
-        "softmax}: --custom-objects FILE.py"
-        for layer in model._flatten_layers(include_self=False)
-        if _has_softmax_of_keras(layer) and _last_axis(layer) == 1
-    )
+    notes = []
+    for layer in model._flatten_layers(include_self=False):
+        if not _has_softmax_of_keras(layer):
+            continue
+        size = _last_axis(layer)
+        if size == 1:
+            notes.append(
+                f"{layer.name}: Keras' softmax over an axis of one value is 1 for every input. "
+                f"{_OWN_SOFTMAX}"
+            )
+        for dot, axis in _summed_along(layer):
+            notes.append(
+                f"{layer.name}: Keras' softmax is over the last axis, and {dot} sums its weights "
+                f"along axis {axis}, where they do not add up to 1. {_OWN_SOFTMAX}"
+            )
+    return tuple(notes)
+
+
+_OWN_SOFTMAX = (
+    "If your program has its own softmax, pass its file with a line "
+    'custom_objects = {"softmax": softmax}: --custom-objects FILE.py'
+)
+
+
+def _summed_along(layer: Any) -> Iterator[tuple[str, int]]:
+    """The Dot layers that sum the outputs of the layer along another axis than the last one.
+
+    Each with the axis. An axis of one value is another note.
+    """
+    for node in getattr(layer, "_outbound_nodes", ()):
+        dot: Any = getattr(node, "operation", None)
+        if type(dot).__name__ != "Dot":
+            continue
+        axes = dot.axes if isinstance(dot.axes, list | tuple) else [dot.axes] * 2
+        for tensor, axis in zip(node.arguments.keras_tensors, axes, strict=False):
+            history = getattr(tensor, "_keras_history", None)
+            rank = len(tensor.shape)
+            if getattr(history, "operation", None) is not layer or tensor.shape[-1] == 1:
+                continue
+            if axis % rank != rank - 1:
+                yield dot.name, axis % rank
 
 
 def _has_softmax_of_keras(layer: Any) -> bool:

@@ -36,11 +36,15 @@ def in_keras3_layout(
     if class_name == "TimeDistributed":
         return in_keras3_layout(_wrapped(item), arrays, major=major, backend=backend)
     if class_name == "Bidirectional":
-        half = len(arrays) // 2
+        forward = config["layer"]
+        backward = config.get("backward_layer") or forward
+        count = len(arrays) // 2
+        if len(arrays) % 2:
+            count = 3 if (forward.get("config") or {}).get("use_bias", True) else 2
         return [
             array
-            for part in (arrays[:half], arrays[half:])
-            for array in in_keras3_layout(config["layer"], part, major=major, backend=backend)
+            for part, layer in ((arrays[:count], forward), (arrays[count:], backward))
+            for array in in_keras3_layout(layer, part, major=major, backend=backend)
         ]
     cell = class_name.removeprefix("CuDNN")
     if cell in _GATES:
