@@ -150,10 +150,12 @@ _OWN_SOFTMAX = (
 
 
 def _summed_along(layer: Any) -> Iterator[tuple[str, int]]:
-    """The Dot layers that sum the outputs of the layer along another axis than the last one.
+    """The Dot layers that sum the outputs of an activation along another axis than the last one.
 
     Each with the axis. An axis of one value is another note.
     """
+    if type(layer).__name__ != "Activation":
+        return
     for node in getattr(layer, "_outbound_nodes", ()):
         dot: Any = getattr(node, "operation", None)
         if type(dot).__name__ != "Dot":

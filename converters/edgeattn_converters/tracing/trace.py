@@ -158,6 +158,12 @@ def _with_free_batch(shape: Any, fixed: Any) -> Any:
 
 
 def _output_spec(model: Any, name: str, shape: Any, dtype: str) -> TensorSpec:
+    if dtype.startswith("complex"):
+        raise UnsupportedModelError(
+            f"Output {name!r} has complex numbers, which neither TFLite nor ONNX files return.",
+            hint="Rebuild the model with its real and imaginary parts, or the absolute values, as "
+            "outputs, and load its weights; they fit.",
+        )
     if _is_known(shape):
         return TensorSpec(name, tuple(shape.as_list()), dtype)
     problem = f"The number of axes of output {name!r}"

@@ -26,6 +26,9 @@ CALLS = {
         lambda i: tf.math.log(tf.abs(tf.signal.stft(i.signal, 16, 8, window_fn=None)) + 1e-3),
         (7, 9),
     ),
+    # tf_keras stores an empty constant without its shape.
+    "padded": (lambda i: tf.abs(tf.signal.stft(i.signal, 16, 8, pad_end=True)), (8, 9)),
+    "squeezed": (lambda i: tf.squeeze(i.x[:, :1]), (6,)),
     "normalized": (
         lambda i: (
             tf.raw_ops.FusedBatchNormV3(
@@ -69,5 +72,5 @@ def test_models_convert(format: str, models: tuple[Any, Any], tmp_path: Path) ->
     runner = open_runner(path, format, file.inputs, file.outputs, as_deployed=True)
     inputs = {name: values[:1] for name, values in samples().items()}
     actual = runner.run(inputs)
-    for spec, expected in zip(file.outputs, model(list(inputs.values())), strict=True):
-        np.testing.assert_allclose(actual[spec.name], expected, atol=1e-4, err_msg=spec.name)
+    for spec, expected in zip(file.outputs, model(list(samples().values())), strict=True):
+        np.testing.assert_allclose(actual[spec.name], expected[:1], atol=1e-4, err_msg=spec.name)

@@ -261,6 +261,15 @@ def test_why_a_function_is_not_known(call: Any, reason: str, tmp_path: Path) -> 
         load_model(audit_file(path))
 
 
+def test_squeeze_keeps_the_axis_of_the_samples() -> None:
+    """Files have one sample in a batch, which is not an axis to remove."""
+    call = expressions.function("tf.squeeze", [expressions.INPUT], {})
+    assert evaluate(call, np.ones((1, 4, 1, 3, 1), "float32")).shape == (1, 4, 3)
+    assert evaluate(call, np.ones((1, 4), "float32")).shape == (1, 4)
+    first = expressions.function("tf.squeeze", [expressions.INPUT], {"axis": {"const": 0}})
+    assert evaluate(first, np.ones((1, 4, 1), "float32")).shape == (4, 1)
+
+
 def test_the_first_axis_is_the_default_of_tensorflow() -> None:
     """Keras flattens a tensor without an axis."""
     x = np.array([[3.0, 1.0], [2.0, 5.0]], "float32")

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import models
 from edgeattn.errors import UnsupportedModelError, UsageError
@@ -220,3 +221,11 @@ def test_argpartition_in_a_layer_is_refused() -> None:
         with pytest.raises(UnsupportedModelError, match=r"calls keras\.ops\.argpartition") as error:
             interface_of(model)
         assert "argsort" in str(error.value.hint)
+
+
+def test_complex_outputs_are_refused() -> None:
+    """TensorFlow's converters named an operator of theirs."""
+    x = keras.Input((16,), name="x")
+    spectrum = keras.layers.Lambda(lambda v: tf.signal.rfft(v), name="spectrum")(x)
+    with pytest.raises(UnsupportedModelError, match="Output 'spectrum' has complex numbers"):
+        interface_of(keras.Model(x, spectrum))

@@ -132,11 +132,34 @@ def expression(config: Config, tensors: Sequence[Expression]) -> Expression:
         ]
     except StopIteration:
         raise NotRecognizedError("its node has more inputs than its call") from None
-    if name in UNCHANGED:
-        return operation("identity", arguments[0])
     attributes = {
         key: value
         for key, value in (node.get("attr") or {}).items()
         if not key.startswith("_") and isinstance(value, Mapping)
     }
+    if name == "Squeeze" and not _items(attributes.get("squeeze_dims", {})):
+        return operation("squeeze", arguments[0], {"const": None})
+    if name == "ConcatV2":
+        arguments, attributes = _without_empty_parts(arguments, attributes)
+    if name in UNCHANGED:
+        return operation("identity", arguments[0])
     return {"graph": name, "args": arguments, "attributes": attributes}
+
+
+def _items(attribute: Mapping[str, Any]) -> Any:
+    """The integers of an attribute that is a list."""
+    return (attribute.get("list") or {}).get("i")
+
+
+def _without_empty_parts(
+    arguments: list[Expression], attributes: dict[str, Any]
+) -> tuple[list[Expression], dict[str, Any]]:
+    """The inputs of a concatenation without empty constants, whose shape the file has lost.
+
+    They add nothing to the result.
+    """
+    *parts, axis = arguments
+    kept = [part for part in parts if part.get("const", 0) != []]
+    if len(kept) in (len(parts), 0, 1):
+        return arguments, attributes
+    return [*kept, axis], {**attributes, "N": {"i": str(len(kept))}}

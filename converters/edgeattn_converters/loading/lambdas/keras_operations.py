@@ -90,6 +90,17 @@ def _getitem(x: Any, key: Any) -> Any:
     return x[key[0] if one_key else key]
 
 
+def _squeeze(x: Any, axis: Any) -> Any:
+    """Remove axes of 1: without ``axis`` all but the first, which is that of the samples.
+
+    TensorFlow removes that one too if a batch has one sample, as in TFLite files.
+    """
+    axes = _axes(axis)
+    if axes is None or axes == ():
+        axes = tuple(index for index, size in enumerate(x.shape) if index and size == 1)
+    return ops.squeeze(x, axis=axes) if axes != () else x
+
+
 def _flip(x: Any, axis: Any) -> Any:
     for index in axis if isinstance(axis, list | tuple) else [axis]:
         x = ops.flip(x, axis=index)
@@ -142,7 +153,7 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "cast_to_floatx": lambda x: ops.cast(x, "float32"),
     "getitem": _getitem,
     "expand_dims": lambda x, axis: ops.expand_dims(x, _axes(axis)),
-    "squeeze": lambda x, axis: ops.squeeze(x, axis=_axes(axis)),
+    "squeeze": _squeeze,
     "transpose": lambda x, axes=None: ops.transpose(x, _axes(axes)),
     "hard_sigmoid_keras2": lambda x: ops.clip(x * 0.2 + 0.5, 0.0, 1.0),
     "l2_normalize": _l2_normalize,
