@@ -1,7 +1,7 @@
 """The front end of a bundle: from ``--preprocess``, ``--labels`` and the layers of the model."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +50,7 @@ def build(loaded: LoadedModel, interface: Interface, source: ModelSource) -> Fro
     answer = _answer(described.answer, loaded.model, interface, source)
     if not inputs and described.window is None and answer is None:
         return None
-    return replace(described, inputs=inputs, answer=answer)
+    return replace(described, inputs=inputs, answer=answer, stored_inputs=loaded.stored_inputs)
 
 
 def _layer_steps(removed: RemovedLayers | None, spec: TensorSpec) -> tuple[Step, ...]:
@@ -99,14 +99,9 @@ def _missing_activation(answer: Answer, model: Any, outputs: Specs) -> Activatio
     return "sigmoid" if single or answer.kind == "multi_label" else "softmax"
 
 
-def prepared_inputs(
-    interface: Interface, front_end: FrontEnd, path: Path, stored: Mapping[str, str]
-) -> Tensors:
-    """The raw samples in a file as the front end prepares them; :class:`SampleError` as above.
-
-    ``stored`` are the names of the inputs of the stored model, see :func:`.read_raw_samples`.
-    """
-    samples = read_raw_samples(path, front_end, sample_inputs(interface.inputs), stored)
+def prepared_inputs(interface: Interface, front_end: FrontEnd, path: Path) -> Tensors:
+    """The raw samples in a file as the front end prepares them; :class:`SampleError` as above."""
+    samples = read_raw_samples(path, front_end, sample_inputs(interface.inputs))
     model = RawModel(front_end, interface.inputs, (), lambda inputs: inputs)
     rows = []
     for number, sample in enumerate(samples, 1):

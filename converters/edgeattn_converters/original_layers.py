@@ -63,7 +63,7 @@ def keras_inputs(
                 f"The front end cannot prepare raw samples: {removed.reason}",
                 hint="Pass prepared inputs with --samples.",
             )
-    samples = read_raw_samples(path, front_end, specs, loaded.stored_inputs)
+    samples = read_raw_samples(path, front_end, specs)
     if source.samples is not None:
         return _given_inputs(interface, source, samples)
     samples = samples[:MAX_RAW_SAMPLES]

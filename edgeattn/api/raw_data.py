@@ -44,8 +44,7 @@ def prepared_file(
     assert file is not None
     target = workspace.path / "prepared" / f"{file.stem}.npz"
     target.parent.mkdir()
-    inputs = opened.manifest.artifacts[0].inputs
-    write_prepared(file, front_end, inputs, target, opened.manifest.stored_inputs)
+    write_prepared(file, front_end, opened.manifest.artifacts[0].inputs, target)
     return target
 
 

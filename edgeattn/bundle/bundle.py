@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,8 @@ class Bundle:
         if self.manifest.frontend is None:
             return None
         try:
-            return from_bytes(self.read(self.manifest.frontend["path"]))
+            front_end = from_bytes(self.read(self.manifest.frontend["path"]))
+            return replace(front_end, stored_inputs=self.manifest.stored_inputs)
         except BundleError:
             raise
         except UsageError as error:

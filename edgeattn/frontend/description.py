@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,11 +65,29 @@ _TEXT = (lookup.StringLookup, text.TextVectorization)
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """Steps by the name of the input, windows over a stream, and the form of the answer."""
+    """Steps by the name of the input, windows over a stream, and the form of the answer.
+
+    ``stored_inputs`` has, by the name of an input, that of the input of the stored model ahead of
+    removed layers, which raw samples may also have. The manifest stores it, not the description.
+    """
 
     inputs: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     window: Window | None = None
     answer: Answer | None = None
+    stored_inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def by_input(self, values: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+        """``values`` by the inputs ``names``; those under names of stored inputs are renamed."""
+        stored = self.stored_inputs
+        renamed = {
+            name: values[stored[name]]
+            for name in names
+            if name not in values and stored.get(name) in values
+        }
+        if not renamed:
+            return values
+        used = {stored[name] for name in renamed} - set(names)
+        return {**{name: value for name, value in values.items() if name not in used}, **renamed}
 
     def prepare(self, name: str, value: Any) -> Any:
         """The value of the input ``name`` for one raw sample.

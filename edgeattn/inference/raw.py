@@ -123,13 +123,16 @@ class RawModel:
     def _by_name(self, raw: Any) -> Mapping[str, Any]:
         if not isinstance(raw, Mapping):
             if len(self._inputs) != 1:
-                names = ", ".join(spec.name for spec in self._inputs)
-                raise SampleError(f"The model has several inputs. Pass a mapping with: {names}.")
+                listed = ", ".join(spec.name for spec in self._inputs)
+                raise SampleError(f"The model has several inputs. Pass a mapping with: {listed}.")
             raw = {self._inputs[0].name: raw}
-        missing = [spec.name for spec in self._inputs if spec.name not in raw]
+        names = [spec.name for spec in self._inputs]
+        values = self.front_end.by_input(raw, names)
+        missing = [name for name in names if name not in values]
         if missing:
-            raise SampleError(f"The sample has no input {missing[0]!r}.")
-        values: Mapping[str, Any] = raw
+            raise SampleError(
+                f"The sample has no input {missing[0]!r}.", hint=f"Its inputs: {', '.join(names)}."
+            )
         return values
 
     def _fitted(self, value: Any, spec: TensorSpec) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from edgeattn.errors import SampleError
 from edgeattn.frontend.description import FrontEnd
 from edgeattn.inference.raw import RawModel
-from edgeattn.inference.raw_samples import Names, Sample, by_inputs, samples_of_arrays
+from edgeattn.inference.raw_samples import Sample, samples_of_arrays
 from edgeattn.inference.stream import numbered_lines
 from edgeattn.printable import counted
 from edgeattn.samples.labels import TARGETS
@@ -22,20 +21,13 @@ from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs, Tensors
 
 
-def write_prepared(
-    path: Path,
-    front_end: FrontEnd,
-    inputs: Specs,
-    target: Path,
-    stored: Names = MappingProxyType({}),
-) -> None:
+def write_prepared(path: Path, front_end: FrontEnd, inputs: Specs, target: Path) -> None:
     """Write the raw dataset in ``path`` to the ``.npz`` file ``target``, prepared, with its labels.
 
     ``.npz`` has arrays of numbers with the sample axis first, ``.jsonl`` an object per line; both
     have the inputs by name, or ``x`` for the only one, and labels as datasets of prepared inputs
     have them. With windows, a sample has the readings of one. A label in ``.jsonl`` may be one of
-    the names in the front end. ``stored`` are the names of the inputs of the stored model, which
-    the inputs may also have. Raises :class:`SampleError`.
+    the names in the front end. Raises :class:`SampleError`.
     """
     names = [spec.name for spec in sample_inputs(inputs)]
     if not path.is_file():
@@ -44,13 +36,13 @@ def write_prepared(
         )
     labels: Tensors
     if path.suffix.lower() == ".npz":
-        arrays = by_inputs(read_npz(path), names, stored)
+        arrays = front_end.by_input(read_npz(path), names)
         samples = samples_of_arrays(path, arrays, names)
         inputs_in_file = ["x"] if len(names) == 1 and names[0] not in arrays else names
         # An array that is no label is refused when the dataset is opened.
         labels = {name: array for name, array in arrays.items() if name not in inputs_in_file}
     elif path.suffix.lower() == ".jsonl":
-        samples, labels = _read_lines(path, front_end, names, stored)
+        samples, labels = _read_lines(path, front_end, names)
     else:
         raise SampleError(
             f"{path.name} is not a raw dataset.", hint="Write it as .npz or .jsonl, with labels y."
@@ -69,7 +61,7 @@ def write_prepared(
 
 
 def _read_lines(
-    path: Path, front_end: FrontEnd, names: Sequence[str], stored: Names
+    path: Path, front_end: FrontEnd, names: Sequence[str]
 ) -> tuple[list[Sample], Tensors]:
     samples: list[Sample] = []
     labels: dict[str, list[Any]] = {}
@@ -78,7 +70,7 @@ def _read_lines(
             if isinstance(line, SampleError):
                 raise line
             position = f"{path.name}, line {number}"
-            sample = by_inputs(_parse(position, line), names, stored)
+            sample = dict(front_end.by_input(_parse(position, line), names))
             if len(names) == 1 and "x" in sample:
                 sample.setdefault(names[0], sample.pop("x"))
             for name in names:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,16 +20,10 @@ from edgeattn.tensors import Array, Specs, Tensors
 
 RAW = "raw/"
 Sample = Mapping[str, Any]
-# By the name of an input, that of the input of the stored model.
-Names = Mapping[str, str]
 
 
-def read_raw_samples(
-    path: Path, front_end: FrontEnd, specs: Specs, stored: Names = MappingProxyType({})
-) -> list[Sample]:
+def read_raw_samples(path: Path, front_end: FrontEnd, specs: Specs) -> list[Sample]:
     """The raw samples in a file, by the names of the inputs ``specs``.
-
-    ``stored`` are other names for some of them, those of the inputs of the stored model.
 
     ``.npz`` has an array for each input, or ``x`` for the only one, with the sample axis first, and
     ``.npy`` has that of the only input; labels ``y`` and ``y/OUTPUT`` have no effect. Other files
@@ -44,7 +37,7 @@ def read_raw_samples(
         )
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy"):
-        return _of_arrays(path, [spec.name for spec in specs], stored)
+        return _of_arrays(path, front_end, [spec.name for spec in specs])
     samples: list[Sample] = []
     buffer = None if front_end.window is None else WindowBuffer(front_end.window)
     with path.open("rb") as file:
@@ -61,7 +54,7 @@ def read_raw_samples(
                     samples.append({specs[0].name: window})
             else:
                 sample = value if isinstance(value, dict) else {specs[0].name: value}
-                samples.append(by_inputs(sample, [spec.name for spec in specs], stored))
+                samples.append(front_end.by_input(sample, [spec.name for spec in specs]))
     if not samples:
         hint = "Write a sample per line."
         if buffer is not None:
@@ -77,21 +70,10 @@ def read_raw_samples(
     return samples
 
 
-def by_inputs(values: Mapping[str, Any], names: Sequence[str], stored: Names) -> dict[str, Any]:
-    """``values`` by the inputs ``names``; those under names of ``stored`` inputs are renamed."""
-    renamed = {
-        name: values[stored[name]]
-        for name in names
-        if name not in values and stored.get(name) in values
-    }
-    used = {stored[name] for name in renamed} - set(names)
-    return {**{name: value for name, value in values.items() if name not in used}, **renamed}
-
-
-def _of_arrays(path: Path, names: Sequence[str], stored: Names) -> list[Sample]:
+def _of_arrays(path: Path, front_end: FrontEnd, names: Sequence[str]) -> list[Sample]:
     if path.suffix.lower() == ".npy":
         return samples_of_arrays(path, {"x": np.load(path, allow_pickle=False)}, names)
-    arrays = by_inputs(read_npz(path), names, stored)
+    arrays = front_end.by_input(read_npz(path), names)
     samples = samples_of_arrays(path, arrays, names)
     used = {*names, TARGETS} if len(names) > 1 or names[0] in arrays else {"x", TARGETS}
     unused = [key for key in arrays if key not in used and not key.startswith(f"{TARGETS}/")]

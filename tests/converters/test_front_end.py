@@ -102,6 +102,10 @@ def test_samples_under_the_names_of_the_stored_inputs(edgeattn, tmp_path):
         expected = model([tf.constant(raw[name].tolist()) for name in names])
         np.testing.assert_allclose(reference["output/score"][:3], expected, atol=1e-5)
 
+    loaded = package.load(tmp_path / "model.edge")
+    answers = [loaded.answer(sample) for sample in SAMPLES]
+    stored = [{f"raw_{name}": value for name, value in sample.items()} for sample in SAMPLES]
+    assert [loaded.answer(sample) for sample in stored] == answers
     evaluated = {f"raw_{name}": np.repeat(raw[name], 4, 0) for name in names}
     np.savez(tmp_path / "data.npz", **evaluated, y=np.zeros(12, int))
     validated = edgeattn("validate", "model.edge", "--raw-data", "data.npz", "--json")

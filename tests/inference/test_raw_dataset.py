@@ -1,6 +1,7 @@
 """Raw samples with labels: what a front end makes of them, and ``validate --raw-data``."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from edgeattn.frontend.description import FrontEnd
 from edgeattn.frontend.lookup import StringLookup
 from edgeattn.frontend.numeric import Rescaling
 from edgeattn.frontend.windows import Window
+from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_dataset import write_prepared
-from edgeattn.inference.raw_samples import by_inputs, read_raw_samples
+from edgeattn.inference.raw_samples import read_raw_samples
 from edgeattn.samples.files import open_samples
 from edgeattn.tensors import TensorSpec
 
@@ -40,7 +42,7 @@ def test_lines_of_text_with_names_of_labels(tmp_path):
     assert prepared(tmp_path / "data.jsonl", WORDS, TEXT) == expected
 
 
-STORED = {"words": "sentence"}
+STORED = replace(WORDS, stored_inputs={"words": "sentence"})
 
 
 def test_names_of_the_stored_inputs(tmp_path):
@@ -48,21 +50,23 @@ def test_names_of_the_stored_inputs(tmp_path):
     (tmp_path / "data.jsonl").write_text('{"sentence": ["b", "a"], "y": "high"}\n')
     np.savez(tmp_path / "data.npz", sentence=np.array([["b", "a"]]), y=[1])
     for name in ("data.jsonl", "data.npz"):
-        write_prepared(tmp_path / name, WORDS, TEXT, tmp_path / "prepared.npz", STORED)
+        write_prepared(tmp_path / name, STORED, TEXT, tmp_path / "prepared.npz")
         with np.load(tmp_path / "prepared.npz") as arrays:
             assert {key: arrays[key].tolist() for key in arrays} == {"words": [[2, 1]], "y": [1]}
-    samples = read_raw_samples(tmp_path / "data.npz", WORDS, TEXT, STORED)
+    model = RawModel(STORED, TEXT, (), lambda inputs: inputs)
+    assert model.prepare({"sentence": ["b", "a"]})["words"].tolist() == [[2, 1]]
+    samples = read_raw_samples(tmp_path / "data.npz", STORED, TEXT)
     assert [item["words"].tolist() for item in samples] == [["b", "a"]]
 
 
 def test_one_stored_input_of_several_inputs():
-    stored = {"one": "word", "two": "word"}
-    names = ["one", "two", "code"]
-    renamed = by_inputs({"word": "dog", "code": 3, "y": 1}, names, stored)
+    front_end = FrontEnd(stored_inputs={"one": "word", "two": "word"})
+    renamed = front_end.by_input({"word": "dog", "code": 3, "y": 1}, ["one", "two", "code"])
     assert renamed == {"one": "dog", "two": "dog", "code": 3, "y": 1}
     # An input of the converted model may have the name of one of the stored model.
-    assert by_inputs({"code": 3}, ["code", "known"], {"known": "code"}) == {"code": 3, "known": 3}
-    assert by_inputs({"one": 1, "word": 2}, ["one"], stored) == {"one": 1, "word": 2}
+    assert front_end.by_input({"one": 1, "word": 2}, ["one"]) == {"one": 1, "word": 2}
+    beside = FrontEnd(stored_inputs={"known": "code"})
+    assert beside.by_input({"code": 3}, ["code", "known"]) == {"code": 3, "known": 3}
 
 
 SEVERAL = (*TEXT, TensorSpec("code", (None, 1), "float32"))

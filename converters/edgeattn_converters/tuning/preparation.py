@@ -116,8 +116,7 @@ def prepared_data(
         )
     target = workspace / "data" / "prepared" / f"{data.stem}.npz"
     target.parent.mkdir(parents=True)
-    stored = evaluator.manifest.stored_inputs
-    write_prepared(data, front_end, artifact.inputs, target, stored)
+    write_prepared(data, front_end, artifact.inputs, target)
     return target
 
 

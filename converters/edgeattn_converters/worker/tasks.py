@@ -199,8 +199,7 @@ def prepare_calibration(source: Json, options: Json, path: str, target: str) -> 
     built = front_end.build(opened.loaded, opened.interface, opened.source)
     if built is None:
         raise _no_preprocessing("--raw-calibration", "--calibration")
-    stored = opened.loaded.stored_inputs
-    inputs = front_end.prepared_inputs(opened.interface, built, Path(path), stored)
+    inputs = front_end.prepared_inputs(opened.interface, built, Path(path))
     with Path(target).open("wb") as file:
         write_npz(file, inputs)
 

@@ -110,7 +110,7 @@ def require_removed(model: Any) -> None:
             )
         raise UnsupportedModelError(
             f"Layer {layer.name!r} is a {type(layer).__name__}, which no edge runtime supports, "
-            "and is not directly behind an input: after other layers, inside a layer such as "
-            "TimeDistributed, with several inputs or at an output.",
+            "and is not directly behind an input: after other layers, inside one such as "
+            "TimeDistributed or a class of yours, with several inputs or at an output.",
             hint=hint,
         )
