@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization import counts
+from edgeattn_converters.quantization.dilations import join_dilations
 
 
 def rewrite(content: bytes, *, only_int8: bool = False) -> bytes:
@@ -20,6 +21,7 @@ def rewrite(content: bytes, *, only_int8: bool = False) -> bytes:
     With ``only_int8``, in those that TensorFlow's quantizer has in int8.
     """
     file = TFLiteFile(content)
+    join_dilations(file)
     graph = file.main
     rewrites = {**_REWRITES, **(_IN_INT8 if only_int8 else {})}
     operators: list[Any] = []

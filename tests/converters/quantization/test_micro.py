@@ -295,6 +295,34 @@ def repeated(x: Any) -> Any:
     return tf.tile(x[:, 1:2], (1, 4, 1))
 
 
+def gate(x: Any, kernels: Any, block: tuple[int, ...], pads: Any, crops: Any) -> Any:
+    """Two dilated convolutions of the same steps, which are moved into the batch once."""
+    import tensorflow as tf
+
+    moved = tf.space_to_batch(x, block, pads)
+    convolve = tf.nn.conv1d if len(block) == 1 else tf.nn.conv2d
+    results = [
+        tf.batch_to_space(convolve(moved, kernel, 1, "VALID"), block, crops) for kernel in kernels
+    ]
+    return tf.tanh(results[0] + 0.5) * tf.sigmoid(results[1])
+
+
+def gated(x: Any) -> Any:
+    """Causal, and one step more to make their number a multiple of the dilation."""
+    kernels = np.random.default_rng(3).normal(0, 1, (2, 2, 3, 4)).astype("float32")
+    return gate(x, kernels, (2,), [[2, 1]], [[0, 1]])
+
+
+def gated_evenly(x: Any) -> Any:
+    kernels = np.random.default_rng(4).normal(0, 1, (2, 3, 3, 4)).astype("float32")
+    return gate(x[:, :4], kernels, (2,), [[2, 2]], [[0, 0]])
+
+
+def gated_images(x: Any) -> Any:
+    kernels = np.random.default_rng(5).normal(0, 1, (2, 2, 2, 1, 4)).astype("float32")
+    return gate(x[..., None], kernels, (2, 1), [[2, 1], [1, 0]], [[0, 1], [0, 0]])
+
+
 def repeated_twice(x: Any) -> Any:
     """Along an axis of one element, and along two others."""
     import tensorflow as tf
@@ -341,6 +369,10 @@ def limited_average(x: Any) -> Any:
         (repeated, "float32", "TILE", 0),
         (repeated_twice, "float32", "TILE", 0),
         (repeated, "int32", "TILE", 0),
+        (gated, "float32", "BATCH_TO_SPACE_ND", 1e-6),
+        (gated, "float32", "SPACE_TO_BATCH_ND", 1e-6),
+        (gated_evenly, "float32", "BATCH_TO_SPACE_ND", 1e-6),
+        (gated_images, "float32", "BATCH_TO_SPACE_ND", 1e-6),
         (average, "float32", "DIV", 1e-6),
         (safe_average, "float32", "DIV", 1e-6),
         (limited_average, "float32", "DIV", 1e-6),
