@@ -29,7 +29,7 @@ JOINING["MINIMUM"] = None
 # Operators that scale their result.
 SCALING = {
     *("ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL"),
-    *("DEPTHWISE_CONV_2D", "MEAN", "SUM", "RELU", "LEAKY_RELU", "ABS", "RSQRT"),
+    *("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "MEAN", "SUM", "RELU", "LEAKY_RELU", "ABS", "RSQRT"),
 }
 # Operators that Lite Micro has in int8, but not in int16. The scale stays the same.
 NARROW = {"REDUCE_MIN", "REDUCE_MAX"}

@@ -167,6 +167,16 @@ def _square(file: TFLiteFile, operator: Any) -> list[Any]:
     return [_binary(file, "MUL", [x, x], output)]
 
 
+def _negative(file: TFLiteFile, operator: Any) -> list[Any]:
+    """``x * -1``: NEG has kernels for float32 only."""
+    minus = file.add_constant(file.main, np.array(-1, np.float32))
+    return [_binary(file, "MUL", [int(operator.inputs[0]), minus], int(operator.outputs[0]))]
+
+
+def _is_real(file: TFLiteFile, operator: Any) -> bool:
+    return file.dtype(file.main.tensors[int(operator.outputs[0])]) == "FLOAT32"
+
+
 def _tile(file: TFLiteFile, operator: Any) -> list[Any]:
     """Copies along an axis of one element as ``BROADCAST_TO``, others as ``CONCATENATION``."""
     graph = file.main
@@ -283,6 +293,7 @@ _REWRITES: dict[str, tuple[Test, Replacement]] = {
     "REDUCE_ANY": (_always, _any),
     "GELU": (_always, _gelu),
     "SQUARE": (_always, _square),
+    "NEG": (_is_real, _negative),
     "TILE": (_has_known_counts, _tile),
     "DIV": (counts.divides_by_count, _quotient),
     "SELECT": (_is_single_select, _any_select),

@@ -230,18 +230,20 @@ def ranges_by_name(content: bytes, ranges: Ranges, file: TFLiteFile) -> Ranges:
 
 
 def with_dequantized(file: TFLiteFile, ranges: Ranges) -> Ranges:
-    """``ranges`` with those of the results of ``DEQUANTIZE``, which TensorFlow's quantizer names
-    itself: they are the ranges of the integers.
+    """``ranges`` with those of the results of ``DEQUANTIZE`` and of what ``QUANTIZE`` reads, which
+    TensorFlow's quantizer names itself: they are the ranges of the integers.
 
     It also renames integers whose operators it joins. Their ranges are those of their scales.
     """
-    dequantized = {
-        int(operator.outputs[0]): int(operator.inputs[0])
-        for operator in file.main.operators
-        if file.kind(operator) == "DEQUANTIZE"
-    }
+    integers: dict[int, int] = {}
+    for operator in file.main.operators:
+        source, result = int(operator.inputs[0]), int(operator.outputs[0])
+        if file.kind(operator) == "DEQUANTIZE":
+            integers[result] = source
+        elif file.kind(operator) == "QUANTIZE":
+            integers.setdefault(source, result)
     known: dict[int, Range] = {}
-    for index, source in dequantized.items():
+    for index, source in integers.items():
         limits = ranges[source] if source in ranges else _range_of_scale(file, source)
         if limits is not None:
             known[index] = limits

@@ -216,7 +216,10 @@ def test_renamed_integers_have_the_ranges_of_their_scales() -> None:
     results = [file.add_tensor(file.main, f"{k}", "FLOAT32", [1, 4]) for k in range(2)]
     for source, result in zip((integers, named), results, strict=True):
         file.main.operators.append(file.new_operator("DEQUANTIZE", [source], [result]))
+    before = file.add_tensor(file.main, "SelectV2_111", "FLOAT32", [1, 4])
+    file.main.operators.append(file.new_operator("QUANTIZE", [before], [named]))
     ranges = with_dequantized(file, {named: (-1.0, 2.0)})
+    assert ranges[before] == (-1.0, 2.0)
     assert ranges[results[0]] == (-50.0, 77.5)
     assert ranges[results[1]] == (-1.0, 2.0)
 

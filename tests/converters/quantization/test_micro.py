@@ -288,6 +288,10 @@ def squared(x: Any) -> Any:
     return tf.square(x)
 
 
+def negative(x: Any) -> Any:
+    return -x
+
+
 def repeated(x: Any) -> Any:
     """As RepeatVector does: one copy of a row for each step."""
     import tensorflow as tf
@@ -366,6 +370,7 @@ def limited_average(x: Any) -> Any:
         (unstacked, "float32", "UNPACK", 0),
         (gelu, "float32", "GELU", 5e-4),
         (squared, "float32", "SQUARE", 0),
+        (negative, "float32", "NEG", 0),
         (repeated, "float32", "TILE", 0),
         (repeated_twice, "float32", "TILE", 0),
         (repeated, "int32", "TILE", 0),

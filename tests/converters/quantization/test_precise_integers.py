@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from quantized_models import tflite_of
 
-from edgeattn.metrics.pairwise import max_abs_error
+from edgeattn.metrics.pairwise import max_abs_error, snr_db
 from edgeattn.runners import open_runner
 from edgeattn.schemes import MICRO
 from edgeattn.tensors import TensorSpec
@@ -112,6 +112,28 @@ def test_convolutions_in_two_halves(depthwise: bool, runtime: str | None, tmp_pa
     ]
     assert errors[1] < 0.04
     assert depthwise or errors[1] < errors[0] / 4
+
+
+@pytest.mark.parametrize("runtime", [MICRO, None], ids=["micro", "litert"])
+def test_transposed_convolutions(runtime: str | None, tmp_path: Path) -> None:
+    """As in the decoder of an autoencoder; int8 weights have steps of at most 3.5 / 127."""
+    import tensorflow as tf
+
+    generator = np.random.default_rng(9)
+    kernel = np.clip(generator.normal(0, 1, (1, 3, 5, 4)), -3.5, 3.5).astype("float32")
+    bias = generator.normal(0, 1, 5).astype("float32")
+    x = generator.normal(0, 1, (12, 1, 6, 4)).astype("float32")
+
+    def convolve(rows: Any) -> Any:
+        shape = (rows.shape[0], 1, 12, 5)
+        return tf.nn.conv2d_transpose(rows, kernel, shape, (1, 2), "SAME") + bias
+
+    content = tflite_of(convolve, (1, 1, 6, 4))
+    assert "TRANSPOSE_CONV" in {kind for _, _, kind in TFLiteFile(content).operators()}
+    want = convolve(x).numpy()
+    actual = in_micro(content, x, want, tmp_path, runtime=runtime)
+    assert snr_db(want, actual) >= 40
+    assert max_abs_error(want, actual) < 0.15
 
 
 def test_tables_in_two_halves(tmp_path: Path) -> None:
