@@ -70,8 +70,22 @@ class AttentionGraph:
             item
             for k, node in enumerate(self._nodes)
             if node.kind in QUOTIENTS or self._is_share(node)
-            for item in (k, *self._operands(node.inputs))
+            for item in (k, *self._operands(node.inputs), *self._weighting(node))
+        } | self._logarithmic()
+
+    def _logarithmic(self) -> set[int]:
+        """The nodes between products and the exponentials in ``exp(x - log(sum(exp(x))))``.
+
+        Both have to read the same values: a difference of one is a factor of 2.7.
+        """
+        inner = {
+            item
+            for node in self._nodes
+            if node.kind in EXPONENTIALS and self._is_share(node)
+            for item in self._operands(node.inputs)
+            if self._nodes[item].kind in EXPONENTIALS
         }
+        return {item for k in inner for item in self._operands(self._nodes[k].inputs)}
 
     def _operands(self, names: Names) -> set[int]:
         """The nodes that compute a quotient's operands from exponentials, which are included, or
@@ -90,12 +104,30 @@ class AttentionGraph:
             return False
         first, second = (self._operands((name,)) for name in node.inputs)
         if node.kind in QUOTIENTS:
-            return self._are_shared(first, second)
+            return self._are_shared(first, second) or bool(self._weighting(node))
         return any(
             self._are_shared(values, inverse)
             for values, inverse in ((first, second), (second, first))
             if any(self._is_reciprocal(self._nodes[k]) for k in inverse)
         )
+
+    def _weighting(self, node: Node) -> set[int]:
+        """The products in the numerator of a quotient that weight data with the positive values
+        whose sum is its denominator, and the nodes from those values to the products."""
+        if node.kind not in QUOTIENTS or len(node.inputs) != 2:
+            return set()
+        products = PRODUCTS - SUMS
+        denominator = self._operands(node.inputs[1:])
+        positive = {k for k in denominator if self._nodes[k].kind in POSITIVE}
+        if not any(self._nodes[k].kind in SUMS for k in denominator):
+            return set()
+        weighting: set[int] = set()
+        for k in self._back(node.inputs[:1], products):
+            for name in self._nodes[k].inputs if self._nodes[k].kind in products else ():
+                operands = self._operands((name,))
+                if operands & positive:
+                    weighting |= {k, *operands}
+        return weighting
 
     def _are_shared(self, numerator: set[int], denominator: set[int]) -> bool:
         kinds = {self._nodes[k].kind for k in numerator & denominator}
@@ -117,7 +149,7 @@ class AttentionGraph:
         for k in self._softmaxes:
             inputs = self._nodes[k].inputs
             if self._nodes[k].kind not in SOFTMAX:
-                inner = self._operands(inputs)
+                inner = self._operands(inputs) | self._weighting(self._nodes[k])
                 region |= inner
                 inputs = tuple(name for item in inner for name in self._nodes[item].inputs)
             scores = self._back(inputs, PRODUCTS)

@@ -127,6 +127,10 @@ class TFLiteQuantizer(Quantizer):
         """The operators that stay float32 because they scale the inputs."""
         return set() if self.options.integer_io else scaling_operators(TFLiteFile(self.content))
 
+    def _always_float(self, file: TFLiteFile) -> set[str]:
+        """The operators that no candidate quantizes, so that any range is wide enough."""
+        return {*self._scaling, *quotient_operators(file)}
+
     def with_weights(self, candidate: Candidate) -> QuantizedModel:
         file = TFLiteFile(self.content)
         self._store_weights(file, candidate)
@@ -183,7 +187,7 @@ class TFLiteQuantizer(Quantizer):
 
     def widened(self, file: TFLiteFile, ranges: Ranges) -> Ranges:
         """``ranges`` that kernels can compute, with room for outputs; int16 has it everywhere."""
-        ranges = with_least_ranges(file, file.main, ranges, self._scaling)
+        ranges = with_least_ranges(file, file.main, ranges, self._always_float(file))
         is_int8 = self.recipe.activations == "int8"
         return widen_tflite_outputs(file, ranges, self.io) if is_int8 else ranges
 

@@ -105,6 +105,9 @@ class MicroQuantizer(TFLiteQuantizer):
         """Whether an ``int8`` file may have no int16 operators: accelerators have none."""
         return self.recipe.activations == "int16" or self.options.runtime != MICRO
 
+    def _always_float(self, file: TFLiteFile) -> set[str]:
+        return set()
+
     def _coarse_operators(self, file: TFLiteFile) -> set[str]:
         # Float operators would prevent a file with integers only.
         return set() if self._one_width else super()._coarse_operators(file) | quotients(file)

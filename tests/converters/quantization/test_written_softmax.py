@@ -27,6 +27,8 @@ WEIGHTS = {
     ),
     "sigmoids": lambda s: _share(ops.sigmoid(s - 4.0)),
     "reciprocal": lambda s: ops.exp(s) * ops.reciprocal(_sum(ops.exp(s))),
+    # Values up to e**24, whose products with their reciprocals are at most 1.
+    "large_powers": lambda s: ops.exp(3.0 * s) * ops.reciprocal(_sum(ops.exp(3.0 * s))),
     "power": lambda s: ops.exp(s) * _sum(ops.exp(s)) ** -1,
     "log_sum_exp": lambda s: ops.exp(s - ops.logsumexp(s, axis=1, keepdims=True)),
     "log_softmax": lambda s: ops.exp(ops.log_softmax(s, axis=1)),
@@ -115,6 +117,38 @@ def test_quotients_stay_float32(
     assert NO_ATTENTION not in file.achieved["notes"]
     if precision == "float32":
         assert "in float32: softmax, scores" in file.achieved["summary"]
+
+
+class Context(layers.Layer):
+    """The weighted sum of a sequence, normalized afterwards."""
+
+    def call(self, scores: Any, sequence: Any) -> Any:
+        weights = ops.exp(ops.clip(scores * 6.0, -30.0, 8.0))
+        if self.name == "products":
+            return ops.sum(weights * sequence, axis=1) / ops.sum(weights, axis=1)
+        weighted = ops.matmul(ops.transpose(weights, (0, 2, 1)), sequence)
+        return ops.squeeze(weighted, 1) / ops.sum(weights, axis=1)
+
+    def compute_output_spec(self, scores: Any, sequence: Any) -> Any:
+        return keras.KerasTensor((sequence.shape[0], sequence.shape[2]))
+
+
+@pytest.mark.parametrize("format", sorted(CONVERTERS))
+def test_weighted_sums_that_are_normalized_afterwards(format: str, tmp_path: Path) -> None:
+    inputs = keras.Input((STEPS, FEATURES), name="x")
+    keys = layers.Dense(32, activation="tanh")(inputs)
+    contexts = [
+        Context(name=name)(layers.Dense(1)(layers.Dense(32, activation="tanh")(keys)), keys)
+        for name in ("products", "matrices")
+    ]
+    model = filled(keras.Model(inputs, layers.Dense(32, name="y")(layers.Concatenate()(contexts))))
+    file = _convert(model, format, "int8", tmp_path / "model", "auto")
+    assert set(file.attention) == {"attention/products", "attention/matrices"}
+    runner = open_runner(tmp_path / "model", format, file.inputs, file.outputs, as_deployed=True)
+    actual = runner.run(SAMPLES)
+    for name in file.attention:
+        np.testing.assert_allclose(actual[name].sum(-1), 1, atol=0.1)
+    assert metrics.snr_db(model.predict(SAMPLES, verbose=0), actual["y"]) > 12
 
 
 @pytest.mark.parametrize("format", sorted(CONVERTERS))
