@@ -65,8 +65,10 @@ def record_calls(model: Any) -> Iterator[list[Call]]:
     """A context in which calls of ``model``'s layers and operations are appended to the list."""
     calls: list[Call] = []
     with contextlib.ExitStack() as stack:
+        cells = set(_cells_in_loops(model))
         for item in _parts(model):
-            stack.enter_context(with_attributes(item, {"call": _recording(item, calls)}))
+            recurrent = id(item) in cells or is_recurrent(item)
+            stack.enter_context(with_attributes(item, {"call": _recording(item, calls, recurrent)}))
         yield calls
 
 
@@ -83,8 +85,21 @@ def _parts(model: Any) -> list[Any]:
     return parts
 
 
-def _recording(item: Any, calls: list[Call]) -> Callable[..., Any]:
-    original, name, recurrent = item.call, str(item.name), is_recurrent(item)
+def _cells_in_loops(model: Any) -> Iterator[int]:
+    """Yield the identities of cells, also those of the user, that run in loops.
+
+    Keras calls them once more outside the loop, to find the shapes of the results.
+    """
+    import keras
+
+    for layer in all_layers(model):
+        if isinstance(layer, keras.layers.RNN) and not layer.unroll:
+            yield id(layer.cell)
+            yield from map(id, getattr(layer.cell, "cells", ()))
+
+
+def _recording(item: Any, calls: list[Call], recurrent: bool) -> Callable[..., Any]:
+    original, name = item.call, str(item.name)
 
     # Keras inspects the signature of a call, for masks for example.
     @functools.wraps(original)

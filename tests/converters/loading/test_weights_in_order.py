@@ -349,6 +349,27 @@ def test_an_architecture_with_other_layers(tmp_path: Path) -> None:
     assert "saved from: --architecture" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("kind", ["Dense", "Conv1D", "EinsumDense", "Embedding"])
+def test_weights_of_the_current_keras_with_other_shapes(kind: str, tmp_path: Path) -> None:
+    """These layers load their weights themselves, and fail in other ways."""
+
+    def build(size: int) -> Any:
+        last = {
+            "Dense": lambda: keras.layers.Dense(size),
+            "Conv1D": lambda: keras.layers.Conv1D(size, 2),
+            "EinsumDense": lambda: keras.layers.EinsumDense("abc,cd->abd", (None, size)),
+            "Embedding": lambda: keras.layers.Embedding(size, 2),
+        }[kind]()
+        shape = (5,) if kind == "Embedding" else (5, 3)
+        return keras.Sequential([keras.Input(shape), last])
+
+    build(3).save_weights(tmp_path / "m.weights.h5")
+    (tmp_path / "m.json").write_text(build(4).to_json())
+    with pytest.raises(UnsupportedModelError, match="the file contains") as error:
+        load_model(audit_file(tmp_path / "m.weights.h5"), architecture=str(tmp_path / "m.json"))
+    assert "that these weights were saved from: --architecture" in str(error.value.hint)
+
+
 @pytest.mark.parametrize("kind", ["index", "data", "folder"])
 def test_checkpoints_of_tensorflow(kind: str, tmp_path: Path) -> None:
     """They contain weights by the attributes of a program's objects."""

@@ -67,6 +67,38 @@ def test_maps_inside_loops_are_not_exported() -> None:
     assert set(traced.attention) == set(names(interface.attention))
 
 
+@keras.saving.register_keras_serializable("tracing")
+class Memory(keras.layers.Layer):
+    """A cell that attends to its earlier states."""
+
+    state_size, output_size = (4, 12), 4
+
+    def build(self, shape: Any) -> None:
+        self.dense = layers.Dense(4)
+        self.dense.build((None, shape[-1] + 4))
+
+    def call(self, x: Any, states: Any) -> Any:
+        state, memory = states[0], keras.ops.reshape(states[1], (-1, 3, 4))
+        weights = keras.ops.softmax(keras.ops.einsum("bc,bsc->bs", state, memory))
+        read = keras.ops.einsum("bs,bsc->bc", weights, memory)
+        state = keras.ops.tanh(self.dense(keras.ops.concatenate([x, read], axis=-1)))
+        memory = keras.ops.concatenate([memory[:, 1:], state[:, None]], axis=1)
+        return state, [state, keras.ops.reshape(memory, (-1, 12))]
+
+
+@pytest.mark.parametrize("kind", ["RNN", "Bidirectional", "cells", "unrolled"])
+def test_maps_of_cells_in_loops_are_not_exported(kind: str) -> None:
+    """Keras calls a cell once outside its loop; no artifact has that map."""
+    inputs = keras.Input((5, 4), name="x")
+    cell = Memory(name="memory")
+    cells = [layers.GRUCell(4), cell] if kind == "cells" else cell
+    recurrent: Any = layers.RNN(cells, unroll=kind == "unrolled")
+    if kind == "Bidirectional":
+        recurrent = layers.Bidirectional(recurrent)
+    interface = interface_of(keras.Model(inputs, recurrent(inputs)))
+    assert bool(interface.attention) == (kind == "unrolled")
+
+
 def test_free_axes() -> None:
     inputs = keras.Input((None, 3), name="x")
     model = keras.Model(inputs, layers.LSTM(2)(inputs))

@@ -50,7 +50,7 @@ def stored_function(config: Config) -> StoredFunction:
             return _decoded(inner.get("code"), inner.get("defaults"), inner.get("closure"))
         if isinstance(inner, str):
             return StoredFunction(None, _dotted(function.get("module"), inner))
-    if isinstance(function, list) and function:
+    if isinstance(function, list | tuple) and function:  # a tuple in SavedModel folders
         return _decoded(*[*function, None, None][:3])
     if isinstance(function, str):
         if config.get("function_type", "function") == "function":
@@ -77,7 +77,7 @@ def _values(stored: Any) -> tuple[Any, ...]:
     """Return defaults or closure values, which are stored as a list or a tagged tuple."""
     if isinstance(stored, Mapping) and isinstance(stored.get("items"), list):
         stored = stored["items"]
-    return tuple(stored) if isinstance(stored, list) else ()
+    return tuple(stored) if isinstance(stored, list | tuple) else ()
 
 
 def recognize(config: Config) -> Expression:
@@ -130,7 +130,7 @@ def seems_harmless(stored: Any) -> bool:
     ``stored`` is the code, a list that starts with it, or a dict with ``code``.
     """
     code = stored.get("code") if isinstance(stored, Mapping) else stored
-    code = code[0] if isinstance(code, list) and code else code
+    code = code[0] if isinstance(code, list | tuple) and code else code
     if not isinstance(code, str):
         return True
     try:

@@ -19,7 +19,12 @@ from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.migrate.attention_package import ATTRIBUTES
 from edgeattn_converters.loading.quantized_layers import check_complete, quantize_as_stored
 from edgeattn_converters.loading.safety.allowed_classes import is_operation_module
-from edgeattn_converters.loading.weights.assignment import Assignment, find_layer, own_layer
+from edgeattn_converters.loading.weights.assignment import (
+    MISMATCH,
+    Assignment,
+    find_layer,
+    own_layer,
+)
 
 _LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")
 
@@ -146,7 +151,7 @@ def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
         variables = _own_variables(layer)
         check_complete(layer, len(values), len(variables))
         if type(layer).load_own_variables is not keras.layers.Layer.load_own_variables:
-            layer.load_own_variables(values)
+            _load_own(layer, values)
             assignment.mark(variables)
         else:
             ordered = [values[key] for key in sorted(values, key=int)]
@@ -156,6 +161,19 @@ def _assign_layer(group: Any, layer: Any, assignment: Assignment) -> None:
             continue
         if any(True for _ in hdf5.datasets(group[key])):
             _assign_attribute(group[key], key, layer, assignment)
+
+
+def _load_own(layer: Any, values: dict[str, Any]) -> None:
+    """Let a layer load its variables; :class:`UnsupportedModelError` if shapes differ."""
+    shapes = [tuple(variable.shape) for variable in _own_variables(layer)]
+    try:
+        layer.load_own_variables(values)
+    except ValueError as error:
+        raise UnsupportedModelError(
+            f"Layer {layer.name!r} has weights of the shapes {shapes}, the file contains "
+            f"{[values[key].shape for key in sorted(values)]}.",
+            hint=MISMATCH,
+        ) from error
 
 
 def _assign_attribute(group: Any, key: str, layer: Any, assignment: Assignment) -> None:

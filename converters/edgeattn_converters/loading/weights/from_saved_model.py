@@ -133,7 +133,10 @@ def _assign_variable(path: str, value: Any, layer: Any, assignment: Assignment) 
             target = target[int(step)]
             continue
         names = (step, step.lstrip("_"), ATTRIBUTES.get(step, ""))
-        target = next((getattr(target, n) for n in names if n and hasattr(target, n)), None)
+        attributes = (getattr(target, n) for n in names if n and hasattr(target, n))
+        found = next((value for value in attributes if value is not None), None)
+        # Attributes of Normalization are computed from its variables, which have their names.
+        target = _variable(target, step) if found is None or _is_value(found) else found
     if target is None or not hasattr(target, "assign"):
         if path.startswith("keras_api"):
             return
@@ -143,3 +146,17 @@ def _assign_variable(path: str, value: Any, layer: Any, assignment: Assignment) 
             hint=SAVE_AS_FILE,
         )
     assignment.assign(target, value, layer.name)
+
+
+def _variable(layer: Any, name: str) -> Any:
+    """Return the variable of a layer by its name, None if there is none."""
+    own = [
+        *getattr(layer, "_trainable_variables", ()),
+        *getattr(layer, "_non_trainable_variables", ()),
+    ]
+    return next((variable for variable in own if variable.name == name), None)
+
+
+def _is_value(found: Any) -> bool:
+    """Return whether an attribute is a tensor, neither a variable nor an object with some."""
+    return hasattr(found, "shape") and not hasattr(found, "assign")
