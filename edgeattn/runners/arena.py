@@ -4,14 +4,10 @@ An interpreter whose arena is too small may crash instead of reporting it, so th
 tried in a worker process.
 """
 
-import contextlib
-import os
 import re
-import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +68,7 @@ def used_bytes(path: str) -> int:
     except RuntimeError as error:
         raise ArtifactError(f"tflite-micro cannot run the file: {last_line(error)}") from error
     with tempfile.TemporaryFile() as log:
-        with _stderr_to(log):
+        with tflite_micro.stderr_to(log):
             interpreter.print_allocations()
         log.seek(0)
         total = _TOTAL.search(log.read())
@@ -105,16 +101,3 @@ def _run_zeros(interpreter: Any, content: bytes) -> None:
         details = interpreter.get_input_details(position)
         interpreter.set_input(np.zeros(details["shape"], details["dtype"]), position)
     interpreter.invoke()
-
-
-@contextlib.contextmanager
-def _stderr_to(file: IO[bytes]) -> Iterator[None]:
-    """Redirect file descriptor 2, which native code writes to."""
-    sys.stderr.flush()
-    original = os.dup(2)
-    try:
-        os.dup2(file.fileno(), 2)
-        yield
-    finally:
-        os.dup2(original, 2)
-        os.close(original)

@@ -6,10 +6,14 @@ The kernels are the portable ones, with the results of the C++ library on a micr
 import contextlib
 import importlib.metadata
 import io
+import os
+import re
+import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -26,6 +30,7 @@ from edgeattn.tensors import Array, Tensors, TensorSpec
 ARENA_FACTOR, LEAST_ARENA = 16, 1 << 20
 # Fields of the model, of a graph and of a tensor in TensorFlow's schema.fbs.
 _GRAPHS, _TENSORS, _SIDES, _NAME = 2, 0, (1, 2), 3
+_NODE = re.compile(r"Node (\w+) \(number \w+\) failed")
 
 
 def interpreter_class() -> Any:
@@ -75,7 +80,10 @@ class TFLiteMicroRunner:
         try:
             self._interpreter = open_interpreter(content, ample_arena(content))
         except (ValueError, RuntimeError) as error:
-            raise ArtifactError(f"{MICRO} cannot load {path.name}: {last_line(error)}") from error
+            cause = failing_operator(lambda: open_interpreter(content, ample_arena(content)))
+            raise ArtifactError(
+                f"{MICRO} cannot load {path.name}: {last_line(error)}{cause}"
+            ) from error
 
     def run(self, tensors: Tensors, batch_sizes: Sequence[int] = ()) -> Tensors:
         results: dict[str, list[Array]] = {spec.name: [] for spec in self.outputs}
@@ -97,8 +105,9 @@ class TFLiteMicroRunner:
             self._interpreter.invoke()
             return [np.asarray(self._interpreter.get_output(index)) for _, index in self._fetches]
         except (ValueError, RuntimeError) as error:
+            cause = failing_operator(self._interpreter.invoke)
             raise ArtifactError(
-                f"{self.runtime} failed during inference: {last_line(error)}"
+                f"{self.runtime} failed during inference: {last_line(error)}{cause}"
             ) from error
 
     def close(self) -> None:
@@ -118,6 +127,34 @@ def open_interpreter(content: bytes, arena: int) -> Any:
     # The package prints a line about every model.
     with contextlib.redirect_stdout(io.StringIO()):
         return interpreter_class().from_bytes(content, arena_size=arena)
+
+
+def failing_operator(call: Callable[[], Any]) -> str:
+    """Why ``call`` fails again, in parentheses: the operator that the runtime prints on standard
+    error, and what it prints before. Empty if it names none."""
+    with tempfile.TemporaryFile() as log:
+        with stderr_to(log), contextlib.suppress(ValueError, RuntimeError):
+            call()
+        log.seek(0)
+        lines = log.read().decode(errors="replace").splitlines()
+    for position, line in enumerate(lines):
+        if found := _NODE.match(line):
+            before = lines[position - 1].strip().rstrip(".") if position else ""
+            return f" ({found[1]}: {before})" if before else f" ({found[1]})"
+    return ""
+
+
+@contextlib.contextmanager
+def stderr_to(file: IO[bytes]) -> Iterator[None]:
+    """Redirect file descriptor 2, which native code writes to."""
+    sys.stderr.flush()
+    original = os.dup(2)
+    try:
+        os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(original, 2)
+        os.close(original)
 
 
 def number_of_inputs(content: bytes) -> int:

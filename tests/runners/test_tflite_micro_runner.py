@@ -1,12 +1,14 @@
 """TFLite files in Lite Micro: outputs, malformed files, a missing runtime, and the arena."""
 
 import builtins
+import sys
 from dataclasses import replace
 
 import artifacts
 import numpy as np
 import pytest
-from artifacts import X, Y, dense, samples
+from ai_edge_litert import schema_py_generated as schema
+from artifacts import TFLite, X, Y, dense, samples
 
 from edgeattn.errors import ArtifactError, RuntimeUnavailableError
 from edgeattn.runners import arena, open_artifact, open_runner, tflite_micro
@@ -14,6 +16,7 @@ from edgeattn.runners.accelerators import EDGE_TPU, missing_operators
 from edgeattn.runners.isolated import IsolatedRunner
 from edgeattn.runners.micro_operators import resolver_method
 from edgeattn.schemes import MICRO
+from edgeattn.tensors import TensorSpec
 
 micro = pytest.importorskip("tflite_micro")
 
@@ -123,3 +126,36 @@ def test_methods_of_the_resolver():
 def test_operators_that_hardware_lacks():
     missing = missing_operators(["SOFTMAX", "GELU", "BATCH_MATMUL", "CONV_2D"])
     assert missing == {MICRO: ["GELU"], EDGE_TPU: ["BATCH_MATMUL", "GELU"]}
+
+
+def unary(path, kind, dtype):
+    """A file of one operator between tensors of this type of integers."""
+    model = TFLite()
+    tensors = [
+        model.tensor(name, (1, 4, 3), kind=dtype, quantization=(0.5, 0)) for name in ("x", "y")
+    ]
+    constants = []
+    if kind == schema.BuiltinOperator.SPACE_TO_BATCH_ND:
+        for name, value in (("block", np.array([1], "int32")), ("pads", np.zeros((1, 2), "int32"))):
+            code = schema.TensorType.INT32
+            constants.append(model.tensor(name, value.shape, value=value, kind=code))
+    model.operator(kind, (tensors[0], *constants), (tensors[1],))
+    model.save(path, tensors[:1], tensors[1:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "action"),
+    [("EXP", "cannot load m.tflite"), ("SPACE_TO_BATCH_ND", "failed during inference")],
+)
+def test_operators_without_a_kernel_for_the_type_are_named(kind, action, tmp_path, capfd):
+    path = tmp_path / "m.tflite"
+    unary(path, getattr(schema.BuiltinOperator, kind), schema.TensorType.INT16)
+    specs = [TensorSpec(name, (1, 4, 3), "int16", 0.5, 0) for name in ("x", "y")]
+    with pytest.raises(ArtifactError) as error:
+        open_runner(path, "tflite", (specs[0],), (specs[1],), runtime="tflite-micro").run(
+            {"x": np.zeros((1, 4, 3), "float32")}
+        )
+    assert action in error.value.message
+    assert f" ({kind}" in error.value.message
+    print("restored", file=sys.stderr, flush=True)
+    assert "restored" in capfd.readouterr().err
