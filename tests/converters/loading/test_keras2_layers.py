@@ -247,6 +247,22 @@ def test_every_layer_of_keras_2_is_tested() -> None:
     assert classes - aliases == tested | OTHERS
 
 
+def test_random_fourier_features(tmp_path: Path) -> None:
+    """A layer of ``tf_keras.layers.experimental``, which Keras 3 does not have."""
+    import tf_keras
+
+    layer = tf_keras.layers.experimental.RandomFourierFeatures
+    x = tf_keras.Input((5,))
+    one = layer(1, kernel_initializer="laplacian", trainable=True)(x)
+    outputs = [tf_keras.layers.Dense(2)(layer(6, scale=3.0)(x)), one]
+    model = tf_keras.Model(x, outputs)
+    model.save(tmp_path / "model.h5")
+    values = np.random.default_rng(2).normal(size=(3, 5)).astype("float32")
+    loaded = load_model(audit_file(tmp_path / "model.h5")).model
+    for value, result in zip(model(values), loaded(values), strict=True):
+        np.testing.assert_allclose(result, value, atol=1e-5)
+
+
 def test_arguments_that_a_layer_does_not_pass_on_are_not_accepted() -> None:
     """SpatialDropout has no ``trainable``, although its base class has."""
     with pytest.raises(TypeError):

@@ -21,6 +21,7 @@ HARD_SIGMOID = "edgeattn>hard_sigmoid_keras2"
 STORED_WEIGHTS = "edgeattn>StoredWeights"
 THRESHOLDED_RELU = "edgeattn>ThresholdedReLU"
 HIGHWAY = "edgeattn>Highway"
+RANDOM_FEATURES = "edgeattn>RandomFourierFeatures"
 MULTI_HEAD_ATTENTION = "edgeattn>LegacyMultiHeadAttention"
 SOFTMAX = "edgeattn>LegacySoftmax"
 MERGE = "edgeattn>LegacyMerge"
@@ -35,6 +36,7 @@ _OWN_FROM_CONFIG = frozenset({"TextVectorization", "StringLookup", "IntegerLooku
 _REPLACED = {
     "ThresholdedReLU": THRESHOLDED_RELU,
     "Highway": HIGHWAY,
+    "RandomFourierFeatures": RANDOM_FEATURES,
     "LocallyConnected1D": LOCALLY_CONNECTED,
     "LocallyConnected2D": LOCALLY_CONNECTED,
 }
@@ -169,6 +171,8 @@ def legacy_layer(
         )
         if _REPLACED[class_name] == LOCALLY_CONNECTED:
             config = _locally_connected(config)
+        if _REPLACED[class_name] == RANDOM_FEATURES:
+            config = {key: config[key] for key in ("name", "output_dim")}
         return _REPLACED[class_name], dict(config)
     if class_name == "MelSpectrogram" and config.get("power_to_db", True):
         ctx.notes.append(

@@ -125,6 +125,37 @@ class Expression(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="edgeattn")
+class RandomFourierFeatures(keras.layers.Layer):
+    """cos(xW / s + b) with random W and b, an approximation of a kernel; removed by Keras 3.
+
+    Rahimi and Recht, "Random features for large-scale kernel machines", 2007.
+    """
+
+    def __init__(self, output_dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.output_dim = output_dim
+
+    def build(self, input_shape: Any) -> None:
+        """Create the weights in the order of Keras 2: s, W, b."""
+        self.scale = self.add_weight(shape=(1,), name="kernel_scale", initializer="ones")
+        shape = (input_shape[-1], self.output_dim)
+        self.kernel = self.add_weight(
+            shape=shape, name="unscaled_kernel", initializer="zeros", trainable=False
+        )
+        self.bias = self.add_weight(
+            shape=shape[1:], name="bias", initializer="zeros", trainable=False
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Return the features of each sample."""
+        return ops.cos(ops.matmul(inputs, self.kernel / self.scale) + self.bias)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the config with ``output_dim``."""
+        return {**super().get_config(), "output_dim": self.output_dim}
+
+
+@keras.saving.register_keras_serializable(package="edgeattn")
 class Highway(keras.layers.Layer):
     """Highway layer of Keras 1: t * f(xW + b) + (1 - t) * x with t = sigmoid(xV + c).
 

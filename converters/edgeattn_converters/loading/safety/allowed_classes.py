@@ -36,7 +36,8 @@ LAYERS = _names(
     MaxoutDense MelSpectrogram Merge Minimum MixUp MultiHeadAttention Multiply Normalization PReLU
     ParametricSoftplus Permute Pipeline RMSNormalization RNN RandAugment RandomBrightness
     RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform
-    RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHeight RandomHue RandomInvert
+    RandomErasing RandomFlip RandomFourierFeatures
+    RandomGaussianBlur RandomGrayscale RandomHeight RandomHue RandomInvert
     RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness
     RandomShear RandomTranslation RandomWidth RandomZoom ReLU RepeatVector Rescaling Reshape
     Resizing ReversibleEmbedding SReLU STFTSpectrogram SeparableConv1D SeparableConv2D
