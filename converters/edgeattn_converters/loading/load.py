@@ -247,6 +247,7 @@ def _load_stored(
                 )
                 ctx.notes.extend(named.order_notes())
             weights = named
+            ctx.notes.extend(weights.nested_notes(model, stored))
             if file.backend == "theano":
                 ctx.notes.extend(theano.order_notes(config))
         with as_damaged(file.path):

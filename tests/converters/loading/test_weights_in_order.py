@@ -265,12 +265,12 @@ def test_frozen_layers_of_equal_shapes(
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-4, atol=1e-5)
 
 
-def _chain(library: Any, names: str, units: tuple[int, ...]) -> Any:
+def _chain(library: Any, names: str, units: tuple[int, ...], name: str = "chain") -> Any:
     layers = [
         library.layers.Dense(count, activation="tanh", name=name)
         for name, count in zip(names.split(), units, strict=True)
     ]
-    return library.Sequential([library.Input((4,)), *layers])
+    return library.Sequential([library.Input((4,)), *layers], name=name)
 
 
 # The names of the architecture, and whether the weights are those of the layers of these names;
@@ -319,6 +319,38 @@ def test_names_in_another_order(
     loaded = load_model(file, architecture=option)
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-5, atol=1e-6)
     assert any("assigned in order" in note for note in loaded.notes) == (not by_name)
+
+
+@pytest.mark.parametrize(
+    ("names", "frozen", "noted"),
+    [
+        ("dense dense_1", False, False),
+        ("dense_1 dense", False, True),
+        ("dense dense_1", True, True),
+    ],
+)
+def test_names_inside_a_nested_model_in_another_order(
+    names: str, frozen: bool, noted: bool, tmp_path: Path
+) -> None:
+    """Frozen layers are stored behind the others, so that the order does not show what is meant."""
+
+    def build(library: Any, names: str, frozen: bool) -> Any:
+        inner = _chain(library, names, (4, 4), name="inner")
+        inner.layers[0].trainable = not frozen
+        x = library.Input((4,))
+        return library.Model(x, library.layers.Dense(2, name="out")(inner(x)))
+
+    model = build(tf_keras, "dense dense_1", frozen)
+    model.save_weights(tmp_path / "weights.h5")
+    (tmp_path / "model.json").write_text(build(keras, names, False).to_json())
+    loaded = load_model(
+        audit_file(tmp_path / "weights.h5"), architecture=str(tmp_path / "model.json")
+    )
+    assert any("inner: the file has the weights" in note for note in loaded.notes) == noted
+    inner = loaded.model.get_layer("inner")
+    for name in ("dense", "dense_1"):
+        kernel = model.get_layer("inner").get_layer(name).kernel
+        np.testing.assert_array_equal(inner.get_layer(name).kernel, kernel)
 
 
 def test_weights_of_layers_in_another_order_of_other_shapes(tmp_path: Path) -> None:

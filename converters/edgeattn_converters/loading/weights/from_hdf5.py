@@ -231,6 +231,26 @@ def _of_present(names: Sequence[str], absent: Set[str], arrays: _NamedArrays) ->
     return kept
 
 
+def moved_inside(
+    file: Any, model: Any, stored: Config, names: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
+    """Yield the names of nested models whose layers have the names in the file in another order.
+
+    If some of them were frozen when the file was saved, their weights are behind the others.
+    """
+    layers = {layer_name(item): (item, find_layer(model, item)) for item in stored_layers(stored)}
+    for name, group in _groups(file):
+        item, layer = layers.get(names.get(name, name)) or (None, None)
+        if item is None or layer is None or not is_model(item):
+            continue
+        arrays = [(path, group[path]) for path in hdf5.texts(group, "weight_names")]
+        parts = _split_by_name(list(_leaves(item, layer)), arrays)
+        places = {path: place for place, (path, _) in enumerate(arrays)}
+        first = [places[part[0][0]] for part in parts or ()]
+        if first != sorted(first):
+            yield layer_name(item)
+
+
 def _split_by_name(
     leaves: Sequence[tuple[Config, Any]], arrays: _NamedArrays
 ) -> list[_NamedArrays] | None:

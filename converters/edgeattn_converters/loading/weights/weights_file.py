@@ -133,6 +133,19 @@ class WeightsFile:
             "compared.",
         )
 
+    def nested_notes(self, model: Any, stored: Config) -> tuple[str, ...]:
+        """A note on nested models whose weights are assigned by name, in another order."""
+        if not self.is_layered or not is_model(stored):
+            return ()
+        moved = list(from_hdf5.moved_inside(self.source, model, stored, self.names))
+        if not moved:
+            return ()
+        return (
+            f"{', '.join(moved)}: the file has the weights of its layers in another order than the "
+            "architecture, and they were assigned by name, as if some of the layers had been "
+            "frozen. If Keras generated the names in another program, give the layers other names.",
+        )
+
     def size(self) -> int:
         """Return the number of stored values."""
         variables = isinstance(self.source, dict)
