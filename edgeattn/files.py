@@ -117,6 +117,15 @@ def require_new(target: Path, *, force: bool) -> None:
         )
 
 
+def check_suffix(target: Path | None, *suffixes: str) -> None:
+    """Raise :class:`OutputError` if a file of one format would get the suffix of another."""
+    if target is not None and target.suffix and target.suffix.lower() not in suffixes:
+        raise OutputError(
+            f"{target} would be a {suffixes[0]} file with another suffix.",
+            hint=f"Choose a name that ends in {suffixes[0]}.",
+        )
+
+
 def write_text(target: Path, text: str) -> None:
     """Write a UTF-8 text file; see :func:`atomic_write`."""
     with atomic_write(target) as file:

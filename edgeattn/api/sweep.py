@@ -19,6 +19,7 @@ from edgeattn.api.result import Result
 from edgeattn.cluster import libraries
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
+from edgeattn.files import check_suffix
 from edgeattn.printable import counted
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def sweep(
             "--report has no effect with --dry-run, which writes nothing.", hint="Omit one of them."
         )
     check_writable(page)
+    check_suffix(page, ".html", ".htm")
     if page is not None:
         from edgeattn.report.sweep_page import require_libraries
 

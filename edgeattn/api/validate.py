@@ -153,6 +153,7 @@ def validate(
     pages = (optional_path(report), optional_path(junit))
     opened, selected, notes = request.open(workspace, artifacts)
     check_writable(*pages, request.checkpoint)
+    files.check_suffix(pages[0], ".html", ".htm")
     extras = report_extras(selected, pages[0], optional_path(bench), optional_path(vocabulary))
     plan = comparison.plan(
         opened,

@@ -191,7 +191,8 @@ def from_document(document: Any, position: str, folder: Path | None = None) -> F
     """The front end of a parsed description; files may be named only if there is a ``folder``."""
     if not isinstance(document, Mapping):
         raise UsageError(f"{position} is not a table.")
-    known = [item.name for item in dataclasses.fields(FrontEnd)]
+    # The names of stored inputs are in the manifest.
+    known = [item.name for item in dataclasses.fields(FrontEnd) if item.name != "stored_inputs"]
     for key in document:
         if key not in known:
             raise UsageError(

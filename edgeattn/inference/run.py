@@ -11,7 +11,7 @@ from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import ArtifactError, BundleError, EdgeattnError, OutputError, SampleError
-from edgeattn.files import atomic_write, require_new
+from edgeattn.files import atomic_write, check_suffix, require_new
 from edgeattn.inference.load import first_available
 from edgeattn.inference.raw import RawModel
 from edgeattn.inference.raw_stream import read_raw_blocks
@@ -143,6 +143,7 @@ def check_target(target: Path, *, force: bool) -> None:
     """Raise :class:`OutputError` before any work if ``target`` cannot be written."""
     if target.exists() and not target.is_file():
         raise OutputError(f"{target} exists and is not a file.", hint=_OTHER_FILE)
+    check_suffix(target, ".npz")
     require_new(target, force=force)
     if not target.parent.is_dir():
         raise OutputError(

@@ -265,6 +265,18 @@ def test_run_refuses_arrays_that_nothing_uses(edgeattn, dense_bundle, tmp_path):
     assert edgeattn("run", dense_bundle.path, "--input", "-", "--ignore", "state").code == 2
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.npy", "model.edge"])
+def test_run_writes_no_file_with_the_suffix_of_another_format(
+    edgeattn, dense_bundle, tmp_path, name
+):
+    np.savez(tmp_path / "x.npz", x=samples())
+    result = edgeattn("run", dense_bundle.path, "--input", "x.npz", "-o", name)
+    assert result.code == 2
+    assert "Choose a name that ends in .npz" in result.err
+    assert not (tmp_path / name).exists()
+    assert edgeattn("run", dense_bundle.path, "--input", "x.npz", "-o", "answers").code == 0
+
+
 def test_run_a_csv(edgeattn, dense_bundle, tmp_path):
     (tmp_path / "x.csv").write_text("a,b,c\n2,4,-8\n")
     result = edgeattn("run", dense_bundle.path, "--input", "x.csv")

@@ -402,6 +402,7 @@ def test_validate_writes_html_and_xml(edgeattn, bundle, data, tmp_path):
         ("--model", "m.h5"),
         ("--data", "none.npz"),
         ("--report", "no/such/folder.html"),
+        ("--report", "report.pdf"),
         ("--bench", "b.json"),
         ("--vocabulary", "w.txt"),
         ("--report", "r.html", "--bench", "none.json"),

@@ -71,6 +71,7 @@ def test_toml(tmp_path):
     [
         ([], "is not a table"),
         ({"input": {}}, "unknown key 'input'"),
+        ({"stored_inputs": {"x": "y"}}, "unknown key 'stored_inputs'"),
         ({"inputs": []}, "inputs is not a table"),
         ({"inputs": {"x": {}}}, "inputs.x is not a list of steps"),
         ({"inputs": {"x": ["log"]}}, "inputs.x, step 1: the key 'step' is missing"),
