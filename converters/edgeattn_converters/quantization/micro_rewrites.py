@@ -4,6 +4,7 @@ The results are the same, except that GELU is computed by its approximation with
 is at most 5e-4 (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2).
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -177,8 +178,11 @@ def _is_real(file: TFLiteFile, operator: Any) -> bool:
     return file.dtype(file.main.tensors[int(operator.outputs[0])]) == "FLOAT32"
 
 
-def _tile(file: TFLiteFile, operator: Any) -> list[Any]:
-    """Copies along an axis of one element as ``BROADCAST_TO``, others as ``CONCATENATION``."""
+def _tile(file: TFLiteFile, operator: Any, *, broadcasts: bool = True) -> list[Any]:
+    """Copies along an axis of one element as ``BROADCAST_TO``, others as ``CONCATENATION``.
+
+    Unless it ``broadcasts``, all of them: TensorFlow's quantizer has no other in int8.
+    """
     graph = file.main
     index, output = int(operator.inputs[0]), int(operator.outputs[0])
     name, dtype = file.name(graph.tensors[output]).split(";")[0], file.dtype(graph.tensors[output])
@@ -203,7 +207,7 @@ def _tile(file: TFLiteFile, operator: Any) -> list[Any]:
         index = target
         return operators[-1]
 
-    single = {axis: count for axis, count in copies.items() if shape[axis] == 1}
+    single = {axis: n for axis, n in copies.items() if shape[axis] == 1 and broadcasts}
     if single or not copies:
         sizes = [count * single.get(axis, 1) for axis, count in enumerate(shape)]
         add("BROADCAST_TO", [index, file.add_constant(graph, np.array(sizes, np.int32))], single, 2)
@@ -266,10 +270,6 @@ def _converts_truth(file: TFLiteFile, operator: Any) -> bool:
     return (file.dtype(source), file.dtype(result)) == ("BOOL", "FLOAT32")
 
 
-def _never(file: TFLiteFile, operator: Any) -> bool:
-    return False
-
-
 def _has_known_counts(file: TFLiteFile, operator: Any) -> bool:
     return file.constant(file.main.tensors[int(operator.inputs[1])]) is not None
 
@@ -302,5 +302,5 @@ _REWRITES: dict[str, tuple[Test, Replacement]] = {
 # The differences if there are no operators in int16.
 _IN_INT8: dict[str, tuple[Test, Replacement]] = {
     "CAST": (_converts_truth, _truth),
-    "TILE": (_never, _tile),
+    "TILE": (_has_known_counts, functools.partial(_tile, broadcasts=False)),
 }

@@ -113,13 +113,15 @@ def graph_tensors(path: Path) -> list[Any]:
 
 
 def test_copies_in_int8_alone(tmp_path: Path) -> None:
-    """TensorFlow's quantizer has TILE in int8, but not BROADCAST_TO."""
+    """TensorFlow's quantizer leaves TILE and BROADCAST_TO float32 behind the state of an LSTM."""
     keras.utils.set_random_seed(2)
-    inputs = keras.Input((6,), name="x")
-    steps = layers.RepeatVector(4)(layers.Dense(8, activation="tanh")(inputs))
-    model = keras.Model(inputs, layers.Dense(3, name="y")(steps))
-    samples = {"x": np.random.default_rng(1).normal(0, 1, (40, 6)).astype("float32")}
-    for runtime, kind in (("litert", "TILE"), (MICRO, "BROADCAST_TO")):
+    inputs = keras.Input((5, 3), name="x")
+    states, h, c = layers.LSTM(4, return_sequences=True, return_state=True)(inputs)
+    decoded = layers.LSTM(4, return_sequences=True)(layers.RepeatVector(4)(h), initial_state=[h, c])
+    scores = layers.Softmax()(layers.Dot((2, 2))([decoded, states]))
+    model = keras.Model(inputs, layers.Dense(3, name="y")(layers.Dot((2, 1))([scores, states])))
+    samples = {"x": np.random.default_rng(1).normal(0, 1, (40, 5, 3)).astype("float32")}
+    for runtime, kind in (("litert", "CONCATENATION"), (MICRO, "BROADCAST_TO")):
         path = tmp_path / f"{runtime}.tflite"
         file = integer_file(model, samples, path, "int8", integer_only=True, runtime=runtime)
         assert kind in file.achieved["operators"]
