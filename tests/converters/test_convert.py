@@ -236,7 +236,7 @@ def test_bad_models(
         ({"x": np.zeros((13, 3), "float32")}, "x[None]"),
         ({"x": np.full((3, 13, 3), np.nan)}, "NaN"),
         ({"x": np.full((3, 13, 3), np.inf)}, "infinite"),
-        ({"x": np.array(["a", "b"])}, "expected the shape"),
+        ({"x": np.array(["a", "b"])}, "is text; it takes float32"),
         ({"z": np.zeros((3, 13, 3))}, "'sensor'"),
         ({"x": np.zeros((3, 13, 3)), "y": np.zeros(2)}, "different numbers"),
         ({"x": np.zeros((0, 13, 3))}, "no samples"),
