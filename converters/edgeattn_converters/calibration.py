@@ -94,8 +94,8 @@ def read(
     distinct = len(set(row_fingerprints(inputs, specs)))
     if distinct == 1 < len(selected):
         raise SampleError(
-            f"The {len(selected)} samples that were selected from {path.name} are equal, so they "
-            "have the ranges of a single one.",
+            f"The {counted(len(selected), 'sample')} that were selected from {path.name} are "
+            "equal, so they have the ranges of a single one.",
             hint="Calibrate on different real samples, preprocessed as in training.",
         )
     if distinct < RECOMMENDED:

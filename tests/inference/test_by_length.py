@@ -122,7 +122,7 @@ def test_states_are_not_carried_between_lengths(folder: Path) -> None:
 def test_a_command_names_the_bundles(folder: Path) -> None:
     with pytest.raises(edgeattn.BundleError, match="sequence lengths 4, 7, 10") as caught:
         edgeattn.Bundle.open(folder)
-    assert str(caught.value.hint).endswith("steps-4")
+    assert "steps-4." in str(caught.value.hint)
     assert edgeattn.Bundle.open(folder / "steps-7").manifest.artifacts[0].inputs[0].shape[1] == 7
 
 
