@@ -99,8 +99,10 @@ def values(model: Any) -> Any:
     "build",
     [
         attention,
-        *(pytest.param(build, marks=pytest.mark.long) for build in (nested, frozen, words)),
-        stateful,
+        *(
+            pytest.param(build, marks=pytest.mark.long)
+            for build in (nested, frozen, words, stateful)
+        ),
         adapted,
         expression,
     ],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -187,7 +188,7 @@ def expected(model: Any) -> Mapping[str, Any]:
     return {name: np.asarray(value) for name, value in model(feeds()).items()}
 
 
-@pytest.fixture(scope="module", params=CONVERTERS)
+@pytest.fixture(scope="module", params=only(CONVERTERS, "tflite"))
 def actual(
     request: pytest.FixtureRequest, model: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Any]:

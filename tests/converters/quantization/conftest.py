@@ -20,6 +20,6 @@ def conversions_of(tmp_path_factory: pytest.TempPathFactory) -> ConversionsOf:
     return of
 
 
-@pytest.fixture(scope="module", params=only(sorted(MODELS), "lstm", "text", "transformer"))
+@pytest.fixture(scope="module", params=only(sorted(MODELS), "lstm", "transformer"))
 def conversions(request: pytest.FixtureRequest, conversions_of: ConversionsOf) -> Conversions:
     return conversions_of(request.param)
