@@ -5,7 +5,7 @@ as they are, an escape sequence could clear the screen and a line feed could for
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class Text(str):
@@ -28,6 +28,11 @@ def printable(text: str) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """``1 sample`` or ``2,000 samples``; ``plural`` if it is not ``noun`` with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """``a, b and c``; at least one word is required."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def _is_safe(character: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeattn.errors import UnsafeModelError
+from edgeattn.printable import enumerated
 from edgeattn_converters.loading.lambdas import bytecode, expressions, marshal_reader
 from edgeattn_converters.loading.lambdas.expressions import Expression, NotRecognizedError
 
@@ -153,18 +154,15 @@ def refusal(unknown: Sequence[tuple[str, Exception]], trust: CodeTrust) -> Unsaf
     """Return the error for Lambda layers, by name, whose code is not recognized."""
     names = list(dict.fromkeys(name for name, _ in unknown))
     reasons = list(dict.fromkeys(str(reason)[:200] for _, reason in unknown))
-    functions = _joined([f"{identifier(name)}(x)" for name in names])
+    functions = enumerated([f"{identifier(name)}(x)" for name in names])
+    layers = enumerated([repr(name) for name in names])
     pronoun = "layer contains" if len(names) == 1 else "layers contain"
     return UnsafeModelError(
-        f"Refused at {_joined(list(map(repr, names)))}: the Lambda {pronoun} Python code that is "
+        f"Refused at {layers}: the Lambda {pronoun} Python code that is "
         f"not known to be harmless ({'; '.join(reasons[:_LISTED_REASONS])}).",
         hint=f"Define {functions} in a Python file to replace the code, which is never "
         f"run, and pass: --custom-objects FILE.py --trust {trust.sha256}",
     )
-
-
-def _joined(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def identifier(name: str) -> str:

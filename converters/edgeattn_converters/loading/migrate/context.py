@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeattn.errors import EdgeattnError, UnsafeModelError, UnsupportedModelError
-from edgeattn.printable import join_lines
+from edgeattn.printable import enumerated, join_lines
 
 Shape = tuple[int, ...]
 
@@ -35,10 +35,10 @@ def missing_error(missing: Sequence[Missing]) -> EdgeattnError:
     definitions = [item.definition for item in found if not item.hint]
     hints = list(dict.fromkeys(item.hint for item in found if item.hint))
     if definitions:
-        listed = " and ".join(filter(None, (", ".join(definitions[:-1]), definitions[-1])))
         pronoun = "it" if len(definitions) == 1 else "them"
         hints.append(
-            f"Define {listed} in a Python file and pass {pronoun}: --custom-objects FILE.py"
+            f"Define {enumerated(definitions)} in a Python file and pass {pronoun}: "
+            "--custom-objects FILE.py"
         )
     kind = UnsafeModelError if any(item.refused for item in found) else UnsupportedModelError
     return kind(join_lines(messages), hint=" ".join(hints))

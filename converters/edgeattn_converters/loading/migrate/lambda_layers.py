@@ -58,8 +58,7 @@ def _missing(name: str, function_name: str | None, error: NotRecognizedError) ->
             f"{function_name}(x)",
         )
     return Missing(
-        f"Refused at {name!r}: the Lambda layer contains Python code that is not known to be "
-        f"harmless ({str(error)[:200]}).",
+        recognition.refusal([(name, error)], recognition.CodeTrust()).message,
         f"{recognition.identifier(name)}(x)",
         refused=True,
     )
