@@ -3,7 +3,8 @@
 After each kill, every output must be the old one or a complete new one; the same command must then
 succeed and leave no other files. Run as a script: ``killed_commands.py FOLDER SCENARIO``, which
 prints the numbers of kills and the violations as JSON. Changes of forked workers count, too: a
-worker is killed with its command, and alone.
+worker is killed with its command, and alone. With a third argument, ``undisturbed``, the command
+only runs once.
 """
 
 from __future__ import annotations
@@ -372,7 +373,12 @@ SCENARIOS = {
 }
 
 
-def main(folder: str, name: str) -> None:
+def main(folder: str, name: str, mode: str | None = None) -> None:
+    if mode == "undisturbed":
+        SCENARIOS[name]().prepare(Path(folder))
+        fork_workers()
+        SCENARIOS[name]().run(Path(folder))
+        return
     changes, violations = violations_of(SCENARIOS[name](), Path(folder))
     print(json.dumps({"command": name, "changes": changes, "violations": violations}))
     sys.exit(bool(violations))

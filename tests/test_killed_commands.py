@@ -56,6 +56,14 @@ def test_killed_at_every_change_of_the_disk(scenario, at_least, tmp_path):
     assert (result["changes"]["of workers"] > 0) == (scenario in ("convert", "tune"))
 
 
+def test_tune_has_all_tasks_of_the_worker(tmp_path):
+    """Without kills, which take long: the tasks of ``fake_tasks`` are those that ``tune`` calls."""
+    process = python(TESTS / "killed_commands.py", tmp_path, "tune", "undisturbed")
+    process.communicate()
+    assert process.returncode == 0
+    assert (tmp_path / "a.edge").is_dir()
+
+
 def listing(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
