@@ -73,7 +73,7 @@ CORE_ML = b"\x08\x04\x12\x1c\x0a\x0b\x0a\x05image" + bytes(40)
         ("frozen.pb", b"\n\x1f\n\x01x\x12\x0bPlaceholder" + bytes(60), "a graph", "saved_model"),
         ("train.py", b"import keras\n", "a program", "model.save"),
         ("train.ipynb", b'{"cells": [], "nbformat": 4}', "a program", "model.save"),
-        ("model.h5.gz", gzip.compress(b"x" * 99), "a gzip archive", "Unpack"),
+        ("model.h5.gz", gzip.compress(b"x" * 99, mtime=0), "a gzip archive", "Unpack"),
         ("model.h5", bz2.compress(b"x" * 99), "a bzip2 archive", "Unpack"),
         ("model.keras", lzma.compress(b"x" * 99), "an xz archive", "Unpack"),
         ("model.tar", _tar(), "a tar archive", "Unpack"),
