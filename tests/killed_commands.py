@@ -374,12 +374,13 @@ SCENARIOS = {
 
 
 def main(folder: str, name: str, mode: str | None = None) -> None:
+    scenario = SCENARIOS[name]()
     if mode == "undisturbed":
-        SCENARIOS[name]().prepare(Path(folder))
+        scenario.prepare(Path(folder))
         fork_workers()
-        SCENARIOS[name]().run(Path(folder))
+        scenario.run(Path(folder))
         return
-    changes, violations = violations_of(SCENARIOS[name](), Path(folder))
+    changes, violations = violations_of(scenario, Path(folder))
     print(json.dumps({"command": name, "changes": changes, "violations": violations}))
     sys.exit(bool(violations))
 
