@@ -15,6 +15,7 @@ from edgeattn.file_structure.contents import (
 )
 from edgeattn.file_structure.onnx_dtypes import REAL, value_dtypes
 from edgeattn.file_structure.onnx_graph import Constant, Node, OnnxGraph, OnnxModel, read_model
+from edgeattn.file_structure.onnx_scales import with_scales
 
 # Domains of the operators that onnxruntime includes.
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
@@ -48,11 +49,12 @@ def read_onnx(data: bytes | mmap.mmap) -> FileContents:
     for function in model.functions.values():
         graphs += function.nested()
     nodes = [node for graph in graphs for node in graph.nodes]
+    main = with_scales(model.graph)
     weights, large = count_weights(_weights(graphs))
     clips = (node.attributes.get("clip") for node in nodes if node.kind in _RECURRENT)
     return FileContents(
-        inputs=model.graph.inputs,
-        outputs=model.graph.outputs,
+        inputs=main.inputs,
+        outputs=main.outputs,
         operators=dict(sorted(Counter(node.kind for node in nodes).items())),
         computes_in=counts_by_dtype(_Operators(model)),
         weights=weights,

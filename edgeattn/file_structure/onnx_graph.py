@@ -7,7 +7,7 @@ import math
 import mmap
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgeattn.file_structure.contents import FileTensor
 from edgeattn.runners.protobuf import BYTES, FIXED32, VARINT, fields, varint
@@ -28,9 +28,13 @@ _BITS = {
     **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 64),
     "complex128": 128,
 }
+# How the numbers are stored that scales and zero points can be.
+_NUMBERS = {"float32": "<f", "int8": "<b", "uint8": "<B", "int16": "<h", "uint16": "<H"}
+_NUMBERS["int32"] = "<i"
 # Depth of nested graphs; no real model is deeper.
 _MAX_DEPTH = 32
 _MAX_AXES = 64
+_MAX_VARINT = 10
 
 Data = bytes | mmap.mmap
 Span = tuple[int, int]
@@ -38,11 +42,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Constant:
-    """A tensor that is stored in the file."""
+    """A tensor that is stored in the file; ``number`` is the value of a single number."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    number: float | None = None
 
     @property
     def size(self) -> int:
@@ -225,6 +230,8 @@ def _read_attribute(data: Data, span: Span, depth: int) -> tuple[str, Attribute]
 def _read_constant(data: Data, span: Span) -> Constant:
     name, number_of_dtype, raw = "", 0, None
     shape: list[int] = []
+    values: list[float] = []
+    first = 0
     for number, kind, start, end in fields(data, *span):
         if number == 1:
             shape += _integers(data, kind, start, end)
@@ -233,16 +240,22 @@ def _read_constant(data: Data, span: Span) -> Constant:
         elif number == 8 and kind == BYTES:
             name = _text(data, start, end)
         elif number == 9 and kind == BYTES:
-            raw = end - start
+            raw, first = end - start, start
+        elif number == 4 and kind in (BYTES, FIXED32) and end - start == 4:
+            values += struct.unpack("<f", data[start:end])
+        elif number == 5 and (kind == VARINT or end - start <= _MAX_VARINT):
+            values += _integers(data, kind, start, end)
         elif number == 13 or (number == 14 and start):
             raise ValueError(f"the constant {name!r} is stored in another file")
     constant = Constant(name, _dtype(number_of_dtype), _checked(name, shape))
+    if constant.size == 1 and raw == constant.stored and constant.dtype in _NUMBERS:
+        values += struct.unpack(_NUMBERS[constant.dtype], data[first : first + raw])
     if raw is not None and raw != constant.stored:
         raise ValueError(
             f"the constant {name!r} of shape {constant.shape} and dtype {constant.dtype} has "
             f"{raw} bytes instead of {constant.stored}"
         )
-    return constant
+    return replace(constant, number=values[0]) if constant.size == len(values) == 1 else constant
 
 
 def _read_sparse(data: Data, span: Span) -> Constant:

@@ -150,6 +150,42 @@ def test_operators_in_onnx_by_how_they_compute(tmp_path: Path) -> None:
     assert contents.weights == contents.large_weights == {"float32": 1024, "int8": 1024}
 
 
+def constants_in(storage: str) -> list[onnx.TensorProto]:
+    """A scale and a zero point, stored as bytes or as numbers."""
+    if storage == "bytes":
+        values = np.array(0.25, np.float32), np.array(-3, np.int8)
+        return [numpy_helper.from_array(v, name) for v, name in zip(values, "sz", strict=True)]
+    return [
+        helper.make_tensor("s", TensorProto.FLOAT, [], [0.25]),
+        helper.make_tensor("z", TensorProto.INT8, [], [-3]),
+    ]
+
+
+@pytest.mark.parametrize("storage", ["bytes", "numbers"])
+@pytest.mark.parametrize("case", ["plain", "no zero point", "two scales", "integers read"])
+def test_scales_of_onnx_inputs_and_outputs(case: str, storage: str, tmp_path: Path) -> None:
+    """ONNX has them in the nodes that convert an input, or make an output, and no other may be."""
+    parameters = ["s"] if case == "no zero point" else ["s", "z"]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", *parameters], ["real"]),
+        helper.make_node("Relu", ["real"], ["positive"]),
+        helper.make_node("QuantizeLinear", ["positive", "s", "z"], ["y"]),
+    ]
+    constants = [*constants_in(storage), numpy_helper.from_array(np.float32(0.5), "other")]
+    if case == "two scales":
+        nodes.append(helper.make_node("DequantizeLinear", ["x", "other", "z"], ["unused"]))
+    if case == "integers read":
+        nodes.append(helper.make_node("Cast", ["x"], ["unused"], to=TensorProto.INT32))
+    ends = [helper.make_tensor_value_info(name, TensorProto.INT8, [1, 2]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], initializer=constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    onnx.save(model, tmp_path / "m.onnx")
+    contents = read_contents(tmp_path / "m.onnx", "onnx")
+    scales = [(item.scale, item.zero_point) for item in (*contents.inputs, *contents.outputs)]
+    of_input = {"plain": (0.25, -3), "no zero point": (0.25, 0)}.get(case, (None, None))
+    assert scales == [of_input, (0.25, -3)]
+
+
 def test_weights_in_nodes_and_bodies_are_counted(tmp_path: Path) -> None:
     inner = helper.make_graph(
         [helper.make_node("MatMul", ["x", "kernel"], ["then"])],

@@ -9,6 +9,7 @@ import pytest
 from long_parameters import only
 from quantized_models import CONVERTERS, SCHEMES, Conversions, ConversionsOf
 
+from edgeattn.file_structure.read import read_contents
 from edgeattn.metrics import pairwise as metrics
 from edgeattn.metrics.limits import LIMITS
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -93,6 +94,16 @@ def test_integer_inputs_and_outputs(conversions: Conversions, format: str) -> No
         assert spec.dtype == "int8"
         assert spec.scale
         assert spec.zero_point is not None
+    # The structure of a bundle is compared with what is read from the file.
+    contents = read_contents(converted.path, format)
+    for side in ("inputs", "outputs"):
+        in_file = {item.name: item for item in getattr(contents, side)}
+        for spec in getattr(converted, side):
+            found = in_file[spec.in_file]
+            assert (found.scale, found.zero_point) == (
+                None if spec.scale is None else pytest.approx(spec.scale),
+                spec.zero_point,
+            )
     for name, want in expected.items():
         if name not in converted.maps:
             assert metrics.snr_db(want, converted.actual[name]) >= FLOOR["int8"]
