@@ -265,7 +265,12 @@ def _load_stored(
             return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)
     if not allow_free_time:
         preprocessing.require_removed(model)
-        ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx))
+
+        def as_saved_by(version: str) -> Any:
+            other = replace(file, keras_version=version)
+            return _load_stored(other, stored, objects, time_steps, allow_free_time=True).model
+
+        ctx.notes.extend(compare_with_stock_loader(file, stored, model, ctx, as_saved_by))
         if weights.is_listed:
             ctx.notes.extend(compare_with_signature(file, stored, model, time_steps))
     return LoadedModel(file, model, tuple(ctx.notes), tuple(ctx.stateful), removed)

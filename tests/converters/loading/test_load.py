@@ -138,7 +138,7 @@ def test_masks_before_keras_2_10_and_the_cross_check(tmp_path: Path) -> None:
     loaded = load_model(audit_file(path))
     assert "masks as in Keras 2.8.0" in loaded.notes[0]
     assert "opens this file too and computes different outputs" in loaded.notes[1]
-    assert "It does not make the changes listed here" in loaded.notes[1]
+    assert "only because it does not make the changes listed here" in loaded.notes[1]
     x = np.array([[3, 5, 0, 0, 0, 0, 0]])
     table = loaded.model.layers[1].get_weights()[0]
     unmasked = keras.layers.MultiHeadAttention(2, 3)

@@ -1,0 +1,112 @@
+"""What is reported about a file that a stock loader opens too, and what was verified of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import models
+from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading.audit import ModelFile, audit_file
+from edgeattn_converters.loading.cross_check import compare_with_stock_loader
+from edgeattn_converters.loading.load import load_model
+from edgeattn_converters.loading.migrate.context import Context
+
+
+def saved_by(version: str, folder: Path, model: Any) -> ModelFile:
+    path = folder / "m.h5"
+    model.save(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["keras_version"] = version
+    return audit_file(path)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_only_changes_that_explain_the_difference_are_said_to_do_so(
+    policy: str, tmp_path: Path
+) -> None:
+    """MultiHeadAttention ignored masks in Keras 2.8; tf_keras opens the file but applies them."""
+    import tf_keras
+
+    tf_keras.mixed_precision.set_global_policy(policy)
+    try:
+        inputs = tf_keras.Input((5,))
+        words = tf_keras.layers.Embedding(7, 3, mask_zero=True)(inputs)
+        attended = tf_keras.layers.MultiHeadAttention(2, 3)(words, words)
+        model = tf_keras.Model(inputs, tf_keras.layers.GlobalMaxPooling1D()(attended))
+        generator = np.random.default_rng(17)
+        model.set_weights([generator.normal(0, 0.5, v.shape) for v in model.get_weights()])
+        file = saved_by("2.8.0", tmp_path, model)
+    finally:
+        tf_keras.mixed_precision.set_global_policy("float32")
+    *changes, last = load_model(file).notes
+    assert "masks as in Keras 2.8.0" in " ".join(changes)
+    assert "only because it does not make the changes listed here" in last
+    assert last.endswith("which are those of Keras 2.8.0.")
+
+
+@pytest.mark.parametrize("version", ["3.5.0", keras.__version__])
+def test_a_model_in_half_precision_without_changes_is_not_reported(
+    version: str, tmp_path: Path
+) -> None:
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        inputs = keras.Input((7, 3), name="x")
+        states = keras.layers.LSTM(5, name="lstm")(inputs)
+        model = models.filled(keras.Model(inputs, keras.layers.Dense(2, name="y")(states)))
+        file = saved_by(version, tmp_path, model)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+    (note,) = load_model(file).notes
+    assert note.endswith("mixed_float16 and is computed in float32.")
+
+
+@pytest.fixture
+def loaded_wrongly(tmp_path: Path) -> tuple[ModelFile, keras.Model]:
+    """A file, and a model with another weight than the file has."""
+    model = models.filled(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="y")]))
+    file = saved_by("3.5.0", tmp_path, model)
+    kernel, bias = model.get_weights()
+    model.set_weights([kernel, bias + 1])
+    return file, model
+
+
+def context(version: tuple[int, ...], notes: list[str]) -> Context:
+    return Context(*(3, version, lambda name: None, {}, lambda name: (), False), notes=list(notes))
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ((3, 5, 0), "no change of edgeattn explains"),
+        (tuple(map(int, keras.__version__.split(".")[:3])), "saved the file"),
+    ],
+)
+def test_a_difference_that_nothing_explains_is_refused(
+    version: tuple[int, ...], message: str, loaded_wrongly: tuple[ModelFile, keras.Model]
+) -> None:
+    file, model = loaded_wrongly
+    with pytest.raises(UnsupportedModelError, match=message):
+        compare_with_stock_loader(
+            *(file, file.config, model, context(version, [])), lambda version: model
+        )
+
+
+def test_a_difference_with_other_reasons_is_not_called_explained(
+    loaded_wrongly: tuple[ModelFile, keras.Model],
+) -> None:
+    file, model = loaded_wrongly
+    ctx = context((3, 5, 0), ["y: a change."])
+    (note,) = compare_with_stock_loader(file, file.config, model, ctx, lambda version: model)
+    assert note.endswith("Whether only the changes listed here cause this was not verified.")
+    stock = keras.saving.load_model(file.path, compile=False)
+    (note,) = compare_with_stock_loader(file, file.config, model, ctx, lambda version: stock)
+    assert note.endswith("the changes listed here, which are those of Keras 3.5.0.")
+    # (x W + b + 1) - (x W + b) = 1, relative to the largest output
+    x = np.zeros((1, 4), "float32")
+    assert np.allclose(model(x) - stock(x), 1)
