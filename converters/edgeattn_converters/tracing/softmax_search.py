@@ -20,9 +20,13 @@ NO_PRODUCT = "its weights multiply no data"
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a layer while the graph was traced: the range of its operations in the graph."""
+    """A call of a layer while ``graph`` was traced: the range of its operations in this graph.
+
+    The body of a loop is a graph of its own.
+    """
 
     name: str
+    graph: Any
     start: int
     end: int
     recurrent: bool = False
@@ -108,7 +112,7 @@ def _recording(item: Any, calls: list[Call], recurrent: bool) -> Callable[..., A
         start = len(graph.get_operations())
         result = original(*args, **kwargs)
         if _graph() is graph:
-            calls.append(Call(name, start, len(graph.get_operations()), recurrent))
+            calls.append(Call(name, graph, start, len(graph.get_operations()), recurrent))
         return result
 
     return call
@@ -125,12 +129,13 @@ def softmaxes(
 ) -> list[Softmax]:
     """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers."""
     result = []
+    own_calls = [call for call in calls if call.graph is graph]
     for number, operation in enumerate(graph.get_operations()):
         softmax = softmax_of(operation)
         if softmax is None:
             continue
         around = sorted(
-            (call for call in calls if call.start <= number < call.end),
+            (call for call in own_calls if call.start <= number < call.end),
             key=lambda call: call.end - call.start,
         )
         if any(call.recurrent or call.name in excluded for call in around):
