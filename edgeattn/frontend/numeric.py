@@ -20,20 +20,19 @@ End = Literal["pre", "post"]
 def encode(indices: Array, mode: str, depth: int) -> Array:
     """Encode the indices of one sample as Keras' categorical layers do.
 
-    ``int`` returns them, ``one_hot`` gives a vector for each (one vector for a single index), and
+    ``int`` returns them, ``one_hot`` gives a vector for each, in place of a last axis of 1, and
     ``multi_hot`` and ``count`` one vector for all. Indices of ``depth`` or more have no effect.
     """
     if mode == "int":
         return indices
-    if indices.ndim > 1:
+    if indices.ndim > 1 and mode != "one_hot":
         raise SampleError(f"The mode {mode} takes a list of values, not the shape {indices.shape}.")
     if depth > MAX_VALUES or (mode == "one_hot" and indices.size * depth > MAX_VALUES):
         raise SampleError(f"Vectors of {depth} values for {indices.size} values are too large.")
     if mode == "one_hot":
-        rows = indices.reshape(-1)
-        vectors: Array = (rows[:, None] == np.arange(depth)).astype("float32")
-        single: Array = vectors[0] if indices.size == 1 else vectors
-        return single
+        rows = indices[..., 0] if indices.shape[-1:] == (1,) else indices
+        vectors: Array = (rows[..., None] == np.arange(depth)).astype("float32")
+        return vectors
     known = indices.reshape(-1)[indices.reshape(-1) < depth]
     counts = np.bincount(known, minlength=depth).astype("float32")
     return np.minimum(counts, 1) if mode == "multi_hot" else counts

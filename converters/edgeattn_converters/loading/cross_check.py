@@ -24,7 +24,7 @@ from edgeattn_converters.loading.config_inspection import (
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps
 from edgeattn_converters.loading.migrate.context import Context
 from edgeattn_converters.loading.migrate.mixed_precision import in_float32
-from edgeattn_converters.loading.migrate.preprocessing import REMOVED
+from edgeattn_converters.loading.migrate.preprocessing import is_lookup
 from edgeattn_converters.loading.safety.allowed_classes import LAYERS
 from edgeattn_converters.loading.signature import load_signature
 
@@ -165,7 +165,7 @@ def _is_comparable(stored: Config) -> bool:
         if is_model(item):
             if not _is_comparable(item):
                 return False
-        elif class_name not in LAYERS or class_name in _CODE_LAYERS or class_name in REMOVED:
+        elif class_name not in LAYERS or class_name in _CODE_LAYERS or is_lookup(item):
             return False
         config = item.get("config")
         for value in config.values() if isinstance(config, Mapping) else ():

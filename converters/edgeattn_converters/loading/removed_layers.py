@@ -147,8 +147,10 @@ def _stored_tables(
     with zipfile.ZipFile(file.path) as archive:
         entries = set(archive.namelist())
         for path, group in _groups(weights.source, stored):
-            entry = f"assets{group.name}/vocabulary.txt"
-            if entry in entries:
+            # A TimeDistributed has its lookup as a layer in it.
+            names = (f"assets{group.name}{part}/vocabulary.txt" for part in ("", "/layer"))
+            entry = next((name for name in names if name in entries), None)
+            if entry is not None:
                 lines = archive.read(entry).decode("utf-8").splitlines()
                 while lines and not lines[-1]:
                     lines.pop()

@@ -111,7 +111,7 @@ def _input_layers(stored: Config) -> list[dict[str, Any]] | None:
         return None
     stored = model_config.with_connections(stored) if is_sequential(stored) else stored
     layers = list(stored_layers(stored))
-    if any(item.get("class_name") in preprocessing.REMOVED for item in _all_layers(stored)):
+    if any(map(preprocessing.is_lookup, _all_layers(stored))):
         return None
     if not is_functional(stored):
         return _as_input(layers[0])

@@ -9,6 +9,15 @@ from typing import Any
 from edgeattn_converters.loading.config_inspection import Config, is_functional, is_model
 from edgeattn_converters.loading.migrate.context import keras_layer
 from edgeattn_converters.loading.migrate.functional_nodes import is_tensor, tensor
+from edgeattn_converters.loading.migrate.graph_edits import (
+    Output,
+    endpoint_names,
+    is_endpoint,
+    redirected,
+    redirected_endpoints,
+    unused_name,
+)
+from edgeattn_converters.loading.migrate.lookups_first import lookups_first
 from edgeattn_converters.loading.migrate.preprocessing import (
     REMOVED,
     REMOVED_NOTE,
@@ -87,6 +96,7 @@ def remove_lookups(config: dict[str, Any], notes: list[str]) -> Removal:
 
 
 def _removal(config: dict[str, Any]) -> Removal:
+    config = lookups_first(config)
     if is_functional(config):
         return _Graph(config).removal()
     return _of_sequential(config) if is_model(config) else Removal(config)
@@ -108,7 +118,7 @@ def _of_sequential(config: dict[str, Any]) -> Removal:
             break
     if chain.layers:
         others = {layer["config"]["name"] for layer in layers[1:]}
-        new = _unused(chain.layers[-1].path[-1], others)
+        new = unused_name(chain.layers[-1].path[-1], others)
         layers[0] = chain.as_input(new)
     return Removal(
         {**config, "config": {**config["config"], "layers": layers}}, {new: chain}, {name: [new]}
@@ -142,15 +152,6 @@ def _is_input(layer: Config) -> bool:
     return layer.get("class_name") == "InputLayer"
 
 
-def _unused(name: str, names: Any) -> str:
-    """``name``, with a number if it is among ``names``."""
-    numbered, number = name, 0
-    while numbered in names:
-        number += 1
-        numbered = f"{name}_{number}"
-    return numbered
-
-
 class _Graph:
     """The layers of a functional model by name, while lookup layers are removed from them."""
 
@@ -176,7 +177,7 @@ class _Graph:
             others = [item for new in self._new.get(name, ()) for item in inputs_of(new)]
             return others if name in unused else [name, *others]
 
-        old = list(_endpoint_names(inner["input_layers"]))
+        old = list(endpoint_names(inner["input_layers"]))
         layers = [layer for name, layer in self._layers.items() if name not in unused]
         endpoints = _replaced(inner["input_layers"], inputs_of)
         changed = {**inner, "layers": layers, "input_layers": endpoints,
@@ -196,7 +197,7 @@ class _Graph:
             source: self._add_input(name, source, (LookupLayer(layer),), len(sources))
             for source in sources
         }
-        self._redirect({(name, k): inputs[source] for k, (source,) in enumerate(calls)})
+        self._redirect({(name, k): (inputs[source], 0) for k, (source,) in enumerate(calls)})
 
     def _remove_in_model(self, name: str) -> None:
         layer = self._layers[name]
@@ -238,54 +239,23 @@ class _Graph:
         """Add the input for what ``layers`` return for ``source``, one of several ``calls``."""
         chain = self._chains[source].extended(*layers)
         stored = chain.input_layer["config"]["name"]
-        new = _unused(name if calls == 1 else f"{name}_{stored}", self._layers)
+        new = unused_name(name if calls == 1 else f"{name}_{stored}", self._layers)
         self._layers[new], self._chains[new] = chain.as_input(new), chain
         self._new.setdefault(source, []).append(new)
         return new
 
-    def _redirect(self, outputs: Mapping[tuple[str, int], str]) -> None:
-        """Connect what took the outputs of removed layers, by name and call, to inputs."""
-
-        def redirected(value: Any) -> Any:
-            if is_tensor(value):
-                name, call, _ = value["config"]["keras_history"]
-                new = outputs.get((name, call))
-                return value if new is None else tensor(new, 0, 0)
-            if isinstance(value, Mapping):
-                return {key: redirected(item) for key, item in value.items()}
-            return [redirected(item) for item in value] if isinstance(value, list) else value
-
+    def _redirect(self, outputs: Mapping[Output, Output]) -> None:
+        """Connect what took the outputs of removed layers to inputs."""
         self._layers = {
-            name: {**layer, "inbound_nodes": redirected(layer.get("inbound_nodes") or [])}
+            name: {**layer, "inbound_nodes": redirected(layer.get("inbound_nodes") or [], outputs)}
             for name, layer in self._layers.items()
         }
-        self._outputs = _redirected_endpoints(self._outputs, outputs)
-
-
-def _redirected_endpoints(endpoints: Any, outputs: Mapping[tuple[str, int], str]) -> Any:
-    if _is_endpoint(endpoints):
-        new = outputs.get((endpoints[0], endpoints[1]))
-        return endpoints if new is None else [new, 0, 0]
-    if isinstance(endpoints, Mapping):
-        return {key: _redirected_endpoints(item, outputs) for key, item in endpoints.items()}
-    return [_redirected_endpoints(item, outputs) for item in endpoints]
+        self._outputs = redirected_endpoints(self._outputs, outputs)
 
 
 def _endpoints_of(config: Config, names: Iterable[str]) -> Any:
     """``input_layers`` of a model; a Sequential has a single input."""
     return config.get("input_layers") or [next(iter(names)), 0, 0]
-
-
-def _is_endpoint(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 3 and isinstance(value[0], str)
-
-
-def _endpoint_names(endpoints: Any) -> Iterator[str]:
-    if _is_endpoint(endpoints):
-        yield endpoints[0]
-        return
-    for item in endpoints.values() if isinstance(endpoints, Mapping) else endpoints:
-        yield from _endpoint_names(item)
 
 
 def _replaced(endpoints: Any, inputs_of: Callable[[str], list[str]]) -> Any:
@@ -296,7 +266,7 @@ def _replaced(endpoints: Any, inputs_of: Callable[[str], list[str]]) -> Any:
             names = inputs_of(item[0])
             result |= {key if len(names) == 1 else name: [name, *item[1:]] for name in names}
         return result
-    if _is_endpoint(endpoints):
+    if is_endpoint(endpoints):
         inputs = [[name, *endpoints[1:]] for name in inputs_of(endpoints[0])]
         return inputs[0] if len(inputs) == 1 else inputs
     parts: list[Any] = []
@@ -311,7 +281,7 @@ def _arguments(endpoints: Any, args: Any) -> dict[str, Any]:
 
     Empty if the arguments have another structure than the inputs.
     """
-    if _is_endpoint(endpoints):
+    if is_endpoint(endpoints):
         while isinstance(args, list) and len(args) == 1:
             args = args[0]
         return {endpoints[0]: args} if is_tensor(args) else {}
@@ -321,7 +291,7 @@ def _arguments(endpoints: Any, args: Any) -> dict[str, Any]:
         by_key = (
             endpoints
             if isinstance(endpoints, Mapping)
-            else {name: [name, 0, 0] for name in _endpoint_names(endpoints)}
+            else {name: [name, 0, 0] for name in endpoint_names(endpoints)}
         )
         if by_key.keys() != args.keys():
             return {}
@@ -336,7 +306,7 @@ def _arguments(endpoints: Any, args: Any) -> dict[str, Any]:
 
 def _filled(endpoints: Any, values: Mapping[str, Any]) -> Any:
     """The argument of a model: ``values`` by the names of its inputs, in their structure."""
-    if _is_endpoint(endpoints):
+    if is_endpoint(endpoints):
         return values[endpoints[0]]
     if isinstance(endpoints, Mapping):
         return {key: _filled(item, values) for key, item in endpoints.items()}

@@ -19,9 +19,17 @@ _NewInput = tuple[list[Any], str, str]  # shape, dtype, what the device has to d
 def is_used(stored: Config) -> bool:
     """Return whether a stored model has a layer that looks up values, at any depth."""
     return any(
-        is_used(item) if is_model(item) else item.get("class_name") in REMOVED
-        for item in stored_layers(stored)
+        is_used(item) if is_model(item) else is_lookup(item) for item in stored_layers(stored)
     )
+
+
+def is_lookup(item: Config) -> bool:
+    """Return whether a stored layer looks up values, also in a ``TimeDistributed``."""
+    config = item.get("config")
+    inner = config.get("layer") if isinstance(config, Mapping) else None
+    if item.get("class_name") == "TimeDistributed" and isinstance(inner, Mapping):
+        return inner.get("class_name") in REMOVED
+    return item.get("class_name") in REMOVED
 
 
 def source_names(layer: Config) -> list[str]:
