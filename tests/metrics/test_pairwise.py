@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeattn.metrics import pairwise as metrics
+from edgeattn.metrics.limits import LIMITS
 
 NAN, INF = math.nan, math.inf
 ALL = [
@@ -113,6 +114,28 @@ def test_near_ties_are_measured_by_the_largest_of_the_row():
     assert metrics.top1_agreement(array([0.5001, 0.4999]), array([0, 1])) == 1.0
     assert metrics.top1_agreement(array([0.55, 0.45]), array([0, 1])) == 0.0
     assert metrics.top1_agreement(array([0.55, 0.45]), array([0, 1]), near_tie=0.2) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("scheme", "tie", "lead"),
+    [
+        # 10 ** (-20 / 20) = 0.1, 10 ** (-30 / 20) = 0.032 and so on; float32 has a thousandth.
+        ("int8", 0.09, 0.11),
+        ("dynamic_int8", 0.03, 0.033),
+        ("int16x8", 0.009, 0.011),
+        ("float16", 0.003, 0.0033),
+        ("float32", 0.0009, 0.0011),
+    ],
+)
+def test_near_ties_of_a_scheme_are_within_its_noise(scheme, tie, lead):
+    near_tie = LIMITS[scheme].near_tie
+    for difference, agreement in ((tie, 1.0), (lead, 0.0)):
+        scores = array([1.0, 1.0 - difference], dtype=np.float64)
+        assert metrics.top1_agreement(scores, array([0, 1]), near_tie=near_tie) == agreement
+    # One of two samples whose lead is clear changes its class, whatever the near ties do.
+    rows = array([1.0, 1.0 - tie], [1.0, 1.0 - lead], [0.0, 1.0], dtype=np.float64)
+    answers = array([0.4, 0.6], [0.4, 0.6], [0.4, 0.6])
+    assert metrics.top1_agreement(rows, answers, near_tie=near_tie) == 0.5
 
 
 def test_topk_by_hand():

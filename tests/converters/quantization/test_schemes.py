@@ -62,6 +62,8 @@ def test_file_achieves_its_scheme(conversions: Conversions, format: str, scheme:
         assert any(note.startswith("slow on this target") for note in notes)
     elif scheme != "float16":
         assert BITS[scheme] in converted.achieved["computes_in"]
+    if scheme != "int16x8":
+        assert "int16" not in converted.achieved["computes_in"]
     if scheme in ("float16", "dynamic_int8"):
         assert converted.path.stat().st_size < 0.8 * original.path.stat().st_size
 

@@ -48,11 +48,12 @@ def _select(
     achieves: Callable[[QuantizedModel], bool] = lambda model: True,
     beyond: dict[Candidate, float] | None = None,
     blocked: tuple[Candidate, ...] = (),
+    instructions: dict[Candidate, float] | None = None,
 ) -> QuantizedModel:
     """The selected model, given each candidate's error as a share of the output.
 
     ``beyond`` are the errors for values over 9, by candidate. Those in ``blocked`` have a float
-    operator.
+    operator. Without ``instructions``, the smallest model is the fastest.
     """
 
     def quantize(candidate: Candidate) -> QuantizedModel:
@@ -68,7 +69,10 @@ def _select(
         large = 0.0 if model is None else (beyond or noise).get(model.candidate, share)
         yield lambda data: {"y": data["x"] * (1 + np.where(data["x"] > 9, large, share))}
 
-    return select_candidate(stages, quantize, open_model, IO, scheme, samples, achieves)
+    def expense(model: QuantizedModel) -> float:
+        return model.size if instructions is None else instructions[model.candidate]
+
+    return select_candidate(stages, quantize, open_model, IO, scheme, samples, achieves, expense)
 
 
 def test_integer_activations_within_the_limits() -> None:
@@ -112,6 +116,17 @@ def test_smallest_model_within_the_target() -> None:
         scheme="int8",
     )
     assert model.candidate == PROJECTIONS
+
+
+def test_fastest_model_within_the_target_whatever_its_size() -> None:
+    fastest = _select(
+        {DEFAULT: 0.02, ATTENTION: 0.02, PROJECTIONS: 0.01},
+        sizes={DEFAULT: 10, ATTENTION: 30, PROJECTIONS: 20},
+        instructions={DEFAULT: 900.0, ATTENTION: 500.0, PROJECTIONS: 700.0},
+        stages=STATIC,
+        scheme="int8",
+    )
+    assert fastest.candidate == ATTENTION
 
 
 def test_later_stages_only_if_earlier_ones_do_not_suffice() -> None:
