@@ -58,7 +58,8 @@ def _angle(x: Pair) -> Any:
 
 
 def _conjugate(x: Pair) -> Pair:
-    return x[0], None if x[1] is None else -x[1]
+    # The TFLite converter computes -x as 0 - x, whose zeros are positive.
+    return x[0], None if x[1] is None else x[1] * -1.0
 
 
 def _exponential(x: Pair) -> Pair:

@@ -87,10 +87,15 @@ def _transform(x: Pair, size: int, bins: int, inverse: bool) -> Pair:
 
 
 def _rows(size: int) -> int:
-    """The largest divisor up to the square root; 1 for short transforms and poor divisors."""
+    """The largest divisor up to the square root; 1 for short transforms and poor divisors.
+
+    An even divisor has an even counterpart. The middle of the transform of real values is then
+    exactly real, which its angle depends on.
+    """
     if size <= LARGEST_MATRIX:
         return 1
-    rows = next(k for k in range(int(size**0.5), 0, -1) if size % k == 0)
+    divisors = (k for k in range(int(size**0.5), 0, -1) if size % k == 0)
+    rows = next(k for k in divisors if k % 2 or size // k % 2 == 0)
     return rows if rows >= 4 else 1
 
 
@@ -98,9 +103,25 @@ def _roots(
     times: range, frequencies: range, size: int, inverse: bool, scaled: bool = False
 ) -> tuple[Array, Array]:
     """``exp(-2 pi i t k / size)``, conjugated and divided by ``size`` for the inverse transform."""
-    turns = np.outer(times, frequencies) % size / size
-    roots = np.exp((2j if inverse else -2j) * np.pi * turns) / (size if scaled else 1)
-    return roots.real, roots.imag
+    turns = np.outer(times, frequencies) % size
+    divisor = size if scaled else 1
+    sines = _cosines(4 * turns - size, size) / divisor
+    # No negative zeros: their product with a real value would be one, too.
+    return _cosines(4 * turns, size) / divisor, (sines if inverse else -sines) + 0.0
+
+
+def _cosines(quarters: Array, size: int) -> Array:
+    """``cos(pi / 2 * quarters / size)`` for integers; exact multiples of a quarter and equal
+    magnitudes at angles that are mirrored, unlike ``np.cos``."""
+    quarters = np.abs(quarters) % (4 * size)
+    quarters = np.minimum(quarters, 4 * size - quarters)
+    angles = np.minimum(quarters, 2 * size - quarters)
+    cosines = np.where(
+        2 * angles <= size,
+        np.cos(np.pi / 2 * angles / size),
+        np.sin(np.pi / 2 * (size - angles) / size),
+    )
+    return np.where(quarters > size, -cosines, cosines)
 
 
 def _combined(x: Pair, numbers: tuple[Array, Array], multiply: Callable[[Any, Any], Any]) -> Pair:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.lowering import angles, diagonals, einsums, matrices
 from edgeattn_converters.lowering import composed_operations as composed
-from edgeattn_converters.lowering import diagonals, einsums, matrices
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
 from edgeattn_converters.lowering.complex_numbers import is_copy
@@ -22,16 +22,6 @@ from edgeattn_converters.lowering.resampling import resampled
 
 _Attributes = Mapping[str, Any]
 _Replacement = Callable[..., Any]
-
-
-def _atan2(y: Any, x: Any) -> Any:
-    """TFLite's own operator does not broadcast; None if it need not."""
-    import tensorflow as tf
-
-    shape = tf.broadcast_static_shape(y.shape, x.shape)
-    if y.shape == x.shape or not shape.is_fully_defined():
-        return None
-    return tf.atan2(tf.broadcast_to(y, shape), tf.broadcast_to(x, shape))
 
 
 def _sinh(x: Any) -> Any:
@@ -243,7 +233,7 @@ TFLITE: Replacements = {
     "Asin": _asin,
     "Asinh": _asinh,
     "Atan": _atan,
-    "Atan2": _atan2,
+    "Atan2": angles.atan2_for_tflite,
     "Atanh": _atanh,
     "BitwiseAnd": composed.bitwise_and,
     "BitwiseOr": composed.bitwise_or,
@@ -264,6 +254,7 @@ ERROR_FUNCTIONS = frozenset({"Erf", "Erfc"})
 TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": special.erf, "Erfc": special.erfc}
 ONNX: Replacements = {
     **_BOTH,
+    "Atan2": angles.atan2_of_quotient,
     "BitwiseAnd": _sign_bit,
     "BroadcastArgs": composed.broadcast_shapes,
     "Einsum": composed.einsum,

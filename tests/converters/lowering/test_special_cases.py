@@ -102,7 +102,6 @@ GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
         {
             "angle_of_number": lambda x: ops.arctan2(-0.5, x),
             "angle_by_number": lambda x: tf.math.atan2(x, -0.5),
-            "angle_of_zero": lambda x: tf.math.atan2(-0.0, x),
             "angle_by_vector": lambda x: ops.arctan2(x, np.float32([0.3, -1.0, 2.0])),
             "angle_of_steps": lambda x: ops.arctan2(ops.sum(x, -1, keepdims=True), x),
             "angle_of_rows": lambda x: ops.arctan2(np.ones((2, 1, 1), "float32"), x[:, None]),
