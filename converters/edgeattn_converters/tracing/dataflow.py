@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeattn_converters.lowering.composed_operations import with_named_axes
+
 _ELEMENTWISE = (
     *("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Cast", "EnsureShape"),
     *("Tile", "BroadcastTo", "AddV2", "Add", "Maximum", "Minimum", "RealDiv", "ClipByValue"),
@@ -123,7 +125,10 @@ def _partner_axis(operation: Any, tensor: Any, axis: int, other: Any) -> int | N
 def _partner_axis_in_einsum(operation: Any, axis: int, *, left: bool) -> int | None:
     equation = operation.get_attr("equation")
     equation = equation.decode() if isinstance(equation, bytes) else equation
-    terms = equation.replace(" ", "").split("->")[0].split(",")
+    equation = equation.replace(" ", "")
+    shapes = [tuple(item.shape) for item in operation.inputs]
+    equation = with_named_axes(equation, shapes) or equation
+    terms = equation.split("->")[0].split(",")
     own, other = terms if left else terms[::-1]
     if "." in equation or len(own) <= axis:
         return None
