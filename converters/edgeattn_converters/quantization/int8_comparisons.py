@@ -10,6 +10,12 @@ import numpy as np
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.arithmetic import INTEGER_RANGES
 from edgeattn_converters.quantization.integer_forms import COMPARISONS, ROUNDING, integer_threshold
+from edgeattn_converters.quantization.mask_values import (
+    COMPARING,
+    MaskValue,
+    saturated,
+    tflite_mask_values,
+)
 
 
 def compare_integers(file: TFLiteFile) -> None:
@@ -20,6 +26,7 @@ def compare_integers(file: TFLiteFile) -> None:
     """
     graph = file.main
     integers = _integers(file)
+    masks = tflite_mask_values(file)
     for operator in graph.operators:
         if file.kind(operator) not in COMPARISONS:
             continue
@@ -28,7 +35,8 @@ def compare_integers(file: TFLiteFile) -> None:
         if source not in integers or value is None or value.dtype != np.float32:
             continue
         quantized = graph.tensors[integers[source]]
-        threshold = _threshold(file.kind(operator), value, quantized.quantization)
+        mask = masks.get(source)
+        threshold = _threshold(file.kind(operator), value, quantized.quantization, mask)
         if threshold is not None:
             compared = file.add_tensor(
                 *(graph, "", "INT8", value.shape),
@@ -53,12 +61,14 @@ def _integers(file: TFLiteFile) -> dict[int, int]:
     return found
 
 
-def _threshold(kind: str, value: Any, parameters: Any) -> Any:
+def _threshold(kind: str, value: Any, parameters: Any, mask: MaskValue | None) -> Any:
     scale, zero_point = float(parameters.scale[0]), int(parameters.zeroPoint[0])
     low, high = INTEGER_RANGES["int8"]
     exact = np.asarray(value, np.float64) / scale
     ends = [np.clip(np.rint(exact + by) + zero_point, low, high) for by in (-ROUNDING, ROUNDING)]
     threshold = integer_threshold(kind, value, scale) + zero_point
+    if kind in COMPARING:
+        exact = saturated(mask, exact + zero_point, "int8") - zero_point
     is_within = (exact + zero_point >= low - 0.5).all() and (exact + zero_point <= high + 0.5).all()
     if not is_within or not np.array_equal(*ends):
         return None

@@ -28,6 +28,11 @@ from edgeattn_converters.quantization.integer_forms import (
 )
 from edgeattn_converters.quantization.integer_lstm import HIDDEN_SCALE, integer_lstm
 from edgeattn_converters.quantization.mask_fills import limit_fills
+from edgeattn_converters.quantization.mask_values import (
+    COMPARING,
+    saturated,
+    tflite_mask_values,
+)
 from edgeattn_converters.quantization.ranges import Ranges
 from edgeattn_converters.quantization.tflite_int16 import (
     FIXED_SCALE,
@@ -66,6 +71,7 @@ class IntegerPass(Int16Pass):
         self._cut_tails = cut_tails
         self._low_halves: dict[int, tuple[int, Array] | None] = {}
         self._ranges = joined_ranges(file, ranges)
+        self._masks = tflite_mask_values(file)
 
     def run(self) -> None:
         operators: list[Any] = []
@@ -319,6 +325,8 @@ class IntegerPass(Int16Pass):
         value = self._file.constant(self._graph.tensors[constant])
         assert value is not None
         threshold = integer_threshold(kind, value, self._scale(wide))
+        if kind in COMPARING:
+            threshold = saturated(self._masks.get(source), threshold, "int16")
         shape = self._graph.tensors[source].shape
         widest = self._file.add_tensor(self._graph, "", "INT32", shape)
         integer = self._file.add_tensor(

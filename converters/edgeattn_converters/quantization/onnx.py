@@ -31,6 +31,11 @@ from edgeattn_converters.quantization.float_operators import (
 )
 from edgeattn_converters.quantization.integer_io import use_onnx_integers
 from edgeattn_converters.quantization.layer_weights import key_of
+from edgeattn_converters.quantization.mask_values import (
+    compare_onnx_integers,
+    onnx_mask_values,
+    with_masked_inputs,
+)
 from edgeattn_converters.quantization.onnx_clips import drop_clips
 from edgeattn_converters.quantization.onnx_static import quantize_activations
 from edgeattn_converters.quantization.onnx_weights import (
@@ -180,10 +185,13 @@ class _ONNXQuantizer(Quantizer):
             for name, array in values.items()
             if name not in self.io.tokens
         }
+        dtype = self.recipe.activations
+        ranges = with_masked_inputs(ranges, onnx_mask_values(self.content), samples, dtype)
         ranges = wide_onnx_ranges(self.content, ranges, self.io)
         inputs, outputs = use_onnx_integers(
-            model.content, model.inputs, model.outputs, ranges, self.recipe.activations
+            model.content, model.inputs, model.outputs, ranges, dtype
         )
+        compare_onnx_integers(model.content, inputs)
         return replace(model, inputs=inputs, outputs=outputs)
 
 

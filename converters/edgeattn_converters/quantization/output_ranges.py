@@ -4,10 +4,13 @@ An inner activation has hundreds of values in every sample, so calibration sees 
 output often has only a few. Larger outputs of other samples would be clipped, and that error goes
 directly to the user: a forecast could never exceed the largest one of the calibration samples.
 Twice the range costs one bit of the output's own rounding, which no later operator amplifies.
+
+Shares, probabilities and attention maps have bounds that do not depend on the samples: a sequence
+of one step has the weight 1, also if calibration has none that short.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -20,11 +23,16 @@ from edgeattn_converters.quantization.tflite_int16 import FIXED_SCALE, HEADROOM
 
 # Operators of ONNX that only move values, and those whose results have bounds of their own.
 ONNX_MOVING = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Tile", "Concat"}
-ONNX_BOUNDED = {"Sigmoid", "Tanh", "Softmax"}
+ONNX_BOUNDED = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "Softmax": (0.0, 1.0)}
+TFLITE_BOUNDED = {"LOGISTIC": (0.0, 1.0), "TANH": (-1.0, 1.0), "SOFTMAX": (0.0, 1.0)}
 # Operators that shift or scale, if an operand is constant: what they read needs room, too. Such is
 # the bias of a Dense layer in ONNX, and a rescaling to the unit of the target.
 ONNX_AFFINE = {"Add", "Sub", "Mul", "Div"}
 TFLITE_AFFINE = {kind.upper() for kind in ONNX_AFFINE}
+
+
+# The bounds of attention maps, whose rows sum to 1.
+SHARES = (0.0, 1.0)
 
 
 def wide_outputs(io: ModelIO) -> set[str]:
@@ -69,18 +77,32 @@ def widen_tflite_outputs(file: TFLiteFile, ranges: Ranges, io: ModelIO) -> Range
     return widened
 
 
-def ranges_at_ends(graph: Any, ranges: Ranges, quantized: Any, io: ModelIO) -> Ranges:
+def ranges_at_ends(file: TFLiteFile, ranges: Ranges, quantized: Any, io: ModelIO) -> Ranges:
     """The ranges of the inputs and outputs of a quantized graph, except tokens, by its tensors.
 
-    They are the ``ranges`` of the float graph's inputs and outputs at the same positions.
+    They are the ``ranges`` of the inputs and outputs of the float ``file`` at the same positions,
+    or their bounds.
     """
+    graph = file.main
+    makers = {int(i): operator for operator in graph.operators for i in operator.outputs}
+
+    def bounds(index: int) -> Range | None:
+        operator = makers.get(index)
+        if operator is None:
+            return None
+        kind = file.kind(operator)
+        if kind not in MOVING and kind not in JOINING:
+            return TFLITE_BOUNDED.get(kind)
+        return _union_of_ranges(bounds(int(operator.inputs[k])) for k in positions(file, operator))
+
     known: Ranges = {}
     for specs, side in ((io.inputs, "inputs"), (io.outputs, "outputs")):
         indices = getattr(quantized, side), getattr(graph, side)
         for spec, new, old in zip(specs, *indices, strict=True):
             is_token = side == "inputs" and spec.name in io.tokens
             if int(old) in ranges and not is_token:
-                known[int(new)] = ranges[int(old)]
+                own = SHARES if side == "outputs" and spec.name in io.maps else bounds(int(old))
+                known[int(new)] = own or ranges[int(old)]
     return known
 
 
@@ -110,6 +132,16 @@ class _Origins:
         variable = [item for item in sources if item not in self.constants]
         return _union(set(), [self.scales(item) for item in variable])
 
+    def bounds(self, name: str) -> Range | None:
+        """The bounds of a value that do not depend on the inputs."""
+        node = self._makers.get(name)
+        if node is None:
+            return None
+        if node.op_type not in ONNX_MOVING:
+            return ONNX_BOUNDED.get(node.op_type)
+        sources = node.input if node.op_type == "Concat" else node.input[:1]
+        return _union_of_ranges(map(self.bounds, sources))
+
     def _is_constant(self, name: str) -> bool:
         """Whether a value is constant, also if it is stored in integers."""
         while (node := self._makers.get(name)) is not None:
@@ -120,11 +152,14 @@ class _Origins:
 
 
 def wide_onnx_ranges(proto: Any, ranges: Mapping[str, Range], io: ModelIO) -> dict[str, Range]:
-    """``ranges`` by name, with those of a float model's outputs doubled."""
+    """``ranges`` by name, with those of a float model's outputs doubled, or their bounds."""
     origins = _Origins(proto.graph)
     names = {name for name in wide_outputs(io) if origins.scales(name) is not None}
+    bounds = {spec.name: origins.bounds(spec.name) for spec in io.outputs}
+    bounds.update(dict.fromkeys(io.maps, SHARES))
     return {
-        name: (HEADROOM * low, HEADROOM * high) if name in names else (low, high)
+        name: bounds.get(name)
+        or ((HEADROOM * low, HEADROOM * high) if name in names else (low, high))
         for name, (low, high) in ranges.items()
     }
 
@@ -147,6 +182,14 @@ def widen_onnx_outputs(proto: Any, io: ModelIO) -> None:
         for name, value, old in ((scale, wide_step, step), (zero_point, wide_zero, zero)):
             array = (0 * old + value).astype(old.dtype)
             constants[name].CopyFrom(numpy_helper.from_array(array, name))
+
+
+def _union_of_ranges(parts: Iterable[Range | None]) -> Range | None:
+    """The range of all parts; None if one of them is unknown."""
+    known = list(parts)
+    if None in known or not known:
+        return None
+    return min(part[0] for part in known if part), max(part[1] for part in known if part)
 
 
 def _union(own: set[Any], others: list[set[Any] | None]) -> set[Any] | None:

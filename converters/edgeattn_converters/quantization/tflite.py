@@ -37,6 +37,11 @@ from edgeattn_converters.quantization.least_ranges import with_least_ranges
 from edgeattn_converters.quantization.lookup_ranges import with_table_ranges
 from edgeattn_converters.quantization.loop_ranges import LoopRanges
 from edgeattn_converters.quantization.mask_fills import mask_operators
+from edgeattn_converters.quantization.mask_values import (
+    compare_tflite_integers,
+    tflite_mask_values,
+    with_masked_inputs,
+)
 from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
@@ -183,7 +188,17 @@ class TFLiteQuantizer(Quantizer):
         """As :func:`.ranges.measure_ranges`, with the ranges of :func:`with_table_ranges`."""
         names = [spec.name for spec in self.io.inputs]
         ranges, notes = measure_ranges(file, self.content, samples, names, observe)
+        by_index = dict(
+            zip(map(int, file.main.inputs), map(samples.__getitem__, names), strict=True)
+        )
+        ranges = with_masked_inputs(ranges, tflite_mask_values(file), by_index, self._compared)
         return with_table_ranges(file, file.main, ranges), notes
+
+    @property
+    def _compared(self) -> str | None:
+        """The integers in which inputs are compared with values; None if they are real numbers."""
+        has_integers = self.options.integer_io or self.options.integer_only
+        return self.recipe.activations if has_integers else None
 
     def widened(self, file: TFLiteFile, ranges: Ranges) -> Ranges:
         """``ranges`` that kernels can compute, with room for outputs; int16 has it everywhere."""
@@ -282,6 +297,7 @@ class TFLiteQuantizer(Quantizer):
             inputs, outputs = use_tflite_integers(
                 file, inputs, outputs, ranges, self.recipe.activations
             )
+            compare_tflite_integers(file, inputs)
         file.strip()
         return QuantizedModel(file.pack(), inputs, outputs, candidate)
 
@@ -331,7 +347,7 @@ class TFLiteQuantizer(Quantizer):
         ranges = self._ranges
         if self.recipe.activations != "int8":
             ranges = widen_tflite_outputs(original, ranges, self.io)
-        return ranges_at_ends(original.main, ranges, file.main, self.io)
+        return ranges_at_ends(original, ranges, file.main, self.io)
 
 
 def _floats_in_loop(file: TFLiteFile, graph: Any, candidate: Candidate) -> set[int]:

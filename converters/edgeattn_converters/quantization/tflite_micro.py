@@ -101,6 +101,11 @@ class MicroQuantizer(TFLiteQuantizer):
         return notes
 
     @property
+    def _compared(self) -> str | None:
+        """Lite Micro compares int16, also in ``int8`` files."""
+        return "int16" if self.options.runtime == MICRO else super()._compared
+
+    @property
     def _one_width(self) -> bool:
         """Whether an ``int8`` file may have no int16 operators: accelerators have none."""
         return self.recipe.activations == "int16" or self.options.runtime != MICRO

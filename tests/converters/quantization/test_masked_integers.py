@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from quantized_models import integer_file, tflite_of
+from long_parameters import only
+from quantized_models import CONVERTERS, integer_file, tflite_of
 
 from edgeattn.metrics.pairwise import snr_db
 from edgeattn.runners import open_runner
@@ -25,6 +26,7 @@ from edgeattn_converters.quantization.quantized_model import ModelIO, QuantizedM
 from edgeattn_converters.quantization.ranges import with_dequantized
 from edgeattn_converters.quantization.tflite_micro import MicroQuantizer
 from edgeattn_converters.recipes import recipe_for
+from edgeattn_converters.tracing.trace import interface_of
 
 pytest.importorskip("tflite_micro")
 STEPS = 12
@@ -57,7 +59,8 @@ def as_on_a_pico(x: np.ndarray, spec: TensorSpec) -> np.ndarray:
 
 # The largest magnitude of the inputs is that of padded steps. As half of the largest int16, float32
 # and float64 would round these to different integers.
-@pytest.mark.parametrize("value", [-1.2, -1.7])
+# Beside -999, all real values would share a few integers: it is none of the range.
+@pytest.mark.parametrize("value", only((-999.0, -1.2, -1.7), -999.0, -1.7))
 @pytest.mark.parametrize(("scheme", "least"), [("int8", 20), ("int16x8", 35)])
 def test_padded_steps_in_any_rounding(
     scheme: str, least: float, value: float, tmp_path: Path
@@ -91,7 +94,7 @@ def test_no_valid_step_gives_no_average(tmp_path: Path) -> None:
         np.testing.assert_allclose(runner.run({"x": x})["y"][0], bias, atol=1e-3)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0])
+@pytest.mark.parametrize("value", only((0.0, -1.0, 999.0), -1.0, 999.0))
 def test_masks_in_int8_alone(value: float, tmp_path: Path) -> None:
     """Accelerators have no int16: truth values are selected, and int8 values are compared."""
     samples = {"x": padded(60, (1, STEPS), value, seed=1)}
@@ -104,6 +107,27 @@ def test_masks_in_int8_alone(value: float, tmp_path: Path) -> None:
     x = padded(60, (1, STEPS), value, seed=2)
     with contextlib.closing(runner):
         assert snr_db(model.predict(x, verbose=0), runner.run({"x": x})["y"]) >= 20
+
+
+@pytest.mark.parametrize("value", only((-1.0, -999.0), -1.0))
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+@pytest.mark.parametrize("format", ["tflite", "onnx"])
+def test_masks_of_integer_inputs(format: str, scheme: str, value: float, tmp_path: Path) -> None:
+    """Between float operators: the comparison is with what the integer of the value stands for."""
+    model = averaging(value)
+    file = CONVERTERS[format].convert(
+        model,
+        interface_of(model),
+        recipe_for(scheme),
+        tmp_path / "m",
+        quantization=QuantizationOptions(integer_io=True, allow_float_fallback=True),
+        samples={"x": padded(60, (1, STEPS), value, seed=1)},
+    )
+    assert file.inputs[0].dtype == {"int8": "int8", "int16x8": "int16"}[scheme]
+    runner = open_runner(tmp_path / "m", format, file.inputs, file.outputs, as_deployed=True)
+    x = padded(60, (1, STEPS), value, seed=2)
+    with contextlib.closing(runner):
+        assert snr_db(model.predict(x, verbose=0), runner.run({"x": x})["y"]) >= 25
 
 
 def graph_tensors(path: Path) -> list[Any]:

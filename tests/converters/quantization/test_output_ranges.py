@@ -9,11 +9,15 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from quantized_models import CONVERTERS
+from onnx import TensorProto, helper
+from quantized_models import CONVERTERS, tflite_of
 
 from edgeattn.runners import open_runner
-from edgeattn.tensors import Tensors
+from edgeattn.tensors import Tensors, TensorSpec
+from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.quantization.output_ranges import ranges_at_ends, wide_onnx_ranges
+from edgeattn_converters.quantization.quantized_model import ModelIO
 from edgeattn_converters.recipes import recipe_for
 from edgeattn_converters.tracing.trace import interface_of
 
@@ -87,10 +91,60 @@ def test_outputs_have_room(
         want = np.asarray(expected[name])
         # A step of twice the range is 1/64 of the largest value, and the weights are rounded too.
         np.testing.assert_allclose(actual[name], want, atol=np.abs(want).max() / 32)
-    # The bounds of a probability are known: no part of the 256 steps is spent on others.
+    # The bounds of a probability are known: no part of the 255 steps is spent on others.
     share = runner.run(samples)["share"]
-    assert np.diff(np.unique(share)).min() <= 1.001 / 256
+    assert np.diff(np.unique(share)).min() <= 1.001 / 255
     np.testing.assert_allclose(share, model(samples["x"])[-1], atol=0.02)
+
+
+def specs(*names: str) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, (1, 4), "float32") for name in names)
+
+
+def test_onnx_outputs_with_bounds() -> None:
+    """They do not depend on the samples; a value that may be any has twice its range."""
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["share"]),
+        helper.make_node("Tanh", ["x"], ["sign"]),
+        helper.make_node("Concat", ["share", "sign"], ["both"], axis=1),
+        helper.make_node("Concat", ["share", "x"], ["mixed"], axis=1),
+        helper.make_node("Exp", ["x"], ["map"]),
+        helper.make_node("Exp", ["x"], ["amount"]),
+    ]
+    names = ("share", "both", "mixed", "map", "amount")
+    values = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4])
+        for name in ("x", *names)
+    }
+    graph = helper.make_graph(nodes, "g", [values["x"]], [values[name] for name in names])
+    io = ModelIO(specs("x"), specs(*names), ("map",))
+    measured = dict.fromkeys(("x", *names), (0.25, 0.5))
+    ranges = wide_onnx_ranges(helper.make_model(graph), measured, io)
+    assert ranges == {
+        "x": (0.25, 0.5),
+        "share": (0, 1),
+        "both": (-1, 1),
+        "mixed": (0.25, 0.5),
+        "map": (0, 1),
+        "amount": (0.5, 1),
+    }
+
+
+def shares_and_sum(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.transpose(tf.nn.softmax(x)), x + 1
+
+
+def test_tflite_outputs_with_bounds() -> None:
+    file = TFLiteFile(tflite_of(shares_and_sum, (1, 4)))
+    indices = list(map(int, (*file.main.inputs, *file.main.outputs)))
+    makers = {int(i): file.kind(item) for item in file.main.operators for i in item.outputs}
+    io = ModelIO(specs("x"), specs("a", "b"), ())
+    found = ranges_at_ends(file, dict.fromkeys(indices, (0.25, 0.5)), file.main, io)
+    expected = {"ADD": (0.25, 0.5)}
+    for index in indices[1:]:
+        assert found[index] == expected.get(makers[index], (0, 1))
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
