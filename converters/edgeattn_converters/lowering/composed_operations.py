@@ -3,7 +3,9 @@
 :mod:`.missing_operations` replaces them.
 """
 
+import functools
 import math
+import operator
 import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -139,13 +141,20 @@ def left_shift(x: Any, count: Any) -> Any:
     bits = 8 * x.dtype.size
     powers = [2**k for k in range(bits - 1)]
     last = -(2 ** (bits - 1)) if x.dtype.min < 0 else 2 ** (bits - 1)
-    return x * tf.gather(tf.constant([*powers, last], x.dtype), count)
+    return x * tf.gather(tf.constant([*powers, last], x.dtype), tf.cast(count, tf.int32))
 
 
 def truncate_mod(x: Any, y: Any) -> Any:
-    """The rest with the sign of ``x``, from that of the magnitudes."""
+    """The rest with the sign of ``x``.
+
+    For floats, it is that of the magnitudes. The lowest integer has no magnitude.
+    """
     import tensorflow as tf
 
+    if x.dtype.is_integer:
+        rest = tf.math.floormod(x, y)
+        differ = tf.logical_and(tf.not_equal(rest, 0), tf.not_equal(x < 0, y < 0))
+        return tf.where(differ, rest - y, rest)
     return tf.sign(x) * tf.math.floormod(tf.abs(x), tf.abs(y))
 
 
@@ -250,6 +259,11 @@ def update_slice(x: Any, update: Any, starts: Any) -> Any:
             within = (inside >= before) & (inside < before + part)
             replaced = replaced & within.reshape(shape)
     return tf.where(replaced, tf.pad(update, paddings), x)
+
+
+def add_integers(*terms: Any) -> Any:
+    """AddN of integers; None for floats."""
+    return functools.reduce(operator.add, terms) if terms[0].dtype.is_integer else None
 
 
 def half_square_sum(x: Any) -> Any:

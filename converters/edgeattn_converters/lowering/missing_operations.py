@@ -254,6 +254,7 @@ ERROR_FUNCTIONS = frozenset({"Erf", "Erfc"})
 TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": special.erf, "Erfc": special.erfc}
 ONNX: Replacements = {
     **_BOTH,
+    "AddN": composed.add_integers,
     "Atan2": angles.atan2_of_quotient,
     "BitwiseAnd": _sign_bit,
     "BroadcastArgs": composed.broadcast_shapes,

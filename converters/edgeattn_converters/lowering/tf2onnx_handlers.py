@@ -9,7 +9,15 @@ import numpy as np
 
 # TensorProto.DataType
 _BOOL = 9
+_INT64 = 7
 _FLOATS = (1, 10, 11)  # float32, float16, float64
+_INTEGERS = {6: np.int32, _INT64: np.int64}
+_COMPARISONS = {
+    "Greater": "Greater",
+    "GreaterEqual": "GreaterOrEqual",
+    "Less": "Less",
+    "LessEqual": "LessOrEqual",
+}
 
 
 def operation_handlers() -> dict[str, Any]:
@@ -22,10 +30,12 @@ def operation_handlers() -> dict[str, Any]:
         "Expm1": _expm1,
         "FloorDiv": _floor_div,
         "FloorMod": _floor_mod,
+        **dict.fromkeys(_COMPARISONS, _compare),
         "Reshape": _reshape,
         "ResizeBilinear": _resize,
         "ResizeNearestNeighbor": _resize,
         "SelectV2": _select,
+        "TopKV2": _top_k,
     }
     return {name: (function, []) for name, function in functions.items()}
 
@@ -44,6 +54,13 @@ def _concat(ctx: Any, node: Any, name: str, args: Any) -> None:
     if axis < 0 and shape is not None:
         axis += len(shape)
     ctx.make_node("Concat", kept or inputs[:1], attr={"axis": axis}, **target)
+
+
+def _compare(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """tf2onnx compares integers as float32, in which large ones that differ are equal."""
+    kind = _COMPARISONS[node.type]
+    inputs, target = _removed(ctx, node)
+    ctx.make_node(kind, inputs, **target)
 
 
 def _conv_transpose(ctx: Any, node: Any, name: str, args: Any) -> None:
@@ -89,11 +106,19 @@ def _expm1(ctx: Any, node: Any, name: str, args: Any) -> None:
 def _floor_div(ctx: Any, node: Any, name: str, args: Any) -> None:
     """``floor(x / y)``. tf2onnx truncates quotients of integers: ``-1 // 3`` would be 0."""
     (x, y), target = _removed(ctx, node)
-    if target["dtypes"][0] in _FLOATS:
-        ctx.make_node("Floor", [ctx.make_node("Div", [x, y]).output[0]], **target)
+    quotient = ctx.make_node("Div", [x, y]).output[0]
+    dtype = target["dtypes"][0]
+    if dtype in _FLOATS:
+        ctx.make_node("Floor", [quotient], **target)
         return
-    rest = ctx.make_node("Mod", [x, y])
-    ctx.make_node("Div", [ctx.make_node("Sub", [x, rest.output[0]]).output[0], y], **target)
+    # x minus the rest would overflow near the lowest integer.
+    zero = ctx.make_const(f"{name}/zero", np.array(0, _INTEGERS[dtype])).output[0]
+    exact = ctx.make_node("Equal", [ctx.make_node("Mod", [x, y]).output[0], zero]).output[0]
+    signs = [ctx.make_node("Less", [value, zero]).output[0] for value in (x, y)]
+    lower = [ctx.make_node("Xor", signs).output[0], ctx.make_node("Not", [exact]).output[0]]
+    lower = ctx.make_node("And", lower).output[0]
+    difference = ctx.make_node("Cast", [lower], attr={"to": dtype}).output[0]
+    ctx.make_node("Sub", [quotient, difference], **target)
 
 
 def _floor_mod(ctx: Any, node: Any, name: str, args: Any) -> None:
@@ -168,6 +193,35 @@ def _select(ctx: Any, node: Any, name: str, args: Any) -> None:
     first = ctx.make_node("And", [mask, yes])
     second = ctx.make_node("And", [ctx.make_node("Not", [mask]).output[0], no])
     ctx.make_node("Or", [first.output[0], second.output[0]], **target)
+
+
+def _top_k(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """tf2onnx selects from integers as float32, which rounds large ones."""
+    (x, count), outputs = list(node.input), list(node.output)
+    shapes = [ctx.get_shape(output) for output in outputs]
+    dtypes = [ctx.get_dtype(output) for output in outputs]
+    attributes = {"sorted": node.get_attr_int("sorted")}
+    ctx.remove_node(node.name)
+    one = ctx.make_const(f"{name}/one", np.array([1], np.int64)).output[0]
+    count = ctx.make_node("Cast", [count], attr={"to": _INT64}).output[0]
+    count = ctx.make_node("Reshape", [count, one]).output[0]
+    indices = f"{name}/indices"
+    ctx.make_node(
+        "TopK",
+        [x, count],
+        attr=attributes,
+        outputs=[outputs[0], indices],
+        shapes=shapes,
+        dtypes=[dtypes[0], _INT64],
+    )
+    ctx.make_node(
+        "Cast",
+        [indices],
+        attr={"to": dtypes[1]},
+        outputs=outputs[1:],
+        shapes=shapes[1:],
+        dtypes=dtypes[1:],
+    )
 
 
 def _removed(ctx: Any, node: Any) -> tuple[list[str], dict[str, Any]]:
