@@ -20,7 +20,7 @@ from edgeattn_converters import calibration
 from edgeattn_converters.options import ConversionOptions, QuantizationOptions
 from edgeattn_converters.reference import other_lengths, reference_file, size_limit
 from edgeattn_converters.reference.edge_cases import EXTREMES, ROUND_EXTREMES
-from edgeattn_converters.reference.keras_outputs import keras_function, predict
+from edgeattn_converters.reference.keras_outputs import KerasFunction, keras_function, predict
 from edgeattn_converters.reference.plausible_inputs import KINDS, ROWS, plausible_inputs
 from edgeattn_converters.reference.usable_rows import UsableRows
 from edgeattn_converters.tracing.free_time import free_model
@@ -439,14 +439,13 @@ def test_keras_computes_few_large_rows(tmp_path: Path, monkeypatch: pytest.Monke
     """Twice the rows of the reference, of which some may be unusable; labels stay theirs."""
     sizes = []
 
-    def counting(*args: Any, **kwargs: Any) -> Any:
-        run = keras_function(*args, **kwargs)
-
-        def wrapper(inputs: Any) -> Any:
+    class Counting(KerasFunction):
+        def __call__(self, inputs: Any) -> Any:
             sizes.append(len(inputs["x"]))
-            return run(inputs)
+            return super().__call__(inputs)
 
-        return wrapper
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        return Counting(**vars(keras_function(*args, **kwargs)))
 
     monkeypatch.setattr(reference_file, "keras_function", counting)
     monkeypatch.setattr(size_limit, "MAX_BYTES", 20 * 20)

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.onnx import read_onnx
-from edgeattn.tensors import Tensors
+from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.graphs.onnx_file import convert_opset, free_dimensions
 from edgeattn_converters.lowering import missing_operations
@@ -148,8 +148,15 @@ def _converted(
         raise
     except Exception as error:  # tf2onnx raises whatever its handlers do
         raise ConversionError(f"The ONNX converter failed: {first_line(error)}") from error
+    if interface.mixes_samples:
+        traced = replace(traced, inputs=_single(traced.inputs), outputs=_single(traced.outputs))
     _name_values(proto, traced)
     return traced, proto if opset <= OPSET else convert_opset(proto, opset)
+
+
+def _single(specs: Specs) -> Specs:
+    """``specs`` of one sample."""
+    return tuple(replace(spec, shape=(1, *spec.shape[1:])) for spec in specs)
 
 
 def _with_lengths(traced: Traced, interface: Interface, attention: bool) -> Traced:

@@ -249,7 +249,8 @@ class _Batches:
     """Samples in the form of onnxruntime's ``CalibrationDataReader``."""
 
     def __init__(self, specs: Specs, samples: Tensors, rows: int = 16) -> None:
-        self._specs, self._samples, self._rows = specs, samples, rows
+        self._specs, self._samples = specs, samples
+        self._rows = specs[0].shape[0] or rows
         self._batches = self._iterate()
 
     def _iterate(self) -> Iterator[dict[str, Array]]:

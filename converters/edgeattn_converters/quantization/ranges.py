@@ -296,13 +296,17 @@ def range_spread(proto: Any, samples: Tensors) -> tuple[str, ...]:
     )
     names = [value.name for value in session.get_outputs()]
     masked = has_fills(float_constants(proto, 1).values())
+    # 0 if the file accepts any batch.
+    size = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     parts: list[dict[str, Range]] = []
     for k in range(SUBSETS):
         rows = np.arange(k, count, SUBSETS)[:SUBSET_SAMPLES]
-        values = session.run(names, {name: array[rows] for name, array in samples.items()})
         measured: MeasuredRanges[str] = MeasuredRanges(masked=masked)
-        for name, value in zip(names, values, strict=True):
-            if value.dtype.kind == "f":
-                measured.add(name, value)
+        for start in range(0, len(rows), size or len(rows)):
+            batch = rows[start : start + (size or len(rows))]
+            values = session.run(names, {name: array[batch] for name, array in samples.items()})
+            for name, value in zip(names, values, strict=True):
+                if value.dtype.kind == "f":
+                    measured.add(name, value)
         parts.append(measured.ranges())
     return range_spread_notes(parts)

@@ -14,7 +14,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from edgeattn.tensors import Array, Tensors
+from edgeattn.tensors import Tensors
+from edgeattn_converters.reference.traced_values import traced_values
 from edgeattn_converters.tracing.trace import Interface, trace
 
 # Operations whose results are rounded.
@@ -31,11 +32,11 @@ _CONVOLUTIONS = ("Conv2D", "Conv3D")
 
 
 def rounded_function(
-    model: Any, interface: Interface, *, attention: bool
-) -> Callable[[Tensors, int], dict[str, Array]]:
+    model: Any, interface: Interface, *, attention: bool, alone: bool = False
+) -> Callable[[Tensors, int], Tensors]:
     """What Keras computes from inputs if the results of operations change in the last digit.
 
-    The same number changes the same digits.
+    The same number changes the same digits. If ``alone``, no sample is in a batch with others.
     """
     import tensorflow as tf
 
@@ -49,11 +50,9 @@ def rounded_function(
         lowering=lambda: _rounded_results(seed),
     )
 
-    def run(inputs: Tensors, number: int) -> dict[str, Array]:
+    def run(inputs: Tensors, number: int) -> Tensors:
         seed.assign(number)
-        results = traced.function(*[tf.constant(inputs[spec.name]) for spec in interface.inputs])
-        names = [spec.name for spec in traced.outputs]
-        return {name: value.numpy() for name, value in zip(names, results, strict=True)}
+        return traced_values(traced, inputs, 1 if alone else None)
 
     return run
 

@@ -9,9 +9,13 @@ import numpy as np
 from edgeattn.errors import EdgeattnError, UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
 from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.reference.traced_values import traced_values
 from edgeattn_converters.tracing.graph_form import averages_of_known_shape, sorted_top_k
 from edgeattn_converters.tracing.keras_call import pack
-from edgeattn_converters.tracing.trace import Interface, trace
+from edgeattn_converters.tracing.trace import Interface, Traced, trace
+
+# That of Keras itself.
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class KerasOutputs:
         return {**self.outputs, **self.maps}
 
 
-def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Array]:
+def predict(
+    model: Any, interface: Interface, inputs: Tensors, batch_size: int = BATCH_SIZE
+) -> dict[str, Array]:
     """The outputs of ``model.predict`` by name.
 
     Raises :class:`UnsupportedModelError` if Keras cannot compute them, because an index that the
@@ -46,7 +52,7 @@ def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Arra
     ordered = tuple(inputs[spec.name] for spec in interface.inputs)
     try:
         with averages_of_known_shape():
-            predicted = model.predict(pack(model, ordered), verbose=0, batch_size=32)
+            predicted = model.predict(pack(model, ordered), verbose=0, batch_size=batch_size)
     except tf.errors.OpError as error:
         lines = [line.strip() for line in str(error.message).splitlines() if "{{node" not in line]
         reason = next((line for line in reversed(lines) if line), type(error).__name__)
@@ -61,31 +67,41 @@ def predict(model: Any, interface: Interface, inputs: Tensors) -> dict[str, Arra
     return {name: np.asarray(value) for name, value in zip(names, flat, strict=True)}
 
 
-def keras_function(
-    model: Any, interface: Interface, *, attention: bool
-) -> Callable[[Tensors], KerasOutputs]:
+@dataclass(frozen=True)
+class KerasFunction:
     """A function from inputs to what Keras computes from them.
 
     Rows that Keras cannot compute, such as a matrix without an inverse, are NaN. Raises
-    :class:`UnsupportedModelError` if it can compute none.
+    :class:`UnsupportedModelError` if it can compute none. If ``alone``, no sample is in a batch
+    with others.
     """
-    import tensorflow as tf
 
+    model: Any
+    interface: Interface
+    traced: Traced
+    unsorted: tuple[str, ...]
+    alone: bool = False
+
+    def __call__(self, inputs: Tensors) -> KerasOutputs:
+        return by_row_on_failure(self._run)(inputs)
+
+    def _run(self, inputs: Tensors) -> KerasOutputs:
+        batch_size = 1 if self.alone else None
+        outputs = predict(self.model, self.interface, inputs, batch_size or BATCH_SIZE)
+        if not self.traced.attention and not self.unsorted:
+            return KerasOutputs(outputs, {}, {})
+        values = dict(traced_values(self.traced, inputs, batch_size))
+        maps = {name: values.pop(name) for name in self.traced.attention}
+        return KerasOutputs(outputs, maps, values, unsorted=self.unsorted)
+
+
+def keras_function(model: Any, interface: Interface, *, attention: bool) -> KerasFunction:
+    """What Keras computes, with maps if ``attention``."""
     with sorted_top_k() as unsorted:
         # Not frozen, because dropout layers keep the state of their random numbers in variables.
         traced = trace(model, interface, batch=None, attention=attention, freeze=False)
 
-    def run(inputs: Tensors) -> KerasOutputs:
-        outputs = predict(model, interface, inputs)
-        if not traced.attention and not unsorted:
-            return KerasOutputs(outputs, {}, {})
-        results = traced.function(*[tf.constant(inputs[spec.name]) for spec in interface.inputs])
-        names = [spec.name for spec in traced.outputs]
-        values = {name: value.numpy() for name, value in zip(names, results, strict=True)}
-        maps = {name: values.pop(name) for name in traced.attention}
-        return KerasOutputs(outputs, maps, values, unsorted=tuple(unsorted))
-
-    return by_row_on_failure(run)
+    return KerasFunction(model, interface, traced, tuple(unsorted))
 
 
 def by_row_on_failure(run: Callable[[Tensors], KerasOutputs]) -> Callable[[Tensors], KerasOutputs]:

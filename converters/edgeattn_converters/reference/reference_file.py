@@ -1,7 +1,7 @@
 """The reference: inputs with Keras' outputs and attention maps, to compare artifacts with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from edgeattn_converters.reference.size_limit import (
     rows_to_compute,
     within_limit,
 )
+from edgeattn_converters.reference.traced_values import changes_by_neighbors
 from edgeattn_converters.reference.usable_rows import UsableRows, finite_rows, usable_rows
 from edgeattn_converters.rounding import rounding_costs
 from edgeattn_converters.tracing import states
@@ -139,9 +140,11 @@ def write(
     inputs = {name: array[np.concatenate([taken, edge_rows])] for name, array in inputs.items()}
     counts = (len(taken), len(taken) + int((edge_rows < counts[1]).sum()))
     run = keras_function(model, interface, attention=attention)
+    changes = changes_by_neighbors(run.traced, inputs)
+    run = replace(run, alone=bool(changes))
     values = run(inputs)
     real = source.kind != SYNTHETIC
-    shifted = shifted_function(model, interface)
+    shifted = shifted_function(model, interface, alone=run.alone)
     usable = usable_rows(run, inputs, values, counts, properties, real=real, shifted=shifted)
     rows = within_limit(usable, (*inputs.values(), *values.all.values()))
     selected = {name: array[rows.all] for name, array in inputs.items()}
@@ -187,7 +190,13 @@ def write(
         "seed": SEED if source.kind == SYNTHETIC else None,
         "rounding": costs,
         **({"lengths": list(by_length(others))} if others else {}),
-        "notes": [*source.notes, *_row_notes(source, len(taken), usable), *size_notes],
+        **({"mixes_samples": True} if run.alone else {}),
+        "notes": [
+            *source.notes,
+            *_mixing_notes(changes),
+            *_row_notes(source, len(taken), usable),
+            *size_notes,
+        ],
     }
 
 
@@ -211,6 +220,18 @@ def _source(
         )
     inputs = plausible_inputs(model, interface, np.random.default_rng(SEED))
     return Source(inputs, SYNTHETIC, "seeded", notes=notes)
+
+
+def _mixing_notes(changes: Mapping[str, float]) -> list[str]:
+    """``changes`` of outputs and maps by the other samples of a batch."""
+    if not changes:
+        return []
+    name = max(changes, key=lambda item: changes[item])
+    return [
+        f"in Keras, {name!r} of a sample depends on the other samples of its batch (by up to "
+        f"{changes[name]:.2g}), because an operation combines them; the files "
+        "compute one sample at a time, and are compared with Keras for single samples"
+    ]
 
 
 def _row_notes(source: Source, computed: int, rows: UsableRows) -> list[str]:

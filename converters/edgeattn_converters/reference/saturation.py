@@ -15,6 +15,7 @@ from edgeattn.tensors import Tensors
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure
+from edgeattn_converters.reference.traced_values import traced_values
 from edgeattn_converters.tracing.trace import Interface, trace
 
 _BOUNDED = ("Sigmoid", "Tanh", "Softmax")
@@ -24,15 +25,16 @@ _ORDERED = frozenset({"Argmax", "Argmin", "Argsort", "TopK"})
 ROUNDING = 2.0**-23
 
 
-def shifted_function(model: Any, interface: Interface) -> Callable[[Tensors], KerasOutputs] | None:
+def shifted_function(
+    model: Any, interface: Interface, *, alone: bool = False
+) -> Callable[[Tensors], KerasOutputs] | None:
     """What Keras computes if bounded activations are larger by the rounding of 1, and if scores of
     which all are masked are equal. If the model returns positions, activations are rounded to
     multiples of that instead.
 
-    None for models without an operation that is steep near zero, positions or masks of scores.
+    None for models without an operation that is steep near zero, positions or masks of scores. If
+    ``alone``, no sample is in a batch with others.
     """
-    import tensorflow as tf
-
     models = [item for item in model._flatten_layers() if hasattr(item, "operations")]
     kinds = {type(operation).__name__ for item in models for operation in item.operations}
     change = _rounded if kinds & _ORDERED else _shifted if kinds & _STEEP else None
@@ -57,10 +59,8 @@ def shifted_function(model: Any, interface: Interface) -> Callable[[Tensors], Ke
         return None
 
     def run(inputs: Tensors) -> KerasOutputs:
-        results = traced.function(*[tf.constant(inputs[spec.name]) for spec in interface.inputs])
-        names = [spec.name for spec in traced.outputs]
-        values = {name: value.numpy() for name, value in zip(names, results, strict=True)}
-        return KerasOutputs(values, {}, {})
+        values = traced_values(traced, inputs, 1 if alone else None)
+        return KerasOutputs(dict(values), {}, {})
 
     return by_row_on_failure(run)
 

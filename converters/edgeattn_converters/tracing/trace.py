@@ -58,6 +58,8 @@ class Interface:
     ``doubtful`` are layers that may be attention but whose maps are not exported. ``tokens`` are
     names of inputs with the number of tokens at every value of a sample, see ``vocabulary``.
     ``attended`` are the inputs at the keys and queries of maps, if the graph shows them.
+    ``mixes_samples`` says that outputs of a sample depend on the others of its batch; it is known
+    after the reference was computed.
     """
 
     inputs: Specs
@@ -66,6 +68,7 @@ class Interface:
     doubtful: tuple[Doubtful, ...] = ()
     tokens: tuple[tuple[str, tuple[int, ...]], ...] = ()
     attended: tuple[Attended, ...] = ()
+    mixes_samples: bool = False
 
     @property
     def all_outputs(self) -> Specs:

@@ -45,6 +45,8 @@ def convert_artifact(
     it is rejected.
     """
     format, scheme, chosen = request.format, request.scheme, request.quantization
+    if (reference or {}).get("mixes_samples"):
+        opened = replace(opened, interface=replace(opened.interface, mixes_samples=True))
     measured, samples = quantization_samples(opened, chosen, str(folder), scheme)
     name = f"{Path(opened.source.path).stem}.{scheme}.{format}"
     path = folder / name

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.manifest import REFERENCE, sha256
-from edgeattn.errors import UsageError
+from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.frontend.description import FRONTEND, FrontEnd
 from edgeattn.samples.arrays import npy_array, npz_members
 from edgeattn.samples.fingerprints import row_fingerprints
@@ -146,6 +146,12 @@ def write_reference(
                 free=opened.free if "onnx" in (parsed.formats or FORMATS) else None,
             ),
         )
+    if parsed.batch > 1 and entry.get("mixes_samples") and "tflite" in (parsed.formats or FORMATS):
+        raise UnsupportedModelError(
+            f"--batch {parsed.batch}: outputs of this model for a sample depend on the other "
+            "samples of its batch.",
+            hint="Omit --batch; files then compute one sample at a time.",
+        )
     return {"path": REFERENCE, "sha256": sha256(path), **entry}
 
 
@@ -163,7 +169,12 @@ def rounding_in_float32(source: Json, options: Json, folder: str, reference: Jso
     attention = any(name in expected for name in maps)
     return float32_costs(
         interface,
-        rounded_function(opened.model, interface, attention=attention),
+        rounded_function(
+            opened.model,
+            interface,
+            attention=attention,
+            alone=bool(reference.get("mixes_samples")),
+        ),
         {spec.name: arrays[f"input/{spec.name}"] for spec in interface.inputs},
         expected,
         ordinary=int(reference["samples"]) + int(reference.get("ordinary_edge_cases", 0)),

@@ -1,0 +1,102 @@
+"""Values of a traced model, and whether those of a sample depend on the others of its batch."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from edgeattn.metrics.limits import LIMITS
+from edgeattn.tensors import Array, Tensors
+from edgeattn_converters.tracing.trace import Traced
+
+# Rows in the batch, and how many of them are computed alone too.
+_ROWS, _ALONE = 16, 4
+# Copies of a sample that differ by this many times the limit of float32 files do not by rounding.
+_AMPLIFIED = 100.0
+
+
+def traced_values(traced: Traced, inputs: Tensors, batch_size: int | None = None) -> Tensors:
+    """Outputs and maps by name, computed in batches of ``batch_size``; None for a single one."""
+    count = len(next(iter(inputs.values())))
+    parts = list(_parts(traced, inputs, batch_size or max(count, 1)))
+    names = [spec.name for spec in traced.outputs]
+    if len(parts) == 1:
+        return dict(zip(names, parts[0], strict=True))
+    return {name: np.concatenate([part[k] for part in parts]) for k, name in enumerate(names)}
+
+
+def _parts(traced: Traced, inputs: Tensors, batch_size: int) -> Iterator[list[Array]]:
+    import tensorflow as tf
+
+    count = len(next(iter(inputs.values())))
+    for start in range(0, max(count, 1), batch_size):
+        rows = slice(start, start + batch_size)
+        tensors = [tf.constant(inputs[spec.name][rows]) for spec in traced.inputs]
+        yield [value.numpy() for value in traced.function(*tensors)]
+
+
+def changes_by_neighbors(traced: Traced, inputs: Tensors) -> dict[str, float]:
+    """How far outputs of a sample in a batch differ from those alone, by name; empty if in none.
+
+    Rounding in another order and random numbers at inference are no such difference.
+    """
+    import tensorflow as tf
+
+    batch = {name: array[:_ROWS] for name, array in inputs.items()}
+    count = len(next(iter(batch.values())))
+    rows = sorted({int(row) for row in np.linspace(0, count - 1, _ALONE)}) if count > 1 else []
+    try:
+        together = traced_values(traced, batch)
+        alone = [_values(traced, batch, [row])[0] for row in rows]
+        changes: dict[str, float] = {}
+        for row, values in zip(rows, alone, strict=True):
+            for name, value in values.items():
+                change = _change(value, together[name][row])
+                changes[name] = max(change, changes.get(name, 0.0))
+        changes = {name: change for name, change in changes.items() if change}
+        if not changes or not _are_equal(together, traced_values(traced, batch)):
+            return {}
+        return changes if _is_mixed(traced, batch, rows) else {}
+    except tf.errors.OpError:
+        return {}  # Keras cannot compute some rows, which is reported for them
+
+
+def _is_mixed(traced: Traced, batch: Tensors, rows: Sequence[int]) -> bool:
+    """Whether more than rounding differs, which a model without stable numbers amplifies.
+
+    At the same position of a batch of the same size, a sample is rounded in the same way whatever
+    the other samples are. Copies of it in one batch differ by no more than that.
+    """
+    count = len(next(iter(batch.values())))
+    for row in rows:
+        copies = _values(traced, batch, [row] * count)
+        last = copies[-1]
+        for other in rows:
+            beside = _values(traced, batch, [*[other] * (count - 1), row])[-1]
+            if not _are_equal(last, beside):
+                return True
+        if any(_change(value, last[name], _AMPLIFIED) for name, value in copies[0].items()):
+            return True
+    return False
+
+
+def _values(traced: Traced, batch: Tensors, rows: Sequence[int]) -> list[Tensors]:
+    """The values of each of ``rows``, computed as one batch."""
+    chosen = list(rows)
+    values = traced_values(traced, {name: array[chosen] for name, array in batch.items()})
+    return [{name: value[k] for name, value in values.items()} for k in range(len(chosen))]
+
+
+def _are_equal(first: Tensors, second: Tensors) -> bool:
+    return all(np.array_equal(value, second[name], equal_nan=True) for name, value in first.items())
+
+
+def _change(first: Array, second: Array, factor: float = 1.0) -> float:
+    """The largest difference, 0 if it is at most ``factor`` times the limit of float32 files."""
+    finite = np.isfinite(first) & np.isfinite(second)
+    if not finite.any():
+        return 0.0
+    limits = LIMITS["float32"]
+    one, other = (np.asarray(value, np.float64)[finite] for value in (first, second))
+    change = float(np.abs(one - other).max())
+    limit = limits.atol + limits.rtol * float(np.abs(one).max())
+    return change if change > factor * limit else 0.0

@@ -1,0 +1,128 @@
+"""Models whose outputs for a sample depend on the other samples of its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from long_parameters import only
+
+from edgeattn.errors import UnsupportedModelError
+from edgeattn.runners import open_runner
+from edgeattn_converters import ConversionOptions, ModelSource, QuantizationOptions, convert
+from edgeattn_converters.reference.traced_values import changes_by_neighbors
+from edgeattn_converters.tracing.trace import interface_of, trace
+
+STEPS, FEATURES = 6, 5
+
+
+def inputs(seed: int, rows: int = 12) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).normal(0, 1, (rows, STEPS, FEATURES)).astype("float32")
+
+
+def model_of(function: Callable[[Any], Any]) -> Any:
+    x = keras.Input((STEPS, FEATURES), name="x")
+    h = function(layers.Dense(FEATURES, name="first")(x))
+    model = keras.Model(x, layers.Dense(2, name="y")(layers.Flatten()(h)))
+    generator = np.random.default_rng(4)
+    for weight in model.trainable_weights:
+        weight.assign(generator.normal(0, 0.5, weight.shape))
+    return model
+
+
+class Noise(layers.Layer):  # type: ignore[misc]
+    """Random numbers in inference too."""
+
+    def call(self, x: Any) -> Any:
+        return x + keras.random.normal(ops.shape(x), seed=self.generator)
+
+    def build(self, shape: Any) -> None:
+        self.generator = keras.random.SeedGenerator(3)
+
+
+def limited(h: Any) -> Any:
+    """Only the first rows of the batch pass, as tokens of an expert with a fixed capacity do."""
+    passing = ops.cumsum(ops.ones_like(h[:, :1, :1]), axis=0) <= 3.0
+    return h * ops.cast(passing, "float32")
+
+
+MIXED: dict[str, Callable[[Any], Any]] = {
+    "largest_of_all": lambda h: h / ops.max(ops.abs(h)),
+    "deviation_of_the_batch": lambda h: h / ops.std(h, axis=(0, 1), keepdims=True),
+    "average_of_the_batch": lambda h: h - ops.mean(h, axis=0, keepdims=True),
+    "softmax_of_the_batch": lambda h: h * layers.Softmax(axis=0)(h),
+    "only_the_order": limited,
+}
+SEPARATE: dict[str, Callable[[Any], Any]] = {
+    "layers": lambda h: layers.LSTM(4, return_sequences=True)(layers.BatchNormalization()(h)),
+    "attention": lambda h: layers.MultiHeadAttention(2, 3)(h, h),
+    # Division by the standard deviation of equal features amplifies rounding.
+    "amplified_rounding": lambda h: layers.LayerNormalization(epsilon=1e-12)(
+        ops.repeat(ops.sum(h, axis=-1, keepdims=True), 3, axis=-1) * 0.1
+    ),
+    "random": Noise(),
+}
+
+
+def changes(model: Any) -> dict[str, float]:
+    traced = trace(model, interface_of(model), batch=None, attention=False, freeze=False)
+    return changes_by_neighbors(traced, {"x": inputs(1)})
+
+
+@pytest.mark.parametrize("kind", only(MIXED, "largest_of_all", "only_the_order"))
+def test_outputs_that_depend_on_other_samples_are_recognized(kind: str) -> None:
+    model = model_of(MIXED[kind])
+    found = changes(model)
+    x = inputs(1)
+    difference = model.predict(x, verbose=0) - model.predict(x, batch_size=1, verbose=0)
+    assert list(found) == ["y"]
+    assert 0 < found["y"] <= np.abs(difference).max() * 1.001
+
+
+@pytest.mark.parametrize("kind", only(SEPARATE, "amplified_rounding", "random"))
+def test_rounding_and_random_numbers_are_no_such_change(kind: str) -> None:
+    assert changes(model_of(SEPARATE[kind])) == {}
+
+
+@pytest.mark.parametrize("kind", only(MIXED, "largest_of_all"))
+def test_files_compute_single_samples(kind: str, tmp_path: Path) -> None:
+    model = model_of(MIXED[kind])
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "samples.npy", inputs(1))
+    np.save(tmp_path / "calibration.npy", inputs(2, 40))
+    quick = kind == "largest_of_all"
+    source = ModelSource(tmp_path / "model.keras", samples=tmp_path / "samples.npy")
+    conversion = convert(
+        source,
+        options=ConversionOptions(schemes=("float32",) if quick else ("float32", "int8")),
+        quantization=QuantizationOptions(
+            calibration=None if quick else tmp_path / "calibration.npy"
+        ),
+    )
+    assert any(
+        "other samples of its batch" in note for note in conversion.bundle.manifest.model["notes"]
+    )
+    fresh = inputs(3, 5)
+    expected = model.predict(fresh, batch_size=1, verbose=0)
+    for artifact in conversion.bundle.manifest.artifacts:
+        assert artifact.inputs[0].shape[0] == 1
+        path = conversion.bundle.path / artifact.path
+        runner = open_runner(path, artifact.format, artifact.inputs, artifact.outputs)
+        if artifact.scheme == "float32":
+            np.testing.assert_allclose(runner.run({"x": fresh})["y"], expected, atol=1e-4)
+    verdicts = {report.artifact.label: report.verdict for report in conversion.report.artifacts}
+    assert {label: v for label, v in verdicts.items() if "float32" in label and v != "pass"} == {}
+
+
+@pytest.mark.long
+def test_larger_batches_are_refused(tmp_path: Path) -> None:
+    model_of(MIXED["largest_of_all"]).save(tmp_path / "model.keras")
+    source = ModelSource(tmp_path / "model.keras")
+    options = ConversionOptions(schemes=("float32",), formats=("tflite",), batch=3)
+    with pytest.raises(UnsupportedModelError, match=r"--batch 3.* depend on the other samples"):
+        convert(source, options=options)
