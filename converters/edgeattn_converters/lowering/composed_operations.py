@@ -67,38 +67,6 @@ def _bounds(number: Any) -> tuple[float, float]:
     return -math.inf, math.inf
 
 
-def rgb_to_hsv(images: Any) -> Any:
-    """Value: the largest color; saturation: its share above the smallest; hue: from the color that
-    is largest, and the difference of the others in units of a sixth of the circle."""
-    import tensorflow as tf
-
-    red, green, blue = (images[..., k] for k in range(3))
-    value = tf.reduce_max(images, -1)
-    extent = value - tf.reduce_min(images, -1)
-    sixth = 1 / (6 * tf.where(extent > 0, extent, tf.ones_like(extent)))
-    hue = tf.where(
-        tf.equal(red, value),
-        sixth * (green - blue),
-        tf.where(
-            tf.equal(green, value), sixth * (blue - red) + 2 / 6, sixth * (red - green) + 4 / 6
-        ),
-    )
-    hue = tf.where(hue < 0, hue + 1, hue)
-    saturation = tf.where(value > 0, extent / tf.where(value > 0, value, 1), tf.zeros_like(value))
-    return tf.stack([tf.where(extent > 0, hue, tf.zeros_like(hue)), saturation, value], -1)
-
-
-def hsv_to_rgb(images: Any) -> Any:
-    """``((1 - s) + s c) v``: the colors ``c`` are trapezia over the circle of hues."""
-    import tensorflow as tf
-
-    hue, saturation, value = (images[..., k : k + 1] for k in range(3))
-    distance = tf.abs(hue * 6 - np.array([3, 2, 4], np.float32))
-    signs = np.array([1, -1, -1], np.float32)
-    colors = tf.clip_by_value(distance * signs + np.array([-1, 2, 2], np.float32), 0.0, 1.0)
-    return ((1 - saturation) + saturation * colors) * value
-
-
 def broadcast_shapes(one: Any, other: Any) -> Any:
     """The shape of the result of an operation of tensors of these shapes; no axis is empty."""
     import tensorflow as tf

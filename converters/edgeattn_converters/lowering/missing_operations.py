@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.lowering import angles, diagonals, einsums, matrices
+from edgeattn_converters.lowering import angles, colors, diagonals, einsums, matrices
 from edgeattn_converters.lowering import composed_operations as composed
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
@@ -205,6 +205,9 @@ _WITH_ATTRIBUTES = frozenset(
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
+    "AdjustContrastv2": colors.adjust_contrast,
+    "AdjustHue": colors.adjust_hue,
+    "AdjustSaturation": colors.adjust_saturation,
     "BesselI0": special.bessel_i0,
     "Cross": composed.cross,
     "Cumprod": _cumprod,
@@ -214,11 +217,11 @@ _BOTH: Replacements = {
     "MatrixSetDiagV3": diagonals.replaced,
     "DenseBincount": composed.bincount,
     "Erfinv": special.erfinv,
-    "HSVToRGB": composed.hsv_to_rgb,
+    "HSVToRGB": colors.hsv_to_rgb,
     "InTopKV2": composed.in_top_k,
     "Invert": _invert,
     "Log1p": _log1p,
-    "RGBToHSV": composed.rgb_to_hsv,
+    "RGBToHSV": colors.rgb_to_hsv,
     "TruncateMod": composed.truncate_mod,
     **_FACTORS,
     **_SOLUTIONS,
