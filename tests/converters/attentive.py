@@ -170,7 +170,7 @@ def gated() -> Any:
 DETECTED: dict[str, tuple[Callable[[], Any], dict[str, tuple[int, ...]]]] = {
     "over_time": (over_time, {"attention/vec": (D, T)}),
     "over_features": (over_features, {"attention/vec": (T, D)}),
-    "averaged": (averaged, {"attention/vec": (D, T)}),
+    "averaged": (averaged, {"attention/vec": (T,)}),
     "scored": (scored, {"attention/weights": (T,)}),
     "dotted": (dotted, {"attention/attention_weight": (T,)}),
     "softmax_layer": (softmax_layer, {"attention/weights": (T,)}),

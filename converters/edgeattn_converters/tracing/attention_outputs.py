@@ -12,7 +12,7 @@ from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.masking import mask_arguments
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
-from edgeattn_converters.tracing.dataflow import find_weighted_sum
+from edgeattn_converters.tracing.dataflow import find_weighted_sums
 from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, record_calls, softmaxes
 
 PREFIX = "attention/"
@@ -92,8 +92,8 @@ def _weighted_data(weights: Any, lengths: Sequence[int]) -> tuple[Any, ...]:
     """The tensors that the weights of an attention layer, with the keys last, multiply."""
     if not hasattr(weights, "op") or weights.shape.rank is None:
         return ()
-    found = find_weighted_sum(weights, weights.shape.rank - 1, lengths)
-    return () if found is None else found.data
+    found = find_weighted_sums(weights, [(weights.shape.rank - 1,)], lengths)
+    return tuple({tensor.name: tensor for item in found for tensor in item.data}.values())
 
 
 class Doubtful(NamedTuple):

@@ -1,236 +1,237 @@
 """Follows softmax weights through a traced graph to the data that they multiply.
 
-The axis over which the weights are normalized is followed along, to know which axis of the data it
-meets in a product.
+The axes over which the weights are normalized are followed along, to know which axis of the data
+they meet in a product. What operations do to the weights on the way is part of the map: it is the
+value that multiplies the data. A factor that all keys of a row share is not.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeattn_converters.lowering.composed_operations import with_named_axes
-
-_ELEMENTWISE = (
-    *("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Cast", "EnsureShape"),
-    *("Tile", "BroadcastTo", "AddV2", "Add", "Maximum", "Minimum", "RealDiv", "ClipByValue"),
-    *("Select", "SelectV2", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs"),
+from edgeattn_converters.tracing.axes import Axes
+from edgeattn_converters.tracing.origins import (
+    depends_on,
+    is_data,
+    is_mask,
+    is_non_negative,
+    is_stacked,
+    is_weights,
 )
-_PRODUCTS = ("Mul", "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
+from edgeattn_converters.tracing.products import PRODUCTS, kept_axes, partner_axes
+from edgeattn_converters.tracing.softmax_forms import softmax_of
+from edgeattn_converters.tracing.weight_changes import (
+    Tracked,
+    behind_matrix_of_constants,
+    changed,
+    scaled,
+    without_product,
+)
+
 _FUNCTIONS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile", "If")
 # The largest number of tensors to visit.
 MAX_VISITED = 10_000
+# The largest number of gates that one value passes.
+_MAX_GATES = 3
 
-
-# Their results depend on the shape of a tensor, and not on its values.
-_SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
+_OTHER_AXIS = "its weights are summed along another axis than the one over which they sum to 1"
+_NO_DATA = "it multiplies the weights of another softmax, and no data"
 
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """Data that is multiplied by weights; ``doubt`` is why this may not be attention.
+    """Data that is multiplied by ``weights``; ``doubt`` is why this may not be attention.
 
-    ``data`` are the tensors, none if a function that cannot be analyzed takes the weights.
+    ``axes`` are those of the weights that the data has too. ``data`` are the tensors, none if a
+    function that cannot be analyzed takes the weights.
     """
 
     doubt: str | None
+    weights: Any
+    axes: Axes
     data: tuple[Any, ...] = ()
 
 
-def find_weighted_sum(weights: Any, axis: int, lengths: Sequence[int] = ()) -> WeightedSum | None:
-    """The data that ``weights``, normalized over ``axis``, multiply; ``None`` if there is none.
+@dataclass(frozen=True)
+class _Found:
+    """A product of weights; ``explicit`` if its form shows which operand the weights are."""
 
-    ``lengths`` are the sequence lengths of the model's inputs.
+    tracked: Tracked
+    axes: Axes
+    doubt: str | None
+    data: Any = None
+    explicit: bool = False
+
+
+def find_weighted_sums(
+    weights: Any, axes: Sequence[Axes], lengths: Sequence[int] = (), multiplying: Any = None
+) -> list[WeightedSum]:
+    """What ``weights``, normalized over ``axes``, multiply; one for each value that is a map.
+
+    ``axes`` begins with the last normalization. ``multiplying`` is the value that is followed, if
+    it is not the weights themselves: weights that are normalized after the sum. ``lengths`` are
+    the sequence lengths of the model's inputs. A single one has a doubt if all have one.
     """
-    waiting = [(weights, axis)]
-    visited: set[str] = set()
-    doubts: list[str] = []
-    certain: list[Any] = []
-    doubtful: list[Any] = []
+    start = weights if multiplying is None else multiplying
+    tracked = Tracked(start, weights, tuple((item, item) for item in axes))
+    found = list(_search(tracked, lengths))
+    certain = [item for item in found if item.doubt is None]
+    if not certain:
+        doubtful = [item for item in found if item.tracked.weights is found[0].tracked.weights]
+        data = tuple(item.data for item in doubtful if item.data is not None)
+        return [_weighted_sum(item, data) for item in found[:1]]
+    by_map: dict[tuple[str, Axes], list[_Found]] = {}
+    for item in certain:
+        by_map.setdefault((item.tracked.weights.name, item.axes), []).append(item)
+    return [
+        _weighted_sum(items[0], tuple(item.data for item in items)) for items in by_map.values()
+    ]
+
+
+def _weighted_sum(found: _Found, data: tuple[Any, ...]) -> WeightedSum:
+    return WeightedSum(found.doubt, found.tracked.weights, found.axes, data)
+
+
+def _search(start: Tracked, lengths: Sequence[int], gates: int = 0) -> Iterator[_Found]:
+    waiting = [start]
+    visited: set[tuple[str, str]] = set()
     while waiting and len(visited) < MAX_VISITED:
-        tensor, position = waiting.pop()
-        if tensor.name in visited:
+        tracked = waiting.pop()
+        key = (tracked.tensor.name, tracked.weights.name)
+        if key in visited:
             continue
-        visited.add(tensor.name)
-        for operation in tensor.consumers():
-            if operation.type in _FUNCTIONS:
-                doubts.append("its weights are passed to a function that cannot be analyzed")
-            elif operation.type in _PRODUCTS:
-                doubt = _product(operation, tensor, position, lengths)
-                if doubt is None:
-                    continue
-                partner = next(item for item in operation.inputs if item is not tensor)
-                if doubt == "":
-                    certain.append(partner)
-                elif doubt == _MASK:
-                    waiting.append((operation.outputs[0], position))
+        visited.add(key)
+        for operation in dict.fromkeys(tracked.tensor.consumers()):
+            for item in _through(operation, tracked, lengths, gates):
+                if isinstance(item, Tracked):
+                    waiting.append(item)
                 else:
-                    doubts.append(doubt)
-                    doubtful.append(partner)
-            else:
-                moved = axis_behind(operation, tensor, position)
-                if moved is not None:
-                    waiting.append((operation.outputs[0], moved))
-    if certain:
-        return WeightedSum(None, tuple(certain))
-    return WeightedSum(doubts[0], tuple(doubtful)) if doubts else None
+                    yield item
 
 
-_MASK = "a mask"
+def _through(
+    operation: Any, tracked: Tracked, lengths: Sequence[int], gates: int
+) -> Iterator[Tracked | _Found]:
+    """What an operation does with the weights: changes or moves them, or multiplies data."""
+    if operation.type in _FUNCTIONS:
+        doubt = "its weights are passed to a function that cannot be analyzed"
+        yield _Found(tracked, tracked.axes[0][1], doubt)
+    elif operation.type not in PRODUCTS:
+        # A further softmax has a map of its own; quotients may be normalized for another time.
+        if operation.type not in ("Softmax", "Exp") or softmax_of(operation) is None:
+            yield from without_product(operation, tracked)
+    elif len(operation.inputs) == 2:
+        for k, tensor in enumerate(operation.inputs):
+            if tensor is not tracked.tensor:
+                continue
+            if operation.type == "Mul":
+                yield from _through_multiplication(operation, tracked, k, lengths, gates)
+                return
+            yield from _through_matrices(operation, tracked, k, lengths)
 
 
-def _product(operation: Any, tensor: Any, axis: int, lengths: Sequence[int]) -> str | None:
-    """ "" if a product weights a sequence, a doubt if it may, ``None`` if it does not."""
-    others = [item for item in operation.inputs if item is not tensor]
-    if len(others) != 1:
-        return None  # a square
-    other = others[0]
-    rank = other.shape.rank
-    if rank is None or not is_data(other):
-        return _MASK if operation.type == "Mul" and not is_data(other) else None
-    partner = _partner_axis(operation, tensor, axis, other)
-    if partner is None:
+def _through_matrices(
+    operation: Any, tracked: Tracked, position: int, lengths: Sequence[int]
+) -> Iterator[Tracked | _Found]:
+    """A product of matrices sums along an axis of the weights, or keeps it."""
+    other = operation.inputs[1 - position]
+    if other.shape.rank is None:
+        return
+    if not is_data(other):
+        yield from behind_matrix_of_constants(operation, tracked, position)
+        return
+    met = False
+    for own, map_axes in tracked.axes:
+        partner = partner_axes(operation, position, own)
+        if partner is not None:
+            met = True
+            doubt = tracked.doubt or _doubt(other, partner, lengths)
+            yield _Found(tracked, map_axes, doubt, other, explicit=True)
+    if met:
+        return
+    if is_weights(other):
+        yield from changed(tracked, operation, kept_axes(operation, position, tracked))
+    elif any(axes is not None for axes in kept_axes(operation, position, tracked)):
+        yield _Found(tracked, tracked.axes[0][1], _OTHER_AXIS, other)
+
+
+def _through_multiplication(
+    operation: Any, tracked: Tracked, position: int, lengths: Sequence[int], gates: int
+) -> Iterator[Tracked | _Found]:
+    """A product by elements weights data, scales rows of weights, or lets a part of them pass."""
+    tensor, other = tracked.tensor, operation.inputs[1 - position]
+    if other is tensor:
+        yield from changed(tracked, operation)
+        return
+    if other.shape.rank is None:
+        return
+    quotient = scaled(operation, tracked, other)
+    if quotient is not None:
+        yield quotient
+        return
+    if not is_data(other) or is_mask(other):
+        yield from changed(tracked, operation)
+        return
+    met = [
+        (map_axes, partner)
+        for own, map_axes in tracked.axes
+        if (partner := partner_axes(operation, position, own)) is not None
+    ]
+    if not met:
+        yield from changed(tracked, operation)
+        return
+    products = list(_behind_gate(operation, tracked, other, lengths, gates))
+    if products:
+        yield from products
+        return
+    widens = operation.outputs[0].shape[-1] != tensor.shape[-1]
+    if is_weights(other) and not widens:
+        # The other softmax may have the map that the product is.
+        for behind in changed(tracked, operation):
+            yield _Found(behind, behind.axes[0][1], _NO_DATA, other)
+        return
+    for map_axes, partner in met:
+        doubt = tracked.doubt or _doubt(other, partner, lengths)
+        yield _Found(tracked, map_axes, doubt, other, explicit=widens)
+
+
+def _behind_gate(
+    operation: Any, tracked: Tracked, gate: Any, lengths: Sequence[int], gates: int
+) -> Iterator[_Found]:
+    """Products of data with ``operation``, if that is weights times a gate, and not times data.
+
+    A gate leaves weights what they are: the result is divided by its own sum, or no operand is
+    negative, or a further product with data, independent of the weights, has the form of a
+    weighted sum.
+    """
+    result = operation.outputs[0]
+    if gates == _MAX_GATES or result.shape[-1] != tracked.tensor.shape[-1]:
+        return
+    for behind in changed(tracked, operation):
+        for found in _search(replace(behind, gated=True), lengths, gates + 1):
+            if found.doubt is not None or found.data is None:
+                continue
+            if is_weights(found.data) or depends_on(found.data, tracked.tensor):
+                continue
+            if (
+                found.explicit
+                or found.tracked.normalized
+                or is_non_negative(gate)
+                or is_weights(gate)
+            ):
+                yield replace(found, tracked=replace(found.tracked, gated=tracked.gated))
+
+
+def _doubt(other: Any, partner: Axes, lengths: Sequence[int]) -> str | None:
+    """Why data at these axes may not be a sequence."""
+    sizes = [other.shape[axis] for axis in partner]
+    if len(sizes) > 1:
         return None
-    if operation.type == "Mul" and _is_mask(other):
-        return _MASK
-    size = other.shape[partner]
-    if rank == 2:
+    (size,) = sizes
+    if other.shape.rank == 2:
         if size in lengths:
-            return ""
+            return None
         return f"it weights {size} values per sample, which are not an input sequence"
-    if size not in lengths and partner != rank - 1 and _is_stacked(other):
+    if size not in lengths and partner[0] != other.shape.rank - 1 and is_stacked(other):
         return f"it weights {size} stacked results, which may not be a sequence"
-    return ""
-
-
-def _partner_axis(operation: Any, tensor: Any, axis: int, other: Any) -> int | None:
-    """The axis of ``other`` that ``axis`` of ``tensor`` meets in a product, if any."""
-    size, rank = tensor.shape[axis], tensor.shape.rank
-    left = operation.inputs[0] is tensor
-    if operation.type == "Mul":
-        partner = other.shape.rank - (rank - axis)
-        return partner if partner >= 0 and other.shape[partner] == size and size != 1 else None
-    if operation.type == "Einsum":
-        return _partner_axis_in_einsum(operation, axis, left=left)
-    flags = ("transpose_a", "transpose_b") if operation.type == "MatMul" else ("adj_x", "adj_y")
-    transposed, other_transposed = (
-        operation.get_attr(flag) for flag in (flags if left else flags[::-1])
-    )
-    contracted = rank - 1 if left != transposed else rank - 2
-    if axis != contracted:
-        return None
-    return int(other.shape.rank) - (2 if left != other_transposed else 1)
-
-
-def _partner_axis_in_einsum(operation: Any, axis: int, *, left: bool) -> int | None:
-    equation = operation.get_attr("equation")
-    equation = equation.decode() if isinstance(equation, bytes) else equation
-    equation = equation.replace(" ", "")
-    shapes = [tuple(item.shape) for item in operation.inputs]
-    equation = with_named_axes(equation, shapes) or equation
-    terms = equation.split("->")[0].split(",")
-    own, other = terms if left else terms[::-1]
-    if "." in equation or len(own) <= axis:
-        return None
-    return other.index(own[axis]) if own[axis] in other else None
-
-
-def axis_behind(operation: Any, tensor: Any, axis: int) -> int | None:
-    """The position of ``axis`` in the result of an operation that moves data, if it remains."""
-    import tensorflow as tf
-
-    if not operation.outputs or operation.outputs[0].shape.rank is None:
-        return None
-    result, rank = operation.outputs[0], tensor.shape.rank
-    kind = operation.type
-    if kind in _ELEMENTWISE:
-        others = [item for item in operation.inputs if item is not tensor]
-        if kind in ("AddV2", "Add") and any(is_data(item) for item in others):
-            return None
-        position = result.shape.rank - (rank - axis)
-        same = position >= 0 and result.shape[position] == tensor.shape[axis]
-        return position if same else None
-    if kind == "Transpose":
-        order = tf.get_static_value(operation.inputs[1])
-        return _axis_by_size(tensor, axis, result) if order is None else list(order).index(axis)
-    if kind == "ExpandDims":
-        inserted = tf.get_static_value(operation.inputs[1])
-        return None if inserted is None else axis + (int(inserted) % (rank + 1) <= axis)
-    if kind == "Squeeze":
-        removed = [a % rank for a in operation.get_attr("squeeze_dims")]
-        removed = removed or [k for k, size in enumerate(tensor.shape) if size == 1]
-        return None if axis in removed else axis - sum(a < axis for a in removed)
-    if kind in ("Mean", "Sum", "Max"):
-        axes = tf.get_static_value(operation.inputs[1])
-        if axes is None or operation.inputs[0] is not tensor:
-            return None
-        removed = [int(a) % rank for a in axes.reshape(-1)]
-        if axis in removed:
-            return None
-        return axis if operation.get_attr("keep_dims") else axis - sum(a < axis for a in removed)
-    if kind in ("Reshape", "StridedSlice", "GatherV2", "Pack", "ConcatV2"):
-        return _axis_by_size(tensor, axis, result)
     return None
-
-
-def _axis_by_size(tensor: Any, axis: int, result: Any) -> int | None:
-    """The axis of ``result`` with the size of ``axis``, and as many elements behind it if any."""
-    size = tensor.shape[axis]
-    candidates = [k for k, other in enumerate(result.shape) if other == size and k > 0]
-    if size is None or not candidates:
-        return None
-
-    def elements_behind(shape: Any, position: int) -> float:
-        return math.prod(1 if item is None else int(item) for item in shape[position + 1 :])
-
-    behind = elements_behind(tensor.shape, axis)
-    exact = [k for k in candidates if elements_behind(result.shape, k) == behind]
-    return (exact or candidates)[0]
-
-
-def _is_mask(tensor: Any) -> bool:
-    """Whether a tensor is computed from booleans."""
-    operation = tensor.op
-    while operation.type in ("Identity", "ExpandDims", "Squeeze", "Reshape", "Transpose", "Cast"):
-        if operation.type == "Cast" and operation.inputs[0].dtype.name == "bool":
-            return True
-        operation = operation.inputs[0].op
-    return bool(tensor.dtype.name == "bool")
-
-
-def _is_stacked(tensor: Any) -> bool:
-    """Whether a tensor is several results stacked, and not a sequence to begin with."""
-    operation = tensor.op
-    while operation.type in ("Identity", "ExpandDims", "Reshape", "Transpose", "Cast"):
-        operation = operation.inputs[0].op
-    return operation.type in ("Pack", "ConcatV2")
-
-
-def is_data(tensor: Any) -> bool:
-    """Whether a tensor depends on the model's inputs, and not on weights alone."""
-    import tensorflow as tf
-
-    if tf.executing_eagerly() or not hasattr(tensor, "op"):
-        return False
-    return next(_placeholders(tensor), None) is not None
-
-
-def inputs_with_values_in(tensors: Sequence[Any]) -> set[str]:
-    """The names of the placeholders on whose values, and not only shapes, ``tensors`` depend."""
-    return {name for tensor in tensors for name in _placeholders(tensor, _SHAPES)}
-
-
-def _placeholders(tensor: Any, ignored: Sequence[str] = ()) -> Iterator[str]:
-    """The names of the placeholders of data behind ``tensor``, without ``ignored`` operations."""
-    import tensorflow as tf
-
-    waiting, visited = [tensor.op], set()
-    while waiting:
-        operation = waiting.pop()
-        if operation.name in visited or operation.type in ignored:
-            continue
-        visited.add(operation.name)
-        # Weights enter a function as placeholders too, of type resource.
-        if operation.type == "Placeholder" and operation.outputs[0].dtype != tf.resource:
-            yield str(operation.name)
-        waiting.extend(source.op for source in operation.inputs)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
-from edgeattn_converters.tracing.dataflow import is_data
+from edgeattn_converters.tracing.origins import is_data
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeattn_converters.tracing.dataflow import axis_behind
+from edgeattn_converters.tracing.axes import Axes, axis_behind, static_value
 
 # Operations allowed between exp(x), its sum, and the division by it.
 _NEUTRAL = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "BroadcastTo")
@@ -23,41 +23,48 @@ _MAX_STEPS = 8
 
 
 class Normalized(NamedTuple):
-    """A softmax: its ``weights``, the axis that they are normalized over, and the value, of their
-    shape, that multiplies data: the weights, or what is normalized after a weighted sum."""
+    """A softmax: its ``weights``, the axes that they are normalized over, and the value, of their
+    shape, that multiplies data: the weights, or what is normalized after a weighted sum.
+
+    ``axes`` begins with the last normalization. Others precede it in the logarithm of the weights.
+    """
 
     weights: Any
-    axis: int
+    axes: tuple[Axes, ...]
     multiplying: Any
 
 
 def softmax_of(operation: Any) -> Normalized | None:
-    """The softmax that ``operation`` computes, or divides by the sum of, and its axis, if any."""
+    """The softmax that ``operation`` computes, or divides by the sum of, and its axes, if any."""
     result = operation.outputs[0] if operation.outputs else None
     if result is None or result.shape.rank is None or result.shape.rank < 2:
         return None
-    axis: int | None = None
+    if operation.type == "Exp":
+        normalizations = _normalizations_of_logarithm(operation.inputs[0])
+        return Normalized(result, normalizations, result) if normalizations else None
+    axes: Axes | None = None
     if operation.type == "Softmax":
-        axis = int(result.shape.rank) - 1
+        axes = (int(result.shape.rank) - 1,)
     elif operation.type in _QUOTIENTS:
-        axis = _normalized_axis(*operation.inputs)
-        if not axis:
+        axes = _normalized_axes(*operation.inputs)
+        if not axes:
             return _normalized_afterwards(*operation.inputs)
     elif operation.type == "Mul":
-        axis = _axis_of_product(*operation.inputs)
-    elif operation.type == "Exp":
-        axis = _axis_of_exponential(operation.inputs[0])
-    return Normalized(result, axis, result) if axis else None
+        axes = _axes_of_product(*operation.inputs)
+    return Normalized(result, (axes,), result) if axes else None
 
 
-def _normalized_axis(numerator: Any, denominator: Any) -> int | None:
-    """The axis of ``exp(x) / sum(exp(x), axis)``; a constant may be added to the sum."""
-    if not _is_exponential(numerator):
-        return None
-    total = _sum_behind(denominator)
+def divided_by_own_sum(numerator: Any, denominator: Any) -> Axes | None:
+    """The axes of ``x / sum(x, axes)``; a constant may be added to the sum."""
+    total = sum_behind(denominator)
     if total is None or not _are_equal(_source(total.inputs[0], magnitudes=True), numerator):
         return None
-    return _axis_of(total)
+    return _axes_of(total)
+
+
+def _normalized_axes(numerator: Any, denominator: Any) -> Axes | None:
+    """The axes of ``exp(x) / sum(exp(x), axes)``; a constant may be added to the sum."""
+    return divided_by_own_sum(numerator, denominator) if _is_exponential(numerator) else None
 
 
 def _normalized_afterwards(numerator: Any, denominator: Any) -> Normalized | None:
@@ -67,9 +74,9 @@ def _normalized_afterwards(numerator: Any, denominator: Any) -> Normalized | Non
     """
     import tensorflow as tf
 
-    total = _sum_behind(denominator)
-    axis = None if total is None else _axis_of(total)
-    if not axis or not _is_exponential(total.inputs[0]):
+    total = sum_behind(denominator)
+    axes = None if total is None else _axes_of(total)
+    if not axes or not _is_exponential(total.inputs[0]):
         return None
     weighted = _behind(numerator).op
     if weighted.type == "Sum":
@@ -83,8 +90,8 @@ def _normalized_afterwards(numerator: Any, denominator: Any) -> Normalized | Non
     multiplying = next((item for item in factors if _are_equal(item, powers)), None)
     if multiplying is None or multiplying.shape.rank != powers.shape.rank:
         return None
-    weights = tf.math.divide(powers, tf.reduce_sum(powers, axis, keepdims=True))
-    return Normalized(weights, axis, multiplying)
+    weights = tf.math.divide(powers, tf.reduce_sum(powers, axes, keepdims=True))
+    return Normalized(weights, (axes,), multiplying)
 
 
 def _moved(tensor: Any) -> Any:
@@ -94,18 +101,18 @@ def _moved(tensor: Any) -> Any:
     return tensor
 
 
-def _axis_of_product(*factors: Any) -> int | None:
-    """The axis of ``exp(x) * (1 / sum(exp(x), axis))``, with the factors in any order."""
+def _axes_of_product(*factors: Any) -> Axes | None:
+    """The axes of ``exp(x) * (1 / sum(exp(x), axes))``, with the factors in any order."""
     for k, numerator in enumerate(factors):
-        denominator = _inverse(factors[1 - k])
+        denominator = inverse(factors[1 - k])
         if denominator is not None:
-            axis = _normalized_axis(numerator, denominator)
-            if axis is not None:
-                return axis
+            axes = _normalized_axes(numerator, denominator)
+            if axes is not None:
+                return axes
     return None
 
 
-def _inverse(tensor: Any) -> Any:
+def inverse(tensor: Any) -> Any:
     """What ``tensor`` is the reciprocal of; None if it is no reciprocal."""
     import tensorflow as tf
 
@@ -130,25 +137,31 @@ def _is_all(tensor: Any, number: int) -> bool:
     return value is not None and value.size > 0 and bool((value == number).all())
 
 
-def _axis_of_exponential(exponent: Any) -> int | None:
-    """The axis over which ``exp(exponent)`` is a softmax, if it is one."""
-    operation = _source(exponent).op
-    last = int(exponent.shape.rank) - 1
+def _normalizations_of_logarithm(tensor: Any) -> tuple[Axes, ...]:
+    """The axes over which ``exp(tensor)`` is normalized, from the last normalization."""
+    operation = _source(tensor).op
+    last = int(tensor.shape.rank) - 1
+    axes: Axes | None = None
     if operation.type == "LogSoftmax":
-        return last
-    if operation.type == "Transpose":
+        axes, scores = (last,), operation.inputs[0]
+    elif operation.type == "Transpose" and _source(operation.inputs[0]).op.type == "LogSoftmax":
         # TensorFlow computes a log softmax over the last axis, and moves another one there.
-        moved = operation.inputs[0]
-        is_log = _source(moved).op.type == "LogSoftmax"
-        return axis_behind(operation, moved, last) if is_log else None
-    if operation.type != "Sub":
-        return None
-    scores, logarithm = operation.inputs
-    return _axis_of_logarithm(scores, logarithm)
+        moved = axis_behind(operation, operation.inputs[0], last)
+        axes = None if moved is None else (moved,)
+        before = _source(_source(operation.inputs[0]).op.inputs[0])
+        scores = before.op.inputs[0] if before.op.type == "Transpose" else before
+    elif operation.type == "Sub":
+        scores, logarithm = operation.inputs
+        axes = _axes_of_logarithm(scores, logarithm)
+    if not axes:
+        return ()
+    if earlier := _normalizations_of_logarithm(scores):
+        return (axes, *(other for other in earlier if other != axes))
+    return (axes,)
 
 
-def _axis_of_logarithm(scores: Any, logarithm: Any) -> int | None:
-    """The axis of ``log(sum(exp(scores), axis))``; a shift of the scores may be taken out of it."""
+def _axes_of_logarithm(scores: Any, logarithm: Any) -> Axes | None:
+    """The axes of ``log(sum(exp(scores), axis))``; a shift of the scores may be taken out of it."""
     shift = None
     for _ in range(_MAX_STEPS):
         operation = logarithm.op
@@ -176,10 +189,10 @@ def _axis_of_logarithm(scores: Any, logarithm: Any) -> int | None:
         if not _are_equal(_behind(exponent.op.inputs[1]), _behind(shift)):
             return None
         exponent = _source(exponent.op.inputs[0])
-    return _axis_of(total) if _are_equal(exponent, scores) else None
+    return _axes_of(total) if _are_equal(exponent, scores) else None
 
 
-def _sum_behind(tensor: Any) -> Any:
+def sum_behind(tensor: Any) -> Any:
     """The sum that a denominator consists of, besides constants that keep it from being zero."""
     import tensorflow as tf
 
@@ -199,14 +212,14 @@ def _sum_behind(tensor: Any) -> Any:
     return None
 
 
-def _axis_of(total: Any) -> int | None:
-    """The only axis of a sum, None if it is that of the batch."""
-    import tensorflow as tf
-
-    axes = tf.get_static_value(total.inputs[1])
-    if axes is None or axes.size != 1:
+def _axes_of(total: Any) -> Axes | None:
+    """The axes of a sum, None if that of the batch is one of them."""
+    axes = static_value(total.inputs[1])
+    if axes is None or not axes.size:
         return None
-    return int(axes.reshape(-1)[0]) % int(total.inputs[0].shape.rank) or None
+    rank = int(total.inputs[0].shape.rank)
+    positions = tuple(sorted(int(axis) % rank for axis in axes.reshape(-1)))
+    return positions if positions[0] else None
 
 
 def _source(tensor: Any, *, magnitudes: bool = False) -> Any:

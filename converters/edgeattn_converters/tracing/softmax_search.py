@@ -1,18 +1,20 @@
 """Detects attention in a traced graph: softmaxes whose results weight the positions of a sequence.
 
-A softmax is attention if its result reaches a product with a sequence through operations that only
-move data. A classifier's softmax reaches none.
+A softmax is attention if its result reaches a product with a sequence through operations that move
+or change weights. A classifier's softmax reaches none.
 """
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
-from edgeattn_converters.tracing.dataflow import WeightedSum, find_weighted_sum
+from edgeattn_converters.tracing.axes import Axes
+from edgeattn_converters.tracing.dataflow import WeightedSum, find_weighted_sums
 from edgeattn_converters.tracing.softmax_forms import softmax_of
 
 NO_PRODUCT = "its weights multiply no data"
@@ -34,16 +36,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Softmax:
-    """A softmax in the graph, whose ``weights`` are normalized over ``axis``.
+    """Weights in the graph that a softmax over ``axes`` begins.
 
-    ``layer`` is the innermost layer or Keras operation that computes it, ``inside`` all of them.
-    ``weighted_sum`` is the data that the weights multiply, if any.
+    ``layer`` is the innermost layer or Keras operation that computes the softmax, ``inside`` all of
+    them. ``weighted_sum`` is the data that the weights multiply, if any. The weights are the value
+    that multiplies it, which the model may compute from the softmax by further operations.
     """
 
     layer: str
     inside: tuple[str, ...]
     weights: Any
-    axis: int
+    axes: Axes
     weighted_sum: WeightedSum | None
 
     @property
@@ -52,14 +55,20 @@ class Softmax:
         return NO_PRODUCT if self.weighted_sum is None else self.weighted_sum.doubt
 
     def keys_last(self) -> Any:
-        """The weights in the shape of a map: (batch, ..., keys), or (batch, keys) for one query."""
+        """The weights in the shape of a map: (batch, ..., keys), or (batch, keys) for one query.
+
+        Keys along several axes, as those of an image, are one axis of the map.
+        """
         import tensorflow as tf
 
         weights, rank = self.weights, len(self.weights.shape)
-        if self.axis != rank - 1:
-            others = [k for k in range(rank) if k != self.axis]
-            weights = tf.transpose(weights, [*others, self.axis])
-        if rank == 3 and weights.shape[1] == 1:
+        others = [k for k in range(rank) if k not in self.axes]
+        if (order := [*others, *self.axes]) != list(range(rank)):
+            weights = tf.transpose(weights, order)
+        if len(self.axes) > 1:
+            sizes = [weights.shape[k] for k in range(1, len(others))]
+            weights = tf.reshape(weights, [-1, *sizes, math.prod(weights.shape[len(others) :])])
+        if weights.shape.rank == 3 and weights.shape[1] == 1:
             weights = tf.squeeze(weights, axis=1)
         return weights
 
@@ -128,7 +137,8 @@ def softmaxes(
     graph: Any, calls: Sequence[Call], excluded: Sequence[str] = (), lengths: Sequence[int] = ()
 ) -> list[Softmax]:
     """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers."""
-    result = []
+    result: list[Softmax] = []
+    known: set[tuple[str, Axes]] = set()
     own_calls = [call for call in calls if call.graph is graph]
     for number, operation in enumerate(graph.get_operations()):
         softmax = softmax_of(operation)
@@ -141,16 +151,19 @@ def softmaxes(
         if any(call.recurrent or call.name in excluded for call in around):
             continue
         inside = tuple(call.name for call in around)
-        result.append(
-            Softmax(
-                inside[0] if inside else _scope(operation.name),
-                inside,
-                softmax.weights,
-                softmax.axis,
-                find_weighted_sum(softmax.multiplying, softmax.axis, lengths),
-            )
-        )
-    return result
+        layer = inside[0] if inside else _scope(operation.name)
+        multiplying = None if softmax.multiplying is softmax.weights else softmax.multiplying
+        sums = find_weighted_sums(softmax.weights, softmax.axes, lengths, multiplying)
+        if not sums:
+            result.append(Softmax(layer, inside, softmax.weights, softmax.axes[0], None))
+        for found in sums:
+            # Several softmaxes may begin the same weights, as in an average of two.
+            key = (found.weights.name, found.axes)
+            if key not in known:
+                known.add(key)
+                result.append(Softmax(layer, inside, found.weights, found.axes, found))
+    certain = {item.weights.name for item in result if item.doubt is None}
+    return [item for item in result if item.doubt is None or item.weights.name not in certain]
 
 
 def _scope(name: str) -> str:

@@ -17,7 +17,6 @@ from edgeattn_converters.tracing.attention_outputs import (
     maps_of,
     unique,
 )
-from edgeattn_converters.tracing.dataflow import inputs_with_values_in
 from edgeattn_converters.tracing.graph_form import (
     averages_of_known_shape,
     inlined,
@@ -33,6 +32,7 @@ from edgeattn_converters.tracing.keras_call import (
     layer_name,
     named_outputs,
 )
+from edgeattn_converters.tracing.origins import inputs_with_values_in
 from edgeattn_converters.tracing.single_precision import in_float32
 from edgeattn_converters.tracing.tokens import token_sizes
 
