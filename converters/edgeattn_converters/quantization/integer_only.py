@@ -27,6 +27,7 @@ CURES: Mapping[str, str] = {
     ),
     "GELU": "use the activation relu or tanh",
     "ELU": "use the activation relu or tanh",
+    "SQRT": "take the root outside of the model, or use an activation without one",
     "CUMSUM": "multiply by a triangular matrix instead of summing up",
     "CAST": 'declare inputs of tokens with dtype="int32", and pass other integers as real numbers',
     "LOG": "apply the logarithm outside of the model",

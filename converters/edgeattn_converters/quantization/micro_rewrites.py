@@ -1,19 +1,24 @@
 """Operators that Lite Micro lacks, or lacks for a dtype, in terms of others.
 
 The results are the same, except that GELU is computed by its approximation with tanh, whose error
-is at most 5e-4 (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2).
+is at most 5e-4 (Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, section 2), and a
+softplus by a polynomial, whose error is at most 2e-6.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
+from edgeattn_converters.quantization import activation_rewrites as activations
 from edgeattn_converters.quantization import counts
+from edgeattn_converters.quantization.activation_rewrites import operator_of
 from edgeattn_converters.quantization.dilations import join_dilations
+
+# The most inputs of a ``CONCATENATION`` in Lite Micro.
+MOST_JOINED = 10
 
 
 def rewrite(content: bytes, *, only_int8: bool = False) -> bytes:
@@ -23,6 +28,7 @@ def rewrite(content: bytes, *, only_int8: bool = False) -> bytes:
     """
     file = TFLiteFile(content)
     join_dilations(file)
+    activations.limit_unselected(file)
     graph = file.main
     rewrites = {**_REWRITES, **(_IN_INT8 if only_int8 else {})}
     operators: list[Any] = []
@@ -39,6 +45,7 @@ def rewrite(content: bytes, *, only_int8: bool = False) -> bytes:
             operators += rewrites[kind][1](file, operator)
         else:
             operators.append(operator)
+    operators = activations.drop_unread(file, operators, ("ADD", "EXP", "NEG"))
     graph.operators = _without_negated_masks(file, operators)
     return file.to_bytes()
 
@@ -127,10 +134,10 @@ def _select_integers(file: TFLiteFile, operator: Any) -> list[Any]:
         term = file.add_tensor(graph, "", "INT32", graph.tensors[output].shape)
         operators += [
             file.new_operator("CAST", [condition], [factor]),
-            _binary(file, "MUL", [value, factor], term),
+            operator_of(file, "MUL", [value, factor], term),
         ]
         terms.append(term)
-    return [*operators, _binary(file, "ADD", terms, output)]
+    return [*operators, operator_of(file, "ADD", terms, output)]
 
 
 def _select(file: TFLiteFile, operator: Any) -> list[Any]:
@@ -138,40 +145,16 @@ def _select(file: TFLiteFile, operator: Any) -> list[Any]:
     return [file.new_operator("SELECT_V2", inputs, outputs)]
 
 
-def _gelu(file: TFLiteFile, operator: Any) -> list[Any]:
-    """``x * (1/2 + tanh(x * (a + b x^2)) / 2)``."""
-    graph = file.main
-    x, output = int(operator.inputs[0]), int(operator.outputs[0])
-    name, shape = file.name(graph.tensors[output]).split(";")[0], graph.tensors[output].shape
-    a = math.sqrt(2 / math.pi)
-    operators: list[Any] = []
-
-    def add(kind: str, left: int, right: int | float, target: int | None = None) -> int:
-        if isinstance(right, float):
-            value = np.array(right, np.float32)
-            right = file.add_tensor(graph, "", "FLOAT32", [], value=value)
-        if target is None:
-            target = file.add_tensor(graph, f"{name}/{len(operators)}", "FLOAT32", shape)
-        operators.append(_binary(file, kind, [left, right], target))
-        return target
-
-    slope = add("ADD", add("MUL", add("MUL", x, x), 0.044715 * a), a)
-    bent = file.add_tensor(graph, f"{name}/tanh", "FLOAT32", shape)
-    operators.append(file.new_operator("TANH", [add("MUL", x, slope)], [bent]))
-    add("MUL", x, add("ADD", add("MUL", bent, 0.5), 0.5), output)
-    return operators
-
-
 def _square(file: TFLiteFile, operator: Any) -> list[Any]:
     """``x * x``: SQUARE has kernels for float32 only."""
     x, output = int(operator.inputs[0]), int(operator.outputs[0])
-    return [_binary(file, "MUL", [x, x], output)]
+    return [operator_of(file, "MUL", [x, x], output)]
 
 
 def _negative(file: TFLiteFile, operator: Any) -> list[Any]:
     """``x * -1``: NEG has kernels for float32 only."""
     minus = file.add_constant(file.main, np.array(-1, np.float32))
-    return [_binary(file, "MUL", [int(operator.inputs[0]), minus], int(operator.outputs[0]))]
+    return [operator_of(file, "MUL", [int(operator.inputs[0]), minus], int(operator.outputs[0]))]
 
 
 def _is_real(file: TFLiteFile, operator: Any) -> bool:
@@ -220,7 +203,7 @@ def _tile(file: TFLiteFile, operator: Any, *, broadcasts: bool = True) -> list[A
 
 
 def _quotient(file: TFLiteFile, operator: Any) -> list[Any]:
-    """``x / n`` as ``x * rsqrt(n) * rsqrt(n)`` for the number ``n`` of valid positions."""
+    """``x / n`` as ``x * rsqrt(n) * rsqrt(n)`` for ``n`` of at least 1, or of 0 if ``x`` is 0."""
     graph = file.main
     (x, count), output = map(int, operator.inputs), int(operator.outputs[0])
     name, shape = file.name(graph.tensors[output]).split(";")[0], graph.tensors[output].shape
@@ -233,17 +216,9 @@ def _quotient(file: TFLiteFile, operator: Any) -> list[Any]:
     return [
         file.new_operator("MAXIMUM", [count, one], [positive]),
         file.new_operator("RSQRT", [positive], [root]),
-        _binary(file, "MUL", [x, root], part),
-        _binary(file, "MUL", [part, root], output),
+        operator_of(file, "MUL", [x, root], part),
+        operator_of(file, "MUL", [part, root], output),
     ]
-
-
-def _binary(file: TFLiteFile, kind: str, inputs: list[int], output: int) -> Any:
-    operator = file.new_operator(kind, inputs, [output])
-    options = {"ADD": file.schema.AddOptionsT, "MUL": file.schema.MulOptionsT}[kind]()
-    operator.builtinOptions = options
-    operator.builtinOptionsType = getattr(file.schema.BuiltinOptions, type(options).__name__[:-1])
-    return operator
 
 
 def _is_index(file: TFLiteFile, operator: Any) -> bool:
@@ -274,6 +249,51 @@ def _has_known_counts(file: TFLiteFile, operator: Any) -> bool:
     return file.constant(file.main.tensors[int(operator.inputs[1])]) is not None
 
 
+def _has_positive_divisor(file: TFLiteFile, operator: Any) -> bool:
+    """Whether a quotient is by a number of truth values, or by at least 1 as in a softsign."""
+    return counts.divides_by_count(file, operator) or activations.divides_by_sum(file, operator)
+
+
+def _has_many_inputs(file: TFLiteFile, operator: Any) -> bool:
+    return len(operator.inputs) > MOST_JOINED
+
+
+def _joined_by_parts(file: TFLiteFile, operator: Any) -> list[Any]:
+    """A ``CONCATENATION`` of the results of others, each of a part of the inputs."""
+    graph, output = file.main, int(operator.outputs[0])
+    name, rank = file.name(graph.tensors[output]).split(";")[0], len(graph.tensors[output].shape)
+    axis = operator.builtinOptions.axis % rank
+    inputs = list(map(int, operator.inputs))
+    operators: list[Any] = []
+    while len(inputs) > MOST_JOINED:
+        parts = [inputs[k : k + MOST_JOINED] for k in range(0, len(inputs), MOST_JOINED)]
+        inputs = []
+        for part in parts:
+            shape = list(map(int, graph.tensors[part[0]].shape))
+            shape[axis] = sum(int(graph.tensors[index].shape[axis]) for index in part)
+            dtype = file.dtype(graph.tensors[output])
+            inputs.append(file.add_tensor(graph, f"{name}/{len(operators)}", dtype, shape))
+            join = file.new_operator("CONCATENATION", part, [inputs[-1]])
+            join.builtinOptions = file.schema.ConcatenationOptionsT()
+            join.builtinOptions.axis = axis
+            join.builtinOptionsType = file.schema.BuiltinOptions.ConcatenationOptions
+            operators.append(join)
+    operator.inputs = inputs
+    return [*operators, operator]
+
+
+def _has_constant_slope(file: TFLiteFile, operator: Any) -> bool:
+    return file.constant(file.main.tensors[int(operator.inputs[1])]) is not None
+
+
+def _is_softplus(file: TFLiteFile, operator: Any) -> bool:
+    return activations.softplus_source(file, operator) is not None
+
+
+def _never(file: TFLiteFile, operator: Any) -> bool:
+    return False
+
+
 def _always(file: TFLiteFile, operator: Any) -> bool:
     return True
 
@@ -291,11 +311,17 @@ Replacement = Callable[[TFLiteFile, Any], list[Any]]
 # By operator type: whether it is replaced, and by what.
 _REWRITES: dict[str, tuple[Test, Replacement]] = {
     "REDUCE_ANY": (_always, _any),
-    "GELU": (_always, _gelu),
+    "GELU": (_always, activations.gelu),
+    "PRELU": (_has_constant_slope, activations.prelu),
+    "HARD_SWISH": (_always, activations.hard_swish),
+    "ELU": (_always, activations.elu),
+    "EXP": (_always, activations.exponential),
+    "LOG": (_is_softplus, activations.softplus),
     "SQUARE": (_always, _square),
     "NEG": (_is_real, _negative),
     "TILE": (_has_known_counts, _tile),
-    "DIV": (counts.divides_by_count, _quotient),
+    "DIV": (_has_positive_divisor, _quotient),
+    "CONCATENATION": (_has_many_inputs, _joined_by_parts),
     "SELECT": (_is_single_select, _any_select),
     "SELECT_V2": (_is_index, _select_integers),
 }
@@ -303,4 +329,6 @@ _REWRITES: dict[str, tuple[Test, Replacement]] = {
 _IN_INT8: dict[str, tuple[Test, Replacement]] = {
     "CAST": (_converts_truth, _truth),
     "TILE": (_has_known_counts, functools.partial(_tile, broadcasts=False)),
+    "ELU": (_always, functools.partial(activations.elu, has_exp=True)),
+    **dict.fromkeys(("PRELU", "HARD_SWISH", "EXP", "LOG"), (_never, activations.exponential)),
 }

@@ -19,6 +19,7 @@ from edgeattn_converters.graphs.tflite_cleanup import (
 )
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
+from edgeattn_converters.quantization.activation_rewrites import PRECISE
 from edgeattn_converters.quantization.candidates import TARGET, Candidate, Stage
 from edgeattn_converters.quantization.counts import Counts, quotients
 from edgeattn_converters.quantization.float_operators import (
@@ -64,6 +65,8 @@ HALVES = {
     "recurrent": "the recurrent weights that attention depends on",
     "all": "the weights that attention depends on",
 }
+# TensorFlow's quantizer has these in int8, and Lite Micro has kernels for float32 only.
+NOT_IN_INT8 = {"EXP", "LOG", "SQRT"}
 CUT = "attention weights are lowered by 2/32768, so that the smallest are zero"
 
 
@@ -115,7 +118,15 @@ class MicroQuantizer(TFLiteQuantizer):
 
     def _coarse_operators(self, file: TFLiteFile) -> set[str]:
         # Float operators would prevent a file with integers only.
-        return set() if self._one_width else super()._coarse_operators(file) | quotients(file)
+        if self._one_width:
+            return set()
+        precise = {
+            name
+            for operator in file.main.operators
+            for name in [file.name(file.main.tensors[int(operator.outputs[0])])]
+            if PRECISE in name or file.kind(operator) in NOT_IN_INT8
+        }
+        return super()._coarse_operators(file) | quotients(file) | precise
 
     def expense(self, model: QuantizedModel) -> float:
         """The bytes of the file: the counted instructions are those of LiteRT's kernels."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from long_parameters import only
@@ -222,12 +223,12 @@ def test_a_model_with_such_operators(tmp_path: Path) -> None:
     from keras import layers
 
     inputs = keras.Input((32,), name="x")
-    wide = layers.Dense(32, activation="exponential", name="grows")(inputs)
+    wide = layers.Dense(32, activation="squareplus", name="grows")(inputs)
     model = keras.Model(inputs, layers.Dense(3, name="answer")(wide))
     samples = {"x": np.random.default_rng(5).normal(0, 0.1, (40, 32)).astype("float32")}
     with pytest.raises(ConversionError) as error:
         integer_file(model, samples, tmp_path / "m.tflite", "int16x8", **OPTIONS)
-    assert "1 operator prevents it. EXP (" in error.value.message
+    assert "1 operator prevents it. SQRT (" in error.value.message
     assert "grows" in error.value.message
     assert error.value.exit_code == 3
     assert not (tmp_path / "m.tflite").exists()
@@ -280,6 +281,29 @@ def gelu(x: Any) -> Any:
     import tensorflow as tf
 
     return tf.nn.gelu(x)
+
+
+def joined(x: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.concat([tf.tanh(x[:, k % 5] * k) for k in range(111)], axis=-1)
+
+
+def test_many_values_are_joined_by_parts() -> None:
+    """Lite Micro joins at most ten."""
+    x = np.random.default_rng(7).normal(0, 3, (1, 5, 3)).astype("float32")
+    content = tflite_of(joined, x.shape)
+    file = TFLiteFile(rewrite(content))
+    joins = [item for item in file.main.operators if file.kind(item) == "CONCATENATION"]
+    assert [len(item.inputs) for item in joins] == [*[10] * 11, 1, 10, 2, 2]
+    np.testing.assert_array_equal(outputs(file.to_bytes(), x), outputs(content, x))
+
+
+def softplus(x: Any) -> Any:
+    """As edgeattn lowers it, also in a mish."""
+    import tensorflow as tf
+
+    return tf.maximum(x, 0.0) + tf.math.log(tf.exp(-tf.abs(x)) + 1.0)
 
 
 def squared(x: Any) -> Any:
@@ -369,6 +393,13 @@ def limited_average(x: Any) -> Any:
         (wrapped, "int32", "SELECT", 0),
         (unstacked, "float32", "UNPACK", 0),
         (gelu, "float32", "GELU", 5e-4),
+        ("elu", "float32", "ELU", 1e-6),
+        ("selu", "float32", "EXP", 1e-5),
+        ("celu", "float32", "EXP", 1e-6),
+        ("exponential", "float32", "EXP", 1e-2),  # of up to 4000
+        (softplus, "float32", "LOG", 5e-6),
+        ("softsign", "float32", "DIV", 1e-6),
+        ("hard_silu", "float32", "HARD_SWISH", 5e-6),
         (squared, "float32", "SQUARE", 0),
         (negative, "float32", "NEG", 0),
         (repeated, "float32", "TILE", 0),
@@ -384,8 +415,11 @@ def limited_average(x: Any) -> Any:
     ],
 )
 def test_rewritten_operators_compute_the_same(
-    function: Callable[..., Any], dtype: str, gone: str, atol: float
+    function: Callable[..., Any] | str, dtype: str, gone: str, atol: float
 ) -> None:
+    """Strings are activation functions of Keras."""
+    if isinstance(function, str):
+        function = keras.activations.get(function)
     x = np.random.default_rng(7).normal(0, 3, (1, 5, 3)).astype(dtype)
     content = tflite_of(function, x.shape, dtype=dtype)
     rewritten = rewrite(content)
@@ -394,6 +428,19 @@ def test_rewritten_operators_compute_the_same(
     assert gone not in kinds
     want = outputs(content, x).astype(np.float64)
     np.testing.assert_allclose(outputs(rewritten, x).astype(np.float64), want, rtol=0, atol=atol)
+
+
+def test_a_slope_for_each_feature_computes_the_same() -> None:
+    """A PReLU, as an operator in place of that of another activation function."""
+    x = np.random.default_rng(7).normal(0, 3, (1, 5, 3)).astype("float32")
+    file = TFLiteFile(tflite_of(keras.activations.tanh, x.shape))
+    slope = file.add_constant(file.main, np.array([0.1, 0.2, -0.3], np.float32))
+    source, output = map(int, (file.main.inputs[0], file.main.outputs[0]))
+    file.main.operators = [file.new_operator("PRELU", [source, slope], [output])]
+    content = file.to_bytes()
+    rewritten = rewrite(content)
+    assert "PRELU" not in {kind for _, _, kind in TFLiteFile(rewritten).operators()}
+    np.testing.assert_allclose(outputs(rewritten, x), outputs(content, x), rtol=1e-6)
 
 
 def shares(x: Any) -> Any:
