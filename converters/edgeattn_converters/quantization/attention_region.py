@@ -25,6 +25,17 @@ WEIGHTED = (PRODUCTS - SUMS) | frozenset(
     | {"Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Loop"}
 )
 LOGARITHMS = frozenset({"LOG", "Log"})
+# Operators whose results are integers if their operands are: those that move values, and simple
+# arithmetic.
+WHOLE = frozenset(
+    {"RESHAPE", "TRANSPOSE", "EXPAND_DIMS", "SQUEEZE", "SLICE", "STRIDED_SLICE", "CONCATENATION"}
+    | {"PACK", "UNPACK", "SPLIT", "SPLIT_V", "GATHER", "TILE", "PAD", "PADV2", "BROADCAST_TO"}
+    | {"REVERSE_V2", "SELECT", "SELECT_V2", "ADD", "SUB", "MUL", "NEG", "ABS", "MAXIMUM"}
+    | {"MINIMUM", "FLOOR", "CEIL", "ROUND", "SUM", "RELU"}
+    | {"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Slice", "Concat", "Split", "Gather"}
+    | {"Tile", "Pad", "Expand", "Where", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min"}
+    | {"Floor", "Ceil", "Round", "ReduceSum", "Relu", "Identity"}
+)
 
 
 @dataclass(frozen=True)
@@ -181,6 +192,20 @@ class AttentionGraph:
                 if node.kind not in LOGARITHMS:
                     pending.extend(node.outputs)
         return region
+
+    def truncated(self, casts: set[int]) -> set[int]:
+        """Positions of the nodes that compute what ``casts`` truncate to integers.
+
+        With the rounding of an integer scale, 3 may be 2.996, which becomes 2.
+        """
+        visited: set[int] = set()
+        pending = [name for k in casts for name in self._nodes[k].inputs]
+        while pending:
+            for k in self._makers.get(pending.pop(), []):
+                if k not in visited and self._nodes[k].kind in WHOLE:
+                    visited.add(k)
+                    pending.extend(self._nodes[k].inputs)
+        return visited
 
     def _is_before_logarithm(self, position: int) -> bool:
         outputs = self._nodes[position].outputs

@@ -51,6 +51,19 @@ def one_hot_operators(file: TFLiteFile) -> set[str]:
     }
 
 
+def truncated_operators(file: TFLiteFile) -> set[str]:
+    """The operators of values that become integers; see :meth:`AttentionGraph.truncated`."""
+    tensors = file.main.tensors
+    casts = {
+        k
+        for k, operator in enumerate(file.main.operators)
+        if file.kind(operator) == "CAST"
+        and file.dtype(tensors[int(operator.inputs[0])]) == "FLOAT32"
+        and "INT" in file.dtype(tensors[int(operator.outputs[0])])
+    }
+    return _output_names(file, _attention_graph(file, ()).truncated(casts))
+
+
 def upstream_operators(file: TFLiteFile, maps: tuple[str, ...]) -> tuple[set[str], set[bytes]]:
     """All operators that the attention scores depend on, and the keys of their large constants,
     including those in loops."""
@@ -196,6 +209,22 @@ def upstream_nodes(proto: Any, maps: tuple[str, ...]) -> tuple[set[int], set[byt
     constants."""
     positions = attention_graph(proto, maps).upstream()
     return positions, set(_node_constants(proto, positions))
+
+
+def truncated_nodes(proto: Any) -> set[int]:
+    """Positions of the nodes of values that become integers; see :meth:`AttentionGraph.truncated`.
+
+    A cast of integers counts too: its operands have no scale.
+    """
+    from onnx import TensorProto
+
+    integers = (TensorProto.INT32, TensorProto.INT64, TensorProto.INT8, TensorProto.UINT8)
+    casts = {
+        k
+        for k, node in enumerate(proto.graph.node)
+        if node.op_type == "Cast" and any(item.i in integers for item in node.attribute)
+    }
+    return attention_graph(proto, ()).truncated(casts)
 
 
 def spectrum_nodes(proto: Any) -> tuple[set[int], dict[bytes, int]]:

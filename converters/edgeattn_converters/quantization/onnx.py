@@ -27,6 +27,7 @@ from edgeattn_converters.quantization.feature_scaling import scaling_nodes
 from edgeattn_converters.quantization.float_operators import (
     attention_graph,
     spectrum_nodes,
+    truncated_nodes,
     upstream_nodes,
 )
 from edgeattn_converters.quantization.integer_io import use_onnx_integers
@@ -150,7 +151,7 @@ class _ONNXQuantizer(Quantizer):
             if precision_of(value) != "int8"
         }
         graph = attention_graph(self.content, self.io.maps)
-        floats = graph.quotients() | self.spectrum[0]
+        floats = graph.quotients() | self.spectrum[0] | truncated_nodes(self.content)
         if not self.options.integer_io:
             floats |= scaling_nodes(self.content)
         if candidate.upstream:

@@ -24,6 +24,7 @@ from edgeattn_converters.quantization.float_operators import (
     quotient_operators,
     recurrent_operators,
     spectrum_operators,
+    truncated_operators,
     upstream_operators,
 )
 from edgeattn_converters.quantization.instructions import (
@@ -315,7 +316,7 @@ class TFLiteQuantizer(Quantizer):
         if candidate.step_products:
             names -= step_products(file, self.io.recurrent)
         names |= operators_with_weights(file, lambda value: precision_of(value) != "int8")
-        names |= quotient_operators(file) | one_hot_operators(file)
+        names |= quotient_operators(file) | one_hot_operators(file) | truncated_operators(file)
         names |= self.spectrum[0]
         names |= self._coarse_operators(file)
         if candidate.upstream:
