@@ -27,7 +27,7 @@ from edgeattn.bundle.manifest import (
     SIGNATURE,
     Manifest,
 )
-from edgeattn.bundle.not_a_bundle import is_keras_zip, not_a_bundle
+from edgeattn.bundle.not_a_bundle import not_a_bundle
 from edgeattn.bundle.verified_file import read_signature
 from edgeattn.errors import BundleError, OutputError, UnsafeModelError
 from edgeattn.files import atomic_write, hidden_folder, new_folder, require_new, reserved
@@ -93,14 +93,13 @@ def _checked_entries(
     path: Path, archive: zipfile.ZipFile, file: IO[bytes], check: SignatureCheck | None
 ) -> list[zipfile.ZipInfo]:
     entries = archive.infolist()
+    names = {entry.filename for entry in entries}
+    if MANIFEST not in names:
+        # Another kind of file, of which nothing is unpacked.
+        raise not_a_bundle(path)
     danger = next(_dangers(entries, os.fstat(file.fileno()).st_size), None)
     if danger is not None:
         raise UnsafeModelError(f"{path.name} was refused and nothing was written: {danger}.")
-    names = {entry.filename for entry in entries}
-    if MANIFEST not in names:
-        if is_keras_zip(names):
-            raise not_a_bundle(path)
-        raise BundleError(f"{path} is not a packed bundle: no {MANIFEST}.", hint=_PACK_AGAIN)
     content = archive.read(MANIFEST)
     if check is not None:
         check(path, content, archive.read(SIGNATURE) if SIGNATURE in names else None)

@@ -1,6 +1,5 @@
 """``edgeattn sign``"""
 
-import zipfile
 from pathlib import Path
 
 import click
@@ -27,9 +26,11 @@ def command(bundle: Path, key: Path, as_json: bool, quiet: bool) -> int:
     every other file. run, validate, bench, serve and deploy check it with --require-signature.
     """
     from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import MANIFEST
+    from edgeattn.bundle.not_a_bundle import zip_names
     from edgeattn.bundle.signing import sign
 
-    if zipfile.is_zipfile(bundle):
+    if MANIFEST in (zip_names(bundle) or ()):
         raise UsageError(f"{bundle} is a packed bundle.", hint="Sign the folder, then pack it.")
     signature = sign(Bundle.open(bundle), key)
     if as_json:

@@ -49,7 +49,7 @@ def test_a_distant_value_has_no_suggestion(edgeattn):
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (["sign", "x.npy", "--key", "k"], "Not a bundle: x.npy", "edgeattn convert"),
+        (["sign", "x.npy", "--key", "k"], "x.npy is a file of samples", "edgeattn run BUNDLE"),
         (["run", "dense.edge", "--input", "y.npy"], "No such file of samples: y.npy", "Pass an "),
         (
             ["run", "dense.edge", "--input", "n.txt"],

@@ -153,6 +153,12 @@ def error_of_zip(path: Path, names: Sequence[str]) -> UnsupportedModelError | No
             f"{path.name} contains {counted(len(names), 'NumPy array')}, not a model.",
             hint=_ARRAYS,
         )
+    arrays = [name for name in names if name.endswith((".npz", ".npy", ".csv"))]
+    if len(arrays) == len(names) > 0:
+        return UnsupportedModelError(
+            f"{path.name} is an archive of samples, not a model: {arrays[0]}.",
+            hint="Unpack it, and pass the samples with --samples.",
+        )
     inside = [name for name in names if name.endswith((".h5", ".keras", ".hdf5", "saved_model.pb"))]
     if inside and "config.json" not in names:
         return UnsupportedModelError(
