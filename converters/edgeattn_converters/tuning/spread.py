@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgeattn import progress
 from edgeattn.bundle.manifest import Manifest
@@ -18,7 +19,7 @@ from edgeattn.errors import DeviceError, EdgeattnError, UsageError
 from edgeattn.evaluation.dataset import InMemoryDataset
 from edgeattn.metrics.limits import Limit
 from edgeattn.printable import counted
-from edgeattn_converters.options import ModelSource
+from edgeattn_converters.options import ModelSource, StrPath
 from edgeattn_converters.tuning.evaluation import (
     CandidateEvaluator,
     ResultStore,
@@ -26,6 +27,12 @@ from edgeattn_converters.tuning.evaluation import (
 )
 from edgeattn_converters.tuning.search import Candidate, Result
 from edgeattn_converters.worker.client import ConversionWorker
+
+# The fields of a source that name files.
+_FILES = (
+    *("path", "samples", "custom_objects", "architecture", "preprocess", "labels"),
+    *("raw_samples", "sized_by"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,12 @@ class CandidateRequest:
 
 def evaluate_request(request: CandidateRequest) -> tuple[Result, bytes | None]:
     """The result, and the content of the candidate's file, if it could be converted."""
-    for path in (request.source.path, request.calibration):
-        if path is not None and not Path(path).is_file():
-            raise UsageError(
-                f"A Dask worker has no file {path}.",
-                hint="Put the model and the samples on a disk that all workers share.",
-            )
+    missing = _missing_file(request)
+    if missing is not None:
+        raise UsageError(
+            f"A Dask worker has no file {missing}.",
+            hint="Put the model and the files that belong to it on a disk that all workers share.",
+        )
     with (
         tempfile.TemporaryDirectory(prefix="edgeattn-tune-") as name,
         ConversionWorker() as worker,
@@ -70,16 +77,21 @@ def evaluate_request(request: CandidateRequest) -> tuple[Result, bytes | None]:
 
 def absolute_source(source: ModelSource) -> ModelSource:
     """``source`` for processes with another working folder."""
-    architecture = source.architecture
-    return replace(
-        source,
-        path=Path(source.path).absolute(),
-        samples=None if source.samples is None else Path(source.samples).absolute(),
-        custom_objects=None
-        if source.custom_objects is None
-        else Path(source.custom_objects).absolute(),
-        architecture=None if architecture is None else str(Path(architecture).absolute()),
-    )
+    files: dict[str, Any] = {name: _absolute(getattr(source, name)) for name in _FILES}
+    return replace(source, **files)
+
+
+def _absolute(path: StrPath | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+def _missing_file(request: CandidateRequest) -> str | None:
+    """The first file of a request that this machine does not have."""
+    files = [getattr(request.source, name) for name in _FILES]
+    # FILE.py:FUNCTION is a file too.
+    files = [str(file).rpartition(".py:")[0] + ".py" if ".py:" in str(file) else file
+             for file in (*files, request.calibration) if file is not None]  # fmt: skip
+    return next((str(file) for file in files if not Path(file).exists()), None)
 
 
 def evaluate_on_dask(
@@ -120,8 +132,8 @@ def _request(
 ) -> CandidateRequest:
     return CandidateRequest(
         candidate,
-        evaluator.source,
-        evaluator.calibration,
+        absolute_source(evaluator.source),
+        _absolute(evaluator.calibration),
         evaluator.manifest,
         evaluator.dataset,
         evaluator.limits,

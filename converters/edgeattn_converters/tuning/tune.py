@@ -49,7 +49,7 @@ from edgeattn_converters.tuning.search import (
     frontier,
     search,
 )
-from edgeattn_converters.tuning.spread import absolute_source, evaluate_on_dask
+from edgeattn_converters.tuning.spread import evaluate_on_dask
 from edgeattn_converters.tuning.tuning_options import TuningOptions
 from edgeattn_converters.worker.client import ConversionWorker
 from edgeattn_converters.worker.raw_files import RenamedFile, renamed_file
@@ -78,8 +78,6 @@ def tune(
     be converted, and :class:`UsageError` if an argument, or the data, is invalid.
     """
     source = ModelSource.of(source)
-    if options.scheduler is not None:
-        source = absolute_source(source)
     quantization = options.quantization
     _check_options(source, data, options)
     target = Path(output) if output is not None else source.beside(".tuned.edge")
