@@ -6,6 +6,7 @@ as they are, an escape sequence could clear the screen and a line feed could for
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 
 class Text(str):
@@ -30,9 +31,9 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def enumerated(words: Sequence[str]) -> str:
-    """``a, b and c``; at least one word is required."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def enumerated(words: Sequence[str], conjunction: Literal["and", "or"] = "and") -> str:
+    """``a, b and c``; empty without words."""
+    return f" {conjunction} ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def _is_safe(character: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeattn.printable import counted, join_lines, printable
+from edgeattn.printable import counted, enumerated, join_lines, printable
 
 ROOT = Path(__file__).parents[1]
 # What results, tables, reports and progress messages count; messages that compare a number with
@@ -66,6 +66,26 @@ def test_numbers_of_one_have_a_singular(package):
         if (texts := without_counted(texts_after_numbers(path.read_text("utf-8"))))
     }
     assert not found
+
+
+@pytest.mark.parametrize("package", ["edgeattn", "converters"])
+def test_lists_of_words_are_joined_by_one_function(package):
+    """``" and ".join`` alone writes "a and b and c"."""
+    pattern = re.compile(r"""(["']) (and|or) \1\.join""")
+    found = {
+        path.name
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if pattern.search(path.read_text("utf-8"))
+    }
+    assert not found
+
+
+def test_lists_of_words():
+    assert enumerated([]) == ""
+    assert enumerated(["a"], "or") == "a"
+    assert enumerated(["a", "b"]) == "a and b"
+    assert enumerated(["a", "b", "c"]) == "a, b and c"
+    assert enumerated(("a", "b", "c"), "or") == "a, b or c"
 
 
 def test_templates_of_the_report_count_with_the_filter():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeattn.errors import MissingCalibrationError, UsageError
+from edgeattn.printable import enumerated
 from edgeattn.schemes import MICRO
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions
 from edgeattn_converters.recipes import ALL, RECIPES, TARGETS, recipe_for
@@ -64,7 +65,7 @@ def check_combination(request: Request, *, named_schemes: Sequence[str] = ()) ->
     needing = [name for name in named_schemes if name != ALL and recipe_for(name).needs_calibration]
     if needing and not request.quantization.calibrated:
         raise MissingCalibrationError(
-            f"{' and '.join(needing)}: calibration samples are missing.",
+            f"{enumerated(needing)}: calibration samples are missing.",
             hint="Pass real inputs: --calibration FILE",
         )
 
@@ -74,7 +75,7 @@ def _check_integers(request: Request) -> None:
     options, quantization = request.options, request.quantization
     micro = MICRO in options.targets
     if micro and len(options.targets) > 1:
-        others = " and ".join(name for name in options.targets if name != MICRO)
+        others = enumerated([name for name in options.targets if name != MICRO])
         raise UsageError(
             f"--target {MICRO} cannot be combined with {others}: a file for a microcontroller is "
             "slow elsewhere.",

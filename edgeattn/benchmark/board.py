@@ -20,7 +20,7 @@ from edgeattn.benchmark.comparison import (
 )
 from edgeattn.device.runtime_check import PASS
 from edgeattn.errors import DeviceError, EdgeattnError, RuntimeUnavailableError
-from edgeattn.printable import counted
+from edgeattn.printable import counted, enumerated
 from edgeattn.process.limits import run_limits
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, check_host, send_files
@@ -133,7 +133,7 @@ def check_board(address: BoardAddress, formats: Sequence[str]) -> Device:
         missing = {check.format for check in failing}
         others = "".join(f" --format {item}" for item in formats if item not in missing)
         raise RuntimeUnavailableError(
-            f"No runtime for {' or '.join(sorted(missing))} files works on {name}: {reasons}",
+            f"No runtime for {enumerated(sorted(missing), 'or')} files works on {name}: {reasons}",
             hint=f"Check the device: edgeattn doctor {name}"
             + (f". To measure other files only, pass{others}" if others else ""),
         )

@@ -11,7 +11,7 @@ import click
 from edgeattn.cli import options, output
 from edgeattn.cli.command import Command
 from edgeattn.cli.values import Integer, Number
-from edgeattn.printable import Text, join_lines
+from edgeattn.printable import Text, enumerated, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.deployment.results import DeploymentResult
@@ -177,7 +177,7 @@ def _notes(results: Sequence[DeploymentResult], bundle: Path) -> list[str]:
     for result in results:
         if result.report is not None:
             paths = [report_path(bundle, result.host, suffix) for suffix in (".json", ".html")]
-            names = " and ".join(path.name for path in paths if path.is_file())
+            names = enumerated([path.name for path in paths if path.is_file()])
             hint = (
                 "" if paths[1].is_file() else ". For the HTML page: pip install 'edgeattn[report]'"
             )

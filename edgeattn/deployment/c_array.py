@@ -12,7 +12,7 @@ from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import BundleError, OutputError, UsageError
 from edgeattn.file_structure.read import read_contents
 from edgeattn.files import atomic_folder
-from edgeattn.printable import printable
+from edgeattn.printable import enumerated, printable
 from edgeattn.runners.micro_operators import resolver_method
 from edgeattn.schemes import MICRO
 from edgeattn.tensors import TensorSpec
@@ -46,7 +46,8 @@ def micro_artifact(bundle: Bundle, schemes: tuple[str, ...] = ()) -> Artifact:
     labels = ", ".join(item.scheme for item in artifacts)
     if not chosen:
         raise UsageError(
-            f"{bundle.path} has no {' or '.join(schemes)} file.", hint=f"Choose one of: {labels}."
+            f"{bundle.path} has no {enumerated(schemes, 'or')} file.",
+            hint=f"Choose one of: {labels}.",
         )
     if len(chosen) > 1:
         raise UsageError(

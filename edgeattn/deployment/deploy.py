@@ -41,6 +41,7 @@ from edgeattn.errors import (
     EdgeattnError,
     UsageError,
 )
+from edgeattn.printable import enumerated
 from edgeattn.process.limits import run_limits
 from edgeattn.targets import ssh
 from edgeattn.targets.connection import CALL_TIMEOUT, Connection, send_files
@@ -244,7 +245,8 @@ def _check_runtimes(
         )
         others = "".join(f" --format {name}" for name in sorted(formats & working))
         raise DeviceError(
-            f"No runtime for {' or '.join(missing)} files works on {host.destination}: {reasons}",
+            f"No runtime for {enumerated(missing, 'or')} files works on {host.destination}: "
+            f"{reasons}",
             hint=f"Check the device: edgeattn doctor {host.destination}"
             + (f". To validate the other artifacts only, pass{others}" if others else ""),
         )

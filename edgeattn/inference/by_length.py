@@ -9,6 +9,7 @@ import numpy as np
 from edgeattn.errors import BundleError, SampleError
 from edgeattn.inference.any_length import ModelOfAnyLength
 from edgeattn.inference.model import Model
+from edgeattn.printable import enumerated
 from edgeattn.runners.batching import missing_input
 from edgeattn.tensors import Array, Tensors
 
@@ -62,7 +63,7 @@ class ModelByLength(Model):
             others = {model.any_length for model in self.models.values()} - {None}
             hint = "Pad the sample, or convert the model with --time-steps for its length too."
             if others:
-                labels = " or ".join(sorted(map(str, others)))
+                labels = enumerated(sorted(map(str, others)), "or")
                 hint = f"Load artifacts for sequences of any length: {labels}."
             raise SampleError(
                 f"Input {self._input.name}: received a sample of shape {np.shape(values)}, but the "

@@ -14,6 +14,7 @@ from edgeattn.frontend.empty_values import is_empty
 from edgeattn.frontend.shared_frames import shared_frames
 from edgeattn.frontend.values import as_numbers
 from edgeattn.frontend.windows import WindowBuffer
+from edgeattn.printable import enumerated
 from edgeattn.samples.input_conversion import fit, infer_dtype
 from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Specs, Tensors, TensorSpec
@@ -91,9 +92,10 @@ class RawModel:
             is_empty(values[spec.name], next(iter(steps.get(spec.name, ())), None))
             for spec in self._inputs
         ):
-            names = " and ".join(spec.name for spec in self._inputs)
+            names = enumerated([spec.name for spec in self._inputs])
+            verb = "has" if len(self._inputs) == 1 else "have"
             raise SampleError(
-                f"The sample is empty: {names} has no word and no number.",
+                f"The sample is empty: {names} {verb} no word and no number.",
                 hint="Leave empty samples out.",
             )
         return self.prepare(values)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from edgeattn.errors import OutputError, UsageError
 from edgeattn.files import atomic_write
-from edgeattn.printable import counted
+from edgeattn.printable import counted, enumerated
 from edgeattn.tensors import Array
 
 # Okabe and Ito, "Color Universal Design", 2008.
@@ -129,7 +129,7 @@ def as_array(values: ArrayLike, name: str, shapes: dict[int, str]) -> Array:
             kind += " with rows of different length or other elements"
         raise UsageError(f"{name} should be an array of numbers. Received: {kind}.") from error
     if array.ndim not in shapes or 0 in array.shape:
-        allowed = " or ".join(shapes.values())
+        allowed = enumerated(list(shapes.values()), "or")
         raise UsageError(f"{name} should have the shape {allowed}. Received: {array.shape}.")
     return array
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeattn.errors import SampleError
-from edgeattn.printable import counted
+from edgeattn.printable import counted, enumerated
 from edgeattn.samples.arrays import ArrayFile, csv_array, npy_array, npz_members
 from edgeattn.samples.input_conversion import check_shape, fit, infer_dtype
 from edgeattn.samples.labels import TARGETS, unused_arrays
@@ -177,7 +177,8 @@ def check_ignored(ignore: Sequence[str], *paths: Path | None) -> None:
     for name in ignore:
         if name not in names:
             raise SampleError(
-                f"--ignore {name}: no such array in {' or '.join(path.name for path in files)}; "
+                f"--ignore {name}: no such array in "
+                f"{enumerated([path.name for path in files], 'or')}; "
                 f"the arrays: {', '.join(dict.fromkeys(names)) or 'none with a name'}.",
                 hint=f"Omit --ignore {name}.",
             )

@@ -18,6 +18,7 @@ from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
 from edgeattn.metrics.limits import Check, Limit, is_set
 from edgeattn.metrics.statistics import share_limits
 from edgeattn.metrics.verdict import WRONG
+from edgeattn.printable import enumerated
 from edgeattn.process.pool import Opener, RunnerPool
 from edgeattn.runners import Runner
 from edgeattn.tensors import Tensors
@@ -233,9 +234,9 @@ def _expected(bundle: Bundle, artifact: Artifact, reference: Tensors) -> tuple[T
     counts = {len(array) if array.ndim else 0 for array in [*inputs.values(), *expected.values()]}
     if len(counts) != 1 or 0 in counts:
         raise BundleError(
-            f"The reference of {bundle.path} has arrays of "
-            f"{' and '.join(map(str, sorted(counts)))} rows; all must have the same number of "
-            "rows, at least 1.",
+            f"The reference of {bundle.path} has arrays of several lengths: "
+            f"{enumerated(list(map(str, sorted(counts))))}. All must have the same number of rows, "
+            "at least 1.",
             hint="Convert the model again.",
         )
     return inputs, expected

@@ -132,7 +132,7 @@ def test_one_empty_input_of_several():
     front_end = FrontEnd({"x": PADDED.inputs["x"], "z": SENTENCES.inputs["x"]})
     model = RawModel(front_end, specs, (), lambda inputs: inputs)
     assert model.answer({"x": [1], "z": ""}) == {"x": [1, 0, 0], "z": [0, 0, 0]}
-    with pytest.raises(SampleError, match="x and z has no word"):
+    with pytest.raises(SampleError, match="x and z have no word"):
         model.answer({"x": [], "z": " "})
 
 

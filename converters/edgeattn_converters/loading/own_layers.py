@@ -16,6 +16,7 @@ from unittest import mock
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn.printable import enumerated
 from edgeattn_converters.loading import custom_objects
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.migrate import built_layers
@@ -103,7 +104,7 @@ def _accepted(cls: Any, config: Config) -> dict[str, Any]:
     ]
     if missing:
         raise UnsupportedModelError(
-            f"The file does not contain {' and '.join(map(repr, missing))} of your class "
+            f"The file does not contain {enumerated(list(map(repr, missing)))} of your class "
             f"{cls.__name__}, which had no get_config with it when the model was saved.",
             hint="In the file of --custom-objects, give each of these arguments the value of the "
             f"trained model as a default: def __init__(self, {missing[0]}=VALUE, ...)",
@@ -248,6 +249,6 @@ def check_unsaved(found: Mapping[str, Any], again: Mapping[str, Any]) -> list[st
                 "the program still has the trained model, assign its values before saving.",
             )
     return [
-        f"The file does not contain {' and '.join(found)}: a tf.Variable, which Keras 3 does not "
-        "save. Your class creates it again with the same values; changes by training are lost."
+        f"The file does not contain {enumerated(list(found))}: a tf.Variable, which Keras 3 does "
+        "not save. Your class creates it again with the same values; changes by training are lost."
     ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from edgeattn.errors import ConversionError
 from edgeattn.file_structure.contents import FileContents
+from edgeattn.printable import enumerated
 from edgeattn.runners.micro_operators import resolver_method
 from edgeattn.schemes import MICRO
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
@@ -99,7 +100,8 @@ def require_no_floats(contents: FileContents) -> None:
     if kinds:
         where = f": {', '.join(dict.fromkeys(names))}" if names else ""
         raise ConversionError(
-            f"Integers only are not possible: a tensor stays {' or '.join(sorted(kinds))}{where}.",
+            "Integers only are not possible: a tensor stays "
+            f"{enumerated(sorted(kinds), 'or')}{where}.",
             hint="Omit --integer-only, or remove inputs and outputs that no operator computes.",
         )
 
