@@ -40,6 +40,39 @@ def replaced(x: Any, diagonal: Any, offset: Any = 0) -> Any:
     return tf.where(tf.constant(np.eye(rows, columns, shift, dtype=bool)), beside, x)
 
 
+def matrix(
+    diagonal: Any, offset: Any = 0, rows: Any = -1, columns: Any = -1, padding: Any = 0
+) -> Any:
+    """Matrices with one diagonal, and ``padding`` elsewhere; None if there are several.
+
+    A size of -1 is the smallest one; None too if a size is unknown.
+    """
+    import tensorflow as tf
+
+    shift, height, width = _only(offset), _constant(rows), _constant(columns)
+    length = diagonal.shape[-1]
+    if shift is None or height is None or width is None or length is None:
+        return None
+    # The diagonal starts in the first row or column. Without sizes, the matrix is square.
+    least_height, least_width = length + max(0, -shift), length + max(0, shift)
+    if height < 0 and width < 0:
+        least_height = least_width = length + abs(shift)
+    height = least_height if height < 0 else height
+    width = least_width if width < 0 else width
+    shape = tf.concat([tf.shape(diagonal)[:-1], [height, width]], 0)
+    empty = tf.ensure_shape(
+        tf.fill(shape, tf.cast(padding, diagonal.dtype)), [*diagonal.shape[:-1], height, width]
+    )
+    return replaced(empty, diagonal, shift)
+
+
+def _constant(value: Any) -> int | None:
+    import tensorflow as tf
+
+    number = value if isinstance(value, int) else tf.get_static_value(value)
+    return None if number is None else int(number)
+
+
 def _only(offset: Any) -> int | None:
     """The offset of the only diagonal; None if there are several or it is not constant."""
     import tensorflow as tf

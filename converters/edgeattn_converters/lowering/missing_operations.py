@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn_converters.lowering import angles, colors, diagonals, einsums, matrices
+from edgeattn_converters.lowering import (
+    angles,
+    colors,
+    diagonals,
+    einsums,
+    fake_quantization,
+    matrices,
+)
 from edgeattn_converters.lowering import composed_operations as composed
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
@@ -199,9 +206,14 @@ _SOLUTIONS: Mapping[str, _Replacement] = {
     "MatrixTriangularSolve": matrices.solve_triangular,
     "Qr": matrices.orthogonal_factors,
 }
+_ROUNDINGS: Mapping[str, _Replacement] = {
+    "FakeQuantWithMinMaxArgs": fake_quantization.of_arguments,
+    "FakeQuantWithMinMaxVars": fake_quantization.of_tensors,
+    "FakeQuantWithMinMaxVarsPerChannel": fake_quantization.of_tensors,
+}
 _WITH_ATTRIBUTES = frozenset(
-    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, "Cumprod", "DenseBincount", "Einsum",
-     "ExtractImagePatches"}
+    {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Cumprod",
+     "DenseBincount", "Einsum", "ExtractImagePatches"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -212,6 +224,9 @@ _BOTH: Replacements = {
     "Cross": composed.cross,
     "Cumprod": _cumprod,
     "ExtractImagePatches": extract_image_patches,
+    "MatrixDiag": diagonals.matrix,
+    "MatrixDiagV2": diagonals.matrix,
+    "MatrixDiagV3": diagonals.matrix,
     "MatrixSetDiag": diagonals.replaced,
     "MatrixSetDiagV2": diagonals.replaced,
     "MatrixSetDiagV3": diagonals.replaced,
@@ -224,6 +239,7 @@ _BOTH: Replacements = {
     "RGBToHSV": colors.rgb_to_hsv,
     "TruncateMod": composed.truncate_mod,
     **_FACTORS,
+    **_ROUNDINGS,
     **_SOLUTIONS,
     **_SEARCHES,
     **_INTERPOLATIONS,

@@ -68,6 +68,13 @@ OF_TENSORFLOW = {
     "lower": lambda x: tf.linalg.set_diag(x, x[:, :, 0, :], k=-2),
     "wide": lambda x: tf.linalg.set_diag(tf.transpose(x, (0, 1, 3, 2)), x[:, :, 0, :]),
     "raw": lambda x: tf.raw_ops.MatrixSetDiag(input=x, diagonal=x[:, :, 5, :]),
+    # With one sample, tf2onnx loses the axis of the samples of such matrices.
+    "of rows": lambda x: tf.linalg.diag(x[:, 0, 0]),
+    "above": lambda x: tf.linalg.diag(x[:, 0, 0], k=1),
+    "below": lambda x: tf.linalg.diag(x[:, 0, 0], k=-2, padding_value=3.0),
+    "with rows": lambda x: tf.linalg.diag(x[:, 0], k=-1, num_rows=5),
+    "with sizes": lambda x: tf.linalg.diag(x[:, 0], num_rows=3, num_cols=5, padding_value=-1.0),
+    "old diagonal": lambda x: tf.raw_ops.MatrixDiag(diagonal=x[:, 0, 0]),
 }
 
 
