@@ -51,6 +51,31 @@ def test_products_with_an_ellipsis_are_quantized(call: Any, scheme: str, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("build", "shape", "kind"),
+    [
+        (lambda: layers.Conv1D(7, 3, padding="same", activation="relu"), (11, 5), "Conv"),
+        (lambda: layers.Dense(7, activation="tanh"), (5,), "MatMul"),
+        (lambda: layers.EinsumDense("abc,cd->abd", (None, 7)), (11, 5), "MatMul"),
+        (lambda: layers.Conv2DTranspose(7, 3, 2), (6, 4, 5), "ConvTranspose"),
+    ],
+    ids=["Conv1D", "Dense", "EinsumDense", "Conv2DTranspose"],
+)
+def test_layers_that_are_called_twice(
+    build: Any, shape: tuple[int, ...], kind: str, tmp_path: Path
+) -> None:
+    """Both calls share the integers of the weights, whose scales have one value per channel."""
+
+    def call(x: Any) -> Any:
+        layer = build()
+        first, second = layer(x), layer(0.5 - x)
+        return layers.Dense(3)(layers.Concatenate()([first, first * second]))
+
+    counts = computes_in(call, shape, "int8", tmp_path / "model.onnx", 25)
+    assert sum(calls.get(kind, 0) for calls in counts.values()) >= 2
+    assert counts["int8"]
+
+
+@pytest.mark.parametrize(
     ("equation", "shapes", "named"),
     [
         ("...x,xy->...y", [(None, 2, 4), (4, 5)], "abx,xy->aby"),
