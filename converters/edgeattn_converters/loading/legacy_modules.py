@@ -18,6 +18,11 @@ from unittest import mock
 # layers Keras 3 does not accept.
 _ROOTS = re.compile(r"(keras|tensorflow\.keras|tensorflow\.python\.keras)(\.|$)")
 _PRIVATE = "tensorflow.python.keras"
+# Functions of Keras 2 that only compute, and that neither Keras 3 nor its copy in TensorFlow has.
+_OF_KERAS_2 = (
+    *("conv3d_transpose", "dtype_numpy", "is_placeholder", "local_conv", "local_conv1d"),
+    *("local_conv2d", "normalize_batch_in_training"),
+)
 # Modules of Keras 1 and 2 with layers, models and inputs.
 _OF_LAYERS = frozenset({"engine", "layers", "legacy", "feature_column"})
 
@@ -125,8 +130,20 @@ def _other_functions() -> dict[str, Any]:
         "identity": lambda x, name=None: tf.identity(x, name=name),
         "print_tensor": lambda x, message="", summarize=3: x,
         "slice": lambda x, start, size: tf.slice(x, start, size),
+        **{name: _of_keras_2(name) for name in _OF_KERAS_2},
         "softmax_3d": lambda x: tf.nn.softmax(x, axis=-1),
         "logsumexp": lambda x, axis=None, keepdims=False: tf.reduce_logsumexp(
             x, axis=axis, keepdims=keepdims
         ),
     }
+
+
+def _of_keras_2(name: str) -> Callable[..., Any]:
+    """The function of tf_keras, which is imported when it is called."""
+
+    def function(*arguments: Any, **named: Any) -> Any:
+        from tf_keras.src import backend
+
+        return getattr(backend, name)(*arguments, **named)
+
+    return function

@@ -3,7 +3,8 @@
 An expression is one of ``{"input": None}`` (the argument of the layer), ``{"input": i}``,
 ``{"const": value}``, ``{"tuple": [...]}``, ``{"slice": [start, stop, step]}``,
 ``{"ellipsis": true}``, ``{"output": [expression, position]}``, ``{"op": name, "args": [...]}``,
-``{"tensorflow": name, "args": [...], "named": {...}}`` for a function of TensorFlow itself, and
+``{"tensorflow": name, "args": [...], "named": {...}}`` for a function of TensorFlow itself,
+``{"backend": name, "args": [...], "named": {...}}`` for one of the backend of Keras 2, and
 ``{"graph": name, "args": [...], "attributes": {...}}`` for a node of its graph.
 ``keras_operations`` evaluates them. The functions raise :class:`NotRecognizedError` for anything
 that is not known.
@@ -12,7 +13,11 @@ that is not known.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeattn_converters.loading.lambdas import signatures, tensorflow_functions
+from edgeattn_converters.loading.lambdas import (
+    backend_functions,
+    signatures,
+    tensorflow_functions,
+)
 from edgeattn_converters.loading.lambdas.signatures import REQUIRED
 
 Expression = dict[str, Any]
@@ -79,11 +84,27 @@ def function(
         return {"slice": [*start, *arguments, {"const": None}][:3]}
     signature = signatures.find(path)
     root, _, name = path.partition(".")
+    last = path.rpartition(".")[2]
     if signature is None and root in ("tf", "tensorflow") and tensorflow_functions.is_known(name):
         return tensorflow_call(name, arguments, named)
     if signature is None:
+        if signatures.is_of_backend(path) and last in backend_functions.FUNCTIONS:
+            return backend_call(last, arguments, named)
         raise NotRecognizedError(f"it calls {path!r}")
-    return {"op": signature.operation, "args": _bind(path, signature, arguments, named)}
+    try:
+        return {"op": signature.operation, "args": _bind(path, signature, arguments, named)}
+    except NotRecognizedError:
+        if signatures.is_of_backend(path) and last in backend_functions.FUNCTIONS:
+            return backend_call(last, arguments, named)
+        raise
+
+
+def backend_call(
+    name: str, arguments: Sequence[Expression], named: Mapping[str, Expression]
+) -> Expression:
+    """A call of a function of the backend of Keras 2, which must be known."""
+    settings = {key: value for key, value in named.items() if key != "name"}
+    return {"backend": name, "args": list(arguments), "named": settings}
 
 
 def tensorflow_call(
@@ -167,6 +188,9 @@ def describe(expression: Expression) -> str:
     if "tensorflow" in expression:
         named = [f"{key}={describe(part)}" for key, part in expression["named"].items()]
         return f"tf.{expression['tensorflow']}({', '.join([*arguments, *named])})"
+    if "backend" in expression:
+        named = [f"{key}={describe(part)}" for key, part in expression["named"].items()]
+        return f"K.{expression['backend']}({', '.join([*arguments, *named])})"
     if expression["op"] == "getitem":
         key = arguments[1]
         return f"{arguments[0]}[{key[1:-1] if key.startswith('(') else key}]"

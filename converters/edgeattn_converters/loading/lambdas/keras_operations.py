@@ -7,7 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from edgeattn_converters.loading.lambdas import graph_operations, tensorflow_functions
+from edgeattn_converters.loading.lambdas import (
+    backend_functions,
+    graph_operations,
+    tensorflow_functions,
+)
 from edgeattn_converters.loading.lambdas.expressions import Expression
 
 
@@ -33,6 +37,9 @@ def evaluate(expression: Expression, inputs: Any) -> Any:
     if "tensorflow" in expression:
         named = {key: evaluate(part, inputs) for key, part in expression["named"].items()}
         return tensorflow_functions.call(expression["tensorflow"], values, named)
+    if "backend" in expression:
+        named = {key: evaluate(part, inputs) for key, part in expression["named"].items()}
+        return backend_functions.call(expression["backend"], values, named)
     return _OPERATIONS[expression["op"]](*values)
 
 

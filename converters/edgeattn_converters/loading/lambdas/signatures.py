@@ -166,3 +166,8 @@ def find(path: str) -> Signature | None:
     root, _, name = path.rpartition(".")
     family = FAMILY_OF.get(root)
     return FAMILIES[family].get(name) if family else None
+
+
+def is_of_backend(path: str) -> bool:
+    """Whether a dotted name is that of a function of the backend of Keras 1 and 2."""
+    return FAMILY_OF.get(path.rpartition(".")[0]) == "backend"
