@@ -31,6 +31,8 @@ CURES: Mapping[str, str] = {
     "SQRT": "take the root outside of the model, or use an activation without one",
     "CUMSUM": "multiply by a triangular matrix instead of summing up",
     "CAST": 'declare inputs of tokens with dtype="int32", and pass other integers as real numbers',
+    "ARG_MAX": "return the values, and find the largest outside of the model",
+    "ARG_MIN": "return the values, and find the smallest outside of the model",
     "LOG": "apply the logarithm outside of the model",
     "POW": "replace powers by products",
     "SIN": "compute the wave outside of the model and pass it as an input",

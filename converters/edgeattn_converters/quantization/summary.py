@@ -161,6 +161,10 @@ def _why_float(summary: SchemeSummary) -> str:
     if quotients:
         listed = _listed(quotients)
         return f"Quotients and the values that they are computed from stay float32 ({listed})."
+    wide = summary.operators.get("int16", {})
+    if not floats and wide:
+        listed = _listed(Counter(wide))
+        return f"All operators compute in int16 ({listed}): use the scheme int16x8."
     if not floats:
         return "It has no operators, because its outputs do not depend on its inputs."
     if MOVING.issuperset(floats):

@@ -43,6 +43,7 @@ from edgeattn_converters.quantization.mask_values import (
     tflite_mask_values,
     with_masked_inputs,
 )
+from edgeattn_converters.quantization.negative_zeros import without_negative_zeros
 from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
@@ -102,6 +103,8 @@ class TFLiteQuantizer(Quantizer):
     def __init__(
         self, content: bytes, io: ModelIO, recipe: Recipe, options: QuantizationOptions
     ) -> None:
+        if recipe.needs_calibration:
+            content = without_negative_zeros(content)
         super().__init__(content, io, recipe, options)
         if recipe.scheme == "int4" and options.runtime != "litert":
             raise SchemeError(

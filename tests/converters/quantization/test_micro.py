@@ -35,6 +35,7 @@ from edgeattn_converters.quantization.integer_only import (
     require_no_floats,
 )
 from edgeattn_converters.quantization.micro_rewrites import rewrite
+from edgeattn_converters.quantization.negative_zeros import without_negative_zeros
 from edgeattn_converters.quantization.quantized_model import QuantizedModel
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 from edgeattn_converters.quantization.tflite_micro import MicroQuantizer
@@ -441,6 +442,50 @@ def test_a_slope_for_each_feature_computes_the_same() -> None:
     rewritten = rewrite(content)
     assert "PRELU" not in {kind for _, _, kind in TFLiteFile(rewritten).operators()}
     np.testing.assert_allclose(outputs(rewritten, x), outputs(content, x), rtol=1e-6)
+
+
+def largest(x: Any) -> Any:
+    """keras.ops.argmax as edgeattn lowers it: -0.0 is less than 0.0."""
+    import tensorflow as tf
+
+    is_negative_zero = tf.logical_and(x == 0, tf.logical_or(x < 0, 1 / x < 0))
+    return tf.argmax(tf.where(is_negative_zero, -np.finfo("float32").tiny, x), axis=-1)
+
+
+def test_negative_zeros_are_no_quotients() -> None:
+    """keras.ops.argmax finds them by their reciprocals, which integers do not have."""
+    x = np.random.default_rng(7).normal(0, 3, (1, 5, 3)).astype("float32")
+    content = tflite_of(largest, x.shape)
+    assert "DIV" in {kind for _, _, kind in TFLiteFile(content).operators()}
+    rewritten = without_negative_zeros(content)
+    assert {kind for _, _, kind in TFLiteFile(rewritten).operators()} == {"ARG_MAX"}
+    np.testing.assert_array_equal(outputs(rewritten, x), outputs(content, x))
+
+
+def test_the_largest_output_of_attention(tmp_path: Path) -> None:
+    """int16 has an integer form for all but the position, and int8 for accelerators for all."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((9, 4), name="x")
+    shares = keras.layers.Softmax(axis=1)(keras.layers.Dense(1)(inputs))
+    context = keras.layers.Flatten()(keras.layers.Dot((1, 1))([shares, inputs]))
+    scores = keras.layers.Dense(3, "softmax", name="scores")(context)
+    model = keras.Model(inputs, [scores, keras.ops.argmax(scores, axis=-1)])
+    x = np.random.default_rng(1).normal(0, 1, (60, 9, 4)).astype("float32")
+    path = tmp_path / "m.tflite"
+    converted = integer_file(model, {"x": x}, path, "int8", integer_only=True)
+    assert not dtypes(path) & FLOATS
+    with pytest.raises(ConversionError) as error:
+        integer_file(model, {"x": x}, path, "int16x8", **OPTIONS)
+    assert "1 operator prevents it. ARG_MAX" in error.value.message
+    assert "find the largest outside" in error.value.message
+    with pytest.raises(SchemeError, match="All operators compute in int16"):
+        integer_file(model, {"x": x}, path, "int8", runtime=MICRO)
+    converted = integer_file(model, {"x": x}, path, "int16x8", runtime=MICRO)
+    runner = open_runner(
+        path, "tflite", converted.inputs, converted.outputs, as_deployed=True, runtime=MICRO
+    )
+    found = next(value for value in runner.run({"x": x}).values() if value.dtype.kind == "i")
+    np.testing.assert_array_equal(found, model.predict(x, verbose=0)[1])
 
 
 def shares(x: Any) -> Any:
