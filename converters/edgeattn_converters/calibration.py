@@ -33,10 +33,14 @@ OUTLIER_RATIO = 20.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """``inputs`` by name, and ``notes`` for the user."""
+    """``inputs`` by name, and ``notes`` for the user.
+
+    ``extremes`` are rows with the least and the largest value of each float input.
+    """
 
     inputs: Tensors
     notes: tuple[str, ...]
+    extremes: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -50,6 +54,7 @@ def read(
 ) -> Calibration:
     """At most :data:`MAX_SAMPLES` samples of ``path``, none of them in ``evaluation``.
 
+    Those with the extremes of an input are among them, because files would clip them otherwise.
     ``vocabulary`` is that of :class:`Interface`. The file is read twice in batches: once to check
     all samples, and once for those that are used.
 
@@ -62,6 +67,7 @@ def read(
     ranges = {spec.name: _Range() for spec in specs}
     exceeded: dict[str, int] = {}  # the size of a table that an input has a token beyond
     usable = np.zeros(len(file), bool)
+    extremes = {spec.name: _Extremes() for spec in specs if np.dtype(spec.dtype).kind == "f"}
     rows = rows_per_batch(file)
     for first, batch in zip(range(0, len(file), rows), file.batches(rows), strict=True):
         for spec in specs:
@@ -73,6 +79,9 @@ def read(
                 exceeded[spec.name] = int(np.broadcast_to(sizes, values.shape)[beyond].min())
         fingerprints = row_fingerprints(batch.inputs, specs) if known else [""] * len(batch)
         usable[first : first + len(batch)] = [item not in known for item in fingerprints]
+        rows_used = np.flatnonzero(usable[first : first + len(batch)])
+        for name, found in extremes.items():
+            found.add(batch.inputs[name][rows_used], first + rows_used)
     if not usable.any():
         raise SampleError(
             f"Every sample in {path.name} is also in the reference.",
@@ -84,9 +93,8 @@ def read(
             f"not used for calibration, because the reference contains them: {(~usable).sum()} of "
             f"{counted(len(file), 'sample')}"
         )
-    selected = np.flatnonzero(usable)
-    if len(selected) > MAX_SAMPLES:
-        selected = selected[np.linspace(0, len(selected) - 1, MAX_SAMPLES).astype(int)]
+    needed = np.array(sorted({row for found in extremes.values() for row in found.rows}), int)
+    selected = _spread(np.flatnonzero(usable), needed, MAX_SAMPLES)
     inputs = _select(file, selected, rows)
     for spec in specs:
         notes += _check_values(spec, ranges[spec.name], inputs[spec.name], path)
@@ -101,7 +109,18 @@ def read(
     if distinct < RECOMMENDED:
         kind = "calibration sample" if distinct == len(selected) else "different calibration sample"
         notes.append(f"only {counted(distinct, kind)}: at least {RECOMMENDED} are recommended")
-    return Calibration(inputs, tuple(notes))
+    positions = np.flatnonzero(np.isin(selected, needed))
+    return Calibration(inputs, tuple(notes), tuple(positions.tolist()))
+
+
+def _spread(rows: Array, needed: Array, count: int) -> Array:
+    """At most ``count`` of ``rows``, evenly spaced except for those that are ``needed``."""
+    if len(rows) <= count:
+        return rows
+    selected = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
+    missing = np.setdiff1d(needed, selected)
+    replaced = np.setdiff1d(selected, needed)[: len(missing)]
+    return np.union1d(np.setdiff1d(selected, replaced), missing[: len(replaced)])
 
 
 def set_aside(
@@ -110,16 +129,22 @@ def set_aside(
     """At most ``count`` samples for the reference, drawn at random from a fixed seed.
 
     They are a fifth of the distinct samples at most, and :func:`read` leaves them out if they are
-    its ``evaluation``. None if the file has too few samples. Raises as :func:`read` does.
+    its ``evaluation``. Those with the extremes of an input are not among them, because files would
+    clip values that the user calibrates on. None if the file has too few samples. Raises as
+    :func:`read` does.
     """
-    inputs = read(path, interface, vocabulary=vocabulary).inputs
-    fingerprints = row_fingerprints(inputs, interface.inputs)
+    samples = read(path, interface, vocabulary=vocabulary)
+    fingerprints = row_fingerprints(samples.inputs, interface.inputs)
     distinct = sorted({item: row for row, item in enumerate(fingerprints)}.values())
-    number = min(count, len(distinct) // REFERENCE_SHARE)
-    if not number:
-        return None
-    rows = np.sort(np.random.default_rng(SEED).choice(distinct, number, replace=False))
-    return {name: array[rows] for name, array in inputs.items()}
+    generator = np.random.default_rng(SEED)
+    drawn = generator.choice(distinct, min(count, len(distinct) // REFERENCE_SHARE), replace=False)
+    needed = {fingerprints[row] for row in samples.extremes}
+    free = [row for row in distinct if fingerprints[row] not in needed]
+    kept = np.intersect1d(drawn, free).astype(int)
+    others = np.setdiff1d(free, drawn).astype(int)
+    more = generator.choice(others, min(len(drawn) - len(kept), len(others)), replace=False)
+    rows = np.sort(np.concatenate([kept, more]))
+    return {name: array[rows] for name, array in samples.inputs.items()} if len(rows) else None
 
 
 def rows_per_batch(file: sample_files.SampleFile) -> int:
@@ -156,6 +181,26 @@ class _Range:
     @property
     def constant(self) -> bool:
         return self.count > 1 and self.low == self.high
+
+
+class _Extremes:
+    """A row with the least and one with the largest value of an input, over batches."""
+
+    def __init__(self) -> None:
+        self._low, self._high = (np.inf, -1), (-np.inf, -1)
+
+    def add(self, values: Array, rows: Array) -> None:
+        if not values.size:
+            return
+        flat = values.reshape(len(values), -1)
+        least, largest = flat.min(axis=1), flat.max(axis=1)
+        low, high = int(least.argmin()), int(largest.argmax())
+        self._low = min(self._low, (float(least[low]), int(rows[low])))
+        self._high = max(self._high, (float(largest[high]), int(rows[high])))
+
+    @property
+    def rows(self) -> set[int]:
+        return {self._low[1], self._high[1]} - {-1}
 
 
 def _check_tokens(

@@ -53,6 +53,16 @@ def test_samples_in_the_reference_are_excluded(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("row", [1, 7, 513, 1009])
+def test_samples_with_the_extremes_of_an_input_are_selected(row: int, tmp_path: Path) -> None:
+    values = _values(1111)
+    values[row, 4, 2], values[row + 1, 0, 1] = 9, -9
+    loaded = calibration.read(_save(tmp_path, values), INTERFACE)
+    assert len(loaded) == calibration.MAX_SAMPLES
+    assert {float(loaded.inputs["x"].min()), float(loaded.inputs["x"].max())} == {-9, 9}
+    assert [loaded.inputs["x"][i].max() for i in loaded.extremes[:1]] == [9]
+
+
 def test_all_samples_are_in_the_reference(tmp_path: Path) -> None:
     values = _values(7)
     with pytest.raises(SampleError, match="is also in the reference"):

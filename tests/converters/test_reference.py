@@ -93,6 +93,18 @@ def test_the_reference_is_drawn_from_the_calibration_file(
     assert {row.tobytes() for row in used} == known - set(drawn)
 
 
+@pytest.mark.parametrize("row", range(10))
+def test_samples_with_extremes_of_an_input_stay_in_the_calibration(
+    row: int, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).random((10, 3)).astype("float32")
+    x[row, 1], x[row - 1, 2] = 2, -2
+    rows = calibration.set_aside(saved(tmp_path, x), interface_of(dense()), {}, 64)
+    assert rows is not None
+    assert len(rows["x"]) == 2
+    assert np.abs(rows["x"]).max() < 1
+
+
 def test_repeated_calibration_samples_are_on_one_side_only(tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((10, 3)).astype("float32")
     path = saved(tmp_path, np.repeat(x, 7, axis=0))

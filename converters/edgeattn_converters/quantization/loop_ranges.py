@@ -39,21 +39,28 @@ def loops(file: TFLiteFile, graph: Any) -> Iterator[Any]:
 class LoopRanges:
     """Measures the ranges inside the loops that ``graph`` contains, at any depth.
 
-    :meth:`add` runs them from the inputs of one inference; :attr:`ranges` are by the index of the
-    body among the file's graphs, and then by tensor.
+    :meth:`add` runs them from the inputs of one inference.
     """
 
     def __init__(self, content: bytes, graph: int = 0) -> None:
-        self._file = file = TFLiteFile(content)
-        self.ranges: dict[int, Ranges] = {}
+        file = TFLiteFile(content)
         self._bodies = [
-            (operator, _Body(content, operator.builtinOptions.bodySubgraphIndex))
+            (operator, _Body(content, operator.builtinOptions.bodySubgraphIndex), count)
             for operator in loops(file, file.model.subgraphs[graph])
-            if iterations(file, operator) is not None
+            for count in [iterations(file, operator)]
+            if count is not None
         ]
 
     def __bool__(self) -> bool:
         return bool(self._bodies)
+
+    @property
+    def ranges(self) -> dict[int, Ranges]:
+        """By the index of the body among the file's graphs, and then by tensor."""
+        measured: dict[int, Ranges] = {}
+        for _, body, _ in self._bodies:
+            measured |= body.ranges()
+        return measured
 
     def add(self, value_of: Callable[[int], Array]) -> None:
         """Run the loops of the graph; ``value_of(index)`` is the value of one of its tensors.
@@ -61,15 +68,13 @@ class LoopRanges:
         Loops that cannot run alone, such as those of other layers, keep their float32 operators.
         """
         for item in list(self._bodies):
-            operator, body = item
+            operator, body, count = item
             try:
                 values = [value_of(int(index)) for index in operator.inputs]
-                for _ in range(iterations(self._file, operator) or 0):
+                for _ in range(count):
                     values = body.run(values)
             except (ValueError, RuntimeError):
                 self._bodies.remove(item)
-                continue
-            self.ranges = {**self.ranges, **body.ranges()}
 
 
 class _Body:

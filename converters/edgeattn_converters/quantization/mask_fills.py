@@ -54,9 +54,10 @@ class Extent:
 
     @classmethod
     def of(cls, value: Array) -> Extent:
+        whole = _range(value)
+        if whole is None or -LEAST_SUM < whole[0] <= whole[1] < LEAST_SUM:
+            return cls(whole)
         is_large = np.abs(value) >= LEAST_SUM
-        if not is_large.any():
-            return cls(_range(value))
         large = value[is_large & np.isfinite(value)].astype(np.float64)
         levels = np.rint(np.log(np.abs(large)) / LEVEL).astype(int)
         return cls(

@@ -139,8 +139,8 @@ class _ONNXQuantizer(Quantizer):
         precision_of = self.precision_of(candidate)
         return self.model(store_weights(copy_model(self.content), precision_of), candidate)
 
-    def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
-        self._measured = measured
+    def calibrate(self, samples: Tensors) -> tuple[str, ...]:
+        self._measured = samples
         return range_spread(self.content, samples)
 
     def with_activations(self, candidate: Candidate) -> QuantizedModel:

@@ -27,7 +27,7 @@ from edgeattn_converters.quantization.quantized_model import (
     QuantizedModel,
     model_opener,
 )
-from edgeattn_converters.quantization.selection import select_candidate, split_samples
+from edgeattn_converters.quantization.selection import select_candidate
 from edgeattn_converters.quantization.summary import (
     SchemeSummary,
     require_scheme,
@@ -104,9 +104,8 @@ class Quantizer(ABC):
         return {name: array[~is_nan] for name, array in samples.items()}, (note,)
 
     def calibrated(self, samples: Tensors) -> QuantizedModel:
-        """Quantize weights and activations, whose ranges are measured on a part of ``samples``."""
-        measured, held_out = split_samples(samples)
-        notes = self.calibrate(measured, samples)
+        """Quantize weights and activations, whose ranges are measured on ``samples``."""
+        notes = self.calibrate(samples)
         if self.options.attention_precision != "auto" and not self.has_attention:
             notes = (*notes, NO_ATTENTION)
         stages = static_stages(
@@ -116,7 +115,7 @@ class Quantizer(ABC):
             is_recurrent=self.io.is_recurrent,
             has_steps=self.has_steps,
         )
-        model = self.select(stages, self.with_activations, held_out)
+        model = self.select(stages, self.with_activations, samples)
         return replace(model, notes=(*model.notes, *notes))
 
     def select(
@@ -203,8 +202,8 @@ class Quantizer(ABC):
         """Quantize the weights."""
 
     @abstractmethod
-    def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
-        """Prepare :meth:`with_activations`; returns notes on the ranges of all ``samples``."""
+    def calibrate(self, samples: Tensors) -> tuple[str, ...]:
+        """Prepare :meth:`with_activations`; returns notes on the ranges of ``samples``."""
 
     @abstractmethod
     def with_activations(self, candidate: Candidate) -> QuantizedModel:

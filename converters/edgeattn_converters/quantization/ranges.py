@@ -26,8 +26,6 @@ Observer = Callable[[Callable[[int], Array]], None]
 # Subsets of the samples whose ranges are compared; of an ONNX model, with so many samples each,
 # because all their inner values are in memory at once.
 SUBSETS, SUBSET_SAMPLES = 4, 32
-# Inferences whose loops are run again to measure what is inside them, which takes longer.
-OBSERVED = 16
 MIN_WIDTH = 1e-6
 
 
@@ -105,9 +103,8 @@ def measure_ranges(
     """The range of each computed float tensor of the main graph, by tensor index.
 
     The second result are notes on how much the ranges of subsets of the samples differ. After each
-    of the first :data:`OBSERVED` inferences, ``observe`` is called with a function that returns the
-    value of a tensor. Values that are not finite, such as quotients that a selection leaves out, do
-    not count.
+    inference, ``observe`` is called with a function that returns the value of a tensor. Values that
+    are not finite, such as quotients that a selection leaves out, do not count.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -131,18 +128,14 @@ def measure_ranges(
     parts = [MeasuredRanges(masked=masked, inputs=inputs) for _ in range(count)]
     for number, start in enumerate(range(0, rows, batch)):
         for name in names:
-            part = samples[name][start : start + batch]
-            if len(part) < batch:
-                part = np.concatenate([part, part[-1:].repeat(batch - len(part), axis=0)])
-            interpreter.set_tensor(indices[name], part)
+            interpreter.set_tensor(indices[name], _batch(samples[name], start, batch))
         interpreter.reset_all_variables()
         interpreter.invoke()
         for index in floats:
             value = _current_value(index, interpreter)
             if value is not None:
                 parts[number % count].add(index, value)
-        if number < OBSERVED:
-            observe(interpreter.get_tensor)
+        observe(interpreter.get_tensor)
     ranges = functools.reduce(MeasuredRanges.merged, parts).ranges()
     _add_unread(ranges, file, unread)
     return ranges, range_spread_notes([part.ranges() for part in parts])
@@ -195,9 +188,9 @@ def measure_cells(
     indices = {item["name"]: item["index"] for item in interpreter.get_input_details()}
     inputs: dict[str, list[Array]] = {}
     batch = int(interpreter.get_input_details()[0]["shape"][0])
-    for start in range(0, len(samples[names[0]]) // batch * batch, batch):
+    for start in range(0, len(samples[names[0]]), batch):
         for name in names:
-            interpreter.set_tensor(indices[name], samples[name][start : start + batch])
+            interpreter.set_tensor(indices[name], _batch(samples[name], start, batch))
         interpreter.reset_all_variables()
         interpreter.invoke()
         for operator in operators:
@@ -209,6 +202,12 @@ def measure_cells(
         for output in [file.name(file.main.tensors[int(operator.outputs[0])])]
         if output in inputs
     }
+
+
+def _batch(rows: Array, start: int, size: int) -> Array:
+    """``size`` rows from ``start``; the last one is repeated if there are fewer."""
+    part = rows[start : start + size]
+    return np.concatenate([part, part[-1:].repeat(size - len(part), axis=0)])
 
 
 def _current_value(index: int, interpreter: Any) -> Array | None:

@@ -23,10 +23,8 @@ from edgeattn_converters.quantization.quantized_model import (
 )
 from edgeattn_converters.quantization.summary import IN_FLOAT32
 
-# Every fourth sample is excluded from the measurement of ranges and comes first in the selection,
-# so that a file that clips unseen values does not look good. Fewer samples serve both purposes.
-HELD_OUT_STEP = 4
-MIN_SPLIT = 32
+# Ranges are measured on all calibration samples, or an extreme in one that was left out would be
+# clipped. What clips unseen values is found on the reference, on which no range is measured.
 SELECTION_SAMPLES = 128
 # If no candidate reaches the target, what one with one more float part must gain.
 GAIN = 1.1
@@ -52,19 +50,11 @@ class _Attempt:
         return self.model.candidate
 
 
-def split_samples(samples: Tensors) -> tuple[Tensors, Tensors]:
-    """Samples for measuring ranges, and samples for the selection.
-
-    The latter are all samples, those that are not measured first: the worst attention weight shows
-    only on many samples.
-    """
-    rows = np.arange(len(next(iter(samples.values()))))
-    if len(rows) < MIN_SPLIT:
-        return samples, samples
-    held_out = rows % HELD_OUT_STEP == 0
-    order = np.concatenate([rows[held_out], rows[~held_out]])
-    measured = {name: array[~held_out] for name, array in samples.items()}
-    return measured, {name: array[order] for name, array in samples.items()}
+def selected_rows(samples: Tensors) -> Tensors:
+    """At most :data:`SELECTION_SAMPLES` samples, evenly spaced, because a file may be sorted."""
+    count = len(next(iter(samples.values())))
+    rows = np.linspace(0, count - 1, min(count, SELECTION_SAMPLES)).astype(int)
+    return {name: array[rows] for name, array in samples.items()}
 
 
 def select_candidate(
@@ -79,12 +69,11 @@ def select_candidate(
 ) -> QuantizedModel:
     """Quantize by stages and return the fastest model near the scheme's limits, or the closest.
 
-    ``samples`` should begin with those that no range was measured on; without samples, the first
-    candidate is returned. ``expense`` is lower for a faster model. A model that the verdict on the
-    reference would reject exceeds the limits, whatever its errors on the samples are. Models that
-    do not achieve the scheme are returned only if all others exceed its limits, and those with
-    blockers only if all have some. Raises :class:`SchemeError` if no candidate gives a file that
-    its runtime can run.
+    Without ``samples``, the first candidate is returned. ``expense`` is lower for a faster model.
+    A model that the verdict on the reference would reject exceeds the limits, whatever its errors
+    on the samples are. Models that do not achieve the scheme are returned only if all others exceed
+    its limits, and those with blockers only if all have some. Raises :class:`SchemeError` if no
+    candidate gives a file that its runtime can run.
     """
     stages = list(stages)
     if samples is None:
@@ -139,8 +128,7 @@ class _Comparison:
     """The comparison of candidates with the float32 model on samples and on the reference."""
 
     def __init__(self, samples: QuantizationSamples, io: ModelIO, scheme: str) -> None:
-        inputs = samples.inputs.items()
-        self.samples = {name: array[:SELECTION_SAMPLES] for name, array in inputs}
+        self.samples = selected_rows(samples.inputs)
         self._reference, self._ordinary = samples.reference, samples.ordinary
         self._io, self._scheme = io, scheme
 

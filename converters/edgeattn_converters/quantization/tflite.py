@@ -164,7 +164,7 @@ class TFLiteQuantizer(Quantizer):
 
         store_weights(file, precision_of, per_channel_dense=self._per_channel_dense)
 
-    def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
+    def calibrate(self, samples: Tensors) -> tuple[str, ...]:
         file = TFLiteFile(self.content)
         if any(kind == FUSED for _, _, kind in file.operators()):
             raise SchemeError(
@@ -173,7 +173,7 @@ class TFLiteQuantizer(Quantizer):
                 hint="Omit --lowering, or use the scheme dynamic_int8.",
             )
         loops = LoopRanges(self.content)
-        ranges, notes = self._measure(file, measured, loops.add)
+        ranges, notes = self._measure(file, samples, loops.add)
         self._ranges = self.widened(file, ranges)
         if self.recipe.activations == "int8":
             self._shared = self.widened(file, share_step_ranges(file, ranges, self.io.recurrent))

@@ -43,11 +43,7 @@ from edgeattn_converters.quantization.ranges import (
     ranges_by_name,
     with_dequantized,
 )
-from edgeattn_converters.quantization.selection import (
-    SELECTION_SAMPLES,
-    limit_ratio,
-    split_samples,
-)
+from edgeattn_converters.quantization.selection import limit_ratio, selected_rows
 from edgeattn_converters.quantization.step_ranges import share_step_ranges
 from edgeattn_converters.quantization.tflite import TFLiteQuantizer
 from edgeattn_converters.recipes import Recipe
@@ -84,23 +80,22 @@ class MicroQuantizer(TFLiteQuantizer):
         self._cells: dict[str, float] = {}
 
     def calibrated(self, samples: Tensors) -> QuantizedModel:
-        measured, held_out = split_samples(samples)
-        notes = self.calibrate(measured, samples)
+        notes = self.calibrate(samples)
         if self.options.attention_precision != "auto" and not self.has_attention:
             notes = (*notes, NO_ATTENTION)
-        model = self.select(self._stages(), self.with_activations, held_out)
+        model = self.select(self._stages(), self.with_activations, samples)
         if self._cells:
-            model = replace(model, ratio=self._ratio(model, held_out))
+            model = replace(model, ratio=self._ratio(model, samples))
         return replace(model, notes=(*_wide_parts(model.candidate), *notes), cost={})
 
-    def calibrate(self, measured: Tensors, samples: Tensors) -> tuple[str, ...]:
+    def calibrate(self, samples: Tensors) -> tuple[str, ...]:
         file = TFLiteFile(self.content)
         self.has_steps = bool(recurrent_operators(file, self.io.recurrent))
-        ranges, notes = self._measure(file, measured)
+        ranges, notes = self._measure(file, samples)
         shared = share_step_ranges(file, ranges, self.io.recurrent)
         self._ranges = {**self.widened(file, shared), **Counts(file).ranges()}
         names = [spec.name for spec in self.io.inputs]
-        self._cells = measure_cells(file, self.content, measured, names)
+        self._cells = measure_cells(file, self.content, samples, names)
         return notes
 
     @property
@@ -214,7 +209,7 @@ class MicroQuantizer(TFLiteQuantizer):
         Outputs that miss the limit of the scheme are beyond the target too. Raises
         :class:`SchemeError` unless sequences give the same bits in another order.
         """
-        rows = {name: array[:SELECTION_SAMPLES] for name, array in samples.items()}
+        rows = selected_rows(samples)
         opener = model_opener(self.content, self.io, runtime=MICRO)
         with opener(None) as run:
             expected = run(rows)

@@ -176,7 +176,7 @@ def calibrated_quantizer(
         layers=layer_weights(model),
     )
     quantizer = TFLiteQuantizer(content, io, recipe_for("int8"), QuantizationOptions())
-    quantizer.calibrate(samples, samples)
+    quantizer.calibrate(samples)
     return quantizer
 
 
