@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from edgeattn import errors
+from edgeattn.printable import Text, join_lines
 
 if TYPE_CHECKING:
     from edgeattn.tensors import Tensors
@@ -106,15 +107,21 @@ def _read(stream: IO[bytes], length: int) -> bytearray:
 
 
 def error_to_json(error: errors.EdgeattnError) -> dict[str, Any]:
-    return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    """The type, message and hint of an error; ``lines`` is whether line feeds separate lines."""
+    lines = isinstance(error.message, Text)
+    header = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    return {**header, "lines": True} if lines else header
 
 
 def error_from_json(data: Mapping[str, Any]) -> errors.EdgeattnError:
     error_type = getattr(errors, str(data["type"]), None)
     if not (isinstance(error_type, type) and issubclass(error_type, errors.EdgeattnError)):
         error_type = errors.EdgeattnError
+    message = str(data["message"])
+    if data.get("lines"):
+        message = join_lines(message.split("\n"))
     error: errors.EdgeattnError = error_type(
-        str(data["message"]), hint=None if data.get("hint") is None else str(data["hint"])
+        message, hint=None if data.get("hint") is None else str(data["hint"])
     )
     if data.get("traceback"):
         error.add_note(str(data["traceback"]))

@@ -18,7 +18,14 @@ import pytest
 import worker_functions  # noqa: F401 - called in the worker
 
 from edgeattn import errors, progress
-from edgeattn.process.protocol import MAX_HEADER, read_message, write_message
+from edgeattn.printable import Text, join_lines, printable
+from edgeattn.process.protocol import (
+    MAX_HEADER,
+    error_from_json,
+    error_to_json,
+    read_message,
+    write_message,
+)
 from edgeattn.process.streams import TAIL, OutputTooLongError, run_bounded
 from edgeattn.process.worker import Worker, WorkerDied
 
@@ -39,6 +46,18 @@ def alive(process_id):
 def framed(header, payload=b""):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + payload
+
+
+def test_lines_of_messages():
+    """Line feeds of edgeattn's own are printed as such, unlike those of what a message quotes."""
+    lines = ["Two classes:", "  a\x1bb"]
+    for message, expected in (
+        (join_lines(lines), "Two classes:\n  a\\x1bb"),
+        ("\n".join(lines), "Two classes:\\n  a\\x1bb"),
+    ):
+        sent = json.dumps(error_to_json(errors.UsageError(message)))
+        received = error_from_json(json.loads(sent)).message
+        assert expected == (received if isinstance(received, Text) else printable(received))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
