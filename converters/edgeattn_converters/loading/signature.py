@@ -26,6 +26,7 @@ _STATEFUL = re.compile(
     r"NoOp|Placeholder|Assert|CheckNumerics(V2)?|Random\w+|TruncatedNormal|Multinomial|"
     r"Tensor(List|Array)\w*|CudnnRNN\w*"
 )
+_ASSIGNMENT = re.compile(r"Assign(Add|Sub)?VariableOp")
 # They have no state either, but run code, open files, or belong to other devices.
 _OUTSIDE = re.compile(
     r"\w*PyFunc\w*|.*(File|Files|Filename)\w*|(Save|Restore)\w*|_\w+|TRTEngineOp|Tpu\w*|TPU\w*|"
@@ -68,6 +69,7 @@ def load_signature(
     except Exception as error:
         raise _unsupported(path, f"cannot be loaded: {str(error)[:200]}") from error
     name = _chosen(path, functions)
+    _check_variables(path, name, functions[name])
     _, inputs = functions[name].structured_input_signature
     layer = _signature_layer(loaded, functions[name])
     model = _model(path, layer, inputs, time_steps, allow_free_time)
@@ -109,6 +111,21 @@ def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: Ti
                 "Convert the .keras or .h5 file of the model, or export the model with a fixed "
                 "number of steps: keras.Input((N, ...)).",
             )
+
+
+def _check_variables(path: Path, name: str, function: Any) -> None:
+    """Raise an error if a signature assigns to a variable: artifacts keep nothing between calls."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for item in graph.library.function for node in item.node_def)]
+    assigned = next((node.name for node in nodes if _ASSIGNMENT.fullmatch(node.op)), None)
+    if assigned is not None:
+        raise _unsupported(
+            path,
+            f"changes a variable in its signature {name!r} ({assigned!r}), as layers do that count "
+            "calls, keep a state or draw random numbers: its outputs may depend on earlier calls.",
+            "Export a model whose outputs depend on its inputs only: without that layer, or with "
+            "its state as an input and an output.",
+        )
 
 
 def _chosen(path: Path, functions: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
+from long_parameters import only
 
 from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
 from edgeattn.runners import open_runner
@@ -354,6 +355,50 @@ def test_operations_that_do_more_than_compute(module: Any, tmp_path: Path) -> No
     with pytest.raises(UnsafeModelError, match="may do more than compute"):
         load_model(audit_file(path))
     assert not (tmp_path / "written").exists()
+
+
+class Counting(Affine):
+    """Changes a variable in every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="x")])
+    def count(self, x: Any) -> Any:
+        """Return the input plus the number of calls."""
+        self.calls.assign_add(1.0)
+        return {"y": x + self.calls}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 3), tf.float32, name="x")])
+    def count_inside(self, x: Any) -> Any:
+        """Return the same, in another function."""
+        return self.count(x)
+
+
+class Sampling(layers.Layer):  # type: ignore[misc]
+    """As in a variational autoencoder; Keras stores the state of its random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(1)
+
+    def call(self, x: Any) -> Any:
+        """Return the input plus noise."""
+        return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+
+@pytest.mark.parametrize("kind", only(("count", "count_inside", "sampling"), "count_inside"))
+def test_signatures_that_change_variables(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    if kind == "sampling":
+        x = keras.Input((3,), name="x")
+        keras.Model(x, Sampling()(x)).export(path, verbose=False)
+    else:
+        module = Counting()
+        tf.saved_model.save(module, str(path), signatures=getattr(module, kind))
+    with pytest.raises(UnsupportedModelError, match="changes a variable in its signature 'serv"):
+        load_model(audit_file(path))
 
 
 class Serving(tf.Module):
