@@ -1,10 +1,12 @@
 """Einsum equations that TFLite's converter does not write, in operations that it does.
 
 It makes every einsum a product of matrices, which fails if a letter is repeated in an operand (a
-diagonal), if only one operand has a letter that the result lacks, and for several products of
-vectors (``bij,bij->b``) and outer products (``bij,bk->bijk``).
+diagonal), if only one operand has a letter that the result lacks, for several products of vectors
+(``bij,bij->b``) and outer products (``bij,bk->bijk``), and for sums along several axes of which one
+operand has no other of its own (``bij,bijk->bk``, a weighted sum of an image).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +44,28 @@ def einsum(*operands: Any, attributes: _Attributes) -> Any:
         product = _ordered(tensors[0], simple[0], order) * _ordered(tensors[1], simple[1], order)
         axes = list(range(len(result), len(order)))
         return tf.reduce_sum(product, axes) if axes else product
+    sizes = [tensors[0].shape[simple[0].index(letter)] for letter in contracted]
+    one_is_vector = free[0] < free[1] or free[1] < free[0]
+    if len(contracted) > 1 and one_is_vector and None not in sizes:
+        tensors, simple = _with_joined_axes(tensors, simple, contracted)
     return None if simple == letters else tf.einsum(f"{','.join(simple)}->{result}", *tensors)
+
+
+def _with_joined_axes(
+    tensors: Sequence[Any], terms: Sequence[str], letters: Sequence[str]
+) -> tuple[list[Any], list[str]]:
+    """The operands with the axes of ``letters`` as one, which has the first of these letters."""
+    import tensorflow as tf
+
+    joined, names = [], []
+    for tensor, term in zip(tensors, terms, strict=True):
+        others = [letter for letter in term if letter not in letters]
+        ordered = _ordered(tensor, term, [*others, *letters])
+        sizes = ordered.shape.as_list()
+        kept = [-1 if size is None else size for size in sizes[: len(others)]]
+        joined.append(tf.reshape(ordered, [*kept, math.prod(sizes[len(others) :])]))
+        names.append("".join([*others, letters[0]]))
+    return joined, names
 
 
 def _without_repeated(tensor: Any, term: str) -> tuple[Any, str]:

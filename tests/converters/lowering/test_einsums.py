@@ -30,6 +30,7 @@ EQUATIONS = (
     *("bij,bj->b", "bij,bi->b", "bij,bk->bk", "bij,bkl->bik", "bij->bj"),  # sums of one operand
     *("bij,bk->bijk", "bij,bik->bijk", "bi,bj->bij"),  # outer products
     *("bij,bjk->bki", "bij,bi->bj", "bijk,bilk->bijl"),  # products of matrices
+    *("bij,bijk->bk", "bijk,bkj->bi", "bji,bikj->bk", "bijk,bjkil->bl"),  # several sums
 )
 
 

@@ -49,6 +49,11 @@ def _averaged(scores: Any, image: Any) -> Any:
     return layers.GlobalAveragePooling2D()(layers.Multiply()([weights, image]))
 
 
+def _equation(scores: Any, image: Any) -> Any:
+    weights = layers.Reshape((ROWS, COLUMNS))(_flat(scores))
+    return ops.einsum("brc,brcf->bf", weights, image)
+
+
 # Weighted sums (batch, channels) of an image with scores (batch, rows, columns, 1).
 SUMS: dict[str, Callable[[Any, Any], Any]] = {
     "softmax": lambda scores, image: _sum(layers.Softmax(axis=(1, 2))(scores) * image),
@@ -56,6 +61,7 @@ SUMS: dict[str, Callable[[Any, Any], Any]] = {
     "divided_afterwards": _divided_afterwards,
     "reshaped": _reshaped,
     "averaged": _averaged,
+    "equation": _equation,
 }
 
 
