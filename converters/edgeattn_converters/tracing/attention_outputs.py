@@ -11,6 +11,7 @@ from edgeattn.errors import UsageError
 from edgeattn.tensors import Specs, TensorSpec
 from edgeattn_converters.lowering.call_replacement import all_layers, replaced_calls
 from edgeattn_converters.lowering.masking import mask_arguments
+from edgeattn_converters.lowering.plain_layers import lower_signature
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.tracing.dataflow import find_weighted_sums
 from edgeattn_converters.tracing.softmax_search import NO_PRODUCT, record_calls, softmaxes
@@ -82,6 +83,9 @@ def maps_of(model: Any, lengths: Sequence[int]) -> Iterator[Callable[[], list[At
         ]
 
     def exposing(layer: Any) -> Callable[..., Any] | None:
+        # The graph of a SavedModel is otherwise a function, which is not searched.
+        if (signature := lower_signature(layer)) is not None:
+            return signature
         return _exposing(layer, lambda item, *tensors: recorded.append((item.name, *tensors)))
 
     with replaced_calls(model, exposing), record_calls(model) as calls:
