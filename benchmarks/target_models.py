@@ -19,6 +19,8 @@ CALIBRATION, SEED = 300, 7
 REVIEWS = 1000
 # So many answers decide whether the score drops by the limit of two points.
 GENERATED = 500
+# So many answers decide whether the share of equal classes is below its limit.
+DRAWN = 1000
 SAMPLE_MODELS = page.ROOT / "sample_models"
 # Models of other authors, from a folder of their own, by file name without suffix.
 OTHERS: dict[str, tuple[str, str | tuple[int, int]]] = {
@@ -116,11 +118,9 @@ def other(name: str, folder: Path) -> TargetCase:
     if isinstance(data, str):
         with np.load(folder / data) as file:
             x = file["x"].astype("float32")
-        source = "inputs of its authors"
-    else:
-        x = np.random.default_rng(SEED).normal(0, 1, (200, *data)).astype("float32")
-        source = "drawn inputs"
-    return TargetCase(folder / model, x[::2], x[1::2], None, source)
+        return TargetCase(folder / model, x[::2], x[1::2], None, "inputs of its authors")
+    x = np.random.default_rng(SEED).normal(0, 1, (CALIBRATION + DRAWN, *data)).astype("float32")
+    return TargetCase(folder / model, x[:CALIBRATION], x[CALIBRATION:], None, "drawn inputs")
 
 
 def _sample(name: str) -> Path:
