@@ -134,7 +134,9 @@ class MapSelection:
         for item, spec in maps:
             reason: str | None = None
             exportable = False
-            if None in spec.shape[1:] or len(spec.shape) < 2:
+            if spec.shape and spec.shape[0] is not None and item.name in without_batch:
+                reason = "the first axis of its map is not the batch axis"
+            elif None in spec.shape[1:] or len(spec.shape) < 2:
                 reason = "the shape of its map depends on the input's values"
             elif item.name in without_batch:
                 reason = "the first axis of its map is not the batch axis"

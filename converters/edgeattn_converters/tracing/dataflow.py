@@ -19,6 +19,7 @@ from edgeattn_converters.tracing.origins import (
     is_weights,
 )
 from edgeattn_converters.tracing.products import PRODUCTS, kept_axes, partner_axes
+from edgeattn_converters.tracing.single_keys import multiplied_values, takes_one_key
 from edgeattn_converters.tracing.softmax_forms import softmax_of
 from edgeattn_converters.tracing.weight_changes import (
     Tracked,
@@ -117,6 +118,12 @@ def _through(
         doubt = "its weights are passed to a function that cannot be analyzed"
         yield _Found(tracked, tracked.axes[0][1], doubt)
     elif operation.type not in PRODUCTS:
+        own, map_axes = tracked.axes[0]
+        if takes_one_key(operation, tracked.tensor, own):
+            uncertain = _doubt_of_parts(tracked.tensor.shape[own[0]], lengths)
+            for value in multiplied_values(operation):
+                yield _Found(tracked, map_axes, tracked.doubt or uncertain, value)
+            return
         # A further softmax has a map of its own; quotients may be normalized for another time.
         if operation.type not in ("Softmax", "Exp") or softmax_of(operation) is None:
             yield from without_product(operation, tracked)
@@ -235,3 +242,10 @@ def _doubt(other: Any, partner: Axes, lengths: Sequence[int]) -> str | None:
     if size not in lengths and partner[0] != other.shape.rank - 1 and is_stacked(other):
         return f"it weights {size} stacked results, which may not be a sequence"
     return None
+
+
+def _doubt_of_parts(count: int | None, lengths: Sequence[int]) -> str | None:
+    """Why values that are multiplied by one weight each may not be a sequence."""
+    if count in lengths:
+        return None
+    return f"it weights {count} separate values, which may not be a sequence"
