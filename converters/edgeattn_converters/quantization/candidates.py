@@ -13,7 +13,7 @@ TARGET = 0.5
 # this ratio.
 SUFFICIENT = 0.8
 # The price of more precise weights, by the layers that have them.
-SHARES = {"": 0, "recurrent": 1, "all": 2}
+SHARES = {"": 0, "recurrent": 1, "all": 2, "every": 3}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Candidate:
     ``float_activations`` is for a scheme of int8 weights: no activation is scaled to int8.
     ``halves`` selects products upstream of attention in integer files whose weights are the sum of
     two int8 values: ``""``, those of ``"recurrent"`` layers or ``"all"``, which includes tables of
-    embeddings. ``cut_tails`` sets the smallest attention weights of an int16 softmax to zero.
+    embeddings; ``"every"`` selects those of the whole model. ``cut_tails`` sets the smallest
+    attention weights of an int16 softmax to zero.
     """
 
     attention: bool = False

@@ -20,7 +20,7 @@ from edgeattn_converters.graphs.tflite_cleanup import (
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
 from edgeattn_converters.quantization.activation_rewrites import PRECISE
-from edgeattn_converters.quantization.candidates import TARGET, Candidate, Stage
+from edgeattn_converters.quantization.candidates import SUFFICIENT, TARGET, Candidate, Stage
 from edgeattn_converters.quantization.counts import Counts, quotients
 from edgeattn_converters.quantization.float_operators import (
     attention_operators,
@@ -60,6 +60,7 @@ HALVES = {
     "": "",
     "recurrent": "the recurrent weights that attention depends on",
     "all": "the weights that attention depends on",
+    "every": "all weights",
 }
 # TensorFlow's quantizer has these in int8, and Lite Micro has kernels for float32 only.
 NOT_IN_INT8 = {"EXP", "LOG", "SQRT"}
@@ -153,24 +154,32 @@ class MicroQuantizer(TFLiteQuantizer):
         )
 
     def _precise_stages(self) -> Iterable[Stage]:
-        """More precise weights for sharp attention, in place of the float16 of other runtimes.
+        """More precise weights for sharp attention, in place of the float16 of other runtimes, and
+        for outputs near their limits.
 
         Fused LSTMs have none, so that they are left to :func:`.formats.tflite.convert`.
         """
-        if self.recipe.activations != "int16" or not self.has_attention:
+        if self.recipe.activations != "int16":
             return ()
+        if self._cells:
+            return (Stage((Candidate(cut_tails=True),), TARGET),) if self.has_attention else ()
+        every = Stage((Candidate(halves="every"),), SUFFICIENT)
+        if not self.has_attention:
+            return (every,)
         kinds: tuple[str, ...] = ("recurrent", "all") if self.has_steps else ("all",)
-        kinds = () if self._cells else kinds
         return [
             Stage((Candidate(cut_tails=True),), TARGET),
             *(
                 Stage((Candidate(halves=kind), Candidate(halves=kind, cut_tails=True)), TARGET)
                 for kind in kinds
             ),
+            every,
         ]
 
     def _in_halves(self, file: TFLiteFile, candidate: Candidate) -> set[str]:
         """The names of the products whose weights are in two halves."""
+        if candidate.halves == "every":
+            return {file.name(tensor) for tensor in file.main.tensors}
         names = self.upstream[0] if candidate.halves else set[str]()
         if candidate.halves == "recurrent":
             names = names & recurrent_operators(file, self.io.recurrent)

@@ -6,10 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
-from quantized_models import tflite_of
+from long_parameters import only
+from quantized_models import integer_file, tflite_of
 
+from edgeattn.metrics.limits import LIMITS
 from edgeattn.metrics.pairwise import max_abs_error, snr_db
 from edgeattn.runners import open_runner
 from edgeattn.schemes import MICRO
@@ -206,3 +209,29 @@ def test_only_softmaxes_of_attention_are_cut() -> None:
     alone = quantizer.with_activations(Candidate(cut_tails=True))
     kinds = [kind for _, _, kind in TFLiteFile(alone.content).operators()]
     assert (kinds.count("SOFTMAX"), kinds.count("ADD")) == (2, 1)
+
+
+@pytest.mark.parametrize("runtime", only((MICRO, "litert"), MICRO))
+def test_outputs_near_their_limits_have_weights_in_halves(runtime: str, tmp_path: Path) -> None:
+    """One weight of each output is 200 times the others, and its input is zero: the others have
+    few of the integers."""
+    generator = np.random.default_rng(11)
+    inputs = keras.Input((32,), name="x")
+    model = keras.Model(inputs, keras.layers.Dense(24, name="y")(inputs))
+    weights = generator.normal(0, 1, (32, 24)).astype("float32")
+    weights[0] *= 200
+    model.set_weights([weights, np.zeros(24, "float32")])
+    x = generator.normal(0, 1, (60, 32)).astype("float32")
+    x[:, 0] = 0
+    path = tmp_path / "m.tflite"
+    file = integer_file(model, {"x": x}, path, "int16x8", runtime=runtime, integer_only=True)
+    assert "two int8 values for each of all weights" in file.achieved["notes"]
+    runner = open_runner(
+        path, "tflite", file.inputs, file.outputs, as_deployed=True,
+        runtime=MICRO if runtime == MICRO else None,
+    )  # fmt: skip
+    want = model.predict(x, verbose=0)
+    step = np.abs(weights).max(axis=0) / 127
+    rounded = x @ (np.rint(weights / step) * step)
+    assert snr_db(want, rounded) < LIMITS["int16x8"].snr_db
+    assert snr_db(want, runner.run({"x": x})["y"]) >= LIMITS["int16x8"].snr_db
