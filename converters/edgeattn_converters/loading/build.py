@@ -42,6 +42,7 @@ def build_model(
 
     import edgeattn.layers  # noqa: F401  registers Attention
     from edgeattn_converters.loading.migrate import (  # noqa: F401
+        causal_convolution,
         legacy_mask_layers,
         locally_connected,
         registered_objects,

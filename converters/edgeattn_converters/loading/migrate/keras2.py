@@ -25,6 +25,7 @@ RANDOM_FEATURES = "edgeattn>RandomFourierFeatures"
 MULTI_HEAD_ATTENTION = "edgeattn>LegacyMultiHeadAttention"
 SOFTMAX = "edgeattn>LegacySoftmax"
 MERGE = "edgeattn>LegacyMerge"
+CAUSAL = "edgeattn>CausalSeparableConv1D"
 CONCATENATE = "edgeattn>LegacyConcatenate"
 LOCALLY_CONNECTED = "edgeattn>LocallyConnected"
 MEL_SPECTROGRAM = "edgeattn>MelSpectrogram"
@@ -174,6 +175,8 @@ def legacy_layer(
         if _REPLACED[class_name] == RANDOM_FEATURES:
             config = {key: config[key] for key in ("name", "output_dim")}
         return _REPLACED[class_name], dict(config)
+    if class_name == "SeparableConv1D" and config.get("padding") == "causal":
+        return CAUSAL, dict(config)
     if class_name == "MelSpectrogram" and config.get("power_to_db", True):
         ctx.notes.append(
             f"{name}: top_db is relative to the maximum of each sample; Keras takes that of the "
