@@ -26,7 +26,7 @@ FLOAT8_SCALES, INT4_IN_GROUPS = 6, 3
 
 
 def is_quantized(model: Any) -> bool:
-    """Return whether Keras has quantized a layer of the model."""
+    """Return whether Keras has quantized a layer of the model, or of a layer such as a wrapper."""
     return any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers())
 
 

@@ -525,6 +525,38 @@ def test_nested_classes_of_a_folder(nested: tuple[Path, Path, Any]) -> None:
     assert "signature 'serving_default'" in loaded.notes[0]
 
 
+SCALE = """
+class Scale(layers.Layer):
+    def __init__(self, factor=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def build(self, input_shape):
+        self.weight = self.add_weight(name="weight", shape=(input_shape[-1],))
+
+    def call(self, inputs):
+        return inputs * self.weight * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+"""
+
+
+def test_own_classes_of_a_folder_load_with_their_code(tmp_path: Path) -> None:
+    import tf_keras
+
+    names: dict[str, Any] = {"layers": tf_keras.layers}
+    exec(SCALE, names)
+    (tmp_path / "own.py").write_text(f"from keras import layers\n{SCALE}")
+    inputs = tf_keras.Input((STEPS, FEATURES), name="x")
+    outputs = tf_keras.layers.Dense(2)(names["Scale"](3.0, name="own")(inputs))
+    model = tf_keras.Model(inputs, outputs)
+    model.save(tmp_path / "m", save_format="tf")
+    loaded = load_model(audit_file(tmp_path / "m"), custom_objects=tmp_path / "own.py")
+    assert type(loaded.model.get_layer("own")).__name__ == "Scale"
+    np.testing.assert_allclose(loaded.model(X), model(X), atol=1e-5)
+
+
 def test_unknown_classes_of_a_folder(nested: tuple[Path, Path, Any]) -> None:
     loaded = load_model(audit_file(nested[0]))
     np.testing.assert_allclose(loaded.model({"x": X})["y"], nested[2], atol=1e-5)

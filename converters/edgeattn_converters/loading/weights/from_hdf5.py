@@ -22,7 +22,7 @@ from edgeattn_converters.loading.config_inspection import (
 )
 from edgeattn_converters.loading.formats import hdf5
 from edgeattn_converters.loading.migrate.preprocessing import REMOVED
-from edgeattn_converters.loading.quantized_layers import quantize_parts_as_stored
+from edgeattn_converters.loading.quantized_layers import is_quantized, quantize_parts_as_stored
 from edgeattn_converters.loading.weights.assignment import (
     MISMATCH,
     Array,
@@ -95,7 +95,7 @@ def assign(
     for leaf, inner, part in _layers_with_arrays(file, model, stored, names):
         if len(part) > len(_variables(inner)) and any("kernel_scale" in path for path, _ in part):
             quantize_parts_as_stored(inner, {path: np.asarray(array) for path, array in part})
-        if getattr(inner, "quantization_mode", None):
+        if is_quantized(inner):
             part = _in_order_of_names(inner, part)
         values = in_keras3_layout(
             {**_with_shapes(leaf, inner), "kernel_order": order},
