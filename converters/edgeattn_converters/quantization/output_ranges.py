@@ -31,13 +31,25 @@ ONNX_AFFINE = {"Add", "Sub", "Mul", "Div"}
 TFLITE_AFFINE = {kind.upper() for kind in ONNX_AFFINE}
 
 
-# The bounds of attention maps, whose rows sum to 1.
+# The bounds of attention maps whose rows sum to 1, and the rounding in measured ranges.
 SHARES = (0.0, 1.0)
+ROUNDING = 1e-3
+
+
+def map_bounds(measured: Range) -> Range:
+    """The bounds of an attention map: those of shares, or room if a model changes its weights.
+
+    The weights of mixed heads, or the difference of two softmaxes, may have any value.
+    """
+    low, high = measured
+    if SHARES[0] - ROUNDING <= low and high <= SHARES[1] + ROUNDING:
+        return SHARES
+    return min(SHARES[0], HEADROOM * low), max(SHARES[1], HEADROOM * high)
 
 
 def wide_outputs(io: ModelIO) -> set[str]:
-    """The names of the outputs that need room: no attention maps, whose values are at most 1, and
-    no states, whose rounding the next call would amplify."""
+    """The names of the outputs that need room: no attention maps, see :func:`map_bounds`, and no
+    states, whose rounding the next call would amplify."""
     states = {spec.state for spec in io.inputs}
     return {spec.name for spec in io.main} - states
 
@@ -101,8 +113,10 @@ def ranges_at_ends(file: TFLiteFile, ranges: Ranges, quantized: Any, io: ModelIO
         for spec, new, old in zip(specs, *indices, strict=True):
             is_token = side == "inputs" and spec.name in io.tokens
             if int(old) in ranges and not is_token:
-                own = SHARES if side == "outputs" and spec.name in io.maps else bounds(int(old))
-                known[int(new)] = own or ranges[int(old)]
+                measured = ranges[int(old)]
+                is_map = side == "outputs" and spec.name in io.maps
+                own = map_bounds(measured) if is_map else bounds(int(old))
+                known[int(new)] = own or measured
     return known
 
 
@@ -156,7 +170,7 @@ def wide_onnx_ranges(proto: Any, ranges: Mapping[str, Range], io: ModelIO) -> di
     origins = _Origins(proto.graph)
     names = {name for name in wide_outputs(io) if origins.scales(name) is not None}
     bounds = {spec.name: origins.bounds(spec.name) for spec in io.outputs}
-    bounds.update(dict.fromkeys(io.maps, SHARES))
+    bounds.update({name: map_bounds(ranges[name]) for name in io.maps if name in ranges})
     return {
         name: bounds.get(name)
         or ((HEADROOM * low, HEADROOM * high) if name in names else (low, high))

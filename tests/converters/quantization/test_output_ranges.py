@@ -130,6 +130,26 @@ def test_onnx_outputs_with_bounds() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("measured", "bounds"),
+    [
+        ((0.25, 1.0001), (0, 1)),
+        ((0.0, 1.25), (0, 2.5)),  # a sum of two softmaxes
+        ((-0.25, 0.75), (-0.5, 1.5)),  # a difference
+    ],
+)
+def test_maps_of_changed_weights_have_room(measured: Any, bounds: Any) -> None:
+    shape = [1, 4]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "map"))
+    graph = helper.make_graph([helper.make_node("Exp", ["x"], ["map"])], "g", [x], [y])
+    io = ModelIO(specs("x"), specs("map"), ("map",))
+    found = wide_onnx_ranges(helper.make_model(graph), {"map": measured}, io)
+    assert found == {"map": bounds}
+    file = TFLiteFile(tflite_of(lambda x: x + 1, (1, 4)))
+    (output,) = map(int, file.main.outputs)
+    assert ranges_at_ends(file, {output: measured}, file.main, io) == {output: bounds}
+
+
 def shares_and_sum(x: Any) -> Any:
     import tensorflow as tf
 
