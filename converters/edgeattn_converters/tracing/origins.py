@@ -4,27 +4,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgeattn_converters.tracing.axes import REDUCTIONS
-from edgeattn_converters.tracing.softmax_forms import softmax_of
+from edgeattn_converters.tracing.softmax_forms import normalizations_of
 
 # Their results depend on the shape of a tensor, and not on its values.
 _SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
 _NON_NEGATIVE = ("Sigmoid", "Softmax", "Softplus", "Exp", "Relu", "Relu6", "Abs", "Square")
 _MOVES = ("Identity", "ExpandDims", "Squeeze", "Reshape", "Transpose", "Cast")
-# Operations whose result is weights if an operand is, and those of which all operands must be.
+# Operations whose result is weights if their first operand is, and those of which all must be.
 _KEEP_WEIGHTS = (
-    *(*_MOVES, *REDUCTIONS, "StopGradient", "StridedSlice", "Tile", "BroadcastTo", "Split"),
-    *("Mul", "RealDiv", "DivNoNan", "Pow", "Square", "Sqrt", "Maximum", "Minimum", "Relu"),
+    *(*_MOVES, *REDUCTIONS, "StopGradient", "StridedSlice", "Tile", "BroadcastTo"),
+    *("RealDiv", "DivNoNan", "Pow", "Square", "Sqrt", "Relu"),
 )
-_NEED_WEIGHTS = (
-    "Add",
-    "AddV2",
-    "Sub",
-    "AddN",
-    "MatMul",
-    "BatchMatMulV2",
-    "BatchMatMulV3",
-    "Einsum",
-)
+_NEED_WEIGHTS = ("Add", "AddV2", "Sub", "AddN", "Maximum", "Minimum")
+_MATRICES = ("MatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")
+_GATES = ("Sigmoid", "Softmax")
 _MAX_STEPS = 12
 
 
@@ -59,24 +52,52 @@ def is_mask(tensor: Any) -> bool:
 
 def is_non_negative(tensor: Any) -> bool:
     """Whether the operation that computes a tensor has no negative results."""
+    return _is_of(tensor, _NON_NEGATIVE)
+
+
+def _is_of(tensor: Any, kinds: Sequence[str]) -> bool:
+    """Whether a tensor is moved from the result of an operation of these kinds, or ``1 -`` a
+    sigmoid."""
     operation = tensor.op
     while operation.type in _MOVES:
         operation = operation.inputs[0].op
     if operation.type == "Sub":
-        # 1 - sigmoid(x)
         return not is_data(operation.inputs[0]) and operation.inputs[1].op.type == "Sigmoid"
-    return operation.type in _NON_NEGATIVE
+    return operation.type in kinds
 
 
 def is_weights(tensor: Any, steps: int = _MAX_STEPS) -> bool:
     """Whether a tensor is a softmax, or computed from softmaxes by what changes weights."""
     operation = tensor.op
-    if softmax_of(operation) is not None:
+    if normalizations_of(operation):
         return True
-    if not steps or operation.type not in (*_KEEP_WEIGHTS, *_NEED_WEIGHTS):
+    if not steps:
         return False
-    found = [is_weights(item, steps - 1) for item in operation.inputs if is_data(item)]
-    return bool(found) and (any(found) if operation.type in _KEEP_WEIGHTS else all(found))
+    operands = list(operation.inputs)
+    if operation.type in _KEEP_WEIGHTS:
+        return is_weights(operands[0], steps - 1)
+    if operation.type == "Mul":
+        return any(
+            is_weights(weights, steps - 1) and _leaves_weights(weights, factor, tensor, steps - 1)
+            for weights, factor in (operands, operands[::-1])
+        )
+    data = [item for item in operands if is_data(item)]
+    if operation.type in _MATRICES and len(data) < 2:
+        return False  # features, for example
+    if operation.type not in (*_NEED_WEIGHTS, *_MATRICES):
+        return False
+    return bool(data) and all(is_weights(item, steps - 1) for item in data)
+
+
+def _leaves_weights(weights: Any, factor: Any, product: Any, steps: int) -> bool:
+    """Whether the product of weights and a factor is weights, and not weighted data."""
+    if not is_data(factor) or is_mask(factor) or _is_of(factor, _GATES):
+        return True
+    if weights.shape.rank is None or factor.shape.rank is None or product.shape.rank is None:
+        return False
+    same = weights.shape.as_list()[1:] == product.shape.as_list()[1:]
+    # Or the factor is one for all keys.
+    return same and (factor.shape[-1] == 1 or is_weights(factor, steps))
 
 
 def is_stacked(tensor: Any) -> bool:

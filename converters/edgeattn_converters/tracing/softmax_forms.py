@@ -35,23 +35,38 @@ class Normalized(NamedTuple):
 
 
 def softmax_of(operation: Any) -> Normalized | None:
-    """The softmax that ``operation`` computes, or divides by the sum of, and its axes, if any."""
-    result = operation.outputs[0] if operation.outputs else None
-    if result is None or result.shape.rank is None or result.shape.rank < 2:
+    """The softmax that ``operation`` computes, or divides by the sum of, and its axes, if any.
+
+    Adds the weights of the latter to the graph.
+    """
+    if axes := normalizations_of(operation):
+        return Normalized(operation.outputs[0], axes, operation.outputs[0])
+    if operation.type not in _QUOTIENTS or not _is_array(operation):
         return None
+    return _normalized_afterwards(*operation.inputs)
+
+
+def normalizations_of(operation: Any) -> tuple[Axes, ...]:
+    """The axes of the softmax that ``operation`` computes, from the last normalization; empty if
+    it computes none."""
+    if not _is_array(operation):
+        return ()
     if operation.type == "Exp":
-        normalizations = _normalizations_of_logarithm(operation.inputs[0])
-        return Normalized(result, normalizations, result) if normalizations else None
+        return _normalizations_of_logarithm(operation.inputs[0])
     axes: Axes | None = None
     if operation.type == "Softmax":
-        axes = (int(result.shape.rank) - 1,)
+        axes = (int(operation.outputs[0].shape.rank) - 1,)
     elif operation.type in _QUOTIENTS:
         axes = _normalized_axes(*operation.inputs)
-        if not axes:
-            return _normalized_afterwards(*operation.inputs)
     elif operation.type == "Mul":
         axes = _axes_of_product(*operation.inputs)
-    return Normalized(result, (axes,), result) if axes else None
+    return (axes,) if axes else ()
+
+
+def _is_array(operation: Any) -> bool:
+    """Whether the result has an axis besides that of the batch."""
+    result = operation.outputs[0] if operation.outputs else None
+    return result is not None and result.shape.rank is not None and result.shape.rank > 1
 
 
 def divided_by_own_sum(numerator: Any, denominator: Any) -> Axes | None:

@@ -7,7 +7,7 @@ from typing import Any
 from edgeattn_converters.tracing.axes import REDUCTIONS, Axes, axes_behind
 from edgeattn_converters.tracing.origins import is_data, is_weights
 from edgeattn_converters.tracing.products import kept_axes
-from edgeattn_converters.tracing.softmax_forms import divided_by_own_sum, inverse, softmax_of
+from edgeattn_converters.tracing.softmax_forms import divided_by_own_sum, inverse, normalizations_of
 
 _MOVES = (
     *("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Cast", "EnsureShape"),
@@ -164,7 +164,7 @@ def _moved(operation: Any, tracked: Tracked) -> Iterator[Tracked]:
 
 def _is_change(tracked: Tracked) -> bool:
     """Whether the tensor is the result of a change, and not a softmax."""
-    return tracked.tensor is tracked.weights and softmax_of(tracked.weights.op) is None
+    return tracked.tensor is tracked.weights and not normalizations_of(tracked.weights.op)
 
 
 def _is_smaller(result: Any, tensor: Any) -> bool:

@@ -241,3 +241,34 @@ def test_weighted_data_is_not_a_gate() -> None:
     assert sequence == ([(STEPS, STEPS), (FEATURES, STEPS)], [])
     product = _map_names(lambda x: x * ops.softmax(x, 1) * ops.roll(x, 1, 1))
     assert product == ([(FEATURES, STEPS)], [])
+
+
+class Exponentials(layers.Layer):  # type: ignore[misc]
+    """A context of each feature, whose weights are normalized after the sum."""
+
+    def call(self, keys: Any, values: Any) -> Any:
+        powers = ops.exp(keys)
+        total = ops.sum(powers, axis=1, keepdims=True)
+        return values * (ops.sum(powers * values, axis=1, keepdims=True) / total)
+
+
+def test_weights_of_data_that_is_weighted_itself(tmp_path: Path) -> None:
+    """The data of the second weights is computed from the context of the first."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((STEPS, FEATURES), name="x")
+    first = Exponentials(name="first")(layers.Dense(FEATURES, name="keys_1")(inputs), inputs)
+    values = layers.Dense(FEATURES, name="values")(first)
+    keys = layers.Dense(FEATURES, name="keys_2")(first)
+    second = Exponentials(name="second")(keys, values)
+    weights = layers.Softmax(axis=1, name="third")(layers.Dense(FEATURES, name="keys_3")(second))
+    pooled = ops.sum(weights * layers.Dense(FEATURES)(second), axis=1)
+    model = keras.Model(inputs, layers.Dense(2, name="y")(pooled))
+    interface = interface_of(model)
+    assert interface.doubtful == ()
+    scores = [f"keys_{k}" for k in (1, 2, 3)]
+    keys_of_all = keras.Model(inputs, [model.get_layer(name).output for name in scores])
+    expected = [softmax(item.swapaxes(1, 2)) for item in keys_of_all.predict(X, verbose=0)]
+    file = onnx.convert(model, interface, recipe_for("float32"), tmp_path / "m")
+    actual = open_runner(tmp_path / "m", "onnx", file.inputs, file.outputs).run({"x": X})
+    for name, want in zip(("first", "second", "third"), expected, strict=True):
+        np.testing.assert_allclose(actual[f"attention/{name}"], want, atol=1e-5, err_msg=name)
