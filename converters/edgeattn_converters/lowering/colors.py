@@ -3,6 +3,7 @@
 tf2onnx has its own AdjustSaturation, which exchanges colors.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,26 @@ def adjust_contrast(images: Any, factor: Any) -> Any:
 
     average = tf.reduce_mean(images, [-3, -2], keepdims=True)
     return (images - average) * factor + average
+
+
+def of_exact_sigmoids(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` of images, of which those that are sigmoids keep their differences near 0.
+
+    onnxruntime's sigmoid is the same for all numbers below -18, but the hue, for example that of
+    (1, 1e-20, 1e-10), depends on which color is smaller.
+    """
+
+    def exact(images: Any, *arguments: Any) -> Any:
+        import tensorflow as tf
+
+        operation = getattr(images, "op", None)
+        while operation is not None and operation.type == "Identity":
+            operation = operation.inputs[0].op
+        if operation is not None and operation.type == "Sigmoid":
+            images = 1 / (1 + tf.exp(-operation.inputs[0]))
+        return function(images, *arguments)
+
+    return exact
 
 
 def _hue(images: Any, value: Any, extent: Any) -> Any:

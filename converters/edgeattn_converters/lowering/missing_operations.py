@@ -274,10 +274,13 @@ TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": special.erf, "Erfc": special.e
 ONNX: Replacements = {
     **_BOTH,
     "AddN": composed.add_integers,
+    "AdjustHue": colors.of_exact_sigmoids(colors.adjust_hue),
+    "AdjustSaturation": colors.of_exact_sigmoids(colors.adjust_saturation),
     "Atan2": angles.atan2_of_quotient,
     "BitwiseAnd": _sign_bit,
     "BroadcastArgs": composed.broadcast_shapes,
     "Einsum": composed.einsum,
+    "RGBToHSV": colors.of_exact_sigmoids(colors.rgb_to_hsv),
     "L2Loss": composed.half_square_sum,
     "XlaDynamicUpdateSlice": composed.update_slice,
     "Xdivy": composed.zero_or(lambda x, y: x / y),

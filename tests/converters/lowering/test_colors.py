@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from long_parameters import only
 
 from edgeattn.runners import open_runner
 from edgeattn_converters.formats import onnx, tflite
@@ -25,13 +26,21 @@ FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "to_hsv": tf.image.rgb_to_hsv,
     "from_hsv": tf.image.hsv_to_rgb,
 }
+OF_SIGMOIDS: Mapping[str, Callable[[Any], Any]] = {
+    "saturation_of_sigmoid": lambda x: tf.image.adjust_saturation(tf.sigmoid(20 * x), 2.5),
+    "hsv_of_sigmoid": lambda x: tf.image.rgb_to_hsv(tf.sigmoid(20 * x)),
+}
 
 
 class Colors(keras.layers.Layer):
-    """All functions of an image."""
+    """Functions of an image."""
+
+    def __init__(self, functions: Mapping[str, Callable[[Any], Any]]) -> None:
+        super().__init__()
+        self.functions = functions
 
     def call(self, x: Any) -> Any:
-        return {name: function(x) for name, function in FUNCTIONS.items()}
+        return {name: function(x) for name, function in self.functions.items()}
 
 
 def images() -> Mapping[str, np.ndarray]:
@@ -43,15 +52,15 @@ def images() -> Mapping[str, np.ndarray]:
     return {name: array.astype("float32") for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize("format", CONVERTERS)
+@pytest.mark.parametrize("format", only(CONVERTERS, "onnx"))
 def test_colors_are_those_of_tensorflow(format: str, tmp_path: Path) -> None:
     samples, path = images(), tmp_path / "model"
     inputs = {name: keras.Input(array.shape[1:], name=name) for name, array in samples.items()}
     outputs = {
         f"{name}_{key}": value
         for name, tensor in inputs.items()
-        for key, value in Colors()(tensor).items()
-    }
+        for key, value in Colors(FUNCTIONS)(tensor).items()
+    } | Colors(OF_SIGMOIDS)(inputs["negative"])
     model = keras.Model(inputs, outputs)
     file = CONVERTERS[format].convert(model, interface_of(model), recipe_for("float32"), path)
     actual = open_runner(path, format, file.inputs, file.outputs).run(samples)
