@@ -25,6 +25,7 @@ from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
 from edgeattn_converters.lowering.complex_numbers import is_copy
 from edgeattn_converters.lowering.patches import extract_image_patches, patches_by_position
+from edgeattn_converters.lowering.projections import projected
 from edgeattn_converters.lowering.resampling import resampled
 
 _Attributes = Mapping[str, Any]
@@ -213,7 +214,7 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
 }
 _WITH_ATTRIBUTES = frozenset(
     {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Cumprod",
-     "DenseBincount", "Einsum", "ExtractImagePatches"}
+     "DenseBincount", "Einsum", "ExtractImagePatches", "ImageProjectiveTransformV3"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -227,6 +228,7 @@ _BOTH: Replacements = {
     "MatrixDiag": diagonals.matrix,
     "MatrixDiagV2": diagonals.matrix,
     "MatrixDiagV3": diagonals.matrix,
+    "ImageProjectiveTransformV3": projected,
     "MatrixSetDiag": diagonals.replaced,
     "MatrixSetDiagV2": diagonals.replaced,
     "MatrixSetDiagV3": diagonals.replaced,

@@ -35,7 +35,7 @@ def resampled(
     """
     import tensorflow as tf
 
-    values = [_constant_value(tensor) for tensor in (size, *placement)]
+    values = [constant_value(tensor) for tensor in (size, *placement)]
     if None in images.shape[1:].as_list() or any(value is None for value in values):
         return None
     vertical, horizontal = (
@@ -64,7 +64,7 @@ def _matrix(kind: str, attributes: Mapping[str, Any], length: int, placement: li
     return np.asarray(result)[0, :, 0]
 
 
-def _constant_value(tensor: Any) -> Any:
+def constant_value(tensor: Any) -> Any:
     """The value of a tensor that is computed from constants and sizes; None for others."""
     import tensorflow as tf
     from tensorflow.python.framework.tensor_util import constant_value_as_shape
@@ -76,7 +76,9 @@ def _constant_value(tensor: Any) -> Any:
     if operation.type == "StridedSlice" and tensor.shape.rank == 1:
         shape = constant_value_as_shape(tensor)
         return np.array(shape.as_list()) if shape.is_fully_defined() else None
-    operands = [_constant_value(item) for item in operation.inputs]
-    if operation.type not in _ARITHMETIC or any(item is None for item in operands):
+    if operation.type not in _ARITHMETIC:
+        return None
+    operands = [constant_value(item) for item in operation.inputs]
+    if any(item is None for item in operands):
         return None
     return _ARITHMETIC[operation.type](*operands)

@@ -24,7 +24,7 @@ _MATRICES = {
     **dict.fromkeys(("SVD", "Pinv", "MatrixRank", "Lstsq"), "Svd"),
     "Eigh": "SelfAdjointEigV2",
 }
-_LACKED = {"AffineTransform": "ImageProjectiveTransformV3", "Nextafter": "NextAfter"}
+_LACKED = {"Nextafter": "NextAfter"}
 MISSING: Mapping[str, Mapping[str, str]] = {
     "tflite": {**_MATRICES, **_LACKED},
     # The update of one sample of a batch, whose size a file does not know.
