@@ -89,6 +89,29 @@ def widen_tflite_outputs(file: TFLiteFile, ranges: Ranges, io: ModelIO) -> Range
     return widened
 
 
+def with_map_bounds(file: TFLiteFile, ranges: Ranges, io: ModelIO) -> Ranges:
+    """``ranges`` of a float file with those of its attention maps, and of what is moved to them, by
+    :func:`map_bounds`.
+
+    A mask of multiplications behind a softmax has no scale of its kernel: its range is measured.
+    """
+    makers = {int(i): operator for operator in file.main.operators for i in operator.outputs}
+    widened = dict(ranges)
+    found = [
+        int(index)
+        for spec, index in zip(io.outputs, file.main.outputs, strict=True)
+        if spec.name in io.maps
+    ]
+    for index in found:  # grows by what is moved
+        operator = makers.get(index)
+        if operator is None or index not in ranges or file.kind(operator) in FIXED_SCALE:
+            continue
+        widened[index] = map_bounds(ranges[index])
+        if file.kind(operator) in MOVING:
+            found += [int(operator.inputs[k]) for k in positions(file, operator)]
+    return widened
+
+
 def ranges_at_ends(file: TFLiteFile, ranges: Ranges, quantized: Any, io: ModelIO) -> Ranges:
     """The ranges of the inputs and outputs of a quantized graph, except tokens, by its tensors.
 

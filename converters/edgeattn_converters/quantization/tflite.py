@@ -44,7 +44,11 @@ from edgeattn_converters.quantization.mask_values import (
     with_masked_inputs,
 )
 from edgeattn_converters.quantization.negative_zeros import without_negative_zeros
-from edgeattn_converters.quantization.output_ranges import ranges_at_ends, widen_tflite_outputs
+from edgeattn_converters.quantization.output_ranges import (
+    ranges_at_ends,
+    widen_tflite_outputs,
+    with_map_bounds,
+)
 from edgeattn_converters.quantization.quantized_model import (
     ModelIO,
     QuantizationSamples,
@@ -207,6 +211,7 @@ class TFLiteQuantizer(Quantizer):
     def widened(self, file: TFLiteFile, ranges: Ranges) -> Ranges:
         """``ranges`` that kernels can compute, with room for outputs; int16 has it everywhere."""
         ranges = with_least_ranges(file, file.main, ranges, self._always_float(file))
+        ranges = with_map_bounds(file, ranges, self.io)
         is_int8 = self.recipe.activations == "int8"
         return widen_tflite_outputs(file, ranges, self.io) if is_int8 else ranges
 

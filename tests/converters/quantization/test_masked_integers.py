@@ -130,6 +130,28 @@ def test_masks_of_integer_inputs(format: str, scheme: str, value: float, tmp_pat
         assert snr_db(model.predict(x, verbose=0), runner.run({"x": x})["y"]) >= 25
 
 
+@pytest.mark.parametrize("scheme", only(("int8", "int16x8"), "int16x8"))
+def test_maps_of_sequences_shorter_than_those_of_the_calibration(
+    scheme: str, tmp_path: Path
+) -> None:
+    """Keras multiplies the softmax by the mask. The only token of a sequence has the weight 1."""
+    keras.utils.set_random_seed(5)
+    inputs = keras.Input((STEPS,), name="x", dtype="int32")
+    embedded = layers.Embedding(9, 8, mask_zero=True)(inputs)
+    attended = layers.MultiHeadAttention(2, 4, name="heads")(embedded, embedded)
+    pooled = layers.GlobalAveragePooling1D()(attended)
+    model = keras.Model(inputs, layers.Dense(2, name="y")(pooled))
+    generator = np.random.default_rng(1)
+    tokens = generator.integers(1, 9, (40, STEPS)).astype("int32")
+    tokens[np.arange(STEPS) >= generator.integers(6, STEPS, (40, 1))] = 0
+    path = tmp_path / "m.tflite"
+    file = integer_file(model, {"x": tokens}, path, scheme, integer_only=True)
+    runner = open_runner(path, "tflite", file.inputs, file.outputs, as_deployed=True)
+    with contextlib.closing(runner):
+        (weights,) = runner.run({"x": np.eye(1, STEPS, dtype="int32") * 3})["attention/heads"]
+    np.testing.assert_allclose(weights[:, 0], np.tile(np.eye(1, STEPS), (2, 1)), atol=0.01)
+
+
 def graph_tensors(path: Path) -> list[Any]:
     graph = TFLiteFile(path.read_bytes()).main
     used = {int(i) for item in graph.operators for i in (*item.inputs, *item.outputs)}
