@@ -127,7 +127,7 @@ def test_calibration_of_each_length(folder: Path, convolution: Any) -> None:
                 expected = convolution(x[None])
                 for name, value in zip(("each", "y"), expected, strict=True):
                     error = np.abs(loaded(x)[name] - value).max()
-                    assert error < 0.05 * np.abs(value).max(), (format, length, name)
+                    assert error < 0.1 * np.abs(value).max(), (format, length, name)
 
 
 @pytest.mark.parametrize("length", [*LENGTHS, 9])

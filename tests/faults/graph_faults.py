@@ -155,14 +155,9 @@ def _power_by_logarithm(inner: str, name: str, graph: Any) -> list[Any]:
 
 
 def _truncate_quotient(graph: Any) -> None:
-    """Divide the integers themselves, instead of what the remainder leaves."""
-    division = next(
-        n
-        for n in nodes(graph, "Div")
-        if n.input[0] not in ("counts",)
-        and any(n.input[0] in m.output for m in nodes(graph, "Sub") if "counts" in m.input)
-    )
-    division.input[0] = "counts"
+    """Never subtract 1 where the signs differ."""
+    (differ,) = nodes(graph, "Xor")
+    differ.input[1] = differ.input[0]
 
 
 def _gelu_by_tanh(inner: str, name: str, graph: Any) -> list[Any]:

@@ -57,9 +57,14 @@ def _concat(ctx: Any, node: Any, name: str, args: Any) -> None:
 
 
 def _compare(ctx: Any, node: Any, name: str, args: Any) -> None:
-    """tf2onnx compares integers as float32, in which large ones that differ are equal."""
+    """tf2onnx compares integers as float32, in which large ones that differ are equal.
+
+    They are compared as int64: tf2onnx makes the count of a loop int64 later.
+    """
     kind = _COMPARISONS[node.type]
     inputs, target = _removed(ctx, node)
+    if ctx.get_dtype(inputs[0]) in _INTEGERS:
+        inputs = [ctx.make_node("Cast", [item], attr={"to": _INT64}).output[0] for item in inputs]
     ctx.make_node(kind, inputs, **target)
 
 

@@ -43,7 +43,7 @@ def test_only_changes_that_explain_the_difference_are_said_to_do_so(
         model.set_weights([generator.normal(0, 0.5, v.shape) for v in model.get_weights()])
         file = saved_by("2.8.0", tmp_path, model)
     finally:
-        tf_keras.mixed_precision.set_global_policy("float32")
+        tf_keras.mixed_precision.set_global_policy(None)
     *changes, last = load_model(file).notes
     assert "masks as in Keras 2.8.0" in " ".join(changes)
     assert "only because it does not make the changes listed here" in last
@@ -54,6 +54,7 @@ def test_only_changes_that_explain_the_difference_are_said_to_do_so(
 def test_a_model_in_half_precision_without_changes_is_not_reported(
     version: str, tmp_path: Path
 ) -> None:
+    before = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_dtype_policy("mixed_float16")
     try:
         inputs = keras.Input((7, 3), name="x")
@@ -61,7 +62,7 @@ def test_a_model_in_half_precision_without_changes_is_not_reported(
         model = models.filled(keras.Model(inputs, keras.layers.Dense(2, name="y")(states)))
         file = saved_by(version, tmp_path, model)
     finally:
-        keras.mixed_precision.set_dtype_policy("float32")
+        keras.mixed_precision.set_dtype_policy(before)
     (note,) = load_model(file).notes
     assert note.endswith("mixed_float16 and is computed in float32.")
 
