@@ -101,15 +101,17 @@ def built_in_config(model: Any) -> Config | None:
 
 
 def function_model(architecture: str, samples: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    """Return the model that a function of the user builds.
+    """Return the model that a function of the user builds, or a variable of the file contains.
 
     Args:
-        architecture: ``FILE.py:FUNCTION``.
+        architecture: ``FILE.py:FUNCTION`` or ``FILE.py:VARIABLE``.
         samples: inputs of the model, whose shapes a subclassed model may need, by name.
 
     Raises:
         UsageError: the function does not exist, fails or returns no built model.
     """
+    import keras
+
     path, colon, name = architecture.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise UsageError(
@@ -117,21 +119,16 @@ def function_model(architecture: str, samples: Mapping[str, Any] = MappingProxyT
             hint="Try: --architecture model.py:build",
         )
     function = getattr(load_module(Path(path), option="--architecture"), name, None)
-    if not callable(function):
-        raise UsageError(
-            f"--architecture: {path} has no function {name!r}.",
-            hint="Pass FILE.py:FUNCTION with a function that the file defines.",
-        )
-    try:
-        model = function()
-    except Exception as error:
-        raise UsageError(
-            f"--architecture: {name}() failed with {type(error).__name__}: {error}",
-            hint=f"Make {name}() callable without arguments; it must return the model.",
-        ) from error
+    if isinstance(function, keras.Model):
+        model, origin = function, f"{name} is"
+    else:
+        model, origin = _call(function, path, name), f"{name}() returned"
+    failure = None
     if hasattr(model, "load_weights"):
-        subclassed.create_weights(model, samples)
+        failure = subclassed.create_weights(model, samples)
     if not hasattr(model, "load_weights") or not getattr(model, "weights", None):
+        if failure is not None and samples:
+            raise failure
         hint = "Give the model an Input layer, so that its weights exist."
         if subclassed.is_subclassed(model):
             hint = (
@@ -139,7 +136,21 @@ def function_model(architecture: str, samples: Mapping[str, Any] = MappingProxyT
                 f"with the shape of its inputs. {subclassed.NO_SHAPE}"
             )
         raise UsageError(
-            f"--architecture: {name}() returned {type(model).__name__}, not a built Keras model.",
-            hint=hint,
+            f"--architecture: {origin} {type(model).__name__}, not a built Keras model.", hint=hint
         )
     return model
+
+
+def _call(function: Any, path: str, name: str) -> Any:
+    if not callable(function):
+        raise UsageError(
+            f"--architecture: {path} has no function {name!r}.",
+            hint="Pass FILE.py:FUNCTION with a function that the file defines.",
+        )
+    try:
+        return function()
+    except Exception as error:
+        raise UsageError(
+            f"--architecture: {name}() failed with {type(error).__name__}: {error}",
+            hint=f"Make {name}() callable without arguments; it must return the model.",
+        ) from error

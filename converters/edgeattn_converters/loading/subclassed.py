@@ -3,7 +3,6 @@
 Keras stores the shapes with which such a model was built; samples have shapes and dtypes.
 """
 
-import contextlib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,8 @@ from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of
 
 _DTYPES = ("float32", "int32")
+# The array of labels in a file of samples.
+LABELS = "y"
 NO_SHAPE = "Pass samples, which have the shapes of the inputs: --samples FILE.npz"
 
 
@@ -32,7 +33,7 @@ def sample_arrays(path: Path | None) -> dict[str, Any]:
     return {
         name: array
         for name, array in read_npz(path).items()
-        if name != "y" and not name.startswith("y/")
+        if name != LABELS and not name.startswith(f"{LABELS}/")
     }
 
 
@@ -82,6 +83,9 @@ def as_functional(
             "of its inputs.",
             hint=NO_SHAPE,
         )
+    if len(shapes) == 1 < len(samples) and set(samples) <= set(_arguments(model)):
+        # Keras stores the shape of the first argument of call only.
+        shapes = {name: list(array.shape) for name, array in samples.items()}
     several = len(shapes) > 1
     shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     shape = shape if several else next(iter(shape.values()))
@@ -105,30 +109,58 @@ def is_subclassed(model: Any) -> bool:
     )
 
 
-def create_weights(model: Any, samples: Mapping[str, Any]) -> None:
+def create_weights(model: Any, samples: Mapping[str, Any]) -> UnsupportedModelError | None:
     """Call a subclassed model whose ``build`` was called only, so that its layers have weights.
 
     Keras 3 does not call it then, as Keras 2 did, but records the shape. If the class defines
     ``build``, Keras cannot load its file for this reason. Without a shape, that of the samples is
-    used.
+    used. Returns why the call failed, or None.
     """
     layers = list(model._flatten_layers())
     if not is_subclassed(model) or (all(layer.built for layer in layers) and model.weights):
-        return
+        return None
     shapes = getattr(model, "_build_shapes_dict", None) or {}
+    by_name = len(shapes) > 1
     if not shapes:
         shapes = {name: list(array.shape) for name, array in samples.items()}
+        # Other names are the keys of a dictionary, the only argument.
+        by_name = len(shapes) > 1 and set(shapes) <= set(_arguments(model))
     if not shapes:
-        return
-    by_name = len(shapes) > 1
-    shape = {key.removesuffix("_shape"): value for key, value in shapes.items()}
-    with contextlib.suppress(UnsupportedModelError):
-        _called(
-            model,
-            _free_batch(shape if by_name else next(iter(shape.values()))),
-            samples,
-            by_name=by_name,
+        return None
+    shape: Any = {key.removesuffix("_shape"): value for key, value in shapes.items()}
+    shape = next(iter(shape.values())) if len(shape) == 1 else shape
+    try:
+        _called(model, _free_batch(shape), samples, by_name=by_name)
+    except UnsupportedModelError as error:
+        return error
+    return None
+
+
+def _arguments(model: Any) -> list[str]:
+    """The names of the inputs that ``call`` takes."""
+    return [
+        item.name
+        for item in inspect.signature(model.call).parameters.values()
+        if item.name not in ("training", "mask") and item.kind is not item.VAR_KEYWORD
+    ]
+
+
+def _naming_hint(model: Any) -> str:
+    names = _arguments(model)
+    if LABELS in names:
+        return (
+            f"Rename the argument {LABELS} of call: arrays with this name are labels. Then pass "
+            "samples with arrays named as the arguments: --samples FILE.npz"
         )
+    if len(names) == 1:
+        return (
+            "Pass samples with the shapes of the inputs, and if call takes a dictionary, with "
+            "arrays named as its keys: --samples FILE.npz"
+        )
+    return (
+        f"Pass samples with arrays named as the arguments of call ({', '.join(names)}): "
+        "--samples FILE.npz"
+    )
 
 
 def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError:
@@ -136,16 +168,10 @@ def explained(model: Any, error: UnsupportedModelError) -> UnsupportedModelError
     unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
     if getattr(model, "inputs", None) or not unbuilt:
         return error
-    names = [
-        item.name
-        for item in inspect.signature(model.call).parameters.values()
-        if item.name not in ("training", "mask") and item.kind is not item.VAR_KEYWORD
-    ]
     return UnsupportedModelError(
         f"The model is a subclass of keras.Model ({type(model).__name__}), and the file does not "
         f"contain the shapes of all its inputs: layer {unbuilt[-1]!r} has no weights yet.",
-        hint=f"Pass samples with arrays named as the arguments of call ({', '.join(names)}): "
-        "--samples FILE.npz",
+        hint=_naming_hint(model),
     )
 
 
@@ -182,7 +208,7 @@ def _called(model: Any, shape: Any, samples: Mapping[str, Any], *, by_name: bool
     raise UnsupportedModelError(
         f"The model ({type(model).__name__}) cannot be called with inputs of shape {shape}: "
         f"{' '.join(str(failure).split())[:300]}",
-        hint=NO_SHAPE,
+        hint=_naming_hint(model) if samples else NO_SHAPE,
     ) from failure
 
 

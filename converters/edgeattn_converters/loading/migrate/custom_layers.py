@@ -121,8 +121,7 @@ def _class_of_package(item: Config, name: object, package: str) -> Missing:
     if module.split(".")[0] != package:
         module = f"{package}.layers"
     return Missing(
-        f"{f'Layer {name!r}' if name else 'The model'} needs the class {class_name} of the package "
-        f"{package}.",
+        f"{_owner(name)} needs the class {class_name} of the package {package}.",
         definition=class_name,
         hint=f"Run: pip install {_PACKAGES[package]}. Then write 'from {module} import "
         f"{class_name}' in a Python file and pass it: --custom-objects FILE.py",
@@ -136,12 +135,18 @@ def missing_class(item: Config) -> Missing:
     name = item.get("name") or (config.get("name") if isinstance(config, dict) else None)
     if (package := _package(item)) is not None:
         return _class_of_package(item, name, package)
-    definition = f"class {class_name} (a keras.layers.Layer)"
+    base = "keras.layers.Layer" if name else "keras.Model"
+    definition = f"class {class_name} (a {base})"
     if class_name == "Attention" and "units" not in config and "use_scale" not in config:
         definition += f", which is neither Keras' Attention nor {attention_package.REGISTERED},"
     arguments = {key: value for key, value in config.items() if key not in LAYER_ARGUMENTS}
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
     return Missing(
-        f"Layer {name!r} needs the class {class_name!r}, which Keras does not have.{saved_with}",
+        f"{_owner(name)} needs the class {class_name!r}, which Keras does not have.{saved_with}",
         definition,
     )
+
+
+def _owner(name: object) -> str:
+    """Subclassed models, which may store no name, are the only items without one."""
+    return f"Layer {name!r}" if name else "The model"
