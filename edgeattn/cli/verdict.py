@@ -29,6 +29,7 @@ ERROR_COLUMNS = [
     ("max_abs_error", "max abs error", ".2g", 1),
     ("snr_db", "SNR (dB)", ".1f", 1),
     ("top1_agreement", "same class (%)", ".2f", 100),
+    ("equal_values", "equal values (%)", ".2f", 100),
     ("attention_max_abs_error", "max map error", ".2g", 1),
 ]
 
@@ -202,6 +203,7 @@ def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> lis
                     ("max_abs_error", ".2g", 1),
                     ("snr_db", ".1f", 1),
                     ("top1_agreement", ".2f", 100),
+                    ("equal_values", ".2f", 100),
                     ("jensen_shannon", ".2g", 1),
                 )
                 for check in [metrics.get(metric)]
@@ -210,8 +212,8 @@ def _dataset_lines(artifacts: Sequence[ArtifactReport], task: TaskReport) -> lis
         for key, metrics in checks.items()
     ]
     header = ["format", "scheme", "output or map", "max abs error", "SNR (dB)", "same class (%)"]
-    header.append("mean divergence (nats)")
-    return ["", f"Outputs on {task.source}", output.table(header, rows, right=range(3, 7)), *notes]
+    header += ["equal values (%)", "mean divergence (nats)"]
+    return ["", f"Outputs on {task.source}", output.table(header, rows, right=range(3, 8)), *notes]
 
 
 def _scaled(value: float | None, spec: str, scale: int = 1) -> str:

@@ -212,10 +212,10 @@ def checks_of(
         relation: str = "<=",
         heads: tuple[float, ...] = (),
         samples: int | None = None,
+        detail: str | None = None,
     ) -> Check:
-        return Check(
-            *(artifact, stage, metric, value, limit, relation, output, heads, data), samples=samples
-        )
+        values = (artifact, stage, metric, value, limit, relation, output, heads, data)
+        return Check(*values, detail=detail, samples=samples)
 
     return check
 

@@ -46,6 +46,19 @@ def snr_db(expected: Array, actual: Array) -> float:
     return decibels(*energies(expected, actual))
 
 
+def worst_sample_db(expected: Array, actual: Array) -> float:
+    """The smallest :func:`snr_db` of a sample; inf if none has a signal.
+
+    Samples without a signal have no ratio.
+    """
+    e = _f64(expected).reshape(len(expected), -1)
+    difference = _difference(expected, actual).reshape(len(expected), -1)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        signal, noise = np.sum(e**2, axis=1), np.sum(difference**2, axis=1)
+        ratios = 10.0 * np.log10(signal / noise)
+    return float(np.min(ratios[signal != 0.0], initial=np.inf))
+
+
 def energies(expected: Array, actual: Array) -> tuple[float, float]:
     """Signal and noise of :func:`snr_db`: ``sum e^2`` and ``sum (a - e)^2``.
 
@@ -121,6 +134,16 @@ def topk_agreement(expected: Array, actual: Array, *, k: int, near_tie: float = 
         return math.nan
     agreeing, counted = topk_counts(expected, actual, k=k, near_tie=near_tie)
     return agreeing / counted if counted else 1.0
+
+
+def are_classes(values: Array) -> bool:
+    """Whether values are integers or booleans, such as an argmax: they are equal or not."""
+    return np.asarray(values).dtype.kind in "iub"
+
+
+def equal_values(expected: Array, actual: Array) -> float:
+    """Share of equal values; 1.0 for empty arrays."""
+    return float(np.mean(expected == actual)) if expected.size else 1.0
 
 
 def topk_counts(

@@ -10,6 +10,7 @@ from edgeattn.metrics import exact_sum, pairwise
 from edgeattn.metrics.limits import EXCEEDING_SHARE, WORST_FACTOR, Check, Limits
 from edgeattn.metrics.merging import Mergeable, Rule
 from edgeattn.metrics.pairwise import TOP_CLASSES
+from edgeattn.metrics.statistics import others_of, share_limits
 from edgeattn.tensors import Array
 
 
@@ -26,6 +27,8 @@ class RunningMetrics(Mergeable):
         "distribution": np.minimum,
         "classes": np.maximum,
         "exceeding": np.add,
+        "worst_sample": np.minimum,  # preserves NaN
+        "equal": np.add,
     }
 
     def __init__(self, limits: Limits) -> None:
@@ -42,13 +45,22 @@ class RunningMetrics(Mergeable):
             "classes": np.zeros((), np.int64),
             # samples beyond the tolerance, and all samples
             "exceeding": np.zeros(2, np.int64),
+            # the signal-to-noise ratio of a sample
+            "worst_sample": np.full((), np.inf),
+            # equal values, values and samples of classes
+            "equal": np.zeros(3, np.int64),
         }
 
     def add(self, expected: Array, actual: Array) -> None:
         """Add a batch: two arrays of the same shape, the sample axis first."""
         limits, state = self._limits, self.state
         state["counts"][:2] += [np.size(expected), int(pairwise.new_non_finite(expected, actual))]
+        if pairwise.are_classes(expected):
+            state["equal"] += [np.sum(expected == actual), np.size(expected), len(expected)]
+            return
         want, got = pairwise.mask_equal_non_finite(expected, actual)
+        worst = pairwise.worst_sample_db(want, got)
+        state["worst_sample"] = np.minimum(state["worst_sample"], worst)  # preserves NaN
         signal, noise = pairwise.energies(want, got)
         product, squares = pairwise.products(want, got)
         errors = pairwise.mean_abs_error(want, got) * want.size
@@ -90,9 +102,17 @@ class RunningMetrics(Mergeable):
         Either the tolerance or the signal-to-noise ratio has a limit: the tolerance if the output
         is within it, or if the scheme has no other limit. ``snr_db`` replaces the ratio of all
         batches. On a ``dataset``, which may have any number of samples, a few may exceed the
-        tolerance.
+        tolerance. Classes have no errors, only the share of equal values, whose interval counts
+        samples: values of one depend on each other.
         """
         if self.empty:
+            return
+        equal, values, rows = (int(n) for n in self.state["equal"])
+        if values:
+            share, limit = equal / values, self._limits.top1_agreement
+            low, high = share_limits(others_of(share, rows), rows)
+            detail = f"95% interval {1 - high:.1%} to {1 - low:.1%}"
+            yield check("equal_values", share, limit, ">=", samples=rows, detail=detail)
             return
         sums = exact_sum.values(self.state["sums"])
         errors, signal, noise, product, squares = (float(x) for x in sums)
@@ -111,6 +131,7 @@ class RunningMetrics(Mergeable):
         most = WORST_FACTOR if tolerant else 1.0
         yield check("tolerance_ratio", ratio, most if by_ratio else None)
         yield check("snr_db", snr, None if by_ratio else limits.snr_db, ">=")
+        yield check("worst_sample_db", float(self.state["worst_sample"]), None, ">=")
         classes = int(self.state["classes"])
         if not self.state["distribution"] or not classes:
             return

@@ -76,6 +76,11 @@ def share_limits(count: int, samples: int) -> tuple[float, float]:
     return 1.0 - _upper_share(samples - count, samples), _upper_share(count, samples)
 
 
+def others_of(share: float, samples: int) -> int:
+    """The number of samples that are not in ``share``, rounded up: none only if all are."""
+    return math.ceil((1.0 - share) * samples - 1e-9)
+
+
 def _upper_share(count: int, samples: int) -> float:
     if count >= samples:
         return 1.0

@@ -67,6 +67,10 @@ CHECKS = {
         "signal-to-noise ratio in batches (dB)",
         "The lowest signal-to-noise ratio of batches of several sizes, compared with Keras.",
     ),
+    "batch_equal_values": (
+        "equal values in batches",
+        "The lowest share of equal values of an integer output in batches of several sizes.",
+    ),
     "batch_max_abs_error": (
         "max abs error in batches",
         "The largest error of batches of several sizes, compared with Keras.",
@@ -93,6 +97,14 @@ CHECKS = {
     "snr_db": (
         "signal-to-noise ratio (dB)",
         "10 log10(sum Keras² / sum (artifact - Keras)²). At 20 dB the error is one tenth.",
+    ),
+    "worst_sample_db": (
+        "signal-to-noise ratio of the worst sample (dB)",
+        "The lowest ratio of one sample. That of all samples would hide a few with large errors.",
+    ),
+    "equal_values": (
+        "equal values",
+        "Share of the values of an integer output, such as classes, that equal those of Keras.",
     ),
     "top1_agreement": (
         "top-1 agreement",

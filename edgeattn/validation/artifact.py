@@ -16,7 +16,7 @@ from edgeattn.errors import (
 from edgeattn.evaluation.dataset import Dataset
 from edgeattn.evaluation.evaluator import EvaluationResult, evaluate
 from edgeattn.metrics.limits import Check, Limit, is_set
-from edgeattn.metrics.statistics import share_limits
+from edgeattn.metrics.statistics import others_of, share_limits
 from edgeattn.metrics.verdict import WRONG
 from edgeattn.printable import enumerated
 from edgeattn.process.pool import Opener, RunnerPool
@@ -136,9 +136,10 @@ def is_by_chance(check: Check, limits: Sequence[Limit] = ()) -> bool:
     """
     if check.passed is not False or check.samples is None or check.limit is None:
         return False
-    if is_set(check.metric, check.output, limits):
+    name = "top1_agreement" if check.metric == "equal_values" else check.metric
+    if is_set(name, check.output, limits):
         return False
-    others = round((1.0 - check.value) * check.samples)
+    others = others_of(check.value, check.samples)
     return share_limits(others, check.samples)[0] <= 1.0 - check.limit
 
 

@@ -131,6 +131,9 @@ def batch_checks(
             if stage == "numbers":
                 metric, relation = "batch_snr_db", ">="
                 value, limit = _worst_snr(pairs, chosen)
+            if pairwise.are_classes(reference):
+                metric, limit = "batch_equal_values", chosen.top1_agreement
+                value = min(pairwise.equal_values(*pair) for pair in pairs)
         yield Check(artifact.label, stage, metric, value, limit, relation, name)
 
 

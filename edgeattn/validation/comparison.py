@@ -50,7 +50,7 @@ def comparison_checks(
             yield check("wrong_shape", 1.0, 0.0)
             continue
         yield check("non_finite", pairwise.new_non_finite(want, got), 0.0)
-        if stage == "numbers":
+        if stage == "numbers" and not pairwise.are_classes(want):
             # Of ordinary use: extremes have larger errors.
             part = slice(0, samples)
             error = pairwise.max_abs_error(*pairwise.mask_equal_non_finite(want[part], got[part]))
@@ -82,6 +82,9 @@ def output_checks(
     """
     metrics = RunningMetrics(limits)
     metrics.add(expected, actual)
+    if pairwise.are_classes(expected):
+        yield from metrics.checks(check)
+        return
     parts = [slice(0, ordinary)]
     if ordinary is not None and len(expected) > ordinary:
         parts.append(slice(ordinary, None))

@@ -92,6 +92,9 @@ def length_checks(
 
 def _output_error(expected: Array, actual: Array, limits: Limits) -> float:
     """The error as a multiple of the tolerance or, beyond that, of the noise that is accepted."""
+    if pairwise.are_classes(expected):
+        others, accepted = 1 - pairwise.equal_values(expected, actual), 1 - limits.top1_agreement
+        return others / accepted if accepted else math.inf if others else 0.0
     ratio = pairwise.tolerance_ratio(expected, actual, atol=limits.atol, rtol=limits.rtol)
     if ratio <= 1 or math.isinf(limits.snr_db):
         return ratio

@@ -9,7 +9,7 @@ import numpy as np
 from edgeattn.bundle.manifest import Artifact
 from edgeattn.errors import UsageError
 from edgeattn.metrics.limits import Limit
-from edgeattn.metrics.pairwise import is_distribution
+from edgeattn.metrics.pairwise import are_classes, is_distribution
 from edgeattn.tensors import Tensors
 
 MAP_LIMITS = ("attention_max_abs", "attention_jsd")
@@ -23,21 +23,20 @@ def check_limits(
     """Raise :class:`UsageError` if a limit cannot have an effect on any of the artifacts.
 
     ``reference`` contains the arrays of the bundle's reference: only outputs that are class
-    probabilities have a predicted class.
+    probabilities have a predicted class, and those of integers are classes.
     """
     maps = list(dict.fromkeys(name for item in artifacts for name in item.attention))
     all_outputs = dict.fromkeys(spec.name for item in artifacts for spec in item.outputs)
     outputs = [name for name in all_outputs if name not in maps]
-    classes = [
-        name for name in outputs if is_distribution(reference.get(f"output/{name}", np.zeros(0)))
-    ]
+    arrays = {name: reference.get(f"output/{name}", np.zeros(0)) for name in outputs}
+    classes = [name for name, x in arrays.items() if is_distribution(x) or are_classes(x)]
     for limit in limits:
         _check_value(limit)
         kind, names = "outputs", outputs
         if limit.name in MAP_LIMITS:
             kind, names = "attention maps", maps
         elif limit.name == CLASS_LIMIT:
-            kind, names = "outputs with class probabilities", classes
+            kind, names = "outputs with classes or their probabilities", classes
         if limit.output is None and names:
             continue
         if limit.output is not None and limit.output not in (*outputs, *maps):

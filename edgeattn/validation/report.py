@@ -26,7 +26,14 @@ STAGES = ("structure", "numbers", "attention", "task", "device")
 # Metrics whose size depends on how much the inputs resemble those of the model's task.
 INPUT_DEPENDENT = frozenset(
     {
-        *("snr_db", "top1_agreement", "max_abs_error", "jensen_shannon", "worst_jensen_shannon"),
+        *(
+            "snr_db",
+            "top1_agreement",
+            "equal_values",
+            "max_abs_error",
+            "jensen_shannon",
+            "worst_jensen_shannon",
+        ),
         *("row_sum_error", "masked_mass", "batch_snr_db", "batch_max_abs_error"),
     }
 )
@@ -124,6 +131,7 @@ class ArtifactReport:
         """The worst values of all outputs on the user's data, or else on the reference.
 
         ``max_abs_error``, ``snr_db`` and ``top1_agreement`` are those of the outputs,
+        ``equal_values`` is that of integer outputs,
         ``attention_max_abs_error`` is that of the maps. None if nothing was compared.
         """
         data = self.data
@@ -132,6 +140,7 @@ class ArtifactReport:
             "max_abs_error": self._worst("numbers", error, data),
             "snr_db": self._worst("numbers", "snr_db", data),
             "top1_agreement": self._worst("numbers", "top1_agreement", data),
+            "equal_values": self._worst("numbers", "equal_values", data),
             "attention_max_abs_error": self._worst("attention", "max_abs_error", data),
         }
 

@@ -58,6 +58,7 @@ _WIDEST = LIMITS["int8"]
 _NAMES = {
     "snr_db": ("snr_db", _WIDEST.snr_db),
     "top1_agreement": ("top1_agreement", _WIDEST.top1_agreement),
+    "equal_values": ("top1_agreement", _WIDEST.top1_agreement),
     "max_abs_error": ("attention_max_abs", _WIDEST.attention_max_abs),
     "jensen_shannon": ("attention_jsd", _WIDEST.attention_jsd),
     "worst_jensen_shannon": ("attention_jsd", WORST_SAMPLE * _WIDEST.attention_jsd),
@@ -160,7 +161,7 @@ def excess(check: Check) -> float:
     assert check.limit is not None
     if check.metric == "snr_db":
         return float(10.0 ** ((check.limit - check.value) / 20.0))
-    if check.metric == "top1_agreement":
+    if check.metric in ("top1_agreement", "equal_values", "batch_equal_values"):
         return (1.0 - check.value) / (1.0 - check.limit) if check.limit < 1 else math.inf
     ratio = check.value / check.limit if check.limit > 0 else math.inf
     # A divergence grows with the square of the error.
@@ -224,6 +225,8 @@ def _is_explained(checks: Sequence[Check], costs: Mapping[str, float]) -> bool:
     ratio = by_metric.get("tolerance_ratio")
     if ratio is not None and ratio.value <= 1:
         return True
+    if "equal_values" in by_metric:
+        return by_metric["equal_values"].value == 1
     # Classes change with the noise of the scores, which the signal-to-noise ratio measures.
     others = [check for check in checks if check.metric not in (*costs, "top1_agreement")]
     if not costs or any(check.passed is False for check in others):

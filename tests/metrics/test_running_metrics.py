@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from edgeattn.metrics import pairwise
-from edgeattn.metrics.limits import LIMITS, Check
+from edgeattn.metrics.limits import LIMITS, Check, checks_of
 from edgeattn.metrics.running_metrics import RunningMetrics
+from edgeattn.validation.artifact import is_by_chance
 
 
 def test_batches_give_the_metrics_of_the_whole():
@@ -30,12 +31,52 @@ def test_batches_give_the_metrics_of_the_whole():
             "minimal_atol": pairwise.minimal_atol(expected, actual, rtol=rtol),
             "tolerance_ratio": pairwise.tolerance_ratio(expected, actual, atol=atol, rtol=rtol),
             "snr_db": pairwise.snr_db(expected, actual),
+            "worst_sample_db": min(
+                pairwise.snr_db(*rows) for rows in zip(expected, actual, strict=True)
+            ),
             "top1_agreement": pairwise.top1_agreement(expected, actual, near_tie=near_tie),
             "top3_agreement": pairwise.topk_agreement(expected, actual, k=3, near_tie=near_tie),
         }
     )
     assert metrics.new_non_finite == 0
     assert 0.9 < values["top1_agreement"] < 1
+
+
+def test_samples_without_a_signal_have_no_ratio():
+    expected, actual = np.zeros((3, 2)), np.zeros((3, 2))
+    expected[1], actual[1] = 10, (11, 9)
+    actual[2] = 1
+    # Signal 200, noise 2.
+    assert pairwise.worst_sample_db(expected, actual) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool"])
+def test_classes_are_compared_by_the_share_of_equal_values(dtype):
+    expected = np.ones((100, 2), dtype)
+    actual = expected.copy()
+    actual[:3, 0] = 0
+    metrics = RunningMetrics(LIMITS["int8"])
+    for rows in (slice(0, 40), slice(40, 100)):
+        metrics.add(expected[rows], actual[rows])
+    (check,) = metrics.checks(checks_of("a", "numbers", "best"))
+    # 3 of 200 values differ.
+    assert (check.metric, check.value, check.passed) == ("equal_values", 0.985, True)
+    # Of 100 samples, 1.5, rounded up to 2, are others: scipy.stats.binomtest(2, 100)
+    # .proportion_ci(0.95, "exact") is 0.00243 to 0.07038.
+    assert (check.samples, check.detail) == (100, "95% interval 93.0% to 99.8%")
+
+
+@pytest.mark.parametrize(
+    ("others", "scheme", "passed", "by_chance"),
+    [(0, "float32", True, False), (1, "float32", False, False), (1, "int8", False, True)],
+)
+def test_few_other_classes_may_be_chance(others, scheme, passed, by_chance):
+    expected = np.arange(20)
+    actual = expected + (expected < others)
+    metrics = RunningMetrics(LIMITS[scheme])
+    metrics.add(expected, actual)
+    (check,) = metrics.checks(checks_of("a", "numbers", "best"))
+    assert (check.passed, is_by_chance(check)) == (passed, by_chance)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,11 @@ def test_limits_that_apply(with_map, text):
         ("score:attention_jsd=1", "applies to attention maps only", "attention/a"),
         ("attention/a:snr_db=35", "applies to outputs only", "score, kind"),
         ("attention/a:retention=0.9", "applies to outputs only", "score, kind"),
-        ("score:top1_agreement=0.9", "applies to outputs with class probabilities only", "kind"),
+        (
+            "score:top1_agreement=0.9",
+            "applies to outputs with classes or their probabilities only",
+            "kind",
+        ),
         ("top1_agreement=98", "a share from 0 to 1", "0.98"),
         ("max_drop=2", "a share from 0 to 1", "0.98"),
         ("score:retention=-1", "a share from 0 to 1", "0.98"),

@@ -301,6 +301,27 @@ def test_booleans_and_integers_are_compared(tmp_path):
         assert {check.output for check in report.artifacts[0].failed} == {name.split("/")[1]}
 
 
+@pytest.mark.parametrize(("others", "verdict"), [(0, PASS), (1, INCONCLUSIVE), (5, FAIL)])
+def test_classes_are_judged_by_the_share_of_equal_values(tmp_path, others, verdict):
+    best = TensorSpec("best", (None,), "int64")
+    entries = artifacts.declared_artifacts(tmp_path, ("int8",), (best,))
+    # 3000 instead of 0 would be an error of any size: which class it is does not matter.
+    x, truth = samples(count=11), np.zeros(11, np.int64)
+    bundle = artifacts.write_bundle(tmp_path, entries, {"input/x": x, "output/best": truth})
+    wrong = x.reshape(11, -1)[:others, 0]
+
+    def predict(tensors):
+        first = tensors["x"].reshape(len(tensors["x"]), -1)[:, 0]
+        return {"best": np.where(np.isin(first, wrong), 3000, 0)}
+
+    item = validated(bundle, predict, "int8")
+    metrics = {check.metric for check in item.checks if check.output == "best"}
+    assert metrics == {"non_finite", "repeat_error", "batch_error", "equal_values"}
+    assert item.verdict == verdict
+    assert item.headline["equal_values"] == (11 - others) / 11
+    assert item.headline["snr_db"] is None
+
+
 # Artifacts that do not run
 
 

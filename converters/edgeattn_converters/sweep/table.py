@@ -40,6 +40,7 @@ COLUMNS = (
     ("max_abs_error", NUMBER, "largest absolute error of an output"),
     ("snr_db", NUMBER, "smallest signal-to-noise ratio of an output, in dB"),
     ("top1_agreement", NUMBER, "smallest share of equal top classes"),
+    ("equal_values", NUMBER, "smallest share of equal values of an integer output"),
     ("attention_max_abs_error", NUMBER, "largest absolute error of an attention weight"),
     ("samples", COUNT, "number of samples with labels"),
     ("output", TEXT, "the output with the largest drop, to which the next columns belong"),
