@@ -13,15 +13,14 @@ import tensorflow as tf
 from keras import layers
 from long_parameters import only
 from lookup_models import WORDS, words
+from raw_rows import prepared_rows
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import TensorSpec
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
-from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.original_layers import OriginalLayers
 from edgeattn_converters.tracing.keras_call import pack
-from edgeattn_converters.worker import tasks
 
 Layers = Callable[[Any], Any]
 
@@ -277,14 +276,7 @@ def test_raw_samples_of_moved_values(build: Callable[[], Any], tmp_path: Path) -
     model, path = build(), tmp_path / "model.keras"
     model.save(path)
     raw = {name: array.astype(str) for name, array in raw_values(model).items()}
-    np.savez(tmp_path / "raw.npz", **raw)
-    source = ModelSource(path, samples=tmp_path / "raw.npz").to_json()
-    options, target = ConversionOptions().to_json(), str(tmp_path / "renamed.npz")
-    assert tasks.rename_samples(source, options, source["samples"], target) == "raw"
-    source |= {"samples": None, "raw_samples": target}
-    tasks.prepare_raw_samples(source, options, str(tmp_path / "x.npz"), str(tmp_path / "y.npz"))
-    with np.load(tmp_path / "x.npz") as prepared:
-        assert all(len(prepared[name]) == 2 for name in prepared)
+    assert prepared_rows(path, raw) == {2}
 
 
 def test_columns_in_files_of_keras_2(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 from lookup_models import WORDS, number, text, two_lookups, words
+from raw_rows import prepared_rows
 
 from edgeattn.errors import SampleError
 from edgeattn.tensors import TensorSpec
@@ -169,14 +170,7 @@ def test_raw_samples_pass_through_the_whole_stored_model(
     model, path = build(), tmp_path / "model.keras"
     model.save(path)
     names = {tensor.name for tensor in model.inputs}
-    np.savez(tmp_path / "raw.npz", **{k: v for k, v in COLUMNS.items() if k in names})
-    source = ModelSource(path, samples=tmp_path / "raw.npz").to_json()
-    options, target = ConversionOptions().to_json(), str(tmp_path / "renamed.npz")
-    assert tasks.rename_samples(source, options, source["samples"], target) == "raw"
-    source |= {"samples": None, "raw_samples": target}
-    tasks.prepare_raw_samples(source, options, str(tmp_path / "x.npz"), str(tmp_path / "y.npz"))
-    with np.load(tmp_path / "x.npz") as prepared:
-        assert all(len(prepared[name]) == 3 for name in prepared)
+    assert prepared_rows(path, {k: v for k, v in COLUMNS.items() if k in names}) == {3}
 
 
 def test_one_stored_input_has_one_raw_value(tmp_path: Path) -> None:
