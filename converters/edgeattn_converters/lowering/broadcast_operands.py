@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from edgeattn_converters.graphs.operation_creation import Creation, created_by
 from edgeattn_converters.lowering.constant_operands import is_constant
 
 _ELEMENTWISE = frozenset({"Add", "AddV2", "Div", "Mul", "RealDiv", "Sub"})
@@ -20,12 +21,12 @@ _PRODUCTS = {"MatMul": ("transpose_a",), "BatchMatMulV2": ("adj_x",), "BatchMatM
 def separate_broadcasts() -> Iterator[None]:
     """Within the context, constants that extend a last axis of 1 have two axes."""
     import tensorflow as tf
-    from tensorflow.python.framework.func_graph import FuncGraph
 
-    original = FuncGraph._create_op_internal
     of_data: set[Any] = set()
 
-    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         attributes = kwargs.get("attrs")
         if kind in _ELEMENTWISE:
             inputs = _with_two_axes(inputs, of_data)
@@ -38,13 +39,10 @@ def separate_broadcasts() -> Iterator[None]:
                 product = _outer_product(x, weights, attributes["equation"].s.decode())
                 if product is not None:
                     return product.op
-        return original(graph, kind, inputs, *args, **kwargs)
+        return create(graph, kind, inputs, *args, **kwargs)
 
-    FuncGraph._create_op_internal = create
-    try:
+    with created_by(creation):
         yield
-    finally:
-        FuncGraph._create_op_internal = original
 
 
 def _is_row(x: Any, weights: Any) -> bool:

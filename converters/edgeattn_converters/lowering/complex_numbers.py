@@ -8,8 +8,10 @@ Fourier transforms are products, see :mod:`.fourier`. An imaginary part of None 
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 from edgeattn_converters.lowering import fourier
 from edgeattn_converters.lowering.fourier import Pair
 
@@ -152,20 +154,19 @@ def _cast(x: Pair, dtype: Any) -> _Result:
 class _Parts:
     """The parts of the complex tensors of a model, and the operations that compute them."""
 
-    def __init__(self, create: Callable[..., Any]) -> None:
-        self._create = create
+    def __init__(self) -> None:
         self._known: dict[Any, Pair] = {}
 
-    def operation(self, graph: Any, kind: str, inputs: Any, **arguments: Any) -> Any:
+    def operation(self, create: Creation, kind: str, inputs: Any, **arguments: Any) -> Any:
         """The operation in place of one of complex tensors; None if there is none."""
         if kind == "Complex":
-            operation = self._create(graph, kind, inputs, **arguments)
+            operation = create(kind, inputs, **arguments)
             self._known[operation.outputs[0].ref()] = tuple(operation.inputs)
             return operation
         pairs = [self._of(tensor) for tensor in inputs]
         if any(pair is None for pair in pairs):
             return None
-        result = self._result(graph, kind, inputs, pairs, arguments)
+        result = self._result(create, kind, inputs, pairs, arguments)
         return None if result is None else self._joined(result)
 
     def _of(self, tensor: Any) -> Pair | None:
@@ -179,7 +180,7 @@ class _Parts:
         return None if value is None else (tf.constant(value.real), tf.constant(value.imag))
 
     def _result(
-        self, graph: Any, kind: str, inputs: Any, pairs: list[Any], arguments: Any
+        self, create: Creation, kind: str, inputs: Any, pairs: list[Any], arguments: Any
     ) -> _Result:
         import tensorflow as tf
 
@@ -196,9 +197,7 @@ class _Parts:
 
         def apply(*values: Any) -> Any:
             attributes = {name: _real(value) for name, value in arguments["attrs"].items()}
-            return self._create(
-                graph, kind, list(values), attrs=attributes, op_def=arguments["op_def"]
-            )
+            return create(kind, list(values), attrs=attributes, op_def=arguments["op_def"])
 
         if kind in _BILINEAR and len(pairs) == 2:
             for position, name in enumerate(("adj_x", "adj_y")):
@@ -251,35 +250,22 @@ def _real(attribute: Any) -> Any:
 @contextlib.contextmanager
 def complex_as_pairs() -> Iterator[None]:
     """Within the context, no operation that is traced computes with complex numbers."""
-    from tensorflow.python.framework.func_graph import FuncGraph
 
-    original = FuncGraph._create_op_internal
-
-    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         if is_copy(kwargs):
-            return original(graph, kind, inputs, *args, **kwargs)
+            return create(graph, kind, inputs, *args, **kwargs)
         is_complex = kind in _TRANSFORMS or kind == "Complex" or _is_cast_to_complex(kind, kwargs)
         if is_complex or any(tensor.dtype.is_complex for tensor in inputs):
-            operation = parts.operation(graph, kind, inputs, **kwargs)
+            operation = parts.operation(partial(create, graph), kind, inputs, **kwargs)
             if operation is not None:
                 return operation
-        return original(graph, kind, inputs, *args, **kwargs)
+        return create(graph, kind, inputs, *args, **kwargs)
 
-    parts = _Parts(original)
-    FuncGraph._create_op_internal = create
-    try:
+    parts = _Parts()
+    with created_by(creation):
         yield
-    finally:
-        FuncGraph._create_op_internal = original
-
-
-def is_copy(arguments: Mapping[str, Any]) -> bool:
-    """Whether an operation that is created with these keywords belongs to a copy of a function.
-
-    TensorFlow copies a function to freeze its variables, with attributes by position. The
-    operations of the copy are created again when it is traced.
-    """
-    return "attrs" not in arguments
 
 
 def _is_cast_to_complex(kind: str, arguments: Mapping[str, Any]) -> bool:

@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from edgeattn_converters.graphs.operation_creation import Creation, created_by
+
 _NOT_COMMUTATIVE = frozenset(
     {"Sub", "RealDiv", "Div", "DivNoNan", "FloorDiv", "TruncateDiv", "FloorMod", "Mod"}
     | {"TruncateMod", "Pow", "Xdivy", "Xlogy", "Xlog1py", "LeftShift", "RightShift"}
@@ -26,12 +28,12 @@ _OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLik
 def ordered_constants() -> Iterator[None]:
     """Within the context, constants keep their side of the operators that are traced."""
     import tensorflow as tf
-    from tensorflow.python.framework.func_graph import FuncGraph
 
-    original = FuncGraph._create_op_internal
     of_data: set[Any] = set()  # operations that are known to depend on the model's inputs
 
-    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         if kind in _RECIPROCALS and inputs[0].shape.rank:
             return tf.math.divide(tf.ones([1], inputs[0].dtype), inputs[0]).op
         # TFLite's own operator fails if a denominator is zero. Constant denominators keep it,
@@ -41,19 +43,16 @@ def ordered_constants() -> Iterator[None]:
             return tf.floor(tf.math.divide(*inputs)).op
         side = _constant_side(kind, inputs, of_data)
         if side is None:
-            return original(graph, kind, inputs, *args, **kwargs)
+            return create(graph, kind, inputs, *args, **kwargs)
         inputs = list(inputs)
         inputs[side], extended = _with_other_rank(inputs[side])
-        operation = original(graph, kind, inputs, *args, **kwargs)
+        operation = create(graph, kind, inputs, *args, **kwargs)
         if not extended:
             return operation
         return tf.reshape(operation.outputs[0], operation.outputs[0].shape[1:]).op
 
-    FuncGraph._create_op_internal = create
-    try:
+    with created_by(creation):
         yield
-    finally:
-        FuncGraph._create_op_internal = original
 
 
 def _constant_side(kind: str, inputs: Any, of_data: set[Any]) -> int | None:

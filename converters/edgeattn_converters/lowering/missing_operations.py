@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 from edgeattn_converters.lowering import (
     angles,
     colors,
@@ -23,7 +24,6 @@ from edgeattn_converters.lowering import (
 from edgeattn_converters.lowering import composed_operations as composed
 from edgeattn_converters.lowering import reciprocal_roots as roots
 from edgeattn_converters.lowering import special_functions as special
-from edgeattn_converters.lowering.complex_numbers import is_copy
 from edgeattn_converters.lowering.patches import extract_image_patches, patches_by_position
 from edgeattn_converters.lowering.projections import projected
 from edgeattn_converters.lowering.resampling import resampled
@@ -294,25 +294,20 @@ ONNX: Replacements = {
 @contextlib.contextmanager
 def replaced_operations(replacements: Replacements) -> Iterator[None]:
     """Within the context, operations of these kinds are replaced as they are traced."""
-    from tensorflow.python.framework.func_graph import FuncGraph
 
-    original = FuncGraph._create_op_internal
-
-    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         replacement = replacements.get(kind)
         if replacement is None or is_copy(kwargs):
-            return original(graph, kind, inputs, *args, **kwargs)
+            return create(graph, kind, inputs, *args, **kwargs)
         options = {"attributes": kwargs["attrs"]} if kind in _WITH_ATTRIBUTES else {}
         result = replacement(*inputs, **options)
         # None if the operation remains.
-        return original(graph, kind, inputs, *args, **kwargs) if result is None else result.op
+        return create(graph, kind, inputs, *args, **kwargs) if result is None else result.op
 
-    FuncGraph._create_op_internal = create
-    try:
-        with _sign_without_bits(), patches_by_position():
-            yield
-    finally:
-        FuncGraph._create_op_internal = original
+    with created_by(creation), _sign_without_bits(), patches_by_position():
+        yield
 
 
 @contextlib.contextmanager

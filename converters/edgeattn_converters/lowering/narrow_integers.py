@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edgeattn_converters.lowering.complex_numbers import is_copy
+from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 
 _WIDE: Mapping[str, str] = {
     **dict.fromkeys(("int8", "uint8", "int16", "uint16"), "int32"),
@@ -33,12 +33,12 @@ def wide_integers(*, selections: bool = False) -> Iterator[None]:
     """Within the context, arithmetic with narrow integers is traced with wide ones."""
     import tensorflow as tf
     from tensorflow.python.framework import op_def_registry
-    from tensorflow.python.framework.func_graph import FuncGraph
 
-    original = FuncGraph._create_op_internal
     kinds = _ARITHMETIC | _SELECTIONS if selections else _ARITHMETIC
 
-    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         if not is_copy(kwargs):
             attributes, definition = kwargs["attrs"], op_def_registry.get(kind)
             if kind == "Cast" and _is_to_uint32(inputs[0], attributes):
@@ -48,15 +48,12 @@ def wide_integers(*, selections: bool = False) -> Iterator[None]:
                 wide = tf.as_dtype(_WIDE[narrow.name])
                 operands = _widened(kind, inputs, narrow, wide)
                 attributes = {**attributes, "T": _type_attribute(wide)}
-                operation = original(graph, kind, operands, attrs=attributes, op_def=definition)
+                operation = create(graph, kind, operands, attrs=attributes, op_def=definition)
                 return _narrowed(operation, definition, narrow)
-        return original(graph, kind, inputs, *args, **kwargs)
+        return create(graph, kind, inputs, *args, **kwargs)
 
-    FuncGraph._create_op_internal = create
-    try:
+    with created_by(creation):
         yield
-    finally:
-        FuncGraph._create_op_internal = original
 
 
 def _narrow_type(kind: str, kinds: frozenset[str], attributes: Mapping[str, Any]) -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
+from edgeattn_converters.graphs.operation_creation import Creation, created_by
 from edgeattn_converters.reference.traced_values import traced_values
 from edgeattn_converters.tracing.trace import Interface, trace
 
@@ -60,9 +61,7 @@ def rounded_function(
 @contextlib.contextmanager
 def _rounded_results(seed: Any) -> Iterator[None]:
     import tensorflow as tf
-    from tensorflow.python.framework.func_graph import FuncGraph
 
-    original = FuncGraph._create_op_internal
     count = 0
     inside = False
 
@@ -79,14 +78,16 @@ def _rounded_results(seed: Any) -> Iterator[None]:
         # Counts, masks and other integers are exact.
         return tf.where(tf.equal(result, tf.round(result)), result, other)
 
-    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         nonlocal inside
-        operation = original(graph, kind, inputs, *args, **kwargs)
+        operation = create(graph, kind, inputs, *args, **kwargs)
         if inside or kind not in _ROUNDED or operation.outputs[0].dtype != tf.float32:
             return operation
 
         def again(others: list[Any]) -> Any:
-            return original(graph, kind, others, *args, **{**kwargs, "name": None}).outputs[0]
+            return create(graph, kind, others, *args, **{**kwargs, "name": None}).outputs[0]
 
         inside = True
         try:
@@ -94,11 +95,8 @@ def _rounded_results(seed: Any) -> Iterator[None]:
         finally:
             inside = False
 
-    FuncGraph._create_op_internal = create
-    try:
+    with created_by(creation):
         yield
-    finally:
-        FuncGraph._create_op_internal = original
 
 
 def _error_of_additions(operation: Any, again: Callable[[list[Any]], Any]) -> Any:

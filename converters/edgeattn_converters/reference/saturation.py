@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeattn.tensors import Tensors
+from edgeattn_converters.graphs.operation_creation import Creation, created_by
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_keras_class
 from edgeattn_converters.reference.keras_outputs import KerasOutputs, by_row_on_failure
@@ -99,16 +100,9 @@ def _rounded(activation: Any) -> Any:
 
 @contextlib.contextmanager
 def _changed_activations(change: Callable[[Any], Any]) -> Iterator[None]:
-    from tensorflow.python.framework.func_graph import FuncGraph
-
-    original = FuncGraph._create_op_internal
-
-    def create(graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
-        operation = original(graph, kind, *args, **kwargs)
+    def creation(create: Creation, graph: Any, kind: str, *args: Any, **kwargs: Any) -> Any:
+        operation = create(graph, kind, *args, **kwargs)
         return change(operation.outputs[0]).op if kind in _BOUNDED else operation
 
-    FuncGraph._create_op_internal = create
-    try:
+    with created_by(creation):
         yield
-    finally:
-        FuncGraph._create_op_internal = original

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.graphs.operation_creation import Creation, created_by
 from edgeattn_converters.tracing.origins import is_data
 
 
@@ -113,26 +114,22 @@ def sorted_top_k() -> Iterator[list[str]]:
     TensorFlow defines no order for ``sorted=False``, and has another one than TFLite and ONNX,
     which sort. An attention map with a row for each of the k positions has that order.
     """
-    from tensorflow.python.framework.func_graph import FuncGraph
-
-    original = FuncGraph._create_op_internal
     unsorted: list[str] = []
 
-    def create(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def creation(
+        create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         attributes = kwargs.get("attrs")
         found = kind == "TopKV2" and attributes is not None and not attributes["sorted"].b
         if attributes is not None and found:
             attributes["sorted"].b = True
-        operation = original(graph, kind, inputs, *args, **kwargs)
+        operation = create(graph, kind, inputs, *args, **kwargs)
         if found:
             unsorted.append(operation.name)
         return operation
 
-    FuncGraph._create_op_internal = create
-    try:
+    with created_by(creation):
         yield unsorted
-    finally:
-        FuncGraph._create_op_internal = original
 
 
 def _as_tensor(value: Any) -> Any:

@@ -1,0 +1,38 @@
+"""How the operations of a TensorFlow graph are created while a function is traced."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+# ``(create, graph, kind, inputs, *args, **kwargs) -> operation``. ``create`` has the same arguments
+# without itself, and creates the operation as without the context.
+Creation = Callable[..., Any]
+
+
+@contextlib.contextmanager
+def created_by(creation: Creation) -> Iterator[None]:
+    """Within the context, ``creation`` creates the operations that are traced.
+
+    Contexts may be nested: ``create`` of the inner one is the creation of the outer one.
+    """
+    from tensorflow.python.framework.func_graph import FuncGraph
+
+    create = FuncGraph._create_op_internal
+
+    def replaced(graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return creation(create, graph, kind, inputs, *args, **kwargs)
+
+    FuncGraph._create_op_internal = replaced
+    try:
+        yield
+    finally:
+        FuncGraph._create_op_internal = create
+
+
+def is_copy(arguments: Mapping[str, Any]) -> bool:
+    """Whether an operation that is created with these keywords belongs to a copy of a function.
+
+    TensorFlow copies a function to freeze its variables, with attributes by position. The
+    operations of the copy are created again when it is traced.
+    """
+    return "attrs" not in arguments
