@@ -179,6 +179,8 @@ def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
     # Without the Keras model as second argument, with which weights of Keras 3 become NaN.
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced.function])
     converter.allow_custom_ops = custom
+    # By default, an infinite constant becomes the largest number: ``x / 0.0`` would be finite.
+    converter.canonicalizing_inf_as_min_max_float = False
     try:
         return bytes(converter.convert())
     except Exception as error:  # MLIR errors arrive as many classes

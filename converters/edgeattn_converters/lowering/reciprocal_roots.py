@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeattn_converters.lowering.angles import without_negation
+
 # Smaller numbers than this may round to 0.
 _SMALLEST = 1e-30
 _SUMS = ("Add", "AddV2")
@@ -31,6 +33,9 @@ def power(x: Any, exponent: Any) -> Any:
 def division(x: Any, y: Any) -> Any:
     import tensorflow as tf
 
+    denominator = without_negation(y)
+    if denominator is not y:
+        return x / denominator
     if getattr(getattr(y, "op", None), "type", "") != "Sqrt" or _is_positive(y.op.inputs[0]):
         return None
     return x / tf.abs(y)

@@ -46,11 +46,13 @@ class Extent:
     Attributes:
         usual, large: Ranges of the finite values below and from :data:`LEAST_SUM`, in magnitude.
         levels: Logarithms of the magnitudes of the large ones, in units of :data:`LEVEL`.
+        infinite: Which infinities there are: the negative one, the positive one.
     """
 
     usual: Range | None = None
     large: Range | None = None
     levels: frozenset[int] = frozenset()
+    infinite: tuple[bool, bool] = (False, False)
 
     @classmethod
     def of(cls, value: Array) -> Extent:
@@ -64,6 +66,7 @@ class Extent:
             _range(value[~is_large & np.isfinite(value)]),
             _range(large),
             frozenset(np.unique(levels).tolist()),
+            (bool(np.isneginf(value).any()), bool(np.isposinf(value).any())),
         )
 
     def merged(self, other: Extent) -> Extent:
@@ -71,21 +74,27 @@ class Extent:
             _union(self.usual, other.usual),
             _union(self.large, other.large),
             self.levels | other.levels,
+            (self.infinite[0] or other.infinite[0], self.infinite[1] or other.infinite[1]),
         )
 
     def range(self, *, masked: bool) -> Range | None:
         """The minimum and maximum of the real values; None if there is none.
 
-        ``masked`` is whether the graph has a constant that may be a fill value. Fill values among
-        nothing but zeros are a mask itself, which has no range either. A range without them has
-        room for values that a softmax makes (almost) zero.
+        ``masked`` is whether the graph has a constant that may be a fill value; without one,
+        infinities are overflows. Fill values among nothing but zeros are a mask itself, which has
+        no range either. A range without them has room for values that a softmax makes (almost)
+        zero.
         """
-        if self.large is None or not self._has_fills(masked):
-            return self.whole
-        if self.usual is None or self.usual == (0.0, 0.0):
+        below, above = self.infinite if masked else (False, False)
+        real = self.whole
+        if self.large is not None and self._has_fills(masked):
+            below, above = below or self.large[0] < 0, above or self.large[1] > 0
+            real = self.usual
+        if not below and not above:
+            return real
+        if real is None or real == (0.0, 0.0):
             return None
-        low, high = self.usual
-        return low - DEPTH * (self.large[0] < 0), high + DEPTH * (self.large[1] > 0)
+        return real[0] - DEPTH * below, real[1] + DEPTH * above
 
     @property
     def whole(self) -> Range | None:

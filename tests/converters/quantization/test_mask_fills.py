@@ -41,6 +41,9 @@ def extent(*arrays: list[float]) -> Extent:
         ([[7, -1.01e4, -0.99e4]], (7 - 8, 7)),  # with scores
         ([[0, -1e9], [-1e9, 0]], None),  # the mask itself
         ([[-1e9, -1e9]], None),
+        ([[0, -np.inf], [-np.inf, 0]], None),
+        ([[-3, 2, -np.inf], [4, 1, 1]], (-3 - 8, 4)),
+        ([[-3, 2, np.inf]], (-3, 2 + 8)),
         ([[21, 98e3, 0], [19, 104e3, 1]], (0, 104e3)),  # a pressure in Pa
         ([[12e3], [3e5], [9e5]], (12e3, 9e5)),  # prices
         ([[-2e8, 3, 3.3e9, 4.7e9]], (-2e8, 4.7e9)),  # squares
@@ -58,6 +61,7 @@ def test_large_values_are_real_if_no_constant_could_fill() -> None:
     assert steady.range(masked=False) == (1, 101400)
     assert steady.range(masked=True) == (1, 3 + 8)
     assert steady.whole == (1, 101400)
+    assert extent([-3, 2, -np.inf]).range(masked=False) == (-3, 2)  # an overflow
 
 
 @pytest.mark.parametrize(
