@@ -41,6 +41,7 @@ from edgeattn_converters.quantization.tflite_int16 import (
     Int16Pass,
 )
 from edgeattn_converters.quantization.tflite_weights import CHANNELS, FUSED
+from edgeattn_converters.quantization.value_bounds import within_bounds
 
 # A cast of a truth value has the values 0 and 1.
 TRUTH_SCALE = 1.0
@@ -70,7 +71,8 @@ class IntegerPass(Int16Pass):
         self._in_halves = in_halves
         self._cut_tails = cut_tails
         self._low_halves: dict[int, tuple[int, Array] | None] = {}
-        self._ranges = joined_ranges(file, ranges)
+        self._measured = joined_ranges(file, ranges)
+        self._ranges = joined_ranges(file, within_bounds(file, ranges))
         self._masks = tflite_mask_values(file)
 
     def run(self) -> None:
@@ -348,7 +350,8 @@ class IntegerPass(Int16Pass):
         source, result = int(operator.inputs[0]), int(operator.outputs[0])
         wide, conversions = self._integer(source)
         if scale is None:
-            scale = self._scale(wide) * 32768 / self._headroom(source) / 127
+            measured = max(map(abs, self._measured.get(source, ())), default=0.0)
+            scale = (measured or self._scale(wide) * LARGEST) / 127
         scales = np.array([scale], np.float32)
         ends = [self._add_tensor(index, "INT8", scales, None) for index in (source, result)]
         operator.inputs = [ends[0], *map(int, operator.inputs[1:])]
