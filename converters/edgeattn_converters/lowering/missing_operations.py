@@ -18,6 +18,7 @@ from edgeattn_converters.lowering import (
     colors,
     diagonals,
     einsums,
+    exact_integers,
     fake_quantization,
     matrices,
 )
@@ -214,7 +215,8 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
 }
 _WITH_ATTRIBUTES = frozenset(
     {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Cumprod",
-     "DenseBincount", "Einsum", "ExtractImagePatches", "ImageProjectiveTransformV3"}
+     "DenseBincount", "Einsum", "ExtractImagePatches", "ImageProjectiveTransformV3", "Mean",
+     "Prod", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -284,6 +286,9 @@ ONNX: Replacements = {
     "Einsum": composed.einsum,
     "RGBToHSV": colors.of_exact_sigmoids(colors.rgb_to_hsv),
     "L2Loss": composed.half_square_sum,
+    "Mean": exact_integers.exact_mean,
+    "Prod": exact_integers.exact_product,
+    "Sum": exact_integers.exact_sum,
     "XlaDynamicUpdateSlice": composed.update_slice,
     "Xdivy": composed.zero_or(lambda x, y: x / y),
     "Xlog1py": composed.zero_or(lambda x, y: x * _log1p(y)),

@@ -49,6 +49,11 @@ DIVISIONS: Mapping[str, _Function] = {
     "floor_divide": lambda x, y, d, s: x // d,
     "truncate_divide": lambda x, y, d, s: tf.truncatediv(x, d),
 }
+# TFLite has no parts of tensors of uint16.
+REDUCTIONS: Mapping[str, _Function] = {
+    "sum_outside": lambda x, y, d, s: tf.reduce_sum(y[:, -12:], 1),
+    "product": lambda x, y, d, s: tf.reduce_prod(y[:, -12:], 1),
+}
 BITS: Mapping[str, _Function] = {
     "and": lambda x, y, d, s: tf.bitwise.bitwise_and(x, y),
     "or": lambda x, y, d, s: tf.bitwise.bitwise_or(x, y),
@@ -61,15 +66,14 @@ BITS: Mapping[str, _Function] = {
 
 def _functions(dtype: str, format: str) -> Mapping[str, _Function]:
     functions = dict(ANY)
+    if format == "onnx" or dtype != "uint16":
+        functions |= REDUCTIONS
     if dtype == "int32":
         functions["truncate_mod"] = lambda x, y, d, s: tf.raw_ops.TruncateMod(x=x, y=d)
     if format == "onnx" or dtype not in ("uint32", "int64"):
         functions |= DIVISIONS
         functions |= {} if dtype == "int64" else BITS
         functions |= {} if dtype.startswith("u") else SIGNED
-    if dtype == "int64":
-        # onnxruntime adds them as float64.
-        del functions["sum"]
     return functions
 
 
@@ -106,6 +110,39 @@ def test_integers_wrap_around_as_in_tensorflow(dtype: str, format: str, tmp_path
     for name, expected in model(list(samples.values())).items():
         np.testing.assert_array_equal(actual[name], expected, err_msg=name)
         assert actual[name].dtype == expected.dtype.as_numpy_dtype
+
+
+# Of 2^62 + 1, 2^53 + 1 and their likes in int32, worked out by hand.
+REDUCED = {
+    "int64": ([2**62 + 1, 2**62, 3, 2**53 + 1], -(2**63) + 2**53 + 5, 3 * 2**62),
+    "int32": ([2**30 + 1, 2**30, 3, 2**24 + 1], -(2**31) + 2**24 + 5, 3 * 2**30),
+}
+
+
+@pytest.mark.parametrize("dtype", REDUCED)
+def test_sums_and_products_of_large_integers_in_onnx(dtype: str, tmp_path: Path) -> None:
+    """The product is ``(2^n + 1) 2^n 3 (2^k + 1)``, of which ``3 2^n`` remains."""
+    values, total, product = REDUCED[dtype]
+    x, path = keras.Input((2, 2), dtype=dtype, name="x"), tmp_path / "model"
+    functions = {
+        "sum": lambda x: tf.reduce_sum(x, [1, 2]),
+        "kept": lambda x: tf.reduce_sum(x, [-1, -2], keepdims=True),
+        "product": lambda x: tf.reduce_prod(x, [1, 2]),
+        "mean": lambda x: tf.reduce_mean(x, [1, 2]),
+        "trues": lambda x: tf.reduce_sum(tf.cast(x > 3, dtype), [1, 2]),
+    }
+    model = keras.Model(x, Arithmetic(functions)(x))
+    file = onnx.convert(model, interface_of(model), recipe_for("float32"), path)
+    sample = np.array(values, dtype).reshape(1, 2, 2)
+    actual = open_runner(path, "onnx", file.inputs, file.outputs).run({"x": sample})
+    assert actual["sum"].tolist() == [total]
+    assert actual["kept"].tolist() == [[[total]]]
+    wrapped = (product + 2**63) % 2**64 - 2**63 if dtype == "int64" else product - 2**32
+    assert actual["product"].tolist() == [wrapped]
+    assert actual["mean"].tolist() == [-(-total // 4)]
+    assert actual["trues"].tolist() == [3]
+    # A count of truth values is exact as it is.
+    assert file.achieved["operators"]["ReduceSum"] == 1
 
 
 @pytest.mark.parametrize("format", CONVERTERS)
