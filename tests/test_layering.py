@@ -169,7 +169,16 @@ LEVELS = {
         *("api", "cli", "__main__"),
     ),
     "edgeattn_converters": (
-        *("recipes", "options", "option_conflicts", "graphs", "loading", "lowering", "tracing"),
+        *(
+            "recipes",
+            "options",
+            "lengths",
+            "option_conflicts",
+            "graphs",
+            "loading",
+            "lowering",
+            "tracing",
+        ),
         *(
             "quantization",
             "formats",

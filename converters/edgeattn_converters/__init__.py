@@ -11,7 +11,7 @@ from typing import Any
 from edgeattn import progress
 from edgeattn.bundle.bundle import Bundle
 from edgeattn.bundle.config_record import stored_config
-from edgeattn.bundle.lengths import length_folder
+from edgeattn.bundle.lengths import joined, length_folder
 from edgeattn.bundle.manifest import Artifact, Manifest, write_manifest
 from edgeattn.bundle.writer import check_new_bundle, new_bundle
 from edgeattn.errors import (
@@ -21,13 +21,19 @@ from edgeattn.errors import (
     UnsupportedModelError,
     UsageError,
 )
-from edgeattn.printable import counted, join_lines
+from edgeattn.printable import join_lines
 from edgeattn.process.worker import Worker
 from edgeattn.runners.arena import arena_bytes
 from edgeattn.schemes import MICRO
 from edgeattn.validation.report import Report
 from edgeattn.validation.rounding import may_be_float32_rounding
 from edgeattn.validation.validate import validate_isolated
+from edgeattn_converters.lengths import (
+    NamedLengths,
+    check_files_of_lengths,
+    lengths_by_key,
+    of_length,
+)
 from edgeattn_converters.option_conflicts import Request, check_combination
 from edgeattn_converters.options import ConversionOptions, ModelSource, QuantizationOptions, StrPath
 from edgeattn_converters.quantization.quantizer import NO_ATTENTION
@@ -42,10 +48,6 @@ __all__ = [
     "convert",
     "convert_lengths",
 ]
-
-
-# Stands for the sequence length in the paths of samples.
-STEPS = "{steps}"
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def convert(
 
 def convert_lengths(
     source: StrPath | ModelSource,
-    lengths: Sequence[int],
+    lengths: Sequence[NamedLengths],
     output: StrPath | None = None,
     *,
     options: ConversionOptions = ConversionOptions(),  # noqa: B008 - frozen
@@ -169,62 +171,30 @@ def convert_lengths(
 ) -> tuple[Conversion, ...]:
     """Convert a model with a free time axis for each of several sequence lengths.
 
-    The bundles are ``steps-LENGTH`` in the folder ``output``, from which :func:`edgeattn.load`
-    selects one by the length of the sample. With one length or none, ``output`` is the bundle of
-    :func:`convert`. The paths of samples and calibration samples contain ``{steps}``, which stands
-    for the length. Raises as that function does, and then writes nothing.
+    A length is a number, or a mapping with those of the inputs by name. The bundles are
+    ``steps-LENGTH`` in the folder ``output``, from which :func:`edgeattn.load` selects one by the
+    lengths of the sample. With one length or none, ``output`` is the bundle of :func:`convert`. The
+    paths of samples and calibration samples contain ``{steps}``, which stands for the length.
+    Raises as that function does, and then writes nothing.
     """
-    source, lengths = ModelSource.of(source), tuple(dict.fromkeys(lengths))
-    if len(lengths) < 2:
-        source = replace(source, time_steps=next(iter(lengths), None))
-        if lengths:
-            source, quantization = _of_length(source, quantization, lengths[0])
+    source, by_key = ModelSource.of(source), lengths_by_key(lengths)
+    if len(by_key) < 2:
+        for steps, sized in by_key.items():
+            source, quantization = of_length(source, quantization, steps, sized)
         return (convert(source, output, options=options, quantization=quantization, force=force),)
-    for file in (source.samples, quantization.calibration):
-        if file is not None and STEPS not in str(file):
-            raise UsageError(
-                f"{file} has sequences of one length, and --time-steps names {len(lengths)}.",
-                hint=f"Write {STEPS} in the name in place of the length, for a file of each: "
-                f"--calibration 'sequences-{STEPS}.npz'",
-            )
-    if source.raw_samples is not None or quantization.raw_calibration is not None:
-        raise UsageError(
-            "--raw-samples and --raw-calibration have sequences of one length, and --time-steps "
-            f"names {len(lengths)}.",
-            hint="Convert each length separately, with its own samples.",
-        )
-    for steps in lengths:
-        for part in _of_length(source, quantization, steps):
-            part.check_files()
+    check_files_of_lengths(source, quantization, by_key)
     target = Path(output) if output is not None else source.beside(".edge")
     conversions = []
     with new_bundle(target, force=force) as folder:
-        for steps in lengths:
-            progress.report(f"converting for {counted(steps, 'time step')}")
-            of_length, quantized = _of_length(source, quantization, steps)
+        for steps, sized in by_key.items():
+            progress.report(f"converting for sequences of {joined(steps)} time steps")
+            one_source, quantized = of_length(source, quantization, steps, sized)
             one = convert(
-                replace(of_length, time_steps=steps),
-                folder / length_folder(steps),
-                options=options,
-                quantization=quantized,
+                one_source, folder / length_folder(steps), options=options, quantization=quantized
             )
             moved = Bundle(target / length_folder(steps), one.bundle.manifest)
             conversions.append(replace(one, bundle=moved))
     return tuple(conversions)
-
-
-def _of_length(
-    source: ModelSource, quantization: QuantizationOptions, steps: int
-) -> tuple[ModelSource, QuantizationOptions]:
-    """Both with the files of samples for sequences of ``steps``."""
-
-    def named(file: StrPath | None) -> str | None:
-        return None if file is None else str(file).replace(STEPS, str(steps))
-
-    return (
-        replace(source, samples=named(source.samples)),
-        replace(quantization, calibration=named(quantization.calibration)),
-    )
 
 
 def _check_calibration(worker: ConversionWorker, request: Mapping[str, Any]) -> list[str]:

@@ -46,6 +46,7 @@ class ModelSource:
         raw_samples: A file of raw inputs for the reference, which the front end and the original
             preprocessing layers prepare.
         lengths: The sequence length of each input by name, if they differ.
+        shapes: The shape of inputs with several free axes by name, without the batch axis.
         sized_by: A file of samples with sequences of the model's lengths, if ``samples`` is none.
     """
 
@@ -61,6 +62,7 @@ class ModelSource:
     raw_samples: StrPath | None = None
     lengths: Sequence[tuple[str, int]] = ()
     sized_by: StrPath | None = None
+    shapes: Sequence[tuple[str, tuple[int, ...]]] = ()
 
     def __post_init__(self) -> None:
         paths = ("path", "samples", "custom_objects", "preprocess", "labels", "raw_samples")
@@ -71,11 +73,15 @@ class ModelSource:
         object.__setattr__(self, "ignore", tuple(self.ignore))
         lengths = tuple((name, length) for name, length in self.lengths)
         object.__setattr__(self, "lengths", lengths)
-        if self.time_steps is not None and not 1 <= self.time_steps <= MAX_TIME_STEPS:
-            raise UsageError(
-                f"--time-steps {self.time_steps} is not between 1 and {MAX_TIME_STEPS:,}.",
-                hint="Pass the length of one sequence, as in training.",
-            )
+        shapes = tuple((name, tuple(shape)) for name, shape in self.shapes)
+        object.__setattr__(self, "shapes", shapes)
+        if self.time_steps is not None:
+            _check_size(f"--time-steps {self.time_steps}", self.time_steps)
+        for name, length in lengths:
+            _check_size(f"--time-steps {name}={length}", length)
+        for name, shape in shapes:
+            for size in shape:
+                _check_size(f"--input-shape {name}={'x'.join(map(str, shape))}: {size}", size)
 
     @classmethod
     def of(cls, source: StrPath | ModelSource) -> ModelSource:
@@ -111,8 +117,16 @@ class ModelSource:
                 _check_python(file, "--architecture")
 
     def to_json(self) -> dict[str, Any]:
-        rarely = ("lengths", "sized_by")
+        rarely = ("lengths", "sized_by", "shapes")
         return {k: v for k, v in asdict(self).items() if v or k not in rarely}
+
+
+def _check_size(option: str, size: int) -> None:
+    if not 1 <= size <= MAX_TIME_STEPS:
+        raise UsageError(
+            f"{option} is not between 1 and {MAX_TIME_STEPS:,}.",
+            hint="Pass the length of one sequence, as in training.",
+        )
 
 
 def _check_samples(path: StrPath | None, option: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeattn.api.input_sizes import Lengths
 from edgeattn.errors import UsageError
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
 
@@ -109,7 +110,8 @@ class ModelLoading:
 
     samples: Path | None = None
     # Several for a command that accepts them.
-    time_steps: int | tuple[int, ...] | None = None
+    time_steps: Lengths | tuple[Lengths, ...] | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None
     custom_objects: Path | None = None
     architecture: str | None = None
     trust: str | None = None

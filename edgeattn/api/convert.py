@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from edgeattn.api.arguments import (
     checked_schemes,
     optional_path,
 )
+from edgeattn.api.input_sizes import InputShapes, Lengths, sizes_of_inputs
 from edgeattn.api.result import Result, number
 from edgeattn.api.sources import (
     ModelLike,
@@ -142,7 +143,8 @@ def convert(
     raw_samples: StrPath | None = None,
     raw_calibration: StrPath | None = None,
     ignore: Sequence[str] = (),
-    time_steps: int | Sequence[int] | None = None,
+    time_steps: Lengths | Sequence[Lengths] | None = None,
+    input_shapes: InputShapes | None = None,
     preprocess: StrPath | None = None,
     labels: StrPath | None = None,
     custom_objects: StrPath | None = None,
@@ -172,7 +174,9 @@ def convert(
             for a model in memory.
         samples: Real inputs for the reference: a path, an array, or arrays by input name.
         calibration: Real inputs for calibration, in the same forms; int8 and int16x8 need them.
-        time_steps: The sequence length, if the model leaves it free; several for a bundle each.
+        time_steps: The sequence length, if the model leaves it free, or those of its inputs by
+            name; several for a bundle each.
+        input_shapes: The shapes of inputs with several free axes by name, without the batch axis.
 
     Raises :class:`UsageError` for invalid arguments and if TensorFlow is not installed,
     :class:`UnsafeModelError` and :class:`UnsupportedModelError` for files that are refused, and
@@ -191,7 +195,7 @@ def convert(
     sample_path = sample_file(samples, workspace, "samples")
     calibration_path = sample_file(calibration, workspace, "calibration")
     check_ignored(ignore, sample_path, calibration_path)
-    steps = (time_steps,) if isinstance(time_steps, int) else tuple(time_steps or ())
+    steps = (time_steps,) if isinstance(time_steps, int | Mapping) else tuple(time_steps or ())
     conversions = converters.convert_lengths(
         converters.ModelSource(
             file,
@@ -203,8 +207,9 @@ def convert(
             preprocess=preprocess,
             labels=labels,
             raw_samples=raw_samples,
+            **sizes_of_inputs(None, input_shapes),
         ),
-        tuple(dict.fromkeys(steps)),
+        steps,
         optional_path(output),
         options=converters.ConversionOptions(
             formats=checked_formats(formats),

@@ -16,6 +16,7 @@ from edgeattn.api.arguments import (
     optional_path,
     refuse_access,
 )
+from edgeattn.api.input_sizes import InputShapes, Lengths, sizes_of_inputs
 from edgeattn.api.result import Result, number
 from edgeattn.api.sources import (
     ModelLike,
@@ -154,7 +155,8 @@ def tune(
     schemes: str | Sequence[str] = (),
     samples: SamplesLike = None,
     raw_samples: StrPath | None = None,
-    time_steps: int | None = None,
+    time_steps: Lengths | None = None,
+    input_shapes: InputShapes | None = None,
     preprocess: StrPath | None = None,
     labels: StrPath | None = None,
     ignore: Sequence[str] = (),
@@ -227,7 +229,7 @@ def tune(
         converters.ModelSource(
             file,
             samples=sample_path,
-            time_steps=time_steps,
+            **sizes_of_inputs(time_steps, input_shapes),
             custom_objects=custom_objects,
             architecture=architecture,
             trust=trust,

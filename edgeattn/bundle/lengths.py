@@ -3,6 +3,8 @@
 model.edge/
   steps-10/                a bundle
   steps-20/                another one
+
+If inputs have lengths of their own, the name has all of them: ``steps-20-8``.
 """
 
 import re
@@ -10,24 +12,35 @@ from pathlib import Path
 
 from edgeattn.bundle.manifest import MANIFEST
 
-_NAME = re.compile(r"steps-([1-9][0-9]{0,5})")
+# One length for all inputs, or those of several inputs.
+Lengths = int | tuple[int, ...]
+_NAME = re.compile(r"steps-([1-9][0-9]{0,5}(?:-[1-9][0-9]{0,5})*)")
 
 
-def length_folder(steps: int) -> str:
+def length_folder(steps: Lengths) -> str:
     """The name of the folder of the bundle for sequences of ``steps``."""
-    return f"steps-{steps}"
+    return f"steps-{joined(steps)}"
 
 
-def bundles_by_length(folder: Path) -> dict[int, Path]:
-    """The bundles in ``folder`` by their sequence length, ascending; empty if it has none.
+def joined(steps: Lengths) -> str:
+    """The lengths with dashes between them, as in names of folders."""
+    return str(steps) if isinstance(steps, int) else "-".join(map(str, steps))
+
+
+def bundles_by_length(folder: Path) -> dict[Lengths, Path]:
+    """The bundles in ``folder`` by their sequence lengths, ascending; empty if it has none.
 
     A folder that is a bundle has none.
     """
     if (folder / MANIFEST).exists() or not folder.is_dir():
         return {}
     matches = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
-    bundles = {int(match[1]): path for match, path in matches if match}
-    return {steps: path for steps, path in sorted(bundles.items()) if (path / MANIFEST).is_file()}
+    bundles = {tuple(map(int, match[1].split("-"))): path for match, path in matches if match}
+    return {
+        steps if len(steps) > 1 else steps[0]: path
+        for steps, path in sorted(bundles.items())
+        if (path / MANIFEST).is_file()
+    }
 
 
 def is_length_folder(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgeattn.cli.config_file import ConfigFile, Table
-from edgeattn.cli.values import Integer, Number, suggestion
+from edgeattn.cli.values import TIME_STEPS, Integer, Number, suggestion
 from edgeattn.errors import UsageError
 
 # What happens once, and what scripts that read the output must pass.
@@ -125,6 +125,8 @@ def _expected(option: click.Option) -> tuple[str, tuple[type, ...]]:
         return "true or false", (bool,)
     if isinstance(option.type, Integer):
         return "an integer", (int,)
+    if option.type is TIME_STEPS:
+        return "an integer or a string in quotes", (int, str)
     if isinstance(option.type, Number):
         return "a number", (int, float)
     return "a string in quotes", (str,)

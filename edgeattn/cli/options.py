@@ -19,7 +19,9 @@ from click.core import ParameterSource
 
 from edgeattn.api import arguments
 from edgeattn.api.arguments import ALL
-from edgeattn.cli.values import Choice, FilePath, Integer, Number
+from edgeattn.api.input_sizes import joined_lengths
+from edgeattn.cli.values import INPUT_SHAPE, TIME_STEPS, Choice, FilePath, Integer, Number
+from edgeattn.errors import UsageError
 from edgeattn.process.limits import SECONDS, limited_to, run_limits
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, MAX_DROP, SCHEMES
 
@@ -189,8 +191,51 @@ def _model_source(
         "or else generated inputs.",
     )
     return _option_group(
-        "loading", ModelLoading, samples, time_steps, ignore_option, *more, *_LOADING
+        "loading",
+        ModelLoading,
+        samples,
+        time_steps,
+        _INPUT_SHAPES,
+        ignore_option,
+        *more,
+        *_LOADING,
     )
+
+
+def _lengths(_: click.Context, __: click.Parameter, values: Any) -> Any:
+    return joined_lengths(values)
+
+
+def _one_length(_: click.Context, __: click.Parameter, values: Any) -> Any:
+    lengths = joined_lengths(values)
+    if len(lengths) > 1:
+        raise UsageError(
+            f"--time-steps names {len(lengths)} sequence lengths, and the command accepts one.",
+            hint="Pass --time-steps once, or once for each input: --time-steps INPUT=N",
+        )
+    return lengths[0] if lengths else None
+
+
+def _shapes(_: click.Context, __: click.Parameter, values: Any) -> Any:
+    names = [name for name, _ in values]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"--input-shape names two shapes of {name}.", hint="Pass one for each input."
+            )
+    return dict(values) or None
+
+
+_INPUT_SHAPES = click.option(
+    "--input-shape",
+    "input_shapes",
+    type=INPUT_SHAPE,
+    metavar="INPUT=AxB...",
+    multiple=True,
+    callback=_shapes,
+    help="Shape of an input without the batch axis, if the model leaves several axes free: "
+    "image=64x64x3; repeatable, for each input.",
+)
 
 
 _FRONT_END = (
@@ -207,18 +252,25 @@ _FRONT_END = (
 model_source = _model_source(
     click.option(
         "--time-steps",
-        type=Integer(min=1),
-        help="Sequence length, if the model leaves it free.",
+        type=TIME_STEPS,
+        metavar="N|INPUT=N,...",
+        multiple=True,
+        callback=_one_length,
+        help="Sequence length, if the model leaves it free, or that of each input: "
+        "text=20,chars=8.",
     ),
     *_FRONT_END,
 )
 model_source_by_length = _model_source(
     click.option(
         "--time-steps",
-        type=Integer(min=1),
+        type=TIME_STEPS,
+        metavar="N|INPUT=N,...",
         multiple=True,
-        help="Sequence length, if the model leaves it free; repeatable, for a bundle for each. "
-        "{steps} in the paths of samples stands for it.",
+        callback=_lengths,
+        help="Sequence length, if the model leaves it free, or that of each input: "
+        "text=20,chars=8. Repeatable, for a bundle for each. {steps} in the paths of samples "
+        "stands for it, as 20 or 20-8.",
     ),
     *_FRONT_END,
 )

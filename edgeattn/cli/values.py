@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
+
+from edgeattn.api.input_sizes import parse_lengths, parse_shape
+from edgeattn.errors import UsageError
 
 
 def suggestion(name: str, names: Collection[str]) -> str | None:
@@ -71,3 +74,20 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return super().convert(number, param, ctx)
+
+
+class _Sizes(click.ParamType):  # type: ignore[type-arg]
+    """A text that ``parse`` reads; its errors are those of the option."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self._parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return value if isinstance(value, dict | tuple) else self._parse(str(value))
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
+TIME_STEPS = _Sizes("lengths", parse_lengths)
+INPUT_SHAPE = _Sizes("text", parse_shape)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from edgeattn.bundle.lengths import Lengths
 from edgeattn.errors import BundleError, SampleError
 from edgeattn.inference.any_length import ModelOfAnyLength
 from edgeattn.inference.model import Model
 from edgeattn.printable import enumerated
 from edgeattn.runners.batching import missing_input
-from edgeattn.tensors import Array, Tensors
+from edgeattn.tensors import Array, Tensors, TensorSpec
 
 
 class ModelByLength(Model):
@@ -22,30 +23,29 @@ class ModelByLength(Model):
     shortest length, and ``models`` has all by their lengths.
     """
 
-    def __init__(self, models: Mapping[int, Model]) -> None:
+    def __init__(self, models: Mapping[Lengths, Model]) -> None:
         self.models = dict(models)
         first = next(iter(self.models.values()))
         self.artifact, self.runtime = first.artifact, first.runtime
         self.inputs, self.outputs = first.inputs, first.outputs
         self.front_end = first.front_end
-        names = [
-            spec.name
+        self._selecting = tuple(
+            spec
             for position, spec in enumerate(first.inputs)
             if len({model.artifact.inputs[position].shape for model in self.models.values()}) > 1
-        ]
-        if not names:
+        )
+        if not self._selecting:
             raise BundleError(
                 "The bundles of different sequence lengths have the same inputs.",
                 hint="Convert the model again, with --time-steps for each length.",
             )
-        self._input = next(spec for spec in first.inputs if spec.name == names[0])
         self._of_any_length = next(
             (model for model in self.models.values() if isinstance(model, ModelOfAnyLength)), None
         )
-        self._by_shape: dict[tuple[int | None, ...], Model] = {}
+        self._by_shapes: dict[tuple[tuple[int | None, ...], ...], Model] = {}
         for model in self.models.values():
-            shape = next(spec.shape for spec in model.artifact.inputs if spec.name == names[0])
-            self._by_shape[shape[1:]] = self._by_shape[(1, *shape[1:])] = model
+            shapes = {spec.name: spec.shape[1:] for spec in model.artifact.inputs}
+            self._by_shapes[tuple(shapes[spec.name] for spec in self._selecting)] = model
 
     def __repr__(self) -> str:
         return f"<Model for {', '.join(map(str, self.models))} steps: {list(self.models.values())}>"
@@ -55,22 +55,34 @@ class ModelByLength(Model):
 
         Raises :class:`SampleError` also if there is no model for the length.
         """
-        if isinstance(sample, Mapping) and self._input.name not in sample:
-            raise missing_input(self._input, sample)
-        values = sample[self._input.name] if isinstance(sample, Mapping) else sample
-        model = self._by_shape.get(np.shape(values), self._of_any_length)
+        shapes = tuple(self._shape(spec, sample) for spec in self._selecting)
+        model = self._by_shapes.get(shapes, self._of_any_length)
         if model is None:
             others = {model.any_length for model in self.models.values()} - {None}
             hint = "Pad the sample, or convert the model with --time-steps for its length too."
             if others:
                 labels = enumerated(sorted(map(str, others)), "or")
                 hint = f"Load artifacts for sequences of any length: {labels}."
+            received = ", ".join(
+                f"Input {spec.name}: received a sample of shape {shape}"
+                for spec, shape in zip(self._selecting, shapes, strict=True)
+            )
             raise SampleError(
-                f"Input {self._input.name}: received a sample of shape {np.shape(values)}, but the "
-                f"sequence lengths are {', '.join(map(str, self.models))}.",
+                f"{received}, but the sequence lengths are {', '.join(map(str, self.models))}.",
                 hint=hint,
             )
         return model(sample)
+
+    def _shape(self, spec: TensorSpec, sample: Array | Mapping[str, Array]) -> tuple[int, ...]:
+        """The shape of one input without a batch axis of 1."""
+        if isinstance(sample, Mapping):
+            if spec.name not in sample:
+                raise missing_input(spec, sample)
+            received = np.shape(sample[spec.name])
+        else:
+            received = np.shape(sample)
+        has_batch = len(received) == len(spec.shape) and received[0] == 1
+        return received[1:] if has_batch else received
 
     def reset(self) -> None:
         """Do nothing: models for several lengths carry no states."""

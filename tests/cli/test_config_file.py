@@ -291,6 +291,7 @@ def test_every_option_that_names_a_host_or_code_is_protected(name):
 def test_every_command_accepts_config_files_and_knows_the_kinds_of_its_options(name):
     """Options of other kinds would accept any text."""
     kinds = {"boolean": "true or false", "integer": "an integer", "number": "a number"}
+    kinds["lengths"] = "an integer or a string in quotes"
     for leaf in leaves(load_command(name)):
         assert isinstance(leaf, Command)
         for option in config_values._options(leaf).values():

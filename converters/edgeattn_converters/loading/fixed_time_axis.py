@@ -1,37 +1,84 @@
-"""Free axes of the model inputs: the batch axis stays free, the time axis gets a fixed length."""
+"""Free axes of the model inputs: the batch axis stays free, the others get fixed sizes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.errors import UsageError
 from edgeattn_converters.loading.config_inspection import Config
 
-# The length of the time axis of every input, or that of each by name.
-TimeSteps = int | Mapping[str, int]
+# The length of a time axis, or the sizes of all axes without the batch axis.
+Size = int | tuple[int, ...]
+# The size of every input, or that of each by name; the name "" stands for all others.
+TimeSteps = Size | Mapping[str, Size]
+Shape = Sequence[int | None]
 
 
-def length_of(time_steps: TimeSteps | None, name: str | None) -> int | None:
-    """The length of a free time axis of the input ``name``, if it is known."""
-    return time_steps.get(name or "") if isinstance(time_steps, Mapping) else time_steps
+def length_of(time_steps: TimeSteps | None, name: str | None) -> Size | None:
+    """The size of the input ``name``, if it is known."""
+    if not isinstance(time_steps, Mapping):
+        return time_steps
+    return time_steps.get(name or "", time_steps.get(""))
+
+
+def with_sizes(shape: Shape, size: Size | None) -> list[int | None]:
+    """``shape``, which begins with the batch axis, with ``size`` in place of its free axes.
+
+    A number is the size of axis 1. Axes whose size is unknown stay free.
+    """
+    sizes = () if size is None else (size,) if isinstance(size, int) else size
+    known = [*sizes, *[None] * len(shape)]
+    axes = [known[index] if axis is None else axis for index, axis in enumerate(shape[1:])]
+    return [*shape[:1], *axes]
+
+
+def free_axes_error(
+    free: Mapping[str, Shape], time_steps: TimeSteps | None = None, *, several: bool = False
+) -> UsageError:
+    """The error for inputs with free axes, by name, and the options that determine these.
+
+    Axes that ``time_steps`` determine count as fixed. ``several`` is whether there are more inputs.
+    """
+    filled = {name: with_sizes(shape, length_of(time_steps, name)) for name, shape in free.items()}
+    missing = {name: shape for name, shape in filled.items() if None in shape[1:]}
+    name = next(iter(missing))
+    message = f"Input {name!r} has shape {_formatted(free[name])}: a converted model needs "
+    if all(None not in axes[2:] for axes in missing.values()):
+        option = "--time-steps N"
+        if several or len(free) > 1 or isinstance(time_steps, Mapping):
+            lengths = [f"{key}={axes[1] or 'N'}" for key, axes in filled.items()]
+            option = f"--time-steps {','.join(lengths)}"
+        return UsageError(
+            f"{message}a fixed number of time steps.",
+            hint=f"Pass the number: {option} (or --samples with sequences of that length).",
+        )
+    options = [f"--input-shape {key}={_sizes_to_pass(axes)}" for key, axes in missing.items()]
+    return UsageError(
+        f"{message}a fixed shape.",
+        hint=f"Pass the sizes as numbers: {' '.join(options)} (or --samples of that shape).",
+    )
 
 
 def fix_time_axis(config: dict[str, Any], time_steps: TimeSteps | None) -> dict[str, Any]:
-    """Return a migrated model config with the time axis (axis 1) of every input fixed.
+    """Return a migrated model config in which only the batch axis of every input is free.
 
     Batch axes become free, even if the model was built with one batch size. Requires layers that
     keep no state from one batch to the next.
 
-    Raises:
-        UsageError: the time axis is free and ``time_steps`` is None or less than 1.
-        UnsupportedModelError: another axis is free.
+    Raises :class:`UsageError` if an axis is free and ``time_steps`` does not determine it.
     """
-    if isinstance(time_steps, int) and time_steps < 1:
-        raise UsageError(
-            f"--time-steps must be at least 1, got {time_steps}.", hint="Try: --time-steps 50"
-        )
     inner = config.get("config")
     if not isinstance(inner, dict) or "layers" not in inner:
         return config
+    inputs = [layer["config"] for layer in inner["layers"] if layer["class_name"] == "InputLayer"]
+    shapes = {item.get("name"): item.get("batch_shape") for item in inputs}
+    free = {
+        name: shape
+        for name, shape in shapes.items()
+        if isinstance(shape, list | tuple) and None in shape[1:]
+    }
+    sizes = [with_sizes(shape, length_of(time_steps, name)) for name, shape in free.items()]
+    if any(None in axes[1:] for axes in sizes):
+        raise free_axes_error(free, time_steps)
     layers = [
         _fix_input(layer, time_steps)
         if layer.get("class_name") == "InputLayer"
@@ -42,29 +89,20 @@ def fix_time_axis(config: dict[str, Any], time_steps: TimeSteps | None) -> dict[
     return {**config, "config": {**inner, "layers": layers}}
 
 
-def _fix_input(layer: Config, lengths: TimeSteps | None) -> Config:
+def _fix_input(layer: Config, time_steps: TimeSteps | None) -> Config:
     shape = layer["config"].get("batch_shape")
-    name = layer["config"].get("name")
-    time_steps = length_of(lengths, name)
     if not isinstance(shape, list | tuple) or not shape:
         return layer
-    if len(shape) == 1:
-        return {**layer, "config": {**layer["config"], "batch_shape": [None]}}
-    if any(size is None for size in shape[2:]):
-        raise UnsupportedModelError(
-            f"Input {name!r} has shape {_formatted(shape)}: only the batch and the time axis may "
-            "be free.",
-            hint="Rebuild the model with a fixed number of features.",
-        )
-    if shape[1] is None and time_steps is None:
-        raise UsageError(
-            f"Input {name!r} has shape {_formatted(shape)}: a converted model needs a fixed number "
-            "of time steps.",
-            hint="Pass the number: --time-steps N (or --samples with sequences of that length).",
-        )
-    fixed = [None, time_steps if shape[1] is None else shape[1], *shape[2:]]
+    size = length_of(time_steps, layer["config"].get("name"))
+    fixed = [None, *with_sizes(shape, size)[1:]]
     return {**layer, "config": {**layer["config"], "batch_shape": fixed}}
 
 
-def _formatted(shape: Sequence[int | None]) -> str:
+def _sizes_to_pass(shape: Shape) -> str:
+    """The shape without the batch axis, with a letter for each free axis."""
+    letters = "HWDKLM" if len(shape) > 3 else "NM"
+    return "x".join(str(axis or letters[index]) for index, axis in enumerate(shape[1:]))
+
+
+def _formatted(shape: Shape) -> str:
     return "(" + ", ".join("free" if size is None else str(size) for size in shape) + ")"

@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from edgeattn.errors import UnsafeModelError, UnsupportedModelError, UsageError
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.graphs.static_shapes import keywords_of, replay
 from edgeattn_converters.loading.build import root_cause
-from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of
+from edgeattn_converters.loading.fixed_time_axis import (
+    TimeSteps,
+    free_axes_error,
+    length_of,
+    with_sizes,
+)
 from edgeattn_converters.loading.formats.saved_model import SAVE_AS_FILE
 
 DEFAULT = "serving_default"
@@ -89,7 +94,8 @@ def _check_rows(path: Path, layer: Any, specs: Mapping[str, Any], time_steps: Ti
     generator = np.random.default_rng(0)
     pair = {}
     for name, spec in specs.items():
-        shape = [2, *(axis or length_of(time_steps, name) or 1 for axis in spec.shape[1:])]
+        axes = with_sizes(spec.shape.as_list(), length_of(time_steps, name))
+        shape = [2, *(axis or 1 for axis in axes[1:])]
         pair[name] = tf.cast(generator.normal(size=shape), spec.dtype)
     try:
         both = layer(pair)
@@ -219,7 +225,7 @@ def _model(
     inputs = {}
     for name, spec in specs.items():
         shape = spec.shape.as_list() if spec.shape.rank is not None else None
-        if shape is None or not shape or None in shape[2:]:
+        if shape is None or not shape:
             raise _unsupported(path, f"has an input {name!r} whose shape is not fixed: {shape}.")
         if spec.dtype == tf.string:
             raise _unsupported(
@@ -230,14 +236,11 @@ def _model(
             )
         if shape[0] is not None:
             raise _unsupported(path, f"takes batches of {shape[0]} only.")
-        if len(shape) > 1 and shape[1] is None and not allow_free_time:
-            if length_of(time_steps, name) is None:
-                raise UsageError(
-                    f"Input {name!r} has shape {shape}: a converted model needs a fixed number of "
-                    "time steps.",
-                    hint="Pass the number: --time-steps N (or --samples with such sequences).",
-                )
-            shape[1] = length_of(time_steps, name)
+        if not allow_free_time:
+            fixed = with_sizes(shape, length_of(time_steps, name))
+            if None in fixed[1:]:
+                raise free_axes_error({name: shape}, time_steps, several=len(specs) > 1)
+            shape = fixed
         inputs[name] = keras.Input(batch_shape=tuple(shape), dtype=spec.dtype.name, name=name)
     try:
         outputs = layer(inputs)

@@ -33,8 +33,7 @@ def input_specs(
 ) -> tuple[TensorSpec, ...] | None:
     """The inputs of the converted model; ``None`` if the configuration does not determine them.
 
-    Raises :class:`UsageError` if the number of time steps is free and ``time_steps`` is ``None``,
-    and :class:`UnsupportedModelError` if another axis is free.
+    Raises :class:`UsageError` if an axis is free and ``time_steps`` does not determine it.
     """
     layers = _input_layers(stored)
     if layers is None:
@@ -48,6 +47,11 @@ def input_specs(
         specs.append(TensorSpec(layer["config"]["name"], (None, *shape[1:]), dtype))
     names = {spec.name for spec in specs}
     return tuple(specs) if specs and len(names) == len(specs) else None
+
+
+def input_names(stored: Config) -> tuple[str, ...]:
+    """The names of the inputs, whatever their shapes; none if they are not determined."""
+    return tuple(layer["config"]["name"] for layer in _input_layers(stored) or ())
 
 
 def output_names(stored: Config) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn.samples.npz import read_npz
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of
+from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of, with_sizes
 
 _DTYPES = ("float32", "int32")
 # The array of labels in a file of samples.
@@ -182,9 +182,9 @@ def _with_time_steps(shape: Any, time_steps: TimeSteps | None) -> Any:
         }
     if not _is_shape(shape):
         return [_with_time_steps(item, time_steps) for item in shape]
-    if len(shape) > 1 and shape[1] is None:
-        return [shape[0], length_of(time_steps, None), *shape[2:]]
-    return shape
+    if isinstance(time_steps, Mapping) and len(time_steps) == 1:
+        time_steps = next(iter(time_steps.values()))  # the only input, whatever its name
+    return with_sizes(shape, length_of(time_steps, None))
 
 
 def _is_free(shape: Any) -> bool:

@@ -18,6 +18,7 @@ from edgeattn.samples.states import sample_inputs
 from edgeattn.tensors import Array, Tensors
 from edgeattn.validation.lengths import by_length
 from edgeattn_converters import calibration
+from edgeattn_converters.loading.fixed_time_axis import Size
 from edgeattn_converters.reference.edge_cases import SEED, InputProperties, edge_cases
 from edgeattn_converters.reference.keras_outputs import (
     KerasOutputs,
@@ -78,20 +79,34 @@ class Extras:
     free: FreeModel | None = None
 
 
-def time_steps_of(path: Path) -> int | dict[str, int] | None:
-    """The sequence length in a file of samples, or those of its arrays by name if they differ."""
+def time_steps_of(path: Path) -> dict[str, Size] | None:
+    """The sizes of the arrays in a file of samples by name, and under ``""`` those of any other.
+
+    The latter are those of the only array or of ``x``, which may have another name than the input,
+    or else the length that all arrays have.
+    """
     if path.suffix.lower() == ".npz":
         members = {name: item for name, item in npz_members(path).items() if name != "y"}
-        by_name = {name: npy_array(path, member).shape for name, member in members.items()}
-        lengths = {name: int(shape[1]) for name, shape in by_name.items() if len(shape) > 1}
-        return next(iter(lengths.values())) if len(set(lengths.values())) == 1 else lengths or None
-    if path.suffix.lower() == ".npy":
+        files = {name: npy_array(path, member) for name, member in members.items()}
+        # The shape of text does not determine the number of time steps.
+        numbers = {name: file for name, file in files.items() if file.dtype.kind not in "US"}
+        shapes = {name: file.shape[1:] for name, file in numbers.items()}
+    elif path.suffix.lower() == ".npy":
         try:
-            shape = npy_array(path).shape
+            shapes = {"": npy_array(path).shape[1:]}
         except SampleError:
             return None  # read() reports what is wrong with the file
-        return int(shape[1]) if len(shape) > 1 else None
-    return None
+    else:
+        return None
+    sizes: dict[str, Size] = {name: shape for name, shape in shapes.items() if shape and all(shape)}
+    lengths = {shape[0] for shape in shapes.values() if shape}
+    if len(sizes) == 1:
+        sizes[""] = next(iter(sizes.values()))
+    elif "x" in sizes:
+        sizes[""] = sizes["x"]
+    elif len(lengths) == 1:
+        sizes[""] = lengths.pop()
+    return sizes or None
 
 
 def write(

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from edgeattn import progress
+from edgeattn.api.input_sizes import sizes_of_inputs
 from edgeattn.errors import MissingCalibrationError, UsageError
 from edgeattn.schemes import FORMATS, MICRO
 from edgeattn_converters.option_conflicts import Request, check_combination
@@ -184,10 +185,15 @@ def _job(
     targets = () if target is None else (target,)
     options = ConversionOptions(formats, plan.schemes, targets, lowering=lowering)
     chosen = options.with_defaults(calibrated=model.calibration is not None)
+    sizes = model.sizes()
     # As convert checks them, but before any work starts.
     named = chosen.schemes if target == MICRO else plan.schemes
     request = Request(
-        ModelSource(model.path, samples=model.samples, time_steps=model.time_steps),
+        ModelSource(
+            model.path,
+            samples=model.samples,
+            **sizes_of_inputs(sizes["time_steps"], sizes.get("input_shapes")),
+        ),
         chosen,
         QuantizationOptions(calibration=model.calibration),
     )
@@ -205,7 +211,7 @@ def _job(
         {
             "targets": targets,
             "lowering": lowering,
-            "time_steps": model.time_steps,
+            **sizes,
             "trust": model.trust,
             "ignore": model.ignore,
         },

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeattn.api.arguments import ALL, checked_names
 from edgeattn.api.convert import LOWERINGS
+from edgeattn.api.input_sizes import parse_lengths, parse_shape
 from edgeattn.errors import UsageError
 from edgeattn.frontend.fields import parse_table
 from edgeattn.schemes import EXPERIMENTAL, FORMATS, SCHEMES
@@ -30,7 +31,8 @@ class ModelEntry:
 
     The names are the options of ``edgeattn convert``; ``path`` is the model, ``data`` are the
     datasets. ``{folder}`` and ``{stem}`` in a URL stand for the folder of the model and for its
-    file name without the suffix.
+    file name without the suffix. ``time_steps`` may be text such as ``text=20,chars=8``, and
+    ``input_shapes`` such as ``image=64x64x3``.
     """
 
     path: str
@@ -42,9 +44,22 @@ class ModelEntry:
     architecture: str | None = None
     preprocess: str | None = None
     labels: str | None = None
-    time_steps: int | None = None
+    time_steps: int | str | None = None
+    input_shapes: tuple[str, ...] = ()
     trust: str | None = None
     ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            self.sizes()
+        except UsageError as error:
+            raise ValueError(error.message) from error
+
+    def sizes(self) -> dict[str, Any]:
+        """``time_steps`` and ``input_shapes`` as :func:`edgeattn.convert` has them."""
+        steps = None if self.time_steps is None else parse_lengths(str(self.time_steps))
+        shapes = dict(map(parse_shape, self.input_shapes))
+        return {"time_steps": steps, **({"input_shapes": shapes} if shapes else {})}
 
     @property
     def function(self) -> str | None:

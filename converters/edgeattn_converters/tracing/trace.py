@@ -7,9 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Array, Specs, TensorSpec
-from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of
+from edgeattn_converters.loading.fixed_time_axis import (
+    Size,
+    TimeSteps,
+    free_axes_error,
+    length_of,
+    with_sizes,
+)
 from edgeattn_converters.tracing.attention_outputs import (
     AttentionMap,
     Doubtful,
@@ -342,14 +348,9 @@ def _inputs(model: Any, time_steps: TimeSteps | None) -> Specs:
     )
 
 
-def _fixed(spec: TensorSpec, time_steps: int | None) -> TensorSpec:
-    axes = list(spec.shape)
-    if len(axes) > 1 and axes[1] is None and time_steps is not None:
-        axes[1] = time_steps
+def _fixed(spec: TensorSpec, size: Size | None) -> TensorSpec:
+    axes = with_sizes(spec.shape, size)
     if None in axes[1:]:
-        raise UsageError(
-            f"Input {spec} has a free axis, but artifacts need fixed shapes.",
-            hint="Pass the sequence length: --time-steps N (pad shorter sequences).",
-        )
+        raise free_axes_error({spec.name: spec.shape}, size)
     # A fixed batch size in the file is that of training, not of inference.
     return replace(spec, shape=(None, *axes[1:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,8 @@ def tune(
     """
     source = ModelSource.of(source)
     quantization = options.quantization
+    if source.samples is None and not options.raw_data:
+        source = replace(source, sized_by=data)
     _check_options(source, data, options)
     target = Path(output) if output is not None else source.beside(".tuned.edge")
     check_new_bundle(target, force=force)

@@ -18,7 +18,7 @@ from edgeattn_converters.loading import stored_interface
 from edgeattn_converters.loading.architecture import check_architecture, read_architecture
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
-from edgeattn_converters.loading.fixed_time_axis import TimeSteps
+from edgeattn_converters.loading.fixed_time_axis import Size, TimeSteps
 from edgeattn_converters.options import ConversionOptions, ModelSource
 from edgeattn_converters.reference import reference_file
 from edgeattn_converters.tracing.trace import Interface
@@ -52,10 +52,15 @@ def check(
     layers = _determined(stored_interface.layer_list, stored) if known else None
     if layers is not None:
         _check_layers(layers, source, options)
-    specs = _determined(stored_interface.input_specs, stored, time_steps_of(source))
+    try:
+        specs = _determined(stored_interface.input_specs, stored, time_steps_of(source))
+    except UsageError:
+        if names := _determined(stored_interface.input_names, stored):
+            _check_names(source, names)
+        raise
     if specs is None:
         return
-    check_time_steps(source.time_steps, specs)
+    check_sizes(source, specs)
     outputs = _determined(stored_interface.output_names, stored) or ()
     for path in (source.samples, data):
         if path is not None:
@@ -72,13 +77,14 @@ def check(
 
 
 def time_steps_of(source: ModelSource) -> TimeSteps | None:
-    """The sequence length for a free time axis: the option's, or those of the samples."""
-    if source.lengths:
-        return dict(source.lengths)
+    """The sizes for free axes: those of the options, or else those of the samples."""
+    named: dict[str, Size] = {**dict(source.lengths), **dict(source.shapes)}
+    if source.time_steps is not None:
+        return {"": source.time_steps, **named} if named else source.time_steps
     file = source.samples if source.samples is not None else source.sized_by
-    if source.time_steps is not None or file is None:
-        return source.time_steps
-    return reference_file.time_steps_of(Path(file))
+    if file is None:
+        return named or None
+    return {**(reference_file.time_steps_of(Path(file)) or {}), **named} or None
 
 
 def may_be_free(file: ModelFile, architecture: str | None) -> bool:
@@ -92,15 +98,48 @@ def may_be_free(file: ModelFile, architecture: str | None) -> bool:
         return True
 
 
-def check_time_steps(time_steps: int | None, specs: Sequence[TensorSpec]) -> None:
-    """Raise :class:`UsageError` if no input has this sequence length."""
+def check_sizes(source: ModelSource, specs: Sequence[TensorSpec]) -> None:
+    """Raise :class:`UsageError` if the inputs do not have the sizes that the options name."""
+    listed = ", ".join(map(str, specs))
     lengths = [spec.shape[1] for spec in specs if len(spec.shape) > 1]
-    if time_steps is not None and time_steps not in lengths:
+    if source.time_steps is not None and source.time_steps not in lengths:
         raise UsageError(
-            f"--time-steps {time_steps}: the model has a fixed sequence length; its inputs are "
-            f"{', '.join(map(str, specs))}.",
+            f"--time-steps {source.time_steps}: the model has a fixed sequence length; its inputs "
+            f"are {listed}.",
             hint="Omit --time-steps.",
         )
+    shapes = {spec.name: spec.shape[1:] for spec in specs}
+    _check_names(source, tuple(shapes))
+    for option, (name, size) in _named_sizes(source).items():
+        shape = shapes[name][:1] if isinstance(size, int) else shapes[name]
+        if shape != ((size,) if isinstance(size, int) else size):
+            raise UsageError(
+                f"{option}: the input has another fixed shape; the inputs are {listed}.",
+                hint=f"Omit {option}.",
+            )
+
+
+def _named_sizes(source: ModelSource) -> dict[str, tuple[str, Size]]:
+    """The names of inputs and their sizes, by the option that contains them."""
+    return {
+        **{f"--time-steps {name}={size}": (name, size) for name, size in source.lengths},
+        **{
+            f"--input-shape {name}={'x'.join(map(str, shape))}": (name, shape)
+            for name, shape in source.shapes
+        },
+    }
+
+
+def _check_names(source: ModelSource, names: Sequence[str]) -> None:
+    """Raise :class:`UsageError` if the options name an input that the model does not have."""
+    for option, (name, _) in _named_sizes(source).items():
+        if name not in names:
+            similar = difflib.get_close_matches(name, names, 1)
+            raise UsageError(
+                f"{option}: the model has no input with this name; its inputs are "
+                f"{', '.join(names)}." + (f" Did you mean {similar[0]}?" if similar else ""),
+                hint=f"List the inputs: edgeattn inspect {source.path}",
+            )
 
 
 def _stored(file: ModelFile, architecture: str | None) -> Config | None:
@@ -136,9 +175,10 @@ def _check_layers(
             "--states has no effect: the model has no recurrent layer.", hint="Omit --states."
         )
     grows = layers.recurrent or any("Attention" in name for name in layers.classes)
-    if source.time_steps is not None and source.time_steps > MAX_STEPS and grows:
+    longest = max((source.time_steps or 0, *(length for _, length in source.lengths)))
+    if longest > MAX_STEPS and grows:
         raise UsageError(
-            f"--time-steps {source.time_steps}: a model with recurrent or attention layers takes "
+            f"--time-steps {longest}: a model with recurrent or attention layers takes "
             f"at most {MAX_STEPS:,} steps.",
             hint="Pass the length of one sequence, as in training.",
         )

@@ -62,7 +62,7 @@ def _load(source: ModelSource, attention_layers: tuple[str, ...], with_states: b
     loaded, pairs = _with_states(loaded) if with_states else (loaded, {})
     interface = interface_of(loaded.model, time_steps=time_steps, attention=attention_layers)
     interface = states.mark_states(interface, pairs)
-    early_checks.check_time_steps(source.time_steps, sample_inputs(interface.inputs))
+    early_checks.check_sizes(source, sample_inputs(interface.inputs))
     free = None if time_steps is None else _free_model(source, interface, with_states=with_states)
     return OpenModel(source, loaded, interface, free)
 

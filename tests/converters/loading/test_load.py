@@ -359,12 +359,15 @@ def test_free_time_axis_gets_its_length(tmp_path: Path) -> None:
     assert_same_outputs(loaded, model, random_input(2, STEPS, FEATURES))
 
 
-def test_other_free_axes_are_not_supported(tmp_path: Path) -> None:
-    inputs = keras.Input((STEPS, None, 1))
+def test_other_free_axes_get_their_sizes(tmp_path: Path) -> None:
+    inputs = keras.Input((STEPS, None, 1), name="x")
     path = tmp_path / "m.keras"
     keras.Model(inputs, layers.Conv2D(2, 3)(inputs)).save(path)
-    with pytest.raises(UnsupportedModelError, match="only the batch and the time axis"):
+    with pytest.raises(UsageError, match="needs a fixed shape") as caught:
         load_model(audit_file(path), time_steps=STEPS)
+    assert f"--input-shape x={STEPS}xWx1" in str(caught.value.hint)
+    loaded = load_model(audit_file(path), time_steps={"x": (STEPS, 9, 1)})
+    assert loaded.model.inputs[0].shape == (None, STEPS, 9, 1)
 
 
 def test_text_vectorization_is_removed(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_free_axes() -> None:
     inputs = keras.Input((None, 3), name="x")
     model = keras.Model(inputs, layers.LSTM(2)(inputs))
     assert interface_of(model, time_steps=5).inputs[0].shape == (None, 5, 3)
-    with pytest.raises(UsageError, match="free axis"):
+    with pytest.raises(UsageError, match="fixed number of time steps"):
         interface_of(model)
 
 
