@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeattn import first_bytes, progress
 from edgeattn.bundle.bundle import bundle_folder, read_manifest
+from edgeattn.bundle.folder_contents import check_no_container
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.bundle.unlisted_files import refuse_unlisted_files
 from edgeattn.bundle.verified_file import read_file
@@ -46,6 +47,7 @@ def file_kind(path: Path) -> str:
     if not path.is_file() and not path.is_dir():
         raise UsageError(f"{path} is not a regular file.", hint="Pass a model file or a bundle.")
     if path.is_dir():
+        check_no_container(path)
         return BUNDLE if (path / MANIFEST).is_file() else KERAS
     with path.open("rb") as file:
         head = file.read(64)

@@ -106,3 +106,39 @@ def test_inspect_of_an_archive_of_samples(edgeattn: Callable, tmp_path: Path) ->
     assert result.code == 3
     assert "s.zip is an archive of samples, not a model: x.npz" in result.err
     assert "--samples" in result.err
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "commands"),
+    [
+        (["m.edge/manifest.json"], "1 bundle: m.edge", "it: edgeattn inspect all/m.edge"),
+        (
+            ["b.edge/manifest.json", "a.edge/manifest.json", "m.keras", "notes.txt"],
+            "2 bundles: a.edge, b.edge, and 1 model: m.keras",
+            "one: edgeattn inspect all/a.edge, or edgeattn inspect all/b.edge, or edgeattn inspect "
+            "all/m.keras",
+        ),
+        (
+            ["saved/saved_model.pb", "m.tflite", "m.onnx", "m.edge.zip"],
+            "1 bundle: m.edge.zip, and 3 models: m.onnx, m.tflite, saved",
+            "edgeattn inspect all/m.edge.zip",
+        ),
+        (
+            ["steps-5/manifest.json", "steps-20/manifest.json"],
+            "no bundle (a bundle for each sequence length). It contains 2 bundles",
+            "edgeattn inspect all/steps-20",
+        ),
+        (["m.edge/steps-5/manifest.json"], "1 bundle: m.edge", "inspect all/m.edge"),
+    ],
+)
+def test_inspect_of_a_folder_of_bundles_and_models(
+    edgeattn: Callable, tmp_path: Path, files: list[str], message: str, commands: str
+) -> None:
+    for name in files:
+        (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "all" / name).touch()
+    result = edgeattn("inspect", "all")
+    error, following = result.err.splitlines()
+    assert (result.code, result.out) == (2, "")
+    assert message in error
+    assert commands in following
