@@ -187,7 +187,7 @@ def convert_lengths(
     conversions = []
     with new_bundle(target, force=force) as folder:
         for steps, sized in by_key.items():
-            progress.report(f"converting for sequences of {joined(steps)} time steps")
+            progress.report(f"converting for the sequence length {joined(steps)}")
             one_source, quantized = of_length(source, quantization, steps, sized)
             one = convert(
                 one_source, folder / length_folder(steps), options=options, quantization=quantized
