@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from edgeattn.bundle.lengths import Lengths, joined
 from edgeattn.errors import UsageError
+from edgeattn.printable import enumerated
 from edgeattn_converters.options import ModelSource, QuantizationOptions, StrPath
 
 # One length for all inputs, or that of each by name.
@@ -21,7 +22,7 @@ def lengths_by_key(lengths: Sequence[NamedLengths]) -> dict[Lengths, NamedLength
     """
     names = [None if isinstance(item, int) else set(item) for item in lengths]
     if any(item != names[0] for item in names):
-        listed = " and ".join(map(_option, lengths))
+        listed = enumerated([_option(item) for item in lengths])
         raise UsageError(
             f"{listed} do not name the same inputs.",
             hint="Name every input with a free length in each: --time-steps INPUT=N,INPUT=N",

@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeattn.bundle.lengths import bundles_by_length
 from edgeattn.bundle.manifest import MANIFEST
 from edgeattn.errors import UsageError
-from edgeattn.printable import counted
+from edgeattn.printable import counted, enumerated
 
 _SAVED_MODEL = ("saved_model.pb", "keras_metadata.pb")
 # A .keras file that was unpacked.
@@ -37,19 +37,19 @@ def check_no_container(folder: Path) -> None:
     if not bundles and not models:
         return
     kinds = [("bundle", bundles), ("model", models)]
-    listed = ", and ".join(
-        f"{counted(len(paths), kind)}: {', '.join(path.name for path in paths)}"
+    listed = [
+        f"{counted(len(paths), kind)} ({', '.join(path.name for path in paths)})"
         for kind, paths in kinds
         if paths
-    )
+    ]
     commands = [
         f"edgeattn inspect {shlex.quote(str(path))}" for path in [*bundles, *models][:_MAX_COMMANDS]
     ]
     lengths = bundles_by_length(folder)
     reason = " (a bundle for each sequence length)" if lengths else ""
     raise UsageError(
-        f"The folder {folder} is no bundle{reason}. It contains {listed}.",
-        hint=f"Describe {'it' if len(commands) == 1 else 'one'}: {', or '.join(commands)}",
+        f"The folder {folder} is no bundle{reason}. It contains {enumerated(listed)}.",
+        hint=f"Describe {'it' if len(commands) == 1 else 'one'}: {enumerated(commands, 'or')}",
     )
 
 

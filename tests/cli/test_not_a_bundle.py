@@ -111,16 +111,16 @@ def test_inspect_of_an_archive_of_samples(edgeattn: Callable, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("files", "message", "commands"),
     [
-        (["m.edge/manifest.json"], "1 bundle: m.edge", "it: edgeattn inspect all/m.edge"),
+        (["m.edge/manifest.json"], "1 bundle (m.edge)", "it: edgeattn inspect all/m.edge"),
         (
             ["b.edge/manifest.json", "a.edge/manifest.json", "m.keras", "notes.txt"],
-            "2 bundles: a.edge, b.edge, and 1 model: m.keras",
-            "one: edgeattn inspect all/a.edge, or edgeattn inspect all/b.edge, or edgeattn inspect "
+            "2 bundles (a.edge, b.edge) and 1 model (m.keras)",
+            "one: edgeattn inspect all/a.edge, edgeattn inspect all/b.edge or edgeattn inspect "
             "all/m.keras",
         ),
         (
             ["saved/saved_model.pb", "m.tflite", "m.onnx", "m.edge.zip"],
-            "1 bundle: m.edge.zip, and 3 models: m.onnx, m.tflite, saved",
+            "1 bundle (m.edge.zip) and 3 models (m.onnx, m.tflite, saved)",
             "edgeattn inspect all/m.edge.zip",
         ),
         (
@@ -128,7 +128,7 @@ def test_inspect_of_an_archive_of_samples(edgeattn: Callable, tmp_path: Path) ->
             "no bundle (a bundle for each sequence length). It contains 2 bundles",
             "edgeattn inspect all/steps-20",
         ),
-        (["m.edge/steps-5/manifest.json"], "1 bundle: m.edge", "inspect all/m.edge"),
+        (["m.edge/steps-5/manifest.json"], "1 bundle (m.edge)", "inspect all/m.edge"),
     ],
 )
 def test_inspect_of_a_folder_of_bundles_and_models(
