@@ -473,7 +473,7 @@ def test_keras_computes_few_large_rows(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("megabytes", "rows"), [(0.25, 64), (1, 16), (2, 12), (5, 12), (8, 8), (16, 4), (200, 4)]
+    ("megabytes", "rows"), [(0.25, 64), (1, 16), (2, 12), (4, 6), (6, 4), (16, 4), (200, 4)]
 )
 def test_rows_of_many_megabytes_are_few(megabytes: float, rows: int) -> None:
     assert size_limit.row_limit(int(megabytes * 2**20)) == rows
@@ -490,6 +490,11 @@ def test_maps_of_longer_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = other_lengths.other_lengths(free, inputs, attention=False, row_bytes=32)
     rows = {key.partition("/")[0]: len(array) for key, array in arrays.items()}
     assert sorted(rows.values()) == [2, 4, 4]
+    # A row of 4 steps has more than 100 bytes, and a row of 3 steps is needed.
+    monkeypatch.setattr(other_lengths, "MAX_BYTES", 100)
+    arrays = other_lengths.other_lengths(free, inputs, attention=False, row_bytes=32)
+    rows = {key.partition("/")[0]: len(array) for key, array in arrays.items()}
+    assert sorted(rows.values()) == [3, 3]
 
 
 @pytest.mark.parametrize(

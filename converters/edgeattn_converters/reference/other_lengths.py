@@ -5,10 +5,11 @@ import numpy as np
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn.validation.lengths import with_length
 from edgeattn_converters.reference.keras_outputs import keras_function
-from edgeattn_converters.reference.size_limit import MAX_BYTES
 from edgeattn_converters.tracing.free_time import FreeModel
 
 ROWS = 4
+# Bytes of all arrays of one length before they are compressed.
+MAX_BYTES = 4 * 2**20
 # A file is one of any length only if this many others give the results of Keras.
 FEWEST = 2
 # No longer sequences are computed than this one, or one step more than the model's.
@@ -26,8 +27,9 @@ def other_lengths(
 ) -> dict[str, Array]:
     """Arrays for the reference, of the first rows of ``inputs`` cut or continued.
 
-    ``row_bytes`` are those of a row of inputs, outputs and maps; fewer rows of long ones are used.
-    Lengths that Keras itself cannot compute are left out; empty if too few remain.
+    ``row_bytes`` are those of a row of inputs, outputs and maps; fewer rows of long ones are used,
+    and none of a longer sequence that exceeds :data:`MAX_BYTES` alone. Lengths that Keras itself
+    cannot compute are left out; empty if too few remain.
     """
     own = {
         spec.name: inputs[spec.name].shape[1] for spec in free.interface.inputs if _is_free(spec)
@@ -46,7 +48,10 @@ def other_lengths(
             continue
         # Maps of sequences grow with the square of the length.
         longer = max(max(1, size // own[name]) for name, size in other.items()) ** 2
-        count = max(1, min(ROWS, MAX_BYTES // (row_bytes * longer)))
+        count = min(ROWS, MAX_BYTES // (row_bytes * longer))
+        if not count and longer > 1:
+            continue
+        count = max(1, count)
         rows = {
             spec.name: _with_steps(inputs[spec.name], other[spec.name])[:count]
             if spec.name in other

@@ -17,7 +17,7 @@ from edgeattn_converters.reference.usable_rows import UsableRows
 MAX_BYTES = 16 * 2**20
 MIN_ROWS = 12
 # Bytes that MIN_ROWS rows may have, unless fewer than FEWEST_ROWS would remain.
-MOST_BYTES = 64 * 2**20
+MOST_BYTES = 24 * 2**20
 FEWEST_ROWS = 4
 # Some of the rows that are computed may turn out to be unusable.
 SURPLUS = 2
