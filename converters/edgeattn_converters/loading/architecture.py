@@ -1,12 +1,13 @@
 """The ``--architecture`` option: the model of a file that contains weights only."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from edgeattn.errors import UnsupportedModelError, UsageError, first_line
+from edgeattn.errors import UnsupportedModelError, UsageError
 from edgeattn_converters.loading import subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
@@ -77,9 +78,16 @@ def load_weights(file: ModelFile, model: Any) -> None:
     except Exception as error:
         raise UnsupportedModelError(
             f"The weights in {file.path.name} do not fit the model of --architecture: "
-            f"{first_line(error)[:400]}",
+            f"{_reason(error)[:400]}",
             hint="Pass the function that builds the model these weights were saved from.",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first of the reasons that Keras gives, without the list of all objects."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.split(" Target variable: | List of objects that could not be loaded", text)[0]
+    return re.sub(r"^A total of .*? for object <(\w+) name=([^,>]+)[^>]*>: ", r"\1 '\2': ", text)
 
 
 def built_in_config(model: Any) -> Config | None:

@@ -192,12 +192,21 @@ def _load_function(
         if stored is not None and (
             weights.is_layered
             or version
+            or weights.is_quantized
+            or quantized_layers.is_quantized(model)
             or channels_first.is_used(stored)
             or preprocessing.is_used(stored)
         ):
             return _load_stored(file, stored, {}, time_steps, allow_free_time)
+        if quantized_layers.is_quantized(model):
+            raise quantized_layers.weights_error(file.path.name)
         if not weights.is_layered:
-            load_weights(file, model)
+            try:
+                load_weights(file, model)
+            except UnsupportedModelError as error:
+                if weights.is_quantized:
+                    raise quantized_layers.weights_error(file.path.name) from error
+                raise
         if file.backend == "theano":
             theano.check_built(model)
         notes: list[str] = []

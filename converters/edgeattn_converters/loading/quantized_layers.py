@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
+from edgeattn_converters.loading import subclassed
 
 _POLICIES = frozenset(
     {"QuantizedDTypePolicy", "QuantizedFloat8DTypePolicy", "Int4DTypePolicy", "GPTQDTypePolicy",
@@ -20,6 +21,7 @@ _HINT = "Convert the model that was quantized: edgeattn has int8 and int4 scheme
 _LORA = ("lora_rank", "lora_alpha")
 # Keras 3.15 leaves the zero points of these out of .keras files.
 _WITH_ZERO_POINTS = ("gptq", "awq")
+_WEIGHTS = ("kernel", "embeddings")
 SEED, SAMPLES, TOKENS = 20160217, 8, 2
 # Numbers of arrays besides kernel and bias.
 FLOAT8_SCALES, INT4_IN_GROUPS = 6, 3
@@ -30,20 +32,32 @@ def is_quantized(model: Any) -> bool:
     return any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers())
 
 
+def weights_error(name: str) -> UnsupportedModelError:
+    """Return the error for quantized weights of a model that cannot be built a second time."""
+    return UnsupportedModelError(
+        f"Keras had quantized the layers of the model whose weights {name} contains, and the "
+        "model of --architecture has layers or functions of your own.",
+        hint="Save the whole model: model.save('model.keras'), and pass the file of your classes: "
+        "--custom-objects FILE.py",
+    )
+
+
 def quantize_as_stored(layer: Any, arrays: Sequence[Any]) -> None:
     """Give a float layer inside another one the variables of the quantized layer that is stored.
 
-    The config of MultiHeadAttention does not contain the quantization of its inner layers.
+    The config of MultiHeadAttention does not contain the quantization of its inner layers, nor
+    does that of a class of the user, nor a function that builds the model before it was quantized.
     """
     import keras
 
-    if getattr(layer, "quantization_mode", None) is not None or not hasattr(layer, "kernel"):
+    weights = next((getattr(layer, name) for name in _WEIGHTS if hasattr(layer, name)), None)
+    if getattr(layer, "quantization_mode", None) is not None or weights is None:
         return
-    bias = layer.bias is not None
+    bias = getattr(layer, "bias", None) is not None
     kernel, *others = arrays
     if kernel.dtype == np.float32 and len(others) == bias + FLOAT8_SCALES:
         layer.quantize("float8")
-    elif kernel.dtype == np.int8 and kernel.shape == tuple(layer.kernel.shape):
+    elif kernel.dtype == np.int8 and kernel.shape == tuple(weights.shape):
         layer.quantize("int8")
     elif kernel.dtype == np.int8:
         # With a zero point, the index of the group follows for each input.
@@ -64,8 +78,8 @@ def quantize_parts_as_stored(layer: Any, arrays: Mapping[str, Any]) -> None:
             for path, array in arrays.items()
             if part.name in path.split("/")[:-1]
         }
-        if "kernel" in stored:
-            first = [stored.pop(name) for name in ("kernel", "bias") if name in stored]
+        if any(name in stored for name in _WEIGHTS):
+            first = [stored.pop(name) for name in (*_WEIGHTS, "bias") if name in stored]
             quantize_as_stored(part, [*first, *stored.values()])
 
 
@@ -125,8 +139,9 @@ def assign_dequantized(model: Any, quantized: Any) -> str:
         for name in ("is_gptq_calibrated", "is_awq_calibrated"):
             if hasattr(layer, name):
                 setattr(layer, name, True)
-    inputs = _samples(quantized)
-    expected = _outputs(quantized, inputs)
+    called = _as_functional(quantized)
+    inputs = _samples(called)
+    expected = _outputs(called, inputs)
     pairs = list(zip(model._flatten_layers(), quantized._flatten_layers(), strict=True))
     modes = []
     for target, source in pairs:
@@ -141,7 +156,7 @@ def assign_dequantized(model: Any, quantized: Any) -> str:
     largest = max(float(np.abs(output).max(initial=0.0)) for output in expected)
     error = max(
         float(np.abs(actual - output).max(initial=0.0))
-        for actual, output in zip(_outputs(model, inputs), expected, strict=True)
+        for actual, output in zip(_outputs(_as_functional(model), inputs), expected, strict=True)
     )
     return (
         f"Keras had quantized layers of this model ({counts}). They are loaded with the float32 "
@@ -240,6 +255,11 @@ def _einsum_kernel(layer: Any, shape: Sequence[int]) -> Any:
     y = y.reshape(*(sizes[letter] for letter in contracted), *y.shape[1:])
     order = [*contracted, *others]
     return y.transpose([order.index(letter) for letter in kernel])
+
+
+def _as_functional(model: Any) -> Any:
+    """A model of the user's own class lists its inputs only when it is called."""
+    return subclassed.as_functional(model, {}, None, allow_free_time=True)
 
 
 def _samples(model: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,84 @@ def test_groups_with_zero_points(mode: str, tmp_path: Path) -> None:
     loaded = load_model(audit_file(tmp_path / "m.h5"))
     expected = ((levels - zero[:, groups]) * scale[:, groups]).T / divisors[:, None]
     np.testing.assert_allclose(loaded.model.get_layer("dense").kernel, expected, atol=1e-5)
+
+
+class Tagger(keras.Model):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.words = layers.Embedding(20, 8)
+        self.scores = layers.Dense(3)
+
+    def call(self, tokens: Any) -> Any:
+        return self.scores(self.words(tokens))
+
+
+@pytest.mark.parametrize("mode", only(["int8", "int4"], "int8"))
+def test_model_of_an_own_class(mode: str, tmp_path: Path) -> None:
+    """The config lacks the quantization of its layers. It ended with a fault of edgeattn."""
+    keras.utils.set_random_seed(7)
+    model = Tagger()
+    model(TOKENS)
+    expected = np.asarray(model(TOKENS))
+    model.quantize(mode)
+    model.save(tmp_path / "m.keras")
+    classes = tmp_path / "classes.py"
+    classes.write_text("import keras\nfrom keras import layers\nfrom typing import Any\n\n\n"
+                       + inspect.getsource(Tagger))  # fmt: skip
+    loaded = load_model(audit_file(tmp_path / "m.keras"), custom_objects=classes)
+    tolerance = 0.01 if mode == "int8" else 0.1
+    np.testing.assert_allclose(loaded.model(TOKENS), expected, atol=tolerance)
+    assert f"2 in {mode}" in loaded.notes[0]
+
+
+FUNCTIONS = """
+import keras
+from keras import layers
+
+
+def build():
+    inputs = keras.Input((6,))
+    words = layers.Embedding(20, 8)(inputs)
+    attended = layers.MultiHeadAttention(2, 4)(words, words)
+    return keras.Model(inputs, layers.Dense(3)(layers.Flatten()(words + attended)))
+
+
+def quantized():
+    model = build()
+    model.quantize("MODE")
+    return model
+"""
+
+
+@pytest.mark.parametrize("function", only(["build", "quantized"], "build"))
+@pytest.mark.parametrize("mode", only(["int8", "int4"], "int8"))
+def test_weights_only(mode: str, function: str, tmp_path: Path) -> None:
+    """Keras loads these into a quantized model only, which converts to ONNX with integers."""
+    model = attending()
+    expected = np.asarray(model(TOKENS))
+    model.quantize(mode)
+    model.save_weights(tmp_path / "m.weights.h5")
+    path = tmp_path / "architecture.py"
+    path.write_text(FUNCTIONS.replace("MODE", mode))
+    loaded = load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{path}:{function}")
+    assert {weight.dtype for weight in loaded.model.trainable_weights} == {"float32"}
+    assert f"in {mode}" in loaded.notes[0]
+    np.testing.assert_allclose(loaded.model(TOKENS), expected, atol=0.02 if mode == "int8" else 0.3)
+
+
+@pytest.mark.parametrize("quantize", only(["", "    model.quantize('int8')\n"], ""))
+def test_weights_of_a_model_with_own_layers(quantize: str, tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4), layers.Lambda(abs)])
+    model.quantize("int8")
+    model.save_weights(tmp_path / "m.weights.h5")
+    path = tmp_path / "architecture.py"
+    path.write_text(
+        "import keras\nfrom keras import layers\n\n\ndef build():\n    model = keras.Sequential("
+        f"[keras.Input((6,)), layers.Dense(4), layers.Lambda(abs)])\n{quantize}    return model\n"
+    )
+    with pytest.raises(UnsupportedModelError, match="Keras had quantized the layers") as error:
+        load_model(audit_file(tmp_path / "m.weights.h5"), architecture=f"{path}:build")
+    assert "Save the whole model" in str(error.value.hint)
 
 
 def test_only_keras_own_quantizers_are_allowed() -> None:

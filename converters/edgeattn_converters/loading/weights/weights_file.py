@@ -88,6 +88,12 @@ class WeightsFile:
         """Whether some weights of a SavedModel are stored by their place in a list only."""
         return isinstance(self.source, dict) and from_saved_model.is_listed(self.source)
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether some weights are integers of 8 bits, as those of layers that Keras quantized."""
+        arrays = () if isinstance(self.source, dict) else hdf5.datasets(self.source)
+        return any(array.dtype in ("int8", "uint8") for _, array in arrays)
+
     def by_order(self, model: Any, stored: Config) -> WeightsFile:
         """The file with the names of the layers in order, if it has names that the model lacks.
 
