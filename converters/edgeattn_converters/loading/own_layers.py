@@ -50,6 +50,8 @@ def created_as_stored(objects: Mapping[str, Any], ctx: Context) -> Iterator[None
         for cls, create in creators.items():
             stack.enter_context(mock.patch.object(cls, "from_config", staticmethod(create)))
         if classes and ctx.era < 3:
+            for cls in classes:
+                _infer_output_shape(cls)
             stack.enter_context(_variables_of_tensorflow())
             # Keras 2 let classes add weights to a layer that is built, such as the one they wrap.
             unlocked = mock.patch.object(keras.layers.Layer, "_lock_state")
@@ -127,6 +129,30 @@ def _accept_inputs_by_any_name(cls: Any) -> None:
         shapes = list(inspect.signature(method).parameters)[1:]
         if len(shapes) > 1 and shapes[0].endswith("_shape") and shapes[0] not in named:
             setattr(cls, name, _of_one_shape(method))
+
+
+def _infer_output_shape(cls: Any) -> None:
+    """Let a class have the output shape of its ``call`` if it does not define one, as in Keras 2.
+
+    In Keras 3, layers around it, such as TimeDistributed, then fail.
+    """
+    from keras.src.utils.python_utils import default, is_default
+
+    if is_default(cls.compute_output_shape):
+        cls.compute_output_shape = default(_shape_of_call)
+
+
+def _shape_of_call(layer: Any, input_shape: Any) -> Any:
+    import keras
+    from keras.src.backend import compute_output_spec
+
+    def tensor(shape: Any) -> Any:
+        return keras.KerasTensor(shape, dtype=layer.compute_dtype)
+
+    several = bool(input_shape) and isinstance(input_shape[0], list | tuple)
+    inputs = [tensor(shape) for shape in input_shape] if several else tensor(input_shape)
+    outputs = compute_output_spec(layer.call, inputs)
+    return keras.tree.map_structure(lambda output: output.shape, outputs)
 
 
 def _of_one_shape(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -478,3 +478,50 @@ def test_classes_registered_under_another_name(tmp_path: Path) -> None:
         model.save(tmp_path / f"m{suffix}")
         loaded = load_model(audit_file(tmp_path / f"m{suffix}"), custom_objects=tmp_path / "own.py")
         np.testing.assert_allclose(loaded.model(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+HIGHWAY = """
+class Highway(keras.layers.Layer):
+    def build(self, shape):
+        size = int(shape[-1])
+        self.w = self.add_weight(name="w", shape=(size, size), initializer="glorot_uniform")
+        self.b = self.add_weight(name="b", shape=(size,), initializer="zeros")
+        self.built = True
+
+    def call(self, x):
+        gate = K.sigmoid(K.dot(x, self.w) + self.b)
+        return gate * K.tanh(x) + (1.0 - gate) * x
+
+class Norm(keras.layers.Layer):
+    def call(self, x):
+        return K.sqrt(K.sum(K.square(x), axis=-1, keepdims=True))
+
+class Repeated(keras.layers.Wrapper):
+    def call(self, x):
+        return self.layer(self.layer(x))
+
+    def compute_output_shape(self, shape):
+        return self.layer.compute_output_shape(shape)
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda own, x: OLD.TimeDistributed(own["Highway"]())(x),
+        lambda own, x: OLD.TimeDistributed(own["Norm"]())(x),
+        lambda own, x: OLD.TimeDistributed(OLD.TimeDistributed(own["Norm"]()))(
+            OLD.Reshape((STEPS, FEATURES, 1))(x)
+        ),
+        lambda own, x: own["Repeated"](own["Highway"]())(x),
+    ],
+    ids=["time_distributed", "other_shape", "nested", "own_wrapper"],
+)
+def test_output_shapes_are_those_of_the_call(
+    call: Callable[[Any, Any], Any], tmp_path: Path
+) -> None:
+    """A class without ``compute_output_shape`` was refused inside other layers."""
+    path, expected = write(HIGHWAY, functional(call), tmp_path, "2.8.0")
+    loaded = load(HIGHWAY, path)
+    np.testing.assert_allclose(loaded.model(X), expected, atol=1e-5)
+    assert loaded.model.output_shape[1:] == expected.shape[1:]
