@@ -52,7 +52,7 @@ class Encoding:
     def encode(self, values: Array, dtype: str | None = None) -> Array:
         """Return ``values`` as stored; without a scale, as ``dtype``."""
         if self.scale is None:
-            return np.ascontiguousarray(values, dtype=dtype)
+            return np.asarray(values, dtype=dtype, order="C")  # scalars stay scalars
         return self._integers(values, self.scale).astype(self.dtype)
 
     def decode(self, stored: Array) -> Array:

@@ -88,9 +88,11 @@ class InstrumentedTFLite(InstrumentedModel):
         interpreter = _interpreter(_pack(model), preserve_all=False)
 
         def run(feeds: Tensors) -> Tensors:
+            arrays = {entries[int(name)]: array for name, array in feeds.items()}
+            _fit_shapes(interpreter, arrays)
             interpreter.reset_all_variables()
-            for name, array in feeds.items():
-                interpreter.set_tensor(entries[int(name)], array)
+            for index, array in arrays.items():
+                interpreter.set_tensor(index, array)
             interpreter.invoke()
             return {str(index): interpreter.get_tensor(index) for index in results}
 
@@ -124,6 +126,16 @@ def _interpreter(content: bytes, *, preserve_all: bool) -> Any:
         )
     interpreter.allocate_tensors()
     return interpreter
+
+
+def _fit_shapes(interpreter: Any, arrays: Mapping[int, Array]) -> None:
+    """Give inputs the shapes of ``arrays``: shapes that the graph computes are not in the file."""
+    shapes = {item["index"]: tuple(item["shape"]) for item in interpreter.get_input_details()}
+    others = {index: array.shape for index, array in arrays.items() if array.shape != shapes[index]}
+    for index, shape in others.items():
+        interpreter.resize_tensor_input(index, shape)
+    if others:
+        interpreter.allocate_tensors()
 
 
 def _tensors_by_name(details: list[dict[str, Any]]) -> dict[str, str]:
