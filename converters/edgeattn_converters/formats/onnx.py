@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +12,7 @@ from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.onnx import read_onnx
 from edgeattn.tensors import Specs, Tensors
 from edgeattn_converters.formats import ConvertedFile
+from edgeattn_converters.formats.missing_operators import with_layers
 from edgeattn_converters.graphs.onnx_file import convert_opset, free_dimensions
 from edgeattn_converters.lowering import missing_operations
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
@@ -55,8 +55,6 @@ OPSET = 18
 # The first operator set with int16, and the first onnxruntime that reads it.
 INT16_OPSET, INT16_RUNTIMES = 21, {"onnxruntime": ">=1.18"}
 BATCH_AXIS = "batch"
-# What onnx.checker says about an operation of TensorFlow that tf2onnx has left.
-_MISSING = re.compile(r"No Op registered for (\w+)")
 # The first operator set with the node LayerNormalization.
 LAYER_NORMALIZATION_OPSET = 17
 _ATTENTION = (lower_attention, lower_keras_attention, lower_multi_head_attention, lower_softmax)
@@ -94,7 +92,7 @@ def convert(
     quantized = quantize(proto, model_io, recipe, quantization, samples)
     if free is not None:
         free_dimensions(quantized.content, dict(free.axes))
-    _check(quantized.content)
+    _check(quantized.content, traced, model)
     content = quantized.content.SerializeToString()
     path.write_bytes(content)
     achieved = {**quantized.achieved, **read_onnx(content).to_json()}
@@ -181,18 +179,31 @@ def _lowered(
         yield
 
 
-def _check(proto: Any) -> None:
+def _check(proto: Any, traced: Traced, model: Any) -> None:
     import onnx
 
+    # tf2onnx leaves operations of TensorFlow that it has no handler for.
+    if missing := {name for name in _kinds(proto.graph) if not onnx.defs.has(name)}:
+        raise ConversionError(
+            f"ONNX has no operator for {with_layers(missing, traced.function.graph, model)}.",
+            hint="Express them with other operations, or convert to TFLite only: --format tflite",
+        )
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:
-        if missing := _MISSING.search(str(error)):
-            raise ConversionError(
-                f"ONNX has no operator for {missing[1]}.",
-                hint="Express it with other operations, or convert to TFLite only: --format tflite",
-            ) from error
         raise ConversionError(f"onnx.checker rejects the file: {first_line(error)}") from error
+
+
+def _kinds(graph: Any) -> set[str]:
+    """The operators of ONNX itself in a graph and its bodies."""
+    kinds = set()
+    for node in graph.node:
+        kinds |= {node.op_type} if node.domain in ("", "ai.onnx") else set()
+        for attribute in node.attribute:
+            bodies = [attribute.g] if attribute.HasField("g") else []
+            for body in (*bodies, *attribute.graphs):
+                kinds |= _kinds(body)
+    return kinds
 
 
 def _to_onnx(traced: Traced, placeholders: Placeholders, opset: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.tflite import read_tflite
+from edgeattn_converters.formats.missing_operators import with_layers
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.lowering import missing_operations
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
@@ -134,7 +135,7 @@ def _traced_file(
         attention=attention,
         lowering=lambda: _lowered(model, recurrence, replacements, changes),
     )
-    file = TFLiteFile(_convert_traced(traced, custom=fused is not None))
+    file = TFLiteFile(_convert_traced(traced, model, custom=fused is not None))
     if fused is not None:
         fused.write(file)
     return traced, file
@@ -165,15 +166,15 @@ def _lowered(
 class MissingOperatorsError(ConversionError):
     """The model needs operations of TensorFlow, ``names``, that TFLite does not have."""
 
-    def __init__(self, reason: str, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], with_layers: str) -> None:
         super().__init__(
-            f"The TFLite converter failed: {reason}",
+            f"TFLite has no operator for {with_layers}.",
             hint="Express them with other operations, or convert to ONNX only: --format onnx",
         )
         self.names = names
 
 
-def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
+def _convert_traced(traced: Traced, model: Any, *, custom: bool = False) -> bytes:
     import tensorflow as tf
 
     # Without the Keras model as second argument, with which weights of Keras 3 become NaN.
@@ -185,7 +186,8 @@ def _convert_traced(traced: Traced, *, custom: bool = False) -> bytes:
         return bytes(converter.convert())
     except Exception as error:  # MLIR errors arrive as many classes
         if missing := _missing(error):
-            raise MissingOperatorsError(_reason(error), missing) from error
+            layers = with_layers(missing, traced.function.graph, model)
+            raise MissingOperatorsError(missing, layers) from error
         raise ConversionError(f"The TFLite converter failed: {_reason(error)}") from error
 
 
@@ -195,10 +197,7 @@ def _missing(error: Exception) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """The operators that TFLite lacks, or the first line without the places in source files."""
-    missing = _missing(error)
-    if missing:
-        return f"TFLite has no operator for {', '.join(missing)}."
+    """The first line without the places in source files."""
     return " ".join(_PLACES.sub(" ", first_line(error)).split())
 
 

@@ -138,6 +138,13 @@ def zero_or(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return composed
 
 
+def product_without_nan(x: Any, y: Any) -> Any:
+    """``x * y``, which is 0 if ``y`` is, also if ``x`` is infinite."""
+    import tensorflow as tf
+
+    return tf.where(tf.equal(y, 0.0), 0.0, x * y)
+
+
 def pool_volumes(x: Any, *, kind: str, attributes: _Attributes) -> Any:
     """Pooling over three axes as two poolings over images; None if sizes are unknown.
 

@@ -21,6 +21,7 @@ from edgeattn_converters.lowering import (
     exact_integers,
     fake_quantization,
     matrices,
+    scans,
 )
 from edgeattn_converters.lowering import composed_operations as composed
 from edgeattn_converters.lowering import reciprocal_roots as roots
@@ -138,30 +139,6 @@ def _sign_bit(x: Any, y: Any) -> Any:
     return None
 
 
-def _cumprod(x: Any, axis: Any, *, attributes: _Attributes) -> Any:
-    """Products of 2, 4, 8 ... neighbours, in as many steps as the logarithm of the length."""
-    import tensorflow as tf
-
-    position = int(tf.get_static_value(axis)) % x.shape.rank
-    length = x.shape[position]
-
-    def shifted(values: Any, steps: int) -> Any:
-        before = [slice(None)] * position
-        kept = values[(*before, slice(None, length - steps))]
-        ones = tf.ones_like(values[(*before, slice(None, steps))])
-        return tf.concat([ones, kept], position)
-
-    if attributes["reverse"].b:
-        x = tf.reverse(x, [position])
-    if attributes["exclusive"].b:
-        x = shifted(x, 1)
-    steps = 1
-    while steps < length:
-        x = x * shifted(x, steps)
-        steps *= 2
-    return tf.reverse(x, [position]) if attributes["reverse"].b else x
-
-
 def _bucketize(x: Any, *, attributes: _Attributes) -> Any:
     """The number of boundaries that are not above a value."""
     import tensorflow as tf
@@ -215,8 +192,8 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
 }
 _WITH_ATTRIBUTES = frozenset(
     {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Cumprod",
-     "DenseBincount", "Einsum", "ExtractImagePatches", "ImageProjectiveTransformV3", "Mean",
-     "Prod", "Sum"}
+     "CumulativeLogsumexp", "DenseBincount", "Einsum", "ExtractImagePatches",
+     "ImageProjectiveTransformV3", "Mean", "Prod", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
 _BOTH: Replacements = {
@@ -225,7 +202,8 @@ _BOTH: Replacements = {
     "AdjustSaturation": colors.adjust_saturation,
     "BesselI0": special.bessel_i0,
     "Cross": composed.cross,
-    "Cumprod": _cumprod,
+    "Cumprod": scans.cumulative_product,
+    "CumulativeLogsumexp": scans.cumulative_logsumexp,
     "ExtractImagePatches": extract_image_patches,
     "MatrixDiag": diagonals.matrix,
     "MatrixDiagV2": diagonals.matrix,
@@ -287,6 +265,7 @@ ONNX: Replacements = {
     "RGBToHSV": colors.of_exact_sigmoids(colors.rgb_to_hsv),
     "L2Loss": composed.half_square_sum,
     "Mean": exact_integers.exact_mean,
+    "MulNoNan": composed.product_without_nan,
     "Prod": exact_integers.exact_product,
     "Sum": exact_integers.exact_sum,
     "XlaDynamicUpdateSlice": composed.update_slice,

@@ -23,9 +23,6 @@ from edgeattn_converters.tracing.trace import Interface, interface_of
 
 # As the converter of TensorFlow 2.21 writes them.
 FAILURES = {
-    "Could not translate MLIR to FlatBuffer./home/a/user/model.py:134:1: error: 'tf.Atan' op is "
-    "neither a custom op nor a flex op\n<unknown>:0: note: called\n/x.py:1:1: error: 'tf.Asinh' "
-    "op is neither a custom op nor a flex op": "TFLite has no operator for Asinh, Atan.",
     "<unknown>:0: error: loc(fused): 'tf.X' op failed": "loc(fused): 'tf.X' op failed",
     "plain text\nsecond line": "plain text",
     "Stopped./opt/lib/core.py:7: error: no shape": "Stopped. no shape",
@@ -197,6 +194,16 @@ def test_quotients_of_negative_numbers(format: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", FAILURES)
 def test_errors_of_the_tflite_converter(text: str) -> None:
     assert tflite_float._reason(ValueError(text)) == FAILURES[text]
+
+
+def test_missing_operations_of_the_tflite_converter() -> None:
+    """As the converter of TensorFlow 2.21 writes them."""
+    text = (
+        "Could not translate MLIR to FlatBuffer./home/a/user/model.py:134:1: error: 'tf.Atan' op "
+        "is neither a custom op nor a flex op\n<unknown>:0: note: called\n/x.py:1:1: error: "
+        "'tf.Asinh' op is neither a custom op nor a flex op"
+    )
+    assert tflite_float._missing(ValueError(text)) == ["Asinh", "Atan"]
 
 
 def test_maximum_with_a_product(tmp_path: Path) -> None:

@@ -24,6 +24,10 @@ GENERATOR = np.random.default_rng(4)
 NUMBERS = np.array([-7, -3, -2.5, -1, -0.3, -1e-3, 1e-3, 0.3, 0.7, 1, 3, 7, 123456.8], "float32")
 INTEGERS = np.array([-100, -7, -3, -1, 1, 2, 7, 12345], "int32")
 
+EXPONENTS = np.array(
+    [[[-np.inf, -np.inf, 90, -200, 0, 89.5, 3], [1, 2, -3, 0.5, 0, 1e30, 7]]], "float32"
+)
+
 
 def every_pair(values: np.ndarray) -> list[np.ndarray]:
     """Two arrays of one row: each value and 0, and each value."""
@@ -133,6 +137,14 @@ GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
             "average_pool": lambda x: ops.average_pool(x, (1, 2, 2), (1, 2, 1), padding="same"),
         },
     ),
+    "cumulative sums of exponentials": (
+        [EXPONENTS],
+        {
+            "logsumexp": lambda x: tf.math.cumulative_logsumexp(x, axis=-1),
+            "logsumexp_before": lambda x: tf.math.cumulative_logsumexp(x, axis=2, exclusive=True),
+            "logsumexp_of_rows": lambda x: tf.math.cumulative_logsumexp(x, axis=1, reverse=True),
+        },
+    ),
     "special functions": (
         [np.array([[-0.99999, -0.95, -0.3, -1e-5, 0, 1e-3, 0.7, 0.999, 0.9999999]], "float32")],
         {
@@ -142,6 +154,7 @@ GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
             "xlogy": lambda x: tf.math.xlogy(ops.relu(x), ops.relu(x)),
             "xlog1py": lambda x: tf.math.xlog1py(ops.relu(x), x),
             "xdivy": lambda x: tf.math.xdivy(ops.relu(x), ops.relu(x)),
+            "multiply_no_nan": lambda x: tf.math.multiply_no_nan(1 / ops.relu(x), ops.relu(x)),
         },
     ),
 }
