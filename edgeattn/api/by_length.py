@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from edgeattn.errors import SampleError
 
 if TYPE_CHECKING:
     from edgeattn.api.arguments import ArtifactSelection
+    from edgeattn.bundle.manifest import Artifact
 
 
 def fitting_bundle(
@@ -17,9 +19,10 @@ def fitting_bundle(
 ) -> Path:
     """The bundle in the folder ``path`` for the sequence length of a file of samples.
 
-    That is the bundle of this length. With ``other_lengths``, it may also be the first one whose
-    ``selection`` has an artifact for any length. A path that is no such folder is returned as it
-    is. Raises :class:`SampleError` if no bundle accepts the samples.
+    That is the bundle of this length, or else the first one whose ``selection`` consists of
+    artifacts for any length. With ``other_lengths``, one such artifact is enough. A path that is
+    no such folder is returned as it is. Raises :class:`SampleError` if no bundle accepts the
+    samples.
     """
     from edgeattn.bundle.bundle import Bundle
     from edgeattn.inference.run import sample_specs
@@ -38,7 +41,7 @@ def fitting_bundle(
         (folder, sample_specs(item, samples))
         for folder, items in artifacts.items()
         for item in items
-        if item.free_axes and other_lengths
+        if item.free_axes and (other_lengths or all(other.free_axes for other in items))
     ]
     for folder, specs in [*of_one_length, *of_any_length]:
         try:
@@ -52,5 +55,14 @@ def fitting_bundle(
     raise SampleError(
         errors[0].message,
         hint=f"{path.name} has bundles for sequences of {', '.join(map(str, folders))} steps: pass "
-        "samples of one of these lengths.",
+        f"samples of one of these lengths{_any_length(artifacts.values())}.",
     )
+
+
+def _any_length(selections: Iterable[Sequence[Artifact]]) -> str:
+    """The format whose artifacts all accept any length, as the other thing to do; or nothing."""
+    free: dict[str, bool] = {}
+    for artifact in (item for items in selections for item in items):
+        free[artifact.format] = free.get(artifact.format, True) and bool(artifact.free_axes)
+    format = next((name for name, is_free in free.items() if is_free), None)
+    return "" if format is None else f", or select artifacts for any length: --format {format}"

@@ -299,10 +299,19 @@ def _open_dataset(
                 "bundle.",
                 hint="Pass the Keras file: --model FILE.",
             )
-    dataset = open_dataset(data, bundle, loading.ignore)
-    keras = None if original is None else open_keras(bundle, original, loading.to_json())
+    dataset = open_dataset(data, bundle, loading.ignore, artifacts=artifacts)
+    specs = dataset.file.specs
+    keras = None if original is None else open_keras(bundle, original, loading.to_json(), specs)
     if keras is not None:
         return dataset.with_keras(keras)
+    own = {spec.name: spec.shape[1:] for spec in bundle.manifest.artifacts[0].inputs}
+    if any(spec.shape[1:] != own[spec.name] for spec in specs):
+        # The fallback reference may have one length only.
+        raise UsageError(
+            f"{data.name} has sequences of another length than the bundle, which only the Keras "
+            "model can be compared at.",
+            hint="Pass the Keras file on a machine that has Keras: --model FILE.",
+        )
     if model is not None or not float32:
         raise UsageError(
             "--model needs Keras, which is not installed.",

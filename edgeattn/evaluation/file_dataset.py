@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from edgeattn import progress
 from edgeattn.bundle.fingerprints import calibration_fingerprints, reference_fingerprints
 from edgeattn.bundle.manifest import sha256
 from edgeattn.errors import SampleError
+from edgeattn.evaluation.data_lengths import open_fitting
 from edgeattn.evaluation.dataset import Batch, InMemoryDataset, batch_size, main_outputs
 from edgeattn.evaluation.keras_reference import KERAS, Keras
 from edgeattn.printable import counted
@@ -24,6 +25,7 @@ from edgeattn.tensors import Array
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
+    from edgeattn.bundle.manifest import Artifact
 
 
 @dataclass(frozen=True)
@@ -108,17 +110,26 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def open_dataset(path: Path, bundle: Bundle, ignore: Collection[str] = ()) -> FileDataset:
+def open_dataset(
+    path: Path,
+    bundle: Bundle,
+    ignore: Collection[str] = (),
+    *,
+    artifacts: Sequence[Artifact] = (),
+) -> FileDataset:
     """Open and check the samples and labels in ``path`` before any artifact runs.
 
     Samples that an artifact was calibrated on are excluded; ``ignore`` names arrays to leave out.
-    Raises :class:`SampleError` if a sample or a label does not fit the model, if an array is
-    neither an input nor labels of an output, or if all samples are excluded.
+    If all ``artifacts`` accept any length, that of the samples may be another one than the
+    bundle's. Raises :class:`SampleError` if a sample or a label does not fit the model, if an array
+    is neither an input nor labels of an output, or if all samples are excluded.
     """
-    artifact = bundle.manifest.artifacts[0]
+    outputs = main_outputs(bundle.manifest.artifacts[0])
     # Any artifact will do: samples have the shapes of the model, not those of a TFLite batch.
-    specs, outputs = artifact.inputs, main_outputs(artifact)
-    file = open_samples(path, specs, outputs=outputs, ignore=ignore)
+    file, artifact = open_fitting(
+        lambda specs: open_samples(path, specs, outputs=outputs, ignore=ignore),
+        artifacts or bundle.manifest.artifacts[:1],
+    )
     stamp = _stamp(path)
     arrays = label_arrays((*file.labels, *file.unused), outputs)
     for output, name in arrays.items():

@@ -11,7 +11,7 @@ from edgeattn.bundle.model_digest import digest
 from edgeattn.converters import import_converters
 from edgeattn.errors import UsageError
 from edgeattn.samples.states import sample_inputs
-from edgeattn.tensors import Tensors
+from edgeattn.tensors import Specs, Tensors
 
 if TYPE_CHECKING:
     from edgeattn.bundle.bundle import Bundle
@@ -81,17 +81,21 @@ def _start(source: Any, options: Any, maps: Sequence[str]) -> Keras:
 
 
 def open_keras(
-    bundle: Bundle, model: Path, options: Mapping[str, Any] | None = None
+    bundle: Bundle,
+    model: Path,
+    options: Mapping[str, Any] | None = None,
+    inputs: Specs = (),
 ) -> Keras | None:
     """Open the Keras file that ``bundle`` was converted from.
 
-    ``options`` are those of loading the file. Returns None if the converters are not installed.
+    ``options`` are those of loading the file, and ``inputs`` the inputs that it will compute, by
+    default those of the bundle. Returns None if the converters are not installed.
     """
     try:
         converters = import_converters()
     except UsageError:
         return None
-    inputs = bundle.manifest.artifacts[0].inputs
+    inputs = inputs or bundle.manifest.artifacts[0].inputs
     without_states = sample_inputs(inputs)
     steps = {
         spec.name: spec.shape[1]
@@ -101,6 +105,12 @@ def open_keras(
     lengths: dict[str, Any] = {"lengths": tuple(steps.items())}
     if len(set(steps.values())) == 1:
         lengths = {"time_steps": next(iter(steps.values()))}
+    # Further axes may be free, as those of images.
+    lengths["shapes"] = tuple(
+        (spec.name, spec.shape[1:])
+        for spec in without_states
+        if len(spec.shape) > 3 and None not in spec.shape[1:]
+    )
     source = converters.ModelSource(model, **{**lengths, **(options or {})})
     source.check_files()
     return _start(

@@ -171,5 +171,29 @@ def test_validate_selects_the_bundle_of_the_length(
     np.savez("data.npz", x=sequences(9, 4))
     result = edgeattn("validate", folder, "--data", "data.npz")
     assert (result.code, "sequences of 3, 5 steps" in result.err) == (2, True)
+    assert "for any length: --format onnx" in result.err
     result = edgeattn("validate", folder)
     assert (result.code, "steps-3" in result.err, "--data" in result.err) == (2, True, True)
+
+
+@pytest.mark.long
+def test_validate_of_artifacts_for_any_length_on_other_lengths(
+    folder: Path, convolution: Any, edgeattn: Callable[..., Any]
+) -> None:
+    """Data of another length than any bundle's are compared with Keras at that length."""
+    x = sequences(9, 40, seed=5)
+    np.savez("data.npz", x=x, **{"y/y": np.argmax(convolution(x)[1], axis=-1)})
+    for path in (folder, folder / "steps-5"):
+        with in_this_process():
+            result = edgeattn(
+                *("validate", path, "--data", "data.npz", "--model", folder.with_suffix(".keras")),
+                *("--format", "onnx", "--scheme", "float32", "--jobs", 1, "--json"),
+            )
+        assert result.code in (0, 6), result.err  # few samples may be inconclusive
+        [artifact] = result.document["artifacts"]
+        assert artifact["format"] == "onnx"
+        assert artifact["task"]["samples"] == 40
+        assert artifact["task"]["reference"] == "Keras"
+    result = edgeattn("validate", folder / "steps-5", "--data", "data.npz")
+    assert (result.code, "of one length: tflite" in result.err) == (2, True)
+    assert "--format onnx" in result.err
