@@ -64,6 +64,7 @@ HALVES = {
 }
 # TensorFlow's quantizer has these in int8, and Lite Micro has kernels for float32 only.
 NOT_IN_INT8 = {"EXP", "LOG", "SQRT"}
+JOINED = "input and state of a recurrent step are multiplied in one product"
 CUT = "attention weights are lowered by 2/32768, so that the smallest are zero"
 
 
@@ -173,8 +174,16 @@ class MicroQuantizer(TFLiteQuantizer):
                 Stage((Candidate(halves=kind), Candidate(halves=kind, cut_tails=True)), TARGET)
                 for kind in kinds
             ),
+            *self._joined_stages(),
             every,
         ]
+
+    def _joined_stages(self) -> Iterable[Stage]:
+        """Joined products of recurrent steps, which round once instead of three times."""
+        precise = Candidate(halves="all", joined=True)
+        if not self._join(TFLiteFile(self.content), precise)[1]:
+            return ()
+        return (Stage((precise, replace(precise, cut_tails=True)), TARGET),)
 
     def _in_halves(self, file: TFLiteFile, candidate: Candidate) -> set[str]:
         """The names of the products whose weights are in two halves."""
@@ -187,6 +196,8 @@ class MicroQuantizer(TFLiteQuantizer):
 
     def with_activations(self, candidate: Candidate) -> QuantizedModel:
         file, ranges = TFLiteFile(self.content), self._ranges
+        if candidate.joined:
+            ranges, _ = self._join(file, candidate)
         if self.recipe.activations == "int8":
             file = self._use_int8(file, ranges, self._float_names(file, candidate))
             ranges = with_dequantized(file, ranges_by_name(self.content, self._ranges, file))
@@ -238,5 +249,6 @@ def _wide_parts(candidate: Candidate) -> tuple[str, ...]:
     return (
         *((f"in int16: {', '.join(names)}",) if names else ()),
         *((f"two int8 values for each of {halves}",) if halves else ()),
+        *((JOINED,) if candidate.joined else ()),
         *((CUT,) if candidate.cut_tails else ()),
     )

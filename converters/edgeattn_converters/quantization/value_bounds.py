@@ -3,6 +3,8 @@
 Twice the range of the calibration samples is more than an LSTM can reach in its first steps: its
 cell is at most 1 after the first step, and grows by at most 1 in each. What these steps round is
 amplified the most.
+
+Values that only sigmoids and tanh read need no range beyond that in which the results change.
 """
 
 from typing import Any
@@ -19,6 +21,10 @@ from edgeattn_converters.quantization.tflite_int16 import HEADROOM
 SUMS = {"ADD", "SUB"}
 # Operators whose results have the smallest and the largest value of their inputs at most.
 CHOOSING = MOVING | set(JOINING) | NARROW
+# From here, the results of int16 are less than a unit, 1/32768, from their bounds.
+SATURATED = {"LOGISTIC": 10.6, "TANH": 5.6}
+# Operators that may clip values before instead of after.
+CLIPPABLE = MOVING - {"AVERAGE_POOL_2D"}
 
 
 def value_bounds(file: TFLiteFile) -> Ranges:
@@ -50,14 +56,41 @@ def value_bounds(file: TFLiteFile) -> Ranges:
     return bounds
 
 
+def needed_magnitudes(file: TFLiteFile) -> dict[int, float]:
+    """By tensor index, the magnitudes beyond which values change no result, if there are any."""
+    graph = file.main
+    needed: dict[int, float] = {}
+    readers: dict[int, list[Any]] = {}
+    for operator in graph.operators:
+        for index in set(map(int, operator.inputs)):
+            readers.setdefault(index, []).append(operator)
+    outputs = set(map(int, graph.outputs))
+
+    def by(operator: Any) -> float:
+        """What an operator needs."""
+        kind = file.kind(operator)
+        if kind not in CLIPPABLE:
+            return SATURATED.get(kind, np.inf)
+        return max(needed.get(index, np.inf) for index in map(int, operator.outputs))
+
+    for operator in reversed(graph.operators):
+        for index in set(map(int, operator.outputs)) - outputs:
+            needed[index] = max((by(reader) for reader in readers.get(index, ())), default=np.inf)
+    return {index: value for index, value in needed.items() if np.isfinite(value)}
+
+
 def within_bounds(file: TFLiteFile, ranges: Ranges) -> Ranges:
-    """``ranges`` that, doubled as in int16, are no wider than the bounds of their values."""
+    """``ranges`` that, doubled as in int16, are no wider than the bounds of their values and than
+    what is needed of them."""
+    largest = needed_magnitudes(file)
+    for index, (low, high) in value_bounds(file).items():
+        largest[index] = min(max(-low, high), largest.get(index, np.inf))
     limited = dict(ranges)
-    for index, bounds in value_bounds(file).items():
+    for index, limit in largest.items():
         low, high = ranges.get(index, (0.0, 0.0))
-        largest, doubled = max(map(abs, bounds)), HEADROOM * max(abs(low), abs(high))
-        if 0 < largest < doubled:
-            limited[index] = (low * largest / doubled, high * largest / doubled)
+        doubled = HEADROOM * max(abs(low), abs(high))
+        if 0 < limit < doubled:
+            limited[index] = (low * limit / doubled, high * limit / doubled)
     return limited
 
 

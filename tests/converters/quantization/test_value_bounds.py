@@ -17,7 +17,7 @@ from edgeattn.tensors import TensorSpec
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.quantization.integer_pass import IntegerPass
 from edgeattn_converters.quantization.mask_fills import Range
-from edgeattn_converters.quantization.value_bounds import value_bounds
+from edgeattn_converters.quantization.value_bounds import needed_magnitudes, value_bounds
 
 WEIGHTS = np.array([[1.0, 0.5], [-2.0, 0.5]], np.float32)
 
@@ -121,3 +121,43 @@ def test_the_largest_value_of_a_gate_is_not_clipped(tmp_path: Path) -> None:
 
     actual = in_micro(tflite_of(largest, (1, 2, 2)), x, ranges, tmp_path / "m.tflite")
     assert max_abs_error(1 / (1 + np.exp(-x.max(axis=1))), actual) < 1 / 127
+
+
+def gate_of_sum(x: Any) -> Any:
+    return gate(300.0 * x[:, :1] + x[:, 1:])
+
+
+def moved(x: Any) -> Any:
+    """Values that a gate and a tanh read, by way of others."""
+    import tensorflow as tf
+
+    first, second = tf.split(x + 1.0, 2, axis=1)
+    return tf.tanh(first) + gate(second)
+
+
+def read_twice(x: Any) -> Any:
+    total = x + 1.0
+    return gate(total) + total
+
+
+@pytest.mark.parametrize(
+    ("function", "magnitudes"),
+    [(gate_of_sum, [10.6]), (moved, [5.6, 10.6, 10.6]), (read_twice, [])],
+)
+def test_values_of_saturated_gates(function: Any, magnitudes: list[float]) -> None:
+    """Sums that a result has, too, are needed as they are. Inputs are not computed."""
+    file = TFLiteFile(tflite_of(function, (1, 4 if function is moved else 2)))
+    assert sorted(needed_magnitudes(file).values()) == magnitudes
+
+
+def test_gates_of_large_sums_are_precise(tmp_path: Path) -> None:
+    """Sums up to 300 would have steps of 600 / 32767, and their gates errors of 0.002."""
+    pytest.importorskip("tflite_micro")
+    x = np.zeros((200, 2), np.float32)
+    x[:, 1] = np.linspace(-1, 1, 200)
+    x[:2, 0] = -1, 1
+    ranges = {"MUL": (-300.0, 300.0), "ADD": (-301.0, 301.0), "LOGISTIC": (0.0, 1.0)}
+    ranges["STRIDED_SLICE"] = (-1.0, 1.0)
+    actual = in_micro(tflite_of(gate_of_sum, (1, 2)), x, ranges, tmp_path / "m.tflite")
+    sums = x.astype("float64") @ [[300.0], [1.0]]
+    assert max_abs_error(1 / (1 + np.exp(-sums)), actual) < 0.0002
