@@ -17,8 +17,9 @@ from edgeattn.schemes import MICRO
 from edgeattn.tensors import Tensors
 from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.formats.batch_matmul import use_batch_matmul
-from edgeattn_converters.formats.tflite_float import float_file, has_loops
+from edgeattn_converters.formats.tflite_float import divides_by_roots, float_file, has_loops
 from edgeattn_converters.lowering.rnn.strategy import (
+    FLOAT32_BYTES,
     FUSED,
     FUSED_INTEGERS,
     INT8_BYTES,
@@ -95,9 +96,11 @@ def _quantized(
 ) -> tuple[Traced, QuantizedModel]:
     arguments = (model, interface, options.attention, lowering, options.batch)
     traced, content = float_file(*arguments)
-    if recipe.weights == "int8" and lowering in ("auto", "chunked") and has_loops(content):
-        # More steps of smaller weights fit into a cache.
-        traced, content = float_file(*arguments, INT8_BYTES)
+    # More steps of smaller weights fit into a cache.
+    loops = recipe.weights == "int8" and lowering in ("auto", "chunked") and has_loops(content)
+    norms = recipe.activations == "int8" and divides_by_roots(content)
+    if loops or norms:
+        traced, content = float_file(*arguments, INT8_BYTES if loops else FLOAT32_BYTES, norms)
     model_io = ModelIO(
         traced.inputs,
         traced.outputs,

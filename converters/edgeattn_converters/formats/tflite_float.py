@@ -12,7 +12,7 @@ from edgeattn.errors import ConversionError, first_line
 from edgeattn.file_structure.tflite import read_tflite
 from edgeattn_converters.formats.missing_operators import with_layers
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
-from edgeattn_converters.lowering import missing_operations
+from edgeattn_converters.lowering import missing_operations, reciprocal_roots
 from edgeattn_converters.lowering.attention import lower_attention, lower_keras_attention
 from edgeattn_converters.lowering.broadcast_operands import separate_broadcasts
 from edgeattn_converters.lowering.call_replacement import lowered
@@ -66,13 +66,15 @@ def float_file(
     lowering: str,
     batch: int,
     weight_bytes: int = FLOAT32_BYTES,
+    integer_norms: bool = False,
 ) -> tuple[Traced, bytes]:
     """The float32 file that a scheme starts from; cached, because it takes seconds.
 
-    ``weight_bytes`` is the size of a recurrent weight in the scheme, which the lowering depends on.
+    ``weight_bytes`` is the size of a recurrent weight in the scheme, which the lowering depends on,
+    ``integer_norms`` whether normalization has the form that can be quantized.
     """
     arguments = (model, interface, attention, (lowering, weight_bytes), batch)
-    changes = Changes()
+    changes = Changes(integer_norms=integer_norms)
     while True:
         try:
             traced, file = _traced_file(*arguments, changes)
@@ -92,11 +94,13 @@ class Changes:
 
     ``error_functions`` replaces those that the converter does not fuse as parts of GELU,
     ``broadcasts`` separates the operations of
-    :mod:`~edgeattn_converters.lowering.broadcast_operands`.
+    :mod:`~edgeattn_converters.lowering.broadcast_operands`, ``integer_norms`` keeps
+    L2_NORMALIZATION (:mod:`~edgeattn_converters.lowering.reciprocal_roots`).
     """
 
     error_functions: bool = False
     broadcasts: bool = False
+    integer_norms: bool = False
 
 
 def _further(changes: Changes, error: ConversionError) -> Changes | None:
@@ -128,6 +132,8 @@ def _traced_file(
     if fused is not None:
         # Custom operators are allowed, so the converter does not report others.
         replacements = missing_operations.TFLITE_WITH_ERF
+    if changes.integer_norms:
+        replacements = {**replacements, **reciprocal_roots.replacements(integers=True)}
     traced = trace(
         model,
         interface,
@@ -143,6 +149,10 @@ def _traced_file(
 
 def has_loops(content: bytes) -> bool:
     return "WHILE" in read_tflite(content).operators
+
+
+def divides_by_roots(content: bytes) -> bool:
+    return {"SQRT", "ABS", "DIV"} <= set(read_tflite(content).operators)
 
 
 @contextlib.contextmanager

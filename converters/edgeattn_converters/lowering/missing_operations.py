@@ -244,12 +244,10 @@ TFLITE: Replacements = {
     "LeftShift": composed.left_shift,
     "MatrixDeterminant": matrices.determinant,
     "MatrixDiagPartV3": diagonals.part,
-    "Pow": roots.power,
-    "RealDiv": roots.division,
-    "Rsqrt": roots.rsqrt,
     "Sinh": _sinh,
     "Softplus": _softplus,
     "Tan": _tan,
+    **roots.replacements(),
 }
 ERROR_FUNCTIONS = frozenset({"Erf", "Erfc"})
 TFLITE_WITH_ERF: Replacements = {**TFLITE, "Erf": special.erf, "Erfc": special.erfc}

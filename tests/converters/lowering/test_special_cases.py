@@ -53,6 +53,16 @@ def _bicubic(**options: bool) -> Callable[..., Any]:
     return lambda x: tf.raw_ops.ResizeBicubic(images=x, size=[7, 9], **options)
 
 
+def lengths() -> np.ndarray:
+    """Rows of vectors with lengths from 0 to 3."""
+    vectors = GENERATOR.normal(size=(1, 6, 5))
+    return np.float32(vectors * np.array([0, 1e-4, 3e-3, 0.01, 1, 3])[:, None])
+
+
+def _squares(x: Any, axis: int | tuple[int, ...] = -1) -> Any:
+    return ops.sum(ops.square(x), axis=axis, keepdims=True)
+
+
 Functions = Mapping[str, Callable[..., Any]]
 GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
     "counts of tokens": (
@@ -76,6 +86,20 @@ GROUPS: Mapping[str, tuple[list[np.ndarray], Functions]] = {
             "power": lambda x: ops.minimum(ops.power(ops.abs(x), -0.5), 5.0),
             "quotient": lambda x: ops.minimum(2.0 / ops.sqrt(ops.abs(x)), 5.0),
             "no_infinity": lambda x: ops.where(ops.isinf(ops.rsqrt(ops.abs(x))), 0.0, x),
+        },
+    ),
+    "norms with a limit": (
+        [lengths()],
+        {
+            "maximum_of_square": lambda x: x * ops.rsqrt(ops.maximum(_squares(x), 8e-4)),
+            "epsilon": lambda x: x / ops.sqrt(_squares(x) + 1e-6),
+            "epsilon_first": lambda x: x / ops.sqrt(5e-4 + ops.sum(x**2, axis=2, keepdims=True)),
+            "root_of_power": lambda x: x * ops.power(_squares(x) + 1e-5, -0.5),
+            "reciprocal_root": lambda x: x * ops.reciprocal(ops.sqrt(_squares(x) + 1e-5)),
+            "tensorflow": lambda x: tf.math.l2_normalize(x, axis=-1, epsilon=1e-4),
+            "default": lambda x: tf.math.l2_normalize(x, axis=-1),
+            "of_matrix": lambda x: tf.math.l2_normalize(x, axis=(-1, -2)),
+            "of_matrix_with_epsilon": lambda x: x / ops.sqrt(_squares(x, (2, 1)) + 1e-6),
         },
     ),
     "remainders of floats": (
@@ -227,3 +251,12 @@ def test_normalization_with_an_epsilon_keeps_its_operator(tmp_path: Path) -> Non
     file = tflite.convert(model, interface_of(model), recipe_for("float32"), path)
     assert file.achieved["operators"]["RSQRT"] == 1
     assert "SQRT" not in file.achieved["operators"]
+
+
+def test_default_normalization_keeps_its_operator(tmp_path: Path) -> None:
+    inputs = keras.Input((4, 3))
+    layer = Function(lambda x: tf.math.l2_normalize(x, axis=-1))
+    model = keras.Model(inputs, layer(inputs))
+    path = tmp_path / "model.tflite"
+    file = tflite.convert(model, interface_of(model), recipe_for("float32"), path)
+    assert file.achieved["operators"] == {"L2_NORMALIZATION": 1}
