@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from edgeattn.errors import UnsupportedModelError, UsageError
-from edgeattn_converters.loading import subclassed
+from edgeattn_converters.loading import legacy_modules, subclassed
 from edgeattn_converters.loading.audit import ModelFile
 from edgeattn_converters.loading.config_inspection import Config
 from edgeattn_converters.loading.custom_objects import check_size, load_module
@@ -155,10 +155,15 @@ def _call(function: Any, path: str, name: str) -> Any:
             f"--architecture: {path} has no function {name!r}.",
             hint="Pass FILE.py:FUNCTION with a function that the file defines.",
         )
+    import keras
+
     try:
-        return function()
+        with legacy_modules.importable():
+            return function()
     except Exception as error:
+        hint = f"Change {name}() so that it runs in Keras {keras.__version__}."
+        if isinstance(error, TypeError) and f"{name}() missing" in str(error):
+            hint = f"Make {name}() callable without arguments; it must return the model."
         raise UsageError(
-            f"--architecture: {name}() failed with {type(error).__name__}: {error}",
-            hint=f"Make {name}() callable without arguments; it must return the model.",
+            f"--architecture: {name}() failed with {type(error).__name__}: {error}", hint=hint
         ) from error

@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+from edgeattn_converters.loading import legacy_layers
+
 # Names under which programs import Keras, and the private copy of Keras 2 in TensorFlow, whose
 # layers Keras 3 does not accept.
 _ROOTS = re.compile(r"(keras|tensorflow\.keras|tensorflow\.python\.keras)(\.|$)")
@@ -42,7 +44,7 @@ def provide() -> None:
 
 @contextlib.contextmanager
 def importable() -> Iterator[None]:
-    """Let programs import the modules of Keras 1 and 2, which have the names of Keras 3."""
+    """Let programs import the modules of Keras 1 and 2, and use the layers of Keras 2."""
     provide()
     private = _PRIVATE.rpartition(".")
     with mock.patch.dict(sys.modules), contextlib.ExitStack() as stack:
@@ -54,6 +56,7 @@ def importable() -> Iterator[None]:
             stack.enter_context(mock.patch.object(parent, private[2], _module(_PRIVATE)))
         finders = [_Finder(_is_private), *sys.meta_path, _Finder(_is_of_keras)]
         stack.enter_context(mock.patch.object(sys, "meta_path", finders))
+        stack.enter_context(legacy_layers.accepted())
         yield
 
 

@@ -1,0 +1,104 @@
+"""Functions of --architecture that were written for Keras 2, with weights of tf_keras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tf_keras
+
+from edgeattn.errors import UsageError
+from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.load import load_model
+
+OLD = tf_keras.layers
+STEPS, FEATURES = 5, 3
+X = np.random.default_rng(5).normal(size=(4, STEPS, FEATURES)).astype("float32")
+WORDS = np.random.default_rng(6).integers(0, 9, (4, STEPS))
+SCRIPT = """
+from keras.models import Sequential
+
+def imported():
+    from keras.layers import Bidirectional, CuDNNLSTM, Dense
+    return Sequential([
+        Bidirectional(CuDNNLSTM(4), input_shape=(5, 3)), Dense(2)])
+
+def attribute():
+    import keras
+    return Sequential([
+        keras.layers.CuDNNGRU(4, input_shape=(5, 3)), keras.layers.Dense(2)])
+
+def of_tensorflow():
+    import tensorflow as tf
+    return tf.keras.Sequential([
+        tf.keras.layers.CuDNNLSTM(4, batch_input_shape=(7, 5, 3)), tf.keras.layers.Dense(2)])
+
+def arguments():
+    from keras.layers.core import Dense
+    from keras.layers.normalization import BatchNormalization
+    from keras.layers.recurrent import LSTM
+    model = Sequential()
+    model.add(LSTM(4, input_dim=3, input_length=5, implementation=2, time_major=False))
+    model.add(BatchNormalization(fused=True))
+    model.add(Dense(2))
+    return model
+
+def words():
+    from keras.layers.embeddings import Embedding
+    from keras.layers import Dense, Flatten
+    return Sequential([Embedding(9, 4, input_length=5), Flatten(), Dense(2)])
+
+def time_major():
+    from keras.layers import LSTM
+    return Sequential([LSTM(4, input_shape=(5, 3), time_major=True)])
+
+def with_argument(units):
+    return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "layers", "x"),
+    [
+        ("imported", lambda: [OLD.Bidirectional(OLD.LSTM(4)), OLD.Dense(2)], X),
+        ("attribute", lambda: [OLD.GRU(4, reset_after=True), OLD.Dense(2)], X),
+        ("of_tensorflow", lambda: [OLD.LSTM(4), OLD.Dense(2)], X),
+        ("arguments", lambda: [OLD.LSTM(4), OLD.BatchNormalization(), OLD.Dense(2)], X),
+        (
+            "words",
+            lambda: [OLD.Embedding(9, 4, input_length=5), OLD.Flatten(), OLD.Dense(2)],
+            WORDS,
+        ),
+    ],
+)
+def test_functions_compute_as_in_keras_2(
+    function: str, layers: Callable[[], list[Any]], x: Any, tmp_path: Path
+) -> None:
+    model = tf_keras.Sequential(layers())
+    model(x)
+    generator = np.random.default_rng(17)
+    model.set_weights([generator.uniform(0.1, 1.5, value.shape) for value in model.get_weights()])
+    model.save_weights(tmp_path / "m.h5")
+    (tmp_path / "own.py").write_text(SCRIPT)
+    loaded = load_model(
+        audit_file(tmp_path / "m.h5"), architecture=f"{tmp_path / 'own.py'}:{function}"
+    )
+    np.testing.assert_allclose(loaded.model(x), model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("function", "message", "hint"),
+    [
+        ("time_major", "time_major", "so that it runs in Keras 3"),
+        ("with_argument", "missing 1 required", "callable without arguments"),
+    ],
+)
+def test_functions_that_fail(function: str, message: str, hint: str, tmp_path: Path) -> None:
+    tf_keras.Sequential([OLD.Dense(2, input_shape=(3,))]).save_weights(tmp_path / "m.h5")
+    (tmp_path / "own.py").write_text(SCRIPT)
+    with pytest.raises(UsageError, match=message) as error:
+        load_model(audit_file(tmp_path / "m.h5"), architecture=f"{tmp_path / 'own.py'}:{function}")
+    assert hint in str(error.value.hint)
