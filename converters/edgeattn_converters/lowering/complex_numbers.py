@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from edgeattn_converters.graphs.operation_creation import Creation, created_by, is_copy
 from edgeattn_converters.lowering import fourier
 from edgeattn_converters.lowering.fourier import Pair
@@ -50,7 +52,20 @@ def _imaginary(x: Pair) -> Any:
 def _magnitude(x: Pair) -> Any:
     import tensorflow as tf
 
-    return tf.abs(x[0]) if x[1] is None else tf.sqrt(x[0] * x[0] + x[1] * x[1])
+    if x[1] is None:
+        return tf.abs(x[0])
+    scale = _scale(x)
+    unit = x[0] / scale, x[1] / scale
+    return scale * tf.sqrt(unit[0] * unit[0] + unit[1] * unit[1])
+
+
+def _scale(x: Pair) -> Any:
+    """A positive number of the size of ``x``, whose square may be outside the range of floats."""
+    import tensorflow as tf
+
+    limits = np.finfo(np.float32)
+    largest = tf.maximum(tf.abs(x[0]), tf.abs(x[1]))
+    return tf.minimum(tf.maximum(largest, limits.tiny), limits.max)
 
 
 def _angle(x: Pair) -> Any:
@@ -89,12 +104,15 @@ def _square(x: Pair) -> Pair:
 
 
 def _quotient(x: Pair, y: Pair) -> Pair:
-    """``x * conjugate(y) / |y|²``."""
+    """``x * conjugate(y) / |y|²``, of numbers divided by the size of ``y``."""
     if y[1] is None:
         return x[0] / y[0], None if x[1] is None else x[1] / y[0]
-    real, imaginary = _times(x, _conjugate(y), lambda one, other: one * other)
-    size = y[0] * y[0] + y[1] * y[1]
-    return real / size, imaginary / size
+    scale = _scale(y)
+    scaled = x[0] / scale, None if x[1] is None else x[1] / scale
+    unit = y[0] / scale, y[1] / scale
+    real, imaginary = _times(scaled, _conjugate(unit), lambda one, other: one * other)
+    square = unit[0] * unit[0] + unit[1] * unit[1]
+    return real / square, imaginary / square
 
 
 def _reciprocal(x: Pair) -> Pair:

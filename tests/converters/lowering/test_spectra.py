@@ -166,6 +166,34 @@ def spectrograms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, np.ndar
     return load_model(audit_file(path)), sounds, expected
 
 
+@pytest.mark.parametrize("format", CONVERTERS)
+def test_magnitudes_and_quotients_of_every_size(format: str, tmp_path: Path) -> None:
+    """Squares of these numbers are outside the range of float32. The values are worked out by
+    hand: ``|3 + 4i| = 5``, ``1 / (3 + 4i) = 0.12 - 0.16i``."""
+    sizes = np.array([[1e30, 1.0, 1e-30, 6e37, 0]], "float32")
+    inputs = [keras.Input((5,), name=name) for name in ("x", "y")]
+
+    def call(x: Any, y: Any) -> Any:
+        return {
+            "size": tf.abs(tf.complex(x, y)),
+            "real": tf.math.real(tf.math.reciprocal(tf.complex(x, y))),
+            "imaginary": tf.math.imag(tf.math.reciprocal(tf.complex(x, y))),
+            "unit": tf.math.real(tf.complex(x, y) / tf.complex(y, x)),
+            "of_nan": tf.abs(tf.complex(x * np.nan, y)),
+        }
+
+    model, path = keras.Model(inputs, Function(call)(*inputs)), tmp_path / "model"
+    file = CONVERTERS[format].convert(model, interface_of(model), recipe_for("float32"), path)
+    runner = open_runner(path, format, file.inputs, file.outputs)
+    actual = runner.run({"x": 3 * sizes, "y": 4 * sizes})
+    np.testing.assert_allclose(actual["size"], 5 * sizes, rtol=1e-6)
+    for name, factor in {"real": 0.12, "imaginary": -0.16}.items():
+        np.testing.assert_allclose(actual[name][:, :3], factor / sizes[:, :3], rtol=1e-6)
+    np.testing.assert_allclose(actual["unit"][:, :4], 0.96, rtol=1e-6)
+    assert np.isnan(actual["unit"][:, 4]).all()
+    assert np.isnan(actual["of_nan"]).all()
+
+
 def test_spectrograms_load_and_stay(spectrograms: tuple[Any, np.ndarray, np.ndarray]) -> None:
     loaded, sounds, expected = spectrograms
     np.testing.assert_allclose(loaded.model.predict(sounds, verbose=0), expected, atol=1e-5)
