@@ -20,7 +20,10 @@ from edgeattn.errors import UsageError
 from edgeattn_converters import ConversionOptions, ModelSource
 from edgeattn_converters.lengths import lengths_by_key
 from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.reference.other_lengths import other_lengths
 from edgeattn_converters.sweep.plan import ModelEntry
+from edgeattn_converters.tracing.free_time import free_model
+from edgeattn_converters.tracing.trace import interface_of
 from edgeattn_converters.worker import early_checks
 
 layers = keras.layers
@@ -236,3 +239,69 @@ def test_tune_takes_the_lengths_of_its_data(
     sample = {name: values[0] for name, values in x.items()}
     expected = two_inputs([x["text"][:1], x["chars"][:1], x["date"][:1]])
     np.testing.assert_allclose(loaded(sample)["y"], expected, atol=1e-5)
+
+
+def test_reference_of_images_of_other_sizes() -> None:
+    """Height and width change in different ways, so that a file cannot mix them up."""
+    model = of_images()
+    interface = interface_of(model, time_steps={"image": (16, 12, 3)})
+    free = free_model(model, interface)
+    assert free is not None
+    images = np.random.default_rng(0).normal(size=(ROWS, 16, 12, 3)).astype("float32")
+    arrays = other_lengths(free, {"image": images}, attention=False, row_bytes=1)
+    sizes = {"steps-8": (8, 24), "steps-17": (17, 13), "steps-32": (32, 6)}
+    assert {name: array.shape[1:3] for name, array in arrays.items() if "image" in name} == {
+        f"{steps}/input/image": size for steps, size in sizes.items()
+    }
+    for steps in sizes:
+        each, mean = model(arrays[f"{steps}/input/image"])
+        np.testing.assert_allclose(arrays[f"{steps}/output/each"], each, atol=1e-5)
+        np.testing.assert_allclose(arrays[f"{steps}/output/y"], mean, atol=1e-5)
+    grown = arrays["steps-17/input/image"][0]
+    np.testing.assert_array_equal(grown[:16, :12], images[0])
+    np.testing.assert_array_equal(grown[16, :12], images[1, 0])
+
+
+def of_segmentation() -> Any:
+    """A small U-Net, of which Keras computes sizes that are multiples of two only."""
+    image = keras.Input((None, None, 3), name="image")
+    fine = layers.Conv2D(4, 3, padding="same", activation="relu")(image)
+    coarse = layers.BatchNormalization()(layers.Conv2D(6, 3, strides=2, padding="same")(fine))
+    grown = layers.Conv2DTranspose(4, 2, strides=2, padding="same")(coarse)
+    joined = layers.Concatenate()([fine, grown])
+    each = layers.Conv2D(2, 3, padding="same", activation="sigmoid", name="each")(joined)
+    return models.filled(keras.Model(image, each))
+
+
+def of_upsampling() -> Any:
+    """Keras 3.15 cannot trace UpSampling2D with free sizes, so the ONNX file has one size."""
+    image = keras.Input((None, None, 3), name="image")
+    grown = layers.UpSampling2D(interpolation="bilinear")(layers.MaxPooling2D()(image))
+    each = layers.Conv2D(2, 3, padding="same", name="each")(grown)
+    return models.filled(keras.Model(image, each))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("build", "any_size"), [(of_images, True), (of_segmentation, True), (of_upsampling, False)]
+)
+def test_images_of_any_size(build: Callable[[], Any], any_size: bool, tmp_path: Path) -> None:
+    model = build()
+    with in_this_process():
+        result = package.convert(
+            model, tmp_path / "m.edge", input_shapes={"image": (16, 12, 3)}, schemes="float32"
+        )
+    assert result.exit_code == 0
+    [onnx_file] = [item for item in result.bundle.manifest.artifacts if item.format == "onnx"]
+    assert ("free axes" in onnx_file.achieved.get("fixed_length", "")) != any_size
+    tflite, onnx = (package.load(result.path, format=name) for name in ("tflite", "onnx"))
+    for shape in ((16, 12, 3), (6, 20, 3), (4, 4, 3)):
+        image = np.random.default_rng(1).normal(size=shape).astype("float32")
+        expected = model(image[None])
+        expected = expected if isinstance(expected, list) else [expected]
+        for run in (tflite, onnx):
+            if shape == (16, 12, 3) or (run is onnx and any_size):
+                np.testing.assert_allclose(run(image)["each"], expected[0], atol=1e-5)
+            else:
+                with pytest.raises(package.SampleError):
+                    run(image)

@@ -19,6 +19,10 @@ from edgeattn_converters.formats import ConvertedFile
 from edgeattn_converters.tracing.free_time import FreeModel
 
 Axes = Mapping[str, tuple[int, ...]]
+_NOT_COMPUTED = (
+    "Keras itself does not compute the model at several other lengths, or not as a graph with free "
+    "axes."
+)
 _FAILED = "onnxruntime cannot compute the file with a free time axis"
 
 
@@ -50,7 +54,7 @@ def convert_free(
     lengths = by_length(reference)
     axes = _free_axes(reference, lengths)
     if not axes:
-        return None, None, "Keras itself does not compute the model at several other lengths."
+        return None, None, _NOT_COMPUTED
     free = replace(free, axes=tuple(axes.items()))
     try:
         file = convert(path, free=free)

@@ -1,7 +1,11 @@
 """Sequences of other lengths with what Keras computes for them, if the model leaves it free."""
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn.tensors import Array, Tensors, TensorSpec
 from edgeattn.validation.lengths import with_length
 from edgeattn_converters.reference.keras_outputs import keras_function
@@ -32,30 +36,40 @@ def other_lengths(
     cannot compute are left out; empty if too few remain.
     """
     own = {
-        spec.name: inputs[spec.name].shape[1] for spec in free.interface.inputs if _is_free(spec)
+        spec.name: {axis: inputs[spec.name].shape[axis] for axis in _free_axes(spec)}
+        for spec in free.interface.inputs
+        if _free_axes(spec)
     }
     if not own:
         return {}
     # Arrays are named by the length of the first input; the others change as it does.
     first = next(iter(own))
-    run = keras_function(free.model, free.interface, attention=attention)
+    named_axis = next(iter(own[first]))
+    try:
+        run = keras_function(free.model, free.interface, attention=attention)
+    except UnsupportedModelError:
+        return {}  # layers that need the sizes of their inputs, as UpSampling2D of Keras 3 does
     arrays: dict[str, Array] = {}
     lengths: list[int] = []
-    for changed in _CHANGES:
-        other = {name: changed(size) for name, size in own.items()}
-        length = other[first]
-        if length in (own[first], *lengths) or any(size == own[n] for n, size in other.items()):
+    for number in range(len(_CHANGES)):
+        other = {name: _changed(sizes, number) for name, sizes in own.items()}
+        length = other[first][named_axis]
+        same = any(
+            size == own[n][axis] for n, sizes in other.items() for axis, size in sizes.items()
+        )
+        if same or length in lengths:
             continue
         # Maps of sequences grow with the square of the length.
-        longer = max(max(1, size // own[name]) for name, size in other.items()) ** 2
+        growth = (
+            math.prod(sizes.values()) // math.prod(own[n].values()) for n, sizes in other.items()
+        )
+        longer = max(1, *growth) ** 2
         count = min(ROWS, MAX_BYTES // (row_bytes * longer))
         if not count and longer > 1:
             continue
         count = max(1, count)
         rows = {
-            spec.name: _with_steps(inputs[spec.name], other[spec.name])[:count]
-            if spec.name in other
-            else inputs[spec.name][:count]
+            spec.name: _with_sizes(inputs[spec.name], other.get(spec.name, {}))[:count]
             for spec in free.interface.inputs
         }
         try:
@@ -76,15 +90,34 @@ def other_lengths(
     return arrays if len(lengths) >= FEWEST else {}
 
 
-def _is_free(spec: TensorSpec) -> bool:
-    return len(spec.shape) > 1 and spec.shape[1] is None
+def _free_axes(spec: TensorSpec) -> list[int]:
+    return [axis for axis, size in enumerate(spec.shape) if axis and size is None]
 
 
-def _with_steps(array: Array, steps: int) -> Array:
-    """The first :data:`ROWS` rows with ``steps``: cut, or continued with the steps of the next."""
-    parts, length, row = [array[:ROWS]], array.shape[1], 0
-    while length < steps:
+def _changed(sizes: Mapping[int, int], number: int) -> dict[int, int]:
+    """The sizes of free axes after a change; the first axis changes in another way than the rest.
+
+    So the height and the width of images differ, which a file may mix up.
+    """
+    first = next(iter(sizes))
+    return {
+        axis: _CHANGES[number if axis == first else -1 - number](size)
+        for axis, size in sizes.items()
+    }
+
+
+def _with_sizes(array: Array, sizes: Mapping[int, int]) -> Array:
+    """The first :data:`ROWS` rows with other sizes of axes, each cut or continued."""
+    for axis, size in sizes.items():
+        array = _with_size(array, axis, size)
+    return array[:ROWS]
+
+
+def _with_size(array: Array, axis: int, size: int) -> Array:
+    """The first :data:`ROWS` rows with one axis cut, or continued with that of the next rows."""
+    parts, length, row = [array[:ROWS]], array.shape[axis], 0
+    while length < size:
         row += 1
         parts.append(np.roll(array, -row, axis=0)[:ROWS])
-        length += array.shape[1]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1)[:, :steps])
+        length += array.shape[axis]
+    return np.concatenate(parts, axis=axis).take(np.arange(size), axis=axis)
