@@ -13,6 +13,7 @@ from edgeattn.file_structure.tflite import read_tflite
 from edgeattn.runners.accelerators import NOT_COMPARED, missing_operators
 from edgeattn.schemes import FORMATS
 from edgeattn_converters.loading.audit import audit_file
+from edgeattn_converters.loading.fixed_time_axis import options_for
 from edgeattn_converters.loading.load import LoadedModel, load_with_free_time
 from edgeattn_converters.lowering.call_replacement import all_layers
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
@@ -60,7 +61,9 @@ def _description(
 ) -> dict[str, Any]:
     model = loaded.model
     layers = all_layers(model)
-    free = any(None in tuple(tensor.shape)[1:] for tensor in model.inputs)
+    shapes = {layer_name(tensor): tuple(tensor.shape) for tensor in model.inputs}
+    shapes = {name: shape for name, shape in shapes.items() if None in shape[1:]}
+    free, sizes = bool(shapes), options_for(shapes) if shapes else ""
     inputs = [_tensor(layer_name(tensor), tensor) for tensor in model.inputs]
     return {
         "era": "keras3",
@@ -72,9 +75,9 @@ def _description(
         "recurrent": [layer.name for layer in layers if is_recurrent(layer)],
         "custom_classes": sorted({type(layer).__name__ for layer in layers if _is_custom(layer)}),
         "notes": list(loaded.notes),
-        "meets": list(_properties(layers, free=free)),
+        "meets": list(_properties(layers, sizes)),
         **_attempts(model, attempt=attempt_conversion and not free),
-        "next": _next_command(source) + (" --time-steps N" if free else ""),
+        "next": f"{_next_command(source)} {sizes}".rstrip(),
     }
 
 
@@ -89,10 +92,14 @@ def _next_command(source: ModelSource) -> str:
     return shlex.join(words)
 
 
-def _properties(layers: list[Any], *, free: bool) -> Iterator[str]:
-    """Properties of the model that matter to its conversion."""
-    if free:
-        yield "a free sequence length: pass --time-steps N or --samples"
+def _properties(layers: list[Any], sizes: str) -> Iterator[str]:
+    """Properties of the model that matter to its conversion.
+
+    ``sizes`` are the options that determine free axes, if there are any.
+    """
+    if sizes:
+        kind = "sequence length" if "--time-steps" in sizes else "shape"
+        yield f"a free {kind}: pass {sizes} or --samples"
     if any(_masks(layer) for layer in layers):
         yield "masks: padded steps are skipped, as in Keras"
     stateful = [layer.name for layer in layers if getattr(layer, "stateful", False)]

@@ -93,7 +93,31 @@ def test_a_free_axis(tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     document = inspection.inspect(ModelSource(tmp_path / "model.keras"))
     assert document["inputs"][0]["shape"] == [None, None, 3]
-    assert "--time-steps" in document["next"]
+    assert document["next"].endswith("model.keras --time-steps N")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options"),
+    [
+        ({"text": (None, 3), "chars": (None, 2), "date": (4,)}, "--time-steps text=N,chars=N"),
+        ({"image": (None, None, 3), "date": (4,)}, "--input-shape image=HxWx3"),
+        (
+            {"image": (8, None, 3), "text": (None, 2)},
+            "--input-shape image=8xWx3 --input-shape text=Nx2",
+        ),
+    ],
+)
+def test_the_next_command_has_the_free_axes_of_each_input(
+    tmp_path: Path, shapes: dict[str, Any], options: str
+) -> None:
+    import keras
+
+    inputs = [keras.Input(shape, name=name) for name, shape in shapes.items()]
+    parts = [keras.layers.Dense(2)(x) for x in inputs]
+    keras.Model(inputs, parts).save(tmp_path / "model.keras")
+    document = inspection.inspect(ModelSource(tmp_path / "model.keras"))
+    assert document["next"].endswith(f"model.keras {options}")
+    assert any(options in line for line in document["meets"])
 
 
 def test_command_on_a_keras_file() -> None:

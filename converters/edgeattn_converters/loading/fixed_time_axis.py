@@ -1,5 +1,6 @@
 """Free axes of the model inputs: the batch axis stays free, the others get fixed sizes."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,23 +40,41 @@ def free_axes_error(
     Axes that ``time_steps`` determine count as fixed. ``several`` is whether there are more inputs.
     """
     filled = {name: with_sizes(shape, length_of(time_steps, name)) for name, shape in free.items()}
-    missing = {name: shape for name, shape in filled.items() if None in shape[1:]}
-    name = next(iter(missing))
+    name = next(name for name, shape in filled.items() if None in shape[1:])
+    several = several or isinstance(time_steps, Mapping)
     message = f"Input {name!r} has shape {_formatted(free[name])}: a converted model needs "
-    if all(None not in axes[2:] for axes in missing.values()):
-        option = "--time-steps N"
-        if several or len(free) > 1 or isinstance(time_steps, Mapping):
-            lengths = [f"{key}={axes[1] or 'N'}" for key, axes in filled.items()]
-            option = f"--time-steps {','.join(lengths)}"
+    if _are_lengths(filled):
         return UsageError(
             f"{message}a fixed number of time steps.",
-            hint=f"Pass the number: {option} (or --samples with sequences of that length).",
+            hint=f"Pass the number: {options_for(filled, several=several)} (or --samples with "
+            "sequences of that length).",
         )
-    options = [f"--input-shape {key}={_sizes_to_pass(axes)}" for key, axes in missing.items()]
     return UsageError(
         f"{message}a fixed shape.",
-        hint=f"Pass the sizes as numbers: {' '.join(options)} (or --samples of that shape).",
+        hint=f"Pass the sizes as numbers: {options_for(filled)} (or --samples of that shape).",
     )
+
+
+def options_for(shapes: Mapping[str, Shape], *, several: bool = False) -> str:
+    """The options that determine the free axes of ``shapes``, with letters in place of numbers.
+
+    ``several`` is whether there are more inputs than these.
+    """
+    if not _are_lengths(shapes):
+        return " ".join(
+            f"--input-shape {shlex.quote(f'{name}={_sizes_to_pass(axes)}')}"
+            for name, axes in shapes.items()
+            if None in axes[1:]
+        )
+    if len(shapes) == 1 and not several:
+        return "--time-steps N"
+    lengths = ",".join(f"{name}={axes[1] or 'N'}" for name, axes in shapes.items())
+    return f"--time-steps {shlex.quote(lengths)}"
+
+
+def _are_lengths(shapes: Mapping[str, Shape]) -> bool:
+    """Whether no axis is free but the time axes."""
+    return all(None not in shape[2:] for shape in shapes.values())
 
 
 def fix_time_axis(config: dict[str, Any], time_steps: TimeSteps | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from edgeattn.errors import ConversionError, SampleError, UnsupportedModelError,
 from edgeattn.metrics import pairwise
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.calibration import MAX_SAMPLES
+from edgeattn_converters.loading.fixed_time_axis import Size
 from edgeattn_converters.quantization_aware.data import (
     checked_inputs,
     checked_labels,
@@ -87,7 +88,7 @@ def fine_tune(
     """
     _check_backend()
     arrays = named_arrays(x, _input_names(model), "x")
-    interface = interface_of(model, time_steps=_time_steps(model, arrays))
+    interface = interface_of(model, time_steps=_sizes(arrays))
     inputs = checked_inputs(arrays, interface)
     count = len(next(iter(inputs.values())))
     names = [spec.name for spec in interface.outputs]
@@ -115,12 +116,9 @@ def _input_names(model: Any) -> list[str]:
     return unique([layer_name(tensor) for tensor in model.inputs])
 
 
-def _time_steps(model: Any, arrays: Tensors) -> int | None:
-    """The length of the samples of an input with a free time axis."""
-    for tensor, array in zip(model.inputs, arrays.values(), strict=True):
-        if len(tensor.shape) > 1 and tensor.shape[1] is None and array.ndim > 1:
-            return int(array.shape[1])
-    return None
+def _sizes(arrays: Tensors) -> dict[str, Size]:
+    """The sizes of the samples of each input, which free axes get."""
+    return {name: tuple(array.shape[1:]) for name, array in arrays.items()}
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,19 @@ def test_loss_of_a_compiled_model_and_free_time_axis() -> None:
     assert set(result.model.evaluate(x, y, verbose=0, return_dict=True)) == {"loss", "mae"}
 
 
+def test_free_axes_of_several_inputs_of_different_sizes() -> None:
+    text, image = keras.Input((None, 4), name="text"), keras.Input((None, None, 3), name="image")
+    hidden = layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3, padding="same")(image))
+    joined = layers.Concatenate()([layers.GlobalMaxPooling1D()(layers.Dense(4)(text)), hidden])
+    model = _filled(keras.Model([text, image], layers.Dense(2, name="answer")(joined)))
+    x = {
+        "text": GENERATOR.normal(size=(20, 6, 4)).astype("float32"),
+        "image": GENERATOR.normal(size=(20, 8, 5, 3)).astype("float32"),
+    }
+    result = fine_tune(model, x, None, QUICK)
+    assert result.model(list(x.values())).shape == (20, 2)
+
+
 def _dense() -> Any:
     return _filled(keras.Sequential([keras.Input((6,), name="x"), layers.Dense(2, name="answer")]))
 
