@@ -22,7 +22,7 @@ from edgeattn_converters.lowering.fourier import lower_spectrogram
 from edgeattn_converters.lowering.loop_lists import lists_as_tensors
 from edgeattn_converters.lowering.masking import select_by_where
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
-from edgeattn_converters.lowering.narrow_integers import wide_integers
+from edgeattn_converters.lowering.narrow_integers import ONNX_MOVES, wide_integers
 from edgeattn_converters.lowering.placeholders import Placeholders
 from edgeattn_converters.lowering.plain_layers import (
     lower_dense,
@@ -174,7 +174,7 @@ def _lowered(
         lowered(model, ONNXRecurrence(placeholders), lowerings),
         missing_operations.replaced_operations(missing_operations.ONNX),
         complex_as_pairs(),
-        wide_integers(selections=True),
+        wide_integers(ONNX_MOVES),
     ):
         yield
 

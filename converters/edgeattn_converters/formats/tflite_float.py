@@ -21,7 +21,7 @@ from edgeattn_converters.lowering.constant_operands import ordered_constants
 from edgeattn_converters.lowering.fourier import lower_spectrogram
 from edgeattn_converters.lowering.masking import select_by_arithmetic
 from edgeattn_converters.lowering.multi_head import lower_multi_head_attention
-from edgeattn_converters.lowering.narrow_integers import wide_integers
+from edgeattn_converters.lowering.narrow_integers import TFLITE_MOVES, wide_integers
 from edgeattn_converters.lowering.plain_layers import (
     lower_layer_normalization,
     lower_signature,
@@ -168,7 +168,7 @@ def _lowered(
         ordered_constants(),
         missing_operations.replaced_operations(replacements),
         complex_as_pairs(),
-        wide_integers(),
+        wide_integers(TFLITE_MOVES),
     ):
         yield
 

@@ -211,6 +211,27 @@ def with_named_axes(equation: str, shapes: Sequence[tuple[int | None, ...]]) -> 
     return ",".join(named) + arrow + result.replace("...", letters)
 
 
+def shapes(*tensors: Any) -> Any:
+    """ShapeN, of which SSIM takes the sizes of two images."""
+    import tensorflow as tf
+
+    return tf.raw_ops.IdentityN(input=[tf.shape(tensor) for tensor in tensors])[0]
+
+
+def tile(x: Any, multiples: Any) -> Any:
+    """A Tile with constant multiples, if they are sizes that are known; None if nothing changes.
+
+    The converter needs the shape of the kernel of SSIM, which is repeated for each channel.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.tensor_util import constant_value_as_shape
+
+    if tf.get_static_value(multiples) is not None or multiples.op.type not in ("Pack", "ConcatV2"):
+        return None
+    known = constant_value_as_shape(multiples)
+    return tf.tile(x, known.as_list()) if known.is_fully_defined() else None
+
+
 def update_slice(x: Any, update: Any, starts: Any) -> Any:
     """``x`` with ``update`` from the constant positions ``starts`` on; None if they are unknown."""
     import tensorflow as tf

@@ -16,6 +16,7 @@ from edgeattn_converters.graphs.operation_creation import Creation, created_by, 
 from edgeattn_converters.lowering import (
     angles,
     colors,
+    crops,
     diagonals,
     einsums,
     exact_integers,
@@ -192,7 +193,7 @@ _ROUNDINGS: Mapping[str, _Replacement] = {
 }
 _WITH_ATTRIBUTES = frozenset(
     {*_SEARCHES, *_INTERPOLATIONS, *_VOLUMES, *_SOLUTIONS, *_ROUNDINGS, "Cumprod",
-     "CumulativeLogsumexp", "DenseBincount", "Einsum", "ExtractImagePatches",
+     "CropAndResize", "CumulativeLogsumexp", "DenseBincount", "Einsum", "ExtractImagePatches",
      "ImageProjectiveTransformV3", "Mean", "Prod", "Sum"}
 )  # fmt: skip
 Replacements = Mapping[str, _Replacement]
@@ -240,6 +241,7 @@ TFLITE: Replacements = {
     "BitwiseOr": composed.bitwise_or,
     "ClipByValue": composed.clip,
     "Cosh": _cosh,
+    "CropAndResize": crops.crop_and_resize,
     "Einsum": einsums.einsum,
     "LeftShift": composed.left_shift,
     "MatrixDeterminant": matrices.determinant,
@@ -259,13 +261,16 @@ ONNX: Replacements = {
     "Atan2": angles.atan2_of_quotient,
     "BitwiseAnd": _sign_bit,
     "BroadcastArgs": composed.broadcast_shapes,
+    "CropAndResize": crops.crop_to_nearest,
     "Einsum": composed.einsum,
     "RGBToHSV": colors.of_exact_sigmoids(colors.rgb_to_hsv),
     "L2Loss": composed.half_square_sum,
     "Mean": exact_integers.exact_mean,
     "MulNoNan": composed.product_without_nan,
     "Prod": exact_integers.exact_product,
+    "ShapeN": composed.shapes,
     "Sum": exact_integers.exact_sum,
+    "Tile": composed.tile,
     "XlaDynamicUpdateSlice": composed.update_slice,
     "Xdivy": composed.zero_or(lambda x, y: x / y),
     "Xlog1py": composed.zero_or(lambda x, y: x * _log1p(y)),

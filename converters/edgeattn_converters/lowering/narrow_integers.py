@@ -24,17 +24,31 @@ _ARITHMETIC = frozenset(
     | {"NotEqual", "Sum", "Prod", "Max", "Min", "Cumsum", "Cumprod", "ArgMax", "ArgMin", "TopKV2"}
     | {"MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum", "Mean", "Relu"}
 )
-# onnxruntime cannot select between narrow integers either.
-_SELECTIONS = frozenset({"Select", "SelectV2"})
+# What a format cannot move or select: the dtypes by operation.
+Moves = Mapping[str, frozenset[str]]
+_NARROW = frozenset(_WIDE)
+_UNSIGNED = frozenset({"uint16", "uint32"})
+TFLITE_MOVES: Moves = {
+    **dict.fromkeys(("Pad", "PadV2", "SpaceToDepth"), _NARROW),
+    **dict.fromkeys(("ReverseV2", "Tile"), _NARROW - {"uint8"}),
+    **dict.fromkeys(("Select", "SelectV2"), _NARROW - {"int8", "uint32"}),
+    **dict.fromkeys(("DepthToSpace", "MirrorPad", "Roll", "Transpose"), _UNSIGNED | {"int16"}),
+    **dict.fromkeys(("ConcatV2", "GatherNd", "Pack", "Slice", "Split", "SplitV"), _UNSIGNED),
+    **dict.fromkeys(("StridedSlice", "Unpack"), _UNSIGNED),
+}
+ONNX_MOVES: Moves = dict.fromkeys(("Select", "SelectV2"), _NARROW)
+# Their results are float32, also those of integers.
+_TO_FLOATS = frozenset({"CropAndResize", "ResizeBilinear"})
+# float32 has all integers of up to 16 bits.
+_BY_FLOATS = frozenset({"MaxPool", "ResizeNearestNeighbor"})
 
 
 @contextlib.contextmanager
-def wide_integers(*, selections: bool = False) -> Iterator[None]:
-    """Within the context, arithmetic with narrow integers is traced with wide ones."""
+def wide_integers(moves: Moves) -> Iterator[None]:
+    """Within the context, arithmetic with narrow integers, and what ``moves`` contains, is traced
+    with wide ones."""
     import tensorflow as tf
     from tensorflow.python.framework import op_def_registry
-
-    kinds = _ARITHMETIC | _SELECTIONS if selections else _ARITHMETIC
 
     def creation(
         create: Creation, graph: Any, kind: str, inputs: Any, *args: Any, **kwargs: Any
@@ -43,11 +57,16 @@ def wide_integers(*, selections: bool = False) -> Iterator[None]:
             attributes, definition = kwargs["attrs"], op_def_registry.get(kind)
             if kind == "Cast" and _is_to_uint32(inputs[0], attributes):
                 return tf.cast(tf.cast(inputs[0], tf.int64), tf.uint32).op
-            narrow = _narrow_type(kind, kinds, attributes)
+            if kind == "OneHot" and inputs[0].dtype not in (tf.int32, tf.int64):
+                attributes = {**attributes, "TI": _type_attribute(tf.int32)}
+                inputs = [tf.cast(inputs[0], tf.int32), *inputs[1:]]
+                return create(graph, kind, inputs, attrs=attributes, op_def=definition)
+            narrow = _narrow_type(kind, moves, attributes)
             if narrow is not None:
-                wide = tf.as_dtype(_WIDE[narrow.name])
+                by_floats = kind in _TO_FLOATS | _BY_FLOATS
+                wide = tf.float32 if by_floats else tf.as_dtype(_WIDE[narrow.name])
                 operands = _widened(kind, inputs, narrow, wide)
-                attributes = {**attributes, "T": _type_attribute(wide)}
+                attributes = {**attributes, _type_name(attributes): _type_attribute(wide)}
                 operation = create(graph, kind, operands, attrs=attributes, op_def=definition)
                 return _narrowed(operation, definition, narrow)
         return create(graph, kind, inputs, *args, **kwargs)
@@ -56,18 +75,27 @@ def wide_integers(*, selections: bool = False) -> Iterator[None]:
         yield
 
 
-def _narrow_type(kind: str, kinds: frozenset[str], attributes: Mapping[str, Any]) -> Any:
-    """The dtype of the operands, if the operation is one of ``kinds`` on narrow integers.
+def _narrow_type(kind: str, moves: Moves, attributes: Mapping[str, Any]) -> Any:
+    """The dtype of the operands, if the operation is to be traced with another one.
 
     The formats have bits of uint32, and hardly any of int64.
     """
     import tensorflow as tf
 
-    if "T" not in attributes or kind not in kinds | _BITS:
+    name = _type_name(attributes)
+    kinds = _ARITHMETIC | _BITS | _TO_FLOATS | _BY_FLOATS
+    if name not in attributes or not (kind in kinds or kind in moves):
         return None
-    dtype = tf.as_dtype(attributes["T"].type)
-    is_narrow = dtype.name in _WIDE and not (kind in _BITS and dtype == tf.uint32)
-    return dtype if is_narrow else None
+    dtype = tf.as_dtype(attributes[name].type)
+    if kind in _TO_FLOATS:
+        return dtype if dtype.is_integer else None
+    if kind in _BITS | _BY_FLOATS and dtype == tf.uint32:
+        return None
+    return dtype if dtype.name in moves.get(kind, _WIDE) else None
+
+
+def _type_name(attributes: Mapping[str, Any]) -> str:
+    return "Tparams" if "Tparams" in attributes else "T"
 
 
 def _is_to_uint32(x: Any, attributes: Mapping[str, Any]) -> bool:
@@ -92,10 +120,17 @@ def _narrowed(operation: Any, definition: Any, narrow: Any) -> Any:
     import tensorflow as tf
 
     outputs = [
-        tf.cast(output, narrow) if item.type_attr == "T" else output
-        for output, item in zip(operation.outputs, definition.output_arg, strict=True)
+        tf.cast(output, narrow) if item.type_attr in ("T", "Tparams") else output
+        for output, item in zip(operation.outputs, _arguments(operation, definition), strict=True)
     ]
     return outputs[0].op if len(outputs) == 1 else tf.raw_ops.IdentityN(input=outputs)[0].op
+
+
+def _arguments(operation: Any, definition: Any) -> list[Any]:
+    """The definition of each output; several of them may be one list."""
+    if len(definition.output_arg) == 1:
+        return [definition.output_arg[0]] * len(operation.outputs)
+    return list(definition.output_arg)
 
 
 def _type_attribute(dtype: Any) -> Any:
