@@ -33,6 +33,7 @@ MAX_LIMIT_DB = 60.0
 BY_PRECISION = ("float32", "float16", "int16x8", "dynamic_int8", "int8", "int4")
 # Schemes whose inner values are equal to those of float32, apart from rounding of the weights.
 _EQUAL_VALUES = ("float32", "float16")
+BATCH_METRICS = ("batch_error", "batch_equal_values")
 MAX_LOCATED = 4  # samples
 # TFLite operators of recurrent layers that are not unrolled.
 LOOPS = frozenset({"WHILE", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
@@ -130,7 +131,7 @@ class _Diagnoser:
         if report.broken:
             failure = Diagnosis(f"The artifact does not run: {report.reason}")
             return ArtifactDiagnosis(artifact, report.verdict, failure)
-        if report.failed and all(check.metric == "batch_error" for check in report.failed):
+        if report.failed and all(check.metric in BATCH_METRICS for check in report.failed):
             return ArtifactDiagnosis(artifact, report.verdict, _batch_fault(report))
         if artifact.format == "onnx" and importlib.util.find_spec("onnx") is None:
             missing = Diagnosis(

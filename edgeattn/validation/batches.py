@@ -125,15 +125,17 @@ def batch_checks(
         limit: float | None = tolerance(artifact.scheme, actual[name][:ordinary])
         if pairs:
             value = float(np.max([pairwise.max_abs_error(*pair) for pair in pairs]))
-        if pairs and by_keras:
+        if pairs and pairwise.are_classes(reference):
+            # A change of a class by one is as wrong as any other.
+            chosen = limits_for(artifact.scheme, name, limits if by_keras else ())
+            metric, limit, relation = "batch_equal_values", chosen.top1_agreement, ">="
+            value = min(pairwise.equal_values(*pair) for pair in pairs)
+        elif pairs and by_keras:
             chosen = limits_for(artifact.scheme, name, limits)
             metric, limit = "batch_max_abs_error", chosen.attention_max_abs
             if stage == "numbers":
                 metric, relation = "batch_snr_db", ">="
                 value, limit = _worst_snr(pairs, chosen)
-            if pairwise.are_classes(reference):
-                metric, limit = "batch_equal_values", chosen.top1_agreement
-                value = min(pairwise.equal_values(*pair) for pair in pairs)
         yield Check(artifact.label, stage, metric, value, limit, relation, name)
 
 

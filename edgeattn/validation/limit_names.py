@@ -14,6 +14,7 @@ from edgeattn.tensors import Tensors
 
 MAP_LIMITS = ("attention_max_abs", "attention_jsd")
 CLASS_LIMIT = "top1_agreement"
+NUMBER_LIMITS = ("atol", "rtol", "snr_db")
 TASK_LIMITS = ("retention", "max_drop")
 
 
@@ -23,13 +24,15 @@ def check_limits(
     """Raise :class:`UsageError` if a limit cannot have an effect on any of the artifacts.
 
     ``reference`` contains the arrays of the bundle's reference: only outputs that are class
-    probabilities have a predicted class, and those of integers are classes.
+    probabilities have a predicted class. Those of integers are classes, which are equal or not:
+    only ``top1_agreement`` limits them.
     """
     maps = list(dict.fromkeys(name for item in artifacts for name in item.attention))
     all_outputs = dict.fromkeys(spec.name for item in artifacts for spec in item.outputs)
     outputs = [name for name in all_outputs if name not in maps]
     arrays = {name: reference.get(f"output/{name}", np.zeros(0)) for name in outputs}
     classes = [name for name, x in arrays.items() if is_distribution(x) or are_classes(x)]
+    numbers = [name for name, x in arrays.items() if not are_classes(x)]
     for limit in limits:
         _check_value(limit)
         kind, names = "outputs", outputs
@@ -37,6 +40,9 @@ def check_limits(
             kind, names = "attention maps", maps
         elif limit.name == CLASS_LIMIT:
             kind, names = "outputs with classes or their probabilities", classes
+        elif limit.name in NUMBER_LIMITS:
+            kind = "outputs" if numbers == outputs else "outputs with real numbers"
+            names = numbers
         if limit.output is None and names:
             continue
         if limit.output is not None and limit.output not in (*outputs, *maps):

@@ -237,6 +237,25 @@ def test_an_extreme_neighbour_must_not_show(tmp_path):
     assert batch_failures(validated(bundle, function)) == {("batch_error", "score")}
 
 
+@pytest.mark.parametrize(("scheme", "least"), [("float32", 1.0), ("int8", 0.98)])
+def test_classes_in_batches_are_equal_or_not(tmp_path, scheme, least):
+    """Class 1001 instead of 1000 is within the tolerance of numbers of this size, and wrong."""
+    best = TensorSpec("best", (None,), "int64")
+    entries = artifacts.declared_artifacts(tmp_path, (scheme,), (best,))
+    x, truth = samples(70), np.full(70, 1000)
+    truth[0] = 100_000
+    bundle = artifacts.write_bundle(tmp_path, entries, {"input/x": x, "output/best": truth})
+
+    def function(tensors):
+        rows = [int(np.flatnonzero((x == row).all(1))[0]) for row in tensors["x"]]
+        return {"best": truth[rows] + (1 < len(rows) < 70)}
+
+    report = validated(bundle, function, scheme)
+    assert batch_failures(report) == {("batch_equal_values", "best")}
+    (check,) = report.failed
+    assert (check.value, check.limit) == (0.0, least)
+
+
 # Files whose operators quantize activations with one scale for the whole batch
 
 

@@ -74,6 +74,20 @@ def test_limits_of_what_no_artifact_has(with_map, tmp_path, name):
     check_limits([Limit(name, 0.5)], [plain, with_map], REFERENCE)
 
 
+def test_limits_of_real_numbers_do_not_apply_to_classes(with_map, tmp_path):
+    """An argmax has no error and no signal-to-noise ratio, only a share of equal values."""
+    outputs = (TensorSpec("best", (None,), "int64"),)
+    classes = artifacts.artifact(tmp_path / "m.onnx", outputs=outputs)
+    reference = {**REFERENCE, "output/best": np.array([0, 3])}
+    for name in ("snr_db", "atol", "rtol"):
+        for output in (None, "best"):
+            with pytest.raises(UsageError, match="applies to outputs with real numbers only"):
+                check_limits([Limit(name, 30.0, output)], [classes], reference)
+        # It applies to the other outputs of the second artifact.
+        check_limits([Limit(name, 30.0)], [classes, with_map], reference)
+    check_limits([Limit("top1_agreement", 0.9, "best")], [classes], reference)
+
+
 def test_a_limit_that_another_replaces(with_map):
     limits = [Limit("snr_db", 30.0, "score"), Limit("snr_db", 40.0)]
     check_limits(limits, [with_map], REFERENCE)

@@ -316,7 +316,7 @@ def test_classes_are_judged_by_the_share_of_equal_values(tmp_path, others, verdi
 
     item = validated(bundle, predict, "int8")
     metrics = {check.metric for check in item.checks if check.output == "best"}
-    assert metrics == {"non_finite", "repeat_error", "batch_error", "equal_values"}
+    assert metrics == {"non_finite", "repeat_error", "batch_equal_values", "equal_values"}
     assert item.verdict == verdict
     assert item.headline["equal_values"] == (11 - others) / 11
     assert item.headline["snr_db"] is None

@@ -97,6 +97,16 @@ def test_features_of_a_feature_space(suffix: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded(feeds), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_saved_feature_space_is_named(tmp_path: Path) -> None:
+    space = keras.utils.FeatureSpace
+    features = space({"number": space.float_normalized()}, output_mode="concat")
+    features.adapt(tf.data.Dataset.from_tensor_slices({"number": [1.0, 2.0, 6.0]}))
+    features.save(tmp_path / "space.keras")
+    with pytest.raises(UnsupportedModelError, match=r"keras\.utils\.FeatureSpace") as caught:
+        load_model(audit_file(tmp_path / "space.keras"))
+    assert "space.get_encoded_features()" in str(caught.value.hint)
+
+
 def crossed() -> Any:
     left, right = number("left"), number("right")
     crossing = layers.HashedCrossing(6, output_mode="one_hot", name="crossing")

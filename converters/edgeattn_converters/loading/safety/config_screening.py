@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeattn.errors import UnsafeModelError
+from edgeattn.errors import UnsafeModelError, UnsupportedModelError
 from edgeattn_converters.loading.lambdas import graph_nodes, recognition
 from edgeattn_converters.loading.lambdas.expressions import NotRecognizedError
 from edgeattn_converters.loading.safety import allowed_classes, size_limits
@@ -185,6 +185,12 @@ def _check_object(item: Item) -> None:
         if module and module != "builtins" and allowed_classes.is_library_module(module):
             raise _refusal(inside, f"it would import {module}.{class_name}", _NO_USE_IN_MODELS)
         return
+    if class_name == "FeatureSpace" and module and allowed_classes.is_keras_module(module):
+        raise UnsupportedModelError(
+            "The file contains a keras.utils.FeatureSpace. It prepares features and is no model.",
+            hint="Load it with keras.models.load_model, and save the model that it feeds with its "
+            "layers: keras.Model(space.get_inputs(), model(space.get_encoded_features())).",
+        )
     if class_name in allowed_classes.CODE_CARRYING:
         problem = f"{class_name} {allowed_classes.CODE_CARRYING[class_name]}"
         raise _refusal(inside, problem, _NO_USE_IN_MODELS)
