@@ -92,6 +92,7 @@ def validate_artifact(
         undecided=_undecided_metrics(bundle.manifest, artifact.scheme, conversion),
         outputs=runs.outputs,
         warnings=tuple(constant_outputs(bundle, artifact, inputs, expected, runs.outputs)),
+        samples=_real_samples(bundle.manifest),
     )
     chosen = (*structure, *_checks(bundle, artifact, expected, runs, limits)) if limits else own
     report = _with_checks(report, chosen, limits)
@@ -111,6 +112,7 @@ def with_evaluation(
         broken=result.error is not None,
         reason=result.error or report.reason,
         warnings=(*report.warnings, *result.warnings),
+        samples=_with_dataset(report, result),
     )
 
 
@@ -207,6 +209,20 @@ def _undecided_metrics(manifest: Manifest, scheme: str, conversion: str) -> froz
         stable = manifest.reference.get("stable", True)
         return frozenset() if stable else INPUT_DEPENDENT | {"tolerance_ratio"}
     return frozenset() if conversion == WRONG else INPUT_DEPENDENT
+
+
+def _real_samples(manifest: Manifest) -> int | None:
+    """The number of samples of the user in the reference; None if they are synthetic."""
+    if manifest.reference_kind == SYNTHETIC:
+        return None
+    return int(manifest.reference["samples"])
+
+
+def _with_dataset(report: ArtifactReport, result: EvaluationResult) -> int | None:
+    """The number of real samples, which is that of the dataset if it was compared and is larger."""
+    if not result.checks or result.task is None:
+        return report.samples
+    return max(result.task.samples, report.samples or 0)
 
 
 def _ordinary_rows(bundle: Bundle) -> int | None:

@@ -20,6 +20,7 @@ from edgeattn.metrics.verdict import (
     combined,
 )
 from edgeattn.tensors import Tensors
+from edgeattn.validation.few_samples import few_samples
 from edgeattn.validation.rounding import COARSE, Costs, excess
 
 STAGES = ("structure", "numbers", "attention", "task", "device")
@@ -61,6 +62,8 @@ class ArtifactReport:
             the samples of the reference are synthetic.
         outputs: Outputs for the reference inputs by name, the sample axis first.
         warnings: What the reader should know although no check failed.
+        samples: The largest number of real samples that it was compared on; None if they are
+            synthetic.
     """
 
     artifact: Artifact
@@ -77,6 +80,7 @@ class ArtifactReport:
     undecided: frozenset[str] = frozenset()
     outputs: Tensors = field(default_factory=dict, compare=False, repr=False)
     warnings: tuple[str, ...] = ()
+    samples: int | None = None
 
     def __repr__(self) -> str:
         return f"<ArtifactReport {self.artifact.label}: {self.verdict}>"
@@ -266,7 +270,8 @@ class Report:
     @property
     def warnings(self) -> tuple[str, ...]:
         """The warnings of all artifacts, each once."""
-        return tuple(dict.fromkeys(text for item in self.artifacts for text in item.warnings))
+        texts = dict.fromkeys(text for item in self.artifacts for text in item.warnings)
+        return (*texts, *few_samples((item.artifact, item.samples) for item in self.artifacts))
 
     @property
     def exit_code(self) -> int:
