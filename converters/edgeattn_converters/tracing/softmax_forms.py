@@ -3,7 +3,7 @@
 Besides the operation of that name, these are ``exp(x)`` divided by its sum or multiplied by the
 reciprocal of it, and the exponential of a log softmax or of ``x - logsumexp(x)``. Where a sum of
 data that ``exp(x)`` weights is divided by the sum of ``exp(x)``, no value is the softmax, and it is
-added to the graph.
+added to the graph. The functions of :mod:`.weight_functions` may take the place of ``exp``.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeattn_converters.tracing.axes import Axes, axis_behind, static_value
+from edgeattn_converters.tracing.weight_functions import is_positive_score, thresholded_axes
 
 # Operations allowed between exp(x), its sum, and the division by it.
 _NEUTRAL = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "BroadcastTo")
@@ -60,6 +61,8 @@ def normalizations_of(operation: Any) -> tuple[Axes, ...]:
         axes = _normalized_axes(*operation.inputs)
     elif operation.type == "Mul":
         axes = _axes_of_product(*operation.inputs)
+    else:
+        axes = thresholded_axes(operation)
     return (axes,) if axes else ()
 
 
@@ -72,14 +75,15 @@ def _is_array(operation: Any) -> bool:
 def divided_by_own_sum(numerator: Any, denominator: Any) -> Axes | None:
     """The axes of ``x / sum(x, axes)``; a constant may be added to the sum."""
     total = sum_behind(denominator)
-    if total is None or not _are_equal(_source(total.inputs[0], magnitudes=True), numerator):
+    if total is None:
         return None
-    return _axes_of(total)
+    summed = (total.inputs[0], _source(total.inputs[0], magnitudes=True))
+    return _axes_of(total) if any(_are_equal(item, numerator) for item in summed) else None
 
 
 def _normalized_axes(numerator: Any, denominator: Any) -> Axes | None:
     """The axes of ``exp(x) / sum(exp(x), axes)``; a constant may be added to the sum."""
-    return divided_by_own_sum(numerator, denominator) if _is_exponential(numerator) else None
+    return divided_by_own_sum(numerator, denominator) if _are_weights(numerator) else None
 
 
 def _normalized_afterwards(numerator: Any, denominator: Any) -> Normalized | None:
@@ -91,7 +95,7 @@ def _normalized_afterwards(numerator: Any, denominator: Any) -> Normalized | Non
 
     total = sum_behind(denominator)
     axes = None if total is None else _axes_of(total)
-    if not axes or not _is_exponential(total.inputs[0]):
+    if not axes or not _are_weights(total.inputs[0]):
         return None
     weighted = _behind(numerator).op
     if weighted.type == "Sum":
@@ -273,11 +277,11 @@ def _are_equal(first: Any, second: Any, steps: int = _MAX_STEPS) -> bool:
     return all(_are_equal(*pair, steps - 1) for pair in zip(one.inputs, other.inputs, strict=True))
 
 
-def _is_exponential(tensor: Any) -> bool:
+def _are_weights(tensor: Any) -> bool:
     operation = _source(tensor).op
-    if operation.type == "Exp":
+    if is_positive_score(operation.outputs[0]):
         return True
     # Or exp(x) * mask.
     return operation.type == "Mul" and any(
-        _source(item).op.type == "Exp" for item in operation.inputs
+        is_positive_score(_source(item)) for item in operation.inputs
     )

@@ -8,9 +8,10 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from edgeattn_converters.graphs.static_shapes import LOOPS, function_graph
 from edgeattn_converters.lowering.call_replacement import all_layers, with_attributes
 from edgeattn_converters.lowering.rnn.recurrence import is_recurrent
 from edgeattn_converters.tracing.axes import Axes
@@ -136,7 +137,10 @@ def _graph() -> Any:
 def softmaxes(
     graph: Any, calls: Sequence[Call], excluded: Sequence[str] = (), lengths: Sequence[int] = ()
 ) -> list[Softmax]:
-    """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers."""
+    """Every softmax of ``graph`` in order, except those in recurrent and ``excluded`` layers.
+
+    Those in the bodies of loops are added if they are attention beyond doubt.
+    """
     result: list[Softmax] = []
     known: set[tuple[str, Axes]] = set()
     own_calls = [call for call in calls if call.graph is graph]
@@ -144,10 +148,7 @@ def softmaxes(
         softmax = softmax_of(operation)
         if softmax is None:
             continue
-        around = sorted(
-            (call for call in own_calls if call.start <= number < call.end),
-            key=lambda call: call.end - call.start,
-        )
+        around = _around(number, own_calls)
         if any(call.recurrent or call.name in excluded for call in around):
             continue
         inside = tuple(call.name for call in around)
@@ -163,7 +164,31 @@ def softmaxes(
                 known.add(key)
                 result.append(Softmax(layer, inside, found.weights, found.axes, found))
     certain = {item.weights.name for item in result if item.doubt is None}
-    return [item for item in result if item.doubt is None or item.weights.name not in certain]
+    result = [item for item in result if item.doubt is None or item.weights.name not in certain]
+    return [*result, *_in_loops(graph, own_calls, excluded, lengths)]
+
+
+def _around(number: int, calls: Sequence[Call]) -> list[Call]:
+    """The calls that created the operation of this number, from the innermost."""
+    around = [call for call in calls if call.start <= number < call.end]
+    return sorted(around, key=lambda call: call.end - call.start)
+
+
+def _in_loops(
+    graph: Any, calls: Sequence[Call], excluded: Sequence[str], lengths: Sequence[int]
+) -> Iterator[Softmax]:
+    """The softmaxes in loops, named by the layer around the loop."""
+    for number, loop in enumerate(graph.get_operations()):
+        if loop.type not in LOOPS:
+            continue
+        inside = tuple(call.name for call in _around(number, calls))
+        body = function_graph(loop, "body")
+        with body.as_default():
+            for item in softmaxes(body, (), (), lengths):
+                parts = item.weights.op.name.split("/")
+                if item.doubt is None and not set(parts) & set(excluded):
+                    layer = inside[0] if inside else item.layer
+                    yield replace(item, layer=layer, inside=(*item.inside, *inside))
 
 
 def _scope(name: str) -> str:

@@ -67,6 +67,26 @@ def _gate(x: Any) -> Any:
     return 1 / (1 + np.exp(-_scores(x, 2.0)))
 
 
+def _sparsemax(scores: Any) -> Any:
+    """Algorithm 1 of Martins and Astudillo (2016)."""
+    ordered = -ops.sort(-scores, -1)
+    sums = ops.cumsum(ordered, -1)
+    count = ops.arange(1, STEPS + 1, dtype="float32")
+    support = ops.cast(1 + count * ordered > sums, "float32")
+    size = ops.sum(support, -1, keepdims=True)
+    return ops.relu(scores - (ops.sum(support * ordered, -1, keepdims=True) - 1) / size)
+
+
+def sparsemax(scores: Array) -> Array:
+    """The nearest distribution: the threshold is found by bisection."""
+    low, high = scores.max(-1, keepdims=True) - 1, scores.max(-1, keepdims=True)
+    for _ in range(60):
+        middle = (low + high) / 2
+        total = np.maximum(scores - middle, 0).sum(-1, keepdims=True)
+        low, high = np.where(total > 1, middle, low), np.where(total > 1, high, middle)
+    return np.maximum(scores - low, 0)
+
+
 def softmax(scores: Array, axis: int = -1) -> Array:
     powers = np.exp(scores)
     return powers / powers.sum(axis, keepdims=True)
@@ -171,6 +191,36 @@ CASES: dict[str, tuple[Callable[[Any], Any], Callable[[Array], Array]]] = {
         lambda x: ops.matmul(ops.mean(ops.softmax(_heads(x, ops.stack)), 1), x),
         lambda x: softmax(_heads(x, np.stack)).mean(1),
     ),
+    "sigmoid": (
+        lambda x: ops.matmul(_divided(ops.sigmoid(_scores(x)), -1), x),
+        lambda x: _normal(1 / (1 + np.exp(-_scores(x)))),
+    ),
+    "squared_relu": (
+        lambda x: ops.matmul(
+            ops.relu(_scores(x)) ** 2 / (ops.sum(ops.relu(_scores(x)) ** 2, -1, keepdims=True) + 1),
+            x,
+        ),
+        lambda x: (
+            np.maximum(_scores(x), 0) ** 2
+            / (np.sum(np.maximum(_scores(x), 0) ** 2, -1, keepdims=True) + 1)
+        ),
+    ),
+    "powers_of_two": (
+        lambda x: ops.matmul(_divided(2.0 ** _scores(x), -1), x),
+        lambda x: _normal(2.0 ** _scores(x)),
+    ),
+    "elu": (
+        lambda x: ops.matmul(_divided(ops.elu(_scores(x)) + 1, -1), x),
+        lambda x: _normal(np.where(_scores(x) > 0, _scores(x) + 1, np.exp(_scores(x)))),
+    ),
+    "magnitudes": (
+        lambda x: ops.matmul(_divided(ops.abs(_scores(x)), -1), x),
+        lambda x: _normal(np.abs(_scores(x))),
+    ),
+    "sparsemax": (
+        lambda x: ops.matmul(_sparsemax(_scores(x)), x),
+        lambda x: sparsemax(_scores(x)),
+    ),
     "product_of_both_directions": (
         lambda x: ops.matmul(ops.softmax(_scores(x), -1) * ops.softmax(_scores(x), 1), x),
         lambda x: own(x) * softmax(_scores(x), 1),
@@ -219,6 +269,33 @@ def test_weights_that_are_not_known_to_be_attention_have_a_note() -> None:
     over_queries = _map_names(lambda x: ops.matmul(ops.softmax(_scores(x), 1), x))
     assert over_queries[0] == []
     assert "summed along another axis" in over_queries[1][0]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        lambda x: ops.cast(x[..., 3:4] > 0, "float32") * ops.ones_like(x[..., :1]),
+        lambda x: x[..., :1],
+    ],
+    ids=["mask", "data"],
+)
+def test_means_are_no_attention(weights: Callable[[Any], Any]) -> None:
+    """A mean of the steps of a mask, and data of any sign, divided by its sum."""
+    found = _map_names(lambda x: ops.sum(_divided(weights(x), 1) * x, 1))
+    assert found == ([], [])
+
+
+def _looped(x: Any) -> Any:
+    def step(state: Any, entry: Any) -> tuple[Any, Any]:
+        weights = ops.softmax(ops.sum(x * state[:, None], -1), -1)
+        state = ops.tanh(state + entry + ops.sum(weights[..., None] * x, 1))
+        return state, state
+
+    return ops.scan(step, x[:, 0], ops.transpose(x, (1, 0, 2)))[0]
+
+
+def test_attention_in_a_loop_has_a_note() -> None:
+    assert _map_names(_looped) == ([], ["it is computed inside a loop"])
 
 
 def test_two_products_of_weights_have_two_maps() -> None:

@@ -1,0 +1,128 @@
+"""Functions other than the exponential that turn scores into weights.
+
+Weights that are not negative become those of a map when they are divided by their sum: sigmoids,
+squared ReLUs, powers of two. Sparsemax (Martins and Astudillo 2016) and entmax (Peters et al. 2019)
+subtract a threshold from the scores, which they find by sorting them, so that the positive rest
+sums to 1.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from edgeattn_converters.tracing.axes import Axes, static_value
+
+_MOVES = ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "StopGradient", "Transpose")
+_POSITIVE = ("Exp", "Sigmoid", "Softplus", "Relu", "Relu6", "Abs", "Square")
+# Not negative if no operand is.
+_SUMS = ("AddV2", "Add")
+_OF_ALL = (*_SUMS, "Mul", "RealDiv", "Div", "DivNoNan", "Minimum", "Sqrt", "Pow")
+# Not less than -1.
+_FROM_MINUS_ONE = ("Elu", "Tanh")
+_MAX_STEPS = 6
+# The largest number of operations between scores and their threshold.
+_MAX_OPERATIONS = 60
+
+
+def is_positive_score(tensor: Any) -> bool:
+    """Whether the operations that compute a tensor turn values of any sign into values that are
+    not negative. Masks do not: they have no other values to begin with."""
+    return _sign(tensor, _MAX_STEPS) == "positive score"
+
+
+def _sign(tensor: Any, steps: int) -> str | None:
+    """``positive score``, ``not negative`` for constants and masks, or None if unknown."""
+    value = _constant(tensor)
+    if value is not None:
+        return "not negative" if (value >= 0).all() else None
+    operation = tensor.op
+    while operation.type in _MOVES:
+        if operation.inputs[0].dtype.is_bool:
+            return "not negative"
+        operation = operation.inputs[0].op
+    if operation.type in _POSITIVE:
+        return "positive score"
+    if not steps:
+        return None
+    operands = list(operation.inputs)
+    if operation.type == "ClipByValue":
+        return "positive score" if _sign(operands[1], 0) else None
+    if operation.type == "Mul" and operands[0] is operands[1]:
+        return "positive score"
+    if operation.type == "Pow" and _is_even(operands[1]):
+        return "positive score"
+    if operation.type == "Maximum":
+        return "positive score" if any(_sign(item, steps - 1) for item in operands) else None
+    if operation.type in _SUMS and _is_shifted(operands):
+        return "positive score"
+    if operation.type == "Pow" and (base := _constant(operands[0])) is not None:
+        return "positive score" if (base > 0).all() else None
+    if operation.type not in _OF_ALL:
+        return None
+    signs = [_sign(item, steps - 1) for item in operands]
+    if not all(signs):
+        return None
+    return "positive score" if "positive score" in signs else "not negative"
+
+
+def _is_shifted(terms: list[Any]) -> bool:
+    """Whether 1 or more is added to a function that is not less than -1, as in ``elu(x) + 1``."""
+    shifts = [_constant(term) for term in terms]
+    return any(
+        shift is not None and (shift >= 1).all() and _without_moves(term).op.type in _FROM_MINUS_ONE
+        for shift, term in zip(shifts, reversed(terms), strict=True)
+    )
+
+
+def _is_even(exponent: Any) -> bool:
+    value = _constant(exponent)
+    return value is not None and bool((value % 2 == 0).all())
+
+
+def _constant(tensor: Any) -> Any:
+    """The value of a constant, whose shape a lowering may have changed; None if it is none."""
+    return static_value(_without_moves(tensor))
+
+
+def thresholded_axes(operation: Any) -> Axes | None:
+    """The axis over which ``max(x - threshold(x), 0)`` sums to 1, if the threshold is found by
+    sorting ``x`` and adding up."""
+    if operation.type not in ("Relu", "Maximum"):
+        return None
+    for tensor in operation.inputs:
+        difference = _without_moves(tensor).op
+        if difference.type != "Sub":
+            continue
+        scores, threshold = difference.inputs
+        kinds = list(_operations_behind(threshold))
+        sorts = [item for item in kinds if item.type == "TopKV2"]
+        added_up = any(item.type == "Cumsum" for item in kinds)
+        if added_up and any(_sorts(item, scores) for item in sorts):
+            return (int(operation.outputs[0].shape.rank) - 1,)
+    return None
+
+
+def _sorts(operation: Any, scores: Any) -> bool:
+    """Whether an operation sorts all ``scores`` along the last axis, or their negatives."""
+    tensor = _without_moves(operation.inputs[0])
+    if operation.inputs[0].shape[-1] != scores.shape[-1]:
+        return False
+    while tensor.op.type == "Neg":
+        tensor = _without_moves(tensor.op.inputs[0])
+    return tensor is _without_moves(scores)
+
+
+def _without_moves(tensor: Any) -> Any:
+    while tensor.op.type in ("Identity", "Cast", "StopGradient", "Reshape"):
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _operations_behind(tensor: Any) -> Iterator[Any]:
+    waiting: list[Any] = [tensor.op]
+    visited: set[str] = set()
+    while waiting and len(visited) < _MAX_OPERATIONS:
+        operation = waiting.pop(0)
+        if operation.name not in visited:
+            visited.add(operation.name)
+            yield operation
+            waiting.extend(source.op for source in operation.inputs)
