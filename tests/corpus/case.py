@@ -28,7 +28,8 @@ class Case:
         schemes: Schemes to convert to.
         custom: Whether the model has layers of ``custom_layers.py``.
         time_steps: The length of a free time axis.
-        first_layer: Name of a preprocessing layer that edgeattn leaves to the caller.
+        first_layers: Names of the preprocessing layers that edgeattn leaves to the caller, one for
+            each input.
         scale: Standard deviation of the random weights.
         precision: Scheme with whose tolerance float32 files are compared. Keras computes models of
             mixed precision in float16, edgeattn in float32.
@@ -43,7 +44,7 @@ class Case:
     schemes: tuple[str, ...] = tuple(name for name in SCHEMES if name != "int4")
     custom: bool = False
     time_steps: int | None = None
-    first_layer: str | None = None
+    first_layers: tuple[str, ...] = ()
     scale: float = 0.4
     precision: str = "float32"
 

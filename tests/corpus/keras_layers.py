@@ -444,7 +444,7 @@ PREPROCESSING = [
         lambda L, x: L.Embedding(5, 3)(L.Hashing(5, name="look")(x)),
         dtype="int64",
         values=50,
-        first_layer="look",
+        first_layers=("look",),
     ),
     from_layers(
         "IntegerLookup",
@@ -452,14 +452,14 @@ PREPROCESSING = [
         lambda L, x: L.Embedding(6, 3)(L.IntegerLookup(vocabulary=[2, 5, 7, 9], name="look")(x)),
         dtype="int64",
         values=10,
-        first_layer="look",
+        first_layers=("look",),
     ),
     from_layers(
         "StringLookup",
         (4,),
         lambda L, x: L.Embedding(9, 3)(L.StringLookup(vocabulary=list(WORDS[:6]), name="look")(x)),
         dtype="string",
-        first_layer="look",
+        first_layers=("look",),
     ),
     from_layers(
         "TextVectorization",
@@ -473,7 +473,7 @@ PREPROCESSING = [
         ),
         dtype="string",
         values="phrases",
-        first_layer="look",
+        first_layers=("look",),
     ),
     from_layers(
         "MelSpectrogram",

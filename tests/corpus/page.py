@@ -21,6 +21,7 @@ SYMBOLS = {RIGHT: "✓", INEXACT: "~", REFUSED: "R", WRONG: "✗", CRASHED: "!",
 FILES = {"keras .keras": ".keras", "keras .h5": ".h5", "tf_keras .h5": "tf_keras .h5"}
 TITLES = {
     "reported": "Models that people report problems with",
+    "published": "Architectures from papers and tutorials",
     "layers": "Layers and their options",
     "tensorflow": "TensorFlow operations in functional models of Keras 2",
     "operations": "Operations of keras.ops",

@@ -135,14 +135,14 @@ def _text(error: Exception) -> str:
 
 
 def _expected(case: Case, model: Any, *, cut: bool = True) -> Expected:
-    """What the model computes; ``inputs`` are those after a preprocessing layer if ``cut``."""
+    """What the model computes; ``inputs`` are those after preprocessing layers if ``cut``."""
     raw = case.inputs(model, ROWS)
 
     def predict(arrays: Arrays) -> Any:
         return model.predict(_packed(model, arrays), verbose=0)
 
     expected = expected_outputs(predict, raw, exact=case.values == "tokens" or _is_text(raw))
-    if case.first_layer is None or not cut:
+    if not case.first_layers or not cut:
         return expected
     return Expected(
         _preprocessed(case, model, raw), expected.outputs, expected.moved, expected.names
@@ -159,13 +159,18 @@ def _packed(model: Any, arrays: Arrays) -> Any:
     if _is_text(arrays):
         import tensorflow as tf
 
-        return tf.constant(arrays[0])
+        tensors = [tf.constant(array) for array in arrays]
+        return tensors if len(tensors) > 1 else tensors[0]
     return pack(model, tuple(arrays))
 
 
 def _preprocessed(case: Case, model: Any, arrays: Arrays) -> Arrays:
-    layer = model.get_layer(case.first_layer)
-    return [np.asarray(layer(_packed(model, arrays)))]
+    import tensorflow as tf
+
+    layers = map(model.get_layer, case.first_layers)
+    return [
+        np.asarray(layer(tf.constant(array))) for layer, array in zip(layers, arrays, strict=True)
+    ]
 
 
 def _source(case: Case, path: Path) -> dict[str, Any]:
@@ -274,7 +279,7 @@ def _write_samples(case: Case, model: Any, path: Path, name: str, rows: int, see
     from edgeattn_converters.tracing.keras_call import layer_name
 
     arrays = case.inputs(model, rows, seed)
-    if case.first_layer is not None:
+    if case.first_layers:
         arrays = _preprocessed(case, model, arrays)
     if len(arrays) == 1:
         file = path.with_name(f"{path.name}.{name}.npy")

@@ -24,7 +24,10 @@ from .case import Case
 from .outputs import CRASHED
 from .results import PATH, append_result, read_results, write_results
 
-GROUPS = ("reported_models", "keras_layers", "tensorflow_operations", "keras_operations")
+GROUPS = (
+    *("reported_models", "published_models", "keras_layers"),
+    *("tensorflow_operations", "keras_operations"),
+)
 SECONDS = 900.0
 # Imported once, before the processes of the models are forked.
 IMPORTS = (
@@ -91,6 +94,21 @@ def missing_schemes(
     )
 
 
+def retained(known: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
+    """What remains of the results if the schemes that are ``wanted`` are measured again.
+
+    Without any, all schemes and the stock routes are, so that nothing remains.
+    """
+    if not wanted or not known:
+        return {}
+    artifacts = {
+        label: status
+        for label, status in known["artifacts"].items()
+        if label.split()[1] not in wanted
+    }
+    return {**known, "artifacts": artifacts}
+
+
 def _convert(case: Case, schemes: tuple[str, ...]) -> Any:
     from . import routes
 
@@ -148,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of the names of models (default: all)")
     parser.add_argument("--results", type=Path, default=PATH, help="file of JSON lines")
-    parser.add_argument("--again", action="store_true", help="replace results")
+    parser.add_argument("--again", action="store_true", help="replace results; those of --scheme, if given")
     parser.add_argument(
         "--scheme", choices=SCHEMES, action="append", default=[], help="scheme; repeatable"
     )
@@ -159,7 +177,9 @@ def main() -> None:
     results = read_results(arguments.results)
     waiting = []
     for case in selected(arguments.names):
-        known = {} if arguments.again else results.get(case.name, {})
+        known = results.get(case.name, {})
+        if arguments.again:
+            known = retained(known, arguments.scheme)
         if schemes := missing_schemes(case, known, arguments.scheme):
             waiting.append((case, schemes, known))
     arguments.results.parent.mkdir(parents=True, exist_ok=True)

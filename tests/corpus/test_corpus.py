@@ -15,7 +15,7 @@ from . import page, routes
 from .case import Case
 from .reasons import INEXACT_MODELS, REFUSALS
 from .results import PATH, append_result, read_results, write_results
-from .run import all_cases, missing_schemes
+from .run import all_cases, missing_schemes, retained
 
 SLICE = {
     "layers/SimpleRNN masked": ("float32", "dynamic_int8"),
@@ -26,6 +26,7 @@ SLICE = {
     "reported/seq2seq step": ("float32",),
     "tensorflow/x + y, 1 - x, x ** 2, -x": ("float32",),
     "operations/constant minus transpose": ("float32",),
+    "published/two columns of words": ("float32",),
 }
 CASES = {case.name: case for case in all_cases()}
 
@@ -125,6 +126,16 @@ def test_only_schemes_without_results_are_converted() -> None:
     missing = tuple(scheme for scheme in case.schemes if scheme != "float32")
     assert missing_schemes(case, known) == missing
     assert missing_schemes(case, known, ["float32", "int8"]) == ("int8",)
+
+
+def test_schemes_that_are_not_measured_again_keep_their_results() -> None:
+    known = {
+        **_result("b", "right"),
+        "artifacts": {"tflite float32": ["wrong", "1"], "tflite int8": ["right"]},
+    }
+    kept = retained(known, ["float32"])
+    assert kept == {**known, "artifacts": {"tflite int8": ["right"]}}
+    assert retained(known, []) == retained({}, ["float32"]) == {}
 
 
 def test_a_row_shows_the_status_of_each_route() -> None:
