@@ -19,6 +19,11 @@ from edgeattn_converters.graphs.tflite_file import TFLiteFile
 PRECISE = "/in_int16/"
 # ``exp(x)`` is a power of ``exp(x / POWER)``: ``1 - tanh(x / (2 * POWER))`` is not too small then.
 POWER = 4
+# Comparisons of ``x`` with 0, and which of the two values is selected for negative ``x`` only.
+_NEGATIVE = {
+    **dict.fromkeys(("GREATER", "GREATER_EQUAL"), (False, True)),
+    **dict.fromkeys(("LESS", "LESS_EQUAL"), (True, False)),
+}
 # Of the polynomial of ``-log(1 - q) / q`` for ``q`` from 0 to 1/2, whose error is below 2e-6.
 DEGREE = 6
 
@@ -168,11 +173,19 @@ def divides_by_sum(file: TFLiteFile, operator: Any) -> bool:
     return is_positive and bool(least) and float(least[0]) >= 1
 
 
+def with_limited_exponentials(content: bytes) -> bytes:
+    """The file after :func:`limit_unselected`."""
+    file = TFLiteFile(content)
+    before = len(file.main.operators)
+    limit_unselected(file)
+    return content if len(file.main.operators) == before else file.to_bytes()
+
+
 def limit_unselected(file: TFLiteFile) -> None:
     """Let an exponential whose result is selected for ``x <= 0`` only read ``min(x, 0)``, in place.
 
-    A SELU selects so. The values that it leaves out are by far the largest, and would take all
-    integers.
+    TensorFlow's SELU selects so, and users' ``where(x > 0, x, exp(x) - 1)``. The values that are
+    left out are by far the largest, and would take all integers.
     """
     graph, tensors = file.main, file.main.tensors
     makers = {int(i): item for item in graph.operators for i in item.outputs}
@@ -203,9 +216,10 @@ def _is_for_negatives(
             return False
         kind = file.kind(following[0])
         if kind in ("SELECT", "SELECT_V2"):
-            condition, _, no = map(int, following[0].inputs)
+            condition, yes, no = map(int, following[0].inputs)
             comparison = makers.get(condition)
-            if no != index or comparison is None or file.kind(comparison) != "GREATER":
+            is_chosen = (yes == index, no == index)
+            if comparison is None or _NEGATIVE.get(file.kind(comparison)) != is_chosen:
                 return False
             compared, limit = map(int, comparison.inputs)
             return compared == x and _is_number(file.constant(file.main.tensors[limit]), 0.0)

@@ -11,9 +11,8 @@ from edgeattn.schemes import MICRO
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.graphs.tflite_file import TFLiteFile
 from edgeattn_converters.options import QuantizationOptions
-from edgeattn_converters.quantization.activation_scales import (
-    coarse_operators,
-)
+from edgeattn_converters.quantization.activation_rewrites import with_limited_exponentials
+from edgeattn_converters.quantization.activation_scales import coarse_operators
 from edgeattn_converters.quantization.candidates import Candidate, Stage
 from edgeattn_converters.quantization.feature_scaling import scaling_operators
 from edgeattn_converters.quantization.float_operators import (
@@ -108,7 +107,7 @@ class TFLiteQuantizer(Quantizer):
         self, content: bytes, io: ModelIO, recipe: Recipe, options: QuantizationOptions
     ) -> None:
         if recipe.needs_calibration:
-            content = without_negative_zeros(content)
+            content = with_limited_exponentials(without_negative_zeros(content))
         super().__init__(content, io, recipe, options)
         if recipe.scheme == "int4" and options.runtime != "litert":
             raise SchemeError(
