@@ -166,7 +166,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of the names of models (default: all)")
     parser.add_argument("--results", type=Path, default=PATH, help="file of JSON lines")
-    parser.add_argument("--again", action="store_true", help="replace results; those of --scheme, if given")
+    parser.add_argument(
+        "--again", action="store_true", help="replace results; those of --scheme, if given"
+    )
     parser.add_argument(
         "--scheme", choices=SCHEMES, action="append", default=[], help="scheme; repeatable"
     )
