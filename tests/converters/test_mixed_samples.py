@@ -74,6 +74,22 @@ def changes(model: Any) -> dict[str, float]:
     return changes_by_neighbors(traced, {"x": inputs(1)})
 
 
+# The shape of each begins with a free axis, as that of one row for each sample.
+OTHER_ROWS: dict[str, Callable[[Any], Any]] = {
+    "steps": lambda x: ops.reshape(x, (-1, FEATURES)),
+    "half": lambda x: ops.reshape(x, (-1, 2 * STEPS, FEATURES)),
+    "segments": lambda x: ops.segment_sum(x, ops.arange(ops.shape(x)[0]) // 3),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_ROWS)
+def test_outputs_with_other_rows_than_samples_are_refused(kind: str) -> None:
+    x = keras.Input((STEPS, FEATURES), name="x")
+    model = keras.Model(x, layers.Lambda(OTHER_ROWS[kind], name="y")(x))
+    with pytest.raises(UnsupportedModelError, match="rows for 12 samples"):
+        changes(model)
+
+
 @pytest.mark.parametrize("kind", only(MIXED, "largest_of_all", "only_the_order"))
 def test_outputs_that_depend_on_other_samples_are_recognized(kind: str) -> None:
     model = model_of(MIXED[kind])

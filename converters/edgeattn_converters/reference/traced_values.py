@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from edgeattn.errors import UnsupportedModelError
 from edgeattn.metrics.limits import LIMITS
+from edgeattn.printable import counted
 from edgeattn.tensors import Array, Tensors
 from edgeattn_converters.tracing.trace import Traced
 
@@ -15,7 +17,10 @@ _AMPLIFIED = 100.0
 
 
 def traced_values(traced: Traced, inputs: Tensors, batch_size: int | None = None) -> Tensors:
-    """Outputs and maps by name, computed in batches of ``batch_size``; None for a single one."""
+    """Outputs and maps by name, computed in batches of ``batch_size``; None for a single one.
+
+    Raises :class:`UnsupportedModelError` if one of them has not one row for each sample.
+    """
     count = len(next(iter(inputs.values())))
     parts = list(_parts(traced, inputs, batch_size or max(count, 1)))
     names = [spec.name for spec in traced.outputs]
@@ -31,7 +36,18 @@ def _parts(traced: Traced, inputs: Tensors, batch_size: int) -> Iterator[list[Ar
     for start in range(0, max(count, 1), batch_size):
         rows = slice(start, start + batch_size)
         tensors = [tf.constant(inputs[spec.name][rows]) for spec in traced.inputs]
-        yield [value.numpy() for value in traced.function(*tensors)]
+        values = [value.numpy() for value in traced.function(*tensors)]
+        for spec, value in zip(traced.outputs, values, strict=True):
+            if len(value) != len(tensors[0]):
+                # The shape does not show it if the first axis is free, as after a reshape.
+                raise UnsupportedModelError(
+                    f"Output {spec.name!r} has {counted(len(value), 'row')} for "
+                    f"{counted(len(tensors[0]), 'sample')}: "
+                    "its first axis is not that of the samples.",
+                    hint="Return one result for each sample: rebuild the model with outputs whose "
+                    "first axis is the batch axis, and load its weights; they fit.",
+                )
+        yield values
 
 
 def changes_by_neighbors(traced: Traced, inputs: Tensors) -> dict[str, float]:
