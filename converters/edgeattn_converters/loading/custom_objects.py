@@ -121,6 +121,11 @@ def is_of_library(module: str) -> bool:
     return is_library_module(module) or is_keras_module(module)
 
 
+def is_own_module(name: str) -> bool:
+    """Return whether a module is a file of the user that :func:`load_module` has run."""
+    return name.startswith(f"{_PACKAGE}_")
+
+
 def is_own_class(cls: type) -> bool:
     """Return whether a class is the user's, neither of a library nor of edgeattn."""
     package = cls.__module__.split(".")[0]

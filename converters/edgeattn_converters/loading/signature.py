@@ -235,7 +235,14 @@ def _model(
                 "tf.saved_model.save(module, folder, signatures=module.f)",
             )
         if shape[0] is not None:
-            raise _unsupported(path, f"takes batches of {shape[0]} only.")
+            axes = ", ".join(map(str, [None, *shape[1:]]))
+            raise _unsupported(
+                path,
+                f"takes batches of {shape[0]} only.",
+                "Save it with a signature for any number of samples: "
+                f"{name} = tf.TensorSpec(({axes}), tf.{spec.dtype.name}). Or convert the Keras "
+                "file of the model, if there is one.",
+            )
         if not allow_free_time:
             fixed = with_sizes(shape, length_of(time_steps, name))
             if None in fixed[1:]:

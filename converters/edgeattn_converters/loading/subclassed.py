@@ -18,7 +18,7 @@ from edgeattn_converters.loading.fixed_time_axis import TimeSteps, length_of, wi
 _DTYPES = ("float32", "int32")
 # The array of labels in a file of samples.
 LABELS = "y"
-NO_SHAPE = "Pass samples, which have the shapes of the inputs: --samples FILE.npz"
+NO_SHAPE = "Pass samples, which have the shapes of the inputs, to convert: --samples FILE.npz"
 
 
 def sample_arrays(path: Path | None) -> dict[str, Any]:

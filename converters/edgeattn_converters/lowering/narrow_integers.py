@@ -41,6 +41,8 @@ ONNX_MOVES: Moves = dict.fromkeys(("Select", "SelectV2"), _NARROW)
 _TO_FLOATS = frozenset({"CropAndResize", "ResizeBilinear"})
 # float32 has all integers of up to 16 bits.
 _BY_FLOATS = frozenset({"MaxPool", "ResizeNearestNeighbor"})
+# The product of narrow integers as wide ones, in graphs of models that Keras has quantized.
+_TO_WIDE = "BatchMatMulV3"
 
 
 @contextlib.contextmanager
@@ -57,6 +59,8 @@ def wide_integers(moves: Moves) -> Iterator[None]:
             attributes, definition = kwargs["attrs"], op_def_registry.get(kind)
             if kind == "Cast" and _is_to_uint32(inputs[0], attributes):
                 return tf.cast(tf.cast(inputs[0], tf.int64), tf.uint32).op
+            if kind == _TO_WIDE and moves is TFLITE_MOVES and _are_narrow(inputs):
+                return _product(inputs, attributes)
             if kind == "OneHot" and inputs[0].dtype not in (tf.int32, tf.int64):
                 attributes = {**attributes, "TI": _type_attribute(tf.int32)}
                 inputs = [tf.cast(inputs[0], tf.int32), *inputs[1:]]
@@ -103,6 +107,21 @@ def _is_to_uint32(x: Any, attributes: Mapping[str, Any]) -> bool:
     import tensorflow as tf
 
     return bool(x.dtype.is_floating and tf.as_dtype(attributes["DstT"].type) == tf.uint32)
+
+
+def _are_narrow(inputs: Any) -> bool:
+    return all(item.dtype.name in _WIDE for item in inputs)
+
+
+def _product(inputs: Any, attributes: Mapping[str, Any]) -> Any:
+    """A product that TFLite has of floats only; sums of up to a thousand products are exact."""
+    import tensorflow as tf
+
+    left, right = (tf.cast(item, tf.float32) for item in inputs)
+    product = tf.matmul(
+        left, right, transpose_a=attributes["adj_x"].b, transpose_b=attributes["adj_y"].b
+    )
+    return tf.cast(product, tf.as_dtype(attributes["Tout"].type)).op
 
 
 def _widened(kind: str, inputs: Any, narrow: Any, wide: Any) -> list[Any]:

@@ -15,6 +15,7 @@ import pytest
 from keras import layers
 
 from edgeattn.errors import UnsupportedModelError, UsageError
+from edgeattn_converters.loading import custom_objects
 from edgeattn_converters.loading.audit import audit_file
 from edgeattn_converters.loading.load import load_model
 
@@ -93,6 +94,23 @@ def test_class_that_fails_in_keras_3(old_file: tuple[Path, Any], tmp_path: Path)
         load_model(audit_file(old_file[0]), custom_objects=tmp_path / "own.py")
     assert "_keras_shape" in error.value.message
     assert "Change Pooling" in str(error.value.hint)
+
+
+def test_line_that_fails_when_the_model_is_built(tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    text = (
+        "import keras\n\n\nclass Scaled(keras.layers.Layer):\n    def build(self, shape):\n"
+        "        self.scale = self.add_weight(name='scale', shape=(shape[-1],))\n\n"
+        "    def call(self, x):\n        return x * self.scale\n"
+    )
+    path.write_text(text)
+    own = custom_objects.load_custom_objects(path)
+    inputs = keras.Input((3,))
+    keras.Model(inputs, own["Scaled"]()(inputs)).save(tmp_path / "m.keras")
+    path.write_text(text.replace("shape[-1]", "shape.as_list()[-1]"))
+    with pytest.raises(UnsupportedModelError, match="as_list") as error:
+        load_model(audit_file(tmp_path / "m.keras"), custom_objects=path)
+    assert "Change Scaled.build (own.py, line 6)" in str(error.value.hint)
 
 
 OWN = """

@@ -87,6 +87,36 @@ def test_operations_of_an_exported_graph(tmp_path: Path) -> None:
             np.testing.assert_allclose(outputs[key], value, rtol=1e-5, atol=1e-5, err_msg=key)
 
 
+@pytest.mark.parametrize("mode", only(["int8", "int4"], "int8"))
+def test_exported_graph_of_a_quantized_model(mode: str, tmp_path: Path) -> None:
+    """Its products of integers of 8 bits ended TensorFlow's converter."""
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((STEPS, FEATURES), name="x")
+    hidden = layers.MultiHeadAttention(2, 4)(inputs, inputs)
+    hidden = layers.EinsumDense("abc,cd->abd", (STEPS, 4))(layers.Dense(5)(hidden))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(hidden)))
+    model.quantize(mode)
+    model.export(tmp_path / "exported", verbose=False)
+    loaded = load_model(audit_file(tmp_path / "exported"))
+    interface, path = interface_of(loaded.model), tmp_path / "m.tflite"
+    tflite.convert(loaded.model, interface, recipe_for("float32"), path)
+    runner = open_runner(path, "tflite", interface.inputs, interface.outputs)
+    outputs = np.concatenate([runner.run({"x": x[None]})["output_0"] for x in X])
+    np.testing.assert_allclose(outputs, model(X), rtol=1e-4, atol=1e-4)
+
+
+def test_a_signature_of_one_sample(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.f = tf.function(
+        lambda x: tf.nn.softmax(x), input_signature=[tf.TensorSpec((1, 4), name="x")]
+    )
+    module.v = tf.Variable(1.0)
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=module.f)
+    with pytest.raises(UnsupportedModelError, match="batches of 1 only") as error:
+        load_model(audit_file(tmp_path / "saved"))
+    assert "x = tf.TensorSpec((None, 4), tf.float32)" in str(error.value.hint)
+
+
 def test_free_time_axis_of_a_signature(tmp_path: Path) -> None:
     model = attention(None)
     model.export(tmp_path / "exported", verbose=False)
