@@ -96,6 +96,19 @@ def test_class_that_fails_in_keras_3(old_file: tuple[Path, Any], tmp_path: Path)
     assert "Change Pooling" in str(error.value.hint)
 
 
+@pytest.mark.parametrize("module", ["keras_self_attention.seq_self_attention", "__main__"])
+def test_module_of_a_missing_class(module: str, tmp_path: Path) -> None:
+    """Keras 3 stores it, so that the user knows which file or package to pass."""
+    cls = type("Gate", (keras.layers.Layer,), {"__module__": module, "call": lambda self, x: x})
+    inputs = keras.Input((3,))
+    keras.Model(inputs, cls(name="gate")(inputs)).save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedModelError) as error:
+        load_model(audit_file(tmp_path / "m.keras"))
+    of_module = "" if module == "__main__" else f" of the module {module!r}"
+    message = f"Layer 'gate' needs the class 'Gate'{of_module}, which Keras does not have."
+    assert message in error.value.message
+
+
 def test_line_that_fails_when_the_model_is_built(tmp_path: Path) -> None:
     path = tmp_path / "own.py"
     text = (

@@ -29,6 +29,8 @@ _PACKAGES = {
     "tensorflow_addons": "tensorflow-addons",
     "tensorflow_probability": "tensorflow-probability",
 }
+# Modules of classes that a notebook or a program defines itself.
+_UNNAMED = ("", "builtins", "__main__")
 _REGISTERED_PREFIXES = {"Addons": "tensorflow_addons"}
 # Arguments of the base class Layer, of any Keras version.
 LAYER_ARGUMENTS = frozenset(
@@ -141,8 +143,12 @@ def missing_class(item: Config) -> Missing:
         definition += f", which is neither Keras' Attention nor {attention_package.REGISTERED},"
     arguments = {key: value for key, value in config.items() if key not in LAYER_ARGUMENTS}
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
+    module = item.get("module")
+    defined = isinstance(module, str) and module not in _UNNAMED and not is_from_keras(item)
+    where = f" of the module {module!r}" if defined else ""
     return Missing(
-        f"{_owner(name)} needs the class {class_name!r}, which Keras does not have.{saved_with}",
+        f"{_owner(name)} needs the class {class_name!r}{where}, which Keras does not have."
+        f"{saved_with}",
         definition,
     )
 
