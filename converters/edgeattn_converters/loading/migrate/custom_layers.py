@@ -145,10 +145,9 @@ def missing_class(item: Config) -> Missing:
     saved_with = f" It was saved with {abbreviated(arguments)}." if arguments else ""
     module = item.get("module")
     defined = isinstance(module, str) and module not in _UNNAMED and not is_from_keras(item)
-    where = f" of the module {module!r}" if defined else ""
+    title = f"{class_name!r} of the module {module!r}" if defined else repr(class_name)
     return Missing(
-        f"{_owner(name)} needs the class {class_name!r}{where}, which Keras does not have."
-        f"{saved_with}",
+        f"{_owner(name)} needs the class {title}, which Keras does not have.{saved_with}",
         definition,
     )
 
