@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeattn_converters.tracing.axes import Axes
+from edgeattn_converters.tracing.data_sources import is_data
 from edgeattn_converters.tracing.origins import (
     depends_on,
-    is_data,
     is_mask,
     is_non_negative,
     is_stacked,

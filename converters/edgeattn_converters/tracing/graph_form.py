@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeattn.errors import UnsupportedModelError
 from edgeattn_converters.graphs.operation_creation import Creation, created_by
-from edgeattn_converters.tracing.origins import is_data
+from edgeattn_converters.tracing.data_sources import is_data
 
 
 @contextlib.contextmanager

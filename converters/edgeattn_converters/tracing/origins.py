@@ -1,9 +1,10 @@
 """What tensors of a traced graph are computed from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from edgeattn_converters.tracing.axes import REDUCTIONS
+from edgeattn_converters.tracing.data_sources import is_data, operations_behind, placeholders
 from edgeattn_converters.tracing.softmax_forms import normalizations_of
 
 # Their results depend on the shape of a tensor, and not on its values.
@@ -21,23 +22,14 @@ _GATES = ("Sigmoid", "Softmax")
 _MAX_STEPS = 12
 
 
-def is_data(tensor: Any) -> bool:
-    """Whether a tensor depends on the model's inputs, and not on weights alone."""
-    import tensorflow as tf
-
-    if tf.executing_eagerly() or not hasattr(tensor, "op"):
-        return False
-    return next(_placeholders(tensor), None) is not None
-
-
 def inputs_with_values_in(tensors: Sequence[Any]) -> set[str]:
     """The names of the placeholders on whose values, and not only shapes, ``tensors`` depend."""
-    return {name for tensor in tensors for name in _placeholders(tensor, _SHAPES)}
+    return {name for tensor in tensors for name in placeholders(tensor, _SHAPES)}
 
 
 def depends_on(tensor: Any, source: Any) -> bool:
     """Whether the values of ``tensor`` are computed from those of ``source``."""
-    return any(operation is source.op for operation in _operations_behind(tensor, _SHAPES))
+    return any(operation is source.op for operation in operations_behind(tensor, _SHAPES))
 
 
 def is_mask(tensor: Any) -> bool:
@@ -106,24 +98,3 @@ def is_stacked(tensor: Any) -> bool:
     while operation.type in ("Identity", "ExpandDims", "Reshape", "Transpose", "Cast"):
         operation = operation.inputs[0].op
     return operation.type in ("Pack", "ConcatV2")
-
-
-def _placeholders(tensor: Any, ignored: Sequence[str] = ()) -> Iterator[str]:
-    """The names of the placeholders of data behind ``tensor``, without ``ignored`` operations."""
-    import tensorflow as tf
-
-    for operation in _operations_behind(tensor, ignored):
-        # Weights enter a function as placeholders too, of type resource.
-        if operation.type == "Placeholder" and operation.outputs[0].dtype != tf.resource:
-            yield str(operation.name)
-
-
-def _operations_behind(tensor: Any, ignored: Sequence[str] = ()) -> Iterator[Any]:
-    waiting, visited = [tensor.op], set()
-    while waiting:
-        operation = waiting.pop()
-        if operation.name in visited or operation.type in ignored:
-            continue
-        visited.add(operation.name)
-        yield operation
-        waiting.extend(source.op for source in operation.inputs)

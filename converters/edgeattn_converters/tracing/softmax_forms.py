@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeattn_converters.tracing.axes import Axes, axis_behind, static_value
+from edgeattn_converters.tracing.data_sources import is_data
 from edgeattn_converters.tracing.weight_functions import is_positive_score, thresholded_axes
 
 # Operations allowed between exp(x), its sum, and the division by it.
@@ -279,9 +280,21 @@ def _are_equal(first: Any, second: Any, steps: int = _MAX_STEPS) -> bool:
 
 def _are_weights(tensor: Any) -> bool:
     operation = _source(tensor).op
-    if is_positive_score(operation.outputs[0]):
+    if is_positive_score(operation.outputs[0]) or _are_similarities(operation):
         return True
     # Or exp(x) * mask.
     return operation.type == "Mul" and any(
         is_positive_score(_source(item)) for item in operation.inputs
     )
+
+
+def _are_similarities(operation: Any) -> bool:
+    """Whether an operation is a product of two matrices of data, such as cosines, perhaps plus a
+    constant. Those may be negative."""
+    import tensorflow as tf
+
+    if operation.type in _SUMS:
+        terms = [item for item in operation.inputs if tf.get_static_value(item) is None]
+        return len(terms) == 1 and _are_similarities(_behind(terms[0]).op)
+    operands = list(operation.inputs)
+    return operation.type in _MATRIX_PRODUCTS and len(operands) == 2 and all(map(is_data, operands))

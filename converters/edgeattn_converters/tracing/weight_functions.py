@@ -19,8 +19,6 @@ _OF_ALL = (*_SUMS, "Mul", "RealDiv", "Div", "DivNoNan", "Minimum", "Sqrt", "Pow"
 # Not less than -1.
 _FROM_MINUS_ONE = ("Elu", "Tanh")
 _MAX_STEPS = 6
-# The largest number of operations between scores and their threshold.
-_MAX_OPERATIONS = 60
 
 
 def is_positive_score(tensor: Any) -> bool:
@@ -85,7 +83,10 @@ def _constant(tensor: Any) -> Any:
 
 def thresholded_axes(operation: Any) -> Axes | None:
     """The axis over which ``max(x - threshold(x), 0)`` sums to 1, if the threshold is found by
-    sorting ``x`` and adding up."""
+    sorting ``x`` and adding up.
+
+    Entmax squares the result, which changes weights like any other power.
+    """
     if operation.type not in ("Relu", "Maximum"):
         return None
     for tensor in operation.inputs:
@@ -93,20 +94,36 @@ def thresholded_axes(operation: Any) -> Axes | None:
         if difference.type != "Sub":
             continue
         scores, threshold = difference.inputs
+        axis = _shared_axis(scores, threshold)
+        if axis is None:
+            continue
         kinds = list(_operations_behind(threshold))
-        sorts = [item for item in kinds if item.type == "TopKV2"]
         added_up = any(item.type == "Cumsum" for item in kinds)
-        if added_up and any(_sorts(item, scores) for item in sorts):
-            return (int(operation.outputs[0].shape.rank) - 1,)
+        if added_up and any(_sorts(item, scores, axis) for item in kinds):
+            # A flattening of the axes ahead of the last leaves the number of axes behind it.
+            behind = int(scores.shape.rank) - axis
+            return (int(operation.outputs[0].shape.rank) - behind,)
     return None
 
 
-def _sorts(operation: Any, scores: Any) -> bool:
-    """Whether an operation sorts all ``scores`` along the last axis, or their negatives."""
-    tensor = _without_moves(operation.inputs[0])
-    if operation.inputs[0].shape[-1] != scores.shape[-1]:
+def _shared_axis(scores: Any, threshold: Any) -> int | None:
+    """The only axis along which there are several scores and one threshold."""
+    rank = scores.shape.rank
+    if rank is None or threshold.shape.rank != rank:
+        return None
+    shared = [k for k in range(1, rank) if threshold.shape[k] == 1 and scores.shape[k] != 1]
+    return shared[0] if len(shared) == 1 else None
+
+
+def _sorts(operation: Any, scores: Any, axis: int) -> bool:
+    """Whether an operation sorts all ``scores`` along ``axis``, or their negatives.
+
+    TensorFlow moves another axis than the last there.
+    """
+    if operation.type != "TopKV2" or operation.inputs[0].shape[-1] != scores.shape[axis]:
         return False
-    while tensor.op.type == "Neg":
+    tensor = _without_moves(operation.inputs[0])
+    while tensor.op.type in ("Neg", "Transpose"):
         tensor = _without_moves(tensor.op.inputs[0])
     return tensor is _without_moves(scores)
 
@@ -118,11 +135,17 @@ def _without_moves(tensor: Any) -> Any:
 
 
 def _operations_behind(tensor: Any) -> Iterator[Any]:
+    """Yield the operations that compute ``tensor``, from the sorting of scores on.
+
+    Their number has no limit: there are more of them while the batch axis is free, and both traces
+    of a model must have the same maps.
+    """
     waiting: list[Any] = [tensor.op]
     visited: set[str] = set()
-    while waiting and len(visited) < _MAX_OPERATIONS:
-        operation = waiting.pop(0)
+    while waiting:
+        operation = waiting.pop()
         if operation.name not in visited:
             visited.add(operation.name)
             yield operation
-            waiting.extend(source.op for source in operation.inputs)
+            if operation.type != "TopKV2":
+                waiting.extend(source.op for source in operation.inputs)
