@@ -141,11 +141,11 @@ def _looked_up(
         tensor.name: np.zeros(shape, tensor.dtype.as_numpy_dtype)
         for tensor, shape in zip(inputs, shapes, strict=True)
     }
-    # Constants enter a function as placeholders too.
+    # Constants enter a function as placeholders too. Small ones are copied and cannot be fed.
     constants = {
         inner.name: outer.numpy()
         for outer, inner in graph.captures
-        if inner.dtype != tf.resource and hasattr(outer, "numpy")
+        if inner.dtype != tf.resource and hasattr(outer, "numpy") and graph.is_feedable(inner)
     }
     tensors = [indices for indices, _ in lookups]
     result: dict[int, Array] = {}

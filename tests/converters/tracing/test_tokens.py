@@ -102,6 +102,14 @@ def columns() -> Any:
     return keras.Model(inputs, layers.Dense(2)(layers.Concatenate()([day, place, numbers])))
 
 
+def normalized_numbers() -> Any:
+    numbers = keras.Input((2,), name="numbers")
+    normalized = layers.Normalization(mean=[1.0, -2.0], variance=[4.0, 0.25])(numbers)
+    pooled = layers.GlobalMaxPooling1D()(layers.Embedding(WORDS, 3)(inputs := words()))
+    joined = layers.Concatenate()([pooled, normalized])
+    return keras.Model([inputs, numbers], layers.Dense(1)(joined))
+
+
 def shifted(shift: Callable[[Any], Any]) -> Callable[[], Any]:
     def build() -> Any:
         inputs = words()
@@ -195,6 +203,7 @@ MODELS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "time distributed": (time_distributed, {"words": WORDS}),
     "several inputs": (several_inputs, {"left": WORDS, "right": WORDS}),
     "two tables": (two_tables, {"words": 9}),
+    "normalized numbers": (normalized_numbers, {"words": WORDS}),
     "own table": (own_table, {"words": WORDS}),
     "columns": (columns, {"table": [7, 0, WORDS, 0, 0]}),
     "next word": (shifted(lambda x: x + 1), {"words": WORDS - 1}),
